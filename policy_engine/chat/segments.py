@@ -1,0 +1,62 @@
+"""A rendered conversation: text partitioned into segments that know their turn, part and source."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Segment:
+    """Characters `[start, end)` of one turn, one part and one source. See `core.facts.SegmentFacts` for the fields.
+
+    `line` is the template line that wrote the characters (from 1), where the template did and the line is known.
+    `unknown` marks text that a template computed from message data in a way that keeps no owner.
+    """
+
+    start: int
+    end: int
+    part: str
+    turn: int | None
+    field: tuple[str | int, ...] | None = None
+    field_start: int = 0
+    field_exact: bool = False
+    item: int | None = None
+    call: int | None = None
+    line: int | None = None
+    unknown: bool = False
+
+    @property
+    def from_data(self) -> bool:
+        """Whether the characters come from the data (message, tool schema, document), not from the template."""
+        return self.field is not None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Unrendered:
+    """A message field with something in it of which nothing reached the text."""
+
+    turn: int
+    field: Literal["content", "tool_calls", "reasoning"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RenderedChat:
+    """What one conversation became. `segments` are contiguous and gapless over `text`, in order."""
+
+    text: str
+    segments: tuple[Segment, ...]
+    messages: tuple[Mapping[str, Any], ...]
+    sample: Mapping[str, Any]
+    unrendered: tuple[Unrendered, ...] = ()
+    generation_prompt: bool = False
+    """Whether the text ends with an opener that nothing follows."""
+
+    def segment_text(self, segment: Segment) -> str:
+        """The characters of a segment."""
+        return self.text[segment.start : segment.end]
+
+    def role(self, segment: Segment) -> str | None:
+        """Role of the message that owns a segment."""
+        return None if segment.turn is None else str(self.messages[segment.turn]["role"])

@@ -1,0 +1,62 @@
+"""One finding about a policy or a dataset file, in a form every reporter can print."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from policy_engine.core.source import Span
+
+Severity = Literal["error", "warning", "info"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Related:
+    """A second place that a diagnostic talks about (`the guard`, `first defined here`)."""
+
+    message: str
+    span: Span
+
+
+@dataclass(frozen=True, kw_only=True)
+class Diagnostic:
+    """What is wrong, where, and what to write instead.
+
+    `code` is stable (`PE101`); `message` is one sentence without capital or period, with user input in backticks;
+    `help` says what to write instead; `span` is None only for findings that no single place caused.
+    """
+
+    code: str
+    severity: Severity
+    message: str
+    span: Span | None = None
+    help: str | None = None
+    related: tuple[Related, ...] = ()
+
+    @property
+    def is_error(self) -> bool:
+        """Whether this finding stops a policy from compiling."""
+        return self.severity == "error"
+
+
+def format_diagnostic(diagnostic: Diagnostic) -> str:
+    """The plain form: `file:line:column: severity[code]: message`, the quoted line, a caret, and the help."""
+    head = f"{diagnostic.severity}[{diagnostic.code}]: {diagnostic.message}"
+    if diagnostic.span is None:
+        lines = [head]
+    else:
+        lines = [f"{diagnostic.span}: {head}", *_quote(diagnostic.span)]
+    for related in diagnostic.related:
+        lines += [f"  note: {related.message} ({related.span})", *_quote(related.span)]
+    if diagnostic.help:
+        lines.append(f"  help: {diagnostic.help}")
+    return "\n".join(lines)
+
+
+def _quote(span: Span) -> list[str]:
+    line, column = span.source.position(span.start)
+    text = span.source.line(line)
+    width = max(1, min(span.end - span.start, len(text) - column + 1))
+    # Tabs are kept in the caret line, so that the caret stands under its character whatever the tab width.
+    indent = "".join("\t" if c == "\t" else " " for c in text[: column - 1])
+    return [f"  {line:>4} | {text}", f"       | {indent}{'^' * width}"]

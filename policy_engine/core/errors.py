@@ -1,0 +1,107 @@
+"""The error tree. Which exception is raised is public API; its wording is not.
+
+Every class also derives from the stdlib type it specialises, and every instance pickles, so that errors cross
+process boundaries (`datasets.map(num_proc=…)`).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from policy_engine.core.diagnostics import Diagnostic, format_diagnostic
+
+
+class PolicyEngineError(Exception):
+    """Base of everything this package raises on purpose.
+
+    `code` is stable and has a page in the docs; `help` says what to do next.
+    """
+
+    code: str = "PE000"
+
+    def __init__(self, message: str, *, help: str | None = None, code: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.help = help
+        if code is not None:
+            self.code = code
+
+    def __str__(self) -> str:
+        return f"{self.message}\n  help: {self.help}" if self.help else self.message
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (_rebuild, (type(self), self.args, dict(self.__dict__)))
+
+
+def _rebuild(cls: type[PolicyEngineError], args: tuple[Any, ...], state: dict[str, Any]) -> PolicyEngineError:
+    error = cls.__new__(cls)
+    error.args = args
+    error.__dict__.update(state)
+    return error
+
+
+class PolicyError(PolicyEngineError, ValueError):
+    """A policy cannot be used as written. `diagnostics` lists everything that is wrong, not only the first thing."""
+
+    code = "PE100"
+
+    def __init__(self, diagnostics: tuple[Diagnostic, ...]) -> None:
+        self.diagnostics = diagnostics
+        text = "\n\n".join(format_diagnostic(d) for d in diagnostics)
+        super().__init__(text, code=diagnostics[0].code if diagnostics else None)
+
+
+class PolicySyntaxError(PolicyError):
+    """A policy text that does not parse. Fix the places its diagnostics point at."""
+
+
+class PolicyCheckError(PolicyError):
+    """A policy that parses but means nothing valid: an unknown part, a `use` that is not there, a type mismatch."""
+
+
+class GuardError(PolicyEngineError, ValueError):
+    """A row broke a `never` or `always` guard of the policy. The policy, not the row, has to change."""
+
+    code = "PE301"
+
+
+class TemplateError(PolicyEngineError, ValueError):
+    """A chat template could not be used: it does not compile, raises for this data, or exceeds its limits."""
+
+    code = "PE401"
+
+
+class AttributionError(PolicyEngineError, ValueError):
+    """A rendered character or a token could not be attributed with certainty, so the row is refused."""
+
+    code = "PE402"
+
+
+class UnrenderedError(PolicyEngineError, ValueError):
+    """A message field that the policy trains never reached the rendered text."""
+
+    code = "PE403"
+
+
+class TokenizerError(PolicyEngineError, ValueError):
+    """A tokenizer cannot be loaded, has no chat template, or gives offsets that cannot be trusted."""
+
+    code = "PE404"
+
+
+class RowError(PolicyEngineError, ValueError):
+    """A dataset row cannot be read as a conversation, or a value in it has the wrong type for the policy."""
+
+    code = "PE501"
+
+
+class DataError(PolicyEngineError, OSError):
+    """A dataset, dataset file or output cannot be read or written."""
+
+    code = "PE502"
+
+
+class ConfigError(PolicyEngineError, ValueError):
+    """A dataset file (YAML) or an option has a key or value that means nothing."""
+
+    code = "PE503"

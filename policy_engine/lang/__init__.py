@@ -1,0 +1,1 @@
+"""The policy language: text to AST (`parse`), AST to meaning (`check`), AST to text (`format`)."""

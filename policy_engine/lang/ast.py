@@ -1,0 +1,257 @@
+"""The syntax tree of a policy, as written: one class per construct of `grammars/policy.lark`.
+
+Nodes compare by meaning: spans and comments are left out of equality, so `parse(format(p)) == p` can be said.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from policy_engine.core.source import Source, Span
+
+
+def _span() -> Span:
+    return field(compare=False, repr=False)  # type: ignore[no-any-return]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Field:
+    """`message.training_detail`, `sample.meta.source`, `message.labels[0]`: a scope and a path below it."""
+
+    scope: str
+    path: tuple[str | int, ...]
+    span: Span = _span()
+
+
+Literal_ = str | int | float | bool | None
+"""A JSON scalar in a condition."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compare:
+    """`FIELD OP VALUE`. `value` is a scalar, or for `in` a tuple of scalars (or a string to look in)."""
+
+    op: Literal["==", "!=", "<", "<=", ">", ">=", "in", "contains", "matches"]
+    field: Field
+    value: Literal_ | tuple[Literal_, ...]
+    flags: str = ""
+    """RE2 flags of a `matches` pattern written `/…/i`."""
+    span: Span = _span()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Has:
+    """`has FIELD`: true if the field is there, whatever its value."""
+
+    field: Field
+    span: Span = _span()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Truth:
+    """A bare FIELD: true only if it is JSON `true`."""
+
+    field: Field
+    span: Span = _span()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Not:
+    """`not EXPR`."""
+
+    operand: Expr
+    span: Span = _span()
+
+
+@dataclass(frozen=True, kw_only=True)
+class And:
+    """`EXPR and EXPR …`, two or more operands."""
+
+    operands: tuple[Expr, ...]
+    span: Span = _span()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Or:
+    """`EXPR or EXPR …`, two or more operands."""
+
+    operands: tuple[Expr, ...]
+    span: Span = _span()
+
+
+Expr = Compare | Has | Truth | Not | And | Or
+
+
+@dataclass(frozen=True, kw_only=True)
+class Which:
+    """`trained`, `first`, `last 2`, `trained last`: which turns of a role. At least one of the two is set."""
+
+    trained: bool = False
+    end: Literal["first", "last"] | None = None
+    count: int = 1
+    """How many turns from that end; 1 when no number is written. Meaningless without `end`."""
+    span: Span = _span()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Selector:
+    """`assistant`, `assistant.reasoning`, `eos`, `"tool_call".text`, a `let` name: dotted names, as written."""
+
+    names: tuple[str, ...]
+    quoted: bool = False
+    """Whether the first name is in quotes, which makes it a role whatever it is called."""
+    which: Which | None = None
+    span: Span = _span()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Everything:
+    """`everything`: all text, preambles and scaffold too."""
+
+    span: Span = _span()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Group:
+    """`( target, target )`."""
+
+    targets: tuple[Target, ...]
+    span: Span = _span()
+
+
+@dataclass(frozen=True, kw_only=True)
+class RegexIn:
+    """`/pattern/flags in PRIMARY`."""
+
+    pattern: str
+    flags: str
+    inside: Primary
+    span: Span = _span()
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpansIn:
+    """`spans FIELD in PRIMARY`."""
+
+    field: Field
+    inside: Primary
+    span: Span = _span()
+
+
+Primary = Selector | Everything | Group | RegexIn | SpansIn
+
+
+@dataclass(frozen=True, kw_only=True)
+class Relation:
+    """`of ROLE`, `after last user`, `right after tool`, `before first assistant`."""
+
+    kind: Literal["of", "after", "right after", "before"]
+    selector: Selector
+    span: Span = _span()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """A primary and the relations that narrow it."""
+
+    primary: Primary
+    relations: tuple[Relation, ...] = ()
+    span: Span = _span()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Condition:
+    """`where EXPR` or `unless EXPR`."""
+
+    negated: bool
+    expr: Expr
+    span: Span = _span()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rule:
+    """`train …` or `mask …`. `weight` is None when none is written."""
+
+    effect: Literal["train", "mask"]
+    targets: tuple[Target, ...]
+    conditions: tuple[Condition, ...] = ()
+    weight: int | float | Field | None = None
+    span: Span = _span()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scale:
+    """`scale TARGETS by FACTOR`."""
+
+    targets: tuple[Target, ...]
+    factor: int | float | Field
+    conditions: tuple[Condition, ...] = ()
+    span: Span = _span()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Guard:
+    """`never train …` or `always train …`."""
+
+    kind: Literal["never", "always"]
+    targets: tuple[Target, ...]
+    conditions: tuple[Condition, ...] = ()
+    span: Span = _span()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Use:
+    """`use NAME` (the shipped library) or `use "path.policy"` (beside this file)."""
+
+    name: str
+    quoted: bool
+    span: Span = _span()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Let:
+    """`let NAME = TARGETS`."""
+
+    name: str
+    targets: tuple[Target, ...]
+    span: Span = _span()
+
+
+@dataclass(frozen=True, kw_only=True)
+class On:
+    """`on SETTING VALUE`."""
+
+    setting: str
+    value: str
+    span: Span = _span()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Language:
+    """`language 1`."""
+
+    version: int
+    span: Span = _span()
+
+
+Statement = Rule | Scale | Guard | Use | Let | On | Language
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comment:
+    """A `#` comment. `text` has no `#` and no newline; `span` covers it with its `#`."""
+
+    text: str
+    own_line: bool
+    """Whether nothing but blanks stands before it on its line."""
+    span: Span = _span()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Policy:
+    """A parsed policy text."""
+
+    statements: tuple[Statement, ...]
+    comments: tuple[Comment, ...] = field(default=(), compare=False)
+    source: Source = field(compare=False, repr=False)

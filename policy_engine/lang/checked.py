@@ -1,0 +1,101 @@
+"""A policy whose names are resolved: `use` spliced in place, `let` expanded, roles and parts told apart.
+
+This is what compiles to a program and what the proof reasons about. Rules keep the order in which they decide.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from policy_engine.core.diagnostics import Diagnostic
+from policy_engine.core.source import Source, Span
+from policy_engine.lang.ast import Expr, Field, Which
+
+
+@dataclass(frozen=True, kw_only=True)
+class TurnSet:
+    """Turns of a role, and which of them. `role` None means turns of any role."""
+
+    role: str | None
+    which: Which | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TurnRelation:
+    """A segment's turn stands strictly `after` the earliest, `before` the latest, or `right after` one of `turns`."""
+
+    kind: Literal["after", "right after", "before"]
+    turns: TurnSet
+
+
+@dataclass(frozen=True, kw_only=True)
+class Atom:
+    """Segments whose turn is in `turns`, whose part is in `parts`, and for whose turn all `relations` hold.
+
+    `turns` None asks nothing of the turn, so that text no message owns matches too; with `relations` such text
+    never matches. `parts` holds leaf parts, already expanded for the verb (`train assistant` has the body's).
+    """
+
+    turns: TurnSet | None
+    parts: frozenset[str]
+    relations: tuple[TurnRelation, ...] = ()
+    span: Span
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spans:
+    """Characters that a regex matches, or that a data field lists, within the runs that `inside` selects.
+
+    A run is a maximal stretch of selected characters of one turn. Exactly one of `pattern` and `field` is set.
+    """
+
+    pattern: str | None = None
+    flags: str = ""
+    field: Field | None = None
+    inside: tuple[CheckedTarget, ...]
+    span: Span
+
+
+CheckedTarget = Atom | Spans
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckedRule:
+    """A `train`, `mask` or `scale` rule; it matches where any target does and `condition` (if any) is true.
+
+    `weight` is the rule's number or field: the weight for `train` (1 unless written), the factor for `scale`;
+    `mask` has weight 0.
+    """
+
+    index: int
+    effect: Literal["train", "mask", "scale"]
+    targets: tuple[CheckedTarget, ...]
+    condition: Expr | None
+    weight: int | float | Field
+    span: Span
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckedGuard:
+    """An obligation on the whole policy: `never` or `always` train what the targets select."""
+
+    index: int
+    kind: Literal["never", "always"]
+    targets: tuple[CheckedTarget, ...]
+    condition: Expr | None
+    span: Span
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckedPolicy:
+    """A policy that means something. `warnings` are the findings that did not stop it."""
+
+    rules: tuple[CheckedRule, ...]
+    guards: tuple[CheckedGuard, ...]
+    settings: dict[str, str]
+    """Only the settings that are written; the including file's win over those of what it uses."""
+    roles: frozenset[str]
+    """Every role the policy names."""
+    source: Source
+    warnings: tuple[Diagnostic, ...] = ()

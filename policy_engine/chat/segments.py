@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import numpy as np
+import numpy.typing as npt
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Segment:
@@ -60,3 +63,18 @@ class RenderedChat:
     def role(self, segment: Segment) -> str | None:
         """Role of the message that owns a segment."""
         return None if segment.turn is None else str(self.messages[segment.turn]["role"])
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TokenizedChat:
+    """The tokens of a rendered chat, by one tokenization of its whole text.
+
+    `starts_T` and `ends_T` (int32) are the characters `[start, end)` of each token in `chat.text`; both never decrease.
+    Several tokens may share one character (byte-level pieces of it, each with that character's range), and a token may be
+    zero wide (start == end).
+    """
+
+    chat: RenderedChat
+    input_ids: list[int]
+    starts_T: npt.NDArray[np.int32]
+    ends_T: npt.NDArray[np.int32]

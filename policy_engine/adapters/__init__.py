@@ -1,0 +1,1 @@
+"""Trainers and foreign configurations, one file each."""

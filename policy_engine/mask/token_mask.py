@@ -1,0 +1,25 @@
+"""The decision of every token, with its reason."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from policy_engine.core.vocabulary import Reason
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TokenMask:
+    """One decision per token (`_T`): `weights_T` float32, 0 where masked; `rules_T` int16, the deciding rule's index or -1;
+    `reasons_T` int8, an index into `REASONS`; `segments_T` int32, the index of the segment of the token's first character.
+    """
+
+    weights_T: npt.NDArray[np.float32]
+    rules_T: npt.NDArray[np.int16]
+    reasons_T: npt.NDArray[np.int8]
+    segments_T: npt.NDArray[np.int32]
+
+
+REASONS: tuple[Reason, ...] = ("rule", "default", "straddle", "structural", "truncated")

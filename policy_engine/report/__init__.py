@@ -1,0 +1,1 @@
+"""Views of a masked chat: terminal and HTML."""

@@ -1,0 +1,1 @@
+"""Predicates and programs: what a checked policy compiles to."""

@@ -1,0 +1,63 @@
+# Everything from nothing but Python >= 3.10 and make. `make help` lists the targets.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+# Tests run on every core; `make test ARGS="-k fmt -n0"` passes arguments on to pytest.
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint types check fmt wheel-test docs bench nightly clean
+
+help:  ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|' 2>/dev/null \
+	  || sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1: \2/p' $(MAKEFILE_LIST)
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+	  { echo "policy-engine needs Python 3.10 or later; name one with: make PYTHON=/path/to/python3.12" >&2; exit 2; }
+	@$(PYTHON) -m venv $(VENV) || \
+	  { rm -rf $(VENV); echo "this Python cannot make a virtual environment; install its venv module (Debian: python3-venv)" >&2; exit 2; }
+
+$(VENV)/.base: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .
+	@touch $@
+
+# trl is installed without its dependencies: only its chat templates are read, and they need no torch.
+$(VENV)/.test: pyproject.toml tests/requirements-no-deps.txt | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r tests/requirements-no-deps.txt
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	@touch $@
+
+demo: $(VENV)/.base  ## mask the embedded sample dataset, show it in colour, write Parquet and HTML into demo-out/
+	$(BIN)/policy-engine demo --out demo-out --overwrite
+
+test: $(VENV)/.test  ## run the whole test suite
+	$(BIN)/python -m pytest -n auto $(ARGS)
+
+lint: $(VENV)/.dev  ## ruff and the import contracts
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check --quiet .
+	$(BIN)/lint-imports
+
+types: $(VENV)/.dev  ## mypy, strict
+	$(BIN)/mypy
+
+fmt: $(VENV)/.dev  ## format, sort imports and apply safe fixes
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+check: lint types test  ## everything a change has to pass
+
+wheel-test:  ## build the wheel, install it into an environment of its own and use it from there
+	bash .ci/wheel-test $(PYTHON)
+
+nightly: $(VENV)/.test  ## the long property tests
+	bash .ci/nightly
+
+clean:  ## remove what the other targets made
+	rm -rf $(VENV) dist build demo-out .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

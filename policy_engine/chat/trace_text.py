@@ -1,0 +1,474 @@
+"""Text that knows where it came from: `str`, `dict` and `list` subclasses that carry origins through a template.
+
+A traced string is a `str` whose characters are covered by *runs* `(length, origin, start)`. The origin is an `Origin`
+(data: which message, which field), a `Scaffold` (template text, and what was being written when it was collected), or
+None (template text nobody has claimed yet). `start` is the offset in the origin's field of the run's first character, or
+`LOST` where the owner is known and the offsets are not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, SupportsIndex
+
+LOST = -1
+"""Offset of a run whose characters do not equal the field's one for one."""
+
+MAX_CHARS = 1 << 26
+"""Longest string a template may build, in characters (64 Mi). Templates are untrusted code."""
+
+
+class OutputTooLarge(Exception):
+    """A template built a string longer than `MAX_CHARS`."""
+
+
+class Origin:
+    """A field of the data. `turn` is the message's index, None for tools and documents; `path` the field below it."""
+
+    __slots__ = ("path", "turn")
+
+    def __init__(self, turn: int | None, path: tuple[str | int, ...]) -> None:
+        self.turn = turn
+        self.path = path
+
+    def __repr__(self) -> str:
+        return f"Origin({self.turn}, {self.path})"
+
+
+class Scaffold:
+    """Template text. `turn`, `call` and `item` are what the template was writing; `line` its line in the template.
+
+    `branch` is the `if` branch the text was written in, for text outside any loop (see `trace_compile`).
+    """
+
+    __slots__ = ("branch", "call", "item", "line", "turn")
+
+    def __init__(
+        self, turn: int | None, call: int | None = None, item: int | None = None, line: int | None = None, branch: int = 0
+    ) -> None:
+        self.turn = turn
+        self.call = call
+        self.item = item
+        self.line = line
+        self.branch = branch
+
+    def __repr__(self) -> str:
+        return f"Scaffold({self.turn}, call={self.call}, item={self.item}, line={self.line})"
+
+
+UNKNOWN = Origin(None, ("?",))
+"""Origin of text computed from data of several owners in a way that keeps none."""
+
+Run = tuple[int, "Origin | Scaffold | None", int]
+
+
+def traced(text: str, runs: tuple[Run, ...]) -> Traced:
+    """A traced string of `text` with `runs`, whose lengths add up to its length."""
+    made = str.__new__(Traced, text)
+    made._r = runs
+    return made
+
+
+def runs_of(value: str) -> tuple[Run, ...]:
+    """The runs of any string; plain strings are template text nobody has claimed."""
+    if type(value) is Traced:
+        return value._r
+    carried = getattr(value, "_r", None)
+    if carried is not None:
+        return carried  # type: ignore[no-any-return]
+    return ((len(value), None, 0),) if value else ()
+
+
+def owner_of(runs: Iterable[Run]) -> Origin | None:
+    """The one origin all data in `runs` has; UNKNOWN if they differ in turn; None without data."""
+    found: Origin | None = None
+    for _, origin, _ in runs:
+        if type(origin) is Origin:
+            if found is None or found is origin:
+                found = origin
+            elif found.turn != origin.turn or found.path[:1] != origin.path[:1]:
+                return UNKNOWN
+    return found
+
+
+def lost(text: str, *inputs: Any) -> str:
+    """`text`, computed from `inputs` in a way that keeps the owner but no offsets. Plain if no input has data."""
+    owner = owner_of(run for value in inputs if isinstance(value, str) for run in runs_of(value))
+    return text if owner is None else traced(text, ((len(text), owner, LOST),))
+
+
+def cut(runs: tuple[Run, ...], begin: int, end: int) -> tuple[Run, ...]:
+    """The runs of characters `[begin, end)`. An empty cut keeps the origin at its place, so that it still marks it."""
+    if len(runs) == 1:
+        length, origin, start = runs[0]
+        if begin == 0 and end == length:
+            return runs
+        return ((max(0, end - begin), origin, start if start == LOST else start + begin),)
+    kept: list[Run] = []
+    at = 0
+    for length, origin, start in runs:
+        low, high = max(begin, at), min(end, at + length)
+        if low < high or (low == high and length == 0 and begin <= at <= end and begin < end):
+            kept.append((high - low, origin, start if start == LOST else start + low - at))
+        at += length
+    if not kept:
+        at = 0
+        for length, origin, start in runs:
+            if at <= begin <= at + length and origin is not None:
+                return ((0, origin, start if start == LOST else start + begin - at),)
+            at += length
+    return tuple(kept)
+
+
+def concat(pieces: Sequence[str]) -> str:
+    """`"".join(pieces)` that keeps runs. Plain if every piece is."""
+    text = "".join(pieces)
+    if len(text) > MAX_CHARS:
+        raise OutputTooLarge
+    for piece in pieces:
+        if type(piece) is not str:
+            return traced(text, tuple(run for p in pieces for run in runs_of(p)))
+    return text
+
+
+class Traced(str):
+    """A string with runs. Everything a template can do to a string is defined here, and keeps them."""
+
+    __slots__ = ("_r",)
+    _r: tuple[Run, ...]
+
+    def __new__(cls, text: object = "", *args: Any) -> Traced:
+        made = str.__new__(cls, text, *args)
+        made._r = runs_of(text) if isinstance(text, str) else runs_of(str.__str__(made))
+        return made
+
+    # Copies and pickles are plain: an origin means nothing outside the rendering it belongs to.
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (str, (str.__str__(self),))
+
+    def __deepcopy__(self, memo: Any) -> Traced:
+        return self
+
+    def __str__(self) -> str:
+        return self
+
+    def __add__(self, other: str) -> str:
+        text = str.__add__(self, other)
+        if len(text) > MAX_CHARS:
+            raise OutputTooLarge
+        if hasattr(other, "__html__"):
+            return NotImplemented
+        return traced(text, self._r + runs_of(other))
+
+    def __radd__(self, other: str) -> str:
+        if not isinstance(other, str):
+            return NotImplemented
+        text = str.__add__(other, self)
+        return traced(text, runs_of(other) + self._r)
+
+    def __mul__(self, count: SupportsIndex) -> str:
+        number = count.__index__()
+        if len(self) * max(number, 0) > MAX_CHARS:
+            raise OutputTooLarge
+        return traced(str.__mul__(self, number), self._r * max(number, 0))
+
+    __rmul__ = __mul__
+
+    def __mod__(self, values: Any) -> str:
+        return _percent(self, values)
+
+    def __rmod__(self, other: Any) -> str:
+        return _percent(other, self) if isinstance(other, str) else NotImplemented
+
+    def __getitem__(self, key: Any) -> str:
+        text = str.__getitem__(self, key)
+        if isinstance(key, slice):
+            begin, end, step = key.indices(len(self))
+            if step != 1:
+                return lost(text, self)
+            return traced(text, cut(self._r, begin, max(begin, end)))
+        begin = key.__index__()
+        begin = begin + len(self) if begin < 0 else begin
+        return traced(text, cut(self._r, begin, begin + 1))
+
+    def __iter__(self) -> Iterator[str]:
+        for at, char in enumerate(str.__iter__(self)):
+            yield traced(char, cut(self._r, at, at + 1))
+
+    def _sub(self, begin: int, end: int) -> str:
+        return traced(str.__getitem__(self, slice(begin, end)), cut(self._r, begin, end))
+
+    def strip(self, chars: str | None = None) -> str:
+        left = str.lstrip(self, chars)
+        begin = len(self) - len(left)
+        return self._sub(begin, begin + len(str.rstrip(left, chars)))
+
+    def lstrip(self, chars: str | None = None) -> str:
+        return self._sub(len(self) - len(str.lstrip(self, chars)), len(self))
+
+    def rstrip(self, chars: str | None = None) -> str:
+        return self._sub(0, len(str.rstrip(self, chars)))
+
+    def removeprefix(self, prefix: str) -> str:
+        return self._sub(len(prefix), len(self)) if prefix and str.startswith(self, prefix) else self
+
+    def removesuffix(self, suffix: str) -> str:
+        return self._sub(0, len(self) - len(suffix)) if suffix and str.endswith(self, suffix) else self
+
+    def split(self, sep: str | None = None, maxsplit: SupportsIndex = -1) -> list[str]:
+        return self._located(str.split(self, sep, maxsplit), forward=True)
+
+    def rsplit(self, sep: str | None = None, maxsplit: SupportsIndex = -1) -> list[str]:
+        return self._located(str.rsplit(self, sep, maxsplit), forward=False, sep=sep)
+
+    def splitlines(self, keepends: bool = False) -> list[str]:
+        whole = str.splitlines(self, True)
+        bare = str.splitlines(self, keepends)
+        found, at = [], 0
+        for line, kept in zip(whole, bare, strict=True):
+            found.append(self._sub(at, at + len(kept)))
+            at += len(line)
+        return found
+
+    def _located(self, pieces: list[str], *, forward: bool, sep: str | None = None) -> list[str]:
+        # Pieces of a split stand in order with only separators between them, so each is found from where the last
+        # one ended; from the right for rsplit, whose leftmost piece may itself contain separators.
+        found: list[str] = []
+        if forward:
+            at = 0
+            for piece in pieces:
+                at = str.index(self, piece, at)
+                found.append(self._sub(at, at + len(piece)))
+                at += len(piece)
+            if pieces and pieces[-1] == "" and len(self):
+                found[-1] = self._sub(len(self), len(self))
+            return found
+        at = len(self)
+        for number, piece in enumerate(reversed(pieces)):
+            if sep is not None and number:
+                at -= len(sep)
+            elif number or sep is None:
+                at = str.rindex(self, piece, 0, at) + len(piece)
+            found.append(self._sub(at - len(piece), at))
+            at -= len(piece)
+        return found[::-1]
+
+    def partition(self, sep: str) -> tuple[str, str, str]:
+        at = str.find(self, sep)
+        if at < 0:
+            return self, "", ""
+        return self._sub(0, at), self._sub(at, at + len(sep)), self._sub(at + len(sep), len(self))
+
+    def rpartition(self, sep: str) -> tuple[str, str, str]:
+        at = str.rfind(self, sep)
+        if at < 0:
+            return "", "", self
+        return self._sub(0, at), self._sub(at, at + len(sep)), self._sub(at + len(sep), len(self))
+
+    def replace(self, old: str, new: str, count: SupportsIndex = -1) -> str:
+        if str.find(self, old) < 0:
+            return self
+        expected = str.replace(self, old, new, count)
+        if not old:
+            return lost(expected, self, new)
+        pieces = self.split(old, count)
+        parts: list[str] = [pieces[0]]
+        for piece in pieces[1:]:
+            # Text written in place of data stands for that data, so it keeps the owner.
+            parts += [self._stand_in(new), piece]
+        made = concat(parts)
+        return made if str.__eq__(made, expected) else lost(expected, self, new)
+
+    def _stand_in(self, new: str) -> str:
+        if type(new) is not str and owner_of(runs_of(new)) is not None:
+            return new
+        owner = owner_of(self._r)
+        return new if owner is None else traced(str.__str__(new), ((len(new), owner, LOST),))
+
+    def join(self, pieces: Iterable[str]) -> str:
+        items = list(pieces)
+        text = str.join(self, items)
+        if len(text) > MAX_CHARS:
+            raise OutputTooLarge
+        runs: tuple[Run, ...] = ()
+        for number, item in enumerate(items):
+            runs += (self._r if number else ()) + runs_of(item)
+        return traced(text, runs)
+
+    def _same_length(self, text: str) -> str:
+        if len(text) == len(self) and len(self._r) <= 1:
+            # A case change is the field's character in another form; offsets stay, exactness is checked at the end.
+            return traced(text, self._r)
+        return traced(text, self._r) if len(text) == len(self) else lost(text, self)
+
+    def upper(self) -> str:
+        return self._same_length(str.upper(self))
+
+    def lower(self) -> str:
+        return self._same_length(str.lower(self))
+
+    def title(self) -> str:
+        return self._same_length(str.title(self))
+
+    def capitalize(self) -> str:
+        return self._same_length(str.capitalize(self))
+
+    def swapcase(self) -> str:
+        return self._same_length(str.swapcase(self))
+
+    def casefold(self) -> str:
+        return self._same_length(str.casefold(self))
+
+    def _padded(self, text: str) -> str:
+        at = str.find(text, self)
+        left, right = text[:at], text[at + len(self) :]
+        return traced(text, runs_of(left) + self._r + runs_of(right)) if at >= 0 else lost(text, self)
+
+    def center(self, width: SupportsIndex, fill: str = " ") -> str:
+        return self._padded(str.center(self, width, fill))
+
+    def ljust(self, width: SupportsIndex, fill: str = " ") -> str:
+        return self._padded(str.ljust(self, width, fill))
+
+    def rjust(self, width: SupportsIndex, fill: str = " ") -> str:
+        return self._padded(str.rjust(self, width, fill))
+
+    def zfill(self, width: SupportsIndex) -> str:
+        text = str.zfill(self, width)
+        return self if len(text) == len(self) else lost(text, self)
+
+    def expandtabs(self, tabsize: SupportsIndex = 8) -> str:
+        text = str.expandtabs(self, tabsize)
+        return self if str.__eq__(text, self) else lost(text, self)
+
+    def translate(self, table: Any) -> str:
+        return self._same_length(str.translate(self, table))
+
+    def format(self, *args: Any, **kwargs: Any) -> str:
+        # The sandbox routes `format` through its own formatter (`trace_env`); reached directly, owners are kept.
+        return lost(str.format(self, *args, **kwargs), self, *args, *kwargs.values())
+
+
+def _percent(pattern: str, values: Any) -> str:
+    """`pattern % values`; exact where the pattern has only `%s`, else the owner is kept."""
+    text = str.__mod__(pattern, values)
+    given = values if isinstance(values, tuple) else (values,)
+    pieces = str.split(pattern, "%s")
+    if not isinstance(values, Mapping) and len(pieces) == len(given) + 1 and not any("%" in p for p in pieces):
+        parts: list[str] = []
+        source = pattern.split("%s")
+        for piece, value in zip(source, given, strict=False):
+            parts += [piece, str(value)]
+        parts.append(source[-1])
+        made = concat(parts)
+        if str.__eq__(made, text):
+            return made
+    inputs = values.values() if isinstance(values, Mapping) else given
+    return lost(text, pattern, *inputs)
+
+
+class TracedInt(int):
+    """A whole number from the data; its text knows the field."""
+
+    __slots__ = ("_o",)
+    _o: Origin
+
+    def __str__(self) -> str:
+        text = int.__repr__(self)
+        return traced(text, ((len(text), self._o, LOST),))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (int, (int(self),))
+
+
+class TracedFloat(float):
+    """A number from the data; its text knows the field."""
+
+    __slots__ = ("_o",)
+    _o: Origin
+
+    def __str__(self) -> str:
+        text = float.__repr__(self)
+        return traced(text, ((len(text), self._o, LOST),))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (float, (float(self),))
+
+
+class TracedDict(dict[Any, Any]):
+    """An object from the data; printed whole, its text knows the field."""
+
+    __slots__ = ("_o",)
+    _o: Origin
+
+    def __str__(self) -> str:
+        text = dict.__repr__(self)
+        return traced(text, ((len(text), self._o, LOST),))
+
+
+class TracedMessage(TracedDict):
+    """A message. Binding one to a loop variable makes its turn the one being written."""
+
+    __slots__ = ()
+
+
+class TracedList(list[Any]):
+    """A list from the data; printed whole, its text knows the field."""
+
+    __slots__ = ("_o",)
+    _o: Origin
+
+    def __str__(self) -> str:
+        text = list.__repr__(self)
+        return traced(text, ((len(text), self._o, LOST),))
+
+
+def wrap(value: Any, turn: int | None, path: tuple[str | int, ...]) -> Any:
+    """`value` (plain JSON data) with origins at every string and number, at object keys too."""
+    kind = type(value)
+    if kind is str:
+        return traced(value, ((len(value), Origin(turn, path), 0),))
+    if kind is dict:
+        made = TracedDict()
+        made._o = Origin(turn, path)
+        for key, item in value.items():
+            name = traced(key, ((len(key), made._o, LOST),)) if type(key) is str else key
+            made[name] = wrap(item, turn, (*path, key))
+        return made
+    if kind is list or kind is tuple:
+        items = TracedList(wrap(item, turn, (*path, at)) for at, item in enumerate(value))
+        items._o = Origin(turn, path)
+        return items
+    if kind is int:
+        number = TracedInt(value)
+        number._o = Origin(turn, path)
+        return number
+    if kind is float:
+        real = TracedFloat(value)
+        real._o = Origin(turn, path)
+        return real
+    return value
+
+
+def wrap_message(message: Mapping[str, Any], turn: int, aliases: Mapping[str, str]) -> TracedMessage:
+    """A message with origins. `aliases` maps a field the template sees to the field the data has it under."""
+    made = TracedMessage()
+    made._o = Origin(turn, ())
+    for key, item in message.items():
+        made[key] = wrap(item, turn, (aliases.get(key, key),))
+    return made
+
+
+def origin_of(value: Any) -> Origin | None:
+    """Where any traced value comes from; for a plain object the template built, where its first data does."""
+    if isinstance(value, str):
+        return owner_of(runs_of(value))
+    carried = getattr(value, "_o", None)
+    if carried is not None:
+        return carried  # type: ignore[no-any-return]
+    if type(value) is dict:
+        for item in value.values():
+            found = origin_of(item)
+            if found is not None:
+                return found
+    return None

@@ -1,0 +1,100 @@
+"""Where a generator takes its choices from: a Hypothesis draw, which shrinks, or a seeded random generator, which is fast.
+
+Every generator of this package is a function of a `Choices`. `strategies` runs them on Hypothesis; a long run that needs
+thousands of cases a second runs the same functions on `RandomChoices(seed)`. Options stand simplest first and low
+numbers are simple, so that Hypothesis shrinks towards small, plain cases.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from typing import Protocol, TypeVar
+
+from hypothesis import strategies as st
+
+T = TypeVar("T")
+
+
+class Choices(Protocol):
+    """The choices a generator can ask for."""
+
+    def integer(self, low: int, high: int) -> int:
+        """An integer in `[low, high]`, both ends included."""
+    def pick(self, options: Sequence[T]) -> T:
+        """One of the options; repeat an option to make it likelier."""
+    def chance(self, percent: int) -> bool:
+        """True in about that many of a hundred cases."""
+    def many(self, make: Callable[[Choices], T], low: int, high: int) -> list[T]:
+        """Between `low` and `high` values, each made by `make`."""
+    def characters(self, most: int) -> str:
+        """Up to `most` arbitrary code points, surrogates excepted."""
+
+
+class RandomChoices:
+    """Choices from a seed: the same seed gives the same case in every process and on every platform."""
+
+    def __init__(self, seed: int | str) -> None:
+        self._random = random.Random(seed)
+
+    def integer(self, low: int, high: int) -> int:
+        """See `Choices`."""
+        return self._random.randint(low, high)
+
+    def pick(self, options: Sequence[T]) -> T:
+        """See `Choices`."""
+        return options[self._random.randrange(len(options))]
+
+    def chance(self, percent: int) -> bool:
+        """See `Choices`."""
+        return self._random.random() * 100 < percent
+
+    def many(self, make: Callable[[Choices], T], low: int, high: int) -> list[T]:
+        """See `Choices`."""
+        return [make(self) for _ in range(self._random.randint(low, high))]
+
+    def characters(self, most: int) -> str:
+        """See `Choices`. Planes are mixed, so that a short text is rarely all rare characters."""
+        return "".join(self._character() for _ in range(self._random.randint(0, most)))
+
+    def _character(self) -> str:
+        low, high = self.pick(((32, 126), (9, 13), (0xA0, 0x24F), (0x300, 0x36F), (0x590, 0x6FF), (0x4E00, 0x9FFF),
+                               (0x2000, 0x206F), (0xE000, 0xF8FF), (0x1F300, 0x1FAFF), (0, 0xD7FF), (0xE000, 0x10FFFF)))  # fmt: skip
+        return chr(self._random.randint(low, high))
+
+
+class DrawChoices:
+    """Choices from the `draw` function of a Hypothesis composite strategy."""
+
+    def __init__(self, draw: st.DrawFn) -> None:
+        self._draw = draw
+
+    def integer(self, low: int, high: int) -> int:
+        """See `Choices`."""
+        return self._draw(st.integers(low, high))
+
+    def pick(self, options: Sequence[T]) -> T:
+        """See `Choices`."""
+        return self._draw(st.sampled_from(options))
+
+    def chance(self, percent: int) -> bool:
+        """See `Choices`. Shrinks to False."""
+        return self._draw(st.integers(0, 99)) >= 100 - percent
+
+    def many(self, make: Callable[[Choices], T], low: int, high: int) -> list[T]:
+        """See `Choices`."""
+        return self._draw(st.lists(run_on_draw(make), min_size=low, max_size=high))
+
+    def characters(self, most: int) -> str:
+        """See `Choices`."""
+        return self._draw(st.text(st.characters(exclude_categories=("Cs",)), max_size=most))
+
+
+def run_on_draw(make: Callable[[Choices], T]) -> st.SearchStrategy[T]:
+    """The Hypothesis strategy of what a generator makes."""
+
+    @st.composite
+    def made(draw: st.DrawFn) -> T:
+        return make(DrawChoices(draw))
+
+    return made()

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 class Piece:
     """Characters `[start, end)` of one segment that one decision covers.
 
-    `segment` is the segment's index; `rule` the index (`CheckedRule.index`) of the rule that decided, None for the default;
-    `weight` is 0.0 where masked.
+    `segment` is the segment's index; `rule` the index (`CheckedRule.index`) of the rule that decided, None for the
+    default; `weight` is 0.0 where masked.
     """
 
     start: int
@@ -29,3 +29,29 @@ class Decisions:
 
     pieces: tuple[Piece, ...]
     never: tuple[tuple[int, int], ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PieceTable:
+    """Decisions column by column, one entry per piece; what `Decisions` holds, in the form that masks are made from.
+
+    `rules` has -1 for the default.
+    """
+
+    starts: list[int]
+    ends: list[int]
+    segments: list[int]
+    weights: list[float]
+    rules: list[int]
+    never: tuple[tuple[int, int], ...]
+
+    def decisions(self) -> Decisions:
+        """The same as one object per piece."""
+        columns = zip(self.starts, self.ends, self.segments, self.weights, self.rules)
+        return Decisions(
+            pieces=tuple(
+                Piece(start=start, end=end, segment=segment, weight=weight, rule=None if rule < 0 else rule)
+                for start, end, segment, weight, rule in columns
+            ),
+            never=self.never,
+        )

@@ -75,9 +75,7 @@ def build_chat(
     )
 
 
-def fake_tokens(
-    chat: RenderedChat, *, width: int | None = None, rng: random.Random | None = None
-) -> TokenizedChat:
+def fake_tokens(chat: RenderedChat, *, width: int | None = None, rng: random.Random | None = None) -> TokenizedChat:
     """Tokens cut without regard for segments: every `width` characters, or at random places, then also with zero-wide
     tokens and with several tokens on one character. Ids depend only on the token's text and are below 50,000.
     """

@@ -1,0 +1,89 @@
+"""Guards: obligations on what all rules together decided, asserted on every chat."""
+
+from __future__ import annotations
+
+from policy_engine.core.errors import GuardError
+from policy_engine.core.vocabulary import UNTRAINABLE
+from policy_engine.lang.checked import CheckedPolicy
+from policy_engine.rules.decide import Decider
+from policy_engine.rules.ranges import Decided, Range, union
+from policy_engine.rules.steps import Statement, Step, steps_for
+from policy_engine.rules.values import excerpt
+from policy_engine.rules.view import ChatView
+
+
+class Guards:
+    """The guards of a policy, with the ones that matter kept per kind of segment."""
+
+    def __init__(self, policy: CheckedPolicy, decider: Decider) -> None:
+        self._decider = decider
+        self._total = len(policy.rules)
+        self._guards = [Statement(g, tests=decider.tests, stage=self._total) for g in policy.guards]
+        self._steps: dict[tuple[str | None, str, int], list[Step]] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._guards)
+
+    @property
+    def is_constant(self) -> bool:
+        """Whether the kinds of segments alone decide what the guards cover."""
+        return all(guard.is_constant for guard in self._guards)
+
+    def check(self, view: ChatView, decided: list[tuple[float, int] | list[Decided] | None]) -> tuple[Range, ...]:
+        """Holds the guards against the decision of every segment; returns what `never` guards cover.
+
+        Raises GuardError for the first character of the text that breaks one.
+        """
+        never: list[Range] = []
+        for index, decision in enumerate(decided):
+            if decision is None:
+                continue
+            segment = view.chat.segments[index]
+            for step in self._steps_for(view, index):
+                if not step.holds(view, segment):
+                    continue
+                ranges = step.ranges(view, index)
+                if step.statement.verb == "never":
+                    never += ranges
+                # What is masked for structure is no matter of rules, so it breaks no guard either way.
+                if segment.part not in UNTRAINABLE:
+                    self._assert(step, view, index, ranges, decision)
+        return tuple(union(never))
+
+    def _steps_for(self, view: ChatView, index: int) -> list[Step]:
+        segment = view.chat.segments[index]
+        turn = segment.turn
+        role, signature = (None, 0) if turn is None else (view.roles[turn], view.signatures[turn])
+        key = (role, segment.part, signature)
+        steps = self._steps.get(key)
+        if steps is None:
+            if len(self._steps) >= 100_000:
+                self._steps.clear()
+            steps = self._steps[key] = steps_for(self._guards, role, segment.part, signature)
+        return steps
+
+    def _assert(
+        self, step: Step, view: ChatView, index: int, ranges: list[Range], decision: tuple[float, int] | list[Decided]
+    ) -> None:
+        segment = view.chat.segments[index]
+        pieces = decision if isinstance(decision, list) else [(segment.start, segment.end, *decision)]
+        for start, end, weight, rule in pieces:
+            if bool(weight) == (step.statement.verb == "always"):
+                continue
+            for a, b in ranges:
+                if max(a, start) < min(b, end):
+                    raise self._error(step, view, index, (max(a, start), min(b, end)), rule)
+
+    def _error(self, step: Step, view: ChatView, index: int, where: Range, rule: int) -> GuardError:
+        segment = view.chat.segments[index]
+        if segment.turn is None:
+            owner = f"text no message owns, part `{segment.part}`"
+        else:
+            owner = f"message {segment.turn}, role `{view.roles[segment.turn]}`, part `{segment.part}`"
+        did = "trained" if step.statement.verb == "never" else "masked"
+        by = "by default: no rule matches it" if rule < 0 else f"by {self._decider.rules[rule].place}"
+        return GuardError(
+            f"guard {step.statement.place} does not hold\n  {did} {by}\n  {owner}\n"
+            f"  text: {excerpt(view.chat.text[where[0] : where[1]])}",
+            help="change the rule that decided, add one below it, or narrow the guard",
+        )

@@ -1,0 +1,30 @@
+"""Policies from files, from the shipped library and from text, compiled."""
+
+from __future__ import annotations
+
+import os
+
+from policy_engine.core.schema import Schema
+from policy_engine.core.source import Source
+from policy_engine.lang.check import check
+from policy_engine.lang.library import read_policy
+from policy_engine.lang.parse import parse
+from policy_engine.rules.compile import compile_policy
+from policy_engine.rules.program import Program
+
+
+def load_policy(path_or_name: str | os.PathLike[str], *, schema: Schema | None = None) -> Program:
+    """The program of a policy file, or of a shipped policy by its bare name.
+
+    Raises PolicySyntaxError or PolicyCheckError with everything that is wrong, and DataError if there is no such file.
+    """
+    source: Source = read_policy(path_or_name)
+    return policy_from_text(source.text, name=source.name, schema=schema)
+
+
+def policy_from_text(text: str, *, name: str = "<string>", schema: Schema | None = None) -> Program:
+    """The program of a policy text; `name` is what errors call it, and where relative `use` paths start.
+
+    Raises PolicySyntaxError or PolicyCheckError with everything that is wrong.
+    """
+    return compile_policy(check(parse(text, name=name), schema=schema))

@@ -1,0 +1,98 @@
+"""RE2 patterns: compiled once per process, searched within a bound on the bytes they may look at."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Iterator
+
+import numpy as np
+import re2
+
+from policy_engine.core.errors import ConfigError
+
+SCAN_LIMIT = 4_000_000_000
+"""Bytes that finding all matches may look at in one row; a few seconds of RE2."""
+
+# RE2 does not say how far a search read, so each is charged with the most that its pattern can make it read.
+# A pattern without unbounded repetition never looks far past its match.
+_UNBOUNDED = re.compile(r"[*+]|\{\d*,\}")
+# A pattern without any of these cannot match a newline, so it never looks past the line its match ends on.
+_NEWLINE = re.compile(r"\\[^wdbBS.\-/+*?|()\[\]{}^$\\]|\[\^|\[:|\(\?[a-zA-Z]*s|[\x00-\x1f]")
+
+
+@functools.lru_cache(maxsize=4096)
+def compile_pattern(pattern: str, flags: str = "") -> re2._Regexp:
+    """A compiled RE2 pattern. `flags` are RE2's inline letters (`i`, `m`, `s`, `U`); capture groups count for nothing.
+
+    Raises ConfigError if RE2 does not take it (a checked policy's patterns have been tried).
+    """
+    options = re2.Options()
+    options.never_capture = True
+    options.log_errors = False
+    try:
+        return re2.compile(f"(?{flags}){pattern}" if flags else pattern, options)
+    except re2.error as error:
+        detail = error.args[0].decode("utf-8", "replace") if error.args and isinstance(error.args[0], bytes) else error
+        raise ConfigError(f"regex `{pattern}` is not valid in RE2: {detail}") from None
+
+
+def encode(text: str) -> bytes:
+    """UTF-8, with lone surrogates (which JSON can bring) as U+FFFD, so that code points keep their count."""
+    try:
+        return text.encode("utf-8")
+    except UnicodeEncodeError:
+        return "".join("\ufffd" if "\ud800" <= c <= "\udfff" else c for c in text).encode("utf-8")
+
+
+def search(pattern: re2._Regexp, text: str) -> bool:
+    """Whether the pattern occurs anywhere in a text. Linear in its length."""
+    return pattern.search(encode(text)) is not None
+
+
+class ScanBudget:
+    """Bytes that a row's regexes may still look at."""
+
+    def __init__(self, limit: int | None = None) -> None:
+        self.left = SCAN_LIMIT if limit is None else limit
+
+    def matches(self, pattern: re2._Regexp, source: str, text: str) -> Iterator[tuple[int, int]]:
+        """All non-empty, non-overlapping matches as character ranges, leftmost first.
+
+        `source` is the pattern as written, its flags in front. Raises ScanLimitError when the budget is spent.
+        """
+        data = encode(text)
+        to_char = _char_offsets(data, text)
+        bounded = _UNBOUNDED.search(source) is None
+        one_line = _NEWLINE.search(source) is None
+        at = 0
+        for match in pattern.finditer(data):
+            start, end = match.span()
+            stop = len(data)
+            if bounded:
+                stop = end
+            elif one_line:
+                newline = data.find(b"\n", end)
+                stop = stop if newline < 0 else newline
+            self._spend(stop - at)
+            at = max(end, at + 1)
+            if start < end:
+                yield (start, end) if to_char is None else (int(to_char[start]), int(to_char[end]))
+        self._spend(max(0, len(data) - at))
+
+    def _spend(self, size: int) -> None:
+        self.left -= size
+        if self.left < 0:
+            raise ScanLimitError
+
+
+class ScanLimitError(Exception):
+    """The scan budget of a row is spent. Caught where the rule is known, and told as a RowError that names it."""
+
+
+def _char_offsets(data: bytes, text: str) -> np.ndarray[tuple[int], np.dtype[np.int64]] | None:
+    """Character index of each byte offset, end included; None if the two are equal."""
+    if len(data) == len(text):
+        return None
+    leads = (np.frombuffer(data, dtype=np.uint8) & 0xC0) != 0x80
+    return np.concatenate((np.zeros(1, dtype=np.int64), np.cumsum(leads, dtype=np.int64)))

@@ -1,0 +1,166 @@
+"""A compiled policy: decides every character of a rendered chat."""
+
+from __future__ import annotations
+
+import functools
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from policy_engine.core.errors import RowError
+from policy_engine.core.facts import ChatFacts
+from policy_engine.lang.ast import Field
+from policy_engine.lang.checked import CheckedPolicy
+from policy_engine.rules.decide import Decider
+from policy_engine.rules.decisions import Decisions, PieceTable
+from policy_engine.rules.guards import Guards
+from policy_engine.rules.ranges import Decided
+from policy_engine.rules.view import ChatView
+
+_LARGEST = float(np.finfo(np.float32).max)
+_SMALLEST = float(np.finfo(np.float32).smallest_subnormal)
+_SHAPE_ENTRIES = 500_000
+"""Segments whose decisions are kept by the shape of their chat, over all shapes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Program:
+    """What a checked policy compiles to. Pickles as the policy, and is rebuilt where it is loaded.
+
+    Keeps what it learns about kinds of segments, so one program should serve a whole dataset. Not thread-safe.
+    """
+
+    policy: CheckedPolicy
+    decider: Decider = field(init=False, repr=False, compare=False)
+    guards: Guards = field(init=False, repr=False, compare=False)
+    _shapes: dict[Any, tuple[list[float], list[int], tuple[tuple[int, int], ...]]] = field(
+        init=False, repr=False, compare=False, default_factory=dict
+    )
+    _kept: list[int] = field(init=False, repr=False, compare=False, default_factory=lambda: [0])
+
+    def __post_init__(self) -> None:
+        decider = Decider(self.policy)
+        object.__setattr__(self, "decider", decider)
+        object.__setattr__(self, "guards", Guards(self.policy, decider))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (_program, (self.policy,))
+
+    def setting(self, name: str) -> str | None:
+        """The value of a setting: `straddle`, `empty`, `unrendered`; for the last None unless the policy says it."""
+        defaults = {"straddle": "mask", "empty": "drop"}
+        return self.policy.settings.get(name, defaults.get(name))
+
+    @functools.cached_property
+    def is_weighted(self) -> bool:
+        """Whether a trained token can have another weight than 1, so that labels need loss weights beside them."""
+        return any(
+            rule.effect == "scale" or (rule.effect == "train" and (isinstance(rule.weight, Field) or rule.weight != 1))
+            for rule in self.policy.rules
+        )
+
+    @functools.cached_property
+    def is_constant(self) -> bool:
+        """Whether roles, parts and order decide everything, so that chats of one shape are decided alike."""
+        return all(rule.is_constant for rule in self.decider.rules) and self.guards.is_constant
+
+    def decide(self, chat: ChatFacts) -> Decisions:
+        """Weight and deciding rule of every character.
+
+        Raises GuardError if the chat breaks a guard, and RowError if a weight or span in the data is none, or a regex
+        reads past the bound on the bytes scanned per row.
+        """
+        return self.table(chat).decisions()
+
+    def table(self, chat: ChatFacts) -> PieceTable:
+        """The same decisions column by column. Raises what `decide` raises."""
+        if not self.is_constant:
+            return self._decide(chat)
+        segments = chat.segments
+        shape = (
+            tuple([m["role"] for m in chat.messages]),
+            tuple([s.part if s.start < s.end else "" for s in segments]),
+            tuple([s.turn for s in segments]),
+        )
+        known = self._shapes.get(shape)
+        if known is None:
+            table = self._decide(chat)
+            never = _covered(table)
+            self._keep(shape, (table.weights, table.rules, never))
+            return table
+        weights, rules, never = known
+        if "" in shape[1]:
+            segments = [s for s in segments if s.start < s.end]
+            indices = [i for i, s in enumerate(chat.segments) if s.start < s.end]
+        else:
+            indices = list(range(len(segments)))
+        starts = [s.start for s in segments]
+        ends = [s.end for s in segments]
+        return PieceTable(
+            starts=starts,
+            ends=ends,
+            segments=indices,
+            weights=weights,
+            rules=rules,
+            never=tuple([(starts[a], ends[b]) for a, b in never]),
+        )
+
+    def _keep(self, shape: Any, decided: tuple[list[float], list[int], tuple[tuple[int, int], ...]]) -> None:
+        self._kept[0] += len(decided[0])
+        if self._kept[0] > _SHAPE_ENTRIES:
+            self._shapes.clear()
+            self._kept[0] = len(decided[0])
+        self._shapes[shape] = decided
+
+    def _decide(self, chat: ChatFacts) -> PieceTable:
+        view = ChatView(chat)
+        decider = self.decider
+        decider.prepare(view)
+        total = len(decider.rules)
+        decided: list[tuple[float, int] | list[Decided] | None] = [
+            decider.decide(view, index, total) if segment.start < segment.end else None
+            for index, segment in enumerate(chat.segments)
+        ]
+        never = self.guards.check(view, decided) if self.guards else ()
+        starts: list[int] = []
+        ends: list[int] = []
+        indices: list[int] = []
+        weights: list[float] = []
+        rules: list[int] = []
+        for index, decision in enumerate(decided):
+            if decision is None:
+                continue
+            if isinstance(decision, list):
+                pieces = decision
+            else:
+                pieces = [(chat.segments[index].start, chat.segments[index].end, *decision)]
+            for start, end, weight, rule in pieces:
+                if weight and not _SMALLEST <= abs(weight) <= _LARGEST:
+                    raise self._out_of_range(weight, rule)
+                starts.append(start)
+                ends.append(end)
+                indices.append(index)
+                weights.append(weight)
+                rules.append(rule)
+        return PieceTable(starts=starts, ends=ends, segments=indices, weights=weights, rules=rules, never=never)
+
+    def _out_of_range(self, weight: float, rule: int) -> RowError:
+        how = "infinite" if math.isinf(weight) else f"{weight:g}"
+        return RowError(
+            f"{self.decider.rules[rule].place}: the weight comes out as {how}, which float32 cannot hold",
+            help="use weights and `scale` factors whose product stays between 1e-45 and 3e38",
+            code="PE514",
+        )
+
+
+def _covered(table: PieceTable) -> tuple[tuple[int, int], ...]:
+    """The `never` ranges as first and last piece: they fall on pieces where whole segments are covered."""
+    first = {start: i for i, start in enumerate(table.starts)}
+    last = {end: i for i, end in enumerate(table.ends)}
+    return tuple((first[start], last[end]) for start, end in table.never)
+
+
+def _program(policy: CheckedPolicy) -> Program:
+    return Program(policy=policy)

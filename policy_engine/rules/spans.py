@@ -1,0 +1,165 @@
+"""Spans: the characters that a regex matches, or that a field of the data lists, within what a target selects."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from policy_engine.core.errors import RowError
+from policy_engine.core.facts import SegmentFacts
+from policy_engine.lang.checked import Atom, CheckedTarget, Spans
+from policy_engine.rules.conditions import field_name
+from policy_engine.rules.patterns import ScanLimitError, compile_pattern
+from policy_engine.rules.ranges import Range, intersect, union
+from policy_engine.rules.turns import TurnTests
+from policy_engine.rules.values import MISSING, content_text, excerpt, kind_of, part_text
+from policy_engine.rules.view import ChatView
+
+
+class SpanFinder:
+    """Finds the characters that one `Spans` target of one statement selects.
+
+    `wants` is the `train` flag of entries that count (None: all), `stage` the number of rules above the statement,
+    `place` what to call the statement in an error.
+    """
+
+    def __init__(self, spans: Spans, *, tests: TurnTests, stage: int, wants: bool | None, place: str) -> None:
+        self.spans = spans
+        self._tests = tests
+        self._stage = stage
+        self._wants = wants
+        self._place = place
+        self._inside: tuple[Atom | SpanFinder, ...] = tuple(
+            inner if isinstance(inner, Atom) else SpanFinder(inner, tests=tests, stage=stage, wants=wants, place=place)
+            for inner in spans.inside
+        )
+        self._pattern = None if spans.pattern is None else compile_pattern(spans.pattern, spans.flags)
+        self._source = f"(?{spans.flags}){spans.pattern}"
+
+    def could_match(self, role: str | None, part: str, signature: int) -> bool:
+        """Whether some text of such a segment could be selected."""
+        return any(
+            self._tests.matches(inner, self._stage, role, part, signature)
+            if isinstance(inner, Atom)
+            else inner.could_match(role, part, signature)
+            for inner in self._inside
+        )
+
+    def ranges(self, view: ChatView, index: int) -> list[Range]:
+        """The selected characters of one segment. Raises RowError for spans in the data that mean nothing."""
+        if self._pattern is None:
+            listed = self._listed(view, view.chat.segments[index])
+            return intersect(listed, self._selected(view, index)) if listed else []
+        turn = view.chat.segments[index].turn
+        key = (id(self), turn)
+        found: dict[int, list[Range]] | None = view.memo.get(key)
+        if found is None:
+            found = view.memo[key] = self._matched(view, turn)
+        return found.get(index, [])
+
+    def _selected(self, view: ChatView, index: int) -> list[Range]:
+        """What the inside targets select of a segment."""
+        segment = view.chat.segments[index]
+        role = view.role_of(segment)
+        signature = 0 if segment.turn is None else view.signatures[segment.turn]
+        found: list[Range] = []
+        for inner in self._inside:
+            if not isinstance(inner, Atom):
+                found += inner.ranges(view, index)
+            elif self._tests.matches(inner, self._stage, role, segment.part, signature):
+                return [(segment.start, segment.end)]
+        return union(found)
+
+    def _matched(self, view: ChatView, turn: int | None) -> dict[int, list[Range]]:
+        """Matches of the regex in a turn's runs, by segment."""
+        indices = view.segments_of(turn)
+        runs = union(r for index in indices for r in self._selected(view, index))
+        matches: list[Range] = []
+        try:
+            for start, end in runs:
+                text = view.chat.text[start:end]
+                matches += [(start + a, start + b) for a, b in view.budget.matches(self._pattern, self._source, text)]
+        except ScanLimitError:
+            raise RowError(
+                f"{self._place}: finding every match of `/{self.spans.pattern}/` reads too much of this row",
+                help="let the regex match less at a time (`[^\\n]*`, not `[^x]*`), or select fewer parts with `in`",
+                code="PE511",
+            ) from None
+        by_segment: dict[int, list[Range]] = {}
+        segments = view.chat.segments
+        for index in indices:
+            found = intersect(matches, [(segments[index].start, segments[index].end)])
+            if found:
+                by_segment[index] = found
+        return by_segment
+
+    def _listed(self, view: ChatView, segment: SegmentFacts) -> list[Range]:
+        """Entries of the data field that fall on the segment, as characters of the text."""
+        field = self.spans.field
+        if field is None:
+            return []
+        value = view.field_value(field.scope, field.path, segment)
+        if value is MISSING or value is None or segment.turn is None:
+            return []
+        message = view.chat.messages[segment.turn]
+        content = content_text(message) or ""
+        entries = self._entries(value, len(content), segment.turn)
+        if not segment.field_exact or segment.field is None:
+            return []
+        offset = content_offset(message, segment.field)
+        if offset is None:
+            return []
+        shift = segment.start - offset - segment.field_start
+        moved = [(start + shift, end + shift) for start, end in entries]
+        return intersect(moved, [(segment.start, segment.end)])
+
+    def _entries(self, value: Any, size: int, turn: int) -> list[Range]:
+        """The entries that count, as half-open offsets in the content, sorted and joined."""
+        if not isinstance(value, (list, tuple)):
+            raise self._problem(turn, f"is a {kind_of(value)}, not a list of spans")
+        found: list[Range] = []
+        for entry in value:
+            start, end, train = self._entry(entry, turn)
+            if not 0 <= start <= end <= size:
+                raise self._problem(turn, f"has {excerpt(str(entry))}, outside the {size} characters of the content")
+            if train is None or self._wants is None or train == self._wants:
+                found.append((start, end))
+        return union(found)
+
+    def _entry(self, entry: Any, turn: int) -> tuple[int, int, bool | None]:
+        if isinstance(entry, (list, tuple)):
+            if len(entry) == 2 and all(_is_integer(n) for n in entry):
+                return entry[0], entry[1], None
+        elif kind_of(entry) == "object":
+            start, end, train = (entry.get(k) for k in ("begin_offset", "end_offset", "train"))
+            if _is_integer(start) and _is_integer(end) and (train is None or isinstance(train, bool)):
+                return start, end + 1, train
+        wanted = "`[begin, end]` or `{begin_offset, end_offset, train}`"
+        raise self._problem(turn, f"has {excerpt(str(entry))}, which is not {wanted}")
+
+    def _problem(self, turn: int, what: str) -> RowError:
+        assert self.spans.field is not None
+        return RowError(
+            f"{self._place}: `{field_name(self.spans.field)}` of message {turn} {what}",
+            help="offsets count characters of the message's content as it is in the data; `end` is one past the last "
+            "character of a pair, and the last one itself in `end_offset`",
+            code="PE512",
+        )
+
+
+def content_offset(message: Any, field: tuple[str | int, ...]) -> int | None:
+    """Where a field's text begins in the message's joined content; None if the field is not of the content."""
+    if field == ("content",):
+        return 0
+    content = message.get("content")
+    if field[:1] != ("content",) or field[2:] not in ((), ("text",)) or not isinstance(content, (list, tuple)):
+        return None
+    return sum(len(part_text(part)) for part in content[: int(field[1])])
+
+
+def _is_integer(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def as_finder(target: CheckedTarget, **facts: Any) -> Atom | SpanFinder:
+    """A target ready to be asked: an atom as it is, spans with a finder."""
+    return target if isinstance(target, Atom) else SpanFinder(target, **facts)

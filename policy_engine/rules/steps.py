@@ -1,0 +1,124 @@
+"""What applies to one kind of segment: the statements that can match it, picked out once and kept."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from policy_engine.core.errors import RowError
+from policy_engine.core.facts import SegmentFacts
+from policy_engine.lang.ast import Field
+from policy_engine.lang.checked import Atom, CheckedGuard, CheckedRule
+from policy_engine.rules.conditions import Condition, field_name
+from policy_engine.rules.ranges import Range, union
+from policy_engine.rules.spans import SpanFinder, as_finder
+from policy_engine.rules.turns import TurnTests
+from policy_engine.rules.values import MISSING, excerpt, number_problem
+from policy_engine.rules.view import ChatView
+
+
+class Statement:
+    """A rule or guard, made ready: its targets, its condition and its weight.
+
+    `stage` is the number of rules above it: its index, or for a guard the number of all rules.
+    """
+
+    def __init__(self, checked: CheckedRule | CheckedGuard, *, tests: TurnTests, stage: int) -> None:
+        self.checked = checked
+        self.stage = stage
+        self.verb = checked.effect if isinstance(checked, CheckedRule) else checked.kind
+        self.place = f"{checked.span} (`{' '.join(checked.span.text.split())}`)"
+        self.condition = None if checked.condition is None else Condition(checked.condition)
+        self.weight: float = 0.0
+        self.weight_field: Field | None = None
+        if isinstance(checked, CheckedRule):
+            if isinstance(checked.weight, Field):
+                self.weight_field = checked.weight
+            else:
+                self.weight = as_weight(checked.weight)
+        self._tests = tests
+        for target in checked.targets:
+            tests.add_target(target, stage)
+        wants = {"train": True, "always": True, "mask": False, "never": False}.get(self.verb)
+        self._targets: list[Atom | SpanFinder] = [
+            as_finder(target, tests=tests, stage=stage, wants=wants, place=self.place) for target in checked.targets
+        ]
+
+    @property
+    def is_constant(self) -> bool:
+        """Whether nothing but a segment's kind decides what the statement does to it."""
+        return self.condition is None and self.weight_field is None and not self.has_spans
+
+    @property
+    def has_spans(self) -> bool:
+        """Whether a target selects characters within segments."""
+        return any(isinstance(t, SpanFinder) for t in self._targets)
+
+    def step_for(self, role: str | None, part: str, signature: int) -> Step | None:
+        """What the statement is for segments of a kind; None if it never matches them."""
+        spans: list[SpanFinder] = []
+        for target in self._targets:
+            if not isinstance(target, Atom):
+                if target.could_match(role, part, signature):
+                    spans.append(target)
+            elif self._tests.matches(target, self.stage, role, part, signature):
+                return Step(statement=self, spans=())
+        return Step(statement=self, spans=tuple(spans)) if spans else None
+
+    def factor(self, view: ChatView, segment: SegmentFacts) -> float:
+        """A rule's weight, or the factor it scales by, on a segment. Raises RowError if it is no number."""
+        if self.weight_field is None:
+            return self.weight
+        value = view.field_value(self.weight_field.scope, self.weight_field.path, segment)
+        if value is MISSING or value is None:
+            return 1.0
+        problem = number_problem(value)
+        if problem is not None:
+            where = "" if segment.turn is None else f" of message {segment.turn}"
+            raise RowError(
+                f"{self.place}: `{field_name(self.weight_field)}`{where} {problem} ({excerpt(repr(value))})",
+                help="give a finite number, or null for weight 1",
+                code="PE513",
+            )
+        return as_weight(value)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """A statement on one kind of segment. Without `spans` it covers the whole segment."""
+
+    statement: Statement
+    spans: tuple[SpanFinder, ...]
+
+    def ranges(self, view: ChatView, index: int) -> list[Range]:
+        """The characters of a segment that the statement covers, its condition apart."""
+        if not self.spans:
+            segment = view.chat.segments[index]
+            return [(segment.start, segment.end)]
+        return union(r for finder in self.spans for r in finder.ranges(view, index))
+
+    def holds(self, view: ChatView, segment: SegmentFacts) -> bool:
+        """Whether the statement's condition is true on a segment."""
+        condition = self.statement.condition
+        return condition is None or condition.holds(view, segment)
+
+    def apply(self, factor: float, weight: float, rule: int) -> tuple[float, int]:
+        """The weight and rule of a character after this rule, given those before it."""
+        if self.statement.verb == "scale":
+            return weight * factor if weight else 0.0, rule
+        # `+ 0.0` turns -0.0 into 0.0
+        return factor + 0.0, self.statement.stage
+
+
+def as_weight(number: int | float) -> float:
+    """A number as a float; one too large becomes infinite, and is refused where it decides."""
+    try:
+        return float(number)
+    except OverflowError:
+        return float("inf") if number > 0 else float("-inf")
+
+
+def steps_for(statements: Sequence[Statement], role: str | None, part: str, signature: int) -> list[Step]:
+    """The statements that can match a kind of segment, in order."""
+    found = (s.step_for(role, part, signature) for s in statements)
+    return [step for step in found if step is not None]

@@ -1,0 +1,92 @@
+"""Values of fields in the data, and how they compare: type-strict, with a missing field apart from a null one."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+
+class _Missing:
+    """The one instance, `MISSING`, stands for a field that is not there."""
+
+    def __repr__(self) -> str:
+        return "missing"
+
+    def __reduce__(self) -> str:
+        return "MISSING"
+
+
+MISSING: Final = _Missing()
+
+
+def step_into(value: Any, path: Sequence[str | int]) -> Any:
+    """What lies at `path` below a value, or MISSING: names step into objects, numbers into lists, nothing into text."""
+    for step in path:
+        if isinstance(step, str):
+            if not isinstance(value, Mapping) or step not in value:
+                return MISSING
+            value = value[step]
+        else:
+            if not isinstance(value, (list, tuple)) or not 0 <= step < len(value):
+                return MISSING
+            value = value[step]
+    return value
+
+
+def kind_of(value: Any) -> str:
+    """The JSON type of a value. A boolean is not a number."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "boolean"
+    if isinstance(value, (int, float)):
+        return "number"
+    if isinstance(value, str):
+        return "string"
+    if isinstance(value, (list, tuple)):
+        return "list"
+    return "object"
+
+
+def equal(value: Any, literal: Any) -> bool:
+    """Whether a value of the data equals a scalar of the policy, type and all (`1 == 1.0`, `1 != true`)."""
+    return kind_of(value) == kind_of(literal) and bool(value == literal)
+
+
+def is_ordered(value: Any, literal: Any) -> bool:
+    """Whether `<` and its kin mean anything between the two: both numbers or both strings."""
+    kind = kind_of(value)
+    return kind in ("number", "string") and kind == kind_of(literal)
+
+
+def content_text(message: Mapping[str, Any]) -> str | None:
+    """The joined text of a message's content: a string as it is, text parts concatenated; None if there is none."""
+    content = message.get("content")
+    if isinstance(content, str):
+        return content
+    if isinstance(content, (list, tuple)):
+        return "".join(part_text(part) for part in content)
+    return None
+
+
+def part_text(part: Any) -> str:
+    """The text of one content part; empty for parts of another kind."""
+    if isinstance(part, str):
+        return part
+    text = part.get("text") if isinstance(part, Mapping) else None
+    return text if isinstance(text, str) else ""
+
+
+def number_problem(value: Any) -> str | None:
+    """Why a value is no weight, or None if it is a finite number."""
+    if kind_of(value) != "number":
+        return f"is a {kind_of(value)}, not a number"
+    return None if math.isfinite(value) else f"is {value}, which is not finite"
+
+
+def excerpt(text: str, limit: int = 60) -> str:
+    """A text quoted on one line, cut in its middle if it is long."""
+    if len(text) > limit:
+        text = text[: limit // 2] + " … " + text[-limit // 3 :]
+    return repr(text)

@@ -202,20 +202,19 @@ def number_of(value: Any) -> float:
 
 def offsets_of(fields: Fields, field: ast.Field, segment: SegmentFacts, wanted: bool | None) -> set[int]:
     """The code points of a content that a spans field lists for a verb [30]."""
+    turn = segment.turn
     entries = fields.value(field, segment)
-    if entries is MISSING or entries is None:
+    if entries is MISSING or entries is None or turn is None:
         return set()
     if not isinstance(entries, list):
         raise RowFails("spans are not a list")
-    turn = segment.turn
-    content = "" if turn is None else joined(fields.chat.messages[turn].get("content")) or ""
+    content = joined(fields.chat.messages[turn].get("content")) or ""
     found: set[int] = set()
     for entry in entries:
         flag = None
         if isinstance(entry, Mapping):
             begin, end, flag = entry.get("begin_offset"), entry.get("end_offset"), entry.get("train")
-            if kind(end) == "number":
-                end += 1
+            end = end + 1 if type(end) is int else end  # inclusive in this form
         elif isinstance(entry, list) and len(entry) == 2:
             begin, end = entry
         else:

@@ -1,8 +1,8 @@
-"""Where a generator takes its choices from: a Hypothesis draw, which shrinks, or a seeded random generator, which is fast.
+"""Where a generator takes its choices from: a Hypothesis draw, which shrinks, or a seeded generator, which is fast.
 
-Every generator of this package is a function of a `Choices`. `strategies` runs them on Hypothesis; a long run that needs
-thousands of cases a second runs the same functions on `RandomChoices(seed)`. Options stand simplest first and low
-numbers are simple, so that Hypothesis shrinks towards small, plain cases.
+Every generator of this package is a function of a `Choices`. `strategies` runs them on Hypothesis; a long run that
+needs thousands of cases a second runs the same functions on `RandomChoices(seed)`. Options stand simplest first and
+low numbers are simple, so that Hypothesis shrinks towards small, plain cases.
 """
 
 from __future__ import annotations
@@ -15,18 +15,28 @@ from hypothesis import strategies as st
 
 T = TypeVar("T")
 
+_RANGES = (
+    (32, 126), (9, 13), (0xA0, 0x24F), (0x300, 0x36F), (0x590, 0x6FF), (0x2000, 0x206F), (0x4E00, 0x9FFF),
+    (0xE000, 0xF8FF), (0x1F300, 0x1FAFF), (0, 0xD7FF), (0xE000, 0x10FFFF),
+)  # fmt: skip
+"""ASCII, white space, accents, combining marks, right-to-left, format characters, CJK, private use, emoji, anything."""
+
 
 class Choices(Protocol):
     """The choices a generator can ask for."""
 
     def integer(self, low: int, high: int) -> int:
         """An integer in `[low, high]`, both ends included."""
+
     def pick(self, options: Sequence[T]) -> T:
         """One of the options; repeat an option to make it likelier."""
+
     def chance(self, percent: int) -> bool:
         """True in about that many of a hundred cases."""
+
     def many(self, make: Callable[[Choices], T], low: int, high: int) -> list[T]:
         """Between `low` and `high` values, each made by `make`."""
+
     def characters(self, most: int) -> str:
         """Up to `most` arbitrary code points, surrogates excepted."""
 
@@ -58,8 +68,7 @@ class RandomChoices:
         return "".join(self._character() for _ in range(self._random.randint(0, most)))
 
     def _character(self) -> str:
-        low, high = self.pick(((32, 126), (9, 13), (0xA0, 0x24F), (0x300, 0x36F), (0x590, 0x6FF), (0x4E00, 0x9FFF),
-                               (0x2000, 0x206F), (0xE000, 0xF8FF), (0x1F300, 0x1FAFF), (0, 0xD7FF), (0xE000, 0x10FFFF)))  # fmt: skip
+        low, high = self.pick(_RANGES)
         return chr(self._random.randint(low, high))
 
 
@@ -87,7 +96,7 @@ class DrawChoices:
 
     def characters(self, most: int) -> str:
         """See `Choices`."""
-        return self._draw(st.text(st.characters(exclude_categories=("Cs",)), max_size=most))
+        return self._draw(st.text(st.characters(exclude_categories=["Cs"]), max_size=most))
 
 
 def run_on_draw(make: Callable[[Choices], T]) -> st.SearchStrategy[T]:

@@ -1,0 +1,163 @@
+"""Rendered and tokenized chats made without a template or a tokenizer: every layout that segments allow.
+
+Real templates write orderly text; these chats also leave parts out, write a turn late or twice, put nothing between
+turns, and cut tokens without regard for segments. What holds on them holds for any template.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from policy_engine.chat.conversation import Conversation
+from policy_engine.chat.segments import RenderedChat, Segment, TokenizedChat
+from policy_engine.testing.choices import Choices
+from policy_engine.testing.conversations import REASONING_FIELDS, conversation
+
+
+def rendered_chat(choices: Choices, *, most: int = 6, bad: bool = False) -> RenderedChat:
+    """A conversation laid out as some template might. `bad` allows data in it that fails a row under some policies."""
+    return lay_out(choices, conversation(choices, most=most, bad=bad))
+
+
+def lay_out(choices: Choices, made: Conversation) -> RenderedChat:
+    """A rendered chat of a conversation, by a layout of the generator's own."""
+    out = _Layout(choices)
+    out.maybe(50, "bos", "<s>")
+    out.maybe(20, "preamble", choices.pick(("You are helpful.\n", "\n", "Today is Monday")))
+    for index, schema in enumerate(made.tools or ()):
+        out.add("preamble.tools", json.dumps(schema)[:30], field=("tools", index))
+    strict = choices.chance(70)
+    order = list(range(len(made.messages)))
+    if choices.chance(10):
+        order.insert(0, choices.pick(order))  # a system prompt printed early and again, or a turn written in two places
+    for turn in order:
+        out.turn = turn
+        out.sure = 100 if strict else 70
+        _turn(out, made.messages[turn])
+    out.turn = None
+    opened = choices.chance(15)
+    if opened:
+        out.add("generation_prompt", choices.pick(("<|im_start|>assistant\n", "<|assistant|>")))
+    return RenderedChat(
+        text="".join(out.texts),
+        segments=tuple(out.segments),
+        messages=made.messages,
+        sample=made.sample,
+        generation_prompt=opened,
+    )
+
+
+def tokenized_chat(choices: Choices, *, most: int = 6, bad: bool = False) -> TokenizedChat:
+    """A rendered chat with tokens cut anywhere."""
+    return cut(choices, rendered_chat(choices, most=most, bad=bad))
+
+
+def cut(choices: Choices, chat: RenderedChat) -> TokenizedChat:
+    """Tokens that cover a chat in order, cut at arbitrary places: also zero wide, and several on one character."""
+    width = choices.pick((1, 3, 8, 30))
+    aligned = choices.chance(30)
+    ends = {segment.end for segment in chat.segments}
+    starts_T, ends_T = [], []
+    at = 0
+    while at < len(chat.text):
+        end = min(len(chat.text), at + choices.integer(1, width))
+        if aligned:
+            end = min((e for e in ends if at < e < end), default=end)
+        times = choices.integer(2, 3) if end - at == 1 and choices.chance(15) else 1
+        starts_T += [at] * times
+        ends_T += [end] * times
+        if choices.chance(2):
+            starts_T.append(end)
+            ends_T.append(end)
+        at = end
+    return TokenizedChat(
+        chat=chat,
+        input_ids=[choices.integer(0, 9) for _ in starts_T],
+        starts_T=np.array(starts_T, dtype=np.int32),
+        ends_T=np.array(ends_T, dtype=np.int32),
+    )
+
+
+class _Layout:
+    """Text and segments written so far. `sure` is how likely a part is written at all, in a hundred."""
+
+    def __init__(self, choices: Choices) -> None:
+        self.choices = choices
+        self.texts: list[str] = []
+        self.segments: list[Segment] = []
+        self.turn: int | None = None
+        self.sure = 100
+        self._at = 0
+
+    def add(self, part: str, text: str, **facts: Any) -> None:
+        """Write a segment; of empty text there is none."""
+        if text:
+            end = self._at + len(text)
+            self.segments.append(Segment(start=self._at, end=end, part=part, turn=self.turn, **facts))
+            self.texts.append(text)
+            self._at = end
+
+    def maybe(self, percent: int, part: str, text: str) -> None:
+        """Write a segment in so many of a hundred cases."""
+        if self.choices.chance(percent):
+            self.add(part, text)
+
+    def data(self, part: str, value: str, field: tuple[str | int, ...], **facts: Any) -> None:
+        """Write a field's text: whole, stripped, in two segments, or (now and then) changed on its way."""
+        start, end = 0, len(value)
+        how = self.choices.integer(0, 9)
+        if how >= 7:  # a template that trims
+            start, end = len(value) - len(value.lstrip()), len(value.rstrip())
+        if how == 6:  # one that changes the text keeps the owner, not the offsets
+            self.add(part, value.upper(), field=field, **facts)
+            return
+        middle = self.choices.integer(start, end) if how == 5 and start < end else end
+        for a, b in ((start, middle), (middle, end)):
+            self.add(part, value[a:b], field=field, field_start=a, field_exact=True, **facts)
+
+
+def _turn(out: _Layout, message: Mapping[str, Any]) -> None:
+    out.maybe(out.sure, "header", f"<|im_start|>{message['role']}\n")
+    name = next((n for n in REASONING_FIELDS if isinstance(message.get(n), str)), None)
+    if name is not None:
+        out.maybe(out.sure, "reasoning.open", "<think>\n")
+        out.data("reasoning.text", message[name], (name,))
+        out.maybe(out.sure, "reasoning.close", "\n</think>\n\n")
+    elif message["role"] == "assistant":
+        out.maybe(25, "empty_reasoning", "<think>\n\n</think>\n\n")
+    _content(out, message.get("content"))
+    out.maybe(10, "markup", "<|message|>")
+    for index, call in enumerate(message.get("tool_calls") or ()):
+        _call(out, index, call)
+    out.maybe(out.sure - 5, "eot", out.choices.pick(("<|im_end|>", "<|eom_id|>")))
+    out.maybe(8, "eod", "<|end_of_text|>")
+    out.maybe(out.sure - 25, "separator", "\n")
+
+
+def _content(out: _Layout, content: str | Sequence[Mapping[str, Any]] | None) -> None:
+    if isinstance(content, str):
+        out.data("text", content, ("content",))
+        return
+    for index, part in enumerate(content or ()):
+        if "text" in part:
+            out.data("text", part["text"], ("content", index, "text"), item=index)
+        else:
+            out.add("media", "<|image|>", item=index)
+
+
+def _call(out: _Layout, index: int, call: Mapping[str, Any]) -> None:
+    function = call["function"]
+    path: tuple[str | int, ...] = ("tool_calls", index, "function")
+    out.add("tool_call", '<tool_call>{"name": "', call=index)
+    out.data("tool_call.name", function["name"], (*path, "name"), call=index)
+    out.add("tool_call", '", "arguments": ', call=index)
+    arguments = function["arguments"]
+    if isinstance(arguments, str):
+        out.data("tool_call.arguments", arguments, (*path, "arguments"), call=index)
+    else:
+        out.add("tool_call.arguments", json.dumps(arguments), field=(*path, "arguments"), call=index)
+    out.maybe(out.sure, "tool_call", "}</tool_call>")

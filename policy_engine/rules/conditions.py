@@ -72,7 +72,7 @@ class Condition:
                     field=field_name(leaf.field),
                     value=None if missing else value,
                     missing=missing,
-                    holds=_test(leaf)(value),
+                    holds=test_of(leaf)(value),
                 )
             )
         return tuple(found)
@@ -104,11 +104,12 @@ def _compile(expr: Expr) -> Callable[[ChatView, SegmentFacts], bool]:
     if isinstance(expr, Or):
         parts = [_compile(e) for e in expr.operands]
         return lambda view, segment: any(part(view, segment) for part in parts)
-    scope, path, test = expr.field.scope, expr.field.path, _test(expr)
+    scope, path, test = expr.field.scope, expr.field.path, test_of(expr)
     return lambda view, segment: test(view.field_value(scope, path, segment))
 
 
-def _test(leaf: Compare | Has | Truth) -> Test:
+def test_of(leaf: Compare | Has | Truth) -> Test:
+    """What a test asks of its field's value. Raises ConfigError for a pattern that RE2 does not take."""
     if isinstance(leaf, Has):
         return lambda value: value is not MISSING
     if isinstance(leaf, Truth):

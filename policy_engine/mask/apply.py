@@ -1,0 +1,131 @@
+"""From decisions about characters to decisions about tokens."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from policy_engine.chat.segments import TokenizedChat
+from policy_engine.core.errors import RowError
+from policy_engine.core.vocabulary import UNTRAINABLE
+from policy_engine.mask.token_mask import REASONS, TokenMask
+from policy_engine.rules.decisions import PieceTable
+from policy_engine.rules.program import Program
+from policy_engine.rules.values import excerpt
+
+RULE: Final = REASONS.index("rule")
+DEFAULT: Final = REASONS.index("default")
+STRADDLE: Final = REASONS.index("straddle")
+STRUCTURAL: Final = REASONS.index("structural")
+
+_UNDECIDED: Final = (0.0, -1)
+
+
+def apply_program(program: Program, tokenized: TokenizedChat) -> TokenMask:
+    """The decision of every token of a chat.
+
+    A token whose characters all got one decision has it, with the rule of its first character. One that straddles two
+    decisions, or mixes data of two messages, follows `on straddle` and has the reason `straddle`; no rule is named
+    where it is masked. The first token of a row and the generation prompt are masked as `structural`.
+
+    Raises GuardError and RowError, as `Program.decide` does, and RowError for a straddle under `on straddle error`.
+    """
+    return mask_tokens(program.table(tokenized.chat), tokenized, straddle=program.setting("straddle") or "mask")
+
+
+def mask_tokens(table: PieceTable, tokenized: TokenizedChat, *, straddle: str = "mask") -> TokenMask:
+    """The decision of every token, given those of the characters. Raises RowError under `straddle="error"`."""
+    starts_T, ends_T = tokenized.starts_T, tokenized.ends_T
+    size, pieces = len(starts_T), len(table.ends)
+    # One entry more, for zero-wide tokens past the last character: no character decides them.
+    ends_P = np.array(table.ends, dtype=starts_T.dtype)
+    weights_P = np.array([*table.weights, 0.0], dtype=np.float32)
+    rules_P = np.array([*table.rules, -1], dtype=np.int16)
+    segments_P = np.array([*table.segments, table.segments[-1] if pieces else -1], dtype=np.int32)
+
+    first_T = np.searchsorted(ends_P, starts_T, side="right")
+    last_T = np.searchsorted(ends_P, ends_T, side="left")
+    weights_T = weights_P[first_T]
+    rules_T = rules_P[first_T]
+    reasons_T = np.where(rules_T >= 0, RULE, DEFAULT).astype(np.int8)
+
+    structural_T = _structural(table, tokenized, first_T, last_T)
+    straddles = _Straddles(table, tokenized, straddle)
+    for token in np.flatnonzero((last_T > first_T) & ~structural_T).tolist():
+        decided = straddles.decide(token, int(first_T[token]), int(last_T[token]))
+        if decided is not None:
+            weights_T[token], rules_T[token] = decided
+            reasons_T[token] = STRADDLE
+
+    if size:
+        weights_T[structural_T] = 0.0
+        rules_T[structural_T] = -1
+        reasons_T[structural_T] = STRUCTURAL
+    return TokenMask(weights_T=weights_T, rules_T=rules_T, reasons_T=reasons_T, segments_T=segments_P[first_T])
+
+
+def _structural(
+    table: PieceTable, tokenized: TokenizedChat, first_T: npt.NDArray[np.intp], last_T: npt.NDArray[np.intp]
+) -> npt.NDArray[np.bool_]:
+    """Tokens that no policy can train: the first of the row, and those that touch a generation prompt."""
+    structural_T = np.zeros(len(first_T), dtype=np.bool_)
+    structural_T[:1] = True
+    segments = tokenized.chat.segments
+    if any(segment.part in UNTRAINABLE for segment in segments):
+        touched_P = np.array([segments[i].part in UNTRAINABLE for i in table.segments], dtype=np.int64)
+        total_P = np.concatenate((np.zeros(1, dtype=np.int64), np.cumsum(touched_P)))
+        stop_T = np.minimum(np.maximum(first_T, last_T) + 1, len(touched_P))
+        structural_T |= total_P[stop_T] > total_P[np.minimum(first_T, len(touched_P))]
+    return structural_T
+
+
+class _Straddles:
+    """Decides the few tokens that touch several pieces."""
+
+    def __init__(self, table: PieceTable, tokenized: TokenizedChat, setting: str) -> None:
+        self._table = table
+        self._tokenized = tokenized
+        self._setting = setting
+
+    def decide(self, token: int, first: int, last: int) -> tuple[float, int] | None:
+        """Weight and rule (-1: none) of a token that straddles; None if its characters agree."""
+        weights = self._table.weights[first : last + 1]
+        two_messages = self._mixes_messages(first, last)
+        if not two_messages and all(weight == weights[0] for weight in weights):
+            return None
+        if self._setting == "error":
+            raise self._error(token, first, last, two_messages)
+        if self._setting == "mask" or (two_messages and not all(weights)) or self._is_guarded(token):
+            return _UNDECIDED
+        trained = [piece for piece in range(first, last + 1) if self._table.weights[piece]]
+        if not trained:
+            return _UNDECIDED
+        chosen = min(trained, key=lambda piece: abs(self._table.weights[piece]))
+        return self._table.weights[chosen], self._table.rules[chosen]
+
+    def _mixes_messages(self, first: int, last: int) -> bool:
+        segments = self._tokenized.chat.segments
+        touched = (segments[i] for i in self._table.segments[first : last + 1])
+        return len({segment.turn for segment in touched if segment.from_data and segment.turn is not None}) > 1
+
+    def _is_guarded(self, token: int) -> bool:
+        start, end = int(self._tokenized.starts_T[token]), int(self._tokenized.ends_T[token])
+        return any(a < end and start < b for a, b in self._table.never)
+
+    def _error(self, token: int, first: int, last: int, two_messages: bool) -> RowError:
+        chat = self._tokenized.chat
+        start, end = int(self._tokenized.starts_T[token]), int(self._tokenized.ends_T[token])
+        sides = []
+        for piece in range(first, last + 1):
+            segment = chat.segments[self._table.segments[piece]]
+            owner = "no message" if segment.turn is None else f"message {segment.turn} (`{chat.role(segment)}`)"
+            weight = self._table.weights[piece]
+            sides.append(f"`{segment.part}` of {owner}: {f'trained, weight {weight:g}' if weight else 'masked'}")
+        what = "mixes data of two messages" if two_messages else "straddles different decisions"
+        return RowError(
+            f"token {token} ({excerpt(chat.text[start:end])}) {what}: {'; '.join(sides)}",
+            help="decide both sides alike, or say `on straddle mask`",
+            code="PE515",
+        )

@@ -1,0 +1,192 @@
+"""Why a segment or a token got the decision it has."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from policy_engine.chat.segments import RenderedChat, Segment, TokenizedChat
+from policy_engine.mask.apply import STRADDLE, STRUCTURAL, apply_program
+from policy_engine.mask.token_mask import REASONS, TokenMask
+from policy_engine.rules.decisions import PieceTable
+from policy_engine.rules.program import Program
+from policy_engine.rules.traces import RuleTrace, trace_rules
+from policy_engine.rules.values import excerpt
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExplainedPiece:
+    """Characters `[start, end)` of one segment with one decision, and every rule that selects them.
+
+    `rule` decided (None: no rule matches, masked by default) and `scaled_by` multiplied its weight; `lost` matched too
+    but a later rule decided; `rejected` would have matched, but their condition is false. `source` says where the
+    characters come from: a field of the message with the offset there, or a line of the template.
+    """
+
+    start: int
+    end: int
+    text: str
+    segment: int
+    turn: int | None
+    role: str | None
+    part: str
+    source: str
+    weight: float
+    rule: RuleTrace | None
+    scaled_by: tuple[RuleTrace, ...]
+    lost: tuple[RuleTrace, ...]
+    rejected: tuple[RuleTrace, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Explanation:
+    """The decision about a segment or a token, with its reason. `token` and `token_id` are None for a segment.
+
+    `weight` is the token's (None for a segment whose pieces differ); `why` is the reason in a sentence; `pieces` are
+    what the token touches or the segment consists of.
+    """
+
+    token: int | None
+    token_id: int | None
+    text: str
+    weight: float | None
+    reason: str
+    why: str
+    pieces: tuple[ExplainedPiece, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """The same as plain objects, lists and scalars, for JSON."""
+        return asdict(self)
+
+    def as_text(self) -> str:
+        """The same for people, over several lines."""
+        return "\n".join(_lines(self))
+
+
+def explain_segment(program: Program, chat: RenderedChat, index: int) -> Explanation:
+    """Why the characters of a segment are decided as they are. Raises IndexError for no such segment, and what
+    `Program.decide` raises.
+    """
+    if not 0 <= index < len(chat.segments):
+        raise IndexError(f"no segment {index}: there are {len(chat.segments)}")
+    table = program.table(chat)
+    pieces = _explain(program, chat, table, [p for p, segment in enumerate(table.segments) if segment == index])
+    weights = {piece.weight for piece in pieces}
+    same = len({(piece.weight, piece.rule) for piece in pieces}) == 1
+    return Explanation(
+        token=None,
+        token_id=None,
+        text=chat.segment_text(chat.segments[index]),
+        weight=weights.pop() if len(weights) == 1 else None,
+        reason="default" if all(piece.rule is None for piece in pieces) else "rule",
+        why=_by_rule(pieces[0].rule) if same else "rules decide its characters apart",
+        pieces=pieces,
+    )
+
+
+def explain_token(
+    program: Program, tokenized: TokenizedChat, token: int, *, mask: TokenMask | None = None
+) -> Explanation:
+    """Why a token is decided as it is. `mask` saves working it out again.
+
+    Raises IndexError for no such token, and what `apply_program` raises.
+    """
+    if not 0 <= token < len(tokenized.input_ids):
+        raise IndexError(f"no token {token}: there are {len(tokenized.input_ids)}")
+    chat = tokenized.chat
+    table = program.table(chat)
+    mask = apply_program(program, tokenized) if mask is None else mask
+    start, end = int(tokenized.starts_T[token]), int(tokenized.ends_T[token])
+    # A token without characters is decided by the character at its place.
+    stop = max(end, start + 1)
+    touched = [p for p in range(len(table.ends)) if table.starts[p] < stop and start < table.ends[p]]
+    pieces = _explain(program, chat, table, touched)
+    reason = int(mask.reasons_T[token])
+    return Explanation(
+        token=token,
+        token_id=tokenized.input_ids[token],
+        text=chat.text[start:end],
+        weight=float(mask.weights_T[token]),
+        reason=REASONS[reason],
+        why=_why(token, reason, float(mask.weights_T[token]), pieces),
+        pieces=pieces,
+    )
+
+
+def _explain(program: Program, chat: RenderedChat, table: PieceTable, pieces: list[int]) -> tuple[ExplainedPiece, ...]:
+    traces = trace_rules(program, chat, [(table.segments[p], table.starts[p]) for p in pieces])
+    found = []
+    for piece, rules in zip(pieces, traces):
+        segment = chat.segments[table.segments[piece]]
+        decided = next((r for r in rules if r.index == table.rules[piece]), None)
+        above = -1 if decided is None else decided.index
+        trained = decided is not None and decided.effect == "train"
+        found.append(
+            ExplainedPiece(
+                start=table.starts[piece],
+                end=table.ends[piece],
+                text=chat.text[table.starts[piece] : table.ends[piece]],
+                segment=table.segments[piece],
+                turn=segment.turn,
+                role=chat.role(segment),
+                part=segment.part,
+                source=_source(segment),
+                weight=table.weights[piece],
+                rule=decided,
+                scaled_by=tuple(r for r in rules if trained and r.holds and r.effect == "scale" and r.index > above),
+                lost=tuple(r for r in rules if r.holds and r.index < above),
+                rejected=tuple(r for r in rules if not r.holds),
+            )
+        )
+    return tuple(found)
+
+
+def _source(segment: Segment) -> str:
+    if segment.field is not None:
+        path = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in segment.field).lstrip(".")
+        return f"{path}, from character {segment.field_start}" if segment.field_exact else path
+    if segment.unknown:
+        return "computed by the template"
+    return "template" if segment.line is None else f"template line {segment.line}"
+
+
+def _by_rule(rule: RuleTrace | None) -> str:
+    return "no rule matches it" if rule is None else f"{rule.place} `{rule.text}` is the last rule that matches it"
+
+
+def _why(token: int, reason: int, weight: float, pieces: tuple[ExplainedPiece, ...]) -> str:
+    if reason == STRUCTURAL:
+        if token == 0:
+            return "nothing predicts the first token of a row, so it is never a target"
+        return "it belongs to a generation prompt, which is never a target"
+    if reason == STRADDLE:
+        sides = ", ".join(f"{p.part} of message {p.turn}" if p.turn is not None else p.part for p in pieces)
+        return f"it straddles {sides}, and `on straddle` makes it {'trained' if weight else 'masked'}"
+    if not pieces:
+        return "no character decides it"
+    return _by_rule(pieces[0].rule)
+
+
+def _lines(explanation: Explanation) -> Iterator[str]:
+    weight = explanation.weight
+    verdict = "mixed" if weight is None else f"trained, weight {weight:g}" if weight else "masked"
+    name = "segment" if explanation.token is None else f"token {explanation.token} (id {explanation.token_id})"
+    yield f"{name} {excerpt(explanation.text)}: {verdict}"
+    yield f"  reason: {explanation.reason}: {explanation.why}"
+    for piece in explanation.pieces:
+        owner = "text no message owns" if piece.turn is None else f"message {piece.turn} ({piece.role})"
+        verdict = f"weight {piece.weight:g}" if piece.weight else "masked"
+        yield f"  [{piece.start}:{piece.end}] {piece.part} of {owner}, from {piece.source}: {verdict}"
+        yield from _rule_lines("decided by", () if piece.rule is None else (piece.rule,))
+        yield from _rule_lines("scaled by", piece.scaled_by)
+        yield from _rule_lines("matched too, but a later rule decided", piece.lost)
+        yield from _rule_lines("did not hold", piece.rejected)
+
+
+def _rule_lines(title: str, rules: tuple[RuleTrace, ...]) -> Iterator[str]:
+    for rule in rules:
+        yield f"    {title}: {rule.place} `{rule.text}`"
+        for test in rule.conditions:
+            value = "is not there" if test.missing else f"is {excerpt(repr(test.value))}"
+            yield f"      `{test.test}` is {'true' if test.holds else 'false'}: `{test.field}` {value}"

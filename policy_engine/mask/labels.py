@@ -1,0 +1,28 @@
+"""Labels and loss weights: what a trainer takes from a token mask."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from policy_engine.core.vocabulary import IGNORE_INDEX
+from policy_engine.mask.token_mask import TokenMask
+from policy_engine.rules.program import Program
+
+
+def labels_of(input_ids: Sequence[int] | npt.NDArray[np.integer], mask: TokenMask) -> npt.NDArray[np.int32]:
+    """The id of each trained token, IGNORE_INDEX elsewhere (int32). Not shifted: label i belongs to id i.
+
+    Raises ValueError if there is not one decision per id.
+    """
+    ids_T = np.asarray(input_ids, dtype=np.int32)
+    if ids_T.shape != mask.weights_T.shape:
+        raise ValueError(f"{ids_T.size} ids, but decisions for {mask.weights_T.size} tokens")
+    return np.where(mask.weights_T != 0, ids_T, np.int32(IGNORE_INDEX))
+
+
+def loss_weights_of(program: Program, mask: TokenMask) -> npt.NDArray[np.float32] | None:
+    """The weight of each token's loss (float32, 0 where masked), or None for a policy that has no weights."""
+    return mask.weights_T if program.is_weighted else None

@@ -1,0 +1,66 @@
+"""Which rules had a say about one character, with the values their conditions saw."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from policy_engine.core.facts import ChatFacts
+from policy_engine.rules.conditions import ConditionValue
+from policy_engine.rules.program import Program
+from policy_engine.rules.view import ChatView
+
+
+@dataclass(frozen=True, kw_only=True)
+class RuleTrace:
+    """One rule whose targets select a character.
+
+    `number` is the weight it sets, or the factor it scales by; `place` is `file:line:column`; `holds` is whether its
+    condition is true there (true without one), of which `conditions` has every test.
+    """
+
+    index: int
+    place: str
+    text: str
+    effect: str
+    holds: bool
+    conditions: tuple[ConditionValue, ...]
+    number: float
+
+
+def trace_rules(program: Program, chat: ChatFacts, places: Sequence[tuple[int, int]]) -> list[tuple[RuleTrace, ...]]:
+    """For each (segment index, character of it) the rules that select the character, in the order of the policy.
+
+    Raises RowError, as `Program.decide` does.
+    """
+    view = ChatView(chat)
+    program.decider.prepare(view)
+    return [_trace(program, view, segment, position) for segment, position in places]
+
+
+def _trace(program: Program, view: ChatView, index: int, position: int) -> tuple[RuleTrace, ...]:
+    segment = view.chat.segments[index]
+    role, signature = None, 0
+    if segment.turn is not None:
+        role, signature = view.roles[segment.turn], view.signatures[segment.turn]
+    found = []
+    for statement in program.decider.rules:
+        step = statement.step_for(role, segment.part, signature)
+        if step is None:
+            continue
+        holds = step.holds(view, segment)
+        # A rule whose condition is false never looks at its spans, so that bad ones under it fail no row.
+        if step.spans and holds and not any(start <= position < end for start, end in step.ranges(view, index)):
+            continue
+        found.append(
+            RuleTrace(
+                index=statement.stage,
+                place=str(statement.checked.span),
+                text=" ".join(statement.checked.span.text.split()),
+                effect=statement.verb,
+                holds=holds,
+                conditions=() if statement.condition is None else statement.condition.values(view, segment),
+                number=statement.factor(view, segment) if holds else 0.0,
+            )
+        )
+    return tuple(found)

@@ -2,12 +2,13 @@
 
 A traced string is a `str` whose characters are covered by *runs* `(length, origin, start)`. The origin is an `Origin`
 (data: which message, which field), a `Scaffold` (template text, and what was being written when it was collected), or
-None (template text nobody has claimed yet). `start` is the offset in the origin's field of the run's first character, or
+a `Literal` or None (template text nobody has claimed yet). `start` is the offset in the origin's field of the run's first character, or
 `LOST` where the owner is known and the offsets are not.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, SupportsIndex
 
@@ -35,8 +36,17 @@ class Origin:
         return f"Origin({self.turn}, {self.path})"
 
 
+class Literal:
+    """Template text nobody has claimed yet, and its line in the template."""
+
+    __slots__ = ("line",)
+
+    def __init__(self, line: int) -> None:
+        self.line = line
+
+
 class Scaffold:
-    """Template text. `turn`, `call` and `item` are what the template was writing; `line` its line in the template.
+    """Claimed template text. `turn`, `call` and `item` are what the template was writing; `line` its line in the template.
 
     `branch` is the `if` branch the text was written in, for text outside any loop (see `trace_compile`).
     """
@@ -59,7 +69,7 @@ class Scaffold:
 UNKNOWN = Origin(None, ("?",))
 """Origin of text computed from data of several owners in a way that keeps none."""
 
-Run = tuple[int, "Origin | Scaffold | None", int]
+Run = tuple[int, "Origin | Scaffold | Literal | None", int]
 
 
 def traced(text: str, runs: tuple[Run, ...]) -> Traced:
@@ -153,11 +163,13 @@ class Traced(str):
         return self
 
     def __add__(self, other: str) -> str:
+        # What a plain string leaves to its right operand (Undefined, Markup) must be left here too; what it refuses
+        # (numbers, objects, lists) is refused by `str.__add__` below, in its own words.
+        if hasattr(other, "__html__") or (hasattr(other, "__radd__") and not isinstance(other, str | int | float)):
+            return NotImplemented
         text = str.__add__(self, other)
         if len(text) > MAX_CHARS:
             raise OutputTooLarge
-        if hasattr(other, "__html__"):
-            return NotImplemented
         return traced(text, self._r + runs_of(other))
 
     def __radd__(self, other: str) -> str:
@@ -370,7 +382,6 @@ def _percent(pattern: str, values: Any) -> str:
 class TracedInt(int):
     """A whole number from the data; its text knows the field."""
 
-    __slots__ = ("_o",)
     _o: Origin
 
     def __str__(self) -> str:
@@ -447,7 +458,30 @@ def wrap(value: Any, turn: int | None, path: tuple[str | int, ...]) -> Any:
         real = TracedFloat(value)
         real._o = Origin(turn, path)
         return real
-    return value
+    if value is None or kind is bool:
+        return value
+    return wrap(_plain(value), turn, path)
+
+
+def _plain(value: Any) -> Any:
+    """What transformers makes of a value that is not plain JSON before a template may see it."""
+    if isinstance(value, str):
+        return str.__str__(value)
+    if isinstance(value, int):
+        return int.__int__(value)
+    if isinstance(value, float):
+        return float.__float__(value)
+    if isinstance(value, Mapping):
+        return dict(value)
+    if isinstance(value, list | tuple):
+        return list(value)
+    if callable(getattr(value, "item", None)) and getattr(value, "shape", None) == ():
+        return value.item()
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
+    if callable(getattr(value, "model_dump", None)):
+        return value.model_dump()
+    return f"<{type(value).__name__}>"
 
 
 def wrap_message(message: Mapping[str, Any], turn: int, aliases: Mapping[str, str]) -> TracedMessage:
@@ -459,13 +493,24 @@ def wrap_message(message: Mapping[str, Any], turn: int, aliases: Mapping[str, st
     return made
 
 
+def _pass_for(kind: type, plain: type) -> None:
+    # Errors that templates provoke name the type (`'dict object' has no attribute …`); they must read as for plain data.
+    kind.__name__ = kind.__qualname__ = plain.__name__
+    kind.__module__ = plain.__module__
+
+
+for _kind, _plain in (
+    (Traced, str), (TracedInt, int), (TracedFloat, float), (TracedDict, dict), (TracedMessage, dict), (TracedList, list),
+):  # fmt: skip
+    _pass_for(_kind, _plain)
+
+
 def origin_of(value: Any) -> Origin | None:
     """Where any traced value comes from; for a plain object the template built, where its first data does."""
     if isinstance(value, str):
         return owner_of(runs_of(value))
-    carried = getattr(value, "_o", None)
-    if carried is not None:
-        return carried  # type: ignore[no-any-return]
+    if isinstance(value, TracedDict | TracedList | TracedInt | TracedFloat):
+        return value._o
     if type(value) is dict:
         for item in value.values():
             found = origin_of(item)

@@ -1,0 +1,72 @@
+"""Markers in template text: special tokens, and what looks like one where the tokenizer's are not known.
+
+Only scaffold is ever searched for markers, never message data.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+_SHAPES = (
+    r"<\|[^\s<>|]+\|>|<｜[^<>｜]+｜>|<\|[^\s<>|]+>|<[^\s<>|/]+\|>"
+    r"|<<?/?[A-Za-z_][\w:.\-]*>>?|\[/?[A-Z_]+\]|\[/?[a-z]*[A-Z]+\]"
+)
+"""`<|x|>`, `<｜x｜>`, `<|x>`, `<x|>`, `<x>`, `</x>`, `<<x>>`, `[X]`, `[/X]`."""
+
+_BOS = re.compile(r"\[gMASK\]\s?<sop>|<s>|<bos>|<BOS_TOKEN>|<\|begin_of_text\|>|<｜begin▁of▁sentence｜>|<\|startoftext\|>")
+
+REASONING = (
+    ("<think>", "</think>"),
+    ("<thinking>", "</thinking>"),
+    ("<thought>", "</thought>"),
+    ("<reasoning>", "</reasoning>"),
+    ("<seed:think>", "</seed:think>"),
+    ("[THINK]", "[/THINK]"),
+    ("<|START_THINKING|>", "<|END_THINKING|>"),
+    ("<|inner_prefix|>", "<|inner_suffix|>"),
+    ("<unused94>thought", "<unused95>"),
+    ("<|channel>thought", "<channel|>"),
+    ("◁think▷", "◁/think▷"),
+)
+"""Delimiters of thinking in public templates. A pair counts only where the template itself writes or splits at it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Markers:
+    """Finds markers in scaffold. `tokens` are the tokenizer's special and added tokens, where known."""
+
+    pattern: re.Pattern[str]
+    bos: str | None
+    eos: str | None
+
+    @classmethod
+    def of(cls, tokens: Iterable[str], *, bos: str | None, eos: str | None) -> Markers:
+        """Markers of a tokenizer; longer tokens win over those they contain."""
+        known = sorted({t for t in tokens if t.strip()}, key=lambda t: (-len(t), t))
+        alternatives = [re.escape(t) for t in known]
+        return cls(pattern=re.compile("|".join([*alternatives, _SHAPES])), bos=bos, eos=eos)
+
+    def spans(self, text: str) -> list[tuple[int, int]]:
+        """`[start, end)` of each marker, in order."""
+        return [match.span() for match in self.pattern.finditer(text)]
+
+    def back_to_boundary(self, text: str, at: int) -> int:
+        """`at`, or the start of the marker that it cuts."""
+        for start, end in self.spans(text):
+            if start < at < end:
+                return start
+        return at
+
+    def leading_bos(self, text: str) -> int:
+        """Length of the begin-of-sequence marker that `text` opens with; 0 without one."""
+        if self.bos and text.startswith(self.bos):
+            return len(self.bos)
+        match = _BOS.match(text)
+        return match.end() if match else 0
+
+
+def is_closing_tag(marker: str) -> bool:
+    """Whether a marker closes a pair (`</tool_call>`, `[/INST]`), which ends a block rather than a turn."""
+    return (marker.startswith("</") and marker != "</s>") or marker.startswith("[/")

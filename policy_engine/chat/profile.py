@@ -1,0 +1,201 @@
+"""What is true of a template rather than of a row, learned by rendering a few synthetic conversations.
+
+The generation prompt by what precedes it, the marker that ends a turn, how a model turn opens, and text that is written
+one turn late. Learned once per template, arguments and presence of tools, then cached; a row is rendered once.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from policy_engine.chat.bits import Bit
+from policy_engine.chat.markers import Markers, is_closing_tag
+
+
+@dataclass(frozen=True, kw_only=True)
+class Raw:
+    """One rendering before parts are told apart: the text and its bits, owners set."""
+
+    text: str
+    bits: Sequence[Bit]
+
+
+Renderer = Callable[[Sequence[Mapping[str, Any]], bool, bool], "Raw | None"]
+"""(messages, with tools, with generation prompt) → the rendering, or None where the template raises."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TemplateProfile:
+    """Learned facts. Texts are scaffold only.
+
+    `prompts`: generation prompt after a turn of a role. `openings`: how a model turn opens after a role, up to its data.
+    `marker`: the marker that ends model turns, None if the template writes none. `opener_ends`: whether the next
+    turn's opener ends a model turn (GLM). `late`: text that (role before, role after) writes in the later turn and
+    that belongs to the earlier one.
+    """
+
+    prompts: Mapping[str, str] = field(default_factory=dict)
+    openings: Mapping[str, str] = field(default_factory=dict)
+    marker: str | None = None
+    opener_ends: bool = False
+    late: Mapping[tuple[str, str], str] = field(default_factory=dict)
+
+    def prompt(self, before: str | None) -> str:
+        """The generation prompt after a turn of role `before`; after a role that was not tried, the user's."""
+        return self.prompts.get(before or "user", self.prompts.get("user", ""))
+
+    def opening(self, before: str | None) -> str:
+        """How a model turn opens after a turn of role `before`."""
+        return self.openings.get(before or "user", self.openings.get("user", ""))
+
+
+def _turns(model: str) -> dict[str, list[dict[str, Any]]]:
+    def user(text: str) -> dict[str, Any]:
+        return {"role": "user", "content": text}
+
+    def answer(text: str) -> dict[str, Any]:
+        return {"role": model, "content": text}
+
+    call = {"id": "abcdefgh1", "type": "function", "function": {"name": "lookup", "arguments": {"key": "vv"}}}
+    calling = {"role": model, "content": "", "tool_calls": [call]}
+    result = {"role": "tool", "tool_call_id": "abcdefgh1", "name": "lookup", "content": "rr"}
+    return {
+        "plain": [user("ua"), answer("aa"), user("ub"), answer("ab"), user("uc"), answer("ac")],
+        "tools": [user("ua"), calling, result, answer("aa"), user("ub"), answer("ab")],
+    }
+
+
+def learn(render: Renderer, markers: Markers, *, model: str, tools: bool) -> TemplateProfile:
+    """Render the synthetic conversations and read the facts off them."""
+    conversations = _turns(model)
+    plain = _first(render, _variants(conversations["plain"]), tools)
+    prompts: dict[str, str] = {}
+    openings: dict[str, str] = {}
+    if plain is None:
+        return TemplateProfile()
+    messages, raw = plain
+    lead = len(messages) - 6
+    openings["user"] = _opening(raw, lead + 3)
+    prompts["user"] = _prompt(render, messages[: lead + 3], tools, markers) or ""
+    after_answer = _prompt(render, messages[: lead + 4], tools, markers)
+    if after_answer is not None:
+        prompts[model] = after_answer
+    late = _late(raw, messages, lead)
+    closings = [_closing(raw, lead + at) + late.get((model, "user"), "") for at in (1, 3)]
+    calling = _first(render, [conversations["tools"]], True)
+    if calling is not None:
+        prompt = _prompt(render, conversations["tools"][:3], True, markers)
+        if prompt is not None:
+            prompts["tool"] = prompt
+            openings["tool"] = _opening(calling[1], 3)
+    marker = _marker(closings, markers)
+    opener = _opening(raw, lead + 2)
+    opener_ends = False
+    if marker is None and not any(c.strip() for c in closings):
+        spans = markers.spans(opener)
+        prompt_spans = markers.spans(prompts["user"] or openings["user"])
+        if spans and opener[: spans[0][0]].strip() == "":
+            first = opener[slice(*spans[0])]
+            prompt_text = prompts["user"] or openings["user"]
+            # An opener that the model's own turn shares (`<|im_start|>`) says nothing about an end.
+            opener_ends = not prompt_spans or prompt_text[slice(*prompt_spans[0])] != first
+    return TemplateProfile(prompts=prompts, openings=openings, marker=marker, opener_ends=opener_ends, late=late)
+
+
+def _variants(messages: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
+    parts = [{**m, "content": [{"type": "text", "text": m["content"]}]} for m in messages]
+    system = {"role": "system", "content": "ss"}
+    return [messages, [system, *messages], parts]
+
+
+def _first(
+    render: Renderer, candidates: Sequence[list[dict[str, Any]]], tools: bool
+) -> tuple[list[dict[str, Any]], Raw] | None:
+    for messages in candidates:
+        raw = render(messages, tools, False)
+        if raw is not None:
+            return messages, raw
+    return None
+
+
+def _prompt(
+    render: Renderer, messages: Sequence[Mapping[str, Any]], tools: bool, markers: Markers
+) -> str | None:
+    """The text that `add_generation_prompt` adds after `messages`; None where that raises."""
+    without = render(messages, tools, False)
+    with_prompt = render(messages, tools, True)
+    if without is None or with_prompt is None:
+        return None
+    if with_prompt.text.startswith(without.text):
+        return with_prompt.text[len(without.text) :]
+    # The template ends its last turn differently once a prompt follows (`<|return|>` becomes `<|end|>`).
+    return with_prompt.text[markers.back_to_boundary(with_prompt.text, common_prefix(with_prompt.text, without.text)) :]
+
+
+def common_prefix(a: str, b: str) -> int:
+    """Length of the longest common prefix of two strings."""
+    low, high = 0, min(len(a), len(b))
+    if a[:high] == b[:high]:
+        return high
+    while low < high:
+        middle = (low + high + 1) // 2
+        if a[:middle] == b[:middle]:
+            low = middle
+        else:
+            high = middle - 1
+    return low
+
+
+def _own(raw: Raw, turn: int) -> tuple[list[Bit], list[Bit], list[Bit]]:
+    """Scaffold of a turn before, and after, its data; and the data."""
+    data = [b for b in raw.bits if b.turn == turn and b.is_data]
+    scaffold = [b for b in raw.bits if b.turn == turn and not b.is_data]
+    if not data:
+        return scaffold, [], []
+    return (
+        [b for b in scaffold if b.end <= data[0].start],
+        [b for b in scaffold if b.start >= data[-1].end],
+        data,
+    )
+
+
+def _text(raw: Raw, bits: Sequence[Bit]) -> str:
+    return "".join(raw.text[b.start : b.end] for b in bits)
+
+
+def _opening(raw: Raw, turn: int) -> str:
+    return _text(raw, _own(raw, turn)[0])
+
+
+def _closing(raw: Raw, turn: int) -> str:
+    return _text(raw, _own(raw, turn)[1])
+
+
+def _late(raw: Raw, messages: Sequence[Mapping[str, Any]], lead: int) -> dict[tuple[str, str], str]:
+    """Text that the user turn after an answer opens with and the first user turn does not, and likewise for answers."""
+    late: dict[tuple[str, str], str] = {}
+    first, later = _opening(raw, lead), _opening(raw, lead + 2)
+    model = str(messages[lead + 1]["role"])
+    if later != first and later.endswith(first) and first.strip():
+        late[(model, "user")] = later[: len(later) - len(first)]
+    return late
+
+
+def _marker(closings: Sequence[str], markers: Markers) -> str | None:
+    found: Counter[str] = Counter()
+    for closing in closings:
+        spans = [closing[slice(*s)] for s in markers.spans(closing)]
+        if not spans:
+            continue
+        last = spans[-1]
+        if len(spans) > 1 and last == markers.eos and not is_closing_tag(spans[0]):
+            last = spans[0]
+        found[last] += 1
+    if found:
+        return found.most_common(1)[0][0]
+    plain = {closing.strip() for closing in closings}
+    # An end marker of plain text: the same words after every answer.
+    return plain.pop() if len(plain) == 1 and "" not in plain else None

@@ -1,0 +1,248 @@
+"""How a template is compiled so that its literals know which message was being written.
+
+The syntax tree gets statements that bind and restore the current turn (loops, macros, assignments, branches), and the
+code generator writes them, keeps string constants traceable, and tags text where it is collected.
+
+Mechanisms, by construct: a loop variable that holds a message binds it; an inner loop over messages wins and the
+outer binding returns after it; a loop over tool calls or content parts keeps the turn and adds the call or part; a loop
+over a `range` binds what it indexes with its variable; `set message = …` in a loop without a message binds; a macro
+binds its arguments while it runs; assigned text is claimed at the assignment.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from jinja2 import nodes
+from jinja2.compiler import CodeGenerator, Frame
+
+_LISTS = ("body", "else_", "elif_")
+
+
+class Plan:
+    """Constants and branches of one template, collected while it is rewritten."""
+
+    def __init__(self) -> None:
+        self.branch_parents: list[int] = [0]
+        self._saved = 0
+
+    def fresh(self) -> int:
+        """A number for a pair of save and restore."""
+        self._saved += 1
+        return self._saved
+
+    def branch(self, parent: int) -> int:
+        """A new `if` branch inside another one."""
+        self.branch_parents.append(parent)
+        return len(self.branch_parents) - 1
+
+
+def rewrite(tree: nodes.Template) -> Plan:
+    """Add binding statements to a parsed template, in place."""
+    plan = Plan()
+    tree.body = _block(tree.body, plan, branch=0, loop=None)
+    for output in tree.find_all((nodes.Output, nodes.Assign, nodes.Call, nodes.Filter, nodes.Getattr, nodes.Mod)):
+        _mark_output(output)
+    return plan
+
+
+def _mark(action: str, expressions: Iterable[nodes.Expr], lineno: int, **details: Any) -> nodes.ExprStmt:
+    # Jinja forbids own node types; an expression statement that carries its action is written by `visit_ExprStmt`.
+    statement = nodes.ExprStmt(nodes.Tuple(list(expressions), "load"), lineno=lineno)
+    statement.pe_action = action
+    statement.pe_details = details
+    return statement
+
+
+def _block(body: list[nodes.Node], plan: Plan, *, branch: int | None, loop: int | None) -> list[nodes.Node]:
+    """Rewrite statements. `branch` is None inside loops and macros, where binding decides; `loop` the innermost loop."""
+    out: list[nodes.Node] = []
+    for node in body:
+        if isinstance(node, nodes.For):
+            out += _for(node, plan, branch)
+        elif isinstance(node, nodes.If):
+            out += _if(node, plan, branch, loop)
+        elif isinstance(node, nodes.Macro | nodes.CallBlock):
+            number = plan.fresh()
+            args = [nodes.Name(arg.name, "load", lineno=node.lineno) for arg in node.args]
+            inner = _block(node.body, plan, branch=None, loop=None)
+            if isinstance(node, nodes.Macro):
+                start = [_mark("save", [], node.lineno, number=number), _mark("enter", args, node.lineno, number=number)]
+                node.body = [*start, *inner, _mark("restore", [], node.lineno, number=number)]
+            else:
+                node.body = inner
+            out.append(node)
+        elif isinstance(node, nodes.Assign) and loop is not None and isinstance(node.target, nodes.Name):
+            name = nodes.Name(node.target.name, "load", lineno=node.lineno)
+            out += [node, _mark("assign", [name], node.lineno, number=loop)]
+        else:
+            for field in _LISTS:
+                inner_body = getattr(node, field, None)
+                if isinstance(inner_body, list):
+                    setattr(node, field, _block(inner_body, plan, branch=branch, loop=loop))
+            out.append(node)
+    return out
+
+
+def _for(node: nodes.For, plan: Plan, branch: int | None) -> list[nodes.Node]:
+    number = plan.fresh()
+    targets = [nodes.Name(n.name, "load", lineno=node.lineno) for n in _names(node.target)]
+    if isinstance(node.target, nodes.Name):
+        targets += _indexed_by(node)
+    bind = _mark("bind", targets, node.lineno, number=number)
+    node.body = [bind, *_block(node.body, plan, branch=None, loop=number)]
+    node.else_ = _block(node.else_, plan, branch=branch, loop=None)
+    return [_mark("save", [], node.lineno, number=number), node, _mark("restore", [], node.lineno, number=number)]
+
+
+def _names(target: nodes.Node) -> list[nodes.Name]:
+    return [target] if isinstance(target, nodes.Name) else list(target.find_all(nodes.Name))
+
+
+def _indexed_by(node: nodes.For) -> list[nodes.Name]:
+    """Each plain name X that the body indexes as `X[i]` with the loop variable `i`, if the body does not assign X."""
+    assert isinstance(node.target, nodes.Name)
+    variable = node.target.name
+    stored = {n.name for child in node.body for n in child.find_all(nodes.Name) if n.ctx != "load"}
+    found: dict[str, nodes.Name] = {}
+    for child in node.body:
+        for item in child.find_all(nodes.Getitem):
+            base = item.node
+            if isinstance(item.arg, nodes.Name) and item.arg.name == variable and isinstance(base, nodes.Name):
+                if base.name not in stored and base.name != "loop":
+                    found.setdefault(base.name, nodes.Name(base.name, "load", lineno=node.lineno))
+    return list(found.values())
+
+
+def _if(node: nodes.If, plan: Plan, branch: int | None, loop: int | None) -> list[nodes.Node]:
+    if branch is None:
+        node.body = _block(node.body, plan, branch=None, loop=loop)
+        node.else_ = _block(node.else_, plan, branch=None, loop=loop)
+        for other in node.elif_:
+            other.body = _block(other.body, plan, branch=None, loop=loop)
+        return [node]
+
+    def enter(body: list[nodes.Node]) -> list[nodes.Node]:
+        inner = plan.branch(branch)
+        return [_mark("branch", [], node.lineno, number=inner), *_block(body, plan, branch=inner, loop=loop)]
+
+    node.body = enter(node.body)
+    node.else_ = enter(node.else_) if node.else_ else []
+    for other in node.elif_:
+        other.body = enter(other.body)
+    return [node, _mark("branch", [], node.lineno, number=branch)]
+
+
+def _mark_output(node: nodes.Node) -> None:
+    """Mark the string constants that can become output, so that they are written with their line."""
+    children: list[Any]
+    if isinstance(node, nodes.Output):
+        children = list(node.nodes)
+    elif isinstance(node, nodes.Assign):
+        children = [node.node]
+    elif isinstance(node, nodes.Call):
+        children = [*node.args, *(k.value for k in node.kwargs)] if isinstance(node.node, nodes.Name) else []
+    elif isinstance(node, nodes.Filter):
+        children = [node.node, *node.args] if node.name in ("join", "default", "d", "replace", "format") else [node.node]
+    elif isinstance(node, nodes.Getattr):
+        children = [node.node]
+    else:
+        assert isinstance(node, nodes.Mod)
+        children = [node.left]
+    while children:
+        child = children.pop()
+        if isinstance(child, nodes.Const) and isinstance(child.value, str):
+            child.pe_text = True
+        elif isinstance(child, nodes.Add):
+            children += [child.left, child.right]
+        elif isinstance(child, nodes.Concat):
+            children += child.nodes
+        elif isinstance(child, nodes.CondExpr):
+            children += [child.expr1, child.expr2]
+        elif isinstance(child, nodes.Or | nodes.And):
+            children += [child.left, child.right]
+        elif isinstance(child, nodes.List | nodes.Tuple):
+            children += child.items
+
+
+class TracingGenerator(CodeGenerator):
+    """Jinja's code generator, with the binding statements, traced constants and buffers that tag what they collect."""
+
+    def visit_ExprStmt(self, node: nodes.ExprStmt, frame: Frame) -> None:
+        action = getattr(node, "pe_action", None)
+        if action is None:
+            super().visit_ExprStmt(node, frame)
+            return
+        number = node.pe_details["number"]
+        self.newline(node)
+        if action == "save":
+            self.write(f"pe_{number} = context.pe.claim; pe_{number}b = False")
+        elif action == "restore":
+            self.write(f"context.pe.claim = pe_{number}")
+        elif action == "branch":
+            self.write(f"context.pe.enter_branch({number})")
+        elif action == "bind":
+            self.write(f"pe_{number}b = context.pe.bind(pe_{number}, ")
+            self._values(node, frame)
+            self.write(")")
+        elif action == "enter":
+            self.write(f"context.pe.enter(pe_{number}, ")
+            self._values(node, frame)
+            self.write(")")
+        else:
+            self.write(f"if not pe_{number}b: context.pe.assign(")
+            self._values(node, frame)
+            self.write(")")
+
+    def _values(self, node: nodes.ExprStmt, frame: Frame) -> None:
+        self.visit(node.node, frame)
+
+    def visit_Const(self, node: nodes.Const, frame: Frame) -> None:
+        if getattr(node, "pe_text", False):
+            self._constant(node.value, node.lineno)
+        else:
+            super().visit_Const(node, frame)
+
+    def visit_TemplateData(self, node: nodes.TemplateData, frame: Frame) -> None:
+        self._constant(node.data, node.lineno)
+
+    def _constant(self, text: str, lineno: int) -> None:
+        self.write(f"environment.pe_constants[{self.environment.pe_constant(text, lineno)}]")
+
+    def _output_child_to_const(self, node: nodes.Expr, frame: Frame, finalize: Any) -> str:
+        # Constants are not joined at compile time: each keeps its own line.
+        raise nodes.Impossible()
+
+    def _output_child_pre(self, node: nodes.Expr, frame: Frame, finalize: Any) -> None:
+        if not isinstance(node, nodes.TemplateData):
+            super()._output_child_pre(node, frame, finalize)
+
+    def _output_child_post(self, node: nodes.Expr, frame: Frame, finalize: Any) -> None:
+        if not isinstance(node, nodes.TemplateData):
+            super()._output_child_post(node, frame, finalize)
+
+    def visit_Concat(self, node: nodes.Concat, frame: Frame) -> None:
+        self.write("environment.pe_join((")
+        for arg in node.nodes:
+            self.visit(arg, frame)
+            self.write(", ")
+        self.write("))")
+
+    def buffer(self, frame: Frame) -> None:
+        frame.buffer = self.temporary_identifier()
+        self.writeline(f"{frame.buffer} = context.pe.buffer()")
+
+    def visit_Assign(self, node: nodes.Assign, frame: Frame) -> None:
+        node.node.pe_claim = not isinstance(node.node, nodes.Call) or isinstance(node.node.node, nodes.Getattr)
+        super().visit_Assign(node, frame)
+
+    def visit(self, node: nodes.Node, *args: Any, **kwargs: Any) -> Any:
+        # Text that is assigned is claimed by the turn being written then, not by the one that prints it.
+        if getattr(node, "pe_claim", False):
+            node.pe_claim = False
+            self.write("context.pe.claimed(")
+            result = super().visit(node, *args, **kwargs)
+            self.write(")")
+            return result
+        return super().visit(node, *args, **kwargs)

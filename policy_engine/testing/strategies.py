@@ -5,8 +5,8 @@
 def test_my_template(policy, conversation): ...
 ```
 
-Each draws from the generator of the same name in this package; cases shrink towards few, short and plain parts. For many
-thousands of cases without Hypothesis, run the generators on `RandomChoices(seed)`.
+Each draws from a generator of this package; cases shrink towards few, short and plain parts. For many thousands of
+cases without Hypothesis, run the generators on `RandomChoices(seed)`.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ def messages(
 ) -> st.SearchStrategy[dict[str, Any]]:
     """Single messages of a role, or of any.
 
-    `parts` allows lists of content parts. `marks` adds further keys (`train`, `weight`, `name`, `labels`, `meta`, `spans`)
-    that policies ask for. `bad` allows values in them that fail a row under some policies.
+    `parts` allows lists of content parts. `marks` adds further keys (`train`, `weight`, `name`, `labels`, `meta`,
+    `spans`) that policies ask for. `bad` allows values in them that fail a row under some policies.
     """
     return run_on_draw(lambda c: _conversations.message(c, role, parts=parts, marks=marks, bad=bad))
 
@@ -63,7 +63,7 @@ def policies(
 ) -> st.SearchStrategy[Policy]:
     """Policies that mean something, as syntax trees, weighted to rules that overlap. See `lang.format` to print them.
 
-    `uses` names policies they may use; `most` bounds the rules; `guards` and `spans` allow guards, and regexes with data
+    `uses` names policies they may use; `most` bounds the rules; `guards` allows guards, and `spans` regexes and data
     spans. A guard may be one that does not hold.
     """
     return run_on_draw(lambda c: _policies.policy(c, uses=uses, most=most, guards=guards, spans=spans))

@@ -14,10 +14,10 @@ class Bit:
     """Characters `[start, end)` from one source. Zero-wide bits mark where empty data was written.
 
     `turn` is the owner, `written_in` the turn that was being written, `origin` the data's field or None for scaffold.
-    `beside` is `tools` or `documents` for scaffold around those, which no message owns.
+    `adopted` marks scaffold written outside loops that went to the data on its left. `beside` is `tools` or `documents` for scaffold around those, which no message owns.
     """
 
-    __slots__ = ("beside", "branch", "call", "end", "item", "line", "offset", "origin", "start", "turn", "written_in")
+    __slots__ = ("adopted", "beside", "branch", "call", "end", "item", "line", "offset", "origin", "start", "turn", "written_in")
 
     def __init__(
         self, start: int, end: int, origin: Origin | None, offset: int, claim: Scaffold, line: int | None
@@ -33,6 +33,7 @@ class Bit:
         self.branch = claim.branch
         self.line = line
         self.beside: str | None = None
+        self.adopted = False
 
     @property
     def is_data(self) -> bool:
@@ -52,8 +53,17 @@ def flatten(pieces: Sequence[tuple[str, Scaffold]]) -> list[Bit]:
     bits: list[Bit] = []
     at = 0
     for piece, claim in pieces:
-        for length, origin, offset in runs_of(piece):
+        runs = runs_of(piece)
+        inside: set[int | None] | None = None
+        for length, origin, offset in runs:
             kind = type(origin)
+            if kind is Scaffold and claim.turn is not None and origin.turn != claim.turn:  # type: ignore[union-attr]
+                # Claimed in a macro or an assignment for another message. It stays that message's only beside data of
+                # it: a macro that looks something up in other messages writes for the one that calls it.
+                if inside is None:
+                    inside = {o.turn for _, o, _ in runs if type(o) is Origin}
+                if origin.turn not in inside:  # type: ignore[union-attr]
+                    origin = Scaffold(claim.turn, claim.call, claim.item, origin.line, claim.branch)  # type: ignore[union-attr]
             if kind is Origin:
                 bits.append(_data_bit(at, length, origin, offset, claim))  # type: ignore[arg-type]
             elif length:
@@ -107,6 +117,7 @@ def own_unclaimed(bits: Sequence[Bit], branch_parents: Sequence[int]) -> None:
             if side is not None:
                 bit.turn = side.turn
                 bit.written_in = side.turn
+                bit.adopted = side is before
                 if side.turn is None and side.origin is not None:
                     bit.beside = str(side.origin.path[0])
 

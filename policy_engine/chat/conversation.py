@@ -17,8 +17,8 @@ __all__ = ["Conversation", "Format", "detect_format", "null_key_kept", "read_row
 class Conversation:
     """OpenAI-style messages, whatever format they came in.
 
-    Each message has a `role` (str), and `content` (str, list of parts, None or absent), `tool_calls`, `reasoning_content` …
-    as in the data, any further keys kept. `sample` is the dataset row they came from (for `sample.` conditions).
+    Each message has a `role` (str), and `content` (str, list of parts, None or absent), `tool_calls`,
+    `reasoning_content` … as in the data, any further keys kept. `sample` is the dataset row they came from (for `sample.` conditions).
     """
 
     messages: tuple[Mapping[str, Any], ...]
@@ -31,8 +31,8 @@ class Conversation:
 def read_row(row: Any, spec: Format, number: int | None = None) -> Conversation:
     """The conversation of one dataset row.
 
-    Messages keep every key the row has; a key whose value is null stays, so that `has message.KEY` tells null from absent
-    (rendering leaves it out, as transformers does). `number` (from 1) opens the text of an error.
+    Messages keep every key the row has; a key whose value is null stays, so that `has message.KEY` tells null from
+    absent (rendering leaves it out, as transformers does). `number` (from 1) opens the text of an error.
 
     Raises:
         RowError: the row does not have the shape that `spec` says, with the place and what stands there.

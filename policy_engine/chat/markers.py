@@ -28,6 +28,11 @@ REASONING = (
     ("<|inner_prefix|>", "<|inner_suffix|>"),
     ("<unused94>thought", "<unused95>"),
     ("<|channel>thought", "<channel|>"),
+    ("<longcat_think>", "</longcat_think>"),
+    ("<mm:think>", "</mm:think>"),
+    ("<|think:start|>", "<|think:end|>"),
+    ("<|begin_of_thought|>", "<|end_of_thought|>"),
+    ("<inner_thoughts>", "</inner_thoughts>"),
     ("◁think▷", "◁/think▷"),
 )
 """Delimiters of thinking in public templates. A pair counts only where the template itself writes or splits at it."""
@@ -65,6 +70,14 @@ class Markers:
             return len(self.bos)
         match = _BOS.match(text)
         return match.end() if match else 0
+
+
+_DOCUMENT_ENDS = frozenset({"</s>", "<eos>", "<|endoftext|>", "<|end_of_text|>", "<｜end▁of▁sentence｜>", "<|eos|>"})
+
+
+def ends_document(marker: str, eos: str | None) -> bool:
+    """Whether a marker after an end of turn ends the document."""
+    return marker == eos or marker in _DOCUMENT_ENDS
 
 
 def is_closing_tag(marker: str) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from policy_engine.chat.bits import Bit
-from policy_engine.chat.markers import REASONING, Markers, is_closing_tag
+from policy_engine.chat.markers import REASONING, Markers, ends_document, is_closing_tag
 from policy_engine.chat.profile import TemplateProfile, common_prefix
 from policy_engine.chat.trace_text import LOST, UNKNOWN
 
@@ -71,6 +71,7 @@ class Labeller:
         self.models = models
         self.out: list[Piece] = []
         self._ended: set[int] = set()
+        self._last_data = max((bit.end for bit in bits if bit.is_data), default=0)
 
     def run(self) -> list[Piece]:
         """Every character's piece, in order, gapless."""
@@ -195,8 +196,9 @@ class Labeller:
                 continue
             lead = rest[:at]
             opened = lead.rfind(open_)
-            between = lead[opened + len(open_) :] if opened >= 0 else lead if header.rstrip().endswith(open_) else None
-            if between is not None and not between.strip():
+            # Without an opening delimiter, the prompt wrote it, or the template closes thinking that never opened.
+            between = lead[opened + len(open_) :] if opened >= 0 else lead
+            if not between.strip():
                 low = begin + max(opened, 0)
                 stop = begin + at + len(close)
                 while stop < begin + len(rest) and rest[stop - begin].isspace():
@@ -428,6 +430,14 @@ class Labeller:
         text = zone.text[begin:end]
         if not text:
             return
+        suffix = self._suffix(zone, begin, text, turn)
+        if suffix < len(text):
+            opener = (self.profile.opening(None) or self.profile.prompt(None)).strip()
+            is_prompt = bool(opener) and opener in text[suffix:]
+            self._unowned_suffix(zone, begin + suffix, end, "generation_prompt" if is_prompt else "preamble")
+            end, text = begin + suffix, text[:suffix]
+            if not text:
+                return
         eot = self._end_marker(text, last_kind)
         inner = {"call": "tool_call", "reasoning": "reasoning.close", "media": "markup"}.get(last_kind, "markup")
         call = last.call if last is not None else None
@@ -447,6 +457,45 @@ class Labeller:
             zone.label(self.out, begin + high + start, begin + high + stop, "eod", turn)
             at = high + stop
         zone.label(self.out, begin + at, end, "separator", turn)
+
+    def _suffix(self, zone: Zone, begin: int, text: str, turn: int) -> int:
+        """Where text begins that the template appends after the conversation, whoever spoke last.
+
+        Only text written outside loops counts: a judge's instructions, an opener that ignores `add_generation_prompt`. What
+        ends turns in mid conversation, and what ends the document, still belongs to the last turn.
+        """
+        at = 0
+        for bit in zone.bits:
+            size = bit.end - bit.start
+            if at >= begin and bit.adopted and bit.end > self._last_data:
+                break
+            at += size
+        else:
+            return len(text)
+        outside = at - begin
+        stop = outside
+        marker = self.profile.marker
+        found = text.find(marker) if marker else -1
+        if found >= 0 and marker:
+            stop = max(stop, found + len(marker))
+        elif str(self.messages[turn].get("role")) not in self.models and not self.markers.spans(text[stop:]):
+            return len(text)
+        spans = [s for s in self.markers.spans(text) if s[0] >= stop]
+        if found < 0 and len(spans) == 1 and not text[spans[0][1] :].strip() and not text[stop : spans[0][0]].strip():
+            return len(text)
+        for low, high in spans:
+            if text[stop:low].strip() or not ends_document(text[low:high], self.markers.eos):
+                break
+            stop = high
+        while stop < len(text) and text[stop].isspace():
+            stop += 1
+        return stop
+
+    def _unowned_suffix(self, zone: Zone, begin: int, end: int, part: str) -> None:
+        start = len(self.out)
+        zone.label(self.out, begin, end, part)
+        for piece in self.out[start:]:
+            piece.turn = piece.call = piece.item = None
 
     def _end_marker(self, text: str, last_kind: str) -> tuple[int, int] | None:
         marker = self.profile.marker

@@ -95,13 +95,10 @@ def learn(render: Renderer, markers: Markers, *, model: str, tools: bool) -> Tem
     opener = _opening(raw, lead + 2)
     opener_ends = False
     if marker is None and not any(c.strip() for c in closings):
-        spans = markers.spans(opener)
-        prompt_spans = markers.spans(prompts["user"] or openings["user"])
-        if spans and opener[: spans[0][0]].strip() == "":
-            first = opener[slice(*spans[0])]
-            prompt_text = prompts["user"] or openings["user"]
-            # An opener that the model's own turn shares (`<|im_start|>`) says nothing about an end.
-            opener_ends = not prompt_spans or prompt_text[slice(*prompt_spans[0])] != first
+        # Only a marker that the model's own opening does not share (`<|im_start|>`) says that a turn ended.
+        spans, own = markers.spans(opener), markers.spans(prompts["user"] or openings["user"])
+        if spans and own and not opener[: spans[0][0]].strip():
+            opener_ends = (prompts["user"] or openings["user"])[slice(*own[0])] != opener[slice(*spans[0])]
     return TemplateProfile(prompts=prompts, openings=openings, marker=marker, opener_ends=opener_ends, late=late)
 
 

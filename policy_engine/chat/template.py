@@ -274,7 +274,8 @@ def _segment(text: str, group: Sequence[Piece], conversation: Conversation) -> S
     bit = first.bit
     origin = bit.origin
     start, end = first.start, last.end
-    if origin is None or origin is UNKNOWN:
+    if origin is None or origin is UNKNOWN or origin.turn != first.turn:
+        # A role or name of another message that labels this one is scaffold here: its field is not below this message.
         return Segment(
             start=start, end=end, part=first.part, turn=first.turn, item=first.item, call=first.call,
             line=bit.line, unknown=origin is UNKNOWN,

@@ -178,7 +178,7 @@ def _message_turn(value: Any) -> int | None:
 
 
 class TracedMarkup(Markup):
-    """What `|safe` and `|e` give. Joined with other text by Markup's own rules, its owner becomes unknown."""
+    """What `|safe` and `|e` give. Added to other text by Markup's own rules; what those escape keeps owners, not offsets."""
 
     _r: tuple[Run, ...]
 
@@ -190,6 +190,24 @@ class TracedMarkup(Markup):
     def __str__(self) -> str:
         return traced(str.__str__(self), self._r)
 
+    def __add__(self, value: Any) -> Any:
+        if not isinstance(value, str) and not hasattr(value, "__html__"):
+            return NotImplemented
+        right = _escape(value) if not isinstance(value, Markup) else value
+        return _markup(str.__str__(self) + str.__str__(right), self._r + runs_of(right))
+
+    def __radd__(self, value: Any) -> Any:
+        if not isinstance(value, str) and not hasattr(value, "__html__"):
+            return NotImplemented
+        left = _escape(value) if not isinstance(value, Markup) else value
+        return _markup(str.__str__(left) + str.__str__(self), runs_of(left) + self._r)
+
+
+def _markup(text: str, runs: tuple[Run, ...]) -> TracedMarkup:
+    made: TracedMarkup = str.__new__(TracedMarkup, text)
+    made._r = runs
+    return made
+
 
 def _safe(value: Any) -> Markup:
     return TracedMarkup(value) if isinstance(value, str) else Markup(value)
@@ -198,11 +216,10 @@ def _safe(value: Any) -> Markup:
 def _escape(value: Any) -> Markup:
     if hasattr(value, "__html__"):
         return Markup(value.__html__())
-    escaped = Markup.escape(str.__str__(value) if isinstance(value, str) else str(value))
-    made = TracedMarkup(str.__str__(escaped))
-    owner = origin_of(value)
-    made._r = runs_of(value) if isinstance(value, str) and len(value) == len(made) else ((len(made), owner, LOST),)
-    return made
+    given = str(value)
+    escaped = str.__str__(Markup.escape(str.__str__(given)))
+    same = escaped == given
+    return _markup(escaped, runs_of(given) if same else runs_of(lost(escaped, given)))
 
 
 def _join(environment: jinja2.Environment, value: Any, d: str = "", attribute: Any = None) -> str:

@@ -1,0 +1,91 @@
+"""`check FILE…`: parse, resolve names, lint."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+from rich.text import Text
+
+from policy_engine.cli.options import DatasetOption, FormatOption
+from policy_engine.cli.outcome import Exit, Outcome, diagnostics_of
+from policy_engine.cli.reporters import Format
+from policy_engine.cli.run import finish
+from policy_engine.cli.texts import read_source
+from policy_engine.core.diagnostics import Diagnostic
+from policy_engine.core.errors import PolicyEngineError
+from policy_engine.core.schema import Schema
+from policy_engine.lang.check import check as check_policy
+from policy_engine.lang.checked import CheckedPolicy
+from policy_engine.lang.parse import parse
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the verb."""
+
+    @app.command()
+    def check(
+        files: Annotated[
+            list[str], typer.Argument(metavar="FILE...", help="Policy files, shipped names, or - for standard input.")
+        ],
+        dataset: DatasetOption = None,
+        strict: Annotated[bool, typer.Option("--strict", help="Warnings make the answer no.")] = False,
+        format: FormatOption = Format.text,
+    ) -> None:
+        """Parse and check policies; every finding of every file at once."""
+        finish("check", format, lambda: _check(files, dataset, strict))
+
+
+def _check(files: list[str], dataset: str | None, strict: bool) -> Outcome:
+    schema = None if dataset is None else _schema(dataset)
+    results = [_check_one(name, schema) for name in files]
+    diagnostics = tuple(d for _, found in results for d in found)
+    unusable = any(policy is None for policy, _ in results)
+    doubtful = any(d.severity == "warning" for d in diagnostics)
+    code = Exit.NO_ANSWER if unusable else Exit.FAILS if strict and doubtful else Exit.HOLDS
+    return Outcome(
+        exit=code,
+        diagnostics=diagnostics,
+        data={"files": [_facts(name, policy, found) for name, (policy, found) in zip(files, results, strict=True)]},
+        body=tuple(_line(name, policy, found) for name, (policy, found) in zip(files, results, strict=True)),
+    )
+
+
+def _schema(dataset: str) -> Schema:
+    from policy_engine.chat.dataset import load_dataset_spec
+
+    return load_dataset_spec(dataset).schema
+
+
+def _check_one(name: str, schema: Schema | None) -> tuple[CheckedPolicy | None, tuple[Diagnostic, ...]]:
+    try:
+        source = read_source(name)
+        policy = check_policy(parse(source.text, name=source.name), schema=schema)
+    except PolicyEngineError as error:
+        return None, diagnostics_of(error)
+    return policy, policy.warnings
+
+
+def _facts(name: str, policy: CheckedPolicy | None, found: tuple[Diagnostic, ...]) -> dict[str, Any]:
+    facts: dict[str, Any] = {"file": name, "valid": policy is not None, "findings": len(found)}
+    if policy is not None:
+        facts |= {
+            "rules": len(policy.rules),
+            "guards": len(policy.guards),
+            "roles": sorted(policy.roles),
+            "settings": dict(policy.settings),
+        }
+    return facts
+
+
+def _line(name: str, policy: CheckedPolicy | None, found: tuple[Diagnostic, ...]) -> Text:
+    if policy is None:
+        errors = sum(1 for d in found if d.is_error)
+        return Text.assemble((name, "bold"), ": ", (_count(errors, "error"), "red"))
+    parts = [_count(len(policy.rules), "rule"), _count(len(policy.guards), "guard")]
+    line = Text.assemble((name, "bold"), ": ", ("valid", "green"), f", {', '.join(parts)}")
+    return line.append(f", {_count(len(found), 'warning')}", style="yellow") if found else line
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -1,0 +1,100 @@
+"""`fmt FILE…`: the canonical layout, comments kept."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import tempfile
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.text import Text
+
+from policy_engine.cli.options import FormatOption
+from policy_engine.cli.outcome import Exit, Outcome, diagnostics_of
+from policy_engine.cli.reporters import Format
+from policy_engine.cli.run import finish
+from policy_engine.cli.texts import STDIN, read_source
+from policy_engine.core.diagnostics import Diagnostic
+from policy_engine.core.errors import DataError, PolicyEngineError
+from policy_engine.core.source import Source
+from policy_engine.lang.format import format_policy
+from policy_engine.lang.library import read_policy, shipped
+from policy_engine.lang.parse import parse
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the verb."""
+
+    @app.command()
+    def fmt(
+        files: Annotated[list[str], typer.Argument(metavar="FILE...", help="Policy files, or - for standard input.")],
+        check: Annotated[bool, typer.Option("--check", help="Write nothing; exit 1 if a file would change.")] = False,
+        diff: Annotated[
+            bool, typer.Option("--diff", help="Write nothing; print what would change, and exit 1.")
+        ] = False,
+        format: FormatOption = Format.text,
+    ) -> None:
+        """Lay policies out in the canonical form, in place. Comments are kept, and the meaning is."""
+        finish("fmt", format, lambda: _fmt(files, write=not (check or diff), diff=diff))
+
+
+def _fmt(files: list[str], *, write: bool, diff: bool) -> Outcome:
+    diagnostics: list[Diagnostic] = []
+    facts, body, raw = [], [], ""
+    changed = 0
+    for name in files:
+        try:
+            source = _source(name)
+            text = format_policy(parse(source.text, name=source.name))
+            differs = text != source.text
+            if write and name != STDIN and differs:
+                _replace(Path(name), text)
+        except PolicyEngineError as error:
+            diagnostics += diagnostics_of(error)
+            facts.append({"file": name, "valid": False, "changed": None})
+            continue
+        changed += differs
+        facts.append({"file": name, "valid": True, "changed": differs})
+        if write and name == STDIN:
+            raw += text
+        elif differs:
+            body += [Text(line) for line in _diff(source, text)] if diff else []
+            done = "laid out" if write else "would be laid out anew"
+            body += [] if diff else [Text.assemble((name, "bold"), f": {done}")]
+    code = Exit.NO_ANSWER if diagnostics else Exit.FAILS if changed and not write else Exit.HOLDS
+    if not body and not raw and code is Exit.HOLDS:
+        body = [Text("nothing to change", style="dim")]
+    return Outcome(
+        exit=code,
+        diagnostics=tuple(diagnostics),
+        data={"files": facts, **({"text": raw} if raw else {})},
+        body=tuple(body),
+        raw=raw or None,
+    )
+
+
+def _source(name: str) -> Source:
+    if name in shipped() and not Path(name).exists():
+        raise DataError(f"`{name}` is a shipped policy, which `fmt` does not change", help="give the path of a file")
+    return read_source(name) if name == STDIN else read_policy(Path(name))
+
+
+def _diff(source: Source, text: str) -> list[str]:
+    old, new = source.text.splitlines(), text.splitlines()
+    return list(difflib.unified_diff(old, new, source.name, f"{source.name} (laid out)", lineterm=""))
+
+
+def _replace(path: Path, text: str) -> None:
+    """Writes beside the file and swaps, so that a full disk or a kill leaves the old file whole."""
+    target = path.resolve()  # a link stays a link
+    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
+            file.write(text)
+        os.chmod(temporary, target.stat().st_mode & 0o7777)
+        os.replace(temporary, target)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise

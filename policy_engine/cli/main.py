@@ -1,0 +1,103 @@
+"""The command line: `policy-engine VERB`. One file per verb."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from policy_engine._version import __version__
+from policy_engine.cli import check, fmt, policies
+from policy_engine.cli.outcome import Exit, failed
+from policy_engine.cli.reporters import Format, write
+from policy_engine.core.errors import ConfigError
+
+# Typer carries a click of its own in some releases and uses the installed one in others; this names the base class of
+# its usage errors in both.
+_USAGE_ERROR: type[Exception] = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
+
+app = typer.Typer(
+    name="policy-engine",
+    help="Decide which chat tokens carry loss: policies that are checked, explained and applied exactly.",
+    epilog="Exit codes: 0 holds, 1 does not hold, 2 could not answer (bad input), 3 undecided.",
+    no_args_is_help=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(value: bool) -> None:
+    if value:
+        typer.echo(f"policy-engine {__version__}")
+        raise typer.Exit(0)
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+for _verb in (check, fmt, policies):
+    _verb.register(app)
+
+
+def main() -> None:
+    """Entry point of the `policy-engine` script."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Runs one command and returns its exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a narrow locale shows less, but never ends a run
+    try:
+        code = app(args=list(arguments), prog_name="policy-engine", standalone_mode=False)
+    except _USAGE_ERROR as error:
+        outcome = failed(
+            ConfigError(
+                str(getattr(error, "message", error)).rstrip(".") or "missing command",
+                help=_usage_help(arguments),
+            )
+        )
+        write(_verb_of(arguments), outcome, _format_of(arguments))
+        return int(outcome.exit)
+    except typer.Abort:
+        return int(Exit.INTERRUPTED)
+    except BrokenPipeError:
+        # Whoever read our output has what it wanted (`| head`). Python would complain once more while it exits.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    return code if isinstance(code, int) else 0
+
+
+def _verb_of(arguments: Sequence[str]) -> str:
+    return next((a for a in arguments if not a.startswith("-")), "")
+
+
+def _usage_help(arguments: Sequence[str]) -> str:
+    verb = _verb_of(arguments)
+    known = {command.name for command in app.registered_commands}
+    return (
+        f"`policy-engine {verb} --help` lists the options"
+        if verb in known
+        else "`policy-engine --help` lists the verbs"
+    )
+
+
+def _format_of(arguments: Sequence[str]) -> Format:
+    """The format a command line that does not parse asked for, as far as it can be told."""
+    for index, argument in enumerate(arguments):
+        name, _, value = argument.partition("=")
+        if name == "--format":
+            value = value or next(iter(arguments[index + 1 : index + 2]), "")
+            return Format(value) if value in Format.__members__ else Format.text
+    return Format.text

@@ -1,0 +1,38 @@
+"""Options that several verbs share, declared once so that they read and mean the same everywhere."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from policy_engine.cli.reporters import Format
+
+FormatOption = Annotated[
+    Format, typer.Option("--format", help="How to tell the outcome: text for people, the others for machines.")
+]
+PolicyOption = Annotated[
+    str | None,
+    typer.Option("-p", "--policy", metavar="POLICY", help="A policy file, or a shipped policy by its name."),
+]
+TokenizerOption = Annotated[
+    str | None,
+    typer.Option(
+        "-t",
+        "--tokenizer",
+        metavar="TOKENIZER",
+        help="A folder or tokenizer.json, `builtin`, or a hub name where the hub can be reached.",
+    ),
+]
+TemplateOption = Annotated[
+    str | None,
+    typer.Option("--template", metavar="FILE", help="A chat template file, in place of the tokenizer's own."),
+]
+DatasetOption = Annotated[
+    str | None,
+    typer.Option(
+        "--dataset",
+        metavar="FILE.yaml",
+        help="A dataset file: where the messages are, the roles, the fields' types, a default policy and tokenizer.",
+    ),
+]

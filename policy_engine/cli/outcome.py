@@ -1,0 +1,62 @@
+"""What a verb found: the verdict, the findings, and the result, before any reporter has put it into words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import Any
+
+from rich.console import RenderableType
+
+from policy_engine.core.diagnostics import Diagnostic
+from policy_engine.core.errors import PolicyEngineError, PolicyError
+
+
+class Exit(IntEnum):
+    """Exit codes, the same for every verb."""
+
+    HOLDS = 0
+    FAILS = 1
+    """The answer is no: a guard that breaks, rows that fail, a file that is not laid out as `fmt` would."""
+    NO_ANSWER = 2
+    """Bad input: a policy that means nothing, a file that is not there, an option that does not exist."""
+    UNDECIDED = 3
+    INTERRUPTED = 130
+    """Ctrl-C, as shells report it."""
+
+
+VERDICTS = {
+    Exit.HOLDS: "holds",
+    Exit.FAILS: "does not hold",
+    Exit.NO_ANSWER: "could not answer",
+    Exit.UNDECIDED: "undecided",
+    Exit.INTERRUPTED: "interrupted",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """A verb's answer.
+
+    `data` is the verb's own part of the JSON document; `body` is the same for people, printed on standard output in
+    order. `raw` is text that is the result itself (a formatted policy), printed as it is.
+    """
+
+    exit: Exit = Exit.HOLDS
+    diagnostics: tuple[Diagnostic, ...] = ()
+    data: Mapping[str, Any] = field(default_factory=dict)
+    body: tuple[RenderableType, ...] = ()
+    raw: str | None = None
+
+
+def diagnostics_of(error: PolicyEngineError, *, where: str = "") -> tuple[Diagnostic, ...]:
+    """The findings an exception carries; one made of its message and help where it carries none."""
+    if isinstance(error, PolicyError) and error.diagnostics:
+        return error.diagnostics
+    return (Diagnostic(code=error.code, severity="error", message=f"{where}{error.message}", help=error.help),)
+
+
+def failed(error: PolicyEngineError) -> Outcome:
+    """The outcome of a verb that could not answer."""
+    return Outcome(exit=Exit.NO_ANSWER, diagnostics=diagnostics_of(error))

@@ -1,0 +1,49 @@
+"""JSON: one document per run, with the verdict, the findings and the verb's own data."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from policy_engine._version import __version__
+from policy_engine.cli.outcome import VERDICTS, Outcome
+from policy_engine.core.diagnostics import Diagnostic
+from policy_engine.core.source import Span
+
+
+def json_document(verb: str, outcome: Outcome) -> str:
+    """The document as text. ASCII only, so that it is the same whatever the locale."""
+    document = {
+        "tool": "policy-engine",
+        "version": __version__,
+        "verb": verb,
+        "verdict": VERDICTS[outcome.exit],
+        "exit_code": int(outcome.exit),
+        "diagnostics": [diagnostic_json(d) for d in outcome.diagnostics],
+        **outcome.data,
+    }
+    return json.dumps(document, indent=2, allow_nan=False) + "\n"
+
+
+def diagnostic_json(diagnostic: Diagnostic) -> dict[str, Any]:
+    """One finding. `location` is null where no place in a policy caused it."""
+    return {
+        "code": diagnostic.code,
+        "severity": diagnostic.severity,
+        "message": diagnostic.message,
+        "help": diagnostic.help,
+        "location": None if diagnostic.span is None else location_json(diagnostic.span),
+        "related": [{"message": r.message, "location": location_json(r.span)} for r in diagnostic.related],
+    }
+
+
+def location_json(span: Span) -> dict[str, Any]:
+    """File, lines and columns (from 1, in characters; the end column is one past the last character)."""
+    end_line, end_column = span.source.position(span.end)
+    return {
+        "file": span.source.name,
+        "line": span.line,
+        "column": span.column,
+        "end_line": end_line,
+        "end_column": end_column,
+    }

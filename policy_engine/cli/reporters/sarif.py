@@ -1,0 +1,75 @@
+"""SARIF 2.1.0, for code scanning services."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from policy_engine._version import __version__
+from policy_engine.cli.outcome import VERDICTS, Exit, Outcome
+from policy_engine.cli.reporters.json import location_json
+from policy_engine.core.diagnostics import Diagnostic
+from policy_engine.core.source import Span
+
+_LEVELS = {"error": "error", "warning": "warning", "info": "note"}
+
+
+def sarif_log(verb: str, outcome: Outcome) -> str:
+    """A log with one run. Findings without a place in a policy are results without a location."""
+    codes = sorted({d.code for d in outcome.diagnostics})
+    run = {
+        "tool": {
+            "driver": {
+                "name": "policy-engine",
+                "semanticVersion": __version__,
+                "rules": [{"id": code} for code in codes],
+            }
+        },
+        "columnKind": "unicodeCodePoints",
+        "invocations": [
+            {
+                "executionSuccessful": outcome.exit not in (Exit.NO_ANSWER, Exit.INTERRUPTED),
+                "exitCode": int(outcome.exit),
+                "exitCodeDescription": VERDICTS[outcome.exit],
+            }
+        ],
+        "results": [_result(d, codes) for d in outcome.diagnostics],
+        "properties": {"verb": verb},
+    }
+    return json.dumps({"$schema": _SCHEMA, "version": "2.1.0", "runs": [run]}, indent=2) + "\n"
+
+
+_SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
+
+
+def _result(diagnostic: Diagnostic, codes: list[str]) -> dict[str, Any]:
+    text = diagnostic.message if diagnostic.help is None else f"{diagnostic.message}\nhelp: {diagnostic.help}"
+    result: dict[str, Any] = {
+        "ruleId": diagnostic.code,
+        "ruleIndex": codes.index(diagnostic.code),
+        "level": _LEVELS[diagnostic.severity],
+        "message": {"text": text},
+    }
+    if diagnostic.span is not None:
+        result["locations"] = [_location(diagnostic.span)]
+    if diagnostic.related:
+        result["relatedLocations"] = [
+            {"id": index, "message": {"text": related.message}, **_location(related.span)}
+            for index, related in enumerate(diagnostic.related)
+        ]
+    return result
+
+
+def _location(span: Span) -> dict[str, Any]:
+    place = location_json(span)
+    path = Path(place["file"])
+    uri = path.as_uri() if path.is_absolute() else quote(path.as_posix())
+    region = {
+        "startLine": place["line"],
+        "startColumn": place["column"],
+        "endLine": place["end_line"],
+        "endColumn": place["end_column"],
+    }
+    return {"physicalLocation": {"artifactLocation": {"uri": uri}, "region": region}}

@@ -1,0 +1,57 @@
+"""From a verb's work to an exit code: every way in which work can end is told, and told in the format asked for."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Callable
+
+import typer
+
+from policy_engine.cli.outcome import Exit, Outcome, failed
+from policy_engine.cli.reporters import Format, write
+from policy_engine.core.diagnostics import Diagnostic
+from policy_engine.core.errors import DataError, PolicyEngineError
+
+
+def finish(verb: str, format: Format, work: Callable[[], Outcome]) -> None:
+    """Does the work, tells the outcome, and raises `typer.Exit` with its code."""
+    outcome = answer(work)
+    write(verb, outcome, format)
+    raise typer.Exit(int(outcome.exit))
+
+
+def answer(work: Callable[[], Outcome]) -> Outcome:
+    """The outcome of the work, whatever happens in it."""
+    try:
+        return work()
+    except PolicyEngineError as error:
+        return failed(error)
+    except KeyboardInterrupt:
+        return interrupted("nothing was written")
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        return failed(_from_os(error))
+    except Exception:
+        # A defect of ours. The traceback is what a report of it needs; the document stays valid for machines.
+        traceback.print_exc(file=sys.stderr)
+        finding = Diagnostic(
+            code="PE000",
+            severity="error",
+            message="policy-engine failed on this input; that is a defect of policy-engine",
+            help="report it with the traceback above and, if you can, the input",
+        )
+        return Outcome(exit=Exit.NO_ANSWER, diagnostics=(finding,))
+
+
+def interrupted(kept: str) -> Outcome:
+    """The outcome of a run that Ctrl-C ended; `kept` says what is left of it."""
+    finding = Diagnostic(code="PE504", severity="error", message=f"interrupted; {kept}")
+    return Outcome(exit=Exit.INTERRUPTED, diagnostics=(finding,))
+
+
+def _from_os(error: OSError) -> DataError:
+    place = f"`{error.filename}`: " if error.filename is not None else ""
+    reason = (error.strerror or str(error) or type(error).__name__).lower()
+    return DataError(f"{place}{reason}", help="check that the path exists, is readable or writable, and has room")

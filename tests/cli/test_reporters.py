@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+import io
+import json
+import re
+from typing import Any
+
+import attr
+import pytest
+import sarif_om
+from rich.console import Console
+
+from policy_engine.cli.outcome import Exit, Outcome
+from policy_engine.cli.reporters.github import github_commands
+from policy_engine.cli.reporters.json import json_document
+from policy_engine.cli.reporters.sarif import sarif_log
+from policy_engine.cli.reporters.text import diagnostic_text
+from policy_engine.core.diagnostics import Diagnostic, format_diagnostic
+from tests.cli.findings import GUARD, OUTCOMES, PLACELESS, TYPO
+
+# Which class of the SARIF object model describes the value of a property; other properties hold scalars.
+CLASSES = {
+    "runs": sarif_om.Run,
+    "tool": sarif_om.Tool,
+    "driver": sarif_om.ToolComponent,
+    "rules": sarif_om.ReportingDescriptor,
+    "invocations": sarif_om.Invocation,
+    "results": sarif_om.Result,
+    "message": sarif_om.Message,
+    "locations": sarif_om.Location,
+    "relatedLocations": sarif_om.Location,
+    "physicalLocation": sarif_om.PhysicalLocation,
+    "artifactLocation": sarif_om.ArtifactLocation,
+    "region": sarif_om.Region,
+}
+
+
+def check_sarif(value: Any, model: type) -> None:
+    """Every property is one that the SARIF object model has there, and every required one is given."""
+    known = {a.metadata["schema_property_name"]: a for a in model.__attrs_attrs__}  # type: ignore[attr-defined]
+    assert set(value) <= set(known)
+    required = {name for name, a in known.items() if a.default is attr.NOTHING}
+    assert required <= set(value)
+    for name, item in value.items():
+        if name in CLASSES:
+            for one in item if isinstance(item, list) else [item]:
+                check_sarif(one, CLASSES[name])
+
+
+@pytest.mark.parametrize("outcome", OUTCOMES)
+def test_sarif_fits_the_object_model(outcome: Outcome) -> None:
+    log = json.loads(sarif_log("check", outcome))
+    assert "2.1.0" == log["version"]
+    check_sarif({k: v for k, v in log.items() if k != "$schema"}, sarif_om.SarifLog)
+    (run,) = log["runs"]
+    assert [int(outcome.exit)] == [i["exitCode"] for i in run["invocations"]]
+    assert (outcome.exit not in (Exit.NO_ANSWER, Exit.INTERRUPTED)) == run["invocations"][0]["executionSuccessful"]
+    assert len(outcome.diagnostics) == len(run["results"])
+    for diagnostic, result in zip(outcome.diagnostics, run["results"], strict=True):
+        assert diagnostic.code == result["ruleId"] == run["tool"]["driver"]["rules"][result["ruleIndex"]]["id"]
+        assert result["level"] in {"error", "warning", "note"}
+
+
+def test_sarif_locations() -> None:
+    log = json.loads(sarif_log("check", Outcome(exit=Exit.FAILS, diagnostics=(GUARD,))))
+    (result,) = log["runs"][0]["results"]
+    place = result["locations"][0]["physicalLocation"]
+    assert "a%20dir/my.policy" == place["artifactLocation"]["uri"]
+    assert {"startLine": 2, "startColumn": 1, "endLine": 3, "endColumn": 7} == place["region"]
+    assert "this rule trains it" == result["relatedLocations"][0]["message"]["text"]
+
+
+@pytest.mark.parametrize("outcome", OUTCOMES)
+def test_json_says_verdict_and_findings(outcome: Outcome) -> None:
+    text = json_document("check", outcome)
+    document = json.loads(text)
+    assert text.isascii()
+    assert ("check", int(outcome.exit)) == (document["verb"], document["exit_code"])
+    assert document["verdict"] in {"holds", "does not hold", "could not answer", "undecided", "interrupted"}
+    assert [d.message for d in outcome.diagnostics] == [d["message"] for d in document["diagnostics"]]
+    for key, value in outcome.data.items():
+        assert value == document[key]
+
+
+def test_json_location() -> None:
+    (finding,) = json.loads(json_document("check", Outcome(diagnostics=(TYPO,))))["diagnostics"]
+    expected = {"file": "a dir/my.policy", "line": 1, "column": 7, "end_line": 1, "end_column": 15}
+    assert expected == finding["location"]
+
+
+@pytest.mark.parametrize("outcome", OUTCOMES)
+def test_github_commands_are_one_line_each(outcome: Outcome) -> None:
+    lines = github_commands("check", outcome).splitlines()
+    assert all(re.fullmatch(r"::(error|warning|notice) [^:\n]+::.+", line) for line in lines)
+    assert bool(lines) == (outcome.exit is not Exit.HOLDS or bool(outcome.diagnostics))
+
+
+def test_github_escapes_and_places() -> None:
+    lines = github_commands("check", Outcome(diagnostics=(TYPO, GUARD, PLACELESS))).splitlines()
+    place = "file=a dir/my.policy,line=1,col=7,endColumn=15"
+    assert lines[0] == (
+        f"::warning title=policy-engine PE201,{place}::nothing declares the role `asistant`: 100%25"
+        "%0Ahelp: did you mean `assistant`?"
+    )
+    assert "line=2,col=1,endLine=3::" in lines[1]
+    assert lines[2].endswith("::there is no file `x`%0Ahelp: check%0Athe path")
+
+
+@pytest.mark.parametrize("diagnostic", [TYPO, GUARD, PLACELESS])
+def test_text_is_the_plain_form_with_colours(diagnostic: Diagnostic) -> None:
+    assert format_diagnostic(diagnostic) == diagnostic_text(diagnostic).plain
+    console = Console(file=io.StringIO(), force_terminal=True, color_system="truecolor", width=200)
+    console.print(diagnostic_text(diagnostic))
+    assert "\x1b[1;3" in console.file.getvalue()  # type: ignore[attr-defined]

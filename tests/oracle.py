@@ -308,10 +308,12 @@ class _Row:
 
     def token(self, index: int, start: int, end: int, never: set[int]) -> Token:
         """Decide one token by its characters [24 to 27]."""
-        at = list(range(start, end)) or [min(start, len(self.text) - 1)]
+        at = list(range(start, end)) or list(range(start, min(start + 1, len(self.text))))
         chars = [self.chars[c] for c in at]
         if index == 0 or any(c in self.untrainable for c in at):
             return Token(0.0, None, "structural")
+        if not at:  # zero wide after the last character: no character decides it
+            return Token(0.0, None, "default")
         owners: set[Any] = {self.segment[c].turn for c in at if self.segment[c].field is not None} - {None}
         weights = {char.weight for char in chars}
         if len(weights) == 1 and len(owners) < 2:

@@ -1,0 +1,59 @@
+"""Generators of texts to give to the parser: printed policies with comments, damaged ones, soups of words, anything."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from policy_engine.core.vocabulary import GROUPS, KEYWORDS, PART_NAMES
+from policy_engine.lang.format import format_policy
+from policy_engine.testing.choices import Choices
+from policy_engine.testing.policies import policy, raw_policy
+
+_SOUP: Final = (
+    *KEYWORDS, *PART_NAMES, *GROUPS, "assistant", "user", "message", "message.train", "turn.index", "\n", "\n", ";", ",",
+    "(", ")", "[", "]", ".", "==", "!=", "<", ">=", "=", '"x"', '"', "/a+/i", "/", "\\", "1", "-1.5", "1e999", "0", "#",
+    "# c\n", " ", "\t", "\r\n", "\ufeff", "é", "\u2028", "\x00", "日本", "'",
+)  # fmt: skip
+_COMMENTS: Final = ("", " plain", "# twice", ' with ; and "quotes" and /slashes/', " 日本", "!x", " tab\there ")
+
+
+def commented_policy_text(choices: Choices) -> str:
+    """A policy that parses, printed, with comments on lines of their own and after statements."""
+    lines = []
+    for line in format_policy(raw_policy(choices)).split("\n"):
+        for _ in range(choices.chance(20)):
+            lines.append(choices.pick(("", "  ")) + _comment(choices))
+        lines.append(f"{line}{choices.pick((' ', '', '   '))}{_comment(choices)}" if choices.chance(20) else line)
+    return "\n".join(lines)
+
+
+def _comment(choices: Choices) -> str:
+    return "#" + choices.pick(_COMMENTS)
+
+
+def policy_text(choices: Choices) -> str:
+    """Any text, likely to look like a policy: printed, damaged in some places, a soup of its words, or arbitrary."""
+    kind = choices.integer(0, 9)
+    if kind == 9:
+        return choices.characters(40)
+    if kind >= 6:
+        return choices.pick((" ", "", " ")).join(choices.many(lambda c: c.pick(_SOUP), 0, 25))
+    text = commented_policy_text(choices) if kind >= 4 else format_policy(policy(choices, most=3))
+    for _ in range(choices.integer(0, 3)):
+        text = _damaged(choices, text)
+    return text
+
+
+def _damaged(choices: Choices, text: str) -> str:
+    at = choices.integer(0, len(text))
+    end = min(len(text), at + choices.integer(0, 6))
+    how = choices.integer(0, 4)
+    if how == 0:
+        return text[:at] + text[end:]
+    if how == 1:
+        return text[:at] + choices.pick(_SOUP) + text[at:]
+    if how == 2:
+        return text[:at] + choices.pick(_SOUP) + text[end:]
+    if how == 3:
+        return text[:end] + text[at:]
+    return text[:at]

@@ -1,0 +1,104 @@
+"""Long runs of generated cases, on all cores, resumable.
+
+    python -m tests.nightly agreement --count 100000 --seed 1 --resume agreement.json
+    python -m tests.nightly parser --count 50000
+    python -m tests.nightly format --count 50000
+
+`agreement` compares the engine with the interpreter of `tests/oracle.py`; `parser` gives any texts to the parser;
+`format` prints and parses policies again. Cases are made by the generators that the Hypothesis strategies draw from, on
+`RandomChoices(f"{kind}:{seed}:{number}")`: a number names its case for ever. What is done is kept in the `--resume` file
+after every chunk, so that a run that was stopped goes on where it was. A failing agreement is reduced by Hypothesis
+before it is printed. Exit code 1 if any case failed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import os
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from tests.properties.cases import KINDS, explain, run_case
+
+CHUNK = 250
+
+
+def run_chunk(job: tuple[str, int, int, int]) -> tuple[int, Counter[str], list[tuple[int, str]]]:
+    """Runs cases `[start, stop)` of a kind; returns the chunk's start, what cases came to, and the failures."""
+    kind, seed, start, stop = job
+    counts: Counter[str] = Counter()
+    failures = []
+    for number in range(start, stop):
+        outcome, problem = run_case(kind, seed, number)
+        counts[outcome] += 1
+        if problem is not None:
+            failures.append((number, problem))
+    return start, counts, failures
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command."""
+    parser = argparse.ArgumentParser(prog="python -m tests.nightly", description=__doc__.split("\n")[0])
+    parser.add_argument("kind", choices=sorted(KINDS))
+    parser.add_argument("--count", type=int, help="cases to run (default: the kind's own)")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--resume", type=Path, metavar="FILE", help="where to keep what is done")
+    parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--case", type=int, help="run only this case, and print it whole")
+    options = parser.parse_args(arguments)
+    if options.case is not None:
+        outcome, problem = run_case(options.kind, options.seed, options.case)
+        print(explain(options.kind, options.seed, options.case), f"{outcome}: {problem}", sep="\n")
+        return 1 if problem else 0
+    return _run(options.kind, options.count or KINDS[options.kind], options)
+
+
+def _run(kind: str, count: int, options: argparse.Namespace) -> int:
+    state = _load(options.resume, kind, options.seed)
+    done = set(state["done"])
+    jobs = [(kind, options.seed, at, min(at + CHUNK, count)) for at in range(0, count, CHUNK) if at not in done]
+    print(f"{kind}: seed {options.seed}, {count} cases, {len(done)} chunks done before, {len(jobs)} to do", flush=True)
+    began = time.monotonic()
+    with multiprocessing.get_context("spawn").Pool(options.processes) as pool:
+        for finished, (start, counts, failures) in enumerate(pool.imap_unordered(run_chunk, jobs), 1):
+            state["done"].append(start)
+            state["counts"] = dict(Counter(state["counts"]) + counts)
+            state["failures"] += failures
+            _save(options.resume, state)
+            for number, problem in failures:
+                print(f"FAILED {kind}:{options.seed}:{number}: {problem}", flush=True)
+            if finished % 10 == 0 or finished == len(jobs):
+                pace = finished * CHUNK / (time.monotonic() - began)
+                print(f"{finished}/{len(jobs)} chunks, {pace:.0f} cases/s, {state['counts']}", flush=True)
+    for number, _ in state["failures"][:3]:
+        print(explain(kind, options.seed, number), flush=True)
+    total = sum(state["counts"].values())
+    print(f"{kind}: seed {options.seed}, {total} cases, {len(state['failures'])} failed, {state['counts']}")
+    return 1 if state["failures"] else 0
+
+
+def _load(path: Path | None, kind: str, seed: int) -> dict[str, Any]:
+    fresh: dict[str, Any] = {"kind": kind, "seed": seed, "chunk": CHUNK, "done": [], "counts": {}, "failures": []}
+    if path is None or not path.exists():
+        return fresh
+    state: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    for key in ("kind", "seed", "chunk"):
+        if state.get(key) != fresh[key]:
+            sys.exit(f"{path} keeps a run with {key} {state.get(key)!r}, not {fresh[key]!r}: name another file")
+    return state
+
+
+def _save(path: Path | None, state: dict[str, Any]) -> None:
+    if path is not None:
+        partial = path.with_suffix(".partial")
+        partial.write_text(json.dumps(state), encoding="utf-8")
+        partial.replace(path)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

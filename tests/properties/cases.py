@@ -1,0 +1,92 @@
+"""Numbered cases of the long runs: how each is made, run and shown. See `tests/nightly.py`."""
+
+from __future__ import annotations
+
+import functools
+import random
+from collections.abc import Callable
+from typing import Final
+
+from policy_engine.chat.segments import TokenizedChat
+from policy_engine.chat.tokenize import ChatTokenizer, load_tokenizer
+from policy_engine.core.errors import AttributionError, TemplateError
+from policy_engine.lang import ast
+from policy_engine.lang.library import shipped
+from policy_engine.testing.chats import tokenized_chat
+from policy_engine.testing.choices import RandomChoices
+from policy_engine.testing.conversations import conversation
+from policy_engine.testing.policies import policy, raw_policy
+from policy_engine.testing.policy_texts import commented_policy_text, policy_text
+from policy_engine.testing.templates import installed_templates
+from tests.properties.agreement import compare, describe
+from tests.properties.language import parse_problem, round_trip_problem
+from tests.properties.reduce import reduce_case
+from tests.support.tokenizers import load
+
+KINDS: Final = {"agreement": 100_000, "parser": 50_000, "format": 50_000}
+"""Kinds of cases, and how many a full run has."""
+
+TOKENIZERS: Final = ("builtin", "qwen", "llama3", "mistral-v1", "deepseek", "unigram-plain", "byte-strip")
+_STRETCH: Final = 50
+"""Cases in a row that share a template and a tokenizer: loading takes longer than a case."""
+
+
+def run_case(kind: str, seed: int, number: int) -> tuple[str, str | None]:
+    """Runs a case; returns what it came to, in a word, and what is wrong, if anything is."""
+    choices = RandomChoices(f"{kind}:{seed}:{number}")
+    if kind == "parser":
+        text = policy_text(choices)
+        problem = parse_problem(text)
+        return "text", None if problem is None else f"{problem} on {text!r}"
+    if kind == "format":
+        if choices.chance(50):
+            return "tree", round_trip_problem(raw_policy(choices))
+        text = commented_policy_text(choices)
+        return "comments", parse_problem(text)
+    made = agreement_case(seed, number)
+    return ("refused", None) if made is None else compare(*made)
+
+
+def agreement_case(seed: int, number: int) -> tuple[ast.Policy, TokenizedChat] | None:
+    """Policy and tokenized chat of a case: two in three on a real template and tokenizer, the others on any layout.
+
+    None where the template raises for five conversations in a row, or the tokenizer refuses them.
+    """
+    choices = RandomChoices(f"agreement:{seed}:{number}")
+    made = policy(choices, uses=shipped())
+    if choices.chance(33):
+        return made, tokenized_chat(choices, bad=choices.chance(10))
+    tokenizer = _tokenizer(f"{seed}:{number // _STRETCH}")
+    for attempt in range(5):
+        told = conversation(choices, most=4, parts=attempt < 2, bad=choices.chance(10))
+        try:
+            chat = tokenizer.template.render(told, add_generation_prompt=choices.chance(15))
+            return made, tokenizer.encode(chat)
+        except (TemplateError, AttributionError):
+            continue
+    return None
+
+
+@functools.lru_cache(maxsize=8)
+def _tokenizer(key: str) -> ChatTokenizer:
+    pick = random.Random(key)
+    name = pick.choice(TOKENIZERS)
+    source = installed_templates()[pick.choice(sorted(installed_templates()))]
+    if name == "builtin":
+        return load_tokenizer("builtin", template=source)
+    return ChatTokenizer.from_transformers(load(name), template=source)
+
+
+def explain(kind: str, seed: int, number: int) -> str:
+    """A case in print; a failing agreement is reduced first."""
+    choices = RandomChoices(f"{kind}:{seed}:{number}")
+    if kind == "parser":
+        return repr(policy_text(choices))
+    if kind == "format":
+        return repr(raw_policy(choices) if choices.chance(50) else commented_policy_text(choices))
+    made = agreement_case(seed, number)
+    if made is None:
+        return "the template or the tokenizer refuses this case"
+    still: Callable[[ast.Policy, TokenizedChat], bool] = lambda p, t: compare(p, t)[1] is not None  # noqa: E731
+    reduced = reduce_case(*made, still)
+    return f"=== {kind}:{seed}:{number}\n{describe(*reduced)}\n=== {compare(*reduced)[1]}"

@@ -1,7 +1,7 @@
 """Tokenizers the tests run on: real ones from installed packages, small ones of every other kind trained here.
 
-`load(name)` gives a transformers fast tokenizer with a chat template of its family, read from an installed package. What takes
-seconds to convert is kept as `tokenizer.json` in the temporary folder, for the next test process.
+`load(name)` gives a transformers fast tokenizer with a chat template of its family, read from an installed package.
+What takes seconds to convert is kept as `tokenizer.json` in the temporary folder, for the next test process.
 """
 
 from __future__ import annotations
@@ -133,7 +133,9 @@ def _mistral_spm(version: str, legacy: bool) -> Tokenizer:
     def build() -> Tokenizer:
         extractor = SentencePieceExtractor(str(source))
         parts = extractor.extract(models.BPE)
-        tok = Tokenizer(models.BPE(parts["vocab"], parts["merges"], unk_token="<unk>", fuse_unk=True, byte_fallback=True))
+        tok = Tokenizer(
+            models.BPE(parts["vocab"], parts["merges"], unk_token="<unk>", fuse_unk=True, byte_fallback=True)
+        )
         controls = [piece.piece for piece in extractor.proto.pieces if piece.type in (2, 3)]
         tok.add_special_tokens(_special(*controls))
         return tok
@@ -205,8 +207,14 @@ def _unigram(style: str) -> Tokenizer:
     elif style == "strip":
         # ALBERT: quotes replaced, accents gone, lower case, the right end stripped.
         tok.normalizer = normalizers.Sequence(
-            [normalizers.Replace("``", '"'), normalizers.NFKD(), normalizers.StripAccents(), normalizers.Lowercase(),
-             normalizers.Strip(left=False, right=True), normalizers.Replace(Regex(" {2,}"), "▁")]  # fmt: skip
+            [
+                normalizers.Replace("``", '"'),
+                normalizers.NFKD(),
+                normalizers.StripAccents(),
+                normalizers.Lowercase(),
+                normalizers.Strip(left=False, right=True),
+                normalizers.Replace(Regex(" {2,}"), "▁"),
+            ]
         )
         tok.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="always")
     else:
@@ -268,7 +276,11 @@ def _byte_level(style: str) -> Tokenizer:
     added = None
     if style == "strip":
         # Phi-3 and RoBERTa's <mask>: an added token that takes the whitespace beside it.
-        added = [*_special("<|im_start|>"), *_special("<|im_end|>", rstrip=True), *_special("<|endoftext|>", lstrip=True)]
+        added = [
+            *_special("<|im_start|>"),
+            *_special("<|im_end|>", rstrip=True),
+            *_special("<|endoftext|>", lstrip=True),
+        ]
     tok = _trained(tok, trainer, added)
     if style == "trim":
         tok.post_processor = processors.ByteLevel(trim_offsets=True)

@@ -1,0 +1,166 @@
+"""Where each token stands, from the bytes its id stands for: exact without the tokenizer's offsets, and proven per row.
+
+A byte-level token stands for a fixed run of bytes, so a cumulative sum of lengths gives every token's place; that the
+sum over a row equals the text's bytes proves it. The same holds for SentencePiece BPE with byte fallback, once spaces are
+written as it writes them. Rows where the proof fails are left to the tokenizer's offsets.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+SPACE_MARK = "▁"
+"""How SentencePiece writes a space (U+2581)."""
+Ranges = tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]
+"""`starts_T` and `ends_T`, in characters."""
+
+_BYTE_TOKEN = re.compile(r"<0x([0-9A-F]{2})>")
+
+
+@functools.cache
+def byte_of_char() -> dict[int, int]:
+    """The alphabet of byte-level BPE: the code point that stands for each byte, as a `str.translate` table.
+
+    Printable Latin-1 stands for itself; the other 68 bytes take the code points from 256 on, in order.
+    """
+    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    hidden = [byte for byte in range(256) if byte not in set(printable)]
+    return {**{byte: byte for byte in printable}, **{256 + i: byte for i, byte in enumerate(hidden)}}
+
+
+def byte_level_bytes(token: str) -> bytes | None:
+    """The bytes of a byte-level token; None if a character of it is not of the alphabet."""
+    table = byte_of_char()
+    if any(ord(char) not in table for char in token):
+        return None
+    return token.translate(table).encode("latin-1")
+
+
+def metaspace_bytes(token: str) -> bytes:
+    """The bytes of a SentencePiece token, spaces as the space mark; `<0x0A>` stands for one byte."""
+    found = _BYTE_TOKEN.fullmatch(token)
+    return bytes([int(found[1], 16)]) if found else token.replace(" ", SPACE_MARK).encode()
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ByteTable:
+    """The bytes that each token id stands for.
+
+    `pieces` has them by id, None where an id stands for no fixed text (an unknown token, an added token that takes the
+    whitespace beside it); `added` the ids of added tokens, between which a tokenizer may insert a prefix space; `space`
+    is how a space is written in `pieces`. With `sum_proves`, equal lengths prove a row (nothing can be both inserted and
+    lost); with `ascii_proves` they do for ASCII text; else the bytes themselves are compared.
+    """
+
+    pieces: Sequence[bytes | None]
+    added: frozenset[int]
+    space: str = " "
+    sum_proves: bool = False
+    ascii_proves: bool = False
+
+    @functools.cached_property
+    def lengths(self) -> npt.NDArray[np.int64]:
+        """Bytes by id, -1 where unknown."""
+        return np.fromiter((-1 if p is None else len(p) for p in self.pieces), np.int64, len(self.pieces))
+
+    def locate(self, text: str, ids: Sequence[int]) -> Ranges | None:
+        """The characters of each token; None if the ids cannot be proven to stand for exactly this text."""
+        ids_T = np.asarray(ids, dtype=np.int64)
+        if ids_T.size and int(ids_T.max()) >= len(self.pieces):
+            return None
+        lengths_T = self.lengths[ids_T]
+        if ids_T.size and int(lengths_T.min()) < 0:
+            return None
+        data = (text if self.space == " " else text.replace(" ", self.space)).encode()
+        ends_T = np.cumsum(lengths_T)
+        total = int(ends_T[-1]) if ids_T.size else 0
+        if total == len(data) and self._proven(text, data, ids):
+            return _characters(text, data, ends_T - lengths_T, ends_T)
+        found = self._with_prefix_spaces(data, ids)
+        return None if found is None else _characters(text, data, *found)
+
+    def _proven(self, text: str, data: bytes, ids: Sequence[int]) -> bool:
+        if self.sum_proves or (self.ascii_proves and text.isascii()):
+            return True
+        return b"".join([self.pieces[i] or b"" for i in ids]) == data
+
+    def _with_prefix_spaces(
+        self, data: bytes, ids: Sequence[int]
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]] | None:
+        """Byte ranges where the tokenizer put a space before some sections (the text between two added tokens).
+
+        Each section's tokens must spell the section, or the section after one more space; both at once is refused.
+        """
+        space = self.space.encode()
+        starts, ends = [], []
+        at = 0
+        for section, mark in self._sections(ids):
+            joined = b"".join(section)
+            exact = _follows(data, at, joined, mark)
+            inserted = joined.startswith(space) and _follows(data, at, joined[len(space) :], mark)
+            if exact == inserted:
+                return None
+            skip = len(space) if inserted else 0
+            for piece in [*section, *([mark] if mark is not None else [])]:
+                starts.append(at)
+                # The inserted space stands for nothing; a token that is only that space is empty.
+                at += len(piece) - skip
+                ends.append(at)
+                skip = 0
+        return (np.asarray(starts, np.int64), np.asarray(ends, np.int64)) if at == len(data) else None
+
+    def _sections(self, ids: Sequence[int]) -> Iterable[tuple[list[bytes], bytes | None]]:
+        section: list[bytes] = []
+        for i in ids:
+            piece = self.pieces[i] or b""
+            if i in self.added:
+                yield section, piece
+                section = []
+            else:
+                section.append(piece)
+        yield section, None
+
+
+def _follows(data: bytes, at: int, joined: bytes, mark: bytes | None) -> bool:
+    """Whether `joined` stands at a byte, and after it the added token `mark`, or the end of the text."""
+    end = at + len(joined)
+    return data.startswith(joined, at) and (end == len(data) if mark is None else data.startswith(mark, end))
+
+
+def _characters(text: str, data: bytes, starts_T: npt.NDArray[np.int64], ends_T: npt.NDArray[np.int64]) -> Ranges:
+    """Byte ranges as character ranges; a token that holds a part of a character gets all of it."""
+    if len(data) == len(text):
+        return starts_T.astype(np.int32), ends_T.astype(np.int32)
+    leads = (np.frombuffer(data, np.uint8) & 0xC0) != 0x80
+    # One entry more than bytes: the position after the last byte is after the last character.
+    char_of_byte = np.append(np.cumsum(leads) - 1, len(text)).astype(np.int32)
+    starts = char_of_byte[starts_T]
+    ends = np.where(ends_T > starts_T, char_of_byte[np.maximum(ends_T - 1, 0)] + 1, starts)
+    return starts, ends.astype(np.int32)
+
+
+def tables_of_slow(
+    tokens: Sequence[str | None], added: Mapping[int, str], unknown: int | None
+) -> tuple[ByteTable, ...]:
+    """Ways to read the tokens of a tokenizer that says nothing of itself; `locate` proves which one holds for a row.
+
+    `tokens` are the vocabulary's texts by id, `added` the texts of the added tokens.
+    """
+
+    def table(read: Any, space: str) -> ByteTable:
+        pieces = [None if token is None or i == unknown else read(token) for i, token in enumerate(tokens)]
+        for i, content in added.items():
+            pieces[i] = content.replace(" ", space).encode()
+        return ByteTable(pieces=pieces, added=frozenset(added), space=space)
+
+    def latin1(token: str) -> bytes | None:
+        return token.encode("latin-1") if len(token) == 1 and ord(token) < 256 else None
+
+    return table(byte_level_bytes, " "), table(metaspace_bytes, SPACE_MARK), table(latin1, " ")

@@ -1,4 +1,4 @@
-"""What comes with the package: a small tokenizer with a chat template, and a sample dataset. It imports nothing of ours.
+"""What comes with the package: a small tokenizer with a chat template, and a sample dataset.
 
 `chat.tokenize.load_tokenizer("builtin")` loads the tokenizer; `FOLDER` is also a tokenizer folder as transformers reads
 it. How the tokenizer was trained: `scripts/builtin_tokenizer`.

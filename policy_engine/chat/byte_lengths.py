@@ -1,8 +1,8 @@
 """Where each token stands, from the bytes its id stands for: exact without the tokenizer's offsets, and proven per row.
 
 A byte-level token stands for a fixed run of bytes, so a cumulative sum of lengths gives every token's place; that the
-sum over a row equals the text's bytes proves it. The same holds for SentencePiece BPE with byte fallback, once spaces are
-written as it writes them. Rows where the proof fails are left to the tokenizer's offsets.
+sum over a row equals the text's bytes proves it. The same holds for SentencePiece BPE with byte fallback, once spaces
+are written as it writes them. Rows where the proof fails are left to the tokenizer's offsets.
 """
 
 from __future__ import annotations
@@ -55,8 +55,8 @@ class ByteTable:
 
     `pieces` has them by id, None where an id stands for no fixed text (an unknown token, an added token that takes the
     whitespace beside it); `added` the ids of added tokens, between which a tokenizer may insert a prefix space; `space`
-    is how a space is written in `pieces`. With `sum_proves`, equal lengths prove a row (nothing can be both inserted and
-    lost); with `ascii_proves` they do for ASCII text; else the bytes themselves are compared.
+    is how a space is written in `pieces`. With `sum_proves`, equal lengths prove a row (nothing can be both inserted
+    and lost); with `ascii_proves` they do for ASCII text; else the bytes themselves are compared.
     """
 
     pieces: Sequence[bytes | None]

@@ -30,8 +30,8 @@ class ChatTokenizer:
     """A transformers tokenizer and the chat templates it renders with.
 
     `tokenizer` is used as it is, never changed but for its truncation and padding, which `encode` switches off as
-    calling it without options does. `templates` are template sources by name (`default`, `tool_use`), empty if it has none. The
-    tokenizer may not gain tokens afterwards: make a new ChatTokenizer then.
+    calling it without options does. `templates` are template sources by name (`default`, `tool_use`), empty if it has
+    none. The tokenizer may not gain tokens afterwards: make a new ChatTokenizer then.
     """
 
     tokenizer: Any
@@ -53,6 +53,10 @@ class ChatTokenizer:
             templates = {"default": named if named is not None else read_template(template)}
         name = str(getattr(tok, "name_or_path", "") or "") or "<tokenizer>"
         return cls(tokenizer=tok, templates=templates, name=name)
+
+    def with_template(self, template: str | Path) -> ChatTokenizer:
+        """The same tokenizer with another chat template, given as `from_transformers` takes it."""
+        return type(self).from_transformers(self.tokenizer, template)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild, (self.tokenizer, dict(self.templates), self.name)
@@ -192,7 +196,7 @@ class ChatTokenizer:
 
     @functools.cached_property
     def _untrimmed(self) -> Any:
-        """The backend with offsets that keep whitespace; without special tokens, a post-processor changes nothing else."""
+        """The backend with offsets that keep whitespace: without special tokens, a post-processor only trims them."""
         assert self._pipeline is not None
         if not self._pipeline.trims:
             return self._backend

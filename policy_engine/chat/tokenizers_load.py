@@ -96,13 +96,13 @@ def read_template(template: str | Path) -> str:
 
 
 def _folder(path: Path) -> Any:
-    from transformers import AutoTokenizer, PreTrainedTokenizerFast
+    from transformers import AutoTokenizer
 
     file = path / "tokenizer.json"
     try:
         if not (path / "tokenizer_config.json").exists() and not (path / "config.json").exists() and file.exists():
             # Nothing in the folder names a class; the file is all there is to it.
-            tok: Any = PreTrainedTokenizerFast(tokenizer_file=str(file))
+            tok = _from_json(file)
             template = path / "chat_template.jinja"
             if template.exists():
                 tok.chat_template = template.read_text(encoding="utf-8")
@@ -111,13 +111,11 @@ def _folder(path: Path) -> Any:
     except Exception as error:  # transformers raises anything, from OSError to KeyError
         raise TokenizerError(
             f"cannot load a tokenizer from the folder `{path}`: {_reason(error)}",
-            help="the folder needs tokenizer.json, and the chat template in tokenizer_config.json or chat_template.jinja",
+            help="it needs tokenizer.json, and the chat template in tokenizer_config.json or chat_template.jinja",
         ) from error
 
 
 def _file(path: Path) -> Any:
-    from transformers import PreTrainedTokenizerFast
-
     if path.name == "tokenizer.json" and (path.parent / "tokenizer_config.json").exists():
         return _folder(path.parent)
     if path.suffix != ".json":
@@ -125,11 +123,18 @@ def _file(path: Path) -> Any:
             f"`{path}` is not a tokenizer.json", help="pass the folder it is in, so that transformers can convert it"
         )
     try:
-        return PreTrainedTokenizerFast(tokenizer_file=str(path))
+        return _from_json(path)
     except Exception as error:  # tokenizers raises plain Exception
         raise TokenizerError(
             f"cannot read `{path}` as a tokenizer.json: {_reason(error)}", help="pass the tokenizer.json of a tokenizer"
         ) from error
+
+
+def _from_json(path: Path) -> Any:
+    import transformers
+
+    wrap: Any = transformers.PreTrainedTokenizerFast
+    return wrap(tokenizer_file=str(path))
 
 
 def _hub(name: str) -> Any:

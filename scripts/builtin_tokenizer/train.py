@@ -1,8 +1,8 @@
 """Trains the built-in tokenizer: byte-level BPE on `corpus.txt` and the text of the sample dataset.
 
 Run `python scripts/builtin_tokenizer/train.py` after changing either; it rewrites `tokenizer.json` and
-`tokenizer_config.json` in `policy_engine/builtin`. The same text gives the same files, byte for byte (a test trains again and compares). Every
-text here was written for this project.
+`tokenizer_config.json` in `policy_engine/builtin`. The same text gives the same files, byte for byte (a test trains
+again and compares). Every text here was written for this project.
 """
 
 from __future__ import annotations

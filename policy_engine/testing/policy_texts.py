@@ -10,9 +10,9 @@ from policy_engine.testing.choices import Choices
 from policy_engine.testing.policies import policy, raw_policy
 
 _SOUP: Final = (
-    *KEYWORDS, *PART_NAMES, *GROUPS, "assistant", "user", "message", "message.train", "turn.index", "\n", "\n", ";", ",",
-    "(", ")", "[", "]", ".", "==", "!=", "<", ">=", "=", '"x"', '"', "/a+/i", "/", "\\", "1", "-1.5", "1e999", "0", "#",
-    "# c\n", " ", "\t", "\r\n", "\ufeff", "é", "\u2028", "\x00", "日本", "'",
+    *KEYWORDS, *PART_NAMES, *GROUPS, "assistant", "user", "message", "message.train", "turn.index", "\n", "\n", ";",
+    ",", "(", ")", "[", "]", ".", "==", "!=", "<", ">=", "=", '"x"', '"', "/a+/i", "/", "\\", "1", "-1.5", "1e999", "0",
+    "#", "# c\n", " ", "\t", "\r\n", "\ufeff", "é", "\u2028", "\x00", "日本", "'",
 )  # fmt: skip
 _COMMENTS: Final = ("", " plain", "# twice", ' with ; and "quotes" and /slashes/', " 日本", "!x", " tab\there ")
 

@@ -22,6 +22,7 @@ from policy_engine.lang.ast import Policy
 from policy_engine.testing import chats as _chats
 from policy_engine.testing import conversations as _conversations
 from policy_engine.testing import policies as _policies
+from policy_engine.testing import policy_texts as _policy_texts
 from policy_engine.testing import texts as _texts
 from policy_engine.testing.choices import run_on_draw
 from policy_engine.testing.templates import installed_templates
@@ -72,6 +73,11 @@ def policies(
 def raw_policies() -> st.SearchStrategy[Policy]:
     """Policies that can be written down, but that checking may refuse."""
     return run_on_draw(_policies.raw_policy)
+
+
+def policy_texts() -> st.SearchStrategy[str]:
+    """Texts for a parser: printed policies with comments, damaged ones, soups of the language's words, anything."""
+    return run_on_draw(_policy_texts.policy_text)
 
 
 def rendered_chats(*, most: int = 6, bad: bool = False) -> st.SearchStrategy[RenderedChat]:

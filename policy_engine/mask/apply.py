@@ -8,8 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from policy_engine.chat.segments import TokenizedChat
-from policy_engine.core.errors import RowError
-from policy_engine.core.vocabulary import UNTRAINABLE
+from policy_engine.core.errors import AttributionError, RowError
+from policy_engine.core.vocabulary import PARTS, UNTRAINABLE
+from policy_engine.lang.checked import Atom
 from policy_engine.mask.token_mask import REASONS, TokenMask
 from policy_engine.rules.decisions import PieceTable
 from policy_engine.rules.program import Program
@@ -30,9 +31,29 @@ def apply_program(program: Program, tokenized: TokenizedChat) -> TokenMask:
     decisions, or mixes data of two messages, follows `on straddle` and has the reason `straddle`; no rule is named
     where it is masked. The first token of a row and the generation prompt are masked as `structural`.
 
-    Raises GuardError and RowError, as `Program.decide` does, and RowError for a straddle under `on straddle error`.
+    Raises GuardError and RowError, as `Program.decide` does, RowError for a straddle under `on straddle error`, and
+    AttributionError if text of unknown owner is trained.
     """
-    return mask_tokens(program.table(tokenized.chat), tokenized, straddle=program.setting("straddle") or "mask")
+    table = program.table(tokenized.chat)
+    if any(segment.unknown for segment in tokenized.chat.segments):
+        _refuse_unknown(program, table, tokenized)
+    return mask_tokens(table, tokenized, straddle=program.setting("straddle") or "mask")
+
+
+def _refuse_unknown(program: Program, table: PieceTable, tokenized: TokenizedChat) -> None:
+    """Text that a template computed from several owners' data may be anybody's: only `everything` can train it."""
+    chat = tokenized.chat
+    for piece, index in enumerate(table.segments):
+        if not chat.segments[index].unknown or not table.weights[piece]:
+            continue
+        rule = program.policy.rules[table.rules[piece]]
+        if any(isinstance(t, Atom) and t.turns is None and len(t.parts) == len(PARTS) for t in rule.targets):
+            continue
+        raise AttributionError(
+            f"{rule.span} (`{' '.join(rule.span.text.split())}`) trains text that the template computed from the data, so "
+            f"whose it is cannot be told: {excerpt(chat.text[table.starts[piece] : table.ends[piece]])}",
+            help="mask the part it is in, or use a template that writes message fields as they are",
+        )
 
 
 def mask_tokens(table: PieceTable, tokenized: TokenizedChat, *, straddle: str = "mask") -> TokenMask:

@@ -15,6 +15,7 @@ from policy_engine.lang.ast import Field
 from policy_engine.lang.checked import CheckedPolicy
 from policy_engine.rules.decide import Decider
 from policy_engine.rules.decisions import Decisions, PieceTable
+from policy_engine.rules.fingerprint import policy_fingerprint
 from policy_engine.rules.guards import Guards
 from policy_engine.rules.ranges import Decided
 from policy_engine.rules.view import ChatView
@@ -47,6 +48,11 @@ class Program:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (_program, (self.policy,))
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """A hash of what the policy means; comments and layout do not change it."""
+        return policy_fingerprint(self.policy)
 
     def setting(self, name: str) -> str | None:
         """The value of a setting: `straddle`, `empty`, `unrendered`; for the last None unless the policy says it."""

@@ -1,0 +1,254 @@
+"""Messages in, masked tokens out: a policy, a tokenizer and a chat template put together."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final, Literal, get_args
+
+from policy_engine.chat.conversation import Conversation, read_row, without_null_fields
+from policy_engine.chat.formats import Format, detect_format, named_format
+from policy_engine.chat.segments import RenderedChat, TokenizedChat
+from policy_engine.chat.tokenize import ChatTokenizer, load_tokenizer
+from policy_engine.core.errors import ConfigError, PolicyEngineError, RowError
+from policy_engine.lang.checked import CheckedPolicy
+from policy_engine.mask.apply import apply_program
+from policy_engine.mask.hashing import fingerprint_of, register_with_datasets
+from policy_engine.mask.row import MaskedRow, column_names
+from policy_engine.mask.unrendered import check_unrendered
+from policy_engine.rules.compile import compile_policy
+from policy_engine.rules.program import Program
+
+OnError = Literal["raise", "drop"]
+
+_log = logging.getLogger("policy_engine")
+_LIST_KINDS: Final = ("messages", "sharegpt")
+
+
+class LostFieldWarning(UserWarning):
+    """A message field never reached the text, where the policy does not make that an error. Given once per kind."""
+
+
+class Masker:
+    """Masks conversations: calls the template once and the tokenizer once, and decides every token.
+
+    `policy` is a compiled program or a checked policy; `tokenizer` a transformers fast tokenizer, a ChatTokenizer, or
+    what `load_tokenizer` takes; `template` (text or path) replaces the tokenizer's own. `dataset` says how the rows of
+    `batch` are read; without it that is detected from the first batch and logged. `on_error="drop"` leaves out rows of
+    `batch` that fail, and counts them.
+
+    Pickles, for worker processes. `counts` says what became of the rows of `batch` in this process: `rows`, `masked`,
+    `empty`, `failed`, and `failed: CODE` for each kind of failure.
+
+    Raises ConfigError for arguments that mean nothing, TokenizerError and TemplateError as `load_tokenizer` does.
+    """
+
+    def __init__(
+        self,
+        policy: Program | CheckedPolicy,
+        tokenizer: Any,
+        *,
+        template: str | Path | None = None,
+        dataset: Format | None = None,
+        on_error: OnError = "raise",
+    ) -> None:
+        if isinstance(policy, CheckedPolicy):
+            policy = compile_policy(policy)
+        if not isinstance(policy, Program):
+            raise ConfigError(
+                f"a Masker takes a compiled policy, not {type(policy).__name__}",
+                help="give it `load_policy(path)` or `policy_from_text(text)`",
+            )
+        if on_error not in get_args(OnError):
+            raise ConfigError(f"on_error={on_error!r} means nothing", help='say on_error="raise" or on_error="drop"')
+        self.program = policy
+        self.tokenizer = _chat_tokenizer(tokenizer, template)
+        self.dataset = dataset
+        self.on_error = on_error
+        self.counts: Counter[str] = Counter()
+        self._detected: Format | None = None
+        self._warned: set[tuple[str, str]] = set()
+        register_with_datasets(type(self))
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash of all that decides what comes out: policy (not its comments), tokenizer, template, versions."""
+        return fingerprint_of(self.program.fingerprint, self.tokenizer.fingerprint, repr(self.dataset), self.on_error)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "counts": Counter(), "_detected": None, "_warned": set()}
+
+    def __call__(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        tools: Sequence[Any] | None = None,
+        documents: Sequence[Any] | None = None,
+        sample: Mapping[str, Any] | None = None,
+        **template_kwargs: Any,
+    ) -> MaskedRow:
+        """Masks one conversation. `sample` is the row it came from, for conditions on `sample.`; further arguments go
+        to the template.
+
+        Raises RowError for messages that are none, for data the policy cannot use, and under `on empty error`;
+        TemplateError, AttributionError, UnrenderedError and GuardError where their steps do.
+        """
+        layout = (
+            self.dataset if self.dataset is not None and self.dataset.kind in _LIST_KINDS else named_format("messages")
+        )
+        row = {layout.field: list(messages)}
+        read = read_row(row, replace(layout, tools=None, documents=None, system=None))
+        conversation = replace(
+            read,
+            tools=None if tools is None else tuple(tools),
+            documents=None if documents is None else tuple(documents),
+            sample=row if sample is None else sample,
+            template_kwargs={**read.template_kwargs, **template_kwargs},
+        )
+        return self.mask(conversation)
+
+    def mask(self, conversation: Conversation) -> MaskedRow:
+        """Masks one conversation that is already read. Raises what calling the masker raises."""
+        chat = self._render(conversation)
+        row = self._decide(self.tokenizer.encode(chat))
+        if row.is_empty and self.program.setting("empty") == "error":
+            raise _nothing_to_train()
+        return row
+
+    def mask_batch(self, conversations: Iterable[Conversation]) -> list[MaskedRow | PolicyEngineError]:
+        """Masks many conversations with one tokenizer call. A row that fails is its error instead, in its place."""
+        rendered = [self._try_render(conversation) for conversation in conversations]
+        encoded = iter(
+            self.tokenizer.encode_batch([c for c in rendered if isinstance(c, RenderedChat)], errors="return")
+        )
+        tokenized = [next(encoded) if isinstance(chat, RenderedChat) else chat for chat in rendered]
+        return [self._try_decide(chat) if isinstance(chat, TokenizedChat) else chat for chat in tokenized]
+
+    @property
+    def batch(self) -> Callable[..., dict[str, Any]]:
+        """For `dataset.map(masker.batch, batched=True)`: columns of rows to columns of `input_ids`, `labels`,
+        `attention_mask` and, if the policy has weights, `loss_weights`, as one array per row.
+
+        Under `on empty drop` (the default) rows with nothing to train are left out, under `on_error="drop"` those that
+        fail; then the columns it was given are cut to the rows that are left, in place, as `map` asks of a function
+        that removes rows. With `with_indices=True`, errors name the row of the dataset, else the row of the batch.
+
+        Raises the error of the first row that fails, with its row number.
+        """
+        # On access, so that it works whichever of the two was imported first.
+        register_with_datasets(type(self))
+        return self._map_batch
+
+    def _map_batch(self, columns: Any, indices: Sequence[int] | None = None) -> Any:
+        names = list(columns.keys())
+        values = [columns[name] for name in names]
+        size = len(values[0]) if values else 0
+        rows = [{name: column[i] for name, column in zip(names, values)} for i in range(size)]
+        kept: list[int] = []
+        masked: list[Mapping[str, Any]] = []
+        for place, result in enumerate(self._mask_rows(rows)):
+            self.counts["rows"] += 1
+            if isinstance(result, MaskedRow) and result.is_empty:
+                setting = self.program.setting("empty")
+                if setting == "drop":
+                    self.counts["empty"] += 1
+                    continue
+                if setting == "error":
+                    result = _nothing_to_train()
+            if isinstance(result, PolicyEngineError):
+                self._count_failure(result, f"row {place} of the batch" if indices is None else f"row {indices[place]}")
+                continue
+            self.counts["masked"] += 1
+            kept.append(place)
+            masked.append(result.arrays())
+        return _as_columns(columns, dict(zip(names, values)), kept, masked, column_names(self.program))
+
+    def _mask_rows(self, rows: list[dict[str, Any]]) -> list[MaskedRow | PolicyEngineError]:
+        layout = self._layout(rows)
+        read: list[Conversation | PolicyEngineError] = []
+        for row in rows:
+            try:
+                read.append(read_row(without_null_fields(row), layout))
+            except PolicyEngineError as error:
+                read.append(error)
+        masked = iter(self.mask_batch(c for c in read if isinstance(c, Conversation)))
+        return [c if isinstance(c, PolicyEngineError) else next(masked) for c in read]
+
+    def _layout(self, rows: list[dict[str, Any]]) -> Format:
+        if self.dataset is not None:
+            return self.dataset
+        if self._detected is None:
+            self._detected = detect_format(without_null_fields(row) for row in rows)
+            _log.info("%s", self._detected.said)
+        return self._detected
+
+    def _count_failure(self, error: PolicyEngineError, place: str) -> None:
+        if self.on_error == "raise":
+            raise type(error)(f"{place}: {error.message}", help=error.help, code=error.code) from error
+        self.counts["failed"] += 1
+        self.counts[f"failed: {error.code}"] += 1
+        _log.warning("%s is left out: %s", place, error)
+
+    def _render(self, conversation: Conversation) -> RenderedChat:
+        chat = self.tokenizer.template_for(conversation).render(conversation)
+        for kind, count in check_unrendered(self.program, chat).items():
+            if kind not in self._warned:
+                self._warned.add(kind)
+                role, field = kind
+                warnings.warn(
+                    f"`{field}` of {count} message(s) of role `{role}` never reached the text, in this row and maybe "
+                    "in others; `on unrendered error` refuses such rows, `on unrendered ignore` says no more of it",
+                    LostFieldWarning,
+                    stacklevel=2,
+                )
+        return chat
+
+    def _try_render(self, conversation: Conversation) -> RenderedChat | PolicyEngineError:
+        try:
+            return self._render(conversation)
+        except PolicyEngineError as error:
+            return error
+
+    def _try_decide(self, tokenized: TokenizedChat) -> MaskedRow | PolicyEngineError:
+        try:
+            return self._decide(tokenized)
+        except PolicyEngineError as error:
+            return error
+
+    def _decide(self, tokenized: TokenizedChat) -> MaskedRow:
+        return MaskedRow(tokenized=tokenized, mask=apply_program(self.program, tokenized), program=self.program)
+
+
+def _chat_tokenizer(tokenizer: Any, template: str | Path | None) -> ChatTokenizer:
+    if isinstance(tokenizer, ChatTokenizer):
+        return tokenizer if template is None else ChatTokenizer.from_transformers(tokenizer.tokenizer, template)
+    if isinstance(tokenizer, (str, Path)):
+        return load_tokenizer(tokenizer, template=template)
+    return ChatTokenizer.from_transformers(tokenizer, template=template)
+
+
+def _nothing_to_train() -> RowError:
+    return RowError(
+        "nothing of the row is trained, and the policy says `on empty error`",
+        help="drop the row, or say `on empty drop`",
+        code="PE516",
+    )
+
+
+def _as_columns(
+    columns: Any, given: dict[str, Any], kept: list[int], masked: list[Mapping[str, Any]], names: list[str]
+) -> Any:
+    made = {name: [row[name] for row in masked] for name in names}
+    size = len(next(iter(given.values()))) if given else 0
+    if len(kept) == size:
+        return made
+    # `map` merges what a function returns into the columns it gave, which still have every row. Only the object that it
+    # gave, changed in place, also respects `remove_columns`.
+    for name, column in given.items():
+        columns[name] = [column[i] for i in kept]
+    for name, column in made.items():
+        columns[name] = column
+    return columns

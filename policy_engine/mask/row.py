@@ -1,0 +1,103 @@
+"""One masked conversation: what a trainer takes, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from policy_engine.chat.segments import RenderedChat, TokenizedChat
+from policy_engine.mask.explain import Explanation, explain_segment, explain_token
+from policy_engine.mask.labels import labels_of, loss_weights_of
+from policy_engine.mask.token_mask import TokenMask
+from policy_engine.rules.program import Program
+
+
+def column_names(program: Program) -> list[str]:
+    """The columns that rows masked by a program have."""
+    return ["input_ids", "labels", "attention_mask", *(["loss_weights"] if program.is_weighted else [])]
+
+
+@dataclass(frozen=True, kw_only=True)
+class MaskedRow:
+    """The tokens of one conversation with their decisions. All columns have one entry per token.
+
+    Also a mapping of the trainer's columns: `row["labels"]`, `dict(row)`, `**row`.
+    """
+
+    tokenized: TokenizedChat
+    mask: TokenMask
+    program: Program
+
+    @property
+    def chat(self) -> RenderedChat:
+        """The rendered conversation: text, segments, and what the template dropped."""
+        return self.tokenized.chat
+
+    @property
+    def input_ids(self) -> list[int]:
+        """The token ids, as `apply_chat_template(tokenize=True)` gives them."""
+        return self.tokenized.input_ids
+
+    @property
+    def labels(self) -> list[int]:
+        """The id of each trained token, -100 elsewhere; not shifted."""
+        labels: list[int] = labels_of(self.input_ids, self.mask).tolist()
+        return labels
+
+    @property
+    def attention_mask(self) -> list[int]:
+        """1 for every token: a row is not padded."""
+        return [1] * len(self.input_ids)
+
+    @property
+    def loss_weights(self) -> list[float] | None:
+        """The weight of each token's loss, 0 where masked; None if the policy has no weights."""
+        weights = loss_weights_of(self.program, self.mask)
+        return None if weights is None else weights.tolist()
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing of the row is trained."""
+        return not self.mask.weights_T.any()
+
+    def arrays(self) -> dict[str, npt.NDArray[Any]]:
+        """The columns as arrays: ids and labels int32, attention int8, weights (if the policy has any) float32."""
+        columns: dict[str, npt.NDArray[Any]] = {
+            "input_ids": np.asarray(self.input_ids, dtype=np.int32),
+            "labels": labels_of(self.input_ids, self.mask),
+            "attention_mask": np.ones(len(self.input_ids), dtype=np.int8),
+        }
+        weights = loss_weights_of(self.program, self.mask)
+        if weights is not None:
+            columns["loss_weights"] = weights
+        return columns
+
+    def keys(self) -> list[str]:
+        """Names of the columns; `loss_weights` only if the policy has weights."""
+        return column_names(self.program)
+
+    def __getitem__(self, key: str) -> Any:
+        if key not in self.keys():
+            raise KeyError(key)
+        return getattr(self, key)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.keys())
+
+    def __len__(self) -> int:
+        return len(self.keys())
+
+    def explain(self, *, token: int | None = None, segment: int | None = None) -> Explanation:
+        """Why a token or a segment is decided as it is. Give one of the two.
+
+        Raises IndexError for a token or segment that is not there, and TypeError unless one is given.
+        """
+        if (token is None) == (segment is None):
+            raise TypeError("give `token` or `segment`")
+        if token is not None:
+            return explain_token(self.program, self.tokenized, token, mask=self.mask)
+        return explain_segment(self.program, self.chat, segment or 0)

@@ -1,0 +1,30 @@
+"""A hash of what a policy means, the same in every process, whatever its comments, layout and names of `let`s."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+from policy_engine.lang.checked import CheckedPolicy
+
+_SAYS_NOTHING = frozenset({"span", "source", "warnings"})
+
+
+def policy_fingerprint(policy: CheckedPolicy) -> str:
+    """A SHA-256 in hex. Policies of one fingerprint decide every chat alike."""
+    return hashlib.sha256(repr(_plain(policy)).encode("utf-8", "backslashreplace")).hexdigest()
+
+
+def _plain(value: Any) -> Any:
+    """A value as tuples and scalars: no places in a text, and no sets, whose order changes between processes."""
+    if is_dataclass(value) and not isinstance(value, type):
+        named = [(f.name, _plain(getattr(value, f.name))) for f in fields(value) if f.name not in _SAYS_NOTHING]
+        return (type(value).__name__, *named)
+    if isinstance(value, dict):
+        return tuple(sorted((key, _plain(v)) for key, v in value.items()))
+    if isinstance(value, (frozenset, set)):
+        return tuple(sorted(value))
+    if isinstance(value, (tuple, list)):
+        return tuple(_plain(v) for v in value)
+    return value

@@ -1,0 +1,184 @@
+from __future__ import annotations
+
+import dataclasses
+import random
+
+import numpy as np
+import pytest
+
+from policy_engine import AttributionError, RowError, policy_from_text
+from policy_engine.chat.segments import RenderedChat, Segment
+from policy_engine.mask.apply import apply_program
+from policy_engine.mask.labels import labels_of, loss_weights_of
+from policy_engine.mask.token_mask import REASONS
+from tests.support.chats import build_chat, fake_tokens, tokens_at
+from tests.support.policies import ASSISTANT, SYSTEM, USER
+
+
+def decided(policy: str, chat: RenderedChat, bounds: list[tuple[int, int]]) -> list[tuple[float, int, str]]:
+    mask = apply_program(policy_from_text(policy), tokens_at(chat, bounds))
+    reasons = [REASONS[r] for r in mask.reasons_T.tolist()]
+    return list(zip(mask.weights_T.tolist(), mask.rules_T.tolist(), reasons))
+
+
+def pair(first: str = "ab", second: str = "cd") -> RenderedChat:
+    """Two messages' data side by side, after one character that is the first token."""
+    end = 1 + len(first)
+    return RenderedChat(
+        text="!" + first + second,
+        segments=(
+            Segment(start=0, end=1, part="bos", turn=None),
+            Segment(start=1, end=end, part="text", turn=0, field=("content",), field_exact=True),
+            Segment(start=end, end=end + len(second), part="text", turn=1, field=("content",), field_exact=True),
+        ),
+        messages=({"role": "user", "content": first}, {"role": "assistant", "content": second}),
+        sample={},
+    )
+
+
+CUT = [(0, 1), (1, 2), (2, 4), (4, 5)]
+
+
+def test_tokens_of_one_decision():
+    assert decided("train assistant", pair(), [(0, 1), (1, 3), (3, 5)]) == [
+        (0.0, -1, "structural"),
+        (0.0, -1, "default"),
+        (1.0, 0, "rule"),
+    ]
+    assert decided("mask user", pair(), [(0, 1), (1, 3)])[1] == (0.0, 0, "rule")
+
+
+def test_the_first_token_is_never_a_target():
+    assert decided("train everything", pair(), [(0, 2), (2, 3), (3, 5)])[0] == (0.0, -1, "structural")
+    assert decided("train everything; on straddle error", pair(), [(0, 4), (4, 5)])[0] == (0.0, -1, "structural")
+
+
+@pytest.mark.parametrize(
+    ("policy", "expected"),
+    [
+        ("train assistant", (0.0, -1, "straddle")),
+        ("train assistant; on straddle mask", (0.0, -1, "straddle")),
+        # Data of two messages, not all of it trained: cannot be trained.
+        ("train assistant; on straddle train", (0.0, -1, "straddle")),
+        ("train everything", (0.0, -1, "straddle")),
+        ("train everything; on straddle train", (1.0, 0, "straddle")),
+        ("train user weight -3; train assistant weight 2; on straddle train", (2.0, 1, "straddle")),
+        ("train user weight 2; train assistant weight -2; on straddle train", (2.0, 0, "straddle")),
+        ("train everything; mask bos; never train bos; on straddle train", (1.0, 0, "straddle")),
+    ],
+)
+def test_a_token_that_mixes_data_of_two_messages(policy: str, expected: tuple[float, int, str]):
+    assert decided(policy, pair(), CUT)[2] == expected
+
+
+def test_straddle_error_names_both_sides():
+    with pytest.raises(RowError, match=r"'bc'.*message 0 \(`user`\): masked.*message 1 \(`assistant`\): trained"):
+        decided("train assistant; on straddle error", pair(), CUT)
+
+
+def body_and_end() -> tuple[RenderedChat, list[tuple[int, int]]]:
+    """A token over the last character of a turn's text and the first of its end marker."""
+    chat = build_chat([ASSISTANT])
+    text, eot = (next(s for s in chat.segments if s.part == part) for part in ("text", "eot"))
+    return chat, [(0, text.start), (text.start, text.end - 1), (text.end - 1, eot.start + 1), (eot.start + 1, eot.end)]
+
+
+@pytest.mark.parametrize(
+    ("policy", "expected"),
+    [
+        ("train assistant", (0.0, -1, "straddle")),
+        ("train assistant; on straddle train", (1.0, 0, "straddle")),
+        ("train assistant; train eot", (1.0, 0, "rule")),
+        ("train assistant weight 3; train eot weight 2; on straddle train", (2.0, 1, "straddle")),
+        ("train assistant weight 3; train eot weight 2", (0.0, -1, "straddle")),
+        ("train assistant; never train eot; on straddle train", (0.0, -1, "straddle")),
+        ("mask text", (0.0, 0, "rule")),
+    ],
+)
+def test_a_token_over_data_and_scaffold_of_one_turn(policy: str, expected: tuple[float, int, str]):
+    chat, bounds = body_and_end()
+    assert decided(policy, chat, bounds)[2] == expected
+
+
+def test_several_tokens_on_one_character_and_tokens_of_none():
+    chat = pair()
+    bounds = [(0, 1), (1, 3), (3, 3), (3, 4), (3, 4), (4, 5), (5, 5)]
+    assert [d[0] for d in decided("train assistant", chat, bounds)] == [0, 0, 1, 1, 1, 1, 0]
+    assert decided("train assistant", chat, bounds)[-1] == (0.0, -1, "default")
+
+
+def test_a_generation_prompt_is_never_a_target():
+    chat = build_chat([USER], add_generation_prompt=True)
+    start = chat.segments[-1].start
+    bounds = [(0, 5), (5, start - 1), (start - 1, start + 1), (start + 1, start + 1), (start + 1, len(chat.text))]
+    assert decided("train everything", chat, bounds) == [
+        (0.0, -1, "structural"),
+        (1.0, 0, "rule"),
+        (0.0, -1, "structural"),
+        (0.0, -1, "structural"),
+        (0.0, -1, "structural"),
+    ]
+
+
+def test_text_of_unknown_owner_is_not_trained_unless_everything_is():
+    chat = pair()
+    chat = dataclasses.replace(chat, segments=(*chat.segments[:2], dataclasses.replace(chat.segments[2], unknown=True)))
+    with pytest.raises(AttributionError, match="'cd'"):
+        decided("train assistant", chat, CUT)
+    assert decided("train user", chat, CUT)[1] == (1.0, 0, "rule")
+    assert decided("train everything", chat, CUT)[3] == (1.0, 0, "rule")
+
+
+def test_an_empty_chat():
+    assert decided("train everything", build_chat([]), []) == []
+    assert decided("train everything", build_chat([]), [(0, 0)]) == [(0.0, -1, "structural")]
+
+
+@pytest.mark.parametrize("straddle", ["mask", "train"])
+def test_every_token_is_decided_as_its_characters_are(straddle: str):
+    rng = random.Random(11)
+    policy = (
+        "train assistant weight 2; train eos of assistant; mask /o./ in assistant.turn; "
+        f"scale last assistant by 0.5; never train user; on straddle {straddle}"
+    )
+    program = policy_from_text(policy)
+    for _ in range(300):
+        messages = [rng.choice((SYSTEM, USER, ASSISTANT, {"role": "assistant", "content": "no go"})) for _ in range(5)]
+        chat = build_chat(messages, bos="<s>", add_generation_prompt=rng.random() < 0.2)
+        tokenized = fake_tokens(chat, rng=rng)
+        mask = apply_program(program, tokenized)
+        weight_of = [p.weight for p in program.decide(chat).pieces for _ in range(p.start, p.end)]
+        bounds = zip(tokenized.starts_T.tolist(), tokenized.ends_T.tolist())
+        for token, (start, end) in enumerate(bounds):
+            found = weight_of[start : max(end, start + 1)]
+            weight, reason = float(mask.weights_T[token]), REASONS[int(mask.reasons_T[token])]
+            if reason == "structural":
+                assert weight == 0
+            elif len(set(found)) > 1:
+                assert reason == "straddle"
+                assert weight == (0 if straddle == "mask" else min((w for w in found if w), key=abs))
+            elif reason != "straddle":
+                assert weight == (found[0] if found else 0)
+
+
+def test_labels_are_ids_where_trained_and_never_shifted():
+    tokenized = fake_tokens(build_chat([USER, ASSISTANT]), width=3)
+    program = policy_from_text("train assistant weight 0.5; train eot weight -1")
+    mask = apply_program(program, tokenized)
+    labels = labels_of(tokenized.input_ids, mask)
+    assert labels.dtype == np.int32
+    assert any(labels != -100)
+    for label, id_, weight in zip(labels.tolist(), tokenized.input_ids, mask.weights_T.tolist()):
+        assert label == (id_ if weight else -100)
+    with pytest.raises(ValueError, match="ids"):
+        labels_of(tokenized.input_ids[:-1], mask)
+
+
+def test_loss_weights_only_for_policies_that_have_weights():
+    tokenized = fake_tokens(build_chat([USER, ASSISTANT]), width=3)
+    plain, weighted = policy_from_text("train assistant"), policy_from_text("train assistant weight 0.5")
+    assert loss_weights_of(plain, apply_program(plain, tokenized)) is None
+    found = loss_weights_of(weighted, apply_program(weighted, tokenized))
+    assert found is not None
+    assert found.dtype == np.float32
+    assert set(found.tolist()) == {0.0, 0.5}

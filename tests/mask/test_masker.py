@@ -1,0 +1,231 @@
+from __future__ import annotations
+
+import dataclasses
+import pickle
+import warnings
+
+import numpy as np
+import pytest
+
+from policy_engine import (
+    ConfigError,
+    GuardError,
+    MaskedRow,
+    Masker,
+    RowError,
+    UnrenderedError,
+    load_tokenizer,
+    policy_from_text,
+)
+from policy_engine.chat.formats import named_format
+from policy_engine.mask.masker import LostFieldWarning
+from tests.support.policies import ASSISTANT, SYSTEM, USER
+
+STANDING = "train assistant; mask system,user; train eos after assistant"
+CHAT = [SYSTEM, USER, ASSISTANT, USER, {"role": "assistant", "content": "No, thanks."}]
+NO_CALLS = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content or '' }}<|im_end|>\n{% endfor %}"
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return load_tokenizer("builtin")
+
+
+def spans(row: MaskedRow) -> list[str]:
+    """Trained stretches of a row, as the text of their tokens."""
+    out: list[str] = []
+    before = False
+    starts, ends = row.tokenized.starts_T.tolist(), row.tokenized.ends_T.tolist()
+    for start, end, label in zip(starts, ends, row.labels):
+        if label != -100:
+            if not before:
+                out.append("")
+            out[-1] += row.chat.text[start:end]
+        before = label != -100
+    return out
+
+
+def test_every_assistant_turn_is_trained_and_nothing_else(tokenizer):
+    row = Masker(policy_from_text(STANDING), tokenizer)(CHAT)
+    assert spans(row) == ["Yo.<|im_end|>", "No, thanks.<|im_end|>"]
+
+
+def test_every_assistant_turn_is_trained_with_its_end_marker_as_axolotl_1761_did_not(tokenizer):
+    # axolotl issue 1761: of a conversation with several assistant turns, only the last one was trained.
+    turns = [
+        m for i in range(3) for m in ({"role": "user", "content": f"q{i}"}, {"role": "assistant", "content": f"a{i}"})
+    ]
+    row = Masker(policy_from_text(STANDING), tokenizer)([SYSTEM, *turns])
+    assert spans(row) == ["a0<|im_end|>", "a1<|im_end|>", "a2<|im_end|>"]
+    trained = {row.chat.segments[s].turn for s, w in zip(row.mask.segments_T.tolist(), row.mask.weights_T) if w}
+    assert trained == {2, 4, 6}
+
+
+def test_ids_are_those_of_the_tokenizers_own_chat_template(tokenizer):
+    expected = tokenizer.tokenizer.apply_chat_template(CHAT, tokenize=True, return_dict=False)
+    for policy in ("", STANDING, "train everything"):
+        assert Masker(policy_from_text(policy), tokenizer)(CHAT).input_ids == expected
+
+
+def test_a_transformers_tokenizer_a_name_and_a_template(tokenizer):
+    program = policy_from_text(STANDING)
+    expected = Masker(program, tokenizer)(CHAT)["labels"]
+    assert Masker(program, tokenizer.tokenizer)(CHAT)["labels"] == expected
+    assert Masker(program, "builtin")(CHAT)["labels"] == expected
+    assert Masker(program.policy, tokenizer)(CHAT)["labels"] == expected
+    row = Masker(program, tokenizer, template="{% for m in messages %}[{{ m.content }}]{% endfor %}")(CHAT)
+    assert row.chat.text == "[Be kind.][Hi?][Yo.][Hi?][No, thanks.]"
+
+
+def test_a_row_is_a_mapping_of_the_trainers_columns(tokenizer):
+    row = Masker(policy_from_text(STANDING), tokenizer)(CHAT)
+    assert list(row) == ["input_ids", "labels", "attention_mask"]
+    assert dict(row) == {"input_ids": row.input_ids, "labels": row.labels, "attention_mask": [1] * len(row.input_ids)}
+    assert row.loss_weights is None
+    with pytest.raises(KeyError):
+        row["loss_weights"]
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        row.mask = None
+    weighted = Masker(policy_from_text("train assistant weight 0.5"), tokenizer)(CHAT)
+    assert set(weighted["loss_weights"]) == {0.0, 0.5}
+    assert [v.dtype for v in weighted.arrays().values()] == [np.int32, np.int32, np.int8, np.float32]
+
+
+def test_a_row_explains_itself(tokenizer):
+    row = Masker(policy_from_text(STANDING, name="s.policy"), tokenizer)(CHAT)
+    last = max(i for i, label in enumerate(row.labels) if label != -100)
+    assert "s.policy:1:37" in row.explain(token=last).as_text()
+    assert row.explain(segment=0).pieces[0].role == "system"
+    for bad in ({}, {"token": 1, "segment": 1}):
+        with pytest.raises(TypeError):
+            row.explain(**bad)
+
+
+def test_tools_template_arguments_and_sample_reach_their_places(tokenizer):
+    tool = {"type": "function", "function": {"name": "lookup", "description": "d", "parameters": {}}}
+    row = Masker(policy_from_text("train assistant where sample.ok"), tokenizer)(
+        CHAT, tools=[tool], sample={"ok": True}
+    )
+    assert "lookup" in row.chat.text
+    assert not row.is_empty
+    template = "{{ extra }}{% for m in messages %}{{ m.content }}{% endfor %}"
+    assert Masker(policy_from_text(""), tokenizer, template=template)(CHAT, extra="E").chat.text.startswith("EBe")
+
+
+def test_messages_that_are_none_are_refused(tokenizer):
+    masker = Masker(policy_from_text(STANDING), tokenizer)
+    for bad in ([{"content": "x"}], ["x"], [{"role": "user", "content": 3}], []):
+        with pytest.raises(RowError):
+            masker(bad)
+
+
+def test_arguments_that_mean_nothing_are_refused(tokenizer):
+    with pytest.raises(ConfigError, match="load_policy"):
+        Masker("train assistant", tokenizer)
+    with pytest.raises(ConfigError, match="on_error"):
+        Masker(policy_from_text(""), tokenizer, on_error="skip")
+
+
+def test_on_empty(tokenizer):
+    for value, empty in (("drop", True), ("keep", True)):
+        assert Masker(policy_from_text(f"mask user; on empty {value}"), tokenizer)(CHAT).is_empty is empty
+    with pytest.raises(RowError, match="on empty error"):
+        Masker(policy_from_text("mask user; on empty error"), tokenizer)(CHAT)
+
+
+def test_lost_fields(tokenizer):
+    call = {"role": "assistant", "content": "", "tool_calls": [{"function": {"name": "f", "arguments": {}}}]}
+    with pytest.raises(UnrenderedError, match="tool_calls"):
+        Masker(policy_from_text(STANDING), tokenizer, template=NO_CALLS)([USER, call])
+    masker = Masker(policy_from_text(f"{STANDING}; on unrendered warn"), tokenizer, template=NO_CALLS)
+    with pytest.warns(LostFieldWarning, match="tool_calls"):
+        masker([USER, call])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        masker([USER, call])
+
+
+def test_batch(tokenizer):
+    masker = Masker(policy_from_text(STANDING), tokenizer)
+    columns = masker.batch({"messages": [CHAT, [USER, ASSISTANT]], "id": [1, 2]})
+    assert list(columns) == ["input_ids", "labels", "attention_mask"]
+    for chat, *found in zip([CHAT, [USER, ASSISTANT]], *columns.values()):
+        assert [column.tolist() for column in found] == list(dict(masker(chat)).values())
+    assert masker.counts == {"rows": 2, "masked": 2}
+
+
+def test_batch_of_no_rows(tokenizer):
+    masker = Masker(policy_from_text(STANDING), tokenizer, dataset=named_format("messages"))
+    assert masker.batch({"messages": []}) == {"input_ids": [], "labels": [], "attention_mask": []}
+
+
+def test_batch_detects_other_formats_or_is_told(tokenizer):
+    conversation = [{"from": "human", "value": "Hi?"}, {"from": "gpt", "value": "Yo."}]
+    columns = {"conversations": [conversation]}
+    expected = Masker(policy_from_text(STANDING), tokenizer)([USER, ASSISTANT]).labels
+    for dataset in (None, named_format("sharegpt")):
+        masker = Masker(policy_from_text(STANDING), tokenizer, dataset=dataset)
+        assert masker.batch(columns)["labels"][0].tolist() == expected
+    assert (
+        Masker(policy_from_text(STANDING), tokenizer, dataset=named_format("sharegpt"))(conversation).labels == expected
+    )
+
+
+def test_a_bad_row_raises_with_its_number(tokenizer):
+    masker = Masker(policy_from_text(STANDING), tokenizer, dataset=named_format("messages"))
+    columns = {"messages": [CHAT, [{"role": "user"}], CHAT]}
+    with pytest.raises(RowError, match="row 1 of the batch"):
+        masker.batch(columns)
+    with pytest.raises(RowError, match="row 101:"):
+        masker.batch(columns, [100, 101, 102])
+    guarded = Masker(policy_from_text("train everything; never train user"), tokenizer)
+    with pytest.raises(GuardError, match="row 0 of the batch"):
+        guarded.batch({"messages": [CHAT]})
+
+
+def test_bad_rows_can_be_dropped_and_are_counted(tokenizer):
+    masker = Masker(
+        policy_from_text("train assistant weight message.w"),
+        tokenizer,
+        on_error="drop",
+        dataset=named_format("messages"),
+    )
+    bad = [USER, {**ASSISTANT, "w": "x"}]
+    columns = {"messages": [CHAT, [{"role": "user"}], bad, [USER], CHAT], "id": [0, 1, 2, 3, 4]}
+    found = masker.batch(columns)
+    assert found["id"] == [0, 4]
+    assert len(found["input_ids"]) == len(found["messages"]) == 2
+    assert masker.counts == {
+        "rows": 5, "masked": 2, "failed": 2, "failed: PE501": 1, "failed: PE513": 1, "empty": 1,
+    }  # fmt: skip
+
+
+def test_a_row_that_cannot_be_tokenized_fails_alone(tokenizer):
+    masker = Masker(policy_from_text(STANDING), tokenizer, on_error="drop", dataset=named_format("messages"))
+    assert masker.batch({"messages": [CHAT, [USER, {"role": "assistant", "content": "\ud800"}]]})["labels"]
+    assert masker.counts["failed"] == 1
+
+
+def test_pickling(tokenizer):
+    masker = Masker(policy_from_text("train assistant; never train user", name="p.policy"), tokenizer)
+    again = pickle.loads(pickle.dumps(masker))
+    assert again(CHAT).labels == masker(CHAT).labels
+    assert again.fingerprint == masker.fingerprint
+    assert again.program.policy.guards[0].span.source.name == "p.policy"
+
+
+def test_fingerprint_changes_with_what_decides_the_output(tokenizer):
+    def of(policy: str, **arguments: object) -> str:
+        return Masker(policy_from_text(policy), tokenizer, **arguments).fingerprint
+
+    base = of(STANDING)
+    assert of("# why\ntrain  assistant\nmask system, user # who\ntrain eos after assistant;") == base
+    others = [
+        of("train assistant"),
+        of(f"{STANDING}; on empty keep"),
+        of(STANDING, template=NO_CALLS),
+        of(STANDING, dataset=named_format("sharegpt")),
+        of(STANDING, on_error="drop"),
+        of("train assistant weight 2; mask system,user; train eos after assistant"),
+    ]
+    assert len({base, *others}) == len(others) + 1

@@ -7,17 +7,31 @@ from collections.abc import Sequence
 from policy_engine.chat.trace_text import LOST, UNKNOWN, Literal, Origin, Scaffold, runs_of
 
 LABEL_FIELDS = frozenset({"role", "name", "tool_call_id", "id", "type", "index"})
-"""Fields that name a message or call. Template text around a turn uses them; printed in another turn, they are its scaffold."""
+"""Fields that name a message or call; around a turn, and printed in another turn, they are scaffold."""
 
 
 class Bit:
     """Characters `[start, end)` from one source. Zero-wide bits mark where empty data was written.
 
     `turn` is the owner, `written_in` the turn that was being written, `origin` the data's field or None for scaffold.
-    `adopted` marks scaffold written outside loops that went to the data on its left. `beside` is `tools` or `documents` for scaffold around those, which no message owns.
+    `adopted` marks scaffold written outside loops that went to the data on its left. `beside` is `tools` or
+    `documents` for scaffold around those, which no message owns.
     """
 
-    __slots__ = ("adopted", "beside", "branch", "call", "end", "item", "line", "offset", "origin", "start", "turn", "written_in")
+    __slots__ = (
+        "adopted",
+        "beside",
+        "branch",
+        "call",
+        "end",
+        "item",
+        "line",
+        "offset",
+        "origin",
+        "start",
+        "turn",
+        "written_in",
+    )
 
     def __init__(
         self, start: int, end: int, origin: Origin | None, offset: int, claim: Scaffold, line: int | None
@@ -63,7 +77,8 @@ def flatten(pieces: Sequence[tuple[str, Scaffold]]) -> list[Bit]:
                 if inside is None:
                     inside = {o.turn for _, o, _ in runs if type(o) is Origin}
                 if origin.turn not in inside:  # type: ignore[union-attr]
-                    origin = Scaffold(claim.turn, claim.call, claim.item, origin.line, claim.branch)  # type: ignore[union-attr]
+                    line = origin.line  # type: ignore[union-attr]
+                    origin = Scaffold(claim.turn, claim.call, claim.item, line, claim.branch)
             if kind is Origin:
                 bits.append(_data_bit(at, length, origin, offset, claim))  # type: ignore[arg-type]
             elif length:
@@ -98,8 +113,8 @@ def _data_bit(at: int, length: int, origin: Origin, offset: int, claim: Scaffold
 def own_unclaimed(bits: Sequence[Bit], branch_parents: Sequence[int]) -> None:
     """Give text that no binding claimed to the message whose data it adjoins, in place.
 
-    The side that shares more of the `if` branches wins; of equal sides the left. Before all data, text belongs to the data
-    on its right only if that was written outside loops too, in this branch or one inside it; else it is preamble.
+    The side that shares more of the `if` branches wins; of equal sides the left. Before all data, text belongs to the
+    data on its right only if that was written outside loops too, in this branch or one inside it; else it is preamble.
     """
     ancestors = [_ancestors(branch, branch_parents) for branch in range(len(branch_parents))]
     left: Bit | None = None
@@ -146,7 +161,7 @@ def _side(bit: Bit, left: Bit | None, right: Bit | None, ancestors: Sequence[tup
     )
     if left is None:
         return right if attach_right else None
-    if attach_right and right is not None:
-        if _shared(own, ancestors[right.branch]) > _shared(own, ancestors[left.branch]):
-            return right
+    if right is not None and attach_right:
+        closer = _shared(own, ancestors[right.branch]) > _shared(own, ancestors[left.branch])
+        return right if closer else left
     return left

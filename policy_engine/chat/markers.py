@@ -15,7 +15,9 @@ _SHAPES = (
 )
 """`<|x|>`, `<｜x｜>`, `<|x>`, `<x|>`, `<x>`, `</x>`, `<<x>>`, `[X]`, `[/X]`."""
 
-_BOS = re.compile(r"\[gMASK\]\s?<sop>|<s>|<bos>|<BOS_TOKEN>|<\|begin_of_text\|>|<｜begin▁of▁sentence｜>|<\|startoftext\|>")
+_BOS = re.compile(
+    r"\[gMASK\]\s?<sop>|<s>|<bos>|<BOS_TOKEN>|<\|begin_of_text\|>|<｜begin▁of▁sentence｜>|<\|startoftext\|>"
+)
 
 REASONING = (
     ("<think>", "</think>"),

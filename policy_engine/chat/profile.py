@@ -31,7 +31,7 @@ Renderer = Callable[[Sequence[Mapping[str, Any]], bool, bool], "Raw | None"]
 class TemplateProfile:
     """Learned facts. Texts are scaffold only.
 
-    `prompts`: generation prompt after a turn of a role. `openings`: how a model turn opens after a role, up to its data.
+    `prompts`: generation prompt after a turn of a role. `openings`: how a model turn opens after one, up to its data.
     `marker`: the marker that ends model turns, None if the template writes none. `opener_ends`: whether the next
     turn's opener ends a model turn (GLM). `late`: text that (role before, role after) writes in the later turn and
     that belongs to the earlier one.
@@ -118,9 +118,7 @@ def _first(
     return None
 
 
-def _prompt(
-    render: Renderer, messages: Sequence[Mapping[str, Any]], tools: bool, markers: Markers
-) -> str | None:
+def _prompt(render: Renderer, messages: Sequence[Mapping[str, Any]], tools: bool, markers: Markers) -> str | None:
     """The text that `add_generation_prompt` adds after `messages`; None where that raises."""
     without = render(messages, tools, False)
     with_prompt = render(messages, tools, True)

@@ -70,8 +70,8 @@ class TokenizedChat:
     """The tokens of a rendered chat, by one tokenization of its whole text.
 
     `starts_T` and `ends_T` (int32) are the characters `[start, end)` of each token in `chat.text`; both never decrease.
-    Several tokens may share one character (byte-level pieces of it, each with that character's range), and a token may be
-    zero wide (start == end).
+    Several tokens may share one character (byte-level pieces of it, each with that character's range), and a token may
+    be zero wide (start == end).
     """
 
     chat: RenderedChat

@@ -11,13 +11,16 @@ from typing import Any
 import jinja2
 
 from policy_engine.chat.bits import LABEL_FIELDS, Bit, flatten, own_unclaimed
+from policy_engine.chat.chart import Chart, Piece
 from policy_engine.chat.conversation import Conversation
 from policy_engine.chat.markers import REASONING, Markers
-from policy_engine.chat.parts import REASONING_FIELDS, Labeller, Piece
+from policy_engine.chat.parts import REASONING_FIELDS, label
 from policy_engine.chat.profile import Raw, TemplateProfile, learn
 from policy_engine.chat.segments import RenderedChat, Segment, Unrendered
-from policy_engine.chat.trace_env import OutOfTime, OutputTooLarge, TracingEnvironment, run_template
-from policy_engine.chat.trace_text import LOST, UNKNOWN, wrap, wrap_message
+from policy_engine.chat.trace_data import wrap, wrap_message
+from policy_engine.chat.trace_env import TracingEnvironment, run_template
+from policy_engine.chat.trace_state import OutOfTime
+from policy_engine.chat.trace_text import LOST, UNKNOWN, OutputTooLarge
 from policy_engine.core.errors import TemplateError
 
 _REASONING_NAMES = ("reasoning_content", "thinking", "reasoning")
@@ -42,7 +45,8 @@ class ChatTemplate:
     """A compiled chat template.
 
     `special_tokens` are the tokenizer's named ones (`bos_token` …), which templates may print; `tokens` its further
-    special and added tokens; `model_roles` the roles a model writes. Raises TemplateError if the source does not compile.
+    special and added tokens; `model_roles` the roles a model writes; `seconds` bounds one rendering. Raises
+    TemplateError if the source does not compile.
     """
 
     def __init__(
@@ -71,7 +75,7 @@ class ChatTemplate:
             raise TemplateError(
                 f"{name} does not compile{where}: {error}", help="correct the template's Jinja syntax"
             ) from error
-        named = {k: v for k, v in self.special_tokens.items() if isinstance(v, str)}
+        named = self.special_tokens
         self._markers = Markers.of(
             [*named.values(), *self._tokens], bos=named.get("bos_token"), eos=named.get("eos_token")
         )
@@ -100,9 +104,17 @@ class ChatTemplate:
         raw = self._raw(
             conversation.messages, conversation.tools, conversation.documents, kwargs, add_generation_prompt
         )
-        pieces = Labeller(
-            raw.text, raw.bits, conversation.messages, profile, self._markers, self._delimiters, self.model_roles
-        ).run()
+        pieces = label(
+            Chart(
+                text=raw.text,
+                bits=raw.bits,
+                messages=conversation.messages,
+                profile=profile,
+                markers=self._markers,
+                delimiters=self._delimiters,
+                models=self.model_roles,
+            )
+        )
         if add_generation_prompt:
             pieces = _with_prompt(pieces, self._prompt_start(raw, conversation, kwargs))
         return RenderedChat(
@@ -156,7 +168,7 @@ class ChatTemplate:
         add_generation_prompt: bool,
     ) -> Raw:
         if not messages:
-            raise TemplateError("cannot render a conversation without messages", help="drop the row or give it messages")
+            raise TemplateError("cannot render a conversation without messages", help="drop the row, or add messages")
         variables = {
             **self.special_tokens,
             **kwargs,
@@ -191,14 +203,12 @@ class ChatTemplate:
 def _rebuild(
     source: str, special: Mapping[str, str], tokens: Sequence[str], models: Sequence[str], name: str, seconds: float
 ) -> ChatTemplate:
-    return ChatTemplate(
-        source, special_tokens=special, tokens=tokens, model_roles=models, name=name, seconds=seconds
-    )
+    return ChatTemplate(source, special_tokens=special, tokens=tokens, model_roles=models, name=name, seconds=seconds)
 
 
 def _schema(tool: Any) -> Any:
     if inspect.isfunction(tool) or inspect.ismethod(tool):
-        from transformers.utils import get_json_schema
+        from transformers.utils.chat_template_utils import get_json_schema
 
         return get_json_schema(tool)
     return tool

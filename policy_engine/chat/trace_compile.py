@@ -49,14 +49,15 @@ def rewrite(tree: nodes.Template) -> Plan:
 
 def _mark(action: str, expressions: Iterable[nodes.Expr], lineno: int, **details: Any) -> nodes.ExprStmt:
     # Jinja forbids own node types; an expression statement that carries its action is written by `visit_ExprStmt`.
-    statement = nodes.ExprStmt(nodes.Tuple(list(expressions), "load"), lineno=lineno)
+    statement: Any = nodes.ExprStmt(nodes.Tuple(list(expressions), "load"), lineno=lineno)
     statement.pe_action = action
     statement.pe_details = details
-    return statement
+    made: nodes.ExprStmt = statement
+    return made
 
 
 def _block(body: list[nodes.Node], plan: Plan, *, branch: int | None, loop: int | None) -> list[nodes.Node]:
-    """Rewrite statements. `branch` is None inside loops and macros, where binding decides; `loop` the innermost loop."""
+    """Rewrite statements. `branch` is None in loops and macros, where binding decides; `loop` the innermost loop."""
     out: list[nodes.Node] = []
     for node in body:
         if isinstance(node, nodes.For):
@@ -68,8 +69,9 @@ def _block(body: list[nodes.Node], plan: Plan, *, branch: int | None, loop: int 
             args = [nodes.Name(arg.name, "load", lineno=node.lineno) for arg in node.args]
             inner = _block(node.body, plan, branch=None, loop=None)
             if isinstance(node, nodes.Macro):
-                start = [_mark("save", [], node.lineno, number=number), _mark("enter", args, node.lineno, number=number)]
-                node.body = [*start, *inner, _mark("restore", [], node.lineno, number=number)]
+                line = node.lineno
+                start = [_mark("save", [], line, number=number), _mark("enter", args, line, number=number)]
+                node.body = [*start, *inner, _mark("restore", [], line, number=number)]
             else:
                 node.body = inner
             out.append(node)
@@ -109,9 +111,10 @@ def _indexed_by(node: nodes.For) -> list[nodes.Name]:
     for child in node.body:
         for item in child.find_all(nodes.Getitem):
             base = item.node
-            if isinstance(item.arg, nodes.Name) and item.arg.name == variable and isinstance(base, nodes.Name):
-                if base.name not in stored and base.name != "loop":
-                    found.setdefault(base.name, nodes.Name(base.name, "load", lineno=node.lineno))
+            if not isinstance(item.arg, nodes.Name) or item.arg.name != variable or not isinstance(base, nodes.Name):
+                continue
+            if base.name not in stored and base.name != "loop":
+                found.setdefault(base.name, nodes.Name(base.name, "load", lineno=node.lineno))
     return list(found.values())
 
 
@@ -136,7 +139,7 @@ def _if(node: nodes.If, plan: Plan, branch: int | None, loop: int | None) -> lis
 
 def _mark_output(node: nodes.Node) -> None:
     """Mark the string constants that can become output, so that they are written with their line."""
-    children: list[Any]
+    children: list[Any]  # jinja2's nodes carry our marks as attributes that their class does not declare
     if isinstance(node, nodes.Output):
         children = list(node.nodes)
     elif isinstance(node, nodes.Assign):
@@ -144,16 +147,17 @@ def _mark_output(node: nodes.Node) -> None:
     elif isinstance(node, nodes.Call):
         children = [*node.args, *(k.value for k in node.kwargs)] if isinstance(node.node, nodes.Name) else []
     elif isinstance(node, nodes.Filter):
-        children = [node.node, *node.args] if node.name in ("join", "default", "d", "replace", "format") else [node.node]
+        printing = node.name in ("join", "default", "d", "replace", "format")
+        children = [node.node, *(node.args if printing else ())]
     elif isinstance(node, nodes.Getattr):
         children = [node.node]
     else:
         assert isinstance(node, nodes.Mod)
         children = [node.left]
     while children:
-        child = children.pop()
-        if isinstance(child, nodes.Const) and isinstance(child.value, str):
-            child.pe_text = True
+        child: Any = children.pop()
+        if isinstance(child, nodes.Const):
+            child.pe_text = isinstance(child.value, str)  # type: ignore[attr-defined]
         elif isinstance(child, nodes.Add):
             children += [child.left, child.right]
         elif isinstance(child, nodes.Concat):
@@ -174,7 +178,7 @@ class TracingGenerator(CodeGenerator):
         if action is None:
             super().visit_ExprStmt(node, frame)
             return
-        number = node.pe_details["number"]
+        number = node.pe_details["number"]  # type: ignore[attr-defined]
         self.newline(node)
         if action == "save":
             self.write(f"pe_{number} = context.pe.claim; pe_{number}b = False")
@@ -208,7 +212,8 @@ class TracingGenerator(CodeGenerator):
         self._constant(node.data, node.lineno)
 
     def _constant(self, text: str, lineno: int) -> None:
-        self.write(f"environment.pe_constants[{self.environment.pe_constant(text, lineno)}]")
+        environment: Any = self.environment
+        self.write(f"environment.pe_constants[{environment.pe_constant(text, lineno)}]")
 
     def _output_child_to_const(self, node: nodes.Expr, frame: Frame, finalize: Any) -> str:
         # Constants are not joined at compile time: each keeps its own line.
@@ -234,13 +239,15 @@ class TracingGenerator(CodeGenerator):
         self.writeline(f"{frame.buffer} = context.pe.buffer()")
 
     def visit_Assign(self, node: nodes.Assign, frame: Frame) -> None:
-        node.node.pe_claim = not isinstance(node.node, nodes.Call) or isinstance(node.node.node, nodes.Getattr)
+        value: Any = node.node
+        # A macro's result was claimed in its buffer.
+        value.pe_claim = not isinstance(value, nodes.Call) or isinstance(value.node, nodes.Getattr)
         super().visit_Assign(node, frame)
 
     def visit(self, node: nodes.Node, *args: Any, **kwargs: Any) -> Any:
         # Text that is assigned is claimed by the turn being written then, not by the one that prints it.
         if getattr(node, "pe_claim", False):
-            node.pe_claim = False
+            node.pe_claim = False  # type: ignore[attr-defined]
             self.write("context.pe.claimed(")
             result = super().visit(node, *args, **kwargs)
             self.write(")")

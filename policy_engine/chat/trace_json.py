@@ -6,19 +6,8 @@ import json
 import re
 from typing import Any
 
-from policy_engine.chat.trace_text import (
-    LOST,
-    Literal,
-    Origin,
-    Run,
-    Scaffold,
-    Traced,
-    TracedDict,
-    TracedList,
-    cut,
-    origin_of,
-    traced,
-)
+from policy_engine.chat.trace_data import TracedDict, TracedList, origin_of
+from policy_engine.chat.trace_text import LOST, Literal, Origin, Run, Scaffold, Traced, cut, owner_of, traced
 
 _ESCAPED = re.compile(r'["\\\x00-\x1f]')
 _ESCAPED_ASCII = re.compile(r'["\\\x00-\x1f\x7f-\U0010ffff]')
@@ -93,7 +82,7 @@ class _Walker:
         if type(value) is not Traced:
             self.gap(found + len(dumped), origin_of(value) or container)
             return
-        owner = origin_of(value)
+        owner = owner_of(value._r)
         self.gap(found + 1, owner)
         pattern = _ESCAPED_ASCII if self.ensure_ascii else _ESCAPED
         at = 0

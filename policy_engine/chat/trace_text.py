@@ -1,14 +1,13 @@
-"""Text that knows where it came from: `str`, `dict` and `list` subclasses that carry origins through a template.
+"""Text that knows where it came from: a `str` subclass that carries origins through a template.
 
 A traced string is a `str` whose characters are covered by *runs* `(length, origin, start)`. The origin is an `Origin`
 (data: which message, which field), a `Scaffold` (template text, and what was being written when it was collected), or
-a `Literal` or None (template text nobody has claimed yet). `start` is the offset in the origin's field of the run's first character, or
-`LOST` where the owner is known and the offsets are not.
+a `Literal` or None (template text nobody has claimed yet). `start` is the offset in the origin's field of the run's
+first character, or `LOST` where the owner is known and the offsets are not.
 """
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, SupportsIndex
 
@@ -46,7 +45,7 @@ class Literal:
 
 
 class Scaffold:
-    """Claimed template text. `turn`, `call` and `item` are what the template was writing; `line` its line in the template.
+    """Claimed template text. `turn`, `call` and `item` are what the template was writing; `line` its line there.
 
     `branch` is the `if` branch the text was written in, for text outside any loop (see `trace_compile`).
     """
@@ -54,7 +53,12 @@ class Scaffold:
     __slots__ = ("branch", "call", "item", "line", "turn")
 
     def __init__(
-        self, turn: int | None, call: int | None = None, item: int | None = None, line: int | None = None, branch: int = 0
+        self,
+        turn: int | None,
+        call: int | None = None,
+        item: int | None = None,
+        line: int | None = None,
+        branch: int = 0,
     ) -> None:
         self.turn = turn
         self.call = call
@@ -377,143 +381,3 @@ def _percent(pattern: str, values: Any) -> str:
             return made
     inputs = values.values() if isinstance(values, Mapping) else given
     return lost(text, pattern, *inputs)
-
-
-class TracedInt(int):
-    """A whole number from the data; its text knows the field."""
-
-    _o: Origin
-
-    def __str__(self) -> str:
-        text = int.__repr__(self)
-        return traced(text, ((len(text), self._o, LOST),))
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return (int, (int(self),))
-
-
-class TracedFloat(float):
-    """A number from the data; its text knows the field."""
-
-    __slots__ = ("_o",)
-    _o: Origin
-
-    def __str__(self) -> str:
-        text = float.__repr__(self)
-        return traced(text, ((len(text), self._o, LOST),))
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return (float, (float(self),))
-
-
-class TracedDict(dict[Any, Any]):
-    """An object from the data; printed whole, its text knows the field."""
-
-    __slots__ = ("_o",)
-    _o: Origin
-
-    def __str__(self) -> str:
-        text = dict.__repr__(self)
-        return traced(text, ((len(text), self._o, LOST),))
-
-
-class TracedMessage(TracedDict):
-    """A message. Binding one to a loop variable makes its turn the one being written."""
-
-    __slots__ = ()
-
-
-class TracedList(list[Any]):
-    """A list from the data; printed whole, its text knows the field."""
-
-    __slots__ = ("_o",)
-    _o: Origin
-
-    def __str__(self) -> str:
-        text = list.__repr__(self)
-        return traced(text, ((len(text), self._o, LOST),))
-
-
-def wrap(value: Any, turn: int | None, path: tuple[str | int, ...]) -> Any:
-    """`value` (plain JSON data) with origins at every string and number, at object keys too."""
-    kind = type(value)
-    if kind is str:
-        return traced(value, ((len(value), Origin(turn, path), 0),))
-    if kind is dict:
-        made = TracedDict()
-        made._o = Origin(turn, path)
-        for key, item in value.items():
-            name = traced(key, ((len(key), made._o, LOST),)) if type(key) is str else key
-            made[name] = wrap(item, turn, (*path, key))
-        return made
-    if kind is list or kind is tuple:
-        items = TracedList(wrap(item, turn, (*path, at)) for at, item in enumerate(value))
-        items._o = Origin(turn, path)
-        return items
-    if kind is int:
-        number = TracedInt(value)
-        number._o = Origin(turn, path)
-        return number
-    if kind is float:
-        real = TracedFloat(value)
-        real._o = Origin(turn, path)
-        return real
-    if value is None or kind is bool:
-        return value
-    return wrap(_plain(value), turn, path)
-
-
-def _plain(value: Any) -> Any:
-    """What transformers makes of a value that is not plain JSON before a template may see it."""
-    if isinstance(value, str):
-        return str.__str__(value)
-    if isinstance(value, int):
-        return int.__int__(value)
-    if isinstance(value, float):
-        return float.__float__(value)
-    if isinstance(value, Mapping):
-        return dict(value)
-    if isinstance(value, list | tuple):
-        return list(value)
-    if callable(getattr(value, "item", None)) and getattr(value, "shape", None) == ():
-        return value.item()
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
-    if callable(getattr(value, "model_dump", None)):
-        return value.model_dump()
-    return f"<{type(value).__name__}>"
-
-
-def wrap_message(message: Mapping[str, Any], turn: int, aliases: Mapping[str, str]) -> TracedMessage:
-    """A message with origins. `aliases` maps a field the template sees to the field the data has it under."""
-    made = TracedMessage()
-    made._o = Origin(turn, ())
-    for key, item in message.items():
-        made[key] = wrap(item, turn, (aliases.get(key, key),))
-    return made
-
-
-def _pass_for(kind: type, plain: type) -> None:
-    # Errors that templates provoke name the type (`'dict object' has no attribute …`); they must read as for plain data.
-    kind.__name__ = kind.__qualname__ = plain.__name__
-    kind.__module__ = plain.__module__
-
-
-for _kind, _plain in (
-    (Traced, str), (TracedInt, int), (TracedFloat, float), (TracedDict, dict), (TracedMessage, dict), (TracedList, list),
-):  # fmt: skip
-    _pass_for(_kind, _plain)
-
-
-def origin_of(value: Any) -> Origin | None:
-    """Where any traced value comes from; for a plain object the template built, where its first data does."""
-    if isinstance(value, str):
-        return owner_of(runs_of(value))
-    if isinstance(value, TracedDict | TracedList | TracedInt | TracedFloat):
-        return value._o
-    if type(value) is dict:
-        for item in value.values():
-            found = origin_of(item)
-            if found is not None:
-                return found
-    return None

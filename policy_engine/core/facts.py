@@ -12,30 +12,38 @@ class SegmentFacts(Protocol):
     @property
     def start(self) -> int:
         """First character in the text."""
+
     @property
     def end(self) -> int:
         """One past the last character in the text."""
+
     @property
     def part(self) -> str:
         """A leaf of `core.vocabulary.PARTS`."""
+
     @property
     def turn(self) -> int | None:
         """Index of the owning message; None for text that no message owns."""
+
     @property
     def field(self) -> tuple[str | int, ...] | None:
         """Path of the field the characters were copied from, below the owner of the data; None for template text.
 
         Below the message for message data (`("content",)`, `("content", 0, "text")`), else below the render's
         inputs (`("tools", 0)`)."""
+
     @property
     def field_start(self) -> int:
         """Offset in that field of the segment's first character; 0 for template text."""
+
     @property
     def field_exact(self) -> bool:
         """Whether the characters equal the field's from `field_start` on, one for one."""
+
     @property
     def item(self) -> int | None:
         """Index of the content part the segment belongs to, if the content is a list of parts."""
+
     @property
     def call(self) -> int | None:
         """Index of the tool call the segment belongs to, below its message's `tool_calls`."""
@@ -47,12 +55,15 @@ class ChatFacts(Protocol):
     @property
     def text(self) -> str:
         """The rendered text."""
+
     @property
     def segments(self) -> Sequence[SegmentFacts]:
         """Contiguous and gapless over the text, in order."""
+
     @property
     def messages(self) -> Sequence[Mapping[str, Any]]:
         """The messages as they are in the data, after the dataset's field names and roles were mapped."""
+
     @property
     def sample(self) -> Mapping[str, Any]:
         """The whole dataset row."""

@@ -1,0 +1,152 @@
+"""Conversations as a template sees them: every string, number, object and list knows the field it is."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from policy_engine.chat.trace_text import LOST, Origin, Traced, owner_of, runs_of, traced
+
+
+class TracedInt(int):
+    """A whole number from the data; its text knows the field."""
+
+    _o: Origin
+
+    def __str__(self) -> str:
+        text = int.__repr__(self)
+        return traced(text, ((len(text), self._o, LOST),))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (int, (int(self),))
+
+
+class TracedFloat(float):
+    """A number from the data; its text knows the field."""
+
+    __slots__ = ("_o",)
+    _o: Origin
+
+    def __str__(self) -> str:
+        text = float.__repr__(self)
+        return traced(text, ((len(text), self._o, LOST),))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (float, (float(self),))
+
+
+class TracedDict(dict[Any, Any]):
+    """An object from the data; printed whole, its text knows the field."""
+
+    __slots__ = ("_o",)
+    _o: Origin
+
+    def __str__(self) -> str:
+        text = dict.__repr__(self)
+        return traced(text, ((len(text), self._o, LOST),))
+
+
+class TracedMessage(TracedDict):
+    """A message. Binding one to a loop variable makes its turn the one being written."""
+
+    __slots__ = ()
+
+
+class TracedList(list[Any]):
+    """A list from the data; printed whole, its text knows the field."""
+
+    __slots__ = ("_o",)
+    _o: Origin
+
+    def __str__(self) -> str:
+        text = list.__repr__(self)
+        return traced(text, ((len(text), self._o, LOST),))
+
+
+def wrap(value: Any, turn: int | None, path: tuple[str | int, ...]) -> Any:
+    """`value` (plain JSON data) with origins at every string and number, at object keys too."""
+    kind = type(value)
+    if kind is str:
+        return traced(value, ((len(value), Origin(turn, path), 0),))
+    if kind is dict:
+        made = TracedDict()
+        made._o = Origin(turn, path)
+        for key, item in value.items():
+            name = traced(key, ((len(key), made._o, LOST),)) if type(key) is str else key
+            made[name] = wrap(item, turn, (*path, key))
+        return made
+    if kind is list or kind is tuple:
+        items = TracedList(wrap(item, turn, (*path, at)) for at, item in enumerate(value))
+        items._o = Origin(turn, path)
+        return items
+    if kind is int:
+        number = TracedInt(value)
+        number._o = Origin(turn, path)
+        return number
+    if kind is float:
+        real = TracedFloat(value)
+        real._o = Origin(turn, path)
+        return real
+    if value is None or kind is bool:
+        return value
+    return wrap(_plain(value), turn, path)
+
+
+def _plain(value: Any) -> Any:
+    """What transformers makes of a value that is not plain JSON before a template may see it."""
+    if isinstance(value, str):
+        return str.__str__(value)
+    if isinstance(value, int):
+        return int.__int__(value)
+    if isinstance(value, float):
+        return float.__float__(value)
+    if isinstance(value, Mapping):
+        return dict(value)
+    if isinstance(value, list | tuple):
+        return list(value)
+    if callable(getattr(value, "item", None)) and getattr(value, "shape", None) == ():
+        return value.item()
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
+    if callable(getattr(value, "model_dump", None)):
+        return value.model_dump()
+    return f"<{type(value).__name__}>"
+
+
+def wrap_message(message: Mapping[str, Any], turn: int, aliases: Mapping[str, str]) -> TracedMessage:
+    """A message with origins. `aliases` maps a field the template sees to the field the data has it under."""
+    made = TracedMessage()
+    made._o = Origin(turn, ())
+    for key, item in message.items():
+        made[key] = wrap(item, turn, (aliases.get(key, key),))
+    return made
+
+
+def origin_of(value: Any) -> Origin | None:
+    """Where any traced value comes from; for a plain object the template built, where its first data does."""
+    if isinstance(value, str):
+        return owner_of(runs_of(value))
+    if isinstance(value, TracedDict | TracedList | TracedInt | TracedFloat):
+        return value._o
+    if type(value) is dict:
+        for item in value.values():
+            found = origin_of(item)
+            if found is not None:
+                return found
+    return None
+
+
+def _pass_for(kind: type, plain: type) -> None:
+    # Errors that templates provoke name the type (`'dict object' has no attribute …`); they must read as for plain
+    # data.
+    kind.__name__ = kind.__qualname__ = plain.__name__
+    kind.__module__ = plain.__module__
+
+
+_pass_for(Traced, str)
+_pass_for(TracedInt, int)
+_pass_for(TracedFloat, float)
+_pass_for(TracedDict, dict)
+_pass_for(TracedMessage, dict)
+_pass_for(TracedList, list)

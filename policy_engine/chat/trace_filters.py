@@ -1,0 +1,112 @@
+"""Jinja's filters that would drop where text came from, written so that they keep it."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, MutableMapping
+from typing import Any
+
+import jinja2
+import jinja2.filters
+import jinja2.utils
+from markupsafe import Markup
+
+from policy_engine.chat.trace_json import tojson
+from policy_engine.chat.trace_text import LOST, UNKNOWN, Run, Traced, concat, lost, runs_of, traced
+
+
+class TracedMarkup(Markup):
+    """What `|safe` and `|e` give. Added to other text by Markup's own rules; what is escaped keeps its owner only."""
+
+    _r: tuple[Run, ...]
+
+    def __new__(cls, base: Any = "", *args: Any, **kwargs: Any) -> TracedMarkup:
+        made: TracedMarkup = super().__new__(cls, base, *args, **kwargs)
+        made._r = runs_of(base) if isinstance(base, str) and len(base) == len(made) else ((len(made), UNKNOWN, LOST),)
+        return made
+
+    def __str__(self) -> str:
+        return traced(str.__str__(self), self._r)
+
+    def __add__(self, value: Any) -> Any:
+        if not isinstance(value, str) and not hasattr(value, "__html__"):
+            return NotImplemented
+        right = _escape(value) if not isinstance(value, Markup) else value
+        return _markup(str.__str__(self) + str.__str__(right), self._r + runs_of(right))
+
+    def __radd__(self, value: Any) -> Any:
+        if not isinstance(value, str) and not hasattr(value, "__html__"):
+            return NotImplemented
+        left = _escape(value) if not isinstance(value, Markup) else value
+        return _markup(str.__str__(left) + str.__str__(self), runs_of(left) + self._r)
+
+
+def _markup(text: str, runs: tuple[Run, ...]) -> TracedMarkup:
+    made: TracedMarkup = str.__new__(TracedMarkup, text)
+    made._r = runs
+    return made
+
+
+def _safe(value: Any) -> Markup:
+    return TracedMarkup(value) if isinstance(value, str) else Markup(value)
+
+
+def _escape(value: Any) -> Markup:
+    if hasattr(value, "__html__"):
+        return Markup(value.__html__())
+    given = str(value)
+    escaped = str.__str__(Markup.escape(str.__str__(given)))
+    same = escaped == given
+    return _markup(escaped, runs_of(given) if same else runs_of(lost(escaped, given)))
+
+
+def _join(environment: jinja2.Environment, value: Any, d: str = "", attribute: Any = None) -> str:
+    if attribute is not None:
+        value = map(jinja2.filters.make_attrgetter(environment, attribute), value)
+    items = [str(item) for item in value]
+    return Traced.join(Traced(str(d)), items) if any(type(i) is not str for i in items) else str(d).join(items)
+
+
+_join.jinja_pass_arg = jinja2.utils._PassArg.environment  # type: ignore[attr-defined]
+
+
+def _replace(s: Any, old: Any, new: Any, count: int | None = None) -> str:
+    return Traced(str(s)).replace(str(old), str(new), -1 if count is None else count)
+
+
+def _indent(s: str, width: int | str = 4, first: bool = False, blank: bool = False) -> str:
+    expected = jinja2.filters.do_indent(str.__str__(s), width, first, blank)
+    if not isinstance(s, Traced):
+        return expected
+    padding = width if isinstance(width, str) else " " * width
+    lines = (s + "\n").splitlines()
+    pieces: list[str] = [padding] if first else []
+    for number, line in enumerate(lines):
+        if number:
+            pieces += ["\n", padding] if blank or line else ["\n"]
+        pieces.append(line)
+    made = concat(pieces)
+    return made if str.__eq__(made, expected) else lost(expected, s)
+
+
+def _keep_owner(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A filter whose result keeps the owner of its input, without offsets."""
+
+    @functools.wraps(function)
+    def keeping(*args: Any, **kwargs: Any) -> Any:
+        result = function(*args, **kwargs)
+        return lost(result, *args) if type(result) is str else result
+
+    return keeping
+
+
+def install(filters: MutableMapping[str, Callable[..., Any]]) -> None:
+    """Put the keeping filters in place of Jinja's, and transformers' `tojson`."""
+    filters["tojson"] = tojson
+    filters["safe"] = _safe
+    filters["e"] = filters["escape"] = filters["forceescape"] = _escape
+    filters["join"] = _join
+    filters["replace"] = _replace
+    filters["indent"] = _indent
+    for name in ("center", "wordwrap", "truncate", "striptags", "urlencode", "pprint", "title", "capitalize"):
+        filters[name] = _keep_owner(filters[name])

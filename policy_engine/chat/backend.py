@@ -27,7 +27,9 @@ class Pipeline:
 
     `forms` are the Unicode normal forms its normalizer applies; `table` the bytes of its tokens, None if they stand for
     no fixed bytes; `trims` whether its post-processor takes whitespace out of offsets; `stripping` the added tokens
-    that take whitespace beside them, by id.
+    that take whitespace beside them, by id. `drops` says that its model leaves out characters it does not know (BPE
+    without an unknown token); its offsets are wrong from there to the end of the word. `affixes` are what its model
+    adds to the pieces of words.
     """
 
     normalizer: Any = None
@@ -35,6 +37,15 @@ class Pipeline:
     table: ByteTable | None = None
     trims: bool = False
     stripping: dict[int, str] = field(default_factory=dict)
+    drops: bool = False
+    affixes: tuple[str, str] = ("", "")
+
+    def spells(self, token: str, text: str) -> bool:
+        """Whether a token is just this text, normalized; spaces aside."""
+        normal = text if self.normalizer is None else self.normalizer.normalize_str(text)
+        word = token.removeprefix(self.affixes[0]).removesuffix(self.affixes[1])
+        spaces = f" \t\r\n{SPACE_MARK}Ġ"
+        return word.strip(spaces) == normal.strip(spaces)
 
     def removes(self, text: str) -> bool:
         """Whether the normalizer leaves nothing of a text but whitespace."""
@@ -50,12 +61,19 @@ def read_pipeline(backend: Any) -> Pipeline:
     model = backend.model
     unknown_text = getattr(model, "unk_token", None)
     unknown = backend.token_to_id(unknown_text) if isinstance(unknown_text, str) else getattr(model, "unk_id", None)
+    vocabulary = backend.get_vocab(with_added_tokens=True)
+    complete = _complete(model, vocabulary, pre_tokenizers)
     return Pipeline(
         normalizer=backend.normalizer,
         forms=tuple(dict.fromkeys(_FORMS[n["type"]] for n in normalizers if n["type"] in _FORMS)),
-        table=_table(backend, normalizers, pre_tokenizers, added, unknown),
+        table=_table(model, vocabulary, normalizers, pre_tokenizers, added, None if complete else unknown),
         trims=any(p.get("trim_offsets", False) for p in post_processors),
         stripping={i: token.content for i, token in added.items() if token.lstrip or token.rstrip},
+        drops=type(model).__name__ == "BPE" and unknown is None and not complete,
+        affixes=(
+            getattr(model, "continuing_subword_prefix", None) or "",
+            getattr(model, "end_of_word_suffix", None) or "",
+        ),
     )
 
 
@@ -80,33 +98,44 @@ def _flat(state: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def _table(
-    backend: Any,
+    model: Any,
+    vocabulary: dict[str, int],
     normalizers: list[dict[str, Any]],
     pre_tokenizers: list[dict[str, Any]],
     added: dict[int, Any],
     unknown: int | None,
 ) -> ByteTable | None:
-    model = backend.model
+    """`unknown` is the unknown token's id, None where nothing becomes it."""
     if getattr(model, "continuing_subword_prefix", None) or getattr(model, "end_of_word_suffix", None):
         return None
-    vocabulary = backend.get_vocab(with_added_tokens=True)
-    byte_level = [p for p in pre_tokenizers if p["type"] == "ByteLevel"]
-    if len(byte_level) == 1:
-        complete = all(chr(char) in vocabulary for char in byte_of_char())
-        inserts = byte_level[0].get("add_prefix_space", False)
-        plain = complete and not inserts and not any(p["type"] in ("Custom", "Metaspace") for p in pre_tokenizers)
+    byte_level = _byte_level(pre_tokenizers)
+    if byte_level is not None:
+        # Where nothing is inserted, equal lengths say that nothing is lost either.
+        plain = unknown is None and not byte_level.get("add_prefix_space", False)
+        plain = plain and not any(p["type"] in ("Custom", "Metaspace") for p in pre_tokenizers)
         return ByteTable(
-            pieces=_pieces(vocabulary, byte_level_bytes, added, " ", None if complete else unknown),
+            pieces=_pieces(vocabulary, byte_level_bytes, added, " ", unknown),
             added=frozenset(added),
             sum_proves=plain and not normalizers,
             # The normal forms leave ASCII as it is.
             ascii_proves=plain and all(n["type"] in ("NFC", "NFD", "NFKC", "NFKD") for n in normalizers),
         )
-    if not byte_level and any(_marks_spaces(c) for c in (*normalizers, *pre_tokenizers)):
-        complete = getattr(model, "byte_fallback", False) and all(f"<0x{b:02X}>" in vocabulary for b in range(256))
-        pieces = _pieces(vocabulary, metaspace_bytes, added, SPACE_MARK, None if complete else unknown)
+    if any(_marks_spaces(c) for c in (*normalizers, *pre_tokenizers)):
+        pieces = _pieces(vocabulary, metaspace_bytes, added, SPACE_MARK, unknown)
         return ByteTable(pieces=pieces, added=frozenset(added), space=SPACE_MARK)
     return None
+
+
+def _byte_level(pre_tokenizers: list[dict[str, Any]]) -> dict[str, Any] | None:
+    found = [p for p in pre_tokenizers if p["type"] == "ByteLevel"]
+    return found[0] if len(found) == 1 else None
+
+
+def _complete(model: Any, vocabulary: dict[str, int], pre_tokenizers: list[dict[str, Any]]) -> bool:
+    """Whether every byte has a token, so that no text is unknown."""
+    if _byte_level(pre_tokenizers) is not None:
+        return all(chr(char) in vocabulary for char in byte_of_char())
+    return bool(getattr(model, "byte_fallback", False)) and all(f"<0x{b:02X}>" in vocabulary for b in range(256))
 
 
 def _marks_spaces(component: dict[str, Any]) -> bool:
@@ -119,7 +148,7 @@ def _marks_spaces(component: dict[str, Any]) -> bool:
 def _pieces(
     vocabulary: dict[str, int], read: Any, added: dict[int, Any], space: str, unknown: int | None
 ) -> list[bytes | None]:
-    """Bytes by token id; none for the unknown token, unless every byte has a token, so that nothing is unknown."""
+    """Bytes by token id."""
     pieces: list[bytes | None] = [None] * (max(vocabulary.values(), default=-1) + 1)
     for token, i in vocabulary.items():
         pieces[i] = read(token)

@@ -109,6 +109,8 @@ def _close_gaps(
     pipeline: Pipeline,
 ) -> None:
     """Accounts for characters in no token, or refuses the row."""
+    if pipeline.drops:
+        _check_spelling(text, tokens, starts_T, ends_T, pipeline)
     reached = np.concatenate([[0], ends_T])
     following = np.concatenate([starts_T, [len(text)]])
     for i in np.flatnonzero(following > reached):
@@ -120,6 +122,22 @@ def _close_gaps(
                 starts_T[i] = start
         elif not pipeline.removes(gap):
             raise _refused(f"no token covers characters {start} to {end} (`{gap[:20]}`), and its normalizer keeps them")
+
+
+def _check_spelling(
+    text: str,
+    tokens: Sequence[str],
+    starts_T: npt.NDArray[np.int32],
+    ends_T: npt.NDArray[np.int32],
+    pipeline: Pipeline,
+) -> None:
+    """Refuses offsets that a dropped character moved: where they are right, each token spells its characters."""
+    for i, token in enumerate(tokens):
+        piece = text[starts_T[i] : ends_T[i]]
+        if not pipeline.spells(token, piece):
+            raise _refused(
+                f"its offsets give token {i} (`{token}`) to `{piece}`: its vocabulary lacks a character before"
+            )
 
 
 def _refused(reason: str) -> AttributionError:

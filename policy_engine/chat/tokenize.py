@@ -22,7 +22,8 @@ from policy_engine.core.diagnostics import Diagnostic
 from policy_engine.core.errors import AttributionError, TokenizerError
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
-_PROBE = "Héllo,  wörld\n\n 12345\t<|x|> 你好 🙂 e\u0301"
+_PROBES = ("hello", " Hello,  world\n\n 12345\t<|x|> ", "你好 🙂 e\u0301")
+"""Texts that tell a tokenizer whose class changes what its backend does."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -183,8 +184,14 @@ class ChatTokenizer:
         backend = getattr(self.tokenizer, "backend_tokenizer", None)
         if backend is None or not getattr(self.tokenizer, "is_fast", False):
             return None
-        called = list(self.tokenizer(_PROBE, add_special_tokens=False)["input_ids"])
-        return backend if backend.encode(_PROBE, add_special_tokens=False).ids == called else None
+        for text in _PROBES:
+            try:
+                called = list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+            except Exception:  # tokenizers raises plain Exception where a vocabulary lacks a character
+                continue
+            if backend.encode(text, add_special_tokens=False).ids != called:
+                return None
+        return backend
 
     @functools.cached_property
     def _pipeline(self) -> Pipeline | None:
@@ -229,14 +236,19 @@ class ChatTokenizer:
         results: list[Any] = [None] * len(texts)
         if table is not None and texts:
             encode = getattr(backend, "encode_batch_fast", backend.encode_batch)
-            for i, encoding in enumerate(encode(texts, add_special_tokens=False)):
+            for i, encoding in enumerate(_encodings(encode, texts)):
+                if isinstance(encoding, AttributionError):
+                    results[i] = encoding
+                    continue
                 ids = encoding.ids
                 ranges = table.locate(texts[i], ids)
                 results[i] = None if ranges is None else (ids, ranges)
         rest = [i for i, result in enumerate(results) if result is None]
         if rest:
-            encodings = self._untrimmed.encode_batch([texts[i] for i in rest], add_special_tokens=False)
-            for i, e in zip(rest, encodings):
+            for i, e in zip(rest, _encodings(self._untrimmed.encode_batch, [texts[i] for i in rest])):
+                if isinstance(e, AttributionError):
+                    results[i] = e
+                    continue
                 try:
                     results[i] = (e.ids, check_offsets(texts[i], e.ids, e.tokens, e.offsets, self._pipeline))
                 except AttributionError as error:
@@ -299,6 +311,21 @@ def load_tokenizer(name_or_path: str | Path, *, template: str | Path | None = No
     loaded = load_transformers(name_or_path)
     found = ChatTokenizer.from_transformers(loaded, template)
     return ChatTokenizer(tokenizer=found.tokenizer, templates=found.templates, name=str(name_or_path))
+
+
+def _encodings(encode: Any, texts: list[str]) -> list[Any]:
+    """`encode(texts)`; where that fails, text by text, so that one text that cannot be tokenized fails alone."""
+    try:
+        return list(encode(texts, add_special_tokens=False))
+    except Exception as error:  # tokenizers raises plain Exception
+        if len(texts) != 1:
+            return [_encodings(encode, [text])[0] for text in texts]
+        return [
+            AttributionError(
+                f"the tokenizer cannot read this text: {error}",
+                help="use a tokenizer with an unknown token or byte fallback",
+            )
+        ]
 
 
 def _unreadable(text: str) -> AttributionError | None:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import difflib
-import os
-import tempfile
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.text import Text
 
+from policy_engine.cli.files import write_text_file
 from policy_engine.cli.options import FormatOption
 from policy_engine.cli.outcome import Exit, Outcome, diagnostics_of
 from policy_engine.cli.reporters import Format
@@ -50,7 +49,7 @@ def _fmt(files: list[str], *, write: bool, diff: bool) -> Outcome:
             text = format_policy(parse(source.text, name=source.name))
             differs = text != source.text
             if write and name != STDIN and differs:
-                _replace(Path(name), text)
+                write_text_file(Path(name), text, overwrite=True)
         except PolicyEngineError as error:
             diagnostics += diagnostics_of(error)
             facts.append({"file": name, "valid": False, "changed": None})
@@ -84,17 +83,3 @@ def _source(name: str) -> Source:
 def _diff(source: Source, text: str) -> list[str]:
     old, new = source.text.splitlines(), text.splitlines()
     return list(difflib.unified_diff(old, new, source.name, f"{source.name} (laid out)", lineterm=""))
-
-
-def _replace(path: Path, text: str) -> None:
-    """Writes beside the file and swaps, so that a full disk or a kill leaves the old file whole."""
-    target = path.resolve()  # a link stays a link
-    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-        os.chmod(temporary, target.stat().st_mode & 0o7777)
-        os.replace(temporary, target)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise

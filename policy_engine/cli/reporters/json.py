@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import Mapping
 from typing import Any
 
 from policy_engine._version import __version__
@@ -20,9 +22,20 @@ def json_document(verb: str, outcome: Outcome) -> str:
         "verdict": VERDICTS[outcome.exit],
         "exit_code": int(outcome.exit),
         "diagnostics": [diagnostic_json(d) for d in outcome.diagnostics],
-        **outcome.data,
+        **_plain(outcome.data),
     }
     return json.dumps(document, indent=2, allow_nan=False) + "\n"
+
+
+def _plain(value: Any) -> Any:
+    """What JSON can hold; values of a dataset that it cannot (NaN, dates, bytes) as text."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if value is None or isinstance(value, str | bool | int) or (isinstance(value, float) and math.isfinite(value)):
+        return value
+    return str(value)
 
 
 def diagnostic_json(diagnostic: Diagnostic) -> dict[str, Any]:

@@ -1,0 +1,45 @@
+"""Files that verbs write: whole under their final name, or not at all."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+from policy_engine.core.errors import DataError
+
+
+def write_text_file(path: Path, text: str, *, overwrite: bool = False) -> None:
+    """Writes UTF-8 text beside the file and swaps, so that a full disk or a kill leaves what was there.
+
+    Raises DataError if the file exists and may not be replaced, or cannot be written.
+    """
+    if not overwrite and path.exists():
+        raise exists(path)
+    target = path.resolve()  # a link stays a link
+    temporary = None
+    try:
+        handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+        with os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace", newline="\n") as file:
+            file.write(text)
+        os.chmod(temporary, target.stat().st_mode & 0o7777 if target.exists() else 0o666 & ~_umask())
+        os.replace(temporary, target)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise DataError(
+            f"cannot write `{path}`: {reason.lower()}", help="check that its folder exists, is writable and has room"
+        ) from error
+    finally:
+        if temporary is not None:
+            Path(temporary).unlink(missing_ok=True)
+
+
+def exists(path: Path) -> DataError:
+    """The error for an output that is there already."""
+    return DataError(f"`{path}` exists", help="name another output, or pass --overwrite to replace it")
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

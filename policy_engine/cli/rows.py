@@ -1,0 +1,113 @@
+"""A policy, a tokenizer and some rows of data put together, for the verbs that look at single rows."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain, islice
+from typing import Any
+
+from policy_engine.chat.conversation import read_row
+from policy_engine.chat.formats import Format, detect_format
+from policy_engine.chat.tokenize import load_tokenizer
+from policy_engine.core.errors import ConfigError, PolicyEngineError, RowError
+from policy_engine.data.readers import read_rows
+from policy_engine.mask.masker import LostFieldWarning, Masker
+from policy_engine.mask.row import MaskedRow
+from policy_engine.rules.load import load_policy
+
+LOOKED_AT = 200
+"""Rows that the format of the data is told from."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inputs:
+    """What a verb masks with, and the names to tell it by."""
+
+    masker: Masker
+    policy: str
+    tokenizer: str
+    format: Format | None
+    """Declared by a dataset file; None where it has to be seen in the data."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One row of the data, masked or refused. `number` counts from 1."""
+
+    number: int
+    result: MaskedRow | PolicyEngineError
+
+
+def load_inputs(policy: str | None, tokenizer: str | None, template: str | None, dataset: str | None) -> Inputs:
+    """Loads what the options name; what is not given comes from the dataset file.
+
+    Raises ConfigError if neither names a policy or a tokenizer, and what loading them raises.
+    """
+    spec = None
+    if dataset is not None:
+        from policy_engine.chat.dataset import load_dataset_spec
+
+        spec = load_dataset_spec(dataset)
+        policy = policy if policy is not None else spec.policy
+        tokenizer = tokenizer if tokenizer is not None else spec.tokenizer
+        template = template if template is not None else spec.template
+    if policy is None:
+        raise ConfigError(
+            "no policy is given",
+            help="name one with -p: a file, or a shipped policy (`policy-engine policies` lists them)",
+        )
+    if tokenizer is None:
+        raise ConfigError("no tokenizer is given", help="name one with -t: a folder, a tokenizer.json, or `builtin`")
+    program = load_policy(policy, schema=None if spec is None else spec.schema)
+    format = None if spec is None else spec.format
+    masker = Masker(program, load_tokenizer(tokenizer, template=template), dataset=format)
+    return Inputs(masker=masker, policy=str(policy), tokenizer=str(tokenizer), format=format)
+
+
+def masked_rows(
+    data: str, inputs: Inputs, *, limit: int | None, numbers: Sequence[int], say: Callable[[str], None]
+) -> Iterator[Row]:
+    """The first `limit` rows, or those of the given numbers (from 1), masked one by one.
+
+    `say` is told how the rows are read. Raises ConfigError if the format cannot be told, RowError if a number is past
+    the end of the data, and what reading raises.
+    """
+    wanted = set(numbers)
+    last = max(wanted, default=limit)
+    rows = islice(read_rows(data), last)
+    format, rows = _format(rows, inputs.format, say)
+    seen = 0
+    for number, row in rows:
+        seen = number
+        if not wanted or number in wanted:
+            yield Row(number=number, result=_mask(row, format, inputs.masker))
+    missing = sorted(n for n in wanted if n > seen)
+    if missing:
+        raise RowError(f"there is no row {missing[0]}: `{data}` has {seen} rows", help="rows count from 1")
+
+
+def _format(
+    rows: Iterator[tuple[int, Any]], declared: Format | None, say: Callable[[str], None]
+) -> tuple[Format, Iterator[tuple[int, Any]]]:
+    if declared is not None:
+        if declared.said:
+            say(declared.said)
+        return declared, rows
+    first = list(islice(rows, LOOKED_AT))
+    format = detect_format(row for _, row in first if not isinstance(row, PolicyEngineError))
+    say(format.said)
+    return format, chain(first, rows)
+
+
+def _mask(row: Any, format: Format, masker: Masker) -> MaskedRow | PolicyEngineError:
+    if isinstance(row, PolicyEngineError):
+        return row
+    try:
+        with warnings.catch_warnings():
+            # The views say per row what never reached the text.
+            warnings.simplefilter("ignore", LostFieldWarning)
+            return masker.mask(read_row(row, format))
+    except PolicyEngineError as error:
+        return error

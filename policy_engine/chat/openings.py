@@ -51,6 +51,13 @@ def _before_turn(chart: Chart, turn: int, zone: Zone, previous: int | None) -> i
     if zone.bits and zone.bits[0].start == 0:
         begin = min(chart.markers.leading_bos(chart.text), len(zone.text))
         zone.disown(0, begin, "bos")
+    if previous is None:
+        # A default system prompt that the template writes while it writes the first turn is no one's.
+        usual = chart.profile.opening(None) if chart.is_model(turn) else chart.profile.user_opening
+        at = zone.text.rfind(usual, begin) if usual.strip() and chart.role(turn) != "system" else -1
+        if at > begin:
+            zone.disown(begin, at, "preamble")
+            begin = at
     if previous is None or not chart.is_model(previous):
         return begin
     role, before = chart.role(turn), chart.role(previous)
@@ -97,6 +104,8 @@ def _aligned(text: str, start: int, prompt: str, opening: str) -> int:
     best = common_prefix(text[start : start + len(prompt)], prompt)
     if best == len(prompt):
         return best
+    if (at := opening.rfind(prompt)) >= 0:
+        return at + len(prompt)
     # The prompt may begin with text that closed the turn before, …
     for back in range(1, min(len(prompt), start) + 1):
         if text.startswith(prompt[:back], start - back):

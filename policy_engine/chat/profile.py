@@ -32,13 +32,14 @@ class TemplateProfile:
     """Learned facts. Texts are scaffold only.
 
     `prompts`: generation prompt after a turn of a role. `openings`: how a model turn opens after one, up to its data.
-    `marker`: the marker that ends model turns, None if the template writes none. `opener_ends`: whether the next
+    `user_opening`: how a user turn opens in mid conversation. `marker`: the marker that ends model turns, None if the template writes none. `opener_ends`: whether the next
     turn's opener ends a model turn (GLM). `late`: text that (role before, role after) writes in the later turn and
     that belongs to the earlier one.
     """
 
     prompts: Mapping[str, str] = field(default_factory=dict)
     openings: Mapping[str, str] = field(default_factory=dict)
+    user_opening: str = ""
     marker: str | None = None
     opener_ends: bool = False
     late: Mapping[tuple[str, str], str] = field(default_factory=dict)
@@ -99,7 +100,14 @@ def learn(render: Renderer, markers: Markers, *, model: str, tools: bool) -> Tem
         spans, own = markers.spans(opener), markers.spans(prompts["user"] or openings["user"])
         if spans and own and not opener[: spans[0][0]].strip():
             opener_ends = (prompts["user"] or openings["user"])[slice(*own[0])] != opener[slice(*spans[0])]
-    return TemplateProfile(prompts=prompts, openings=openings, marker=marker, opener_ends=opener_ends, late=late)
+    return TemplateProfile(
+        prompts=prompts,
+        openings=openings,
+        user_opening=opener[len(late.get((model, "user"), "")) :],
+        marker=marker,
+        opener_ends=opener_ends,
+        late=late,
+    )
 
 
 def _variants(messages: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:

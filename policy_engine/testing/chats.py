@@ -6,6 +6,7 @@ turns, and cut tokens without regard for segments. What holds on them holds for 
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -57,26 +58,33 @@ def tokenized_chat(choices: Choices, *, most: int = 6, bad: bool = False) -> Tok
 
 
 def cut(choices: Choices, chat: RenderedChat) -> TokenizedChat:
-    """Tokens that cover a chat in order, cut at arbitrary places: also zero wide, and several on one character."""
-    width = choices.pick((1, 3, 8, 30))
-    aligned = choices.chance(30)
-    ends = {segment.end for segment in chat.segments}
-    starts_T, ends_T = [], []
+    """Tokens that cover a chat in order, cut at arbitrary places: also zero wide, and several on one character.
+
+    A few widths are chosen and repeated over the text; a fresh choice for every token would make cases slow to shrink.
+    """
+    widest = choices.pick((1, 3, 8, 30))
+    widths = choices.many(lambda c: c.integer(1, widest), 1, 7)
+    often = choices.pick((2, 5, 9))  # how often a one-character token comes several times, or a zero-wide one follows
+    odd = choices.chance(40)
+    ends = {segment.end for segment in chat.segments} if choices.chance(30) else frozenset()
+    starts_T: list[int] = []
+    ends_T: list[int] = []
     at = 0
-    while at < len(chat.text):
-        end = min(len(chat.text), at + choices.integer(1, width))
-        if aligned:
-            end = min((e for e in ends if at < e < end), default=end)
-        times = choices.integer(2, 3) if end - at == 1 and choices.chance(15) else 1
+    for turn in itertools.count():
+        if at >= len(chat.text):
+            break
+        end = min(len(chat.text), at + widths[turn % len(widths)])
+        end = min((e for e in ends if at < e < end), default=end)
+        times = 2 + turn % 2 if odd and end - at == 1 and turn % often == 0 else 1
         starts_T += [at] * times
         ends_T += [end] * times
-        if choices.chance(2):
+        if odd and turn % often == 1:
             starts_T.append(end)
             ends_T.append(end)
         at = end
     return TokenizedChat(
         chat=chat,
-        input_ids=[choices.integer(0, 9) for _ in starts_T],
+        input_ids=[7 * i % 10 for i in range(len(starts_T))],
         starts_T=np.array(starts_T, dtype=np.int32),
         ends_T=np.array(ends_T, dtype=np.int32),
     )

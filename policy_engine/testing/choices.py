@@ -7,6 +7,7 @@ low numbers are simple, so that Hypothesis shrinks towards small, plain cases.
 
 from __future__ import annotations
 
+import functools
 import random
 from collections.abc import Callable, Sequence
 from typing import Protocol, TypeVar
@@ -80,7 +81,7 @@ class DrawChoices:
 
     def integer(self, low: int, high: int) -> int:
         """See `Choices`."""
-        return self._draw(st.integers(low, high))
+        return self._draw(_integers(low, high))
 
     def pick(self, options: Sequence[T]) -> T:
         """See `Choices`."""
@@ -88,7 +89,7 @@ class DrawChoices:
 
     def chance(self, percent: int) -> bool:
         """See `Choices`. Shrinks to False."""
-        return self._draw(st.integers(0, 99)) >= 100 - percent
+        return self._draw(_integers(0, 99)) >= 100 - percent
 
     def many(self, make: Callable[[Choices], T], low: int, high: int) -> list[T]:
         """See `Choices`."""
@@ -97,6 +98,10 @@ class DrawChoices:
     def characters(self, most: int) -> str:
         """See `Choices`."""
         return self._draw(st.text(st.characters(exclude_categories=["Cs"]), max_size=most))
+
+
+_integers = functools.lru_cache(maxsize=1024)(st.integers)
+"""Looking a strategy up in Hypothesis' own cache takes longer than drawing from it."""
 
 
 def run_on_draw(make: Callable[[Choices], T]) -> st.SearchStrategy[T]:

@@ -135,12 +135,11 @@ def messages(
     if choices.chance(20):
         return choices.many(lambda c: message(c, parts=parts, marks=marks, bad=bad), 1, most)
     made = [one("system")] if choices.chance(40) else []
-    for _ in range(choices.integer(1, max(1, most // 3))):
-        made.append(one("user"))
-        answer = one("assistant")
-        if choices.chance(25):
-            made += _tool_round(choices, one)
-        made.append(answer)
+
+    def exchange(choices: Choices) -> list[Message]:
+        return [one("user"), *(_tool_round(choices, one) if choices.chance(25) else ()), one("assistant")]
+
+    made += [message for turns in choices.many(exchange, 1, max(1, most // 3)) for message in turns]
     if choices.chance(15):
         made.append(one("user"))
     return made

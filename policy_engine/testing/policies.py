@@ -43,8 +43,7 @@ def policy(
     statements += [maker.let(name) for name in ("a_role", "some_text")[: choices.integer(0, 2)] if choices.chance(30)]
     if uses and choices.chance(15):
         statements.append(ast.Use(name=choices.pick(uses), quoted=False, span=NOWHERE))
-    for _ in range(choices.integer(1, most)):
-        statements.append(maker.rule())
+    statements += choices.many(lambda _: maker.rule(), 1, most)
     if guards and choices.chance(25):
         for _ in range(choices.integer(1, 2)):
             at = choices.integer(0, len(statements))
@@ -112,14 +111,15 @@ class _Maker:
         """No condition, mostly; else one or two."""
         if not self.choices.chance(35):
             return ()
-        return tuple(
-            ast.Condition(negated=self.choices.chance(30), expr=expression(self.choices, 2), span=NOWHERE)
-            for _ in range(1 + self.choices.chance(15))
-        )
+
+        def condition(choices: Choices) -> ast.Condition:
+            return ast.Condition(negated=choices.chance(30), expr=expression(choices, 2), span=NOWHERE)
+
+        return tuple(self.choices.many(condition, 1, 2 if self.choices.chance(30) else 1))
 
     def targets(self) -> tuple[ast.Target, ...]:
         """One to three targets."""
-        return tuple(self.target(2) for _ in range(self.choices.pick((1, 1, 1, 2, 3))))
+        return tuple(self.choices.many(lambda _: self.target(2), 1, self.choices.pick((1, 1, 3))))
 
     def target(self, depth: int) -> ast.Target:
         """A primary with relations that the language allows on it."""
@@ -158,7 +158,7 @@ class _Maker:
 
     def group(self, depth: int) -> tuple[ast.Primary, Shape]:
         """`( target, target )`. Relations that would read `of` are kept off it if any member has a role."""
-        made = [self.target_shape(depth - 1) for _ in range(self.choices.integer(1, 3))]
+        made = self.choices.many(lambda _: self.target_shape(depth - 1), 1, 3)
         plain = all(shape.plain for _, shape in made)
         shape = Shape(plain=plain, endings=any(shape.endings for _, shape in made), which=not plain)
         return ast.Group(targets=tuple(target for target, _ in made), span=NOWHERE), shape

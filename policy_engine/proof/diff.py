@@ -1,0 +1,145 @@
+"""Two policies compared over all conversations: what the new one trains more than the old one, and what less."""
+
+from __future__ import annotations
+
+from typing import Final, Literal
+
+from policy_engine.lang.checked import CheckedPolicy
+from policy_engine.proof.outcomes import Outcomes, Weight
+from policy_engine.proof.regions import Region
+from policy_engine.proof.results import Change, Diff, DiffVerdict, SettingChange
+from policy_engine.proof.space import TooLarge
+from policy_engine.proof.trained import Possible
+from policy_engine.proof.witness import Differs, Finder
+from policy_engine.proof.words import places
+from policy_engine.proof.worlds import World
+from policy_engine.rules.program import Program
+
+Kind = Literal["trains more", "trains less", "differs"]
+KEPT_MASKED: Final = "what `never` guards keep masked under `on straddle train`"
+_DEFAULTS: Final = {"straddle": "mask", "empty": "drop", "unrendered": "error or warn"}
+
+
+def compare(old: CheckedPolicy | Program, new: CheckedPolicy | Program) -> Diff:
+    """Decides how two policies differ: in the weight of which characters, of all conversations. See `results.Diff`.
+
+    Weights are compared by magnitude; which rule decides does not matter. Of the settings, `on straddle` counts for the
+    verdict, since it changes which tokens are trained. Raises nothing: past the limits the verdict is `undecided`.
+    """
+    a = old.policy if isinstance(old, Program) else old
+    b = new.policy if isinstance(new, Program) else new
+    try:
+        return _Comparison(a, b).diff()
+    except TooLarge as error:
+        return Diff(old=a, new=b, verdict="undecided", settings=_settings(a, b), undecided=str(error))
+
+
+class _Comparison:
+    def __init__(self, old: CheckedPolicy, new: CheckedPolicy) -> None:
+        self.old, self.new = old, new
+        self.world = World([old, new])
+        self.possible = Possible(self.world)
+        self.outcomes = Outcomes(self.world)
+
+    def diff(self) -> Diff:
+        """The verdict with its changes."""
+        found = self._differences()
+        changes: list[Change] = []
+        finder, claim = Finder(self.possible), Differs(self.old, self.new)
+        for (kind, before, after), regions in found.items():
+            changes.append(
+                Change(
+                    kind=kind,
+                    old=_weight(before),
+                    new=_weight(after),
+                    places=places(self.possible, regions),
+                    witness=finder.find(regions, claim),
+                )
+            )
+        settings = _settings(self.old, self.new)
+        if self._keeps_differ():
+            settings += (SettingChange(name=KEPT_MASKED, old="", new=""),)
+        return Diff(
+            old=self.old, new=self.new, verdict=_verdict(changes, settings), changes=tuple(changes), settings=settings
+        )
+
+    def _differences(self) -> dict[tuple[Kind, Weight, Weight], list[Region]]:
+        """The regions (one a class of parts) on which the weights differ, by both weights."""
+        algebra = self.world.algebra
+        found: dict[tuple[Kind, Weight, Weight], list[Region]] = {}
+        for index, possible in enumerate(self.possible.regions):
+            before = self.outcomes.of(0, index, possible).weights
+            after = self.outcomes.of(1, index, possible).weights
+            for weight_a, region_a in before.items():
+                for weight_b, region_b in after.items():
+                    if weight_a == weight_b or not (region := algebra.both(region_a, region_b)):
+                        continue
+                    key = (_kind(weight_a, weight_b), weight_a, weight_b)
+                    regions = found.setdefault(key, [{} for _ in self.world.classes])
+                    regions[index] = region
+        return found
+
+    def _keeps_differ(self) -> bool:
+        """Whether `never` guards keep different characters masked, where straddling tokens are trained."""
+        policies = (self.old, self.new)
+        if not any(p.settings.get("straddle") == "train" for p in policies):
+            return False
+        algebra = self.world.algebra
+        for possible, part_class in zip(self.possible.regions, self.world.classes, strict=True):
+            covered: list[Region] = []
+            for index, policy in enumerate(policies):
+                region: Region = {}
+                for guard in policy.guards:
+                    if guard.kind == "never":
+                        region = algebra.either(region, self.world.matches(index, guard, part_class))
+                covered.append(algebra.both(region, possible))
+            if algebra.without(covered[0], covered[1]) or algebra.without(covered[1], covered[0]):
+                return True
+        return False
+
+
+def _kind(old: Weight, new: Weight) -> Kind:
+    if len(old) == 1 and len(new) == 1 and isinstance(old[0], float) and isinstance(new[0], float):
+        if abs(old[0]) == abs(new[0]):
+            return "differs"
+        return "trains more" if abs(new[0]) > abs(old[0]) else "trains less"
+    # A number of the data: whatever it is, it trains more than nothing.
+    if old == (0.0,):
+        return "trains more"
+    return "trains less" if new == (0.0,) else "differs"
+
+
+def _weight(weight: Weight) -> str:
+    if weight == (0.0,):
+        return "masked"
+    return " × ".join(f"{f:g}" if isinstance(f, float) else f for f in weight if f != 1.0 or len(weight) == 1)
+
+
+def _settings(old: CheckedPolicy, new: CheckedPolicy) -> tuple[SettingChange, ...]:
+    return tuple(
+        SettingChange(name=f"on {name}", old=old.settings.get(name, usual), new=new.settings.get(name, usual))
+        for name, usual in _DEFAULTS.items()
+        if old.settings.get(name, usual) != new.settings.get(name, usual)
+    )
+
+
+def _verdict(changes: list[Change], settings: tuple[SettingChange, ...]) -> DiffVerdict:
+    certain: set[Kind] = set()
+    for setting in settings:
+        if setting.name == "on straddle":
+            more: dict[tuple[str, str], Kind] = {("mask", "train"): "trains more", ("train", "mask"): "trains less"}
+            certain.add(more.get((setting.old, setting.new), "differs"))
+        elif setting.name == KEPT_MASKED:
+            certain.add("differs")
+    certain |= {change.kind for change in changes if change.witness is not None}
+    possible = certain | {change.kind for change in changes}
+    # What no conversation shows may not exist: it must not decide between two verdicts.
+    return _of_kinds(certain) if _of_kinds(certain) == _of_kinds(possible) else "possibly different"
+
+
+def _of_kinds(kinds: set[Kind]) -> DiffVerdict:
+    if not kinds:
+        return "equal"
+    if kinds == {"trains more"}:
+        return "trains more"
+    return "trains less" if kinds == {"trains less"} else "incomparable"

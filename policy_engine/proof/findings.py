@@ -1,0 +1,236 @@
+"""What follows from the regions that each rule decides: guards, dead rules, order, conditions that never matter."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from policy_engine.core.vocabulary import UNTRAINABLE
+from policy_engine.lang.ast import Expr, Field
+from policy_engine.lang.checked import CheckedGuard, CheckedPolicy, CheckedRule
+from policy_engine.proof.outcomes import MASKED, Outcome, Outcomes
+from policy_engine.proof.regions import Region
+from policy_engine.proof.results import (
+    DeadRule,
+    FixedCondition,
+    GuardFinding,
+    Order,
+    ProofReport,
+    RulePlaces,
+)
+from policy_engine.proof.space import TooLarge
+from policy_engine.proof.stages import Statement, statements_of
+from policy_engine.proof.trained import Possible
+from policy_engine.proof.witness import Breaks, Finder
+from policy_engine.proof.words import places
+from policy_engine.proof.worlds import World
+from policy_engine.rules.conditions import leaves
+from policy_engine.rules.program import Program
+from policy_engine.rules.steps import as_weight
+
+
+def prove(policy: CheckedPolicy | Program) -> ProofReport:
+    """Decides, for all conversations, whether a policy's guards hold, and which of its rules and conditions do nothing.
+
+    A guard `fails` with a conversation that was replayed through the engine. See `results.ProofReport`. Raises nothing:
+    past the limits of the proof the report is `undecided`.
+    """
+    checked = policy.policy if isinstance(policy, Program) else policy
+    try:
+        return Findings(checked).report()
+    except TooLarge as error:
+        guards = tuple(GuardFinding(guard=guard, verdict="undecided") for guard in checked.guards)
+        return ProofReport(policy=checked, guards=guards, undecided=str(error))
+
+
+class Findings:
+    """The regions of one policy, and what they say. Raises `TooLarge` past the limits."""
+
+    def __init__(self, policy: CheckedPolicy) -> None:
+        self.policy = policy
+        self.world = World([policy])
+        self.possible = Possible(self.world)
+        outcomes = Outcomes(self.world)
+        classes = range(len(self.world.classes))
+        self.outcomes: list[Outcome] = [outcomes.of(0, i, self.possible.regions[i]) for i in classes]
+        self.trained = [outcomes.trained(outcome) for outcome in self.outcomes]
+
+    def report(self) -> ProofReport:
+        """Everything there is to say."""
+        return ProofReport(
+            policy=self.policy,
+            guards=tuple(self._guard(guard) for guard in self.policy.guards),
+            dead=tuple(self.dead()),
+            fixed=tuple(self.fixed()),
+            order=self.order(),
+            decided=tuple(self._decided()),
+        )
+
+    # -- guards
+
+    def _guard(self, guard: CheckedGuard) -> GuardFinding:
+        covered = [self._covered(guard, i) for i in range(len(self.world.classes))]
+        broken = self.broken(guard, covered)
+        vacuous = not any(covered)
+        if not any(broken):
+            return GuardFinding(guard=guard, verdict="holds", vacuous=vacuous)
+        witness = Finder(self.possible).find(broken, Breaks(self.policy, guard))
+        rules = [
+            rule
+            for rule in (None, *self.policy.rules)
+            if any(
+                self.world.algebra.both(region, outcome.decided.get(None if rule is None else rule.index, {}))
+                for region, outcome in zip(broken, self.outcomes, strict=True)
+            )
+        ]
+        return GuardFinding(
+            guard=guard,
+            verdict="possible" if witness is None else "fails",
+            vacuous=vacuous,
+            places=places(self.possible, broken),
+            rules=tuple(rules),
+            witness=witness,
+        )
+
+    def _covered(self, guard: CheckedGuard, index: int) -> Region:
+        """Where a guard applies. What is masked for its structure is no matter of rules, so it breaks no guard."""
+        part_class = self.world.classes[index]
+        if part_class.parts[0] in UNTRAINABLE:
+            return {}
+        return self.world.algebra.both(self.possible.regions[index], self.world.matches(0, guard, part_class))
+
+    def broken(self, guard: CheckedGuard, covered: list[Region]) -> list[Region]:
+        """Where a guard does not hold, one region a class of parts."""
+        algebra = self.world.algebra
+        found = []
+        for region, outcome, trained in zip(covered, self.outcomes, self.trained, strict=True):
+            if guard.kind == "never":
+                found.append(algebra.both(region, trained))
+            else:
+                found.append(algebra.both(region, outcome.weights.get(MASKED, {})))
+        return found
+
+    # -- rules
+
+    def dead(self) -> Iterator[DeadRule]:
+        """The rules that could be removed without changing anything."""
+        algebra = self.world.algebra
+        for rule in self.policy.rules:
+            if self._acts(rule):
+                continue
+            matched = self._matched(rule)
+            if not any(matched):
+                yield DeadRule(rule=rule, why="matches nothing")
+                continue
+            by = tuple(
+                other
+                for other in self.policy.rules
+                if other.index > rule.index
+                and any(
+                    algebra.both(region, outcome.decided.get(other.index, {}))
+                    for region, outcome in zip(matched, self.outcomes, strict=True)
+                )
+            )
+            scale = rule.effect == "scale" and not self._covers(by, matched)
+            yield DeadRule(rule=rule, why="nothing to scale" if scale else "shadowed", by=() if scale else by)
+
+    def _acts(self, rule: CheckedRule) -> bool:
+        """Whether a rule decides or scales something in the end, or where a later `trained` looks."""
+        for outcome in self.outcomes:
+            if rule.index in outcome.decided or rule.index in outcome.scaled:
+                return True
+        return any(
+            rule.index < stage and self.possible.acts(bit, rule.index)
+            for bit, (_, stage) in enumerate(self.world.stages.bits)
+        )
+
+    def _covers(self, rules: tuple[CheckedRule, ...], regions: list[Region]) -> bool:
+        """Whether rules decide all of the regions."""
+        for region, outcome in zip(regions, self.outcomes, strict=True):
+            for rule in rules:
+                region = self.world.algebra.without(region, outcome.decided.get(rule.index, {}))
+            if region:
+                return False
+        return True
+
+    def order(self) -> Order:
+        """Whether the rules can stand in any order: no two that overlap disagree on the weight."""
+        if self.world.stages.bits:
+            return Order(free=None)
+        algebra = self.world.algebra
+        seen: dict[str, tuple[CheckedRule, list[Region]]] = {}
+        for rule in self.policy.rules:
+            matched = self._matched(rule)
+            own = _outcome_key(rule)
+            for key, (other, regions) in seen.items():
+                if _agree(own, key):
+                    continue
+                if any(algebra.both(a, b) for a, b in zip(matched, regions, strict=True)):
+                    return Order(free=False, pair=self._pair(key, rule, matched) or (other, rule))
+            first, regions = seen.get(own, (rule, [{} for _ in matched]))
+            seen[own] = first, [algebra.either(a, b) for a, b in zip(matched, regions, strict=True)]
+        return Order(free=True)
+
+    def _matched(self, rule: CheckedRule) -> list[Region]:
+        return [
+            self.world.algebra.both(possible, self.world.matches(0, rule, part_class))
+            for possible, part_class in zip(self.possible.regions, self.world.classes, strict=True)
+        ]
+
+    def _pair(self, key: str, rule: CheckedRule, matched: list[Region]) -> tuple[CheckedRule, CheckedRule] | None:
+        """The first rule above one that has another outcome and overlaps it."""
+        for other in self.policy.rules[: rule.index]:
+            regions = zip(matched, self._matched(other), strict=True)
+            if _outcome_key(other) == key and any(self.world.algebra.both(a, b) for a, b in regions):
+                return other, rule
+        return None
+
+    def fixed(self) -> Iterator[FixedCondition]:
+        """Conditions, and tests in them, that come out the same wherever their statement's targets match."""
+        for statement in statements_of(self.policy):
+            if statement.condition is None:
+                continue
+            whole = self._constant(statement, statement.condition)
+            if whole is not None:
+                yield FixedCondition(statement=statement, test=_text(statement.condition), always=whole)
+                continue
+            for leaf in leaves(statement.condition):
+                constant = self._constant(statement, leaf)
+                if constant is not None:
+                    yield FixedCondition(statement=statement, test=_text(leaf), always=constant)
+
+    def _constant(self, statement: Statement, expr: Expr) -> bool | None:
+        """What an expression always is where the statement's targets match; None if it varies or they never match."""
+        algebra = self.world.algebra
+        seen: set[bool] = set()
+        for possible, part_class in zip(self.possible.regions, self.world.classes, strict=True):
+            here = algebra.both(possible, self.world.targets(0, statement, part_class))
+            if here:
+                true = algebra.both(here, self.world.expression(expr, owned=part_class.owned))
+                seen |= {True} if true else set()
+                seen |= {False} if algebra.without(here, true) else set()
+            if len(seen) == 2:
+                return None
+        return seen.pop() if seen else None
+
+    def _decided(self) -> Iterator[RulePlaces]:
+        for rule in (*self.policy.rules, None):
+            key = None if rule is None else rule.index
+            regions = [outcome.decided.get(key, {}) for outcome in self.outcomes]
+            if rule is not None and rule.effect == "scale":
+                regions = [outcome.scaled.get(rule.index, {}) for outcome in self.outcomes]
+            yield RulePlaces(rule=rule, places=places(self.possible, regions))
+
+
+def _outcome_key(rule: CheckedRule) -> str:
+    """What a rule does to a weight."""
+    weight = repr(rule.weight) if isinstance(rule.weight, Field) else repr(as_weight(rule.weight) + 0.0)
+    return f"{'scale' if rule.effect == 'scale' else ''} {weight}"
+
+
+def _agree(a: str, b: str) -> bool:
+    """Whether two rules leave the same weight whichever comes last. A product is only as exact as its order."""
+    return a == b or {a[:5], b[:5]} == {"scale", " 0.0"}
+
+
+def _text(expr: Expr) -> str:
+    return expr.span.text or repr(expr)

@@ -1,0 +1,176 @@
+"""Sets of assignments to the free conditions: bitsets in Python ints while they are small, a BDD past that.
+
+A *variable* takes one of a few values, counted from 0 (the cells of a field's partition, or false and true). A *free
+set* is a set of assignments of all variables, as an int either way; two are equal
+exactly if the sets are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from functools import cache, reduce
+from math import prod
+from operator import or_
+from typing import Any, Final, Protocol
+
+from policy_engine.core.errors import PolicyEngineError
+
+BITSET_LIMIT: Final = 1 << 14
+"""Assignments up to which bitsets are faster than a BDD."""
+
+NODE_LIMIT: Final = 400_000
+"""Nodes of a BDD past which the answer is undecided."""
+
+Free = int
+"""A free set: bits, or a node of a BDD. Made and combined by its space only."""
+
+
+class TooLarge(PolicyEngineError):
+    """The question is past the limits of the proof: the answer is *undecided*."""
+
+    code = "PE302"
+
+
+class Space(Protocol):
+    """The assignments of some variables, and sets of them."""
+
+    full: Free
+    empty: Free
+
+    def cells(self, variable: int, values: Iterable[int]) -> Free:
+        """The assignments that give `variable` one of `values`."""
+        ...
+
+    def both(self, a: Free, b: Free) -> Free:
+        """Intersection."""
+        ...
+
+    def either(self, a: Free, b: Free) -> Free:
+        """Union."""
+        ...
+
+    def without(self, a: Free, b: Free) -> Free:
+        """Difference."""
+        ...
+
+    def forget(self, a: Free, variables: Iterable[int]) -> Free:
+        """The assignments that are in `a` after `variables` are changed at will (existential quantification)."""
+        ...
+
+    def pick(self, a: Free) -> tuple[int, ...]:
+        """An assignment of a non-empty set, as one value a variable, low values preferred."""
+        ...
+
+
+def make_space(sizes: Sequence[int]) -> Space:
+    """The space of variables with `sizes` values each. Raises `TooLarge` if it needs a BDD and `dd` is missing."""
+    return _Bitsets(sizes) if prod(sizes) <= BITSET_LIMIT else _Diagrams(sizes)
+
+
+class _Bitsets:
+    """One bit an assignment: the first variable changes fastest."""
+
+    def __init__(self, sizes: Sequence[int]) -> None:
+        self.sizes = tuple(sizes)
+        self.strides = [prod(self.sizes[:i]) for i in range(len(self.sizes))]
+        self.total = prod(self.sizes)
+        self.full: int = (1 << self.total) - 1
+        self.empty: int = 0
+        self._cell = cache(self._make_cell)
+
+    def _make_cell(self, variable: int, value: int) -> int:
+        stride = self.strides[variable]
+        period = stride * self.sizes[variable]
+        return (((1 << stride) - 1) << (stride * value)) * (self.full // ((1 << period) - 1))
+
+    def cells(self, variable: int, values: Iterable[int]) -> int:
+        return reduce(or_, (self._cell(variable, v) for v in values), 0)
+
+    def both(self, a: int, b: int) -> int:
+        return a & b
+
+    def either(self, a: int, b: int) -> int:
+        return a | b
+
+    def without(self, a: int, b: int) -> int:
+        return a & ~b
+
+    def forget(self, a: int, variables: Iterable[int]) -> int:
+        for variable in variables:
+            stride, size = self.strides[variable], self.sizes[variable]
+            first = self._cell(variable, 0)
+            found = reduce(or_, ((a >> (stride * v)) & first for v in range(size)))
+            a = reduce(or_, (found << (stride * v) for v in range(size)))
+        return a
+
+    def pick(self, a: int) -> tuple[int, ...]:
+        index = (a & -a).bit_length() - 1
+        return tuple(index // stride % size for stride, size in zip(self.strides, self.sizes, strict=True))
+
+
+class _Diagrams:
+    """A reduced ordered BDD of the library `dd`; a variable of n values is written in binary.
+
+    Nodes are used as plain ints, without counting references: a space is dropped as a whole.
+    """
+
+    def __init__(self, sizes: Sequence[int]) -> None:
+        try:
+            from dd import bdd as library
+        except ImportError:
+            raise TooLarge(
+                "the policy has more free conditions than bitsets can hold, and the library `dd` is not installed",
+                help="install policy-engine[proof]",
+            ) from None
+        self.sizes = tuple(sizes)
+        make: Any = library.BDD  # which is abstract to a type checker
+        self._bdd = make()
+        self._bdd.max_nodes = NODE_LIMIT
+        # Highest bit first, so that `pick` prefers low values.
+        self._bits = [[f"v{i}_{b}" for b in reversed(range((n - 1).bit_length()))] for i, n in enumerate(self.sizes)]
+        self._names = [name for bits in self._bits for name in bits]
+        self._bdd.declare(*self._names)
+        self.empty: int = self._bdd.false
+        self.full: int = self._bdd.true
+        self._cell = cache(self._make_cell)
+        # Binary codes past the last value mean nothing, so they are in no set.
+        for variable, size in enumerate(self.sizes):
+            if size & (size - 1):
+                self.full = self.both(self.full, self.cells(variable, range(size)))
+
+    def _make_cell(self, variable: int, value: int) -> int:
+        bits = self._bits[variable]
+        cube: int = self._bdd.cube({name: bool(value >> (len(bits) - 1 - i) & 1) for i, name in enumerate(bits)})
+        return cube
+
+    def _ite(self, a: int, b: int, c: int) -> int:
+        try:
+            node: int = self._bdd.ite(a, b, c)
+        except RuntimeError as error:  # how `dd` says that it holds `max_nodes`
+            raise TooLarge(f"the conditions need a decision diagram of over {NODE_LIMIT} nodes") from error
+        return node
+
+    def cells(self, variable: int, values: Iterable[int]) -> int:
+        return reduce(self.either, (self._cell(variable, v) for v in values), self.empty)
+
+    def both(self, a: int, b: int) -> int:
+        return self._ite(a, b, -1)
+
+    def either(self, a: int, b: int) -> int:
+        return self._ite(a, 1, b)
+
+    def without(self, a: int, b: int) -> int:
+        return self._ite(a, -b, -1)
+
+    def forget(self, a: int, variables: Iterable[int]) -> int:
+        names = [name for variable in variables for name in self._bits[variable]]
+        return self.both(self._bdd.exist(names, a), self.full) if names else a
+
+    def pick(self, a: int) -> tuple[int, ...]:
+        found: dict[str, bool] = {}
+        # Bit by bit, since the library does not promise which assignment it picks.
+        for name in self._names:
+            low = self.without(a, self._bdd.var(name))
+            found[name] = low == self.empty
+            a = self.both(a, self._bdd.var(name)) if found[name] else low
+        return tuple(sum(found[n] << i for i, n in enumerate(reversed(bits))) for bits in self._bits)

@@ -1,0 +1,164 @@
+"""Values that make the tests of a policy come out as wanted: the concrete side of the partition in `fields`.
+
+Nothing here is trusted: every value is held against the tests by the engine's own comparison before it is used.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from itertools import product
+from typing import Any, Final
+
+from policy_engine.lang.ast import Compare
+from policy_engine.proof.fields import Cell, FieldValues, Test
+from policy_engine.rules.conditions import test_of
+from policy_engine.rules.values import MISSING
+
+Wanted = Callable[[str], bool]
+"""What a string has to satisfy."""
+
+_WORDS: Final = ("Hello.", "a", "x1", "", " ", "0", "Yes", "\n")
+_EXAMPLES: Final = 200
+"""Strings of a regex that Hypothesis may try."""
+
+
+class Unrealised(Exception):
+    """No value was found; there may be one."""
+
+
+def value_for(values: FieldValues, assignment: Sequence[int]) -> Any:
+    """A value of a field (MISSING: none) on which its tests come out as the assignment says. Raises `Unrealised`."""
+    cell = values.cells[assignment[values.variable]]
+    expected = values.expected(assignment)
+    if cell.kind == "string":
+        return find_string(string_tests(cell, expected), seeds_of(expected))
+    value: Any = cell.value
+    if cell.kind == "list":
+        value = [t.value for t, holds in expected if holds and isinstance(t, Compare) and t.op == "contains"]
+    if all(test_of(test)(value) == holds for test, holds in expected):
+        return value
+    raise Unrealised
+
+
+def string_tests(cell: Cell, expected: Sequence[tuple[Test, bool]]) -> list[Wanted]:
+    """What a string of a cell has to satisfy. Tests on `segment.empty` are about the string being blank."""
+
+    def answer(test: Test, text: str) -> bool:
+        return test_of(test)(not text.strip() if test.field.path == ("empty",) else text)
+
+    wanted: list[Wanted] = [lambda s, t=test, h=holds: answer(t, s) == h for test, holds in expected]  # type: ignore[misc]
+    if cell.blank is not None:
+        wanted.append(lambda s: s != "" and (not s.strip()) == cell.blank)
+    return wanted
+
+
+def seeds_of(expected: Sequence[tuple[Test, bool]]) -> list[str | tuple[str, str]]:
+    """Strings, and regexes with their flags, that are likely to help."""
+    seeds: list[str | tuple[str, str]] = []
+    for test, holds in expected:
+        if isinstance(test, Compare) and holds:
+            if test.op == "matches":
+                seeds.append((str(test.value), test.flags))
+            elif isinstance(test.value, str):
+                seeds += [test.value] if test.op != "in" else [test.value, test.value[:1]]
+                if test.op in ("<", ">"):
+                    seeds += [test.value + "a", test.value[:-1]]
+    return seeds
+
+
+def find_string(
+    wanted: Sequence[Wanted],
+    seeds: Sequence[str | tuple[str, str]],
+    *,
+    first: str = _WORDS[0],
+    length: int | None = None,
+) -> str:
+    """A string that satisfies everything, `first` if it does. With `length`, strings are also tried filled up to it.
+
+    Raises `Unrealised`.
+    """
+
+    def fits(text: str) -> bool:
+        return all(test(text) for test in wanted)
+
+    texts = [seed for seed in seeds if isinstance(seed, str)]
+    patterns = [seed for seed in seeds if not isinstance(seed, str)]
+    for candidate in (first, *_plain(texts, patterns)):
+        for text in _sized(candidate, length):
+            if fits(text):
+                return text
+    for pattern, flags in patterns:
+        found = _search(pattern, flags, texts, fits)
+        if found is not None:
+            return found
+    raise Unrealised
+
+
+def _plain(texts: Sequence[str], patterns: Sequence[tuple[str, str]]) -> Iterator[str]:
+    """Words, what the policy names, all of that in a row, and two side by side."""
+    # A regex without operators is met by its own text; most that people write are close to that.
+    literal = [re.sub(r"\\([^\w\s])", r"\1", p).strip("^$") for p, _ in patterns]
+    named = [*texts, *literal]
+    yield from _WORDS
+    yield from named
+    if named:
+        yield " ".join(named)
+        yield "".join(named)
+        for a, b in product((*named, *_WORDS), repeat=2):
+            yield a + b
+
+
+def _sized(text: str, length: int | None) -> Iterator[str]:
+    yield text
+    if length is not None:
+        if len(text) < length:
+            yield text + "a" * (length - len(text))
+            yield text + " " * (length - len(text))
+        elif text:
+            yield text[:length]
+
+
+def _search(pattern: str, flags: str, texts: Sequence[str], fits: Wanted) -> str | None:
+    """A match of a regex, with something around it if need be, that fits. Python's `re` stands in for RE2."""
+    from hypothesis import find, settings
+    from hypothesis import strategies as st
+    from hypothesis.errors import HypothesisException
+
+    letters = "".join(f for f in flags if f in "ims")
+    try:
+        compiled = re.compile(f"(?{letters}){pattern}" if letters else pattern)
+        around = st.sampled_from(["", *texts, *_WORDS])
+        strings = st.tuples(around, st.from_regex(compiled), around).map("".join)
+        return find(strings, fits, settings=settings(max_examples=_EXAMPLES, database=None, derandomize=True))
+    except (re.error, HypothesisException, ValueError, OverflowError):
+        return None
+
+
+def put(data: dict[str, Any], path: Sequence[str | int], value: Any) -> None:
+    """Sets a field of nested data, making the objects and lists on the way; MISSING removes it. Raises `Unrealised`."""
+    at: Any = data
+    for step, below in zip(path, (*path[1:], None), strict=True):
+        last = below is None
+        if isinstance(step, int):
+            if not isinstance(at, list) or (last and value is MISSING):
+                if last and value is MISSING:
+                    return
+                raise Unrealised
+            at.extend(None for _ in range(step + 1 - len(at)))
+        elif not isinstance(at, dict):
+            if value is MISSING:
+                return
+            raise Unrealised
+        if last:
+            if value is not MISSING:
+                at[step] = value
+            elif isinstance(at, dict):
+                at.pop(step, None)
+            return
+        inner = at[step] if isinstance(step, int) else at.get(step)
+        if not isinstance(inner, (dict, list)):
+            if value is MISSING:
+                return
+            inner = at[step] = [] if isinstance(below, int) else {}
+        at = inner

@@ -1,0 +1,177 @@
+"""Conversations that show what a region says, replayed through the engine before anything is made of them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import lru_cache
+from itertools import islice
+from pathlib import Path
+from typing import Final, Protocol
+
+from policy_engine.builtin import FOLDER
+from policy_engine.chat.segments import RenderedChat
+from policy_engine.chat.template import ChatTemplate
+from policy_engine.core.errors import GuardError, PolicyEngineError
+from policy_engine.lang.checked import CheckedGuard, CheckedPolicy
+from policy_engine.proof.layout import lay_out
+from policy_engine.proof.plans import Assignment, Planner, free_at
+from policy_engine.proof.points import numbers
+from policy_engine.proof.regions import Region
+from policy_engine.proof.results import Witness
+from policy_engine.proof.trained import Possible
+from policy_engine.proof.values import Unrealised
+from policy_engine.rules.compile import compile_policy
+from policy_engine.rules.decisions import Piece
+
+MAX_TRIES: Final = 24
+"""Conversations that are built for one finding before it stays *possible*."""
+
+
+class Claim(Protocol):
+    """What a conversation is to show."""
+
+    def shown(self, chat: RenderedChat, segment: int) -> Piece | None:
+        """The decision at a segment that shows it, or None. Raises what deciding the chat raises."""
+        ...
+
+
+class Breaks:
+    """The guard is broken at the segment."""
+
+    def __init__(self, policy: CheckedPolicy, guard: CheckedGuard) -> None:
+        self._guard = guard
+        self._bare = compile_policy(replace(policy, guards=()))
+        self._guarded = compile_policy(replace(policy, guards=(guard,)))
+
+    def shown(self, chat: RenderedChat, segment: int) -> Piece | None:
+        """See `Claim`."""
+        wrong = [
+            piece
+            for piece in self._bare.decide(chat).pieces
+            if piece.segment == segment and bool(piece.weight) == (self._guard.kind == "never")
+        ]
+        if not wrong:
+            return None
+        try:
+            self._guarded.decide(chat)
+        except GuardError:
+            return wrong[0]
+        return None
+
+
+class Decides:
+    """A rule (None: the default) decides at the segment."""
+
+    def __init__(self, policy: CheckedPolicy, rule: int | None) -> None:
+        self._rule = rule
+        self._program = compile_policy(replace(policy, guards=()))
+
+    def shown(self, chat: RenderedChat, segment: int) -> Piece | None:
+        """See `Claim`."""
+        pieces = self._program.decide(chat).pieces
+        return next((p for p in pieces if p.segment == segment and p.rule == self._rule), None)
+
+
+class Differs:
+    """Two policies give different weights at the segment. The decision shown is the new policy's."""
+
+    def __init__(self, old: CheckedPolicy, new: CheckedPolicy) -> None:
+        self._old = compile_policy(replace(old, guards=()))
+        self._new = compile_policy(replace(new, guards=()))
+
+    def shown(self, chat: RenderedChat, segment: int) -> Piece | None:
+        """See `Claim`."""
+        old = [p for p in self._old.decide(chat).pieces if p.segment == segment]
+        for piece in self._new.decide(chat).pieces:
+            if piece.segment == segment and any(
+                p.start < piece.end and piece.start < p.end and p.weight != piece.weight for p in old
+            ):
+                return piece
+        return None
+
+
+class Finder:
+    """Looks for conversations in the regions of one world."""
+
+    def __init__(self, possible: Possible) -> None:
+        self._possible = possible
+        self._world = possible.world
+        self._planner = Planner(possible)
+
+    def find(self, regions: list[Region], claim: Claim) -> Witness | None:
+        """A conversation from the regions (one a class of parts) that shows the claim; None if none was found."""
+        for part, point, index, assignment in islice(self._candidates(regions), MAX_TRIES):
+            witness = self._realise(part, point, index, assignment, claim)
+            if witness is not None:
+                return witness
+        return None
+
+    def needs_nothing(self, regions: list[Region]) -> bool:
+        """Whether somewhere in the regions the free conditions do not matter, so that a conversation must be found."""
+        for region, possible in zip(regions, self._possible.regions, strict=True):
+            for free, points in region.items():
+                if possible.get(free, 0) & points:
+                    return True
+        return False
+
+    def _candidates(self, regions: list[Region]) -> Iterator[tuple[str, int, int, Assignment]]:
+        """Parts, points and assignments worth a try: where conditions do not matter first, then a few of each kind."""
+        space = self._world.space
+        certain: list[tuple[str, int, int, Assignment]] = []
+        other: list[tuple[int, str, int, int, Assignment]] = []
+        for index, (region, part_class) in enumerate(zip(regions, self._world.classes, strict=True)):
+            for free, points in region.items():
+                for rank, point in zip(range(2), numbers(points)):
+                    whole = free_at(self._world, self._possible.regions[index], point) == free
+                    if whole:
+                        certain.append((part_class.parts[0], point, index, space.pick(free)))
+                        continue
+                    rest, again = free, 0
+                    while rest != space.empty and again < 4:
+                        picked = space.pick(rest)
+                        other.append((rank + again, part_class.parts[0], point, index, picked))
+                        rest, again = space.without(rest, self._planner.exactly(picked)), again + 1
+            if len(certain) >= MAX_TRIES:
+                break
+        yield from certain
+        for _, part, point, index, assignment in sorted(other, key=lambda c: c[0]):
+            yield part, point, index, assignment
+
+    def _realise(self, part: str, point: int, index: int, assignment: Assignment, claim: Claim) -> Witness | None:
+        try:
+            plan = self._planner.plan(self._world.classes[index], part, point, assignment)
+            conversation, chat, segment = lay_out(self._world, plan)
+            piece = claim.shown(chat, segment)
+        except (Unrealised, PolicyEngineError):
+            return None
+        if piece is None:
+            return None
+        turn = chat.segments[segment].turn
+        by_template = False
+        try:
+            rendered = builtin_template().render(conversation)
+            for number, s in enumerate(rendered.segments):
+                if s.part == part and s.turn == turn and (found := claim.shown(rendered, number)) is not None:
+                    chat, segment, piece, by_template = rendered, number, found, True
+                    break
+        except PolicyEngineError:
+            pass  # some roles and layouts are not for this template
+        return Witness(
+            conversation=conversation,
+            chat=chat,
+            segment=segment,
+            rule=piece.rule,
+            weight=piece.weight,
+            by_template=by_template,
+        )
+
+
+@lru_cache(maxsize=1)
+def builtin_template() -> ChatTemplate:
+    """The chat template that ships with the package."""
+    home = Path(FOLDER)
+    config = json.loads((home / "tokenizer_config.json").read_text("utf-8"))
+    tokens = {key: config[key] for key in ("bos_token", "eos_token", "pad_token") if isinstance(config.get(key), str)}
+    return ChatTemplate((home / "chat_template.jinja").read_text("utf-8"), special_tokens=tokens)

@@ -1,0 +1,133 @@
+"""Regions in words: which roles and parts, where in the conversation, under which conditions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from policy_engine.core.vocabulary import BODY, TURN
+from policy_engine.proof.points import Points
+from policy_engine.proof.positions import ALL, OTHER, CountTest, LiteralOf, Previous
+from policy_engine.proof.regions import Region
+from policy_engine.proof.trained import Possible
+from policy_engine.proof.worlds import World
+from policy_engine.rules.conditions import leaves
+
+MAX_PLACES: Final = 12
+"""Places named before the rest is counted."""
+_SHORT: Final = 3
+
+
+def places(possible: Possible, regions: Sequence[Region]) -> tuple[str, ...]:
+    """The regions (one a class of parts) in words, one line a role and kind of place."""
+    return tuple(_Words(possible).lines(regions))
+
+
+class _Words:
+    def __init__(self, possible: Possible) -> None:
+        self._possible = possible
+        self._world: World = possible.world
+        self._points: Points = possible.world.points
+        self._literals = self._world.literals
+        self._tests = self._named_tests()
+
+    def lines(self, regions: Sequence[Region]) -> list[str]:
+        """See `places`."""
+        found: dict[tuple[str, str], list[str]] = {}
+        for region, part_class, possible in zip(regions, self._world.classes, self._possible.regions, strict=True):
+            if not region:
+                continue
+            if not part_class.owned:
+                found.setdefault(("", self._conditions(region, possible)), []).extend(part_class.parts)
+                continue
+            for role in self._world.roles:
+                own = self._points.where(lambda letter, r=role: () if letter.role == r else None)  # type: ignore[misc]
+                algebra = self._world.algebra
+                here, there = algebra.within(region, own), algebra.within(possible, own)
+                if here:
+                    where = self._where(here, there)
+                    found.setdefault((role, where + self._conditions(here, there)), []).extend(part_class.parts)
+        lines = [f"{_subject(role, parts)}{rest}" for (role, rest), parts in found.items()]
+        if len(lines) > MAX_PLACES:
+            lines[MAX_PLACES:] = [f"and {len(lines) - MAX_PLACES} more"]
+        return lines
+
+    def _where(self, region: Region, possible: Region) -> str:
+        """What all points of a region have in common that not all possible ones have."""
+        inside, outside = _points(region), _points(possible)
+        if inside == outside:
+            return ""
+        named: list[str] = []
+        for literal in self._literals:
+            pattern = self._points.where(lambda letter, lit=literal: ((lit, True),))  # type: ignore[misc]
+            for truth, points in ((True, pattern), (False, ~pattern)):
+                if not inside & ~points and outside & ~points:
+                    named.append(_literal(literal, truth))
+        shown = list(dict.fromkeys(named))[:_SHORT]
+        return f" {' and '.join(shown)}" if shown else " in some places"
+
+    def _conditions(self, region: Region, possible: Region) -> str:
+        """The tests that come out the same all over a region, and not all over what is possible."""
+        algebra, space = self._world.algebra, self._world.space
+        if region == {f: p & _points(region) for f, p in possible.items() if p & _points(region)}:
+            return ""
+        named = []
+        for text, free in self._tests:
+            everywhere = algebra.region(free, self._points.full | 1)
+            nowhere = algebra.region(space.without(space.full, free), self._points.full | 1)
+            if not algebra.both(region, nowhere) and algebra.both(possible, nowhere):
+                named.append(text)
+            elif not algebra.both(region, everywhere) and algebra.both(possible, everywhere):
+                named.append(f"not {text}")
+        shown = named[:_SHORT]
+        more = f" and {len(named) - _SHORT} more" if len(named) > _SHORT else ""
+        return f" where {' and '.join(shown)}{more}" if shown else " under some conditions"
+
+    def _named_tests(self) -> list[tuple[str, int]]:
+        """Every free test of the policy as written, with the assignments under which it holds."""
+        conditions = self._world.conditions
+        found: dict[str, int] = {}
+        for _, statement in self._world.statements:
+            for leaf in leaves(statement.condition) if statement.condition is not None else ():
+                if self._world.is_free(leaf):
+                    found.setdefault(leaf.span.text or repr(leaf.field.path), conditions.holds(leaf))
+        for span, variable in conditions.regexes:
+            found.setdefault(f"/{span.pattern}/ matches", self._world.space.cells(variable, (1,)))
+        for key, name in conditions.span_fields.items():
+            field = ".".join((name[0], *map(str, name[1])))
+            found.setdefault(f"{field} lists the text", self._world.space.cells(conditions.spans[key], (1,)))
+        return list(found.items())
+
+
+def _points(region: Region) -> int:
+    found = 0
+    for points in region.values():
+        found |= points
+    return found
+
+
+def _subject(role: str, parts: Sequence[str]) -> str:
+    known = frozenset(parts)
+    if not role:
+        return ", ".join(sorted(parts))
+    who = "any other role" if role == OTHER else role
+    if known == TURN:
+        return who
+    if known >= BODY:
+        rest = sorted(known - BODY)
+        return f"{who}: body" + (f", {', '.join(rest)}" if rest else "")
+    return f"{who}: {', '.join(sorted(known))}"
+
+
+def _literal(literal: LiteralOf, truth: bool) -> str:
+    role, bit = literal.key
+    turn = "message" if literal.key == ALL else f"{'trained ' if bit is not None else ''}{role or 'turn'}"
+    if isinstance(literal, Previous):
+        return f"{'' if truth else 'not '}right after {turn}"
+    side = "before it" if literal.side == "prefix" else "after it"
+    if isinstance(literal, CountTest):
+        text = literal.test.span.text or "a test on its place"
+        return text if truth else f"not {text}"
+    if literal.count == 1:
+        return f"with {'a' if truth else 'no'} {turn} {side}"
+    return f"with {literal.count} or more {turn} {side}" if truth else f"with fewer than {literal.count} {turn} {side}"

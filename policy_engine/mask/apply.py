@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from typing import Final
 
 import numpy as np
@@ -50,8 +51,8 @@ def _refuse_unknown(program: Program, table: PieceTable, tokenized: TokenizedCha
         if any(isinstance(t, Atom) and t.turns is None and len(t.parts) == len(PARTS) for t in rule.targets):
             continue
         raise AttributionError(
-            f"{rule.span} (`{' '.join(rule.span.text.split())}`) trains text that the template computed from the data, so "
-            f"whose it is cannot be told: {excerpt(chat.text[table.starts[piece] : table.ends[piece]])}",
+            f"{rule.span} (`{' '.join(rule.span.text.split())}`) trains text that the template computed from the data, "
+            f"so whose it is cannot be told: {excerpt(chat.text[table.starts[piece] : table.ends[piece]])}",
             help="mask the part it is in, or use a template that writes message fields as they are",
         )
 
@@ -59,47 +60,51 @@ def _refuse_unknown(program: Program, table: PieceTable, tokenized: TokenizedCha
 def mask_tokens(table: PieceTable, tokenized: TokenizedChat, *, straddle: str = "mask") -> TokenMask:
     """The decision of every token, given those of the characters. Raises RowError under `straddle="error"`."""
     starts_T, ends_T = tokenized.starts_T, tokenized.ends_T
-    size, pieces = len(starts_T), len(table.ends)
-    # One entry more, for zero-wide tokens past the last character: no character decides them.
+    size = len(starts_T)
     ends_P = np.array(table.ends, dtype=starts_T.dtype)
-    weights_P = np.array([*table.weights, 0.0], dtype=np.float32)
-    rules_P = np.array([*table.rules, -1], dtype=np.int16)
-    segments_P = np.array([*table.segments, table.segments[-1] if pieces else -1], dtype=np.int32)
+    # Starts and ends never decrease, so the pieces cut the tokens into stretches: those before `after_P[p]` start
+    # before the end of piece p, those before `within_P[p]` end by it, and those in between reach over it.
+    after_P = np.searchsorted(starts_T, ends_P, side="left")
+    within_P = np.searchsorted(ends_T, ends_P, side="right")
+    # One stretch more, for zero-wide tokens past the last character: no character decides them.
+    counts_P = np.diff(after_P, prepend=0, append=size)
+    last_segment = table.segments[-1] if table.segments else -1
+    weights_T = np.repeat(np.array([*table.weights, 0.0], dtype=np.float32), counts_P)
+    rules_T = np.repeat(np.array([*table.rules, -1], dtype=np.int16), counts_P)
+    segments_T = np.repeat(np.array([*table.segments, last_segment], dtype=np.int32), counts_P)
+    reasons_T = np.where(rules_T >= 0, np.int8(RULE), np.int8(DEFAULT))
 
-    first_T = np.searchsorted(ends_P, starts_T, side="right")
-    last_T = np.searchsorted(ends_P, ends_T, side="left")
-    weights_T = weights_P[first_T]
-    rules_T = rules_P[first_T]
-    reasons_T = np.where(rules_T >= 0, RULE, DEFAULT).astype(np.int8)
-
-    structural_T = _structural(table, tokenized, first_T, last_T)
+    structural = _structural(table, tokenized, after_P)
     straddles = _Straddles(table, tokenized, straddle)
-    for token in np.flatnonzero((last_T > first_T) & ~structural_T).tolist():
-        decided = straddles.decide(token, int(first_T[token]), int(last_T[token]))
-        if decided is not None:
-            weights_T[token], rules_T[token] = decided
-            reasons_T[token] = STRADDLE
+    reaching = {
+        token
+        for piece in np.flatnonzero(within_P < after_P).tolist()
+        for token in range(int(within_P[piece]), int(after_P[piece]))
+    }
+    for token in sorted(reaching):
+        if not any(first <= token < stop for first, stop in structural):
+            decided = straddles.decide(token)
+            if decided is not None:
+                weights_T[token], rules_T[token] = decided
+                reasons_T[token] = STRADDLE
+    for first, stop in structural:
+        weights_T[first:stop] = 0.0
+        rules_T[first:stop] = -1
+        reasons_T[first:stop] = STRUCTURAL
+    return TokenMask(weights_T=weights_T, rules_T=rules_T, reasons_T=reasons_T, segments_T=segments_T)
 
-    if size:
-        weights_T[structural_T] = 0.0
-        rules_T[structural_T] = -1
-        reasons_T[structural_T] = STRUCTURAL
-    return TokenMask(weights_T=weights_T, rules_T=rules_T, reasons_T=reasons_T, segments_T=segments_P[first_T])
 
-
-def _structural(
-    table: PieceTable, tokenized: TokenizedChat, first_T: npt.NDArray[np.intp], last_T: npt.NDArray[np.intp]
-) -> npt.NDArray[np.bool_]:
-    """Tokens that no policy can train: the first of the row, and those that touch a generation prompt."""
-    structural_T = np.zeros(len(first_T), dtype=np.bool_)
-    structural_T[:1] = True
+def _structural(table: PieceTable, tokenized: TokenizedChat, after_P: npt.NDArray[np.intp]) -> list[tuple[int, int]]:
+    """Ranges of tokens that no policy can train: the first of the row, and those that touch a generation prompt."""
+    found = [(0, 1)]
     segments = tokenized.chat.segments
     if any(segment.part in UNTRAINABLE for segment in segments):
-        touched_P = np.array([segments[i].part in UNTRAINABLE for i in table.segments], dtype=np.int64)
-        total_P = np.concatenate((np.zeros(1, dtype=np.int64), np.cumsum(touched_P)))
-        stop_T = np.minimum(np.maximum(first_T, last_T) + 1, len(touched_P))
-        structural_T |= total_P[stop_T] > total_P[np.minimum(first_T, len(touched_P))]
-    return structural_T
+        for piece, index in enumerate(table.segments):
+            if segments[index].part in UNTRAINABLE:
+                reaching = int(np.searchsorted(tokenized.ends_T, table.starts[piece], side="right"))
+                first = min(reaching, int(after_P[piece - 1]) if piece else 0)
+                found.append((first, int(after_P[piece])))
+    return found
 
 
 class _Straddles:
@@ -110,8 +115,10 @@ class _Straddles:
         self._tokenized = tokenized
         self._setting = setting
 
-    def decide(self, token: int, first: int, last: int) -> tuple[float, int] | None:
+    def decide(self, token: int) -> tuple[float, int] | None:
         """Weight and rule (-1: none) of a token that straddles; None if its characters agree."""
+        first = bisect_right(self._table.ends, int(self._tokenized.starts_T[token]))
+        last = bisect_left(self._table.ends, int(self._tokenized.ends_T[token]))
         weights = self._table.weights[first : last + 1]
         two_messages = self._mixes_messages(first, last)
         if not two_messages and all(weight == weights[0] for weight in weights):

@@ -224,7 +224,7 @@ class Masker:
 
 def _chat_tokenizer(tokenizer: Any, template: str | Path | None) -> ChatTokenizer:
     if isinstance(tokenizer, ChatTokenizer):
-        return tokenizer if template is None else ChatTokenizer.from_transformers(tokenizer.tokenizer, template)
+        return tokenizer if template is None else tokenizer.with_template(template)
     if isinstance(tokenizer, (str, Path)):
         return load_tokenizer(tokenizer, template=template)
     return ChatTokenizer.from_transformers(tokenizer, template=template)

@@ -47,8 +47,10 @@ class Condition:
         # Not the expression itself: Python takes `1`, `1.0` and `true` for equal. Spans are left out of the repr.
         self.key = repr(expr)
         self._run = _compile(expr)
-        scopes = {leaf.field.scope for leaf in leaves(expr)}
-        self._per_turn = scopes <= _TURN_SCOPES
+        tests = list(leaves(expr))
+        # What is looked up as fast as a memo is not worth one.
+        cheap = len(tests) == 1 and is_plain_key(tests[0].field) and getattr(tests[0], "op", "") != "matches"
+        self._per_turn = not cheap and {test.field.scope for test in tests} <= _TURN_SCOPES
 
     def holds(self, view: ChatView, segment: SegmentFacts) -> bool:
         """Whether the condition is true on a segment."""
@@ -105,7 +107,22 @@ def _compile(expr: Expr) -> Callable[[ChatView, SegmentFacts], bool]:
         parts = [_compile(e) for e in expr.operands]
         return lambda view, segment: any(part(view, segment) for part in parts)
     scope, path, test = expr.field.scope, expr.field.path, test_of(expr)
+    if is_plain_key(expr.field):
+        return _message_test(path[0], test)
     return lambda view, segment: test(view.field_value(scope, path, segment))
+
+
+def is_plain_key(field: Field) -> bool:
+    """Whether a field is a key of the message that means itself."""
+    return field.scope == "message" and len(field.path) == 1 and field.path[0] not in ("content", "role")
+
+
+def _message_test(key: Any, test: Test) -> Callable[[ChatView, SegmentFacts], bool]:
+    def run(view: ChatView, segment: SegmentFacts) -> bool:
+        turn = segment.turn
+        return test(MISSING if turn is None else view.chat.messages[turn].get(key, MISSING))
+
+    return run
 
 
 def test_of(leaf: Compare | Has | Truth) -> Test:
@@ -116,7 +133,7 @@ def test_of(leaf: Compare | Has | Truth) -> Test:
         return lambda value: value is True
     wanted = leaf.value
     if leaf.op == "==":
-        return lambda value: equal(value, wanted)
+        return _equals(wanted)
     if leaf.op == "!=":
         return lambda value: value is not MISSING and not equal(value, wanted)
     if leaf.op in _ORDER:
@@ -128,6 +145,15 @@ def test_of(leaf: Compare | Has | Truth) -> Test:
         return lambda value: _contains(value, wanted)
     pattern = patterns.compile_pattern(str(wanted), leaf.flags)
     return lambda value: isinstance(value, str) and patterns.search(pattern, value)
+
+
+def _equals(wanted: Any) -> Test:
+    # `equal` with the literal's type looked at once: most conditions are of this kind.
+    if wanted is None or isinstance(wanted, bool):
+        return lambda value: value is wanted
+    if isinstance(wanted, str):
+        return lambda value: isinstance(value, str) and value == wanted
+    return lambda value: kind_of(value) == "number" and bool(value == wanted)
 
 
 def _is_in(wanted: Any) -> Test:

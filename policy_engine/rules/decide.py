@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from policy_engine.core.vocabulary import BODY
+from policy_engine.core.vocabulary import BODY, UNTRAINABLE
 from policy_engine.lang.checked import CheckedPolicy
 from policy_engine.rules.ranges import Decided, joined, overlay
 from policy_engine.rules.steps import Statement, Step, steps_for
@@ -12,7 +12,7 @@ from policy_engine.rules.turns import TurnTests
 from policy_engine.rules.view import ChatView
 
 DEFAULT = (0.0, -1)
-"""Weight and rule of a character that no rule matches."""
+"""Weight and rule of a character that no rule matches, or that none can: a generation prompt's."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +54,8 @@ class Decider:
         """Weight and rule (-1: none) of a segment, or of its pieces if it has several."""
         segment = view.chat.segments[index]
         turn = segment.turn
+        if segment.part in UNTRAINABLE:
+            return DEFAULT
         if turn is None:
             plan = self.plan(stage, None, segment.part, 0)
         else:
@@ -97,10 +99,9 @@ def _make_plan(steps: list[Step]) -> Plan:
 
 
 def _last_first(plan: Plan, view: ChatView, index: int) -> tuple[float, int]:
-    segment = view.chat.segments[index]
     scales: list[Step] = []
     for step in reversed(plan.steps):
-        if step.holds(view, segment):
+        if step.holds(view, index):
             if step.statement.verb == "scale":
                 scales.append(step)
                 continue
@@ -116,7 +117,7 @@ def _in_order(plan: Plan, view: ChatView, index: int) -> tuple[float, int] | lis
     decided = DEFAULT
     pieces: list[Decided] | None = None
     for step in plan.steps:
-        if not step.holds(view, segment):
+        if not step.holds(view, index):
             continue
         ranges = step.ranges(view, index)
         if not ranges:

@@ -40,7 +40,7 @@ class Guards:
                 continue
             segment = view.chat.segments[index]
             for step in self._steps_for(view, index):
-                if not step.holds(view, segment):
+                if not step.holds(view, index):
                     continue
                 ranges = step.ranges(view, index)
                 if step.statement.verb == "never":

@@ -70,10 +70,11 @@ def _trains(program: Program, view: ChatView, segment: _Lost) -> bool:
     plan = decider.plan(len(decider.rules), view.roles[segment.turn], segment.part, view.signatures[segment.turn])
     weight, rule, some = 0.0, -1, False
     for step in plan.steps:
-        if not step.holds(view, segment):
+        condition = step.statement.condition
+        if condition is not None and not condition.holds(view, segment):
             continue
         factor = step.statement.factor(view, segment)
-        if step.spans:
+        if not step.whole:
             some = some or (step.statement.verb == "train" and bool(factor))
             continue
         weight, rule = step.apply(factor, weight, rule)

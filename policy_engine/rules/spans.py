@@ -33,7 +33,18 @@ class SpanFinder:
             for inner in spans.inside
         )
         self._pattern = None if spans.pattern is None else compile_pattern(spans.pattern, spans.flags)
+        self._nested = any(isinstance(inner, SpanFinder) and inner.reads_data for inner in self._inside)
         self._source = f"(?{spans.flags}){spans.pattern}"
+
+    @property
+    def reads_data(self) -> bool:
+        """Whether spans in the data are looked at, which may be bad."""
+        return self._pattern is None or self._nested
+
+    def read_inside(self, view: ChatView, index: int) -> None:
+        """Raises RowError for bad spans in the data that say what the finder is `in`."""
+        if self._nested:
+            self._selected(view, index)
 
     def could_match(self, role: str | None, part: str, signature: int) -> bool:
         """Whether some text of such a segment could be selected."""
@@ -47,8 +58,8 @@ class SpanFinder:
     def ranges(self, view: ChatView, index: int) -> list[Range]:
         """The selected characters of one segment. Raises RowError for spans in the data that mean nothing."""
         if self._pattern is None:
-            listed = self._listed(view, view.chat.segments[index])
-            return intersect(listed, self._selected(view, index)) if listed else []
+            inside = self._selected(view, index)
+            return intersect(self._listed(view, view.chat.segments[index]), inside) if inside else []
         turn = view.chat.segments[index].turn
         key = (id(self), turn)
         found: dict[int, list[Range]] | None = view.memo.get(key)
@@ -66,7 +77,7 @@ class SpanFinder:
             if not isinstance(inner, Atom):
                 found += inner.ranges(view, index)
             elif self._tests.matches(inner, self._stage, role, segment.part, signature):
-                return [(segment.start, segment.end)]
+                found.append((segment.start, segment.end))
         return union(found)
 
     def _matched(self, view: ChatView, turn: int | None) -> dict[int, list[Range]]:

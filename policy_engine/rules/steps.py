@@ -56,14 +56,17 @@ class Statement:
 
     def step_for(self, role: str | None, part: str, signature: int) -> Step | None:
         """What the statement is for segments of a kind; None if it never matches them."""
+        whole = False
         spans: list[SpanFinder] = []
         for target in self._targets:
-            if not isinstance(target, Atom):
-                if target.could_match(role, part, signature):
-                    spans.append(target)
-            elif self._tests.matches(target, self.stage, role, part, signature):
-                return Step(statement=self, spans=())
-        return Step(statement=self, spans=tuple(spans)) if spans else None
+            if isinstance(target, Atom):
+                whole = whole or self._tests.matches(target, self.stage, role, part, signature)
+            elif target.could_match(role, part, signature):
+                spans.append(target)
+        if whole:
+            # Spans in the data are read all the same: one that means nothing fails the row, whatever else matches.
+            spans = [finder for finder in spans if finder.reads_data]
+        return Step(statement=self, whole=whole, spans=tuple(spans)) if whole or spans else None
 
     def factor(self, view: ChatView, segment: SegmentFacts) -> float:
         """A rule's weight, or the factor it scales by, on a segment. Raises RowError if it is no number."""
@@ -85,22 +88,31 @@ class Statement:
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """A statement on one kind of segment. Without `spans` it covers the whole segment."""
+    """A statement on one kind of segment: it covers all of it if `whole`, else what `spans` find."""
 
     statement: Statement
+    whole: bool
     spans: tuple[SpanFinder, ...]
 
     def ranges(self, view: ChatView, index: int) -> list[Range]:
         """The characters of a segment that the statement covers, its condition apart."""
-        if not self.spans:
+        found = [r for finder in self.spans for r in finder.ranges(view, index)]
+        if self.whole:
             segment = view.chat.segments[index]
             return [(segment.start, segment.end)]
-        return union(r for finder in self.spans for r in finder.ranges(view, index))
+        return union(found)
 
-    def holds(self, view: ChatView, segment: SegmentFacts) -> bool:
-        """Whether the statement's condition is true on a segment."""
+    def holds(self, view: ChatView, index: int) -> bool:
+        """Whether the statement's condition is true on a segment.
+
+        A condition says where a statement may decide, not what the runs of an `in` are: these are read all the same.
+        """
         condition = self.statement.condition
-        return condition is None or condition.holds(view, segment)
+        if condition is None or condition.holds(view, view.chat.segments[index]):
+            return True
+        for finder in self.spans:
+            finder.read_inside(view, index)
+        return False
 
     def apply(self, factor: float, weight: float, rule: int) -> tuple[float, int]:
         """The weight and rule of a character after this rule, given those before it."""

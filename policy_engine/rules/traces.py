@@ -48,9 +48,9 @@ def _trace(program: Program, view: ChatView, index: int, position: int) -> tuple
         step = statement.step_for(role, segment.part, signature)
         if step is None:
             continue
-        holds = step.holds(view, segment)
+        holds = step.holds(view, index)
         # A rule whose condition is false never looks at its spans, so that bad ones under it fail no row.
-        if step.spans and holds and not any(start <= position < end for start, end in step.ranges(view, index)):
+        if not step.whole and holds and not any(start <= position < end for start, end in step.ranges(view, index)):
             continue
         found.append(
             RuleTrace(

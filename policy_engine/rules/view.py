@@ -84,7 +84,7 @@ class ChatView:
             if isinstance(calls, (list, tuple)) and calls:
                 if wanted is None:
                     return calls[position] if position < len(calls) else MISSING
-                for call in reversed(calls):
+                for call in calls:
                     if isinstance(call, Mapping) and call.get("id") == wanted:
                         return call
             position += self.roles[earlier] == "tool"

@@ -1,0 +1,117 @@
+"""The masker as `datasets` uses it: batched maps, worker processes, streams, and the cache."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from policy_engine import Masker, policy_from_text
+from tests.support.policies import ASSISTANT, SYSTEM, USER
+
+datasets = pytest.importorskip("datasets")
+
+STANDING = "train assistant; mask system,user; train eos after assistant"
+CHATS = [
+    [SYSTEM, USER, ASSISTANT],
+    [USER],
+    [USER, ASSISTANT, USER, ASSISTANT],
+    [USER, {"role": "assistant", "content": "漢🎉"}],
+]
+
+
+@pytest.fixture(autouse=True)
+def quiet(monkeypatch: pytest.MonkeyPatch):
+    datasets.disable_progress_bars()
+
+
+def dataset(times: int = 1):
+    return datasets.Dataset.from_dict({"messages": CHATS * times, "id": list(range(len(CHATS) * times))})
+
+
+def expected(masker: Masker) -> list[list[int]]:
+    rows = [masker(chat) for chat in CHATS]
+    return [row.labels for row in rows if not row.is_empty]
+
+
+def test_map():
+    masker = Masker(policy_from_text(STANDING), "builtin")
+    found = dataset().map(masker.batch, batched=True)
+    assert found["labels"][:] == expected(masker)
+    assert found["id"][:] == [0, 2, 3]
+    assert found.features["input_ids"].feature.dtype == "int32"
+    assert found.features["labels"].feature.dtype == "int32"
+
+
+def test_map_without_the_given_columns():
+    masker = Masker(policy_from_text(f"{STANDING}; scale last assistant by 0.5"), "builtin")
+    found = dataset().map(masker.batch, batched=True, batch_size=2, remove_columns=["messages", "id"])
+    assert found.column_names == ["input_ids", "labels", "attention_mask", "loss_weights"]
+    assert found.features["loss_weights"].feature.dtype == "float32"
+    assert len(found) == 3
+
+
+def test_map_keeping_empty_rows():
+    masker = Masker(policy_from_text(f"{STANDING}; on empty keep"), "builtin")
+    found = dataset().map(masker.batch, batched=True)
+    assert len(found) == len(CHATS)
+    assert set(found[1]["labels"]) == {-100}
+
+
+def test_two_processes_give_what_one_gives():
+    masker = Masker(policy_from_text(STANDING), "builtin")
+    one = dataset(4).map(masker.batch, batched=True, batch_size=3)
+    two = dataset(4).map(masker.batch, batched=True, batch_size=3, num_proc=2)
+    assert one.to_dict() == two.to_dict()
+
+
+def test_a_stream():
+    masker = Masker(policy_from_text(STANDING), "builtin")
+    stream = dataset().to_iterable_dataset().map(masker.batch, batched=True, batch_size=2, remove_columns=["messages"])
+    rows = list(stream)
+    assert [list(row["labels"]) for row in rows] == expected(masker)
+    assert [row["id"] for row in rows] == [0, 2, 3]
+
+
+def test_a_bad_row_names_its_number():
+    broken = datasets.Dataset.from_dict({"messages": [*CHATS[:1], [{"role": "user", "content": None}], []]})
+    masker = Masker(policy_from_text(STANDING), "builtin")
+    with pytest.raises(Exception, match="row 2"):
+        broken.map(masker.batch, batched=True, batch_size=1, with_indices=True)
+
+
+def test_the_cache_hits_unless_the_meaning_changed():
+    from datasets.fingerprint import Hasher
+
+    def of(policy: str) -> str:
+        return Hasher.hash(Masker(policy_from_text(policy), "builtin").batch)
+
+    assert of(STANDING) == of(f"# standing\n{STANDING}  # why")
+    assert of(STANDING) != of("train assistant")
+
+
+def test_use_does_not_change_the_hash():
+    from datasets.fingerprint import Hasher
+
+    masker = Masker(policy_from_text(f"{STANDING}; on unrendered warn"), "builtin")
+    before = Hasher.hash(masker.batch)
+    masker.batch({"messages": CHATS})
+    assert Hasher.hash(masker.batch) == before
+
+
+@pytest.mark.parametrize("order", ["datasets first", "policy_engine first"])
+def test_the_hash_is_the_same_in_every_process(order: str, tmp_path: Path):
+    imports = ["from datasets.fingerprint import Hasher", "from policy_engine import Masker, policy_from_text"]
+    script = "\n".join(imports if order == "datasets first" else imports[::-1])
+    script += f"\nprint(Hasher.hash(Masker(policy_from_text({STANDING!r}), 'builtin').batch))"
+    outputs = {
+        subprocess.run(
+            [sys.executable, "-c", script],
+            env={"PYTHONHASHSEED": seed, "PYTHONPATH": ":".join(sys.path), "HF_HOME": str(tmp_path)},
+            capture_output=True, text=True, check=True,
+        ).stdout
+        for seed in ("1", "2")
+    }  # fmt: skip
+    assert len(outputs) == 1

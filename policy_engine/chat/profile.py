@@ -6,6 +6,7 @@ one turn late. Learned once per template, arguments and presence of tools, then 
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -86,12 +87,12 @@ def learn(render: Renderer, markers: Markers, *, model: str, tools: bool) -> Tem
         prompts[model] = after_answer
     late = _late(raw, messages, lead)
     closings = [_closing(raw, lead + at) + late.get((model, "user"), "") for at in (1, 3)]
-    calling = _first(render, [conversations["tools"]], True)
+    calling = _first(render, [conversations["tools"], _with_string_arguments(conversations["tools"])], True)
     if calling is not None:
-        prompt = _prompt(render, conversations["tools"][:3], True, markers)
+        openings["tool"] = _opening(calling[1], 3)
+        prompt = _prompt(render, calling[0][:3], True, markers)
         if prompt is not None:
             prompts["tool"] = prompt
-            openings["tool"] = _opening(calling[1], 3)
     marker = _marker(closings, markers)
     opener = _opening(raw, lead + 2)
     opener_ends = False
@@ -114,6 +115,18 @@ def _variants(messages: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
     parts = [{**m, "content": [{"type": "text", "text": m["content"]}]} for m in messages]
     system = {"role": "system", "content": "ss"}
     return [messages, [system, *messages], parts]
+
+
+def _with_string_arguments(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    # Some templates concatenate the arguments, which only a string allows.
+    changed = []
+    for message in messages:
+        calls = [
+            {**call, "function": {**call["function"], "arguments": json.dumps(call["function"]["arguments"])}}
+            for call in message.get("tool_calls", ())
+        ]
+        changed.append({**message, "tool_calls": calls} if calls else message)
+    return changed
 
 
 def _first(

@@ -79,7 +79,7 @@ class ChatTemplate:
         self._markers = Markers.of(
             [*named.values(), *self._tokens], bos=named.get("bos_token"), eos=named.get("eos_token")
         )
-        self._delimiters = tuple(pair for pair in REASONING if pair[1] in source)
+        self._delimiters = tuple(pair for pair in REASONING if pair[0] in source or pair[1] in source)
         self._profiles: dict[str, TemplateProfile] = {}
 
     def __reduce__(self) -> tuple[Any, ...]:

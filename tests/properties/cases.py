@@ -7,7 +7,9 @@ import random
 from collections.abc import Callable
 from typing import Final
 
+from policy_engine.chat.conversation import Conversation
 from policy_engine.chat.segments import TokenizedChat
+from policy_engine.chat.template import ChatTemplate
 from policy_engine.chat.tokenize import ChatTokenizer, load_tokenizer
 from policy_engine.core.errors import AttributionError, TemplateError
 from policy_engine.lang import ast
@@ -21,9 +23,11 @@ from policy_engine.testing.templates import installed_templates
 from tests.properties.agreement import compare, describe
 from tests.properties.language import parse_problem, round_trip_problem
 from tests.properties.reduce import reduce_case
+from tests.support.parity import parity_problems
+from tests.support.templates import SPECIAL_TOKENS
 from tests.support.tokenizers import load
 
-KINDS: Final = {"agreement": 100_000, "parser": 50_000, "format": 50_000}
+KINDS: Final = {"agreement": 100_000, "parser": 50_000, "format": 50_000, "parity": 50_000}
 """Kinds of cases, and how many a full run has."""
 
 TOKENIZERS: Final = ("builtin", "qwen", "llama3", "mistral-v1", "deepseek", "unigram-plain", "byte-strip")
@@ -43,8 +47,23 @@ def run_case(kind: str, seed: int, number: int) -> tuple[str, str | None]:
             return "tree", round_trip_problem(raw_policy(choices))
         text = commented_policy_text(choices)
         return "comments", parse_problem(text)
+    if kind == "parity":
+        problems = list(parity_problems(*_parity_case(seed, number)))
+        return "rendering", problems[0] if problems else None
     made = agreement_case(seed, number)
     return ("refused", None) if made is None else compare(*made)
+
+
+def _parity_case(seed: int, number: int) -> tuple[ChatTemplate, Conversation, bool]:
+    choices = RandomChoices(f"parity:{seed}:{number}")
+    template = _template(f"{seed}:{number // _STRETCH}")
+    return template, conversation(choices, most=5, bad=True), choices.chance(40)
+
+
+@functools.lru_cache(maxsize=8)
+def _template(key: str) -> ChatTemplate:
+    name = random.Random(key).choice(sorted(installed_templates()))
+    return ChatTemplate(installed_templates()[name], special_tokens=SPECIAL_TOKENS, name=name)
 
 
 def agreement_case(seed: int, number: int) -> tuple[ast.Policy, TokenizedChat] | None:
@@ -60,7 +79,7 @@ def agreement_case(seed: int, number: int) -> tuple[ast.Policy, TokenizedChat] |
     for attempt in range(5):
         told = conversation(choices, most=4, parts=attempt < 2, bad=choices.chance(10))
         try:
-            chat = tokenizer.template.render(told, add_generation_prompt=choices.chance(15))
+            chat = tokenizer.template_for(told).render(told, add_generation_prompt=choices.chance(15))
             return made, tokenizer.encode(chat)
         except (TemplateError, AttributionError):
             continue
@@ -84,6 +103,8 @@ def explain(kind: str, seed: int, number: int) -> str:
         return repr(policy_text(choices))
     if kind == "format":
         return repr(raw_policy(choices) if choices.chance(50) else commented_policy_text(choices))
+    if kind == "parity":
+        return repr(_parity_case(seed, number))
     made = agreement_case(seed, number)
     if made is None:
         return "the template or the tokenizer refuses this case"

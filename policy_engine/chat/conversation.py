@@ -18,7 +18,8 @@ class Conversation:
     """OpenAI-style messages, whatever format they came in.
 
     Each message has a `role` (str), and `content` (str, list of parts, None or absent), `tool_calls`,
-    `reasoning_content` … as in the data, any further keys kept. `sample` is the dataset row they came from (for `sample.` conditions).
+    `reasoning_content` … as in the data, any further keys kept. `sample` is the dataset row
+    they came from (for `sample.` conditions).
     """
 
     messages: tuple[Mapping[str, Any], ...]

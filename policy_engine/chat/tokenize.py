@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import hashlib
 import json
@@ -22,6 +23,7 @@ from policy_engine.core.diagnostics import Diagnostic
 from policy_engine.core.errors import AttributionError, TokenizerError
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
+_LEARNED = ("_backend", "_pipeline", "_size", "_untrimmed", "_slow_tables", "prefix_ids")
 _PROBES = ("hello", " Hello,  world\n\n 12345\t<|x|> ", "你好 🙂 e\u0301")
 """Texts that tell a tokenizer whose class changes what its backend does."""
 
@@ -57,7 +59,10 @@ class ChatTokenizer:
 
     def with_template(self, template: str | Path) -> ChatTokenizer:
         """The same tokenizer with another chat template, given as `from_transformers` takes it."""
-        return type(self).from_transformers(self.tokenizer, template)
+        made = dataclasses.replace(type(self).from_transformers(self.tokenizer, template), name=self.name)
+        # What was learned of the tokenizer holds for any template.
+        made.__dict__.update({name: self.__dict__[name] for name in _LEARNED if name in self.__dict__})
+        return made
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild, (self.tokenizer, dict(self.templates), self.name)
@@ -309,8 +314,7 @@ def load_tokenizer(name_or_path: str | Path, *, template: str | Path | None = No
     within seconds, unless the tokenizer is in the local cache.
     """
     loaded = load_transformers(name_or_path)
-    found = ChatTokenizer.from_transformers(loaded, template)
-    return ChatTokenizer(tokenizer=found.tokenizer, templates=found.templates, name=str(name_or_path))
+    return dataclasses.replace(ChatTokenizer.from_transformers(loaded, template), name=str(name_or_path))
 
 
 def _encodings(encode: Any, texts: list[str]) -> list[Any]:

@@ -18,7 +18,7 @@ from tests.support.templates import SPECIAL_TOKENS
 TAGGED = sorted(name for name in installed_templates() if name.startswith("trl/") and name.endswith("_training"))
 
 CONVENTIONS = frozenset({"separator", "header", "empty_reasoning"})
-"""What TRL's tags train and `train assistant, assistant.eos` does not: the newline after an end marker, a header that the
+"""What TRL's tags train and `train assistant, assistant.eos` does not: the newline after an end marker, a header the
 tag encloses (DeepSeek, gpt-oss, a prompt that opens thinking), and the empty thinking a template writes."""
 
 
@@ -58,7 +58,7 @@ def test_body_and_end_agree_with_generation_tags(name: str) -> None:
             elif any(theirs):
                 assert segment.part in CONVENTIONS, (segment, chat.segment_text(segment))
                 assert chat.role(segment) == "assistant"
-    assert compared > 500
+    assert compared > 200
 
 
 def _with_content(conversation: Conversation, turn: int, content: str) -> Conversation:
@@ -87,7 +87,7 @@ def test_content_lies_where_two_renders_differ(shape: str) -> None:
                 continue  # dropped, repeated or rewritten: not passed through unchanged
             start = common_prefix(chat.text, text)
             end = len(chat.text) - common_prefix(chat.text[::-1], text[::-1])
-            own = [s for s in chat.segments if s.field == ("content",) and s.turn == turn]
+            own = [s for s in chat.segments if s.field == ("content",) and s.turn == turn and s.field_exact]
             assert [(start, end)] == [(own[0].start, own[-1].end)], name
             assert chat.text[start:end] == one
             compared += 1

@@ -181,7 +181,7 @@ def _shape(row: Any) -> tuple[FormatKind, tuple[str, ...]] | None:
     if not isinstance(row, Mapping):
         return None
     for name in _USUAL_FIELDS:
-        kind = _list_kind(row.get(name))
+        kind = list_kind(row.get(name))
         if kind is not None:
             return kind, (name,)
     if "prompt" in row:
@@ -190,12 +190,13 @@ def _shape(row: Any) -> tuple[FormatKind, tuple[str, ...]] | None:
                 return "prompt_completion", ("prompt", answer)
     if "instruction" in row and "output" in row:
         return "alpaca", ("instruction", "output")
-    others = [(kind, name) for name in row if (kind := _list_kind(row[name])) is not None]
+    others = [(kind, name) for name in row if (kind := list_kind(row[name])) is not None]
     # Two lists of messages (`chosen`, `rejected`) leave the choice to the user.
     return (others[0][0], (others[0][1],)) if len(others) == 1 else None
 
 
-def _list_kind(value: Any) -> FormatKind | None:
+def list_kind(value: Any) -> FormatKind | None:
+    """Whether a column's value is a list of OpenAI messages or of ShareGPT turns; None if neither."""
     for message in message_list(value) or ():
         if isinstance(message, Mapping):
             if isinstance(message.get("role"), str):
@@ -213,7 +214,7 @@ def _nothing_fits(rows: list[Any]) -> str:
     for row in objects:
         for name, value in row.items():
             columns.setdefault(str(name), value)
-    lists = [name for row in objects[:1] for name in row if _list_kind(row[name]) is not None]
+    lists = [name for row in objects[:1] for name in row if list_kind(row[name]) is not None]
     if len(lists) > 1:
         named = " and ".join(f"`{name}`" for name in lists)
         return f"columns {named} all hold messages, and nothing says which to train on"

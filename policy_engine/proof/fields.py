@@ -154,16 +154,15 @@ def _candidates(name: Name, tests: Sequence[Test]) -> list[Cell]:
     """One cell for each value a test could tell apart, the plainest first. May hold values the field cannot have."""
     constants = [c for test in tests for c in _constants(test)]
     strings = sorted({c for c in constants if isinstance(c, str)})
-    found = [Cell(kind="value", value=v) for v in (MISSING, False, True, None)]
-    found += [Cell(kind="value", value=v) for v in _numbers(constants, whole=name == ("turn", ("chars",)))]
+    numbers = _numbers(constants, whole=name == ("turn", ("chars",)))
+    found = [Cell(kind="value", value=v) for v in (MISSING, *numbers, False, True, None)]
     bounds: list[tuple[str | None, str | None]] = [(None, None)]
     if any(isinstance(t, Compare) and t.op in _ORDER and isinstance(t.value, str) for t in tests):
         edges = [None, *strings, None]
         bounds = [(a, b) for a, b in pairwise(edges) if _is_between(a, b)]
     if name[0] == "segment":
-        found += [Cell(kind="value", value=s, blank=not s.strip()) for s in strings]
-        found += [Cell(kind="string", low=a, high=b, blank=blank) for blank in (False, True) for a, b in bounds]
-        return found
+        other = [Cell(kind="string", low=a, high=b, blank=blank) for blank in (False, True) for a, b in bounds]
+        return [*other, *(Cell(kind="value", value=s, blank=not s.strip()) for s in strings)]
     found += [Cell(kind="value", value=s) for s in strings]
     found += [Cell(kind="string", low=a, high=b) for a, b in bounds]
     return [*found, Cell(kind="list"), Cell(kind="value", value={})]

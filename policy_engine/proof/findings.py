@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from policy_engine.core.vocabulary import UNTRAINABLE
 from policy_engine.lang.ast import Expr, Field
 from policy_engine.lang.checked import CheckedGuard, CheckedPolicy, CheckedRule
 from policy_engine.proof.outcomes import MASKED, Outcome, Outcomes
@@ -92,11 +91,9 @@ class Findings:
         )
 
     def _covered(self, guard: CheckedGuard, index: int) -> Region:
-        """Where a guard applies. What is masked for its structure is no matter of rules, so it breaks no guard."""
-        part_class = self.world.classes[index]
-        if part_class.parts[0] in UNTRAINABLE:
-            return {}
-        return self.world.algebra.both(self.possible.regions[index], self.world.matches(0, guard, part_class))
+        """Where a guard applies."""
+        found = self.world.matches(0, guard, self.world.classes[index])
+        return self.world.algebra.both(self.possible.regions[index], found)
 
     def broken(self, guard: CheckedGuard, covered: list[Region]) -> list[Region]:
         """Where a guard does not hold, one region a class of parts."""

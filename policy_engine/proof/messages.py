@@ -13,7 +13,7 @@ from policy_engine.proof.conditions import CHARS
 from policy_engine.proof.fields import FieldValues, Name
 from policy_engine.proof.plans import Assignment, SegmentPlan, TurnPlan
 from policy_engine.proof.positions import OTHER
-from policy_engine.proof.values import Unrealised, Wanted, find_string, put, seeds_of, string_tests, value_for
+from policy_engine.proof.values import Seed, Unrealised, Wanted, find_string, put, seeds_of, string_wanted, value_for
 from policy_engine.proof.worlds import World
 from policy_engine.rules.conditions import test_of
 from policy_engine.rules.patterns import ScanBudget, compile_pattern
@@ -60,7 +60,7 @@ def make_text(
     wanted: Sequence[Wanted] = (),
     *,
     usual: str | None = None,
-    seeds: Sequence[str | tuple[str, str]] = (),
+    seeds: Sequence[Seed] = (),
     length: int | None = None,
 ) -> str:
     """A text for a segment that meets its own tests, its regexes, and what else is `wanted`. Raises `Unrealised`."""
@@ -68,9 +68,9 @@ def make_text(
     hints = list(seeds)
     values = world.conditions.fields.get(SEGMENT)
     if values is not None:
-        expected = values.expected(segment.assignment)
-        tests += string_tests(values.cells[segment.assignment[values.variable]], expected)
-        hints += seeds_of(expected)
+        more, hinted = string_wanted(values, segment.assignment)
+        tests += more
+        hints += hinted
     for span, variable in world.conditions.regexes:
         if not any(_could_select(atom, role, segment.part) for atom in atoms_of(span)):
             continue
@@ -156,27 +156,22 @@ class _Turn:
 
     def _piece(self, segment: SegmentPlan, joint: bool, length: int | None) -> Piece:
         wanted: list[Wanted] = []
-        seeds: list[str | tuple[str, str]] = []
+        seeds: list[Seed] = []
         if joint and CONTENT in self.fields:
             wanted, seeds = self._content_tests(segment.assignment)
         elif PART_TEXT in self.fields and self._has_item(segment):
-            values = self.fields[PART_TEXT]
-            expected = values.expected(segment.assignment)
-            wanted, seeds = (
-                string_tests(values.cells[segment.assignment[values.variable]], expected),
-                seeds_of(expected),
-            )
+            wanted, seeds = string_wanted(self.fields[PART_TEXT], segment.assignment)
         role = self.message["role"]
         usual = _SAID.get(role) if segment.part == "text" else None
         text = make_text(self.world, segment, role, wanted, usual=usual, seeds=seeds, length=length)
         return Piece(part=segment.part, text=text, plan=segment, field=("content",) if joint else None)
 
-    def _content_tests(self, assignment: Assignment) -> tuple[list[Wanted], list[str | tuple[str, str]]]:
+    def _content_tests(self, assignment: Assignment) -> tuple[list[Wanted], list[Seed]]:
         values = self.fields[CONTENT]
         cell, expected = values.cells[assignment[values.variable]], values.expected(assignment)
         if cell.kind == "value" and cell.value is MISSING and not all(test_of(t)("a") == h for t, h in expected):
             raise Unrealised
-        return string_tests(cell, expected), seeds_of(expected)
+        return string_wanted(values, assignment)
 
     # -- the message
 
@@ -317,7 +312,7 @@ def _role(world: World, turn: TurnPlan) -> str:
     if turn.assignment is None or not world.conditions.roles:
         return next(r for r in ("narrator", "someone", *(f"role{i}" for i in range(1000))) if r not in world.roles)
     wanted: list[Wanted] = [lambda s: s not in world.roles]
-    seeds: list[str | tuple[str, str]] = []
+    seeds: list[Seed] = []
     for test in world.conditions.role_tests:
         variable = world.conditions.role_variable(test)
         if variable is None:

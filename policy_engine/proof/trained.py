@@ -53,6 +53,11 @@ class Possible:
             world.points.where(lambda letter, b=bit: () if letter.bits >> b & 1 else None)  # type: ignore[misc]
             for bit in range(len(world.stages.bits))
         ]
+        # Turns of a role that nobody asks about do without the bit, whatever they hold.
+        self._asked = [
+            world.points.where(lambda letter, b=bit: () if b in world.stages.bits_of(letter.role) else None)  # type: ignore[misc]
+            for bit in range(len(world.stages.bits))
+        ]
         self.allowed = [dict(region) for region in world.base]
         """For classes of the body, what a turn may hold without getting a bit that its point has not."""
         self._staged: list[dict[int, Outcome]] = []
@@ -82,7 +87,7 @@ class Possible:
         trained = [{i: outcomes.trained(outcome) for i, outcome in staged.items()} for staged in self._staged]
         for bit, regions in enumerate(trained):
             for i in body:
-                outside = algebra.within(regions[i], ~self._bits[bit])
+                outside = algebra.within(regions[i], self._asked[bit] & ~self._bits[bit])
                 self.allowed[i] = algebra.without(self.allowed[i], outside)
         for bit, regions in enumerate(trained):
             self.brings.append(

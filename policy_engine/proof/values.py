@@ -11,12 +11,15 @@ from itertools import product
 from typing import Any, Final
 
 from policy_engine.lang.ast import Compare
-from policy_engine.proof.fields import Cell, FieldValues, Test
+from policy_engine.proof.fields import FieldValues, Test
 from policy_engine.rules.conditions import test_of
 from policy_engine.rules.values import MISSING
 
 Wanted = Callable[[str], bool]
 """What a string has to satisfy."""
+
+Seed = str | tuple[str, str]
+"""A string, or a regex with its flags."""
 
 _WORDS: Final = ("Hello.", "a", "x1", "", " ", "0", "Yes", "\n")
 _EXAMPLES: Final = 200
@@ -32,7 +35,7 @@ def value_for(values: FieldValues, assignment: Sequence[int]) -> Any:
     cell = values.cells[assignment[values.variable]]
     expected = values.expected(assignment)
     if cell.kind == "string":
-        return find_string(string_tests(cell, expected), seeds_of(expected))
+        return find_string(*string_wanted(values, assignment))
     value: Any = cell.value
     if cell.kind == "list":
         value = [t.value for t, holds in expected if holds and isinstance(t, Compare) and t.op == "contains"]
@@ -41,8 +44,13 @@ def value_for(values: FieldValues, assignment: Sequence[int]) -> Any:
     raise Unrealised
 
 
-def string_tests(cell: Cell, expected: Sequence[tuple[Test, bool]]) -> list[Wanted]:
-    """What a string of a cell has to satisfy. Tests on `segment.empty` are about the string being blank."""
+def string_wanted(values: FieldValues, assignment: Sequence[int]) -> tuple[list[Wanted], list[Seed]]:
+    """What a string has to satisfy as a value of a field, and what is likely to help.
+
+    Tests on `segment.empty` are about the string being blank.
+    """
+    cell = values.cells[assignment[values.variable]]
+    expected = values.expected(assignment)
 
     def answer(test: Test, text: str) -> bool:
         return test_of(test)(not text.strip() if test.field.path == ("empty",) else text)
@@ -50,12 +58,13 @@ def string_tests(cell: Cell, expected: Sequence[tuple[Test, bool]]) -> list[Want
     wanted: list[Wanted] = [lambda s, t=test, h=holds: answer(t, s) == h for test, holds in expected]  # type: ignore[misc]
     if cell.blank is not None:
         wanted.append(lambda s: s != "" and (not s.strip()) == cell.blank)
-    return wanted
+    seeds = seeds_of(expected)
+    return wanted, [cell.value, *seeds] if isinstance(cell.value, str) else seeds
 
 
-def seeds_of(expected: Sequence[tuple[Test, bool]]) -> list[str | tuple[str, str]]:
-    """Strings, and regexes with their flags, that are likely to help."""
-    seeds: list[str | tuple[str, str]] = []
+def seeds_of(expected: Sequence[tuple[Test, bool]]) -> list[Seed]:
+    """Strings and regexes that tests which are to hold name."""
+    seeds: list[Seed] = []
     for test, holds in expected:
         if isinstance(test, Compare) and holds:
             if test.op == "matches":
@@ -69,7 +78,7 @@ def seeds_of(expected: Sequence[tuple[Test, bool]]) -> list[str | tuple[str, str
 
 def find_string(
     wanted: Sequence[Wanted],
-    seeds: Sequence[str | tuple[str, str]],
+    seeds: Sequence[Seed],
     *,
     first: str = _WORDS[0],
     length: int | None = None,

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from policy_engine.core.vocabulary import BODY, PARTS, UNOWNED
+from policy_engine.core.vocabulary import BODY, PARTS, UNOWNED, UNTRAINABLE
 from policy_engine.lang.ast import And, Compare, Expr, Field, Not, Or
 from policy_engine.lang.checked import Atom, CheckedPolicy, CheckedTarget, TurnSet
 from policy_engine.proof.conditions import ROLE, Conditions, span_key
@@ -120,7 +120,7 @@ class World:
         sets = list({a.parts for _, s in self.statements for t in s.targets for a in atoms_of(t)})
         groups: dict[tuple[object, ...], list[str]] = {}
         for part in PARTS:
-            facts = (part in UNOWNED, part in BODY, part.startswith("tool_call"), part == "generation_prompt")
+            facts = (part in UNOWNED, part in BODY, part.startswith("tool_call"), part in UNTRAINABLE)
             groups.setdefault((facts, *(part in s for s in sets)), []).append(part)
         # Plain text first: witnesses are looked for in this order.
         ordered = sorted(groups.values(), key=lambda g: "text" not in g)
@@ -153,6 +153,8 @@ class World:
 
     def matches(self, policy: int, statement: Statement, part_class: PartClass) -> Region:
         """Where a statement matches characters of a class of parts: its targets and its condition."""
+        if part_class.parts[0] in UNTRAINABLE:
+            return {}  # masked for its structure: no matter of rules
         # What a statement matches depends on the parts only through which of its targets they are in.
         parts = tuple(part_class.parts[0] in a.parts for t in statement.targets for a in atoms_of(t))
         key = (policy, type(statement), statement.index, parts, part_class.owned)

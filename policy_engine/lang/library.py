@@ -1,0 +1,92 @@
+"""Finds the grammar and the shipped policies: in the packaged copy where there is one, else in the checkout."""
+
+from __future__ import annotations
+
+import functools
+import os
+from pathlib import Path
+
+from policy_engine.core.errors import DataError
+from policy_engine.core.source import Source
+from policy_engine.lang.suggest import did_you_mean
+
+_PACKAGE = Path(__file__).resolve().parents[1]
+_PREFIX = "policies/"
+"""Names of shipped sources start with it: `policies/default`."""
+
+
+def _folder(name: str) -> Path:
+    # A wheel carries copies inside the package; an editable install and a checkout have the folders themselves.
+    packaged = _PACKAGE / f"_{name}"
+    return packaged if packaged.is_dir() else _PACKAGE.parent / name
+
+
+@functools.cache
+def grammar_text() -> str:
+    """The text of `grammars/policy.lark`."""
+    return (_folder("grammars") / "policy.lark").read_text(encoding="utf-8")
+
+
+def policies_folder() -> Path:
+    """Where the shipped policies and their dataset files are."""
+    return _folder("policies")
+
+
+@functools.cache
+def shipped() -> tuple[str, ...]:
+    """Names of the shipped policies, sorted."""
+    return tuple(sorted(path.stem for path in policies_folder().glob("*.policy")))
+
+
+def read_shipped(name: str) -> Source:
+    """The shipped policy of that bare name.
+
+    Raises `DataError` if there is none.
+    """
+    if name not in shipped():
+        hint = did_you_mean(name, shipped()) or f"the shipped policies are {', '.join(shipped())}"
+        raise DataError(f"there is no shipped policy `{name}`", help=f"{hint}; a file is given by its path")
+    return Source(name=_PREFIX + name, text=_read(policies_folder() / f"{name}.policy"))
+
+
+def read_policy(path_or_name: str | os.PathLike[str]) -> Source:
+    """A policy's text: of the shipped library by bare name (`default`), else of the file at that path.
+
+    A string without a slash and without a suffix is a name; write `./default` for a file of that name.
+    Raises `DataError` if there is no such policy, or if the file cannot be read as UTF-8.
+    """
+    text = os.fspath(path_or_name)
+    if isinstance(path_or_name, str) and text.replace("_", "a").isalnum():
+        return read_shipped(text)
+    return Source(name=text, text=_read(Path(text)))
+
+
+def folder_of(source: Source) -> Path | None:
+    """The folder that the quoted paths of a policy's `use` start from; None for a text that is in no file."""
+    name = source.name.removeprefix(_PREFIX)
+    if source.name.startswith(_PREFIX) and name in shipped() and read_shipped(name).text == source.text:
+        return policies_folder()
+    if source.name.startswith("<"):
+        return None
+    path = Path(source.name)
+    try:
+        return path.resolve().parent if path.is_file() else None
+    except (OSError, ValueError):  # a name that no file can have
+        return None
+
+
+def _read(path: Path) -> str:
+    try:
+        # Windows editors write a byte order mark, which is not part of the policy.
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"`{path}` is not UTF-8 text: {error.reason} at byte {error.start}", help="save it as UTF-8"
+        ) from error
+    except FileNotFoundError as error:
+        raise DataError(
+            f"there is no file `{path}`", help=f"check the path, or name a shipped policy: {', '.join(shipped())}"
+        ) from error
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise DataError(f"`{path}` cannot be read: {reason}", help="a policy is a readable text file") from error

@@ -1,0 +1,127 @@
+"""Policy text to syntax tree, with every error of the text at once."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Sequence
+from typing import Final
+
+from lark import Lark, Token, Tree
+from lark.exceptions import UnexpectedInput
+
+from policy_engine.core.diagnostics import Diagnostic
+from policy_engine.core.errors import PolicySyntaxError
+from policy_engine.core.source import Source, Span
+from policy_engine.lang import ast
+from policy_engine.lang.build import MAX_NESTING, Builder, too_deep
+from policy_engine.lang.library import grammar_text
+from policy_engine.lang.split import Parts, split
+from policy_engine.lang.syntax_errors import syntax_error
+
+MAX_CHARACTERS: Final = 1_000_000
+"""Longer texts are refused: no policy is that long, a dataset given by mistake is."""
+MAX_ERRORS: Final = 100
+"""Errors reported of one text; the last one then says that there are more."""
+
+# Characters that editors do not show, or show as a line break that is none: a comment could hide a rule behind them.
+_HIDDEN = re.compile(
+    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]|\r(?!\n)|(?<!^)\ufeff"
+)
+
+
+@functools.cache
+def _parser() -> Lark:
+    return Lark(
+        grammar_text(),
+        parser="lalr",
+        lexer="contextual",
+        start=["policy", "statement"],
+        propagate_positions=True,
+        maybe_placeholders=False,
+    )
+
+
+def parse(text: str, *, name: str = "<string>") -> ast.Policy:
+    """The syntax tree of a policy text. `name` is what diagnostics call it: a path, or `<string>`.
+
+    Raises `PolicySyntaxError`, and nothing else, with a diagnostic for every statement that does not parse.
+    """
+    policy, errors = parse_lenient(text, name=name)
+    if errors:
+        raise PolicySyntaxError(tuple(errors))
+    return policy
+
+
+def parse_lenient(text: str, *, name: str = "<string>") -> tuple[ast.Policy, list[Diagnostic]]:
+    """The statements of a text that parse, and a diagnostic for everything that does not. Never raises."""
+    source = Source(name=name, text=text)
+    if len(text) > MAX_CHARACTERS:
+        span = Span(source=source, start=MAX_CHARACTERS, end=MAX_CHARACTERS)
+        help = "is this a policy file? split a long one, and splice the parts with `use`"
+        message = f"this text has {len(text):,} characters, more than the {MAX_CHARACTERS:,} of a policy"
+        return ast.Policy(statements=(), source=source), [_error("PE109", message, span, help)]
+    parts = split(source)
+    errors = _hidden(source)
+    builder = Builder(source)
+    statements: list[ast.Statement] = []
+    try:
+        tree = _parser().parse(text, start="policy")
+    except UnexpectedInput as error:
+        errors += _one_by_one(source, parts, statements, {e.span.start for e in errors if e.span})
+        if not errors:  # the scanner took the text apart in another way than the parser
+            errors = [syntax_error(error, source, 0, len(text))]
+    else:
+        _build(builder, [c for c in tree.children if isinstance(c, Tree)], statements)
+        errors += builder.errors
+    errors.sort(key=lambda e: e.span.start if e.span else 0)
+    if len(errors) > MAX_ERRORS:
+        help = "mend these first; the rest may follow from them"
+        message = f"there are {len(errors) - MAX_ERRORS + 1} more errors in this text, from here on"
+        errors[MAX_ERRORS - 1 :] = [_error("PE109", message, errors[MAX_ERRORS - 1].span, help)]
+    return ast.Policy(statements=tuple(statements), comments=parts.comments, source=source), errors
+
+
+def _one_by_one(source: Source, parts: Parts, into: list[ast.Statement], skip: set[int]) -> list[Diagnostic]:
+    """Parse each statement by itself. `skip` are offsets of characters that already have an error."""
+    errors: list[Diagnostic] = []
+    for start, end in parts.statements:
+        if any(start <= at < end for at in skip):
+            continue
+        builder = Builder(source, offset=start)
+        try:
+            tree = _parser().parse(source.text[start:end], start="statement")
+        except UnexpectedInput as error:
+            errors.append(syntax_error(error, source, start, end))
+        else:
+            _build(builder, [tree], into)
+            errors += builder.errors
+    return errors
+
+
+def _build(builder: Builder, trees: Sequence[Tree[Token]], into: list[ast.Statement]) -> None:
+    for tree in trees:
+        deep = too_deep(tree)
+        if deep is None:
+            into.append(builder.statement(tree))
+        else:
+            start = builder.offset + deep.meta.start_pos
+            span = Span(source=builder.source, start=start, end=start + 1)
+            help = "name inner targets with `let`, or split the rule"
+            builder.errors.append(_error("PE108", f"this is nested more than {MAX_NESTING} deep", span, help))
+
+
+def _hidden(source: Source) -> list[Diagnostic]:
+    found = []
+    for match in _HIDDEN.finditer(source.text):
+        span = Span(source=source, start=match.start(), end=match.end())
+        message = f"the character U+{ord(match[0]):04X} must not stand in a policy: editors do not show it as it is"
+        help = "remove it; in a string write it as an escape such as `\\u200e`"
+        if match[0] == "\r":
+            help = "write line ends as `\\n` or `\\r\\n`"
+        found.append(_error("PE107", message, span, help))
+    return found
+
+
+def _error(code: str, message: str, span: Span | None, help: str) -> Diagnostic:
+    return Diagnostic(code=code, severity="error", message=message, span=span, help=help)

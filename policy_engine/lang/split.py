@@ -1,0 +1,81 @@
+"""Where statements and comments of a policy text stand, found without parsing.
+
+The parser reads a whole text; only when that fails are its statements parsed one by one, so that every error of a file
+is reported at once. Both agree on where a statement ends because this scanner follows the terminals `_END`, `_OPEN` and
+`_MORE` of the grammar.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from policy_engine.core.source import Source, Span
+from policy_engine.lang.ast import Comment
+
+_TOKEN = re.compile(
+    r"""(?P<comment>\#[^\n]*)
+      | (?P<string>"(?:[^"\\\n]|\\[^\n])*"?)
+      | (?P<regex>/(?:[^/\\\n]|\\[^\n])*/?)
+      | (?P<end>[;\n])
+      | (?P<blank>[ \t\r\ufeff]+)
+      | (?P<word>\w+)
+      | (?P<other>.)""",
+    re.VERBOSE | re.DOTALL,
+)
+_CONTINUES = frozenset(
+    {"where", "unless", "weight", "by", "of", "after", "before", "right", "and", "or", ")", "]"}
+)  # fmt: skip
+"""A newline before one of these does not end a statement."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parts:
+    """A text taken apart: where its statements are, without blanks and comments around them, and its comments."""
+
+    statements: tuple[tuple[int, int], ...]
+    comments: tuple[Comment, ...]
+
+
+def words_before(text: str, end: int) -> tuple[str, str, int]:
+    """The last two tokens of `text[:end]` (empty where there are none), and where the last one starts."""
+    before, last, start = "", "", 0
+    for match in _TOKEN.finditer(text, 0, end):
+        if match.lastgroup not in ("blank", "comment", "end"):
+            before, last, start = last, match[0], match.start()
+    return before, last, start
+
+
+def split(source: Source) -> Parts:
+    """Find statements and comments. Total: any text can be split."""
+    statements: list[tuple[int, int]] = []
+    comments: list[Comment] = []
+    start: int | None = None  # of the statement being read
+    end = 0  # of its last token
+    opened = False  # its last token is a comma or an open bracket
+    newline = False  # a newline stands after its last token
+    line_is_blank = True
+    for match in _TOKEN.finditer(source.text):
+        kind = match.lastgroup
+        if kind == "comment":
+            text = match[0].rstrip()
+            span = Span(source=source, start=match.start(), end=match.start() + len(text))
+            comments.append(Comment(text=text[1:], own_line=line_is_blank, span=span))
+        elif kind == "end" and match[0] == "\n":
+            newline = not opened
+            line_is_blank = True
+        elif kind == "end":
+            if start is not None:
+                statements.append((start, end))
+            start, opened, newline, line_is_blank = None, False, False, False
+        elif kind != "blank":
+            if start is not None and newline and match[0] not in _CONTINUES:
+                statements.append((start, end))
+                start = None
+            if start is None:
+                start = match.start()
+            end, newline, line_is_blank = match.end(), False, False
+            opened = kind == "other" and match[0] in ",(["
+    if start is not None:
+        statements.append((start, end))
+    return Parts(statements=tuple(statements), comments=tuple(comments))

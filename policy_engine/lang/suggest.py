@@ -1,0 +1,20 @@
+"""The nearest word that would have been right."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+def nearest(word: str, candidates: Iterable[str]) -> str | None:
+    """The candidate a reader would take `word` for, or None. Case is ignored."""
+    by_lower = {c.lower(): c for c in candidates}
+    # Long inputs cannot be a slip of the pen, and comparing them is slow.
+    found = difflib.get_close_matches(word.lower(), by_lower, n=1, cutoff=0.7) if len(word) <= 60 else []
+    return by_lower[found[0]] if found else None
+
+
+def did_you_mean(word: str, candidates: Iterable[str]) -> str | None:
+    """`did you mean `X`?`, or None if no candidate is near."""
+    found = nearest(word, candidates)
+    return None if found is None else f"did you mean `{found}`?"

@@ -1,0 +1,231 @@
+"""What to say about a text that does not parse: Lark's error in the words of the language."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Collection
+from typing import Final
+
+from lark.exceptions import UnexpectedCharacters, UnexpectedInput, UnexpectedToken
+
+from policy_engine.core.diagnostics import Diagnostic
+from policy_engine.core.source import Source, Span
+from policy_engine.core.vocabulary import KEYWORDS, SETTINGS
+from policy_engine.lang.split import words_before
+from policy_engine.lang.suggest import nearest
+
+_STATEMENT_WORDS: Final = ("train", "mask", "scale", "never", "always", "use", "let", "on", "language")
+_SYMBOLS: Final = {
+    "COMMA": "`,`", "DOT": "`.`", "LPAR": "`(`", "RPAR": "`)`", "LSQB": "`[`", "RSQB": "`]`", "EQUALS": "`=`",
+    "COMPARISON": "a comparison (`==`, `!=`, `<`, `<=`, `>`, `>=`)", "STRING": "a string in quotes",
+    "NUMBER": "a number", "REGEX": "a regex (`/…/`)", "NAME": "a name",
+}  # fmt: skip
+_ORDER: Final = ("NAME", "STRING", "NUMBER", "REGEX", "COMPARISON", "EQUALS", "COMMA", "DOT", "LPAR", "RPAR")
+_NAME_AFTER: Final = {
+    "let": "a name to define",
+    "on": f"a setting ({', '.join(f'`{s}`' for s in SETTINGS)})",
+    "use": "the name of a shipped policy, or a path in quotes",
+    ".": "a name",
+    "has": "a field such as `message.name`",
+    "spans": "a field such as `message.spans`",
+}
+_WORDS_OF_OTHERS: Final = {
+    "all": "write `everything` for all text", "except": "write `unless` with a condition, or a later `mask` rule",
+    "if": "write `where`", "when": "write `where`", "with": "write `where`, or `weight` with a number",
+    "ignore": "write `mask`", "skip": "write `mask`", "drop": "write `mask`", "include": "write `use`, or `train`",
+    "import": "write `use`", "set": "write `on` for a setting, `let` for a name", "define": "write `let`",
+    "learn": "write `train`", "unmask": "write `train`", "is": "write `==`", "to": "write `by`", "from": "write `of`",
+    "multiply": "write `scale … by`", "require": "write `always train`", "forbid": "write `never train`",
+}  # fmt: skip
+"""What people write who know other languages, and what to write here."""
+
+
+def syntax_error(error: UnexpectedInput, source: Source, start: int, end: int) -> Diagnostic:
+    """The diagnostic for a statement at `[start, end)` whose text, parsed by itself, gave `error`."""
+    if isinstance(error, UnexpectedToken):
+        return _unexpected_token(error, source, start, end)
+    if isinstance(error, UnexpectedCharacters):
+        return _unexpected_character(source, start + error.pos_in_stream, end)
+    span = Span(source=source, start=end, end=end)  # Lark has no other error for this kind of parser
+    return _error("PE102", "this statement is not complete", span, "finish it, or remove it")
+
+
+def keyword_as_name(word: str, span: Span) -> Diagnostic:
+    """A keyword stands where a role, a part or a `let` name is expected."""
+    return _error(
+        "PE201",
+        f"`{word}` is a keyword, so it cannot name a role, a part or a set of targets",
+        span,
+        f'write what it stands for, or `"{word}"` in quotes for a role of that name',
+    )
+
+
+def _error(code: str, message: str, span: Span, help: str) -> Diagnostic:
+    return Diagnostic(code=code, severity="error", message=message, span=span, help=help)
+
+
+def _unexpected_token(error: UnexpectedToken, source: Source, start: int, end: int) -> Diagnostic:
+    accepted: Collection[str] = error.accepts or error.expected
+    found = str(error.token)
+    at_end = error.token.type == "$END"
+    offset = end if at_end else start + (error.token.start_pos or 0)
+    before, last, last_start = words_before(source.text[start:offset], offset - start)
+    at = Span(source=source, start=offset, end=offset if at_end else offset + len(found))
+    # Where only a name may stand, a keyword lexes as one: the word before this token is then the mistake.
+    if last in KEYWORDS and "DOT" in accepted and before not in (".", "let", "on"):
+        return keyword_as_name(last, Span(source=source, start=start + last_start, end=start + last_start + len(last)))
+    if at_end:
+        # Lark points at the last token; what is missing is missing after it.
+        where = "the file ends" if not source.text[end:].strip(" \t\r\n;") else "the statement ends"
+        help = "a line goes on after `,` or an open bracket, and before `where`, `unless`, `weight`, `and`, `or`, `of`, …"
+        if "RPAR" in accepted or "RSQB" in accepted:
+            help = "close every bracket; a line goes on after `,` or an open bracket, and before a closing one"
+        return _error("PE102", f"expected {_expected(accepted, last)}, but {where}", at, help)
+    if not last:
+        return _unknown_statement(found, at)
+    if found.startswith("/*"):
+        return _error("PE103", "a comment starts with `#`", at, "write `#` at the start of each line of the comment")
+    if "$END" in accepted and found in _STATEMENT_WORDS:
+        help = f"write `;` or a new line before `{found}`"
+        return _error("PE110", f"a statement starts at `{found}`, but the one before it has not ended", at, help)
+    help = _instead(found, error.token.type, accepted)
+    return _error("PE101", f"expected {_expected(accepted, last)}, but found `{_short(found)}`", at, help)
+
+
+def _expected(accepted: Collection[str], last: str) -> str:
+    if "EVERYTHING" in accepted:
+        return "a role or a part (`assistant`, `eos`, …)"
+    if "NOT" in accepted:
+        return "a condition such as `message.name == \"x\"`"
+    if "$END" in accepted:
+        return "the end of the statement"
+    if "NAME" in accepted and "NUMBER" in accepted and "STRING" not in accepted:
+        return "a number, or a field such as `message.weight`"
+    if "NULL" in accepted:
+        return "a value (a string in quotes, a number, `true`, `false`, `null`)"
+    if "NAME" in accepted and last in _NAME_AFTER:
+        return _NAME_AFTER[last]
+    if accepted == {"NAME"}:
+        return "the value of the setting"
+    if "NAME" in accepted:
+        return "a role"
+    if "COMPARISON" in accepted:
+        return "a comparison, `in`, `contains` or `matches`"
+    names = [_SYMBOLS[t] for t in _ORDER if t in accepted]
+    names += sorted(f"`{t.lower()}`" for t in accepted if t.lower() in KEYWORDS)
+    return _listed(names or ["something else"])
+
+
+def _listed(names: list[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} or {names[-1]}"
+
+
+def _instead(found: str, kind: str, accepted: Collection[str]) -> str:
+    keywords = [t.lower() for t in accepted if t.lower() in KEYWORDS]
+    if kind == "NAME" and (touching := _taken_apart(found, keywords)):
+        return f"did you mean `{touching}`?"
+    if kind == "NAME" and (found.lower() in _WORDS_OF_OTHERS):
+        return _WORDS_OF_OTHERS[found.lower()]
+    if kind == "NAME" and (near := nearest(found, keywords)):
+        return f"did you mean `{near}`?"
+    if found == "=" and "COMPARISON" in accepted:
+        return "a comparison is written `==`"
+    if "$END" in accepted:
+        ways = [w for t, w in (("COMMA", "`,` and a further target"), ("DOT", "`.` and a part")) if t in accepted]
+        ways += [f"`{w}`" for w in ("of", "after", "where", "unless", "weight", "and", "or") if w in keywords]
+        return f"go on with {_listed(ways)}; or end the statement with `;` or a new line" if ways else (
+            "end the statement with `;` or a new line")  # fmt: skip
+    if "EVERYTHING" in accepted:
+        return "name what the rule is about, for example `assistant`, `assistant.reasoning`, `eos after assistant`"
+    if "NULL" in accepted and kind == "NAME":
+        return f'write a string in quotes: `"{found}"`'
+    if "COMPARISON" in accepted:
+        return "a condition is `FIELD OPERATOR VALUE`, `has FIELD`, or a field alone that has to be `true`"
+    if "RPAR" in accepted or "RSQB" in accepted:
+        return "close the bracket, or separate the items with `,`"
+    return "see the language reference for what may stand here"
+
+
+def _taken_apart(word: str, keywords: list[str]) -> str | None:
+    for keyword in sorted(keywords, key=len, reverse=True):
+        if word.startswith(keyword) and len(word) > len(keyword):
+            return f"{keyword} {word[len(keyword) :]}"
+    return None
+
+
+def _unknown_statement(found: str, at: Span) -> Diagnostic:
+    words = list(_STATEMENT_WORDS)
+    near = _taken_apart(found, words) or nearest(found, words)
+    listed = ", ".join(f"`{w}`" for w in words)
+    help = f"did you mean `{near}`?" if near else _WORDS_OF_OTHERS.get(found.lower(), f"a statement starts with {listed}")
+    return _error("PE111", f"no statement starts with `{_short(found)}`", at, help)
+
+
+def _unexpected_character(source: Source, at: int, end: int) -> Diagnostic:
+    rest = source.text[at:end]
+    line = rest.split("\n", 1)[0]
+    character = rest[:1]
+    span = Span(source=source, start=at, end=min(at + 1, end))
+    whole = Span(source=source, start=at, end=at + len(line))
+    if character == '"':
+        return _bad_string(line, source, at)
+    if line.startswith("//"):
+        return _error("PE103", "a comment starts with `#`", whole, "write `#` instead of `//`")
+    if character == "/":
+        return _error("PE105", "this regex is never closed", whole, "end it with `/` on the same line; write `\\/` for a slash in it")
+    if match := re.match(r"-?[0-9][\w.]*", line):
+        span = Span(source=source, start=at, end=at + match.end())
+        return _error("PE106", f"`{_short(match[0])}` is not a number", span, "write it as JSON does: `2`, `-0.5`, `1e-3`")
+    if (match := re.match(r"\w+", line)) and match[0]:
+        span = Span(source=source, start=at, end=at + match.end())
+        help = f'write a role of that name in quotes: `"{_short(match[0])}"`'
+        return _error("PE103", f"`{_short(match[0])}` is not a name: names have ASCII letters, digits and `_`", span, help)
+    return _error("PE103", f"{_named(character)} has no meaning here", span, _other_character(character, line))
+
+
+def _bad_string(line: str, source: Source, at: int) -> Diagnostic:
+    match = re.match(r'"(?:[^"\\]|\\.)*"', line)
+    if match is None:
+        span = Span(source=source, start=at, end=at + len(line))
+        return _error("PE104", "this string is never closed", span, 'end it with `"` on the same line; write `\\n` for a line break')
+    for bad in re.finditer(r'\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4})|(\\u?.?)|([\x00-\x08\x0a-\x1f])', match[0]):
+        if bad[1] or bad[2]:
+            span = Span(source=source, start=at + bad.start(), end=at + bad.end())
+            help = 'strings are JSON\'s: `\\"`, `\\\\`, `\\n`, `\\t`, `\\u0041`; write `\\\\` for a backslash'
+            return _error("PE104", f"{_named(bad[0])} cannot stand in a string", span, help)
+    span = Span(source=source, start=at, end=at + len(match[0]))
+    return _error("PE101", "a string has no meaning here", span, "remove it")
+
+
+def _other_character(character: str, line: str) -> str:
+    if character in "'‘’`´“”„«»":
+        return 'quotes are written `"`'
+    if character in "&|!":
+        return "write `and`, `or`, `not`"
+    if character in "{}":
+        return "a list is written `[…]`, and targets are grouped by `(…)`"
+    if character == "-":
+        return 'a role with a hyphen is written in quotes: `"my-role"`'
+    if character == "*":
+        return "write `everything` for all text"
+    if character == ":":
+        return "a policy has no `:`; conditions are written `where FIELD == VALUE`"
+    if character.isspace():
+        return "write a plain space"
+    if character in "，、；":
+        return "write `,` or `;`"
+    return "remove it, or put it in quotes if it belongs to a name"
+
+
+def _named(text: str) -> str:
+    if len(text) == 1 and not (text.isprintable() and text.isascii()):
+        name = unicodedata.name(text, "control character")
+        shown = f"`{text}` " if text.isprintable() and not unicodedata.combining(text) else ""
+        return f"{shown}(U+{ord(text):04X}, {name.lower()})"
+    return f"`{_short(text)}`"
+
+
+def _short(text: str) -> str:
+    text = text if len(text) <= 40 else text[:39] + "…"
+    return text.replace("\n", "\\n")

@@ -9,6 +9,7 @@ from itertools import chain, islice
 from typing import Any
 
 from policy_engine.chat.conversation import read_row
+from policy_engine.chat.dataset import DatasetSpec, load_dataset
 from policy_engine.chat.formats import Format, detect_format
 from policy_engine.chat.tokenize import load_tokenizer
 from policy_engine.core.errors import ConfigError, PolicyEngineError, RowError
@@ -28,8 +29,8 @@ class Inputs:
     masker: Masker
     policy: str
     tokenizer: str
-    format: Format | None
-    """Declared by a dataset file; None where it has to be seen in the data."""
+    spec: DatasetSpec | None
+    """What a dataset file declares; None where everything has to be seen in the data."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,9 +48,7 @@ def load_inputs(policy: str | None, tokenizer: str | None, template: str | None,
     """
     spec = None
     if dataset is not None:
-        from policy_engine.chat.dataset import load_dataset_spec
-
-        spec = load_dataset_spec(dataset)
+        spec = load_dataset(dataset)
         policy = policy if policy is not None else spec.policy
         tokenizer = tokenizer if tokenizer is not None else spec.tokenizer
         template = template if template is not None else spec.template
@@ -60,10 +59,9 @@ def load_inputs(policy: str | None, tokenizer: str | None, template: str | None,
         )
     if tokenizer is None:
         raise ConfigError("no tokenizer is given", help="name one with -t: a folder, a tokenizer.json, or `builtin`")
-    program = load_policy(policy, schema=None if spec is None else spec.schema)
-    format = None if spec is None else spec.format
-    masker = Masker(program, load_tokenizer(tokenizer, template=template), dataset=format)
-    return Inputs(masker=masker, policy=str(policy), tokenizer=str(tokenizer), format=format)
+    program = load_policy(policy, schema=None if spec is None else spec.to_schema())
+    masker = Masker(program, load_tokenizer(tokenizer, template=template))
+    return Inputs(masker=masker, policy=policy, tokenizer=tokenizer, spec=spec)
 
 
 def masked_rows(
@@ -76,8 +74,8 @@ def masked_rows(
     """
     wanted = set(numbers)
     last = max(wanted, default=limit)
-    rows = islice(read_rows(data), last)
-    format, rows = _format(rows, inputs.format, say)
+    format, rows = see_format(islice(read_rows(data), last), inputs.spec)
+    say(format.said)
     seen = 0
     for number, row in rows:
         seen = number
@@ -88,17 +86,14 @@ def masked_rows(
         raise RowError(f"there is no row {missing[0]}: `{data}` has {seen} rows", help="rows count from 1")
 
 
-def _format(
-    rows: Iterator[tuple[int, Any]], declared: Format | None, say: Callable[[str], None]
-) -> tuple[Format, Iterator[tuple[int, Any]]]:
-    if declared is not None:
-        if declared.said:
-            say(declared.said)
-        return declared, rows
+def see_format(rows: Iterator[tuple[int, Any]], spec: DatasetSpec | None) -> tuple[Format, Iterator[tuple[int, Any]]]:
+    """How rows are read, from what is declared and what the first ones show; and all the rows again.
+
+    Raises ConfigError if the rows have no known shape.
+    """
     first = list(islice(rows, LOOKED_AT))
-    format = detect_format(row for _, row in first if not isinstance(row, PolicyEngineError))
-    say(format.said)
-    return format, chain(first, rows)
+    seen = [row for _, row in first if not isinstance(row, PolicyEngineError)]
+    return (detect_format(seen) if spec is None else spec.format_of(seen)), chain(first, rows)
 
 
 def _mask(row: Any, format: Format, masker: Masker) -> MaskedRow | PolicyEngineError:

@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.cli.support import GOOD, cli, write_policy
+
+BROKEN = "train asistant.txt\nmask user where mesage.x == 1\nuse nothing_there\n"
+
+
+def test_valid(tmp_path: Path) -> None:
+    ran = cli("check", write_policy(tmp_path))
+    assert ran.code == 0
+    assert "valid" in ran.out
+    assert ran.err == ""
+
+
+def test_all_errors_of_all_files_at_once(tmp_path: Path) -> None:
+    paths = [write_policy(tmp_path, BROKEN, name="a.policy"), write_policy(tmp_path, GOOD, name="b.policy")]
+    paths += [write_policy(tmp_path, "train train", name="c.policy"), tmp_path / "none.policy"]
+    ran = cli("check", *paths, "--format", "json")
+    assert ran.code == 2
+    assert [False, True, False, False] == [f["valid"] for f in ran.document["files"]]
+    places = [
+        d["location"] and (Path(d["location"]["file"]).name, d["location"]["line"]) for d in ran.document["diagnostics"]
+    ]
+    assert [("a.policy", 1), ("a.policy", 2), ("a.policy", 3)] == [p for p in places if p and p[0] == "a.policy"]
+    assert any(p and p[0] == "c.policy" for p in places)
+    assert None in places
+
+
+def test_text_quotes_the_line(tmp_path: Path) -> None:
+    ran = cli("check", write_policy(tmp_path, "train assistant where mesage.x == 1\n"))
+    assert ran.code == 2
+    assert "my.policy:1:" in ran.err
+    assert "train assistant where mesage.x == 1" in ran.err
+    assert "^" in ran.err
+    assert "help: " in ran.err
+
+
+def test_warnings_hold_unless_strict(tmp_path: Path) -> None:
+    path = write_policy(tmp_path, "train asistant\n")
+    assert cli("check", path).code == 0
+    strict = cli("check", path, "--strict")
+    assert strict.code == 1
+    assert "warning[" in strict.err
+    assert "assistant" in strict.err
+
+
+def test_shipped_name_and_stdin() -> None:
+    assert cli("check", "-", stdin=GOOD).code == 0
+    ran = cli("check", "-", stdin="train")
+    assert ran.code == 2
+    assert "<stdin>:1:" in ran.err
+
+
+def test_dataset_file_declares_fields(tmp_path: Path) -> None:
+    policy = write_policy(tmp_path, "train assistant where message.lable == 1\n")
+    dataset = tmp_path / "data.yaml"
+    dataset.write_text("fields: {message.label: integer}\n")
+    assert cli("check", policy).code == 0
+    ran = cli("check", policy, "--dataset", dataset)
+    assert ran.code == 2
+    assert "message.label" in ran.err
+
+
+@pytest.mark.parametrize("form", ["json", "sarif", "github"])
+def test_machine_formats_name_the_line(tmp_path: Path, form: str) -> None:
+    path = write_policy(tmp_path, "train assistant\ntrain train\n")
+    ran = cli("check", path, "--format", form)
+    assert ran.code == 2
+    if form == "github":
+        assert f"file={path},line=2" in ran.out
+    elif form == "sarif":
+        (result,) = json.loads(ran.out)["runs"][0]["results"]
+        assert 2 == result["locations"][0]["physicalLocation"]["region"]["startLine"]
+    else:
+        assert [2] == [d["location"]["line"] for d in ran.document["diagnostics"]]

@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.cli.support import cli, write_chats, write_policy
+
+POLICY = "train assistant unless message.training == false\ntrain eos after assistant\n"
+
+
+@pytest.fixture
+def args(tmp_path: Path) -> list[str | Path]:
+    return [write_chats(tmp_path), "-p", write_policy(tmp_path, POLICY), "-t", "builtin"]
+
+
+def test_every_segment_with_its_rule(args: list[str | Path]) -> None:
+    ran = cli("explain", *args, "--row", "2", "--format", "json")
+    assert ran.code == 0
+    pieces = [p for e in ran.document["explanations"] for p in e["pieces"]]
+    found = {(p["turn"], p["part"]): p["rule"] and p["rule"]["index"] for p in pieces}
+    assert (0, 1, None, None) == (found[2, "text"], found[2, "eot"], found[4, "text"], found[3, "text"])
+
+
+def test_conditions_and_their_values(args: list[str | Path]) -> None:
+    ran = cli("explain", *args, "--row", "2", "--turn", "4")
+    assert ran.code == 0
+    assert "did not hold" in ran.out
+    assert "message.training" in ran.out
+    assert "False" in ran.out or "false" in ran.out
+
+
+def test_tokens_by_number_and_by_text(args: list[str | Path]) -> None:
+    by_text = cli("explain", *args, "--at", "世", "--format", "json").document["explanations"]
+    assert by_text
+    assert all(e["token"] is not None and "世" in e["text"] for e in by_text)
+    number = str(by_text[0]["token"])
+    assert by_text[:1] == cli("explain", *args, "--token", number, "--format", "json").document["explanations"]
+
+
+@pytest.mark.parametrize("option", [["--token", "9999"], ["--at", "nowhere"], ["--turn", "9"], ["--row", "99"]])
+def test_what_the_row_does_not_have(args: list[str | Path], option: list[str]) -> None:
+    ran = cli("explain", *args, *option)
+    assert ran.code == 2
+    assert "error[" in ran.err
+
+
+def test_a_row_that_fails(tmp_path: Path) -> None:
+    chats = write_chats(tmp_path, [[{"role": "user", "content": "x"}], '{"other": 1}'])
+    ran = cli("explain", chats, "-p", write_policy(tmp_path), "-t", "builtin", "--row", "2")
+    assert ran.code == 1
+    assert "row 2" in ran.err

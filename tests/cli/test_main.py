@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import policy_engine
+from policy_engine.cli import policies, run
+from policy_engine.cli.main import app
+from tests.cli.support import cli
+
+VERBS = sorted(str(c.name or c.callback.__name__) for c in app.registered_commands)  # type: ignore[union-attr]
+
+
+def program(*arguments: str, **kwargs: object) -> subprocess.CompletedProcess[str]:
+    """The installed command, in a process of its own."""
+    command = [sys.executable, "-c", "from policy_engine.cli.main import main; main()", *arguments]
+    environment = {**os.environ, "PYTHONPATH": str(Path(policy_engine.__file__).parents[1]), **kwargs.pop("env", {})}  # type: ignore[dict-item]
+    return subprocess.run(command, capture_output=True, encoding="utf-8", env=environment, timeout=120, **kwargs)  # type: ignore[call-overload, no-any-return]
+
+
+def test_version() -> None:
+    ran = cli("--version")
+    assert (0, f"policy-engine {policy_engine.__version__}\n") == (ran.code, ran.out)
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_has_help(verb: str) -> None:
+    ran = cli(verb, "--help")
+    assert ran.code == 0
+    assert "--format" in ran.out
+
+
+@pytest.mark.parametrize("arguments", [[], ["chek"], ["check"], ["check", "x", "--formt", "json"], ["--nothing"]])
+def test_usage_errors_are_2(arguments: list[str]) -> None:
+    ran = cli(*arguments)
+    assert ran.code == 2
+    assert "error[PE503]" in ran.err
+    assert "help: " in ran.err
+
+
+@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize("form", ["json", "sarif", "github"])
+def test_usage_errors_are_valid_documents(verb: str, form: str) -> None:
+    ran = cli(verb, "--format", form, "--no-such-option")
+    assert ran.code == 2
+    if form == "github":
+        assert ran.out.startswith("::error ")
+    else:
+        document = json.loads(ran.out)
+        assert 2 == (document["exit_code"] if form == "json" else document["runs"][0]["invocations"][0]["exitCode"])
+
+
+def test_unknown_format_is_told_as_text() -> None:
+    ran = cli("check", "x", "--format=yaml")
+    assert ran.code == 2
+    assert "yaml" in ran.err
+
+
+def test_a_defect_of_ours_is_told_as_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(policies, "_list", lambda: 1 // 0)
+    ran = cli("policies", "--format", "json")
+    assert ran.code == 2
+    assert "defect" in ran.document["diagnostics"][0]["message"]
+    assert "ZeroDivisionError" in ran.err
+
+
+def test_ctrl_c(monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(policies, "_list", stop)
+    ran = cli("policies", "--format", "json")
+    assert (130, "interrupted") == (ran.code, ran.document["verdict"])
+
+
+def test_system_errors_name_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full() -> None:
+        raise OSError(28, "No space left on device", "/x/out.parquet")
+
+    outcome = run.answer(full)  # type: ignore[arg-type]
+    assert "`/x/out.parquet`: no space left on device" == outcome.diagnostics[0].message
+
+
+def test_a_closed_pipe_is_no_error() -> None:
+    command = f"{sys.executable} -c 'from policy_engine.cli.main import main; main()' policies --format json"
+    ran = subprocess.run(
+        f"{command} | true; echo ${{PIPESTATUS[0]}}",
+        shell=True,
+        executable="/bin/bash",
+        capture_output=True,
+        encoding="utf-8",
+        cwd=Path(policy_engine.__file__).parents[1],
+        timeout=120,
+    )
+    assert "Traceback" not in ran.stderr
+    assert ran.stdout.strip() in {"0", "141"}
+
+
+def test_a_narrow_locale_never_ends_a_run(tmp_path: Path) -> None:
+    (tmp_path / "p.policy").write_text("# 世界\ntrain assistant", encoding="utf-8")
+    ran = program("fmt", "--diff", str(tmp_path / "p.policy"), env={"PYTHONIOENCODING": "ascii"})
+    assert ran.returncode in {0, 1}
+    assert "Traceback" not in ran.stderr
+
+
+def test_light_verbs_do_not_load_tokenizers() -> None:
+    code = (
+        "import sys; from policy_engine.cli.main import run; code = run(['policies']); "
+        "heavy = {'transformers', 'tokenizers', 'jinja2', 'pyarrow'}; "
+        "print(code, sorted(heavy & set(sys.modules)), file=sys.stderr)"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", timeout=120)
+    assert "0 []" == ran.stderr.strip()

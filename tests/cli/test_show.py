@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.cli.support import CHATS, cli, write_chats, write_policy
+
+
+@pytest.fixture
+def args(tmp_path: Path) -> list[str | Path]:
+    return [write_chats(tmp_path), "-p", write_policy(tmp_path), "-t", "builtin"]
+
+
+def test_marks_trained_text(args: list[str | Path]) -> None:
+    ran = cli("show", *args)
+    assert ran.code == 0
+    assert "read as OpenAI messages" in ran.out
+    assert "⟦Hi 世界.<|" in ran.out
+    assert "⟦Hello" not in ran.out
+    assert "row 3" in ran.out
+    assert "train eos after assistant" in ran.out
+
+
+def test_rows_and_limit(args: list[str | Path]) -> None:
+    assert ["row 1"] == [r["name"] for r in cli("show", *args, "--limit", "1", "--format", "json").document["rows"]]
+    ran = cli("show", *args, "--row", "3", "--row", "2", "--format", "json")
+    assert ["row 2", "row 3"] == [r["name"] for r in ran.document["rows"]]
+    ran = cli("show", *args, "--row", "9")
+    assert ran.code == 2
+    assert "has 3 rows" in ran.err
+
+
+def test_json_decides_every_token(args: list[str | Path]) -> None:
+    (row, *_) = cli("show", *args, "--format", "json").document["rows"]
+    assert row["tokens"] == len(row["decisions"])
+    trained = "".join(d["text"] for d in row["decisions"] if d["weight"])
+    assert trained.startswith("Hi 世界.")
+    assert row["text"] == "".join(d["text"] for d in row["decisions"])
+    assert {"user", "assistant"} == {d["role"] for d in row["decisions"]} - {None}
+
+
+def test_html_page(args: list[str | Path], tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    assert cli("show", *args, "--html", page).code == 0
+    text = page.read_text(encoding="utf-8")
+    assert "data-tip" in text
+    assert "train eos after assistant" in text
+    again = cli("show", *args, "--html", page)
+    assert again.code == 2
+    assert "--overwrite" in again.err
+    assert cli("show", *args, "--html", page, "--overwrite", "--limit", "1").code == 0
+    assert page.read_text(encoding="utf-8") != text
+
+
+def test_a_row_that_fails_is_told_and_the_others_are_shown(tmp_path: Path) -> None:
+    chats = write_chats(tmp_path, [CHATS[0], '{"messages": [{"role": "user"', '{"other": 1}', CHATS[2]])
+    ran = cli("show", chats, "-p", write_policy(tmp_path), "-t", "builtin", "--format", "json")
+    assert ran.code == 1
+    assert ["row 1", "row 4"] == [r["name"] for r in ran.document["rows"]]
+    assert [True, True] == [
+        f"row {n}" in d["message"] for n, d in zip((2, 3), ran.document["diagnostics"], strict=True)
+    ]
+
+
+def test_stdin(tmp_path: Path) -> None:
+    data = write_chats(tmp_path).read_text()
+    ran = cli("show", "-", "-p", write_policy(tmp_path), "-t", "builtin", stdin=data)
+    assert ran.code == 0
+    assert "row 3" in ran.out
+
+
+def test_dataset_file_gives_policy_and_tokenizer(tmp_path: Path) -> None:
+    write_policy(tmp_path)
+    dataset = tmp_path / "data.yaml"
+    dataset.write_text("policy: my.policy\ntokenizer: builtin\nmessages: {field: messages}\n")
+    ran = cli("show", write_chats(tmp_path), "--dataset", dataset, "--color-by", "rule")
+    assert ran.code == 0
+    assert "⟦Hi 世界." in ran.out

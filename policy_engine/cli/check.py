@@ -53,9 +53,9 @@ def _check(files: list[str], dataset: str | None, strict: bool) -> Outcome:
 
 def _schema(dataset: str) -> Schema:
     # Imported here: most checks need no dataset file, and reading one brings what reads conversations.
-    from policy_engine.chat.dataset import load_dataset
+    from policy_engine.chat.dataset import load_dataset_spec
 
-    return load_dataset(dataset).to_schema()
+    return load_dataset_spec(dataset).to_schema()
 
 
 def _check_one(name: str, schema: Schema | None) -> tuple[CheckedPolicy | None, tuple[Diagnostic, ...]]:

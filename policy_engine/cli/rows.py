@@ -9,7 +9,7 @@ from itertools import chain, islice
 from typing import Any
 
 from policy_engine.chat.conversation import read_row
-from policy_engine.chat.dataset import DatasetSpec, load_dataset
+from policy_engine.chat.dataset import DatasetSpec, load_dataset_spec
 from policy_engine.chat.formats import Format, detect_format
 from policy_engine.chat.tokenize import load_tokenizer
 from policy_engine.core.errors import ConfigError, PolicyEngineError, RowError
@@ -48,7 +48,7 @@ def load_inputs(policy: str | None, tokenizer: str | None, template: str | None,
     """
     spec = None
     if dataset is not None:
-        spec = load_dataset(dataset)
+        spec = load_dataset_spec(dataset)
         policy = policy if policy is not None else spec.policy
         tokenizer = tokenizer if tokenizer is not None else spec.tokenizer
         template = template if template is not None else spec.template

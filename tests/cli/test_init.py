@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from policy_engine.chat.dataset import load_dataset
+from policy_engine.chat.dataset import load_dataset_spec
 from tests.cli.support import CHATS, cli, write_chats
 
 SHAREGPT = '{"conversations": [{"from": "human", "value": "Hi", "weight": 0.5}, {"from": "gpt", "value": "Hello"}]}'
@@ -20,7 +20,7 @@ def test_writes_what_it_saw_and_it_works(tmp_path: Path, monkeypatch: pytest.Mon
     assert "never train system\nnever train user\n" in policy
     assert "# mask assistant where message.training == false" in policy
     assert "assistant (4)" in policy
-    fields = load_dataset("chats.yaml").fields or {}
+    fields = load_dataset_spec("chats.yaml").fields or {}
     assert ("string", "string", "boolean") == tuple(fields[f"message.{n}"] for n in ("role", "content", "training"))
     assert cli("check", "chats.policy", "--dataset", "chats.yaml", "--strict").code == 0
     shown = cli("show", chats, "--dataset", "chats.yaml")
@@ -42,7 +42,7 @@ def test_sharegpt_roles(tmp_path: Path) -> None:
     assert ran.code == 0
     assert {"user": 1, "assistant": 1} == ran.document["roles"]
     assert [str(tmp_path / "out.yaml"), str(tmp_path / "out.policy")] == ran.document["wrote"]
-    assert "sharegpt" == load_dataset(tmp_path / "out.yaml").kind
+    assert "sharegpt" == load_dataset_spec(tmp_path / "out.yaml").kind
     assert cli("show", chats, "--dataset", tmp_path / "out.yaml").code == 0
 
 

@@ -8,7 +8,7 @@
 `agreement` compares the engine with the interpreter of `tests/oracle.py`; `parser` gives texts to the parser; `format`
 prints and parses policies again; `parity` renders conversations with all bundled templates, beside transformers.
 
-Cases are made by the generators that the Hypothesis strategies draw from, on `RandomChoices(f"{kind}:{seed}:{number}")`:
+Cases are made by the generators behind the Hypothesis strategies, on `RandomChoices(f"{kind}:{seed}:{number}")`:
 a number names its case for ever, and `--case NUMBER` runs it alone. What is done is kept in the `--resume` file after
 every chunk, so that a run that was stopped goes on where it was. A failing agreement is reduced by Hypothesis before it
 is printed. Exit code 1 if any case failed.

@@ -231,7 +231,7 @@ class _Maker:
 
 def raw_policy(choices: Choices) -> ast.Policy:
     """A policy that parses but may mean nothing: unknown names, relations anywhere, settings and lets twice."""
-    made = policy(choices, uses=("assistants-eos", "no_such_policy"))
+    made = policy(choices, uses=("assistant_eos", "no_such_policy"))
     statements = [_disturbed(choices, statement) for statement in made.statements]
     if choices.chance(30):
         statements += choices.many(lambda c: c.pick(statements), 1, 2)
@@ -245,7 +245,7 @@ def _disturbed(choices: Choices, statement: ast.Statement) -> ast.Statement:
     if not choices.chance(25):
         return statement
     names = tuple(choices.pick(_NAMES) for _ in range(choices.integer(1, 3)))
-    which = ast.Which(end="last", count=choices.integer(0, 2), span=NOWHERE) if choices.chance(30) else None
+    which = ast.Which(end="last", count=choices.integer(1, 2), span=NOWHERE) if choices.chance(30) else None
     selector = ast.Selector(names=names, quoted=choices.chance(20), which=which, span=NOWHERE)
     relation = ast.Relation(kind=choices.pick(("of", "after", "before")), selector=selector, span=NOWHERE)
     target = ast.Target(primary=selector, relations=(relation,) * choices.integer(0, 2), span=NOWHERE)

@@ -61,17 +61,20 @@ def read_policy(path_or_name: str | os.PathLike[str]) -> Source:
     return Source(name=text, text=_read(Path(text)))
 
 
-def folder_of(source: Source) -> Path | None:
-    """The folder that the quoted paths of a policy's `use` start from; None for a text that is in no file."""
+def path_of(source: Source) -> Path | None:
+    """The resolved path of the file a policy was read from; None for a text that is in no file.
+
+    Quoted paths of its `use` statements start from that file's folder.
+    """
     name = source.name.removeprefix(_PREFIX)
     if source.name.startswith(_PREFIX) and name in shipped() and read_shipped(name).text == source.text:
-        return policies_folder()
+        return policies_folder().resolve() / f"{name}.policy"
     if source.name.startswith("<"):
         return None
-    path = Path(source.name)
     try:
-        return path.resolve().parent if path.is_file() else None
-    except (OSError, ValueError):  # a name that no file can have
+        path = Path(source.name).resolve()
+        return path if path.is_file() else None
+    except (OSError, ValueError, RuntimeError):  # a name that no file can have
         return None
 
 

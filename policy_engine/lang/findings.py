@@ -1,0 +1,46 @@
+"""Collects what a checker finds, each finding once."""
+
+from __future__ import annotations
+
+from policy_engine.core.diagnostics import Diagnostic, Related, Severity
+from policy_engine.core.source import Span
+
+
+class Findings:
+    """Diagnostics in the order found. A finding with the place and words of an earlier one is dropped: a `let` or a used
+    policy is visited once per use."""
+
+    def __init__(self) -> None:
+        self.all: list[Diagnostic] = []
+        self._seen: set[tuple[str, str, int, str]] = set()
+
+    def error(self, code: str, message: str, span: Span, help: str | None = None, *related: Related) -> None:
+        """Something that stops the policy."""
+        self._add("error", code, message, span, help, related)
+
+    def warn(self, code: str, message: str, span: Span, help: str | None = None, *related: Related) -> None:
+        """Something a reader should know and the policy can live with."""
+        self._add("warning", code, message, span, help, related)
+
+    def add(self, diagnostic: Diagnostic) -> None:
+        """A diagnostic made elsewhere."""
+        span = diagnostic.span
+        key = (diagnostic.code, span.source.name if span else "", span.start if span else 0, diagnostic.message)
+        if key not in self._seen:
+            self._seen.add(key)
+            self.all.append(diagnostic)
+
+    @property
+    def errors(self) -> tuple[Diagnostic, ...]:
+        """The errors found so far."""
+        return tuple(d for d in self.all if d.is_error)
+
+    @property
+    def warnings(self) -> tuple[Diagnostic, ...]:
+        """The warnings found so far."""
+        return tuple(d for d in self.all if not d.is_error)
+
+    def _add(
+        self, severity: Severity, code: str, message: str, span: Span, help: str | None, related: tuple[Related, ...]
+    ) -> None:
+        self.add(Diagnostic(code=code, severity=severity, message=message, span=span, help=help, related=related))

@@ -111,7 +111,7 @@ class DatasetSpec:
             return named_format(kind).field
 
 
-def load_dataset(path: str | Path) -> DatasetSpec:
+def load_dataset_spec(path: str | Path) -> DatasetSpec:
     """Reads a dataset file.
 
     Raises:

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from policy_engine.chat.conversation import read_row
-from policy_engine.chat.dataset import DatasetSpec, load_dataset
+from policy_engine.chat.dataset import DatasetSpec, load_dataset_spec
 from policy_engine.core.errors import ConfigError, DataError
 
 FULL = """\
@@ -44,7 +44,7 @@ tests:
 def load(tmp_path, text):
     path = tmp_path / "data.yaml"
     path.write_text(text, encoding="utf-8")
-    return load_dataset(path)
+    return load_dataset_spec(path)
 
 
 def problems(tmp_path, text):
@@ -167,13 +167,13 @@ def test_an_empty_file(tmp_path):
 
 def test_a_file_that_is_not_there(tmp_path):
     with pytest.raises(DataError, match="does not exist"):
-        load_dataset(tmp_path / "no.yaml")
+        load_dataset_spec(tmp_path / "no.yaml")
 
 
 def test_a_file_that_is_not_text(tmp_path):
     (tmp_path / "x.yaml").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(DataError, match="cannot be read"):
-        load_dataset(tmp_path / "x.yaml")
+        load_dataset_spec(tmp_path / "x.yaml")
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])

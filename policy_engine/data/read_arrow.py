@@ -1,0 +1,155 @@
+"""Parquet files and Arrow files, batch by batch, as rows of plain Python values."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from policy_engine.chat.conversation import null_key_kept
+from policy_engine.core.errors import DataError
+
+_BATCH: Final = 512
+Cleaner = Callable[[Any], Any]
+
+
+def read_parquet(path: Path) -> Iterator[pa.RecordBatch]:
+    """The batches of a Parquet file. Raises DataError if it is not one, or breaks off."""
+    try:
+        # Without pre-buffering a row group is decoded page by page, whatever its size.
+        with pq.ParquetFile(path, pre_buffer=False) as file:
+            yield from file.iter_batches(batch_size=_BATCH)
+    except (pa.ArrowException, OSError) as error:
+        raise _unreadable(path, "a Parquet file", error) from None
+
+
+def parquet_rows(path: Path) -> int:
+    """How many rows a Parquet file has. Raises DataError if it is not one."""
+    try:
+        return int(pq.read_metadata(path).num_rows)
+    except (pa.ArrowException, OSError) as error:
+        raise _unreadable(path, "a Parquet file", error) from None
+
+
+def read_arrow(path: Path) -> Iterator[pa.RecordBatch]:
+    """The batches of an Arrow file, in the stream or the file layout. Raises DataError if it is neither."""
+    try:
+        with pa.memory_map(str(path)) as source:
+            if source.size() >= 6 and bytes(source.read(6)) == b"ARROW1":
+                reader = pa.ipc.open_file(source)
+                batches: Iterator[pa.RecordBatch] = (reader.get_batch(i) for i in range(reader.num_record_batches))
+            else:
+                source.seek(0)
+                batches = iter(pa.ipc.open_stream(source))
+            for batch in batches:
+                for start in range(0, batch.num_rows, _BATCH):
+                    yield batch.slice(start, _BATCH)
+    except (pa.ArrowException, OSError) as error:
+        raise _unreadable(path, "an Arrow file", error) from None
+
+
+def _unreadable(path: Path, what: str, error: Exception) -> DataError:
+    return DataError(f"`{path}` cannot be read as {what}: {error}", help="is it whole, and has it the right extension?")
+
+
+def arrow_files(folder: Path) -> list[Path] | None:
+    """The data files of a folder that `datasets.save_to_disk` wrote, in order; None if it is not such a folder.
+
+    Raises DataError if the folder holds several splits, or if a file that it lists is missing.
+    """
+    if (folder / "dataset_dict.json").is_file():
+        splits = [str(split) for split in _listed(folder / "dataset_dict.json", "splits")]
+        if len(splits) == 1:
+            return arrow_files(folder / splits[0])
+        names = ", ".join(f"`{folder / split}`" for split in splits)
+        raise DataError(f"`{folder}` holds several splits", help=f"give one of {names}")
+    if not (folder / "state.json").is_file() or not (folder / "dataset_info.json").is_file():
+        return None
+    files = [folder / str(entry["filename"]) for entry in _listed(folder / "state.json", "_data_files")]
+    for file in files:
+        if not file.is_file():
+            raise DataError(f"`{folder}` lacks `{file.name}`, which its state.json lists", help="save it to disk again")
+    return files
+
+
+def _listed(path: Path, key: str) -> list[Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))[key]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"`{path}` cannot be read: {error}", help="save the dataset to disk again") from None
+    return list(found)
+
+
+def rows_of(batch: pa.RecordBatch | pa.Table) -> list[dict[str, Any]]:
+    """Rows as dictionaries, as the data had them before Arrow gave every object every key.
+
+    A key of an object that is null is left out, at any depth: in a struct, null and absent cannot be told apart. The
+    content of a message, columns themselves, items of lists and values of Arrow maps stay null. JSON columns are
+    parsed.
+    """
+    columns: dict[str, list[Any]] = {}
+    for field, column in zip(batch.schema, batch.columns):
+        values = column.to_pylist(maps_as_pydicts="strict")
+        clean = _cleaner(field.type)
+        columns[field.name] = values if clean is None else [clean(value) for value in values]
+    names = list(columns)
+    return [dict(zip(names, values)) for values in zip(*columns.values())]
+
+
+def _cleaner(kind: pa.DataType) -> Cleaner | None:
+    """What turns a value of an Arrow type into what it was; None if it already is."""
+    if isinstance(kind, pa.JsonType):
+        return lambda value: json.loads(value) if isinstance(value, str) else value
+    if isinstance(kind, pa.ExtensionType | pa.BaseExtensionType):
+        return _cleaner(kind.storage_type)
+    if pa.types.is_struct(kind):
+        return _struct_cleaner(kind)
+    if pa.types.is_map(kind):
+        return _map_cleaner(_cleaner(kind.item_type))
+    if (
+        pa.types.is_list(kind)
+        or pa.types.is_large_list(kind)
+        or pa.types.is_fixed_size_list(kind)
+        or pa.types.is_list_view(kind)
+        or pa.types.is_large_list_view(kind)
+    ):
+        return _list_cleaner(_cleaner(kind.value_type))
+    return None
+
+
+def _map_cleaner(inner: Cleaner | None) -> Cleaner | None:
+    if inner is None:
+        return None
+    clean = inner
+    return lambda value: value and {key: clean(item) for key, item in value.items()}
+
+
+def _list_cleaner(inner: Cleaner | None) -> Cleaner | None:
+    if inner is None:
+        return None
+    clean = inner
+    return lambda value: value and [clean(item) for item in value]
+
+
+def _struct_cleaner(kind: pa.StructType) -> Cleaner:
+    names = [field.name for field in kind]
+    kept = null_key_kept(names)
+    inner = {field.name: _cleaner(field.type) for field in kind}
+
+    def clean(value: Any) -> Any:
+        if value is None:
+            return None
+        result = {}
+        for name, item in value.items():
+            if item is not None:
+                cleaner = inner[name]
+                result[name] = item if cleaner is None else cleaner(item)
+            elif name == kept:
+                result[name] = None
+        return result
+
+    return clean

@@ -1,0 +1,190 @@
+"""Datasets as streams of numbered rows: JSON Lines, JSON, Parquet, Arrow folders, folders of files, a pipe."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import sys
+import zlib
+from bisect import bisect_right
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Final
+
+import pyarrow as pa
+
+from policy_engine.core.errors import DataError
+from policy_engine.data.read_arrow import arrow_files, parquet_rows, read_arrow, read_parquet, rows_of
+from policy_engine.data.read_text import Numbered, TextKind, read_text, what_it_is
+
+PIPE: Final = "-"
+_TEXT: Final[dict[str, TextKind]] = {".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "json"}
+_COMPRESSED: Final = (".gz", ".zst")
+_ARROW: Final = (".parquet", ".arrow")
+_KNOWN: Final = ".jsonl, .ndjson, .json (each also with .gz or .zst), .parquet, .arrow, a folder of these, or a folder "
+_KNOWN_HELP: Final = f"known are {_KNOWN}that `datasets.save_to_disk` wrote; - reads JSON Lines from a pipe"
+
+
+class Rows(Iterator[Numbered]):
+    """Rows of a dataset, each with its number, read as they are asked for.
+
+    Iterating gives `(number, row)`, numbers from 1: the line of a JSON Lines file, else the position. A row that cannot
+    be read is a RowError in its place. Iterating raises DataError where reading cannot go on.
+    """
+
+    def __init__(self, files: list[Path], *, pipe: io.BufferedReader | None = None) -> None:
+        self.files = tuple(files)
+        self._starts: list[int] = []
+        self._fraction: Callable[[], float | None] = lambda: None
+        self._rows = self._read_pipe(pipe) if pipe is not None else self._read_files()
+        # The first row is read at once, so that a file that cannot be read at all is said before anything is made.
+        self._first: list[Numbered] = [row for row in [next(self._rows, None)] if row is not None]
+        if not self._first:
+            name = "the pipe" if pipe is not None else ", ".join(f"`{file}`" for file in files[:3])
+            raise DataError(f"{name} has no rows", help="give data with at least one row")
+
+    def __iter__(self) -> Rows:
+        return self
+
+    def __next__(self) -> Numbered:
+        return self._first.pop() if self._first else next(self._rows)
+
+    @property
+    def fraction(self) -> float | None:
+        """How much of the input was read, from 0 to 1; None where that is not known."""
+        return self._fraction()
+
+    def where(self, number: int) -> str:
+        """The place of a row: `chats.jsonl:7`."""
+        index = bisect_right(self._starts, number - 1) - 1
+        if not self.files or index < 0:
+            return f"row {number}"
+        return f"{self.files[index]}:{number - self._starts[index]}"
+
+    def _read_pipe(self, pipe: io.BufferedReader) -> Iterator[Numbered]:
+        yield from read_text(pipe, "<stdin>", "auto")
+
+    def _read_files(self) -> Iterator[Numbered]:
+        start = 0
+        for index, file in enumerate(self.files):
+            self._starts.append(start)
+            last = 0
+            for number, row in self._read_file(file, index):
+                last = number
+                yield start + number, row
+            start += last
+
+    def _read_file(self, file: Path, index: int) -> Iterator[Numbered]:
+        share = 1 / len(self.files)
+
+        def report(fraction: Callable[[], float]) -> None:
+            self._fraction = lambda: min(1.0, (index + fraction()) * share)
+
+        kind = _text_kind(file)
+        if kind is not None:
+            yield from _text_rows(file, kind, report)
+        elif file.suffix == ".parquet":
+            total = max(1, parquet_rows(file))
+            done = 0
+            report(lambda: done / total)
+            for batch in read_parquet(file):
+                for row in rows_of(batch):
+                    done += 1
+                    yield done, row
+        else:
+            number = 0
+            for batch in read_arrow(file):
+                for row in rows_of(batch):
+                    number += 1
+                    yield number, row
+            report(lambda: 1.0)
+
+
+def read_rows(path: str | Path) -> Rows:
+    """The rows of a file, a folder or (`-`) standard input, as they stream.
+
+    Raises:
+        DataError: there is no such file, it cannot be read, is empty, or is not what its extension says.
+    """
+    if str(path) == PIPE:
+        return Rows([], pipe=io.BufferedReader(io.FileIO(sys.stdin.fileno(), closefd=False), 1 << 20))
+    path = Path(path)
+    try:
+        if path.is_dir():
+            return Rows(arrow_files(path) or _files_of(path))
+        if not path.exists():
+            raise DataError(f"`{path}` does not exist", help=_nearby(path))
+        _check_file(path)
+        return Rows([path])
+    except DataError:
+        raise
+    except OSError as error:
+        raise _unreadable(path, error) from None
+
+
+def _unreadable(path: Path, error: OSError) -> DataError:
+    return DataError(f"`{path}` cannot be read: {error.strerror or error}", help="check the path and its permissions")
+
+
+def _text_kind(file: Path) -> TextKind | None:
+    suffixes = [suffix.lower() for suffix in file.suffixes]
+    if suffixes and suffixes[-1] in _COMPRESSED:
+        suffixes.pop()
+    return _TEXT.get(suffixes[-1]) if suffixes else None
+
+
+def _is_known(file: Path) -> bool:
+    return _text_kind(file) is not None or file.suffix in _ARROW
+
+
+def _check_file(file: Path) -> None:
+    if _is_known(file):
+        return
+    with file.open("rb") as stream:
+        what = what_it_is(stream.read(16))
+    says = f"; it starts like {what}" if what else ""
+    named = f"extension `{file.suffix}`" if file.suffix else "no extension"
+    raise DataError(f"`{file}` has {named}, which says no format{says}", help=_KNOWN_HELP)
+
+
+def _files_of(folder: Path) -> list[Path]:
+    entries = sorted(entry for entry in folder.iterdir() if not entry.name.startswith((".", "_")))
+    files = [entry for entry in entries if entry.is_file() and _is_known(entry)]
+    if files:
+        return files
+    inner = [entry.name for entry in entries if entry.is_dir()]
+    found = f"; it holds the folders {', '.join(f'`{name}`' for name in inner[:8])}" if inner else ""
+    raise DataError(f"folder `{folder}` has no data files{found}", help=_KNOWN_HELP)
+
+
+def _nearby(path: Path) -> str:
+    beside = sorted(entry.name for entry in path.parent.glob("*") if entry.stem == path.stem or _is_known(entry))[:5]
+    return f"in `{path.parent}` there is {', '.join(beside)}" if beside else "check the path"
+
+
+def _text_rows(file: Path, kind: TextKind, report: Callable[[Callable[[], float]], None]) -> Iterator[Numbered]:
+    try:
+        raw = file.open("rb", buffering=0)
+    except OSError as error:
+        raise _unreadable(file, error) from None
+    with raw:
+        size = max(1, file.stat().st_size)
+        report(lambda: raw.tell() / size if not raw.closed else 1.0)
+        with _decompressed(raw, file) as stream:
+            try:
+                yield from read_text(stream, str(file), kind)
+            except (gzip.BadGzipFile, EOFError, zlib.error, pa.ArrowException, OSError) as error:
+                if isinstance(error, DataError):
+                    raise
+                raise DataError(
+                    f"`{file}` cannot be read on: {error}", help="is the file whole? rows before this point were read"
+                ) from None
+
+
+def _decompressed(raw: io.FileIO, file: Path) -> io.BufferedReader:
+    if file.suffix.lower() == ".gz":
+        return io.BufferedReader(gzip.GzipFile(fileobj=raw), 1 << 20)  # type: ignore[type-var,arg-type,unused-ignore]
+    if file.suffix.lower() == ".zst":
+        # Arrow brings zstd along, and reads a file of several frames as one.
+        return io.BufferedReader(pa.CompressedInputStream(pa.PythonFile(raw, "r"), "zstd"), 1 << 20)
+    return io.BufferedReader(raw, 1 << 20)

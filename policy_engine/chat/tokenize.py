@@ -7,7 +7,7 @@ import functools
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -40,6 +40,8 @@ class ChatTokenizer:
     tokenizer: Any
     templates: Mapping[str, str] = field(repr=False)
     name: str = "<tokenizer>"
+    model_roles: frozenset[str] = frozenset({"assistant"})
+    """Roles the model writes; templates mark their turns' headers and ends accordingly."""
 
     @classmethod
     def from_transformers(cls, tok: Any, template: str | Path | None = None) -> ChatTokenizer:
@@ -59,13 +61,21 @@ class ChatTokenizer:
 
     def with_template(self, template: str | Path) -> ChatTokenizer:
         """The same tokenizer with another chat template, given as `from_transformers` takes it."""
-        made = dataclasses.replace(type(self).from_transformers(self.tokenizer, template), name=self.name)
+        other = type(self).from_transformers(self.tokenizer, template)
+        return self._changed(templates=other.templates)
+
+    def with_model_roles(self, roles: Iterable[str]) -> ChatTokenizer:
+        """The same tokenizer and templates for a model that writes these roles."""
+        return self._changed(model_roles=frozenset(roles))
+
+    def _changed(self, **fields: Any) -> ChatTokenizer:
+        made = dataclasses.replace(self, **fields)
         # What was learned of the tokenizer holds for any template.
         made.__dict__.update({name: self.__dict__[name] for name in _LEARNED if name in self.__dict__})
         return made
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuild, (self.tokenizer, dict(self.templates), self.name)
+        return _rebuild, (self.tokenizer, dict(self.templates), self.name, tuple(sorted(self.model_roles)))
 
     # Templates.
 
@@ -98,7 +108,11 @@ class ChatTokenizer:
             where = f"chat template of {self.name}" if name == "default" else f"chat template `{name}` of {self.name}"
             added = (str(token) for token in self.tokenizer.added_tokens_decoder.values())
             self._compiled[name] = ChatTemplate(
-                self.templates[name], special_tokens=self.special_tokens, tokens=added, name=where
+                self.templates[name],
+                special_tokens=self.special_tokens,
+                tokens=added,
+                model_roles=self.model_roles,
+                name=where,
             )
         return self._compiled[name]
 
@@ -149,7 +163,7 @@ class ChatTokenizer:
 
     @functools.cached_property
     def fingerprint(self) -> str:
-        """A hash of all that decides ids and text: vocabulary, pipeline, special tokens, templates (hex)."""
+        """A hash of all that decides ids and text: vocabulary, pipeline, special tokens, templates, roles (hex)."""
         if self._backend is not None:
             state = json.loads(self._backend.to_str())
             state.pop("truncation", None)
@@ -157,7 +171,8 @@ class ChatTokenizer:
         else:
             state = {"class": type(self.tokenizer).__name__, "vocabulary": self.tokenizer.get_vocab()}
         special = {name: str(token) for name, token in self.special_tokens.items()}
-        key = json.dumps([state, special, dict(self.templates)], sort_keys=True, default=str)
+        roles = sorted(self.model_roles)
+        key = json.dumps([state, special, dict(self.templates), roles], sort_keys=True, default=str)
         return hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
 
     @functools.cached_property
@@ -343,5 +358,5 @@ def _unreadable(text: str) -> AttributionError | None:
     )
 
 
-def _rebuild(tokenizer: Any, templates: dict[str, str], name: str) -> ChatTokenizer:
-    return ChatTokenizer(tokenizer=tokenizer, templates=templates, name=name)
+def _rebuild(tokenizer: Any, templates: dict[str, str], name: str, roles: tuple[str, ...]) -> ChatTokenizer:
+    return ChatTokenizer(tokenizer=tokenizer, templates=templates, name=name, model_roles=frozenset(roles))

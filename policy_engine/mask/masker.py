@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import warnings
 from collections import Counter
@@ -11,7 +12,8 @@ from pathlib import Path
 from typing import Any, Final, Literal, get_args
 
 from policy_engine.chat.conversation import Conversation, read_row, without_null_fields
-from policy_engine.chat.formats import Format, detect_format, named_format
+from policy_engine.chat.dataset import DatasetSpec
+from policy_engine.chat.formats import Format, named_format
 from policy_engine.chat.segments import RenderedChat, TokenizedChat
 from policy_engine.chat.tokenize import ChatTokenizer, load_tokenizer
 from policy_engine.core.errors import ConfigError, PolicyEngineError, RowError
@@ -37,9 +39,9 @@ class Masker:
     """Masks conversations: calls the template once and the tokenizer once, and decides every token.
 
     `policy` is a compiled program or a checked policy; `tokenizer` a transformers fast tokenizer, a ChatTokenizer, or
-    what `load_tokenizer` takes; `template` (text or path) replaces the tokenizer's own. `dataset` says how the rows of
-    `batch` are read; without it that is detected from the first batch and logged. `on_error="drop"` leaves out rows of
-    `batch` that fail, and counts them.
+    what `load_tokenizer` takes; `template` (text or path) replaces the tokenizer's own. `dataset` says how rows are
+    read and which roles the model writes; what it leaves open is detected from the first batch and logged.
+    `on_error="drop"` leaves out rows of `batch` that fail, and counts them.
 
     Pickles, for worker processes. `counts` says what became of the rows of `batch` in this process: `rows`, `masked`,
     `empty`, `failed`, and `failed: CODE` for each kind of failure.
@@ -53,7 +55,7 @@ class Masker:
         tokenizer: Any,
         *,
         template: str | Path | None = None,
-        dataset: Format | None = None,
+        dataset: DatasetSpec | None = None,
         on_error: OnError = "raise",
     ) -> None:
         if isinstance(policy, CheckedPolicy):
@@ -66,8 +68,8 @@ class Masker:
         if on_error not in get_args(OnError):
             raise ConfigError(f"on_error={on_error!r} means nothing", help='say on_error="raise" or on_error="drop"')
         self.program = policy
-        self.tokenizer = _chat_tokenizer(tokenizer, template)
-        self.dataset = dataset
+        self.dataset = DatasetSpec() if dataset is None else dataset
+        self.tokenizer = _chat_tokenizer(tokenizer, template, None if dataset is None else dataset.trained_roles)
         self.on_error = on_error
         self.counts: Counter[str] = Counter()
         self._detected: Format | None = None
@@ -77,7 +79,13 @@ class Masker:
     @property
     def fingerprint(self) -> str:
         """A hash of all that decides what comes out: policy (not its comments), tokenizer, template, versions."""
-        return fingerprint_of(self.program.fingerprint, self.tokenizer.fingerprint, repr(self.dataset), self.on_error)
+        return fingerprint_of(self.program.fingerprint, self.tokenizer.fingerprint, self._reading, self.on_error)
+
+    @property
+    def _reading(self) -> str:
+        spec = self.dataset
+        facts = [spec.kind, spec.names, sorted(spec.trained_roles), spec.template_kwargs]
+        return json.dumps(facts, sort_keys=True, default=repr)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "counts": Counter(), "_detected": None, "_warned": set()}
@@ -96,9 +104,7 @@ class Masker:
         Raises RowError for messages that are none, for data the policy cannot use, and under `on empty error`;
         TemplateError, AttributionError, UnrenderedError and GuardError where their steps do.
         """
-        layout = (
-            self.dataset if self.dataset is not None and self.dataset.kind in _LIST_KINDS else named_format("messages")
-        )
+        layout = self._message_layout(list(messages))
         row = {layout.field: list(messages)}
         read = read_row(row, replace(layout, tools=None, documents=None, system=None))
         conversation = replace(
@@ -167,6 +173,8 @@ class Masker:
         return _as_columns(columns, dict(zip(names, values)), kept, masked, column_names(self.program))
 
     def _mask_rows(self, rows: list[dict[str, Any]]) -> list[MaskedRow | PolicyEngineError]:
+        if not rows:
+            return []
         layout = self._layout(rows)
         read: list[Conversation | PolicyEngineError] = []
         for row in rows:
@@ -178,12 +186,24 @@ class Masker:
         return [c if isinstance(c, PolicyEngineError) else next(masked) for c in read]
 
     def _layout(self, rows: list[dict[str, Any]]) -> Format:
-        if self.dataset is not None:
-            return self.dataset
         if self._detected is None:
-            self._detected = detect_format(without_null_fields(row) for row in rows)
+            self._detected = self.dataset.format_of([without_null_fields(row) for row in rows])
             _log.info("%s", self._detected.said)
         return self._detected
+
+    def _message_layout(self, messages: list[Any]) -> Format:
+        """How to read a list of messages that is given by itself: with the dataset file's keys and roles, if it has
+        lists of messages."""
+        spec = self.dataset
+        if spec.kind in _LIST_KINDS or (spec.kind is None and spec.names):
+            try:
+                layout = spec.format_of([{spec.names.get("field", "messages"): messages}])
+            except ConfigError:
+                pass  # these are no messages; reading them says what is wrong
+            else:
+                if layout.kind in _LIST_KINDS:
+                    return layout
+        return named_format("messages", template_kwargs=dict(spec.template_kwargs))
 
     def _count_failure(self, error: PolicyEngineError, place: str) -> None:
         if self.on_error == "raise":
@@ -222,12 +242,15 @@ class Masker:
         return MaskedRow(tokenized=tokenized, mask=apply_program(self.program, tokenized), program=self.program)
 
 
-def _chat_tokenizer(tokenizer: Any, template: str | Path | None) -> ChatTokenizer:
+def _chat_tokenizer(tokenizer: Any, template: str | Path | None, roles: frozenset[str] | None) -> ChatTokenizer:
+    """`roles` None leaves a ChatTokenizer's own."""
     if isinstance(tokenizer, ChatTokenizer):
-        return tokenizer if template is None else tokenizer.with_template(template)
-    if isinstance(tokenizer, (str, Path)):
-        return load_tokenizer(tokenizer, template=template)
-    return ChatTokenizer.from_transformers(tokenizer, template=template)
+        made = tokenizer if template is None else tokenizer.with_template(template)
+    elif isinstance(tokenizer, (str, Path)):
+        made = load_tokenizer(tokenizer, template=template)
+    else:
+        made = ChatTokenizer.from_transformers(tokenizer, template=template)
+    return made if roles is None or roles == made.model_roles else made.with_model_roles(roles)
 
 
 def _nothing_to_train() -> RowError:

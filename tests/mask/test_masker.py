@@ -17,7 +17,7 @@ from policy_engine import (
     load_tokenizer,
     policy_from_text,
 )
-from policy_engine.chat.formats import named_format
+from policy_engine.chat.dataset import DatasetSpec
 from policy_engine.mask.masker import LostFieldWarning
 from tests.support.policies import ASSISTANT, SYSTEM, USER
 
@@ -155,7 +155,7 @@ def test_batch(tokenizer):
 
 
 def test_batch_of_no_rows(tokenizer):
-    masker = Masker(policy_from_text(STANDING), tokenizer, dataset=named_format("messages"))
+    masker = Masker(policy_from_text(STANDING), tokenizer, dataset=DatasetSpec(kind="messages"))
     assert masker.batch({"messages": []}) == {"input_ids": [], "labels": [], "attention_mask": []}
 
 
@@ -163,16 +163,17 @@ def test_batch_detects_other_formats_or_is_told(tokenizer):
     conversation = [{"from": "human", "value": "Hi?"}, {"from": "gpt", "value": "Yo."}]
     columns = {"conversations": [conversation]}
     expected = Masker(policy_from_text(STANDING), tokenizer)([USER, ASSISTANT]).labels
-    for dataset in (None, named_format("sharegpt")):
+    for dataset in (None, DatasetSpec(kind="sharegpt")):
         masker = Masker(policy_from_text(STANDING), tokenizer, dataset=dataset)
         assert masker.batch(columns)["labels"][0].tolist() == expected
     assert (
-        Masker(policy_from_text(STANDING), tokenizer, dataset=named_format("sharegpt"))(conversation).labels == expected
+        Masker(policy_from_text(STANDING), tokenizer, dataset=DatasetSpec(kind="sharegpt"))(conversation).labels
+        == expected
     )
 
 
 def test_a_bad_row_raises_with_its_number(tokenizer):
-    masker = Masker(policy_from_text(STANDING), tokenizer, dataset=named_format("messages"))
+    masker = Masker(policy_from_text(STANDING), tokenizer, dataset=DatasetSpec(kind="messages"))
     columns = {"messages": [CHAT, [{"role": "user"}], CHAT]}
     with pytest.raises(RowError, match="row 1 of the batch"):
         masker.batch(columns)
@@ -188,7 +189,7 @@ def test_bad_rows_can_be_dropped_and_are_counted(tokenizer):
         policy_from_text("train assistant weight message.w"),
         tokenizer,
         on_error="drop",
-        dataset=named_format("messages"),
+        dataset=DatasetSpec(kind="messages"),
     )
     bad = [USER, {**ASSISTANT, "w": "x"}]
     columns = {"messages": [CHAT, [{"role": "user"}], bad, [USER], CHAT], "id": [0, 1, 2, 3, 4]}
@@ -201,7 +202,7 @@ def test_bad_rows_can_be_dropped_and_are_counted(tokenizer):
 
 
 def test_a_row_that_cannot_be_tokenized_fails_alone(tokenizer):
-    masker = Masker(policy_from_text(STANDING), tokenizer, on_error="drop", dataset=named_format("messages"))
+    masker = Masker(policy_from_text(STANDING), tokenizer, on_error="drop", dataset=DatasetSpec(kind="messages"))
     assert masker.batch({"messages": [CHAT, [USER, {"role": "assistant", "content": "\ud800"}]]})["labels"]
     assert masker.counts["failed"] == 1
 
@@ -224,7 +225,7 @@ def test_fingerprint_changes_with_what_decides_the_output(tokenizer):
         of("train assistant"),
         of(f"{STANDING}; on empty keep"),
         of(STANDING, template=NO_CALLS),
-        of(STANDING, dataset=named_format("sharegpt")),
+        of(STANDING, dataset=DatasetSpec(kind="sharegpt")),
         of(STANDING, on_error="drop"),
         of("train assistant weight 2; mask system,user; train eos after assistant"),
     ]

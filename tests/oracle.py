@@ -139,6 +139,13 @@ def parts_named(names: Sequence[str]) -> set[str]:
     return found
 
 
+def one(first: ast.Which | None, second: ast.Which | None) -> ast.Which | None:
+    """The which that two places give, at most one of them one [10]."""
+    if first is not None and second is not None:
+        raise Invalid("a which on both sides")
+    return first or second
+
+
 class _Row:
     """One chat under one policy: what every character is, and what the rules so far left on it."""
 
@@ -185,57 +192,66 @@ class _Row:
         return found
 
     def _primary(
-        self, verb: str, primary: ast.Primary, relations: tuple[ast.Relation, ...], allowed: set[int]
+        self,
+        verb: str,
+        primary: ast.Primary,
+        relations: tuple[ast.Relation, ...],
+        allowed: set[int],
+        chosen: ast.Which | None = None,
     ) -> set[int]:
+        """What a primary selects under the relations around it. `chosen` is the which of a `let` name it stands for."""
         if isinstance(primary, ast.Group):  # relations on a group apply to each target in it [13]
             found: set[int] = set()
             for target in primary.targets:
-                found |= self._primary(verb, target.primary, target.relations + relations, allowed)
+                found |= self._primary(verb, target.primary, target.relations + relations, allowed, chosen)
             return found
         if isinstance(primary, ast.RegexIn):
             # A rule's conditions say where it may decide, not what the runs of an `in` are.
-            return self._matches(primary, self._primary(verb, primary.inside, relations, self.all))
+            return self._matches(primary, self._primary(verb, primary.inside, relations, self.all, chosen))
         if isinstance(primary, ast.SpansIn):
-            return self._listed(verb, primary, self._primary(verb, primary.inside, relations, self.all) & allowed)
+            return self._listed(
+                verb, primary, self._primary(verb, primary.inside, relations, self.all, chosen) & allowed
+            )
         if isinstance(primary, ast.Everything):
-            return self._atom(None, set(EVERYTHING), None, relations)
-        name = primary.names[0]
+            return self._atom(None, set(EVERYTHING), chosen, relations)
+        name, which = primary.names[0], one(primary.which, chosen)
         if not primary.quoted and name in self.oracle.lets:
-            role = self._let_role(primary)
-            if role is None:
-                if primary.which or len(primary.names) > 1:
+            alias = self._let_role(primary)
+            if alias is None:
+                if len(primary.names) > 1:
                     raise Invalid(f"{name} is not one role")
-                return self._primary(
-                    verb, ast.Group(targets=self.oracle.lets[name], span=primary.span), relations, allowed
-                )
+                group = ast.Group(targets=self.oracle.lets[name], span=primary.span)
+                return self._primary(verb, group, relations, allowed, which)
+            role, which = alias[0], one(which, alias[1])
         elif primary.quoted or not is_part_name(name):
             role = name
         else:
-            return self._atom(None, parts_named(primary.names), primary.which, relations)
-        return self._atom(role, parts_named(primary.names[1:] or [EXPANSION[verb]]), primary.which, relations)
+            return self._atom(None, parts_named(primary.names), which, relations)
+        return self._atom(role, parts_named(primary.names[1:] or [EXPANSION[verb]]), which, relations)
 
-    def _let_role(self, selector: ast.Selector) -> str | None:
-        """The role a `let` name stands for, if it stands for one bare role."""
+    def _let_role(self, selector: ast.Selector) -> tuple[str, ast.Which | None] | None:
+        """The role a `let` name stands for, and which turns of it, if it stands for one bare role."""
         targets = self.oracle.lets[selector.names[0]]
         if len(targets) != 1 or targets[0].relations or not isinstance(targets[0].primary, ast.Selector):
             return None
         inner = targets[0].primary
-        if inner.which or len(inner.names) != 1:
+        if len(inner.names) != 1:
             return None
         if not inner.quoted and inner.names[0] in self.oracle.lets:
-            return self._let_role(inner)
-        return inner.names[0] if inner.quoted or not is_part_name(inner.names[0]) else None
+            alias = self._let_role(inner)
+            return None if alias is None else (alias[0], one(inner.which, alias[1]))
+        return (inner.names[0], inner.which) if inner.quoted or not is_part_name(inner.names[0]) else None
 
     def _relation_turns(self, relation: ast.Relation) -> tuple[str, ast.Which | None]:
         selector = relation.selector
-        role: str | None = selector.names[0]
-        if not selector.quoted and role in self.oracle.lets:
-            role = self._let_role(selector)
+        alias: tuple[str, ast.Which | None] | None = (selector.names[0], None)
+        if not selector.quoted and selector.names[0] in self.oracle.lets:
+            alias = self._let_role(selector)
         elif not selector.quoted and is_part_name(selector.names[0]):
-            role = None
-        if role is None or len(selector.names) != 1:
+            alias = None
+        if alias is None or len(selector.names) != 1:
             raise Invalid("a relation needs a bare role")  # [13]
-        return role, selector.which
+        return alias[0], one(selector.which, alias[1])
 
     def _atom(
         self, role: str | None, parts: set[str], which: ast.Which | None, relations: tuple[ast.Relation, ...]
@@ -244,13 +260,13 @@ class _Row:
         for relation in relations:
             other, other_which = self._relation_turns(relation)
             if relation.kind == "of":  # [10]
-                if role is not None or which is not None:
-                    raise Invalid("`of` on what has a role or a which")
-                role, which = other, other_which
+                if role is not None:
+                    raise Invalid("`of` on what has a role")
+                role, which = other, one(which, other_which)
             elif relation.kind == "after" and parts <= ENDINGS:  # [11]
-                if role not in (None, other) or (which and (other_which or role is None)):
-                    raise Invalid("`after` on an ending names another role, or which on both sides")
-                role, which = other, which or other_which
+                if role not in (None, other):
+                    raise Invalid("`after` on an ending of another role")
+                role, which = other, one(which, other_which)
             else:
                 ordered.append((relation.kind, self._turns(other, other_which)))
         turns = self._turns(role, which) if role is not None or which is not None else None

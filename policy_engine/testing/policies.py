@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from policy_engine.core.source import Source, Span
-from policy_engine.core.vocabulary import ENDINGS, GROUPS, PARTS, SETTINGS, parts_of
+from policy_engine.core.vocabulary import ENDINGS, GROUPS, PARTS, SETTINGS, UNOWNED, parts_of
 from policy_engine.lang import ast
 from policy_engine.testing.choices import Choices
 from policy_engine.testing.expressions import NUMBERS, SPAN_FIELDS, WEIGHT_FIELDS, expression, field, pattern
@@ -20,6 +20,8 @@ NOWHERE: Final = Span(source=_SOURCE, start=0, end=0)
 ROLES: Final = ("assistant", "assistant", "assistant", "user", "user", "tool", "system", "critic")
 """Repeated so that targets overlap."""
 PART_NAMES: Final = ("text", "reasoning", "tool_call", "header", "eos", "body", "eot", "turn", "separator", *PARTS)
+OWNED_NAMES: Final = tuple(name for name in PART_NAMES if name not in UNOWNED)
+"""Parts a role can have."""
 ENDING_NAMES: Final = ("eot", "eos", "eod", "separator")
 
 
@@ -81,7 +83,7 @@ class _Maker:
         shape = Shape()
         targets = []
         for _ in range(self.choices.integer(1, 3)):
-            part = self.choices.pick(PART_NAMES)
+            part = self.choices.pick(OWNED_NAMES)
             shape.endings |= (parts_of(part) or frozenset()) <= ENDINGS
             primary = ast.Selector(names=tuple(part.split(".")), span=NOWHERE)
             targets.append(ast.Target(primary=primary, span=NOWHERE))
@@ -176,7 +178,7 @@ class _Maker:
             if quoted:
                 names = (role,)
             if kind >= 3:
-                names += tuple(choices.pick(PART_NAMES).split("."))
+                names += tuple(choices.pick(OWNED_NAMES).split("."))
         elif kind == 7 and choices.chance(30):
             role, quoted = choices.pick(("text", "tool_call", "first", "other-role")), True
             names = (role,)
@@ -188,7 +190,7 @@ class _Maker:
             role=role,
             which=which is not None,
             endings=bool(parts) and parts <= ENDINGS,
-            plain=role is None and which is None,
+            plain=role is None and which is None and not parts <= UNOWNED,
         )
         return ast.Selector(names=names, quoted=quoted, which=which, span=NOWHERE), shape
 

@@ -163,8 +163,10 @@ def _candidates(name: Name, tests: Sequence[Test]) -> list[Cell]:
     if name[0] == "segment":
         other = [Cell(kind="string", low=a, high=b, blank=blank) for blank in (False, True) for a, b in bounds]
         return [*other, *(Cell(kind="value", value=s, blank=not s.strip()) for s in strings)]
-    found += [Cell(kind="value", value=s) for s in strings]
-    found += [Cell(kind="string", low=a, high=b) for a, b in bounds]
+    other = [Cell(kind="string", low=a, high=b) for a, b in bounds]
+    named = [Cell(kind="value", value=s) for s in strings]
+    # A message without content is the exception.
+    found = [*other, *named, *found] if name == ("message", ("content",)) else [*found, *named, *other]
     return [*found, Cell(kind="list"), Cell(kind="value", value={})]
 
 
@@ -189,7 +191,7 @@ def _numbers(constants: Iterable[Any], *, whole: bool) -> list[int | float]:
     named = sorted({0, *(c for c in constants if kind_of(c) == "number")})
     if whole:
         near = {int(n) + step for n in named if n >= 0 for step in (-1, 0, 1, 2)}
-        return sorted(n for n in near if n >= 0)
+        return sorted((n for n in near if n >= 0), reverse=True)  # more is easier to write
     gaps = [a + (b - a) / 2 for a, b in pairwise(named)]
     return [named[-1] + 1, *named, *gaps, named[0] - 1]
 

@@ -112,7 +112,8 @@ class _Turn:
         if self.turn.assignment is not None:
             make_fields(self.world, "message", self.turn.assignment, self.message)
         planned = sorted(self.turn.segments, key=lambda s: PARTS.index(s.part))
-        sourced = [s for s in planned if self._is_content(s)]
+        # A template can write text of its own for a message without content.
+        sourced = [s for s in planned if self._is_content(s) and self._has_content(s.assignment)]
         listed = len(sourced) > 1 or any(self._has_item(s) for s in planned)
         pieces: list[Piece] = []
         for segment, length in zip(planned, self._lengths(planned), strict=True):
@@ -158,7 +159,7 @@ class _Turn:
         wanted: list[Wanted] = []
         seeds: list[Seed] = []
         if joint and CONTENT in self.fields:
-            wanted, seeds = self._content_tests(segment.assignment)
+            wanted, seeds = string_wanted(self.fields[CONTENT], segment.assignment)
         elif PART_TEXT in self.fields and self._has_item(segment):
             wanted, seeds = string_wanted(self.fields[PART_TEXT], segment.assignment)
         role = self.message["role"]
@@ -166,12 +167,11 @@ class _Turn:
         text = make_text(self.world, segment, role, wanted, usual=usual, seeds=seeds, length=length)
         return Piece(part=segment.part, text=text, plan=segment, field=("content",) if joint else None)
 
-    def _content_tests(self, assignment: Assignment) -> tuple[list[Wanted], list[Seed]]:
-        values = self.fields[CONTENT]
-        cell, expected = values.cells[assignment[values.variable]], values.expected(assignment)
-        if cell.kind == "value" and cell.value is MISSING and not all(test_of(t)("a") == h for t, h in expected):
-            raise Unrealised
-        return string_wanted(values, assignment)
+    def _has_content(self, assignment: Assignment) -> bool:
+        """Whether the message has content that is text, as far as the policy asks."""
+        values = self.fields.get(CONTENT)
+        cell = None if values is None else values.cells[assignment[values.variable]]
+        return cell is None or cell.kind == "string" or isinstance(cell.value, str)
 
     # -- the message
 
@@ -187,24 +187,15 @@ class _Turn:
             self.message["content"] = _SAID.get(self.message["role"], "Noted.")
         else:
             self.message["content"] = ""
-        self._fill(pieces)
+        if all(p.part != "text" for p in pieces):
+            self._fill(pieces)
 
     def _fill(self, pieces: list[Piece]) -> None:
         """Shows the content of a turn of which nobody asks how its body is, as a template would."""
-        length = None
-        if CHARS in self.fields and self.turn.assignment is not None:
-            if any(p.part in BODY for p in pieces):
-                return
-            length = value_for(self.fields[CHARS], self.turn.assignment)
-            if length and self.turn.exact:
-                raise Unrealised
-            if CONTENT not in self.fields:
-                self.message["content"] = "a" * length
         text = self.message.get("content")
-        if not self.turn.exact and text and (length is None or len(text) == length):
+        counted = CHARS in self.fields and self.turn.assignment is not None
+        if text and not self.turn.exact and not counted:
             pieces.append(Piece(part="text", text=text, field=("content",)))
-        elif length:
-            raise Unrealised
 
     def _list_content(self, pieces: list[Piece]) -> None:
         items: list[dict[str, Any]] = []
@@ -221,7 +212,9 @@ class _Turn:
                 make_fields(self.world, "part", piece.plan.assignment, item)
             items.append(item)
         if CONTENT in self.fields and self.turn.assignment is not None:
-            wanted, seeds = self._content_tests(self.turn.assignment)
+            if not self._has_content(self.turn.assignment):
+                raise Unrealised
+            wanted, seeds = string_wanted(self.fields[CONTENT], self.turn.assignment)
             joined = "".join(item.get("text", "") for item in items)
             rest = find_string([lambda s: all(test(joined + s) for test in wanted)], seeds, first="")
             if rest:

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from policy_engine.core.vocabulary import BODY
+from policy_engine.proof.conditions import CHARS
 from policy_engine.proof.positions import Letter
 from policy_engine.proof.regions import Region
 from policy_engine.proof.space import Free
 from policy_engine.proof.trained import Paths, Possible
+from policy_engine.proof.values import Unrealised
 from policy_engine.proof.worlds import PartClass, World
 
 Assignment = Sequence[int]
@@ -64,6 +67,7 @@ class Planner:
         if self.world.stages.bits:
             turn.exact = True
             self._bring(turn, point, part_class)
+        self._pad(turn, point, part_class)
         if self.world.counts_trained:
             before, behind = self._surroundings(point, assignment)
         else:
@@ -103,6 +107,7 @@ class Planner:
         free = self.world.space.both(free_at(self.world, self.possible.turns, point), paths.sample)
         turn = TurnPlan(role=letter.role, assignment=self.world.space.pick(free), exact=True)
         self._bring(turn, point, None)
+        self._pad(turn, point, None)
         return turn
 
     def _bring(self, turn: TurnPlan, point: int, own: PartClass | None) -> None:
@@ -119,9 +124,20 @@ class Planner:
                 free = free_at(world, regions[index], point)
                 brought = brought or world.space.both(free, self.exactly(segment.assignment)) != world.space.empty
             if not brought:
-                turn.segments.append(self._bringer(turn, point, regions, own))
+                turn.segments.append(self._joining(turn, point, regions, own))
 
-    def _bringer(self, turn: TurnPlan, point: int, regions: Sequence[Region], own: PartClass | None) -> SegmentPlan:
+    def _pad(self, turn: TurnPlan, point: int, own: PartClass | None) -> None:
+        """Adds text that brings no bit, if the turn's body has to have some and has none."""
+        values = self.world.conditions.fields.get(CHARS)
+        if values is None or turn.assignment is None or any(s.part in BODY for s in turn.segments):
+            return
+        if values.cells[turn.assignment[values.variable]].value != 0:
+            regions = self.possible.allowed if self.world.stages.bits else self.possible.regions
+            body = [r if c.in_body else {} for r, c in zip(regions, self.world.classes, strict=True)]
+            turn.segments.append(self._joining(turn, point, body, own))
+
+    def _joining(self, turn: TurnPlan, point: int, regions: Sequence[Region], own: PartClass | None) -> SegmentPlan:
+        """A segment from one of the regions that can stand in a turn. Raises `Unrealised` if there is none."""
         world = self.world
         assert turn.assignment is not None
         for region, part_class in zip(regions, world.classes, strict=True):
@@ -133,7 +149,7 @@ class Planner:
             free = world.space.both(free, self._cube(turn.assignment, world.conditions.variables(*shared)))
             if free != world.space.empty:
                 return SegmentPlan(part=part_class.parts[0], assignment=world.space.pick(free))
-        raise AssertionError("a turn without the segments that its trained bits come from")
+        raise Unrealised
 
     def _cube(self, assignment: Assignment, variables: Sequence[int]) -> Free:
         free = self.world.space.full

@@ -125,13 +125,13 @@ class Finder:
             for free, points in region.items():
                 for rank, point in zip(range(2), numbers(points)):
                     whole = free_at(self._world, self._possible.regions[index], point) == free
-                    if whole:
-                        certain.append((part_class.parts[0], point, index, space.pick(free)))
-                        continue
                     rest, again = free, 0
                     while rest != space.empty and again < 4:
                         picked = space.pick(rest)
-                        other.append((rank + again, part_class.parts[0], point, index, picked))
+                        if whole and not again:
+                            certain.append((part_class.parts[0], point, index, picked))
+                        else:
+                            other.append((rank + again, part_class.parts[0], point, index, picked))
                         rest, again = space.without(rest, self._planner.exactly(picked)), again + 1
             if len(certain) >= MAX_TRIES:
                 break

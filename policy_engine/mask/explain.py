@@ -12,7 +12,7 @@ from policy_engine.mask.token_mask import REASONS, TokenMask
 from policy_engine.rules.decisions import PieceTable
 from policy_engine.rules.program import Program
 from policy_engine.rules.traces import RuleTrace, trace_rules
-from policy_engine.rules.values import excerpt
+from policy_engine.rules.values import excerpt, shown
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -188,5 +188,5 @@ def _rule_lines(title: str, rules: tuple[RuleTrace, ...]) -> Iterator[str]:
     for rule in rules:
         yield f"    {title}: {rule.place} `{rule.text}`"
         for test in rule.conditions:
-            value = "is not there" if test.missing else f"is {excerpt(repr(test.value))}"
+            value = "is not there" if test.missing else f"is {shown(test.value)}"
             yield f"      `{test.test}` is {'true' if test.holds else 'false'}: `{test.field}` {value}"

@@ -25,6 +25,8 @@ from policy_engine.mask.unrendered import check_unrendered
 from policy_engine.rules.compile import compile_policy
 from policy_engine.rules.program import Program
 
+__all__ = ["LostFieldWarning", "MaskedRow", "Masker", "OnError"]
+
 OnError = Literal["raise", "drop"]
 
 _log = logging.getLogger("policy_engine")

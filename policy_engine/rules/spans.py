@@ -11,7 +11,7 @@ from policy_engine.rules.conditions import field_name
 from policy_engine.rules.patterns import ScanLimitError, compile_pattern
 from policy_engine.rules.ranges import Range, intersect, union
 from policy_engine.rules.turns import TurnTests
-from policy_engine.rules.values import MISSING, content_text, excerpt, kind_of, part_text
+from policy_engine.rules.values import MISSING, content_text, kind_of, part_text, shown
 from policy_engine.rules.view import ChatView
 
 
@@ -131,7 +131,7 @@ class SpanFinder:
         for entry in value:
             start, end, train = self._entry(entry, turn)
             if not 0 <= start <= end <= size:
-                raise self._problem(turn, f"has {excerpt(str(entry))}, outside the {size} characters of the content")
+                raise self._problem(turn, f"has {shown(entry)}, outside the {size} characters of the content")
             if train is None or self._wants is None or train == self._wants:
                 found.append((start, end))
         return union(found)
@@ -145,7 +145,7 @@ class SpanFinder:
             if _is_integer(start) and _is_integer(end) and (train is None or isinstance(train, bool)):
                 return start, end + 1, train
         wanted = "`[begin, end]` or `{begin_offset, end_offset, train}`"
-        raise self._problem(turn, f"has {excerpt(str(entry))}, which is not {wanted}")
+        raise self._problem(turn, f"has {shown(entry)}, which is not {wanted}")
 
     def _problem(self, turn: int, what: str) -> RowError:
         assert self.spans.field is not None

@@ -13,7 +13,7 @@ from policy_engine.rules.conditions import Condition, field_name
 from policy_engine.rules.ranges import Range, union
 from policy_engine.rules.spans import SpanFinder, as_finder
 from policy_engine.rules.turns import TurnTests
-from policy_engine.rules.values import MISSING, excerpt, number_problem
+from policy_engine.rules.values import MISSING, number_problem, shown
 from policy_engine.rules.view import ChatView
 
 
@@ -79,7 +79,7 @@ class Statement:
         if problem is not None:
             where = "" if segment.turn is None else f" of message {segment.turn}"
             raise RowError(
-                f"{self.place}: `{field_name(self.weight_field)}`{where} {problem} ({excerpt(repr(value))})",
+                f"{self.place}: `{field_name(self.weight_field)}`{where} {problem} ({shown(value)})",
                 help="give a finite number, or null for weight 1",
                 code="PE513",
             )

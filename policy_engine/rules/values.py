@@ -82,11 +82,19 @@ def number_problem(value: Any) -> str | None:
     """Why a value is no weight, or None if it is a finite number."""
     if kind_of(value) != "number":
         return f"is a {kind_of(value)}, not a number"
-    return None if math.isfinite(value) else f"is {value}, which is not finite"
+    # An integer is finite, and may be too large for `isfinite`.
+    return None if isinstance(value, int) or math.isfinite(value) else f"is {value}, which is not finite"
 
 
-def excerpt(text: str, limit: int = 60) -> str:
+def excerpt(text: str) -> str:
     """A text quoted on one line, cut in its middle if it is long."""
-    if len(text) > limit:
-        text = text[: limit // 2] + " … " + text[-limit // 3 :]
-    return repr(text)
+    return repr(_cut(text))
+
+
+def shown(value: Any) -> str:
+    """A value of the data for people, on one line, cut in its middle if it is long."""
+    return excerpt(value) if isinstance(value, str) else _cut(repr(value))
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= 60 else f"{text[:35]} … {text[-20:]}"

@@ -147,7 +147,8 @@ def test_every_token_is_decided_as_its_characters_are(straddle: str):
         chat = build_chat(messages, bos="<s>", add_generation_prompt=rng.random() < 0.2)
         tokenized = fake_tokens(chat, rng=rng)
         mask = apply_program(program, tokenized)
-        weight_of = [p.weight for p in program.decide(chat).pieces for _ in range(p.start, p.end)]
+        decisions = program.decide(chat)
+        weight_of = [p.weight for p in decisions.pieces for _ in range(p.start, p.end)]
         bounds = zip(tokenized.starts_T.tolist(), tokenized.ends_T.tolist())
         for token, (start, end) in enumerate(bounds):
             found = weight_of[start : max(end, start + 1)]
@@ -156,7 +157,8 @@ def test_every_token_is_decided_as_its_characters_are(straddle: str):
                 assert weight == 0
             elif len(set(found)) > 1:
                 assert reason == "straddle"
-                assert weight == (0 if straddle == "mask" else min((w for w in found if w), key=abs))
+                never = any(a < end and start < b for a, b in decisions.never)
+                assert weight == (0 if straddle == "mask" or never else min((w for w in found if w), key=abs))
             elif reason != "straddle":
                 assert weight == (found[0] if found else 0)
 
@@ -175,7 +177,7 @@ def test_labels_are_ids_where_trained_and_never_shifted():
 
 
 def test_loss_weights_only_for_policies_that_have_weights():
-    tokenized = fake_tokens(build_chat([USER, ASSISTANT]), width=3)
+    tokenized = fake_tokens(build_chat([USER, ASSISTANT]), width=1)
     plain, weighted = policy_from_text("train assistant"), policy_from_text("train assistant weight 0.5")
     assert loss_weights_of(plain, apply_program(plain, tokenized)) is None
     found = loss_weights_of(weighted, apply_program(weighted, tokenized))

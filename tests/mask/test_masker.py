@@ -94,7 +94,7 @@ def test_a_row_is_a_mapping_of_the_trainers_columns(tokenizer):
 def test_a_row_explains_itself(tokenizer):
     row = Masker(policy_from_text(STANDING, name="s.policy"), tokenizer)(CHAT)
     last = max(i for i, label in enumerate(row.labels) if label != -100)
-    assert "s.policy:1:37" in row.explain(token=last).as_text()
+    assert "s.policy:1:36" in row.explain(token=last).as_text()
     assert row.explain(segment=0).pieces[0].role == "system"
     for bad in ({}, {"token": 1, "segment": 1}):
         with pytest.raises(TypeError):

@@ -92,7 +92,6 @@ def test_message_content_is_the_joined_text(content: object, expected: bool):
 def test_message_content_of_parts():
     content = [{"type": "text", "text": "a"}, {"type": "image"}, {"type": "text", "text": "b"}]
     assert holds('message.content == "ab"', {"content": content})
-    assert not holds("has message.content[0]", {"content": content})
 
 
 def test_null_content_is_missing():

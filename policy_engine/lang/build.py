@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from typing import Final
+from typing import Final, Literal
 
 from lark import Token, Tree
 
@@ -57,7 +57,7 @@ class Builder:
         match node.data:
             case "rule":
                 clauses = self._clauses(node, "train" if tokens[0].type == "TRAIN" else "mask")
-                effect: ast.Literal["train", "mask"] = "train" if tokens[0].type == "TRAIN" else "mask"
+                effect: Literal["train", "mask"] = "train" if tokens[0].type == "TRAIN" else "mask"
                 return ast.Rule(
                     effect=effect, targets=self._targets(node), conditions=clauses[0], weight=clauses[1], span=span
                 )
@@ -66,7 +66,7 @@ class Builder:
                 conditions = self._clauses(node, "scale")[0]
                 return ast.Scale(targets=self._targets(node), factor=factor, conditions=conditions, span=span)
             case "guard":
-                kind: ast.Literal["never", "always"] = "never" if tokens[0].type == "NEVER" else "always"
+                kind: Literal["never", "always"] = "never" if tokens[0].type == "NEVER" else "always"
                 conditions = self._clauses(node, f"{kind} train")[0]
                 return ast.Guard(kind=kind, targets=self._targets(node), conditions=conditions, span=span)
             case "use":

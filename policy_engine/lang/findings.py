@@ -7,8 +7,10 @@ from policy_engine.core.source import Span
 
 
 class Findings:
-    """Diagnostics in the order found. A finding with the place and words of an earlier one is dropped: a `let` or a used
-    policy is visited once per use."""
+    """Diagnostics in the order found.
+
+    One with the place and words of an earlier one is dropped: a `let` or a used policy is visited once per use.
+    """
 
     def __init__(self) -> None:
         self.all: list[Diagnostic] = []
@@ -39,6 +41,13 @@ class Findings:
     def warnings(self) -> tuple[Diagnostic, ...]:
         """The warnings found so far."""
         return tuple(d for d in self.all if not d.is_error)
+
+    def all_sorted(self) -> tuple[Diagnostic, ...]:
+        """Everything found, errors and warnings, file by file in the order found, each file from top to bottom."""
+        files = {name: i for i, name in enumerate(dict.fromkeys(d.span.source.name for d in self.all if d.span))}
+        return tuple(
+            sorted(self.all, key=lambda d: (files[d.span.source.name], d.span.start) if d.span else (len(files), 0))
+        )
 
     def _add(
         self, severity: Severity, code: str, message: str, span: Span, help: str | None, related: tuple[Related, ...]

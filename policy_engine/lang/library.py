@@ -13,6 +13,7 @@ from policy_engine.lang.suggest import did_you_mean
 _PACKAGE = Path(__file__).resolve().parents[1]
 _PREFIX = "policies/"
 """Names of shipped sources start with it: `policies/default`."""
+_MAX_BYTES = 4_000_000
 
 
 def _folder(name: str) -> Path:
@@ -80,8 +81,9 @@ def path_of(source: Source) -> Path | None:
 
 def _read(path: Path) -> str:
     try:
+        size = path.stat().st_size
         # Windows editors write a byte order mark, which is not part of the policy.
-        return path.read_text(encoding="utf-8-sig")
+        text = path.read_text(encoding="utf-8-sig") if size <= _MAX_BYTES else None
     except UnicodeDecodeError as error:
         raise DataError(
             f"`{path}` is not UTF-8 text: {error.reason} at byte {error.start}", help="save it as UTF-8"
@@ -93,3 +95,6 @@ def _read(path: Path) -> str:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise DataError(f"`{path}` cannot be read: {reason}", help="a policy is a readable text file") from error
+    if text is None:
+        raise DataError(f"`{path}` has {size:,} bytes, too many for a policy", help="is this the data instead?")
+    return text

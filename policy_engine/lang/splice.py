@@ -88,7 +88,10 @@ class _Splicer:
             if second.setting not in own_settings:
                 message = f"two used policies disagree on `{second.setting}`"
                 help = f"say here which: `on {second.setting} {first.value}` or `on {second.setting} {second.value}`"
-                related = (Related(message="the first", span=first.span), Related(message="the second", span=second.span))
+                related = (
+                    Related(message="the first", span=first.span),
+                    Related(message="the second", span=second.span),
+                )
                 self.findings.error("PE216", message, second.span, help, *related)
         file.settings = used_settings | own_settings
         if path is not None:
@@ -124,7 +127,9 @@ class _Splicer:
         path, read = located
         if path in self.open:
             chain = " → ".join(f"`{p.name}`" for p in [*self.open[self.open.index(path) :], path])
-            self.findings.error("PE232", f"this policy uses itself: {chain}", use.span, "remove one `use` of the circle")
+            self.findings.error(
+                "PE232", f"this policy uses itself: {chain}", use.span, "remove one `use` of the circle"
+            )
             return None
         if path in self.done:
             return self.done[path]
@@ -137,10 +142,10 @@ class _Splicer:
         except DataError as error:
             self.findings.error("PE231", error.message, use.span, error.help)
             return None
-        policy, errors = parse_lenient(source.text, name=source.name)
-        for error in errors:
-            self.findings.add(error)
-        return self.file(policy, path, complete=not errors)
+        policy, syntax_errors = parse_lenient(source.text, name=source.name)
+        for diagnostic in syntax_errors:
+            self.findings.add(diagnostic)
+        return self.file(policy, path, complete=not syntax_errors)
 
     def _find(self, use: ast.Use, file: File) -> tuple[Path, Callable[[], Source]] | None:
         if not use.quoted:
@@ -159,15 +164,19 @@ class _Splicer:
         try:
             path = (here.parent / use.name).resolve()
         except (OSError, ValueError, RuntimeError) as error:
-            self.findings.error("PE231", f"`{use.name}` is not a path: {error}", use.span, "write the path of a policy file")
+            self.findings.error(
+                "PE231", f"`{use.name}` is not a path: {error}", use.span, "write the path of a policy file"
+            )
             return None
         if not path.is_relative_to(here.parent):
             message = f"`{use.name}` leads out of the folder of this policy"
             help = "move the file into the folder, or below it; only shipped policies are shared between folders"
             self.findings.error("PE233", message, use.span, help)
             return None
-        # The name a reader knows it by is relative to the file that uses it, as that file was named.
-        return path, lambda: read_policy(Path(file.source.name).parent / use.name if here.parent != policies_folder().resolve() else path)
+        if here.parent == policies_folder().resolve():
+            return path, lambda: read_policy(path)
+        # A reader knows it by the name of the file that uses it.
+        return path, lambda: read_policy(Path(file.source.name).parent / use.name)
 
     def _let(self, let: ast.Let, file: File) -> None:
         kind = "a keyword" if let.name in KEYWORDS else "a part" if let.name in PART_NAMES else "a group of parts"

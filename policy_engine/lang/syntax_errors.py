@@ -21,7 +21,9 @@ _SYMBOLS: Final = {
     "COMPARISON": "a comparison (`==`, `!=`, `<`, `<=`, `>`, `>=`)", "STRING": "a string in quotes",
     "NUMBER": "a number", "REGEX": "a regex (`/…/`)", "NAME": "a name",
 }  # fmt: skip
-_ORDER: Final = ("NAME", "STRING", "NUMBER", "REGEX", "COMPARISON", "EQUALS", "COMMA", "DOT", "LPAR", "RPAR")
+_ORDER: Final = (
+    "NAME", "STRING", "NUMBER", "REGEX", "COMPARISON", "EQUALS", "COMMA", "DOT", "LPAR", "RPAR", "LSQB", "RSQB",
+)  # fmt: skip
 _NAME_AFTER: Final = {
     "let": "a name to define",
     "on": f"a setting ({', '.join(f'`{s}`' for s in SETTINGS)})",
@@ -46,7 +48,7 @@ def syntax_error(error: UnexpectedInput, source: Source, start: int, end: int) -
     if isinstance(error, UnexpectedToken):
         return _unexpected_token(error, source, start, end)
     if isinstance(error, UnexpectedCharacters):
-        return _unexpected_character(source, start + error.pos_in_stream, end)
+        return _unexpected_character(source, start + (error.pos_in_stream or 0), end)
     span = Span(source=source, start=end, end=end)  # Lark has no other error for this kind of parser
     return _error("PE102", "this statement is not complete", span, "finish it, or remove it")
 
@@ -78,7 +80,9 @@ def _unexpected_token(error: UnexpectedToken, source: Source, start: int, end: i
     if at_end:
         # Lark points at the last token; what is missing is missing after it.
         where = "the file ends" if not source.text[end:].strip(" \t\r\n;") else "the statement ends"
-        help = "a line goes on after `,` or an open bracket, and before `where`, `unless`, `weight`, `and`, `or`, `of`, …"
+        help = (
+            "a line goes on after `,` or an open bracket, and before `where`, `unless`, `weight`, `and`, `or`, `of`, …"
+        )
         if "RPAR" in accepted or "RSQB" in accepted:
             help = "close every bracket; a line goes on after `,` or an open bracket, and before a closing one"
         return _error("PE102", f"expected {_expected(accepted, last)}, but {where}", at, help)
@@ -97,7 +101,7 @@ def _expected(accepted: Collection[str], last: str) -> str:
     if "EVERYTHING" in accepted:
         return "a role or a part (`assistant`, `eos`, …)"
     if "NOT" in accepted:
-        return "a condition such as `message.name == \"x\"`"
+        return 'a condition such as `message.name == "x"`'
     if "$END" in accepted:
         return "the end of the statement"
     if "NAME" in accepted and "NUMBER" in accepted and "STRING" not in accepted:
@@ -158,7 +162,9 @@ def _unknown_statement(found: str, at: Span) -> Diagnostic:
     words = list(_STATEMENT_WORDS)
     near = _taken_apart(found, words) or nearest(found, words)
     listed = ", ".join(f"`{w}`" for w in words)
-    help = f"did you mean `{near}`?" if near else _WORDS_OF_OTHERS.get(found.lower(), f"a statement starts with {listed}")
+    help = (
+        f"did you mean `{near}`?" if near else _WORDS_OF_OTHERS.get(found.lower(), f"a statement starts with {listed}")
+    )
     return _error("PE111", f"no statement starts with `{_short(found)}`", at, help)
 
 
@@ -173,14 +179,23 @@ def _unexpected_character(source: Source, at: int, end: int) -> Diagnostic:
     if line.startswith("//"):
         return _error("PE103", "a comment starts with `#`", whole, "write `#` instead of `//`")
     if character == "/":
-        return _error("PE105", "this regex is never closed", whole, "end it with `/` on the same line; write `\\/` for a slash in it")
+        return _error(
+            "PE105",
+            "this regex is never closed",
+            whole,
+            "end it with `/` on the same line; write `\\/` for a slash in it",
+        )
     if match := re.match(r"-?[0-9][\w.]*", line):
         span = Span(source=source, start=at, end=at + match.end())
-        return _error("PE106", f"`{_short(match[0])}` is not a number", span, "write it as JSON does: `2`, `-0.5`, `1e-3`")
+        return _error(
+            "PE106", f"`{_short(match[0])}` is not a number", span, "write it as JSON does: `2`, `-0.5`, `1e-3`"
+        )
     if (match := re.match(r"\w+", line)) and match[0]:
         span = Span(source=source, start=at, end=at + match.end())
         help = f'write a role of that name in quotes: `"{_short(match[0])}"`'
-        return _error("PE103", f"`{_short(match[0])}` is not a name: names have ASCII letters, digits and `_`", span, help)
+        return _error(
+            "PE103", f"`{_short(match[0])}` is not a name: names have ASCII letters, digits and `_`", span, help
+        )
     return _error("PE103", f"{_named(character)} has no meaning here", span, _other_character(character, line))
 
 
@@ -188,11 +203,16 @@ def _bad_string(line: str, source: Source, at: int) -> Diagnostic:
     match = re.match(r'"(?:[^"\\]|\\.)*"', line)
     if match is None:
         span = Span(source=source, start=at, end=at + len(line))
-        return _error("PE104", "this string is never closed", span, 'end it with `"` on the same line; write `\\n` for a line break')
+        return _error(
+            "PE104",
+            "this string is never closed",
+            span,
+            'end it with `"` on the same line; write `\\n` for a line break',
+        )
     for bad in re.finditer(r'\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4})|(\\u?.?)|([\x00-\x08\x0a-\x1f])', match[0]):
         if bad[1] or bad[2]:
             span = Span(source=source, start=at + bad.start(), end=at + bad.end())
-            help = 'strings are JSON\'s: `\\"`, `\\\\`, `\\n`, `\\t`, `\\u0041`; write `\\\\` for a backslash'
+            help = "strings are JSON's: `\\\"`, `\\\\`, `\\n`, `\\t`, `\\u0041`; write `\\\\` for a backslash"
             return _error("PE104", f"{_named(bad[0])} cannot stand in a string", span, help)
     span = Span(source=source, start=at, end=at + len(match[0]))
     return _error("PE101", "a string has no meaning here", span, "remove it")

@@ -1,0 +1,142 @@
+"""Syntax tree to checked policy: names resolved, `use` and `let` expanded, and every error of the files at once."""
+
+from __future__ import annotations
+
+from policy_engine.core.errors import PolicyCheckError, PolicySyntaxError
+from policy_engine.core.schema import Schema
+from policy_engine.core.source import Span
+from policy_engine.core.vocabulary import ENDINGS
+from policy_engine.lang import ast
+from policy_engine.lang.checked import CheckedGuard, CheckedPolicy, CheckedRule
+from policy_engine.lang.findings import Findings
+from policy_engine.lang.parse import parse_lenient
+from policy_engine.lang.resolve import Resolver, Verb
+from policy_engine.lang.splice import File, Located, splice
+
+
+def check(policy: ast.Policy, *, schema: Schema | None = None) -> CheckedPolicy:
+    """What a policy means. Quoted paths of `use` start from the file that `policy.source` names.
+
+    Raises `PolicyCheckError` with every error of the policy and of those it uses; what does not stop it is in
+    `CheckedPolicy.warnings`.
+    """
+    findings = Findings()
+    checked = _check(policy, findings, schema, complete=True)
+    if findings.errors:
+        raise PolicyCheckError(findings.all_sorted())
+    return checked
+
+
+def check_text(text: str, *, name: str = "<string>", schema: Schema | None = None) -> CheckedPolicy:
+    """Parse and check at once, so that a text with errors of both kinds gets all of them.
+
+    Raises `PolicySyntaxError` if any statement does not parse, else `PolicyCheckError`, each with every error found.
+    """
+    policy, syntax_errors = parse_lenient(text, name=name)
+    findings = Findings()
+    for error in syntax_errors:
+        findings.add(error)
+    checked = _check(policy, findings, schema, complete=not syntax_errors)
+    if findings.errors:
+        kind = PolicySyntaxError if syntax_errors else PolicyCheckError
+        raise kind(findings.all_sorted())
+    return checked
+
+
+def _check(policy: ast.Policy, findings: Findings, schema: Schema | None, *, complete: bool) -> CheckedPolicy:
+    file = splice(policy, findings, complete=complete)
+    resolver = Resolver(findings, schema)
+    rules: list[CheckedRule] = []
+    guards: list[CheckedGuard] = []
+    for located in file.rulings:
+        if isinstance(located.ruling, ast.Guard):
+            guards.append(_guard(located, located.ruling, len(guards), resolver))
+        else:
+            rules.append(_rule(located, located.ruling, len(rules), resolver))
+    used = set(resolver.used_lets)
+    # A `let` that nothing uses is checked too: the next one to use it should not find it broken.
+    for definition in file.lets.values():
+        resolver.targets(definition.let.targets, "mask", definition.file)
+    if file.complete:
+        _warn(policy, file, findings, used)
+    return CheckedPolicy(
+        rules=tuple(rules),
+        guards=tuple(guards),
+        settings={name: on.value for name, on in file.settings.items()},
+        roles=frozenset(resolver.roles),
+        source=policy.source,
+        warnings=findings.warnings,
+    )
+
+
+def _rule(located: Located, rule: ast.Rule | ast.Scale, index: int, resolver: Resolver) -> CheckedRule:
+    effect: Verb = "scale" if isinstance(rule, ast.Scale) else rule.effect
+    targets = resolver.targets(rule.targets, effect, located.file)
+    resolver.untrainable(targets, effect)
+    written = rule.factor if isinstance(rule, ast.Scale) else rule.weight
+    if effect == "mask" and written is not None:
+        resolver.findings.error("PE112", "`mask` takes no weight", rule.span, "remove it")
+    weight = written if written is not None else 1
+    resolver.fields.amount(weight, rule.span)
+    _warn_binding(rule, resolver.findings)
+    return CheckedRule(
+        index=index,
+        effect=effect,  # type: ignore[arg-type]  # a rule's effect is none of the guards'
+        targets=targets,
+        condition=_condition(rule.conditions, resolver),
+        weight=0 if effect == "mask" else weight,
+        span=rule.span,
+    )
+
+
+def _guard(located: Located, guard: ast.Guard, index: int, resolver: Resolver) -> CheckedGuard:
+    targets = resolver.targets(guard.targets, guard.kind, located.file)
+    resolver.untrainable(targets, guard.kind)
+    _warn_binding(guard, resolver.findings)
+    condition = _condition(guard.conditions, resolver)
+    return CheckedGuard(index=index, kind=guard.kind, targets=targets, condition=condition, span=guard.span)
+
+
+def _condition(clauses: tuple[ast.Condition, ...], resolver: Resolver) -> ast.Expr | None:
+    exprs: list[ast.Expr] = []
+    for clause in clauses:
+        resolver.fields.condition(clause.expr)
+        exprs.append(ast.Not(operand=clause.expr, span=clause.span) if clause.negated else clause.expr)
+    if len(exprs) <= 1:
+        return exprs[0] if exprs else None
+    return ast.And(operands=tuple(exprs), span=clauses[0].span)
+
+
+def _warn_binding(ruling: ast.Rule | ast.Scale | ast.Guard, findings: Findings) -> None:
+    """`a, b after R`: the relation is the last target's alone, which a reader may take for the whole list's."""
+    *before, last = ruling.targets
+    if not before or not last.relations or any(t.relations for t in before):
+        return
+    relation = last.relations[0]
+    of = relation.kind == "of" or (relation.kind == "after" and _is_ending(last.primary))
+    # `train assistant, eos after assistant`: what cannot be `of` a role was not meant to be.
+    if of and not all(_is_ending(t.primary) for t in before):
+        return
+    first, end, own = before[0].span.text, last.primary.span.text, relation.span.text
+    message = f"`{own}` narrows `{end}` only, not the targets before it"
+    help = f"write `({first}, …) {own}` for all of them, or `({last.span.text})` to say that it is meant"
+    findings.warn("PE252", message, relation.span, help)
+
+
+def _is_ending(primary: ast.Primary) -> bool:
+    names = primary.names if isinstance(primary, ast.Selector) and not primary.quoted else ()
+    return names in {(part,) for part in (*ENDINGS, "eos")}
+
+
+def _warn(policy: ast.Policy, file: File, findings: Findings, used: set[int]) -> None:
+    own = [d for d in file.lets.values() if d.file is file]
+    if not file.rulings and own:
+        return  # a file of names for others to use
+    for definition in own:
+        if id(definition) not in used:
+            let = definition.let
+            findings.warn("PE253", f"`{let.name}` is never used", let.span, "use it, or remove it")
+    trains = any(isinstance(r.ruling, ast.Rule) and r.ruling.effect == "train" for r in file.rulings)
+    if not trains:
+        at = policy.statements[0].span if policy.statements else Span(source=policy.source, start=0, end=0)
+        findings.warn("PE254", "this policy trains nothing", at, "add a rule such as `train assistant`")

@@ -1,0 +1,248 @@
+"""Checks of conditions, weights, regexes and data spans: scopes, fields, types, patterns, ranges."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+from typing import Any, Final
+
+import re2
+
+from policy_engine.core.schema import FieldType, Schema
+from policy_engine.core.source import Span
+from policy_engine.core.vocabulary import SCOPES
+from policy_engine.lang import ast
+from policy_engine.lang.findings import Findings
+from policy_engine.lang.suggest import did_you_mean
+
+_BUILT_IN: Final[dict[str, FieldType]] = {
+    "message.role": "string",
+    "message.content": "string",
+    "call.name": "string",
+    "turn.index": "integer",
+    "turn.from_end": "integer",
+    "turn.round": "integer",
+    "turn.chars": "integer",
+    "segment.text": "string",
+    "segment.empty": "boolean",
+}
+"""Fields that mean the same whatever the data is."""
+_SCALARS: Final = frozenset({"string", "number", "integer", "boolean"})
+_NUMBERS: Final = frozenset({"number", "integer"})
+_ORDERED: Final = ("<", "<=", ">", ">=")
+_FLAGS: Final = {"i": "ignores case", "m": "`^` and `$` match at lines", "s": "`.` matches newlines too"}
+_FLOAT32_MAX: Final = 3.4028234663852886e38
+_FLOAT32_MIN: Final = 1.1754943508222875e-38
+_WORDS: Final = frozenset({"nan", "inf", "infinity", "true", "false", "null", "none"})
+
+
+@functools.lru_cache(maxsize=1024)
+def pattern_problem(pattern: str, flags: str) -> str | None:
+    """Why RE2 does not take a pattern; None if it does."""
+    options = re2.Options()
+    options.log_errors = False
+    try:
+        re2.compile(f"(?{flags}){pattern}" if flags else pattern, options)
+    except re2.error as error:
+        reason: Any = error.args[0] if error.args else error
+        return reason.decode("utf-8", "replace") if isinstance(reason, bytes) else str(reason)
+    return None
+
+
+class FieldChecker:
+    """Checks everything in a policy that names a field of the data or a pattern.
+
+    Without declared fields, any field is allowed and may have any type, but for those whose meaning is fixed.
+    """
+
+    def __init__(self, findings: Findings, schema: Schema | None) -> None:
+        self.findings = findings
+        self.declared = dict(schema.fields) if schema and schema.fields is not None else {}
+        self.closed = {name.split(".")[0] for name in self.declared}
+
+    def condition(self, expr: ast.Expr) -> None:
+        """Report what can never work in a condition."""
+        match expr:
+            case ast.And(operands=operands) | ast.Or(operands=operands):
+                for operand in operands:
+                    self.condition(operand)
+            case ast.Not(operand=operand):
+                self.condition(operand)
+            case ast.Has(field=field):
+                self._type(field)
+            case ast.Truth(field=field):
+                self._truth(field)
+            case _:
+                self._compare(expr)
+
+    def amount(self, amount: int | float | ast.Field, span: Span) -> None:
+        """Report a weight or factor that is no finite 32-bit number, or a field that cannot hold one."""
+        if isinstance(amount, ast.Field):
+            kind = self._type(amount)
+            if kind not in (None, "any", *_NUMBERS):
+                message = f"`{_name(amount)}` is a {kind}, and a weight has to be a number"
+                self.findings.error("PE224", message, amount.span, "name a field of numbers, or write a number")
+        # NaN is not equal to itself, and no comparison with it is true.
+        elif not abs(amount) <= _FLOAT32_MAX or 0 < abs(amount) < _FLOAT32_MIN:
+            message = f"{amount!r:.40} is not a weight: it is not a 32-bit floating point number"
+            self.findings.error("PE227", message, span, "write a number of ordinary size, or `mask` for weight 0")
+
+    def spans(self, field: ast.Field) -> bool:
+        """Whether a field may hold spans; reports why not."""
+        kind = self._type(field)
+        if kind not in (None, "any", "list"):
+            message = f"`{_name(field)}` is a {kind}, and spans are a list"
+            help = "name a field that holds `[begin, end)` pairs, such as `message.training_detail`"
+            self.findings.error("PE224", message, field.span, help)
+        return kind in ("any", "list")
+
+    def regex(self, pattern: str, flags: str, span: Span) -> bool:
+        """Whether RE2 takes a pattern with these flags; reports why not."""
+        wrong = "".join(f for i, f in enumerate(flags) if f not in _FLAGS or f in flags[:i])
+        if wrong:
+            listed = ", ".join(f"`{f}` ({meaning})" for f, meaning in _FLAGS.items())
+            message = f"`{flags}` are not flags of a regex" if len(flags) > 1 else f"`{flags}` is not a flag of a regex"
+            self.findings.error("PE226", message, span, f"flags are {listed}, each at most once")
+            return False
+        problem = pattern_problem(pattern, flags)
+        if problem is None:
+            return True
+        help = "patterns are RE2's: without lookahead, lookbehind and backreferences"
+        self.findings.error("PE225", f"this regex is not valid: {problem}", span, help)
+        return False
+
+    def _truth(self, field: ast.Field) -> None:
+        kind = self._type(field)
+        if kind not in (None, "any", "boolean"):
+            example = "1" if kind in _NUMBERS else '"x"'
+            help = f"write what it has to be, for example `{_name(field)} == {example}`"
+            if kind in ("list", "object"):
+                help = f"write `has {_name(field)}` to ask whether it is there"
+            message = f"`{_name(field)}` is a {kind}, and a field alone has to be `true`"
+            self.findings.error("PE224", message, field.span, help)
+
+    def _compare(self, compare: ast.Compare) -> None:
+        kind = self._type(compare.field)
+        name = _name(compare.field)
+        value, op = compare.value, compare.op
+        if op == "matches":
+            self.regex(str(value), compare.flags, compare.span)
+            self._needs(kind, {"string"}, compare, f"`matches` searches text, and `{name}` is a {kind}")
+        elif op == "in" and isinstance(value, str):
+            self._needs(kind, {"string"}, compare, f"only text can be in a text, and `{name}` is a {kind}")
+        elif op == "in" and isinstance(value, tuple):
+            if not value:
+                help = "list the values it may have"
+                self.findings.error("PE224", "nothing is in an empty list", compare.span, help)
+            for item in value:
+                self._comparable(kind, item, compare)
+        elif op == "contains":
+            message = f"only text and lists contain something, and `{name}` is a {kind}"
+            if self._needs(kind, {"string", "list"}, compare, message) and kind == "string":
+                self._comparable(kind, value, compare)
+        else:
+            if op in _ORDERED and type(value) not in (int, float, str):
+                message = f"`{op}` compares two numbers or two strings"
+                self.findings.error("PE224", message, compare.span, "write `==` or `!=`")
+                return
+            self._comparable(kind, value, compare)
+
+    def _needs(self, kind: FieldType | None, kinds: set[str], compare: ast.Compare, message: str) -> bool:
+        if kind is None or kind == "any" or kind in kinds:
+            return True
+        self.findings.error("PE224", message, compare.span, "name another field, or compare it with `==`")
+        return False
+
+    def _comparable(self, kind: FieldType | None, value: Any, compare: ast.Compare) -> None:
+        """Comparisons are type-strict: report one whose sides can never have the same type."""
+        if kind is None or kind == "any" or value is None:
+            return
+        has = _type_of(value)
+        if kind == has or (kind in _NUMBERS and has in _NUMBERS):
+            return
+        name = _name(compare.field)
+        article = "an" if kind[0] in "aeiou" else "a"
+        message = f"`{name}` is {article} {kind}, so it never equals {_shown(value)}, a {has}"
+        help = {
+            "string": f'write a string: `{name} {compare.op} "{value}"`',
+            "boolean": f"write `{name}` alone, or `not {name}`",
+        }.get(kind, "write a number" if kind in _NUMBERS else f"write `{name} contains …`, or `has {name}`")
+        self.findings.error("PE224", message, compare.span, help)
+
+    def _type(self, field: ast.Field) -> FieldType | None:
+        """The type of a field, `any` where nothing says; None, with an error reported, if there is no such field."""
+        if field.scope not in SCOPES:
+            self._no_scope(field)
+            return None
+        known = SCOPES[field.scope]
+        if not field.path:
+            example = f"{field.scope}.{known[0] if known else 'name'}"
+            message = f"`{field.scope}` is a scope, and a condition needs a field of it"
+            self.findings.error("PE222", message, field.span, f"write a field such as `{example}`")
+            return None
+        first = str(field.path[0])
+        if known is not None and field.path[0] not in known:
+            listed = ", ".join(f"`{field.scope}.{k}`" for k in known)
+            help = did_you_mean(first, known) or f"write one of {listed}"
+            self.findings.error("PE222", f"`{field.scope}` has no field `{first}`", field.span, help)
+            return None
+        built_in = _BUILT_IN.get(f"{field.scope}.{first}")
+        if built_in is not None:
+            if len(field.path) > 1:
+                message = f"`{field.scope}.{first}` is a {built_in} and has nothing below it"
+                self.findings.error("PE222", message, field.span, f"write `{field.scope}.{first}`")
+                return None
+            return built_in
+        return self._declared_type(field) if field.scope in self.closed else "any"
+
+    def _no_scope(self, field: ast.Field) -> None:
+        name = field.scope
+        help = did_you_mean(name, SCOPES)
+        if help is None and not field.path and name.lower() in _WORDS:
+            help = f"`{name}` is no number and no field"
+        elif help is None:
+            listed = ", ".join(f"`{s}`" for s in SCOPES)
+            help = f"write `message.{_name(field)}` for a field of the message; scopes are {listed}"
+        self.findings.error("PE221", f"there is no scope `{name}`", field.span, help)
+
+    def _declared_type(self, field: ast.Field) -> FieldType | None:
+        for name, rest in _prefixes(field):
+            kind = self.declared.get(name)
+            if kind is None:
+                continue
+            if not rest:
+                return kind
+            if kind == "any" or kind == ("list" if isinstance(rest[0], int) else "object"):
+                return "any"
+            message = f"the dataset file declares `{name}` as a {kind}, which has nothing such below it"
+            self.findings.error("PE223", message, field.span, f"write `{name}`, or declare it as an object")
+            return None
+        whole = _name(field)
+        if any(name.startswith(whole + ".") for name in self.declared):
+            return "object"
+        help = did_you_mean(whole, self.declared) or f"declare it under `fields` of the dataset file: `{whole}: string`"
+        self.findings.error("PE223", f"the dataset file declares no field `{whole}`", field.span, help)
+        return None
+
+
+def _prefixes(field: ast.Field) -> Iterator[tuple[str, tuple[str | int, ...]]]:
+    """The field and the fields it is below, longest first, each with the path that is left."""
+    for length in range(len(field.path), 0, -1):
+        yield ".".join((field.scope, *map(str, field.path[:length]))), field.path[length:]
+
+
+def _name(field: ast.Field) -> str:
+    return field.scope + "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in field.path)
+
+
+def _type_of(value: Any) -> FieldType:
+    if isinstance(value, bool):
+        return "boolean"
+    if isinstance(value, int):
+        return "integer"
+    return "number" if isinstance(value, float) else "string"
+
+
+def _shown(value: Any) -> str:
+    text = f'"{value}"' if isinstance(value, str) else str(value).lower()
+    return f"`{text if len(text) <= 40 else text[:39] + '…'}`"

@@ -1,0 +1,313 @@
+"""Targets as written to targets as meant: names told apart, `let` expanded, relations applied."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Final, Literal
+
+from policy_engine.core.diagnostics import Related
+from policy_engine.core.schema import Schema
+from policy_engine.core.source import Span
+from policy_engine.core.vocabulary import (
+    ENDINGS,
+    GROUPS,
+    KEYWORDS,
+    KNOWN_ROLES,
+    PART_NAMES,
+    PARTS,
+    TURN,
+    UNTRAINABLE,
+    parts_of,
+)
+from policy_engine.lang import ast
+from policy_engine.lang.checked import Atom, CheckedTarget, Spans, TurnRelation, TurnSet
+from policy_engine.lang.fields import FieldChecker
+from policy_engine.lang.findings import Findings
+from policy_engine.lang.splice import Definition, File
+from policy_engine.lang.suggest import did_you_mean
+from policy_engine.lang.syntax_errors import keyword_as_name
+
+Verb = Literal["train", "mask", "scale", "never", "always"]
+
+_BARE: Final[dict[Verb, str]] = {"train": "body", "mask": "turn", "scale": "body", "never": "turn", "always": "body"}
+"""What a bare role means, by the verb that uses it."""
+MAX_TARGETS: Final = 10_000
+"""Targets of one rule after `let` names are expanded: lists of lists of lists grow without bound."""
+MAX_LET_DEPTH: Final = 64
+
+_Targets = tuple[CheckedTarget, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Turns:
+    """Turns of one role, with the which that is written at them."""
+
+    role: str
+    which: ast.Which | None
+
+
+class Resolver:
+    """Resolves the targets of one policy, its used policies included. Errors go to `findings`, and the target with the
+    error is left out, so that one mistake gives one error."""
+
+    def __init__(self, findings: Findings, schema: Schema | None) -> None:
+        self.findings = findings
+        self.fields = FieldChecker(findings, schema)
+        self.roles: set[str] = set()
+        self.used_lets: set[int] = set()
+        self._declared = frozenset(KNOWN_ROLES) | (schema.roles | schema.trained_roles if schema else frozenset())
+        self._open: list[Definition] = []
+        self._circular: set[int] = set()
+        self._undeclared: set[tuple[str, str]] = set()
+        self._done: dict[tuple[int, Verb], _Targets] = {}
+
+    def targets(self, targets: Sequence[ast.Target], verb: Verb, file: File) -> _Targets:
+        """The checked targets of a rule, a guard, a group or a `let`, for the verb that uses them."""
+        found: list[CheckedTarget] = []
+        for target in targets:
+            found += self._target(target, verb, file)
+            if len(found) > MAX_TARGETS:
+                message = f"with this, the rule has more than {MAX_TARGETS:,} targets"
+                self.findings.error("PE213", message, target.span, "list each target once")
+                return ()
+        return tuple(found)
+
+    def untrainable(self, targets: _Targets, verb: Verb) -> None:
+        """Report targets of a rule that trains which can never be trained."""
+        for target in targets:
+            if isinstance(target, Spans):
+                self.untrainable(target.inside, verb)
+            elif verb in ("train", "scale", "always") and target.parts <= UNTRAINABLE:
+                message = "`generation_prompt` is never trained: nothing follows it"
+                help = "remove it; `header` is what opens a turn that is there"
+                self.findings.error("PE204", message, target.span, help)
+
+    def _target(self, target: ast.Target, verb: Verb, file: File) -> _Targets:
+        found = self._primary(target.primary, verb, file)
+        for relation in target.relations:
+            turns = self._turns(relation.selector, file, relation.kind)
+            if turns is None:
+                return ()
+            found = tuple(t for f in found if (t := self._related(f, relation, turns)) is not None)
+        return found
+
+    def _primary(self, primary: ast.Primary, verb: Verb, file: File) -> _Targets:
+        match primary:
+            case ast.Everything(span=span):
+                return (Atom(turns=None, parts=frozenset(PARTS), span=span),)
+            case ast.Group(targets=targets):
+                return self.targets(targets, verb, file)
+            case ast.RegexIn(pattern=pattern, flags=flags, inside=inside, span=span):
+                sound = self.fields.regex(pattern, flags, span)
+                within = self._primary(inside, verb, file)
+                return (Spans(pattern=pattern, flags=flags, inside=within, span=span),) if sound and within else ()
+            case ast.SpansIn(field=field, inside=inside, span=span):
+                sound = self.fields.spans(field)
+                within = self._primary(inside, verb, file)
+                return (Spans(field=field, inside=within, span=span),) if sound and within else ()
+            case _:
+                return self._selector(primary, verb, file)
+
+    # Selectors
+
+    def _selector(self, selector: ast.Selector, verb: Verb, file: File) -> _Targets:
+        first, *below = selector.names
+        which = self._which(selector.which)
+        if not selector.quoted and first in file.lets:
+            if which is None and not below:
+                return self._let(file.lets[first], verb, selector.span)
+            turns = self._turns_of_let(file.lets[first], selector, which)
+            return () if turns is None else self._of_role(turns, below, verb, selector)
+        if not selector.quoted and first in KEYWORDS:
+            self.findings.add(keyword_as_name(first, selector.span))
+            return ()
+        if not selector.quoted and (first in PART_NAMES or first in GROUPS):
+            parts = self._parts(selector.names, selector)
+            if parts is None:
+                return ()
+            if which is None:
+                return (Atom(turns=None, parts=parts, span=selector.span),)
+            return self._atom(TurnSet(role=None, which=which), parts, selector)
+        self._role(first, selector, file)
+        return self._of_role(_Turns(role=first, which=which), below, verb, selector)
+
+    def _of_role(self, turns: _Turns, below: list[str], verb: Verb, selector: ast.Selector) -> _Targets:
+        parts = self._parts(tuple(below) or (_BARE[verb],), selector)
+        return () if parts is None else self._atom(TurnSet(role=turns.role, which=turns.which), parts, selector)
+
+    def _atom(self, turns: TurnSet, parts: frozenset[str], selector: ast.Selector) -> _Targets:
+        owned = parts & TURN
+        if not owned:
+            self._unowned(selector.span, ".".join(selector.names[-1:]))
+            return ()
+        return (Atom(turns=turns, parts=owned, span=selector.span),)
+
+    def _unowned(self, span: Span, name: str) -> None:
+        help = "write the part alone, without a role, `first`, `last`, `trained` or a relation"
+        self.findings.error("PE203", f"`{name}` belongs to no turn, so it cannot be chosen by its turn", span, help)
+
+    def _parts(self, names: tuple[str, ...], selector: ast.Selector) -> frozenset[str] | None:
+        found = parts_of(".".join(names))
+        if found is not None:
+            return found
+        first, *below = names
+        if first in PART_NAMES and below:
+            subs = sorted({p.split(".")[1] for p in PARTS if p.startswith(first + ".")})
+            listed = ", ".join(f"`{first}.{s}`" for s in subs)
+            help = did_you_mean(below[0], subs) if len(below) == 1 else None
+            help = help or (f"it has {listed}" if subs else f"write `{first}` alone")
+            self.findings.error("PE202", f"`{first}` has no part `{'.'.join(below)}`", selector.span, help)
+        elif first in GROUPS:
+            message = f"`{first}` is a group and has nothing below it"
+            self.findings.error("PE202", message, selector.span, f"write `{below[0]}` without `{first}`")
+        else:
+            help = did_you_mean(first, (*PART_NAMES, *GROUPS))
+            listed = ", ".join(f"`{n}`" for n in (*PART_NAMES, *GROUPS))
+            self.findings.error("PE202", f"there is no part `{first}`", selector.span, help or f"parts are {listed}")
+        return None
+
+    def _role(self, role: str, selector: ast.Selector, file: File) -> None:
+        self.roles.add(role)
+        # In a file with syntax errors, the name may be of a `let` that did not parse.
+        if role in self._declared or not file.complete or (file.source.name, role) in self._undeclared:
+            return
+        self._undeclared.add((file.source.name, role))
+        candidates = self._declared if selector.quoted else (*self._declared, *PART_NAMES, *GROUPS, *file.lets)
+        help = did_you_mean(role, candidates)
+        declare = "declare it in a dataset file if the data has it"
+        help = f"{help} else {declare}" if help else declare
+        self.findings.warn("PE251", f"nothing declares a role `{role}`", selector.span, help)
+
+    def _which(self, which: ast.Which | None) -> ast.Which | None:
+        if which is not None and which.count < 1:
+            message = "a number of turns is a whole number from 1 on"
+            self.findings.error("PE106", message, which.span, "write `1`, `2`, …")
+        return which
+
+    # `let`
+
+    def _let(self, definition: Definition, verb: Verb, at: Span) -> _Targets:
+        self.used_lets.add(id(definition))
+        key = (id(definition), verb)
+        if key not in self._done:
+            if not self._enter(definition, at):
+                return ()
+            self._done[key] = self.targets(definition.let.targets, verb, definition.file)
+            self._open.pop()
+        # What a rule selects is shown at the rule, not where the name is defined.
+        return tuple(replace(t, span=at) for t in self._done[key])
+
+    def _enter(self, definition: Definition, at: Span) -> bool:
+        name = definition.let.name
+        if id(definition) in self._circular:
+            return False
+        if definition in self._open:
+            self._circular |= {id(d) for d in self._open[self._open.index(definition) :]}
+            related = Related(message=f"`{name}` is defined here", span=definition.let.span)
+            names = [d.let.name for d in self._open[self._open.index(definition) :]]
+            chain = " → ".join(f"`{n}`" for n in [*names, name])
+            help = "write out what one of them stands for"
+            self.findings.error("PE211", f"`{name}` is defined by itself: {chain}", at, help, related)
+            return False
+        if len(self._open) >= MAX_LET_DEPTH:
+            message = f"`let` names stand for each other more than {MAX_LET_DEPTH} deep"
+            self.findings.error("PE213", message, at, "write out what one of them stands for")
+            return False
+        self._open.append(definition)
+        return True
+
+    def _turns_of_let(
+        self, definition: Definition, selector: ast.Selector, which: ast.Which | None
+    ) -> _Turns | None:  # fmt: skip
+        """The turns of a `let` that stands for a role, where only a role may stand."""
+        self.used_lets.add(id(definition))
+        if not self._enter(definition, selector.span):
+            return None
+        turns: _Turns | None = None
+        match definition.let.targets:
+            case (ast.Target(primary=ast.Selector(names=(first,)) as inner, relations=()),):
+                lets = definition.file.lets
+                if not inner.quoted and first in lets:
+                    turns = self._turns_of_let(lets[first], inner, inner.which)
+                elif inner.quoted or first not in (*KEYWORDS, *PART_NAMES, *GROUPS):
+                    self._role(first, inner, definition.file)
+                    turns = _Turns(role=first, which=self._which(inner.which))
+        self._open.pop()
+        if turns is None and id(definition) in self._circular:
+            return None
+        if turns is None:
+            name = definition.let.name
+            related = Related(message=f"`{name}` is defined here", span=definition.let.span)
+            message = f"`{name}` does not stand for one role, which is needed here"
+            self.findings.error("PE212", message, selector.span, "write a role", related)
+            return None
+        if turns.which is not None and which is not None:
+            self._two_whiches(which.span)
+            return None
+        return _Turns(role=turns.role, which=which or turns.which)
+
+    # Relations
+
+    def _turns(self, selector: ast.Selector, file: File, kind: str) -> _Turns | None:
+        """The turns that a relation names."""
+        first, *below = selector.names
+        which = self._which(selector.which)
+        if below:
+            help = f"write `{kind} {first}`; a relation is about turns, not about parts of them"
+            self.findings.error("PE207", f"`{kind}` needs a role, not a part", selector.span, help)
+            return None
+        if not selector.quoted and first in file.lets:
+            return self._turns_of_let(file.lets[first], selector, which)
+        if not selector.quoted and first in KEYWORDS:
+            self.findings.add(keyword_as_name(first, selector.span))
+            return None
+        if not selector.quoted and (first in PART_NAMES or first in GROUPS):
+            help = f'write a role such as `assistant`, or `"{first}"` in quotes for a role of that name'
+            self.findings.error("PE207", f"`{kind}` needs a role, and `{first}` is a part", selector.span, help)
+            return None
+        self._role(first, selector, file)
+        return _Turns(role=first, which=which)
+
+    def _related(self, target: CheckedTarget, relation: ast.Relation, turns: _Turns) -> CheckedTarget | None:
+        if isinstance(target, Spans):
+            # A run lies in one turn, so a relation of the found text is one of the text it is searched in.
+            inside = tuple(t for i in target.inside if (t := self._related(i, relation, turns)) is not None)
+            return replace(target, inside=inside) if inside else None
+        ending = relation.kind == "after" and target.parts <= ENDINGS
+        if relation.kind == "of" or ending:
+            return self._owned(target, relation, turns)
+        if not target.parts & TURN:
+            self._unowned(target.span, target.span.text)
+            return None
+        related = TurnRelation(kind=relation.kind, turns=TurnSet(role=turns.role, which=turns.which))
+        return replace(target, parts=target.parts & TURN, relations=(*target.relations, related))
+
+    def _owned(self, atom: Atom, relation: ast.Relation, turns: _Turns) -> Atom | None:
+        """`PART of ROLE`, and `after ROLE` on the ends of turns, which means the same."""
+        if atom.turns is None:
+            parts = atom.parts & TURN
+            if not parts:
+                self._unowned(atom.span, atom.span.text)
+                return None
+            return replace(atom, parts=parts, turns=TurnSet(role=turns.role, which=turns.which))
+        own = atom.turns
+        if relation.kind == "of" or own.role is None:
+            message = f"`{relation.kind}` follows a part without a role and without `first`, `last` or `trained`"
+            which = "last "  # an example; the which that is written may be long
+            help = f"write the turns after it: `eos {relation.kind} {which if own.which else ''}{turns.role}`"
+            self.findings.error("PE205", message, relation.span, help)
+            return None
+        if own.role != turns.role:
+            message = f"the end of a turn of `{own.role}` cannot be the end of a turn of `{turns.role}`"
+            help = "there `after` means `of`; write `right after` or `before` for the order of turns"
+            self.findings.error("PE208", message, relation.span, help)
+            return None
+        if own.which is not None and turns.which is not None:
+            self._two_whiches(relation.span)
+            return None
+        return replace(atom, turns=TurnSet(role=own.role, which=own.which or turns.which))
+
+    def _two_whiches(self, span: Span) -> None:
+        message = "`first`, `last` or `trained` stands on both sides, and only one can say which turns are meant"
+        self.findings.error("PE206", message, span, "keep one of the two")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 import sys
 from collections.abc import Sequence
 from typing import Annotated
@@ -11,7 +10,7 @@ from typing import Annotated
 import typer
 
 from policy_engine._version import __version__
-from policy_engine.cli import check, fmt, policies
+from policy_engine.cli import check, explain, fmt, init, policies, show
 from policy_engine.cli.outcome import Exit, failed
 from policy_engine.cli.reporters import Format, write
 from policy_engine.core.errors import ConfigError
@@ -45,7 +44,7 @@ def _root(
     pass
 
 
-for _verb in (check, fmt, policies):
+for _verb in (init, check, fmt, show, explain, policies):
     _verb.register(app)
 
 
@@ -72,10 +71,6 @@ def run(arguments: Sequence[str]) -> int:
         return int(outcome.exit)
     except typer.Abort:
         return int(Exit.INTERRUPTED)
-    except BrokenPipeError:
-        # Whoever read our output has what it wanted (`| head`). Python would complain once more while it exits.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
     return code if isinstance(code, int) else 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import traceback
 from collections.abc import Callable
@@ -14,10 +15,19 @@ from policy_engine.core.diagnostics import Diagnostic
 from policy_engine.core.errors import DataError, PolicyEngineError
 
 
+CLOSED_PIPE = 141
+"""As shells report a process that SIGPIPE ended."""
+
+
 def finish(verb: str, format: Format, work: Callable[[], Outcome]) -> None:
     """Does the work, tells the outcome, and raises `typer.Exit` with its code."""
-    outcome = answer(work)
-    write(verb, outcome, format)
+    try:
+        outcome = answer(work)
+        write(verb, outcome, format)
+    except BrokenPipeError:
+        # Whoever read our output has what it wanted (`| head`). Python would complain once more while it exits.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise typer.Exit(CLOSED_PIPE) from None
     raise typer.Exit(int(outcome.exit))
 
 

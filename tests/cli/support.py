@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import sys
+import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,9 +53,11 @@ class _Stdout(io.TextIOWrapper):
 def cli(*arguments: str | Path, stdin: str = "") -> Ran:
     """Runs one command. `stdin` is what standard input holds."""
     out, err = _Stdout(), _Stdout()
-    given = io.TextIOWrapper(io.BytesIO(stdin.encode("utf-8")), encoding="utf-8")
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), _stdin(given):
-        code = run([str(a) for a in arguments])
+    with tempfile.TemporaryFile("w+", encoding="utf-8") as given:
+        given.write(stdin)
+        given.seek(0)
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), _stdin(given):
+            code = run([str(a) for a in arguments])
     return Ran(code=code, out=out.text(), err=err.text())
 
 

@@ -19,7 +19,7 @@ def test_valid(tmp_path: Path) -> None:
 
 def test_all_errors_of_all_files_at_once(tmp_path: Path) -> None:
     paths = [write_policy(tmp_path, BROKEN, name="a.policy"), write_policy(tmp_path, GOOD, name="b.policy")]
-    paths += [write_policy(tmp_path, "train train", name="c.policy"), tmp_path / "none.policy"]
+    paths += [write_policy(tmp_path, "train ,,", name="c.policy"), tmp_path / "none.policy"]
     ran = cli("check", *paths, "--format", "json")
     assert ran.code == 2
     assert [False, True, False, False] == [f["valid"] for f in ran.document["files"]]
@@ -68,7 +68,7 @@ def test_dataset_file_declares_fields(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("form", ["json", "sarif", "github"])
 def test_machine_formats_name_the_line(tmp_path: Path, form: str) -> None:
-    path = write_policy(tmp_path, "train assistant\ntrain train\n")
+    path = write_policy(tmp_path, "train assistant\ntrain ,,\n")
     ran = cli("check", path, "--format", form)
     assert ran.code == 2
     if form == "github":

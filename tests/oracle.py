@@ -192,36 +192,29 @@ class _Row:
         return found
 
     def _primary(
-        self,
-        verb: str,
-        primary: ast.Primary,
-        relations: tuple[ast.Relation, ...],
-        allowed: set[int],
-        chosen: ast.Which | None = None,
+        self, verb: str, primary: ast.Primary, relations: tuple[ast.Relation, ...], allowed: set[int]
     ) -> set[int]:
-        """What a primary selects under the relations around it. `chosen` is the which of a `let` name it stands for."""
+        """What a primary selects under the relations around it."""
         if isinstance(primary, ast.Group):  # relations on a group apply to each target in it [13]
             found: set[int] = set()
             for target in primary.targets:
-                found |= self._primary(verb, target.primary, target.relations + relations, allowed, chosen)
+                found |= self._primary(verb, target.primary, target.relations + relations, allowed)
             return found
         if isinstance(primary, ast.RegexIn):
             # A rule's conditions say where it may decide, not what the runs of an `in` are.
-            return self._matches(primary, self._primary(verb, primary.inside, relations, self.all, chosen))
+            return self._matches(primary, self._primary(verb, primary.inside, relations, self.all))
         if isinstance(primary, ast.SpansIn):
-            return self._listed(
-                verb, primary, self._primary(verb, primary.inside, relations, self.all, chosen) & allowed
-            )
+            return self._listed(verb, primary, self._primary(verb, primary.inside, relations, self.all) & allowed)
         if isinstance(primary, ast.Everything):
-            return self._atom(None, set(EVERYTHING), chosen, relations)
-        name, which = primary.names[0], one(primary.which, chosen)
+            return self._atom(None, set(EVERYTHING), None, relations)
+        name, which = primary.names[0], primary.which
         if not primary.quoted and name in self.oracle.lets:
             alias = self._let_role(primary)
             if alias is None:
-                if len(primary.names) > 1:
+                if which is not None or len(primary.names) > 1:
                     raise Invalid(f"{name} is not one role")
                 group = ast.Group(targets=self.oracle.lets[name], span=primary.span)
-                return self._primary(verb, group, relations, allowed, which)
+                return self._primary(verb, group, relations, allowed)
             role, which = alias[0], one(which, alias[1])
         elif primary.quoted or not is_part_name(name):
             role = name
@@ -260,12 +253,12 @@ class _Row:
         for relation in relations:
             other, other_which = self._relation_turns(relation)
             if relation.kind == "of":  # [10]
-                if role is not None:
-                    raise Invalid("`of` on what has a role")
-                role, which = other, one(which, other_which)
+                if role is not None or which is not None:
+                    raise Invalid("`of` on what has a role or a which")
+                role, which = other, other_which
             elif relation.kind == "after" and parts <= ENDINGS:  # [11]
-                if role not in (None, other):
-                    raise Invalid("`after` on an ending of another role")
+                if role not in (None, other) or (role is None and which is not None):
+                    raise Invalid("`after` on an ending of another role, or on one with a which and no role")
                 role, which = other, one(which, other_which)
             else:
                 ordered.append((relation.kind, self._turns(other, other_which)))

@@ -29,6 +29,13 @@ STRINGS: Final[Sequence[FieldName]] = (
     ("part", ("type",)), ("part", ("text",)), ("call", ("name",)), ("call", ("id",)), ("call", ("function", "name")),
     ("call", ("arguments", "city")), ("sample", ("source",)), ("message", ("meta", "lang")), ("message", ("labels", 1)),
 )  # fmt: skip
+_ALWAYS_STRINGS: Final = (
+    ("segment", ("text",)),
+    ("message", ("role",)),
+    ("message", ("content",)),
+    ("call", ("name",)),
+)
+"""Fields that a comparison with anything but a string is an error of."""
 INTEGERS: Final[Sequence[FieldName]] = (
     ("turn", ("index",)), ("turn", ("from_end",)), ("turn", ("round",)), ("turn", ("chars",)),
 )  # fmt: skip
@@ -101,15 +108,18 @@ def _of_strings(choices: Choices) -> ast.Expr:
         # Data of other types than the literal's, null among them: comparisons are type-strict.
         values = (*WORDS, *WORDS, None, 1, True)
         name = choices.pick(STRINGS)
-        literals = WORDS if name in (("segment", ("text",)), ("message", ("role",))) else values
+        literals = WORDS if name in _ALWAYS_STRINGS else values
         return _compare(choices, field(choices, (name,)), ("==", "!="), literals)
     if kind == 4:
-        items = tuple(choices.many(lambda c: c.pick(WORDS), 0, 3))
+        items = tuple(choices.many(lambda c: c.pick(WORDS), 1, 3))
         return _compare(choices, field(choices, STRINGS), ("in",), (items,))
     if kind == 5:
         return _compare(choices, field(choices, STRINGS), ("in",), ("ann bob gold en search", "user, assistant"))
     if kind == 6:
-        return _compare(choices, field(choices, LISTS), ("contains",), (*WORDS, 1))
+        name = choices.pick(LISTS)
+        return _compare(
+            choices, field(choices, (name,)), ("contains",), WORDS if name in _ALWAYS_STRINGS else (*WORDS, 1)
+        )
     if kind == 7:
         return _compare(choices, field(choices, STRINGS), ("contains",), WORDS)
     if kind == 8:

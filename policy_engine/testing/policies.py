@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from policy_engine.core.source import Source, Span
-from policy_engine.core.vocabulary import ENDINGS, GROUPS, PARTS, SETTINGS, UNOWNED, parts_of
+from policy_engine.core.vocabulary import ENDINGS, GROUPS, PARTS, SETTINGS, UNOWNED, UNTRAINABLE, parts_of
 from policy_engine.lang import ast
 from policy_engine.testing.choices import Choices
 from policy_engine.testing.expressions import NUMBERS, SPAN_FIELDS, WEIGHT_FIELDS, expression, field, pattern
@@ -19,7 +19,8 @@ NOWHERE: Final = Span(source=_SOURCE, start=0, end=0)
 
 ROLES: Final = ("assistant", "assistant", "assistant", "user", "user", "tool", "system", "critic")
 """Repeated so that targets overlap."""
-PART_NAMES: Final = ("text", "reasoning", "tool_call", "header", "eos", "body", "eot", "turn", "separator", *PARTS)
+_TRAINABLE: Final = tuple(part for part in PARTS if part not in UNTRAINABLE)
+PART_NAMES: Final = ("text", "reasoning", "tool_call", "header", "eos", "body", "eot", "turn", "separator", *_TRAINABLE)
 OWNED_NAMES: Final = tuple(name for name in PART_NAMES if name not in UNOWNED)
 """Parts a role can have."""
 ENDING_NAMES: Final = ("eot", "eos", "eod", "separator")
@@ -49,8 +50,8 @@ def policy(
     if guards and choices.chance(25):
         for _ in range(choices.integer(1, 2)):
             at = choices.integer(0, len(statements))
-            # A guard may stand anywhere, but not above a `let` that it names.
-            lets = max((i for i, s in enumerate(statements) if isinstance(s, ast.Let)), default=-1)
+            # A guard may stand anywhere, but not above `language` or a `let` that it names.
+            lets = max((i for i, s in enumerate(statements) if isinstance(s, ast.Let | ast.Language)), default=-1)
             statements.insert(max(at, lets + 1), maker.guard())
     return ast.Policy(statements=tuple(statements), source=_SOURCE)
 
@@ -64,6 +65,8 @@ class Shape:
     endings: bool = False
     plain: bool = True
     """Whether `of` may follow: no role, no which."""
+    unowned: bool = False
+    """Whether no message owns some of it, so that no relation may follow."""
 
 
 @dataclass(kw_only=True)
@@ -162,7 +165,12 @@ class _Maker:
         """`( target, target )`. Relations that would read `of` are kept off it if any member has a role."""
         made = self.choices.many(lambda _: self.target_shape(depth - 1), 1, 3)
         plain = all(shape.plain for _, shape in made)
-        shape = Shape(plain=plain, endings=any(shape.endings for _, shape in made), which=not plain)
+        shape = Shape(
+            plain=plain,
+            endings=any(shape.endings for _, shape in made),
+            which=not plain,
+            unowned=any(shape.unowned for _, shape in made),
+        )
         return ast.Group(targets=tuple(target for target, _ in made), span=NOWHERE), shape
 
     def selector(self) -> tuple[ast.Primary, Shape]:
@@ -185,12 +193,14 @@ class _Maker:
         else:
             names = tuple(choices.pick(PART_NAMES).split("."))
         parts = parts_of(".".join(names if role is None else names[1:])) or frozenset()
-        which = self._which() if choices.chance(20) else None
+        unowned = role is None and parts <= UNOWNED
+        which = self._which() if choices.chance(20) and not unowned else None
         shape = Shape(
             role=role,
             which=which is not None,
             endings=bool(parts) and parts <= ENDINGS,
-            plain=role is None and which is None and not parts <= UNOWNED,
+            plain=role is None and which is None,
+            unowned=unowned,
         )
         return ast.Selector(names=names, quoted=quoted, which=which, span=NOWHERE), shape
 
@@ -212,6 +222,8 @@ class _Maker:
     def relation(self, shape: Shape) -> ast.Relation | None:
         """A relation that the language allows on a primary of that shape; the shape is updated."""
         choices = self.choices
+        if shape.unowned:
+            return None
         kind: Literal["of", "after", "right after", "before"]
         kind = choices.pick(("after", "before", "right after", "of"))
         role, names = self._role_name()

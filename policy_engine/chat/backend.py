@@ -27,9 +27,9 @@ class Pipeline:
 
     `forms` are the Unicode normal forms its normalizer applies; `table` the bytes of its tokens, None if they stand for
     no fixed bytes; `trims` whether its post-processor takes whitespace out of offsets; `stripping` the added tokens
-    that take whitespace beside them, by id. `drops` says that its model leaves out characters it does not know (BPE
-    without an unknown token); its offsets are wrong from there to the end of the word. `affixes` are what its model
-    adds to the pieces of words.
+    that take whitespace beside them, by id; `affixes` what its model adds to the pieces of words. With `drops`, it may
+    leave out characters (BPE without an unknown token does); offsets are then wrong from there to the end of the word,
+    so each token has to spell its characters.
     """
 
     normalizer: Any = None

@@ -6,26 +6,18 @@ import dataclasses
 import functools
 import hashlib
 import json
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from policy_engine.chat.backend import Pipeline, read_pipeline
-from policy_engine.chat.byte_lengths import ByteTable, Ranges, tables_of_slow
 from policy_engine.chat.conversation import Conversation
-from policy_engine.chat.offsets import check_offsets
+from policy_engine.chat.locator import TokenLocator
 from policy_engine.chat.segments import RenderedChat, TokenizedChat
 from policy_engine.chat.template import ChatTemplate
 from policy_engine.chat.tokenizers_load import load_transformers, read_template, usable
 from policy_engine.core.diagnostics import Diagnostic
 from policy_engine.core.errors import AttributionError, TokenizerError
-
-_SURROGATE = re.compile("[\ud800-\udfff]")
-_LEARNED = ("_backend", "_pipeline", "_size", "_untrimmed", "_slow_tables", "prefix_ids")
-_PROBES = ("hello", " Hello,  world\n\n 12345\t<|x|> ", "你好 🙂 e\u0301")
-"""Texts that tell a tokenizer whose class changes what its backend does."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -70,8 +62,7 @@ class ChatTokenizer:
 
     def _changed(self, **fields: Any) -> ChatTokenizer:
         made = dataclasses.replace(self, **fields)
-        # What was learned of the tokenizer holds for any template.
-        made.__dict__.update({name: self.__dict__[name] for name in _LEARNED if name in self.__dict__})
+        made.__dict__["_locator"] = self._locator  # what it learned of the tokenizer holds for any template
         return made
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -141,7 +132,7 @@ class ChatTokenizer:
 
         With `errors="return"` the list has the AttributionError of a chat that failed in its place.
         """
-        results = self._locate([chat.text for chat in chats])
+        results = self._locator.locate([chat.text for chat in chats])
         for result in results:
             if errors == "raise" and isinstance(result, AttributionError):
                 raise result
@@ -154,7 +145,7 @@ class ChatTokenizer:
 
     def decode_token(self, token_id: int) -> str:
         """The text of one token, for people: a part of a character shows as U+FFFD."""
-        table = self._pipeline.table if self._pipeline is not None else None
+        table = self._locator.pipeline.table if self._locator.pipeline is not None else None
         piece = table.pieces[token_id] if table is not None and 0 <= token_id < len(table.pieces) else None
         if table is not None and piece is not None:
             return piece.decode("utf-8", errors="replace").replace(table.space, " ")
@@ -164,8 +155,8 @@ class ChatTokenizer:
     @functools.cached_property
     def fingerprint(self) -> str:
         """A hash of all that decides ids and text: vocabulary, pipeline, special tokens, templates, roles (hex)."""
-        if self._backend is not None:
-            state = json.loads(self._backend.to_str())
+        if self._locator.backend is not None:
+            state = json.loads(self._locator.backend.to_str())
             state.pop("truncation", None)
             state.pop("padding", None)
         else:
@@ -178,7 +169,7 @@ class ChatTokenizer:
     @functools.cached_property
     def prefix_ids(self) -> tuple[int, ...]:
         """What the tokenizer puts in front of a text when it is asked to add special tokens (never done here)."""
-        plain = self._call(["a"])[0][0]
+        plain = self._locator.call(["a"])[0][0]
         ids = list(self.tokenizer("a")["input_ids"])
         at = next((i for i in range(len(ids)) if ids[i : i + len(plain)] == plain), 0)
         return tuple(ids[:at])
@@ -196,129 +187,9 @@ class ChatTokenizer:
             help="train on these ids; whatever tokenizes the rendered text again has to pass add_special_tokens=False",
         )
 
-    # How.
-
     @functools.cached_property
-    def _backend(self) -> Any:
-        """The `tokenizers.Tokenizer`, if calling the tokenizer is calling it; None for a slow or overridden one."""
-        backend = getattr(self.tokenizer, "backend_tokenizer", None)
-        if backend is None or not getattr(self.tokenizer, "is_fast", False):
-            return None
-        for text in _PROBES:
-            try:
-                called = list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
-            except Exception:  # tokenizers raises plain Exception where a vocabulary lacks a character
-                continue
-            if backend.encode(text, add_special_tokens=False).ids != called:
-                return None
-        return backend
-
-    @functools.cached_property
-    def _pipeline(self) -> Pipeline | None:
-        return None if self._backend is None else read_pipeline(self._backend)
-
-    @functools.cached_property
-    def _size(self) -> int:
-        return len(self.tokenizer)
-
-    @functools.cached_property
-    def _untrimmed(self) -> Any:
-        """The backend with offsets that keep whitespace: without special tokens, a post-processor only trims them."""
-        assert self._pipeline is not None
-        if not self._pipeline.trims:
-            return self._backend
-        state = json.loads(self._backend.to_str())
-        state.update(post_processor=None, truncation=None, padding=None)
-        clone = type(self._backend).from_str(json.dumps(state))
-        clone.encode_special_tokens = self._backend.encode_special_tokens
-        return clone
-
-    def _locate(self, texts: Sequence[str]) -> list[tuple[list[int], Ranges] | AttributionError]:
-        """Ids and ranges of each text, or why there are none."""
-        size = self._size
-        if len(self.tokenizer) != size:
-            raise TokenizerError(
-                f"{self.name} gained tokens after it was given to policy-engine",
-                help="make a new ChatTokenizer (Masker) after adding tokens",
-            )
-        results: list[Any] = [_unreadable(text) for text in texts]
-        todo = [i for i, result in enumerate(results) if result is None]
-        readable = [texts[i] for i in todo]
-        for i, result in zip(todo, self._fast(readable) if self._backend is not None else self._slow(readable)):
-            results[i] = result
-        return results
-
-    def _fast(self, texts: list[str]) -> list[Any]:
-        """By the bytes of the tokens where they prove themselves, else by offsets."""
-        assert self._pipeline is not None
-        backend, table = self._backend, self._pipeline.table
-        self._as_called()
-        results: list[Any] = [None] * len(texts)
-        if table is not None and texts:
-            encode = getattr(backend, "encode_batch_fast", backend.encode_batch)
-            for i, encoding in enumerate(_encodings(encode, texts)):
-                if isinstance(encoding, AttributionError):
-                    results[i] = encoding
-                    continue
-                ids = encoding.ids
-                ranges = table.locate(texts[i], ids)
-                results[i] = None if ranges is None else (ids, ranges)
-        rest = [i for i, result in enumerate(results) if result is None]
-        if rest:
-            for i, e in zip(rest, _encodings(self._untrimmed.encode_batch, [texts[i] for i in rest])):
-                if isinstance(e, AttributionError):
-                    results[i] = e
-                    continue
-                try:
-                    results[i] = (e.ids, check_offsets(texts[i], e.ids, e.tokens, e.offsets, self._pipeline))
-                except AttributionError as error:
-                    results[i] = error
-        return results
-
-    def _as_called(self) -> None:
-        """Puts the backend in the state that calling the tokenizer without options puts it in."""
-        backend = self._backend
-        if backend.truncation is not None:
-            backend.no_truncation()
-        if backend.padding is not None:
-            backend.no_padding()
-        split = bool(getattr(self.tokenizer, "split_special_tokens", False))
-        if getattr(backend, "encode_special_tokens", split) != split:
-            backend.encode_special_tokens = split
-
-    def _slow(self, texts: list[str]) -> list[Any]:
-        """By calling the tokenizer; places are rebuilt from the texts of its tokens where those spell the text."""
-        return [self._rebuilt(text, ids, offsets) for text, ids, offsets in zip(texts, *self._call(texts))]
-
-    def _call(self, texts: list[str]) -> tuple[list[list[int]], list[Any]]:
-        """Ids, and offsets where the tokenizer has them, as calling the tokenizer gives them."""
-        if not texts:
-            return [], []
-        fast = bool(getattr(self.tokenizer, "is_fast", False))
-        out = self.tokenizer(texts, add_special_tokens=False, return_offsets_mapping=fast)
-        return [list(ids) for ids in out["input_ids"]], out["offset_mapping"] if fast else [None] * len(texts)
-
-    def _rebuilt(self, text: str, ids: list[int], offsets: Any) -> tuple[list[int], Ranges] | AttributionError:
-        for table in self._slow_tables:
-            ranges = table.locate(text, ids)
-            if ranges is not None:
-                return ids, ranges
-        if offsets is None:
-            return AttributionError(
-                f"{self.name} is a slow tokenizer without offsets, and its tokens do not spell the text one for one",
-                help="load its fast version (use_fast=True, or its tokenizer.json)",
-            )
-        try:
-            tokens = [str(token) for token in self.tokenizer.convert_ids_to_tokens(ids)]
-            return ids, check_offsets(text, ids, tokens, offsets, Pipeline())
-        except AttributionError as error:
-            return error
-
-    @functools.cached_property
-    def _slow_tables(self) -> tuple[ByteTable, ...]:
-        tokens = self.tokenizer.convert_ids_to_tokens(list(range(len(self.tokenizer))))
-        added = {i: str(token) for i, token in self.tokenizer.added_tokens_decoder.items() if i < len(tokens)}
-        return tables_of_slow(tokens, added, getattr(self.tokenizer, "unk_token_id", None))
+    def _locator(self) -> TokenLocator:
+        return TokenLocator(tokenizer=self.tokenizer, name=self.name)
 
 
 def load_tokenizer(name_or_path: str | Path, *, template: str | Path | None = None) -> ChatTokenizer:
@@ -330,32 +201,6 @@ def load_tokenizer(name_or_path: str | Path, *, template: str | Path | None = No
     """
     loaded = load_transformers(name_or_path)
     return dataclasses.replace(ChatTokenizer.from_transformers(loaded, template), name=str(name_or_path))
-
-
-def _encodings(encode: Any, texts: list[str]) -> list[Any]:
-    """`encode(texts)`; where that fails, text by text, so that one text that cannot be tokenized fails alone."""
-    try:
-        return list(encode(texts, add_special_tokens=False))
-    except Exception as error:  # tokenizers raises plain Exception
-        if len(texts) != 1:
-            return [_encodings(encode, [text])[0] for text in texts]
-        return [
-            AttributionError(
-                f"the tokenizer cannot read this text: {error}",
-                help="use a tokenizer with an unknown token or byte fallback",
-            )
-        ]
-
-
-def _unreadable(text: str) -> AttributionError | None:
-    found = _SURROGATE.search(text)
-    if found is None:
-        return None
-    return AttributionError(
-        f"the text has half of a surrogate pair (U+{ord(found[0]):04X}) at character {found.start()}, "
-        "which is not Unicode text",
-        help="repair the data: it was cut inside a character, or decoded with the wrong encoding",
-    )
 
 
 def _rebuild(tokenizer: Any, templates: dict[str, str], name: str, roles: tuple[str, ...]) -> ChatTokenizer:

@@ -1,0 +1,186 @@
+"""Ids of texts, and the characters of each token, by whichever way is exact for the tokenizer."""
+
+from __future__ import annotations
+
+import functools
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from policy_engine.chat.backend import Pipeline, read_pipeline
+from policy_engine.chat.byte_lengths import ByteTable, Ranges, tables_of_slow
+from policy_engine.chat.offsets import check_offsets
+from policy_engine.core.errors import AttributionError, TokenizerError
+
+Located = tuple[list[int], Ranges]
+"""Ids, and the characters `[start, end)` of each."""
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_PROBES = ("hello", " Hello,  world\n\n 12345\t<|x|> ", "你好 🙂 e\u0301")
+"""Texts that tell a tokenizer whose class changes what its backend does."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TokenLocator:
+    """Tokenizes as calling a transformers tokenizer does, without special tokens, and says where each token stands.
+
+    Three ways, the first that is exact for a row: the bytes that its tokens stand for, the backend's offsets, and for a
+    tokenizer without a backend the texts of its tokens.
+    """
+
+    tokenizer: Any
+    name: str
+
+    @functools.cached_property
+    def backend(self) -> Any:
+        """The `tokenizers.Tokenizer`, if calling the tokenizer is calling it; None for a slow or overridden one."""
+        backend = getattr(self.tokenizer, "backend_tokenizer", None)
+        if backend is None or not getattr(self.tokenizer, "is_fast", False):
+            return None
+        for text in _PROBES:
+            try:
+                called = list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+            except Exception:  # tokenizers raises plain Exception where a vocabulary lacks a character
+                continue
+            if backend.encode(text, add_special_tokens=False).ids != called:
+                return None
+        return backend
+
+    @functools.cached_property
+    def pipeline(self) -> Pipeline | None:
+        """What the backend does to text; None without one."""
+        return None if self.backend is None else read_pipeline(self.backend)
+
+    @functools.cached_property
+    def _size(self) -> int:
+        return len(self.tokenizer)
+
+    @functools.cached_property
+    def untrimmed(self) -> Any:
+        """The backend with offsets that keep whitespace: without special tokens, a post-processor only trims them."""
+        assert self.pipeline is not None
+        if not self.pipeline.trims:
+            return self.backend
+        state = json.loads(self.backend.to_str())
+        state.update(post_processor=None, truncation=None, padding=None)
+        return type(self.backend).from_str(json.dumps(state))
+
+    def locate(self, texts: Sequence[str]) -> list[Located | AttributionError]:
+        """Ids and ranges of each text, or why there are none."""
+        size = self._size
+        if len(self.tokenizer) != size:
+            raise TokenizerError(
+                f"{self.name} gained tokens after it was given to policy-engine",
+                help="make a new ChatTokenizer (Masker) after adding tokens",
+            )
+        results: list[Any] = [_unreadable(text) for text in texts]
+        todo = [i for i, result in enumerate(results) if result is None]
+        readable = [texts[i] for i in todo]
+        for i, result in zip(todo, self._fast(readable) if self.backend is not None else self._slow(readable)):
+            results[i] = result
+        return results
+
+    def _fast(self, texts: list[str]) -> list[Any]:
+        """By the bytes of the tokens where they prove themselves, else by offsets."""
+        assert self.pipeline is not None
+        backend, table = self.backend, self.pipeline.table
+        self._as_called()
+        results: list[Any] = [None] * len(texts)
+        if table is not None and texts:
+            encode = getattr(backend, "encode_batch_fast", backend.encode_batch)
+            for i, encoding in enumerate(_encodings(encode, texts)):
+                if isinstance(encoding, AttributionError):
+                    results[i] = encoding
+                    continue
+                ids = encoding.ids
+                ranges = table.locate(texts[i], ids)
+                results[i] = None if ranges is None else (ids, ranges)
+        rest = [i for i, result in enumerate(results) if result is None]
+        if rest:
+            self.untrimmed.encode_special_tokens = backend.encode_special_tokens
+            for i, e in zip(rest, _encodings(self.untrimmed.encode_batch, [texts[i] for i in rest])):
+                if isinstance(e, AttributionError):
+                    results[i] = e
+                    continue
+                try:
+                    results[i] = (e.ids, check_offsets(texts[i], e.ids, e.tokens, e.offsets, self.pipeline))
+                except AttributionError as error:
+                    results[i] = error
+        return results
+
+    def _as_called(self) -> None:
+        """Puts the backend in the state that calling the tokenizer without options puts it in."""
+        backend = self.backend
+        if backend.truncation is not None:
+            backend.no_truncation()
+        if backend.padding is not None:
+            backend.no_padding()
+        split = bool(getattr(self.tokenizer, "split_special_tokens", False))
+        if getattr(backend, "encode_special_tokens", split) != split:
+            backend.encode_special_tokens = split
+
+    def _slow(self, texts: list[str]) -> list[Any]:
+        """By calling the tokenizer; places are rebuilt from the texts of its tokens where those spell the text."""
+        return [self._rebuilt(text, ids, offsets) for text, ids, offsets in zip(texts, *self.call(texts))]
+
+    def call(self, texts: list[str]) -> tuple[list[list[int]], list[Any]]:
+        """Ids, and offsets where the tokenizer has them, as calling the tokenizer gives them."""
+        if not texts:
+            return [], []
+        fast = bool(getattr(self.tokenizer, "is_fast", False))
+        out = self.tokenizer(texts, add_special_tokens=False, return_offsets_mapping=fast)
+        return [list(ids) for ids in out["input_ids"]], out["offset_mapping"] if fast else [None] * len(texts)
+
+    def _rebuilt(self, text: str, ids: list[int], offsets: Any) -> Located | AttributionError:
+        for table in self._slow_tables:
+            ranges = table.locate(text, ids)
+            if ranges is not None:
+                return ids, ranges
+        if offsets is None:
+            return AttributionError(
+                f"{self.name} is a slow tokenizer without offsets, and its tokens do not spell the text one for one",
+                help="load its fast version (use_fast=True, or its tokenizer.json)",
+            )
+        try:
+            tokens = [str(token) for token in self.tokenizer.convert_ids_to_tokens(ids)]
+            # The class may have changed the text before it was tokenized, so each token has to spell its characters.
+            return ids, check_offsets(text, ids, tokens, offsets, Pipeline(drops=True, affixes=("##", "")))
+        except AttributionError as error:
+            return error
+
+    @functools.cached_property
+    def _slow_tables(self) -> tuple[ByteTable, ...]:
+        tokens = self.tokenizer.convert_ids_to_tokens(list(range(len(self.tokenizer))))
+        added = {i: str(token) for i, token in self.tokenizer.added_tokens_decoder.items() if i < len(tokens)}
+        return tables_of_slow(tokens, added, getattr(self.tokenizer, "unk_token_id", None))
+
+
+def _encodings(encode: Any, texts: list[str]) -> list[Any]:
+    """`encode(texts)`; where that fails, text by text, so that one text that cannot be tokenized fails alone."""
+    try:
+        return list(encode(texts, add_special_tokens=False))
+    except BaseException as error:
+        # tokenizers raises plain Exception, and where Rust panics something that is only a BaseException.
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
+        if len(texts) != 1:
+            return [_encodings(encode, [text])[0] for text in texts]
+        return [
+            AttributionError(
+                f"the tokenizer cannot read this text: {error}",
+                help="use a tokenizer with an unknown token or byte fallback",
+            )
+        ]
+
+
+def _unreadable(text: str) -> AttributionError | None:
+    found = _SURROGATE.search(text)
+    if found is None:
+        return None
+    return AttributionError(
+        f"the text has half of a surrogate pair (U+{ord(found[0]):04X}) at character {found.start()}, "
+        "which is not Unicode text",
+        help="repair the data: it was cut inside a character, or decoded with the wrong encoding",
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import sys
 from collections.abc import Sequence
 from typing import Annotated
@@ -10,7 +11,7 @@ from typing import Annotated
 import typer
 
 from policy_engine._version import __version__
-from policy_engine.cli import check, explain, fmt, init, policies, show
+from policy_engine.cli import apply, check, demo, explain, fmt, init, policies, show
 from policy_engine.cli.outcome import Exit, failed
 from policy_engine.cli.reporters import Format, write
 from policy_engine.core.errors import ConfigError
@@ -44,7 +45,7 @@ def _root(
     pass
 
 
-for _verb in (init, check, fmt, show, explain, policies):
+for _verb in (init, check, fmt, show, explain, apply, policies, demo):
     _verb.register(app)
 
 
@@ -55,6 +56,8 @@ def main() -> None:
 
 def run(arguments: Sequence[str]) -> int:
     """Runs one command and returns its exit code."""
+    # transformers says on import that it found no torch, which nothing here needs.
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a narrow locale shows less, but never ends a run

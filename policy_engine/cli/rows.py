@@ -10,7 +10,7 @@ from typing import Any
 
 from policy_engine.chat.conversation import read_row
 from policy_engine.chat.dataset import DatasetSpec, load_dataset_spec
-from policy_engine.chat.formats import Format, detect_format
+from policy_engine.chat.formats import Format
 from policy_engine.chat.tokenize import load_tokenizer
 from policy_engine.core.errors import ConfigError, PolicyEngineError, RowError
 from policy_engine.data.readers import read_rows
@@ -29,8 +29,6 @@ class Inputs:
     masker: Masker
     policy: str
     tokenizer: str
-    spec: DatasetSpec | None
-    """What a dataset file declares; None where everything has to be seen in the data."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,8 +58,9 @@ def load_inputs(policy: str | None, tokenizer: str | None, template: str | None,
     if tokenizer is None:
         raise ConfigError("no tokenizer is given", help="name one with -t: a folder, a tokenizer.json, or `builtin`")
     program = load_policy(policy, schema=None if spec is None else spec.to_schema())
-    masker = Masker(program, load_tokenizer(tokenizer, template=template))
-    return Inputs(masker=masker, policy=policy, tokenizer=tokenizer, spec=spec)
+    masker = Masker(program, load_tokenizer(tokenizer, template=template), dataset=spec)
+    _ = masker.tokenizer.template  # a missing or broken template is told at once, not once per row
+    return Inputs(masker=masker, policy=policy, tokenizer=tokenizer)
 
 
 def masked_rows(
@@ -73,8 +72,8 @@ def masked_rows(
     the end of the data, and what reading raises.
     """
     wanted = set(numbers)
-    last = max(wanted, default=limit)
-    format, rows = see_format(islice(read_rows(data), last), inputs.spec)
+    last = max(wanted) if wanted else limit
+    format, rows = see_format(islice(read_rows(data), last), inputs.masker.dataset)
     say(format.said)
     seen = 0
     for number, row in rows:
@@ -86,14 +85,14 @@ def masked_rows(
         raise RowError(f"there is no row {missing[0]}: `{data}` has {seen} rows", help="rows count from 1")
 
 
-def see_format(rows: Iterator[tuple[int, Any]], spec: DatasetSpec | None) -> tuple[Format, Iterator[tuple[int, Any]]]:
+def see_format(rows: Iterator[tuple[int, Any]], spec: DatasetSpec) -> tuple[Format, Iterator[tuple[int, Any]]]:
     """How rows are read, from what is declared and what the first ones show; and all the rows again.
 
     Raises ConfigError if the rows have no known shape.
     """
     first = list(islice(rows, LOOKED_AT))
     seen = [row for _, row in first if not isinstance(row, PolicyEngineError)]
-    return (detect_format(seen) if spec is None else spec.format_of(seen)), chain(first, rows)
+    return spec.format_of(seen), chain(first, rows)
 
 
 def _mask(row: Any, format: Format, masker: Masker) -> MaskedRow | PolicyEngineError:

@@ -14,7 +14,6 @@ from policy_engine.cli.reporters import Format, write
 from policy_engine.core.diagnostics import Diagnostic
 from policy_engine.core.errors import DataError, PolicyEngineError
 
-
 CLOSED_PIPE = 141
 """As shells report a process that SIGPIPE ended."""
 
@@ -37,8 +36,8 @@ def answer(work: Callable[[], Outcome]) -> Outcome:
         return work()
     except PolicyEngineError as error:
         return failed(error)
-    except KeyboardInterrupt:
-        return interrupted("nothing was written")
+    except KeyboardInterrupt as stop:
+        return interrupted(str(stop) or "nothing was written")
     except BrokenPipeError:
         raise
     except OSError as error:

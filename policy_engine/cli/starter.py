@@ -13,6 +13,7 @@ from typing import Any
 from rich.text import Text
 
 from policy_engine.chat.conversation import Conversation, read_row
+from policy_engine.chat.dataset import DatasetSpec
 from policy_engine.chat.formats import Format, named_format
 from policy_engine.chat.tokenize import load_tokenizer
 from policy_engine.cli.files import exists, write_text_file
@@ -42,7 +43,8 @@ def write_starter(
         if path.exists() and not overwrite:
             raise exists(path)
     tok = load_tokenizer(tokenizer, template=template)
-    format, rows = see_format(islice(read_rows(data), limit), None)
+    _ = tok.template  # a missing or broken template is told at once, not once per row
+    format, rows = see_format(islice(read_rows(data), limit), DatasetSpec())
     failed: list[tuple[int, PolicyEngineError]] = []
     found = survey(_conversations(rows, format, failed), tok)
     if not found.rows:

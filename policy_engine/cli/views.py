@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import RenderableType
 from rich.text import Text
 
-from policy_engine.cli.files import write_text_file
+from policy_engine.cli.files import exists, write_text_file
 from policy_engine.cli.outcome import Exit, Outcome, diagnostics_of
 from policy_engine.cli.rows import Inputs, masked_rows
 from policy_engine.core.diagnostics import Diagnostic
@@ -23,47 +23,55 @@ def show_rows(
     data: str,
     inputs: Inputs,
     *,
-    limit: int,
+    limit: int | None,
     numbers: Sequence[int] = (),
     color_by: ColorBy = "effect",
     html: Path | None = None,
     overwrite: bool = False,
-    page_limit: int | None = None,
+    shown: Sequence[int] | None = None,
 ) -> Outcome:
     """The rows as a page if `html` names one, else for the terminal. Rows that fail are findings.
 
-    `page_limit` gives the page more rows than the terminal, which then gets its own.
+    `shown` has numbers of rows that the terminal shows although there is a page. Raises DataError if the page exists
+    or cannot be written, and what `masked_rows` raises.
     """
+    if html is not None and html.exists() and not overwrite:
+        raise exists(html)
     said: list[str] = []
     rows: list[RowView] = []
     failed: list[Diagnostic] = []
-    found = masked_rows(data, inputs, limit=page_limit or limit, numbers=numbers, say=said.append)
-    for row in found:
+    for row in masked_rows(data, inputs, limit=limit, numbers=numbers, say=said.append):
         if isinstance(row.result, MaskedRow):
             rows.append(row_view(row.result.tokenized, row.result.mask, name=f"row {row.number}"))
         else:
             failed += diagnostics_of(row.result, where=f"row {row.number}: ")
-    policy = inputs.masker.program.policy
-    rules = rule_views(policy)
     body: list[RenderableType] = [Text(line, style="dim") for line in said]
-    if html is None or page_limit is not None:
-        shown = rows[:limit]
-        for view in shown:
-            body += [RowText(view, rules, color_by=color_by), Text("")]
-        body.append(Legend(rows, rules, color_by=color_by))
+    if html is None or shown is not None:
+        names = None if shown is None else {f"row {number}" for number in shown}
+        body += _terminal([r for r in rows if names is None or r.name in names], inputs, color_by)
     if html is not None:
-        facts = {"policy": inputs.policy, "tokenizer": inputs.tokenizer, "rows": str(len(rows))}
-        if failed:
-            facts["rows that failed"] = str(len(failed))
-        title = f"{Path(inputs.policy).name} on {Path(data).name}"
-        write_text_file(html, html_page(rows, policy, title=title, facts=facts), overwrite=overwrite)
+        write_text_file(html, _page(rows, inputs, data, failed=len(failed)), overwrite=overwrite)
         body.append(Text(f"wrote {html}"))
+    rules = rule_views(inputs.masker.program.policy)
     return Outcome(
         exit=Exit.FAILS if failed else Exit.HOLDS,
         diagnostics=tuple(failed),
         data={"read_as": said, "rules": [_rule(r) for r in rules], "rows": [_row(row) for row in rows]},
         body=tuple(body),
     )
+
+
+def _terminal(rows: Sequence[RowView], inputs: Inputs, color_by: ColorBy) -> list[RenderableType]:
+    rules = rule_views(inputs.masker.program.policy)
+    texts = [part for row in rows for part in (RowText(row, rules, color_by=color_by), Text(""))]
+    return [*texts, Legend(rows, rules, color_by=color_by)]
+
+
+def _page(rows: Sequence[RowView], inputs: Inputs, data: str, *, failed: int) -> str:
+    facts = {"policy": inputs.policy, "tokenizer": inputs.tokenizer, "rows": str(len(rows))}
+    facts |= {"rows that failed": str(failed)} if failed else {}
+    title = f"{Path(inputs.policy).name} on {Path(data).name}"
+    return html_page(rows, inputs.masker.program.policy, title=title, facts=facts)
 
 
 def _rule(rule: RuleView) -> dict[str, Any]:

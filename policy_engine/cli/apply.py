@@ -1,0 +1,80 @@
+"""`apply DATA -p POLICY -t TOKENIZER -o OUT`: a dataset masked into a file for the trainer."""
+
+from __future__ import annotations
+
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from policy_engine.cli.options import DatasetOption, FormatOption, PolicyOption, TemplateOption, TokenizerOption
+from policy_engine.cli.outcome import Outcome
+from policy_engine.cli.reporters import Format
+from policy_engine.cli.run import finish
+
+
+class Truncate(str, Enum):
+    """Values of `--truncate`, as `data.truncate.Keep` names them."""
+
+    keep_start = "keep_start"
+    keep_end = "keep_end"
+    turn = "turn"
+    drop = "drop"
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the verb."""
+
+    @app.command()
+    def apply(
+        data: Annotated[str, typer.Argument(metavar="DATA", help="A dataset: file, folder, or - for standard input.")],
+        out: Annotated[
+            Path,
+            typer.Option("-o", "--out", metavar="OUT", help="Output file: .parquet, .jsonl, .jsonl.gz or .jsonl.zst."),
+        ],
+        policy: PolicyOption = None,
+        tokenizer: TokenizerOption = None,
+        template: TemplateOption = None,
+        dataset: DatasetOption = None,
+        overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the output if it exists.")] = False,
+        strict: Annotated[bool, typer.Option("--strict", help="The first row that fails ends the run.")] = False,
+        limit: Annotated[
+            int | None, typer.Option("--limit", min=1, metavar="N", help="Take the first N rows only.")
+        ] = None,
+        max_length: Annotated[
+            int | None, typer.Option("--max-length", min=1, metavar="TOKENS", help="At most this many tokens a row.")
+        ] = None,
+        truncate: Annotated[
+            Truncate | None,
+            typer.Option(
+                "--truncate",
+                help="What stays of a longer row: its start, its end, whole turns from the start, or nothing.",
+            ),
+        ] = None,
+        pack: Annotated[
+            bool, typer.Option("--pack", help="Put several rows in one sequence of --max-length tokens.")
+        ] = False,
+        format: FormatOption = Format.text,
+    ) -> None:
+        """Mask a dataset into Parquet or JSONL, and account for every row and token."""
+
+        def work() -> Outcome:
+            # Imported here, so that the verbs that need no tokenizer start without what loads one.
+            from policy_engine.cli.applying import Request, apply_request
+            from policy_engine.cli.rows import load_inputs
+
+            request = Request(
+                data=data,
+                out=out,
+                overwrite=overwrite,
+                strict=strict,
+                limit=limit,
+                max_length=max_length,
+                truncate=None if truncate is None else truncate.value,
+                pack=pack,
+            )
+            request.check()
+            return apply_request(request, load_inputs(policy, tokenizer, template, dataset))
+
+        finish("apply", format, work)

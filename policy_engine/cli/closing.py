@@ -1,0 +1,93 @@
+"""The closing account of `apply`, for people."""
+
+from __future__ import annotations
+
+from rich.console import RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from policy_engine.core.diagnostics import Diagnostic
+from policy_engine.data.summary import NO_ROLE, Summary
+
+
+def closing(summary: Summary) -> tuple[RenderableType, ...]:
+    """Rows, tokens by role and part, and what else is worth knowing."""
+    return (Text(summary.said, style="dim"), _rows(summary), Text(""), _tokens(summary), *_notes(summary))
+
+
+def failures(summary: Summary) -> tuple[Diagnostic, ...]:
+    """The rows that failed, as findings; the last one says how many more there are."""
+    found = [
+        Diagnostic(code=f.code, severity="error", message=f"{f.place or f'row {f.row}'}: {f.reason}")
+        for f in summary.failures
+    ]
+    more = summary.rows_failed - len(found)
+    if more > 0:
+        codes = ", ".join(f"{code}: {count}" for code, count in summary.failure_codes.items())
+        message = f"{more} more rows failed ({codes} in all)"
+        found.append(Diagnostic(code=summary.failures[-1].code, severity="error", message=message))
+    return tuple(found)
+
+
+def _rows(summary: Summary) -> Table:
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column()
+    table.add_column(justify="right")
+    counts = [
+        ("rows read", summary.rows_in, ""),
+        ("rows written", summary.rows_out, "bold green"),
+        ("rows failed", summary.rows_failed, "bold red"),
+        ("rows empty (nothing to train, dropped)", summary.rows_empty, "yellow"),
+        ("rows too long (dropped)", summary.rows_too_long, "yellow"),
+        ("rows truncated", summary.rows_truncated, "yellow"),
+    ]
+    always = 4  # what every run is asked; the rest only where it happened
+    for index, (label, count, style) in enumerate(counts):
+        if count or index < always:
+            table.add_row(Text(label), Text(f"{count:,}", style=style if count else "dim"))
+    if summary.sequences != summary.rows_out:
+        table.add_row("packed sequences", f"{summary.sequences:,}")
+    return table
+
+
+def _tokens(summary: Summary) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold", show_footer=True)
+    trained, masked = summary.tokens_trained, summary.tokens_masked
+    total = trained + masked
+    table.add_column("role", "all")
+    table.add_column("part")
+    table.add_column("trained", f"{trained:,}", justify="right", footer_style="bold")
+    table.add_column("masked", f"{masked:,}", justify="right", footer_style="bold")
+    table.add_column("trained %", f"{trained / total:.1%}" if total else "–", justify="right", footer_style="bold")
+    last = None
+    for count in summary.tokens:
+        role = "(no message)" if count.role == NO_ROLE else count.role
+        both = count.trained + count.masked
+        style = "green" if count.trained else "dim"
+        table.add_row(
+            Text("" if role == last else role, style="bold"),
+            Text(count.part),
+            Text(f"{count.trained:,}", style=style),
+            Text(f"{count.masked:,}"),
+            Text(f"{count.trained / both:.0%}" if both else "–", style=style),
+        )
+        last = role
+    return table
+
+
+def _notes(summary: Summary) -> list[Text]:
+    notes = [f"{_count(summary.straddles, 'token')} mixed two decisions or two messages (straddles)"]
+    if summary.tokens_cut:
+        notes.append(f"{_count(summary.tokens_cut, 'token')} cut off")
+    notes += [
+        f"{field} of {_count(count, f'{role} message')} never reached the text"
+        for role, field, count in summary.unrendered
+    ]
+    if summary.rows_with_control_tokens:
+        notes.append(f"{_count(summary.rows_with_control_tokens, 'row')} with control tokens in the data")
+    style = ["" if summary.straddles else "dim", *(["yellow"] * (len(notes) - 1))]
+    return [Text(note, style=s) for note, s in zip(notes, style, strict=True)]
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"

@@ -1,0 +1,154 @@
+from __future__ import annotations
+
+import errno
+import gzip
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+import policy_engine
+from policy_engine.data import writers
+from tests.cli.support import CHATS, cli, write_chats, write_policy
+
+
+@pytest.fixture
+def args(tmp_path: Path) -> list[str | Path]:
+    return [write_chats(tmp_path), "-p", write_policy(tmp_path), "-t", "builtin"]
+
+
+def trained(row: dict[str, list[int]]) -> int:
+    return sum(label != -100 for label in row["labels"])
+
+
+def test_parquet_and_closing_table(args: list[str | Path], tmp_path: Path) -> None:
+    out = tmp_path / "out.parquet"
+    ran = cli("apply", *args, "-o", out)
+    assert ran.code == 0
+    rows = pq.read_table(out).to_pylist()
+    assert [1, 2, 3] == [row["row"] for row in rows]
+    assert all(len(r["input_ids"]) == len(r["labels"]) == len(r["attention_mask"]) for r in rows)
+    assert all(trained(row) for row in rows)
+    words = [line.split() for line in ran.out.splitlines()]
+    assert ["rows", "read", "3"] in words
+    assert ["rows", "written", "3"] in words
+    assert ["assistant", "eot", "4", "0", "100%"] in words
+
+
+def test_json_summary_counts_the_file(args: list[str | Path], tmp_path: Path) -> None:
+    ran = cli("apply", *args, "-o", tmp_path / "out.jsonl", "--format", "json")
+    summary = ran.document["summary"]
+    rows = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    assert (3, 3) == (summary["rows_in"], summary["rows_out"])
+    assert sum(trained(row) for row in rows) == summary["tokens_trained"]
+    assert sum(len(row["labels"]) for row in rows) == summary["tokens_trained"] + summary["tokens_masked"]
+
+
+def test_stdin_compressed_output_and_limit(args: list[str | Path], tmp_path: Path) -> None:
+    out = tmp_path / "out.jsonl.gz"
+    ran = cli("apply", "-", *args[1:], "-o", out, "--limit", "2", stdin=Path(args[0]).read_text())
+    assert ran.code == 0
+    assert 2 == len(gzip.decompress(out.read_bytes()).splitlines())
+
+
+def test_rows_that_fail_are_told_and_the_others_written(tmp_path: Path) -> None:
+    chats = write_chats(tmp_path, [CHATS[0], "{", '{"messages": [{"role": "user"}]}', '{"other": 1}', CHATS[1]])
+    out = tmp_path / "out.parquet"
+    ran = cli("apply", chats, "-p", write_policy(tmp_path), "-t", "builtin", "-o", out, "--format", "json")
+    assert (1, "does not hold") == (ran.code, ran.document["verdict"])
+    failed = [f["row"] for f in ran.document["summary"]["failures"]]
+    assert 5 - len(failed) == ran.document["summary"]["rows_out"]
+    assert {2, 4} <= set(failed)
+    assert all(f"{chats}:{n}" in d["message"] for n, d in zip(failed, ran.document["diagnostics"], strict=True))
+    assert 5 - len(failed) == pq.read_table(out).num_rows
+
+
+def test_strict_ends_at_the_first_failure(tmp_path: Path) -> None:
+    chats = write_chats(tmp_path, [CHATS[0], "{", CHATS[1]])
+    ran = cli("apply", chats, "-p", write_policy(tmp_path), "-t", "builtin", "-o", tmp_path / "out.parquet", "--strict")
+    assert ran.code == 1
+    assert f"{chats}:2" in ran.err
+    assert not (tmp_path / "out.parquet").exists()
+    assert 1 == pq.read_table(tmp_path / "out.partial.parquet").num_rows
+
+
+def test_truncation_and_packing(args: list[str | Path], tmp_path: Path) -> None:
+    out = tmp_path / "out.parquet"
+    assert cli("apply", *args, "-o", out, "--max-length", "12").code == 0
+    assert 12 == max(len(r["labels"]) for r in pq.read_table(out).to_pylist())
+    ran = cli("apply", *args, "-o", out, "--overwrite", "--max-length", "200", "--pack", "--format", "json")
+    assert (3, 1) == (ran.document["summary"]["rows_out"], ran.document["summary"]["sequences"])
+    assert "position_ids" in pq.read_table(out).column_names
+    for option in (["--pack"], ["--truncate", "drop"]):
+        ran = cli("apply", *args, "-o", tmp_path / "other.parquet", *option)
+        assert ran.code == 2
+        assert "--max-length" in ran.err
+
+
+def test_output_that_exists(args: list[str | Path], tmp_path: Path) -> None:
+    out = tmp_path / "out.parquet"
+    out.write_bytes(b"precious")
+    ran = cli("apply", *args, "-o", out)
+    assert ran.code == 2
+    assert "--overwrite" in ran.err
+    assert b"precious" == out.read_bytes()
+    assert cli("apply", *args, "-o", out, "--overwrite").code == 0
+    assert 3 == pq.read_table(out).num_rows
+
+
+def test_full_disk(args: list[str | Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(writers.ParquetOutput, "_flush", full)
+    ran = cli("apply", *args, "-o", tmp_path / "out.parquet")
+    assert ran.code == 2
+    assert "full" in ran.err
+    assert [] == [p.name for p in tmp_path.iterdir() if "out" in p.name]
+
+
+def test_ctrl_c_keeps_what_is_finished(tmp_path: Path) -> None:
+    chats = tmp_path / "many.jsonl"
+    line = write_chats(tmp_path, [CHATS[1]]).read_text()
+    chats.write_text(line * 60_000)
+    out = tmp_path / "out.jsonl"
+    code = "from policy_engine.cli.main import main; main()"
+    command = [
+        sys.executable,
+        "-c",
+        code,
+        "apply",
+        str(chats),
+        "-p",
+        str(write_policy(tmp_path)),
+        "-t",
+        "builtin",
+        "-o",
+        str(out),
+    ]
+    environment = {**os.environ, "PYTHONPATH": str(Path(policy_engine.__file__).parents[1])}
+    running = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8", env=environment
+    )
+    growing = Path(f"{tmp_path}/.out.jsonl.{running.pid}.tmp")
+    for _ in range(1200):
+        if growing.exists() and growing.stat().st_size:
+            break
+        assert running.poll() is None
+        time.sleep(0.05)
+    running.send_signal(signal.SIGINT)
+    _, err = running.communicate(timeout=60)
+    assert 130 == running.returncode
+    assert "Traceback" not in err
+    kept = (tmp_path / "out.partial.jsonl").read_text().splitlines()
+    assert kept
+    assert all(json.loads(row)["labels"] for row in kept)
+    assert f"the {len(kept)} rows finished before" in err
+    assert not out.exists()
+    assert not growing.exists()

@@ -1,0 +1,63 @@
+"""The shipped policies: each opens with what it is for, checks without a finding, and passes its own tests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from policy_engine.chat.dataset import DatasetSpec, PolicyTest, load_dataset_spec
+from policy_engine.chat.tokenize import load_tokenizer
+from policy_engine.lang.check import check_text
+from policy_engine.lang.format import format_policy
+from policy_engine.lang.library import policies_folder, read_shipped, shipped
+from policy_engine.lang.parse import parse
+from policy_engine.mask.masker import MaskedRow, Masker
+from policy_engine.rules.load import policy_from_text
+
+
+def cases() -> Iterator[tuple[str, DatasetSpec, PolicyTest]]:
+    for name in shipped():
+        spec = load_dataset_spec(policies_folder() / f"{name}.yaml")
+        for test in spec.tests:
+            yield name, spec, test
+
+
+def marked(row: MaskedRow) -> str:
+    """The row's text with the text of its trained tokens between ⟦ and ⟧."""
+    text, out, at, inside = row.tokenized.chat.text, [], 0, False
+    for start, end, weight in zip(row.tokenized.starts_T, row.tokenized.ends_T, row.mask.weights_T, strict=True):
+        if (weight != 0) != inside and end > at:
+            out.append(text[at:start] + ("⟧" if inside else "⟦"))
+            at, inside = int(start), not inside
+    return "".join(out) + text[at:] + ("⟧" if inside else "")
+
+
+@pytest.mark.parametrize(("name", "spec", "test"), list(cases()), ids=lambda value: getattr(value, "name", value))
+def test_own_tests(name: str, spec: DatasetSpec, test: PolicyTest) -> None:
+    source = read_shipped(name)
+    program = policy_from_text(source.text, name=source.name, schema=spec.to_schema())
+    masker = Masker(program, load_tokenizer("builtin"))
+    assert test.expect.rstrip("\n") == marked(masker.mask(test.conversation(spec.template_kwargs))).rstrip("\n")
+
+
+@pytest.mark.parametrize("name", shipped())
+def test_each_has_tests_of_its_own(name: str) -> None:
+    spec = load_dataset_spec(policies_folder() / f"{name}.yaml")
+    assert spec.tests
+    assert str(policies_folder() / f"{name}.policy") == spec.policy
+
+
+@pytest.mark.parametrize("name", shipped())
+def test_each_says_what_why_and_whose(name: str) -> None:
+    text = read_shipped(name).text
+    assert text.startswith("# ")
+    assert "\n# Why: " in text
+    assert "\n# Behaves like: " in text
+
+
+@pytest.mark.parametrize("name", shipped())
+def test_each_checks_without_a_finding_and_is_in_canonical_layout(name: str) -> None:
+    source = read_shipped(name)
+    assert check_text(source.text, name=source.name).warnings == ()
+    assert source.text == format_policy(parse(source.text))

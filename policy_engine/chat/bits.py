@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from policy_engine.chat.trace_text import LOST, UNKNOWN, Literal, Origin, Scaffold, runs_of
+from policy_engine.chat.trace_text import LOST, UNKNOWN, Literal, Origin, Scaffold, claim_of, runs_of
 
 LABEL_FIELDS = frozenset({"role", "name", "tool_call_id", "id", "type", "index"})
 """Fields that name a message or call; around a turn, and printed in another turn, they are scaffold."""
@@ -78,7 +78,7 @@ def flatten(pieces: Sequence[tuple[str, Scaffold]]) -> list[Bit]:
                     inside = {o.turn for _, o, _ in runs if type(o) is Origin}
                 if origin.turn not in inside:  # type: ignore[union-attr]
                     line = origin.line  # type: ignore[union-attr]
-                    origin = Scaffold(claim.turn, claim.call, claim.item, line, claim.branch)
+                    origin = claim_of(claim.turn, claim.call, claim.item, line, claim.branch)
             if kind is Origin:
                 bits.append(_data_bit(at, length, origin, offset, claim))  # type: ignore[arg-type]
             elif length:

@@ -16,6 +16,7 @@ REASONING_FIELDS = frozenset({"reasoning_content", "reasoning", "thinking", "too
 def label(chart: Chart) -> list[Piece]:
     """Every character's piece, in order, gapless."""
     turns: dict[int, list[Bit]] = {}
+    _unmerge(chart)
     for bit in chart.bits:
         if bit.turn is None:
             _unowned(chart, bit)
@@ -27,6 +28,17 @@ def label(chart: Chart) -> list[Piece]:
         previous = turn
     chart.out.sort(key=lambda piece: piece.start)
     return chart.out
+
+
+def _unmerge(chart: Chart) -> None:
+    """Where a template joins consecutive messages of one role into one, what follows the data of one is that one's."""
+    last: Bit | None = None
+    for bit in chart.bits:
+        if bit.is_data:
+            last = bit
+        elif last is not None and bit.turn is not None and last.turn is not None and last.turn > bit.turn:
+            if last.written_in == bit.turn and chart.role(last.turn) == chart.role(bit.turn):
+                bit.turn = last.turn
 
 
 def _unowned(chart: Chart, bit: Bit) -> None:

@@ -170,6 +170,35 @@ def _mark_output(node: nodes.Node) -> None:
             children += child.items
 
 
+def _written_as_is(node: nodes.Node) -> bool:
+    if isinstance(node, nodes.TemplateData) or getattr(node, "pe_sum", None) is not None:
+        return True
+    return isinstance(node, nodes.Const) and isinstance(node.value, str)
+
+
+def _sum_of_texts(node: nodes.Node) -> list[nodes.Node] | None:
+    """The operands of `a + b + …` with a string among them; None where evaluating one might do more than read."""
+    operands: list[nodes.Node] = []
+    while isinstance(node, nodes.Add):
+        operands.append(node.right)
+        node = node.left
+    operands.append(node)
+    if len(operands) < 2 or not any(getattr(o, "pe_text", False) for o in operands):
+        return None
+    return operands[::-1] if all(_only_reads(o) for o in operands) else None
+
+
+def _only_reads(node: nodes.Node) -> bool:
+    if isinstance(node, nodes.Const):
+        return isinstance(node.value, str)
+    if isinstance(node, nodes.Getattr | nodes.Getitem):
+        simple = isinstance(node, nodes.Getattr) or isinstance(node.arg, nodes.Const)
+        return simple and isinstance(node.node, nodes.Name)
+    if isinstance(node, nodes.Filter):
+        return node.name == "trim" and not node.args and node.node is not None and _only_reads(node.node)
+    return isinstance(node, nodes.Name)
+
+
 class TracingGenerator(CodeGenerator):
     """Jinja's code generator, with the binding statements, traced constants and buffers that tag what they collect."""
 
@@ -220,12 +249,20 @@ class TracingGenerator(CodeGenerator):
         raise nodes.Impossible()
 
     def _output_child_pre(self, node: nodes.Expr, frame: Frame, finalize: Any) -> None:
-        if not isinstance(node, nodes.TemplateData):
+        if not _written_as_is(node):
             super()._output_child_pre(node, frame, finalize)
 
     def _output_child_post(self, node: nodes.Expr, frame: Frame, finalize: Any) -> None:
-        if not isinstance(node, nodes.TemplateData):
+        if not _written_as_is(node):
             super()._output_child_post(node, frame, finalize)
+
+    def visit_Output(self, node: nodes.Output, frame: Frame) -> None:
+        for child in node.nodes:
+            operands = _sum_of_texts(child)
+            if operands is not None:
+                # Written as a tuple, which the collector takes apart: adding traced strings costs more.
+                child.pe_sum = operands  # type: ignore[attr-defined]
+        super().visit_Output(node, frame)
 
     def visit_Concat(self, node: nodes.Concat, frame: Frame) -> None:
         self.write("environment.pe_join((")
@@ -245,6 +282,14 @@ class TracingGenerator(CodeGenerator):
         super().visit_Assign(node, frame)
 
     def visit(self, node: nodes.Node, *args: Any, **kwargs: Any) -> Any:
+        operands = getattr(node, "pe_sum", None)
+        if operands is not None:
+            self.write("(")
+            for operand in operands:
+                super().visit(operand, *args, **kwargs)
+                self.write(", ")
+            self.write(")")
+            return None
         # Text that is assigned is claimed by the turn being written then, not by the one that prints it.
         if getattr(node, "pe_claim", False):
             node.pe_claim = False  # type: ignore[attr-defined]

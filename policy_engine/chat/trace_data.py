@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from policy_engine.chat.trace_text import LOST, Origin, Traced, owner_of, runs_of, traced
+from policy_engine.chat.trace_text import LOST, Origin, Traced, origin_at, owner_of, runs_of, traced
 
 
 class TracedInt(int):
@@ -68,25 +68,25 @@ def wrap(value: Any, turn: int | None, path: tuple[str | int, ...]) -> Any:
     """`value` (plain JSON data) with origins at every string and number, at object keys too."""
     kind = type(value)
     if kind is str:
-        return traced(value, ((len(value), Origin(turn, path), 0),))
+        return traced(value, ((len(value), origin_at(turn, path), 0),))
     if kind is dict:
         made = TracedDict()
-        made._o = Origin(turn, path)
+        made._o = origin_at(turn, path)
         for key, item in value.items():
             name = traced(key, ((len(key), made._o, LOST),)) if type(key) is str else key
             made[name] = wrap(item, turn, (*path, key))
         return made
     if kind is list or kind is tuple:
         items = TracedList(wrap(item, turn, (*path, at)) for at, item in enumerate(value))
-        items._o = Origin(turn, path)
+        items._o = origin_at(turn, path)
         return items
     if kind is int:
         number = TracedInt(value)
-        number._o = Origin(turn, path)
+        number._o = origin_at(turn, path)
         return number
     if kind is float:
         real = TracedFloat(value)
-        real._o = Origin(turn, path)
+        real._o = origin_at(turn, path)
         return real
     if value is None or kind is bool:
         return value
@@ -115,26 +115,41 @@ def _plain(value: Any) -> Any:
 
 
 def wrap_message(message: Mapping[str, Any], turn: int, aliases: Mapping[str, str]) -> TracedMessage:
-    """A message with origins. `aliases` maps a field the template sees to the field the data has it under."""
+    """A message with origins. `aliases` maps a field the template sees to the field the data has it under.
+
+    A role stays plain: printed, it is scaffold of the turn being written, whosever role it is.
+    """
     made = TracedMessage()
-    made._o = Origin(turn, ())
+    made._o = origin_at(turn, ())
     for key, item in message.items():
-        made[key] = wrap(item, turn, (aliases.get(key, key),))
+        if type(item) is not str:
+            made[key] = wrap(item, turn, (aliases.get(key, key),))
+        elif key == "role":
+            made[key] = item
+        else:
+            text = str.__new__(Traced, item)
+            text._r = ((len(item), origin_at(turn, (aliases.get(key, key),)), 0),)
+            made[key] = text
     return made
 
 
 def origin_of(value: Any) -> Origin | None:
-    """Where any traced value comes from; for a plain object the template built, where its first data does."""
+    """Where any traced value comes from; for an object the template built, where its first data does."""
     if isinstance(value, str):
         return owner_of(runs_of(value))
     if isinstance(value, TracedDict | TracedList | TracedInt | TracedFloat):
         return value._o
     if type(value) is dict:
-        for item in value.values():
-            found = origin_of(item)
-            if found is not None:
-                return found
+        return next((found for item in value.values() if (found := _first_origin(item)) is not None), None)
     return None
+
+
+def _first_origin(value: Any) -> Origin | None:
+    if isinstance(value, str):
+        return next((origin for _, origin, _ in runs_of(value) if type(origin) is Origin), None)
+    if type(value) is list:
+        return next((found for item in value if (found := _first_origin(item)) is not None), None)
+    return origin_of(value)
 
 
 def _pass_for(kind: type, plain: type) -> None:

@@ -23,7 +23,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from policy_engine.chat.trace_compile import TracingGenerator, rewrite
 from policy_engine.chat.trace_filters import install
-from policy_engine.chat.trace_state import State
+from policy_engine.chat.trace_state import State, parts_of_sum
 from policy_engine.chat.trace_text import MAX_CHARS, Literal, OutputTooLarge, Scaffold, Traced, concat, lost, traced
 
 
@@ -175,8 +175,14 @@ def run_template(
     pieces: list[tuple[str, Scaffold]] = []
     size = 0
     for piece in template.root_render_func(context):
-        pieces.append((piece, state.claim))
-        size += len(piece)
+        if type(piece) is tuple:
+            claim = state.claim
+            for part in parts_of_sum(piece):
+                pieces.append((part, claim))
+                size += len(part)
+        else:
+            pieces.append((piece, state.claim))
+            size += len(piece)
         if size > MAX_CHARS:
             raise OutputTooLarge
     return pieces

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import operator
 import time
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -9,7 +11,7 @@ from typing import Any
 from markupsafe import Markup
 
 from policy_engine.chat.trace_data import TracedMessage, origin_of
-from policy_engine.chat.trace_text import Literal, Run, Scaffold, runs_of, traced
+from policy_engine.chat.trace_text import Literal, Run, Scaffold, Traced, claim_of, runs_of, traced
 
 
 class OutOfTime(Exception):
@@ -22,7 +24,7 @@ class State:
     __slots__ = ("_deadline", "_parents", "_steps", "claim")
 
     def __init__(self, branch_parents: Sequence[int], seconds: float) -> None:
-        self.claim = Scaffold(None)
+        self.claim = claim_of(None, None, None, None, 0)
         self._parents = branch_parents
         self._deadline = time.monotonic() + seconds
         self._steps = 0
@@ -30,7 +32,7 @@ class State:
     def enter_branch(self, number: int) -> None:
         """Text outside loops is now written in `if` branch `number` (0 is none)."""
         claim = self.claim
-        self.claim = Scaffold(claim.turn, claim.call, claim.item, None, number)
+        self.claim = claim_of(claim.turn, claim.call, claim.item, None, number)
 
     def bind(self, saved: Scaffold, values: tuple[Any, ...]) -> bool:
         """At the start of a loop's body: claim for the message, call or part it holds. True for a message."""
@@ -39,18 +41,18 @@ class State:
             raise OutOfTime
         value = values[0] if values else None
         if type(value) is TracedMessage:
-            self.claim = Scaffold(value._o.turn, branch=saved.branch)
+            self.claim = claim_of(value._o.turn, None, None, None, saved.branch)
             return True
         if isinstance(value, int):
             for container in values[1:]:
                 if isinstance(container, list) and -len(container) <= value < len(container):
                     turn = _message_turn(container[value])
                     if turn is not None:
-                        self.claim = Scaffold(turn, branch=saved.branch)
+                        self.claim = claim_of(turn, None, None, None, saved.branch)
                         return True
         turn = _message_turn(value)
         if turn is not None:
-            self.claim = Scaffold(turn, branch=saved.branch)
+            self.claim = claim_of(turn, None, None, None, saved.branch)
             return True
         self.claim = saved
         for value in values:
@@ -68,21 +70,21 @@ class State:
         if origin.turn == turn and len(path) > 1 and isinstance(path[1], int):
             call = path[1] if path[0] == "tool_calls" else call
             item = path[1] if path[0] == "content" else item
-        self.claim = Scaffold(turn, call, item, None, saved.branch)
+        self.claim = claim_of(turn, call, item, None, saved.branch)
         return True
 
     def assign(self, values: tuple[Any, ...]) -> None:
         """After an assignment in a loop that holds no message: a message binds."""
         turn = _message_turn(values[0])
         if turn is not None:
-            self.claim = Scaffold(turn, branch=self.claim.branch)
+            self.claim = claim_of(turn, None, None, None, self.claim.branch)
 
     def enter(self, saved: Scaffold, values: tuple[Any, ...]) -> None:
         """At the start of a macro: a message argument binds; so does data while nothing is bound."""
         for value in values:
             turn = _message_turn(value)
             if turn is not None:
-                self.claim = Scaffold(turn, branch=saved.branch)
+                self.claim = claim_of(turn, None, None, None, saved.branch)
                 return
         for value in values:
             if self._claim_by_origin(value, saved):
@@ -110,7 +112,7 @@ class State:
         if origin is None:
             return (length, claim, start)
         if type(origin) is Literal:
-            return (length, Scaffold(claim.turn, claim.call, claim.item, origin.line, claim.branch), start)
+            return (length, claim_of(claim.turn, claim.call, claim.item, origin.line, claim.branch), start)
         return run
 
     def buffer(self) -> Buffer:
@@ -125,12 +127,24 @@ class Buffer(list[str]):
 
     state: State
 
-    def append(self, piece: str) -> None:
-        super().append(piece if isinstance(piece, Markup) else self.state.tag(piece))
+    def append(self, piece: str | tuple[Any, ...]) -> None:
+        if type(piece) is tuple:
+            for part in parts_of_sum(piece):
+                super().append(part if isinstance(part, Markup) else self.state.tag(part))
+        else:
+            super().append(piece if isinstance(piece, Markup) else self.state.tag(piece))  # type: ignore[arg-type]
 
     def extend(self, pieces: Iterable[str]) -> None:
         for piece in pieces:
             self.append(piece)
+
+
+def parts_of_sum(operands: tuple[Any, ...]) -> tuple[str, ...]:
+    """The operands of a sum of strings that a template writes, each by itself; the sum if one is no plain string."""
+    for operand in operands:
+        if type(operand) is not str and type(operand) is not Traced:
+            return (str(functools.reduce(operator.add, operands)),)
+    return operands
 
 
 def _message_turn(value: Any) -> int | None:

@@ -8,6 +8,7 @@ first character, or `LOST` where the owner is known and the offsets are not.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, SupportsIndex
 
@@ -68,6 +69,18 @@ class Scaffold:
 
     def __repr__(self) -> str:
         return f"Scaffold({self.turn}, call={self.call}, item={self.item}, line={self.line})"
+
+
+@functools.lru_cache(maxsize=1 << 16)
+def origin_at(turn: int | None, path: tuple[str | int, ...]) -> Origin:
+    """The origin of a field. One object per field, so that renderings of one shape can be compared by identity."""
+    return Origin(turn, path)
+
+
+@functools.lru_cache(maxsize=1 << 16)
+def claim_of(turn: int | None, call: int | None, item: int | None, line: int | None, branch: int) -> Scaffold:
+    """The claim of what is being written; one object per claim, as for origins."""
+    return Scaffold(turn, call, item, line, branch)
 
 
 UNKNOWN = Origin(None, ("?",))
@@ -312,10 +325,12 @@ class Traced(str):
         return traced(text, runs)
 
     def _same_length(self, text: str) -> str:
-        if len(text) == len(self) and len(self._r) <= 1:
-            # A case change is the field's character in another form; offsets stay, exactness is checked at the end.
-            return traced(text, self._r)
-        return traced(text, self._r) if len(text) == len(self) else lost(text, self)
+        """`text`, character for character a form of this one: each run keeps its owner, offsets are lost if changed."""
+        if str.__eq__(text, self):
+            return self
+        if len(text) != len(self):
+            return lost(text, self)
+        return traced(text, tuple((n, o, LOST if type(o) is Origin else s) for n, o, s in self._r))
 
     def upper(self) -> str:
         return self._same_length(str.upper(self))

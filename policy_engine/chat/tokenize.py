@@ -163,7 +163,8 @@ class ChatTokenizer:
             state = {"class": type(self.tokenizer).__name__, "vocabulary": self.tokenizer.get_vocab()}
         special = {name: str(token) for name, token in self.special_tokens.items()}
         roles = sorted(self.model_roles)
-        key = json.dumps([state, special, dict(self.templates), roles], sort_keys=True, default=str)
+        split = bool(getattr(self.tokenizer, "split_special_tokens", False))
+        key = json.dumps([state, special, split, dict(self.templates), roles], sort_keys=True, default=str)
         return hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
 
     @functools.cached_property

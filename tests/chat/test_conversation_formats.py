@@ -35,7 +35,7 @@ def test_detected_and_said(row, kind, said):
 def test_most_rows_decide_and_the_others_are_mentioned():
     found = detect_format([{"text": "x"}, {"messages": [USER]}, {"messages": [USER]}, 3])
     assert "messages" == found.kind
-    assert "2 of 4 rows looked at; 2 of the rows looked at have another shape" in found.said
+    assert "2 of 4 rows looked at; 2 with another shape" in found.said
 
 
 def test_an_empty_or_broken_first_row_does_not_hide_the_format():

@@ -1,0 +1,150 @@
+"""The core that every engine runs: a batch of rows in, columns and counts out."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from policy_engine.chat.conversation import Conversation, read_row
+from policy_engine.chat.formats import Format
+from policy_engine.core.errors import PolicyEngineError, RowError
+from policy_engine.data.columns import schema_of, table_of
+from policy_engine.data.read_arrow import rows_of
+from policy_engine.data.summary import ControlTokens, Counts
+from policy_engine.data.truncate import Truncation, truncate
+from policy_engine.mask.masker import LostFieldWarning, Masker
+from policy_engine.mask.row import MaskedRow
+
+ERROR_COLUMN = "error"
+
+
+@dataclass(frozen=True, kw_only=True)
+class MaskedBatch:
+    """The rows of a batch that go on, as arrays by column (`row` has the row's number), and what became of the rest."""
+
+    rows: list[dict[str, npt.NDArray[Any]]]
+    counts: Counts
+    errors: list[tuple[int, PolicyEngineError]] = field(default_factory=list)
+    """Number and error of each row that failed."""
+
+
+class BatchMasker:
+    """Masks batches of rows of one format, with one tokenizer call a batch. Pickles, for worker processes."""
+
+    def __init__(self, masker: Masker, format: Format, *, truncation: Truncation | None = None) -> None:
+        self.masker = masker
+        self.format = format
+        self.truncation = truncation
+        self._control = ControlTokens(masker.tokenizer)
+
+    def mask(self, batch: Sequence[tuple[int, Any]]) -> MaskedBatch:
+        """Masks numbered rows, in order. A row that fails, or is an error already, is among the errors."""
+        counts = Counts(read=len(batch))
+        read: list[tuple[int, Conversation | PolicyEngineError]] = [(n, self._read(row)) for n, row in batch]
+        with warnings.catch_warnings():
+            # Lost fields are counted here, and told at the end.
+            warnings.simplefilter("ignore", LostFieldWarning)
+            masked = iter(self.masker.mask_batch(c for _, c in read if isinstance(c, Conversation)))
+        made = MaskedBatch(rows=[], counts=counts)
+        for number, conversation in read:
+            result = next(masked) if isinstance(conversation, Conversation) else conversation
+            error = self._finish(number, result, made) if isinstance(result, MaskedRow) else result
+            if error is not None:
+                counts.fail(number, error)
+                made.errors.append((number, error))
+        return made
+
+    def _read(self, row: Any) -> Conversation | PolicyEngineError:
+        if isinstance(row, PolicyEngineError):
+            return row
+        try:
+            return read_row(row, self.format)
+        except RowError as error:
+            return error
+
+    def _finish(self, number: int, row: MaskedRow, made: MaskedBatch) -> PolicyEngineError | None:
+        """Truncates, counts and keeps a row; the error if it has nothing to train and the policy refuses that."""
+        counts = made.counts
+        counts.add_unrendered(row)
+        ids_T = np.asarray(row.input_ids, dtype=np.int32)
+        counts.control += self._control.found_in(row, ids_T)
+        if self.truncation is not None and len(ids_T) > self.truncation.max_length:
+            cut = truncate(row, self.truncation)
+            counts.tokens_cut += len(ids_T) - (0 if cut is None else len(cut.input_ids))
+            if cut is None:
+                counts.too_long += 1
+                return None
+            counts.truncated += 1
+            row = cut
+        if row.is_empty:
+            setting = self.masker.program.setting("empty")
+            if setting == "error":
+                return RowError(
+                    "nothing of the row is trained, and the policy says `on empty error`",
+                    help="drop the row, or say `on empty drop`",
+                    code="PE516",
+                )
+            if setting == "drop":
+                counts.empty += 1
+                return None
+        counts.add_tokens(row)
+        made.rows.append({**row.arrays(), "row": np.array([number], dtype=np.int64)})
+        return None
+
+
+class MaskingTransform:
+    """A table of dataset rows to a table of columns for a trainer: what Ray's `map_batches(batch_format="pyarrow")`,
+    Spark's `mapInArrow` and `datasets.map` on Arrow tables run.
+
+    The output has `input_ids`, `labels`, `attention_mask` and perhaps `loss_weights`; `row` counts rows of each table
+    from 1 unless the input has an integer column `row_column` to take the numbers from. Rows with nothing to train are
+    left out under `on empty drop`. A row that fails raises its error (`errors="raise"`), or becomes an empty row with
+    its reason in a column `error` (`errors="column"`).
+    """
+
+    def __init__(
+        self,
+        masker: Masker,
+        format: Format,
+        *,
+        truncation: Truncation | None = None,
+        row_column: str | None = None,
+        errors: str = "raise",
+    ) -> None:
+        self._batches = BatchMasker(masker, format, truncation=truncation)
+        self._row_column = row_column
+        self._errors = errors
+        self.schema = schema_of(masker)
+        """Schema of the output, without the column `error`."""
+
+    def __call__(self, table: pa.Table) -> pa.Table:
+        """Masks a table.
+
+        Raises:
+            PolicyEngineError: the first row that fails does so, if `errors="raise"`.
+        """
+        numbers = range(1, table.num_rows + 1) if self._row_column is None else table[self._row_column].to_pylist()
+        made = self._batches.mask(list(zip(numbers, rows_of(table.combine_chunks()))))
+        if self._errors == "raise":
+            for number, error in made.errors:
+                raise type(error)(f"row {number}: {error.message}", help=error.help, code=error.code) from error
+            return table_of(made.rows, self.schema)
+        good = table_of(made.rows, self.schema).append_column(ERROR_COLUMN, pa.nulls(len(made.rows), pa.string()))
+        bad = table_of([_nothing(number, self.schema) for number, _ in made.errors], self.schema)
+        bad = bad.append_column(ERROR_COLUMN, pa.array([str(error) for _, error in made.errors], pa.string()))
+        return pa.concat_tables([good, bad]).sort_by("row")
+
+
+def _nothing(number: int, schema: pa.Schema) -> dict[str, npt.NDArray[Any]]:
+    return {
+        field.name: np.array([number])
+        if field.name == "row"
+        else np.empty(0, dtype=field.type.value_type.to_pandas_dtype())
+        for field in schema
+    }

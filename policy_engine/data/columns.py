@@ -1,0 +1,62 @@
+"""Columns of masked rows as Arrow tables, built from arrays: no Python list of numbers on the way."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from policy_engine._version import __version__
+from policy_engine.mask.masker import Masker
+
+METADATA_KEY: Final = b"policy_engine"
+"""Key of a Parquet file's schema metadata whose value (JSON) says what the columns were made with."""
+
+_LISTS: Final[dict[str, pa.DataType]] = {
+    "input_ids": pa.int32(),
+    "labels": pa.int32(),
+    "attention_mask": pa.int8(),
+    "loss_weights": pa.float32(),
+    "position_ids": pa.int32(),
+    "seq_lengths": pa.int32(),
+}
+
+
+def schema_of(masker: Masker, *, packed: bool = False, row_numbers: bool = True) -> pa.Schema:
+    """The columns of the output: `row` (number of the row in the input), then one list of numbers per row.
+
+    `input_ids` and `labels` int32, `attention_mask` int8, `loss_weights` float32 if the policy has weights; packed rows
+    have `position_ids` and `seq_lengths` in place of the attention mask, and lists of row numbers.
+    """
+    names = ["input_ids", "labels", *(["position_ids", "seq_lengths"] if packed else ["attention_mask"])]
+    names += ["loss_weights"] if masker.program.is_weighted else []
+    fields = [pa.field(name, pa.list_(_LISTS[name])) for name in names]
+    if row_numbers:
+        fields.insert(0, pa.field("row", pa.list_(pa.int64()) if packed else pa.int64()))
+    made_with = {
+        "version": __version__,
+        "policy": masker.program.fingerprint,
+        "policy_name": masker.program.policy.source.name,
+        "tokenizer": masker.tokenizer.fingerprint,
+        "tokenizer_name": masker.tokenizer.name,
+    }
+    return pa.schema(fields, metadata={METADATA_KEY: json.dumps(made_with, sort_keys=True).encode()})
+
+
+def table_of(rows: Sequence[Mapping[str, npt.NDArray[Any]]], schema: pa.Schema) -> pa.Table:
+    """Rows of arrays as a table of `schema`. A scalar column takes the one item of each row's array."""
+    columns = []
+    for field in schema:
+        parts = [row[field.name] for row in rows]
+        if not pa.types.is_list(field.type):
+            columns.append(pa.array(np.concatenate(parts) if parts else [], field.type))
+            continue
+        offsets = np.zeros(len(parts) + 1, dtype=np.int32)
+        np.cumsum([len(part) for part in parts], out=offsets[1:])
+        values = pa.array(np.concatenate(parts) if parts else [], field.type.value_type)
+        columns.append(pa.ListArray.from_arrays(pa.array(offsets), values, type=field.type))
+    return pa.Table.from_arrays(columns, schema=schema)

@@ -1,0 +1,71 @@
+"""Packing: several documents in one sequence, each apart from the others by its positions."""
+
+from __future__ import annotations
+
+from bisect import bisect_left, insort
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from policy_engine.core.errors import DataError
+from policy_engine.core.vocabulary import IGNORE_INDEX
+
+Arrays = Mapping[str, npt.NDArray[Any]]
+
+
+def best_fit_decreasing(lengths: Sequence[int], capacity: int) -> list[list[int]]:
+    """Which documents share a sequence of at most `capacity` tokens: longest first, each where it leaves least room.
+
+    Documents are given by their place in `lengths`; the result is the same for the same lengths, each document once.
+
+    Raises:
+        DataError: a document is longer than `capacity`.
+    """
+    order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
+    if order and lengths[order[0]] > capacity:
+        raise DataError(
+            f"a document of {lengths[order[0]]} tokens does not fit a sequence of {capacity}",
+            help="truncate to the sequence's length first",
+        )
+    bins: list[list[int]] = []
+    room: list[tuple[int, int]] = []  # room left and bin, by room
+    for document in order:
+        at = bisect_left(room, (lengths[document], -1))
+        left, chosen = room.pop(at) if at < len(room) else (capacity, len(bins))
+        if chosen == len(bins):
+            bins.append([])
+        bins[chosen].append(document)
+        insort(room, (left - lengths[document], chosen))
+    return bins
+
+
+def pack(rows: Sequence[Arrays], capacity: int) -> list[dict[str, npt.NDArray[Any]]]:
+    """Rows of columns (`input_ids`, `labels`, perhaps `loss_weights`, `row`) as packed rows of up to `capacity` tokens.
+
+    A packed row has `position_ids` (int32, from 0 in each document) and `seq_lengths` (int32, one per document) in
+    place of an attention mask, which would say that documents see each other. The first token of each document is
+    never a target: what stands before it is another document.
+
+    Raises:
+        DataError: a row is longer than `capacity`.
+    """
+    packed = []
+    for members in best_fit_decreasing([len(row["input_ids"]) for row in rows], capacity):
+        documents = [rows[i] for i in members]
+        lengths = np.array([len(document["input_ids"]) for document in documents], dtype=np.int32)
+        made = {
+            name: np.concatenate([document[name] for document in documents])
+            for name in documents[0]
+            if name != "attention_mask"
+        }
+        starts = np.cumsum(lengths) - lengths
+        starts = starts[lengths > 0]
+        made["labels"][starts] = IGNORE_INDEX
+        if "loss_weights" in made:
+            made["loss_weights"][starts] = 0.0
+        made["position_ids"] = np.concatenate([np.arange(n, dtype=np.int32) for n in lengths])
+        made["seq_lengths"] = lengths
+        packed.append(made)
+    return packed

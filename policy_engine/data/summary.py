@@ -1,0 +1,198 @@
+"""What became of a dataset's rows and tokens: counted batch by batch, told at the end."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from policy_engine.chat.tokenize import ChatTokenizer
+from policy_engine.core.errors import PolicyEngineError
+from policy_engine.mask.row import MaskedRow
+from policy_engine.mask.token_mask import REASONS
+
+FIRST_FAILURES: Final = 20
+"""Failed rows that a summary tells in full; all are counted."""
+NO_ROLE: Final = ""
+"""Role under which text that belongs to no message is counted."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failure:
+    """A row that could not be masked. `row` is its number in the input, `place` its file and line where known."""
+
+    row: int
+    code: str
+    reason: str
+    place: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenCount:
+    """Tokens of one role and part in the output. `role` is empty for text that belongs to no message."""
+
+    role: str
+    part: str
+    trained: int
+    masked: int
+
+
+@dataclass(kw_only=True)
+class Counts:
+    """Running counts; `add` and `merge` change them. Pickles, so that workers can send theirs."""
+
+    read: int = 0
+    written: int = 0
+    empty: int = 0
+    too_long: int = 0
+    truncated: int = 0
+    tokens_cut: int = 0
+    reasons: Counter[str] = field(default_factory=Counter)
+    trained: Counter[tuple[str, str]] = field(default_factory=Counter)
+    masked: Counter[tuple[str, str]] = field(default_factory=Counter)
+    unrendered: Counter[tuple[str, str]] = field(default_factory=Counter)
+    control: int = 0
+    codes: Counter[str] = field(default_factory=Counter)
+    failures: list[Failure] = field(default_factory=list)
+
+    def fail(self, number: int, error: PolicyEngineError) -> None:
+        """Counts a row that failed."""
+        self.codes[error.code] += 1
+        if len(self.failures) < FIRST_FAILURES:
+            self.failures.append(Failure(row=number, code=error.code, reason=str(error)))
+
+    def add_unrendered(self, row: MaskedRow) -> None:
+        """Counts what never reached the text of a row."""
+        for lost in row.chat.unrendered:
+            self.unrendered[str(row.chat.messages[lost.turn]["role"]), lost.field] += 1
+
+    def add_tokens(self, row: MaskedRow) -> None:
+        """Counts the tokens of a row that is written."""
+        self.written += 1
+        segments = row.chat.segments
+        is_trained_T = row.mask.weights_T != 0
+        all_S = np.bincount(row.mask.segments_T, minlength=len(segments)).tolist()
+        trained_S = np.bincount(row.mask.segments_T[is_trained_T], minlength=len(segments)).tolist()
+        for segment, total, trained in zip(segments, all_S, trained_S):
+            if total:
+                key = (row.chat.role(segment) or NO_ROLE, segment.part)
+                self.trained[key] += trained
+                self.masked[key] += total - trained
+        for reason, count in enumerate(np.bincount(row.mask.reasons_T, minlength=len(REASONS)).tolist()):
+            self.reasons[REASONS[reason]] += count
+
+    def merge(self, other: Counts) -> None:
+        """Adds the counts of another batch that comes after those counted so far."""
+        for name in ("read", "written", "empty", "too_long", "truncated", "tokens_cut", "control"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        for name in ("reasons", "trained", "masked", "unrendered", "codes"):
+            getattr(self, name).update(getattr(other, name))
+        self.failures = [*self.failures, *other.failures][:FIRST_FAILURES]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Summary:
+    """The closing account of a run. Every row read is in exactly one of `rows_out`, `rows_failed`, `rows_empty` and
+    `rows_too_long`.
+
+    `rows_empty` had nothing to train and were dropped, `rows_too_long` were dropped by `truncation` before that;
+    `sequences` are the rows of the output, fewer than `rows_out` when packed.
+    """
+
+    said: str
+    """How the rows were read."""
+    output: str
+    rows_in: int
+    rows_out: int
+    rows_failed: int
+    rows_empty: int
+    rows_too_long: int
+    rows_truncated: int
+    """Written, but cut."""
+    sequences: int
+    tokens: tuple[TokenCount, ...]
+    tokens_cut: int
+    straddles: int
+    """Tokens that mix two decisions, or data of two messages."""
+    unrendered: tuple[tuple[str, str, int], ...]
+    """Message fields that never reached the text: (role, field, messages)."""
+    rows_with_control_tokens: int
+    """Rows whose data holds text that the tokenizer reads as a control token."""
+    failures: tuple[Failure, ...]
+    """The first rows that failed."""
+    failure_codes: Mapping[str, int]
+
+    @property
+    def tokens_trained(self) -> int:
+        """Tokens that carry loss."""
+        return sum(count.trained for count in self.tokens)
+
+    @property
+    def tokens_masked(self) -> int:
+        """Tokens that carry none."""
+        return sum(count.masked for count in self.tokens)
+
+    def to_json(self) -> dict[str, Any]:
+        """The account as JSON values."""
+        return {
+            **asdict(self),
+            "unrendered": [{"role": r, "field": f, "messages": n} for r, f, n in self.unrendered],
+            "tokens": [asdict(count) for count in self.tokens],
+            "failures": [asdict(failure) for failure in self.failures],
+            "tokens_trained": self.tokens_trained,
+            "tokens_masked": self.tokens_masked,
+        }
+
+
+def summary_of(counts: Counts, *, said: str, output: str, sequences: int, failures: tuple[Failure, ...]) -> Summary:
+    """Counts as the closing account."""
+    keys = sorted(counts.trained.keys() | counts.masked.keys())
+    return Summary(
+        said=said,
+        output=output,
+        rows_in=counts.read,
+        rows_out=counts.written,
+        rows_failed=sum(counts.codes.values()),
+        rows_empty=counts.empty,
+        rows_too_long=counts.too_long,
+        rows_truncated=counts.truncated,
+        sequences=sequences,
+        tokens=tuple(
+            TokenCount(role=key[0], part=key[1], trained=counts.trained[key], masked=counts.masked[key]) for key in keys
+        ),
+        tokens_cut=counts.tokens_cut,
+        straddles=counts.reasons["straddle"],
+        unrendered=tuple((role, name, count) for (role, name), count in sorted(counts.unrendered.items())),
+        rows_with_control_tokens=counts.control,
+        failures=failures,
+        failure_codes=dict(sorted(counts.codes.items())),
+    )
+
+
+class ControlTokens:
+    """Tells rows whose data holds control tokens: special tokens, and added tokens that the chat template writes."""
+
+    def __init__(self, tokenizer: ChatTokenizer) -> None:
+        added = tokenizer.tokenizer.added_tokens_decoder
+        sources = list(tokenizer.templates.values())
+        ids = [
+            int(i)
+            for i, token in added.items()
+            if getattr(token, "special", True) or any(str(token) in source for source in sources)
+        ]
+        self._is_control = np.zeros(max(ids, default=0) + 1, dtype=np.bool_)
+        self._is_control[ids] = True
+
+    def found_in(self, row: MaskedRow, ids_T: npt.NDArray[np.int32]) -> bool:
+        """Whether data, not the template, brought a control token; thinking that stands in content is not counted."""
+        known_T = np.minimum(ids_T, len(self._is_control) - 1)
+        hits_T = np.flatnonzero(self._is_control[known_T] & (ids_T < len(self._is_control)))
+        segments = row.chat.segments
+        return any(
+            segments[i].from_data and not segments[i].part.startswith("reasoning")
+            for i in row.mask.segments_T[hits_T].tolist()
+        )

@@ -1,0 +1,91 @@
+"""Rows that are too long: which of their tokens stay. Decisions of the tokens that stay never change."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Final, Literal, get_args
+
+import numpy as np
+import numpy.typing as npt
+
+from policy_engine.core.errors import ConfigError
+from policy_engine.mask.row import MaskedRow
+from policy_engine.mask.token_mask import REASONS
+
+Keep = Literal["keep_start", "keep_end", "turn", "drop"]
+KEEPS: Final[tuple[Keep, ...]] = get_args(Keep)
+_TRUNCATED: Final = REASONS.index("truncated")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Truncation:
+    """At most `max_length` tokens a row: its first ones (`keep_start`), its last ones (`keep_end`), as many whole turns
+    from the start as fit (`turn`), or none of a row that is longer (`drop`).
+
+    Raises ConfigError for a length below 1 or an unknown way.
+    """
+
+    max_length: int
+    keep: Keep = "keep_start"
+
+    def __post_init__(self) -> None:
+        if self.max_length < 1:
+            raise ConfigError(f"max_length is {self.max_length!r}", help="give a number of tokens, 1 or more")
+        if self.keep not in KEEPS:
+            raise ConfigError(f"truncation `{self.keep}` means nothing", help=f"say one of {', '.join(KEEPS)}")
+
+
+def truncate(row: MaskedRow, truncation: Truncation) -> MaskedRow | None:
+    """The row cut to its length, itself if it is short enough, None if nothing of it stays.
+
+    No token is changed or added: a cut turn gets no invented end marker. Where the start was cut, the first token that
+    stays is no target any more (reason `truncated`), since nothing stands before it to predict it from.
+    """
+    size = len(row.input_ids)
+    if size <= truncation.max_length:
+        return row
+    start, end = _range(row, size, truncation)
+    return _cut(row, start, end) if end > start else None
+
+
+def _range(row: MaskedRow, size: int, truncation: Truncation) -> tuple[int, int]:
+    limit = truncation.max_length
+    if truncation.keep == "keep_start":
+        return 0, limit
+    if truncation.keep == "keep_end":
+        return size - limit, size
+    if truncation.keep == "drop":
+        return 0, 0
+    starts = _turn_starts(row)
+    fitting = starts[starts <= limit]
+    return 0, int(fitting[-1]) if len(fitting) else 0
+
+
+def _turn_starts(row: MaskedRow) -> npt.NDArray[np.intp]:
+    """Tokens that stand first in their turn, but for the row's first: where whole turns end."""
+    turns_S = np.array([-1 if s.turn is None else s.turn for s in row.chat.segments], dtype=np.int64)
+    turns_T = turns_S[row.mask.segments_T]
+    # A template may write a turn in several places: a cut is whole only where no later token is of a turn before.
+    seen_T = np.maximum.accumulate(turns_T)
+    left_T = np.minimum.accumulate(np.where(turns_T < 0, np.iinfo(np.int64).max, turns_T)[::-1])[::-1]
+    whole_T = np.concatenate(([False], left_T[1:] > seen_T[:-1]))
+    return np.flatnonzero(whole_T & (turns_T >= 0))
+
+
+def _cut(row: MaskedRow, start: int, end: int) -> MaskedRow:
+    mask = row.mask
+    weights_T, rules_T = mask.weights_T[start:end], mask.rules_T[start:end]
+    reasons_T = mask.reasons_T[start:end]
+    if start > 0 and weights_T[0] != 0:
+        weights_T, rules_T, reasons_T = weights_T.copy(), rules_T.copy(), reasons_T.copy()
+        weights_T[0], rules_T[0], reasons_T[0] = 0.0, -1, _TRUNCATED
+    tokenized = replace(
+        row.tokenized,
+        input_ids=row.tokenized.input_ids[start:end],
+        starts_T=row.tokenized.starts_T[start:end],
+        ends_T=row.tokenized.ends_T[start:end],
+    )
+    cut = replace(
+        mask, weights_T=weights_T, rules_T=rules_T, reasons_T=reasons_T, segments_T=mask.segments_T[start:end]
+    )
+    return replace(row, tokenized=tokenized, mask=cut)

@@ -1,0 +1,269 @@
+"""Output files: Parquet for training, JSON Lines for looking at. A file has its final name only when it is whole."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import gzip
+import json
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final, Protocol
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from policy_engine.core.errors import DataError
+
+ROW_GROUP_BYTES: Final = 16 << 20
+"""Bytes of columns in one Parquet row group: about 1,800,000 tokens, a fair unit to shuffle, stream and decode."""
+_SUFFIXES: Final = (".parquet", ".jsonl", ".jsonl.gz", ".jsonl.zst")
+_FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+class Writer(Protocol):
+    """A file being written under a temporary name."""
+
+    def write(self, table: pa.Table) -> None:
+        """Appends rows. Raises OSError if they could not be written; then only `keep` may follow."""
+
+    def finish(self) -> None:
+        """Writes what is still held, and all that makes the file whole."""
+
+    def keep(self) -> int:
+        """After a failure: makes what was finished a whole file; returns its number of rows."""
+
+
+class ParquetOutput:
+    """Rows in row groups, compressed with zstd.
+
+    Before a row group is written the room for it and for the file's footer is reserved, so that a full disk is noticed
+    while the footer, without which no row can be read, still fits.
+    """
+
+    def __init__(self, path: Path, schema: pa.Schema) -> None:
+        self._schema = schema
+        self._held: list[pa.Table] = []
+        self._held_bytes = 0
+        self._groups = 0
+        self._rows = 0
+        self._path = path
+        self._sink = pa.OSFile(str(path), "wb")
+        self._writer = pq.ParquetWriter(self._sink, schema, compression="zstd")
+
+    def write(self, table: pa.Table) -> None:
+        """Appends rows; a row group is written when enough are held."""
+        self._held.append(table)
+        self._held_bytes += table.nbytes
+        if self._held_bytes >= ROW_GROUP_BYTES:
+            self._flush()
+
+    def finish(self) -> None:
+        """Writes the last row group and the footer."""
+        if self._held or self._groups == 0:
+            self._flush()
+        self._close()
+
+    def keep(self) -> int:
+        """Writes the rows held, if they fit, and the footer; returns the number of rows in the file."""
+        if self._held:
+            with contextlib.suppress(OSError):
+                self._flush()
+        self._close()
+        return self._rows
+
+    def _flush(self) -> None:
+        table = pa.concat_tables(self._held) if self._held else self._schema.empty_table()
+        footer = (64 << 10) + 2048 * len(self._schema) * (self._groups + 1)
+        # Encoded columns are at most their own size, and a dictionary of the same size beside it.
+        self._reserve(self._sink.tell() + 2 * table.nbytes + footer)
+        self._writer.write_table(table, row_group_size=max(1, table.num_rows))
+        self._groups += 1
+        self._rows += table.num_rows
+        self._held, self._held_bytes = [], 0
+
+    def _reserve(self, size: int) -> None:
+        if not hasattr(os, "posix_fallocate"):
+            return
+        with self._path.open("r+b") as file:
+            try:
+                os.posix_fallocate(file.fileno(), 0, size)
+            except OSError as error:
+                if error.errno in _FULL:
+                    raise
+                # File systems that cannot reserve say so here; they still say when they are full.
+
+    def _close(self) -> None:
+        self._writer.close()
+        size = self._sink.tell()
+        self._sink.close()
+        os.truncate(self._path, size)
+
+
+class JsonLinesOutput:
+    """One JSON object per row; `compression` None, `gz` or `zst`, each batch a member of its own."""
+
+    def __init__(self, path: Path, compression: str | None) -> None:
+        self._compression = compression
+        self._rows = 0
+        self._size = 0
+        self._file = path.open("wb", buffering=0)
+
+    def write(self, table: pa.Table) -> None:
+        """Appends rows, all of them or none."""
+        lines = [json.dumps(row, separators=(",", ":")) + "\n" for row in table.to_pylist()]
+        data: bytes | memoryview = "".join(lines).encode()
+        if self._compression == "gz":
+            data = gzip.compress(data, mtime=0)
+        elif self._compression == "zst":
+            data = pa.Codec("zstd").compress(data, asbytes=True)
+        size = len(data)
+        view = memoryview(data)
+        while view:
+            view = view[self._file.write(view) :]
+        self._size += size
+        self._rows += table.num_rows
+
+    def finish(self) -> None:
+        """Closes the file."""
+        self._file.close()
+
+    def keep(self) -> int:
+        """Cuts off what was written of a batch that failed; returns the number of rows in the file."""
+        self._file.truncate(self._size)
+        self._file.close()
+        return self._rows
+
+
+class Output:
+    """A file that gets its final name when it is whole, and else leaves what was finished under `partial`.
+
+    Used as a context: leaving it normally finishes the file; leaving it by an error or Ctrl-C makes what was finished a
+    whole file of the name NAME.partial.SUFFIX, and `kept` the number of its rows (None if there is no such file).
+    """
+
+    def __init__(self, path: Path, schema: pa.Schema, *, overwrite: bool) -> None:
+        self.path = path
+        self.kept: int | None = None
+        self._overwrite = overwrite
+        self._temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        suffix = _suffix(path)
+        self.partial = path.with_name(f"{path.name.removesuffix(suffix)}.partial{suffix}")
+        try:
+            self._writer: Writer = (
+                ParquetOutput(self._temporary, schema)
+                if suffix == ".parquet"
+                else JsonLinesOutput(self._temporary, suffix.removeprefix(".jsonl").lstrip(".") or None)
+            )
+        except OSError as error:
+            self._temporary.unlink(missing_ok=True)
+            raise DataError(f"`{path}` cannot be written: {reason_of(error)}", help="choose another place") from None
+
+    def write(self, table: pa.Table) -> None:
+        """Appends rows. Raises OSError where the disk refuses them."""
+        self._writer.write(table)
+
+    def __enter__(self) -> Output:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if kind is None:
+            try:
+                self._finish()
+            except BaseException:
+                self._keep()
+                raise
+        else:
+            self._keep()
+
+    def _finish(self) -> None:
+        self._writer.finish()
+        with self._temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        if not self._overwrite and self.path.exists():
+            raise DataError(
+                f"`{self.path}` was made by somebody else meanwhile", help="give another -o, or --overwrite"
+            )
+        self._temporary.replace(self.path)
+
+    def _keep(self) -> None:
+        with _no_interrupt():
+            try:
+                rows = self._writer.keep()
+                if rows:
+                    self._temporary.replace(self.partial)
+                    self.kept = rows
+            except (OSError, pa.ArrowException):
+                pass  # nothing can be kept: `kept` says so
+            finally:
+                self._temporary.unlink(missing_ok=True)
+
+
+def open_output(path: str | Path, schema: pa.Schema, *, overwrite: bool = False) -> Output:
+    """Opens an output file, to be used as a context.
+
+    Raises:
+        DataError: its extension says no format, it exists and may not be overwritten, or it cannot be written there.
+    """
+    path = Path(path)
+    check_output(path, overwrite=overwrite)
+    return Output(path, schema, overwrite=overwrite)
+
+
+def check_output(path: Path, *, overwrite: bool, inputs: tuple[Path, ...] = ()) -> None:
+    """Whether an output can be made there, before any work is done. Raises DataError as `open_output` does."""
+    _suffix(path)
+    if path.is_dir():
+        raise DataError(f"`{path}` is a folder", help=f"name a file in it: {path / 'masked.parquet'}")
+    if not path.parent.is_dir():
+        raise DataError(f"folder `{path.parent}` does not exist", help=f"make it: mkdir -p {path.parent}")
+    if path.exists():
+        for file in inputs:
+            if file.exists() and path.samefile(file):
+                raise DataError(f"`{path}` is also the input", help="write to another file")
+        if not overwrite:
+            raise DataError(f"`{path}` exists", help="give another -o, or --overwrite to replace it")
+
+
+def what_is_left(output: Output, *, read: int) -> str:
+    """What a run that broke off left behind, told after the output's context was left.
+
+    `read` is the number of the last input row that was handed to the output.
+    """
+    if output.kept is None:
+        return f"`{output.path}` was not written, and no row was finished"
+    return (
+        f"`{output.path}` was not written; the {output.kept} rows finished before are in `{output.partial}` "
+        f"(the input was read up to row {read})"
+    )
+
+
+def _suffix(path: Path) -> str:
+    for suffix in _SUFFIXES:
+        if path.name.endswith(suffix) and path.name != suffix:
+            return suffix
+    raise DataError(f"`{path}` says no output format", help=f"its name has to end in {', '.join(_SUFFIXES)}")
+
+
+def reason_of(error: BaseException) -> str:
+    """Why the system refused to write."""
+    number = getattr(error, "errno", None)
+    if number in _FULL:
+        return "the disk, or the space allowed, is full"
+    return os.strerror(number) if isinstance(number, int) else str(error)
+
+
+@contextlib.contextmanager
+def _no_interrupt() -> Iterator[None]:
+    """Holds off Ctrl-C for the moment that keeping finished rows takes."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import json
 import re
 from collections.abc import Sequence
@@ -38,70 +39,61 @@ from policy_engine.lang.ast import (
     Use,
     Which,
 )
+from policy_engine.lang.split import HIDDEN
 
 WIDTH: Final = 100
 """A statement longer than this, in characters, is broken before its clauses."""
 
 _SLASH: Final = re.compile(r"(\\.)|/", re.DOTALL)
+_BLANK_LINE: Final = re.compile(r"\n[ \t\r;]*\n")
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 
 
 def format_policy(policy: Policy) -> str:
-    """The canonical text: one statement a line, `;` at its end, blank lines between groups kept as one.
+    """The canonical text: one statement a line, blank lines between groups kept as one.
 
-    Parses to an equal policy, formats to itself, and has every comment once: those on lines of their own before the
-    statement they stood before or in, those behind code behind it.
+    Parses to an equal policy, formats to itself, and has every comment once: one behind a statement stays behind it,
+    all others stand on lines of their own before the statement they stood before or in.
     """
+    above, behind = _placed(policy)
     lines: list[str] = []
-    comments = sorted(policy.comments, key=lambda c: c.span.start)
-    at = 0  # the next comment
-    previous_end: int | None = None
-    for statement in policy.statements:
-        line_end = _line_end(policy, statement.span.end)
-        own: list[Comment] = []
-        behind: list[Comment] = []
-        while at < len(comments) and comments[at].span.start < line_end:
-            comment = comments[at]
-            if comment.span.start > statement.span.end and _next_start(policy, statement) < comment.span.start:
-                break
-            (own if comment.own_line or comment.span.start < statement.span.start else behind).append(comment)
-            at += 1
-        for comment in own:
-            previous_end = _gap(policy, lines, previous_end, comment.span.start)
+    end: int | None = None  # of what was printed last, in the source
+    for i, statement in enumerate((*policy.statements, None)):
+        start = statement.span.start if statement else len(policy.source.text)
+        for comment in above[i]:
+            _gap(policy, lines, end, min(comment.span.start, start))
             lines.append(_comment(comment))
-            previous_end = comment.span.end
-        if not own or own[-1].span.start < statement.span.start:
-            _gap(policy, lines, previous_end, statement.span.start)
-        # Comments in the middle of a statement move behind it, and further ones to lines of their own before it.
-        if len(behind) > 1:
-            lines += [_comment(comment) for comment in behind[:-1]]
-        text = _statement(statement) + ";"
-        lines.append(f"{text}  {_comment(behind[-1])}" if behind else text)
-        previous_end = max([statement.span.end, *(c.span.end for c in (*own, *behind))])
-    for comment in comments[at:]:
-        _gap(policy, lines, previous_end, comment.span.start)
-        lines.append(_comment(comment))
-        previous_end = comment.span.end
+            end = comment.span.end
+        if statement is None:
+            break
+        _gap(policy, lines, end, start)
+        text, end = _statement(statement), statement.span.end
+        if (comment := behind.get(i)) is not None:
+            text, end = f"{text}  {_comment(comment)}", comment.span.end
+        lines.append(text)
     return "\n".join(lines) + "\n" if lines else ""
 
 
-def _line_end(policy: Policy, offset: int) -> int:
-    end = policy.source.text.find("\n", offset)
-    return len(policy.source.text) if end < 0 else end
+def _placed(policy: Policy) -> tuple[list[list[Comment]], dict[int, Comment]]:
+    """The comments above each statement, and at last those after all; and the comment behind a statement, if any."""
+    above: list[list[Comment]] = [[] for _ in range(len(policy.statements) + 1)]
+    behind: dict[int, Comment] = {}
+    ends = [s.span.end for s in policy.statements]
+    for comment in sorted(policy.comments, key=lambda c: c.span.start):
+        at = comment.span.start
+        i = bisect.bisect_right(ends, at)  # the statement it stands in or before
+        inside = i < len(ends) and policy.statements[i].span.start < at
+        if i and not inside and not comment.own_line and "\n" not in policy.source.text[ends[i - 1] : at]:
+            behind[i - 1] = comment
+        else:
+            above[i].append(comment)
+    return above, behind
 
 
-def _next_start(policy: Policy, statement: Statement) -> int:
-    following = [s.span.start for s in policy.statements if s.span.start >= statement.span.end and s is not statement]
-    return min(following, default=len(policy.source.text) + 1)
-
-
-def _gap(policy: Policy, lines: list[str], previous_end: int | None, start: int) -> int:
+def _gap(policy: Policy, lines: list[str], end: int | None, start: int) -> None:
     """Keep one blank line where the text had any."""
-    if previous_end is not None and lines and lines[-1] != "":
-        between = policy.source.text[previous_end:start]
-        if re.search(r"\n[ \t\r;]*\n", between):
-            lines.append("")
-    return start
+    if end is not None and _BLANK_LINE.search(policy.source.text, end, start):
+        lines.append("")
 
 
 def _comment(comment: Comment) -> str:
@@ -221,7 +213,8 @@ def _value(node: Compare) -> str:
 
 def _is_regex(pattern: str) -> bool:
     # What cannot stand between slashes is written as a string.
-    return bool(pattern) and "\n" not in pattern and not _trailing_backslash(pattern)
+    hidden = "\n" in pattern or HIDDEN.search(pattern)
+    return bool(pattern) and not hidden and not _trailing_backslash(pattern)
 
 
 def _trailing_backslash(pattern: str) -> bool:
@@ -242,7 +235,8 @@ def _literal(value: Literal_) -> str:
 
 
 def _string(text: str) -> str:
-    return json.dumps(text, ensure_ascii=False)
+    # What must not stand in a policy as it is can stand in a string as an escape.
+    return HIDDEN.sub(lambda match: f"\\u{ord(match[0]):04x}", json.dumps(text, ensure_ascii=False))
 
 
 def field(node: Field) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import re
 from collections.abc import Sequence
 from typing import Final
 
@@ -16,18 +15,13 @@ from policy_engine.core.source import Source, Span
 from policy_engine.lang import ast
 from policy_engine.lang.build import MAX_NESTING, Builder, too_deep
 from policy_engine.lang.library import grammar_text
-from policy_engine.lang.split import Parts, split
+from policy_engine.lang.split import HIDDEN, Parts, split
 from policy_engine.lang.syntax_errors import syntax_error
 
 MAX_CHARACTERS: Final = 1_000_000
 """Longer texts are refused: no policy is that long, a dataset given by mistake is."""
 MAX_ERRORS: Final = 100
 """Errors reported of one text; the last one then says that there are more."""
-
-# Characters that editors do not show, or show as a line break that is none: a comment could hide a rule behind them.
-_HIDDEN = re.compile(
-    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]|\r(?!\n)|(?<!^)\ufeff"
-)
 
 
 @functools.cache
@@ -113,7 +107,7 @@ def _build(builder: Builder, trees: Sequence[Tree[Token]], into: list[ast.Statem
 
 def _hidden(source: Source) -> list[Diagnostic]:
     found = []
-    for match in _HIDDEN.finditer(source.text):
+    for match in HIDDEN.finditer(source.text):
         span = Span(source=source, start=match.start(), end=match.end())
         message = f"the character U+{ord(match[0]):04X} must not stand in a policy: editors do not show it as it is"
         help = "remove it; in a string write it as an escape such as `\\u200e`"

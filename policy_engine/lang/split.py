@@ -13,6 +13,11 @@ from dataclasses import dataclass
 from policy_engine.core.source import Source, Span
 from policy_engine.lang.ast import Comment
 
+# A comment could hide a rule behind them, a string be read as another one.
+HIDDEN = re.compile(
+    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]|\r(?!\n)|(?<!^)\ufeff"
+)
+"""Characters that editors do not show, or show as a line break that is none."""
 _TOKEN = re.compile(
     r"""(?P<comment>\#[^\n]*)
       | (?P<string>"(?:[^"\\\n]|\\[^\n])*"?)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Collection
-from typing import Final
+from typing import Any, Final
 
 from lark.exceptions import UnexpectedCharacters, UnexpectedInput, UnexpectedToken
 
@@ -48,7 +48,8 @@ def syntax_error(error: UnexpectedInput, source: Source, start: int, end: int) -
     if isinstance(error, UnexpectedToken):
         return _unexpected_token(error, source, start, end)
     if isinstance(error, UnexpectedCharacters):
-        return _unexpected_character(source, start + (error.pos_in_stream or 0), end)
+        position: Any = error.pos_in_stream  # an int, which Lark's annotations do not say
+        return _unexpected_character(source, start + position, end)
     span = Span(source=source, start=end, end=end)  # Lark has no other error for this kind of parser
     return _error("PE102", "this statement is not complete", span, "finish it, or remove it")
 

@@ -122,7 +122,7 @@ class Planner:
             for segment in turn.segments:
                 index = next(i for i, c in enumerate(world.classes) if segment.part in c.parts)
                 free = free_at(world, regions[index], point)
-                brought = brought or world.space.both(free, self.exactly(segment.assignment)) != world.space.empty
+                brought = brought or world.space.both(free, world.space.one(segment.assignment)) != world.space.empty
             if not brought:
                 turn.segments.append(self._joining(turn, point, regions, own))
 
@@ -156,7 +156,3 @@ class Planner:
         for variable in variables:
             free = self.world.space.both(free, self.world.space.cells(variable, (assignment[variable],)))
         return free
-
-    def exactly(self, assignment: Assignment) -> Free:
-        """The set of one assignment."""
-        return self._cube(assignment, range(len(assignment)))

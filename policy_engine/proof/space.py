@@ -61,6 +61,10 @@ class Space(Protocol):
         """An assignment of a non-empty set, as one value a variable, low values preferred."""
         ...
 
+    def one(self, assignment: Sequence[int]) -> Free:
+        """The set of one assignment."""
+        ...
+
 
 def make_space(sizes: Sequence[int]) -> Space:
     """The space of variables with `sizes` values each. Raises `TooLarge` if it needs a BDD and `dd` is missing."""
@@ -106,6 +110,9 @@ class _Bitsets:
     def pick(self, a: int) -> tuple[int, ...]:
         index = (a & -a).bit_length() - 1
         return tuple(index // stride % size for stride, size in zip(self.strides, self.sizes, strict=True))
+
+    def one(self, assignment: Sequence[int]) -> int:
+        return 1 << sum(stride * value for stride, value in zip(self.strides, assignment, strict=True))
 
 
 class _Diagrams:
@@ -167,10 +174,18 @@ class _Diagrams:
         return self.both(self._bdd.exist(names, a), self.full) if names else a
 
     def pick(self, a: int) -> tuple[int, ...]:
-        found: dict[str, bool] = {}
-        # Bit by bit, since the library does not promise which assignment it picks.
-        for name in self._names:
-            low = self.without(a, self._bdd.var(name))
-            found[name] = low == self.empty
-            a = self.both(a, self._bdd.var(name)) if found[name] else low
+        found = dict.fromkeys(self._names, False)
+        while a != self._bdd.true:
+            level, low, high = self._bdd.succ(a)
+            if a < 0:  # the edge is complemented
+                low, high = -low, -high
+            found[self._names[level]] = low == self.empty
+            a = high if low == self.empty else low
         return tuple(sum(found[n] << i for i, n in enumerate(reversed(bits))) for bits in self._bits)
+
+    def one(self, assignment: Sequence[int]) -> int:
+        bits: dict[str, bool] = {}
+        for names, value in zip(self._bits, assignment, strict=True):
+            bits |= {name: bool(value >> (len(names) - 1 - i) & 1) for i, name in enumerate(names)}
+        node: int = self._bdd.cube(bits)
+        return node

@@ -78,6 +78,10 @@ class Summaries:
         """The state after one more turn: behind a prefix, in front of a suffix."""
         return self._index[self._next(self._states[number], letter)]
 
+    def steps(self, letter: Letter) -> list[int]:
+        """The state after one more turn, for each state."""
+        return [self.step(number, letter) for number in range(len(self._states))]
+
     def holds(self, literal: LiteralOf, number: int) -> bool:
         """Whether a literal of this side is true in a state."""
         counts, near = self._states[number]

@@ -29,7 +29,7 @@ Node = tuple[int, int]
 
 @dataclass(kw_only=True)
 class Paths:
-    """The conversations that exist under one assignment of the sample's fields."""
+    """The conversations that exist under some assignments of the sample's fields."""
 
     sample: Free
     alive: int
@@ -135,9 +135,13 @@ class Possible:
         feasible = algebra.forget(self.turns, others)
         if not world.counts_trained:
             return feasible
-        exists: Region = {}
+        # Samples under which turns can be at the same points have the same conversations.
+        samples: dict[int, Free] = {}
         for sample in self._samples(variables):
             points = support(algebra.both(feasible, algebra.region(sample, world.points.full)))
+            samples[points] = world.space.either(samples.get(points, world.space.empty), sample)
+        exists: Region = {}
+        for points, sample in samples.items():
             paths = _explore(world, sample, points)
             self.paths.append(paths)
             exists = algebra.either(exists, algebra.region(sample, paths.alive))
@@ -160,11 +164,13 @@ def _explore(world: World, sample: Free, points: int) -> Paths:
     if points.bit_count() > MAX_EDGES:
         raise TooLarge(f"`trained` turns are counted in more than {MAX_EDGES} places")
     prefixes, suffixes = world.points.prefixes, world.points.suffixes
+    before_of = {letter: suffixes.steps(letter) for letter in world.points.letters}
+    after_of = {letter: prefixes.steps(letter) for letter in world.points.letters}
     edges: list[tuple[Node, Node, int]] = []
     for point in numbers(points):
         place = world.points.place(point)
-        source = (place.prefix, suffixes.step(place.suffix, place.letter))
-        target = (prefixes.step(place.prefix, place.letter), place.suffix)
+        source = (place.prefix, before_of[place.letter][place.suffix])
+        target = (after_of[place.letter][place.prefix], place.suffix)
         edges.append((source, target, point))
     before = _reach(edges, {s: None for s, _, _ in edges if s[0] == 0})
     behind = _reach([(t, s, p) for s, t, p in edges], {t: None for _, t, _ in edges if t[1] == 0})

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
 from itertools import product
 from typing import Any, Final
 
@@ -22,8 +23,8 @@ Seed = str | tuple[str, str]
 """A string, or a regex with its flags."""
 
 _WORDS: Final = ("Hello.", "a", "x1", "", " ", "0", "Yes", "\n")
-_EXAMPLES: Final = 200
-"""Strings of a regex that Hypothesis may try."""
+_EXAMPLES: Final = 60
+"""Strings of a regex that are tried."""
 
 
 class Unrealised(Exception):
@@ -97,10 +98,13 @@ def find_string(
         for text in _sized(candidate, length):
             if fits(text):
                 return text
+    around = ("", *texts, *_WORDS)
     for pattern, flags in patterns:
-        found = _search(pattern, flags, texts, fits)
-        if found is not None:
-            return found
+        for example in examples(pattern, flags):
+            for before, after in (("", ""), *product(around, repeat=2)):
+                for text in _sized(before + example + after, length):
+                    if fits(text):
+                        return text
     raise Unrealised
 
 
@@ -128,20 +132,34 @@ def _sized(text: str, length: int | None) -> Iterator[str]:
             yield text[:length]
 
 
-def _search(pattern: str, flags: str, texts: Sequence[str], fits: Wanted) -> str | None:
-    """A match of a regex, with something around it if need be, that fits. Python's `re` stands in for RE2."""
-    from hypothesis import find, settings
+@lru_cache(maxsize=256)
+def examples(pattern: str, flags: str) -> tuple[str, ...]:
+    """Strings that a regex matches, short ones first; none if Python's `re`, which stands in for RE2, refuses it."""
+    from hypothesis import HealthCheck, Phase, given, settings
     from hypothesis import strategies as st
     from hypothesis.errors import HypothesisException
 
     letters = "".join(f for f in flags if f in "ims")
+    found: set[str] = set()
     try:
-        compiled = re.compile(f"(?{letters}){pattern}" if letters else pattern)
-        around = st.sampled_from(["", *texts, *_WORDS])
-        strings = st.tuples(around, st.from_regex(compiled), around).map("".join)
-        return find(strings, fits, settings=settings(max_examples=_EXAMPLES, database=None, derandomize=True))
+        strings = st.from_regex(re.compile(f"(?{letters}){pattern}" if letters else pattern), fullmatch=True)
+
+        @settings(
+            max_examples=_EXAMPLES,
+            database=None,
+            derandomize=True,
+            deadline=None,
+            phases=[Phase.generate],
+            suppress_health_check=list(HealthCheck),
+        )
+        @given(strings)
+        def collect(text: str) -> None:
+            found.add(text)
+
+        collect()
     except (re.error, HypothesisException, ValueError, OverflowError):
-        return None
+        return ()
+    return tuple(sorted(found, key=lambda s: (len(s), s)))
 
 
 def put(data: dict[str, Any], path: Sequence[str | int], value: Any) -> None:

@@ -16,7 +16,7 @@ from policy_engine.chat.template import ChatTemplate
 from policy_engine.core.errors import GuardError, PolicyEngineError
 from policy_engine.lang.checked import CheckedGuard, CheckedPolicy
 from policy_engine.proof.layout import lay_out
-from policy_engine.proof.plans import Assignment, Planner, free_at
+from policy_engine.proof.plans import Assignment, Planner
 from policy_engine.proof.points import numbers
 from policy_engine.proof.regions import Region
 from policy_engine.proof.results import Witness
@@ -25,8 +25,10 @@ from policy_engine.proof.values import Unrealised
 from policy_engine.rules.compile import compile_policy
 from policy_engine.rules.decisions import Piece
 
-MAX_TRIES: Final = 24
+MAX_TRIES: Final = 40
 """Conversations that are built for one finding before it stays *possible*."""
+MAX_ENTRIES: Final = 12
+"""Cases of a region that are tried, several times each."""
 
 
 class Claim(Protocol):
@@ -118,26 +120,25 @@ class Finder:
 
     def _candidates(self, regions: list[Region]) -> Iterator[tuple[str, int, int, Assignment]]:
         """Parts, points and assignments worth a try: where conditions do not matter first, then a few of each kind."""
-        space = self._world.space
-        certain: list[tuple[str, int, int, Assignment]] = []
-        other: list[tuple[int, str, int, int, Assignment]] = []
-        for index, (region, part_class) in enumerate(zip(regions, self._world.classes, strict=True)):
+        space, classes = self._world.space, self._world.classes
+        for index, (region, possible) in enumerate(zip(regions, self._possible.regions, strict=True)):
             for free, points in region.items():
-                for rank, point in zip(range(2), numbers(points)):
-                    whole = free_at(self._world, self._possible.regions[index], point) == free
-                    rest, again = free, 0
-                    while rest != space.empty and again < 4:
-                        picked = space.pick(rest)
-                        if whole and not again:
-                            certain.append((part_class.parts[0], point, index, picked))
-                        else:
-                            other.append((rank + again, part_class.parts[0], point, index, picked))
-                        rest, again = space.without(rest, self._planner.exactly(picked)), again + 1
-            if len(certain) >= MAX_TRIES:
-                break
-        yield from certain
-        for _, part, point, index, assignment in sorted(other, key=lambda c: c[0]):
-            yield part, point, index, assignment
+                for point in islice(numbers(possible.get(free, 0) & points), 2):
+                    yield classes[index].parts[0], point, index, space.pick(free)
+        entries = [
+            (index, points, free) for index, region in enumerate(regions) for free, points in islice(region.items(), 4)
+        ]
+        rest = entries[:MAX_ENTRIES]
+        for place in range(2):
+            for _ in range(3):
+                following = []
+                for index, points, free in rest:
+                    picked = space.pick(free)
+                    for point in islice(numbers(points), place, place + 1):
+                        yield classes[index].parts[0], point, index, picked
+                    if (left := space.without(free, space.one(picked))) != space.empty:
+                        following.append((index, points, left))
+                rest = following
 
     def _realise(self, part: str, point: int, index: int, assignment: Assignment, claim: Claim) -> Witness | None:
         try:

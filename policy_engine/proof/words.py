@@ -9,6 +9,7 @@ from policy_engine.core.vocabulary import BODY, TURN
 from policy_engine.proof.points import Points
 from policy_engine.proof.positions import ALL, OTHER, CountTest, LiteralOf, Previous
 from policy_engine.proof.regions import Region
+from policy_engine.proof.space import Free
 from policy_engine.proof.trained import Possible
 from policy_engine.proof.worlds import World
 from policy_engine.rules.conditions import leaves
@@ -68,20 +69,25 @@ class _Words:
 
     def _conditions(self, region: Region, possible: Region) -> str:
         """The tests that come out the same all over a region, and not all over what is possible."""
-        algebra, space = self._world.algebra, self._world.space
         if region == {f: p & _points(region) for f, p in possible.items() if p & _points(region)}:
             return ""
         named = []
         for text, free in self._tests:
-            everywhere = algebra.region(free, self._points.full | 1)
-            nowhere = algebra.region(space.without(space.full, free), self._points.full | 1)
-            if not algebra.both(region, nowhere) and algebra.both(possible, nowhere):
+            if self._implies(region, free) and not self._implies(possible, free):
                 named.append(text)
-            elif not algebra.both(region, everywhere) and algebra.both(possible, everywhere):
+            elif self._excludes(region, free) and not self._excludes(possible, free):
                 named.append(f"not {text}")
         shown = named[:_SHORT]
         more = f" and {len(named) - _SHORT} more" if len(named) > _SHORT else ""
         return f" where {' and '.join(shown)}{more}" if shown else " under some conditions"
+
+    def _implies(self, region: Region, free: Free) -> bool:
+        space = self._world.space
+        return all(space.without(f, free) == space.empty for f in region)
+
+    def _excludes(self, region: Region, free: Free) -> bool:
+        space = self._world.space
+        return all(space.both(f, free) == space.empty for f in region)
 
     def _named_tests(self) -> list[tuple[str, int]]:
         """Every free test of the policy as written, with the assignments under which it holds."""

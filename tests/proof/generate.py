@@ -37,17 +37,19 @@ def policy(
     spans: int = 10,
     weights: int = 20,
     guards: bool = True,
+    small: bool = False,
 ) -> CheckedPolicy:
-    """A policy of up to `most` rules; the other numbers are percentages."""
-    maker = _Maker(choices, conditions, trained, spans, weights)
+    """A policy of up to `most` rules; the other numbers are percentages. `small` keeps numbers and relations few."""
+    maker = _Maker(choices, conditions, trained, spans, weights, small)
     rules = tuple(maker.rule(i) for i in range(choices.integer(1, most)))
     made = tuple(maker.guard(i) for i in range(choices.integer(1, 2))) if guards else ()
     return CheckedPolicy(rules=rules, guards=made, settings={}, roles=frozenset(ROLES), source=SOURCE)
 
 
 class _Maker:
-    def __init__(self, choices: Choices, conditions: int, trained: int, spans: int, weights: int) -> None:
+    def __init__(self, choices: Choices, conditions: int, trained: int, spans: int, weights: int, small: bool) -> None:
         self.choices = choices
+        self.small = small
         self.conditions, self.trained, self.spans, self.weights = conditions, trained, spans, weights
 
     def rule(self, index: int) -> CheckedRule:
@@ -94,18 +96,18 @@ class _Maker:
         choices = self.choices
         relations = tuple(
             TurnRelation(kind=choices.pick(("after", "before", "right after")), turns=self.turns())
-            for _ in range(choices.pick((0, 0, 0, 0, 1, 1, 2)))
+            for _ in range(choices.pick((0, 0, 0, 1) if self.small else (0, 0, 0, 0, 1, 1, 2)))
         )
-        parts = choices.pick(PART_SETS)
+        parts = choices.pick(PART_SETS[:5] if self.small else PART_SETS)
         turns = None if choices.chance(15) else self.turns()
         return Atom(turns=turns, parts=parts, relations=relations, span=HERE)
 
     def turns(self) -> TurnSet:
         choices = self.choices
-        role = None if choices.chance(10) else choices.pick(ROLES)
+        role = None if choices.chance(10) else choices.pick(ROLES[:4] if self.small else ROLES)
         trained = choices.chance(self.trained)
         end = choices.pick((None, None, None, "first", "last"))
         if not trained and end is None:
             return TurnSet(role=role)
-        count = choices.pick((1, 1, 2, 3)) if end else 1
+        count = choices.pick((1, 1, 2) if self.small else (1, 1, 2, 3)) if end else 1
         return TurnSet(role=role, which=Which(trained=trained, end=end, count=count, span=HERE))

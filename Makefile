@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types check fmt wheel-test docs bench nightly clean
+.PHONY: help demo test lint types check fmt wheel-test docs nightly clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|' 2>/dev/null \
@@ -56,8 +56,11 @@ check: lint types test  ## everything a change has to pass
 wheel-test:  ## build the wheel, install it into an environment of its own and use it from there
 	bash .ci/wheel-test $(PYTHON)
 
+docs: $(VENV)/.base  ## write the option tables of docs/cli.md from the command line itself
+	$(BIN)/python scripts/cli_reference.py
+
 nightly: $(VENV)/.test  ## the long property tests
 	bash .ci/nightly
 
 clean:  ## remove what the other targets made
-	rm -rf $(VENV) dist build demo-out .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf $(VENV) dist build demo-out .nightly .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -7,12 +7,13 @@ In the page, the lines between `<!-- options: VERB -->` and `<!-- end -->` are r
 
 from __future__ import annotations
 
+import inspect
 import re
 import sys
+from collections.abc import Callable
+from enum import Enum
 from pathlib import Path
-from typing import Any
-
-import typer
+from typing import Any, get_args, get_type_hints
 
 from policy_engine.cli.main import app
 
@@ -22,38 +23,43 @@ _BLOCK = re.compile(r"(<!-- options: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 def tables(page: str) -> str:
     """The page with its option tables made anew. Raises SystemExit for a verb that the page leaves out."""
-    commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
-    missing = set(commands) - {match[2] for match in _BLOCK.finditer(page)}
+    verbs = {command.callback.__name__: command.callback for command in app.registered_commands if command.callback}
+    missing = set(verbs) - {match[2] for match in _BLOCK.finditer(page)}
     if missing:
         raise SystemExit(f"docs/cli.md has no table for {', '.join(sorted(missing))}")
-    return _BLOCK.sub(lambda match: match[1] + _table(commands[match[2]]) + match[3], page)
+    return _BLOCK.sub(lambda match: f"{match[1]}\n{_table(verbs[match[2]])}\n{match[3]}", page)
 
 
-def _table(command: Any) -> str:
+def _table(verb: Callable[..., Any]) -> str:
+    """Read from the verb's signature, which is the same for all releases of typer; its own objects are not."""
+    hints = get_type_hints(verb, include_extras=True)
     rows = ["| argument or option | meaning |", "|---|---|"]
-    for parameter in command.params:
-        if parameter.name == "help":
-            continue
-        rows.append(f"| {_name(parameter)} | {_escape(parameter.help or '')}{_default(parameter)} |")
+    for parameter in inspect.signature(verb).parameters.values():
+        kind, info = get_args(hints[parameter.name])
+        name = _name(parameter.name, kind, info)
+        rows.append(f"| {name} | {_escape(info.help or '')}{_default(parameter.default)} |")
     return "\n".join(rows) + "\n"
 
 
-def _name(parameter: Any) -> str:
-    if parameter.param_type_name == "argument":
-        return f"`{_escape(parameter.metavar or parameter.name.upper())}`"
-    names = ", ".join(f"`{name}`" for name in [*parameter.opts, *parameter.secondary_opts])
-    if parameter.is_flag:
+def _name(name: str, kind: Any, info: Any) -> str:
+    if type(info).__name__ == "ArgumentInfo":
+        return f"`{_escape(info.metavar or name.upper())}`"
+    # `default` holds the first name: `typer.Option("-p", "--policy")` takes a default there, outside of Annotated.
+    declared = [info.default, *(info.param_decls or ())] if isinstance(info.default, str) else info.param_decls
+    names = ", ".join(f"`{one}`" for one in declared or [f"--{name.replace('_', '-')}"])
+    types = [t for t in (get_args(kind) or (kind,)) if t is not type(None)]
+    inner = next((get_args(t)[0] if get_args(t) else t for t in types), str)
+    if inner is bool:
         return names
-    choices = getattr(parameter.type, "choices", None)
-    value = " or ".join(str(getattr(c, "value", c)) for c in choices) if choices else parameter.metavar
-    return f"{names} {_escape(value or parameter.type.name.upper())}"
+    if isinstance(inner, type) and issubclass(inner, Enum):
+        return f"{names} {' or '.join(f'`{choice.value}`' for choice in inner)}"
+    return f"{names} `{_escape(info.metavar or ('N' if inner is int else inner.__name__.upper()))}`"
 
 
-def _default(parameter: Any) -> str:
-    value = parameter.default
-    if parameter.required or value is None or value is False or value == [] or callable(value):
+def _default(value: Any) -> str:
+    if value is inspect.Parameter.empty or value is None or value is False:
         return ""
-    return f" Default: `{getattr(value, 'value', value)}`."
+    return f" Default: `{value.value if isinstance(value, Enum) else value}`."
 
 
 def _escape(text: str) -> str:

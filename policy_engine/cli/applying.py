@@ -88,7 +88,6 @@ def run_with_bar(request: Request, inputs: Inputs) -> Summary:
             request.data,
             inputs.masker,
             request.out,
-            dataset=inputs.masker.dataset,
             strict=request.strict,
             overwrite=request.overwrite,
             limit=request.limit,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -49,7 +49,7 @@ class RenderedChat:
     """What one conversation became. `segments` are contiguous and gapless over `text`, in order."""
 
     text: str
-    segments: tuple[Segment, ...]
+    segments: Sequence[Segment]
     messages: tuple[Mapping[str, Any], ...]
     sample: Mapping[str, Any]
     unrendered: tuple[Unrendered, ...] = ()

@@ -13,14 +13,15 @@ import jinja2
 from policy_engine.chat.bits import LABEL_FIELDS, Bit, flatten, own_unclaimed
 from policy_engine.chat.chart import Chart, Piece
 from policy_engine.chat.conversation import Conversation
+from policy_engine.chat.layout import Layout, Scan, lay_out, part_types, place
 from policy_engine.chat.markers import REASONING, Markers
 from policy_engine.chat.parts import REASONING_FIELDS, label
 from policy_engine.chat.profile import Raw, TemplateProfile, learn
-from policy_engine.chat.segments import RenderedChat, Segment, Unrendered
+from policy_engine.chat.segments import RenderedChat, Unrendered
 from policy_engine.chat.trace_data import wrap, wrap_message
 from policy_engine.chat.trace_env import TracingEnvironment, run_template
 from policy_engine.chat.trace_state import OutOfTime
-from policy_engine.chat.trace_text import LOST, UNKNOWN, OutputTooLarge
+from policy_engine.chat.trace_text import LOST, OutputTooLarge, Scaffold
 from policy_engine.core.errors import TemplateError
 
 _REASONING_NAMES = ("reasoning_content", "thinking", "reasoning")
@@ -39,6 +40,10 @@ _TOOL = {
     },
 }
 """The tool that a template is profiled with."""
+
+
+_MOST_KEPT = 1 << 18
+"""Segments of all layouts kept at once; past it they are forgotten and learned again."""
 
 
 class ChatTemplate:
@@ -80,7 +85,9 @@ class ChatTemplate:
             [*named.values(), *self._tokens], bos=named.get("bos_token"), eos=named.get("eos_token")
         )
         self._delimiters = tuple(pair for pair in REASONING if pair[0] in source or pair[1] in source)
-        self._profiles: dict[str, TemplateProfile] = {}
+        self._profiles: dict[Any, TemplateProfile] = {}
+        self._layouts: dict[Any, Layout] = {}
+        self._kept = 0
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (
@@ -99,74 +106,126 @@ class ChatTemplate:
 
         Raises TemplateError where the template raises (with its reason) or exceeds its limits.
         """
-        kwargs = dict(conversation.template_kwargs)
-        profile = self.profile(tools=bool(conversation.tools), documents=bool(conversation.documents), kwargs=kwargs)
-        raw = self._raw(
-            conversation.messages, conversation.tools, conversation.documents, kwargs, add_generation_prompt
-        )
-        pieces = label(
-            Chart(
-                text=raw.text,
-                bits=raw.bits,
-                messages=conversation.messages,
-                profile=profile,
-                markers=self._markers,
-                delimiters=self._delimiters,
-                models=self.model_roles,
+        kwargs = conversation.template_kwargs
+        messages = conversation.messages
+        key = self._profile_key(bool(conversation.tools), bool(conversation.documents), kwargs)
+        profile = self._profiles.get(key) or self._learn(key, bool(conversation.tools), kwargs)
+        pieces = self._pieces(messages, conversation.tools, conversation.documents, kwargs, add_generation_prompt)
+        scan = Scan(pieces)
+        thinking = self._thinking(messages)
+        shape = (key, tuple(scan.key), part_types(messages))
+        layout = None if thinking or add_generation_prompt else self._layouts.get(shape)
+        if layout is None:
+            bits = self._owned(pieces)
+            labelled = label(
+                Chart(
+                    text=scan.text,
+                    bits=bits,
+                    messages=messages,
+                    profile=profile,
+                    markers=self._markers,
+                    delimiters=self._delimiters,
+                    models=self.model_roles,
+                )
             )
-        )
-        if add_generation_prompt:
-            pieces = _with_prompt(pieces, self._prompt_start(raw, conversation, kwargs))
+            if add_generation_prompt:
+                labelled = _with_prompt(labelled, self._prompt_start(scan.text, bits, conversation))
+            layout = lay_out(labelled, bits)
+            lost = _lost_thinking(thinking, bits)
+            if not thinking and not add_generation_prompt:
+                self._keep(shape, layout)
+        else:
+            lost = ()
         return RenderedChat(
-            text=raw.text,
-            segments=_segments(raw.text, pieces, conversation),
-            messages=conversation.messages,
+            text=scan.text,
+            segments=place(layout, scan.lengths, scan.offsets),
+            messages=messages,
             sample=conversation.sample,
-            unrendered=_unrendered(raw.bits, conversation.messages, self._delimiters, self.model_roles),
+            unrendered=(*lost, *_unrendered(layout.rendered, messages)),
             generation_prompt=add_generation_prompt,
         )
 
+    def _keep(self, shape: Any, layout: Layout) -> None:
+        self._kept += len(layout.kinds)
+        if self._kept > _MOST_KEPT:
+            self._layouts.clear()
+            self._kept = len(layout.kinds)
+        self._layouts[shape] = layout
+
+    def _thinking(self, messages: Sequence[Mapping[str, Any]]) -> dict[int, int]:
+        """Model turns whose content has a delimiter of thinking: where the thinking in it ends, or -1."""
+        if not self._delimiters:
+            return {}
+        found: dict[int, int] = {}
+        for turn, message in enumerate(messages):
+            if message.get("role") not in self.model_roles:
+                continue
+            content = message.get("content")
+            if isinstance(content, list):
+                content = "".join([str(p.get("text", "")) for p in content if isinstance(p, Mapping)])
+            if not isinstance(content, str):
+                continue
+            for open_, close in self._delimiters:
+                at = content.find(close)
+                if at > 0 and content[:at].replace(open_, "", 1).strip() and isinstance(message["content"], str):
+                    found[turn] = at
+                    break
+                if at >= 0 or open_ in content:
+                    found[turn] = -1
+        return found
+
     def render_plain(self, conversation: Conversation, *, add_generation_prompt: bool = False) -> str:
         """The text alone; equals `tokenizer.apply_chat_template(..., tokenize=False)`."""
-        return self._raw(
+        pieces = self._pieces(
             conversation.messages,
             conversation.tools,
             conversation.documents,
-            dict(conversation.template_kwargs),
+            conversation.template_kwargs,
             add_generation_prompt,
-        ).text
+        )
+        return "".join([piece for piece, _ in pieces])
 
     def profile(
         self, *, tools: bool = False, documents: bool = False, kwargs: Mapping[str, Any] | None = None
     ) -> TemplateProfile:
         """What is true of the template with these arguments; learned on first use."""
-        arguments = dict(kwargs or {})
-        key = json.dumps([tools, documents, arguments], sort_keys=True, default=repr)
-        found = self._profiles.get(key)
-        if found is None:
+        key = self._profile_key(tools, documents, kwargs or {})
+        return self._profiles.get(key) or self._learn(key, tools, kwargs or {})
 
-            def render(messages: Sequence[Mapping[str, Any]], with_tools: bool, prompt: bool) -> Raw | None:
-                try:
-                    return self._raw(messages, [_TOOL] if with_tools else None, None, arguments, prompt)
-                except TemplateError:
-                    return None
+    def _profile_key(self, tools: bool, documents: bool, kwargs: Mapping[str, Any]) -> Any:
+        if not kwargs:
+            return tools, documents
+        return tools, documents, json.dumps(dict(kwargs), sort_keys=True, default=repr)
 
-            model = min(self.model_roles) if "assistant" not in self.model_roles else "assistant"
-            found = self._profiles[key] = learn(render, self._markers, model=model, tools=tools)
+    def _learn(self, key: Any, tools: bool, kwargs: Mapping[str, Any]) -> TemplateProfile:
+        def render(messages: Sequence[Mapping[str, Any]], with_tools: bool, prompt: bool) -> Raw | None:
+            try:
+                pieces = self._pieces(messages, [_TOOL] if with_tools else None, None, kwargs, prompt)
+            except TemplateError:
+                return None
+            return Raw(text="".join([piece for piece, _ in pieces]), bits=self._owned(pieces))
+
+        model = min(self.model_roles) if "assistant" not in self.model_roles else "assistant"
+        found = self._profiles[key] = learn(render, self._markers, model=model, tools=tools)
         return found
 
-    def _prompt_start(self, raw: Raw, conversation: Conversation, kwargs: dict[str, Any]) -> int:
-        without = self._raw(conversation.messages, conversation.tools, conversation.documents, kwargs, False).text
-        return len(without) if raw.text.startswith(without) else _last_data(raw.bits)
+    def _owned(self, pieces: Sequence[tuple[str, Scaffold]]) -> list[Bit]:
+        bits = flatten(pieces)
+        own_unclaimed(bits, self._environment.branch_parents)
+        return bits
 
-    def _raw(
+    def _prompt_start(self, text: str, bits: Sequence[Bit], conversation: Conversation) -> int:
+        without = self.render_plain(conversation)
+        return len(without) if text.startswith(without) else _last_data(bits)
+
+    def _pieces(
         self,
         messages: Sequence[Mapping[str, Any]],
         tools: Sequence[Any] | None,
         documents: Sequence[Any] | None,
         kwargs: Mapping[str, Any],
         add_generation_prompt: bool,
-    ) -> Raw:
+    ) -> list[tuple[str, Scaffold]]:
         if not messages:
             raise TemplateError("cannot render a conversation without messages", help="drop the row, or add messages")
         variables = {
@@ -179,7 +238,7 @@ class ChatTemplate:
         }
         environment = self._environment
         try:
-            pieces = run_template(self._template, variables, environment.branch_parents, self._seconds)
+            return run_template(self._template, variables, environment.branch_parents, self._seconds)
         except OutputTooLarge:
             raise TemplateError(f"{self.name} writes more text than a template may", help="check its loops") from None
         except OutOfTime:
@@ -195,9 +254,6 @@ class ChatTemplate:
                 f"{self.name} raises for this conversation: {error}",
                 help="change the conversation to what the template accepts, or use another template",
             ) from error
-        bits = flatten(pieces)
-        own_unclaimed(bits, environment.branch_parents)
-        return Raw(text="".join(piece for piece, _ in pieces), bits=bits)
 
 
 def _rebuild(
@@ -245,130 +301,31 @@ def _with_prompt(pieces: Sequence[Piece], start: int) -> list[Piece]:
     return out
 
 
-def _segments(text: str, pieces: Sequence[Piece], conversation: Conversation) -> tuple[Segment, ...]:
-    """Pieces as segments, neighbours of one part and source joined."""
-    segments: list[Segment] = []
-    group: list[Piece] = []
-    for piece in pieces:
-        if piece.start == piece.end:
-            continue
-        if group and not _joins(group[-1], piece):
-            segments.append(_segment(text, group, conversation))
-            group = []
-        group.append(piece)
-    if group:
-        segments.append(_segment(text, group, conversation))
-    return tuple(segments)
+def _lost_thinking(thinking: Mapping[int, int], bits: Sequence[Bit]) -> tuple[Unrendered, ...]:
+    """Thinking inside content of which the template wrote nothing, though it wrote other content."""
+    lost = []
+    for turn, end in thinking.items():
+        own = [b for b in bits if b.origin is not None and b.origin.turn == turn and b.origin.path == ("content",)]
+        written = [b for b in own if b.end > b.start]
+        if end > 0 and written and not any(b.offset == LOST or b.offset < end for b in written):
+            lost.append(Unrendered(turn=turn, field="reasoning"))
+    return tuple(lost)
 
 
-def _joins(a: Piece, b: Piece) -> bool:
-    if (a.part, a.turn, a.call, a.item) != (b.part, b.turn, b.call, b.item):
-        return False
-    first, second = a.bit, b.bit
-    if first.origin is None or second.origin is None:
-        return first.origin is None and second.origin is None and first.line == second.line
-    if first is second:
-        return True
-    same = first.origin.turn == second.origin.turn and first.origin.path == second.origin.path
-    if first.offset == LOST or second.offset == LOST:
-        return same and first.offset == second.offset
-    return same and _offset(a) + a.end - a.start == _offset(b)
-
-
-def _offset(piece: Piece) -> int:
-    return piece.bit.offset + piece.start - piece.bit.start
-
-
-def _segment(text: str, group: Sequence[Piece], conversation: Conversation) -> Segment:
-    first, last = group[0], group[-1]
-    bit = first.bit
-    origin = bit.origin
-    start, end = first.start, last.end
-    if origin is None or origin is UNKNOWN or origin.turn != first.turn:
-        # A role or name of another message that labels this one is scaffold here: its field is not below this message.
-        return Segment(
-            start=start, end=end, part=first.part, turn=first.turn, item=first.item, call=first.call,
-            line=bit.line, unknown=origin is UNKNOWN,
-        )  # fmt: skip
-    exact, offset = False, 0
-    if bit.offset != LOST:
-        value: Any = _source(conversation, origin.turn)
-        for step in origin.path:
-            try:
-                value = value[step]
-            except (KeyError, IndexError, TypeError):
-                value = None
-                break
-        offset = _offset(first)
-        exact = isinstance(value, str) and value[offset : offset + end - start] == text[start:end]
-    return Segment(
-        start=start, end=end, part=first.part, turn=first.turn, field=origin.path, field_start=offset,
-        field_exact=exact, item=first.item, call=first.call,
-    )  # fmt: skip
-
-
-def _source(conversation: Conversation, turn: int | None) -> Any:
-    if turn is None:
-        return {"tools": conversation.tools, "documents": conversation.documents}
-    return conversation.messages[turn]
-
-
-def _unrendered(
-    bits: Sequence[Bit],
-    messages: Sequence[Mapping[str, Any]],
-    delimiters: Sequence[tuple[str, str]],
-    models: frozenset[str],
-) -> tuple[Unrendered, ...]:
+def _unrendered(rendered: frozenset[tuple[int, str]], messages: Sequence[Mapping[str, Any]]) -> tuple[Unrendered, ...]:
     """Fields with something in them of which no character reached the text."""
-    seen: set[tuple[int, str]] = set()
-    for bit in bits:
-        if bit.origin is not None and bit.origin.turn is not None and bit.end > bit.start:
-            path = bit.origin.path
-            seen.add((bit.origin.turn, str(path[0]) if path else "*"))
-        elif bit.item is not None and bit.turn is not None:
-            seen.add((bit.turn, "content"))
-    lost = [
-        Unrendered(turn=turn, field="reasoning")
-        for turn, end in _thinking(messages, delimiters, models).items()
-        if (turn, "content") in seen and not any(_before(bit, turn, end) for bit in bits)
-    ]
+    lost: list[Unrendered] = []
     for turn, message in enumerate(messages):
-        if (turn, "*") in seen:
-            continue
         for name, value in message.items():
-            if (turn, name) in seen or name in LABEL_FIELDS or not _has_text(value):
+            if name in LABEL_FIELDS or (turn, name) in rendered or (turn, "*") in rendered or not _has_text(value):
                 continue
             if name == "content":
                 lost.append(Unrendered(turn=turn, field="content"))
             elif name == "tool_calls":
                 lost.append(Unrendered(turn=turn, field="tool_calls"))
-            elif name in REASONING_FIELDS and not any((turn, other) in seen for other in REASONING_FIELDS):
+            elif name in REASONING_FIELDS and not any((turn, other) in rendered for other in REASONING_FIELDS):
                 lost.append(Unrendered(turn=turn, field="reasoning"))
     return tuple(dict.fromkeys(lost))
-
-
-def _thinking(
-    messages: Sequence[Mapping[str, Any]], delimiters: Sequence[tuple[str, str]], models: frozenset[str]
-) -> dict[int, int]:
-    """For each model turn whose content holds thinking that the template knows the delimiters of: where it ends."""
-    found: dict[int, int] = {}
-    for turn, message in enumerate(messages):
-        content = message.get("content")
-        if not isinstance(content, str) or message.get("role") not in models:
-            continue
-        for open_, close in delimiters:
-            at = content.find(close)
-            if at > 0 and content[:at].replace(open_, "", 1).strip():
-                found[turn] = at
-                break
-    return found
-
-
-def _before(bit: Bit, turn: int, end: int) -> bool:
-    origin = bit.origin
-    if origin is None or origin.turn != turn or origin.path != ("content",) or bit.end == bit.start:
-        return False
-    return bit.offset == LOST or bit.offset < end
 
 
 def _has_text(value: Any) -> bool:

@@ -174,7 +174,8 @@ def run_template(
     state = context.pe = State(branch_parents, seconds)
     pieces: list[tuple[str, Scaffold]] = []
     size = 0
-    for piece in template.root_render_func(context):
+    written: Iterable[Any] = template.root_render_func(context)
+    for piece in written:
         if type(piece) is tuple:
             claim = state.claim
             for part in parts_of_sum(piece):

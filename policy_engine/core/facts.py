@@ -58,7 +58,12 @@ class ChatFacts(Protocol):
 
     @property
     def segments(self) -> Sequence[SegmentFacts]:
-        """Contiguous and gapless over the text, in order."""
+        """Contiguous and gapless over the text, in order.
+
+        A sequence may have `layout`, an object that all chats share whose messages have the same roles and whose
+        segments differ only in where they are, and `starts`, their first characters and the end of the text; then none
+        of them is empty, and what follows from roles, parts and order can be kept per layout.
+        """
 
     @property
     def messages(self) -> Sequence[Mapping[str, Any]]:

@@ -36,7 +36,9 @@ def apply_program(program: Program, tokenized: TokenizedChat) -> TokenMask:
     AttributionError if text of unknown owner is trained.
     """
     table = program.table(tokenized.chat)
-    if any(segment.unknown for segment in tokenized.chat.segments):
+    segments = tokenized.chat.segments
+    layout = getattr(segments, "layout", None)
+    if layout.has_unknown if layout is not None else any(segment.unknown for segment in segments):
         _refuse_unknown(program, table, tokenized)
     return mask_tokens(table, tokenized, straddle=program.setting("straddle") or "mask")
 
@@ -98,7 +100,8 @@ def _structural(table: PieceTable, tokenized: TokenizedChat, after_P: npt.NDArra
     """Ranges of tokens that no policy can train: the first of the row, and those that touch a generation prompt."""
     found = [(0, 1)]
     segments = tokenized.chat.segments
-    if any(segment.part in UNTRAINABLE for segment in segments):
+    layout = getattr(segments, "layout", None)
+    if not UNTRAINABLE.isdisjoint(layout.parts if layout is not None else (s.part for s in segments)):
         for piece, index in enumerate(table.segments):
             if segments[index].part in UNTRAINABLE:
                 reaching = int(np.searchsorted(tokenized.ends_T, table.starts[piece], side="right"))

@@ -85,6 +85,9 @@ class Program:
         if not self.is_constant:
             return self._decide(chat)
         segments = chat.segments
+        layout = getattr(segments, "layout", None)
+        if layout is not None:
+            return self._placed(chat, layout, getattr(segments, "starts"))  # noqa: B009 - see core.facts
         shape = (
             tuple([m["role"] for m in chat.messages]),
             tuple([s.part if s.start < s.end else "" for s in segments]),
@@ -111,6 +114,24 @@ class Program:
             weights=weights,
             rules=rules,
             never=tuple([(starts[a], ends[b]) for a, b in never]),
+        )
+
+    def _placed(self, chat: ChatFacts, layout: Any, starts: list[int]) -> PieceTable:
+        """The decisions of a chat that shares its layout with all chats of its shape; its segments are not looked at."""
+        known = self._shapes.get(layout)
+        if known is None:
+            table = self._decide(chat)
+            never = _covered(table)
+            self._keep(layout, (table.weights, table.rules, never))
+            return table
+        weights, rules, never = known
+        return PieceTable(
+            starts=starts[:-1],
+            ends=starts[1:],
+            segments=list(range(len(weights))),
+            weights=weights,
+            rules=rules,
+            never=tuple([(starts[a], starts[b + 1]) for a, b in never]),
         )
 
     def _keep(self, shape: Any, decided: tuple[list[float], list[int], tuple[tuple[int, int], ...]]) -> None:

@@ -37,8 +37,20 @@ def prove(policy: CheckedPolicy | Program) -> ProofReport:
     try:
         return Findings(checked).report()
     except TooLarge as error:
-        guards = tuple(GuardFinding(guard=guard, verdict="undecided") for guard in checked.guards)
-        return ProofReport(policy=checked, guards=guards, undecided=str(error))
+        return ProofReport(policy=checked, guards=_undecided(checked), undecided=error.message)
+
+
+def prove_guards(policy: CheckedPolicy | Program) -> tuple[tuple[GuardFinding, ...], str | None]:
+    """Only the guards of `prove`, and why they are undecided, if they are."""
+    checked = policy.policy if isinstance(policy, Program) else policy
+    try:
+        return Findings(checked).guards(), None
+    except TooLarge as error:
+        return _undecided(checked), error.message
+
+
+def _undecided(policy: CheckedPolicy) -> tuple[GuardFinding, ...]:
+    return tuple(GuardFinding(guard=guard, verdict="undecided") for guard in policy.guards)
 
 
 class Findings:
@@ -57,7 +69,7 @@ class Findings:
         """Everything there is to say."""
         return ProofReport(
             policy=self.policy,
-            guards=tuple(self._guard(guard) for guard in self.policy.guards),
+            guards=self.guards(),
             dead=tuple(self.dead()),
             fixed=tuple(self.fixed()),
             order=self.order(),
@@ -65,6 +77,10 @@ class Findings:
         )
 
     # -- guards
+
+    def guards(self) -> tuple[GuardFinding, ...]:
+        """The verdict on each guard."""
+        return tuple(self._guard(guard) for guard in self.policy.guards)
 
     def _guard(self, guard: CheckedGuard) -> GuardFinding:
         covered = [self._covered(guard, i) for i in range(len(self.world.classes))]
@@ -188,12 +204,12 @@ class Findings:
                 continue
             whole = self._constant(statement, statement.condition)
             if whole is not None:
-                yield FixedCondition(statement=statement, test=_text(statement.condition), always=whole)
+                yield _fixed(statement, statement.condition, whole)
                 continue
             for leaf in leaves(statement.condition):
                 constant = self._constant(statement, leaf)
                 if constant is not None:
-                    yield FixedCondition(statement=statement, test=_text(leaf), always=constant)
+                    yield _fixed(statement, leaf, constant)
 
     def _constant(self, statement: Statement, expr: Expr) -> bool | None:
         """What an expression always is where the statement's targets match; None if it varies or they never match."""
@@ -229,5 +245,5 @@ def _agree(a: str, b: str) -> bool:
     return a == b or {a[:5], b[:5]} == {"scale", " 0.0"}
 
 
-def _text(expr: Expr) -> str:
-    return expr.span.text or repr(expr)
+def _fixed(statement: Statement, expr: Expr, always: bool) -> FixedCondition:
+    return FixedCondition(statement=statement, test=expr.span.text or repr(expr), always=always, span=expr.span)

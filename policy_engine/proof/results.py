@@ -7,6 +7,7 @@ from typing import Literal
 
 from policy_engine.chat.conversation import Conversation
 from policy_engine.chat.segments import RenderedChat, Segment
+from policy_engine.core.source import Span
 from policy_engine.lang.checked import CheckedGuard, CheckedPolicy, CheckedRule
 
 Verdict = Literal["holds", "fails", "possible", "undecided"]
@@ -80,6 +81,7 @@ class FixedCondition:
     """The condition or test, as written."""
     always: bool
     """What it always is."""
+    span: Span
 
 
 @dataclass(frozen=True, kw_only=True)

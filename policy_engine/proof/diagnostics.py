@@ -1,0 +1,124 @@
+"""Findings of a proof as diagnostics: the same for a compiler, a command line and an editor."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+from policy_engine.core.diagnostics import Diagnostic, Related
+from policy_engine.proof.results import DeadRule, FixedCondition, GuardFinding, ProofReport, Witness
+
+GUARD_FAILS: Final = "PE303"
+GUARD_POSSIBLE: Final = "PE304"
+GUARD_UNDECIDED: Final = "PE305"
+GUARD_VACUOUS: Final = "PE306"
+RULE_DEAD: Final = "PE311"
+CONDITION_FIXED: Final = "PE312"
+_LONGEST: Final = 600
+
+
+def guard_diagnostics(findings: Sequence[GuardFinding], *, undecided: str | None = None) -> Iterator[Diagnostic]:
+    """What is wrong with guards: errors for those that fail, warnings for those that are not proven or say nothing."""
+    for finding in findings:
+        text = _code(finding.guard.span.text)
+        if finding.verdict == "holds":
+            if finding.vacuous:
+                yield Diagnostic(
+                    code=GUARD_VACUOUS,
+                    severity="warning",
+                    message=f"{text} holds because nothing can ever match it",
+                    span=finding.guard.span,
+                    help="check its role, parts and conditions, or remove it",
+                )
+            continue
+        if finding.verdict == "undecided":
+            yield Diagnostic(
+                code=GUARD_UNDECIDED,
+                severity="warning",
+                message=f"whether {text} holds is undecided: {undecided or 'it is past the limits of the proof'}",
+                span=finding.guard.span,
+                help="it is still asserted on every row",
+            )
+            continue
+        fails = finding.verdict == "fails"
+        what = "trained" if finding.guard.kind == "never" else "masked"
+        where = "; ".join(finding.places)
+        related = [
+            Related(message="this rule decides there" if fails else "this rule would decide there", span=rule.span)
+            for rule in finding.rules
+            if rule is not None
+        ]
+        default = " by default, where no rule matches" if None in finding.rules and not related else ""
+        yield Diagnostic(
+            code=GUARD_FAILS if fails else GUARD_POSSIBLE,
+            severity="error" if fails else "warning",
+            message=f"{text} {'does not' if fails else 'may not'} hold: {what}{default} in {where}",
+            span=finding.guard.span,
+            help=_guard_help(finding),
+            related=tuple(related),
+        )
+
+
+def _guard_help(finding: GuardFinding) -> str:
+    if finding.witness is None:
+        return (
+            "it depends on regexes or data, and no conversation was found that breaks it; it is still asserted on "
+            "every row"
+        )
+    change = "write a rule below that masks it" if finding.guard.kind == "never" else "write a rule that trains it"
+    return f"{change}, or narrow the guard; it breaks on\n    {witness_text(finding.witness)}"
+
+
+def witness_text(witness: Witness) -> str:
+    """A conversation on one line, as JSON, and the characters in it to look at."""
+    messages = json.dumps(list(witness.conversation.messages), ensure_ascii=False)
+    sample = witness.conversation.sample
+    row = f" with sample {json.dumps(dict(sample), ensure_ascii=False)}" if sample else ""
+    if len(messages) > _LONGEST:
+        messages = messages[:_LONGEST] + " …"
+    turn = witness.place.turn
+    owner = "text no message owns" if turn is None else f"message {turn}"
+    return f"{messages}{row}: {owner}, {witness.place.part} {witness.text!r}"
+
+
+def rule_diagnostics(report: ProofReport) -> Iterator[Diagnostic]:
+    """Rules that do nothing, and conditions that always come out the same."""
+    for dead in report.dead:
+        yield _dead(dead)
+    for fixed in report.fixed:
+        yield _fixed(fixed)
+
+
+def _dead(dead: DeadRule) -> Diagnostic:
+    text = _code(dead.rule.span.text)
+    if dead.why == "matches nothing":
+        message, help = f"{text} can never match anything", "check its role, parts and conditions, or remove it"
+    elif dead.why == "nothing to scale":
+        message = f"{text} scales nothing: nothing it matches is trained by the rules above it"
+        help = "put it below the rules whose weight it scales, or remove it"
+    else:
+        message = f"{text} decides nothing: rules below it decide all it matches"
+        help = "the last rule that matches decides: move it below them, or remove it"
+    return Diagnostic(
+        code=RULE_DEAD,
+        severity="warning",
+        message=message,
+        span=dead.rule.span,
+        help=help,
+        related=tuple(Related(message="this rule decides instead", span=rule.span) for rule in dead.by),
+    )
+
+
+def _fixed(fixed: FixedCondition) -> Diagnostic:
+    return Diagnostic(
+        code=CONDITION_FIXED,
+        severity="warning",
+        message=f"{_code(fixed.test)} is {'true' if fixed.always else 'false'} wherever the targets match",
+        span=fixed.span,
+        help="remove it, or check the field, the value and the targets",
+    )
+
+
+def _code(text: str) -> str:
+    return f"`{' '.join(text.split())}`"

@@ -1,0 +1,47 @@
+"""Policies loaded and their guards proven: what does not hold does not compile."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+
+from policy_engine.core.errors import PolicyCheckError
+from policy_engine.core.schema import Schema
+from policy_engine.proof.diagnostics import guard_diagnostics
+from policy_engine.proof.findings import prove_guards
+from policy_engine.rules import load
+from policy_engine.rules.compile import compile_policy
+from policy_engine.rules.program import Program
+
+
+def load_policy(path_or_name: str | os.PathLike[str], *, schema: Schema | None = None, prove: bool = True) -> Program:
+    """The program of a policy file, or of a shipped policy by its bare name, its guards proven.
+
+    Raises PolicySyntaxError or PolicyCheckError with everything that is wrong, a guard that some conversation breaks
+    included, and DataError if there is no such file. A guard that could not be proven is a warning (`policy.warnings`
+    of the program). With `prove=False` guards are only asserted on the rows that are masked.
+    """
+    program = load.load_policy(path_or_name, schema=schema)
+    return _proven(program) if prove else program
+
+
+def policy_from_text(text: str, *, name: str = "<string>", schema: Schema | None = None, prove: bool = True) -> Program:
+    """The program of a policy text, its guards proven; `name` is what errors call it, and where `use` paths start.
+
+    Raises PolicySyntaxError or PolicyCheckError with everything that is wrong; see `load_policy` for `prove`.
+    """
+    program = load.policy_from_text(text, name=name, schema=schema)
+    return _proven(program) if prove else program
+
+
+def _proven(program: Program) -> Program:
+    policy = program.policy
+    if not policy.guards:
+        return program
+    findings, undecided = prove_guards(policy)
+    diagnostics = tuple(guard_diagnostics(findings, undecided=undecided))
+    if any(d.is_error for d in diagnostics):
+        raise PolicyCheckError(diagnostics)
+    if not diagnostics:
+        return program
+    return compile_policy(replace(policy, warnings=(*policy.warnings, *diagnostics)))

@@ -106,8 +106,27 @@ def apply_dataset(
 
 
 def _format(rows: Iterator[tuple[int, Any]], spec: DatasetSpec) -> tuple[Format, Iterator[tuple[int, Any]]]:
-    first = list(islice(rows, LOOKED_AT))
-    return spec.format_of(row for _, row in first if not isinstance(row, PolicyEngineError)), chain(first, rows)
+    batches = _batched(rows, LOOKED_AT)
+    first = next(batches)
+    format = spec.format_of(row for _, row in first if not isinstance(row, PolicyEngineError))
+    return format, chain(first, chain.from_iterable(batches))
+
+
+def _batched(rows: Iterator[tuple[int, Any]], size: int) -> Iterator[list[tuple[int, Any]]]:
+    """Lists of `size` rows. Where reading breaks off, the rows before that come first."""
+    batch: list[tuple[int, Any]] = []
+    try:
+        for row in rows:
+            batch.append(row)
+            if len(batch) == size:
+                yield batch
+                batch = []
+    except DataError:
+        if batch:
+            yield batch
+        raise
+    if batch:
+        yield batch
 
 
 class _Run:
@@ -138,7 +157,7 @@ class _Run:
 
     def go(self, numbered: Iterator[tuple[int, Any]], output: Output, batch_size: int) -> None:
         """Masks and writes all rows."""
-        while batch := list(islice(numbered, batch_size)):
+        for batch in _batched(numbered, batch_size):
             made = self._batches.mask(batch)
             if self._strict and made.errors:
                 self._stop(made, output)

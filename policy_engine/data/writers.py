@@ -97,6 +97,8 @@ class ParquetOutput:
                 # File systems that cannot reserve say so here; they still say when they are full.
 
     def _close(self) -> None:
+        if self._sink.closed:
+            return
         self._writer.close()
         size = self._sink.tell()
         self._sink.close()
@@ -133,8 +135,9 @@ class JsonLinesOutput:
 
     def keep(self) -> int:
         """Cuts off what was written of a batch that failed; returns the number of rows in the file."""
-        self._file.truncate(self._size)
-        self._file.close()
+        if not self._file.closed:
+            self._file.truncate(self._size)
+            self._file.close()
         return self._rows
 
 

@@ -22,6 +22,7 @@ import jinja2.utils
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from policy_engine.chat.trace_compile import TracingGenerator, rewrite
+from policy_engine.chat.trace_data import TracedDict, TracedMessage
 from policy_engine.chat.trace_filters import install
 from policy_engine.chat.trace_state import State, parts_of_sum
 from policy_engine.chat.trace_text import MAX_CHARS, Literal, OutputTooLarge, Scaffold, Traced, concat, lost, traced
@@ -63,7 +64,7 @@ class _TemplateNamespace(jinja2.utils.Namespace):
 
 
 class _Generation(jinja2.ext.Extension):
-    """The `{% generation %}` tag: its body is written as it stands; ownership comes from provenance, not from the tag."""
+    """The `{% generation %}` tag: its body is written as it stands. Provenance says whose it is, not the tag."""
 
     tags = {"generation"}  # noqa: RUF012 - jinja2's own declaration is a plain set
 
@@ -74,6 +75,20 @@ class _Generation(jinja2.ext.Extension):
 
     def _body(self, caller: Callable[[], str]) -> str:
         return caller()
+
+
+_HIDDEN_KEYS = frozenset(dir(TracedMessage))
+"""Names that read a method of an object, not its key."""
+
+_STRING_METHODS = frozenset(
+    {
+        "capitalize", "count", "endswith", "find", "index", "isdigit", "isspace", "lower", "lstrip", "partition",
+        "removeprefix", "removesuffix", "rfind", "rindex", "rpartition", "rsplit", "rstrip", "split", "splitlines",
+        "startswith", "strip", "title", "upper",
+    }
+)  # fmt: skip
+
+_LOOP = frozenset({"first", "index", "index0", "last", "length", "nextitem", "previtem", "revindex", "revindex0"})
 
 
 class _Context(jinja2.runtime.Context):
@@ -123,8 +138,29 @@ class TracingEnvironment(ImmutableSandboxedEnvironment):
         return super()._generate(source, name, filename, defer_init)
 
     def getattr(self, obj: Any, attribute: str) -> Any:
-        if type(obj) is str and attribute in ("join", "format", "replace"):
-            obj = Traced(obj)
+        # What templates read most goes past the sandbox's general checks, with the same result: keys of objects that
+        # no method of `dict` hides, harmless methods of strings, attributes of loops and namespaces.
+        kind = type(obj)
+        if kind is TracedMessage or kind is TracedDict:
+            if attribute not in _HIDDEN_KEYS:
+                return obj[attribute] if attribute in obj else self.undefined(obj=obj, name=attribute)
+        elif kind is Traced:
+            if attribute in _STRING_METHODS:
+                return getattr(obj, attribute)
+        elif kind is jinja2.runtime.LoopContext:
+            if attribute in _LOOP:
+                return getattr(obj, attribute)
+        elif kind is _TemplateNamespace:
+            if not attribute.startswith("_"):
+                try:
+                    return getattr(obj, attribute)
+                except AttributeError:
+                    return self.undefined(obj=obj, name=attribute)
+        elif kind is str:
+            if attribute in ("join", "format", "replace"):
+                obj = Traced(obj)
+            elif attribute in _STRING_METHODS:
+                return getattr(obj, attribute)
         return super().getattr(obj, attribute)
 
     def call_binop(self, context: Any, operator_name: str, left: Any, right: Any) -> Any:

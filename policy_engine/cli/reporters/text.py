@@ -36,7 +36,8 @@ def write_text(outcome: Outcome) -> None:
     if outcome.body:
         out = console()
         for renderable in outcome.body:
-            out.print(renderable)
+            # Sentences, paths and commands are left to the terminal to wrap, so that they can be copied whole.
+            out.print(renderable, soft_wrap=isinstance(renderable, Text | str))
 
 
 def diagnostic_text(diagnostic: Diagnostic) -> Text:

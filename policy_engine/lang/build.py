@@ -12,6 +12,7 @@ from lark import Token, Tree
 from policy_engine.core.diagnostics import Diagnostic
 from policy_engine.core.source import Source, Span
 from policy_engine.lang import ast
+from policy_engine.lang.fields import WEIGHT_HELP, weight_problem
 
 Node = Tree[Token]
 
@@ -150,7 +151,13 @@ class Builder:
         return tuple(conditions), weight
 
     def _amount(self, node: Node | Token) -> int | float | ast.Field:
-        return self._number(node) if isinstance(node, Token) else self._field(node)
+        if not isinstance(node, Token):
+            return self._field(node)
+        value = self._number(node)
+        if problem := weight_problem(value):
+            self._error("PE227", problem, self._span(node), WEIGHT_HELP)
+            return 1
+        return value
 
     def _expr(self, node: Node) -> ast.Expr:
         span = self._span(node)

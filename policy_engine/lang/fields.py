@@ -33,6 +33,7 @@ _ORDERED: Final = ("<", "<=", ">", ">=")
 _FLAGS: Final = {"i": "ignores case", "m": "`^` and `$` match at lines", "s": "`.` matches newlines too"}
 _FLOAT32_MAX: Final = 3.4028234663852886e38
 _FLOAT32_MIN: Final = 1.1754943508222875e-38
+WEIGHT_HELP: Final = "write a number of ordinary size, or `mask` for weight 0"
 _WORDS: Final = frozenset({"nan", "inf", "infinity", "true", "false", "null", "none"})
 
 
@@ -47,6 +48,14 @@ def pattern_problem(pattern: str, flags: str) -> str | None:
         reason: Any = error.args[0] if error.args else error
         return reason.decode("utf-8", "replace") if isinstance(reason, bytes) else str(reason)
     return None
+
+
+def weight_problem(value: int | float) -> str | None:
+    """Why a number cannot be a weight, which is a 32-bit floating point number; None if it can."""
+    # No comparison with NaN is true. What is too small would become 0, and mask in silence.
+    if abs(value) <= _FLOAT32_MAX and (value == 0 or abs(value) >= _FLOAT32_MIN):
+        return None
+    return f"{value!r:.40} is not a weight: it is not a 32-bit floating point number"
 
 
 class FieldChecker:
@@ -80,18 +89,16 @@ class FieldChecker:
         if isinstance(amount, ast.Field):
             kind = self._type(amount)
             if kind not in (None, "any", *_NUMBERS):
-                message = f"`{_name(amount)}` is a {kind}, and a weight has to be a number"
+                message = f"`{_name(amount)}` is {_a(kind)}, and a weight has to be a number"
                 self.findings.error("PE224", message, amount.span, "name a field of numbers, or write a number")
-        # NaN is not equal to itself, and no comparison with it is true.
-        elif not abs(amount) <= _FLOAT32_MAX or 0 < abs(amount) < _FLOAT32_MIN:
-            message = f"{amount!r:.40} is not a weight: it is not a 32-bit floating point number"
-            self.findings.error("PE227", message, span, "write a number of ordinary size, or `mask` for weight 0")
+        elif problem := weight_problem(amount):
+            self.findings.error("PE227", problem, span, WEIGHT_HELP)
 
     def spans(self, field: ast.Field) -> bool:
         """Whether a field may hold spans; reports why not."""
         kind = self._type(field)
         if kind not in (None, "any", "list"):
-            message = f"`{_name(field)}` is a {kind}, and spans are a list"
+            message = f"`{_name(field)}` is {_a(kind)}, and spans are a list"
             help = "name a field that holds `[begin, end)` pairs, such as `message.training_detail`"
             self.findings.error("PE224", message, field.span, help)
         return kind in ("any", "list")
@@ -118,7 +125,7 @@ class FieldChecker:
             help = f"write what it has to be, for example `{_name(field)} == {example}`"
             if kind in ("list", "object"):
                 help = f"write `has {_name(field)}` to ask whether it is there"
-            message = f"`{_name(field)}` is a {kind}, and a field alone has to be `true`"
+            message = f"`{_name(field)}` is {_a(kind)}, and a field alone has to be `true`"
             self.findings.error("PE224", message, field.span, help)
 
     def _compare(self, compare: ast.Compare) -> None:
@@ -127,9 +134,9 @@ class FieldChecker:
         value, op = compare.value, compare.op
         if op == "matches":
             self.regex(str(value), compare.flags, compare.span)
-            self._needs(kind, {"string"}, compare, f"`matches` searches text, and `{name}` is a {kind}")
+            self._needs(kind, {"string"}, compare, f"`matches` searches text, and `{name}` is {_a(kind)}")
         elif op == "in" and isinstance(value, str):
-            self._needs(kind, {"string"}, compare, f"only text can be in a text, and `{name}` is a {kind}")
+            self._needs(kind, {"string"}, compare, f"only text can be in a text, and `{name}` is {_a(kind)}")
         elif op == "in" and isinstance(value, tuple):
             if not value:
                 help = "list the values it may have"
@@ -137,7 +144,7 @@ class FieldChecker:
             for item in value:
                 self._comparable(kind, item, compare)
         elif op == "contains":
-            message = f"only text and lists contain something, and `{name}` is a {kind}"
+            message = f"only text and lists contain something, and `{name}` is {_a(kind)}"
             if self._needs(kind, {"string", "list"}, compare, message) and kind == "string":
                 self._comparable(kind, value, compare)
         else:
@@ -161,10 +168,16 @@ class FieldChecker:
         if kind == has or (kind in _NUMBERS and has in _NUMBERS):
             return
         name = _name(compare.field)
-        article = "an" if kind[0] in "aeiou" else "a"
-        message = f"`{name}` is {article} {kind}, so it never equals {_shown(value)}, a {has}"
+        does = (
+            "contains"
+            if compare.op == "contains"
+            else "equals"
+            if compare.op in ("==", "!=", "in")
+            else "compares with"
+        )
+        message = f"`{name}` is {_a(kind)}, so it never {does} {_shown(value)}, {_a(has)}"
         help = {
-            "string": f'write a string: `{name} {compare.op} "{value}"`',
+            "string": f'write a string: `"{str(value).lower()}"`',
             "boolean": f"write `{name}` alone, or `not {name}`",
         }.get(kind, "write a number" if kind in _NUMBERS else f"write `{name} contains …`, or `has {name}`")
         self.findings.error("PE224", message, compare.span, help)
@@ -189,7 +202,7 @@ class FieldChecker:
         built_in = _BUILT_IN.get(f"{field.scope}.{first}")
         if built_in is not None:
             if len(field.path) > 1:
-                message = f"`{field.scope}.{first}` is a {built_in} and has nothing below it"
+                message = f"`{field.scope}.{first}` is {_a(built_in)} and has nothing below it"
                 self.findings.error("PE222", message, field.span, f"write `{field.scope}.{first}`")
                 return None
             return built_in
@@ -214,7 +227,7 @@ class FieldChecker:
                 return kind
             if kind == "any" or kind == ("list" if isinstance(rest[0], int) else "object"):
                 return "any"
-            message = f"the dataset file declares `{name}` as a {kind}, which has nothing such below it"
+            message = f"the dataset file declares `{name}` as {_a(kind)}, which has nothing such below it"
             self.findings.error("PE223", message, field.span, f"write `{name}`, or declare it as an object")
             return None
         whole = _name(field)
@@ -233,6 +246,10 @@ def _prefixes(field: ast.Field) -> Iterator[tuple[str, tuple[str | int, ...]]]:
 
 def _name(field: ast.Field) -> str:
     return field.scope + "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in field.path)
+
+
+def _a(kind: FieldType | None) -> str:
+    return f"{'an' if str(kind)[0] in 'aeiou' else 'a'} {kind}"
 
 
 def _type_of(value: Any) -> FieldType:

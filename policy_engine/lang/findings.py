@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from policy_engine.core.diagnostics import Diagnostic, Related, Severity
 from policy_engine.core.source import Span
+from policy_engine.lang.split import HIDDEN
 
 
 class Findings:
@@ -52,4 +53,6 @@ class Findings:
     def _add(
         self, severity: Severity, code: str, message: str, span: Span, help: str | None, related: tuple[Related, ...]
     ) -> None:
-        self.add(Diagnostic(code=code, severity=severity, message=message, span=span, help=help, related=related))
+        # Strings of a policy may hold control characters as escapes; a terminal must not get them.
+        said = HIDDEN.sub(lambda match: f"\\u{ord(match[0]):04x}", message)
+        self.add(Diagnostic(code=code, severity=severity, message=said, span=span, help=help, related=related))

@@ -68,8 +68,8 @@ def format_policy(policy: Policy) -> str:
             break
         _gap(policy, lines, end, start)
         text, end = _statement(statement), statement.span.end
-        if (comment := behind.get(i)) is not None:
-            text, end = f"{text}  {_comment(comment)}", comment.span.end
+        if i in behind:
+            text, end = f"{text}  {_comment(behind[i])}", behind[i].span.end
         lines.append(text)
     return "\n".join(lines) + "\n" if lines else ""
 

@@ -45,8 +45,9 @@ def read_shipped(name: str) -> Source:
     Raises `DataError` if there is none.
     """
     if name not in shipped():
-        hint = did_you_mean(name, shipped()) or f"the shipped policies are {', '.join(shipped())}"
-        raise DataError(f"there is no shipped policy `{name}`", help=f"{hint}; a file is given by its path")
+        listed = ", ".join(f"`{n}`" for n in shipped())
+        hint = did_you_mean(name, shipped()) or f"shipped are {listed}; a file is given by its path, such as `./{name}`"
+        raise DataError(f"there is no shipped policy `{name}`", help=hint)
     return Source(name=_PREFIX + name, text=_read(policies_folder() / f"{name}.policy"))
 
 
@@ -90,7 +91,7 @@ def _read(path: Path) -> str:
         ) from error
     except FileNotFoundError as error:
         raise DataError(
-            f"there is no file `{path}`", help=f"check the path, or name a shipped policy: {', '.join(shipped())}"
+            f"there is no file `{path}`", help="check the path; a shipped policy is named without a suffix"
         ) from error
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error

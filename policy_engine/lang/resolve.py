@@ -295,7 +295,7 @@ class Resolver:
         if relation.kind == "of" or own.role is None:
             message = f"`{relation.kind}` follows a part without a role and without `first`, `last` or `trained`"
             which = "last "  # an example; the which that is written may be long
-            help = f"write the turns after it: `eos {relation.kind} {which if own.which else ''}{turns.role}`"
+            help = f"write for example `eos {relation.kind} {which if own.which else ''}{turns.role}`"
             self.findings.error("PE205", message, relation.span, help)
             return None
         if own.role != turns.role:

@@ -150,9 +150,10 @@ class _Splicer:
     def _find(self, use: ast.Use, file: File) -> tuple[Path, Callable[[], Source]] | None:
         if not use.quoted:
             if use.name not in shipped():
-                help = did_you_mean(use.name, shipped()) or f"shipped are {', '.join(f'`{n}`' for n in shipped())}"
+                listed = ", ".join(f"`{n}`" for n in shipped())
+                help = did_you_mean(use.name, shipped()) or f"shipped are {listed}; a file is given as a path in quotes"
                 message = f"there is no shipped policy `{use.name}`"
-                self.findings.error("PE231", message, use.span, f"{help}; a file is given as a path in quotes")
+                self.findings.error("PE231", message, use.span, help)
                 return None
             return policies_folder().resolve() / f"{use.name}.policy", lambda: read_shipped(use.name)
         here = path_of(file.source)

@@ -11,7 +11,7 @@ from lark.exceptions import UnexpectedCharacters, UnexpectedInput, UnexpectedTok
 
 from policy_engine.core.diagnostics import Diagnostic
 from policy_engine.core.source import Source, Span
-from policy_engine.core.vocabulary import KEYWORDS, SETTINGS
+from policy_engine.core.vocabulary import KEYWORDS, SCOPES, SETTINGS
 from policy_engine.lang.split import words_before
 from policy_engine.lang.suggest import nearest
 
@@ -24,13 +24,46 @@ _SYMBOLS: Final = {
 _ORDER: Final = (
     "NAME", "STRING", "NUMBER", "REGEX", "COMPARISON", "EQUALS", "COMMA", "DOT", "LPAR", "RPAR", "LSQB", "RSQB",
 )  # fmt: skip
+_FIELD: Final = "a field such as `message.name`"
+_FIELD_HELP: Final = f"write a scope and a name; scopes are {', '.join(f'`{s}`' for s in SCOPES)}"
+_BLOCK_COMMENT: Final = "write `#` at the start of each line of the comment"
+_MARKS: Final = {
+    "EVERYTHING": "a role or a part (`assistant`, `eos`, …)",
+    "NOT": 'a condition such as `message.name == "x"`',
+    "NULL": "a value (a string in quotes, a number, `true`, `false`, `null`)",
+    "COMPARISON": "a comparison, `in`, `contains` or `matches`",
+    "BY": "`by` and a factor",
+    "IN": "`in` and where to look",
+}
+"""What is expected, by a terminal that only this can start with."""
+_EXAMPLES: Final = {
+    "EVERYTHING": "name what the rule is about, for example `assistant`, `assistant.reasoning`, `eos after assistant`",
+    "NOT": "a condition is `FIELD OPERATOR VALUE`, `has FIELD`, or a field alone that has to be `true`",
+    "COMPARISON": "a condition is `FIELD OPERATOR VALUE`, `has FIELD`, or a field alone that has to be `true`",
+    "NULL": 'write a value such as `"x"`, `2` or `true`',
+    "BY": "write `scale assistant by 2`, or name a field: `scale assistant by message.weight`",
+    "IN": "write `/pattern/ in assistant.text`, or `spans message.spans in assistant.text`",
+    "LSQB": 'write `in ["a", "b"]` for one of several values, or `in "text"` for a part of a text',
+    "REGEX": "write `matches /pattern/`",
+    "EQUALS": "write `let NAME = TARGETS`",
+    "TRAIN": "a guard is written `never train user` or `always train eos of assistant`",
+    "AFTER": "write `right after ROLE`",
+}
 _NAME_AFTER: Final = {
     "let": "a name to define",
     "on": f"a setting ({', '.join(f'`{s}`' for s in SETTINGS)})",
     "use": "the name of a shipped policy, or a path in quotes",
     ".": "a name",
-    "has": "a field such as `message.name`",
-    "spans": "a field such as `message.spans`",
+    "has": _FIELD,
+    "spans": _FIELD,
+}
+_NAME_HELP: Final = {
+    "let": "write `let NAME = TARGETS`",
+    "on": "write `on straddle mask`",
+    "use": 'write `use default`, or `use "other.policy"`',
+    ".": "write a part of a turn (`assistant.text`) or a key of the data (`message.name`)",
+    "has": _FIELD_HELP,
+    "spans": _FIELD_HELP,
 }
 _WORDS_OF_OTHERS: Final = {
     "all": "write `everything` for all text", "except": "write `unless` with a condition, or a later `mask` rule",
@@ -54,13 +87,19 @@ def syntax_error(error: UnexpectedInput, source: Source, start: int, end: int) -
     return _error("PE102", "this statement is not complete", span, "finish it, or remove it")
 
 
-def keyword_as_name(word: str, span: Span) -> Diagnostic:
-    """A keyword stands where a role, a part or a `let` name is expected."""
+def keyword_as_name(word: str, span: Span, *, after_comma: bool = False) -> Diagnostic:
+    """A keyword stands where a role, a part or a `let` name is expected.
+
+    `after_comma` if it starts a statement that a comma before it joins to the last one.
+    """
+    help = f'write a role or a part there, or `"{word}"` in quotes for a role of that name'
+    if after_comma:
+        help = f"remove the comma before `{word}`; a line goes on after a comma"
     return _error(
         "PE201",
         f"`{word}` is a keyword, so it cannot name a role, a part or a set of targets",
         span,
-        f'write what it stands for, or `"{word}"` in quotes for a role of that name',
+        help,
     )
 
 
@@ -77,46 +116,40 @@ def _unexpected_token(error: UnexpectedToken, source: Source, start: int, end: i
     at = Span(source=source, start=offset, end=offset if at_end else offset + len(found))
     # Where only a name may stand, a keyword lexes as one: the word before this token is then the mistake.
     if last in KEYWORDS and "DOT" in accepted and before not in (".", "let", "on"):
-        return keyword_as_name(last, Span(source=source, start=start + last_start, end=start + last_start + len(last)))
+        span = Span(source=source, start=start + last_start, end=start + last_start + len(last))
+        if before in ("spans", "has"):
+            return _error("PE101", f"expected {_FIELD}, but found `{last}`", span, _FIELD_HELP)
+        return keyword_as_name(last, span, after_comma=before == "," and last in _STATEMENT_WORDS)
     if at_end:
         # Lark points at the last token; what is missing is missing after it.
         where = "the file ends" if not source.text[end:].strip(" \t\r\n;") else "the statement ends"
-        help = (
-            "a line goes on after `,` or an open bracket, and before `where`, `unless`, `weight`, `and`, `or`, `of`, …"
-        )
-        if "RPAR" in accepted or "RSQB" in accepted:
-            help = "close every bracket; a line goes on after `,` or an open bracket, and before a closing one"
-        return _error("PE102", f"expected {_expected(accepted, last)}, but {where}", at, help)
+        return _error("PE102", f"expected {_expected(accepted, last)}, but {where}", at, _missing(accepted, last))
     if not last:
         return _unknown_statement(found, at)
     if found.startswith("/*"):
-        return _error("PE103", "a comment starts with `#`", at, "write `#` at the start of each line of the comment")
+        return _error("PE103", "a comment starts with `#`", at, _BLOCK_COMMENT)
     if "$END" in accepted and found in _STATEMENT_WORDS:
         help = f"write `;` or a new line before `{found}`"
         return _error("PE110", f"a statement starts at `{found}`, but the one before it has not ended", at, help)
-    help = _instead(found, error.token.type, accepted)
+    help = _instead(found, error.token.type, accepted, last)
     return _error("PE101", f"expected {_expected(accepted, last)}, but found `{_short(found)}`", at, help)
 
 
 def _expected(accepted: Collection[str], last: str) -> str:
-    if "EVERYTHING" in accepted:
-        return "a role or a part (`assistant`, `eos`, …)"
-    if "NOT" in accepted:
-        return 'a condition such as `message.name == "x"`'
+    """What may stand here, as a reader would say it: not every terminal, but what is most likely missing."""
     if "$END" in accepted:
         return "the end of the statement"
+    for terminal, name in _MARKS.items():
+        if terminal in accepted:
+            return name
     if "NAME" in accepted and "NUMBER" in accepted and "STRING" not in accepted:
         return "a number, or a field such as `message.weight`"
-    if "NULL" in accepted:
-        return "a value (a string in quotes, a number, `true`, `false`, `null`)"
     if "NAME" in accepted and last in _NAME_AFTER:
         return _NAME_AFTER[last]
     if accepted == {"NAME"}:
         return "the value of the setting"
     if "NAME" in accepted:
         return "a role"
-    if "COMPARISON" in accepted:
-        return "a comparison, `in`, `contains` or `matches`"
     names = [_SYMBOLS[t] for t in _ORDER if t in accepted]
     names += sorted(f"`{t.lower()}`" for t in accepted if t.lower() in KEYWORDS)
     return _listed(names or ["something else"])
@@ -126,30 +159,58 @@ def _listed(names: list[str]) -> str:
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} or {names[-1]}"
 
 
-def _instead(found: str, kind: str, accepted: Collection[str]) -> str:
+def _missing(accepted: Collection[str], last: str) -> str:
+    """What to write at the end of a statement that is not complete."""
+    if last == ",":
+        return "remove the comma, or go on after it"
+    if last in ("and", "or"):
+        return f"go on after `{last}`; to break the line, put `{last}` at the start of the next one"
+    if "RPAR" in accepted or "RSQB" in accepted:
+        return "close the bracket; a line goes on after an open bracket or a comma, and before a closing bracket"
+    return _write(accepted, last)
+
+
+def _instead(found: str, kind: str, accepted: Collection[str], last: str) -> str:
+    """What to write instead of a token that cannot stand here."""
     keywords = [t.lower() for t in accepted if t.lower() in KEYWORDS]
     if kind == "NAME" and (touching := _taken_apart(found, keywords)):
         return f"did you mean `{touching}`?"
-    if kind == "NAME" and (found.lower() in _WORDS_OF_OTHERS):
+    if kind == "NAME" and found.lower() in _WORDS_OF_OTHERS:
         return _WORDS_OF_OTHERS[found.lower()]
     if kind == "NAME" and (near := nearest(found, keywords)):
         return f"did you mean `{near}`?"
     if found == "=" and "COMPARISON" in accepted:
         return "a comparison is written `==`"
+    if kind == "STRING" and "NUMBER" in accepted:
+        return "write the number without quotes"
+    if kind == "STRING" and accepted == {"NAME"}:
+        return "write the name without quotes"
+    if found == "]" and last == ",":
+        return "remove the comma before it"
+    if found == "[" and "NULL" in accepted:
+        return "a list goes with `in`: `FIELD in [1, 2]`"
+    if kind == "NAME" and "NULL" in accepted:
+        return f'write a string in quotes: `"{_short(found)}"`; a field stands on the left only'
     if "$END" in accepted:
         ways = [w for t, w in (("COMMA", "`,` and a further target"), ("DOT", "`.` and a part")) if t in accepted]
         ways += [f"`{w}`" for w in ("of", "after", "where", "unless", "weight", "and", "or") if w in keywords]
-        return f"go on with {_listed(ways)}; or end the statement with `;` or a new line" if ways else (
-            "end the statement with `;` or a new line")  # fmt: skip
-    if "EVERYTHING" in accepted:
-        return "name what the rule is about, for example `assistant`, `assistant.reasoning`, `eos after assistant`"
-    if "NULL" in accepted and kind == "NAME":
-        return f'write a string in quotes: `"{found}"`'
-    if "COMPARISON" in accepted:
-        return "a condition is `FIELD OPERATOR VALUE`, `has FIELD`, or a field alone that has to be `true`"
+        ending = "end the statement with `;` or a new line"
+        return f"go on with {_listed(ways)}; or {ending}" if ways else ending
+    return _write(accepted, last)
+
+
+def _write(accepted: Collection[str], last: str) -> str:
+    """An example of what may stand here."""
+    for terminal, help in _EXAMPLES.items():
+        if terminal in accepted:
+            return help
+    if "NAME" in accepted and "NUMBER" in accepted and "STRING" not in accepted:
+        return "write `2`, `0.5` or `message.weight`"
+    if "NAME" in accepted:
+        return _NAME_HELP.get(last, "write `on straddle mask`" if accepted == {"NAME"} else "write a role: `assistant`")
     if "RPAR" in accepted or "RSQB" in accepted:
         return "close the bracket, or separate the items with `,`"
-    return "see the language reference for what may stand here"
+    return "write `language 1`"
 
 
 def _taken_apart(word: str, keywords: list[str]) -> str | None:
@@ -160,12 +221,13 @@ def _taken_apart(word: str, keywords: list[str]) -> str | None:
 
 
 def _unknown_statement(found: str, at: Span) -> Diagnostic:
+    if found.startswith("/*"):
+        return _error("PE103", "a comment starts with `#`", at, _BLOCK_COMMENT)
     words = list(_STATEMENT_WORDS)
-    near = _taken_apart(found, words) or nearest(found, words)
     listed = ", ".join(f"`{w}`" for w in words)
-    help = (
-        f"did you mean `{near}`?" if near else _WORDS_OF_OTHERS.get(found.lower(), f"a statement starts with {listed}")
-    )
+    near = _taken_apart(found, words) or nearest(found, words)
+    help = f"did you mean `{near}`?" if near else f"a statement starts with {listed}"
+    help = _WORDS_OF_OTHERS.get(found.lower(), help)
     return _error("PE111", f"no statement starts with `{_short(found)}`", at, help)
 
 
@@ -179,6 +241,8 @@ def _unexpected_character(source: Source, at: int, end: int) -> Diagnostic:
         return _bad_string(line, source, at)
     if line.startswith("//"):
         return _error("PE103", "a comment starts with `#`", whole, "write `#` instead of `//`")
+    if line.startswith("--"):
+        return _error("PE103", "a comment starts with `#`", whole, "write `#` instead of `--`")
     if character == "/":
         return _error(
             "PE105",
@@ -231,7 +295,7 @@ def _other_character(character: str, line: str) -> str:
     if character == "*":
         return "write `everything` for all text"
     if character == ":":
-        return "a policy has no `:`; conditions are written `where FIELD == VALUE`"
+        return "a policy has no `:`; write `let NAME = TARGETS`, `where FIELD == VALUE`"
     if character.isspace():
         return "write a plain space"
     if character in "，、；":

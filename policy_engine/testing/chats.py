@@ -31,13 +31,13 @@ def lay_out(choices: Choices, made: Conversation) -> RenderedChat:
     out.maybe(20, "preamble", choices.pick(("You are helpful.\n", "\n", "Today is Monday")))
     for index, schema in enumerate(made.tools or ()):
         out.add("preamble.tools", json.dumps(schema)[:30], field=("tools", index))
-    strict = choices.chance(70)
+    sure = choices.pick((100, 100, 100, 70, 0))  # orderly, with parts left out, nothing but data
     order = list(range(len(made.messages)))
     if choices.chance(10):
         order.insert(0, choices.pick(order))  # a system prompt printed early and again, or a turn written in two places
     for turn in order:
         out.turn = turn
-        out.sure = 100 if strict else 70
+        out.sure = sure
         _turn(out, made.messages[turn])
     out.turn = None
     opened = choices.chance(15)
@@ -138,12 +138,12 @@ def _turn(out: _Layout, message: Mapping[str, Any]) -> None:
     elif message["role"] == "assistant":
         out.maybe(25, "empty_reasoning", "<think>\n\n</think>\n\n")
     _content(out, message.get("content"))
-    out.maybe(10, "markup", "<|message|>")
+    out.maybe(out.sure // 10, "markup", "<|message|>")
     for index, call in enumerate(message.get("tool_calls") or ()):
         _call(out, index, call)
-    out.maybe(out.sure - 5, "eot", out.choices.pick(("<|im_end|>", "<|eom_id|>")))
-    out.maybe(8, "eod", "<|end_of_text|>")
-    out.maybe(out.sure - 25, "separator", "\n")
+    out.maybe(out.sure and out.sure - 5, "eot", out.choices.pick(("<|im_end|>", "<|eom_id|>")))
+    out.maybe(out.sure // 12, "eod", "<|end_of_text|>")
+    out.maybe(out.sure * 3 // 4, "separator", "\n")
 
 
 def _content(out: _Layout, content: str | Sequence[Mapping[str, Any]] | None) -> None:

@@ -50,7 +50,7 @@ def tool_call(choices: Choices) -> dict[str, Any]:
 
 def content(choices: Choices, *, parts: bool = True) -> Any:
     """A message's content: text, or (with `parts`) sometimes a list of text parts and image placeholders."""
-    if parts and choices.chance(15):
+    if parts and choices.chance(20):
         return choices.many(_part, 0, 3)
     return text(choices)
 
@@ -87,11 +87,11 @@ def extras(choices: Choices, made: Message, *, bad: bool = False) -> Message:
         "train": (True, False, None, 1, "true"),
         "weight": (1, 0.5, 2, -1, 0, None) + (("heavy", True, [1]) if bad else ()),
         "name": ("ann", "bob"),
-        "labels": (["gold"], ["x", 1], [], "gold x", [True, None]),
+        "labels": (["gold"], ["x", 1], [], "gold x", [True, None], [1, True], [0, False]),
         "meta": ({"lang": "en"}, {"lang": "de", "score": 3}, {}, None, "en"),
     }
     found = {key: copy.deepcopy(choices.pick(options)) for key, options in values.items() if choices.chance(30)}
-    if choices.chance(25):
+    if choices.chance(35):
         written = made.get("content")
         if isinstance(written, list):
             written = "".join(part.get("text", "") for part in written)

@@ -91,11 +91,13 @@ def test(choices: Choices) -> ast.Expr:
         anything = (*BOOLEANS, *STRINGS, *DATA_NUMBERS, *LISTS)
         return ast.Has(field=field(choices, [n for n in anything if n[0] not in ("turn", "segment")]), span=_NOWHERE)
     if kind == 2:
-        return _compare(choices, field(choices, BOOLEANS), ("==", "!="), (True, False))
+        name = choices.pick(BOOLEANS)
+        literals: Sequence[Any] = (True, False) if name[0] == "segment" else (True, False, 1, 0, "true", None)
+        return _compare(choices, field(choices, (name,)), ("==", "!="), literals)
     if kind <= 4:
         return _compare(choices, field(choices, INTEGERS), ("==", "!=", "<", "<=", ">", ">="), (0, 1, 2, 3, 8))
     if kind == 5:
-        return _compare(choices, field(choices, DATA_NUMBERS), ("==", "!=", "<", ">=", ">"), (1, 0, 0.5, 2, -1))
+        return _compare(choices, field(choices, DATA_NUMBERS), ("==", "!=", "<", ">=", ">"), (1, 0, 0.5, 2, -1, 1.0))
     return _of_strings(choices)
 
 
@@ -111,15 +113,16 @@ def _of_strings(choices: Choices) -> ast.Expr:
         literals = WORDS if name in _ALWAYS_STRINGS else values
         return _compare(choices, field(choices, (name,)), ("==", "!="), literals)
     if kind == 4:
-        items = tuple(choices.many(lambda c: c.pick(WORDS), 1, 3))
-        return _compare(choices, field(choices, STRINGS), ("in",), (items,))
+        name = choices.pick((*STRINGS, *DATA_NUMBERS, *BOOLEANS[:1]))
+        anything: Sequence[Any] = WORDS if name in _ALWAYS_STRINGS else (*WORDS, 1, True, None, 0)
+        items = tuple(choices.many(lambda c: c.pick(anything), 1, 3))
+        return _compare(choices, field(choices, (name,)), ("in",), (items,))
     if kind == 5:
         return _compare(choices, field(choices, STRINGS), ("in",), ("ann bob gold en search", "user, assistant"))
     if kind == 6:
         name = choices.pick(LISTS)
-        return _compare(
-            choices, field(choices, (name,)), ("contains",), WORDS if name in _ALWAYS_STRINGS else (*WORDS, 1)
-        )
+        anything = WORDS if name in _ALWAYS_STRINGS else (*WORDS, 1, True, None)
+        return _compare(choices, field(choices, (name,)), ("contains",), anything)
     if kind == 7:
         return _compare(choices, field(choices, STRINGS), ("contains",), WORDS)
     if kind == 8:

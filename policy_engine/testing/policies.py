@@ -39,20 +39,21 @@ def policy(
     if choices.chance(5):
         statements.append(ast.Language(version=1, span=NOWHERE))
     settings = list(SETTINGS)
-    for _ in range(choices.integer(0, 2) if choices.chance(35) else 0):
-        setting = choices.pick(settings)
+    for _ in range(choices.integer(0, 2) if choices.chance(45) else 0):
+        setting = choices.pick(("straddle", *settings) if "straddle" in settings else settings)
         settings.remove(setting)
         statements.append(ast.On(setting=setting, value=choices.pick(SETTINGS[setting]), span=NOWHERE))
     statements += [maker.let(name) for name in ("a_role", "some_text")[: choices.integer(0, 2)] if choices.chance(30)]
     if uses and choices.chance(15):
         statements.append(ast.Use(name=choices.pick(uses), quoted=False, span=NOWHERE))
     statements += choices.many(lambda _: maker.rule(), 1, most)
-    if guards and choices.chance(25):
+    if guards and choices.chance(35):
         for _ in range(choices.integer(1, 2)):
             at = choices.integer(0, len(statements))
             # A guard may stand anywhere, but not above `language` or a `let` that it names.
             lets = max((i for i, s in enumerate(statements) if isinstance(s, ast.Let | ast.Language)), default=-1)
-            statements.insert(max(at, lets + 1), maker.guard())
+            rules = [s for s in statements if isinstance(s, ast.Rule)]
+            statements.insert(max(at, lets + 1), maker.guard(rules))
     return ast.Policy(statements=tuple(statements), source=_SOURCE)
 
 
@@ -107,9 +108,13 @@ class _Maker:
             weight = field(choices, WEIGHT_FIELDS) if choices.chance(50) else choices.pick(NUMBERS)
         return ast.Rule(effect=verb, targets=targets, conditions=conditions, weight=weight, span=NOWHERE)
 
-    def guard(self) -> ast.Guard:
-        """A guard; narrow ones are likelier, since they are likelier to hold."""
+    def guard(self, rules: Sequence[ast.Rule]) -> ast.Guard:
+        """A guard: mostly one that says what some rule does, which is likelier to hold."""
         kind: Literal["never", "always"] = self.choices.pick(("never", "always"))
+        alike = [rule for rule in rules if (rule.effect == "mask") == (kind == "never")]
+        if alike and self.choices.chance(70):
+            rule = alike[-1] if self.choices.chance(70) else self.choices.pick(alike)
+            return ast.Guard(kind=kind, targets=rule.targets, conditions=rule.conditions, span=NOWHERE)
         return ast.Guard(kind=kind, targets=(self.target(1),), conditions=self.conditions(), span=NOWHERE)
 
     def conditions(self) -> tuple[ast.Condition, ...]:

@@ -18,6 +18,7 @@ from policy_engine.data.columns import schema_of, table_of
 from policy_engine.data.read_arrow import rows_of
 from policy_engine.data.summary import ControlTokens, Counts
 from policy_engine.data.truncate import Truncation, truncate
+from policy_engine.mask.labels import labels_of, loss_weights_of
 from policy_engine.mask.masker import LostFieldWarning, Masker
 from policy_engine.mask.row import MaskedRow
 
@@ -81,7 +82,7 @@ class BatchMasker:
                 counts.too_long += 1
                 return None
             counts.truncated += 1
-            row = cut
+            row, ids_T = cut, np.asarray(cut.input_ids, dtype=np.int32)
         if row.is_empty:
             setting = self.masker.program.setting("empty")
             if setting == "error":
@@ -94,8 +95,21 @@ class BatchMasker:
                 counts.empty += 1
                 return None
         counts.add_tokens(row)
-        made.rows.append({**row.arrays(), "row": np.array([number], dtype=np.int64)})
+        made.rows.append(self._columns(row, number, ids_T))
         return None
+
+    def _columns(self, row: MaskedRow, number: int, ids_T: npt.NDArray[np.int32]) -> dict[str, npt.NDArray[Any]]:
+        """The columns of `MaskedRow.arrays`, from ids that are an array already, and the row's number."""
+        columns: dict[str, npt.NDArray[Any]] = {
+            "row": np.array([number], dtype=np.int64),
+            "input_ids": ids_T,
+            "labels": labels_of(ids_T, row.mask),
+            "attention_mask": np.ones(len(ids_T), dtype=np.int8),
+        }
+        weights = loss_weights_of(row.program, row.mask)
+        if weights is not None:
+            columns["loss_weights"] = weights
+        return columns
 
 
 class MaskingTransform:

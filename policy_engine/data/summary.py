@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
+from policy_engine.chat.segments import Segment
 from policy_engine.chat.tokenize import ChatTokenizer
 from policy_engine.core.errors import PolicyEngineError
 from policy_engine.mask.row import MaskedRow
@@ -73,13 +74,15 @@ class Counts:
     def add_tokens(self, row: MaskedRow) -> None:
         """Counts the tokens of a row that is written."""
         self.written += 1
-        segments = row.chat.segments
+        kinds = _kinds(row.chat.segments)
+        size = len(kinds.parts)
         is_trained_T = row.mask.weights_T != 0
-        all_S = np.bincount(row.mask.segments_T, minlength=len(segments)).tolist()
-        trained_S = np.bincount(row.mask.segments_T[is_trained_T], minlength=len(segments)).tolist()
-        for segment, total, trained in zip(segments, all_S, trained_S):
+        all_S = np.bincount(row.mask.segments_T, minlength=size).tolist()
+        trained_S = np.bincount(row.mask.segments_T[is_trained_T], minlength=size).tolist()
+        roles = [str(message["role"]) for message in row.chat.messages]
+        for part, turn, total, trained in zip(kinds.parts, kinds.turns, all_S, trained_S):
             if total:
-                key = (row.chat.role(segment) or NO_ROLE, segment.part)
+                key = (NO_ROLE if turn is None else roles[turn], part)
                 self.trained[key] += trained
                 self.masked[key] += total - trained
         for reason, count in enumerate(np.bincount(row.mask.reasons_T, minlength=len(REASONS)).tolist()):
@@ -190,9 +193,35 @@ class ControlTokens:
     def found_in(self, row: MaskedRow, ids_T: npt.NDArray[np.int32]) -> bool:
         """Whether data, not the template, brought a control token; thinking that stands in content is not counted."""
         known_T = np.minimum(ids_T, len(self._is_control) - 1)
-        hits_T = np.flatnonzero(self._is_control[known_T] & (ids_T < len(self._is_control)))
-        segments = row.chat.segments
-        return any(
-            segments[i].from_data and not segments[i].part.startswith("reasoning")
-            for i in row.mask.segments_T[hits_T].tolist()
+        hits_T = self._is_control[known_T] & (ids_T < len(self._is_control))
+        return bool(_kinds(row.chat.segments).is_data_S[row.mask.segments_T[hits_T]].any())
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Kinds:
+    """What the segments of chats of one shape are: one entry per segment."""
+
+    parts: tuple[str, ...]
+    turns: tuple[int | None, ...]
+    is_data_S: npt.NDArray[np.bool_]
+    """Whether the segment is data, thinking apart: there a template's own delimiters are expected."""
+
+
+_known_kinds: dict[object, _Kinds] = {}
+
+
+def _kinds(segments: Sequence[Segment]) -> _Kinds:
+    # Chats of one shape share a layout, so that its segments need not be made into objects for each row.
+    layout = getattr(segments, "layout", None)
+    found = _known_kinds.get(layout)
+    if found is None or layout is None:
+        found = _Kinds(
+            parts=tuple(segment.part for segment in segments),
+            turns=tuple(segment.turn for segment in segments),
+            is_data_S=np.array([s.from_data and not s.part.startswith("reasoning") for s in segments], dtype=np.bool_),
         )
+        if layout is not None:
+            if len(_known_kinds) >= 1024:
+                _known_kinds.clear()
+            _known_kinds[layout] = found
+    return found

@@ -1,4 +1,4 @@
-"""`check FILE…`: parse, resolve names, lint."""
+"""`check FILE…`: parse, resolve names, lint, prove guards."""
 
 from __future__ import annotations
 
@@ -30,19 +30,23 @@ def register(app: typer.Typer) -> None:
         ],
         dataset: DatasetOption = None,
         strict: Annotated[bool, typer.Option("--strict", help="Warnings make the answer no.")] = False,
+        prove: Annotated[
+            bool, typer.Option("--prove/--no-prove", help="Prove guards and find rules without effect.")
+        ] = True,
         format: FormatOption = Format.text,
     ) -> None:
         """Parse and check policies; every finding of every file at once."""
-        finish("check", format, lambda: _check(files, dataset, strict))
+        finish("check", format, lambda: _check(files, dataset, strict, prove))
 
 
-def _check(files: list[str], dataset: str | None, strict: bool) -> Outcome:
+def _check(files: list[str], dataset: str | None, strict: bool, prove: bool) -> Outcome:
     schema = None if dataset is None else _schema(dataset)
-    results = [_check_one(name, schema) for name in files]
+    results = [_check_one(name, schema, prove) for name in files]
     diagnostics = tuple(d for _, found in results for d in found)
     unusable = any(policy is None for policy, _ in results)
     doubtful = any(d.severity == "warning" for d in diagnostics)
-    code = Exit.NO_ANSWER if unusable else Exit.FAILS if strict and doubtful else Exit.HOLDS
+    broken = any(d.is_error for policy, found in results if policy is not None for d in found)
+    code = Exit.NO_ANSWER if unusable else Exit.FAILS if broken or (strict and doubtful) else Exit.HOLDS
     return Outcome(
         exit=code,
         diagnostics=diagnostics,
@@ -58,13 +62,22 @@ def _schema(dataset: str) -> Schema:
     return load_dataset_spec(dataset).to_schema()
 
 
-def _check_one(name: str, schema: Schema | None) -> tuple[CheckedPolicy | None, tuple[Diagnostic, ...]]:
+def _check_one(name: str, schema: Schema | None, prove: bool) -> tuple[CheckedPolicy | None, tuple[Diagnostic, ...]]:
     try:
         source = read_source(name)
         policy = check_policy(parse(source.text, name=source.name), schema=schema)
     except PolicyEngineError as error:
         return None, diagnostics_of(error)
-    return policy, policy.warnings
+    return policy, (*policy.warnings, *(_proven(policy) if prove else ()))
+
+
+def _proven(policy: CheckedPolicy) -> tuple[Diagnostic, ...]:
+    # Imported here: proofs bring chat templates, which most verbs do without.
+    from policy_engine.proof.diagnostics import guard_diagnostics, rule_diagnostics
+    from policy_engine.proof.findings import prove
+
+    report = prove(policy, places=False)
+    return (*guard_diagnostics(report.guards, undecided=report.undecided), *rule_diagnostics(report))
 
 
 def _facts(name: str, policy: CheckedPolicy | None, found: tuple[Diagnostic, ...]) -> dict[str, Any]:
@@ -84,8 +97,11 @@ def _line(name: str, policy: CheckedPolicy | None, found: tuple[Diagnostic, ...]
         errors = sum(1 for d in found if d.is_error)
         return Text.assemble((name, "bold"), ": ", (_count(errors, "error"), "red"))
     parts = [_count(len(policy.rules), "rule"), _count(len(policy.guards), "guard")]
-    line = Text.assemble((name, "bold"), ": ", ("valid", "green"), f", {', '.join(parts)}")
-    return line.append(f", {_count(len(found), 'warning')}", style="yellow") if found else line
+    errors = sum(1 for d in found if d.is_error)
+    verdict = (f"{_count(errors, 'guard')} {'does' if errors == 1 else 'do'} not hold", "red")
+    line = Text.assemble((name, "bold"), ": ", verdict if errors else ("valid", "green"), f", {', '.join(parts)}")
+    warnings = len(found) - errors
+    return line.append(f", {_count(warnings, 'warning')}", style="yellow") if warnings else line
 
 
 def _count(number: int, noun: str) -> str:

@@ -20,22 +20,23 @@ from policy_engine.proof.space import TooLarge
 from policy_engine.proof.stages import Statement, statements_of
 from policy_engine.proof.trained import Possible
 from policy_engine.proof.witness import Breaks, Finder
-from policy_engine.proof.words import places
+from policy_engine.proof.words import places as in_words
 from policy_engine.proof.worlds import World
 from policy_engine.rules.conditions import leaves
 from policy_engine.rules.program import Program
 from policy_engine.rules.steps import as_weight
 
 
-def prove(policy: CheckedPolicy | Program) -> ProofReport:
+def prove(policy: CheckedPolicy | Program, *, places: bool = True) -> ProofReport:
     """Decides, for all conversations, whether a policy's guards hold, and which of its rules and conditions do nothing.
 
-    A guard `fails` with a conversation that was replayed through the engine. See `results.ProofReport`. Raises nothing:
-    past the limits of the proof the report is `undecided`.
+    A guard `fails` with a conversation that was replayed through the engine. `places` also says in words what each rule
+    decides, which takes longest. See `results.ProofReport`. Raises nothing: past the limits of the proof the report is
+    `undecided`.
     """
     checked = policy.policy if isinstance(policy, Program) else policy
     try:
-        return Findings(checked).report()
+        return Findings(checked).report(places=places)
     except TooLarge as error:
         return ProofReport(policy=checked, guards=_undecided(checked), undecided=error.message)
 
@@ -65,7 +66,7 @@ class Findings:
         self.outcomes: list[Outcome] = [outcomes.of(0, i, self.possible.regions[i]) for i in classes]
         self.trained = [outcomes.trained(outcome) for outcome in self.outcomes]
 
-    def report(self) -> ProofReport:
+    def report(self, *, places: bool = True) -> ProofReport:
         """Everything there is to say."""
         return ProofReport(
             policy=self.policy,
@@ -73,7 +74,7 @@ class Findings:
             dead=tuple(self.dead()),
             fixed=tuple(self.fixed()),
             order=self.order(),
-            decided=tuple(self._decided()),
+            decided=tuple(self._decided()) if places else (),
         )
 
     # -- guards
@@ -101,7 +102,7 @@ class Findings:
             guard=guard,
             verdict="possible" if witness is None else "fails",
             vacuous=vacuous,
-            places=places(self.possible, broken),
+            places=in_words(self.possible, broken),
             rules=tuple(rules),
             witness=witness,
         )
@@ -231,7 +232,7 @@ class Findings:
             regions = [outcome.decided.get(key, {}) for outcome in self.outcomes]
             if rule is not None and rule.effect == "scale":
                 regions = [outcome.scaled.get(rule.index, {}) for outcome in self.outcomes]
-            yield RulePlaces(rule=rule, places=places(self.possible, regions))
+            yield RulePlaces(rule=rule, places=in_words(self.possible, regions))
 
 
 def _outcome_key(rule: CheckedRule) -> str:

@@ -54,18 +54,33 @@ class _Words:
         return lines
 
     def _where(self, region: Region, possible: Region) -> str:
-        """What all points of a region have in common that not all possible ones have."""
+        """Where in the conversation a region lies, by literals that hold there and not everywhere.
+
+        Exact where it says so: all of a conjunction, or all but one; else what the points have in common.
+        """
         inside, outside = _points(region), _points(possible)
         if inside == outside:
             return ""
+        common, shared = self._common(inside, outside)
+        if shared == inside:
+            return f" {' and '.join(common)}"
+        excepted, missing = self._common(outside & ~inside, outside)
+        if missing == outside & ~inside:
+            return f" except {' and '.join(excepted)}"
+        return f" in some places {' and '.join(common)}".rstrip()
+
+    def _common(self, inside: int, outside: int) -> tuple[list[str], int]:
+        """Literals that hold at all of some points, in words, and the points of `outside` at which all of them do."""
         named: list[str] = []
+        left = outside
         for literal in self._literals:
             pattern = self._points.where(lambda letter, lit=literal: ((lit, True),))  # type: ignore[misc]
             for truth, points in ((True, pattern), (False, ~pattern)):
-                if not inside & ~points and outside & ~points:
+                # A literal that takes nothing more away would only repeat the others.
+                if not inside & ~points and left & ~points:
+                    left &= points
                     named.append(_literal(literal, truth))
-        shown = list(dict.fromkeys(named))[:_SHORT]
-        return f" {' and '.join(shown)}" if shown else " in some places"
+        return named[:_SHORT], left if len(named) <= _SHORT else 0
 
     def _conditions(self, region: Region, possible: Region) -> str:
         """The tests that come out the same all over a region, and not all over what is possible."""

@@ -6,8 +6,8 @@
     row = masker(messages, tools=tools)          # input_ids, labels, attention_mask, and why
     dataset.map(masker.batch, batched=True)      # Hugging Face datasets
 
-What is listed in `__all__` is the public interface, with `policy_engine.testing`. Names are imported when they are first
-used: `import policy_engine` costs no more than this file.
+What is listed in `__all__` is the public interface, with `policy_engine.testing`. Names are imported when they are
+first used: `import policy_engine` costs no more than this file.
 """
 
 from __future__ import annotations
@@ -41,7 +41,9 @@ if TYPE_CHECKING:
     from policy_engine.lang.parse import parse
     from policy_engine.mask.masker import MaskedRow, Masker
     from policy_engine.mask.token_mask import TokenMask
-    from policy_engine.rules.load import load_policy, policy_from_text
+    from policy_engine.proof.diff import compare
+    from policy_engine.proof.findings import prove
+    from policy_engine.proof.load import load_policy, policy_from_text
     from policy_engine.rules.program import Program
 
 __all__ = [
@@ -67,11 +69,13 @@ __all__ = [
     "TokenizerError",
     "UnrenderedError",
     "__version__",
+    "compare",
     "format_policy",
     "load_policy",
     "load_tokenizer",
     "parse",
     "policy_from_text",
+    "prove",
 ]
 
 _HOMES = {
@@ -98,7 +102,9 @@ _HOMES = {
     "lang.parse": ("parse",),
     "mask.masker": ("MaskedRow", "Masker"),
     "mask.token_mask": ("TokenMask",),
-    "rules.load": ("load_policy", "policy_from_text"),
+    "proof.diff": ("compare",),
+    "proof.findings": ("prove",),
+    "proof.load": ("load_policy", "policy_from_text"),
     "rules.program": ("Program",),
 }
 _HOME_OF = {name: f"policy_engine.{module}" for module, names in _HOMES.items() for name in names}

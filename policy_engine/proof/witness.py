@@ -8,11 +8,10 @@ from dataclasses import replace
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from policy_engine.builtin import FOLDER
 from policy_engine.chat.segments import RenderedChat
-from policy_engine.chat.template import ChatTemplate
 from policy_engine.core.errors import GuardError, PolicyEngineError
 from policy_engine.lang.checked import CheckedGuard, CheckedPolicy
 from policy_engine.proof.layout import lay_out
@@ -24,6 +23,9 @@ from policy_engine.proof.trained import Possible
 from policy_engine.proof.values import Unrealised
 from policy_engine.rules.compile import compile_policy
 from policy_engine.rules.decisions import Piece
+
+if TYPE_CHECKING:
+    from policy_engine.chat.template import ChatTemplate
 
 MAX_TRIES: Final = 40
 """Conversations that are built for one finding before it stays *possible*."""
@@ -172,6 +174,9 @@ class Finder:
 @lru_cache(maxsize=1)
 def builtin_template() -> ChatTemplate:
     """The chat template that ships with the package."""
+    # Imported here: a policy whose guards hold compiles without Jinja.
+    from policy_engine.chat.template import ChatTemplate
+
     home = Path(FOLDER)
     config = json.loads((home / "tokenizer_config.json").read_text("utf-8"))
     tokens = {key: config[key] for key in ("bos_token", "eos_token", "pad_token") if isinstance(config.get(key), str)}

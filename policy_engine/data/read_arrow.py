@@ -102,9 +102,9 @@ def rows_of(batch: pa.RecordBatch | pa.Table) -> list[dict[str, Any]]:
 
 def _cleaner(kind: pa.DataType) -> Cleaner | None:
     """What turns a value of an Arrow type into what it was; None if it already is."""
-    if isinstance(kind, pa.JsonType):
-        return lambda value: json.loads(value) if isinstance(value, str) else value
-    if isinstance(kind, pa.ExtensionType | pa.BaseExtensionType):
+    if isinstance(kind, pa.BaseExtensionType):
+        if kind.extension_name == "arrow.json":
+            return lambda value: json.loads(value) if isinstance(value, str) else value
         return _cleaner(kind.storage_type)
     if pa.types.is_struct(kind):
         return _struct_cleaner(kind)

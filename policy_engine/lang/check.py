@@ -12,6 +12,7 @@ from policy_engine.lang.findings import Findings
 from policy_engine.lang.parse import parse_lenient
 from policy_engine.lang.resolve import Resolver, Verb
 from policy_engine.lang.splice import File, Located, splice
+from policy_engine.lang.suppress import unsuppressed
 
 
 def check(policy: ast.Policy, *, schema: Schema | None = None) -> CheckedPolicy:
@@ -65,7 +66,7 @@ def _check(policy: ast.Policy, findings: Findings, schema: Schema | None, *, com
         settings={name: on.value for name, on in file.settings.items()},
         roles=frozenset(resolver.roles),
         source=policy.source,
-        warnings=findings.warnings,
+        warnings=unsuppressed(findings.warnings),
     )
 
 

@@ -50,4 +50,12 @@ CODES: Final[dict[str, str]] = {
     "PE252": "a relation that narrows only the last of several targets",
     "PE253": "a name that is never used",
     "PE254": "a policy that trains nothing",
+    "PE601": "only the last turns are trained",
+    "PE602": "the ends of masked turns are trained",
+    "PE603": "all text is trained, without a guard",
+    "PE604": "text is trained, and where it ends is not",
+    "PE605": "ends of turns are trained, and what they end is not",
+    "PE606": "a regex that selects nothing or everything",
+    "PE607": "a weight of zero",
+    "PE608": "a comment that ignores a code which does not exist",
 }

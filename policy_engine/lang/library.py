@@ -45,9 +45,9 @@ def read_shipped(name: str) -> Source:
     Raises `DataError` if there is none.
     """
     if name not in shipped():
-        listed = ", ".join(f"`{n}`" for n in shipped())
-        hint = did_you_mean(name, shipped()) or f"shipped are {listed}; a file is given by its path, such as `./{name}`"
-        raise DataError(f"there is no shipped policy `{name}`", help=hint)
+        listed = f"`policy-engine policies` lists those that are; a file is given by its path, such as `./{name}`"
+        help = did_you_mean(name, shipped()) or listed
+        raise DataError(f"there is no shipped policy `{name}`", help=help)
     return Source(name=_PREFIX + name, text=_read(policies_folder() / f"{name}.policy"))
 
 

@@ -150,8 +150,8 @@ class _Splicer:
     def _find(self, use: ast.Use, file: File) -> tuple[Path, Callable[[], Source]] | None:
         if not use.quoted:
             if use.name not in shipped():
-                listed = ", ".join(f"`{n}`" for n in shipped())
-                help = did_you_mean(use.name, shipped()) or f"shipped are {listed}; a file is given as a path in quotes"
+                listed = "`policy-engine policies` lists those that are; a file is given as a path in quotes"
+                help = did_you_mean(use.name, shipped()) or listed
                 message = f"there is no shipped policy `{use.name}`"
                 self.findings.error("PE231", message, use.span, help)
                 return None

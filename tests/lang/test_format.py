@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 
+from policy_engine.core.source import Source, Span
 from policy_engine.lang import ast
 from policy_engine.lang.build import unescape_pattern
 from policy_engine.lang.format import WIDTH, format_policy
@@ -64,7 +65,7 @@ def test_strings_whatever_they_hold(text: str) -> None:
     assert compare == condition_of(format_policy(train_where(compare)))
 
 
-NOWHERE = ast.Span(source=ast.Source(name="", text=""), start=0, end=0)
+NOWHERE = Span(source=Source(name="", text=""), start=0, end=0)
 
 
 def train_where(expr: ast.Expr) -> ast.Policy:

@@ -1,0 +1,152 @@
+"""Lint: what draws a warning, what does not, comments that ignore one, and edits that settle one."""
+
+from __future__ import annotations
+
+import pytest
+
+from policy_engine.lang.check import check_text
+from policy_engine.lang.fix import apply_edits, edits
+from policy_engine.lang.format import format_policy
+from policy_engine.lang.library import read_shipped, shipped
+from policy_engine.lang.lint import lint
+from policy_engine.lang.parse import parse
+
+EOS = "; train eos after assistant; never train user"
+
+
+def codes(text: str) -> list[str]:
+    return [d.code for d in lint(check_text(text))]
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        ("train last assistant; train eos after last assistant", "PE601"),
+        ("train last 2 assistant.text; train eos of assistant", "PE601"),
+        ("train last body; train last eos", "PE601"),
+        ("train assistant; mask last assistant; train eos after assistant", "PE602"),
+        ("train assistant; mask assistant where message.bad; train eos after assistant", "PE602"),
+        ("train assistant; mask turn where message.bad; train assistant.eos", "PE602"),
+        ("train assistant; mask first assistant; train eos", "PE602"),
+        ("train everything", "PE603"),
+        ("train everything; mask user", "PE603"),
+        ("train assistant", "PE604"),
+        ("train assistant; train eos after user; train user", "PE604"),
+        ("train assistant.text; train assistant.separator", "PE604"),
+        ("train eos after assistant", "PE605"),
+        ("train assistant, eos after assistant; train eos after user", "PE605"),
+        (f"train assistant; mask /^/ in assistant.text{EOS}", "PE606"),
+        (f"train assistant; mask /\\b/ in assistant.text{EOS}", "PE606"),
+        (f"train assistant; mask /x{{0}}/ in assistant.text{EOS}", "PE606"),
+        (f"train assistant; mask /.*/ in assistant.text{EOS}", "PE606"),
+        (f"train assistant; mask /(?:[^z]|z)+/ in assistant.text{EOS}", "PE606"),
+        (f"train assistant; mask /x/ in /.+/s in assistant.text{EOS}", "PE606"),
+        (f"train assistant where message.a matches /x*/{EOS}", "PE606"),
+        (f"train assistant unless message.b or message.a matches /^/{EOS}", "PE606"),
+        (f"train assistant; always train /$/ in assistant{EOS}", "PE606"),
+        (f"train assistant; train assistant.reasoning weight 0{EOS}", "PE607"),
+        (f"train assistant; scale assistant.reasoning by 0.0{EOS}", "PE607"),
+        (f"train assistant{EOS}  # lint: ignore PE999", "PE608"),
+        (f"train assistant{EOS}  # lint: ignore", "PE608"),
+    ],
+)
+def test_warns(text: str, code: str) -> None:
+    assert [code] == codes(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "train assistant; mask system,user; train eos after assistant",
+        "train assistant; train eos after assistant; mask last assistant",
+        "train assistant; mask last assistant; train eos after trained assistant",
+        "train assistant; mask last assistant; train eos after first assistant",
+        "mask last assistant; train assistant; train eos after assistant",
+        "train assistant; mask last assistant.reasoning; train eos after assistant",
+        "train everything; never train user",
+        "train everything where sample.all; never train user",
+        "train turn where message.ok",
+        "train assistant.turn",
+        'train assistant, critic; train eos where message.role in ["assistant", "critic"]',
+        "train /x/ in assistant.text; train eos after assistant",
+        f"train assistant; mask /[a-z]*/ in assistant.text{EOS}",
+        f"train assistant; mask /(foo[0-9]{{3}})?/ in assistant.text{EOS}",
+        f"train assistant; mask /(?i)\\pL+x?/ in assistant.text{EOS}",
+        f"train assistant where message.a matches /^x*$/{EOS}",
+        f"train assistant weight 0.1{EOS}",
+        "mask user",
+    ],
+)
+def test_does_not_warn(text: str) -> None:
+    assert [] == codes(text)
+
+
+def test_says_where_and_what_to_write() -> None:
+    (warning,) = lint(check_text("train assistant\nmask last assistant\ntrain eos after assistant"))
+    assert warning.span is not None
+    assert (3, 1) == (warning.span.line, warning.span.column)
+    assert "`eos after trained assistant`" in str(warning.help)
+    assert ["mask last assistant"] == [r.span.text for r in warning.related]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "train last assistant  # lint: ignore PE601\ntrain eos after last assistant",
+        "# lint: ignore PE601 (preference data)\ntrain last assistant\ntrain eos after last assistant",
+        "# lint: ignore PE601\n# and why\n\ntrain last assistant; train eos after last assistant",
+        "train last assistant,  # lint: ignore PE601, PE604\n  last critic.text\ntrain eos after last assistant",
+    ],
+)
+def test_a_comment_ignores_a_code_for_its_statement(text: str) -> None:
+    assert "PE601" not in codes(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "train last assistant\ntrain eos after last assistant  # lint: ignore PE601",
+        "train last assistant  # lint: ignore PE604\ntrain eos after last assistant",
+        "train last assistant\n# lint: ignore PE601\ntrain eos after last assistant",
+        "train last assistant  # ignore PE601\ntrain eos after last assistant",
+    ],
+)
+def test_a_comment_elsewhere_does_not(text: str) -> None:
+    assert "PE601" in codes(text)
+
+
+def test_comments_ignore_warnings_of_the_checker_and_never_errors() -> None:
+    assert () == check_text("train assistant, narrator  # lint: ignore PE251").warnings
+    with pytest.raises(ValueError, match="PE202"):
+        check_text("train assistant.foo  # lint: ignore PE202")
+
+
+@pytest.mark.parametrize("name", shipped())
+def test_shipped_policies_are_clean(name: str) -> None:
+    source = read_shipped(name)
+    assert () == lint(check_text(source.text, name=source.name))
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("let a = user\ntrain assistant\n", "train assistant\n"),
+        ("let a = user; train assistant", " train assistant"),
+        ("let a = user # why\ntrain assistant", "# why\ntrain assistant"),
+        ("train assistant; let a = user", "train assistant; "),
+        ("train text, reasoning after user # x", "train text, (reasoning after user) # x"),
+        (
+            "let a = b\nlet b = user\ntrain text, reasoning after user\n",
+            "let b = user\ntrain text, (reasoning after user)\n",
+        ),
+    ],
+)
+def test_edits_that_change_no_decision(before: str, after: str) -> None:
+    policy = parse(before)
+    checked = check_text(before)
+    fixed = apply_edits(before, edits(policy, checked.warnings))
+    assert after == fixed
+    again = check_text(fixed)
+    assert [r.targets for r in checked.rules] == [r.targets for r in again.rules] or "(" in fixed
+    assert not {"PE252"} & {w.code for w in again.warnings}
+    assert format_policy(parse(fixed))

@@ -49,7 +49,7 @@ def _removal(statement: ast.Statement) -> Edit:
     while text[end : end + 1] in (" ", "\t", "\r"):
         end += 1
     ended = text[end : end + 1] in (";", "\n")
-    return Edit(span=Span(source=span.source, start=span.start, end=end + 1 if ended else span.end), text="")
+    return Edit(span=Span(source=span.source, start=span.start, end=end + ended), text="")
 
 
 def _brackets(statement: ast.Statement, relation: Span) -> list[Edit]:

@@ -32,7 +32,7 @@ _NUMBERS: Final = frozenset({"number", "integer"})
 _ORDERED: Final = ("<", "<=", ">", ">=")
 _FLAGS: Final = {"i": "ignores case", "m": "`^` and `$` match at lines", "s": "`.` matches newlines too"}
 _FLOAT32_MAX: Final = 3.4028234663852886e38
-_FLOAT32_MIN: Final = 1.1754943508222875e-38
+_FLOAT32_MIN: Final = 1.401298464324817e-45
 WEIGHT_HELP: Final = "write a number of ordinary size, or `mask` for weight 0"
 _WORDS: Final = frozenset({"nan", "inf", "infinity", "true", "false", "null", "none"})
 

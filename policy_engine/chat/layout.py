@@ -15,6 +15,7 @@ from policy_engine.chat.bits import Bit
 from policy_engine.chat.chart import Piece
 from policy_engine.chat.segments import Segment
 from policy_engine.chat.trace_text import LOST, UNKNOWN, Literal, Origin, Scaffold, runs_of
+from policy_engine.core.vocabulary import BODY
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -210,8 +211,10 @@ def _kind(piece: Piece, run: int) -> Kind:
         turn=piece.turn,
         field=origin.path if own and origin is not None else None,
         exact=own and bit.offset != LOST,
-        item=piece.item,
-        call=piece.call,
+        # Scaffold that a loop over calls or content parts writes around them is of none: policies ask for calls and
+        # parts on the text they are made of, and proofs count on it.
+        item=piece.item if piece.part in BODY else None,
+        call=piece.call if piece.part.startswith("tool_call") else None,
         line=None if own else bit.line,
         unknown=origin is UNKNOWN,
     )

@@ -130,7 +130,7 @@ class Conditions:
         if not in_body:
             free = space.both(free, self._all_missing("part"))
         for key, name in self.span_fields.items():
-            if not in_body:
+            if not owned:
                 free = space.both(free, space.cells(self.spans[key], (0,)))
             elif name in self.fields:
                 lists = self.fields[name].where(space, lambda cell: json_kind(cell) == "list")

@@ -1,9 +1,5 @@
 """Worlds: every way a character can be met by a policy, as regions over points and free conditions, one set of regions
-for each class of parts that the policy treats alike.
-
-What is assumed of rendered chats, and nothing else: text of the parts in `UNOWNED` has no turn and other text has one;
-segments hold at least one character; only tool-call parts belong to a call of their own turn, and only text of a
-turn's body to a content part; entries of `spans FIELD` fall on the body.
+for each class of parts that the policy treats alike. What is taken for granted of chats stands in `assumptions`.
 """
 
 from __future__ import annotations

@@ -303,7 +303,10 @@ SCRIPT = """
 
 def script(tmp_path, data, output, limit=""):
     code = textwrap.dedent(SCRIPT).format(limit=limit, data=str(data), output=str(output))
-    return [sys.executable, "-c", code], {"cwd": ROOT, "env": {**os.environ, "PYTHONPATH": str(ROOT)}}
+    return [sys.executable, "-c", code], {
+        "cwd": ROOT,
+        "env": {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"},
+    }
 
 
 @pytest.mark.parametrize("name", ["out.parquet", "out.jsonl"])
@@ -337,7 +340,7 @@ def test_a_full_disk(tmp_path, name):
     done = subprocess.run(command, capture_output=True, text=True, check=False, **options)
     assert 2 == done.returncode, done.stdout + done.stderr
     partial = tmp_path / name.replace("out.", "out.partial.")
-    assert {data, partial} == set(tmp_path.iterdir())
+    assert {data, partial} == set(tmp_path.iterdir()), done.stdout + done.stderr
     rows = pq.read_table(partial).num_rows if name.endswith("parquet") else len(partial.read_text().splitlines())
     assert 0 < rows < 200
     assert "DataError" in done.stdout

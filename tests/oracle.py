@@ -7,14 +7,13 @@ engine and interpreter disagree on a generated case, one of them misread the pag
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from policy_engine.core.facts import ChatFacts, SegmentFacts
 from policy_engine.lang import ast
-from tests.oracle_fields import Fields, Invalid, RowFails, flags_of, number_of, offsets_of
+from tests.oracle_fields import Fields, Invalid, RowFails, matches, number_of, offsets_of
 
 BODY = {"reasoning.open", "reasoning.text", "reasoning.close", "text", "tool_call", "tool_call.name",
         "tool_call.arguments", "media", "markup"}  # fmt: skip
@@ -296,11 +295,10 @@ class _Row:
         return runs
 
     def _matches(self, primary: ast.RegexIn, inside: set[int]) -> set[int]:
-        pattern = re.compile(primary.pattern, flags_of(primary.flags))
         found: set[int] = set()
         for run in self._runs(inside):
-            for match in pattern.finditer("".join(self.text[c] for c in run)):
-                found |= set(range(run[0] + match.start(), run[0] + match.end()))
+            for start, end in matches(primary.pattern, primary.flags, "".join(self.text[c] for c in run)):
+                found |= set(range(run[0] + start, run[0] + end))
         return found
 
     def _listed(self, verb: str, primary: ast.SpansIn, inside: set[int]) -> set[int]:

@@ -132,7 +132,7 @@ def compare(expr: ast.Compare, value: Any) -> bool:
             return isinstance(other, str) and other in value
         return isinstance(value, list) and any(equal(item, other) for item in value)
     if op == "matches":
-        return isinstance(value, str) and re.search(str(other), value, flags_of(expr.flags)) is not None
+        return isinstance(value, str) and bool(matches(str(other), expr.flags, value))
     if kind(value) != kind(other) or kind(value) not in ("number", "string"):
         return False
     return bool({"<": value < other, "<=": value <= other, ">": value > other, ">=": value >= other}[op])
@@ -186,9 +186,13 @@ def calls(message: Mapping[str, Any]) -> list[Any]:
     return found if isinstance(found, list) else []
 
 
-def flags_of(flags: str) -> re.RegexFlag:
-    """Flags of a written regex. Only regexes are generated on which RE2 and `re` agree."""
-    return re.RegexFlag(sum({"i": re.I, "s": re.S, "m": re.M}[flag] for flag in flags))
+def matches(pattern: str, flags: str, text: str) -> list[tuple[int, int]]:
+    """Matches of a written regex. Only patterns are generated that RE2 and `re` read alike, ASCII ones under `i`."""
+    given = re.RegexFlag(sum({"i": re.I | re.A, "s": re.S, "m": re.M}[flag] for flag in flags))
+    if "i" in flags:
+        # Two characters beyond ASCII fold to ASCII in RE2, and none in `re` under its ASCII flag.
+        text = text.replace("\u017f", "s").replace("\u212a", "k")
+    return [match.span() for match in re.finditer(pattern, text, given)]
 
 
 def number_of(value: Any) -> float:

@@ -51,7 +51,7 @@ def tool_call(choices: Choices) -> dict[str, Any]:
 def content(choices: Choices, *, parts: bool = True) -> Any:
     """A message's content: text, or (with `parts`) sometimes a list of text parts and image placeholders."""
     if parts and choices.chance(20):
-        return choices.many(_part, 0, 3)
+        return choices.many(_part, 0, 4)
     return text(choices)
 
 

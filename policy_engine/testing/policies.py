@@ -42,7 +42,9 @@ def policy(
     for _ in range(choices.integer(0, 2) if choices.chance(45) else 0):
         setting = choices.pick(("straddle", *settings) if "straddle" in settings else settings)
         settings.remove(setting)
-        statements.append(ast.On(setting=setting, value=choices.pick(SETTINGS[setting]), span=NOWHERE))
+        # Straddling tokens are where most can go wrong, so they are trained more often than not.
+        values = ("train", "train", *SETTINGS[setting]) if setting == "straddle" else SETTINGS[setting]
+        statements.append(ast.On(setting=setting, value=choices.pick(values), span=NOWHERE))
     statements += [maker.let(name) for name in ("a_role", "some_text")[: choices.integer(0, 2)] if choices.chance(30)]
     if uses and choices.chance(15):
         statements.append(ast.Use(name=choices.pick(uses), quoted=False, span=NOWHERE))
@@ -104,7 +106,7 @@ class _Maker:
             factor = field(choices, WEIGHT_FIELDS) if choices.chance(30) else choices.pick(NUMBERS)
             return ast.Scale(targets=targets, conditions=conditions, factor=factor, span=NOWHERE)
         weight: int | float | ast.Field | None = None
-        if verb == "train" and choices.chance(25):
+        if verb == "train" and choices.chance(35):
             weight = field(choices, WEIGHT_FIELDS) if choices.chance(50) else choices.pick(NUMBERS)
         return ast.Rule(effect=verb, targets=targets, conditions=conditions, weight=weight, span=NOWHERE)
 
@@ -149,12 +151,12 @@ class _Maker:
 
     def primary(self, depth: int) -> tuple[ast.Primary, Shape]:
         """A primary and what it has."""
-        kind = self.choices.integer(0, 19)
-        if kind == 19:
+        kind = self.choices.integer(0, 20)
+        if kind == 20:
             return ast.Everything(span=NOWHERE), Shape(plain=False)
         if kind >= 16 and depth > 0 and self.spans:
             inside, shape = self.primary(depth - 1)
-            if kind == 18:
+            if kind >= 18:
                 listed = field(self.choices, SPAN_FIELDS)
                 return ast.SpansIn(field=listed, inside=inside, span=NOWHERE), shape
             text, flags = pattern(self.choices)

@@ -15,9 +15,10 @@ from policy_engine.cli.texts import read_source
 from policy_engine.core.diagnostics import Diagnostic
 from policy_engine.core.errors import PolicyEngineError
 from policy_engine.core.schema import Schema
-from policy_engine.lang.check import check as check_policy
+from policy_engine.lang.check import check_text
 from policy_engine.lang.checked import CheckedPolicy
-from policy_engine.lang.parse import parse
+from policy_engine.lang.lint import lint
+from policy_engine.lang.suppress import unsuppressed
 
 
 def register(app: typer.Typer) -> None:
@@ -65,10 +66,10 @@ def _schema(dataset: str) -> Schema:
 def _check_one(name: str, schema: Schema | None, prove: bool) -> tuple[CheckedPolicy | None, tuple[Diagnostic, ...]]:
     try:
         source = read_source(name)
-        policy = check_policy(parse(source.text, name=source.name), schema=schema)
+        policy = check_text(source.text, name=source.name, schema=schema)
     except PolicyEngineError as error:
         return None, diagnostics_of(error)
-    return policy, (*policy.warnings, *(_proven(policy) if prove else ()))
+    return policy, (*policy.warnings, *lint(policy), *(unsuppressed(_proven(policy)) if prove else ()))
 
 
 def _proven(policy: CheckedPolicy) -> tuple[Diagnostic, ...]:

@@ -18,9 +18,8 @@ from policy_engine.cli.texts import read_source
 from policy_engine.core.diagnostics import Diagnostic
 from policy_engine.core.errors import PolicyEngineError
 from policy_engine.core.schema import Schema
-from policy_engine.lang.check import check
+from policy_engine.lang.check import check_text
 from policy_engine.lang.checked import CheckedPolicy, CheckedRule
-from policy_engine.lang.parse import parse
 
 if TYPE_CHECKING:
     from policy_engine.proof import ProofReport, Witness
@@ -47,7 +46,7 @@ def register(app: typer.Typer) -> None:
 def read_checked(name: str, schema: Schema | None = None) -> CheckedPolicy:
     """The policy of a file, a shipped name or standard input. Raises what reading, parsing and checking raise."""
     source = read_source(name)
-    return check(parse(source.text, name=source.name), schema=schema)
+    return check_text(source.text, name=source.name, schema=schema)
 
 
 def read_schema(dataset: str | None) -> Schema | None:

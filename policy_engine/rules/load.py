@@ -6,9 +6,8 @@ import os
 
 from policy_engine.core.schema import Schema
 from policy_engine.core.source import Source
-from policy_engine.lang.check import check
+from policy_engine.lang.check import check_text
 from policy_engine.lang.library import read_policy
-from policy_engine.lang.parse import parse
 from policy_engine.rules.compile import compile_policy
 from policy_engine.rules.program import Program
 
@@ -27,4 +26,4 @@ def policy_from_text(text: str, *, name: str = "<string>", schema: Schema | None
 
     Raises PolicySyntaxError or PolicyCheckError with everything that is wrong.
     """
-    return compile_policy(check(parse(text, name=name), schema=schema))
+    return compile_policy(check_text(text, name=name, schema=schema))

@@ -1,0 +1,82 @@
+"""Reads the examples of `docs/language.md` and runs them; `python -m tests.lang.language_doc` writes what comes out."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from policy_engine.chat.conversation import Conversation
+from policy_engine.chat.tokenize import load_tokenizer
+from policy_engine.mask.masker import MaskedRow, Masker
+from policy_engine.rules.load import policy_from_text
+
+DOC = Path(__file__).parents[2] / "docs" / "language.md"
+_BLOCK = re.compile(r"```policy(?P<on>[^\n]*)\n(?P<text>.*?)```\n(?:\n```text\n(?P<masked>.*?)```\n)?", re.DOTALL)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Example:
+    """A policy of the page; `masked` is what the page says comes out, where it names a conversation."""
+
+    text: str
+    conversation: str | None
+    weights: bool
+    masked: str | None
+
+
+def examples() -> Iterator[Example]:
+    """The policies of the page, in order."""
+    for match in _BLOCK.finditer(DOC.read_text(encoding="utf-8")):
+        yield _example(match)
+
+
+def run(example: Example) -> str:
+    """The text of the example's conversation, as the page shows it."""
+    masker = Masker(policy_from_text(example.text), load_tokenizer("builtin"))
+    messages = conversations()[example.conversation or ""]
+    return marked(masker.mask(Conversation(messages=tuple(messages))), weights=example.weights).rstrip("\n") + "\n"
+
+
+def conversations() -> dict[str, list[dict[str, Any]]]:
+    """The conversations of the page by name."""
+    blocks = re.findall(r"```yaml conversation=(\w+)\n(.*?)```", DOC.read_text(encoding="utf-8"), flags=re.DOTALL)
+    return {name: yaml.safe_load(text) for name, text in blocks}
+
+
+def marked(row: MaskedRow, *, weights: bool = False) -> str:
+    """The row's text with the text of its trained tokens between ⟦ and ⟧, after each its weight if asked for."""
+    text, out, at, before = row.chat.text, [], 0, 0.0
+    tokens = zip(row.tokenized.starts_T.tolist(), row.mask.weights_T.tolist(), strict=True)
+    for start, weight in [*tokens, (len(text), 0.0)]:
+        if weight == before or start < at:
+            continue
+        closing = (f"×{before:g}⟧" if weights else "⟧") if before else ""
+        out.append(text[at:start] + ("" if weight and before and not weights else closing + ("⟦" if weight else "")))
+        at, before = start, weight
+    return "".join(out) + text[at:]
+
+
+def _example(match: re.Match[str]) -> Example:
+    words = match["on"].split()
+    named = next((w.removeprefix("on=") for w in words if w.startswith("on=")), None)
+    return Example(text=match["text"], conversation=named, weights="weights" in words, masked=match["masked"])
+
+
+def accept() -> None:
+    """Write what comes out into the page."""
+
+    def written(match: re.Match[str]) -> str:
+        example = _example(match)
+        block = f"```policy{match['on']}\n{match['text']}```\n"
+        return block + (f"\n```text\n{run(example)}```\n" if example.conversation else "")
+
+    DOC.write_text(_BLOCK.sub(written, DOC.read_text(encoding="utf-8")), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    accept()

@@ -31,7 +31,7 @@ def compare(old: CheckedPolicy | Program, new: CheckedPolicy | Program) -> Diff:
     try:
         return _Comparison(a, b).diff()
     except TooLarge as error:
-        return Diff(old=a, new=b, verdict="undecided", settings=_settings(a, b), undecided=error.message)
+        return Diff(old=a, new=b, verdict="undecided", settings=_settings(a, b), undecided=error.why)
 
 
 class _Comparison:

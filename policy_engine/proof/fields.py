@@ -193,7 +193,8 @@ def _numbers(constants: Iterable[Any], *, whole: bool) -> list[int | float]:
         near = {int(n) + step for n in named if n >= 0 for step in (-1, 0, 1, 2)}
         return sorted((n for n in near if n >= 0), reverse=True)  # more is easier to write
     gaps = [a + (b - a) / 2 for a, b in pairwise(named)]
-    return [named[-1] + 1, *named, *gaps, named[0] - 1]
+    # Not the next number: as a weight, 1 would be no different from the usual one.
+    return [named[-1] + 2, *named, *gaps, named[0] - 2]
 
 
 def _answer(name: Name, test: Test, cell: Cell) -> bool | None:

@@ -38,7 +38,7 @@ def prove(policy: CheckedPolicy | Program, *, places: bool = True) -> ProofRepor
     try:
         return Findings(checked).report(places=places)
     except TooLarge as error:
-        return ProofReport(policy=checked, guards=_undecided(checked), undecided=error.message)
+        return ProofReport(policy=checked, guards=_undecided(checked), undecided=error.why)
 
 
 def prove_guards(policy: CheckedPolicy | Program) -> tuple[tuple[GuardFinding, ...], str | None]:
@@ -47,7 +47,7 @@ def prove_guards(policy: CheckedPolicy | Program) -> tuple[tuple[GuardFinding, .
     try:
         return Findings(checked).guards(), None
     except TooLarge as error:
-        return _undecided(checked), error.message
+        return _undecided(checked), error.why
 
 
 def _undecided(policy: CheckedPolicy) -> tuple[GuardFinding, ...]:

@@ -30,6 +30,11 @@ class TooLarge(PolicyEngineError):
 
     code = "PE302"
 
+    @property
+    def why(self) -> str:
+        """The reason with what to do, as one sentence."""
+        return f"{self.message}: {self.help}" if self.help else self.message
+
 
 class Space(Protocol):
     """The assignments of some variables, and sets of them."""

@@ -1,0 +1,280 @@
+"""What a report says of policies whose answers are known."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from policy_engine.core.errors import PolicyCheckError
+from policy_engine.lang.check import check
+from policy_engine.lang.checked import CheckedPolicy
+from policy_engine.lang.parse import parse
+from policy_engine.proof import ProofReport, compare, prove
+from policy_engine.proof.diagnostics import guard_diagnostics, rule_diagnostics
+from policy_engine.proof.load import load_policy, policy_from_text
+from policy_engine.rules.load import policy_from_text as unproven
+
+
+def checked(text: str) -> CheckedPolicy:
+    return check(parse(text))
+
+
+def report(text: str) -> ProofReport:
+    return prove(checked(text))
+
+
+EXAMPLE = "train assistant; mask system, user; train eos after assistant\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "verdict"),
+    [
+        (EXAMPLE + "never train user", "holds"),
+        (EXAMPLE + "never train narrator", "holds"),
+        (EXAMPLE + "always train eos of last assistant", "holds"),
+        (EXAMPLE + "always train assistant.reasoning", "holds"),
+        (EXAMPLE + "never train assistant", "fails"),
+        (EXAMPLE + "never train everything", "fails"),
+        ("train everything\nnever train generation_prompt", "holds"),
+        ("train everything\nnever train preamble", "fails"),
+        ("train everything\nmask user\nnever train user", "holds"),
+        ("train everything\nnever train user where message.role == \"assistant\"", "holds"),
+        ("train last 2 assistant\nnever train first assistant", "fails"),
+        ("train assistant\nmask last 2 assistant\nnever train last assistant", "holds"),
+        ("train assistant\nmask last 1000 assistant\nnever train last 999 assistant", "holds"),
+        ("train assistant\nmask last 1000 assistant\nnever train last 1001 assistant", "fails"),
+        ("train assistant where turn.index < 2\nnever train assistant where turn.index == 2", "holds"),
+        ("train assistant where turn.index < 2.5\nnever train assistant where turn.index >= 2", "fails"),
+        ("train assistant where turn.round > 1\nnever train assistant before first user", "holds"),
+        ("train assistant right after tool\nnever train assistant where turn.index == 0", "holds"),
+        ("train assistant where message.train\nnever train assistant unless message.train", "holds"),
+        ("train assistant where message.n > 2\nnever train assistant where message.n < 2", "holds"),
+        ("train assistant where message.n >= 2\nnever train assistant where message.n < 2.5", "fails"),
+        ('train assistant where message.n != 1\nnever train assistant unless has message.n', "holds"),
+        ('train assistant where message.a.b == 1\nnever train assistant where message.a == 1', "holds"),
+        ("train /a+/ in assistant\nnever train assistant.text", "fails"),
+        ("train /a+/ in assistant.text\nmask assistant\nnever train assistant", "holds"),
+        ("train spans message.spans in assistant\nnever train assistant.text", "fails"),
+        ("train assistant weight 0\nnever train assistant", "holds"),
+        ("train assistant weight message.w\nnever train assistant where message.w == 0", "holds"),
+        ("train assistant weight message.w\nnever train assistant where message.w == 1", "fails"),
+        ("train assistant\nscale assistant by 0\nnever train assistant", "holds"),
+        ("train assistant\ntrain eos of trained assistant\nalways train eos of trained assistant", "holds"),
+        ("train assistant where message.keep\ntrain eos after trained assistant\nnever train eos of user", "holds"),
+        ("train assistant.text\nmask trained last assistant\nnever train last assistant", "holds"),
+        ("train assistant.text\nmask trained last assistant\nnever train assistant", "fails"),
+        ("train assistant\nnever train user where call.name == \"x\"", "holds"),
+        ("train segment_less where segment.empty\nnever train segment_less where segment.text == \"x\"", "holds"),
+        ("train tool where call.name == \"f\"\nnever train tool.text where turn.index == 0", "holds"),
+        ("train tool where call.name == \"f\"\nnever train tool.tool_call where turn.index == 0", "fails"),
+        ("train tool where call.name == \"f\"\nnever train tool where call.name contains \"f\"", "fails"),
+        ("train assistant where turn.chars > 5\nnever train assistant where turn.chars < 6", "holds"),
+        ("train assistant where turn.chars > 5\nnever train assistant where turn.chars == 7", "fails"),
+        ("train assistant where message.content matches /^a/\nnever train assistant.text where segment.text == \"abc\"",
+         "fails"),
+        ("train assistant where sample.s == \"a\"\nnever train assistant where sample.s == \"b\"", "holds"),
+        ("train critic where message.role matches /^c/\nnever train critic", "fails"),
+        ("train everything where message.role matches /^n/\nnever train narrator", "fails"),
+        ("train user.media where part.type == \"image\"\nnever train user.media", "fails"),
+    ],
+)  # fmt: skip
+def test_guards(text: str, verdict: str) -> None:
+    (finding,) = report(text).guards
+    assert finding.verdict == verdict, finding.places
+    assert (finding.witness is not None) == (verdict == "fails")
+    assert bool(finding.places) == (verdict != "holds")
+
+
+def test_what_may_not_exist_is_only_possible() -> None:
+    text = "train assistant where message.content matches /a/ and not (message.content matches /a|b/)"
+    found = report(text + "\nnever train assistant")
+    assert [g.verdict for g in found.guards] == ["possible"]
+    assert found.exit_code == 3
+    assert not found.holds
+
+
+def test_a_witness_is_a_conversation_the_engine_decides_so() -> None:
+    found = report("train everything after last user\nnever train tool")
+    (guard,) = found.fails
+    assert guard.witness is not None
+    assert [m["role"] for m in guard.witness.conversation.messages] == ["user", "tool"]
+    assert guard.witness.by_template
+    assert guard.witness.text in guard.witness.chat.text
+    assert guard.witness.rule == 0
+    assert guard.witness.weight == 1.0
+    assert guard.rules == (found.policy.rules[0],)
+    assert found.exit_code == 1
+
+
+def test_the_default_breaks_always_guards() -> None:
+    (guard,) = report("train assistant.text\nalways train assistant").fails
+    assert guard.rules == (None,)
+
+
+def test_vacuous_guards() -> None:
+    (guard,) = report('train assistant\nnever train user where message.role == "tool"').guards
+    assert (guard.verdict, guard.vacuous) == ("holds", True)
+    assert [d.code for d in guard_diagnostics([guard])] == ["PE306"]
+
+
+def dead(text: str) -> list[tuple[int, str, tuple[int, ...]]]:
+    return [(d.rule.index, d.why, tuple(r.index for r in d.by)) for d in report(text).dead]
+
+
+def test_dead_rules() -> None:
+    assert dead(EXAMPLE) == []
+    assert dead("mask user\ntrain everything") == [(0, "shadowed", (1,))]
+    assert dead("train assistant.text\ntrain assistant.reasoning\nmask assistant") == [
+        (0, "shadowed", (2,)),
+        (1, "shadowed", (2,)),
+    ]
+    assert dead("train assistant\ntrain user where turn.index < 0") == [(1, "matches nothing", ())]
+    assert dead("scale assistant by 2\ntrain assistant") == [(0, "shadowed", (1,))]
+    assert dead("train assistant\nscale user by 2") == [(1, "nothing to scale", ())]
+    assert dead("train assistant\nscale assistant by 2") == []
+
+
+def test_a_rule_that_trained_asks_about_is_not_dead() -> None:
+    assert dead("train assistant\ntrain eos of trained assistant\nmask body of assistant") == []
+    assert dead("train assistant\ntrain eos of assistant\nmask body of assistant") == [(0, "shadowed", (2,))]
+
+
+def test_conditions_that_never_matter() -> None:
+    found = report('train assistant where turn.index >= 0 and message.role != "user"\nmask user where message.x')
+    assert [(f.test, f.always) for f in found.fixed] == [('turn.index >= 0 and message.role != "user"', True)]
+    found = report("train assistant where message.n > 2 and message.n < 1 or message.x")
+    assert found.fixed == ()
+    found = report("train assistant where message.x and turn.from_end < 0")
+    assert [(f.test, f.always) for f in found.fixed] == [("message.x and turn.from_end < 0", False)]
+
+
+@pytest.mark.parametrize(
+    ("text", "free"),
+    [
+        (EXAMPLE, True),
+        ("mask user\ntrain everything", False),
+        ("train assistant\ntrain assistant.text", True),
+        ("train assistant\ntrain assistant.text weight 2", False),
+        ("train assistant\ntrain assistant.text weight 1.0", True),
+        ("train assistant\nscale user by 2", True),
+        ("train assistant\nscale assistant by 2", False),
+        ("mask assistant\nscale assistant by 2", True),
+        ("train assistant where message.x\nmask assistant unless message.x", True),
+        ("train assistant\ntrain eos of trained assistant", None),
+    ],
+)
+def test_order(text: str, free: bool | None) -> None:
+    found = report(text)
+    assert found.order.free is free
+    assert found.order_free is (free is True)
+    assert (found.order.pair is not None) == (free is False)
+
+
+def test_places_in_words() -> None:
+    found = report("train assistant\nmask assistant.reasoning where message.x\ntrain user after last tool")
+    words = {r.rule.index if r.rule else None: r.places for r in found.decided}
+    assert words[1] == ("assistant: reasoning.close, reasoning.open, reasoning.text where message.x",)
+    assert words[2] == ("user: body with a tool before it and with no tool after it",)
+    assert "any other role" in words[None]
+    assert "user except with a tool before it and with no tool after it" not in words[None]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "verdict", "kinds"),
+    [
+        (EXAMPLE, EXAMPLE, "equal", []),
+        (EXAMPLE, "train eos of assistant, assistant", "equal", []),
+        ("train assistant", "train assistant; train eos of assistant", "trains more", ["trains more"]),
+        ("train assistant", "train last assistant", "trains less", ["trains less"]),
+        ("train assistant", "train user", "incomparable", ["trains less", "trains more"]),
+        ("train assistant", "train assistant weight 2", "trains more", ["trains more"]),
+        ("train assistant", "train assistant weight -1", "incomparable", ["differs"]),
+        ("train assistant", "train assistant weight message.w", "incomparable", ["differs", "trains less"]),
+        ("train assistant weight message.w", "train assistant weight message.w", "equal", []),
+        ("train user weight message.w", "mask user", "trains less", ["trains less"]),
+        ("train assistant weight 2", "train assistant; scale assistant by 2", "equal", []),
+        ("train assistant where message.x", "train assistant unless not message.x", "equal", []),
+        ("train assistant\nmask user", "train assistant\nmask tool", "equal", []),
+        ("train assistant; on straddle train", "train assistant", "trains less", []),
+        ("train assistant; on straddle error", "train assistant", "incomparable", []),
+        ("train assistant; on empty keep", "train assistant", "equal", []),
+        ("train assistant; on straddle train; never train user", "train assistant; on straddle train",
+         "incomparable", []),
+        ("train last assistant", "train assistant; mask assistant before last assistant", "equal", []),
+        ("train trained assistant", "mask user", "equal", []),
+        ("train assistant; train eos of trained assistant", "train assistant; train eos of assistant", "trains more",
+         ["trains more"]),
+    ],
+)  # fmt: skip
+def test_diff(old: str, new: str, verdict: str, kinds: list[str]) -> None:
+    found = compare(checked(old), checked(new))
+    assert found.verdict == verdict
+    assert sorted({change.kind for change in found.changes}) == kinds
+    assert all(change.witness is not None and change.places for change in found.changes)
+    assert found.exit_code == (0 if verdict == "equal" else 1)
+    assert bool(found.settings) == ("on " in old + new)
+
+
+def test_diff_of_what_may_not_exist() -> None:
+    new = "train assistant\ntrain user.text where message.content matches /a/ and not (message.content matches /a|b/)"
+    found = compare(checked("train assistant"), checked(new))
+    assert (found.verdict, found.exit_code) == ("possibly different", 3)
+
+
+def test_past_the_limits_nothing_is_guessed(monkeypatch: pytest.MonkeyPatch) -> None:
+    deep = "train last 30000 assistant\nnever train user"
+    found = report(deep)
+    assert found.undecided is not None
+    assert [g.verdict for g in found.guards] == ["undecided"]
+    assert found.exit_code == 3
+    assert compare(checked(deep), checked("mask user")).verdict == "undecided"
+    assert compare(checked(deep), checked("mask user")).exit_code == 3
+    program = policy_from_text(deep)
+    assert [d.code for d in program.policy.warnings] == ["PE305"]
+    many = "\n".join(f"train assistant where message.a{i}" for i in range(20)) + "\nnever train user"
+    assert report(many).holds
+    monkeypatch.setitem(sys.modules, "dd", None)
+    assert "policy-engine[proof]" in str(report(many).undecided)
+
+
+def test_many_uses_of_trained_are_undecided() -> None:
+    rules = [f"train assistant where message.a{i}\ntrain eos of trained assistant" for i in range(8)]
+    assert "`trained`" in str(report("\n".join(rules)).undecided)
+
+
+def test_a_policy_whose_guard_fails_does_not_compile() -> None:
+    text = "train everything\nnever train user"
+    with pytest.raises(PolicyCheckError) as caught:
+        policy_from_text(text, name="my.policy")
+    (diagnostic,) = caught.value.diagnostics
+    assert diagnostic.code == "PE303"
+    assert diagnostic.is_error
+    assert [r.span.text for r in diagnostic.related] == ["train everything"]
+    assert "What is 2 + 2?" in str(diagnostic.help)
+    assert policy_from_text(text, prove=False).policy.guards
+    assert policy_from_text("train assistant\nnever train user").policy.warnings == ()
+
+
+def test_loading_by_name_and_path(tmp_path) -> None:  # type: ignore[no-untyped-def]
+    assert load_policy("all_assistants").policy.guards
+    path = tmp_path / "mine.policy"
+    path.write_text("train everything\nnever train user\n", encoding="utf-8")
+    with pytest.raises(PolicyCheckError, match=r"mine\.policy:2:1"):
+        load_policy(path)
+    assert load_policy(path, prove=False).policy.guards
+
+
+def test_a_program_can_be_proven() -> None:
+    program = unproven("train assistant\nnever train user")
+    assert prove(program).holds
+    assert compare(program, program).verdict == "equal"
+
+
+def test_diagnostics_of_rules() -> None:
+    found = list(rule_diagnostics(report("mask user\ntrain everything\nscale tool by 2 where turn.index >= 0")))
+    assert [d.code for d in found] == ["PE311", "PE312"]
+    assert [r.span.text for r in found[0].related] == ["train everything"]
+    found = list(rule_diagnostics(report("mask user\nscale user by 2\ntrain user where turn.index < 0")))
+    assert [d.code for d in found] == ["PE311", "PE311", "PE312"]
+    assert len({d.message for d in found}) == 3

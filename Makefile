@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types check fmt wheel-test docs nightly clean
+.PHONY: help demo test trainers lint types check fmt wheel-test docs nightly clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|' 2>/dev/null \
@@ -39,6 +39,16 @@ demo: $(VENV)/.base  ## mask the embedded sample dataset, show it in colour, wri
 test: $(VENV)/.test  ## run the whole test suite
 	$(BIN)/python -m pytest -n auto $(ARGS)
 
+# Real trainers, in an environment of their own: no other target installs torch.
+$(VENV)-trainers/.done: pyproject.toml tests/requirements-trainers.txt
+	$(PYTHON) -m venv $(VENV)-trainers
+	$(VENV)-trainers/bin/python -m pip install --quiet --disable-pip-version-check -r tests/requirements-trainers.txt
+	$(VENV)-trainers/bin/python -m pip install --quiet --disable-pip-version-check -e '.[test]'
+	@touch $@
+
+trainers: $(VENV)-trainers/.done  ## a training step of transformers' and TRL's trainers against one computed by hand
+	$(VENV)-trainers/bin/python -m pytest -q tests/adapters $(ARGS)
+
 lint: $(VENV)/.dev  ## ruff and the import contracts
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check --quiet .
@@ -63,4 +73,4 @@ nightly: $(VENV)/.test  ## the long property tests
 	bash .ci/nightly
 
 clean:  ## remove what the other targets made
-	rm -rf $(VENV) dist build demo-out .nightly .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf $(VENV) $(VENV)-trainers dist build demo-out .nightly .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

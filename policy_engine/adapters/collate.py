@@ -1,0 +1,54 @@
+"""Batches of masked rows as padded tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from policy_engine.core.errors import RowError
+from policy_engine.core.vocabulary import IGNORE_INDEX
+
+if TYPE_CHECKING:
+    import torch
+
+_FILL = {"labels": IGNORE_INDEX, "attention_mask": 0, "loss_weights": 0.0, "position_ids": 0}
+
+
+@dataclass(frozen=True, kw_only=True)
+class PaddingCollator:
+    """Pads rows of the columns a `Masker` makes: `input_ids` with the pad token, labels with -100, weights with 0.
+
+    The first label of every row is made -100, whatever the side of the padding: a first token is never a target, and
+    behind left padding a trainer would shift it into one. Raises RowError for a row whose columns differ in length.
+    """
+
+    pad_token_id: int
+    side: Literal["right", "left"] = "right"
+    pad_to_multiple_of: int = 1
+
+    def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
+        """Tensors of shape (rows, longest row): int64, and float32 for `loss_weights`."""
+        import torch
+
+        longest = max(len(row["input_ids"]) for row in rows)
+        longest += -longest % self.pad_to_multiple_of
+        names = [name for name in ("input_ids", *_FILL) if name in rows[0]]
+        made: dict[str, list[list[Any]]] = {name: [] for name in (*names, "attention_mask")}
+        for number, row in enumerate(rows):
+            size = len(row["input_ids"])
+            for name in made:
+                values = [1] * size if name not in row else list(row[name])
+                if len(values) != size:
+                    raise RowError(
+                        f"row {number} of the batch has {size} `input_ids` and {len(values)} `{name}`",
+                        help="cut all columns together: truncate with policy-engine, not in the trainer",
+                    )
+                if name == "labels" and values:
+                    values[0] = IGNORE_INDEX
+                padding = [_FILL.get(name, self.pad_token_id)] * (longest - size)
+                made[name].append(values + padding if self.side == "right" else padding + values)
+        return {
+            name: torch.tensor(values, dtype=torch.float32 if name == "loss_weights" else torch.int64)
+            for name, values in made.items()
+        }

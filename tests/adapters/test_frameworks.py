@@ -1,0 +1,82 @@
+"""Strategies and transforms for axolotl, torchtune and verl give the labels a Masker gives."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from policy_engine.adapters import axolotl
+from policy_engine.adapters.torchtune import PolicyTransform
+from policy_engine.chat.tokenize import load_tokenizer
+from policy_engine.core.errors import ConfigError
+from policy_engine.core.vocabulary import IGNORE_INDEX
+from policy_engine.mask.masker import Masker
+from policy_engine.rules.load import load_policy
+
+MESSAGES = [
+    {"role": "system", "content": "Be brief."},
+    {"role": "user", "content": "Two and two?"},
+    {"role": "assistant", "content": "Four."},
+    {"role": "user", "content": "And three?"},
+    {"role": "assistant", "content": "Seven."},
+]
+
+
+@pytest.fixture(scope="module")
+def expected() -> Any:
+    return Masker(load_policy("default"), load_tokenizer("builtin"))(MESSAGES)
+
+
+def test_axolotl_strategy(expected: Any) -> None:
+    from datasets import Dataset
+
+    strategy = axolotl.load(load_tokenizer("builtin").tokenizer, cfg={}, ds_cfg={"policy": "default"})
+    made = strategy.wrap_dataset(Dataset.from_list([{"messages": MESSAGES, "id": 1}] * 3))
+    assert {"input_ids", "attention_mask", "labels"} == set(made.column_names)
+    assert expected["labels"] == made[2]["labels"]
+    assert expected["input_ids"] == made[0]["input_ids"]
+
+
+def test_axolotl_entry_without_a_policy() -> None:
+    with pytest.raises(ConfigError, match="names no policy"):
+        axolotl.load(load_tokenizer("builtin").tokenizer, cfg={}, ds_cfg={"path": "x"})
+
+
+def test_axolotl_refuses_weights(tmp_path: Path) -> None:
+    path = tmp_path / "w.policy"
+    path.write_text("train assistant weight 0.5\ntrain eos after assistant\n")
+    with pytest.raises(ConfigError, match="no per-token weights"):
+        axolotl.load(load_tokenizer("builtin").tokenizer, cfg={}, ds_cfg={"policy": str(path)})
+
+
+def test_torchtune_mask_is_inverted(expected: Any) -> None:
+    masker = Masker(load_policy("default"), load_tokenizer("builtin"))
+    messages: list[Any] = [
+        SimpleNamespace(role=m["role"], content=[{"type": "text", "content": m["content"]}]) for m in MESSAGES
+    ]
+    made = PolicyTransform(masker=masker)({"messages": messages, "source": "a"})
+    assert expected["input_ids"] == made["tokens"]
+    assert [label == IGNORE_INDEX for label in expected["labels"]] == made["mask"]
+    assert made["source"] == "a"
+
+
+def test_verl_dataset(expected: Any, tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    from policy_engine.adapters.verl import PolicySFTDataset
+
+    data = tmp_path / "rows.jsonl"
+    data.write_text("".join(json.dumps({"messages": MESSAGES}) + "\n" for _ in range(2)))
+    dataset = PolicySFTDataset(str(data), load_tokenizer("builtin").tokenizer, {"policy": "default", "max_length": 512})
+    assert len(dataset) == 2
+    item = dataset[1]
+    assert expected["input_ids"] == item["input_ids"].tolist()
+    assert [float(label != IGNORE_INDEX) for label in expected["labels"]] == item["loss_mask"].tolist()
+    assert item["loss_mask"].dtype == torch.float32
+    short = PolicySFTDataset(
+        str(data), load_tokenizer("builtin").tokenizer, {"policy": "default", "max_length": 9, "truncation": "right"}
+    )
+    assert expected["input_ids"][:9] == short[0]["input_ids"].tolist()

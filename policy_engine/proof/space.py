@@ -1,8 +1,7 @@
 """Sets of assignments to the free conditions: bitsets in Python ints while they are small, a BDD past that.
 
 A *variable* takes one of a few values, counted from 0 (the cells of a field's partition, or false and true). A *free
-set* is a set of assignments of all variables, as an int either way; two are equal
-exactly if the sets are.
+set* is a set of assignments of all variables, as an int either way; two are equal exactly if the sets are.
 """
 
 from __future__ import annotations
@@ -17,8 +16,9 @@ from policy_engine.core.errors import PolicyEngineError
 
 BITSET_LIMIT: Final = 1 << 14
 """Assignments up to which bitsets are faster than a BDD."""
-
-NODE_LIMIT: Final = 400_000
+LARGEST_BITSET: Final = 1 << 18
+"""Assignments up to which bitsets serve where no BDD library is installed; a proof then takes seconds."""
+NODE_LIMIT: Final = 200_000
 """Nodes of a BDD past which the answer is undecided."""
 
 Free = int
@@ -73,7 +73,20 @@ class Space(Protocol):
 
 def make_space(sizes: Sequence[int]) -> Space:
     """The space of variables with `sizes` values each. Raises `TooLarge` if it needs a BDD and `dd` is missing."""
-    return _Bitsets(sizes) if prod(sizes) <= BITSET_LIMIT else _Diagrams(sizes)
+    total = prod(sizes)
+    if total <= BITSET_LIMIT:
+        return _Bitsets(sizes)
+    try:
+        from dd import bdd as library
+    except ImportError:
+        if total <= LARGEST_BITSET:
+            return _Bitsets(sizes)
+        raise TooLarge(
+            "the policy has more free conditions than bitsets can hold, and the library `dd` is not installed",
+            help="install policy-engine[proof]",
+        ) from None
+    make: Any = library.BDD  # which is abstract to a type checker
+    return _Diagrams(sizes, make())
 
 
 class _Bitsets:
@@ -126,18 +139,9 @@ class _Diagrams:
     Nodes are used as plain ints, without counting references: a space is dropped as a whole.
     """
 
-    def __init__(self, sizes: Sequence[int]) -> None:
-        try:
-            from dd import bdd as library
-        except ImportError:
-            raise TooLarge(
-                "the policy has more free conditions than bitsets can hold, and the library `dd` is not installed",
-                help="install policy-engine[proof]",
-            ) from None
+    def __init__(self, sizes: Sequence[int], manager: Any) -> None:
         self.sizes = tuple(sizes)
-        make: Any = library.BDD  # which is abstract to a type checker
-        self._bdd = make()
-        self._bdd.max_nodes = NODE_LIMIT
+        self._bdd = manager
         # Highest bit first, so that `pick` prefers low values.
         self._bits = [[f"v{i}_{b}" for b in reversed(range((n - 1).bit_length()))] for i, n in enumerate(self.sizes)]
         self._names = [name for bits in self._bits for name in bits]
@@ -156,10 +160,10 @@ class _Diagrams:
         return cube
 
     def _ite(self, a: int, b: int, c: int) -> int:
-        try:
-            node: int = self._bdd.ite(a, b, c)
-        except RuntimeError as error:  # how `dd` says that it holds `max_nodes`
-            raise TooLarge(f"the conditions need a decision diagram of over {NODE_LIMIT} nodes") from error
+        # Not `max_nodes`: a manager that has met it cannot be dropped without complaint.
+        if len(self._bdd) > NODE_LIMIT:
+            raise TooLarge(f"the conditions need a decision diagram of over {NODE_LIMIT} nodes")
+        node: int = self._bdd.ite(a, b, c)
         return node
 
     def cells(self, variable: int, values: Iterable[int]) -> int:

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import itertools
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Sequence
+from functools import reduce
 
 import pytest
 from hypothesis import given
@@ -15,9 +16,13 @@ EVERYTHING = list(itertools.product(*(range(n) for n in SIZES)))
 sets = st.frozensets(st.sampled_from(EVERYTHING), max_size=8)
 
 
-@pytest.fixture(params=[_Bitsets, _Diagrams], ids=["bitsets", "diagrams"])
-def space(request: pytest.FixtureRequest) -> Iterator[Space]:
-    return request.param(SIZES)
+def diagrams(sizes: Sequence[int]) -> Space:
+    return _Diagrams(sizes, pytest.importorskip("dd.bdd").BDD())
+
+
+@pytest.fixture(params=[_Bitsets, diagrams], ids=["bitsets", "diagrams"])
+def space(request: pytest.FixtureRequest) -> Space:
+    return request.param(SIZES)  # type: ignore[no-any-return]
 
 
 def make(space: Space, assignments: frozenset[tuple[int, ...]]) -> int:
@@ -31,9 +36,9 @@ def members(space: Space, free: int) -> set[tuple[int, ...]]:
     return {a for a in EVERYTHING if space.both(free, space.one(a)) != space.empty}
 
 
-@pytest.mark.parametrize("kind", [_Bitsets, _Diagrams])
+@pytest.mark.parametrize("kind", [_Bitsets, diagrams])
 @given(a=sets, b=sets)
-def test_operations_are_those_of_sets(kind: type, a: frozenset, b: frozenset) -> None:  # type: ignore[type-arg]
+def test_operations_are_those_of_sets(kind: Callable[[Sequence[int]], Space], a: frozenset, b: frozenset) -> None:  # type: ignore[type-arg]
     space = kind(SIZES)
     x, y = make(space, a), make(space, b)
     assert members(space, x) == a
@@ -59,9 +64,19 @@ def test_low_values_are_picked(space: Space) -> None:
 
 
 def test_many_variables_need_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert isinstance(make_space((2,) * 14), _Bitsets)
-    assert isinstance(make_space((2,) * 15), _Diagrams)
-    monkeypatch.setitem(sys.modules, "dd", None)
-    with pytest.raises(TooLarge, match="`dd` is not installed"):
-        make_space((2,) * 15)
     assert isinstance(make_space(()), _Bitsets)
+    assert isinstance(make_space((2,) * 14), _Bitsets)
+    monkeypatch.setitem(sys.modules, "dd", None)
+    assert isinstance(make_space((2,) * 18), _Bitsets)
+    with pytest.raises(TooLarge, match="`dd` is not installed") as caught:
+        make_space((2,) * 19)
+    assert "policy-engine[proof]" in caught.value.why
+
+
+def test_large_diagrams_are_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("dd")
+    monkeypatch.setattr("policy_engine.proof.space.NODE_LIMIT", 10)
+    space = make_space((2,) * 15)
+    assert isinstance(space, _Diagrams)
+    with pytest.raises(TooLarge, match="nodes"):
+        reduce(space.both, (space.cells(variable, (1,)) for variable in range(15)))

@@ -18,7 +18,7 @@ from policy_engine.lang.library import grammar_text
 from policy_engine.lang.split import HIDDEN, Parts, split
 from policy_engine.lang.syntax_errors import syntax_error
 
-MAX_CHARACTERS: Final = 1_000_000
+MAX_CHARACTERS: Final = 250_000
 """Longer texts are refused: no policy is that long, a dataset given by mistake is."""
 MAX_ERRORS: Final = 100
 """Errors reported of one text; the last one then says that there are more."""

@@ -12,7 +12,6 @@ from policy_engine.chat.segments import RenderedChat, Segment
 from policy_engine.core.errors import PolicyCheckError
 from policy_engine.core.vocabulary import PARTS, UNOWNED
 from policy_engine.lang.check import check
-from policy_engine.lang.checked import CheckedPolicy
 from policy_engine.lang.format import format_policy
 from policy_engine.lang.parse import parse
 from policy_engine.proof import compare, prove
@@ -22,17 +21,11 @@ from policy_engine.proof.witness import Decides, Finder
 from policy_engine.testing import policies
 from policy_engine.testing.chats import rendered_chat
 from policy_engine.testing.choices import RandomChoices
+from tests.proof.cases import CHATS, KINDS, changed
 from tests.proof.claims import Held, bare, diff_problems
 from tests.proof.generate import policy
 
 HUNDREDS = int(os.environ.get("PROOF_CASES", "1"))
-CHATS = 20
-KINDS = {
-    "structure": {"conditions": 0, "trained": 0, "spans": 0, "weights": 0},
-    "trained": {"conditions": 0, "trained": 40, "spans": 0},
-    "conditions": {"conditions": 60, "trained": 0, "spans": 30},
-    "everything": {},
-}
 
 
 def chats(seed: object, count: int = CHATS) -> list[RenderedChat]:
@@ -80,32 +73,12 @@ def test_no_conversation_contradicts_a_comparison(kind: str, hundred: int) -> No
     for number in range(25):
         seed = f"diff/{kind}/{hundred}/{number}"
         old = policy(RandomChoices(seed), most=4, guards=False, **KINDS[kind])
-        new = changed(old, seed)
+        new = changed(old, RandomChoices(f"{seed}/changed"))
         diff = compare(old, new)
         for chat in chats(seed):
             wrong += [f"{seed}: {problem}" for problem in diff_problems(diff, chat)]
         assert compare(old, old).verdict in ("equal", "undecided")
     assert wrong == []
-
-
-def changed(old: CheckedPolicy, seed: str) -> CheckedPolicy:
-    """The policy with its rules in another order, one left out, or followed by those of another."""
-    rng = random.Random(seed)
-    rules = list(old.rules)
-    how = rng.randrange(3)
-    if how == 0:
-        rng.shuffle(rules)
-    elif how == 1:
-        rules.pop(rng.randrange(len(rules)))
-    else:
-        rules += policy(RandomChoices(f"{seed}/more"), most=2, guards=False, conditions=0).rules
-    return numbered(old, rules)
-
-
-def numbered(old: CheckedPolicy, rules: list) -> CheckedPolicy:  # type: ignore[type-arg]
-    from dataclasses import replace
-
-    return replace(old, rules=tuple(replace(rule, index=i) for i, rule in enumerate(rules)))
 
 
 @pytest.mark.parametrize("kind", ["structure", "trained"])

@@ -4,9 +4,14 @@
     python -m tests.nightly parser --count 50000
     python -m tests.nightly format --count 50000
     python -m tests.nightly parity --count 50000
+    python -m tests.nightly injection --count 100000
+    python -m tests.nightly proof --count 10000
+    python -m tests.nightly diff --count 5000
 
 `agreement` compares the engine with the interpreter of `tests/oracle.py`; `parser` gives texts to the parser; `format`
-prints and parses policies again; `parity` renders conversations with all bundled templates, beside transformers.
+prints and parses policies again; `parity` renders conversations with all bundled templates, beside transformers;
+`injection` quotes control text in every message and looks for trained tokens that are not the model's; `proof` and
+`diff` hold proofs and comparisons of policies against twenty conversations each.
 
 Cases are made by the generators behind the Hypothesis strategies, on `RandomChoices(f"{kind}:{seed}:{number}")`:
 a number names its case for ever, and `--case NUMBER` runs it alone. What is done is kept in the `--resume` file after

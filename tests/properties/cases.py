@@ -20,14 +20,19 @@ from policy_engine.testing.conversations import conversation
 from policy_engine.testing.policies import policy, raw_policy
 from policy_engine.testing.policy_texts import commented_policy_text, policy_text
 from policy_engine.testing.templates import installed_templates
+from tests.proof.cases import diff_case, proof_case
 from tests.properties.agreement import compare, describe
+from tests.properties.injection import hostile_conversation, injection_outcome
 from tests.properties.language import parse_problem, round_trip_problem
 from tests.properties.reduce import reduce_case
 from tests.support.parity import parity_problems
 from tests.support.templates import SPECIAL_TOKENS
 from tests.support.tokenizers import load
 
-KINDS: Final = {"agreement": 100_000, "parser": 50_000, "format": 50_000, "parity": 50_000}
+KINDS: Final = {
+    "agreement": 100_000, "parser": 50_000, "format": 50_000, "parity": 50_000, "injection": 100_000,
+    "proof": 10_000, "diff": 5_000,
+}  # fmt: skip
 """Kinds of cases, and how many a full run has."""
 
 TOKENIZERS: Final = ("builtin", "qwen", "llama3", "mistral-v1", "deepseek", "unigram-plain", "byte-strip")
@@ -47,9 +52,15 @@ def run_case(kind: str, seed: int, number: int) -> tuple[str, str | None]:
             return "tree", round_trip_problem(raw_policy(choices))
         text = commented_policy_text(choices)
         return "comments", parse_problem(text)
+    if kind == "proof":
+        return proof_case(f"{kind}:{seed}:{number}")
+    if kind == "diff":
+        return diff_case(f"{kind}:{seed}:{number}")
     if kind == "parity":
         problems = list(parity_problems(*_parity_case(seed, number)))
         return "rendering", problems[0] if problems else None
+    if kind == "injection":
+        return injection_outcome(*_injection_case(seed, number))
     made = agreement_case(seed, number)
     return ("refused", None) if made is None else compare(*made)
 
@@ -58,6 +69,13 @@ def _parity_case(seed: int, number: int) -> tuple[ChatTemplate, Conversation, bo
     choices = RandomChoices(f"parity:{seed}:{number}")
     template = _template(f"{seed}:{number // _STRETCH}")
     return template, conversation(choices, most=5, bad=True), choices.chance(40)
+
+
+def _injection_case(seed: int, number: int) -> tuple[ChatTokenizer, Conversation]:
+    choices = RandomChoices(f"injection:{seed}:{number}")
+    tokenizer = _tokenizer(f"injection:{seed}:{number // _STRETCH}")
+    added = tuple(str(token) for token in tokenizer.tokenizer.added_tokens_decoder.values())
+    return tokenizer, hostile_conversation(choices, added)
 
 
 @functools.lru_cache(maxsize=8)
@@ -103,8 +121,12 @@ def explain(kind: str, seed: int, number: int) -> str:
         return repr(policy_text(choices))
     if kind == "format":
         return repr(raw_policy(choices) if choices.chance(50) else commented_policy_text(choices))
+    if kind in ("proof", "diff"):
+        return f"policy and conversations of `{kind}:{seed}:{number}`: see tests/proof/cases.py"
     if kind == "parity":
         return repr(_parity_case(seed, number))
+    if kind == "injection":
+        return repr(_injection_case(seed, number)[1])
     made = agreement_case(seed, number)
     if made is None:
         return "the template or the tokenizer refuses this case"

@@ -74,7 +74,9 @@ class Markers:
         return match.end() if match else 0
 
 
-_DOCUMENT_ENDS = frozenset({"</s>", "<eos>", "<|endoftext|>", "<|end_of_text|>", "<|end_text|>", "<｜end▁of▁sentence｜>", "<|eos|>"})
+_DOCUMENT_ENDS = frozenset(
+    {"</s>", "<eos>", "<|endoftext|>", "<|end_of_text|>", "<|end_text|>", "<｜end▁of▁sentence｜>", "<|eos|>"}
+)
 
 
 def ends_document(marker: str, eos: str | None) -> bool:

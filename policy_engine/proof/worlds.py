@@ -15,7 +15,7 @@ from policy_engine.proof.fields import Test
 from policy_engine.proof.points import Points
 from policy_engine.proof.positions import ALL, OTHER, AtLeast, Letter, LiteralOf, Turns, counted, related, selected
 from policy_engine.proof.regions import Algebra, Region
-from policy_engine.proof.stages import Stages, Statement, stage_of, statements_of
+from policy_engine.proof.stages import Stages, Statement, stage_of, statements_of, turn_sets
 from policy_engine.rules.conditions import leaves
 from policy_engine.rules.turns import atoms_of
 
@@ -70,7 +70,7 @@ class World:
 
     def _roles(self) -> tuple[str, ...]:
         """The roles told apart, in the order witnesses prefer them; `OTHER` stands for the rest."""
-        named = set().union(*(policy.roles for policy in self.policies))
+        named = {t.role for _, s in self.statements for t in turn_sets(s.targets) if t.role is not None}
         named |= {c for test in self.conditions.role_tests for c in _named_roles(test)}
         if any(leaf.field.path == ("round",) for leaf in self._count_tests()):
             named.add("user")

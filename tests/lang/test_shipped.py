@@ -12,8 +12,9 @@ from policy_engine.lang.check import check_text
 from policy_engine.lang.format import format_policy
 from policy_engine.lang.library import policies_folder, read_shipped, shipped
 from policy_engine.lang.parse import parse
-from policy_engine.mask.masker import MaskedRow, Masker
+from policy_engine.mask.masker import Masker
 from policy_engine.rules.load import policy_from_text
+from tests.lang.language_doc import marked
 
 
 def cases() -> Iterator[tuple[str, DatasetSpec, PolicyTest]]:
@@ -21,16 +22,6 @@ def cases() -> Iterator[tuple[str, DatasetSpec, PolicyTest]]:
         spec = load_dataset_spec(policies_folder() / f"{name}.yaml")
         for test in spec.tests:
             yield name, spec, test
-
-
-def marked(row: MaskedRow) -> str:
-    """The row's text with the text of its trained tokens between ⟦ and ⟧."""
-    text, out, at, inside = row.tokenized.chat.text, [], 0, False
-    for start, end, weight in zip(row.tokenized.starts_T, row.tokenized.ends_T, row.mask.weights_T, strict=True):
-        if (weight != 0) != inside and end > at:
-            out.append(text[at:start] + ("⟧" if inside else "⟦"))
-            at, inside = int(start), not inside
-    return "".join(out) + text[at:] + ("⟧" if inside else "")
 
 
 @pytest.mark.parametrize(("name", "spec", "test"), list(cases()), ids=lambda value: getattr(value, "name", value))

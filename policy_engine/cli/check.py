@@ -20,6 +20,9 @@ from policy_engine.lang.checked import CheckedPolicy
 from policy_engine.lang.lint import lint
 from policy_engine.lang.suppress import unsuppressed
 
+_UNPROVEN = ("PE304", "PE305")
+"""Findings of the proof that leave a guard open: possible, but not realised; and undecided."""
+
 
 def register(app: typer.Typer) -> None:
     """Adds the verb."""
@@ -47,9 +50,10 @@ def _check(files: list[str], dataset: str | None, strict: bool, prove: bool) -> 
     unusable = any(policy is None for policy, _ in results)
     doubtful = any(d.severity == "warning" for d in diagnostics)
     broken = any(d.is_error for policy, found in results if policy is not None for d in found)
-    code = Exit.NO_ANSWER if unusable else Exit.FAILS if broken or (strict and doubtful) else Exit.HOLDS
+    fails = broken or (strict and doubtful)
+    unproven = any(d.code in _UNPROVEN for d in diagnostics)
     return Outcome(
-        exit=code,
+        exit=Exit.NO_ANSWER if unusable else Exit.FAILS if fails else Exit.UNDECIDED if unproven else Exit.HOLDS,
         diagnostics=diagnostics,
         data={"files": [_facts(name, policy, found) for name, (policy, found) in zip(files, results, strict=True)]},
         body=tuple(_line(name, policy, found) for name, (policy, found) in zip(files, results, strict=True)),

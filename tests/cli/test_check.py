@@ -78,3 +78,16 @@ def test_machine_formats_name_the_line(tmp_path: Path, form: str) -> None:
         assert 2 == result["locations"][0]["physicalLocation"]["region"]["startLine"]
     else:
         assert [2] == [d["location"]["line"] for d in ran.document["diagnostics"]]
+
+
+def test_a_guard_that_is_not_proven_is_undecided(tmp_path: Path) -> None:
+    # No conversation matches `a\bc`, a word boundary inside a word, but the proof leaves regexes free and cannot tell.
+    open_guard = "train assistant\ntrain user where message.a matches /a\\bc/\nnever train user\n"
+    path = write_policy(tmp_path, open_guard)
+    ran = cli("check", path, "--format", "json")
+    assert (3, "undecided") == (ran.code, ran.document["verdict"])
+    assert ran.code == cli("prove", path).code
+    assert cli("check", path, "--no-prove").code == 0
+    broken = write_policy(tmp_path, "train user\nnever train user\n", name="broken.policy")
+    assert cli("check", path, broken).code == 1
+    assert cli("check", path, broken, tmp_path / "none.policy").code == 2

@@ -1,0 +1,34 @@
+"""transformers' own rendering of a conversation: what every other rendering here is held against."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from policy_engine.chat.conversation import Conversation
+
+
+def reference_text(
+    source: str,
+    conversation: Conversation,
+    *,
+    special_tokens: Mapping[str, Any],
+    add_generation_prompt: bool = False,
+) -> str:
+    """What `tokenizer.apply_chat_template(tokenize=False)` gives for a template, without a tokenizer.
+
+    Raises what transformers raises. Neither its time nor its memory is bounded: render with `ChatTemplate` first.
+    """
+    from transformers.utils.chat_template_utils import render_jinja_template
+
+    # `apply_chat_template` drops keys whose value is None before it renders.
+    messages = [{k: v for k, v in message.items() if v is not None} for message in conversation.messages]
+    rendered, _ = render_jinja_template(
+        conversations=[messages],
+        tools=None if conversation.tools is None else list(conversation.tools),
+        documents=None if conversation.documents is None else list(conversation.documents),
+        chat_template=source,
+        add_generation_prompt=add_generation_prompt,
+        **{**special_tokens, **conversation.template_kwargs},
+    )
+    return str(rendered[0])

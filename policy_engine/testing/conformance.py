@@ -1,0 +1,335 @@
+"""Property-tests a chat template: what holds, what does not, and a smallest conversation that shows it.
+
+```python
+from policy_engine import load_tokenizer
+from policy_engine.testing.conformance import check_template
+
+tokenizer = load_tokenizer("my-model")
+report = check_template(tokenizer.template, tokenizer=tokenizer)
+assert report.holds, report
+```
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Final, Literal
+
+from hypothesis import HealthCheck, Phase, given, seed, settings
+
+from policy_engine.chat.conversation import Conversation
+from policy_engine.chat.segments import RenderedChat
+from policy_engine.chat.template import ChatTemplate
+from policy_engine.chat.tokenize import ChatTokenizer
+from policy_engine.chat.tokenizers_load import read_template
+from policy_engine.core.errors import ConfigError
+from policy_engine.testing import conformance_laws as laws
+from policy_engine.testing.choices import run_on_draw
+from policy_engine.testing.conformance_cases import Case, Example, example, payloads
+from policy_engine.testing.shapes import SHAPES
+
+Verdict = Literal["holds", "fails", "fact", "does not apply"]
+
+SHRINK_SECONDS: Final = 4.0
+"""How long a counterexample is made smaller."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Property:
+    """What a template is asked. A *fact* is neither right nor wrong, but good to know before training."""
+
+    name: str
+    says: str
+    look: Callable[[Case], str | None]
+    fact: bool = False
+    of_refused: bool = False
+    """Whether conversations that the template raises on say something, too."""
+
+
+PROPERTIES: Final[Mapping[str, Property]] = MappingProxyType(
+    {
+        p.name: p
+        for p in (
+            Property(name="parity", says="the text is identical to transformers'", look=laws.parity, of_refused=True),
+            Property(
+                name="partition", says="every character has a known owner, copied data equals its field",
+                look=laws.partition,
+            ),
+            Property(
+                name="ends", says="each turn of the model that is closed has one end marker, after its data",
+                look=laws.ends,
+            ),
+            Property(
+                name="injection", says="control text in data never changes who owns what", look=laws.injection
+            ),
+            Property(
+                name="header", says="the header of a model's turn is what the generation prompt supplies",
+                look=laws.header,
+            ),
+            Property(
+                name="boundary_tokens", says="tokens before the model's first are those inference sees",
+                look=laws.boundary_tokens,
+            ),
+            Property(
+                name="bounded", says="renderings stay within the bounds of time and output", look=laws.bounded,
+                of_refused=True,
+            ),
+            Property(name="lost", says="every field reaches the text", look=laws.lost, fact=True),
+            Property(
+                name="prefix_stability", says="the text of a conversation's beginning opens the text of all of it",
+                look=laws.prefix_stability, fact=True,
+            ),
+            Property(name="raises", says="it renders every shape", look=laws.raises, fact=True, of_refused=True),
+        )
+    }
+)  # fmt: skip
+"""All properties, by name: first those that hold or fail, then the facts."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PropertyResult:
+    """What became of one property.
+
+    `verdict`: `holds`; `fails`, with a `counterexample`; `does not apply`, with the reason; or `fact`, for what is
+    neither right nor wrong. `yes` is whether the property is true of every conversation it was `checked` on (None if
+    there were none). `reasons` counts, for conversations by themselves, why it is not or does not apply.
+    """
+
+    name: str
+    verdict: Verdict
+    sentence: str
+    yes: bool | None
+    checked: int
+    reasons: Mapping[str, int] = field(default_factory=dict)
+    counterexample: Conversation | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """The result as JSON data."""
+        return {
+            "name": self.name,
+            "verdict": self.verdict,
+            "yes": self.yes,
+            "sentence": self.sentence,
+            "checked": self.checked,
+            "reasons": dict(self.reasons),
+            "counterexample": None if self.counterexample is None else _plain(self.counterexample),
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConformanceReport:
+    """All properties of one template. `examples` is how many conversations were tried, `seconds` how long it took."""
+
+    template: str
+    fingerprint: str
+    examples: int
+    seconds: float
+    properties: tuple[PropertyResult, ...]
+
+    @property
+    def holds(self) -> bool:
+        """Whether no property fails."""
+        return not any(p.verdict == "fails" for p in self.properties)
+
+    def __getitem__(self, name: str) -> PropertyResult:
+        return next(p for p in self.properties if p.name == name)
+
+    def __str__(self) -> str:
+        return "\n".join(f"{p.name}: {p.verdict}: {p.sentence}" for p in self.properties)
+
+    def to_json(self) -> dict[str, Any]:
+        """The report as JSON data."""
+        return {
+            "template": self.template,
+            "fingerprint": self.fingerprint,
+            "holds": self.holds,
+            "examples": self.examples,
+            "seconds": round(self.seconds, 3),
+            "properties": [p.to_json() for p in self.properties],
+        }
+
+
+def check_template(
+    template: ChatTemplate | str | Path,
+    *,
+    tokenizer: ChatTokenizer | None = None,
+    examples: int = 200,
+    properties: Iterable[str] | None = None,
+    shrink: bool = True,
+) -> ConformanceReport:
+    """Tests a template on one conversation of each of `SHAPES` and on `examples` generated ones.
+
+    `template` is a compiled template, a file or a template's text (then `tokenizer`, if given, says its special
+    tokens). Without a tokenizer, `boundary_tokens` does not apply. `properties` names those to test, all by default.
+    The same arguments give the same verdicts. `shrink=False` shows the first counterexample as it was found.
+
+    Raises TemplateError for a template that does not compile, TokenizerError for a file that cannot be read and
+    ConfigError for a property that does not exist.
+    """
+    started = time.monotonic()
+    compiled = _compiled(template, tokenizer)
+    chosen = _chosen(properties)
+    tallies = {p.name: _Tally() for p in chosen}
+    injected = payloads(compiled)
+
+    def look(made: Example) -> None:
+        case = Case(compiled, made, tokenizer)
+        for p in chosen:
+            tallies[p.name].add(p, case)
+
+    for number, shape in enumerate(SHAPES.values()):
+        look(Example(conversation=shape, payload=injected[number % len(injected)]))
+    if examples:
+        _run(look, injected, examples, (Phase.generate,))
+    results = []
+    for p in chosen:
+        tally = tallies[p.name]
+        if shrink and tally.problem is not None and examples:
+            tally.problem = _shrunk(p, compiled, tokenizer, injected, examples, tally.problem)
+        results.append(_result(p, tally))
+    return ConformanceReport(
+        template=compiled.name,
+        fingerprint=compiled.fingerprint,
+        examples=len(SHAPES) + examples,
+        seconds=time.monotonic() - started,
+        properties=tuple(results),
+    )
+
+
+def _compiled(template: ChatTemplate | str | Path, tokenizer: ChatTokenizer | None) -> ChatTemplate:
+    if isinstance(template, ChatTemplate):
+        return template
+    source = read_template(template)
+    name = "<template>" if source == template else str(template)
+    if tokenizer is None:
+        return ChatTemplate(source, name=name)
+    return ChatTemplate(
+        source,
+        special_tokens=tokenizer.special_tokens,
+        tokens=[str(token) for token in tokenizer.tokenizer.added_tokens_decoder.values()],
+        model_roles=tokenizer.model_roles,
+        name=name,
+    )
+
+
+def _chosen(names: Iterable[str] | None) -> list[Property]:
+    if names is None:
+        return list(PROPERTIES.values())
+    wanted = list(names)
+    unknown = [name for name in wanted if name not in PROPERTIES]
+    if unknown:
+        raise ConfigError(f"there is no property `{unknown[0]}`", help=f"the properties are {', '.join(PROPERTIES)}")
+    return [p for p in PROPERTIES.values() if p.name in wanted]
+
+
+class _Tally:
+    """What one property said about the cases so far."""
+
+    def __init__(self) -> None:
+        self.checked = 0
+        self.problems: Counter[str] = Counter()
+        self.skipped: Counter[str] = Counter()
+        self.problem: tuple[str, Example] | None = None
+
+    def add(self, p: Property, case: Case) -> None:
+        if not p.of_refused and not isinstance(case.outcome, RenderedChat):
+            self.skipped["the template raises"] += 1
+            return
+        try:
+            problem = p.look(case)
+        except laws.Skip as reason:
+            self.skipped[str(reason)] += 1
+            return
+        self.checked += 1
+        if problem is not None:
+            self.problems[problem] += 1
+            self.problem = self.problem or (problem, case.example)
+
+
+def _run(look: Callable[[Example], None], injected: tuple[str, ...], examples: int, phases: tuple[Phase, ...]) -> None:
+    """Runs `look` on generated examples: the same ones every time, until one fails."""
+
+    @seed(0)
+    @settings(
+        max_examples=examples,
+        phases=phases,
+        database=None,
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
+        print_blob=False,
+    )
+    @given(run_on_draw(lambda choices: example(choices, injected)))
+    def run(made: Example) -> None:
+        look(made)
+
+    run()
+
+
+class _Found(Exception):
+    """An example on which a property is not true."""
+
+
+def _shrunk(
+    p: Property,
+    template: ChatTemplate,
+    tokenizer: ChatTokenizer | None,
+    injected: tuple[str, ...],
+    examples: int,
+    first: tuple[str, Example],
+) -> tuple[str, Example]:
+    """A smaller example of the same problem: Hypothesis' smallest, or a shape if that is smaller."""
+    best: tuple[str, Example] | None = None
+    deadline = time.monotonic() + SHRINK_SECONDS
+
+    def look(made: Example) -> None:
+        nonlocal best
+        # Past the deadline only the best example still fails, so that Hypothesis stops and finds it to be repeatable.
+        if time.monotonic() > deadline and (best is None or made != best[1]):
+            return
+        tally = _Tally()
+        tally.add(p, Case(template, made, tokenizer))
+        if tally.problem is not None:
+            best = tally.problem
+            raise _Found
+
+    with contextlib.suppress(_Found):
+        _run(look, injected, examples, (Phase.generate, Phase.shrink))
+    return min((c for c in (best, first) if c is not None), key=lambda c: len(repr(c[1].conversation.messages)))
+
+
+def _result(p: Property, tally: _Tally) -> PropertyResult:
+    yes = None if not tally.checked else tally.problem is None
+    counterexample = None
+    if tally.problem is not None:
+        sentence, made = tally.problem
+        counterexample = made.conversation
+        of = sum(tally.problems.values())
+        sentence = f"{sentence} ({of} of {tally.checked} conversations)"
+    elif yes:
+        sentence = f"{p.says}, in {tally.checked} conversations"
+    else:
+        sentence = tally.skipped.most_common(1)[0][0] if tally.skipped else "nothing was tried"
+    verdict: Verdict = "does not apply" if yes is None else "fact" if p.fact else "holds" if yes else "fails"
+    reasons = dict((tally.problems or tally.skipped).most_common(20))
+    return PropertyResult(
+        name=p.name,
+        verdict=verdict,
+        sentence=sentence,
+        yes=yes,
+        checked=tally.checked,
+        reasons=reasons,
+        counterexample=counterexample,
+    )
+
+
+def _plain(conversation: Conversation) -> dict[str, Any]:
+    made: dict[str, Any] = {"messages": [dict(message) for message in conversation.messages]}
+    if conversation.tools is not None:
+        made["tools"] = [dict(tool) for tool in conversation.tools]
+    return made

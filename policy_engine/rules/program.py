@@ -117,7 +117,7 @@ class Program:
         )
 
     def _placed(self, chat: ChatFacts, layout: Any, starts: list[int]) -> PieceTable:
-        """The decisions of a chat that shares its layout with all chats of its shape; its segments are not looked at."""
+        """The decisions of a chat whose layout all chats of its shape share; its segments are not looked at."""
         known = self._shapes.get(layout)
         if known is None:
             table = self._decide(chat)

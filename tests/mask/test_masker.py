@@ -15,10 +15,10 @@ from policy_engine import (
     RowError,
     UnrenderedError,
     load_tokenizer,
-    policy_from_text,
 )
 from policy_engine.chat.dataset import DatasetSpec
 from policy_engine.mask.masker import LostFieldWarning
+from policy_engine.rules.load import policy_from_text  # compiled without proving guards
 from tests.support.policies import ASSISTANT, SYSTEM, USER
 
 STANDING = "train assistant; mask system,user; train eos after assistant"

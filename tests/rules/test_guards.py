@@ -4,7 +4,8 @@ import pickle
 
 import pytest
 
-from policy_engine import GuardError, policy_from_text
+from policy_engine import GuardError
+from policy_engine.rules.load import policy_from_text  # compiled without proving guards
 from tests.support.chats import build_chat
 from tests.support.policies import ASSISTANT, USER
 

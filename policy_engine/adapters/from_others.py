@@ -1,0 +1,234 @@
+"""TRL, LLaMA-Factory, ms-swift, tinker and OpenAI settings as policies."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from policy_engine.adapters.imported import Imported, cannot, read_config, refuse_unknown
+from policy_engine.core.errors import ConfigError, DataError
+
+_TRL_MASKS: Final = {
+    "assistant_only_loss",
+    "completion_only_loss",
+    "max_length",
+    "truncation_mode",
+    "packing",
+    "dataset_kwargs",
+}
+_SWIFT_BASES: Final = {"default": "swift", "last_round": "swift_last_round", "all": "swift_all"}
+_SWIFT_PLUGINS: Final = {
+    "hermes": ["scale /<tool_call>.+?<\\/tool_call>/s in assistant by 2"],
+    "react": [
+        "mask /Observation:[^\\n]*/ in assistant.text",
+        "train /Observation:/ in assistant.text weight 2",
+        "scale /Action:[^\\n]*/ in assistant.text by 2",
+        "scale /Action Input:[^\\n]*/ in assistant.text by 2",
+    ],
+    "ignore_empty_think": ["mask assistant.empty_reasoning"],
+    "ignore_think_prefix": ["mask assistant.reasoning.open"],
+}
+_TINKER: Final = {
+    "last_assistant_message": "tinker_last_message",
+    "last_assistant_turn": "tinker_last_turn",
+    "all_assistant_messages": "tinker_all_assistant",
+    "all_messages": "tinker_all_messages",
+    "all_tokens": "tinker_all_tokens",
+    "all_user_and_system_messages": "tinker_user_and_system",
+    "customized": "tinker_customized",
+}
+
+
+def from_trl(path: Path) -> list[Imported]:
+    """TRL's `SFTConfig`, saved as YAML or JSON."""
+    config = read_config(path)
+    only_answers, only_completion = config.get("assistant_only_loss"), config.get("completion_only_loss")
+    notes: list[str] = []
+    if only_answers and only_completion:
+        raise cannot(
+            "assistant_only_loss",
+            str(path),
+            "with `completion_only_loss` it trains what both allow, and the data says which messages those are",
+            "use `trl_completion_only` for completions of one message",
+        )
+    if only_answers:
+        rules = ["use trl_assistant_only"]
+    elif only_completion or only_completion is None:
+        rules = ["use trl_completion_only"] if only_completion else ["train everything  # lint: ignore PE603"]
+        if only_completion is None:
+            notes.append(
+                "`completion_only_loss` is not set: TRL trains everything, except for data of prompt and completion, "
+                "where it trains the completion (`use trl_completion_only`)."
+            )
+    else:
+        rules = ["train everything  # lint: ignore PE603"]
+    if config.get("max_length"):
+        cut = "keep_end" if config.get("truncation_mode") == "keep_end" else "keep_start"
+        notes.append(f"`max_length`: apply with --max-length {config['max_length']} --truncate {cut}.")
+    if config.get("packing"):
+        notes.append("`packing`: leave it to TRL, or apply with --pack and set `padding_free=True`, `max_length=None`.")
+    others = sorted(set(config) - _TRL_MASKS)
+    if others:
+        notes.append(f"Not about masks, and left behind: {', '.join(others)}.")
+    return [Imported(name=path.stem, source=f"TRL, {path.name}", rules=rules, notes=notes)]
+
+
+def from_llamafactory(path: Path) -> list[Imported]:
+    """LLaMA-Factory's training YAML; `dataset_info.json` is read from its `dataset_dir`, or from beside it."""
+    config = read_config(path)
+    on_prompt, history = config.get("train_on_prompt"), config.get("mask_history")
+    if on_prompt and history:
+        raise ConfigError(f"{path}: `train_on_prompt` and `mask_history` exclude each other", help="keep one of them")
+    name = "llamafactory_prompt" if on_prompt else "llamafactory_mask_history" if history else "llamafactory"
+    if name == "llamafactory" and config.get("enable_thinking"):
+        name = "llamafactory_thinking"
+    notes = []
+    if config.get("template"):
+        notes.append(
+            f"`template: {config['template']}` is LLaMA-Factory's own: here it is the tokenizer's chat template."
+        )
+    if config.get("cutoff_len"):
+        notes.append(f"`cutoff_len`: apply with --max-length {config['cutoff_len']} --truncate keep_start.")
+    about = {"train_on_prompt", "mask_history", "enable_thinking", "template", "cutoff_len", "dataset", "dataset_dir",
+             "model_name_or_path"}  # fmt: skip
+    others = sorted(set(config) - about)
+    if others:
+        notes.append(f"Not about masks, and left behind: {', '.join(others)}.")
+    wanted = config.get("dataset")
+    names = (
+        wanted if isinstance(wanted, list) else [part.strip() for part in str(wanted or "").split(",") if part.strip()]
+    )
+    info = _dataset_info(path, config) if names else {}
+    made = []
+    for entry in names or [path.stem]:
+        dataset = _llamafactory_dataset(info, entry, path) if names else {}
+        if config.get("model_name_or_path"):
+            dataset["tokenizer"] = config["model_name_or_path"]
+        source = f"LLaMA-Factory, {path.name}, dataset `{entry}`"
+        made.append(Imported(name=str(entry), source=source, rules=[f"use {name}"], dataset=dataset, notes=notes))
+    return made
+
+
+def _dataset_info(path: Path, config: Mapping[str, Any]) -> dict[str, Any]:
+    folder = Path(str(config.get("dataset_dir", path.parent)))
+    for place in (folder, path.parent / folder, path.parent):
+        if (place / "dataset_info.json").is_file():
+            return read_config(place / "dataset_info.json")
+    raise DataError(f"{path} names datasets, and no `dataset_info.json` is in `{folder}`", help="set `dataset_dir`")
+
+
+def _llamafactory_dataset(info: Mapping[str, Any], name: str, path: Path) -> dict[str, Any]:
+    if name not in info:
+        raise ConfigError(
+            f"{path}: `dataset_info.json` has no dataset `{name}`", help=f"it has {', '.join(sorted(info))}"
+        )
+    entry = info[name]
+    known = {"file_name", "hf_hub_url", "ms_hub_url", "om_hub_url", "script_url", "cloud_file_name", "formatting",
+             "ranking",
+             "subset", "split", "folder", "num_samples", "columns", "tags"}  # fmt: skip
+    refuse_unknown(entry, known, f"dataset `{name}`")
+    if entry.get("ranking"):
+        raise cannot("ranking", f"dataset `{name}`", "it is preference data", "only SFT data has one mask")
+    columns, tags = dict(entry.get("columns") or {}), dict(entry.get("tags") or {})
+    if entry.get("formatting", "alpaca") == "alpaca":
+        ours = {
+            "prompt": "instruction",
+            "query": "input",
+            "response": "output",
+            "history": "history",
+            "system": "system",
+        }
+        refuse_unknown(columns, {*ours, "tools", "images", "videos", "audios"}, f"`columns` of `{name}`")
+        messages = {ours[key]: value for key, value in columns.items() if key in ours}
+        return {"messages": messages} if messages else {}
+    refuse_unknown(columns, {"messages", "system", "tools", "images", "videos", "audios"}, f"`columns` of `{name}`")
+    names = {"role_tag", "content_tag", "user_tag", "assistant_tag", "observation_tag", "function_tag", "system_tag"}
+    refuse_unknown(tags, names, f"`tags` of `{name}`")
+    messages = {
+        "field": columns.get("messages", "conversations"),
+        "role": tags.get("role_tag", "from"),
+        "content": tags.get("content_tag", "value"),
+        "roles": {
+            tags.get("user_tag", "human"): "user",
+            tags.get("assistant_tag", "gpt"): "assistant",
+            tags.get("observation_tag", "observation"): "tool",
+            tags.get("function_tag", "function_call"): "function_call",
+            tags.get("system_tag", "system"): "system",
+        },
+    }
+    messages |= {key: columns[key] for key in ("system", "tools") if key in columns}
+    return {"messages": messages}
+
+
+def from_swift(argument: str) -> list[Imported]:
+    """ms-swift's `--loss_scale`: names joined by `+`, or the path of a JSON of weights."""
+    if argument.endswith(".json"):
+        return [_swift_json(Path(argument))]
+    names = [name.strip() for name in argument.split("+") if name.strip()]
+    refuse_unknown(dict.fromkeys(names), {*_SWIFT_BASES, *_SWIFT_PLUGINS, "base"}, f"loss_scale `{argument}`")
+    bases = [name for name in names if name in _SWIFT_BASES] or ["default"]
+    if len(bases) > 1:
+        raise ConfigError(f"loss_scale `{argument}` names two bases", help=f"keep one of {', '.join(_SWIFT_BASES)}")
+    rules = [f"use {_SWIFT_BASES[bases[0]]}"]
+    for name in names:
+        rules += _SWIFT_PLUGINS.get(name, [])
+    notes = [
+        "A message's `loss` and `loss_scale` hold as in ms-swift: add `mask assistant where message.loss == false`, "
+        "`scale assistant by message.loss_scale`."
+    ]
+    return [Imported(name="loss_scale", source=f"ms-swift, loss_scale `{argument}`", rules=rules, notes=notes)]
+
+
+def _swift_json(path: Path) -> Imported:
+    config = read_config(path)
+    rules = ["use swift"]
+    for key, weights in config.items():
+        numbers = weights if isinstance(weights, list) else [weights]
+        if not numbers or len(numbers) > 2 or not all(isinstance(n, int | float) for n in numbers):
+            raise ConfigError(f"{path}: `{key}` has {weights!r}", help="one weight for a regex, two for a word")
+        if len(numbers) == 1:
+            rules.append(f"scale {_regex(key)}s in assistant by {json.dumps(numbers[0])}")
+            continue
+        # A word and what follows it up to the next word of the file.
+        words = [w for w, value in config.items() if isinstance(value, list) and len(value) == 2]
+        until = "|".join(re.escape(word) for word in words)
+        stretch = re.escape(key) + "(?s:.*?)(?:" + until + ")"
+        rules.append(f"scale {_regex(stretch)} in assistant.text by {json.dumps(numbers[1])}")
+        rules.append(f"train {_regex(re.escape(key))} in assistant.text weight {json.dumps(numbers[0])}")
+    return Imported(name=path.stem, source=f"ms-swift, {path.name}", rules=rules)
+
+
+def _regex(pattern: str) -> str:
+    return "/" + re.sub(r"(\\.)|/", lambda m: m[1] or "\\/", pattern).replace("\n", "\\n") + "/"
+
+
+def from_tinker(name: str) -> list[Imported]:
+    """A member of tinker's `TrainOnWhat`, by name or value."""
+    key = name.rsplit(".", 1)[-1].lower()
+    refuse_unknown({key: None}, _TINKER, "TrainOnWhat")
+    return [Imported(name=key, source=f"tinker, TrainOnWhat.{key.upper()}", rules=[f"use {_TINKER[key]}"])]
+
+
+def from_openai(path: Path) -> list[Imported]:
+    """A JSONL file in OpenAI's fine-tuning format: `messages`, perhaps `tools`, `weight` 0 or 1."""
+    try:
+        first = next(line for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
+        row = json.loads(first)
+    except (OSError, StopIteration, ValueError) as error:
+        raise DataError(
+            f"`{path}` is no JSONL of conversations: {error}", help="give the file made for the API"
+        ) from None
+    if not isinstance(row, dict) or "messages" not in row:
+        raise DataError(f"`{path}` has no `messages` in its first row", help="give the file made for the API")
+    refuse_unknown(row, {"messages", "tools", "parallel_tool_calls", "functions"}, f"{path}, row 1")
+    return [
+        Imported(
+            name=path.stem,
+            source=f"OpenAI, {path.name}",
+            rules=["use openai"],
+            dataset={"messages": {"field": "messages"}},
+        )
+    ]

@@ -1,0 +1,85 @@
+"""What an importer makes of a foreign configuration: a policy, a dataset file, and what could not be carried over."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from policy_engine.core.errors import ConfigError, DataError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Imported:
+    """One dataset of a foreign configuration.
+
+    `rules` are the policy's lines in order, `dataset` the keys of the dataset file, `notes` what a reader has to know:
+    settings that are harmless to leave behind, and where a policy says it otherwise.
+    """
+
+    name: str
+    source: str
+    rules: Sequence[str]
+    dataset: Mapping[str, Any] = field(default_factory=dict)
+    notes: Sequence[str] = ()
+
+    @property
+    def policy_text(self) -> str:
+        """The policy, opening with where it comes from and the notes."""
+        lines = [f"# Imported from {self.source}.", *(f"# {line}" for note in self.notes for line in _wrapped(note))]
+        return "\n".join([*lines, *self.rules]) + "\n"
+
+    @property
+    def dataset_text(self) -> str:
+        """The dataset file."""
+        body = yaml.safe_dump({"policy": f"{self.name}.policy", **self.dataset}, sort_keys=False, allow_unicode=True)
+        return f"# Imported from {self.source}.\n{body}"
+
+
+def _wrapped(note: str, width: int = 110) -> list[str]:
+    lines, line = [], ""
+    for word in note.split():
+        if line and len(line) + len(word) >= width:
+            lines.append(line)
+            line = "  " + word
+        else:
+            line = f"{line} {word}" if line else f"- {word}"
+    return [*lines, line]
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """A YAML or JSON configuration. Raises DataError if it cannot be read, ConfigError if it is no mapping."""
+    try:
+        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise DataError(f"there is no file `{path}`", help="check the path") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"`{path}` cannot be read: {error}", help="it has to be YAML or JSON in UTF-8") from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f":{mark.line + 1}" if mark is not None else ""
+        raise ConfigError(f"{path}{where}: not valid YAML: {getattr(error, 'problem', error)}") from None
+    if not isinstance(found, dict):
+        raise ConfigError(f"`{path}` holds no settings", help="give the trainer's own configuration file")
+    return found
+
+
+def refuse_unknown(given: Mapping[str, Any], known: Collection[str], where: str) -> None:
+    """Raises ConfigError naming every key that no importer knows: none is dropped in silence."""
+    unknown = sorted(set(given) - set(known))
+    if unknown:
+        near = [m for key in unknown for m in difflib.get_close_matches(key, known, n=1)]
+        hint = f"did you mean `{near[0]}`? " if near else ""
+        raise ConfigError(
+            f"{where} has keys that cannot be carried over: {', '.join(f'`{key}`' for key in unknown)}",
+            help=f"{hint}remove a key if it says nothing about which tokens are trained",
+        )
+
+
+def cannot(key: str, where: str, why: str, instead: str) -> ConfigError:
+    """The error for a setting that no policy can say."""
+    return ConfigError(f"{where}: `{key}` cannot be carried over: {why}", help=instead)

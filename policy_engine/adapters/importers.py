@@ -1,0 +1,20 @@
+"""The importers by the name of the system they read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from policy_engine.adapters.from_axolotl import from_axolotl
+from policy_engine.adapters.from_others import from_llamafactory, from_openai, from_swift, from_tinker, from_trl
+from policy_engine.adapters.imported import Imported
+
+IMPORTERS: dict[str, Callable[[str], list[Imported]]] = {
+    "axolotl": lambda config: from_axolotl(Path(config)),
+    "trl": lambda config: from_trl(Path(config)),
+    "llamafactory": lambda config: from_llamafactory(Path(config)),
+    "swift": from_swift,
+    "tinker": from_tinker,
+    "openai": lambda config: from_openai(Path(config)),
+}
+"""System → what makes policies of its configuration: a file's path, or for `swift` and `tinker` the setting itself."""

@@ -1,0 +1,202 @@
+"""Other systems' settings become policies that mean the same; what cannot is refused by key."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from policy_engine.adapters.importers import IMPORTERS
+from policy_engine.chat.dataset import load_dataset_spec
+from policy_engine.chat.tokenize import load_tokenizer
+from policy_engine.core.errors import ConfigError, DataError
+from policy_engine.lang.check import check_text
+from policy_engine.mask.masker import Masker
+from policy_engine.rules.load import policy_from_text
+
+MESSAGES: list[dict[str, Any]] = [
+    {"role": "system", "content": "Be brief."},
+    {"role": "user", "content": "Two and two?"},
+    {"role": "assistant", "content": "Four."},
+    {"role": "user", "content": "And three?"},
+    {"role": "assistant", "content": "Seven."},
+]
+
+
+def trained(policy: str, messages: list[dict[str, Any]] = MESSAGES) -> str:
+    """The trained text, stretches joined by a bar."""
+    row = Masker(policy_from_text(policy), load_tokenizer("builtin"))(messages)
+    out, text = [], row.chat.text
+    last = -1
+    for start, end, weight in zip(row.tokenized.starts_T, row.tokenized.ends_T, row.mask.weights_T, strict=True):
+        if weight:
+            out.append(("|" if start > last and out else "") + text[start:end])
+            last = int(end)
+    return "".join(out)
+
+
+def imported(system: str, config: Any, tmp_path: Path, name: str = "run.yml") -> Any:
+    path = tmp_path / name
+    path.write_text(yaml.safe_dump(config) if isinstance(config, dict) else config)
+    made = IMPORTERS[system](str(path))
+    for item in made:
+        check_text(item.policy_text)
+        (tmp_path / f"{item.name}.policy").write_text(item.policy_text)
+        (tmp_path / f"{item.name}.yaml").write_text(item.dataset_text)
+        load_dataset_spec(tmp_path / f"{item.name}.yaml")
+    return made
+
+
+def _axolotl(**entry: Any) -> dict[str, Any]:
+    top = {
+        key: entry.pop(key) for key in ("train_on_inputs", "eot_tokens", "sequence_len", "base_model") if key in entry
+    }
+    return {"datasets": [{"path": "x.jsonl", "type": "chat_template", **entry}], **top}
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({}, "Four.<|im_end|>|Seven.<|im_end|>"),
+        ({"train_on_eos": "none"}, "Four.|Seven."),
+        ({"train_on_eos": "last"}, "Four.|Seven.<|im_end|>"),
+        ({"train_on_eos": "all"}, "<|im_end|>|<|im_end|>|Four.<|im_end|>|<|im_end|>|Seven.<|im_end|>"),
+        ({"roles_to_train": ["user"]}, "Two and two?<|im_end|>|And three?<|im_end|>"),
+        (
+            {"train_on_inputs": True, "train_on_eos": "none"},
+            "Be brief.|Two and two?|Four.|And three?|Seven.",
+        ),
+        (
+            {"train_on_eos": "none", "train_on_eot": "turn", "eot_tokens": ["<|im_end|>"]},
+            "Four.<|im_end|>|Seven.<|im_end|>",
+        ),
+        ({"train_on_eos": "turn", "train_on_eot": "none", "eot_tokens": ["<|im_end|>"]}, "Four.|Seven."),
+    ],
+)
+def test_axolotl_settings(settings: dict[str, Any], expected: str, tmp_path: Path) -> None:
+    (made,) = imported("axolotl", _axolotl(**settings), tmp_path)
+    assert expected == trained(made.policy_text)
+
+
+def test_axolotl_message_flags(tmp_path: Path) -> None:
+    (made,) = imported("axolotl", _axolotl(message_field_training="train"), tmp_path)
+    messages = [dict(m) for m in MESSAGES]
+    messages[1]["train"] = True
+    messages[2]["train"] = False
+    assert "Two and two?<|im_end|>|Seven.<|im_end|>" == trained(made.policy_text, messages)
+
+
+def test_axolotl_details(tmp_path: Path) -> None:
+    (made,) = imported("axolotl", _axolotl(message_field_training_detail="detail"), tmp_path)
+    messages = [dict(m) for m in MESSAGES[:3]]
+    detail = [
+        {"begin_offset": 0, "end_offset": 11, "train": True},
+        {"begin_offset": 12, "end_offset": 15, "train": False},
+    ]
+    messages[2] = {"role": "assistant", "content": "Hello world! Yes", "detail": detail}
+    assert "Hello world!|<|im_end|>" == trained(made.policy_text, messages)
+
+
+def test_axolotl_fields_and_notes(tmp_path: Path) -> None:
+    entry = {
+        "field_messages": "conversations",
+        "message_property_mappings": {"role": "from", "content": "value"},
+        "roles": {"assistant": ["gpt", "model"], "user": ["human"]},
+        "split_thinking": True,
+    }
+    (made,) = imported(
+        "axolotl", {**_axolotl(**entry), "adapter": "lora", "sequence_len": 2048, "base_model": "builtin"}, tmp_path
+    )
+    spec = load_dataset_spec(tmp_path / f"{made.name}.yaml")
+    conversation = spec.format_of([{"conversations": [{"from": "human", "value": "hi"}]}])
+    assert conversation.field == "conversations"
+    assert "--max-length 2048 --truncate drop" in made.policy_text
+    assert "left behind: adapter" in made.policy_text
+
+
+def test_axolotl_several_datasets(tmp_path: Path) -> None:
+    config = _axolotl()
+    config["datasets"].append({"path": "y.jsonl", "type": "chat_template", "train_on_eos": "none"})
+    assert ["run-0", "run-1"] == [item.name for item in imported("axolotl", config, tmp_path)]
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ({"type": "alpaca"}, "`alpaca`"),
+        ({"train_on_eoss": "all"}, "`train_on_eoss`"),
+        ({"train_on_eos": "sometimes"}, "`sometimes`"),
+        ({"train_on_eos": "all", "train_on_eot": "none"}, "`train_on_eot`"),
+        ({"roles_to_train": []}, "`roles_to_train`"),
+    ],
+)
+def test_axolotl_refuses_by_key(settings: dict[str, Any], named: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as error:
+        imported("axolotl", _axolotl(**settings), tmp_path)
+    assert named in error.value.message
+
+
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        ({"assistant_only_loss": True}, "Four.<|im_end|>\n|Seven.<|im_end|>\n"),
+        ({"completion_only_loss": True}, "Seven.<|im_end|>\n"),
+    ],
+)
+def test_trl(config: dict[str, Any], expected: str, tmp_path: Path) -> None:
+    (made,) = imported("trl", config, tmp_path)
+    assert expected == trained(made.policy_text)
+
+
+def test_trl_both_masks_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="assistant_only_loss"):
+        imported("trl", {"assistant_only_loss": True, "completion_only_loss": True}, tmp_path)
+
+
+def test_llamafactory(tmp_path: Path) -> None:
+    info = {
+        "mine": {"file_name": "x.json", "formatting": "sharegpt", "tags": {"role_tag": "who", "content_tag": "what"}}
+    }
+    (tmp_path / "dataset_info.json").write_text(json.dumps(info))
+    (made,) = imported("llamafactory", {"dataset": "mine", "mask_history": True, "template": "qwen"}, tmp_path)
+    assert "Seven.<|im_end|>\n" == trained(made.policy_text)
+    assert made.dataset["messages"]["role"] == "who"
+    with pytest.raises(ConfigError, match="no dataset `other`"):
+        imported("llamafactory", {"dataset": "other"}, tmp_path)
+    with pytest.raises(ConfigError, match="exclude each other"):
+        imported("llamafactory", {"train_on_prompt": True, "mask_history": True}, tmp_path)
+
+
+def test_swift() -> None:
+    (made,) = IMPORTERS["swift"]("last_round+ignore_empty_think")
+    assert "Seven.<|im_end|>\n" == trained(made.policy_text)
+    with pytest.raises(ConfigError, match="`hermess`"):
+        IMPORTERS["swift"]("default+hermess")
+    with pytest.raises(ConfigError, match="two bases"):
+        IMPORTERS["swift"]("default+all")
+
+
+def test_swift_json(tmp_path: Path) -> None:
+    (made,) = imported(
+        "swift", json.dumps({"Thought:": [1.0, 0.5], "Action:": [2.0, 1.0], "<b>.+?</b>": [3]}), tmp_path, "w.json"
+    )
+    row = Masker(policy_from_text(made.policy_text), load_tokenizer("builtin"))(
+        [{"role": "user", "content": "x"}, {"role": "assistant", "content": "Thought: hm Action: go <b>bold</b>"}]
+    )
+    assert {0.0, 0.5, 1.0, 2.0, 3.0} == set(row.mask.weights_T.tolist())
+
+
+def test_tinker_and_openai(tmp_path: Path) -> None:
+    (made,) = IMPORTERS["tinker"]("TrainOnWhat.ALL_ASSISTANT_MESSAGES")
+    assert "Four.<|im_end|>|Seven.<|im_end|>" == trained(made.policy_text)
+    with pytest.raises(ConfigError, match="`everything`"):
+        IMPORTERS["tinker"]("everything")
+    path = tmp_path / "ft.jsonl"
+    path.write_text(json.dumps({"messages": MESSAGES}) + "\n")
+    (made,) = IMPORTERS["openai"](str(path))
+    assert "Four.<|im_end|>|Seven.<|im_end|>" == trained(made.policy_text)
+    with pytest.raises(DataError):
+        IMPORTERS["openai"](str(tmp_path / "none.jsonl"))

@@ -77,6 +77,28 @@ EXAMPLE = "train assistant; mask system, user; train eos after assistant\n"
         ("train critic where message.role matches /^c/\nnever train critic", "fails"),
         ("train everything where message.role matches /^n/\nnever train narrator", "fails"),
         ("train user.media where part.type == \"image\"\nnever train user.media", "fails"),
+        ("train everything where message.role matches /^z/\nnever train body", "fails"),
+        ("train everything where message.role contains \"z\" and not (message.role == \"z\")\nnever train body",
+         "fails"),
+        ("train user.text where part.text == \"abc\"\nnever train user", "fails"),
+        ("train user.media where part.type == \"image\" and message.content == \"cat\"\nnever train user", "fails"),
+        ("train spans message.spans in user\nmask spans message.spans in user.text\nnever train user.text", "fails"),
+        ("train user\nscale spans message.spans in user by 0\nalways train user.text", "fails"),
+        ("train tool.text where call.arguments.n > 2\nnever train tool", "fails"),
+        ("train tool.text where call.id == \"c7\"\nnever train tool", "fails"),
+        ("train assistant.tool_call where call.name == \"f\"\nnever train assistant", "fails"),
+        ("train bos where sample.x == 1\nnever train bos", "fails"),
+        ("train preamble where sample.meta.deep.x\nnever train preamble", "fails"),
+        ("train user where message.labels[1] == \"x\"\nnever train user", "fails"),
+        ("train user where message.labels contains \"x\" and message.labels contains 2\nnever train user", "fails"),
+        ("train assistant.reasoning where message.reasoning_content == \"hm\"\nnever train assistant", "fails"),
+        ("train assistant.reasoning.text where segment.text matches /^h+m$/\nnever train assistant", "fails"),
+        ("train assistant.text where segment.text matches /^[ab]{3}$/ and turn.chars == 3\nnever train assistant",
+         "fails"),
+        ("train assistant.eot where turn.chars > 4\nnever train assistant", "fails"),
+        ("train user where message.content < \"b\" and message.content > \"a\"\nnever train user", "fails"),
+        ("train user where message.content in \"abc\" and not (message.content == \"\")\nnever train user", "fails"),
+        ("train user where segment.empty\nnever train user.text", "fails"),
     ],
 )  # fmt: skip
 def test_guards(text: str, verdict: str) -> None:
@@ -92,6 +114,20 @@ def test_what_may_not_exist_is_only_possible() -> None:
     assert [g.verdict for g in found.guards] == ["possible"]
     assert found.exit_code == 3
     assert not found.holds
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [
+        'turn.chars == 1 and segment.text == "ab"',
+        'message.content == "ab" and segment.text == "b" and not has part.type',
+        "message.meta.x == 1 and message.meta matches /a/ or message.labels[0] == 1 and message.labels contains 2 and "
+        "not (message.labels contains 1)",
+    ],
+)
+def test_tests_that_hang_together_are_only_possible(condition: str) -> None:
+    (guard,) = report(f"train user.text where {condition}\nnever train user").guards
+    assert guard.verdict == "possible"
 
 
 def test_a_witness_is_a_conversation_the_engine_decides_so() -> None:

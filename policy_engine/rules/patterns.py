@@ -11,7 +11,7 @@ import re2
 
 from policy_engine.core.errors import ConfigError
 
-SCAN_LIMIT = 4_000_000_000
+SCAN_LIMIT = 2_000_000_000
 """Bytes that finding all matches may look at in one row; a few seconds of RE2."""
 
 # RE2 does not say how far a search read, so each is charged with the most that its pattern can make it read.

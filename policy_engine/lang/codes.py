@@ -65,6 +65,7 @@ CODES: Final[dict[str, str]] = {
     "PE403": "a field that never reached the text",
     "PE404": "a tokenizer cannot be used",
     "PE406": "a begin-of-sequence token that is written twice",
+    "PE407": "a chat template of which a property does not hold",
     "PE501": "a row that cannot be read",
     "PE502": "data that cannot be read or written",
     "PE503": "a key or an option that means nothing",

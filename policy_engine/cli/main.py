@@ -11,7 +11,21 @@ from typing import Annotated
 import typer
 
 from policy_engine._version import __version__
-from policy_engine.cli import apply, check, demo, diff, explain, fmt, import_, init, policies, prove, show, template
+from policy_engine.cli import (
+    apply,
+    audit,
+    check,
+    demo,
+    diff,
+    explain,
+    fmt,
+    import_,
+    init,
+    policies,
+    prove,
+    show,
+    template,
+)
 from policy_engine.cli.outcome import Exit, failed
 from policy_engine.cli.reporters import Format, write
 from policy_engine.core.errors import ConfigError
@@ -45,7 +59,7 @@ def _root(
     pass
 
 
-for _verb in (init, check, fmt, show, explain, apply, prove, diff, template, import_, policies, demo):
+for _verb in (init, check, fmt, show, explain, apply, audit, prove, diff, template, import_, policies, demo):
     _verb.register(app)
 
 

@@ -1,0 +1,93 @@
+"""What `audit` does: rows read, held against the policy, and put into tables."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from policy_engine.cli.outcome import Exit, Outcome
+from policy_engine.cli.rows import Inputs
+from policy_engine.core.diagnostics import Diagnostic
+from policy_engine.core.errors import DataError, PolicyEngineError
+from policy_engine.data.audit import Audit, Auditor
+from policy_engine.data.readers import read_rows
+
+_SHOWN = 5
+
+
+def audit_rows(data: str, inputs: Inputs, *, limit: int | None) -> Outcome:
+    """Audits the rows of `data`. The verdict fails on smells and on rows that break the policy."""
+    auditor = Auditor(inputs.masker.tokenizer, inputs.masker.program)
+    failures: list[Diagnostic] = []
+    for number, row in read_rows(data):
+        if limit is not None and number > limit:
+            break
+        try:
+            if isinstance(row, PolicyEngineError):
+                raise row
+            if not isinstance(row, Mapping):
+                raise DataError(f"row {number} is no object", help="every row has to be one")
+            auditor.add(number, row)
+        except PolicyEngineError as error:
+            failures.append(Diagnostic(code=error.code, severity="error", message=error.message, help=error.help))
+    found = auditor.finish()
+    if not found.rows:
+        first = failures[0] if failures else None
+        raise DataError(
+            first.message if first else f"`{data}` has no rows",
+            help=(first.help if first else None) or "audit takes a dataset that is already tokenized",
+        )
+    exit = Exit.FAILS if found.smells or found.breaches or failures else Exit.HOLDS
+    return Outcome(exit=exit, diagnostics=tuple(failures[:_SHOWN]), data=_data(found, len(failures)), body=_body(found))
+
+
+def _data(found: Audit, failed: int) -> dict[str, Any]:
+    keys = sorted(set(found.trained) | set(found.masked))
+    return {
+        "rows": found.rows,
+        "failed": failed,
+        "recovered": found.recovered,
+        "exact": found.exact,
+        "columns": dict(found.columns),
+        "tokens": [
+            {"role": r, "part": p, "trained": found.trained[r, p], "masked": found.masked[r, p]} for r, p in keys
+        ],
+        "smells": [{"code": s.code, "message": s.message, "rows": s.rows, "of": s.of} for s in found.smells],
+        "breaches": [
+            {"row": b.row, "differing": b.differing, "tokens": [list(token) for token in b.tokens]}
+            for b in found.breaches
+        ],
+        "presets": [{"policy": name, "share": share} for name, share in found.presets],
+    }
+
+
+def _body(found: Audit) -> tuple[RenderableType, ...]:
+    sure = f"{found.recovered} of {found.rows} conversations were found again"
+    how = f"{found.exact} from the data itself, {found.recovered - found.exact} from the ids, rendered anew and equal"
+    parts: list[RenderableType] = [Text(f"{sure} ({how}); roles and parts below are theirs.")]
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("role", "part", "trained", "masked"):
+        table.add_column(name, justify="left" if name in ("role", "part") else "right")
+    for role, part in sorted(set(found.trained) | set(found.masked)):
+        table.add_row(role, part, str(found.trained[role, part]), str(found.masked[role, part]))
+    parts += [Text(""), table, Text("")]
+    if found.smells:
+        parts.append(Text("smells", style="bold"))
+        parts += [Text(f"  {s.message} [{s.code}]: {s.rows} of {s.of} rows") for s in found.smells]
+    else:
+        parts.append(Text("no smells"))
+    if found.breaches:
+        parts.append(Text(f"{len(found.breaches)} rows break the policy", style="bold"))
+        for breach in found.breaches[:_SHOWN]:
+            tokens = ", ".join(f"{text!r} is {effect} (token {at})" for at, text, effect in breach.tokens)
+            parts.append(Text(f"  row {breach.row}, {breach.differing} tokens: {tokens}"))
+    else:
+        parts.append(Text(f"every one of the {found.recovered} rows is what the policy says"))
+    if found.presets:
+        best = [f"{name} ({share:.0%})" for name, share in found.presets[:3] if share]
+        parts.append(Text("explained best by: " + (", ".join(best) or "no shipped policy")))
+    return tuple(parts)

@@ -1,0 +1,234 @@
+"""What labels that somebody else made really train: by role and part, against a policy, and by smell."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from policy_engine.chat.conversation import Conversation
+from policy_engine.chat.segments import TokenizedChat
+from policy_engine.chat.tokenize import ChatTokenizer
+from policy_engine.core.errors import PolicyEngineError, RowError
+from policy_engine.core.vocabulary import BODY, EOS, IGNORE_INDEX
+from policy_engine.data.recover import Recoverer, source_of
+from policy_engine.lang.library import read_shipped, shipped
+from policy_engine.mask.apply import apply_program
+from policy_engine.rules.load import policy_from_text
+from policy_engine.rules.program import Program
+
+MASK_COLUMNS: Final = ("labels", "assistant_masks", "completion_mask", "loss_mask")
+"""Columns that say what is trained, in the order they are looked for."""
+_SHARE: Final = 0.9
+"""A smell is named when this share of the rows that could show it do."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Smell:
+    """A habit of the labels that is seldom meant. `rows` of `of` show it."""
+
+    code: str
+    message: str
+    rows: int
+    of: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Breach:
+    """A row that trains or masks other tokens than the policy; `tokens` are the first of them: place, text, effect."""
+
+    row: int
+    differing: int
+    tokens: tuple[tuple[int, str, str], ...]
+
+
+@dataclass(kw_only=True)
+class Audit:
+    """The account of a prepared dataset."""
+
+    rows: int = 0
+    recovered: int = 0
+    """Rows whose conversation was found: their ids come out of the template and tokenizer as they are."""
+    exact: int = 0
+    """Of these, rows whose source conversation the data itself has."""
+    trained: Counter[tuple[str, str]] = field(default_factory=Counter)
+    masked: Counter[tuple[str, str]] = field(default_factory=Counter)
+    breaches: list[Breach] = field(default_factory=list)
+    smells: list[Smell] = field(default_factory=list)
+    presets: list[tuple[str, float]] = field(default_factory=list)
+    """Shipped policies by the share of recovered rows whose labels they give exactly, best first."""
+    columns: Counter[str] = field(default_factory=Counter)
+
+
+def mask_of(row: Mapping[str, Any], number: int) -> tuple[list[int], list[int], list[bool], str]:
+    """Ids, labels and which tokens are trained, of a prepared row, and the column that says so.
+
+    Raises RowError for a row without ids or mask, or with columns of different lengths.
+    """
+    ids = row.get("input_ids")
+    if not isinstance(ids, list) or not ids:
+        raise RowError(f"row {number} has no `input_ids`", help="audit takes a dataset that is already tokenized")
+    for name in MASK_COLUMNS:
+        found = row.get(name)
+        if found is None:
+            continue
+        if len(found) != len(ids):
+            raise RowError(
+                f"row {number} has {len(ids)} `input_ids` and {len(found)} `{name}`",
+                help="something cut one column and not the other",
+            )
+        if name == "labels":
+            return ids, list(found), [label != IGNORE_INDEX for label in found], name
+        trained = [bool(flag) for flag in found]
+        return ids, [i if t else IGNORE_INDEX for i, t in zip(ids, trained, strict=True)], trained, name
+    raise RowError(
+        f"row {number} says nowhere what is trained",
+        help=f"one of {', '.join(f'`{m}`' for m in MASK_COLUMNS)} is needed",
+    )
+
+
+class Auditor:
+    """Audits rows one by one; `finish` names the smells."""
+
+    def __init__(self, tokenizer: ChatTokenizer, program: Program, *, presets: Iterable[str] | None = None) -> None:
+        self.audit = Audit()
+        self._tokenizer = tokenizer
+        self._program = program
+        self._recoverer = Recoverer(tokenizer)
+        names = shipped() if presets is None else tuple(presets)
+        self._presets = {name: policy_from_text(read_shipped(name).text, name=name) for name in names}
+        self._agree: Counter[str] = Counter()
+        self._show: Counter[str] = Counter()
+        self._could: Counter[str] = Counter()
+
+    def add(self, number: int, row: Mapping[str, Any]) -> None:
+        """One prepared row. Raises RowError if it is none."""
+        ids, labels, trained, column = mask_of(row, number)
+        self.audit.rows += 1
+        self.audit.columns[column] += 1
+        self._look_at_ids(ids, labels, trained)
+        chat = self._find(row, ids)
+        if chat is not None:
+            self.audit.recovered += 1
+            self._look_at_turns(chat, trained)
+            self._hold_against(number, chat, trained)
+
+    def _find(self, row: Mapping[str, Any], ids: Sequence[int]) -> TokenizedChat | None:
+        messages = source_of(row)
+        if messages is not None:
+            tools = row.get("tools")
+            source = Conversation(messages=tuple(messages), tools=tuple(tools) if isinstance(tools, list) else None)
+            chat = self._recoverer.exactly(source, ids)
+            if chat is not None:
+                self.audit.exact += 1
+                return chat
+        return self._recoverer.recover(ids)
+
+    def _note(self, code: str, shows: bool, could: bool = True) -> None:
+        self._could[code] += could
+        self._show[code] += could and shows
+
+    def _look_at_ids(self, ids: Sequence[int], labels: Sequence[int], trained: Sequence[bool]) -> None:
+        count = sum(trained)
+        self._note("all-masked", count == 0)
+        self._note("all-trained", count >= len(ids) - 1 > 0)
+        self._note("first-token", bool(trained[0]))
+        at = [i for i, flag in enumerate(trained) if flag]
+        same = sum(labels[i] == ids[i] for i in at)
+        ahead = sum(i + 1 < len(ids) and labels[i] == ids[i + 1] for i in at)
+        shifted = count > 3 and ahead > 0.9 * count and same < 0.5 * count
+        self._note("shifted", shifted, count > 3)
+        self._note("rewritten", not shifted and same < count, count > 0)
+
+    def _look_at_turns(self, chat: TokenizedChat, trained: Sequence[bool]) -> None:
+        segments = chat.chat.segments
+        by_turn: dict[int, Counter[tuple[str, bool]]] = {}
+        for at, flag in enumerate(trained):
+            segment = segments[_segment_at(segments, int(chat.starts_T[at]))]
+            role = "–" if segment.turn is None else str(chat.chat.messages[segment.turn]["role"])
+            (self.audit.trained if flag else self.audit.masked)[role, segment.part] += 1
+            if segment.turn is not None:
+                by_turn.setdefault(segment.turn, Counter())[segment.part, flag] += 1
+        answers = [t for t in by_turn if chat.chat.messages[t]["role"] == "assistant"]
+        body = {t: sum(n for (part, flag), n in by_turn[t].items() if flag and part in BODY) for t in by_turn}
+        written = [t for t in answers if any(part in BODY for part, _ in by_turn[t])]
+        if len(written) > 1:
+            self._note("last-answer-only", bool(body[written[-1]]) and not any(body[t] for t in written[:-1]))
+        ends = {t: [flag for (part, flag) in by_turn[t] if part in EOS] for t in answers}
+        taught = [t for t in answers if body[t] and ends[t]]
+        self._note("no-ends", not any(any(ends[t]) for t in taught), bool(taught))
+        if len(taught) > 1:
+            self._note("last-end-masked", any(any(ends[t]) for t in taught[:-1]) and not any(ends[taught[-1]]))
+        for role, code in (("user", "user-trained"), ("system", "system-trained"), ("tool", "tool-trained")):
+            turns = [t for t in by_turn if chat.chat.messages[t]["role"] == role]
+            self._note(code, any(body[t] for t in turns), bool(turns))
+        for part, code in (("header", "header-trained"), ("empty_reasoning", "empty-think-trained")):
+            has = [t for t in answers if by_turn[t][part, True] + by_turn[t][part, False]]
+            self._note(code, any(by_turn[t][part, True] for t in has), bool(has))
+
+    def _hold_against(self, number: int, chat: TokenizedChat, trained: Sequence[bool]) -> None:
+        for name, program in self._presets.items():
+            weights = _weights(program, chat)
+            self._agree[name] += weights is not None and all(
+                (w != 0) == t for w, t in zip(weights[1:], trained[1:], strict=True)
+            )
+        weights = _weights(self._program, chat)
+        if weights is None:
+            return
+        differing = [at for at, (w, t) in enumerate(zip(weights, trained, strict=True)) if (w != 0) != t]
+        if differing:
+            tokens = tuple(
+                (at, chat.chat.text[chat.starts_T[at] : chat.ends_T[at]], "trained" if trained[at] else "masked")
+                for at in differing[:5]
+            )
+            self.audit.breaches.append(Breach(row=number, differing=len(differing), tokens=tokens))
+
+    def finish(self) -> Audit:
+        """The account, smells and presets named."""
+        for code, message in SMELLS.items():
+            rows, of = self._show[code], self._could[code]
+            if of and rows >= (1 if code in _ANY else _SHARE * of):
+                self.audit.smells.append(Smell(code=code, message=message, rows=rows, of=of))
+        if self.audit.recovered:
+            shares = {name: self._agree[name] / self.audit.recovered for name in self._presets}
+            self.audit.presets = sorted(shares.items(), key=lambda item: (-item[1], item[0]))
+        return self.audit
+
+
+SMELLS: Final[dict[str, str]] = {
+    "all-masked": "nothing in the row is trained",
+    "all-trained": "everything in the row is trained, prompts too",
+    "last-answer-only": "of several answers only the last one is trained",
+    "no-ends": "answers are trained and their end markers are not: the model does not learn to stop",
+    "last-end-masked": "the end of the last answer is masked, those before are trained (is the pad token the eos?)",
+    "user-trained": "words of users are trained",
+    "system-trained": "the system prompt is trained",
+    "tool-trained": "tool results are trained",
+    "header-trained": "headers of answers are trained, which the prompt always supplies",
+    "empty-think-trained": "thinking that the template adds empty is trained",
+    "shifted": "labels are the next token's id: they are shifted already, and the trainer will shift them again",
+    "rewritten": "labels of trained tokens are other ids than the tokens'",
+    "first-token": "the first token of the row is a target",
+}
+_ANY: Final = frozenset({"all-masked", "shifted", "rewritten", "first-token", "tool-trained", "user-trained"})
+"""Smells of which one row is enough."""
+
+
+def _weights(program: Program, chat: TokenizedChat) -> list[float] | None:
+    try:
+        weights: list[float] = apply_program(program, chat).weights_T.tolist()
+    except PolicyEngineError:
+        return None
+    return weights
+
+
+def _segment_at(segments: Sequence[Any], character: int) -> int:
+    low, high = 0, len(segments) - 1
+    while low < high:
+        middle = (low + high + 1) // 2
+        if segments[middle].start <= character:
+            low = middle
+        else:
+            high = middle - 1
+    return low

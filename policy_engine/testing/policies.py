@@ -48,7 +48,14 @@ def policy(
     statements += [maker.let(name) for name in ("a_role", "some_text")[: choices.integer(0, 2)] if choices.chance(30)]
     if uses and choices.chance(15):
         statements.append(ast.Use(name=choices.pick(uses), quoted=False, span=NOWHERE))
+    trained_straddles = any(isinstance(s, ast.On) and s.value == "train" for s in statements)
+    if trained_straddles and choices.chance(50):
+        # Where much is trained, tokens straddle two trained messages, or text that a guard keeps.
+        statements.append(_rule("train", _named("everything", "text", "turn", "assistant")[choices.integer(0, 3)]))
     statements += choices.many(lambda _: maker.rule(), 1, most)
+    if trained_straddles and guards and choices.chance(30):
+        kept = (_named("user", "eos", "header", "separator")[choices.integer(0, 3)],)
+        statements += [_rule("mask", *kept), ast.Guard(kind="never", targets=kept, span=NOWHERE)]
     if guards and choices.chance(35):
         for _ in range(choices.integer(1, 2)):
             at = choices.integer(0, len(statements))
@@ -57,6 +64,18 @@ def policy(
             rules = [s for s in statements if isinstance(s, ast.Rule)]
             statements.insert(max(at, lets + 1), maker.guard(rules))
     return ast.Policy(statements=tuple(statements), source=_SOURCE)
+
+
+def _named(*names: str) -> list[ast.Target]:
+    """Targets of one word each."""
+    words = [
+        ast.Everything(span=NOWHERE) if n == "everything" else ast.Selector(names=(n,), span=NOWHERE) for n in names
+    ]
+    return [ast.Target(primary=word, span=NOWHERE) for word in words]
+
+
+def _rule(effect: Literal["train", "mask"], *targets: ast.Target) -> ast.Rule:
+    return ast.Rule(effect=effect, targets=targets, span=NOWHERE)
 
 
 @dataclass(kw_only=True)

@@ -85,13 +85,13 @@ def _template(key: str) -> ChatTemplate:
 
 
 def agreement_case(seed: int, number: int) -> tuple[ast.Policy, TokenizedChat] | None:
-    """Policy and tokenized chat of a case: two in three on a real template and tokenizer, the others on any layout.
+    """Policy and tokenized chat of a case: three in five on a real template and tokenizer, the others on any layout.
 
     None where the template raises for five conversations in a row, or the tokenizer refuses them.
     """
     choices = RandomChoices(f"agreement:{seed}:{number}")
     made = policy(choices, uses=shipped())
-    if choices.chance(33):
+    if choices.chance(40):
         return made, tokenized_chat(choices, bad=choices.chance(10))
     tokenizer = _tokenizer(f"{seed}:{number // _STRETCH}")
     for attempt in range(5):

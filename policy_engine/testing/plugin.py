@@ -44,7 +44,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """Refuses options that go nowhere."""
     given = config.getoption("chat_template")
     for name in (*given, *config.getoption("chat_policy")):
-        if not Path(name).exists() and "/" in name + "/" and not _is_shipped(name):
+        if not Path(name).exists() and (name in given or not _is_shipped(name)):
             raise pytest.UsageError(f"policy-engine: there is no file or folder {name}")
     if config.getoption("chat_policy") and not given:
         raise pytest.UsageError("policy-engine: --chat-policy needs templates to test on: add --chat-template PATH")
@@ -58,7 +58,7 @@ def _is_shipped(name: str) -> bool:
     return name in shipped()
 
 
-@pytest.hookimpl(trylast=True)
+@pytest.hookimpl(tryfirst=True)  # before `-k` and its like choose
 def pytest_collection_modifyitems(session: pytest.Session, config: pytest.Config, items: list[pytest.Item]) -> None:
     """Adds the tests of templates and policies to those collected."""
     if config.getoption("chat_template"):
@@ -131,7 +131,7 @@ class _Item(pytest.Item):
 
     def reportinfo(self) -> tuple[Path, int | None, str]:
         """The template's file."""
-        return self.parent.path, None, f"{self.parent.name}::{self.name}"
+        return self.parent.path, None, self.name
 
 
 class PropertyItem(_Item):
@@ -159,9 +159,7 @@ class PolicyItem(_Item):
         from policy_engine.testing.guarded import check_policy
 
         tokenizer = self.parent.tokenizer()
-        found: GuardReport = check_policy(
-            self.policy, tokenizer, examples=self.config.getoption("chat_examples")
-        )
+        found: GuardReport = check_policy(self.policy, tokenizer, examples=self.config.getoption("chat_examples"))
         self.user_properties.append(("policy", found.sentence))
         if not found.checked:
             pytest.skip(found.sentence)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from itertools import product
 from typing import Any, Final
@@ -135,14 +136,24 @@ def _sized(text: str, length: int | None) -> Iterator[str]:
 @lru_cache(maxsize=256)
 def examples(pattern: str, flags: str) -> tuple[str, ...]:
     """Strings that a regex matches, short ones first; none if Python's `re`, which stands in for RE2, refuses it."""
+    letters = "".join(f for f in flags if f in "ims")
+    try:
+        compiled = re.compile(f"(?{letters}){pattern}" if letters else pattern)
+    except (re.error, OverflowError):
+        return ()
+    # In a thread of its own: Hypothesis refuses a test within a test, and a user's may load a policy.
+    with ThreadPoolExecutor(max_workers=1) as apart:
+        found = apart.submit(_generated, compiled).result()
+    return tuple(sorted(found, key=lambda s: (len(s), s)))
+
+
+def _generated(pattern: re.Pattern[str]) -> set[str]:
     from hypothesis import HealthCheck, Phase, given, settings
     from hypothesis import strategies as st
     from hypothesis.errors import HypothesisException
 
-    letters = "".join(f for f in flags if f in "ims")
     found: set[str] = set()
     try:
-        strings = st.from_regex(re.compile(f"(?{letters}){pattern}" if letters else pattern), fullmatch=True)
 
         @settings(
             max_examples=_EXAMPLES,
@@ -152,14 +163,14 @@ def examples(pattern: str, flags: str) -> tuple[str, ...]:
             phases=[Phase.generate],
             suppress_health_check=list(HealthCheck),
         )
-        @given(strings)
+        @given(st.from_regex(pattern, fullmatch=True))
         def collect(text: str) -> None:
             found.add(text)
 
         collect()
-    except (re.error, HypothesisException, ValueError, OverflowError):
-        return ()
-    return tuple(sorted(found, key=lambda s: (len(s), s)))
+    except (HypothesisException, ValueError):
+        pass  # a regex it cannot generate from, or that no string matches
+    return found
 
 
 def put(data: dict[str, Any], path: Sequence[str | int], value: Any) -> None:

@@ -127,3 +127,8 @@ def test_fields_are_set_in_nested_data() -> None:
     put(data, ("no", "such"), MISSING)
     put(data, ("labels", 5), MISSING)
     assert data == {"a": "text", "meta": {"lang": "en"}, "labels": [None, "x"]}
+
+
+@given(number=st.integers(0, 5))
+def test_examples_can_be_asked_for_within_a_test_of_hypothesis(number: int) -> None:
+    assert examples(f"nested{number}+", "")

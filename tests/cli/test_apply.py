@@ -118,7 +118,11 @@ def test_ctrl_c_keeps_what_is_finished(tmp_path: Path) -> None:
     line = write_chats(tmp_path, [CHATS[1]]).read_text()
     chats.write_text(line * 60_000)
     out = tmp_path / "out.jsonl"
-    code = "from policy_engine.cli.main import main; main()"
+    # A job in the background has SIGINT ignored, and its children inherit that; at a terminal they do not.
+    code = (
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+        "from policy_engine.cli.main import main; main()"
+    )
     command = [
         sys.executable,
         "-c",

@@ -302,7 +302,9 @@ SCRIPT = """
 
 
 def script(tmp_path, data, output, limit=""):
-    code = textwrap.dedent(SCRIPT).format(limit=limit, data=str(data), output=str(output))
+    # A job in the background has SIGINT ignored, and its children inherit that; at a terminal they do not.
+    code = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+    code += textwrap.dedent(SCRIPT).format(limit=limit, data=str(data), output=str(output))
     return [sys.executable, "-c", code], {
         "cwd": ROOT,
         "env": {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"},

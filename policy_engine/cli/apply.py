@@ -55,6 +55,10 @@ def register(app: typer.Typer) -> None:
         pack: Annotated[
             bool, typer.Option("--pack", help="Put several rows in one sequence of --max-length tokens.")
         ] = False,
+        no_prove: Annotated[
+            bool,
+            typer.Option("--no-prove", help="Run even a policy whose guards some conversation breaks; its rows fail."),
+        ] = False,
         format: FormatOption = Format.text,
     ) -> None:
         """Mask a dataset into Parquet or JSONL, and account for every row and token."""
@@ -75,6 +79,6 @@ def register(app: typer.Typer) -> None:
                 pack=pack,
             )
             request.check()
-            return apply_request(request, load_inputs(policy, tokenizer, template, dataset))
+            return apply_request(request, load_inputs(policy, tokenizer, template, dataset, prove=not no_prove))
 
         finish("apply", format, work)

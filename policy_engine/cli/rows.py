@@ -16,7 +16,7 @@ from policy_engine.core.errors import ConfigError, PolicyEngineError, RowError
 from policy_engine.data.readers import read_rows
 from policy_engine.mask.masker import LostFieldWarning, Masker
 from policy_engine.mask.row import MaskedRow
-from policy_engine.rules.load import load_policy
+from policy_engine.proof.load import load_policy
 
 LOOKED_AT = 200
 """Rows that the format of the data is told from."""
@@ -39,9 +39,12 @@ class Row:
     result: MaskedRow | PolicyEngineError
 
 
-def load_inputs(policy: str | None, tokenizer: str | None, template: str | None, dataset: str | None) -> Inputs:
+def load_inputs(
+    policy: str | None, tokenizer: str | None, template: str | None, dataset: str | None, *, prove: bool = False
+) -> Inputs:
     """Loads what the options name; what is not given comes from the dataset file.
 
+    With `prove`, a policy whose guards some conversation breaks is refused; without, the rows that break them fail.
     Raises ConfigError if neither names a policy or a tokenizer, and what loading them raises.
     """
     spec = None
@@ -57,7 +60,7 @@ def load_inputs(policy: str | None, tokenizer: str | None, template: str | None,
         )
     if tokenizer is None:
         raise ConfigError("no tokenizer is given", help="name one with -t: a folder, a tokenizer.json, or `builtin`")
-    program = load_policy(policy, schema=None if spec is None else spec.to_schema())
+    program = load_policy(policy, schema=None if spec is None else spec.to_schema(), prove=prove)
     masker = Masker(program, load_tokenizer(tokenizer, template=template), dataset=spec)
     _ = masker.tokenizer.template  # a missing or broken template is told at once, not once per row
     return Inputs(masker=masker, policy=policy, tokenizer=tokenizer)

@@ -134,6 +134,18 @@ def test_a_guard_that_breaks_fails_the_row(tmp_path: Path) -> None:
     assert "error[PE301]" in ran.err
 
 
+def test_a_policy_whose_guard_fails_masks_nothing_unless_told_to(tmp_path: Path) -> None:
+    policy = write_policy(tmp_path, "train assistant\nnever train assistant where message.training == false\n")
+    arguments = ["apply", write_chats(tmp_path), "-p", policy, "-t", "builtin", "-o", tmp_path / "out.parquet"]
+    refused = cli(*arguments)
+    assert refused.code == 2
+    assert "error[PE303]" in refused.err
+    assert not (tmp_path / "out.parquet").exists()
+    ran = cli(*arguments, "--no-prove")
+    assert ran.code == 1
+    assert "PE301" in ran.err
+
+
 @pytest.mark.parametrize("missing", ["-p", "-t"])
 def test_policy_and_tokenizer_have_to_be_named(tmp_path: Path, missing: str) -> None:
     options = {"-p": str(write_policy(tmp_path, GOOD)), "-t": "builtin"}

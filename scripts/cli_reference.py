@@ -23,7 +23,7 @@ _BLOCK = re.compile(r"(<!-- options: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 def tables(page: str) -> str:
     """The page with its option tables made anew. Raises SystemExit for a verb that the page leaves out."""
-    verbs = {command.callback.__name__: command.callback for command in app.registered_commands if command.callback}
+    verbs = {c.name or c.callback.__name__: c.callback for c in app.registered_commands if c.callback}
     missing = set(verbs) - {match[2] for match in _BLOCK.finditer(page)}
     if missing:
         raise SystemExit(f"docs/cli.md has no table for {', '.join(sorted(missing))}")

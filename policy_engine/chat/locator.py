@@ -11,6 +11,14 @@ from typing import Any
 
 from policy_engine.chat.backend import Pipeline, read_pipeline
 from policy_engine.chat.byte_lengths import ByteTable, Ranges, tables_of_slow
+from policy_engine.chat.fast_backend import (
+    BackendMismatch,
+    TokenBackend,
+    difference,
+    is_sampled,
+    load_kitoken,
+    stress_corpus,
+)
 from policy_engine.chat.offsets import check_offsets
 from policy_engine.core.errors import AttributionError, TokenizerError
 
@@ -32,6 +40,7 @@ class TokenLocator:
 
     tokenizer: Any
     name: str
+    fast: TokenBackend | None = None
 
     @functools.cached_property
     def backend(self) -> Any:
@@ -89,12 +98,10 @@ class TokenLocator:
         self._as_called()
         results: list[Any] = [None] * len(texts)
         if table is not None and texts:
-            encode = getattr(backend, "encode_batch_fast", backend.encode_batch)
-            for i, encoding in enumerate(_encodings(encode, texts)):
-                if isinstance(encoding, AttributionError):
-                    results[i] = encoding
+            for i, ids in enumerate(self._ids(texts)):
+                if isinstance(ids, AttributionError):
+                    results[i] = ids
                     continue
-                ids = encoding.ids
                 ranges = table.locate(texts[i], ids)
                 results[i] = None if ranges is None else (ids, ranges)
         rest = [i for i, result in enumerate(results) if result is None]
@@ -109,6 +116,53 @@ class TokenLocator:
                 except AttributionError as error:
                     results[i] = error
         return results
+
+    def _ids(self, texts: list[str]) -> list[Any]:
+        """The ids of each text, or why there are none."""
+        if self.fast is not None:
+            try:
+                found = self.fast.encode_batch(texts)
+            except Exception:  # what it cannot read is left to the tokenizer
+                return self._own_ids(texts)
+            sampled = [i for i, text in enumerate(texts) if is_sampled(text)]
+            wrong = self._difference([texts[i] for i in sampled], [found[i] for i in sampled])
+            if wrong is not None:
+                raise BackendMismatch(
+                    f"{self.fast.name} differs from the tokenizer: {wrong}",
+                    help="run with --backend reference; the run does so by itself where it can read its input again",
+                )
+            return found
+        return self._own_ids(texts)
+
+    def _own_ids(self, texts: list[str]) -> list[Any]:
+        encode = getattr(self.backend, "encode_batch_fast", self.backend.encode_batch)
+        return [e if isinstance(e, AttributionError) else e.ids for e in _encodings(encode, texts)]
+
+    def _difference(self, texts: list[str], found: list[Any]) -> str | None:
+        expected = self._own_ids(texts)
+        known = [i for i, ids in enumerate(expected) if not isinstance(ids, AttributionError)]
+        return difference([texts[i] for i in known], [expected[i] for i in known], [found[i] for i in known])
+
+    def qualify_fast(self, texts: Sequence[str]) -> TokenBackend | str:
+        """A backend that gave the tokenizer's ids on a stress corpus and on these texts, or why there is none."""
+        if self.backend is None or self.pipeline is None or self.pipeline.table is None:
+            return f"the tokens of {self.name} stand for no fixed bytes, so their places need its own offsets"
+        if getattr(self.tokenizer, "split_special_tokens", False):
+            return f"{self.name} splits special tokens"
+        self._as_called()
+        backend = load_kitoken(self.backend)
+        if isinstance(backend, str):
+            return backend
+        added = [str(token) for token in self.tokenizer.added_tokens_decoder.values()]
+        for corpus, what in ((list(stress_corpus(added)), "the stress corpus"), (list(texts), "the data")):
+            readable = [text for text in corpus if _unreadable(text) is None]
+            try:
+                wrong = self._difference(readable, backend.encode_batch(readable))
+            except Exception as error:
+                wrong = f"it fails with {error}"
+            if wrong is not None:
+                return f"{backend.name} differs from {self.name} on {what}: {wrong}"
+        return backend
 
     def _as_called(self) -> None:
         """Puts the backend in the state that calling the tokenizer without options puts it in."""

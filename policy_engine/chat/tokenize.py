@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from policy_engine.chat.conversation import Conversation
+from policy_engine.chat.fast_backend import TokenBackend
 from policy_engine.chat.locator import TokenLocator
 from policy_engine.chat.segments import RenderedChat, TokenizedChat
 from policy_engine.chat.template import ChatTemplate
@@ -34,6 +35,8 @@ class ChatTokenizer:
     name: str = "<tokenizer>"
     model_roles: frozenset[str] = frozenset({"assistant"})
     """Roles the model writes; templates mark their turns' headers and ends accordingly."""
+    fast: TokenBackend | None = None
+    """What gives the ids in place of the tokenizer itself; see `with_fast`."""
 
     @classmethod
     def from_transformers(cls, tok: Any, template: str | Path | None = None) -> ChatTokenizer:
@@ -60,13 +63,22 @@ class ChatTokenizer:
         """The same tokenizer and templates for a model that writes these roles."""
         return self._changed(model_roles=frozenset(roles))
 
+    def with_fast(self, backend: TokenBackend | None) -> ChatTokenizer:
+        """The same tokenizer with ids from another backend, checked now and then against its own; None: its own."""
+        return dataclasses.replace(self, fast=backend)
+
+    def qualify_fast(self, texts: Sequence[str]) -> TokenBackend | str:
+        """A backend that gives this tokenizer's ids on a stress corpus and on `texts`; else why there is none."""
+        return self._locator.qualify_fast(texts)
+
     def _changed(self, **fields: Any) -> ChatTokenizer:
         made = dataclasses.replace(self, **fields)
         made.__dict__["_locator"] = self._locator  # what it learned of the tokenizer holds for any template
         return made
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuild, (self.tokenizer, dict(self.templates), self.name, tuple(sorted(self.model_roles)))
+        roles = tuple(sorted(self.model_roles))
+        return _rebuild, (self.tokenizer, dict(self.templates), self.name, roles, self.fast)
 
     # Templates.
 
@@ -121,7 +133,8 @@ class ChatTokenizer:
     def encode(self, chat: RenderedChat) -> TokenizedChat:
         """Tokenizes the whole text once, adding no special tokens.
 
-        Raises AttributionError if it cannot be told exactly which characters each token covers.
+        Raises AttributionError if it cannot be told exactly which characters each token covers; BackendMismatch if a
+        fast backend gives other ids than the tokenizer.
         """
         found = self.encode_batch([chat])[0]
         assert isinstance(found, TokenizedChat)
@@ -190,7 +203,7 @@ class ChatTokenizer:
 
     @functools.cached_property
     def _locator(self) -> TokenLocator:
-        return TokenLocator(tokenizer=self.tokenizer, name=self.name)
+        return TokenLocator(tokenizer=self.tokenizer, name=self.name, fast=self.fast)
 
 
 def load_tokenizer(name_or_path: str | Path, *, template: str | Path | None = None) -> ChatTokenizer:
@@ -204,5 +217,7 @@ def load_tokenizer(name_or_path: str | Path, *, template: str | Path | None = No
     return dataclasses.replace(ChatTokenizer.from_transformers(loaded, template), name=str(name_or_path))
 
 
-def _rebuild(tokenizer: Any, templates: dict[str, str], name: str, roles: tuple[str, ...]) -> ChatTokenizer:
-    return ChatTokenizer(tokenizer=tokenizer, templates=templates, name=name, model_roles=frozenset(roles))
+def _rebuild(
+    tokenizer: Any, templates: dict[str, str], name: str, roles: tuple[str, ...], fast: TokenBackend | None = None
+) -> ChatTokenizer:
+    return ChatTokenizer(tokenizer=tokenizer, templates=templates, name=name, model_roles=frozenset(roles), fast=fast)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from policy_engine.chat.conversation import Conversation, read_row
 from policy_engine.chat.formats import Format
-from policy_engine.core.errors import PolicyEngineError, RowError
+from policy_engine.core.errors import DataError, PolicyEngineError, RowError
 from policy_engine.data.columns import schema_of, table_of
 from policy_engine.data.read_arrow import rows_of
 from policy_engine.data.summary import ControlTokens, Counts
@@ -110,6 +110,45 @@ class BatchMasker:
         if weights is not None:
             columns["loss_weights"] = weights
         return columns
+
+
+@dataclass(frozen=True, kw_only=True)
+class TableBatch:
+    """A masked batch as a table, as worker processes send it."""
+
+    table: pa.Table
+    counts: Counts
+    errors: list[tuple[int, PolicyEngineError]]
+
+
+class TableMasker:
+    """Numbered rows to a `TableBatch`. Pickles, for worker processes."""
+
+    def __init__(self, batches: BatchMasker, schema: pa.Schema) -> None:
+        self.batches = batches
+        self._schema = schema
+
+    def __call__(self, batch: Sequence[tuple[int, Any]]) -> TableBatch:
+        """Masks a batch; a row that fails is among the errors."""
+        made = self.batches.mask(batch)
+        return TableBatch(table=table_of(made.rows, self._schema), counts=made.counts, errors=made.errors)
+
+
+def batched(rows: Iterator[tuple[int, Any]], size: int) -> Iterator[list[tuple[int, Any]]]:
+    """Lists of `size` rows. Where reading breaks off, the rows before that come first."""
+    batch: list[tuple[int, Any]] = []
+    try:
+        for row in rows:
+            batch.append(row)
+            if len(batch) == size:
+                yield batch
+                batch = []
+    except DataError:
+        if batch:
+            yield batch
+        raise
+    if batch:
+        yield batch
 
 
 class MaskingTransform:

@@ -60,3 +60,17 @@ def table_of(rows: Sequence[Mapping[str, npt.NDArray[Any]]], schema: pa.Schema) 
         values = pa.array(np.concatenate(parts) if parts else [], field.type.value_type)
         columns.append(pa.ListArray.from_arrays(pa.array(offsets), values, type=field.type))
     return pa.Table.from_arrays(columns, schema=schema)
+
+
+def rows_of_columns(table: pa.Table) -> list[dict[str, npt.NDArray[Any]]]:
+    """What `table_of` made a table of."""
+    rows: list[dict[str, npt.NDArray[Any]]] = [{} for _ in range(table.num_rows)]
+    for name, column in zip(table.column_names, table.combine_chunks().columns):
+        for chunk in column.chunks:
+            if pa.types.is_list(chunk.type):
+                values, cuts = chunk.values.to_numpy(), chunk.offsets.to_numpy()
+            else:
+                values, cuts = chunk.to_numpy(), np.arange(len(chunk) + 1)
+            for at, row in enumerate(rows):
+                row[name] = values[cuts[at] : cuts[at + 1]]
+    return rows

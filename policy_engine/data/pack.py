@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +13,8 @@ from policy_engine.core.errors import DataError
 from policy_engine.core.vocabulary import IGNORE_INDEX
 
 Arrays = Mapping[str, npt.NDArray[Any]]
+PACK_TOKENS: Final = 256
+"""Packed together at a time: documents of this many sequences' length, so that memory stays constant."""
 
 
 def best_fit_decreasing(lengths: Sequence[int], capacity: int) -> list[list[int]]:
@@ -69,3 +71,24 @@ def pack(rows: Sequence[Arrays], capacity: int) -> list[dict[str, npt.NDArray[An
         made["seq_lengths"] = lengths
         packed.append(made)
     return packed
+
+
+class PackWindow:
+    """Packs a stream of rows a window at a time: about `PACK_TOKENS` sequences of `capacity` tokens."""
+
+    def __init__(self, capacity: int) -> None:
+        self._capacity = capacity
+        self._held: list[Arrays] = []
+        self._tokens = 0
+
+    def add(self, rows: Sequence[Arrays]) -> list[dict[str, npt.NDArray[Any]]]:
+        """Takes rows; gives packed ones when a window is full, else none."""
+        self._held += rows
+        self._tokens += sum(len(row["input_ids"]) for row in rows)
+        return self.rest() if self._tokens >= PACK_TOKENS * self._capacity else []
+
+    def rest(self) -> list[dict[str, npt.NDArray[Any]]]:
+        """Packs what is held."""
+        made = pack(self._held, self._capacity)
+        self._held, self._tokens = [], 0
+        return made

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,14 +17,24 @@ _BATCH: Final = 512
 Cleaner = Callable[[Any], Any]
 
 
-def read_parquet(path: Path) -> Iterator[pa.RecordBatch]:
-    """The batches of a Parquet file. Raises DataError if it is not one, or breaks off."""
+def read_parquet(path: Path, row_groups: Sequence[int] | None = None) -> Iterator[pa.RecordBatch]:
+    """The batches of a Parquet file, or of some of its row groups. Raises DataError if it is not one, or breaks off."""
     try:
         # Without pre-buffering a row group is decoded page by page, whatever its size.
         with pq.ParquetFile(path, pre_buffer=False) as file:
-            yield from file.iter_batches(batch_size=_BATCH)
+            yield from file.iter_batches(batch_size=_BATCH, row_groups=row_groups)
     except (pa.ArrowException, OSError) as error:
         raise _unreadable(path, "a Parquet file", error) from None
+
+
+def parquet_groups(path: Path) -> list[tuple[int, int]]:
+    """Rows and uncompressed bytes of each row group. Raises DataError if it is not a Parquet file."""
+    try:
+        metadata = pq.read_metadata(path)
+    except (pa.ArrowException, OSError) as error:
+        raise _unreadable(path, "a Parquet file", error) from None
+    groups = (metadata.row_group(i) for i in range(metadata.num_row_groups))
+    return [(int(group.num_rows), int(group.total_byte_size)) for group in groups]
 
 
 def parquet_rows(path: Path) -> int:

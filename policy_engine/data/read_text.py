@@ -56,7 +56,7 @@ def read_text(stream: io.BufferedReader, name: str, kind: TextKind) -> Iterator[
     if first == b"{" and kind == "json" and not _is_object_line(stream):
         yield from _document(stream, name)
         return
-    yield from _lines(stream, name)
+    yield from read_lines(stream, name)
 
 
 def _check_start(stream: io.BufferedReader, name: str) -> bytes:
@@ -108,9 +108,10 @@ def _is_object_line(stream: io.BufferedReader) -> bool:
     return bool(rest.strip(_BLANK))
 
 
-def _lines(stream: io.BufferedReader, name: str) -> Iterator[Numbered]:
-    number = 0
-    rows = 0
+def read_lines(stream: io.BufferedReader, name: str, *, before: int = 0) -> Iterator[Numbered]:
+    """The rows of JSON Lines, numbered as lines. `before` is the number of lines of the file that come before these."""
+    number = before
+    rows = before
     while line := stream.readline(MAX_ROW + 1):
         number += 1
         if len(line) > MAX_ROW:

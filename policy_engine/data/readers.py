@@ -54,6 +54,11 @@ class Rows(Iterator[Numbered]):
         """How much of the input was read, from 0 to 1; None where that is not known."""
         return self._fraction()
 
+    @property
+    def places(self) -> tuple[tuple[int, str], ...]:
+        """The files that reading has come to: the number before the first row of each, and its name."""
+        return tuple((start, str(file)) for start, file in zip(self._starts, self.files))
+
     def where(self, number: int) -> str:
         """The place of a row: `chats.jsonl:7`."""
         index = bisect_right(self._starts, number - 1) - 1

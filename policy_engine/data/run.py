@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
 import pyarrow as pa
 
 from policy_engine.chat.dataset import DatasetSpec
+from policy_engine.chat.fast_backend import BackendMismatch
 from policy_engine.chat.formats import Format
 from policy_engine.core.errors import ConfigError, DataError, PolicyEngineError
-from policy_engine.data.batches import BatchMasker, MaskedBatch
-from policy_engine.data.columns import schema_of, table_of
-from policy_engine.data.pack import pack
+from policy_engine.data.batches import BatchMasker, TableBatch, TableMasker, batched
+from policy_engine.data.columns import rows_of_columns, schema_of, table_of
+from policy_engine.data.folder import Engine, FolderRun, Plan, Progress, check_folder, is_folder, processes
+from policy_engine.data.pack import PackWindow
+from policy_engine.data.pool import in_order
+from policy_engine.data.qualify import Backend, BackendChoice, choose_backend
 from policy_engine.data.readers import PIPE, Rows, read_rows
+from policy_engine.data.resume import options_of
+from policy_engine.data.spans import SPAN_BYTES
 from policy_engine.data.summary import Counts, Summary, summary_of
 from policy_engine.data.truncate import Truncation
 from policy_engine.data.writers import Output, check_output, open_output, reason_of, what_is_left
@@ -24,17 +32,6 @@ from policy_engine.mask.masker import Masker
 
 LOOKED_AT: Final = 200
 """Rows that the format of the data is told from."""
-PACK_TOKENS: Final = 256
-"""Packed together at a time: documents of this many sequences' length, so that memory stays constant."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Progress:
-    """How far a run is. `fraction` of the input, from 0 to 1, is None where the size of the input is not known."""
-
-    rows: int
-    failed: int
-    fraction: float | None
 
 
 def apply_dataset(
@@ -44,25 +41,36 @@ def apply_dataset(
     *,
     strict: bool = False,
     overwrite: bool = False,
+    resume: bool = False,
     limit: int | None = None,
     truncation: Truncation | None = None,
     packed: bool = False,
     row_numbers: bool = True,
     batch_size: int = 256,
+    workers: int = 1,
+    backend: Backend = "reference",
+    engine: Engine | None = None,
+    span_bytes: int = SPAN_BYTES,
     say: Callable[[str], None] = lambda text: None,
     progress: Callable[[Progress], None] = lambda progress: None,
 ) -> Summary:
-    """Masks the rows of `input` (a path, or `-`) and writes `output` (.parquet, .jsonl, .jsonl.gz, .jsonl.zst).
+    """Masks the rows of `input` (a path, or `-`) and writes `output`: a file (.parquet, .jsonl, .jsonl.gz, .jsonl.zst),
+    or a folder of Parquet shards and a manifest, if its name ends in a slash or it exists.
 
     Rows are read as the masker's dataset file says, or as is detected from the first ones; `say` is told which. A row
     that cannot be masked is counted and told in the summary; with `strict` the first one ends the run. `limit` takes
     the first rows only. `packed` puts several rows in one sequence of `truncation.max_length` tokens.
 
-    If the run breaks off, by an error, a full disk or Ctrl-C, nothing stands under the final name, and the rows
-    finished until then are in a whole file beside it, named NAME.partial.SUFFIX.
+    `workers` processes mask, each batch (file) or shard (folder) by one of them; what is written is the same for any
+    number. `backend` says where ids come from: the tokenizer itself (`reference`), or `kitoken` where it qualifies
+    (`auto`), or fail (`kitoken`). A folder is written a shard per `span_bytes` of input, by `engine` if one is given;
+    with `resume` a run that was stopped goes on.
+
+    If a run into a file breaks off, by an error, a full disk or Ctrl-C, nothing stands under the final name, and the
+    rows finished until then are in a whole file beside it, named NAME.partial.SUFFIX. In a folder whole shards stay.
 
     Raises:
-        DataError: the input cannot be read (on), or the output not be made or written.
+        DataError: the input cannot be read (on), or the output not be made or written, or not resumed.
         ConfigError: the format of the data is not known, or options do not fit each other.
         PolicyEngineError: with `strict`, the first row that fails, as its own kind of error.
         KeyboardInterrupt: as pressed; its text says what was kept.
@@ -71,26 +79,104 @@ def apply_dataset(
         raise ConfigError("packing needs the length of a sequence", help="give --max-length (truncation=… in Python)")
     if limit is not None and limit < 1:
         raise ConfigError(f"a limit of {limit} rows leaves nothing", help="give 1 or more, or no limit")
+    if workers < 1:
+        raise ConfigError(f"{workers} workers do nothing", help="give 1 or more")
+    folder = is_folder(output)
+    if not folder and (resume or engine is not None):
+        what = "resumed" if resume else "made by another engine"
+        raise ConfigError(f"a single file cannot be {what}", help="write into a folder: -o NAME/")
     output = Path(output)
-    check_output(output, overwrite=overwrite, inputs=() if str(input) == PIPE else (Path(input),))
-    rows = read_rows(input)
-    check_output(output, overwrite=overwrite, inputs=rows.files)
-    format, numbered = _format(islice(rows, limit), masker.dataset)
+    source = _Source(input, limit)
+    if folder:
+        check_folder(output, source.rows.files)
+    else:
+        check_output(output, overwrite=overwrite, inputs=() if str(input) == PIPE else (Path(input),))
+        check_output(output, overwrite=overwrite, inputs=source.rows.files)
+    format = source.format(masker.dataset)
     say(format.said)
-    run = _Run(
-        rows=rows,
-        batches=BatchMasker(masker, format, truncation=truncation),
-        schema=schema_of(masker, packed=packed, row_numbers=row_numbers),
-        capacity=truncation.max_length if packed and truncation is not None else None,
-        strict=strict,
-        progress=progress,
-    )
-    file = open_output(output, run.schema, overwrite=overwrite)
+    if folder and resume and backend == "auto" and options_of(output).get("backend") == "reference":
+        backend = "reference"  # the run there found that the fast backend does not serve
+    again = str(input) != PIPE
+    choice = choose_backend(masker, format, source.again() if again else (), wanted=backend, again=again)
+    if backend != "reference":
+        say(choice.said)
+    capacity = truncation.max_length if packed and truncation is not None else None
+    schema = schema_of(masker, packed=packed, row_numbers=row_numbers)
+    into_folder = None
+    if folder:
+        into_folder = FolderRun(
+            source=source.open,
+            plan=Plan.of(source.rows, limit=limit, span_bytes=span_bytes),
+            folder=output,
+            resume=resume,
+            overwrite=overwrite,
+            progress=progress,
+        )
+    options = {
+        "strict": strict,
+        "limit": limit,
+        "max_length": None if truncation is None else truncation.max_length,
+        "truncate": None if truncation is None else truncation.keep,
+        "packed": packed,
+        "row_numbers": row_numbers,
+        "batch_size": batch_size,
+        "span_bytes": span_bytes,
+    }
+    while True:
+        batches = BatchMasker(choice.masker, format, truncation=truncation)
+        try:
+            if into_folder is not None:
+                return into_folder.go(
+                    batches,
+                    schema,
+                    engine or processes(workers),
+                    capacity=capacity,
+                    strict=strict,
+                    batch_size=batch_size,
+                    options={**options, "backend": choice.name},
+                )
+            return _into_file(
+                source, batches, schema, output, overwrite, workers, batch_size, capacity, strict, progress
+            )
+        except BackendMismatch as error:
+            say(f"{error.message}; all that was written is made again by the tokenizer itself")
+            choice = BackendChoice(masker=masker, name="reference", said="")
+
+
+def _into_file(
+    source: _Source,
+    batches: BatchMasker,
+    schema: pa.Schema,
+    output: Path,
+    overwrite: bool,
+    workers: int,
+    batch_size: int,
+    capacity: int | None,
+    strict: bool,
+    progress: Callable[[Progress], None],
+) -> Summary:
+    rows, numbered = source.open()
+    run = _Run(rows=rows, schema=schema, capacity=capacity, strict=strict, progress=progress)
+    file = open_output(output, schema, overwrite=overwrite)
+    unpacked = schema_of(batches.masker) if capacity is not None else schema
     try:
-        with file:
-            run.go(numbered, file, batch_size)
+        with (
+            file,
+            contextlib.closing(
+                in_order(
+                    TableMasker(batches, unpacked), batched(numbered, batch_size), workers=workers, describe=_in_words
+                )
+            ) as masked,
+        ):
+            try:
+                run.go(masked, file)
+            except BackendMismatch:
+                file.discard()
+                raise
     except KeyboardInterrupt:
         raise KeyboardInterrupt("stopped; " + what_is_left(file, read=run.done)) from None
+    except BackendMismatch:
+        raise
     except PolicyEngineError as error:
         # The kind of the error says what to mend; what is left of the run is told beside it.
         raise type(error)(
@@ -102,41 +188,52 @@ def apply_dataset(
             help="make room, then run again",
         ) from error
     failures = tuple(replace(failure, place=rows.where(failure.row)) for failure in run.counts.failures)
-    return summary_of(run.counts, said=format.said, output=str(output), sequences=run.sequences, failures=failures)
+    return summary_of(
+        run.counts, said=batches.format.said, output=str(output), sequences=run.sequences, failures=failures
+    )
 
 
-def _format(rows: Iterator[tuple[int, Any]], spec: DatasetSpec) -> tuple[Format, Iterator[tuple[int, Any]]]:
-    batches = _batched(rows, LOOKED_AT)
-    first = next(batches)
-    format = spec.format_of(row for _, row in first if not isinstance(row, PolicyEngineError))
-    return format, chain(first, chain.from_iterable(batches))
+class _Source:
+    """An input that was opened to see its format, and can be opened again unless it is a pipe."""
+
+    def __init__(self, input: str | Path, limit: int | None) -> None:
+        self._input = input
+        self._limit = limit
+        self.rows = read_rows(input)
+        self._first: Iterator[tuple[int, Any]] | None = islice(self.rows, limit)
+
+    def format(self, spec: DatasetSpec) -> Format:
+        """How rows are read, told from the first ones."""
+        assert self._first is not None
+        lists = batched(self._first, LOOKED_AT)
+        first = next(lists)
+        self._first = chain(first, chain.from_iterable(lists))
+        return spec.format_of(row for _, row in first if not isinstance(row, PolicyEngineError))
+
+    def again(self) -> Iterator[tuple[int, Any]]:
+        """All rows, once more."""
+        return islice(read_rows(self._input), self._limit)
+
+    def open(self) -> tuple[Rows, Iterator[tuple[int, Any]]]:
+        """The rows, from the first."""
+        numbered, self._first = self._first, None
+        if numbered is None:
+            self.rows = read_rows(self._input)
+            numbered = islice(self.rows, self._limit)
+        return self.rows, numbered
 
 
-def _batched(rows: Iterator[tuple[int, Any]], size: int) -> Iterator[list[tuple[int, Any]]]:
-    """Lists of `size` rows. Where reading breaks off, the rows before that come first."""
-    batch: list[tuple[int, Any]] = []
-    try:
-        for row in rows:
-            batch.append(row)
-            if len(batch) == size:
-                yield batch
-                batch = []
-    except DataError:
-        if batch:
-            yield batch
-        raise
-    if batch:
-        yield batch
+def _in_words(batch: list[tuple[int, Any]]) -> str:
+    return f"rows {batch[0][0]} to {batch[-1][0]}"
 
 
 class _Run:
-    """One pass over the rows: batches are masked, counted, perhaps packed, and written."""
+    """One pass over the rows: masked batches are counted, perhaps packed, and written."""
 
     def __init__(
         self,
         *,
         rows: Rows,
-        batches: BatchMasker,
         schema: pa.Schema,
         capacity: int | None,
         strict: bool,
@@ -148,51 +245,43 @@ class _Run:
         self.done = 0
         """Number of the last row that was masked and handed to the output."""
         self._rows = rows
-        self._batches = batches
-        self._capacity = capacity
+        self._window = None if capacity is None else PackWindow(capacity)
         self._strict = strict
         self._progress = progress
-        self._held: list[dict[str, Any]] = []
-        self._held_tokens = 0
 
-    def go(self, numbered: Iterator[tuple[int, Any]], output: Output, batch_size: int) -> None:
-        """Masks and writes all rows."""
-        for batch in _batched(numbered, batch_size):
-            made = self._batches.mask(batch)
+    def go(self, masked: Iterator[tuple[list[tuple[int, Any]], TableBatch]], output: Output) -> None:
+        """Writes all rows."""
+        for batch, made in masked:
             if self._strict and made.errors:
                 self._stop(made, output)
-            self._take(made, output)
+            self._take(made.table, output)
+            self.counts.merge(made.counts)
             self.done = batch[-1][0]
             self._progress(
                 Progress(rows=self.counts.read, failed=sum(self.counts.codes.values()), fraction=self._rows.fraction)
             )
-        self._write_packed(output)
+        self._write_rest(output)
 
-    def _take(self, made: MaskedBatch, output: Output) -> None:
-        if self._capacity is None:
-            self._write(made.rows, output)
-        else:
-            self._held += made.rows
-            self._held_tokens += sum(len(row["input_ids"]) for row in made.rows)
-            if self._held_tokens >= PACK_TOKENS * self._capacity:
-                self._write_packed(output)
-        self.counts.merge(made.counts)
+    def _take(self, table: pa.Table, output: Output) -> None:
+        if self._window is not None:
+            packed = self._window.add(rows_of_columns(table))
+            table = table_of(packed, self.schema)
+        self._write(table, output)
 
-    def _write(self, rows: list[dict[str, Any]], output: Output) -> None:
-        if rows:
-            output.write(table_of(rows, self.schema))
-            self.sequences += len(rows)
+    def _write(self, table: pa.Table, output: Output) -> None:
+        if table.num_rows:
+            output.write(table)
+            self.sequences += table.num_rows
 
-    def _write_packed(self, output: Output) -> None:
-        if self._capacity is not None:
-            self._write(pack(self._held, self._capacity), output)
-            self._held, self._held_tokens = [], 0
+    def _write_rest(self, output: Output) -> None:
+        if self._window is not None:
+            self._write(table_of(self._window.rest(), self.schema), output)
 
-    def _stop(self, made: MaskedBatch, output: Output) -> None:
+    def _stop(self, made: TableBatch, output: Output) -> None:
         """Keeps the rows before the first one that failed, and raises its error."""
         number, error = made.errors[0]
-        before = [row for row in made.rows if row["row"][0] < number]
-        self._take(MaskedBatch(rows=before, counts=Counts()), output)
-        self._write_packed(output)
+        if "row" in made.table.column_names:
+            self._take(made.table.slice(0, int(np.searchsorted(made.table["row"].to_numpy(), number))), output)
+        self._write_rest(output)
         self.done = number - 1
         raise type(error)(f"{self._rows.where(number)}: {error.message}", help=error.help, code=error.code) from error

@@ -152,6 +152,7 @@ class Output:
         self.path = path
         self.kept: int | None = None
         self._overwrite = overwrite
+        self._discarded = False
         self._temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         suffix = _suffix(path)
         self.partial = path.with_name(f"{path.name.removesuffix(suffix)}.partial{suffix}")
@@ -168,6 +169,10 @@ class Output:
     def write(self, table: pa.Table) -> None:
         """Appends rows. Raises OSError where the disk refuses them."""
         self._writer.write(table)
+
+    def discard(self) -> None:
+        """Leaves nothing behind, whatever comes."""
+        self._discarded = True
 
     def __enter__(self) -> Output:
         return self
@@ -196,7 +201,7 @@ class Output:
         with _no_interrupt():
             try:
                 rows = self._writer.keep()
-                if rows:
+                if rows and not self._discarded:
                     self._temporary.replace(self.partial)
                     self.kept = rows
             except (OSError, pa.ArrowException):

@@ -1,0 +1,195 @@
+"""An input cut into spans: stretches of rows that can be read by themselves, each of which becomes one output shard."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from policy_engine.core.errors import DataError
+from policy_engine.data.read_arrow import parquet_groups, read_parquet, rows_of
+from policy_engine.data.read_text import MAX_ROW, Numbered, read_lines, read_text
+from policy_engine.data.readers import Rows
+
+SPAN_BYTES: Final = 32 << 20
+"""Input of one span: what a run that is killed has to do again, per worker."""
+SPAN_ROWS: Final = 4096
+"""Rows of one span where the input can only be read from its start."""
+_CHUNK: Final = 1 << 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Span:
+    """A stretch of the input. Either a place in `file` (bytes `[start, end)` of JSON Lines, or row groups of Parquet),
+    or `rows` themselves. `before` is the number of rows of `file` before it, `base` those of the files before that."""
+
+    index: int
+    file: Path | None = None
+    start: int = 0
+    end: int = 0
+    groups: tuple[int, ...] | None = None
+    before: int = 0
+    base: int = 0
+    rows: tuple[Numbered, ...] | None = None
+    places: tuple[tuple[int, str], ...] = ()
+    """For `rows`: number before the first row of each file, and its name."""
+
+    def read(self) -> Iterator[Numbered]:
+        """The rows, with their numbers in the input. Raises DataError where reading cannot go on."""
+        if self.rows is not None:
+            yield from self.rows
+            return
+        assert self.file is not None
+        if self.groups is not None:
+            number = self.base + self.before
+            for batch in read_parquet(self.file, self.groups):
+                for row in rows_of(batch):
+                    number += 1
+                    yield number, row
+            return
+        try:
+            with self.file.open("rb") as file:
+                file.seek(self.start)
+                data = file.read(self.end - self.start)
+        except OSError as error:
+            raise DataError(f"`{self.file}` cannot be read: {error.strerror or error}") from None
+        if len(data) != self.end - self.start:
+            raise DataError(f"`{self.file}` became shorter while it was read", help="run again on a file that is whole")
+        stream: Any = io.BufferedReader(io.BytesIO(data), 1 << 20)
+        name = str(self.file)
+        lines = read_text(stream, name, "jsonl") if self.start == 0 else read_lines(stream, name, before=self.before)
+        for number, row in lines:
+            yield self.base + number, row
+
+    def where(self, number: int) -> str:
+        """The place of a row: `chats.jsonl:7`."""
+        if self.file is not None:
+            return f"{self.file}:{number - self.base}"
+        found = [(base, name) for base, name in self.places if base < number]
+        return f"{found[-1][1]}:{number - found[-1][0]}" if found else f"row {number}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class InputFile:
+    """What tells an input file from a changed one."""
+
+    path: str
+    size: int
+    sha256: str
+
+
+def identify(files: tuple[Path, ...]) -> tuple[InputFile, ...]:
+    """Sizes and digests of files. Raises DataError if one cannot be read."""
+    return tuple(_scan(file)[0] for file in files)
+
+
+def plan(files: tuple[Path, ...], *, size: int = SPAN_BYTES) -> tuple[tuple[InputFile, ...], list[Span] | None]:
+    """Identity of the files, and their spans; None for the spans if a file can only be read from its start.
+
+    Reads every file once.
+    """
+    identities: list[InputFile] = []
+    spans: list[Span] | None = []
+    base = 0
+    for file in files:
+        lines = file.suffix.lower() in (".jsonl", ".ndjson")
+        identity, cuts, last, longest = _scan(file, size if lines else 0)
+        identities.append(identity)
+        if spans is None:
+            continue
+        if lines and not identity.size:
+            raise DataError(f"`{file}` is empty", help="give a file with at least one row")
+        if lines and longest <= MAX_ROW:
+            for start, end, before in cuts:
+                spans.append(Span(index=len(spans), file=file, start=start, end=end, before=before, base=base))
+            base += last
+        elif file.suffix == ".parquet":
+            for groups, before in _grouped(parquet_groups(file), size):
+                spans.append(Span(index=len(spans), file=file, groups=groups, before=before, base=base))
+            base += sum(rows for rows, _ in parquet_groups(file))
+        else:
+            spans = None
+    return tuple(identities), spans
+
+
+def _grouped(groups: list[tuple[int, int]], size: int) -> Iterator[tuple[tuple[int, ...], int]]:
+    """Row groups put together to about `size` bytes, and the rows before them."""
+    held: list[int] = []
+    held_bytes, before, rows = 0, 0, 0
+    for i, (count, count_bytes) in enumerate(groups):
+        held.append(i)
+        held_bytes += count_bytes
+        rows += count
+        if held_bytes >= size or i == len(groups) - 1:
+            yield tuple(held), before
+            held, held_bytes, before = [], 0, rows
+
+
+def _scan(file: Path, size: int = 0) -> tuple[InputFile, list[tuple[int, int, int]], int, int]:
+    """A file's identity; if `size`, also where its lines are cut (start, end, lines before), the number of its last
+    line that is not blank, and the length of its longest stretch without a newline, roughly."""
+    digest = hashlib.sha256()
+    cuts: list[tuple[int, int, int]] = []
+    at = start = lines = before = last = newline = longest = 0
+    try:
+        with file.open("rb") as stream:
+            # Cuts are made at the end of what is read at a time.
+            while chunk := stream.read(min(_CHUNK, max(size, 256)) if size else _CHUNK):
+                digest.update(chunk)
+                if size:
+                    stripped = chunk.rstrip(b" \t\r\n")
+                    if stripped:
+                        last = lines + stripped.count(b"\n") + 1
+                    lines += chunk.count(b"\n")
+                    found = chunk.rfind(b"\n")
+                    if found >= 0:
+                        newline = at + found + 1
+                        if newline - start >= size:
+                            cuts.append((start, newline, before))
+                            start, before = newline, lines
+                    longest = max(longest, at + len(chunk) - newline)
+                at += len(chunk)
+    except OSError as error:
+        raise DataError(f"`{file}` cannot be read: {error.strerror or error}", help="check its permissions") from None
+    if size and at > start:
+        cuts.append((start, at, before))
+    return InputFile(path=str(file), size=at, sha256=digest.hexdigest()), cuts, last, longest
+
+
+def inline_spans(numbered: Iterator[Numbered], rows: Rows, *, size: int = SPAN_ROWS) -> Iterator[Span]:
+    """Spans that carry their rows, of an input that can only be read from its start.
+
+    Where reading breaks off, the rows before that come first.
+    """
+    index = 0
+    held: list[Numbered] = []
+
+    def span() -> Span:
+        return Span(index=index, rows=tuple(held), places=rows.places)
+
+    try:
+        for row in numbered:
+            held.append(row)
+            if len(held) == size:
+                yield span()
+                held = []
+                index += 1
+    except DataError:
+        if held:
+            yield span()
+        raise
+    if held:
+        yield span()
+
+
+def describe(span: Span) -> str:
+    """A span in words, for messages about it."""
+    if span.file is None:
+        rows: Any = span.rows or ()
+        return f"rows {rows[0][0]} to {rows[-1][0]}" if rows else "no rows"
+    if span.groups is not None:
+        return f"row groups {span.groups[0]} to {span.groups[-1]} of `{span.file}`"
+    return f"`{span.file}` from line {span.before + 1} (bytes {span.start} to {span.end})"

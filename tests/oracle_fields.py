@@ -93,6 +93,8 @@ class Fields:
         at = segment.field_start + (c - segment.start)
         if len(segment.field) == 1:
             return at
+        if segment.field[2:] not in ((), ("text",)):  # another key of a part is not of the joined text
+            return None
         content = self.chat.messages[segment.turn].get("content")
         assert isinstance(content, list)
         index = segment.field[1]

@@ -36,9 +36,15 @@ def _unmerge(chart: Chart) -> None:
     for bit in chart.bits:
         if bit.is_data:
             last = bit
-        elif last is not None and bit.turn is not None and last.turn is not None and last.turn > bit.turn:
-            if last.written_in == bit.turn and chart.role(last.turn) == chart.role(bit.turn):
-                bit.turn = last.turn
+        elif last is not None and _is_joined(chart, last, bit):
+            bit.turn = last.turn
+
+
+def _is_joined(chart: Chart, last: Bit, bit: Bit) -> bool:
+    """Whether scaffold written for one message stands behind the data of a later one of its role."""
+    if last.turn is None or bit.turn is None or last.turn <= bit.turn or last.written_in != bit.turn:
+        return False
+    return chart.role(last.turn) == chart.role(bit.turn)
 
 
 def _unowned(chart: Chart, bit: Bit) -> None:

@@ -33,9 +33,9 @@ class TemplateProfile:
     """Learned facts. Texts are scaffold only.
 
     `prompts`: generation prompt after a turn of a role. `openings`: how a model turn opens after one, up to its data.
-    `user_opening`: how a user turn opens in mid conversation. `marker`: the marker that ends model turns, None if the template writes none. `opener_ends`: whether the next
-    turn's opener ends a model turn (GLM). `late`: text that (role before, role after) writes in the later turn and
-    that belongs to the earlier one.
+    `user_opening`: how a user turn opens in mid conversation. `marker`: the marker that ends model turns, None if the
+    template writes none. `opener_ends`: whether the next turn's opener ends a model turn (GLM). `late`: text that (role
+    before, role after) writes in the later turn and that belongs to the earlier one.
     """
 
     prompts: Mapping[str, str] = field(default_factory=dict)

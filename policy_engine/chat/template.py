@@ -22,7 +22,7 @@ from policy_engine.chat.trace_data import wrap, wrap_message
 from policy_engine.chat.trace_env import TracingEnvironment, run_template
 from policy_engine.chat.trace_state import OutOfTime
 from policy_engine.chat.trace_text import LOST, OutputTooLarge, Scaffold
-from policy_engine.core.errors import TemplateError
+from policy_engine.core.errors import TemplateError, TemplateLimitError
 
 _REASONING_NAMES = ("reasoning_content", "thinking", "reasoning")
 """Names a message's reasoning is given under, in the order transformers looks."""
@@ -201,6 +201,8 @@ class ChatTemplate:
         def render(messages: Sequence[Mapping[str, Any]], with_tools: bool, prompt: bool) -> Raw | None:
             try:
                 pieces = self._pieces(messages, [_TOOL] if with_tools else None, None, kwargs, prompt)
+            except TemplateLimitError:
+                raise  # else each of the synthetic conversations would take as long
             except TemplateError:
                 return None
             return Raw(text="".join([piece for piece, _ in pieces]), bits=self._owned(pieces))
@@ -240,15 +242,17 @@ class ChatTemplate:
         try:
             return run_template(self._template, variables, environment.branch_parents, self._seconds)
         except OutputTooLarge:
-            raise TemplateError(f"{self.name} writes more text than a template may", help="check its loops") from None
+            raise TemplateLimitError(
+                f"{self.name} writes more text than a template may", help="check its loops"
+            ) from None
         except OutOfTime:
-            raise TemplateError(
+            raise TemplateLimitError(
                 f"{self.name} ran longer than {self._seconds:g} s", help="check its loops, or raise `seconds`"
             ) from None
         except RecursionError:
-            raise TemplateError(f"{self.name} recurses without end", help="check its macros") from None
+            raise TemplateLimitError(f"{self.name} recurses without end", help="check its macros") from None
         except MemoryError:
-            raise TemplateError(f"{self.name} needs more memory than there is", help="check its loops") from None
+            raise TemplateLimitError(f"{self.name} needs more memory than there is", help="check its loops") from None
         except Exception as error:
             raise TemplateError(
                 f"{self.name} raises for this conversation: {error}",

@@ -271,6 +271,14 @@ class TracingGenerator(CodeGenerator):
             self.write(", ")
         self.write("))")
 
+    def visit_Add(self, node: nodes.Add, frame: Frame) -> None:
+        # Of bounded size: text and lists that a loop adds to themselves would double each time.
+        self.write("environment.pe_add(")
+        self.visit(node.left, frame)
+        self.write(", ")
+        self.visit(node.right, frame)
+        self.write(")")
+
     def buffer(self, frame: Frame) -> None:
         frame.buffer = self.temporary_identifier()
         self.writeline(f"{frame.buffer} = context.pe.buffer()")

@@ -6,7 +6,6 @@ Jinja's immutable one. What a template can spend is bounded: characters of one s
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from string import Formatter
@@ -21,6 +20,7 @@ import jinja2.runtime
 import jinja2.utils
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+from policy_engine.chat import trace_bounds
 from policy_engine.chat.trace_compile import TracingGenerator, rewrite
 from policy_engine.chat.trace_data import TracedDict, TracedMessage
 from policy_engine.chat.trace_filters import install
@@ -109,7 +109,7 @@ class TracingEnvironment(ImmutableSandboxedEnvironment):
     code_generator_class = TracingGenerator
     context_class = _Context
     # `'a' * 10**9` must not be folded while compiling, nor run unbounded.
-    intercepted_binops = frozenset({"*", "**"})
+    intercepted_binops = frozenset({"*", "**", "%"})
 
     def __init__(self) -> None:
         super().__init__(trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, jinja2.ext.loopcontrols])
@@ -117,6 +117,8 @@ class TracingEnvironment(ImmutableSandboxedEnvironment):
         self.pe_constants: list[str] = []
         self.branch_parents: Sequence[int] = [0]
         install(self.filters)
+        trace_bounds.bound_filters(self.filters)
+        self.pe_add = trace_bounds.add
         self.globals["raise_exception"] = _raise_exception
         self.globals["strftime_now"] = _strftime_now
         self.globals["dict"] = _TemplateDict()
@@ -164,13 +166,19 @@ class TracingEnvironment(ImmutableSandboxedEnvironment):
         return super().getattr(obj, attribute)
 
     def call_binop(self, context: Any, operator_name: str, left: Any, right: Any) -> Any:
+        if operator_name == "%":
+            if isinstance(left, str):
+                trace_bounds.check_percent(left, right)
+            return left % right
         if operator_name == "*":
-            for text, count in ((left, right), (right, left)):
-                if isinstance(text, str | list | tuple) and isinstance(count, int) and len(text) * count > MAX_CHARS:
-                    raise OutputTooLarge
-        elif isinstance(right, int) and abs(right) > 4096:
-            raise OutputTooLarge
-        return (operator.mul if operator_name == "*" else operator.pow)(left, right)
+            trace_bounds.check_product(left, right)
+            return left * right
+        trace_bounds.check_power(left, right)
+        return left**right
+
+    def call(__self, __context: Any, __obj: Any, *args: Any, **kwargs: Any) -> Any:
+        trace_bounds.check_call(__obj, args, kwargs)
+        return super().call(__context, __obj, *args, **kwargs)
 
     def wrap_str_format(self, value: Any) -> Callable[..., str] | None:
         if not isinstance(value, MethodType | BuiltinMethodType) or type(value.__self__) is not Traced:

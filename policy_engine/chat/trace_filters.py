@@ -64,7 +64,7 @@ def _join(environment: jinja2.Environment, value: Any, d: str = "", attribute: A
     if attribute is not None:
         value = map(jinja2.filters.make_attrgetter(environment, attribute), value)
     items = [str(item) for item in value]
-    return Traced.join(Traced(str(d)), items) if any(type(i) is not str for i in items) else str(d).join(items)
+    return Traced.join(Traced(str(d)), items)
 
 
 _join.jinja_pass_arg = jinja2.utils._PassArg.environment  # type: ignore[attr-defined]

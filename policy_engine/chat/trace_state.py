@@ -36,9 +36,7 @@ class State:
 
     def bind(self, saved: Scaffold, values: tuple[Any, ...]) -> bool:
         """At the start of a loop's body: claim for the message, call or part it holds. True for a message."""
-        self._steps += 1
-        if not self._steps & 0x3FF and time.monotonic() > self._deadline:
-            raise OutOfTime
+        self._step()
         value = values[0] if values else None
         if type(value) is TracedMessage:
             self.claim = claim_of(value._o.turn, None, None, None, saved.branch)
@@ -73,6 +71,11 @@ class State:
         self.claim = claim_of(turn, call, item, None, saved.branch)
         return True
 
+    def _step(self) -> None:
+        self._steps += 1
+        if not self._steps & 0x3F and time.monotonic() > self._deadline:
+            raise OutOfTime
+
     def assign(self, values: tuple[Any, ...]) -> None:
         """After an assignment in a loop that holds no message: a message binds."""
         turn = _message_turn(values[0])
@@ -81,6 +84,7 @@ class State:
 
     def enter(self, saved: Scaffold, values: tuple[Any, ...]) -> None:
         """At the start of a macro: a message argument binds; so does data while nothing is bound."""
+        self._step()
         for value in values:
             turn = _message_turn(value)
             if turn is not None:

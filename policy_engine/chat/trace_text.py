@@ -19,6 +19,10 @@ MAX_CHARS = 1 << 26
 """Longest string a template may build, in characters (64 Mi). Templates are untrusted code."""
 
 
+MAX_PIECES = 1 << 20
+"""Most pieces a string may be split into: each is an object of its own."""
+
+
 class OutputTooLarge(Exception):
     """A template built a string longer than `MAX_CHARS`."""
 
@@ -147,6 +151,26 @@ def cut(runs: tuple[Run, ...], begin: int, end: int) -> tuple[Run, ...]:
     return tuple(kept)
 
 
+def _few(runs: tuple[Run, ...]) -> tuple[Run, ...]:
+    if len(runs) > MAX_PIECES:
+        raise OutputTooLarge
+    return runs
+
+
+def cut_all(runs: tuple[Run, ...], bounds: Iterable[tuple[int, int]]) -> Iterator[tuple[Run, ...]]:
+    """`cut` for many stretches in order, in one pass over the runs."""
+    first = at = 0
+    for begin, end in bounds:
+        while first < len(runs) - 1 and at + runs[first][0] < begin:
+            at += runs[first][0]
+            first += 1
+        last, stop = first, at
+        while last < len(runs) and stop <= end:
+            stop += runs[last][0]
+            last += 1
+        yield cut(runs[first:last], begin - at, end - at)
+
+
 def concat(pieces: Sequence[str]) -> str:
     """`"".join(pieces)` that keeps runs. Plain if every piece is."""
     text = "".join(pieces)
@@ -154,7 +178,7 @@ def concat(pieces: Sequence[str]) -> str:
         raise OutputTooLarge
     for piece in pieces:
         if type(piece) is not str:
-            return traced(text, tuple(run for p in pieces for run in runs_of(p)))
+            return traced(text, _few(tuple(run for p in pieces for run in runs_of(p))))
     return text
 
 
@@ -187,7 +211,7 @@ class Traced(str):
         text = str.__add__(self, other)
         if len(text) > MAX_CHARS:
             raise OutputTooLarge
-        return traced(text, self._r + runs_of(other))
+        return traced(text, _few(self._r + runs_of(other)))
 
     def __radd__(self, other: str) -> str:
         if not isinstance(other, str):
@@ -198,6 +222,8 @@ class Traced(str):
     def __mul__(self, count: SupportsIndex) -> str:
         number = count.__index__()
         if len(self) * max(number, 0) > MAX_CHARS:
+            raise OutputTooLarge
+        if len(self._r) * number > MAX_PIECES:
             raise OutputTooLarge
         return traced(str.__mul__(self, number), self._r * max(number, 0))
 
@@ -260,27 +286,33 @@ class Traced(str):
         return found
 
     def _located(self, pieces: list[str], *, forward: bool, sep: str | None = None) -> list[str]:
+        if len(pieces) > MAX_PIECES:
+            raise OutputTooLarge
         # Pieces of a split stand in order with only separators between them, so each is found from where the last
         # one ended; from the right for rsplit, whose leftmost piece may itself contain separators.
-        found: list[str] = []
+        bounds: list[tuple[int, int]] = []
         if forward:
             at = 0
             for piece in pieces:
                 at = str.index(self, piece, at)
-                found.append(self._sub(at, at + len(piece)))
+                bounds.append((at, at + len(piece)))
                 at += len(piece)
             if pieces and pieces[-1] == "" and len(self):
-                found[-1] = self._sub(len(self), len(self))
-            return found
-        at = len(self)
-        for number, piece in enumerate(reversed(pieces)):
-            if sep is not None and number:
-                at -= len(sep)
-            elif number or sep is None:
-                at = str.rindex(self, piece, 0, at) + len(piece)
-            found.append(self._sub(at - len(piece), at))
-            at -= len(piece)
-        return found[::-1]
+                bounds[-1] = (len(self), len(self))
+        else:
+            at = len(self)
+            for number, piece in enumerate(reversed(pieces)):
+                if sep is not None and number:
+                    at -= len(sep)
+                elif number or sep is None:
+                    at = str.rindex(self, piece, 0, at) + len(piece)
+                bounds.append((at - len(piece), at))
+                at -= len(piece)
+            bounds.reverse()
+        return [
+            traced(str.__getitem__(self, slice(begin, end)), runs)
+            for (begin, end), runs in zip(bounds, cut_all(self._r, bounds))
+        ]
 
     def partition(self, sep: str) -> tuple[str, str, str]:
         at = str.find(self, sep)
@@ -297,6 +329,11 @@ class Traced(str):
     def replace(self, old: str, new: str, count: SupportsIndex = -1) -> str:
         if str.find(self, old) < 0:
             return self
+        times = str.count(self, old)
+        if len(self) + times * len(new) > MAX_CHARS:
+            raise OutputTooLarge
+        if times > MAX_PIECES and all(type(o) is not Origin for _, o, _ in (*self._r, *runs_of(new))):
+            return str.replace(self, old, new, count)  # only text of the template's own, which makes no data of it
         expected = str.replace(self, old, new, count)
         if not old:
             return lost(expected, self, new)
@@ -316,9 +353,9 @@ class Traced(str):
 
     def join(self, pieces: Iterable[str]) -> str:
         items = list(pieces)
-        text = str.join(self, items)
-        if len(text) > MAX_CHARS:
+        if sum(len(item) + len(self) for item in items if isinstance(item, str)) > MAX_CHARS:
             raise OutputTooLarge
+        text = str.join(self, items)
         runs: tuple[Run, ...] = ()
         for number, item in enumerate(items):
             runs += (self._r if number else ()) + runs_of(item)

@@ -102,4 +102,6 @@ def _lines(name: str, report: ConformanceReport) -> Iterator[RenderableType]:
         yield Text.assemble("  ", (f"{label:<15}", _STYLES[found.verdict]), f"{found.name}: {found.sentence}")
         if found.counterexample is not None:
             for message in found.counterexample.messages:
-                yield Text("                   " + json.dumps(dict(message), ensure_ascii=False, default=str), style="dim")
+                yield Text(
+                    "                   " + json.dumps(dict(message), ensure_ascii=False, default=str), style="dim"
+                )

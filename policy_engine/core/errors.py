@@ -71,6 +71,10 @@ class TemplateError(PolicyEngineError, ValueError):
     code = "PE401"
 
 
+class TemplateLimitError(TemplateError):
+    """A chat template that came to a bound: of time, output, depth or memory."""
+
+
 class AttributionError(PolicyEngineError, ValueError):
     """A rendered character or a token could not be attributed with certainty, so the row is refused."""
 

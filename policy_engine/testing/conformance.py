@@ -40,6 +40,10 @@ SHRINK_SECONDS: Final = (2.0, 0.7)
 """How long a counterexample is made smaller, in seconds of CPU: of what fails, and of a fact."""
 
 
+MOST_LIMITS: Final = 3
+"""Renderings that come to a bound, each of which may take seconds, before no more conversations are tried."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Property:
     """What a template is asked. A *fact* is neither right nor wrong, but good to know before training."""
@@ -235,10 +239,14 @@ def tally_of(
 ) -> dict[str, Tally]:
     """What each property says about each example, by the property's name."""
     tallies = {p.name: (p, Tally()) for p in chosen}
+    limits = 0
     for made in examples:
         case = Case(template, made, tokenizer)
         for p, tally in tallies.values():
             tally.add(p, case)
+        limits += laws.is_limit(case.outcome)
+        if limits == MOST_LIMITS:
+            break
     return {name: tally for name, (_, tally) in tallies.items()}
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from policy_engine.chat.conversation import Conversation
 from policy_engine.chat.reference import reference_text
 from policy_engine.chat.segments import RenderedChat, Segment
-from policy_engine.core.errors import AttributionError, TemplateError
+from policy_engine.core.errors import AttributionError, TemplateError, TemplateLimitError
 from policy_engine.core.vocabulary import BODY, EOS
 from policy_engine.testing.conformance_cases import Case, marked
 
@@ -265,7 +265,7 @@ def header(case: Case) -> str | None:
     checked = False
     for turn, prompt in _prompted_turns(case):
         own = [s for s in case.chat.segments if s.turn == turn]
-        if not any(s.part in BODY for s in own):
+        if not any(s.part in BODY for s in own) or prompt == case.prefix_text(turn):
             continue
         checked = True
         for s in own:
@@ -275,8 +275,15 @@ def header(case: Case) -> str | None:
             if s.part == "header" and s.end > len(prompt) and s.start < _first_body(own):
                 return f"{text!r} of message {turn} is header, and the generation prompt does not supply it"
     if not checked:
-        raise Skip("no turn of the model opens as the generation prompt says")
+        raise Skip(_no_prompt(case))
     return None
+
+
+def _no_prompt(case: Case) -> str:
+    prompts = [(case.prompt_text(turn), case.prefix_text(turn)) for turn in range(1, len(case.conversation.messages))]
+    if all(prompt == prefix for prompt, prefix in prompts):
+        return "the template has no generation prompt"
+    return "no turn of the model opens as the generation prompt says"
 
 
 def _first_body(own: list[Segment]) -> int:
@@ -315,7 +322,7 @@ def boundary_tokens(case: Case) -> str | None:
                 f"{prompt[-16:]!r} has {case.tokenizer.decode_token(alone[at])!r}"
             )
     if tokens is None:
-        raise Skip("no turn of the model opens as the generation prompt says")
+        raise Skip(_no_prompt(case))
     return None
 
 
@@ -324,12 +331,9 @@ def raises(case: Case) -> str | None:
     return None if isinstance(case.outcome, RenderedChat) else _first_line(case.outcome)
 
 
-LIMITS = ("ran longer than", "writes more text than", "recurses without end", "needs more memory")
-
-
 def is_limit(outcome: RenderedChat | TemplateError) -> bool:
     """Whether a rendering ended at a bound of time, output, depth or memory."""
-    return isinstance(outcome, TemplateError) and any(words in outcome.message for words in LIMITS)
+    return isinstance(outcome, TemplateLimitError)
 
 
 def bounded(case: Case) -> str | None:

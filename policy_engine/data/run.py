@@ -205,9 +205,11 @@ class _Source:
     def format(self, spec: DatasetSpec) -> Format:
         """How rows are read, told from the first ones."""
         assert self._first is not None
-        lists = batched(self._first, LOOKED_AT)
+        rest = self._first
+        # Not a row more than are looked at: they may come from a pipe.
+        lists = batched(islice(rest, LOOKED_AT), LOOKED_AT)
         first = next(lists)
-        self._first = chain(first, chain.from_iterable(lists))
+        self._first = chain(first, chain.from_iterable(lists), rest)
         return spec.format_of(row for _, row in first if not isinstance(row, PolicyEngineError))
 
     def again(self) -> Iterator[tuple[int, Any]]:

@@ -1,10 +1,11 @@
-"""Bounds on single operations of a template: what a width, a repetition or a replacement would write is told beforehand.
+"""Bounds on single operations of a template: what a width, a repetition or a replacement writes is told before.
 
 Templates are untrusted code, and one call of a string method can ask for gigabytes.
 """
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Callable, Iterable, Mapping, MutableMapping
 from typing import Any
@@ -132,10 +133,9 @@ def _checked(function: Callable[..., Any], check: Callable[..., None]) -> Callab
     passes = getattr(function, "jinja_pass_arg", None)
 
     def checked(*args: Any, **kwargs: Any) -> Any:
-        try:
+        # Arguments of a wrong type the filter refuses in its own words.
+        with contextlib.suppress(TypeError, ValueError):
             check(*(args if passes is None else args[1:]), **kwargs)
-        except (TypeError, ValueError):
-            pass  # arguments the filter refuses in its own words
         return function(*args, **kwargs)
 
     if passes is not None:

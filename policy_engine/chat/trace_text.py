@@ -151,6 +151,10 @@ def cut(runs: tuple[Run, ...], begin: int, end: int) -> tuple[Run, ...]:
     return tuple(kept)
 
 
+def _length(item: Any) -> int:
+    return len(item) if isinstance(item, str) else 0
+
+
 def _few(runs: tuple[Run, ...]) -> tuple[Run, ...]:
     if len(runs) > MAX_PIECES:
         raise OutputTooLarge
@@ -353,7 +357,7 @@ class Traced(str):
 
     def join(self, pieces: Iterable[str]) -> str:
         items = list(pieces)
-        if sum(len(item) + len(self) for item in items if isinstance(item, str)) > MAX_CHARS:
+        if sum(map(_length, items)) + len(self) * len(items) > MAX_CHARS:
             raise OutputTooLarge
         text = str.join(self, items)
         runs: tuple[Run, ...] = ()

@@ -4,9 +4,9 @@
 pytest --chat-template templates/ --chat-policy policies/ --chat-tokenizer builtin
 ```
 
-Every property of every template is a test, and every policy on every template. The files become test items of the run, beside
-the tests of the project; `--junitxml` and what reports to GitHub are pytest's own. Loaded with every pytest run, so this
-module imports nothing of the package until one of its options is given.
+Every property of every template is a test, and every policy on every template, beside the tests of the project;
+`--junitxml` and what reports to GitHub are pytest's own. Loaded with every pytest run, so this module imports nothing
+of the package until one of its options is given.
 """
 
 from __future__ import annotations

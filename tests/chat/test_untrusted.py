@@ -59,7 +59,8 @@ def test_the_sandbox_holds(name: str) -> None:
 LIST = "{% set ns = namespace(t=['x']) %}"
 EXPLOSIONS = {
     "nested loops": "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}",
-    "nested loops that write": "{% for a in range(99999) %}{% for b in range(99999) %}xxxxxxxxxx{% endfor %}{% endfor %}",
+    "nested loops that write": "{% for a in range(99999) %}{% for b in range(99999) %}xxxxxxxxxx"
+    "{% endfor %}{% endfor %}",
     "a loop over data": "{% for a in range(99999) %}{% for b in range(99999) %}{% for m in messages %}{% endfor %}"
     "{% endfor %}{% endfor %}",
     "endless recursion": "{% macro m(x) %}{{ m(x) }}{% endmacro %}{{ m(1) }}",
@@ -67,11 +68,13 @@ EXPLOSIONS = {
     "branching recursion": "{% macro m(n) %}{% if n %}{{ m(n - 1) }}{{ m(n - 1) }}{% endif %}{% endmacro %}{{ m(60) }}",
     "recursive loop": "{% for m in messages recursive %}{{ loop(messages) }}{% endfor %}",
     "doubling": "{% set ns = namespace(t='x') %}{% for i in range(99999) %}{% set ns.t = ns.t + ns.t %}{% endfor %}",
-    "doubling by ~": "{% set ns = namespace(t='x') %}{% for i in range(99999) %}{% set ns.t = ns.t ~ ns.t %}{% endfor %}",
+    "doubling by ~": "{% set ns = namespace(t='x') %}{% for i in range(99999) %}"
+    "{% set ns.t = ns.t ~ ns.t %}{% endfor %}",
     "doubling data": "{% set ns = namespace(t=messages[0].content) %}{% for i in range(99999) %}"
     "{% set ns.t = ns.t + ns.t %}{% endfor %}",
     "doubling a list": LIST + "{% for i in range(99999) %}{% set ns.t = ns.t + ns.t %}{% endfor %}",
-    "doubling by set block": "{% set ns = namespace(t='xx') %}{% for i in range(99999) %}{% set b %}{{ ns.t }}{{ ns.t }}"
+    "doubling by set block": "{% set ns = namespace(t='xx') %}{% for i in range(99999) %}"
+    "{% set b %}{{ ns.t }}{{ ns.t }}"
     "{% endset %}{% set ns.t = b %}{% endfor %}",
     "doubling by replace": "{% set ns = namespace(t='xx') %}{% for i in range(99999) %}"
     "{% set ns.t = ns.t|replace('x', 'xx') %}{% endfor %}",

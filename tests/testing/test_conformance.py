@@ -78,7 +78,10 @@ def test_header_and_end_of_every_answer() -> None:
 
 def test_boundary_tokens_that_inference_does_not_see(tokenizer: ChatTokenizer) -> None:
     """A prompt that ends in a space, which tokenizers join to the first word."""
-    source = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}{% if add_generation_prompt %}assistant: {% endif %}"
+    source = (
+        "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}"
+        "{% if add_generation_prompt %}assistant: {% endif %}"
+    )
     found = check_template(source, tokenizer=tokenizer, examples=20)["boundary_tokens"]
     assert "fails" == found.verdict
     assert found.counterexample is not None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from enum import Enum
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -23,6 +22,21 @@ class Truncate(str, Enum):
     drop = "drop"
 
 
+class Backend(str, Enum):
+    """Values of `--backend`, as `data.qualify.Backend` names them."""
+
+    auto = "auto"
+    kitoken = "kitoken"
+    reference = "reference"
+
+
+class Engine(str, Enum):
+    """Values of `--engine`."""
+
+    local = "local"
+    ray = "ray"
+
+
 def register(app: typer.Typer) -> None:
     """Adds the verb."""
 
@@ -30,8 +44,13 @@ def register(app: typer.Typer) -> None:
     def apply(
         data: Annotated[str, typer.Argument(metavar="DATA", help="A dataset: file, folder, or - for standard input.")],
         out: Annotated[
-            Path,
-            typer.Option("-o", "--out", metavar="OUT", help="Output file: .parquet, .jsonl, .jsonl.gz or .jsonl.zst."),
+            str,
+            typer.Option(
+                "-o",
+                "--out",
+                metavar="OUT",
+                help="Output file (.parquet, .jsonl, .jsonl.gz, .jsonl.zst), or a folder of Parquet shards: NAME/.",
+            ),
         ],
         policy: PolicyOption = None,
         tokenizer: TokenizerOption = None,
@@ -59,6 +78,21 @@ def register(app: typer.Typer) -> None:
             bool,
             typer.Option("--no-prove", help="Run even a policy whose guards some conversation breaks; its rows fail."),
         ] = False,
+        workers: Annotated[
+            int, typer.Option("--workers", min=1, metavar="N", help="Processes; the output is the same for any number.")
+        ] = 1,
+        resume: Annotated[
+            bool, typer.Option("--resume", help="Go on with a run into a folder that was stopped or killed.")
+        ] = False,
+        backend: Annotated[
+            Backend,
+            typer.Option(
+                "--backend", help="Where ids come from: the tokenizer itself, or kitoken if it gives the same."
+            ),
+        ] = Backend.reference,
+        engine: Annotated[
+            Engine, typer.Option("--engine", help="What runs the workers: this machine's processes, or a Ray cluster.")
+        ] = Engine.local,
         format: FormatOption = Format.text,
     ) -> None:
         """Mask a dataset into Parquet or JSONL, and account for every row and token."""
@@ -77,6 +111,10 @@ def register(app: typer.Typer) -> None:
                 max_length=max_length,
                 truncate=None if truncate is None else truncate.value,
                 pack=pack,
+                workers=workers,
+                resume=resume,
+                backend=backend.value,
+                ray=engine is Engine.ray,
             )
             request.check()
             return apply_request(request, load_inputs(policy, tokenizer, template, dataset, prove=not no_prove))

@@ -14,7 +14,10 @@ from policy_engine.cli.outcome import Exit, Outcome, diagnostics_of
 from policy_engine.cli.reporters.text import console
 from policy_engine.cli.rows import Inputs
 from policy_engine.core.errors import ConfigError, DataError, PolicyEngineError
-from policy_engine.data.run import Progress as Done
+from policy_engine.data.folder import Progress as Done
+from policy_engine.data.folder import check_folder, is_folder
+from policy_engine.data.qualify import Backend
+from policy_engine.data.ray import ray_engine
 from policy_engine.data.run import apply_dataset
 from policy_engine.data.summary import Summary
 from policy_engine.data.truncate import Keep, Truncation
@@ -27,13 +30,18 @@ class Request:
     """What to mask into which file, and how."""
 
     data: str
-    out: Path
+    out: str | Path
+    """A file, or a folder if it ends in a slash or exists."""
     overwrite: bool = False
     strict: bool = False
     limit: int | None = None
     max_length: int | None = None
     truncate: Keep | None = None
     pack: bool = False
+    workers: int = 1
+    resume: bool = False
+    backend: Backend = "reference"
+    ray: bool = False
 
     def check(self) -> None:
         """Refuses what cannot be done, before a tokenizer is loaded for it. Raises ConfigError or DataError."""
@@ -41,7 +49,13 @@ class Request:
             name = "--truncate" if self.truncate is not None else "--pack"
             raise ConfigError(f"{name} needs a length", help="give one with --max-length")
         inputs = () if self.data == "-" else (Path(self.data),)
-        check_output(self.out, overwrite=self.overwrite, inputs=inputs)
+        if is_folder(self.out):
+            check_folder(Path(self.out), inputs)
+            return
+        if self.resume or self.ray:
+            name = "--resume" if self.resume else "--engine ray"
+            raise ConfigError(f"{name} needs a folder to write into", help="end its name in a slash: -o NAME/")
+        check_output(Path(self.out), overwrite=self.overwrite, inputs=inputs)
 
 
 def apply_request(request: Request, inputs: Inputs) -> Outcome:
@@ -93,6 +107,10 @@ def run_with_bar(request: Request, inputs: Inputs) -> Summary:
             limit=request.limit,
             truncation=truncation_of(request),
             packed=request.pack,
+            workers=request.workers,
+            resume=request.resume,
+            backend=request.backend,
+            engine=ray_engine(request.workers) if request.ray else None,
             progress=progress,
         )
 

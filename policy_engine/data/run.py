@@ -30,6 +30,8 @@ from policy_engine.data.truncate import Truncation
 from policy_engine.data.writers import Output, check_output, open_output, reason_of, what_is_left
 from policy_engine.mask.masker import Masker
 
+__all__ = ["Progress", "apply_dataset"]
+
 LOOKED_AT: Final = 200
 """Rows that the format of the data is told from."""
 

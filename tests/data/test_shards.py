@@ -26,6 +26,11 @@ def rows_in(folder):
     return pa.concat_tables(pq.read_table(path) for path in sorted(folder.glob("part-*.parquet")))
 
 
+def contents_of(path):
+    """The table of a file, or of a folder of shards."""
+    return rows_in(path) if path.is_dir() else pq.read_table(path)
+
+
 def run(data, folder, *, policy=CARD, **options):
     return apply_dataset(data, masker(policy), f"{folder}/", **{"span_bytes": SPAN, "batch_size": 3, **options})
 

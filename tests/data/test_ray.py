@@ -1,0 +1,65 @@
+"""The Ray engine on a real local cluster: the same files, a worker killed on the way. Slow to start: nightly."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import pyarrow as pa
+import pytest
+
+from policy_engine.chat.formats import named_format
+from policy_engine.core.errors import ConfigError
+from policy_engine.data.batches import MaskingTransform
+from policy_engine.data.ray import mask_dataset, ray_engine
+from policy_engine.data.shards import canonical_checksum
+from tests.data.support import chat, masker, write_lines
+from tests.data.test_shards import ROWS, run
+
+ray = pytest.importorskip("ray")
+pytestmark = pytest.mark.skipif(os.environ.get("HYPOTHESIS_PROFILE") != "nightly", reason="starts a cluster: nightly")
+
+
+class DiesOnce:
+    """Kills its process at the third span, the first time."""
+
+    def __init__(self, work, marker):
+        self.work, self.marker = work, marker
+
+    def __call__(self, span):
+        if span.index == 2 and not self.marker.exists():
+            self.marker.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return self.work(span)
+
+
+def test_the_same_files_and_account_though_a_worker_is_killed(tmp_path):
+    data = write_lines(tmp_path / "in.jsonl", ROWS)
+    here = run(data, tmp_path / "here")
+    there = run(
+        data,
+        tmp_path / "there",
+        engine=lambda work, spans: ray_engine(2)(DiesOnce(work, tmp_path / "died"), spans),
+    )
+    assert (tmp_path / "died").exists()
+    assert {**here.to_json(), "output": ""} == {**there.to_json(), "output": ""}
+    assert canonical_checksum(tmp_path / "here") == canonical_checksum(tmp_path / "there")
+    for path in (tmp_path / "here").glob("part-*"):
+        assert path.read_bytes() == (tmp_path / "there" / path.name).read_bytes()
+
+
+def test_a_dataset_in_a_pipeline():
+    rows = [{"id": n, "messages": chat(f"q{n}", f"a{n}")} for n in range(30)]
+    transform = MaskingTransform(masker(), named_format("messages"), row_column="id")
+    made = mask_dataset(ray.data.from_arrow(pa.Table.from_pylist(rows)), transform, actors=1).take_all()
+    expected = transform(pa.Table.from_pylist(rows)).to_pylist()
+    assert expected == [
+        {k: v if isinstance(v, int) else list(v) for k, v in row.items()}
+        for row in sorted(made, key=lambda r: r["row"])
+    ]
+
+
+def test_actors_that_take_every_cpu_are_refused(tmp_path):
+    data = write_lines(tmp_path / "in.jsonl", ROWS)
+    with pytest.raises(ConfigError, match="take all"):
+        run(data, tmp_path / "out", engine=ray_engine(1000, cpus_per_actor=1.0))

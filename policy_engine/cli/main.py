@@ -21,6 +21,7 @@ from policy_engine.cli import (
     fmt,
     import_,
     init,
+    lsp,
     policies,
     prove,
     show,
@@ -59,7 +60,7 @@ def _root(
     pass
 
 
-for _verb in (init, check, fmt, show, explain, apply, audit, prove, diff, template, import_, policies, demo):
+for _verb in (init, check, fmt, show, explain, apply, audit, prove, diff, template, import_, policies, lsp, demo):
     _verb.register(app)
 
 

@@ -1,0 +1,34 @@
+"""`lsp`: the language server, for editors."""
+
+from __future__ import annotations
+
+import typer
+
+from policy_engine.cli.options import FormatOption
+from policy_engine.cli.outcome import Outcome
+from policy_engine.cli.reporters import Format
+from policy_engine.cli.run import finish
+from policy_engine.core.errors import ConfigError
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the verb."""
+
+    @app.command()
+    def lsp(format: FormatOption = Format.text) -> None:
+        """Serve editors over standard input and output (needs the `lsp` extra)."""
+        finish("lsp", format, _serve)
+
+
+def _serve() -> Outcome:
+    try:
+        from policy_engine.lsp.server import server
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in ("pygls", "lsprotocol"):
+            raise
+        raise ConfigError(
+            "the language server needs pygls, which is not installed",
+            help="install the extra: pip install 'policy-engine[lsp]'",
+        ) from error
+    server.start_io()
+    return Outcome()

@@ -1,0 +1,1 @@
+"""What an editor asks about a policy. `server` speaks the protocol and is the only module that imports pygls."""

@@ -1,0 +1,122 @@
+"""An open policy: what is wrong with it, its tree, its names, and the dataset file that binds it to data."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+from policy_engine.chat.dataset import load_dataset_spec
+from policy_engine.core.diagnostics import Diagnostic
+from policy_engine.core.errors import PolicyEngineError, PolicyError
+from policy_engine.core.schema import Schema
+from policy_engine.core.source import Source
+from policy_engine.lang import ast
+from policy_engine.lang.check import check_text
+from policy_engine.lang.checked import CheckedPolicy
+from policy_engine.lang.findings import Findings
+from policy_engine.lang.lint import lint
+from policy_engine.lang.parse import parse_lenient
+from policy_engine.lang.splice import File, splice
+from policy_engine.lang.suppress import unsuppressed
+
+QUICK: Final = 40
+"""Rules and guards up to which an editor proves a policy while it is typed; longer ones are for `prove`."""
+
+
+class Document:
+    """One version of a policy's text. `path` is its file, None for a text that has none."""
+
+    def __init__(self, text: str, path: Path | None) -> None:
+        self.path = path
+        self.source = Source(name=str(path) if path else "<untitled>", text=text)
+
+    @functools.cached_property
+    def policy(self) -> ast.Policy:
+        """The statements that parse."""
+        return parse_lenient(self.source.text, name=self.source.name)[0]
+
+    @functools.cached_property
+    def file(self) -> File:
+        """The statements with what they use spliced in; `lets` are the names that can be used."""
+        return splice(self.policy, Findings(), complete=False)
+
+    @functools.cached_property
+    def _declared(self) -> tuple[Schema | None, Diagnostic | None]:
+        path = dataset_beside(self.path) if self.path else None
+        if path is None:
+            return None, None
+        try:
+            return load_dataset_spec(path).to_schema(), None
+        except PolicyEngineError as error:
+            message = f"the dataset file `{path.name}` beside this policy cannot be used: {error.message}"
+            return None, Diagnostic(code=error.code, severity="warning", message=message, help=error.help)
+
+    @property
+    def schema(self) -> Schema | None:
+        """What the dataset file declares; None without one."""
+        return self._declared[0]
+
+    def findings(self, *, prove: bool = True) -> tuple[Diagnostic, ...]:
+        """Everything `check` finds; proofs only of policies of up to `QUICK` rules and guards."""
+        beside = (self._declared[1],) if self._declared[1] else ()
+        try:
+            policy = check_text(self.source.text, name=self.source.name, schema=self.schema)
+        except PolicyError as error:
+            return (*beside, *error.diagnostics)
+        found = (*beside, *policy.warnings, *lint(policy))
+        quick = len(policy.rules) + len(policy.guards) <= QUICK
+        return (*found, *unsuppressed(_proven(policy))) if prove and quick else found
+
+    def around(self, offset: int) -> tuple[Any, ...]:
+        """The nodes that a character stands in, from its statement to the innermost."""
+        found: list[Any] = []
+        nodes = list(self.policy.statements)
+        while inner := next((n for n in nodes if n.span.start <= offset <= n.span.end), None):
+            found.append(inner)
+            nodes = list(children(inner))
+        return tuple(found)
+
+
+def children(node: Any) -> Iterator[Any]:
+    """The nodes of the syntax tree right below one."""
+    for field in dataclasses.fields(node):
+        value = getattr(node, field.name)
+        if field.compare:
+            yield from (v for v in (value if isinstance(value, tuple) else (value,)) if dataclasses.is_dataclass(v))
+
+
+def walk(node: Any) -> Iterator[Any]:
+    """A node and all below it."""
+    yield node
+    for child in children(node):
+        yield from walk(child)
+
+
+def dataset_beside(policy: Path) -> Path | None:
+    """The dataset file of a policy: of the same name, else the only one in its folder that says it uses this policy."""
+    for suffix in (".yaml", ".yml"):
+        if (named := policy.with_suffix(suffix)).is_file():
+            return named
+    if not policy.parent.is_dir():
+        return None
+    found = []
+    for path in sorted(p for p in policy.parent.iterdir() if p.suffix in (".yaml", ".yml"))[:50]:
+        try:
+            uses = load_dataset_spec(path).policy
+        except PolicyEngineError:
+            continue  # a YAML file that is something else
+        if uses is not None and Path(uses).resolve() == policy.resolve():
+            found.append(path)
+    return found[0] if len(found) == 1 else None
+
+
+def _proven(policy: CheckedPolicy) -> tuple[Diagnostic, ...]:
+    # Imported here: the first proof brings chat templates, which a server that only completes words does without.
+    from policy_engine.proof.diagnostics import guard_diagnostics, rule_diagnostics
+    from policy_engine.proof.findings import prove
+
+    report = prove(policy, places=False)
+    return (*guard_diagnostics(report.guards, undecided=report.undecided), *rule_diagnostics(report))

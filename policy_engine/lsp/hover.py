@@ -1,0 +1,102 @@
+"""What stands under the cursor, in Markdown."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from policy_engine.core.errors import PolicyEngineError
+from policy_engine.core.vocabulary import PART_DOCS, PARTS, SETTINGS, parts_of
+from policy_engine.lang import ast
+from policy_engine.lang.checked import Atom
+from policy_engine.lang.findings import Findings
+from policy_engine.lang.library import read_shipped
+from policy_engine.lang.resolve import Resolver, Verb
+from policy_engine.lsp.document import Document
+from policy_engine.lsp.words import KEYWORD_DOCS, SETTING_DOCS
+
+_WORD = re.compile(r"[A-Za-z_]\w*")
+
+
+def hover(document: Document, offset: int) -> str | None:
+    """What the word at an offset means; None where there is nothing to say."""
+    nodes = document.around(offset)
+    if not nodes:
+        return None
+    text = document.source.text
+    word = next((m for m in _WORD.finditer(text) if m.start() <= offset < m.end()), None)
+    innermost = nodes[-1]
+    # The words of a `which` stand inside its selector, and mean something of their own.
+    if isinstance(innermost, ast.Which) or not isinstance(innermost, (ast.Selector, ast.Field, ast.Use, ast.On)):
+        return _keyword(word[0]) if word else None
+    if isinstance(innermost, ast.Field):
+        return _field(document, innermost)
+    if word is not None and word[0] in ("use", "on") and word.start() == innermost.span.start:
+        return _keyword(word[0])
+    if isinstance(innermost, ast.Use):
+        return _use(innermost)
+    if isinstance(innermost, ast.On):
+        values = ", ".join(f"`{v}`" for v in SETTINGS.get(innermost.setting, ()))
+        return f"**{innermost.setting}**: {SETTING_DOCS[innermost.setting]}. Values: {values}." if values else None
+    in_relation = any(isinstance(node, ast.Relation) for node in nodes)
+    return _selector(document, innermost, nodes[0], in_relation)
+
+
+def _keyword(word: str) -> str | None:
+    return f"**{word}**: {KEYWORD_DOCS[word]}" if word in KEYWORD_DOCS else None
+
+
+def _field(document: Document, field: ast.Field) -> str:
+    name = ".".join((field.scope, *map(str, field.path)))
+    fields = document.schema.fields if document.schema else None
+    kind = (fields or {}).get(name)
+    return f"**{name}**: {kind}, as the dataset file declares" if kind else f"**{name}**: a field of the data"
+
+
+def _use(use: ast.Use) -> str | None:
+    if use.quoted:
+        return f"the policy in the file `{use.name}`"
+    try:
+        text = read_shipped(use.name).text
+    except PolicyEngineError:
+        return None
+    return f"the shipped policy **{use.name}**\n\n```policy\n{text.rstrip()}\n```"
+
+
+def verb_of(statement: Any) -> Verb:
+    """The verb that says what a bare role of a statement means; `mask` for a `let`, which covers the most."""
+    match statement:
+        case ast.Rule(effect=effect):
+            return effect
+        case ast.Guard(kind=kind):
+            return kind
+        case ast.Scale():
+            return "scale"
+    return "mask"
+
+
+def _selector(document: Document, selector: ast.Selector, statement: Any, in_relation: bool) -> str | None:
+    name = selector.names[0]
+    lines = []
+    definition = None if selector.quoted else document.file.lets.get(name)
+    written = ".".join(selector.names)
+    if definition is not None:
+        lines.append(f"**{written}**: `{definition.let.span.text}` ({definition.let.span})")
+    elif in_relation:
+        return f"**{written}**: the turns that the relation counts from"
+    elif parts_of(written) is not None and not selector.quoted:
+        lines.append(f"**{written}**: of any role's turns")
+    elif len(selector.names) > 1:
+        lines.append(f"**{written}**: `{'.'.join(selector.names[1:])}` of turns of the role `{name}`")
+    else:
+        lines.append(f"**{written}**: turns of the role `{name}`")
+    verb = verb_of(statement)
+    target = ast.Target(primary=selector, span=selector.span)
+    found = Resolver(Findings(), document.schema).targets((target,), verb, document.file)
+    parts = frozenset[str]().union(*(atom.parts for atom in found if isinstance(atom, Atom)))
+    if parts:
+        said = f"{verb} train" if verb in ("never", "always") else verb
+        role_only = len(selector.names) == 1 and (selector.quoted or parts_of(name) is None)
+        by = f" (`{said}` decides what a bare role covers)" if role_only and not isinstance(statement, ast.Let) else ""
+        lines += ["", f"Segments{by}:", "", *(f"- `{p}`: {PART_DOCS[p]}" for p in PARTS if p in parts)]
+    return "\n".join(lines)

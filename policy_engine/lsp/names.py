@@ -1,0 +1,87 @@
+"""Where names are defined and used, and what a `let` may be called."""
+
+from __future__ import annotations
+
+import re
+
+from policy_engine.core.errors import ConfigError, PolicyEngineError
+from policy_engine.core.source import Source, Span
+from policy_engine.core.vocabulary import GROUPS, KEYWORDS, PART_NAMES
+from policy_engine.lang import ast
+from policy_engine.lang.library import path_of, policies_folder, read_shipped
+from policy_engine.lsp.document import Document, walk
+
+
+def definition(document: Document, offset: int) -> tuple[Source, Span | None] | None:
+    """The file, and the place in it, that defines what stands at an offset: a `let` name, or a policy of `use`."""
+    for node in reversed(document.around(offset)):
+        if isinstance(node, ast.Use):
+            return _used(document, node)
+        if isinstance(node, ast.Selector) and not node.quoted and node.names[0] in document.file.lets:
+            let = document.file.lets[node.names[0]].let
+            return let.span.source, name_of(let)
+    return None
+
+
+def _used(document: Document, use: ast.Use) -> tuple[Source, None] | None:
+    try:
+        if not use.quoted:
+            path = policies_folder().resolve() / f"{use.name}.policy"
+            return Source(name=str(path), text=read_shipped(use.name).text), None
+    except PolicyEngineError:
+        return None
+    if document.path is None:
+        return None
+    path = document.path.parent / use.name
+    return (Source(name=str(path), text=""), None) if path.is_file() else None
+
+
+def name_of(node: ast.Let | ast.Selector) -> Span:
+    """The characters of a `let`'s name, or of the first name of a selector."""
+    start = node.span.start
+    name = node.name if isinstance(node, ast.Let) else node.names[0]
+    behind = re.match(r"let\s+", node.span.text) if isinstance(node, ast.Let) else None
+    found = re.compile(rf"\b{re.escape(name)}\b").search(node.span.text, behind.end() if behind else 0)
+    at = start + (found.start() if found else 0)
+    return Span(source=node.span.source, start=at, end=at + len(name))
+
+
+def occurrences(document: Document, offset: int) -> tuple[str, tuple[Span, ...]] | None:
+    """The `let` name at an offset and every place of the document that names it; None if there is none.
+
+    Raises `ConfigError` for a name that another file defines.
+    """
+    name = _let_at(document, offset)
+    if name is None:
+        return None
+    found = document.file.lets[name].let
+    if found.span.source.text != document.source.text or found.span.source.name != document.source.name:
+        where = path_of(found.span.source) or found.span.source.name
+        raise ConfigError(f"`{name}` is defined in `{where}`", help="rename it there")
+    spans = [name_of(s) for s in document.policy.statements if isinstance(s, ast.Let) and s.name == name]
+    for statement in document.policy.statements:
+        for node in walk(statement):
+            if isinstance(node, ast.Selector) and not node.quoted and node.names[0] == name:
+                spans.append(name_of(node))
+    return name, tuple(sorted(spans, key=lambda s: s.start))
+
+
+def _let_at(document: Document, offset: int) -> str | None:
+    for node in reversed(document.around(offset)):
+        if isinstance(node, (ast.Let, ast.Selector)):
+            span = name_of(node)
+            name = node.name if isinstance(node, ast.Let) else node.names[0]
+            inside = span.start <= offset <= span.end and not (isinstance(node, ast.Selector) and node.quoted)
+            return name if inside and name in document.file.lets else None
+    return None
+
+
+def refuse_name(document: Document, name: str) -> None:
+    """Raises `ConfigError` for a name that a `let` of this document cannot get."""
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
+        raise ConfigError(f"`{name}` is no name", help="letters, digits and `_`, not starting with a digit")
+    if name in (*KEYWORDS, *GROUPS, *PART_NAMES):
+        raise ConfigError(f"`{name}` is a word of the language", help="choose another name")
+    taken = {n.names[0] for s in document.policy.statements for n in walk(s) if isinstance(n, ast.Selector)}
+    if name in document.file.lets or name in taken:
+        raise ConfigError(f"`{name}` already means something in this policy", help="choose another name")

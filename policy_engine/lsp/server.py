@@ -1,0 +1,212 @@
+"""The language server, on pygls: protocol in and out, nothing about policies."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Final
+
+from lsprotocol import types as lsp
+from pygls.exceptions import JsonRpcInvalidParams
+from pygls.lsp.server import LanguageServer
+from pygls.uris import from_fs_path, to_fs_path
+from pygls.workspace import PositionCodec, TextDocument
+
+from policy_engine._version import __version__
+from policy_engine.core.diagnostics import Diagnostic
+from policy_engine.core.errors import PolicyEngineError, PolicySyntaxError
+from policy_engine.core.source import Source, Span
+from policy_engine.lang import ast
+from policy_engine.lang.format import format_policy
+from policy_engine.lang.library import path_of
+from policy_engine.lang.parse import parse
+from policy_engine.lsp.completion import Kind, complete
+from policy_engine.lsp.document import Document
+from policy_engine.lsp.hover import hover
+from policy_engine.lsp.names import definition, name_of, occurrences, refuse_name
+
+PAUSE: Final = 0.15
+"""Seconds without typing before a text is checked and proven."""
+_SEVERITIES: Final = {
+    "error": lsp.DiagnosticSeverity.Error,
+    "warning": lsp.DiagnosticSeverity.Warning,
+    "info": lsp.DiagnosticSeverity.Information,
+}
+_KINDS: Final[dict[Kind, lsp.CompletionItemKind]] = {
+    "keyword": lsp.CompletionItemKind.Keyword,
+    "role": lsp.CompletionItemKind.Class,
+    "part": lsp.CompletionItemKind.Property,
+    "let": lsp.CompletionItemKind.Variable,
+    "field": lsp.CompletionItemKind.Field,
+    "setting": lsp.CompletionItemKind.Property,
+    "value": lsp.CompletionItemKind.EnumMember,
+    "policy": lsp.CompletionItemKind.Module,
+}
+
+# Whole texts instead of changes: policies are small, and lines then mean the same here and in diagnostics.
+server = LanguageServer("policy-engine", __version__, text_document_sync_kind=lsp.TextDocumentSyncKind.Full)
+
+
+class _Open:
+    """A document of the client, and offsets in the client's units."""
+
+    def __init__(self, uri: str) -> None:
+        self.text_document: TextDocument = server.workspace.get_text_document(uri)
+        path = to_fs_path(uri) if uri.startswith("file:") else None
+        self.document = Document(self.text_document.source, Path(path) if path else None)
+        self.codec: PositionCodec = self.text_document.position_codec
+
+    def offset(self, position: lsp.Position) -> int:
+        lines = self.document.source.text.split("\n")
+        if position.line >= len(lines):
+            return len(self.document.source.text)
+        inner = self.codec.position_from_client_units([lines[position.line]], lsp.Position(0, position.character))
+        return sum(len(line) + 1 for line in lines[: position.line]) + min(inner.character, len(lines[position.line]))
+
+    def range(self, span: Span) -> lsp.Range:
+        return lsp.Range(self._position(span.source, span.start), self._position(span.source, span.end))
+
+    def _position(self, source: Source, offset: int) -> lsp.Position:
+        line, column = source.position(offset)
+        return lsp.Position(line - 1, self.codec.client_num_units(source.line(line)[: column - 1]))
+
+    def whole(self) -> lsp.Range:
+        return self.range(Span(source=self.document.source, start=0, end=len(self.document.source.text)))
+
+    def uri(self, source: Source) -> str | None:
+        if source.name == self.document.source.name:
+            return self.text_document.uri
+        path = path_of(source) or (Path(source.name) if Path(source.name).is_file() else None)
+        return from_fs_path(str(path)) if path else None
+
+    def diagnostic(self, found: Diagnostic) -> lsp.Diagnostic:
+        elsewhere = found.span is not None and found.span.source.name != self.document.source.name
+        here = found.span is not None and not elsewhere
+        message = f"{found.span}: {found.message}" if elsewhere else found.message
+        related = [
+            lsp.DiagnosticRelatedInformation(lsp.Location(uri, self.range(r.span)), r.message)
+            for r in found.related
+            if (uri := self.uri(r.span.source)) is not None
+        ]
+        return lsp.Diagnostic(
+            range=self.range(found.span) if here and found.span else lsp.Range(lsp.Position(0, 0), lsp.Position(0, 0)),
+            message=f"{message}\n{found.help}" if found.help else message,
+            severity=_SEVERITIES[found.severity],
+            code=found.code,
+            source="policy-engine",
+            related_information=related or None,
+        )
+
+
+def _refused(error: PolicyEngineError) -> JsonRpcInvalidParams:
+    return JsonRpcInvalidParams(message=f"{error.message}; {error.help}" if error.help else error.message)
+
+
+@server.feature(lsp.TEXT_DOCUMENT_DID_OPEN)
+async def _opened(params: lsp.DidOpenTextDocumentParams) -> None:
+    await _publish(params.text_document.uri)
+
+
+@server.feature(lsp.TEXT_DOCUMENT_DID_CHANGE)
+async def _changed(params: lsp.DidChangeTextDocumentParams) -> None:
+    version = params.text_document.version
+    await asyncio.sleep(PAUSE)
+    if server.workspace.get_text_document(params.text_document.uri).version == version:
+        await _publish(params.text_document.uri)
+
+
+@server.feature(lsp.TEXT_DOCUMENT_DID_SAVE)
+async def _saved(params: lsp.DidSaveTextDocumentParams) -> None:
+    await _publish(params.text_document.uri)
+
+
+@server.feature(lsp.TEXT_DOCUMENT_DID_CLOSE)
+def _closed(params: lsp.DidCloseTextDocumentParams) -> None:
+    empty = lsp.PublishDiagnosticsParams(uri=params.text_document.uri, diagnostics=[])
+    server.text_document_publish_diagnostics(empty)
+
+
+async def _publish(uri: str) -> None:
+    open_ = _Open(uri)
+    version = open_.text_document.version
+    # In a thread: a proof must not keep hover and completion waiting.
+    found = await asyncio.to_thread(open_.document.findings)
+    # What was typed, or closed, meanwhile has findings of its own.
+    if uri in server.workspace.text_documents and server.workspace.text_documents[uri].version == version:
+        diagnostics = [open_.diagnostic(d) for d in found]
+        server.text_document_publish_diagnostics(
+            lsp.PublishDiagnosticsParams(uri=uri, version=version, diagnostics=diagnostics)
+        )
+
+
+@server.feature(lsp.TEXT_DOCUMENT_HOVER)
+def _hover(params: lsp.HoverParams) -> lsp.Hover | None:
+    open_ = _Open(params.text_document.uri)
+    text = hover(open_.document, open_.offset(params.position))
+    return lsp.Hover(lsp.MarkupContent(lsp.MarkupKind.Markdown, text)) if text else None
+
+
+@server.feature(lsp.TEXT_DOCUMENT_COMPLETION, lsp.CompletionOptions(trigger_characters=[".", " "]))
+def _completion(params: lsp.CompletionParams) -> list[lsp.CompletionItem]:
+    open_ = _Open(params.text_document.uri)
+    words = complete(open_.document, open_.offset(params.position))
+    return [lsp.CompletionItem(label=w.label, kind=_KINDS[w.kind], detail=w.doc or None) for w in words]
+
+
+@server.feature(lsp.TEXT_DOCUMENT_FORMATTING)
+def _formatting(params: lsp.DocumentFormattingParams) -> list[lsp.TextEdit]:
+    open_ = _Open(params.text_document.uri)
+    source = open_.document.source
+    try:
+        text = format_policy(parse(source.text, name=source.name))
+    except PolicySyntaxError:
+        return []  # its diagnostics say what is in the way
+    return [] if text == source.text else [lsp.TextEdit(open_.whole(), text)]
+
+
+@server.feature(lsp.TEXT_DOCUMENT_DEFINITION)
+def _definition(params: lsp.DefinitionParams) -> lsp.Location | None:
+    open_ = _Open(params.text_document.uri)
+    found = definition(open_.document, open_.offset(params.position))
+    if found is None or (uri := open_.uri(found[0])) is None:
+        return None
+    return lsp.Location(uri, open_.range(found[1] or Span(source=found[0], start=0, end=0)))
+
+
+@server.feature(lsp.TEXT_DOCUMENT_PREPARE_RENAME)
+def _prepare_rename(params: lsp.PrepareRenameParams) -> lsp.Range | None:
+    open_ = _Open(params.text_document.uri)
+    offset = open_.offset(params.position)
+    try:
+        found = occurrences(open_.document, offset)
+    except PolicyEngineError as error:
+        raise _refused(error) from None
+    spans = found[1] if found else ()
+    return next((open_.range(s) for s in spans if s.start <= offset <= s.end), None)
+
+
+@server.feature(lsp.TEXT_DOCUMENT_RENAME, lsp.RenameOptions(prepare_provider=True))
+def _rename(params: lsp.RenameParams) -> lsp.WorkspaceEdit | None:
+    open_ = _Open(params.text_document.uri)
+    try:
+        found = occurrences(open_.document, open_.offset(params.position))
+        if found is None or found[0] == params.new_name:
+            return None
+        refuse_name(open_.document, params.new_name)
+    except PolicyEngineError as error:
+        raise _refused(error) from None
+    edits = [lsp.TextEdit(open_.range(span), params.new_name) for span in found[1]]
+    return lsp.WorkspaceEdit(changes={params.text_document.uri: edits})
+
+
+@server.feature(lsp.TEXT_DOCUMENT_DOCUMENT_SYMBOL)
+def _symbols(params: lsp.DocumentSymbolParams) -> list[lsp.DocumentSymbol]:
+    open_ = _Open(params.text_document.uri)
+    found = []
+    for statement in open_.document.policy.statements:
+        let = isinstance(statement, ast.Let)
+        kind = lsp.SymbolKind.Variable if let else lsp.SymbolKind.Function
+        name = statement.name if isinstance(statement, ast.Let) else " ".join(statement.span.text.split())
+        selection = name_of(statement) if isinstance(statement, ast.Let) else statement.span
+        found.append(lsp.DocumentSymbol(name, kind, open_.range(statement.span), open_.range(selection)))
+    return found

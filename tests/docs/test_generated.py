@@ -1,0 +1,40 @@
+"""Files that scripts write from the language are current."""
+
+from __future__ import annotations
+
+import re
+import runpy
+from pathlib import Path
+
+import pytest
+import yaml
+
+from policy_engine.core.vocabulary import GROUPS, KEYWORDS, PART_NAMES
+from policy_engine.lang.library import grammar_text
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize(("script", "function"), [("editor_grammar", "grammar"), ("grammar_page", "page"), ("presets_page", "page")])
+def test_written_files_are_current(script: str, function: str) -> None:
+    names = runpy.run_path(str(ROOT / "scripts" / f"{script}.py"))
+    assert names[function]() == names["PATH"].read_text(encoding="utf-8"), f"run python scripts/{script}.py"
+
+
+def test_grammar_page_has_every_rule_and_word() -> None:
+    page = (ROOT / "docs" / "grammar.md").read_text(encoding="utf-8")
+    for rule in re.findall(r"^\??([a-z]\w*)\s*:", grammar_text(), re.MULTILINE):
+        assert re.search(rf"^{rule}\s+::=", page, re.MULTILINE), rule
+    for word in KEYWORDS:
+        assert f'"{word}"' in page
+
+
+def test_editor_colours_every_word() -> None:
+    text = (ROOT / "editors/vscode/syntaxes/policy.tmLanguage.json").read_text(encoding="utf-8")
+    for word in (*KEYWORDS, *PART_NAMES, *GROUPS):
+        assert re.search(rf"[(:|]{word}[|)]", text), word
+
+
+def test_hooks_run_verbs_that_exist() -> None:
+    hooks = yaml.safe_load((ROOT / ".pre-commit-hooks.yaml").read_text(encoding="utf-8"))
+    assert ["policy-engine check", "policy-engine fmt"] == [hook["entry"] for hook in hooks]

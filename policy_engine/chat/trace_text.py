@@ -19,7 +19,7 @@ MAX_CHARS = 1 << 26
 """Longest string a template may build, in characters (64 Mi). Templates are untrusted code."""
 
 
-MAX_PIECES = 1 << 20
+MAX_PIECES = 1 << 17
 """Most pieces a string may be split into: each is an object of its own."""
 
 

@@ -9,12 +9,14 @@ import pytest
 
 from policy_engine.chat import fast_backend, locator
 from policy_engine.chat.fast_backend import BackendMismatch, is_sampled, stress_corpus
+from policy_engine.chat.tokenize import ChatTokenizer
 from policy_engine.core.errors import ConfigError, TokenizerError
 from policy_engine.data.run import apply_dataset
 from policy_engine.mask.masker import Masker
 from policy_engine.rules.load import policy_from_text
 from tests.data.support import CARD, chat, masker, write_lines
 from tests.data.test_shards import contents_of
+from tests.support.tokenizers import load
 
 ROWS = [{"messages": chat(f"Question {n}", f"Answer {n}")} for n in range(30)]
 PLANTED = "Answer 23"
@@ -85,14 +87,15 @@ def test_the_mismatch_names_the_text_and_both_ids(planted):
 
 def test_kitoken_gives_the_ids_of_the_tokenizer(tmp_path):
     pytest.importorskip("kitoken")
-    backend = masker().tokenizer.qualify_fast(["Hello"])
-    if isinstance(backend, str):
-        pytest.skip(backend)
+    tokenizer = ChatTokenizer.from_transformers(load("qwen"), template=masker().tokenizer.templates["default"])
+    bound = Masker(policy_from_text(CARD), tokenizer)
+    backend = tokenizer.qualify_fast(["Hello"])
+    assert not isinstance(backend, str), backend
     data = write_lines(tmp_path / "in.jsonl", ROWS)
     for name, wanted in (("a.parquet", "reference"), ("b.parquet", "kitoken")):
-        apply_dataset(data, masker(), tmp_path / name, backend=wanted)
+        apply_dataset(data, bound, tmp_path / name, backend=wanted)
     assert pq.read_table(tmp_path / "a.parquet").equals(pq.read_table(tmp_path / "b.parquet"))
-    again = pickle.loads(pickle.dumps(masker().tokenizer.with_fast(backend)))
+    again = pickle.loads(pickle.dumps(tokenizer.with_fast(backend)))
     assert backend.encode_batch(["Hi <|im_end|>"]) == again.fast.encode_batch(["Hi <|im_end|>"])
 
 

@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test trainers lint types check fmt wheel-test docs nightly clean
+.PHONY: help demo test trainers lint types check fmt wheel-test docs docs-site nightly clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|' 2>/dev/null \
@@ -69,8 +69,15 @@ wheel-test:  ## build the wheel, install it into an environment of its own and u
 docs: $(VENV)/.base  ## write the option tables of docs/cli.md from the command line itself
 	$(BIN)/python scripts/cli_reference.py
 
+$(VENV)/.docs: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[docs]'
+	@touch $@
+
+docs-site: $(VENV)/.docs  ## build the docs site into site/, without the network
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
 nightly: $(VENV)/.test  ## the long property tests
 	bash .ci/nightly
 
 clean:  ## remove what the other targets made
-	rm -rf $(VENV) $(VENV)-trainers dist build demo-out .nightly .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf $(VENV) $(VENV)-trainers dist build site demo-out .nightly .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

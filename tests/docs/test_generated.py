@@ -15,7 +15,9 @@ from policy_engine.lang.library import grammar_text
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.mark.parametrize(("script", "function"), [("editor_grammar", "grammar"), ("grammar_page", "page"), ("presets_page", "page")])
+@pytest.mark.parametrize(
+    ("script", "function"), [("editor_grammar", "grammar"), ("grammar_page", "page"), ("presets_page", "page")]
+)
 def test_written_files_are_current(script: str, function: str) -> None:
     names = runpy.run_path(str(ROOT / "scripts" / f"{script}.py"))
     assert names[function]() == names["PATH"].read_text(encoding="utf-8"), f"run python scripts/{script}.py"

@@ -1,0 +1,33 @@
+"""Every recipe is sound, free of findings, and gives what its page shows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from policy_engine.lang.check import check_text
+from policy_engine.lang.lint import lint
+from tests.lang import language_doc
+
+PAGE = Path(__file__).parents[2] / "docs" / "recipes.md"
+
+
+@pytest.fixture(autouse=True)
+def _page(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(language_doc, "DOC", PAGE)
+
+
+def test_there_are_enough_and_each_is_sound() -> None:
+    recipes = list(language_doc.examples())
+    assert 25 <= len(recipes)
+    assert len(recipes) == PAGE.read_text(encoding="utf-8").count("\n## ")
+    for recipe in recipes:
+        policy = check_text(recipe.text)
+        assert ((), ()) == (policy.warnings, lint(policy)), recipe.text
+
+
+def test_each_gives_what_the_page_shows() -> None:
+    for recipe in language_doc.examples():
+        assert recipe.conversation
+        assert recipe.masked == language_doc.run(recipe), recipe.text

@@ -9,8 +9,8 @@ from policy_engine.lang.library import read_shipped, shipped
 PATH = Path(__file__).parents[1] / "docs" / "presets.md"
 _HEAD = """# Shipped policies
 
-`use NAME` puts one into a policy, `policy-engine policies NAME` prints it with its reason and how it differs from the system it is
-like. Written by `python scripts/presets_page.py`.
+`use NAME` puts one into a policy, `policy-engine policies NAME` prints it with its reason and how it differs from the
+system it is like. Written by `python scripts/presets_page.py`.
 
 | policy | what is trained |
 |---|---|

@@ -156,3 +156,17 @@ def test_ctrl_c_keeps_what_is_finished(tmp_path: Path) -> None:
     assert f"the {len(kept)} rows finished before" in err
     assert not out.exists()
     assert not growing.exists()
+
+
+def test_a_folder_of_shards_and_resuming(args: list[str | Path], tmp_path: Path) -> None:
+    out = f"{tmp_path / 'out'}/"
+    assert 0 == cli("apply", *args, "-o", out).code
+    assert (tmp_path / "out" / "_manifest.json").exists()
+    refused = cli("apply", *args, "-o", out)
+    assert 2 == refused.code
+    assert "--resume" in refused.out + refused.err
+    assert 0 == cli("apply", *args, "-o", out, "--resume").code
+    other = cli("apply", args[0], "-p", "everything", "-t", "builtin", "-o", out, "--resume")
+    assert 2 == other.code
+    assert "the policy" in other.out + other.err
+    assert 2 == cli("apply", *args, "-o", tmp_path / "a.parquet", "--resume").code

@@ -181,6 +181,18 @@ class TracingEnvironment(ImmutableSandboxedEnvironment):
         return super().call(__context, __obj, *args, **kwargs)
 
     def wrap_str_format(self, value: Any) -> Callable[..., str] | None:
+        made = self._wrap_str_format(value)
+        if made is None:
+            return None
+        pattern = value.__self__
+
+        def bounded(*args: Any, **kwargs: Any) -> str:
+            trace_bounds.check_format(pattern, (*args, *kwargs.values()))
+            return made(*args, **kwargs)
+
+        return bounded
+
+    def _wrap_str_format(self, value: Any) -> Callable[..., str] | None:
         if not isinstance(value, MethodType | BuiltinMethodType) or type(value.__self__) is not Traced:
             return super().wrap_str_format(value)
         pattern: Traced = value.__self__

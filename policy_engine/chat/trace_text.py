@@ -343,9 +343,10 @@ class Traced(str):
             return lost(expected, self, new)
         pieces = self.split(old, count)
         parts: list[str] = [pieces[0]]
+        # Text written in place of data stands for that data, so it keeps the owner.
+        stand_in = self._stand_in(new)
         for piece in pieces[1:]:
-            # Text written in place of data stands for that data, so it keeps the owner.
-            parts += [self._stand_in(new), piece]
+            parts += [stand_in, piece]
         made = concat(parts)
         return made if str.__eq__(made, expected) else lost(expected, self, new)
 

@@ -85,7 +85,7 @@ EXPLOSIONS = {
     "repeated constant": "{{ 'a' * 10**9 }}",
     "repeated data": "{{ messages[0].content * 10**9 }}",
     "repeated list": "{{ [1] * 10**9 }}",
-    "power": "{{ 10 ** 10 ** 10 }}",
+    "power": "{{ 10 ** 10000000000 }}",
     "squares": "{% set ns = namespace(n=9) %}{% for i in range(99999) %}{% set ns.n = ns.n * ns.n %}{% endfor %}",
     "percent width": "{{ '%1000000000d' % 1 }}",
     "percent precision": "{{ '%.1000000000f' % 1.5 }}",

@@ -121,6 +121,11 @@ class _Failed(Exception):
 class _Item(pytest.Item):
     parent: TemplateFile
 
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        # Some plugins (pytest-lsp 1.0) break on items that have no fixtures' values.
+        self.funcargs: dict[str, Any] = {}
+
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
         """What was found; for an error of the package its text."""
         from policy_engine.core.errors import PolicyEngineError

@@ -49,7 +49,12 @@ class Called:
 def test_byte_tokens_have_the_range_of_their_character(text: str) -> None:
     if text.encode("utf-8", "replace").decode() != text:
         return
-    found = byt5().encode(chat_of(text))
+    try:
+        found = byt5().encode(chat_of(text))
+    except AttributionError:
+        # The slow tokenizer drops blanks beside its special tokens, so that the text is not spelled by its tokens.
+        assert any(str(token) in text for token in byt5().tokenizer.added_tokens_decoder.values())
+        return
     assert byt5().tokenizer(text, add_special_tokens=False)["input_ids"] == found.input_ids
     if all(3 <= i < 259 for i in found.input_ids):
         expected = [i for i, char in enumerate(text) for _ in char.encode()]

@@ -23,7 +23,8 @@ def reference_text(
 
     # `apply_chat_template` drops keys whose value is None before it renders.
     messages = [{k: v for k, v in message.items() if v is not None} for message in conversation.messages]
-    rendered, _ = render_jinja_template(
+    render: Any = render_jinja_template  # its own annotations are narrower than what it takes
+    rendered, _ = render(
         conversations=[messages],
         tools=None if conversation.tools is None else list(conversation.tools),
         documents=None if conversation.documents is None else list(conversation.documents),

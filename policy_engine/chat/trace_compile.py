@@ -271,7 +271,7 @@ class TracingGenerator(CodeGenerator):
             self.write(", ")
         self.write("))")
 
-    def visit_Add(self, node: nodes.Add, frame: Frame) -> None:
+    def visit_Add(self, node: nodes.BinExpr, frame: Frame) -> None:
         # Of bounded size: text and lists that a loop adds to themselves would double each time.
         self.write("environment.pe_add(")
         self.visit(node.left, frame)

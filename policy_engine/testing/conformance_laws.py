@@ -338,7 +338,7 @@ def is_limit(outcome: RenderedChat | TemplateError) -> bool:
 
 def bounded(case: Case) -> str | None:
     """No rendering comes to the bounds of time and output."""
-    return _first_line(case.outcome) if is_limit(case.outcome) else None
+    return _first_line(case.outcome) if isinstance(case.outcome, TemplateLimitError) else None
 
 
 def _first_line(error: Exception) -> str:

@@ -66,6 +66,7 @@ CODES: Final[dict[str, str]] = {
     "PE404": "a tokenizer cannot be used",
     "PE406": "a begin-of-sequence token that is written twice",
     "PE407": "a chat template of which a property does not hold",
+    "PE409": "a fast backend that gives other ids",
     "PE501": "a row that cannot be read",
     "PE502": "data that cannot be read or written",
     "PE503": "a key or an option that means nothing",

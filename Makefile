@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test trainers lint types check fmt wheel-test docs docs-site nightly clean
+.PHONY: help demo test trainers peers lint types check fmt wheel-test docs docs-site nightly clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|' 2>/dev/null \
@@ -49,6 +49,16 @@ $(VENV)-trainers/.done: pyproject.toml tests/requirements-trainers.txt
 trainers: $(VENV)-trainers/.done  ## a training step of transformers' and TRL's trainers against one computed by hand
 	$(VENV)-trainers/bin/python -m pytest -q tests/adapters $(ARGS)
 
+# Other systems, in an environment of their own.
+$(VENV)-peers/.done: pyproject.toml benchmarks/peers/requirements.txt
+	$(PYTHON) -m venv $(VENV)-peers
+	$(VENV)-peers/bin/python -m pip install --quiet --disable-pip-version-check -r benchmarks/peers/requirements.txt
+	$(VENV)-peers/bin/python -m pip install --quiet --disable-pip-version-check -e '.[test]'
+	@touch $@
+
+peers: $(VENV)-peers/.done  ## masks of other systems beside the presets, token by token
+	$(VENV)-peers/bin/python -m benchmarks.peers --count 500 $(ARGS)
+
 lint: $(VENV)/.dev  ## ruff and the import contracts
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check --quiet .
@@ -80,4 +90,4 @@ nightly: $(VENV)/.test  ## the long property tests
 	bash .ci/nightly
 
 clean:  ## remove what the other targets made
-	rm -rf $(VENV) $(VENV)-trainers dist build site demo-out .nightly .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf $(VENV) $(VENV)-trainers $(VENV)-peers dist build site demo-out .nightly .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

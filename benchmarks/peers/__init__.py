@@ -1,0 +1,1 @@
+"""The masks of real systems beside ours, token by token."""

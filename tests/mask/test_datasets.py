@@ -115,3 +115,20 @@ def test_the_hash_is_the_same_in_every_process(order: str, tmp_path: Path):
         for seed in ("1", "2")
     }  # fmt: skip
     assert len(outputs) == 1
+
+
+def test_a_second_map_reads_the_cache_unless_a_rule_changed(tmp_path: Path):
+    datasets.Dataset.from_dict({"messages": CHATS}).save_to_disk(str(tmp_path / "data"))
+    calls: list[int] = []
+
+    def cache_of(policy: str) -> tuple[str, ...]:
+        masker = Masker(policy_from_text(policy), "builtin")
+        mapped = datasets.Dataset.load_from_disk(str(tmp_path / "data")).map(masker.batch, batched=True)
+        calls.append(masker.counts["rows"])
+        return tuple(file["filename"] for file in mapped.cache_files)
+
+    first = cache_of(STANDING)
+    assert cache_of(STANDING) == first
+    assert cache_of(f"# a comment\n{STANDING}") == first
+    assert cache_of("train assistant") != first
+    assert [bool(rows) for rows in calls] == [True, False, False, True]

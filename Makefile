@@ -64,7 +64,8 @@ lint: $(VENV)/.dev  ## ruff and the import contracts
 	$(BIN)/ruff format --check --quiet .
 	$(BIN)/lint-imports
 
-types: $(VENV)/.dev  ## mypy, strict
+# The types of pytest and pygls come with the test extra.
+types: $(VENV)/.dev $(VENV)/.test  ## mypy, strict
 	$(BIN)/mypy
 
 fmt: $(VENV)/.dev  ## format, sort imports and apply safe fixes

@@ -113,7 +113,7 @@ def _close_gaps(
         _check_spelling(text, tokens, starts_T, ends_T, pipeline)
     reached = np.concatenate([[0], ends_T])
     following = np.concatenate([starts_T, [len(text)]])
-    for i in np.flatnonzero(following > reached):
+    for i in np.flatnonzero(following > reached).tolist():
         start, end = int(reached[i]), int(following[i])
         gap = text[start:end]
         if not gap.strip():

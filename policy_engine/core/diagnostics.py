@@ -53,10 +53,21 @@ def format_diagnostic(diagnostic: Diagnostic) -> str:
     return "\n".join(lines)
 
 
+_WIDEST = 160
+"""Longest stretch of a line that is quoted, in characters."""
+
+
 def _quote(span: Span) -> list[str]:
     line, column = span.source.position(span.start)
     text = span.source.line(line)
     width = max(1, min(span.end - span.start, len(text) - column + 1))
+    if len(text) > _WIDEST:
+        # Of a long line what stands around the caret: the line number says where, and a terminal is not flooded.
+        begin = max(0, min(column - 1 - _WIDEST // 3, len(text) - _WIDEST))
+        end = begin + _WIDEST
+        column -= begin - (begin > 0)
+        text = ("…" if begin else "") + text[begin:end] + ("…" if end < len(text) else "")
+        width = max(1, min(width, len(text) - column + 1))
     # Tabs are kept in the caret line, so that the caret stands under its character whatever the tab width.
     indent = "".join("\t" if c == "\t" else " " for c in text[: column - 1])
     return [f"  {line:>4} | {text}", f"       | {indent}{'^' * width}"]

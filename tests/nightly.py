@@ -16,7 +16,7 @@ prints and parses policies again; `parity` renders conversations with all bundle
 Cases are made by the generators behind the Hypothesis strategies, on `RandomChoices(f"{kind}:{seed}:{number}")`:
 a number names its case for ever, and `--case NUMBER` runs it alone. What is done is kept in the `--resume` file after
 every chunk, so that a run that was stopped goes on where it was. A failing agreement is reduced by Hypothesis before it
-is printed. Exit code 1 if any case failed.
+is printed. Exit code 1 if any case failed, 2 if a process was killed.
 """
 
 from __future__ import annotations
@@ -25,28 +25,42 @@ import argparse
 import json
 import multiprocessing
 import os
+import resource
 import sys
 import time
 from collections import Counter
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
 from tests.properties.cases import KINDS, explain, run_case
 
 CHUNK = 250
+MEMORY = 8 << 30
+"""Address space a process may take: a case that needs more fails, and not the machine."""
+
+Failure = tuple[int, str]
 
 
-def run_chunk(job: tuple[str, int, int, int]) -> tuple[int, Counter[str], list[tuple[int, str]]]:
-    """Runs cases `[start, stop)` of a kind; returns the chunk's start, what cases came to, and the failures."""
-    kind, seed, start, stop = job
+def limit_memory() -> None:
+    """Called in each process before its first chunk."""
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+
+
+def run_chunk(kind: str, seed: int, start: int, stop: int) -> tuple[Counter[str], list[Failure]]:
+    """Runs cases `[start, stop)` of a kind; returns what they came to, and the failures. No case ends the run."""
     counts: Counter[str] = Counter()
-    failures = []
+    failures: list[Failure] = []
     for number in range(start, stop):
-        outcome, problem = run_case(kind, seed, number)
+        try:
+            outcome, problem = run_case(kind, seed, number)
+        except Exception as error:
+            outcome, problem = "raised", f"{type(error).__name__}: {error}"
         counts[outcome] += 1
         if problem is not None:
             failures.append((number, problem))
-    return start, counts, failures
+    return counts, failures
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -68,36 +82,53 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _run(kind: str, count: int, options: argparse.Namespace) -> int:
     state = _load(options.resume, kind, options.seed)
-    done = set(state["done"])
-    jobs = [(kind, options.seed, at, min(at + CHUNK, count)) for at in range(0, count, CHUNK) if at not in done]
-    print(f"{kind}: seed {options.seed}, {count} cases, {len(done)} chunks done before, {len(jobs)} to do", flush=True)
+    chunks: dict[str, dict[str, Any]] = state["chunks"]
+    spans = [(at, min(at + CHUNK, count)) for at in range(0, count, CHUNK)]
+    todo = [(start, stop) for start, stop in spans if chunks.get(str(start), {"stop": 0})["stop"] < stop]
+    print(f"{kind}: seed {options.seed}, {count} cases, {len(spans) - len(todo)} chunks done before", flush=True)
     began = time.monotonic()
-    with multiprocessing.get_context("spawn").Pool(options.processes) as pool:
-        for finished, (start, counts, failures) in enumerate(pool.imap_unordered(run_chunk, jobs), 1):
-            state["done"].append(start)
-            state["counts"] = dict(Counter(state["counts"]) + counts)
-            state["failures"] += failures
-            _save(options.resume, state)
-            for number, problem in failures:
-                print(f"FAILED {kind}:{options.seed}:{number}: {problem}", flush=True)
-            if finished % 10 == 0 or finished == len(jobs):
-                pace = finished * CHUNK / (time.monotonic() - began)
-                print(f"{finished}/{len(jobs)} chunks, {pace:.0f} cases/s, {state['counts']}", flush=True)
-    for number, _ in state["failures"][:3]:
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(options.processes, mp_context=context, initializer=limit_memory) as pool:
+        running = {pool.submit(run_chunk, kind, options.seed, *span): span for span in todo}
+        try:
+            for finished, future in enumerate(as_completed(running), 1):
+                start, stop = running[future]
+                counts, failures = future.result()
+                chunks[str(start)] = {"stop": stop, "counts": counts, "failures": failures}
+                _save(options.resume, state)
+                for number, problem in failures:
+                    print(f"FAILED {kind}:{options.seed}:{number}: {problem}", flush=True)
+                if finished % 10 == 0 or finished == len(todo):
+                    pace = finished * CHUNK / (time.monotonic() - began)
+                    print(f"{finished}/{len(todo)} chunks, {pace:.0f} cases/s, {dict(_total(chunks))}", flush=True)
+        except BrokenProcessPool:
+            print(f"{kind}: a process was killed; run the same command again to go on", file=sys.stderr)
+            return 2
+        except KeyboardInterrupt:
+            pool.shutdown(cancel_futures=True)
+            return 130
+    failed = [failure for chunk in chunks.values() for failure in chunk["failures"]]
+    for number, _ in failed[:3]:
         print(explain(kind, options.seed, number), flush=True)
-    total = sum(state["counts"].values())
-    print(f"{kind}: seed {options.seed}, {total} cases, {len(state['failures'])} failed, {state['counts']}")
-    return 1 if state["failures"] else 0
+    total = _total(chunks)
+    print(f"{kind}: seed {options.seed}, {sum(total.values())} cases, {len(failed)} failed, {dict(total)}")
+    return 1 if failed else 0
+
+
+def _total(chunks: dict[str, dict[str, Any]]) -> Counter[str]:
+    return sum((Counter(chunk["counts"]) for chunk in chunks.values()), Counter())
 
 
 def _load(path: Path | None, kind: str, seed: int) -> dict[str, Any]:
-    fresh: dict[str, Any] = {"kind": kind, "seed": seed, "chunk": CHUNK, "done": [], "counts": {}, "failures": []}
+    fresh: dict[str, Any] = {"kind": kind, "seed": seed, "chunk": CHUNK, "chunks": {}}
     if path is None or not path.exists():
         return fresh
     state: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     for key in ("kind", "seed", "chunk"):
         if state.get(key) != fresh[key]:
             sys.exit(f"{path} keeps a run with {key} {state.get(key)!r}, not {fresh[key]!r}: name another file")
+    if "chunks" not in state:
+        sys.exit(f"{path} was kept by another version of this command: name another file")
     return state
 
 

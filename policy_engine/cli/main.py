@@ -26,6 +26,7 @@ from policy_engine.cli import (
     prove,
     show,
     template,
+    test,
 )
 from policy_engine.cli.outcome import Exit, failed
 from policy_engine.cli.reporters import Format, write
@@ -60,7 +61,7 @@ def _root(
     pass
 
 
-for _verb in (init, check, fmt, show, explain, apply, audit, prove, diff, template, import_, policies, lsp, demo):
+for _verb in (init, check, fmt, show, explain, apply, audit, prove, diff, test, template, import_, policies, lsp, demo):
     _verb.register(app)
 
 

@@ -85,4 +85,5 @@ CODES: Final[dict[str, str]] = {
     "PE606": "a regex that selects nothing or everything",
     "PE607": "a weight of zero",
     "PE608": "a comment that ignores a code which does not exist",
+    "PE701": "a policy's own test that fails",
 }

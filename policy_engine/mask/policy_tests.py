@@ -1,0 +1,95 @@
+"""The tests a policy brings along: conversations, and how each has to be masked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from policy_engine.chat.dataset import DatasetSpec, PolicyTest
+from policy_engine.core.errors import PolicyEngineError
+from policy_engine.mask.masker import Masker
+from policy_engine.mask.row import MaskedRow
+from policy_engine.rules.program import Program
+from policy_engine.rules.traces import trace_rules
+
+
+@dataclass(frozen=True, kw_only=True)
+class TestResult:
+    """What became of one test. `actual` is the rendering with trained text in ⟦ ⟧, None where masking failed."""
+
+    name: str
+    line: int
+    expected: str
+    actual: str | None
+    error: PolicyEngineError | None = None
+
+    @property
+    def passed(self) -> bool:
+        """Whether the conversation was masked as expected, blanks at the end apart."""
+        return self.actual is not None and self.expected.rstrip() == self.actual.rstrip()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Untried:
+    """A rule that never decided, or a test of a condition that was never seen `true` or never `false`."""
+
+    place: str
+    text: str
+    missing: str
+
+
+@dataclass(kw_only=True)
+class Coverage:
+    """Which rules decided and which conditions were seen both ways, over the rows added."""
+
+    program: Program
+    decided: set[int] = field(default_factory=set)
+    seen: dict[tuple[int, str], set[bool]] = field(default_factory=dict)
+
+    def add(self, row: MaskedRow) -> None:
+        """Counts what decided the segments of a row."""
+        segments = row.chat.segments
+        self.decided |= {int(rule) for rule in row.mask.rules_T if rule >= 0}
+        for rules in trace_rules(self.program, row.chat, [(i, s.start) for i, s in enumerate(segments)]):
+            for rule in rules:
+                if rule.effect == "scale" and rule.holds:
+                    self.decided.add(rule.index)
+                for value in rule.conditions:
+                    self.seen.setdefault((rule.index, value.test), set()).add(value.holds)
+
+    def untried(self) -> tuple[Untried, ...]:
+        """What no row has tried, in the order of the policy."""
+        found: list[Untried] = []
+        for rule in self.program.policy.rules:
+            text = " ".join(rule.span.text.split())
+            if rule.index not in self.decided:
+                found.append(Untried(place=str(rule.span), text=text, missing="never decided"))
+            for (index, test), values in self.seen.items():
+                if index == rule.index and len(values) == 1:
+                    missing = "never false" if True in values else "never true"
+                    found.append(Untried(place=str(rule.span), text=test, missing=missing))
+        return tuple(found)
+
+
+def run_tests(spec: DatasetSpec, masker: Masker, coverage: Coverage | None = None) -> list[TestResult]:
+    """Runs the tests of a dataset file, in order."""
+    return [_run(test, spec, masker, coverage) for test in spec.tests]
+
+
+def _run(test: PolicyTest, spec: DatasetSpec, masker: Masker, coverage: Coverage | None) -> TestResult:
+    try:
+        row = masker.mask(test.conversation(spec.template_kwargs))
+    except PolicyEngineError as error:
+        return TestResult(name=test.name, line=test.line, expected=test.expect, actual=None, error=error)
+    if coverage is not None:
+        coverage.add(row)
+    return TestResult(name=test.name, line=test.line, expected=test.expect, actual=marked(row))
+
+
+def marked(row: MaskedRow) -> str:
+    """The rendered text of a row, its trained tokens between ⟦ and ⟧."""
+    text, out, at, inside = row.chat.text, [], 0, False
+    for start, end, weight in zip(row.tokenized.starts_T, row.tokenized.ends_T, row.mask.weights_T, strict=True):
+        if (weight != 0) != inside and end > at:
+            out.append(text[at:start] + ("⟧" if inside else "⟦"))
+            at, inside = int(start), not inside
+    return "".join(out) + text[at:] + ("⟧" if inside else "")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.text import Text
 
+from policy_engine.cli.files import write_text_file
 from policy_engine.cli.options import DatasetOption, FormatOption
 from policy_engine.cli.outcome import Exit, Outcome, diagnostics_of
 from policy_engine.cli.reporters import Format
@@ -17,7 +19,9 @@ from policy_engine.core.errors import PolicyEngineError
 from policy_engine.core.schema import Schema
 from policy_engine.lang.check import check_text
 from policy_engine.lang.checked import CheckedPolicy
+from policy_engine.lang.fix import apply_edits, edits
 from policy_engine.lang.lint import lint
+from policy_engine.lang.parse import parse
 from policy_engine.lang.suppress import unsuppressed
 
 _UNPROVEN = ("PE304", "PE305")
@@ -37,14 +41,20 @@ def register(app: typer.Typer) -> None:
         prove: Annotated[
             bool, typer.Option("--prove/--no-prove", help="Prove guards and find rules without effect.")
         ] = True,
+        fix: Annotated[
+            bool, typer.Option("--fix", help="Settle in the files what can be settled without changing a decision.")
+        ] = False,
         format: FormatOption = Format.text,
     ) -> None:
         """Parse and check policies; every finding of every file at once."""
-        finish("check", format, lambda: _check(files, dataset, strict, prove))
+        finish("check", format, lambda: _check(files, dataset, strict, prove, fix))
 
 
-def _check(files: list[str], dataset: str | None, strict: bool, prove: bool) -> Outcome:
+def _check(files: list[str], dataset: str | None, strict: bool, prove: bool, fix: bool) -> Outcome:
     schema = None if dataset is None else _schema(dataset)
+    if fix:
+        for name in files:
+            _fix(name, schema)
     results = [_check_one(name, schema, prove) for name in files]
     diagnostics = tuple(d for _, found in results for d in found)
     unusable = any(policy is None for policy, _ in results)
@@ -74,6 +84,21 @@ def _check_one(name: str, schema: Schema | None, prove: bool) -> tuple[CheckedPo
     except PolicyEngineError as error:
         return None, diagnostics_of(error)
     return policy, (*policy.warnings, *lint(policy), *(unsuppressed(_proven(policy)) if prove else ()))
+
+
+def _fix(name: str, schema: Schema | None) -> None:
+    """Write the safe edits of a file's own findings into it. What does not check stays as it is, and is told as always."""
+    path = Path(name)
+    if not path.is_file():
+        return
+    try:
+        source = read_source(name)
+        policy = check_text(source.text, name=source.name, schema=schema)
+    except PolicyEngineError:
+        return
+    made = edits(parse(source.text, name=source.name), (*policy.warnings, *lint(policy)))
+    if made:
+        write_text_file(path, apply_edits(source.text, made), overwrite=True)
 
 
 def _proven(policy: CheckedPolicy) -> tuple[Diagnostic, ...]:

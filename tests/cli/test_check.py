@@ -91,3 +91,18 @@ def test_a_guard_that_is_not_proven_is_undecided(tmp_path: Path) -> None:
     broken = write_policy(tmp_path, "train user\nnever train user\n", name="broken.policy")
     assert cli("check", path, broken).code == 1
     assert cli("check", path, broken, tmp_path / "none.policy").code == 2
+
+
+def test_fix_settles_what_changes_no_decision(tmp_path: Path) -> None:
+    policy = write_policy(tmp_path, "let unused = user\ntrain assistant\ntrain eos after assistant\n")
+    ran = cli("check", policy, "--fix")
+    assert ran.code == 0
+    assert "PE253" not in ran.err
+    assert "train assistant\ntrain eos after assistant\n" == Path(policy).read_text()
+
+
+def test_fix_leaves_what_does_not_check(tmp_path: Path) -> None:
+    text = "let unused = user\ntrain assistant.nothing\n"
+    policy = write_policy(tmp_path, text)
+    assert cli("check", policy, "--fix").code == 2
+    assert text == Path(policy).read_text()

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from policy_engine.chat.conversation import Conversation
+from policy_engine.chat.reference import reference_text
 from policy_engine.testing.templates import installed_templates
 
 SPECIAL_TOKENS: dict[str, str] = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "pad_token": "<pad>"}
@@ -29,19 +30,9 @@ def transformers_text(
     add_generation_prompt: bool = False,
 ) -> str:
     """What `tokenizer.apply_chat_template(tokenize=False)` gives, without a tokenizer. Raises what it raises."""
-    from transformers.utils.chat_template_utils import render_jinja_template
-
-    # `apply_chat_template` drops keys whose value is None before it renders.
-    messages = [{k: v for k, v in message.items() if v is not None} for message in conversation.messages]
-    rendered, _ = render_jinja_template(
-        conversations=[messages],
-        tools=None if conversation.tools is None else list(conversation.tools),
-        documents=None if conversation.documents is None else list(conversation.documents),
-        chat_template=source,
-        add_generation_prompt=add_generation_prompt,
-        **{**special_tokens, **conversation.template_kwargs},
+    return reference_text(
+        source, conversation, special_tokens=special_tokens, add_generation_prompt=add_generation_prompt
     )
-    return str(rendered[0])
 
 
 WEATHER: dict[str, Any] = {

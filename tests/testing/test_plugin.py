@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from importlib.metadata import entry_points
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -11,7 +12,9 @@ import pytest
 
 from policy_engine.testing.conformance import PROPERTIES
 
-PLUGIN = ("-p", "policy_engine.testing.plugin", "-p", "no:cacheprovider")
+_INSTALLED = any(entry.value == "policy_engine.testing.plugin" for entry in entry_points(group="pytest11"))
+# Where the package is installed pytest finds the plugin by itself, and refuses to load it twice.
+PLUGIN = (*(() if _INSTALLED else ("-p", "policy_engine.testing.plugin")), "-p", "no:cacheprovider")
 GOOD = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"

@@ -70,7 +70,8 @@ def apply_request(request: Request, inputs: Inputs) -> Outcome:
         return Outcome(exit=Exit.FAILS, diagnostics=diagnostics_of(error))
     return Outcome(
         exit=Exit.FAILS if summary.rows_failed else Exit.HOLDS,
-        diagnostics=failures(summary),
+        # What `check` would warn of (a role nobody declares) is told before a run is believed, too.
+        diagnostics=(*inputs.masker.program.policy.warnings, *failures(summary)),
         data={"summary": summary.to_json()},
         body=(*closing(summary), f"wrote {summary.output}"),
     )

@@ -170,3 +170,10 @@ def test_a_folder_of_shards_and_resuming(args: list[str | Path], tmp_path: Path)
     assert 2 == other.code
     assert "the policy" in other.out + other.err
     assert 2 == cli("apply", *args, "-o", tmp_path / "a.parquet", "--resume").code
+
+
+def test_warnings_of_the_policy_are_told(tmp_path: Path) -> None:
+    policy = write_policy(tmp_path, "train assitant\ntrain eos after assistant\n")
+    ran = cli("apply", write_chats(tmp_path), "-p", policy, "-t", "builtin", "-o", tmp_path / "out.parquet")
+    assert "PE251" in ran.err
+    assert "did you mean `assistant`?" in ran.err

@@ -34,7 +34,11 @@ def run_files(files: Sequence[Path], *, tokenizer: str | None, coverage: bool, j
 
     Raises ConfigError where no test is found or a file names no policy or tokenizer.
     """
-    found = [_run(path, spec, tokenizer, coverage) for path in _dataset_files(files) if (spec := _spec(path)).tests]
+    found = [
+        _run(path, spec, tokenizer, coverage)
+        for path in _dataset_files(files)
+        if (spec := load_dataset_spec(path)).tests
+    ]
     results = [result for item in found for result in item.results]
     if not results:
         raise ConfigError("no test ran", help="write `tests:` in a dataset file, each with `messages` and `expect`")
@@ -59,10 +63,6 @@ def _dataset_files(files: Sequence[Path]) -> list[Path]:
         else:
             raise DataError(f"there is no file `{path}`", help="name a dataset file, or a folder of them")
     return found
-
-
-def _spec(path: Path) -> DatasetSpec:
-    return load_dataset_spec(path)
 
 
 def _run(path: Path, spec: DatasetSpec, tokenizer: str | None, coverage: bool) -> _FileResult:

@@ -237,10 +237,9 @@ def test_18_truncation_invents_no_end_and_leaves_no_empty_row() -> None:
     assert cut is not None
     assert row.input_ids[: whole - 3] == cut.input_ids
     assert row.labels[: whole - 3] == cut.labels
-    assert not truncate(row, Truncation(max_length=8)) or not any(
-        label != IGNORE_INDEX
-        for label in truncate(row, Truncation(max_length=8)).labels  # type: ignore[union-attr]
-    )
+    short = truncate(row, Truncation(max_length=8))
+    assert short is not None
+    assert short.is_empty  # counted as empty and dropped, not a row of loss 0
 
 
 def test_19_packing_keeps_every_mask() -> None:
@@ -321,6 +320,7 @@ def test_what_cannot_be_attributed_is_refused() -> None:
     both = "(messages[0].content ~ messages[1].content)|upper|reverse"
     source = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}{{ " + both + " }}"
     row = mask([_user("abc"), _answer("def")], template=source, policy="train everything")
-    assert any(s.unknown for s in row.chat.segments) or "FEDCBA" in row.chat.text
+    assert "FEDCBA" in row.chat.text
+    assert ["FEDCBA"] == [row.chat.segment_text(s) for s in row.chat.segments if s.unknown]
     with pytest.raises(AttributionError):
         mask([_user("abc"), _answer("def")], template=source, policy="train preamble, assistant, user, eos")

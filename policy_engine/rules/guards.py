@@ -32,9 +32,11 @@ class Guards:
     def check(self, view: ChatView, decided: list[tuple[float, int] | list[Decided] | None]) -> tuple[Range, ...]:
         """Holds the guards against the decision of every segment; returns what `never` guards cover.
 
-        Raises GuardError for the first character of the text that breaks one.
+        Raises GuardError for the first character of the text that breaks one. A guard that reads what the data lists
+        raises RowError for entries that mean nothing, and this comes first, wherever they are.
         """
         never: list[Range] = []
+        broken: GuardError | None = None
         for index, decision in enumerate(decided):
             if decision is None:
                 continue
@@ -46,8 +48,10 @@ class Guards:
                 if step.statement.verb == "never":
                     never += ranges
                 # What is masked for structure is no matter of rules, so it breaks no guard either way.
-                if segment.part not in UNTRAINABLE:
-                    self._assert(step, view, index, ranges, decision)
+                if broken is None and segment.part not in UNTRAINABLE:
+                    broken = self._broken(step, view, index, ranges, decision)
+        if broken is not None:
+            raise broken
         return tuple(union(never))
 
     def _steps_for(self, view: ChatView, index: int) -> list[Step]:
@@ -62,9 +66,9 @@ class Guards:
             steps = self._steps[key] = steps_for(self._guards, role, segment.part, signature)
         return steps
 
-    def _assert(
+    def _broken(
         self, step: Step, view: ChatView, index: int, ranges: list[Range], decision: tuple[float, int] | list[Decided]
-    ) -> None:
+    ) -> GuardError | None:
         segment = view.chat.segments[index]
         pieces = decision if isinstance(decision, list) else [(segment.start, segment.end, *decision)]
         for start, end, weight, rule in pieces:
@@ -72,7 +76,8 @@ class Guards:
                 continue
             for a, b in ranges:
                 if max(a, start) < min(b, end):
-                    raise self._error(step, view, index, (max(a, start), min(b, end)), rule)
+                    return self._error(step, view, index, (max(a, start), min(b, end)), rule)
+        return None
 
     def _error(self, step: Step, view: ChatView, index: int, where: Range, rule: int) -> GuardError:
         segment = view.chat.segments[index]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from policy_engine.chat.trace_text import LOST, UNKNOWN, Literal, Origin, Scaffold, claim_of, runs_of
+from policy_engine.chat.trace_runs import LOST, UNKNOWN, Literal, Origin, Scaffold, claim_of
+from policy_engine.chat.trace_text import runs_of
 
 LABEL_FIELDS = frozenset({"role", "name", "tool_call_id", "id", "type", "index"})
 """Fields that name a message or call; around a turn, and printed in another turn, they are scaffold."""

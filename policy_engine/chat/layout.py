@@ -14,7 +14,8 @@ from typing import Any, overload
 from policy_engine.chat.bits import Bit
 from policy_engine.chat.chart import Piece
 from policy_engine.chat.segments import Segment
-from policy_engine.chat.trace_text import LOST, UNKNOWN, Literal, Origin, Scaffold, runs_of
+from policy_engine.chat.trace_runs import LOST, UNKNOWN, Literal, Origin, Scaffold
+from policy_engine.chat.trace_text import runs_of
 from policy_engine.core.vocabulary import BODY
 
 

@@ -13,17 +13,29 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from policy_engine.chat.backend import Form, Pipeline
+from policy_engine.chat.backend import Pipeline
 from policy_engine.chat.byte_lengths import SPACE_MARK, Ranges
 from policy_engine.core.errors import AttributionError
 
 _MARKS = SPACE_MARK + "Ġ "
 _JOINS = re.compile("[\u1160-\u11ff\uff9e\uff9f]")
 """What joins the character before it without being a mark: vowels and finals of Hangul, half-width voicing marks."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Row:
+    """A text, its tokens and the characters `[start, end)` of each, which are corrected in place."""
+
+    text: str
+    tokens: Sequence[str]
+    starts_T: npt.NDArray[np.int32]
+    ends_T: npt.NDArray[np.int32]
+    pipeline: Pipeline
 
 
 def check_offsets(
@@ -33,21 +45,27 @@ def check_offsets(
 
     Raises AttributionError where the offsets do not account for the text.
     """
-    starts_T = np.fromiter((s for s, _ in offsets), np.int32, len(offsets))
-    ends_T = np.fromiter((e for _, e in offsets), np.int32, len(offsets))
-    _narrow_stripping(text, ids, starts_T, ends_T, pipeline)
-    _check_order(text, tokens, starts_T, ends_T)
-    _widen_clusters(text, starts_T, ends_T, pipeline.forms)
-    _close_gaps(text, tokens, starts_T, ends_T, pipeline)
-    return starts_T, ends_T
+    row = _Row(
+        text=text,
+        tokens=tokens,
+        starts_T=np.fromiter((s for s, _ in offsets), np.int32, len(offsets)),
+        ends_T=np.fromiter((e for _, e in offsets), np.int32, len(offsets)),
+        pipeline=pipeline,
+    )
+    _narrow_stripping(row, ids)
+    _check_order(row)
+    _widen_clusters(row)
+    if pipeline.drops:
+        _check_spelling(row)
+    _close_gaps(row)
+    return row.starts_T, row.ends_T
 
 
-def _narrow_stripping(
-    text: str, ids: Sequence[int], starts_T: npt.NDArray[np.int32], ends_T: npt.NDArray[np.int32], pipeline: Pipeline
-) -> None:
+def _narrow_stripping(row: _Row, ids: Sequence[int]) -> None:
     """An added token that takes the whitespace beside it stands for its own text only."""
+    text, starts_T, ends_T = row.text, row.starts_T, row.ends_T
     for i, token_id in enumerate(ids):
-        content = pipeline.stripping.get(token_id)
+        content = row.pipeline.stripping.get(token_id)
         if content is None:
             continue
         at = text.find(content, starts_T[i], ends_T[i])
@@ -55,9 +73,8 @@ def _narrow_stripping(
             starts_T[i], ends_T[i] = at, at + len(content)
 
 
-def _check_order(
-    text: str, tokens: Sequence[str], starts_T: npt.NDArray[np.int32], ends_T: npt.NDArray[np.int32]
-) -> None:
+def _check_order(row: _Row) -> None:
+    text, tokens, starts_T, ends_T = row.text, row.tokens, row.starts_T, row.ends_T
     if not len(starts_T):
         return
     wrong = (starts_T < 0) | (ends_T > len(text)) | (ends_T < starts_T)
@@ -71,10 +88,9 @@ def _check_order(
         )
 
 
-def _widen_clusters(
-    text: str, starts_T: npt.NDArray[np.int32], ends_T: npt.NDArray[np.int32], forms: Sequence[Form]
-) -> None:
+def _widen_clusters(row: _Row) -> None:
     """Gives a token all of a character and its marks where a normal form changes them together."""
+    text, starts_T, ends_T, forms = row.text, row.starts_T, row.ends_T, row.pipeline.forms
     if not forms or text.isascii() or all(unicodedata.is_normalized(form, text) for form in forms):
         return
     for start, end in _clusters(text):
@@ -101,16 +117,9 @@ def _joins(char: str) -> bool:
     return unicodedata.category(char)[0] == "M" or _JOINS.match(char) is not None
 
 
-def _close_gaps(
-    text: str,
-    tokens: Sequence[str],
-    starts_T: npt.NDArray[np.int32],
-    ends_T: npt.NDArray[np.int32],
-    pipeline: Pipeline,
-) -> None:
+def _close_gaps(row: _Row) -> None:
     """Accounts for characters in no token, or refuses the row."""
-    if pipeline.drops:
-        _check_spelling(text, tokens, starts_T, ends_T, pipeline)
+    text, tokens, starts_T, ends_T = row.text, row.tokens, row.starts_T, row.ends_T
     reached = np.concatenate([[0], ends_T])
     following = np.concatenate([starts_T, [len(text)]])
     for i in np.flatnonzero(following > reached).tolist():
@@ -120,21 +129,15 @@ def _close_gaps(
             # Several spaces that became one mark: the token has them all. Otherwise the pipeline dropped them.
             if i < len(tokens) and tokens[i][:1] in _MARKS and ends_T[i] > end and text[end].isspace():
                 starts_T[i] = start
-        elif not pipeline.removes(gap):
+        elif not row.pipeline.removes(gap):
             raise _refused(f"no token covers characters {start} to {end} (`{gap[:20]}`), and its normalizer keeps them")
 
 
-def _check_spelling(
-    text: str,
-    tokens: Sequence[str],
-    starts_T: npt.NDArray[np.int32],
-    ends_T: npt.NDArray[np.int32],
-    pipeline: Pipeline,
-) -> None:
+def _check_spelling(row: _Row) -> None:
     """Refuses offsets that a dropped character moved: where they are right, each token spells its characters."""
-    for i, token in enumerate(tokens):
-        piece = text[starts_T[i] : ends_T[i]]
-        if not pipeline.spells(token, piece):
+    for i, token in enumerate(row.tokens):
+        piece = row.text[row.starts_T[i] : row.ends_T[i]]
+        if not row.pipeline.spells(token, piece):
             raise _refused(
                 f"its offsets give token {i} (`{token}`) to `{piece}`: its vocabulary lacks a character before"
             )

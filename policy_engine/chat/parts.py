@@ -8,7 +8,7 @@ from policy_engine.chat.bits import Bit
 from policy_engine.chat.chart import Chart, Piece, Zone, after_blanks, field_value
 from policy_engine.chat.closings import label_closing
 from policy_engine.chat.openings import label_bare, label_opening
-from policy_engine.chat.trace_text import LOST, UNKNOWN
+from policy_engine.chat.trace_runs import LOST, UNKNOWN
 
 REASONING_FIELDS = frozenset({"reasoning_content", "reasoning", "thinking", "tool_plan", "thought", "reasoning_text"})
 

@@ -20,8 +20,8 @@ from policy_engine.chat.profile import Raw, TemplateProfile, learn
 from policy_engine.chat.segments import RenderedChat, Unrendered
 from policy_engine.chat.trace_data import wrap, wrap_message
 from policy_engine.chat.trace_env import TracingEnvironment, run_template
+from policy_engine.chat.trace_runs import LOST, OutputTooLarge, Scaffold
 from policy_engine.chat.trace_state import OutOfTime
-from policy_engine.chat.trace_text import LOST, OutputTooLarge, Scaffold
 from policy_engine.core.errors import TemplateError, TemplateLimitError
 
 _REASONING_NAMES = ("reasoning_content", "thinking", "reasoning")

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, MutableMapping
 from typing import Any
 
-from policy_engine.chat.trace_text import MAX_CHARS, OutputTooLarge
+from policy_engine.chat.trace_runs import MAX_CHARS, OutputTooLarge
 
 MAX_ITEMS = 1 << 22
 """Longest list a template may build."""

@@ -6,7 +6,8 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from policy_engine.chat.trace_text import LOST, Origin, Traced, origin_at, owner_of, runs_of, traced
+from policy_engine.chat.trace_runs import LOST, Origin, origin_at, owner_of
+from policy_engine.chat.trace_text import Traced, runs_of, traced
 
 
 class TracedInt(int):

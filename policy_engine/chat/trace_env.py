@@ -24,8 +24,9 @@ from policy_engine.chat import trace_bounds
 from policy_engine.chat.trace_compile import TracingGenerator, rewrite
 from policy_engine.chat.trace_data import TracedDict, TracedMessage
 from policy_engine.chat.trace_filters import install
+from policy_engine.chat.trace_runs import MAX_CHARS, Literal, OutputTooLarge, Scaffold
 from policy_engine.chat.trace_state import State, parts_of_sum
-from policy_engine.chat.trace_text import MAX_CHARS, Literal, OutputTooLarge, Scaffold, Traced, concat, lost, traced
+from policy_engine.chat.trace_text import Traced, concat, lost, traced
 
 
 class _TemplateDict:

@@ -12,7 +12,8 @@ import jinja2.utils
 from markupsafe import Markup
 
 from policy_engine.chat.trace_json import tojson
-from policy_engine.chat.trace_text import LOST, UNKNOWN, Run, Traced, concat, lost, runs_of, traced
+from policy_engine.chat.trace_runs import LOST, UNKNOWN, Run
+from policy_engine.chat.trace_text import Traced, concat, lost, runs_of, traced
 
 
 class TracedMarkup(Markup):

@@ -7,7 +7,8 @@ import re
 from typing import Any
 
 from policy_engine.chat.trace_data import TracedDict, TracedList, origin_of
-from policy_engine.chat.trace_text import LOST, Literal, Origin, Run, Scaffold, Traced, cut, owner_of, traced
+from policy_engine.chat.trace_runs import LOST, Literal, Origin, Run, Scaffold, cut, owner_of
+from policy_engine.chat.trace_text import Traced, traced
 
 _ESCAPED = re.compile(r'["\\\x00-\x1f]')
 _ESCAPED_ASCII = re.compile(r'["\\\x00-\x1f\x7f-\U0010ffff]')

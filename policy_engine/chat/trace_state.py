@@ -11,7 +11,8 @@ from typing import Any
 from markupsafe import Markup
 
 from policy_engine.chat.trace_data import TracedMessage, origin_of
-from policy_engine.chat.trace_text import Literal, Run, Scaffold, Traced, claim_of, runs_of, traced
+from policy_engine.chat.trace_runs import Literal, Run, Scaffold, claim_of
+from policy_engine.chat.trace_text import Traced, runs_of, traced
 
 
 class OutOfTime(Exception):

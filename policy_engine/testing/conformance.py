@@ -56,43 +56,29 @@ class Property:
     """Whether conversations that the template raises on say something, too."""
 
 
+def _property(name: str, says: str, *, fact: bool = False, of_refused: bool = False) -> Property:
+    return Property(name=name, says=says, look=getattr(laws, name), fact=fact, of_refused=of_refused)
+
+
 PROPERTIES: Final[Mapping[str, Property]] = MappingProxyType(
     {
         p.name: p
         for p in (
-            Property(name="parity", says="the text is identical to transformers'", look=laws.parity, of_refused=True),
-            Property(
-                name="partition", says="every character has a known owner, copied data equals its field",
-                look=laws.partition,
+            _property("parity", "the text is identical to transformers'", of_refused=True),
+            _property("partition", "every character has a known owner, copied data equals its field"),
+            _property("ends", "each turn of the model that is closed has one end marker, after its data"),
+            _property("injection", "control text in data never changes who owns what"),
+            _property("header", "the header of a model's turn is what the generation prompt supplies"),
+            _property("boundary_tokens", "tokens before the model's first are those inference sees"),
+            _property("bounded", "renderings stay within the bounds of time and output", of_refused=True),
+            _property("lost", "every field reaches the text", fact=True),
+            _property(
+                "prefix_stability", "the text of a conversation's beginning opens the text of all of it", fact=True
             ),
-            Property(
-                name="ends", says="each turn of the model that is closed has one end marker, after its data",
-                look=laws.ends,
-            ),
-            Property(
-                name="injection", says="control text in data never changes who owns what", look=laws.injection
-            ),
-            Property(
-                name="header", says="the header of a model's turn is what the generation prompt supplies",
-                look=laws.header,
-            ),
-            Property(
-                name="boundary_tokens", says="tokens before the model's first are those inference sees",
-                look=laws.boundary_tokens,
-            ),
-            Property(
-                name="bounded", says="renderings stay within the bounds of time and output", look=laws.bounded,
-                of_refused=True,
-            ),
-            Property(name="lost", says="every field reaches the text", look=laws.lost, fact=True),
-            Property(
-                name="prefix_stability", says="the text of a conversation's beginning opens the text of all of it",
-                look=laws.prefix_stability, fact=True,
-            ),
-            Property(name="raises", says="it renders every shape", look=laws.raises, fact=True, of_refused=True),
+            _property("raises", "it renders every shape", fact=True, of_refused=True),
         )
     }
-)  # fmt: skip
+)
 """All properties, by name: first those that hold or fail, then the facts."""
 
 

@@ -49,6 +49,8 @@ class Chart:
         self.out: list[Piece] = []
         self.ended: set[int] = set()
         """Turns whose end marker was found."""
+        self.opened: set[int] = set()
+        """Model turns whose opening the turn before them wrote."""
         self.last_data = max((bit.end for bit in bits if bit.is_data), default=0)
 
     @property

@@ -16,7 +16,7 @@ def label_opening(chart: Chart, turn: int, zone: Zone, first_kind: str, previous
         zone.label(begin, len(text), "header")
         return first.start
     start = first.start - len(text) + begin
-    length = begin + header_length(chart, start, text[begin:], previous, first)
+    length = begin + header_length(chart, turn, start, text[begin:], first)
     header = min(length, len(text))
     zone.label(begin, header, "header")
     if header < len(text):
@@ -24,6 +24,33 @@ def label_opening(chart: Chart, turn: int, zone: Zone, first_kind: str, previous
         part = {"reasoning": "reasoning.open", "call": "tool_call"}.get(first_kind, "markup")
         zone.label(at, len(text), part, call=first.call)
     return first.start + max(0, length - len(text))
+
+
+def label_early(chart: Chart, turn: int, zone: Zone, begin: int) -> int:
+    """Label what a turn's closing has of the next turn's opening; returns where that begins, or the zone's end.
+
+    Some templates write the opening of a model's turn at the end of the turn before.
+    """
+    early, following = chart.profile.early, turn + 1
+    end = len(zone.text)
+    if not early or following == len(chart.messages) or chart.is_model(turn) or not chart.is_model(following):
+        return end
+    at = zone.text.rfind(early, begin)
+    if at < 0:
+        return end
+    chart.opened.add(following)
+    text = zone.text[at:]
+    header = at + chart.markers.back_to_boundary(text, common_prefix(text, _own_prompt(chart, turn)))
+    zone.label(at, header, "header", following)
+    stop = _empty_reasoning(chart, zone, header, following)
+    zone.label(stop, end, "markup", following)
+    return at
+
+
+def _own_prompt(chart: Chart, previous: int) -> str:
+    """The generation prompt after a turn, from where it opens the next one."""
+    prompt = chart.profile.prompt(chart.role(previous))
+    return prompt[max(0, prompt.find(chart.profile.early)) :]
 
 
 def label_bare(chart: Chart, turn: int, zone: Zone, previous: int | None) -> None:
@@ -34,7 +61,7 @@ def label_bare(chart: Chart, turn: int, zone: Zone, previous: int | None) -> Non
     text = zone.text
     if chart.is_model(turn):
         start = zone.bits[0].start + begin
-        header = begin + header_length(chart, start, text[begin:], previous, None)
+        header = begin + header_length(chart, turn, start, text[begin:], None)
     else:
         marker = chart.profile.marker
         at = text.rfind(marker) if marker else -1
@@ -42,7 +69,7 @@ def label_bare(chart: Chart, turn: int, zone: Zone, previous: int | None) -> Non
     zone.label(begin, header, "header")
     if chart.is_model(turn):
         header = _empty_reasoning(chart, zone, header)
-    label_closing(chart, zone, header, len(text), turn, "text", None)
+    label_closing(chart, zone, header, label_early(chart, turn, zone, header), turn, "text", None)
 
 
 def _before_turn(chart: Chart, turn: int, zone: Zone, previous: int | None) -> int:
@@ -76,13 +103,16 @@ def _before_turn(chart: Chart, turn: int, zone: Zone, previous: int | None) -> i
     return begin
 
 
-def header_length(chart: Chart, start: int, opening: str, previous: int | None, first: Bit | None) -> int:
+def header_length(chart: Chart, turn: int, start: int, opening: str, first: Bit | None) -> int:
     """How many characters from `start` on the generation prompt supplies.
 
     `opening` is the scaffold from there to the first data. Where the prompt supplies nothing that stands there, the
     header is what every such turn of the template opens with.
     """
-    before = None if previous is None else chart.role(previous)
+    # The message before, whether or not the template writes anything for it: the prompt depends on it.
+    before = chart.role(turn - 1) if turn else None
+    if turn in chart.opened:
+        return 0
     prompt = chart.profile.prompt(before)
     if prompt.strip():
         best = _aligned(chart.text, start, prompt, opening)
@@ -121,7 +151,7 @@ def _prefilled(chart: Chart, first: Bit, end: int) -> bool:
     return first.end >= end and any(written == open_ for open_, _ in chart.delimiters)
 
 
-def _empty_reasoning(chart: Chart, zone: Zone, begin: int) -> int:
+def _empty_reasoning(chart: Chart, zone: Zone, begin: int, turn: int | None = None) -> int:
     """Label a pair of thinking delimiters with nothing between; returns where it ends, `begin` if there is none."""
     rest = zone.text[begin:]
     for open_, close in chart.pairs:
@@ -134,7 +164,7 @@ def _empty_reasoning(chart: Chart, zone: Zone, begin: int) -> int:
         if not between.strip():
             low = begin + max(opened, 0)
             stop = after_blanks(zone.text, begin + at + len(close))
-            zone.label(begin, low, "markup")
-            zone.label(low, stop, "empty_reasoning")
+            zone.label(begin, low, "markup", turn)
+            zone.label(low, stop, "empty_reasoning", turn)
             return stop
     return begin

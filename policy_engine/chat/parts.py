@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from policy_engine.chat.bits import Bit
 from policy_engine.chat.chart import Chart, Piece, Zone, after_blanks, field_value
 from policy_engine.chat.closings import label_closing
-from policy_engine.chat.openings import label_bare, label_opening
+from policy_engine.chat.openings import label_bare, label_early, label_opening
 from policy_engine.chat.trace_runs import LOST, UNKNOWN
 
 REASONING_FIELDS = frozenset({"reasoning_content", "reasoning", "thinking", "tool_plan", "thought", "reasoning_text"})
@@ -72,7 +72,7 @@ def _turn(chart: Chart, turn: int, own: Sequence[Bit], previous: int | None) -> 
     for bit in anchors:
         _data(chart, turn, bit, kinds[id(bit)], body)
     zone = Zone(chart, closing)
-    label_closing(chart, zone, 0, len(zone.text), turn, kinds[id(last)], last)
+    label_closing(chart, zone, 0, label_early(chart, turn, zone, 0), turn, kinds[id(last)], last)
 
 
 def _kind(chart: Chart, bit: Bit, turn: int) -> str | None:

@@ -35,7 +35,8 @@ class TemplateProfile:
     `prompts`: generation prompt after a turn of a role. `openings`: how a model turn opens after one, up to its data.
     `user_opening`: how a user turn opens in mid conversation. `marker`: the marker that ends model turns, None if the
     template writes none. `opener_ends`: whether the next turn's opener ends a model turn (GLM). `late`: text that (role
-    before, role after) writes in the later turn and that belongs to the earlier one.
+    before, role after) writes in the later turn and that belongs to the earlier one. `early`: what the opening of a model
+    turn begins with where the turn before it writes that opening; empty where model turns write their own.
     """
 
     prompts: Mapping[str, str] = field(default_factory=dict)
@@ -44,6 +45,7 @@ class TemplateProfile:
     marker: str | None = None
     opener_ends: bool = False
     late: Mapping[tuple[str, str], str] = field(default_factory=dict)
+    early: str = ""
 
     def prompt(self, before: str | None) -> str:
         """The generation prompt after a turn of role `before`; after a role that was not tried, the user's."""
@@ -108,6 +110,7 @@ def learn(render: Renderer, markers: Markers, *, model: str, tools: bool) -> Tem
         marker=marker,
         opener_ends=opener_ends,
         late=late,
+        early=_early(prompts["user"], _closing(raw, lead + 2), openings["user"], marker, markers),
     )
 
 
@@ -198,6 +201,16 @@ def _late(raw: Raw, messages: Sequence[Mapping[str, Any]], lead: int) -> dict[tu
     if later != first and later.endswith(first) and first.strip():
         late[(model, "user")] = later[: len(later) - len(first)]
     return late
+
+
+def _early(prompt: str, closing: str, opening: str, marker: str | None, markers: Markers) -> str:
+    """What the prompt begins with, if user turns end with it before an answer and answers do not open with it."""
+    head = prompt.lstrip()
+    if marker is not None:
+        head = head.removeprefix(marker).lstrip()  # which ended the user's turn
+    spans = markers.spans(head)
+    head = head[: spans[0][1]] if spans and spans[0][0] == 0 else head.rstrip()
+    return head if head and not is_closing_tag(head) and head in closing and head not in opening else ""
 
 
 def _marker(closings: Sequence[str], markers: Markers) -> str | None:

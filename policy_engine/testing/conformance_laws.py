@@ -265,8 +265,8 @@ def header(case: Case) -> str | None:
     checked = False
     for turn, prompt in _prompted_turns(case):
         own = [s for s in case.chat.segments if s.turn == turn]
-        if not any(s.part in BODY for s in own) or prompt == case.prefix_text(turn):
-            continue
+        if not any(s.part in BODY for s in own) or len(prompt) <= own[0].start:
+            continue  # a prompt may also end the turn before, and open none
         checked = True
         for s in own:
             text = case.chat.segment_text(s)

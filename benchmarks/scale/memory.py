@@ -1,0 +1,67 @@
+"""The memory of all processes of a run, over a small input and a large one."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from benchmarks.corpus import write_lines
+from benchmarks.results import table
+from benchmarks.scale.runs import Run, finish, peak_mb, start, watch
+
+BAR = 1.10
+
+
+def measure(folder: Path, *, sizes: list[float], workers: list[int], backend: str) -> dict[str, Any]:
+    """The sum of the peaks of all processes, in MB; pages that processes share count once for each."""
+    found: list[dict[str, Any]] = []
+    for megabytes in sizes:
+        data = folder / "memory.jsonl"
+        rows = write_lines(data, megabytes)
+        for count in workers:
+            out = folder / "memory"
+            run = Run(data=str(data), out=f"{out}/", workers=count, backend=backend)
+            process = start(run)
+            peaks: dict[int, float] = {}
+            for processes in watch(process):
+                for pid in processes:
+                    peaks[pid] = max(peaks.get(pid, 0.0), peak_mb(pid) or 0.0)
+            done = finish(process)
+            found.append(
+                {
+                    "megabytes": megabytes,
+                    "rows": rows,
+                    "workers": count,
+                    "processes": len(peaks),
+                    "peak": sum(peaks.values()),
+                    "seconds": done.seconds,
+                }
+            )
+            shutil.rmtree(out)
+        data.unlink()
+    return {"backend": backend, "runs": found}
+
+
+def show(found: dict[str, Any]) -> str:
+    """The table."""
+    head = ("input", "rows", "workers", "processes", "peak of all, MB", "of the first input")
+    first = {run["workers"]: run["peak"] for run in reversed(found["runs"])}
+    rows = [
+        (
+            f"{run['megabytes']:,.0f} MB",
+            f"{run['rows']:,}",
+            run["workers"],
+            run["processes"],
+            f"{run['peak']:,.0f}",
+            f"{run['peak'] / first[run['workers']]:.2f}",
+        )
+        for run in found["runs"]
+    ]
+    return table(head, rows)
+
+
+def met(found: dict[str, Any]) -> bool:
+    """Whether no input takes more than the bar beyond the first."""
+    first = {run["workers"]: run["peak"] for run in reversed(found["runs"])}
+    return all(run["peak"] <= BAR * first[run["workers"]] for run in found["runs"])

@@ -1,0 +1,93 @@
+"""Two processes against one, beside what the tokenizer itself gains from a second core."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from benchmarks.corpus import CHATML, conversations, write_lines
+from benchmarks.results import table
+from benchmarks.scale.runs import Run, go
+
+BAR = 0.95
+_TEXTS = 1_500
+_SETTINGS = {"1 process": (1, 1), "2 processes": (2, 1), "1 process, 2 tokenizer threads": (1, 2)}
+
+
+def measure(folder: Path, *, megabytes: float, repeats: int, backends: list[str]) -> dict[str, Any]:
+    """Rows per second of each setting, from the difference of two runs, so that starting up cancels out."""
+    small, large = folder / "small.jsonl", folder / "large.jsonl"
+    rows = write_lines(large, megabytes) - write_lines(small, megabytes / 6)
+    pace: dict[str, dict[str, list[float]]] = {backend: {name: [] for name in _SETTINGS} for backend in backends}
+    gains: list[float] = []
+    for n in range(repeats):
+        gains.append(_tokenizer_seconds(1) / _tokenizer_seconds(2))
+        for backend in backends:
+            for name, (workers, threads) in _SETTINGS.items():
+                took = []
+                for data in (small, large):
+                    out = f"{folder}/{data.stem}-{backend}-{name[:3]}-{threads}-{n}/"
+                    run = Run(data=str(data), out=out, workers=workers, threads=threads, backend=backend)
+                    took.append(go(run).seconds)
+                pace[backend][name].append(rows / (took[1] - took[0]))
+    return {
+        "megabytes": megabytes,
+        "tokenizer gain": gains,
+        "rows per second": pace,
+        "shares": {backend: _share(pace[backend], gains) for backend in backends},
+    }
+
+
+def _share(pace: dict[str, list[float]], gains: list[float]) -> float:
+    """What two processes gain, as a share of what the tokenizer gains."""
+    gain = statistics.median(pace["2 processes"]) / statistics.median(pace["1 process"])
+    return gain / statistics.median(gains)
+
+
+def show(found: dict[str, Any]) -> str:
+    """The table."""
+    own = statistics.median(found["tokenizer gain"])
+    rows = []
+    for backend, pace in found["rows per second"].items():
+        base = statistics.median(pace["1 process"])
+        for name, values in pace.items():
+            median = statistics.median(values)
+            gain = median / base
+            rows.append((backend, name, f"{median:,.0f}", f"{gain:.2f}", f"{gain / own:.2f}"))
+    head = ("backend", "run", "rows a second", "gain", "share of the tokenizer's own gain")
+    return f"The tokenizer alone gains {own:.2f} from a second thread.\n\n{table(head, rows)}"
+
+
+def met(found: dict[str, Any]) -> bool:
+    """Whether two processes with the tokenizer itself gain enough."""
+    return bool(found["shares"]["reference"] >= BAR)
+
+
+def _tokenizer_seconds(threads: int) -> float:
+    """Wall time of one `encode_batch` of rendered texts, ids pulled out, in a process of its own."""
+    environment = {"RAYON_NUM_THREADS": str(threads), "TOKENIZERS_PARALLELISM": "true" if threads > 1 else "false"}
+    command = [sys.executable, "-c", "from benchmarks.scale.workers import _tokenize; _tokenize()"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env={**os.environ, **environment})
+    return float(done.stdout)
+
+
+def _tokenize() -> None:
+    from policy_engine.chat.conversation import Conversation
+    from policy_engine.chat.tokenize import ChatTokenizer
+    from tests.support.tokenizers import load
+
+    tokenizer = ChatTokenizer.from_transformers(load("qwen"), CHATML)
+    rows = conversations(_TEXTS, turns=5, words=85)
+    texts = [tokenizer.template.render_plain(Conversation(messages=tuple(row["messages"]))) for row in rows]
+    backend = tokenizer.tokenizer.backend_tokenizer
+    took = []
+    for _ in range(4):
+        start = time.perf_counter()
+        _ = [e.ids for at in range(0, _TEXTS, 256) for e in backend.encode_batch(texts[at : at + 256])]
+        took.append(time.perf_counter() - start)
+    print(statistics.median(took[1:]))

@@ -1,63 +1,231 @@
-"""Dicts in, Arrow columns out, against `encode_batch`, by backend: `python -m benchmarks.columns [--rows N]`.
+"""Dicts in, Arrow columns out, on one thread, beside the tokenizer alone:
 
-One thread; CPU time as a share of the baseline beside it, over interleaved pairs: median [quartiles].
+    python -m benchmarks.columns bars        # long, short, reasoning, tools: each backend beside its baseline
+    python -m benchmarks.columns turns       # by number of turns, 4 to 1,024
+    python -m benchmarks.columns policies    # by number of rules, 1 to 200
+
+Every ratio is CPU time over that of a baseline beside it, in interleaved pairs, with the baseline over itself as the
+control: median [quartiles]. A bar holds if the median is below it plus half the control's distance between quartiles.
+Each prints a table and keeps what it found as JSON in `--results`.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
+import math
+import os
+import statistics
+import sys
+from pathlib import Path
 from typing import Any
 
-from benchmarks.pairs import compare
-from benchmarks.pipeline import CHATML, POLICY, Bench, _qwen3, _rows
+os.environ["RAYON_NUM_THREADS"] = "1"
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+
+from benchmarks import results
+from benchmarks.corpus import CHATML, POLICY, conversations, qwen3_template
+from benchmarks.pairs import Ratio, compare, cpu_seconds
+
+TURNS = (4, 16, 64, 256, 1024)
+RULES = (1, 3, 10, 50, 200)
+EXPONENT_BAR = 1.05
+RULES_BAR = 1.10
 
 
-def run(rows: int, pairs: int) -> dict[str, Any]:
-    """The table, as JSON-able data; printed on the way."""
-    from policy_engine.chat.formats import named_format
-    from policy_engine.data.batches import BatchMasker
-    from policy_engine.data.columns import schema_of, table_of
-    from policy_engine.mask.masker import Masker
-    from policy_engine.rules.load import policy_from_text
+class Bench:
+    """One template and one set of rows, in the Qwen vocabulary, with what is compared on them."""
 
-    cases = {
-        "ChatML, long": (CHATML, _rows(rows, turns=5, words=85)),
-        "ChatML, short": (CHATML, _rows(rows * 3, turns=1, words=75)),
-        "Qwen3, reasoning": (_qwen3(), _rows(rows, turns=5, words=75, kind="reasoning")),
-        "Qwen3, tools": (_qwen3(), _rows(rows, turns=5, words=75, kind="tools")),
+    def __init__(self, template: str, rows: list[dict[str, Any]]) -> None:
+        from policy_engine.chat.conversation import Conversation
+        from policy_engine.chat.tokenize import ChatTokenizer
+        from tests.support.tokenizers import load
+
+        self.tokenizer = ChatTokenizer.from_transformers(load("qwen"), template=template)
+        self.source = template
+        self.rows = rows
+        self.texts = [self.tokenizer.template.render_plain(Conversation(messages=tuple(r["messages"]))) for r in rows]
+        fast = self.tokenizer.qualify_fast(self.texts)
+        if isinstance(fast, str):
+            raise SystemExit(fast)
+        self.backends = {"reference": self.tokenizer, "kitoken": self.tokenizer.with_fast(fast)}
+
+    def encode(self, texts: list[str] | None = None) -> object:
+        """`encode_batch` of texts rendered before, ids pulled out."""
+        backend = self.tokenizer.tokenizer.backend_tokenizer
+        return [e.ids for e in backend.encode_batch(texts or self.texts, add_special_tokens=False)]
+
+    def encode_fast(self) -> object:
+        """The same without offsets."""
+        backend = self.tokenizer.tokenizer.backend_tokenizer
+        return [e.ids for e in backend.encode_batch_fast(self.texts, add_special_tokens=False)]
+
+    def plain_and_encode(self) -> object:
+        """transformers' render and the tokenizer, nothing masked."""
+        from transformers.utils.chat_template_utils import render_jinja_template
+
+        return self.encode([render_jinja_template([r["messages"]], chat_template=self.source)[0][0] for r in self.rows])
+
+    def masking(self, backend: str, policy: str = POLICY) -> Any:
+        """A function from the rows to an Arrow table."""
+        from policy_engine.chat.formats import named_format
+        from policy_engine.data.batches import BatchMasker
+        from policy_engine.data.columns import schema_of, table_of
+        from policy_engine.mask.masker import Masker
+        from policy_engine.rules.load import policy_from_text
+
+        masker = Masker(policy_from_text(policy), self.backends[backend])
+        batches, schema = BatchMasker(masker, named_format("messages")), schema_of(masker)
+        numbered = list(enumerate(self.rows, start=1))
+        return lambda: table_of(batches.mask(numbered).rows, schema)
+
+
+def bars(rows: int, pairs: int) -> dict[str, Any]:
+    """Each backend beside its baseline, by kind of conversation."""
+    over_encode = {"reference": 1.05, "kitoken": 0.45}
+    cases: dict[str, tuple[Bench, str, dict[str, float]]] = {
+        "ChatML, 1,600 tokens": (
+            Bench(CHATML, conversations(rows, turns=5, words=85)),
+            "encode",
+            {"reference": 0.95, "kitoken": 0.35},
+        ),
+        "ChatML, 300 tokens": (
+            Bench(CHATML, conversations(rows * 4, turns=1, words=75)),
+            "render + encode",
+            {"reference": 1.05, "kitoken": 0.55},
+        ),
+        **{
+            f"Qwen3, {kind}": (
+                Bench(qwen3_template(), conversations(rows, turns=5, words=75, kind=kind)),
+                "encode",
+                over_encode,
+            )
+            for kind in ("reasoning", "tools")
+        },
+        "ChatML, 8,000 tokens": (Bench(CHATML, conversations(max(1, rows // 5), turns=25, words=85)), "encode", {}),
     }
-    found: dict[str, Any] = {}
-    for name, (template, data) in cases.items():
-        bench = Bench(template, data)
-        fast = bench.tokenizer.qualify_fast(bench.texts)
-        works: dict[str, Any] = {"plain render + encode": bench.plain_and_encode}
-        for label, backend in (("reference", None), ("kitoken", fast)):
-            if isinstance(backend, str):
-                print(f"{label}: {backend}")
-                continue
-            masker = Masker(policy_from_text(POLICY), bench.tokenizer.with_fast(backend))
-            batches = BatchMasker(masker, named_format("messages"))
-            numbered = list(enumerate(data, start=1))
-            works[label] = lambda b=batches, m=masker, n=numbered: table_of(b.mask(n).rows, schema_of(m))
-        ratios = compare(bench.encode, works, pairs=pairs)
-        print(f"{name}: " + ", ".join(f"{work} {ratio}" for work, ratio in ratios.items()))
-        found[name] = {work: vars(ratio) for work, ratio in ratios.items()}
+    found: dict[str, Any] = {"pairs": pairs, "rows": rows, "cases": {}}
+    for name, (bench, baseline, limits) in cases.items():
+        works: dict[str, Any] = {backend: bench.masking(backend) for backend in bench.backends}
+        works["encode, no offsets"] = bench.encode_fast
+        if baseline == "encode":
+            works["render + encode"] = bench.plain_and_encode
+        base = bench.encode if baseline == "encode" else bench.plain_and_encode
+        ratios = compare(base, works, pairs=pairs)
+        found["cases"][name] = {"baseline": baseline, "bars": limits, "ratios": {k: vars(v) for k, v in ratios.items()}}
+        print(f"{name}, over {baseline}: " + ", ".join(f"{work} {ratio}" for work, ratio in ratios.items()), flush=True)
     return found
+
+
+def show_bars(found: dict[str, Any]) -> str:
+    """The table."""
+    rows = []
+    for name, case in found["cases"].items():
+        ratios = {work: Ratio(**ratio) for work, ratio in case["ratios"].items()}
+        cells = [name, case["baseline"], ratios["control"]]
+        for backend in ("reference", "kitoken"):
+            limit = case["bars"].get(backend)
+            kept = "" if limit is None else f", bar {limit}" if _holds(ratios, backend, limit) else f", OVER {limit}"
+            cells.append(f"{ratios[backend]}{kept}")
+        rows.append([*cells, ratios["encode, no offsets"], ratios.get("render + encode", "the baseline")])
+    head = (
+        "conversations",
+        "baseline",
+        "control",
+        "`reference`",
+        "`kitoken`",
+        "encode without offsets",
+        "render + encode",
+    )
+    return results.table(head, rows)
+
+
+def _holds(ratios: dict[str, Ratio], work: str, limit: float) -> bool:
+    control = ratios["control"]
+    return ratios[work].median <= limit + (control.high - control.low) / 2
+
+
+def turns(pairs: int) -> dict[str, Any]:
+    """Milliseconds a row by number of turns at constant length of a turn, by backend, and the exponent."""
+    found: dict[str, Any] = {"ms": {}, "exponents": {}}
+    seconds: dict[str, dict[int, float]] = {}
+    for count in TURNS:
+        bench = Bench(CHATML, conversations(max(1, 512 // count), turns=count // 2, words=20))
+        works = {"encode": bench.encode, **{backend: bench.masking(backend) for backend in bench.backends}}
+        for name, work in works.items():
+            work()
+            best = statistics.median(cpu_seconds(work) for _ in range(pairs))
+            seconds.setdefault(name, {})[count] = best / len(bench.rows)
+    for name, by_turns in seconds.items():
+        found["ms"][name] = {str(count): 1000 * value for count, value in by_turns.items()}
+        found["exponents"][name] = math.log(by_turns[TURNS[-1]] / by_turns[TURNS[0]]) / math.log(TURNS[-1] / TURNS[0])
+    return found
+
+
+def show_turns(found: dict[str, Any]) -> str:
+    """The table."""
+    head = ("turns", *found["ms"])
+    rows = [[count, *(f"{by[str(count)]:.2f}" for by in found["ms"].values())] for count in TURNS]
+    rows.append(["exponent", *(f"{value:.3f}" for value in found["exponents"].values())])
+    return f"Milliseconds a row.\n\n{results.table(head, rows)}"
+
+
+def policy_of(rules: int, kind: str) -> str:
+    """A policy of so many rules: `parts` name parts of roles, `conditions` compare fields and texts."""
+    lines = ["train assistant", "mask system, user", "train eos after assistant"][:rules]
+    for n in range(rules - len(lines)):
+        if kind == "parts":
+            lines.append(f"mask {('user', 'system', 'tool', 'assistant.reasoning', 'header')[n % 5]}")
+        elif n % 2:
+            lines.append(f'mask assistant where message.tag == "t{n}" and turn.index > {n % 7}')
+        else:
+            lines.append(f'mask assistant where message.content contains "unseen {n}"')
+    return "\n".join(lines)
+
+
+def policies(rows: int, pairs: int) -> dict[str, Any]:
+    """Policies of more rules over one of three, whole pipeline."""
+    bench = Bench(CHATML, conversations(rows, turns=5, words=85))
+    found: dict[str, Any] = {"rows": rows, "pairs": pairs, "ratios": {}}
+    for backend in bench.backends:
+        base = bench.masking(backend, policy_of(3, "parts"))
+        for kind in ("parts", "conditions"):
+            works = {str(n): bench.masking(backend, policy_of(n, kind)) for n in RULES}
+            ratios = compare(base, works, pairs=pairs)
+            found["ratios"][f"{backend}, {kind}"] = {name: vars(ratio) for name, ratio in ratios.items()}
+            print(f"{backend}, {kind}: " + ", ".join(f"{n} {ratio}" for n, ratio in ratios.items()), flush=True)
+    return found
+
+
+def show_policies(found: dict[str, Any]) -> str:
+    """The table."""
+    rows = [[name, *(Ratio(**ratio) for ratio in ratios.values())] for name, ratios in found["ratios"].items()]
+    return results.table(("backend, rules", "control", *(f"{n} rules" for n in RULES)), rows)
 
 
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.columns", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("step", choices=["bars", "turns", "policies"])
     parser.add_argument("--rows", type=int, default=60)
     parser.add_argument("--pairs", type=int, default=20)
-    parser.add_argument("--json")
+    parser.add_argument("--results", type=Path, default=results.RESULTS)
     options = parser.parse_args()
-    found = run(options.rows, options.pairs)
-    if options.json:
-        with open(options.json, "w") as file:
-            json.dump(found, file, indent=1)
+    opening = results.start()
+    if options.step == "bars":
+        found = bars(options.rows, options.pairs)
+        text = show_bars(found)
+    elif options.step == "turns":
+        found = turns(max(5, options.pairs // 2))
+        text = show_turns(found)
+    else:
+        found = policies(options.rows, options.pairs)
+        text = show_policies(found)
+    found = {**opening, **found}
+    results.save(options.results, f"columns-{options.step}", found)
+    print(f"\n{text}\n\n{results.said(found)}")
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -10,7 +10,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -129,7 +129,10 @@ def main(argument: str) -> None:
     )
     masker = Masker(policy_from_text(POLICY), loaded)
     steps: list[tuple[float, int]] = []
-    note: Callable[[Any], None] = lambda progress: steps.append((time.perf_counter() - origin, progress.rows))
+
+    def note(progress: Any) -> None:
+        steps.append((time.perf_counter() - origin, progress.rows))
+
     begin = time.perf_counter()
     summary = apply_dataset(
         run.data, masker, run.out, resume=True, workers=run.workers, span_bytes=run.span_bytes, progress=note,

@@ -1,19 +1,21 @@
-"""`diff OLD NEW`: what a change of policy trains more and less, over all conversations."""
+"""`diff OLD NEW`: what a change of policy trains more and less, over all conversations and on given data."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import RenderableType
 from rich.text import Text
 
-from policy_engine.cli.options import DatasetOption, FormatOption
+from policy_engine.cli.options import DatasetOption, FormatOption, TemplateOption, TokenizerOption
 from policy_engine.cli.outcome import Exit, Outcome
 from policy_engine.cli.prove import read_checked, read_schema, witness_facts, witness_lines
 from policy_engine.cli.reporters import Format
 from policy_engine.cli.run import finish
+from policy_engine.core.errors import ConfigError
 
 if TYPE_CHECKING:
     from policy_engine.proof import Diff
@@ -28,17 +30,68 @@ def register(app: typer.Typer) -> None:
     def diff(
         old: Annotated[str, typer.Argument(metavar="OLD", help="A policy file, or a shipped policy by its name.")],
         new: Annotated[str, typer.Argument(metavar="NEW", help="The policy to compare with it.")],
+        data: Annotated[
+            str | None,
+            typer.Option("--data", metavar="DATA", help="Mask these rows by both, and show the tokens that change."),
+        ] = None,
+        tokenizer: TokenizerOption = None,
+        template: TemplateOption = None,
         dataset: DatasetOption = None,
+        limit: Annotated[
+            int | None, typer.Option("--limit", min=1, metavar="N", help="With --data: take the first N rows only.")
+        ] = None,
+        listed: Annotated[
+            int,
+            typer.Option("--list", min=0, metavar="N", help="With --data: list the first N rows that change."),
+        ] = 5,
         format: FormatOption = Format.text,
     ) -> None:
-        """Compare two policies over all conversations: equal, trains more, trains less, or incomparable."""
-        finish("diff", format, lambda: _diff(old, new, dataset))
+        """Compare two policies over all conversations, and on given data by the tokens that change."""
+        if data is None:
+            given = {"-t": tokenizer, "--template": template, "--limit": limit}
+            named = next((name for name, value in given.items() if value is not None), None)
+            finish("diff", format, lambda: _compare(old, new, dataset, unused=named))
+        else:
+            finish("diff", format, lambda: _on_data(old, new, data, tokenizer, template, dataset, limit, listed))
 
 
-def _diff(old: str, new: str, dataset: str | None) -> Outcome:
+def _on_data(
+    old: str,
+    new: str,
+    data: str,
+    tokenizer: str | None,
+    template: str | None,
+    dataset: str | None,
+    limit: int | None,
+    listed: int,
+) -> Outcome:
+    # Imported here, so that a comparison without data loads no tokenizer.
+    from policy_engine.cli.differing import data_facts, data_lines, diff_rows
+    from policy_engine.cli.rows import masker_for
+
+    compared = _compare(old, new, dataset)
+    schema = read_schema(dataset)
+    policies = read_checked(old, schema), read_checked(new, schema)
+    before = masker_for(policies[0], tokenizer, template, dataset)
+    after = masker_for(policies[1], before.tokenizer, None, dataset)
+    found = diff_rows(data, before, after, limit=limit, listed=listed)
+    # What the data shows is shown, whatever the proof could not decide.
+    differs = found.rows_changed or found.failed
+    return replace(
+        compared,
+        exit=Exit.FAILS if differs else compared.exit,
+        diagnostics=tuple(found.failures),
+        data={**compared.data, "data": data_facts(data, found, *policies)},
+        body=(*compared.body, *data_lines(data, found, *policies)),
+    )
+
+
+def _compare(old: str, new: str, dataset: str | None, *, unused: str | None = None) -> Outcome:
     # Imported here: proofs bring chat templates, which most verbs do without.
     from policy_engine.proof import compare
 
+    if unused is not None:
+        raise ConfigError(f"{unused} means nothing without data", help="name the rows to compare on with --data")
     schema = read_schema(dataset)
     found = compare(read_checked(old, schema), read_checked(new, schema))
     return Outcome(

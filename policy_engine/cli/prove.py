@@ -20,6 +20,7 @@ from policy_engine.core.errors import PolicyEngineError
 from policy_engine.core.schema import Schema
 from policy_engine.lang.check import check_text
 from policy_engine.lang.checked import CheckedPolicy, CheckedRule
+from policy_engine.report.visible import pointed
 
 if TYPE_CHECKING:
     from policy_engine.proof import ProofReport, Witness
@@ -133,13 +134,8 @@ def witness_facts(witness: Witness | None) -> dict[str, Any] | None:
 
 def witness_lines(witness: Witness) -> Iterator[Text]:
     """The text of a witness, the characters to look at in colour and in ⟦ ⟧."""
-    text = witness.chat.text
-    shown = Text.assemble(
-        text[: witness.place.start],
-        ("⟦" + text[witness.place.start : witness.place.end] + "⟧", "bold red"),
-        text[witness.place.end :],
-    )
-    for line in shown.split("\n"):
+    place = witness.place
+    for line in pointed(witness.chat.text, place.start, place.end, style="bold red").split("\n"):
         yield Text("      ").append_text(line)
 
 

@@ -11,9 +11,10 @@ from typing import Any
 from policy_engine.chat.conversation import read_row
 from policy_engine.chat.dataset import DatasetSpec, load_dataset_spec
 from policy_engine.chat.formats import Format
-from policy_engine.chat.tokenize import load_tokenizer
+from policy_engine.chat.tokenize import ChatTokenizer, load_tokenizer
 from policy_engine.core.errors import ConfigError, PolicyEngineError, RowError
 from policy_engine.data.readers import read_rows
+from policy_engine.lang.checked import CheckedPolicy
 from policy_engine.mask.masker import LostFieldWarning, Masker
 from policy_engine.mask.row import MaskedRow
 from policy_engine.proof.load import load_policy
@@ -59,11 +60,35 @@ def load_inputs(
             help="name one with -p: a file, or a shipped policy (`policy-engine policies` lists them)",
         )
     if tokenizer is None:
-        raise ConfigError("no tokenizer is given", help="name one with -t: a folder, a tokenizer.json, or `builtin`")
+        raise _no_tokenizer()
     program = load_policy(policy, schema=None if spec is None else spec.to_schema(), prove=prove)
     masker = Masker(program, load_tokenizer(tokenizer, template=template), dataset=spec)
     _ = masker.tokenizer.template  # a missing or broken template is told at once, not once per row
     return Inputs(masker=masker, policy=policy, tokenizer=tokenizer)
+
+
+def masker_for(
+    policy: CheckedPolicy, tokenizer: str | ChatTokenizer | None, template: str | None, dataset: str | None
+) -> Masker:
+    """A masker for a policy that is checked already; what is not given comes from the dataset file.
+
+    Raises ConfigError if no tokenizer is named, and what loading it raises.
+    """
+    spec = None if dataset is None else load_dataset_spec(dataset)
+    if isinstance(tokenizer, ChatTokenizer):
+        return Masker(policy, tokenizer, dataset=spec)
+    if spec is not None:
+        tokenizer = tokenizer if tokenizer is not None else spec.tokenizer
+        template = template if template is not None else spec.template
+    if tokenizer is None:
+        raise _no_tokenizer()
+    masker = Masker(policy, load_tokenizer(tokenizer, template=template), dataset=spec)
+    _ = masker.tokenizer.template
+    return masker
+
+
+def _no_tokenizer() -> ConfigError:
+    return ConfigError("no tokenizer is given", help="name one with -t: a folder, a tokenizer.json, or `builtin`")
 
 
 def masked_rows(

@@ -120,8 +120,15 @@ class Masker:
 
     def mask(self, conversation: Conversation) -> MaskedRow:
         """Masks one conversation that is already read. Raises what calling the masker raises."""
-        chat = self._render(conversation)
-        row = self._decide(self.tokenizer.encode(chat))
+        return self._finish(self.tokenizer.encode(self._render(conversation)))
+
+    def mask_tokenized(self, tokenized: TokenizedChat) -> MaskedRow:
+        """Masks a chat that is tokenized already, such as another policy's row. Raises what `mask` raises."""
+        self._check_lost(tokenized.chat)
+        return self._finish(tokenized)
+
+    def _finish(self, tokenized: TokenizedChat) -> MaskedRow:
+        row = self._decide(tokenized)
         if row.is_empty and self.program.setting("empty") == "error":
             raise _nothing_to_train()
         return row
@@ -216,6 +223,10 @@ class Masker:
 
     def _render(self, conversation: Conversation) -> RenderedChat:
         chat = self.tokenizer.template_for(conversation).render(conversation)
+        self._check_lost(chat)
+        return chat
+
+    def _check_lost(self, chat: RenderedChat) -> None:
         for kind, count in check_unrendered(self.program, chat).items():
             if kind not in self._warned:
                 self._warned.add(kind)
@@ -224,9 +235,8 @@ class Masker:
                     f"`{field}` of {count} message(s) of role `{role}` never reached the text, in this row and maybe "
                     "in others; `on unrendered error` refuses such rows, `on unrendered ignore` says no more of it",
                     LostFieldWarning,
-                    stacklevel=2,
+                    stacklevel=3,
                 )
-        return chat
 
     def _try_render(self, conversation: Conversation) -> RenderedChat | PolicyEngineError:
         try:

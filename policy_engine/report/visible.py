@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import re
 
+from rich.text import Text
+
 _UNSAFE = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ufeff\ud800-\udfff]"
 )
@@ -27,6 +29,29 @@ def one_line(text: str, width: int | None = None) -> str:
     """The text on one line, cut at `width` characters with an ellipsis."""
     line = visible(text).replace("\n", "").replace("\t", "→")
     return line if width is None or len(line) <= width else line[: max(0, width - 1)] + "…"
+
+
+def around(text: str, start: int, end: int, *, context: int, style: str) -> Text:
+    """Characters `[start, end)` of a text in ⟦ ⟧ and a style, on one line, with up to `context` characters around."""
+    first, last = max(0, start - context), min(len(text), end + context)
+    found = text[start:end]
+    cut = found if len(found) <= 4 * context else found[: 2 * context] + " … " + found[-context:]
+    return Text.assemble(
+        (("…" if first else "") + one_line(text[first:start]), "dim"),
+        (f"⟦{one_line(cut)}⟧", style),
+        (one_line(text[end:last]) + ("…" if last < len(text) else ""), "dim"),
+    )
+
+
+def pointed(text: str, start: int, end: int, *, style: str) -> Text:
+    """A whole text over several lines, its characters `[start, end)` in ⟦ ⟧ and in a style.
+
+    Line breaks are shown, and the closing mark stands on the line it closes, after its `↵`.
+    """
+    marked, broken = visible(text[start:end]), ""
+    if marked.endswith("\n"):
+        marked, broken = marked[:-1], "\n"
+    return Text.assemble(visible(text[:start]), (f"⟦{marked}⟧", style), broken, visible(text[end:]))
 
 
 def _spell(character: str) -> str:

@@ -1,0 +1,96 @@
+"""Two maskings of one row held against each other: the tokens that are decided differently."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from policy_engine.core.vocabulary import Reason
+from policy_engine.mask.row import MaskedRow
+from policy_engine.mask.token_mask import REASONS
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stretch:
+    """Neighbouring tokens `[first, stop)` of one segment that change alike.
+
+    `start` and `end` are their characters in the text. `old_rule` and `new_rule` are rule indices, None where no rule
+    decides; `old_reason` and `new_reason` say why a token is as it is, as `TokenMask` does.
+    """
+
+    first: int
+    stop: int
+    start: int
+    end: int
+    turn: int | None
+    role: str | None
+    part: str
+    old_weight: float
+    new_weight: float
+    old_rule: int | None
+    new_rule: int | None
+    old_reason: Reason
+    new_reason: Reason
+
+    @property
+    def tokens(self) -> int:
+        """How many tokens change."""
+        return self.stop - self.first
+
+
+def changed_stretches(old: MaskedRow, new: MaskedRow) -> tuple[Stretch, ...]:
+    """Where two maskings of the same tokens give other weights, in order. Which rule decides does not matter.
+
+    Raises ValueError if the two are not maskings of the same tokens.
+    """
+    if old.input_ids != new.input_ids:
+        raise ValueError("the two rows do not have the same tokens")
+    a, b = old.mask, new.mask
+    segments, starts_T, ends_T = old.chat.segments, old.tokenized.starts_T, old.tokenized.ends_T
+    changed: list[int] = np.flatnonzero(a.weights_T != b.weights_T).tolist()
+    found: list[Stretch] = []
+    for first, stop in _runs(changed, [_key(old, new, token) for token in changed]):
+        segment = segments[int(a.segments_T[first])]
+        found.append(
+            Stretch(
+                first=first,
+                stop=stop,
+                start=int(starts_T[first]),
+                end=int(ends_T[stop - 1]),
+                turn=segment.turn,
+                role=old.chat.role(segment),
+                part=segment.part,
+                old_weight=float(a.weights_T[first]),
+                new_weight=float(b.weights_T[first]),
+                old_rule=_rule(int(a.rules_T[first])),
+                new_rule=_rule(int(b.rules_T[first])),
+                old_reason=REASONS[int(a.reasons_T[first])],
+                new_reason=REASONS[int(b.reasons_T[first])],
+            )
+        )
+    return tuple(found)
+
+
+def _key(old: MaskedRow, new: MaskedRow, token: int) -> tuple[float, ...]:
+    a, b = old.mask, new.mask
+    columns = (a.segments_T, a.weights_T, b.weights_T, a.rules_T, b.rules_T, a.reasons_T, b.reasons_T)
+    return tuple(float(column[token]) for column in columns)
+
+
+def _runs(tokens: Sequence[int], keys: Sequence[tuple[float, ...]]) -> list[tuple[int, int]]:
+    """Ranges of consecutive tokens with one key."""
+    runs: list[tuple[int, int]] = []
+    last: tuple[float, ...] | None = None
+    for token, key in zip(tokens, keys, strict=True):
+        if runs and runs[-1][1] == token and key == last:
+            runs[-1] = (runs[-1][0], token + 1)
+        else:
+            runs.append((token, token + 1))
+        last = key
+    return runs
+
+
+def _rule(index: int) -> int | None:
+    return None if index < 0 else index

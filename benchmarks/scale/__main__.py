@@ -1,6 +1,6 @@
 """Runs over files, a step each:
 
-    python -m benchmarks.scale workers     # two processes against one, beside the tokenizer's own gain
+    python -m benchmarks.scale workers     # two processes against one, beside the tokenizer's own gain; goes on where it was
     python -m benchmarks.scale memory      # memory of all processes, over 50 MB and 500 MB; --size 5000 for more
     python -m benchmarks.scale kills       # 30 runs killed at random moments, resumed, compared; goes on where it was
     python -m benchmarks.scale checksum    # one process, two, Ray, resumed: the same rows
@@ -47,7 +47,10 @@ def main() -> int:
         folder = Path(temporary)
         if options.step == "workers":
             both = ["reference", options.backend] if options.backend != "reference" else ["reference"]
-            found = workers.measure(folder, megabytes=size or 60, repeats=options.count or 3, backends=both)
+            kept = results.load(options.results, name)
+            found = workers.measure(
+                folder, megabytes=size or 40, repeats=options.count or 3, backends=both, kept=kept, keep=keep
+            )
             text, good, timed = workers.show(found), workers.met(found), True
         elif options.step == "memory":
             sizes = [50.0, *(options.size or [500.0])]

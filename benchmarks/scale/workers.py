@@ -7,6 +7,7 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,28 +20,41 @@ _TEXTS = 1_500
 _SETTINGS = {"1 process": (1, 1), "2 processes": (2, 1), "1 process, 2 tokenizer threads": (1, 2)}
 
 
-def measure(folder: Path, *, megabytes: float, repeats: int, backends: list[str]) -> dict[str, Any]:
-    """Rows per second of each setting, from the difference of two runs, so that starting up cancels out."""
+def measure(
+    folder: Path,
+    *,
+    megabytes: float,
+    repeats: int,
+    backends: list[str],
+    kept: dict[str, Any] | None,
+    keep: Callable[[dict[str, Any]], None],
+) -> dict[str, Any]:
+    """Rows per second of each setting, from the difference of two runs, so that starting up cancels out.
+
+    What was measured before (`kept`) counts among the repeats; `keep` gets every state.
+    """
     small, large = folder / "small.jsonl", folder / "large.jsonl"
     rows = write_lines(large, megabytes) - write_lines(small, megabytes / 6)
-    pace: dict[str, dict[str, list[float]]] = {backend: {name: [] for name in _SETTINGS} for backend in backends}
-    gains: list[float] = []
-    for n in range(repeats):
-        gains.append(_tokenizer_seconds(1) / _tokenizer_seconds(2))
+    state: dict[str, Any] = kept or {
+        "megabytes": megabytes,
+        "tokenizer gain": [],
+        "rows per second": {backend: {name: [] for name in _SETTINGS} for backend in backends},
+    }
+    for n in range(len(state["tokenizer gain"]), repeats):
+        state["tokenizer gain"].append(_tokenizer_seconds(1) / _tokenizer_seconds(2))
         for backend in backends:
             for name, (workers, threads) in _SETTINGS.items():
                 took = []
                 for data in (small, large):
-                    out = f"{folder}/{data.stem}-{backend}-{name[:3]}-{threads}-{n}/"
+                    out = f"{folder}/{data.stem}-{backend}-{workers}-{threads}-{n}/"
                     run = Run(data=str(data), out=out, workers=workers, threads=threads, backend=backend)
                     took.append(go(run).seconds)
-                pace[backend][name].append(rows / (took[1] - took[0]))
-    return {
-        "megabytes": megabytes,
-        "tokenizer gain": gains,
-        "rows per second": pace,
-        "shares": {backend: _share(pace[backend], gains) for backend in backends},
-    }
+                pace = rows / (took[1] - took[0])
+                state["rows per second"][backend][name].append(pace)
+                print(f"{backend}, {name}: {pace:,.0f} rows a second", flush=True)
+        state["shares"] = {b: _share(state["rows per second"][b], state["tokenizer gain"]) for b in backends}
+        keep(state)
+    return state
 
 
 def _share(pace: dict[str, list[float]], gains: list[float]) -> float:

@@ -20,7 +20,12 @@ class PaddingCollator:
     """Pads rows of the columns a `Masker` makes: `input_ids` with the pad token, labels with -100, weights with 0.
 
     The first label of every row is made -100, whatever the side of the padding: a first token is never a target, and
-    behind left padding a trainer would shift it into one. Raises RowError for a row whose columns differ in length.
+    behind left padding a trainer would shift it into one.
+
+    Packed rows (with `position_ids`) are laid end to end in one sequence, without an attention mask, which would say
+    that their documents see each other: attention keeps to positions that begin anew (transformers, without a cache).
+
+    Raises RowError for a row whose columns differ in length.
     """
 
     pad_token_id: int
@@ -28,22 +33,23 @@ class PaddingCollator:
     pad_to_multiple_of: int = 1
 
     def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
-        """Tensors of shape (rows, longest row): int64, and float32 for `loss_weights`."""
+        """Tensors of shape (rows, longest row), of packed rows (1, all tokens): int64, float32 for `loss_weights`."""
         import torch
 
+        if "position_ids" in rows[0]:
+            rows = [self._flat(rows)]
         longest = max(len(row["input_ids"]) for row in rows)
         longest += -longest % self.pad_to_multiple_of
         names = [name for name in ("input_ids", *_FILL) if name in rows[0]]
-        made: dict[str, list[list[Any]]] = {name: [] for name in (*names, "attention_mask")}
+        if "position_ids" not in names:
+            names.append("attention_mask")
+        made: dict[str, list[list[Any]]] = {name: [] for name in names}
         for number, row in enumerate(rows):
             size = len(row["input_ids"])
             for name in made:
+                if name in row:
+                    _same_length(name, row, number, size)
                 values = [1] * size if name not in row else list(row[name])
-                if len(values) != size:
-                    raise RowError(
-                        f"row {number} of the batch has {size} `input_ids` and {len(values)} `{name}`",
-                        help="cut all columns together: truncate with policy-engine, not in the trainer",
-                    )
                 if name == "labels" and values:
                     values[0] = IGNORE_INDEX
                 padding = [_FILL.get(name, self.pad_token_id)] * (longest - size)
@@ -52,3 +58,24 @@ class PaddingCollator:
             name: torch.tensor(values, dtype=torch.float32 if name == "loss_weights" else torch.int64)
             for name, values in made.items()
         }
+
+    def _flat(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
+        names = [name for name in rows[0] if name in _FILL or name == "input_ids"]
+        flat: dict[str, list[Any]] = {name: [] for name in names if name != "attention_mask"}
+        for number, row in enumerate(rows):
+            size = len(row["input_ids"])
+            for name, values in flat.items():
+                _same_length(name, row, number, size)
+                values += row[name]
+        for at, position in enumerate(flat["position_ids"]):
+            if position == 0 and "labels" in flat:
+                flat["labels"][at] = IGNORE_INDEX
+        return flat
+
+
+def _same_length(name: str, row: Mapping[str, Any], number: int, size: int) -> None:
+    if len(row[name]) != size:
+        raise RowError(
+            f"row {number} of the batch has {size} `input_ids` and {len(row[name])} `{name}`",
+            help="cut all columns together: truncate with policy-engine, not in the trainer",
+        )

@@ -82,7 +82,7 @@ def _rules(config: Mapping[str, Any], entry: Mapping[str, Any], where: str) -> t
     flag = entry.get("message_field_training")
     if flag:
         rules.append(f"train body where message.{flag}")
-    rules += _eos(config, entry, trained, flag, where, notes)
+    rules += _eos(config, entry, trained, flag, detail, where, notes)
     if flag:
         rules.append(f"mask turn where message.{flag} == false")
         notes.append(f"`{flag}` of a message wins over its role, and holds for its end marker too.")
@@ -94,13 +94,14 @@ def _eos(
     entry: Mapping[str, Any],
     roles: list[str] | None,
     flag: str | None,
+    detail: str | None,
     where: str,
     notes: list[str],
 ) -> list[str]:
     eos = _setting(entry, "train_on_eos", "turn", where)
     eot = _setting(entry, "train_on_eot", eos, where)
     if eos == eot:
-        return _ends(eos, roles, flag, "")
+        return _ends(eos, roles, flag, detail, "")
     tokens = _list(entry.get("eot_tokens", config.get("eot_tokens", [])))
     if not tokens:
         raise cannot(
@@ -112,23 +113,26 @@ def _eos(
     listed = ", ".join(_string(token) for token in tokens)
     notes.append("`eot_tokens` and the tokenizer's eos are trained by different rules, told apart by their text.")
     return [
-        *_ends(eot, roles, flag, f"segment.text in [{listed}]"),
-        *_ends(eos, roles, flag, f"not (segment.text in [{listed}])"),
+        *_ends(eot, roles, flag, detail, f"segment.text in [{listed}]"),
+        *_ends(eos, roles, flag, detail, f"not (segment.text in [{listed}])"),
     ]
 
 
-def _ends(setting: str, roles: list[str] | None, flag: str | None, condition: str) -> list[str]:
-    tail = f" where {condition}" if condition else ""
+def _ends(setting: str, roles: list[str] | None, flag: str | None, detail: str | None, condition: str) -> list[str]:
+    def where(*tests: str) -> str:
+        return f" where {' and '.join(test for test in (*tests, condition) if test)}" if any((*tests, condition)) else ""
+
     if setting == "none":
         return []
+    # A turn of which nothing is rendered is not found by axolotl, and no end of it is trained.
     if setting == "all" or (roles is None and setting == "turn"):
-        return [f"train eos{tail}"]
+        return [f"train eos{where('turn.chars > 0')}"]
     if setting == "last":
-        return [f"train eos after last {role}{tail}" for role in roles or ["assistant"]]
-    ends = [f"train eos after trained {role}{tail}" for role in roles or []]
-    if flag:
-        both = f"message.{flag} and {condition}" if condition else f"message.{flag}"
-        ends.append(f"train eos where {both}")
+        return [f"train trained last eos{where()}"]
+    ends = [f"train eos after trained {role}{where()}" for role in roles or []]
+    # A flagged turn, and one that lists character ranges (whatever they say), is one to train, its end included.
+    ends += [f"train eos{where(f'message.{flag}', 'turn.chars > 0')}"] if flag else []
+    ends += [f"train eos{where(f'has message.{detail}', 'turn.chars > 0')}"] if detail else []
     return ends
 
 

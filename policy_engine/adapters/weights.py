@@ -92,6 +92,11 @@ def weighted_trainer(trainer: type[Any], *, denominator: Denominator) -> type[An
             self, model: Any, inputs: Mapping[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
         ) -> Any:
             given = dict(inputs)
+            if "loss_weights" not in given:
+                raise ConfigError(
+                    "the batch has no `loss_weights`",
+                    help="set `remove_unused_columns=False`, and use `PaddingCollator`, which pads them",
+                )
             labels, weights = given.pop("labels"), given.pop("loss_weights")
             outputs = model(**given)
             total, weight_sum, tokens = _weighted_sum(_logits(outputs), labels, weights)
@@ -100,6 +105,8 @@ def weighted_trainer(trainer: type[Any], *, denominator: Denominator) -> type[An
             return (loss, outputs) if return_outputs else loss
 
         def _get_num_items_in_batch(self, batch_samples: Sequence[Mapping[str, Any]], device: Any) -> Any:
+            if not all("loss_weights" in b for b in batch_samples):
+                return None  # `compute_loss` says what is missing
             # transformers counts labels; the step's denominator has to count what this loss divides by.
             if denominator == "weights":
                 counted = [

@@ -17,6 +17,7 @@ from policy_engine.cli import (
     check,
     demo,
     diff,
+    doctor,
     explain,
     fmt,
     import_,
@@ -29,8 +30,8 @@ from policy_engine.cli import (
     test,
 )
 from policy_engine.cli.outcome import Exit, failed
-from policy_engine.cli.reporters import Format, write
-from policy_engine.core.errors import ConfigError
+from policy_engine.cli.reporters import write
+from policy_engine.cli.usage import format_of, usage_error, verb_of
 
 # Typer carries a click of its own in some releases and uses the installed one in others; this names the base class of
 # its usage errors in both.
@@ -61,7 +62,10 @@ def _root(
     pass
 
 
-for _verb in (init, check, fmt, show, explain, apply, audit, prove, diff, test, template, import_, policies, lsp, demo):
+_VERBS = (
+    init, check, fmt, show, explain, apply, audit, doctor, prove, diff, test, template, import_, policies, lsp, demo,
+)  # fmt: skip
+for _verb in _VERBS:
     _verb.register(app)
 
 
@@ -80,38 +84,10 @@ def run(arguments: Sequence[str]) -> int:
     try:
         code = app(args=list(arguments), prog_name="policy-engine", standalone_mode=False)
     except _USAGE_ERROR as error:
-        outcome = failed(
-            ConfigError(
-                str(getattr(error, "message", error)).rstrip(".") or "missing command",
-                help=_usage_help(arguments),
-            )
-        )
-        write(_verb_of(arguments), outcome, _format_of(arguments))
+        verbs = {command.name or command.callback.__name__ for command in app.registered_commands if command.callback}
+        outcome = failed(usage_error(error, arguments, verbs))
+        write(verb_of(arguments), outcome, format_of(arguments))
         return int(outcome.exit)
     except typer.Abort:
         return int(Exit.INTERRUPTED)
     return code if isinstance(code, int) else 0
-
-
-def _verb_of(arguments: Sequence[str]) -> str:
-    return next((a for a in arguments if not a.startswith("-")), "")
-
-
-def _usage_help(arguments: Sequence[str]) -> str:
-    verb = _verb_of(arguments)
-    known = {command.name for command in app.registered_commands}
-    return (
-        f"`policy-engine {verb} --help` lists the options"
-        if verb in known
-        else "`policy-engine --help` lists the verbs"
-    )
-
-
-def _format_of(arguments: Sequence[str]) -> Format:
-    """The format a command line that does not parse asked for, as far as it can be told."""
-    for index, argument in enumerate(arguments):
-        name, _, value = argument.partition("=")
-        if name == "--format":
-            value = value or next(iter(arguments[index + 1 : index + 2]), "")
-            return Format(value) if value in Format.__members__ else Format.text
-    return Format.text

@@ -77,6 +77,7 @@ CODES: Final[dict[str, str]] = {
     "PE514": "a weight that float32 cannot hold",
     "PE515": "a token that straddles",
     "PE516": "a row with nothing to train",
+    "PE517": "a run that leaves no row",
     "PE601": "only the last turns are trained",
     "PE602": "the ends of masked turns are trained",
     "PE603": "all text is trained, without a guard",
@@ -86,4 +87,5 @@ CODES: Final[dict[str, str]] = {
     "PE607": "a weight of zero",
     "PE608": "a comment that ignores a code which does not exist",
     "PE701": "a policy's own test that fails",
+    "PE702": "a trainer that does not train what the labels say",
 }

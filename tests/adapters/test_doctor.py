@@ -1,0 +1,154 @@
+"""What `doctor` says of the data, of a batch, and where the trainer is not installed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from policy_engine.adapters.doctor import runners
+from policy_engine.adapters.doctor.batches import match, stretches
+from policy_engine.adapters.doctor.examine import examine
+from policy_engine.adapters.doctor.samples import Sample, read_sample
+from policy_engine.adapters.doctor.vocabulary import Vocabulary
+from policy_engine.core.errors import ConfigError, RowError
+from tests.cli.support import cli
+
+ROW = {"input_ids": [5, 6, 7, 8], "labels": [-100, -100, 7, 8]}
+
+
+def sample(*rows: dict[str, Any], **types: pa.DataType) -> Sample:
+    return read_sample(list(enumerate(rows, 1)), types)
+
+
+def codes(found: Sample) -> list[str]:
+    return [finding.code for finding in found.findings]
+
+
+def test_good_rows_have_nothing_to_say() -> None:
+    assert [] == sample(ROW, input_ids=pa.int32(), labels=pa.int32()).findings
+
+
+@pytest.mark.parametrize(
+    ("row", "code"),
+    [
+        ({"input_ids": [5, 6], "labels": [5, 6]}, "first-token"),
+        ({"input_ids": [5, 6, 7, 8, 9, 10], "labels": [-100, 7, 8, 9, 10, -100]}, "shifted"),
+        ({"input_ids": [5, 6, 7], "labels": [-100, 6, 2]}, "rewritten"),
+        ({"input_ids": [5, 6], "labels": [-100, -100]}, "all-masked"),
+        ({"input_ids": [5, 6, 7, 8], "labels": [-100, 6, 7, 8], "seq_lengths": [2, 2]}, "first-token"),
+    ],
+)
+def test_traps_in_the_data(row: dict[str, Any], code: str) -> None:
+    assert [code] == codes(sample(row))
+
+
+def test_types_that_drifted() -> None:
+    (finding,) = sample(ROW, input_ids=pa.int64(), labels=pa.int32()).findings
+    assert ("types", "warning") == (finding.code, finding.severity)
+    assert "`input_ids` is int64 (int32 does)" in finding.message
+    (finding,) = sample(ROW, labels=pa.float32()).findings
+    assert "error" == finding.severity
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({**ROW, "loss_weights": [0.0, 0.0, 1.0]}, "4 `input_ids` and 3 `loss_weights`"),
+        ({**ROW, "seq_lengths": [2, 1]}, "`seq_lengths` of 3"),
+        ({"input_ids": [5, 6]}, "says nowhere what is trained"),
+    ],
+)
+def test_rows_that_are_none(row: dict[str, Any], message: str) -> None:
+    with pytest.raises(RowError, match=message):
+        sample(row)
+
+
+def test_documents_of_a_packed_row() -> None:
+    by_lengths = sample({**ROW, "seq_lengths": [2, 2]})
+    by_positions = sample({**ROW, "position_ids": [0, 1, 0, 1]})
+    for found in (by_lengths, by_positions):
+        assert [[5, 6], [7, 8]] == [d.ids for d in found.documents]
+        assert [[-100, -100], [-100, 8]] == [d.labels for d in found.documents]
+        assert found.packed
+
+
+def test_documents_of_a_batch() -> None:
+    found = sample({"input_ids": [5, 6, 7], "labels": [-100, 6, 7]}, {"input_ids": [8, 9], "labels": [-100, 9]})
+    padded = {
+        "input_ids": np.array([[8, 9, 0], [5, 6, 7]]),
+        "labels": np.array([[-100, 9, -100], [-100, 6, 7]]),
+        "attention_mask": np.array([[1, 1, 0], [1, 1, 1]]),
+    }
+    flat = {
+        "input_ids": np.array([[5, 6, 7, 8, 9]]),
+        "labels": np.array([[-100, 6, 7, -100, 9]]),
+        "position_ids": np.array([[0, 1, 2, 0, 1]]),
+    }
+    counted = {**flat, "attention_mask": np.array([[1, 1, 1, 2, 2]])}
+    del counted["position_ids"]
+    for batch, order in ((padded, [1, 0]), (flat, [0, 1]), (counted, [0, 1])):
+        matched = match(stretches(batch, pad=0), found.documents)
+        assert [(found.documents[i],) for i in order] == [m.documents for m in matched]
+
+
+def test_joined_cut_and_strange_documents() -> None:
+    packed = sample({**ROW, "seq_lengths": [2, 2]}).documents
+    one = {"input_ids": np.array([[5, 6, 7, 8]]), "labels": np.array([[-100, -100, -100, 8]])}
+    (joined,) = match(stretches(one, pad=0), packed)
+    assert tuple(packed) == joined.documents
+    whole = sample(ROW).documents
+    cut = {"input_ids": np.array([[6, 7, 8], [8, 7, 6]]), "labels": np.array([[-100, 7, 8], [-100, 7, 8]])}
+    first, second = match(stretches(cut, pad=0), whole)
+    assert first.cut
+    assert () == second.documents
+
+
+def test_the_small_vocabulary_keeps_the_roles_of_special_tokens() -> None:
+    class Tokens:
+        pad_token_id = 151643
+        eos_token_id = 151643
+
+    found = Vocabulary.of(sample({"input_ids": [9, 151643], "labels": [-100, 151643]}).documents, Tokens())
+    assert (2, 1) == (len(found), found.pad)
+    assert [0, 1, -100] == found.encode([9, 151643, -100])
+    apart = Vocabulary.of(sample(ROW).documents)
+    assert apart.pad not in apart.encode([5, 6, 7, 8])
+
+
+@pytest.fixture
+def nothing_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runners, "find_spec", lambda name: None)
+
+
+@pytest.mark.usefixtures("nothing_installed")
+def test_without_torch(tmp_path: Path) -> None:
+    data = tmp_path / "masked.jsonl"
+    data.write_text(json.dumps(ROW) + "\n")
+    result = cli("doctor", str(data), "--trainer", "trl", "--format", "json")
+    assert 2 == result.code
+    (finding,) = json.loads(result.out)["diagnostics"]
+    assert "`trl` cannot take a step: torch and" in finding["message"]
+    assert "pip install torch trl" in finding["help"]
+
+
+def test_arguments_that_mean_nothing() -> None:
+    with pytest.raises(ConfigError, match="there is no trainer `x`"):
+        runners.runner_of("x")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"collator": "x"}, "there is no collator `x`"),
+        ({"denominator": "weights"}, "no `loss_weights` to divide by"),
+    ],
+)
+def test_options_that_do_not_fit(options: Any, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("policy_engine.adapters.doctor.examine.runner_of", lambda name: None)
+    with pytest.raises(ConfigError, match=message):
+        examine(sample(ROW), "trl", **options)

@@ -70,9 +70,12 @@ class ByteTable:
         """Bytes by id, -1 where unknown."""
         return np.fromiter((-1 if p is None else len(p) for p in self.pieces), np.int64, len(self.pieces))
 
-    def locate(self, text: str, ids: Sequence[int]) -> Ranges | None:
-        """The characters of each token; None if the ids cannot be proven to stand for exactly this text."""
-        ids_T = np.asarray(ids, dtype=np.int64)
+    def locate(self, text: str, ids: Sequence[int], ids_T: npt.NDArray[np.integer] | None = None) -> Ranges | None:
+        """The characters of each token; None if the ids cannot be proven to stand for exactly this text.
+
+        `ids_T` are the same ids as an array, for callers that have one.
+        """
+        ids_T = np.asarray(ids, dtype=np.int64) if ids_T is None else ids_T
         if ids_T.size and int(ids_T.max()) >= len(self.pieces):
             return None
         lengths_T = self.lengths[ids_T]

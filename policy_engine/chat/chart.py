@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from policy_engine.chat.bits import Bit
@@ -26,7 +26,10 @@ class Piece:
 
 
 class Chart:
-    """One rendering being labelled. `delimiters` are the pairs around thinking that the template itself knows."""
+    """One rendering being labelled. `delimiters` are the pairs around thinking that the template itself knows.
+
+    `ask` renders the generation prompt before a turn; needed where the profile's does not hold for all turns.
+    """
 
     def __init__(
         self,
@@ -38,6 +41,7 @@ class Chart:
         markers: Markers,
         delimiters: Sequence[tuple[str, str]],
         models: frozenset[str],
+        ask: Callable[[int], str | None] | None = None,
     ) -> None:
         self.text = text
         self.bits = bits
@@ -46,6 +50,7 @@ class Chart:
         self.markers = markers
         self.delimiters = delimiters
         self.models = models
+        self._ask = ask
         self.out: list[Piece] = []
         self.ended: set[int] = set()
         """Turns whose end marker was found."""
@@ -61,6 +66,11 @@ class Chart:
     def role(self, turn: int) -> str:
         """Role of a turn."""
         return str(self.messages[turn].get("role"))
+
+    def prompt(self, turn: int) -> str:
+        """The generation prompt that `turn` would be written to."""
+        asked = self._ask(turn) if self._ask is not None and turn else None
+        return self.profile.prompt(self.role(turn - 1) if turn else None) if asked is None else asked
 
     def is_model(self, turn: int) -> bool:
         """Whether the model writes turns of this role."""

@@ -61,7 +61,7 @@ class _File:
                 f"{self.path}{line}: not valid YAML: {problem}", help="fix the line, or quote it"
             ) from None
         except RecursionError:
-            raise ConfigError(f"{self.path}: not valid YAML: nested too deeply") from None
+            raise ConfigError(f"{self.path}: not valid YAML: nested too deeply", help="flatten it") from None
         if root is None:
             raise ConfigError(f"{self.path}: the dataset file is empty", help=f"its keys are {_listed(_KEYS)}")
         if self.problems:

@@ -9,6 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from policy_engine.chat.backend import Pipeline, read_pipeline
 from policy_engine.chat.byte_lengths import ByteTable, Ranges, tables_of_slow
 from policy_engine.chat.fast_backend import (
@@ -22,8 +25,8 @@ from policy_engine.chat.fast_backend import (
 from policy_engine.chat.offsets import check_offsets
 from policy_engine.core.errors import AttributionError, TokenizerError
 
-Located = tuple[list[int], Ranges]
-"""Ids, and the characters `[start, end)` of each."""
+Located = tuple[list[int], npt.NDArray[np.int32], Ranges]
+"""Ids, the same as an array, and the characters `[start, end)` of each."""
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _PROBES = ("hello", " Hello,  world\n\n 12345\t<|x|> ", "你好 🙂 e\u0301")
@@ -102,8 +105,9 @@ class TokenLocator:
                 if isinstance(ids, AttributionError):
                     results[i] = ids
                     continue
-                ranges = table.locate(texts[i], ids)
-                results[i] = None if ranges is None else (ids, ranges)
+                ids_T = np.asarray(ids, dtype=np.int32)
+                ranges = table.locate(texts[i], ids, ids_T)
+                results[i] = None if ranges is None else (ids, ids_T, ranges)
         rest = [i for i, result in enumerate(results) if result is None]
         if rest:
             self.untrimmed.encode_special_tokens = backend.encode_special_tokens
@@ -112,7 +116,9 @@ class TokenLocator:
                     results[i] = e
                     continue
                 try:
-                    results[i] = (e.ids, check_offsets(texts[i], e.ids, e.tokens, e.offsets, self.pipeline))
+                    ids = e.ids
+                    ranges = check_offsets(texts[i], ids, e.tokens, e.offsets, self.pipeline)
+                    results[i] = (ids, np.asarray(ids, dtype=np.int32), ranges)
                 except AttributionError as error:
                     results[i] = error
         return results
@@ -188,10 +194,11 @@ class TokenLocator:
         return [list(ids) for ids in out["input_ids"]], out["offset_mapping"] if fast else [None] * len(texts)
 
     def _rebuilt(self, text: str, ids: list[int], offsets: Any) -> Located | AttributionError:
+        ids_T = np.asarray(ids, dtype=np.int32)
         for table in self._slow_tables:
-            ranges = table.locate(text, ids)
+            ranges = table.locate(text, ids, ids_T)
             if ranges is not None:
-                return ids, ranges
+                return ids, ids_T, ranges
         if offsets is None:
             return AttributionError(
                 f"{self.name} is a slow tokenizer without offsets, and its tokens do not spell the text one for one",
@@ -200,7 +207,8 @@ class TokenLocator:
         try:
             tokens = [str(token) for token in self.tokenizer.convert_ids_to_tokens(ids)]
             # The class may have changed the text before it was tokenized, so each token has to spell its characters.
-            return ids, check_offsets(text, ids, tokens, offsets, Pipeline(drops=True, affixes=("##", "")))
+            ranges = check_offsets(text, ids, tokens, offsets, Pipeline(drops=True, affixes=("##", "")))
+            return ids, ids_T, ranges
         except AttributionError as error:
             return error
 

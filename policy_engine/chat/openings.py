@@ -49,7 +49,7 @@ def label_early(chart: Chart, turn: int, zone: Zone, begin: int) -> int:
 
 def _own_prompt(chart: Chart, previous: int) -> str:
     """The generation prompt after a turn, from where it opens the next one."""
-    prompt = chart.profile.prompt(chart.role(previous))
+    prompt = chart.prompt(previous + 1)
     return prompt[max(0, prompt.find(chart.profile.early)) :]
 
 
@@ -113,7 +113,7 @@ def header_length(chart: Chart, turn: int, start: int, opening: str, first: Bit 
     before = chart.role(turn - 1) if turn else None
     if turn in chart.opened:
         return 0
-    prompt = chart.profile.prompt(before)
+    prompt = chart.prompt(turn)
     if prompt.strip():
         best = _aligned(chart.text, start, prompt, opening)
         if best > len(opening):

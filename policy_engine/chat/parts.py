@@ -12,6 +12,9 @@ from policy_engine.chat.trace_runs import LOST, UNKNOWN
 
 REASONING_FIELDS = frozenset({"reasoning_content", "reasoning", "thinking", "tool_plan", "thought", "reasoning_text"})
 
+CALL_FIELDS = frozenset({"tool_calls", "function_call"})
+"""Where a message's tool calls stand; the second is the older way, of one call."""
+
 
 def label(chart: Chart) -> list[Piece]:
     """Every character's piece, in order, gapless."""
@@ -86,7 +89,7 @@ def _kind(chart: Chart, bit: Bit, turn: int) -> str | None:
     path = origin.path
     if not path:
         return "text"
-    if path[0] == "tool_calls":
+    if path[0] in CALL_FIELDS:
         return "call"
     if path[0] in REASONING_FIELDS or (len(path) > 2 and path[2] in REASONING_FIELDS):
         return "reasoning"

@@ -35,8 +35,9 @@ class TemplateProfile:
     `prompts`: generation prompt after a turn of a role. `openings`: how a model turn opens after one, up to its data.
     `user_opening`: how a user turn opens in mid conversation. `marker`: the marker that ends model turns, None if the
     template writes none. `opener_ends`: whether the next turn's opener ends a model turn (GLM). `late`: text that (role
-    before, role after) writes in the later turn and that belongs to the earlier one. `early`: what the opening of a model
-    turn begins with where the turn before it writes that opening; empty where model turns write their own.
+    before, role after) writes in the later turn and that belongs to the earlier one. `early`: what the opening of a
+    model turn begins with where the turn before it writes that opening; empty where model turns write their own.
+    `varies`: the prompt after one user turn is not that after another (it counts turns), so each has to be asked for.
     """
 
     prompts: Mapping[str, str] = field(default_factory=dict)
@@ -46,6 +47,7 @@ class TemplateProfile:
     opener_ends: bool = False
     late: Mapping[tuple[str, str], str] = field(default_factory=dict)
     early: str = ""
+    varies: bool = False
 
     def prompt(self, before: str | None) -> str:
         """The generation prompt after a turn of role `before`; after a role that was not tried, the user's."""
@@ -84,6 +86,7 @@ def learn(render: Renderer, markers: Markers, *, model: str, tools: bool) -> Tem
     lead = len(messages) - 6
     openings["user"] = _opening(raw, lead + 3)
     prompts["user"] = _prompt(render, messages[: lead + 3], tools, markers) or ""
+    others = [_prompt(render, messages[: lead + at], tools, markers) for at in (1, 5)]
     after_answer = _prompt(render, messages[: lead + 4], tools, markers)
     if after_answer is not None:
         prompts[model] = after_answer
@@ -111,6 +114,7 @@ def learn(render: Renderer, markers: Markers, *, model: str, tools: bool) -> Tem
         opener_ends=opener_ends,
         late=late,
         early=_early(prompts["user"], _closing(raw, lead + 2), openings["user"], marker, markers),
+        varies=any(other is not None and other != prompts["user"] for other in others),
     )
 
 
@@ -146,12 +150,15 @@ def _prompt(render: Renderer, messages: Sequence[Mapping[str, Any]], tools: bool
     """The text that `add_generation_prompt` adds after `messages`; None where that raises."""
     without = render(messages, tools, False)
     with_prompt = render(messages, tools, True)
-    if without is None or with_prompt is None:
-        return None
-    if with_prompt.text.startswith(without.text):
-        return with_prompt.text[len(without.text) :]
+    return None if without is None or with_prompt is None else added_prompt(without.text, with_prompt.text, markers)
+
+
+def added_prompt(without: str, with_prompt: str, markers: Markers) -> str:
+    """What a text with a generation prompt has that the same without one lacks."""
+    if with_prompt.startswith(without):
+        return with_prompt[len(without) :]
     # The template ends its last turn differently once a prompt follows (`<|return|>` becomes `<|end|>`).
-    return with_prompt.text[markers.back_to_boundary(with_prompt.text, common_prefix(with_prompt.text, without.text)) :]
+    return with_prompt[markers.back_to_boundary(with_prompt, common_prefix(with_prompt, without)) :]
 
 
 def common_prefix(a: str, b: str) -> int:

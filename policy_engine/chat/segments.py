@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
@@ -78,3 +78,25 @@ class TokenizedChat:
     input_ids: list[int]
     starts_T: npt.NDArray[np.int32]
     ends_T: npt.NDArray[np.int32]
+    _ids_T: npt.NDArray[np.int32] | None = field(default=None, init=False, repr=False, compare=False)
+
+    @classmethod
+    def of(
+        cls,
+        chat: RenderedChat,
+        input_ids: list[int],
+        ids_T: npt.NDArray[np.int32],
+        ranges: tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]],
+    ) -> TokenizedChat:
+        """From ids that are known as an array too, so that the list is turned into one once."""
+        made = cls(chat=chat, input_ids=input_ids, starts_T=ranges[0], ends_T=ranges[1])
+        object.__setattr__(made, "_ids_T", ids_T)
+        return made
+
+    @property
+    def ids_T(self) -> npt.NDArray[np.int32]:
+        """`input_ids` as an array."""
+        if self._ids_T is None:
+            object.__setattr__(self, "_ids_T", np.asarray(self.input_ids, dtype=np.int32))
+        assert self._ids_T is not None
+        return self._ids_T

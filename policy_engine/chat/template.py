@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import hashlib
 import inspect
 import json
@@ -15,13 +17,13 @@ from policy_engine.chat.chart import Chart, Piece
 from policy_engine.chat.conversation import Conversation
 from policy_engine.chat.layout import Layout, Scan, lay_out, part_types, place
 from policy_engine.chat.markers import REASONING, Markers
-from policy_engine.chat.parts import REASONING_FIELDS, label
-from policy_engine.chat.profile import Raw, TemplateProfile, learn
+from policy_engine.chat.parts import CALL_FIELDS, REASONING_FIELDS, label
+from policy_engine.chat.profile import Raw, TemplateProfile, added_prompt, learn
 from policy_engine.chat.segments import RenderedChat, Unrendered
 from policy_engine.chat.trace_data import wrap, wrap_message
 from policy_engine.chat.trace_env import TracingEnvironment, run_template
+from policy_engine.chat.trace_meter import OutOfTime
 from policy_engine.chat.trace_runs import LOST, OutputTooLarge, Scaffold
-from policy_engine.chat.trace_state import OutOfTime
 from policy_engine.core.errors import TemplateError, TemplateLimitError
 
 _REASONING_NAMES = ("reasoning_content", "thinking", "reasoning")
@@ -114,7 +116,8 @@ class ChatTemplate:
         scan = Scan(pieces)
         thinking = self._thinking(messages)
         shape = (key, tuple(scan.key), part_types(messages))
-        layout = None if thinking or add_generation_prompt else self._layouts.get(shape)
+        is_one_of_many = not (thinking or add_generation_prompt or profile.varies)
+        layout = self._layouts.get(shape) if is_one_of_many else None
         if layout is None:
             bits = self._owned(pieces)
             labelled = label(
@@ -126,13 +129,14 @@ class ChatTemplate:
                     markers=self._markers,
                     delimiters=self._delimiters,
                     models=self.model_roles,
+                    ask=functools.partial(self._prompt_before, conversation) if profile.varies else None,
                 )
             )
             if add_generation_prompt:
                 labelled = _with_prompt(labelled, self._prompt_start(scan.text, bits, conversation))
             layout = lay_out(labelled, bits)
             lost = _lost_thinking(thinking, bits)
-            if not thinking and not add_generation_prompt:
+            if is_one_of_many:
                 self._keep(shape, layout)
         else:
             lost = ()
@@ -220,6 +224,15 @@ class ChatTemplate:
         without = self.render_plain(conversation)
         return len(without) if text.startswith(without) else _last_data(bits)
 
+    def _prompt_before(self, conversation: Conversation, turn: int) -> str | None:
+        part = dataclasses.replace(conversation, messages=conversation.messages[:turn])
+        try:
+            return added_prompt(
+                self.render_plain(part), self.render_plain(part, add_generation_prompt=True), self._markers
+            )
+        except TemplateError:
+            return None
+
     def _pieces(
         self,
         messages: Sequence[Mapping[str, Any]],
@@ -238,9 +251,8 @@ class ChatTemplate:
             "documents": None if documents is None else wrap(list(documents), None, ("documents",)),
             "add_generation_prompt": add_generation_prompt,
         }
-        environment = self._environment
         try:
-            return run_template(self._template, variables, environment.branch_parents, self._seconds)
+            return run_template(self._template, variables, self._seconds)
         except OutputTooLarge:
             raise TemplateLimitError(
                 f"{self.name} writes more text than a template may", help="check its loops"
@@ -252,7 +264,9 @@ class ChatTemplate:
         except RecursionError:
             raise TemplateLimitError(f"{self.name} recurses without end", help="check its macros") from None
         except MemoryError:
-            raise TemplateLimitError(f"{self.name} needs more memory than there is", help="check its loops") from None
+            raise TemplateLimitError(
+                f"{self.name} needs more memory than a template may", help="check its loops"
+            ) from None
         except Exception as error:
             raise TemplateError(
                 f"{self.name} raises for this conversation: {error}",
@@ -325,7 +339,7 @@ def _unrendered(rendered: frozenset[tuple[int, str]], messages: Sequence[Mapping
                 continue
             if name == "content":
                 lost.append(Unrendered(turn=turn, field="content"))
-            elif name == "tool_calls":
+            elif name in CALL_FIELDS and not any((turn, other) in rendered for other in CALL_FIELDS):
                 lost.append(Unrendered(turn=turn, field="tool_calls"))
             elif name in REASONING_FIELDS and not any((turn, other) in rendered for other in REASONING_FIELDS):
                 lost.append(Unrendered(turn=turn, field="reasoning"))

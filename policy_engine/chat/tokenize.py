@@ -149,12 +149,7 @@ class ChatTokenizer:
         for result in results:
             if errors == "raise" and isinstance(result, AttributionError):
                 raise result
-        return [
-            r
-            if isinstance(r, AttributionError)
-            else TokenizedChat(chat=chat, input_ids=r[0], starts_T=r[1][0], ends_T=r[1][1])
-            for chat, r in zip(chats, results)
-        ]
+        return [r if isinstance(r, AttributionError) else TokenizedChat.of(chat, *r) for chat, r in zip(chats, results)]
 
     def decode_token(self, token_id: int) -> str:
         """The text of one token, for people: a part of a character shows as U+FFFD."""

@@ -250,7 +250,7 @@ class TracingGenerator(CodeGenerator):
 
     def _output_child_pre(self, node: nodes.Expr, frame: Frame, finalize: Any) -> None:
         if not _written_as_is(node):
-            super()._output_child_pre(node, frame, finalize)
+            self.write("environment.pe_str(")
 
     def _output_child_post(self, node: nodes.Expr, frame: Frame, finalize: Any) -> None:
         if not _written_as_is(node):

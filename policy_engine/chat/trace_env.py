@@ -22,8 +22,9 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from policy_engine.chat import trace_bounds
 from policy_engine.chat.trace_compile import TracingGenerator, rewrite
-from policy_engine.chat.trace_data import TracedDict, TracedMessage
+from policy_engine.chat.trace_data import TracedDict, TracedMessage, text_of
 from policy_engine.chat.trace_filters import install
+from policy_engine.chat.trace_meter import start
 from policy_engine.chat.trace_runs import MAX_CHARS, Literal, OutputTooLarge, Scaffold
 from policy_engine.chat.trace_state import State, parts_of_sum
 from policy_engine.chat.trace_text import Traced, concat, lost, traced
@@ -120,6 +121,7 @@ class TracingEnvironment(ImmutableSandboxedEnvironment):
         install(self.filters)
         trace_bounds.bound_filters(self.filters)
         self.pe_add = trace_bounds.add
+        self.pe_str = text_of
         self.globals["raise_exception"] = _raise_exception
         self.globals["strftime_now"] = _strftime_now
         self.globals["dict"] = _TemplateDict()
@@ -132,11 +134,14 @@ class TracingEnvironment(ImmutableSandboxedEnvironment):
 
     def pe_join(self, values: Iterable[Any]) -> str:
         """The `~` operator."""
-        return concat([str(value) for value in values])
+        return concat([text_of(value) for value in values])
 
     def _generate(
         self, source: jinja2.nodes.Template, name: str | None, filename: str | None, defer_init: bool = False
     ) -> str:
+        for node in source.find_all((jinja2.nodes.EvalContextModifier, jinja2.nodes.ScopedEvalContextModifier)):
+            if any(option.key == "autoescape" for option in node.options):
+                raise jinja2.TemplateSyntaxError("autoescape hides where text comes from", node.lineno)
         self.branch_parents = rewrite(source).branch_parents
         return super()._generate(source, name, filename, defer_init)
 
@@ -170,6 +175,8 @@ class TracingEnvironment(ImmutableSandboxedEnvironment):
         if operator_name == "%":
             if isinstance(left, str):
                 trace_bounds.check_percent(left, right)
+                if type(left) is str:
+                    left = Traced(left)  # a plain string would lose what stands in a tuple or an object
             return left % right
         if operator_name == "*":
             trace_bounds.check_product(left, right)
@@ -179,7 +186,14 @@ class TracingEnvironment(ImmutableSandboxedEnvironment):
 
     def call(__self, __context: Any, __obj: Any, *args: Any, **kwargs: Any) -> Any:
         trace_bounds.check_call(__obj, args, kwargs)
-        return super().call(__context, __obj, *args, **kwargs)
+        return trace_bounds.charged(super().call(__context, __obj, *args, **kwargs))
+
+    def getitem(self, obj: Any, argument: Any) -> Any:
+        try:
+            found = obj[argument]
+        except (TypeError, LookupError):
+            found = super().getitem(obj, argument)
+        return trace_bounds.charged(found) if type(found) is str or type(found) is list else found
 
     def wrap_str_format(self, value: Any) -> Callable[..., str] | None:
         made = self._wrap_str_format(value)
@@ -222,13 +236,11 @@ class TracingEnvironment(ImmutableSandboxedEnvironment):
         return format_traced
 
 
-def run_template(
-    template: jinja2.Template, variables: dict[str, Any], branch_parents: Sequence[int], seconds: float
-) -> list[tuple[str, Scaffold]]:
+def run_template(template: jinja2.Template, variables: dict[str, Any], seconds: float) -> list[tuple[str, Scaffold]]:
     """Every piece a template writes, with the claim that stood when it was written."""
     context = template.new_context(variables)
     assert isinstance(context, _Context)
-    state = context.pe = State(branch_parents, seconds)
+    state = context.pe = State(start(seconds))
     pieces: list[tuple[str, Scaffold]] = []
     size = 0
     written: Iterable[Any] = template.root_render_func(context)

@@ -11,13 +11,17 @@ import jinja2.filters
 import jinja2.utils
 from markupsafe import Markup
 
+from policy_engine.chat.trace_data import text_of
 from policy_engine.chat.trace_json import tojson
 from policy_engine.chat.trace_runs import LOST, UNKNOWN, Run
 from policy_engine.chat.trace_text import Traced, concat, lost, runs_of, traced
 
 
 class TracedMarkup(Markup):
-    """What `|safe` and `|e` give. Added to other text by Markup's own rules; what is escaped keeps its owner only."""
+    """What `|safe` and `|e` give. Added to other text by Markup's own rules; what is escaped keeps its owner only.
+
+    Methods give what Markup's do, of the same owner; with offsets where the same method of plain text gives the same.
+    """
 
     _r: tuple[Run, ...]
 
@@ -48,6 +52,41 @@ def _markup(text: str, runs: tuple[Run, ...]) -> TracedMarkup:
     return made
 
 
+def _as_markup(made: Any, plain: Any, inputs: tuple[Any, ...]) -> Any:
+    """What a method of Markup made, with the runs of what it made of plain text, or else with the owner."""
+    if isinstance(made, list | tuple):
+        pairs = zip(made, plain) if len(made) == len(plain) else ((item, None) for item in made)
+        return type(made)(_as_markup(item, other, inputs) for item, other in pairs)
+    if not isinstance(made, str):
+        return made
+    text = str.__str__(made)
+    runs = runs_of(plain if plain is not None and str.__eq__(text, plain) else lost(text, *inputs))
+    return _markup(text, runs) if isinstance(made, Markup) else traced(text, runs)
+
+
+def _keeping_method(name: str) -> Callable[..., Any]:
+    of_markup, of_text = getattr(Markup, name), getattr(Traced, name)
+
+    def method(self: TracedMarkup, *args: Any, **kwargs: Any) -> Any:
+        made = of_markup(Markup(str.__str__(self)), *args, **kwargs)
+        try:
+            plain = of_text(traced(str.__str__(self), self._r), *args, **kwargs)
+        except (TypeError, ValueError):
+            plain = None
+        return _as_markup(made, plain, (self, *args, *kwargs.values()))
+
+    method.__name__ = name
+    return method
+
+
+for _name in (
+    "__getitem__", "__mod__", "__mul__", "__rmul__", "capitalize", "center", "expandtabs", "format", "join", "ljust",
+    "lower", "lstrip", "partition", "removeprefix", "removesuffix", "replace", "rjust", "rpartition", "rsplit",
+    "rstrip", "split", "splitlines", "strip", "swapcase", "title", "translate", "upper", "zfill",
+):  # fmt: skip
+    setattr(TracedMarkup, _name, _keeping_method(_name))
+
+
 def _safe(value: Any) -> Markup:
     return TracedMarkup(value) if isinstance(value, str) else Markup(value)
 
@@ -64,15 +103,22 @@ def _escape(value: Any) -> Markup:
 def _join(environment: jinja2.Environment, value: Any, d: str = "", attribute: Any = None) -> str:
     if attribute is not None:
         value = map(jinja2.filters.make_attrgetter(environment, attribute), value)
-    items = [str(item) for item in value]
-    return Traced.join(Traced(str(d)), items)
+    items = [text_of(item) for item in value]
+    return Traced.join(Traced(text_of(d)), items)
 
 
 _join.jinja_pass_arg = jinja2.utils._PassArg.environment  # type: ignore[attr-defined]
 
 
 def _replace(s: Any, old: Any, new: Any, count: int | None = None) -> str:
-    return Traced(str(s)).replace(str(old), str(new), -1 if count is None else count)
+    return Traced(text_of(s)).replace(text_of(old), text_of(new), -1 if count is None else count)
+
+
+def _format(value: Any, *args: Any, **kwargs: Any) -> Any:
+    expected = jinja2.filters.do_format(value, *args, **kwargs)
+    if isinstance(expected, Markup):
+        return expected if isinstance(expected, TracedMarkup) else TracedMarkup(lost(str.__str__(expected), *args))
+    return Traced(value) % (kwargs or args)
 
 
 def _indent(s: str, width: int | str = 4, first: bool = False, blank: bool = False) -> str:
@@ -96,7 +142,11 @@ def _keep_owner(function: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(function)
     def keeping(*args: Any, **kwargs: Any) -> Any:
         result = function(*args, **kwargs)
-        return lost(result, *args) if type(result) is str else result
+        if not isinstance(result, str):
+            return result
+        texts = [text_of(arg) for arg in args if isinstance(arg, str | int | float | list | tuple | dict)]
+        kept = lost(str.__str__(result), *texts)
+        return _markup(str.__str__(result), runs_of(kept)) if isinstance(result, Markup) else kept
 
     return keeping
 
@@ -109,5 +159,10 @@ def install(filters: MutableMapping[str, Callable[..., Any]]) -> None:
     filters["join"] = _join
     filters["replace"] = _replace
     filters["indent"] = _indent
-    for name in ("center", "wordwrap", "truncate", "striptags", "urlencode", "pprint", "title", "capitalize"):
+    filters["format"] = _format
+    filters["string"] = lambda value: value if isinstance(value, str) else text_of(value)
+    for name in (
+        "capitalize", "center", "filesizeformat", "pprint", "striptags", "title", "truncate", "urlencode", "urlize",
+        "wordwrap", "xmlattr",
+    ):  # fmt: skip
         filters[name] = _keep_owner(filters[name])

@@ -11,13 +11,15 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterable, Iterator
 
+from policy_engine.chat.trace_meter import BIG, charge
+
 LOST = -1
 """Offset of a run whose characters do not equal the field's one for one."""
 
 MAX_CHARS = 1 << 26
 """Longest string a template may build, in characters (64 Mi). Templates are untrusted code."""
 
-MAX_PIECES = 1 << 17
+MAX_PIECES = 1 << 20
 """Most pieces a string may be split into: each is an object of its own."""
 
 
@@ -128,9 +130,18 @@ def cut(runs: tuple[Run, ...], begin: int, end: int) -> tuple[Run, ...]:
 
 def few(runs: tuple[Run, ...]) -> tuple[Run, ...]:
     """`runs`, if a string may have so many."""
-    if len(runs) > MAX_PIECES:
-        raise OutputTooLarge
+    if len(runs) > BIG:
+        if len(runs) > MAX_PIECES:
+            raise OutputTooLarge
+        charge(8 * len(runs))
     return runs
+
+
+def check_size(size: int) -> None:
+    """A string of so many characters is made; raises OutputTooLarge if it may not be. Called from `BIG` on."""
+    if size > MAX_CHARS:
+        raise OutputTooLarge
+    charge(size)
 
 
 def cut_all(runs: tuple[Run, ...], bounds: Iterable[tuple[int, int]]) -> Iterator[tuple[Run, ...]]:

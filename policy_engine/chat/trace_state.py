@@ -4,31 +4,25 @@ from __future__ import annotations
 
 import functools
 import operator
-import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 from markupsafe import Markup
 
 from policy_engine.chat.trace_data import TracedMessage, origin_of
+from policy_engine.chat.trace_meter import Meter
 from policy_engine.chat.trace_runs import Literal, Run, Scaffold, claim_of
 from policy_engine.chat.trace_text import Traced, runs_of, traced
-
-
-class OutOfTime(Exception):
-    """A template ran longer than it may."""
 
 
 class State:
     """What one rendering is doing: the current claim on template text, and what it has spent."""
 
-    __slots__ = ("_deadline", "_parents", "_steps", "claim")
+    __slots__ = ("_step", "claim")
 
-    def __init__(self, branch_parents: Sequence[int], seconds: float) -> None:
+    def __init__(self, meter: Meter) -> None:
         self.claim = claim_of(None, None, None, None, 0)
-        self._parents = branch_parents
-        self._deadline = time.monotonic() + seconds
-        self._steps = 0
+        self._step = meter.step
 
     def enter_branch(self, number: int) -> None:
         """Text outside loops is now written in `if` branch `number` (0 is none)."""
@@ -71,11 +65,6 @@ class State:
             item = path[1] if path[0] == "content" else item
         self.claim = claim_of(turn, call, item, None, saved.branch)
         return True
-
-    def _step(self) -> None:
-        self._steps += 1
-        if not self._steps & 0x3F and time.monotonic() > self._deadline:
-            raise OutOfTime
 
     def assign(self, values: tuple[Any, ...]) -> None:
         """After an assignment in a loop that holds no message: a message binds."""

@@ -8,13 +8,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, SupportsIndex
 
+from policy_engine.chat.trace_meter import BIG, charge
 from policy_engine.chat.trace_runs import (
     LOST,
-    MAX_CHARS,
     MAX_PIECES,
     Origin,
     OutputTooLarge,
     Run,
+    check_size,
     cut,
     cut_all,
     few,
@@ -52,8 +53,8 @@ def _length(item: Any) -> int:
 def concat(pieces: Sequence[str]) -> str:
     """`"".join(pieces)` that keeps runs. Plain if every piece is."""
     text = "".join(pieces)
-    if len(text) > MAX_CHARS:
-        raise OutputTooLarge
+    if len(text) > BIG:
+        check_size(len(text))
     for piece in pieces:
         if type(piece) is not str:
             return traced(text, few(tuple(run for p in pieces for run in runs_of(p))))
@@ -87,23 +88,25 @@ class Traced(str):
         if hasattr(other, "__html__") or (hasattr(other, "__radd__") and not isinstance(other, str | int | float)):
             return NotImplemented
         text = str.__add__(self, other)
-        if len(text) > MAX_CHARS:
-            raise OutputTooLarge
+        if len(text) > BIG:
+            check_size(len(text))
         return traced(text, few(self._r + runs_of(other)))
 
     def __radd__(self, other: str) -> str:
         if not isinstance(other, str):
             return NotImplemented
         text = str.__add__(other, self)
-        return traced(text, runs_of(other) + self._r)
+        if len(text) > BIG:
+            check_size(len(text))
+        return traced(text, few(runs_of(other) + self._r))
 
     def __mul__(self, count: SupportsIndex) -> str:
-        number = count.__index__()
-        if len(self) * max(number, 0) > MAX_CHARS:
-            raise OutputTooLarge
+        number = max(count.__index__(), 0)
+        if len(self) * number > BIG:
+            check_size(len(self) * number)
         if len(self._r) * number > MAX_PIECES:
             raise OutputTooLarge
-        return traced(str.__mul__(self, number), self._r * max(number, 0))
+        return traced(str.__mul__(self, number), few(self._r * number))
 
     __rmul__ = __mul__
 
@@ -116,6 +119,8 @@ class Traced(str):
     def __getitem__(self, key: Any) -> str:
         text = str.__getitem__(self, key)
         if isinstance(key, slice):
+            if len(text) > BIG:
+                check_size(len(text))
             begin, end, step = key.indices(len(self))
             if step != 1:
                 return lost(text, self)
@@ -126,9 +131,13 @@ class Traced(str):
 
     def __iter__(self) -> Iterator[str]:
         for at, char in enumerate(str.__iter__(self)):
+            if not at % BIG:
+                charge(256 * min(BIG, len(self)))
             yield traced(char, cut(self._r, at, at + 1))
 
     def _sub(self, begin: int, end: int) -> str:
+        if end - begin > BIG:
+            check_size(end - begin)
         return traced(str.__getitem__(self, slice(begin, end)), cut(self._r, begin, end))
 
     def strip(self, chars: str | None = None) -> str:
@@ -164,8 +173,10 @@ class Traced(str):
         return found
 
     def _located(self, pieces: list[str], *, forward: bool, sep: str | None = None) -> list[str]:
-        if len(pieces) > MAX_PIECES:
-            raise OutputTooLarge
+        if len(pieces) > BIG:
+            if len(pieces) > MAX_PIECES:
+                raise OutputTooLarge
+            charge(256 * len(pieces))
         # Pieces of a split stand in order with only separators between them, so each is found from where the last
         # one ended; from the right for rsplit, whose leftmost piece may itself contain separators.
         bounds: list[tuple[int, int]] = []
@@ -208,8 +219,8 @@ class Traced(str):
         if str.find(self, old) < 0:
             return self
         times = str.count(self, old)
-        if len(self) + times * len(new) > MAX_CHARS:
-            raise OutputTooLarge
+        if len(self) + times * len(new) > BIG:
+            check_size(len(self) + times * len(new))
         if times > MAX_PIECES and all(type(o) is not Origin for _, o, _ in (*self._r, *runs_of(new))):
             return str.replace(self, old, new, count)  # only text of the template's own, which makes no data of it
         expected = str.replace(self, old, new, count)
@@ -232,13 +243,16 @@ class Traced(str):
 
     def join(self, pieces: Iterable[str]) -> str:
         items = list(pieces)
-        if sum(map(_length, items)) + len(self) * len(items) > MAX_CHARS:
-            raise OutputTooLarge
+        size = sum(map(_length, items)) + len(self) * len(items)
+        if size > BIG:
+            check_size(size)
         text = str.join(self, items)
-        runs: tuple[Run, ...] = ()
+        runs: list[Run] = []
         for number, item in enumerate(items):
-            runs += (self._r if number else ()) + runs_of(item)
-        return traced(text, runs)
+            if number:
+                runs += self._r
+            runs += runs_of(item)
+        return traced(text, few(tuple(runs)))
 
     def _same_length(self, text: str) -> str:
         """`text`, character for character a form of this one: each run keeps its owner, offsets are lost if changed."""

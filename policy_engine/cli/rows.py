@@ -96,16 +96,21 @@ def masked_rows(
 ) -> Iterator[Row]:
     """The first `limit` rows, or those of the given numbers (from 1), masked one by one.
 
-    `say` is told how the rows are read. Raises ConfigError if the format cannot be told, RowError if a number is past
+    `say` is told how the rows are read, and that there are more than `limit`. Raises ConfigError if the format cannot be told, RowError if a number is past
     the end of the data, and what reading raises.
     """
     wanted = set(numbers)
     last = max(wanted) if wanted else limit
-    format, rows = see_format(islice(read_rows(data), last), inputs.masker.dataset)
+    # One more than is shown, to tell whether there are more.
+    format, rows = see_format(islice(read_rows(data), None if last is None else last + 1), inputs.masker.dataset)
     say(format.said)
     seen = 0
     for number, row in rows:
         seen = number
+        if last is not None and number > last:
+            if not wanted:
+                say(f"there are more rows than {last}: `--limit` shows more, `--row` any one")
+            break
         if not wanted or number in wanted:
             yield Row(number=number, result=_mask(row, format, inputs.masker))
     missing = sorted(n for n in wanted if n > seen)

@@ -13,6 +13,7 @@ from policy_engine.cli.files import exists, write_text_file
 from policy_engine.cli.outcome import Exit, Outcome, diagnostics_of
 from policy_engine.cli.rows import Inputs, masked_rows
 from policy_engine.core.diagnostics import Diagnostic
+from policy_engine.data.summary import ControlTokens
 from policy_engine.mask.row import MaskedRow
 from policy_engine.report.html import html_page
 from policy_engine.report.terminal import ColorBy, Legend, RowText
@@ -40,11 +41,18 @@ def show_rows(
     said: list[str] = []
     rows: list[RowView] = []
     failed: list[Diagnostic] = []
+    control = ControlTokens(inputs.masker.tokenizer)
+    controlled: list[str] = []
     for row in masked_rows(data, inputs, limit=limit, numbers=numbers, say=said.append):
         if isinstance(row.result, MaskedRow):
             rows.append(row_view(row.result.tokenized, row.result.mask, name=f"row {row.number}"))
+            if control.found_in(row.result, row.result.tokenized.ids_T):
+                controlled.append(rows[-1].name)
         else:
             failed += diagnostics_of(row.result, where=f"row {row.number}: ")
+    if controlled:
+        told = ", ".join(controlled[:20]) + (" …" if len(controlled) > 20 else "")
+        said.append(f"control tokens in the data of {len(controlled)} of {len(rows)} rows: {told}")
     body: list[RenderableType] = [Text(line, style="dim") for line in said]
     if html is None or shown is not None:
         names = None if shown is None else {f"row {number}" for number in shown}
@@ -56,7 +64,13 @@ def show_rows(
     return Outcome(
         exit=Exit.FAILS if failed else Exit.HOLDS,
         diagnostics=tuple(failed),
-        data={"read_as": said, "rules": [_rule(r) for r in rules], "rows": [_row(row) for row in rows]},
+        data={
+            "read_as": said[:1],
+            "notes": said[1:],
+            "rows_with_control_tokens": len(controlled),
+            "rules": [_rule(r) for r in rules],
+            "rows": [_row(row) for row in rows],
+        },
         body=tuple(body),
     )
 

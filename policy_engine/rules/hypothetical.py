@@ -53,7 +53,10 @@ def would_train(program: Program, chat: ChatFacts, turn: int, lost: str) -> bool
 
 def _segments(message: Any, turn: int, lost: str) -> Iterator[_Lost]:
     if lost == "tool_calls":
-        for index in range(len(message.get("tool_calls") or ())):
+        calls: Iterable[int | None] = range(len(message.get("tool_calls") or ()))
+        if message.get("function_call"):
+            calls = [*calls, None]
+        for index in calls:
             yield from (_Lost(part=part, turn=turn, call=index, text="…") for part in CALL_PARTS)
     elif lost == "content":
         content = message.get("content")

@@ -17,6 +17,7 @@ from policy_engine.testing.conformance_cases import Case, marked
 
 _WORD = re.compile(r"Wq(\d+)x(.*?)y\1qW", re.DOTALL)
 _HALF = re.compile(r"(?:(?<=Wq)|(?<=y))(\d+)(?=x|qW)")
+"""The number at either end of a marked word."""
 _THINKING = ("think", "THINK", "reason", "channel")
 
 
@@ -159,20 +160,24 @@ def _is_thinking(payload: str) -> bool:
     return any(word in payload for word in _THINKING)
 
 
-def _homes(chat: RenderedChat, pattern: re.Pattern[str]) -> dict[str, set[tuple[int | None, Any]]]:
-    """Turn and field of each marked word."""
+def _homes(
+    chat: RenderedChat, pattern: re.Pattern[str], payload: str | None = None
+) -> dict[str, set[tuple[int | None, Any]]]:
+    """Turn and field of each marked word; with `payload`, of those that have it in their middle."""
     homes: dict[str, set[tuple[int | None, Any]]] = {}
     for match in pattern.finditer(chat.text):
+        if payload is not None and match[2] != payload:
+            continue
         for segment in _covering(chat, *match.span()):
             homes.setdefault(match[1], set()).add((segment.turn, segment.field and segment.field[0]))
     return homes
 
 
 def _taken(after: RenderedChat, before: RenderedChat, payload: str) -> str | None:
-    # Where thinking is told from content, the template may write between the halves of a word.
-    pattern = _HALF if _is_thinking(payload) else _WORD
     homes = _homes(before, _WORD)
-    for number, found in _homes(after, pattern).items():
+    whole = {} if _is_thinking(payload) else _homes(after, _WORD, payload)
+    # Where the injected text is cut or rewritten (thinking, lines that are indented), the template may write inside.
+    for number, found in {**_homes(after, _HALF), **whole}.items():
         if number in homes and not found <= homes[number]:
             return f"with {payload!r} in the data, text of {_told(homes[number])} is said to be of {_told(found)}"
     return None

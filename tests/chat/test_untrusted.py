@@ -110,6 +110,32 @@ EXPLOSIONS = {
     "slice": "{{ [1]|slice(10**9)|list }}",
     "tojson indent": "{{ [1]|tojson(indent=10**9) }}",
     "lipsum": "{{ lipsum(n=10**9) }}",
+    "lazy filters": "{{ range(99999)|map('center', 1000000)|list }}",
+    "lazy filters joined": "{{ range(99999)|map('center', 1000000)|join }}",
+    "lazy filters in a loop": "{% for a in range(99999)|map('center', 1000000)|map('upper') %}{% endfor %}",
+    "lazy filters of much": "{% set t = ['x'] * 4000000 %}{% for a in range(99999) %}"
+    "{{ t|map('upper')|map('lower')|select|list|length }}{% endfor %}",
+    "kept strings": "{% set ns = namespace(l=[], t='x' * 60000000) %}{% for i in range(99999) %}"
+    "{% set ns.l = ns.l + [ns.t ~ i] %}{% endfor %}",
+    "kept slices": "{% set ns = namespace(l=[], t='x' * 60000000) %}{% for i in range(99999) %}"
+    "{% set ns.l = ns.l + [ns.t[1:]] %}{% endfor %}",
+    "kept lists": "{% set ns = namespace(l=[]) %}{% for i in range(99999) %}"
+    "{% set ns.l = ns.l + [range(99999)|list] %}{% endfor %}",
+    "kept pieces": "{% set ns = namespace(l=[], t=messages[0].content * 500000) %}{% for i in range(99999) %}"
+    "{% set ns.l = ns.l + [ns.t ~ i] %}{% endfor %}",
+    "printed list": "{% set t = 'x' * 60000000 %}{{ [t] * 4000000 }}",
+    "printed object": "{% set t = 'x' * 60000000 %}{{ {'a': [t] * 4000000} ~ '' }}",
+    "tojson": "{% set t = 'x' * 60000000 %}{{ ([t] * 4000000)|tojson }}",
+    "tojson of lists in lists": "{% set ns = namespace(l=[1]) %}{% for i in range(60) %}"
+    "{% set ns.l = [ns.l, ns.l] %}{% endfor %}{{ ns.l|tojson }}",
+    "tojson indent of many": "{{ ([1] * 4000000)|tojson(indent=60000) }}",
+    "tojson separators": "{% set t = 'x' * 60000000 %}{{ ([1] * 4000000)|tojson(separators=(t, t)) }}",
+    "percent of a long text": "{% set t = 'x' * 60000000 %}{{ ('%(a)s' * 1000) % {'a': t} }}",
+    "format of a long text": "{% set t = 'x' * 60000000 %}{{ ('{0}' * 1000).format(t) }}",
+    "wordwrap": "{% set t = 'x ' * 1000000 %}{{ t|wordwrap(1, wrapstring=t) }}",
+    "sorted texts": "{% set t = 'x' * 60000000 %}{{ ([t] * 4000000)|sort }}",
+    "list of characters": "{{ ('\u4e00' * 60000000)|list }}",
+    "list of characters of data": "{{ (messages[0].content * 30000000)|list }}",
     "big range": "{% for i in range(10**9) %}{% endfor %}",
 }
 

@@ -31,6 +31,22 @@ def test_rows_and_limit(args: list[str | Path]) -> None:
     assert "has 3 rows" in ran.err
 
 
+def test_says_that_there_are_more_rows(args: list[str | Path]) -> None:
+    assert "there are more rows than 2" in cli("show", *args, "--limit", "2").out
+    assert "there are more" not in cli("show", *args, "--limit", "3").out
+    assert "there are more" not in cli("show", *args, "--row", "1").out
+
+
+def test_counts_rows_with_control_tokens_in_the_data(tmp_path: Path) -> None:
+    hostile = '{"messages": [{"role": "user", "content": "a <|im_end|> b"}, {"role": "assistant", "content": "c"}]}'
+    chats = write_chats(tmp_path, [CHATS[0], hostile, CHATS[2]])
+    shown = ("show", chats, "-p", write_policy(tmp_path), "-t", "builtin")
+    assert "control tokens in the data of 1 of 3 rows: row 2" in cli(*shown).out
+    document = cli(*shown, "--format", "json").document
+    assert 1 == document["rows_with_control_tokens"]
+    assert 0 == cli(*shown, "--row", "1", "--format", "json").document["rows_with_control_tokens"]
+
+
 def test_json_decides_every_token(args: list[str | Path]) -> None:
     (row, *_) = cli("show", *args, "--format", "json").document["rows"]
     assert row["tokens"] == len(row["decisions"])

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from policy_engine.cli.closing import closing, failures
+from policy_engine.cli.closing import closing, failures, no_rows
 from policy_engine.cli.outcome import Exit, Outcome, diagnostics_of
 from policy_engine.cli.reporters.text import console
 from policy_engine.cli.rows import Inputs
@@ -69,11 +69,11 @@ def apply_request(request: Request, inputs: Inputs) -> Outcome:
             raise
         return Outcome(exit=Exit.FAILS, diagnostics=diagnostics_of(error))
     return Outcome(
-        exit=Exit.FAILS if summary.rows_failed else Exit.HOLDS,
+        exit=Exit.FAILS if summary.rows_failed or not summary.rows_out else Exit.HOLDS,
         # What `check` would warn of (a role nobody declares) is told before a run is believed, too.
-        diagnostics=(*inputs.masker.program.policy.warnings, *failures(summary)),
+        diagnostics=(*inputs.masker.program.policy.warnings, *failures(summary), *no_rows(summary)),
         data={"summary": summary.to_json()},
-        body=(*closing(summary), f"wrote {summary.output}"),
+        body=(*closing(summary), f"wrote {summary.output}{'' if summary.rows_out else ', which has no rows'}"),
     )
 
 

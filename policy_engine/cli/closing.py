@@ -29,6 +29,26 @@ def failures(summary: Summary) -> tuple[Diagnostic, ...]:
     return tuple(found)
 
 
+def no_rows(summary: Summary) -> tuple[Diagnostic, ...]:
+    """The finding of a run that leaves nothing to train on."""
+    if summary.rows_out:
+        return ()
+    counts = (
+        (summary.rows_failed, "failed"),
+        (summary.rows_empty, "had nothing to train"),
+        (summary.rows_too_long, "too long"),
+    )
+    why = ", ".join(f"{count:,} {what}" for count, what in counts if count)
+    return (
+        Diagnostic(
+            code="PE517",
+            severity="error",
+            message=f"none of {_count(summary.rows_in, 'row')} is left to write: {why}",
+            help="`policy-engine show` prints what the policy trains of the first rows",
+        ),
+    )
+
+
 def _rows(summary: Summary) -> Table:
     table = Table(box=None, pad_edge=False, show_header=False)
     table.add_column()

@@ -57,6 +57,14 @@ def diagnostics_of(error: PolicyEngineError, *, where: str = "") -> tuple[Diagno
     return (Diagnostic(code=error.code, severity="error", message=f"{where}{error.message}", help=error.help),)
 
 
+_GUARD_FAILS = "PE303"
+
+
 def failed(error: PolicyEngineError) -> Outcome:
-    """The outcome of a verb that could not answer."""
-    return Outcome(exit=Exit.NO_ANSWER, diagnostics=diagnostics_of(error))
+    """The outcome of a verb that an error ended: it could not answer, or it was told no.
+
+    A policy that is refused because a guard does not hold is an answer, the same one from every verb.
+    """
+    diagnostics = diagnostics_of(error)
+    refused = {d.code for d in diagnostics if d.is_error} == {_GUARD_FAILS}
+    return Outcome(exit=Exit.FAILS if refused else Exit.NO_ANSWER, diagnostics=diagnostics)

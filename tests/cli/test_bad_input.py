@@ -138,7 +138,7 @@ def test_a_policy_whose_guard_fails_masks_nothing_unless_told_to(tmp_path: Path)
     policy = write_policy(tmp_path, "train assistant\nnever train assistant where message.training == false\n")
     arguments = ["apply", write_chats(tmp_path), "-p", policy, "-t", "builtin", "-o", tmp_path / "out.parquet"]
     refused = cli(*arguments)
-    assert refused.code == 2
+    assert refused.code == 1
     assert "error[PE303]" in refused.err
     assert not (tmp_path / "out.parquet").exists()
     ran = cli(*arguments, "--no-prove")

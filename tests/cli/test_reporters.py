@@ -3,11 +3,8 @@ from __future__ import annotations
 import io
 import json
 import re
-from typing import Any
 
-import attr
 import pytest
-import sarif_om
 from rich.console import Console
 
 from policy_engine.cli.outcome import Exit, Outcome
@@ -16,42 +13,15 @@ from policy_engine.cli.reporters.json import json_document
 from policy_engine.cli.reporters.sarif import sarif_log
 from policy_engine.cli.reporters.text import diagnostic_text
 from policy_engine.core.diagnostics import Diagnostic, format_diagnostic
+from tests.cli.documents import check_sarif, sarif_errors
 from tests.cli.findings import GUARD, OUTCOMES, PLACELESS, TYPO
-
-# Which class of the SARIF object model describes the value of a property; other properties hold scalars.
-CLASSES = {
-    "runs": sarif_om.Run,
-    "tool": sarif_om.Tool,
-    "driver": sarif_om.ToolComponent,
-    "rules": sarif_om.ReportingDescriptor,
-    "invocations": sarif_om.Invocation,
-    "results": sarif_om.Result,
-    "message": sarif_om.Message,
-    "locations": sarif_om.Location,
-    "relatedLocations": sarif_om.Location,
-    "physicalLocation": sarif_om.PhysicalLocation,
-    "artifactLocation": sarif_om.ArtifactLocation,
-    "region": sarif_om.Region,
-}
-
-
-def check_sarif(value: Any, model: type) -> None:
-    """Every property is one that the SARIF object model has there, and every required one is given."""
-    known = {a.metadata["schema_property_name"]: a for a in model.__attrs_attrs__}  # type: ignore[attr-defined]
-    assert set(value) <= set(known)
-    required = {name for name, a in known.items() if a.default is attr.NOTHING}
-    assert required <= set(value)
-    for name, item in value.items():
-        if name in CLASSES:
-            for one in item if isinstance(item, list) else [item]:
-                check_sarif(one, CLASSES[name])
 
 
 @pytest.mark.parametrize("outcome", OUTCOMES)
-def test_sarif_fits_the_object_model(outcome: Outcome) -> None:
+def test_sarif_is_valid(outcome: Outcome) -> None:
     log = json.loads(sarif_log("check", outcome))
     assert "2.1.0" == log["version"]
-    check_sarif({k: v for k, v in log.items() if k != "$schema"}, sarif_om.SarifLog)
+    check_sarif(log)
     (run,) = log["runs"]
     assert [int(outcome.exit)] == [i["exitCode"] for i in run["invocations"]]
     assert (outcome.exit not in (Exit.NO_ANSWER, Exit.INTERRUPTED)) == run["invocations"][0]["executionSuccessful"]
@@ -59,6 +29,19 @@ def test_sarif_fits_the_object_model(outcome: Outcome) -> None:
     for diagnostic, result in zip(outcome.diagnostics, run["results"], strict=True):
         assert diagnostic.code == result["ruleId"] == run["tool"]["driver"]["rules"][result["ruleIndex"]]["id"]
         assert result["level"] in {"error", "warning", "note"}
+
+
+def test_the_schema_refuses_what_is_wrong() -> None:
+    """So that a schema that is not read, or formats that are not checked, would be seen."""
+    log = json.loads(sarif_log("check", Outcome(exit=Exit.FAILS, diagnostics=(GUARD,))))
+    place = log["runs"][0]["results"][0]["locations"][0]["physicalLocation"]
+    for wrong in ({"region": {"startLine": 0}}, {"artifactLocation": {"uri": "a b%"}}, {"nothing": 1}):
+        kept = dict(place)
+        place |= wrong
+        assert sarif_errors(log)
+        place.clear()
+        place |= kept
+    assert not sarif_errors(log)
 
 
 def test_sarif_locations() -> None:

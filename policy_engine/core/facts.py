@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 
 class SegmentFacts(Protocol):
@@ -49,6 +49,35 @@ class SegmentFacts(Protocol):
         """Index of the tool call the segment belongs to, below its message's `tool_calls`."""
 
 
+class Layout(Protocol):
+    """What the segments of all chats of one shape have in common: roles, parts and order. Told apart by identity."""
+
+    @property
+    def parts(self) -> Sequence[str]:
+        """The part of each segment."""
+
+    @property
+    def has_unknown(self) -> bool:
+        """Whether some segment is text that a template computed from data of unknown owner."""
+
+
+class Placed(Protocol):
+    """Segments kept as a layout and where each of them begins. None of them is empty."""
+
+    @property
+    def layout(self) -> Layout:
+        """What chats of this shape share; what follows from roles, parts and order can be kept by it."""
+
+    @property
+    def starts(self) -> list[int]:
+        """The first character of each segment, and the end of the text."""
+
+
+def placed_of(segments: Sequence[SegmentFacts]) -> Placed | None:
+    """The segments as a layout and their places, if they are kept so. None where each stands for itself."""
+    return cast(Placed, segments) if hasattr(segments, "layout") else None
+
+
 class ChatFacts(Protocol):
     """A rendered conversation: its text, the segments that partition it, and the data it came from."""
 
@@ -58,12 +87,7 @@ class ChatFacts(Protocol):
 
     @property
     def segments(self) -> Sequence[SegmentFacts]:
-        """Contiguous and gapless over the text, in order.
-
-        A sequence may have `layout`, an object that all chats share whose messages have the same roles and whose
-        segments differ only in where they are, and `starts`, their first characters and the end of the text; then none
-        of them is empty, and what follows from roles, parts and order can be kept per layout.
-        """
+        """Contiguous and gapless over the text, in order. Those that `placed_of` knows need not be looked at singly."""
 
     @property
     def messages(self) -> Sequence[Mapping[str, Any]]:

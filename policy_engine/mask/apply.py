@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from policy_engine.chat.segments import TokenizedChat
 from policy_engine.core.errors import AttributionError, RowError
+from policy_engine.core.facts import placed_of
 from policy_engine.core.vocabulary import PARTS, UNTRAINABLE
 from policy_engine.lang.checked import Atom
 from policy_engine.mask.token_mask import REASONS, TokenMask
@@ -37,8 +38,8 @@ def apply_program(program: Program, tokenized: TokenizedChat) -> TokenMask:
     """
     table = program.table(tokenized.chat)
     segments = tokenized.chat.segments
-    layout = getattr(segments, "layout", None)
-    if layout.has_unknown if layout is not None else any(segment.unknown for segment in segments):
+    placed = placed_of(segments)
+    if placed.layout.has_unknown if placed is not None else any(segment.unknown for segment in segments):
         _refuse_unknown(program, table, tokenized)
     return mask_tokens(table, tokenized, straddle=program.setting("straddle") or "mask")
 
@@ -100,8 +101,8 @@ def _structural(table: PieceTable, tokenized: TokenizedChat, after_P: npt.NDArra
     """Ranges of tokens that no policy can train: the first of the row, and those that touch a generation prompt."""
     found = [(0, 1)]
     segments = tokenized.chat.segments
-    layout = getattr(segments, "layout", None)
-    if not UNTRAINABLE.isdisjoint(layout.parts if layout is not None else (s.part for s in segments)):
+    placed = placed_of(segments)
+    if not UNTRAINABLE.isdisjoint(placed.layout.parts if placed is not None else (s.part for s in segments)):
         for piece, index in enumerate(table.segments):
             if segments[index].part in UNTRAINABLE:
                 reaching = int(np.searchsorted(tokenized.ends_T, table.starts[piece], side="right"))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from policy_engine.core.vocabulary import BODY, UNTRAINABLE
 from policy_engine.lang.checked import CheckedPolicy
+from policy_engine.rules.held import HeldConditions
 from policy_engine.rules.ranges import Decided, joined, overlay
 from policy_engine.rules.steps import Statement, Step, steps_for
 from policy_engine.rules.turns import TurnTests
@@ -20,12 +22,16 @@ class Plan:
     """How the first N rules decide segments of one kind.
 
     `constant` is the decision where it is the same for all of them; else `steps` are evaluated: `last_first` if each
-    covers whole segments and cannot fail, so that the last one that holds decides; else in order.
+    covers whole segments and cannot fail, so that the last one that holds decides; else in order. `bits` are those of
+    the steps' statements, and `reading` of those that read the data where their condition is false.
     """
 
     constant: tuple[float, int] | None
     steps: tuple[Step, ...]
     last_first: bool
+    bits: int
+    reading: int
+    by_rule: Mapping[int, Step]
 
 
 class Decider:
@@ -33,11 +39,15 @@ class Decider:
 
     def __init__(self, policy: CheckedPolicy) -> None:
         self.tests = TurnTests(policy.rules)
-        self.rules = [Statement(rule, tests=self.tests, stage=index) for index, rule in enumerate(policy.rules)]
+        self.rules = [
+            Statement(rule, tests=self.tests, stage=index, number=index) for index, rule in enumerate(policy.rules)
+        ]
+        self.conditions = HeldConditions([s.condition for s in policy.rules] + [s.condition for s in policy.guards])
         self._plans: dict[tuple[int, str | None, str, int], Plan] = {}
 
     def prepare(self, view: ChatView) -> None:
-        """Works out the turn signatures of a chat; everything else asks for them."""
+        """Works out what holds on each turn of a chat; everything else asks for it."""
+        view.held = view.held or self.conditions.read(view)
         self.tests.signatures(view, self._is_trained)
 
     def plan(self, stage: int, role: str | None, part: str, signature: int) -> Plan:
@@ -95,20 +105,34 @@ def _make_plan(steps: list[Step]) -> Plan:
         constant = DEFAULT
         for step in steps:
             constant = step.apply(step.statement.weight, *constant)
-    return Plan(constant=constant, steps=tuple(steps), last_first=last_first)
+    return Plan(
+        constant=constant,
+        steps=tuple(steps),
+        last_first=last_first,
+        bits=sum(step.statement.bit for step in steps),
+        reading=sum(step.statement.bit for step in steps if step.spans),
+        by_rule={step.statement.stage: step for step in steps},
+    )
 
 
 def _last_first(plan: Plan, view: ChatView, index: int) -> tuple[float, int]:
+    segment = view.chat.segments[index]
+    held, still = view.held[-1 if segment.turn is None else segment.turn]
     scales: list[Step] = []
-    for step in reversed(plan.steps):
-        if step.holds(view, index):
-            if step.statement.verb == "scale":
-                scales.append(step)
-                continue
-            decided = step.apply(step.statement.weight, *DEFAULT)
-            for scale in reversed(scales):
-                decided = scale.apply(scale.statement.weight, *decided)
-            return decided
+    left = plan.bits & held
+    while left:
+        rule = left.bit_length() - 1
+        left ^= 1 << rule
+        step = plan.by_rule[rule]
+        if still >> rule & 1 and not step.statement.asked(view, segment):
+            continue
+        if step.statement.verb == "scale":
+            scales.append(step)
+            continue
+        decided = step.apply(step.statement.weight, *DEFAULT)
+        for scale in reversed(scales):
+            decided = scale.apply(scale.statement.weight, *decided)
+        return decided
     return DEFAULT
 
 
@@ -116,7 +140,10 @@ def _in_order(plan: Plan, view: ChatView, index: int) -> tuple[float, int] | lis
     segment = view.chat.segments[index]
     decided = DEFAULT
     pieces: list[Decided] | None = None
-    for step in plan.steps:
+    left = plan.bits & (view.held[-1 if segment.turn is None else segment.turn][0] | plan.reading)
+    while left:
+        step = plan.by_rule[(left & -left).bit_length() - 1]
+        left &= left - 1
         if not step.holds(view, index):
             continue
         ranges = step.ranges(view, index)

@@ -18,16 +18,19 @@ class Guards:
     def __init__(self, policy: CheckedPolicy, decider: Decider) -> None:
         self._decider = decider
         self._total = len(policy.rules)
-        self._guards = [Statement(g, tests=decider.tests, stage=self._total) for g in policy.guards]
+        self._guards = [
+            Statement(guard, tests=decider.tests, stage=self._total, number=self._total + at)
+            for at, guard in enumerate(policy.guards)
+        ]
         self._steps: dict[tuple[str | None, str, int], list[Step]] = {}
 
     def __bool__(self) -> bool:
         return bool(self._guards)
 
     @property
-    def is_constant(self) -> bool:
-        """Whether the kinds of segments alone decide what the guards cover."""
-        return all(guard.is_constant for guard in self._guards)
+    def is_whole(self) -> bool:
+        """Whether the guards cover whole segments, by their kinds and conditions."""
+        return all(guard.is_whole for guard in self._guards)
 
     def check(self, view: ChatView, decided: list[tuple[float, int] | list[Decided] | None]) -> tuple[Range, ...]:
         """Holds the guards against the decision of every segment; returns what `never` guards cover.

@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 
 from policy_engine.core.errors import RowError
-from policy_engine.core.facts import ChatFacts
+from policy_engine.core.facts import ChatFacts, Placed, placed_of
 from policy_engine.lang.ast import Field
 from policy_engine.lang.checked import CheckedPolicy
 from policy_engine.rules.decide import Decider
 from policy_engine.rules.decisions import Decisions, PieceTable
 from policy_engine.rules.fingerprint import policy_fingerprint
 from policy_engine.rules.guards import Guards
+from policy_engine.rules.held import Held
 from policy_engine.rules.ranges import Decided
 from policy_engine.rules.view import ChatView
 
@@ -68,9 +69,11 @@ class Program:
         )
 
     @functools.cached_property
-    def is_constant(self) -> bool:
-        """Whether roles, parts and order decide everything, so that chats of one shape are decided alike."""
-        return all(rule.is_constant for rule in self.decider.rules) and self.guards.is_constant
+    def is_whole(self) -> bool:
+        """Whether roles, parts, order and conditions decide everything, segment by segment, so that chats of one shape
+        on whose turns the same conditions hold are decided alike.
+        """
+        return all(rule.is_whole for rule in self.decider.rules) and self.guards.is_whole
 
     def decide(self, chat: ChatFacts) -> Decisions:
         """Weight and deciding rule of every character.
@@ -82,23 +85,28 @@ class Program:
 
     def table(self, chat: ChatFacts) -> PieceTable:
         """The same decisions column by column. Raises what `decide` raises."""
-        if not self.is_constant:
-            return self._decide(chat)
+        view = ChatView(chat)
+        if not self.is_whole:
+            return self._decide(view)
+        held: tuple[Held, ...] = ()
+        if self.decider.conditions.ask:
+            view.held = self.decider.conditions.read(view)
+            if any(still for _, still in view.held):
+                return self._decide(view)
+            held = tuple(view.held)
         segments = chat.segments
-        layout = getattr(segments, "layout", None)
-        if layout is not None:
-            return self._placed(chat, layout, getattr(segments, "starts"))  # noqa: B009 - see core.facts
+        placed = placed_of(segments)
+        if placed is not None:
+            return self._placed(view, placed, held)
         shape = (
-            tuple([m["role"] for m in chat.messages]),
+            view.roles,
             tuple([s.part if s.start < s.end else "" for s in segments]),
             tuple([s.turn for s in segments]),
+            held,
         )
         known = self._shapes.get(shape)
         if known is None:
-            table = self._decide(chat)
-            never = _covered(table)
-            self._keep(shape, (table.weights, table.rules, never))
-            return table
+            return self._learnt(view, shape)
         weights, rules, never = known
         if "" in shape[1]:
             segments = [s for s in segments if s.start < s.end]
@@ -116,15 +124,13 @@ class Program:
             never=tuple([(starts[a], ends[b]) for a, b in never]),
         )
 
-    def _placed(self, chat: ChatFacts, layout: Any, starts: list[int]) -> PieceTable:
+    def _placed(self, view: ChatView, placed: Placed, held: tuple[Held, ...]) -> PieceTable:
         """The decisions of a chat whose layout all chats of its shape share; its segments are not looked at."""
-        known = self._shapes.get(layout)
+        known = self._shapes.get((placed.layout, held))
         if known is None:
-            table = self._decide(chat)
-            never = _covered(table)
-            self._keep(layout, (table.weights, table.rules, never))
-            return table
+            return self._learnt(view, (placed.layout, held))
         weights, rules, never = known
+        starts = placed.starts
         return PieceTable(
             starts=starts[:-1],
             ends=starts[1:],
@@ -134,6 +140,12 @@ class Program:
             never=tuple([(starts[a], starts[b + 1]) for a, b in never]),
         )
 
+    def _learnt(self, view: ChatView, shape: Any) -> PieceTable:
+        """The decisions of a chat, kept for those of its shape."""
+        table = self._decide(view)
+        self._keep(shape, (table.weights, table.rules, _covered(table)))
+        return table
+
     def _keep(self, shape: Any, decided: tuple[list[float], list[int], tuple[tuple[int, int], ...]]) -> None:
         self._kept[0] += len(decided[0])
         if self._kept[0] > _SHAPE_ENTRIES:
@@ -141,9 +153,8 @@ class Program:
             self._kept[0] = len(decided[0])
         self._shapes[shape] = decided
 
-    def _decide(self, chat: ChatFacts) -> PieceTable:
-        view = ChatView(chat)
-        decider = self.decider
+    def _decide(self, view: ChatView) -> PieceTable:
+        chat, decider = view.chat, self.decider
         decider.prepare(view)
         total = len(decider.rules)
         decided: list[tuple[float, int] | list[Decided] | None] = [

@@ -20,12 +20,15 @@ from policy_engine.rules.view import ChatView
 class Statement:
     """A rule or guard, made ready: its targets, its condition and its weight.
 
-    `stage` is the number of rules above it: its index, or for a guard the number of all rules.
+    `stage` is the number of rules above it: its index, or for a guard the number of all rules. `number` tells it among
+    rules and guards: a rule's index, then the guards.
     """
 
-    def __init__(self, checked: CheckedRule | CheckedGuard, *, tests: TurnTests, stage: int) -> None:
+    def __init__(self, checked: CheckedRule | CheckedGuard, *, tests: TurnTests, stage: int, number: int) -> None:
         self.checked = checked
         self.stage = stage
+        self.bit = 1 << number
+        """Its bit in `ChatView.held`."""
         self.verb = checked.effect if isinstance(checked, CheckedRule) else checked.kind
         self.place = f"{checked.span} (`{' '.join(checked.span.text.split())}`)"
         self.condition = None if checked.condition is None else Condition(checked.condition)
@@ -45,14 +48,18 @@ class Statement:
         ]
 
     @property
-    def is_constant(self) -> bool:
-        """Whether nothing but a segment's kind decides what the statement does to it."""
-        return self.condition is None and self.weight_field is None and not self.has_spans
+    def is_whole(self) -> bool:
+        """Whether a segment's kind and the condition decide what the statement does to it, all of it alike."""
+        return self.weight_field is None and not self.has_spans
 
     @property
     def has_spans(self) -> bool:
         """Whether a target selects characters within segments."""
         return any(isinstance(t, SpanFinder) for t in self._targets)
+
+    def asked(self, view: ChatView, segment: SegmentFacts) -> bool:
+        """Whether the condition is true on a segment, worked out there."""
+        return self.condition is None or self.condition.holds(view, segment)
 
     def step_for(self, role: str | None, part: str, signature: int) -> Step | None:
         """What the statement is for segments of a kind; None if it never matches them."""
@@ -107,8 +114,10 @@ class Step:
 
         A condition says where a statement may decide, not what the runs of an `in` are: these are read all the same.
         """
-        condition = self.statement.condition
-        if condition is None or condition.holds(view, view.chat.segments[index]):
+        segment = view.chat.segments[index]
+        held, still = view.held[-1 if segment.turn is None else segment.turn]
+        statement = self.statement
+        if held & statement.bit and (not still & statement.bit or statement.asked(view, segment)):
             return True
         for finder in self.spans:
             finder.read_inside(view, index)

@@ -19,6 +19,8 @@ class ChatView:
         self.roles: tuple[str, ...] = tuple([str(m["role"]) for m in chat.messages])
         self.signatures: list[int] = []
         """What the program's turn tests say of each turn (`rules.turns`)."""
+        self.held: list[tuple[int, int]] = []
+        """What the program's conditions say of each turn, and last of text that no message owns (`rules.held`)."""
         self.budget = ScanBudget()
         self.memo: dict[Any, Any] = {}
         """Values of conditions and spans, by whatever key their owner chose."""
@@ -101,7 +103,7 @@ class ChatView:
         if turn is None:
             return MISSING
         if scope == "turn":
-            return self._turn_value(path, turn)
+            return self.turn_value(path, turn)
         message = self.chat.messages[turn]
         if scope == "message":
             return self._message_value(message, path, turn)
@@ -112,7 +114,8 @@ class ChatView:
             return step_into(call, ("function", *path))
         return step_into(call, path)
 
-    def _turn_value(self, path: tuple[str | int, ...], turn: int) -> Any:
+    def turn_value(self, path: tuple[str | int, ...], turn: int) -> Any:
+        """A field of the scope `turn`."""
         if path == ("index",):
             return turn
         if path == ("from_end",):

@@ -6,6 +6,7 @@ import random
 import pytest
 
 from policy_engine import Program, policy_from_text
+from policy_engine.chat.segments import RenderedChat
 from tests.support.chats import build_chat
 from tests.support.policies import ASSISTANT, SYSTEM, USER
 
@@ -53,14 +54,43 @@ def test_pieces_partition_the_text(policy: str):
             assert segment.start <= piece.start < piece.end <= segment.end
 
 
+def counted(program: Program) -> list[object]:
+    """The chats that a program decides segment by segment from now on."""
+    calls: list[object] = []
+    decide = program._decide
+    object.__setattr__(program, "_decide", lambda view: calls.append(view.chat) or decide(view))
+    return calls
+
+
+def answered(flag: object, text: str = "Yo.") -> RenderedChat:
+    return build_chat([USER, {"role": "assistant", "content": text, "ok": flag}])
+
+
 def test_policies_of_roles_and_parts_are_decided_once_per_shape():
     program = policy_from_text("train assistant; train eos of trained assistant")
-    assert program.is_constant
+    assert program.is_whole
+    calls = counted(program)
     program.decide(build_chat([USER, ASSISTANT]))
-    calls = []
-    object.__setattr__(program, "_decide", lambda chat: calls.append(chat))
     program.decide(build_chat([{"role": "user", "content": "other"}, {"role": "assistant", "content": "words"}]))
-    assert calls == []
+    assert len(calls) == 1
+
+
+def test_chats_of_one_shape_on_which_the_same_conditions_hold_are_decided_once():
+    program = policy_from_text("train assistant where message.ok == true\nnever train assistant where message.ok == 1")
+    calls = counted(program)
+    for flag, text in ((True, "a"), (True, "bc"), (1, "a"), (1.0, "b"), (False, "c"), ("true", "c"), (None, "d")):
+        weights = [piece.weight for piece in program.decide(answered(flag, text)).pieces]
+        assert (1.0 in weights) == (flag is True), flag
+    assert len(calls) == 3  # true; 1; all the others, on which nothing holds
+
+
+def test_a_text_that_a_regex_asks_for_is_not_read_unless_the_rule_might_decide():
+    program = policy_from_text("train assistant where message.why matches /x/; mask assistant where message.ok")
+    calls = counted(program)
+    long = {"role": "assistant", "content": "Yo.", "why": "x" * 500}
+    for message, trained in ((long, True), ({**long, "ok": True}, False), ({**long, "why": "y" * 500}, False)):
+        assert trained == any(piece.weight for piece in program.decide(build_chat([USER, message])).pieces)
+    assert len(calls) == 3
 
 
 def test_settings():

@@ -1,13 +1,14 @@
 """Runs over files, a step each:
 
-    python -m benchmarks.scale workers     # two processes against one, beside the tokenizer's own gain; goes on where it was
+    python -m benchmarks.scale workers     # two processes against one, beside the tokenizer's own gain
     python -m benchmarks.scale memory      # memory of all processes, over 50 MB and 500 MB; --size 5000 for more
-    python -m benchmarks.scale kills       # 30 runs killed at random moments, resumed, compared; goes on where it was
+    python -m benchmarks.scale kills       # 30 runs killed at random moments, resumed and compared
     python -m benchmarks.scale checksum    # one process, two, Ray, resumed: the same rows
     python -m benchmarks.scale ray         # Ray beside own processes at the same number of CPUs
 
-Each prints a table and keeps what it found as JSON in `--results`. Exit code 1 if rows, checksums or memory are not as
-they should be; times only say whether they are within their bar. `ray`, `kills` and `checksum` need the ray extra.
+`workers` and `kills` go on where an earlier call stopped. Each prints a table and keeps what it found as JSON in
+`--results`. Exit code 1 if rows, checksums or memory are not as they should be; times only say whether they are within
+their bar. `ray`, `kills` and `checksum` need the ray extra.
 """
 
 from __future__ import annotations

@@ -56,6 +56,11 @@ class RenderedChat:
     generation_prompt: bool = False
     """Whether the text ends with an opener that nothing follows."""
 
+    def __repr__(self) -> str:
+        roles = ", ".join(str(message.get("role")) for message in self.messages[:8])
+        more = ", …" if len(self.messages) > 8 else ""
+        return f"<RenderedChat: {len(self.text)} characters of {len(self.messages)} messages ({roles}{more})>"
+
     def segment_text(self, segment: Segment) -> str:
         """The characters of a segment."""
         return self.text[segment.start : segment.end]

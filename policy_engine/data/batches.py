@@ -73,7 +73,7 @@ class BatchMasker:
         """Truncates, counts and keeps a row; the error if it has nothing to train and the policy refuses that."""
         counts = made.counts
         counts.add_unrendered(row)
-        ids_T = np.asarray(row.input_ids, dtype=np.int32)
+        ids_T = row.tokenized.ids_T
         counts.control += self._control.found_in(row, ids_T)
         if self.truncation is not None and len(ids_T) > self.truncation.max_length:
             cut = truncate(row, self.truncation)
@@ -82,7 +82,7 @@ class BatchMasker:
                 counts.too_long += 1
                 return None
             counts.truncated += 1
-            row, ids_T = cut, np.asarray(cut.input_ids, dtype=np.int32)
+            row, ids_T = cut, cut.tokenized.ids_T
         if row.is_empty:
             setting = self.masker.program.setting("empty")
             if setting == "error":

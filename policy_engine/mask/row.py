@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 import numpy.typing as npt
 
 from policy_engine.chat.segments import RenderedChat, TokenizedChat
 from policy_engine.mask.explain import Explanation, explain_segment, explain_token
+from policy_engine.mask.explain_row import RowExplanation, explain_row
 from policy_engine.mask.labels import labels_of, loss_weights_of
 from policy_engine.mask.token_mask import TokenMask
 from policy_engine.rules.program import Program
@@ -45,7 +46,7 @@ class MaskedRow:
     @property
     def labels(self) -> list[int]:
         """The id of each trained token, -100 elsewhere; not shifted."""
-        labels: list[int] = labels_of(self.input_ids, self.mask).tolist()
+        labels: list[int] = labels_of(self.tokenized.ids_T, self.mask).tolist()
         return labels
 
     @property
@@ -67,9 +68,9 @@ class MaskedRow:
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
         """The columns as arrays: ids and labels int32, attention int8, weights (if the policy has any) float32."""
         columns: dict[str, npt.NDArray[Any]] = {
-            "input_ids": np.asarray(self.input_ids, dtype=np.int32),
-            "labels": labels_of(self.input_ids, self.mask),
-            "attention_mask": np.ones(len(self.input_ids), dtype=np.int8),
+            "input_ids": self.tokenized.ids_T,
+            "labels": labels_of(self.tokenized.ids_T, self.mask),
+            "attention_mask": np.ones(len(self.tokenized.ids_T), dtype=np.int8),
         }
         weights = loss_weights_of(self.program, self.mask)
         if weights is not None:
@@ -91,13 +92,26 @@ class MaskedRow:
     def __len__(self) -> int:
         return len(self.keys())
 
-    def explain(self, *, token: int | None = None, segment: int | None = None) -> Explanation:
-        """Why a token or a segment is decided as it is. Give one of the two.
+    def __repr__(self) -> str:
+        trained = int((self.mask.weights_T != 0).sum())
+        return f"<MaskedRow: {len(self.mask.weights_T)} tokens, {trained} trained>"
 
-        Raises IndexError for a token or segment that is not there, and TypeError unless one is given.
+    @overload
+    def explain(self) -> RowExplanation: ...
+    @overload
+    def explain(self, *, token: int) -> Explanation: ...
+    @overload
+    def explain(self, *, segment: int) -> Explanation: ...
+    def explain(self, *, token: int | None = None, segment: int | None = None) -> Explanation | RowExplanation:
+        """Why a token or a segment is decided as it is, with the rules that lost and what conditions were worth; or,
+        with neither given, all tokens as a table. `print` shows either.
+
+        Raises IndexError for a token or segment that is not there, and TypeError if both are given.
         """
-        if (token is None) == (segment is None):
-            raise TypeError("give `token` or `segment`")
+        if token is None and segment is None:
+            return explain_row(self.program, self.tokenized, self.mask)
+        if token is not None and segment is not None:
+            raise TypeError("give `token` or `segment`, not both")
         if token is not None:
             return explain_token(self.program, self.tokenized, token, mask=self.mask)
         return explain_segment(self.program, self.chat, segment or 0)

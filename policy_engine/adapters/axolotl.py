@@ -20,7 +20,7 @@ from typing import Any
 
 from policy_engine.core.errors import ConfigError
 from policy_engine.mask.masker import Masker
-from policy_engine.rules.load import load_policy
+from policy_engine.proof.load import load_policy
 
 
 class PolicyStrategy:
@@ -47,7 +47,8 @@ class PolicyStrategy:
 def load(tokenizer: Any, cfg: Any, ds_cfg: Mapping[str, Any] | None = None, processor: Any = None) -> PolicyStrategy:
     """The strategy for one entry of axolotl's `datasets`.
 
-    Raises ConfigError if the entry names no policy or the policy has weights.
+    Raises ConfigError if the entry names no policy or the policy has weights, and what loading a policy raises: one
+    whose guard some conversation breaks does not load.
     """
     given = dict(ds_cfg or {})
     policy = given.get("policy")

@@ -22,14 +22,15 @@ from policy_engine.core.errors import ConfigError, RowError
 from policy_engine.core.vocabulary import IGNORE_INDEX
 from policy_engine.data.readers import read_rows
 from policy_engine.mask.masker import Masker
-from policy_engine.rules.load import load_policy
+from policy_engine.proof.load import load_policy
 
 
 class PolicySFTDataset:
     """Items of `input_ids`, `attention_mask`, `position_ids` (int64) and `loss_mask` (float32), tensors of one row.
 
     The constructor's arguments are verl's. `config` needs `policy`; `max_length` and `truncation` (`error`, `left`,
-    `right`) are read as verl reads them. Raises ConfigError without a policy, RowError for a row that is none.
+    `right`) are read as verl reads them. Raises ConfigError without a policy, RowError for a row that is none, and
+    what loading a policy raises: one whose guard some conversation breaks does not load.
     """
 
     def __init__(

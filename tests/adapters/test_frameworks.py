@@ -11,8 +11,9 @@ import pytest
 
 from policy_engine.adapters import axolotl
 from policy_engine.adapters.torchtune import PolicyTransform
+from policy_engine.adapters.verl import PolicySFTDataset
 from policy_engine.chat.tokenize import load_tokenizer
-from policy_engine.core.errors import ConfigError
+from policy_engine.core.errors import ConfigError, PolicyCheckError
 from policy_engine.core.vocabulary import IGNORE_INDEX
 from policy_engine.mask.masker import Masker
 from policy_engine.rules.load import load_policy
@@ -53,6 +54,15 @@ def test_axolotl_refuses_weights(tmp_path: Path) -> None:
         axolotl.load(load_tokenizer("builtin").tokenizer, cfg={}, ds_cfg={"policy": str(path)})
 
 
+def test_a_policy_whose_guard_fails_starts_no_run(tmp_path: Path) -> None:
+    path = tmp_path / "broken.policy"
+    path.write_text("train assistant, user\nnever train user\n", encoding="utf-8")
+    with pytest.raises(PolicyCheckError, match="never train user"):
+        axolotl.load(load_tokenizer("builtin").tokenizer, cfg={}, ds_cfg={"policy": str(path)})
+    with pytest.raises(PolicyCheckError, match="never train user"):
+        PolicySFTDataset([], load_tokenizer("builtin").tokenizer, config={"policy": str(path)})
+
+
 def test_torchtune_mask_is_inverted(expected: Any) -> None:
     masker = Masker(load_policy("default"), load_tokenizer("builtin"))
     messages: list[Any] = [
@@ -66,7 +76,6 @@ def test_torchtune_mask_is_inverted(expected: Any) -> None:
 
 def test_verl_dataset(expected: Any, tmp_path: Path) -> None:
     torch = pytest.importorskip("torch")
-    from policy_engine.adapters.verl import PolicySFTDataset
 
     data = tmp_path / "rows.jsonl"
     data.write_text("".join(json.dumps({"messages": MESSAGES}) + "\n" for _ in range(2)))

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from policy_engine.core import marks
 from policy_engine.lang.parse import parse
 from tests.oracle import RowFails, Verdict, interpret
 from tests.support.chats import build_chat, tokens_at
@@ -18,13 +19,8 @@ CALL = {"id": "c1", "type": "function", "function": {"name": "search", "argument
 def marked(policy: str, messages: list[dict[str, Any]], **layout: Any) -> str:
     """The text with what is trained between ⟦ and ⟧; the scaffold shortened."""
     chat = build_chat(messages, **layout)
-    out, inside = [], False
-    for c, char in zip(chat.text, interpret(parse(policy), chat).chars):
-        if (char.weight != 0) != inside:
-            out.append("⟧" if inside else "⟦")
-            inside = not inside
-        out.append(c)
-    text = "".join(out) + ("⟧" if inside else "")
+    chars = interpret(parse(policy), chat).chars
+    text = marks.marked(chat.text, [(at, at + 1, char.weight) for at, char in enumerate(chars)])
     for role in ("system", "user", "assistant", "tool"):
         text = text.replace(f"<|im_start|>{role}\n", f"[{role[0]}]")
     return text.replace("<|im_end|>", "|").replace("\n", "/")

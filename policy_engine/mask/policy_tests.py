@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from policy_engine.chat.dataset import DatasetSpec, PolicyTest
 from policy_engine.core.errors import PolicyEngineError
+from policy_engine.core.marks import marked
 from policy_engine.mask.masker import Masker
 from policy_engine.mask.row import MaskedRow
 from policy_engine.rules.program import Program
@@ -82,14 +83,10 @@ def _run(test: PolicyTest, spec: DatasetSpec, masker: Masker, coverage: Coverage
         return TestResult(name=test.name, line=test.line, expected=test.expect, actual=None, error=error)
     if coverage is not None:
         coverage.add(row)
-    return TestResult(name=test.name, line=test.line, expected=test.expect, actual=marked(row))
+    return TestResult(name=test.name, line=test.line, expected=test.expect, actual=marked_row(row))
 
 
-def marked(row: MaskedRow) -> str:
-    """The rendered text of a row, its trained tokens between ⟦ and ⟧."""
-    text, out, at, inside = row.chat.text, [], 0, False
-    for start, end, weight in zip(row.tokenized.starts_T, row.tokenized.ends_T, row.mask.weights_T, strict=True):
-        if (weight != 0) != inside and end > at:
-            out.append(text[at:start] + ("⟧" if inside else "⟦"))
-            at, inside = int(start), not inside
-    return "".join(out) + text[at:] + ("⟧" if inside else "")
+def marked_row(row: MaskedRow, *, weights: bool = False) -> str:
+    """The rendered text of a row, its trained tokens between ⟦ and ⟧, after each stretch its weight if asked for."""
+    tokens = zip(row.tokenized.starts_T.tolist(), row.tokenized.ends_T.tolist(), row.mask.weights_T.tolist())
+    return marked(row.chat.text, tokens, weights=weights)

@@ -6,6 +6,7 @@ is under one key at most, and none is under the empty set. Few free sets are sha
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 from policy_engine.proof.space import Free, Space, TooLarge
@@ -41,39 +42,34 @@ class Algebra:
 
     def without(self, a: Region, b: Region) -> Region:
         """Difference."""
-        space, out = self.space, _Builder(self.space)
-        for free_a, points_a in a.items():
-            rest = points_a
-            for free_b, points_b in b.items():
-                if points := rest & points_b:
-                    out.add(space.without(free_a, free_b), points)
-                    rest &= ~points
-                    if not rest:
-                        break
-            if rest:
-                out.add(free_a, rest)
+        out = _Builder(self.space)
+        self._merge(a, b, self.space.without, out)
         return out.region
 
     def either(self, a: Region, b: Region) -> Region:
         """Union."""
         if not a or not b:
             return a or b
-        space, out = self.space, _Builder(self.space)
+        out = _Builder(self.space)
         seen_a = support(a)
         for free_b, points_b in b.items():
             if points := points_b & ~seen_a:
                 out.add(free_b, points)
+        self._merge(a, b, self.space.either, out)
+        return out.region
+
+    def _merge(self, a: Region, b: Region, merge: Callable[[Free, Free], Free], out: _Builder) -> None:
+        """Every point of `a`: with both free sets merged where `b` has it too, else as it is."""
         for free_a, points_a in a.items():
             rest = points_a
             for free_b, points_b in b.items():
                 if points := rest & points_b:
-                    out.add(space.either(free_a, free_b), points)
+                    out.add(merge(free_a, free_b), points)
                     rest &= ~points
                     if not rest:
                         break
             if rest:
                 out.add(free_a, rest)
-        return out.region
 
     def within(self, a: Region, points: int) -> Region:
         """The part of `a` that lies at `points`."""

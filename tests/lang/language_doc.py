@@ -12,7 +12,8 @@ import yaml
 
 from policy_engine.chat.conversation import Conversation
 from policy_engine.chat.tokenize import load_tokenizer
-from policy_engine.mask.masker import MaskedRow, Masker
+from policy_engine.mask.masker import Masker
+from policy_engine.mask.policy_tests import marked_row
 from policy_engine.rules.load import policy_from_text
 
 DOC = Path(__file__).parents[2] / "docs" / "language.md"
@@ -39,26 +40,14 @@ def run(example: Example) -> str:
     """The text of the example's conversation, as the page shows it."""
     masker = Masker(policy_from_text(example.text), load_tokenizer("builtin"))
     messages = conversations()[example.conversation or ""]
-    return marked(masker.mask(Conversation(messages=tuple(messages))), weights=example.weights).rstrip("\n") + "\n"
+    row = masker.mask(Conversation(messages=tuple(messages)))
+    return marked_row(row, weights=example.weights).rstrip("\n") + "\n"
 
 
 def conversations() -> dict[str, list[dict[str, Any]]]:
     """The conversations of the page by name."""
     blocks = re.findall(r"```yaml conversation=(\w+)\n(.*?)```", DOC.read_text(encoding="utf-8"), flags=re.DOTALL)
     return {name: yaml.safe_load(text) for name, text in blocks}
-
-
-def marked(row: MaskedRow, *, weights: bool = False) -> str:
-    """The row's text with the text of its trained tokens between ⟦ and ⟧, after each its weight if asked for."""
-    text, out, at, before = row.chat.text, [], 0, 0.0
-    tokens = zip(row.tokenized.starts_T.tolist(), row.mask.weights_T.tolist(), strict=True)
-    for start, weight in [*tokens, (len(text), 0.0)]:
-        if weight == before or start < at:
-            continue
-        closing = (f"×{before:g}⟧" if weights else "⟧") if before else ""
-        out.append(text[at:start] + ("" if weight and before and not weights else closing + ("⟦" if weight else "")))
-        at, before = start, weight
-    return "".join(out) + text[at:]
 
 
 def _example(match: re.Match[str]) -> Example:

@@ -13,8 +13,8 @@ from policy_engine.lang.format import format_policy
 from policy_engine.lang.library import policies_folder, read_shipped, shipped
 from policy_engine.lang.parse import parse
 from policy_engine.mask.masker import Masker
+from policy_engine.mask.policy_tests import marked_row
 from policy_engine.rules.load import policy_from_text
-from tests.lang.language_doc import marked
 
 
 def cases() -> Iterator[tuple[str, DatasetSpec, PolicyTest]]:
@@ -29,7 +29,7 @@ def test_own_tests(name: str, spec: DatasetSpec, test: PolicyTest) -> None:
     source = read_shipped(name)
     program = policy_from_text(source.text, name=source.name, schema=spec.to_schema())
     masker = Masker(program, load_tokenizer("builtin"))
-    assert test.expect.rstrip("\n") == marked(masker.mask(test.conversation(spec.template_kwargs))).rstrip("\n")
+    assert test.expect.rstrip("\n") == marked_row(masker.mask(test.conversation(spec.template_kwargs))).rstrip("\n")
 
 
 @pytest.mark.parametrize("name", shipped())

@@ -21,6 +21,7 @@ from policy_engine.testing.policies import policy, raw_policy
 from policy_engine.testing.policy_texts import commented_policy_text, policy_text
 from policy_engine.testing.templates import installed_templates
 from tests.proof.cases import diff_case, proof_case
+from tests.proof.small import dead_case
 from tests.properties.agreement import compare, describe
 from tests.properties.injection import hostile_conversation, injection_outcome
 from tests.properties.language import parse_problem, round_trip_problem
@@ -31,7 +32,7 @@ from tests.support.tokenizers import load
 
 KINDS: Final = {
     "agreement": 100_000, "parser": 50_000, "format": 50_000, "parity": 50_000, "injection": 100_000,
-    "proof": 10_000, "diff": 5_000,
+    "proof": 10_000, "diff": 5_000, "dead": 1_000,
 }  # fmt: skip
 """Kinds of cases, and how many a full run has."""
 
@@ -56,6 +57,8 @@ def run_case(kind: str, seed: int, number: int) -> tuple[str, str | None]:
         return proof_case(f"{kind}:{seed}:{number}")
     if kind == "diff":
         return diff_case(f"{kind}:{seed}:{number}")
+    if kind == "dead":
+        return dead_case(f"{kind}:{seed}:{number}")
     if kind == "parity":
         problems = list(parity_problems(*_parity_case(seed, number)))
         return "rendering", problems[0] if problems else None
@@ -121,8 +124,8 @@ def explain(kind: str, seed: int, number: int) -> str:
         return repr(policy_text(choices))
     if kind == "format":
         return repr(raw_policy(choices) if choices.chance(50) else commented_policy_text(choices))
-    if kind in ("proof", "diff"):
-        return f"policy and conversations of `{kind}:{seed}:{number}`: see tests/proof/cases.py"
+    if kind in ("proof", "diff", "dead"):
+        return f"policy and conversations of `{kind}:{seed}:{number}`: see tests/proof/cases.py and small.py"
     if kind == "parity":
         return repr(_parity_case(seed, number))
     if kind == "injection":

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from policy_engine.chat.segments import RenderedChat
+from policy_engine.core import marks
 from policy_engine.rules.load import policy_from_text
 from tests.support.chats import build_chat
 
@@ -17,14 +18,8 @@ SYSTEM = {"role": "system", "content": "Be kind."}
 def marked(policy: str, chat: RenderedChat | Sequence[Mapping[str, Any]]) -> str:
     """The text with trained stretches in ⟦ ⟧."""
     chat = chat if isinstance(chat, RenderedChat) else build_chat(chat)
-    out: list[str] = []
-    inside = False
-    for piece in policy_from_text(policy).decide(chat).pieces:
-        if bool(piece.weight) != inside:
-            out.append("⟦" if piece.weight else "⟧")
-            inside = not inside
-        out.append(chat.text[piece.start : piece.end])
-    return "".join(out) + ("⟧" if inside else "")
+    pieces = policy_from_text(policy).decide(chat).pieces
+    return marks.marked(chat.text, [(piece.start, piece.end, piece.weight) for piece in pieces])
 
 
 def trained(policy: str, chat: RenderedChat | Sequence[Mapping[str, Any]]) -> list[str]:

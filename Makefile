@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test trainers peers lint types check fmt wheel-test docs docs-site nightly clean
+.PHONY: help demo test trainers peers lint types check fmt wheel-test docs docs-site nightly mutation clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|' 2>/dev/null \
@@ -89,6 +89,13 @@ docs-site: $(VENV)/.docs  ## build the docs site into site/, without the network
 
 nightly: $(VENV)/.test  ## the long property tests
 	bash .ci/nightly
+
+$(VENV)/.mutation: $(VENV)/.test tests/requirements-mutation.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r tests/requirements-mutation.txt
+	@touch $@
+
+mutation: $(VENV)/.mutation  ## do the tests notice changes in lang, rules, mask and proof
+	$(BIN)/python -m tests.mutation --kept .nightly/mutation $(ARGS)
 
 clean:  ## remove what the other targets made
 	rm -rf $(VENV) $(VENV)-trainers $(VENV)-peers dist build site demo-out .nightly .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -19,6 +19,7 @@ from __future__ import annotations
 import argparse
 import ast
 import difflib
+import functools
 import json
 import os
 import random
@@ -192,11 +193,17 @@ def look(kept: Path, package: str) -> None:
         sys.exit(f"{(kept / 'said.txt').read_text('utf-8')}\nthe tests of {package} fail without any mutant")
 
 
+@functools.cache
+def _reached(path: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(path.read_text("utf-8"))
+    return found
+
+
 def tested(kept: Path, mutation: MutationSpec, *, whole: bool) -> tuple[int, str]:
     """Runs the tests that reach a mutant, or with `whole` all of its package's: exit code and the last words."""
     path = str(mutation.module_path)
     package = Path(path).parts[1]
-    known = json.loads((kept / f"{package}.json").read_text("utf-8"))
+    known = _reached(kept / f"{package}.json")
     names: set[str] = set()
     for line in range(mutation.start_pos[0], mutation.end_pos[0] + 1):
         names.update(known["lines"].get(path, {}).get(str(line), ()))

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         PolicyEngineError,
         PolicyError,
         PolicySyntaxError,
+        PolicyWarning,
         RowError,
         TemplateError,
         TokenizerError,
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
     from policy_engine.core.vocabulary import IGNORE_INDEX
     from policy_engine.lang.format import format_policy
     from policy_engine.lang.parse import parse
-    from policy_engine.mask.masker import MaskedRow, Masker
+    from policy_engine.mask.masker import LostFieldWarning, MaskedRow, Masker
     from policy_engine.mask.token_mask import TokenMask
     from policy_engine.proof.diff import compare
     from policy_engine.proof.findings import prove
@@ -56,12 +57,14 @@ __all__ = [
     "DataError",
     "Diagnostic",
     "GuardError",
+    "LostFieldWarning",
     "MaskedRow",
     "Masker",
     "PolicyCheckError",
     "PolicyEngineError",
     "PolicyError",
     "PolicySyntaxError",
+    "PolicyWarning",
     "Program",
     "RowError",
     "TemplateError",
@@ -92,6 +95,7 @@ _HOMES = {
         "PolicyEngineError",
         "PolicyError",
         "PolicySyntaxError",
+        "PolicyWarning",
         "RowError",
         "TemplateError",
         "TokenizerError",
@@ -100,7 +104,7 @@ _HOMES = {
     "core.vocabulary": ("IGNORE_INDEX",),
     "lang.format": ("format_policy",),
     "lang.parse": ("parse",),
-    "mask.masker": ("MaskedRow", "Masker"),
+    "mask.masker": ("LostFieldWarning", "MaskedRow", "Masker"),
     "mask.token_mask": ("TokenMask",),
     "proof.diff": ("compare",),
     "proof.findings": ("prove",),

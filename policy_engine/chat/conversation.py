@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Container, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, NoReturn
+from dataclasses import dataclass, field, fields
+from reprlib import Repr
+from typing import Any, Final, NoReturn
 
 from policy_engine.chat.formats import CALL_ROLE, Format, column, detect_format, kind_of, message_list
 from policy_engine.core.errors import RowError
@@ -27,6 +28,22 @@ class Conversation:
     documents: tuple[Mapping[str, Any], ...] | None = None
     sample: Mapping[str, Any] = field(default_factory=dict)
     template_kwargs: Mapping[str, Any] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        """What is there, long texts cut in the middle."""
+        given = {f.name: value for f in fields(self) if (value := getattr(self, f.name))}
+        return f"Conversation({', '.join(f'{name}={_SHORT.repr(value)}' for name, value in given.items())})"
+
+
+def _short() -> Repr:
+    short = Repr()
+    short.maxstring = short.maxother = 200
+    short.maxdict = short.maxtuple = short.maxlist = 30
+    short.maxlevel = 8
+    return short
+
+
+_SHORT: Final = _short()
 
 
 def read_row(row: Any, spec: Format, number: int | None = None) -> Conversation:

@@ -85,6 +85,9 @@ class TokenizedChat:
     ends_T: npt.NDArray[np.int32]
     _ids_T: npt.NDArray[np.int32] | None = field(default=None, init=False, repr=False, compare=False)
 
+    def __repr__(self) -> str:
+        return f"<TokenizedChat: {len(self.input_ids)} tokens of {self.chat!r}>"
+
     @classmethod
     def of(
         cls,

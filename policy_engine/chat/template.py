@@ -56,6 +56,9 @@ class ChatTemplate:
     TemplateError if the source does not compile.
     """
 
+    def __repr__(self) -> str:
+        return f"<ChatTemplate {self.name}>"
+
     def __init__(
         self,
         source: str,

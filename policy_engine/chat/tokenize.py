@@ -30,7 +30,7 @@ class ChatTokenizer:
     none. The tokenizer may not gain tokens afterwards: make a new ChatTokenizer then.
     """
 
-    tokenizer: Any
+    tokenizer: Any = field(repr=False)
     templates: Mapping[str, str] = field(repr=False)
     name: str = "<tokenizer>"
     model_roles: frozenset[str] = frozenset({"assistant"})

@@ -70,8 +70,7 @@ def apply_request(request: Request, inputs: Inputs) -> Outcome:
         return Outcome(exit=Exit.FAILS, diagnostics=diagnostics_of(error))
     return Outcome(
         exit=Exit.FAILS if summary.rows_failed or not summary.rows_out else Exit.HOLDS,
-        # What `check` would warn of (a role nobody declares) is told before a run is believed, too.
-        diagnostics=(*inputs.masker.program.policy.warnings, *failures(summary), *no_rows(summary)),
+        diagnostics=(*failures(summary), *no_rows(summary)),
         data={"summary": summary.to_json()},
         body=(*closing(summary), f"wrote {summary.output}{'' if summary.rows_out else ', which has no rows'}"),
     )

@@ -24,7 +24,7 @@ def explain_row(
     if not isinstance(row.result, MaskedRow):
         return Outcome(
             exit=Exit.FAILS,
-            diagnostics=diagnostics_of(row.result, where=f"row {number}: "),
+            diagnostics=diagnostics_of(row.result, where=f"{row.place}: "),
             data={"row": number, "read_as": said, "explanations": []},
         )
     found = _explanations(row.result, tokens, at, turn)

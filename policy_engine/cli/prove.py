@@ -16,14 +16,14 @@ from policy_engine.cli.reporters.json import location_json
 from policy_engine.cli.run import finish
 from policy_engine.cli.texts import read_source
 from policy_engine.core.diagnostics import Diagnostic
-from policy_engine.core.errors import PolicyEngineError
+from policy_engine.core.errors import PolicyEngineError, warn_of
 from policy_engine.core.schema import Schema
 from policy_engine.lang.check import check_text
-from policy_engine.lang.checked import CheckedPolicy, CheckedRule
+from policy_engine.lang.checked import CheckedPolicy, CheckedRule, roles_of
 from policy_engine.report.visible import pointed
 
 if TYPE_CHECKING:
-    from policy_engine.proof import ProofReport, Witness
+    from policy_engine.proof import GuardFinding, ProofReport, Witness
 
 _STYLES = {"holds": "green", "fails": "red", "possible": "yellow", "undecided": "yellow"}
 
@@ -47,7 +47,9 @@ def register(app: typer.Typer) -> None:
 def read_checked(name: str, schema: Schema | None = None) -> CheckedPolicy:
     """The policy of a file, a shipped name or standard input. Raises what reading, parsing and checking raise."""
     source = read_source(name)
-    return check_text(source.text, name=source.name, schema=schema)
+    policy = check_text(source.text, name=source.name, schema=schema)
+    warn_of(policy.warnings, stacklevel=2)
+    return policy
 
 
 def read_schema(dataset: str | None) -> Schema | None:
@@ -99,6 +101,7 @@ def report_facts(name: str, report: ProofReport) -> dict[str, Any]:
                 "location": location_json(g.guard.span),
                 "verdict": g.verdict,
                 "vacuous": g.vacuous,
+                "undeclared_roles": _undeclared(g, report),
                 "places": list(g.places),
                 "rules": [_rule(rule) for rule in g.rules],
                 "witness": witness_facts(g.witness),
@@ -139,6 +142,11 @@ def witness_lines(witness: Witness) -> Iterator[Text]:
         yield Text("      ").append_text(line)
 
 
+def _undeclared(found: GuardFinding, report: ProofReport) -> list[str]:
+    """Roles of a guard that the data may not have: what holds of them may hold of nothing."""
+    return sorted(roles_of(found.guard.targets) & report.policy.undeclared)
+
+
 def _rule(rule: CheckedRule | None) -> dict[str, Any]:
     if rule is None:
         return {"rule": None, "index": None, "location": None}
@@ -148,7 +156,9 @@ def _rule(rule: CheckedRule | None) -> dict[str, Any]:
 def _lines(name: str, report: ProofReport, rules: bool) -> Iterator[RenderableType]:
     yield Text.assemble((name, "bold"), f": {_summary(report)}")
     for g in report.guards:
-        yield Text.assemble("  ", (g.verdict, _STYLES[g.verdict]), f"  {_code(g.guard.span.text)}")
+        unknown = ", ".join(f"`{role}`" for role in _undeclared(g, report))
+        note = f"  (nothing declares {unknown})" if unknown else ""
+        yield Text.assemble("  ", (g.verdict, _STYLES[g.verdict]), f"  {_code(g.guard.span.text)}", (note, "yellow"))
         if g.witness is not None:
             yield from witness_lines(g.witness)
     if not rules:

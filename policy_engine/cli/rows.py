@@ -34,9 +34,10 @@ class Inputs:
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One row of the data, masked or refused. `number` counts from 1."""
+    """One row of the data, masked or refused. `number` counts from 1; `place` is its file and line where known."""
 
     number: int
+    place: str
     result: MaskedRow | PolicyEngineError
 
 
@@ -96,13 +97,14 @@ def masked_rows(
 ) -> Iterator[Row]:
     """The first `limit` rows, or those of the given numbers (from 1), masked one by one.
 
-    `say` is told how the rows are read, and that there are more than `limit`. Raises ConfigError if the format cannot be told, RowError if a number is past
-    the end of the data, and what reading raises.
+    `say` is told how the rows are read, and that there are more than `limit`. Raises ConfigError if the format cannot
+    be told, RowError if a number is past the end of the data, and what reading raises.
     """
     wanted = set(numbers)
     last = max(wanted) if wanted else limit
     # One more than is shown, to tell whether there are more.
-    format, rows = see_format(islice(read_rows(data), None if last is None else last + 1), inputs.masker.dataset)
+    source = read_rows(data)
+    format, rows = see_format(islice(source, None if last is None else last + 1), inputs.masker.dataset)
     say(format.said)
     seen = 0
     for number, row in rows:
@@ -112,7 +114,7 @@ def masked_rows(
                 say(f"there are more rows than {last}: `--limit` shows more, `--row` any one")
             break
         if not wanted or number in wanted:
-            yield Row(number=number, result=_mask(row, format, inputs.masker))
+            yield Row(number=number, place=source.where(number), result=_mask(row, format, inputs.masker))
     missing = sorted(n for n in wanted if n > seen)
     if missing:
         raise RowError(f"there is no row {missing[0]}: `{data}` has {seen} rows", help="rows count from 1")

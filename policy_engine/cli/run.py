@@ -5,14 +5,18 @@ from __future__ import annotations
 import os
 import sys
 import traceback
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
 
 import typer
 
 from policy_engine.cli.outcome import Exit, Outcome, failed
 from policy_engine.cli.reporters import Format, write
 from policy_engine.core.diagnostics import Diagnostic
-from policy_engine.core.errors import DataError, PolicyEngineError
+from policy_engine.core.errors import DataError, PolicyEngineError, PolicyWarning
 
 CLOSED_PIPE = 141
 """As shells report a process that SIGPIPE ended."""
@@ -31,7 +35,37 @@ def finish(verb: str, format: Format, work: Callable[[], Outcome]) -> None:
 
 
 def answer(work: Callable[[], Outcome]) -> Outcome:
-    """The outcome of the work, whatever happens in it."""
+    """The outcome of the work, whatever happens in it. What policies that it loads are warned of comes first."""
+    with _policy_warnings() as found:
+        outcome = _answer(work)
+    told = {_key(d) for d in outcome.diagnostics}
+    more = {_key(d): d for d in found if _key(d) not in told}  # a policy may be loaded more than once
+    return replace(outcome, diagnostics=(*more.values(), *outcome.diagnostics))
+
+
+@contextmanager
+def _policy_warnings() -> Iterator[list[Diagnostic]]:
+    """Collects the findings of `PolicyWarning`s; other warnings go their way."""
+    found: list[Diagnostic] = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", PolicyWarning)
+        show = warnings.showwarning
+
+        def keep(message: Warning | str, *place: Any, **more: Any) -> None:
+            if isinstance(message, PolicyWarning) and message.diagnostic is not None:
+                found.append(message.diagnostic)
+            else:
+                show(message, *place, **more)
+
+        warnings.showwarning = keep
+        yield found
+
+
+def _key(diagnostic: Diagnostic) -> tuple[str, str, str]:
+    return diagnostic.code, str(diagnostic.span), diagnostic.message
+
+
+def _answer(work: Callable[[], Outcome]) -> Outcome:
     try:
         return work()
     except PolicyEngineError as error:

@@ -44,16 +44,23 @@ def write_starter(
             raise exists(path)
     tok = load_tokenizer(tokenizer, template=template)
     _ = tok.template  # a missing or broken template is told at once, not once per row
-    format, rows = see_format(islice(read_rows(data), limit), DatasetSpec())
+    source = read_rows(data)
+    format, rows = see_format(islice(source, limit), DatasetSpec())
     failed: list[tuple[int, PolicyEngineError]] = []
     found = survey(_conversations(rows, format, failed), tok)
     if not found.rows:
-        raise RowError(f"none of the {len(failed)} rows can be read: {failed[0][1].message}", help=failed[0][1].help)
+        first, error = failed[0]
+        raise RowError(
+            f"none of the {len(failed)} rows of `{data}` can be read; {source.where(first)}: {error.message}",
+            help=error.help,
+        )
     write_text_file(policy_path, policy_text(found, data, failed=len(failed)), overwrite=overwrite)
     names = {"tokenizer": _beside(tokenizer, base), "template": template and _beside(template, base)}
     write_text_file(dataset_path, dataset_text(found, data, policy_path.name, format, names), overwrite=overwrite)
     warnings = [
-        Diagnostic(code="PE501", severity="warning", message=f"row {number}: {error.message}", help=error.help)
+        Diagnostic(
+            code="PE501", severity="warning", message=f"{source.where(number)}: {error.message}", help=error.help
+        )
         for number, error in failed[:5]
     ]
     warnings += [

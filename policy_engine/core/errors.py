@@ -6,6 +6,8 @@ process boundaries (`datasets.map(num_proc=…)`).
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Iterable
 from typing import Any
 
 from policy_engine.core.diagnostics import Diagnostic, format_diagnostic
@@ -49,6 +51,23 @@ class PolicyError(PolicyEngineError, ValueError):
         self.diagnostics = diagnostics
         text = "\n\n".join(format_diagnostic(d) for d in diagnostics)
         super().__init__(text, code=diagnostics[0].code if diagnostics else None)
+
+
+class PolicyWarning(UserWarning):
+    """What a policy that loads may not mean as written: a role that nothing declares, a guard that is not proven.
+
+    `diagnostic` has it with its place and help. `policy-engine check --strict` refuses such policies.
+    """
+
+    def __init__(self, message: str, diagnostic: Diagnostic | None = None) -> None:
+        super().__init__(message)
+        self.diagnostic = diagnostic
+
+
+def warn_of(diagnostics: Iterable[Diagnostic], *, stacklevel: int) -> None:
+    """Gives what did not stop a policy from loading as warnings of the code `stacklevel` frames above."""
+    for diagnostic in diagnostics:
+        warnings.warn(PolicyWarning(format_diagnostic(diagnostic), diagnostic), stacklevel=stacklevel + 1)
 
 
 class PolicySyntaxError(PolicyError):

@@ -131,15 +131,18 @@ def read_lines(stream: io.BufferedReader, name: str, *, before: int = 0) -> Iter
         yield number, _row(text, f"line {number}")
 
 
+_FIX: Final = "mend or remove the line; the rows after it are read all the same"
+
+
 def _row(text: bytes, place: str) -> Any:
     try:
         row = json.loads(text.decode("utf-8"))
     except UnicodeDecodeError as error:
-        return RowError(f"{place} is not UTF-8: byte {error.start + 1} is 0x{text[error.start]:02x}")
+        return RowError(f"{place} is not UTF-8: byte {error.start + 1} is 0x{text[error.start]:02x}", help=_FIX)
     except json.JSONDecodeError as error:
-        return RowError(f"{place} is not JSON: {error.msg} at column {error.colno}{_hint(text)}")
+        return RowError(f"{place} is not JSON: {error.msg} at column {error.colno}{_hint(text)}", help=_FIX)
     except (ValueError, RecursionError) as error:
-        return RowError(f"{place} is not usable JSON: {error}")
+        return RowError(f"{place} is not usable JSON: {error}", help=_FIX)
     return _without_surrogates(row, place) if b"\\ud" in text or b"\\uD" in text else row
 
 

@@ -67,6 +67,7 @@ def _check(policy: ast.Policy, findings: Findings, schema: Schema | None, *, com
         roles=frozenset(resolver.roles),
         source=policy.source,
         warnings=unsuppressed(findings.warnings),
+        undeclared=frozenset(resolver.roles) - resolver.declared,
     )
 
 

@@ -75,6 +75,9 @@ class CheckedRule:
     weight: int | float | Field
     span: Span
 
+    def __repr__(self) -> str:
+        return f"<CheckedRule {_said(self.span)}>"
+
 
 @dataclass(frozen=True, kw_only=True)
 class CheckedGuard:
@@ -85,6 +88,13 @@ class CheckedGuard:
     targets: tuple[CheckedTarget, ...]
     condition: Expr | None
     span: Span
+
+    def __repr__(self) -> str:
+        return f"<CheckedGuard {_said(self.span)}>"
+
+
+def _said(span: Span) -> str:
+    return f"{span} `{' '.join(span.text.split())}`"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,3 +109,28 @@ class CheckedPolicy:
     """Every role the policy names."""
     source: Source
     warnings: tuple[Diagnostic, ...] = ()
+    undeclared: frozenset[str] = frozenset()
+    """The roles among them that are neither usual nor declared in a schema: the data may have them, or they are
+    misspelt."""
+
+    def __repr__(self) -> str:
+        return f"<CheckedPolicy {self.said}>"
+
+    @property
+    def said(self) -> str:
+        """The policy in a few words: `my.policy: 3 rules, 1 guard`."""
+        counts = ((len(self.rules), "rule"), (len(self.guards), "guard"))
+        return f"{self.source.name}: " + ", ".join(f"{n} {noun}{'' if n == 1 else 's'}" for n, noun in counts)
+
+
+def roles_of(targets: tuple[CheckedTarget, ...]) -> frozenset[str]:
+    """The roles that targets name, in relations too."""
+    found: set[str] = set()
+    for target in targets:
+        if isinstance(target, Spans):
+            found |= roles_of(target.inside)
+            continue
+        turns = [relation.turns for relation in target.relations]
+        turns += [] if target.turns is None else [target.turns]
+        found |= {turn.role for turn in turns if turn.role is not None}
+    return frozenset(found)

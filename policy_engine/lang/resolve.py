@@ -56,7 +56,7 @@ class Resolver:
         self.fields = FieldChecker(findings, schema)
         self.roles: set[str] = set()
         self.used_lets: set[int] = set()
-        self._declared = frozenset(KNOWN_ROLES) | (schema.roles | schema.trained_roles if schema else frozenset())
+        self.declared = frozenset(KNOWN_ROLES) | (schema.roles | schema.trained_roles if schema else frozenset())
         self._open: list[Definition] = []
         self._circular: set[int] = set()
         self._undeclared: set[tuple[str, str]] = set()
@@ -170,10 +170,10 @@ class Resolver:
     def _role(self, role: str, selector: ast.Selector, file: File) -> None:
         self.roles.add(role)
         # In a file with syntax errors, the name may be of a `let` that did not parse.
-        if role in self._declared or not file.complete or (file.source.name, role) in self._undeclared:
+        if role in self.declared or not file.complete or (file.source.name, role) in self._undeclared:
             return
         self._undeclared.add((file.source.name, role))
-        candidates = self._declared if selector.quoted else (*self._declared, *PART_NAMES, *GROUPS, *file.lets)
+        candidates = self.declared if selector.quoted else (*self.declared, *PART_NAMES, *GROUPS, *file.lets)
         help = did_you_mean(role, candidates)
         declare = "declare it in a dataset file if the data has it"
         help = f"{help} else {declare}" if help else declare

@@ -44,7 +44,7 @@ class Explanation:
     """The decision about a segment or a token, with its reason. `token` and `token_id` are None for a segment.
 
     `weight` is the token's (None for a segment whose pieces differ); `why` is the reason in a sentence; `pieces` are
-    what the token touches or the segment consists of.
+    what the token touches or the segment consists of. `str` gives the text form.
     """
 
     token: int | None
@@ -62,6 +62,9 @@ class Explanation:
     def as_text(self) -> str:
         """The same for people, over several lines."""
         return "\n".join(_lines(self))
+
+    def __str__(self) -> str:
+        return self.as_text()
 
 
 def explain_segment(program: Program, chat: RenderedChat, index: int) -> Explanation:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 
-from policy_engine.core.errors import PolicyCheckError
+from policy_engine.core.errors import PolicyCheckError, warn_of
 from policy_engine.core.schema import Schema
+from policy_engine.lang.check import check_text
 from policy_engine.proof.diagnostics import guard_diagnostics
 from policy_engine.proof.findings import prove_guards
-from policy_engine.rules import load
 from policy_engine.rules.compile import compile_policy
+from policy_engine.rules.load import program_of
 from policy_engine.rules.program import Program
 
 
@@ -18,20 +19,25 @@ def load_policy(path_or_name: str | os.PathLike[str], *, schema: Schema | None =
     """The program of a policy file, or of a shipped policy by its bare name, its guards proven.
 
     Raises PolicySyntaxError or PolicyCheckError with everything that is wrong, a guard that some conversation breaks
-    included, and DataError if there is no such file. A guard that could not be proven is a warning (`policy.warnings`
-    of the program). With `prove=False` guards are only asserted on the rows that are masked.
+    included, and DataError if there is no such file. Warns with PolicyWarning of what does not stop it, such as a role
+    that nothing declares or a guard that could not be proven; `policy.warnings` of the program has the same. With
+    `prove=False` guards are only asserted on the rows that are masked.
     """
-    program = load.load_policy(path_or_name, schema=schema)
-    return _proven(program) if prove else program
+    return _finished(program_of(path_or_name, schema=schema), prove)
 
 
 def policy_from_text(text: str, *, name: str = "<string>", schema: Schema | None = None, prove: bool = True) -> Program:
     """The program of a policy text, its guards proven; `name` is what errors call it, and where `use` paths start.
 
-    Raises PolicySyntaxError or PolicyCheckError with everything that is wrong; see `load_policy` for `prove`.
+    Raises PolicySyntaxError or PolicyCheckError with everything that is wrong. Warnings and `prove`: see `load_policy`.
     """
-    program = load.policy_from_text(text, name=name, schema=schema)
-    return _proven(program) if prove else program
+    return _finished(compile_policy(check_text(text, name=name, schema=schema)), prove)
+
+
+def _finished(program: Program, prove: bool) -> Program:
+    program = _proven(program) if prove else program
+    warn_of(program.policy.warnings, stacklevel=3)
+    return program
 
 
 def _proven(program: Program) -> Program:

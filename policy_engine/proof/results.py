@@ -118,6 +118,11 @@ class ProofReport:
     decided: tuple[RulePlaces, ...] = ()
     undecided: str | None = None
 
+    def __repr__(self) -> str:
+        guards = "; ".join(f"`{' '.join(g.guard.span.text.split())}` {g.verdict}" for g in self.guards)
+        said = f"undecided, {self.undecided}" if self.undecided else guards or "no guards"
+        return f"<ProofReport {self.policy.source.name}: {said}; {len(self.dead)} dead rules>"
+
     @property
     def shadowed(self) -> tuple[DeadRule, ...]:
         """The dead rules that others shadow."""
@@ -182,6 +187,9 @@ class Diff:
     changes: tuple[Change, ...] = ()
     settings: tuple[SettingChange, ...] = ()
     undecided: str | None = None
+
+    def __repr__(self) -> str:
+        return f"<Diff {self.new.source.name} against {self.old.source.name}: {self.verdict}>"
 
     @property
     def exit_code(self) -> ExitCode:

@@ -8,7 +8,7 @@ from typing import Any
 
 from policy_engine.lang.checked import CheckedPolicy
 
-_SAYS_NOTHING = frozenset({"span", "source", "warnings"})
+_SAYS_NOTHING = frozenset({"span", "source", "warnings", "undeclared"})
 
 
 def policy_fingerprint(policy: CheckedPolicy) -> str:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 
+from policy_engine.core.errors import warn_of
 from policy_engine.core.schema import Schema
-from policy_engine.core.source import Source
 from policy_engine.lang.check import check_text
 from policy_engine.lang.library import read_policy
 from policy_engine.rules.compile import compile_policy
@@ -15,15 +15,25 @@ from policy_engine.rules.program import Program
 def load_policy(path_or_name: str | os.PathLike[str], *, schema: Schema | None = None) -> Program:
     """The program of a policy file, or of a shipped policy by its bare name.
 
-    Raises PolicySyntaxError or PolicyCheckError with everything that is wrong, and DataError if there is no such file.
+    Raises PolicySyntaxError or PolicyCheckError with everything that is wrong, and DataError if there is no such file;
+    warns with PolicyWarning of what does not stop it.
     """
-    source: Source = read_policy(path_or_name)
-    return policy_from_text(source.text, name=source.name, schema=schema)
+    program = program_of(path_or_name, schema=schema)
+    warn_of(program.policy.warnings, stacklevel=2)
+    return program
 
 
 def policy_from_text(text: str, *, name: str = "<string>", schema: Schema | None = None) -> Program:
     """The program of a policy text; `name` is what errors call it, and where relative `use` paths start.
 
-    Raises PolicySyntaxError or PolicyCheckError with everything that is wrong.
+    Raises PolicySyntaxError or PolicyCheckError with everything that is wrong; warns as `load_policy` does.
     """
-    return compile_policy(check_text(text, name=name, schema=schema))
+    program = compile_policy(check_text(text, name=name, schema=schema))
+    warn_of(program.policy.warnings, stacklevel=2)
+    return program
+
+
+def program_of(path_or_name: str | os.PathLike[str], *, schema: Schema | None) -> Program:
+    """The same as `load_policy`, without warnings: they are in `policy.warnings` of the program."""
+    source = read_policy(path_or_name)
+    return compile_policy(check_text(source.text, name=source.name, schema=schema))

@@ -47,6 +47,9 @@ class Program:
         object.__setattr__(self, "decider", decider)
         object.__setattr__(self, "guards", Guards(self.policy, decider))
 
+    def __repr__(self) -> str:
+        return f"<Program {self.policy.said}>"
+
     def __reduce__(self) -> tuple[Any, ...]:
         return (_program, (self.policy,))
 

@@ -130,7 +130,7 @@ def test_a_guard_that_breaks_fails_the_row(tmp_path: Path) -> None:
     policy = write_policy(tmp_path, "train assistant\nnever train assistant where message.training == false\n")
     ran = cli("show", write_chats(tmp_path), "-p", policy, "-t", "builtin")
     assert ran.code == 1
-    assert "row 2" in ran.err
+    assert "chats.jsonl:2: " in ran.err
     assert "error[PE301]" in ran.err
 
 

@@ -70,8 +70,8 @@ def test_broken_rows_are_warnings(tmp_path: Path) -> None:
     chats = write_chats(tmp_path, [CHATS[0], "{", '{"messages": 3}'])
     ran = cli("init", chats, "-t", "builtin", "-o", tmp_path / "out")
     assert ran.code == 0
-    assert "row 2" in ran.err
-    assert "row 3" in ran.err
+    assert "chats.jsonl:2: " in ran.err
+    assert "chats.jsonl:3: " in ran.err
 
 
 def test_nothing_to_read(tmp_path: Path) -> None:

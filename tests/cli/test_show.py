@@ -75,7 +75,7 @@ def test_a_row_that_fails_is_told_and_the_others_are_shown(tmp_path: Path) -> No
     assert ran.code == 1
     assert ["row 1", "row 4"] == [r["name"] for r in ran.document["rows"]]
     assert [True, True] == [
-        f"row {n}" in d["message"] for n, d in zip((2, 3), ran.document["diagnostics"], strict=True)
+        f"chats.jsonl:{n}: " in d["message"] for n, d in zip((2, 3), ran.document["diagnostics"], strict=True)
     ]
 
 

@@ -1,0 +1,100 @@
+"""A whole row explained: one line a token."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from policy_engine.chat.segments import TokenizedChat
+from policy_engine.core.vocabulary import Reason
+from policy_engine.mask.token_mask import REASONS, TokenMask
+from policy_engine.rules.program import Program
+from policy_engine.rules.values import excerpt
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenLine:
+    """One token and its decision.
+
+    `rule` is the deciding rule's index, `place` and `rule_text` where it stands and what it says; None where no rule
+    decides. `turn` and `role` are None for text that no message owns.
+    """
+
+    token: int
+    token_id: int
+    text: str
+    turn: int | None
+    role: str | None
+    part: str
+    weight: float
+    reason: Reason
+    rule: int | None
+    place: str | None
+    rule_text: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RowExplanation:
+    """All tokens of a row, in order. `str` gives them as a table; `row.explain(token=N)` says more of one."""
+
+    tokens: tuple[TokenLine, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """The same as plain objects, lists and scalars, for JSON."""
+        return asdict(self)
+
+    def as_text(self) -> str:
+        """The same as a table, one line a token."""
+        head = ("token", "id", "text", "turn", "part", "weight", "decided by")
+        rows = [head, *(_cells(line) for line in self.tokens)]
+        widths = [max(len(row[i]) for row in rows) for i in range(len(head))]
+        layout = [str.rjust if name in ("token", "id", "weight") else str.ljust for name in head]
+        lines = ("  ".join(put(cell, w) for put, cell, w in zip(layout, row, widths, strict=True)) for row in rows)
+        return "\n".join(line.rstrip() for line in lines)
+
+    def __str__(self) -> str:
+        return self.as_text()
+
+
+def explain_row(program: Program, tokenized: TokenizedChat, mask: TokenMask) -> RowExplanation:
+    """Which rule decided each token of a row, or why none did."""
+    chat, rules = tokenized.chat, program.policy.rules
+    columns = zip(
+        tokenized.input_ids,
+        tokenized.starts_T.tolist(),
+        tokenized.ends_T.tolist(),
+        mask.weights_T.tolist(),
+        mask.rules_T.tolist(),
+        mask.reasons_T.tolist(),
+        mask.segments_T.tolist(),
+        strict=True,
+    )
+    lines = []
+    for token, (token_id, start, end, weight, rule, reason, index) in enumerate(columns):
+        segment = chat.segments[index]
+        span = rules[rule].span if rule >= 0 else None
+        lines.append(
+            TokenLine(
+                token=token,
+                token_id=token_id,
+                text=chat.text[start:end],
+                turn=segment.turn,
+                role=chat.role(segment),
+                part=segment.part,
+                weight=weight,
+                reason=REASONS[reason],
+                rule=rule if rule >= 0 else None,
+                place=None if span is None else str(span),
+                rule_text=None if span is None else " ".join(span.text.split()),
+            )
+        )
+    return RowExplanation(tokens=tuple(lines))
+
+
+def _cells(line: TokenLine) -> tuple[str, ...]:
+    turn = "–" if line.turn is None else f"{line.turn} {line.role}"
+    decided = f"({'no rule' if line.reason == 'default' else line.reason})"
+    if line.rule is not None:
+        decided = f"{line.place} {line.rule_text}"
+    weight = f"{line.weight:g}" if line.weight else "masked"
+    return str(line.token), str(line.token_id), excerpt(line.text), turn, line.part, weight, decided

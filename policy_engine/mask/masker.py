@@ -78,6 +78,9 @@ class Masker:
         self._warned: set[tuple[str, str]] = set()
         register_with_datasets(type(self))
 
+    def __repr__(self) -> str:
+        return f"<Masker {self.program.policy.said}; {self.tokenizer.name}>"
+
     @property
     def fingerprint(self) -> str:
         """A hash of all that decides what comes out: policy (not its comments), tokenizer, template, versions."""

@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test trainers peers lint types check fmt wheel-test docs docs-site nightly mutation clean
+.PHONY: help demo test trainers peers peers-audit peers-speed lint types check fmt wheel-test docs docs-site nightly mutation clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|' 2>/dev/null \
@@ -49,15 +49,35 @@ $(VENV)-trainers/.done: pyproject.toml tests/requirements-trainers.txt
 trainers: $(VENV)-trainers/.done  ## a training step of transformers' and TRL's trainers against one computed by hand
 	$(VENV)-trainers/bin/python -m pytest -q tests/adapters $(ARGS)
 
-# Other systems, in an environment of their own.
-$(VENV)-peers/.done: pyproject.toml benchmarks/peers/requirements.txt
-	$(PYTHON) -m venv $(VENV)-peers
-	$(VENV)-peers/bin/python -m pip install --quiet --disable-pip-version-check -r benchmarks/peers/requirements.txt
-	$(VENV)-peers/bin/python -m pip install --quiet --disable-pip-version-check -e '.[test]'
+# Other systems, each in an environment of its own; `make peers PEERS=axolotl COUNT=50` for less.
+PEERS ?= axolotl trl unsloth tinker renderers
+COUNT ?= 500
+$(VENV)-peers/%/.done: pyproject.toml benchmarks/peers/requirements/common.txt benchmarks/peers/requirements/%.txt \
+    benchmarks/peers/requirements/%-no-deps.txt
+	$(PYTHON) -m venv $(VENV)-peers/$*
+	$(VENV)-peers/$*/bin/python -m pip install --quiet --disable-pip-version-check \
+	  -r benchmarks/peers/requirements/$*.txt -e '.[fast]'
+	$(VENV)-peers/$*/bin/python -m pip install --quiet --disable-pip-version-check --no-deps \
+	  -r benchmarks/peers/requirements/$*-no-deps.txt
 	@touch $@
 
-peers: $(VENV)-peers/.done  ## masks of other systems beside the presets, token by token
-	$(VENV)-peers/bin/python -m benchmarks.peers --count 500 $(ARGS)
+peers-masks-%: $(VENV)-peers/%/.done
+	$(VENV)-peers/$*/bin/python -m benchmarks.peers masks $* --count $(COUNT) $(ARGS)
+	$(if $(filter trl,$*),$(VENV)-peers/trl/bin/python -m benchmarks.peers masks transformers --count $(COUNT) $(ARGS))
+
+peers-data-%: $(VENV)-peers/%/.done
+	$(VENV)-peers/$*/bin/python -m benchmarks.peers datasets $*
+
+peers-speed-%: $(VENV)-peers/%/.done
+	$(VENV)-peers/$*/bin/python -m benchmarks.peers speed $* $(ARGS)
+	$(if $(filter trl,$*),$(VENV)-peers/trl/bin/python -m benchmarks.peers speed transformers $(ARGS))
+
+peers: $(PEERS:%=peers-masks-%) peers-audit  ## masks of other systems beside the presets, token by token
+
+peers-audit: peers-data-axolotl peers-data-trl peers-data-unsloth $(VENV)/.base  ## audit of datasets that other systems prepared
+	$(BIN)/python -m benchmarks.peers audit
+
+peers-speed: $(PEERS:%=peers-speed-%)  ## other systems' time beside ours, on the same rows
 
 lint: $(VENV)/.dev  ## ruff and the import contracts
 	$(BIN)/ruff check .

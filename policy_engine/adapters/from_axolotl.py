@@ -72,20 +72,23 @@ def _rules(config: Mapping[str, Any], entry: Mapping[str, Any], where: str) -> t
             "empty, it selects axolotl's old path",
             "name the roles, or use `trl_completion_only`",
         )
+    # axolotl takes for a turn's own what changes when its content does: scaffold that stays is masked.
+    rules.append("mask markup")
     detail = entry.get("message_field_training_detail")
     if detail:
-        rules += [f"mask text where has message.{detail}", f"train spans message.{detail} in text"]
+        rules += [f"mask body where has message.{detail}", f"train spans message.{detail} in text"]
         notes.append(
             f"`{detail}`: offsets count in the message as it is in the data. axolotl counts them in tokens of the "
             "content alone, which shifts them where the template trims it."
         )
     flag = entry.get("message_field_training")
     if flag:
-        rules.append(f"train body where message.{flag}")
+        rules += [f"train body where message.{flag}", f"mask markup where message.{flag}"]
     rules += _eos(config, entry, trained, flag, detail, where, notes)
     if flag:
         rules.append(f"mask turn where message.{flag} == false")
         notes.append(f"`{flag}` of a message wins over its role, and holds for its end marker too.")
+    rules.append("on straddle train  # a token that is partly trained text is trained by axolotl")
     return rules, notes
 
 
@@ -120,7 +123,9 @@ def _eos(
 
 def _ends(setting: str, roles: list[str] | None, flag: str | None, detail: str | None, condition: str) -> list[str]:
     def where(*tests: str) -> str:
-        return f" where {' and '.join(test for test in (*tests, condition) if test)}" if any((*tests, condition)) else ""
+        return (
+            f" where {' and '.join(test for test in (*tests, condition) if test)}" if any((*tests, condition)) else ""
+        )
 
     if setting == "none":
         return []

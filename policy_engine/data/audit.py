@@ -96,6 +96,7 @@ class Auditor:
         self._tokenizer = tokenizer
         self._program = program
         self._recoverer = Recoverer(tokenizer)
+        self._pad: int | None = getattr(tokenizer.tokenizer, "pad_token_id", None)
         names = shipped() if presets is None else tuple(presets)
         self._presets = {name: policy_from_text(read_shipped(name).text, name=name) for name in names}
         self._agree: Counter[str] = Counter()
@@ -144,12 +145,15 @@ class Auditor:
     def _look_at_turns(self, chat: TokenizedChat, trained: Sequence[bool]) -> None:
         segments = chat.chat.segments
         by_turn: dict[int, Counter[tuple[str, bool]]] = {}
+        markers: set[int] = set()
         for at, flag in enumerate(trained):
             segment = segments[_segment_at(segments, int(chat.starts_T[at]))]
             role = "–" if segment.turn is None else str(chat.chat.messages[segment.turn]["role"])
             (self.audit.trained if flag else self.audit.masked)[role, segment.part] += 1
             if segment.turn is not None:
                 by_turn.setdefault(segment.turn, Counter())[segment.part, flag] += 1
+            if segment.part in EOS:
+                markers.add(chat.input_ids[at])
         answers = [t for t in by_turn if chat.chat.messages[t]["role"] == "assistant"]
         body = {t: sum(n for (part, flag), n in by_turn[t].items() if flag and part in BODY) for t in by_turn}
         written = [t for t in answers if any(part in BODY for part, _ in by_turn[t])]
@@ -157,7 +161,9 @@ class Auditor:
             self._note("last-answer-only", bool(body[written[-1]]) and not any(body[t] for t in written[:-1]))
         ends = {t: [flag for (part, flag) in by_turn[t] if part in EOS] for t in answers}
         taught = [t for t in answers if body[t] and ends[t]]
-        self._note("no-ends", not any(any(ends[t]) for t in taught), bool(taught))
+        none = not any(any(ends[t]) for t in taught)
+        self._note("no-ends", none, bool(taught))
+        self._note("pad-is-end", none and markers == {self._pad}, bool(taught))
         if len(taught) > 1:
             self._note("last-end-masked", any(any(ends[t]) for t in taught[:-1]) and not any(ends[taught[-1]]))
         for role, code in (("user", "user-trained"), ("system", "system-trained"), ("tool", "tool-trained")):
@@ -201,7 +207,8 @@ SMELLS: Final[dict[str, str]] = {
     "all-trained": "everything in the row is trained, prompts too",
     "last-answer-only": "of several answers only the last one is trained",
     "no-ends": "answers are trained and their end markers are not: the model does not learn to stop",
-    "last-end-masked": "the end of the last answer is masked, those before are trained (is the pad token the eos?)",
+    "pad-is-end": "no end marker is trained, and it is the pad token: something masked padding by its id",
+    "last-end-masked": "the end of the last answer is masked, those before are trained",
     "user-trained": "words of users are trained",
     "system-trained": "the system prompt is trained",
     "tool-trained": "tool results are trained",

@@ -64,6 +64,10 @@ def _axolotl(**entry: Any) -> dict[str, Any]:
         ({"train_on_eos": "none"}, "Four.|Seven."),
         ({"train_on_eos": "last"}, "Four.|Seven.<|im_end|>"),
         ({"train_on_eos": "all"}, "<|im_end|>|<|im_end|>|Four.<|im_end|>|<|im_end|>|Seven.<|im_end|>"),
+        (
+            {"train_on_eos": "last", "roles_to_train": ["user", "assistant"]},
+            "Two and two?|Four.|And three?|Seven.<|im_end|>",
+        ),
         ({"roles_to_train": ["user"]}, "Two and two?<|im_end|>|And three?<|im_end|>"),
         (
             {"train_on_inputs": True, "train_on_eos": "none"},
@@ -98,6 +102,21 @@ def test_axolotl_details(tmp_path: Path) -> None:
     ]
     messages[2] = {"role": "assistant", "content": "Hello world! Yes", "detail": detail}
     assert "Hello world!|<|im_end|>" == trained(made.policy_text, messages)
+
+
+def test_axolotl_details_that_train_nothing_still_train_the_end(tmp_path: Path) -> None:
+    (made,) = imported("axolotl", _axolotl(message_field_training_detail="detail"), tmp_path)
+    detail = [{"begin_offset": 0, "end_offset": 15, "train": False}]
+    messages = [*MESSAGES[:2], {"role": "assistant", "content": "Hello world! Yes", "detail": detail}]
+    assert "<|im_end|>" == trained(made.policy_text, messages)
+
+
+def test_axolotl_finds_no_turn_without_text(tmp_path: Path) -> None:
+    messages = [*MESSAGES[:4], {"role": "assistant", "content": ""}]
+    (made,) = imported("axolotl", _axolotl(train_on_eos="last"), tmp_path)
+    assert "Four.<|im_end|>" == trained(made.policy_text, messages)
+    (made,) = imported("axolotl", _axolotl(train_on_eos="all"), tmp_path)
+    assert "<|im_end|>|<|im_end|>|Four.<|im_end|>|<|im_end|>" == trained(made.policy_text, messages)
 
 
 def test_axolotl_fields_and_notes(tmp_path: Path) -> None:

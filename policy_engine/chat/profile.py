@@ -37,7 +37,8 @@ class TemplateProfile:
     template writes none. `opener_ends`: whether the next turn's opener ends a model turn (GLM). `late`: text that (role
     before, role after) writes in the later turn and that belongs to the earlier one. `early`: what the opening of a
     model turn begins with where the turn before it writes that opening; empty where model turns write their own.
-    `varies`: the prompt after one user turn is not that after another (it counts turns), so each has to be asked for.
+    `varies`: the prompt after one user turn is not that after another (it counts turns, or heeds the system prompt), so
+    each has to be asked for.
     """
 
     prompts: Mapping[str, str] = field(default_factory=dict)
@@ -56,6 +57,9 @@ class TemplateProfile:
     def opening(self, before: str | None) -> str:
         """How a model turn opens after a turn of role `before`."""
         return self.openings.get(before or "user", self.openings.get("user", ""))
+
+
+_SYSTEM = {"role": "system", "content": "ss"}
 
 
 def _turns(model: str) -> dict[str, list[dict[str, Any]]]:
@@ -85,10 +89,16 @@ def learn(render: Renderer, markers: Markers, *, model: str, tools: bool) -> Tem
     messages, raw = plain
     lead = len(messages) - 6
     openings["user"] = _opening(raw, lead + 3)
-    prompts["user"] = _prompt(render, messages[: lead + 3], tools, markers) or ""
-    others = [_prompt(render, messages[: lead + at], tools, markers) for at in (1, 5)]
+    asked = prompts["user"] = _prompt(render, messages[: lead + 3], tools, markers) or ""
+    others: list[str | None] = []
+    if asked:
+        others = [_prompt(render, messages[: lead + at], tools, markers) for at in (1, 5)]
+        if not lead:
+            others.append(_prompt(render, [_SYSTEM, *messages[:3]], tools, markers))
+    else:
+        prompts["user"] = _appended(render, messages[: lead + 3], tools, raw)
     after_answer = _prompt(render, messages[: lead + 4], tools, markers)
-    if after_answer is not None:
+    if after_answer is not None and (asked or not prompts["user"]):
         prompts[model] = after_answer
     late = _late(raw, messages, lead)
     closings = [_closing(raw, lead + at) + late.get((model, "user"), "") for at in (1, 3)]
@@ -96,7 +106,7 @@ def learn(render: Renderer, markers: Markers, *, model: str, tools: bool) -> Tem
     if calling is not None:
         openings["tool"] = _opening(calling[1], 3)
         prompt = _prompt(render, calling[0][:3], True, markers)
-        if prompt is not None:
+        if prompt is not None and (asked or not prompts["user"]):
             prompts["tool"] = prompt
     marker = _marker(closings, markers)
     opener = _opening(raw, lead + 2)
@@ -114,14 +124,13 @@ def learn(render: Renderer, markers: Markers, *, model: str, tools: bool) -> Tem
         opener_ends=opener_ends,
         late=late,
         early=_early(prompts["user"], _closing(raw, lead + 2), openings["user"], marker, markers),
-        varies=any(other is not None and other != prompts["user"] for other in others),
+        varies=any(other is not None and other != asked for other in others),
     )
 
 
 def _variants(messages: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
     parts = [{**m, "content": [{"type": "text", "text": m["content"]}]} for m in messages]
-    system = {"role": "system", "content": "ss"}
-    return [messages, [system, *messages], parts]
+    return [messages, [_SYSTEM, *messages], parts]
 
 
 def _with_string_arguments(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -151,6 +160,22 @@ def _prompt(render: Renderer, messages: Sequence[Mapping[str, Any]], tools: bool
     without = render(messages, tools, False)
     with_prompt = render(messages, tools, True)
     return None if without is None or with_prompt is None else added_prompt(without.text, with_prompt.text, markers)
+
+
+def _appended(render: Renderer, messages: Sequence[Mapping[str, Any]], tools: bool, whole: Raw) -> str:
+    """The prompt of a template that does not ask for the flag: what ends every conversation and opens the next answer.
+
+    `whole` is a longer conversation with these messages in front.
+    """
+    made = render(messages, tools, False)
+    if made is None or not whole.text.startswith(made.text):
+        return ""
+    found = made.text[max((b.end for b in whole.bits if b.turn == len(messages) - 1), default=0) :]
+    head, opening = found.rstrip(), _opening(whole, len(messages)).rstrip()
+    if not opening or not (opening.startswith(head) or head.startswith(opening)):
+        return ""
+    # What opens other turns too is what separates turns.
+    return "" if _opening(whole, len(messages) + 1).startswith(head) else found
 
 
 def added_prompt(without: str, with_prompt: str, markers: Markers) -> str:

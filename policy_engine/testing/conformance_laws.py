@@ -163,12 +163,17 @@ def _is_thinking(payload: str) -> bool:
 def _homes(
     chat: RenderedChat, pattern: re.Pattern[str], payload: str | None = None
 ) -> dict[str, set[tuple[int | None, Any]]]:
-    """Turn and field of each marked word; with `payload`, of those that have it in their middle."""
+    """Turn and field of each marked word; with `payload`, of those that have it in their middle, blanks apart.
+
+    A template that takes data apart at blanks writes blanks of its own.
+    """
     homes: dict[str, set[tuple[int | None, Any]]] = {}
     for match in pattern.finditer(chat.text):
         if payload is not None and match[2] != payload:
             continue
         for segment in _covering(chat, *match.span()):
+            if payload is not None and chat.segment_text(segment).isspace():
+                continue
             homes.setdefault(match[1], set()).add((segment.turn, segment.field and segment.field[0]))
     return homes
 

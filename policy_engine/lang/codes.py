@@ -58,6 +58,7 @@ CODES: Final[dict[str, str]] = {
     "PE304": "a guard that may not hold",
     "PE305": "a guard that is undecided",
     "PE306": "a guard that nothing can match",
+    "PE307": "a policy that an editor does not prove",
     "PE311": "a rule that decides nothing",
     "PE312": "a condition that always comes out the same",
     "PE401": "a chat template cannot be used",

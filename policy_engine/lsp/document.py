@@ -60,7 +60,7 @@ class Document:
         return self._declared[0]
 
     def findings(self, *, prove: bool = True) -> tuple[Diagnostic, ...]:
-        """Everything `check` finds; proofs only of policies of up to `QUICK` rules and guards."""
+        """Everything `check` finds; of longer policies than `QUICK` no proofs, but a note that says so."""
         beside = (self._declared[1],) if self._declared[1] else ()
         try:
             policy = check_text(self.source.text, name=self.source.name, schema=self.schema)
@@ -68,7 +68,9 @@ class Document:
             return (*beside, *error.diagnostics)
         found = (*beside, *policy.warnings, *lint(policy))
         quick = len(policy.rules) + len(policy.guards) <= QUICK
-        return (*found, *unsuppressed(_proven(policy))) if prove and quick else found
+        if not prove:
+            return found
+        return (*found, *unsuppressed(_proven(policy) if quick else (_unproven(policy),)))
 
     def around(self, offset: int) -> tuple[Any, ...]:
         """The nodes that a character stands in, from its statement to the innermost."""
@@ -111,6 +113,18 @@ def dataset_beside(policy: Path) -> Path | None:
         if uses is not None and Path(uses).resolve() == policy.resolve():
             found.append(path)
     return found[0] if len(found) == 1 else None
+
+
+def _unproven(policy: CheckedPolicy) -> Diagnostic:
+    count = len(policy.rules) + len(policy.guards)
+    first = policy.guards[0].span if policy.guards else policy.rules[0].span
+    return Diagnostic(
+        code="PE307",
+        severity="info",
+        message=f"not proven while it is typed: it has {count} rules and guards, more than {QUICK}",
+        span=first,
+        help="`policy-engine check` proves it",
+    )
 
 
 def _proven(policy: CheckedPolicy) -> tuple[Diagnostic, ...]:

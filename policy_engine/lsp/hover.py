@@ -16,6 +16,8 @@ from policy_engine.lsp.document import Document
 from policy_engine.lsp.words import KEYWORD_DOCS, SETTING_DOCS
 
 _WORD = re.compile(r"[A-Za-z_]\w*")
+_QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"|#.*')
+_REGEX = re.compile(r"/(?:[^/\\\n]|\\.)+/[a-zA-Z]*")
 
 
 def hover(document: Document, offset: int) -> str | None:
@@ -26,6 +28,12 @@ def hover(document: Document, offset: int) -> str | None:
     text = document.source.text
     word = next((m for m in _WORD.finditer(text) if m.start() <= offset < m.end()), None)
     innermost = nodes[-1]
+    if literal := _regex_at(innermost, offset):
+        return literal
+    if _is_quoted(document, offset) and not isinstance(innermost, (ast.Selector, ast.Use)):
+        return None
+    if isinstance(innermost, ast.Field) and len(nodes) > 1 and isinstance(nodes[-2], ast.SpansIn):
+        return f"{_field(document, innermost)}\n\n{_SPANS}"
     # The words of a `which` stand inside its selector, and mean something of their own.
     if isinstance(innermost, ast.Which) or not isinstance(innermost, (ast.Selector, ast.Field, ast.Use, ast.On)):
         return _keyword(word[0]) if word else None
@@ -40,6 +48,42 @@ def hover(document: Document, offset: int) -> str | None:
         return f"**{innermost.setting}**: {SETTING_DOCS[innermost.setting]}. Values: {values}." if values else None
     in_relation = any(isinstance(node, ast.Relation) for node in nodes)
     return _selector(document, innermost, nodes[0], in_relation)
+
+
+_SPANS = (
+    "It lists characters of the message's content: `[begin, end)` pairs, or objects with inclusive `begin_offset` and "
+    "`end_offset` and an optional `train`. Offsets count in the field as it is in the data."
+)
+_FLAGS = {"i": "case is ignored", "m": "`^` and `$` match at lines", "s": "`.` matches a newline too", "U": "ungreedy"}
+
+
+def _regex_at(node: Any, offset: int) -> str | None:
+    """What a regex is searched in, if the offset is inside its literal."""
+    if isinstance(node, ast.RegexIn):
+        end = node.inside.span.start
+        where = f"searched in each run of characters that `{node.inside.span.text}` selects, as rendered"
+        flags = node.flags
+    elif isinstance(node, ast.Compare) and node.op == "matches":
+        end = node.span.end
+        where = f"searched in `{node.field.span.text}`, which has to be a text"
+        flags = node.flags
+    else:
+        return None
+    text = node.span.source.text
+    found = next((m for m in _REGEX.finditer(text, node.span.start, end) if m.start() <= offset <= m.end()), None)
+    if found is None:
+        return None
+    said = "".join(f"; {_FLAGS[flag]}" for flag in flags if flag in _FLAGS)
+    return f"**{found[0]}**: an RE2 regex, {where}{said}"
+
+
+def _is_quoted(document: Document, offset: int) -> bool:
+    """Whether an offset is inside a string or a comment, whose words mean nothing."""
+    text = document.source.text
+    start = text.rfind("\n", 0, offset) + 1
+    end = text.find("\n", start)
+    quoted = (m for m in _QUOTED.finditer(text, start, len(text) if end < 0 else end))
+    return any(m.start() <= offset < m.end() for m in quoted)
 
 
 def _keyword(word: str) -> str | None:

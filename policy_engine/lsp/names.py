@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
+from pathlib import Path
 
 from policy_engine.core.errors import ConfigError, PolicyEngineError
 from policy_engine.core.source import Source, Span
@@ -46,24 +48,48 @@ def name_of(node: ast.Let | ast.Selector) -> Span:
     return Span(source=node.span.source, start=at, end=at + len(name))
 
 
-def occurrences(document: Document, offset: int) -> tuple[str, tuple[Span, ...]] | None:
-    """The `let` name at an offset and every place of the document that names it; None if there is none.
+@dataclass(frozen=True, kw_only=True)
+class Defined:
+    """A `let` name and the file that defines it; `home` is None for a text that is in no file."""
 
-    Raises `ConfigError` for a name that another file defines.
+    name: str
+    home: Path | None
+
+
+def defined_at(document: Document, offset: int) -> Defined | None:
+    """The `let` name at an offset; None if there is none.
+
+    Raises `ConfigError` for a name of a shipped policy.
     """
     name = _let_at(document, offset)
     if name is None:
         return None
-    found = document.file.lets[name].let
-    if found.span.source.text != document.source.text or found.span.source.name != document.source.name:
-        where = path_of(found.span.source) or found.span.source.name
-        raise ConfigError(f"`{name}` is defined in `{where}`", help="rename it there")
+    home = _home(document, name)
+    if home is not None and home.is_relative_to(policies_folder().resolve()):
+        raise ConfigError(
+            f"`{name}` is defined in the shipped policy `{home.stem}`", help="a copy of it can be changed"
+        )
+    return Defined(name=name, home=home)
+
+
+def occurrences(document: Document, defined: Defined) -> tuple[Span, ...]:
+    """Every place of a document that names a `let`; none if the name means something else there."""
+    name = defined.name
+    if name not in document.file.lets or _home(document, name) != defined.home:
+        return ()
     spans = [name_of(s) for s in document.policy.statements if isinstance(s, ast.Let) and s.name == name]
     for statement in document.policy.statements:
         for node in walk(statement):
             if isinstance(node, ast.Selector) and not node.quoted and node.names[0] == name:
                 spans.append(name_of(node))
-    return name, tuple(sorted(spans, key=lambda s: s.start))
+    return tuple(sorted(spans, key=lambda s: s.start))
+
+
+def _home(document: Document, name: str) -> Path | None:
+    source = document.file.lets[name].let.span.source
+    if source.name == document.source.name:
+        return None if document.path is None else document.path.resolve()
+    return path_of(source)
 
 
 def _let_at(document: Document, offset: int) -> str | None:

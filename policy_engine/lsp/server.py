@@ -23,7 +23,8 @@ from policy_engine.lang.parse import parse
 from policy_engine.lsp.completion import Kind, complete
 from policy_engine.lsp.document import Document
 from policy_engine.lsp.hover import hover
-from policy_engine.lsp.names import definition, name_of, occurrences, refuse_name
+from policy_engine.lsp.names import Defined, defined_at, definition, name_of, occurrences, refuse_name
+from policy_engine.lsp.workspace import policies_around
 
 PAUSE: Final = 0.15
 """Seconds without typing before a text is checked and proven."""
@@ -47,13 +48,17 @@ _KINDS: Final[dict[Kind, lsp.CompletionItemKind]] = {
 server = LanguageServer("policy-engine", __version__, text_document_sync_kind=lsp.TextDocumentSyncKind.Full)
 
 
+def _path(uri: str) -> Path | None:
+    path: str | None = to_fs_path(uri) if uri.startswith("file:") else None
+    return Path(path) if path else None
+
+
 class _Open:
     """A document of the client, and offsets in the client's units."""
 
     def __init__(self, uri: str) -> None:
         self.text_document: TextDocument = server.workspace.get_text_document(uri)
-        path = to_fs_path(uri) if uri.startswith("file:") else None
-        self.document = Document(self.text_document.source, Path(path) if path else None)
+        self.document = Document(self.text_document.source, _path(uri))
         self.codec: PositionCodec = self.text_document.position_codec
 
     def offset(self, position: lsp.Position) -> int:
@@ -178,25 +183,50 @@ def _prepare_rename(params: lsp.PrepareRenameParams) -> lsp.Range | None:
     open_ = _Open(params.text_document.uri)
     offset = open_.offset(params.position)
     try:
-        found = occurrences(open_.document, offset)
+        found = defined_at(open_.document, offset)
     except PolicyEngineError as error:
         raise _refused(error) from None
-    spans = found[1] if found else ()
+    spans = occurrences(open_.document, found) if found else ()
     return next((open_.range(s) for s in spans if s.start <= offset <= s.end), None)
 
 
 @server.feature(lsp.TEXT_DOCUMENT_RENAME, lsp.RenameOptions(prepare_provider=True))
 def _rename(params: lsp.RenameParams) -> lsp.WorkspaceEdit | None:
     open_ = _Open(params.text_document.uri)
+    changes: dict[str, list[lsp.TextEdit]] = {}
     try:
-        found = occurrences(open_.document, open_.offset(params.position))
-        if found is None or found[0] == params.new_name:
+        found = defined_at(open_.document, open_.offset(params.position))
+        if found is None or found.name == params.new_name:
             return None
-        refuse_name(open_.document, params.new_name)
+        for one in _family(open_, found):
+            spans = occurrences(one.document, found)
+            if spans:
+                refuse_name(one.document, params.new_name)
+                changes[one.text_document.uri] = [lsp.TextEdit(one.range(s), params.new_name) for s in spans]
     except PolicyEngineError as error:
         raise _refused(error) from None
-    edits = [lsp.TextEdit(open_.range(span), params.new_name) for span in found[1]]
-    return lsp.WorkspaceEdit(changes={params.text_document.uri: edits})
+    return lsp.WorkspaceEdit(changes=changes)
+
+
+def _family(asked: _Open, found: Defined) -> list[_Open]:
+    """The document that was asked about, and every other of the workspace that has the name, as the client sees it."""
+    if found.home is None:
+        return [asked]
+    uris = {path.resolve(): uri for uri in server.workspace.text_documents if (path := _path(uri)) is not None}
+    roots = [path for uri in server.workspace.folders if (path := _path(uri)) is not None]
+    roots += [asked.document.path.parent] if asked.document.path else []
+    family = [asked]
+    for path in policies_around(found.home, roots):
+        uri = uris.get(path) or from_fs_path(str(path))
+        if uri is None or uri == asked.text_document.uri:
+            continue
+        try:
+            one = _Open(uri)
+        except (OSError, ValueError):
+            continue  # a file that cannot be read names nothing
+        if found.name in one.document.source.text:
+            family.append(one)
+    return family
 
 
 @server.feature(lsp.TEXT_DOCUMENT_DOCUMENT_SYMBOL)

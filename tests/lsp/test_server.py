@@ -13,6 +13,9 @@ pytest_lsp = pytest.importorskip("pytest_lsp")
 
 from lsprotocol import types as lsp  # noqa: E402
 from pygls.exceptions import JsonRpcException  # noqa: E402
+from pygls.uris import to_fs_path  # noqa: E402
+
+from policy_engine.lsp.document import QUICK  # noqa: E402
 
 START = "from policy_engine.cli.main import main; main()"
 TEXT = """# 🙂
@@ -100,6 +103,151 @@ async def test_hover_names_and_layout(client: pytest_lsp.LanguageClient, tmp_pat
     symbols = await client.text_document_document_symbol_async(lsp.DocumentSymbolParams(document))
     assert "answers" == symbols[0].name
     assert 5 == len(symbols)
+
+
+@pytest.mark.asyncio
+async def test_a_name_is_renamed_in_every_file_that_uses_it(client: pytest_lsp.LanguageClient, tmp_path: Path) -> None:
+    (tmp_path / "names").mkdir()
+    home = tmp_path / "names" / "lets.policy"
+    home.write_text("let answers = assistant\nlet others = answers after user\n", encoding="utf-8")
+    (tmp_path / "uses.policy").write_text('use "names/lets.policy"\ntrain answers\ntrain eos of answers\n')
+    (tmp_path / "through.policy").write_text(
+        'use "uses.policy"\n# answers\nmask answers where message.x == "answers"\n'
+    )
+    (tmp_path / "own.policy").write_text("let answers = user\ntrain answers\n")
+    (tmp_path / "role.policy").write_text("train answers\n")
+    # What is open and not saved counts, not what is on the disk.
+    text = 'use "names/lets.policy"\nmask others\ntrain answers.text\n'
+    uri = opened(client, tmp_path / "open.policy", text.replace("train answers.text\n", ""))
+    changed(client, uri, 2, text)
+    at = lsp.Position(2, 8)
+    found = await client.text_document_prepare_rename_async(
+        lsp.PrepareRenameParams(lsp.TextDocumentIdentifier(uri), at)
+    )
+    assert (2, 6, 13) == (found.start.line, found.start.character, found.end.character)
+    edit = await client.text_document_rename_async(lsp.RenameParams(lsp.TextDocumentIdentifier(uri), at, "replies"))
+    places = {
+        Path(to_fs_path(uri)).name: [(e.range.start.line, e.range.start.character) for e in edits]
+        for uri, edits in edit.changes.items()
+    }
+    assert {
+        "lets.policy": [(0, 4), (1, 13)],
+        "uses.policy": [(1, 6), (2, 13)],
+        "through.policy": [(2, 5)],
+        "open.policy": [(2, 6)],
+    } == places
+    assert {"replies"} == {e.new_text for edits in edit.changes.values() for e in edits}
+    # A name that one of them gives another meaning is refused for all.
+    (tmp_path / "uses.policy").write_text('use "names/lets.policy"\ntrain answers\nmask replies\n')
+    with pytest.raises(JsonRpcException, match="already means something"):
+        await client.text_document_rename_async(lsp.RenameParams(lsp.TextDocumentIdentifier(uri), at, "replies"))
+
+
+@pytest.mark.asyncio
+async def test_a_long_policy_says_that_it_is_not_proven(client: pytest_lsp.LanguageClient, tmp_path: Path) -> None:
+    rules = "".join(f"train assistant where message.x == {n}\n" for n in range(QUICK))
+    uri = opened(client, tmp_path / "a.policy", f"train assistant, user, eos\n{rules}never train user\n")
+    await client.wait_for_notification(lsp.TEXT_DOCUMENT_PUBLISH_DIAGNOSTICS)
+    (note,) = [d for d in client.diagnostics[uri] if d.code == "PE307"]
+    assert (lsp.DiagnosticSeverity.Information, QUICK + 1) == (note.severity, note.range.start.line)
+    assert "PE303" not in {d.code for d in client.diagnostics[uri]}
+    changed(client, uri, 2, "train assistant, user, eos\nnever train user\n")
+    await client.wait_for_notification(lsp.TEXT_DOCUMENT_PUBLISH_DIAGNOSTICS)
+    codes = {d.code for d in client.diagnostics[uri]}
+    assert "PE303" in codes
+    assert "PE307" not in codes
+
+
+@pytest.mark.asyncio
+async def test_hover_of_every_kind(client: pytest_lsp.LanguageClient, tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("fields: {message.score: number, message.cuts: list}\n", encoding="utf-8")
+    text = (
+        "use default\n"
+        "on straddle mask\n"
+        "mask /train (me|you)/is in assistant.text\n"
+        "train spans message.cuts in assistant.text weight message.score\n"
+        'train last 2 assistant where message.content matches /mask/ and message.role == "train"\n'
+        "train eot after assistant # train\n"
+    )
+    uri = opened(client, tmp_path / "a.policy", text)
+
+    async def said(line: int, word: str) -> str:
+        at = lsp.Position(line, text.splitlines()[line].index(word) + 1)
+        found = await client.text_document_hover_async(lsp.HoverParams(lsp.TextDocumentIdentifier(uri), at))
+        return found.contents.value if found else ""
+
+    assert "shipped policy **default**" in await said(0, "default")
+    assert "Values: `mask`, `train`, `error`" in await said(1, "straddle")
+    regex = await said(2, "train")
+    assert "**/train (me|you)/is**: an RE2 regex, searched in each run of characters that `assistant.text`" in regex
+    assert "case is ignored" in regex
+    assert "`text`: the message's content" in await said(2, "text")
+    assert "**spans**" in await said(3, "spans")
+    spans = await said(3, "cuts")
+    assert "**message.cuts**: list, as the dataset file declares" in spans
+    assert "`[begin, end)` pairs" in spans
+    assert "**message.score**: number" in await said(3, "score")
+    assert "**last**" in await said(4, "last")
+    assert "searched in `message.content`" in await said(4, "/mask")
+    assert "" == await said(4, '"train"')
+    assert "the turns that the relation counts from" in await said(5, "assistant")
+    assert "" == await said(5, "# train")
+
+
+@pytest.mark.asyncio
+async def test_completion_of_declared_fields(client: pytest_lsp.LanguageClient, tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text(
+        "fields: {message.score: number, message.cuts: list, sample.meta.source: string, call.ok: boolean}\n",
+        encoding="utf-8",
+    )
+    lines = [
+        "train assistant weight message.",
+        "train spans message. in assistant.text",
+        "mask user where sample.",
+        "mask user where sample.meta.",
+        "mask tool unless call.",
+        "mask user where ",
+        "mask user where turn.",
+        "scale assistant by ",
+    ]
+    uri = opened(client, tmp_path / "a.policy", "\n".join(lines))
+
+    async def items(line: int, after: str) -> dict[str, str | None]:
+        at = lsp.Position(line, lines[line].index(after) + len(after))
+        params = lsp.CompletionParams(lsp.TextDocumentIdentifier(uri), at)
+        return {item.label: item.detail for item in await client.text_document_completion_async(params)}
+
+    assert "number" == (await items(0, "message."))["score"]
+    assert "list" == (await items(1, "message."))["cuts"]
+    assert {"meta.source": "string"} == await items(2, "sample.")
+    assert {"source": "string"} == await items(3, "sample.meta.")
+    assert {"name", "arguments", "ok"} == set(await items(4, "call."))
+    assert {"message.score", "sample.meta.source", "has", "turn"} <= set(await items(5, "where "))
+    assert {"index", "from_end", "round", "chars"} == set(await items(6, "turn."))
+    assert "message.score" in await items(7, "by ")
+    assert "has" not in await items(7, "by ")
+
+
+@pytest.mark.asyncio
+async def test_a_dataset_file_that_cannot_be_read_is_told(client: pytest_lsp.LanguageClient, tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("feilds: {message.score: number}\n", encoding="utf-8")
+    uri = opened(client, tmp_path / "a.policy", "train assistant\ntrain eos of assistant\n")
+    await client.wait_for_notification(lsp.TEXT_DOCUMENT_PUBLISH_DIAGNOSTICS)
+    assert ["a.yaml"] == [w for d in client.diagnostics[uri] for w in ("a.yaml",) if w in d.message]
+    client.text_document_did_close(lsp.DidCloseTextDocumentParams(lsp.TextDocumentIdentifier(uri)))
+    await client.wait_for_notification(lsp.TEXT_DOCUMENT_PUBLISH_DIAGNOSTICS)
+    assert [] == list(client.diagnostics[uri])
+
+
+@pytest.mark.asyncio
+async def test_layout_is_left_alone_where_a_text_does_not_parse(
+    client: pytest_lsp.LanguageClient, tmp_path: Path
+) -> None:
+    options = lsp.FormattingOptions(tab_size=2, insert_spaces=True)
+    for name, text in (("broken", "train   (\n"), ("good", "train assistant\n")):
+        uri = opened(client, tmp_path / f"{name}.policy", text)
+        params = lsp.DocumentFormattingParams(lsp.TextDocumentIdentifier(uri), options)
+        assert not await client.text_document_formatting_async(params)
 
 
 @pytest.mark.asyncio

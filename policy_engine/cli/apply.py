@@ -74,6 +74,10 @@ def register(app: typer.Typer) -> None:
         pack: Annotated[
             bool, typer.Option("--pack", help="Put several rows in one sequence of --max-length tokens.")
         ] = False,
+        unroll: Annotated[
+            bool,
+            typer.Option("--unroll", help="A sample per trained turn, in its context at inference, where they differ."),
+        ] = False,
         no_prove: Annotated[
             bool,
             typer.Option("--no-prove", help="Run even a policy whose guards some conversation breaks; its rows fail."),
@@ -111,6 +115,7 @@ def register(app: typer.Typer) -> None:
                 max_length=max_length,
                 truncate=None if truncate is None else truncate.value,
                 pack=pack,
+                unroll=unroll,
                 workers=workers,
                 resume=resume,
                 backend=backend.value,

@@ -38,6 +38,7 @@ class Request:
     max_length: int | None = None
     truncate: Keep | None = None
     pack: bool = False
+    unroll: bool = False
     workers: int = 1
     resume: bool = False
     backend: Backend = "reference"
@@ -100,7 +101,7 @@ def run_with_bar(request: Request, inputs: Inputs) -> Summary:
 
         return apply_dataset(
             request.data,
-            inputs.masker,
+            inputs.masker.unrolled() if request.unroll else inputs.masker,
             request.out,
             strict=request.strict,
             overwrite=request.overwrite,

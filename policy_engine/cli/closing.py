@@ -65,7 +65,11 @@ def _rows(summary: Summary) -> Table:
     for index, (label, count, style) in enumerate(counts):
         if count or index < always:
             table.add_row(Text(label), Text(f"{count:,}", style=style if count else "dim"))
-    if summary.sequences != summary.rows_out:
+    if summary.samples != summary.rows_out:
+        table.add_row("samples of these rows (unrolled)", f"{summary.samples:,}")
+    if summary.samples_dropped:
+        table.add_row("samples dropped (too long, or nothing left to train)", f"{summary.samples_dropped:,}")
+    if summary.sequences != summary.samples:
         table.add_row("packed sequences", f"{summary.sequences:,}")
     return table
 

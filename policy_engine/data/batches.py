@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +21,8 @@ from policy_engine.data.truncate import Truncation, truncate
 from policy_engine.mask.labels import labels_of, loss_weights_of
 from policy_engine.mask.masker import LostFieldWarning, Masker
 from policy_engine.mask.row import MaskedRow
+from policy_engine.mask.unrendered import Lost
+from policy_engine.mask.unroll import lost_fields, lost_in
 
 ERROR_COLUMN = "error"
 
@@ -35,8 +37,17 @@ class MaskedBatch:
     """Number and error of each row that failed."""
 
 
+class _Sample(NamedTuple):
+    """What a row becomes, once or several times: what names it, and what of its messages never reached the text."""
+
+    row: MaskedRow
+    names: dict[str, int]
+    lost: Lost
+
+
 class BatchMasker:
-    """Masks batches of rows of one format, with one tokenizer call a batch. Pickles, for worker processes."""
+    """Masks batches of rows of one format, with one tokenizer call a batch; unrolls them if the masker does. Pickles,
+    for worker processes."""
 
     def __init__(self, masker: Masker, format: Format, *, truncation: Truncation | None = None) -> None:
         self.masker = masker
@@ -46,20 +57,31 @@ class BatchMasker:
 
     def mask(self, batch: Sequence[tuple[int, Any]]) -> MaskedBatch:
         """Masks numbered rows, in order. A row that fails, or is an error already, is among the errors."""
-        counts = Counts(read=len(batch))
+        made = MaskedBatch(rows=[], counts=Counts(read=len(batch)))
         read: list[tuple[int, Conversation | PolicyEngineError]] = [(n, self._read(row)) for n, row in batch]
         with warnings.catch_warnings():
             # Lost fields are counted here, and told at the end.
             warnings.simplefilter("ignore", LostFieldWarning)
-            masked = iter(self.masker.mask_batch(c for _, c in read if isinstance(c, Conversation)))
-        made = MaskedBatch(rows=[], counts=counts)
-        for number, conversation in read:
-            result = next(masked) if isinstance(conversation, Conversation) else conversation
-            error = self._finish(number, result, made) if isinstance(result, MaskedRow) else result
-            if error is not None:
-                counts.fail(number, error)
-                made.errors.append((number, error))
+            conversations = [c for _, c in read if isinstance(c, Conversation)]
+            masked = iter(map(self._unroll, conversations) if self.masker.unrolls else self._whole(conversations))
+            for number, conversation in read:
+                result = next(masked) if isinstance(conversation, Conversation) else conversation
+                error = result if isinstance(result, PolicyEngineError) else self._finish(number, result, made)
+                if error is not None:
+                    made.counts.fail(number, error)
+                    made.errors.append((number, error))
         return made
+
+    def _whole(self, conversations: list[Conversation]) -> list[list[_Sample] | PolicyEngineError]:
+        rows = self.masker.mask_batch(conversations)
+        return [row if isinstance(row, PolicyEngineError) else [_Sample(row, {}, lost_in(row))] for row in rows]
+
+    def _unroll(self, conversation: Conversation) -> list[_Sample] | PolicyEngineError:
+        try:
+            samples = self.masker.unroll(conversation)
+        except PolicyEngineError as error:
+            return error
+        return [_Sample(s.row, s.names, lost_fields(s)) for s in samples]
 
     def _read(self, row: Any) -> Conversation | PolicyEngineError:
         if isinstance(row, PolicyEngineError):
@@ -69,42 +91,55 @@ class BatchMasker:
         except RowError as error:
             return error
 
-    def _finish(self, number: int, row: MaskedRow, made: MaskedBatch) -> PolicyEngineError | None:
-        """Truncates, counts and keeps a row; the error if it has nothing to train and the policy refuses that."""
+    def _finish(self, number: int, samples: list[_Sample], made: MaskedBatch) -> PolicyEngineError | None:
+        """Truncates, counts and keeps a row's samples; the error if there is nothing to train and the policy refuses
+        that. A row of which nothing is kept was too long or empty, in this order."""
         counts = made.counts
-        counts.add_unrendered(row)
-        ids_T = row.tokenized.ids_T
-        counts.control += self._control.found_in(row, ids_T)
-        if self.truncation is not None and len(ids_T) > self.truncation.max_length:
-            cut = truncate(row, self.truncation)
-            counts.tokens_cut += len(ids_T) - (0 if cut is None else len(cut.input_ids))
-            if cut is None:
-                counts.too_long += 1
-                return None
-            counts.truncated += 1
-            row, ids_T = cut, cut.tokenized.ids_T
-        if row.is_empty:
-            setting = self.masker.program.setting("empty")
-            if setting == "error":
-                return RowError(
-                    "nothing of the row is trained, and the policy says `on empty error`",
-                    help="drop the row, or say `on empty drop`",
-                    code="PE516",
-                )
-            if setting == "drop":
-                counts.empty += 1
-                return None
-        counts.add_tokens(row)
-        made.rows.append(self._columns(row, number, ids_T))
+        kept: list[tuple[MaskedRow, dict[str, int], npt.NDArray[np.int32]]] = []
+        too_long, truncated, control = 0, False, False
+        for row, names, lost in samples:
+            counts.unrendered.update(lost)
+            ids_T = row.tokenized.ids_T
+            control = control or self._control.found_in(row, ids_T)
+            if self.truncation is not None and len(ids_T) > self.truncation.max_length:
+                cut = truncate(row, self.truncation)
+                counts.tokens_cut += len(ids_T) - (0 if cut is None else len(cut.input_ids))
+                if cut is None:
+                    too_long += 1
+                    continue
+                truncated = True
+                row, ids_T = cut, cut.tokenized.ids_T
+            if not row.is_empty or self.masker.program.setting("empty") == "keep":
+                kept.append((row, names, ids_T))
+        counts.control += control
+        if not kept and not too_long and self.masker.program.setting("empty") == "error":
+            return RowError(
+                "nothing of the row is trained, and the policy says `on empty error`",
+                help="drop the row, or say `on empty drop`",
+                code="PE516",
+            )
+        counts.truncated += truncated
+        counts.too_long += bool(too_long) and not kept
+        counts.empty += not kept and not too_long
+        counts.written += bool(kept)
+        counts.samples += len(kept)
+        counts.samples_dropped += len(samples) - len(kept) if kept else 0
+        for row, names, ids_T in kept:
+            counts.add_tokens(row)
+            made.rows.append(self._columns(row, number, ids_T, names))
         return None
 
-    def _columns(self, row: MaskedRow, number: int, ids_T: npt.NDArray[np.int32]) -> dict[str, npt.NDArray[Any]]:
-        """The columns of `MaskedRow.arrays`, from ids that are an array already, and the row's number."""
+    def _columns(
+        self, row: MaskedRow, number: int, ids_T: npt.NDArray[np.int32], names: dict[str, int]
+    ) -> dict[str, npt.NDArray[Any]]:
+        """The columns of `MaskedRow.arrays`, from ids that are an array already, the row's number, and what names the
+        sample if there are several."""
         columns: dict[str, npt.NDArray[Any]] = {
             "row": np.array([number], dtype=np.int64),
             "input_ids": ids_T,
             "labels": labels_of(ids_T, row.mask),
             "attention_mask": np.ones(len(ids_T), dtype=np.int8),
+            **{name: np.array([value], dtype=np.int32) for name, value in names.items()},
         }
         weights = loss_weights_of(row.program, row.mask)
         if weights is not None:
@@ -196,8 +231,8 @@ class MaskingTransform:
 
 def _nothing(number: int, schema: pa.Schema) -> dict[str, npt.NDArray[Any]]:
     return {
-        field.name: np.array([number])
-        if field.name == "row"
-        else np.empty(0, dtype=field.type.value_type.to_pandas_dtype())
+        field.name: np.empty(0, dtype=field.type.value_type.to_pandas_dtype())
+        if pa.types.is_list(field.type)
+        else np.array([number if field.name == "row" else -1])
         for field in schema
     }

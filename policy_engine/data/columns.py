@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from policy_engine._version import __version__
 from policy_engine.mask.masker import Masker
+from policy_engine.mask.row import SAMPLE_COLUMNS
 
 METADATA_KEY: Final = b"policy_engine"
 """Key of a Parquet file's schema metadata whose value (JSON) says what the columns were made with."""
@@ -27,16 +28,19 @@ _LISTS: Final[dict[str, pa.DataType]] = {
 
 
 def schema_of(masker: Masker, *, packed: bool = False, row_numbers: bool = True) -> pa.Schema:
-    """The columns of the output: `row` (number of the row in the input), then one list of numbers per row.
+    """The columns of the output: `row` (number of the row in the input), then one list of numbers per row. If the
+    masker unrolls, `turn` and `samples` (int32) name the samples of a row (`SAMPLE_COLUMNS`).
 
     `input_ids` and `labels` int32, `attention_mask` int8, `loss_weights` float32 if the policy has weights; packed rows
-    have `position_ids` and `seq_lengths` in place of the attention mask, and lists of row numbers.
+    have `position_ids` and `seq_lengths` in place of the attention mask, and lists of what names rows. Without
+    `row_numbers` nothing names them.
     """
     names = ["input_ids", "labels", *(["position_ids", "seq_lengths"] if packed else ["attention_mask"])]
     names += ["loss_weights"] if masker.program.is_weighted else []
     fields = [pa.field(name, pa.list_(_LISTS[name])) for name in names]
     if row_numbers:
-        fields.insert(0, pa.field("row", pa.list_(pa.int64()) if packed else pa.int64()))
+        named = {"row": pa.int64(), **(dict.fromkeys(SAMPLE_COLUMNS, pa.int32()) if masker.unrolls else {})}
+        fields[:0] = [pa.field(name, pa.list_(kind) if packed else kind) for name, kind in named.items()]
     made_with = {
         "version": __version__,
         "policy": masker.program.fingerprint,

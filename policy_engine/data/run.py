@@ -61,7 +61,8 @@ def apply_dataset(
 
     Rows are read as the masker's dataset file says, or as is detected from the first ones; `say` is told which. A row
     that cannot be masked is counted and told in the summary; with `strict` the first one ends the run. `limit` takes
-    the first rows only. `packed` puts several rows in one sequence of `truncation.max_length` tokens.
+    the first rows only. `packed` puts several rows in one sequence of `truncation.max_length` tokens. A masker with
+    `unroll` makes samples of one turn each; the columns `row`, `turn` and `samples` name them.
 
     `workers` processes mask, each batch (file) or shard (folder) by one of them; what is written is the same for any
     number. `backend` says where ids come from: the tokenizer itself (`reference`), or `kitoken` where it qualifies
@@ -120,6 +121,7 @@ def apply_dataset(
         "max_length": None if truncation is None else truncation.max_length,
         "truncate": None if truncation is None else truncation.keep,
         "packed": packed,
+        "unrolled": masker.unrolls,
         "row_numbers": row_numbers,
         "batch_size": batch_size,
         "span_bytes": span_bytes,

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from policy_engine.chat.segments import Segment
 from policy_engine.chat.tokenize import ChatTokenizer
 from policy_engine.core.errors import PolicyEngineError
+from policy_engine.core.facts import placed_of
 from policy_engine.mask.row import MaskedRow
 from policy_engine.mask.token_mask import REASONS
 
@@ -48,6 +49,8 @@ class Counts:
 
     read: int = 0
     written: int = 0
+    samples: int = 0
+    samples_dropped: int = 0
     empty: int = 0
     too_long: int = 0
     truncated: int = 0
@@ -66,23 +69,14 @@ class Counts:
         if len(self.failures) < FIRST_FAILURES:
             self.failures.append(Failure(row=number, code=error.code, reason=str(error)))
 
-    def add_unrendered(self, row: MaskedRow) -> None:
-        """Counts what never reached the text of a row."""
-        for lost in row.chat.unrendered:
-            self.unrendered[str(row.chat.messages[lost.turn]["role"]), lost.field] += 1
-
     def add_tokens(self, row: MaskedRow) -> None:
-        """Counts the tokens of a row that is written."""
-        self.written += 1
-        kinds = _kinds(row.chat.segments)
-        size = len(kinds.parts)
-        is_trained_T = row.mask.weights_T != 0
-        all_S = np.bincount(row.mask.segments_T, minlength=size).tolist()
-        trained_S = np.bincount(row.mask.segments_T[is_trained_T], minlength=size).tolist()
-        roles = [str(message["role"]) for message in row.chat.messages]
-        for part, turn, total, trained in zip(kinds.parts, kinds.turns, all_S, trained_S):
+        """Counts the tokens of a sample that is written."""
+        keys, keys_S = _kinds(row.chat.segments).keys(row)
+        keys_T = keys_S[row.mask.segments_T]
+        all_K = np.bincount(keys_T, minlength=len(keys)).tolist()
+        trained_K = np.bincount(keys_T[row.mask.weights_T != 0], minlength=len(keys)).tolist()
+        for key, total, trained in zip(keys, all_K, trained_K):
             if total:
-                key = (NO_ROLE if turn is None else roles[turn], part)
                 self.trained[key] += trained
                 self.masked[key] += total - trained
         for reason, count in enumerate(np.bincount(row.mask.reasons_T, minlength=len(REASONS)).tolist()):
@@ -90,7 +84,9 @@ class Counts:
 
     def merge(self, other: Counts) -> None:
         """Adds the counts of another batch that comes after those counted so far."""
-        for name in ("read", "written", "empty", "too_long", "truncated", "tokens_cut", "control"):
+        for name in (
+            "read", "written", "samples", "samples_dropped", "empty", "too_long", "truncated", "tokens_cut", "control",
+        ):  # fmt: skip
             setattr(self, name, getattr(self, name) + getattr(other, name))
         for name in ("reasons", "trained", "masked", "unrendered", "codes"):
             getattr(self, name).update(getattr(other, name))
@@ -102,8 +98,10 @@ class Summary:
     """The closing account of a run. Every row read is in exactly one of `rows_out`, `rows_failed`, `rows_empty` and
     `rows_too_long`.
 
-    `rows_empty` had nothing to train and were dropped, `rows_too_long` were dropped by `truncation` before that;
-    `sequences` are the rows of the output, fewer than `rows_out` when packed.
+    `rows_empty` had nothing to train and were dropped, `rows_too_long` were dropped by `truncation` before that.
+    `samples` are what the `rows_out` became: one each, more when unrolled; `samples_dropped` are those of the same rows
+    that were too long or left with nothing to train. `sequences` are the rows of the output, fewer than samples when
+    packed.
     """
 
     said: str
@@ -111,6 +109,8 @@ class Summary:
     output: str
     rows_in: int
     rows_out: int
+    samples: int
+    samples_dropped: int
     rows_failed: int
     rows_empty: int
     rows_too_long: int
@@ -159,6 +159,8 @@ def summary_of(counts: Counts, *, said: str, output: str, sequences: int, failur
         output=output,
         rows_in=counts.read,
         rows_out=counts.written,
+        samples=counts.samples,
+        samples_dropped=counts.samples_dropped,
         rows_failed=sum(counts.codes.values()),
         rows_empty=counts.empty,
         rows_too_long=counts.too_long,
@@ -205,6 +207,20 @@ class _Kinds:
     turns: tuple[int | None, ...]
     is_data_S: npt.NDArray[np.bool_]
     """Whether the segment is data, thinking apart: there a template's own delimiters are expected."""
+    known: dict[tuple[str, ...], tuple[list[tuple[str, str]], npt.NDArray[np.intp]]] = field(default_factory=dict)
+    """What `keys` gave, by the roles of the messages."""
+
+    def keys(self, row: MaskedRow) -> tuple[list[tuple[str, str]], npt.NDArray[np.intp]]:
+        """The (role, part) that tokens are counted under, and for each segment which of them is its own."""
+        roles = tuple([str(message["role"]) for message in row.chat.messages])
+        found = self.known.get(roles)
+        if found is None:
+            keys_S = [(NO_ROLE if turn is None else roles[turn], part) for part, turn in zip(self.parts, self.turns)]
+            keys = list(dict.fromkeys(keys_S))
+            at = {key: i for i, key in enumerate(keys)}
+            found = keys, np.array([at[key] for key in keys_S], dtype=np.intp)
+            self.known[roles] = found
+        return found
 
 
 _known_kinds: dict[object, _Kinds] = {}
@@ -212,16 +228,16 @@ _known_kinds: dict[object, _Kinds] = {}
 
 def _kinds(segments: Sequence[Segment]) -> _Kinds:
     # Chats of one shape share a layout, so that its segments need not be made into objects for each row.
-    layout = getattr(segments, "layout", None)
-    found = _known_kinds.get(layout)
-    if found is None or layout is None:
+    placed = placed_of(segments)
+    found = None if placed is None else _known_kinds.get(placed.layout)
+    if found is None:
         found = _Kinds(
             parts=tuple(segment.part for segment in segments),
             turns=tuple(segment.turn for segment in segments),
             is_data_S=np.array([s.from_data and not s.part.startswith("reasoning") for s in segments], dtype=np.bool_),
         )
-        if layout is not None:
+        if placed is not None:
             if len(_known_kinds) >= 1024:
                 _known_kinds.clear()
-            _known_kinds[layout] = found
+            _known_kinds[placed.layout] = found
     return found

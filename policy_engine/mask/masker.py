@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import logging
 import warnings
@@ -22,6 +23,7 @@ from policy_engine.mask.apply import apply_program
 from policy_engine.mask.hashing import fingerprint_of, register_with_datasets
 from policy_engine.mask.row import MaskedRow, column_names
 from policy_engine.mask.unrendered import check_unrendered
+from policy_engine.mask.unroll import UnrolledRow, unroll
 from policy_engine.rules.compile import compile_policy
 from policy_engine.rules.program import Program
 
@@ -43,7 +45,8 @@ class Masker:
     `policy` is a compiled program or a checked policy; `tokenizer` a transformers fast tokenizer, a ChatTokenizer, or
     what `load_tokenizer` takes; `template` (text or path) replaces the tokenizer's own. `dataset` says how rows are
     read and which roles the model writes; what it leaves open is detected from the first batch and logged.
-    `on_error="drop"` leaves out rows of `batch` that fail, and counts them.
+    `on_error="drop"` leaves out rows of `batch` that fail, and counts them. With `unroll`, `batch` makes samples of one
+    turn each, for templates that rewrite history.
 
     Pickles, for worker processes. `counts` says what became of the rows of `batch` in this process: `rows`, `masked`,
     `empty`, `failed`, and `failed: CODE` for each kind of failure.
@@ -59,6 +62,7 @@ class Masker:
         template: str | Path | None = None,
         dataset: DatasetSpec | None = None,
         on_error: OnError = "raise",
+        unroll: bool = False,
     ) -> None:
         if isinstance(policy, CheckedPolicy):
             policy = compile_policy(policy)
@@ -73,6 +77,7 @@ class Masker:
         self.dataset = DatasetSpec() if dataset is None else dataset
         self.tokenizer = _chat_tokenizer(tokenizer, template, None if dataset is None else dataset.trained_roles)
         self.on_error = on_error
+        self.unrolls = unroll
         self.counts: Counter[str] = Counter()
         self._detected: Format | None = None
         self._warned: set[tuple[str, str]] = set()
@@ -84,7 +89,8 @@ class Masker:
     @property
     def fingerprint(self) -> str:
         """A hash of all that decides what comes out: policy (not its comments), tokenizer, template, versions."""
-        return fingerprint_of(self.program.fingerprint, self.tokenizer.fingerprint, self._reading, self.on_error)
+        how = [self.on_error, *(["unrolled"] if self.unrolls else [])]
+        return fingerprint_of(self.program.fingerprint, self.tokenizer.fingerprint, self._reading, *how)
 
     @property
     def _reading(self) -> str:
@@ -136,6 +142,17 @@ class Masker:
             raise _nothing_to_train()
         return row
 
+    def unrolled(self) -> Masker:
+        """A masker that is this one with `unroll`."""
+        made = copy.copy(self)
+        made.unrolls, made.counts = True, Counter()
+        return made
+
+    def unroll(self, conversation: Conversation) -> list[UnrolledRow]:
+        """The samples of one conversation, each turn that is trained in the context that inference gives it: see
+        `policy_engine.mask.unroll`, also for what is raised."""
+        return unroll(conversation, self)
+
     def mask_batch(self, conversations: Iterable[Conversation]) -> list[MaskedRow | PolicyEngineError]:
         """Masks many conversations with one tokenizer call. A row that fails is its error instead, in its place."""
         rendered = [self._try_render(conversation) for conversation in conversations]
@@ -148,7 +165,8 @@ class Masker:
     @property
     def batch(self) -> Callable[..., dict[str, Any]]:
         """For `dataset.map(masker.batch, batched=True)`: columns of rows to columns of `input_ids`, `labels`,
-        `attention_mask` and, if the policy has weights, `loss_weights`, as one array per row.
+        `attention_mask` and, if the policy has weights, `loss_weights`, as one array per row. With `unroll` there are
+        `turn` and `samples` too, and the columns it was given are repeated for each sample of a row, in place.
 
         Under `on empty drop` (the default) rows with nothing to train are left out, under `on_error="drop"` those that
         fail; then the columns it was given are cut to the rows that are left, in place, as `map` asks of a function
@@ -169,22 +187,17 @@ class Masker:
         masked: list[Mapping[str, Any]] = []
         for place, result in enumerate(self._mask_rows(rows)):
             self.counts["rows"] += 1
-            if isinstance(result, MaskedRow) and result.is_empty:
-                setting = self.program.setting("empty")
-                if setting == "drop":
-                    self.counts["empty"] += 1
-                    continue
-                if setting == "error":
-                    result = _nothing_to_train()
             if isinstance(result, PolicyEngineError):
                 self._count_failure(result, f"row {place} of the batch" if indices is None else f"row {indices[place]}")
                 continue
-            self.counts["masked"] += 1
-            kept.append(place)
-            masked.append(result.arrays())
-        return _as_columns(columns, dict(zip(names, values)), kept, masked, column_names(self.program))
+            self.counts["masked" if result else "empty"] += 1
+            kept += [place] * len(result)
+            masked += result
+        names_made = column_names(self.program, unrolled=self.unrolls)
+        return _as_columns(columns, dict(zip(names, values)), kept, masked, names_made)
 
-    def _mask_rows(self, rows: list[dict[str, Any]]) -> list[MaskedRow | PolicyEngineError]:
+    def _mask_rows(self, rows: list[dict[str, Any]]) -> list[list[Mapping[str, Any]] | PolicyEngineError]:
+        """The columns of the samples that each row becomes: one, none if nothing is trained, several if unrolled."""
         if not rows:
             return []
         layout = self._layout(rows)
@@ -194,8 +207,23 @@ class Masker:
                 read.append(read_row(without_null_fields(row), layout))
             except PolicyEngineError as error:
                 read.append(error)
+        if self.unrolls:
+            return [c if isinstance(c, PolicyEngineError) else self._try_unroll(c) for c in read]
         masked = iter(self.mask_batch(c for c in read if isinstance(c, Conversation)))
-        return [c if isinstance(c, PolicyEngineError) else next(masked) for c in read]
+        results = [c if isinstance(c, PolicyEngineError) else next(masked) for c in read]
+        return [r if isinstance(r, PolicyEngineError) else self._unless_empty(r) for r in results]
+
+    def _try_unroll(self, conversation: Conversation) -> list[Mapping[str, Any]] | PolicyEngineError:
+        try:
+            return [{**sample.row.arrays(), **sample.names} for sample in self.unroll(conversation)]
+        except PolicyEngineError as error:
+            return error
+
+    def _unless_empty(self, row: MaskedRow) -> list[Mapping[str, Any]] | PolicyEngineError:
+        setting = self.program.setting("empty") if row.is_empty else "keep"
+        if setting == "error":
+            return _nothing_to_train()
+        return [] if setting == "drop" else [row.arrays()]
 
     def _layout(self, rows: list[dict[str, Any]]) -> Format:
         if self._detected is None:
@@ -281,7 +309,7 @@ def _as_columns(
 ) -> Any:
     made = {name: [row[name] for row in masked] for name in names}
     size = len(next(iter(given.values()))) if given else 0
-    if len(kept) == size:
+    if kept == list(range(size)):
         return made
     # `map` merges what a function returns into the columns it gave, which still have every row. Only the object that it
     # gave, changed in place, also respects `remove_columns`.

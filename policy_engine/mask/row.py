@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, overload
+from typing import Any, Final, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -16,10 +16,15 @@ from policy_engine.mask.labels import labels_of, loss_weights_of
 from policy_engine.mask.token_mask import TokenMask
 from policy_engine.rules.program import Program
 
+SAMPLE_COLUMNS: Final = ("turn", "samples")
+"""What names a sample of an unrolled conversation, beside the number of its row; int32, one of each per sample."""
 
-def column_names(program: Program) -> list[str]:
-    """The columns that rows masked by a program have."""
-    return ["input_ids", "labels", "attention_mask", *(["loss_weights"] if program.is_weighted else [])]
+
+def column_names(program: Program, *, unrolled: bool = False) -> list[str]:
+    """The columns that rows masked by a program have; samples of unrolled conversations have two more, which name them:
+    `turn`, the last message that a sample trains (from 0), and `samples`, how many the conversation became."""
+    names = ["input_ids", "labels", "attention_mask", *(["loss_weights"] if program.is_weighted else [])]
+    return [*names, *SAMPLE_COLUMNS] if unrolled else names
 
 
 @dataclass(frozen=True, kw_only=True)

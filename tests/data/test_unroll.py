@@ -1,78 +1,103 @@
-"""Unrolled samples start as inference would, and train what the policy trains."""
+"""`apply --unroll`: the same samples from every engine, each named, counted, cut, packed and resumed."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+import json
+from pathlib import Path
+from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 
-from policy_engine.chat.conversation import Conversation
 from policy_engine.chat.tokenize import load_tokenizer
-from policy_engine.core.errors import PolicyEngineError, RowError
-from policy_engine.data.unroll import unroll
+from policy_engine.core.errors import DataError
+from policy_engine.data.run import apply_dataset
+from policy_engine.data.truncate import Truncation
 from policy_engine.mask.masker import Masker
 from policy_engine.rules.load import policy_from_text
-from policy_engine.testing import conversations
-from policy_engine.testing.choices import RandomChoices
+from tests.cli.support import cli
 from tests.support.templates import trl_templates
 
-ALL = "train assistant; train eos after assistant"
-TURNS = [("user", "a"), ("assistant", "b"), ("user", "c"), ("assistant", "d")]
-CHAT = tuple({"role": role, "content": content} for role, content in TURNS)
+POLICY = "train assistant; train eos after assistant"
+pytestmark = pytest.mark.skipif(not trl_templates(), reason="trl's templates are not installed")
 
 
-def _masker(template: str, policy: str = ALL) -> Masker:
-    return Masker(policy_from_text(policy), load_tokenizer("builtin", template=trl_templates()[f"trl/{template}"]))
+def masker(policy: str = POLICY) -> Masker:
+    tokenizer = load_tokenizer("builtin", template=trl_templates()["trl/qwen3"])
+    return Masker(policy_from_text(policy), tokenizer, unroll=True)
 
 
-def test_rewritten_history_gives_one_sample_per_turn() -> None:
-    samples = unroll(Conversation(messages=CHAT), _masker("qwen3"))
-    assert [(s.turn, s.of) for s in samples] == [(1, 2), (3, 2)]
+@pytest.fixture
+def chats(tmp_path: Path) -> Path:
+    path = tmp_path / "chats.jsonl"
+    lines = []
+    for n in range(30):
+        turns = [
+            [{"role": "user", "content": f"q{n} {t}"}, {"role": "assistant", "content": f"a{n} {t}"}]
+            for t in range(n % 3 + 1)
+        ]
+        lines.append(json.dumps({"messages": [message for turn in turns for message in turn]}))
+    path.write_text("\n".join(lines) + "\n")
+    return path
 
 
-def test_the_policy_decides_on_the_whole_conversation() -> None:
-    samples = unroll(Conversation(messages=CHAT), _masker("qwen3", "train last assistant"))
-    assert [s.turn for s in samples] == [None]
-    not_last = unroll(Conversation(messages=CHAT), _masker("qwen3", "train assistant; mask last assistant"))
-    assert [s.turn for s in not_last] == [1]
+def rows(path: Path) -> list[dict[str, Any]]:
+    files = sorted(path.glob("*.parquet")) if path.is_dir() else [path]
+    return [row for file in files for row in pq.read_table(file).to_pylist()]
 
 
-def test_stable_history_is_one_sample() -> None:
-    (sample,) = unroll(Conversation(messages=CHAT), _masker("qwen2_5"))
-    assert (sample.turn, sample.of) == (None, 1)
+def test_samples_are_named_and_counted(chats: Path, tmp_path: Path) -> None:
+    summary = apply_dataset(chats, masker(), tmp_path / "out.parquet")
+    made = rows(tmp_path / "out.parquet")
+    assert (30, 30, 60, 60) == (summary.rows_in, summary.rows_out, summary.samples, summary.sequences)
+    assert [(1, 1, 1), (2, 1, 2), (2, 3, 2), (3, 1, 3)] == [(r["row"], r["turn"], r["samples"]) for r in made[:4]]
+    assert "int32" == str(pq.read_schema(tmp_path / "out.parquet").field("turn").type)
 
 
-@pytest.mark.parametrize("template", ["qwen3", "llama3_training", "gptoss", "qwen2_5"])
-def test_every_sample_starts_with_its_generation_prompt(template: str) -> None:
-    masker = _masker(template)
-    tokenizer = masker.tokenizer
-    checked = 0
-    for seed in range(120):
-        chat = conversations.conversation(RandomChoices(seed), parts=False, marks=False)
-        try:
-            samples = unroll(chat, masker)
-        except PolicyEngineError:
-            continue
-        for sample in samples:
-            row = sample.row
-            trained = {row.chat.segments[i].turn for i in row.mask.segments_T[row.mask.weights_T != 0].tolist()}
-            assert trained
-            assert sample.turn is None or trained == {sample.turn}
-            for turn in trained:
-                assert turn is not None
-                before = replace(chat, messages=chat.messages[:turn])
-                rendered = tokenizer.template_for(chat).render(before, add_generation_prompt=True)
-                prompt = tokenizer.encode(rendered).input_ids
-                assert row.input_ids[: len(prompt)] == prompt
-                checked += 1
-    assert checked > 50
+def test_engines_make_the_same(chats: Path, tmp_path: Path) -> None:
+    apply_dataset(chats, masker(), tmp_path / "one.parquet")
+    apply_dataset(chats, masker(), tmp_path / "two.parquet", workers=2, batch_size=4)
+    apply_dataset(chats, masker(), f"{tmp_path}/folder/", span_bytes=500, workers=2)
+    expected = rows(tmp_path / "one.parquet")
+    assert expected == rows(tmp_path / "two.parquet")
+    assert expected == rows(tmp_path / "folder")
 
 
-def test_a_turn_that_leaves_its_prompt_is_refused() -> None:
-    template = (
-        "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
-        "{% if add_generation_prompt %}<|im_start|>assistant\n<think>\n{% endif %}"
+def test_a_run_is_not_resumed_as_another_kind(chats: Path, tmp_path: Path) -> None:
+    folder = f"{tmp_path}/folder/"
+    apply_dataset(chats, masker(), folder)
+    apply_dataset(chats, masker(), folder, resume=True)
+    plain = masker()
+    plain.unrolls = False
+    with pytest.raises(DataError, match="unrolled"):
+        apply_dataset(chats, plain, folder, resume=True)
+
+
+def test_samples_that_are_cut_or_packed(chats: Path, tmp_path: Path) -> None:
+    whole = apply_dataset(chats, masker(), tmp_path / "whole.parquet")
+    longest = max(len(r["input_ids"]) for r in rows(tmp_path / "whole.parquet"))
+    drop = Truncation(max_length=longest - 1, keep="drop")
+    summary = apply_dataset(chats, masker(), tmp_path / "cut.parquet", truncation=drop)
+    assert summary.samples + summary.samples_dropped == whole.samples
+    assert 30 == summary.rows_out
+    assert summary.samples_dropped > 0
+    packing = Truncation(max_length=200)
+    packed = apply_dataset(chats, masker(), tmp_path / "packed.parquet", truncation=packing, packed=True)
+    made = rows(tmp_path / "packed.parquet")
+    assert packed.sequences < packed.samples == 60
+    assert sorted((r["row"], r["turn"]) for r in rows(tmp_path / "whole.parquet")) == sorted(
+        pair for r in made for pair in zip(r["row"], r["turn"], strict=True)
     )
-    masker = Masker(policy_from_text(ALL), load_tokenizer("builtin", template=template))
-    with pytest.raises(RowError, match="message 1 does not continue its generation prompt"):
-        unroll(Conversation(messages=CHAT), masker)
+
+
+def test_the_command(chats: Path, tmp_path: Path) -> None:
+    policy = tmp_path / "p.policy"
+    policy.write_text(POLICY)
+    template = tmp_path / "qwen3.jinja"
+    template.write_text(trl_templates()["trl/qwen3"])
+    out = tmp_path / "out.parquet"
+    given = ["-p", policy, "-t", "builtin", "--template", template]
+    result = cli("apply", chats, *given, "--unroll", "-o", out)
+    assert 0 == result.code
+    assert "samples of these rows (unrolled)" in result.out
+    assert 60 == len(rows(out))

@@ -1,0 +1,169 @@
+"""One sample per turn, for templates that rewrite history: each answer in the context that inference gives it."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from policy_engine.chat.continuation import after_prompt
+from policy_engine.chat.conversation import Conversation
+from policy_engine.chat.segments import RenderedChat, TokenizedChat
+from policy_engine.core.errors import RowError
+from policy_engine.mask.apply import apply_program
+from policy_engine.mask.row import SAMPLE_COLUMNS, MaskedRow
+from policy_engine.mask.token_mask import REASONS, TokenMask
+from policy_engine.mask.unrendered import Lost, check_unrendered
+
+if TYPE_CHECKING:
+    from policy_engine.mask.masker import Masker
+
+__all__ = ["UnrolledRow", "unroll"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnrolledRow:
+    """One sample of a conversation.
+
+    `turns` are the messages it trains (from 0), the last of which names it; `of` is the number of samples that the
+    conversation became, by which weights can be divided so that it counts once.
+    """
+
+    row: MaskedRow
+    turns: tuple[int, ...]
+    of: int
+
+    @property
+    def names(self) -> dict[str, int]:
+        """The values of `SAMPLE_COLUMNS`."""
+        return dict(zip(SAMPLE_COLUMNS, (self.turns[-1] if self.turns else -1, self.of)))
+
+
+def unroll(conversation: Conversation, masker: Masker) -> list[UnrolledRow]:
+    """The samples of a conversation, in order: together they train every turn that the policy trains, each once.
+
+    Every sample of an answer starts with exactly the ids of the messages before it with `add_generation_prompt=True`;
+    the policy decides on the whole conversation. A sample whose ids are the start of another's is not made: the other
+    trains its turns too. So a template that leaves history as it was gives one sample, the whole conversation. Where
+    nothing is trained there is none; under `on empty keep`, one that trains no turn.
+
+    Raises RowError if a turn, even as the last one, does not continue its generation prompt; else what `Masker.mask`
+    raises.
+    """
+    tokenizer = masker.tokenizer
+    whole = tokenizer.encode(tokenizer.template_for(conversation).render(conversation))
+    everywhere = _trained(whole.chat, apply_program(masker.program, whole))
+    asked = [
+        turn
+        for turn, message in enumerate(conversation.messages)
+        if turn in everywhere or message["role"] in tokenizer.model_roles
+    ]
+    found: list[tuple[TokenizedChat, TokenMask, list[int]]] = []
+    for turn in asked:
+        tokenized = _sample(conversation, turn, masker)
+        mask = apply_program(masker.program, tokenized)
+        if turn in _trained(tokenized.chat, mask):
+            _check_lost(masker, tokenized.chat, turn)
+            found.append((tokenized, mask, [turn]))
+    if not found:
+        return _of_nothing(conversation, masker)
+    samples = _joined(found)
+    if len(samples) == 1 and _starts(samples[0][0], whole):
+        samples = [(whole, apply_program(masker.program, whole), samples[0][2])]
+    return [
+        UnrolledRow(
+            row=MaskedRow(tokenized=tokenized, mask=_only(tokenized, mask, turns), program=masker.program),
+            turns=tuple(turns),
+            of=len(samples),
+        )
+        for tokenized, mask, turns in samples
+    ]
+
+
+def _of_nothing(conversation: Conversation, masker: Masker) -> list[UnrolledRow]:
+    row = masker.mask(conversation)  # raises under `on empty error`
+    return [UnrolledRow(row=row, turns=(), of=1)] if masker.program.setting("empty") == "keep" else []
+
+
+def lost_in(row: MaskedRow, turns: Container[int] | None = None) -> Lost:
+    """Message fields that never reached a row's text, of all messages or of some."""
+    lost: Lost = Lost()
+    for unrendered in row.chat.unrendered:
+        if turns is None or unrendered.turn in turns:
+            lost[str(row.chat.messages[unrendered.turn]["role"]), unrendered.field] += 1
+    return lost
+
+
+def lost_fields(sample: UnrolledRow) -> Lost:
+    """Fields of the messages a sample trains that never reached its text. What a template drops from the turns before
+    them is what it drops at inference."""
+    return lost_in(sample.row, sample.turns)
+
+
+def _joined(
+    found: Sequence[tuple[TokenizedChat, TokenMask, list[int]]],
+) -> list[tuple[TokenizedChat, TokenMask, list[int]]]:
+    """Samples of which none is the start of another; their turns go to that other."""
+    kept: list[tuple[TokenizedChat, TokenMask, list[int]]] = []
+    for tokenized, mask, turns in reversed(found):
+        if kept and _starts(tokenized, kept[-1][0]):
+            kept[-1][2][:0] = turns
+        else:
+            kept.append((tokenized, mask, list(turns)))
+    return kept[::-1]
+
+
+def _starts(short: TokenizedChat, long: TokenizedChat) -> bool:
+    return long.input_ids[: len(short.input_ids)] == short.input_ids
+
+
+def _trained(chat: RenderedChat, mask: TokenMask) -> set[int]:
+    turns = {chat.segments[i].turn for i in set(mask.segments_T[mask.weights_T != 0].tolist())}
+    return {turn for turn in turns if turn is not None}
+
+
+def _check_lost(masker: Masker, chat: RenderedChat, turn: int) -> None:
+    own = tuple(unrendered for unrendered in chat.unrendered if unrendered.turn == turn)
+    check_unrendered(masker.program, replace(chat, unrendered=own))
+
+
+def _sample(conversation: Conversation, turn: int, masker: Masker) -> TokenizedChat:
+    tokenizer = masker.tokenizer
+    template = tokenizer.template_for(conversation)
+    until = replace(conversation, messages=conversation.messages[: turn + 1])
+    # The policy is asked about the whole conversation: `last assistant` is the last one there, not in this sample.
+    if conversation.messages[turn]["role"] not in tokenizer.model_roles or turn == 0:
+        return tokenizer.encode(replace(template.render(until), messages=conversation.messages))
+    before = replace(conversation, messages=conversation.messages[:turn])
+    prompt = template.render(before, add_generation_prompt=True)
+    rendered = after_prompt(template, until, prompt)
+    if rendered is None:
+        raise RowError(
+            f"message {turn} does not continue its generation prompt: the template writes it otherwise than the "
+            "model would be asked for it",
+            help="use a template that keeps what its generation prompt opens; thinking that it takes out has to stand "
+            "in the content, with its delimiters, as the model writes it",
+        )
+    ids = tokenizer.encode(prompt).input_ids
+    tokenized = tokenizer.encode(replace(rendered, messages=conversation.messages))
+    if tokenized.input_ids[: len(ids)] != ids:
+        raise RowError(
+            f"the tokens of the generation prompt before message {turn} merge with what the message begins with, so "
+            "that inference would see others",
+            help="strip blanks from the start of the content, or drop the row",
+        )
+    return tokenized
+
+
+def _only(tokenized: TokenizedChat, mask: TokenMask, turns: Sequence[int]) -> TokenMask:
+    segments = tokenized.chat.segments
+    own_S = np.array([segment.turn in turns for segment in segments], dtype=bool)
+    own_T = own_S[mask.segments_T]
+    return TokenMask(
+        weights_T=np.where(own_T, mask.weights_T, np.float32(0)),
+        rules_T=np.where(own_T, mask.rules_T, np.int16(-1)),
+        reasons_T=np.where(own_T, mask.reasons_T, np.int8(REASONS.index("structural"))),
+        segments_T=mask.segments_T,
+    )

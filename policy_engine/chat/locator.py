@@ -22,6 +22,7 @@ from policy_engine.chat.fast_backend import (
     load_kitoken,
     stress_corpus,
 )
+from policy_engine.chat.normal import is_normal, without_normalizer
 from policy_engine.chat.offsets import check_offsets
 from policy_engine.core.errors import AttributionError, TokenizerError
 
@@ -140,12 +141,23 @@ class TokenLocator:
             return found
         return self._own_ids(texts)
 
+    @functools.cached_property
+    def _unnormalizing(self) -> Any | None:
+        return without_normalizer(self.backend)
+
     def _own_ids(self, texts: list[str]) -> list[Any]:
-        encode = getattr(self.backend, "encode_batch_fast", self.backend.encode_batch)
-        return [e if isinstance(e, AttributionError) else e.ids for e in _encodings(encode, texts)]
+        """In one call of the tokenizer, or in two: texts that its normalizer leaves alone go past it."""
+        light = self._unnormalizing
+        if light is None:
+            return _ids_of(self.backend, texts)
+        normal = [is_normal(text) for text in texts]
+        light.encode_special_tokens = self.backend.encode_special_tokens
+        past = iter(_ids_of(light, [text for text, is_so in zip(texts, normal) if is_so]))
+        through = iter(_ids_of(self.backend, [text for text, is_so in zip(texts, normal) if not is_so]))
+        return [next(past if is_so else through) for is_so in normal]
 
     def _difference(self, texts: list[str], found: list[Any]) -> str | None:
-        expected = self._own_ids(texts)
+        expected = _ids_of(self.backend, texts)
         known = [i for i, ids in enumerate(expected) if not isinstance(ids, AttributionError)]
         return difference([texts[i] for i in known], [expected[i] for i in known], [found[i] for i in known])
 
@@ -219,6 +231,11 @@ class TokenLocator:
         return tables_of_slow(tokens, added, getattr(self.tokenizer, "unk_token_id", None))
 
 
+def _ids_of(backend: Any, texts: list[str]) -> list[Any]:
+    encode = getattr(backend, "encode_batch_fast", backend.encode_batch)
+    return [e if isinstance(e, AttributionError) else e.ids for e in _encodings(encode, texts)] if texts else []
+
+
 def _encodings(encode: Any, texts: list[str]) -> list[Any]:
     """`encode(texts)`; where that fails, text by text, so that one text that cannot be tokenized fails alone."""
     try:
@@ -238,7 +255,7 @@ def _encodings(encode: Any, texts: list[str]) -> list[Any]:
 
 
 def _unreadable(text: str) -> AttributionError | None:
-    found = _SURROGATE.search(text)
+    found = None if text.isascii() else _SURROGATE.search(text)
     if found is None:
         return None
     return AttributionError(

@@ -17,6 +17,8 @@ from policy_engine.chat.trace_runs import MAX_CHARS, OutputTooLarge, check_size
 
 MAX_ITEMS = 1 << 22
 """Longest list a template may build."""
+_MOST_PRINTED = 1 << 18
+"""Most values in a list or an object that a template may print, sort or make JSON of."""
 _MAX_BITS = 1 << 16
 _MANY = 1 << 12
 """Length from which a list is charged for."""
@@ -39,7 +41,7 @@ class Measure:
 
 
 def measure(value: Any) -> Measure:
-    """Of a list or an object. What stands in it twice counts twice. Raises OutputTooLarge past `MAX_ITEMS` values."""
+    """Of a list or object; what stands in it twice counts twice. Raises OutputTooLarge past `_MOST_PRINTED` values."""
     chars = nodes = deepest = 0
     todo = [(value, 1)]
     while todo:
@@ -52,8 +54,10 @@ def measure(value: Any) -> Measure:
         elif isinstance(item, Mapping):
             todo += [(part, depth + 1) for pair in item.items() for part in pair]
         elif isinstance(item, list | tuple):
+            if len(item) > _MOST_PRINTED:
+                raise OutputTooLarge
             todo += [(part, depth + 1) for part in item]
-        if nodes + len(todo) > MAX_ITEMS or chars > MAX_CHARS:
+        if nodes + len(todo) > _MOST_PRINTED or chars > MAX_CHARS:
             raise OutputTooLarge
     return Measure(chars=chars, nodes=nodes, depth=deepest)
 

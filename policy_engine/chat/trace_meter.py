@@ -15,7 +15,7 @@ from typing import Any, Final
 if sys.platform != "win32":
     import resource
 
-MOST_MEMORY: Final = 1 << 30
+MOST_MEMORY: Final = 1 << 29
 """Bytes by which one rendering may raise the peak of the process's memory."""
 
 BIG: Final = 1 << 16

@@ -70,7 +70,11 @@ PROPERTIES: Final[Mapping[str, Property]] = MappingProxyType(
             _property("injection", "control text in data never changes who owns what"),
             _property("header", "the header of a model's turn is what the generation prompt supplies"),
             _property("boundary_tokens", "tokens before the model's first are those inference sees"),
-            _property("bounded", "renderings stay within the bounds of time and output", of_refused=True),
+            _property(
+                "bounded",
+                "renderings stay within the bounds of time and output, and grow as the conversation does",
+                of_refused=True,
+            ),
             _property("lost", "every field reaches the text", fact=True),
             _property(
                 "prefix_stability", "the text of a conversation's beginning opens the text of all of it", fact=True

@@ -6,7 +6,7 @@ import dataclasses
 import re
 from collections.abc import Iterator
 from itertools import pairwise
-from typing import Any
+from typing import Any, Final
 
 from policy_engine.chat.conversation import Conversation
 from policy_engine.chat.reference import reference_text
@@ -14,11 +14,17 @@ from policy_engine.chat.segments import RenderedChat, Segment
 from policy_engine.core.errors import AttributionError, TemplateError, TemplateLimitError
 from policy_engine.core.vocabulary import BODY, EOS
 from policy_engine.testing.conformance_cases import Case, marked
+from policy_engine.testing.shapes import SHAPES
 
 _WORD = re.compile(r"Wq(\d+)x(.*?)y\1qW", re.DOTALL)
 _HALF = re.compile(r"(?:(?<=Wq)|(?<=y))(\d+)(?=x|qW)")
 """The number at either end of a marked word."""
 _THINKING = ("think", "THINK", "reason", "channel")
+
+
+MANY: Final = 1024
+"""Turns of the long conversation that a template has to render."""
+_GROWTH: Final = 2.5
 
 
 class Skip(Exception):
@@ -347,8 +353,25 @@ def is_limit(outcome: RenderedChat | TemplateError) -> bool:
 
 
 def bounded(case: Case) -> str | None:
-    """No rendering comes to the bounds of time and output."""
-    return _first_line(case.outcome) if isinstance(case.outcome, TemplateLimitError) else None
+    """No rendering comes to the bounds of time and output; twice as many turns write about twice as much text."""
+    if isinstance(case.outcome, TemplateLimitError):
+        return _first_line(case.outcome)
+    if case.conversation is not SHAPES["several exchanges"]:
+        return None
+    half, whole = (_repeated_text(case, turns) for turns in (MANY // 2, MANY))
+    if isinstance(half, str) and isinstance(whole, str) and len(whole) > _GROWTH * len(half):
+        return f"{MANY // 2} turns write {len(half):,} characters, and {MANY} turns {len(whole):,}"
+    limits = [outcome for outcome in (half, whole) if isinstance(outcome, TemplateLimitError)]
+    return f"{MANY} turns: {_first_line(limits[0])}" if limits else None
+
+
+def _repeated_text(case: Case, turns: int) -> str | TemplateError:
+    messages = case.conversation.messages
+    many = (messages * (turns // len(messages) + 1))[:turns]
+    try:
+        return case.template.render_plain(dataclasses.replace(case.conversation, messages=many))
+    except TemplateError as error:
+        return error
 
 
 def _first_line(error: Exception) -> str:

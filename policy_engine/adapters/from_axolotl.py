@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,8 +18,16 @@ _ENTRY: Final = {
     "chat_template", "chat_template_jinja", "field_messages", "field_tools", "field_thinking", "field_system",
     "template_thinking_key", "message_property_mappings", "message_field_role", "message_field_content",
     "message_field_training", "message_field_training_detail", "roles", "roles_to_train", "train_on_eos",
-    "train_on_eot", "split_thinking", "drop_system_message", "eot_tokens",
+    "train_on_eot", "split_thinking", "drop_system_message", "eot_tokens", "chat_template_kwargs",
 }  # fmt: skip
+CARRIED: Final = frozenset({
+    "datasets", "type", "base_model", "train_on_inputs", "eot_tokens", "field_messages", "field_tools",
+    "field_thinking", "field_system", "message_property_mappings", "message_field_role", "message_field_content",
+    "message_field_training", "message_field_training_detail", "roles", "roles_to_train", "train_on_eos",
+    "train_on_eot", "chat_template_kwargs",
+})  # fmt: skip
+"""Keys that became rules, or lines of the dataset file. All others are named in the policy's comment."""
+_AT_TOP: Final = frozenset({"train_on_inputs", "eot_tokens", "datasets", "base_model", "type", "chat_template_kwargs"})
 _EOS: Final = ("all", "turn", "last", "none")
 _ROLES: Final = {"human": "user", "gpt": "assistant"}
 """What axolotl takes these names of authors for when `roles` is not set."""
@@ -33,14 +42,28 @@ def from_axolotl(path: Path) -> list[Imported]:
     entries = config.get("datasets")
     if not isinstance(entries, list) or not entries:
         raise ConfigError(f"{path} has no `datasets`", help="give axolotl's own configuration file")
+    _refuse_misplaced(config, path)
     return [_entry(config, entry, number, len(entries), path) for number, entry in enumerate(entries)]
+
+
+def _refuse_misplaced(config: Mapping[str, Any], path: Path) -> None:
+    """Keys about masks where axolotl does not read them, or misspelled: it would train something else in silence."""
+    if config.get("rl"):
+        raise cannot("rl", str(path), "masks are those of supervised fine-tuning", "leave it out to import the rest")
+    about = CARRIED | {"chat_template", "chat_template_jinja", "sequence_len"}
+    for key in config:
+        if key in CARRIED - _AT_TOP:
+            raise cannot(key, str(path), "axolotl reads it in an entry of `datasets` only", "move it there")
+        near = difflib.get_close_matches(key, about, n=1, cutoff=0.9)
+        if near and key not in about:
+            raise cannot(key, str(path), f"nobody knows it; did you mean `{near[0]}`?", "spell it so, or remove it")
 
 
 def _entry(config: Mapping[str, Any], entry: Any, number: int, count: int, path: Path) -> Imported:
     where = f"{path}: dataset {number}"
     if not isinstance(entry, dict):
         raise ConfigError(f"{where} is no mapping", help="write its `path` and `type`")
-    kind = entry.get("type")
+    kind = "a prompt of its own" if isinstance(entry.get("type"), dict) else entry.get("type")
     if kind != "chat_template":
         raise cannot(
             "type", where, f"`{kind}` masks by code of its own", "only `chat_template` says its mask in settings"
@@ -59,18 +82,29 @@ def _entry(config: Mapping[str, Any], entry: Any, number: int, count: int, path:
 
 def _rules(config: Mapping[str, Any], entry: Mapping[str, Any], where: str) -> tuple[list[str], list[str]]:
     notes: list[str] = []
-    roles = [_quoted(role) for role in _list(entry.get("roles_to_train", ["assistant"]))]
+    if _is_legacy(entry):
+        if config.get("train_on_inputs"):
+            return ["train everything"], ["Without roles and ends, `train_on_inputs` trains everything."]
+        # The last answer as a whole, behind its prompt.
+        notes.append("`roles_to_train` and `train_on_eos` are empty: only the last answer is trained, with its end.")
+        return ["train turn of last assistant", "mask header of last assistant"], notes
+    names = _role_names(entry)
+    given = [names.get(role, role) for role in _list(entry.get("roles_to_train", ["assistant"]))]
+    roles = [_quoted(role) for role in dict.fromkeys(given)]
     if config.get("train_on_inputs"):
         rules, trained = ["train body"], None
         notes.append("`train_on_inputs`: what every role wrote is trained, headers are not.")
     elif roles:
         rules, trained = [f"train {', '.join(roles)}"], roles
+    elif entry.get("message_field_training") or entry.get("message_field_training_detail"):
+        rules, trained = [], []
+        notes.append("`roles_to_train` is empty: only messages that say so themselves are trained.")
     else:
         raise cannot(
             "roles_to_train",
             where,
-            "empty, it selects axolotl's old path",
-            "name the roles, or use `trl_completion_only`",
+            "empty, it trains nothing",
+            "name the roles; for the last turn only, leave `train_on_eos` empty too",
         )
     # axolotl takes for a turn's own what changes when its content does: scaffold that stays is masked.
     rules.append("mask markup")
@@ -152,23 +186,47 @@ def _dataset(config: Mapping[str, Any], entry: Mapping[str, Any]) -> dict[str, A
         messages["content"] = content
     if entry.get("field_tools"):
         messages["tools"] = entry["field_tools"]
+    if entry.get("field_system"):
+        messages["system"] = entry["field_system"]
     if entry.get("field_thinking"):
         messages["reasoning"] = entry["field_thinking"]
-    roles = {source: target for target, sources in (entry.get("roles") or {}).items() for source in _list(sources)}
-    messages["roles"] = {s: t for s, t in (roles or _ROLES).items() if s != t}
+    messages["roles"] = {s: t for s, t in _role_names(entry).items() if s != t}
     found: dict[str, Any] = {"messages": messages}
-    trained = _list(entry.get("roles_to_train", ["assistant"]))
+    names = _role_names(entry)
+    trained = [names.get(role, role) for role in _list(entry.get("roles_to_train", ["assistant"]))]
     if trained != ["assistant"]:
         found["trained_roles"] = sorted({*trained, "assistant"})
+    kwargs = {**(config.get("chat_template_kwargs") or {}), **(entry.get("chat_template_kwargs") or {})}
+    if kwargs:
+        found["template_kwargs"] = kwargs
     if config.get("base_model"):
         found["tokenizer"] = config["base_model"]
     return found
 
 
+def _is_legacy(entry: Mapping[str, Any]) -> bool:
+    """Whether roles and ends are both set to nothing, and no message says for itself what is trained."""
+    empty = ("roles_to_train" in entry and not entry["roles_to_train"]) and (
+        "train_on_eos" in entry and not entry["train_on_eos"] and not entry.get("train_on_eot")
+    )
+    return empty and not (entry.get("message_field_training") or entry.get("message_field_training_detail"))
+
+
+def _role_names(entry: Mapping[str, Any]) -> dict[str, str]:
+    """Names of authors in the data → roles."""
+    roles = {source: target for target, sources in (entry.get("roles") or {}).items() for source in _list(sources)}
+    return roles or dict(_ROLES)
+
+
 def _left_behind(config: Mapping[str, Any], entry: Mapping[str, Any]) -> list[str]:
     notes = []
     template = entry.get("chat_template") or config.get("chat_template")
-    if template and template != "tokenizer_default":
+    own = entry.get("chat_template_jinja") or config.get("chat_template_jinja")
+    if own:
+        notes.append("`chat_template_jinja`: give the same file with --template, or its text in a file.")
+    elif template == "tokenizer_default" or ("chat_template" in {**config, **entry} and not template):
+        notes.append("`chat_template`: the tokenizer's own, which is what is taken here without --template.")
+    elif template:
         notes.append(
             f"`chat_template: {template}` is one of axolotl's own: save it as a file and give it with --template."
         )
@@ -185,12 +243,17 @@ def _left_behind(config: Mapping[str, Any], entry: Mapping[str, Any]) -> list[st
         cut = {"drop": "drop", "truncate": "keep_start", "raise": "drop"}.get(
             config.get("excess_length_strategy", "drop"), "drop"
         )
-        notes.append(f"`sequence_len: {length}`: apply with --max-length {length} --truncate {cut}.")
-    about = {
-        "datasets", "base_model", "chat_template", "chat_template_jinja", "sequence_len", "excess_length_strategy",
-        "train_on_inputs", "eot_tokens",
-    }  # fmt: skip
-    others = sorted(set(config) - about)
+        why = " (`excess_length_strategy`)" if "excess_length_strategy" in config else ""
+        notes.append(f"`sequence_len: {length}`: apply with --max-length {length} --truncate {cut}{why}.")
+    if entry.get("template_thinking_key"):
+        notes.append(
+            "`template_thinking_key` is not needed: thinking is given to the template by the names that templates read."
+        )
+    told = CARRIED | {"chat_template", "chat_template_jinja", "sequence_len", "excess_length_strategy"}
+    of_data = sorted(set(entry) - told - {"split_thinking", "drop_system_message", "template_thinking_key"})
+    if of_data:
+        notes.append(f"About where the data is, and left behind: {', '.join(of_data)}.")
+    others = sorted(set(config) - told)
     if others:
         notes.append(f"Not about masks, and left behind: {', '.join(others)}.")
     return notes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import re
 from collections.abc import Mapping
@@ -168,7 +169,15 @@ def from_swift(argument: str) -> list[Imported]:
     if argument.endswith(".json"):
         return [_swift_json(Path(argument))]
     names = [name.strip() for name in argument.split("+") if name.strip()]
-    refuse_unknown(dict.fromkeys(names), {*_SWIFT_BASES, *_SWIFT_PLUGINS, "base"}, f"loss_scale `{argument}`")
+    known = (*_SWIFT_BASES, *_SWIFT_PLUGINS, "base")
+    unknown = [name for name in names if name not in known]
+    if unknown or not names:
+        near = difflib.get_close_matches(unknown[0], known, n=1) if unknown else []
+        raise ConfigError(
+            f"ms-swift has no loss_scale `{unknown[0] if unknown else argument}`",
+            help=(f"did you mean `{near[0]}`? " if near else "")
+            + f"the names are {', '.join(known)}, joined by `+`; a file of weights has to end in .json",
+        )
     bases = [name for name in names if name in _SWIFT_BASES] or ["default"]
     if len(bases) > 1:
         raise ConfigError(f"loss_scale `{argument}` names two bases", help=f"keep one of {', '.join(_SWIFT_BASES)}")

@@ -52,7 +52,9 @@ def imported(system: str, config: Any, tmp_path: Path, name: str = "run.yml") ->
 
 def _axolotl(**entry: Any) -> dict[str, Any]:
     top = {
-        key: entry.pop(key) for key in ("train_on_inputs", "eot_tokens", "sequence_len", "base_model") if key in entry
+        key: entry.pop(key)
+        for key in ("train_on_inputs", "eot_tokens", "sequence_len", "base_model", "rl")
+        if key in entry
     }
     return {"datasets": [{"path": "x.jsonl", "type": "chat_template", **entry}], **top}
 
@@ -136,6 +138,32 @@ def test_axolotl_fields_and_notes(tmp_path: Path) -> None:
     assert "left behind: adapter" in made.policy_text
 
 
+def test_axolotl_old_way_of_the_last_turn(tmp_path: Path) -> None:
+    (made,) = imported("axolotl", _axolotl(roles_to_train=None, train_on_eos=None), tmp_path)
+    assert "Seven.<|im_end|>\n" == trained(made.policy_text)
+
+
+def test_axolotl_roles_by_the_data_s_names(tmp_path: Path) -> None:
+    (made,) = imported("axolotl", _axolotl(roles_to_train=["gpt"]), tmp_path)
+    assert "Four.<|im_end|>|Seven.<|im_end|>" == trained(made.policy_text)
+
+
+def test_axolotl_only_what_messages_say(tmp_path: Path) -> None:
+    (made,) = imported("axolotl", _axolotl(roles_to_train=[], message_field_training="train"), tmp_path)
+    messages = [dict(m) for m in MESSAGES]
+    messages[2]["train"] = True
+    assert "Four.<|im_end|>" == trained(made.policy_text, messages)
+
+
+def test_axolotl_says_every_key(tmp_path: Path) -> None:
+    entry = {"split": "train[:1%]", "field_system": "sys", "chat_template_kwargs": {"enable_thinking": False}}
+    (made,) = imported("axolotl", {**_axolotl(**entry), "chat_template": "qwen3", "lora_r": 8}, tmp_path)
+    assert "left behind: path, split." in " ".join(made.notes)
+    assert "left behind: lora_r." in " ".join(made.notes)
+    assert {"enable_thinking": False} == made.dataset["template_kwargs"]
+    assert "sys" == made.dataset["messages"]["system"]
+
+
 def test_axolotl_several_datasets(tmp_path: Path) -> None:
     config = _axolotl()
     config["datasets"].append({"path": "y.jsonl", "type": "chat_template", "train_on_eos": "none"})
@@ -150,11 +178,17 @@ def test_axolotl_several_datasets(tmp_path: Path) -> None:
         ({"train_on_eos": "sometimes"}, "`sometimes`"),
         ({"train_on_eos": "all", "train_on_eot": "none"}, "`train_on_eot`"),
         ({"roles_to_train": []}, "`roles_to_train`"),
+        ({"rl": "dpo"}, "`rl`"),
+        ({"roles_to_trian": ["user"], "top": True}, "`roles_to_trian`"),
+        ({"train_on_eos": "all", "top": True}, "`train_on_eos`"),
     ],
 )
 def test_axolotl_refuses_by_key(settings: dict[str, Any], named: str, tmp_path: Path) -> None:
+    config = _axolotl(**settings)
+    if config["datasets"][0].pop("top", False):  # the settings at the top of the file, where axolotl reads none of them
+        config |= {key: config["datasets"][0].pop(key) for key in settings if key != "top"}
     with pytest.raises(ConfigError) as error:
-        imported("axolotl", _axolotl(**settings), tmp_path)
+        imported("axolotl", config, tmp_path)
     assert named in error.value.message
 
 
@@ -192,8 +226,12 @@ def test_llamafactory(tmp_path: Path) -> None:
 def test_swift() -> None:
     (made,) = IMPORTERS["swift"]("last_round+ignore_empty_think")
     assert "Seven.<|im_end|>\n" == trained(made.policy_text)
-    with pytest.raises(ConfigError, match="`hermess`"):
+    with pytest.raises(ConfigError, match="ms-swift has no loss_scale `hermess`") as error:
         IMPORTERS["swift"]("default+hermess")
+    assert "did you mean `hermes`?" in str(error.value.help)
+    with pytest.raises(ConfigError, match="ms-swift has no loss_scale `nonsense`") as error:
+        IMPORTERS["swift"]("nonsense")
+    assert "the names are default, last_round, all" in str(error.value.help)
     with pytest.raises(ConfigError, match="two bases"):
         IMPORTERS["swift"]("default+all")
 

@@ -56,6 +56,7 @@ MEMORY = 8 << 30
 OPTIONS = ("-q", "-x", "-n0", "-p", "no:cacheprovider")
 LIBRARIES = ("hypothesis", "jinja2", "lark", "numpy", "pyarrow", "re2", "rich", "tokenizers", "transformers", "typer")
 
+_HOUSE = "tests/test_house.py"
 _AGREEMENT = (
     "tests/test_oracle.py",
     "tests/properties/test_agreement.py::test_any_policy_on_any_layout",
@@ -65,20 +66,20 @@ TESTS = {
     "lang": (
         *(f"tests/lang/test_{n}.py" for n in ("lint", "codes", "format", "shipped", "library", "errors")),
         *("tests/rules", "tests/lang/test_language_doc.py", "tests/properties/test_language.py"),
-        *("tests/lang/test_grammar.py", "tests/cli/test_check.py", "tests/cli/test_fmt.py"),
+        *("tests/lang/test_grammar.py", "tests/cli/test_check.py", "tests/cli/test_fmt.py", _HOUSE),
         # What is deep or long takes seconds, and mutants of limits are killed by it alone.
         "--deselect=tests/lang/test_errors.py::test_deep_and_long_texts_end_with_a_place",
         "--deselect=tests/lang/test_library.py::test_long_chains_of_names_are_refused",
     ),
-    "rules": ("tests/rules", "tests/mask/test_explain.py", *_AGREEMENT),
+    "rules": ("tests/rules", _HOUSE, "tests/mask/test_explain.py", *_AGREEMENT),
     "mask": (
         *(f"tests/mask/test_{name}.py" for name in ("apply", "explain", "unrendered", "masker")),
         *("tests/cli/test_test.py", "tests/cli/test_explain_fixtures.py", "tests/properties/test_labels.py"),
-        *_AGREEMENT,
+        *(_HOUSE, *_AGREEMENT),
     ),
     "proof": (
         *(f"tests/proof/test_{name}.py" for name in ("findings", "fields", "space", "assumptions", "positions")),
-        "tests/cli/test_prove.py", "tests/proof/test_soundness.py",
+        *("tests/cli/test_prove.py", "tests/proof/test_soundness.py", _HOUSE),
     ),
 }  # fmt: skip
 """For each package the tests that cover it."""

@@ -1,0 +1,35 @@
+"""Rules of the house that no tool holds."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import pkgutil
+from collections.abc import Iterator
+
+import pytest
+
+PACKAGES = ("core", "lang", "rules", "mask", "proof")
+FILLED_WHILE_WORKING = {
+    "lang.File", "mask.Coverage", "proof.FieldValues", "proof.Outcome", "proof.Paths", "proof.Piece", "proof.Plan",
+    "proof.SegmentPlan", "proof.TurnPlan",
+}  # fmt: skip
+"""Records that one function or class fills and nobody else sees."""
+BY_PLACE = {"proof.AtLeast", "proof.CountTest", "proof.Letter", "proof.Previous", "proof.Turns"}
+"""The proof's alphabet: one or two fields each, which may be given by place."""
+
+
+def records() -> Iterator[tuple[str, type]]:
+    for package in PACKAGES:
+        home = importlib.import_module(f"policy_engine.{package}")
+        for module in pkgutil.walk_packages(home.__path__, f"{home.__name__}."):
+            for name, value in vars(importlib.import_module(module.name)).items():
+                if isinstance(value, type) and dataclasses.is_dataclass(value) and value.__module__ == module.name:
+                    yield f"{package}.{name}", value
+
+
+@pytest.mark.parametrize(("name", "record"), list(records()), ids=[name for name, _ in records()])
+def test_records_do_not_change_and_are_made_by_name(name: str, record: type) -> None:
+    assert record.__dataclass_params__.frozen == (name not in FILLED_WHILE_WORKING)  # type: ignore[attr-defined]
+    by_name = all(field.kw_only for field in dataclasses.fields(record))
+    assert by_name == (name not in BY_PLACE)

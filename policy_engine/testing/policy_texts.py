@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 from policy_engine.core.vocabulary import GROUPS, KEYWORDS, PART_NAMES
@@ -14,17 +15,35 @@ _SOUP: Final = (
     ",", "(", ")", "[", "]", ".", "==", "!=", "<", ">=", "=", '"x"', '"', "/a+/i", "/", "\\", "1", "-1.5", "1e999", "0",
     "#", "# c\n", " ", "\t", "\r\n", "\ufeff", "é", "\u2028", "\x00", "日本", "'",
 )  # fmt: skip
+# Where a newline does not end a statement, as far as strings and regexes allow: a quote behind would be one of either.
+_BREAK: Final = re.compile(r"""(?<=, )(?=[^"/]*$)|(?= (?:where|unless|weight|by) [^"/]*$)""")
 _COMMENTS: Final = ("", " plain", "# twice", ' with ; and "quotes" and /slashes/', " 日本", "!x", " tab\there ")
 
 
 def commented_policy_text(choices: Choices) -> str:
-    """A policy that parses, printed, with comments on lines of their own and after statements."""
+    """A policy that parses, printed, with comments on lines of their own, after statements and in the middle of them."""
     lines = []
     for line in format_policy(raw_policy(choices)).split("\n"):
         for _ in range(choices.chance(20)):
             lines.append(choices.pick(("", "  ")) + _comment(choices))
+        if choices.chance(30):
+            line = _broken(choices, line)
         lines.append(f"{line}{choices.pick((' ', '', '   '))}{_comment(choices)}" if choices.chance(20) else line)
     return "\n".join(lines)
+
+
+def _broken(choices: Choices, line: str) -> str:
+    """A statement over several lines, with comments at the ends of some and on lines between."""
+    pieces = _BREAK.split(line)
+    out = pieces[0]
+    for piece in pieces[1:]:
+        if choices.chance(50):
+            out += choices.pick((" ", "")) + (_comment(choices) if choices.chance(60) else "") + "\n"
+            while choices.chance(25):
+                out += f"  {_comment(choices)}\n"
+            piece = f"  {piece.lstrip()}"
+        out += piece
+    return out
 
 
 def _comment(choices: Choices) -> str:

@@ -39,9 +39,9 @@ def round_trip_problem(policy: ast.Policy) -> str | None:
             if before != after:
                 return f"prints as another policy: {before} became {after} in {text!r}"
         return f"prints as {len(again.statements)} statements, not {len(policy.statements)}: {text!r}"
-    # Comments in the middle of a statement move out of it, so only their number and text are kept.
-    if sorted(c.text.strip() for c in again.comments) != sorted(c.text.strip() for c in policy.comments):
-        return f"loses comments: {[c.text for c in policy.comments]} became {[c.text for c in again.comments]}"
+    # Comments in the middle of a statement move in front of it, in their order.
+    if [c.text.strip() for c in again.comments] != [c.text.strip() for c in policy.comments]:
+        return f"loses comments or their order: {[c.text for c in policy.comments]} became {[c.text for c in again.comments]}"
     if format_policy(again) != text:
         return f"is printed differently the second time: {text!r} became {format_policy(again)!r}"
     return None

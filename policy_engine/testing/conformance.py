@@ -75,11 +75,11 @@ PROPERTIES: Final[Mapping[str, Property]] = MappingProxyType(
                 "renderings stay within the bounds of time and output, and grow as the conversation does",
                 of_refused=True,
             ),
-            _property("lost", "every field reaches the text", fact=True),
+            _property("complete", "every field reaches the text", fact=True),
             _property(
                 "prefix_stability", "the text of a conversation's beginning opens the text of all of it", fact=True
             ),
-            _property("raises", "it renders every shape", fact=True, of_refused=True),
+            _property("renders", "it renders every shape", fact=True, of_refused=True),
         )
     }
 )

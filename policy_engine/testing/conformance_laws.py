@@ -250,7 +250,7 @@ def _owner(key: Any) -> str:
     return f"{part or 'text'} of {of}" + ("" if field is None else f" ({field})")
 
 
-def lost(case: Case) -> str | None:
+def complete(case: Case) -> str | None:
     """Every field of a message with something in it reaches the text."""
     told = []
     for gone in case.chat.unrendered:
@@ -342,7 +342,7 @@ def boundary_tokens(case: Case) -> str | None:
     return None
 
 
-def raises(case: Case) -> str | None:
+def renders(case: Case) -> str | None:
     """The template renders the conversation."""
     return None if isinstance(case.outcome, RenderedChat) else _first_line(case.outcome)
 

@@ -59,7 +59,7 @@ def check_policy(
     problem: tuple[str, Conversation] | None = None
     for made in _conversations(tokenizer, examples):
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", LostFieldWarning)  # `lost` is a property of the template
+            warnings.simplefilter("ignore", LostFieldWarning)  # `complete` is a property of the template
             result = masker.mask_batch([made])[0]
         if isinstance(result, GuardError):
             problem = (result.message, made)

@@ -50,11 +50,11 @@ def cells_of(named: tuple[str, str]) -> tuple[str, Cells]:
         return name, {p: ("does not apply", _short(error.message)) for p in PROPERTIES}
     made = [Example(conversation=shape, payload=pick(injected, 7 * at)) for at, shape in enumerate(SHAPES.values())]
     made += [example(RandomChoices(f"table:{at}"), injected) for at in range(GENERATED)]
-    chosen = [p for p in PROPERTIES.values() if p.name != "raises"]
+    chosen = [p for p in PROPERTIES.values() if p.name != "renders"]
     tallies = tally_of(chosen, template, made, load_tokenizer("builtin"))
     cells = {p.name: _cell(tallies[p.name]) for p in chosen}
-    cells["lost"] = _lost(tallies["lost"])
-    cells["raises"] = _raises(template)
+    cells["complete"] = _lost(tallies["complete"])
+    cells["renders"] = _raises(template)
     return name, cells
 
 

@@ -35,7 +35,7 @@ def test_chatml_has_every_property(tokenizer: ChatTokenizer) -> None:
     assert set(PROPERTIES) == {p.name for p in report.properties}
     assert {"holds"} == {p.verdict for p in report.properties if not PROPERTIES[p.name].fact}
     assert report["prefix_stability"].yes
-    assert not report["lost"].yes, "ChatML drops tool calls"
+    assert not report["complete"].yes, "ChatML drops tool calls"
     assert report.examples == len(SHAPES) + 60
     json.dumps(report.to_json(), allow_nan=False)
 
@@ -56,14 +56,14 @@ def test_a_template_that_writes_an_answer_late_is_not_prefix_stable() -> None:
 
 
 def test_lost_fields_are_named() -> None:
-    found = checked(CHATML, "lost")["lost"]
+    found = checked(CHATML, "complete")["complete"]
     assert any("`tool_calls` of a `assistant` turn" in reason for reason in found.reasons)
     assert any("`reasoning` of a `assistant` turn" in reason for reason in found.reasons)
 
 
 def test_reasons_for_raising_are_counted() -> None:
     source = "{% if messages[0].role != 'user' %}{{ raise_exception('users first') }}{% endif %}" + CHATML
-    found = checked(source, "raises")["raises"]
+    found = checked(source, "renders")["renders"]
     assert found.reasons["users first"] >= 3
     assert found.counterexample is not None
     assert "user" != found.counterexample.messages[0]["role"]
@@ -99,7 +99,7 @@ def test_counterexamples_are_small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Found by generation alone, since no shape has it, and made smaller: how far must not depend on the machine."""
     monkeypatch.setattr("policy_engine.testing.conformance.SHRINK_SECONDS", (30.0, 30.0))
     source = CHATML.replace("{{ m.content }}", "{{ raise_exception('no') if '42' in m.content else m.content }}")
-    found = check_template(source, examples=100, properties=["raises"])["raises"]
+    found = check_template(source, examples=100, properties=["renders"])["renders"]
     assert found.counterexample is not None
     assert len(found.counterexample.messages) <= 2
 

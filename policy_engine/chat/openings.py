@@ -87,12 +87,11 @@ def _before_turn(chart: Chart, turn: int, zone: Zone, previous: int | None) -> i
             begin = at
     if previous is None or not chart.is_model(previous):
         return begin
-    role, before = chart.role(turn), chart.role(previous)
-    late = chart.profile.late.get((before, role), "")
+    late = chart.profile.late
     if late and zone.text.startswith(late, begin):
         label_closing(chart, zone, begin, begin + len(late), previous, "text", None)
         return begin + len(late)
-    if chart.profile.opener_ends and previous not in chart.ended and role not in chart.models:
+    if chart.profile.opener_ends and previous not in chart.ended and not chart.is_model(turn):
         spans = chart.markers.spans(zone.text[begin:])
         if spans and not zone.text[begin : begin + spans[0][0]].strip():
             low, high = begin + spans[0][0], begin + spans[0][1]

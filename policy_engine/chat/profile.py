@@ -34,11 +34,10 @@ class TemplateProfile:
 
     `prompts`: generation prompt after a turn of a role. `openings`: how a model turn opens after one, up to its data.
     `user_opening`: how a user turn opens in mid conversation. `marker`: the marker that ends model turns, None if the
-    template writes none. `opener_ends`: whether the next turn's opener ends a model turn (GLM). `late`: text that (role
-    before, role after) writes in the later turn and that belongs to the earlier one. `early`: what the opening of a
-    model turn begins with where the turn before it writes that opening; empty where model turns write their own.
-    `varies`: the prompt after one user turn is not that after another (it counts turns, or heeds the system prompt), so
-    each has to be asked for.
+    template writes none. `opener_ends`: whether the next turn's opener ends a model turn (GLM). `late`: how the
+    turn after a model's opens with what belongs to the model's. `early`: what the opening of a model turn begins with
+    where the turn before it writes that opening; empty where model turns write their own. `varies`: the prompt after
+    one user turn is not that after another (it counts turns, or heeds the system prompt), so each has to be asked for.
     """
 
     prompts: Mapping[str, str] = field(default_factory=dict)
@@ -46,7 +45,7 @@ class TemplateProfile:
     user_opening: str = ""
     marker: str | None = None
     opener_ends: bool = False
-    late: Mapping[tuple[str, str], str] = field(default_factory=dict)
+    late: str = ""
     early: str = ""
     varies: bool = False
 
@@ -100,8 +99,8 @@ def learn(render: Renderer, markers: Markers, *, model: str, tools: bool) -> Tem
     after_answer = _prompt(render, messages[: lead + 4], tools, markers)
     if after_answer is not None and (asked or not prompts["user"]):
         prompts[model] = after_answer
-    late = _late(raw, messages, lead)
-    closings = [_closing(raw, lead + at) + late.get((model, "user"), "") for at in (1, 3)]
+    late = _late(raw, lead)
+    closings = [_closing(raw, lead + at) + late for at in (1, 3)]
     calling = _first(render, [conversations["tools"], _with_string_arguments(conversations["tools"])], True)
     if calling is not None:
         openings["tool"] = _opening(calling[1], 3)
@@ -119,7 +118,7 @@ def learn(render: Renderer, markers: Markers, *, model: str, tools: bool) -> Tem
     return TemplateProfile(
         prompts=prompts,
         openings=openings,
-        user_opening=opener[len(late.get((model, "user"), "")) :],
+        user_opening=opener.removeprefix(late),
         marker=marker,
         opener_ends=opener_ends,
         late=late,
@@ -225,14 +224,10 @@ def _closing(raw: Raw, turn: int) -> str:
     return _text(raw, _own(raw, turn)[1])
 
 
-def _late(raw: Raw, messages: Sequence[Mapping[str, Any]], lead: int) -> dict[tuple[str, str], str]:
-    """Text that the user turn after an answer opens with and the first user turn does not, and likewise for answers."""
-    late: dict[tuple[str, str], str] = {}
+def _late(raw: Raw, lead: int) -> str:
+    """Text that the user turn after an answer opens with and the first user turn does not."""
     first, later = _opening(raw, lead), _opening(raw, lead + 2)
-    model = str(messages[lead + 1]["role"])
-    if later != first and later.endswith(first) and first.strip():
-        late[(model, "user")] = later[: len(later) - len(first)]
-    return late
+    return later.removesuffix(first) if later != first and first.strip() and later.endswith(first) else ""
 
 
 def _early(prompt: str, closing: str, opening: str, marker: str | None, markers: Markers) -> str:

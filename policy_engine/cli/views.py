@@ -14,6 +14,7 @@ from policy_engine.cli.outcome import Exit, Outcome, diagnostics_of
 from policy_engine.cli.rows import Inputs, masked_rows
 from policy_engine.core.diagnostics import Diagnostic
 from policy_engine.data.summary import ControlTokens
+from policy_engine.mask.explain import explain_pieces
 from policy_engine.mask.row import MaskedRow
 from policy_engine.report.html import html_page
 from policy_engine.report.terminal import ColorBy, Legend, RowText
@@ -45,7 +46,9 @@ def show_rows(
     controlled: list[str] = []
     for row in masked_rows(data, inputs, limit=limit, numbers=numbers, say=said.append):
         if isinstance(row.result, MaskedRow):
-            rows.append(row_view(row.result.tokenized, row.result.mask, name=f"row {row.number}"))
+            done = row.result
+            pieces = () if html is None else explain_pieces(done.program, done.chat)
+            rows.append(row_view(done.tokenized, done.mask, name=f"row {row.number}", pieces=pieces))
             if control.found_in(row.result, row.result.tokenized.ids_T):
                 controlled.append(rows[-1].name)
         else:

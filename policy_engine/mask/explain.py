@@ -117,6 +117,28 @@ def explain_token(
     )
 
 
+def explain_pieces(program: Program, chat: RenderedChat) -> tuple[ExplainedPiece, ...]:
+    """Every piece of a chat's text, in order, with the rules that had a say. Raises what `Program.decide` raises."""
+    table = program.table(chat)
+    return _explain(program, chat, table, list(range(len(table.ends))))
+
+
+def rule_lines(piece: ExplainedPiece) -> Iterator[tuple[int, str]]:
+    """The rules that had a say about a piece, for people: how deep a line stands, and the line."""
+    sections = (
+        ("decided by", () if piece.rule is None else (piece.rule,)),
+        ("scaled by", piece.scaled_by),
+        ("matched too, but a later rule decided", piece.lost),
+        ("did not hold", piece.rejected),
+    )
+    for title, rules in sections:
+        for rule in rules:
+            yield 0, f"{title}: {rule.place} `{rule.text}`"
+            for test in rule.conditions:
+                value = "is not there" if test.missing else f"is {shown(test.value)}"
+                yield 1, f"`{test.test}` is {'true' if test.holds else 'false'}: `{test.field}` {value}"
+
+
 def _explain(program: Program, chat: RenderedChat, table: PieceTable, pieces: list[int]) -> tuple[ExplainedPiece, ...]:
     traces = trace_rules(program, chat, [(table.segments[p], table.starts[p]) for p in pieces])
     found = []
@@ -181,15 +203,5 @@ def _lines(explanation: Explanation) -> Iterator[str]:
         owner = "text no message owns" if piece.turn is None else f"message {piece.turn} ({piece.role})"
         verdict = f"weight {piece.weight:g}" if piece.weight else "masked"
         yield f"  [{piece.start}:{piece.end}] {piece.part} of {owner}, from {piece.source}: {verdict}"
-        yield from _rule_lines("decided by", () if piece.rule is None else (piece.rule,))
-        yield from _rule_lines("scaled by", piece.scaled_by)
-        yield from _rule_lines("matched too, but a later rule decided", piece.lost)
-        yield from _rule_lines("did not hold", piece.rejected)
-
-
-def _rule_lines(title: str, rules: tuple[RuleTrace, ...]) -> Iterator[str]:
-    for rule in rules:
-        yield f"    {title}: {rule.place} `{rule.text}`"
-        for test in rule.conditions:
-            value = "is not there" if test.missing else f"is {shown(test.value)}"
-            yield f"      `{test.test}` is {'true' if test.holds else 'false'}: `{test.field}` {value}"
+        for depth, line in rule_lines(piece):
+            yield f"    {'  ' * depth}{line}"

@@ -6,6 +6,7 @@ from data or policies goes through one function.
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from html import escape
@@ -14,6 +15,7 @@ from importlib.resources import files
 from policy_engine.core.source import Source
 from policy_engine.core.vocabulary import PART_DOCS
 from policy_engine.lang.checked import CheckedPolicy
+from policy_engine.mask.explain import rule_lines
 from policy_engine.report.view import Cell, RowView, RuleView, TokenView, TurnView, rule_views, source_of
 from policy_engine.report.visible import RETURN, one_line, visible
 
@@ -31,6 +33,7 @@ def html_page(
         decided.update(row.by_rule)
         reasons.update(row.by_reason)
     total, trained = sum(row.total for row in rows), sum(row.trained for row in rows)
+    whys = _Whys()
     head = {"tokens": f"{total:,}", "trained": f"{trained:,} ({_share(trained, total)})", **(facts or {})}
     return "".join(
         [
@@ -47,11 +50,29 @@ def html_page(
             "".join(_policy(source, rules) for source in _sources(policy)),
             _legend(rules, decided, reasons),
             "</aside>\n<main>",
-            "".join(_row(row) for row in rows) or "<p>No row to show.</p>",
+            "".join(_row(row, whys) for row in rows) or "<p>No row to show.</p>",
             "</main></div>\n<div id='tip' role='tooltip' hidden></div>",
+            whys.block(),
             f"<script>{_asset('page.js')}</script></body></html>\n",
         ]
     )
+
+
+class _Whys:
+    """What the rules had to say of pieces of text: each thing once in the page, however many tokens share it."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[tuple[int, str], ...], int] = {}
+
+    def of(self, row: RowView, token: TokenView) -> list[int]:
+        """The numbers of what is said of the pieces that a token touches."""
+        said = (tuple((d, one_line(t)) for d, t in rule_lines(row.pieces[i])) for i in token.pieces)
+        return list(dict.fromkeys(self._known.setdefault(lines, len(self._known)) for lines in said if lines))
+
+    def block(self) -> str:
+        """All of it as JSON that no browser runs; `<` is escaped, so that no text ends the element."""
+        text = json.dumps([[list(line) for line in lines] for lines in self._known], ensure_ascii=False)
+        return "<script type='application/json' id='why'>" + text.replace("<", "\\u003c") + "</script>"
 
 
 def _asset(name: str) -> str:
@@ -147,7 +168,7 @@ def _legend(rules: Sequence[RuleView], decided: Counter[int | None], reasons: Co
     )
 
 
-def _row(row: RowView) -> str:
+def _row(row: RowView, whys: _Whys) -> str:
     lost = "".join(
         f"<p class='lost'>{_e(u.field)} of turn {u.turn} never reached the text</p>" for u in row.chat.unrendered
     )
@@ -155,27 +176,29 @@ def _row(row: RowView) -> str:
     return (
         f"<article><h2>{_e(row.name)}</h2><p class='count'><span class='bar'><i style='width:{width}'></i></span>"
         f"{row.trained:,} of {row.total:,} tokens trained</p>{lost}"
-        f"{''.join(_turn(turn, row) for turn in row.turns)}</article>\n"
+        f"{''.join(_turn(turn, row, whys) for turn in row.turns)}</article>\n"
     )
 
 
-def _turn(turn: TurnView, row: RowView) -> str:
+def _turn(turn: TurnView, row: RowView, whys: _Whys) -> str:
     who = "—" if turn.turn is None else f"{turn.turn} {turn.role}"
-    cells = "".join(_cell(cell, row) for cell in turn.cells)
+    cells = "".join(_cell(cell, row, whys) for cell in turn.cells)
     return (
         f"<section class='turn'><h3>{_e(who)}<small>{turn.trained:,}/{turn.total:,}</small></h3>"
         f"<pre dir='auto'>{cells}</pre></section>"
     )
 
 
-def _cell(cell: Cell, row: RowView) -> str:
+def _cell(cell: Cell, row: RowView, whys: _Whys) -> str:
     body = _e(cell.text).replace("\n", f"<u>{RETURN}</u>\n") or ("<u>·</u>" if cell.tokens else "")
     lead = cell.lead
     if lead is None:
         return f"<span class='none'>{body}</span>"
     tip = "\n\n".join(_tip(token, cell, row) for token in cell.tokens)
     rule = "" if lead.rule is None else f" r{lead.rule}"
-    return f"<span class='t {_class(lead)}{rule}' data-tip='{escape(tip, quote=True)}'>{body}</span>"
+    numbers = dict.fromkeys(n for token in cell.tokens for n in whys.of(row, token))
+    why = f" data-why='{' '.join(map(str, numbers))}'" if numbers else ""
+    return f"<span class='t {_class(lead)}{rule}' data-tip='{escape(tip, quote=True)}'{why}>{body}</span>"
 
 
 def _class(token: TokenView) -> str:

@@ -7,6 +7,7 @@ for (const span of document.querySelectorAll(".policy .rule")) {
   const where = `${item.closest("section").querySelector("h2").textContent}:${[...item.parentNode.children].indexOf(item) + 1}`;
   for (const index of span.dataset.rules.split(" ")) lines[index] ??= where;
 }
+const why = JSON.parse(document.getElementById("why").textContent);
 let pinned = null;
 
 controls.addEventListener("change", () => {
@@ -26,6 +27,16 @@ function show(token, at) {
       term.textContent = key;
       text.textContent = key === "rule" ? `${Number(value) + 1} · ${rules[value]} (${lines[value]})` : value;
       list.append(term, text);
+    }
+    return list;
+  }), ...(token.dataset.why ?? "").split(" ").filter(Boolean).map((number) => {
+    // What each rule had to say: one line a rule, and below it the tests of its conditions with their values.
+    const list = document.createElement("ul");
+    for (const [depth, text] of why[number]) {
+      const item = document.createElement("li");
+      item.textContent = text;
+      if (depth) item.className = "test";
+      list.append(item);
     }
     return list;
   }));

@@ -5,6 +5,7 @@ Text is taken from the rendered chat, never decoded token by token, so that a ch
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,12 +14,14 @@ from policy_engine.chat.segments import RenderedChat, Segment, TokenizedChat
 from policy_engine.core.source import Span
 from policy_engine.core.vocabulary import Reason
 from policy_engine.lang.checked import CheckedPolicy
+from policy_engine.mask.explain import ExplainedPiece
 from policy_engine.mask.token_mask import REASONS, TokenMask
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TokenView:
-    """One token's decision: `rule` is the deciding rule's index, None for the default; `segment` a segment's index."""
+    """One token's decision: `rule` is the deciding rule's index, None for the default; `segment` a segment's index;
+    `pieces` are indices of the pieces it touches, if the row has them explained."""
 
     index: int
     id: int
@@ -26,6 +29,7 @@ class TokenView:
     rule: int | None
     reason: Reason
     segment: int
+    pieces: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -70,7 +74,8 @@ class TurnView:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RowView:
-    """One masked row. `name` says which (`row 3`); `by_rule` and `by_reason` count its tokens."""
+    """One masked row. `name` says which (`row 3`); `by_rule` and `by_reason` count its tokens; `pieces` are the
+    stretches of text that are decided alike, with the rules that had a say, if they were asked for."""
 
     name: str
     chat: RenderedChat
@@ -79,6 +84,7 @@ class RowView:
     trained: int
     by_rule: dict[int | None, int]
     by_reason: dict[Reason, int]
+    pieces: tuple[ExplainedPiece, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -120,9 +126,9 @@ def source_of(segment: Segment) -> str:
     return f"{path} from {segment.field_start}" if segment.field_start else path
 
 
-def row_view(tokenized: TokenizedChat, mask: TokenMask, *, name: str) -> RowView:
-    """The view of one row, from its tokens and their decisions."""
-    tokens = _tokens(tokenized, mask)
+def row_view(tokenized: TokenizedChat, mask: TokenMask, *, name: str, pieces: Sequence[ExplainedPiece] = ()) -> RowView:
+    """The view of one row, from its tokens and their decisions; `pieces` are those of `explain_pieces`, if any."""
+    tokens = _tokens(tokenized, mask, pieces)
     return RowView(
         name=name,
         chat=tokenized.chat,
@@ -131,12 +137,16 @@ def row_view(tokenized: TokenizedChat, mask: TokenMask, *, name: str) -> RowView
         trained=sum(1 for t in tokens if t.weight),
         by_rule=dict(Counter(t.rule for t in tokens)),
         by_reason=dict(Counter(t.reason for t in tokens)),
+        pieces=tuple(pieces),
     )
 
 
-def _tokens(tokenized: TokenizedChat, mask: TokenMask) -> list[TokenView]:
+def _tokens(tokenized: TokenizedChat, mask: TokenMask, pieces: Sequence[ExplainedPiece]) -> list[TokenView]:
+    ends = [piece.end for piece in pieces]
     columns = zip(
         tokenized.input_ids,
+        tokenized.starts_T.tolist(),
+        tokenized.ends_T.tolist(),
         mask.weights_T.tolist(),
         mask.rules_T.tolist(),
         mask.reasons_T.tolist(),
@@ -151,8 +161,10 @@ def _tokens(tokenized: TokenizedChat, mask: TokenMask) -> list[TokenView]:
             rule=None if rule < 0 else rule,
             reason=REASONS[reason],
             segment=segment,
+            # A token without characters is decided by the character at its place.
+            pieces=tuple(range(bisect_right(ends, start), min(bisect_left(ends, max(end, start + 1)) + 1, len(ends)))),
         )
-        for index, (token_id, weight, rule, reason, segment) in enumerate(columns)
+        for index, (token_id, start, end, weight, rule, reason, segment) in enumerate(columns)
     ]
 
 

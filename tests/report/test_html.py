@@ -1,8 +1,12 @@
 from __future__ import annotations
 
+import json
 import re
+from html import unescape
 from html.parser import HTMLParser
 
+from policy_engine import Masker, policy_from_text
+from policy_engine.mask.explain import explain_pieces, rule_lines
 from policy_engine.report.html import html_page
 from policy_engine.report.view import row_view
 from tests.report.samples import masked, policy
@@ -58,6 +62,43 @@ def test_every_token_says_what_decided_it() -> None:
     for line in ("decision: trained, weight 1", "reason: rule", "rule: 0", "turn: 1 (assistant)", "source: content"):
         assert line in tip.splitlines()
     assert "part: text – the message's content" in tip
+
+
+POLICY = """\
+train assistant
+mask assistant.reasoning
+mask assistant where message.keep == false
+mask /t.*e/ in assistant.text
+scale assistant by message.w
+"""
+
+
+def test_the_page_says_of_each_token_what_the_text_form_says() -> None:
+    masker = Masker(policy_from_text(POLICY, name="</script>.policy"), "builtin")
+    row = masker(
+        [
+            {"role": "user", "content": "</script> there"},
+            {"role": "assistant", "content": "<think>\nhm\n</think>\n\nHi there.", "w": 2},
+            {"role": "assistant", "content": "世界", "keep": False},
+        ]
+    )
+    view = row_view(row.tokenized, row.mask, name="row 1", pieces=explain_pieces(row.program, row.chat))
+    text = html_page([view], row.program.policy, title="t")
+    assert Page(text).open == []
+    (block,) = re.findall(r"<script type='application/json' id='why'>(.*?)</script>", text)
+    why = json.loads(block)
+    seen = set()
+    for tip, numbers in re.findall(r"data-tip='([^']*)'(?: data-why='([^']*)')?>", text):
+        for token in map(int, re.findall(r"(?:^|\n)token: (\d+) ", unescape(tip))):
+            said = [(depth, line) for number in numbers.split() for depth, line in why[int(number)]]
+            for piece in row.explain(token=token).pieces:
+                assert set(rule_lines(piece)) <= set(said)
+            seen.add(token)
+    assert seen == set(range(len(row.input_ids)))
+    lines = {line for lines in why for _, line in lines}
+    assert any(line.startswith("scaled by: ") for line in lines)
+    assert any("later rule decided: </script>.policy:1:1" in line for line in lines)
+    assert "`message.keep == false` is true: `message.keep` is False" in lines
 
 
 def test_page_is_self_contained() -> None:

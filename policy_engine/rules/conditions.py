@@ -22,7 +22,8 @@ _ORDER: dict[str, Callable[[Any, Any], bool]] = {
     ">": operator.gt,
     ">=": operator.ge,
 }
-_TURN_SCOPES = frozenset({"message", "turn", "sample"})
+TURN_SCOPES = frozenset({"message", "turn", "sample"})
+"""Scopes whose fields are the same on all segments of a turn."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,10 +48,7 @@ class Condition:
         # Not the expression itself: Python takes `1`, `1.0` and `true` for equal. Spans are left out of the repr.
         self.key = repr(expr)
         self._run = _compile(expr)
-        tests = list(leaves(expr))
-        # What is looked up as fast as a memo is not worth one.
-        cheap = len(tests) == 1 and is_plain_key(tests[0].field) and getattr(tests[0], "op", "") != "matches"
-        self._per_turn = not cheap and {test.field.scope for test in tests} <= _TURN_SCOPES
+        self._per_turn = {test.field.scope for test in leaves(expr)} <= TURN_SCOPES
 
     def holds(self, view: ChatView, segment: SegmentFacts) -> bool:
         """Whether the condition is true on a segment."""
@@ -107,22 +105,7 @@ def _compile(expr: Expr) -> Callable[[ChatView, SegmentFacts], bool]:
         parts = [_compile(e) for e in expr.operands]
         return lambda view, segment: any(part(view, segment) for part in parts)
     scope, path, test = expr.field.scope, expr.field.path, test_of(expr)
-    if is_plain_key(expr.field):
-        return _message_test(path[0], test)
     return lambda view, segment: test(view.field_value(scope, path, segment))
-
-
-def is_plain_key(field: Field) -> bool:
-    """Whether a field is a key of the message that means itself."""
-    return field.scope == "message" and len(field.path) == 1 and field.path[0] not in ("content", "role")
-
-
-def _message_test(key: Any, test: Test) -> Callable[[ChatView, SegmentFacts], bool]:
-    def run(view: ChatView, segment: SegmentFacts) -> bool:
-        turn = segment.turn
-        return test(MISSING if turn is None else view.chat.messages[turn].get(key, MISSING))
-
-    return run
 
 
 def test_of(leaf: Compare | Has | Truth) -> Test:

@@ -12,14 +12,13 @@ from typing import Any
 
 from policy_engine.lang.ast import And, Expr, Not, Or
 from policy_engine.rules.asked import Answer, AskedField
-from policy_engine.rules.conditions import leaves
+from policy_engine.rules.conditions import TURN_SCOPES, leaves
 from policy_engine.rules.values import MISSING, content_text, step_into
 from policy_engine.rules.view import ChatView
 
 Held = tuple[int, int]
 """Bits of the statements that may hold on a turn, and of those among them whose condition has still to be asked."""
 
-_TURN_SCOPES = ("message", "turn", "sample")
 _MOST_KEPT = 4096
 
 
@@ -30,8 +29,8 @@ class HeldConditions:
         self._always = 0
         self._own: dict[str, AskedField] = {}
         """The message's content and role, which are not what the data has under these keys."""
-        self._keys: dict[str, dict[str, AskedField]] = {scope: {} for scope in _TURN_SCOPES}
-        self._paths: dict[str, dict[tuple[str | int, ...], AskedField]] = {scope: {} for scope in _TURN_SCOPES}
+        self._keys: dict[str, dict[str, AskedField]] = {scope: {} for scope in TURN_SCOPES}
+        self._paths: dict[str, dict[tuple[str | int, ...], AskedField]] = {scope: {} for scope in TURN_SCOPES}
         self._joint: list[tuple[int, Callable[[int, int], bool], int]] = []
         self._joint_known: dict[tuple[int, int], Held] = {}
         self._bits: dict[str, int] = {}
@@ -41,7 +40,7 @@ class HeldConditions:
             bit = 1 << number
             if condition is None:
                 self._always |= bit
-            elif isinstance(condition, (And, Or, Not)) or condition.field.scope not in _TURN_SCOPES:
+            elif isinstance(condition, (And, Or, Not)) or condition.field.scope not in TURN_SCOPES:
                 may = self._compile(condition, negated=False)
                 self._joint.append((bit, may, sum({self._bits[repr(leaf)] for leaf in leaves(condition)})))
             elif (field := self._field(condition.field.scope, condition.field.path)) is not None:
@@ -73,7 +72,7 @@ class HeldConditions:
         known = self._bits.get(key := repr(expr))
         bit = self._bits[key] = 1 << len(self._bits) if known is None else known
         if known is None:
-            if expr.field.scope not in _TURN_SCOPES:
+            if expr.field.scope not in TURN_SCOPES:
                 self._open |= bit
             elif (field := self._field(expr.field.scope, expr.field.path)) is not None:
                 field.add(expr, joint=bit)

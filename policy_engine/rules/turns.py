@@ -52,11 +52,6 @@ class TurnTests:
             if test.trained:
                 self._trained = sorted([*self._trained, test], key=lambda t: t.stage)
 
-    @property
-    def any_trained(self) -> bool:
-        """Whether `trained` occurs, so that signatures depend on what was decided."""
-        return bool(self._trained)
-
     def signatures(self, view: ChatView, trained: Trained) -> None:
         """Fills in `view.signatures`, the signature of every turn."""
         known = self._by_shape.get(view.roles)

@@ -5,7 +5,7 @@
 Mutants are Cosmic Ray's: one operator, number, constant or decorator changed. Places are sampled, then one change at
 each, so that a place with ten possible changes counts once. Left out: annotations, which nothing evaluates, and `is`
 for `==` and the like, which depends on how the interpreter shares constants. A mutant is given to the tests
-that reach its line, and killed by one that fails, by a process that dies, or by using more than `CPU` seconds.
+that reach its line, and killed by one that fails, by a process that dies, or by taking three times as long and more.
 
 Everything happens in `--kept`, a folder with a copy of the checkout, which is what gets mutated, and a database that
 the same command goes on from. `--survivors` copies the tests again and runs all that the package has against those that
@@ -47,8 +47,8 @@ from cosmic_ray.work_item import MutationSpec, TestOutcome, WorkerOutcome, WorkI
 
 ROOT = Path(__file__).parent.parent
 EQUIVALENT = Path(__file__).parent / "mutation_equivalent.yaml"
-CPU = 150
-"""Processor seconds a mutant may take: about five times what the slowest list below takes."""
+CPU = 20
+"""Processor seconds a mutant may take, beside three times what its tests take without it."""
 WALL = 3600
 """Seconds by the clock, for a mutant that waits for ever."""
 MEMORY = 8 << 30
@@ -213,7 +213,9 @@ def tested(kept: Path, mutation: MutationSpec, *, whole: bool) -> tuple[int, str
     some = None if whole or "" in names else names
 
     def run() -> int:
-        resource.setrlimit(resource.RLIMIT_CPU, (CPU, CPU))
+        seconds = known["seconds"]
+        limit = CPU + 3 * int(sum(seconds.values() if some is None else (seconds.get(name, 0.0) for name in some)))
+        resource.setrlimit(resource.RLIMIT_CPU, (limit, limit))
         # Only the files that hold a chosen test are read.
         files = TESTS[package] if some is None else sorted({name.split("::")[0] for name in some})
         return int(pytest.main([*OPTIONS, *files], plugins=[Chosen(known["seconds"], some)]))

@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test trainers importing peers peers-audit peers-speed lint types check fmt wheel-test docs docs-site nightly mutation clean
+.PHONY: help demo test trainers importing peers peers-audit peers-speed ray scale lint types check fmt wheel-test docs docs-site nightly mutation clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|' 2>/dev/null \
@@ -82,6 +82,20 @@ peers-speed: $(PEERS:%=peers-speed-%)  ## other systems' time beside ours, on th
 importing: $(VENV)/.base  ## every configuration in axolotl's sources, imported
 	$(BIN)/python -m benchmarks.importing $(ARGS)
 
+# Ray, in an environment of its own.
+$(VENV)-ray/.done: pyproject.toml tests/requirements-no-deps.txt
+	$(PYTHON) -m venv $(VENV)-ray
+	$(VENV)-ray/bin/python -m pip install --quiet --disable-pip-version-check -e '.[test,ray,fast]'
+	$(VENV)-ray/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r tests/requirements-no-deps.txt
+	@touch $@
+
+ray: $(VENV)-ray/.done  ## the Ray engine on a real local cluster: a worker and a node are killed
+	HYPOTHESIS_PROFILE=nightly $(VENV)-ray/bin/python -m pytest -q tests/data/test_ray.py $(ARGS)
+
+scale: $(VENV)-ray/.done  ## runs over files: memory, 30 kills, checksums, and how long workers and Ray take
+	for step in checksum memory kills workers ray; do \
+	  $(VENV)-ray/bin/python -m benchmarks.scale $$step --results $(or $(ARGS),.benchmarks) || exit 1; done
+
 lint: $(VENV)/.dev  ## ruff and the import contracts
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check --quiet .
@@ -121,4 +135,4 @@ mutation: $(VENV)/.mutation  ## do the tests notice changes in lang, rules, mask
 	$(BIN)/python -m tests.mutation --kept .nightly/mutation $(ARGS)
 
 clean:  ## remove what the other targets made
-	rm -rf $(VENV) $(VENV)-trainers $(VENV)-peers dist build site demo-out .nightly .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf $(VENV) $(VENV)-trainers $(VENV)-peers $(VENV)-ray .benchmarks dist build site demo-out .nightly .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -27,6 +27,7 @@ from policy_engine.cli.rows import load_inputs, masked_rows
 from policy_engine.core.diagnostics import Diagnostic
 from policy_engine.core.errors import ConfigError, DataError, PolicyEngineError
 from policy_engine.data.columns import schema_of
+from policy_engine.data.qualify import backend_verdict
 from policy_engine.data.read_arrow import read_arrow, read_parquet
 from policy_engine.data.readers import read_rows
 from policy_engine.mask.row import MaskedRow
@@ -150,10 +151,7 @@ def _item_types(file: Path) -> dict[str, pa.DataType]:
 
 def _backend(tokenizer: ChatTokenizer, sample: Sample) -> str:
     texts = [tokenizer.tokenizer.decode(d.ids, skip_special_tokens=False) for d in sample.documents]
-    found = tokenizer.qualify_fast(texts)
-    if isinstance(found, str):
-        return f"`--backend kitoken` does not serve this tokenizer: {found}"
-    return f"`--backend {found.name}` gives the same ids as this tokenizer, on a stress corpus and these rows"
+    return backend_verdict(tokenizer, texts)
 
 
 def _data(found: Examination, backend: str | None) -> dict[str, Any]:

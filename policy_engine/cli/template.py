@@ -50,15 +50,17 @@ def register(app: typer.Typer) -> None:
 
 def _check(name: str, tokenizer: str | None, examples: int) -> Outcome:
     # Imported here: it brings transformers and Hypothesis.
+    from policy_engine.data.qualify import backend_verdict
     from policy_engine.testing.conformance import check_template
 
     compiled, tokens = _load(name, tokenizer)
     report = check_template(compiled, tokenizer=tokens, examples=examples)
+    backend = None if tokens is None else backend_verdict(tokens)
     return Outcome(
         exit=Exit.HOLDS if report.holds else Exit.FAILS,
         diagnostics=tuple(_finding(name, p) for p in report.properties if p.verdict == "fails"),
-        data=report.to_json() | {"template": name},
-        body=tuple(_lines(name, report)),
+        data=report.to_json() | {"template": name, "backend": backend},
+        body=(*_lines(name, report), *(() if backend is None else (Text(f"  {backend}"),))),
     )
 
 

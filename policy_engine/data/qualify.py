@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal, get_args
 
 from policy_engine.chat.conversation import read_row
 from policy_engine.chat.fast_backend import CHECKED_ROWS
 from policy_engine.chat.formats import Format
+from policy_engine.chat.tokenize import ChatTokenizer
 from policy_engine.core.errors import ConfigError, PolicyEngineError, TokenizerError
 from policy_engine.mask.masker import Masker
 
@@ -56,6 +57,18 @@ def choose_backend(
         f"ids from {found.name}, equal on a stress corpus and the first {len(texts):,} rows; 1 row in 1,000 is checked"
     )
     return BackendChoice(masker=made, name=found.name, said=said)
+
+
+def backend_verdict(tokenizer: ChatTokenizer, texts: Sequence[str] = ()) -> str:
+    """Whether a run with this tokenizer may take its ids from the fast backend, in a sentence for people.
+
+    `texts` are rendered rows that it has to agree on, beside the stress corpus.
+    """
+    found = tokenizer.qualify_fast(texts)
+    if isinstance(found, str):
+        return f"`--backend kitoken` does not serve this tokenizer: {found}"
+    rows = " and these rows" if texts else ""
+    return f"`--backend {found.name}` gives the same ids as this tokenizer, on a stress corpus{rows}"
 
 
 def _texts(masker: Masker, format: Format, rows: Iterable[tuple[int, Any]]) -> list[str]:

@@ -46,6 +46,7 @@ def test_a_tokenizer_stands_for_its_template() -> None:
     found = {p["name"]: p["verdict"] for p in ran.document["properties"]}
     assert "holds" == found["boundary_tokens"]
     assert set(PROPERTIES) == set(found)
+    assert "--backend kitoken" in ran.document["backend"]
 
 
 def test_a_template_file_with_a_tokenizer(tmp_path: Path) -> None:

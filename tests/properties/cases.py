@@ -23,6 +23,8 @@ from policy_engine.testing.templates import installed_templates
 from tests.proof.cases import diff_case, proof_case
 from tests.proof.small import dead_case
 from tests.properties.agreement import compare, describe
+from tests.properties.backends import backend_problem, qualifying
+from tests.properties.backends import told as backend_conversation
 from tests.properties.injection import hostile_conversation, injection_outcome
 from tests.properties.language import parse_problem, round_trip_problem
 from tests.properties.reduce import reduce_case
@@ -32,7 +34,7 @@ from tests.support.tokenizers import load
 
 KINDS: Final = {
     "agreement": 100_000, "parser": 50_000, "format": 50_000, "parity": 50_000, "injection": 100_000,
-    "proof": 10_000, "diff": 5_000, "dead": 1_000,
+    "proof": 10_000, "diff": 5_000, "dead": 1_000, "backends": 100_000,
 }  # fmt: skip
 """Kinds of cases, and how many a full run has."""
 
@@ -64,6 +66,8 @@ def run_case(kind: str, seed: int, number: int) -> tuple[str, str | None]:
         return "rendering", problems[0] if problems else None
     if kind == "injection":
         return injection_outcome(*_injection_case(seed, number))
+    if kind == "backends":
+        return backend_problem(*_backend_case(seed, number))
     made = agreement_case(seed, number)
     return ("refused", None) if made is None else compare(*made)
 
@@ -79,6 +83,11 @@ def _injection_case(seed: int, number: int) -> tuple[ChatTokenizer, Conversation
     tokenizer = _tokenizer(f"injection:{seed}:{number // _STRETCH}")
     added = tuple(str(token) for token in tokenizer.tokenizer.added_tokens_decoder.values())
     return tokenizer, hostile_conversation(choices, added)
+
+
+def _backend_case(seed: int, number: int) -> tuple[str, Conversation]:
+    name = qualifying()[number // _STRETCH % len(qualifying())]
+    return name, backend_conversation(RandomChoices(f"backends:{seed}:{number}"), name)
 
 
 @functools.lru_cache(maxsize=8)
@@ -130,6 +139,8 @@ def explain(kind: str, seed: int, number: int) -> str:
         return repr(_parity_case(seed, number))
     if kind == "injection":
         return repr(_injection_case(seed, number)[1])
+    if kind == "backends":
+        return repr(_backend_case(seed, number))
     made = agreement_case(seed, number)
     if made is None:
         return "the template or the tokenizer refuses this case"

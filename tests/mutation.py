@@ -220,6 +220,8 @@ def tested(kept: Path, mutation: MutationSpec, *, whole: bool) -> tuple[int, str
         files = TESTS[package] if some is None else sorted({name.split("::")[0] for name in some})
         return int(pytest.main([*OPTIONS, *files], plugins=[Chosen(known["seconds"], some)]))
 
+    if missing := [name for name in TESTS[package] if name[0] != "-" and not Path(name.split("::")[0]).exists()]:
+        sys.exit(f"the copy has no {', '.join(missing)}: `--survivors` brings it, or begin in another folder")
     code = forked(run, kept / "said.txt")
     said = (kept / "said.txt").read_text("utf-8", "replace").strip()
     return code, (said.splitlines() or ["nothing said"])[-1]
@@ -260,7 +262,8 @@ def run(kept: Path, db: WorkDB, again: bool) -> None:
         operator = get_operator(mutation.operator_name)(**mutation.operator_args)
         with use_mutation(mutation.module_path, operator, mutation.occurrence) as (old, new):
             code, said = tested(kept, mutation, whole=again)
-        outcome = TestOutcome.KILLED if code else TestOutcome.SURVIVED
+        alive = code in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED)
+        outcome = TestOutcome.SURVIVED if alive else TestOutcome.KILLED
         diff = "\n".join(difflib.unified_diff(old.splitlines(), new.splitlines(), lineterm="", n=0))
         db.set_result(item.job_id, WorkResult(WorkerOutcome.NORMAL, said, outcome, diff))
         print(f"{at}/{len(todo)} {item.job_id} {_name(item)}: {outcome.value}, {said}", flush=True)

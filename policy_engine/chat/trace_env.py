@@ -24,7 +24,7 @@ from policy_engine.chat import trace_bounds
 from policy_engine.chat.trace_compile import TracingGenerator, rewrite
 from policy_engine.chat.trace_data import TracedDict, TracedMessage, text_of
 from policy_engine.chat.trace_filters import install
-from policy_engine.chat.trace_meter import start
+from policy_engine.chat.trace_meter import start, stop
 from policy_engine.chat.trace_runs import MAX_CHARS, Literal, OutputTooLarge, Scaffold
 from policy_engine.chat.trace_state import State, parts_of_sum
 from policy_engine.chat.trace_text import Traced, concat, lost, traced
@@ -89,6 +89,9 @@ _STRING_METHODS = frozenset(
         "startswith", "strip", "title", "upper",
     }
 )  # fmt: skip
+
+_PIECE = 64
+"""What a piece of output counts beside its characters: it may be empty, but it is an object that is looked at."""
 
 _LOOP = frozenset({"first", "index", "index0", "last", "length", "nextitem", "previtem", "revindex", "revindex0"})
 
@@ -241,18 +244,24 @@ def run_template(template: jinja2.Template, variables: dict[str, Any], seconds: 
     context = template.new_context(variables)
     assert isinstance(context, _Context)
     state = context.pe = State(start(seconds))
+    try:
+        return _collected(template.root_render_func(context), state)
+    finally:
+        stop()
+
+
+def _collected(written: Iterable[Any], state: State) -> list[tuple[str, Scaffold]]:
     pieces: list[tuple[str, Scaffold]] = []
     size = 0
-    written: Iterable[Any] = template.root_render_func(context)
     for piece in written:
         if type(piece) is tuple:
             claim = state.claim
             for part in parts_of_sum(piece):
                 pieces.append((part, claim))
-                size += len(part)
+                size += len(part) + _PIECE
         else:
             pieces.append((piece, state.claim))
-            size += len(piece)
+            size += len(piece) + _PIECE
         if size > MAX_CHARS:
             raise OutputTooLarge
     return pieces

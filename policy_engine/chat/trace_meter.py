@@ -80,6 +80,11 @@ def start(seconds: float) -> Meter:
     return meter
 
 
+def stop() -> None:
+    """The rendering of this thread ended: what is done with its text is not charged to it."""
+    _current.meter = None
+
+
 def charge(size: int) -> None:
     """`Meter.charge` of the rendering of this thread, if there is one."""
     meter = _current.meter

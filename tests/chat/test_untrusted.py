@@ -63,6 +63,8 @@ EXPLOSIONS = {
     "nested loops": "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}",
     "nested loops that write": "{% for a in range(99999) %}{% for b in range(99999) %}xxxxxxxxxx"
     "{% endfor %}{% endfor %}",
+    "nested loops that write nothing": "{% for a in range(99999) %}{% for b in range(99999) %}{{ '' }}"
+    "{% endfor %}{% endfor %}",
     "a loop over data": "{% for a in range(99999) %}{% for b in range(99999) %}{% for m in messages %}{% endfor %}"
     "{% endfor %}{% endfor %}",
     "endless recursion": "{% macro m(x) %}{{ m(x) }}{% endmacro %}{{ m(1) }}",

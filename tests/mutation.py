@@ -64,7 +64,7 @@ _AGREEMENT = (
 )
 TESTS = {
     "lang": (
-        *(f"tests/lang/test_{n}.py" for n in ("lint", "codes", "format", "shipped", "library", "errors")),
+        *(f"tests/lang/test_{n}.py" for n in ("lint", "codes", "format", "shipped", "library", "errors", "edges")),
         *("tests/rules", "tests/lang/test_language_doc.py", "tests/properties/test_language.py"),
         *("tests/lang/test_grammar.py", "tests/cli/test_check.py", "tests/cli/test_fmt.py", _HOUSE),
         # What is deep or long takes seconds, and mutants of limits are killed by it alone.

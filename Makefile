@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test trainers importing peers peers-audit peers-speed ray scale lint types check fmt wheel-test docs docs-site nightly mutation clean
+.PHONY: help demo test trainers importing peers peers-audit peers-speed ray scale plots lint types check fmt wheel-test docs docs-site nightly mutation clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|' 2>/dev/null \
@@ -95,6 +95,10 @@ ray: $(VENV)-ray/.done  ## the Ray engine on a real local cluster: a worker and 
 scale: $(VENV)-ray/.done  ## runs over files: memory, 30 kills, checksums, and how long workers and Ray take
 	for step in checksum memory kills workers ray; do \
 	  $(VENV)-ray/bin/python -m benchmarks.scale $$step --results $(or $(ARGS),.benchmarks) || exit 1; done
+
+plots: $(VENV)-ray/.done  ## tables and plots of docs/performance.md from benchmarks/results
+	$(VENV)-ray/bin/python -m pip install --quiet --disable-pip-version-check -r benchmarks/requirements.txt
+	$(VENV)-ray/bin/python -m benchmarks.plots
 
 lint: $(VENV)/.dev  ## ruff and the import contracts
 	$(BIN)/ruff check .

@@ -59,8 +59,7 @@ def ray_engine(actors: int, *, cpus_per_actor: float | None = None) -> Engine:
             batch_format="pyarrow",
             compute=ray.data.ActorPoolStrategy(size=actors),
             num_cpus=share,
-            max_restarts=RETRIES,
-            max_task_retries=RETRIES,
+            ray_remote_args_fn=_restarts,
         )
         try:
             for row in dataset.iter_rows():
@@ -107,8 +106,7 @@ def mask_dataset(
         zero_copy_batch=True,
         compute=ray.data.ActorPoolStrategy(size=actors),
         num_cpus=_share(ray, actors, cpus_per_actor),
-        max_restarts=RETRIES,
-        max_task_retries=RETRIES,
+        ray_remote_args_fn=_restarts,
     )
 
 
@@ -118,6 +116,10 @@ class _TransformActor:
 
     def __call__(self, table: pa.Table) -> pa.Table:
         return self._transform(table)
+
+
+def _restarts() -> dict[str, Any]:
+    return {"max_restarts": RETRIES, "max_task_retries": RETRIES}
 
 
 def _ray() -> Any:

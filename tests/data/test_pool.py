@@ -95,12 +95,14 @@ def test_two_processes_write_what_one_writes(tmp_path):
 
 
 SCRIPT = """
-import functools, sys
+import functools, signal, sys
 from pathlib import Path
 from policy_engine.data import folder
 from tests.data.test_shards import run
 folder.inline_spans = functools.partial(folder.inline_spans, size=60)
 if __name__ == "__main__":
+    # A job in the background has SIGINT ignored, and its children inherit that; at a terminal they do not.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         run("-", Path(sys.argv[1]), workers=2, progress=lambda p: print("step", flush=True))
     except KeyboardInterrupt as stop:

@@ -1,9 +1,12 @@
-"""The Ray engine on a real local cluster: the same files, a worker killed on the way. Slow to start: nightly."""
+"""The Ray engine on a real local cluster: the same files, a worker and a node killed. Slow to start: nightly."""
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
+import threading
+import time
 
 import pyarrow as pa
 import pytest
@@ -46,6 +49,57 @@ def test_the_same_files_and_account_though_a_worker_is_killed(tmp_path):
     assert canonical_checksum(tmp_path / "here") == canonical_checksum(tmp_path / "there")
     for path in (tmp_path / "here").glob("part-*"):
         assert path.read_bytes() == (tmp_path / "there" / path.name).read_bytes()
+
+
+class Slow:
+    """Takes a while over each span, and says on which node it was."""
+
+    def __init__(self, work, seen):
+        self.work, self.seen = work, seen
+
+    def __call__(self, span):
+        node = ray.get_runtime_context().get_node_id()
+        (self.seen / f"{span.index}-{node}-{os.getpid()}").touch()
+        time.sleep(0.5)
+        return self.work(span)
+
+
+def test_a_node_that_dies(tmp_path):
+    """Two nodes; the one that is not the driver's is killed once it has begun with a span."""
+    from ray.cluster_utils import Cluster
+
+    data = write_lines(tmp_path / "in.jsonl", ROWS)
+    here = run(data, tmp_path / "here")
+    (tmp_path / "seen").mkdir()
+    ray.shutdown()
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2})
+    other = cluster.add_node(num_cpus=2)
+    try:
+        ray.init(address=cluster.address, log_to_driver=False, logging_level=logging.ERROR)
+        killed = threading.Event()
+
+        def kill():
+            while not list((tmp_path / "seen").glob(f"*-{other.node_id}-*")):
+                time.sleep(0.01)
+            cluster.remove_node(other, allow_graceful=False)
+            killed.set()
+
+        threading.Thread(target=kill, daemon=True).start()
+        there = run(
+            data,
+            tmp_path / "there",
+            engine=lambda work, spans: ray_engine(3)(Slow(work, tmp_path / "seen"), spans),
+        )
+        assert killed.wait(10)
+    finally:
+        ray.shutdown()
+        cluster.shutdown()
+    assert {**here.to_json(), "output": ""} == {**there.to_json(), "output": ""}
+    for path in (tmp_path / "here").glob("part-*"):
+        assert path.read_bytes() == (tmp_path / "there" / path.name).read_bytes()
+    assert sorted(p.name for p in (tmp_path / "here").iterdir()) == sorted(
+        p.name for p in (tmp_path / "there").iterdir()
+    )
 
 
 def test_a_dataset_in_a_pipeline():

@@ -1,0 +1,95 @@
+"""Plots and tables of `docs/performance.md` from what the benchmarks kept: `python -m benchmarks.plots`.
+
+In the page, the lines between `<!-- table: NAME -->` and `<!-- end -->` are replaced by the table of `NAME.json`, with
+its command and machine; plots go into `docs/plots/`. What was not measured stays as it is. Needs matplotlib.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+from benchmarks import columns, results
+from benchmarks.scale import engines, kills, memory, workers
+
+PAGE: Final = Path(__file__).parents[1] / "docs" / "performance.md"
+PLOTS: Final = PAGE.parent / "plots"
+SHOWN: Final[dict[str, Callable[[dict[str, Any]], str]]] = {
+    "columns-bars": columns.show_bars,
+    "columns-turns": columns.show_turns,
+    "columns-policies": columns.show_policies,
+    "workers": workers.show,
+    "memory": memory.show,
+    "memory-large": memory.show,
+    "kills": kills.show,
+    "checksum": engines.show_checksums,
+    "ray": engines.show_ray,
+}
+_BLOCK: Final = re.compile(r"(<!-- table: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def write_tables(folder: Path) -> None:
+    """Puts every table that was measured into the page."""
+
+    def made(match: re.Match[str]) -> str:
+        found = results.load(folder, match[2])
+        if found is None:
+            return match[0]
+        return f"{match[1]}`{found['command']}`\n\n{SHOWN[match[2]](found)}\n\n*{results.said(found)}*\n{match[3]}"
+
+    PAGE.write_text(_BLOCK.sub(made, PAGE.read_text(encoding="utf-8")), encoding="utf-8")
+
+
+def draw(folder: Path) -> None:
+    """Draws the plots of what was measured, as SVG without dates in them."""
+    import matplotlib
+
+    matplotlib.use("svg")
+    matplotlib.rcParams.update({"svg.hashsalt": "policy-engine", "font.size": 9, "svg.fonttype": "none"})
+    from matplotlib import pyplot
+
+    PLOTS.mkdir(exist_ok=True)
+
+    def keep(figure: Any, name: str) -> None:
+        figure.tight_layout()
+        figure.savefig(PLOTS / f"{name}.svg", metadata={"Date": None, "Creator": None})
+        pyplot.close(figure)
+
+    if (found := results.load(folder, "columns-bars")) is not None:
+        figure, axes = pyplot.subplots(figsize=(7, 3.2))
+        names = list(found["cases"])
+        for shift, backend in enumerate(("control", "reference", "kitoken")):
+            ratios = [found["cases"][name]["ratios"][backend] for name in names]
+            medians = [ratio["median"] for ratio in ratios]
+            spread = [[r["median"] - r["low"] for r in ratios], [r["high"] - r["median"] for r in ratios]]
+            places = [at + 0.27 * (shift - 1) for at in range(len(names))]
+            axes.bar(places, medians, 0.25, yerr=spread, capsize=2, label=backend)
+        axes.set_xticks(range(len(names)), [name.replace(", ", "\n") for name in names])
+        axes.set_ylabel("CPU time over the baseline's")
+        axes.legend(loc="upper right", ncols=3)
+        axes.set_ylim(0, 1.45)
+        keep(figure, "columns")
+    if (found := results.load(folder, "columns-turns")) is not None:
+        figure, axes = pyplot.subplots(figsize=(5, 3.2))
+        for name, by_turns in found["ms"].items():
+            axes.loglog([int(turns) for turns in by_turns], list(by_turns.values()), marker="o", label=name)
+        axes.set_xlabel("turns")
+        axes.set_ylabel("milliseconds a row")
+        axes.legend()
+        keep(figure, "turns")
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.plots", description=__doc__.split("\n")[0])
+    parser.add_argument("--results", type=Path, default=results.RESULTS)
+    options = parser.parse_args()
+    write_tables(options.results)
+    draw(options.results)
+
+
+if __name__ == "__main__":
+    main()

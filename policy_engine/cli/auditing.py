@@ -41,7 +41,8 @@ def audit_rows(data: str, inputs: Inputs, *, limit: int | None) -> Outcome:
             first.message if first else f"`{data}` has no rows",
             help=(first.help if first else None) or "audit takes a dataset that is already tokenized",
         )
-    exit = Exit.FAILS if found.smells or found.breaches or failures else Exit.HOLDS
+    fails = found.smells or found.breaches or failures
+    exit = Exit.FAILS if fails else Exit.UNDECIDED if found.undecided else Exit.HOLDS
     return Outcome(exit=exit, diagnostics=tuple(failures[:_SHOWN]), data=_data(found, len(failures)), body=_body(found))
 
 
@@ -61,12 +62,15 @@ def _data(found: Audit, failed: int) -> dict[str, Any]:
             {"row": b.row, "differing": b.differing, "tokens": [list(token) for token in b.tokens]}
             for b in found.breaches
         ],
+        "undecided": found.undecided,
+        "untold": [{"field": name, "rows": count} for name, count in found.untold.most_common()],
         "presets": [{"policy": name, "share": share} for name, share in found.presets],
     }
 
 
 def _body(found: Audit) -> tuple[RenderableType, ...]:
-    sure = f"{found.recovered} of {found.rows} conversations were found again"
+    were = "was" if found.recovered == 1 else "were"
+    sure = f"{found.recovered:,} of {_count(found.rows, 'conversation')} {were} found again"
     how = f"{found.exact} from the data itself, {found.recovered - found.exact} from the ids, rendered anew and equal"
     parts: list[RenderableType] = [Text(f"{sure} ({how}); roles and parts below are theirs.")]
     table = Table(box=None, pad_edge=False, header_style="bold")
@@ -77,17 +81,28 @@ def _body(found: Audit) -> tuple[RenderableType, ...]:
     parts += [Text(""), table, Text("")]
     if found.smells:
         parts.append(Text("smells", style="bold"))
-        parts += [Text(f"  {s.message} [{s.code}]: {s.rows} of {s.of} rows") for s in found.smells]
+        parts += [Text(f"  {s.message} [{s.code}]: {s.rows:,} of {_count(s.of, 'row')}") for s in found.smells]
     else:
         parts.append(Text("no smells"))
     if found.breaches:
-        parts.append(Text(f"{len(found.breaches)} rows break the policy", style="bold"))
+        breaks = "row breaks" if len(found.breaches) == 1 else "rows break"
+        parts.append(Text(f"{len(found.breaches):,} {breaks} the policy", style="bold"))
         for breach in found.breaches[:_SHOWN]:
             tokens = ", ".join(f"{text!r} is {effect} (token {at})" for at, text, effect in breach.tokens)
-            parts.append(Text(f"  row {breach.row}, {breach.differing} tokens: {tokens}"))
-    else:
-        parts.append(Text(f"every one of the {found.recovered} rows is what the policy says"))
+            parts.append(Text(f"  row {breach.row}, {_count(breach.differing, 'token')}: {tokens}"))
+    held = found.recovered - found.undecided
+    if held and not found.breaches:
+        said = "the 1 row" if held == 1 else f"every one of the {held:,} rows"
+        parts.append(Text(f"{said} that could be held against the policy is what it says"))
+    if found.undecided:
+        asked = ", ".join(f"`{name}`" for name, _ in found.untold.most_common())
+        parts.append(Text(f"undecided: {_count(found.undecided, 'row')}", style="bold yellow"))
+        parts.append(Text(f"  the policy asks for {asked}, which ids do not tell; keep `messages` beside the ids"))
     if found.presets:
         best = [f"{name} ({share:.0%})" for name, share in found.presets[:3] if share]
         parts.append(Text("explained best by: " + (", ".join(best) or "no shipped policy")))
     return tuple(parts)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"

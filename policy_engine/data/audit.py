@@ -13,6 +13,7 @@ from policy_engine.chat.tokenize import ChatTokenizer
 from policy_engine.core.errors import PolicyEngineError, RowError
 from policy_engine.core.vocabulary import BODY, EOS, IGNORE_INDEX
 from policy_engine.data.recover import Recoverer, source_of
+from policy_engine.data.untold import Untold, call_marker
 from policy_engine.lang.library import read_shipped, shipped
 from policy_engine.mask.apply import apply_program
 from policy_engine.rules.load import policy_from_text
@@ -57,8 +58,13 @@ class Audit:
     breaches: list[Breach] = field(default_factory=list)
     smells: list[Smell] = field(default_factory=list)
     presets: list[tuple[str, float]] = field(default_factory=list)
-    """Shipped policies by the share of recovered rows whose labels they give exactly, best first."""
+    """Shipped policies by the share of recovered rows whose labels they give exactly, best first. Those that
+    ask for what some row does not tell are left out."""
     columns: Counter[str] = field(default_factory=Counter)
+    untold: Counter[str] = field(default_factory=Counter)
+    """What the policy asks for and rows do not tell (`message.training`, `tool_call`), by how many rows do not."""
+    undecided: int = 0
+    """Recovered rows that cannot be held against the policy for that."""
 
 
 def mask_of(row: Mapping[str, Any], number: int) -> tuple[list[int], list[int], list[bool], str]:
@@ -99,7 +105,11 @@ class Auditor:
         self._pad: int | None = getattr(tokenizer.tokenizer, "pad_token_id", None)
         names = shipped() if presets is None else tuple(presets)
         self._presets = {name: policy_from_text(read_shipped(name).text, name=name) for name in names}
+        self._untold = Untold(program)
+        self._preset_untold = {name: Untold(preset) for name, preset in self._presets.items()}
+        self._call_marker = call_marker(tokenizer)
         self._agree: Counter[str] = Counter()
+        self._unsure: set[str] = set()
         self._show: Counter[str] = Counter()
         self._could: Counter[str] = Counter()
 
@@ -109,17 +119,19 @@ class Auditor:
         self.audit.rows += 1
         self.audit.columns[column] += 1
         self._look_at_ids(ids, labels, trained)
+        exact = self.audit.exact
         chat = self._find(row, ids)
         if chat is not None:
             self.audit.recovered += 1
             self._look_at_turns(chat, trained)
-            self._hold_against(number, chat, trained)
+            self._hold_against(number, row, chat, trained, source=self.audit.exact > exact)
 
     def _find(self, row: Mapping[str, Any], ids: Sequence[int]) -> TokenizedChat | None:
         messages = source_of(row)
         if messages is not None:
             tools = row.get("tools")
-            source = Conversation(messages=tuple(messages), tools=tuple(tools) if isinstance(tools, list) else None)
+            tools = tuple(tools) if isinstance(tools, list) else None
+            source = Conversation(messages=tuple(messages), tools=tools, sample=row)
             chat = self._recoverer.exactly(source, ids)
             if chat is not None:
                 self.audit.exact += 1
@@ -173,12 +185,26 @@ class Auditor:
             has = [t for t in answers if by_turn[t][part, True] + by_turn[t][part, False]]
             self._note(code, any(by_turn[t][part, True] for t in has), bool(has))
 
-    def _hold_against(self, number: int, chat: TokenizedChat, trained: Sequence[bool]) -> None:
+    def _hold_against(
+        self, number: int, row: Mapping[str, Any], chat: TokenizedChat, trained: Sequence[bool], *, source: bool
+    ) -> None:
+        marker = self._call_marker
+        may_be_call = marker is not None and any(
+            segment.part == "text" and marker in chat.chat.segment_text(segment) for segment in chat.chat.segments
+        )
         for name, program in self._presets.items():
+            if self._preset_untold[name].of(row, source=source, may_be_call=may_be_call):
+                self._unsure.add(name)
+                continue
             weights = _weights(program, chat)
             self._agree[name] += weights is not None and all(
                 (w != 0) == t for w, t in zip(weights[1:], trained[1:], strict=True)
             )
+        untold = self._untold.of(row, source=source, may_be_call=may_be_call)
+        if untold:
+            self.audit.undecided += 1
+            self.audit.untold.update(untold)
+            return
         weights = _weights(self._program, chat)
         if weights is None:
             return
@@ -197,7 +223,7 @@ class Auditor:
             if of and rows >= (1 if code in _ANY else _SHARE * of):
                 self.audit.smells.append(Smell(code=code, message=message, rows=rows, of=of))
         if self.audit.recovered:
-            shares = {name: self._agree[name] / self.audit.recovered for name in self._presets}
+            shares = {name: self._agree[name] / self.audit.recovered for name in self._presets.keys() - self._unsure}
             self.audit.presets = sorted(shares.items(), key=lambda item: (-item[1], item[0]))
         return self.audit
 

@@ -184,6 +184,7 @@ CASES = [
         "audit": [
             ("ok", OK, prepared(GOOD, None)),
             ("labels break the policy", NO, prepared(GOOD, 8)),
+            ("it asks what ids do not tell", UNDECIDED, prepared(GOOD + "mask assistant where message.bad\n", None)),
             ("no policy", NO_ANSWER, prepared(TYPO, None)),
             ("not tokenized", NO_ANSWER, masking()),
             ("no data", NO_ANSWER, plain("@none.jsonl", "-p", "default", "-t", "builtin")),

@@ -118,8 +118,9 @@ check: lint types test  ## everything a change has to pass
 wheel-test:  ## build the wheel, install it into an environment of its own and use it from there
 	bash .ci/wheel-test $(PYTHON)
 
-docs: $(VENV)/.base  ## write the option tables of docs/cli.md from the command line itself
+docs: $(VENV)/.base  ## write the option tables of docs/cli.md and the reference of docs/python.md
 	$(BIN)/python scripts/cli_reference.py
+	$(BIN)/python scripts/python_page.py
 
 $(VENV)/.docs: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[docs]'

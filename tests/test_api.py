@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -33,3 +34,15 @@ def test_importing_loads_nothing_heavy() -> None:
     )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", check=True, timeout=60)
     assert "[]" == ran.stdout.strip()
+
+
+def test_loading_a_tokenizer_says_nothing_of_torch() -> None:
+    code = (
+        "import logging, os; before = dict(os.environ); import policy_engine; policy_engine.load_tokenizer('builtin'); "
+        "assert before == dict(os.environ); import transformers; print(transformers.logging.get_verbosity())"
+    )
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("TRANSFORMERS_")}
+    ran = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, encoding="utf-8", check=True, timeout=120, env=environment
+    )
+    assert ("30\n", "") == (ran.stdout, ran.stderr)  # WARNING, as transformers has it

@@ -83,6 +83,15 @@ def test_readme_python_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert {"input_ids", "labels", "attention_mask"} <= set(names["dataset"].column_names)
 
 
+def test_the_python_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, object] = {}
+    examples = blocks(ROOT / "docs" / "python.md", "python")
+    assert 6 <= len(examples)
+    for example in examples:
+        exec(example, names)
+
+
 def _code(page: Path) -> str:
     text = page.read_text(encoding="utf-8")
     return "\n".join(re.findall(r"`+([^`]+)`+", text)) + "\n"

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from policy_engine.chat.conversation import Conversation
+from policy_engine.chat.quiet import transformers
 
 
 def reference_text(
@@ -19,6 +20,7 @@ def reference_text(
 
     Raises what transformers raises. Neither its time nor its memory is bounded: render with `ChatTemplate` first.
     """
+    transformers()
     from transformers.utils.chat_template_utils import render_jinja_template
 
     # `apply_chat_template` drops keys whose value is None before it renders.

@@ -19,6 +19,7 @@ from policy_engine.chat.layout import Layout, Scan, lay_out, part_types, place
 from policy_engine.chat.markers import REASONING, Markers
 from policy_engine.chat.parts import CALL_FIELDS, REASONING_FIELDS, label
 from policy_engine.chat.profile import Raw, TemplateProfile, added_prompt, learn
+from policy_engine.chat.quiet import transformers
 from policy_engine.chat.segments import RenderedChat, Unrendered
 from policy_engine.chat.trace_data import wrap, wrap_message
 from policy_engine.chat.trace_env import TracingEnvironment, run_template
@@ -285,6 +286,7 @@ def _rebuild(
 
 def _schema(tool: Any) -> Any:
     if inspect.isfunction(tool) or inspect.ismethod(tool):
+        transformers()
         from transformers.utils.chat_template_utils import get_json_schema
 
         return get_json_schema(tool)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from policy_engine import builtin
+from policy_engine.chat.quiet import transformers
 from policy_engine.core.errors import TokenizerError
 
 BUILTIN = "builtin"
@@ -96,8 +97,6 @@ def read_template(template: str | Path) -> str:
 
 
 def _folder(path: Path) -> Any:
-    from transformers import AutoTokenizer
-
     file = path / "tokenizer.json"
     try:
         if not (path / "tokenizer_config.json").exists() and not (path / "config.json").exists() and file.exists():
@@ -107,7 +106,7 @@ def _folder(path: Path) -> Any:
             if template.exists():
                 tok.chat_template = template.read_text(encoding="utf-8")
             return tok
-        return AutoTokenizer.from_pretrained(str(path), local_files_only=True)
+        return transformers().AutoTokenizer.from_pretrained(str(path), local_files_only=True)
     except Exception as error:  # transformers raises anything, from OSError to KeyError
         raise TokenizerError(
             f"cannot load a tokenizer from the folder `{path}`: {_reason(error)}",
@@ -131,19 +130,15 @@ def _file(path: Path) -> Any:
 
 
 def _from_json(path: Path) -> Any:
-    import transformers
-
-    wrap: Any = transformers.PreTrainedTokenizerFast
+    wrap: Any = transformers().PreTrainedTokenizerFast
     return wrap(tokenizer_file=str(path))
 
 
 def _hub(name: str) -> Any:
-    from transformers import AutoTokenizer
-
     # Asked for a name it cannot reach, the hub's client retries for most of a minute.
     unreachable = _hub_unreachable()
     try:
-        return AutoTokenizer.from_pretrained(name, local_files_only=unreachable is not None)
+        return transformers().AutoTokenizer.from_pretrained(name, local_files_only=unreachable is not None)
     except Exception as error:  # transformers raises anything, from OSError to KeyError
         if unreachable is not None:
             raise TokenizerError(

@@ -67,8 +67,8 @@ class TokenLocator:
         return None if self.backend is None else read_pipeline(self.backend)
 
     @functools.cached_property
-    def _size(self) -> int:
-        return len(self.tokenizer)
+    def _added(self) -> int:
+        return len(self.tokenizer.added_tokens_decoder)
 
     @functools.cached_property
     def untrimmed(self) -> Any:
@@ -82,8 +82,9 @@ class TokenLocator:
 
     def locate(self, texts: Sequence[str]) -> list[Located | AttributionError]:
         """Ids and ranges of each text, or why there are none."""
-        size = self._size
-        if len(self.tokenizer) != size:
+        # Not `len(tokenizer)`: that builds the whole vocabulary, which takes up to 70 ms.
+        added = self._added
+        if len(self.tokenizer.added_tokens_decoder) != added:
             raise TokenizerError(
                 f"{self.name} gained tokens after it was given to policy-engine",
                 help="make a new ChatTokenizer (Masker) after adding tokens",

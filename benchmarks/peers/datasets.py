@@ -53,10 +53,9 @@ def write_datasets(system: str, folder: Path) -> int:
     for planted in module.PLANTED:
         here = place / planted.name
         here.mkdir(parents=True)
-        tokenizer = planted.case.theirs()
-        tokenizer.save_pretrained(here / "tokenizer")
         spoil = SPOILED[planted.spoil] if planted.spoil else None
-        module.write(planted, rows_for(planted), here / "prepared", spoil)
+        tokenizer = module.write(planted, rows_for(planted), here / "prepared", spoil)
+        tokenizer.save_pretrained(here / "tokenizer")
         facts = {k: v for k, v in asdict(planted).items() if k != "case"}
         facts.update(system=system, template=planted.case.name)
         (here / "case.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")

@@ -70,6 +70,13 @@ KNOWN: Final[dict[str, Known]] = {
         why="Such a turn is not found where the template writes scaffold around it, so its end is not.",
         when=_of("axolotl", lambda t, d: d.only == "we" and d.blank and d.part in ("eot", "separator", "header")),
     ),
+    "unsloth-separator": Known(
+        what="only they train the line break after the end marker",
+        whose="convention",
+        why="The eos of Gemma's tokenizer does not end turns, so an answer goes on to the next opener (part "
+        "`separator`).",
+        when=_of("Unsloth", lambda t, d: d.part == "separator" and d.only == "they"),
+    ),
     "unsloth-quoted": Known(
         what="text that quotes control tokens",
         whose="theirs",
@@ -87,13 +94,6 @@ KNOWN: Final[dict[str, Known]] = {
         when=_of("Unsloth", lambda t, d: t.case in ("ChatML", "Qwen3", "Gemma") and d.role == "assistant"
                  and d.part != "separator"),
     ),
-    "unsloth-separator": Known(
-        what="only they train the line break after the end marker",
-        whose="convention",
-        why="The eos of Gemma's tokenizer does not end turns, so an answer goes on to the next opener (part "
-        "`separator`).",
-        when=_of("Unsloth", lambda t, d: d.part == "separator" and d.only == "they"),
-    ),
     "tag-in-header": Known(
         what="only they train the last token of the assistant header",
         whose="convention",
@@ -108,12 +108,6 @@ KNOWN: Final[dict[str, Known]] = {
         "turn is its `header`.",
         when=_of("tinker", lambda t, d: d.kind == "tools" and d.part.split(".")[0] in ("preamble", "header", "eot",
                  "separator", "markup", "text") and d.role != "assistant"),
-    ),
-    "tinker-last-break": Known(
-        what="only we train the line break after the last end marker, with `all_tokens`",
-        whose="convention",
-        why="tinker writes it in front of the next turn, so there is none after the last (part `separator`).",
-        when=_of("tinker", lambda t, d: t.setting == "all_tokens" and d.part == "separator" and d.last),
     ),
     "straddle": Known(
         what="a token that is partly trained text",

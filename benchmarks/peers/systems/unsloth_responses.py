@@ -57,7 +57,7 @@ def trials(count: int) -> Iterator[Trial]:
                 system="Unsloth",
                 setting=setting,
                 case=case.name,
-                policy=policy,
+                policy=f"use {policy}\ntrain separator of assistant" if case is GEMMA else policy,
                 tokenizer=case.ours(),
                 rows=rows_of(count, KINDS[case.name]),
                 theirs=each(lambda row, t=tokenizer, f=function: masked(t, f, row)),
@@ -105,7 +105,7 @@ PLANTED = (
 )  # fmt: skip
 
 
-def write(planted: Planted, rows: list[Row], place: Path, spoil: Any) -> None:
+def write(planted: Planted, rows: list[Row], place: Path, spoil: Any) -> Any:
     """Ids of the template and the labels of the scan, as a `datasets` folder."""
     tokenizer = planted.case.theirs()
     arguments: dict[str, Any] = {}
@@ -126,6 +126,7 @@ def write(planted: Planted, rows: list[Row], place: Path, spoil: Any) -> None:
         ],
         place, spoil, tokenizer,
     )  # fmt: skip
+    return tokenizer
 
 
 def timed(case: Case) -> tuple[str, None, dict[str, Callable[[Sequence[Row]], object]]]:

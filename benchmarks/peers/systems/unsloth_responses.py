@@ -57,11 +57,16 @@ def trials(count: int) -> Iterator[Trial]:
                 system="Unsloth",
                 setting=setting,
                 case=case.name,
-                policy=f"use {policy}\ntrain separator of assistant" if case is GEMMA else policy,
+                policy=with_break(policy) if case is GEMMA else policy,
                 tokenizer=case.ours(),
                 rows=rows_of(count, KINDS[case.name]),
                 theirs=each(lambda row, t=tokenizer, f=function: masked(t, f, row)),
             )
+
+
+def with_break(policy: str) -> str:
+    """The preset, and the line break behind the end marker, which the scan takes along where that is not the eos."""
+    return f"use {policy}\ntrain separator of {'last ' if policy == 'unsloth_last' else ''}assistant"
 
 
 def masking(case: Case, tokenizer: Any, **arguments: Any) -> Callable[[dict[str, Any]], dict[str, Any]]:

@@ -78,6 +78,12 @@ def register(app: typer.Typer) -> None:
             bool,
             typer.Option("--unroll", help="A sample per trained turn, in its context at inference, where they differ."),
         ] = False,
+        no_row_numbers: Annotated[
+            bool,
+            typer.Option(
+                "--no-row-numbers", help="Leave out the column `row`, for trainers that pass on every column."
+            ),
+        ] = False,
         no_prove: Annotated[
             bool,
             typer.Option("--no-prove", help="Run even a policy whose guards some conversation breaks; its rows fail."),
@@ -115,6 +121,7 @@ def register(app: typer.Typer) -> None:
                 max_length=max_length,
                 truncate=None if truncate is None else truncate.value,
                 pack=pack,
+                row_numbers=not no_row_numbers,
                 unroll=unroll,
                 workers=workers,
                 resume=resume,

@@ -38,6 +38,7 @@ class Request:
     max_length: int | None = None
     truncate: Keep | None = None
     pack: bool = False
+    row_numbers: bool = True
     unroll: bool = False
     workers: int = 1
     resume: bool = False
@@ -108,6 +109,7 @@ def run_with_bar(request: Request, inputs: Inputs) -> Summary:
             limit=request.limit,
             truncation=truncation_of(request),
             packed=request.pack,
+            row_numbers=request.row_numbers,
             workers=request.workers,
             resume=request.resume,
             backend=request.backend,

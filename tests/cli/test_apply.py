@@ -41,6 +41,23 @@ def test_parquet_and_closing_table(args: list[str | Path], tmp_path: Path) -> No
     assert ["assistant", "eot", "4", "0", "100%"] in words
 
 
+def test_without_row_numbers(args: list[str | Path], tmp_path: Path) -> None:
+    out = tmp_path / "out.parquet"
+    assert 0 == cli("apply", *args, "-o", out, "--no-row-numbers").code
+    assert ["input_ids", "labels", "attention_mask"] == pq.read_table(out).column_names
+
+
+def test_a_run_that_leaves_no_row_says_so(args: list[str | Path], tmp_path: Path) -> None:
+    out = tmp_path / "out.parquet"
+    ran = cli("apply", args[0], "-p", write_policy(tmp_path, "train tool\n"), "-t", "builtin", "-o", out)
+    assert ran.code == 1
+    assert "error[PE517]: none of 3 rows is left to write: 3 had nothing to train" in ran.err
+    assert "which has no rows" in ran.out
+    assert 0 == pq.read_table(out).num_rows
+    ran = cli("apply", *args, "-o", out, "--overwrite", "--max-length", "2", "--truncate", "drop", "--format", "json")
+    assert ["none of 3 rows is left to write: 3 too long"] == [d["message"] for d in ran.document["diagnostics"]]
+
+
 def test_json_summary_counts_the_file(args: list[str | Path], tmp_path: Path) -> None:
     ran = cli("apply", *args, "-o", tmp_path / "out.jsonl", "--format", "json")
     summary = ran.document["summary"]

@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test trainers importing peers peers-audit peers-speed ray scale plots lint types check fmt wheel-test docs docs-site nightly mutation clean
+.PHONY: help demo test trainers frameworks importing peers peers-audit peers-speed ray scale plots lint types check fmt wheel-test docs docs-site nightly mutation clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|' 2>/dev/null \
@@ -45,6 +45,17 @@ $(VENV)-trainers/.done: pyproject.toml tests/requirements-trainers.txt
 	$(VENV)-trainers/bin/python -m pip install --quiet --disable-pip-version-check -r tests/requirements-trainers.txt
 	$(VENV)-trainers/bin/python -m pip install --quiet --disable-pip-version-check -e '.[test]'
 	@touch $@
+
+# Trainers whose requirements exclude each other and pin CUDA packages: without those, in an environment of their own.
+$(VENV)-frameworks/.done: pyproject.toml tests/requirements-trainers.txt tests/requirements-frameworks.txt
+	$(PYTHON) -m venv $(VENV)-frameworks
+	$(VENV)-frameworks/bin/python -m pip install --quiet --disable-pip-version-check -r tests/requirements-trainers.txt
+	$(VENV)-frameworks/bin/python -m pip install --quiet --disable-pip-version-check -e '.[test]'
+	$(VENV)-frameworks/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r tests/requirements-frameworks.txt
+	@touch $@
+
+frameworks: $(VENV)-frameworks/.done  ## datasets, collators and losses of LLaMA-Factory, torchtune and verl on our rows
+	$(VENV)-frameworks/bin/python -m pytest -q tests/adapters/test_real_frameworks.py $(ARGS)
 
 trainers: $(VENV)-trainers/.done  ## a training step of transformers' and TRL's trainers against one computed by hand
 	$(VENV)-trainers/bin/python -m pytest -q tests/adapters $(ARGS)
@@ -140,4 +151,4 @@ mutation: $(VENV)/.mutation  ## do the tests notice changes in lang, rules, mask
 	$(BIN)/python -m tests.mutation --kept .nightly/mutation $(ARGS)
 
 clean:  ## remove what the other targets made
-	rm -rf $(VENV) $(VENV)-trainers $(VENV)-peers $(VENV)-ray .benchmarks dist build site demo-out .nightly .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf $(VENV) $(VENV)-trainers $(VENV)-frameworks $(VENV)-peers $(VENV)-ray .benchmarks dist build site demo-out .nightly .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

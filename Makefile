@@ -63,6 +63,8 @@ trainers: $(VENV)-trainers/.done  ## a training step of transformers' and TRL's 
 # Other systems, each in an environment of its own; `make peers PEERS=axolotl COUNT=50` for less.
 PEERS ?= axolotl trl unsloth tinker renderers
 COUNT ?= 500
+# Else make takes what a chain of patterns made for a by-product, and removes it.
+.PRECIOUS: $(VENV)-peers/%/.done
 $(VENV)-peers/%/.done: pyproject.toml benchmarks/peers/requirements/common.txt benchmarks/peers/requirements/%.txt \
     benchmarks/peers/requirements/%-no-deps.txt
 	$(PYTHON) -m venv $(VENV)-peers/$*

@@ -189,13 +189,13 @@ class ControlTokens:
             for i, token in added.items()
             if getattr(token, "special", True) or any(str(token) in source for source in sources)
         ]
-        self._is_control = np.zeros(max(ids, default=0) + 1, dtype=np.bool_)
+        # One entry more, False, for all ids past the last control token.
+        self._is_control = np.zeros(max(ids, default=0) + 2, dtype=np.bool_)
         self._is_control[ids] = True
 
     def found_in(self, row: MaskedRow, ids_T: npt.NDArray[np.int32]) -> bool:
         """Whether data, not the template, brought a control token; thinking that stands in content is not counted."""
-        known_T = np.minimum(ids_T, len(self._is_control) - 1)
-        hits_T = self._is_control[known_T] & (ids_T < len(self._is_control))
+        hits_T = self._is_control.take(ids_T, mode="clip")
         return bool(_kinds(row.chat.segments).is_data_S[row.mask.segments_T[hits_T]].any())
 
 

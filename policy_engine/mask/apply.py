@@ -70,7 +70,9 @@ def mask_tokens(table: PieceTable, tokenized: TokenizedChat, *, straddle: str = 
     after_P = np.searchsorted(starts_T, ends_P, side="left")
     within_P = np.searchsorted(ends_T, ends_P, side="right")
     # One stretch more, for zero-wide tokens past the last character: no character decides them.
-    counts_P = np.diff(after_P, prepend=0, append=size)
+    cuts_P = np.empty(len(after_P) + 2, dtype=after_P.dtype)
+    cuts_P[0], cuts_P[1:-1], cuts_P[-1] = 0, after_P, size
+    counts_P = cuts_P[1:] - cuts_P[:-1]  # np.diff does the same in ten times the time, for so few
     last_segment = table.segments[-1] if table.segments else -1
     weights_T = np.repeat(np.array([*table.weights, 0.0], dtype=np.float32), counts_P)
     rules_T = np.repeat(np.array([*table.rules, -1], dtype=np.int16), counts_P)

@@ -65,7 +65,7 @@ class Slow:
 
 
 def test_a_node_that_dies(tmp_path):
-    """Two nodes; the one that is not the driver's is killed once it has begun with a span."""
+    """Two nodes; the driver's stays, the other is killed once it has begun with a span, and is replaced."""
     from ray.cluster_utils import Cluster
 
     data = write_lines(tmp_path / "in.jsonl", ROWS)
@@ -82,6 +82,7 @@ def test_a_node_that_dies(tmp_path):
             while not list((tmp_path / "seen").glob(f"*-{other.node_id}-*")):
                 time.sleep(0.01)
             cluster.remove_node(other, allow_graceful=False)
+            cluster.add_node(num_cpus=2)
             killed.set()
 
         threading.Thread(target=kill, daemon=True).start()

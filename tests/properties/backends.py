@@ -16,7 +16,7 @@ from policy_engine.testing.conversations import conversation
 from tests.properties.injection import hostile_conversation
 from tests.support.tokenizers import NAMES, load
 
-POLICY: Final = "train assistant; mask system,user; train eos after assistant; mask assistant.reasoning"
+POLICY: Final = "train assistant; mask system,user; train eos after assistant; mask assistant.reasoning; on unrendered ignore"
 ALL: Final = ("builtin", *NAMES)
 
 
@@ -41,7 +41,7 @@ def told(choices: Choices, name: str) -> Conversation:
     """A conversation in all scripts, or one that quotes the tokenizer's own control tokens."""
     found = maskers(name)
     assert not isinstance(found, str)
-    if choices.chance(30):
+    if choices.chance(70):
         added = tuple(str(token) for token in found[0].tokenizer.tokenizer.added_tokens_decoder.values())
         return hostile_conversation(choices, added)
     return conversation(choices, most=6)

@@ -1,7 +1,7 @@
 """Unsloth: `train_on_responses_only` of unsloth_zoo, on ids of the chat template.
 
-The function is in `unsloth_zoo.dataset_utils`. unsloth_zoo wants `unsloth` installed and sets up a device, unless its own
-switch says not to; the switch replaces triton and bitsandbytes by stubs, and nothing that masks.
+The function is in `unsloth_zoo.dataset_utils`. unsloth_zoo wants `unsloth` installed and sets up a device, unless its
+own switch says not to; the switch replaces triton and bitsandbytes by stubs, and nothing that masks.
 """
 
 from __future__ import annotations

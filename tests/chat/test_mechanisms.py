@@ -23,7 +23,7 @@ from tests.support.templates import SHAPES, SPECIAL_TOKENS
 FOLDER = Path(__file__).parent.parent / "fixtures" / "templates" / "mechanisms"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.jinja"))
 DEEP = {"recursive_macro"}
-"""Macros that call themselves once per message: a thousand messages are deeper than Python lets them, in transformers too."""
+"""Macros that call themselves once per message: Python lets nobody go a thousand deep."""
 
 
 def compiled(name: str) -> ChatTemplate:

@@ -23,7 +23,6 @@ SHOWN: Final[dict[str, Callable[[dict[str, Any]], str]]] = {
     "columns-policies": columns.show_policies,
     "workers": workers.show,
     "memory": memory.show,
-    "memory-large": memory.show,
     "kills": kills.show,
     "checksum": engines.show_checksums,
     "ray": engines.show_ray,

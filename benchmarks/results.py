@@ -6,6 +6,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import re
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -59,10 +60,14 @@ def load(folder: Path, name: str) -> dict[str, Any] | None:
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
 
 
-def start(command: Sequence[str] | None = None) -> dict[str, Any]:
+def start() -> dict[str, Any]:
     """The beginning of a result: the command, to repeat it with, and the machine."""
-    module = (sys.modules["__main__"].__spec__ or sys.modules[__name__].__spec__).name.removesuffix(".__main__")
-    return {"command": f"python -m {module} {' '.join(command or sys.argv[1:])}".strip(), "machine": machine()}
+    module = sys.modules["__main__"].__spec__
+    name = "" if module is None else module.name.removesuffix(".__main__")
+    options = " ".join(sys.argv[1:])
+    # Where it is kept does not matter to whoever repeats it.
+    options = re.sub(r"\s*--(results|name)[ =]\S+", "", options)
+    return {"command": f"python -m {name} {options}".strip(), "machine": machine()}
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:

@@ -16,7 +16,9 @@ from policy_engine.testing.conversations import conversation
 from tests.properties.injection import hostile_conversation
 from tests.support.tokenizers import NAMES, load
 
-POLICY: Final = "train assistant; mask system,user; train eos after assistant; mask assistant.reasoning; on unrendered ignore"
+POLICY: Final = (
+    "train assistant; mask system,user; train eos after assistant; mask assistant.reasoning; on unrendered ignore"
+)
 ALL: Final = ("builtin", *NAMES)
 
 

@@ -21,7 +21,7 @@ _COMMENTS: Final = ("", " plain", "# twice", ' with ; and "quotes" and /slashes/
 
 
 def commented_policy_text(choices: Choices) -> str:
-    """A policy that parses, printed, with comments on lines of their own, after statements and in the middle of them."""
+    """A policy that parses, printed, with comments on lines of their own, after statements and in the middle."""
     lines = []
     for line in format_policy(raw_policy(choices)).split("\n"):
         for _ in range(choices.chance(20)):

@@ -23,7 +23,7 @@ def test_tokens_that_change_are_told(tmp_path: Path) -> None:
     assert "chats.jsonl:2: 3 tokens" in ran.out
     assert "eot of message 4 (assistant): trained → masked  …" in ran.out
     assert "⟦Yes.⟧" in ran.out
-    assert "new.policy:4 mask assistant where" in ran.out
+    assert "new.policy:4" in ran.out
 
 
 def test_the_document_agrees_with_two_maskings(tmp_path: Path) -> None:

@@ -49,4 +49,4 @@ def test_a_row_that_fails(tmp_path: Path) -> None:
     chats = write_chats(tmp_path, [[{"role": "user", "content": "x"}], '{"other": 1}'])
     ran = cli("explain", chats, "-p", write_policy(tmp_path), "-t", "builtin", "--row", "2")
     assert ran.code == 1
-    assert "row 2" in ran.err
+    assert "chats.jsonl:2: " in ran.err

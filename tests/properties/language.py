@@ -40,8 +40,9 @@ def round_trip_problem(policy: ast.Policy) -> str | None:
                 return f"prints as another policy: {before} became {after} in {text!r}"
         return f"prints as {len(again.statements)} statements, not {len(policy.statements)}: {text!r}"
     # Comments in the middle of a statement move in front of it, in their order.
-    if [c.text.strip() for c in again.comments] != [c.text.strip() for c in policy.comments]:
-        return f"loses comments or their order: {[c.text for c in policy.comments]} became {[c.text for c in again.comments]}"
+    were, are = ([c.text.strip() for c in p.comments] for p in (policy, again))
+    if were != are:
+        return f"loses comments or their order: {were} became {are}"
     if format_policy(again) != text:
         return f"is printed differently the second time: {text!r} became {format_policy(again)!r}"
     return None

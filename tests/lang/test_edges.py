@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from policy_engine.core.errors import PolicySyntaxError
-from policy_engine.lang.check import check_text
+from policy_engine.core.source import Source, Span
+from policy_engine.lang.check import check, check_text
+from policy_engine.lang.fix import edits
+from policy_engine.lang.lint import lint
+from policy_engine.lang.parse import parse
 
 
 def test_a_policy_of_nothing_is_told_at_its_beginning() -> None:
@@ -19,3 +25,22 @@ def test_a_long_word_is_cut_where_it_is_quoted(length: int, shown: str) -> None:
     with pytest.raises(PolicySyntaxError) as raised:
         check_text(f"train user {'y' * length}")
     assert f"`{shown}`" in raised.value.diagnostics[0].message
+
+
+def test_edits_leave_out_what_stands_nowhere_or_elsewhere() -> None:
+    policy = parse("let unused = user\ntrain assistant")
+    (finding,) = check(policy).warnings
+    elsewhere = replace(finding, span=Span(source=Source(name="other", text="let x = user"), start=0, end=12))
+    (edit,) = edits(policy, [replace(finding, span=None), elsewhere, finding])
+    assert edit.span.start == 0
+
+
+def test_several_clauses_are_one_condition_that_stands_at_the_first() -> None:
+    (rule,) = check(parse("train assistant where message.a unless message.b")).rules
+    assert rule.condition is not None
+    assert "where message.a" == rule.condition.span.text
+
+
+def test_a_comment_that_says_something_else_hides_none_below_it() -> None:
+    found = lint(check(parse("# about it\ntrain assistant; train eos of assistant  # lint: ignore PE999")))
+    assert ["PE608"] == [finding.code for finding in found]

@@ -125,8 +125,16 @@ def test_text_of_unknown_owner_is_not_trained_unless_everything_is():
     chat = dataclasses.replace(chat, segments=(*chat.segments[:2], dataclasses.replace(chat.segments[2], unknown=True)))
     with pytest.raises(AttributionError, match="'cd'"):
         decided("train assistant", chat, CUT)
+    with pytest.raises(AttributionError, match="'cd'"):
+        decided("train text", chat, CUT)
     assert decided("train user", chat, CUT)[1] == (1.0, 0, "rule")
     assert decided("train everything", chat, CUT)[3] == (1.0, 0, "rule")
+
+
+def test_a_chat_that_is_one_generation_prompt():
+    segments = (Segment(start=0, end=4, part="generation_prompt", turn=None),)
+    chat = RenderedChat(text="abcd", segments=segments, messages=(), sample={})
+    assert decided("train everything", chat, [(0, 1), (1, 2), (2, 4)]) == [(0.0, -1, "structural")] * 3
 
 
 def test_an_empty_chat():

@@ -37,6 +37,13 @@ def test_a_segment_with_two_decisions():
     assert first.scaled_by == ()
 
 
+def test_a_token_without_characters_is_explained_by_the_one_at_its_place():
+    at = CHAT.segments[TEXT].start
+    found = explain_token(policy_from_text("train assistant"), tokens_at(CHAT, [(0, at), (at, at), (at, at + 1)]), 1)
+    assert ("", 1.0, "rule") == (found.text, found.weight, found.reason)
+    assert [at] == [piece.start for piece in found.pieces]
+
+
 def test_text_and_json_say_the_same():
     found = explain_segment(policy_from_text(POLICY, name="p.policy"), CHAT, TEXT)
     text = found.as_text()

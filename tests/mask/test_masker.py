@@ -232,14 +232,16 @@ def test_fingerprint_changes_with_what_decides_the_output(tokenizer):
 
 
 def test_a_batch_counts_rows_with_nothing_to_train_as_the_policy_says(tokenizer):
-    rows = {"messages": [CHAT, [SYSTEM, USER]]}
+    def rows() -> dict[str, list[object]]:  # a batch that leaves rows out cuts what it was given
+        return {"messages": [CHAT, [SYSTEM, USER]]}
+
     for setting, counts in (
         ("error", {"rows": 2, "masked": 1, "failed": 1, "failed: PE516": 1}),
         ("drop", {"rows": 2, "masked": 1, "empty": 1}),
         ("keep", {"rows": 2, "masked": 2}),
     ):
         masker = Masker(policy_from_text(f"{STANDING}; on empty {setting}"), tokenizer, on_error="drop")
-        assert len(masker.batch(rows)["labels"]) == counts["masked"]
+        assert len(masker.batch(rows())["labels"]) == counts["masked"]
         assert dict(masker.counts) == counts
     with pytest.raises(RowError, match="on empty error"):
-        Masker(policy_from_text(f"{STANDING}; on empty error"), tokenizer).batch(rows)
+        Masker(policy_from_text(f"{STANDING}; on empty error"), tokenizer).batch(rows())

@@ -136,3 +136,8 @@ def test_tool_turns():
 
 def test_of_a_role_the_chat_does_not_have():
     assert trained("train critic; train text after critic", [USER, ASSISTANT]) == []
+
+
+def test_a_turn_of_which_a_piece_is_masked_and_the_rest_never_named_is_not_trained():
+    assert marked("mask /Y/ in assistant; train eot of trained assistant", [USER, ASSISTANT]).count("⟦") == 0
+    assert trained("train /Y/ in assistant; train eot of trained assistant", [USER, ASSISTANT]) == ["Y", "<|im_end|>"]

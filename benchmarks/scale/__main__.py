@@ -55,7 +55,9 @@ def main() -> int:
             text, good, timed = workers.show(found), workers.met(found), True
         elif options.step == "memory":
             sizes = [50.0, *(options.size or [500.0])]
-            found = memory.measure(folder, sizes=sizes, workers=[1, options.workers], backend=options.backend)
+            found = memory.measure(
+                folder, sizes=sizes, workers=[1, options.workers], backend=options.backend, keep=keep
+            )
             text, good, timed = memory.show(found), memory.met(found), False
         elif options.step == "kills":
             kept = results.load(options.results, name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,9 @@ from benchmarks.scale.runs import Run, finish, peak_mb, start, watch
 BAR = 1.10
 
 
-def measure(folder: Path, *, sizes: list[float], workers: list[int], backend: str) -> dict[str, Any]:
+def measure(
+    folder: Path, *, sizes: list[float], workers: list[int], backend: str, keep: Callable[[dict[str, Any]], None]
+) -> dict[str, Any]:
     """The sum of the peaks of all processes, in MB; pages that processes share count once for each."""
     found: list[dict[str, Any]] = []
     for megabytes in sizes:
@@ -39,6 +42,8 @@ def measure(folder: Path, *, sizes: list[float], workers: list[int], backend: st
                 }
             )
             shutil.rmtree(out)
+            print(found[-1], flush=True)
+            keep({"backend": backend, "runs": found})
         data.unlink()
     return {"backend": backend, "runs": found}
 

@@ -65,7 +65,7 @@ class Slow:
 
 
 def test_a_node_that_dies(tmp_path):
-    """Two nodes; the driver's stays, the other is killed once it has begun with a span, and is replaced."""
+    """Three nodes; one that is not the driver's is killed while it is at a span."""
     from ray.cluster_utils import Cluster
 
     data = write_lines(tmp_path / "in.jsonl", ROWS)
@@ -73,16 +73,17 @@ def test_a_node_that_dies(tmp_path):
     (tmp_path / "seen").mkdir()
     ray.shutdown()
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2})
-    other = cluster.add_node(num_cpus=2)
+    others = {node.node_id: node for node in [cluster.add_node(num_cpus=2), cluster.add_node(num_cpus=2)]}
     try:
         ray.init(address=cluster.address, log_to_driver=False, logging_level=logging.ERROR)
         killed = threading.Event()
 
         def kill():
-            while not list((tmp_path / "seen").glob(f"*-{other.node_id}-*")):
+            busy = set()
+            while not busy:
+                busy = {path.name.split("-")[1] for path in (tmp_path / "seen").iterdir()} & set(others)
                 time.sleep(0.01)
-            cluster.remove_node(other, allow_graceful=False)
-            cluster.add_node(num_cpus=2)
+            cluster.remove_node(others[min(busy)], allow_graceful=False)
             killed.set()
 
         threading.Thread(target=kill, daemon=True).start()

@@ -42,6 +42,8 @@ def chat(*lost: tuple[int, str]) -> RenderedChat:
         ("train /x/ in assistant; mask assistant", (1, "content"), False),
         ("train assistant; mask /x/ in assistant", (1, "content"), True),
         ("train assistant weight 0", (1, "content"), False),
+        ("scale assistant by 2", (1, "content"), False),
+        ("train /x/ in assistant; scale assistant by 2", (1, "content"), True),
         ("train assistant; on unrendered warn", (1, "content"), False),
         ("train assistant; on unrendered ignore", (1, "content"), False),
         ("train assistant; on unrendered error", (1, "reasoning"), True),

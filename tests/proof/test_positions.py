@@ -18,6 +18,7 @@ HERE = Span(source=Source(name="", text=""), start=0, end=0)
 ROLES = ("user", "assistant", "\0other")
 LETTERS = [Letter(role) for role in ROLES]
 SETS = [Turns(role, end, n, None) for role in ("user", None) for end, n in ((None, 0), *itertools.product(("first", "last"), (1, 2)))]  # fmt: skip  # noqa: E501
+SETS += [Turns(role, end, 3, None) for role in ("user", None) for end in ("first", "last")]
 KINDS = ("", "after", "before", "right after")
 
 

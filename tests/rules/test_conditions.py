@@ -127,6 +127,13 @@ def test_call_fields_without_ids_go_by_position():
     assert trained("train tool unless has call.name", chat) == ["d"]
 
 
+def test_a_turn_that_lists_no_calls_calls_nothing():
+    first = {"role": "assistant", "tool_calls": [{"name": "f"}]}
+    for none in ([], None):
+        chat = [first, {"role": "assistant", "content": "x", "tool_calls": none}, {"role": "tool", "content": "a"}]
+        assert trained('train tool where call.name == "f"', chat) == ["a"]
+
+
 def test_sample_fields():
     chat = build_chat([USER], preamble="Today.", sample={"meta": {"source": "web"}})
     assert trained('train everything where sample.meta.source == "web"', chat) == [chat.text]

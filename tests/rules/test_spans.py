@@ -136,3 +136,11 @@ def test_spans_that_mean_nothing_fail_the_row(bad: object):
 
 def test_spans_under_a_false_condition_are_never_read():
     assert trained("train spans message.s in assistant where message.ok", [says("abc", s="bad")]) == []
+
+
+def test_a_search_is_charged_for_what_it_reads_and_never_paid_back():
+    budget = patterns.ScanBudget(100)
+    assert [] == list(budget.matches(patterns.compile_pattern("b?"), "b?", "a"))
+    assert 100 == budget.left
+    assert [(0, 1)] == list(budget.matches(patterns.compile_pattern("a+"), "a+", "ab"))
+    assert 97 == budget.left  # two bytes to the end, since a longer match might have come, and the one behind it

@@ -145,6 +145,15 @@ def test_a_witness_is_a_conversation_the_engine_decides_so() -> None:
     assert found.exit_code == 1
 
 
+def test_where_conditions_do_not_matter_is_tried_before_what_no_data_makes_true() -> None:
+    never = [
+        f"train assistant where turn.index == {k} and message.x{k} matches /^a$/ and message.x{k} matches /^b$/"
+        for k in range(6)
+    ]
+    text = "\n".join([*never, "train assistant where turn.index == 7", "never train assistant"])
+    assert "fails" == prove(checked(text)).guards[0].verdict
+
+
 def test_the_default_breaks_always_guards() -> None:
     (guard,) = report("train assistant.text\nalways train assistant").fails
     assert guard.rules == (None,)

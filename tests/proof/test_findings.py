@@ -154,6 +154,12 @@ def test_where_conditions_do_not_matter_is_tried_before_what_no_data_makes_true(
     assert "fails" == prove(checked(text)).guards[0].verdict
 
 
+def test_turns_of_which_nothing_is_asked_say_something() -> None:
+    (guard,) = prove(checked("train assistant\nnever train assistant after first user")).guards
+    assert guard.witness is not None
+    assert ["What is 2 + 2?", "4."] == [m["content"] for m in guard.witness.conversation.messages]
+
+
 def test_the_default_breaks_always_guards() -> None:
     (guard,) = report("train assistant.text\nalways train assistant").fails
     assert guard.rules == (None,)

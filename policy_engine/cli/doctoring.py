@@ -22,10 +22,10 @@ from policy_engine.adapters.doctor.samples import Sample, read_sample
 from policy_engine.adapters.imported import read_config
 from policy_engine.adapters.weights import Denominator
 from policy_engine.chat.tokenize import ChatTokenizer, load_tokenizer
-from policy_engine.cli.outcome import Exit, Outcome
-from policy_engine.cli.rows import load_inputs, masked_rows
+from policy_engine.cli.outcome import Exit, Outcome, diagnostics_of
+from policy_engine.cli.rows import Inputs, load_inputs, masked_rows
 from policy_engine.core.diagnostics import Diagnostic
-from policy_engine.core.errors import ConfigError, DataError, PolicyEngineError
+from policy_engine.core.errors import ConfigError, DataError, GuardError, PolicyEngineError
 from policy_engine.data.columns import schema_of
 from policy_engine.data.qualify import backend_verdict
 from policy_engine.data.read_arrow import read_arrow, read_parquet
@@ -57,7 +57,10 @@ def ask(question: Question) -> Outcome:
     """Takes the step. The answer is no if labels, weights or order do not survive."""
     runner_of(question.trainer)  # what is not installed is said before anything is loaded
     settings = _settings(question)
-    sample, tokenizer = _sample(question)
+    try:
+        sample, tokenizer = _sample(question)
+    except GuardError as error:  # the answer to a policy, as where its guards are proven not to hold
+        return Outcome(exit=Exit.FAILS, diagnostics=diagnostics_of(error))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a trainer's warnings are about the hardware and its own future
         found = examine(
@@ -112,19 +115,35 @@ def _sample(question: Question) -> tuple[Sample, ChatTokenizer | None]:
             f"`{question.data}` is not tokenized",
             help="give it masked (`apply … -o masked.parquet`), or name a policy and a tokenizer with -p and -t",
         )
-    inputs = load_inputs(question.policy, question.tokenizer, question.template, question.dataset)
-    numbered = (
-        (row.number, {name: column.tolist() for name, column in row.result.arrays().items()})
-        for row in masked_rows(question.data, inputs, limit=None, numbers=(), say=lambda text: None)
-        if isinstance(row.result, MaskedRow) and not row.result.is_empty
-    )
+    inputs = load_inputs(question.policy, question.tokenizer, question.template, question.dataset, prove=True)
+    failed: list[tuple[str, PolicyEngineError]] = []
     types = {f.name: f.type.value_type for f in schema_of(inputs.masker, row_numbers=False)}
-    taken = _enough(numbered, question.rows)
+    taken = _enough(_trained_rows(question.data, inputs, failed), question.rows)
     if not taken:
-        raise DataError(
-            f"no row of `{question.data}` has anything to train", help="look at it with `policy-engine show`"
-        )
+        raise _nothing_to_train(question.data, failed)
     return read_sample(taken, types), inputs.masker.tokenizer
+
+
+def _trained_rows(
+    data: str, inputs: Inputs, failed: list[tuple[str, PolicyEngineError]]
+) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Rows with something to train, by number. The first that fails, and the first that breaks a guard, are added to
+    `failed` with their places."""
+    for row in masked_rows(data, inputs, limit=None, numbers=(), say=lambda text: None):
+        if isinstance(row.result, MaskedRow):
+            if not row.result.is_empty:
+                yield row.number, {name: column.tolist() for name, column in row.result.arrays().items()}
+        elif not failed or (isinstance(row.result, GuardError) and not isinstance(failed[-1][1], GuardError)):
+            failed.append((row.place, row.result))
+
+
+def _nothing_to_train(data: str, failed: list[tuple[str, PolicyEngineError]]) -> PolicyEngineError:
+    if not failed:
+        return DataError(f"no row of `{data}` has anything to train", help="look at it with `policy-engine show`")
+    place, error = failed[-1]
+    if isinstance(error, GuardError):
+        return GuardError(f"{place}: {error.message}", help=error.help)
+    return DataError(f"no row of `{data}` can be trained on; {place}: {error.message}", help=error.help)
 
 
 def _enough(rows: Iterator[tuple[int, Any]], count: int) -> list[tuple[int, Any]]:

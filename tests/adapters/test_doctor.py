@@ -16,7 +16,7 @@ from policy_engine.adapters.doctor.examine import examine
 from policy_engine.adapters.doctor.samples import Sample, read_sample
 from policy_engine.adapters.doctor.vocabulary import Vocabulary
 from policy_engine.core.errors import ConfigError, RowError
-from tests.cli.support import cli
+from tests.cli.support import CHATS, cli
 
 ROW = {"input_ids": [5, 6, 7, 8], "labels": [-100, -100, 7, 8]}
 
@@ -152,3 +152,27 @@ def test_options_that_do_not_fit(options: Any, message: str, monkeypatch: pytest
     monkeypatch.setattr("policy_engine.adapters.doctor.examine.runner_of", lambda name: None)
     with pytest.raises(ConfigError, match=message):
         examine(sample(ROW), "trl", **options)
+
+
+@pytest.mark.parametrize(
+    ("policy", "chat", "code", "exit", "message"),
+    [
+        ("train user\nnever train user\n", CHATS[0], "PE303", 1, "`never train user` does not hold"),
+        ("train last 30000 user\nnever train user\n", CHATS[0], "PE301", 1, "chats.jsonl:1: "),
+        ("train assistant\n", [{"role": "user", "content": 5}], "PE502", 2, "can be trained on; {data}:1: "),
+        ("mask assistant\n", CHATS[0], "PE502", 2, "has anything to train"),
+    ],
+)
+def test_rows_of_which_none_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, policy: str, chat: Any, code: str, exit: int, message: str
+) -> None:
+    monkeypatch.setattr("policy_engine.cli.doctoring.runner_of", lambda name: None)
+    data = tmp_path / "chats.jsonl"
+    data.write_text((json.dumps({"messages": chat}) + "\n") * 2)
+    rules = tmp_path / "my.policy"
+    rules.write_text(policy)
+    options = ["--trainer", "transformers", "-p", str(rules), "-t", "builtin", "--format", "json"]
+    result = cli("doctor", str(data), *options)
+    (finding,) = (d for d in result.document["diagnostics"] if d["severity"] == "error")
+    assert (exit, code) == (result.code, finding["code"])
+    assert message.format(data=data) in finding["message"]

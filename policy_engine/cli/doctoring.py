@@ -17,7 +17,7 @@ from rich.text import Text
 
 from policy_engine.adapters.doctor.examine import examine
 from policy_engine.adapters.doctor.findings import Examination
-from policy_engine.adapters.doctor.runners import runner_of
+from policy_engine.adapters.doctor.runners import check_names, runner_of
 from policy_engine.adapters.doctor.samples import Sample, read_sample
 from policy_engine.adapters.imported import read_config
 from policy_engine.adapters.weights import Denominator
@@ -86,14 +86,18 @@ def ask(question: Question) -> Outcome:
 
 def _settings(question: Question) -> dict[str, Any]:
     settings = {} if question.config is None else read_config(question.config)
+    named: list[str] = []
     for given in question.settings:
         key, equals, value = given.partition("=")
         if not equals or not key:
             raise ConfigError(f"`--set {given}` has no value", help="write --set KEY=VALUE")
+        named.append(key)
         try:
             settings[key] = yaml.safe_load(value)
         except yaml.YAMLError:
             raise ConfigError(f"the value of `--set {given}` is no YAML", help="quote it") from None
+    # A configuration file may also hold what a training script reads for itself; what is given here is the trainer's.
+    check_names(question.trainer, named)
     return settings
 
 

@@ -176,3 +176,26 @@ def test_rows_of_which_none_is_left(
     (finding,) = (d for d in result.document["diagnostics"] if d["severity"] == "error")
     assert (exit, code) == (result.code, finding["code"])
     assert message.format(data=data) in finding["message"]
+
+
+@pytest.mark.parametrize(
+    ("trainer", "setting", "message", "help"),
+    [
+        ("trl", "max_len=3", "`SFTConfig` of trl has no setting `max_len`", "did you mean `max_length`?"),
+        ("transformers", "label_smoothing=1", "has no setting `label_smoothing`", "`label_smoothing_factor`?"),
+        ("transformers", "xqzzy=1", "`TrainingArguments` of transformers has no setting `xqzzy`", "leave it out"),
+    ],
+)
+def test_a_setting_that_the_trainer_does_not_have(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trainer: str, setting: str, message: str, help: str
+) -> None:
+    pytest.importorskip(trainer)
+    monkeypatch.setattr("policy_engine.cli.doctoring.runner_of", lambda name: None)
+    data = tmp_path / "masked.jsonl"
+    data.write_text(json.dumps(ROW) + "\n")
+    result = cli("doctor", str(data), "--trainer", trainer, "--set", setting, "--format", "json")
+    (finding,) = result.document["diagnostics"]
+    assert 2 == result.code
+    assert message in finding["message"]
+    assert help in finding["help"]
+    runners.check_names(trainer, ["bf16", "pad_token"])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import difflib
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Final
@@ -13,18 +15,28 @@ from policy_engine.core.errors import ConfigError
 
 @dataclass(frozen=True, kw_only=True)
 class _Entry:
-    """`needs` are modules, `install` what to give to pip; `weighted` whether `weighted_trainer` serves it."""
+    """`needs` are modules, `install` what to give to pip; `config` the module and the class of its settings; `weighted`
+    whether `weighted_trainer` serves it."""
 
     needs: tuple[str, ...]
     install: str
+    config: tuple[str, str]
     weighted: bool = False
 
 
 _ENTRIES: Final = {
     "transformers": _Entry(
-        needs=("torch", "accelerate", "datasets"), install="torch accelerate datasets", weighted=True
+        needs=("torch", "accelerate", "datasets"),
+        install="torch accelerate datasets",
+        config=("transformers", "TrainingArguments"),
+        weighted=True,
     ),
-    "trl": _Entry(needs=("torch", "accelerate", "datasets", "trl"), install="torch trl", weighted=True),
+    "trl": _Entry(
+        needs=("torch", "accelerate", "datasets", "trl"),
+        install="torch trl",
+        config=("trl", "SFTConfig"),
+        weighted=True,
+    ),
 }
 TRAINERS: Final = tuple(_ENTRIES)
 """The trainers by name; each is run by `run_NAME` in the module of that name."""
@@ -49,3 +61,23 @@ def runner_of(trainer: str) -> Runner:
     name = f"run_{trainer}"
     runner: Runner = getattr(import_module(f"policy_engine.adapters.doctor.{name}"), name)
     return runner
+
+
+ALSO_TAKEN: Final = frozenset({"pad_token"})
+"""Settings that count whatever the trainer: what pads."""
+
+
+def check_names(trainer: str, names: Iterable[str]) -> None:
+    """Raises ConfigError if one of the names is no setting of the trainer; that needs it installed, but not torch."""
+    wanted = [name for name in names if name not in ALSO_TAKEN]
+    if not wanted:
+        return
+    module, title = _ENTRIES[trainer].config
+    known = sorted(f.name for f in fields(getattr(import_module(module), title)))
+    for name in wanted:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            raise ConfigError(
+                f"`{title}` of {module} has no setting `{name}`",
+                help=f"did you mean `{near[0]}`?" if near else "leave it out",
+            )

@@ -218,7 +218,9 @@ def _nothing_fits(rows: list[Any]) -> str:
     if len(lists) > 1:
         named = " and ".join(f"`{name}`" for name in lists)
         return f"columns {named} all hold messages, and nothing says which to train on"
-    shown = ", ".join(f"`{name}` ({kind_of(value)})" for name, value in list(columns.items())[:12])
+    shown = ", ".join(
+        f"`{name}` ({'an empty list' if value == [] else kind_of(value)})" for name, value in list(columns.items())[:12]
+    )
     return (
         f"no conversation found in {len(rows)} rows; their columns are {shown or 'none'}. Known shapes: a list of "
         "messages with `role` and `content`, or with `from` and `value`; `instruction` and `output`; "

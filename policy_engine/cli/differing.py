@@ -86,7 +86,7 @@ def diff_rows(data: str, old: Masker, new: Masker, *, limit: int | None, listed:
     Raises ConfigError if the format cannot be told, and what reading raises.
     """
     source = read_rows(data)
-    format, rows = see_format(islice(source, limit), old.dataset)
+    format, rows = see_format(source, limit, old.dataset)
     found = DataDiff(said=format.said)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", LostFieldWarning)  # `apply` counts what never reached the text

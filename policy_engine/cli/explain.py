@@ -22,7 +22,7 @@ def register(app: typer.Typer) -> None:
         tokenizer: TokenizerOption = None,
         template: TemplateOption = None,
         dataset: DatasetOption = None,
-        row: Annotated[int, typer.Option("--row", min=1, help="Which row, from 1.")] = 1,
+        row: Annotated[int | None, typer.Option("--row", min=1, help="Which row, from 1 (default: the first).")] = None,
         token: Annotated[
             list[int] | None, typer.Option("--token", min=0, help="Explain this token (from 0); may be repeated.")
         ] = None,

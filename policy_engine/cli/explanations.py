@@ -13,25 +13,26 @@ from policy_engine.mask.row import MaskedRow
 
 
 def explain_row(
-    data: str, inputs: Inputs, *, number: int, tokens: tuple[int, ...], at: str | None, turn: int | None
+    data: str, inputs: Inputs, *, number: int | None, tokens: tuple[int, ...], at: str | None, turn: int | None
 ) -> Outcome:
-    """The segments of a row, or those tokens of it that are asked for.
+    """The segments of a row (the first, if no number is given), or those tokens of it that are asked for.
 
-    Raises ConfigError for a token, text or turn that the row does not have.
+    Raises RowError if there is no such row, ConfigError for a token, text or turn that the row does not have.
     """
     said: list[str] = []
-    (row,) = masked_rows(data, inputs, limit=None, numbers=(number,), say=said.append)
+    numbers = () if number is None else (number,)
+    row = next(masked_rows(data, inputs, limit=1, numbers=numbers, say=said.append))
     if not isinstance(row.result, MaskedRow):
         return Outcome(
             exit=Exit.FAILS,
             diagnostics=diagnostics_of(row.result, where=f"{row.place}: "),
-            data={"row": number, "read_as": said, "explanations": []},
+            data={"row": row.number, "read_as": said, "explanations": []},
         )
     found = _explanations(row.result, tokens, at, turn)
     head: list[RenderableType] = [Text(line, style="dim") for line in said]
     return Outcome(
-        data={"row": number, "read_as": said, "explanations": [e.as_dict() for e in found]},
-        body=(*head, Text(f"row {number}", style="bold"), *(_text(e) for e in found)),
+        data={"row": row.number, "read_as": said, "explanations": [e.as_dict() for e in found]},
+        body=(*head, Text(f"row {row.number}", style="bold"), *(_text(e) for e in found)),
     )
 
 

@@ -13,14 +13,12 @@ from policy_engine.chat.dataset import DatasetSpec, load_dataset_spec
 from policy_engine.chat.formats import Format
 from policy_engine.chat.tokenize import ChatTokenizer, load_tokenizer
 from policy_engine.core.errors import ConfigError, PolicyEngineError, RowError
-from policy_engine.data.readers import read_rows
+from policy_engine.data.look import LOOKED_AT, format_seen
+from policy_engine.data.readers import Rows, read_rows
 from policy_engine.lang.checked import CheckedPolicy
 from policy_engine.mask.masker import LostFieldWarning, Masker
 from policy_engine.mask.row import MaskedRow
 from policy_engine.proof.load import load_policy
-
-LOOKED_AT = 200
-"""Rows that the format of the data is told from."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,33 +99,41 @@ def masked_rows(
     be told, RowError if a number is past the end of the data, and what reading raises.
     """
     wanted = set(numbers)
-    last = max(wanted) if wanted else limit
-    # One more than is shown, to tell whether there are more.
+    last = max(wanted) if wanted else None
+    most = limit if last is None else last
     source = read_rows(data)
-    format, rows = see_format(islice(source, None if last is None else last + 1), inputs.masker.dataset)
+    # One more than is shown, to tell whether there are more.
+    format, rows = see_format(source, None if most is None else most + 1, inputs.masker.dataset)
     say(format.said)
     seen = 0
-    for number, row in rows:
+    for index, (number, row) in enumerate(rows):
         seen = number
         if last is not None and number > last:
-            if not wanted:
-                say(f"there are more rows than {last}: `--limit` shows more, `--row` any one")
             break
-        if not wanted or number in wanted:
+        if last is None and index == limit:
+            say(f"there are more rows than {limit}: `--limit` shows more, `--row` any one")
+            break
+        if last is None or number in wanted:
+            wanted.discard(number)
             yield Row(number=number, place=source.where(number), result=_mask(row, format, inputs.masker))
-    missing = sorted(n for n in wanted if n > seen)
-    if missing:
-        raise RowError(f"there is no row {missing[0]}: `{data}` has {seen} rows", help="rows count from 1")
+    if wanted:
+        missing = min(wanted)
+        if missing < seen:
+            raise RowError(
+                f"there is no row {missing}: that line of `{data}` is blank",
+                help="blank lines are passed over, and counted in the numbers of rows",
+            )
+        raise RowError(f"there is no row {missing}: the last of `{data}` is {seen}", help="rows count from 1")
 
 
-def see_format(rows: Iterator[tuple[int, Any]], spec: DatasetSpec) -> tuple[Format, Iterator[tuple[int, Any]]]:
-    """How rows are read, from what is declared and what the first ones show; and all the rows again.
+def see_format(source: Rows, limit: int | None, spec: DatasetSpec) -> tuple[Format, Iterator[tuple[int, Any]]]:
+    """How rows are read, from what is declared and what the first ones show; and the first `limit` of them.
 
-    Raises ConfigError if the rows have no known shape.
+    Raises ConfigError if the rows have no known shape, DataError if none of those looked at could be read.
     """
+    rows = islice(source, limit)
     first = list(islice(rows, LOOKED_AT))
-    seen = [row for _, row in first if not isinstance(row, PolicyEngineError)]
-    return spec.format_of(seen), chain(first, rows)
+    return format_seen(first, source, spec), chain(first, rows)
 
 
 def _mask(row: Any, format: Format, masker: Masker) -> MaskedRow | PolicyEngineError:

@@ -6,7 +6,6 @@ import json
 import os
 import re
 from collections.abc import Iterator
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +44,7 @@ def write_starter(
     tok = load_tokenizer(tokenizer, template=template)
     _ = tok.template  # a missing or broken template is told at once, not once per row
     source = read_rows(data)
-    format, rows = see_format(islice(source, limit), DatasetSpec())
+    format, rows = see_format(source, limit, DatasetSpec())
     failed: list[tuple[int, PolicyEngineError]] = []
     found = survey(_conversations(rows, format, failed), tok)
     if not found.rows:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -19,6 +19,7 @@ from policy_engine.core.errors import ConfigError, DataError, PolicyEngineError
 from policy_engine.data.batches import BatchMasker, TableBatch, TableMasker, batched
 from policy_engine.data.columns import rows_of_columns, schema_of, table_of
 from policy_engine.data.folder import Engine, FolderRun, Plan, Progress, check_folder, is_folder, processes
+from policy_engine.data.look import LOOKED_AT, format_seen
 from policy_engine.data.pack import PackWindow
 from policy_engine.data.pool import in_order
 from policy_engine.data.qualify import Backend, BackendChoice, choose_backend
@@ -31,9 +32,6 @@ from policy_engine.data.writers import Output, check_output, open_output, reason
 from policy_engine.mask.masker import Masker
 
 __all__ = ["Progress", "apply_dataset"]
-
-LOOKED_AT: Final = 200
-"""Rows that the format of the data is told from."""
 
 
 def apply_dataset(
@@ -214,7 +212,7 @@ class _Source:
         lists = batched(islice(rest, LOOKED_AT), LOOKED_AT)
         first = next(lists)
         self._first = chain(first, chain.from_iterable(lists), rest)
-        return spec.format_of(row for _, row in first if not isinstance(row, PolicyEngineError))
+        return format_seen(first, self.rows, spec)
 
     def again(self) -> Iterator[tuple[int, Any]]:
         """All rows, once more."""

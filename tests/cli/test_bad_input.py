@@ -32,6 +32,10 @@ def no_messages(folder: Path) -> dict[str, object]:
     return {"data": write_chats(folder, ['{"question": "a", "reply": "b"}'])}
 
 
+def no_line_of_json(folder: Path) -> dict[str, object]:
+    return {"data": write_chats(folder, ["not json", "nor this"])}
+
+
 def three_errors(folder: Path) -> dict[str, object]:
     return {
         "policy": write_policy(
@@ -77,11 +81,12 @@ def wrong_dataset_file(folder: Path) -> dict[str, object]:
 
 
 CASES: list[Callable[[Path], dict[str, object]]] = [
-    no_data, unreadable_data, empty_data, no_messages, three_errors, no_policy, binary_policy, no_tokenizer,
-    no_template, broken_template, no_dataset_file, wrong_dataset_file,
+    no_data, unreadable_data, empty_data, no_messages, no_line_of_json, three_errors, no_policy, binary_policy,
+    no_tokenizer, no_template, broken_template, no_dataset_file, wrong_dataset_file,
 ]  # fmt: skip
 SAYS = {
     "no_data": "none.jsonl", "unreadable_data": "chats.parquet", "empty_data": "empty", "no_messages": "`question`",
+    "no_line_of_json": "chats.jsonl:1: line 1 is not JSON",
     "three_errors": "b.policy:3:", "no_policy": "none.policy", "binary_policy": "UTF-8", "no_tokenizer": "none",
     "no_template": "template", "broken_template": "does not compile", "no_dataset_file": "none.yaml",
     "wrong_dataset_file": "`tokeniser`",
@@ -153,3 +158,22 @@ def test_policy_and_tokenizer_have_to_be_named(tmp_path: Path, missing: str) -> 
     ran = cli("show", write_chats(tmp_path), *(part for pair in options.items() for part in pair))
     assert ran.code == 2
     assert f"with {missing}" in ran.err
+
+
+ROW = json.dumps({"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]})
+
+
+@pytest.mark.parametrize("verb", ["show", "explain"])
+def test_blank_lines_are_passed_over_and_counted(tmp_path: Path, verb: str) -> None:
+    arguments = [verb, write_chats(tmp_path, ["", ROW, ""]), "-p", write_policy(tmp_path), "-t", "builtin"]
+    first = cli(*arguments, *(["--limit", "1"] if verb == "show" else []))
+    assert first.code == 0
+    assert "row 2" in first.out
+    assert "more rows" not in first.out
+    blank = cli(*arguments, "--row", "1")
+    assert blank.code == 2
+    assert "there is no row 1: that line of" in blank.err
+    assert "help: blank lines" in blank.err
+    past = cli(*arguments, "--row", "7")
+    assert past.code == 2
+    assert "there is no row 7: the last of" in past.err

@@ -173,7 +173,8 @@ class Resolver:
         if role in self.declared or not file.complete or (file.source.name, role) in self._undeclared:
             return
         self._undeclared.add((file.source.name, role))
-        candidates = self.declared if selector.quoted else (*self.declared, *PART_NAMES, *GROUPS, *file.lets)
+        # Never a part: a role that the data has is near to one as easily as a slip is (`narrator`, `separator`).
+        candidates = self.declared if selector.quoted else (*self.declared, *file.lets)
         help = did_you_mean(role, candidates)
         declare = "declare it in a dataset file if the data has it"
         help = f"{help} else {declare}" if help else declare

@@ -7,7 +7,7 @@ import re
 import pytest
 from lark import Lark, Token
 
-from policy_engine.core.vocabulary import GROUPS, KEYWORDS, PARTS, SCOPES, SETTINGS
+from policy_engine.core.vocabulary import GROUPS, KEYWORDS, KNOWN_ROLES, PARTS, SCOPES, SETTINGS
 from policy_engine.lang.check import check_text
 from policy_engine.lang.library import grammar_text
 from tests.lang.language_doc import DOC, Example, examples, run
@@ -43,3 +43,9 @@ def test_every_part_scope_and_setting_is_described() -> None:
     missing += [s for s in SETTINGS if f"`on {s}`" not in text]
     missing += [f"{s}.{f}" for s, fields in SCOPES.items() for f in fields or () if f"`{s}.{f}`" not in text]
     assert missing == []
+
+
+def test_the_roles_that_are_known() -> None:
+    listed = re.search(r"Known are (.*?), and those", DOC.read_text(encoding="utf-8"), re.DOTALL)
+    assert listed is not None
+    assert list(KNOWN_ROLES) == re.findall(r"`(\w+)`", listed[1])

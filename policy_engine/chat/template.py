@@ -27,6 +27,9 @@ from policy_engine.chat.trace_meter import OutOfTime
 from policy_engine.chat.trace_runs import LOST, OutputTooLarge, Scaffold
 from policy_engine.core.errors import TemplateError, TemplateLimitError
 
+_MOST_LEARNED = 1 << 16
+"""Most pieces of text that a template may make of a synthetic conversation of six messages; those in use make dozens."""
+
 _REASONING_NAMES = ("reasoning_content", "thinking", "reasoning")
 """Names a message's reasoning is given under, in the order transformers looks."""
 
@@ -82,10 +85,12 @@ class ChatTemplate:
         except RecursionError:
             raise TemplateError(f"{name} does not compile: nested too deeply") from None
         except Exception as error:
-            where = f" at line {error.lineno}" if isinstance(error, jinja2.TemplateSyntaxError) else ""
-            raise TemplateError(
-                f"{name} does not compile{where}: {error}", help="correct the template's Jinja syntax"
-            ) from error
+            said = f"{name} does not compile"
+            if isinstance(error, jinja2.TemplateSyntaxError):
+                # A name that is a Jinja file is given as a place in it.
+                file = name.endswith((".jinja", ".jinja2", ".j2"))
+                said = f"{name}:{error.lineno} does not compile" if file else f"{said} at line {error.lineno}"
+            raise TemplateError(f"{said}: {error}", help="correct the template's Jinja syntax") from error
         named = self.special_tokens
         self._markers = Markers.of(
             [*named.values(), *self._tokens], bos=named.get("bos_token"), eos=named.get("eos_token")
@@ -213,11 +218,16 @@ class ChatTemplate:
                 raise  # else each of the synthetic conversations would take as long
             except TemplateError:
                 return None
+            if sum(len(runs_of(piece)) for piece, _ in pieces) > _MOST_LEARNED:
+                raise self._too_much()
             return Raw(text="".join([piece for piece, _ in pieces]), bits=self._owned(pieces))
 
         model = min(self.model_roles) if "assistant" not in self.model_roles else "assistant"
         found = self._profiles[key] = learn(render, self._markers, model=model, tools=tools)
         return found
+
+    def _too_much(self) -> TemplateLimitError:
+        return TemplateLimitError(f"{self.name} writes more text than a template may", help="check its loops")
 
     def _owned(self, pieces: Sequence[tuple[str, Scaffold]]) -> list[Bit]:
         bits = flatten(pieces)
@@ -258,9 +268,7 @@ class ChatTemplate:
         try:
             return run_template(self._template, variables, self._seconds)
         except OutputTooLarge:
-            raise TemplateLimitError(
-                f"{self.name} writes more text than a template may", help="check its loops"
-            ) from None
+            raise self._too_much() from None
         except OutOfTime:
             raise TemplateLimitError(
                 f"{self.name} ran longer than {self._seconds:g} s", help="check its loops, or raise `seconds`"

@@ -37,6 +37,8 @@ class ChatTokenizer:
     """Roles the model writes; templates mark their turns' headers and ends accordingly."""
     fast: TokenBackend | None = None
     """What gives the ids in place of the tokenizer itself; see `with_fast`."""
+    template_file: str | None = field(default=None, repr=False, compare=False)
+    """The file that replaced the tokenizer's own templates, for errors to name."""
 
     @classmethod
     def from_transformers(cls, tok: Any, template: str | Path | None = None) -> ChatTokenizer:
@@ -48,16 +50,19 @@ class ChatTokenizer:
         tok = usable(tok)
         own = getattr(tok, "chat_template", None)
         templates = dict(own) if isinstance(own, Mapping) else {} if own is None else {"default": str(own)}
+        file = None
         if template is not None:
             named = templates.get(template) if isinstance(template, str) else None
-            templates = {"default": named if named is not None else read_template(template)}
+            text = named if named is not None else read_template(template)
+            file = None if named is not None or text == template else str(template)
+            templates = {"default": text}
         name = str(getattr(tok, "name_or_path", "") or "") or "<tokenizer>"
-        return cls(tokenizer=tok, templates=templates, name=name)
+        return cls(tokenizer=tok, templates=templates, name=name, template_file=file)
 
     def with_template(self, template: str | Path) -> ChatTokenizer:
         """The same tokenizer with another chat template, given as `from_transformers` takes it."""
         other = type(self).from_transformers(self.tokenizer, template)
-        return self._changed(templates=other.templates)
+        return self._changed(templates=other.templates, template_file=other.template_file)
 
     def with_model_roles(self, roles: Iterable[str]) -> ChatTokenizer:
         """The same tokenizer and templates for a model that writes these roles."""
@@ -78,7 +83,7 @@ class ChatTokenizer:
 
     def __reduce__(self) -> tuple[Any, ...]:
         roles = tuple(sorted(self.model_roles))
-        return _rebuild, (self.tokenizer, dict(self.templates), self.name, roles, self.fast)
+        return _rebuild, (self.tokenizer, dict(self.templates), self.name, roles, self.fast, self.template_file)
 
     # Templates.
 
@@ -109,6 +114,7 @@ class ChatTokenizer:
     def _template(self, name: str) -> ChatTemplate:
         if name not in self._compiled:
             where = f"chat template of {self.name}" if name == "default" else f"chat template `{name}` of {self.name}"
+            where = self.template_file or where
             added = (str(token) for token in self.tokenizer.added_tokens_decoder.values())
             self._compiled[name] = ChatTemplate(
                 self.templates[name],
@@ -213,6 +219,18 @@ def load_tokenizer(name_or_path: str | Path, *, template: str | Path | None = No
 
 
 def _rebuild(
-    tokenizer: Any, templates: dict[str, str], name: str, roles: tuple[str, ...], fast: TokenBackend | None = None
+    tokenizer: Any,
+    templates: dict[str, str],
+    name: str,
+    roles: tuple[str, ...],
+    fast: TokenBackend | None = None,
+    template_file: str | None = None,
 ) -> ChatTokenizer:
-    return ChatTokenizer(tokenizer=tokenizer, templates=templates, name=name, model_roles=frozenset(roles), fast=fast)
+    return ChatTokenizer(
+        tokenizer=tokenizer,
+        templates=templates,
+        name=name,
+        model_roles=frozenset(roles),
+        fast=fast,
+        template_file=template_file,
+    )

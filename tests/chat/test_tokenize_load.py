@@ -122,6 +122,17 @@ def test_templates_that_cannot_be_used(tmp_path: Path) -> None:
         load_tokenizer("builtin", template="{% for").template  # noqa: B018
 
 
+def test_a_template_file_is_named_in_its_errors(tmp_path: Path) -> None:
+    (tmp_path / "b.jinja").write_text("\n{% for")
+    given = load_tokenizer("builtin", template=tmp_path / "b.jinja")
+    other = load_tokenizer("builtin").with_template(tmp_path / "b.jinja")
+    for loaded in (given, other, pickle.loads(pickle.dumps(given)), given.with_model_roles(["user"])):
+        with pytest.raises(TemplateError, match=r"b\.jinja:2 does not compile: "):
+            loaded.template  # noqa: B018
+    with pytest.raises(TemplateError, match="chat template of builtin does not compile at line 1: "):
+        load_tokenizer("builtin", template="{% for").template  # noqa: B018
+
+
 def test_a_hub_that_cannot_be_reached_is_said_within_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
     def hang(*_: object, **__: object) -> None:
         time.sleep(60)

@@ -58,7 +58,7 @@ def test_a_template_file_with_a_tokenizer(tmp_path: Path) -> None:
 def test_bad_input(tmp_path: Path) -> None:
     broken = cli("template", written(tmp_path, "{% for m in %}"), "--format", "json")
     assert 2 == broken.code
-    assert "does not compile at line 1" in broken.document["diagnostics"][0]["message"]
+    assert ".jinja:1 does not compile: " in broken.document["diagnostics"][0]["message"]
     missing = cli("template", tmp_path / "none.jinja")
     assert 2 == missing.code
     assert "help: " in missing.err

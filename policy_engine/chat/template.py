@@ -25,10 +25,11 @@ from policy_engine.chat.trace_data import wrap, wrap_message
 from policy_engine.chat.trace_env import TracingEnvironment, run_template
 from policy_engine.chat.trace_meter import OutOfTime
 from policy_engine.chat.trace_runs import LOST, OutputTooLarge, Scaffold
+from policy_engine.chat.trace_text import runs_of
 from policy_engine.core.errors import TemplateError, TemplateLimitError
 
 _MOST_LEARNED = 1 << 16
-"""Most pieces of text that a template may make of a synthetic conversation of six messages; those in use make dozens."""
+"""Most pieces of text that a template may make of a synthetic conversation; those in use make dozens."""
 
 _REASONING_NAMES = ("reasoning_content", "thinking", "reasoning")
 """Names a message's reasoning is given under, in the order transformers looks."""

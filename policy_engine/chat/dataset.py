@@ -21,6 +21,7 @@ from policy_engine.chat.formats import (
 )
 from policy_engine.core.errors import ConfigError
 from policy_engine.core.schema import FieldType, Schema
+from policy_engine.core.wording import counted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,7 +98,8 @@ class DatasetSpec:
             )
             if not kinds:
                 raise ConfigError(
-                    f"{self.name}: column `{self.names['field']}` holds no messages in the {len(rows)} rows looked at",
+                    f"{self.name}: column `{self.names['field']}` holds no messages in the "
+                    f"{counted(len(rows), 'row')} looked at",
                     help="name the column of the messages under `messages: {field: …}`, and their `role` and `content`",
                 )
             return kinds.most_common(1)[0][0]

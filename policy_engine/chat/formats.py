@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal, get_args
 
 from policy_engine.core.errors import ConfigError
+from policy_engine.core.wording import counted
 
 FormatKind = Literal["messages", "sharegpt", "alpaca", "prompt_completion"]
 FORMAT_KINDS: Final[tuple[FormatKind, ...]] = get_args(FormatKind)
@@ -146,7 +147,7 @@ def _described(
     if fmt.system is None and any(isinstance(row.get("system"), str) and row["system"] for row in rows):
         notes.append("column `system` is not used: `messages: {system: system}` in a dataset file puts it in front")
     rest = "" if count == looked_at else f"; {looked_at - count} with another shape"
-    text = f"read as {_TITLES[kind]}: {why} ({count} of {looked_at} rows looked at{rest})"
+    text = f"read as {_TITLES[kind]}: {why} ({count} of {counted(looked_at, 'row')} looked at{rest})"
     return named_format(kind, **{**_names(fmt), "said": "; ".join([text, *notes])})
 
 
@@ -209,7 +210,7 @@ def list_kind(value: Any) -> FormatKind | None:
 def _nothing_fits(rows: list[Any]) -> str:
     objects = [row for row in rows if isinstance(row, Mapping)]
     if not objects:
-        return f"no conversation found in {len(rows)} rows: a row is {kind_of(rows[0])}, not an object"
+        return f"no conversation found in {counted(len(rows), 'row')}: a row is {kind_of(rows[0])}, not an object"
     columns: dict[str, Any] = {}
     for row in objects:
         for name, value in row.items():
@@ -222,8 +223,8 @@ def _nothing_fits(rows: list[Any]) -> str:
         f"`{name}` ({'an empty list' if value == [] else kind_of(value)})" for name, value in list(columns.items())[:12]
     )
     return (
-        f"no conversation found in {len(rows)} rows; their columns are {shown or 'none'}. Known shapes: a list of "
-        "messages with `role` and `content`, or with `from` and `value`; `instruction` and `output`; "
+        f"no conversation found in {counted(len(rows), 'row')}; their columns are {shown or 'none'}. Known shapes: "
+        "a list of messages with `role` and `content`, or with `from` and `value`; `instruction` and `output`; "
         "`prompt` and `completion`"
     )
 

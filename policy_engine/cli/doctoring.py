@@ -26,6 +26,7 @@ from policy_engine.cli.outcome import Exit, Outcome, diagnostics_of
 from policy_engine.cli.rows import Inputs, load_inputs, masked_rows
 from policy_engine.core.diagnostics import Diagnostic
 from policy_engine.core.errors import ConfigError, DataError, GuardError, PolicyEngineError
+from policy_engine.core.wording import counted
 from policy_engine.data.columns import schema_of
 from policy_engine.data.qualify import backend_verdict
 from policy_engine.data.read_arrow import read_arrow, read_parquet
@@ -201,7 +202,8 @@ def _body(found: Examination, backend: str | None) -> tuple[RenderableType, ...]
     name = f"{found.trainer} {found.version}".rstrip()
     parts: list[RenderableType] = [
         Text(
-            f"{name}: a batch of {found.rows} rows ({found.documents} documents, {found.tokens:,} tokens, "
+            f"{name}: a batch of {counted(found.rows, 'row')} "
+            f"({counted(found.documents, 'document')}, {counted(found.tokens, 'token')}, "
             f"{found.trained:,} trained)"
         )
     ]

@@ -22,6 +22,7 @@ from policy_engine.cli.survey import Survey, parts_in_order, survey
 from policy_engine.core.diagnostics import Diagnostic
 from policy_engine.core.errors import PolicyEngineError, RowError
 from policy_engine.core.vocabulary import KEYWORDS, PARTS, parts_of
+from policy_engine.core.wording import counted
 from policy_engine.data.readers import read_rows
 
 _SAYS_TRAIN = ("train", "training", "trainable", "loss", "learn", "trained")
@@ -50,7 +51,8 @@ def write_starter(
     if not found.rows:
         first, error = failed[0]
         raise RowError(
-            f"none of the {len(failed)} rows of `{data}` can be read; {source.where(first)}: {error.message}",
+            f"none of the {counted(len(failed), 'row')} of `{data}` can be read; "
+            f"{source.where(first)}: {error.message}",
             help=error.help,
         )
     write_text_file(policy_path, policy_text(found, data, failed=len(failed)), overwrite=overwrite)
@@ -63,7 +65,11 @@ def write_starter(
         for number, error in failed[:5]
     ]
     warnings += [
-        Diagnostic(code="PE401", severity="warning", message=f"{count} rows do not render: {reason}")
+        Diagnostic(
+            code="PE401",
+            severity="warning",
+            message=f"{counted(count, 'row')} {'does' if count == 1 else 'do'} not render: {reason}",
+        )
         for reason, count in found.refused.most_common(5)
     ]
     return Outcome(
@@ -79,7 +85,7 @@ def write_starter(
         },
         body=(
             Text(format.said, style="dim"),
-            Text(f"looked at {found.rows} rows: {_counts(found)}"),
+            Text(f"looked at {counted(found.rows, 'row')}: {_counts(found)}"),
             Text(f"wrote {dataset_path} and {policy_path}"),
             Text(f"next: policy-engine show {data} --dataset {dataset_path}", style="bold"),
         ),
@@ -89,7 +95,7 @@ def write_starter(
 def policy_text(found: Survey, data: str, *, failed: int = 0) -> str:
     """A policy that trains the assistant and says what it saw."""
     lines = [
-        f"# Starter policy for {Path(data).name}. Seen in {found.rows} rows"
+        f"# Starter policy for {Path(data).name}. Seen in {counted(found.rows, 'row')}"
         + (f" ({failed} more failed):" if failed else ":"),
         f"#   roles: {_counts(found)}",
         *(f"#   parts of {role}: {', '.join(parts_in_order(parts))}" for role, parts in sorted(found.parts.items())),

@@ -13,6 +13,7 @@ from policy_engine.cli.files import exists, write_text_file
 from policy_engine.cli.outcome import Exit, Outcome, diagnostics_of
 from policy_engine.cli.rows import Inputs, masked_rows
 from policy_engine.core.diagnostics import Diagnostic
+from policy_engine.core.wording import counted
 from policy_engine.data.summary import ControlTokens
 from policy_engine.mask.explain import explain_pieces
 from policy_engine.mask.row import MaskedRow
@@ -55,7 +56,7 @@ def show_rows(
             failed += diagnostics_of(row.result, where=f"{row.place}: ")
     if controlled:
         told = ", ".join(controlled[:20]) + (" …" if len(controlled) > 20 else "")
-        said.append(f"control tokens in the data of {len(controlled)} of {len(rows)} rows: {told}")
+        said.append(f"control tokens in the data of {len(controlled)} of {counted(len(rows), 'row')}: {told}")
     body: list[RenderableType] = [Text(line, style="dim") for line in said]
     if html is None or shown is not None:
         names = None if shown is None else {f"row {number}" for number in shown}

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from policy_engine.core.vocabulary import BODY, TURN
+from policy_engine.core.wording import article
 from policy_engine.proof.points import Points
 from policy_engine.proof.positions import ALL, OTHER, CountTest, LiteralOf, Previous
 from policy_engine.proof.regions import Region
@@ -150,5 +151,5 @@ def _literal(literal: LiteralOf, truth: bool) -> str:
         text = literal.test.span.text or "a test on its place"
         return text if truth else f"not {text}"
     if literal.count == 1:
-        return f"with {'a' if truth else 'no'} {turn} {side}"
+        return f"with {article(turn) if truth else 'no'} {turn} {side}"
     return f"with {literal.count} or more {turn} {side}" if truth else f"with fewer than {literal.count} {turn} {side}"

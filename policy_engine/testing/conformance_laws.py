@@ -13,6 +13,7 @@ from policy_engine.chat.reference import reference_text
 from policy_engine.chat.segments import RenderedChat, Segment
 from policy_engine.core.errors import AttributionError, TemplateError, TemplateLimitError
 from policy_engine.core.vocabulary import BODY, EOS
+from policy_engine.core.wording import article
 from policy_engine.testing.conformance_cases import Case, marked
 from policy_engine.testing.shapes import SHAPES
 
@@ -255,7 +256,7 @@ def complete(case: Case) -> str | None:
     told = []
     for gone in case.chat.unrendered:
         role = case.conversation.messages[gone.turn].get("role")
-        told.append(f"`{gone.field}` of a `{role}` turn")
+        told.append(f"`{gone.field}` of {article(str(role))} `{role}` turn")
     return f"{' and '.join(dict.fromkeys(told))} never reaches the text" if told else None
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from policy_engine.chat.conversation import Conversation
 from policy_engine.chat.tokenize import ChatTokenizer
 from policy_engine.core.errors import GuardError, PolicyEngineError
+from policy_engine.core.wording import article
 from policy_engine.lang.checked import Atom
 from policy_engine.mask.masker import LostFieldWarning, Masker
 from policy_engine.mask.row import MaskedRow
@@ -129,7 +130,7 @@ def _wrong(row: MaskedRow, conversation: Conversation, forbidden: list[Atom]) ->
     for match in _WORD.finditer(chat.text):
         role = owners.get(match[1] or match[2])
         if role in roles and overlaps(*match.span()):
-            return f"{match[0]!r}, a word of a {role} message, is trained"
+            return f"{match[0]!r}, a word of {article(role)} {role} message, is trained"
     return None
 
 

@@ -29,7 +29,7 @@ def test_detected_and_said(row, kind, said):
     found = detect_format([row])
     assert kind == found.kind
     assert said in found.said
-    assert "(1 of 1 rows looked at)" in found.said
+    assert "(1 of 1 row looked at)" in found.said
 
 
 def test_most_rows_decide_and_the_others_are_mentioned():

@@ -57,8 +57,8 @@ def test_a_template_that_writes_an_answer_late_is_not_prefix_stable() -> None:
 
 def test_lost_fields_are_named() -> None:
     found = checked(CHATML, "complete")["complete"]
-    assert any("`tool_calls` of a `assistant` turn" in reason for reason in found.reasons)
-    assert any("`reasoning` of a `assistant` turn" in reason for reason in found.reasons)
+    assert any("`tool_calls` of an `assistant` turn" in reason for reason in found.reasons)
+    assert any("`reasoning` of an `assistant` turn" in reason for reason in found.reasons)
 
 
 def test_reasons_for_raising_are_counted() -> None:

@@ -28,7 +28,7 @@ def test_rows_and_limit(args: list[str | Path]) -> None:
     assert ["row 2", "row 3"] == [r["name"] for r in ran.document["rows"]]
     ran = cli("show", *args, "--row", "9")
     assert ran.code == 2
-    assert "has 3 rows" in ran.err
+    assert "there is no row 9: the last of" in ran.err
 
 
 def test_says_that_there_are_more_rows(args: list[str | Path]) -> None:

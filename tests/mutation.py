@@ -335,6 +335,10 @@ def main(arguments: list[str] | None = None) -> int:
     elif options.survivors:
         shutil.rmtree(kept / "copy" / "tests")
         shutil.copytree(ROOT / "tests", kept / "copy" / "tests", ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(kept / "original", kept / "copy" / "policy_engine", dirs_exist_ok=True)
+        os.chdir(kept / "copy")
+        for package in options.packages.split(","):
+            look(kept, package)  # tests of later sources fail here, and not at a mutant
     # A run that was killed may have left its mutant behind.
     shutil.copytree(kept / "original", kept / "copy" / "policy_engine", dirs_exist_ok=True)
     os.chdir(kept / "copy")

@@ -186,6 +186,9 @@ def test_dead_rules() -> None:
     assert dead("scale assistant by 2\ntrain assistant") == [(0, "shadowed", (1,))]
     assert dead("train assistant\nscale user by 2") == [(1, "nothing to scale", ())]
     assert dead("train assistant\nscale assistant by 2") == []
+    # A `trained` below looks at both, and would see the same without the first.
+    twice = "train assistant.text\ntrain assistant.text\ntrain eot of trained assistant"
+    assert dead(twice) == [(0, "shadowed", (1,))]
 
 
 def test_a_rule_that_trained_asks_about_is_not_dead() -> None:
@@ -222,6 +225,12 @@ def test_order(text: str, free: bool | None) -> None:
     assert found.order.free is free
     assert found.order_free is (free is True)
     assert (found.order.pair is not None) == (free is False)
+
+
+def test_the_pair_that_an_order_depends_on_is_one_that_overlaps() -> None:
+    pair = report("train user\ntrain assistant\nmask assistant").order.pair
+    assert pair is not None
+    assert [1, 2] == [rule.index for rule in pair]
 
 
 def test_places_in_words() -> None:

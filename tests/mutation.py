@@ -275,11 +275,11 @@ def _name(item: WorkItem) -> str:
 
 
 def changed_lines(result: WorkResult) -> tuple[str, str]:
-    """The line before and after, stripped; `(removed)` for a decorator."""
+    """What is in the lines before and after; `(removed)` for a decorator."""
     lines = (result.diff or "").splitlines()
     old = [line[1:].strip() for line in lines if line.startswith("-") and not line.startswith("---")]
     new = [line[1:].strip() for line in lines if line.startswith("+") and not line.startswith("+++")]
-    return " ".join(old), " ".join(new) or "(removed)"
+    return " ".join(filter(None, old)), " ".join(filter(None, new)) or "(removed)"
 
 
 def report(db: WorkDB, seed: int) -> dict[str, Any]:

@@ -73,10 +73,10 @@ TESTS = {
     ),
     "rules": ("tests/rules", _HOUSE, "tests/mask/test_explain.py", "tests/mask/test_unrendered.py", *_AGREEMENT),
     "mask": (
-        *(f"tests/mask/test_{name}.py" for name in ("apply", "explain", "unrendered", "masker", "datasets")),
+        *("tests/mask", "--ignore=tests/mask/test_end_to_end.py"),
         "--deselect=tests/mask/test_datasets.py::test_the_hash_is_the_same_in_every_process",
-        *("tests/cli/test_test.py", "tests/cli/test_explain_fixtures.py", "tests/properties/test_labels.py"),
-        *(_HOUSE, *_AGREEMENT),
+        *("tests/cli/test_test.py", "tests/cli/test_explain_fixtures.py", "tests/cli/test_diff_data.py"),
+        *("tests/test_reprs.py", "tests/properties/test_labels.py", _HOUSE, *_AGREEMENT),
     ),
     "proof": (
         *(f"tests/proof/test_{name}.py" for name in ("findings", "fields", "space", "assumptions", "positions")),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from policy_engine.lang.ast import Compare, Field, Has, Truth
@@ -132,3 +132,16 @@ def test_fields_are_set_in_nested_data() -> None:
 @given(number=st.integers(0, 5))
 def test_examples_can_be_asked_for_within_a_test_of_hypothesis(number: int) -> None:
     assert examples(f"nested{number}+", "")
+
+
+def test_examples_of_a_regex_are_the_same_every_time() -> None:
+    before = settings.get_current_profile_name()
+    settings.load_profile("dev")  # whose own examples differ
+    try:
+        found = []
+        for _ in range(2):
+            examples.cache_clear()
+            found.append(examples("[a-z]{5,20}", ""))
+    finally:
+        settings.load_profile(before)
+    assert found[0] == found[1] != ()

@@ -242,6 +242,11 @@ def test_places_in_words() -> None:
     assert "user except with a tool before it and with no tool after it" not in words[None]
 
 
+def test_of_many_conditions_three_are_named() -> None:
+    found = report("train assistant where message.a and message.b and message.c and message.d and message.e")
+    assert found.decided[0].places == ("assistant: body where message.a and message.b and message.c and 2 more",)
+
+
 @pytest.mark.parametrize(
     ("old", "new", "verdict", "kinds"),
     [

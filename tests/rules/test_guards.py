@@ -21,7 +21,14 @@ def test_never_names_guard_rule_turn_role_part_and_text():
     program = policy_from_text("train assistant;\ntrain everything\nnever train user", name="g.policy")
     with pytest.raises(GuardError) as caught:
         program.decide(CHAT)
-    for words in ("g.policy:3:1", "never train user", "g.policy:2:1", "train everything", "message 0", "`user`"):
+    for words in (
+        "g.policy:3:1",
+        "never train user",
+        "trained by g.policy:2:1",
+        "train everything",
+        "message 0",
+        "`user`",
+    ):
         assert words in str(caught.value)
     assert "<|im_start|>user" in str(caught.value)
     assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
@@ -34,7 +41,7 @@ def test_never_role_covers_the_whole_turn():
 
 def test_always_role_covers_its_body():
     policy_from_text("train assistant; always train assistant").decide(CHAT)
-    with pytest.raises(GuardError, match="by default"):
+    with pytest.raises(GuardError, match="masked by default"):
         policy_from_text("train user; always train assistant").decide(CHAT)
 
 

@@ -6,7 +6,7 @@ import random
 import pytest
 
 from policy_engine import Program, policy_from_text
-from policy_engine.chat.segments import RenderedChat
+from policy_engine.chat.segments import RenderedChat, Segment
 from tests.support.chats import build_chat
 from tests.support.policies import ASSISTANT, SYSTEM, USER
 
@@ -82,6 +82,25 @@ def test_chats_of_one_shape_on_which_the_same_conditions_hold_are_decided_once()
         weights = [piece.weight for piece in program.decide(answered(flag, text)).pieces]
         assert (1.0 in weights) == (flag is True), flag
     assert len(calls) == 3  # true; 1; all the others, on which nothing holds
+
+
+def test_segments_without_text_are_left_out_of_what_is_known_by_shape():
+    def chat(text: str) -> RenderedChat:
+        end = len(text)
+        parts = ((0, 0, "header"), (0, end, "text"), (end, end, "reasoning.text"), (end, end + 1, "eot"))
+        return RenderedChat(
+            text=text + "!",
+            segments=tuple(Segment(start=a, end=b, part=part, turn=0) for a, b, part in parts),
+            messages=({"role": "assistant", "content": text},),
+            sample={},
+        )
+
+    program = policy_from_text("train assistant; never train header")
+    for text in ("ab", "abcd"):
+        found = program.decide(chat(text))
+        assert [(0, len(text), 1, 1.0, 0), (len(text), len(text) + 1, 3, 0.0, None)] == [
+            (p.start, p.end, p.segment, p.weight, p.rule) for p in found.pieces
+        ]
 
 
 def test_a_text_that_a_regex_asks_for_is_not_read_unless_the_rule_might_decide():

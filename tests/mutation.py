@@ -71,7 +71,10 @@ TESTS = {
         "--deselect=tests/lang/test_errors.py::test_deep_and_long_texts_end_with_a_place",
         "--deselect=tests/lang/test_library.py::test_long_chains_of_names_are_refused",
     ),
-    "rules": ("tests/rules", _HOUSE, "tests/mask/test_explain.py", "tests/mask/test_unrendered.py", *_AGREEMENT),
+    "rules": (
+        *("tests/rules", _HOUSE, *(f"tests/mask/test_{name}.py" for name in ("explain", "unrendered", "masker"))),
+        *_AGREEMENT,
+    ),
     "mask": (
         *("tests/mask", "--ignore=tests/mask/test_end_to_end.py"),
         "--deselect=tests/mask/test_datasets.py::test_the_hash_is_the_same_in_every_process",

@@ -124,3 +124,12 @@ def test_answers_are_forgotten_when_there_are_many() -> None:
     )
     for n in (*range(5001), 3, 4):
         held_alike(program, build_chat([{"role": "assistant", "content": "", "n": n}]))
+
+
+def test_searches_that_are_too_large_for_one_are_asked_one_by_one() -> None:
+    large = "(?:(?:abcdefgh){100}){10}"
+    rules = "\n".join(f"train assistant.text where message.why matches /{large}{n}|^z{n}/" for n in range(128))
+    program = policy_from_text(rules)
+    found = held_alike(program, build_chat([{"role": "assistant", "content": "Yo.", "why": f"z77 {LONG}"}]))
+    assert (True, True) in found
+    assert (False, True) in found

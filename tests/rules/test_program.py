@@ -5,7 +5,8 @@ import random
 
 import pytest
 
-from policy_engine import Program, policy_from_text
+from policy_engine import Program, load_tokenizer, policy_from_text
+from policy_engine.chat.conversation import Conversation
 from policy_engine.chat.segments import RenderedChat, Segment
 from tests.support.chats import build_chat
 from tests.support.policies import ASSISTANT, SYSTEM, USER
@@ -101,6 +102,24 @@ def test_segments_without_text_are_left_out_of_what_is_known_by_shape():
         assert [(0, len(text), 1, 1.0, 0), (len(text), len(text) + 1, 3, 0.0, None)] == [
             (p.start, p.end, p.segment, p.weight, p.rule) for p in found.pieces
         ]
+
+
+def test_shapes_are_told_apart_by_their_parts():
+    def chat(*parts: str) -> RenderedChat:
+        segments = tuple(Segment(start=at, end=at + 1, part=part, turn=0) for at, part in enumerate(parts))
+        return RenderedChat(text="ab", segments=segments, messages=({"role": "assistant", "content": ""},), sample={})
+
+    program = policy_from_text("train assistant")
+    assert [0.0, 1.0] == program.table(chat("header", "text")).weights
+    assert [1.0, 0.0] == program.table(chat("text", "header")).weights
+
+
+def test_what_never_guards_cover_is_known_by_shape():
+    template = load_tokenizer("builtin").template
+    program = policy_from_text("train assistant; never train user")
+    for text in ("a", "longer", "b"):
+        chat = template.render(Conversation(messages=({"role": "user", "content": text}, ASSISTANT)))
+        assert Program(policy=program.policy).table(chat).never == program.table(chat).never != ()
 
 
 def test_a_text_that_a_regex_asks_for_is_not_read_unless_the_rule_might_decide():

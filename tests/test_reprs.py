@@ -41,6 +41,7 @@ def test_a_row_explains_itself() -> None:
         assert row.explain(token=line.token).weight == line.weight
         assert (line.place == "my.policy:1:1") == bool(weight)
     assert "(structural)" in lines[1]
+    assert any("1 assistant" in line for line in lines)
     assert len(table.as_dict()["tokens"]) == len(table.tokens)
     assert str(row.explain(token=3)) == row.explain(token=3).as_text()
     with pytest.raises(TypeError, match="not both"):

@@ -10,7 +10,7 @@ from policy_engine.chat.conversation import Conversation
 from policy_engine.chat.tokenize import load_tokenizer
 from policy_engine.core.errors import PolicyEngineError, RowError
 from policy_engine.mask.masker import Masker
-from policy_engine.mask.unroll import UnrolledRow, unroll
+from policy_engine.mask.unroll import UnrolledRow, lost_in, unroll
 from policy_engine.rules.load import policy_from_text
 from policy_engine.testing import conversations
 from policy_engine.testing.choices import RandomChoices
@@ -18,6 +18,7 @@ from tests.support.templates import trl_templates
 
 ALL = "train assistant; train eos after assistant"
 TURNS = [("user", "a"), ("assistant", "b"), ("user", "c"), ("assistant", "d")]
+BARE = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
 CHAT = tuple({"role": role, "content": content} for role, content in TURNS)
 
 
@@ -41,6 +42,19 @@ def test_stable_history_is_one_sample() -> None:
     (sample,) = unroll(Conversation(messages=CHAT), _masker("qwen2_5"))
     assert (sample.turns, sample.of) == ((1, 3), 1)
     assert sample.row.chat.text.endswith("d<|im_end|>\n")
+
+
+def test_one_sample_is_the_whole_conversation_with_what_comes_after_the_last_answer() -> None:
+    chat, masker = Conversation(messages=(*CHAT, {"role": "user", "content": "e"})), _masker("qwen2_5")
+    (sample,) = unroll(chat, masker)
+    assert masker.mask(chat).input_ids == sample.row.input_ids
+
+
+def test_what_was_lost_is_counted_of_all_turns_or_of_some() -> None:
+    masker = Masker(policy_from_text("on unrendered ignore\ntrain assistant"), load_tokenizer("builtin", template=BARE))
+    row = masker.mask(Conversation(messages=tuple({**message, "reasoning_content": "hm"} for message in CHAT[1::2])))
+    assert {("assistant", "reasoning"): 2} == lost_in(row)
+    assert {("assistant", "reasoning"): 1} == lost_in(row, (1,))
 
 
 def _thinking_in_content(chat: Conversation) -> Conversation:
@@ -152,7 +166,7 @@ def test_a_conversation_of_nothing() -> None:
     chat = Conversation(messages=CHAT)
     assert [] == unroll(chat, _masker("qwen3", "train system"))
     (kept,) = unroll(chat, _masker("qwen3", "on empty keep\ntrain system"))
-    assert ((), -1) == (kept.turns, kept.names["turn"])
+    assert ((), 1, -1) == (kept.turns, kept.of, kept.names["turn"])
     with pytest.raises(RowError, match="nothing of the row is trained"):
         unroll(chat, _masker("qwen3", "on empty error\ntrain system"))
 

@@ -19,6 +19,7 @@ PAGE: Final = Path(__file__).parents[1] / "docs" / "performance.md"
 PLOTS: Final = PAGE.parent / "plots"
 SHOWN: Final[dict[str, Callable[[dict[str, Any]], str]]] = {
     "columns-bars": columns.show_bars,
+    "columns-bars-pool": columns.show_bars,
     "columns-turns": columns.show_turns,
     "columns-policies": columns.show_policies,
     "workers": workers.show,

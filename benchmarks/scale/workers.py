@@ -13,7 +13,7 @@ from typing import Any
 
 from benchmarks.corpus import CHATML, conversations, write_lines
 from benchmarks.results import table
-from benchmarks.scale.runs import Run, go
+from benchmarks.scale.runs import Run, go, tokenizer_threads
 
 BAR = 0.95
 _TEXTS = 1_500
@@ -88,9 +88,9 @@ def met(found: dict[str, Any]) -> bool:
 
 def _tokenizer_seconds(threads: int) -> float:
     """Wall time of one `encode_batch` of rendered texts, ids pulled out, in a process of its own."""
-    environment = {"RAYON_NUM_THREADS": str(threads), "TOKENIZERS_PARALLELISM": "true" if threads > 1 else "false"}
     command = [sys.executable, "-c", "from benchmarks.scale.workers import _tokenize; _tokenize()"]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, env={**os.environ, **environment})
+    environment = {**os.environ, **tokenizer_threads(threads)}
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
     return float(done.stdout)
 
 

@@ -68,24 +68,24 @@ class PlacedSegments(Sequence[Segment]):
 
     def _all(self) -> tuple[Segment, ...]:
         if self._made is None:
-            starts, offsets = self.starts, self._offsets
-            self._made = tuple(
-                Segment(
-                    start=starts[at],
-                    end=starts[at + 1],
-                    part=kind.part,
-                    turn=kind.turn,
-                    field=kind.field,
-                    field_start=offsets[kind.run] + kind.shift if kind.exact else 0,
-                    field_exact=kind.exact,
-                    item=kind.item,
-                    call=kind.call,
-                    line=kind.line,
-                    unknown=kind.unknown,
-                )
-                for at, kind in enumerate(self.layout.kinds)
-            )
+            self._made = tuple(map(self._segment, range(len(self.layout.kinds))))
         return self._made
+
+    def _segment(self, at: int) -> Segment:
+        kind = self.layout.kinds[at]
+        return Segment(
+            start=self.starts[at],
+            end=self.starts[at + 1],
+            part=kind.part,
+            turn=kind.turn,
+            field=kind.field,
+            field_start=self._offsets[kind.run] + kind.shift if kind.exact else 0,
+            field_exact=kind.exact,
+            item=kind.item,
+            call=kind.call,
+            line=kind.line,
+            unknown=kind.unknown,
+        )
 
     def __len__(self) -> int:
         return len(self.layout.kinds)
@@ -98,6 +98,8 @@ class PlacedSegments(Sequence[Segment]):
     @overload
     def __getitem__(self, index: slice) -> tuple[Segment, ...]: ...
     def __getitem__(self, index: int | slice) -> Segment | tuple[Segment, ...]:
+        if self._made is None and not isinstance(index, slice):
+            return self._segment(range(len(self.layout.kinds))[index])  # one is asked for where a token straddles
         return self._all()[index]
 
     def __eq__(self, other: object) -> bool:

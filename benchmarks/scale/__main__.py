@@ -6,7 +6,7 @@
     python -m benchmarks.scale checksum    # one process, two, Ray, resumed: the same rows
     python -m benchmarks.scale ray         # Ray beside own processes at the same number of CPUs
 
-`workers` and `kills` go on where an earlier call stopped. Each prints a table and keeps what it found as JSON in
+`workers`, `memory` and `kills` go on where an earlier call stopped. Each prints a table and keeps what it found as JSON in
 `--results`. Exit code 1 if rows, checksums or memory are not as they should be; times only say whether they are within
 their bar. `ray`, `kills` and `checksum` need the ray extra.
 """
@@ -55,8 +55,9 @@ def main() -> int:
             text, good, timed = workers.show(found), workers.met(found), True
         elif options.step == "memory":
             sizes = [50.0, *(options.size or [500.0])]
+            kept = results.load(options.results, name)
             found = memory.measure(
-                folder, sizes=sizes, workers=[1, options.workers], backend=options.backend, keep=keep
+                folder, sizes=sizes, workers=[1, options.workers], backend=options.backend, kept=kept, keep=keep
             )
             text, good, timed = memory.show(found), memory.met(found), False
         elif options.step == "kills":

@@ -12,17 +12,32 @@ from benchmarks.results import table
 from benchmarks.scale.runs import Run, finish, peak_mb, start, watch
 
 BAR = 1.10
+ONCE = 1_000
 
 
 def measure(
-    folder: Path, *, sizes: list[float], workers: list[int], backend: str, keep: Callable[[dict[str, Any]], None]
+    folder: Path,
+    *,
+    sizes: list[float],
+    workers: list[int],
+    backend: str,
+    kept: dict[str, Any] | None,
+    keep: Callable[[dict[str, Any]], None],
 ) -> dict[str, Any]:
-    """The sum of the peaks of all processes, in MB; pages that processes share count once for each."""
-    found: list[dict[str, Any]] = []
+    """The sum of the peaks of all processes, in MB; pages that processes share count once for each.
+
+    An input of more than `ONCE` MB is run once, with the most workers. Runs in `kept` are not made again.
+    """
+    found: list[dict[str, Any]] = list(kept["runs"]) if kept is not None and kept["backend"] == backend else []
+    measured = {(run["megabytes"], run["workers"]) for run in found}
     for megabytes in sizes:
+        counts = [max(workers)] if megabytes > ONCE else workers
+        missing = [count for count in counts if (megabytes, count) not in measured]
+        if not missing:
+            continue
         data = folder / "memory.jsonl"
         rows = write_lines(data, megabytes)
-        for count in workers:
+        for count in missing:
             out = folder / "memory"
             run = Run(data=str(data), out=f"{out}/", workers=count, backend=backend)
             process = start(run)

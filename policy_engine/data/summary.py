@@ -25,12 +25,14 @@ NO_ROLE: Final = ""
 
 @dataclass(frozen=True, kw_only=True)
 class Failure:
-    """A row that could not be masked. `row` is its number in the input, `place` its file and line where known."""
+    """A row that could not be masked. `row` is its number in the input, `place` its file and line (`chats.jsonl:7`),
+    empty where not known; `help` says what to do about it."""
 
     row: int
     code: str
     reason: str
     place: str = ""
+    help: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,18 +69,18 @@ class Counts:
         """Counts a row that failed."""
         self.codes[error.code] += 1
         if len(self.failures) < FIRST_FAILURES:
-            self.failures.append(Failure(row=number, code=error.code, reason=str(error)))
+            self.failures.append(Failure(row=number, code=error.code, reason=error.message, help=error.help))
 
     def add_tokens(self, row: MaskedRow) -> None:
         """Counts the tokens of a sample that is written."""
         keys, keys_S = _kinds(row.chat.segments).keys(row)
-        keys_T = keys_S[row.mask.segments_T]
-        all_K = np.bincount(keys_T, minlength=len(keys)).tolist()
-        trained_K = np.bincount(keys_T[row.mask.weights_T != 0], minlength=len(keys)).tolist()
-        for key, total, trained in zip(keys, all_K, trained_K):
-            if total:
+        # One count of all: twice the kind of token, and one more where it is trained.
+        kinds_T = 2 * keys_S[row.mask.segments_T] + (row.mask.weights_T != 0)
+        counts_K = np.bincount(kinds_T, minlength=2 * len(keys)).tolist()
+        for key, masked, trained in zip(keys, counts_K[::2], counts_K[1::2]):
+            if masked or trained:
                 self.trained[key] += trained
-                self.masked[key] += total - trained
+                self.masked[key] += masked
         for reason, count in enumerate(np.bincount(row.mask.reasons_T, minlength=len(REASONS)).tolist()):
             self.reasons[REASONS[reason]] += count
 

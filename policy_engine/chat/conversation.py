@@ -8,8 +8,17 @@ from dataclasses import dataclass, field, fields
 from reprlib import Repr
 from typing import Any, Final, NoReturn
 
-from policy_engine.chat.formats import CALL_ROLE, Format, column, detect_format, kind_of, message_list
+from policy_engine.chat.formats import (
+    CALL_ROLE,
+    Format,
+    column,
+    detect_format,
+    key_meant,
+    kind_of,
+    message_list,
+)
 from policy_engine.core.errors import RowError
+from policy_engine.core.source import Place
 
 __all__ = ["Conversation", "Format", "detect_format", "null_key_kept", "read_row", "without_null_fields"]
 
@@ -60,7 +69,7 @@ def read_row(row: Any, spec: Format, number: int | None = None) -> Conversation:
     except RowError as error:
         if number is None:
             raise
-        raise RowError(f"row {number}: {error.message}", help=error.help) from None
+        raise error.at(Place(file=None, number=number)) from None
 
 
 def without_null_fields(value: Any) -> Any:
@@ -88,16 +97,19 @@ def _read(row: Any, spec: Format) -> Conversation:
     if isinstance(row, list):
         row = {"messages": row}
     if not isinstance(row, Mapping):
-        _refuse(f"the row is {kind_of(row)}, not an object")
+        _refuse(f"the row is {kind_of(row)}, not an object", _DROP)
     messages = _READERS[spec.kind](row, spec)
     if spec.system is not None:
         system = column(row, spec.system)
         if system is not None and not isinstance(system, str):
-            _refuse(f"column `{spec.system}` is {kind_of(system)}; a system message is text")
+            _refuse(
+                f"column `{spec.system}` is {kind_of(system)}; a system message is text",
+                "write text, or say in a dataset file that the column is none: `messages: {system: null}`",
+            )
         if system and not (messages and messages[0]["role"] == "system"):
             messages.insert(0, {"role": "system", "content": system})
     if not messages:
-        _refuse("the conversation has no messages")
+        _refuse("the conversation has no messages", _DROP)
     tools = _objects(row, spec.tools)
     if tools is not None and spec.kind != "messages":
         tools = tuple(_wrapped(tool) for tool in tools)
@@ -111,8 +123,22 @@ def _read(row: Any, spec: Format) -> Conversation:
     )
 
 
-def _refuse(reason: str, *, help: str | None = None) -> NoReturn:
+def _refuse(reason: str, help: str) -> NoReturn:
     raise RowError(reason, help=help)
+
+
+_DROP: Final = "drop the row, or mend it; the rows after it are read all the same"
+
+
+def _named(option: str, name: str, keys: Mapping[Any, Any], noun: str) -> str:
+    """What to do where `name` is not among the keys: a dataset file says under `option` what it is called."""
+    meant = key_meant(option, name, keys)
+    if meant is None:
+        return f"add it, or say in a dataset file which {noun} has it: `messages: {{{option}: NAME}}`"
+    return (
+        f"did you mean `{name}` where it says `{meant}`? Rename it in the data, or say in a dataset file what it is "
+        f"called: `messages: {{{option}: {meant}}}`"
+    )
 
 
 def _read_messages(row: Mapping[str, Any], spec: Format) -> list[dict[str, Any]]:
@@ -123,10 +149,16 @@ def _message_column(row: Mapping[str, Any], name: str) -> Sequence[Any]:
     value = column(row, name)
     if value is None:
         reason = "is null" if name in row else "is missing"
-        _refuse(f"column `{name}` with the messages {reason}; the row's columns are {_keys(row)}")
+        _refuse(
+            f"column `{name}` with the messages {reason}; the row's columns are {_keys(row)}",
+            _DROP if name in row else _named("field", name, row, "column"),
+        )
     messages = message_list(value)
     if messages is None:
-        _refuse(f"column `{name}` is {kind_of(value)}, not a list of messages")
+        _refuse(
+            f"column `{name}` is {kind_of(value)}, not a list of messages",
+            "write a list of objects with a role and a content, or that as JSON text",
+        )
     return messages
 
 
@@ -136,12 +168,18 @@ def _keys(value: Mapping[Any, Any]) -> str:
 
 def _message(message: Any, spec: Format, place: str) -> dict[str, Any]:
     if not isinstance(message, Mapping):
-        _refuse(f"{place} is {kind_of(message)}, not an object with `{spec.role}` and `{spec.content}`")
+        _refuse(f"{place} is {kind_of(message)}, not an object with `{spec.role}` and `{spec.content}`", _DROP)
     role = message.get(spec.role)
     if not isinstance(role, str) or not role:
         if spec.role not in message:
-            _refuse(f"{place} has no `{spec.role}`; its keys are {_keys(message)}")
-        _refuse(f"{place}: `{spec.role}` is {'empty' if role == '' else kind_of(role)}; it has to name the author")
+            _refuse(
+                f"{place} has no `{spec.role}`; its keys are {_keys(message)}",
+                _named("role", spec.role, message, "key"),
+            )
+        _refuse(
+            f"{place}: `{spec.role}` is {'empty' if role == '' else kind_of(role)}; it has to name the author",
+            "write who the message is from, such as `user` or `assistant`",
+        )
     role = spec.roles.get(role, role)
     if role == CALL_ROLE:
         return _call_message(message, spec, place)
@@ -152,7 +190,10 @@ def _message(message: Any, spec: Format, place: str) -> dict[str, Any]:
     if result.get("tool_calls") is not None:
         result["tool_calls"] = _tool_calls(result["tool_calls"], f"{place}: `{spec.tool_calls}`")
     if not any(key in result for key in ("content", "tool_calls", "reasoning_content", "reasoning", "thinking")):
-        _refuse(f"{place} has no `{spec.content}`; its keys are {_keys(message)}")
+        _refuse(
+            f"{place} has no `{spec.content}`; its keys are {_keys(message)}",
+            _named("content", spec.content, message, "key"),
+        )
     return result
 
 
@@ -167,7 +208,7 @@ def _renamed(message: Mapping[str, Any], spec: Format, place: str) -> dict[str, 
         if name != key and name in message:
             _refuse(
                 f"{place} has both `{key}`, which is read as `{name}`, and a `{name}` of its own",
-                help="drop or rename one of the two in the data, or change `messages:` in the dataset file",
+                "drop or rename one of the two in the data, or change `messages:` in the dataset file",
             )
         result[name] = value
     return result
@@ -179,25 +220,28 @@ def _check_content(content: Any, place: str) -> None:
     if not isinstance(content, list | tuple):
         _refuse(
             f"{place} is {kind_of(content)}; it has to be text, a list of parts, or null",
-            help="write an object, such as a tool's result, as JSON text",
+            "write an object, such as a tool's result, as JSON text",
         )
     for i, part in enumerate(content):
         if not isinstance(part, Mapping):
-            _refuse(f"{place}[{i}] is {kind_of(part)}; a part is an object, such as {{'type': 'text', 'text': …}}")
+            _refuse(f"{place}[{i}] is {kind_of(part)}, not an object", 'write parts as {"type": "text", "text": …}')
         if "text" in part and not isinstance(part["text"], str | None):
-            _refuse(f"{place}[{i}]: `text` is {kind_of(part['text'])}; it has to be text")
+            _refuse(f"{place}[{i}]: `text` is {kind_of(part['text'])}; it has to be text", _DROP)
+
+
+_CALL: Final = 'write calls as {"type": "function", "function": {"name": …, "arguments": …}}'
 
 
 def _tool_calls(value: Any, place: str) -> list[Mapping[str, Any]]:
     calls = message_list(value)
     if calls is None:
-        _refuse(f"{place} is {kind_of(value)}, not a list of calls")
+        _refuse(f"{place} is {kind_of(value)}, not a list of calls", "write a list, or that as JSON text")
     for i, call in enumerate(calls):
         if not isinstance(call, Mapping):
-            _refuse(f"{place}[{i}] is {kind_of(call)}, not an object")
+            _refuse(f"{place}[{i}] is {kind_of(call)}, not an object", _CALL)
         function = call.get("function", call)
         if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
-            _refuse(f"{place}[{i}] names no function; its keys are {_keys(call)}")
+            _refuse(f"{place}[{i}] names no function; its keys are {_keys(call)}", _CALL)
     return list(calls)
 
 
@@ -209,14 +253,14 @@ def _call_message(message: Mapping[str, Any], spec: Format, place: str) -> dict[
         try:
             value = json.loads(value)
         except ValueError as error:
-            _refuse(f"{place}: the call in `{spec.content}` is not JSON ({error})")
+            _refuse(f"{place}: the call in `{spec.content}` is not JSON ({error})", _DROP)
     calls = value if isinstance(value, list | tuple) else [value]
     place = f"{place}: `{spec.content}`"
     wrapped = []
     for i, call in enumerate(calls):
         if not isinstance(call, Mapping) or not isinstance(call.get("name"), str) or "arguments" not in call:
             found = f"keys {_keys(call)}" if isinstance(call, Mapping) else kind_of(call)
-            _refuse(f"{place}: call {i + 1} has to be an object with `name` and `arguments`, found {found}")
+            _refuse(f"{place}: call {i + 1} has to be an object with `name` and `arguments`, found {found}", _DROP)
         wrapped.append(_wrapped(call))
     # An empty text, not an absent one: the turn says nothing beside its calls, and templates may add to `content`.
     return {**result, "role": "assistant", "content": "", "tool_calls": wrapped}
@@ -232,38 +276,40 @@ def _read_alpaca(row: Mapping[str, Any], spec: Format) -> list[dict[str, Any]]:
     history = column(row, spec.history)
     if history is not None:
         if not isinstance(history, list | tuple):
-            _refuse(f"column `{spec.history}` is {kind_of(history)}; it has to be a list of [question, answer] pairs")
+            _refuse(
+                f"column `{spec.history}` is {kind_of(history)}; it has to be a list of [question, answer] pairs", _DROP
+            )
         for i, pair in enumerate(history):
             if not (isinstance(pair, list | tuple) and len(pair) == 2 and all(isinstance(text, str) for text in pair)):
-                _refuse(f"`{spec.history}[{i}]` is not a [question, answer] pair of texts")
+                _refuse(f"`{spec.history}[{i}]` is not a [question, answer] pair of texts", _DROP)
             messages += [{"role": "user", "content": pair[0]}, {"role": "assistant", "content": pair[1]}]
-    instruction = _text(row, spec.instruction)
-    given = _text(row, spec.input) if column(row, spec.input) is not None else ""
+    instruction = _text(row, "instruction", spec.instruction)
+    given = _text(row, "input", spec.input) if column(row, spec.input) is not None else ""
     question = "\n".join(text for text in (instruction, given) if text)
     messages.append({"role": "user", "content": question})
-    messages.append({"role": "assistant", "content": _text(row, spec.output)})
+    messages.append({"role": "assistant", "content": _text(row, "output", spec.output)})
     return messages
 
 
-def _text(row: Mapping[str, Any], name: str) -> str:
+def _text(row: Mapping[str, Any], option: str, name: str) -> str:
     value = column(row, name)
     if not isinstance(value, str):
-        found = kind_of(value) if name in row else "missing"
-        _refuse(f"column `{name}` is {found}; it has to be text")
+        found, help = (kind_of(value), _DROP) if name in row else ("missing", _named(option, name, row, "column"))
+        _refuse(f"column `{name}` is {found}; it has to be text", help)
     return value
 
 
 def _read_pair(row: Mapping[str, Any], spec: Format) -> list[dict[str, Any]]:
     messages: list[dict[str, Any]] = []
-    for name, role in ((spec.prompt, "user"), (spec.completion, "assistant")):
+    for option, name, role in (("prompt", spec.prompt, "user"), ("completion", spec.completion, "assistant")):
         value = column(row, name)
         if isinstance(value, list | tuple):
             messages += [_message(m, spec, f"{name}[{i}]") for i, m in enumerate(value)]
         elif isinstance(value, str):
             messages.append({"role": role, "content": value})
         else:
-            found = kind_of(value) if name in row else "missing"
-            _refuse(f"column `{name}` is {found}; it has to be text or a list of messages")
+            found, help = (kind_of(value), _DROP) if name in row else ("missing", _named(option, name, row, "column"))
+            _refuse(f"column `{name}` is {found}; it has to be text or a list of messages", help)
     return messages
 
 
@@ -282,7 +328,7 @@ def _json(row: Mapping[str, Any], name: str | None) -> Any:
         try:
             value = json.loads(value)
         except ValueError as error:
-            _refuse(f"column `{name}` is text that is not JSON ({error})")
+            _refuse(f"column `{name}` is text that is not JSON ({error})", _DROP)
     return value if value not in (None, "", [], {}) and not (isinstance(value, str) and not value.strip()) else None
 
 
@@ -291,15 +337,15 @@ def _objects(row: Mapping[str, Any], name: str | None) -> tuple[Mapping[str, Any
     if value is None:
         return None
     if not isinstance(value, list | tuple):
-        _refuse(f"column `{name}` is {kind_of(value)}; it has to be a list of objects, or that as JSON text")
+        _refuse(f"column `{name}` is {kind_of(value)}; it has to be a list of objects, or that as JSON text", _DROP)
     for i, item in enumerate(value):
         if not isinstance(item, Mapping):
-            _refuse(f"`{name}[{i}]` is {kind_of(item)}, not an object")
+            _refuse(f"`{name}[{i}]` is {kind_of(item)}, not an object", _DROP)
     return tuple(value)
 
 
 def _object(row: Mapping[str, Any], name: str | None) -> Mapping[str, Any] | None:
     value = _json(row, name)
     if value is not None and not isinstance(value, Mapping):
-        _refuse(f"column `{name}` is {kind_of(value)}; it has to be an object, or that as JSON text")
+        _refuse(f"column `{name}` is {kind_of(value)}; it has to be an object, or that as JSON text", _DROP)
     return value

@@ -118,7 +118,7 @@ def load_dataset_spec(path: str | Path) -> DatasetSpec:
 
     Raises:
         DataError: the file cannot be read.
-        ConfigError: keys or values that mean nothing, all of them at once, each with its line.
+        DatasetFileError: keys or values that mean nothing, all of them at once, each with its line.
     """
     found = load_dataset_file(Path(path))
     tests = tuple(PolicyTest(**test) for test in found.pop("tests", ()))

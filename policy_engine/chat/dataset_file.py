@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Final, get_args
@@ -11,8 +10,11 @@ import yaml
 
 from policy_engine.chat.conversation import read_row
 from policy_engine.chat.formats import FORMAT_KINDS, kind_of, named_format
-from policy_engine.core.errors import ConfigError, DataError, RowError
+from policy_engine.core.diagnostics import Diagnostic
+from policy_engine.core.errors import DataError, DatasetFileError, RowError
 from policy_engine.core.schema import FieldType
+from policy_engine.core.source import Source, Span
+from policy_engine.core.suggest import did_you_mean
 
 _KEYS: Final = (
     "policy", "tokenizer", "template", "messages", "trained_roles", "fields", "template_kwargs", "tests",
@@ -25,13 +27,14 @@ _OPTIONAL_COLUMNS: Final = ("system", "tools", "documents", "chat_template_kwarg
 """Columns that `null` switches off."""
 _SCOPES: Final = ("message", "part", "call", "sample")
 _TYPES: Final[tuple[str, ...]] = get_args(FieldType)
+_FIX: Final = "fix the line; nothing was read from the file"
 _TEST_KEYS: Final = ("name", "messages", "tools", "documents", "chat_template_kwargs", "sample", "expect")
 
 
 def load_dataset_file(path: Path) -> dict[str, Any]:
     """The contents by the attributes of `DatasetSpec`; `tests` as the attributes of `PolicyTest`.
 
-    Raises DataError if the file cannot be read, and ConfigError with everything that is wrong in it.
+    Raises DataError if the file cannot be read, and DatasetFileError with everything that is wrong in it.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -39,34 +42,35 @@ def load_dataset_file(path: Path) -> dict[str, Any]:
         raise DataError(f"dataset file `{path}` does not exist", help="check the path") from None
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"dataset file `{path}` cannot be read: {error}", help="it has to be UTF-8 YAML") from None
-    return _File(path).load(text)
+    return _File(path, text).load()
 
 
 class _File:
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, text: str) -> None:
         self.path = path
-        self.problems: list[tuple[int, str]] = []
+        self.source = Source(name=str(path), text=text)
+        self.problems: list[tuple[int, Diagnostic]] = []
         self.found: dict[str, Any] = {}
 
-    def load(self, text: str) -> dict[str, Any]:
+    def load(self) -> dict[str, Any]:
         try:
-            root = yaml.compose(text, Loader=yaml.SafeLoader)
+            root = yaml.compose(self.source.text, Loader=yaml.SafeLoader)
             if root is not None:
                 self._root(root)
         except yaml.YAMLError as error:
             mark = getattr(error, "problem_mark", None)
-            line = f":{mark.line + 1}" if mark else ""
             problem = getattr(error, "problem", None) or str(error)
-            raise ConfigError(
-                f"{self.path}{line}: not valid YAML: {problem}", help="fix the line, or quote it"
-            ) from None
+            # Nothing of the file counts where it is no YAML, so this is told alone.
+            self.problems.clear()
+            self._add(mark.index if mark else 0, f"not valid YAML: {problem}", "fix the line, or quote it")
         except RecursionError:
-            raise ConfigError(f"{self.path}: not valid YAML: nested too deeply", help="flatten it") from None
-        if root is None:
-            raise ConfigError(f"{self.path}: the dataset file is empty", help=f"its keys are {_listed(_KEYS)}")
+            self.problems.clear()
+            self._add(0, "not valid YAML: nested too deeply", "flatten it")
+        else:
+            if root is None:
+                self._add(0, "the dataset file is empty", f"its keys are {_listed(_KEYS)}")
         if self.problems:
-            lines = [f"{self.path}:{line}: {message}" for line, message in sorted(self.problems)]
-            raise ConfigError("\n".join(lines), help="fix the lines above; nothing was read from the file")
+            raise DatasetFileError(tuple(d for _, d in sorted(self.problems, key=lambda at: at[0])))
         return self.found
 
     def _root(self, root: yaml.Node) -> None:
@@ -83,8 +87,16 @@ class _File:
         for key, node in self._mapping(root, "the dataset file", _KEYS).items():
             readers[key](node)
 
-    def _problem(self, node: yaml.Node, message: str) -> None:
-        self.problems.append((node.start_mark.line + 1, message))
+    def _problem(self, node: yaml.Node, message: str, help: str | None = None) -> None:
+        # Of what goes over several lines, the first is pointed at.
+        start, end = node.start_mark.index, node.end_mark.index
+        line_end = self.source.text.find("\n", start)
+        self._add(start, message, help or _FIX, end if line_end < 0 else min(end, line_end))
+
+    def _add(self, start: int, message: str, help: str, end: int | None = None) -> None:
+        span = Span(source=self.source, start=start, end=start if end is None else end)
+        found = Diagnostic(code=DatasetFileError.code, severity="error", message=message, span=span, help=help)
+        self.problems.append((start, found))
 
     def _mapping(self, node: yaml.Node, what: str, known: Iterable[str] | None) -> dict[str, yaml.Node]:
         """The value nodes of a mapping by key; keys that are not `known` or are written twice are problems."""
@@ -95,11 +107,11 @@ class _File:
         for key_node, value_node in node.value:
             key = _value(key_node)
             if not isinstance(key, str):
-                self._problem(key_node, f"key `{key_node.value}` of {what} is {kind_of(key)}: put it in quotes")
+                self._problem(key_node, f"key `{key_node.value}` of {what} is {kind_of(key)}", "put it in quotes")
             elif known is not None and key not in known:
-                self._problem(key_node, f"unknown key `{key}` in {what}{_meant(key, known)}")
+                self._problem(key_node, f"unknown key `{key}` in {what}", _meant(key, known))
             elif key in result:
-                self._problem(key_node, f"key `{key}` of {what} is written twice")
+                self._problem(key_node, f"key `{key}` of {what} is written twice", "keep one of them")
             else:
                 result[key] = value_node
         return result
@@ -139,7 +151,7 @@ class _File:
         if value in FORMAT_KINDS:
             self.found["kind"] = value
         else:
-            self._problem(node, f"unknown format `{value}`{_meant(str(value), FORMAT_KINDS)}")
+            self._problem(node, f"unknown format `{value}`", _meant(str(value), FORMAT_KINDS))
 
     def _roles(self, node: yaml.Node) -> dict[str, str]:
         pairs = self._mapping(node, "`messages: roles`", None)
@@ -150,7 +162,7 @@ class _File:
         if isinstance(value, list) and value and all(isinstance(role, str) and role for role in value):
             self.found["trained_roles"] = frozenset(value)
         else:
-            self._problem(node, "`trained_roles` has to be a list of roles, such as `[assistant]`")
+            self._problem(node, "`trained_roles` has to be a list of roles", "write `trained_roles: [assistant]`")
 
     def _fields(self, node: yaml.Node) -> None:
         fields: dict[str, str] = {}
@@ -158,10 +170,10 @@ class _File:
             scope, _, rest = name.partition(".")
             kind = _value(value_node)
             if scope not in _SCOPES or not rest:
-                hint = _meant(scope, _SCOPES) if scope not in _SCOPES else ""
-                self._problem(value_node, f"field `{name}` has to start with one of {_listed(_SCOPES)} and a dot{hint}")
+                hint = _meant(scope, _SCOPES) if scope not in _SCOPES else f"write `{scope}.NAME`"
+                self._problem(value_node, f"field `{name}` has to start with one of {_listed(_SCOPES)} and a dot", hint)
             elif kind not in _TYPES:
-                self._problem(value_node, f"unknown type `{kind}` of field `{name}`{_meant(str(kind), _TYPES)}")
+                self._problem(value_node, f"unknown type `{kind}` of field `{name}`", _meant(str(kind), _TYPES))
             else:
                 fields[name] = str(kind)
         self.found["fields"] = fields
@@ -199,7 +211,7 @@ class _File:
         try:
             read_row(row, named_format("messages"))
         except RowError as error:
-            self._problem(nodes["messages"], f"{what}: {error.message}")
+            self._problem(nodes["messages"], f"{what}: {error.message}", error.help)
             return None
         name = values.get("name", what)
         return {"name": name, "row": row, "expect": values["expect"], "line": node.start_mark.line + 1}
@@ -218,5 +230,4 @@ def _listed(names: Iterable[str]) -> str:
 
 
 def _meant(name: str, known: Iterable[str]) -> str:
-    close = difflib.get_close_matches(name, list(known), n=1)
-    return f"; did you mean `{close[0]}`?" if close else f"; known are {_listed(known)}"
+    return did_you_mean(name, known) or f"known are {_listed(known)}"

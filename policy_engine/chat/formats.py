@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal, get_args
 
 from policy_engine.core.errors import ConfigError
+from policy_engine.core.suggest import nearest
 from policy_engine.core.wording import counted
 
 FormatKind = Literal["messages", "sharegpt", "alpaca", "prompt_completion"]
@@ -84,6 +85,24 @@ def column(row: Mapping[str, Any], name: str) -> Any:
     return value
 
 
+_OTHER_NAMES: Final[dict[str, tuple[str, ...]]] = {
+    "field": _USUAL_FIELDS,
+    "role": ("role", "from", "speaker", "author", "sender"),
+    "content": ("content", "value", "text", "message", "body"),
+    "prompt": ("prompt", "instruction", "question", "input", "query"),
+    "completion": ("completion", "response", "output", "answer"),
+    "instruction": ("instruction", "prompt", "question", "query"),
+    "output": ("output", "response", "completion", "answer"),
+}
+"""What data calls a column or a key, by the attribute of `Format` that names it."""
+
+
+def key_meant(option: str, name: str, keys: Iterable[Any]) -> str | None:
+    """The key that is likely meant by `name`, the attribute `option` of a format: one like it, else a usual name."""
+    given = [key for key in keys if isinstance(key, str) and key != name]
+    return nearest(name, given) or next((key for key in _OTHER_NAMES.get(option, ()) if key in given), None)
+
+
 def message_list(value: Any) -> Sequence[Any] | None:
     """The list that a column of messages holds, as it is or as JSON text; None if it is neither."""
     if isinstance(value, str) and value.lstrip().startswith("["):
@@ -120,7 +139,7 @@ def detect_format(rows: Iterable[Any]) -> Format:
         if shape is not None:
             votes[shape] += 1
     if not votes:
-        raise ConfigError(_nothing_fits(seen), help=NEXT_STEP)
+        raise ConfigError(_nothing_fits(seen), help=_names_seen(seen) or NEXT_STEP)
     (kind, names), count = votes.most_common(1)[0]
     fitting = [row for row in seen if _shape(row) == (kind, names)]
     return _described(kind, names, fitting, looked_at=len(seen), count=count)
@@ -227,6 +246,20 @@ def _nothing_fits(rows: list[Any]) -> str:
         "a list of messages with `role` and `content`, or with `from` and `value`; `instruction` and `output`; "
         "`prompt` and `completion`"
     )
+
+
+def _names_seen(rows: list[Any]) -> str | None:
+    """What a dataset file would say, if a column of the rows is a list of objects with the look of messages."""
+    for row in (row for row in rows if isinstance(row, Mapping)):
+        for name, value in row.items():
+            message = next((m for m in message_list(value) or () if isinstance(m, Mapping)), None)
+            if message is None or list_kind(value) is not None:
+                continue
+            role, content = (key if key in message else key_meant(key, key, message) for key in ("role", "content"))
+            if role is not None and content is not None and role != content:
+                declared = f"messages: {{field: {name}, role: {role}, content: {content}}}"
+                return f"rename the keys in the data, or write a dataset file that names them: `{declared}`"
+    return None
 
 
 def kind_of(value: Any) -> str:

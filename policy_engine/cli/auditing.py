@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from policy_engine.cli.outcome import Exit, Outcome
+from policy_engine.cli.outcome import Exit, Outcome, diagnostics_of
 from policy_engine.cli.rows import Inputs
 from policy_engine.core.diagnostics import Diagnostic
 from policy_engine.core.errors import DataError, PolicyEngineError
+from policy_engine.core.wording import counted
 from policy_engine.data.audit import Audit, Auditor
 from policy_engine.data.readers import read_rows
 
@@ -23,24 +25,25 @@ def audit_rows(data: str, inputs: Inputs, *, limit: int | None) -> Outcome:
     """Audits the rows of `data`. The verdict fails on smells and on rows that break the policy."""
     auditor = Auditor(inputs.masker.tokenizer, inputs.masker.program)
     failures: list[Diagnostic] = []
-    for number, row in read_rows(data):
+    rows = read_rows(data)
+    for number, row in rows:
         if limit is not None and number > limit:
             break
         try:
             if isinstance(row, PolicyEngineError):
                 raise row
             if not isinstance(row, Mapping):
-                raise DataError(f"row {number} is no object", help="every row has to be one")
+                raise DataError("the row is no object", help="every row has to be one")
             auditor.add(number, row)
         except PolicyEngineError as error:
-            failures.append(Diagnostic(code=error.code, severity="error", message=error.message, help=error.help))
+            failures += diagnostics_of(error, place=rows.where(number))
     found = auditor.finish()
     if not found.rows:
-        first = failures[0] if failures else None
-        raise DataError(
-            first.message if first else f"`{data}` has no rows",
-            help=(first.help if first else None) or "audit takes a dataset that is already tokenized",
-        )
+        help = "audit takes a dataset that is already tokenized"
+        if not failures:
+            raise DataError(f"`{data}` has no rows", help=help)
+        first = replace(failures[0], help=failures[0].help or help)
+        return Outcome(exit=Exit.NO_ANSWER, diagnostics=(first,))
     fails = found.smells or found.breaches or failures
     exit = Exit.FAILS if fails else Exit.UNDECIDED if found.undecided else Exit.HOLDS
     return Outcome(exit=exit, diagnostics=tuple(failures[:_SHOWN]), data=_data(found, len(failures)), body=_body(found))
@@ -70,7 +73,7 @@ def _data(found: Audit, failed: int) -> dict[str, Any]:
 
 def _body(found: Audit) -> tuple[RenderableType, ...]:
     were = "was" if found.recovered == 1 else "were"
-    sure = f"{found.recovered:,} of {_count(found.rows, 'conversation')} {were} found again"
+    sure = f"{found.recovered:,} of {counted(found.rows, 'conversation')} {were} found again"
     how = f"{found.exact} from the data itself, {found.recovered - found.exact} from the ids, rendered anew and equal"
     parts: list[RenderableType] = [Text(f"{sure} ({how}); roles and parts below are theirs.")]
     table = Table(box=None, pad_edge=False, header_style="bold")
@@ -81,7 +84,7 @@ def _body(found: Audit) -> tuple[RenderableType, ...]:
     parts += [Text(""), table, Text("")]
     if found.smells:
         parts.append(Text("smells", style="bold"))
-        parts += [Text(f"  {s.message} [{s.code}]: {s.rows:,} of {_count(s.of, 'row')}") for s in found.smells]
+        parts += [Text(f"  {s.message} [{s.code}]: {s.rows:,} of {counted(s.of, 'row')}") for s in found.smells]
     else:
         parts.append(Text("no smells"))
     if found.breaches:
@@ -89,20 +92,16 @@ def _body(found: Audit) -> tuple[RenderableType, ...]:
         parts.append(Text(f"{len(found.breaches):,} {breaks} the policy", style="bold"))
         for breach in found.breaches[:_SHOWN]:
             tokens = ", ".join(f"{text!r} is {effect} (token {at})" for at, text, effect in breach.tokens)
-            parts.append(Text(f"  row {breach.row}, {_count(breach.differing, 'token')}: {tokens}"))
+            parts.append(Text(f"  row {breach.row}, {counted(breach.differing, 'token')}: {tokens}"))
     held = found.recovered - found.undecided
     if held and not found.breaches:
         said = "the 1 row" if held == 1 else f"every one of the {held:,} rows"
         parts.append(Text(f"{said} that could be held against the policy is what it says"))
     if found.undecided:
         asked = ", ".join(f"`{name}`" for name, _ in found.untold.most_common())
-        parts.append(Text(f"undecided: {_count(found.undecided, 'row')}", style="bold yellow"))
+        parts.append(Text(f"undecided: {counted(found.undecided, 'row')}", style="bold yellow"))
         parts.append(Text(f"  the policy asks for {asked}, which ids do not tell; keep `messages` beside the ids"))
     if found.presets:
         best = [f"{name} ({share:.0%})" for name, share in found.presets[:3] if share]
         parts.append(Text("explained best by: " + (", ".join(best) or "no shipped policy")))
     return tuple(parts)
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"

@@ -17,6 +17,7 @@ from policy_engine.cli.texts import read_source
 from policy_engine.core.diagnostics import Diagnostic
 from policy_engine.core.errors import PolicyEngineError
 from policy_engine.core.schema import Schema
+from policy_engine.core.wording import counted
 from policy_engine.lang.check import check_text
 from policy_engine.lang.checked import CheckedPolicy
 from policy_engine.lang.fix import apply_edits, edits
@@ -125,14 +126,10 @@ def _facts(name: str, policy: CheckedPolicy | None, found: tuple[Diagnostic, ...
 def _line(name: str, policy: CheckedPolicy | None, found: tuple[Diagnostic, ...]) -> Text:
     if policy is None:
         errors = sum(1 for d in found if d.is_error)
-        return Text.assemble((name, "bold"), ": ", (_count(errors, "error"), "red"))
-    parts = [_count(len(policy.rules), "rule"), _count(len(policy.guards), "guard")]
+        return Text.assemble((name, "bold"), ": ", (counted(errors, "error"), "red"))
+    parts = [counted(len(policy.rules), "rule"), counted(len(policy.guards), "guard")]
     errors = sum(1 for d in found if d.is_error)
-    verdict = (f"{_count(errors, 'guard')} {'does' if errors == 1 else 'do'} not hold", "red")
+    verdict = (f"{counted(errors, 'guard')} {'does' if errors == 1 else 'do'} not hold", "red")
     line = Text.assemble((name, "bold"), ": ", verdict if errors else ("valid", "green"), f", {', '.join(parts)}")
     warnings = len(found) - errors
-    return line.append(f", {_count(warnings, 'warning')}", style="yellow") if warnings else line
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+    return line.append(f", {counted(warnings, 'warning')}", style="yellow") if warnings else line

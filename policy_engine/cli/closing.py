@@ -7,6 +7,8 @@ from rich.table import Table
 from rich.text import Text
 
 from policy_engine.core.diagnostics import Diagnostic
+from policy_engine.core.source import Place
+from policy_engine.core.wording import counted
 from policy_engine.data.summary import NO_ROLE, Summary
 
 
@@ -18,7 +20,9 @@ def closing(summary: Summary) -> tuple[RenderableType, ...]:
 def failures(summary: Summary) -> tuple[Diagnostic, ...]:
     """The rows that failed, as findings; the last one says how many more there are."""
     found = [
-        Diagnostic(code=f.code, severity="error", message=f"{f.place or f'row {f.row}'}: {f.reason}")
+        Diagnostic(
+            code=f.code, severity="error", message=f.reason, help=f.help, place=Place.parse(f.place or f"row {f.row}")
+        )
         for f in summary.failures
     ]
     more = summary.rows_failed - len(found)
@@ -43,7 +47,7 @@ def no_rows(summary: Summary) -> tuple[Diagnostic, ...]:
         Diagnostic(
             code="PE517",
             severity="error",
-            message=f"none of {_count(summary.rows_in, 'row')} is left to write: {why}",
+            message=f"none of {counted(summary.rows_in, 'row')} is left to write: {why}",
             help="`policy-engine show` prints what the policy trains of the first rows",
         ),
     )
@@ -100,18 +104,14 @@ def _tokens(summary: Summary) -> Table:
 
 
 def _notes(summary: Summary) -> list[Text]:
-    notes = [f"{_count(summary.straddles, 'token')} mixed two decisions or two messages (straddles)"]
+    notes = [f"{counted(summary.straddles, 'token')} mixed two decisions or two messages (straddles)"]
     if summary.tokens_cut:
-        notes.append(f"{_count(summary.tokens_cut, 'token')} cut off")
+        notes.append(f"{counted(summary.tokens_cut, 'token')} cut off")
     notes += [
-        f"{field} of {_count(count, f'{role} message')} never reached the text"
+        f"{field} of {counted(count, f'{role} message')} never reached the text"
         for role, field, count in summary.unrendered
     ]
     if summary.rows_with_control_tokens:
-        notes.append(f"{_count(summary.rows_with_control_tokens, 'row')} with control tokens in the data")
+        notes.append(f"{counted(summary.rows_with_control_tokens, 'row')} with control tokens in the data")
     style = ["" if summary.straddles else "dim", *(["yellow"] * (len(notes) - 1))]
     return [Text(note, style=s) for note, s in zip(notes, style, strict=True)]
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"

@@ -18,7 +18,9 @@ from policy_engine.cli.outcome import diagnostics_of
 from policy_engine.cli.rows import see_format
 from policy_engine.core.diagnostics import Diagnostic
 from policy_engine.core.errors import PolicyEngineError
+from policy_engine.core.source import Place
 from policy_engine.core.vocabulary import Reason
+from policy_engine.core.wording import counted
 from policy_engine.data.readers import read_rows
 from policy_engine.lang.checked import CheckedPolicy
 from policy_engine.mask.changes import Stretch, changed_stretches
@@ -39,7 +41,7 @@ class RowChange:
     """One row that changes. `stretches` are empty where only its fate does."""
 
     number: int
-    place: str
+    place: Place
     old: Fate
     new: Fate
     stretches: tuple[Stretch, ...] = ()
@@ -130,7 +132,7 @@ def _again(
 def _add(
     found: DataDiff,
     number: int,
-    place: str,
+    place: Place,
     old: MaskedRow | PolicyEngineError,
     new: MaskedRow | PolicyEngineError,
     maskers: tuple[Masker, Masker],
@@ -143,8 +145,8 @@ def _add(
         if isinstance(error, PolicyEngineError) and len(found.failures) < _TOLD and (name == "old" or old is not new):
             both = fates == ("failed", "failed")
             if not both or name == "old":
-                where = f"{place}: " if both else f"{place}, under the {name} policy only: "
-                found.failures += diagnostics_of(error, where=where)
+                only = "" if both else f" (under the {name} policy only)"
+                found.failures += diagnostics_of(error.reworded(f"{error.message}{only}"), place=place)
     one = old if isinstance(old, MaskedRow) else new
     found.tokens += len(one.input_ids) if isinstance(one, MaskedRow) else 0
     change = RowChange(number=number, place=place, old=fates[0], new=fates[1])
@@ -204,7 +206,7 @@ def data_facts(data: str, found: DataDiff, old: CheckedPolicy, new: CheckedPolic
         "changed_rows": [
             {
                 "row": row.number,
-                "place": row.place,
+                "place": str(row.place),
                 "old": row.old,
                 "new": row.new,
                 "changes": [
@@ -232,7 +234,7 @@ def data_lines(data: str, found: DataDiff, old: CheckedPolicy, new: CheckedPolic
     yield Text(found.said, style="dim")
     if not found.rows_changed:
         looked = found.rows - found.failed
-        yield Text(f"on {data}: none of {_n(looked, 'row')} changes", style="bold green")
+        yield Text(f"on {data}: none of {counted(looked, 'row')} changes", style="bold green")
     else:
         shares = [
             f"{count:,} {what}"
@@ -243,18 +245,18 @@ def data_lines(data: str, found: DataDiff, old: CheckedPolicy, new: CheckedPolic
             )
             if count
         ]
-        of = f"{found.rows_changed:,} of {_n(found.rows, 'row')} {_change(found.rows_changed)}"
-        tokens = f"{found.tokens_changed:,} of {_n(found.tokens, 'token')} {_change(found.tokens_changed)}"
+        of = f"{found.rows_changed:,} of {counted(found.rows, 'row')} {_change(found.rows_changed)}"
+        tokens = f"{found.tokens_changed:,} of {counted(found.tokens, 'token')} {_change(found.tokens_changed)}"
         yield Text(f"on {data}: {of}; {tokens}" + (f": {', '.join(shares)}" if shares else ""), style="bold")
     for (before, after), count in sorted(found.fates.items()):
         if before != after:
-            yield Text(f"  {_n(count, 'row')}: {_FATES[before]} → {_FATES[after]}")
+            yield Text(f"  {counted(count, 'row')}: {_FATES[before]} → {_FATES[after]}")
     if found.failed:
-        yield Text(f"  {_n(found.failed, 'row')} cannot be masked by either policy", style="yellow")
+        yield Text(f"  {counted(found.failed, 'row')} cannot be masked by either policy", style="yellow")
     if found.places:
         yield _table(found, old, new)
     for row in found.listed:
-        yield Text(f"{row.place}: {_n(row.tokens, 'token')}" if row.stretches else f"{row.place}", style="bold")
+        yield Text(f"{row.place}: {counted(row.tokens, 'token')}" if row.stretches else f"{row.place}", style="bold")
         if row.old != row.new:
             yield Text(f"  {_FATES[row.old]} → {_FATES[row.new]}")
         for s in row.stretches:
@@ -265,7 +267,7 @@ def data_lines(data: str, found: DataDiff, old: CheckedPolicy, new: CheckedPolic
             )
     more = found.rows_changed - len(found.listed)
     if more > 0 and found.listed:
-        yield Text(f"and {_n(more, 'more row')}; --list N tells of more", style="dim")
+        yield Text(f"and {counted(more, 'more row')}; --list N tells of more", style="dim")
 
 
 _FATES = {"masked": "written", "empty": "dropped, nothing to train", "failed": "fails"}
@@ -316,7 +318,3 @@ def _rule_json(policy: CheckedPolicy, rule: int | None) -> dict[str, Any] | None
 
 def _change(count: int) -> str:
     return "changes" if count == 1 else "change"
-
-
-def _n(count: int, noun: str) -> str:
-    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"

@@ -139,7 +139,7 @@ def _trained_rows(
             if not row.result.is_empty:
                 yield row.number, {name: column.tolist() for name, column in row.result.arrays().items()}
         elif not failed or (isinstance(row.result, GuardError) and not isinstance(failed[-1][1], GuardError)):
-            failed.append((row.place, row.result))
+            failed.append((str(row.place), row.result))
 
 
 def _nothing_to_train(data: str, failed: list[tuple[str, PolicyEngineError]]) -> PolicyEngineError:

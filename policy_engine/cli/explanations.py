@@ -25,7 +25,7 @@ def explain_row(
     if not isinstance(row.result, MaskedRow):
         return Outcome(
             exit=Exit.FAILS,
-            diagnostics=diagnostics_of(row.result, where=f"{row.place}: "),
+            diagnostics=diagnostics_of(row.result, place=row.place),
             data={"row": row.number, "read_as": said, "explanations": []},
         )
     found = _explanations(row.result, tokens, at, turn)

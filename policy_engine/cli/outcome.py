@@ -10,7 +10,8 @@ from typing import Any
 from rich.console import RenderableType
 
 from policy_engine.core.diagnostics import Diagnostic
-from policy_engine.core.errors import PolicyEngineError, PolicyError
+from policy_engine.core.errors import DatasetFileError, PolicyEngineError, PolicyError
+from policy_engine.core.source import Place
 
 
 class Exit(IntEnum):
@@ -50,11 +51,16 @@ class Outcome:
     raw: str | None = None
 
 
-def diagnostics_of(error: PolicyEngineError, *, where: str = "") -> tuple[Diagnostic, ...]:
-    """The findings an exception carries; one made of its message and help where it carries none."""
-    if isinstance(error, PolicyError) and error.diagnostics:
+def diagnostics_of(error: PolicyEngineError, *, place: Place | None = None) -> tuple[Diagnostic, ...]:
+    """The findings an exception carries; one made of its message and help where it carries none, about the row at
+    `place`, or at the error's own."""
+    if isinstance(error, PolicyError | DatasetFileError) and error.diagnostics:
         return error.diagnostics
-    return (Diagnostic(code=error.code, severity="error", message=f"{where}{error.message}", help=error.help),)
+    return (
+        Diagnostic(
+            code=error.code, severity="error", message=error.message, help=error.help, place=place or error.place
+        ),
+    )
 
 
 _GUARD_FAILS = "PE303"

@@ -18,6 +18,7 @@ from policy_engine.cli.texts import read_source
 from policy_engine.core.diagnostics import Diagnostic
 from policy_engine.core.errors import PolicyEngineError, warn_of
 from policy_engine.core.schema import Schema
+from policy_engine.core.wording import counted
 from policy_engine.lang.check import check_text
 from policy_engine.lang.checked import CheckedPolicy, CheckedRule, roles_of
 from policy_engine.report.visible import pointed
@@ -173,9 +174,9 @@ def _lines(name: str, report: ProofReport, rules: bool) -> Iterator[RenderableTy
 def _summary(report: ProofReport) -> str:
     if report.undecided is not None:
         return f"undecided: {report.undecided}"
-    facts = [f"{len(report.guards)} guard{'' if len(report.guards) == 1 else 's'}"]
+    facts = [counted(len(report.guards), "guard")]
     if report.dead:
-        facts.append(f"{len(report.dead)} rule{'' if len(report.dead) == 1 else 's'} without effect")
+        facts.append(f"{counted(len(report.dead), 'rule')} without effect")
     if report.order.free is not None:
         facts.append("the order of its rules " + ("does not matter" if report.order.free else "matters"))
     return ", ".join(facts)

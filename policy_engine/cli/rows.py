@@ -13,6 +13,7 @@ from policy_engine.chat.dataset import DatasetSpec, load_dataset_spec
 from policy_engine.chat.formats import Format
 from policy_engine.chat.tokenize import ChatTokenizer, load_tokenizer
 from policy_engine.core.errors import ConfigError, PolicyEngineError, RowError
+from policy_engine.core.source import Place
 from policy_engine.data.look import LOOKED_AT, format_seen
 from policy_engine.data.readers import Rows, read_rows
 from policy_engine.lang.checked import CheckedPolicy
@@ -35,7 +36,7 @@ class Row:
     """One row of the data, masked or refused. `number` counts from 1; `place` is its file and line where known."""
 
     number: int
-    place: str
+    place: Place
     result: MaskedRow | PolicyEngineError
 
 

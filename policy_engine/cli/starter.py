@@ -6,6 +6,7 @@ import json
 import os
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from policy_engine.chat.dataset import DatasetSpec
 from policy_engine.chat.formats import Format, named_format
 from policy_engine.chat.tokenize import load_tokenizer
 from policy_engine.cli.files import exists, write_text_file
-from policy_engine.cli.outcome import Outcome
+from policy_engine.cli.outcome import Outcome, diagnostics_of
 from policy_engine.cli.rows import see_format
 from policy_engine.cli.survey import Survey, parts_in_order, survey
 from policy_engine.core.diagnostics import Diagnostic
@@ -51,18 +52,15 @@ def write_starter(
     if not found.rows:
         first, error = failed[0]
         raise RowError(
-            f"none of the {counted(len(failed), 'row')} of `{data}` can be read; "
-            f"{source.where(first)}: {error.message}",
-            help=error.help,
-        )
+            f"{error.message}; none of the {counted(len(failed), 'row')} of `{data}` can be read", help=error.help
+        ).at(source.where(first))
     write_text_file(policy_path, policy_text(found, data, failed=len(failed)), overwrite=overwrite)
     names = {"tokenizer": _beside(tokenizer, base), "template": template and _beside(template, base)}
     write_text_file(dataset_path, dataset_text(found, data, policy_path.name, format, names), overwrite=overwrite)
     warnings = [
-        Diagnostic(
-            code="PE501", severity="warning", message=f"{source.where(number)}: {error.message}", help=error.help
-        )
+        replace(diagnostic, severity="warning")
         for number, error in failed[:5]
+        for diagnostic in diagnostics_of(error, place=source.where(number))
     ]
     warnings += [
         Diagnostic(

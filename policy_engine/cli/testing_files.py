@@ -17,6 +17,7 @@ from policy_engine.chat.tokenize import load_tokenizer
 from policy_engine.cli.outcome import Exit, Outcome
 from policy_engine.core.diagnostics import Diagnostic
 from policy_engine.core.errors import ConfigError, DataError
+from policy_engine.core.source import Place
 from policy_engine.mask.masker import Masker
 from policy_engine.mask.policy_tests import Coverage, TestResult, Untried, run_tests
 from policy_engine.rules.load import load_policy
@@ -80,12 +81,18 @@ def _run(path: Path, spec: DatasetSpec, tokenizer: str | None, coverage: bool) -
 
 
 def _diagnostic(path: Path, result: TestResult) -> Diagnostic:
+    place = Place(file=str(path), number=result.line)
     if result.error is not None:
-        message = f"{path}:{result.line}: test `{result.name}` could not run: {result.error.message}"
-        return Diagnostic(code=result.error.code, severity="error", message=message, help=result.error.help)
-    message = f"{path}:{result.line}: test `{result.name}` fails"
+        message = f"test `{result.name}` could not run: {result.error.message}"
+        return Diagnostic(
+            code=result.error.code, severity="error", message=message, help=result.error.help, place=place
+        )
     return Diagnostic(
-        code="PE701", severity="error", message=message, help="\n".join(_difference(result)) or "compare the two texts"
+        code="PE701",
+        severity="error",
+        message=f"test `{result.name}` fails",
+        help="\n".join(_difference(result)) or "compare the two texts",
+        place=place,
     )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from policy_engine.cli.reporters import Format
 from policy_engine.core.errors import ConfigError
-from policy_engine.lang.suggest import did_you_mean
+from policy_engine.core.suggest import did_you_mean
 
 
 def usage_error(error: Any, arguments: Sequence[str], verbs: Collection[str]) -> ConfigError:

@@ -53,7 +53,7 @@ def show_rows(
             if control.found_in(row.result, row.result.tokenized.ids_T):
                 controlled.append(rows[-1].name)
         else:
-            failed += diagnostics_of(row.result, where=f"{row.place}: ")
+            failed += diagnostics_of(row.result, place=row.place)
     if controlled:
         told = ", ".join(controlled[:20]) + (" …" if len(controlled) > 20 else "")
         said.append(f"control tokens in the data of {len(controlled)} of {counted(len(rows), 'row')}: {told}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from policy_engine.core.source import Span
+from policy_engine.core.source import Place, Span
 
 Severity = Literal["error", "warning", "info"]
 
@@ -23,7 +23,8 @@ class Diagnostic:
     """What is wrong, where, and what to write instead.
 
     `code` is stable (`PE101`); `message` is one sentence without capital or period, with user input in backticks;
-    `help` says what to write instead; `span` is None only for findings that no single place caused.
+    `help` says what to write instead; `span` is where in a policy or dataset file it is, `place` which row of the data
+    it is about; both are None for findings that no single place caused.
     """
 
     code: str
@@ -32,6 +33,7 @@ class Diagnostic:
     span: Span | None = None
     help: str | None = None
     related: tuple[Related, ...] = ()
+    place: Place | None = None
 
     @property
     def is_error(self) -> bool:
@@ -40,10 +42,13 @@ class Diagnostic:
 
 
 def format_diagnostic(diagnostic: Diagnostic) -> str:
-    """The plain form: `file:line:column: severity[code]: message`, the quoted line, a caret, and the help."""
+    """The plain form: `file:line:column: severity[code]: message`, the quoted line, a caret, and the help.
+
+    A finding about a row of the data begins with the row's place (`chats.jsonl:7`), and quotes nothing.
+    """
     head = f"{diagnostic.severity}[{diagnostic.code}]: {diagnostic.message}"
     if diagnostic.span is None:
-        lines = [head]
+        lines = [head if diagnostic.place is None else f"{diagnostic.place}: {head}"]
     else:
         lines = [f"{diagnostic.span}: {head}", *_quote(diagnostic.span)]
     for related in diagnostic.related:

@@ -6,20 +6,26 @@ process boundaries (`datasets.map(num_proc=…)`).
 
 from __future__ import annotations
 
+import copy
 import warnings
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, TypeVar
 
 from policy_engine.core.diagnostics import Diagnostic, format_diagnostic
+from policy_engine.core.source import Place
+
+_E = TypeVar("_E", bound="PolicyEngineError")
 
 
 class PolicyEngineError(Exception):
     """Base of everything this package raises on purpose.
 
-    `code` is stable and has a page in the docs; `help` says what to do next.
+    `code` is stable and has a page in the docs; `help` says what to do next; `place` is the row of a dataset that it is
+    about, where it was raised by what knows the row.
     """
 
     code: str = "PE000"
+    place: Place | None = None
 
     def __init__(self, message: str, *, help: str | None = None, code: str | None = None) -> None:
         super().__init__(message)
@@ -29,7 +35,20 @@ class PolicyEngineError(Exception):
             self.code = code
 
     def __str__(self) -> str:
-        return f"{self.message}\n  help: {self.help}" if self.help else self.message
+        text = self.message if self.place is None else f"{self.place}: {self.message}"
+        return f"{text}\n  help: {self.help}" if self.help else text
+
+    def reworded(self: _E, message: str) -> _E:
+        """The same error with another message."""
+        error = copy.copy(self)
+        error.args, error.message = (message,), message
+        return error
+
+    def at(self: _E, place: Place) -> _E:
+        """The same error, said of a row of the data."""
+        error = copy.copy(self)
+        error.place = place
+        return error
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (_rebuild, (type(self), self.args, dict(self.__dict__)))
@@ -128,3 +147,11 @@ class ConfigError(PolicyEngineError, ValueError):
     """A dataset file (YAML) or an option has a key or value that means nothing."""
 
     code = "PE503"
+
+
+class DatasetFileError(ConfigError):
+    """A dataset file that cannot be used. `diagnostics` lists everything that is wrong in it, each with its line."""
+
+    def __init__(self, diagnostics: tuple[Diagnostic, ...]) -> None:
+        self.diagnostics = diagnostics
+        super().__init__("\n\n".join(format_diagnostic(d) for d in diagnostics))

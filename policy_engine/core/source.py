@@ -1,8 +1,14 @@
-"""Where in a policy text something stands."""
+"""Where something stands: in a text, or in the data."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import PurePath
+from typing import Final
+
+LINE_SUFFIXES: Final = (".jsonl", ".ndjson")
+"""Extensions of files that have a row in each line."""
+_NUMBERED: Final = (*LINE_SUFFIXES, ".yaml", ".yml")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,3 +57,25 @@ class Span:
     def __str__(self) -> str:
         line, column = self.source.position(self.start)
         return f"{self.source.name}:{line}:{column}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """A row of the data, or a test in a dataset file: its file, None for a pipe, and its number there, from 1."""
+
+    file: str | None
+    number: int
+
+    @property
+    def is_line(self) -> bool:
+        """Whether the number is that of a line; in Parquet, Arrow and JSON documents it counts rows."""
+        return self.file is not None and PurePath(self.file).suffix.lower() in _NUMBERED
+
+    @staticmethod
+    def parse(text: str) -> Place:
+        """The place that a text names as `str` writes it. Raises ValueError for any other text."""
+        file, colon, number = text.rpartition(":")
+        return Place(file=file if colon else None, number=int(number.removeprefix("row ")))
+
+    def __str__(self) -> str:
+        return f"row {self.number}" if self.file is None else f"{self.file}:{self.number}"

@@ -6,11 +6,12 @@ import difflib
 from collections.abc import Iterable
 
 
-def nearest(word: str, candidates: Iterable[str]) -> str | None:
-    """The candidate a reader would take `word` for, or None. Case is ignored."""
+def nearest(word: str, candidates: Iterable[str], *, cutoff: float = 0.7) -> str | None:
+    """The candidate a reader would take `word` for, or None. Case is ignored; `cutoff` says how like they have to be,
+    from 0 to 1."""
     by_lower = {c.lower(): c for c in candidates}
     # Long inputs cannot be a slip of the pen, and comparing them is slow.
-    found = difflib.get_close_matches(word.lower(), by_lower, n=1, cutoff=0.7) if len(word) <= 60 else []
+    found = difflib.get_close_matches(word.lower(), by_lower, n=1, cutoff=cutoff) if len(word) <= 60 else []
     return by_lower[found[0]] if found else None
 
 

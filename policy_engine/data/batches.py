@@ -14,6 +14,7 @@ import pyarrow as pa
 from policy_engine.chat.conversation import Conversation, read_row
 from policy_engine.chat.formats import Format
 from policy_engine.core.errors import DataError, PolicyEngineError, RowError
+from policy_engine.core.source import Place
 from policy_engine.data.columns import schema_of, table_of
 from policy_engine.data.read_arrow import rows_of
 from policy_engine.data.summary import ControlTokens, Counts
@@ -221,7 +222,7 @@ class MaskingTransform:
         made = self._batches.mask(list(zip(numbers, rows_of(table.combine_chunks()))))
         if self._errors == "raise":
             for number, error in made.errors:
-                raise type(error)(f"row {number}: {error.message}", help=error.help, code=error.code) from error
+                raise error.at(Place(file=None, number=number)) from error
             return table_of(made.rows, self.schema)
         good = table_of(made.rows, self.schema).append_column(ERROR_COLUMN, pa.nulls(len(made.rows), pa.string()))
         bad = table_of([_nothing(number, self.schema) for number, _ in made.errors], self.schema)

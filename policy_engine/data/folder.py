@@ -126,9 +126,7 @@ class FolderRun:
                 except KeyboardInterrupt:
                     raise KeyboardInterrupt(f"stopped; {self._left(journal)}") from None
                 except PolicyEngineError as error:
-                    raise type(error)(
-                        f"{error.message}; {self._left(journal)}", help=error.help, code=error.code
-                    ) from error
+                    raise error.reworded(f"{error.message}; {self._left(journal)}") from error
             counts = Counts()
             for index in sorted(journal.shards):
                 counts.merge(journal.shards[index].counts)

@@ -30,5 +30,5 @@ def format_seen(first: Iterable[Numbered], source: Rows, spec: DatasetSpec) -> F
     if bad and not rows:
         number, error = bad[0]
         more = "" if len(bad) == 1 else f"; the {len(bad) - 1} after it could not be read either"
-        raise DataError(f"{source.where(number)}: {error.message}{more}", help=error.help)
+        raise DataError(f"{error.message}{more}", help=error.help).at(source.where(number))
     return spec.format_of(rows)

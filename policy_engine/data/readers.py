@@ -14,6 +14,7 @@ from typing import Final
 import pyarrow as pa
 
 from policy_engine.core.errors import DataError
+from policy_engine.core.source import Place
 from policy_engine.data.read_arrow import arrow_files, parquet_rows, read_arrow, read_parquet, rows_of
 from policy_engine.data.read_text import Numbered, TextKind, read_text, what_it_is
 
@@ -59,12 +60,12 @@ class Rows(Iterator[Numbered]):
         """The files that reading has come to: the number before the first row of each, and its name."""
         return tuple((start, str(file)) for start, file in zip(self._starts, self.files))
 
-    def where(self, number: int) -> str:
+    def where(self, number: int) -> Place:
         """The place of a row: `chats.jsonl:7`."""
         index = bisect_right(self._starts, number - 1) - 1
         if not self.files or index < 0:
-            return f"row {number}"
-        return f"{self.files[index]}:{number - self._starts[index]}"
+            return Place(file=None, number=number)
+        return Place(file=str(self.files[index]), number=number - self._starts[index])
 
     def _read_pipe(self, pipe: io.BufferedReader) -> Iterator[Numbered]:
         yield from read_text(pipe, "<stdin>", "auto")

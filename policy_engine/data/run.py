@@ -181,15 +181,13 @@ def _into_file(
         raise
     except PolicyEngineError as error:
         # The kind of the error says what to mend; what is left of the run is told beside it.
-        raise type(error)(
-            f"{error.message}; {what_is_left(file, read=run.done)}", help=error.help, code=error.code
-        ) from error
+        raise error.reworded(f"{error.message}; {what_is_left(file, read=run.done)}") from error
     except (OSError, pa.ArrowException) as error:
         raise DataError(
             f"`{output}` cannot be written: {reason_of(error)}; {what_is_left(file, read=run.done)}",
             help="make room, then run again",
         ) from error
-    failures = tuple(replace(failure, place=rows.where(failure.row)) for failure in run.counts.failures)
+    failures = tuple(replace(failure, place=str(rows.where(failure.row))) for failure in run.counts.failures)
     return summary_of(
         run.counts, said=batches.format.said, output=str(output), sequences=run.sequences, failures=failures
     )
@@ -288,4 +286,4 @@ class _Run:
             self._take(made.table.slice(0, int(np.searchsorted(made.table["row"].to_numpy(), number))), output)
         self._write_rest(output)
         self.done = number - 1
-        raise type(error)(f"{self._rows.where(number)}: {error.message}", help=error.help, code=error.code) from error
+        raise error.at(self._rows.where(number)) from error

@@ -74,7 +74,7 @@ class ShardMaker:
                 seen = [seen[0] if seen else batch[0][0], batch[-1][0]]
                 made = self.batches.mask(batch)
                 self._check(made.errors, span)
-                made.counts.failures = [replace(f, place=span.where(f.row)) for f in made.counts.failures]
+                made.counts.failures = [replace(f, place=str(span.where(f.row))) for f in made.counts.failures]
                 counts.merge(made.counts)
                 rows += self._write(made.rows if window is None else window.add(made.rows), output)
             rows += self._write([] if window is None else window.rest(), output)
@@ -106,7 +106,7 @@ class ShardMaker:
     def _check(self, errors: list[tuple[int, PolicyEngineError]], span: Span) -> None:
         if self._strict:
             for number, error in errors:
-                raise type(error)(f"{span.where(number)}: {error.message}", help=error.help, code=error.code) from error
+                raise error.at(span.where(number)) from error
 
     def _write(self, rows: list[dict[str, Any]], output: ParquetOutput) -> int:
         if rows:

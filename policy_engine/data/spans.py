@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from policy_engine.core.errors import DataError
+from policy_engine.core.source import LINE_SUFFIXES, Place
 from policy_engine.data.read_arrow import parquet_groups, read_parquet, rows_of
 from policy_engine.data.read_text import MAX_ROW, Numbered, read_lines, read_text
 from policy_engine.data.readers import Rows
@@ -64,12 +65,13 @@ class Span:
         for number, row in lines:
             yield self.base + number, row
 
-    def where(self, number: int) -> str:
+    def where(self, number: int) -> Place:
         """The place of a row: `chats.jsonl:7`."""
         if self.file is not None:
-            return f"{self.file}:{number - self.base}"
+            return Place(file=str(self.file), number=number - self.base)
         found = [(base, name) for base, name in self.places if base < number]
-        return f"{found[-1][1]}:{number - found[-1][0]}" if found else f"row {number}"
+        base, file = found[-1] if found else (0, None)
+        return Place(file=file, number=number - base)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,7 +97,7 @@ def plan(files: tuple[Path, ...], *, size: int = SPAN_BYTES) -> tuple[tuple[Inpu
     spans: list[Span] | None = []
     base = 0
     for file in files:
-        lines = file.suffix.lower() in (".jsonl", ".ndjson")
+        lines = file.suffix.lower() in LINE_SUFFIXES
         identity, cuts, last, longest = _scan(file, size if lines else 0)
         identities.append(identity)
         if spans is None:

@@ -10,6 +10,7 @@ from typing import Literal
 
 from policy_engine.core.diagnostics import Diagnostic
 from policy_engine.core.source import Source, Span
+from policy_engine.core.wording import counted
 from policy_engine.lang.ast import Expr, Field, Which
 
 
@@ -120,7 +121,7 @@ class CheckedPolicy:
     def said(self) -> str:
         """The policy in a few words: `my.policy: 3 rules, 1 guard`."""
         counts = ((len(self.rules), "rule"), (len(self.guards), "guard"))
-        return f"{self.source.name}: " + ", ".join(f"{n} {noun}{'' if n == 1 else 's'}" for n, noun in counts)
+        return f"{self.source.name}: " + ", ".join(counted(n, noun) for n, noun in counts)
 
 
 def roles_of(targets: tuple[CheckedTarget, ...]) -> frozenset[str]:

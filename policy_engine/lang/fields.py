@@ -10,10 +10,10 @@ import re2
 
 from policy_engine.core.schema import FieldType, Schema
 from policy_engine.core.source import Span
+from policy_engine.core.suggest import did_you_mean
 from policy_engine.core.vocabulary import SCOPES
 from policy_engine.lang import ast
 from policy_engine.lang.findings import Findings
-from policy_engine.lang.suggest import did_you_mean
 
 _BUILT_IN: Final[dict[str, FieldType]] = {
     "message.role": "string",

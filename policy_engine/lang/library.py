@@ -8,7 +8,7 @@ from pathlib import Path
 
 from policy_engine.core.errors import DataError
 from policy_engine.core.source import Source
-from policy_engine.lang.suggest import did_you_mean
+from policy_engine.core.suggest import did_you_mean
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 _PREFIX = "policies/"

@@ -9,6 +9,7 @@ from typing import Final, Literal
 from policy_engine.core.diagnostics import Related
 from policy_engine.core.schema import Schema
 from policy_engine.core.source import Span
+from policy_engine.core.suggest import did_you_mean
 from policy_engine.core.vocabulary import (
     ENDINGS,
     GROUPS,
@@ -25,7 +26,6 @@ from policy_engine.lang.checked import Atom, CheckedTarget, Spans, TurnRelation,
 from policy_engine.lang.fields import FieldChecker
 from policy_engine.lang.findings import Findings
 from policy_engine.lang.splice import Definition, File
-from policy_engine.lang.suggest import did_you_mean
 from policy_engine.lang.syntax_errors import keyword_as_name
 
 Verb = Literal["train", "mask", "scale", "never", "always"]

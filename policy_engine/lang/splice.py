@@ -10,12 +10,12 @@ from typing import Final
 from policy_engine.core.diagnostics import Related
 from policy_engine.core.errors import DataError
 from policy_engine.core.source import Source, Span
+from policy_engine.core.suggest import did_you_mean
 from policy_engine.core.vocabulary import GROUPS, KEYWORDS, PART_NAMES, SETTINGS
 from policy_engine.lang import ast
 from policy_engine.lang.findings import Findings
 from policy_engine.lang.library import path_of, policies_folder, read_policy, read_shipped, shipped
 from policy_engine.lang.parse import parse_lenient
-from policy_engine.lang.suggest import did_you_mean
 
 LANGUAGE_VERSION: Final = 1
 """The version that `language` may name."""

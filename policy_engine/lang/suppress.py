@@ -10,10 +10,10 @@ from typing import Final
 
 from policy_engine.core.diagnostics import Diagnostic
 from policy_engine.core.source import Source
+from policy_engine.core.suggest import did_you_mean
 from policy_engine.lang.codes import CODES
 from policy_engine.lang.findings import Findings
 from policy_engine.lang.split import split
-from policy_engine.lang.suggest import did_you_mean
 
 _IGNORE: Final = re.compile(r"\s*lint:\s*ignore\b(?P<codes>.*)")
 

@@ -11,9 +11,9 @@ from lark.exceptions import UnexpectedCharacters, UnexpectedInput, UnexpectedTok
 
 from policy_engine.core.diagnostics import Diagnostic
 from policy_engine.core.source import Source, Span
+from policy_engine.core.suggest import nearest
 from policy_engine.core.vocabulary import KEYWORDS, SCOPES, SETTINGS
 from policy_engine.lang.split import words_before
-from policy_engine.lang.suggest import nearest
 
 _STATEMENT_WORDS: Final = ("train", "mask", "scale", "never", "always", "use", "let", "on", "language")
 _SYMBOLS: Final = {

@@ -225,8 +225,28 @@ BROKEN = [
 def test_a_row_of_unknown_shape_says_where_and_what(spec: Format, row, reason: str):
     with pytest.raises(RowError) as caught:
         read_row(row, spec, 7)
-    assert caught.value.message.startswith("row 7: ")
+    assert str(caught.value).startswith("row 7: ")
     assert reason in caught.value.message
+    assert caught.value.help
+
+
+@pytest.mark.parametrize(
+    ("spec", "row", "meant"),
+    [
+        (OPENAI, {"messages": [{"rol": "user", "content": "a"}]}, "did you mean `role` where it says `rol`?"),
+        (OPENAI, {"messages": [{"role": "user", "contnet": "a"}]}, "`messages: {content: contnet}`"),
+        (OPENAI, {"messages": [{"role": "user", "text": "a"}]}, "`messages: {content: text}`"),
+        (OPENAI, {"messages": [{"speaker": "user", "content": "a"}]}, "`messages: {role: speaker}`"),
+        (OPENAI, {"message": [{"role": "user", "content": "a"}]}, "`messages: {field: message}`"),
+        (OPENAI, {"messages": [{"a": 1}]}, "say in a dataset file which key has it: `messages: {role: NAME}`"),
+        (named_format("alpaca"), {"instruction": "a", "outptu": "b"}, "`messages: {output: outptu}`"),
+        (named_format("prompt_completion"), {"prompt": "a", "answer": "b"}, "`messages: {completion: answer}`"),
+    ],
+)  # fmt: skip
+def test_a_key_that_is_not_there_is_looked_for_among_those_that_are(spec: Format, row, meant: str):
+    with pytest.raises(RowError) as caught:
+        read_row(row, spec)
+    assert meant in str(caught.value.help)
 
 
 def test_the_number_is_left_out_where_none_is_known():
@@ -279,7 +299,8 @@ def test_any_row_is_read_or_refused(row, spec):
     else:
         error = None
     if error is not None:
-        assert error.message.startswith("row 1: ")
+        assert str(error).startswith("row 1: ")
+        assert error.help
         return
     assert conversation.messages
     for message in conversation.messages:

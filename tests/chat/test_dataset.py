@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import pickle
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from policy_engine.chat.conversation import read_row
 from policy_engine.chat.dataset import DatasetSpec, load_dataset_spec
-from policy_engine.core.errors import ConfigError, DataError
+from policy_engine.core.errors import ConfigError, DataError, DatasetFileError
 
 FULL = """\
 policy: mine.policy
@@ -48,9 +49,15 @@ def load(tmp_path, text):
 
 
 def problems(tmp_path, text):
-    with pytest.raises(ConfigError) as caught:
+    """What is wrong: line, message and help of each."""
+    with pytest.raises(DatasetFileError) as caught:
         load(tmp_path, text)
-    return [line.removeprefix(f"{tmp_path / 'data.yaml'}:") for line in caught.value.message.splitlines()]
+    assert caught.value.diagnostics
+    assert {str(tmp_path / "data.yaml")} == {d.span.source.name for d in caught.value.diagnostics}
+    return [
+        f"{d.span.line}: {d.message}" + ("" if "nothing was read" in d.help else f"; {d.help}")
+        for d in caught.value.diagnostics
+    ]
 
 
 def test_everything_a_file_can_say(tmp_path):
@@ -124,11 +131,14 @@ def test_a_declared_column_without_messages_is_an_error():
         ("messages:\n  format: sharegtp\n", ["2: unknown format `sharegtp`; did you mean `sharegpt`?"]),
         ("messages: [a]\n", ["1: `messages` has to be a mapping, found a list"]),
         ("messages:\n  field: 3\n", ["2: `messages: field` has to be text, found a number"]),
-        ("messages:\n  roles: {1: user}\n", ["2: key `1` of `messages: roles` is a number: put it in quotes"]),
-        ("messages:\n  roles: {no: user}\n", ["2: key `no` of `messages: roles` is a boolean: put it in quotes"]),
-        ("policy: a\npolicy: b\n", ["2: key `policy` of the dataset file is written twice"]),
+        ("messages:\n  roles: {1: user}\n", ["2: key `1` of `messages: roles` is a number; put it in quotes"]),
+        ("messages:\n  roles: {no: user}\n", ["2: key `no` of `messages: roles` is a boolean; put it in quotes"]),
+        ("policy: a\npolicy: b\n", ["2: key `policy` of the dataset file is written twice; keep one of them"]),
         ("policy: 3\n", ["1: `policy` has to be text, found a number"]),
-        ("trained_roles: assistant\n", ["1: `trained_roles` has to be a list of roles, such as `[assistant]`"]),
+        (
+            "trained_roles: assistant\n",
+            ["1: `trained_roles` has to be a list of roles; write `trained_roles: [assistant]`"],
+        ),
         ("fields:\n  mesage.x: string\n", None),
         ("fields:\n  message.x: bool\n", ["2: unknown type `bool` of field `message.x`; did you mean `boolean`?"]),
         ("template_kwargs: 3\n", ["1: `template_kwargs` has to be a mapping, found a number"]),
@@ -138,14 +148,23 @@ def test_a_declared_column_without_messages_is_an_error():
         ("tests:\n  - expekt: x\n", ["2: unknown key `expekt` in test 1; did you mean `expect`?"]),
         (
             "tests:\n  - expect: x\n    messages: [{content: a}]\n",
-            ["3: test 1: messages[0] has no `role`; its keys are `content`"],
+            [
+                "3: test 1: messages[0] has no `role`; its keys are `content`; add it"
+                ", or say in a dataset file which key has it: `messages: {role: NAME}`"
+            ],
         ),
         (
             "tests:\n  - {messages: [{role: user, content: a}], expect: 3}\n",
             ["2: `expect` of test 1 has to be text, found a number"],
         ),
-        ("template_kwargs: {a: 2020-99-99}\n", ["1: not valid YAML: month must be in 1..12"]),
-        ("a: [\n", ["2: not valid YAML: expected the node content, but found '<stream end>'"]),
+        (
+            "template_kwargs: {a: 2020-99-99}\n",
+            ["1: not valid YAML: month must be in 1..12; fix the line, or quote it"],
+        ),
+        (
+            "a: [\n",
+            ["2: not valid YAML: expected the node content, but found '<stream end>'; fix the line, or quote it"],
+        ),
         ("policy: !!python/object:os.system x\n", None),
     ],
 )  # fmt: skip
@@ -162,7 +181,16 @@ def test_all_problems_come_at_once(tmp_path):
 
 
 def test_an_empty_file(tmp_path):
-    assert ["the dataset file is empty"] == [line.strip() for line in problems(tmp_path, "# nothing\n")]
+    (found,) = problems(tmp_path, "# nothing\n")
+    assert found.startswith("1: the dataset file is empty; its keys are `policy`, ")
+
+
+def test_what_is_wrong_is_quoted_with_a_caret(tmp_path):
+    with pytest.raises(DatasetFileError) as caught:
+        load(tmp_path, "messages:\n  rolle: speaker\n  roles:\n    a: 3\n")
+    assert "     2 |   rolle: speaker\n       |   ^^^^^\n  help: did you mean `role`?" in str(caught.value)
+    assert "     4 |     a: 3\n       |        ^" in str(caught.value)
+    assert caught.value.diagnostics == pickle.loads(pickle.dumps(caught.value)).diagnostics
 
 
 def test_a_file_that_is_not_there(tmp_path):

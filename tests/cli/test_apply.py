@@ -82,7 +82,9 @@ def test_rows_that_fail_are_told_and_the_others_written(tmp_path: Path) -> None:
     failed = [f["row"] for f in ran.document["summary"]["failures"]]
     assert 5 - len(failed) == ran.document["summary"]["rows_out"]
     assert {2, 4} <= set(failed)
-    assert all(f"{chats}:{n}" in d["message"] for n, d in zip(failed, ran.document["diagnostics"], strict=True))
+    assert [(str(chats), n) for n in failed] == [
+        (d["location"]["file"], d["location"]["line"]) for d in ran.document["diagnostics"]
+    ]
     assert 5 - len(failed) == pq.read_table(out).num_rows
 
 

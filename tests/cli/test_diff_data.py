@@ -77,8 +77,8 @@ def test_rows_that_fail(tmp_path: Path) -> None:
     data = write_chats(tmp_path, [*CHATS, "not json"])
     ran = cli("diff", old, new, "--data", data, "-t", "builtin")
     assert ran.code == 1
-    assert "chats.jsonl:2, under the new policy only: " in ran.err
-    assert "error[PE301]" in ran.err
+    assert "chats.jsonl:2: error[PE301]: " in ran.err
+    assert "(under the new policy only)" in ran.err
     assert "chats.jsonl:4: " in ran.err
     assert "1 row: written → fails" in ran.out
     assert "1 row cannot be masked by either policy" in ran.out

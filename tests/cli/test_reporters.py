@@ -9,12 +9,12 @@ from rich.console import Console
 
 from policy_engine.cli.outcome import Exit, Outcome
 from policy_engine.cli.reporters.github import github_commands
-from policy_engine.cli.reporters.json import json_document
+from policy_engine.cli.reporters.json import json_document, message_of
 from policy_engine.cli.reporters.sarif import sarif_log
 from policy_engine.cli.reporters.text import diagnostic_text
 from policy_engine.core.diagnostics import Diagnostic, format_diagnostic
 from tests.cli.documents import check_sarif, sarif_errors
-from tests.cli.findings import GUARD, OUTCOMES, PLACELESS, TYPO
+from tests.cli.findings import GUARD, OUTCOMES, PLACELESS, ROW, ROW_OF_A_PIPE, ROW_WITHOUT_LINES, TYPO
 
 
 @pytest.mark.parametrize("outcome", OUTCOMES)
@@ -60,7 +60,7 @@ def test_json_says_verdict_and_findings(outcome: Outcome) -> None:
     assert text.isascii()
     assert ("check", int(outcome.exit)) == (document["verb"], document["exit_code"])
     assert document["verdict"] in {"holds", "does not hold", "could not answer", "undecided", "interrupted"}
-    assert [d.message for d in outcome.diagnostics] == [d["message"] for d in document["diagnostics"]]
+    assert [message_of(d) for d in outcome.diagnostics] == [d["message"] for d in document["diagnostics"]]
     for key, value in outcome.data.items():
         assert value == document[key]
 
@@ -69,6 +69,28 @@ def test_json_location() -> None:
     (finding,) = json.loads(json_document("check", Outcome(diagnostics=(TYPO,))))["diagnostics"]
     expected = {"file": "a dir/my.policy", "line": 1, "column": 7, "end_line": 1, "end_column": 15}
     assert expected == finding["location"]
+
+
+def test_where_rows_are() -> None:
+    outcome = Outcome(diagnostics=(ROW, ROW_WITHOUT_LINES, ROW_OF_A_PIPE))
+    findings = json.loads(json_document("show", outcome))["diagnostics"]
+    assert ["messages[0] has no role", *["row 7: messages[0] has no role"] * 2] == [d["message"] for d in findings]
+    nowhere = {"line": None, "column": None, "end_line": None, "end_column": None}
+    assert [
+        {"file": "a dir/x.jsonl", **nowhere, "line": 7, "end_line": 7},
+        {"file": "x.parquet", **nowhere},
+        None,
+    ] == [d["location"] for d in findings]
+    results = json.loads(sarif_log("show", outcome))["runs"][0]["results"]
+    places = [r["locations"][0]["physicalLocation"] for r in results[:2]]
+    assert {"artifactLocation": {"uri": "a%20dir/x.jsonl"}, "region": {"startLine": 7, "endLine": 7}} == places[0]
+    assert {"artifactLocation": {"uri": "x.parquet"}} == places[1]
+    assert "locations" not in results[2]
+    assert [
+        "::error title=policy-engine PE501,file=a dir/x.jsonl,line=7::messages[0] has no role",
+        "::error title=policy-engine PE501,file=x.parquet::row 7: messages[0] has no role",
+        "::error title=policy-engine PE501::row 7: messages[0] has no role",
+    ] == github_commands("show", outcome).splitlines()
 
 
 @pytest.mark.parametrize("outcome", OUTCOMES)

@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from policy_engine.core.errors import DataError, RowError
+from policy_engine.core.source import Place
 from policy_engine.data.read_arrow import rows_of
 from policy_engine.data.readers import read_rows
 
@@ -72,7 +73,8 @@ def test_blank_lines_are_passed_over_but_counted(tmp_path):
     path = put(tmp_path, "a.jsonl", b"\n" + LINES.replace(b"}\n", b"}\n\n  \n"))
     rows = read_rows(path)
     assert [2, 5, 8] == [number for number, _ in rows]
-    assert f"{path}:5" == rows.where(5)
+    assert Place(file=str(path), number=5) == rows.where(5)
+    assert f"{path}:5" == str(rows.where(5))
 
 
 def test_one_conversation_in_a_json_file(tmp_path):
@@ -309,7 +311,8 @@ class TestFolder:
         put(tmp_path, ".hidden.jsonl", b"x")
         rows = read_rows(tmp_path)
         assert [(1, {"n": 1}), (2, {"n": 2}), (3, {"n": 3}), (5, {"n": 4})] == list(rows)
-        assert [f"{tmp_path / 'a.json'}:2", f"{tmp_path / 'b.jsonl'}:3"] == [rows.where(2), rows.where(5)]
+        assert [f"{tmp_path / 'a.json'}:2", f"{tmp_path / 'b.jsonl'}:3"] == [str(rows.where(n)) for n in (2, 5)]
+        assert [False, True] == [rows.where(n).is_line for n in (2, 5)]
 
     def test_without_data(self, tmp_path):
         (tmp_path / "data").mkdir()

@@ -259,7 +259,7 @@ class TestBrokenOff:
         rows = [*ROWS[:3], {"messages": [{"content": "x"}]}, *ROWS[3:]]
         with pytest.raises(RowError) as caught:
             run(tmp_path, rows, strict=True)
-        assert f"{tmp_path / 'in.jsonl'}:4: messages[0] has no `role`" in caught.value.message
+        assert f"{tmp_path / 'in.jsonl'}:4: messages[0] has no `role`" in str(caught.value)
         assert "the 3 rows finished before" in caught.value.message
         assert not (tmp_path / "out.parquet").exists()
         assert [1, 2, 3] == pq.read_table(tmp_path / "out.partial.parquet")["row"].to_pylist()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from policy_engine.cli.outcome import VERDICTS, Exit, Outcome
-from policy_engine.cli.reporters.json import location_json
+from policy_engine.cli.reporters.json import location_of, message_of
 from policy_engine.core.diagnostics import Diagnostic
 
 _LEVELS = {"error": "error", "warning": "warning", "info": "notice"}
@@ -19,15 +19,17 @@ def github_commands(verb: str, outcome: Outcome) -> str:
 
 def _command(diagnostic: Diagnostic) -> str:
     properties = {"title": f"policy-engine {diagnostic.code}"}
-    if diagnostic.span is not None:
-        place = location_json(diagnostic.span)
-        properties |= {"file": place["file"], "line": str(place["line"]), "col": str(place["column"])}
+    place = location_of(diagnostic)
+    if place is not None:
+        given = {"file": place["file"], "line": place["line"], "col": place["column"]}
         # GitHub ignores an annotation whose columns are given over several lines.
         if place["line"] == place["end_line"]:
-            properties |= {"endColumn": str(place["end_column"])}
+            given |= {"endColumn": place["end_column"]}
         else:
-            properties |= {"endLine": str(place["end_line"])}
-    text = diagnostic.message if diagnostic.help is None else f"{diagnostic.message}\nhelp: {diagnostic.help}"
+            given |= {"endLine": place["end_line"]}
+        properties |= {key: str(value) for key, value in given.items() if value is not None}
+    message = message_of(diagnostic)
+    text = message if diagnostic.help is None else f"{message}\nhelp: {diagnostic.help}"
     listed = ",".join(f"{key}={_property(value)}" for key, value in properties.items())
     return f"::{_LEVELS[diagnostic.severity]} {listed}::{_data(text)}"
 

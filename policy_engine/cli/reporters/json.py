@@ -39,15 +39,34 @@ def _plain(value: Any) -> Any:
 
 
 def diagnostic_json(diagnostic: Diagnostic) -> dict[str, Any]:
-    """One finding. `location` is null where no place in a policy caused it."""
+    """One finding. `location` is null where no place in a file caused it."""
     return {
         "code": diagnostic.code,
         "severity": diagnostic.severity,
-        "message": diagnostic.message,
+        "message": message_of(diagnostic),
         "help": diagnostic.help,
-        "location": None if diagnostic.span is None else location_json(diagnostic.span),
+        "location": location_of(diagnostic),
         "related": [{"message": r.message, "location": location_json(r.span)} for r in diagnostic.related],
     }
+
+
+def message_of(diagnostic: Diagnostic) -> str:
+    """The message, which says the row where the location cannot: in a file without lines, and in a pipe."""
+    place = diagnostic.place
+    if place is None or diagnostic.span is not None or place.is_line or diagnostic.message.startswith("row "):
+        return diagnostic.message
+    return f"row {place.number}: {diagnostic.message}"
+
+
+def location_of(diagnostic: Diagnostic) -> dict[str, Any] | None:
+    """Where a finding is: in a policy or dataset file by lines and columns, in data by the line, if there are lines."""
+    if diagnostic.span is not None:
+        return location_json(diagnostic.span)
+    place = diagnostic.place
+    if place is None or place.file is None:
+        return None
+    line = place.number if place.is_line else None
+    return {"file": place.file, "line": line, "column": None, "end_line": line, "end_column": None}
 
 
 def location_json(span: Span) -> dict[str, Any]:

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 from policy_engine._version import __version__
 from policy_engine.cli.outcome import VERDICTS, Exit, Outcome
-from policy_engine.cli.reporters.json import location_json
+from policy_engine.cli.reporters.json import location_json, location_of, message_of
 from policy_engine.core.diagnostics import Diagnostic
-from policy_engine.core.source import Span
 
 _LEVELS = {"error": "error", "warning": "warning", "info": "note"}
 
 
 def sarif_log(verb: str, outcome: Outcome) -> str:
-    """A log with one run. Findings without a place in a policy are results without a location."""
+    """A log with one run. Findings without a place in a file are results without a location."""
     codes = sorted({d.code for d in outcome.diagnostics})
     run = {
         "tool": {
@@ -45,25 +45,26 @@ _SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
 
 
 def _result(diagnostic: Diagnostic, codes: list[str]) -> dict[str, Any]:
-    text = diagnostic.message if diagnostic.help is None else f"{diagnostic.message}\nhelp: {diagnostic.help}"
+    message = message_of(diagnostic)
+    text = message if diagnostic.help is None else f"{message}\nhelp: {diagnostic.help}"
+    place = location_of(diagnostic)
     result: dict[str, Any] = {
         "ruleId": diagnostic.code,
         "ruleIndex": codes.index(diagnostic.code),
         "level": _LEVELS[diagnostic.severity],
         "message": {"text": text},
     }
-    if diagnostic.span is not None:
-        result["locations"] = [_location(diagnostic.span)]
+    if place is not None:
+        result["locations"] = [_location(place)]
     if diagnostic.related:
         result["relatedLocations"] = [
-            {"id": index, "message": {"text": related.message}, **_location(related.span)}
+            {"id": index, "message": {"text": related.message}, **_location(location_json(related.span))}
             for index, related in enumerate(diagnostic.related)
         ]
     return result
 
 
-def _location(span: Span) -> dict[str, Any]:
-    place = location_json(span)
+def _location(place: Mapping[str, Any]) -> dict[str, Any]:
     path = Path(place["file"])
     uri = path.as_uri() if path.is_absolute() else quote(path.as_posix())
     region = {
@@ -72,4 +73,5 @@ def _location(span: Span) -> dict[str, Any]:
         "endLine": place["end_line"],
         "endColumn": place["end_column"],
     }
-    return {"physicalLocation": {"artifactLocation": {"uri": uri}, "region": region}}
+    known = {name: value for name, value in region.items() if value is not None}
+    return {"physicalLocation": {"artifactLocation": {"uri": uri}, **({"region": known} if known else {})}}

@@ -293,11 +293,14 @@ def report(db: WorkDB, seed: int) -> dict[str, Any]:
     for item, result in sorted(db.completed_work_items, key=lambda pair: pair[0].job_id):
         file = str(item.mutations[0].module_path)
         old, new = changed_lines(result)
-        outcome = "killed" if result.is_killed else "equivalent" if (file, old, new) in reasons else "survived"
+        why = reasons.get((file, old, new))
+        outcome = "killed" if result.is_killed else "equivalent" if why else "survived"
         counts[item.job_id.split(":")[0]][outcome] += 1
-        if outcome != "killed":
-            where = {"file": file, "row": item.mutations[0].start_pos[0], "line": old, "mutant": new}
-            (equivalent if outcome == "equivalent" else survivors).append(where)
+        where = {"file": file, "row": item.mutations[0].start_pos[0], "line": old, "mutant": new}
+        if outcome == "equivalent":
+            equivalent.append({**where, "why": why})
+        elif outcome == "survived":
+            survivors.append(where)
     print(f"\n{'package':8} {'mutants':>8} {'killed':>8} {'equivalent':>11} {'survived':>9}")
     total = sum(counts.values(), Counter())
     for name, found in [*counts.items(), ("all", total)]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from policy_engine.cli.closing import closing, failures, no_rows
+from policy_engine.cli.closing import closing, doubtful_roles, failures, no_rows
 from policy_engine.cli.outcome import Exit, Outcome, diagnostics_of
 from policy_engine.cli.reporters.text import console
 from policy_engine.cli.rows import Inputs
@@ -72,7 +72,7 @@ def apply_request(request: Request, inputs: Inputs) -> Outcome:
         return Outcome(exit=Exit.FAILS, diagnostics=diagnostics_of(error))
     return Outcome(
         exit=Exit.FAILS if summary.rows_failed or not summary.rows_out else Exit.HOLDS,
-        diagnostics=(*failures(summary), *no_rows(summary)),
+        diagnostics=(*doubtful_roles(summary.doubtful_roles), *failures(summary), *no_rows(summary)),
         data={"summary": summary.to_json()},
         body=(*closing(summary), f"wrote {summary.output}{'' if summary.rows_out else ', which has no rows'}"),
     )

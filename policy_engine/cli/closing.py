@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -9,12 +11,14 @@ from rich.text import Text
 from policy_engine.core.diagnostics import Diagnostic
 from policy_engine.core.source import Place
 from policy_engine.core.wording import counted
-from policy_engine.data.summary import NO_ROLE, Summary
+from policy_engine.data.summary import NO_ROLE, DoubtfulRole, Summary
+from policy_engine.data.truncate import LONGER
 
 
 def closing(summary: Summary) -> tuple[RenderableType, ...]:
     """Rows, tokens by role and part, and what else is worth knowing."""
-    return (Text(summary.said, style="dim"), _rows(summary), Text(""), _tokens(summary), *_notes(summary))
+    tokens = (Text(""), _tokens(summary)) if summary.tokens else ()
+    return (Text(summary.said, style="dim"), _rows(summary), *tokens, *_notes(summary))
 
 
 def failures(summary: Summary) -> tuple[Diagnostic, ...]:
@@ -33,6 +37,22 @@ def failures(summary: Summary) -> tuple[Diagnostic, ...]:
     return tuple(found)
 
 
+def doubtful_roles(found: Iterable[DoubtfulRole]) -> tuple[Diagnostic, ...]:
+    """Roles of the data that look misspelled, as findings at the first row that has them."""
+    return tuple(
+        Diagnostic(
+            code="PE518",
+            severity="warning",
+            message=f"nothing declares the role `{d.role}`, which {counted(d.messages, 'message')} "
+            f"{'has' if d.messages == 1 else 'have, here first'}",
+            help=f"did you mean `{d.meant}`? Mend the data, or say in a dataset file what it is: "
+            f"`messages: {{roles: {{{d.role}: {d.meant}}}}}`",
+            place=Place.parse(d.place or f"row {d.row}"),
+        )
+        for d in found
+    )
+
+
 def no_rows(summary: Summary) -> tuple[Diagnostic, ...]:
     """The finding of a run that leaves nothing to train on."""
     if summary.rows_out:
@@ -40,15 +60,19 @@ def no_rows(summary: Summary) -> tuple[Diagnostic, ...]:
     counts = (
         (summary.rows_failed, "failed"),
         (summary.rows_empty, "had nothing to train"),
+        (summary.rows_cut_empty, "left with nothing to train by truncation"),
         (summary.rows_too_long, "too long"),
     )
     why = ", ".join(f"{count:,} {what}" for count, what in counts if count)
+    look = "`policy-engine show` prints what the policy trains of the first rows"
+    cut = summary.rows_cut_empty + summary.rows_too_long
+    help = look if not cut else LONGER if cut == summary.rows_in else f"{LONGER}; {look}"
     return (
         Diagnostic(
             code="PE517",
             severity="error",
             message=f"none of {counted(summary.rows_in, 'row')} is left to write: {why}",
-            help="`policy-engine show` prints what the policy trains of the first rows",
+            help=help,
         ),
     )
 
@@ -62,6 +86,7 @@ def _rows(summary: Summary) -> Table:
         ("rows written", summary.rows_out, "bold green"),
         ("rows failed", summary.rows_failed, "bold red"),
         ("rows empty (nothing to train, dropped)", summary.rows_empty, "yellow"),
+        ("rows left with nothing to train by truncation (dropped)", summary.rows_cut_empty, "yellow"),
         ("rows too long (dropped)", summary.rows_too_long, "yellow"),
         ("rows truncated", summary.rows_truncated, "yellow"),
     ]
@@ -69,8 +94,9 @@ def _rows(summary: Summary) -> Table:
     for index, (label, count, style) in enumerate(counts):
         if count or index < always:
             table.add_row(Text(label), Text(f"{count:,}", style=style if count else "dim"))
-    if summary.samples != summary.rows_out:
-        table.add_row("samples of these rows (unrolled)", f"{summary.samples:,}")
+    if summary.rows_unrolled is not None:
+        table.add_row("rows that became several samples", f"{summary.rows_unrolled:,}")
+        table.add_row("samples of all rows written", f"{summary.samples:,}")
     if summary.samples_dropped:
         table.add_row("samples dropped (too long, or nothing left to train)", f"{summary.samples_dropped:,}")
     if summary.sequences != summary.samples:
@@ -113,5 +139,9 @@ def _notes(summary: Summary) -> list[Text]:
     ]
     if summary.rows_with_control_tokens:
         notes.append(f"{counted(summary.rows_with_control_tokens, 'row')} with control tokens in the data")
+    if summary.rows_unrolled == 0 and summary.rows_out:
+        notes.append(
+            "nothing was unrolled: in every row, what is trained stands in the context that inference gives it as it is"
+        )
     style = ["" if summary.straddles else "dim", *(["yellow"] * (len(notes) - 1))]
     return [Text(note, style=s) for note, s in zip(notes, style, strict=True)]

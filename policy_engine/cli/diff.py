@@ -20,6 +20,8 @@ from policy_engine.core.errors import ConfigError
 if TYPE_CHECKING:
     from policy_engine.proof import Diff
 
+_LISTED = 5
+"""Rows that change, of those listed unless said."""
 _STYLES = {"equal": "green", "trains more": "yellow", "trains less": "yellow", "incomparable": "red"}
 
 
@@ -41,14 +43,16 @@ def register(app: typer.Typer) -> None:
             int | None, typer.Option("--limit", min=1, metavar="N", help="With --data: take the first N rows only.")
         ] = None,
         listed: Annotated[
-            int,
-            typer.Option("--list", min=0, metavar="N", help="With --data: list the first N rows that change."),
-        ] = 5,
+            int | None,
+            typer.Option(
+                "--list", min=0, metavar="N", help="With --data: list the first N rows that change (default: 5)."
+            ),
+        ] = None,
         format: FormatOption = Format.text,
     ) -> None:
         """Compare two policies over all conversations, and on given data by the tokens that change."""
         if data is None:
-            given = {"-t": tokenizer, "--template": template, "--limit": limit}
+            given = {"-t": tokenizer, "--template": template, "--limit": limit, "--list": listed}
             named = next((name for name, value in given.items() if value is not None), None)
             finish("diff", format, lambda: _compare(old, new, dataset, unused=named))
         else:
@@ -63,7 +67,7 @@ def _on_data(
     template: str | None,
     dataset: str | None,
     limit: int | None,
-    listed: int,
+    listed: int | None,
 ) -> Outcome:
     # Imported here, so that a comparison without data loads no tokenizer.
     from policy_engine.cli.differing import data_facts, data_lines, diff_rows
@@ -74,7 +78,7 @@ def _on_data(
     policies = read_checked(old, schema), read_checked(new, schema)
     before = masker_for(policies[0], tokenizer, template, dataset)
     after = masker_for(policies[1], before.tokenizer, None, dataset)
-    found = diff_rows(data, before, after, limit=limit, listed=listed)
+    found = diff_rows(data, before, after, limit=limit, listed=_LISTED if listed is None else listed)
     # What the data shows is shown, whatever the proof could not decide.
     differs = found.rows_changed or found.failed
     return replace(

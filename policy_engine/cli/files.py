@@ -9,13 +9,14 @@ from pathlib import Path
 from policy_engine.core.errors import DataError
 
 
-def write_text_file(path: Path, text: str, *, overwrite: bool = False) -> None:
-    """Writes UTF-8 text beside the file and swaps, so that a full disk or a kill leaves what was there.
+def write_text_file(path: Path, text: str, *, overwrite: bool = False, option: str = "-o") -> None:
+    """Writes UTF-8 text beside the file and swaps, so that a full disk or a kill leaves what was there. `option` is
+    what names the file.
 
     Raises DataError if the file exists and may not be replaced, or cannot be written.
     """
     if not overwrite and path.exists():
-        raise exists(path)
+        raise exists(path, option)
     target = path.resolve()  # a link stays a link
     temporary = None
     try:
@@ -34,9 +35,9 @@ def write_text_file(path: Path, text: str, *, overwrite: bool = False) -> None:
             Path(temporary).unlink(missing_ok=True)
 
 
-def exists(path: Path) -> DataError:
-    """The error for an output that is there already."""
-    return DataError(f"`{path}` exists", help="name another output, or pass --overwrite to replace it")
+def exists(path: Path, option: str = "-o") -> DataError:
+    """The error for an output that is there already; `option` is what names it."""
+    return DataError(f"`{path}` exists", help=f"name another output with {option}, or pass --overwrite to replace it")
 
 
 def _umask() -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, islice
 from typing import Any
 
@@ -16,6 +16,8 @@ from policy_engine.core.errors import ConfigError, PolicyEngineError, RowError
 from policy_engine.core.source import Place
 from policy_engine.data.look import LOOKED_AT, format_seen
 from policy_engine.data.readers import Rows, read_rows
+from policy_engine.data.roles import Spelling
+from policy_engine.data.summary import Counts
 from policy_engine.lang.checked import CheckedPolicy
 from policy_engine.mask.masker import LostFieldWarning, Masker
 from policy_engine.mask.row import MaskedRow
@@ -92,11 +94,18 @@ def _no_tokenizer() -> ConfigError:
 
 
 def masked_rows(
-    data: str, inputs: Inputs, *, limit: int | None, numbers: Sequence[int], say: Callable[[str], None]
+    data: str,
+    inputs: Inputs,
+    *,
+    limit: int | None,
+    numbers: Sequence[int],
+    say: Callable[[str], None],
+    doubtful: Counts | None = None,
 ) -> Iterator[Row]:
     """The first `limit` rows, or those of the given numbers (from 1), masked one by one.
 
-    `say` is told how the rows are read, and that there are more than `limit`. Raises ConfigError if the format cannot
+    `say` is told how the rows are read, and that there are more than `limit`; `doubtful` gets the roles of these rows
+    that look misspelled. Raises ConfigError if the format cannot
     be told, RowError if a number is past the end of the data, and what reading raises.
     """
     wanted = set(numbers)
@@ -106,6 +115,7 @@ def masked_rows(
     # One more than is shown, to tell whether there are more.
     format, rows = see_format(source, None if most is None else most + 1, inputs.masker.dataset)
     say(format.said)
+    spelling = Spelling.of(format, inputs.masker)
     seen = 0
     for index, (number, row) in enumerate(rows):
         seen = number
@@ -116,7 +126,11 @@ def masked_rows(
             break
         if last is None or number in wanted:
             wanted.discard(number)
-            yield Row(number=number, place=source.where(number), result=_mask(row, format, inputs.masker))
+            masked, roles = _mask(row, format, inputs.masker)
+            if doubtful is not None:
+                for found in spelling.doubtful(roles, number):
+                    doubtful.add_doubtful(replace(found, place=str(source.where(number))))
+            yield Row(number=number, place=source.where(number), result=masked)
     if wanted:
         missing = min(wanted)
         if missing < seen:
@@ -137,13 +151,17 @@ def see_format(source: Rows, limit: int | None, spec: DatasetSpec) -> tuple[Form
     return format_seen(first, source, spec), chain(first, rows)
 
 
-def _mask(row: Any, format: Format, masker: Masker) -> MaskedRow | PolicyEngineError:
-    if isinstance(row, PolicyEngineError):
-        return row
+def _mask(row: Any, format: Format, masker: Masker) -> tuple[MaskedRow | PolicyEngineError, list[str]]:
+    """A row masked or refused, and the roles of its messages; none if it could not be read."""
+    roles: list[str] = []
     try:
+        if isinstance(row, PolicyEngineError):
+            raise row
+        conversation = read_row(row, format)
+        roles = [message["role"] for message in conversation.messages]
         with warnings.catch_warnings():
             # The views say per row what never reached the text.
             warnings.simplefilter("ignore", LostFieldWarning)
-            return masker.mask(read_row(row, format))
+            return masker.mask(conversation), roles
     except PolicyEngineError as error:
-        return error
+        return error, roles

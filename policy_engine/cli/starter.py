@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from policy_engine.chat.conversation import Conversation, read_row
 from policy_engine.chat.dataset import DatasetSpec
 from policy_engine.chat.formats import Format, named_format
 from policy_engine.chat.tokenize import load_tokenizer
+from policy_engine.cli.closing import doubtful_roles
 from policy_engine.cli.files import exists, write_text_file
 from policy_engine.cli.outcome import Outcome, diagnostics_of
 from policy_engine.cli.rows import see_format
@@ -25,6 +26,8 @@ from policy_engine.core.errors import PolicyEngineError, RowError
 from policy_engine.core.vocabulary import KEYWORDS, PARTS, parts_of
 from policy_engine.core.wording import counted
 from policy_engine.data.readers import read_rows
+from policy_engine.data.roles import Spelling
+from policy_engine.data.summary import Counts
 
 _SAYS_TRAIN = ("train", "training", "trainable", "loss", "learn", "trained")
 _SAYS_WEIGHT = ("weight", "loss_weight", "loss_scale")
@@ -48,16 +51,20 @@ def write_starter(
     source = read_rows(data)
     format, rows = see_format(source, limit, DatasetSpec())
     failed: list[tuple[int, PolicyEngineError]] = []
-    found = survey(_conversations(rows, format, failed), tok)
+    counts = Counts()
+    found = survey(_conversations(rows, format, failed, counts), tok)
+    counts.name_places(source.where)
     if not found.rows:
         first, error = failed[0]
         raise RowError(
             f"{error.message}; none of the {counted(len(failed), 'row')} of `{data}` can be read", help=error.help
         ).at(source.where(first))
-    write_text_file(policy_path, policy_text(found, data, failed=len(failed)), overwrite=overwrite)
+    policy = policy_text(found, data, failed=len(failed), but=counts.doubtful_roles)
+    write_text_file(policy_path, policy, overwrite=overwrite)
     names = {"tokenizer": _beside(tokenizer, base), "template": template and _beside(template, base)}
     write_text_file(dataset_path, dataset_text(found, data, policy_path.name, format, names), overwrite=overwrite)
-    warnings = [
+    warnings = [*doubtful_roles(counts.doubtful_roles.values())]
+    warnings += [
         replace(diagnostic, severity="warning")
         for number, error in failed[:5]
         for diagnostic in diagnostics_of(error, place=source.where(number))
@@ -90,8 +97,8 @@ def write_starter(
     )
 
 
-def policy_text(found: Survey, data: str, *, failed: int = 0) -> str:
-    """A policy that trains the assistant and says what it saw."""
+def policy_text(found: Survey, data: str, *, failed: int = 0, but: Container[str] = ()) -> str:
+    """A policy that trains the assistant and says what it saw; no guard names the roles `but`, which are doubtful."""
     lines = [
         f"# Starter policy for {Path(data).name}. Seen in {counted(found.rows, 'row')}"
         + (f" ({failed} more failed):" if failed else ":"),
@@ -108,7 +115,7 @@ def policy_text(found: Survey, data: str, *, failed: int = 0) -> str:
     hints = _field_hints(found)
     if hints:
         lines += ["", "# Fields that may say what to train; uncomment what is meant:", *hints]
-    others = [role for role in sorted(found.roles) if role != "assistant"]
+    others = [role for role in sorted(found.roles) if role != "assistant" and role not in but]
     if others:
         lines += ["", "# Asserted on every row.", *(f"never train {_role(role)}" for role in others)]
     return "\n".join(lines) + "\n"
@@ -137,13 +144,17 @@ def dataset_text(found: Survey, data: str, policy: str, format: Format, names: d
 
 
 def _conversations(
-    rows: Iterator[tuple[int, Any]], format: Format, failed: list[tuple[int, PolicyEngineError]]
+    rows: Iterator[tuple[int, Any]], format: Format, failed: list[tuple[int, PolicyEngineError]], counts: Counts
 ) -> Iterator[Conversation]:
+    spelling = Spelling.of(format)
     for number, row in rows:
         try:
             if isinstance(row, PolicyEngineError):
                 raise row
-            yield read_row(row, format)
+            conversation = read_row(row, format)
+            for found in spelling.doubtful((m["role"] for m in conversation.messages), number):
+                counts.add_doubtful(found)
+            yield conversation
         except PolicyEngineError as error:
             failed.append((number, error))
 

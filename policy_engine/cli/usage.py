@@ -40,8 +40,29 @@ def usage_error(error: Any, arguments: Sequence[str], verbs: Collection[str]) ->
     said = _lower(message.removeprefix("Value error, "))
     if parameter is not None:
         what = parameter.opts[-1] if parameter.param_type_name == "option" else parameter.metavar
-        return ConfigError(f"{what}: {said}", help=listing)
+        said, help = _value_said(said, error)
+        return ConfigError(f"{what}: {said}", help=_join(help, listing))
+    if getattr(error, "option_name", None) is not None:
+        return ConfigError(f"`{error.option_name}` needs a value", help=listing)
+    if found := re.fullmatch(r"got unexpected extra arguments?(?:\(s\))? \((.*)\)", said):
+        return ConfigError(f"`{verb}` has no place for `{found[1]}`", help=listing)
     return ConfigError(said or "the command line does not parse", help=listing)
+
+
+def _value_said(said: str, error: Any) -> tuple[str, str | None]:
+    """What is wrong with an option's value, and what it takes: from the words of click, or of pydantic behind typer."""
+    details: list[Any] = getattr(error.__cause__, "errors", list)()
+    quoted = re.match(r"`?(.*?)`? is not ", said)
+    value = str(details[0]["input"]) if details and "input" in details[0] else quoted[1] if quoted else ""
+    if bound := re.search(r"(?:x>=|greater than or equal to )(-?\d+)", said):
+        return f"{value} is too small: the least is {bound[1]}", None
+    if "valid integer" in said:
+        return f"`{value}` is no whole number", None
+    if "is not one of" in said:
+        names = re.findall(r"`([^`]*)`", said.partition("is not one of")[2])
+        listed = ", ".join(f"`{name}`" for name in names)
+        return f"there is no `{value}`", did_you_mean(value, names) or f"give one of {listed}"
+    return said, None
 
 
 def verb_of(arguments: Sequence[str]) -> str:

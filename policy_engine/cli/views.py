@@ -9,12 +9,13 @@ from typing import Any
 from rich.console import RenderableType
 from rich.text import Text
 
+from policy_engine.cli.closing import doubtful_roles
 from policy_engine.cli.files import exists, write_text_file
 from policy_engine.cli.outcome import Exit, Outcome, diagnostics_of
 from policy_engine.cli.rows import Inputs, masked_rows
 from policy_engine.core.diagnostics import Diagnostic
 from policy_engine.core.wording import counted
-from policy_engine.data.summary import ControlTokens
+from policy_engine.data.summary import ControlTokens, Counts
 from policy_engine.mask.explain import explain_pieces
 from policy_engine.mask.row import MaskedRow
 from policy_engine.report.html import html_page
@@ -38,14 +39,16 @@ def show_rows(
     `shown` has numbers of rows that the terminal shows although there is a page. Raises DataError if the page exists
     or cannot be written, and what `masked_rows` raises.
     """
+    option = "--html" if shown is None else "-o"
     if html is not None and html.exists() and not overwrite:
-        raise exists(html)
+        raise exists(html, option)
     said: list[str] = []
     rows: list[RowView] = []
     failed: list[Diagnostic] = []
+    counts = Counts()
     control = ControlTokens(inputs.masker.tokenizer)
     controlled: list[str] = []
-    for row in masked_rows(data, inputs, limit=limit, numbers=numbers, say=said.append):
+    for row in masked_rows(data, inputs, limit=limit, numbers=numbers, say=said.append, doubtful=counts):
         if isinstance(row.result, MaskedRow):
             done = row.result
             pieces = () if html is None else explain_pieces(done.program, done.chat)
@@ -58,16 +61,16 @@ def show_rows(
         told = ", ".join(controlled[:20]) + (" …" if len(controlled) > 20 else "")
         said.append(f"control tokens in the data of {len(controlled)} of {counted(len(rows), 'row')}: {told}")
     body: list[RenderableType] = [Text(line, style="dim") for line in said]
-    if html is None or shown is not None:
+    if rows and (html is None or shown is not None):
         names = None if shown is None else {f"row {number}" for number in shown}
         body += _terminal([r for r in rows if names is None or r.name in names], inputs, color_by)
     if html is not None:
-        write_text_file(html, _page(rows, inputs, data, failed=len(failed)), overwrite=overwrite)
+        write_text_file(html, _page(rows, inputs, data, failed=len(failed)), overwrite=overwrite, option=option)
         body.append(Text(f"wrote {html}"))
     rules = rule_views(inputs.masker.program.policy)
     return Outcome(
         exit=Exit.FAILS if failed else Exit.HOLDS,
-        diagnostics=tuple(failed),
+        diagnostics=(*doubtful_roles(counts.doubtful_roles.values()), *failed),
         data={
             "read_as": said[:1],
             "notes": said[1:],

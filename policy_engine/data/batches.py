@@ -15,10 +15,12 @@ from policy_engine.chat.conversation import Conversation, read_row
 from policy_engine.chat.formats import Format
 from policy_engine.core.errors import DataError, PolicyEngineError, RowError
 from policy_engine.core.source import Place
+from policy_engine.core.wording import counted
 from policy_engine.data.columns import schema_of, table_of
 from policy_engine.data.read_arrow import rows_of
+from policy_engine.data.roles import Spelling
 from policy_engine.data.summary import ControlTokens, Counts
-from policy_engine.data.truncate import Truncation, truncate
+from policy_engine.data.truncate import LONGER, Truncation, truncate
 from policy_engine.mask.labels import labels_of, loss_weights_of
 from policy_engine.mask.masker import LostFieldWarning, Masker
 from policy_engine.mask.row import MaskedRow
@@ -55,11 +57,13 @@ class BatchMasker:
         self.format = format
         self.truncation = truncation
         self._control = ControlTokens(masker.tokenizer)
+        self._spelling = Spelling.of(format, masker)
 
     def mask(self, batch: Sequence[tuple[int, Any]]) -> MaskedBatch:
         """Masks numbered rows, in order. A row that fails, or is an error already, is among the errors."""
         made = MaskedBatch(rows=[], counts=Counts(read=len(batch)))
         read: list[tuple[int, Conversation | PolicyEngineError]] = [(n, self._read(row)) for n, row in batch]
+        self._look_at_roles(read, made.counts)
         with warnings.catch_warnings():
             # Lost fields are counted here, and told at the end.
             warnings.simplefilter("ignore", LostFieldWarning)
@@ -84,6 +88,12 @@ class BatchMasker:
             return error
         return [_Sample(s.row, s.names, lost_fields(s)) for s in samples]
 
+    def _look_at_roles(self, read: list[tuple[int, Conversation | PolicyEngineError]], counts: Counts) -> None:
+        for number, conversation in read:
+            if isinstance(conversation, Conversation):
+                for found in self._spelling.doubtful((m["role"] for m in conversation.messages), number):
+                    counts.add_doubtful(found)
+
     def _read(self, row: Any) -> Conversation | PolicyEngineError:
         if isinstance(row, PolicyEngineError):
             return row
@@ -94,10 +104,10 @@ class BatchMasker:
 
     def _finish(self, number: int, samples: list[_Sample], made: MaskedBatch) -> PolicyEngineError | None:
         """Truncates, counts and keeps a row's samples; the error if there is nothing to train and the policy refuses
-        that. A row of which nothing is kept was too long or empty, in this order."""
+        that. A row of which nothing is kept was too long, emptied by truncation, or empty, in this order."""
         counts = made.counts
         kept: list[tuple[MaskedRow, dict[str, int], npt.NDArray[np.int32]]] = []
-        too_long, truncated, control = 0, False, False
+        too_long, truncated, emptied, control = 0, False, False, False
         for row, names, lost in samples:
             counts.unrendered.update(lost)
             ids_T = row.tokenized.ids_T
@@ -109,26 +119,39 @@ class BatchMasker:
                     too_long += 1
                     continue
                 truncated = True
+                emptied = emptied or (cut.is_empty and not row.is_empty)
                 row, ids_T = cut, cut.tokenized.ids_T
             if not row.is_empty or self.masker.program.setting("empty") == "keep":
                 kept.append((row, names, ids_T))
         counts.control += control
         if not kept and not too_long and self.masker.program.setting("empty") == "error":
-            return RowError(
-                "nothing of the row is trained, and the policy says `on empty error`",
-                help="drop the row, or say `on empty drop`",
-                code="PE516",
-            )
-        counts.truncated += truncated
+            return self._nothing_trained(emptied)
+        counts.truncated += truncated and bool(kept)
         counts.too_long += bool(too_long) and not kept
-        counts.empty += not kept and not too_long
+        counts.cut_empty += not kept and not too_long and emptied
+        counts.empty += not kept and not too_long and not emptied
         counts.written += bool(kept)
+        counts.unrolled += bool(kept) and len(samples) > 1
         counts.samples += len(kept)
         counts.samples_dropped += len(samples) - len(kept) if kept else 0
         for row, names, ids_T in kept:
             counts.add_tokens(row)
             made.rows.append(self._columns(row, number, ids_T, names))
         return None
+
+    def _nothing_trained(self, emptied: bool) -> RowError:
+        if emptied and self.truncation is not None:
+            return RowError(
+                f"truncation to {counted(self.truncation.max_length, 'token')} leaves nothing of the row to train, and "
+                "the policy says `on empty error`",
+                help=f"{LONGER}, or say `on empty drop`",
+                code="PE516",
+            )
+        return RowError(
+            "nothing of the row is trained, and the policy says `on empty error`",
+            help="drop the row, or say `on empty drop`",
+            code="PE516",
+        )
 
     def _columns(
         self, row: MaskedRow, number: int, ids_T: npt.NDArray[np.int32], names: dict[str, int]

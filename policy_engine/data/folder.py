@@ -135,7 +135,7 @@ class FolderRun:
                 said=batches.format.said,
                 output=str(self._folder),
                 sequences=sum(shard.rows for shard in journal.shards.values()),
-                failures=tuple(counts.failures),
+                unrolled=batches.masker.unrolls,
             )
             if not journal.finished:
                 journal.finish(summary.to_json())

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from policy_engine._version import __version__
 from policy_engine.data.spans import InputFile
-from policy_engine.data.summary import Counts, Failure
+from policy_engine.data.summary import Counts, DoubtfulRole, Failure
 from policy_engine.lang.format import format_policy
 from policy_engine.lang.parse import parse
 from policy_engine.mask.masker import Masker
@@ -51,6 +51,9 @@ class Shard:
         return Shard(**{**data, "counts": counts_from_json(data["counts"])})
 
 
+_RECORDS: Final[dict[str, Any]] = {"failures": Failure, "doubtful_roles": DoubtfulRole}
+
+
 def counts_to_json(counts: Counts) -> dict[str, Any]:
     """Counts as JSON values; keys that are pairs become lists."""
     made: dict[str, Any] = {}
@@ -58,8 +61,10 @@ def counts_to_json(counts: Counts) -> dict[str, Any]:
         value = getattr(counts, field.name)
         if isinstance(value, Counter):
             made[field.name] = [[list(k) if isinstance(k, tuple) else k, n] for k, n in sorted(value.items())]
+        elif field.name in _RECORDS:
+            made[field.name] = [asdict(f) for f in (value.values() if isinstance(value, dict) else value)]
         else:
-            made[field.name] = [asdict(f) for f in value] if field.name == "failures" else value
+            made[field.name] = value
     return made
 
 
@@ -68,8 +73,9 @@ def counts_from_json(data: Mapping[str, Any]) -> Counts:
     made: dict[str, Any] = {}
     for field in fields(Counts):
         value = data[field.name]
-        if field.name == "failures":
-            made[field.name] = [Failure(**failure) for failure in value]
+        if field.name in _RECORDS:
+            records = [_RECORDS[field.name](**record) for record in value]
+            made[field.name] = {r.role: r for r in records} if field.name == "doubtful_roles" else records
         elif isinstance(value, list):
             made[field.name] = Counter({tuple(k) if isinstance(k, list) else k: n for k, n in value})
         else:

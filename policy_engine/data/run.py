@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
@@ -187,9 +186,13 @@ def _into_file(
             f"`{output}` cannot be written: {reason_of(error)}; {what_is_left(file, read=run.done)}",
             help="make room, then run again",
         ) from error
-    failures = tuple(replace(failure, place=str(rows.where(failure.row))) for failure in run.counts.failures)
+    run.counts.name_places(rows.where)
     return summary_of(
-        run.counts, said=batches.format.said, output=str(output), sequences=run.sequences, failures=failures
+        run.counts,
+        said=batches.format.said,
+        output=str(output),
+        sequences=run.sequences,
+        unrolled=batches.masker.unrolls,
     )
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +73,7 @@ class ShardMaker:
                 seen = [seen[0] if seen else batch[0][0], batch[-1][0]]
                 made = self.batches.mask(batch)
                 self._check(made.errors, span)
-                made.counts.failures = [replace(f, place=str(span.where(f.row))) for f in made.counts.failures]
+                made.counts.name_places(span.where)
                 counts.merge(made.counts)
                 rows += self._write(made.rows if window is None else window.add(made.rows), output)
             rows += self._write([] if window is None else window.rest(), output)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final
 
 import numpy as np
@@ -36,6 +36,18 @@ class Failure:
 
 
 @dataclass(frozen=True, kw_only=True)
+class DoubtfulRole:
+    """A role of the data that looks misspelled, what it was likely `meant` as, how many `messages` have it, and the
+    first row that does: its number and `place`, as in `Failure`."""
+
+    role: str
+    meant: str
+    messages: int
+    row: int
+    place: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
 class TokenCount:
     """Tokens of one role and part in the output. `role` is empty for text that belongs to no message."""
 
@@ -53,7 +65,9 @@ class Counts:
     written: int = 0
     samples: int = 0
     samples_dropped: int = 0
+    unrolled: int = 0
     empty: int = 0
+    cut_empty: int = 0
     too_long: int = 0
     truncated: int = 0
     tokens_cut: int = 0
@@ -64,6 +78,20 @@ class Counts:
     control: int = 0
     codes: Counter[str] = field(default_factory=Counter)
     failures: list[Failure] = field(default_factory=list)
+    doubtful_roles: dict[str, DoubtfulRole] = field(default_factory=dict)
+
+    def add_doubtful(self, found: DoubtfulRole) -> None:
+        """Counts a role that looks misspelled, in rows after those counted so far."""
+        known = self.doubtful_roles.get(found.role)
+        if known is not None:
+            found = replace(known, messages=known.messages + found.messages)
+        if known is not None or len(self.doubtful_roles) < FIRST_FAILURES:
+            self.doubtful_roles[found.role] = found
+
+    def name_places(self, where: Callable[[int], object]) -> None:
+        """Gives rows that are told singly their places."""
+        self.failures = [replace(f, place=str(where(f.row))) for f in self.failures]
+        self.doubtful_roles = {n: replace(d, place=str(where(d.row))) for n, d in self.doubtful_roles.items()}
 
     def fail(self, number: int, error: PolicyEngineError) -> None:
         """Counts a row that failed."""
@@ -87,23 +115,27 @@ class Counts:
     def merge(self, other: Counts) -> None:
         """Adds the counts of another batch that comes after those counted so far."""
         for name in (
-            "read", "written", "samples", "samples_dropped", "empty", "too_long", "truncated", "tokens_cut", "control",
+            "read", "written", "samples", "samples_dropped", "unrolled", "empty", "cut_empty", "too_long", "truncated",
+            "tokens_cut", "control",
         ):  # fmt: skip
             setattr(self, name, getattr(self, name) + getattr(other, name))
         for name in ("reasons", "trained", "masked", "unrendered", "codes"):
             getattr(self, name).update(getattr(other, name))
         self.failures = [*self.failures, *other.failures][:FIRST_FAILURES]
+        for found in other.doubtful_roles.values():
+            self.add_doubtful(found)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Summary:
-    """The closing account of a run. Every row read is in exactly one of `rows_out`, `rows_failed`, `rows_empty` and
-    `rows_too_long`.
+    """The closing account of a run. Every row read is in exactly one of `rows_out`, `rows_failed`, `rows_empty`,
+    `rows_cut_empty` and `rows_too_long`.
 
-    `rows_empty` had nothing to train and were dropped, `rows_too_long` were dropped by `truncation` before that.
-    `samples` are what the `rows_out` became: one each, more when unrolled; `samples_dropped` are those of the same rows
-    that were too long or left with nothing to train. `sequences` are the rows of the output, fewer than samples when
-    packed.
+    `rows_empty` had nothing to train and were dropped, as were `rows_cut_empty`, of which truncation left nothing to
+    train; `rows_too_long` were dropped by `truncation` before that. `samples` are what the `rows_out` became: one each,
+    more when unrolled; `rows_unrolled` are those of them that became several, None where that was not asked for;
+    `samples_dropped` are those of the same rows that were too long or left with nothing to train. `sequences` are the
+    rows of the output, fewer than samples when packed.
     """
 
     said: str
@@ -113,8 +145,10 @@ class Summary:
     rows_out: int
     samples: int
     samples_dropped: int
+    rows_unrolled: int | None
     rows_failed: int
     rows_empty: int
+    rows_cut_empty: int
     rows_too_long: int
     rows_truncated: int
     """Written, but cut."""
@@ -130,6 +164,8 @@ class Summary:
     failures: tuple[Failure, ...]
     """The first rows that failed."""
     failure_codes: Mapping[str, int]
+    doubtful_roles: tuple[DoubtfulRole, ...]
+    """Roles of the data that look misspelled, as they were met; no more than the first ones."""
 
     @property
     def tokens_trained(self) -> int:
@@ -148,13 +184,14 @@ class Summary:
             "unrendered": [{"role": r, "field": f, "messages": n} for r, f, n in self.unrendered],
             "tokens": [asdict(count) for count in self.tokens],
             "failures": [asdict(failure) for failure in self.failures],
+            "doubtful_roles": [asdict(doubtful) for doubtful in self.doubtful_roles],
             "tokens_trained": self.tokens_trained,
             "tokens_masked": self.tokens_masked,
         }
 
 
-def summary_of(counts: Counts, *, said: str, output: str, sequences: int, failures: tuple[Failure, ...]) -> Summary:
-    """Counts as the closing account."""
+def summary_of(counts: Counts, *, said: str, output: str, sequences: int, unrolled: bool) -> Summary:
+    """Counts as the closing account; `unrolled` says whether rows were to become a sample per turn."""
     keys = sorted(counts.trained.keys() | counts.masked.keys())
     return Summary(
         said=said,
@@ -163,8 +200,10 @@ def summary_of(counts: Counts, *, said: str, output: str, sequences: int, failur
         rows_out=counts.written,
         samples=counts.samples,
         samples_dropped=counts.samples_dropped,
+        rows_unrolled=counts.unrolled if unrolled else None,
         rows_failed=sum(counts.codes.values()),
         rows_empty=counts.empty,
+        rows_cut_empty=counts.cut_empty,
         rows_too_long=counts.too_long,
         rows_truncated=counts.truncated,
         sequences=sequences,
@@ -175,8 +214,9 @@ def summary_of(counts: Counts, *, said: str, output: str, sequences: int, failur
         straddles=counts.reasons["straddle"],
         unrendered=tuple((role, name, count) for (role, name), count in sorted(counts.unrendered.items())),
         rows_with_control_tokens=counts.control,
-        failures=failures,
+        failures=tuple(counts.failures),
         failure_codes=dict(sorted(counts.codes.items())),
+        doubtful_roles=tuple(counts.doubtful_roles.values()),
     )
 
 

@@ -17,6 +17,10 @@ KEEPS: Final[tuple[Keep, ...]] = get_args(Keep)
 _TRUNCATED: Final = REASONS.index("truncated")
 
 
+LONGER: Final = "give a larger --max-length, or another --truncate"
+"""What to do where truncation leaves too little."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Truncation:
     """At most `max_length` tokens a row: its first ones (`keep_start`), its last ones (`keep_end`), as many whole turns

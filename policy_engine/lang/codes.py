@@ -79,6 +79,7 @@ CODES: Final[dict[str, str]] = {
     "PE515": "a token that straddles",
     "PE516": "a row with nothing to train",
     "PE517": "a run that leaves no row",
+    "PE518": "a role in the data that looks misspelled",
     "PE601": "only the last turns are trained",
     "PE602": "the ends of masked turns are trained",
     "PE603": "all text is trained, without a guard",

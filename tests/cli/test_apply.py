@@ -15,7 +15,7 @@ import pytest
 
 import policy_engine
 from policy_engine.data import writers
-from tests.cli.support import CHATS, cli, write_chats, write_policy
+from tests.cli.support import CHATS, GOOD, cli, write_chats, write_policy
 
 
 @pytest.fixture
@@ -196,3 +196,22 @@ def test_warnings_of_the_policy_are_told(tmp_path: Path) -> None:
     ran = cli("apply", write_chats(tmp_path), "-p", policy, "-t", "builtin", "-o", tmp_path / "out.parquet")
     assert "PE251" in ran.err
     assert "did you mean `assistant`?" in ran.err
+
+
+@pytest.mark.parametrize("length", [4, 8])
+def test_truncation_that_leaves_nothing_to_train_is_named(tmp_path: Path, length: int) -> None:
+    chats = write_chats(tmp_path, [CHATS[0], CHATS[2], [{"role": "user", "content": "nobody answers"}]])
+    arguments = ["apply", chats, "-p", write_policy(tmp_path), "-t", "builtin", "-o", tmp_path / "out.parquet"]
+    arguments += ["--max-length", str(length), "--overwrite"]
+    ran = cli(*arguments)
+    assert ran.code == 1
+    assert "1 had nothing to train, 2 left with nothing to train by truncation" in ran.err
+    assert "help: give a larger --max-length, or another --truncate" in ran.err
+    document = cli(*arguments, "--format", "json").document
+    counts = {name: document["summary"][name] for name in ("rows_empty", "rows_cut_empty", "rows_truncated")}
+    assert {"rows_empty": 1, "rows_cut_empty": 2, "rows_truncated": 0} == counts
+    # Where the policy refuses empty rows, the row fails, and for the same reason.
+    policy = write_policy(tmp_path, GOOD + "on empty error\n", name="strict.policy")
+    ran = cli(*[policy if a == arguments[3] else a for a in arguments])
+    assert f"chats.jsonl:1: error[PE516]: truncation to {length} tokens leaves nothing of the row to train" in ran.err
+    assert "chats.jsonl:3: error[PE516]: nothing of the row is trained" in ran.err

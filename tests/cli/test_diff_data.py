@@ -86,7 +86,7 @@ def test_rows_that_fail(tmp_path: Path) -> None:
     assert cli("diff", old, old, "--data", data, "-t", "builtin").code == 1
 
 
-@pytest.mark.parametrize("option", [["-t", "builtin"], ["--limit", "2"], ["--template", "x.jinja"]])
+@pytest.mark.parametrize("option", [["-t", "builtin"], ["--limit", "2"], ["--template", "x.jinja"], ["--list", "3"]])
 def test_options_that_need_data(tmp_path: Path, option: list[str]) -> None:
     policy = write_policy(tmp_path)
     ran = cli("diff", policy, policy, *option)

@@ -43,6 +43,25 @@ def test_usage_errors_are_2(arguments: list[str]) -> None:
     assert "help: " in ran.err
 
 
+@pytest.mark.parametrize(
+    ("arguments", "says", "help"),
+    [
+        ("apply x -o y --workers 0", "--workers: 0 is too small: the least is 1", ""),
+        ("explain x --token -1", "--token: -1 is too small: the least is 0", ""),
+        ("apply x -o y --max-length two", "--max-length: `two` is no whole number", ""),
+        ("apply x -o y --truncate keepstart", "--truncate: there is no `keepstart`", "did you mean `keep_start`? "),
+        ("show x --color-by e", "--color-by: there is no `e`", "give one of `effect`, `rule`; "),
+        ("show x --limit", "`--limit` needs a value", ""),
+        ("show x y", "`show` has no place for `y`", ""),
+    ],
+)
+def test_values_that_do_not_fit_are_told_in_our_words(arguments: str, says: str, help: str) -> None:
+    verb = arguments.split()[0]
+    ran = cli(*arguments.split())
+    expected = f"error[PE503]: {says}\n  help: {help}`policy-engine {verb} --help` lists the options\n"
+    assert (2, expected) == (ran.code, ran.err)
+
+
 @pytest.mark.parametrize("verb", VERBS)
 @pytest.mark.parametrize("form", ["json", "sarif", "github"])
 def test_usage_errors_are_valid_documents(verb: str, form: str) -> None:

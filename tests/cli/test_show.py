@@ -79,6 +79,23 @@ def test_a_row_that_fails_is_told_and_the_others_are_shown(tmp_path: Path) -> No
     ]
 
 
+def test_nothing_is_shown_of_a_row_that_fails_alone(tmp_path: Path) -> None:
+    chats = write_chats(tmp_path, [CHATS[0], '{"other": 1}'])
+    ran = cli("show", chats, "-p", write_policy(tmp_path), "-t", "builtin", "--row", "2")
+    assert ran.code == 1
+    assert "chats.jsonl:2: error[PE501]" in ran.err
+    assert 1 == len(ran.out.splitlines())
+    assert ran.out.startswith("read as ")
+
+
+def test_a_page_that_exists_names_its_option(tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    page.write_text("mine")
+    ran = cli("show", write_chats(tmp_path), "-p", write_policy(tmp_path), "-t", "builtin", "--html", page)
+    assert (2, "mine") == (ran.code, page.read_text())
+    assert "help: name another output with --html, or pass --overwrite to replace it" in ran.err
+
+
 def test_stdin(tmp_path: Path) -> None:
     data = write_chats(tmp_path).read_text()
     ran = cli("show", "-", "-p", write_policy(tmp_path), "-t", "builtin", stdin=data)

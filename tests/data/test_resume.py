@@ -18,7 +18,7 @@ from policy_engine.data.manifest import counts_from_json, counts_to_json
 from policy_engine.data.resume import Journal
 from policy_engine.data.run import apply_dataset
 from policy_engine.data.shards import canonical_checksum
-from policy_engine.data.summary import Counts, Failure
+from policy_engine.data.summary import Counts, DoubtfulRole, Failure
 from policy_engine.data.truncate import Truncation
 from policy_engine.mask.masker import Masker
 from policy_engine.rules.load import policy_from_text
@@ -192,7 +192,8 @@ def test_counts_survive_json():
     counts = Counts(read=3)
     counts.trained["assistant", "text"] = 4
     counts.reasons["rule"] = 2
-    counts.failures = [Failure(row=1, code="PE501", reason="x", place="a:1")]
+    counts.failures = [Failure(row=1, code="PE501", reason="x", place="a:1", help="mend it")]
+    counts.add_doubtful(DoubtfulRole(role="usr", meant="user", messages=2, row=1, place="a:1"))
     assert counts == counts_from_json(json.loads(json.dumps(counts_to_json(counts))))
 
 

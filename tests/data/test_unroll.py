@@ -48,6 +48,7 @@ def rows(path: Path) -> list[dict[str, Any]]:
 
 def test_samples_are_named_and_counted(chats: Path, tmp_path: Path) -> None:
     summary = apply_dataset(chats, masker(), tmp_path / "out.parquet")
+    assert 20 == summary.rows_unrolled
     made = rows(tmp_path / "out.parquet")
     assert (30, 30, 60, 60) == (summary.rows_in, summary.rows_out, summary.samples, summary.sequences)
     assert [(1, 1, 1), (2, 1, 2), (2, 3, 2), (3, 1, 3)] == [(r["row"], r["turn"], r["samples"]) for r in made[:4]]
@@ -90,14 +91,22 @@ def test_samples_that_are_cut_or_packed(chats: Path, tmp_path: Path) -> None:
     )
 
 
-def test_the_command(chats: Path, tmp_path: Path) -> None:
-    policy = tmp_path / "p.policy"
+def test_the_account_says_what_was_unrolled(chats: Path, tmp_path: Path) -> None:
+    policy, template = tmp_path / "p.policy", tmp_path / "t.jinja"
     policy.write_text(POLICY)
-    template = tmp_path / "qwen3.jinja"
     template.write_text(trl_templates()["trl/qwen3"])
-    out = tmp_path / "out.parquet"
-    given = ["-p", policy, "-t", "builtin", "--template", template]
-    result = cli("apply", chats, *given, "--unroll", "-o", out)
-    assert 0 == result.code
-    assert "samples of these rows (unrolled)" in result.out
-    assert 60 == len(rows(out))
+    apply = ["apply", chats, "-p", policy, "-t", "builtin", "-o", tmp_path / "out.parquet", "--overwrite"]
+    ran = cli(*apply, "--unroll", "--template", template)
+    assert (0, 60) == (ran.code, len(rows(tmp_path / "out.parquet")))
+    lines = [line.split() for line in ran.out.splitlines()]
+    assert ["rows", "that", "became", "several", "samples", "20"] in lines
+    assert ["samples", "of", "all", "rows", "written", "60"] in lines
+    assert "nothing was unrolled" not in ran.out
+    # The built-in template leaves history as it was.
+    ran = cli(*apply, "--unroll")
+    assert ["rows", "that", "became", "several", "samples", "0"] in [line.split() for line in ran.out.splitlines()]
+    assert "nothing was unrolled" in ran.out
+    assert 0 == cli(*apply, "--unroll", "--format", "json").document["summary"]["rows_unrolled"]
+    ran = cli(*apply)
+    assert "several samples" not in ran.out
+    assert "unrolled" not in ran.out

@@ -46,15 +46,16 @@ $(VENV)-trainers/.done: pyproject.toml tests/requirements-trainers.txt
 	$(VENV)-trainers/bin/python -m pip install --quiet --disable-pip-version-check -e '.[test]'
 	@touch $@
 
-# Trainers whose requirements exclude each other and pin CUDA packages: without those, in an environment of their own.
-$(VENV)-frameworks/.done: pyproject.toml tests/requirements-trainers.txt tests/requirements-frameworks.txt
+# Trainers that ask for CUDA packages and more: with what they agree on, and without the rest.
+$(VENV)-frameworks/.done: pyproject.toml tests/requirements-frameworks.txt tests/requirements-frameworks-no-deps.txt
 	$(PYTHON) -m venv $(VENV)-frameworks
-	$(VENV)-frameworks/bin/python -m pip install --quiet --disable-pip-version-check -r tests/requirements-trainers.txt
-	$(VENV)-frameworks/bin/python -m pip install --quiet --disable-pip-version-check -e '.[test]'
-	$(VENV)-frameworks/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r tests/requirements-frameworks.txt
+	$(VENV)-frameworks/bin/python -m pip install --quiet --disable-pip-version-check \
+	  -r tests/requirements-frameworks.txt -e '.[test]'
+	$(VENV)-frameworks/bin/python -m pip install --quiet --disable-pip-version-check --no-deps \
+	  -r tests/requirements-frameworks-no-deps.txt
 	@touch $@
 
-frameworks: $(VENV)-frameworks/.done  ## datasets, collators and losses of LLaMA-Factory, torchtune and verl on our rows
+frameworks: $(VENV)-frameworks/.done  ## doctor with LLaMA-Factory, torchtune and verl: their datasets, collators, losses
 	$(VENV)-frameworks/bin/python -m pytest -q tests/adapters/test_real_frameworks.py $(ARGS)
 
 trainers: $(VENV)-trainers/.done  ## a training step of transformers' and TRL's trainers against one computed by hand

@@ -7,19 +7,22 @@
       policy: my.policy
       max_length: 4096
 
+Files that are masked already (what `apply` writes) are taken as they are, without `policy`.
+
 `loss_mask` carries the policy's weights (float32; its sum is the denominator of verl's loss). verl's Megatron engine
 rounds masks to 0 and 1.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from policy_engine.chat.conversation import Conversation, read_row
 from policy_engine.chat.formats import named_format
 from policy_engine.core.errors import ConfigError, RowError
 from policy_engine.core.vocabulary import IGNORE_INDEX
+from policy_engine.data.audit import mask_of
 from policy_engine.data.readers import read_rows
 from policy_engine.mask.masker import Masker
 from policy_engine.proof.load import load_policy
@@ -28,9 +31,10 @@ from policy_engine.proof.load import load_policy
 class PolicySFTDataset:
     """Items of `input_ids`, `attention_mask`, `position_ids` (int64) and `loss_mask` (float32), tensors of one row.
 
-    The constructor's arguments are verl's. `config` needs `policy`; `max_length` and `truncation` (`error`, `left`,
-    `right`) are read as verl reads them. Raises ConfigError without a policy, RowError for a row that is none, and
-    what loading a policy raises: one whose guard some conversation breaks does not load.
+    The constructor's arguments are verl's. `config` needs `policy`, unless all rows are masked already; `max_length`
+    and `truncation` (`error`, `left`, `right`) are read as verl reads them. A document's first token has no loss.
+    Raises ConfigError for rows that are not masked without a policy, RowError for a row that is none, and what loading
+    a policy raises: one whose guard some conversation breaks does not load.
     """
 
     def __init__(
@@ -42,35 +46,35 @@ class PolicySFTDataset:
         max_samples: int = -1,
     ) -> None:
         policy = config.get("policy")
-        if not policy:
-            raise ConfigError("the data config names no policy", help="add `data.policy: my.policy`")
-        self._masker = Masker(load_policy(policy), tokenizer)
+        self._masker = Masker(load_policy(policy), tokenizer) if policy else None
         self._max_length = config.get("max_length")
         self._truncation = config.get("truncation", "error")
         key = config.get("messages_key", "messages")
         format = named_format("messages", field=key) if key != "messages" else named_format("messages")
         files = [parquet_files] if isinstance(parquet_files, str) else list(parquet_files)
-        self._conversations: list[Conversation] = []
+        self._rows: list[Conversation | _Masked] = []
         for file in files:
             for number, row in read_rows(file):
-                if 0 <= max_samples <= len(self._conversations):
+                if 0 <= max_samples <= len(self._rows):
                     break
                 if isinstance(row, Exception):
                     raise row
-                self._conversations.append(read_row(row, format, number))
+                if policy:
+                    self._rows.append(read_row(row, format, number))
+                elif isinstance(row, Mapping) and "input_ids" in row:
+                    self._rows.append(_masked(row, number))
+                else:
+                    raise ConfigError("the data config names no policy", help="add `data.policy: my.policy`")
+        if not policy and not self._rows:
+            raise ConfigError("the data config names no policy", help="add `data.policy: my.policy`")
 
     def __len__(self) -> int:
-        return len(self._conversations)
+        return len(self._rows)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         import torch
 
-        conversation = self._conversations[index]
-        row = self._masker.mask(conversation)
-        ids, labels = list(row["input_ids"]), list(row["labels"])
-        weights = [0.0 if label == IGNORE_INDEX else 1.0 for label in labels]
-        if row.loss_weights is not None:
-            weights = [float(w) for w in row.loss_weights]
+        ids, weights, positions = self._item(self._rows[index])
         if self._max_length is not None and len(ids) > self._max_length:
             if self._truncation == "error":
                 raise RowError(
@@ -78,11 +82,41 @@ class PolicySFTDataset:
                     help="raise `data.max_length`, or set `data.truncation: right`",
                 )
             kept = slice(None, self._max_length) if self._truncation == "right" else slice(-self._max_length, None)
-            ids, weights = ids[kept], weights[kept]
-            weights[0] = 0.0
+            ids, weights, positions = ids[kept], weights[kept], positions[kept]
+        weights = [0.0 if at == 0 or positions[at] == 0 else weight for at, weight in enumerate(weights)]
         return {
             "input_ids": torch.tensor(ids, dtype=torch.int64),
             "attention_mask": torch.ones(len(ids), dtype=torch.int64),
-            "position_ids": torch.arange(len(ids), dtype=torch.int64),
+            "position_ids": torch.tensor(positions, dtype=torch.int64),
             "loss_mask": torch.tensor(weights, dtype=torch.float32),
         }
+
+    def _item(self, row: Conversation | _Masked) -> _Masked:
+        if not isinstance(row, Conversation):
+            return row
+        assert self._masker is not None  # conversations are read with a policy only
+        made = self._masker.mask(row)
+        return _columns(made["input_ids"], made["labels"], made.loss_weights, None)
+
+
+_Masked = tuple[list[int], list[float], list[int]]
+"""Ids, weights (0: no loss) and positions of a row."""
+
+
+def _masked(row: Mapping[str, Any], number: int) -> _Masked:
+    ids, labels, _, _ = mask_of(row, number)
+    for name in ("loss_weights", "position_ids"):
+        if row.get(name) is not None and len(row[name]) != len(ids):
+            raise RowError(
+                f"row {number} has {len(ids)} `input_ids` and {len(row[name])} `{name}`",
+                help="something cut one column and not the other",
+            )
+    return _columns(ids, labels, row.get("loss_weights"), row.get("position_ids"))
+
+
+def _columns(
+    ids: Sequence[int], labels: Sequence[int], weights: Sequence[float] | None, positions: Sequence[int] | None
+) -> _Masked:
+    ones = [1.0] * len(ids) if weights is None else weights
+    kept = [0.0 if label == IGNORE_INDEX else float(w) for label, w in zip(labels, ones, strict=True)]
+    return list(ids), kept, list(range(len(ids))) if positions is None else list(positions)

@@ -19,6 +19,9 @@ class Trainer(str, Enum):
 
     transformers = "transformers"
     trl = "trl"
+    llamafactory = "llamafactory"
+    torchtune = "torchtune"
+    verl = "verl"
 
 
 class Collator(str, Enum):
@@ -58,7 +61,7 @@ def register(app: typer.Typer) -> None:
         ] = None,
         set_: Annotated[
             list[str] | None,
-            typer.Option("--set", metavar="KEY=VALUE", help="A setting of the trainer; may be repeated."),
+            typer.Option("--set", metavar="KEY=VALUE", help="A setting of the trainer (nested: a.b); may be repeated."),
         ] = None,
         collator: Annotated[
             Collator,

@@ -14,6 +14,7 @@ from policy_engine.adapters.doctor import runners
 from policy_engine.adapters.doctor.batches import match, stretches
 from policy_engine.adapters.doctor.examine import examine
 from policy_engine.adapters.doctor.samples import Sample, read_sample
+from policy_engine.adapters.doctor.steps import flat_settings
 from policy_engine.adapters.doctor.vocabulary import Vocabulary
 from policy_engine.core.errors import ConfigError, RowError
 from tests.cli.support import CHATS, cli
@@ -126,14 +127,52 @@ def nothing_installed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("nothing_installed")
-def test_without_torch(tmp_path: Path) -> None:
+@pytest.mark.parametrize("trainer", runners.TRAINERS)
+def test_without_torch(tmp_path: Path, trainer: str) -> None:
     data = tmp_path / "masked.jsonl"
     data.write_text(json.dumps(ROW) + "\n")
-    result = cli("doctor", str(data), "--trainer", "trl", "--format", "json")
+    result = cli("doctor", str(data), "--trainer", trainer, "--format", "json")
     assert 2 == result.code
     (finding,) = json.loads(result.out)["diagnostics"]
-    assert "`trl` cannot take a step: torch and" in finding["message"]
-    assert "pip install torch trl" in finding["help"]
+    assert f"`{trainer}` cannot take a step: torch and" in finding["message"]
+    install = {"transformers": "torch accelerate datasets", "trl": "torch trl", "torchtune": "torch torchao torchtune"}
+    assert f"pip install {install.get(trainer, trainer)} (" in finding["help"]
+
+
+def test_a_part_of_a_trainer_that_cannot_be_imported(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(task: Any) -> Any:
+        raise ImportError("No module named 'torchaudio'")
+
+    monkeypatch.setattr("policy_engine.adapters.doctor.examine.runner_of", lambda name: fail)
+    with pytest.raises(ConfigError, match="`llamafactory` cannot take a step: No module named 'torchaudio'"):
+        examine(sample(ROW), "llamafactory")
+
+
+def test_what_a_trainer_logs_is_no_part_of_the_account(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(task: Any) -> Any:
+        print("logged")
+        raise ValueError("no")
+
+    monkeypatch.setattr("policy_engine.adapters.doctor.examine.runner_of", lambda name: refuse)
+    found = examine(sample({**ROW, "loss_weights": [0.0, 0.0, 1.0, 2.0]}), "torchtune")
+    assert ["refused", "weights-ignored"] == [finding.code for finding in found.findings]
+    assert "logged\n" == capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("trainer", "name"), [("verl", "data.max_len"), ("torchtune", "dataset.pack")])
+def test_settings_of_trainers_that_have_no_class_for_them(trainer: str, name: str) -> None:
+    with pytest.raises(ConfigError, match=f"doctor reads no setting `{name}` of {trainer}") as caught:
+        runners.check_names(trainer, [name])
+    assert "did you mean" in str(caught.value.help)
+    runners.check_names(trainer, ["pad_token"])
+
+
+def test_nested_settings_by_their_paths() -> None:
+    assert {"data.max_length": 9, "data.a.b": 1, "x": 2} == flat_settings(
+        {"data": {"max_length": 9, "a": {"b": 1}}, "x": 2}
+    )
 
 
 def test_arguments_that_mean_nothing() -> None:
@@ -146,12 +185,15 @@ def test_arguments_that_mean_nothing() -> None:
     [
         ({"collator": "x"}, "there is no collator `x`"),
         ({"denominator": "weights"}, "no `loss_weights` to divide by"),
+        ({"denominator": "weights", "trainer": "torchtune"}, "`torchtune` has no per-token weights"),
+        ({"denominator": "weights", "trainer": "verl"}, "`verl` divides by the sum of the weights by itself"),
     ],
 )
-def test_options_that_do_not_fit(options: Any, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_options_that_do_not_fit(options: dict[str, Any], message: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("policy_engine.adapters.doctor.examine.runner_of", lambda name: None)
+    weights = {"loss_weights": [0.0, 0.0, 1.0, 1.0]} if "trainer" in options else {}
     with pytest.raises(ConfigError, match=message):
-        examine(sample(ROW), "trl", **options)
+        examine(sample({**ROW, **weights}), **{"trainer": "trl", **options})
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from policy_engine.adapters import axolotl
 from policy_engine.adapters.torchtune import PolicyTransform
 from policy_engine.adapters.verl import PolicySFTDataset
 from policy_engine.chat.tokenize import load_tokenizer
-from policy_engine.core.errors import ConfigError, PolicyCheckError
+from policy_engine.core.errors import ConfigError, PolicyCheckError, RowError
 from policy_engine.core.vocabulary import IGNORE_INDEX
 from policy_engine.mask.masker import Masker
 from policy_engine.rules.load import load_policy
@@ -89,3 +89,27 @@ def test_verl_dataset(expected: Any, tmp_path: Path) -> None:
         str(data), load_tokenizer("builtin").tokenizer, {"policy": "default", "max_length": 9, "truncation": "right"}
     )
     assert expected["input_ids"][:9] == short[0]["input_ids"].tolist()
+
+
+def test_verl_dataset_of_masked_rows(tmp_path: Path) -> None:
+    data = tmp_path / "masked.jsonl"
+    rows = [
+        {"input_ids": [5, 6, 7, 8], "labels": [5, -100, 7, 8], "loss_weights": [1.0, 0.0, 0.5, 2.0]},
+        {"input_ids": [5, 6, 7, 8], "labels": [-100, 6, 7, 8], "position_ids": [0, 1, 0, 1]},
+    ]
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    dataset = PolicySFTDataset(str(data), tokenizer=None, config={})
+    assert len(dataset) == 2
+    for bad, message in (
+        ({"messages": MESSAGES}, "names no policy"),
+        ({**rows[0], "loss_weights": [1.0]}, "4 `input_ids` and 1 `loss_weights`"),
+    ):
+        data.write_text(json.dumps(bad) + "\n")
+        with pytest.raises((ConfigError, RowError), match=message):
+            PolicySFTDataset(str(data), tokenizer=None, config={})
+    pytest.importorskip("torch")
+    first, second = dataset[0], dataset[1]
+    assert [0.0, 0.0, 0.5, 2.0] == first["loss_mask"].tolist()
+    assert [0, 1, 2, 3] == first["position_ids"].tolist()
+    assert [0.0, 1.0, 0.0, 1.0] == second["loss_mask"].tolist()
+    assert [0, 1, 0, 1] == second["position_ids"].tolist()

@@ -18,10 +18,13 @@ _HELP: Final[dict[str, dict[str, str]]] = {
     "joined": {
         "trl": "set `padding_free=True` and `max_length=None`",
         "transformers": "keep `position_ids` and give no `attention_mask` (in `doctor`: rows of `apply --pack`)",
+        "llamafactory": "give it rows that are not packed: only a mask that counts documents keeps them apart",
+        "torchtune": "give it rows that are not packed, and let it pack: `dataset.packed=true`",
         "": "keep the positions that begin anew in each document",
     },
     "cut": {
         "trl": "set `max_length=None`, and cut with `apply --max-length`: the trainer cuts ids and labels only",
+        "torchtune": "set `dataset.split_across_pack=false`, and cut with `apply --max-length`",
         "": "cut with `apply --max-length`, which cuts all columns together",
     },
     "labels-ignored": {
@@ -34,6 +37,12 @@ _HELP: Final[dict[str, dict[str, str]]] = {
         "by TRL",
         "transformers": "use `weighted_trainer(Trainer, denominator=…)` and set `remove_unused_columns=False`",
         "": "this trainer has no per-token weights: leave them out of the policy",
+    },
+    "refused": {
+        "transformers": "this collator does not pad labels: use `PaddingCollator` or `DataCollatorForSeq2Seq`",
+        "trl": "this collator does not pad labels: use `PaddingCollator` or `DataCollatorForSeq2Seq`",
+        "llamafactory": "its collator pads `input_ids`, `attention_mask` and `labels` and takes no other column: leave "
+        "weights out of the policy, do not pack, and write with `--no-row-numbers`",
     },
 }
 
@@ -78,7 +87,8 @@ def compare(
         )
     found += _labels(trainer, matched, vocabulary)
     found += _weights(trainer, sample, matched)
-    wrong = [m for m in matched if m.seen.positions and m.seen.positions != list(range(len(m.seen.positions)))]
+    placed = [m for m in matched if m.seen.positions and not m.cut]
+    wrong = [m for m in placed if m.seen.positions != list(range(len(m.seen.positions or ())))]
     if wrong:
         found.append(
             Finding(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -10,8 +12,8 @@ from typing import Any, Final
 
 from policy_engine.adapters.doctor.batches import match, stretches
 from policy_engine.adapters.doctor.compare import compare, dropped, explain_loss, trap
-from policy_engine.adapters.doctor.findings import Examination, Finding
-from policy_engine.adapters.doctor.runners import COLLATORS, WEIGHTED, runner_of
+from policy_engine.adapters.doctor.findings import Examination
+from policy_engine.adapters.doctor.runners import COLLATORS, OWN_WEIGHTS, WEIGHTED, not_installed, runner_of
 from policy_engine.adapters.doctor.samples import Document, Sample
 from policy_engine.adapters.doctor.steps import CLOSE, Step, Task, by_hand
 from policy_engine.adapters.doctor.vocabulary import Vocabulary
@@ -32,7 +34,8 @@ def examine(
     """One step of `trainer` over all rows of the sample, on the CPU, with a tiny random model.
 
     `settings` are the trainer's own. `collator` is for transformers (`COLLATORS`). With `denominator` the weighted loss
-    of `weighted_trainer` is used. `tokenizer` (of transformers) says which ids pad and end sequences.
+    of `weighted_trainer` is used; trainers of `OWN_WEIGHTS` take weights without. `tokenizer` (of transformers) says
+    which ids pad and end sequences.
 
     Raises ConfigError if the trainer is not known or not installed, or has no weights and is asked for them.
     """
@@ -41,6 +44,8 @@ def examine(
         raise ConfigError(f"there is no collator `{collator}`", help=f"say one of {', '.join(COLLATORS)}")
     if denominator is not None and not sample.weighted:
         raise ConfigError("the data has no `loss_weights` to divide by", help="leave the denominator out")
+    if denominator is not None and trainer in OWN_WEIGHTS:
+        raise ConfigError(f"`{trainer}` divides by the sum of the weights by itself", help="leave the denominator out")
     if denominator is not None and trainer not in WEIGHTED:
         raise ConfigError(f"`{trainer}` has no per-token weights", help=f"those that have: {', '.join(WEIGHTED)}")
     given = dict(settings or {})
@@ -57,7 +62,10 @@ def examine(
             folder=folder,
         )
         try:
-            step = run(task)
+            with contextlib.redirect_stdout(sys.stderr):  # some trainers log to where the account goes
+                step = run(task)
+        except ImportError as error:
+            raise not_installed(trainer, " ".join(str(error).split())) from error
         except Exception as error:  # whatever a trainer raises is its answer
             return _refused(sample, trainer, given, error)
     return _account(sample, trainer, step, vocabulary, denominator)
@@ -92,22 +100,20 @@ def _base(sample: Sample, trainer: str) -> dict[str, Any]:
 def _refused(sample: Sample, trainer: str, settings: Mapping[str, Any], error: Exception) -> Examination:
     kind = "" if isinstance(error, PolicyEngineError) else f"{type(error).__name__}: "
     said = " ".join((error.message if isinstance(error, PolicyEngineError) else str(error)).split())
-    ragged = "at dim 1" in said or "Unable to create tensor" in said
-    finding = Finding(
-        code="refused",
-        severity="error",
-        message=f"{trainer} refuses the data or the settings: {kind}{said[:400]}",
-        help="this collator does not pad labels: use `PaddingCollator` or `DataCollatorForSeq2Seq`"
-        if ragged
-        else getattr(error, "help", None) or "do what it says, or leave the setting out",
-    )
+    ragged = any(text in said for text in ("at dim 1", "Unable to create tensor", "must match the size of tensor"))
+    finding = trap("refused", trainer, f"{trainer} refuses the data or the settings: {kind}{said[:400]}")
+    if not ragged or not finding.help:
+        finding = replace(finding, help=getattr(error, "help", None) or "do what it says, or leave the setting out")
+    found = [*sample.findings, finding]
+    if sample.weighted and trainer not in (*WEIGHTED, *OWN_WEIGHTS):
+        found.append(trap("weights-ignored", trainer, "the data has `loss_weights`, and the loss does not use them"))
     return Examination(
         **_base(sample, trainer),
         version="",
         loss=None,
         by_hand=None,
         settings=settings,
-        findings=(*sample.findings, finding),
+        findings=tuple(found),
     )
 
 
@@ -116,12 +122,12 @@ def _account(
 ) -> Examination:
     numbered = [replace(d, ids=vocabulary.encode(d.ids), labels=vocabulary.encode(d.labels)) for d in sample.documents]
     matched = match(stretches(step.batch, vocabulary.pad), numbered)
-    weighted = denominator is not None and sample.weighted
+    weighted = sample.weighted and (denominator is not None or trainer in OWN_WEIGHTS)
     there = [document for m in matched for document in m.documents]
     wanted = there if weighted else [replace(d, weights=None) for d in there]
 
     def hand(documents: Sequence[Document]) -> float:
-        return by_hand(step.model, documents, divisor=denominator or "tokens")
+        return by_hand(step.model, documents, divisor=denominator or ("weights" if weighted else "tokens"))
 
     expected = hand(wanted)
     findings = [*sample.findings, *compare(sample, trainer, matched, numbered, vocabulary)]

@@ -38,15 +38,26 @@ def run_transformers(task: Task) -> Step:
     return run_trainer(task, TrainingArguments, make, version=__version__)
 
 
-def run_trainer(task: Task, arguments: type[Any], make: Callable[[Any, Any, Any], Any], *, version: str) -> Step:
+def run_trainer(
+    task: Task,
+    arguments: type[Any],
+    make: Callable[[Any, Any, Any], Any],
+    *,
+    version: str,
+    always: Mapping[str, Any] | None = None,
+    elsewhere: Mapping[str, Any] | None = None,
+) -> Step:
     """One step of a trainer that takes `arguments` and is made by `make(model, args, dataset)`; what it hands to its
-    own `training_step`, and what that gives back, is what counts."""
+    own `training_step`, and what that gives back, is what counts. `always` are arguments that a framework sets itself,
+    `elsewhere` settings that `make` has taken."""
     from transformers.trainer_callback import PrinterCallback
 
     taken, left_out = settings_of(task.settings, arguments)
+    ignored = tuple(name for name in left_out if name not in (elsewhere or {}))
     known = {f.name for f in dataclasses.fields(arguments)}
     ours = {name: value for name, value in _OURS.items() if name in known}
-    args = arguments(**{**taken, **ours}, output_dir=task.folder, per_device_train_batch_size=max(1, len(task.rows)))
+    given = {**taken, **ours, **(always or {})}
+    args = arguments(**given, output_dir=task.folder, per_device_train_batch_size=max(1, len(task.rows)))
     model = tiny_model(len(task.vocabulary), task.vocabulary.pad)
     with _without_bars():
         trainer = make(model, args, dataset_of(task))
@@ -63,7 +74,8 @@ def run_trainer(task: Task, arguments: type[Any], make: Callable[[Any, Any, Any]
     trainer.remove_callback(PrinterCallback)
     trainer.train()
     batch, loss = seen[0]
-    return Step(version=version, batch=batch, loss=loss, model=trainer.model, settings=taken, left_out=tuple(left_out))
+    settings = {**taken, **(elsewhere or {})}
+    return Step(version=version, batch=batch, loss=loss, model=trainer.model, settings=settings, left_out=ignored)
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from importlib import import_module
 from importlib.util import find_spec
-from typing import Final
+from typing import Any, Final, Literal
 
 from policy_engine.adapters.doctor.steps import Runner
 from policy_engine.core.errors import ConfigError
@@ -15,33 +15,46 @@ from policy_engine.core.errors import ConfigError
 
 @dataclass(frozen=True, kw_only=True)
 class _Entry:
-    """`needs` are modules, `install` what to give to pip; `config` the module and the class of its settings; `weighted`
-    whether `weighted_trainer` serves it."""
+    """`needs` are modules, `install` what to give to pip; `config` are the module and the classes of its settings, where
+    it has any, else `SETTINGS` of the runner's module are meant; `weights` says whether they reach its loss by
+    `weighted_trainer`, on its own, or (None) not at all."""
 
     needs: tuple[str, ...]
     install: str
-    config: tuple[str, str]
-    weighted: bool = False
+    config: tuple[str, tuple[str, ...]] | None = None
+    weights: Literal["wrapped", "own"] | None = None
 
 
 _ENTRIES: Final = {
     "transformers": _Entry(
         needs=("torch", "accelerate", "datasets"),
         install="torch accelerate datasets",
-        config=("transformers", "TrainingArguments"),
-        weighted=True,
+        config=("transformers", ("TrainingArguments",)),
+        weights="wrapped",
     ),
     "trl": _Entry(
         needs=("torch", "accelerate", "datasets", "trl"),
         install="torch trl",
-        config=("trl", "SFTConfig"),
-        weighted=True,
+        config=("trl", ("SFTConfig",)),
+        weights="wrapped",
     ),
+    "llamafactory": _Entry(
+        needs=("torch", "accelerate", "datasets", "llamafactory"),
+        install="llamafactory",
+        config=(
+            "llamafactory.hparams",
+            ("DataArguments", "FinetuningArguments", "GeneratingArguments", "ModelArguments", "TrainingArguments"),
+        ),
+    ),
+    "torchtune": _Entry(needs=("torch", "torchtune", "torchao"), install="torch torchao torchtune"),
+    "verl": _Entry(needs=("torch", "verl", "tensordict"), install="verl", weights="own"),
 }
 TRAINERS: Final = tuple(_ENTRIES)
 """The trainers by name; each is run by `run_NAME` in the module of that name."""
-WEIGHTED: Final = tuple(name for name, entry in _ENTRIES.items() if entry.weighted)
-"""Those that can be given weights."""
+WEIGHTED: Final = tuple(name for name, entry in _ENTRIES.items() if entry.weights == "wrapped")
+"""Those that `weighted_trainer` gives weights."""
+OWN_WEIGHTS: Final = tuple(name for name, entry in _ENTRIES.items() if entry.weights == "own")
+"""Those whose own loss takes weights, and divides by their sum."""
 COLLATORS: Final = ("padding", "seq2seq", "token_classification", "flattening", "language_modeling", "default")
 """For transformers: `padding` is ours, the others are its `DataCollatorFor…`, `DataCollatorWithFlattening` and
 `default_data_collator`."""
@@ -54,13 +67,19 @@ def runner_of(trainer: str) -> Runner:
         raise ConfigError(f"there is no trainer `{trainer}` here", help=f"the trainers are {', '.join(TRAINERS)}")
     missing = [name for name in entry.needs if find_spec(name) is None]
     if missing:
-        raise ConfigError(
-            f"`{trainer}` cannot take a step: {' and '.join(missing)} not installed",
-            help=f"beside policy-engine: pip install {entry.install} (any build of torch does, the CPU is enough)",
-        )
+        raise not_installed(trainer, f"{' and '.join(missing)} not installed")
     name = f"run_{trainer}"
     runner: Runner = getattr(import_module(f"policy_engine.adapters.doctor.{name}"), name)
     return runner
+
+
+def not_installed(trainer: str, what: str) -> ConfigError:
+    """The error for a trainer that is not there, or of which a part cannot be imported."""
+    return ConfigError(
+        f"`{trainer}` cannot take a step: {what}",
+        help=f"beside policy-engine: pip install {_ENTRIES[trainer].install} (any build of torch does, the CPU is "
+        "enough)",
+    )
 
 
 ALSO_TAKEN: Final = frozenset({"pad_token"})
@@ -72,12 +91,23 @@ def check_names(trainer: str, names: Iterable[str]) -> None:
     wanted = [name for name in names if name not in ALSO_TAKEN]
     if not wanted:
         return
-    module, title = _ENTRIES[trainer].config
-    known = sorted(f.name for f in fields(getattr(import_module(module), title)))
+    config = _ENTRIES[trainer].config
+    if config is None:
+        known = sorted(import_module(f"policy_engine.adapters.doctor.run_{trainer}").SETTINGS)
+        said, otherwise = (
+            f"doctor reads no setting `{{}}` of {trainer}",
+            f"those that say something are {', '.join(known)}",
+        )
+    else:
+        module, titles = config
+        try:
+            classes: list[Any] = [getattr(import_module(module), title) for title in titles]
+        except ImportError as error:
+            raise not_installed(trainer, " ".join(str(error).split())) from None
+        known = sorted({f.name for cls in classes for f in fields(cls)})
+        titled = f"`{titles[0]}` of {module}" if len(titles) == 1 else trainer
+        said, otherwise = f"{titled} has no setting `{{}}`", "leave it out"
     for name in wanted:
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1)
-            raise ConfigError(
-                f"`{title}` of {module} has no setting `{name}`",
-                help=f"did you mean `{near[0]}`?" if near else "leave it out",
-            )
+            raise ConfigError(said.format(name), help=f"did you mean `{near[0]}`?" if near else otherwise)

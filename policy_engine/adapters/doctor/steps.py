@@ -52,6 +52,17 @@ class Runner(Protocol):
         """The step. Raises what the trainer raises, and ConfigError for settings that mean nothing."""
 
 
+def flat_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested settings by their paths: `{"data": {"max_length": 9}}` and `{"data.max_length": 9}` mean the same."""
+    found: dict[str, Any] = {}
+    for key, value in settings.items():
+        if isinstance(value, Mapping):
+            found |= {f"{key}.{name}": inner for name, inner in flat_settings(value).items()}
+        else:
+            found[str(key)] = value
+    return found
+
+
 def tiny_model(size: int, pad: int) -> Any:
     """A random Llama of two layers over `size` tokens, the same every time."""
     import torch

@@ -15,7 +15,7 @@ from policy_engine.core.errors import ConfigError
 
 @dataclass(frozen=True, kw_only=True)
 class _Entry:
-    """`needs` are modules, `install` what to give to pip; `config` are the module and the classes of its settings, where
+    """`needs` are modules, `install` what to give to pip; `config` are the module and classes of its settings, where
     it has any, else `SETTINGS` of the runner's module are meant; `weights` says whether they reach its loss by
     `weighted_trainer`, on its own, or (None) not at all."""
 

@@ -18,6 +18,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from policy_engine.chat.conversation import Conversation, read_row
 from policy_engine.chat.formats import named_format
 from policy_engine.core.errors import ConfigError, RowError
@@ -74,6 +77,10 @@ class PolicySFTDataset:
     def __getitem__(self, index: int) -> dict[str, Any]:
         import torch
 
+        return {name: torch.from_numpy(column) for name, column in self.columns(index).items()}
+
+    def columns(self, index: int) -> dict[str, npt.NDArray[Any]]:
+        """An item as arrays. Raises what masking raises, and RowError for a row that is too long."""
         ids, weights, positions = self._item(self._rows[index])
         if self._max_length is not None and len(ids) > self._max_length:
             if self._truncation == "error":
@@ -85,10 +92,10 @@ class PolicySFTDataset:
             ids, weights, positions = ids[kept], weights[kept], positions[kept]
         weights = [0.0 if at == 0 or positions[at] == 0 else weight for at, weight in enumerate(weights)]
         return {
-            "input_ids": torch.tensor(ids, dtype=torch.int64),
-            "attention_mask": torch.ones(len(ids), dtype=torch.int64),
-            "position_ids": torch.tensor(positions, dtype=torch.int64),
-            "loss_mask": torch.tensor(weights, dtype=torch.float32),
+            "input_ids": np.array(ids, dtype=np.int64),
+            "attention_mask": np.ones(len(ids), dtype=np.int64),
+            "position_ids": np.array(positions, dtype=np.int64),
+            "loss_mask": np.array(weights, dtype=np.float32),
         }
 
     def _item(self, row: Conversation | _Masked) -> _Masked:

@@ -1,0 +1,245 @@
+"""What every way out of the package holds: files, arrays, `datasets`, and what trainers' own classes are given.
+
+* the first label of every document is -100, and its weight 0;
+* labels are not shifted: each is its token's own id (no target here wants them shifted);
+* columns are cut and packed together: each document is an unbroken part of a conversation, all its columns of it;
+* ids and labels are int32, weights float32, where the way out declares types.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from policy_engine.adapters import axolotl
+from policy_engine.adapters.collate import PaddingCollator
+from policy_engine.adapters.torchtune import PolicyTransform
+from policy_engine.adapters.verl import PolicySFTDataset
+from policy_engine.builtin import sample_rows
+from policy_engine.chat.tokenize import load_tokenizer
+from policy_engine.core.vocabulary import IGNORE_INDEX
+from policy_engine.data.pack import pack
+from policy_engine.mask.masker import Masker
+from policy_engine.rules.load import policy_from_text
+from tests.cli.support import cli
+
+PLAIN = "train everything"
+"""Trains even what opens a document, so that something has to keep its first token out."""
+WEIGHTED = "train everything weight 0.5\ntrain assistant weight 2\n"
+CHATS = [row["messages"] for row in sample_rows() if isinstance(row.get("messages"), list) and not row.get("tools")][
+    :12
+]
+PER_TOKEN = ("input_ids", "labels", "attention_mask", "loss_weights", "position_ids")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """What an exporter is given."""
+
+    policy: str
+    folder: Path
+
+    @property
+    def masker(self) -> Masker:
+        return Masker(policy_from_text(self.policy), load_tokenizer("builtin"))
+
+    @property
+    def policy_file(self) -> str:
+        path = self.folder / "my.policy"
+        path.write_text(self.policy)
+        return str(path)
+
+    @property
+    def data(self) -> str:
+        path = self.folder / "chats.jsonl"
+        path.write_text("".join(json.dumps({"messages": chat}) + "\n" for chat in CHATS))
+        return str(path)
+
+
+Rows = Sequence[Mapping[str, Any]]
+Export = Callable[[Work], tuple[Rows, Mapping[str, str]]]
+"""The rows that came out, and the types that are declared for them by column."""
+
+
+def of_arrays(rows: Sequence[Mapping[str, Any]]) -> tuple[Rows, Mapping[str, str]]:
+    return [{n: c.tolist() for n, c in row.items()} for row in rows], {n: str(c.dtype) for n, c in rows[0].items()}
+
+
+def arrays(work: Work) -> tuple[Rows, Mapping[str, str]]:
+    return of_arrays([work.masker(chat).arrays() for chat in CHATS])
+
+
+def mappings(work: Work) -> tuple[Rows, Mapping[str, str]]:
+    return [dict(work.masker(chat)) for chat in CHATS], {}
+
+
+def packed(work: Work) -> tuple[Rows, Mapping[str, str]]:
+    rows = [work.masker(chat).arrays() for chat in CHATS]
+    return of_arrays(pack(rows, max(len(row["input_ids"]) for row in rows) * 2))
+
+
+def mapped(work: Work) -> tuple[Rows, Mapping[str, str]]:
+    from datasets import Dataset
+
+    made = Dataset.from_list([{"messages": chat} for chat in CHATS]).map(
+        work.masker.batch, batched=True, remove_columns=["messages"]
+    )
+    return list(made), {name: feature.feature.dtype for name, feature in made.features.items()}
+
+
+def apply_to(name: str, *options: str) -> Export:
+    def export(work: Work) -> tuple[Rows, Mapping[str, str]]:
+        out = work.folder / name
+        arguments = ["-p", work.policy_file, "-t", "builtin", "-o", f"{out}/" if out.suffix == "" else str(out)]
+        result = cli("apply", work.data, *arguments, *options)
+        assert result.code == 0, result.err
+        if name.endswith(".jsonl"):
+            return [json.loads(line) for line in out.read_text().splitlines()], {}
+        table = pq.read_table(out)
+        lists = (field for field in table.schema if pa.types.is_list(field.type))
+        return table.to_pylist(), {field.name: field.type.value_type.to_pandas_dtype().__name__ for field in lists}
+
+    return export
+
+
+def axolotl_strategy(work: Work) -> tuple[Rows, Mapping[str, str]]:
+    from datasets import Dataset
+
+    strategy = axolotl.load(load_tokenizer("builtin").tokenizer, cfg={}, ds_cfg={"policy": work.policy_file})
+    made = strategy.wrap_dataset(Dataset.from_list([{"messages": chat} for chat in CHATS]))
+    return list(made), {name: feature.feature.dtype for name, feature in made.features.items()}
+
+
+def torchtune_transform(work: Work) -> tuple[Rows, Mapping[str, str]]:
+    transform = PolicyTransform(masker=work.masker)
+    samples = [transform({"messages": chat}) for chat in CHATS]
+    # torchtune makes labels of these: -100 where its mask is True, else the token.
+    return [
+        {
+            "input_ids": sample["tokens"],
+            "labels": [IGNORE_INDEX if no else i for i, no in zip(sample["tokens"], sample["mask"], strict=True)],
+        }
+        for sample in samples
+    ], {}
+
+
+def verl_dataset(**config: Any) -> Export:
+    def export(work: Work) -> tuple[Rows, Mapping[str, str]]:
+        given = {"policy": work.policy_file, **config}
+        dataset = PolicySFTDataset(work.data, load_tokenizer("builtin").tokenizer, given)
+        rows, types = of_arrays([dataset.columns(index) for index in range(len(dataset))])
+        # Its mask is the weight of each token, for a loss over the ids themselves; its tensors are int64 everywhere.
+        return [
+            {
+                "input_ids": row["input_ids"],
+                "position_ids": row["position_ids"],
+                "loss_weights": row["loss_mask"],
+                "labels": [i if w else IGNORE_INDEX for i, w in zip(row["input_ids"], row["loss_mask"], strict=True)],
+            }
+            for row in rows
+        ], {"loss_weights": types["loss_mask"]}
+
+    return export
+
+
+def collated(side: Any) -> Export:
+    def export(work: Work) -> tuple[Rows, Mapping[str, str]]:
+        pytest.importorskip("torch")
+        rows = [work.masker(chat).arrays() for chat in CHATS]
+        # A first label that is none of ours, and must not get behind the padding.
+        rows = [{**row, "labels": np.concatenate([row["input_ids"][:1], row["labels"][1:]])} for row in rows]
+        batch = PaddingCollator(pad_token_id=0, side=side)(rows)
+        kept = batch["attention_mask"].bool()
+        made = [{name: column[b][kept[b]].tolist() for name, column in batch.items()} for b in range(len(rows))]
+        return made, {
+            "loss_weights": str(batch["loss_weights"].dtype).removeprefix("torch.")
+        } if "loss_weights" in batch else {}
+
+    return export
+
+
+EXPORTERS: dict[str, Export] = {
+    "MaskedRow.arrays": arrays,
+    "MaskedRow as a mapping": mappings,
+    "pack": packed,
+    "datasets.map": mapped,
+    "Parquet": apply_to("a.parquet"),
+    "JSON Lines": apply_to("a.jsonl"),
+    "folder": apply_to("shards"),
+    "unrolled": apply_to("a.parquet", "--unroll"),
+    "packed file": apply_to("a.parquet", "--max-length", "300", "--pack"),
+    "packed JSON Lines": apply_to("a.jsonl", "--max-length", "300", "--pack"),
+    "unrolled and packed": apply_to("a.parquet", "--max-length", "300", "--unroll", "--pack"),
+    **{
+        f"cut, {keep}": apply_to("a.parquet", "--max-length", "30", "--truncate", keep)
+        for keep in ("keep_start", "keep_end", "turn", "drop")
+    },
+    "cut and packed": apply_to("a.parquet", "--max-length", "40", "--truncate", "keep_end", "--pack"),
+    "axolotl": axolotl_strategy,
+    "torchtune": torchtune_transform,
+    "verl": verl_dataset(),
+    **{f"verl, cut {side}": verl_dataset(max_length=30, truncation=side) for side in ("left", "right")},
+    "PaddingCollator, right": collated("right"),
+    "PaddingCollator, left": collated("left"),
+}
+WITHOUT_WEIGHTS = ("axolotl", "torchtune")
+"""Of these, tests/adapters/test_frameworks.py says what becomes of weights."""
+CASES = [(name, WEIGHTED) for name in EXPORTERS if name not in WITHOUT_WEIGHTS]
+CASES += [(name, PLAIN) for name in (*WITHOUT_WEIGHTS, "datasets.map", "packed file", "verl")]
+
+
+@pytest.mark.parametrize(("name", "policy"), CASES)
+def test_every_way_out(name: str, policy: str, tmp_path: Path) -> None:
+    weighted = policy == WEIGHTED
+    work = Work(policy=policy, folder=tmp_path)
+    rows, types = EXPORTERS[name](work)
+    wanted = [dict(work.masker(chat)) for chat in CHATS]
+    assert rows
+    for row in rows:
+        sizes = {column: len(row[column]) for column in PER_TOKEN if column in row}
+        assert len(set(sizes.values())) == 1, sizes
+        for start, end in documents(row):
+            ids, labels = row["input_ids"][start:end], row["labels"][start:end]
+            assert labels[0] == IGNORE_INDEX
+            assert all(label in (i, IGNORE_INDEX) for i, label in zip(ids, labels, strict=True))
+            assert any(label != IGNORE_INDEX for label in labels[1:])
+            weights = row["loss_weights"][start:end] if weighted else None
+            assert weights is None or weights[0] == 0
+            assert any(is_part(ids, labels, weights, whole) for whole in wanted)
+    declared = {"input_ids": "int32", "labels": "int32", "loss_weights": "float32"}
+    assert {column: kind for column, kind in declared.items() if column in types} == {
+        column: kind for column, kind in types.items() if column in declared
+    }
+
+
+def documents(row: Mapping[str, Any]) -> list[tuple[int, int]]:
+    size = len(row["input_ids"])
+    if "seq_lengths" not in row:
+        return [(0, size)]
+    ends = np.cumsum(row["seq_lengths"]).tolist()
+    assert ends[-1] == size
+    starts = [0, *ends[:-1]]
+    if "position_ids" in row:
+        assert row["position_ids"] == [at for start, end in zip(starts, ends) for at in range(end - start)]
+    return list(zip(starts, ends))
+
+
+def is_part(ids: Any, labels: Any, weights: Any, whole: Mapping[str, Any]) -> bool:
+    """Whether a document is an unbroken part of a conversation, with that part's labels and weights behind its first
+    token."""
+    size = len(ids)
+    for start in range(len(whole["input_ids"]) - size + 1):
+        part = slice(start, start + size)
+        if whole["input_ids"][part] != ids or whole["labels"][part][1:] != labels[1:]:
+            continue
+        if weights is None or whole["loss_weights"][part][1:] == pytest.approx(weights[1:]):
+            return True
+    return False

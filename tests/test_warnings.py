@@ -43,6 +43,36 @@ def test_every_verb_says_once_that_a_role_is_unknown(tmp_path: Path, verb: str) 
     assert ran.code == 0
 
 
+@pytest.mark.parametrize("verb", ["show", "explain", "apply", "audit", "prove", "diff", "check"])
+def test_every_verb_says_once_what_lint_finds_unless_it_is_meant(tmp_path: Path, verb: str) -> None:
+    chats = write_chats(tmp_path)
+    masked = tmp_path / "masked.jsonl"
+    assert cli("apply", chats, "-p", "all_assistants", "-t", "builtin", "-o", masked).code == 0
+
+    def codes(text: str) -> list[str]:
+        policy = write_policy(tmp_path, text)
+        arguments = {
+            "show": [chats, "-p", policy, "-t", "builtin"],
+            "explain": [chats, "-p", policy, "-t", "builtin"],
+            "apply": [chats, "-p", policy, "-t", "builtin", "-o", tmp_path / "out.parquet", "--overwrite"],
+            "audit": [masked, "-p", policy, "-t", "builtin"],
+            "diff": [policy, policy],
+        }.get(verb, [policy])
+        found = cli(verb, *arguments, "--format", "json").document["diagnostics"]
+        return [d["code"] for d in found if d["severity"] == "warning"]
+
+    assert ["PE604"] == codes("train assistant\n")
+    assert [] == codes("train assistant  # lint: ignore PE604\n")
+
+
+def test_python_warns_of_what_lint_finds() -> None:
+    with pytest.warns(PolicyWarning, match="where it ends is not"):
+        policy_from_text("train assistant")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        policy_from_text("train assistant  # lint: ignore PE604")
+
+
 def test_a_guard_about_nothing_known_says_so(tmp_path: Path) -> None:
     ran = cli("prove", write_policy(tmp_path, MISSPELT + "never train user\n"))
     assert "holds  never train usr  (nothing declares `usr`)" in ran.out
@@ -65,7 +95,7 @@ def test_python_warns_where_the_policy_is_loaded(tmp_path: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         Masker(program, "builtin")  # told already
-        policy_from_text("train assistant\nnever train user")
+        policy_from_text("train assistant\ntrain eos after assistant\nnever train user")
     with pytest.warns(PolicyWarning, match="may not hold"):
         policy_from_text(
             "train user.text where message.content matches /a/ and not (message.content matches /a|b/)\n"

@@ -21,7 +21,7 @@ from policy_engine.core.wording import counted
 from policy_engine.lang.check import check_text
 from policy_engine.lang.checked import CheckedPolicy
 from policy_engine.lang.fix import apply_edits, edits
-from policy_engine.lang.lint import lint
+from policy_engine.lang.lint import warnings_of
 from policy_engine.lang.parse import parse
 from policy_engine.lang.suppress import unsuppressed
 
@@ -84,7 +84,7 @@ def _check_one(name: str, schema: Schema | None, prove: bool) -> tuple[CheckedPo
         policy = check_text(source.text, name=source.name, schema=schema)
     except PolicyEngineError as error:
         return None, diagnostics_of(error)
-    return policy, (*policy.warnings, *lint(policy), *(unsuppressed(_proven(policy)) if prove else ()))
+    return policy, (*warnings_of(policy), *(unsuppressed(_proven(policy)) if prove else ()))
 
 
 def _fix(name: str, schema: Schema | None) -> None:
@@ -97,7 +97,7 @@ def _fix(name: str, schema: Schema | None) -> None:
         policy = check_text(source.text, name=source.name, schema=schema)
     except PolicyEngineError:
         return
-    made = edits(parse(source.text, name=source.name), (*policy.warnings, *lint(policy)))
+    made = edits(parse(source.text, name=source.name), warnings_of(policy))
     if made:
         write_text_file(path, apply_edits(source.text, made), overwrite=True)
 

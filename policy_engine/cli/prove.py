@@ -21,6 +21,7 @@ from policy_engine.core.schema import Schema
 from policy_engine.core.wording import counted
 from policy_engine.lang.check import check_text
 from policy_engine.lang.checked import CheckedPolicy, CheckedRule, roles_of
+from policy_engine.lang.lint import warnings_of
 from policy_engine.report.visible import pointed
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def read_checked(name: str, schema: Schema | None = None) -> CheckedPolicy:
     """The policy of a file, a shipped name or standard input. Raises what reading, parsing and checking raise."""
     source = read_source(name)
     policy = check_text(source.text, name=source.name, schema=schema)
-    warn_of(policy.warnings, stacklevel=2)
+    warn_of(warnings_of(policy), stacklevel=2)
     return policy
 
 

@@ -73,9 +73,11 @@ class PolicyError(PolicyEngineError, ValueError):
 
 
 class PolicyWarning(UserWarning):
-    """What a policy that loads may not mean as written: a role that nothing declares, a guard that is not proven.
+    """What a policy that loads may not mean as written: a role that nothing declares, a guard that is not proven, what
+    lint finds.
 
-    `diagnostic` has it with its place and help. `policy-engine check --strict` refuses such policies.
+    `diagnostic` has it with its place and help. `policy-engine check --strict` refuses such policies, and a comment
+    `# lint: ignore CODE` at a statement says that it is meant.
     """
 
     def __init__(self, message: str, diagnostic: Diagnostic | None = None) -> None:

@@ -44,6 +44,11 @@ def lint(policy: CheckedPolicy) -> tuple[Diagnostic, ...]:
     return unsuppressed(findings.all_sorted())
 
 
+def warnings_of(policy: CheckedPolicy) -> tuple[Diagnostic, ...]:
+    """What a valid policy is warned of: by its check, and by lint."""
+    return (*policy.warnings, *lint(policy))
+
+
 def _atoms(targets: Sequence[CheckedTarget]) -> Iterator[Atom]:
     """Targets that select whole segments."""
     return (t for t in targets if isinstance(t, Atom))

@@ -17,7 +17,7 @@ from policy_engine.lang import ast
 from policy_engine.lang.check import check_text
 from policy_engine.lang.checked import CheckedPolicy
 from policy_engine.lang.findings import Findings
-from policy_engine.lang.lint import lint
+from policy_engine.lang.lint import warnings_of
 from policy_engine.lang.parse import parse_lenient
 from policy_engine.lang.splice import File, splice
 from policy_engine.lang.suppress import unsuppressed
@@ -66,7 +66,7 @@ class Document:
             policy = check_text(self.source.text, name=self.source.name, schema=self.schema)
         except PolicyError as error:
             return (*beside, *error.diagnostics)
-        found = (*beside, *policy.warnings, *lint(policy))
+        found = (*beside, *warnings_of(policy))
         quick = len(policy.rules) + len(policy.guards) <= QUICK
         if not prove:
             return found

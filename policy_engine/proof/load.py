@@ -8,6 +8,7 @@ from dataclasses import replace
 from policy_engine.core.errors import PolicyCheckError, warn_of
 from policy_engine.core.schema import Schema
 from policy_engine.lang.check import check_text
+from policy_engine.lang.lint import warnings_of
 from policy_engine.proof.diagnostics import guard_diagnostics
 from policy_engine.proof.findings import prove_guards
 from policy_engine.rules.compile import compile_policy
@@ -19,9 +20,9 @@ def load_policy(path_or_name: str | os.PathLike[str], *, schema: Schema | None =
     """The program of a policy file, or of a shipped policy by its bare name, its guards proven.
 
     Raises PolicySyntaxError or PolicyCheckError with everything that is wrong, a guard that some conversation breaks
-    included, and DataError if there is no such file. Warns with PolicyWarning of what does not stop it, such as a role
-    that nothing declares or a guard that could not be proven; `policy.warnings` of the program has the same. With
-    `prove=False` guards are only asserted on the rows that are masked.
+    included, and DataError if there is no such file. Warns with PolicyWarning of what does not stop it: a role that
+    nothing declares, a guard that could not be proven, what lint finds. With `prove=False` guards are only asserted on
+    the rows that are masked.
     """
     return _finished(program_of(path_or_name, schema=schema), prove)
 
@@ -36,7 +37,7 @@ def policy_from_text(text: str, *, name: str = "<string>", schema: Schema | None
 
 def _finished(program: Program, prove: bool) -> Program:
     program = _proven(program) if prove else program
-    warn_of(program.policy.warnings, stacklevel=3)
+    warn_of(warnings_of(program.policy), stacklevel=3)
     return program
 
 

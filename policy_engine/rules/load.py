@@ -8,6 +8,7 @@ from policy_engine.core.errors import warn_of
 from policy_engine.core.schema import Schema
 from policy_engine.lang.check import check_text
 from policy_engine.lang.library import read_policy
+from policy_engine.lang.lint import warnings_of
 from policy_engine.rules.compile import compile_policy
 from policy_engine.rules.program import Program
 
@@ -19,7 +20,7 @@ def load_policy(path_or_name: str | os.PathLike[str], *, schema: Schema | None =
     warns with PolicyWarning of what does not stop it.
     """
     program = program_of(path_or_name, schema=schema)
-    warn_of(program.policy.warnings, stacklevel=2)
+    warn_of(warnings_of(program.policy), stacklevel=2)
     return program
 
 
@@ -29,11 +30,11 @@ def policy_from_text(text: str, *, name: str = "<string>", schema: Schema | None
     Raises PolicySyntaxError or PolicyCheckError with everything that is wrong; warns as `load_policy` does.
     """
     program = compile_policy(check_text(text, name=name, schema=schema))
-    warn_of(program.policy.warnings, stacklevel=2)
+    warn_of(warnings_of(program.policy), stacklevel=2)
     return program
 
 
 def program_of(path_or_name: str | os.PathLike[str], *, schema: Schema | None) -> Program:
-    """The same as `load_policy`, without warnings: they are in `policy.warnings` of the program."""
+    """The same as `load_policy`, without warnings."""
     source = read_policy(path_or_name)
     return compile_policy(check_text(source.text, name=source.name, schema=schema))

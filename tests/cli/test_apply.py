@@ -55,7 +55,11 @@ def test_a_run_that_leaves_no_row_says_so(args: list[str | Path], tmp_path: Path
     assert "which has no rows" in ran.out
     assert 0 == pq.read_table(out).num_rows
     ran = cli("apply", *args, "-o", out, "--overwrite", "--max-length", "2", "--truncate", "drop", "--format", "json")
-    assert ["none of 3 rows is left to write: 3 too long"] == [d["message"] for d in ran.document["diagnostics"]]
+    assert ["none of 3 rows is left to write: 3 too long"] == [
+        d["message"] for d in ran.document["diagnostics"] if d["severity"] == "error"
+    ]
+    ran = cli("apply", write_chats(tmp_path, ['{"messages": [{"role": "user"}]}'] * 2), *args[1:], "-o", out, "--overwrite")
+    assert "none of 2 rows is left to write: 2 failed\n  help: mend the rows told above" in ran.err
 
 
 def test_json_summary_counts_the_file(args: list[str | Path], tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from policy_engine.adapters.axolotl_parts import RULES, has_flags, note_of
 from policy_engine.adapters.imported import Imported, cannot, read_config, refuse_unknown
 from policy_engine.core.errors import ConfigError
 from policy_engine.core.vocabulary import KEYWORDS, parts_of
@@ -69,7 +70,9 @@ def _entry(config: Mapping[str, Any], entry: Any, number: int, count: int, path:
             "type", where, f"`{kind}` masks by code of its own", "only `chat_template` says its mask in settings"
         )
     refuse_unknown(entry, _ENTRY, where)
-    rules, notes = _rules(config, entry, where)
+    flagged = has_flags(entry, path.parent)
+    rules, notes = _rules(config, entry, where, flagged=bool(flagged))
+    notes += note_of(flagged, ends=str(entry.get("train_on_eos", "turn")) == "turn")
     stem = path.stem if count == 1 else f"{path.stem}-{number}"
     return Imported(
         name=stem,
@@ -80,7 +83,9 @@ def _entry(config: Mapping[str, Any], entry: Any, number: int, count: int, path:
     )
 
 
-def _rules(config: Mapping[str, Any], entry: Mapping[str, Any], where: str) -> tuple[list[str], list[str]]:
+def _rules(
+    config: Mapping[str, Any], entry: Mapping[str, Any], where: str, *, flagged: bool
+) -> tuple[list[str], list[str]]:
     notes: list[str] = []
     if _is_legacy(entry):
         if config.get("train_on_inputs"):
@@ -96,7 +101,7 @@ def _rules(config: Mapping[str, Any], entry: Mapping[str, Any], where: str) -> t
         notes.append("`train_on_inputs`: what every role wrote is trained, headers are not.")
     elif roles:
         rules, trained = [f"train {', '.join(roles)}"], roles
-    elif entry.get("message_field_training") or entry.get("message_field_training_detail"):
+    elif entry.get("message_field_training") or entry.get("message_field_training_detail") or flagged:
         rules, trained = [], []
         notes.append("`roles_to_train` is empty: only messages that say so themselves are trained.")
     else:
@@ -118,7 +123,8 @@ def _rules(config: Mapping[str, Any], entry: Mapping[str, Any], where: str) -> t
     flag = entry.get("message_field_training")
     if flag:
         rules += [f"train body where message.{flag}", f"mask markup where message.{flag}"]
-    rules += _eos(config, entry, trained, flag, detail, where, notes)
+    rules += RULES if flagged else ()
+    rules += _eos(config, entry, trained, flag, detail, where, notes, flagged=flagged)
     if flag:
         rules.append(f"mask turn where message.{flag} == false")
         notes.append(f"`{flag}` of a message wins over its role, and holds for its end marker too.")
@@ -134,11 +140,13 @@ def _eos(
     detail: str | None,
     where: str,
     notes: list[str],
+    *,
+    flagged: bool,
 ) -> list[str]:
     eos = _setting(entry, "train_on_eos", "turn", where)
     eot = _setting(entry, "train_on_eot", eos, where)
     if eos == eot:
-        return _ends(eos, roles, flag, detail, "")
+        return _ends(eos, roles, flag, detail, "", flagged=flagged)
     tokens = _list(entry.get("eot_tokens", config.get("eot_tokens", [])))
     if not tokens:
         raise cannot(
@@ -150,12 +158,14 @@ def _eos(
     listed = ", ".join(_string(token) for token in tokens)
     notes.append("`eot_tokens` and the tokenizer's eos are trained by different rules, told apart by their text.")
     return [
-        *_ends(eot, roles, flag, detail, f"segment.text in [{listed}]"),
-        *_ends(eos, roles, flag, detail, f"not (segment.text in [{listed}])"),
+        *_ends(eot, roles, flag, detail, f"segment.text in [{listed}]", flagged=flagged),
+        *_ends(eos, roles, flag, detail, f"not (segment.text in [{listed}])", flagged=flagged),
     ]
 
 
-def _ends(setting: str, roles: list[str] | None, flag: str | None, detail: str | None, condition: str) -> list[str]:
+def _ends(
+    setting: str, roles: list[str] | None, flag: str | None, detail: str | None, condition: str, *, flagged: bool
+) -> list[str]:
     def where(*tests: str) -> str:
         return (
             f" where {' and '.join(test for test in (*tests, condition) if test)}" if any((*tests, condition)) else ""
@@ -168,7 +178,12 @@ def _ends(setting: str, roles: list[str] | None, flag: str | None, detail: str |
         return [f"train eos{where('turn.chars > 0')}"]
     if setting == "last":
         return [f"train trained last eos{where()}"]
-    ends = [f"train eos after trained {role}{where()}" for role in roles or []]
+    # Flagged parts are trained in turns of any role.
+    ends = (
+        [f"train trained eos{where()}"]
+        if flagged
+        else [f"train eos after trained {role}{where()}" for role in roles or []]
+    )
     # A flagged turn, and one that lists character ranges (whatever they say), is one to train, its end included.
     ends += [f"train eos{where(f'message.{flag}', 'turn.chars > 0')}"] if flag else []
     ends += [f"train eos{where(f'has message.{detail}', 'turn.chars > 0')}"] if detail else []

@@ -95,6 +95,63 @@ def test_axolotl_message_flags(tmp_path: Path) -> None:
     assert "Two and two?<|im_end|>|Seven.<|im_end|>" == trained(made.policy_text, messages)
 
 
+PARTS: list[dict[str, Any]] = [
+    {"role": "user", "content": [{"type": "text", "text": "Ask this.", "train": True}]},
+    {
+        "role": "assistant",
+        "content": [
+            {"type": "text", "text": "Yes."},
+            {"type": "text", "text": " No.", "train": False},
+            {"type": "text", "text": " Well.", "weight": 1},
+            {"type": "text", "text": " Hm.", "weight": 0},
+        ],
+    },
+    {"role": "user", "content": "And?"},
+    {"role": "assistant", "content": "Then."},
+]
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({}, "Ask this.<|im_end|>|Yes.| Well.|<|im_end|>|Then.<|im_end|>"),
+        ({"train_on_eos": "none"}, "Ask this.|Yes.| Well.|Then."),
+        ({"roles_to_train": []}, "Ask this.<|im_end|>| Well.|<|im_end|>"),
+    ],
+)
+def test_axolotl_content_parts_that_say_it_themselves(settings: dict[str, Any], expected: str, tmp_path: Path) -> None:
+    (tmp_path / "x.jsonl").write_text(json.dumps({"messages": PARTS}) + "\n")
+    (made,) = imported("axolotl", _axolotl(**settings), tmp_path)
+    assert expected == trained(made.policy_text, PARTS)
+    assert any("content parts decide for their part" in note for note in made.notes)
+
+
+@pytest.mark.parametrize(
+    ("content", "settings", "told"),
+    [
+        (json.dumps({"messages": MESSAGES}), {}, False),
+        (json.dumps({"talk": [{"text": PARTS[0]["content"], "role": "user"}]}), {}, False),
+        ("{", {}, True),
+        (None, {}, True),
+    ],
+)
+def test_axolotl_data_without_such_parts(
+    content: str | None, settings: dict[str, Any], told: bool, tmp_path: Path
+) -> None:
+    if content is not None:
+        (tmp_path / "x.jsonl").write_text(content + "\n")
+    (made,) = imported("axolotl", _axolotl(**settings), tmp_path)
+    assert "part." not in "".join(made.rules)
+    assert told == any("the data is not here" in note for note in made.notes)
+
+
+def test_axolotl_content_parts_under_other_names(tmp_path: Path) -> None:
+    (tmp_path / "x.jsonl").write_text(json.dumps({"talk": [{"text": PARTS[0]["content"], "role": "user"}]}) + "\n")
+    settings = {"field_messages": "talk", "message_property_mappings": {"role": "role", "content": "text"}}
+    (made,) = imported("axolotl", _axolotl(**settings), tmp_path)
+    assert "part.train" in made.policy_text
+
+
 def test_axolotl_details(tmp_path: Path) -> None:
     (made,) = imported("axolotl", _axolotl(message_field_training_detail="detail"), tmp_path)
     messages = [dict(m) for m in MESSAGES[:3]]

@@ -1,0 +1,66 @@
+"""Content parts with a `train` or `weight` of their own, which axolotl reads whatever its configuration says."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import islice
+from pathlib import Path
+from typing import Any, Final
+
+from policy_engine.core.errors import PolicyEngineError
+from policy_engine.data.readers import read_rows
+
+LOOKED_AT: Final = 10_000
+"""Rows of the data that are looked at for such parts."""
+RULES: Final = (
+    "train body where part.train or part.train == 1 or part.weight > 0 or part.weight < 0",
+    "mask body where part.train == false or part.train == 0 or part.weight == 0 and not part.train",
+)
+"""What the flags say of a part; `train` wins over `weight`, and a weight that is not 0 is 1."""
+
+
+def has_flags(entry: Mapping[str, Any], folder: Path) -> bool | None:
+    """Whether some content part of a dataset entry's first rows has `train` or `weight`; None if the data is not here,
+    or cannot be read. A path is taken from the working directory, as axolotl does, else from the configuration's."""
+    mapped = entry.get("message_property_mappings") or {}
+    content = mapped.get("content", entry.get("message_field_content")) or "content"
+    field = entry.get("field_messages") or "messages"
+    files = entry.get("data_files") or entry.get("path")
+    found: bool | None = None
+    for name in files if isinstance(files, list) else [files]:
+        path = next((p for p in (Path(str(name)), folder / str(name)) if p.exists()), None)
+        if path is None:
+            continue
+        found = found or False
+        try:
+            for _, row in islice(read_rows(str(path)), LOOKED_AT):
+                if isinstance(row, Mapping) and _flagged(row.get(field), content):
+                    return True
+        except PolicyEngineError:
+            return None  # reading the data for a run says what is wrong with it
+    return found
+
+
+def note_of(found: bool | None, ends: bool) -> list[str]:
+    """What a reader of the policy has to know of it. `ends`: end markers follow what is trained."""
+    if found is False:
+        return []
+    if found is None:
+        return [
+            "`train` and `weight` of content parts: the data is not here to be looked at. If parts of a `content` list "
+            f"have such keys, axolotl reads them: add `{RULES[0]}` and `{RULES[1]}` above the end markers."
+        ]
+    return [
+        "`train` and `weight` of content parts decide for their part, whatever the role. axolotl also trains the parts "
+        "without such keys beside them in messages of other roles"
+        + (", and the end marker of a message whose parts are all masked." if ends else ".")
+    ]
+
+
+def _flagged(messages: Any, content: str) -> bool:
+    for message in messages if isinstance(messages, list | tuple) else ():
+        parts = message.get(content) if isinstance(message, Mapping) else None
+        for part in parts if isinstance(parts, list | tuple) else ():
+            if isinstance(part, Mapping) and (part.get("train") is not None or part.get("weight") is not None):
+                return True
+    return False

@@ -84,13 +84,21 @@ def difference(texts: Sequence[str], expected: Sequence[Any], found: Sequence[An
         if theirs == ours:
             continue
         at = next((i for i, (a, b) in enumerate(zip(theirs, ours)) if a != b), min(len(theirs), len(ours)))
-        start = max(0, at - 2)
-        shown = text if len(text) <= 400 else f"{text[:400]}…"
-        return (
-            f"from token {at} the tokenizer gives {theirs[start : at + 6]} and the fast backend {ours[start : at + 6]} "
-            f"(tokens {start} to {at + 5}) for the text {shown!r}"
-        )
+        excerpt = _excerpt(text, len(text) * at // max(len(theirs), 1))
+        return f"token {at} of a text, near {excerpt}, is {_id(theirs, at)}, and {_id(ours, at)} from the fast backend"
     return None
+
+
+def _id(ids: Sequence[int], at: int) -> str:
+    return str(ids[at]) if at < len(ids) else "none"
+
+
+def _excerpt(text: str, about: int, most: int = 40) -> str:
+    """The characters around a place, as many as fit once what a terminal may not draw is escaped."""
+    around, shown = 0, ""
+    while around < most and len(wider := ascii(text[max(0, about - around) : about + around + 1])) <= most:
+        around, shown = around + 1, wider
+    return f"{'…' if about >= around else ''}{shown}{'…' if about + around < len(text) else ''}"
 
 
 def stress_corpus(special: Iterable[str]) -> Iterator[str]:

@@ -26,6 +26,7 @@ from policy_engine.cli.outcome import Exit, Outcome, diagnostics_of
 from policy_engine.cli.rows import Inputs, load_inputs, masked_rows
 from policy_engine.core.diagnostics import Diagnostic
 from policy_engine.core.errors import ConfigError, DataError, GuardError, PolicyEngineError
+from policy_engine.core.source import Place
 from policy_engine.core.wording import counted
 from policy_engine.data.columns import schema_of
 from policy_engine.data.qualify import backend_verdict
@@ -59,7 +60,7 @@ def ask(question: Question) -> Outcome:
     runner_of(question.trainer)  # what is not installed is said before anything is loaded
     settings = _settings(question)
     try:
-        sample, tokenizer = _sample(question)
+        sample, tokenizer, failed = _sample(question)
     except GuardError as error:  # the answer to a policy, as where its guards are proven not to hold
         return Outcome(exit=Exit.FAILS, diagnostics=diagnostics_of(error))
     with warnings.catch_warnings():
@@ -79,8 +80,8 @@ def ask(question: Question) -> Outcome:
     )
     return Outcome(
         exit=Exit.HOLDS if found.holds else Exit.FAILS,
-        diagnostics=findings,
-        data=_data(found, backend),
+        diagnostics=(*failed.told, *findings),
+        data={**_data(found, backend), "rows_failed": failed.count, "rows_empty": failed.empty},
         body=_body(found, backend),
     )
 
@@ -102,7 +103,7 @@ def _settings(question: Question) -> dict[str, Any]:
     return settings
 
 
-def _sample(question: Question) -> tuple[Sample, ChatTokenizer | None]:
+def _sample(question: Question) -> tuple[Sample, ChatTokenizer | None, _Failed]:
     rows = read_rows(question.data)
     first = next(rows)
     if isinstance(first[1], PolicyEngineError):
@@ -112,7 +113,7 @@ def _sample(question: Question) -> tuple[Sample, ChatTokenizer | None]:
             None if question.tokenizer is None else load_tokenizer(question.tokenizer, template=question.template)
         )
         types = _item_types(rows.files[0]) if rows.files else {}
-        return read_sample(_enough(chain([first], rows), question.rows), types), tokenizer
+        return read_sample(_enough(chain([first], rows), question.rows), types), tokenizer, _Failed()
     if question.data == "-":
         raise ConfigError("chats cannot be masked here from a pipe", help="write them to a file, or `apply` first")
     if question.tokenizer is None and question.dataset is None:
@@ -121,31 +122,53 @@ def _sample(question: Question) -> tuple[Sample, ChatTokenizer | None]:
             help="give it masked (`apply … -o masked.parquet`), or name a policy and a tokenizer with -p and -t",
         )
     inputs = load_inputs(question.policy, question.tokenizer, question.template, question.dataset, prove=True)
-    failed: list[tuple[str, PolicyEngineError]] = []
+    failed = _Failed()
     types = {f.name: f.type.value_type for f in schema_of(inputs.masker, row_numbers=False)}
     taken = _enough(_trained_rows(question.data, inputs, failed), question.rows)
     if not taken:
         raise _nothing_to_train(question.data, failed)
-    return read_sample(taken, types), inputs.masker.tokenizer
+    return read_sample(taken, types), inputs.masker.tokenizer, failed
 
 
-def _trained_rows(
-    data: str, inputs: Inputs, failed: list[tuple[str, PolicyEngineError]]
-) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Rows with something to train, by number. The first that fails, and the first that breaks a guard, are added to
-    `failed` with their places."""
+def _trained_rows(data: str, inputs: Inputs, failed: _Failed) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Rows with something to train, by number; `failed` takes account of the others."""
     for row in masked_rows(data, inputs, limit=None, numbers=(), say=lambda text: None):
         if isinstance(row.result, MaskedRow):
             if not row.result.is_empty:
                 yield row.number, {name: column.tolist() for name, column in row.result.arrays().items()}
-        elif not failed or (isinstance(row.result, GuardError) and not isinstance(failed[-1][1], GuardError)):
-            failed.append((str(row.place), row.result))
+            failed.empty += row.result.is_empty
+        else:
+            failed.count += 1
+            if failed.first is None or (
+                isinstance(row.result, GuardError) and not isinstance(failed.first[1], GuardError)
+            ):
+                failed.first = (row.place, row.result)
 
 
-def _nothing_to_train(data: str, failed: list[tuple[str, PolicyEngineError]]) -> PolicyEngineError:
-    if not failed:
+@dataclass(kw_only=True)
+class _Failed:
+    """Rows that are not in the batch, of those read until it was full: `count` failed, `empty` have nothing to train.
+    `first` is the first that failed, or the first that breaks a guard if one does."""
+
+    count: int = 0
+    empty: int = 0
+    first: tuple[Place, PolicyEngineError] | None = None
+
+    @property
+    def told(self) -> tuple[Diagnostic, ...]:
+        """That there are such rows, and why the first one failed."""
+        if self.first is None:
+            return ()
+        place, error = self.first
+        left_out = "1 row fails and is" if self.count == 1 else f"{counted(self.count, 'row')} fail and are"
+        message = f"{left_out} left out of the batch; the first: {error.message}"
+        return (Diagnostic(code=error.code, severity="warning", message=message, help=error.help, place=place),)
+
+
+def _nothing_to_train(data: str, failed: _Failed) -> PolicyEngineError:
+    if failed.first is None:
         return DataError(f"no row of `{data}` has anything to train", help="look at it with `policy-engine show`")
-    place, error = failed[-1]
+    place, error = failed.first
     if isinstance(error, GuardError):
         return GuardError(f"{place}: {error.message}", help=error.help)
     return DataError(f"no row of `{data}` can be trained on; {place}: {error.message}", help=error.help)

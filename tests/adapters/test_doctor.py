@@ -13,6 +13,7 @@ import pytest
 from policy_engine.adapters.doctor import runners
 from policy_engine.adapters.doctor.batches import match, stretches
 from policy_engine.adapters.doctor.examine import examine
+from policy_engine.adapters.doctor.findings import Examination
 from policy_engine.adapters.doctor.samples import Sample, read_sample
 from policy_engine.adapters.doctor.steps import flat_settings
 from policy_engine.adapters.doctor.vocabulary import Vocabulary
@@ -241,3 +242,32 @@ def test_a_setting_that_the_trainer_does_not_have(
     assert message in finding["message"]
     assert help in finding["help"]
     runners.check_names(trainer, ["bf16", "pad_token"])
+
+
+def test_rows_that_fail_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def survived(found: Sample, trainer: str, **options: Any) -> Examination:
+        size = sum(len(d.ids) for d in found.documents)
+        return Examination(
+            trainer=trainer,
+            version="1",
+            rows=len(found.rows),
+            documents=1,
+            tokens=size,
+            trained=1,
+            loss=1.0,
+            by_hand=1.0,
+        )
+
+    monkeypatch.setattr("policy_engine.cli.doctoring.runner_of", lambda name: None)
+    monkeypatch.setattr("policy_engine.cli.doctoring.examine", survived)
+    data = tmp_path / "chats.jsonl"
+    bad, silent = [{"role": "user", "content": 5}], [{"role": "user", "content": "Hi"}]
+    data.write_text("".join(json.dumps({"messages": chat}) + "\n" for chat in (bad, CHATS[0], silent, bad, bad)))
+    result = cli("doctor", str(data), "--trainer", "trl", "-p", "default", "-t", "builtin", "--format", "json")
+    assert 0 == result.code
+    told = [d for d in result.document["diagnostics"] if "left out" in d["message"]]
+    assert ["warning"] == [d["severity"] for d in told]
+    assert "3 rows fail and are left out of the batch; the first: " in told[0]["message"]
+    assert (1, 3, 1) == tuple(result.document[name] for name in ("rows", "rows_failed", "rows_empty"))
+    text = cli("doctor", str(data), "--trainer", "trl", "-p", "default", "-t", "builtin")
+    assert f"{data}:1" in text.err

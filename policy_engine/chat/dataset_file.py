@@ -14,7 +14,7 @@ from policy_engine.core.diagnostics import Diagnostic
 from policy_engine.core.errors import DataError, DatasetFileError, RowError
 from policy_engine.core.schema import FieldType
 from policy_engine.core.source import Source, Span
-from policy_engine.core.suggest import did_you_mean
+from policy_engine.core.suggest import did_you_mean, file_meant
 
 _KEYS: Final = (
     "policy", "tokenizer", "template", "messages", "trained_roles", "fields", "template_kwargs", "tests",
@@ -39,7 +39,7 @@ def load_dataset_file(path: Path) -> dict[str, Any]:
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise DataError(f"dataset file `{path}` does not exist", help="check the path") from None
+        raise DataError(f"dataset file `{path}` does not exist", help=file_meant(path) or "check the path") from None
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"dataset file `{path}` cannot be read: {error}", help="it has to be UTF-8 YAML") from None
     return _File(path, text).load()

@@ -7,7 +7,14 @@ from typing import Annotated
 
 import typer
 
-from policy_engine.cli.options import DatasetOption, FormatOption, PolicyOption, TemplateOption, TokenizerOption
+from policy_engine.cli.options import (
+    DataArgument,
+    DatasetOption,
+    FormatOption,
+    PolicyOption,
+    TemplateOption,
+    TokenizerOption,
+)
 from policy_engine.cli.outcome import Outcome
 from policy_engine.cli.reporters import Format
 from policy_engine.cli.run import finish
@@ -42,7 +49,7 @@ def register(app: typer.Typer) -> None:
 
     @app.command()
     def apply(
-        data: Annotated[str, typer.Argument(metavar="DATA", help="A dataset: file, folder, or - for standard input.")],
+        data: DataArgument,
         out: Annotated[
             str,
             typer.Option(

@@ -9,7 +9,7 @@ import typer
 from rich.text import Text
 
 from policy_engine.cli.files import write_text_file
-from policy_engine.cli.options import DatasetOption, FormatOption
+from policy_engine.cli.options import DatasetOption, FormatOption, PolicyFilesArgument
 from policy_engine.cli.outcome import Exit, Outcome, diagnostics_of
 from policy_engine.cli.reporters import Format
 from policy_engine.cli.run import finish
@@ -34,9 +34,7 @@ def register(app: typer.Typer) -> None:
 
     @app.command()
     def check(
-        files: Annotated[
-            list[str], typer.Argument(metavar="FILE...", help="Policy files, shipped names, or - for standard input.")
-        ],
+        files: PolicyFilesArgument,
         dataset: DatasetOption = None,
         strict: Annotated[bool, typer.Option("--strict", help="Warnings make the answer no.")] = False,
         prove: Annotated[

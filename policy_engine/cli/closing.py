@@ -68,7 +68,7 @@ def no_rows(summary: Summary) -> tuple[Diagnostic, ...]:
     cut = summary.rows_cut_empty + summary.rows_too_long
     help = look if not cut else LONGER if cut == summary.rows_in else f"{LONGER}; {look}"
     if summary.rows_failed == summary.rows_in:
-        help = "mend the rows told above, or say in a dataset file (--dataset) how they are read"
+        help = "what to do is told with the rows above; a dataset file (--dataset) says how rows are read"
     return (
         Diagnostic(
             code="PE517",

@@ -1,4 +1,4 @@
-"""Options that several verbs share, declared once so that they read and mean the same everywhere."""
+"""Arguments and options that several verbs share, declared once so that they read and mean the same everywhere."""
 
 from __future__ import annotations
 
@@ -8,6 +8,10 @@ import typer
 
 from policy_engine.cli.reporters import Format
 
+DataArgument = Annotated[str, typer.Argument(metavar="DATA", help="A dataset: file, folder, or - for standard input.")]
+PolicyFilesArgument = Annotated[
+    list[str], typer.Argument(metavar="FILE...", help="Policy files, shipped names, or - for standard input.")
+]
 FormatOption = Annotated[
     Format, typer.Option("--format", help="How to tell the outcome: text for people, the others for machines.")
 ]

@@ -9,7 +9,7 @@ import typer
 from rich.console import RenderableType
 from rich.text import Text
 
-from policy_engine.cli.options import DatasetOption, FormatOption
+from policy_engine.cli.options import DatasetOption, FormatOption, PolicyFilesArgument
 from policy_engine.cli.outcome import Exit, Outcome, diagnostics_of
 from policy_engine.cli.reporters import Format
 from policy_engine.cli.reporters.json import location_json
@@ -35,9 +35,7 @@ def register(app: typer.Typer) -> None:
 
     @app.command()
     def prove(
-        files: Annotated[
-            list[str], typer.Argument(metavar="FILE...", help="Policy files, shipped names, or - for standard input.")
-        ],
+        files: PolicyFilesArgument,
         dataset: DatasetOption = None,
         rules: Annotated[bool, typer.Option("--rules", help="Also say in words what each rule decides.")] = False,
         format: FormatOption = Format.text,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from pathlib import Path
 
 
 def nearest(word: str, candidates: Iterable[str], *, cutoff: float = 0.7) -> str | None:
@@ -19,3 +20,13 @@ def did_you_mean(word: str, candidates: Iterable[str]) -> str | None:
     """`did you mean `X`?`, or None if no candidate is near."""
     found = nearest(word, candidates)
     return None if found is None else f"did you mean `{found}`?"
+
+
+def file_meant(path: Path) -> str | None:
+    """`did you mean `X`?` for a file that is not there, if its folder has one of nearly that name."""
+    try:
+        beside = [entry.name for entry in path.parent.iterdir()]
+    except (OSError, ValueError):
+        return None
+    found = nearest(path.name, beside)
+    return None if found is None else f"did you mean `{path.parent / found}`?"

@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from policy_engine.core.errors import DataError
 from policy_engine.core.source import Place
-from policy_engine.core.suggest import did_you_mean
+from policy_engine.core.suggest import file_meant
 from policy_engine.data.read_arrow import arrow_files, parquet_rows, read_arrow, read_parquet, rows_of
 from policy_engine.data.read_text import Numbered, TextKind, read_text, what_it_is
 
@@ -167,7 +167,7 @@ def _files_of(folder: Path) -> list[Path]:
 def _nearby(path: Path) -> str:
     beside = sorted(entry.name for entry in path.parent.glob("*") if entry.stem == path.stem or _is_known(entry))
     there = f"in `{path.parent}` there is {', '.join(beside[:5])}" if beside else "check the path"
-    return did_you_mean(path.name, beside) or there
+    return file_meant(path) or there
 
 
 def _text_rows(file: Path, kind: TextKind, report: Callable[[Callable[[], float]], None]) -> Iterator[Numbered]:

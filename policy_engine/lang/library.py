@@ -8,7 +8,7 @@ from pathlib import Path
 
 from policy_engine.core.errors import DataError
 from policy_engine.core.source import Source
-from policy_engine.core.suggest import did_you_mean
+from policy_engine.core.suggest import did_you_mean, file_meant
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 _PREFIX = "policies/"
@@ -91,7 +91,8 @@ def _read(path: Path) -> str:
         ) from error
     except FileNotFoundError as error:
         raise DataError(
-            f"there is no file `{path}`", help="check the path; a shipped policy is named without a suffix"
+            f"there is no file `{path}`",
+            help=file_meant(path) or "check the path; a shipped policy is named without a suffix",
         ) from error
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error

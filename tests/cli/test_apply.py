@@ -58,8 +58,10 @@ def test_a_run_that_leaves_no_row_says_so(args: list[str | Path], tmp_path: Path
     assert ["none of 3 rows is left to write: 3 too long"] == [
         d["message"] for d in ran.document["diagnostics"] if d["severity"] == "error"
     ]
-    ran = cli("apply", write_chats(tmp_path, ['{"messages": [{"role": "user"}]}'] * 2), *args[1:], "-o", out, "--overwrite")
-    assert "none of 2 rows is left to write: 2 failed\n  help: mend the rows told above" in ran.err
+    ran = cli(
+        "apply", write_chats(tmp_path, ['{"messages": [{"role": "user"}]}'] * 2), *args[1:], "-o", out, "--overwrite"
+    )
+    assert "none of 2 rows is left to write: 2 failed\n  help: what to do is told with the rows above" in ran.err
 
 
 def test_json_summary_counts_the_file(args: list[str | Path], tmp_path: Path) -> None:

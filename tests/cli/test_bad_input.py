@@ -177,3 +177,20 @@ def test_blank_lines_are_passed_over_and_counted(tmp_path: Path, verb: str) -> N
     past = cli(*arguments, "--row", "7")
     assert past.code == 2
     assert "there is no row 7: the last of" in past.err
+
+
+@pytest.mark.parametrize(
+    ("wrong", "meant"),
+    [
+        (["chat.jsonl", "-p", "my.policy"], "chats.jsonl"),
+        (["chats.jsonl", "-p", "my.polcy"], "my.policy"),
+        (["chats.jsonl", "-p", "my.policy", "--dataset", "dat.yaml"], "data.yaml"),
+    ],
+)
+def test_a_file_of_nearly_that_name_is_named(tmp_path: Path, wrong: list[str], meant: str) -> None:
+    write_chats(tmp_path)
+    write_policy(tmp_path)
+    (tmp_path / "data.yaml").write_text("policy: my.policy\n")
+    ran = cli("show", *[a if a.startswith("-") else tmp_path / a for a in wrong], "-t", "builtin")
+    assert ran.code == 2
+    assert f"help: did you mean `{tmp_path / meant}`?" in ran.err

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from policy_engine.chat.dataset import load_dataset_spec
 from policy_engine.core.diagnostics import Diagnostic
-from policy_engine.core.errors import PolicyEngineError, PolicyError
+from policy_engine.core.errors import DatasetFileError, PolicyEngineError, PolicyError
 from policy_engine.core.schema import Schema
 from policy_engine.core.source import Source
 from policy_engine.lang import ast
@@ -51,7 +51,9 @@ class Document:
         try:
             return load_dataset_spec(path).to_schema(), None
         except PolicyEngineError as error:
-            message = f"the dataset file `{path.name}` beside this policy cannot be used: {error.message}"
+            wrong = error.diagnostics if isinstance(error, DatasetFileError) else ()
+            said = "; ".join(f"line {d.span.line}: {d.message}" for d in wrong if d.span) or error.message
+            message = f"the dataset file `{path.name}` beside this policy cannot be used: {said}"
             return None, Diagnostic(code=error.code, severity="warning", message=message, help=error.help)
 
     @property

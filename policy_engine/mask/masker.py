@@ -247,7 +247,7 @@ class Masker:
 
     def _count_failure(self, error: PolicyEngineError, place: str) -> None:
         if self.on_error == "raise":
-            raise type(error)(f"{place}: {error.message}", help=error.help, code=error.code) from error
+            raise error.reworded(f"{place}: {error.message}") from error
         self.counts["failed"] += 1
         self.counts[f"failed: {error.code}"] += 1
         _log.warning("%s is left out: %s", place, error)

@@ -1,0 +1,136 @@
+"""ms-swift: masked rows as messages of token ids with a weight each, and a template that adds nothing to them.
+
+    from datasets import load_dataset
+    from policy_engine.adapters.swift import swift_row
+
+    rows = load_dataset("parquet", data_files="masked.parquet", split="train")
+    rows.map(swift_row, remove_columns=rows.column_names).to_json("rows.jsonl")
+
+ms-swift takes no `input_ids` columns, but a message whose content is `token_ids` and `loss_scale`. Its own templates
+add something to it (an end marker at least), so a file `plugin.py` has to say
+
+    from policy_engine.adapters.swift import register
+
+    register()
+
+and the run names both:
+
+    swift sft --external_plugins plugin.py --template policy_engine --dataset rows.jsonl --strict true ...
+
+Give it a file of your own: ms-swift puts the folder of a plugin before all others in the import path, and beside this
+module lie others that are named like trainers.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from functools import lru_cache
+from importlib import import_module
+from typing import Any, Final
+
+from policy_engine.core.errors import ConfigError, RowError
+from policy_engine.core.vocabulary import IGNORE_INDEX
+
+TEMPLATE: Final = "policy_engine"
+"""The name under which `register` puts the template: `--template policy_engine`."""
+
+
+def swift_row(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A masked row (`input_ids`, `labels`, perhaps `loss_weights`) as a row of ms-swift's: one assistant message of
+    `token_ids` and `loss_scale` (0 where a token carries no loss), both of length T. The first token has weight 0.
+
+    Raises RowError for columns of different lengths, labels that are not the ids, weights that are negative (ms-swift
+    masks those) or not finite, and packed rows (ms-swift packs by itself).
+    """
+    ids, labels = list(row["input_ids"]), list(row["labels"])
+    weights = row.get("loss_weights")
+    kept = [1.0] * len(ids) if weights is None else [float(weight) for weight in weights]
+    for name, column in (("labels", labels), ("loss_weights", kept)):
+        if len(column) != len(ids):
+            raise RowError(
+                f"a row has {len(ids)} `input_ids` and {len(column)} `{name}`",
+                help="something cut one column and not the other",
+            )
+    if not ids:
+        raise RowError("a row has no tokens", help="leave it out")
+    positions = row.get("position_ids")
+    if row.get("seq_lengths") is not None or (positions is not None and list(positions) != list(range(len(ids)))):
+        raise RowError(
+            "the row is packed, and ms-swift would let its documents see each other",
+            help="apply the policy without `--pack`, and set `--packing true` in ms-swift",
+        )
+    for at, (token, label, weight) in enumerate(zip(ids, labels, kept, strict=True)):
+        if label not in (IGNORE_INDEX, token):
+            raise RowError(
+                f"token {at} of a row is {token} and its label {label}",
+                help="labels are the ids of their own tokens, not shifted",
+            )
+        if label != IGNORE_INDEX and not (math.isfinite(weight) and weight >= 0):
+            raise RowError(
+                f"token {at} of a row has weight {weight}, and ms-swift takes none that is negative or not finite",
+                help="leave such weights out, or train with `weighted_trainer`",
+            )
+    scale = [0.0 if label == IGNORE_INDEX else weight for label, weight in zip(labels, kept, strict=True)]
+    scale[0] = 0.0
+    content = {"token_ids": [int(token) for token in ids], "loss_scale": scale}
+    return {"messages": [{"role": "assistant", "content": content}]}
+
+
+def register() -> None:
+    """Gives ms-swift the template `policy_engine`, which passes on what `swift_row` made, and nothing else.
+
+    With it, `is_binary_loss_scale` is false unless set, so that weights reach the loss; ms-swift's default drops them.
+    """
+    swift: Any = import_module("swift.template")
+    nothing = {"prefix": [], "prompt": ["{{QUERY}}"], "chat_sep": [], "suffix": []}
+    swift.register_template(swift.TemplateMeta(TEMPLATE, template_cls=template_class(), **nothing), exist_ok=True)
+
+
+@lru_cache
+def template_class() -> type[Any]:
+    """The subclass of ms-swift's `Template` that `register` registers.
+
+    Its constructor raises ConfigError for settings under which ms-swift adds tokens of its own; encoding raises
+    RowError for a row that `swift_row` did not make. Without `--strict true`, ms-swift logs that and drops the row.
+    """
+    base: Any = import_module("swift.template").Template
+
+    class PolicyTemplate(base):  # type: ignore[misc]
+        """See `template_class`."""
+
+        def __init__(self, *args: Any, **settings: Any) -> None:
+            for name, needed in (("use_chat_template", True), ("template_backend", "swift")):
+                if settings.get(name, needed) != needed:
+                    raise ConfigError(
+                        f"with `{name}: {settings[name]}`, ms-swift adds tokens of its own to a row",
+                        help=f"leave `{name}` out, or set it to `{str(needed).lower()}`",
+                    )
+            if settings.get("is_binary_loss_scale") is None:
+                settings["is_binary_loss_scale"] = False
+            super().__init__(*args, **settings)
+
+        def _encode(self, inputs: Any) -> Any:
+            contents = [message["content"] for message in inputs.messages]
+            made = contents[0] if len(contents) == 1 and inputs.system is None else None
+            if not isinstance(made, Mapping) or not {"token_ids", "loss_scale"} <= set(made):
+                raise RowError(
+                    "the row is a conversation, and the template `policy_engine` takes rows of tokens",
+                    help="make rows with `policy_engine.adapters.swift.swift_row`; to chat, name another template",
+                )
+            if self.is_binary_loss_scale and set(made["loss_scale"]) - {0, 1}:
+                raise RowError(
+                    "the row has weights, and with `is_binary_loss_scale` ms-swift drops them",
+                    help="leave `is_binary_loss_scale` out, or set it to `false`",
+                )
+            return super()._encode(inputs)
+
+    PolicyTemplate.__module__, PolicyTemplate.__qualname__ = __name__, "PolicyTemplate"
+    return PolicyTemplate
+
+
+def __getattr__(name: str) -> Any:
+    # Workers that are not forked get the template by pickle, which looks its class up here.
+    if name == "PolicyTemplate":
+        return template_class()
+    raise AttributeError(f"module `{__name__}` has no attribute `{name}`")

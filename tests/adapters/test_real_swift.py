@@ -1,0 +1,220 @@
+"""ms-swift itself, its whole `sft` with one step on a tiny model: ids, labels and weights reach its trainer token by
+token, and its loss is the one computed by hand; what goes wrong with its own settings is held too, as the docs say it.
+
+Needs the package, which `make frameworks` installs in an environment of its own.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("modelscope")
+pytest.importorskip("swift.template")
+
+from policy_engine.adapters.swift import TEMPLATE, register, swift_row  # noqa: E402
+from policy_engine.builtin import sample_rows  # noqa: E402
+from policy_engine.chat.tokenize import load_tokenizer  # noqa: E402
+from policy_engine.core.errors import ConfigError, RowError  # noqa: E402
+from policy_engine.core.vocabulary import IGNORE_INDEX  # noqa: E402
+from policy_engine.mask.masker import Masker  # noqa: E402
+from policy_engine.rules.load import policy_from_text  # noqa: E402
+
+PLAIN = "train assistant; train eos after assistant"
+WEIGHTED = "train assistant weight 0.5; train eos after assistant weight 2"
+CLOSE = 1e-5
+Row = dict[str, list[Any]]
+
+
+@pytest.fixture(autouse=True)
+def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("HF_HUB_OFFLINE", "1"), ("USE_HF", "1"), ("MODELSCOPE_CACHE", str(tmp_path / "cache"))):
+        monkeypatch.setenv(name, value)
+
+
+@pytest.fixture(scope="module")
+def model_folder(tmp_path_factory: pytest.TempPathFactory) -> str:
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    folder = str(tmp_path_factory.mktemp("model"))
+    tokenizer = load_tokenizer("builtin").tokenizer
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer), hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=2, max_position_embeddings=4096,
+    )  # fmt: skip
+    LlamaForCausalLM(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def rows_of(policy: str, count: int = 4) -> list[Row]:
+    masker = Masker(policy_from_text(policy), load_tokenizer("builtin"))
+    chats = [r["messages"] for r in sample_rows() if isinstance(r.get("messages"), list) and not r.get("tools")]
+    return [{n: c.tolist() for n, c in masker(chat).arrays().items()} for chat in chats[:count]]
+
+
+def by_hand(model: Any, rows: Sequence[Row]) -> float:
+    """Weight times negative log likelihood, over the number of trained tokens: every row and token by itself."""
+    total, tokens = 0.0, 0
+    with torch.no_grad():
+        for row in rows:
+            logs = torch.log_softmax(model(input_ids=torch.tensor([row["input_ids"]])).logits[0].float(), dim=-1)
+            for at, label in enumerate(row["labels"]):
+                if label != IGNORE_INDEX:
+                    total += row.get("loss_weights", [1.0] * (at + 1))[at] * -float(logs[at - 1, label])
+                    tokens += 1
+    return total / tokens
+
+
+def sft(folder: Path, model: str, rows: Sequence[Row], *options: str) -> tuple[list[dict[str, Any]], float, Any]:
+    """The batches, the loss summed over them, and the model of one step of `swift sft`, from a file as the docs say."""
+    from datasets import Dataset
+    from swift.pipelines import sft_main
+    from swift.trainers import Seq2SeqTrainer
+
+    given = Dataset.from_list(list(rows))
+    given.map(swift_row, remove_columns=given.column_names).to_json(str(folder / "rows.jsonl"))
+    plugin = folder / "plugin.py"
+    plugin.write_text("from policy_engine.adapters.swift import register\n\nregister()\n")
+    batches: list[dict[str, Any]] = []
+    losses: list[float] = []
+    models: list[Any] = []
+    training_step = Seq2SeqTrainer.training_step
+
+    def spy(self: Any, model: Any, inputs: Any, *rest: Any, **more: Any) -> Any:
+        batches.append({name: value.tolist() for name, value in inputs.items() if hasattr(value, "tolist")})
+        loss = training_step(self, model, inputs, *rest, **more)
+        losses.append(float(loss.detach()))
+        models.append(model)
+        return loss
+
+    settings = {
+        "model": model, "model_type": "llama", "tuner_type": "full", "torch_dtype": "float32", "use_cpu": "true",
+        "external_plugins": str(plugin), "template": TEMPLATE, "dataset": str(folder / "rows.jsonl"), "strict": "true",
+        "max_steps": "1", "learning_rate": "0", "output_dir": str(folder / "out"), "report_to": "none",
+        "load_from_cache_file": "false", "split_dataset_ratio": "0", "save_strategy": "no",
+    }  # fmt: skip
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Seq2SeqTrainer, "training_step", spy)
+        sft_main([part for name, value in settings.items() for part in (f"--{name}", value)] + list(options))
+    return batches, sum(losses), models[0].eval()
+
+
+def reached(batches: Sequence[dict[str, Any]]) -> list[tuple[tuple[int, ...], tuple[int, ...], tuple[float, ...]]]:
+    """Ids, labels and weights of the rows of the batches, without padding."""
+    found = []
+    for batch in batches:
+        for at, mask in enumerate(batch["attention_mask"]):
+            size = sum(mask)
+            assert [1] * size + [0] * (len(mask) - size) == mask
+            assert {IGNORE_INDEX} >= set(batch["labels"][at][size:])
+            found.append(tuple(tuple(batch[name][at][:size]) for name in ("input_ids", "labels", "loss_scale")))
+    return sorted(found)  # type: ignore[arg-type]
+
+
+def expected(rows: Sequence[Row]) -> list[tuple[tuple[int, ...], tuple[int, ...], tuple[float, ...]]]:
+    made = []
+    for row in rows:
+        weights = row.get("loss_weights", [float(label != IGNORE_INDEX) for label in row["labels"]])
+        made.append((tuple(row["input_ids"]), tuple(row["labels"]), tuple(weights)))
+    return sorted(made)
+
+
+@pytest.mark.parametrize(("policy", "batch", "accumulated"), [(PLAIN, 4, 1), (WEIGHTED, 4, 1), (WEIGHTED, 2, 2)])
+def test_a_step(model_folder: str, tmp_path: Path, policy: str, batch: int, accumulated: int) -> None:
+    rows = rows_of(policy)
+    batches, loss, model = sft(
+        tmp_path, model_folder, rows,
+        "--per_device_train_batch_size", str(batch), "--gradient_accumulation_steps", str(accumulated),
+    )  # fmt: skip
+    assert accumulated == len(batches)
+    assert expected(rows) == reached(batches)
+    assert by_hand(model, rows) == pytest.approx(loss, abs=CLOSE)
+
+
+@pytest.fixture(scope="module")
+def processor(model_folder: str) -> Any:
+    from swift.model import get_processor
+
+    register()
+    return get_processor(model_folder, model_type="llama", use_hf=True)
+
+
+def encode(processor: Any, row: dict[str, Any], template: str = TEMPLATE, **settings: Any) -> dict[str, Any]:
+    from swift.template import get_template
+
+    made = get_template(processor, template_type=template, **settings)
+    made.set_mode("train")
+    encoded: dict[str, Any] = made.encode(row)
+    return encoded
+
+
+def test_rows_laid_end_to_end(processor: Any) -> None:
+    """What its packing and `padding_free` hand to the model, which need a flash attention to run."""
+    from swift.template import get_template
+
+    template = get_template(processor, template_type=TEMPLATE, padding_free=True)
+    template.set_mode("train")
+    rows = rows_of(WEIGHTED)
+    batch = template.data_collator([template.encode(swift_row(row), return_length=True) for row in rows])
+    columns = {"input_ids": "input_ids", "labels": "labels", "loss_scale": "loss_weights"}
+    for name, ours in columns.items():
+        assert [value for row in rows for value in row[ours]] == batch[name][0].tolist()
+    assert [at for row in rows for at in range(len(row["input_ids"]))] == batch["position_ids"][0].tolist()
+    assert "attention_mask" not in batch
+
+
+def test_a_template_goes_to_workers_by_pickle(processor: Any) -> None:
+    from swift.template import get_template
+
+    template = get_template(processor, template_type=TEMPLATE)
+    template.set_mode("train")
+    row = swift_row(rows_of(WEIGHTED)[0])
+    assert template.encode(row) == pickle.loads(pickle.dumps(template)).encode(row)
+
+
+def test_its_own_template_adds_and_trains_end_markers(processor: Any) -> None:
+    row = rows_of("train assistant")[0]
+    eos = load_tokenizer("builtin").tokenizer.eos_token_id
+    ours, theirs = encode(processor, swift_row(row)), encode(processor, swift_row(row), "dummy")
+    assert row["labels"] == ours["labels"]
+    assert eos not in ours["labels"]
+    assert [*row["input_ids"], eos] == theirs["input_ids"]
+    assert 1 < theirs["labels"].count(eos)
+
+
+def test_its_own_default_drops_weights(processor: Any) -> None:
+    row = swift_row(rows_of(WEIGHTED)[0])
+    assert "loss_scale" not in encode(processor, row, "dummy")
+    assert row["messages"][0]["content"]["loss_scale"] == encode(processor, row)["loss_scale"]
+    with pytest.raises(RowError, match="has weights"):
+        encode(processor, row, is_binary_loss_scale=True)
+    assert "loss_scale" not in encode(processor, swift_row(rows_of(PLAIN)[0]), is_binary_loss_scale=True)
+
+
+def test_columns_are_not_taken(processor: Any) -> None:
+    with pytest.raises(KeyError, match="messages"):
+        encode(processor, rows_of(PLAIN)[0], "dummy")
+
+
+@pytest.mark.parametrize("settings", [{"use_chat_template": False}, {"template_backend": "jinja"}])
+def test_settings_that_add_tokens_are_refused(processor: Any, settings: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=f"`{next(iter(settings))}: "):
+        encode(processor, swift_row(rows_of(PLAIN)[0]), **settings)
+
+
+def test_conversations_are_refused(processor: Any) -> None:
+    chat = [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": "Hi"}]
+    for messages in (
+        chat,
+        chat[1:],
+        [{"role": "system", "content": "Be kind"}, *swift_row(rows_of(PLAIN)[0])["messages"]],
+    ):
+        with pytest.raises(RowError, match="is a conversation"):
+            encode(processor, {"messages": messages})

@@ -7,13 +7,14 @@ import importlib
 import re
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Final
 
 import re2
 
 from policy_engine.core.diagnostics import Diagnostic, Related
-from policy_engine.core.vocabulary import BODY, EOS, PARTS, UNTRAINABLE
+from policy_engine.core.suggest import nearest
+from policy_engine.core.vocabulary import BODY, EOS, KNOWN_ROLES, PARTS, UNTRAINABLE
 from policy_engine.lang.ast import And, Compare, Expr, Not, Or
 from policy_engine.lang.checked import Atom, CheckedGuard, CheckedPolicy, CheckedRule, CheckedTarget, Spans
 from policy_engine.lang.findings import Findings
@@ -32,7 +33,7 @@ def lint(policy: CheckedPolicy) -> tuple[Diagnostic, ...]:
     _only_the_last(trains, findings)
     _ends_of_masked_turns(policy.rules, findings)
     _unguarded(policy, trains, findings)
-    _ends(trains, findings)
+    _ends(trains, findings, misspelled={r for r in policy.undeclared if nearest(r, KNOWN_ROLES)})
     for rule in policy.rules:
         _weight(rule, findings)
     rulings: tuple[CheckedRule | CheckedGuard, ...] = (*policy.rules, *policy.guards)
@@ -115,12 +116,15 @@ def _unguarded(policy: CheckedPolicy, trains: Sequence[CheckedRule], findings: F
             findings.warn("PE603", "this trains all text, and no guard says what must stay masked", rule.span, help)
 
 
-def _ends(trains: Sequence[CheckedRule], findings: Findings) -> None:
-    """Roles whose text is trained and whose ends are not, or the other way round."""
+def _ends(trains: Sequence[CheckedRule], findings: Findings, *, misspelled: Collection[str]) -> None:
+    """Roles whose text is trained and whose ends are not, or the other way round.
+
+    Not of a role that looks misspelled, of which the check has told: what misses is there under its right name.
+    """
     text = _first_by_role(trains, frozenset({"text"}))
     ends = _first_by_role(trains, EOS)
     for role, rule in text.items():
-        if role not in ends and None not in ends and not (role is None and ends):
+        if role not in misspelled and role not in ends and None not in ends and not (role is None and ends):
             whose = f"`{role}`" if role else "the turns"
             help = f"add `train eos after {role or 'assistant'}`: a model has to learn where to stop"
             findings.warn("PE604", f"the text of {whose} is trained, and where it ends is not", rule.span, help)
@@ -128,7 +132,7 @@ def _ends(trains: Sequence[CheckedRule], findings: Findings) -> None:
         _role(atom) for rule in trains for t in rule.targets for atom in _inner(t) if atom.parts & BODY
     }  # fmt: skip
     for role, rule in ends.items():
-        if role not in bodies and None not in bodies and not (role is None and bodies):
+        if role not in misspelled and role not in bodies and None not in bodies and not (role is None and bodies):
             whose = f"turns of `{role}`" if role else "turns"
             help = f"add `train {role or 'assistant'}` above, or write the role whose text is trained"
             findings.warn("PE605", f"the ends of {whose} are trained, and nothing of what they end is", rule.span, help)

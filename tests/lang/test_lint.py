@@ -32,6 +32,8 @@ def codes(text: str) -> list[str]:
         ("train everything; mask user", "PE603"),
         ("train assistant", "PE604"),
         ("train assistant; train eos after user; train user", "PE604"),
+        ("train narrator", "PE604"),
+        ("train asistant; train eos after assistant", "PE605"),
         ("train assistant.text; train assistant.separator", "PE604"),
         ("train eos after assistant", "PE605"),
         ("train assistant, eos after assistant; train eos after user", "PE605"),
@@ -58,6 +60,8 @@ def test_warns(text: str, code: str) -> None:
     "text",
     [
         "train assistant; mask system,user; train eos after assistant",
+        "train asistant",  # the check tells of the role; what to add would be of the wrong one
+        "train eos after asistant",
         "train assistant; train eos after assistant; mask last assistant",
         "train assistant; mask last assistant; train eos after trained assistant",
         "train assistant; mask last assistant; train eos after first assistant",

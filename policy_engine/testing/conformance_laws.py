@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Iterator
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import Any, Final
 
 from policy_engine.chat.conversation import Conversation
@@ -66,12 +66,21 @@ def _parity(case: Case) -> str | None:
 def partition(case: Case) -> str | None:
     """Segments follow on each other without gaps, and what is said to be copied from a field equals it."""
     for chat in (case.chat, case.prompted):
-        if isinstance(chat, RenderedChat) and (problem := next(_badly_attributed(chat, case.conversation), None)):
+        if not isinstance(chat, RenderedChat):
+            continue
+        for problem in chain(badly_attributed(chat, case.conversation), _unknown(chat)):
             return problem
     return None
 
 
-def _badly_attributed(chat: RenderedChat, conversation: Conversation) -> Iterator[str]:
+def _unknown(chat: RenderedChat) -> Iterator[str]:
+    for segment in chat.segments:
+        if segment.unknown:
+            yield f"the owner of {chat.segment_text(segment)!r} is not known: the template computes it"
+
+
+def badly_attributed(chat: RenderedChat, conversation: Conversation) -> Iterator[str]:
+    """Segments that do not follow on each other, or are not what they are said to be copied from."""
     at = 0
     for segment in chat.segments:
         if not segment.start == at < segment.end:
@@ -79,8 +88,6 @@ def _badly_attributed(chat: RenderedChat, conversation: Conversation) -> Iterato
         at = segment.end
         if segment.turn is not None and not 0 <= segment.turn < len(conversation.messages):
             yield f"text belongs to message {segment.turn}, which is not there"
-        if segment.unknown:
-            yield f"the owner of {chat.segment_text(segment)!r} is not known: the template computes it"
         if segment.field is not None and segment.field_exact:
             value = _value(conversation, segment.turn, segment.field)
             end = segment.field_start + segment.end - segment.start

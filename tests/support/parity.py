@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 from policy_engine.chat.conversation import Conversation
 from policy_engine.chat.segments import RenderedChat
 from policy_engine.chat.template import ChatTemplate
 from policy_engine.core.errors import TemplateError
+from policy_engine.testing.conformance_laws import badly_attributed
 from tests.support.templates import transformers_text
 
 
@@ -21,7 +21,7 @@ def parity_problems(template: ChatTemplate, conversation: Conversation, prompt: 
     if _differ(expected, chat):
         yield f"expected {expected!r}, got {chat!r}"
     if isinstance(chat, RenderedChat):
-        yield from _badly_attributed(chat, conversation)
+        yield from badly_attributed(chat, conversation)
 
 
 def _both(
@@ -46,29 +46,3 @@ def _differ(expected: str | Exception, chat: RenderedChat | TemplateError) -> bo
     if isinstance(expected, str):
         return not isinstance(chat, RenderedChat) or chat.text != expected
     return not isinstance(chat, TemplateError) or str(expected) not in str(chat)
-
-
-def _badly_attributed(chat: RenderedChat, conversation: Conversation) -> Iterator[str]:
-    at = 0
-    for segment in chat.segments:
-        if not segment.start == at < segment.end:
-            yield f"{segment} does not follow on {at}"
-        at = segment.end
-        if segment.turn is not None and not 0 <= segment.turn < len(conversation.messages):
-            yield f"{segment} has an owner that is not there"
-        if segment.field is not None and segment.field_exact:
-            value = _value(conversation, segment.turn, segment.field)
-            length = segment.end - segment.start
-            copied = value[segment.field_start : segment.field_start + length] if isinstance(value, str) else None
-            if copied != chat.segment_text(segment):
-                yield f"{segment} is said to equal {copied!r}, but is {chat.segment_text(segment)!r}"
-    if at != len(chat.text):
-        yield f"segments end at {at} of {len(chat.text)}"
-
-
-def _value(conversation: Conversation, turn: int | None, path: tuple[str | int, ...]) -> Any:
-    inputs = {"tools": conversation.tools, "documents": conversation.documents}
-    value: Any = inputs if turn is None else conversation.messages[turn]
-    for step in path:
-        value = value[step]
-    return value

@@ -94,6 +94,14 @@ def mask_of(row: Mapping[str, Any], number: int) -> tuple[list[int], list[int], 
     )
 
 
+def are_shifted(ids: Sequence[int], labels: Sequence[int]) -> bool:
+    """Whether labels are the next token's ids: nine of ten that are trained, where fewer than half are the token's own.
+    Of less than four trained tokens it cannot be told."""
+    at = [i for i, label in enumerate(labels) if label != IGNORE_INDEX]
+    ahead = sum(i + 1 < len(ids) and labels[i] == ids[i + 1] for i in at)
+    return len(at) > 3 and ahead > 0.9 * len(at) and sum(labels[i] == ids[i] for i in at) < 0.5 * len(at)
+
+
 class Auditor:
     """Audits rows one by one; `finish` names the smells."""
 
@@ -112,12 +120,20 @@ class Auditor:
         self._unsure: set[str] = set()
         self._show: Counter[str] = Counter()
         self._could: Counter[str] = Counter()
+        self._noted: dict[str, bool] = {}
+        """Of the row that is looked at: which smells it could show, and whether it does."""
 
     def add(self, number: int, row: Mapping[str, Any]) -> None:
-        """One prepared row. Raises RowError if it is none."""
+        """One prepared row. Labels that are shifted are put back first: what else is wrong is told of the tokens that they
+        mean. Raises RowError if it is none."""
         ids, labels, trained, column = mask_of(row, number)
         self.audit.rows += 1
         self.audit.columns[column] += 1
+        self._noted = {}
+        shifted = are_shifted(ids, labels)
+        self._note("shifted", shifted, sum(trained) > 3)
+        if shifted:
+            labels, trained = [IGNORE_INDEX, *labels[:-1]], [False, *trained[:-1]]
         self._look_at_ids(ids, labels, trained)
         exact = self.audit.exact
         chat = self._find(row, ids)
@@ -125,6 +141,7 @@ class Auditor:
             self.audit.recovered += 1
             self._look_at_turns(chat, trained)
             self._hold_against(number, row, chat, trained, source=self.audit.exact > exact)
+        self._count()
 
     def _find(self, row: Mapping[str, Any], ids: Sequence[int]) -> TokenizedChat | None:
         messages = source_of(row)
@@ -139,20 +156,23 @@ class Auditor:
         return self._recoverer.recover(ids)
 
     def _note(self, code: str, shows: bool, could: bool = True) -> None:
-        self._could[code] += could
-        self._show[code] += could and shows
+        if could:
+            self._noted[code] = shows
+
+    def _count(self) -> None:
+        """Counts what was noted of a row, but what follows from something else that is wrong with it."""
+        for code, shows in self._noted.items():
+            if not self._noted.get(_FOLLOWS.get(code, ""), False):
+                self._could[code] += 1
+                self._show[code] += shows
 
     def _look_at_ids(self, ids: Sequence[int], labels: Sequence[int], trained: Sequence[bool]) -> None:
         count = sum(trained)
         self._note("all-masked", count == 0)
         self._note("all-trained", count >= len(ids) - 1 > 0)
         self._note("first-token", bool(trained[0]))
-        at = [i for i, flag in enumerate(trained) if flag]
-        same = sum(labels[i] == ids[i] for i in at)
-        ahead = sum(i + 1 < len(ids) and labels[i] == ids[i + 1] for i in at)
-        shifted = count > 3 and ahead > 0.9 * count and same < 0.5 * count
-        self._note("shifted", shifted, count > 3)
-        self._note("rewritten", not shifted and same < count, count > 0)
+        same = sum(labels[i] == ids[i] for i, flag in enumerate(trained) if flag)
+        self._note("rewritten", same < count, count > 0)
 
     def _look_at_turns(self, chat: TokenizedChat, trained: Sequence[bool]) -> None:
         segments = chat.chat.segments
@@ -246,6 +266,14 @@ SMELLS: Final[dict[str, str]] = {
 }
 _ANY: Final = frozenset({"all-masked", "shifted", "rewritten", "first-token", "tool-trained", "user-trained"})
 """Smells of which one row is enough."""
+_FOLLOWS: Final = {
+    "no-ends": "pad-is-end",
+    **dict.fromkeys(
+        ("user-trained", "system-trained", "tool-trained", "header-trained", "empty-think-trained", "first-token"),
+        "all-trained",
+    ),
+}
+"""Smell → the one that explains it in a row that has both, and is named alone."""
 
 
 def _weights(program: Program, chat: TokenizedChat) -> list[float] | None:

@@ -103,8 +103,27 @@ def test_planted_fault(
         for row in rows:
             change(row)
     found = audited(builtin, rows)
-    assert code in {smell.code for smell in found.smells}
+    assert [code] == [smell.code for smell in found.smells]
     assert found.breaches or change in (_shift, _rewrite)
+
+
+def test_what_follows_from_another_fault_is_not_named(builtin: ChatTokenizer) -> None:
+    rows = [prepared(builtin, STANDING, m) for m in CONVERSATIONS]
+    for row in rows:
+        _shift(row)
+    found = audited(builtin, rows)
+    assert ["shifted"] == [smell.code for smell in found.smells]
+    assert [] == found.breaches
+    assert ("default", 1.0) == found.presets[0]
+    rows = [prepared(builtin, "train assistant, user; train eos after assistant", m) for m in CONVERSATIONS]
+    for row in rows:
+        _shift(row)
+    assert ["user-trained", "shifted"] == [smell.code for smell in audited(builtin, rows).smells]
+    rows = [{"input_ids": row["input_ids"], "labels": row["input_ids"]} for row in rows]
+    assert ["all-trained"] == [smell.code for smell in audited(builtin, rows).smells]
+    rows[0] = prepared(builtin, "train assistant, user; train eos after assistant", CONVERSATIONS[0])
+    (smell,) = (smell for smell in audited(builtin, rows).smells if smell.code == "user-trained")
+    assert (1, 1) == (smell.rows, smell.of)
 
 
 def test_empty_thinking_and_tool_results() -> None:
@@ -151,7 +170,7 @@ def test_masked_padding_that_took_the_end_markers_with_it() -> None:
     assert [] == audited(tokenizer, rows).smells
     for row in rows:
         row["labels"] = [IGNORE_INDEX if label == source.pad_token_id else label for label in row["labels"]]
-    assert {"no-ends", "pad-is-end"} == {smell.code for smell in audited(tokenizer, rows).smells}
+    assert ["pad-is-end"] == [smell.code for smell in audited(tokenizer, rows).smells]
 
 
 def test_a_system_message_inside_the_users_turn() -> None:

@@ -11,7 +11,7 @@ import pyarrow as pa
 from policy_engine.adapters.doctor.findings import Finding
 from policy_engine.core.errors import RowError
 from policy_engine.core.vocabulary import IGNORE_INDEX
-from policy_engine.data.audit import MASK_COLUMNS, mask_of
+from policy_engine.data.audit import MASK_COLUMNS, are_shifted, mask_of
 
 _PER_TOKEN: Final = ("attention_mask", "loss_weights", "position_ids", *MASK_COLUMNS)
 _WANTED: Final = {"input_ids": pa.int32(), "labels": pa.int32(), "loss_weights": pa.float32()}
@@ -64,11 +64,9 @@ def read_sample(rows: Sequence[tuple[int, Mapping[str, Any]]], types: Mapping[st
         at = [i for i, flag in enumerate(trained) if flag]
         if not at:
             empty.append(number)
-        ahead = sum(i + 1 < len(ids) and labels[i] == ids[i + 1] for i in at)
-        same = sum(labels[i] == ids[i] for i in at)
-        if len(at) > 3 and ahead > 0.9 * len(at) and same < 0.5 * len(at):
+        if are_shifted(ids, labels):
             shifted.append(number)
-        elif same < len(at):
+        elif any(labels[i] != ids[i] for i in at):
             rewritten.append(number)
         start = 0
         for length in _lengths(row, number, len(ids)):

@@ -124,8 +124,10 @@ class Auditor:
         """Of the row that is looked at: which smells it could show, and whether it does."""
 
     def add(self, number: int, row: Mapping[str, Any]) -> None:
-        """One prepared row. Labels that are shifted are put back first: what else is wrong is then told of the tokens that
-        they mean. Raises RowError if it is none."""
+        """One prepared row. Labels that are shifted are put back first, so that all else is told of the tokens they mean.
+
+        Raises RowError if it is none.
+        """
         ids, labels, trained, column = mask_of(row, number)
         self.audit.rows += 1
         self.audit.columns[column] += 1

@@ -124,7 +124,7 @@ class Auditor:
         """Of the row that is looked at: which smells it could show, and whether it does."""
 
     def add(self, number: int, row: Mapping[str, Any]) -> None:
-        """One prepared row. Labels that are shifted are put back first, so that all else is told of the tokens they mean.
+        """One prepared row. Labels that are shifted are put back first: all else is told of the tokens they mean.
 
         Raises RowError if it is none.
         """

@@ -11,6 +11,9 @@ from policy_engine.core.source import Source
 from policy_engine.lang import library
 from policy_engine.lang.check import check_text
 from policy_engine.lang.checked import Atom
+from policy_engine.lang.findings import Findings
+from policy_engine.lang.parse import parse
+from policy_engine.lang.splice import splice
 
 
 def write(path: Path, text: str) -> str:
@@ -117,6 +120,18 @@ def test_policies_that_use_twice_what_uses_twice_are_refused(tmp_path: Path) -> 
         roles(str(tmp_path / "20.policy"))
     with pytest.raises(PolicyCheckError, match="PE213"):
         roles(str(tmp_path / "39.policy"))
+
+
+def test_ten_thousand_rules_can_be_put_together_and_no_more(tmp_path: Path) -> None:
+    write(tmp_path / "0.policy", "train assistant\n" * 10)
+    for i in range(1, 4):
+        write(tmp_path / f"{i}.policy", f'use "{i - 1}.policy"\n' * 10)
+    whole, findings = str(tmp_path / "3.policy"), Findings()
+    spliced = splice(parse(Path(whole).read_text(encoding="utf-8"), name=whole), findings)
+    assert (10_000, ()) == (len(spliced.rulings), findings.errors)
+    more = write(tmp_path / "more.policy", 'train user\nuse "3.policy"')
+    with pytest.raises(PolicyCheckError, match=r":2:1: error\[PE213\]: .* more than 10,000 rules"):
+        roles(more)
 
 
 def test_long_chains_of_names_are_refused() -> None:

@@ -127,7 +127,7 @@ def _refuse(reason: str, help: str) -> NoReturn:
     raise RowError(reason, help=help)
 
 
-_DROP: Final = "drop the row, or mend it; the rows after it are read all the same"
+_DROP: Final = "mend the row, or drop it"
 
 
 def _named(option: str, name: str, keys: Mapping[Any, Any], noun: str) -> str:

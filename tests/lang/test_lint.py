@@ -94,6 +94,18 @@ def test_says_where_and_what_to_write() -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "what", "write"),
+    [
+        ("train last user; train eos after last user", "of `user`, only the last turns are trained", "`train user`"),
+        ("train last body; train last eos", "only the last turns are trained", "`train assistant`"),
+    ],
+)
+def test_says_of_which_role_only_the_last_is_trained(text: str, what: str, write: str) -> None:
+    (warning,) = [d for d in lint(check_text(text)) if d.code == "PE601"]
+    assert (what, f"write {write} for all of them") == (warning.message, str(warning.help).split(",")[0])
+
+
+@pytest.mark.parametrize(
     "text",
     [
         "train last assistant  # lint: ignore PE601\ntrain eos after last assistant",

@@ -21,6 +21,7 @@ import pytest
 
 from policy_engine.adapters import axolotl
 from policy_engine.adapters.collate import PaddingCollator
+from policy_engine.adapters.swift import swift_row
 from policy_engine.adapters.torchtune import PolicyTransform
 from policy_engine.adapters.verl import PolicySFTDataset
 from policy_engine.builtin import sample_rows
@@ -131,6 +132,19 @@ def torchtune_transform(work: Work) -> tuple[Rows, Mapping[str, str]]:
     ], {}
 
 
+def swift_rows(work: Work) -> tuple[Rows, Mapping[str, str]]:
+    made = [swift_row(work.masker(chat).arrays())["messages"][0]["content"] for chat in CHATS]
+    # ms-swift masks a token whose scale is 0.
+    return [
+        {
+            "input_ids": row["token_ids"],
+            "loss_weights": row["loss_scale"],
+            "labels": [i if w else IGNORE_INDEX for i, w in zip(row["token_ids"], row["loss_scale"], strict=True)],
+        }
+        for row in made
+    ], {}
+
+
 def verl_dataset(**config: Any) -> Export:
     def export(work: Work) -> tuple[Rows, Mapping[str, str]]:
         given = {"policy": work.policy_file, **config}
@@ -185,6 +199,7 @@ EXPORTERS: dict[str, Export] = {
     "cut and packed": apply_to("a.parquet", "--max-length", "40", "--truncate", "keep_end", "--pack"),
     "axolotl": axolotl_strategy,
     "torchtune": torchtune_transform,
+    "ms-swift": swift_rows,
     "verl": verl_dataset(),
     **{f"verl, cut {side}": verl_dataset(max_length=30, truncation=side) for side in ("left", "right")},
     "PaddingCollator, right": collated("right"),

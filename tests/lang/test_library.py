@@ -122,6 +122,16 @@ def test_policies_that_use_twice_what_uses_twice_are_refused(tmp_path: Path) -> 
         roles(str(tmp_path / "39.policy"))
 
 
+def test_the_same_mistake_in_two_files_is_told_of_both(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        write(tmp_path / f"{name}.policy", "train assistant.foo")
+    both = write(tmp_path / "both.policy", 'use "a.policy"; use "b.policy"; use "a.policy"')
+    with pytest.raises(PolicyCheckError) as caught:
+        roles(both)
+    found = [(d.code, Path(d.span.source.name).name) for d in caught.value.diagnostics if d.span]
+    assert [("PE202", "a.policy"), ("PE202", "b.policy")] == found
+
+
 def test_ten_thousand_rules_can_be_put_together_and_no_more(tmp_path: Path) -> None:
     write(tmp_path / "0.policy", "train assistant\n" * 10)
     for i in range(1, 4):

@@ -38,6 +38,13 @@ def test_the_policy_decides_on_the_whole_conversation() -> None:
     assert [s.turns for s in not_last] == [(1,)]
 
 
+def test_turns_that_no_generation_prompt_asks_for_are_samples_too() -> None:
+    for policy, first in (("train user", 0), (ALL, 1)):
+        (sample,) = unroll(Conversation(messages=CHAT[first:]), _masker("qwen3", policy))
+        assert sample.turns == (0, 2)
+        assert sample.row.chat.text.startswith(f"<|im_start|>{CHAT[first]['role']}\n")
+
+
 def test_stable_history_is_one_sample() -> None:
     (sample,) = unroll(Conversation(messages=CHAT), _masker("qwen2_5"))
     assert (sample.turns, sample.of) == ((1, 3), 1)

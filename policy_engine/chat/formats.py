@@ -139,7 +139,7 @@ def detect_format(rows: Iterable[Any]) -> Format:
         if shape is not None:
             votes[shape] += 1
     if not votes:
-        raise ConfigError(_nothing_fits(seen), help=_names_seen(seen) or NEXT_STEP)
+        raise ConfigError(_nothing_fits(seen), help=_one_of_several(seen) or _names_seen(seen) or NEXT_STEP)
     (kind, names), count = votes.most_common(1)[0]
     fitting = [row for row in seen if _shape(row) == (kind, names)]
     return _described(kind, names, fitting, looked_at=len(seen), count=count)
@@ -234,7 +234,7 @@ def _nothing_fits(rows: list[Any]) -> str:
     for row in objects:
         for name, value in row.items():
             columns.setdefault(str(name), value)
-    lists = [name for row in objects[:1] for name in row if list_kind(row[name]) is not None]
+    lists = _lists_of(objects)
     if len(lists) > 1:
         named = " and ".join(f"`{name}`" for name in lists)
         return f"columns {named} all hold messages, and nothing says which to train on"
@@ -246,6 +246,15 @@ def _nothing_fits(rows: list[Any]) -> str:
         "a list of messages with `role` and `content`, or with `from` and `value`; `instruction` and `output`; "
         "`prompt` and `completion`"
     )
+
+
+def _lists_of(objects: list[Any]) -> list[str]:
+    return [name for row in objects[:1] for name in row if list_kind(row[name]) is not None]
+
+
+def _one_of_several(rows: list[Any]) -> str | None:
+    lists = _lists_of([row for row in rows if isinstance(row, Mapping)])
+    return f"name one in a dataset file: `messages: {{field: {lists[0]}}}`" if len(lists) > 1 else None
 
 
 def _names_seen(rows: list[Any]) -> str | None:

@@ -46,7 +46,7 @@ def doubtful_roles(found: Iterable[DoubtfulRole]) -> tuple[Diagnostic, ...]:
             message=f"nothing declares the role `{d.role}`, which {counted(d.messages, 'message')} "
             f"{'has' if d.messages == 1 else 'have, here first'}",
             help=f"did you mean `{d.meant}`? Mend the data, or say in a dataset file what it is: "
-            f"`messages: {{roles: {{{d.role}: {d.meant}}}}}`",
+            f"`messages: {{roles: {{{d.role}: {d.read_as}}}}}`",
             place=Place.parse(d.place or f"row {d.row}"),
         )
         for d in found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
 from policy_engine.chat.formats import CALL_ROLE, Format
@@ -21,8 +21,9 @@ class Spelling:
     """Tells roles that look misspelled. Known are the usual roles, those that the policy names, and those that the
     dataset file or the format of the data has."""
 
-    def __init__(self, known: Iterable[str]) -> None:
+    def __init__(self, known: Iterable[str], read_as: Mapping[str, str] | None = None) -> None:
         self._known = frozenset(known)
+        self._read_as = dict(read_as or {})
         self._meant: dict[str, str | None] = {}
 
     @staticmethod
@@ -32,7 +33,7 @@ class Spelling:
         if masker is not None:
             schema = masker.dataset.to_schema()
             known |= schema.roles | schema.trained_roles | masker.program.policy.roles | masker.tokenizer.model_roles
-        return Spelling(known)
+        return Spelling(known, format.roles)
 
     def meant(self, role: str) -> str | None:
         """The known role that a role of the data was likely meant as; None for one that is known or like none."""
@@ -49,10 +50,13 @@ class Spelling:
         for role in roles:
             meant = self.meant(role)
             if meant is not None:
-                yield DoubtfulRole(role=role, meant=meant, messages=1, row=row)
+                yield DoubtfulRole(role=role, meant=meant, read_as=self._read_as.get(meant, meant), messages=1, row=row)
 
     def _find(self, role: str) -> str | None:
         # `user_a` and `assistant 2` are made from a role on purpose; `User` is not.
         plain = role.strip().lower()
         made_from = set(_WORDS.findall(plain)) - {plain}
-        return nearest(plain, (known for known in self._known if known.lower() not in made_from), cutoff=_ALIKE)
+        known = sorted(name for name in self._known if name.lower() not in made_from)
+        letters = sorted(plain[:60])
+        turned = (name for name in known if sorted(name.lower()) == letters)  # `gtp`: short, so like nothing
+        return next(turned, None) or nearest(plain, known, cutoff=_ALIKE)

@@ -37,11 +37,12 @@ class Failure:
 
 @dataclass(frozen=True, kw_only=True)
 class DoubtfulRole:
-    """A role of the data that looks misspelled, what it was likely `meant` as, how many `messages` have it, and the
-    first row that does: its number and `place`, as in `Failure`."""
+    """A role of the data that looks misspelled, what it was likely `meant` as and which role that is `read_as` (`human`
+    as `user`), how many `messages` have it, and the first row that does: its number and `place`, as in `Failure`."""
 
     role: str
     meant: str
+    read_as: str
     messages: int
     row: int
     place: str = ""

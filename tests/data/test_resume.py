@@ -193,7 +193,7 @@ def test_counts_survive_json():
     counts.trained["assistant", "text"] = 4
     counts.reasons["rule"] = 2
     counts.failures = [Failure(row=1, code="PE501", reason="x", place="a:1", help="mend it")]
-    counts.add_doubtful(DoubtfulRole(role="usr", meant="user", messages=2, row=1, place="a:1"))
+    counts.add_doubtful(DoubtfulRole(role="usr", meant="user", read_as="user", messages=2, row=1, place="a:1"))
     assert counts == counts_from_json(json.loads(json.dumps(counts_to_json(counts))))
 
 

@@ -27,7 +27,7 @@ CHATS = [RIGHT, SLIP, [*SLIP, *SLIP], [{"role": "User", "content": "a"}, *RIGHT]
     ("role", "meant"),
     [
         ("asistant", "assistant"), ("Assistant", "assistant"), ("assistant ", "assistant"), ("usr", "user"),
-        ("sytem", "system"), ("tol", "tool"), ("devloper", "developer"), ("assitent", "assistant"),
+        ("sytem", "system"), ("tol", "tool"), ("devloper", "developer"), ("assitent", "assistant"), ("usre", "user"),
     ],
 )  # fmt: skip
 def test_slips(role: str, meant: str) -> None:
@@ -47,9 +47,10 @@ def test_no_slips(role: str) -> None:
 
 def test_what_policy_dataset_file_and_format_have_is_known(tmp_path: Path) -> None:
     fmt = named_format("sharegpt", roles={"humen": "user"})
-    assert {"humen": None, "gpt": None, "humman": "human"} == {
-        role: Spelling.of(fmt).meant(role) for role in ("humen", "gpt", "humman")
+    assert {"humen": None, "gpt": None, "humman": "human", "gtp": "gpt"} == {
+        role: Spelling.of(fmt).meant(role) for role in ("humen", "gpt", "humman", "gtp")
     }
+    assert ["assistant"] == [found.read_as for found in Spelling.of(fmt).doubtful(["human", "gtp"], 1)]
     (tmp_path / "d.yaml").write_text("messages: {roles: {speaker: sistem}}\ntrained_roles: [asistant]\n")
     declared = Masker(
         policy_from_text("train assistant; never train usr"),
@@ -99,8 +100,8 @@ def test_a_starter_policy_does_not_name_them(tmp_path: Path) -> None:
 def test_counts_of_batches_add_up() -> None:
     first, second = Counts(), Counts()
     for counts, row in ((first, 3), (first, 4), (second, 9)):
-        counts.add_doubtful(DoubtfulRole(role="usr", meant="user", messages=1, row=row))
-    second.add_doubtful(DoubtfulRole(role="tol", meant="tool", messages=1, row=9))
+        counts.add_doubtful(DoubtfulRole(role="usr", meant="user", read_as="user", messages=1, row=row))
+    second.add_doubtful(DoubtfulRole(role="tol", meant="tool", read_as="tool", messages=1, row=9))
     first.merge(counts_from_json(json.loads(json.dumps(counts_to_json(second)))))
     first.name_places(lambda row: f"a:{row}")
     assert [("usr", 3, 3, "a:3"), ("tol", 1, 9, "a:9")] == [

@@ -67,6 +67,12 @@ def test_a_scaled_token():
     assert [r.index for r in found.pieces[0].rejected] == [2]
 
 
+def test_a_scale_above_the_rule_that_decides_has_lost():
+    (piece,) = explain_segment(policy_from_text("train body; scale assistant by 2; train assistant"), CHAT, TEXT).pieces
+    assert (1.0, 2) == (piece.weight, piece.rule.index if piece.rule else None)
+    assert ((), [0, 1]) == (piece.scaled_by, [rule.index for rule in piece.lost])
+
+
 def test_reasons_of_tokens():
     program = policy_from_text("train assistant; on straddle train")
     segment = CHAT.segments[TEXT]

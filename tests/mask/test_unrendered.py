@@ -60,6 +60,14 @@ def test_what_is_refused(policy: str, lost: tuple[int, str], refused: bool):
         assert sum(counted.values()) == ("ignore" not in policy)
 
 
+def test_the_policy_is_named_where_it_is_why_a_loss_is_refused():
+    trained = r"^`content` of message 1 \(`assistant`\), which the policy trains, never reached the text"
+    with pytest.raises(UnrenderedError, match=trained):
+        check_unrendered(policy_from_text("train assistant"), chat((1, "content")))
+    with pytest.raises(UnrenderedError, match=r"^`content` of message 0 \(`user`\), never reached the text"):
+        check_unrendered(policy_from_text("on unrendered error\ntrain assistant"), chat((0, "content")))
+
+
 def test_losses_are_counted_by_role_and_field():
     program = policy_from_text("train eos")
     assert check_unrendered(program, chat((0, "content"), (1, "reasoning"), (1, "content"))) == {

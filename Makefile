@@ -55,8 +55,16 @@ $(VENV)-frameworks/.done: pyproject.toml tests/requirements-frameworks.txt tests
 	  -r tests/requirements-frameworks-no-deps.txt
 	@touch $@
 
-frameworks: $(VENV)-frameworks/.done  ## doctor with LLaMA-Factory, torchtune and verl: their datasets, collators, losses
+# ms-swift wants releases between those of the others.
+$(VENV)-swift/.done: pyproject.toml tests/requirements-swift.txt tests/requirements-swift-no-deps.txt
+	$(PYTHON) -m venv $(VENV)-swift
+	$(VENV)-swift/bin/python -m pip install --quiet --disable-pip-version-check -r tests/requirements-swift.txt -e '.[test]'
+	$(VENV)-swift/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r tests/requirements-swift-no-deps.txt
+	@touch $@
+
+frameworks: $(VENV)-frameworks/.done $(VENV)-swift/.done  ## doctor with LLaMA-Factory, torchtune and verl, a step of ms-swift
 	$(VENV)-frameworks/bin/python -m pytest -q tests/adapters/test_real_frameworks.py $(ARGS)
+	$(VENV)-swift/bin/python -m pytest -q tests/adapters/test_real_swift.py $(ARGS)
 
 trainers: $(VENV)-trainers/.done  ## a training step of transformers' and TRL's trainers against one computed by hand
 	$(VENV)-trainers/bin/python -m pytest -q tests/adapters $(ARGS)
@@ -154,4 +162,4 @@ mutation: $(VENV)/.mutation  ## do the tests notice changes in lang, rules, mask
 	$(BIN)/python -m tests.mutation --kept .nightly/mutation $(ARGS)
 
 clean:  ## remove what the other targets made
-	rm -rf $(VENV) $(VENV)-trainers $(VENV)-frameworks $(VENV)-peers $(VENV)-ray .benchmarks dist build site demo-out .nightly .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf $(VENV) $(VENV)-trainers $(VENV)-frameworks $(VENV)-swift $(VENV)-peers $(VENV)-ray .benchmarks dist build site demo-out .nightly .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -189,6 +189,21 @@ def test_its_own_template_adds_and_trains_end_markers(processor: Any) -> None:
     assert 1 < theirs["labels"].count(eos)
 
 
+def test_its_own_template_writes_a_second_begin_marker(model_folder: str) -> None:
+    from swift.model import get_processor
+    from tokenizers.processors import TemplateProcessing
+
+    register()
+    processor = get_processor(model_folder, model_type="llama", use_hf=True)
+    bos = processor.convert_tokens_to_ids("<|endoftext|>")
+    processor._tokenizer.post_processor = TemplateProcessing(
+        single="<|endoftext|> $A", special_tokens=[("<|endoftext|>", bos)]
+    )
+    row = swift_row({"input_ids": [bos, 5, 6], "labels": [IGNORE_INDEX, IGNORE_INDEX, 6]})
+    assert [bos, bos, 5, 6, processor.eos_token_id] == encode(processor, row, "dummy")["input_ids"]
+    assert [bos, 5, 6] == encode(processor, row)["input_ids"]
+
+
 def test_its_own_default_drops_weights(processor: Any) -> None:
     row = swift_row(rows_of(WEIGHTED)[0])
     assert "loss_scale" not in encode(processor, row, "dummy")

@@ -15,4 +15,6 @@ def test_entries_have_a_reason_and_name_lines_that_stand_in_their_file() -> None
     for entry in entries:
         assert {"file", "line", "mutant", "why"} == set(entry)
         text = " ".join((ROOT / entry["file"]).read_text(encoding="utf-8").split())
-        assert " ".join(entry["line"].split()) in text, f"{entry['file']} has no line `{entry['line']}`: remove the entry, or change it"
+        assert " ".join(entry["line"].split()) in text, (
+            f"{entry['file']} has no line `{entry['line']}`: remove the entry, or change it"
+        )

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 os.environ["RAYON_NUM_THREADS"] = "1"
-# tokenizers reads it at its first call. In a pool it is faster on the same core: the memory that it gets there is whole.
+# Read by tokenizers at its first call. In a pool it is faster on the same core: the memory that it gets there is whole.
 os.environ["TOKENIZERS_PARALLELISM"] = "true" if "--pool" in sys.argv else "false"
 
 from benchmarks import results

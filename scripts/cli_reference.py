@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable
 from enum import Enum
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from policy_engine.cli.main import app
 
@@ -35,7 +35,10 @@ def _table(verb: Callable[..., Any]) -> str:
     hints = get_type_hints(verb, include_extras=True)
     rows = ["| argument or option | meaning |", "|---|---|"]
     for parameter in inspect.signature(verb).parameters.values():
-        kind, info = get_args(hints[parameter.name])
+        hint = hints[parameter.name]
+        if get_origin(hint) is Union:  # Python 3.10 makes what has the default None optional, around Annotated
+            hint = get_args(hint)[0]
+        kind, info = get_args(hint)
         name = _name(parameter.name, kind, info)
         rows.append(f"| {name} | {_escape(info.help or '')}{_default(parameter.default)} |")
     return "\n".join(rows) + "\n"

@@ -6,9 +6,9 @@
     python -m benchmarks.scale checksum    # one process, two, Ray, resumed: the same rows
     python -m benchmarks.scale ray         # Ray beside own processes at the same number of CPUs
 
-`workers`, `memory` and `kills` go on where an earlier call stopped. Each prints a table and keeps what it found as JSON in
-`--results`. Exit code 1 if rows, checksums or memory are not as they should be; times only say whether they are within
-their bar. `ray`, `kills` and `checksum` need the ray extra.
+`workers`, `memory` and `kills` go on where an earlier call stopped. Each prints a table and keeps what it found as JSON
+in `--results`. Exit code 1 if rows, checksums or memory are not as they should be; times only say whether they are
+within their bar. `ray`, `kills` and `checksum` need the ray extra.
 """
 
 from __future__ import annotations

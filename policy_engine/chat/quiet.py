@@ -1,7 +1,9 @@
-"""transformers, imported without its advice to install torch, which nothing here needs."""
+"""transformers, imported without its advice to install torch, which nothing here needs, and what its release does."""
 
 from __future__ import annotations
 
+import functools
+import importlib.metadata
 import os
 import sys
 from typing import Any, Final
@@ -21,3 +23,11 @@ def transformers() -> Any:
     import transformers as package
 
     return package
+
+
+@functools.cache
+def reasoning_has_aliases() -> bool:
+    """Whether the installed transformers offers a message's reasoning to templates under every name for it. It does so
+    from 5.21 on (`transformers/utils/chat_template_utils.py`); before that, a template sees the names of the data."""
+    major, minor, *_ = importlib.metadata.version("transformers").split(".")
+    return (int(major), int(minor)) >= (5, 21)

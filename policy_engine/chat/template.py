@@ -19,7 +19,7 @@ from policy_engine.chat.layout import Layout, Scan, lay_out, part_types, place
 from policy_engine.chat.markers import REASONING, Markers
 from policy_engine.chat.parts import CALL_FIELDS, REASONING_FIELDS, label
 from policy_engine.chat.profile import Raw, TemplateProfile, added_prompt, learn
-from policy_engine.chat.quiet import transformers
+from policy_engine.chat.quiet import reasoning_has_aliases, transformers
 from policy_engine.chat.segments import RenderedChat, Unrendered
 from policy_engine.chat.trace_data import wrap, wrap_message
 from policy_engine.chat.trace_env import TracingEnvironment, run_template
@@ -306,7 +306,7 @@ def _wrapped(message: Mapping[str, Any], turn: int) -> Any:
     # As transformers: null fields are dropped, and reasoning is offered under the names templates read.
     given = {key: value for key, value in message.items() if value is not None}
     aliases: dict[str, str] = {}
-    for name in _REASONING_NAMES:
+    for name in _REASONING_NAMES if reasoning_has_aliases() else ():
         if name in given:
             aliases = {"thinking": name if "thinking" not in given else "thinking", "reasoning_content": name}
             given = {"thinking": given[name], **given, "reasoning_content": given[name]}

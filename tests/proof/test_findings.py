@@ -303,7 +303,8 @@ def test_past_the_limits_nothing_is_guessed(monkeypatch: pytest.MonkeyPatch) -> 
     program = policy_from_text(deep)
     assert [d.code for d in program.policy.warnings] == ["PE305"]
     many = "\n".join(f"train assistant where message.a{i}" for i in range(20)) + "\nnever train user"
-    assert report(many).holds
+    if sys.version_info >= (3, 11):  # for which the proof extra has decision diagrams
+        assert report(many).holds
     monkeypatch.setitem(sys.modules, "dd", None)
     assert "policy-engine[proof]" in str(report(many).undecided)
 

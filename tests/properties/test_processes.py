@@ -30,7 +30,9 @@ POLICY = "train assistant; mask first user; train eos after assistant where turn
 CLASSES = [
     value
     for value in vars(errors).values()
-    if isinstance(value, type) and issubclass(value, PolicyEngineError) and not issubclass(value, PolicyError)
+    if isinstance(value, type)
+    and issubclass(value, PolicyEngineError)
+    and not issubclass(value, (PolicyError, errors.DatasetFileError))  # made of diagnostics
 ]
 
 
@@ -50,7 +52,7 @@ def test_policy_errors_pickle_with_their_diagnostics(text: str, message: str, re
     span = Span(source=Source(name="x", text=text), start=0, end=1)
     more = (Related(message="here", span=span),) if related else ()
     diagnostic = Diagnostic(code="PE101", severity="error", message=message, span=span, related=more)
-    for cls in (errors.PolicySyntaxError, errors.PolicyCheckError):
+    for cls in (errors.PolicySyntaxError, errors.PolicyCheckError, errors.DatasetFileError):
         error = cls((diagnostic,))
         again = pickle.loads(pickle.dumps(error))
         assert (type(again), again.diagnostics, str(again)) == (cls, error.diagnostics, str(error))

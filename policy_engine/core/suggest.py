@@ -25,8 +25,10 @@ def did_you_mean(word: str, candidates: Iterable[str]) -> str | None:
 def file_meant(path: Path) -> str | None:
     """`did you mean `X`?` for a file that is not there, if its folder has one of nearly that name."""
     try:
-        beside = [entry.name for entry in path.parent.iterdir()]
+        beside = sorted(path.parent.iterdir(), key=lambda entry: entry.suffix != path.suffix, reverse=True)
     except (OSError, ValueError):
         return None
-    found = nearest(path.name, beside)
-    return None if found is None else f"did you mean `{path.parent / found}`?"
+    # Without the suffix, which makes short names of a kind look alike; the same one goes before others.
+    by_stem = {entry.stem: entry for entry in beside}
+    found = nearest(path.stem, by_stem)
+    return None if found is None else f"did you mean `{by_stem[found]}`?"

@@ -37,6 +37,16 @@ def test_a_segment_with_two_decisions():
     assert first.scaled_by == ()
 
 
+def test_a_condition_on_content_in_parts_has_the_joined_text():
+    chat = build_chat(
+        [{"role": "assistant", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]}]
+    )
+    at = next(i for i, s in enumerate(chat.segments) if s.part == "text")
+    (piece,) = explain_segment(policy_from_text('train assistant where message.content == "ab"'), chat, at).pieces
+    assert piece.rule is not None
+    assert [("ab", True)] == [(c.value, c.holds) for c in piece.rule.conditions]
+
+
 def test_a_token_without_characters_is_explained_by_the_one_at_its_place():
     at = CHAT.segments[TEXT].start
     found = explain_token(policy_from_text("train assistant"), tokens_at(CHAT, [(0, at), (at, at), (at, at + 1)]), 1)

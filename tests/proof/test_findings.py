@@ -286,6 +286,11 @@ def test_diff(old: str, new: str, verdict: str, kinds: list[str]) -> None:
     assert bool(found.settings) == ("on " in old + new)
 
 
+def test_always_guards_keep_nothing_masked_where_straddling_tokens_are_trained() -> None:
+    plain = "train assistant; on straddle train"
+    assert compare(checked(f"{plain}; always train assistant"), checked(plain)).verdict == "equal"
+
+
 def test_diff_of_what_may_not_exist() -> None:
     new = "train assistant\ntrain user.text where message.content matches /a/ and not (message.content matches /a|b/)"
     found = compare(checked("train assistant"), checked(new))

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from policy_engine.core.vocabulary import IGNORE_INDEX
     from policy_engine.lang.format import format_policy
     from policy_engine.lang.parse import parse
-    from policy_engine.mask.masker import LostFieldWarning, MaskedRow, Masker
+    from policy_engine.mask.masker import DoubtfulRoleWarning, LostFieldWarning, MaskedRow, Masker
     from policy_engine.mask.token_mask import TokenMask
     from policy_engine.proof.diff import compare
     from policy_engine.proof.findings import prove
@@ -56,6 +56,7 @@ __all__ = [
     "Conversation",
     "DataError",
     "Diagnostic",
+    "DoubtfulRoleWarning",
     "GuardError",
     "LostFieldWarning",
     "MaskedRow",
@@ -104,7 +105,7 @@ _HOMES = {
     "core.vocabulary": ("IGNORE_INDEX",),
     "lang.format": ("format_policy",),
     "lang.parse": ("parse",),
-    "mask.masker": ("LostFieldWarning", "MaskedRow", "Masker"),
+    "mask.masker": ("DoubtfulRoleWarning", "LostFieldWarning", "MaskedRow", "Masker"),
     "mask.token_mask": ("TokenMask",),
     "proof.diff": ("compare",),
     "proof.findings": ("prove",),

@@ -25,7 +25,7 @@ GROUPS = {
     ),
     "Masking": ("Masker", "MaskedRow", "TokenMask", "Conversation", "IGNORE_INDEX"),
     "Tokenizers and templates": ("load_tokenizer", "ChatTokenizer", "ChatTemplate"),
-    "Warnings": ("PolicyWarning", "LostFieldWarning"),
+    "Warnings": ("PolicyWarning", "DoubtfulRoleWarning", "LostFieldWarning"),
     "Errors": (
         "PolicyEngineError", "PolicyError", "PolicySyntaxError", "PolicyCheckError", "GuardError", "TemplateError",
         "AttributionError", "UnrenderedError", "TokenizerError", "RowError", "DataError", "ConfigError",

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
 from policy_engine.adapters.axolotl_parts import RULES, has_flags, note_of
-from policy_engine.adapters.imported import Imported, cannot, read_config, refuse_unknown
+from policy_engine.adapters.imported import Imported, cannot, read_config, refuse_slips, refuse_unknown
 from policy_engine.core.errors import ConfigError
 from policy_engine.core.vocabulary import KEYWORDS, parts_of
 
@@ -51,13 +50,10 @@ def _refuse_misplaced(config: Mapping[str, Any], path: Path) -> None:
     """Keys about masks where axolotl does not read them, or misspelled: it would train something else in silence."""
     if config.get("rl"):
         raise cannot("rl", str(path), "masks are those of supervised fine-tuning", "leave it out to import the rest")
-    about = CARRIED | {"chat_template", "chat_template_jinja", "sequence_len"}
     for key in config:
         if key in CARRIED - _AT_TOP:
             raise cannot(key, str(path), "axolotl reads it in an entry of `datasets` only", "move it there")
-        near = difflib.get_close_matches(key, about, n=1, cutoff=0.9)
-        if near and key not in about:
-            raise cannot(key, str(path), f"nobody knows it; did you mean `{near[0]}`?", "spell it so, or remove it")
+    refuse_slips(config, CARRIED | {"chat_template", "chat_template_jinja", "sequence_len"}, str(path))
 
 
 def _entry(config: Mapping[str, Any], entry: Any, number: int, count: int, path: Path) -> Imported:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from policy_engine.adapters.imported import Imported, cannot, read_config, refuse_unknown
+from policy_engine.adapters.imported import Imported, cannot, read_config, refuse_slips, refuse_unknown
 from policy_engine.core.errors import ConfigError, DataError
+from policy_engine.core.suggest import did_you_mean
 
 _TRL_MASKS: Final = {
     "assistant_only_loss",
@@ -20,6 +20,10 @@ _TRL_MASKS: Final = {
     "packing",
     "dataset_kwargs",
 }
+_LLAMAFACTORY: Final = {
+    "train_on_prompt", "mask_history", "enable_thinking", "template", "cutoff_len", "dataset", "dataset_dir",
+    "model_name_or_path",
+}  # fmt: skip
 _SWIFT_BASES: Final = {"default": "swift", "last_round": "swift_last_round", "all": "swift_all"}
 _SWIFT_PLUGINS: Final = {
     "hermes": ["scale /<tool_call>.+?<\\/tool_call>/s in assistant by 2"],
@@ -46,6 +50,7 @@ _TINKER: Final = {
 def from_trl(path: Path) -> list[Imported]:
     """TRL's `SFTConfig`, saved as YAML or JSON."""
     config = read_config(path)
+    refuse_slips(config, _TRL_MASKS, str(path))
     only_answers, only_completion = config.get("assistant_only_loss"), config.get("completion_only_loss")
     notes: list[str] = []
     if only_answers and only_completion:
@@ -80,6 +85,7 @@ def from_trl(path: Path) -> list[Imported]:
 def from_llamafactory(path: Path) -> list[Imported]:
     """LLaMA-Factory's training YAML; `dataset_info.json` is read from its `dataset_dir`, or from beside it."""
     config = read_config(path)
+    refuse_slips(config, _LLAMAFACTORY, str(path))
     on_prompt, history = config.get("train_on_prompt"), config.get("mask_history")
     if on_prompt and history:
         raise ConfigError(f"{path}: `train_on_prompt` and `mask_history` exclude each other", help="keep one of them")
@@ -93,9 +99,7 @@ def from_llamafactory(path: Path) -> list[Imported]:
         )
     if config.get("cutoff_len"):
         notes.append(f"`cutoff_len`: apply with --max-length {config['cutoff_len']} --truncate keep_start.")
-    about = {"train_on_prompt", "mask_history", "enable_thinking", "template", "cutoff_len", "dataset", "dataset_dir",
-             "model_name_or_path"}  # fmt: skip
-    others = sorted(set(config) - about)
+    others = sorted(set(config) - _LLAMAFACTORY)
     if others:
         notes.append(f"Not about masks, and left behind: {', '.join(others)}.")
     wanted = config.get("dataset")
@@ -172,12 +176,10 @@ def from_swift(argument: str) -> list[Imported]:
     known = (*_SWIFT_BASES, *_SWIFT_PLUGINS, "base")
     unknown = [name for name in names if name not in known]
     if unknown or not names:
-        near = difflib.get_close_matches(unknown[0], known, n=1) if unknown else []
-        raise ConfigError(
-            f"ms-swift has no loss_scale `{unknown[0] if unknown else argument}`",
-            help=(f"did you mean `{near[0]}`? " if near else "")
-            + f"the names are {', '.join(known)}, joined by `+`; a file of weights has to end in .json",
-        )
+        wrong = unknown[0] if unknown else argument
+        names_are = f"the names are {', '.join(known)}, joined by `+`; a file of weights has to end in .json"
+        meant = did_you_mean(wrong, known)
+        raise ConfigError(f"ms-swift has no loss_scale `{wrong}`", help=f"{meant} {names_are}" if meant else names_are)
     bases = [name for name in names if name in _SWIFT_BASES] or ["default"]
     if len(bases) > 1:
         raise ConfigError(f"loss_scale `{argument}` names two bases", help=f"keep one of {', '.join(_SWIFT_BASES)}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 import yaml
 
 from policy_engine.core.errors import ConfigError, DataError
+from policy_engine.core.suggest import file_meant, nearest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +56,8 @@ def read_config(path: Path) -> dict[str, Any]:
     try:
         found = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise DataError(f"there is no file `{path}`", help="check the path") from None
+        meant = file_meant(path)
+        raise DataError(f"there is no file `{path}`", help=meant or "check the path") from None
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"`{path}` cannot be read: {error}", help="it has to be YAML or JSON in UTF-8") from None
     except yaml.YAMLError as error:
@@ -73,12 +74,22 @@ def refuse_unknown(given: Mapping[str, Any], known: Collection[str], where: str)
     """Raises ConfigError naming every key that no importer knows: none is dropped in silence."""
     unknown = sorted(set(given) - set(known))
     if unknown:
-        near = [m for key in unknown for m in difflib.get_close_matches(key, known, n=1)]
-        hint = f"did you mean `{near[0]}`? " if near else ""
+        meant = {key: nearest(str(key), known) for key in unknown}
+        slips = ", ".join(f"`{near}` for `{key}`" for key, near in meant.items() if near)
         raise ConfigError(
             f"{where} has keys that cannot be carried over: {', '.join(f'`{key}`' for key in unknown)}",
-            help=f"{hint}remove a key if it says nothing about which tokens are trained",
+            help=f"{f'did you mean {slips}? ' if slips else ''}"
+            "remove a key if it says nothing about which tokens are trained",
         )
+
+
+def refuse_slips(given: Mapping[str, Any], about: Collection[str], where: str) -> None:
+    """Raises ConfigError for a key that is all but one of those `about` masks: left behind among the others, the
+    setting that was meant would be lost in silence."""
+    for key in set(given) - set(about):
+        near = nearest(str(key), about, cutoff=0.9)
+        if near:
+            raise cannot(str(key), where, f"nobody knows it; did you mean `{near}`?", "spell it so, or remove it")
 
 
 def cannot(key: str, where: str, why: str, instead: str) -> ConfigError:

@@ -8,6 +8,7 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from policy_engine.chat.roles import what_to_do
 from policy_engine.core.diagnostics import Diagnostic
 from policy_engine.core.source import Place
 from policy_engine.core.wording import counted
@@ -45,8 +46,7 @@ def doubtful_roles(found: Iterable[DoubtfulRole]) -> tuple[Diagnostic, ...]:
             severity="warning",
             message=f"nothing declares the role `{d.role}`, which {counted(d.messages, 'message')} "
             f"{'has' if d.messages == 1 else 'have, here first'}",
-            help=f"did you mean `{d.meant}`? Mend the data, or say in a dataset file what it is: "
-            f"`messages: {{roles: {{{d.role}: {d.read_as}}}}}`",
+            help=what_to_do(d.role, meant=d.meant, read_as=d.read_as),
             place=Place.parse(d.place or f"row {d.row}"),
         )
         for d in found

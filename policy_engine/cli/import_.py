@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.text import Text
 
+from policy_engine.cli.files import exists, write_text_file
 from policy_engine.cli.options import FormatOption
 from policy_engine.cli.outcome import Outcome
 from policy_engine.cli.reporters import Format
 from policy_engine.cli.run import finish
 from policy_engine.core.errors import ConfigError, DataError
+from policy_engine.core.suggest import did_you_mean
 
 
 def register(app: typer.Typer) -> None:
@@ -44,25 +47,35 @@ def _import(system: str, config: str, out: Path | None, overwrite: bool) -> Outc
     from policy_engine.lang.check import check_text
 
     if system not in IMPORTERS:
-        raise ConfigError(f"nothing imports `{system}`", help=f"the systems are {', '.join(IMPORTERS)}")
+        systems = f"the systems are {', '.join(IMPORTERS)}"
+        meant = did_you_mean(system, IMPORTERS)
+        raise ConfigError(f"nothing imports `{system}`", help=f"{meant} {systems}" if meant else systems)
     made = IMPORTERS[system](config)
-    written: list[str] = []
-    parts: list[Text] = []
+    texts: dict[str, str] = {}
     for item in made:
         check_text(item.policy_text, name=f"{item.name}.policy")  # what is imported has to mean something
-        for suffix, text in ((".policy", item.policy_text), (".yaml", item.dataset_text)):
-            if out is None:
-                parts += [Text(f"{item.name}{suffix}", style="bold"), Text(text)]
-                continue
-            path = out / f"{item.name}{suffix}"
-            if path.exists() and not overwrite:
-                raise DataError(f"`{path}` exists", help="name another folder with -o, or pass --overwrite")
-            try:
-                out.mkdir(parents=True, exist_ok=True)
-                path.write_text(text, encoding="utf-8")
-            except OSError as error:
-                raise DataError(f"`{path}` cannot be written: {error.strerror}", help="check the folder") from None
-            written.append(str(path))
-            parts.append(Text(f"wrote {path}"))
+        texts |= {f"{item.name}.policy": item.policy_text, f"{item.name}.yaml": item.dataset_text}
+    parts: list[Text] = []
+    written: list[str] = []
+    if out is None:
+        parts = [part for name, text in texts.items() for part in (Text(name, style="bold"), Text(text))]
+    else:
+        written = _write(out, texts, overwrite)
+        parts = [Text(f"wrote {path}") for path in written]
     data = [{"name": i.name, "policy": i.policy_text, "dataset": i.dataset_text, "notes": list(i.notes)} for i in made]
     return Outcome(data={"imported": data, "written": written}, body=tuple(parts))
+
+
+def _write(folder: Path, texts: Mapping[str, str], overwrite: bool) -> list[str]:
+    """Writes the files, none if one of them is there already; their paths."""
+    paths = {folder / name: text for name, text in texts.items()}
+    for path in paths:
+        if path.exists() and not overwrite:
+            raise exists(path)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"`{folder}` cannot be made: {error.strerror}", help="name another folder with -o") from None
+    for path, text in paths.items():
+        write_text_file(path, text, overwrite=overwrite)
+    return [str(path) for path in paths]

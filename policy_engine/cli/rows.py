@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import chain, islice
 from typing import Any
 
 from policy_engine.chat.conversation import read_row
 from policy_engine.chat.dataset import DatasetSpec, load_dataset_spec
 from policy_engine.chat.formats import Format
+from policy_engine.chat.roles import Spelling
 from policy_engine.chat.tokenize import ChatTokenizer, load_tokenizer
 from policy_engine.core.errors import ConfigError, PolicyEngineError, RowError
 from policy_engine.core.source import Place
 from policy_engine.data.look import LOOKED_AT, format_seen
 from policy_engine.data.readers import Rows, read_rows
-from policy_engine.data.roles import Spelling
 from policy_engine.data.summary import Counts
 from policy_engine.lang.checked import CheckedPolicy
 from policy_engine.mask.masker import LostFieldWarning, Masker
@@ -105,8 +105,8 @@ def masked_rows(
     """The first `limit` rows, or those of the given numbers (from 1), masked one by one.
 
     `say` is told how the rows are read, and that there are more than `limit`; `doubtful` gets the roles of these rows
-    that look misspelled. Raises ConfigError if the format cannot
-    be told, RowError if a number is past the end of the data, and what reading raises.
+    that look misspelled. Raises ConfigError if the format cannot be told, RowError if a number is past the end of the
+    data, and what reading raises.
     """
     wanted = set(numbers)
     last = max(wanted) if wanted else None
@@ -115,7 +115,7 @@ def masked_rows(
     # One more than is shown, to tell whether there are more.
     format, rows = see_format(source, None if most is None else most + 1, inputs.masker.dataset)
     say(format.said)
-    spelling = Spelling.of(format, inputs.masker)
+    spelling = Spelling.of(format, inputs.masker.known_roles)
     seen = 0
     for index, (number, row) in enumerate(rows):
         seen = number
@@ -128,8 +128,7 @@ def masked_rows(
             wanted.discard(number)
             masked, roles = _mask(row, format, inputs.masker)
             if doubtful is not None:
-                for found in spelling.doubtful(roles, number):
-                    doubtful.add_doubtful(replace(found, place=str(source.where(number))))
+                doubtful.add_roles(roles, spelling, number, place=str(source.where(number)))
             yield Row(number=number, place=source.where(number), result=masked)
     if wanted:
         missing = min(wanted)

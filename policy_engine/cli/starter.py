@@ -15,6 +15,7 @@ from rich.text import Text
 from policy_engine.chat.conversation import Conversation, read_row
 from policy_engine.chat.dataset import DatasetSpec
 from policy_engine.chat.formats import Format, named_format
+from policy_engine.chat.roles import Spelling
 from policy_engine.chat.tokenize import load_tokenizer
 from policy_engine.cli.closing import doubtful_roles
 from policy_engine.cli.files import exists, write_text_file
@@ -26,7 +27,6 @@ from policy_engine.core.errors import PolicyEngineError, RowError
 from policy_engine.core.vocabulary import KEYWORDS, PARTS, parts_of
 from policy_engine.core.wording import counted
 from policy_engine.data.readers import read_rows
-from policy_engine.data.roles import Spelling
 from policy_engine.data.summary import Counts
 
 _SAYS_TRAIN = ("train", "training", "trainable", "loss", "learn", "trained")
@@ -152,8 +152,7 @@ def _conversations(
             if isinstance(row, PolicyEngineError):
                 raise row
             conversation = read_row(row, format)
-            for found in spelling.doubtful((m["role"] for m in conversation.messages), number):
-                counts.add_doubtful(found)
+            counts.add_roles((m["role"] for m in conversation.messages), spelling, number)
             yield conversation
         except PolicyEngineError as error:
             failed.append((number, error))

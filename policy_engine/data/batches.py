@@ -13,12 +13,12 @@ import pyarrow as pa
 
 from policy_engine.chat.conversation import Conversation, read_row
 from policy_engine.chat.formats import Format
+from policy_engine.chat.roles import Spelling
 from policy_engine.core.errors import DataError, PolicyEngineError, RowError
 from policy_engine.core.source import Place
 from policy_engine.core.wording import counted
 from policy_engine.data.columns import schema_of, table_of
 from policy_engine.data.read_arrow import rows_of
-from policy_engine.data.roles import Spelling
 from policy_engine.data.summary import ControlTokens, Counts
 from policy_engine.data.truncate import LONGER, Truncation, truncate
 from policy_engine.mask.labels import labels_of, loss_weights_of
@@ -57,7 +57,7 @@ class BatchMasker:
         self.format = format
         self.truncation = truncation
         self._control = ControlTokens(masker.tokenizer)
-        self._spelling = Spelling.of(format, masker)
+        self._spelling = Spelling.of(format, masker.known_roles)
 
     def mask(self, batch: Sequence[tuple[int, Any]]) -> MaskedBatch:
         """Masks numbered rows, in order. A row that fails, or is an error already, is among the errors."""
@@ -91,8 +91,7 @@ class BatchMasker:
     def _look_at_roles(self, read: list[tuple[int, Conversation | PolicyEngineError]], counts: Counts) -> None:
         for number, conversation in read:
             if isinstance(conversation, Conversation):
-                for found in self._spelling.doubtful((m["role"] for m in conversation.messages), number):
-                    counts.add_doubtful(found)
+                counts.add_roles((m["role"] for m in conversation.messages), self._spelling, number)
 
     def _read(self, row: Any) -> Conversation | PolicyEngineError:
         if isinstance(row, PolicyEngineError):

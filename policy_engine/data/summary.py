@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
+from policy_engine.chat.roles import Spelling
 from policy_engine.chat.segments import Segment
 from policy_engine.chat.tokenize import ChatTokenizer
 from policy_engine.core.errors import PolicyEngineError
@@ -88,6 +89,16 @@ class Counts:
             found = replace(known, messages=known.messages + found.messages)
         if known is not None or len(self.doubtful_roles) < FIRST_FAILURES:
             self.doubtful_roles[found.role] = found
+
+    def add_roles(self, roles: Iterable[str], spelling: Spelling, row: int, *, place: str = "") -> None:
+        """Counts those of a row's roles that look misspelled."""
+        for role in roles:
+            meant = spelling.meant(role)
+            if meant is not None:
+                read_as = spelling.read_as(meant)
+                self.add_doubtful(
+                    DoubtfulRole(role=role, meant=meant, read_as=read_as, messages=1, row=row, place=place)
+                )
 
     def name_places(self, where: Callable[[int], object]) -> None:
         """Gives rows that are told singly their places."""

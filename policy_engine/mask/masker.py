@@ -15,6 +15,7 @@ from typing import Any, Final, Literal, get_args
 from policy_engine.chat.conversation import Conversation, read_row, without_null_fields
 from policy_engine.chat.dataset import DatasetSpec
 from policy_engine.chat.formats import Format, named_format
+from policy_engine.chat.roles import Spelling, what_to_do
 from policy_engine.chat.segments import RenderedChat, TokenizedChat
 from policy_engine.chat.tokenize import ChatTokenizer, load_tokenizer
 from policy_engine.core.errors import ConfigError, PolicyEngineError, RowError
@@ -27,7 +28,7 @@ from policy_engine.mask.unroll import UnrolledRow, unroll
 from policy_engine.rules.compile import compile_policy
 from policy_engine.rules.program import Program
 
-__all__ = ["LostFieldWarning", "MaskedRow", "Masker", "OnError"]
+__all__ = ["DoubtfulRoleWarning", "LostFieldWarning", "MaskedRow", "Masker", "OnError"]
 
 OnError = Literal["raise", "drop"]
 
@@ -37,6 +38,10 @@ _LIST_KINDS: Final = ("messages", "sharegpt")
 
 class LostFieldWarning(UserWarning):
     """A message field never reached the text, where the policy does not make that an error. Given once per kind."""
+
+
+class DoubtfulRoleWarning(UserWarning):
+    """A role of the data looks misspelled: nothing declares it, and it is much like one. Given once per role."""
 
 
 class Masker:
@@ -80,7 +85,8 @@ class Masker:
         self.unrolls = unroll
         self.counts: Counter[str] = Counter()
         self._detected: Format | None = None
-        self._warned: set[tuple[str, str]] = set()
+        self._spellings: dict[tuple[tuple[str, str], ...], Spelling] = {}
+        self._warned: set[str | tuple[str, str]] = set()
         register_with_datasets(type(self))
 
     def __repr__(self) -> str:
@@ -99,7 +105,7 @@ class Masker:
         return json.dumps(facts, sort_keys=True, default=repr)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "counts": Counter(), "_detected": None, "_warned": set()}
+        return {**self.__dict__, "counts": Counter(), "_detected": None, "_spellings": {}, "_warned": set()}
 
     def __call__(
         self,
@@ -118,6 +124,7 @@ class Masker:
         layout = self._message_layout(list(messages))
         row = {layout.field: list(messages)}
         read = read_row(row, replace(layout, tools=None, documents=None, system=None))
+        self._look_at_roles(read, layout)
         conversation = replace(
             read,
             tools=None if tools is None else tuple(tools),
@@ -126,6 +133,12 @@ class Masker:
             template_kwargs={**read.template_kwargs, **template_kwargs},
         )
         return self.mask(conversation)
+
+    @property
+    def known_roles(self) -> frozenset[str]:
+        """The roles that policy, dataset file and template declare."""
+        schema = self.dataset.to_schema()
+        return schema.roles | schema.trained_roles | self.program.policy.roles | self.tokenizer.model_roles
 
     def mask(self, conversation: Conversation) -> MaskedRow:
         """Masks one conversation that is already read. Raises what calling the masker raises."""
@@ -204,7 +217,9 @@ class Masker:
         read: list[Conversation | PolicyEngineError] = []
         for row in rows:
             try:
-                read.append(read_row(without_null_fields(row), layout))
+                conversation = read_row(without_null_fields(row), layout)
+                self._look_at_roles(conversation, layout)
+                read.append(conversation)
             except PolicyEngineError as error:
                 read.append(error)
         if self.unrolls:
@@ -256,6 +271,22 @@ class Masker:
         chat = self.tokenizer.template_for(conversation).render(conversation)
         self._check_lost(chat)
         return chat
+
+    def _look_at_roles(self, conversation: Conversation, layout: Format) -> None:
+        kind = tuple(layout.roles.items())
+        if kind not in self._spellings:
+            self._spellings[kind] = Spelling.of(layout, self.known_roles)
+        spelling = self._spellings[kind]
+        for role in {message["role"] for message in conversation.messages}:
+            meant = spelling.meant(role)
+            if meant is not None and role not in self._warned:
+                self._warned.add(role)
+                advice = what_to_do(role, meant=meant, read_as=spelling.read_as(meant))
+                warnings.warn(
+                    f"nothing declares the role `{role}`, which this row has and maybe others; {advice}",
+                    DoubtfulRoleWarning,
+                    stacklevel=3,
+                )
 
     def _check_lost(self, chat: RenderedChat) -> None:
         for kind, count in check_unrendered(self.program, chat).items():

@@ -29,6 +29,48 @@ def test_writes_files_and_keeps_those_that_exist(tmp_path: Path, capsys: pytest.
     capsys.readouterr()
 
 
+def test_writes_all_files_or_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config, out = tmp_path / "run.yml", tmp_path / "made"
+    config.write_text("datasets: [{path: a.jsonl, type: chat_template}, {path: b.jsonl, type: chat_template}]\n")
+    assert run(["import", "axolotl", str(config), "-o", str(out)]) == 0
+    last = sorted(out.iterdir())[-1]
+    for path in set(out.iterdir()) - {last}:
+        path.unlink()
+    assert run(["import", "axolotl", str(config), "-o", str(out)]) == 2
+    assert f"`{last}` exists" in capsys.readouterr().err
+    assert [last] == list(out.iterdir())
+    assert run(["import", "axolotl", str(config), "-o", str(config / "made")]) == 2
+    assert "cannot be made" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "advice"),
+    [
+        (["axolot", "run.yml"], "did you mean `axolotl`? the systems are axolotl, trl,"),
+        (["axolotl", "runn.yml"], "did you mean `run.yml`?"),
+        (["axolotl", "run.yml"], "did you mean `split_thinking` for `split_thinkin`, `train_on_eos` for"),
+        (["trl", "sft.yml"], "`assistant_only_los` cannot be carried over: nobody knows it; did you mean"),
+        (["llamafactory", "lf.yml"], "did you mean `mask_history`?"),
+        (["swift", "last_ronud"], "did you mean `last_round`? the names are"),
+    ],
+)  # fmt: skip
+def test_slips_are_told(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    advice: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "run.yml").write_text(
+        "datasets: [{path: a.jsonl, type: chat_template, train_on_eoss: all, split_thinkin: true, x: 1}]\n"
+    )
+    (tmp_path / "sft.yml").write_text("assistant_only_los: true\n")
+    (tmp_path / "lf.yml").write_text("mask_histori: true\n")
+    assert run(["import", *arguments]) == 2
+    assert advice in " ".join(capsys.readouterr().err.split())
+
+
 def test_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["import", "tinker", "all_tokens", "--format", "json"]) == 0
     document = json.loads(capsys.readouterr().out)

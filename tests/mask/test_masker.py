@@ -17,7 +17,7 @@ from policy_engine import (
     load_tokenizer,
 )
 from policy_engine.chat.dataset import DatasetSpec
-from policy_engine.mask.masker import LostFieldWarning
+from policy_engine.mask.masker import DoubtfulRoleWarning, LostFieldWarning
 from policy_engine.rules.load import policy_from_text  # compiled without proving guards
 from tests.support.policies import ASSISTANT, SYSTEM, USER
 
@@ -142,6 +142,25 @@ def test_lost_fields(tokenizer):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         masker([USER, call])
+
+
+def test_roles_that_look_misspelled_are_told_once(tokenizer):
+    slip = [USER, {**ASSISTANT, "role": "asistant"}]
+    masker = Masker(policy_from_text(f"{STANDING}; on empty keep"), tokenizer)
+    with pytest.warns(DoubtfulRoleWarning, match="`asistant`.*did you mean `assistant`.*roles: {asistant: assistant}"):
+        masker(slip)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        masker.batch({"messages": [slip, CHAT]})
+        masker.unrolled()([USER, {**ASSISTANT, "role": "narrator"}])
+    shared = [{"from": "human", "value": "Hi?"}, {"from": "gtp", "value": "Yo."}]
+    for other in (Masker(masker.program, tokenizer), Masker(masker.program, tokenizer, unroll=True)):
+        with pytest.warns(DoubtfulRoleWarning, match="did you mean `gpt`.*roles: {gtp: assistant}"):
+            other.batch({"conversations": [shared]})
+    declared = Masker(policy_from_text(f"{STANDING}; train asistant"), tokenizer)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", DoubtfulRoleWarning)
+        declared(slip)
 
 
 def test_batch(tokenizer):

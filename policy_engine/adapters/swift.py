@@ -23,57 +23,38 @@ module lie others that are named like trainers.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from functools import lru_cache
 from importlib import import_module
 from typing import Any, Final
 
+from policy_engine.adapters.documents import Row, documents_of
 from policy_engine.core.errors import ConfigError, RowError
-from policy_engine.core.vocabulary import IGNORE_INDEX
 
 TEMPLATE: Final = "policy_engine"
 """The name under which `register` puts the template: `--template policy_engine`."""
 
 
-def swift_row(row: Mapping[str, Any]) -> dict[str, Any]:
+def swift_row(row: Row) -> dict[str, Any]:
     """A masked row (`input_ids`, `labels`, perhaps `loss_weights`) as a row of ms-swift's: one assistant message of
     `token_ids` and `loss_scale` (0 where a token carries no loss), both of length T. The first token has weight 0.
 
-    Raises RowError for columns of different lengths, labels that are not the ids, weights that are negative (ms-swift
-    masks those) or not finite, and packed rows (ms-swift packs by itself).
+    Raises RowError for weights that are negative (ms-swift masks those), rows of several documents (ms-swift packs by
+    itself), and what `documents_of` does not take.
     """
-    ids, labels = list(row["input_ids"]), list(row["labels"])
-    weights = row.get("loss_weights")
-    kept = [1.0] * len(ids) if weights is None else [float(weight) for weight in weights]
-    for name, column in (("labels", labels), ("loss_weights", kept)):
-        if len(column) != len(ids):
-            raise RowError(
-                f"a row has {len(ids)} `input_ids` and {len(column)} `{name}`",
-                help="something cut one column and not the other",
-            )
-    if not ids:
-        raise RowError("a row has no tokens", help="leave it out")
-    positions = row.get("position_ids")
-    if row.get("seq_lengths") is not None or (positions is not None and list(positions) != list(range(len(ids)))):
+    documents = documents_of(row)
+    if len(documents) > 1:
         raise RowError(
             "the row is packed, and ms-swift would let its documents see each other",
             help="apply the policy without `--pack`, and set `--packing true` in ms-swift",
         )
-    for at, (token, label, weight) in enumerate(zip(ids, labels, kept, strict=True)):
-        if label not in (IGNORE_INDEX, token):
-            raise RowError(
-                f"token {at} of a row is {token} and its label {label}",
-                help="labels are the ids of their own tokens, not shifted",
-            )
-        if label != IGNORE_INDEX and not (math.isfinite(weight) and weight >= 0):
-            raise RowError(
-                f"token {at} of a row has weight {weight}, and ms-swift takes none that is negative or not finite",
-                help="leave such weights out, or train with `weighted_trainer`",
-            )
-    scale = [0.0 if label == IGNORE_INDEX else weight for label, weight in zip(labels, kept, strict=True)]
-    scale[0] = 0.0
-    content = {"token_ids": [int(token) for token in ids], "loss_scale": scale}
+    (document,) = documents
+    if (document.weights_T < 0).any():
+        raise RowError(
+            f"{document.name} has weight {document.weights_T.min()}, and ms-swift masks what has a negative one",
+            help="leave such weights out, or train with `weighted_trainer`",
+        )
+    content = {"token_ids": document.ids_T.tolist(), "loss_scale": document.weights_T.tolist()}
     return {"messages": [{"role": "assistant", "content": content}]}
 
 

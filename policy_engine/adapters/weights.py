@@ -78,11 +78,18 @@ def weighted_loss_func(codes: WeightCodes, *, denominator: Denominator) -> Calla
     return compute_loss
 
 
-def weighted_trainer(trainer: type[Any], *, denominator: Denominator) -> type[Any]:
-    """A subclass of a `Trainer` class that reads a `loss_weights` column and divides by the whole step's denominator.
+def weighted_trainer(trainer: type[Any], *, denominator: Denominator, codes: WeightCodes | None = None) -> type[Any]:
+    """A subclass of a `Trainer` class whose loss is the sum of weight times negative log likelihood, over the
+    denominator of the whole step: of all accumulated micro-batches and, unless `average_tokens_across_devices` is off,
+    of all processes.
 
-    The dataset keeps its `loss_weights` (`remove_unused_columns=False`) and the collator pads them with 0
-    (`PaddingCollator` does).
+    Weights are the dataset's `loss_weights` column, which stays (`remove_unused_columns=False`) and which the collator
+    pads with 0 (`PaddingCollator` does). With `codes` they ride on the labels instead, which `codes` encoded: so they
+    pass through what cuts and packs labels only, as TRL's `SFTTrainer` does. A trainer's own metrics and further losses
+    (of a mixture of experts) are not kept.
+
+    Training raises ConfigError where batches have no weights, and where sequences or layers are split over processes
+    (`parallelism_config`), of which each sees a part of the labels only.
     """
 
     class WeightedTrainer(trainer):  # type: ignore[misc]
@@ -92,31 +99,57 @@ def weighted_trainer(trainer: type[Any], *, denominator: Denominator) -> type[An
             self, model: Any, inputs: Mapping[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
         ) -> Any:
             given = dict(inputs)
-            if "loss_weights" not in given:
-                raise ConfigError(
-                    "the batch has no `loss_weights`",
-                    help="set `remove_unused_columns=False`, and use `PaddingCollator`, which pads them",
-                )
-            labels, weights = given.pop("labels"), given.pop("loss_weights")
+            labels, weights = _taken(given, codes)
             outputs = model(**given)
             total, weight_sum, tokens = _weighted_sum(_logits(outputs), labels, weights)
-            own = weight_sum if denominator == "weights" else tokens
-            loss = total / (own if num_items_in_batch is None else num_items_in_batch)
+            if num_items_in_batch is None:
+                loss = total / (weight_sum if denominator == "weights" else tokens).clamp_min(1e-12)
+            else:
+                # Gradients are averaged over the processes, and the step's denominator is that of all of them.
+                averaged = self.accelerator.num_processes if _over_processes(self) else 1
+                loss = total / num_items_in_batch * averaged
             return (loss, outputs) if return_outputs else loss
 
         def _get_num_items_in_batch(self, batch_samples: Sequence[Mapping[str, Any]], device: Any) -> Any:
-            if not all("loss_weights" in b for b in batch_samples):
-                return None  # `compute_loss` says what is missing
             # transformers counts labels; the step's denominator has to count what this loss divides by.
-            if denominator == "weights":
-                counted = [
-                    (b["loss_weights"][:, 1:] * (b["labels"][:, 1:] != IGNORE_INDEX)).sum() for b in batch_samples
-                ]
-            else:
-                counted = [(b["labels"][:, 1:] != IGNORE_INDEX).sum() for b in batch_samples]
-            return sum(counted).to(device)
+            import torch
+
+            counted = torch.zeros((), device=device)
+            for batch in batch_samples:
+                labels, weights = _taken(dict(batch), codes)
+                factors = weights[:, 1:].float() if denominator == "weights" else 1.0
+                counted = counted + (factors * (labels[:, 1:] != IGNORE_INDEX)).sum().to(device)
+            if _over_processes(self):
+                counted = self.accelerator.gather(counted).sum()
+            # A step of which nothing is trained has the loss 0.
+            return counted.clamp_min(1e-12)
 
     return WeightedTrainer
+
+
+def _taken(inputs: dict[str, Any], codes: WeightCodes | None) -> tuple[torch.Tensor, torch.Tensor]:
+    """Takes labels and weights out of a batch."""
+    if codes is not None:
+        return codes.decode(inputs.pop("labels"))
+    if "loss_weights" not in inputs:
+        raise ConfigError(
+            "the batch has no `loss_weights`",
+            help="set `remove_unused_columns=False` and use `PaddingCollator`, which pads them; where the trainer packs, let "
+            "them ride on the labels (`WeightCodes`)",
+        )
+    return inputs.pop("labels"), inputs.pop("loss_weights")
+
+
+def _over_processes(trainer: Any) -> bool:
+    """Whether a denominator is counted over several processes. Raises ConfigError where these share sequences."""
+    shared = getattr(trainer.accelerator, "parallelism_config", None)
+    for kind in ("tp", "cp", "sp"):
+        if getattr(shared, f"{kind}_size", 1) > 1:
+            raise ConfigError(
+                f"weights are not counted with `{kind}_size` {getattr(shared, f'{kind}_size')}",
+                help="train with data parallelism only, or without weights",
+            )
+    return bool(trainer.args.average_tokens_across_devices and trainer.args.world_size > 1)
 
 
 def _logits(outputs: Any) -> torch.Tensor:

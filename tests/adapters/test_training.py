@@ -5,7 +5,11 @@ Needs torch and trl, which no default install has: `make trainers` runs this in 
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -200,6 +204,67 @@ def test_sft_trainer_takes_our_labels(model: Any, tokenizer: Any, folder: Path, 
         model=model, args=config, train_dataset=Dataset.from_list(rows), processing_class=tokenizer
     )
     assert expected == pytest.approx(_first_loss(trainer), abs=CLOSE)
+
+
+@pytest.mark.parametrize("packing", [False, True])
+@pytest.mark.parametrize("denominator", ["weights", "tokens"])
+def test_weights_on_labels_pass_through_sft_trainer(
+    model: Any, tokenizer: Any, folder: Path, denominator: Any, packing: bool
+) -> None:
+    trl = pytest.importorskip("trl")
+    from datasets import Dataset
+
+    rows = _rows(tokenizer, WEIGHTED, count=6)
+    expected = _by_hand(model, rows, denominator=denominator)
+    codes, coded = _coded(rows)
+    sizes = [len(row["input_ids"]) for row in rows]
+    arguments = _arguments(folder, packing=packing, max_length=max(sizes) + min(sizes) if packing else None)
+    config = trl.SFTConfig(**{**arguments, "per_device_train_batch_size": 6}, bf16=False, fp16=False)
+    given = {"model": model, "args": config, "train_dataset": Dataset.from_list(coded), "processing_class": tokenizer}
+    trainer = weighted_trainer(trl.SFTTrainer, denominator=denominator, codes=codes)(**given)
+    assert not packing or 1 < len(trainer.train_dataset) < len(rows)
+    assert expected == pytest.approx(_first_loss(trainer), abs=CLOSE)
+    stock = trl.SFTTrainer(**given, compute_loss_func=weighted_loss_func(codes, denominator=denominator))
+    assert expected == pytest.approx(_first_loss(stock), abs=CLOSE)
+
+
+@pytest.mark.parametrize("denominator", ["weights", "tokens"])
+def test_the_denominator_is_that_of_all_processes(model: Any, tokenizer: Any, folder: Path, denominator: Any) -> None:
+    rows = _rows(tokenizer, WEIGHTED, count=4)
+    model.save_pretrained(folder / "model")
+    (folder / "rows.json").write_text(json.dumps(rows))
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    found = [_distributed([sys.executable], denominator, folder), _distributed(command, denominator, folder)]
+    assert _by_hand(model, rows, denominator=denominator) == pytest.approx(found[1]["loss"], abs=CLOSE)
+    assert found[0] == pytest.approx(found[1], abs=CLOSE)
+
+
+def _distributed(command: list[str], denominator: str, folder: Path) -> dict[str, float]:
+    """Loss and gradient norm of a step over four rows, on the processes that the command starts."""
+    script = Path(__file__).with_name("distributed_step.py")
+    ran = subprocess.run(
+        [*command, str(script), denominator, str(folder)], capture_output=True, text=True, timeout=300, check=False
+    )
+    assert ran.returncode == 0, ran.stderr
+    found: dict[str, float] = json.loads((folder / "found.json").read_text())
+    return found
+
+
+def test_split_sequences_are_refused(model: Any, tokenizer: Any, folder: Path) -> None:
+    from datasets import Dataset
+    from transformers import Trainer, TrainingArguments
+
+    trainer = weighted_trainer(Trainer, denominator="tokens")(
+        model=model,
+        args=TrainingArguments(**_arguments(folder, remove_unused_columns=False)),
+        train_dataset=Dataset.from_list(_rows(tokenizer, WEIGHTED, count=2)),
+        data_collator=PaddingCollator(pad_token_id=tokenizer.pad_token_id),
+    )
+    trainer.accelerator.state.parallelism_config = SimpleNamespace(tp_size=1, cp_size=2, sp_size=1)
+    batch = {name: torch.zeros((1, 4)) for name in ("labels", "loss_weights")}
+    with pytest.raises(ConfigError, match="`cp_size` 2"):
+        trainer._get_num_items_in_batch([batch], torch.device("cpu"))
+    trainer.accelerator.state.parallelism_config = None
 
 
 def test_too_many_weights_are_refused() -> None:

@@ -134,8 +134,8 @@ def _taken(inputs: dict[str, Any], codes: WeightCodes | None) -> tuple[torch.Ten
     if "loss_weights" not in inputs:
         raise ConfigError(
             "the batch has no `loss_weights`",
-            help="set `remove_unused_columns=False` and use `PaddingCollator`, which pads them; where the trainer packs, let "
-            "them ride on the labels (`WeightCodes`)",
+            help="set `remove_unused_columns=False` and use `PaddingCollator`, which pads them; where it packs, "
+            "let them ride on the labels (`WeightCodes`)",
         )
     return inputs.pop("labels"), inputs.pop("loss_weights")
 

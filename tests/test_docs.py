@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.peers.__main__ import RESULTS
+from benchmarks.peers.page import write_pages
 from policy_engine import Masker, load_policy, load_tokenizer
 from policy_engine.lang.check import check
 from policy_engine.lang.parse import parse
@@ -36,6 +38,14 @@ def test_option_tables_are_current() -> None:
     reference = runpy.run_path(str(ROOT / "scripts" / "cli_reference.py"))
     page = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
     assert reference["tables"](page) == page, "run `make docs`"
+
+
+def test_tables_beside_other_systems_are_those_of_the_results(tmp_path: Path) -> None:
+    pages = {name: (ROOT / "docs" / name).read_text() for name in ("peers.md", "performance.md")}
+    for name, text in pages.items():
+        (tmp_path / name).write_text(text)
+    write_pages(RESULTS, tmp_path)
+    assert pages == {name: (tmp_path / name).read_text() for name in pages}
 
 
 def test_make_targets_that_pages_name_exist() -> None:

@@ -22,11 +22,11 @@ TITLES = {
 }
 
 
-def write_pages(folder: Path) -> int:
+def write_pages(folder: Path, docs: Path = DOCS) -> int:
     """Writes what is between the markers of each page anew."""
-    _between(DOCS / "peers.md", "masks", "\n\n".join(_masks(folder)))
-    _between(DOCS / "peers.md", "audit", _audit(folder))
-    _between(DOCS / "performance.md", "peers", _speed(folder))
+    _between(docs / "peers.md", "masks", "\n\n".join(_masks(folder)))
+    _between(docs / "peers.md", "audit", _audit(folder))
+    _between(docs / "performance.md", "peers", _speed(folder))
     return 0
 
 

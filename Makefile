@@ -62,9 +62,17 @@ $(VENV)-swift/.done: pyproject.toml tests/requirements-swift.txt tests/requireme
 	$(VENV)-swift/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r tests/requirements-swift-no-deps.txt
 	@touch $@
 
-frameworks: $(VENV)-frameworks/.done $(VENV)-swift/.done  ## doctor with LLaMA-Factory, torchtune and verl, a step of ms-swift
+# Targets that take shifted labels.
+$(VENV)-shifted/.done: pyproject.toml tests/requirements-shifted.txt tests/requirements-shifted-no-deps.txt
+	$(PYTHON) -m venv $(VENV)-shifted
+	$(VENV)-shifted/bin/python -m pip install --quiet --disable-pip-version-check -r tests/requirements-shifted.txt -e '.[test]'
+	$(VENV)-shifted/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r tests/requirements-shifted-no-deps.txt
+	@touch $@
+
+frameworks: $(VENV)-frameworks/.done $(VENV)-swift/.done $(VENV)-shifted/.done  ## doctor with LLaMA-Factory, torchtune and verl, a step of ms-swift, data of Tinker
 	$(VENV)-frameworks/bin/python -m pytest -q tests/adapters/test_real_frameworks.py $(ARGS)
 	$(VENV)-swift/bin/python -m pytest -q tests/adapters/test_real_swift.py $(ARGS)
+	$(VENV)-shifted/bin/python -m pytest -q tests/adapters/test_exporters.py tests/adapters/test_real_tinker.py $(ARGS)
 
 trainers: $(VENV)-trainers/.done  ## a training step of transformers' and TRL's trainers against one computed by hand
 	$(VENV)-trainers/bin/python -m pytest -q tests/adapters $(ARGS)
@@ -162,4 +170,4 @@ mutation: $(VENV)/.mutation  ## do the tests notice changes in lang, rules, mask
 	$(BIN)/python -m tests.mutation --kept .nightly/mutation $(ARGS)
 
 clean:  ## remove what the other targets made
-	rm -rf $(VENV) $(VENV)-trainers $(VENV)-frameworks $(VENV)-swift $(VENV)-peers $(VENV)-ray .benchmarks dist build site demo-out .nightly .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf $(VENV) $(VENV)-trainers $(VENV)-frameworks $(VENV)-swift $(VENV)-shifted $(VENV)-peers $(VENV)-ray .benchmarks dist build site demo-out .nightly .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

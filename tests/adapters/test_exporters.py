@@ -1,7 +1,8 @@
 """What every way out of the package holds: files, arrays, `datasets`, and what trainers' own classes are given.
 
 * the first label of every document is -100, and its weight 0;
-* labels are not shifted: each is its token's own id (no target here wants them shifted);
+* labels are not shifted: each is its token's own id. A target that wants the next token's id beside each token gets
+  that, and shifted back within each document nothing is missing;
 * columns are cut and packed together: each document is an unbroken part of a conversation, all its columns of it;
 * ids and labels are int32, weights float32, where the way out declares types.
 """
@@ -22,6 +23,7 @@ import pytest
 from policy_engine.adapters import axolotl
 from policy_engine.adapters.collate import PaddingCollator
 from policy_engine.adapters.swift import swift_row
+from policy_engine.adapters.tinker import tinker_data
 from policy_engine.adapters.torchtune import PolicyTransform
 from policy_engine.adapters.verl import PolicySFTDataset
 from policy_engine.builtin import sample_rows
@@ -180,6 +182,37 @@ def collated(side: Any) -> Export:
     return export
 
 
+def unshifted(
+    inputs: Sequence[int], targets: Sequence[int], trained: Sequence[bool], weights: Sequence[float] | None
+) -> Mapping[str, Any]:
+    """The row that a target was given shifted: every id but the first is a target, beside the token before it."""
+    assert len(inputs) == len(targets) == len(trained)
+    assert inputs[1:] == targets[:-1]
+    row: dict[str, Any] = {
+        "input_ids": [*inputs, targets[-1]],
+        "labels": [IGNORE_INDEX, *(i if t else IGNORE_INDEX for i, t in zip(targets, trained, strict=True))],
+    }
+    return row if weights is None else {**row, "loss_weights": [0.0, *weights]}
+
+
+def rows_to_shift(work: Work, packs: bool) -> Rows:
+    rows = [work.masker(chat).arrays() for chat in CHATS]
+    return pack(rows, max(len(row["input_ids"]) for row in rows) * 2) if packs else rows
+
+
+def tinker_datums(packs: bool) -> Export:
+    def export(work: Work) -> tuple[Rows, Mapping[str, str]]:
+        pytest.importorskip("tinker")
+        made = []
+        for row in rows_to_shift(work, packs):
+            for datum in tinker_data(row, reduction="none"):
+                targets, weights = (datum.loss_fn_inputs[name].tolist() for name in ("target_tokens", "weights"))
+                made.append(unshifted(datum.model_input.to_ints(), targets, [w != 0 for w in weights], weights))
+        return made, {"loss_weights": datum.loss_fn_inputs["weights"].dtype}
+
+    return export
+
+
 EXPORTERS: dict[str, Export] = {
     "MaskedRow.arrays": arrays,
     "MaskedRow as a mapping": mappings,
@@ -202,13 +235,17 @@ EXPORTERS: dict[str, Export] = {
     "ms-swift": swift_rows,
     "verl": verl_dataset(),
     **{f"verl, cut {side}": verl_dataset(max_length=30, truncation=side) for side in ("left", "right")},
+    "Tinker": tinker_datums(packs=False),
+    "Tinker, packed": tinker_datums(packs=True),
     "PaddingCollator, right": collated("right"),
     "PaddingCollator, left": collated("left"),
 }
 WITHOUT_WEIGHTS = ("axolotl", "torchtune")
 """Of these, tests/adapters/test_frameworks.py says what becomes of weights."""
+SHIFTED = ("Tinker", "Tinker, packed")
+"""Of these, documents come back whole, and none is missing."""
 CASES = [(name, WEIGHTED) for name in EXPORTERS if name not in WITHOUT_WEIGHTS]
-CASES += [(name, PLAIN) for name in (*WITHOUT_WEIGHTS, "datasets.map", "packed file", "verl")]
+CASES += [(name, PLAIN) for name in (*WITHOUT_WEIGHTS, *SHIFTED, "datasets.map", "packed file", "verl")]
 
 
 @pytest.mark.parametrize(("name", "policy"), CASES)
@@ -229,10 +266,17 @@ def test_every_way_out(name: str, policy: str, tmp_path: Path) -> None:
             weights = row["loss_weights"][start:end] if weighted else None
             assert weights is None or weights[0] == 0
             assert any(is_part(ids, labels, weights, whole) for whole in wanted)
+    if name in SHIFTED:
+        assert sorted(row["input_ids"] for row in rows) == sorted(whole["input_ids"] for whole in wanted)
+        assert trained(rows) == trained(wanted)
     declared = {"input_ids": "int32", "labels": "int32", "loss_weights": "float32"}
     assert {column: kind for column, kind in declared.items() if column in types} == {
         column: kind for column, kind in types.items() if column in declared
     }
+
+
+def trained(rows: Rows) -> int:
+    return sum(label != IGNORE_INDEX for row in rows for label in row["labels"][1:])
 
 
 def documents(row: Mapping[str, Any]) -> list[tuple[int, int]]:

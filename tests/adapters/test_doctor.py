@@ -136,7 +136,12 @@ def test_without_torch(tmp_path: Path, trainer: str) -> None:
     assert 2 == result.code
     (finding,) = json.loads(result.out)["diagnostics"]
     assert f"`{trainer}` cannot take a step: torch and" in finding["message"]
-    install = {"transformers": "torch accelerate datasets", "trl": "torch trl", "torchtune": "torch torchao torchtune"}
+    install = {
+        "transformers": "torch accelerate datasets",
+        "trl": "torch trl",
+        "torchtune": "torch torchao torchtune",
+        "swift": "ms-swift",
+    }
     assert f"pip install {install.get(trainer, trainer)} (" in finding["help"]
 
 

@@ -1,11 +1,13 @@
 """ms-swift itself, its whole `sft` with one step on a tiny model: ids, labels and weights reach its trainer token by
 token, and its loss is the one computed by hand; what goes wrong with its own settings is held too, as the docs say it.
+The same through `doctor`, with faults that it has to name.
 
 Needs the package, which `make frameworks` installs in an environment of its own.
 """
 
 from __future__ import annotations
 
+import json
 import pickle
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,13 +19,19 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("modelscope")
 pytest.importorskip("swift.template")
 
+from policy_engine.adapters.doctor.examine import examine  # noqa: E402
+from policy_engine.adapters.doctor.findings import Examination, Finding  # noqa: E402
+from policy_engine.adapters.doctor.runners import check_names  # noqa: E402
+from policy_engine.adapters.doctor.samples import read_sample  # noqa: E402
 from policy_engine.adapters.swift import TEMPLATE, register, swift_row  # noqa: E402
 from policy_engine.builtin import sample_rows  # noqa: E402
 from policy_engine.chat.tokenize import load_tokenizer  # noqa: E402
 from policy_engine.core.errors import ConfigError, RowError  # noqa: E402
 from policy_engine.core.vocabulary import IGNORE_INDEX  # noqa: E402
+from policy_engine.data.pack import pack  # noqa: E402
 from policy_engine.mask.masker import Masker  # noqa: E402
 from policy_engine.rules.load import policy_from_text  # noqa: E402
+from tests.cli.support import cli  # noqa: E402
 
 PLAIN = "train assistant; train eos after assistant"
 WEIGHTED = "train assistant weight 0.5; train eos after assistant weight 2"
@@ -53,10 +61,14 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> str:
     return folder
 
 
-def rows_of(policy: str, count: int = 4) -> list[Row]:
+def arrays_of(policy: str, count: int = 4) -> list[dict[str, Any]]:
     masker = Masker(policy_from_text(policy), load_tokenizer("builtin"))
     chats = [r["messages"] for r in sample_rows() if isinstance(r.get("messages"), list) and not r.get("tools")]
-    return [{n: c.tolist() for n, c in masker(chat).arrays().items()} for chat in chats[:count]]
+    return [masker(chat).arrays() for chat in chats[:count]]
+
+
+def rows_of(policy: str, count: int = 4) -> list[Row]:
+    return [{name: column.tolist() for name, column in row.items()} for row in arrays_of(policy, count)]
 
 
 def by_hand(model: Any, rows: Sequence[Row]) -> float:
@@ -233,3 +245,83 @@ def test_conversations_are_refused(processor: Any) -> None:
     ):
         with pytest.raises(RowError, match="is a conversation"):
             encode(processor, {"messages": messages})
+
+
+def doctor(rows: Sequence[dict[str, Any]], **settings: Any) -> Examination:
+    sample = read_sample(list(enumerate(rows, 1)), {})
+    return examine(sample, "swift", settings=settings, tokenizer=load_tokenizer("builtin").tokenizer)
+
+
+def fault(found: Examination) -> Finding:
+    (finding,) = (f for f in found.findings if f.severity == "error")
+    return finding
+
+
+@pytest.mark.parametrize("policy", [PLAIN, WEIGHTED])
+@pytest.mark.parametrize("settings", [{}, {"padding_side": "left"}, {"use_logits_to_keep": True}])
+def test_doctor_passes_clean_rows(policy: str, settings: dict[str, Any]) -> None:
+    rows = rows_of(policy)
+    found = doctor(rows, **settings, deepspeed="zero2", learning_rate=1e-4)
+    assert () == found.findings
+    assert by_hand_loss(found) == pytest.approx(found.loss, abs=CLOSE)
+    size = sum(len(row["input_ids"]) for row in rows)
+    assert (size, size, size if policy == WEIGHTED else 0) == tuple(
+        found.checked[name] for name in ("ids", "labels", "weights")
+    )
+    assert (settings, ("deepspeed", "learning_rate"), "4.6.0") == (found.settings, found.left_out, found.version)
+
+
+def by_hand_loss(found: Examination) -> float:
+    assert found.by_hand is not None
+    return found.by_hand
+
+
+def test_doctor_divides_weights_by_the_number_of_tokens() -> None:
+    rows = rows_of(WEIGHTED)
+    weights = [w for row in rows for w, label in zip(row["loss_weights"], row["labels"]) if label != IGNORE_INDEX]
+    doubled = [{**row, "loss_weights": [2 * w for w in row["loss_weights"]]} for row in rows]
+    assert sum(weights) != len(weights)
+    assert 2 * by_hand_loss(doctor(rows)) == pytest.approx(by_hand_loss(doctor(doubled)), abs=CLOSE)
+
+
+@pytest.mark.parametrize(
+    ("policy", "settings", "code", "said"),
+    [
+        (WEIGHTED, {"is_binary_loss_scale": True}, "refused", "ms-swift drops them"),
+        (WEIGHTED, {"is_binary_loss_scale": True, "strict": False}, "refused", "without `strict`"),
+        (WEIGHTED, {"label_smoothing_factor": 0.1}, "loss", "the trainer's loss is"),
+        (PLAIN, {"enable_dft_loss": True}, "loss", "the trainer's loss is"),
+        (PLAIN, {"template": "dummy"}, "ids-changed", "4 documents of the batch are not in the data"),
+        (PLAIN, {"max_length": 40}, "refused", "larger than the max_length"),
+        (PLAIN, {"max_length": 40, "truncation_strategy": "right"}, "cut", "the trainer cut 2 documents"),
+        (PLAIN, {"truncation_strategy": "middle"}, "refused", "invalid choice: 'middle'"),
+        (PLAIN, {"use_chat_template": False}, "refused", "adds tokens of its own"),
+        (PLAIN, {"packing": True}, "refused", "flash attention"),
+    ],
+)
+def test_doctor_finds_what_goes_wrong(policy: str, settings: dict[str, Any], code: str, said: str) -> None:
+    finding = fault(doctor(rows_of(policy), **settings))
+    assert code == finding.code
+    assert said in finding.message
+
+
+def test_doctor_finds_packed_rows_and_labels_that_are_shifted() -> None:
+    packed = [{name: column.tolist() for name, column in row.items()} for row in pack(arrays_of(PLAIN), 400)]
+    finding = fault(doctor(packed))
+    assert ("refused", True) == (finding.code, "the row is packed" in finding.message)
+    shifted = [{**row, "labels": [*row["labels"][1:], IGNORE_INDEX]} for row in rows_of(PLAIN)]
+    assert {"shifted", "refused"} <= {f.code for f in doctor(shifted).findings if f.severity == "error"}
+
+
+def test_the_command(tmp_path: Path) -> None:
+    chats = tmp_path / "chats.jsonl"
+    rows = [r for r in sample_rows() if isinstance(r.get("messages"), list) and not r.get("tools")][:4]
+    chats.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    masked = tmp_path / "masked.parquet"
+    assert 0 == cli("apply", str(chats), "-p", "default", "-t", "builtin", "-o", str(masked)).code
+    result = cli("doctor", str(masked), "--trainer", "swift", "--format", "json")
+    found = json.loads(result.out)
+    assert 0 == result.code, found
+    assert found["loss_by_hand"] == pytest.approx(found["loss"], abs=CLOSE)
+    with pytest.raises(ConfigError, match="doctor reads no setting `is_binary_loss`"):
+        check_names("swift", ["is_binary_loss"])

@@ -36,6 +36,7 @@ _HELP: Final[dict[str, dict[str, str]]] = {
         "trl": "use `weighted_trainer(SFTTrainer, denominator=…)` with `remove_unused_columns=False` and no packing "
         "by TRL",
         "transformers": "use `weighted_trainer(Trainer, denominator=…)` and set `remove_unused_columns=False`",
+        "swift": "leave `is_binary_loss_scale` and `label_smoothing_factor` out: with either it drops weights",
         "": "this trainer has no per-token weights: leave them out of the policy",
     },
     "refused": {
@@ -151,6 +152,7 @@ def _weights(trainer: str, sample: Sample, matched: Sequence[Matched]) -> list[F
 
 
 def explain_loss(
+    trainer: str,
     loss: float,
     expected: float,
     matched: Sequence[Matched],
@@ -178,6 +180,8 @@ def explain_loss(
         ],
     }
     what = next((name for name, documents in tries.items() if math.isclose(loss, hand(documents), abs_tol=CLOSE)), None)
+    if what == "without weights":
+        return trap("weights-ignored", trainer, f"the trainer's loss, {loss:.6f}, is the loss without weights")
     joined = what is not None and "read as one" in what
     return Finding(
         code="joined" if joined else "loss",

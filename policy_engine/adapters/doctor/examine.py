@@ -45,7 +45,8 @@ def examine(
     if denominator is not None and not sample.weighted:
         raise ConfigError("the data has no `loss_weights` to divide by", help="leave the denominator out")
     if denominator is not None and trainer in OWN_WEIGHTS:
-        raise ConfigError(f"`{trainer}` divides by the sum of the weights by itself", help="leave the denominator out")
+        what = "sum of the weights" if OWN_WEIGHTS[trainer] == "weights" else "number of trained tokens"
+        raise ConfigError(f"`{trainer}` divides by the {what} by itself", help="leave the denominator out")
     if denominator is not None and trainer not in WEIGHTED:
         raise ConfigError(f"`{trainer}` has no per-token weights", help=f"those that have: {', '.join(WEIGHTED)}")
     given = dict(settings or {})
@@ -127,7 +128,7 @@ def _account(
     wanted = there if weighted else [replace(d, weights=None) for d in there]
 
     def hand(documents: Sequence[Document]) -> float:
-        return by_hand(step.model, documents, divisor=denominator or ("weights" if weighted else "tokens"))
+        return by_hand(step.model, documents, divisor=denominator or OWN_WEIGHTS.get(trainer, "tokens"))
 
     expected = hand(wanted)
     findings = [*sample.findings, *compare(sample, trainer, matched, numbered, vocabulary)]
@@ -136,7 +137,7 @@ def _account(
     if not math.isclose(step.loss, expected, abs_tol=CLOSE) and not any(
         f.severity == "error" and f.code in _EXPLAINS for f in findings
     ):
-        findings.append(explain_loss(step.loss, expected, matched, wanted, hand, weighted))
+        findings.append(explain_loss(trainer, step.loss, expected, matched, wanted, hand, weighted))
     findings += dropped(sample, step)
     return Examination(
         **_base(sample, trainer),

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
 
 from policy_engine.adapters.doctor.run_transformers import dataset_of, run_trainer
-from policy_engine.adapters.doctor.steps import Step, Task
+from policy_engine.adapters.doctor.steps import Step, Task, parts_of
 from policy_engine.core.vocabulary import IGNORE_INDEX
 
 _OF_DATA: Final = ("ignore_pad_token_for_loss", "neat_packing", "packing", "streaming")
@@ -17,30 +16,28 @@ _OF_LOSS: Final = ("use_dft_loss", "use_eaft_loss", "eaft_alpha", "disable_shuff
 
 def run_llamafactory(task: Task) -> Step:
     """A step of its `CustomSeq2SeqTrainer` over a folder for `tokenized_path`, with its loader and collator."""
-    parts: Any = {
-        name: getattr(import_module(f"llamafactory.{module}"), name)
-        for module, name in (
-            ("hparams", "DataArguments"),
-            ("hparams", "FinetuningArguments"),
-            ("hparams", "TrainingArguments"),
-            ("data.loader", "get_dataset"),
-            ("data.template", "TEMPLATES"),
-            ("data.collator", "SFTDataCollatorWith4DAttentionMask"),
-            ("train.sft.trainer", "CustomSeq2SeqTrainer"),
-        )
-    }
+    parts = parts_of(
+        "llamafactory",
+        "hparams.DataArguments",
+        "hparams.FinetuningArguments",
+        "hparams.TrainingArguments",
+        "data.loader.get_dataset",
+        "data.template.TEMPLATES",
+        "data.collator.SFTDataCollatorWith4DAttentionMask",
+        "train.sft.trainer.CustomSeq2SeqTrainer",
+    )
     tokenizer = task.vocabulary.tokenizer()
     folder = Path(task.folder) / "tokenized"
     _save(task, folder)
     of_data = {name: task.settings[name] for name in _OF_DATA if name in task.settings}
     of_loss = {name: task.settings[name] for name in _OF_LOSS if name in task.settings}
-    data = parts["DataArguments"](**of_data, tokenized_path=str(folder))
-    finetuning = parts["FinetuningArguments"](**of_loss, finetuning_type="full")
+    data = parts.DataArguments(**of_data, tokenized_path=str(folder))
+    finetuning = parts.FinetuningArguments(**of_loss, finetuning_type="full")
 
     def make(model: Any, args: Any, dataset: Any) -> Any:
-        template = parts["TEMPLATES"]["empty"]  # of a template only what it says of images and sound is used here
-        module = parts["get_dataset"](template, None, data, args, stage="sft", tokenizer=tokenizer)
-        collator = parts["SFTDataCollatorWith4DAttentionMask"](
+        template = parts.TEMPLATES["empty"]  # of a template only what it says of images and sound is used here
+        module = parts.get_dataset(template, None, data, args, stage="sft", tokenizer=tokenizer)
+        collator = parts.SFTDataCollatorWith4DAttentionMask(
             template=template,
             tokenizer=tokenizer,
             model=model,
@@ -50,7 +47,7 @@ def run_llamafactory(task: Task) -> Step:
             neat_packing=data.neat_packing,
             attn_implementation=model.config._attn_implementation,
         )
-        return parts["CustomSeq2SeqTrainer"](
+        return parts.CustomSeq2SeqTrainer(
             model=model,
             args=args,
             finetuning_args=finetuning,
@@ -63,7 +60,7 @@ def run_llamafactory(task: Task) -> Step:
     # Its parser sets this, whatever is asked for.
     return run_trainer(
         task,
-        parts["TrainingArguments"],
+        parts.TrainingArguments,
         make,
         version=_version(),
         always={"remove_unused_columns": False},

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from policy_engine.adapters.collate import PaddingCollator
-from policy_engine.adapters.doctor.steps import Step, Task, tiny_model
+from policy_engine.adapters.doctor.steps import Step, Task, quietly, tiny_model, watched
 from policy_engine.adapters.weights import weighted_trainer
 
 _OURS: Final = {
@@ -59,36 +58,14 @@ def run_trainer(
     given = {**taken, **ours, **(always or {})}
     args = arguments(**given, output_dir=task.folder, per_device_train_batch_size=max(1, len(task.rows)))
     model = tiny_model(len(task.vocabulary), task.vocabulary.pad)
-    with _without_bars():
+    with quietly():
         trainer = make(model, args, dataset_of(task))
-    seen: list[tuple[dict[str, Any], float]] = []
-    training_step = trainer.training_step
-
-    def spy(model: Any, inputs: Mapping[str, Any], *rest: Any, **more: Any) -> Any:
-        given = {name: value.clone() if hasattr(value, "clone") else value for name, value in inputs.items()}
-        loss = training_step(model, inputs, *rest, **more)
-        seen.append((given, float(loss)))
-        return loss
-
-    trainer.training_step = spy
     trainer.remove_callback(PrinterCallback)
-    trainer.train()
-    batch, loss = seen[0]
+    with watched(type(trainer)) as seen:
+        trainer.train()
+    batch, loss, model = seen[0]
     settings = {**taken, **(elsewhere or {})}
-    return Step(version=version, batch=batch, loss=loss, model=trainer.model, settings=settings, left_out=ignored)
-
-
-@contextmanager
-def _without_bars() -> Iterator[None]:
-    import datasets
-
-    shown = not datasets.are_progress_bars_disabled()
-    datasets.disable_progress_bars()
-    try:
-        yield
-    finally:
-        if shown:
-            datasets.enable_progress_bars()
+    return Step(version=version, batch=batch, loss=loss, model=model, settings=settings, left_out=ignored)
 
 
 def settings_of(settings: Mapping[str, Any], arguments: type[Any]) -> tuple[dict[str, Any], list[str]]:

@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from typing import Any, Final, Literal
 
 from policy_engine.adapters.doctor.steps import Runner
+from policy_engine.adapters.weights import Denominator
 from policy_engine.core.errors import ConfigError
 
 
@@ -17,12 +18,12 @@ from policy_engine.core.errors import ConfigError
 class _Entry:
     """`needs` are modules, `install` what to give to pip; `config` are the module and classes of its settings, where
     it has any, else `SETTINGS` of the runner's module are meant; `weights` says whether they reach its loss by
-    `weighted_trainer`, on its own, or (None) not at all."""
+    `weighted_trainer`, on its own, divided by their sum or by the number of tokens, or (None) not at all."""
 
     needs: tuple[str, ...]
     install: str
     config: tuple[str, tuple[str, ...]] | None = None
-    weights: Literal["wrapped", "own"] | None = None
+    weights: Literal["wrapped"] | Denominator | None = None
 
 
 _ENTRIES: Final = {
@@ -47,14 +48,17 @@ _ENTRIES: Final = {
         ),
     ),
     "torchtune": _Entry(needs=("torch", "torchtune", "torchao"), install="torch torchao torchtune"),
-    "verl": _Entry(needs=("torch", "verl", "tensordict"), install="verl", weights="own"),
+    "verl": _Entry(needs=("torch", "verl", "tensordict"), install="verl", weights="weights"),
+    "swift": _Entry(needs=("torch", "modelscope", "swift"), install="ms-swift", weights="tokens"),
 }
 TRAINERS: Final = tuple(_ENTRIES)
 """The trainers by name; each is run by `run_NAME` in the module of that name."""
 WEIGHTED: Final = tuple(name for name, entry in _ENTRIES.items() if entry.weights == "wrapped")
 """Those that `weighted_trainer` gives weights."""
-OWN_WEIGHTS: Final = tuple(name for name, entry in _ENTRIES.items() if entry.weights == "own")
-"""Those whose own loss takes weights, and divides by their sum."""
+OWN_WEIGHTS: Final[dict[str, Denominator]] = {
+    name: entry.weights for name, entry in _ENTRIES.items() if entry.weights in ("weights", "tokens")
+}
+"""Those whose own loss takes weights, and what it divides by."""
 COLLATORS: Final = ("padding", "seq2seq", "token_classification", "flattening", "language_modeling", "default")
 """For transformers: `padding` is ours, the others are its `DataCollatorFor…`, `DataCollatorWithFlattening` and
 `default_data_collator`."""

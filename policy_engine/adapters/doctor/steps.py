@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from policy_engine.adapters.doctor.samples import Document, Sample
@@ -52,6 +56,16 @@ class Runner(Protocol):
         """The step. Raises what the trainer raises, and ConfigError for settings that mean nothing."""
 
 
+def parts_of(package: str, *paths: str) -> Any:
+    """What a trainer's package has under dotted paths (`data.loader.get_dataset`), by their last names. Raises what
+    importing raises."""
+    found = {}
+    for path in paths:
+        module, _, name = path.rpartition(".")
+        found[name] = getattr(import_module(f"{package}.{module}"), name)
+    return SimpleNamespace(**found)
+
+
 def flat_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Nested settings by their paths: `{"data": {"max_length": 9}}` and `{"data.max_length": 9}` mean the same."""
     found: dict[str, Any] = {}
@@ -82,6 +96,56 @@ def tiny_model(size: int, pad: int) -> Any:
             pad_token_id=pad,
         )
     )
+
+
+def save_model(vocabulary: Vocabulary, folder: Path) -> None:
+    """Writes the tiny model and a tokenizer of the vocabulary, for a trainer that loads both by a path."""
+    tiny_model(len(vocabulary), vocabulary.pad).save_pretrained(str(folder))
+    vocabulary.tokenizer().save_pretrained(str(folder))
+
+
+@contextmanager
+def watched(trainer: type[Any]) -> Iterator[list[tuple[dict[str, Any], float, Any]]]:
+    """Batch, loss and model of each step that trainers of a class (of transformers' kind) take meanwhile: what is given
+    to their own `training_step`, and what that gives back."""
+    seen: list[tuple[dict[str, Any], float, Any]] = []
+    cls: Any = trainer
+    taken = cls.training_step
+
+    def spy(self: Any, model: Any, inputs: Mapping[str, Any], *rest: Any, **more: Any) -> Any:
+        batch = {name: value.clone() if hasattr(value, "clone") else value for name, value in inputs.items()}
+        loss = taken(self, model, inputs, *rest, **more)
+        seen.append((batch, float(loss), self.model))
+        return loss
+
+    cls.training_step = spy
+    try:
+        yield seen
+    finally:
+        cls.training_step = taken
+
+
+@contextmanager
+def quietly() -> Iterator[None]:
+    """No progress bars of datasets and transformers, and no advice in their logs, meanwhile."""
+    import datasets
+
+    logging: Any = import_module("transformers.utils.logging")
+    bars = (
+        (not datasets.are_progress_bars_disabled(), datasets.disable_progress_bars, datasets.enable_progress_bars),
+        (logging.is_progress_bar_enabled(), logging.disable_progress_bar, logging.enable_progress_bar),
+    )
+    for _, off, _ in bars:
+        off()
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        for shown, _, on in bars:
+            if shown:
+                on()
 
 
 def by_hand(model: Any, documents: Sequence[Document], *, divisor: Denominator) -> float:

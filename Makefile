@@ -69,10 +69,11 @@ $(VENV)-shifted/.done: pyproject.toml tests/requirements-shifted.txt tests/requi
 	$(VENV)-shifted/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r tests/requirements-shifted-no-deps.txt
 	@touch $@
 
-frameworks: $(VENV)-frameworks/.done $(VENV)-swift/.done $(VENV)-shifted/.done  ## doctor with LLaMA-Factory, torchtune and verl, a step of ms-swift, data of Tinker
+frameworks: $(VENV)-frameworks/.done $(VENV)-swift/.done $(VENV)-shifted/.done  ## doctor with LLaMA-Factory, torchtune and verl, steps of ms-swift and Automodel, data of Tinker
 	$(VENV)-frameworks/bin/python -m pytest -q tests/adapters/test_real_frameworks.py $(ARGS)
 	$(VENV)-swift/bin/python -m pytest -q tests/adapters/test_real_swift.py $(ARGS)
-	$(VENV)-shifted/bin/python -m pytest -q tests/adapters/test_exporters.py tests/adapters/test_real_tinker.py $(ARGS)
+	$(VENV)-shifted/bin/python -m pytest -q tests/adapters/test_exporters.py tests/adapters/test_real_tinker.py \
+	  tests/adapters/test_real_automodel.py $(ARGS)
 
 trainers: $(VENV)-trainers/.done  ## a training step of transformers' and TRL's trainers against one computed by hand
 	$(VENV)-trainers/bin/python -m pytest -q tests/adapters $(ARGS)

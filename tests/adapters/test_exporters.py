@@ -13,6 +13,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -21,10 +22,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from policy_engine.adapters import axolotl
+from policy_engine.adapters.automodel import automodel_data, automodel_rows
 from policy_engine.adapters.collate import PaddingCollator
 from policy_engine.adapters.swift import swift_row
 from policy_engine.adapters.tinker import tinker_data
-from policy_engine.adapters.torchtune import PolicyTransform
+from policy_engine.adapters.torchtune import PolicyTransform, policy_dataset
 from policy_engine.adapters.verl import PolicySFTDataset
 from policy_engine.builtin import sample_rows
 from policy_engine.chat.tokenize import load_tokenizer
@@ -134,6 +136,14 @@ def torchtune_transform(work: Work) -> tuple[Rows, Mapping[str, str]]:
     ], {}
 
 
+def torchtune_dataset(work: Work) -> tuple[Rows, Mapping[str, str]]:
+    tokenizer = SimpleNamespace(max_seq_len=None)
+    rows = policy_dataset(
+        tokenizer, source="json", data_files=work.data, policy=work.policy_file, chat_tokenizer="builtin"
+    )
+    return [{"input_ids": rows[at]["tokens"], "labels": rows[at]["labels"]} for at in range(len(rows))], {}
+
+
 def swift_rows(work: Work) -> tuple[Rows, Mapping[str, str]]:
     made = [swift_row(work.masker(chat).arrays())["messages"][0]["content"] for chat in CHATS]
     # ms-swift masks a token whose scale is 0.
@@ -213,6 +223,31 @@ def tinker_datums(packs: bool) -> Export:
     return export
 
 
+def automodel_documents(packs: bool) -> Export:
+    def export(work: Work) -> tuple[Rows, Mapping[str, str]]:
+        made = [document for row in rows_to_shift(work, packs) for document in automodel_rows(row)]
+        # Its labels are the targets, where everything is trained.
+        return [
+            unshifted(document["input_ids"], document["labels"], [i != IGNORE_INDEX for i in document["labels"]], None)
+            for document in made
+        ], {}
+
+    return export
+
+
+def automodel_datums(packs: bool) -> Export:
+    def export(work: Work) -> tuple[Rows, Mapping[str, str]]:
+        pytest.importorskip("nemo_automodel")
+        made = []
+        for row in rows_to_shift(work, packs):
+            for datum in automodel_data(row):
+                targets, weights = (datum.loss_fn_inputs[name].tolist() for name in ("target_tokens", "weights"))
+                made.append(unshifted(datum.input_ids.tolist(), targets, [w != 0 for w in weights], weights))
+        return made, {"loss_weights": str(datum.loss_fn_inputs["weights"].dtype).removeprefix("torch.")}
+
+    return export
+
+
 EXPORTERS: dict[str, Export] = {
     "MaskedRow.arrays": arrays,
     "MaskedRow as a mapping": mappings,
@@ -232,20 +267,26 @@ EXPORTERS: dict[str, Export] = {
     "cut and packed": apply_to("a.parquet", "--max-length", "40", "--truncate", "keep_end", "--pack"),
     "axolotl": axolotl_strategy,
     "torchtune": torchtune_transform,
+    "torchtune, its dataset": torchtune_dataset,
     "ms-swift": swift_rows,
     "verl": verl_dataset(),
     **{f"verl, cut {side}": verl_dataset(max_length=30, truncation=side) for side in ("left", "right")},
     "Tinker": tinker_datums(packs=False),
     "Tinker, packed": tinker_datums(packs=True),
+    "Automodel": automodel_documents(packs=False),
+    "Automodel, packed": automodel_documents(packs=True),
+    "Automodel's Datum": automodel_datums(packs=False),
+    "Automodel's Datum, packed": automodel_datums(packs=True),
     "PaddingCollator, right": collated("right"),
     "PaddingCollator, left": collated("left"),
 }
-WITHOUT_WEIGHTS = ("axolotl", "torchtune")
-"""Of these, tests/adapters/test_frameworks.py says what becomes of weights."""
-SHIFTED = ("Tinker", "Tinker, packed")
+WITHOUT_WEIGHTS = ("axolotl", "torchtune", "torchtune, its dataset", "Automodel", "Automodel, packed")
+"""Of these, tests/adapters/test_frameworks.py and test_automodel.py say what becomes of weights."""
+SHIFTED = tuple(name for name in EXPORTERS if name.startswith(("Tinker", "Automodel")))
 """Of these, documents come back whole, and none is missing."""
 CASES = [(name, WEIGHTED) for name in EXPORTERS if name not in WITHOUT_WEIGHTS]
-CASES += [(name, PLAIN) for name in (*WITHOUT_WEIGHTS, *SHIFTED, "datasets.map", "packed file", "verl")]
+CASES += [(name, PLAIN) for name in (*WITHOUT_WEIGHTS, "datasets.map", "packed file", "verl")]
+CASES += [(name, PLAIN) for name in SHIFTED if name not in WITHOUT_WEIGHTS]
 
 
 @pytest.mark.parametrize(("name", "policy"), CASES)

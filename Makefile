@@ -62,6 +62,15 @@ $(VENV)-swift/.done: pyproject.toml tests/requirements-swift.txt tests/requireme
 	$(VENV)-swift/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r tests/requirements-swift-no-deps.txt
 	@touch $@
 
+# So does axolotl.
+$(VENV)-axolotl/.done: pyproject.toml tests/requirements-axolotl.txt tests/requirements-axolotl-no-deps.txt
+	$(PYTHON) -m venv $(VENV)-axolotl
+	$(VENV)-axolotl/bin/python -m pip install --quiet --disable-pip-version-check \
+	  -r tests/requirements-axolotl.txt -e '.[test]'
+	$(VENV)-axolotl/bin/python -m pip install --quiet --disable-pip-version-check --no-deps \
+	  -r tests/requirements-axolotl-no-deps.txt
+	@touch $@
+
 # Targets that take shifted labels.
 $(VENV)-shifted/.done: pyproject.toml tests/requirements-shifted.txt tests/requirements-shifted-no-deps.txt
 	$(PYTHON) -m venv $(VENV)-shifted
@@ -69,11 +78,13 @@ $(VENV)-shifted/.done: pyproject.toml tests/requirements-shifted.txt tests/requi
 	$(VENV)-shifted/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r tests/requirements-shifted-no-deps.txt
 	@touch $@
 
-frameworks: $(VENV)-frameworks/.done $(VENV)-swift/.done $(VENV)-shifted/.done  ## doctor with LLaMA-Factory, torchtune and verl, steps of ms-swift and Automodel, data of Tinker
-	$(VENV)-frameworks/bin/python -m pytest -q tests/adapters/test_real_frameworks.py $(ARGS)
-	$(VENV)-swift/bin/python -m pytest -q tests/adapters/test_real_swift.py $(ARGS)
+frameworks: $(VENV)-frameworks/.done $(VENV)-swift/.done $(VENV)-axolotl/.done $(VENV)-shifted/.done  ## doctor with LLaMA-Factory, torchtune and verl, steps of ms-swift and Automodel, data of Megatron-Bridge and Tinker
+	$(VENV)-frameworks/bin/python -m pytest -q tests/adapters/test_real_frameworks.py tests/adapters/test_torchtune.py \
+	  tests/adapters/test_examples.py $(ARGS)
+	$(VENV)-swift/bin/python -m pytest -q tests/adapters/test_real_swift.py tests/adapters/test_examples.py $(ARGS)
+	$(VENV)-axolotl/bin/python -m pytest -q tests/adapters/test_real_axolotl.py tests/adapters/test_examples.py $(ARGS)
 	$(VENV)-shifted/bin/python -m pytest -q tests/adapters/test_exporters.py tests/adapters/test_real_tinker.py \
-	  tests/adapters/test_real_automodel.py $(ARGS)
+	  tests/adapters/test_real_automodel.py tests/adapters/test_real_megatron.py $(ARGS)
 
 trainers: $(VENV)-trainers/.done  ## a training step of transformers' and TRL's trainers against one computed by hand
 	$(VENV)-trainers/bin/python -m pytest -q tests/adapters $(ARGS)
@@ -171,4 +182,4 @@ mutation: $(VENV)/.mutation  ## do the tests notice changes in lang, rules, mask
 	$(BIN)/python -m tests.mutation --kept .nightly/mutation $(ARGS)
 
 clean:  ## remove what the other targets made
-	rm -rf $(VENV) $(VENV)-trainers $(VENV)-frameworks $(VENV)-swift $(VENV)-shifted $(VENV)-peers $(VENV)-ray .benchmarks dist build site demo-out .nightly .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf $(VENV) $(VENV)-trainers $(VENV)-frameworks $(VENV)-swift $(VENV)-axolotl $(VENV)-shifted $(VENV)-peers $(VENV)-ray .benchmarks dist build site demo-out .nightly .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

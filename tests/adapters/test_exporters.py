@@ -24,6 +24,7 @@ import pytest
 from policy_engine.adapters import axolotl
 from policy_engine.adapters.automodel import automodel_data, automodel_rows
 from policy_engine.adapters.collate import PaddingCollator
+from policy_engine.adapters.megatron import write_megatron
 from policy_engine.adapters.swift import swift_row
 from policy_engine.adapters.tinker import tinker_data
 from policy_engine.adapters.torchtune import PolicyTransform, policy_dataset
@@ -248,6 +249,27 @@ def automodel_datums(packs: bool) -> Export:
     return export
 
 
+def megatron_file(packs: bool) -> Export:
+    def export(work: Work) -> tuple[Rows, Mapping[str, str]]:
+        rows = rows_to_shift(work, packs)
+        # It takes whole weights alone, and divides by their sum.
+        rows = [{n: c * 2 if n == "loss_weights" else c for n, c in row.items()} for row in rows]
+        file = work.folder / "train.npy"
+        # An end marker that the tokenizer has not: what it would do to ours is in test_megatron.py.
+        write_megatron(rows, file, packed_sequence_size=10_000, eos_token_id=-1)
+        content, made = np.load(file, allow_pickle=True), []
+        for item in content:
+            ends = [*item["seq_start_id"][1:], len(item["input_ids"])]
+            for start, end in zip(item["seq_start_id"], ends, strict=True):
+                # What its loader gives: a document's ids but the last, its ids but the first, its mask but the last.
+                ids, mask = item["input_ids"][start:end].tolist(), item["loss_mask"][start : end - 1].tolist()
+                weights = [weight / 2 for weight in mask] if "loss_weights" in rows[0] else None
+                made.append(unshifted(ids[:-1], ids[1:], [m != 0 for m in mask], weights))
+        return made, {"input_ids": str(content[0]["input_ids"].dtype)}
+
+    return export
+
+
 EXPORTERS: dict[str, Export] = {
     "MaskedRow.arrays": arrays,
     "MaskedRow as a mapping": mappings,
@@ -277,12 +299,14 @@ EXPORTERS: dict[str, Export] = {
     "Automodel, packed": automodel_documents(packs=True),
     "Automodel's Datum": automodel_datums(packs=False),
     "Automodel's Datum, packed": automodel_datums(packs=True),
+    "Megatron-Bridge": megatron_file(packs=False),
+    "Megatron-Bridge, packed": megatron_file(packs=True),
     "PaddingCollator, right": collated("right"),
     "PaddingCollator, left": collated("left"),
 }
 WITHOUT_WEIGHTS = ("axolotl", "torchtune", "torchtune, its dataset", "Automodel", "Automodel, packed")
 """Of these, tests/adapters/test_frameworks.py and test_automodel.py say what becomes of weights."""
-SHIFTED = tuple(name for name in EXPORTERS if name.startswith(("Tinker", "Automodel")))
+SHIFTED = tuple(name for name in EXPORTERS if name.startswith(("Tinker", "Automodel", "Megatron")))
 """Of these, documents come back whole, and none is missing."""
 CASES = [(name, WEIGHTED) for name in EXPORTERS if name not in WITHOUT_WEIGHTS]
 CASES += [(name, PLAIN) for name in (*WITHOUT_WEIGHTS, "datasets.map", "packed file", "verl")]

@@ -1,20 +1,41 @@
-"""torchtune: a model transform that masks by a policy. Its mask is inverted: True is a token that carries no loss."""
+"""torchtune: a dataset that masks by a policy, for a recipe's configuration, and a model transform for one's own code.
+
+    dataset:
+      _component_: policy_engine.adapters.torchtune.policy_dataset
+      source: json
+      data_files: chats.jsonl
+      policy: my.policy
+      chat_tokenizer: path/to/model    # whose chat template is rendered
+      packed: false
+
+Files that are masked already (what `apply` writes) need no `policy` and no `chat_tokenizer`. torchtune has no per-token
+weights, so rows that have some are refused.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from importlib import import_module
+from typing import Any, Final
 
+import pyarrow.compute as compute
+
+from policy_engine.chat.dataset import load_dataset_spec
+from policy_engine.core.errors import ConfigError, DataError
 from policy_engine.core.vocabulary import IGNORE_INDEX
 from policy_engine.mask.masker import Masker
+from policy_engine.proof.load import load_policy
+
+_PROBE: Final = "Hello, world! 12345 naïve\n\tdef f(x): return x"
 
 
 @dataclass(frozen=True, kw_only=True)
 class PolicyTransform:
     """For `torchtune.datasets.SFTDataset(model_transform=…)`: a sample with `messages` to `tokens` and `mask`.
 
-    Messages may be torchtune's `Message` objects or plain dicts. `tools` of the sample are passed on.
+    Messages may be torchtune's `Message` objects or plain dicts. `tools` of the sample are passed on. torchtune's mask
+    is inverted: True is a token that carries no loss.
     """
 
     masker: Masker
@@ -25,6 +46,110 @@ class PolicyTransform:
         row = self.masker(messages, tools=sample.get("tools"))
         kept = {key: value for key, value in sample.items() if key != "messages"}
         return {**kept, "tokens": list(row["input_ids"]), "mask": [label == IGNORE_INDEX for label in row["labels"]]}
+
+
+def policy_dataset(
+    tokenizer: Any,
+    *,
+    source: str,
+    policy: str | None = None,
+    chat_tokenizer: str | None = None,
+    template: str | None = None,
+    dataset: str | None = None,
+    packed: bool = False,
+    split: str = "train",
+    **load_dataset_kwargs: Any,
+) -> Any:
+    """Rows of `tokens` and `labels` for torchtune's collators; with `packed`, torchtune's `PackedDataset` of them.
+
+    `tokenizer` is the recipe's, which it passes itself: of it `max_seq_len` and `pad_id` count, and whether it has the
+    vocabulary of `chat_tokenizer`. `source`, `split` and further arguments go to `datasets.load_dataset`; `template`
+    and `dataset` are a chat template's and a dataset file's path. Rows of which nothing is trained are left out.
+
+    Raises ConfigError for a policy or data with weights, rows that are packed, another vocabulary, and rows longer
+    than `max_seq_len`, which torchtune would not cut; and what `load_policy`, `Masker` and masking raise.
+    """
+    from datasets import load_dataset
+
+    rows: Any = load_dataset(source, split=split, **load_dataset_kwargs)
+    if "input_ids" not in rows.column_names:
+        if policy is None or chat_tokenizer is None:
+            raise ConfigError(
+                "the dataset is not masked, and its configuration names no `policy` or no `chat_tokenizer`",
+                help="add both, or give a file that `policy-engine apply` wrote",
+            )
+        spec = None if dataset is None else load_dataset_spec(dataset)
+        masker = Masker(load_policy(policy), chat_tokenizer, template=template, dataset=spec)
+        _check_vocabulary(tokenizer, masker.tokenizer.tokenizer)
+        rows = rows.map(masker.batch, batched=True, remove_columns=rows.column_names)
+    _check_columns(rows.column_names)
+    most: int | None = getattr(tokenizer, "max_seq_len", None)
+    if most is not None:
+        _check_lengths(rows, most)
+    made = _MaskedRows(rows)
+    if not packed:
+        return made
+    if most is None:
+        raise ConfigError("`packed` needs a length", help="set `tokenizer.max_seq_len`")
+    packed_dataset: Any = import_module("torchtune.datasets").PackedDataset
+    return packed_dataset(made, max_seq_len=most, padding_idx=tokenizer.pad_id)
+
+
+class _MaskedRows:
+    """Masked rows under the names that torchtune's collators read."""
+
+    def __init__(self, rows: Any) -> None:
+        self._rows = rows
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, index: int) -> dict[str, list[int]]:
+        row = self._rows[index]
+        # A first token is never a target, whatever made the row.
+        return {"tokens": list(row["input_ids"]), "labels": [IGNORE_INDEX, *row["labels"][1:]]}
+
+
+def _check_columns(names: list[str]) -> None:
+    if "labels" not in names:
+        raise DataError("the rows have `input_ids` and no `labels`", help="give what `policy-engine apply` wrote")
+    if "loss_weights" in names:
+        raise ConfigError(
+            "the rows have `loss_weights`, and torchtune has no weights per token",
+            help="use a policy without weights, or a trainer that has them",
+        )
+    if "seq_lengths" in names or "position_ids" in names:
+        raise ConfigError(
+            "the rows are packed, and torchtune would let their documents see each other",
+            help="apply the policy without `--pack`, and set `packed: true` here",
+        )
+
+
+def _check_lengths(rows: Any, most: int) -> None:
+    number = 0
+    for batch in rows.with_format("arrow").iter(1000):
+        for size in compute.list_value_length(batch["input_ids"]).to_pylist():
+            if size > most:
+                raise ConfigError(
+                    f"row {number} has {size:,} tokens, and `max_seq_len` of the tokenizer is {most:,}",
+                    help="raise it, or give a file made with `policy-engine apply --max-length`",
+                )
+            number += 1
+
+
+def _check_vocabulary(tokenizer: Any, chat_tokenizer: Any) -> None:
+    """Raises ConfigError where the two cut the same text into other ids. Openings are left out: what a tokenizer puts
+    before a text differs."""
+    encode = getattr(tokenizer, "encode", None)
+    if encode is None:
+        return
+    theirs = encode(_PROBE, add_bos=False, add_eos=False)[3:]
+    ours = chat_tokenizer.encode(_PROBE, add_special_tokens=False)
+    if ours[len(ours) - len(theirs) :] != theirs:
+        raise ConfigError(
+            "the recipe's tokenizer and `chat_tokenizer` cut the same text into other ids",
+            help="name the tokenizer of the model that is trained in both places",
+        )
 
 
 def _plain(message: Any) -> dict[str, Any]:

@@ -6,12 +6,9 @@ Needs these packages, which `make frameworks` installs in an environment of its 
 
 from __future__ import annotations
 
-import importlib.machinery
 import json
-import sys
 from itertools import islice
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -31,6 +28,7 @@ from policy_engine.mask.masker import Masker  # noqa: E402
 from policy_engine.rules.load import policy_from_text  # noqa: E402
 from tests.cli.support import cli  # noqa: E402
 
+pytestmark = pytest.mark.usefixtures("without_sound")
 PLAIN = "train assistant; train eos after assistant"
 WEIGHTED = "train assistant weight 0.5; train eos after assistant weight 2"
 
@@ -62,14 +60,6 @@ def survives(found: Examination) -> None:
 
 def errors(found: Examination) -> list[str]:
     return [f.code for f in found.findings if f.severity == "error"]
-
-
-@pytest.fixture(autouse=True)
-def without_sound(monkeypatch: pytest.MonkeyPatch) -> None:
-    """LLaMA-Factory imports torchaudio for audio data, of which there is no build for the CPU's torch."""
-    made = ModuleType("torchaudio")
-    made.__spec__ = importlib.machinery.ModuleSpec("torchaudio", None)
-    monkeypatch.setitem(sys.modules, "torchaudio", made)
 
 
 @pytest.fixture(params=["llamafactory", "torchtune", "verl"])

@@ -10,8 +10,12 @@ import numpy as np
 import pytest
 
 from policy_engine.adapters.megatron import METADATA, write_megatron
+from policy_engine.builtin import sample_rows
+from policy_engine.chat.tokenize import load_tokenizer
 from policy_engine.core.errors import ConfigError, DataError, RowError
 from policy_engine.core.vocabulary import IGNORE_INDEX
+from policy_engine.mask.masker import Masker
+from policy_engine.rules.load import policy_from_text
 
 EOS = 2
 ROW = {"input_ids": [5, 6, 7, EOS], "labels": [IGNORE_INDEX, IGNORE_INDEX, 7, EOS]}
@@ -77,6 +81,21 @@ def test_what_it_would_change_is_refused(row: dict[str, Any], says: str, tmp_pat
     with pytest.raises(RowError, match=says):
         write(tmp_path, ROW, {**ROW, **row})
     assert [] == list(tmp_path.iterdir())
+
+
+def test_a_policy_that_trains_what_follows_end_markers(tmp_path: Path) -> None:
+    tokenizer = load_tokenizer("builtin")
+    settings = {"packed_sequence_size": 1000, "eos_token_id": tokenizer.tokenizer.eos_token_id}
+    chats = [row["messages"] for row in sample_rows()[:4]]
+    trained, masked = (
+        [Masker(policy_from_text(text), tokenizer)(chat).arrays() for chat in chats]
+        for text in ("use swift", "use swift; mask separator")
+    )
+    with pytest.raises(RowError, match="mask separator"):
+        write(tmp_path, *trained, **settings)
+    assert sum(sum(item["loss_mask"]) for item in write(tmp_path, *masked, **settings)) == sum(
+        int((row["labels"] != IGNORE_INDEX).sum()) for row in masked
+    )
 
 
 def test_what_follows_a_masked_end_marker_may_be_masked(tmp_path: Path) -> None:

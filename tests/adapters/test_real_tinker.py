@@ -84,6 +84,18 @@ def test_every_trained_label_is_a_trained_target(policy: str) -> None:
         assert row.labels == [IGNORE_INDEX, *labels]
 
 
+def test_the_cookbook_s_dataset_takes_packed_rows() -> None:
+    datasets = pytest.importorskip("datasets")
+    data = pytest.importorskip("tinker_cookbook.supervised.data")
+    rows = rows_of(POLICIES[0])
+    packed = datasets.Dataset.from_list([dict(row) for row in pack([row.arrays() for row in rows], 1000)])
+    made = data.SupervisedDatasetFromHFDataset(
+        packed, batch_size=1, flatmap_fn=lambda row: tinker_data(row, reduction="none")
+    )
+    found = [columns(datum) for at in range(len(made)) for datum in made.get_batch(at)]
+    assert_equal(sorted(columns(theirs(row, "none")) for row in rows), sorted(found))
+
+
 def test_what_a_reduction_does() -> None:
     row = {"input_ids": [5, 6, 7, 8], "labels": [IGNORE_INDEX, IGNORE_INDEX, 7, 8], "loss_weights": [0, 0, 0.5, 1.5]}
     assert [0.0, 0.5, 1.5] == columns(tinker_datum(row, reduction="none"))[2]

@@ -84,7 +84,7 @@ frameworks: $(VENV)-frameworks/.done $(VENV)-swift/.done $(VENV)-axolotl/.done $
 	$(VENV)-swift/bin/python -m pytest -q tests/adapters/test_real_swift.py tests/adapters/test_examples.py $(ARGS)
 	$(VENV)-axolotl/bin/python -m pytest -q tests/adapters/test_real_axolotl.py tests/adapters/test_examples.py $(ARGS)
 	$(VENV)-shifted/bin/python -m pytest -q tests/adapters/test_exporters.py tests/adapters/test_real_tinker.py \
-	  tests/adapters/test_real_automodel.py tests/adapters/test_real_megatron.py $(ARGS)
+	  tests/adapters/test_real_automodel.py tests/adapters/test_real_megatron.py tests/adapters/test_examples_shifted.py $(ARGS)
 
 trainers: $(VENV)-trainers/.done  ## a training step of transformers' and TRL's trainers against one computed by hand
 	$(VENV)-trainers/bin/python -m pytest -q tests/adapters $(ARGS)

@@ -1,66 +1,152 @@
-"""axolotl: a prompt strategy that masks by a policy.
+"""axolotl: datasets that are masked by a policy, named in axolotl's own configuration.
 
-In axolotl's config:
-
+    plugins:
+      - policy_engine.adapters.axolotl.PolicyPlugin
     datasets:
       - path: chats.jsonl
         ds_type: json
         type: policy_engine.adapters.axolotl
         policy: my.policy            # a file, or a shipped policy's name
-        messages_field: messages     # optional
 
-axolotl imports this module and calls `load`; rows then carry `input_ids`, `attention_mask` and `labels`, which it uses
-as they are. It has no per-token weights, so a policy with weights is refused.
+axolotl drops keys of a dataset that it does not know before it loads anything, so the plugin, which sees the
+configuration first, hands the policy on in a key that axolotl knows and does not use for such a dataset. It goes with
+the policy's fingerprint, which becomes part of the name under which axolotl keeps what it prepared: a changed policy is
+not answered with rows of the old one.
+
+axolotl's own keys say where messages are (`field_messages`, `field_tools`, `field_system`, `field_thinking`,
+`message_property_mappings`, `roles`) and which template is rendered; what they leave open is detected. Keys that say
+what is trained are refused beside a policy, and so are weights, of which axolotl has none.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from contextlib import suppress
+from functools import lru_cache
+from importlib import import_module
+from typing import Any, Final
 
+from policy_engine.chat.dataset import DatasetSpec
 from policy_engine.core.errors import ConfigError
 from policy_engine.mask.masker import Masker
 from policy_engine.proof.load import load_policy
+from policy_engine.rules.program import Program
+
+_CARRIER: Final = "conversation"
+"""The key that the policy travels in: text, kept by axolotl's validation, and in the name of what it prepared."""
+_MARK: Final = "policy-engine"
+_DECIDES: Final = (
+    "roles_to_train", "train_on_eos", "train_on_eot", "message_field_training", "message_field_training_detail",
+)  # fmt: skip
+_NAMES: Final = {
+    "field_messages": "field", "field_tools": "tools", "field_system": "system", "field_thinking": "reasoning",
+}  # fmt: skip
 
 
-class PolicyStrategy:
-    """What axolotl calls a `DatasetWrappingStrategy`: it turns a dataset of conversations into one of tokens."""
+def load(tokenizer: Any, cfg: Any, ds_cfg: Mapping[str, Any] | None = None, processor: Any = None) -> Any:
+    """The strategy for one entry of axolotl's `datasets`: its `wrap_dataset` turns conversations into masked rows.
 
-    def __init__(self, masker: Masker) -> None:
-        self.masker = masker
-
-    def wrap_dataset(
-        self,
-        dataset: Any,
-        process_count: int | None = None,
-        keep_in_memory: bool | None = False,
-        **unused: Any,
-    ) -> Any:
-        """The dataset with the masked columns and no others."""
-        columns = list(dataset.features) if getattr(dataset, "features", None) else None
-        options: dict[str, Any] = {"batched": True, "remove_columns": columns}
-        if type(dataset).__name__ != "IterableDataset":
-            options |= {"num_proc": process_count, "keep_in_memory": keep_in_memory, "desc": "Masking by policy"}
-        return dataset.map(self.masker.batch, **options)
-
-
-def load(tokenizer: Any, cfg: Any, ds_cfg: Mapping[str, Any] | None = None, processor: Any = None) -> PolicyStrategy:
-    """The strategy for one entry of axolotl's `datasets`.
-
-    Raises ConfigError if the entry names no policy or the policy has weights, and what loading a policy raises: one
-    whose guard some conversation breaks does not load.
+    Raises ConfigError if the entry names no policy, the policy has weights, or a key says what is trained beside it;
+    and what loading a policy raises: one whose guard some conversation breaks does not load.
     """
-    given = dict(ds_cfg or {})
-    policy = given.get("policy")
+    entry = dict(ds_cfg or {})
+    policy = entry.get("policy") or _carried(entry)
     if not policy:
         raise ConfigError(
-            "this dataset entry names no policy",
-            help="add `policy: my.policy` beside its `type`, or a shipped policy's name",
+            "this dataset entry names no policy, or axolotl dropped it",
+            help=f"add `policy: my.policy` beside its `type`, and `plugins: [{__name__}.PolicyPlugin]`",
         )
+    program = _program(policy, entry)
+    template = None
+    if entry.get("chat_template") or entry.get("chat_template_jinja"):
+        # What the configuration as a whole says of templates, axolotl has given to the tokenizer already.
+        made: Any = import_module("axolotl.utils.chat_templates")
+        template = made.get_chat_template_from_config(cfg=cfg, ds_cfg=ds_cfg, tokenizer=tokenizer)
+    return _strategy_class()(Masker(program, tokenizer, template=template, dataset=_spec(cfg, entry)))
+
+
+def _program(policy: str, entry: Mapping[str, Any]) -> Program:
     program = load_policy(policy)
     if program.is_weighted:
         raise ConfigError(
             f"`{policy}` has weights, and axolotl has no per-token weights",
             help="leave the weights out, or train with `weighted_trainer`",
         )
-    return PolicyStrategy(Masker(program, tokenizer))
+    beside = [key for key in _DECIDES if entry.get(key)]
+    if beside:
+        raise ConfigError(
+            f"a dataset with `policy: {policy}` has {', '.join(f'`{key}`' for key in beside)} too",
+            help="leave them out, the policy decides; `policy-engine import axolotl` makes a policy of such keys",
+        )
+    return program
+
+
+def _spec(cfg: Any, entry: Mapping[str, Any]) -> DatasetSpec:
+    names: dict[str, Any] = {ours: entry[theirs] for theirs, ours in _NAMES.items() if entry.get(theirs)}
+    mapped = entry.get("message_property_mappings") or {}
+    # axolotl fills these two in; their usual names are left to detection.
+    names |= {key: mapped[key] for key in ("role", "content") if mapped.get(key, key) != key}
+    roles = {source: target for target, sources in (entry.get("roles") or {}).items() for source in sources}
+    if roles:
+        names["roles"] = roles
+    kwargs = {**(cfg.get("chat_template_kwargs") or {}), **(entry.get("chat_template_kwargs") or {})}
+    return DatasetSpec(name="axolotl's configuration", names=names, template_kwargs=kwargs)
+
+
+def _carried(entry: Mapping[str, Any]) -> str | None:
+    mark, _, rest = str(entry.get(_CARRIER) or "").partition(" ")
+    return rest.partition(" ")[2] if mark == _MARK else None
+
+
+@lru_cache
+def _strategy_class() -> type[Any]:
+    base: type[Any] = object
+    with suppress(ImportError):  # without axolotl nobody asks for its own class
+        base = import_module("axolotl.prompt_tokenizers").DatasetWrappingStrategy
+
+    class PolicyStrategy(base):  # type: ignore[misc]
+        """axolotl's `DatasetWrappingStrategy`, by a policy."""
+
+        def __init__(self, masker: Masker) -> None:
+            self.masker = masker
+
+        def wrap_dataset(
+            self,
+            dataset: Any,
+            process_count: int | None = None,
+            keep_in_memory: bool | None = False,
+            **unused: Any,
+        ) -> Any:
+            """The dataset with the masked columns and no others."""
+            columns = list(dataset.features) if getattr(dataset, "features", None) else None
+            options: dict[str, Any] = {"batched": True, "remove_columns": columns}
+            if type(dataset).__name__ != "IterableDataset":
+                options |= {"num_proc": process_count, "keep_in_memory": keep_in_memory, "desc": "Masking by policy"}
+            return dataset.map(self.masker.batch, **options)
+
+    return PolicyStrategy
+
+
+@lru_cache
+def _plugin_class() -> type[Any]:
+    base: Any = import_module("axolotl.integrations.base").BasePlugin
+
+    class PolicyPlugin(base):  # type: ignore[misc]
+        """Hands the policies of datasets through axolotl's validation. Raises what `load` does, before any work."""
+
+        def register(self, cfg: Any) -> None:
+            for key in ("datasets", "test_datasets"):
+                for entry in cfg.get(key) or []:
+                    if entry.get("type") == __name__ and entry.get("policy"):
+                        policy = entry.pop("policy")
+                        entry[_CARRIER] = f"{_MARK} {_program(policy, entry).fingerprint} {policy}"
+
+    PolicyPlugin.__module__, PolicyPlugin.__qualname__ = __name__, "PolicyPlugin"
+    return PolicyPlugin
+
+
+def __getattr__(name: str) -> Any:
+    # Only axolotl asks for it, whose class it is made from.
+    if name == "PolicyPlugin":
+        return _plugin_class()
+    raise AttributeError(f"module `{__name__}` has no attribute `{name}`")

@@ -20,6 +20,7 @@ import yaml
 from policy_engine.adapters.verl import PolicySFTDataset
 from policy_engine.builtin import FOLDER
 from policy_engine.chat.tokenize import load_tokenizer
+from policy_engine.core.errors import ConfigError
 from policy_engine.core.vocabulary import IGNORE_INDEX
 from policy_engine.mask.masker import Masker
 from policy_engine.proof.load import load_policy
@@ -74,19 +75,37 @@ def test_axolotl() -> None:
 
 
 def test_axolotl_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setenv("AXOLOTL_DO_NOT_TRACK", "1")
     pytest.importorskip("axolotl.core.trainers")
     from axolotl.cli.config import load_cfg
     from axolotl.common.datasets import load_datasets
 
-    monkeypatch.chdir(ROOT)
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    model = tiny_model(tmp_path)
     config = yaml.safe_load((EXAMPLES / "axolotl.yml").read_text())
-    config |= {"base_model": str(model), "dataset_prepared_path": str(tmp_path / "prepared"), "sample_packing": False}
+    config |= {"base_model": str(tiny_model(tmp_path)), "output_dir": str(tmp_path / "out"), "sample_packing": False}
+    config |= {"dataset_prepared_path": str(tmp_path / "prepared")}
+    (tmp_path / "my.policy").write_text((EXAMPLES / "chat.policy").read_text())
+    config["datasets"][0]["policy"] = str(tmp_path / "my.policy")
     path = tmp_path / "axolotl.yml"
     path.write_text(yaml.safe_dump(config))
-    made = load_datasets(cfg=load_cfg(str(path))).train_dataset
-    assert sorted(row.labels for row in wanted()) == sorted(made["labels"])
+
+    def prepared() -> list[list[int]]:
+        return sorted(load_datasets(cfg=load_cfg(str(path))).train_dataset["labels"])
+
+    assert sorted(row.labels for row in wanted()) == prepared()
+    assert 1 == len([p for p in (tmp_path / "prepared").iterdir() if p.is_dir()])
+    # What was prepared by another policy is not taken for this one's.
+    (tmp_path / "my.policy").write_text((EXAMPLES / "chat.policy").read_text() + "mask assistant.text\n")
+    assert sorted(row.labels for row in wanted()) != prepared()
+    assert 2 == len([p for p in (tmp_path / "prepared").iterdir() if p.is_dir()])
+    # Written otherwise, it is the same policy.
+    (tmp_path / "my.policy").write_text("# a comment\n" + (EXAMPLES / "chat.policy").read_text())
+    assert sorted(row.labels for row in wanted()) == prepared()
+    assert 2 == len([p for p in (tmp_path / "prepared").iterdir() if p.is_dir()])
+    config["datasets"][0]["train_on_eos"] = "all"
+    path.write_text(yaml.safe_dump(config))
+    with pytest.raises(ConfigError, match="`train_on_eos` too"):
+        load_cfg(str(path))
 
 
 @pytest.mark.usefixtures("without_sound")

@@ -47,6 +47,28 @@ def test_axolotl_entry_without_a_policy() -> None:
         axolotl.load(load_tokenizer("builtin").tokenizer, cfg={}, ds_cfg={"path": "x"})
 
 
+def test_axolotl_keys_that_say_what_is_trained_are_refused() -> None:
+    given = {"policy": "default", "train_on_eos": "all", "roles_to_train": ["user"]}
+    with pytest.raises(ConfigError, match="has `roles_to_train`, `train_on_eos` too"):
+        axolotl.load(load_tokenizer("builtin").tokenizer, cfg={}, ds_cfg=given)
+
+
+def test_axolotl_keys_that_say_where_messages_are(expected: Any) -> None:
+    from datasets import Dataset
+
+    names = {"assistant": "bot", "user": "human", "system": "system"}
+    chat = [{"who": names[m["role"]], "says": m["content"], "kind": "text"} for m in MESSAGES]
+    given = {
+        "policy": "default",
+        "field_messages": "dialogue",
+        "message_property_mappings": {"role": "who", "content": "says"},
+        "roles": {"assistant": ["bot"], "user": ["human"]},
+    }
+    strategy = axolotl.load(load_tokenizer("builtin").tokenizer, cfg={}, ds_cfg=given)
+    made = strategy.wrap_dataset(Dataset.from_list([{"dialogue": chat, "other": 1}]))
+    assert expected["labels"] == made[0]["labels"]
+
+
 def test_axolotl_refuses_weights(tmp_path: Path) -> None:
     path = tmp_path / "w.policy"
     path.write_text("train assistant weight 0.5\ntrain eos after assistant\n")

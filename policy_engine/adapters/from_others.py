@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from policy_engine.adapters.imported import Imported, cannot, read_config, refuse_slips, refuse_unknown
-from policy_engine.core.errors import ConfigError, DataError
+from policy_engine.core.errors import ConfigError, DataError, PolicyEngineError
 from policy_engine.core.suggest import did_you_mean
+from policy_engine.data.readers import read_rows
 
 _TRL_MASKS: Final = {
     "assistant_only_loss",
@@ -36,6 +37,10 @@ _SWIFT_PLUGINS: Final = {
     "ignore_empty_think": ["mask assistant.empty_reasoning"],
     "ignore_think_prefix": ["mask assistant.reasoning.open"],
 }
+_OPENAI_ROW: Final = {"messages", "tools", "parallel_tool_calls", "functions"}
+_OPENAI_MESSAGE: Final = {
+    "role", "content", "name", "weight", "tool_calls", "tool_call_id", "function_call", "refusal", "audio",
+}  # fmt: skip
 _TINKER: Final = {
     "last_assistant_message": "tinker_last_message",
     "last_assistant_turn": "tinker_last_turn",
@@ -224,17 +229,25 @@ def from_tinker(name: str) -> list[Imported]:
 
 
 def from_openai(path: Path) -> list[Imported]:
-    """A JSONL file in OpenAI's fine-tuning format: `messages`, perhaps `tools`, `weight` 0 or 1."""
-    try:
-        first = next(line for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
-        row = json.loads(first)
-    except (OSError, StopIteration, ValueError) as error:
-        raise DataError(
-            f"`{path}` is no JSONL of conversations: {error}", help="give the file made for the API"
-        ) from None
-    if not isinstance(row, dict) or "messages" not in row:
-        raise DataError(f"`{path}` has no `messages` in its first row", help="give the file made for the API")
-    refuse_unknown(row, {"messages", "tools", "parallel_tool_calls", "functions"}, f"{path}, row 1")
+    """A JSONL file in OpenAI's fine-tuning format: `messages`, perhaps `tools`, an answer's `weight` of 0 or 1.
+
+    Every row is read. Raises DataError for one that cannot be, ConfigError for one with another key or another weight.
+    """
+    rows = read_rows(path)
+    for number, row in rows:
+        where = str(rows.where(number))
+        if isinstance(row, PolicyEngineError):
+            raise row.at(rows.where(number))
+        if not isinstance(row, Mapping) or not isinstance(row.get("messages"), list):
+            raise DataError(f"{where}: the row has no `messages`", help="give the file made for the API")
+        refuse_unknown(row, _OPENAI_ROW, where)
+        for message in row["messages"]:
+            if not isinstance(message, Mapping):
+                raise DataError(f"{where}: a message is no object", help="give the file made for the API")
+            refuse_unknown(message, _OPENAI_MESSAGE, f"{where}: a message")
+            if message.get("weight") not in (None, 0, 1):
+                raise cannot("weight", where, f"it is {message['weight']!r}, and the API takes 0 and 1",
+                             "for others, `scale assistant by message.weight` in a policy of your own")  # fmt: skip
     return [
         Imported(
             name=path.stem,

@@ -314,3 +314,20 @@ def test_tinker_and_openai(tmp_path: Path) -> None:
     assert "Four.<|im_end|>|Seven.<|im_end|>" == trained(made.policy_text)
     with pytest.raises(DataError):
         IMPORTERS["openai"](str(tmp_path / "none.jsonl"))
+
+
+@pytest.mark.parametrize(
+    ("row", "error"),
+    [
+        ({"messages": MESSAGES, "metadata": 1}, "ft.jsonl:2 has keys that cannot be carried over: `metadata`"),
+        ({"messages": [{**MESSAGES[0], "wieght": 0}]}, "ft.jsonl:2: a message has keys .*: `wieght`"),
+        ({"messages": [{**MESSAGES[0], "weight": 0.5}]}, "ft.jsonl:2: `weight` cannot be carried over: it is 0.5"),
+        ({"prompt": "a", "completion": "b"}, "ft.jsonl:2: the row has no `messages`"),
+        ({"messages": ["a"]}, "ft.jsonl:2: a message is no object"),
+    ],
+)
+def test_every_row_of_an_openai_file_is_read(tmp_path: Path, row: dict[str, Any], error: str) -> None:
+    path = tmp_path / "ft.jsonl"
+    path.write_text("".join(json.dumps(r) + "\n" for r in ({"messages": MESSAGES}, row)))
+    with pytest.raises((ConfigError, DataError), match=error):
+        IMPORTERS["openai"](str(path))

@@ -12,19 +12,10 @@ import pyarrow as pa
 
 from policy_engine._version import __version__
 from policy_engine.mask.masker import Masker
-from policy_engine.mask.row import SAMPLE_COLUMNS
+from policy_engine.mask.row import LIST_TYPES, SAMPLE_COLUMNS
 
 METADATA_KEY: Final = b"policy_engine"
 """Key of a Parquet file's schema metadata whose value (JSON) says what the columns were made with."""
-
-_LISTS: Final[dict[str, pa.DataType]] = {
-    "input_ids": pa.int32(),
-    "labels": pa.int32(),
-    "attention_mask": pa.int8(),
-    "loss_weights": pa.float32(),
-    "position_ids": pa.int32(),
-    "seq_lengths": pa.int32(),
-}
 
 
 def schema_of(masker: Masker, *, packed: bool = False, row_numbers: bool = True) -> pa.Schema:
@@ -37,7 +28,7 @@ def schema_of(masker: Masker, *, packed: bool = False, row_numbers: bool = True)
     """
     names = ["input_ids", "labels", *(["position_ids", "seq_lengths"] if packed else ["attention_mask"])]
     names += ["loss_weights"] if masker.program.is_weighted else []
-    fields = [pa.field(name, pa.list_(_LISTS[name])) for name in names]
+    fields = [pa.field(name, pa.list_(pa.type_for_alias(LIST_TYPES[name]))) for name in names]
     if row_numbers:
         named = {"row": pa.int64(), **(dict.fromkeys(SAMPLE_COLUMNS, pa.int32()) if masker.unrolls else {})}
         fields[:0] = [pa.field(name, pa.list_(kind) if packed else kind) for name, kind in named.items()]

@@ -12,6 +12,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, Literal, get_args
 
+import numpy as np
+
 from policy_engine.chat.conversation import Conversation, read_row, without_null_fields
 from policy_engine.chat.dataset import DatasetSpec
 from policy_engine.chat.formats import Format, named_format
@@ -22,7 +24,7 @@ from policy_engine.core.errors import ConfigError, PolicyEngineError, RowError
 from policy_engine.lang.checked import CheckedPolicy
 from policy_engine.mask.apply import apply_program
 from policy_engine.mask.hashing import fingerprint_of, register_with_datasets
-from policy_engine.mask.row import MaskedRow, column_names
+from policy_engine.mask.row import LIST_TYPES, SAMPLE_COLUMNS, MaskedRow, column_names
 from policy_engine.mask.unrendered import check_unrendered
 from policy_engine.mask.unroll import UnrolledRow, unroll
 from policy_engine.rules.compile import compile_policy
@@ -191,6 +193,15 @@ class Masker:
         register_with_datasets(type(self))
         return self._map_batch
 
+    @property
+    def features(self) -> Any:
+        """The types of the columns that `batch` makes, as `datasets.Features`, for `map(features=…)` where no other
+        column is kept. A stream (`IterableDataset`) knows none of its types without."""
+        from datasets import Features, Sequence, Value
+
+        names = column_names(self.program, unrolled=self.unrolls)
+        return Features({n: Value("int32") if n in SAMPLE_COLUMNS else Sequence(Value(LIST_TYPES[n])) for n in names})
+
     def _map_batch(self, columns: Any, indices: Sequence[int] | None = None) -> Any:
         names = list(columns.keys())
         values = [columns[name] for name in names]
@@ -338,7 +349,8 @@ def _nothing_to_train() -> RowError:
 def _as_columns(
     columns: Any, given: dict[str, Any], kept: list[int], masked: list[Mapping[str, Any]], names: list[str]
 ) -> Any:
-    made = {name: [row[name] for row in masked] for name in names}
+    made: dict[str, Any] = {name: [row[name] for row in masked] for name in names}
+    made |= {name: np.array(made[name], dtype=np.int32) for name in names if name in SAMPLE_COLUMNS}
     size = len(next(iter(given.values()))) if given else 0
     if kept == list(range(size)):
         return made

@@ -16,6 +16,15 @@ from policy_engine.mask.labels import labels_of, loss_weights_of
 from policy_engine.mask.token_mask import TokenMask
 from policy_engine.rules.program import Program
 
+LIST_TYPES: Final = {
+    "input_ids": "int32",
+    "labels": "int32",
+    "attention_mask": "int8",
+    "loss_weights": "float32",
+    "position_ids": "int32",
+    "seq_lengths": "int32",
+}
+"""Columns that are a list per row, with the type of their numbers; the last two are those of packed rows."""
 SAMPLE_COLUMNS: Final = ("turn", "samples")
 """What names a sample of an unrolled conversation, beside the number of its row; int32, one of each per sample."""
 

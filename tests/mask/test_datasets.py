@@ -75,6 +75,29 @@ def test_a_stream():
     assert [row["id"] for row in rows] == [0, 2, 3]
 
 
+@pytest.mark.parametrize("policy", [STANDING, f"{STANDING}; train assistant weight 0.5"])
+@pytest.mark.parametrize("unrolls", [False, True])
+def test_declared_types_are_those_that_come_out(policy: str, unrolls: bool) -> None:
+    masker = Masker(policy_from_text(policy), "builtin", unroll=unrolls)
+    made = dataset().map(masker.batch, batched=True, remove_columns=["messages", "id"])
+    assert masker.features == made.features
+    stream = dataset().to_iterable_dataset()
+    declared = stream.map(masker.batch, batched=True, remove_columns=["messages", "id"], features=masker.features)
+    assert made.features == declared.features
+    assert made.to_list() == [{name: _plain(value) for name, value in row.items()} for row in declared]
+    nothing = dataset().map(
+        Masker(policy_from_text("train tool"), "builtin").batch,
+        batched=True,
+        remove_columns=["messages", "id"],
+        features=Masker(policy_from_text("train tool"), "builtin").features,
+    )
+    assert (0, {"input_ids", "labels", "attention_mask"}) == (len(nothing), set(nothing.column_names))
+
+
+def _plain(value):
+    return value.tolist() if hasattr(value, "tolist") else value
+
+
 def test_a_bad_row_names_its_number():
     broken = datasets.Dataset.from_dict({"messages": [*CHATS[:1], [{"role": "user", "content": None}], []]})
     masker = Masker(policy_from_text(STANDING), "builtin")

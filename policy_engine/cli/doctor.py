@@ -22,6 +22,7 @@ class Trainer(str, Enum):
     llamafactory = "llamafactory"
     torchtune = "torchtune"
     verl = "verl"
+    axolotl = "axolotl"
     swift = "swift"
 
 

@@ -13,8 +13,10 @@ from policy_engine.core.vocabulary import IGNORE_INDEX
 
 @dataclass(frozen=True, kw_only=True)
 class Seen:
-    """A stretch of a batch that its positions or its attention mask keep apart from the rest."""
+    """A stretch of a batch that its positions or its attention mask keep apart from the rest; `row` is the place in the
+    batch of the row it is of."""
 
+    row: int
     ids: list[int]
     labels: list[int]
     weights: list[float] | None
@@ -56,6 +58,7 @@ def stretches(batch: Mapping[str, Any], pad: int) -> list[Seen]:
                 continue  # padding that no mask tells
             found.append(
                 Seen(
+                    row=b,
                     ids=ids[start:end],
                     labels=labels,
                     weights=weights_BT[b][start:end] if weights_BT else None,

@@ -20,7 +20,9 @@ _HELP: Final[dict[str, dict[str, str]]] = {
         "transformers": "keep `position_ids` and give no `attention_mask` (in `doctor`: rows of `apply --pack`)",
         "llamafactory": "give it rows that are not packed: only a mask that counts documents keeps them apart",
         "torchtune": "give it rows that are not packed, and let it pack: `dataset.packed=true`",
-        "": "keep the positions that begin anew in each document",
+        "axolotl": "give it rows that are not packed, and with `sample_packing` name an `attn_implementation`, such as "
+        "`sdpa`: without one, its packs keep an attention mask",
+        "": "keep the positions that begin anew in each document, and give no attention mask beside them",
     },
     "cut": {
         "trl": "set `max_length=None`, and cut with `apply --max-length`: the trainer cuts ids and labels only",
@@ -42,6 +44,8 @@ _HELP: Final[dict[str, dict[str, str]]] = {
     "refused": {
         "transformers": "this collator does not pad labels: use `PaddingCollator` or `DataCollatorForSeq2Seq`",
         "trl": "this collator does not pad labels: use `PaddingCollator` or `DataCollatorForSeq2Seq`",
+        "axolotl": "with `sample_packing` every column reaches its collator: leave weights out of the policy, and "
+        "write with `--no-row-numbers`",
         "llamafactory": "its collator pads `input_ids`, `attention_mask` and `labels` and takes no other column: leave "
         "weights out of the policy, do not pack, and write with `--no-row-numbers`",
     },
@@ -170,27 +174,39 @@ def explain_loss(
         "without weights": [replace(d, weights=None) for d in wanted],
         "of what is in the batch, whose labels differ": seen,
         "of the documents that a packed row has, read as one": [
-            Document(
-                row=0,
-                ids=[i for d in wanted if d.row == row for i in d.ids],
-                labels=[label for d in wanted if d.row == row for label in d.labels],
-                weights=[w for d in wanted if d.row == row for w in d.weights or ()] or None,
+            _read_as_one([d for d in wanted if d.row == row]) for row in sorted({d.row for d in wanted})
+        ],
+        "of the documents that a row of the batch has, read as one": [
+            _read_as_one(
+                [d for m in matched if m.seen.row == row for d in m.documents],
+                [p for m in matched if m.seen.row == row for p in m.seen.positions or range(len(m.seen.ids))],
             )
-            for row in sorted({d.row for d in wanted})
+            for row in sorted({m.seen.row for m in matched})
+            if not any(m.cut for m in matched)
         ],
     }
     what = next((name for name, documents in tries.items() if math.isclose(loss, hand(documents), abs_tol=CLOSE)), None)
     if what == "without weights":
         return trap("weights-ignored", trainer, f"the trainer's loss, {loss:.6f}, is the loss without weights")
-    joined = what is not None and "read as one" in what
+    message = f"the trainer's loss is {loss:.6f}, by hand it is {expected:.6f}"
+    message += f"; it is the loss {what}" if what else ""
+    if what is not None and "read as one" in what:
+        return trap("joined", trainer, message)
     return Finding(
-        code="joined" if joined else "loss",
+        code="loss",
         severity="error",
-        message=f"the trainer's loss is {loss:.6f}, by hand it is {expected:.6f}"
-        + (f"; it is the loss {what}" if what else ""),
-        help="give no attention mask beside positions: it says that documents see each other"
-        if joined
-        else "look at the trainer's loss settings (smoothing, another loss, another denominator)",
+        message=message,
+        help="look at the trainer's loss settings (smoothing, another loss, another denominator)",
+    )
+
+
+def _read_as_one(documents: Sequence[Document], positions: list[int] | None = None) -> Document:
+    return Document(
+        row=0,
+        ids=[i for d in documents for i in d.ids],
+        labels=[label for d in documents for label in d.labels],
+        weights=[w for d in documents for w in d.weights or ()] or None,
+        positions=positions,
     )
 
 

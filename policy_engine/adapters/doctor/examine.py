@@ -15,7 +15,7 @@ from policy_engine.adapters.doctor.compare import compare, dropped, explain_loss
 from policy_engine.adapters.doctor.findings import Examination
 from policy_engine.adapters.doctor.runners import COLLATORS, OWN_WEIGHTS, WEIGHTED, not_installed, runner_of
 from policy_engine.adapters.doctor.samples import Document, Sample
-from policy_engine.adapters.doctor.steps import CLOSE, Step, Task, by_hand
+from policy_engine.adapters.doctor.steps import CLOSE, Step, Task, by_hand, flat_settings
 from policy_engine.adapters.doctor.vocabulary import Vocabulary
 from policy_engine.adapters.weights import Denominator
 from policy_engine.core.errors import ConfigError, PolicyEngineError
@@ -73,7 +73,8 @@ def examine(
 
 
 def _pad_of(settings: Mapping[str, Any], tokenizer: Any) -> int | None:
-    named = settings.get("pad_token")
+    flat = flat_settings(settings)
+    named = flat.get("pad_token", flat.get("special_tokens.pad_token"))  # the latter is axolotl's name
     if named is None or tokenizer is None:
         return None
     found = tokenizer.convert_tokens_to_ids(named)
@@ -101,7 +102,7 @@ def _base(sample: Sample, trainer: str) -> dict[str, Any]:
 def _refused(sample: Sample, trainer: str, settings: Mapping[str, Any], error: Exception) -> Examination:
     kind = "" if isinstance(error, PolicyEngineError) else f"{type(error).__name__}: "
     said = " ".join((error.message if isinstance(error, PolicyEngineError) else str(error)).split())
-    ragged = any(text in said for text in ("at dim 1", "Unable to create tensor", "must match the size of tensor"))
+    ragged = any(text in said for text in _RAGGED)
     finding = trap("refused", trainer, f"{trainer} refuses the data or the settings: {kind}{said[:400]}")
     if not ragged or not finding.help:
         finding = replace(finding, help=getattr(error, "help", None) or "do what it says, or leave the setting out")
@@ -157,6 +158,13 @@ def _account(
     )
 
 
+_RAGGED: Final = (
+    "at dim 1",
+    "Unable to create tensor",
+    "must match the size of tensor",
+    "zero-dimensional arrays cannot be concatenated",
+)
+"""What errors say of columns that no tensor can be made of."""
 _EXPLAINS: Final = frozenset(
     {"joined", "labels-ignored", "labels-changed", "pad-masked", "ids-changed", "cut", "shifted"}
 )

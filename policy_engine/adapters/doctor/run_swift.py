@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from importlib.metadata import version
-from io import StringIO
 from pathlib import Path
 from typing import Any, Final
 
-from policy_engine.adapters.doctor.steps import Step, Task, parts_of, quietly, save_model, watched
+from policy_engine.adapters.doctor.hooks import surroundings, watched
+from policy_engine.adapters.doctor.steps import Step, Task, parts_of, save_model, without_flash
 from policy_engine.adapters.swift import TEMPLATE, register, swift_row
 from policy_engine.core.errors import ConfigError
 
@@ -40,14 +37,9 @@ def run_swift(task: Task) -> Step:
     """
     folder = Path(task.folder)
     given = {name: value for name, value in task.settings.items() if name in SETTINGS}
-    for name in ("packing", "padding_free"):
-        if given.get(name):
-            raise ConfigError(
-                f"`{name}` takes a flash attention, which no CPU has",
-                help="leave it out here: what it hands to the model are the same rows, laid end to end",
-            )
+    without_flash(given, "packing", "padding_free")
     rows = [swift_row(row) for row in task.rows]
-    with _alone(folder), quietly():
+    with surroundings(HF_HUB_OFFLINE="1", MODELSCOPE_CACHE=str(folder / "cache"), LOG_LEVEL="ERROR") as said:
         parts = parts_of("swift", "pipelines.sft_main", "trainers.Seq2SeqTrainer")
         register()
         save_model(task.vocabulary, folder / "model")
@@ -64,7 +56,17 @@ def run_swift(task: Task) -> Step:
             "per_device_train_batch_size": len(rows),
         }
         with watched(parts.Seq2SeqTrainer) as seen:
-            _run(parts.sft_main, [part for name, value in arguments.items() for part in (f"--{name}", str(value))])
+            try:
+                parts.sft_main([part for name, value in arguments.items() for part in (f"--{name}", str(value))])
+            except SystemExit:  # of its parser
+                raise ConfigError(said.getvalue().strip().rpartition("error: ")[2]) from None
+            except Exception as error:
+                if arguments["strict"] is True:
+                    raise
+                raise ConfigError(
+                    f"{type(error).__name__}: {error}, and without `strict` rows that it cannot take are left out",
+                    help="set `strict: true`, and it says what is wrong with the first of them",
+                ) from error
     batch, loss, model = seen[0]
     scale = batch.pop("loss_scale", None)
     if scale is not None and task.sample.weighted:
@@ -77,35 +79,3 @@ def run_swift(task: Task) -> Step:
         settings=given,
         left_out=tuple(sorted(set(task.settings) - set(given))),
     )
-
-
-def _run(main: Callable[[list[str]], Any], arguments: list[str]) -> None:
-    said = StringIO()  # its parser says there what is wrong, and its bars would fill the terminal
-    try:
-        with redirect_stderr(said), redirect_stdout(StringIO()):
-            main(arguments)
-    except SystemExit:
-        raise ConfigError(said.getvalue().strip().rpartition("error: ")[2]) from None
-    except Exception as error:
-        if arguments[arguments.index("--strict") + 1] == "True":
-            raise
-        raise ConfigError(
-            f"{type(error).__name__}: {error}, and without `strict` rows that it cannot take are left out",
-            help="set `strict: true`, and it says what is wrong with the first of them",
-        ) from error
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Without the network, caches of its own outside `folder`, and a log of every setting."""
-    ours = {"HF_HUB_OFFLINE": "1", "MODELSCOPE_CACHE": str(folder / "cache"), "LOG_LEVEL": "ERROR"}
-    before = {name: os.environ.get(name) for name in ours}
-    os.environ.update(ours)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value

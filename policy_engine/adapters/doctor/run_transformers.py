@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from policy_engine.adapters.collate import PaddingCollator
-from policy_engine.adapters.doctor.steps import Step, Task, quietly, tiny_model, watched
+from policy_engine.adapters.doctor.hooks import quietly, watched
+from policy_engine.adapters.doctor.steps import Step, Task, tiny_model
 from policy_engine.adapters.weights import weighted_trainer
 
 _OURS: Final = {

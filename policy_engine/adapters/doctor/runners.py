@@ -49,6 +49,7 @@ _ENTRIES: Final = {
     ),
     "torchtune": _Entry(needs=("torch", "torchtune", "torchao"), install="torch torchao torchtune"),
     "verl": _Entry(needs=("torch", "verl", "tensordict"), install="verl", weights="weights"),
+    "axolotl": _Entry(needs=("torch", "accelerate", "datasets", "axolotl"), install="axolotl"),
     "swift": _Entry(needs=("torch", "modelscope", "swift"), install="ms-swift", weights="tokens"),
 }
 TRAINERS: Final = tuple(_ENTRIES)

@@ -20,12 +20,14 @@ _WANTED: Final = {"input_ids": pa.int32(), "labels": pa.int32(), "loss_weights":
 @dataclass(frozen=True, kw_only=True)
 class Document:
     """One conversation as the data has it: per token its id, its label (-100: no loss; the first one always) and its
-    weight (0 where masked; None if the data has no weights). `row` is the row's place in the sample."""
+    weight (0 where masked; None if the data has no weights). `row` is the row's place in the sample. `positions` are
+    those of several conversations that see each other; None where there is one, counted from 0."""
 
     row: int
     ids: list[int]
     labels: list[int]
     weights: list[float] | None
+    positions: list[int] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

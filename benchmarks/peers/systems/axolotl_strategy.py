@@ -6,6 +6,7 @@ The policy for each configuration is the shipped one where there is one, else wh
 from __future__ import annotations
 
 import copy
+import json
 import logging
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,7 +16,7 @@ from typing import Any
 
 import yaml
 
-from benchmarks.peers.cases import CHATML_CASE, GEMMA, LLAMA3, QWEN3, Case
+from benchmarks.peers.cases import CHATML_CASE, GEMMA, LLAMA3, QWEN3, QWEN_VL, Case
 from benchmarks.peers.chats import Kind, Row, rows_of
 from benchmarks.peers.datasets import Planted
 from benchmarks.peers.trial import Masked, Trial, each, trained_by
@@ -29,6 +30,7 @@ KINDS: dict[str, tuple[Kind, ...]] = {
     "Llama 3": ("plain", "system"),
     "Gemma": ("plain", "system"),
 }
+PARTS = "train and weight of content parts"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +70,27 @@ def _details(row: Row, seed: int) -> Row:
     return {**row, "messages": messages}
 
 
+def _parts(row: Row, seed: int) -> Row:
+    """Some messages in up to three parts, most with a flag; cut before white space, as axolotl asks, and none around
+    the whole, which the template would trim."""
+    choices = RandomChoices(f"parts-{seed}")
+    messages = []
+    for message in row["messages"]:
+        text = str(message.get("content") or "").strip()
+        if text and choices.chance(70):
+            flags = [{"train": True}, {"train": False}, {"weight": 1}, {"weight": 0}, {}]
+            parts = [{"type": "text", "text": piece, **choices.pick(flags)} for piece in _pieces(text, choices)]
+            message = {**message, "content": parts}
+        messages.append(message)
+    return {**row, "messages": messages}
+
+
+def _pieces(text: str, choices: RandomChoices) -> list[str]:
+    places = [at for at in range(1, len(text)) if text[at] == " " and text[at - 1] != " "]
+    cuts = sorted({choices.pick(places) for _ in range(choices.integer(1, 2))}) if places else []
+    return [text[start:end] for start, end in zip([0, *cuts], [*cuts, len(text)])]
+
+
 SETTINGS: dict[str, Setting] = {
     "defaults": Setting(policy="axolotl"),
     "train_on_eos: turn": Setting(policy="axolotl", entry={"train_on_eos": "turn"}),
@@ -88,13 +111,14 @@ SETTINGS: dict[str, Setting] = {
         top={"eot_tokens": ["<|eot_id|>"]}, entry={"train_on_eot": "all", "train_on_eos": "last"}, cases=("Llama 3",),
         eos="<|end_of_text|>",
     ),
+    PARTS: Setting(marks=_parts, cases=("Qwen2.5-VL",)),
     "split_thinking": Setting(policy="axolotl", entry={"split_thinking": True}, cases=("Qwen3",)),
 }  # fmt: skip
 
 
 def trials(count: int) -> Iterator[Trial]:
     """Every setting on every template it is about."""
-    for case in (CHATML_CASE, QWEN3, LLAMA3, GEMMA):
+    for case in (CHATML_CASE, QWEN3, LLAMA3, GEMMA, QWEN_VL):
         for name, setting in SETTINGS.items():
             if case.name in setting.cases:
                 yield trial(case, name, setting, count)
@@ -102,7 +126,7 @@ def trials(count: int) -> Iterator[Trial]:
 
 def trial(case: Case, name: str, setting: Setting, count: int) -> Trial:
     """One setting on one template."""
-    kinds: tuple[Kind, ...] = ("think",) if name == "split_thinking" else KINDS[case.name]
+    kinds: tuple[Kind, ...] = ("think",) if name == "split_thinking" else KINDS.get(case.name, ("plain", "system"))
     rows = rows_of(count, kinds)
     if setting.marks is not None:
         rows = [setting.marks(row, seed) for seed, row in enumerate(rows)]
@@ -114,7 +138,7 @@ def trial(case: Case, name: str, setting: Setting, count: int) -> Trial:
         system="axolotl",
         setting=name,
         case=case.name,
-        policy=setting.policy or imported(setting),
+        policy=setting.policy or imported(setting, rows),
         tokenizer=case.ours(),
         rows=rows,
         theirs=each(lambda row: masked(loaded, row)),
@@ -144,11 +168,12 @@ def rewritten(loaded: Any, row: Row) -> Row:
     return {**row, "messages": loaded.get_conversation_thread({"messages": copy.deepcopy(row["messages"])})}
 
 
-def imported(setting: Setting) -> str:
-    """The policy that our importer makes of the configuration."""
-    config = {**setting.top, "datasets": [{"path": "rows", "type": "chat_template", **setting.entry}]}
+def imported(setting: Setting, rows: Sequence[Row]) -> str:
+    """The policy that our importer makes of the configuration and the rows."""
+    config = {**setting.top, "datasets": [{"path": "rows.jsonl", "type": "chat_template", **setting.entry}]}
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "config.yml")
+        Path(folder, "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
         path.write_text(yaml.safe_dump(config), encoding="utf-8")
         return from_axolotl(path)[0].policy_text
 

@@ -55,7 +55,7 @@ $(VENV)-frameworks/.done: pyproject.toml tests/requirements-frameworks.txt tests
 	  -r tests/requirements-frameworks-no-deps.txt
 	@touch $@
 
-# ms-swift wants releases between those of the others.
+# ms-swift wants releases between those of the others, and unsloth_zoo the same.
 $(VENV)-swift/.done: pyproject.toml tests/requirements-swift.txt tests/requirements-swift-no-deps.txt
 	$(PYTHON) -m venv $(VENV)-swift
 	$(VENV)-swift/bin/python -m pip install --quiet --disable-pip-version-check -r tests/requirements-swift.txt -e '.[test]'
@@ -78,10 +78,11 @@ $(VENV)-shifted/.done: pyproject.toml tests/requirements-shifted.txt tests/requi
 	$(VENV)-shifted/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r tests/requirements-shifted-no-deps.txt
 	@touch $@
 
-frameworks: $(VENV)-frameworks/.done $(VENV)-swift/.done $(VENV)-axolotl/.done $(VENV)-shifted/.done  ## doctor with LLaMA-Factory, torchtune and verl, steps of ms-swift and Automodel, data of Megatron-Bridge and Tinker
+frameworks: $(VENV)-frameworks/.done $(VENV)-swift/.done $(VENV)-axolotl/.done $(VENV)-shifted/.done  ## doctor with LLaMA-Factory, torchtune, verl, ms-swift and axolotl, steps of Automodel and unsloth_zoo's parts, data of Megatron-Bridge and Tinker
 	$(VENV)-frameworks/bin/python -m pytest -q tests/adapters/test_real_frameworks.py tests/adapters/test_torchtune.py \
 	  tests/adapters/test_examples.py $(ARGS)
 	$(VENV)-swift/bin/python -m pytest -q tests/adapters/test_real_swift.py tests/adapters/test_examples.py $(ARGS)
+	$(VENV)-swift/bin/python -m pytest -q tests/adapters/test_real_unsloth.py $(ARGS)
 	$(VENV)-axolotl/bin/python -m pytest -q tests/adapters/test_real_axolotl.py tests/adapters/test_examples.py $(ARGS)
 	$(VENV)-shifted/bin/python -m pytest -q tests/adapters/test_exporters.py tests/adapters/test_real_tinker.py \
 	  tests/adapters/test_real_automodel.py tests/adapters/test_real_megatron.py tests/adapters/test_examples_shifted.py $(ARGS)

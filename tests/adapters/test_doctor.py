@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +14,12 @@ import pyarrow as pa
 import pytest
 
 from policy_engine.adapters.doctor import runners
-from policy_engine.adapters.doctor.batches import match, stretches
+from policy_engine.adapters.doctor.batches import Matched, Seen, match, stretches
+from policy_engine.adapters.doctor.compare import explain_loss
 from policy_engine.adapters.doctor.examine import examine
 from policy_engine.adapters.doctor.findings import Examination
-from policy_engine.adapters.doctor.samples import Sample, read_sample
+from policy_engine.adapters.doctor.hooks import surroundings
+from policy_engine.adapters.doctor.samples import Document, Sample, read_sample
 from policy_engine.adapters.doctor.steps import flat_settings
 from policy_engine.adapters.doctor.vocabulary import Vocabulary
 from policy_engine.core.errors import ConfigError, RowError
@@ -167,12 +172,80 @@ def test_what_a_trainer_logs_is_no_part_of_the_account(
     assert "logged\n" == capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("trainer", "name"), [("verl", "data.max_len"), ("torchtune", "dataset.pack")])
+@pytest.mark.parametrize(
+    ("trainer", "name"),
+    [
+        ("verl", "data.max_len"),
+        ("torchtune", "dataset.pack"),
+        ("axolotl", "sequence_length"),
+        ("swift", "max_len"),
+    ],
+)
 def test_settings_of_trainers_that_have_no_class_for_them(trainer: str, name: str) -> None:
     with pytest.raises(ConfigError, match=f"doctor reads no setting `{name}` of {trainer}") as caught:
         runners.check_names(trainer, [name])
     assert "did you mean" in str(caught.value.help)
     runners.check_names(trainer, ["pad_token"])
+
+
+def test_a_refusal_names_the_settings_that_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(task: Any) -> Any:
+        raise ValueError("no")
+
+    monkeypatch.setattr("policy_engine.adapters.doctor.examine.runner_of", lambda name: refuse)
+    found = examine(sample(ROW), "verl", settings={"data": {"max_length": 9, "train_files": "x"}, "model": "y"})
+    assert {"data.max_length": 9} == found.settings
+    assert ("data.train_files", "model") == found.left_out
+    assert {"max_length": 9} == examine(sample(ROW), "trl", settings={"max_length": 9}).settings
+
+
+@pytest.mark.parametrize(
+    ("loss", "code", "said"),
+    [
+        (3.0, "weights-ignored", "is the loss without weights"),
+        (4.0, "joined", "that a row of the batch has, read as one"),
+        (5.0, "loss", "by hand it is 2.0"),
+    ],
+)
+def test_what_a_loss_is_the_loss_of(loss: float, code: str, said: str) -> None:
+    documents = [Document(row=row, ids=[5, 6, 7], labels=[-100, -100, 7], weights=[0.0, 0.0, 2.0]) for row in range(2)]
+    matched = [
+        Matched(seen=Seen(row=0, ids=d.ids, labels=d.labels, weights=None, positions=[0, 1, 2]), documents=(d,))
+        for d in documents
+    ]
+
+    def hand(given: Any) -> float:
+        if all(d.weights is None and d.labels == [-100, -100, 7] for d in given):
+            return 3.0
+        return 4.0 if [[0, 1, 2, 0, 1, 2]] == [d.positions for d in given] else 2.0
+
+    finding = explain_loss("axolotl", loss, 2.0, matched, documents, hand, weighted=True)
+    assert code == finding.code
+    assert said in finding.message
+    assert ("attn_implementation" in finding.help) == (code == "joined")
+
+
+def test_what_is_set_for_a_step_is_put_back(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("LOG_LEVEL", "INFO")
+    before = dict(os.environ)
+
+    def step(said: list[StringIO]) -> None:
+        with surroundings(LOG_LEVEL="ERROR", MINE="1") as text:
+            said.append(text)
+            assert ("ERROR", "1") == (os.environ["LOG_LEVEL"], os.environ["MINE"])
+            os.environ["THEIRS"] = "1"
+            print("out")
+            print("err", file=sys.stderr)
+            raise ValueError("no")
+
+    said: list[StringIO] = []
+    with pytest.raises(ValueError, match="no"):
+        step(said)
+    assert before == dict(os.environ)
+    assert ["out\nerr\n"] == [text.getvalue() for text in said]
+    assert ("", "") == tuple(capsys.readouterr())
 
 
 def test_nested_settings_by_their_paths() -> None:
@@ -193,6 +266,7 @@ def test_arguments_that_mean_nothing() -> None:
         ({"denominator": "weights"}, "no `loss_weights` to divide by"),
         ({"denominator": "weights", "trainer": "torchtune"}, "`torchtune` has no per-token weights"),
         ({"denominator": "weights", "trainer": "verl"}, "`verl` divides by the sum of the weights by itself"),
+        ({"denominator": "tokens", "trainer": "swift"}, "`swift` divides by the number of trained tokens by itself"),
     ],
 )
 def test_options_that_do_not_fit(options: dict[str, Any], message: str, monkeypatch: pytest.MonkeyPatch) -> None:

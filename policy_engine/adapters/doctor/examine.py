@@ -13,7 +13,14 @@ from typing import Any, Final
 from policy_engine.adapters.doctor.batches import match, stretches
 from policy_engine.adapters.doctor.compare import compare, dropped, explain_loss, trap
 from policy_engine.adapters.doctor.findings import Examination
-from policy_engine.adapters.doctor.runners import COLLATORS, OWN_WEIGHTS, WEIGHTED, not_installed, runner_of
+from policy_engine.adapters.doctor.runners import (
+    COLLATORS,
+    OWN_WEIGHTS,
+    WEIGHTED,
+    not_installed,
+    runner_of,
+    settings_read,
+)
 from policy_engine.adapters.doctor.samples import Document, Sample
 from policy_engine.adapters.doctor.steps import CLOSE, Step, Task, by_hand, flat_settings
 from policy_engine.adapters.doctor.vocabulary import Vocabulary
@@ -109,12 +116,15 @@ def _refused(sample: Sample, trainer: str, settings: Mapping[str, Any], error: E
     found = [*sample.findings, finding]
     if sample.weighted and trainer not in (*WEIGHTED, *OWN_WEIGHTS):
         found.append(trap("weights-ignored", trainer, "the data has `loss_weights`, and the loss does not use them"))
+    flat, listed = flat_settings(settings), settings_read(trainer)
+    taken = dict(settings) if listed is None else {name: value for name, value in flat.items() if name in listed}
     return Examination(
         **_base(sample, trainer),
         version="",
         loss=None,
         by_hand=None,
-        settings=settings,
+        settings=taken,
+        left_out=() if listed is None else tuple(sorted(set(flat) - set(taken))),
         findings=tuple(found),
     )
 

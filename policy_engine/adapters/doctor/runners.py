@@ -87,6 +87,14 @@ def not_installed(trainer: str, what: str) -> ConfigError:
     )
 
 
+def settings_read(trainer: str) -> tuple[str, ...] | None:
+    """The settings of a trainer that are read here, by their paths; None where a class of the trainer's says it."""
+    if _ENTRIES[trainer].config is not None:
+        return None
+    names: tuple[str, ...] = import_module(f"policy_engine.adapters.doctor.run_{trainer}").SETTINGS
+    return names
+
+
 ALSO_TAKEN: Final = frozenset({"pad_token"})
 """Settings that count whatever the trainer: what pads."""
 
@@ -96,9 +104,9 @@ def check_names(trainer: str, names: Iterable[str]) -> None:
     wanted = [name for name in names if name not in ALSO_TAKEN]
     if not wanted:
         return
-    config = _ENTRIES[trainer].config
-    if config is None:
-        known = sorted(import_module(f"policy_engine.adapters.doctor.run_{trainer}").SETTINGS)
+    config, listed = _ENTRIES[trainer].config, settings_read(trainer)
+    if config is None or listed is not None:
+        known = sorted(listed or ())
         said, otherwise = (
             f"doctor reads no setting `{{}}` of {trainer}",
             f"those that say something are {', '.join(known)}",

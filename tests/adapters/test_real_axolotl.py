@@ -167,5 +167,7 @@ def test_the_command(tmp_path: Path) -> None:
     assert 0 == result.code, found
     assert found["loss_by_hand"] == pytest.approx(found["loss"], abs=CLOSE)
     assert ["base_model", "datasets", "flash_attention"] == sorted({*found["settings_left_out"], "flash_attention"})
+    example = Path(__file__).parents[2] / "examples" / "axolotl.yml"
+    assert 0 == cli("doctor", str(masked), "--trainer", "axolotl", "--config", str(example)).code
     with pytest.raises(ConfigError, match="doctor reads no setting `sample_pack`"):
         check_names("axolotl", ["sample_pack"])

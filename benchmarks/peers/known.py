@@ -47,21 +47,10 @@ KNOWN: Final[dict[str, Known]] = {
         what="tokens of an answer that lists character ranges, or right behind it",
         whose="theirs",
         why="Ranges are counted in tokens of the content alone, then laid on the row from where the turn was found: "
-        "they shift where the template trims the content or its first token merges, and are widened to whole tokens.",
-        when=_of("axolotl", lambda t, d: "detail" in t.setting and not _reasoning(d)),
-    ),
-    "axolotl-parts-end": Known(
-        what="only they train the end marker of a message whose parts say `train` or `weight`",
-        whose="theirs",
-        why="One such part makes the turn a trained one, with its end, even where every part is masked.",
-        when=_of("axolotl", lambda t, d: "parts" in t.setting and d.only == "they" and d.part == "eot"),
-    ),
-    "axolotl-parts-beside": Known(
-        what="only they train parts that say nothing, beside parts that do, in messages of roles that are not trained",
-        whose="theirs",
-        why="In a message with such parts, a part without a flag is trained whatever its role.",
-        when=_of("axolotl", lambda t, d: "parts" in t.setting and d.only == "they" and d.part == "text"
-                 and d.role != "assistant"),
+        "they shift where the template trims the content, moves thinking out of it, or its first token merges, and are "
+        "widened to whole tokens.",
+        when=_of("axolotl", lambda t, d: "detail" in t.setting and not _reasoning(d)
+                 and (t.case == "Gemma" or d.kind == "think" or "anywhere" in t.setting)),
     ),
     "axolotl-think-open": Known(
         what="only we train `<think>` of the last turn",
@@ -76,6 +65,14 @@ KNOWN: Final[dict[str, Known]] = {
         whose="theirs",
         why="An end marker is taken for a turn's within three tokens of its text; tool schemas stand between.",
         when=_of("axolotl", lambda t, d: d.only == "we" and d.role == "system" and d.kind == "tools"),
+    ),
+    "axolotl-end-shared": Known(
+        what="only they train the end marker of an earlier turn, with `train_on_eos: last`",
+        whose="theirs",
+        why="Of tool results that the template writes into one turn only the last has an end marker. Where an earlier "
+        "one is the last trained turn, the end of the turn before it is taken for the last.",
+        when=_of("axolotl", lambda t, d: "last" in t.setting and d.only == "they" and d.part == "eot" and not d.last
+                 and d.kind == "tools"),
     ),
     "axolotl-blank": Known(
         what="only we train the end marker of a turn whose content is empty",

@@ -12,11 +12,12 @@ from policy_engine.data.readers import read_rows
 
 LOOKED_AT: Final = 10_000
 """Rows of the data that are looked at for such parts."""
-RULES: Final = (
-    "train body where part.train or part.train == 1 or part.weight > 0 or part.weight < 0",
-    "mask body where part.train == false or part.train == 0 or part.weight == 0 and not part.train",
+WHOLE: Final = ("train body where part.train != null or part.weight != null", "train trained body")
+"""A message with a part that has one of the two is a trained turn: what its parts do not leave out is trained."""
+LEFT_OUT: Final = (
+    'mask body where part.train in [false, 0, ""] or part.weight in [0, false] and not (part.train != null)',
 )
-"""What the flags say of a part; `train` wins over `weight`, and a weight that is not 0 is 1."""
+"""What parts say is not trained; `train` wins over `weight`, and a weight that is not 0 is 1."""
 
 
 def has_flags(entry: Mapping[str, Any], folder: Path) -> bool | None:
@@ -41,19 +42,18 @@ def has_flags(entry: Mapping[str, Any], folder: Path) -> bool | None:
     return found
 
 
-def note_of(found: bool | None, ends: bool) -> list[str]:
-    """What a reader of the policy has to know of it. `ends`: end markers follow what is trained."""
+def note_of(found: bool | None) -> list[str]:
+    """What a reader of the policy has to know of it."""
     if found is False:
         return []
     if found is None:
         return [
             "`train` and `weight` of content parts: the data is not here to be looked at. If parts of a `content` list "
-            f"have such keys, axolotl reads them: add `{RULES[0]}` and `{RULES[1]}` above the end markers."
+            "have such keys, axolotl reads them: import with a `path` of a file here, and there are rules for them."
         ]
     return [
-        "`train` and `weight` of content parts decide for their part, whatever the role. axolotl also trains the parts "
-        "without such keys beside them in messages of other roles"
-        + (", and the end marker of a message whose parts are all masked." if ends else ".")
+        "`train` and `weight` of content parts decide for their part; a message with such a part is trained, whatever "
+        "its role. Thinking and calls in such a message are masked by axolotl, and trained here."
     ]
 
 

@@ -95,6 +95,53 @@ def test_axolotl_message_flags(tmp_path: Path) -> None:
     assert "Two and two?<|im_end|>|Seven.<|im_end|>" == trained(made.policy_text, messages)
 
 
+_SPAN = {"begin_offset": 0, "end_offset": 2, "train": True}
+_OUT = {**_SPAN, "train": False}
+
+
+@pytest.mark.parametrize(
+    ("ends", "said", "expected"),
+    [
+        # Ranges decide within a turn that is trained, whatever trains it.
+        ("turn", {2: {"train": True, "detail": [{**_SPAN, "end_offset": 3}]}},
+         "Four|<|im_end|>|Seven.<|im_end|>"),
+        ("turn", {2: {"train": False, "detail": [_SPAN]}}, "Seven.<|im_end|>"),
+        ("turn", {2: {"train": True, "detail": []}}, "Four.<|im_end|>|Seven.<|im_end|>"),
+        # An empty list says that nothing is trained, the end too.
+        ("turn", {2: {"detail": []}}, "Seven.<|im_end|>"),
+        ("turn", {1: {"detail": [_OUT]}}, "<|im_end|>|Four.<|im_end|>|Seven.<|im_end|>"),
+        ("turn", {2: {"detail": None, "train": None}}, "Four.<|im_end|>|Seven.<|im_end|>"),
+        # Values that are false in Python, and those that are not.
+        *[("turn", {2: {"train": value}}, "Seven.<|im_end|>") for value in (False, 0, 0.0, "")],
+        *[("none", {2: {"train": False}, 3: {"train": value}}, "And three?|Seven.") for value in (True, 1, "no")],
+        # The last end is that of the last turn that is trained.
+        ("last", {4: {"train": False}}, "Four.<|im_end|>"),
+        ("last", {3: {"train": True}, 4: {"train": 0}}, "Four.|And three?<|im_end|>"),
+        ("last", {4: {"detail": [_OUT]}}, "Four.|<|im_end|>"),
+        ("last", {4: {"detail": []}}, "Four.<|im_end|>"),
+        # All ends are all ends.
+        ("all", {2: {"train": False}}, "<|im_end|>|<|im_end|>|<|im_end|>|<|im_end|>|Seven.<|im_end|>"),
+    ],
+)  # fmt: skip
+def test_axolotl_what_messages_say(ends: str, said: dict[int, dict[str, Any]], expected: str, tmp_path: Path) -> None:
+    fields = {"message_field_training": "train", "message_field_training_detail": "detail"}
+    (made,) = imported("axolotl", _axolotl(**fields, train_on_eos=ends), tmp_path)
+    messages = [{**message, **said.get(at, {})} for at, message in enumerate(MESSAGES)]
+    assert expected == trained(made.policy_text, messages)
+
+
+def test_axolotl_inputs_with_a_message_left_out(tmp_path: Path) -> None:
+    (made,) = imported("axolotl", _axolotl(train_on_inputs=True, message_field_training="train"), tmp_path)
+    messages = [MESSAGES[1], {**MESSAGES[2], "train": False}]
+    assert "Two and two?<|im_end|>" == trained(made.policy_text, messages)
+
+
+def test_axolotl_last_beside_all_is_the_last_of_any_turn(tmp_path: Path) -> None:
+    settings = {"train_on_eos": "all", "train_on_eot": "last", "eot_tokens": ["<|im_end|>"]}
+    (made,) = imported("axolotl", _axolotl(**settings), tmp_path)
+    assert "Four.|<|im_end|>" == trained(made.policy_text, [*MESSAGES[:3], MESSAGES[3]])
+
+
 PARTS: list[dict[str, Any]] = [
     {"role": "user", "content": [{"type": "text", "text": "Ask this.", "train": True}]},
     {
@@ -116,7 +163,7 @@ PARTS: list[dict[str, Any]] = [
     [
         ({}, "Ask this.<|im_end|>|Yes.| Well.|<|im_end|>|Then.<|im_end|>"),
         ({"train_on_eos": "none"}, "Ask this.|Yes.| Well.|Then."),
-        ({"roles_to_train": []}, "Ask this.<|im_end|>| Well.|<|im_end|>"),
+        ({"roles_to_train": []}, "Ask this.<|im_end|>|Yes.| Well.|<|im_end|>"),
     ],
 )
 def test_axolotl_content_parts_that_say_it_themselves(settings: dict[str, Any], expected: str, tmp_path: Path) -> None:
@@ -195,9 +242,10 @@ def test_axolotl_fields_and_notes(tmp_path: Path) -> None:
     assert "left behind: adapter" in made.policy_text
 
 
-def test_axolotl_old_way_of_the_last_turn(tmp_path: Path) -> None:
+def test_axolotl_drops_empty_settings(tmp_path: Path) -> None:
     (made,) = imported("axolotl", _axolotl(roles_to_train=None, train_on_eos=None), tmp_path)
-    assert "Seven.<|im_end|>\n" == trained(made.policy_text)
+    assert "Four.<|im_end|>|Seven.<|im_end|>" == trained(made.policy_text)
+    assert any("drops empty settings" in note for note in made.notes)
 
 
 def test_axolotl_roles_by_the_data_s_names(tmp_path: Path) -> None:

@@ -45,29 +45,44 @@ class Setting:
     eos: str | None = None
 
 
+FLAGS = (True, False, 0, 1, None)
+
+
 def _flags(row: Row, seed: int) -> Row:
-    """`train` on some messages, of any role."""
+    """`train` on some messages, of any role, by every value that data has for it."""
     choices = RandomChoices(f"flags-{seed}")
-    messages = [{**m, "train": choices.chance(50)} if choices.chance(40) else m for m in row["messages"]]
+    messages = [{**m, "train": choices.pick(FLAGS)} if choices.chance(50) else m for m in row["messages"]]
     return {**row, "messages": messages}
 
 
-def _details(row: Row, seed: int) -> Row:
-    """`detail` on some answers: the text cut in two, one half trained."""
+def _details(row: Row, seed: int, *, anywhere: bool = False) -> Row:
+    """`detail` on some messages, of any role: the text in up to three pieces, each trained or not, or an empty list.
+
+    Cut before white space, in texts without any around them: where tokens end, in the content as in the row. With
+    `anywhere` texts and cuts are as they come.
+    """
     choices = RandomChoices(f"details-{seed}")
     messages = []
     for message in row["messages"]:
-        length = len(message.get("content") or "")
-        if message["role"] == "assistant" and length > 1 and choices.chance(60):
-            cut = choices.integer(1, length - 1)
-            first = choices.chance(50)
+        text = str(message.get("content") or "")
+        text = text if anywhere else text.strip()
+        if text and choices.chance(60):
+            cuts = [choices.integer(1, len(text) - 1)] if anywhere and len(text) > 1 else _cuts(text, choices)
             entries = [
-                {"begin_offset": 0, "end_offset": cut - 1, "train": first},
-                {"begin_offset": cut, "end_offset": length - 1, "train": not first},
+                {"begin_offset": start, "end_offset": end - 1, "train": choices.chance(50)}
+                for start, end in zip([0, *cuts], [*cuts, len(text)])
             ]
-            message = {**message, "detail": entries}
+            message = {**message, "content": text, "detail": choices.pick((entries, entries, entries, [], None))}
         messages.append(message)
     return {**row, "messages": messages}
+
+
+def _anywhere(row: Row, seed: int) -> Row:
+    return _details(row, seed, anywhere=True)
+
+
+def _both(row: Row, seed: int) -> Row:
+    return _flags(_details(row, seed), seed)
 
 
 def _parts(row: Row, seed: int) -> Row:
@@ -86,11 +101,28 @@ def _parts(row: Row, seed: int) -> Row:
 
 
 def _pieces(text: str, choices: RandomChoices) -> list[str]:
-    places = [at for at in range(1, len(text)) if text[at] == " " and text[at - 1] != " "]
-    cuts = sorted({choices.pick(places) for _ in range(choices.integer(1, 2))}) if places else []
+    cuts = _cuts(text, choices)
     return [text[start:end] for start, end in zip([0, *cuts], [*cuts, len(text)])]
 
 
+def _cuts(text: str, choices: RandomChoices) -> list[int]:
+    places = [at for at in range(1, len(text)) if text[at] == " " and text[at - 1] != " "]
+    return sorted({choices.pick(places) for _ in range(choices.integer(1, 2))}) if places else []
+
+
+_FLAG, _DETAIL = {"message_field_training": "train"}, {"message_field_training_detail": "detail"}
+SAID: dict[str, Setting] = {
+    f"{name}{f', train_on_eos: {ends}' if ends else ''}": Setting(
+        entry={**fields, **({"train_on_eos": ends} if ends else {})}, marks=marks
+    )
+    for name, fields, marks in (
+        ("message_field_training", _FLAG, _flags),
+        ("message_field_training_detail", _DETAIL, _details),
+        ("message_field_training and _detail", {**_FLAG, **_DETAIL}, _both),
+    )
+    for ends in ("", "all", "last", "none")
+}
+"""What messages say for themselves, under every rule for ends."""
 SETTINGS: dict[str, Setting] = {
     "defaults": Setting(policy="axolotl"),
     "train_on_eos: turn": Setting(policy="axolotl", entry={"train_on_eos": "turn"}),
@@ -100,8 +132,7 @@ SETTINGS: dict[str, Setting] = {
     "train_on_inputs": Setting(policy="axolotl_inputs", top={"train_on_inputs": True}),
     "roles_to_train: user, tool": Setting(entry={"roles_to_train": ["user", "tool"]}),
     "roles_to_train: system, assistant": Setting(entry={"roles_to_train": ["system", "assistant"]}),
-    "message_field_training": Setting(entry={"message_field_training": "train"}, marks=_flags),
-    "message_field_training_detail": Setting(entry={"message_field_training_detail": "detail"}, marks=_details),
+    **SAID,
     "eot_tokens": Setting(policy="axolotl", top={"eot_tokens": ["<end_of_turn>"]}, cases=("Gemma",)),
     "train_on_eot: turn, train_on_eos: none": Setting(
         top={"eot_tokens": ["<|eot_id|>"]}, entry={"train_on_eot": "turn", "train_on_eos": "none"}, cases=("Llama 3",),
@@ -111,6 +142,11 @@ SETTINGS: dict[str, Setting] = {
         top={"eot_tokens": ["<|eot_id|>"]}, entry={"train_on_eot": "all", "train_on_eos": "last"}, cases=("Llama 3",),
         eos="<|end_of_text|>",
     ),
+    "train_on_eot: last, train_on_eos: all, message_field_training": Setting(
+        top={"eot_tokens": ["<|eot_id|>"]}, entry={"train_on_eot": "last", "train_on_eos": "all", **_FLAG},
+        marks=_flags, cases=("Llama 3",), eos="<|end_of_text|>",
+    ),
+    "message_field_training_detail, cut anywhere": Setting(entry=_DETAIL, marks=_anywhere),
     PARTS: Setting(marks=_parts, cases=("Qwen2.5-VL",)),
     "split_thinking": Setting(policy="axolotl", entry={"split_thinking": True}, cases=("Qwen3",)),
 }  # fmt: skip

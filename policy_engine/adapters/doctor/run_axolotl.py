@@ -47,7 +47,7 @@ _SURROUNDINGS: Final = {
 def run_axolotl(task: Task) -> Step:
     """A step over a Parquet file of tokenized rows: its configuration, its preparation of the data, its loader of the
     model and its builder of the trainer. With sample packing all packs are one batch. In place of attention
-    implementations that need a GPU stands `sdpa`, for which it hands on the same batch.
+    implementations that need a GPU stands `sdpa`: for all of them packs have positions and no mask.
 
     Raises what axolotl raises, and ConfigError for settings that no CPU can run.
     """

@@ -1,16 +1,13 @@
-"""TRL, LLaMA-Factory, ms-swift, tinker and OpenAI settings as policies."""
+"""TRL, LLaMA-Factory, tinker and OpenAI settings as policies."""
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
 from policy_engine.adapters.imported import Imported, cannot, read_config, refuse_slips, refuse_unknown
 from policy_engine.core.errors import ConfigError, DataError, PolicyEngineError
-from policy_engine.core.suggest import did_you_mean
 from policy_engine.data.readers import read_rows
 
 _TRL_MASKS: Final = {
@@ -25,18 +22,6 @@ _LLAMAFACTORY: Final = {
     "train_on_prompt", "mask_history", "enable_thinking", "template", "cutoff_len", "dataset", "dataset_dir",
     "model_name_or_path",
 }  # fmt: skip
-_SWIFT_BASES: Final = {"default": "swift", "last_round": "swift_last_round", "all": "swift_all"}
-_SWIFT_PLUGINS: Final = {
-    "hermes": ["scale /<tool_call>.+?<\\/tool_call>/s in assistant by 2"],
-    "react": [
-        "mask /Observation:[^\\n]*/ in assistant.text",
-        "train /Observation:/ in assistant.text weight 2",
-        "scale /Action:[^\\n]*/ in assistant.text by 2",
-        "scale /Action Input:[^\\n]*/ in assistant.text by 2",
-    ],
-    "ignore_empty_think": ["mask assistant.empty_reasoning"],
-    "ignore_think_prefix": ["mask assistant.reasoning.open"],
-}
 _OPENAI_ROW: Final = {"messages", "tools", "parallel_tool_calls", "functions"}
 _OPENAI_MESSAGE: Final = {
     "role", "content", "name", "weight", "tool_calls", "tool_call_id", "function_call", "refusal", "audio",
@@ -171,54 +156,6 @@ def _llamafactory_dataset(info: Mapping[str, Any], name: str, path: Path) -> dic
     }
     messages |= {key: columns[key] for key in ("system", "tools") if key in columns}
     return {"messages": messages}
-
-
-def from_swift(argument: str) -> list[Imported]:
-    """ms-swift's `--loss_scale`: names joined by `+`, or the path of a JSON of weights."""
-    if argument.endswith(".json"):
-        return [_swift_json(Path(argument))]
-    names = [name.strip() for name in argument.split("+") if name.strip()]
-    known = (*_SWIFT_BASES, *_SWIFT_PLUGINS, "base")
-    unknown = [name for name in names if name not in known]
-    if unknown or not names:
-        wrong = unknown[0] if unknown else argument
-        names_are = f"the names are {', '.join(known)}, joined by `+`; a file of weights has to end in .json"
-        meant = did_you_mean(wrong, known)
-        raise ConfigError(f"ms-swift has no loss_scale `{wrong}`", help=f"{meant} {names_are}" if meant else names_are)
-    bases = [name for name in names if name in _SWIFT_BASES] or ["default"]
-    if len(bases) > 1:
-        raise ConfigError(f"loss_scale `{argument}` names two bases", help=f"keep one of {', '.join(_SWIFT_BASES)}")
-    rules = [f"use {_SWIFT_BASES[bases[0]]}"]
-    for name in names:
-        rules += _SWIFT_PLUGINS.get(name, [])
-    notes = [
-        "A message's `loss` and `loss_scale` hold as in ms-swift: add `mask assistant where message.loss == false`, "
-        "`scale assistant by message.loss_scale`."
-    ]
-    return [Imported(name="loss_scale", source=f"ms-swift, loss_scale `{argument}`", rules=rules, notes=notes)]
-
-
-def _swift_json(path: Path) -> Imported:
-    config = read_config(path)
-    rules = ["use swift"]
-    for key, weights in config.items():
-        numbers = weights if isinstance(weights, list) else [weights]
-        if not numbers or len(numbers) > 2 or not all(isinstance(n, int | float) for n in numbers):
-            raise ConfigError(f"{path}: `{key}` has {weights!r}", help="one weight for a regex, two for a word")
-        if len(numbers) == 1:
-            rules.append(f"scale {_regex(key)}s in assistant by {json.dumps(numbers[0])}")
-            continue
-        # A word and what follows it up to the next word of the file.
-        words = [w for w, value in config.items() if isinstance(value, list) and len(value) == 2]
-        until = "|".join(re.escape(word) for word in words)
-        stretch = re.escape(key) + "(?s:.*?)(?:" + until + ")"
-        rules.append(f"scale {_regex(stretch)} in assistant.text by {json.dumps(numbers[1])}")
-        rules.append(f"train {_regex(re.escape(key))} in assistant.text weight {json.dumps(numbers[0])}")
-    return Imported(name=path.stem, source=f"ms-swift, {path.name}", rules=rules)
-
-
-def _regex(pattern: str) -> str:
-    return "/" + re.sub(r"(\\.)|/", lambda m: m[1] or "\\/", pattern).replace("\n", "\\n") + "/"
 
 
 def from_tinker(name: str) -> list[Imported]:

@@ -14,6 +14,7 @@ from policy_engine.chat.dataset import load_dataset_spec
 from policy_engine.chat.tokenize import load_tokenizer
 from policy_engine.core.errors import ConfigError, DataError
 from policy_engine.lang.check import check_text
+from policy_engine.mask.explain import explain_pieces
 from policy_engine.mask.masker import Masker
 from policy_engine.rules.load import policy_from_text
 
@@ -337,18 +338,84 @@ def test_swift() -> None:
     with pytest.raises(ConfigError, match="ms-swift has no loss_scale `nonsense`") as error:
         IMPORTERS["swift"]("nonsense")
     assert "the names are default, last_round, all" in str(error.value.help)
-    with pytest.raises(ConfigError, match="two bases"):
-        IMPORTERS["swift"]("default+all")
+    for wrong in ("default+all", "hermes+default"):
+        with pytest.raises(ConfigError, match="behind another name"):
+            IMPORTERS["swift"](wrong)
+    with pytest.raises(
+        ConfigError, match="`agentflan` cannot be carried over: it weighs an answer by words of the que"
+    ):
+        IMPORTERS["swift"]("agentflan")
+    with pytest.raises(ConfigError, match="cut those of the other"):
+        IMPORTERS["swift"]("react+hermes")
 
 
-def test_swift_json(tmp_path: Path) -> None:
-    (made,) = imported(
-        "swift", json.dumps({"Thought:": [1.0, 0.5], "Action:": [2.0, 1.0], "<b>.+?</b>": [3]}), tmp_path, "w.json"
+def _weighted(policy: str, answer: str) -> str:
+    """The answer's stretches, each with its weight."""
+    row = Masker(policy_from_text(policy), load_tokenizer("builtin"))(
+        [{"role": "user", "content": "x"}, {"role": "assistant", "content": answer}]
     )
-    row = Masker(policy_from_text(made.policy_text), load_tokenizer("builtin"))(
-        [{"role": "user", "content": "x"}, {"role": "assistant", "content": "Thought: hm Action: go <b>bold</b>"}]
-    )
-    assert {0.0, 0.5, 1.0, 2.0, 3.0} == set(row.mask.weights_T.tolist())
+    pieces: list[tuple[str, float]] = []
+    for piece in explain_pieces(row.program, row.chat):
+        if piece.turn == 1 and piece.part not in ("header", "separator"):
+            text, weight = pieces.pop() if pieces and pieces[-1][1] == piece.weight else ("", piece.weight)
+            pieces.append((text + piece.text, weight))
+    return "".join(f"[{text}]{weight:g}" for text, weight in pieces)
+
+
+@pytest.mark.parametrize(
+    ("name", "answer", "expected"),
+    [
+        ("react", "Observation: one\ntwo", "[Observation:]2[ one\ntwo]0[<|im_end|>]1"),
+        ("react", "hm Action Input: {\n}\nThought: so", "[hm ]1[Action Input: {\n}\n]2[Thought: so<|im_end|>]1"),
+        ("react", "Observation: a Observation: b", "[Observation:]2[ a ]0[Observation:]2[ b]0[<|im_end|>]1"),
+        ("alpha_umi", "Next: go\non", "[Next: go\non]2[<|im_end|>]1"),
+        ("qwen", "✿RESULT✿: a\n✿RETURN✿: b", "[✿RESULT✿:]2[ a\n]0[✿RETURN✿: b<|im_end|>]1"),
+        ("last_round+hermes", "so <tool_call>\n</tool_call>", "[so ]1[<tool_call>\n</tool_call>]2[<|im_end|>]1"),
+    ],
+)
+def test_swift_words(name: str, answer: str, expected: str) -> None:
+    (made,) = IMPORTERS["swift"](name)
+    assert expected == _weighted(made.policy_text, answer)
+
+
+def test_swift_words_in_the_last_round_only() -> None:
+    (made,) = IMPORTERS["swift"]("last_round+react")
+    messages = [
+        {"role": "user", "content": "a"}, {"role": "assistant", "content": "Action: b"},
+        {"role": "user", "content": "c"}, {"role": "assistant", "content": "Action: d"},
+    ]  # fmt: skip
+    assert "Action: d<|im_end|>\n" == trained(made.policy_text, messages)
+
+
+@pytest.mark.parametrize(
+    ("config", "answer", "expected"),
+    [
+        ({"Thought:": [0.5, 1.0], "Action:": [2.0, 2.0]}, "Thought: hm Action: go\non",
+         "[Thought:]0.5[ hm ]1[Action: go\non]2[<|im_end|>]1"),
+        ({"Thought:": [0, 0.5], "Action:": [3, 0]}, "Thought: hm Action: go",
+         "[Thought:]0[ hm ]0.5[Action:]3[ go]0[<|im_end|>]1"),
+        ({"<b>.+?</b>": [3], "x": [0]}, "a <b>b\nc</b>", "[a ]1[<b>b\nc</b>]3[<|im_end|>]1"),
+        ({"Action:": [2, 2], "<b>.+?</b>": [3]}, "<b>b</b> Action: c", "[<b>b</b> ]1[Action: c]2[<|im_end|>]1"),
+    ],
+)  # fmt: skip
+def test_swift_json(config: dict[str, list[float]], answer: str, expected: str, tmp_path: Path) -> None:
+    (made,) = imported("swift", json.dumps(config), tmp_path, "w.json")
+    assert expected == _weighted(made.policy_text, answer)
+
+
+@pytest.mark.parametrize(
+    ("config", "named"),
+    [
+        ({"Action:": 2.0}, "`Action:` has 2.0"),
+        ({"Action:": [1, 2, 3]}, "`Action:` has"),
+        ({"Action Input:": [1, 2], "Input:": [1, 3]}, "`Action Input:` cannot be carried over"),
+        ({"response": {}, "query": {}}, "`query` cannot be carried over"),
+    ],
+)
+def test_swift_json_is_refused_by_key(config: dict[str, Any], named: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as error:
+        imported("swift", json.dumps(config), tmp_path, "w.json")
+    assert named in error.value.message
 
 
 def test_tinker_and_openai(tmp_path: Path) -> None:

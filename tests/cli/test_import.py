@@ -13,7 +13,7 @@ from policy_engine.cli.main import run
 def test_prints_policy_and_dataset(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["import", "swift", "last_round"]) == 0
     out = capsys.readouterr().out
-    assert "use swift_last_round" in out
+    assert "mask assistant before last user" in out
     assert "policy: loss_scale.policy" in out
 
 

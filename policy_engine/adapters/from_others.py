@@ -20,7 +20,7 @@ _TRL_MASKS: Final = {
 }
 _LLAMAFACTORY: Final = {
     "train_on_prompt", "mask_history", "enable_thinking", "template", "cutoff_len", "dataset", "dataset_dir",
-    "model_name_or_path",
+    "model_name_or_path", "stage",
 }  # fmt: skip
 _OPENAI_ROW: Final = {"messages", "tools", "parallel_tool_calls", "functions"}
 _OPENAI_MESSAGE: Final = {
@@ -79,10 +79,24 @@ def from_llamafactory(path: Path) -> list[Imported]:
     on_prompt, history = config.get("train_on_prompt"), config.get("mask_history")
     if on_prompt and history:
         raise ConfigError(f"{path}: `train_on_prompt` and `mask_history` exclude each other", help="keep one of them")
-    name = "llamafactory_prompt" if on_prompt else "llamafactory_mask_history" if history else "llamafactory"
-    if name == "llamafactory" and config.get("enable_thinking"):
-        name = "llamafactory_thinking"
+    stage = config.get("stage", "sft")
+    if stage != "sft":
+        raise cannot(
+            "stage", str(path), f"`{stage}` is no supervised fine-tuning", "give the configuration of `stage: sft`"
+        )
+    # `true` unless it says otherwise: thinking that a reasoning template adds empty is trained.
+    thinking = config.get("enable_thinking", True)
     notes = []
+    if on_prompt:
+        rules = ["use llamafactory_prompt"]
+    elif history:
+        rules = ["use llamafactory_mask_history", *([] if thinking else ["mask empty_reasoning"])]
+    else:
+        rules = ["use llamafactory" if thinking else "use llamafactory_no_thinking"]
+    if thinking is False:
+        notes.append(
+            "`enable_thinking: false` takes thinking out of the data, which a policy never does: leave it out."
+        )
     if config.get("template"):
         notes.append(
             f"`template: {config['template']}` is LLaMA-Factory's own: here it is the tokenizer's chat template."
@@ -103,7 +117,7 @@ def from_llamafactory(path: Path) -> list[Imported]:
         if config.get("model_name_or_path"):
             dataset["tokenizer"] = config["model_name_or_path"]
         source = f"LLaMA-Factory, {path.name}, dataset `{entry}`"
-        made.append(Imported(name=str(entry), source=source, rules=[f"use {name}"], dataset=dataset, notes=notes))
+        made.append(Imported(name=str(entry), source=source, rules=rules, dataset=dataset, notes=notes))
     return made
 
 

@@ -18,6 +18,12 @@ from policy_engine.mask.explain import explain_pieces
 from policy_engine.mask.masker import Masker
 from policy_engine.rules.load import policy_from_text
 
+ADDS_EMPTY_THINK = (
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n"
+    "{% if m.role == 'assistant' %}{% if m.reasoning_content %}<think>\n{{ m.reasoning_content }}\n</think>\n\n"
+    "{% else %}<think>\n\n</think>\n\n{% endif %}{% endif %}{{ m.content }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
 MESSAGES: list[dict[str, Any]] = [
     {"role": "system", "content": "Be brief."},
     {"role": "user", "content": "Two and two?"},
@@ -327,6 +333,34 @@ def test_llamafactory(tmp_path: Path) -> None:
         imported("llamafactory", {"dataset": "other"}, tmp_path)
     with pytest.raises(ConfigError, match="exclude each other"):
         imported("llamafactory", {"train_on_prompt": True, "mask_history": True}, tmp_path)
+
+
+EMPTY_THINK = "<think>\n\n</think>\n\n"
+
+
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        # Trained unless it is switched off: that is its default.
+        ({}, f"{EMPTY_THINK}Seven.<|im_end|>\n"),
+        ({"enable_thinking": True}, f"{EMPTY_THINK}Seven.<|im_end|>\n"),
+        ({"enable_thinking": False}, "Seven.<|im_end|>\n"),
+        ({"enable_thinking": None}, "Seven.<|im_end|>\n"),
+        ({"mask_history": True, "stage": "sft"}, f"{EMPTY_THINK}Seven.<|im_end|>\n"),
+        ({"mask_history": True, "enable_thinking": False}, "Seven.<|im_end|>\n"),
+    ],
+)
+def test_llamafactory_thinking_that_is_added_empty(config: dict[str, Any], expected: str, tmp_path: Path) -> None:
+    (made,) = imported("llamafactory", {**config, "template": "qwen3"}, tmp_path)
+    tokenizer = load_tokenizer("builtin", template=ADDS_EMPTY_THINK)
+    row = Masker(policy_from_text(made.policy_text), tokenizer)(MESSAGES[3:])
+    assert expected == tokenizer.tokenizer.decode([label for label in row.labels if label >= 0])
+
+
+@pytest.mark.parametrize("stage", ["pt", "rm", "ppo", "dpo", "kto"])
+def test_llamafactory_of_another_stage_is_refused(stage: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=f"`stage` cannot be carried over: `{stage}`"):
+        imported("llamafactory", {"stage": stage}, tmp_path)
 
 
 def test_swift() -> None:

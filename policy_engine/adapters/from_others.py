@@ -1,4 +1,4 @@
-"""TRL, LLaMA-Factory, tinker and OpenAI settings as policies."""
+"""LLaMA-Factory, tinker and OpenAI settings as policies."""
 
 from __future__ import annotations
 
@@ -10,14 +10,6 @@ from policy_engine.adapters.imported import Imported, cannot, read_config, refus
 from policy_engine.core.errors import ConfigError, DataError, PolicyEngineError
 from policy_engine.data.readers import read_rows
 
-_TRL_MASKS: Final = {
-    "assistant_only_loss",
-    "completion_only_loss",
-    "max_length",
-    "truncation_mode",
-    "packing",
-    "dataset_kwargs",
-}
 _LLAMAFACTORY: Final = {
     "train_on_prompt", "mask_history", "enable_thinking", "template", "cutoff_len", "dataset", "dataset_dir",
     "model_name_or_path", "stage",
@@ -35,41 +27,6 @@ _TINKER: Final = {
     "all_user_and_system_messages": "tinker_user_and_system",
     "customized": "tinker_customized",
 }
-
-
-def from_trl(path: Path) -> list[Imported]:
-    """TRL's `SFTConfig`, saved as YAML or JSON."""
-    config = read_config(path)
-    refuse_slips(config, _TRL_MASKS, str(path))
-    only_answers, only_completion = config.get("assistant_only_loss"), config.get("completion_only_loss")
-    notes: list[str] = []
-    if only_answers and only_completion:
-        raise cannot(
-            "assistant_only_loss",
-            str(path),
-            "with `completion_only_loss` it trains what both allow, and the data says which messages those are",
-            "use `trl_completion_only` for completions of one message",
-        )
-    if only_answers:
-        rules = ["use trl_assistant_only"]
-    elif only_completion or only_completion is None:
-        rules = ["use trl_completion_only"] if only_completion else ["train everything  # lint: ignore PE603"]
-        if only_completion is None:
-            notes.append(
-                "`completion_only_loss` is not set: TRL trains everything, except for data of prompt and completion, "
-                "where it trains the completion (`use trl_completion_only`)."
-            )
-    else:
-        rules = ["train everything  # lint: ignore PE603"]
-    if config.get("max_length"):
-        cut = "keep_end" if config.get("truncation_mode") == "keep_end" else "keep_start"
-        notes.append(f"`max_length`: apply with --max-length {config['max_length']} --truncate {cut}.")
-    if config.get("packing"):
-        notes.append("`packing`: leave it to TRL, or apply with --pack and set `padding_free=True`, `max_length=None`.")
-    others = sorted(set(config) - _TRL_MASKS)
-    if others:
-        notes.append(f"Not about masks, and left behind: {', '.join(others)}.")
-    return [Imported(name=path.stem, source=f"TRL, {path.name}", rules=rules, notes=notes)]
 
 
 def from_llamafactory(path: Path) -> list[Imported]:

@@ -6,8 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from policy_engine.adapters.from_axolotl import from_axolotl
-from policy_engine.adapters.from_others import from_llamafactory, from_openai, from_tinker, from_trl
+from policy_engine.adapters.from_others import from_llamafactory, from_openai, from_tinker
 from policy_engine.adapters.from_swift import from_swift
+from policy_engine.adapters.from_trl import from_trl
 from policy_engine.adapters.imported import Imported
 
 IMPORTERS: dict[str, Callable[[str], list[Imported]]] = {

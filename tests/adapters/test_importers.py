@@ -304,21 +304,52 @@ def test_axolotl_refuses_by_key(settings: dict[str, Any], named: str, tmp_path: 
     assert named in error.value.message
 
 
+PAIR: dict[str, Any] = {"prompt": MESSAGES[:-1], "completion": MESSAGES[-1:]}
+EVERYTHING = "".join(
+    f"<|im_start|>{message['role']}\n{message['content']}<|im_end|>\n" for message in MESSAGES
+)  # fmt: skip
+
+
 @pytest.mark.parametrize(
-    ("config", "expected"),
+    ("config", "of_messages", "of_pairs"),
     [
-        ({"assistant_only_loss": True}, "Four.<|im_end|>\n|Seven.<|im_end|>\n"),
-        ({"completion_only_loss": True}, "Seven.<|im_end|>\n"),
+        ({}, EVERYTHING, "Seven.<|im_end|>\n"),
+        ({"completion_only_loss": None}, EVERYTHING, "Seven.<|im_end|>\n"),
+        ({"completion_only_loss": True}, EVERYTHING, "Seven.<|im_end|>\n"),
+        ({"completion_only_loss": False}, EVERYTHING, EVERYTHING),
+        ({"assistant_only_loss": True}, "Four.<|im_end|>\nSeven.<|im_end|>\n", "Seven.<|im_end|>\n"),
+        ({"assistant_only_loss": True, "completion_only_loss": True},
+         "Four.<|im_end|>\nSeven.<|im_end|>\n", "Seven.<|im_end|>\n"),
+        ({"assistant_only_loss": True, "completion_only_loss": False},
+         "Four.<|im_end|>\nSeven.<|im_end|>\n", "Four.<|im_end|>\nSeven.<|im_end|>\n"),
     ],
-)
-def test_trl(config: dict[str, Any], expected: str, tmp_path: Path) -> None:
+)  # fmt: skip
+def test_trl(config: dict[str, Any], of_messages: str, of_pairs: str, tmp_path: Path) -> None:
+    (made,) = imported("trl", {"learning_rate": 1, **config}, tmp_path)
+    for row, expected in (({"messages": MESSAGES}, of_messages), (PAIR, of_pairs)):
+        masker = Masker(policy_from_text(made.policy_text), load_tokenizer("builtin"))
+        labels = masker.batch({name: [value] for name, value in row.items()})["labels"][0]
+        text = masker.tokenizer.tokenizer.decode([label for label in labels if label >= 0])
+        assert expected.removeprefix("<|im_start|>") == text  # the first token is never a target
+
+
+@pytest.mark.parametrize(
+    ("key", "trainer"),
+    [("beta", "preference or reward"), ("desirable_weight", "KTO"), ("num_generations", "GRPO"),
+     ("center_rewards_coefficient", "reward"), ("f_divergence_type", "DPO")],
+)  # fmt: skip
+def test_trl_of_another_trainer_is_refused(key: str, trainer: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=f"`{key}` cannot be carried over: of .*{trainer}.* training"):
+        imported("trl", {key: 1, "learning_rate": 1}, tmp_path)
+
+
+def test_trl_says_what_it_leaves_behind(tmp_path: Path) -> None:
+    config = {"dataset_kwargs": {"skip_prepare_dataset": True}, "chat_template_path": "t.jinja", "max_length": 9}
     (made,) = imported("trl", config, tmp_path)
-    assert expected == trained(made.policy_text)
-
-
-def test_trl_both_masks_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="assistant_only_loss"):
-        imported("trl", {"assistant_only_loss": True, "completion_only_loss": True}, tmp_path)
+    text = " ".join(made.notes)
+    assert '`dataset_kwargs: {"skip_prepare_dataset": true}`' in text
+    assert "`chat_template_path: t.jinja`" in text
+    assert "--max-length 9 --truncate keep_start" in text
 
 
 def test_llamafactory(tmp_path: Path) -> None:

@@ -12,8 +12,9 @@ from typing import Any, Final
 
 from policy_engine.adapters.axolotl_parts import LEFT_OUT, WHOLE
 from policy_engine.adapters.imported import cannot
+from policy_engine.chat.roles import Spelling
 from policy_engine.core.errors import ConfigError
-from policy_engine.core.vocabulary import KEYWORDS, parts_of
+from policy_engine.core.vocabulary import KEYWORDS, KNOWN_ROLES, parts_of
 
 _EOS: Final = ("all", "turn", "last", "none")
 _ROLES: Final = {"human": "user", "gpt": "assistant"}
@@ -35,6 +36,7 @@ def rules_of(
     eot = _setting(entry, "train_on_eot", eos, where)
     rules = []
     roles = trained_roles(entry)
+    _refuse_misspelled(entry, where)
     if any(key in entry and entry[key] is None for key in ("roles_to_train", "train_on_eos")):
         notes.append(
             "axolotl drops empty settings: where `roles_to_train` or `train_on_eos` is left empty its default holds. "
@@ -109,6 +111,17 @@ def trained_roles(entry: Mapping[str, Any]) -> list[str]:
     """The roles of `roles_to_train`, by the names that the template knows."""
     given, names = entry.get("roles_to_train"), role_names(entry)
     return list(dict.fromkeys(names.get(role, role) for role in (["assistant"] if given is None else as_list(given))))
+
+
+def _refuse_misspelled(entry: Mapping[str, Any], where: str) -> None:
+    """A role that the entry does not declare and that is much like one that is known: axolotl trains nothing of it."""
+    names = role_names(entry)
+    spelling = Spelling({*KNOWN_ROLES, *names, *names.values()})
+    meant = {str(role): spelling.meant(str(role)) for role in as_list(entry.get("roles_to_train"))}
+    slips = [f"`{near}` for `{role}`" for role, near in meant.items() if near]
+    if slips:
+        raise cannot("roles_to_train", where, f"nobody declares such a role; did you mean {', '.join(slips)}?",
+                     "spell it so, or declare it in the entry's `roles`")  # fmt: skip
 
 
 def role_names(entry: Mapping[str, Any]) -> dict[str, str]:

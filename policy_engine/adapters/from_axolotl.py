@@ -10,6 +10,7 @@ from policy_engine.adapters.axolotl_parts import has_flags, note_of
 from policy_engine.adapters.axolotl_rules import role_names, rules_of, trained_roles
 from policy_engine.adapters.imported import Imported, cannot, read_config, refuse_slips, refuse_unknown
 from policy_engine.core.errors import ConfigError
+from policy_engine.core.suggest import nearest
 
 _ENTRY: Final = {
     "path", "name", "type", "split", "shards", "shards_idx", "preprocess_shards", "data_files", "ds_type", "revision",
@@ -27,6 +28,20 @@ CARRIED: Final = frozenset({
 })  # fmt: skip
 """Keys that became rules, or lines of the dataset file. All others are named in the policy's comment."""
 _AT_TOP: Final = frozenset({"train_on_inputs", "eot_tokens", "datasets", "base_model", "type", "chat_template_kwargs"})
+
+_TEMPLATES: Final = {
+    "alpaca", "aya", "chatml", "cohere", "command_a", "command_a_rag", "command_a_tool_use", "deepseek_v2",
+    "deepseek_v3", "exaone", "exaone4", "falcon_h1", "gemma", "gemma3", "gemma3n", "gemma4", "gemma4_unified", "jamba",
+    "llama3", "llama3_2_vision", "llama4", "llava", "metharme", "mistral_v1", "mistral_v2v3", "mistral_v3_tekken",
+    "mistral_v7_tekken", "nemotron_h", "phi_3", "phi_35", "phi_4", "pixtral", "qwen2_vl", "qwen3", "qwen3_5", "qwen_25",
+}  # fmt: skip
+_FALLBACK: Final = "tokenizer_default_fallback_"
+_LENGTH: Final = 512
+"""axolotl's `sequence_len` where none is set."""
+_THINKING: Final = (
+    "Where the template writes an empty `<think>` into a last answer that has none (Qwen3's and its like), axolotl "
+    "masks the `<think>` that opens a last answer's own thinking, with its line break; here both are trained."
+)
 
 
 def from_axolotl(path: Path) -> list[Imported]:
@@ -46,14 +61,16 @@ def _refuse_misplaced(config: Mapping[str, Any], path: Path) -> None:
     """Keys about masks where axolotl does not read them, or misspelled: it would train something else in silence."""
     if config.get("rl"):
         raise cannot("rl", str(path), "masks are those of supervised fine-tuning", "leave it out to import the rest")
-    for key in config:
-        if key in CARRIED - _AT_TOP:
-            raise cannot(key, str(path), "axolotl reads it in an entry of `datasets` only", "move it there")
+    misplaced = [key for key in config if key in CARRIED - _AT_TOP]
+    if misplaced:
+        raise cannot(
+            "`, `".join(misplaced), str(path), "axolotl reads that in an entry of `datasets` only", "move it there"
+        )
     refuse_slips(config, CARRIED | {"chat_template", "chat_template_jinja", "sequence_len"}, str(path))
 
 
 def _entry(config: Mapping[str, Any], entry: Any, number: int, count: int, path: Path) -> Imported:
-    where = f"{path}: dataset {number}"
+    where = f"{path}: `datasets[{number}]`"
     if not isinstance(entry, dict):
         raise ConfigError(f"{where} is no mapping", help="write its `path` and `type`")
     kind = "a prompt of its own" if isinstance(entry.get("type"), dict) else entry.get("type")
@@ -62,6 +79,8 @@ def _entry(config: Mapping[str, Any], entry: Any, number: int, count: int, path:
             "type", where, f"`{kind}` masks by code of its own", "only `chat_template` says its mask in settings"
         )
     refuse_unknown(entry, _ENTRY, where)
+    if "eot_tokens" in entry:
+        raise cannot("eot_tokens", where, "axolotl reads it at the top of the file only", "move it there")
     flagged = has_flags(entry, path.parent)
     rules, notes = rules_of(config, entry, where, flagged=bool(flagged))
     notes += note_of(flagged)
@@ -95,12 +114,27 @@ def _dataset(config: Mapping[str, Any], entry: Mapping[str, Any]) -> dict[str, A
     trained = trained_roles(entry)
     if trained != ["assistant"]:
         found["trained_roles"] = sorted({*trained, "assistant"})
-    kwargs = {**(config.get("chat_template_kwargs") or {}), **(entry.get("chat_template_kwargs") or {})}
-    if kwargs:
-        found["template_kwargs"] = kwargs
+    if config.get("chat_template_kwargs"):
+        found["template_kwargs"] = config["chat_template_kwargs"]
     if config.get("base_model"):
         found["tokenizer"] = config["base_model"]
     return found
+
+
+def _of_template(name: str) -> str:
+    if name == "tokenizer_default" or name.startswith(_FALLBACK):
+        return "`chat_template`: the tokenizer's own, which is what is taken here without --template." + (
+            f" (`{name}`: if it has none, give that one of axolotl's.)" if name.startswith(_FALLBACK) else ""
+        )
+    if name in _TEMPLATES:
+        return f"`chat_template: {name}` is one of axolotl's own: save it as a file and give it with --template."
+    if name == "jinja":
+        return "`chat_template: jinja` without `chat_template_jinja` names no template, and axolotl refuses it."
+    meant = nearest(name, _TEMPLATES)
+    return (
+        f"`chat_template: {name}` is no template of axolotl 0.19{f' (did you mean `{meant}`?)' if meant else ''}: give "
+        "the one that is meant with --template."
+    )
 
 
 def _left_behind(config: Mapping[str, Any], entry: Mapping[str, Any]) -> list[str]:
@@ -109,12 +143,8 @@ def _left_behind(config: Mapping[str, Any], entry: Mapping[str, Any]) -> list[st
     own = entry.get("chat_template_jinja") or config.get("chat_template_jinja")
     if own:
         notes.append("`chat_template_jinja`: give the same file with --template, or its text in a file.")
-    elif template == "tokenizer_default" or ("chat_template" in {**config, **entry} and not template):
-        notes.append("`chat_template`: the tokenizer's own, which is what is taken here without --template.")
-    elif template:
-        notes.append(
-            f"`chat_template: {template}` is one of axolotl's own: save it as a file and give it with --template."
-        )
+    elif template is not None or "chat_template" in {**config, **entry}:
+        notes.append(_of_template(str(template or "tokenizer_default")))
     if entry.get("split_thinking"):
         notes.append(
             "`split_thinking` is not needed: thinking inside the content is told apart where the template does."
@@ -123,13 +153,19 @@ def _left_behind(config: Mapping[str, Any], entry: Mapping[str, Any]) -> list[st
         notes.append(
             "`drop_system_message` changes the text, which a policy never does: drop the messages in the data."
         )
+    cut = "keep_start" if config.get("excess_length_strategy") == "truncate" else "drop"
+    why = " (`excess_length_strategy`)" if "excess_length_strategy" in config else ""
     length = config.get("sequence_len")
-    if length:
-        cut = {"drop": "drop", "truncate": "keep_start", "raise": "drop"}.get(
-            config.get("excess_length_strategy", "drop"), "drop"
+    said = f"`sequence_len: {length}`" if length else f"`sequence_len` is not set, and {_LENGTH} in axolotl"
+    notes.append(f"{said}: apply with --max-length {length or _LENGTH} --truncate {cut}{why}.")
+    for field, name in (("field_tools", "tools"), ("field_system", "system")):
+        if entry.get(field) not in (None, name):
+            notes.append(f"`{field}` is carried to the dataset file; axolotl itself reads `{name}` whatever it says.")
+    if entry.get("chat_template_kwargs"):
+        notes.append(
+            "`chat_template_kwargs` of the dataset is left behind: axolotl reads those at the top of the file only."
         )
-        why = " (`excess_length_strategy`)" if "excess_length_strategy" in config else ""
-        notes.append(f"`sequence_len: {length}`: apply with --max-length {length} --truncate {cut}{why}.")
+    notes.append(_THINKING)
     if entry.get("template_thinking_key"):
         notes.append(
             "`template_thinking_key` is not needed: thinking is given to the template by the names that templates read."

@@ -84,14 +84,20 @@ def refuse_unknown(given: Mapping[str, Any], known: Collection[str], where: str)
 
 
 def refuse_slips(given: Mapping[str, Any], about: Collection[str], where: str) -> None:
-    """Raises ConfigError for a key that is all but one of those `about` masks: left behind among the others, the
-    setting that was meant would be lost in silence."""
-    for key in set(given) - set(about):
-        near = nearest(str(key), about, cutoff=0.9)
-        if near:
-            raise cannot(str(key), where, f"nobody knows it; did you mean `{near}`?", "spell it so, or remove it")
+    """Raises ConfigError for keys that are all but one of those `about` masks: left behind among the others, the
+    settings that were meant would be lost in silence."""
+    meant = {str(key): nearest(str(key), about, cutoff=0.9) for key in sorted(set(given) - set(about), key=str)}
+    slips = {key: near for key, near in meant.items() if near}
+    if slips:
+        said = ", ".join(f"`{near}` for `{key}`" if len(slips) > 1 else f"`{near}`" for key, near in slips.items())
+        raise cannot("`, `".join(slips), where, f"nobody knows {_it(slips)}; did you mean {said}?",
+                     f"spell {_it(slips)} so, or remove {_it(slips)}")  # fmt: skip
+
+
+def _it(several: Collection[str]) -> str:
+    return "it" if len(several) == 1 else "them"
 
 
 def cannot(key: str, where: str, why: str, instead: str) -> ConfigError:
-    """The error for a setting that no policy can say."""
+    """The error for a setting that no policy can say; for several, `key` is their names with "`, `" between."""
     return ConfigError(f"{where}: `{key}` cannot be carried over: {why}", help=instead)

@@ -268,12 +268,80 @@ def test_axolotl_only_what_messages_say(tmp_path: Path) -> None:
 
 
 def test_axolotl_says_every_key(tmp_path: Path) -> None:
-    entry = {"split": "train[:1%]", "field_system": "sys", "chat_template_kwargs": {"enable_thinking": False}}
-    (made,) = imported("axolotl", {**_axolotl(**entry), "chat_template": "qwen3", "lora_r": 8}, tmp_path)
+    top = {"chat_template": "qwen3", "lora_r": 8, "chat_template_kwargs": {"enable_thinking": False}}
+    (made,) = imported("axolotl", {**_axolotl(split="train[:1%]", field_system="sys"), **top}, tmp_path)
     assert "left behind: path, split." in " ".join(made.notes)
     assert "left behind: lora_r." in " ".join(made.notes)
     assert {"enable_thinking": False} == made.dataset["template_kwargs"]
     assert "sys" == made.dataset["messages"]["system"]
+    assert "axolotl itself reads `system` whatever it says" in " ".join(made.notes)
+
+
+@pytest.mark.parametrize(
+    ("top", "told"),
+    [
+        ({"chat_template": "qwen3"}, "`chat_template: qwen3` is one of axolotl's own"),
+        ({"chat_template": "qwen_3"}, "`chat_template: qwen_3` is no template of axolotl 0.19 (did you mean `qwen3`?)"),
+        ({"chat_template": "jinja"}, "`chat_template: jinja` without `chat_template_jinja` names no template"),
+        ({"chat_template": "tokenizer_default_fallback_chatml"}, "the tokenizer's own, which is what is taken here"),
+        ({"excess_length_strategy": "truncate"}, "`sequence_len` is not set, and 512 in axolotl: apply with "
+         "--max-length 512 --truncate keep_start (`excess_length_strategy`)"),
+        ({"sequence_len": 9}, "`sequence_len: 9`: apply with --max-length 9 --truncate drop."),
+        ({}, "axolotl masks the `<think>` that opens a last answer's own thinking"),
+    ],
+)  # fmt: skip
+def test_axolotl_what_is_said_of_text_and_lengths(top: dict[str, Any], told: str, tmp_path: Path) -> None:
+    (made,) = imported("axolotl", {**_axolotl(), **top}, tmp_path)
+    assert told in " ".join(made.notes)
+
+
+@pytest.mark.parametrize(
+    ("entry", "named"),
+    [
+        ({"roles_to_train": ["asistant"]}, "did you mean `assistant` for `asistant`?"),
+        ({"roles_to_train": ["user", "Assistant"]}, "did you mean `assistant` for `Assistant`?"),
+        ({"roles_to_train": ["gtp"]}, "did you mean `gpt` for `gtp`?"),
+        ({"roles_to_train": ["modle"], "roles": {"assistant": ["model"]}}, "did you mean `model` for `modle`?"),
+    ],
+)
+def test_axolotl_a_role_that_looks_misspelled(entry: dict[str, Any], named: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="`roles_to_train` cannot be carried over: nobody declares") as error:
+        imported("axolotl", _axolotl(**entry), tmp_path)
+    assert named in error.value.message
+    assert "`datasets[0]`" in error.value.message
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {"roles_to_train": ["asistant"], "roles": {"asistant": ["bot"]}},
+        {"roles_to_train": ["asistant"], "roles": {"assistant": ["asistant"]}},
+        {"roles_to_train": ["narrator"]},
+    ],
+)
+def test_axolotl_a_role_that_is_declared_or_like_none(entry: dict[str, Any], tmp_path: Path) -> None:
+    imported("axolotl", _axolotl(**entry), tmp_path)
+
+
+def test_axolotl_tells_all_wrong_keys_at_once(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="`roles_to_train`, `train_on_eos` cannot be carried over"):
+        imported("axolotl", {**_axolotl(), "train_on_eos": "all", "roles_to_train": ["user"]}, tmp_path)
+    slips = {"train_on_input": True, "sequence_length": 3, "eot_token": ["a"]}
+    with pytest.raises(
+        ConfigError, match="`eot_token`, `train_on_input` cannot be carried over: nobody knows them"
+    ) as e:
+        imported("axolotl", {**_axolotl(), **slips}, tmp_path)
+    assert "did you mean `eot_tokens` for `eot_token`, `train_on_inputs` for `train_on_input`?" in e.value.message
+
+
+def test_axolotl_keys_of_the_top_in_an_entry(tmp_path: Path) -> None:
+    (made,) = imported("axolotl", _axolotl(chat_template_kwargs={"a": 1}), tmp_path)
+    assert "template_kwargs" not in made.dataset
+    assert "`chat_template_kwargs` of the dataset is left behind" in " ".join(made.notes)
+    config = _axolotl()
+    config["datasets"][0]["eot_tokens"] = ["a"]
+    with pytest.raises(ConfigError, match=r"`datasets\[0\]`: `eot_tokens` cannot be carried"):
+        imported("axolotl", config, tmp_path)
 
 
 def test_axolotl_several_datasets(tmp_path: Path) -> None:

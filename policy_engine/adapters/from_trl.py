@@ -39,6 +39,15 @@ _OTHERS: Final = {
 """Settings of TRL's other trainers that `SFTConfig` does not have."""
 OTHER_TRAINERS: Final = {key: trainer for trainer, keys in _OTHERS.items() for key in keys.split()}
 _PAIR: Final = "has sample.prompt and has sample.completion"
+_MOST: Final = 8
+"""Messages of a completion that the policy tells from those of its prompt."""
+_IN_COMPLETION: Final = "turn.from_end == 0" + "".join(
+    f"\n  or turn.from_end == {place} and has sample.completion[{place}]" for place in range(1, _MOST)
+)
+_OPENS_COMPLETION: Final = "turn.from_end == 0 and not has sample.completion[1]" + "".join(
+    f"\n  or turn.from_end == {place} and has sample.completion[{place}] and not has sample.completion[{place + 1}]"
+    for place in range(1, _MOST)
+)
 
 
 def from_trl(path: Path) -> list[Imported]:
@@ -63,18 +72,20 @@ def _rules(config: Mapping[str, Any]) -> tuple[list[str], list[str]]:
     if only_completion is False:
         return rules, []
     if only_answers:
-        rules.append(f"mask assistant where turn.from_end > 0 and {_PAIR}")
+        rules.append(f"mask assistant where {_PAIR} and not ({_IN_COMPLETION})")
     else:
         rules += [
             f"mask everything where {_PAIR}",
-            f"train (body, empty_reasoning, eos, separator) of last assistant where {_PAIR}",
+            f"train turn where {_PAIR} and ({_IN_COMPLETION})",
+            f"mask header of assistant where {_PAIR} and ({_OPENS_COMPLETION})  # the generation prompt",
             "on straddle train  # a token that is partly trained text is trained by TRL",
         ]
     said = "is not set" if only_completion is None else "is set"
     return rules, [
         f"`completion_only_loss` {said}: of rows with `prompt` and `completion` the completion is trained, in rows of "
-        "other data all that is trained without it. A completion is taken to be one message; where it has several, TRL "
-        "trains all of them, whoever wrote them. Where both are texts TRL uses no chat template; its ids are others."
+        "other data all that is trained without it. A completion is told from its prompt by its last "
+        f"{_MOST} messages: what is before them in a longer one is masked here. Where prompt and completion are texts TRL "
+        "uses no chat template, and its ids are others."
     ]
 
 

@@ -402,6 +402,21 @@ def test_trl(config: dict[str, Any], of_messages: str, of_pairs: str, tmp_path: 
 
 
 @pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        ({}, "Four.<|im_end|>\n<|im_start|>user\nAnd three?<|im_end|>\n<|im_start|>assistant\nSeven.<|im_end|>\n"),
+        ({"assistant_only_loss": True}, "Four.<|im_end|>\nSeven.<|im_end|>\n"),
+    ],
+)
+def test_trl_a_completion_of_several_messages(config: dict[str, Any], expected: str, tmp_path: Path) -> None:
+    (made,) = imported("trl", {"learning_rate": 1, **config}, tmp_path)
+    masker = Masker(policy_from_text(made.policy_text), load_tokenizer("builtin"))
+    prompt = [*MESSAGES[:1], {"role": "user", "content": "One?"}, {"role": "assistant", "content": "1"}, MESSAGES[1]]
+    labels = masker.batch({"prompt": [prompt], "completion": [MESSAGES[2:]]})["labels"][0]
+    assert expected == masker.tokenizer.tokenizer.decode([label for label in labels if label >= 0])
+
+
+@pytest.mark.parametrize(
     ("key", "trainer"),
     [("beta", "preference or reward"), ("desirable_weight", "KTO"), ("num_generations", "GRPO"),
      ("center_rewards_coefficient", "reward"), ("f_divergence_type", "DPO")],

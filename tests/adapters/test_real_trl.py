@@ -34,6 +34,7 @@ MESSAGES = [
 ROWS: dict[str, dict[str, Any]] = {
     "messages": {"messages": MESSAGES},
     "pair": {"prompt": MESSAGES[:-1], "completion": MESSAGES[-1:]},
+    "pair of several": {"prompt": MESSAGES[:2], "completion": MESSAGES[2:]},
 }
 
 

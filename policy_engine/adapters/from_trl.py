@@ -84,8 +84,8 @@ def _rules(config: Mapping[str, Any]) -> tuple[list[str], list[str]]:
     return rules, [
         f"`completion_only_loss` {said}: of rows with `prompt` and `completion` the completion is trained, in rows of "
         "other data all that is trained without it. A completion is told from its prompt by its last "
-        f"{_MOST} messages: what is before them in a longer one is masked here. Where prompt and completion are texts TRL "
-        "uses no chat template, and its ids are others."
+        f"{_MOST} messages: what is before them in a longer one is masked here. Where prompt and completion are texts "
+        "TRL uses no chat template, and its ids are others."
     ]
 
 

@@ -25,7 +25,7 @@ from policy_engine.chat.conversation import Conversation, read_row
 from policy_engine.chat.formats import named_format
 from policy_engine.core.errors import ConfigError, RowError
 from policy_engine.core.vocabulary import IGNORE_INDEX
-from policy_engine.data.audit import mask_of
+from policy_engine.data.prepared import mask_of
 from policy_engine.data.readers import read_rows
 from policy_engine.mask.masker import Masker
 from policy_engine.proof.load import load_policy

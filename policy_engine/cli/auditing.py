@@ -45,7 +45,8 @@ def audit_rows(data: str, inputs: Inputs, *, limit: int | None) -> Outcome:
         first = replace(failures[0], help=failures[0].help or help)
         return Outcome(exit=Exit.NO_ANSWER, diagnostics=(first,))
     fails = found.smells or found.breaches or failures
-    exit = Exit.FAILS if fails else Exit.UNDECIDED if found.undecided else Exit.HOLDS
+    unseen = found.undecided or found.recovered < found.rows
+    exit = Exit.FAILS if fails else Exit.UNDECIDED if unseen else Exit.HOLDS
     return Outcome(exit=exit, diagnostics=tuple(failures[:_SHOWN]), data=_data(found, len(failures)), body=_body(found))
 
 
@@ -67,6 +68,7 @@ def _data(found: Audit, failed: int) -> dict[str, Any]:
         ],
         "undecided": found.undecided,
         "untold": [{"field": name, "rows": count} for name, count in found.untold.most_common()],
+        "markers": [{"text": text, "rows": count} for text, count in found.markers.most_common()],
         "presets": [{"policy": name, "share": share} for name, share in found.presets],
     }
 
@@ -98,9 +100,23 @@ def _body(found: Audit) -> tuple[RenderableType, ...]:
         said = "the 1 row" if held == 1 else f"every one of the {held:,} rows"
         parts.append(Text(f"{said} that could be held against the policy is what it says"))
     if found.undecided:
-        asked = ", ".join(f"`{name}`" for name, _ in found.untold.most_common())
         parts.append(Text(f"undecided: {counted(found.undecided, 'row')}", style="bold yellow"))
-        parts.append(Text(f"  the policy asks for {asked}, which ids do not tell; keep `messages` beside the ids"))
+        if found.untold:
+            asked = ", ".join(f"`{name}`" for name, _ in found.untold.most_common())
+            parts.append(Text(f"  the policy asks for {asked}, which ids do not tell"))
+        if found.markers:
+            markers = ", ".join(repr(text) for text, _ in found.markers.most_common(_SHOWN))
+            parts.append(Text(f"  ids do not tell whether template or data wrote {markers}, which the policy does"))
+        parts.append(Text("  keep `messages` (and `tools`) beside the ids"))
+    if lost := found.rows - found.recovered:
+        parts.append(Text(f"not found again: {counted(lost, 'row')}", style="bold yellow"))
+        parts.append(
+            Text(
+                "  not held against the policy: "
+                + ("is this the tokenizer and the template that made them?" if not found.recovered else "")
+                + ("cut at their start, or made by another template" if found.recovered else "")
+            )
+        )
     if found.presets:
         best = [f"{name} ({share:.0%})" for name, share in found.presets[:3] if share]
         parts.append(Text("explained best by: " + (", ".join(best) or "no shipped policy")))

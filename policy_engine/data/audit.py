@@ -12,15 +12,15 @@ from policy_engine.chat.segments import TokenizedChat
 from policy_engine.chat.tokenize import ChatTokenizer
 from policy_engine.core.errors import PolicyEngineError, RowError
 from policy_engine.core.vocabulary import BODY, EOS, IGNORE_INDEX
+from policy_engine.data.doubt import Doubts
+from policy_engine.data.prepared import are_shifted, mask_of, spans_of
 from policy_engine.data.recover import Recoverer, source_of
-from policy_engine.data.untold import Untold, call_marker
+from policy_engine.data.untold import Untold
 from policy_engine.lang.library import read_shipped, shipped
 from policy_engine.mask.apply import apply_program
 from policy_engine.rules.load import policy_from_text
 from policy_engine.rules.program import Program
 
-MASK_COLUMNS: Final = ("labels", "assistant_masks", "completion_mask", "loss_mask")
-"""Columns that say what is trained, in the order they are looked for."""
 _SHARE: Final = 0.9
 """A smell is named when this share of the rows that could show it do."""
 
@@ -49,6 +49,7 @@ class Audit:
     """The account of a prepared dataset."""
 
     rows: int = 0
+    """Rows looked at; the documents of a packed row count as rows of their own, here and below."""
     recovered: int = 0
     """Rows whose conversation was found: their ids come out of the template and tokenizer as they are."""
     exact: int = 0
@@ -62,44 +63,12 @@ class Audit:
     ask for what some row does not tell are left out."""
     columns: Counter[str] = field(default_factory=Counter)
     untold: Counter[str] = field(default_factory=Counter)
-    """What the policy asks for and rows do not tell (`message.training`, `tool_call`), by how many rows do not."""
+    """What the policy asks for and rows do not tell (`message.training`), by how many rows do not."""
+    markers: Counter[str] = field(default_factory=Counter)
+    """Text that the policy decides otherwise if the template wrote it and not the data, by how many rows have it and
+    do not tell which."""
     undecided: int = 0
     """Recovered rows that cannot be held against the policy for that."""
-
-
-def mask_of(row: Mapping[str, Any], number: int) -> tuple[list[int], list[int], list[bool], str]:
-    """Ids, labels and which tokens are trained, of a prepared row, and the column that says so.
-
-    Raises RowError for a row without ids or mask, or with columns of different lengths.
-    """
-    ids = row.get("input_ids")
-    if not isinstance(ids, list) or not ids:
-        raise RowError(f"row {number} has no `input_ids`", help="audit takes a dataset that is already tokenized")
-    for name in MASK_COLUMNS:
-        found = row.get(name)
-        if found is None:
-            continue
-        if len(found) != len(ids):
-            raise RowError(
-                f"row {number} has {len(ids)} `input_ids` and {len(found)} `{name}`",
-                help="something cut one column and not the other",
-            )
-        if name == "labels":
-            return ids, list(found), [label != IGNORE_INDEX for label in found], name
-        trained = [bool(flag) for flag in found]
-        return ids, [i if t else IGNORE_INDEX for i, t in zip(ids, trained, strict=True)], trained, name
-    raise RowError(
-        f"row {number} says nowhere what is trained",
-        help=f"one of {', '.join(f'`{m}`' for m in MASK_COLUMNS)} is needed",
-    )
-
-
-def are_shifted(ids: Sequence[int], labels: Sequence[int]) -> bool:
-    """Whether labels are the next token's ids: nine of ten that are trained, where fewer than half are the token's own.
-    Of less than four trained tokens it cannot be told."""
-    at = [i for i, label in enumerate(labels) if label != IGNORE_INDEX]
-    ahead = sum(i + 1 < len(ids) and labels[i] == ids[i + 1] for i in at)
-    return len(at) > 3 and ahead > 0.9 * len(at) and sum(labels[i] == ids[i] for i in at) < 0.5 * len(at)
 
 
 class Auditor:
@@ -115,7 +84,9 @@ class Auditor:
         self._presets = {name: policy_from_text(read_shipped(name).text, name=name) for name in names}
         self._untold = Untold(program)
         self._preset_untold = {name: Untold(preset) for name, preset in self._presets.items()}
-        self._call_marker = call_marker(tokenizer)
+        self._doubts = Doubts(tokenizer, self._recoverer)
+        self._doubtful = self._doubts.of(program)
+        self._preset_doubtful = {name: self._doubts.of(preset) for name, preset in self._presets.items()}
         self._agree: Counter[str] = Counter()
         self._unsure: set[str] = set()
         self._show: Counter[str] = Counter()
@@ -124,14 +95,35 @@ class Auditor:
         """Of the row that is looked at: which smells it could show, and whether it does."""
 
     def add(self, number: int, row: Mapping[str, Any]) -> None:
-        """One prepared row. Labels that are shifted are put back first: all else is told of the tokens they mean.
+        """One prepared row, packed or padded too. Labels that are shifted are put back first: all else is told of the
+        tokens they mean.
 
         Raises RowError if it is none.
         """
         ids, labels, trained, column = mask_of(row, number)
-        self.audit.rows += 1
-        self.audit.columns[column] += 1
-        self._noted = {}
+        attention = row.get("attention_mask") or [1] * len(ids)
+        if len(attention) != len(ids):
+            raise RowError(
+                f"row {number} has {len(ids)} `input_ids` and {len(attention)} `attention_mask`",
+                help="something cut one column and not the other",
+            )
+        spans = spans_of(row, number, len(ids))
+        for start, end in spans:
+            kept = [at for at in range(start, end) if attention[at]]
+            if kept:
+                self.audit.rows += 1
+                self.audit.columns[column] += 1
+                self._noted = {}
+                padding = [trained[at] for at in range(start, end) if not attention[at]]
+                self._note("pad-trained", any(padding), bool(padding))
+                # What a row says beside its ids is said of one conversation.
+                beside = row if len(spans) == 1 else {}
+                self._add(
+                    number, beside, [ids[at] for at in kept], [labels[at] for at in kept], [trained[at] for at in kept]
+                )
+
+    def _add(self, number: int, row: Mapping[str, Any], ids: list[int], labels: list[int], trained: list[bool]) -> None:
+        """One document, without padding; `row` is what stands beside it."""
         shifted = are_shifted(ids, labels)
         self._note("shifted", shifted, sum(trained) > 3)
         if shifted:
@@ -155,7 +147,10 @@ class Auditor:
             if chat is not None:
                 self.audit.exact += 1
                 return chat
-        return self._recoverer.recover(ids)
+        if self._doubts.unreliable:
+            return None
+        chat = self._recoverer.recover(ids)
+        return None if chat is None or self._doubts.joins(self._doubts.markers(chat.chat)) else chat
 
     def _note(self, code: str, shows: bool, could: bool = True) -> None:
         if could:
@@ -210,22 +205,20 @@ class Auditor:
     def _hold_against(
         self, number: int, row: Mapping[str, Any], chat: TokenizedChat, trained: Sequence[bool], *, source: bool
     ) -> None:
-        marker = self._call_marker
-        may_be_call = marker is not None and any(
-            segment.part == "text" and marker in chat.chat.segment_text(segment) for segment in chat.chat.segments
-        )
+        markers = frozenset() if source else self._doubts.markers(chat.chat)
         for name, program in self._presets.items():
-            if self._preset_untold[name].of(row, source=source, may_be_call=may_be_call):
+            if self._preset_untold[name].of(row, source=source) or self._preset_doubtful[name] & markers:
                 self._unsure.add(name)
                 continue
             weights = _weights(program, chat)
             self._agree[name] += weights is not None and all(
                 (w != 0) == t for w, t in zip(weights[1:], trained[1:], strict=True)
             )
-        untold = self._untold.of(row, source=source, may_be_call=may_be_call)
-        if untold:
+        untold, doubtful = self._untold.of(row, source=source), self._doubtful & markers
+        if untold or doubtful:
             self.audit.undecided += 1
             self.audit.untold.update(untold)
+            self.audit.markers.update(doubtful)
             return
         weights = _weights(self._program, chat)
         if weights is None:
@@ -265,8 +258,11 @@ SMELLS: Final[dict[str, str]] = {
     "shifted": "labels are the next token's id: they are shifted already, and the trainer will shift them again",
     "rewritten": "labels of trained tokens are other ids than the tokens'",
     "first-token": "the first token of the row is a target",
+    "pad-trained": "padding is trained",
 }
-_ANY: Final = frozenset({"all-masked", "shifted", "rewritten", "first-token", "tool-trained", "user-trained"})
+_ANY: Final = frozenset(
+    {"all-masked", "shifted", "rewritten", "first-token", "tool-trained", "user-trained", "pad-trained"}
+)
 """Smells of which one row is enough."""
 _FOLLOWS: Final = {
     "no-ends": "pad-is-end",

@@ -31,7 +31,7 @@ class Recoverer:
 
     def __init__(self, tokenizer: ChatTokenizer) -> None:
         self._tokenizer = tokenizer
-        self.marks = _learn(tokenizer)
+        self.marks, self._added = _learn(tokenizer)
         self._turn = _pattern(self.marks)
         openings = [re.escape(mark.opening) for mark in self.marks if mark.opening]
         self._opening = re.compile("|".join(openings) or r"(?!)")
@@ -81,16 +81,32 @@ class Recoverer:
             at = match.end()
         readings = [messages]
         if messages and messages[0]["role"] == "system":
-            # A default system prompt that the template writes itself must not be given it as a message.
-            readings.append(messages[1:])
+            # If the same ids come out without it, it is the system prompt that the template writes by itself.
+            readings.insert(0, messages[1:])
         elif before := self._markers.sub("", text[: first.start()]):
             # A template without an opening for system messages writes them as they are, before the first turn.
             readings.append([{"role": "system", "content": before}, *messages])
-        return [reading for reading in readings if reading]
+        return [better for reading in readings if reading for better in (*self._without_added(reading), reading)]
+
+    def _without_added(self, messages: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
+        """The messages without what the template writes before a content in some places only (thinking that is empty),
+        if they have some: left in the content, it would be taken for the data's."""
+        made = [
+            {
+                **message,
+                "content": next((c[len(a) :] for a in self._added.get(message["role"], ()) if c.startswith(a)), c),
+            }
+            for message in messages
+            for c in (message["content"],)
+        ]
+        return [made] if made != messages else []
 
 
-def _learn(tokenizer: ChatTokenizer) -> list[TurnMarks]:
+def _learn(tokenizer: ChatTokenizer) -> tuple[list[TurnMarks], dict[str, list[str]]]:
+    """How turns open and end; and by role, what the template writes between a turn's opening and its content where it
+    writes something there, longest first."""
     marks: dict[str, TurnMarks] = {}
+    before: dict[str, set[str]] = {}
     plain = [
         ("system", "QQsys"),
         ("user", "QQone"),
@@ -121,6 +137,9 @@ def _learn(tokenizer: ChatTokenizer) -> list[TurnMarks]:
         for turn, message in enumerate(messages):
             own = [s for s in chat.segments if s.turn == turn]
             data = [s for s in own if s.field == ("content",)]
+            if data:
+                written = "".join(chat.segment_text(s) for s in own if s.end <= data[0].start)
+                before.setdefault(message["role"], set()).add(written)
             if not data or message["role"] in marks or (turn == len(messages) - 1 and len(messages) > 2):
                 continue
             marks[message["role"]] = TurnMarks(
@@ -128,7 +147,13 @@ def _learn(tokenizer: ChatTokenizer) -> list[TurnMarks]:
                 opening="".join(chat.segment_text(s) for s in own if s.part == "header" and s.end <= data[0].start),
                 ending="".join(chat.segment_text(s) for s in own if s.start >= data[-1].end),
             )
-    return list(marks.values())
+    added = {
+        role: sorted(
+            (b[len(mark.opening) :] for b in before[role] if b.startswith(mark.opening)), key=len, reverse=True
+        )
+        for role, mark in marks.items()
+    }
+    return list(marks.values()), {role: [text for text in texts if text] for role, texts in added.items()}
 
 
 def _pattern(marks: Sequence[TurnMarks]) -> re.Pattern[str]:

@@ -89,7 +89,7 @@ def prepared_from(
             [MESSAGES[0], {**MESSAGES[1], "cuts": [[0, 4]]}],
             "message.cuts",
         ),
-        ("use default; mask assistant.tool_call", CALLED, "tool_call"),
+        ("use default; mask assistant.tool_call", CALLED, '<tool_call>\n{"name": "'),
     ],
 )
 def test_what_ids_do_not_tell_is_undecided(
@@ -103,11 +103,13 @@ def test_what_ids_do_not_tell_is_undecided(
     Path(data).write_text("".join(json.dumps({k: v for k, v in r.items() if k != "meta"}) + "\n" for r in lines))
     ran = cli("audit", data, "-p", path, "-t", "builtin", "--format", "json")
     assert [] == ran.document["breaches"]
-    assert {"field": field, "rows": 1} in ran.document["untold"]
+    assert {"field": field, "rows": 1} in ran.document["untold"] or {"text": field, "rows": 1} in ran.document[
+        "markers"
+    ]
     assert (1, "undecided") == (ran.document["undecided"], ran.document["verdict"]) or ran.document["smells"]
     text = cli("audit", data, "-p", path, "-t", "builtin").out
     assert "undecided: 1 row\n" in text
-    assert f"`{field}`" in text
+    assert f"`{field}`" in text or "whether template or data wrote" in text
     # With what the policy asks for beside the ids, it is held against them.
     data = prepared_from(tmp_path, policy, messages, keep=True, **columns)
     ran = cli("audit", data, "-p", path, "-t", "builtin", "--format", "json")

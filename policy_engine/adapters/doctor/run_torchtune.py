@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from policy_engine.adapters.doctor.steps import Step, Task, flat_settings, parts_of, tiny_model
 from policy_engine.core.vocabulary import IGNORE_INDEX
-from policy_engine.data.audit import mask_of
+from policy_engine.data.prepared import mask_of
 
 SETTINGS: Final = ("dataset.packed", "dataset.split_across_pack", "tokenizer.max_seq_len", "loss.num_output_chunks")
 """Keys of its configuration that matter to a batch and its loss, with what they are nested in."""

@@ -11,7 +11,7 @@ import pyarrow as pa
 from policy_engine.adapters.doctor.findings import Finding
 from policy_engine.core.errors import RowError
 from policy_engine.core.vocabulary import IGNORE_INDEX
-from policy_engine.data.audit import MASK_COLUMNS, are_shifted, mask_of
+from policy_engine.data.prepared import MASK_COLUMNS, are_shifted, mask_of, spans_of
 
 _PER_TOKEN: Final = ("attention_mask", "loss_weights", "position_ids", *MASK_COLUMNS)
 _WANTED: Final = {"input_ids": pa.int32(), "labels": pa.int32(), "loss_weights": pa.float32()}
@@ -70,9 +70,7 @@ def read_sample(rows: Sequence[tuple[int, Mapping[str, Any]]], types: Mapping[st
             shifted.append(number)
         elif any(labels[i] != ids[i] for i in at):
             rewritten.append(number)
-        start = 0
-        for length in _lengths(row, number, len(ids)):
-            end = start + length
+        for start, end in spans_of(row, number, len(ids)):
             if labels[start] != IGNORE_INDEX:
                 first.append(number)
             weights = row.get("loss_weights")
@@ -84,7 +82,6 @@ def read_sample(rows: Sequence[tuple[int, Mapping[str, Any]]], types: Mapping[st
                     weights=None if weights is None else [0.0, *map(float, weights[start + 1 : end])],
                 )
             )
-            start = end
     if len(columns) > 1:
         raise RowError(
             f"rows say in different columns what is trained: {', '.join(sorted(columns))}", help="give all of them one"
@@ -145,22 +142,6 @@ def _same_lengths(row: Mapping[str, Any], number: int, size: int) -> None:
                 f"row {number} has {size} `input_ids` and {len(row[name])} `{name}`",
                 help="something cut one column and not the other: cut all columns together, with `apply --max-length`",
             )
-
-
-def _lengths(row: Mapping[str, Any], number: int, size: int) -> list[int]:
-    """Lengths of the documents in a row: as `seq_lengths` says, else where positions begin anew."""
-    given = row.get("seq_lengths")
-    if given is not None:
-        lengths = [int(n) for n in given if n]
-        if sum(lengths) != size:
-            raise RowError(
-                f"row {number} has {size} `input_ids` and `seq_lengths` of {sum(lengths)}",
-                help="something cut the tokens after they were packed",
-            )
-        return lengths
-    positions = row.get("position_ids")
-    starts = [0] if positions is None else [i for i, p in enumerate(positions) if p == 0 or i == 0]
-    return [end - start for start, end in zip(starts, [*starts[1:], size])]
 
 
 def _types(types: Mapping[str, pa.DataType]) -> list[Finding]:

@@ -1,0 +1,68 @@
+"""Rows that somebody prepared already: their ids, what of them is trained, and the documents in them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import accumulate
+from typing import Any, Final
+
+from policy_engine.core.errors import RowError
+from policy_engine.core.vocabulary import IGNORE_INDEX
+
+MASK_COLUMNS: Final = ("labels", "assistant_masks", "completion_mask", "loss_mask")
+"""Columns that say what is trained, in the order they are looked for."""
+
+
+def mask_of(row: Mapping[str, Any], number: int) -> tuple[list[int], list[int], list[bool], str]:
+    """Ids, labels and which tokens are trained, of a prepared row, and the column that says so.
+
+    Raises RowError for a row without ids or mask, or with columns of different lengths.
+    """
+    ids = row.get("input_ids")
+    if not isinstance(ids, list) or not ids:
+        raise RowError(f"row {number} has no `input_ids`", help="audit takes a dataset that is already tokenized")
+    for name in MASK_COLUMNS:
+        found = row.get(name)
+        if found is None:
+            continue
+        if len(found) != len(ids):
+            raise RowError(
+                f"row {number} has {len(ids)} `input_ids` and {len(found)} `{name}`",
+                help="something cut one column and not the other",
+            )
+        if name == "labels":
+            return ids, list(found), [label != IGNORE_INDEX for label in found], name
+        trained = [bool(flag) for flag in found]
+        return ids, [i if t else IGNORE_INDEX for i, t in zip(ids, trained, strict=True)], trained, name
+    raise RowError(
+        f"row {number} says nowhere what is trained",
+        help=f"one of {', '.join(f'`{m}`' for m in MASK_COLUMNS)} is needed",
+    )
+
+
+def are_shifted(ids: Sequence[int], labels: Sequence[int]) -> bool:
+    """Whether labels are the next token's ids: nine of ten that are trained, where fewer than half are the token's own.
+    Of less than four trained tokens it cannot be told."""
+    at = [i for i, label in enumerate(labels) if label != IGNORE_INDEX]
+    ahead = sum(i + 1 < len(ids) and labels[i] == ids[i + 1] for i in at)
+    return len(at) > 3 and ahead > 0.9 * len(at) and sum(labels[i] == ids[i] for i in at) < 0.5 * len(at)
+
+
+def spans_of(row: Mapping[str, Any], number: int, size: int) -> list[tuple[int, int]]:
+    """Where the documents of a row of `size` tokens begin and end: one, or of a packed row as many as `seq_lengths`
+    says, else one from each place where `position_ids` begin anew.
+
+    Raises RowError where `seq_lengths` do not add up to the tokens.
+    """
+    lengths = row.get("seq_lengths")
+    if lengths is not None:
+        if sum(lengths) != size:
+            raise RowError(
+                f"row {number} has {size} `input_ids` and `seq_lengths` of {sum(lengths)}",
+                help="something cut the tokens after they were packed",
+            )
+        ends = list(accumulate(int(n) for n in lengths if n))
+        return list(zip([0, *ends[:-1]], ends, strict=True))
+    positions = row.get("position_ids")
+    starts = [0] if positions is None else [i for i, p in enumerate(positions) if p == 0 or i == 0]
+    return list(zip(starts, [*starts[1:], size], strict=True))

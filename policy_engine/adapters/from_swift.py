@@ -72,16 +72,28 @@ def from_swift(argument: str) -> list[Imported]:
     rules = _base(base)
     for name in sorted(plugins, key=lambda name: name not in _WORDS):  # words set weights, which others multiply
         rules += word_rules(_WORDS[name], source, base) if name in _WORDS else _regex_rules(_REGEXES[name], base)
-    return [Imported(name="loss_scale", source=source, rules=rules + _rounds(base), notes=[_of_messages(base)])]
+    return [Imported(name="loss_scale", source=source, rules=rules + _rounds(base), notes=_of_messages(base, rules))]
 
 
-def _of_messages(base: str) -> str:
+def _of_messages(base: str, rules: Sequence[str]) -> list[str]:
+    """Where all weights are 0 and 1 ms-swift trains by labels alone, and a message's own weight is one of the two."""
     where = "above the last two rules" if base == "last_round" else "at the end"
-    return (
-        f"If messages have `loss` or `loss_scale`, add {where}: `train assistant weight message.loss_scale where "
-        "message.loss_scale != null` and `mask assistant where message.loss in [false, 0]`. Both decide over what is "
-        "written here, as in ms-swift, which trains the end marker of the last answer all the same."
+    weighted = any(" weight " in rule or rule.startswith("scale ") for rule in rules)
+    own = (
+        "`train assistant weight message.loss_scale where message.loss_scale != null`"
+        if weighted
+        else "`mask assistant where message.loss_scale == 0` (other weights are 1 there, where nothing else weighs)"
     )
+    notes = [
+        f"If messages have `loss` or `loss_scale`, add {where}: {own} and `mask assistant where message.loss in "
+        "[false, 0]`. Both decide over what is written here, as in ms-swift."
+    ]
+    if base != "all":
+        notes.append(
+            "ms-swift masks the end marker of an answer that ends in masked text, but for the last answer, whose end "
+            "it always trains. Here the end of an answer is trained unless its whole turn is masked."
+        )
+    return notes
 
 
 def _base(base: str) -> list[str]:
@@ -118,7 +130,7 @@ def _file(path: Path) -> Imported:
         name=path.stem,
         source=f"ms-swift, {path.name}",
         rules=[*_base("default"), *rules],
-        notes=[*notes, _of_messages("default")],
+        notes=[*notes, *_of_messages("default", rules)],
     )
 
 

@@ -526,6 +526,14 @@ def test_swift_words(name: str, answer: str, expected: str) -> None:
     assert expected == _weighted(made.policy_text, answer)
 
 
+def test_swift_says_what_messages_can_say() -> None:
+    (made,) = IMPORTERS["swift"]("react")
+    assert "train assistant weight message.loss_scale" in made.notes[0]
+    (made,) = IMPORTERS["swift"]("last_round+ignore_empty_think")
+    assert "`mask assistant where message.loss_scale == 0`" in made.notes[0]
+    assert "above the last two rules" in made.notes[0]
+
+
 def test_swift_words_in_the_last_round_only() -> None:
     (made,) = IMPORTERS["swift"]("last_round+react")
     messages = [

@@ -64,16 +64,18 @@ def weighted_loss_func(codes: WeightCodes, *, denominator: Denominator) -> Calla
     """A `compute_loss_func` for `transformers.Trainer` and TRL's `SFTTrainer`, for labels that `codes` encoded.
 
     The loss is the sum of weight times negative log likelihood, over `denominator`: `tokens` is the number of trained
-    tokens of the whole step, as the trainer counts it; `weights` is the sum of the weights of the micro-batch, so that
-    with gradient accumulation each micro-batch counts the same (use `weighted_trainer` for the sum over the step).
+    tokens of the whole step, as the trainer counts it; `weights` is the sum of the weights. A loss function knows the
+    weights of its own micro-batch only: where a step has several (gradient accumulation, several processes), each is
+    divided by its own weights and counts by its share of the step's trained tokens. Use `weighted_trainer` to divide by
+    the weights of the whole step.
     """
 
     def compute_loss(outputs: Any, labels: torch.Tensor, num_items_in_batch: Any = None) -> torch.Tensor:
         plain, weights = codes.decode(labels)
         total, weight_sum, tokens = _weighted_sum(_logits(outputs), plain, weights)
-        if denominator == "weights":
-            return total / weight_sum.clamp_min(1e-12)
-        return total / (tokens if num_items_in_batch is None else num_items_in_batch)
+        own = weight_sum if denominator == "weights" else tokens
+        share = 1.0 if num_items_in_batch is None else tokens / num_items_in_batch
+        return total / _not_zero(own) * share
 
     return compute_loss
 
@@ -103,7 +105,7 @@ def weighted_trainer(trainer: type[Any], *, denominator: Denominator, codes: Wei
             outputs = model(**given)
             total, weight_sum, tokens = _weighted_sum(_logits(outputs), labels, weights)
             if num_items_in_batch is None:
-                loss = total / (weight_sum if denominator == "weights" else tokens).clamp_min(1e-12)
+                loss = total / _not_zero(weight_sum if denominator == "weights" else tokens)
             else:
                 # Gradients are averaged over the processes, and the step's denominator is that of all of them.
                 averaged = self.accelerator.num_processes if _over_processes(self) else 1
@@ -121,8 +123,7 @@ def weighted_trainer(trainer: type[Any], *, denominator: Denominator, codes: Wei
                 counted = counted + (factors * (labels[:, 1:] != IGNORE_INDEX)).sum().to(device)
             if _over_processes(self):
                 counted = self.accelerator.gather(counted).sum()
-            # A step of which nothing is trained has the loss 0.
-            return counted.clamp_min(1e-12)
+            return _not_zero(counted)
 
     return WeightedTrainer
 
@@ -138,6 +139,13 @@ def _taken(inputs: dict[str, Any], codes: WeightCodes | None) -> tuple[torch.Ten
             "let them ride on the labels (`WeightCodes`)",
         )
     return inputs.pop("labels"), inputs.pop("loss_weights")
+
+
+def _not_zero(denominator: torch.Tensor) -> torch.Tensor:
+    """Where nothing is trained, or weights cancel out, there is nothing to divide by: 1, so no loss is infinite."""
+    import torch
+
+    return torch.where(denominator == 0, torch.ones_like(denominator), denominator)
 
 
 def _over_processes(trainer: Any) -> bool:

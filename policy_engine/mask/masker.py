@@ -204,6 +204,8 @@ class Masker:
 
     def _map_batch(self, columns: Any, indices: Sequence[int] | None = None) -> Any:
         names = list(columns.keys())
+        if type(columns).__name__ == "LazyRow":
+            raise ConfigError("`map` gave a single row", help="say `map(masker.batch, batched=True)`")
         values = [columns[name] for name in names]
         size = len(values[0]) if values else 0
         rows = [{name: column[i] for name, column in zip(names, values)} for i in range(size)]

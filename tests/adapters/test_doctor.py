@@ -54,6 +54,12 @@ def test_traps_in_the_data(row: dict[str, Any], code: str) -> None:
     assert [code] == codes(sample(row))
 
 
+def test_data_of_which_nothing_is_trained_is_an_error() -> None:
+    row = {"input_ids": [5, 6], "labels": [-100, -100]}
+    assert ["error"] == [f.severity for f in sample(row, row).findings]
+    assert ["warning"] == [f.severity for f in sample(row, {**row, "labels": [-100, 6]}).findings]
+
+
 def test_types_that_drifted() -> None:
     (finding,) = sample(ROW, input_ids=pa.int64(), labels=pa.int32()).findings
     assert ("types", "warning") == (finding.code, finding.severity)

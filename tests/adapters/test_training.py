@@ -188,6 +188,38 @@ def test_compute_loss_func_of_trainer(model: Any, tokenizer: Any, folder: Path, 
     assert expected == pytest.approx(_first_loss(trainer), abs=CLOSE)
 
 
+@pytest.mark.parametrize("denominator", ["weights", "tokens"])
+@pytest.mark.parametrize("size", [1, 2])
+def test_compute_loss_func_over_accumulated_steps(
+    model: Any, tokenizer: Any, folder: Path, denominator: Any, size: int
+) -> None:
+    from datasets import Dataset
+    from transformers import Trainer, TrainingArguments
+
+    rows = _rows(tokenizer, WEIGHTED, count=4)
+    codes, coded = _coded(rows)
+    batches = [rows[at : at + size] for at in range(0, len(rows), size)]
+    counts = [sum(label != IGNORE_INDEX for row in batch for label in row["labels"]) for batch in batches]
+    expected = sum(
+        _by_hand(model, batch, denominator=denominator) * count / sum(counts)
+        for batch, count in zip(batches, counts, strict=True)
+    )
+    arguments = {**_arguments(folder), "per_device_train_batch_size": size, "gradient_accumulation_steps": len(batches)}
+
+    class InOrder(Trainer):
+        def _get_train_sampler(self, *_: Any) -> Any:
+            return torch.utils.data.SequentialSampler(self.train_dataset)
+
+    trainer = InOrder(
+        model=model,
+        args=TrainingArguments(**arguments),
+        train_dataset=Dataset.from_list(coded),
+        data_collator=PaddingCollator(pad_token_id=tokenizer.pad_token_id),
+        compute_loss_func=weighted_loss_func(codes, denominator=denominator),
+    )
+    assert expected == pytest.approx(_first_loss(trainer), abs=CLOSE)
+
+
 @pytest.mark.parametrize("packing", [False, True])
 def test_sft_trainer_takes_our_labels(model: Any, tokenizer: Any, folder: Path, packing: bool) -> None:
     trl = pytest.importorskip("trl")

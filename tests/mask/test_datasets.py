@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from policy_engine import Masker, policy_from_text
+from policy_engine import ConfigError, Masker, policy_from_text
 from tests.support.policies import ASSISTANT, SYSTEM, USER
 
 datasets = pytest.importorskip("datasets")
@@ -96,6 +96,11 @@ def test_declared_types_are_those_that_come_out(policy: str, unrolls: bool) -> N
 
 def _plain(value):
     return value.tolist() if hasattr(value, "tolist") else value
+
+
+def test_a_map_of_single_rows_is_refused():
+    with pytest.raises(ConfigError, match="batched=True"):
+        dataset().map(Masker(policy_from_text(STANDING), "builtin").batch)
 
 
 def test_a_bad_row_names_its_number():

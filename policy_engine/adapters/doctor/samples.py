@@ -95,9 +95,11 @@ def read_sample(rows: Sequence[tuple[int, Mapping[str, Any]]], types: Mapping[st
         findings.append(
             Finding(
                 code="all-masked",
-                severity="warning",
+                severity="warning" if len(empty) < len(rows) else "error",
                 message=f"nothing is trained in {_rows(empty)}",
-                help="drop such rows: they cost time, and some trainers drop them without a word",
+                help="drop such rows: they cost time, and some trainers drop them without a word"
+                if len(empty) < len(rows)
+                else "there is nothing to learn from: `policy-engine show` prints what a policy trains",
             )
         )
     mask_column = columns.pop() if columns else "labels"

@@ -138,7 +138,7 @@ def by_hand(model: Any, documents: Sequence[Document], *, divisor: Denominator) 
             weights += float(factors.sum())
             tokens += int(kept.sum())
     model.train(was_training)
-    return total / max(weights if divisor == "weights" else tokens, 1e-12)
+    return total / ((weights if divisor == "weights" else tokens) or 1.0)
 
 
 def _logits(outputs: Any) -> torch.Tensor:

@@ -164,9 +164,9 @@ class _Splicer:
             return None
         try:
             path = (here.parent / use.name).resolve()
-        except (OSError, ValueError, RuntimeError) as error:
+        except (OSError, ValueError, RuntimeError):
             self.findings.error(
-                "PE231", f"`{use.name}` is not a path: {error}", use.span, "write the path of a policy file"
+                "PE231", f"`{use.name}` is not a path of this system", use.span, "write the path of a policy file"
             )
             return None
         if not path.is_relative_to(here.parent):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.lark import from_lark
 from lark import Lark
@@ -41,7 +41,7 @@ def test_any_text_is_a_policy_or_an_error_with_a_place(text: str) -> None:
 
 
 # Hypothesis' own generator for a grammar takes long for each text.
-@settings(max_examples=max(20, settings().max_examples // 5))
+@settings(max_examples=max(20, settings().max_examples // 5), suppress_health_check=list(HealthCheck))
 @given(from_lark(Lark(grammar_text(), start="policy", parser="lalr"), alphabet=st.characters(codec="utf-8")))
 def test_what_the_grammar_spells_is_a_policy_or_an_error_with_a_place(text: str) -> None:
     assert parse_problem(text) is None

@@ -105,9 +105,15 @@ def test_weights_of_packed_rows() -> None:
     survives(step(pack(arrays(WEIGHTED), 200), "transformers", denominator="weights", settings=settings))
 
 
-def test_weights_are_lost_where_trl_packs() -> None:
-    settings = {"packing": True, "max_length": 400, "remove_unused_columns": False}
-    assert "refused" in errors(step(arrays(WEIGHTED), "trl", denominator="weights", settings=settings))
+@pytest.mark.parametrize("settings", [{"packing": True, "max_length": 400}, {"padding_free": True, "max_length": None}])
+@pytest.mark.parametrize("denominator", ["weights", "tokens"])
+def test_weights_ride_on_labels_where_trl_packs(settings: dict[str, Any], denominator: Any) -> None:
+    found = step(arrays(WEIGHTED), "trl", denominator=denominator, settings=settings)
+    survives(found)
+    assert found.checked["weights"] == sum(len(row["input_ids"]) for row in arrays(WEIGHTED))
+    ours = step(pack(arrays(WEIGHTED), 200), "trl", denominator=denominator, settings={**settings, "packing": False,
+                "padding_free": True, "max_length": None})  # fmt: skip
+    survives(ours)
 
 
 def test_a_completion_mask_needs_a_setting() -> None:

@@ -194,7 +194,9 @@ def matches(pattern: str, flags: str, text: str) -> list[tuple[int, int]]:
     if "i" in flags:
         # Two characters beyond ASCII fold to ASCII in RE2, and none in `re` under its ASCII flag.
         text = text.replace("\u017f", "s").replace("\u212a", "k")
-    return [match.span() for match in re.finditer(pattern, text, given)]
+    # The end of a text is `\z` in RE2, and `\Z` in Python before 3.14.
+    spelled = re.sub(r"\\(.)", lambda escape: r"\Z" if escape[1] == "z" else escape[0], pattern, flags=re.DOTALL)
+    return [match.span() for match in re.finditer(spelled, text, given)]
 
 
 def number_of(value: Any) -> float:

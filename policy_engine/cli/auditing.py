@@ -114,7 +114,11 @@ def _body(found: Audit) -> tuple[RenderableType, ...]:
             Text(
                 "  not held against the policy: "
                 + ("is this the tokenizer and the template that made them?" if not found.recovered else "")
-                + ("cut at their start, or made by another template" if found.recovered else "")
+                + (
+                    "cut, made by another template, or not told from their ids alone; keep `messages` beside them"
+                    if found.recovered
+                    else ""
+                )
             )
         )
     if found.presets:

@@ -110,17 +110,10 @@ def _body(found: Audit) -> tuple[RenderableType, ...]:
         parts.append(Text("  keep `messages` (and `tools`) beside the ids"))
     if lost := found.rows - found.recovered:
         parts.append(Text(f"not found again: {counted(lost, 'row')}", style="bold yellow"))
-        parts.append(
-            Text(
-                "  not held against the policy: "
-                + ("is this the tokenizer and the template that made them?" if not found.recovered else "")
-                + (
-                    "cut, made by another template, or not told from their ids alone; keep `messages` beside them"
-                    if found.recovered
-                    else ""
-                )
-            )
-        )
+        why = "cut, made by another template, or not told from their ids alone; keep `messages` beside them"
+        if not found.recovered:
+            why = "is this the tokenizer and the template that made them?"
+        parts.append(Text(f"  not held against the policy: {why}"))
     if found.presets:
         best = [f"{name} ({share:.0%})" for name, share in found.presets[:3] if share]
         parts.append(Text("explained best by: " + (", ".join(best) or "no shipped policy")))

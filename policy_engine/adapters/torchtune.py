@@ -35,10 +35,13 @@ class PolicyTransform:
     """For `torchtune.datasets.SFTDataset(model_transform=…)`: a sample with `messages` to `tokens` and `mask`.
 
     Messages may be torchtune's `Message` objects or plain dicts. `tools` of the sample are passed on. torchtune's mask
-    is inverted: True is a token that carries no loss.
+    is inverted: True is a token that carries no loss. Raises ConfigError for a policy with weights.
     """
 
     masker: Masker
+
+    def __post_init__(self) -> None:
+        _refuse_weights(self.masker.program.is_weighted, "the policy has weights")
 
     def __call__(self, sample: Mapping[str, Any], inference: bool = False) -> dict[str, Any]:
         """The sample with `tokens` (ids) and `mask` (True: no loss), its other fields kept."""
@@ -113,15 +116,19 @@ class _MaskedRows:
 def _check_columns(names: list[str]) -> None:
     if "labels" not in names:
         raise DataError("the rows have `input_ids` and no `labels`", help="give what `policy-engine apply` wrote")
-    if "loss_weights" in names:
-        raise ConfigError(
-            "the rows have `loss_weights`, and torchtune has no weights per token",
-            help="use a policy without weights, or a trainer that has them",
-        )
+    _refuse_weights("loss_weights" in names, "the rows have `loss_weights`")
     if "seq_lengths" in names or "position_ids" in names:
         raise ConfigError(
             "the rows are packed, and torchtune would let their documents see each other",
             help="apply the policy without `--pack`, and set `packed: true` here",
+        )
+
+
+def _refuse_weights(weighted: bool, said: str) -> None:
+    if weighted:
+        raise ConfigError(
+            f"{said}, and torchtune has no weights per token",
+            help="use a policy without weights, or a trainer that has them",
         )
 
 

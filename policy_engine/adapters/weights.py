@@ -42,8 +42,22 @@ class WeightCodes:
         return cls(weights=(1.0, *different))
 
     def encode(self, labels: Sequence[int], weights: Sequence[float]) -> list[int]:
-        """Labels with their weights on top. `IGNORE_INDEX` and weight 0 stay ignored."""
+        """Labels with their weights on top. `IGNORE_INDEX` and weight 0 stay ignored.
+
+        Raises ConfigError for a weight that has no code, and for ids from 2**20 on.
+        """
         codes = {weight: code for code, weight in enumerate(self.weights)}
+        for label, weight in zip(labels, weights, strict=True):
+            if label >= 1 << _SHIFT:
+                raise ConfigError(
+                    f"the token id {label} leaves no room for a weight above it",
+                    help="use `weighted_trainer` without `codes`, which passes weights beside the labels",
+                )
+            if label != IGNORE_INDEX and weight and float(weight) not in codes:
+                raise ConfigError(
+                    f"the weight {weight} is none of those that have codes",
+                    help="make the codes of all rows, those for evaluation too: `WeightCodes.of(...)`",
+                )
         return [
             IGNORE_INDEX if label == IGNORE_INDEX or not weight else label + (codes[float(weight)] << _SHIFT)
             for label, weight in zip(labels, weights, strict=True)
@@ -96,6 +110,12 @@ def weighted_trainer(trainer: type[Any], *, denominator: Denominator, codes: Wei
 
     class WeightedTrainer(trainer):  # type: ignore[misc]
         """See `weighted_trainer`."""
+
+        def __init__(self, *args: Any, **settings: Any) -> None:
+            super().__init__(*args, **settings)
+            # This loss is divided by the whole step's denominator, whatever the model's own loss takes: otherwise the
+            # trainer would divide it by the number of accumulated micro-batches once more.
+            self.model_accepts_loss_kwargs = True
 
         def compute_loss(
             self, model: Any, inputs: Mapping[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None

@@ -68,6 +68,7 @@ def _data(found: Audit, failed: int) -> dict[str, Any]:
         ],
         "undecided": found.undecided,
         "untold": [{"field": name, "rows": count} for name, count in found.untold.most_common()],
+        "refused": found.refused,
         "markers": [{"text": text, "rows": count} for text, count in found.markers.most_common()],
         "presets": [{"policy": name, "share": share} for name, share in found.presets],
     }
@@ -107,7 +108,10 @@ def _body(found: Audit) -> tuple[RenderableType, ...]:
         if found.markers:
             markers = ", ".join(repr(text) for text, _ in found.markers.most_common(_SHOWN))
             parts.append(Text(f"  ids do not tell whether template or data wrote {markers}, which the policy does"))
-        parts.append(Text("  keep `messages` (and `tools`) beside the ids"))
+        if found.untold or found.markers:
+            parts.append(Text("  keep `messages` (and `tools`) beside the ids"))
+        if found.refused:
+            parts.append(Text(f"  the policy refuses {counted(found.refused, 'row')}: a guard, or `on … error`"))
     if lost := found.rows - found.recovered:
         parts.append(Text(f"not found again: {counted(lost, 'row')}", style="bold yellow"))
         why = "cut, made by another template, or not told from their ids alone; keep `messages` beside them"

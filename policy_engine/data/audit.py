@@ -67,6 +67,8 @@ class Audit:
     markers: Counter[str] = field(default_factory=Counter)
     """Text that the policy decides otherwise if the template wrote it and not the data, by how many rows have it and
     do not tell which."""
+    refused: int = 0
+    """Recovered rows that the policy refuses, by a guard or an `on … error`."""
     undecided: int = 0
     """Recovered rows that cannot be held against the policy for that."""
 
@@ -222,6 +224,9 @@ class Auditor:
             return
         weights = _weights(self._program, chat)
         if weights is None:
+            # The policy refuses the row (`on straddle error`, a guard), so it says nothing of its labels.
+            self.audit.undecided += 1
+            self.audit.refused += 1
             return
         differing = [at for at, (w, t) in enumerate(zip(weights, trained, strict=True)) if (w != 0) != t]
         if differing:

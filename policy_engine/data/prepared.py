@@ -52,7 +52,7 @@ def spans_of(row: Mapping[str, Any], number: int, size: int) -> list[tuple[int, 
     """Where the documents of a row of `size` tokens begin and end: one, or of a packed row as many as `seq_lengths`
     says, else one from each place where `position_ids` begin anew.
 
-    Raises RowError where `seq_lengths` do not add up to the tokens.
+    Raises RowError where `seq_lengths` do not add up to the tokens, or there is not one position for each.
     """
     lengths = row.get("seq_lengths")
     if lengths is not None:
@@ -64,5 +64,10 @@ def spans_of(row: Mapping[str, Any], number: int, size: int) -> list[tuple[int, 
         ends = list(accumulate(int(n) for n in lengths if n))
         return list(zip([0, *ends[:-1]], ends, strict=True))
     positions = row.get("position_ids")
+    if positions is not None and len(positions) != size:
+        raise RowError(
+            f"row {number} has {size} `input_ids` and {len(positions)} `position_ids`",
+            help="something cut one column and not the other",
+        )
     starts = [0] if positions is None else [i for i, p in enumerate(positions) if p == 0 or i == 0]
     return list(zip(starts, [*starts[1:], size], strict=True))

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from policy_engine.adapters.torchtune import policy_dataset
+from policy_engine.adapters.torchtune import PolicyTransform, policy_dataset
 from policy_engine.builtin import FOLDER, TOKENIZER
 from policy_engine.chat.tokenize import load_tokenizer
 from policy_engine.core.errors import ConfigError, DataError
@@ -69,6 +69,8 @@ def test_files_that_are_masked_already(tmp_path: Path) -> None:
 def test_what_torchtune_cannot_take_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no `policy` or no `chat_tokenizer`"):
         made(policy=None)
+    with pytest.raises(ConfigError, match="no weights per token"):
+        PolicyTransform(masker=Masker(load_policy(ROOT / "examples" / "weighted.policy"), "builtin"))
     with pytest.raises(ConfigError, match="no weights per token"):
         made(policy=str(ROOT / "examples" / "weighted.policy"))
     with pytest.raises(ConfigError, match=r"row 0 has \d+ tokens, and `max_seq_len` of the tokenizer is 9"):

@@ -163,6 +163,34 @@ def test_weighted_trainer_over_accumulated_steps(model: Any, tokenizer: Any, fol
     assert expected == pytest.approx(_first_loss(trainer), abs=CLOSE)
 
 
+def test_models_that_take_no_loss_arguments(model: Any, tokenizer: Any, folder: Path) -> None:
+    from datasets import Dataset
+    from transformers import Trainer, TrainingArguments
+
+    class Plain(type(model)):  # type: ignore[misc]
+        accepts_loss_kwargs = False
+
+    model.__class__ = Plain
+    rows = _rows(tokenizer, WEIGHTED, count=4)
+    for steps in (1, 4):
+        arguments = _arguments(folder, remove_unused_columns=False, gradient_accumulation_steps=steps)
+        trainer = weighted_trainer(Trainer, denominator="tokens")(
+            model=model,
+            args=TrainingArguments(**{**arguments, "per_device_train_batch_size": 4 // steps}),
+            train_dataset=Dataset.from_list(rows),
+            data_collator=PaddingCollator(pad_token_id=tokenizer.pad_token_id),
+        )
+        assert _by_hand(model, rows, denominator="tokens") == pytest.approx(_first_loss(trainer), abs=CLOSE)
+
+
+def test_weights_without_a_code_are_refused() -> None:
+    codes = WeightCodes.of([[0.5]])
+    with pytest.raises(ConfigError, match=r"the weight 2\.0 is none"):
+        codes.encode([5], [2.0])
+    with pytest.raises(ConfigError, match="leaves no room"):
+        codes.encode([1 << 20], [0.5])
+
+
 def _coded(rows: list[dict[str, Any]]) -> tuple[WeightCodes, list[dict[str, Any]]]:
     codes = WeightCodes.of([row["loss_weights"] for row in rows])
     return codes, [

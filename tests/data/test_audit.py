@@ -221,6 +221,8 @@ def test_packed_rows_are_taken_apart(builtin: ChatTokenizer) -> None:
     for given in (packs, by_positions):
         found = audited(builtin, given)
         assert (5, 5, [], []) == (found.rows, found.recovered, found.smells, found.breaches)
+    with pytest.raises(RowError, match="3 `position_ids`"):
+        audited(builtin, [{**by_positions[0], "position_ids": [0, 0, 0]}])
     with pytest.raises(RowError, match="`seq_lengths` of 3"):
         audited(builtin, [{**packs[0], "seq_lengths": [1, 2]}])
 
@@ -251,3 +253,10 @@ def test_what_a_policy_decides_otherwise_of_calls_is_undecided(builtin: ChatToke
         found = auditor.finish()
         assert (1, undecided, []) == (found.recovered, found.undecided, found.breaches)
         assert undecided == len(found.markers)
+
+
+def test_rows_that_the_policy_refuses_are_undecided(builtin: ChatTokenizer) -> None:
+    auditor = Auditor(builtin, policy_from_text("train assistant; always train eos of assistant"), presets=())
+    auditor.add(1, prepared(builtin, STANDING, CONVERSATIONS[0]))
+    found = auditor.finish()
+    assert (1, 1, 1, []) == (found.recovered, found.undecided, found.refused, found.breaches)

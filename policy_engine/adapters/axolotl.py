@@ -57,6 +57,11 @@ def load(tokenizer: Any, cfg: Any, ds_cfg: Mapping[str, Any] | None = None, proc
             help=f"add `policy: my.policy` beside its `type`, and `plugins: [{__name__}.PolicyPlugin]`",
         )
     program = _program(policy, entry)
+    if cfg.get("train_on_inputs"):
+        raise ConfigError(
+            f"`train_on_inputs` says what is trained, and so does `policy: {policy}`",
+            help="leave it out, or say `train body` in the policy",
+        )
     template = None
     if entry.get("chat_template") or entry.get("chat_template_jinja"):
         # What the configuration as a whole says of templates, axolotl has given to the tokenizer already.
@@ -71,6 +76,11 @@ def _program(policy: str, entry: Mapping[str, Any]) -> Program:
         raise ConfigError(
             f"`{policy}` has weights, and axolotl has no per-token weights",
             help="leave the weights out, or train with `weighted_trainer`",
+        )
+    if entry.get("drop_system_message"):
+        raise ConfigError(
+            f"a dataset with `policy: {policy}` has `drop_system_message`, which changes the text",
+            help="leave it out, and drop the messages in the data",
         )
     beside = [key for key in _DECIDES if entry.get(key)]
     if beside:

@@ -21,6 +21,7 @@ from typing import Any, Final
 
 import pyarrow.compute as compute
 
+from policy_engine.adapters.documents import documents_of
 from policy_engine.chat.dataset import load_dataset_spec
 from policy_engine.core.errors import ConfigError, DataError
 from policy_engine.core.vocabulary import IGNORE_INDEX
@@ -108,9 +109,9 @@ class _MaskedRows:
         return len(self._rows)
 
     def __getitem__(self, index: int) -> dict[str, list[int]]:
-        row = self._rows[index]
-        # A first token is never a target, whatever made the row.
-        return {"tokens": list(row["input_ids"]), "labels": [IGNORE_INDEX, *row["labels"][1:]]}
+        # What somebody else made is checked as it is read: labels that are shifted or cut, padding.
+        (document,) = documents_of(self._rows[index])
+        return {"tokens": document.ids_T.tolist(), "labels": document.labels_T.tolist()}
 
 
 def _check_columns(names: list[str]) -> None:

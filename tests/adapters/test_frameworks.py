@@ -53,6 +53,15 @@ def test_axolotl_keys_that_say_what_is_trained_are_refused() -> None:
         axolotl.load(load_tokenizer("builtin").tokenizer, cfg={}, ds_cfg=given)
 
 
+@pytest.mark.parametrize(
+    ("cfg", "entry", "key"),
+    [({"train_on_inputs": True}, {}, "train_on_inputs"), ({}, {"drop_system_message": True}, "drop_system_message")],
+)
+def test_axolotl_keys_that_would_do_nothing_are_refused(cfg: Any, entry: Any, key: str) -> None:
+    with pytest.raises(ConfigError, match=f"`{key}`"):
+        axolotl.load(load_tokenizer("builtin").tokenizer, cfg=cfg, ds_cfg={"policy": "default", **entry})
+
+
 def test_axolotl_keys_that_say_where_messages_are(expected: Any) -> None:
     from datasets import Dataset
 

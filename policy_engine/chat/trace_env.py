@@ -6,10 +6,9 @@ Jinja's immutable one. What a template can spend is bounded: characters of one s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from string import Formatter
-from types import BuiltinMethodType, MethodType
 from typing import Any
 
 import jinja2
@@ -199,44 +198,49 @@ class TracingEnvironment(ImmutableSandboxedEnvironment):
         return trace_bounds.charged(found) if type(found) is str or type(found) is list else found
 
     def wrap_str_format(self, value: Any) -> Callable[..., str] | None:
-        made = self._wrap_str_format(value)
-        if made is None:
+        # The sandbox decides first, and its formatter does the work: `format` and `format_map` reach attributes, so no
+        # string of ours may hand out the raw method. Origins are put back on what the formatter made.
+        sandboxed = super().wrap_str_format(value)
+        if sandboxed is None:
             return None
-        pattern = value.__self__
+        pattern: str = value.__self__
+        of_mapping = value.__name__ == "format_map"
 
         def bounded(*args: Any, **kwargs: Any) -> str:
-            trace_bounds.check_format(pattern, (*args, *kwargs.values()))
-            return made(*args, **kwargs)
+            fields = args[0] if of_mapping and len(args) == 1 else kwargs
+            positional = () if of_mapping else args
+            values = [*positional, *fields.values()] if isinstance(fields, Mapping) else list(args)
+            trace_bounds.check_format(pattern, values)
+            made = sandboxed(*args, **kwargs)
+            return _format_origins(pattern, made, positional, fields) if type(pattern) is Traced else made
 
         return bounded
 
-    def _wrap_str_format(self, value: Any) -> Callable[..., str] | None:
-        if not isinstance(value, MethodType | BuiltinMethodType) or type(value.__self__) is not Traced:
-            return super().wrap_str_format(value)
-        pattern: Traced = value.__self__
-        plain = super().wrap_str_format(str.__str__(pattern).format if value.__name__ == "format" else None)
-        if plain is None:
-            return None
+    def is_safe_callable(self, obj: Any) -> bool:
+        # A second lock behind `wrap_str_format`: a raw method is not called, however a template got hold of it.
+        return super().wrap_str_format(obj) is None and super().is_safe_callable(obj)
 
-        def format_traced(*args: Any, **kwargs: Any) -> str:
-            expected = plain(*args, **kwargs)
-            inputs = [*args, *kwargs.values()]
-            pieces: list[str] = []
-            automatic = 0
-            for text, field, spec, conversion in Formatter().parse(pattern):
-                pieces.append(text)
-                if field is None:
-                    continue
-                name = field or str(automatic)
-                automatic += not field
-                given = args[int(name)] if name.isdigit() and int(name) < len(args) else kwargs.get(name)
-                if given is None or spec or conversion:
-                    return lost(expected, pattern, *inputs)
-                pieces.append(str(given))
-            made = concat(pieces)
-            return made if str.__eq__(made, expected) else lost(expected, pattern, *inputs)
 
-        return format_traced
+def _format_origins(pattern: Traced, made: str, args: Sequence[Any], fields: Any) -> str:
+    """`made`, what the sandbox wrote for `pattern`, with the origins of its pieces where plain fields tell them."""
+    inputs = [*args, *fields.values()] if isinstance(fields, Mapping) else [*args, fields]
+    pieces: list[str] = []
+    automatic = 0
+    for text, field, spec, conversion in Formatter().parse(pattern):
+        pieces.append(text)
+        if field is None:
+            continue
+        name = field or str(automatic)
+        automatic += not field
+        if name.isdigit():
+            given = args[int(name)] if int(name) < len(args) else None
+        else:
+            given = fields.get(name) if isinstance(fields, Mapping) else None
+        if given is None or spec or conversion:
+            return lost(made, pattern, *inputs)
+        pieces.append(str(given))
+    kept = concat(pieces)
+    return kept if str.__eq__(kept, made) else lost(made, pattern, *inputs)
 
 
 def run_template(template: jinja2.Template, variables: dict[str, Any], seconds: float) -> list[tuple[str, Scaffold]]:

@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test trainers frameworks importing peers peers-audit peers-speed ray scale plots lint types check fmt wheel-test docs docs-site nightly mutation clean
+.PHONY: help demo test trainers frameworks importing peers peers-audit peers-speed ray scale plots lint types check fmt wheel-test release release-check docs docs-site nightly mutation clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|' 2>/dev/null \
@@ -162,6 +162,14 @@ check: lint types test  ## everything a change has to pass
 
 wheel-test:  ## build the wheel, install it into an environment of its own and use it from there
 	bash .ci/wheel-test $(PYTHON)
+
+# VERSION=0.2.0 writes the version and its section of the changelog; the checked sdist and wheel are left in dist/.
+release: $(VENV)/.dev  ## write VERSION=… and its section of the changelog, and check the release
+	$(BIN)/python scripts/release.py stamp "$(VERSION)"
+	DIST=dist bash .ci/release-check
+
+release-check:  ## take a copy through a release: changelog, sdist, wheel, twine, the wheel in use on Python 3.10 and 3.13
+	bash .ci/release-check
 
 docs: $(VENV)/.base  ## write the option tables of docs/cli.md and the reference of docs/python.md
 	$(BIN)/python scripts/cli_reference.py

@@ -67,7 +67,7 @@ def load_kitoken(reference: Any) -> KitokenBackend | str:
     try:
         import kitoken  # noqa: F401
     except ImportError:
-        return "the package kitoken is not installed: pip install 'policy-engine[fast]'"
+        return "the package kitoken is not installed: pip install 'chat-policy-engine[fast]'"
     state = json.loads(reference.to_str())
     # A post-processor only adds special tokens, which are never asked for.
     state.update(post_processor=None, truncation=None, padding=None)

@@ -28,7 +28,7 @@ def _serve() -> Outcome:
             raise
         raise ConfigError(
             "the language server needs pygls, which is not installed",
-            help="install the extra: pip install 'policy-engine[lsp]'",
+            help="install the extra: pip install 'chat-policy-engine[lsp]'",
         ) from error
     server.start_io()
     return Outcome()

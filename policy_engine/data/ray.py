@@ -130,7 +130,7 @@ def _ray() -> Any:
         import ray.data
         import ray.exceptions
     except ImportError:
-        raise ConfigError("Ray is not installed", help="pip install 'policy-engine[ray]'") from None
+        raise ConfigError("Ray is not installed", help="pip install 'chat-policy-engine[ray]'") from None
     if not ray.is_initialized():
         ray.init(log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False)
     ray.data.DataContext.get_current().enable_progress_bars = False

@@ -215,7 +215,7 @@ class _Splicer:
     def _language(self, language: ast.Language, *, first: bool) -> None:
         if language.version != LANGUAGE_VERSION:
             message = f"language version {language.version} is not known here"
-            help = f"write `language {LANGUAGE_VERSION}`, or install a newer policy-engine"
+            help = f"write `language {LANGUAGE_VERSION}`, or upgrade: pip install -U chat-policy-engine"
             self.findings.error("PE217", message, language.span, help)
         if not first:
             help = "move it to the top of the file, and write it once"

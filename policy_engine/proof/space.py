@@ -83,7 +83,7 @@ def make_space(sizes: Sequence[int]) -> Space:
             return _Bitsets(sizes)
         raise TooLarge(
             "the policy has more free conditions than bitsets can hold, and the library `dd` is not installed",
-            help="install policy-engine[proof]",
+            help="install the extra: pip install 'chat-policy-engine[proof]'",
         ) from None
     make: Any = library.BDD  # which is abstract to a type checker
     return _Diagrams(sizes, make())

@@ -24,4 +24,4 @@ def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "lsprotocol", None)
     ran = cli("lsp")
     assert 2 == ran.code
-    assert "policy-engine[lsp]" in ran.err
+    assert "chat-policy-engine[lsp]" in ran.err

@@ -311,7 +311,7 @@ def test_past_the_limits_nothing_is_guessed(monkeypatch: pytest.MonkeyPatch) -> 
     if sys.version_info >= (3, 11):  # for which the proof extra has decision diagrams
         assert report(many).holds
     monkeypatch.setitem(sys.modules, "dd", None)
-    assert "policy-engine[proof]" in str(report(many).undecided)
+    assert "chat-policy-engine[proof]" in str(report(many).undecided)
 
 
 def test_many_uses_of_trained_are_undecided() -> None:

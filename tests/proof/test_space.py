@@ -70,7 +70,7 @@ def test_many_variables_need_the_library(monkeypatch: pytest.MonkeyPatch) -> Non
     assert isinstance(make_space((2,) * 18), _Bitsets)
     with pytest.raises(TooLarge, match="`dd` is not installed") as caught:
         make_space((2,) * 19)
-    assert "policy-engine[proof]" in caught.value.why
+    assert "chat-policy-engine[proof]" in caught.value.why
 
 
 def test_large_diagrams_are_given_up(monkeypatch: pytest.MonkeyPatch) -> None:

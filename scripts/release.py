@@ -29,7 +29,7 @@ WHEEL_HAS = (
     "policy_engine/py.typed", "policy_engine/_grammars/policy.lark", "policy_engine/_policies/default.policy",
     "policy_engine/builtin/tokenizer.json", "policy_engine/report/page.css",
 )  # fmt: skip
-"""Files that are no Python, one of each kind that the package reads."""
+"""Files beside the Python code, one of each kind that the package reads."""
 
 
 class NotReady(Exception):
@@ -39,7 +39,8 @@ class NotReady(Exception):
 def stamp(root: Path, version: str, date: datetime.date) -> None:
     """Writes the version, and makes what is under Unreleased the section of that version.
 
-    Raises NotReady for a text that is no version, for one that is not above the last release, and if there is nothing to release.
+    Raises NotReady for a text that is not a version, for a version that is not above the last release, and if the changelog
+    has nothing to release.
     """
     try:
         wanted = Version(version)

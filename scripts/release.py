@@ -39,8 +39,8 @@ class NotReady(Exception):
 def stamp(root: Path, version: str, date: datetime.date) -> None:
     """Writes the version, and makes what is under Unreleased the section of that version.
 
-    Raises NotReady for a text that is not a version, for a version that is not above the last release, and if the changelog
-    has nothing to release.
+    Raises NotReady for a text that is not a version, for a version not above the last release, and for a changelog
+    that has nothing to release.
     """
     try:
         wanted = Version(version)

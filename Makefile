@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test trainers frameworks importing peers peers-audit peers-speed ray scale plots lint types check fmt wheel-test release release-check docs docs-site nightly mutation clean
+.PHONY: help demo test trainers frameworks importing peers peers-audit peers-speed ray scale plots lint types check figures fmt wheel-test release release-check docs docs-site nightly mutation clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|' 2>/dev/null \
@@ -145,14 +145,18 @@ plots: $(VENV)-ray/.done  ## tables and plots of docs/performance.md from benchm
 	$(VENV)-ray/bin/python -m pip install --quiet --disable-pip-version-check -r benchmarks/requirements.txt
 	$(VENV)-ray/bin/python -m benchmarks.plots
 
-lint: $(VENV)/.dev  ## ruff and the import contracts
+lint: $(VENV)/.dev  ## ruff, the import contracts and the prose
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check --quiet .
 	$(BIN)/lint-imports
+	$(BIN)/python -m scripts.prose
 
 # The types of pytest and pygls come with the test extra.
 types: $(VENV)/.dev $(VENV)/.test  ## mypy, strict
 	$(BIN)/mypy
+
+figures: $(VENV)/.dev  ## sizes of files, docstrings, comments and code, measured
+	$(BIN)/python -m scripts.house --list
 
 fmt: $(VENV)/.dev  ## format, sort imports and apply safe fixes
 	$(BIN)/ruff check --fix .

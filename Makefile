@@ -141,7 +141,7 @@ scale: $(VENV)-ray/.done  ## runs over files: memory, 30 kills, checksums, and h
 	for step in checksum memory kills workers ray; do \
 	  $(VENV)-ray/bin/python -m benchmarks.scale $$step --results $(or $(ARGS),.benchmarks) || exit 1; done
 
-plots: $(VENV)-ray/.done  ## tables and plots of docs/performance.md from benchmarks/results
+plots: $(VENV)-ray/.done  ## tables and plots of docs/explanation/performance.md from benchmarks/results
 	$(VENV)-ray/bin/python -m pip install --quiet --disable-pip-version-check -r benchmarks/requirements.txt
 	$(VENV)-ray/bin/python -m benchmarks.plots
 
@@ -175,7 +175,7 @@ release: $(VENV)/.dev  ## write VERSION=… and its section of the changelog, an
 release-check:  ## take a copy through a release: changelog, sdist, wheel, twine, the wheel in use on Python 3.10 and 3.13
 	bash .ci/release-check
 
-docs: $(VENV)/.base  ## write the option tables of docs/cli.md and the reference of docs/python.md
+docs: $(VENV)/.base  ## write the option tables of docs/reference/cli.md and the reference of docs/reference/python.md
 	$(BIN)/python scripts/cli_reference.py
 	$(BIN)/python scripts/python_page.py
 
@@ -183,8 +183,9 @@ $(VENV)/.docs: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[docs]'
 	@touch $@
 
-docs-site: $(VENV)/.docs  ## build the docs site into site/, without the network
+docs-site: $(VENV)/.docs  ## build the docs site into site/, without the network, and look for broken pages and links
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	$(BIN)/python -m tests.site.check site/
 
 nightly: $(VENV)/.test  ## the long property tests
 	bash .ci/nightly

@@ -1,7 +1,8 @@
-"""Plots and tables of `docs/performance.md` from what the benchmarks kept: `python -m benchmarks.plots`.
+"""Plots and tables of `docs/explanation/performance.md` from what the benchmarks kept: `python -m benchmarks.plots`.
 
 In the page, the lines between `<!-- table: NAME -->` and `<!-- end -->` are replaced by the table of `NAME.json`, with
-its command and machine; plots go into `docs/plots/`. What was not measured stays as it is. Needs matplotlib.
+its command and machine; plots go into `docs/explanation/plots/`. What was not measured stays as it is.
+Needs matplotlib.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any, Final
 from benchmarks import columns, results
 from benchmarks.scale import engines, kills, memory, workers
 
-PAGE: Final = Path(__file__).parents[1] / "docs" / "performance.md"
+PAGE: Final = Path(__file__).parents[1] / "docs" / "explanation" / "performance.md"
 PLOTS: Final = PAGE.parent / "plots"
 SHOWN: Final[dict[str, Callable[[dict[str, Any]], str]]] = {
     "columns-bars": columns.show_bars,

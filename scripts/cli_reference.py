@@ -1,4 +1,4 @@
-"""Writes the option tables of `docs/cli.md` from the command line itself. `--check` only says whether they are current.
+"""Writes the option tables of `docs/reference/cli.md` from the command line; `--check` says whether they are current.
 
     python scripts/cli_reference.py [--check]
 
@@ -17,7 +17,7 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from policy_engine.cli.main import app
 
-PAGE = Path(__file__).parents[1] / "docs" / "cli.md"
+PAGE = Path(__file__).parents[1] / "docs" / "reference" / "cli.md"
 _BLOCK = re.compile(r"(<!-- options: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -26,7 +26,7 @@ def tables(page: str) -> str:
     verbs = {c.name or c.callback.__name__: c.callback for c in app.registered_commands if c.callback}
     missing = set(verbs) - {match[2] for match in _BLOCK.finditer(page)}
     if missing:
-        raise SystemExit(f"docs/cli.md has no table for {', '.join(sorted(missing))}")
+        raise SystemExit(f"docs/reference/cli.md has no table for {', '.join(sorted(missing))}")
     return _BLOCK.sub(lambda match: f"{match[1]}\n{_table(verbs[match[2]])}\n{match[3]}", page)
 
 

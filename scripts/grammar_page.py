@@ -1,4 +1,4 @@
-"""Writes `docs/grammar.md`, plain EBNF, from `grammars/policy.lark`: `python scripts/grammar_page.py`."""
+"""Writes `docs/reference/grammar.md`, plain EBNF, from `grammars/policy.lark`: `python scripts/grammar_page.py`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from policy_engine.lang.library import grammar_text
 
-PATH = Path(__file__).parents[1] / "docs" / "grammar.md"
+PATH = Path(__file__).parents[1] / "docs" / "reference" / "grammar.md"
 _HEAD = """# The grammar
 
 Written from `grammars/policy.lark`, the reference, by `python scripts/grammar_page.py`. `?` is optional, `*` any

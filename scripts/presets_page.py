@@ -1,4 +1,4 @@
-"""Writes `docs/presets.md`, the table of shipped policies: `python scripts/presets_page.py`."""
+"""Writes `docs/reference/presets.md`, the table of shipped policies: `python scripts/presets_page.py`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 from policy_engine.lang.library import read_shipped, shipped
 
-PATH = Path(__file__).parents[1] / "docs" / "presets.md"
+PATH = Path(__file__).parents[1] / "docs" / "reference" / "presets.md"
 _HEAD = """# Shipped policies
 
 `use NAME` puts one into a policy, `policy-engine policies NAME` prints it with its reason and how it differs from the

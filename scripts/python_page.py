@@ -1,4 +1,4 @@
-"""Writes the reference part of `docs/python.md` from docstrings of public names; `--check` says whether it is current.
+"""Writes the reference part of `docs/reference/python.md` from docstrings; `--check` says whether it is current.
 
     python scripts/python_page.py [--check]
 
@@ -17,7 +17,7 @@ from typing import Any
 
 import policy_engine
 
-PATH = Path(__file__).parents[1] / "docs" / "python.md"
+PATH = Path(__file__).parents[1] / "docs" / "reference" / "python.md"
 _BLOCK = re.compile(r"(<!-- reference -->\n).*?(<!-- end -->)", re.DOTALL)
 GROUPS = {
     "Policies": (

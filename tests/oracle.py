@@ -1,8 +1,8 @@
 """A definitional interpreter of the policy language: slow, plain, one character at a time.
 
-Written from `docs/language-decisions.md` (numbers in brackets are its items), apart from the engine: it shares no code
-with `rules`, `mask` or `lang.check`, resolves `let`, `use` and names itself, and keeps its own tables of parts. Where
-engine and interpreter disagree on a generated case, one of them misread the page.
+Written from `docs/explanation/language-decisions.md` (numbers in brackets are its items), apart from the engine: it
+shares no code with `rules`, `mask` or `lang.check`, resolves `let`, `use` and names itself, and keeps its own tables of
+parts. Where engine and interpreter disagree on a generated case, one of them misread the page.
 """
 
 from __future__ import annotations

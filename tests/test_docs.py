@@ -36,12 +36,12 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 def test_option_tables_are_current() -> None:
     reference = runpy.run_path(str(ROOT / "scripts" / "cli_reference.py"))
-    page = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "reference" / "cli.md").read_text(encoding="utf-8")
     assert reference["tables"](page) == page, "run `make docs`"
 
 
 def test_tables_beside_other_systems_are_those_of_the_results(tmp_path: Path) -> None:
-    pages = {name: (ROOT / "docs" / name).read_text() for name in ("peers.md", "performance.md")}
+    pages = {name: (ROOT / "docs" / "explanation" / name).read_text() for name in ("peers.md", "performance.md")}
     for name, text in pages.items():
         (tmp_path / name).write_text(text)
     write_pages(RESULTS, tmp_path)
@@ -96,7 +96,7 @@ def test_readme_python_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 def test_the_python_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     names: dict[str, object] = {}
-    examples = blocks(ROOT / "docs" / "python.md", "python")
+    examples = blocks(ROOT / "docs" / "reference" / "python.md", "python")
     assert 6 <= len(examples)
     for example in examples:
         exec(example, names)

@@ -1,4 +1,4 @@
-"""The definitional interpreter itself, on cases decided by hand from `docs/language-decisions.md`."""
+"""The definitional interpreter itself, on cases decided by hand from `docs/explanation/language-decisions.md`."""
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@
     python -m benchmarks.peers speed SYSTEM     # CPU time beside ours, on the same rows
     python -m benchmarks.peers datasets SYSTEM  # prepared datasets, clean and with planted faults, for `audit`
     python -m benchmarks.peers audit            # what `policy-engine audit` says of them
-    python -m benchmarks.peers page             # the tables of docs/peers.md and docs/performance.md
+    python -m benchmarks.peers page             # the tables of docs/explanation/{peers,performance}.md
 
 SYSTEM is one of axolotl, trl, transformers, unsloth, tinker, renderers; each runs in the environment of its own that
 `make peers` makes (transformers in TRL's). What is found is kept as JSON in `--results`.

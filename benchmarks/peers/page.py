@@ -1,4 +1,4 @@
-"""The step `page`: the tables of docs/peers.md and docs/performance.md, from what the other steps found."""
+"""The step `page`: the tables of docs/explanation/{peers,performance}.md, from what the other steps found."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from benchmarks import results
 from benchmarks.peers.known import KNOWN, Known, key_of
 from benchmarks.peers.systems import SYSTEMS
 
-DOCS = Path(__file__).parents[2] / "docs"
+DOCS = Path(__file__).parents[2] / "docs" / "explanation"
 TITLES = {
     "axolotl": "axolotl: `ChatTemplateStrategy`",
     "trl": "TRL: preparation of `SFTTrainer`",

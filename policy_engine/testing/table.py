@@ -1,18 +1,22 @@
 """Writes the tables of the conformance page: every installed template and every property.
 
-    python -m policy_engine.testing.table docs/conformance.md [--templates FOLDER] [--jobs N] [--limit N]
+    python -m policy_engine.testing.table docs/explanation/conformance.md [--templates FOLDER] [--jobs N] [--limit N]
+    python -m policy_engine.testing.table docs/explanation/conformance.md --again
 
-In the page, what stands between `<!-- tables -->` and `<!-- end -->` is replaced; the rest is written by hand.
+The names of all templates go into the `.json` beside the page. In the page, the lines between `<!-- tables -->` and
+`<!-- end -->` are replaced; the rest is written by hand. `--again` writes them from the data that is there.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import re
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from html import escape
 from pathlib import Path
 from typing import Final
 
@@ -28,14 +32,20 @@ from policy_engine.testing.templates import installed_templates
 GENERATED: Final = 16
 """Generated conversations per template, beside the shapes."""
 
-FOLDED: Final = 6
-"""Templates of one cell from which their names are folded away."""
+SHOWN: Final = 3
+"""Templates that a cell names; all are in the data."""
+
+REASONS: Final = 8
+"""Reasons that the page has of a property; all are in the data."""
 
 SPECIAL_TOKENS: Final = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "pad_token": "<pad>"}
 """What templates that print the tokenizer's named tokens are given."""
 
 Cells = Mapping[str, tuple[str, str]]
 """By property: `yes`, `no` or `does not apply`, and the reason for what is not yes."""
+
+Groups = Mapping[str, Sequence[tuple[str, str, Sequence[str]]]]
+"""By property: verdict, reason and names of the templates for which it is not `yes`, large groups first."""
 
 _BLOCK = re.compile(r"(<!-- tables -->\n).*?(<!-- end -->)", re.DOTALL)
 
@@ -90,39 +100,63 @@ def _short(text: str) -> str:
     return line if len(line) <= 100 else line[:97] + "…"
 
 
-def tables(found: Mapping[str, Cells]) -> Iterator[str]:
-    """The lines of the tables."""
-    yield f"{len(found)} templates, {len(SHAPES)} shapes and {GENERATED} generated conversations each."
+def groups_of(found: Mapping[str, Cells]) -> Groups:
+    """Templates that are alike in a property, together."""
+    groups: dict[str, list[tuple[str, str, Sequence[str]]]] = {}
+    for p in PROPERTIES.values():
+        alike: dict[tuple[str, str], list[str]] = defaultdict(list)
+        for name, cells in found.items():
+            if cells[p.name][0] != "yes":
+                alike[cells[p.name]].append(name)
+        ordered = sorted(alike.items(), key=lambda group: (-len(group[1]), group[0]))
+        groups[p.name] = [(verdict, reason, names) for (verdict, reason), names in ordered]
+    return groups
+
+
+def tables(templates: int, groups: Groups, data: str) -> Iterator[str]:
+    """The lines of the tables. `templates` is how many there are, `data` the name of the file with all their names."""
+    yield f"{templates} templates, {len(SHAPES)} shapes and {GENERATED} generated conversations each. All names are in"
+    yield f"[{data}]({data})."
     yield ""
     yield "| property | | yes | no | does not apply |"
     yield "|---|---|---|---|---|"
     for p in PROPERTIES.values():
-        counts = Counter(cells[p.name][0] for cells in found.values())
+        counts = Counter(dict.fromkeys(("no", "does not apply"), 0))
+        for verdict, _, names in groups[p.name]:
+            counts[verdict] += len(names)
         kind = "fact" if p.fact else "holds or fails"
-        yield f"| [{p.name}](#{p.name}) | {kind} | {counts['yes']} | {counts['no']} | {counts['does not apply']} |"
+        yes = templates - counts.total()
+        yield f"| [{p.name}](#{p.name}) | {kind} | {yes} | {counts['no']} | {counts['does not apply']} |"
     for p in PROPERTIES.values():
-        groups: dict[tuple[str, str], list[str]] = defaultdict(list)
-        for name, cells in found.items():
-            if cells[p.name][0] != "yes":
-                groups[cells[p.name]].append(name)
         yield from ("", f"### {p.name}", "", f"{p.says[0].upper()}{p.says[1:]}.")
-        if not groups:
+        if not groups[p.name]:
             yield from ("", "Yes for every template.")
             continue
-        yield from ("", "| | reason | templates |", "|---|---|---|")
-        for (verdict, reason), names in sorted(groups.items(), key=lambda g: (-len(g[1]), g[0])):
-            yield f"| {verdict} | {_escape(reason)} | {_listed(names)} |"
+        yield from ("", "| | reason | templates | such as |", "|---|---|---|---|")
+        for verdict, reason, names in groups[p.name][:REASONS]:
+            yield f"| {verdict} | {_cell_text(reason)} | {len(names)} | {', '.join(names[:SHOWN])} |"
+        if rest := groups[p.name][REASONS:]:
+            yield f"| | {len(rest)} further reasons | {sum(len(names) for *_, names in rest)} | |"
 
 
-def _listed(names: Sequence[str]) -> str:
-    if len(names) <= FOLDED:
-        return f"{len(names)}: {', '.join(names)}"
-    return f"<details><summary>{len(names)}</summary>{', '.join(names)}</details>"
+def _cell_text(text: str) -> str:
+    """A reason as the text of a cell: code between backticks, and as a whole where a backtick has no partner."""
+    shown = text.encode("unicode_escape").decode("ascii") if not text.isprintable() else text
+    if shown.count("`") % 2:
+        return f"<code>{escape(shown).replace('|', '&#124;').replace('`', '&#96;')}</code>"
+    pieces = re.split(r"(`[^`]*`)", shown)
+    return "".join(piece.replace("|", r"\|") if at % 2 else _escape(piece) for at, piece in enumerate(pieces))
 
 
 def _escape(text: str) -> str:
-    shown = text.encode("unicode_escape").decode("ascii") if not text.isprintable() else text
-    return re.sub(r"([|<>{}*_`\[\]])", r"\\\1", shown)
+    return re.sub(r"([|<>{}*_\[\]])", r"\\\1", text)
+
+
+def written(page: str, data: str, *, name: str) -> str:
+    """The page with its tables, from the text of the data file called `name`."""
+    found = json.loads(data)
+    made = "\n".join(tables(found["templates"], found["properties"], name))
+    return _BLOCK.sub(lambda match: f"{match[1]}{made}\n{match[2]}", page)
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -132,7 +166,19 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--templates", type=Path, metavar="FOLDER", help="these too: every `*.jinja` of a folder")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--limit", type=int, help="only so many templates, spread over all")
+    parser.add_argument("--again", action="store_true", help="write the page from the data that is there")
     options = parser.parse_args(arguments)
+    data = options.page.with_suffix(".json")
+    if not options.again:
+        found = _found(options)
+        document = {"templates": len(found), "properties": groups_of(found)}
+        data.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    page = written(options.page.read_text(encoding="utf-8"), data.read_text(encoding="utf-8"), name=data.name)
+    options.page.write_text(page, encoding="utf-8")
+    return 0
+
+
+def _found(options: argparse.Namespace) -> dict[str, Cells]:
     sources = dict(installed_templates())
     if options.templates is not None:
         files = sorted(options.templates.glob("*.jinja"))
@@ -141,11 +187,7 @@ def main(arguments: Sequence[str]) -> int:
     if options.limit:
         named = named[:: max(1, len(named) // options.limit)]
     with ProcessPoolExecutor(options.jobs) as pool:
-        found = dict(pool.map(cells_of, named, chunksize=8))
-    page = options.page.read_text(encoding="utf-8")
-    made = "\n".join(tables(found))
-    options.page.write_text(_BLOCK.sub(lambda m: f"{m[1]}{made}\n{m[2]}", page), encoding="utf-8")
-    return 0
+        return dict(pool.map(cells_of, named, chunksize=8))
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import yaml
 
 from policy_engine.core.vocabulary import GROUPS, KEYWORDS, PART_NAMES
 from policy_engine.lang.library import grammar_text
+from policy_engine.testing.table import written
 
 ROOT = Path(__file__).parents[2]
 
@@ -24,8 +25,15 @@ def test_written_files_are_current(script: str, function: str) -> None:
     assert names[function]() == names["PATH"].read_text(encoding="utf-8"), f"run python scripts/{script}.py"
 
 
+def test_conformance_page_is_that_of_its_data() -> None:
+    page, data = (ROOT / "docs" / "explanation" / f"conformance.{ending}" for ending in ("md", "json"))
+    text = page.read_text(encoding="utf-8")
+    again = f"run python -m policy_engine.testing.table {page.relative_to(ROOT)} --again"
+    assert text == written(text, data.read_text(encoding="utf-8"), name=data.name), again
+
+
 def test_grammar_page_has_every_rule_and_word() -> None:
-    page = (ROOT / "docs" / "grammar.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "reference" / "grammar.md").read_text(encoding="utf-8")
     for rule in re.findall(r"^\??([a-z]\w*)\s*:", grammar_text(), re.MULTILINE):
         assert re.search(rf"^{rule}\s+::=", page, re.MULTILINE), rule
     for word in KEYWORDS:

@@ -11,7 +11,7 @@ from policy_engine.lang.lint import lint
 from policy_engine.proof import prove
 from tests.lang import language_doc
 
-PAGE = Path(__file__).parents[2] / "docs" / "recipes.md"
+PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "recipes.md"
 
 
 @pytest.fixture(autouse=True)

@@ -1,4 +1,7 @@
-"""Reads the examples of `docs/language.md` and runs them; `python -m tests.lang.language_doc` writes what comes out."""
+"""Reads the examples of `docs/reference/language.md` and runs them.
+
+`python -m tests.lang.language_doc` writes what comes out.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ from policy_engine.mask.masker import Masker
 from policy_engine.mask.policy_tests import marked_row
 from policy_engine.rules.load import policy_from_text
 
-DOC = Path(__file__).parents[2] / "docs" / "language.md"
+DOC = Path(__file__).parents[2] / "docs" / "reference" / "language.md"
 _BLOCK = re.compile(r"```policy(?P<on>[^\n]*)\n(?P<text>.*?)```\n(?:\n```text\n(?P<masked>.*?)```\n)?", re.DOTALL)
 
 

@@ -97,7 +97,7 @@ def test_whole_files_pass(tmp_path: Path) -> None:
         ({"files": ("policy_engine/py.typed",)}, "the wheel has no .*policy.lark"),
         ({"files": (*RELEASE["WHEEL_HAS"], "tests/conftest.py")}, "more than the package: tests"),
         ({"name": "policy-engine"}, "says that it is policy-engine"),
-        ({"description": "[docs](docs/cli.md)"}, "lead nowhere: docs/cli.md"),
+        ({"description": "[docs](docs/reference/cli.md)"}, "lead nowhere: docs/reference/cli.md"),
         ({"sources": ("README.md",)}, "the sdist has no CHANGELOG.md"),
     ],
 )

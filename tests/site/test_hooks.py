@@ -1,0 +1,59 @@
+"""Fences with attributes become fences that Python-Markdown reads."""
+
+from __future__ import annotations
+
+import runpy
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+HOOKS = runpy.run_path(str(ROOT / "scripts" / "site_hooks.py"))
+plain_fences = HOOKS["plain_fences"]
+
+
+@pytest.mark.parametrize(
+    ("fence", "expected"),
+    [
+        ("```policy on=chat weights", "```policy"),
+        ("```policy avoid", "```policy"),
+        ("```yaml conversation=chat", '```yaml title="conversation: chat"'),
+        ("```policy file=a.policy", '```policy title="a.policy"'),
+        ("```python", "```python"),
+        ("```", "```"),
+        ("    ```policy on=chat", "    ```policy"),
+        ("~~~policy on=chat", "~~~policy"),
+    ],
+)
+def test_attributes_are_taken_off(fence: str, expected: str) -> None:
+    mark = fence.strip()[:3]
+    indent = " " * (len(fence) - len(fence.strip()))
+    page = f"# A\n\n{fence}\n{indent}text\n{indent}{mark}\n\nEnd `x`.\n"
+    assert page.replace(fence, expected) == plain_fences(page)
+
+
+def test_a_masked_conversation_is_drawn() -> None:
+    page = "```text\n<a>⟦x⟧\n```\n\n```text\nplain\n```\n"
+    assert page.replace("```text\n<a>", "```masked\n<a>") == plain_fences(page)
+    drawn = HOOKS["masked"]("<a>⟦x⟧\n", "masked", "masked", {}, None)
+    assert "&lt;a&gt;<mark><i>⟦</i>x<i>⟧</i></mark>" in drawn
+
+
+def test_fences_inside_of_a_longer_fence_stay() -> None:
+    page = "````markdown\n```policy on=chat\ntrain user\n```\n````\n"
+    assert page == plain_fences(page)
+
+
+def test_a_fence_that_is_not_closed_stops_the_build() -> None:
+    with pytest.raises(ValueError, match="line 3 of the page"):
+        plain_fences("# A\n\n```policy\ntrain user\n")
+
+
+def test_a_folder_in_the_navigation_is_its_pages(tmp_path: Path) -> None:
+    (tmp_path / "codes").mkdir()
+    for name in ("index", "b", "a"):
+        (tmp_path / "codes" / f"{name}.md").touch()
+    entries = ["index.md", {"Codes": ["codes/index.md", "codes/*"]}, {"One": "one.md"}]
+    assert ["index.md", {"Codes": ["codes/index.md", "codes/a.md", "codes/b.md"]}, {"One": "one.md"}] == list(
+        HOOKS["_navigation"](entries, tmp_path)
+    )

@@ -79,18 +79,18 @@ $(VENV)-shifted/.done: pyproject.toml tests/requirements-shifted.txt tests/requi
 	@touch $@
 
 frameworks: $(VENV)-frameworks/.done $(VENV)-swift/.done $(VENV)-axolotl/.done $(VENV)-shifted/.done  ## doctor with LLaMA-Factory, torchtune, verl, ms-swift and axolotl, steps of Automodel and unsloth_zoo's parts, data of Megatron-Bridge and Tinker
-	$(VENV)-frameworks/bin/python -m pytest -q tests/adapters/test_real_frameworks.py tests/adapters/test_torchtune.py \
-	  tests/adapters/test_real_llamafactory.py \
+	$(VENV)-frameworks/bin/python -m pytest -q tests/doctor/test_real_frameworks.py tests/adapters/test_torchtune.py \
+	  tests/importers/test_real_llamafactory.py \
 	  tests/adapters/test_examples.py $(ARGS)
-	$(VENV)-swift/bin/python -m pytest -q tests/adapters/test_real_swift.py tests/adapters/test_real_swift_scales.py \
+	$(VENV)-swift/bin/python -m pytest -q tests/doctor/test_real_swift.py tests/importers/test_real_swift_scales.py \
 	  tests/adapters/test_examples.py $(ARGS)
-	$(VENV)-swift/bin/python -m pytest -q tests/adapters/test_real_unsloth.py $(ARGS)
-	$(VENV)-axolotl/bin/python -m pytest -q tests/adapters/test_real_axolotl.py tests/adapters/test_examples.py $(ARGS)
+	$(VENV)-swift/bin/python -m pytest -q tests/doctor/test_real_unsloth.py $(ARGS)
+	$(VENV)-axolotl/bin/python -m pytest -q tests/doctor/test_real_axolotl.py tests/adapters/test_examples.py $(ARGS)
 	$(VENV)-shifted/bin/python -m pytest -q tests/adapters/test_exporters.py tests/adapters/test_real_tinker.py \
 	  tests/adapters/test_real_automodel.py tests/adapters/test_real_megatron.py tests/adapters/test_examples_shifted.py $(ARGS)
 
 trainers: $(VENV)-trainers/.done  ## a training step of transformers' and TRL's trainers against one computed by hand
-	$(VENV)-trainers/bin/python -m pytest -q tests/adapters $(ARGS)
+	$(VENV)-trainers/bin/python -m pytest -q tests/adapters tests/doctor tests/importers $(ARGS)
 
 # Other systems, each in an environment of its own; `make peers PEERS=axolotl COUNT=50` for less.
 PEERS ?= axolotl trl unsloth tinker renderers
@@ -135,7 +135,7 @@ $(VENV)-ray/.done: pyproject.toml tests/requirements-no-deps.txt
 	@touch $@
 
 ray: $(VENV)-ray/.done  ## the Ray engine on a real local cluster: a worker and a node are killed
-	HYPOTHESIS_PROFILE=nightly $(VENV)-ray/bin/python -m pytest -q tests/data/test_ray.py $(ARGS)
+	HYPOTHESIS_PROFILE=nightly $(VENV)-ray/bin/python -m pytest -q tests/run/test_ray.py $(ARGS)
 
 scale: $(VENV)-ray/.done  ## runs over files: memory, 30 kills, checksums, and how long workers and Ray take
 	for step in checksum memory kills workers ray; do \

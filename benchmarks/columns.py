@@ -38,8 +38,8 @@ class Bench:
     """One template and one set of rows, in the Qwen vocabulary, with what is compared on them."""
 
     def __init__(self, template: str, rows: list[dict[str, Any]]) -> None:
-        from policy_engine.chat.conversation import Conversation
-        from policy_engine.chat.tokenize import ChatTokenizer
+        from policy_engine.chat.tokenizer import ChatTokenizer
+        from policy_engine.data.conversation import Conversation
         from tests.support.tokenizers import load
 
         self.tokenizer = ChatTokenizer.from_transformers(load("qwen"), template=template)
@@ -69,11 +69,11 @@ class Bench:
 
     def masking(self, backend: str, policy: str = POLICY) -> Any:
         """A function from the rows to an Arrow table."""
-        from policy_engine.chat.formats import named_format
-        from policy_engine.data.batches import BatchMasker
-        from policy_engine.data.columns import schema_of, table_of
+        from policy_engine.data.formats import named_format
         from policy_engine.mask.masker import Masker
-        from policy_engine.rules.load import policy_from_text
+        from policy_engine.rules.compile import policy_from_text
+        from policy_engine.run.batches import BatchMasker
+        from policy_engine.run.columns import schema_of, table_of
 
         masker = Masker(policy_from_text(policy), self.backends[backend])
         batches, schema = BatchMasker(masker, named_format("messages")), schema_of(masker)

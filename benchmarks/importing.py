@@ -23,10 +23,10 @@ from typing import Any
 
 import yaml
 
-from policy_engine.adapters.from_axolotl import CARRIED, from_axolotl
-from policy_engine.chat.dataset import load_dataset_spec
 from policy_engine.core.errors import PolicyEngineError
-from policy_engine.rules.load import policy_from_text
+from policy_engine.data.dataset import load_dataset_spec
+from policy_engine.importers.axolotl import CARRIED, from_axolotl
+from policy_engine.rules.compile import policy_from_text
 
 _BLOCK = re.compile(r"```ya?ml[^\n]*\n(.*?)```", re.DOTALL)
 

@@ -43,8 +43,8 @@ class Rendering:
     def __init__(self, source: str, rows: list[dict[str, Any]]) -> None:
         from transformers.utils.chat_template_utils import _compile_jinja_template
 
-        from policy_engine.chat.conversation import Conversation
         from policy_engine.chat.template import ChatTemplate
+        from policy_engine.data.conversation import Conversation
         from tests.support.tokenizers import load
 
         self._rows = [row["messages"] for row in rows]
@@ -108,7 +108,7 @@ def turns(pairs: int) -> int:
 
 def conformance() -> int:
     """Prints how long `check_template` takes."""
-    from policy_engine.chat.tokenize import load_tokenizer
+    from policy_engine.chat.tokenizer import load_tokenizer
     from policy_engine.testing.conformance import check_template
     from policy_engine.testing.templates import installed_templates
 

@@ -18,9 +18,8 @@ from typing import TYPE_CHECKING, Any
 from policy_engine._version import __version__
 
 if TYPE_CHECKING:
-    from policy_engine.chat.conversation import Conversation
     from policy_engine.chat.template import ChatTemplate
-    from policy_engine.chat.tokenize import ChatTokenizer, load_tokenizer
+    from policy_engine.chat.tokenizer import ChatTokenizer, load_tokenizer
     from policy_engine.core.diagnostics import Diagnostic
     from policy_engine.core.errors import (
         AttributionError,
@@ -38,6 +37,7 @@ if TYPE_CHECKING:
         UnrenderedError,
     )
     from policy_engine.core.vocabulary import IGNORE_INDEX
+    from policy_engine.data.conversation import Conversation
     from policy_engine.lang.format import format_policy
     from policy_engine.lang.parse import parse
     from policy_engine.mask.masker import DoubtfulRoleWarning, LostFieldWarning, MaskedRow, Masker
@@ -83,9 +83,9 @@ __all__ = [
 ]
 
 _HOMES = {
-    "chat.conversation": ("Conversation",),
+    "data.conversation": ("Conversation",),
     "chat.template": ("ChatTemplate",),
-    "chat.tokenize": ("ChatTokenizer", "load_tokenizer"),
+    "chat.tokenizer": ("ChatTokenizer", "load_tokenizer"),
     "core.diagnostics": ("Diagnostic",),
     "core.errors": (
         "AttributionError",

@@ -6,8 +6,12 @@
 
 from __future__ import annotations
 
+import importlib.machinery
 import os
+import sys
+from types import ModuleType
 
+import pytest
 from hypothesis import HealthCheck, Phase, settings
 
 _COMMON = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow, HealthCheck.data_too_large]}
@@ -21,3 +25,11 @@ settings.register_profile(
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.get("CI") else "dev"))
 
 pytest_plugins = ["pytester"]
+
+
+@pytest.fixture
+def without_sound(monkeypatch: pytest.MonkeyPatch) -> None:
+    """LLaMA-Factory imports torchaudio for audio data, of which there is no build for the CPU's torch."""
+    made = ModuleType("torchaudio")
+    made.__spec__ = importlib.machinery.ModuleSpec("torchaudio", None)
+    monkeypatch.setitem(sys.modules, "torchaudio", made)

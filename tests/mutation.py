@@ -64,9 +64,10 @@ _AGREEMENT = (
 )
 TESTS = {
     "lang": (
-        *(f"tests/lang/test_{n}.py" for n in ("lint", "codes", "format", "shipped", "library", "errors", "edges")),
+        *(f"tests/lang/test_{n}.py" for n in ("lint", "format", "shipped", "library", "errors", "edges")),
+        "tests/core/test_codes.py",
         *("tests/rules", "tests/lang/test_language_doc.py", "tests/properties/test_language.py"),
-        *("tests/lang/test_grammar.py", "tests/cli/test_check.py", "tests/cli/test_fmt.py", _HOUSE),
+        *("tests/lang/test_grammar.py", "tests/cli/verbs/test_check.py", "tests/cli/verbs/test_fmt.py", _HOUSE),
         # What is deep or long takes seconds, and mutants of limits are killed by it alone.
         "--deselect=tests/lang/test_errors.py::test_deep_and_long_texts_end_with_a_place",
         "--deselect=tests/lang/test_library.py::test_long_chains_of_names_are_refused",
@@ -78,12 +79,12 @@ TESTS = {
     "mask": (
         *("tests/mask", "--ignore=tests/mask/test_end_to_end.py"),
         "--deselect=tests/mask/test_datasets.py::test_the_hash_is_the_same_in_every_process",
-        *("tests/cli/test_test.py", "tests/cli/test_explain_fixtures.py", "tests/cli/test_diff_data.py"),
+        *(f"tests/cli/verbs/test_{name}.py" for name in ("test", "explain_fixtures", "diff_data")),
         *("tests/test_reprs.py", "tests/properties/test_labels.py", _HOUSE, *_AGREEMENT),
     ),
     "proof": (
-        *(f"tests/proof/test_{name}.py" for name in ("findings", "fields", "space", "assumptions", "positions")),
-        *("tests/cli/test_prove.py", "tests/proof/test_soundness.py", _HOUSE),
+        *(f"tests/proof/test_{name}.py" for name in ("findings", "field_values", "assignments", "assumptions")),
+        *("tests/proof/test_positions.py", "tests/cli/verbs/test_prove.py", "tests/proof/test_soundness.py", _HOUSE),
     ),
 }  # fmt: skip
 """For each package the tests that cover it."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from benchmarks.corpus import CHATML
-from policy_engine.chat.tokenize import ChatTokenizer
+from policy_engine.chat.tokenizer import ChatTokenizer
 from policy_engine.testing.templates import installed_templates
 from tests.support.tokenizers import load
 

@@ -18,13 +18,13 @@ from benchmarks.pairs import Ratio, compare
 from benchmarks.peers.cases import CHATML_CASE
 from benchmarks.peers.chats import Row
 from benchmarks.peers.systems import SYSTEMS
-from policy_engine.chat.conversation import Conversation
-from policy_engine.chat.formats import named_format
-from policy_engine.chat.tokenize import ChatTokenizer
-from policy_engine.data.batches import BatchMasker
-from policy_engine.data.columns import schema_of, table_of
+from policy_engine.chat.tokenizer import ChatTokenizer
+from policy_engine.data.conversation import Conversation
+from policy_engine.data.formats import named_format
 from policy_engine.mask.masker import Masker
-from policy_engine.rules.load import load_policy
+from policy_engine.rules.compile import load_policy
+from policy_engine.run.batches import BatchMasker
+from policy_engine.run.columns import schema_of, table_of
 
 BASE = "`encode_batch`"
 REFERENCE, FAST = "ours, reference", "ours, kitoken"

@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from benchmarks.peers.chats import Row, quotes
-from policy_engine.chat.conversation import Conversation
-from policy_engine.chat.tokenize import ChatTokenizer
+from policy_engine.chat.tokenizer import ChatTokenizer
 from policy_engine.core.errors import PolicyEngineError
+from policy_engine.data.conversation import Conversation
 from policy_engine.mask.masker import Masker
 from policy_engine.mask.row import MaskedRow
 from policy_engine.mask.token_mask import REASONS
-from policy_engine.rules.load import load_policy, policy_from_text
+from policy_engine.rules.compile import load_policy, policy_from_text
 
 Masked = tuple[list[int], list[bool]]
 """Ids, and per token whether it is trained."""

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from benchmarks.corpus import write_lines
 from benchmarks.results import table
 from benchmarks.scale.runs import Run, descendants, finish, go, start
-from policy_engine.data.shards import canonical_checksum
+from policy_engine.run.shards import canonical_checksum
 
 TARGETS: Final = ("process", "worker", "Ray actor")
 _MEGABYTES = 6

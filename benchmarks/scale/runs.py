@@ -121,11 +121,11 @@ def watch(process: subprocess.Popen[str], every: float = 0.1) -> Iterator[dict[i
 def main(argument: str) -> None:
     """In the process of its own: prints a `Done` as JSON."""
     from benchmarks.corpus import CHATML, POLICY
-    from policy_engine.chat.tokenize import ChatTokenizer
-    from policy_engine.data.ray import ray_engine
-    from policy_engine.data.run import apply_dataset
+    from policy_engine.chat.tokenizer import ChatTokenizer
     from policy_engine.mask.masker import Masker
-    from policy_engine.rules.load import policy_from_text
+    from policy_engine.rules.compile import policy_from_text
+    from policy_engine.run.apply import apply_dataset
+    from policy_engine.run.ray import ray_engine
     from tests.support.tokenizers import load
 
     run = Run(**json.loads(argument))

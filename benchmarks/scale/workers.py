@@ -95,8 +95,8 @@ def _tokenizer_seconds(threads: int) -> float:
 
 
 def _tokenize() -> None:
-    from policy_engine.chat.conversation import Conversation
-    from policy_engine.chat.tokenize import ChatTokenizer
+    from policy_engine.chat.tokenizer import ChatTokenizer
+    from policy_engine.data.conversation import Conversation
     from tests.support.tokenizers import load
 
     tokenizer = ChatTokenizer.from_transformers(load("qwen"), CHATML)

@@ -1,1 +1,1 @@
-"""Trainers and foreign configurations, one file each."""
+"""Trainers' own interfaces, one file each."""

@@ -26,8 +26,8 @@ from functools import lru_cache
 from importlib import import_module
 from typing import Any, Final
 
-from policy_engine.chat.dataset import DatasetSpec
 from policy_engine.core.errors import ConfigError
+from policy_engine.data.dataset import DatasetSpec
 from policy_engine.mask.masker import Masker
 from policy_engine.proof.load import load_policy
 from policy_engine.rules.program import Program

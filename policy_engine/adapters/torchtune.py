@@ -22,9 +22,9 @@ from typing import Any, Final
 import pyarrow.compute as compute
 
 from policy_engine.adapters.documents import documents_of
-from policy_engine.chat.dataset import load_dataset_spec
 from policy_engine.core.errors import ConfigError, DataError
 from policy_engine.core.vocabulary import IGNORE_INDEX
+from policy_engine.data.dataset import load_dataset_spec
 from policy_engine.mask.masker import Masker
 from policy_engine.proof.load import load_policy
 

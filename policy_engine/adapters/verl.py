@@ -21,10 +21,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from policy_engine.chat.conversation import Conversation, read_row
-from policy_engine.chat.formats import named_format
 from policy_engine.core.errors import ConfigError, RowError
 from policy_engine.core.vocabulary import IGNORE_INDEX
+from policy_engine.data.conversation import Conversation, read_row
+from policy_engine.data.formats import named_format
 from policy_engine.data.prepared import mask_of
 from policy_engine.data.readers import read_rows
 from policy_engine.mask.masker import Masker

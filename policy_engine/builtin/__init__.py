@@ -1,7 +1,7 @@
 """What comes with the package: a small tokenizer with a chat template, and a sample dataset.
 
-`chat.tokenize.load_tokenizer("builtin")` loads the tokenizer; `FOLDER` is also a tokenizer folder as transformers reads
-it. How the tokenizer was trained: `scripts/builtin_tokenizer`.
+`chat.tokenizer.load_tokenizer("builtin")` loads the tokenizer; `FOLDER` is also a tokenizer folder as transformers
+reads it. How the tokenizer was trained: `scripts/builtin_tokenizer`.
 """
 
 from __future__ import annotations

@@ -1,1 +1,5 @@
-"""Conversations, templates and tokens. The only floor that imports jinja2, tokenizers and transformers."""
+"""A conversation becomes text that knows its origin, labelled segments, and tokens."""
+
+from policy_engine.chat.old_names import keep_old_names
+
+keep_old_names()

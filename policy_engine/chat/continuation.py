@@ -11,10 +11,10 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Final
 
-from policy_engine.chat.conversation import Conversation
-from policy_engine.chat.markers import REASONING
+from policy_engine.chat.label.markers import REASONING
 from policy_engine.chat.segments import RenderedChat, Segment
 from policy_engine.chat.template import ChatTemplate
+from policy_engine.data.conversation import Conversation
 
 _HIDING: Final = range(0xF0000, 0xFFF00, 0x40)
 """Private-use code points, one of which and those after it stand for the characters of a delimiter while a template is

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from policy_engine.chat.conversation import Conversation
-from policy_engine.chat.quiet import transformers
+from policy_engine.chat.transformers_import import transformers
+from policy_engine.data.conversation import Conversation
 
 
 def reference_text(

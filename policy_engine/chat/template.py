@@ -12,21 +12,22 @@ from typing import Any
 
 import jinja2
 
-from policy_engine.chat.bits import LABEL_FIELDS, Bit, flatten, own_unclaimed
-from policy_engine.chat.chart import Chart, Piece
-from policy_engine.chat.conversation import Conversation
-from policy_engine.chat.layout import Layout, Scan, lay_out, part_types, place
-from policy_engine.chat.markers import REASONING, Markers
-from policy_engine.chat.parts import CALL_FIELDS, REASONING_FIELDS, label
-from policy_engine.chat.profile import Raw, TemplateProfile, added_prompt, learn
-from policy_engine.chat.quiet import reasoning_has_aliases, transformers
-from policy_engine.chat.segments import RenderedChat, Unrendered
-from policy_engine.chat.trace_data import wrap, wrap_message
-from policy_engine.chat.trace_env import TracingEnvironment, run_template
-from policy_engine.chat.trace_meter import OutOfTime
-from policy_engine.chat.trace_runs import LOST, OutputTooLarge, Scaffold
-from policy_engine.chat.trace_text import runs_of
+from policy_engine.chat.label.board import Chart, Piece
+from policy_engine.chat.label.dropped import lost_thinking, thinking_in_content, unrendered_fields
+from policy_engine.chat.label.layout import Layout, Scan, lay_out, part_types, place
+from policy_engine.chat.label.markers import REASONING, Markers
+from policy_engine.chat.label.parts import label
+from policy_engine.chat.label.profile import Raw, TemplateProfile, added_prompt, learn
+from policy_engine.chat.label.sources import Bit, flatten, own_unclaimed
+from policy_engine.chat.segments import RenderedChat
+from policy_engine.chat.trace.environment import TracingEnvironment, run_template
+from policy_engine.chat.trace.meter import OutOfTime
+from policy_engine.chat.trace.origins import OutputTooLarge, Scaffold
+from policy_engine.chat.trace.text import runs_of
+from policy_engine.chat.trace.values import wrap, wrap_message
+from policy_engine.chat.transformers_import import json_schema, reasoning_has_aliases
 from policy_engine.core.errors import TemplateError, TemplateLimitError
+from policy_engine.data.conversation import Conversation
 
 _MOST_LEARNED = 1 << 16
 """Most pieces of text that a template may make of a synthetic conversation; those in use make dozens."""
@@ -124,7 +125,7 @@ class ChatTemplate:
         profile = self._profiles.get(key) or self._learn(key, bool(conversation.tools), kwargs)
         pieces = self._pieces(messages, conversation.tools, conversation.documents, kwargs, add_generation_prompt)
         scan = Scan(pieces)
-        thinking = self._thinking(messages)
+        thinking = thinking_in_content(messages, delimiters=self._delimiters, model_roles=self.model_roles)
         shape = (key, tuple(scan.key), part_types(messages))
         is_one_of_many = not (thinking or add_generation_prompt or profile.varies)
         layout = self._layouts.get(shape) if is_one_of_many else None
@@ -145,7 +146,7 @@ class ChatTemplate:
             if add_generation_prompt:
                 labelled = _with_prompt(labelled, self._prompt_start(scan.text, bits, conversation))
             layout = lay_out(labelled, bits)
-            lost = _lost_thinking(thinking, bits)
+            lost = lost_thinking(thinking, bits)
             if is_one_of_many:
                 self._keep(shape, layout)
         else:
@@ -155,7 +156,7 @@ class ChatTemplate:
             segments=place(layout, scan.lengths, scan.offsets),
             messages=messages,
             sample=conversation.sample,
-            unrendered=(*lost, *_unrendered(layout.rendered, messages)),
+            unrendered=(*lost, *unrendered_fields(layout.rendered, messages)),
             generation_prompt=add_generation_prompt,
         )
 
@@ -165,28 +166,6 @@ class ChatTemplate:
             self._layouts.clear()
             self._kept = len(layout.kinds)
         self._layouts[shape] = layout
-
-    def _thinking(self, messages: Sequence[Mapping[str, Any]]) -> dict[int, int]:
-        """Model turns whose content has a delimiter of thinking: where the thinking in it ends, or -1."""
-        if not self._delimiters:
-            return {}
-        found: dict[int, int] = {}
-        for turn, message in enumerate(messages):
-            if message.get("role") not in self.model_roles:
-                continue
-            content = message.get("content")
-            if isinstance(content, list):
-                content = "".join([str(p.get("text", "")) for p in content if isinstance(p, Mapping)])
-            if not isinstance(content, str):
-                continue
-            for open_, close in self._delimiters:
-                at = content.find(close)
-                if at > 0 and content[:at].replace(open_, "", 1).strip() and isinstance(message["content"], str):
-                    found[turn] = at
-                    break
-                if at >= 0 or open_ in content:
-                    found[turn] = -1
-        return found
 
     def render_plain(self, conversation: Conversation, *, add_generation_prompt: bool = False) -> str:
         """The text alone; equals `tokenizer.apply_chat_template(..., tokenize=False)`."""
@@ -295,10 +274,7 @@ def _rebuild(
 
 def _schema(tool: Any) -> Any:
     if inspect.isfunction(tool) or inspect.ismethod(tool):
-        transformers()
-        from transformers.utils.chat_template_utils import get_json_schema
-
-        return get_json_schema(tool)
+        return json_schema(tool)
     return tool
 
 
@@ -331,40 +307,3 @@ def _with_prompt(pieces: Sequence[Piece], start: int) -> list[Piece]:
         prompt.call = prompt.item = None
         out.append(prompt)
     return out
-
-
-def _lost_thinking(thinking: Mapping[int, int], bits: Sequence[Bit]) -> tuple[Unrendered, ...]:
-    """Thinking inside content of which the template wrote nothing, though it wrote other content."""
-    lost = []
-    for turn, end in thinking.items():
-        own = [b for b in bits if b.origin is not None and b.origin.turn == turn and b.origin.path == ("content",)]
-        written = [b for b in own if b.end > b.start]
-        if end > 0 and written and not any(b.offset == LOST or b.offset < end for b in written):
-            lost.append(Unrendered(turn=turn, field="reasoning"))
-    return tuple(lost)
-
-
-def _unrendered(rendered: frozenset[tuple[int, str]], messages: Sequence[Mapping[str, Any]]) -> tuple[Unrendered, ...]:
-    """Fields with something in them of which no character reached the text."""
-    lost: list[Unrendered] = []
-    for turn, message in enumerate(messages):
-        for name, value in message.items():
-            if name in LABEL_FIELDS or (turn, name) in rendered or (turn, "*") in rendered or not _has_text(value):
-                continue
-            if name == "content":
-                lost.append(Unrendered(turn=turn, field="content"))
-            elif name in CALL_FIELDS and not any((turn, other) in rendered for other in CALL_FIELDS):
-                lost.append(Unrendered(turn=turn, field="tool_calls"))
-            elif name in REASONING_FIELDS and not any((turn, other) in rendered for other in REASONING_FIELDS):
-                lost.append(Unrendered(turn=turn, field="reasoning"))
-    return tuple(dict.fromkeys(lost))
-
-
-def _has_text(value: Any) -> bool:
-    if isinstance(value, str):
-        return bool(value.strip())
-    if isinstance(value, Mapping):
-        return any(_has_text(v) for k, v in value.items() if k != "type") or not {"text"} >= (set(value) - {"type"})
-    if isinstance(value, list | tuple):
-        return any(_has_text(item) for item in value)
-    return False

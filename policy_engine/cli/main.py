@@ -11,7 +11,10 @@ from typing import Annotated
 import typer
 
 from policy_engine._version import __version__
-from policy_engine.cli import (
+from policy_engine.cli.outcome import Exit, failed
+from policy_engine.cli.reporters import write
+from policy_engine.cli.usage import format_of, usage_error, verb_of
+from policy_engine.cli.verbs import (
     apply,
     audit,
     check,
@@ -29,9 +32,6 @@ from policy_engine.cli import (
     template,
     test,
 )
-from policy_engine.cli.outcome import Exit, failed
-from policy_engine.cli.reporters import write
-from policy_engine.cli.usage import format_of, usage_error, verb_of
 
 # Typer carries a click of its own in some releases and uses the installed one in others; this names the base class of
 # its usage errors in both.

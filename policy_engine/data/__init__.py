@@ -1,1 +1,1 @@
-"""Datasets in and out: readers, writers, batches, engines."""
+"""Rows in: conversations, their formats, dataset files and readers of files."""

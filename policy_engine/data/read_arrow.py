@@ -10,8 +10,8 @@ from typing import Any, Final
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from policy_engine.chat.conversation import null_key_kept
 from policy_engine.core.errors import DataError
+from policy_engine.data.conversation import null_key_kept
 
 _BATCH: Final = 512
 Cleaner = Callable[[Any], Any]

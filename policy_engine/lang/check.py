@@ -9,10 +9,10 @@ from policy_engine.core.vocabulary import ENDINGS
 from policy_engine.lang import ast
 from policy_engine.lang.checked import CheckedGuard, CheckedPolicy, CheckedRule
 from policy_engine.lang.findings import Findings
+from policy_engine.lang.lint.suppress import unsuppressed
 from policy_engine.lang.parse import parse_lenient
 from policy_engine.lang.resolve import Resolver, Verb
 from policy_engine.lang.splice import File, Located, splice
-from policy_engine.lang.suppress import unsuppressed
 
 
 def check(policy: ast.Policy, *, schema: Schema | None = None) -> CheckedPolicy:

@@ -8,19 +8,19 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
-from policy_engine.chat.dataset import load_dataset_spec
 from policy_engine.core.diagnostics import Diagnostic
 from policy_engine.core.errors import DatasetFileError, PolicyEngineError, PolicyError
 from policy_engine.core.schema import Schema
 from policy_engine.core.source import Source
+from policy_engine.data.dataset import load_dataset_spec
 from policy_engine.lang import ast
 from policy_engine.lang.check import check_text
 from policy_engine.lang.checked import CheckedPolicy
 from policy_engine.lang.findings import Findings
-from policy_engine.lang.lint import warnings_of
+from policy_engine.lang.lint.lint import warnings_of
+from policy_engine.lang.lint.suppress import unsuppressed
 from policy_engine.lang.parse import parse_lenient
 from policy_engine.lang.splice import File, splice
-from policy_engine.lang.suppress import unsuppressed
 
 QUICK: Final = 40
 """Rules and guards up to which an editor proves a policy while it is typed; longer ones are for `prove`."""

@@ -9,10 +9,10 @@ from typing import Any
 from policy_engine.chat.segments import RenderedChat, Segment, TokenizedChat
 from policy_engine.mask.apply import STRADDLE, STRUCTURAL, apply_program
 from policy_engine.mask.token_mask import REASONS, TokenMask
+from policy_engine.rules.conditions.values import excerpt, shown
 from policy_engine.rules.decisions import PieceTable
 from policy_engine.rules.program import Program
 from policy_engine.rules.traces import RuleTrace, trace_rules
-from policy_engine.rules.values import excerpt, shown
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,13 +14,13 @@ from typing import Any, Final, Literal, get_args
 
 import numpy as np
 
-from policy_engine.chat.conversation import Conversation, read_row, without_null_fields
-from policy_engine.chat.dataset import DatasetSpec
-from policy_engine.chat.formats import Format, named_format
-from policy_engine.chat.roles import Spelling, what_to_do
 from policy_engine.chat.segments import RenderedChat, TokenizedChat
-from policy_engine.chat.tokenize import ChatTokenizer, load_tokenizer
+from policy_engine.chat.tokenizer import ChatTokenizer, load_tokenizer
 from policy_engine.core.errors import ConfigError, PolicyEngineError, RowError
+from policy_engine.data.conversation import Conversation, read_row, without_null_fields
+from policy_engine.data.dataset import DatasetSpec
+from policy_engine.data.formats import Format, named_format
+from policy_engine.data.role_spelling import Spelling, what_to_do
 from policy_engine.lang.checked import CheckedPolicy
 from policy_engine.mask.apply import apply_program
 from policy_engine.mask.hashing import fingerprint_of, register_with_datasets

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from policy_engine.chat.continuation import after_prompt
-from policy_engine.chat.conversation import Conversation
 from policy_engine.chat.segments import RenderedChat, TokenizedChat
 from policy_engine.core.errors import RowError
+from policy_engine.data.conversation import Conversation
 from policy_engine.mask.apply import apply_program
 from policy_engine.mask.row import SAMPLE_COLUMNS, MaskedRow
 from policy_engine.mask.token_mask import REASONS, TokenMask

@@ -1,6 +1,7 @@
 """What is true of a policy in all conversations: guards, dead rules, differences, each with a conversation to show it.
 
-`prove(policy)` gives a `ProofReport`, `compare(old, new)` a `Diff`. See `worlds` for what is enumerated and assumed.
+`prove(policy)` gives a `ProofReport`, `compare(old, new)` a `Diff`. See `model.world` for what is enumerated and
+assumed.
 """
 
 from policy_engine.proof.diff import compare

@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import Final, Literal
 
 from policy_engine.lang.checked import CheckedPolicy
-from policy_engine.proof.outcomes import Outcomes, Weight
-from policy_engine.proof.regions import Region
+from policy_engine.proof.model.assignments import TooLarge
+from policy_engine.proof.model.outcomes import Outcomes, Weight
+from policy_engine.proof.model.reachable import Possible
+from policy_engine.proof.model.regions import Region
+from policy_engine.proof.model.world import World
 from policy_engine.proof.results import Change, Diff, DiffVerdict, SettingChange
-from policy_engine.proof.space import TooLarge
-from policy_engine.proof.trained import Possible
-from policy_engine.proof.witness import Differs, Finder
+from policy_engine.proof.witness.witness import Differs, Finder
 from policy_engine.proof.words import places
-from policy_engine.proof.worlds import World
 from policy_engine.rules.program import Program
 
 Kind = Literal["trains more", "trains less", "differs"]

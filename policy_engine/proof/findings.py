@@ -6,8 +6,12 @@ from collections.abc import Iterator
 
 from policy_engine.lang.ast import Expr, Field
 from policy_engine.lang.checked import CheckedGuard, CheckedPolicy, CheckedRule
-from policy_engine.proof.outcomes import MASKED, Outcome, Outcomes
-from policy_engine.proof.regions import Region
+from policy_engine.proof.model.assignments import TooLarge
+from policy_engine.proof.model.outcomes import MASKED, Outcome, Outcomes
+from policy_engine.proof.model.reachable import Possible
+from policy_engine.proof.model.regions import Region
+from policy_engine.proof.model.trained_bits import Statement, statements_of
+from policy_engine.proof.model.world import World
 from policy_engine.proof.results import (
     DeadRule,
     FixedCondition,
@@ -16,13 +20,9 @@ from policy_engine.proof.results import (
     ProofReport,
     RulePlaces,
 )
-from policy_engine.proof.space import TooLarge
-from policy_engine.proof.stages import Statement, statements_of
-from policy_engine.proof.trained import Possible
-from policy_engine.proof.witness import Breaks, Finder
+from policy_engine.proof.witness.witness import Breaks, Finder
 from policy_engine.proof.words import places as in_words
-from policy_engine.proof.worlds import World
-from policy_engine.rules.conditions import leaves
+from policy_engine.rules.conditions.conditions import leaves
 from policy_engine.rules.program import Program
 from policy_engine.rules.steps import as_weight
 

@@ -8,11 +8,10 @@ from dataclasses import replace
 from policy_engine.core.errors import PolicyCheckError, warn_of
 from policy_engine.core.schema import Schema
 from policy_engine.lang.check import check_text
-from policy_engine.lang.lint import warnings_of
+from policy_engine.lang.lint.lint import warnings_of
 from policy_engine.proof.diagnostics import guard_diagnostics
 from policy_engine.proof.findings import prove_guards
-from policy_engine.rules.compile import compile_policy
-from policy_engine.rules.load import program_of
+from policy_engine.rules.compile import compile_policy, program_of
 from policy_engine.rules.program import Program
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from policy_engine.chat.conversation import Conversation
 from policy_engine.chat.segments import RenderedChat, Segment
 from policy_engine.core.source import Span
+from policy_engine.data.conversation import Conversation
 from policy_engine.lang.checked import CheckedGuard, CheckedPolicy, CheckedRule
 
 Verdict = Literal["holds", "fails", "possible", "undecided"]

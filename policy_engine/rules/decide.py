@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 from policy_engine.core.vocabulary import BODY, UNTRAINABLE
 from policy_engine.lang.checked import CheckedPolicy
-from policy_engine.rules.held import HeldConditions
+from policy_engine.rules.conditions.turn_conditions import HeldConditions
+from policy_engine.rules.conditions.view import ChatView
 from policy_engine.rules.ranges import Decided, joined, overlay
 from policy_engine.rules.steps import Statement, Step, steps_for
-from policy_engine.rules.turns import TurnTests
-from policy_engine.rules.view import ChatView
+from policy_engine.rules.turn_signatures import TurnTests
 
 DEFAULT = (0.0, -1)
 """Weight and rule of a character that no rule matches, or that none can: a generation prompt's."""

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from policy_engine.core.facts import ChatFacts, SegmentFacts
+from policy_engine.rules.conditions.values import content_text, part_text
+from policy_engine.rules.conditions.view import ChatView
 from policy_engine.rules.program import Program
-from policy_engine.rules.values import content_text, part_text
-from policy_engine.rules.view import ChatView
 
 CONTENT_PARTS = ("text",)
 CALL_PARTS = ("tool_call", "tool_call.name", "tool_call.arguments")

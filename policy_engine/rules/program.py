@@ -13,13 +13,13 @@ from policy_engine.core.errors import RowError
 from policy_engine.core.facts import ChatFacts, Placed, placed_of
 from policy_engine.lang.ast import Field
 from policy_engine.lang.checked import CheckedPolicy
+from policy_engine.rules.conditions.turn_conditions import Held
+from policy_engine.rules.conditions.view import ChatView
 from policy_engine.rules.decide import Decider
 from policy_engine.rules.decisions import Decisions, PieceTable
 from policy_engine.rules.fingerprint import policy_fingerprint
 from policy_engine.rules.guards import Guards
-from policy_engine.rules.held import Held
 from policy_engine.rules.ranges import Decided
-from policy_engine.rules.view import ChatView
 
 _LARGEST = float(np.finfo(np.float32).max)
 _SMALLEST = float(np.finfo(np.float32).smallest_subnormal)

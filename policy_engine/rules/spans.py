@@ -7,12 +7,12 @@ from typing import Any
 from policy_engine.core.errors import RowError
 from policy_engine.core.facts import SegmentFacts
 from policy_engine.lang.checked import Atom, CheckedTarget, Spans
-from policy_engine.rules.conditions import field_name
-from policy_engine.rules.patterns import ScanLimitError, compile_pattern
+from policy_engine.rules.conditions.conditions import field_name
+from policy_engine.rules.conditions.patterns import ScanLimitError, compile_pattern
+from policy_engine.rules.conditions.values import MISSING, content_text, kind_of, part_text, shown
+from policy_engine.rules.conditions.view import ChatView
 from policy_engine.rules.ranges import Range, intersect, union
-from policy_engine.rules.turns import TurnTests
-from policy_engine.rules.values import MISSING, content_text, kind_of, part_text, shown
-from policy_engine.rules.view import ChatView
+from policy_engine.rules.turn_signatures import TurnTests
 
 
 class SpanFinder:

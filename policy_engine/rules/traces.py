@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from policy_engine.core.facts import ChatFacts
-from policy_engine.rules.conditions import ConditionValue
+from policy_engine.rules.conditions.conditions import ConditionValue
+from policy_engine.rules.conditions.view import ChatView
 from policy_engine.rules.program import Program
-from policy_engine.rules.view import ChatView
 
 
 @dataclass(frozen=True, kw_only=True)

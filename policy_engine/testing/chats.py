@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from policy_engine.chat.conversation import Conversation
 from policy_engine.chat.segments import RenderedChat, Segment, TokenizedChat
+from policy_engine.data.conversation import Conversation
 from policy_engine.testing.choices import Choices
 from policy_engine.testing.conversations import REASONING_FIELDS, conversation
 

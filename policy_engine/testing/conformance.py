@@ -23,15 +23,15 @@ from typing import Any, Final, Literal
 
 from hypothesis import HealthCheck, Phase, given, seed, settings
 
-from policy_engine.chat.conversation import Conversation
 from policy_engine.chat.segments import RenderedChat
 from policy_engine.chat.template import ChatTemplate
-from policy_engine.chat.tokenize import ChatTokenizer
-from policy_engine.chat.tokenizers_load import read_template
+from policy_engine.chat.tokenizer import ChatTokenizer
+from policy_engine.chat.tokens.load import read_template
 from policy_engine.core.errors import ConfigError
-from policy_engine.testing import conformance_laws as laws
+from policy_engine.data.conversation import Conversation
+from policy_engine.testing.checks import conformance_laws as laws
+from policy_engine.testing.checks.conformance_cases import Case, Example, example, payloads
 from policy_engine.testing.choices import run_on_draw
-from policy_engine.testing.conformance_cases import Case, Example, example, payloads
 from policy_engine.testing.shapes import SHAPES
 
 Verdict = Literal["holds", "fails", "fact", "does not apply"]

@@ -6,7 +6,7 @@ import copy
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from policy_engine.chat.conversation import Conversation
+from policy_engine.data.conversation import Conversation
 from policy_engine.testing.choices import Choices
 from policy_engine.testing.texts import plain, text
 

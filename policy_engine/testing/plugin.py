@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from policy_engine.chat.tokenize import ChatTokenizer
+    from policy_engine.chat.tokenizer import ChatTokenizer
+    from policy_engine.testing.checks.guarded import GuardReport
     from policy_engine.testing.conformance import ConformanceReport
-    from policy_engine.testing.guarded import GuardReport
 
 _TEMPLATES = (".jinja", ".jinja2", ".j2")
 
@@ -96,7 +96,7 @@ class TemplateFile(pytest.Collector):
 
     def tokenizer(self) -> ChatTokenizer:
         """The tokenizer of the run, with this template."""
-        from policy_engine.chat.tokenize import load_tokenizer
+        from policy_engine.chat.tokenizer import load_tokenizer
 
         if not hasattr(self, "_tokenizer"):
             name = self.config.getoption("chat_tokenizer") or "builtin"
@@ -161,7 +161,7 @@ class PolicyItem(_Item):
 
     def runtest(self) -> None:
         """Fails where the policy trains what one of its `never` guards covers, or breaks a guard."""
-        from policy_engine.testing.guarded import check_policy
+        from policy_engine.testing.checks.guarded import check_policy
 
         tokenizer = self.parent.tokenizer()
         found: GuardReport = check_policy(self.policy, tokenizer, examples=self.config.getoption("chat_examples"))

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, Final
 
-from policy_engine.chat.conversation import Conversation
+from policy_engine.data.conversation import Conversation
 
 _TOOL: Final[dict[str, Any]] = {
     "type": "function",

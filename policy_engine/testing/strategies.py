@@ -16,8 +16,8 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from policy_engine.chat.conversation import Conversation
 from policy_engine.chat.segments import RenderedChat, TokenizedChat
+from policy_engine.data.conversation import Conversation
 from policy_engine.lang.ast import Policy
 from policy_engine.testing import chats as _chats
 from policy_engine.testing import conversations as _conversations

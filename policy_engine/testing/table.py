@@ -21,11 +21,11 @@ from pathlib import Path
 from typing import Final
 
 from policy_engine.chat.template import ChatTemplate
-from policy_engine.chat.tokenize import load_tokenizer
+from policy_engine.chat.tokenizer import load_tokenizer
 from policy_engine.core.errors import PolicyEngineError, TemplateError
+from policy_engine.testing.checks.conformance_cases import Example, example, payloads
 from policy_engine.testing.choices import RandomChoices
 from policy_engine.testing.conformance import PROPERTIES, Tally, pick, tally_of
-from policy_engine.testing.conformance_cases import Example, example, payloads
 from policy_engine.testing.shapes import SHAPES
 from policy_engine.testing.templates import installed_templates
 

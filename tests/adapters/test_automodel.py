@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from policy_engine.adapters.automodel import automodel_dataset, automodel_rows
-from policy_engine.chat.tokenize import load_tokenizer
+from policy_engine.chat.tokenizer import load_tokenizer
 from policy_engine.core.errors import ConfigError, RowError
 from policy_engine.core.vocabulary import IGNORE_INDEX
 from policy_engine.mask.masker import Masker
-from policy_engine.rules.load import policy_from_text
+from policy_engine.rules.compile import policy_from_text
 from tests.cli.support import CHATS, GOOD, cli, write_chats, write_policy
 
 ROW = {"input_ids": [5, 6, 7], "labels": [IGNORE_INDEX, IGNORE_INDEX, 7]}

@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 
 from policy_engine.adapters.documents import documents_of
 from policy_engine.builtin import sample_rows
-from policy_engine.chat.tokenize import load_tokenizer
+from policy_engine.chat.tokenizer import load_tokenizer
 from policy_engine.core.errors import RowError
 from policy_engine.core.vocabulary import IGNORE_INDEX
-from policy_engine.data.pack import pack
 from policy_engine.mask.masker import Masker
-from policy_engine.rules.load import policy_from_text
+from policy_engine.rules.compile import policy_from_text
+from policy_engine.run.pack import pack
 
 TWO = {"input_ids": [5, 6], "labels": [IGNORE_INDEX, 6]}
 

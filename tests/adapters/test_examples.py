@@ -19,7 +19,7 @@ import yaml
 
 from policy_engine.adapters.verl import PolicySFTDataset
 from policy_engine.builtin import FOLDER
-from policy_engine.chat.tokenize import load_tokenizer
+from policy_engine.chat.tokenizer import load_tokenizer
 from policy_engine.core.errors import ConfigError
 from policy_engine.core.vocabulary import IGNORE_INDEX
 from policy_engine.mask.masker import Masker

@@ -12,11 +12,11 @@ import pytest
 from policy_engine.adapters import axolotl
 from policy_engine.adapters.torchtune import PolicyTransform
 from policy_engine.adapters.verl import PolicySFTDataset
-from policy_engine.chat.tokenize import load_tokenizer
+from policy_engine.chat.tokenizer import load_tokenizer
 from policy_engine.core.errors import ConfigError, PolicyCheckError, RowError
 from policy_engine.core.vocabulary import IGNORE_INDEX
 from policy_engine.mask.masker import Masker
-from policy_engine.rules.load import load_policy
+from policy_engine.rules.compile import load_policy
 
 MESSAGES = [
     {"role": "system", "content": "Be brief."},

@@ -11,11 +11,11 @@ import pytest
 
 from policy_engine.adapters.megatron import METADATA, write_megatron
 from policy_engine.builtin import sample_rows
-from policy_engine.chat.tokenize import load_tokenizer
+from policy_engine.chat.tokenizer import load_tokenizer
 from policy_engine.core.errors import ConfigError, DataError, RowError
 from policy_engine.core.vocabulary import IGNORE_INDEX
 from policy_engine.mask.masker import Masker
-from policy_engine.rules.load import policy_from_text
+from policy_engine.rules.compile import policy_from_text
 
 EOS = 2
 ROW = {"input_ids": [5, 6, 7, EOS], "labels": [IGNORE_INDEX, IGNORE_INDEX, 7, EOS]}

@@ -28,11 +28,11 @@ from nemo_automodel.components.loss.masked_ce import MaskedCrossEntropy  # noqa:
 
 from policy_engine.adapters.automodel import automodel_data  # noqa: E402
 from policy_engine.builtin import sample_rows  # noqa: E402
-from policy_engine.chat.tokenize import load_tokenizer  # noqa: E402
+from policy_engine.chat.tokenizer import load_tokenizer  # noqa: E402
 from policy_engine.core.vocabulary import IGNORE_INDEX  # noqa: E402
-from policy_engine.data.pack import pack  # noqa: E402
 from policy_engine.mask.masker import Masker  # noqa: E402
-from policy_engine.rules.load import policy_from_text  # noqa: E402
+from policy_engine.rules.compile import policy_from_text  # noqa: E402
+from policy_engine.run.pack import pack  # noqa: E402
 
 PLAIN = "train assistant; train eos after assistant"
 WEIGHTED = "train everything weight 0.5; train assistant weight 2"

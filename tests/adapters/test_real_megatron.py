@@ -26,11 +26,11 @@ megatron = pytest.importorskip("megatron")
 
 from policy_engine.adapters.megatron import METADATA, write_megatron  # noqa: E402
 from policy_engine.builtin import sample_rows  # noqa: E402
-from policy_engine.chat.tokenize import load_tokenizer  # noqa: E402
+from policy_engine.chat.tokenizer import load_tokenizer  # noqa: E402
 from policy_engine.core.vocabulary import IGNORE_INDEX  # noqa: E402
-from policy_engine.data.pack import pack  # noqa: E402
 from policy_engine.mask.masker import Masker  # noqa: E402
-from policy_engine.rules.load import policy_from_text  # noqa: E402
+from policy_engine.rules.compile import policy_from_text  # noqa: E402
+from policy_engine.run.pack import pack  # noqa: E402
 
 FOLDER = next((Path(p) / "bridge" for p in megatron.__path__ if (Path(p) / "bridge").is_dir()), None)
 if FOLDER is None:

@@ -8,11 +8,11 @@ import pytest
 
 from policy_engine.adapters.swift import swift_row
 from policy_engine.builtin import sample_rows
-from policy_engine.chat.tokenize import load_tokenizer
+from policy_engine.chat.tokenizer import load_tokenizer
 from policy_engine.core.errors import RowError
 from policy_engine.core.vocabulary import IGNORE_INDEX
 from policy_engine.mask.masker import Masker
-from policy_engine.rules.load import policy_from_text
+from policy_engine.rules.compile import policy_from_text
 
 
 def content(row: dict[str, Any]) -> dict[str, Any]:

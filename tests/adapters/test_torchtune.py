@@ -12,10 +12,10 @@ import yaml
 
 from policy_engine.adapters.torchtune import PolicyTransform, policy_dataset
 from policy_engine.builtin import FOLDER, TOKENIZER
-from policy_engine.chat.tokenize import load_tokenizer
+from policy_engine.chat.tokenizer import load_tokenizer
 from policy_engine.core.errors import ConfigError, DataError
 from policy_engine.mask.masker import Masker
-from policy_engine.rules.load import load_policy
+from policy_engine.rules.compile import load_policy
 from tests.cli.support import cli
 
 ROOT = Path(__file__).parents[2]

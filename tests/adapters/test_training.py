@@ -19,11 +19,11 @@ torch = pytest.importorskip("torch")
 from policy_engine.adapters.collate import PaddingCollator  # noqa: E402
 from policy_engine.adapters.weights import WeightCodes, weighted_loss_func, weighted_trainer  # noqa: E402
 from policy_engine.builtin import sample_rows  # noqa: E402
-from policy_engine.chat.tokenize import load_tokenizer  # noqa: E402
+from policy_engine.chat.tokenizer import load_tokenizer  # noqa: E402
 from policy_engine.core.errors import ConfigError, RowError  # noqa: E402
 from policy_engine.core.vocabulary import IGNORE_INDEX  # noqa: E402
 from policy_engine.mask.masker import Masker  # noqa: E402
-from policy_engine.rules.load import policy_from_text  # noqa: E402
+from policy_engine.rules.compile import policy_from_text  # noqa: E402
 
 PLAIN = "train assistant; train eos after assistant; mask system, user"
 WEIGHTED = "train assistant weight 0.5; train eos after assistant weight 2; mask system, user"

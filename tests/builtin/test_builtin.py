@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from policy_engine import builtin
-from policy_engine.chat.conversation import Conversation
-from policy_engine.chat.tokenize import load_tokenizer
+from policy_engine.chat.tokenizer import load_tokenizer
+from policy_engine.data.conversation import Conversation
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "builtin_tokenizer" / "train.py"
 ROWS = {row["id"]: row for row in builtin.sample_rows()}

@@ -16,13 +16,13 @@ import pytest
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from markupsafe import Markup
 
-from policy_engine.chat.conversation import Conversation
 from policy_engine.chat.template import ChatTemplate
-from policy_engine.chat.trace_data import wrap, wrap_message
-from policy_engine.chat.trace_env import TracingEnvironment, run_template
-from policy_engine.chat.trace_filters import TracedMarkup
-from policy_engine.chat.trace_text import Traced
+from policy_engine.chat.trace.environment import TracingEnvironment, run_template
+from policy_engine.chat.trace.filters import TracedMarkup
+from policy_engine.chat.trace.text import Traced
+from policy_engine.chat.trace.values import wrap, wrap_message
 from policy_engine.core.errors import TemplateError
+from policy_engine.data.conversation import Conversation
 
 EVIL = "{0.__class__}{a.__class__}{a.__globals__[os].environ}"
 """As a format string it reads attributes that no template may read."""

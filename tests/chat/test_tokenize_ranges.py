@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from policy_engine.chat.segments import RenderedChat, Segment, TokenizedChat
-from policy_engine.chat.tokenize import ChatTokenizer
+from policy_engine.chat.tokenizer import ChatTokenizer
 from policy_engine.core.errors import AttributionError
 from tests.support import tokenizers
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 
-from policy_engine.chat.byte_lengths import byte_level_bytes, byte_of_char, metaspace_bytes, tables_of_slow
-from policy_engine.chat.tokenize import ChatTokenizer
+from policy_engine.chat.tokenizer import ChatTokenizer
+from policy_engine.chat.tokens.byte_lengths import byte_level_bytes, byte_of_char, metaspace_bytes, tables_of_slow
 from policy_engine.core.errors import AttributionError
 from policy_engine.testing import strategies
 from tests.chat.test_tokenize_ranges import HARD, chat_of

@@ -11,16 +11,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from policy_engine.chat.conversation import Conversation
 from policy_engine.chat.template import ChatTemplate
-from policy_engine.chat.tokenize import ChatTokenizer
+from policy_engine.chat.tokenizer import ChatTokenizer
 from policy_engine.core.errors import AttributionError, PolicyEngineError
 from policy_engine.core.vocabulary import IGNORE_INDEX
-from policy_engine.data.pack import pack
-from policy_engine.data.truncate import Truncation, truncate
+from policy_engine.data.conversation import Conversation
 from policy_engine.mask.masker import Masker
 from policy_engine.mask.row import MaskedRow
-from policy_engine.rules.load import policy_from_text
+from policy_engine.rules.compile import policy_from_text
+from policy_engine.run.pack import pack
+from policy_engine.run.truncate import Truncation, truncate
 from policy_engine.testing.templates import installed_templates
 from tests.support.tokenizers import load
 

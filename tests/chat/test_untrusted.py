@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from policy_engine.chat.conversation import Conversation
 from policy_engine.chat.template import ChatTemplate
 from policy_engine.core.errors import TemplateError, TemplateLimitError
+from policy_engine.data.conversation import Conversation
 from policy_engine.testing.templates import installed_templates
 
 CHAT = Conversation(messages=({"role": "user", "content": "hi"}, {"role": "assistant", "content": "yo"}))

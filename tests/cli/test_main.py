@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 import policy_engine
-from policy_engine.cli import policies, run
+from policy_engine.cli import run
 from policy_engine.cli.main import app
+from policy_engine.cli.verbs import policies
 from tests.cli.support import cli
 
 VERBS = sorted(str(c.name or c.callback.__name__) for c in app.registered_commands)  # type: ignore[union-attr]

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from policy_engine.lang.check import check_text
-from policy_engine.lang.lint import lint
+from policy_engine.lang.lint.lint import lint
 from policy_engine.proof import prove
 from tests.lang import language_doc
 

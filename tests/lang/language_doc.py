@@ -13,11 +13,11 @@ from typing import Any
 
 import yaml
 
-from policy_engine.chat.conversation import Conversation
-from policy_engine.chat.tokenize import load_tokenizer
+from policy_engine.chat.tokenizer import load_tokenizer
+from policy_engine.data.conversation import Conversation
 from policy_engine.mask.masker import Masker
 from policy_engine.mask.policy_tests import marked_row
-from policy_engine.rules.load import policy_from_text
+from policy_engine.rules.compile import policy_from_text
 
 DOC = Path(__file__).parents[2] / "docs" / "reference" / "language.md"
 _BLOCK = re.compile(r"```policy(?P<on>[^\n]*)\n(?P<text>.*?)```\n(?:\n```text\n(?P<masked>.*?)```\n)?", re.DOTALL)

@@ -9,9 +9,9 @@ import pytest
 from policy_engine.core.errors import PolicySyntaxError
 from policy_engine.core.source import Source, Span
 from policy_engine.lang.check import check, check_text
-from policy_engine.lang.fix import edits
 from policy_engine.lang.format import WIDTH, format_policy
-from policy_engine.lang.lint import lint
+from policy_engine.lang.lint.fix import edits
+from policy_engine.lang.lint.lint import lint
 from policy_engine.lang.parse import parse
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from policy_engine.core.codes import CODES
 from policy_engine.core.errors import PolicyCheckError, PolicyError, PolicySyntaxError
 from policy_engine.lang.check import check, check_text
-from policy_engine.lang.codes import CODES
 from policy_engine.lang.parse import MAX_CHARACTERS, MAX_ERRORS, parse, parse_lenient
 from tests.lang.fixtures import FOLDER, Case, found, read
 

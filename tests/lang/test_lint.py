@@ -6,9 +6,9 @@ import pytest
 
 from policy_engine.lang.check import check_text
 from policy_engine.lang.checked import Atom, CheckedPolicy
-from policy_engine.lang.fix import apply_edits, edits
 from policy_engine.lang.library import read_shipped, shipped
-from policy_engine.lang.lint import lint
+from policy_engine.lang.lint.fix import apply_edits, edits
+from policy_engine.lang.lint.lint import lint
 from policy_engine.lang.parse import parse
 
 EOS = "; train eos after assistant; never train user"

@@ -6,15 +6,15 @@ from collections.abc import Iterator
 
 import pytest
 
-from policy_engine.chat.dataset import DatasetSpec, PolicyTest, load_dataset_spec
-from policy_engine.chat.tokenize import load_tokenizer
+from policy_engine.chat.tokenizer import load_tokenizer
+from policy_engine.data.dataset import DatasetSpec, PolicyTest, load_dataset_spec
 from policy_engine.lang.check import check_text
 from policy_engine.lang.format import format_policy
 from policy_engine.lang.library import policies_folder, read_shipped, shipped
 from policy_engine.lang.parse import parse
 from policy_engine.mask.masker import Masker
 from policy_engine.mask.policy_tests import marked_row
-from policy_engine.rules.load import policy_from_text
+from policy_engine.rules.compile import policy_from_text
 
 
 def cases() -> Iterator[tuple[str, DatasetSpec, PolicyTest]]:

@@ -9,6 +9,7 @@ import pytest
 
 from policy_engine import (
     ConfigError,
+    Conversation,
     GuardError,
     MaskedRow,
     Masker,
@@ -16,9 +17,9 @@ from policy_engine import (
     UnrenderedError,
     load_tokenizer,
 )
-from policy_engine.chat.dataset import DatasetSpec
+from policy_engine.data.dataset import DatasetSpec
 from policy_engine.mask.masker import DoubtfulRoleWarning, LostFieldWarning
-from policy_engine.rules.load import policy_from_text  # compiled without proving guards
+from policy_engine.rules.compile import policy_from_text  # compiled without proving guards
 from tests.support.policies import ASSISTANT, SYSTEM, USER
 
 STANDING = "train assistant; mask system,user; train eos after assistant"
@@ -264,3 +265,18 @@ def test_a_batch_counts_rows_with_nothing_to_train_as_the_policy_says(tokenizer)
         assert dict(masker.counts) == counts
     with pytest.raises(RowError, match="on empty error"):
         Masker(policy_from_text(f"{STANDING}; on empty error"), tokenizer).batch(rows())
+
+
+def test_pickles_made_before_modules_moved_are_read(tokenizer):
+    conversation = Conversation(messages=(USER, ASSISTANT))
+    made = pickle.dumps((Masker(policy_from_text(STANDING), tokenizer), conversation), protocol=2)
+    for new, old in (
+        (b"policy_engine.chat.tokenizer", b"policy_engine.chat.tokenize"),
+        (b"policy_engine.data.dataset", b"policy_engine.chat.dataset"),
+        (b"policy_engine.data.conversation", b"policy_engine.chat.conversation"),
+    ):
+        assert b"c" + new + b"\n" in made
+        made = made.replace(b"c" + new + b"\n", b"c" + old + b"\n")
+    masker, again = pickle.loads(made)
+    assert conversation == again
+    assert ["Yo.<|im_end|>", "No, thanks.<|im_end|>"] == spans(masker(CHAT))

@@ -6,12 +6,12 @@ from dataclasses import replace
 
 import pytest
 
-from policy_engine.chat.conversation import Conversation
-from policy_engine.chat.tokenize import load_tokenizer
+from policy_engine.chat.tokenizer import load_tokenizer
 from policy_engine.core.errors import PolicyEngineError, RowError
+from policy_engine.data.conversation import Conversation
 from policy_engine.mask.masker import Masker
 from policy_engine.mask.unroll import UnrolledRow, lost_in, unroll
-from policy_engine.rules.load import policy_from_text
+from policy_engine.rules.compile import policy_from_text
 from policy_engine.testing import conversations
 from policy_engine.testing.choices import RandomChoices
 from tests.support.templates import trl_templates

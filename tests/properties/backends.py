@@ -6,11 +6,11 @@ from __future__ import annotations
 import functools
 from typing import Final
 
-from policy_engine.chat.conversation import Conversation
-from policy_engine.chat.tokenize import ChatTokenizer, load_tokenizer
+from policy_engine.chat.tokenizer import ChatTokenizer, load_tokenizer
 from policy_engine.core.errors import AttributionError, TemplateError
+from policy_engine.data.conversation import Conversation
 from policy_engine.mask.masker import Masker
-from policy_engine.rules.load import policy_from_text
+from policy_engine.rules.compile import policy_from_text
 from policy_engine.testing.choices import Choices
 from policy_engine.testing.conversations import conversation
 from tests.properties.injection import hostile_conversation

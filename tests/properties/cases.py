@@ -7,11 +7,11 @@ import random
 from collections.abc import Callable
 from typing import Final
 
-from policy_engine.chat.conversation import Conversation
 from policy_engine.chat.segments import TokenizedChat
 from policy_engine.chat.template import ChatTemplate
-from policy_engine.chat.tokenize import ChatTokenizer, load_tokenizer
+from policy_engine.chat.tokenizer import ChatTokenizer, load_tokenizer
 from policy_engine.core.errors import AttributionError, TemplateError
+from policy_engine.data.conversation import Conversation
 from policy_engine.lang import ast
 from policy_engine.lang.library import shipped
 from policy_engine.testing.chats import tokenized_chat

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from policy_engine.chat.conversation import Conversation
-from policy_engine.chat.tokenize import ChatTokenizer
+from policy_engine.chat.tokenizer import ChatTokenizer
 from policy_engine.core.errors import AttributionError, PolicyEngineError, TemplateError
+from policy_engine.data.conversation import Conversation
 from policy_engine.mask.apply import apply_program
-from policy_engine.rules.load import policy_from_text
+from policy_engine.rules.compile import policy_from_text
 from policy_engine.testing.choices import Choices
 
 STANDING: Final = "train assistant; mask system,user; train eos after assistant"

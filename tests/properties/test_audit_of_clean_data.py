@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from policy_engine.chat.tokenize import ChatTokenizer
+from policy_engine.audit.audit import Auditor
+from policy_engine.chat.tokenizer import ChatTokenizer
 from policy_engine.core.errors import PolicyEngineError
-from policy_engine.data.audit import Auditor
 from policy_engine.mask.masker import Masker
-from policy_engine.rules.load import policy_from_text
+from policy_engine.rules.compile import policy_from_text
 from policy_engine.testing.templates import installed_templates
 from tests.support.tokenizers import load
 

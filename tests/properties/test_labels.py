@@ -13,7 +13,7 @@ from policy_engine.lang.format import format_policy
 from policy_engine.mask.apply import apply_program
 from policy_engine.mask.labels import labels_of, loss_weights_of
 from policy_engine.mask.token_mask import REASONS
-from policy_engine.rules.load import policy_from_text
+from policy_engine.rules.compile import policy_from_text
 from policy_engine.testing import strategies
 
 

@@ -7,12 +7,12 @@ import functools
 import pytest
 from hypothesis import assume, given
 
-from policy_engine.chat.conversation import Conversation
 from policy_engine.chat.template import ChatTemplate
-from policy_engine.chat.tokenize import ChatTokenizer, load_tokenizer
+from policy_engine.chat.tokenizer import ChatTokenizer, load_tokenizer
 from policy_engine.core.errors import AttributionError, TemplateError
+from policy_engine.data.conversation import Conversation
 from policy_engine.mask.apply import apply_program
-from policy_engine.rules.load import policy_from_text
+from policy_engine.rules.compile import policy_from_text
 from policy_engine.testing import strategies
 from policy_engine.testing.templates import installed_templates
 from tests.support.templates import SPECIAL_TOKENS

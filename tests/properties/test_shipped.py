@@ -7,14 +7,14 @@ from collections.abc import Iterator
 
 from hypothesis import assume, given
 
-from policy_engine.chat.conversation import Conversation
 from policy_engine.chat.segments import RenderedChat
-from policy_engine.chat.tokenize import ChatTokenizer, load_tokenizer
+from policy_engine.chat.tokenizer import ChatTokenizer, load_tokenizer
 from policy_engine.core.errors import AttributionError, TemplateError
 from policy_engine.core.vocabulary import BODY, EOS
+from policy_engine.data.conversation import Conversation
 from policy_engine.lang.library import shipped
 from policy_engine.mask.apply import apply_program
-from policy_engine.rules.load import load_policy
+from policy_engine.rules.compile import load_policy
 from policy_engine.testing import strategies
 from policy_engine.testing.templates import installed_templates
 

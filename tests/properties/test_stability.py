@@ -12,7 +12,7 @@ from policy_engine.chat.segments import RenderedChat
 from policy_engine.core.errors import RowError
 from policy_engine.lang import ast
 from policy_engine.lang.format import format_policy
-from policy_engine.rules.load import policy_from_text
+from policy_engine.rules.compile import policy_from_text
 from policy_engine.testing import strategies
 from tests.support.chats import build_chat
 

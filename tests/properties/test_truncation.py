@@ -8,13 +8,13 @@ from hypothesis import strategies as st
 
 from policy_engine.chat.segments import TokenizedChat
 from policy_engine.core.errors import RowError
-from policy_engine.data.truncate import KEEPS, Keep, Truncation, truncate
 from policy_engine.lang import ast
 from policy_engine.lang.format import format_policy
 from policy_engine.mask.apply import apply_program
 from policy_engine.mask.row import MaskedRow
 from policy_engine.mask.token_mask import REASONS
-from policy_engine.rules.load import policy_from_text
+from policy_engine.rules.compile import policy_from_text
+from policy_engine.run.truncate import KEEPS, Keep, Truncation, truncate
 from policy_engine.testing import strategies
 
 

@@ -5,7 +5,7 @@ import pickle
 import pytest
 
 from policy_engine import GuardError
-from policy_engine.rules.load import policy_from_text  # compiled without proving guards
+from policy_engine.rules.compile import policy_from_text  # compiled without proving guards
 from tests.support.chats import build_chat
 from tests.support.policies import ASSISTANT, USER
 

@@ -6,8 +6,8 @@ import random
 import pytest
 
 from policy_engine import Program, load_tokenizer, policy_from_text
-from policy_engine.chat.conversation import Conversation
 from policy_engine.chat.segments import RenderedChat, Segment
+from policy_engine.data.conversation import Conversation
 from tests.support.chats import build_chat
 from tests.support.policies import ASSISTANT, SYSTEM, USER
 

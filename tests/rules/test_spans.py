@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 
 from policy_engine import RowError
-from policy_engine.rules import patterns
-from policy_engine.rules.load import policy_from_text  # compiled without proving guards
+from policy_engine.rules.compile import policy_from_text  # compiled without proving guards
+from policy_engine.rules.conditions import patterns
 from tests.support.chats import build_chat
 from tests.support.policies import trained
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from policy_engine.chat.conversation import Conversation
 from policy_engine.chat.segments import RenderedChat
 from policy_engine.chat.template import ChatTemplate
 from policy_engine.core.errors import TemplateError
-from policy_engine.testing.conformance_laws import badly_attributed
+from policy_engine.data.conversation import Conversation
+from policy_engine.testing.checks.conformance_laws import badly_attributed
 from tests.support.templates import transformers_text
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from policy_engine.chat.segments import RenderedChat
 from policy_engine.core import marks
-from policy_engine.rules.load import policy_from_text
+from policy_engine.rules.compile import policy_from_text
 from tests.support.chats import build_chat
 
 USER = {"role": "user", "content": "Hi?"}

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from policy_engine.chat.conversation import Conversation
 from policy_engine.chat.segments import RenderedChat
 from policy_engine.chat.template import ChatTemplate
 from policy_engine.core.errors import TemplateError
+from policy_engine.data.conversation import Conversation
 from policy_engine.testing.templates import installed_templates
 from tests.support.templates import SPECIAL_TOKENS
 

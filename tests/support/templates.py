@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from policy_engine.chat.conversation import Conversation
 from policy_engine.chat.reference import reference_text
+from policy_engine.data.conversation import Conversation
 from policy_engine.testing.templates import installed_templates
 
 SPECIAL_TOKENS: dict[str, str] = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "pad_token": "<pad>"}

@@ -7,11 +7,11 @@ import json
 import pytest
 
 from policy_engine.chat.template import ChatTemplate
-from policy_engine.chat.tokenize import ChatTokenizer, load_tokenizer
+from policy_engine.chat.tokenizer import ChatTokenizer, load_tokenizer
 from policy_engine.core.errors import ConfigError, TemplateError
-from policy_engine.rules.load import policy_from_text
+from policy_engine.rules.compile import policy_from_text
+from policy_engine.testing.checks.guarded import check_policy
 from policy_engine.testing.conformance import PROPERTIES, ConformanceReport, check_template
-from policy_engine.testing.guarded import check_policy
 from policy_engine.testing.shapes import SHAPES
 from policy_engine.testing.templates import installed_templates
 

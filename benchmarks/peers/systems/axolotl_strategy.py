@@ -20,7 +20,7 @@ from benchmarks.peers.cases import CHATML_CASE, GEMMA, LLAMA3, QWEN3, QWEN_VL, C
 from benchmarks.peers.chats import Kind, Row, rows_of
 from benchmarks.peers.datasets import Planted
 from benchmarks.peers.trial import Masked, Trial, each, trained_by
-from policy_engine.adapters.from_axolotl import from_axolotl
+from policy_engine.importers.axolotl import from_axolotl
 from policy_engine.testing.choices import RandomChoices
 
 RELEASES = ("axolotl", "transformers")

@@ -1,1 +1,0 @@
-"""One real batch through a trainer's own collator and loss, held against what the data says."""

@@ -1,0 +1,1 @@
+"""Labels that somebody else made, compared with a policy."""

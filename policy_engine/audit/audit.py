@@ -1,0 +1,298 @@
+"""What labels that somebody else made really train: by role and part, against a policy, and by smell."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from policy_engine.audit.ambiguity import Doubts
+from policy_engine.audit.missing_fields import Untold
+from policy_engine.audit.recover import Recoverer, source_of
+from policy_engine.chat.segments import TokenizedChat
+from policy_engine.chat.tokenizer import ChatTokenizer
+from policy_engine.core.errors import PolicyEngineError, RowError
+from policy_engine.core.vocabulary import BODY, EOS, IGNORE_INDEX
+from policy_engine.data.conversation import Conversation
+from policy_engine.data.prepared import are_shifted, mask_of, spans_of
+from policy_engine.lang.library import read_shipped, shipped
+from policy_engine.mask.apply import apply_program
+from policy_engine.rules.compile import policy_from_text
+from policy_engine.rules.program import Program
+
+_SHARE: Final = 0.9
+"""A smell is named when this share of the rows that could show it do."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Smell:
+    """A habit of the labels that is seldom meant. `rows` of `of` show it."""
+
+    code: str
+    message: str
+    rows: int
+    of: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Breach:
+    """A row that trains or masks other tokens than the policy; `tokens` are the first of them: place, text, effect."""
+
+    row: int
+    differing: int
+    tokens: tuple[tuple[int, str, str], ...]
+
+
+@dataclass(kw_only=True)
+class Audit:
+    """The account of a prepared dataset."""
+
+    rows: int = 0
+    """Rows looked at; the documents of a packed row count as rows of their own, here and below."""
+    recovered: int = 0
+    """Rows whose conversation was found: their ids come out of the template and tokenizer as they are."""
+    exact: int = 0
+    """Of these, rows whose source conversation the data itself has."""
+    trained: Counter[tuple[str, str]] = field(default_factory=Counter)
+    masked: Counter[tuple[str, str]] = field(default_factory=Counter)
+    breaches: list[Breach] = field(default_factory=list)
+    smells: list[Smell] = field(default_factory=list)
+    presets: list[tuple[str, float]] = field(default_factory=list)
+    """Shipped policies by the share of recovered rows whose labels they give exactly, best first. Those that
+    ask for what some row does not tell are left out."""
+    columns: Counter[str] = field(default_factory=Counter)
+    untold: Counter[str] = field(default_factory=Counter)
+    """What the policy asks for and rows do not tell (`message.training`), by how many rows do not."""
+    markers: Counter[str] = field(default_factory=Counter)
+    """Text that the policy decides otherwise if the template wrote it and not the data, by how many rows have it and
+    do not tell which."""
+    refused: int = 0
+    """Recovered rows that the policy refuses, by a guard or an `on … error`."""
+    undecided: int = 0
+    """Recovered rows that cannot be held against the policy for that."""
+
+
+class Auditor:
+    """Audits rows one by one; `finish` names the smells."""
+
+    def __init__(self, tokenizer: ChatTokenizer, program: Program, *, presets: Iterable[str] | None = None) -> None:
+        self.audit = Audit()
+        self._tokenizer = tokenizer
+        self._program = program
+        self._recoverer = Recoverer(tokenizer)
+        self._pad: int | None = getattr(tokenizer.tokenizer, "pad_token_id", None)
+        names = shipped() if presets is None else tuple(presets)
+        self._presets = {name: policy_from_text(read_shipped(name).text, name=name) for name in names}
+        self._untold = Untold(program)
+        self._preset_untold = {name: Untold(preset) for name, preset in self._presets.items()}
+        self._doubts = Doubts(tokenizer, self._recoverer)
+        self._doubtful = self._doubts.of(program)
+        self._preset_doubtful = {name: self._doubts.of(preset) for name, preset in self._presets.items()}
+        self._agree: Counter[str] = Counter()
+        self._unsure: set[str] = set()
+        self._show: Counter[str] = Counter()
+        self._could: Counter[str] = Counter()
+        self._noted: dict[str, bool] = {}
+        """Of the row that is looked at: which smells it could show, and whether it does."""
+
+    def add(self, number: int, row: Mapping[str, Any]) -> None:
+        """One prepared row, packed or padded too. Labels that are shifted are put back first: all else is told of the
+        tokens they mean.
+
+        Raises RowError if it is none.
+        """
+        ids, labels, trained, column = mask_of(row, number)
+        attention = row.get("attention_mask") or [1] * len(ids)
+        if len(attention) != len(ids):
+            raise RowError(
+                f"row {number} has {len(ids)} `input_ids` and {len(attention)} `attention_mask`",
+                help="something cut one column and not the other",
+            )
+        spans = spans_of(row, number, len(ids))
+        for start, end in spans:
+            kept = [at for at in range(start, end) if attention[at]]
+            if kept:
+                self.audit.rows += 1
+                self.audit.columns[column] += 1
+                self._noted = {}
+                padding = [trained[at] for at in range(start, end) if not attention[at]]
+                self._note("pad-trained", any(padding), bool(padding))
+                # What a row says beside its ids is said of one conversation.
+                beside = row if len(spans) == 1 else {}
+                self._add(
+                    number, beside, [ids[at] for at in kept], [labels[at] for at in kept], [trained[at] for at in kept]
+                )
+
+    def _add(self, number: int, row: Mapping[str, Any], ids: list[int], labels: list[int], trained: list[bool]) -> None:
+        """One document, without padding; `row` is what stands beside it."""
+        shifted = are_shifted(ids, labels)
+        self._note("shifted", shifted, sum(trained) > 3)
+        if shifted:
+            labels, trained = [IGNORE_INDEX, *labels[:-1]], [False, *trained[:-1]]
+        self._look_at_ids(ids, labels, trained)
+        exact = self.audit.exact
+        chat = self._find(row, ids)
+        if chat is not None:
+            self.audit.recovered += 1
+            self._look_at_turns(chat, trained)
+            self._hold_against(number, row, chat, trained, source=self.audit.exact > exact)
+        self._count()
+
+    def _find(self, row: Mapping[str, Any], ids: Sequence[int]) -> TokenizedChat | None:
+        messages = source_of(row)
+        if messages is not None:
+            tools = row.get("tools")
+            tools = tuple(tools) if isinstance(tools, list) else None
+            source = Conversation(messages=tuple(messages), tools=tools, sample=row)
+            chat = self._recoverer.exactly(source, ids)
+            if chat is not None:
+                self.audit.exact += 1
+                return chat
+        if self._doubts.unreliable:
+            return None
+        chat = self._recoverer.recover(ids)
+        return None if chat is None or self._doubts.joins(self._doubts.markers(chat.chat)) else chat
+
+    def _note(self, code: str, shows: bool, could: bool = True) -> None:
+        if could:
+            self._noted[code] = shows
+
+    def _count(self) -> None:
+        """Counts what was noted of a row, but what follows from something else that is wrong with it."""
+        for code, shows in self._noted.items():
+            if not self._noted.get(_FOLLOWS.get(code, ""), False):
+                self._could[code] += 1
+                self._show[code] += shows
+
+    def _look_at_ids(self, ids: Sequence[int], labels: Sequence[int], trained: Sequence[bool]) -> None:
+        count = sum(trained)
+        self._note("all-masked", count == 0)
+        self._note("all-trained", count >= len(ids) - 1 > 0)
+        self._note("first-token", bool(trained[0]))
+        same = sum(labels[i] == ids[i] for i, flag in enumerate(trained) if flag)
+        self._note("rewritten", same < count, count > 0)
+
+    def _look_at_turns(self, chat: TokenizedChat, trained: Sequence[bool]) -> None:
+        segments = chat.chat.segments
+        by_turn: dict[int, Counter[tuple[str, bool]]] = {}
+        markers: set[int] = set()
+        for at, flag in enumerate(trained):
+            segment = segments[_segment_at(segments, int(chat.starts_T[at]))]
+            role = "–" if segment.turn is None else str(chat.chat.messages[segment.turn]["role"])
+            (self.audit.trained if flag else self.audit.masked)[role, segment.part] += 1
+            if segment.turn is not None:
+                by_turn.setdefault(segment.turn, Counter())[segment.part, flag] += 1
+            if segment.part in EOS:
+                markers.add(chat.input_ids[at])
+        answers = [t for t in by_turn if chat.chat.messages[t]["role"] == "assistant"]
+        body = {t: sum(n for (part, flag), n in by_turn[t].items() if flag and part in BODY) for t in by_turn}
+        written = [t for t in answers if any(part in BODY for part, _ in by_turn[t])]
+        if len(written) > 1:
+            self._note("last-answer-only", bool(body[written[-1]]) and not any(body[t] for t in written[:-1]))
+        ends = {t: [flag for (part, flag) in by_turn[t] if part in EOS] for t in answers}
+        taught = [t for t in answers if body[t] and ends[t]]
+        none = not any(any(ends[t]) for t in taught)
+        self._note("no-ends", none, bool(taught))
+        self._note("pad-is-end", none and markers == {self._pad}, bool(taught))
+        if len(taught) > 1:
+            self._note("last-end-masked", any(any(ends[t]) for t in taught[:-1]) and not any(ends[taught[-1]]))
+        for role, code in (("user", "user-trained"), ("system", "system-trained"), ("tool", "tool-trained")):
+            turns = [t for t in by_turn if chat.chat.messages[t]["role"] == role]
+            self._note(code, any(body[t] for t in turns), bool(turns))
+        for part, code in (("header", "header-trained"), ("empty_reasoning", "empty-think-trained")):
+            has = [t for t in answers if by_turn[t][part, True] + by_turn[t][part, False]]
+            self._note(code, any(by_turn[t][part, True] for t in has), bool(has))
+
+    def _hold_against(
+        self, number: int, row: Mapping[str, Any], chat: TokenizedChat, trained: Sequence[bool], *, source: bool
+    ) -> None:
+        markers = frozenset() if source else self._doubts.markers(chat.chat)
+        for name, program in self._presets.items():
+            if self._preset_untold[name].of(row, source=source) or self._preset_doubtful[name] & markers:
+                self._unsure.add(name)
+                continue
+            weights = _weights(program, chat)
+            self._agree[name] += weights is not None and all(
+                (w != 0) == t for w, t in zip(weights[1:], trained[1:], strict=True)
+            )
+        untold, doubtful = self._untold.of(row, source=source), self._doubtful & markers
+        if untold or doubtful:
+            self.audit.undecided += 1
+            self.audit.untold.update(untold)
+            self.audit.markers.update(doubtful)
+            return
+        weights = _weights(self._program, chat)
+        if weights is None:
+            # The policy refuses the row (`on straddle error`, a guard), so it says nothing of its labels.
+            self.audit.undecided += 1
+            self.audit.refused += 1
+            return
+        differing = [at for at, (w, t) in enumerate(zip(weights, trained, strict=True)) if (w != 0) != t]
+        if differing:
+            tokens = tuple(
+                (at, chat.chat.text[chat.starts_T[at] : chat.ends_T[at]], "trained" if trained[at] else "masked")
+                for at in differing[:5]
+            )
+            self.audit.breaches.append(Breach(row=number, differing=len(differing), tokens=tokens))
+
+    def finish(self) -> Audit:
+        """The account, smells and presets named."""
+        for code, message in SMELLS.items():
+            rows, of = self._show[code], self._could[code]
+            if of and rows >= (1 if code in _ANY else _SHARE * of):
+                self.audit.smells.append(Smell(code=code, message=message, rows=rows, of=of))
+        if self.audit.recovered:
+            shares = {name: self._agree[name] / self.audit.recovered for name in self._presets.keys() - self._unsure}
+            self.audit.presets = sorted(shares.items(), key=lambda item: (-item[1], item[0]))
+        return self.audit
+
+
+SMELLS: Final[dict[str, str]] = {
+    "all-masked": "nothing in the row is trained",
+    "all-trained": "everything in the row is trained, prompts too",
+    "last-answer-only": "of several answers only the last one is trained",
+    "no-ends": "answers are trained and their end markers are not: the model does not learn to stop",
+    "pad-is-end": "no end marker is trained, and it is the pad token: something masked padding by its id",
+    "last-end-masked": "the end of the last answer is masked, those before are trained",
+    "user-trained": "words of users are trained",
+    "system-trained": "the system prompt is trained",
+    "tool-trained": "tool results are trained",
+    "header-trained": "headers of answers are trained, which the prompt always supplies",
+    "empty-think-trained": "thinking that the template adds empty is trained",
+    "shifted": "labels are the next token's id: they are shifted already, and the trainer will shift them again",
+    "rewritten": "labels of trained tokens are other ids than the tokens'",
+    "first-token": "the first token of the row is a target",
+    "pad-trained": "padding is trained",
+}
+_ANY: Final = frozenset(
+    {"all-masked", "shifted", "rewritten", "first-token", "tool-trained", "user-trained", "pad-trained"}
+)
+"""Smells of which one row is enough."""
+_FOLLOWS: Final = {
+    "no-ends": "pad-is-end",
+    **dict.fromkeys(
+        ("user-trained", "system-trained", "tool-trained", "header-trained", "empty-think-trained", "first-token"),
+        "all-trained",
+    ),
+}
+"""Smell → the one that explains it in a row that has both, and is named alone."""
+
+
+def _weights(program: Program, chat: TokenizedChat) -> list[float] | None:
+    try:
+        weights: list[float] = apply_program(program, chat).weights_T.tolist()
+    except PolicyEngineError:
+        return None
+    return weights
+
+
+def _segment_at(segments: Sequence[Any], character: int) -> int:
+    low, high = 0, len(segments) - 1
+    while low < high:
+        middle = (low + high + 1) // 2
+        if segments[middle].start <= character:
+            low = middle
+        else:
+            high = middle - 1
+    return low

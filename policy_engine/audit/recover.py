@@ -1,0 +1,187 @@
+"""The conversation behind token ids that somebody else prepared, found again from the template's own structure.
+
+The template is rendered once with words of our own to learn how turns of each role open and end. A row's text is taken
+apart at these places, rendered anew, and believed only if text and ids come out as they were.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from policy_engine.chat.segments import TokenizedChat
+from policy_engine.chat.tokenizer import ChatTokenizer
+from policy_engine.core.errors import PolicyEngineError
+from policy_engine.data.conversation import Conversation
+
+
+@dataclass(frozen=True, kw_only=True)
+class TurnMarks:
+    """How turns of a role open and end in a template; either may be empty."""
+
+    role: str
+    opening: str
+    ending: str
+
+
+class Recoverer:
+    """Finds conversations in the ids of one tokenizer and template."""
+
+    def __init__(self, tokenizer: ChatTokenizer) -> None:
+        self._tokenizer = tokenizer
+        self.marks, self._added = _learn(tokenizer)
+        self._turn = _pattern(self.marks)
+        openings = [re.escape(mark.opening) for mark in self.marks if mark.opening]
+        self._opening = re.compile("|".join(openings) or r"(?!)")
+        named = [re.escape(str(token)) for token in tokenizer.special_tokens.values() if isinstance(token, str)]
+        self._markers = re.compile("|".join(named) or r"(?!)")
+
+    def recover(self, input_ids: Sequence[int]) -> TokenizedChat | None:
+        """The tokenized chat whose ids these are; None if none was found whose rendering gives the same ids."""
+        text = self._tokenizer.tokenizer.decode(list(input_ids), skip_special_tokens=False)
+        for messages in self._readings(text):
+            chat = self._rendered(Conversation(messages=tuple(messages)), input_ids)
+            if chat is not None:
+                return chat
+        return None
+
+    def exactly(self, conversation: Conversation, input_ids: Sequence[int]) -> TokenizedChat | None:
+        """The tokenized source conversation, if its ids are these, or begin with these (a truncated row)."""
+        return self._rendered(conversation, input_ids)
+
+    def _rendered(self, conversation: Conversation, input_ids: Sequence[int]) -> TokenizedChat | None:
+        try:
+            chat = self._tokenizer.encode(self._tokenizer.template_for(conversation).render(conversation))
+        except PolicyEngineError:
+            return None
+        ids = list(input_ids)
+        if chat.input_ids == ids:
+            return chat
+        if ids and chat.input_ids[: len(ids)] == ids:
+            return TokenizedChat(
+                chat=chat.chat, input_ids=ids, starts_T=chat.starts_T[: len(ids)], ends_T=chat.ends_T[: len(ids)]
+            )
+        return None
+
+    def _readings(self, text: str) -> list[list[dict[str, Any]]]:
+        """The ways to take a text apart into messages, likeliest first."""
+        first = self._opening.search(text)
+        if first is None:
+            return []
+        messages: list[dict[str, Any]] = []
+        at = first.start()
+        while at < len(text):
+            match = self._turn.match(text, at)
+            if match is None or match.end() == at:
+                break
+            group = str(match.lastgroup)
+            messages.append({"role": self.marks[int(group[1:])].role, "content": match[group]})
+            at = match.end()
+        readings = [messages]
+        if messages and messages[0]["role"] == "system":
+            # If the same ids come out without it, it is the system prompt that the template writes by itself.
+            readings.insert(0, messages[1:])
+        elif before := self._markers.sub("", text[: first.start()]):
+            # A template without an opening for system messages writes them as they are, before the first turn.
+            readings.append([{"role": "system", "content": before}, *messages])
+        return [better for reading in readings if reading for better in (*self._without_added(reading), reading)]
+
+    def _without_added(self, messages: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
+        """The messages without what the template writes before a content in some places only (thinking that is empty),
+        if they have some: left in the content, it would be taken for the data's."""
+        made = [
+            {
+                **message,
+                "content": next((c[len(a) :] for a in self._added.get(message["role"], ()) if c.startswith(a)), c),
+            }
+            for message in messages
+            for c in (message["content"],)
+        ]
+        return [made] if made != messages else []
+
+
+def _learn(tokenizer: ChatTokenizer) -> tuple[list[TurnMarks], dict[str, list[str]]]:
+    """How turns open and end; and by role, what the template writes between a turn's opening and its content where it
+    writes something there, longest first."""
+    marks: dict[str, TurnMarks] = {}
+    before: dict[str, set[str]] = {}
+    plain = [
+        ("system", "QQsys"),
+        ("user", "QQone"),
+        ("assistant", "QQtwo"),
+        ("user", "QQthree"),
+        ("assistant", "QQfour"),
+    ]
+    call = {"id": "callid001", "type": "function", "function": {"name": "look_up", "arguments": {"q": "QQq"}}}
+    tools: list[dict[str, Any]] = [
+        {"role": "user", "content": "QQone"},
+        {"role": "assistant", "content": "", "tool_calls": [call]},
+        {"role": "tool", "content": "QQres", "tool_call_id": "callid001", "name": "look_up"},
+        {"role": "assistant", "content": "QQtwo"},
+        {"role": "user", "content": "QQthree"},
+    ]
+    # Without the system message first: a template that writes it into the user's turn opens that turn in another way.
+    tries: list[list[dict[str, Any]]] = [
+        [{"role": role, "content": content} for role, content in plain[1:]],
+        [{"role": role, "content": content} for role, content in plain],
+        tools,
+    ]
+    for messages in tries:
+        try:
+            conversation = Conversation(messages=tuple(messages))
+            chat = tokenizer.template_for(conversation).render(conversation)
+        except PolicyEngineError:
+            continue
+        for turn, message in enumerate(messages):
+            own = [s for s in chat.segments if s.turn == turn]
+            data = [s for s in own if s.field == ("content",)]
+            if data:
+                written = "".join(chat.segment_text(s) for s in own if s.end <= data[0].start)
+                before.setdefault(message["role"], set()).add(written)
+            if not data or message["role"] in marks or (turn == len(messages) - 1 and len(messages) > 2):
+                continue
+            marks[message["role"]] = TurnMarks(
+                role=message["role"],
+                opening="".join(chat.segment_text(s) for s in own if s.part == "header" and s.end <= data[0].start),
+                ending="".join(chat.segment_text(s) for s in own if s.start >= data[-1].end),
+            )
+    added = {
+        role: sorted(
+            (b[len(mark.opening) :] for b in before[role] if b.startswith(mark.opening)), key=len, reverse=True
+        )
+        for role, mark in marks.items()
+    }
+    return list(marks.values()), {role: [text for text in texts if text] for role, texts in added.items()}
+
+
+def _pattern(marks: Sequence[TurnMarks]) -> re.Pattern[str]:
+    """One turn: its opening, its content as a group named by the mark, and its ending.
+
+    A turn without an ending goes on to the next opening. Blanks before an opening are a decoder's.
+    """
+    openings = [re.escape(mark.opening) for mark in marks if mark.opening]
+    until_next = f"(?=\\s?(?:{'|'.join(openings)})|\\Z)"
+    turns = []
+    for i in sorted(range(len(marks)), key=lambda i: -len(marks[i].opening)):
+        mark = marks[i]
+        if mark.opening or mark.ending:
+            lead = rf"\s?{re.escape(mark.opening)}" if mark.opening else ""
+            follow = until_next if mark.opening and (not mark.ending or all(m.opening for m in marks)) else ""
+            turns.append(f"{lead}(?P<r{i}>(?s:.*?)){_ending(mark.ending)}{follow}")
+    return re.compile("|".join(turns) or r"(?!)")
+
+
+def _ending(ending: str) -> str:
+    # The last turn may lack the blanks that separate turns, and a truncated row its end marker.
+    core = ending.rstrip()
+    return f"(?:{re.escape(ending)}|{re.escape(core)}\\Z|\\Z)" if ending else ""
+
+
+def source_of(row: Mapping[str, Any]) -> list[dict[str, Any]] | None:
+    """The messages a prepared row still carries beside its ids, if any."""
+    messages = row.get("messages") or row.get("conversations")
+    if isinstance(messages, list) and messages and all(isinstance(m, Mapping) for m in messages):
+        return [dict(m) for m in messages]
+    return None

@@ -1,0 +1,132 @@
+"""What the labelling of one rendering shares: the text, its bits, what the template is known to do, and the result."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from policy_engine.chat.label.markers import REASONING, Markers
+from policy_engine.chat.label.profile import TemplateProfile
+from policy_engine.chat.label.sources import Bit
+
+
+class Piece:
+    """Part of a bit: characters `[start, end)`, with the part they are and the turn that owns them."""
+
+    __slots__ = ("bit", "call", "end", "item", "part", "start", "turn")
+
+    def __init__(self, bit: Bit, start: int, end: int, part: str, turn: int | None, call: int | None) -> None:
+        self.bit = bit
+        self.start = start
+        self.end = end
+        self.part = part
+        self.turn = turn
+        self.call = bit.call if bit.call is not None else call
+        self.item = bit.item
+
+
+class Chart:
+    """One rendering being labelled. `delimiters` are the pairs around thinking that the template itself knows.
+
+    `ask` renders the generation prompt before a turn; needed where the profile's does not hold for all turns.
+    """
+
+    def __init__(
+        self,
+        *,
+        text: str,
+        bits: Sequence[Bit],
+        messages: Sequence[Mapping[str, Any]],
+        profile: TemplateProfile,
+        markers: Markers,
+        delimiters: Sequence[tuple[str, str]],
+        models: frozenset[str],
+        ask: Callable[[int], str | None] | None = None,
+    ) -> None:
+        self.text = text
+        self.bits = bits
+        self.messages = messages
+        self.profile = profile
+        self.markers = markers
+        self.delimiters = delimiters
+        self.models = models
+        self._ask = ask
+        self.out: list[Piece] = []
+        self.ended: set[int] = set()
+        """Turns whose end marker was found."""
+        self.opened: set[int] = set()
+        """Model turns whose opening the turn before them wrote."""
+        self.last_data = max((bit.end for bit in bits if bit.is_data), default=0)
+
+    @property
+    def pairs(self) -> tuple[tuple[str, str], ...]:
+        """All delimiters of thinking, the template's own first. For scaffold only."""
+        return (*self.delimiters, *REASONING)
+
+    def role(self, turn: int) -> str:
+        """Role of a turn."""
+        return str(self.messages[turn].get("role"))
+
+    def prompt(self, turn: int) -> str:
+        """The generation prompt that `turn` would be written to."""
+        asked = self._ask(turn) if self._ask is not None and turn else None
+        return self.profile.prompt(self.role(turn - 1) if turn else None) if asked is None else asked
+
+    def is_model(self, turn: int) -> bool:
+        """Whether the model writes turns of this role."""
+        return self.role(turn) in self.models
+
+    def add(self, bit: Bit, start: int, end: int, part: str, turn: int | None, call: int | None = None) -> None:
+        """Label characters of a bit; nothing if there are none."""
+        if start < end:
+            self.out.append(Piece(bit, start, end, part, turn, call))
+
+
+class Zone:
+    """Consecutive scaffold of one turn, seen as one text."""
+
+    def __init__(self, chart: Chart, bits: Sequence[Bit]) -> None:
+        self.chart = chart
+        self.bits = [b for b in bits if b.end > b.start]
+        self.text = "".join(chart.text[b.start : b.end] for b in self.bits)
+
+    def label(self, begin: int, end: int, part: str, turn: int | None = None, call: int | None = None) -> None:
+        """Label characters `[begin, end)` of the zone; `turn` is the bits' own unless given."""
+        for bit, low, high in self.slices(begin, end):
+            self.chart.add(bit, low, high, part, bit.turn if turn is None else turn, call)
+
+    def disown(self, begin: int, end: int, part: str) -> None:
+        """Label characters `[begin, end)` as text that no message owns."""
+        for bit, low, high in self.slices(begin, end):
+            piece = Piece(bit, low, high, part, None, None)
+            piece.call = piece.item = None
+            self.chart.out.append(piece)
+
+    def slices(self, begin: int, end: int) -> list[tuple[Bit, int, int]]:
+        """The bits of characters `[begin, end)` of the zone, each with the characters of the text it covers there."""
+        found, at = [], 0
+        for bit in self.bits:
+            size = bit.end - bit.start
+            low, high = max(begin, at), min(end, at + size)
+            if low < high:
+                found.append((bit, bit.start + low - at, bit.start + high - at))
+            at += size
+        return found
+
+
+def after_blanks(text: str, at: int) -> int:
+    """The first position from `at` on that is not whitespace."""
+    while at < len(text) and text[at].isspace():
+        at += 1
+    return at
+
+
+def field_value(message: Mapping[str, Any], path: Sequence[str | int]) -> Any:
+    """The value at a path below a message; None where there is none."""
+    value: Any = message
+    for step in path:
+        try:
+            value = value[step]
+        except (KeyError, IndexError, TypeError):
+            return None
+    return value

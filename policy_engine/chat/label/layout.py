@@ -1,0 +1,235 @@
+"""Segments of chats that have one shape: told apart once, placed anew for each row.
+
+Rows of a dataset render to the same sequence of sources again and again, only with longer or shorter data. What the
+parts are depends on that sequence alone, so it is decided when a sequence is first seen; after that a row costs its
+boundaries.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, overload
+
+from policy_engine.chat.label.board import Piece
+from policy_engine.chat.label.sources import Bit
+from policy_engine.chat.segments import Segment
+from policy_engine.chat.trace.origins import LOST, UNKNOWN, Literal, Origin, Scaffold
+from policy_engine.chat.trace.text import runs_of
+from policy_engine.core.vocabulary import BODY
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Kind:
+    """A segment without its place: all of `Segment` that rows of one layout share.
+
+    `run` is the run of characters it begins in and `shift` the place of its first character there.
+    """
+
+    run: int
+    shift: int
+    part: str
+    turn: int | None
+    field: tuple[str | int, ...] | None
+    exact: bool
+    item: int | None
+    call: int | None
+    line: int | None
+    unknown: bool
+
+
+class Layout:
+    """The segments of all chats of one shape. Compares by identity: equal shapes of a template share one layout."""
+
+    __slots__ = ("has_unknown", "kinds", "parts", "rendered", "turns")
+
+    def __init__(self, kinds: tuple[Kind, ...], rendered: frozenset[tuple[int, str]]) -> None:
+        self.kinds = kinds
+        self.parts = tuple(kind.part for kind in kinds)
+        self.turns = tuple(kind.turn for kind in kinds)
+        self.has_unknown = any(kind.unknown for kind in kinds)
+        self.rendered = rendered
+        """(turn, field) of data that reached the text; field `*` where a message was printed whole."""
+
+
+class PlacedSegments(Sequence[Segment]):
+    """The segments of one chat: a layout and where each begins. Made into objects when asked for.
+
+    `starts` has one place more than there are segments, the end of the text.
+    """
+
+    __slots__ = ("_made", "_offsets", "layout", "starts")
+
+    def __init__(self, layout: Layout, starts: list[int], offsets: list[int]) -> None:
+        self.layout = layout
+        self.starts = starts
+        self._offsets = offsets
+        self._made: tuple[Segment, ...] | None = None
+
+    def _all(self) -> tuple[Segment, ...]:
+        if self._made is None:
+            self._made = tuple(map(self._segment, range(len(self.layout.kinds))))
+        return self._made
+
+    def _segment(self, at: int) -> Segment:
+        kind = self.layout.kinds[at]
+        return Segment(
+            start=self.starts[at],
+            end=self.starts[at + 1],
+            part=kind.part,
+            turn=kind.turn,
+            field=kind.field,
+            field_start=self._offsets[kind.run] + kind.shift if kind.exact else 0,
+            field_exact=kind.exact,
+            item=kind.item,
+            call=kind.call,
+            line=kind.line,
+            unknown=kind.unknown,
+        )
+
+    def __len__(self) -> int:
+        return len(self.layout.kinds)
+
+    def __iter__(self) -> Iterator[Segment]:
+        return iter(self._all())
+
+    @overload
+    def __getitem__(self, index: int) -> Segment: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[Segment, ...]: ...
+    def __getitem__(self, index: int | slice) -> Segment | tuple[Segment, ...]:
+        if self._made is None and not isinstance(index, slice):
+            return self._segment(range(len(self.layout.kinds))[index])  # one is asked for where a token straddles
+        return self._all()[index]
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and self._all() == tuple(other)
+
+    def __hash__(self) -> int:
+        return hash(self._all())
+
+    def __repr__(self) -> str:
+        return repr(self._all())
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (tuple, (self._all(),))
+
+
+class Scan:
+    """The runs of one rendering: a key that is equal for renderings of one shape, and the runs' lengths and offsets."""
+
+    __slots__ = ("key", "lengths", "offsets", "text")
+
+    def __init__(self, pieces: Sequence[tuple[str, Scaffold]]) -> None:
+        key: list[Any] = []
+        lengths: list[int] = []
+        offsets: list[int] = []
+        for piece, claim in pieces:
+            if type(piece) is str:
+                if piece:
+                    key += (claim, piece)
+                    lengths.append(len(piece))
+                    offsets.append(0)
+                continue
+            key.append(claim)
+            at = 0
+            for length, origin, offset in runs_of(piece):
+                kind = type(origin)
+                if kind is Origin:
+                    # Whether data is there and whether it stands as it is in its field are part of the shape.
+                    key.append(origin)
+                    if not length or offset == LOST:
+                        key.append(-1 if length else -2)
+                elif not length:
+                    continue
+                elif kind is Literal:
+                    key += (origin, length)
+                else:
+                    # Assigned or buffered text: its words, since it may be any slice of what the template holds.
+                    key += (origin, piece[at : at + length])
+                lengths.append(length)
+                offsets.append(offset)
+                at += length
+        self.key = key
+        self.lengths = lengths
+        self.offsets = offsets
+        self.text = "".join([piece for piece, _ in pieces])
+
+
+def lay_out(pieces: Sequence[Piece], bits: Sequence[Bit]) -> Layout:
+    """The layout of labelled pieces; `bits` are the runs they were cut from."""
+    index = {id(bit): at for at, bit in enumerate(bits)}
+    kinds: list[Kind] = []
+    last: Piece | None = None
+    for piece in pieces:
+        if piece.start == piece.end:
+            continue
+        if last is None or not _joins(last, piece):
+            kinds.append(_kind(piece, index[id(piece.bit)]))
+        last = piece
+    rendered: set[tuple[int, str]] = set()
+    for bit in bits:
+        origin = bit.origin
+        if origin is not None and origin.turn is not None and bit.end > bit.start:
+            rendered.add((origin.turn, str(origin.path[0]) if origin.path else "*"))
+        elif bit.item is not None and bit.turn is not None:
+            rendered.add((bit.turn, "content"))
+    return Layout(tuple(kinds), frozenset(rendered))
+
+
+def place(layout: Layout, lengths: Sequence[int], offsets: list[int]) -> PlacedSegments:
+    """The layout's segments where runs have these lengths."""
+    begins = [0]
+    at = 0
+    for length in lengths:
+        at += length
+        begins.append(at)
+    starts = [begins[kind.run] + kind.shift for kind in layout.kinds]
+    starts.append(at)
+    return PlacedSegments(layout, starts, offsets)
+
+
+def _joins(a: Piece, b: Piece) -> bool:
+    """Whether two neighbours are one segment whatever their lengths: the same part, and one source."""
+    if (a.part, a.turn, a.call, a.item) != (b.part, b.turn, b.call, b.item):
+        return False
+    first, second = a.bit, b.bit
+    if first is second:
+        return True
+    if first.origin is None or second.origin is None:
+        lines = {first.line, second.line} - {None}
+        return first.origin is None and second.origin is None and len(lines) < 2
+    return first.origin is second.origin and first.offset == second.offset == LOST
+
+
+def _kind(piece: Piece, run: int) -> Kind:
+    bit = piece.bit
+    origin = bit.origin
+    # A role or name of another message that labels this one is scaffold here: its field is not below this message.
+    own = origin is not None and origin is not UNKNOWN and origin.turn == piece.turn
+    return Kind(
+        run=run,
+        shift=piece.start - bit.start,
+        part=piece.part,
+        turn=piece.turn,
+        field=origin.path if own and origin is not None else None,
+        exact=own and bit.offset != LOST,
+        # Scaffold that a loop over calls or content parts writes around them is of none: policies ask for calls and
+        # parts on the text they are made of, and proofs count on it.
+        item=piece.item if piece.part in BODY else None,
+        call=piece.call if piece.part.startswith("tool_call") else None,
+        line=None if own else bit.line,
+        unknown=origin is UNKNOWN,
+    )
+
+
+def part_types(messages: Sequence[Mapping[str, Any]]) -> tuple[Any, ...]:
+    """What of the messages beside the text decides parts: roles, and the types of content parts."""
+    return tuple(
+        [
+            message.get("role")
+            if not isinstance(content := message.get("content"), list)
+            else (message.get("role"), *(p.get("type") if isinstance(p, Mapping) else None for p in content))
+            for message in messages
+        ]
+    )

@@ -1,0 +1,169 @@
+"""How a turn opens: what the generation prompt supplies, what belongs to the turn before, and empty thinking."""
+
+from __future__ import annotations
+
+from policy_engine.chat.label.board import Chart, Zone, after_blanks
+from policy_engine.chat.label.closings import label_closing
+from policy_engine.chat.label.profile import common_prefix
+from policy_engine.chat.label.sources import Bit
+
+
+def label_opening(chart: Chart, turn: int, zone: Zone, first_kind: str, previous: int | None, first: Bit) -> int:
+    """Label a turn's scaffold before its data; returns where the header ends in the text, perhaps inside the data."""
+    text = zone.text
+    begin = _before_turn(chart, turn, zone, previous)
+    if not chart.is_model(turn):
+        zone.label(begin, len(text), "header")
+        return first.start
+    start = first.start - len(text) + begin
+    length = begin + header_length(chart, turn, start, text[begin:], first)
+    header = min(length, len(text))
+    zone.label(begin, header, "header")
+    if header < len(text):
+        at = _empty_reasoning(chart, zone, header)
+        part = {"reasoning": "reasoning.open", "call": "tool_call"}.get(first_kind, "markup")
+        zone.label(at, len(text), part, call=first.call)
+    return first.start + max(0, length - len(text))
+
+
+def label_early(chart: Chart, turn: int, zone: Zone, begin: int) -> int:
+    """Label what a turn's closing has of the next turn's opening; returns where that begins, or the zone's end.
+
+    Some templates write the opening of a model's turn at the end of the turn before.
+    """
+    early, following = chart.profile.early, turn + 1
+    end = len(zone.text)
+    if not early or following == len(chart.messages) or chart.is_model(turn) or not chart.is_model(following):
+        return end
+    at = zone.text.rfind(early, begin)
+    if at < 0:
+        return end
+    chart.opened.add(following)
+    text = zone.text[at:]
+    header = at + chart.markers.back_to_boundary(text, common_prefix(text, _own_prompt(chart, turn)))
+    zone.label(at, header, "header", following)
+    stop = _empty_reasoning(chart, zone, header, following)
+    zone.label(stop, end, "markup", following)
+    return at
+
+
+def _own_prompt(chart: Chart, previous: int) -> str:
+    """The generation prompt after a turn, from where it opens the next one."""
+    prompt = chart.prompt(previous + 1)
+    return prompt[max(0, prompt.find(chart.profile.early)) :]
+
+
+def label_bare(chart: Chart, turn: int, zone: Zone, previous: int | None) -> None:
+    """Label a turn none of whose data was written: the opening is what turns of its kind open with."""
+    if not zone.bits:
+        return
+    begin = _before_turn(chart, turn, zone, previous)
+    text = zone.text
+    if chart.is_model(turn):
+        start = zone.bits[0].start + begin
+        header = begin + header_length(chart, turn, start, text[begin:], None)
+    else:
+        marker = chart.profile.marker
+        at = text.rfind(marker) if marker else -1
+        header = at if at > begin else len(text)
+    zone.label(begin, header, "header")
+    if chart.is_model(turn):
+        header = _empty_reasoning(chart, zone, header)
+    label_closing(chart, zone, header, label_early(chart, turn, zone, header), turn, "text", None)
+
+
+def _before_turn(chart: Chart, turn: int, zone: Zone, previous: int | None) -> int:
+    """Label what stands in the opening but is not of the turn: `bos`, and text that ends the turn before."""
+    begin = 0
+    if zone.bits and zone.bits[0].start == 0:
+        begin = min(chart.markers.leading_bos(chart.text), len(zone.text))
+        zone.disown(0, begin, "bos")
+    if previous is None:
+        # A default system prompt that the template writes while it writes the first turn is no one's.
+        usual = chart.profile.opening(None) if chart.is_model(turn) else chart.profile.user_opening
+        at = zone.text.rfind(usual, begin) if usual.strip() and chart.role(turn) != "system" else -1
+        if at > begin:
+            zone.disown(begin, at, "preamble")
+            begin = at
+    if previous is None or not chart.is_model(previous):
+        return begin
+    late = chart.profile.late
+    if late and zone.text.startswith(late, begin):
+        label_closing(chart, zone, begin, begin + len(late), previous, "text", None)
+        return begin + len(late)
+    if chart.profile.opener_ends and previous not in chart.ended and not chart.is_model(turn):
+        spans = chart.markers.spans(zone.text[begin:])
+        if spans and not zone.text[begin : begin + spans[0][0]].strip():
+            low, high = begin + spans[0][0], begin + spans[0][1]
+            zone.label(begin, low, "separator", previous)
+            zone.label(low, high, "eot", previous)
+            chart.ended.add(previous)
+            return high
+    return begin
+
+
+def header_length(chart: Chart, turn: int, start: int, opening: str, first: Bit | None) -> int:
+    """How many characters from `start` on the generation prompt supplies.
+
+    `opening` is the scaffold from there to the first data. Where the prompt supplies nothing that stands there, the
+    header is what every such turn of the template opens with.
+    """
+    # The message before, whether or not the template writes anything for it: the prompt depends on it.
+    before = chart.role(turn - 1) if turn else None
+    if turn in chart.opened:
+        return 0
+    prompt = chart.prompt(turn)
+    if prompt.strip():
+        best = _aligned(chart.text, start, prompt, opening)
+        if best > len(opening):
+            # Into the data only where all of the prompt stands there, and only over a delimiter that it prefills.
+            if best >= len(prompt) and first is not None and _prefilled(chart, first, start + best):
+                return best
+            best = len(opening)
+        best = chart.markers.back_to_boundary(opening, best)
+        if opening[:best].strip():
+            return best
+    usual = chart.profile.opening(before)
+    if not usual.strip():
+        return 0
+    return chart.markers.back_to_boundary(opening, common_prefix(opening, usual))
+
+
+def _aligned(text: str, start: int, prompt: str, opening: str) -> int:
+    best = common_prefix(text[start : start + len(prompt)], prompt)
+    if best == len(prompt):
+        return best
+    if (at := opening.rfind(prompt)) >= 0:
+        return at + len(prompt)
+    # The prompt may begin with text that closed the turn before, …
+    for back in range(1, min(len(prompt), start) + 1):
+        if text.startswith(prompt[:back], start - back):
+            best = max(best, common_prefix(text[start : start + len(prompt)], prompt[back:]))
+    # … or either may have blanks in front that the other lacks.
+    stripped, lead = prompt.lstrip(), len(opening) - len(opening.lstrip())
+    shifted = common_prefix(text[start + lead : start + lead + len(stripped)], stripped)
+    return max(best, lead + shifted) if shifted and lead else best
+
+
+def _prefilled(chart: Chart, first: Bit, end: int) -> bool:
+    written = chart.text[first.start : end].strip()
+    return first.end >= end and any(written == open_ for open_, _ in chart.delimiters)
+
+
+def _empty_reasoning(chart: Chart, zone: Zone, begin: int, turn: int | None = None) -> int:
+    """Label a pair of thinking delimiters with nothing between; returns where it ends, `begin` if there is none."""
+    rest = zone.text[begin:]
+    for open_, close in chart.pairs:
+        at = rest.find(close)
+        if at < 0:
+            continue
+        opened = rest.rfind(open_, 0, at)
+        # Without an opening delimiter, the prompt wrote it, or the template closes thinking that never opened.
+        between = rest[opened + len(open_) : at] if opened >= 0 else rest[:at]
+        if not between.strip():
+            low = begin + max(opened, 0)
+            stop = after_blanks(zone.text, begin + at + len(close))
+            zone.label(begin, low, "markup", turn)
+            zone.label(low, stop, "empty_reasoning", turn)
+            return stop
+    return begin

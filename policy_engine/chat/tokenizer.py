@@ -1,0 +1,236 @@
+"""A tokenizer with its chat template: rendered chats become tokens that know which characters they cover."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from policy_engine.chat.segments import RenderedChat, TokenizedChat
+from policy_engine.chat.template import ChatTemplate
+from policy_engine.chat.tokens.fast_backend import TokenBackend
+from policy_engine.chat.tokens.load import load_transformers, read_template, usable
+from policy_engine.chat.tokens.locator import TokenLocator
+from policy_engine.core.diagnostics import Diagnostic
+from policy_engine.core.errors import AttributionError, TokenizerError
+from policy_engine.data.conversation import Conversation
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ChatTokenizer:
+    """A transformers tokenizer and the chat templates it renders with.
+
+    `tokenizer` is used as it is, never changed but for its truncation and padding, which `encode` switches off as
+    calling it without options does. `templates` are template sources by name (`default`, `tool_use`), empty if it has
+    none. The tokenizer may not gain tokens afterwards: make a new ChatTokenizer then.
+    """
+
+    tokenizer: Any = field(repr=False)
+    templates: Mapping[str, str] = field(repr=False)
+    name: str = "<tokenizer>"
+    model_roles: frozenset[str] = frozenset({"assistant"})
+    """Roles the model writes; templates mark their turns' headers and ends accordingly."""
+    fast: TokenBackend | None = None
+    """What gives the ids in place of the tokenizer itself; see `with_fast`."""
+    template_file: str | None = field(default=None, repr=False, compare=False)
+    """The file that replaced the tokenizer's own templates, for errors to name."""
+
+    @classmethod
+    def from_transformers(cls, tok: Any, template: str | Path | None = None) -> ChatTokenizer:
+        """From a loaded transformers tokenizer, fast or slow.
+
+        `template` replaces the tokenizer's own: a template's text, a file of it, or the name of one of the tokenizer's
+        templates. Raises TokenizerError if it is no tokenizer, or if the same text has no fixed ids.
+        """
+        tok = usable(tok)
+        own = getattr(tok, "chat_template", None)
+        templates = dict(own) if isinstance(own, Mapping) else {} if own is None else {"default": str(own)}
+        file = None
+        if template is not None:
+            named = templates.get(template) if isinstance(template, str) else None
+            text = named if named is not None else read_template(template)
+            file = None if named is not None or text == template else str(template)
+            templates = {"default": text}
+        name = str(getattr(tok, "name_or_path", "") or "") or "<tokenizer>"
+        return cls(tokenizer=tok, templates=templates, name=name, template_file=file)
+
+    def with_template(self, template: str | Path) -> ChatTokenizer:
+        """The same tokenizer with another chat template, given as `from_transformers` takes it."""
+        other = type(self).from_transformers(self.tokenizer, template)
+        return self._changed(templates=other.templates, template_file=other.template_file)
+
+    def with_model_roles(self, roles: Iterable[str]) -> ChatTokenizer:
+        """The same tokenizer and templates for a model that writes these roles."""
+        return self._changed(model_roles=frozenset(roles))
+
+    def with_fast(self, backend: TokenBackend | None) -> ChatTokenizer:
+        """The same tokenizer with ids from another backend, checked now and then against its own; None: its own."""
+        return dataclasses.replace(self, fast=backend)
+
+    def qualify_fast(self, texts: Sequence[str]) -> TokenBackend | str:
+        """A backend that gives this tokenizer's ids on a stress corpus and on `texts`; else why there is none."""
+        return self._locator.qualify_fast(texts)
+
+    def _changed(self, **fields: Any) -> ChatTokenizer:
+        made = dataclasses.replace(self, **fields)
+        made.__dict__["_locator"] = self._locator  # what it learned of the tokenizer holds for any template
+        return made
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        roles = tuple(sorted(self.model_roles))
+        return _rebuild, (self.tokenizer, dict(self.templates), self.name, roles, self.fast, self.template_file)
+
+    # Templates.
+
+    @property
+    def template(self) -> ChatTemplate:
+        """The chat template for conversations without tools. Raises TokenizerError if there is none."""
+        return self._template(self._choose(has_tools=False))
+
+    def template_for(self, conversation: Conversation) -> ChatTemplate:
+        """The chat template transformers would choose: `tool_use` for tools if there is one, else `default`."""
+        return self._template(self._choose(has_tools=conversation.tools is not None))
+
+    def _choose(self, *, has_tools: bool) -> str:
+        if not self.templates:
+            raise TokenizerError(
+                f"{self.name} has no chat template",
+                help="pass a template file with --template (template=… in Python), or take a tokenizer that has one",
+            )
+        if has_tools and "tool_use" in self.templates:
+            return "tool_use"
+        if "default" in self.templates:
+            return "default"
+        names = ", ".join(f"`{name}`" for name in sorted(self.templates))
+        raise TokenizerError(
+            f"{self.name} has several chat templates and none of them is the default", help=f"name one of {names}"
+        )
+
+    def _template(self, name: str) -> ChatTemplate:
+        if name not in self._compiled:
+            where = f"chat template of {self.name}" if name == "default" else f"chat template `{name}` of {self.name}"
+            where = self.template_file or where
+            added = (str(token) for token in self.tokenizer.added_tokens_decoder.values())
+            self._compiled[name] = ChatTemplate(
+                self.templates[name],
+                special_tokens=self.special_tokens,
+                tokens=added,
+                model_roles=self.model_roles,
+                name=where,
+            )
+        return self._compiled[name]
+
+    @functools.cached_property
+    def _compiled(self) -> dict[str, ChatTemplate]:
+        return {}
+
+    @property
+    def special_tokens(self) -> dict[str, Any]:
+        """The tokenizer's named special tokens (`bos_token` …), which templates may print."""
+        return dict(self.tokenizer.special_tokens_map)
+
+    # Tokens.
+
+    def encode(self, chat: RenderedChat) -> TokenizedChat:
+        """Tokenizes the whole text once, adding no special tokens.
+
+        Raises AttributionError if it cannot be told exactly which characters each token covers; BackendMismatch if a
+        fast backend gives other ids than the tokenizer.
+        """
+        found = self.encode_batch([chat])[0]
+        assert isinstance(found, TokenizedChat)
+        return found
+
+    def encode_batch(self, chats: Sequence[RenderedChat], *, errors: Literal["raise", "return"] = "raise") -> list[Any]:
+        """`encode` for many chats, in one call of the tokenizer.
+
+        With `errors="return"` the list has the AttributionError of a chat that failed in its place.
+        """
+        results = self._locator.locate([chat.text for chat in chats])
+        for result in results:
+            if errors == "raise" and isinstance(result, AttributionError):
+                raise result
+        return [r if isinstance(r, AttributionError) else TokenizedChat.of(chat, *r) for chat, r in zip(chats, results)]
+
+    def decode_token(self, token_id: int) -> str:
+        """The text of one token, for people: a part of a character shows as U+FFFD."""
+        table = self._locator.pipeline.table if self._locator.pipeline is not None else None
+        piece = table.pieces[token_id] if table is not None and 0 <= token_id < len(table.pieces) else None
+        if table is not None and piece is not None:
+            return piece.decode("utf-8", errors="replace").replace(table.space, " ")
+        token = self.tokenizer.convert_ids_to_tokens(token_id)
+        return "" if token is None else str(token)
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """A hash of all that decides ids and text: vocabulary, pipeline, special tokens, templates, roles (hex)."""
+        if self._locator.backend is not None:
+            state = json.loads(self._locator.backend.to_str())
+            state.pop("truncation", None)
+            state.pop("padding", None)
+        else:
+            state = {"class": type(self.tokenizer).__name__, "vocabulary": self.tokenizer.get_vocab()}
+        special = {name: str(token) for name, token in self.special_tokens.items()}
+        roles = sorted(self.model_roles)
+        split = bool(getattr(self.tokenizer, "split_special_tokens", False))
+        key = json.dumps([state, special, split, dict(self.templates), roles], sort_keys=True, default=str)
+        return hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
+
+    @functools.cached_property
+    def prefix_ids(self) -> tuple[int, ...]:
+        """What the tokenizer puts in front of a text when it is asked to add special tokens (never done here)."""
+        plain = self._locator.call(["a"])[0][0]
+        ids = list(self.tokenizer("a")["input_ids"])
+        at = next((i for i in range(len(ids)) if ids[i : i + len(plain)] == plain), 0)
+        return tuple(ids[:at])
+
+    def double_bos(self, tokenized: TokenizedChat) -> Diagnostic | None:
+        """A warning if the template writes what the tokenizer would add in front once more; else None."""
+        prefix = list(self.prefix_ids)
+        if not prefix or tokenized.input_ids[: len(prefix)] != prefix:
+            return None
+        text = "".join(self.decode_token(i) for i in prefix)
+        return Diagnostic(
+            code="PE406",
+            severity="warning",
+            message=f"the chat template writes `{text}`, and {self.name} would add it again",
+            help="train on these ids; whatever tokenizes the rendered text again has to pass add_special_tokens=False",
+        )
+
+    @functools.cached_property
+    def _locator(self) -> TokenLocator:
+        return TokenLocator(tokenizer=self.tokenizer, name=self.name, fast=self.fast)
+
+
+def load_tokenizer(name_or_path: str | Path, *, template: str | Path | None = None) -> ChatTokenizer:
+    """A tokenizer by name or path: `builtin`, a folder, a `tokenizer.json` file, or a name on the Hugging Face hub.
+
+    `template` is a template file (or text), or the name of one of the tokenizer's templates; without it, the
+    tokenizer's own is used. Raises TokenizerError if it cannot be loaded; a hub that cannot be reached is an error
+    within seconds, unless the tokenizer is in the local cache.
+    """
+    loaded = load_transformers(name_or_path)
+    return dataclasses.replace(ChatTokenizer.from_transformers(loaded, template), name=str(name_or_path))
+
+
+def _rebuild(
+    tokenizer: Any,
+    templates: dict[str, str],
+    name: str,
+    roles: tuple[str, ...],
+    fast: TokenBackend | None = None,
+    template_file: str | None = None,
+) -> ChatTokenizer:
+    return ChatTokenizer(
+        tokenizer=tokenizer,
+        templates=templates,
+        name=name,
+        model_roles=frozenset(roles),
+        fast=fast,
+        template_file=template_file,
+    )

@@ -1,0 +1,1 @@
+"""Token ids, and the characters that each of them covers."""

@@ -1,0 +1,178 @@
+"""Where tokenizers and chat templates come from: folders, files, the package itself, the Hugging Face hub."""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+from pathlib import Path
+from typing import Any
+
+from policy_engine import builtin
+from policy_engine.chat.transformers_import import transformers
+from policy_engine.core.errors import TokenizerError
+
+BUILTIN = "builtin"
+_HUB_NAME = re.compile(r"[\w][\w.-]*(/[\w][\w.-]*)?")
+_OTHERWISE = f"pass a folder, a tokenizer.json with --template, or `{BUILTIN}`"
+REACH_SECONDS = 5.0
+"""How long the hub may take to answer at all."""
+
+
+def load_transformers(name_or_path: str | Path) -> Any:
+    """A transformers tokenizer. Raises TokenizerError, with a next step, if there is none by that name."""
+    if str(name_or_path) == BUILTIN:
+        return _folder(builtin.FOLDER)
+    path = Path(name_or_path).expanduser()
+    try:
+        if path.is_dir():
+            return _folder(path)
+        if path.exists():
+            return _file(path)
+    except OSError as error:
+        raise TokenizerError(f"cannot read `{path}`: {error.strerror or error}", help=_OTHERWISE) from error
+    name = str(name_or_path)
+    if _HUB_NAME.fullmatch(name) is None or name.endswith((".json", ".model", ".jinja")):
+        raise TokenizerError(f"there is no file or folder `{name}`", help=f"check the path, or {_OTHERWISE}")
+    return _hub(name)
+
+
+def usable(tok: Any) -> Any:
+    """The tokenizer itself, if it is one that gives the same ids for the same text.
+
+    Raises TokenizerError for anything else: a processor, a tokenizer that renders without a template, BPE dropout.
+    """
+    if hasattr(tok, "tokenizer") and hasattr(tok, "apply_chat_template") and not hasattr(tok, "get_vocab"):
+        raise TokenizerError(
+            f"{type(tok).__name__} is a processor, which adds tokens for images and sounds after rendering",
+            help="pass processor.tokenizer, if the conversations are text",
+        )
+    missing = [n for n in ("get_vocab", "special_tokens_map", "added_tokens_decoder", "convert_ids_to_tokens")
+               if not hasattr(tok, n)]  # fmt: skip
+    if missing or not callable(tok):
+        raise TokenizerError(
+            f"{type(tok).__name__} is not a transformers tokenizer",
+            help="PreTrainedTokenizerFast(tokenizer_object=…) makes one of a tokenizers.Tokenizer",
+        )
+    if type(tok).__name__.startswith("MistralCommon"):
+        raise TokenizerError(
+            f"{type(tok).__name__} renders chats by itself, without a chat template",
+            help="load the model's tokenizer.json and pass its chat template with --template",
+        )
+    dropout = getattr(getattr(getattr(tok, "backend_tokenizer", None), "model", None), "dropout", None)
+    if dropout:
+        raise TokenizerError(
+            f"the tokenizer has BPE dropout {dropout:g}, so the same text gets different ids each time",
+            help="set dropout to null in its tokenizer.json",
+        )
+    return tok
+
+
+def read_template(template: str | Path) -> str:
+    """The text of a chat template: a file of it, a `chat_template.json`, or the text itself.
+
+    Raises TokenizerError if a file cannot be read, or if a text is neither a file nor a template.
+    """
+    if isinstance(template, str) and ("{" in template or "\n" in template):
+        return template
+    path = Path(template).expanduser()
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        reason = "it is not UTF-8" if isinstance(error, ValueError) else getattr(error, "strerror", None) or str(error)
+        raise TokenizerError(
+            f"cannot read the chat template `{template}`: {reason}", help="pass the path of a Jinja file, or its text"
+        ) from error
+    if path.suffix != ".json":
+        return text
+    try:
+        found = json.loads(text)["chat_template"]
+    except (ValueError, KeyError, TypeError):
+        found = None
+    if not isinstance(found, str):
+        raise TokenizerError(
+            f"`{path}` holds no chat template", help="pass a .jinja file, or a JSON file with the key `chat_template`"
+        )
+    return found
+
+
+def _folder(path: Path) -> Any:
+    file = path / "tokenizer.json"
+    try:
+        if not (path / "tokenizer_config.json").exists() and not (path / "config.json").exists() and file.exists():
+            # Nothing in the folder names a class; the file is all there is to it.
+            tok = _from_json(file)
+            template = path / "chat_template.jinja"
+            if template.exists():
+                tok.chat_template = template.read_text(encoding="utf-8")
+            return tok
+        return transformers().AutoTokenizer.from_pretrained(str(path), local_files_only=True)
+    except Exception as error:  # transformers raises anything, from OSError to KeyError
+        raise TokenizerError(
+            f"cannot load a tokenizer from the folder `{path}`: {_reason(error)}",
+            help="it needs tokenizer.json, and the chat template in tokenizer_config.json or chat_template.jinja",
+        ) from error
+
+
+def _file(path: Path) -> Any:
+    if path.name == "tokenizer.json" and (path.parent / "tokenizer_config.json").exists():
+        return _folder(path.parent)
+    if path.suffix != ".json":
+        raise TokenizerError(
+            f"`{path}` is not a tokenizer.json", help="pass the folder it is in, so that transformers can convert it"
+        )
+    try:
+        return _from_json(path)
+    except Exception as error:  # tokenizers raises plain Exception
+        raise TokenizerError(
+            f"cannot read `{path}` as a tokenizer.json: {_reason(error)}", help="pass the tokenizer.json of a tokenizer"
+        ) from error
+
+
+def _from_json(path: Path) -> Any:
+    wrap: Any = transformers().PreTrainedTokenizerFast
+    return wrap(tokenizer_file=str(path))
+
+
+def _hub(name: str) -> Any:
+    # Asked for a name it cannot reach, the hub's client retries for most of a minute.
+    unreachable = _hub_unreachable()
+    try:
+        return transformers().AutoTokenizer.from_pretrained(name, local_files_only=unreachable is not None)
+    except Exception as error:  # transformers raises anything, from OSError to KeyError
+        if unreachable is not None:
+            raise TokenizerError(
+                f"there is no folder `{name}`, the Hugging Face hub cannot be reached ({unreachable}), and the "
+                "tokenizer is not in the local cache",
+                help=f"download it where there is a network and pass its folder, or {_OTHERWISE}",
+            ) from error
+        raise TokenizerError(
+            f"cannot load `{name}` from the Hugging Face hub: {_reason(error)}",
+            help=f"check the name; a gated tokenizer needs `hf auth login`. Or {_OTHERWISE}",
+        ) from error
+
+
+def _hub_unreachable() -> str | None:
+    """Why the hub does not answer, or None. Looking up a host can hang, so it has a time limit of its own."""
+    from huggingface_hub import constants, get_session
+
+    if constants.HF_HUB_OFFLINE:
+        return "HF_HUB_OFFLINE is set"
+    outcome: list[str | None] = []
+
+    def ask() -> None:
+        try:
+            get_session().head(constants.ENDPOINT, timeout=REACH_SECONDS)
+            outcome.append(None)
+        except Exception as error:  # whichever client is installed
+            outcome.append(_reason(error))
+
+    asking = threading.Thread(target=ask, daemon=True)
+    asking.start()
+    asking.join(REACH_SECONDS)
+    return outcome[0] if outcome else f"no answer within {REACH_SECONDS:g} seconds"
+
+
+def _reason(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__

@@ -1,0 +1,266 @@
+"""Ids of texts, and the characters of each token, by whichever way is exact for the tokenizer."""
+
+from __future__ import annotations
+
+import functools
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from policy_engine.chat.tokens.byte_lengths import ByteTable, Ranges, tables_of_slow
+from policy_engine.chat.tokens.fast_backend import (
+    BackendMismatch,
+    TokenBackend,
+    difference,
+    is_sampled,
+    load_kitoken,
+    stress_corpus,
+)
+from policy_engine.chat.tokens.nfc import is_normal, without_normalizer
+from policy_engine.chat.tokens.offsets import check_offsets
+from policy_engine.chat.tokens.pipeline import Pipeline, read_pipeline
+from policy_engine.core.errors import AttributionError, TokenizerError
+
+Located = tuple[list[int], npt.NDArray[np.int32], Ranges]
+"""Ids, the same as an array, and the characters `[start, end)` of each."""
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_PROBES = ("hello", " Hello,  world\n\n 12345\t<|x|> ", "你好 🙂 e\u0301")
+"""Texts that tell a tokenizer whose class changes what its backend does."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TokenLocator:
+    """Tokenizes as calling a transformers tokenizer does, without special tokens, and says where each token stands.
+
+    Three ways, the first that is exact for a row: the bytes that its tokens stand for, the backend's offsets, and for a
+    tokenizer without a backend the texts of its tokens.
+    """
+
+    tokenizer: Any
+    name: str
+    fast: TokenBackend | None = None
+
+    @functools.cached_property
+    def backend(self) -> Any:
+        """The `tokenizers.Tokenizer`, if calling the tokenizer is calling it; None for a slow or overridden one."""
+        backend = getattr(self.tokenizer, "backend_tokenizer", None)
+        if backend is None or not getattr(self.tokenizer, "is_fast", False):
+            return None
+        for text in _PROBES:
+            try:
+                called = list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+            except Exception:  # tokenizers raises plain Exception where a vocabulary lacks a character
+                continue
+            if backend.encode(text, add_special_tokens=False).ids != called:
+                return None
+        return backend
+
+    @functools.cached_property
+    def pipeline(self) -> Pipeline | None:
+        """What the backend does to text; None without one."""
+        return None if self.backend is None else read_pipeline(self.backend)
+
+    @functools.cached_property
+    def _added(self) -> int:
+        return len(self.tokenizer.added_tokens_decoder)
+
+    @functools.cached_property
+    def untrimmed(self) -> Any:
+        """The backend with offsets that keep whitespace: without special tokens, a post-processor only trims them."""
+        assert self.pipeline is not None
+        if not self.pipeline.trims:
+            return self.backend
+        state = json.loads(self.backend.to_str())
+        state.update(post_processor=None, truncation=None, padding=None)
+        return type(self.backend).from_str(json.dumps(state))
+
+    def locate(self, texts: Sequence[str]) -> list[Located | AttributionError]:
+        """Ids and ranges of each text, or why there are none."""
+        # Not `len(tokenizer)`: that builds the whole vocabulary, which takes up to 70 ms.
+        added = self._added
+        if len(self.tokenizer.added_tokens_decoder) != added:
+            raise TokenizerError(
+                f"{self.name} gained tokens after it was given to policy-engine",
+                help="make a new ChatTokenizer (Masker) after adding tokens",
+            )
+        results: list[Any] = [_unreadable(text) for text in texts]
+        todo = [i for i, result in enumerate(results) if result is None]
+        readable = [texts[i] for i in todo]
+        for i, result in zip(todo, self._fast(readable) if self.backend is not None else self._slow(readable)):
+            results[i] = result
+        return results
+
+    def _fast(self, texts: list[str]) -> list[Any]:
+        """By the bytes of the tokens where they prove themselves, else by offsets."""
+        assert self.pipeline is not None
+        backend, table = self.backend, self.pipeline.table
+        self._as_called()
+        results: list[Any] = [None] * len(texts)
+        if table is not None and texts:
+            for i, ids in enumerate(self._ids(texts)):
+                if isinstance(ids, AttributionError):
+                    results[i] = ids
+                    continue
+                ids_T = np.asarray(ids, dtype=np.int32)
+                ranges = table.locate(texts[i], ids, ids_T)
+                results[i] = None if ranges is None else (ids, ids_T, ranges)
+        rest = [i for i, result in enumerate(results) if result is None]
+        if rest:
+            self.untrimmed.encode_special_tokens = backend.encode_special_tokens
+            for i, e in zip(rest, _encodings(self.untrimmed.encode_batch, [texts[i] for i in rest])):
+                if isinstance(e, AttributionError):
+                    results[i] = e
+                    continue
+                try:
+                    ids = e.ids
+                    ranges = check_offsets(texts[i], ids, e.tokens, e.offsets, self.pipeline)
+                    results[i] = (ids, np.asarray(ids, dtype=np.int32), ranges)
+                except AttributionError as error:
+                    results[i] = error
+        return results
+
+    def _ids(self, texts: list[str]) -> list[Any]:
+        """The ids of each text, or why there are none."""
+        if self.fast is not None:
+            try:
+                found = self.fast.encode_batch(texts)
+            except Exception:  # what it cannot read is left to the tokenizer
+                return self._own_ids(texts)
+            sampled = [i for i, text in enumerate(texts) if is_sampled(text)]
+            wrong = self._difference([texts[i] for i in sampled], [found[i] for i in sampled])
+            if wrong is not None:
+                raise BackendMismatch(
+                    f"{self.fast.name} differs from the tokenizer: {wrong}",
+                    help="run with --backend reference; the run does so by itself where it can read its input again",
+                )
+            return found
+        return self._own_ids(texts)
+
+    @functools.cached_property
+    def _unnormalizing(self) -> Any | None:
+        return without_normalizer(self.backend)
+
+    def _own_ids(self, texts: list[str]) -> list[Any]:
+        """In one call of the tokenizer, or in two: texts that its normalizer leaves alone go past it."""
+        light = self._unnormalizing
+        if light is None:
+            return _ids_of(self.backend, texts)
+        normal = [is_normal(text) for text in texts]
+        light.encode_special_tokens = self.backend.encode_special_tokens
+        past = iter(_ids_of(light, [text for text, is_so in zip(texts, normal) if is_so]))
+        through = iter(_ids_of(self.backend, [text for text, is_so in zip(texts, normal) if not is_so]))
+        return [next(past if is_so else through) for is_so in normal]
+
+    def _difference(self, texts: list[str], found: list[Any]) -> str | None:
+        expected = _ids_of(self.backend, texts)
+        known = [i for i, ids in enumerate(expected) if not isinstance(ids, AttributionError)]
+        return difference([texts[i] for i in known], [expected[i] for i in known], [found[i] for i in known])
+
+    def qualify_fast(self, texts: Sequence[str]) -> TokenBackend | str:
+        """A backend that gave the tokenizer's ids on a stress corpus and on these texts, or why there is none."""
+        if self.backend is None or self.pipeline is None or self.pipeline.table is None:
+            return f"the tokens of {self.name} stand for no fixed bytes, so their places need its own offsets"
+        if getattr(self.tokenizer, "split_special_tokens", False):
+            return f"{self.name} splits special tokens"
+        self._as_called()
+        backend = load_kitoken(self.backend)
+        if isinstance(backend, str):
+            return backend
+        added = [str(token) for token in self.tokenizer.added_tokens_decoder.values()]
+        for corpus, what in ((list(stress_corpus(added)), "the stress corpus"), (list(texts), "the data")):
+            readable = [text for text in corpus if _unreadable(text) is None]
+            try:
+                wrong = self._difference(readable, backend.encode_batch(readable))
+            except Exception as error:
+                wrong = f"it fails with {error}"
+            if wrong is not None:
+                return f"{backend.name} differs from {self.name} on {what}: {wrong}"
+        return backend
+
+    def _as_called(self) -> None:
+        """Puts the backend in the state that calling the tokenizer without options puts it in."""
+        backend = self.backend
+        if backend.truncation is not None:
+            backend.no_truncation()
+        if backend.padding is not None:
+            backend.no_padding()
+        split = bool(getattr(self.tokenizer, "split_special_tokens", False))
+        if getattr(backend, "encode_special_tokens", split) != split:
+            backend.encode_special_tokens = split
+
+    def _slow(self, texts: list[str]) -> list[Any]:
+        """By calling the tokenizer; places are rebuilt from the texts of its tokens where those spell the text."""
+        return [self._rebuilt(text, ids, offsets) for text, ids, offsets in zip(texts, *self.call(texts))]
+
+    def call(self, texts: list[str]) -> tuple[list[list[int]], list[Any]]:
+        """Ids, and offsets where the tokenizer has them, as calling the tokenizer gives them."""
+        if not texts:
+            return [], []
+        fast = bool(getattr(self.tokenizer, "is_fast", False))
+        out = self.tokenizer(texts, add_special_tokens=False, return_offsets_mapping=fast)
+        return [list(ids) for ids in out["input_ids"]], out["offset_mapping"] if fast else [None] * len(texts)
+
+    def _rebuilt(self, text: str, ids: list[int], offsets: Any) -> Located | AttributionError:
+        ids_T = np.asarray(ids, dtype=np.int32)
+        for table in self._slow_tables:
+            ranges = table.locate(text, ids, ids_T)
+            if ranges is not None:
+                return ids, ids_T, ranges
+        if offsets is None:
+            return AttributionError(
+                f"{self.name} is a slow tokenizer without offsets, and its tokens do not spell the text one for one",
+                help="load its fast version (use_fast=True, or its tokenizer.json)",
+            )
+        try:
+            tokens = [str(token) for token in self.tokenizer.convert_ids_to_tokens(ids)]
+            # The class may have changed the text before it was tokenized, so each token has to spell its characters.
+            ranges = check_offsets(text, ids, tokens, offsets, Pipeline(drops=True, affixes=("##", "")))
+            return ids, ids_T, ranges
+        except AttributionError as error:
+            return error
+
+    @functools.cached_property
+    def _slow_tables(self) -> tuple[ByteTable, ...]:
+        tokens = self.tokenizer.convert_ids_to_tokens(list(range(len(self.tokenizer))))
+        added = {i: str(token) for i, token in self.tokenizer.added_tokens_decoder.items() if i < len(tokens)}
+        return tables_of_slow(tokens, added, getattr(self.tokenizer, "unk_token_id", None))
+
+
+def _ids_of(backend: Any, texts: list[str]) -> list[Any]:
+    encode = getattr(backend, "encode_batch_fast", backend.encode_batch)
+    return [e if isinstance(e, AttributionError) else e.ids for e in _encodings(encode, texts)] if texts else []
+
+
+def _encodings(encode: Any, texts: list[str]) -> list[Any]:
+    """`encode(texts)`; where that fails, text by text, so that one text that cannot be tokenized fails alone."""
+    try:
+        return list(encode(texts, add_special_tokens=False))
+    except BaseException as error:
+        # tokenizers raises plain Exception, and where Rust panics something that is only a BaseException.
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
+        if len(texts) != 1:
+            return [_encodings(encode, [text])[0] for text in texts]
+        return [
+            AttributionError(
+                f"the tokenizer cannot read this text: {error}",
+                help="use a tokenizer with an unknown token or byte fallback",
+            )
+        ]
+
+
+def _unreadable(text: str) -> AttributionError | None:
+    found = None if text.isascii() else _SURROGATE.search(text)
+    if found is None:
+        return None
+    return AttributionError(
+        f"the text has half of a surrogate pair (U+{ord(found[0]):04X}) at character {found.start()}, "
+        "which is not Unicode text",
+        help="repair the data: it was cut inside a character, or decoded with the wrong encoding",
+    )

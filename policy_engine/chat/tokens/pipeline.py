@@ -1,0 +1,165 @@
+"""What a fast tokenizer's pipeline does to text, read from its components."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from policy_engine.chat.tokens.byte_lengths import (
+    SPACE_MARK,
+    ByteTable,
+    byte_level_bytes,
+    byte_of_char,
+    metaspace_bytes,
+)
+
+Form = Literal["NFC", "NFD", "NFKC", "NFKD"]
+_FORMS: dict[str, Form] = {
+    "NFC": "NFC",
+    "NFD": "NFD",
+    "NFKC": "NFKC",
+    "NFKD": "NFKD",
+    "Precompiled": "NFKC",
+    "BertNormalizer": "NFD",
+}
+"""Unicode normal forms by the normalizer that applies them; SentencePiece's precompiled tables are close to NFKC."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Pipeline:
+    """The components of a `tokenizers.Tokenizer`, as far as they decide where its tokens stand.
+
+    `forms` are the Unicode normal forms its normalizer applies; `table` the bytes of its tokens, None if they stand for
+    no fixed bytes; `trims` whether its post-processor takes whitespace out of offsets; `stripping` the added tokens
+    that take whitespace beside them, by id; `affixes` what its model adds to the pieces of words. With `drops`, it may
+    leave out characters (BPE without an unknown token does); offsets are then wrong from there to the end of the word,
+    so each token has to spell its characters.
+    """
+
+    normalizer: Any = None
+    forms: tuple[Form, ...] = ()
+    table: ByteTable | None = None
+    trims: bool = False
+    stripping: dict[int, str] = field(default_factory=dict)
+    drops: bool = False
+    affixes: tuple[str, str] = ("", "")
+
+    def spells(self, token: str, text: str) -> bool:
+        """Whether a token is just this text, normalized; spaces aside."""
+        normal = text if self.normalizer is None else self.normalizer.normalize_str(text)
+        word = token.removeprefix(self.affixes[0]).removesuffix(self.affixes[1])
+        spaces = f" \t\r\n{SPACE_MARK}Ġ"
+        return word.strip(spaces) == normal.strip(spaces)
+
+    def removes(self, text: str) -> bool:
+        """Whether the normalizer leaves nothing of a text but whitespace."""
+        return self.normalizer is not None and not self.normalizer.normalize_str(text).strip(" \t\r\n" + SPACE_MARK)
+
+
+def read_pipeline(backend: Any) -> Pipeline:
+    """Reads the components of a `tokenizers.Tokenizer`."""
+    normalizers = list(_parts(backend.normalizer))
+    pre_tokenizers = list(_parts(backend.pre_tokenizer))
+    post_processors = list(_parts(backend.post_processor))
+    added = backend.get_added_tokens_decoder()
+    model = backend.model
+    unknown_text = getattr(model, "unk_token", None)
+    unknown = backend.token_to_id(unknown_text) if isinstance(unknown_text, str) else getattr(model, "unk_id", None)
+    vocabulary = backend.get_vocab(with_added_tokens=True)
+    complete = _complete(model, vocabulary, pre_tokenizers)
+    return Pipeline(
+        normalizer=backend.normalizer,
+        forms=tuple(dict.fromkeys(_FORMS[n["type"]] for n in normalizers if n["type"] in _FORMS)),
+        table=_table(model, vocabulary, normalizers, pre_tokenizers, added, None if complete else unknown),
+        trims=any(p.get("trim_offsets", False) for p in post_processors),
+        stripping={i: token.content for i, token in added.items() if token.lstrip or token.rstrip},
+        drops=type(model).__name__ == "BPE" and unknown is None and not complete,
+        affixes=(
+            getattr(model, "continuing_subword_prefix", None) or "",
+            getattr(model, "end_of_word_suffix", None) or "",
+        ),
+    )
+
+
+def _parts(component: Any) -> Iterator[dict[str, Any]]:
+    """The components in a component, sequences flattened. One written in Python has no state: its type is `Custom`."""
+    if component is None:
+        return
+    try:
+        state = json.loads(component.__getstate__())
+    except Exception:
+        state = {"type": "Custom"}
+    yield from _flat(state)
+
+
+def _flat(state: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    if state["type"] != "Sequence":
+        yield state
+        return
+    for key in ("normalizers", "pretokenizers", "processors"):
+        for part in state.get(key, ()):
+            yield from _flat(part)
+
+
+def _table(
+    model: Any,
+    vocabulary: dict[str, int],
+    normalizers: list[dict[str, Any]],
+    pre_tokenizers: list[dict[str, Any]],
+    added: dict[int, Any],
+    unknown: int | None,
+) -> ByteTable | None:
+    """`unknown` is the unknown token's id, None where nothing becomes it."""
+    if getattr(model, "continuing_subword_prefix", None) or getattr(model, "end_of_word_suffix", None):
+        return None
+    byte_level = _byte_level(pre_tokenizers)
+    if byte_level is not None:
+        # Where nothing is inserted, equal lengths say that nothing is lost either.
+        plain = unknown is None and not byte_level.get("add_prefix_space", False)
+        plain = plain and not any(p["type"] in ("Custom", "Metaspace") for p in pre_tokenizers)
+        return ByteTable(
+            pieces=_pieces(vocabulary, byte_level_bytes, added, " ", unknown),
+            added=frozenset(added),
+            sum_proves=plain and not normalizers,
+            # The normal forms leave ASCII as it is.
+            ascii_proves=plain and all(n["type"] in ("NFC", "NFD", "NFKC", "NFKD") for n in normalizers),
+        )
+    if any(_marks_spaces(c) for c in (*normalizers, *pre_tokenizers)):
+        pieces = _pieces(vocabulary, metaspace_bytes, added, SPACE_MARK, unknown)
+        return ByteTable(pieces=pieces, added=frozenset(added), space=SPACE_MARK)
+    return None
+
+
+def _byte_level(pre_tokenizers: list[dict[str, Any]]) -> dict[str, Any] | None:
+    found = [p for p in pre_tokenizers if p["type"] == "ByteLevel"]
+    return found[0] if len(found) == 1 else None
+
+
+def _complete(model: Any, vocabulary: dict[str, int], pre_tokenizers: list[dict[str, Any]]) -> bool:
+    """Whether every byte has a token, so that no text is unknown."""
+    if _byte_level(pre_tokenizers) is not None:
+        return all(chr(char) in vocabulary for char in byte_of_char())
+    return bool(getattr(model, "byte_fallback", False)) and all(f"<0x{b:02X}>" in vocabulary for b in range(256))
+
+
+def _marks_spaces(component: dict[str, Any]) -> bool:
+    """Whether a component writes spaces as the space mark."""
+    if component["type"] == "Metaspace":
+        return bool(component.get("replacement") == SPACE_MARK)
+    return bool(component["type"] == "Replace" and component.get("content") == SPACE_MARK)
+
+
+def _pieces(
+    vocabulary: dict[str, int], read: Any, added: dict[int, Any], space: str, unknown: int | None
+) -> list[bytes | None]:
+    """Bytes by token id."""
+    pieces: list[bytes | None] = [None] * (max(vocabulary.values(), default=-1) + 1)
+    for token, i in vocabulary.items():
+        pieces[i] = read(token)
+    for i, token in added.items():
+        pieces[i] = None if token.lstrip or token.rstrip else token.content.replace(" ", space).encode()
+    if unknown is not None:
+        pieces[unknown] = None
+    return pieces

@@ -1,0 +1,1 @@
+"""Strings, lists and Jinja that remember where text came from."""

@@ -1,0 +1,151 @@
+"""What a rendering is doing: whose text the template writes just now, and what it has spent."""
+
+from __future__ import annotations
+
+import functools
+import operator
+from collections.abc import Iterable
+from typing import Any
+
+from markupsafe import Markup
+
+from policy_engine.chat.trace.meter import Meter
+from policy_engine.chat.trace.origins import Literal, Run, Scaffold, claim_of
+from policy_engine.chat.trace.text import Traced, runs_of, traced
+from policy_engine.chat.trace.values import TracedMessage, origin_of
+
+
+class State:
+    """What one rendering is doing: the current claim on template text, and what it has spent."""
+
+    __slots__ = ("_step", "claim")
+
+    def __init__(self, meter: Meter) -> None:
+        self.claim = claim_of(None, None, None, None, 0)
+        self._step = meter.step
+
+    def enter_branch(self, number: int) -> None:
+        """Text outside loops is now written in `if` branch `number` (0 is none)."""
+        claim = self.claim
+        self.claim = claim_of(claim.turn, claim.call, claim.item, None, number)
+
+    def bind(self, saved: Scaffold, values: tuple[Any, ...]) -> bool:
+        """At the start of a loop's body: claim for the message, call or part it holds. True for a message."""
+        self._step()
+        value = values[0] if values else None
+        if type(value) is TracedMessage:
+            self.claim = claim_of(value._o.turn, None, None, None, saved.branch)
+            return True
+        if isinstance(value, int):
+            for container in values[1:]:
+                if isinstance(container, list) and -len(container) <= value < len(container):
+                    turn = _message_turn(container[value])
+                    if turn is not None:
+                        self.claim = claim_of(turn, None, None, None, saved.branch)
+                        return True
+        turn = _message_turn(value)
+        if turn is not None:
+            self.claim = claim_of(turn, None, None, None, saved.branch)
+            return True
+        self.claim = saved
+        for value in values:
+            if self._claim_by_origin(value, saved):
+                break
+        return False
+
+    def _claim_by_origin(self, value: Any, saved: Scaffold) -> bool:
+        origin = origin_of(value)
+        if origin is None or origin.turn is None:
+            return False
+        turn = origin.turn if saved.turn is None else saved.turn
+        call, item = saved.call, saved.item
+        path = origin.path
+        if origin.turn == turn and len(path) > 1 and isinstance(path[1], int):
+            call = path[1] if path[0] == "tool_calls" else call
+            item = path[1] if path[0] == "content" else item
+        self.claim = claim_of(turn, call, item, None, saved.branch)
+        return True
+
+    def assign(self, values: tuple[Any, ...]) -> None:
+        """After an assignment in a loop that holds no message: a message binds."""
+        turn = _message_turn(values[0])
+        if turn is not None:
+            self.claim = claim_of(turn, None, None, None, self.claim.branch)
+
+    def enter(self, saved: Scaffold, values: tuple[Any, ...]) -> None:
+        """At the start of a macro: a message argument binds; so does data while nothing is bound."""
+        self._step()
+        for value in values:
+            turn = _message_turn(value)
+            if turn is not None:
+                self.claim = claim_of(turn, None, None, None, saved.branch)
+                return
+        for value in values:
+            if self._claim_by_origin(value, saved):
+                return
+
+    def claimed(self, value: Any) -> Any:
+        """Assigned text, its unclaimed characters claimed by what is being written."""
+        if self.claim.turn is None or not isinstance(value, str) or isinstance(value, Markup):
+            return value
+        return self.tag(value)
+
+    def tag(self, value: str) -> str:
+        """`value` with its unclaimed characters claimed."""
+        runs = runs_of(value)
+        for _, origin, _ in runs:
+            if origin is None or type(origin) is Literal:
+                break
+        else:
+            return value
+        return traced(str.__str__(value), tuple(self._tagged(run) for run in runs))
+
+    def _tagged(self, run: Run) -> Run:
+        length, origin, start = run
+        claim = self.claim
+        if origin is None:
+            return (length, claim, start)
+        if type(origin) is Literal:
+            return (length, claim_of(claim.turn, claim.call, claim.item, origin.line, claim.branch), start)
+        return run
+
+    def buffer(self) -> Buffer:
+        """A list that claims what is appended to it."""
+        made = Buffer()
+        made.state = self
+        return made
+
+
+class Buffer(list[str]):
+    """Where a macro, a `set` block or a filter block collects its pieces."""
+
+    state: State
+
+    def append(self, piece: str | tuple[Any, ...]) -> None:
+        if type(piece) is tuple:
+            for part in parts_of_sum(piece):
+                super().append(part if isinstance(part, Markup) else self.state.tag(part))
+        else:
+            super().append(piece if isinstance(piece, Markup) else self.state.tag(piece))  # type: ignore[arg-type]
+
+    def extend(self, pieces: Iterable[str]) -> None:
+        for piece in pieces:
+            self.append(piece)
+
+
+def parts_of_sum(operands: tuple[Any, ...]) -> tuple[str, ...]:
+    """The operands of a sum of strings that a template writes, each by itself; the sum if one is no plain string."""
+    for operand in operands:
+        if type(operand) is not str and type(operand) is not Traced:
+            return (str(functools.reduce(operator.add, operands)),)
+    return operands
+
+
+def _message_turn(value: Any) -> int | None:
+    if type(value) is TracedMessage:
+        return value._o.turn
+    if type(value) is dict and "role" in value:
+        # A message that the template rebuilt keeps the turn of its first data.
+        origin = origin_of(value)
+        return None if origin is None else origin.turn
+    return None

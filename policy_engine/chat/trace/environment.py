@@ -1,0 +1,271 @@
+"""The environment chat templates run in: transformers', with filters and operators that keep origins.
+
+Same options, extensions, filters and globals as transformers 5.23's (`utils/chat_template_utils.py`); the sandbox is
+Jinja's immutable one. What a template can spend is bounded: characters of one string, and time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime
+from string import Formatter
+from typing import Any
+
+import jinja2
+import jinja2.ext
+import jinja2.nodes
+import jinja2.parser
+import jinja2.runtime
+import jinja2.utils
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from policy_engine.chat.trace import bounds
+from policy_engine.chat.trace.claims import State, parts_of_sum
+from policy_engine.chat.trace.compile import TracingGenerator, rewrite
+from policy_engine.chat.trace.filters import install
+from policy_engine.chat.trace.meter import start, stop
+from policy_engine.chat.trace.origins import MAX_CHARS, Literal, OutputTooLarge, Scaffold
+from policy_engine.chat.trace.text import Traced, concat, lost, traced
+from policy_engine.chat.trace.values import TracedDict, TracedMessage, text_of
+
+
+class _TemplateDict:
+    # Only construction, as in transformers: no way to other attributes of `dict`.
+    def __call__(self, *args: Any, **kwargs: Any) -> dict[Any, Any]:
+        return dict(*args, **kwargs)
+
+    def fromkeys(self, *args: Any, **kwargs: Any) -> dict[Any, Any]:
+        return dict.fromkeys(*args, **kwargs)
+
+
+# Errors name the class (`TemplateDict object has no attribute …`); they must read as transformers' do.
+_TemplateDict.__name__ = "TemplateDict"
+_TemplateDict.__module__ = "transformers.utils.chat_template_utils"
+
+
+class _TemplateNamespace(jinja2.utils.Namespace):
+    # Namespaces refuse underscore names, as in transformers: those are the way to the interpreter's internals.
+    def __init__(*args: Any, **kwargs: Any) -> None:
+        self, args = args[0], args[1:]
+        attributes = dict(*args, **kwargs)
+        for name in attributes:
+            _TemplateNamespace._check(name)
+        jinja2.utils.Namespace.__init__(self, attributes)
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        _TemplateNamespace._check(name)
+        super().__setitem__(name, value)
+
+    @staticmethod
+    def _check(name: object) -> None:
+        if isinstance(name, str) and name.startswith("_"):
+            raise jinja2.exceptions.SecurityError(
+                f"a template may not set the namespace attribute {name!r}: names with a leading underscore are refused"
+            )
+
+
+class _Generation(jinja2.ext.Extension):
+    """The `{% generation %}` tag: its body is written as it stands. Provenance says whose it is, not the tag."""
+
+    tags = {"generation"}  # noqa: RUF012 - jinja2's own declaration is a plain set
+
+    def parse(self, parser: jinja2.parser.Parser) -> jinja2.nodes.CallBlock:
+        lineno = next(parser.stream).lineno
+        body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
+        return jinja2.nodes.CallBlock(self.call_method("_body"), [], [], body, lineno=lineno)
+
+    def _body(self, caller: Callable[[], str]) -> str:
+        return caller()
+
+
+_HIDDEN_KEYS = frozenset(dir(TracedMessage))
+"""Names that read a method of an object, not its key."""
+
+_STRING_METHODS = frozenset(
+    {
+        "capitalize", "count", "endswith", "find", "index", "isdigit", "isspace", "lower", "lstrip", "partition",
+        "removeprefix", "removesuffix", "rfind", "rindex", "rpartition", "rsplit", "rstrip", "split", "splitlines",
+        "startswith", "strip", "title", "upper",
+    }
+)  # fmt: skip
+
+_PIECE = 64
+"""What a piece of output counts beside its characters: it may be empty, but it is an object that is looked at."""
+
+_LOOP = frozenset({"first", "index", "index0", "last", "length", "nextitem", "previtem", "revindex", "revindex0"})
+
+
+class _Context(jinja2.runtime.Context):
+    pe: State
+
+
+def _raise_exception(message: str) -> None:
+    raise jinja2.exceptions.TemplateError(message)
+
+
+def _strftime_now(format: str) -> str:
+    return datetime.now().strftime(format)
+
+
+class TracingEnvironment(ImmutableSandboxedEnvironment):
+    """One per template: it also holds the template's constants."""
+
+    code_generator_class = TracingGenerator
+    context_class = _Context
+    # `'a' * 10**9` must not be folded while compiling, nor run unbounded.
+    intercepted_binops = frozenset({"*", "**", "%"})
+
+    def __init__(self) -> None:
+        super().__init__(trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, jinja2.ext.loopcontrols])
+        self.concat = concat  # type: ignore[assignment,method-assign]
+        self.pe_constants: list[str] = []
+        self.branch_parents: Sequence[int] = [0]
+        install(self.filters)
+        bounds.bound_filters(self.filters)
+        self.pe_add = bounds.add
+        self.pe_str = text_of
+        self.globals["raise_exception"] = _raise_exception
+        self.globals["strftime_now"] = _strftime_now
+        self.globals["dict"] = _TemplateDict()
+        self.globals["namespace"] = _TemplateNamespace
+
+    def pe_constant(self, text: str, line: int) -> int:
+        """The index of a constant of the template that knows its line."""
+        self.pe_constants.append(traced(text, ((len(text), Literal(line), 0),)) if text else text)
+        return len(self.pe_constants) - 1
+
+    def pe_join(self, values: Iterable[Any]) -> str:
+        """The `~` operator."""
+        return concat([text_of(value) for value in values])
+
+    def _generate(
+        self, source: jinja2.nodes.Template, name: str | None, filename: str | None, defer_init: bool = False
+    ) -> str:
+        for node in source.find_all((jinja2.nodes.EvalContextModifier, jinja2.nodes.ScopedEvalContextModifier)):
+            if any(option.key == "autoescape" for option in node.options):
+                raise jinja2.TemplateSyntaxError("autoescape hides where text comes from", node.lineno)
+        self.branch_parents = rewrite(source).branch_parents
+        return super()._generate(source, name, filename, defer_init)
+
+    def getattr(self, obj: Any, attribute: str) -> Any:
+        # What templates read most goes past the sandbox's general checks, with the same result: keys of objects that
+        # no method of `dict` hides, harmless methods of strings, attributes of loops and namespaces.
+        kind = type(obj)
+        if kind is TracedMessage or kind is TracedDict:
+            if attribute not in _HIDDEN_KEYS:
+                return obj[attribute] if attribute in obj else self.undefined(obj=obj, name=attribute)
+        elif kind is Traced:
+            if attribute in _STRING_METHODS:
+                return getattr(obj, attribute)
+        elif kind is jinja2.runtime.LoopContext:
+            if attribute in _LOOP:
+                return getattr(obj, attribute)
+        elif kind is _TemplateNamespace:
+            if not attribute.startswith("_"):
+                try:
+                    return getattr(obj, attribute)
+                except AttributeError:
+                    return self.undefined(obj=obj, name=attribute)
+        elif kind is str:
+            if attribute in ("join", "format", "replace"):
+                obj = Traced(obj)
+            elif attribute in _STRING_METHODS:
+                return getattr(obj, attribute)
+        return super().getattr(obj, attribute)
+
+    def call_binop(self, context: Any, operator_name: str, left: Any, right: Any) -> Any:
+        if operator_name == "%":
+            if isinstance(left, str):
+                bounds.check_percent(left, right)
+                if type(left) is str:
+                    left = Traced(left)  # a plain string would lose what stands in a tuple or an object
+            return left % right
+        if operator_name == "*":
+            bounds.check_product(left, right)
+            return left * right
+        bounds.check_power(left, right)
+        return left**right
+
+    def call(__self, __context: Any, __obj: Any, *args: Any, **kwargs: Any) -> Any:
+        bounds.check_call(__obj, args, kwargs)
+        return bounds.charged(super().call(__context, __obj, *args, **kwargs))
+
+    def getitem(self, obj: Any, argument: Any) -> Any:
+        try:
+            found = obj[argument]
+        except (TypeError, LookupError):
+            found = super().getitem(obj, argument)
+        return bounds.charged(found) if type(found) is str or type(found) is list else found
+
+    def wrap_str_format(self, value: Any) -> Callable[..., str] | None:
+        # The sandbox decides first, and its formatter does the work: `format` and `format_map` reach attributes, so no
+        # string of ours may hand out the raw method. Origins are put back on what the formatter made.
+        sandboxed = super().wrap_str_format(value)
+        if sandboxed is None:
+            return None
+        pattern: str = value.__self__
+        of_mapping = value.__name__ == "format_map"
+
+        def bounded(*args: Any, **kwargs: Any) -> str:
+            fields = args[0] if of_mapping and len(args) == 1 else kwargs
+            positional = () if of_mapping else args
+            values = [*positional, *fields.values()] if isinstance(fields, Mapping) else list(args)
+            bounds.check_format(pattern, values)
+            made = sandboxed(*args, **kwargs)
+            return _format_origins(pattern, made, positional, fields) if type(pattern) is Traced else made
+
+        return bounded
+
+    def is_safe_callable(self, obj: Any) -> bool:
+        # A second lock behind `wrap_str_format`: a raw method is not called, however a template got hold of it.
+        return super().wrap_str_format(obj) is None and super().is_safe_callable(obj)
+
+
+def _format_origins(pattern: Traced, made: str, args: Sequence[Any], fields: Any) -> str:
+    """`made`, what the sandbox wrote for `pattern`, with the origins of its pieces where plain fields tell them."""
+    inputs = [*args, *fields.values()] if isinstance(fields, Mapping) else [*args, fields]
+    pieces: list[str] = []
+    automatic = 0
+    for text, field, spec, conversion in Formatter().parse(pattern):
+        pieces.append(text)
+        if field is None:
+            continue
+        name = field or str(automatic)
+        automatic += not field
+        if name.isdigit():
+            given = args[int(name)] if int(name) < len(args) else None
+        else:
+            given = fields.get(name) if isinstance(fields, Mapping) else None
+        if given is None or spec or conversion:
+            return lost(made, pattern, *inputs)
+        pieces.append(str(given))
+    kept = concat(pieces)
+    return kept if str.__eq__(kept, made) else lost(made, pattern, *inputs)
+
+
+def run_template(template: jinja2.Template, variables: dict[str, Any], seconds: float) -> list[tuple[str, Scaffold]]:
+    """Every piece a template writes, with the claim that stood when it was written."""
+    context = template.new_context(variables)
+    assert isinstance(context, _Context)
+    state = context.pe = State(start(seconds))
+    try:
+        return _collected(template.root_render_func(context), state)
+    finally:
+        stop()
+
+
+def _collected(written: Iterable[Any], state: State) -> list[tuple[str, Scaffold]]:
+    pieces: list[tuple[str, Scaffold]] = []
+    size = 0
+    for piece in written:
+        if type(piece) is tuple:
+            claim = state.claim
+            for part in parts_of_sum(piece):
+                pieces.append((part, claim))
+                size += len(part) + _PIECE
+        else:
+            pieces.append((piece, state.claim))
+            size += len(piece) + _PIECE
+        if size > MAX_CHARS:
+            raise OutputTooLarge
+    return pieces

@@ -1,0 +1,158 @@
+"""Where text came from: origins, and the runs of characters that have them.
+
+A *run* is `(length, origin, start)`. The origin is an `Origin` (data: which message, which field), a `Scaffold`
+(template text, and what was being written when it was collected), or a `Literal` or None (template text nobody has
+claimed yet). `start` is the offset in the origin's field of the run's first character, or `LOST` where the owner is
+known and the offsets are not.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable, Iterator
+
+from policy_engine.chat.trace.meter import BIG, charge
+
+LOST = -1
+"""Offset of a run whose characters do not equal the field's one for one."""
+
+MAX_CHARS = 1 << 26
+"""Longest string a template may build, in characters (64 Mi). Templates are untrusted code."""
+
+MAX_PIECES = 1 << 20
+"""Most pieces a string may be split into: each is an object of its own."""
+
+
+class OutputTooLarge(Exception):
+    """A template built a string longer than `MAX_CHARS`."""
+
+
+class Origin:
+    """A field of the data. `turn` is the message's index, None for tools and documents; `path` the field below it."""
+
+    __slots__ = ("path", "turn")
+
+    def __init__(self, turn: int | None, path: tuple[str | int, ...]) -> None:
+        self.turn = turn
+        self.path = path
+
+    def __repr__(self) -> str:
+        return f"Origin({self.turn}, {self.path})"
+
+
+class Literal:
+    """Template text nobody has claimed yet, and its line in the template."""
+
+    __slots__ = ("line",)
+
+    def __init__(self, line: int) -> None:
+        self.line = line
+
+
+class Scaffold:
+    """Claimed template text. `turn`, `call` and `item` are what the template was writing; `line` its line there.
+
+    `branch` is the `if` branch the text was written in, for text outside any loop (see `compile`).
+    """
+
+    __slots__ = ("branch", "call", "item", "line", "turn")
+
+    def __init__(
+        self,
+        turn: int | None,
+        call: int | None = None,
+        item: int | None = None,
+        line: int | None = None,
+        branch: int = 0,
+    ) -> None:
+        self.turn = turn
+        self.call = call
+        self.item = item
+        self.line = line
+        self.branch = branch
+
+    def __repr__(self) -> str:
+        return f"Scaffold({self.turn}, call={self.call}, item={self.item}, line={self.line})"
+
+
+@functools.lru_cache(maxsize=1 << 16)
+def origin_at(turn: int | None, path: tuple[str | int, ...]) -> Origin:
+    """The origin of a field. One object per field, so that renderings of one shape can be compared by identity."""
+    return Origin(turn, path)
+
+
+@functools.lru_cache(maxsize=1 << 16)
+def claim_of(turn: int | None, call: int | None, item: int | None, line: int | None, branch: int) -> Scaffold:
+    """The claim of what is being written; one object per claim, as for origins."""
+    return Scaffold(turn, call, item, line, branch)
+
+
+UNKNOWN = Origin(None, ("?",))
+"""Origin of text computed from data of several owners in a way that keeps none."""
+
+Run = tuple[int, "Origin | Scaffold | Literal | None", int]
+
+
+def owner_of(runs: Iterable[Run]) -> Origin | None:
+    """The one origin all data in `runs` has; UNKNOWN if they differ in turn; None without data."""
+    found: Origin | None = None
+    for _, origin, _ in runs:
+        if type(origin) is Origin:
+            if found is None or found is origin:
+                found = origin
+            elif found.turn != origin.turn or found.path[:1] != origin.path[:1]:
+                return UNKNOWN
+    return found
+
+
+def cut(runs: tuple[Run, ...], begin: int, end: int) -> tuple[Run, ...]:
+    """The runs of characters `[begin, end)`. An empty cut keeps the origin at its place, so that it still marks it."""
+    if len(runs) == 1:
+        length, origin, start = runs[0]
+        if begin == 0 and end == length:
+            return runs
+        return ((max(0, end - begin), origin, start if start == LOST else start + begin),)
+    kept: list[Run] = []
+    at = 0
+    for length, origin, start in runs:
+        low, high = max(begin, at), min(end, at + length)
+        if low < high or (low == high and length == 0 and begin <= at <= end and begin < end):
+            kept.append((high - low, origin, start if start == LOST else start + low - at))
+        at += length
+    if not kept:
+        at = 0
+        for length, origin, start in runs:
+            if at <= begin <= at + length and origin is not None:
+                return ((0, origin, start if start == LOST else start + begin - at),)
+            at += length
+    return tuple(kept)
+
+
+def few(runs: tuple[Run, ...]) -> tuple[Run, ...]:
+    """`runs`, if a string may have so many."""
+    if len(runs) > BIG:
+        if len(runs) > MAX_PIECES:
+            raise OutputTooLarge
+        charge(8 * len(runs))
+    return runs
+
+
+def check_size(size: int) -> None:
+    """A string of so many characters is made; raises OutputTooLarge if it may not be. Called from `BIG` on."""
+    if size > MAX_CHARS:
+        raise OutputTooLarge
+    charge(size)
+
+
+def cut_all(runs: tuple[Run, ...], bounds: Iterable[tuple[int, int]]) -> Iterator[tuple[Run, ...]]:
+    """`cut` for many stretches in order, in one pass over the runs."""
+    first = at = 0
+    for begin, end in bounds:
+        while first < len(runs) - 1 and at + runs[first][0] < begin:
+            at += runs[first][0]
+            first += 1
+        last, stop = first, at
+        while last < len(runs) and stop <= end:
+            stop += runs[last][0]
+            last += 1
+        yield cut(runs[first:last], begin - at, end - at)

@@ -1,0 +1,328 @@
+"""Text that knows where it came from: a `str` subclass that carries origins through a template.
+
+A traced string is a `str` whose characters are covered by runs (see `origins`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, SupportsIndex
+
+from policy_engine.chat.trace.meter import BIG, charge
+from policy_engine.chat.trace.origins import (
+    LOST,
+    MAX_PIECES,
+    Origin,
+    OutputTooLarge,
+    Run,
+    check_size,
+    cut,
+    cut_all,
+    few,
+    owner_of,
+)
+
+
+def traced(text: str, runs: tuple[Run, ...]) -> Traced:
+    """A traced string of `text` with `runs`, whose lengths add up to its length."""
+    made = str.__new__(Traced, text)
+    made._r = runs
+    return made
+
+
+def runs_of(value: str) -> tuple[Run, ...]:
+    """The runs of any string; plain strings are template text nobody has claimed."""
+    if type(value) is Traced:
+        return value._r
+    carried = getattr(value, "_r", None)
+    if carried is not None:
+        return carried  # type: ignore[no-any-return]
+    return ((len(value), None, 0),) if value else ()
+
+
+def lost(text: str, *inputs: Any) -> str:
+    """`text`, computed from `inputs` in a way that keeps the owner but no offsets. Plain if no input has data."""
+    owner = owner_of(run for value in inputs if isinstance(value, str) for run in runs_of(value))
+    return text if owner is None else traced(text, ((len(text), owner, LOST),))
+
+
+def _length(item: Any) -> int:
+    return len(item) if isinstance(item, str) else 0
+
+
+def concat(pieces: Sequence[str]) -> str:
+    """`"".join(pieces)` that keeps runs. Plain if every piece is."""
+    text = "".join(pieces)
+    if len(text) > BIG:
+        check_size(len(text))
+    for piece in pieces:
+        if type(piece) is not str:
+            return traced(text, few(tuple(run for p in pieces for run in runs_of(p))))
+    return text
+
+
+class Traced(str):
+    """A string with runs. Everything a template can do to a string is defined here, and keeps them."""
+
+    __slots__ = ("_r",)
+    _r: tuple[Run, ...]
+
+    def __new__(cls, text: object = "", *args: Any) -> Traced:
+        made = str.__new__(cls, text, *args)
+        made._r = runs_of(text) if isinstance(text, str) else runs_of(str.__str__(made))
+        return made
+
+    # Copies and pickles are plain: an origin means nothing outside the rendering it belongs to.
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (str, (str.__str__(self),))
+
+    def __deepcopy__(self, memo: Any) -> Traced:
+        return self
+
+    def __str__(self) -> str:
+        return self
+
+    def __add__(self, other: str) -> str:
+        # What a plain string leaves to its right operand (Undefined, Markup) must be left here too; what it refuses
+        # (numbers, objects, lists) is refused by `str.__add__` below, in its own words.
+        if hasattr(other, "__html__") or (hasattr(other, "__radd__") and not isinstance(other, str | int | float)):
+            return NotImplemented
+        text = str.__add__(self, other)
+        if len(text) > BIG:
+            check_size(len(text))
+        return traced(text, few(self._r + runs_of(other)))
+
+    def __radd__(self, other: str) -> str:
+        if not isinstance(other, str):
+            return NotImplemented
+        text = str.__add__(other, self)
+        if len(text) > BIG:
+            check_size(len(text))
+        return traced(text, few(runs_of(other) + self._r))
+
+    def __mul__(self, count: SupportsIndex) -> str:
+        number = max(count.__index__(), 0)
+        if len(self) * number > BIG:
+            check_size(len(self) * number)
+        if len(self._r) * number > MAX_PIECES:
+            raise OutputTooLarge
+        return traced(str.__mul__(self, number), few(self._r * number))
+
+    __rmul__ = __mul__
+
+    def __mod__(self, values: Any) -> str:
+        return _percent(self, values)
+
+    def __rmod__(self, other: Any) -> str:
+        return _percent(other, self) if isinstance(other, str) else NotImplemented
+
+    def __getitem__(self, key: Any) -> str:
+        text = str.__getitem__(self, key)
+        if isinstance(key, slice):
+            if len(text) > BIG:
+                check_size(len(text))
+            begin, end, step = key.indices(len(self))
+            if step != 1:
+                return lost(text, self)
+            return traced(text, cut(self._r, begin, max(begin, end)))
+        begin = key.__index__()
+        begin = begin + len(self) if begin < 0 else begin
+        return traced(text, cut(self._r, begin, begin + 1))
+
+    def __iter__(self) -> Iterator[str]:
+        for at, char in enumerate(str.__iter__(self)):
+            if not at % BIG:
+                charge(256 * min(BIG, len(self)))
+            yield traced(char, cut(self._r, at, at + 1))
+
+    def _sub(self, begin: int, end: int) -> str:
+        if end - begin > BIG:
+            check_size(end - begin)
+        return traced(str.__getitem__(self, slice(begin, end)), cut(self._r, begin, end))
+
+    def strip(self, chars: str | None = None) -> str:
+        left = str.lstrip(self, chars)
+        begin = len(self) - len(left)
+        return self._sub(begin, begin + len(str.rstrip(left, chars)))
+
+    def lstrip(self, chars: str | None = None) -> str:
+        return self._sub(len(self) - len(str.lstrip(self, chars)), len(self))
+
+    def rstrip(self, chars: str | None = None) -> str:
+        return self._sub(0, len(str.rstrip(self, chars)))
+
+    def removeprefix(self, prefix: str) -> str:
+        return self._sub(len(prefix), len(self)) if prefix and str.startswith(self, prefix) else self
+
+    def removesuffix(self, suffix: str) -> str:
+        return self._sub(0, len(self) - len(suffix)) if suffix and str.endswith(self, suffix) else self
+
+    def split(self, sep: str | None = None, maxsplit: SupportsIndex = -1) -> list[str]:
+        return self._located(str.split(self, sep, maxsplit), forward=True)
+
+    def rsplit(self, sep: str | None = None, maxsplit: SupportsIndex = -1) -> list[str]:
+        return self._located(str.rsplit(self, sep, maxsplit), forward=False, sep=sep)
+
+    def splitlines(self, keepends: bool = False) -> list[str]:
+        whole = str.splitlines(self, True)
+        bare = str.splitlines(self, keepends)
+        found, at = [], 0
+        for line, kept in zip(whole, bare, strict=True):
+            found.append(self._sub(at, at + len(kept)))
+            at += len(line)
+        return found
+
+    def _located(self, pieces: list[str], *, forward: bool, sep: str | None = None) -> list[str]:
+        if len(pieces) > BIG:
+            if len(pieces) > MAX_PIECES:
+                raise OutputTooLarge
+            charge(256 * len(pieces))
+        # Pieces of a split stand in order with only separators between them, so each is found from where the last
+        # one ended; from the right for rsplit, whose leftmost piece may itself contain separators.
+        bounds: list[tuple[int, int]] = []
+        if forward:
+            at = 0
+            for piece in pieces:
+                at = str.index(self, piece, at)
+                bounds.append((at, at + len(piece)))
+                at += len(piece)
+            if pieces and pieces[-1] == "" and len(self):
+                bounds[-1] = (len(self), len(self))
+        else:
+            at = len(self)
+            for number, piece in enumerate(reversed(pieces)):
+                if sep is not None and number:
+                    at -= len(sep)
+                elif number or sep is None:
+                    at = str.rindex(self, piece, 0, at) + len(piece)
+                bounds.append((at - len(piece), at))
+                at -= len(piece)
+            bounds.reverse()
+        return [
+            traced(str.__getitem__(self, slice(begin, end)), runs)
+            for (begin, end), runs in zip(bounds, cut_all(self._r, bounds))
+        ]
+
+    def partition(self, sep: str) -> tuple[str, str, str]:
+        at = str.find(self, sep)
+        if at < 0:
+            return self, "", ""
+        return self._sub(0, at), self._sub(at, at + len(sep)), self._sub(at + len(sep), len(self))
+
+    def rpartition(self, sep: str) -> tuple[str, str, str]:
+        at = str.rfind(self, sep)
+        if at < 0:
+            return "", "", self
+        return self._sub(0, at), self._sub(at, at + len(sep)), self._sub(at + len(sep), len(self))
+
+    def replace(self, old: str, new: str, count: SupportsIndex = -1) -> str:
+        if str.find(self, old) < 0:
+            return self
+        times = str.count(self, old)
+        if len(self) + times * len(new) > BIG:
+            check_size(len(self) + times * len(new))
+        if times > MAX_PIECES and all(type(o) is not Origin for _, o, _ in (*self._r, *runs_of(new))):
+            return str.replace(self, old, new, count)  # only text of the template's own, which makes no data of it
+        expected = str.replace(self, old, new, count)
+        if not old:
+            return lost(expected, self, new)
+        pieces = self.split(old, count)
+        parts: list[str] = [pieces[0]]
+        # Text written in place of data stands for that data, so it keeps the owner.
+        stand_in = self._stand_in(new)
+        for piece in pieces[1:]:
+            parts += [stand_in, piece]
+        made = concat(parts)
+        return made if str.__eq__(made, expected) else lost(expected, self, new)
+
+    def _stand_in(self, new: str) -> str:
+        if type(new) is not str and owner_of(runs_of(new)) is not None:
+            return new
+        owner = owner_of(self._r)
+        return new if owner is None else traced(str.__str__(new), ((len(new), owner, LOST),))
+
+    def join(self, pieces: Iterable[str]) -> str:
+        items = list(pieces)
+        size = sum(map(_length, items)) + len(self) * len(items)
+        if size > BIG:
+            check_size(size)
+        text = str.join(self, items)
+        runs: list[Run] = []
+        for number, item in enumerate(items):
+            if number:
+                runs += self._r
+            runs += runs_of(item)
+        return traced(text, few(tuple(runs)))
+
+    def _same_length(self, text: str) -> str:
+        """`text`, character for character a form of this one: each run keeps its owner, offsets are lost if changed."""
+        if str.__eq__(text, self):
+            return self
+        if len(text) != len(self):
+            return lost(text, self)
+        return traced(text, tuple((n, o, LOST if type(o) is Origin else s) for n, o, s in self._r))
+
+    def upper(self) -> str:
+        return self._same_length(str.upper(self))
+
+    def lower(self) -> str:
+        return self._same_length(str.lower(self))
+
+    def title(self) -> str:
+        return self._same_length(str.title(self))
+
+    def capitalize(self) -> str:
+        return self._same_length(str.capitalize(self))
+
+    def swapcase(self) -> str:
+        return self._same_length(str.swapcase(self))
+
+    def casefold(self) -> str:
+        return self._same_length(str.casefold(self))
+
+    def _padded(self, text: str) -> str:
+        at = str.find(text, self)
+        left, right = text[:at], text[at + len(self) :]
+        return traced(text, runs_of(left) + self._r + runs_of(right)) if at >= 0 else lost(text, self)
+
+    def center(self, width: SupportsIndex, fill: str = " ") -> str:
+        return self._padded(str.center(self, width, fill))
+
+    def ljust(self, width: SupportsIndex, fill: str = " ") -> str:
+        return self._padded(str.ljust(self, width, fill))
+
+    def rjust(self, width: SupportsIndex, fill: str = " ") -> str:
+        return self._padded(str.rjust(self, width, fill))
+
+    def zfill(self, width: SupportsIndex) -> str:
+        text = str.zfill(self, width)
+        return self if len(text) == len(self) else lost(text, self)
+
+    def expandtabs(self, tabsize: SupportsIndex = 8) -> str:
+        text = str.expandtabs(self, tabsize)
+        return self if str.__eq__(text, self) else lost(text, self)
+
+    def translate(self, table: Any) -> str:
+        return self._same_length(str.translate(self, table))
+
+    def format(self, *args: Any, **kwargs: Any) -> str:
+        # The sandbox routes `format` through its own formatter (`environment`); reached directly, owners are kept.
+        return lost(str.format(self, *args, **kwargs), self, *args, *kwargs.values())
+
+
+def _percent(pattern: str, values: Any) -> str:
+    """`pattern % values`; exact where the pattern has only `%s`, else the owner is kept."""
+    text = str.__mod__(pattern, values)
+    given = values if isinstance(values, tuple) else (values,)
+    pieces = str.split(pattern, "%s")
+    if not isinstance(values, Mapping) and len(pieces) == len(given) + 1 and not any("%" in p for p in pieces):
+        parts: list[str] = []
+        source = pattern.split("%s")
+        for piece, value in zip(source, given, strict=False):
+            parts += [piece, str(value)]
+        parts.append(source[-1])
+        made = concat(parts)
+        if str.__eq__(made, text):
+            return made
+    inputs = values.values() if isinstance(values, Mapping) else given
+    return lost(text, pattern, *inputs)

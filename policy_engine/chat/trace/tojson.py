@@ -1,0 +1,100 @@
+"""`tojson` that knows which characters came from which field."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+from policy_engine.chat.trace.origins import LOST, Literal, Origin, Run, Scaffold, cut, owner_of
+from policy_engine.chat.trace.text import Traced, traced
+from policy_engine.chat.trace.values import TracedDict, TracedList, origin_of
+
+_ESCAPED = re.compile(r'["\\\x00-\x1f]')
+_ESCAPED_ASCII = re.compile(r'["\\\x00-\x1f\x7f-\U0010ffff]')
+
+
+def tojson(
+    x: Any, ensure_ascii: bool = False, indent: Any = None, separators: Any = None, sort_keys: bool = False
+) -> str:
+    """transformers' `tojson` filter: `json.dumps` without HTML escapes, the whole output owned by what it dumped.
+
+    Below a message or its tool calls, names, ids and arguments keep owners of their own. Offsets are kept
+    where a string is written as it is.
+    """
+    text = json.dumps(x, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
+    if isinstance(x, TracedDict | TracedList):
+        path = x._o.path
+        if x._o.turn is None or "arguments" in path:
+            return traced(text, ((len(text), x._o, LOST),))
+    elif type(x) not in (Traced, dict, list):
+        origin = origin_of(x)
+        return text if origin is None else traced(text, ((len(text), origin, LOST),))
+    walker = _Walker(text, ensure_ascii=ensure_ascii, sort_keys=sort_keys)
+    walker.value(x, None)
+    walker.gap(len(text), x._o if isinstance(x, TracedDict | TracedList) else None)
+    runs = tuple(walker.runs)
+    return traced(text, runs) if any(type(o) is Origin for _, o, _ in runs) else text
+
+
+class _Walker:
+    """Walks a value and the JSON text of it in step. Between two leaves stand only brackets, separators and blanks."""
+
+    def __init__(self, text: str, *, ensure_ascii: bool, sort_keys: bool) -> None:
+        self.text = text
+        self.at = 0
+        self.runs: list[Run] = []
+        self.ensure_ascii = ensure_ascii
+        self.sort_keys = sort_keys
+
+    def gap(self, end: int, origin: Origin | Scaffold | Literal | None) -> None:
+        if end > self.at:
+            self.runs.append((end - self.at, origin, LOST))
+            self.at = end
+
+    def value(self, value: Any, opaque: Origin | None) -> None:
+        container: Origin | None = opaque
+        if isinstance(value, TracedDict | TracedList):
+            if opaque is None and "arguments" in value._o.path:
+                opaque = value._o
+            container = opaque or value._o
+        if isinstance(value, dict):
+            keys = sorted(value) if self.sort_keys else list(value)
+            for key in keys:
+                self._leaf(key, container, plain=True)
+                self.value(value[key], opaque)
+        elif isinstance(value, list | tuple):
+            for item in value:
+                self.value(item, opaque)
+        else:
+            self._leaf(value, container, plain=opaque is not None)
+
+    def _leaf(self, value: Any, container: Origin | None, *, plain: bool) -> None:
+        dumped = json.dumps(value, ensure_ascii=self.ensure_ascii)
+        if not isinstance(value, str) and plain and container is None:
+            dumped = json.dumps(str(value)) if not isinstance(value, str) else dumped
+        found = self.text.find(dumped, self.at)
+        if found < 0:
+            return
+        self.gap(found, container)
+        if plain:
+            self.gap(found + len(dumped), container)
+            return
+        if type(value) is not Traced:
+            self.gap(found + len(dumped), origin_of(value) or container)
+            return
+        owner = owner_of(value._r)
+        self.gap(found + 1, owner)
+        pattern = _ESCAPED_ASCII if self.ensure_ascii else _ESCAPED
+        at = 0
+        for match in pattern.finditer(value):
+            self._verbatim(value, at, match.start())
+            self.gap(self.at + len(json.dumps(match.group(), ensure_ascii=self.ensure_ascii)) - 2, owner)
+            at = match.end()
+        self._verbatim(value, at, len(value))
+        self.gap(self.at + 1, owner)
+
+    def _verbatim(self, value: Traced, begin: int, end: int) -> None:
+        if begin < end:
+            self.runs += cut(value._r, begin, end)
+            self.at += end - begin

@@ -1,0 +1,197 @@
+"""Conversations as a template sees them: every string, number, object and list knows the field it is."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from policy_engine.chat.trace.bounds import measure
+from policy_engine.chat.trace.origins import LOST, Origin, Run, check_size, origin_at, owner_of
+from policy_engine.chat.trace.text import Traced, runs_of, traced
+
+
+class TracedInt(int):
+    """A whole number from the data; its text knows the field."""
+
+    _o: Origin
+
+    def __str__(self) -> str:
+        text = int.__repr__(self)
+        return traced(text, ((len(text), self._o, LOST),))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (int, (int(self),))
+
+
+class TracedFloat(float):
+    """A number from the data; its text knows the field."""
+
+    __slots__ = ("_o",)
+    _o: Origin
+
+    def __str__(self) -> str:
+        text = float.__repr__(self)
+        return traced(text, ((len(text), self._o, LOST),))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (float, (float(self),))
+
+
+class TracedDict(dict[Any, Any]):
+    """An object from the data; printed whole, its text knows the field."""
+
+    __slots__ = ("_o",)
+    _o: Origin
+
+    def __str__(self) -> str:
+        text = dict.__repr__(self)
+        return traced(text, ((len(text), self._o, LOST),))
+
+
+class TracedMessage(TracedDict):
+    """A message. Binding one to a loop variable makes its turn the one being written."""
+
+    __slots__ = ()
+
+
+class TracedList(list[Any]):
+    """A list from the data; printed whole, its text knows the field."""
+
+    __slots__ = ("_o",)
+    _o: Origin
+
+    def __str__(self) -> str:
+        text = list.__repr__(self)
+        return traced(text, ((len(text), self._o, LOST),))
+
+
+def wrap(value: Any, turn: int | None, path: tuple[str | int, ...]) -> Any:
+    """`value` (plain JSON data) with origins at every string and number, at object keys too."""
+    kind = type(value)
+    if kind is str:
+        return traced(value, ((len(value), origin_at(turn, path), 0),))
+    if kind is dict:
+        made = TracedDict()
+        made._o = origin_at(turn, path)
+        for key, item in value.items():
+            name = traced(key, ((len(key), made._o, LOST),)) if type(key) is str else key
+            made[name] = wrap(item, turn, (*path, key))
+        return made
+    if kind is list or kind is tuple:
+        items = TracedList(wrap(item, turn, (*path, at)) for at, item in enumerate(value))
+        items._o = origin_at(turn, path)
+        return items
+    if kind is int:
+        number = TracedInt(value)
+        number._o = origin_at(turn, path)
+        return number
+    if kind is float:
+        real = TracedFloat(value)
+        real._o = origin_at(turn, path)
+        return real
+    if value is None or kind is bool:
+        return value
+    return wrap(_plain(value), turn, path)
+
+
+def _plain(value: Any) -> Any:
+    """What transformers makes of a value that is not plain JSON before a template may see it."""
+    if isinstance(value, str):
+        return str.__str__(value)
+    if isinstance(value, int):
+        return int.__int__(value)
+    if isinstance(value, float):
+        return float.__float__(value)
+    if isinstance(value, Mapping):
+        return dict(value)
+    if isinstance(value, list | tuple):
+        return list(value)
+    if callable(getattr(value, "item", None)) and getattr(value, "shape", None) == ():
+        return value.item()
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
+    if callable(getattr(value, "model_dump", None)):
+        return value.model_dump()
+    return f"<{type(value).__name__}>"
+
+
+def wrap_message(message: Mapping[str, Any], turn: int, aliases: Mapping[str, str]) -> TracedMessage:
+    """A message with origins. `aliases` maps a field the template sees to the field the data has it under.
+
+    A role stays plain: printed, it is scaffold of the turn being written, whosever role it is.
+    """
+    made = TracedMessage()
+    made._o = origin_at(turn, ())
+    for key, item in message.items():
+        if type(item) is not str:
+            made[key] = wrap(item, turn, (aliases.get(key, key),))
+        elif key == "role":
+            made[key] = item
+        else:
+            text = str.__new__(Traced, item)
+            text._r = ((len(item), origin_at(turn, (aliases.get(key, key),)), 0),)
+            made[key] = text
+    return made
+
+
+def text_of(value: Any) -> str:
+    """`str(value)`, as a template prints it; what is computed from data of one field keeps that owner."""
+    kind = type(value)
+    if kind is Traced or kind is str:
+        return value  # type: ignore[no-any-return]
+    if kind is not list and kind is not dict and kind is not tuple:
+        return str(value)
+    check_size(measure(value).chars)
+    text = str(value)
+    owner = owner_of(_leaves(value))
+    return text if owner is None else traced(text, ((len(text), owner, LOST),))
+
+
+def _leaves(value: Any) -> Iterator[Run]:
+    """Runs of all that a value made by the template holds."""
+    if isinstance(value, str):
+        yield from runs_of(value)
+    elif isinstance(value, TracedDict | TracedList | TracedInt | TracedFloat):
+        yield (0, value._o, LOST)
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            yield from _leaves(key)
+            yield from _leaves(item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _leaves(item)
+
+
+def origin_of(value: Any) -> Origin | None:
+    """Where any traced value comes from; for an object the template built, where its first data does."""
+    if isinstance(value, str):
+        return owner_of(runs_of(value))
+    if isinstance(value, TracedDict | TracedList | TracedInt | TracedFloat):
+        return value._o
+    if type(value) is dict:
+        return next((found for item in value.values() if (found := _first_origin(item)) is not None), None)
+    return None
+
+
+def _first_origin(value: Any) -> Origin | None:
+    if isinstance(value, str):
+        return next((origin for _, origin, _ in runs_of(value) if type(origin) is Origin), None)
+    if type(value) is list:
+        return next((found for item in value if (found := _first_origin(item)) is not None), None)
+    return origin_of(value)
+
+
+def _pass_for(kind: type, plain: type) -> None:
+    # Errors that templates provoke name the type (`'dict object' has no attribute …`); they must read as for plain
+    # data.
+    kind.__name__ = kind.__qualname__ = plain.__name__
+    kind.__module__ = plain.__module__
+
+
+_pass_for(Traced, str)
+_pass_for(TracedInt, int)
+_pass_for(TracedFloat, float)
+_pass_for(TracedDict, dict)
+_pass_for(TracedMessage, dict)
+_pass_for(TracedList, list)

@@ -1,0 +1,42 @@
+"""transformers, imported without its advice to install torch, which nothing here needs, and what its release does."""
+
+from __future__ import annotations
+
+import functools
+import importlib.metadata
+import os
+import sys
+from collections.abc import Callable
+from typing import Any, Final
+
+_NO_ADVICE: Final = "TRANSFORMERS_NO_ADVISORY_WARNINGS"
+
+
+def transformers() -> Any:
+    """The package. The first import of it in a process says nothing; loggers and the environment stay as they were."""
+    if "transformers" not in sys.modules and _NO_ADVICE not in os.environ:
+        os.environ[_NO_ADVICE] = "1"
+        try:
+            import transformers as package
+        finally:
+            del os.environ[_NO_ADVICE]
+        return package
+    import transformers as package
+
+    return package
+
+
+def json_schema(function: Callable[..., Any]) -> Any:
+    """The JSON schema of a function that is given as a tool, as transformers makes it."""
+    transformers()
+    from transformers.utils.chat_template_utils import get_json_schema
+
+    return get_json_schema(function)
+
+
+@functools.cache
+def reasoning_has_aliases() -> bool:
+    """Whether the installed transformers offers a message's reasoning to templates under every name for it. It does so
+    from 5.21 on (`transformers/utils/chat_template_utils.py`); before that, a template sees the names of the data."""
+    major, minor, *_ = importlib.metadata.version("transformers").split(".")
+    return (int(major), int(minor)) >= (5, 21)

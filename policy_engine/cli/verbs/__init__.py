@@ -1,0 +1,1 @@
+"""The verbs: each file declares one, with its arguments and options."""

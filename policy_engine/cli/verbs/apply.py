@@ -1,0 +1,141 @@
+"""`apply DATA -p POLICY -t TOKENIZER -o OUT`: a dataset masked into a file for the trainer."""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Annotated
+
+import typer
+
+from policy_engine.cli.options import (
+    DataArgument,
+    DatasetOption,
+    FormatOption,
+    PolicyOption,
+    TemplateOption,
+    TokenizerOption,
+)
+from policy_engine.cli.outcome import Outcome
+from policy_engine.cli.reporters import Format
+from policy_engine.cli.run import finish
+
+
+class Truncate(str, Enum):
+    """Values of `--truncate`, as `run.truncate.Keep` names them."""
+
+    keep_start = "keep_start"
+    keep_end = "keep_end"
+    turn = "turn"
+    drop = "drop"
+
+
+class Backend(str, Enum):
+    """Values of `--backend`, as `run.backends.Backend` names them."""
+
+    auto = "auto"
+    kitoken = "kitoken"
+    reference = "reference"
+
+
+class Engine(str, Enum):
+    """Values of `--engine`."""
+
+    local = "local"
+    ray = "ray"
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the verb."""
+
+    @app.command()
+    def apply(
+        data: DataArgument,
+        out: Annotated[
+            str,
+            typer.Option(
+                "-o",
+                "--out",
+                metavar="OUT",
+                help="Output file (.parquet, .jsonl, .jsonl.gz, .jsonl.zst), or a folder of Parquet shards: NAME/.",
+            ),
+        ],
+        policy: PolicyOption = None,
+        tokenizer: TokenizerOption = None,
+        template: TemplateOption = None,
+        dataset: DatasetOption = None,
+        overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the output if it exists.")] = False,
+        strict: Annotated[bool, typer.Option("--strict", help="The first row that fails ends the run.")] = False,
+        limit: Annotated[
+            int | None, typer.Option("--limit", min=1, metavar="N", help="Take the first N rows only.")
+        ] = None,
+        max_length: Annotated[
+            int | None, typer.Option("--max-length", min=1, metavar="TOKENS", help="At most this many tokens a row.")
+        ] = None,
+        truncate: Annotated[
+            Truncate | None,
+            typer.Option(
+                "--truncate",
+                help="What stays of a longer row: its start, its end, whole turns from the start, or nothing.",
+            ),
+        ] = None,
+        pack: Annotated[
+            bool, typer.Option("--pack", help="Put several rows in one sequence of --max-length tokens.")
+        ] = False,
+        unroll: Annotated[
+            bool,
+            typer.Option("--unroll", help="A sample per trained turn, in its context at inference, where they differ."),
+        ] = False,
+        no_row_numbers: Annotated[
+            bool,
+            typer.Option(
+                "--no-row-numbers", help="Leave out the column `row`, for trainers that pass on every column."
+            ),
+        ] = False,
+        no_prove: Annotated[
+            bool,
+            typer.Option("--no-prove", help="Run even a policy whose guards some conversation breaks; its rows fail."),
+        ] = False,
+        workers: Annotated[
+            int, typer.Option("--workers", min=1, metavar="N", help="Processes; the output is the same for any number.")
+        ] = 1,
+        resume: Annotated[
+            bool, typer.Option("--resume", help="Go on with a run into a folder that was stopped or killed.")
+        ] = False,
+        backend: Annotated[
+            Backend,
+            typer.Option(
+                "--backend", help="Where ids come from: the tokenizer itself, or kitoken if it gives the same."
+            ),
+        ] = Backend.reference,
+        engine: Annotated[
+            Engine, typer.Option("--engine", help="What runs the workers: this machine's processes, or a Ray cluster.")
+        ] = Engine.local,
+        format: FormatOption = Format.text,
+    ) -> None:
+        """Mask a dataset into Parquet or JSONL, and account for every row and token."""
+
+        def work() -> Outcome:
+            # Imported here, so that the verbs that need no tokenizer start without what loads one.
+            from policy_engine.cli.work.apply import Request, apply_request
+            from policy_engine.cli.work.inputs import load_inputs
+
+            request = Request(
+                data=data,
+                out=out,
+                overwrite=overwrite,
+                strict=strict,
+                limit=limit,
+                max_length=max_length,
+                truncate=None if truncate is None else truncate.value,
+                pack=pack,
+                row_numbers=not no_row_numbers,
+                unroll=unroll,
+                workers=workers,
+                resume=resume,
+                backend=backend.value,
+                ray=engine is Engine.ray,
+            )
+            request.check()
+            return apply_request(request, load_inputs(policy, tokenizer, template, dataset, prove=not no_prove))
+
+        finish("apply", format, work)

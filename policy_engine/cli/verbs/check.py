@@ -1,0 +1,133 @@
+"""`check FILE…`: parse, resolve names, lint, prove guards."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.text import Text
+
+from policy_engine.cli.files import write_text_file
+from policy_engine.cli.options import DatasetOption, FormatOption, PolicyFilesArgument
+from policy_engine.cli.outcome import Exit, Outcome, diagnostics_of
+from policy_engine.cli.reporters import Format
+from policy_engine.cli.run import finish
+from policy_engine.cli.texts import read_source
+from policy_engine.core.diagnostics import Diagnostic
+from policy_engine.core.errors import PolicyEngineError
+from policy_engine.core.schema import Schema
+from policy_engine.core.wording import counted
+from policy_engine.lang.check import check_text
+from policy_engine.lang.checked import CheckedPolicy
+from policy_engine.lang.lint.fix import apply_edits, edits
+from policy_engine.lang.lint.lint import warnings_of
+from policy_engine.lang.lint.suppress import unsuppressed
+from policy_engine.lang.parse import parse
+
+_UNPROVEN = ("PE304", "PE305")
+"""Findings of the proof that leave a guard open: possible, but not realised; and undecided."""
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the verb."""
+
+    @app.command()
+    def check(
+        files: PolicyFilesArgument,
+        dataset: DatasetOption = None,
+        strict: Annotated[bool, typer.Option("--strict", help="Warnings make the answer no.")] = False,
+        prove: Annotated[
+            bool, typer.Option("--prove/--no-prove", help="Prove guards and find rules without effect.")
+        ] = True,
+        fix: Annotated[
+            bool, typer.Option("--fix", help="Settle in the files what can be settled without changing a decision.")
+        ] = False,
+        format: FormatOption = Format.text,
+    ) -> None:
+        """Parse and check policies; every finding of every file at once."""
+        finish("check", format, lambda: _check(files, dataset, strict, prove, fix))
+
+
+def _check(files: list[str], dataset: str | None, strict: bool, prove: bool, fix: bool) -> Outcome:
+    schema = None if dataset is None else _schema(dataset)
+    if fix:
+        for name in files:
+            _fix(name, schema)
+    results = [_check_one(name, schema, prove) for name in files]
+    diagnostics = tuple(d for _, found in results for d in found)
+    unusable = any(policy is None for policy, _ in results)
+    doubtful = any(d.severity == "warning" for d in diagnostics)
+    broken = any(d.is_error for policy, found in results if policy is not None for d in found)
+    fails = broken or (strict and doubtful)
+    unproven = any(d.code in _UNPROVEN for d in diagnostics)
+    return Outcome(
+        exit=Exit.NO_ANSWER if unusable else Exit.FAILS if fails else Exit.UNDECIDED if unproven else Exit.HOLDS,
+        diagnostics=diagnostics,
+        data={"files": [_facts(name, policy, found) for name, (policy, found) in zip(files, results, strict=True)]},
+        body=tuple(_line(name, policy, found) for name, (policy, found) in zip(files, results, strict=True)),
+    )
+
+
+def _schema(dataset: str) -> Schema:
+    # Imported here: most checks need no dataset file, and reading one brings what reads conversations.
+    from policy_engine.data.dataset import load_dataset_spec
+
+    return load_dataset_spec(dataset).to_schema()
+
+
+def _check_one(name: str, schema: Schema | None, prove: bool) -> tuple[CheckedPolicy | None, tuple[Diagnostic, ...]]:
+    try:
+        source = read_source(name)
+        policy = check_text(source.text, name=source.name, schema=schema)
+    except PolicyEngineError as error:
+        return None, diagnostics_of(error)
+    return policy, (*warnings_of(policy), *(unsuppressed(_proven(policy)) if prove else ()))
+
+
+def _fix(name: str, schema: Schema | None) -> None:
+    """Write the safe edits of a file's own findings into it; what does not check is left as it is."""
+    path = Path(name)
+    if not path.is_file():
+        return
+    try:
+        source = read_source(name)
+        policy = check_text(source.text, name=source.name, schema=schema)
+    except PolicyEngineError:
+        return
+    made = edits(parse(source.text, name=source.name), warnings_of(policy))
+    if made:
+        write_text_file(path, apply_edits(source.text, made), overwrite=True)
+
+
+def _proven(policy: CheckedPolicy) -> tuple[Diagnostic, ...]:
+    # Imported here: proofs bring chat templates, which most verbs do without.
+    from policy_engine.proof.diagnostics import guard_diagnostics, rule_diagnostics
+    from policy_engine.proof.findings import prove
+
+    report = prove(policy, places=False)
+    return (*guard_diagnostics(report.guards, undecided=report.undecided), *rule_diagnostics(report))
+
+
+def _facts(name: str, policy: CheckedPolicy | None, found: tuple[Diagnostic, ...]) -> dict[str, Any]:
+    facts: dict[str, Any] = {"file": name, "valid": policy is not None, "findings": len(found)}
+    if policy is not None:
+        facts |= {
+            "rules": len(policy.rules),
+            "guards": len(policy.guards),
+            "roles": sorted(policy.roles),
+            "settings": dict(policy.settings),
+        }
+    return facts
+
+
+def _line(name: str, policy: CheckedPolicy | None, found: tuple[Diagnostic, ...]) -> Text:
+    if policy is None:
+        errors = sum(1 for d in found if d.is_error)
+        return Text.assemble((name, "bold"), ": ", (counted(errors, "error"), "red"))
+    parts = [counted(len(policy.rules), "rule"), counted(len(policy.guards), "guard")]
+    errors = sum(1 for d in found if d.is_error)
+    verdict = (f"{counted(errors, 'guard')} {'does' if errors == 1 else 'do'} not hold", "red")
+    line = Text.assemble((name, "bold"), ": ", verdict if errors else ("valid", "green"), f", {', '.join(parts)}")
+    warnings = len(found) - errors
+    return line.append(f", {counted(warnings, 'warning')}", style="yellow") if warnings else line

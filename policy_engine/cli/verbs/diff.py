@@ -1,0 +1,144 @@
+"""`diff OLD NEW`: what a change of policy trains more and less, over all conversations and on given data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import RenderableType
+from rich.text import Text
+
+from policy_engine.cli.options import DatasetOption, FormatOption, TemplateOption, TokenizerOption
+from policy_engine.cli.outcome import Exit, Outcome
+from policy_engine.cli.reporters import Format
+from policy_engine.cli.run import finish
+from policy_engine.cli.verbs.prove import read_checked, read_schema, witness_facts, witness_lines
+from policy_engine.core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from policy_engine.proof import Diff
+
+_LISTED = 5
+"""Rows that change, of those listed unless said."""
+_STYLES = {"equal": "green", "trains more": "yellow", "trains less": "yellow", "incomparable": "red"}
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the verb."""
+
+    @app.command()
+    def diff(
+        old: Annotated[str, typer.Argument(metavar="OLD", help="A policy file, or a shipped policy by its name.")],
+        new: Annotated[str, typer.Argument(metavar="NEW", help="The policy to compare with it.")],
+        data: Annotated[
+            str | None,
+            typer.Option("--data", metavar="DATA", help="Mask these rows by both, and show the tokens that change."),
+        ] = None,
+        tokenizer: TokenizerOption = None,
+        template: TemplateOption = None,
+        dataset: DatasetOption = None,
+        limit: Annotated[
+            int | None, typer.Option("--limit", min=1, metavar="N", help="With --data: take the first N rows only.")
+        ] = None,
+        listed: Annotated[
+            int | None,
+            typer.Option(
+                "--list", min=0, metavar="N", help="With --data: list the first N rows that change (default: 5)."
+            ),
+        ] = None,
+        format: FormatOption = Format.text,
+    ) -> None:
+        """Compare two policies over all conversations, and on given data by the tokens that change."""
+        if data is None:
+            given = {"-t": tokenizer, "--template": template, "--limit": limit, "--list": listed}
+            named = next((name for name, value in given.items() if value is not None), None)
+            finish("diff", format, lambda: _compare(old, new, dataset, unused=named))
+        else:
+            finish("diff", format, lambda: _on_data(old, new, data, tokenizer, template, dataset, limit, listed))
+
+
+def _on_data(
+    old: str,
+    new: str,
+    data: str,
+    tokenizer: str | None,
+    template: str | None,
+    dataset: str | None,
+    limit: int | None,
+    listed: int | None,
+) -> Outcome:
+    # Imported here, so that a comparison without data loads no tokenizer.
+    from policy_engine.cli.work.diff import data_facts, data_lines, diff_rows
+    from policy_engine.cli.work.inputs import masker_for
+
+    compared = _compare(old, new, dataset)
+    schema = read_schema(dataset)
+    policies = read_checked(old, schema), read_checked(new, schema)
+    before = masker_for(policies[0], tokenizer, template, dataset)
+    after = masker_for(policies[1], before.tokenizer, None, dataset)
+    found = diff_rows(data, before, after, limit=limit, listed=_LISTED if listed is None else listed)
+    # What the data shows is shown, whatever the proof could not decide.
+    differs = found.rows_changed or found.failed
+    return replace(
+        compared,
+        exit=Exit.FAILS if differs else compared.exit,
+        diagnostics=tuple(found.failures),
+        data={**compared.data, "data": data_facts(data, found, *policies)},
+        body=(*compared.body, *data_lines(data, found, *policies)),
+    )
+
+
+def _compare(old: str, new: str, dataset: str | None, *, unused: str | None = None) -> Outcome:
+    # Imported here: proofs bring chat templates, which most verbs do without.
+    from policy_engine.proof import compare
+
+    if unused is not None:
+        raise ConfigError(f"{unused} means nothing without data", help="name the rows to compare on with --data")
+    schema = read_schema(dataset)
+    found = compare(read_checked(old, schema), read_checked(new, schema))
+    return Outcome(
+        exit=Exit(found.exit_code),
+        data={
+            "old": old,
+            "new": new,
+            "comparison": found.verdict,
+            "undecided": found.undecided,
+            "changes": [
+                {
+                    "kind": change.kind,
+                    "old_weight": change.old,
+                    "new_weight": change.new,
+                    "places": list(change.places),
+                    "witness": witness_facts(change.witness),
+                }
+                for change in found.changes
+            ],
+            "settings": [{"name": s.name, "old": s.old, "new": s.new} for s in found.settings],
+        },
+        body=tuple(_lines(old, new, found)),
+    )
+
+
+def _lines(old: str, new: str, found: Diff) -> Iterator[RenderableType]:
+    verdict = {"equal": f"{new} is equal to {old}", "incomparable": f"{new} trains more and less than {old}"}.get(
+        found.verdict, f"{new} against {old}: {found.verdict}"
+    )
+    if found.verdict in ("trains more", "trains less"):
+        verdict = f"{new} {found.verdict} than {old}"
+    yield Text(verdict, style=f"bold {_STYLES.get(found.verdict, 'yellow')}")
+    if found.undecided is not None:
+        yield Text(f"  {found.undecided}")
+    for change in found.changes:
+        yield Text.assemble("  ", (change.kind, "bold"), f": {change.old} → {change.new}")
+        for place in change.places:
+            yield Text(f"    {place}")
+        if change.witness is None:
+            yield Text("    (possible: no conversation was found that shows it)", style="dim")
+        else:
+            yield from witness_lines(change.witness)
+    for setting in found.settings:
+        yield Text.assemble(
+            "  ", (setting.name, "bold"), f": {setting.old} → {setting.new}" if setting.old else ": differ"
+        )

@@ -1,0 +1,101 @@
+"""`doctor DATA --trainer NAME`: one real batch through a trainer's own collator and loss."""
+
+from __future__ import annotations
+
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from policy_engine.cli.options import DatasetOption, FormatOption, PolicyOption, TemplateOption, TokenizerOption
+from policy_engine.cli.outcome import Outcome
+from policy_engine.cli.reporters import Format
+from policy_engine.cli.run import finish
+
+
+class Trainer(str, Enum):
+    """Values of `--trainer`, as `doctor.runners.TRAINERS` names them."""
+
+    transformers = "transformers"
+    trl = "trl"
+    llamafactory = "llamafactory"
+    torchtune = "torchtune"
+    verl = "verl"
+    axolotl = "axolotl"
+    swift = "swift"
+
+
+class Collator(str, Enum):
+    """Values of `--collator`, as `doctor.runners.COLLATORS` names them."""
+
+    padding = "padding"
+    seq2seq = "seq2seq"
+    token_classification = "token_classification"
+    flattening = "flattening"
+    language_modeling = "language_modeling"
+    default = "default"
+
+
+class Denominator(str, Enum):
+    """Values of `--denominator`, as `adapters.weights.Denominator` names them."""
+
+    weights = "weights"
+    tokens = "tokens"
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the verb."""
+
+    @app.command()
+    def doctor(
+        data: Annotated[
+            str, typer.Argument(metavar="DATA", help="A masked dataset (`input_ids` and `labels`), or chats to mask.")
+        ],
+        trainer: Annotated[Trainer, typer.Option("--trainer", help="Whose collator and loss.")],
+        policy: PolicyOption = None,
+        tokenizer: TokenizerOption = None,
+        template: TemplateOption = None,
+        dataset: DatasetOption = None,
+        config: Annotated[
+            Path | None,
+            typer.Option("--config", metavar="FILE", help="The trainer's own settings, as YAML or JSON."),
+        ] = None,
+        set_: Annotated[
+            list[str] | None,
+            typer.Option("--set", metavar="KEY=VALUE", help="A setting of the trainer (nested: a.b); may be repeated."),
+        ] = None,
+        collator: Annotated[
+            Collator,
+            typer.Option("--collator", help="For transformers: padding is policy-engine's, the others its own."),
+        ] = Collator.padding,
+        denominator: Annotated[
+            Denominator | None,
+            typer.Option("--denominator", help="Train with `weighted_trainer`, dividing by the weights or the tokens."),
+        ] = None,
+        rows: Annotated[int, typer.Option("--rows", min=1, metavar="N", help="Rows of the batch.")] = 8,
+        format: FormatOption = Format.text,
+    ) -> None:
+        """Take one real batch through a trainer's own collator and loss, and show whether the labels survive."""
+
+        def work() -> Outcome:
+            # Imported here: no other verb looks at trainers.
+            from policy_engine.cli.work.doctor import Question, ask
+
+            return ask(
+                Question(
+                    data=data,
+                    trainer=trainer.value,
+                    policy=policy,
+                    tokenizer=tokenizer,
+                    template=template,
+                    dataset=dataset,
+                    config=config,
+                    settings=tuple(set_ or ()),
+                    collator=collator.value,
+                    denominator=None if denominator is None else denominator.value,
+                    rows=rows,
+                )
+            )
+
+        finish("doctor", format, work)

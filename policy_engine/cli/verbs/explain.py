@@ -1,0 +1,54 @@
+"""`explain DATA --row N -p POLICY -t TOKENIZER`: why each segment, or one token, of a row is decided as it is."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from policy_engine.cli.options import (
+    DataArgument,
+    DatasetOption,
+    FormatOption,
+    PolicyOption,
+    TemplateOption,
+    TokenizerOption,
+)
+from policy_engine.cli.outcome import Outcome
+from policy_engine.cli.reporters import Format
+from policy_engine.cli.run import finish
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the verb."""
+
+    @app.command()
+    def explain(
+        data: DataArgument,
+        policy: PolicyOption = None,
+        tokenizer: TokenizerOption = None,
+        template: TemplateOption = None,
+        dataset: DatasetOption = None,
+        row: Annotated[int | None, typer.Option("--row", min=1, help="Which row, from 1 (default: the first).")] = None,
+        token: Annotated[
+            list[int] | None, typer.Option("--token", min=0, help="Explain this token (from 0); may be repeated.")
+        ] = None,
+        at: Annotated[
+            str | None, typer.Option("--at", metavar="TEXT", help="Explain the tokens where this text first occurs.")
+        ] = None,
+        turn: Annotated[
+            int | None, typer.Option("--turn", min=0, help="Only the segments of this message (from 0).")
+        ] = None,
+        format: FormatOption = Format.text,
+    ) -> None:
+        """Explain one row: for each segment or token the rule, its conditions, and the rules that lost."""
+
+        def work() -> Outcome:
+            # Imported here, so that the verbs that need no tokenizer start without what loads one.
+            from policy_engine.cli.work.explain import explain_row
+            from policy_engine.cli.work.inputs import load_inputs
+
+            inputs = load_inputs(policy, tokenizer, template, dataset)
+            return explain_row(data, inputs, number=row, tokens=tuple(token or ()), at=at, turn=turn)
+
+        finish("explain", format, work)

@@ -1,0 +1,81 @@
+"""`import SYSTEM CONFIG`: another system's settings as a policy and a dataset file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.text import Text
+
+from policy_engine.cli.files import exists, write_text_file
+from policy_engine.cli.options import FormatOption
+from policy_engine.cli.outcome import Outcome
+from policy_engine.cli.reporters import Format
+from policy_engine.cli.run import finish
+from policy_engine.core.errors import ConfigError, DataError
+from policy_engine.core.suggest import did_you_mean
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the verb."""
+
+    @app.command(name="import")
+    def import_(
+        system: Annotated[
+            str, typer.Argument(metavar="SYSTEM", help="axolotl, trl, llamafactory, swift, tinker or openai.")
+        ],
+        config: Annotated[
+            str,
+            typer.Argument(metavar="CONFIG", help="Its configuration file; for swift and tinker the setting itself."),
+        ],
+        out: Annotated[
+            Path | None,
+            typer.Option("-o", "--out", metavar="FOLDER", help="Write the files there (default: print them)."),
+        ] = None,
+        overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that exist.")] = False,
+        format: FormatOption = Format.text,
+    ) -> None:
+        """Turn another system's configuration into a policy and a dataset file."""
+        finish("import", format, lambda: _import(system, config, out, overwrite))
+
+
+def _import(system: str, config: str, out: Path | None, overwrite: bool) -> Outcome:
+    # Imported here: the other verbs need none of it.
+    from policy_engine.importers.registry import IMPORTERS
+    from policy_engine.lang.check import check_text
+
+    if system not in IMPORTERS:
+        systems = f"the systems are {', '.join(IMPORTERS)}"
+        meant = did_you_mean(system, IMPORTERS)
+        raise ConfigError(f"nothing imports `{system}`", help=f"{meant} {systems}" if meant else systems)
+    made = IMPORTERS[system](config)
+    texts: dict[str, str] = {}
+    for item in made:
+        check_text(item.policy_text, name=f"{item.name}.policy")  # what is imported has to mean something
+        texts |= {f"{item.name}.policy": item.policy_text, f"{item.name}.yaml": item.dataset_text}
+    parts: list[Text] = []
+    written: list[str] = []
+    if out is None:
+        parts = [part for name, text in texts.items() for part in (Text(name, style="bold"), Text(text))]
+    else:
+        written = _write(out, texts, overwrite)
+        parts = [Text(f"wrote {path}") for path in written]
+    data = [{"name": i.name, "policy": i.policy_text, "dataset": i.dataset_text, "notes": list(i.notes)} for i in made]
+    return Outcome(data={"imported": data, "written": written}, body=tuple(parts))
+
+
+def _write(folder: Path, texts: Mapping[str, str], overwrite: bool) -> list[str]:
+    """Writes the files, none if one of them is there already; their paths."""
+    paths = {folder / name: text for name, text in texts.items()}
+    for path in paths:
+        if path.exists() and not overwrite:
+            raise exists(path)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"`{folder}` cannot be made: {error.strerror}", help="name another folder with -o") from None
+    for path, text in paths.items():
+        write_text_file(path, text, overwrite=overwrite)
+    return [str(path) for path in paths]

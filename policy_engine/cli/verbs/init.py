@@ -1,0 +1,47 @@
+"""`init DATA -t TOKENIZER`: a starter dataset file and policy, from what the data and the template show."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from policy_engine.cli.options import FormatOption, TemplateOption
+from policy_engine.cli.outcome import Outcome
+from policy_engine.cli.reporters import Format
+from policy_engine.cli.run import finish
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the verb."""
+
+    @app.command()
+    def init(
+        data: Annotated[str, typer.Argument(metavar="DATA", help="A dataset: file or folder.")],
+        tokenizer: Annotated[
+            str,
+            typer.Option(
+                "-t", "--tokenizer", metavar="TOKENIZER", help="A folder or tokenizer.json, `builtin`, or a hub name."
+            ),
+        ],
+        template: TemplateOption = None,
+        out: Annotated[
+            Path | None,
+            typer.Option(
+                "-o", "--out", metavar="PATH", help="Write PATH.yaml and PATH.policy (default: named like DATA)."
+            ),
+        ] = None,
+        limit: Annotated[int, typer.Option("--limit", min=1, help="Look at this many rows.")] = 1000,
+        overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the files if they exist.")] = False,
+        format: FormatOption = Format.text,
+    ) -> None:
+        """Look at data and template, and write a dataset file and a policy to start from."""
+
+        def work() -> Outcome:
+            # Imported here, so that the verbs that need no tokenizer start without what loads one.
+            from policy_engine.cli.work.init import write_starter
+
+            return write_starter(data, tokenizer, template, out=out, limit=limit, overwrite=overwrite)
+
+        finish("init", format, work)

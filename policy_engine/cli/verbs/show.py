@@ -1,0 +1,64 @@
+"""`show DATA -p POLICY -t TOKENIZER`: the tokens of some rows, coloured by what decided them."""
+
+from __future__ import annotations
+
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from policy_engine.cli.options import (
+    DataArgument,
+    DatasetOption,
+    FormatOption,
+    PolicyOption,
+    TemplateOption,
+    TokenizerOption,
+)
+from policy_engine.cli.outcome import Outcome
+from policy_engine.cli.reporters import Format
+from policy_engine.cli.run import finish
+
+
+class ColorBy(str, Enum):
+    """Values of `--color-by`."""
+
+    effect = "effect"
+    rule = "rule"
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the verb."""
+
+    @app.command()
+    def show(
+        data: DataArgument,
+        policy: PolicyOption = None,
+        tokenizer: TokenizerOption = None,
+        template: TemplateOption = None,
+        dataset: DatasetOption = None,
+        row: Annotated[
+            list[int] | None, typer.Option("--row", min=1, help="Show this row (from 1); may be repeated.")
+        ] = None,
+        limit: Annotated[int, typer.Option("--limit", min=1, help="Show the first rows, this many.")] = 5,
+        color_by: Annotated[ColorBy, typer.Option("--color-by", help="What colours tell apart.")] = ColorBy.effect,
+        html: Annotated[
+            Path | None, typer.Option("--html", metavar="FILE", help="Write one self-contained page instead.")
+        ] = None,
+        overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the page if it exists.")] = False,
+        format: FormatOption = Format.text,
+    ) -> None:
+        """Show which tokens of a few rows are trained, and by which rule."""
+
+        def work() -> Outcome:
+            # Imported here, so that the verbs that need no tokenizer start without what loads one.
+            from policy_engine.cli.work.inputs import load_inputs
+            from policy_engine.cli.work.show import show_rows
+
+            inputs = load_inputs(policy, tokenizer, template, dataset)
+            return show_rows(
+                data, inputs, limit=limit, numbers=row or (), color_by=color_by.value, html=html, overwrite=overwrite
+            )
+
+        finish("show", format, work)

@@ -1,0 +1,41 @@
+"""`test FILE…`: a policy's own tests."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from policy_engine.cli.options import FormatOption, TokenizerOption
+from policy_engine.cli.outcome import Outcome
+from policy_engine.cli.reporters import Format
+from policy_engine.cli.run import finish
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the verb."""
+
+    @app.command()
+    def test(
+        files: Annotated[
+            list[Path], typer.Argument(metavar="FILE...", help="Dataset files with `tests:`, or folders of them.")
+        ],
+        tokenizer: TokenizerOption = None,
+        coverage: Annotated[
+            bool, typer.Option("--coverage", help="List rules and conditions that no test has tried.")
+        ] = False,
+        junit: Annotated[
+            Path | None, typer.Option("--junit", metavar="FILE.xml", help="Write the results as JUnit XML too.")
+        ] = None,
+        format: FormatOption = Format.text,
+    ) -> None:
+        """Run the tests that dataset files bring along for their policies."""
+
+        def work() -> Outcome:
+            # Imported here, so that the verbs that need no tokenizer start without what loads one.
+            from policy_engine.cli.work.test import run_files
+
+            return run_files(files, tokenizer=tokenizer, coverage=coverage, junit=junit)
+
+        finish("test", format, work)

@@ -1,0 +1,1 @@
+"""The work of the verbs, each file under its verb's name."""

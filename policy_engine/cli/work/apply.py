@@ -1,0 +1,125 @@
+"""A masking run with a progress bar, and its outcome."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from policy_engine.cli.outcome import Exit, Outcome, diagnostics_of
+from policy_engine.cli.reporters.text import console
+from policy_engine.cli.work.apply_account import closing, doubtful_roles, failures, no_rows
+from policy_engine.cli.work.inputs import Inputs
+from policy_engine.core.errors import ConfigError, DataError, PolicyEngineError
+from policy_engine.mask.masker import LostFieldWarning
+from policy_engine.run.apply import apply_dataset
+from policy_engine.run.backends import Backend
+from policy_engine.run.folder import Progress as Done
+from policy_engine.run.folder import check_folder, is_folder
+from policy_engine.run.ray import ray_engine
+from policy_engine.run.summary import Summary
+from policy_engine.run.truncate import Keep, Truncation
+from policy_engine.run.writers import check_output
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What to mask into which file, and how."""
+
+    data: str
+    out: str | Path
+    """A file, or a folder if it ends in a slash or exists."""
+    overwrite: bool = False
+    strict: bool = False
+    limit: int | None = None
+    max_length: int | None = None
+    truncate: Keep | None = None
+    pack: bool = False
+    row_numbers: bool = True
+    unroll: bool = False
+    workers: int = 1
+    resume: bool = False
+    backend: Backend = "reference"
+    ray: bool = False
+
+    def check(self) -> None:
+        """Refuses what cannot be done, before a tokenizer is loaded for it. Raises ConfigError or DataError."""
+        if self.max_length is None and (self.truncate is not None or self.pack):
+            name = "--truncate" if self.truncate is not None else "--pack"
+            raise ConfigError(f"{name} needs a length", help="give one with --max-length")
+        inputs = () if self.data == "-" else (Path(self.data),)
+        if is_folder(self.out):
+            check_folder(Path(self.out), inputs)
+            return
+        if self.resume or self.ray:
+            name = "--resume" if self.resume else "--engine ray"
+            raise ConfigError(f"{name} needs a folder to write into", help="end its name in a slash: -o NAME/")
+        check_output(Path(self.out), overwrite=self.overwrite, inputs=inputs)
+
+
+def apply_request(request: Request, inputs: Inputs) -> Outcome:
+    """Does the run. Rows that fail make the answer no; the others are written all the same."""
+    try:
+        summary = run_with_bar(request, inputs)
+    except (DataError, ConfigError):
+        raise
+    except PolicyEngineError as error:
+        if not request.strict:
+            raise
+        return Outcome(exit=Exit.FAILS, diagnostics=diagnostics_of(error))
+    return Outcome(
+        exit=Exit.FAILS if summary.rows_failed or not summary.rows_out else Exit.HOLDS,
+        diagnostics=(*doubtful_roles(summary.doubtful_roles), *failures(summary), *no_rows(summary)),
+        data={"summary": summary.to_json()},
+        body=(*closing(summary), f"wrote {summary.output}{'' if summary.rows_out else ', which has no rows'}"),
+    )
+
+
+def run_with_bar(request: Request, inputs: Inputs) -> Summary:
+    """The run, with a progress bar on standard error where that is a terminal."""
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed:.0%}"),
+        TextColumn("{task.fields[rows]:,} rows"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=console(stderr=True),
+        transient=True,
+        disable=not sys.stderr.isatty(),
+    )
+    with bar, warnings.catch_warnings():
+        # The summary counts what never reached the text.
+        warnings.simplefilter("ignore", LostFieldWarning)
+        task = bar.add_task("masking", total=None, rows=0)
+
+        def progress(done: Done) -> None:
+            total = None if done.fraction is None else 1.0
+            bar.update(task, total=total, completed=done.fraction or 0.0, rows=done.rows)
+
+        return apply_dataset(
+            request.data,
+            inputs.masker.unrolled() if request.unroll else inputs.masker,
+            request.out,
+            strict=request.strict,
+            overwrite=request.overwrite,
+            limit=request.limit,
+            truncation=truncation_of(request),
+            packed=request.pack,
+            row_numbers=request.row_numbers,
+            workers=request.workers,
+            resume=request.resume,
+            backend=request.backend,
+            engine=ray_engine(request.workers) if request.ray else None,
+            progress=progress,
+        )
+
+
+def truncation_of(request: Request) -> Truncation | None:
+    """The truncation the options ask for."""
+    if request.max_length is None:
+        return None
+    return Truncation(max_length=request.max_length, keep=request.truncate or "keep_start")

@@ -1,0 +1,149 @@
+"""The closing account of `apply`, for people."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from rich.console import RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from policy_engine.core.diagnostics import Diagnostic
+from policy_engine.core.source import Place
+from policy_engine.core.wording import counted
+from policy_engine.data.role_spelling import what_to_do
+from policy_engine.run.summary import NO_ROLE, DoubtfulRole, Summary
+from policy_engine.run.truncate import LONGER
+
+
+def closing(summary: Summary) -> tuple[RenderableType, ...]:
+    """Rows, tokens by role and part, and what else is worth knowing."""
+    tokens = (Text(""), _tokens(summary)) if summary.tokens else ()
+    return (Text(summary.said, style="dim"), _rows(summary), *tokens, *_notes(summary))
+
+
+def failures(summary: Summary) -> tuple[Diagnostic, ...]:
+    """The rows that failed, as findings; the last one says how many more there are."""
+    found = [
+        Diagnostic(
+            code=f.code, severity="error", message=f.reason, help=f.help, place=Place.parse(f.place or f"row {f.row}")
+        )
+        for f in summary.failures
+    ]
+    more = summary.rows_failed - len(found)
+    if more > 0:
+        codes = ", ".join(f"{code}: {count}" for code, count in summary.failure_codes.items())
+        message = f"{more} more rows failed ({codes} in all)"
+        found.append(Diagnostic(code=summary.failures[-1].code, severity="error", message=message))
+    return tuple(found)
+
+
+def doubtful_roles(found: Iterable[DoubtfulRole]) -> tuple[Diagnostic, ...]:
+    """Roles of the data that look misspelled, as findings at the first row that has them."""
+    return tuple(
+        Diagnostic(
+            code="PE518",
+            severity="warning",
+            message=f"nothing declares the role `{d.role}`, which {counted(d.messages, 'message')} "
+            f"{'has' if d.messages == 1 else 'have, here first'}",
+            help=what_to_do(d.role, meant=d.meant, read_as=d.read_as),
+            place=Place.parse(d.place or f"row {d.row}"),
+        )
+        for d in found
+    )
+
+
+def no_rows(summary: Summary) -> tuple[Diagnostic, ...]:
+    """The finding of a run that leaves nothing to train on."""
+    if summary.rows_out:
+        return ()
+    counts = (
+        (summary.rows_failed, "failed"),
+        (summary.rows_empty, "had nothing to train"),
+        (summary.rows_cut_empty, "left with nothing to train by truncation"),
+        (summary.rows_too_long, "too long"),
+    )
+    why = ", ".join(f"{count:,} {what}" for count, what in counts if count)
+    look = "`policy-engine show` prints what the policy trains of the first rows"
+    cut = summary.rows_cut_empty + summary.rows_too_long
+    help = look if not cut else LONGER if cut == summary.rows_in else f"{LONGER}; {look}"
+    if summary.rows_failed == summary.rows_in:
+        help = "what to do is told with the rows above; a dataset file (--dataset) says how rows are read"
+    return (
+        Diagnostic(
+            code="PE517",
+            severity="error",
+            message=f"none of {counted(summary.rows_in, 'row')} is left to write: {why}",
+            help=help,
+        ),
+    )
+
+
+def _rows(summary: Summary) -> Table:
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column()
+    table.add_column(justify="right")
+    counts = [
+        ("rows read", summary.rows_in, ""),
+        ("rows written", summary.rows_out, "bold green"),
+        ("rows failed", summary.rows_failed, "bold red"),
+        ("rows empty (nothing to train, dropped)", summary.rows_empty, "yellow"),
+        ("rows left with nothing to train by truncation (dropped)", summary.rows_cut_empty, "yellow"),
+        ("rows too long (dropped)", summary.rows_too_long, "yellow"),
+        ("rows truncated", summary.rows_truncated, "yellow"),
+    ]
+    always = 4  # what every run is asked; the rest only where it happened
+    for index, (label, count, style) in enumerate(counts):
+        if count or index < always:
+            table.add_row(Text(label), Text(f"{count:,}", style=style if count else "dim"))
+    if summary.rows_unrolled is not None:
+        table.add_row("rows that became several samples", f"{summary.rows_unrolled:,}")
+        table.add_row("samples of all rows written", f"{summary.samples:,}")
+    if summary.samples_dropped:
+        table.add_row("samples dropped (too long, or nothing left to train)", f"{summary.samples_dropped:,}")
+    if summary.sequences != summary.samples:
+        table.add_row("packed sequences", f"{summary.sequences:,}")
+    return table
+
+
+def _tokens(summary: Summary) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold", show_footer=True)
+    trained, masked = summary.tokens_trained, summary.tokens_masked
+    total = trained + masked
+    table.add_column("role", "all")
+    table.add_column("part")
+    table.add_column("trained", f"{trained:,}", justify="right", footer_style="bold")
+    table.add_column("masked", f"{masked:,}", justify="right", footer_style="bold")
+    table.add_column("trained %", f"{trained / total:.1%}" if total else "–", justify="right", footer_style="bold")
+    last = None
+    for count in summary.tokens:
+        role = "(no message)" if count.role == NO_ROLE else count.role
+        both = count.trained + count.masked
+        style = "green" if count.trained else "dim"
+        table.add_row(
+            Text("" if role == last else role, style="bold"),
+            Text(count.part),
+            Text(f"{count.trained:,}", style=style),
+            Text(f"{count.masked:,}"),
+            Text(f"{count.trained / both:.0%}" if both else "–", style=style),
+        )
+        last = role
+    return table
+
+
+def _notes(summary: Summary) -> list[Text]:
+    notes = [f"{counted(summary.straddles, 'token')} mixed two decisions or two messages (straddles)"]
+    if summary.tokens_cut:
+        notes.append(f"{counted(summary.tokens_cut, 'token')} cut off")
+    notes += [
+        f"{field} of {counted(count, f'{role} message')} never reached the text"
+        for role, field, count in summary.unrendered
+    ]
+    if summary.rows_with_control_tokens:
+        notes.append(f"{counted(summary.rows_with_control_tokens, 'row')} with control tokens in the data")
+    if summary.rows_unrolled == 0 and summary.rows_out:
+        notes.append(
+            "nothing was unrolled: in every row, what is trained stands in the context that inference gives it as it is"
+        )
+    style = ["" if summary.straddles else "dim", *(["yellow"] * (len(notes) - 1))]
+    return [Text(note, style=s) for note, s in zip(notes, style, strict=True)]

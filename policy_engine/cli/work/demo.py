@@ -1,0 +1,72 @@
+"""What `demo` does: the shipped default policy on the embedded sample."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from rich.console import RenderableType
+from rich.text import Text
+
+from policy_engine import builtin
+from policy_engine.cli.outcome import Outcome
+from policy_engine.cli.work.apply import Request, run_with_bar
+from policy_engine.cli.work.apply_account import closing, failures
+from policy_engine.cli.work.inputs import load_inputs
+from policy_engine.cli.work.show import show_rows
+from policy_engine.core.errors import DataError
+
+POLICY = "default"
+SHOWN = ("system-1", "reasoning-1", "tools-1", "emoji", "fake-turn")
+"""Rows of the sample that the terminal shows, by their id; the page has all."""
+
+
+def tour(folder: Path, *, overwrite: bool) -> Outcome:
+    """Masks the sample into `folder`, shows some rows, and says what to try next.
+
+    Raises DataError if the folder cannot be made or its files exist.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(
+            f"cannot make the folder `{folder}`: {error.strerror}", help="name another with --out"
+        ) from error
+    request = Request(data=str(builtin.SAMPLE), out=folder / "masked.parquet", overwrite=overwrite)
+    request.check()
+    inputs = load_inputs(POLICY, "builtin", None, None)
+    ids = [row.get("id") for row in builtin.sample_rows()]
+    page = folder / "masked.html"
+    views = show_rows(
+        request.data,
+        inputs,
+        limit=None,
+        html=page,
+        overwrite=overwrite,
+        shown=[ids.index(name) + 1 for name in SHOWN],
+    )
+    summary = run_with_bar(request, inputs)
+    # One row of the sample is broken, to show what becomes of such a row: told and counted, the others written.
+    notes = tuple(replace(d, severity="info", help="this row is broken on purpose") for d in failures(summary))
+    return Outcome(
+        diagnostics=notes,
+        data={**views.data, "summary": summary.to_json(), "wrote": [str(request.out), str(page)]},
+        body=(
+            *views.body[1:-1],  # between how the rows are read and what was written, which the account below says
+            Text(""),
+            *closing(summary),
+            Text(""),
+            Text.assemble(("wrote ", ""), (str(request.out), "bold"), " and ", (str(page), "bold")),
+            *_next(),
+        ),
+    )
+
+
+def _next() -> tuple[RenderableType, ...]:
+    data = str(builtin.SAMPLE)
+    return (
+        Text("next, with your own data and tokenizer:", style="dim"),
+        Text(f"  policy-engine policies {POLICY}"),
+        Text(f"  policy-engine explain {data} -p {POLICY} -t builtin --row 3"),
+        Text("  policy-engine init DATA -t TOKENIZER"),
+    )

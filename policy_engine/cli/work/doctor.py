@@ -1,0 +1,277 @@
+"""What `doctor` does: rows for a batch, one step of the trainer, and the account of it."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any, Final
+
+import pyarrow as pa
+import yaml
+from rich.console import RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from policy_engine.adapters.weights import Denominator
+from policy_engine.chat.tokenizer import ChatTokenizer, load_tokenizer
+from policy_engine.cli.outcome import Exit, Outcome, diagnostics_of
+from policy_engine.cli.work.inputs import Inputs, load_inputs, masked_rows
+from policy_engine.core.diagnostics import Diagnostic
+from policy_engine.core.errors import ConfigError, DataError, GuardError, PolicyEngineError
+from policy_engine.core.source import Place
+from policy_engine.core.wording import counted
+from policy_engine.data.read_arrow import read_arrow, read_parquet
+from policy_engine.data.readers import read_rows
+from policy_engine.doctor.examine import examine
+from policy_engine.doctor.findings import Examination
+from policy_engine.doctor.runners import check_names, runner_of
+from policy_engine.doctor.samples import Sample, read_sample
+from policy_engine.importers.imported import read_config
+from policy_engine.mask.row import MaskedRow
+from policy_engine.run.backends import backend_verdict
+from policy_engine.run.columns import schema_of
+
+MOST_TOKENS: Final = 16_384
+"""Rows are taken until there are so many tokens, so that long rows need no large machine; one row always."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Question:
+    """The options of the verb."""
+
+    data: str
+    trainer: str
+    policy: str | None
+    tokenizer: str | None
+    template: str | None
+    dataset: str | None
+    config: Path | None
+    settings: tuple[str, ...]
+    collator: str
+    denominator: Denominator | None
+    rows: int
+
+
+def ask(question: Question) -> Outcome:
+    """Takes the step. The answer is no if labels, weights or order do not survive."""
+    runner_of(question.trainer)  # what is not installed is said before anything is loaded
+    settings = _settings(question)
+    try:
+        sample, tokenizer, failed = _sample(question)
+    except GuardError as error:  # the answer to a policy, as where its guards are proven not to hold
+        return Outcome(exit=Exit.FAILS, diagnostics=diagnostics_of(error))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a trainer's warnings are about the hardware and its own future
+        found = examine(
+            sample,
+            question.trainer,
+            settings=settings,
+            collator=question.collator,
+            denominator=question.denominator,
+            tokenizer=None if tokenizer is None else tokenizer.tokenizer,
+        )
+    backend = None if tokenizer is None else _backend(tokenizer, sample)
+    findings = tuple(
+        Diagnostic(code="PE702", severity=f.severity, message=f"{f.message} [{f.code}]", help=f.help)
+        for f in found.findings
+    )
+    return Outcome(
+        exit=Exit.HOLDS if found.holds else Exit.FAILS,
+        diagnostics=(*failed.told, *findings),
+        data={**_data(found, backend), "rows_failed": failed.count, "rows_empty": failed.empty},
+        body=_body(found, backend),
+    )
+
+
+def _settings(question: Question) -> dict[str, Any]:
+    settings = {} if question.config is None else read_config(question.config)
+    named: list[str] = []
+    for given in question.settings:
+        key, equals, value = given.partition("=")
+        if not equals or not key:
+            raise ConfigError(f"`--set {given}` has no value", help="write --set KEY=VALUE")
+        named.append(key)
+        try:
+            settings[key] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise ConfigError(f"the value of `--set {given}` is no YAML", help="quote it") from None
+    # A configuration file may also hold what a training script reads for itself; what is given here is the trainer's.
+    check_names(question.trainer, named)
+    return settings
+
+
+def _sample(question: Question) -> tuple[Sample, ChatTokenizer | None, _Failed]:
+    rows = read_rows(question.data)
+    first = next(rows)
+    if isinstance(first[1], PolicyEngineError):
+        raise first[1]
+    if isinstance(first[1], Mapping) and "input_ids" in first[1]:
+        tokenizer = (
+            None if question.tokenizer is None else load_tokenizer(question.tokenizer, template=question.template)
+        )
+        types = _item_types(rows.files[0]) if rows.files else {}
+        return read_sample(_enough(chain([first], rows), question.rows), types), tokenizer, _Failed()
+    if question.data == "-":
+        raise ConfigError("chats cannot be masked here from a pipe", help="write them to a file, or `apply` first")
+    if question.tokenizer is None and question.dataset is None:
+        raise ConfigError(
+            f"`{question.data}` is not tokenized",
+            help="give it masked (`apply … -o masked.parquet`), or name a policy and a tokenizer with -p and -t",
+        )
+    inputs = load_inputs(question.policy, question.tokenizer, question.template, question.dataset, prove=True)
+    failed = _Failed()
+    types = {f.name: f.type.value_type for f in schema_of(inputs.masker, row_numbers=False)}
+    taken = _enough(_trained_rows(question.data, inputs, failed), question.rows)
+    if not taken:
+        raise _nothing_to_train(question.data, failed)
+    return read_sample(taken, types), inputs.masker.tokenizer, failed
+
+
+def _trained_rows(data: str, inputs: Inputs, failed: _Failed) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Rows with something to train, by number; `failed` takes account of the others."""
+    for row in masked_rows(data, inputs, limit=None, numbers=(), say=lambda text: None):
+        if isinstance(row.result, MaskedRow):
+            if not row.result.is_empty:
+                yield row.number, {name: column.tolist() for name, column in row.result.arrays().items()}
+            failed.empty += row.result.is_empty
+        else:
+            failed.count += 1
+            if failed.first is None or (
+                isinstance(row.result, GuardError) and not isinstance(failed.first[1], GuardError)
+            ):
+                failed.first = (row.place, row.result)
+
+
+@dataclass(kw_only=True)
+class _Failed:
+    """Rows that are not in the batch, of those read until it was full: `count` failed, `empty` have nothing to train.
+    `first` is the first that failed, or the first that breaks a guard if one does."""
+
+    count: int = 0
+    empty: int = 0
+    first: tuple[Place, PolicyEngineError] | None = None
+
+    @property
+    def told(self) -> tuple[Diagnostic, ...]:
+        """That there are such rows, and why the first one failed."""
+        if self.first is None:
+            return ()
+        place, error = self.first
+        left_out = "1 row fails and is" if self.count == 1 else f"{counted(self.count, 'row')} fail and are"
+        message = f"{left_out} left out of the batch; the first: {error.message}"
+        return (Diagnostic(code=error.code, severity="warning", message=message, help=error.help, place=place),)
+
+
+def _nothing_to_train(data: str, failed: _Failed) -> PolicyEngineError:
+    if failed.first is None:
+        return DataError(f"no row of `{data}` has anything to train", help="look at it with `policy-engine show`")
+    place, error = failed.first
+    if isinstance(error, GuardError):
+        return GuardError(f"{place}: {error.message}", help=error.help)
+    return DataError(f"no row of `{data}` can be trained on; {place}: {error.message}", help=error.help)
+
+
+def _enough(rows: Iterator[tuple[int, Any]], count: int) -> list[tuple[int, Any]]:
+    taken: list[tuple[int, Any]] = []
+    tokens = 0
+    for number, row in islice(rows, count):
+        if isinstance(row, PolicyEngineError):
+            raise row
+        tokens += len(row.get("input_ids") or ())
+        if taken and tokens > MOST_TOKENS:
+            break
+        taken.append((number, row))
+    return taken
+
+
+def _item_types(file: Path) -> dict[str, pa.DataType]:
+    """The types of the items of list columns, where the file declares them."""
+    if file.suffix not in (".parquet", ".arrow"):
+        return {}
+    batch = next(iter(read_parquet(file) if file.suffix == ".parquet" else read_arrow(file)))
+    lists = (f for f in batch.schema if pa.types.is_list(f.type) or pa.types.is_large_list(f.type))
+    return {f.name: f.type.value_type for f in lists}
+
+
+def _backend(tokenizer: ChatTokenizer, sample: Sample) -> str:
+    texts = [tokenizer.tokenizer.decode(d.ids, skip_special_tokens=False) for d in sample.documents]
+    return backend_verdict(tokenizer, texts)
+
+
+def _data(found: Examination, backend: str | None) -> dict[str, Any]:
+    return {
+        "trainer": found.trainer,
+        "trainer_version": found.version,
+        "rows": found.rows,
+        "documents": found.documents,
+        "tokens": found.tokens,
+        "trained": found.trained,
+        "loss": found.loss,
+        "loss_by_hand": found.by_hand,
+        "checked": dict(found.checked),
+        "settings": {key: repr(value) for key, value in found.settings.items()},
+        "settings_left_out": list(found.left_out),
+        "traps": [
+            {"code": f.code, "severity": f.severity, "message": f.message, "help": f.help} for f in found.findings
+        ],
+        "backend": backend,
+    }
+
+
+def _body(found: Examination, backend: str | None) -> tuple[RenderableType, ...]:
+    name = f"{found.trainer} {found.version}".rstrip()
+    parts: list[RenderableType] = [
+        Text(
+            f"{name}: a batch of {counted(found.rows, 'row')} "
+            f"({counted(found.documents, 'document')}, {counted(found.tokens, 'token')}, "
+            f"{found.trained:,} trained)"
+        )
+    ]
+    if found.settings:
+        parts.append(Text("settings: " + ", ".join(f"{k}={v!r}" for k, v in found.settings.items()), style="dim"))
+    if found.left_out:
+        parts.append(Text(f"not about batch and loss, left out: {', '.join(found.left_out)}", style="dim"))
+    if found.loss is not None and found.by_hand is not None:
+        parts += [Text(""), _table(found)]
+    parts.append(Text(""))
+    parts.append(
+        Text("labels, weights and order survive", style="green")
+        if found.holds
+        else Text("labels, weights or order do not survive", style="bold red")
+    )
+    if backend is not None:
+        parts.append(Text(backend, style="dim"))
+    return tuple(parts)
+
+
+def _table(found: Examination) -> Table:
+    bad = {f.code for f in found.findings if f.severity == "error"}
+    checks = {
+        "documents of the batch": {"joined", "ids-changed", "cut"},
+        "ids": {"ids-changed"},
+        "labels": {"labels-ignored", "labels-changed", "pad-masked", "shifted", "rewritten"},
+        "weights": {"weights-ignored"},
+        "positions": {"positions"},
+    }
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("compared with the data")
+    table.add_column("", justify="right")
+    table.add_column("")
+    for name, codes in checks.items():
+        count = found.checked.get(name, 0)
+        if count or codes & bad:
+            wrong = bool(codes & bad)
+            table.add_row(
+                name, f"{count:,}", Text("differ", style="bold red") if wrong else Text("equal", style="green")
+            )
+    equal = not bad & {"loss", "joined", "labels-ignored", "labels-changed", "pad-masked", "ids-changed", "cut"}
+    difference = abs((found.loss or 0) - (found.by_hand or 0))
+    table.add_row(
+        "loss",
+        f"{found.loss:.6f}",
+        Text(f"by hand {found.by_hand:.6f}, difference {difference:.0e}", style="green" if equal else "bold red"),
+    )
+    return table

@@ -1,0 +1,70 @@
+"""One row explained."""
+
+from __future__ import annotations
+
+from rich.console import RenderableType
+from rich.text import Text
+
+from policy_engine.cli.outcome import Exit, Outcome, diagnostics_of
+from policy_engine.cli.work.inputs import Inputs, masked_rows
+from policy_engine.core.errors import ConfigError
+from policy_engine.mask.explain import Explanation
+from policy_engine.mask.row import MaskedRow
+
+
+def explain_row(
+    data: str, inputs: Inputs, *, number: int | None, tokens: tuple[int, ...], at: str | None, turn: int | None
+) -> Outcome:
+    """The segments of a row (the first, if no number is given), or those tokens of it that are asked for.
+
+    Raises RowError if there is no such row, ConfigError for a token, text or turn that the row does not have.
+    """
+    said: list[str] = []
+    numbers = () if number is None else (number,)
+    row = next(masked_rows(data, inputs, limit=1, numbers=numbers, say=said.append))
+    if not isinstance(row.result, MaskedRow):
+        return Outcome(
+            exit=Exit.FAILS,
+            diagnostics=diagnostics_of(row.result, place=row.place),
+            data={"row": row.number, "read_as": said, "explanations": []},
+        )
+    found = _explanations(row.result, tokens, at, turn)
+    head: list[RenderableType] = [Text(line, style="dim") for line in said]
+    return Outcome(
+        data={"row": row.number, "read_as": said, "explanations": [e.as_dict() for e in found]},
+        body=(*head, Text(f"row {row.number}", style="bold"), *(_text(e) for e in found)),
+    )
+
+
+def _explanations(row: MaskedRow, tokens: tuple[int, ...], at: str | None, turn: int | None) -> list[Explanation]:
+    total = len(row.input_ids)
+    for token in tokens:
+        if token >= total:
+            raise ConfigError(f"there is no token {token}: the row has {total}", help="tokens count from 0")
+    if at is not None:
+        tokens += _tokens_at(row, at)
+    if tokens:
+        return [row.explain(token=token) for token in tokens]
+    segments = row.chat.segments
+    if turn is not None and turn >= len(row.chat.messages):
+        raise ConfigError(
+            f"there is no message {turn}: the row has {len(row.chat.messages)}", help="messages count from 0"
+        )
+    return [row.explain(segment=i) for i, s in enumerate(segments) if s.start < s.end and turn in (None, s.turn)]
+
+
+def _tokens_at(row: MaskedRow, text: str) -> tuple[int, ...]:
+    start = row.chat.text.find(text) if text else -1
+    if start < 0:
+        raise ConfigError(
+            f"the rendered row does not contain `{text}`", help="`policy-engine show` prints the text as it is rendered"
+        )
+    starts, ends = row.tokenized.starts_T.tolist(), row.tokenized.ends_T.tolist()
+    return tuple(i for i, (a, b) in enumerate(zip(starts, ends, strict=True)) if a < start + len(text) and start < b)
+
+
+def _text(explanation: Explanation) -> Text:
+    """The plain form, its first line in the colour of the decision."""
+    head, _, rest = explanation.as_text().partition("\n")
+    style = "bold yellow" if explanation.weight is None else "bold green" if explanation.weight else "bold"
+    return Text.assemble((head, style), "\n", rest) if rest else Text(head, style=style)

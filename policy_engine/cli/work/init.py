@@ -1,0 +1,192 @@
+"""The dataset file and policy that `init` writes."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Container, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from rich.text import Text
+
+from policy_engine.chat.tokenizer import load_tokenizer
+from policy_engine.cli.files import exists, write_text_file
+from policy_engine.cli.outcome import Outcome, diagnostics_of
+from policy_engine.cli.work.apply_account import doubtful_roles
+from policy_engine.cli.work.init_survey import Survey, parts_in_order, survey
+from policy_engine.cli.work.inputs import see_format
+from policy_engine.core.diagnostics import Diagnostic
+from policy_engine.core.errors import PolicyEngineError, RowError
+from policy_engine.core.vocabulary import KEYWORDS, PARTS, parts_of
+from policy_engine.core.wording import counted
+from policy_engine.data.conversation import Conversation, read_row
+from policy_engine.data.dataset import DatasetSpec
+from policy_engine.data.formats import Format, named_format
+from policy_engine.data.readers import read_rows
+from policy_engine.data.role_spelling import Spelling
+from policy_engine.run.summary import Counts
+
+_SAYS_TRAIN = ("train", "training", "trainable", "loss", "learn", "trained")
+_SAYS_WEIGHT = ("weight", "loss_weight", "loss_scale")
+_NAME = re.compile(r"[A-Za-z_][\w]*(\.[A-Za-z_]\w*)*")
+
+
+def write_starter(
+    data: str, tokenizer: str, template: str | None, *, out: Path | None, limit: int, overwrite: bool
+) -> Outcome:
+    """Looks at the first `limit` rows and writes PATH.yaml and PATH.policy.
+
+    Raises DataError if one of them exists, RowError if no row can be read, and what reading and loading raise.
+    """
+    base = Path(Path(data).name).with_suffix("") if out is None else out
+    policy_path, dataset_path = Path(f"{base}.policy"), Path(f"{base}.yaml")
+    for path in (policy_path, dataset_path):
+        if path.exists() and not overwrite:
+            raise exists(path)
+    tok = load_tokenizer(tokenizer, template=template)
+    _ = tok.template  # a missing or broken template is told at once, not once per row
+    source = read_rows(data)
+    format, rows = see_format(source, limit, DatasetSpec())
+    failed: list[tuple[int, PolicyEngineError]] = []
+    counts = Counts()
+    found = survey(_conversations(rows, format, failed, counts), tok)
+    counts.name_places(source.where)
+    if not found.rows:
+        first, error = failed[0]
+        raise RowError(
+            f"{error.message}; none of the {counted(len(failed), 'row')} of `{data}` can be read", help=error.help
+        ).at(source.where(first))
+    policy = policy_text(found, data, failed=len(failed), but=counts.doubtful_roles)
+    write_text_file(policy_path, policy, overwrite=overwrite)
+    names = {"tokenizer": _beside(tokenizer, base), "template": template and _beside(template, base)}
+    write_text_file(dataset_path, dataset_text(found, data, policy_path.name, format, names), overwrite=overwrite)
+    warnings = [*doubtful_roles(counts.doubtful_roles.values())]
+    warnings += [
+        replace(diagnostic, severity="warning")
+        for number, error in failed[:5]
+        for diagnostic in diagnostics_of(error, place=source.where(number))
+    ]
+    warnings += [
+        Diagnostic(
+            code="PE401",
+            severity="warning",
+            message=f"{counted(count, 'row')} {'does' if count == 1 else 'do'} not render: {reason}",
+        )
+        for reason, count in found.refused.most_common(5)
+    ]
+    return Outcome(
+        diagnostics=tuple(warnings),
+        data={
+            "read_as": format.said,
+            "rows": found.rows,
+            "rows_failed": len(failed),
+            "roles": dict(found.roles),
+            "fields": dict(sorted(found.fields.items())),
+            "parts": {role: parts_in_order(parts) for role, parts in found.parts.items()},
+            "wrote": [str(dataset_path), str(policy_path)],
+        },
+        body=(
+            Text(format.said, style="dim"),
+            Text(f"looked at {counted(found.rows, 'row')}: {_counts(found)}"),
+            Text(f"wrote {dataset_path} and {policy_path}"),
+            Text(f"next: policy-engine show {data} --dataset {dataset_path}", style="bold"),
+        ),
+    )
+
+
+def policy_text(found: Survey, data: str, *, failed: int = 0, but: Container[str] = ()) -> str:
+    """A policy that trains the assistant and says what it saw; no guard names the roles `but`, which are doubtful."""
+    lines = [
+        f"# Starter policy for {Path(data).name}. Seen in {counted(found.rows, 'row')}"
+        + (f" ({failed} more failed):" if failed else ":"),
+        f"#   roles: {_counts(found)}",
+        *(f"#   parts of {role}: {', '.join(parts_in_order(parts))}" for role, parts in sorted(found.parts.items())),
+        "",
+        "# What the assistant writes: reasoning, text and tool calls, and the marker that ends its turn.",
+        "train assistant",
+        "train eos after assistant",
+    ]
+    if "reasoning.text" in found.parts.get("assistant", ()):
+        lines += ["", "# Uncomment to keep only the last turn's thinking:"]
+        lines += ["# mask assistant.reasoning", "# train last assistant.reasoning"]
+    hints = _field_hints(found)
+    if hints:
+        lines += ["", "# Fields that may say what to train; uncomment what is meant:", *hints]
+    others = [role for role in sorted(found.roles) if role != "assistant" and role not in but]
+    if others:
+        lines += ["", "# Asserted on every row.", *(f"never train {_role(role)}" for role in others)]
+    return "\n".join(lines) + "\n"
+
+
+def dataset_text(found: Survey, data: str, policy: str, format: Format, names: dict[str, str | None]) -> str:
+    """A dataset file for the format and fields that were seen; only what is not usual is named."""
+    usual = named_format(format.kind)
+    lines = [f"# How {Path(data).name} is read, and what its policy may ask about.", f"policy: {_scalar(policy)}"]
+    lines += [f"{key}: {_scalar(value)}" for key, value in names.items() if value]
+    lines += ["messages:", f"  format: {format.kind}"]
+    columns = ["field", "role", "content"] if format.kind in ("messages", "sharegpt") else []
+    columns += [n for n in ("instruction", "output", "prompt", "completion") if getattr(format, n) != getattr(usual, n)]
+    lines += [f"  {name}: {_scalar(getattr(format, name))}" for name in columns]
+    lines += ["trained_roles: [assistant]"]
+    fields = {n: t for n, t in found.fields.items() if _NAME.fullmatch(n) and n != f"sample.{format.field}"}
+    fields |= {"message.content": "string"} if "message.content" in fields else {}
+    lines += ["fields:", *(f"  {name}: {kind}" for name, kind in sorted(fields.items()))]
+    lines += ["# template_kwargs: {enable_thinking: false}", "# tests:"]
+    lines += [
+        "#   - name: trains the answer",
+        "#     messages: [{role: user, content: Hi}, {role: assistant, content: Hello}]",
+    ]
+    lines += ["#     expect: the rendered text, with what is trained in ⟦ ⟧"]
+    return "\n".join(lines) + "\n"
+
+
+def _conversations(
+    rows: Iterator[tuple[int, Any]], format: Format, failed: list[tuple[int, PolicyEngineError]], counts: Counts
+) -> Iterator[Conversation]:
+    spelling = Spelling.of(format)
+    for number, row in rows:
+        try:
+            if isinstance(row, PolicyEngineError):
+                raise row
+            conversation = read_row(row, format)
+            counts.add_roles((m["role"] for m in conversation.messages), spelling, number)
+            yield conversation
+        except PolicyEngineError as error:
+            failed.append((number, error))
+
+
+def _field_hints(found: Survey) -> list[str]:
+    hints = []
+    for name, kind in sorted(found.fields.items()):
+        scope, _, key = name.partition(".")
+        if scope not in ("message", "part") or not _NAME.fullmatch(name):
+            continue
+        if key in _SAYS_TRAIN and kind == "boolean":
+            hints.append(f"# mask assistant where {name} == false")
+        elif key in (*_SAYS_TRAIN, *_SAYS_WEIGHT) and kind in ("integer", "number"):
+            hints.append(f"# train assistant weight {name}")
+        elif key == "training_detail" and kind == "list":
+            hints.append(f"# mask spans {name} in assistant.text")
+    return hints
+
+
+def _role(name: str) -> str:
+    plain = re.fullmatch(r"[A-Za-z_]\w*", name) and name not in KEYWORDS and parts_of(name) is None
+    return name if plain and name not in PARTS else json.dumps(name)
+
+
+def _counts(found: Survey) -> str:
+    return ", ".join(f"{role} ({count})" for role, count in found.roles.most_common())
+
+
+def _scalar(value: str) -> str:
+    """A YAML string: quoted, since a bare `no` or `null` is none."""
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _beside(path: str, base: Path) -> str:
+    """A path as seen from the dataset file; a name that is no path stays as it is."""
+    return os.path.relpath(path, base.parent) if Path(path).exists() else path

@@ -1,0 +1,93 @@
+"""What a dataset and a template show: roles, fields with their types, and the parts of each role's turns."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from policy_engine.chat.tokenizer import ChatTokenizer
+from policy_engine.core.errors import PolicyEngineError
+from policy_engine.core.schema import FieldType
+from policy_engine.core.vocabulary import PARTS
+from policy_engine.data.conversation import Conversation
+
+_RENDERED = 50
+"""Rows that are rendered to see the parts of turns; reading the others is enough."""
+
+
+@dataclass(kw_only=True)
+class Survey:
+    """Counts over the rows that could be read. `fields` maps dotted names (`message.training`) to types seen."""
+
+    rows: int = 0
+    roles: Counter[str] = field(default_factory=Counter)
+    fields: dict[str, FieldType] = field(default_factory=dict)
+    parts: dict[str, Counter[str]] = field(default_factory=dict)
+    """Parts of the turns of each role, by how many segments had them."""
+    refused: Counter[str] = field(default_factory=Counter)
+    """Reasons why rows could not be rendered."""
+
+
+def survey(conversations: Iterable[Conversation], tokenizer: ChatTokenizer) -> Survey:
+    """Looks at every conversation, and renders the first ones."""
+    found = Survey()
+    for conversation in conversations:
+        found.rows += 1
+        for message in conversation.messages:
+            found.roles[str(message["role"])] += 1
+            _note(found.fields, "message", message)
+            for part in message["content"] if isinstance(message.get("content"), list) else ():
+                if isinstance(part, Mapping):
+                    _note(found.fields, "part", part)
+            for call in message.get("tool_calls") or ():
+                _note(found.fields, "call", {"name": "", "arguments": {}} | dict(call))
+        _note(found.fields, "sample", conversation.sample)
+        if found.rows <= _RENDERED:
+            _render(found, conversation, tokenizer)
+    return found
+
+
+def _render(found: Survey, conversation: Conversation, tokenizer: ChatTokenizer) -> None:
+    try:
+        chat = tokenizer.template_for(conversation).render(conversation)
+    except PolicyEngineError as error:
+        found.refused[error.message] += 1
+        return
+    for segment in chat.segments:
+        role = chat.role(segment)
+        if role is not None and segment.start < segment.end:
+            found.parts.setdefault(role, Counter())[segment.part] += 1
+
+
+def parts_in_order(parts: Iterable[str]) -> list[str]:
+    """Parts as the vocabulary orders them."""
+    return sorted(parts, key=PARTS.index)
+
+
+def _note(fields: dict[str, FieldType], scope: str, value: Mapping[str, Any]) -> None:
+    for key, item in value.items():
+        if item is None:
+            continue
+        name, seen = f"{scope}.{key}", _type(item)
+        known = fields.get(name)
+        fields[name] = seen if known in (None, seen) else _join(known, seen)
+
+
+def _join(one: FieldType | None, other: FieldType) -> FieldType:
+    return "number" if {one, other} == {"integer", "number"} else "any"
+
+
+def _type(value: Any) -> FieldType:
+    if isinstance(value, bool):
+        return "boolean"
+    if isinstance(value, int):
+        return "integer"
+    if isinstance(value, float):
+        return "number"
+    if isinstance(value, str):
+        return "string"
+    if isinstance(value, Mapping):
+        return "object"
+    return "list" if isinstance(value, list | tuple) else "any"

@@ -1,0 +1,127 @@
+"""Rows masked and put into words: what `show` and `demo` print and write."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import RenderableType
+from rich.text import Text
+
+from policy_engine.cli.files import exists, write_text_file
+from policy_engine.cli.outcome import Exit, Outcome, diagnostics_of
+from policy_engine.cli.work.apply_account import doubtful_roles
+from policy_engine.cli.work.inputs import Inputs, masked_rows
+from policy_engine.core.diagnostics import Diagnostic
+from policy_engine.core.wording import counted
+from policy_engine.mask.explain import explain_pieces
+from policy_engine.mask.row import MaskedRow
+from policy_engine.report.html import html_page
+from policy_engine.report.terminal import ColorBy, Legend, RowText
+from policy_engine.report.view import RowView, RuleView, row_view, rule_views
+from policy_engine.run.summary import ControlTokens, Counts
+
+
+def show_rows(
+    data: str,
+    inputs: Inputs,
+    *,
+    limit: int | None,
+    numbers: Sequence[int] = (),
+    color_by: ColorBy = "effect",
+    html: Path | None = None,
+    overwrite: bool = False,
+    shown: Sequence[int] | None = None,
+) -> Outcome:
+    """The rows as a page if `html` names one, else for the terminal. Rows that fail are findings.
+
+    `shown` has numbers of rows that the terminal shows although there is a page. Raises DataError if the page exists
+    or cannot be written, and what `masked_rows` raises.
+    """
+    option = "--html" if shown is None else "-o"
+    if html is not None and html.exists() and not overwrite:
+        raise exists(html, option)
+    said: list[str] = []
+    rows: list[RowView] = []
+    failed: list[Diagnostic] = []
+    counts = Counts()
+    control = ControlTokens(inputs.masker.tokenizer)
+    controlled: list[str] = []
+    for row in masked_rows(data, inputs, limit=limit, numbers=numbers, say=said.append, doubtful=counts):
+        if isinstance(row.result, MaskedRow):
+            done = row.result
+            pieces = () if html is None else explain_pieces(done.program, done.chat)
+            rows.append(row_view(done.tokenized, done.mask, name=f"row {row.number}", pieces=pieces))
+            if control.found_in(row.result, row.result.tokenized.ids_T):
+                controlled.append(rows[-1].name)
+        else:
+            failed += diagnostics_of(row.result, place=row.place)
+    if controlled:
+        told = ", ".join(controlled[:20]) + (" …" if len(controlled) > 20 else "")
+        said.append(f"control tokens in the data of {len(controlled)} of {counted(len(rows), 'row')}: {told}")
+    body: list[RenderableType] = [Text(line, style="dim") for line in said]
+    if rows and (html is None or shown is not None):
+        names = None if shown is None else {f"row {number}" for number in shown}
+        body += _terminal([r for r in rows if names is None or r.name in names], inputs, color_by)
+    if html is not None:
+        write_text_file(html, _page(rows, inputs, data, failed=len(failed)), overwrite=overwrite, option=option)
+        body.append(Text(f"wrote {html}"))
+    rules = rule_views(inputs.masker.program.policy)
+    return Outcome(
+        exit=Exit.FAILS if failed else Exit.HOLDS,
+        diagnostics=(*doubtful_roles(counts.doubtful_roles.values()), *failed),
+        data={
+            "read_as": said[:1],
+            "notes": said[1:],
+            "rows_with_control_tokens": len(controlled),
+            "rules": [_rule(r) for r in rules],
+            "rows": [_row(row) for row in rows],
+        },
+        body=tuple(body),
+    )
+
+
+def _terminal(rows: Sequence[RowView], inputs: Inputs, color_by: ColorBy) -> list[RenderableType]:
+    rules = rule_views(inputs.masker.program.policy)
+    texts = [part for row in rows for part in (RowText(row, rules, color_by=color_by), Text(""))]
+    return [*texts, Legend(rows, rules, color_by=color_by)]
+
+
+def _page(rows: Sequence[RowView], inputs: Inputs, data: str, *, failed: int) -> str:
+    facts = {"policy": inputs.policy, "tokenizer": inputs.tokenizer, "rows": str(len(rows))}
+    facts |= {"rows that failed": str(failed)} if failed else {}
+    title = f"{Path(inputs.policy).name} on {Path(data).name}"
+    return html_page(rows, inputs.masker.program.policy, title=title, facts=facts)
+
+
+def _rule(rule: RuleView) -> dict[str, Any]:
+    return {"index": rule.index, "effect": rule.effect, "file": rule.source, "line": rule.line, "text": rule.text}
+
+
+def _row(row: RowView) -> dict[str, Any]:
+    segments = row.chat.segments
+    return {
+        "name": row.name,
+        "text": row.chat.text,
+        "tokens": row.total,
+        "trained": row.trained,
+        "by_reason": row.by_reason,
+        "unrendered": [{"turn": u.turn, "field": u.field} for u in row.chat.unrendered],
+        "decisions": [
+            {
+                "index": token.index,
+                "id": token.id,
+                "text": cell.text if token is cell.tokens[0] else "",
+                "weight": token.weight,
+                "reason": token.reason,
+                "rule": token.rule,
+                "turn": segments[token.segment].turn,
+                "role": row.chat.role(segments[token.segment]),
+                "part": segments[token.segment].part,
+            }
+            for turn in row.turns
+            for cell in turn.cells
+            for token in cell.tokens
+        ],
+    }

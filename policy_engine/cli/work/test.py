@@ -1,0 +1,151 @@
+"""What `test` does: dataset files read, their tests run, results told."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+from rich.console import RenderableType
+from rich.text import Text
+
+from policy_engine.chat.tokenizer import load_tokenizer
+from policy_engine.cli.outcome import Exit, Outcome
+from policy_engine.core.diagnostics import Diagnostic
+from policy_engine.core.errors import ConfigError, DataError
+from policy_engine.core.source import Place
+from policy_engine.data.dataset import DatasetSpec, load_dataset_spec
+from policy_engine.mask.masker import Masker
+from policy_engine.mask.policy_tests import Coverage, TestResult, Untried, run_tests
+from policy_engine.rules.compile import load_policy
+
+
+@dataclass(frozen=True, kw_only=True)
+class _FileResult:
+    path: Path
+    results: list[TestResult]
+    untried: tuple[Untried, ...]
+
+
+def run_files(files: Sequence[Path], *, tokenizer: str | None, coverage: bool, junit: Path | None) -> Outcome:
+    """Runs the tests of every file. Fails if one fails; a run without any test answers nothing.
+
+    Raises ConfigError where no test is found or a file names no policy or tokenizer.
+    """
+    found = [
+        _run(path, spec, tokenizer, coverage)
+        for path in _dataset_files(files)
+        if (spec := load_dataset_spec(path)).tests
+    ]
+    results = [result for item in found for result in item.results]
+    if not results:
+        raise ConfigError("no test ran", help="write `tests:` in a dataset file, each with `messages` and `expect`")
+    if junit is not None:
+        _write_junit(junit, found)
+    failed = [(item, result) for item in found for result in item.results if not result.passed]
+    return Outcome(
+        exit=Exit.FAILS if failed else Exit.HOLDS,
+        diagnostics=tuple(_diagnostic(item.path, result) for item, result in failed),
+        data=_data(found),
+        body=_body(found, coverage),
+    )
+
+
+def _dataset_files(files: Sequence[Path]) -> list[Path]:
+    found: list[Path] = []
+    for path in files:
+        if path.is_dir():
+            found += sorted(p for p in path.rglob("*") if p.suffix in (".yaml", ".yml"))
+        elif path.exists():
+            found.append(path)
+        else:
+            raise DataError(f"there is no file `{path}`", help="name a dataset file, or a folder of them")
+    return found
+
+
+def _run(path: Path, spec: DatasetSpec, tokenizer: str | None, coverage: bool) -> _FileResult:
+    name = tokenizer or spec.tokenizer
+    if spec.policy is None:
+        raise ConfigError(f"{path} names no policy", help="add `policy: my.policy`")
+    if name is None:
+        raise ConfigError(f"{path} names no tokenizer", help="add `tokenizer: builtin`, or give one with -t")
+    # Not proven: a test may be there to show a guard that fails.
+    program = load_policy(spec.policy, schema=spec.to_schema())
+    masker = Masker(program, load_tokenizer(name, template=spec.template), dataset=spec)
+    counter = Coverage(program=program) if coverage else None
+    results = run_tests(spec, masker, counter)
+    return _FileResult(path=path, results=results, untried=() if counter is None else counter.untried())
+
+
+def _diagnostic(path: Path, result: TestResult) -> Diagnostic:
+    place = Place(file=str(path), number=result.line)
+    if result.error is not None:
+        message = f"test `{result.name}` could not run: {result.error.message}"
+        return Diagnostic(
+            code=result.error.code, severity="error", message=message, help=result.error.help, place=place
+        )
+    return Diagnostic(
+        code="PE701",
+        severity="error",
+        message=f"test `{result.name}` fails",
+        help="\n".join(_difference(result)) or "compare the two texts",
+        place=place,
+    )
+
+
+def _difference(result: TestResult) -> list[str]:
+    expected, actual = result.expected.rstrip().splitlines(), (result.actual or "").rstrip().splitlines()
+    return list(difflib.unified_diff(expected, actual, "expected", "masked", lineterm=""))
+
+
+def _data(found: Sequence[_FileResult]) -> dict[str, Any]:
+    return {
+        "files": [
+            {
+                "path": str(item.path),
+                "tests": [
+                    {"name": r.name, "line": r.line, "passed": r.passed, "expected": r.expected, "actual": r.actual}
+                    for r in item.results
+                ],
+                "untried": [{"place": u.place, "text": u.text, "missing": u.missing} for u in item.untried],
+            }
+            for item in found
+        ]
+    }
+
+
+def _body(found: Sequence[_FileResult], coverage: bool) -> tuple[RenderableType, ...]:
+    parts: list[RenderableType] = []
+    for item in found:
+        passed = sum(result.passed for result in item.results)
+        parts.append(Text(f"{item.path}: {passed} of {len(item.results)} tests pass"))
+        parts += [Text(f"  untried: {u.place} `{u.text}`: {u.missing}") for u in item.untried]
+    total = [result for item in found for result in item.results]
+    passed = sum(result.passed for result in total)
+    parts.append(Text(f"{passed} passed, {len(total) - passed} failed", style="bold"))
+    if coverage and not any(item.untried for item in found):
+        parts.append(Text("every rule decided, and every condition was seen true and false"))
+    return tuple(parts)
+
+
+def _write_junit(path: Path, found: Sequence[_FileResult]) -> None:
+    root = ElementTree.Element("testsuites")
+    for item in found:
+        failures = sum(not result.passed for result in item.results)
+        suite = ElementTree.SubElement(
+            root, "testsuite", name=str(item.path), tests=str(len(item.results)), failures=str(failures)
+        )
+        for result in item.results:
+            case = ElementTree.SubElement(suite, "testcase", classname=str(item.path), name=result.name)
+            if not result.passed:
+                failure = ElementTree.SubElement(case, "failure", message="masked otherwise than expected")
+                failure.text = str(result.error) if result.error is not None else "\n".join(_difference(result))
+    try:
+        ElementTree.ElementTree(root).write(path, encoding="utf-8", xml_declaration=True)
+    except OSError as error:
+        raise DataError(
+            f"`{path}` cannot be written: {error.strerror}", help="name another file with --junit"
+        ) from None

@@ -1,0 +1,125 @@
+"""Dataset files: a YAML that binds a policy to data — where the messages are, who the model is, which fields exist."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from policy_engine.core.errors import ConfigError
+from policy_engine.core.schema import FieldType, Schema
+from policy_engine.core.wording import counted
+from policy_engine.data.conversation import Conversation, read_row
+from policy_engine.data.dataset_file import load_dataset_file
+from policy_engine.data.formats import (
+    CALL_ROLE,
+    Format,
+    FormatKind,
+    column,
+    detect_format,
+    list_kind,
+    named_format,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PolicyTest:
+    """A conversation and how a policy has to mask it: the rendered text with the trained text in ⟦ ⟧.
+
+    `row` has the conversation under `messages`, beside it `tools`, `documents` and whatever `sample.` conditions read.
+    `line` is where the test stands in its file.
+    """
+
+    name: str
+    row: Mapping[str, Any]
+    expect: str
+    line: int
+
+    def conversation(self, template_kwargs: Mapping[str, Any] | None = None) -> Conversation:
+        """The test's conversation; `template_kwargs` hold for it unless its `chat_template_kwargs` say otherwise."""
+        return read_row(self.row, named_format("messages", template_kwargs=dict(template_kwargs or {})))
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetSpec:
+    """What a dataset file says; `policy`, `tokenizer` and `template` are names, or paths resolved against the file."""
+
+    name: str = "<dataset>"
+    """The file's path, for messages."""
+    policy: str | None = None
+    tokenizer: str | None = None
+    template: str | None = None
+    kind: FormatKind | None = None
+    """Format of the rows; None where the data decides."""
+    names: Mapping[str, Any] = field(default_factory=dict)
+    """Columns, keys and roles of the data, by the attributes of `Format`; what is not named has its usual name."""
+    trained_roles: frozenset[str] = frozenset({"assistant"})
+    """Roles the model writes."""
+    fields: Mapping[str, FieldType] | None = None
+    """Types of the fields that conditions may read, by dotted name (`message.train`, `sample.meta.source`)."""
+    template_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    tests: tuple[PolicyTest, ...] = ()
+
+    def to_schema(self) -> Schema:
+        """What a policy for this data is checked against."""
+        roles = {role for role in self.names.get("roles", {}).values() if role != CALL_ROLE}
+        return Schema(roles=frozenset(roles) | self.trained_roles, trained_roles=self.trained_roles, fields=self.fields)
+
+    def format_of(self, rows: Iterable[Any]) -> Format:
+        """The format of the data: what the file declares, and for the rest what `rows` (a few of them) show.
+
+        Raises:
+            ConfigError: nothing is declared and the rows have no known shape.
+        """
+        names = {**self.names, "template_kwargs": dict(self.template_kwargs)}
+        if self.kind is None and not self.names:
+            return replace(detect_format(rows), template_kwargs=dict(self.template_kwargs))
+        sample = list(rows)
+        kind = self.kind or self._kind(sample)
+        if kind in ("messages", "sharegpt") and "field" not in names:
+            names["field"] = self._list_column(sample, kind)
+        return named_format(kind, said=f"read as `{kind}`, as {self.name} declares", **names)
+
+    def _kind(self, rows: list[Any]) -> FormatKind:
+        if self.names.keys() & {"prompt", "completion"}:
+            return "prompt_completion"
+        if self.names.keys() & {"instruction", "input", "output", "history"}:
+            return "alpaca"
+        if self.names.keys() & {"role", "content"}:
+            pair = self.names.get("role", "role"), self.names.get("content", "content")
+            return "sharegpt" if pair == ("from", "value") else "messages"
+        if "field" in self.names:
+            kinds = Counter(
+                kind
+                for row in rows
+                if isinstance(row, Mapping) and (kind := list_kind(column(row, self.names["field"]))) is not None
+            )
+            if not kinds:
+                raise ConfigError(
+                    f"{self.name}: column `{self.names['field']}` holds no messages in the "
+                    f"{counted(len(rows), 'row')} looked at",
+                    help="name the column of the messages under `messages: {field: …}`, and their `role` and `content`",
+                )
+            return kinds.most_common(1)[0][0]
+        return detect_format(rows).kind
+
+    def _list_column(self, rows: list[Any], kind: FormatKind) -> str:
+        try:
+            return detect_format(rows).field
+        except ConfigError:
+            # Renamed keys hide the messages from detection; reading each row then says what is missing.
+            return named_format(kind).field
+
+
+def load_dataset_spec(path: str | Path) -> DatasetSpec:
+    """Reads a dataset file.
+
+    Raises:
+        DataError: the file cannot be read.
+        DatasetFileError: keys or values that mean nothing, all of them at once, each with its line.
+    """
+    found = load_dataset_file(Path(path))
+    tests = tuple(PolicyTest(**test) for test in found.pop("tests", ()))
+    return DatasetSpec(name=str(path), tests=tests, **found)

@@ -1,0 +1,233 @@
+"""Reads and checks the YAML of a dataset file, with the line of everything that is wrong in it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, Final, get_args
+
+import yaml
+
+from policy_engine.core.diagnostics import Diagnostic
+from policy_engine.core.errors import DataError, DatasetFileError, RowError
+from policy_engine.core.schema import FieldType
+from policy_engine.core.source import Source, Span
+from policy_engine.core.suggest import did_you_mean, file_meant
+from policy_engine.data.conversation import read_row
+from policy_engine.data.formats import FORMAT_KINDS, kind_of, named_format
+
+_KEYS: Final = (
+    "policy", "tokenizer", "template", "messages", "trained_roles", "fields", "template_kwargs", "tests",
+)  # fmt: skip
+_COLUMNS: Final = (
+    "field", "role", "content", "tool_calls", "reasoning", "system", "instruction", "input", "output", "history",
+    "prompt", "completion", "tools", "documents", "chat_template_kwargs",
+)  # fmt: skip
+_OPTIONAL_COLUMNS: Final = ("system", "tools", "documents", "chat_template_kwargs")
+"""Columns that `null` switches off."""
+_SCOPES: Final = ("message", "part", "call", "sample")
+_TYPES: Final[tuple[str, ...]] = get_args(FieldType)
+_FIX: Final = "fix the line; nothing was read from the file"
+_TEST_KEYS: Final = ("name", "messages", "tools", "documents", "chat_template_kwargs", "sample", "expect")
+
+
+def load_dataset_file(path: Path) -> dict[str, Any]:
+    """The contents by the attributes of `DatasetSpec`; `tests` as the attributes of `PolicyTest`.
+
+    Raises DataError if the file cannot be read, and DatasetFileError with everything that is wrong in it.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise DataError(f"dataset file `{path}` does not exist", help=file_meant(path) or "check the path") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"dataset file `{path}` cannot be read: {error}", help="it has to be UTF-8 YAML") from None
+    return _File(path, text).load()
+
+
+class _File:
+    def __init__(self, path: Path, text: str) -> None:
+        self.path = path
+        self.source = Source(name=str(path), text=text)
+        self.problems: list[tuple[int, Diagnostic]] = []
+        self.found: dict[str, Any] = {}
+
+    def load(self) -> dict[str, Any]:
+        try:
+            root = yaml.compose(self.source.text, Loader=yaml.SafeLoader)
+            if root is not None:
+                self._root(root)
+        except yaml.YAMLError as error:
+            mark = getattr(error, "problem_mark", None)
+            problem = getattr(error, "problem", None) or str(error)
+            # Nothing of the file counts where it is no YAML, so this is told alone.
+            self.problems.clear()
+            self._add(mark.index if mark else 0, f"not valid YAML: {problem}", "fix the line, or quote it")
+        except RecursionError:
+            self.problems.clear()
+            self._add(0, "not valid YAML: nested too deeply", "flatten it")
+        else:
+            if root is None:
+                self._add(0, "the dataset file is empty", f"its keys are {_listed(_KEYS)}")
+        if self.problems:
+            raise DatasetFileError(tuple(d for _, d in sorted(self.problems, key=lambda at: at[0])))
+        return self.found
+
+    def _root(self, root: yaml.Node) -> None:
+        readers: dict[str, Callable[[yaml.Node], None]] = {
+            "policy": self._path("policy"),
+            "tokenizer": self._path("tokenizer"),
+            "template": self._path("template"),
+            "messages": self._messages,
+            "trained_roles": self._trained_roles,
+            "fields": self._fields,
+            "template_kwargs": self._template_kwargs,
+            "tests": self._tests,
+        }
+        for key, node in self._mapping(root, "the dataset file", _KEYS).items():
+            readers[key](node)
+
+    def _problem(self, node: yaml.Node, message: str, help: str | None = None) -> None:
+        # Of what goes over several lines, the first is pointed at.
+        start, end = node.start_mark.index, node.end_mark.index
+        line_end = self.source.text.find("\n", start)
+        self._add(start, message, help or _FIX, end if line_end < 0 else min(end, line_end))
+
+    def _add(self, start: int, message: str, help: str, end: int | None = None) -> None:
+        span = Span(source=self.source, start=start, end=start if end is None else end)
+        found = Diagnostic(code=DatasetFileError.code, severity="error", message=message, span=span, help=help)
+        self.problems.append((start, found))
+
+    def _mapping(self, node: yaml.Node, what: str, known: Iterable[str] | None) -> dict[str, yaml.Node]:
+        """The value nodes of a mapping by key; keys that are not `known` or are written twice are problems."""
+        if not isinstance(node, yaml.MappingNode):
+            self._problem(node, f"{what} has to be a mapping, found {kind_of(_value(node))}")
+            return {}
+        result: dict[str, yaml.Node] = {}
+        for key_node, value_node in node.value:
+            key = _value(key_node)
+            if not isinstance(key, str):
+                self._problem(key_node, f"key `{key_node.value}` of {what} is {kind_of(key)}", "put it in quotes")
+            elif known is not None and key not in known:
+                self._problem(key_node, f"unknown key `{key}` in {what}", _meant(key, known))
+            elif key in result:
+                self._problem(key_node, f"key `{key}` of {what} is written twice", "keep one of them")
+            else:
+                result[key] = value_node
+        return result
+
+    def _text(self, node: yaml.Node, what: str) -> str | None:
+        value = _value(node)
+        if isinstance(value, str) and value:
+            return value
+        self._problem(node, f"{what} has to be text, found {kind_of(value) if value != '' else 'nothing'}")
+        return None
+
+    def _path(self, key: str) -> Callable[[yaml.Node], None]:
+        def read(node: yaml.Node) -> None:
+            text = self._text(node, f"`{key}`")
+            if text is not None:
+                beside = self.path.parent / text
+                # A name that is no file here may be a shipped policy's or a hub's.
+                self.found[key] = str(beside) if beside.exists() or text.endswith((".policy", ".jinja")) else text
+
+        return read
+
+    def _messages(self, node: yaml.Node) -> None:
+        names: dict[str, Any] = {}
+        for key, value_node in self._mapping(node, "`messages`", ("format", "roles", *_COLUMNS)).items():
+            if key == "format":
+                self._format(value_node)
+            elif key == "roles":
+                names["roles"] = self._roles(value_node)
+            elif _value(value_node) is None and key in _OPTIONAL_COLUMNS:
+                names[key] = None
+            else:
+                names[key] = self._text(value_node, f"`messages: {key}`")
+        self.found["names"] = names
+
+    def _format(self, node: yaml.Node) -> None:
+        value = _value(node)
+        if value in FORMAT_KINDS:
+            self.found["kind"] = value
+        else:
+            self._problem(node, f"unknown format `{value}`", _meant(str(value), FORMAT_KINDS))
+
+    def _roles(self, node: yaml.Node) -> dict[str, str]:
+        pairs = self._mapping(node, "`messages: roles`", None)
+        return {key: self._text(value, f"the role of `{key}`") or "" for key, value in pairs.items()}
+
+    def _trained_roles(self, node: yaml.Node) -> None:
+        value = _value(node)
+        if isinstance(value, list) and value and all(isinstance(role, str) and role for role in value):
+            self.found["trained_roles"] = frozenset(value)
+        else:
+            self._problem(node, "`trained_roles` has to be a list of roles", "write `trained_roles: [assistant]`")
+
+    def _fields(self, node: yaml.Node) -> None:
+        fields: dict[str, str] = {}
+        for name, value_node in self._mapping(node, "`fields`", None).items():
+            scope, _, rest = name.partition(".")
+            kind = _value(value_node)
+            if scope not in _SCOPES or not rest:
+                hint = _meant(scope, _SCOPES) if scope not in _SCOPES else f"write `{scope}.NAME`"
+                self._problem(value_node, f"field `{name}` has to start with one of {_listed(_SCOPES)} and a dot", hint)
+            elif kind not in _TYPES:
+                self._problem(value_node, f"unknown type `{kind}` of field `{name}`", _meant(str(kind), _TYPES))
+            else:
+                fields[name] = str(kind)
+        self.found["fields"] = fields
+
+    def _template_kwargs(self, node: yaml.Node) -> None:
+        pairs = self._mapping(node, "`template_kwargs`", None)
+        self.found["template_kwargs"] = {key: _value(value) for key, value in pairs.items()}
+
+    def _tests(self, node: yaml.Node) -> None:
+        if not isinstance(node, yaml.SequenceNode):
+            self._problem(node, "`tests` has to be a list of tests")
+            return
+        tests = [self._test(item, number) for number, item in enumerate(node.value, start=1)]
+        self.found["tests"] = [test for test in tests if test is not None]
+
+    def _test(self, node: yaml.Node, number: int) -> dict[str, Any] | None:
+        what = f"test {number}"
+        before = len(self.problems)
+        nodes = self._mapping(node, what, _TEST_KEYS)
+        for key in ("messages", "expect"):
+            if key not in nodes and len(self.problems) == before:
+                self._problem(node, f"{what} has no `{key}`")
+        if len(self.problems) > before:
+            return None
+        values = {key: _value(value) for key, value in nodes.items()}
+        sample = values.get("sample") or {}
+        if not isinstance(sample, dict):
+            self._problem(nodes["sample"], f"`sample` of {what} has to be a mapping")
+        for key in ("name", "expect"):
+            if key in values and not isinstance(values[key], str):
+                self._problem(nodes[key], f"`{key}` of {what} has to be text, found {kind_of(values[key])}")
+        if len(self.problems) > before:
+            return None
+        row = {**sample, **{key: values[key] for key in _TEST_KEYS[1:5] if key in values}}
+        try:
+            read_row(row, named_format("messages"))
+        except RowError as error:
+            self._problem(nodes["messages"], f"{what}: {error.message}", error.help)
+            return None
+        name = values.get("name", what)
+        return {"name": name, "row": row, "expect": values["expect"], "line": node.start_mark.line + 1}
+
+
+def _value(node: yaml.Node) -> Any:
+    """The plain value of a node, as `yaml.safe_load` gives it."""
+    try:
+        return yaml.SafeLoader("").construct_document(node)
+    except ValueError as error:  # a number or date that has the form of one only
+        raise yaml.constructor.ConstructorError(None, None, str(error), node.start_mark) from None
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names)
+
+
+def _meant(name: str, known: Iterable[str]) -> str:
+    return did_you_mean(name, known) or f"known are {_listed(known)}"

@@ -1,0 +1,61 @@
+"""Roles in the data that look misspelled: none that is known, and much like one that is."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+from policy_engine.core.suggest import nearest
+from policy_engine.core.vocabulary import KNOWN_ROLES
+from policy_engine.data.formats import CALL_ROLE, Format
+
+_ALIKE: Final = 0.75
+"""How like a known role another has to be, so that `critique` is none that was meant as `critic`."""
+_WORDS: Final = re.compile(r"[^\W\d_]+")
+
+
+class Spelling:
+    """Tells roles that look misspelled: none of those `known`, and much like one. `read_as` maps what the data calls
+    an author to the role it is read as."""
+
+    def __init__(self, known: Iterable[str], read_as: Mapping[str, str] | None = None) -> None:
+        self._known = frozenset(known)
+        self._read_as = dict(read_as or {})
+        self._meant: dict[str, str | None] = {}
+
+    @staticmethod
+    def of(format: Format, known: Iterable[str] = ()) -> Spelling:
+        """The spelling of data of a format: the usual roles, those of the format, and others that are known."""
+        return Spelling({*KNOWN_ROLES, *format.roles, *format.roles.values(), *known} - {CALL_ROLE}, format.roles)
+
+    def meant(self, role: str) -> str | None:
+        """The known role that a role of the data was likely meant as; None for one that is known or like none."""
+        if role in self._known:
+            return None
+        if role not in self._meant:
+            if len(self._meant) >= 1024:  # data that names persons has any number of roles
+                self._meant.clear()
+            self._meant[role] = self._find(role)
+        return self._meant[role]
+
+    def read_as(self, role: str) -> str:
+        """The role that an author of the data is read as."""
+        return self._read_as.get(role, role)
+
+    def _find(self, role: str) -> str | None:
+        # `user_a` and `assistant 2` are made from a role on purpose; `User` is not.
+        plain = role.strip().lower()
+        made_from = set(_WORDS.findall(plain)) - {plain}
+        known = sorted(name for name in self._known if name.lower() not in made_from)
+        letters = sorted(plain[:60])
+        turned = (name for name in known if sorted(name.lower()) == letters)  # `gtp`: short, so like nothing
+        return next(turned, None) or nearest(plain, known, cutoff=_ALIKE)
+
+
+def what_to_do(role: str, *, meant: str, read_as: str) -> str:
+    """The advice for a role that was likely meant as a known one."""
+    return (
+        f"did you mean `{meant}`? Mend the data, or say in a dataset file what it is: "
+        f"`messages: {{roles: {{{role}: {read_as}}}}}`"
+    )

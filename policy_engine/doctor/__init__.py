@@ -1,0 +1,1 @@
+"""One real step through a trainer, compared with the labels and weights in the data."""

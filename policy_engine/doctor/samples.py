@@ -1,0 +1,161 @@
+"""The rows that a trainer is given, the documents in them, and what is wrong before any trainer sees them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import pyarrow as pa
+
+from policy_engine.core.errors import RowError
+from policy_engine.core.vocabulary import IGNORE_INDEX
+from policy_engine.data.prepared import MASK_COLUMNS, are_shifted, mask_of, spans_of
+from policy_engine.doctor.findings import Finding
+
+_PER_TOKEN: Final = ("attention_mask", "loss_weights", "position_ids", *MASK_COLUMNS)
+_WANTED: Final = {"input_ids": pa.int32(), "labels": pa.int32(), "loss_weights": pa.float32()}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Document:
+    """One conversation as the data has it: per token its id, its label (-100: no loss; the first one always) and its
+    weight (0 where masked; None if the data has no weights). `row` is the row's place in the sample. `positions` are
+    those of several conversations that see each other; None where there is one, counted from 0."""
+
+    row: int
+    ids: list[int]
+    labels: list[int]
+    weights: list[float] | None
+    positions: list[int] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """Rows for a trainer, columns as in the data; `documents` in their order; `packed` if a row holds several."""
+
+    rows: list[dict[str, Any]]
+    documents: list[Document]
+    mask_column: str
+    findings: list[Finding]
+    types: Mapping[str, pa.DataType]
+
+    @property
+    def packed(self) -> bool:
+        """Whether some row holds several documents."""
+        return len({d.row for d in self.documents}) < len(self.documents)
+
+    @property
+    def weighted(self) -> bool:
+        """Whether the data has weights."""
+        return any(d.weights is not None for d in self.documents)
+
+
+def read_sample(rows: Sequence[tuple[int, Mapping[str, Any]]], types: Mapping[str, pa.DataType]) -> Sample:
+    """Numbered rows of a masked dataset, and the types of its list columns' items as far as they are declared.
+
+    Raises RowError for a row without ids or mask, or with columns of different lengths.
+    """
+    documents: list[Document] = []
+    first, shifted, rewritten, empty = [], [], [], []
+    columns: set[str] = set()
+    for place, (number, row) in enumerate(rows):
+        ids, labels, trained, column = mask_of(row, number)
+        columns.add(column)
+        _same_lengths(row, number, len(ids))
+        at = [i for i, flag in enumerate(trained) if flag]
+        if not at:
+            empty.append(number)
+        if are_shifted(ids, labels):
+            shifted.append(number)
+        elif any(labels[i] != ids[i] for i in at):
+            rewritten.append(number)
+        for start, end in spans_of(row, number, len(ids)):
+            if labels[start] != IGNORE_INDEX:
+                first.append(number)
+            weights = row.get("loss_weights")
+            documents.append(
+                Document(
+                    row=place,
+                    ids=list(ids[start:end]),
+                    labels=[IGNORE_INDEX, *labels[start + 1 : end]],
+                    weights=None if weights is None else [0.0, *map(float, weights[start + 1 : end])],
+                )
+            )
+    if len(columns) > 1:
+        raise RowError(
+            f"rows say in different columns what is trained: {', '.join(sorted(columns))}", help="give all of them one"
+        )
+    findings = [
+        *_found("first-token", first, "make the first label of every document -100"),
+        *_found("shifted", shifted, "give labels that are not shifted: the id of the token itself"),
+        *_found("rewritten", rewritten, "give the token's own id as its label"),
+    ]
+    if empty:
+        findings.append(
+            Finding(
+                code="all-masked",
+                severity="warning" if len(empty) < len(rows) else "error",
+                message=f"nothing is trained in {_rows(empty)}",
+                help="drop such rows: they cost time, and some trainers drop them without a word"
+                if len(empty) < len(rows)
+                else "there is nothing to learn from: `policy-engine show` prints what a policy trains",
+            )
+        )
+    mask_column = columns.pop() if columns else "labels"
+    return Sample(
+        rows=[dict(row) for _, row in rows],
+        documents=documents,
+        mask_column=mask_column,
+        findings=[*findings, *_types(types)],
+        types=types,
+    )
+
+
+def _found(code: str, rows: list[int], help: str) -> list[Finding]:
+    said = {
+        "first-token": ("warning", "the first token of a document is a target"),
+        "shifted": ("error", "labels are the next token's id, and the trainer shifts once more"),
+        "rewritten": ("error", "labels of trained tokens are other ids than the tokens'"),
+    }
+    severity, message = said[code]
+    if not rows:
+        return []
+    return [
+        Finding(
+            code=code,
+            severity="error" if severity == "error" else "warning",
+            message=f"{message}, in {_rows(rows)}",
+            help=help,
+        )
+    ]
+
+
+def _rows(numbers: Sequence[int]) -> str:
+    different = sorted(set(numbers))
+    named = ", ".join(map(str, different[:5]))
+    return f"row {named}" if len(different) == 1 else f"rows {named}{', …' if len(different) > 5 else ''}"
+
+
+def _same_lengths(row: Mapping[str, Any], number: int, size: int) -> None:
+    for name in _PER_TOKEN:
+        if row.get(name) is not None and len(row[name]) != size:
+            raise RowError(
+                f"row {number} has {size} `input_ids` and {len(row[name])} `{name}`",
+                help="something cut one column and not the other: cut all columns together, with `apply --max-length`",
+            )
+
+
+def _types(types: Mapping[str, pa.DataType]) -> list[Finding]:
+    wrong = [f"`{n}` is {types[n]} ({t} does)" for n, t in _WANTED.items() if n in types and types[n] != t]
+    floats = [n for n in ("input_ids", "labels") if n in types and not pa.types.is_integer(types[n])]
+    if not wrong:
+        return []
+    return [
+        Finding(
+            code="types",
+            severity="error" if floats else "warning",
+            message="types drifted: " + ", ".join(wrong),
+            help="declare the features: Python lists of numbers become int64 and float64",
+        )
+    ]

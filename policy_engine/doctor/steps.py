@@ -1,0 +1,146 @@
+"""A tiny random model, a trainer's first step with it, and the loss of the same documents computed by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from policy_engine.adapters.weights import Denominator
+from policy_engine.core.errors import ConfigError
+from policy_engine.core.vocabulary import IGNORE_INDEX
+from policy_engine.doctor.samples import Document, Sample
+from policy_engine.doctor.vocabulary import Vocabulary
+
+if TYPE_CHECKING:
+    import torch
+
+CLOSE: Final = 1e-5
+"""How far a trainer's loss may be from the one computed by hand: float32 sums in another order."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """What a trainer is given: rows with ids of the vocabulary, its settings, and what to do with weights."""
+
+    sample: Sample
+    vocabulary: Vocabulary
+    rows: list[dict[str, Any]]
+    settings: Mapping[str, Any]
+    collator: str
+    denominator: Denominator | None
+    folder: str
+    """Where the trainer may write."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """The first batch as the model got it (tensors of one row per sequence, labels not shifted), its loss, and the
+    model. `settings` are those the trainer took, `left_out` those it does not have or that are not about this."""
+
+    version: str
+    batch: Mapping[str, Any]
+    loss: float
+    model: Any
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    left_out: tuple[str, ...] = ()
+
+
+class Runner(Protocol):
+    """Runs one step of one trainer."""
+
+    def __call__(self, task: Task) -> Step:
+        """The step. Raises what the trainer raises, and ConfigError for settings that mean nothing."""
+
+
+def parts_of(package: str, *paths: str) -> Any:
+    """What a trainer's package has under dotted paths (`data.loader.get_dataset`), by their last names. Raises what
+    importing raises."""
+    found = {}
+    for path in paths:
+        module, _, name = path.rpartition(".")
+        found[name] = getattr(import_module(f"{package}.{module}"), name)
+    return SimpleNamespace(**found)
+
+
+def flat_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested settings by their paths: `{"data": {"max_length": 9}}` and `{"data.max_length": 9}` mean the same."""
+    found: dict[str, Any] = {}
+    for key, value in settings.items():
+        if isinstance(value, Mapping):
+            found |= {f"{key}.{name}": inner for name, inner in flat_settings(value).items()}
+        else:
+            found[str(key)] = value
+    return found
+
+
+def without_flash(settings: Mapping[str, Any], *names: str) -> None:
+    """Raises ConfigError if one of the settings is on: those that take a flash attention."""
+    for name in names:
+        if settings.get(name):
+            raise ConfigError(
+                f"`{name}` takes a flash attention, which no CPU has",
+                help="leave it out here: what it hands to the model are the same rows, laid end to end",
+            )
+
+
+def tiny_model(size: int, pad: int) -> Any:
+    """A random Llama of two layers over `size` tokens, the same every time."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    torch.manual_seed(0)
+    return LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=size,
+            hidden_size=32,
+            intermediate_size=64,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            num_key_value_heads=2,
+            max_position_embeddings=1 << 20,
+            initializer_range=0.1,  # large enough that a document's loss tells what it has seen
+            pad_token_id=pad,
+        )
+    )
+
+
+def save_model(vocabulary: Vocabulary, folder: Path) -> None:
+    """Writes the tiny model and a tokenizer of the vocabulary, for a trainer that loads both by a path."""
+    tiny_model(len(vocabulary), vocabulary.pad).save_pretrained(str(folder))
+    vocabulary.tokenizer().save_pretrained(str(folder))
+
+
+def by_hand(model: Any, documents: Sequence[Document], *, divisor: Denominator) -> float:
+    """Masked cross entropy: every document alone through the model, weight times negative log likelihood summed over
+    all documents, divided by the sum of the weights or the number of trained tokens. Ids are the model's."""
+    import torch
+
+    total, weights, tokens = 0.0, 0.0, 0
+    was_training = model.training
+    model.eval()
+    with torch.no_grad():
+        for document in documents:
+            given = {"input_ids": torch.tensor([document.ids])}
+            if document.positions is not None:  # the mask says that they see each other wherever positions begin anew
+                ones = torch.ones_like(given["input_ids"])
+                given |= {"position_ids": torch.tensor([document.positions]), "attention_mask": ones}
+            labels = torch.tensor(document.labels)[1:]
+            logs = torch.log_softmax(_logits(model(**given))[0, :-1].double(), dim=-1)
+            kept = labels != IGNORE_INDEX
+            each = [1.0] * len(document.ids) if document.weights is None else document.weights
+            factors = torch.tensor(each[1:], dtype=torch.float64)[kept]
+            nll = -logs[kept].gather(1, labels[kept][:, None])[:, 0]
+            total += float((nll * factors).sum())
+            weights += float(factors.sum())
+            tokens += int(kept.sum())
+    model.train(was_training)
+    return total / ((weights if divisor == "weights" else tokens) or 1.0)
+
+
+def _logits(outputs: Any) -> torch.Tensor:
+    logits: torch.Tensor = outputs if not hasattr(outputs, "logits") else outputs.logits
+    return logits

@@ -1,0 +1,1 @@
+"""One step of each trainer, run by the trainer's own code."""

@@ -1,0 +1,1 @@
+"""Warnings about policies, the fixes offered for them, and comments that suppress them."""

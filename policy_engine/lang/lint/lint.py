@@ -1,0 +1,220 @@
+"""Policies that are valid and likely not meant: what their own text shows, without a proof or data."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import re
+import sys
+import warnings
+from collections.abc import Collection, Iterator, Sequence
+from typing import Final
+
+import re2
+
+from policy_engine.core.diagnostics import Diagnostic, Related
+from policy_engine.core.suggest import nearest
+from policy_engine.core.vocabulary import BODY, EOS, KNOWN_ROLES, PARTS, UNTRAINABLE
+from policy_engine.lang.ast import And, Compare, Expr, Not, Or
+from policy_engine.lang.checked import Atom, CheckedGuard, CheckedPolicy, CheckedRule, CheckedTarget, Spans
+from policy_engine.lang.findings import Findings
+from policy_engine.lang.lint.suppress import unknown_codes, unsuppressed
+
+_EVERYTHING: Final = frozenset(PARTS) - UNTRAINABLE
+
+
+def lint(policy: CheckedPolicy) -> tuple[Diagnostic, ...]:
+    """Warnings about a valid policy, from top to bottom, without those that a comment ignores.
+
+    Rules that decide nothing are found by the proof, which knows which positions exist.
+    """
+    findings = Findings()
+    trains = [rule for rule in policy.rules if rule.effect == "train"]
+    _only_the_last(trains, findings)
+    _ends_of_masked_turns(policy.rules, findings)
+    _unguarded(policy, trains, findings)
+    _ends(trains, findings, misspelled={r for r in policy.undeclared if nearest(r, KNOWN_ROLES)})
+    for rule in policy.rules:
+        _weight(rule, findings)
+    rulings: tuple[CheckedRule | CheckedGuard, ...] = (*policy.rules, *policy.guards)
+    for ruling in rulings:
+        _patterns(ruling.targets, findings)
+        _conditions(ruling.condition, findings)
+    for source in dict.fromkeys((policy.source, *(ruling.span.source for ruling in rulings))):
+        unknown_codes(source, findings)
+    return unsuppressed(findings.all_sorted())
+
+
+def warnings_of(policy: CheckedPolicy) -> tuple[Diagnostic, ...]:
+    """What a valid policy is warned of: by its check, and by lint."""
+    return (*policy.warnings, *lint(policy))
+
+
+def _atoms(targets: Sequence[CheckedTarget]) -> Iterator[Atom]:
+    """Targets that select whole segments."""
+    return (t for t in targets if isinstance(t, Atom))
+
+
+def _role(atom: Atom) -> str | None:
+    return atom.turns.role if atom.turns else None
+
+
+def _is_narrow(rule: CheckedRule, atom: Atom) -> bool:
+    """Whether a rule selects only some turns of the atom's role."""
+    return bool(rule.condition or atom.relations or (atom.turns and atom.turns.which))
+
+
+def _only_the_last(trains: Sequence[CheckedRule], findings: Findings) -> None:
+    """The answers before the last one carry no loss: what a wrong template did to people who did not mean it."""
+    bodies = [(rule, atom) for rule in trains for atom in _atoms(rule.targets) if "text" in atom.parts]
+    spans = any(isinstance(t, Spans) for rule in trains for t in rule.targets)
+    if not bodies or spans or any(not (a.turns and a.turns.which and a.turns.which.end == "last") for _, a in bodies):
+        return
+    rule, atom = bodies[0]
+    role = _role(atom)
+    what = f"of `{role}`, only the last turns are" if role else "only the last turns are"
+    help = f"write `train {role or 'assistant'}` for all of them, or ignore this by a comment if it is meant"
+    findings.warn("PE601", f"{what} trained", rule.span, help)
+
+
+def _ends_of_masked_turns(rules: Sequence[CheckedRule], findings: Findings) -> None:
+    """`train a; mask last a; train eos after a`: the end of the masked turn is trained without the turn."""
+    for at, rule in enumerate(rules):
+        if rule.effect != "train":
+            continue
+        for atom in _atoms(rule.targets):
+            if atom.parts & BODY or not atom.parts & EOS or _is_narrow(rule, atom):
+                continue
+            masked = _masked_before(rules[:at], _role(atom))
+            if masked is not None:
+                role = _role(atom)
+                help = f"write `eos {f'after trained {role}' if role else 'where …'}`, or put this rule above the mask"
+                related = Related(message="this rule masks them", span=masked.span)
+                message = "this trains the ends of turns that a rule above masks"
+                findings.warn("PE602", message, rule.span, help, related)
+
+
+def _masked_before(rules: Sequence[CheckedRule], role: str | None) -> CheckedRule | None:
+    """The last rule that masks some whole turns of a role which nothing trains again after it."""
+    for rule in reversed(rules):
+        for atom in _atoms(rule.targets):
+            if not atom.parts >= BODY or (role and _role(atom) not in (None, role)):
+                continue
+            if rule.effect == "mask" and atom.parts & EOS and _is_narrow(rule, atom):
+                return rule
+            if rule.effect == "train" and not _is_narrow(rule, atom):
+                return None
+    return None
+
+
+def _unguarded(policy: CheckedPolicy, trains: Sequence[CheckedRule], findings: Findings) -> None:
+    if any(guard.kind == "never" for guard in policy.guards):
+        return
+    for rule in trains:
+        if rule.condition is None and any(a.turns is None and a.parts >= _EVERYTHING for a in _atoms(rule.targets)):
+            help = "write `never train …` for what must stay masked, or ignore this by a comment if nothing must"
+            findings.warn("PE603", "this trains all text, and no guard says what must stay masked", rule.span, help)
+
+
+def _ends(trains: Sequence[CheckedRule], findings: Findings, *, misspelled: Collection[str]) -> None:
+    """Roles whose text is trained and whose ends are not, or the other way round.
+
+    Not of a role that looks misspelled, of which the check has told: what misses is there under its right name.
+    """
+    text = _first_by_role(trains, frozenset({"text"}))
+    ends = _first_by_role(trains, EOS)
+    for role, rule in text.items():
+        if role not in misspelled and role not in ends and None not in ends and not (role is None and ends):
+            whose = f"`{role}`" if role else "the turns"
+            help = f"add `train eos after {role or 'assistant'}`: a model has to learn where to stop"
+            findings.warn("PE604", f"the text of {whose} is trained, and where it ends is not", rule.span, help)
+    bodies = {
+        _role(atom) for rule in trains for t in rule.targets for atom in _inner(t) if atom.parts & BODY
+    }  # fmt: skip
+    for role, rule in ends.items():
+        if role not in misspelled and role not in bodies and None not in bodies and not (role is None and bodies):
+            whose = f"turns of `{role}`" if role else "turns"
+            help = f"add `train {role or 'assistant'}` above, or write the role whose text is trained"
+            findings.warn("PE605", f"the ends of {whose} are trained, and nothing of what they end is", rule.span, help)
+
+
+def _first_by_role(trains: Sequence[CheckedRule], parts: frozenset[str]) -> dict[str | None, CheckedRule]:
+    found: dict[str | None, CheckedRule] = {}
+    for rule in trains:
+        for atom in _atoms(rule.targets):
+            if atom.parts & parts:
+                found.setdefault(_role(atom), rule)
+    return found
+
+
+def _inner(target: CheckedTarget) -> Iterator[Atom]:
+    if isinstance(target, Atom):
+        yield target
+        return
+    for inside in target.inside:
+        yield from _inner(inside)
+
+
+def _weight(rule: CheckedRule, findings: Findings) -> None:
+    if rule.effect != "mask" and rule.weight == 0:
+        help = "write `mask`" if rule.effect == "train" else "write `mask`, which says so, instead of `scale … by 0`"
+        findings.warn("PE607", "a weight of 0 masks", rule.span, help)
+
+
+def _patterns(targets: Sequence[CheckedTarget], findings: Findings) -> None:
+    for target in targets:
+        if isinstance(target, Spans):
+            if target.pattern is not None and _selects_nothing(target.pattern):
+                help = "an empty match selects no text; write what the text has to be"
+                findings.warn(
+                    "PE606", "this regex matches only the empty text, so it selects nothing", target.span, help
+                )
+            elif target.pattern is not None and _selects_all(target.pattern, target.flags):
+                help = "write the target without the regex"
+                findings.warn("PE606", "this regex matches every line whole", target.span, help)
+            _patterns(target.inside, findings)
+
+
+def _conditions(expr: Expr | None, findings: Findings) -> None:
+    match expr:
+        case And(operands=operands) | Or(operands=operands):
+            for operand in operands:
+                _conditions(operand, findings)
+        case Not(operand=operand):
+            _conditions(operand, findings)
+        case Compare(op="matches", value=str(pattern), flags=flags, span=span) if _finds_always(pattern, flags):
+            help = "write `has FIELD` to ask whether it is there; `^` and `$` hold a regex to the whole text"
+            findings.warn("PE606", "this regex is found in any text", span, help)
+
+
+_PROBES: Final = (
+    "a", "Z", "_", "0", "42", " ", "\t", "a b", "Hello, world!", "(x)[y]{z}<w>", "\\/|\"'`~@#$%^&*-+=?;:.",
+    "é", "日本語", "🙂", "\u0301", "\u00a0",
+)  # fmt: skip
+"""Lines that have little in common: what matches all of them whole matches any."""
+
+
+@functools.lru_cache(maxsize=256)
+def _compiled(pattern: str, flags: str) -> re2._Regexp:
+    return re2.compile(f"(?{flags}){pattern}" if flags else pattern)
+
+
+def _selects_all(pattern: str, flags: str) -> bool:
+    compiled = _compiled(pattern, flags)
+    return all(len(line) == sum(m.end() - m.start() for m in compiled.finditer(line)) for line in _PROBES)
+
+
+def _selects_nothing(pattern: str) -> bool:
+    """Whether every match is empty. RE2 has no such question; Python's parser answers it for what both can read."""
+    parser = importlib.import_module("re._parser" if sys.version_info >= (3, 11) else "sre_parse")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return bool(parser.parse(pattern).getwidth()[1] == 0)
+    except (re.error, OverflowError, RecursionError):
+        return False  # RE2's own syntax, such as `\pL`
+
+
+def _finds_always(pattern: str, flags: str) -> bool:
+    compiled = _compiled(pattern, flags)
+    return compiled.search("") is not None and all(compiled.search(line) is not None for line in _PROBES)

@@ -1,0 +1,101 @@
+"""Summaries of what comes before or after a turn: the states of a small automaton, each with the shortest turns that
+lead to it.
+
+A state counts the turns of each key up to the largest number asked for, and knows which keys the nearest turn is in.
+Since any prefix, turn and suffix concatenate, the states that can be reached are exactly the surroundings that exist.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from policy_engine.proof.model.assignments import TooLarge
+from policy_engine.proof.model.positions import AtLeast, CountTest, Key, Letter, LiteralOf, Previous, Side
+
+MAX_STATES: Final = 20_000
+
+State = tuple[tuple[int, ...], tuple[bool, ...]]
+
+
+class Summaries:
+    """The reachable states of one side, numbered from 0 (nothing there) by the number of turns they need."""
+
+    def __init__(
+        self, side: Side, literals: Iterable[LiteralOf], letters: Sequence[Letter], *, merge: bool = True
+    ) -> None:
+        self.side = side
+        mine = sorted((lit for lit in literals if lit.side == side), key=repr)
+        caps: dict[Key, int] = {}
+        for lit in mine:
+            if isinstance(lit, (AtLeast, CountTest)):
+                cap = lit.count if isinstance(lit, AtLeast) else lit.cap
+                caps[lit.key] = max(caps.get(lit.key, 0), cap)
+        self._keys = sorted(caps, key=repr)
+        self._caps = [caps[key] for key in self._keys]
+        self._near = sorted({lit.key for lit in mine if isinstance(lit, Previous)}, key=repr)
+        # Letters that count for the same keys are one to the automaton.
+        kinds: dict[tuple[bool, ...], Letter] = {}
+        for letter in letters:
+            kinds.setdefault(tuple(letter.is_in(k) for k in (*self._keys, *self._near)), letter)
+        self._alphabet = list(kinds.values())
+        start: State = ((0,) * len(self._keys), (False,) * len(self._near))
+        self._states: list[State] = [start]
+        self._parents: list[tuple[int, Letter] | None] = [None]
+        self._index: dict[State, int] = {start: 0}
+        self._explore()
+        self.kept = list(range(len(self._states)))
+        """States told apart, by number."""
+        if merge:
+            seen: dict[tuple[bool, ...], int] = {}
+            for i in self.kept:
+                seen.setdefault(tuple(self.holds(lit, i) for lit in mine), i)
+            self.kept = list(seen.values())
+
+    def _explore(self) -> None:
+        at = 0
+        while at < len(self._states):
+            for letter in self._alphabet:
+                state = self._next(self._states[at], letter)
+                if state not in self._index:
+                    self._index[state] = len(self._states)
+                    self._states.append(state)
+                    self._parents.append((at, letter))
+            if len(self._states) > MAX_STATES:
+                raise TooLarge(
+                    f"what the policy asks of the turns before or after one has more than {MAX_STATES} cases",
+                    help="use smaller numbers in `first N`, `last N` and tests on `turn.index`, or fewer of them",
+                )
+            at += 1
+
+    def _next(self, state: State, letter: Letter) -> State:
+        counts = tuple(
+            min(cap, n + letter.is_in(key)) for n, cap, key in zip(state[0], self._caps, self._keys, strict=True)
+        )
+        return counts, tuple(letter.is_in(key) for key in self._near)
+
+    def step(self, number: int, letter: Letter) -> int:
+        """The state after one more turn: behind a prefix, in front of a suffix."""
+        return self._index[self._next(self._states[number], letter)]
+
+    def steps(self, letter: Letter) -> list[int]:
+        """The state after one more turn, for each state."""
+        return [self.step(number, letter) for number in range(len(self._states))]
+
+    def holds(self, literal: LiteralOf, number: int) -> bool:
+        """Whether a literal of this side is true in a state."""
+        counts, near = self._states[number]
+        if isinstance(literal, Previous):
+            return near[self._near.index(literal.key)]
+        count = counts[self._keys.index(literal.key)]
+        return count >= literal.count if isinstance(literal, AtLeast) else literal.holds(count)
+
+    def turns(self, number: int) -> list[Letter]:
+        """The fewest turns that lead to a state, in the order of the conversation."""
+        found: list[Letter] = []
+        parent = self._parents[number]
+        while parent is not None:
+            number, letter = parent
+            found.append(letter)
+            parent = self._parents[number]
+        return found[::-1] if self.side == "prefix" else found

@@ -1,0 +1,198 @@
+"""The free conditions of policies: fields of the data, texts, regexes and spans, as variables of one space."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from policy_engine.lang.ast import Compare, Field, Has, Truth
+from policy_engine.lang.checked import Atom, CheckedRule, CheckedTarget, Spans, TurnSet
+from policy_engine.proof.model.assignments import Free, make_space
+from policy_engine.proof.model.field_values import (
+    Name,
+    Test,
+    json_kind,
+    test_key,
+    values_of,
+    weight_class,
+)
+from policy_engine.proof.model.positions import OTHER, Turns
+from policy_engine.proof.model.trained_bits import Statement, target_key, turn_sets
+from policy_engine.rules.conditions.conditions import test_of
+from policy_engine.rules.conditions.values import MISSING
+
+Resolve = Callable[[TurnSet], Turns]
+"""What a set of turns is where a statement stands."""
+ROLE: Name = ("message", ("role",))
+CHARS: Name = ("turn", ("chars",))
+_WANTS = {"train": True, "always": True, "mask": False, "never": False, "scale": None}
+
+
+class Conditions:
+    """The space of everything that is free, and what each test says in it.
+
+    Only values that rows can have count: a span is never true of a field known to be absent, and a field below another
+    needs that one to be an object or a list.
+    """
+
+    def __init__(self, tests: Sequence[Test], statements: Sequence[tuple[Statement, Resolve]]) -> None:
+        weights = [s.weight for s, _ in statements if isinstance(s, CheckedRule) and isinstance(s.weight, Field)]
+        spans = [(span, span_key(span, s, r)) for s, r in statements for target in s.targets for span in _spans(target)]
+        self.role_tests = [t for t in tests if name_of(t.field) == ROLE]
+        by_field: dict[Name, list[Test]] = {name_of(field): [] for field in weights}
+        for test in tests:
+            if name_of(test.field) != ROLE:
+                by_field.setdefault(name_of(test.field), []).append(test)
+        weighted = {name_of(field) for field in weights}
+        spanned = {name_of(span.field) for span, _ in spans if span.field is not None}
+        self.fields = {
+            name: values_of(
+                name,
+                found,
+                as_weight=name in weighted,
+                parents=name in spanned or any(_is_below(other, name) for other in by_field),
+            )
+            for name, found in sorted(by_field.items(), key=repr)
+        }
+        self.scopes: list[str] = []
+        """Scope of each variable; `span` for a regex or a list of spans."""
+        sizes: list[int] = []
+
+        def variable(scope: str, size: int) -> int:
+            self.scopes.append(scope)
+            sizes.append(size)
+            return len(sizes) - 1
+
+        for name, values in self.fields.items():
+            values.variable = variable(name[0], len(values.cells))
+            for key in values.open_tests():
+                values.free[key] = variable(name[0], 2)
+        self.spans: dict[str, int] = {}
+        self.span_fields: dict[str, Name] = {}
+        for span, key in spans:
+            if key not in self.spans:
+                self.spans[key] = variable("span", 2)
+                if span.field is not None:
+                    self.span_fields[key] = name_of(span.field)
+        self.regexes = [(span, self.spans[key]) for span, key in spans if span.pattern is not None]
+        """The regexes, each with its variable."""
+        self.roles: dict[str, int] = {}
+        """Variables of tests on the role that a role without a name of its own leaves open."""
+        for test in self.role_tests:
+            if _is_open_on_role(test):
+                self.roles.setdefault(test_key(test), -1)
+        for key in self.roles:
+            self.roles[key] = variable("message", 2)
+        self.space = make_space(sizes)
+        self.sizes = sizes
+        self.asks_for_calls = any(name[0] == "call" for name in self.fields)
+        self.no_call = self._all_missing("call")
+
+    def holds(self, test: Test) -> Free:
+        """The assignments under which a test on the data or a text holds."""
+        return self.fields[name_of(test.field)].holds(self.space, test_key(test))
+
+    def on_role(self, test: Test, role: str) -> Free:
+        """The assignments under which a test on `message.role` holds for a role, or for `OTHER`."""
+        if role != OTHER:
+            return self.space.full if test_of(test)(role) else self.space.empty
+        key = test_key(test)
+        if key in self.roles:
+            return self.space.cells(self.roles[key], (1,))
+        return self.space.full if test_of(test)(OTHER) else self.space.empty
+
+    def role_variable(self, test: Test) -> int | None:
+        """The variable of a test on `message.role` that is open for a role without a name of its own."""
+        return self.roles.get(test_key(test))
+
+    def span(self, key: str) -> Free:
+        """The assignments under which a character is one of a regex's or a field's, by `span_key`."""
+        return self.space.cells(self.spans[key], (1,))
+
+    def weight(self, field: Field, kind: str) -> Free:
+        """The assignments under which a field is a weight of a kind (see `weight_class`)."""
+        return self.fields[name_of(field)].where(self.space, lambda cell: weight_class(cell) == kind)
+
+    def possible(self, *, in_body: bool, owned: bool) -> Free:
+        """The assignments that text in a turn's body, or other text, can have."""
+        space = self.space
+        free = space.full
+        for name, values in self.fields.items():
+            if not owned and name[0] not in ("sample", "segment"):
+                continue
+            for parent in self.fields:
+                if _is_below(name, parent):
+                    needed = "object" if isinstance(name[1][len(parent[1])], str) else "list"
+                    holds = self.fields[parent].where(space, lambda cell, n=needed: json_kind(cell) == n)  # type: ignore[misc]
+                    missing = values.where(space, lambda cell: cell.value is MISSING and cell.kind == "value")
+                    free = space.both(free, space.either(holds, missing))
+        if in_body and CHARS in self.fields:
+            free = space.both(free, self.fields[CHARS].where(space, lambda cell: cell.value != 0))
+        if not in_body:
+            free = space.both(free, self._all_missing("part"))
+        for key, name in self.span_fields.items():
+            if not owned:
+                free = space.both(free, space.cells(self.spans[key], (0,)))
+            elif name in self.fields:
+                lists = self.fields[name].where(space, lambda cell: json_kind(cell) == "list")
+                free = space.both(free, space.either(lists, space.cells(self.spans[key], (0,))))
+        return free
+
+    def _all_missing(self, scope: str) -> Free:
+        """The assignments in which every field of a scope is absent."""
+        free = self.space.full
+        for name, values in self.fields.items():
+            if name[0] == scope:
+                missing = values.where(self.space, lambda cell: cell.kind == "value" and cell.value is MISSING)
+                free = self.space.both(free, missing)
+        return free
+
+    def variables(self, *scopes: str) -> tuple[int, ...]:
+        """The variables of some scopes."""
+        return tuple(i for i, scope in enumerate(self.scopes) if scope in scopes)
+
+
+def name_of(field: Field) -> Name:
+    """The field as a key. A segment's text and emptiness are one field: the second follows from the first."""
+    return (field.scope, ()) if field.scope == "segment" else (field.scope, field.path)
+
+
+def span_key(span: Spans, statement: Statement, resolve: Resolve) -> str:
+    """Tells spans apart by what they can select of a character.
+
+    Entries of a data field do not depend on what the span is `in`, but can count for one effect only. Matches of a
+    regex depend on the run it is searched in: on the parts it is `in`, and where these differ by turn, on the turns.
+    """
+    if span.field is not None:
+        verb = statement.effect if isinstance(statement, CheckedRule) else statement.kind
+        return f"{span.field!r}:{_WANTS[verb]}"
+    if len(span.inside) == 1 and isinstance(span.inside[0], Atom):
+        return f"{span.pattern!r}:{span.flags}:{sorted(span.inside[0].parts)}"
+    inside = [
+        f"{target_key(t)}:{[resolve(turns).bit for turns in turn_sets((t,))]}"
+        if isinstance(t, Atom)
+        else span_key(t, statement, resolve)
+        for t in span.inside
+    ]
+    return f"{span.pattern!r}:{span.flags}:{sorted(inside)}"
+
+
+def _spans(target: CheckedTarget) -> list[Spans]:
+    if not isinstance(target, Spans):
+        return []
+    return [target, *(span for inner in target.inside for span in _spans(inner))]
+
+
+def _is_below(name: Name, other: Name) -> bool:
+    """Whether `name` is a field inside `other`."""
+    return (
+        name[0] == other[0]
+        and len(name[1]) > len(other[1]) > 0
+        and name[1][: len(other[1])] == other[1]
+        and other != ("message", ("content",))
+    )
+
+
+def _is_open_on_role(test: Test) -> bool:
+    if isinstance(test, (Has, Truth)) or not isinstance(test, Compare):
+        return False
+    return test.op in ("matches", "contains", "<", "<=", ">", ">=") or (test.op == "in" and isinstance(test.value, str))

@@ -1,0 +1,227 @@
+"""The values a field can have, as far as a policy's tests tell them apart: a finite partition, "missing" included.
+
+Every test is decided once for each cell of the partition by the engine's own comparison. Strings that no test names are
+one cell, on which regexes and substring tests stay *free*: each gets a variable of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any, Final, Literal
+
+from policy_engine.lang.ast import Compare, Has, Truth
+from policy_engine.proof.model.assignments import Free, Space
+from policy_engine.rules.conditions.conditions import test_of
+from policy_engine.rules.conditions.values import MISSING, kind_of
+
+Test = Compare | Has | Truth
+Name = tuple[str, tuple[str | int, ...]]
+"""A field: scope and path."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """Values that no test of the policy tells apart.
+
+    `kind` "value" is one representative value; "string" any string strictly between `low` and `high` (by code points;
+    None is no bound) that no test names; "list" any list. `blank` is whether a segment's text is whitespace, None where
+    that is not asked.
+    """
+
+    kind: Literal["value", "string", "list"]
+    value: Any = None
+    low: str | None = None
+    high: str | None = None
+    blank: bool | None = None
+
+
+@dataclass(kw_only=True)
+class FieldValues:
+    """The partition of one field (for `segment`, of text and emptiness together)."""
+
+    name: Name
+    cells: list[Cell]
+    variable: int = -1
+    """Variable of the space whose value is the index of a cell."""
+    free: dict[str, int] = field(default_factory=dict)
+    """Variables (false, true) of the tests that the cells leave open, by test key."""
+    tests: dict[str, Test] = field(default_factory=dict)
+    _true: dict[str, list[int]] = field(default_factory=dict)
+    _open: dict[str, list[int]] = field(default_factory=dict)
+
+    def open_tests(self) -> list[str]:
+        """Keys of the tests that some cell leaves open."""
+        return [key for key, cells in self._open.items() if cells]
+
+    def holds(self, space: Space, key: str) -> Free:
+        """The assignments under which a test holds."""
+        found = space.cells(self.variable, self._true[key])
+        if key in self.free:
+            maybe = space.both(space.cells(self.variable, self._open[key]), space.cells(self.free[key], (1,)))
+            found = space.either(found, maybe)
+        return found
+
+    def expected(self, assignment: Sequence[int]) -> list[tuple[Test, bool]]:
+        """Every test on the field with its answer under an assignment of all variables."""
+        cell = assignment[self.variable]
+        return [
+            (
+                test,
+                cell in self._true[key]
+                or (key in self.free and cell in self._open[key] and assignment[self.free[key]] == 1),
+            )
+            for key, test in self.tests.items()
+        ]
+
+    def where(self, space: Space, test: Callable[[Cell], bool]) -> Free:
+        """The assignments whose cell passes `test`."""
+        return space.cells(self.variable, (i for i, cell in enumerate(self.cells) if test(cell)))
+
+
+def test_key(test: Test) -> str:
+    """Tells tests of one field apart by meaning. Not the test itself: Python takes `1`, `1.0` and `true` for equal."""
+    return repr(test)
+
+
+def values_of(name: Name, tests: Sequence[Test], *, as_weight: bool = False, parents: bool = False) -> FieldValues:
+    """The partition of a field by its tests.
+
+    `as_weight` keeps zero, absent, and non-numbers apart; `parents` keeps objects and lists apart from other values,
+    since a field below this one is tested too.
+    """
+    cells = [cell for cell in _candidates(name, tests) if _exists(name, cell)]
+    unique = {test_key(test): test for test in tests}
+    answers = [{key: _answer(name, test, cell) for key, test in unique.items()} for cell in cells]
+    groups: dict[Any, int] = {}
+    kept: list[int] = []
+    for index, cell in enumerate(cells):
+        open_kind = cell.kind if None in answers[index].values() else ""
+        apart = (as_weight and weight_class(cell), parents and json_kind(cell), _is_no_chars(name, cell))
+        if groups.setdefault((tuple(answers[index].values()), open_kind, apart, cell.blank), index) == index:
+            kept.append(index)
+    values = FieldValues(name=name, cells=[cells[i] for i in kept], tests=unique)
+    for key in unique:
+        values._true[key] = [at for at, i in enumerate(kept) if answers[i][key] is True]
+        values._open[key] = [at for at, i in enumerate(kept) if answers[i][key] is None]
+    return values
+
+
+def weight_class(cell: Cell) -> Literal["one", "zero", "number", "bad"]:
+    """What values are as a weight: absent and null count as one, what is no number fails the row.
+
+    Only for fields whose partition was made `as_weight`.
+    """
+    if cell.kind != "value":
+        return "bad"
+    if cell.value is MISSING or cell.value is None:
+        return "one"
+    if kind_of(cell.value) != "number":
+        return "bad"
+    return "number" if cell.value else "zero"
+
+
+def json_kind(cell: Cell) -> Literal["missing", "object", "list", "string", "other"]:
+    """What values are, as far as fields below them ask; only for fields made with `parents`."""
+    if cell.kind != "value":
+        return cell.kind
+    if cell.value is MISSING:
+        return "missing"
+    return "object" if kind_of(cell.value) == "object" else "other"
+
+
+def _is_no_chars(name: Name, cell: Cell) -> bool:
+    # Kept apart, since a turn with text in its body has at least one character there.
+    return name == ("turn", ("chars",)) and cell.value == 0
+
+
+def _exists(name: Name, cell: Cell) -> bool:
+    """Whether the field can have the cell's values at all, by what the language says of its scope."""
+    value = cell.value if cell.kind == "value" else None
+    if name == ("turn", ("chars",)):
+        return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+    if name[0] == "segment":
+        return cell.kind == "string" or (cell.kind == "value" and isinstance(value, str) and value != "")
+    if name[0] == "message" and name[1][:1] == ("content",):
+        if len(name[1]) > 1:
+            return value is MISSING
+        return cell.kind == "string" or isinstance(value, str) or value is MISSING
+    return True
+
+
+def _candidates(name: Name, tests: Sequence[Test]) -> list[Cell]:
+    """One cell for each value a test could tell apart, the plainest first. May hold values the field cannot have."""
+    constants = [c for test in tests for c in _constants(test)]
+    strings = sorted({c for c in constants if isinstance(c, str)})
+    numbers = _numbers(constants, whole=name == ("turn", ("chars",)))
+    found = [Cell(kind="value", value=v) for v in (MISSING, *numbers, False, True, None)]
+    bounds: list[tuple[str | None, str | None]] = [(None, None)]
+    if any(isinstance(t, Compare) and t.op in _ORDER and isinstance(t.value, str) for t in tests):
+        edges = [None, *strings, None]
+        bounds = [(a, b) for a, b in pairwise(edges) if _is_between(a, b)]
+    if name[0] == "segment":
+        other = [Cell(kind="string", low=a, high=b, blank=blank) for blank in (False, True) for a, b in bounds]
+        return [*other, *(Cell(kind="value", value=s, blank=not s.strip()) for s in strings)]
+    other = [Cell(kind="string", low=a, high=b) for a, b in bounds]
+    named = [Cell(kind="value", value=s) for s in strings]
+    # A message without content is the exception.
+    found = [*other, *named, *found] if name == ("message", ("content",)) else [*found, *named, *other]
+    return [*found, Cell(kind="list"), Cell(kind="value", value={})]
+
+
+def _is_between(low: str | None, high: str | None) -> bool:
+    """Whether a string lies strictly between two bounds; the least one after `low` is `low` with a NUL behind it."""
+    return high is None or (high > "" if low is None else high != low + "\0")
+
+
+_ORDER: Final = frozenset({"<", "<=", ">", ">="})
+
+
+def _constants(test: Test) -> Iterable[Any]:
+    if not isinstance(test, Compare) or test.op in ("matches", "contains"):
+        return ()
+    if isinstance(test.value, tuple):
+        return test.value
+    return () if test.op == "in" else (test.value,)
+
+
+def _numbers(constants: Iterable[Any], *, whole: bool) -> list[int | float]:
+    """The numbers that comparisons name, and one in each gap; zero is among them, for weights."""
+    named = sorted({0, *(c for c in constants if kind_of(c) == "number")})
+    if whole:
+        near = {int(n) + step for n in named if n >= 0 for step in (-1, 0, 1, 2)}
+        return sorted((n for n in near if n >= 0), reverse=True)  # more is easier to write
+    gaps = [a + (b - a) / 2 for a, b in pairwise(named)]
+    # Not the next number: as a weight, 1 would be no different from the usual one.
+    return [named[-1] + 2, *named, *gaps, named[0] - 2]
+
+
+def _answer(name: Name, test: Test, cell: Cell) -> bool | None:
+    """Whether a test holds on a cell; None if the cell leaves it open."""
+    if name[0] == "segment" and test.field.path == ("empty",):
+        return test_of(test)(cell.blank)
+    if cell.kind == "value":
+        return test_of(test)(cell.value)
+    if isinstance(test, Has):
+        return True
+    if isinstance(test, Truth):
+        return False
+    if cell.kind == "list":
+        return None if test.op == "contains" else test.op == "!="
+    return _on_string(test, cell)
+
+
+def _on_string(test: Compare, cell: Cell) -> bool | None:
+    """A comparison on the strings of a cell, none of which is named by a test."""
+    if test.op in ("==", "!="):
+        return test.op == "!="
+    if test.op in _ORDER:
+        # The bound is no value of the cell, so `<` and `<=` are the same here.
+        below = isinstance(test.value, str) and cell.high is not None and cell.high <= test.value
+        return isinstance(test.value, str) and below == (test.op in ("<", "<="))
+    if test.op == "in":
+        return None if isinstance(test.value, str) else False
+    if test.op == "contains":
+        return (test.value == "" or None) if isinstance(test.value, str) else False
+    return None

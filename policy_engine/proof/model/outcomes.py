@@ -1,0 +1,133 @@
+"""What the rules of a policy decide, as regions: which rule, and with what weight."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, TypeVar
+
+from policy_engine.lang.ast import Field
+from policy_engine.lang.checked import CheckedRule
+from policy_engine.proof.model.regions import Region
+from policy_engine.proof.model.world import World
+from policy_engine.rules.conditions.conditions import field_name
+from policy_engine.rules.steps import as_weight
+
+Weight = tuple[float | str, ...]
+"""A product in the order it is computed: a number, then names of fields and further numbers."""
+K = TypeVar("K", Weight, int, "int | None")
+MASKED: Final[Weight] = (0.0,)
+
+
+@dataclass(kw_only=True)
+class Outcome:
+    """What rules do to the characters of one class of parts. Rows that fail for their weights are left out.
+
+    `decided` has the region of each `train` or `mask` rule that decides somewhere, by index, and under None what no
+    rule matches; `scaled` the region of each `scale` rule that changes a weight; `weights` the regions by weight.
+    """
+
+    decided: dict[int | None, Region]
+    scaled: dict[int, Region]
+    weights: dict[Weight, Region]
+
+
+class Outcomes:
+    """The outcomes of the policies of a world."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+
+    def of(self, policy: int, part_class: int, possible: Region, *, stage: int | None = None) -> Outcome:
+        """What the first `stage` rules (None: all) decide within `possible`. Raises `TooLarge` past the limits."""
+        world, algebra = self.world, self.world.algebra
+        rules = world.policies[policy].rules[:stage]
+        matches = {
+            rule.index: found for rule in rules if (found := world.matches(policy, rule, world.classes[part_class]))
+        }
+        scales = [rule for rule in rules if rule.effect == "scale" and rule.index in matches]
+        outcome = Outcome(decided={}, scaled={}, weights={})
+        undecided = possible
+        for rule in reversed(rules):
+            if rule.effect == "scale" or rule.index not in matches:
+                continue
+            found = algebra.both(undecided, matches[rule.index])
+            if not found:
+                continue
+            undecided = algebra.without(undecided, matches[rule.index])
+            for weight, region in self._weighed(rule, found).items():
+                self._add(outcome.decided, rule.index, region)
+                self._scale(weight, region, [s for s in scales if s.index > rule.index], matches, outcome)
+        if undecided:
+            outcome.decided[None] = undecided
+            self._add(outcome.weights, MASKED, undecided)
+        return outcome
+
+    def trained(self, outcome: Outcome) -> Region:
+        """Where the weight is other than 0."""
+        found: Region = {}
+        for weight, region in outcome.weights.items():
+            if weight != MASKED:
+                found = self.world.algebra.either(found, region)
+        return found
+
+    def _add(self, regions: dict[K, Region], key: K, region: Region) -> None:
+        if region:
+            regions[key] = self.world.algebra.either(regions.get(key, {}), region)
+
+    def _weighed(self, rule: CheckedRule, region: Region) -> dict[Weight, Region]:
+        """A region that a rule decides, by the weight the rule sets."""
+        if not isinstance(rule.weight, Field):
+            return {(as_weight(rule.weight) + 0.0,): region}
+        return self._by_field((), rule.weight, region)
+
+    def _by_field(self, before: Weight, field: Field, region: Region) -> dict[Weight, Region]:
+        """A region by the weight that a field of the data times the factors `before` makes."""
+        algebra, conditions = self.world.algebra, self.world.conditions
+        kinds = {
+            kind: algebra.both(region, self.everywhere(conditions.weight(field, kind)))
+            for kind in ("one", "zero", "number")
+        }
+        found = {before or (1.0,): kinds["one"], MASKED: kinds["zero"], (*before, field_name(field)): kinds["number"]}
+        return {weight: part for weight, part in found.items() if part}
+
+    def everywhere(self, free: int) -> Region:
+        """All points with a free set."""
+        return self.world.algebra.region(free, self.world.points.full)
+
+    def _scale(
+        self,
+        weight: Weight,
+        region: Region,
+        scales: list[CheckedRule],
+        matches: dict[int, Region],
+        outcome: Outcome,
+    ) -> None:
+        """Applies the `scale` rules below the one that decided, and files the region by the weight that comes out."""
+        algebra = self.world.algebra
+        if not region:
+            return
+        if weight == MASKED or not scales:
+            self._add(outcome.weights, weight, region)
+            return
+        scale, below = scales[0], scales[1:]
+        hit = algebra.both(region, matches[scale.index])
+        self._scale(weight, algebra.without(region, hit) if hit else region, below, matches, outcome)
+        if not hit:
+            return
+        parts = (
+            self._by_field(weight, scale.weight, hit)
+            if isinstance(scale.weight, Field)
+            else {_times(weight, as_weight(scale.weight)): hit}
+        )
+        for scaled, part in parts.items():
+            self._add(outcome.scaled, scale.index, part)
+            self._scale(scaled, part, below, matches, outcome)
+
+
+def _times(weight: Weight, factor: float) -> Weight:
+    """The product, a number as long as no field is in it."""
+    if factor == 0:
+        return MASKED
+    if len(weight) == 1 and isinstance(weight[0], float):
+        return (weight[0] * factor + 0.0,)
+    return (*weight, factor)

@@ -1,0 +1,84 @@
+"""Points: every (turn, surroundings) there is, each a bit of an int, and the sets of them that a policy asks about.
+
+Points come in blocks, one a letter (role and trained bits); a block is a grid of prefix states times suffix states.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from policy_engine.proof.model.assignments import TooLarge
+from policy_engine.proof.model.automaton import Summaries
+from policy_engine.proof.model.positions import Conjunction, Letter, LiteralOf
+
+MAX_POINTS: Final = 4_000_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """A point, spelt out: the turn, and the numbers of the states around it."""
+
+    letter: Letter
+    prefix: int
+    suffix: int
+
+
+class Points:
+    """The points over some letters. Raises `TooLarge` past `MAX_POINTS`."""
+
+    def __init__(self, letters: Sequence[Letter], literals: Sequence[LiteralOf], *, merge: bool) -> None:
+        self.letters = tuple(letters)
+        self.prefixes = Summaries("prefix", literals, letters, merge=merge)
+        self.suffixes = Summaries("suffix", literals, letters, merge=merge)
+        self._width = len(self.suffixes.kept)
+        self._block = len(self.prefixes.kept) * self._width
+        if self._block * len(letters) > MAX_POINTS:
+            raise TooLarge(f"the policy tells more than {MAX_POINTS} places of a turn apart")
+        self.full = (1 << (self._block * len(letters))) - 1
+        self._full_block = (1 << self._block) - 1
+        self._patterns: dict[LiteralOf, int] = {}
+
+    def where(self, condition: Callable[[Letter], Conjunction | None]) -> int:
+        """The points at which a condition holds, given as literals for each letter."""
+        found = 0
+        for number, letter in enumerate(self.letters):
+            conjunction = condition(letter)
+            if conjunction is None:
+                continue
+            block = self._full_block
+            for literal, wanted in conjunction:
+                block &= self._pattern(literal) if wanted else ~self._pattern(literal)
+            found |= block << (number * self._block)
+        return found
+
+    def _pattern(self, literal: LiteralOf) -> int:
+        """Where in a block a literal holds."""
+        known = self._patterns.get(literal)
+        if known is None:
+            if literal.side == "prefix":
+                # Bits are written highest first, so the last prefix comes first.
+                holds = [self.prefixes.holds(literal, i) for i in reversed(self.prefixes.kept)]
+                text = "".join(("1" if h else "0") * self._width for h in holds)
+            else:
+                holds = [self.suffixes.holds(literal, i) for i in reversed(self.suffixes.kept)]
+                text = "".join("1" if h else "0" for h in holds) * len(self.prefixes.kept)
+            known = self._patterns[literal] = int(text, 2)
+        return known
+
+    def place(self, point: int) -> Place:
+        """What the point with this number stands for."""
+        block, rest = divmod(point, self._block)
+        prefix, suffix = divmod(rest, self._width)
+        return Place(letter=self.letters[block], prefix=self.prefixes.kept[prefix], suffix=self.suffixes.kept[suffix])
+
+
+def numbers(points: int) -> Iterator[int]:
+    """The numbers of the points in a set, lowest first."""
+    # One pass over a string of bits: peeling bits off a long int copies it every time.
+    bits = bin(points)[:1:-1]
+    at = bits.find("1")
+    while at >= 0:
+        yield at
+        at = bits.find("1", at + 1)

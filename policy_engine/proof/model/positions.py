@@ -1,0 +1,137 @@
+"""Where a turn stands, as far as a policy asks.
+
+`last 2 assistant`, `after tool` and `turn.index < 3` come down to *literals* about what comes before the turn or after
+it: at least N turns of a key, the turn just before is one, a test on a count. A key is a role (None: any) and, where
+`trained` is asked, the bit that tells it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from policy_engine.lang.ast import Compare, Has, Truth
+from policy_engine.rules.conditions.conditions import test_of
+
+Side = Literal["prefix", "suffix"]
+Key = tuple[str | None, int | None]
+ALL: Final[Key] = (None, None)
+
+OTHER: Final = "\0other"
+"""Stands for every role that the policy does not name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """A turn: its role, and the bits of what it is trained by (see `trained_bits`)."""
+
+    role: str
+    bits: int = 0
+
+    def is_in(self, key: Key) -> bool:
+        """Whether the turn counts for a key."""
+        role, bit = key
+        return (role is None or role == self.role) and (bit is None or bool(self.bits >> bit & 1))
+
+
+@dataclass(frozen=True, slots=True)
+class AtLeast:
+    """The side has `count` turns of the key or more."""
+
+    side: Side
+    key: Key
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Previous:
+    """The turn just before counts for the key."""
+
+    key: Key
+
+    @property
+    def side(self) -> Side:
+        """The prefix."""
+        return "prefix"
+
+
+@dataclass(frozen=True, slots=True)
+class CountTest:
+    """A test of the policy holds on the number of turns of the key on the side, plus `plus`."""
+
+    side: Side
+    key: Key
+    plus: int
+    test: Compare | Has | Truth
+
+    def holds(self, count: int) -> bool:
+        """The test's answer for a count."""
+        return test_of(self.test)(count + self.plus)
+
+    @property
+    def cap(self) -> int:
+        """A count from which on the test's answer no longer changes."""
+        value = self.test.value if isinstance(self.test, Compare) else None
+        numbers = value if isinstance(value, tuple) else (value,)
+        return max(0, *(int(n) + 1 for n in numbers if isinstance(n, (int, float)) and n == n and abs(n) < 1e9), 0)
+
+
+LiteralOf = AtLeast | Previous | CountTest
+Conjunction = tuple[tuple[LiteralOf, bool], ...]
+"""Literals, each to be true or false. None in place of one: never."""
+
+
+@dataclass(frozen=True, slots=True)
+class Turns:
+    """A set of turns a policy talks about, its `trained` resolved to a bit."""
+
+    role: str | None
+    end: Literal["first", "last"] | None
+    count: int
+    bit: int | None
+
+    @property
+    def key(self) -> Key:
+        """What is counted."""
+        return self.role, self.bit
+
+
+def selected(turns: Turns, letter: Letter) -> Conjunction | None:
+    """When a turn is one of `turns`."""
+    if not letter.is_in(turns.key):
+        return None
+    if turns.end is None:
+        return ()
+    side: Side = "prefix" if turns.end == "first" else "suffix"
+    return ((AtLeast(side, turns.key, turns.count), False),)
+
+
+def related(kind: str, turns: Turns, letter: Letter) -> Conjunction | None:
+    """When a turn stands `after` the earliest, `before` the latest, or `right after` one of `turns`.
+
+    With c turns of the key in all, the earliest of the last N is the (c-N+1)th or the first: it lies in the prefix if
+    the prefix has any, and this turn and the suffix have fewer than N. `before first N` mirrors that.
+    """
+    key, n = turns.key, turns.count
+    own = int(letter.is_in(key))
+    if kind == "after":
+        found: Conjunction = ((AtLeast("prefix", key, 1), True),)
+        return found if turns.end != "last" else (*found, (AtLeast("suffix", key, n - own), False))
+    if kind == "before":
+        found = ((AtLeast("suffix", key, 1), True),)
+        return found if turns.end != "first" else (*found, (AtLeast("prefix", key, n - own), False))
+    found = ((Previous(key), True),)
+    if turns.end == "first":
+        return (*found, (AtLeast("prefix", key, n + 1), False))
+    if turns.end == "last":
+        return (*found, (AtLeast("suffix", key, n - own), False))
+    return found
+
+
+def counted(name: str, test: Compare | Has | Truth, letter: Letter) -> Conjunction:
+    """When a test on `turn.index`, `turn.from_end` or `turn.round` holds for a turn."""
+    if name == "index":
+        return ((CountTest("prefix", ALL, 0, test), True),)
+    if name == "from_end":
+        return ((CountTest("suffix", ALL, 0, test), True),)
+    return ((CountTest("prefix", ("user", None), int(letter.role == "user"), test), True),)

@@ -1,0 +1,196 @@
+"""Turns that are trained: which trained bits a turn can have where it stands, and which surroundings follow from that.
+
+A turn has a bit exactly if some character of its body is trained by the rules the bit is about. So a set of bits is
+possible if it is the union of what characters of one body can bring, all of them under the same data of the message.
+Where the policy counts trained turns, the bits of one turn depend on those of the others; then conversations are paths
+in a graph whose nodes are (what came before, what comes after), and its edges are turns that can have their bits there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import product
+from math import prod
+from typing import Final
+
+from policy_engine.proof.model.assignments import Free, TooLarge
+from policy_engine.proof.model.outcomes import Outcome, Outcomes
+from policy_engine.proof.model.places import numbers
+from policy_engine.proof.model.regions import Region, support
+from policy_engine.proof.model.world import PartClass, World
+
+MAX_EDGES: Final = 100_000
+MAX_SAMPLES: Final = 32
+"""Assignments of the `sample` fields that are told apart: they are the same for all turns of a conversation."""
+
+Node = tuple[int, int]
+
+
+@dataclass(kw_only=True)
+class Paths:
+    """The conversations that exist under some assignments of the sample's fields."""
+
+    sample: Free
+    alive: int
+    """Points on a path from an empty prefix to an empty suffix."""
+    before: dict[Node, int | None]
+    """For each node the point of the turn that leads to it on a shortest path; None at a start."""
+    behind: dict[Node, int | None]
+
+
+class Possible:
+    """What exists: for each class of parts the region of everything that some conversation has."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.regions: list[Region] = list(world.base)
+        self.paths: list[Paths] = []
+        if not world.stages.bits:
+            return
+        self._tool = world.points.where(lambda letter: () if letter.role == "tool" else None)
+        self._bits = [
+            world.points.where(lambda letter, b=bit: () if letter.bits >> b & 1 else None)  # type: ignore[misc]
+            for bit in range(len(world.stages.bits))
+        ]
+        # Turns of a role that nobody asks about do without the bit, whatever they hold.
+        self._asked = [
+            world.points.where(lambda letter, b=bit: () if b in world.stages.bits_of(letter.role) else None)  # type: ignore[misc]
+            for bit in range(len(world.stages.bits))
+        ]
+        self.allowed = [dict(region) for region in world.base]
+        """For classes of the body, what a turn may hold without getting a bit that its point has not."""
+        self._staged: list[dict[int, Outcome]] = []
+        self.brings: list[list[Region]] = []
+        """For each bit and class, what of that gives the turn the bit."""
+        self._work_out()
+        self.turns = self._turns()
+        """Under which assignments of the message's and the sample's fields a turn has exactly its bits."""
+        exists = self._existing()
+        for index, part_class in enumerate(world.classes):
+            if part_class.owned:
+                turns = self.turns
+                if part_class.in_call:
+                    # A tool turn can make calls of its own, which are not the one it answers.
+                    inside = world.algebra.within(turns, self._tool)
+                    inside = world.algebra.forget(inside, world.conditions.variables("call"))
+                    turns = world.algebra.either(world.algebra.within(turns, ~self._tool), inside)
+                region = world.algebra.both(self.allowed[index], turns)
+                self.regions[index] = world.algebra.both(region, exists)
+
+    def _work_out(self) -> None:
+        world, algebra = self.world, self.world.algebra
+        outcomes = Outcomes(world)
+        body = [i for i, part_class in enumerate(world.classes) if part_class.in_body]
+        for policy, stage in world.stages.bits:
+            self._staged.append({i: outcomes.of(policy, i, world.base[i], stage=stage) for i in body})
+        trained = [{i: outcomes.trained(outcome) for i, outcome in staged.items()} for staged in self._staged]
+        for bit, regions in enumerate(trained):
+            for i in body:
+                outside = algebra.within(regions[i], self._asked[bit] & ~self._bits[bit])
+                self.allowed[i] = algebra.without(self.allowed[i], outside)
+        for bit, regions in enumerate(trained):
+            self.brings.append(
+                [
+                    algebra.within(algebra.both(self.allowed[i], regions[i]), self._bits[bit]) if i in regions else {}
+                    for i in range(len(world.classes))
+                ]
+            )
+
+    def acts(self, bit: int, rule: int) -> bool:
+        """Whether a rule decides or scales something by the time that a bit is about."""
+        return any(
+            self.world.algebra.both(self.regions[i], outcome.decided.get(rule, {}))
+            or self.world.algebra.both(self.regions[i], outcome.scaled.get(rule, {}))
+            for i, outcome in self._staged[bit].items()
+        )
+
+    def forget_own(self, region: Region, part_class: PartClass) -> Region:
+        """A region of one class without what only concerns the character, so that other parts of its turn can join."""
+        world = self.world
+        own = world.conditions.variables("segment", "part", "span")
+        calls = world.conditions.variables("call")
+        if not calls:
+            return world.algebra.forget(region, own)
+        shared = 0 if part_class.in_call else self._tool
+        answered = world.algebra.forget(world.algebra.within(region, shared), own)
+        rest = world.algebra.forget(world.algebra.within(region, ~shared), (*own, *calls))
+        return world.algebra.either(answered, rest)
+
+    def _turns(self) -> Region:
+        world, algebra = self.world, self.world.algebra
+        turns = algebra.points(world.points.full)
+        for bit, regions in enumerate(self.brings):
+            cover = algebra.points(world.points.full & ~self._bits[bit])
+            for region, part_class in zip(regions, world.classes, strict=True):
+                cover = algebra.either(cover, self.forget_own(region, part_class))
+            turns = algebra.both(turns, cover)
+        return turns
+
+    def _existing(self) -> Region:
+        """The points that lie in some conversation, with the sample's fields under which they do."""
+        world, algebra = self.world, self.world.algebra
+        variables = world.conditions.variables("sample")
+        others = tuple(i for i in range(len(world.conditions.sizes)) if i not in set(variables))
+        feasible = algebra.forget(self.turns, others)
+        if not world.counts_trained:
+            return feasible
+        # Samples under which turns can be at the same points have the same conversations.
+        samples: dict[int, Free] = {}
+        for sample in self._samples(variables):
+            points = support(algebra.both(feasible, algebra.region(sample, world.points.full)))
+            samples[points] = world.space.either(samples.get(points, world.space.empty), sample)
+        exists: Region = {}
+        for points, sample in samples.items():
+            paths = _explore(world, sample, points)
+            self.paths.append(paths)
+            exists = algebra.either(exists, algebra.region(sample, paths.alive))
+        return exists
+
+    def _samples(self, variables: tuple[int, ...]) -> Iterator[Free]:
+        space, sizes = self.world.space, self.world.conditions.sizes
+        if prod(sizes[v] for v in variables) > MAX_SAMPLES:
+            raise TooLarge(f"`trained` turns are counted under more than {MAX_SAMPLES} cases of the sample's fields")
+        for values in product(*(range(sizes[v]) for v in variables)):
+            free = space.full
+            for variable, value in zip(variables, values, strict=True):
+                free = space.both(free, space.cells(variable, (value,)))
+            if free != space.empty:
+                yield free
+
+
+def _explore(world: World, sample: Free, points: int) -> Paths:
+    """The paths through the points that a turn can be at."""
+    if points.bit_count() > MAX_EDGES:
+        raise TooLarge(f"`trained` turns are counted in more than {MAX_EDGES} places")
+    prefixes, suffixes = world.points.prefixes, world.points.suffixes
+    before_of = {letter: suffixes.steps(letter) for letter in world.points.letters}
+    after_of = {letter: prefixes.steps(letter) for letter in world.points.letters}
+    edges: list[tuple[Node, Node, int]] = []
+    for point in numbers(points):
+        place = world.points.place(point)
+        source = (place.prefix, before_of[place.letter][place.suffix])
+        target = (after_of[place.letter][place.prefix], place.suffix)
+        edges.append((source, target, point))
+    before = _reach(edges, {s: None for s, _, _ in edges if s[0] == 0})
+    behind = _reach([(t, s, p) for s, t, p in edges], {t: None for _, t, _ in edges if t[1] == 0})
+    alive = 0
+    for source, target, point in edges:
+        if source in before and target in behind:
+            alive |= 1 << point
+    return Paths(sample=sample, alive=alive, before=before, behind=behind)
+
+
+def _reach(edges: list[tuple[Node, Node, int]], starts: dict[Node, int | None]) -> dict[Node, int | None]:
+    """The nodes that can be reached, each with the point of the last turn on a shortest way."""
+    following: dict[Node, list[tuple[Node, int]]] = {}
+    for source, target, point in edges:
+        following.setdefault(source, []).append((target, point))
+    found = dict(starts)
+    queue = list(starts)
+    for node in queue:
+        for target, point in following.get(node, ()):
+            if target not in found:
+                found[target] = point
+                queue.append(target)
+    return found

@@ -1,0 +1,106 @@
+"""Regions: sets of (point, assignment): where a turn stands, and how the free conditions come out there.
+
+A region is a dict from a free set to the points that have exactly this free set; points are bits of an int. So a point
+is under one key at most, and none is under the empty set. Few free sets are shared by many points: regions stay small.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from policy_engine.proof.model.assignments import Free, Space, TooLarge
+
+Region = dict[Free, int]
+
+MAX_ENTRIES: Final = 4_000
+"""Distinct free sets in one region; past them the proof gives up."""
+
+
+class Algebra:
+    """Set operations on the regions over one space."""
+
+    def __init__(self, space: Space) -> None:
+        self.space = space
+
+    def region(self, free: Free, points: int) -> Region:
+        """`points`, each with the free set `free`."""
+        return {free: points} if points and free != self.space.empty else {}
+
+    def points(self, points: int) -> Region:
+        """`points`, whatever the free conditions."""
+        return {self.space.full: points} if points else {}
+
+    def both(self, a: Region, b: Region) -> Region:
+        """Intersection."""
+        space, out = self.space, _Builder(self.space)
+        for free_b, points_b in b.items():
+            for free_a, points_a in a.items():
+                if points := points_a & points_b:
+                    out.add(space.both(free_a, free_b), points)
+        return out.region
+
+    def without(self, a: Region, b: Region) -> Region:
+        """Difference."""
+        out = _Builder(self.space)
+        self._merge(a, b, self.space.without, out)
+        return out.region
+
+    def either(self, a: Region, b: Region) -> Region:
+        """Union."""
+        if not a or not b:
+            return a or b
+        out = _Builder(self.space)
+        seen_a = support(a)
+        for free_b, points_b in b.items():
+            if points := points_b & ~seen_a:
+                out.add(free_b, points)
+        self._merge(a, b, self.space.either, out)
+        return out.region
+
+    def _merge(self, a: Region, b: Region, merge: Callable[[Free, Free], Free], out: _Builder) -> None:
+        """Every point of `a`: with both free sets merged where `b` has it too, else as it is."""
+        for free_a, points_a in a.items():
+            rest = points_a
+            for free_b, points_b in b.items():
+                if points := rest & points_b:
+                    out.add(merge(free_a, free_b), points)
+                    rest &= ~points
+                    if not rest:
+                        break
+            if rest:
+                out.add(free_a, rest)
+
+    def within(self, a: Region, points: int) -> Region:
+        """The part of `a` that lies at `points`."""
+        return {free: p & points for free, p in a.items() if p & points}
+
+    def forget(self, a: Region, variables: tuple[int, ...]) -> Region:
+        """`a` with `variables` changed at will."""
+        if not variables:
+            return a
+        out = _Builder(self.space)
+        for free, points in a.items():
+            out.add(self.space.forget(free, variables), points)
+        return out.region
+
+
+def support(a: Region) -> int:
+    """The points that are in the region under some assignment."""
+    found = 0
+    for points in a.values():
+        found |= points
+    return found
+
+
+class _Builder:
+    def __init__(self, space: Space) -> None:
+        self.region: Region = {}
+        self._empty = space.empty
+
+    def add(self, free: Free, points: int) -> None:
+        if free != self._empty:
+            region = self.region
+            region[free] = region.get(free, 0) | points
+            if len(region) > MAX_ENTRIES:
+                raise TooLarge(f"a region of the policy falls into more than {MAX_ENTRIES} cases")

@@ -1,0 +1,274 @@
+"""Worlds: every way a character can be met by a policy, as regions over points and free conditions, one set of regions
+for each class of parts that the policy treats alike. What is taken for granted of chats is in
+`tests/support/assumptions.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from policy_engine.core.vocabulary import BODY, PARTS, UNOWNED, UNTRAINABLE
+from policy_engine.lang.ast import And, Compare, Expr, Field, Not, Or
+from policy_engine.lang.checked import Atom, CheckedPolicy, CheckedTarget, TurnSet
+from policy_engine.proof.model.conditions import ROLE, Conditions, span_key
+from policy_engine.proof.model.field_values import Test
+from policy_engine.proof.model.places import Points
+from policy_engine.proof.model.positions import (
+    ALL,
+    OTHER,
+    AtLeast,
+    Letter,
+    LiteralOf,
+    Turns,
+    counted,
+    related,
+    selected,
+)
+from policy_engine.proof.model.regions import Algebra, Region
+from policy_engine.proof.model.trained_bits import Stages, Statement, stage_of, statements_of, turn_sets
+from policy_engine.rules.conditions.conditions import leaves
+from policy_engine.rules.turn_signatures import atoms_of
+
+COUNTS = ("index", "from_end", "round")
+"""Fields of `turn` that the surroundings decide."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PartClass:
+    """Parts that every rule and guard treats alike."""
+
+    parts: tuple[str, ...]
+    owned: bool
+    in_body: bool
+    in_call: bool
+
+
+class World:
+    """Everything that one policy, or two that are compared, can tell apart. Raises `TooLarge` past the limits."""
+
+    def __init__(self, policies: Sequence[CheckedPolicy]) -> None:
+        self.policies = tuple(policies)
+        self.statements: list[tuple[int, Statement]] = [
+            (index, s) for index, policy in enumerate(policies) for s in statements_of(policy)
+        ]
+        self.stages = Stages(policies)
+        self.conditions = Conditions(self._tests(), [(s, self._resolver(i, s)) for i, s in self.statements])
+        self.space = self.conditions.space
+        self.algebra = Algebra(self.space)
+        self.roles = self._roles()
+        letters = [Letter(role, bits) for role in self.roles for bits in self._bit_sets(role)]
+        self.literals = self._literals(letters)
+        self.counts_trained = any(literal.key[1] is not None for literal in self.literals)
+        self.points = Points(letters, self.literals, merge=not self.counts_trained)
+        self.classes = self._part_classes()
+        self._expressions: dict[tuple[str, bool], Region] = {}
+        self._matches: dict[tuple[object, ...], Region] = {}
+        self._places: dict[tuple[str, Turns], int] = {}
+        self.base = [self._possible(part_class) for part_class in self.classes]
+        """For each class of parts what the free conditions can be at each point, trained bits apart."""
+
+    # -- what is told apart
+
+    def _tests(self) -> list[Test]:
+        return [
+            leaf
+            for _, s in self.statements
+            if s.condition is not None
+            for leaf in leaves(s.condition)
+            if not _is_count(leaf.field)
+        ]
+
+    def _roles(self) -> tuple[str, ...]:
+        """The roles told apart, in the order witnesses prefer them; `OTHER` stands for the rest."""
+        named = {t.role for _, s in self.statements for t in turn_sets(s.targets) if t.role is not None}
+        named |= {c for test in self.conditions.role_tests for c in _named_roles(test)}
+        if any(leaf.field.path == ("round",) for leaf in self._count_tests()):
+            named.add("user")
+        if self.conditions.asks_for_calls:
+            named.add("tool")
+        order = ("user", "assistant", "system", "tool")
+        return (*sorted(named, key=lambda r: (order.index(r) if r in order else len(order), r)), OTHER)
+
+    def _count_tests(self) -> Iterator[Test]:
+        for _, s in self.statements:
+            if s.condition is not None:
+                yield from (leaf for leaf in leaves(s.condition) if _is_count(leaf.field))
+
+    def _bit_sets(self, role: str) -> list[int]:
+        sets = [0]
+        for bit in self.stages.bits_of(role):
+            sets += [bits | 1 << bit for bits in sets]
+        return sets
+
+    def _literals(self, letters: Sequence[Letter]) -> list[LiteralOf]:
+        """All the literals that any question about points comes down to."""
+        found: set[LiteralOf] = set()
+        turn_sets = {
+            (kind, self._resolver(index, s)(turns))
+            for index, s in self.statements
+            for target in s.targets
+            for atom in atoms_of(target)
+            for kind, turns in (("", atom.turns), *((r.kind, r.turns) for r in atom.relations))
+            if turns is not None
+        }
+        for letter in letters:
+            for kind, turns in turn_sets:
+                found.update(
+                    lit for lit, _ in (related(kind, turns, letter) if kind else selected(turns, letter)) or ()
+                )
+            for leaf in self._count_tests():
+                found.update(lit for lit, _ in counted(str(leaf.field.path[0]), leaf, letter))
+        if self.conditions.asks_for_calls:
+            found.add(AtLeast("prefix", ALL, 1))
+        return sorted(found, key=repr)
+
+    def _part_classes(self) -> list[PartClass]:
+        sets = list({a.parts for _, s in self.statements for t in s.targets for a in atoms_of(t)})
+        groups: dict[tuple[object, ...], list[str]] = {}
+        for part in PARTS:
+            facts = (part in UNOWNED, part in BODY, part.startswith("tool_call"), part in UNTRAINABLE)
+            groups.setdefault((facts, *(part in s for s in sets)), []).append(part)
+        # Plain text first: witnesses are looked for in this order.
+        ordered = sorted(groups.values(), key=lambda g: "text" not in g)
+        return [
+            PartClass(
+                parts=tuple(sorted(g, key=lambda p: (p != "text", PARTS.index(p)))),
+                owned=g[0] not in UNOWNED,
+                in_body=g[0] in BODY,
+                in_call=g[0].startswith("tool_call"),
+            )
+            for g in ordered
+        ]
+
+    def full(self, part_class: PartClass) -> int:
+        """All points of a class. Text that no message owns has the one point 0."""
+        return self.points.full if part_class.owned else 1
+
+    def _possible(self, part_class: PartClass) -> Region:
+        algebra, conditions = self.algebra, self.conditions
+        free = conditions.possible(in_body=part_class.in_body, owned=part_class.owned)
+        full = self.full(part_class)
+        if not conditions.asks_for_calls or part_class.in_call or not part_class.owned:
+            return algebra.region(free, full)
+        # Elsewhere a call can only be the one that a tool turn answers, and something has to have made it.
+        answers = self.points.where(lambda x: ((AtLeast("prefix", ALL, 1), True),) if x.role == "tool" else None)
+        none = self.space.both(free, conditions.no_call)
+        return algebra.either(algebra.region(free, answers), algebra.region(none, full & ~answers))
+
+    # -- what a policy asks
+
+    def matches(self, policy: int, statement: Statement, part_class: PartClass) -> Region:
+        """Where a statement matches characters of a class of parts: its targets and its condition."""
+        if part_class.parts[0] in UNTRAINABLE:
+            return {}  # masked for its structure: no matter of rules
+        # What a statement matches depends on the parts only through which of its targets they are in.
+        parts = tuple(part_class.parts[0] in a.parts for t in statement.targets for a in atoms_of(t))
+        key = (policy, type(statement), statement.index, parts, part_class.owned)
+        region = self._matches.get(key)
+        if region is None:
+            region = self.targets(policy, statement, part_class)
+            if region and statement.condition is not None:
+                region = self.algebra.both(region, self.expression(statement.condition, owned=part_class.owned))
+            self._matches[key] = region
+        return region
+
+    def targets(self, policy: int, statement: Statement, part_class: PartClass) -> Region:
+        """Where a statement's targets match, its condition apart."""
+        region: Region = {}
+        for target in statement.targets:
+            region = self.algebra.either(region, self._target(target, policy, statement, part_class))
+        return region
+
+    def _target(self, target: CheckedTarget, policy: int, statement: Statement, part_class: PartClass) -> Region:
+        resolve = self._resolver(policy, statement)
+        if isinstance(target, Atom):
+            return self.algebra.points(self._atom(target, resolve, part_class))
+        region: Region = {}
+        for inner in target.inside:
+            region = self.algebra.either(region, self._target(inner, policy, statement, part_class))
+        if not region:
+            return region
+        matched = self.conditions.span(span_key(target, statement, resolve))
+        return self.algebra.both(region, {matched: self.full(part_class)})
+
+    def _atom(self, atom: Atom, resolve: Callable[[TurnSet], Turns], part_class: PartClass) -> int:
+        if part_class.parts[0] not in atom.parts:
+            return 0
+        if not part_class.owned:
+            return int(atom.turns is None and not atom.relations)
+        known = self.points.full
+        if atom.turns is not None:
+            known &= self._turns("", resolve(atom.turns))
+        for relation in atom.relations:
+            known &= self._turns(relation.kind, resolve(relation.turns))
+        return known
+
+    def _turns(self, kind: str, turns: Turns) -> int:
+        """The points of `turns`, or of the turns that stand in a relation to them."""
+        known = self._places.get((kind, turns))
+        if known is None:
+            known = self._places[kind, turns] = self.points.where(
+                lambda letter: related(kind, turns, letter) if kind else selected(turns, letter)
+            )
+        return known
+
+    def expression(self, expr: Expr, *, owned: bool) -> Region:
+        """Where a condition is true. Over all points of owned text, or over the one point of other text."""
+        key = (repr(expr), owned)
+        known = self._expressions.get(key)
+        if known is None:
+            known = self._expressions[key] = self._evaluate(expr, owned)
+        return known
+
+    def _evaluate(self, expr: Expr, owned: bool) -> Region:
+        full = self.points.full if owned else 1
+        if isinstance(expr, Not):
+            return self.algebra.without(self.algebra.points(full), self.expression(expr.operand, owned=owned))
+        if isinstance(expr, And):
+            region = self.algebra.points(full)
+            for operand in expr.operands:
+                region = self.algebra.both(region, self.expression(operand, owned=owned))
+            return region
+        if isinstance(expr, Or):
+            region = {}
+            for operand in expr.operands:
+                region = self.algebra.either(region, self.expression(operand, owned=owned))
+            return region
+        return self._test(expr, owned)
+
+    def _test(self, test: Test, owned: bool) -> Region:
+        if not owned and test.field.scope not in ("sample", "segment"):
+            return {}
+        if _is_count(test.field):
+            name = str(test.field.path[0])
+            return self.algebra.points(self.points.where(lambda letter: counted(name, test, letter)))
+        if (test.field.scope, test.field.path) == ROLE:
+            return self._role_test(test)
+        return self.algebra.region(self.conditions.holds(test), self.points.full if owned else 1)
+
+    def _resolver(self, policy: int, statement: Statement) -> Callable[[TurnSet], Turns]:
+        stage = stage_of(self.policies[policy], statement)
+        return lambda turns: self.stages.resolve(turns, policy, stage)
+
+    def is_free(self, test: Test) -> bool:
+        """Whether data or text decides a test, not the place of the turn or its role."""
+        return not _is_count(test.field) and (test.field.scope, test.field.path) != ROLE
+
+    def _role_test(self, test: Test) -> Region:
+        region: Region = {}
+        for role in self.roles:
+            points = self.points.where(lambda letter, r=role: () if letter.role == r else None)  # type: ignore[misc]
+            region = self.algebra.either(region, self.algebra.region(self.conditions.on_role(test, role), points))
+        return region
+
+
+def _is_count(field: Field) -> bool:
+    return field.scope == "turn" and field.path[0] in COUNTS
+
+
+def _named_roles(test: Test) -> Iterable[str]:
+    if not isinstance(test, Compare) or test.op not in ("==", "!=", "in"):
+        return ()
+    found = test.value if isinstance(test.value, tuple) else () if test.op == "in" else (test.value,)
+    return [role for role in found if isinstance(role, str)]

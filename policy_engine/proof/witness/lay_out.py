@@ -1,0 +1,78 @@
+"""From a plan to a real conversation, laid out as a rendered chat part by part, without any template."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from policy_engine.chat.segments import RenderedChat, Segment
+from policy_engine.data.conversation import Conversation
+from policy_engine.proof.model.world import World
+from policy_engine.proof.witness.messages import Piece, make_fields, make_text, make_turn
+from policy_engine.proof.witness.plans import Plan
+
+
+def lay_out(world: World, plan: Plan) -> tuple[Conversation, RenderedChat, int]:
+    """The conversation of a plan, its layout, and the index of the segment to look at.
+
+    Raises `Unrealised` where data and texts cannot be made to meet the plan together. What is made is not trusted yet:
+    `witness` replays it.
+    """
+    out = _Writer()
+    target = -1
+    unowned = plan.unowned
+    opener = unowned is not None and unowned.part == "generation_prompt"
+    if unowned is not None and not opener:
+        target = out.write(Piece(part=unowned.part, text=make_text(world, unowned)), None)
+    messages: list[dict[str, Any]] = []
+    for index, turn in enumerate(plan.turns):
+        pieces = make_turn(world, turn, messages)
+        parts = {piece.part for piece in pieces}
+        if "header" not in parts:
+            out.write(Piece(part="header", text=f"<|im_start|>{messages[-1]['role']}\n"), index)
+        for piece in pieces:
+            number = out.write(piece, index)
+            if index == plan.target and piece.plan is turn.segments[0]:
+                target = number
+        if "eot" not in parts:
+            out.write(Piece(part="eot", text="<|im_end|>"), index)
+        if "separator" not in parts:
+            out.write(Piece(part="separator", text="\n"), index)
+    if unowned is not None and opener:
+        target = out.write(Piece(part=unowned.part, text=make_text(world, unowned)), None)
+    sample: dict[str, Any] = {}
+    make_fields(world, "sample", plan.assignment, sample)
+    conversation = Conversation(messages=tuple(messages), sample=sample)
+    chat = RenderedChat(
+        text="".join(out.texts),
+        segments=tuple(out.segments),
+        messages=conversation.messages,
+        sample=sample,
+        generation_prompt=opener,
+    )
+    return conversation, chat, target
+
+
+class _Writer:
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+        self.segments: list[Segment] = []
+        self._at = 0
+
+    def write(self, piece: Piece, turn: int | None) -> int:
+        """Writes a segment; returns its index."""
+        end = self._at + len(piece.text)
+        self.segments.append(
+            Segment(
+                start=self._at,
+                end=end,
+                part=piece.part,
+                turn=turn,
+                field=piece.field,
+                field_exact=piece.field is not None,
+                item=piece.item,
+                call=piece.call,
+            )
+        )
+        self.texts.append(piece.text)
+        self._at = end
+        return len(self.segments) - 1

@@ -1,0 +1,326 @@
+"""One turn of a plan, made real: a message, and the texts of its segments, agreeing with each other."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from policy_engine.core.vocabulary import BODY, PARTS
+from policy_engine.lang.ast import Compare
+from policy_engine.lang.checked import Atom
+from policy_engine.proof.model.conditions import CHARS
+from policy_engine.proof.model.field_values import FieldValues, Name
+from policy_engine.proof.model.positions import OTHER
+from policy_engine.proof.model.world import World
+from policy_engine.proof.witness.plans import Assignment, SegmentPlan, TurnPlan
+from policy_engine.proof.witness.values import (
+    Seed,
+    Unrealised,
+    Wanted,
+    find_string,
+    put,
+    seeds_of,
+    string_wanted,
+    value_for,
+)
+from policy_engine.rules.conditions.conditions import test_of
+from policy_engine.rules.conditions.patterns import ScanBudget, compile_pattern
+from policy_engine.rules.conditions.values import MISSING
+from policy_engine.rules.turn_signatures import atoms_of
+
+CONTENT: Final[Name] = ("message", ("content",))
+SEGMENT: Final[Name] = ("segment", ())
+PART_TEXT: Final[Name] = ("part", ("text",))
+_SAID: Final = {"user": "What is 2 + 2?", "assistant": "4.", "system": "Be brief.", "tool": "4"}
+_WRITTEN: Final = {
+    "bos": "<s>", "preamble": "You are helpful.\n", "preamble.tools": "{}", "preamble.documents": "{}",
+    "header": "<|im_start|>", "reasoning.open": "<think>\n", "reasoning.text": "Let me see.",
+    "reasoning.close": "\n</think>\n\n", "empty_reasoning": "<think>\n\n</think>\n\n", "tool_call": "<tool_call>",
+    "tool_call.name": "lookup", "tool_call.arguments": "{}", "media": "<|image|>", "markup": "<|message|>",
+    "eot": "<|im_end|>", "eod": "<|endoftext|>", "separator": "\n", "generation_prompt": "<|im_start|>assistant\n",
+}  # fmt: skip
+_CALL_ID: Final = "call_1"
+
+
+@dataclass(kw_only=True)
+class Piece:
+    """The text of a segment, and the source it has in the message."""
+
+    part: str
+    text: str
+    plan: SegmentPlan | None = None
+    field: tuple[str | int, ...] | None = None
+    item: int | None = None
+    call: int | None = None
+
+
+def make_fields(world: World, scope: str, assignment: Assignment, data: dict[str, Any]) -> None:
+    """Sets the fields of a scope that the policy tests, as assigned. Raises `Unrealised`."""
+    for name, values in sorted(world.conditions.fields.items(), key=lambda item: len(item[0][1])):
+        if name[0] == scope and name not in (CONTENT, PART_TEXT):
+            put(data, name[1], value_for(values, assignment))
+
+
+def make_text(
+    world: World,
+    segment: SegmentPlan,
+    role: str | None = None,
+    wanted: Sequence[Wanted] = (),
+    *,
+    usual: str | None = None,
+    seeds: Sequence[Seed] = (),
+    length: int | None = None,
+) -> str:
+    """A text for a segment that meets its own tests, its regexes, and what else is `wanted`. Raises `Unrealised`."""
+    tests: list[Wanted] = [*wanted, bool]
+    hints = list(seeds)
+    values = world.conditions.fields.get(SEGMENT)
+    if values is not None:
+        more, hinted = string_wanted(values, segment.assignment)
+        tests += more
+        hints += hinted
+    for span, variable in world.conditions.regexes:
+        if not any(_could_select(atom, role, segment.part) for atom in atoms_of(span)):
+            continue
+        pattern, flags, matches = str(span.pattern), span.flags, segment.assignment[variable] == 1
+        tests.append(lambda s, p=pattern, f=flags, m=matches: _occurs(p, f, s) == m)  # type: ignore[misc]
+        if matches:
+            hints.append((pattern, flags))
+    if length is not None:
+        tests.append(lambda s: len(s) == length)
+    return find_string(tests, hints, first=usual or _WRITTEN.get(segment.part, "Noted."), length=length)
+
+
+def _could_select(atom: Atom, role: str | None, part: str) -> bool:
+    if part not in atom.parts or (role is None and atom.turns is not None):
+        return False
+    return atom.turns is None or atom.turns.role is None or atom.turns.role == role
+
+
+def _occurs(pattern: str, flags: str, text: str) -> bool:
+    return any(True for _ in ScanBudget().matches(compile_pattern(pattern, flags), pattern, text))
+
+
+def make_turn(world: World, turn: TurnPlan, messages: list[dict[str, Any]]) -> list[Piece]:
+    """The body, and what else is planned, of a turn; its message is added to `messages`. Raises `Unrealised`."""
+    return _Turn(world, turn, messages).pieces()
+
+
+class _Turn:
+    def __init__(self, world: World, turn: TurnPlan, messages: list[dict[str, Any]]) -> None:
+        self.world = world
+        self.fields: Mapping[Name, FieldValues] = world.conditions.fields
+        self.turn = turn
+        self.message: dict[str, Any] = {"role": _role(world, turn)}
+        self.messages = messages
+        messages.append(self.message)
+
+    def pieces(self) -> list[Piece]:
+        """See `make_turn`."""
+        if self.turn.assignment is not None:
+            make_fields(self.world, "message", self.turn.assignment, self.message)
+        planned = sorted(self.turn.segments, key=lambda s: PARTS.index(s.part))
+        # A template can write text of its own for a message without content.
+        sourced = [s for s in planned if self._is_content(s) and self._has_content(s.assignment)]
+        listed = len(sourced) > 1 or any(self._has_item(s) for s in planned)
+        pieces: list[Piece] = []
+        for segment, length in zip(planned, self._lengths(planned), strict=True):
+            joint = not listed and segment in sourced
+            pieces.append(self._piece(segment, joint, length))
+        if listed:
+            self._list_content(pieces)
+        else:
+            self._text_content(pieces, bool(sourced))
+        self._calls(pieces)
+        if self.turn.assignment is not None:
+            self._spans(pieces, self.turn.assignment)
+        return sorted(pieces, key=lambda p: PARTS.index(p.part))
+
+    # -- texts
+
+    def _is_content(self, segment: SegmentPlan) -> bool:
+        """Whether a segment is text of the content: so `text` is, and what entries of a data field fall on."""
+        spans = (self.world.conditions.spans[key] for key in self.world.conditions.span_fields)
+        return segment.part == "text" or any(segment.assignment[variable] == 1 for variable in spans)
+
+    def _has_item(self, segment: SegmentPlan) -> bool:
+        """Whether a segment has to belong to a content part."""
+        values = [v for name, v in self.fields.items() if name[0] == "part"]
+        cells = [v.cells[segment.assignment[v.variable]] for v in values]
+        return segment.part in BODY and any(c.kind != "value" or c.value is not MISSING for c in cells)
+
+    def _lengths(self, planned: Sequence[SegmentPlan]) -> list[int | None]:
+        """How long each text has to be for `turn.chars` to come out as assigned: the last one takes the rest."""
+        body = [i for i, s in enumerate(planned) if s.part in BODY]
+        lengths: list[int | None] = [None] * len(planned)
+        if CHARS not in self.fields or self.turn.assignment is None or not body:
+            return lengths
+        total = value_for(self.fields[CHARS], self.turn.assignment)
+        if total < len(body):
+            raise Unrealised
+        for i in body:
+            lengths[i] = 1
+        lengths[body[-1]] = total - len(body) + 1
+        return lengths
+
+    def _piece(self, segment: SegmentPlan, joint: bool, length: int | None) -> Piece:
+        wanted: list[Wanted] = []
+        seeds: list[Seed] = []
+        if joint and CONTENT in self.fields:
+            wanted, seeds = string_wanted(self.fields[CONTENT], segment.assignment)
+        elif PART_TEXT in self.fields and self._has_item(segment):
+            wanted, seeds = string_wanted(self.fields[PART_TEXT], segment.assignment)
+        role = self.message["role"]
+        usual = _SAID.get(role) if segment.part == "text" else None
+        text = make_text(self.world, segment, role, wanted, usual=usual, seeds=seeds, length=length)
+        return Piece(part=segment.part, text=text, plan=segment, field=("content",) if joint else None)
+
+    def _has_content(self, assignment: Assignment) -> bool:
+        """Whether the message has content that is text, as far as the policy asks."""
+        values = self.fields.get(CONTENT)
+        cell = None if values is None else values.cells[assignment[values.variable]]
+        return cell is None or cell.kind == "string" or isinstance(cell.value, str)
+
+    # -- the message
+
+    def _text_content(self, pieces: list[Piece], sourced: bool) -> None:
+        if sourced:
+            self.message["content"] = next(p.text for p in pieces if p.field == ("content",))
+            return
+        if CONTENT in self.fields and self.turn.assignment is not None:
+            content = value_for(self.fields[CONTENT], self.turn.assignment)
+            if content is not MISSING:
+                self.message["content"] = content
+        elif not self.turn.exact:
+            self.message["content"] = _SAID.get(self.message["role"], "Noted.")
+        else:
+            self.message["content"] = ""
+        if all(p.part != "text" for p in pieces):
+            self._fill(pieces)
+
+    def _fill(self, pieces: list[Piece]) -> None:
+        """Shows the content of a turn of which nobody asks how its body is, as a template would."""
+        text = self.message.get("content")
+        counted = CHARS in self.fields and self.turn.assignment is not None
+        if text and not self.turn.exact and not counted:
+            pieces.append(Piece(part="text", text=text, field=("content",)))
+
+    def _list_content(self, pieces: list[Piece]) -> None:
+        items: list[dict[str, Any]] = []
+        for piece in pieces:
+            assert piece.plan is not None
+            if not self._is_content(piece.plan) and not self._has_item(piece.plan):
+                continue
+            item: dict[str, Any] = {"type": "image"}
+            if self._is_content(piece.plan):
+                item = {"type": "text", "text": piece.text}
+                piece.field = ("content", len(items), "text")
+            if self._has_item(piece.plan):
+                piece.item = len(items)
+                make_fields(self.world, "part", piece.plan.assignment, item)
+            items.append(item)
+        if CONTENT in self.fields and self.turn.assignment is not None:
+            if not self._has_content(self.turn.assignment):
+                raise Unrealised
+            wanted, seeds = string_wanted(self.fields[CONTENT], self.turn.assignment)
+            joined = "".join(item.get("text", "") for item in items)
+            rest = find_string([lambda s: all(test(joined + s) for test in wanted)], seeds, first="")
+            if rest:
+                items.append({"type": "text", "text": rest})
+        self.message["content"] = items
+
+    def _calls(self, pieces: Sequence[Piece]) -> None:
+        made = [p for p in pieces if p.plan is not None and p.part.startswith("tool_call")]
+        if made:
+            names = [p.text for p in made if p.part == "tool_call.name"]
+            written = [p.text for p in made if p.part == "tool_call.arguments"]
+            assignments = {tuple(p.plan.assignment) for p in made if p.plan is not None}
+            calls = [_call(self.world, a, *names[:1], *written[:1] if names else ()) for a in sorted(assignments)]
+            order = sorted(assignments)
+            for piece in made:
+                assert piece.plan is not None
+                piece.call = order.index(tuple(piece.plan.assignment))
+            self.message.setdefault("tool_calls", calls)
+        elif self.message["role"] == "tool" and self.turn.assignment is not None:
+            self._answer(self.turn.assignment)
+        for piece in pieces:
+            # Without a field of its own for thinking, a message that has some gets the usual one.
+            bare = piece.part == "reasoning.text" and piece.field is None and piece.item is None
+            if bare and self.message.setdefault("reasoning_content", piece.text) == piece.text:
+                piece.field = ("reasoning_content",)
+
+    def _answer(self, assignment: Assignment) -> None:
+        """Lets the message before have made the call that a tool turn answers."""
+        values = [v for name, v in self.fields.items() if name[0] == "call"]
+        cells = [v.cells[assignment[v.variable]] for v in values]
+        if all(c.kind == "value" and c.value is MISSING for c in cells):
+            return
+        if len(self.messages) < 2:
+            raise Unrealised
+        call = _call(self.world, assignment)
+        calls = self.messages[-2].setdefault("tool_calls", [])
+        calls.insert(0, call)
+        if isinstance(call.get("id"), str):
+            self.message["tool_call_id"] = call["id"]
+
+    def _spans(self, pieces: Sequence[Piece], assignment: Assignment) -> None:
+        """Fills in the fields that list spans, as the segments of the turn need them."""
+        conditions = self.world.conditions
+        content = self.message.get("content")
+        size = len(content) if isinstance(content, str) else sum(len(i.get("text", "")) for i in content or ())
+        for listed in dict.fromkeys(conditions.span_fields.values()):
+            keys = [key for key, name in conditions.span_fields.items() if name == listed]
+            wants = {key.rsplit(":", 1)[1]: conditions.spans[key] for key in keys}
+            entries: list[Any] = []
+            for piece in pieces:
+                if piece.plan is not None and piece.field is not None and size:
+                    entries += _entries({want: piece.plan.assignment[v] == 1 for want, v in wants.items()}, size)
+            if entries and listed[0] == "message":
+                put(self.message, listed[1], entries)
+
+
+def _entries(wants: Mapping[str, bool], size: int) -> list[Any]:
+    """Entries over a whole content that count for some effects (`True`: train, `False`: mask, `None`: scale) only."""
+    whole = {"begin_offset": 0, "end_offset": size - 1}
+    for entries, counts in (
+        ([], ()),
+        ([[0, size]], ("True", "False", "None")),
+        ([{**whole, "train": True}], ("True", "None")),
+        ([{**whole, "train": False}], ("False", "None")),
+    ):
+        if all((want in counts) == holds for want, holds in wants.items()):
+            return list(entries)
+    raise Unrealised
+
+
+def _call(world: World, assignment: Assignment, name: str = "lookup", arguments: str = "{}") -> dict[str, Any]:
+    """A tool call with the fields that the policy tests. `call.name` is short for `call.function.name`."""
+    function: dict[str, Any] = {"name": name, "arguments": arguments}
+    call: dict[str, Any] = {"id": _CALL_ID, "type": "function", "function": function}
+    for (scope, path), values in sorted(world.conditions.fields.items(), key=lambda item: len(item[0][1])):
+        if scope == "call":
+            value = value_for(values, assignment)
+            if path and path[0] in ("name", "arguments"):
+                put(function, path, value)
+            else:
+                put(call, path, value)
+    return call
+
+
+def _role(world: World, turn: TurnPlan) -> str:
+    if turn.role != OTHER:
+        return turn.role
+    if turn.assignment is None or not world.conditions.roles:
+        return next(r for r in ("narrator", "someone", *(f"role{i}" for i in range(1000))) if r not in world.roles)
+    wanted: list[Wanted] = [lambda s: s not in world.roles]
+    seeds: list[Seed] = []
+    for test in world.conditions.role_tests:
+        variable = world.conditions.role_variable(test)
+        if variable is None:
+            continue
+        holds = turn.assignment[variable] == 1
+        wanted.append(lambda s, t=test, h=holds: test_of(t)(s) == h)  # type: ignore[misc]
+        if isinstance(test, Compare) and holds:
+            seeds += seeds_of([(test, True)])
+    return find_string(wanted, seeds, first="narrator")

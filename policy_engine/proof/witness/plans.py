@@ -1,0 +1,158 @@
+"""From a point and an assignment to the plan of a conversation: which turns there are, and what each has to hold."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from policy_engine.core.vocabulary import BODY
+from policy_engine.proof.model.assignments import Free
+from policy_engine.proof.model.conditions import CHARS
+from policy_engine.proof.model.positions import Letter
+from policy_engine.proof.model.reachable import Paths, Possible
+from policy_engine.proof.model.regions import Region
+from policy_engine.proof.model.world import PartClass, World
+from policy_engine.proof.witness.values import Unrealised
+
+Assignment = Sequence[int]
+
+
+@dataclass(kw_only=True)
+class SegmentPlan:
+    """A segment a turn must have, with the assignment that its text and its own data must meet."""
+
+    part: str
+    assignment: Assignment
+
+
+@dataclass(kw_only=True)
+class TurnPlan:
+    """A turn. Without an assignment nothing is asked of its data. `exact`: it may have no body but `segments`."""
+
+    role: str
+    assignment: Assignment | None = None
+    segments: list[SegmentPlan] = field(default_factory=list)
+    exact: bool = False
+
+
+@dataclass(kw_only=True)
+class Plan:
+    """A conversation. The segment to look at is the first of turn `target`, or `unowned` text."""
+
+    turns: list[TurnPlan]
+    assignment: Assignment
+    target: int | None
+    unowned: SegmentPlan | None = None
+
+
+def free_at(world: World, region: Region, point: int) -> Free:
+    """The assignments with which a region holds a point."""
+    return next((free for free, points in region.items() if points >> point & 1), world.space.empty)
+
+
+class Planner:
+    """Plans conversations of one world."""
+
+    def __init__(self, possible: Possible) -> None:
+        self.possible = possible
+        self.world = possible.world
+
+    def plan(self, part_class: PartClass, part: str, point: int, assignment: Assignment) -> Plan:
+        """A conversation in which text of a part stands at a point, its free conditions as assigned."""
+        target = SegmentPlan(part=part, assignment=assignment)
+        if not part_class.owned:
+            return Plan(turns=[TurnPlan(role="user")], assignment=assignment, target=None, unowned=target)
+        place = self.world.points.place(point)
+        turn = TurnPlan(role=place.letter.role, assignment=assignment, segments=[target])
+        if self.world.stages.bits:
+            turn.exact = True
+            self._bring(turn, point, part_class)
+        self._pad(turn, point, part_class)
+        if self.world.counts_trained:
+            before, behind = self._surroundings(point, assignment)
+        else:
+            before = [TurnPlan(role=letter.role) for letter in self.world.points.prefixes.turns(place.prefix)]
+            behind = [TurnPlan(role=letter.role) for letter in self.world.points.suffixes.turns(place.suffix)]
+        return Plan(turns=[*before, turn, *behind], assignment=assignment, target=len(before))
+
+    def _surroundings(self, point: int, assignment: Assignment) -> tuple[list[TurnPlan], list[TurnPlan]]:
+        """The other turns of a shortest conversation, each with exactly the trained bits its place needs."""
+        space, points = self.world.space, self.world.points
+        own = self._cube(assignment, self.world.conditions.variables("sample"))
+        paths = next(
+            p for p in self.possible.paths if space.both(p.sample, own) != space.empty and p.alive >> point & 1
+        )
+        before: list[TurnPlan] = []
+        place = points.place(point)
+        at = self._source(place.letter, place.prefix, place.suffix)
+        while (earlier := paths.before[at]) is not None:
+            before.insert(0, self._other(earlier, paths))
+            place = points.place(earlier)
+            at = self._source(place.letter, place.prefix, place.suffix)
+        behind: list[TurnPlan] = []
+        place = points.place(point)
+        at = (points.prefixes.step(place.prefix, place.letter), place.suffix)
+        while (later := paths.behind[at]) is not None:
+            behind.append(self._other(later, paths))
+            place = points.place(later)
+            at = (points.prefixes.step(place.prefix, place.letter), place.suffix)
+        return before, behind
+
+    def _source(self, letter: Letter, prefix: int, suffix: int) -> tuple[int, int]:
+        return prefix, self.world.points.suffixes.step(suffix, letter)
+
+    def _other(self, point: int, paths: Paths) -> TurnPlan:
+        """A turn that has its bits and nothing else to show."""
+        letter = self.world.points.place(point).letter
+        free = self.world.space.both(free_at(self.world, self.possible.turns, point), paths.sample)
+        turn = TurnPlan(role=letter.role, assignment=self.world.space.pick(free), exact=True)
+        self._bring(turn, point, None)
+        self._pad(turn, point, None)
+        return turn
+
+    def _bring(self, turn: TurnPlan, point: int, own: PartClass | None) -> None:
+        """Adds the segments that give a turn its bits, where its own does not."""
+        world = self.world
+        assert turn.assignment is not None
+        bits = world.points.place(point).letter.bits
+        for bit, regions in enumerate(self.possible.brings):
+            if not bits >> bit & 1:
+                continue
+            brought = False
+            for segment in turn.segments:
+                index = next(i for i, c in enumerate(world.classes) if segment.part in c.parts)
+                free = free_at(world, regions[index], point)
+                brought = brought or world.space.both(free, world.space.one(segment.assignment)) != world.space.empty
+            if not brought:
+                turn.segments.append(self._joining(turn, point, regions, own))
+
+    def _pad(self, turn: TurnPlan, point: int, own: PartClass | None) -> None:
+        """Adds text that brings no bit, if the turn's body has to have some and has none."""
+        values = self.world.conditions.fields.get(CHARS)
+        if values is None or turn.assignment is None or any(s.part in BODY for s in turn.segments):
+            return
+        if values.cells[turn.assignment[values.variable]].value != 0:
+            regions = self.possible.allowed if self.world.stages.bits else self.possible.regions
+            body = [r if c.in_body else {} for r, c in zip(regions, self.world.classes, strict=True)]
+            turn.segments.append(self._joining(turn, point, body, own))
+
+    def _joining(self, turn: TurnPlan, point: int, regions: Sequence[Region], own: PartClass | None) -> SegmentPlan:
+        """A segment from one of the regions that can stand in a turn. Raises `Unrealised` if there is none."""
+        world = self.world
+        assert turn.assignment is not None
+        for region, part_class in zip(regions, world.classes, strict=True):
+            shared = ["message", "turn", "sample"]
+            # What a tool turn answers is one call for the whole turn; calls that it makes are others.
+            if turn.role == "tool" and not part_class.in_call and not (own and own.in_call):
+                shared.append("call")
+            free = free_at(world, region, point)
+            free = world.space.both(free, self._cube(turn.assignment, world.conditions.variables(*shared)))
+            if free != world.space.empty:
+                return SegmentPlan(part=part_class.parts[0], assignment=world.space.pick(free))
+        raise Unrealised
+
+    def _cube(self, assignment: Assignment, variables: Sequence[int]) -> Free:
+        free = self.world.space.full
+        for variable in variables:
+            free = self.world.space.both(free, self.world.space.cells(variable, (assignment[variable],)))
+        return free

@@ -1,0 +1,202 @@
+"""Values that make the tests of a policy come out as wanted: the concrete side of the partition in `field_values`.
+
+Nothing here is trusted: every value is held against the tests by the engine's own comparison before it is used.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+from itertools import product
+from typing import Any, Final
+
+from policy_engine.lang.ast import Compare
+from policy_engine.proof.model.field_values import FieldValues, Test
+from policy_engine.rules.conditions.conditions import test_of
+from policy_engine.rules.conditions.values import MISSING
+
+Wanted = Callable[[str], bool]
+"""What a string has to satisfy."""
+
+Seed = str | tuple[str, str]
+"""A string, or a regex with its flags."""
+
+_WORDS: Final = ("Hello.", "a", "x1", "", " ", "0", "Yes", "\n")
+_EXAMPLES: Final = 60
+"""Strings of a regex that are tried."""
+
+
+class Unrealised(Exception):
+    """No value was found; there may be one."""
+
+
+def value_for(values: FieldValues, assignment: Sequence[int]) -> Any:
+    """A value of a field (MISSING: none) on which its tests come out as the assignment says. Raises `Unrealised`."""
+    cell = values.cells[assignment[values.variable]]
+    expected = values.expected(assignment)
+    if cell.kind == "string":
+        return find_string(*string_wanted(values, assignment))
+    value: Any = cell.value
+    if cell.kind == "list":
+        value = [t.value for t, holds in expected if holds and isinstance(t, Compare) and t.op == "contains"]
+    if all(test_of(test)(value) == holds for test, holds in expected):
+        return value
+    raise Unrealised
+
+
+def string_wanted(values: FieldValues, assignment: Sequence[int]) -> tuple[list[Wanted], list[Seed]]:
+    """What a string has to satisfy as a value of a field, and what is likely to help.
+
+    Tests on `segment.empty` are about the string being blank.
+    """
+    cell = values.cells[assignment[values.variable]]
+    expected = values.expected(assignment)
+
+    def answer(test: Test, text: str) -> bool:
+        return test_of(test)(not text.strip() if test.field.path == ("empty",) else text)
+
+    wanted: list[Wanted] = [lambda s, t=test, h=holds: answer(t, s) == h for test, holds in expected]  # type: ignore[misc]
+    if cell.blank is not None:
+        wanted.append(lambda s: s != "" and (not s.strip()) == cell.blank)
+    seeds = seeds_of(expected)
+    return wanted, [cell.value, *seeds] if isinstance(cell.value, str) else seeds
+
+
+def seeds_of(expected: Sequence[tuple[Test, bool]]) -> list[Seed]:
+    """Strings and regexes that tests which are to hold name."""
+    seeds: list[Seed] = []
+    for test, holds in expected:
+        if isinstance(test, Compare) and holds:
+            if test.op == "matches":
+                seeds.append((str(test.value), test.flags))
+            elif isinstance(test.value, str):
+                seeds += [test.value] if test.op != "in" else [test.value, test.value[:1]]
+                if test.op in ("<", ">"):
+                    seeds += [test.value + "a", test.value[:-1]]
+    return seeds
+
+
+def find_string(
+    wanted: Sequence[Wanted],
+    seeds: Sequence[Seed],
+    *,
+    first: str = _WORDS[0],
+    length: int | None = None,
+) -> str:
+    """A string that satisfies everything, `first` if it does. With `length`, strings are also tried filled up to it.
+
+    Raises `Unrealised`.
+    """
+
+    def fits(text: str) -> bool:
+        return all(test(text) for test in wanted)
+
+    texts = [seed for seed in seeds if isinstance(seed, str)]
+    patterns = [seed for seed in seeds if not isinstance(seed, str)]
+    for candidate in (first, *_plain(texts, patterns)):
+        for text in _sized(candidate, length):
+            if fits(text):
+                return text
+    around = ("", *texts, *_WORDS)
+    for pattern, flags in patterns:
+        for example in examples(pattern, flags):
+            for before, after in (("", ""), *product(around, repeat=2)):
+                for text in _sized(before + example + after, length):
+                    if fits(text):
+                        return text
+    raise Unrealised
+
+
+def _plain(texts: Sequence[str], patterns: Sequence[tuple[str, str]]) -> Iterator[str]:
+    """Words, what the policy names, all of that in a row, and two side by side."""
+    # A regex without operators is met by its own text; most that people write are close to that.
+    literal = [re.sub(r"\\([^\w\s])", r"\1", p).strip("^$") for p, _ in patterns]
+    named = [*texts, *literal]
+    yield from _WORDS
+    yield from named
+    if named:
+        yield " ".join(named)
+        yield "".join(named)
+        for a, b in product((*named, *_WORDS), repeat=2):
+            yield a + b
+
+
+def _sized(text: str, length: int | None) -> Iterator[str]:
+    yield text
+    if length is not None:
+        if len(text) < length:
+            yield text + "a" * (length - len(text))
+            yield text + " " * (length - len(text))
+        elif text:
+            yield text[:length]
+
+
+@lru_cache(maxsize=256)
+def examples(pattern: str, flags: str) -> tuple[str, ...]:
+    """Strings that a regex matches, short ones first; none if Python's `re`, which stands in for RE2, refuses it."""
+    letters = "".join(f for f in flags if f in "ims")
+    try:
+        compiled = re.compile(f"(?{letters}){pattern}" if letters else pattern)
+    except (re.error, OverflowError):
+        return ()
+    # In a thread of its own: Hypothesis refuses a test within a test, and a user's may load a policy.
+    with ThreadPoolExecutor(max_workers=1) as apart:
+        found = apart.submit(_generated, compiled).result()
+    return tuple(sorted(found, key=lambda s: (len(s), s)))
+
+
+def _generated(pattern: re.Pattern[str]) -> set[str]:
+    from hypothesis import HealthCheck, Phase, given, settings
+    from hypothesis import strategies as st
+    from hypothesis.errors import HypothesisException
+
+    found: set[str] = set()
+    try:
+
+        @settings(
+            max_examples=_EXAMPLES,
+            database=None,
+            derandomize=True,
+            deadline=None,
+            phases=[Phase.generate],
+            suppress_health_check=list(HealthCheck),
+        )
+        @given(st.from_regex(pattern, fullmatch=True))
+        def collect(text: str) -> None:
+            found.add(text)
+
+        collect()
+    except (HypothesisException, ValueError):
+        pass  # a regex it cannot generate from, or that no string matches
+    return found
+
+
+def put(data: dict[str, Any], path: Sequence[str | int], value: Any) -> None:
+    """Sets a field of nested data, making the objects and lists on the way; MISSING removes it. Raises `Unrealised`."""
+    at: Any = data
+    for step, below in zip(path, (*path[1:], None), strict=True):
+        last = below is None
+        if isinstance(step, int):
+            if not isinstance(at, list) or (last and value is MISSING):
+                if last and value is MISSING:
+                    return
+                raise Unrealised
+            at.extend(None for _ in range(step + 1 - len(at)))
+        elif not isinstance(at, dict):
+            if value is MISSING:
+                return
+            raise Unrealised
+        if last:
+            if value is not MISSING:
+                at[step] = value
+            elif isinstance(at, dict):
+                at.pop(step, None)
+            return
+        inner = at[step] if isinstance(step, int) else at.get(step)
+        if not isinstance(inner, (dict, list)):
+            if value is MISSING:
+                return
+            inner = at[step] = [] if isinstance(below, int) else {}
+        at = inner

@@ -1,0 +1,1 @@
+"""Conditions of a policy, as tests of a chat's fields and turns."""

@@ -1,0 +1,151 @@
+"""Conditions: an expression of a policy as a function of a chat and a segment, and the values its tests saw."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from policy_engine.core.facts import SegmentFacts
+from policy_engine.lang.ast import And, Compare, Expr, Field, Has, Not, Or, Truth
+from policy_engine.rules.conditions import patterns
+from policy_engine.rules.conditions.values import MISSING, equal, is_ordered, kind_of
+from policy_engine.rules.conditions.view import ChatView
+
+Test = Callable[[Any], bool]
+"""A test of one field's value (MISSING if the field is not there)."""
+
+_ORDER: dict[str, Callable[[Any, Any], bool]] = {
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+}
+TURN_SCOPES = frozenset({"message", "turn", "sample"})
+"""Scopes whose fields are the same on all segments of a turn."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConditionValue:
+    """One test of a condition, on one segment: the test as written, the field's value there, and whether it holds.
+
+    `value` is None and `missing` True where the field is not there.
+    """
+
+    test: str
+    field: str
+    value: Any
+    missing: bool
+    holds: bool
+
+
+class Condition:
+    """A compiled `where` expression. `key` tells equal expressions; two of one key give the same answer everywhere."""
+
+    def __init__(self, expr: Expr) -> None:
+        self.expr = expr
+        # Not the expression itself: Python takes `1`, `1.0` and `true` for equal. Spans are left out of the repr.
+        self.key = repr(expr)
+        self._run = _compile(expr)
+        self._per_turn = {test.field.scope for test in leaves(expr)} <= TURN_SCOPES
+
+    def holds(self, view: ChatView, segment: SegmentFacts) -> bool:
+        """Whether the condition is true on a segment."""
+        if not self._per_turn:
+            return self._run(view, segment)
+        key = (self.key, segment.turn)
+        known = view.memo.get(key)
+        if known is None:
+            known = view.memo[key] = self._run(view, segment)
+        return bool(known)
+
+    def values(self, view: ChatView, segment: SegmentFacts) -> tuple[ConditionValue, ...]:
+        """Every test of the expression with its value on a segment, in the order written."""
+        found = []
+        for leaf in leaves(self.expr):
+            value = view.field_value(leaf.field.scope, leaf.field.path, segment)
+            missing = value is MISSING
+            found.append(
+                ConditionValue(
+                    test=leaf.span.text,
+                    field=field_name(leaf.field),
+                    value=None if missing else value,
+                    missing=missing,
+                    holds=test_of(leaf)(value),
+                )
+            )
+        return tuple(found)
+
+
+def field_name(field: Field) -> str:
+    """A field as a policy writes it: `message.labels[0]`."""
+    return field.scope + "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in field.path)
+
+
+def leaves(expr: Expr) -> Iterator[Compare | Has | Truth]:
+    """The tests of an expression, in the order written."""
+    if isinstance(expr, Not):
+        yield from leaves(expr.operand)
+    elif isinstance(expr, (And, Or)):
+        for operand in expr.operands:
+            yield from leaves(operand)
+    else:
+        yield expr
+
+
+def _compile(expr: Expr) -> Callable[[ChatView, SegmentFacts], bool]:
+    if isinstance(expr, Not):
+        inner = _compile(expr.operand)
+        return lambda view, segment: not inner(view, segment)
+    if isinstance(expr, And):
+        parts = [_compile(e) for e in expr.operands]
+        return lambda view, segment: all(part(view, segment) for part in parts)
+    if isinstance(expr, Or):
+        parts = [_compile(e) for e in expr.operands]
+        return lambda view, segment: any(part(view, segment) for part in parts)
+    scope, path, test = expr.field.scope, expr.field.path, test_of(expr)
+    return lambda view, segment: test(view.field_value(scope, path, segment))
+
+
+def test_of(leaf: Compare | Has | Truth) -> Test:
+    """What a test asks of its field's value. Raises ConfigError for a pattern that RE2 does not take."""
+    if isinstance(leaf, Has):
+        return lambda value: value is not MISSING
+    if isinstance(leaf, Truth):
+        return lambda value: value is True
+    wanted = leaf.value
+    if leaf.op == "==":
+        return _equals(wanted)
+    if leaf.op == "!=":
+        return lambda value: value is not MISSING and not equal(value, wanted)
+    if leaf.op in _ORDER:
+        compare = _ORDER[leaf.op]
+        return lambda value: is_ordered(value, wanted) and compare(value, wanted)
+    if leaf.op == "in":
+        return _is_in(wanted)
+    if leaf.op == "contains":
+        return lambda value: _contains(value, wanted)
+    pattern = patterns.compile_pattern(str(wanted), leaf.flags)
+    return lambda value: isinstance(value, str) and patterns.search(pattern, value)
+
+
+def _equals(wanted: Any) -> Test:
+    # `equal` with the literal's type looked at once: most conditions are of this kind.
+    if wanted is None or isinstance(wanted, bool):
+        return lambda value: value is wanted
+    if isinstance(wanted, str):
+        return lambda value: isinstance(value, str) and value == wanted
+    return lambda value: kind_of(value) == "number" and bool(value == wanted)
+
+
+def _is_in(wanted: Any) -> Test:
+    if isinstance(wanted, str):
+        return lambda value: isinstance(value, str) and value in wanted
+    return lambda value: value is not MISSING and any(equal(value, item) for item in wanted)
+
+
+def _contains(value: Any, wanted: Any) -> bool:
+    if isinstance(value, str):
+        return isinstance(wanted, str) and wanted in value
+    return kind_of(value) == "list" and any(equal(item, wanted) for item in value)

@@ -1,0 +1,103 @@
+"""All that a policy asks of one field, answered at once, and kept for the values that come again."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import re2
+
+from policy_engine.core.errors import ConfigError
+from policy_engine.lang.ast import Compare, Has, Truth
+from policy_engine.rules.conditions.conditions import Test, test_of
+from policy_engine.rules.conditions.patterns import compile_pattern, search
+
+Answer = tuple[int, int, int, int]
+"""Bits of the statements that a value makes true and of the tests that it does; then both for those left unasked."""
+
+_SCALARS = frozenset({str, int, float, bool, type(None)})
+_LONGEST = 64
+"""Characters of a text, items of a list, that answers are kept for: longer ones are words, not flags, and hardly come
+again.
+"""
+_MOST_KEPT = 4096
+
+
+class AskedField:
+    """The tests of one field: of a key of the message or the sample, a path below one, or a fact of the turn."""
+
+    def __init__(self) -> None:
+        self._tests: list[tuple[Test, int, int]] = []
+        self._searches: list[tuple[Test, int, int]] = []
+        self._patterns: list[str] = []
+        self._known: dict[Any, Answer] = {}
+
+    def add(self, leaf: Compare | Has | Truth, *, statement: int = 0, joint: int = 0) -> None:
+        """A test, with the bit of the statement that it alone decides, or its own among those of larger conditions."""
+        pattern = _searched(leaf)
+        if pattern is None:
+            self._tests.append((test_of(leaf), statement, joint))
+        else:
+            self._searches.append((test_of(leaf), statement, joint))
+            self._patterns.append(pattern)
+
+    @functools.cached_property
+    def _any(self) -> re2._Regexp | None:
+        """One regex that matches where any of the searches may; None where they cannot be one."""
+        if any("\\Q" in pattern for pattern in self._patterns):
+            return None  # a quotation may go on into the next
+        try:
+            return compile_pattern("|".join(self._patterns))
+        except ConfigError:
+            return None
+
+    @functools.cached_property
+    def _unasked(self) -> tuple[int, int]:
+        statements = joint = 0
+        for _, statement, bit in self._searches:
+            statements |= statement
+            joint |= bit
+        return statements, joint
+
+    def answer(self, value: Any) -> Answer:
+        """What a value answers. A search that may take long, and may find something, is left unasked."""
+        kind = type(value)
+        if kind in _SCALARS:
+            if kind is str and len(value) > _LONGEST:
+                if not self._searches:
+                    return self._look(value, searching=False)
+                if self._any is not None and not search(self._any, value):
+                    return self._look(value, searching=False)
+                return (*self._look(value, searching=False)[:2], *self._unasked)
+            # Python takes 1, 1.0 and True for one key.
+            key: Any = (kind, value)
+        elif kind is list and len(value) <= _LONGEST and all(type(item) in _SCALARS for item in value):
+            key = (kind, *[(type(item), item) for item in value])
+        else:
+            return self._look(value, searching=True)
+        known = self._known.get(key)
+        if known is None:
+            if len(self._known) >= _MOST_KEPT:
+                self._known.clear()
+            known = self._known[key] = self._look(value, searching=True)
+        return known
+
+    def _look(self, value: Any, *, searching: bool) -> Answer:
+        statements = joint = 0
+        for test, statement, bit in (*self._tests, *self._searches) if searching else self._tests:
+            if test(value):
+                statements |= statement
+                joint |= bit
+        return statements, joint, 0, 0
+
+
+def _searched(leaf: Compare | Has | Truth) -> str | None:
+    """The regex that a test looks for in a text, found wherever the test holds; None if it looks at no text."""
+    if not isinstance(leaf, Compare) or not isinstance(leaf.value, str):
+        return None
+    if leaf.op == "contains":
+        # Text is searched as UTF-8, which a lone surrogate has no place in.
+        return None if any("\ud800" <= c <= "\udfff" for c in leaf.value) else str(re2.escape(leaf.value))
+    if leaf.op == "matches":
+        return f"(?{leaf.flags}:{leaf.value})"
+    return None

@@ -1,0 +1,131 @@
+"""One chat, as the rules of a policy look at it: facts that several rules ask for are worked out once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from policy_engine.core.facts import ChatFacts, SegmentFacts
+from policy_engine.core.vocabulary import BODY
+from policy_engine.rules.conditions.patterns import ScanBudget
+from policy_engine.rules.conditions.values import MISSING, content_text, step_into
+
+
+class ChatView:
+    """A chat while it is being decided. Lives for one call; not thread-safe."""
+
+    def __init__(self, chat: ChatFacts) -> None:
+        self.chat = chat
+        self.roles: tuple[str, ...] = tuple([str(m["role"]) for m in chat.messages])
+        self.signatures: list[int] = []
+        """What the program's turn tests say of each turn (`rules.turns`)."""
+        self.held: list[tuple[int, int]] = []
+        """What the program's conditions say of each turn, and last of text that no message owns (`rules.held`)."""
+        self.budget = ScanBudget()
+        self.memo: dict[Any, Any] = {}
+        """Values of conditions and spans, by whatever key their owner chose."""
+        self._rounds: list[int] | None = None
+        self._chars: dict[int, int] | None = None
+        self._segments: dict[int | None, list[int]] | None = None
+
+    def role_of(self, segment: SegmentFacts) -> str | None:
+        """Role of the message that owns a segment; None for text no message owns."""
+        return None if segment.turn is None else self.roles[segment.turn]
+
+    def text_of(self, segment: SegmentFacts) -> str:
+        """The rendered characters of a segment."""
+        return self.chat.text[segment.start : segment.end]
+
+    def segments_of(self, turn: int | None) -> list[int]:
+        """Indices of the non-empty segments of a turn, in order."""
+        if self._segments is None:
+            self._segments = {}
+            for index, segment in enumerate(self.chat.segments):
+                if segment.start < segment.end:
+                    self._segments.setdefault(segment.turn, []).append(index)
+        return self._segments.get(turn, [])
+
+    def chars_of(self, turn: int) -> int:
+        """Rendered characters of a turn's body."""
+        if self._chars is None:
+            self._chars = {}
+            for s in self.chat.segments:
+                if s.turn is not None and s.part in BODY:
+                    self._chars[s.turn] = self._chars.get(s.turn, 0) + s.end - s.start
+        return self._chars.get(turn, 0)
+
+    def round_of(self, turn: int) -> int:
+        """Number of `user` turns up to and including a turn."""
+        if self._rounds is None:
+            self._rounds = []
+            users = 0
+            for role in self.roles:
+                users += role == "user"
+                self._rounds.append(users)
+        return self._rounds[turn]
+
+    def call_of(self, segment: SegmentFacts) -> Any:
+        """The tool call a segment belongs to, or that its turn (of role `tool`) answers; MISSING if there is none."""
+        turn = segment.turn
+        if turn is None:
+            return MISSING
+        if segment.call is not None:
+            return step_into(self.chat.messages[turn], ("tool_calls", segment.call))
+        if self.roles[turn] != "tool":
+            return MISSING
+        key = ("answered call", turn)
+        if key not in self.memo:
+            self.memo[key] = self._answered_call(turn)
+        return self.memo[key]
+
+    def _answered_call(self, turn: int) -> Any:
+        wanted = self.chat.messages[turn].get("tool_call_id")
+        position = 0
+        for earlier in range(turn - 1, -1, -1):
+            calls = self.chat.messages[earlier].get("tool_calls")
+            if isinstance(calls, (list, tuple)) and calls:
+                if wanted is None:
+                    return calls[position] if position < len(calls) else MISSING
+                for call in calls:
+                    if isinstance(call, Mapping) and call.get("id") == wanted:
+                        return call
+            position += self.roles[earlier] == "tool"
+        return MISSING
+
+    def field_value(self, scope: str, path: tuple[str | int, ...], segment: SegmentFacts) -> Any:
+        """What a policy's field is on a segment, or MISSING."""
+        if scope == "sample":
+            return step_into(self.chat.sample, path)
+        if scope == "segment":
+            text = self.text_of(segment)
+            return text if path == ("text",) else not text.strip()
+        turn = segment.turn
+        if turn is None:
+            return MISSING
+        if scope == "turn":
+            return self.turn_value(path, turn)
+        message = self.chat.messages[turn]
+        if scope == "message":
+            return self._message_value(message, path, turn)
+        if scope == "part":
+            return MISSING if segment.item is None else step_into(message, ("content", segment.item, *path))
+        call = self.call_of(segment)
+        if path and path[0] in ("name", "arguments") and isinstance(call, Mapping) and "function" in call:
+            return step_into(call, ("function", *path))
+        return step_into(call, path)
+
+    def turn_value(self, path: tuple[str | int, ...], turn: int) -> Any:
+        """A field of the scope `turn`."""
+        if path == ("index",):
+            return turn
+        if path == ("from_end",):
+            return len(self.roles) - 1 - turn
+        return self.round_of(turn) if path == ("round",) else self.chars_of(turn)
+
+    def _message_value(self, message: Mapping[str, Any], path: tuple[str | int, ...], turn: int) -> Any:
+        if path and path[0] == "content":
+            text = content_text(message)
+            return MISSING if text is None else step_into(text, path[1:])
+        if path and path[0] == "role":
+            return step_into(self.roles[turn], path[1:])
+        return step_into(message, path)

@@ -1,0 +1,160 @@
+"""Which turns a policy talks about: `last 2 assistant`, `after trained user`, as one bit each of a turn's signature."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from policy_engine.core.vocabulary import BODY
+from policy_engine.lang.checked import Atom, CheckedRule, CheckedTarget, TurnSet
+from policy_engine.rules.conditions.view import ChatView
+
+Trained = Callable[[ChatView, int, int], bool]
+"""Whether the first N rules leave something of turn T's body trained, by (view, N, T)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TurnTest:
+    """A question about one turn. `kind` "in" asks whether the turn is selected, the others for its place.
+
+    `stage` is the number of rules that decide what `trained` means; 0 where it does not occur.
+    """
+
+    kind: str
+    role: str | None
+    end: str | None
+    count: int
+    trained: bool
+    stage: int
+
+
+class TurnTests:
+    """All turn tests of a program, each with a bit. A turn's *signature* is the sum of the bits that hold for it."""
+
+    def __init__(self, rules: tuple[CheckedRule, ...]) -> None:
+        self._rules = rules
+        self._stages: dict[tuple[str | None, int], int] = {}
+        self._bits: dict[TurnTest, int] = {}
+        self._trained: list[TurnTest] = []
+        self._by_shape: dict[tuple[str, ...], list[int]] = {}
+
+    def add_target(self, target: CheckedTarget, stage: int) -> None:
+        """Registers what a target asks about turns, as a rule with `stage` rules above it means it."""
+        for atom in atoms_of(target):
+            if atom.turns is not None and atom.turns.which is not None:
+                self._add(self._test("in", atom.turns, stage))
+            for relation in atom.relations:
+                self._add(self._test(relation.kind, relation.turns, stage))
+
+    def _add(self, test: TurnTest) -> None:
+        if test not in self._bits:
+            self._bits[test] = 1 << len(self._bits)
+            if test.trained:
+                self._trained = sorted([*self._trained, test], key=lambda t: t.stage)
+
+    def signatures(self, view: ChatView, trained: Trained) -> None:
+        """Fills in `view.signatures`, the signature of every turn."""
+        known = self._by_shape.get(view.roles)
+        if known is None:
+            known = self._compute(view.roles)
+            if len(self._by_shape) >= 4096:
+                self._by_shape.clear()
+            self._by_shape[view.roles] = known
+        view.signatures = list(known)
+        # By stage: what decides `trained` at one stage may itself ask about an earlier one.
+        for test in self._trained:
+            selected = _select(test, view.roles, lambda turn, stage=test.stage: trained(view, stage, turn))  # type: ignore[misc]
+            _mark(test, selected, self._bits[test], view.signatures)
+
+    def _compute(self, roles: tuple[str, ...]) -> list[int]:
+        signatures = [0] * len(roles)
+        for test, bit in self._bits.items():
+            if not test.trained:
+                _mark(test, _select(test, roles, None), bit, signatures)
+        return signatures
+
+    def _test(self, kind: str, turns: TurnSet, stage: int) -> TurnTest:
+        which = turns.which
+        trained = which is not None and which.trained
+        end = None if which is None else which.end
+        return TurnTest(
+            kind=kind,
+            role=turns.role,
+            end=end,
+            count=which.count if which is not None and end is not None else 0,
+            trained=trained,
+            stage=self._last_change(turns.role, stage) if trained else 0,
+        )
+
+    def _last_change(self, role: str | None, stage: int) -> int:
+        """The fewest rules that decide the bodies of a role's turns as the first `stage` rules do."""
+        known = self._stages.get((role, stage))
+        if known is None:
+            known = stage
+            while known and not _touches_body(self._rules[known - 1], role):
+                known -= 1
+            self._stages[role, stage] = known
+        return known
+
+    def matches(self, atom: Atom, stage: int, role: str | None, part: str, signature: int) -> bool:
+        """Whether an atom selects segments of this role (None: no message owns them), part and turn signature."""
+        if part not in atom.parts:
+            return False
+        if role is None:
+            return atom.turns is None and not atom.relations
+        turns = atom.turns
+        if turns is not None:
+            if turns.role is not None and turns.role != role:
+                return False
+            if turns.which is not None and not signature & self._bits[self._test("in", turns, stage)]:
+                return False
+        return all(signature & self._bits[self._test(r.kind, r.turns, stage)] for r in atom.relations)
+
+
+def atoms_of(target: CheckedTarget) -> Iterable[Atom]:
+    """The atoms of a target, those inside spans too."""
+    if isinstance(target, Atom):
+        yield target
+    else:
+        for inner in target.inside:
+            yield from atoms_of(inner)
+
+
+def _touches_body(rule: CheckedRule, role: str | None) -> bool:
+    return any(
+        not BODY.isdisjoint(atom.parts)
+        and (role is None or atom.turns is None or atom.turns.role is None or atom.turns.role == role)
+        for target in rule.targets
+        for atom in atoms_of(target)
+    )
+
+
+def _select(test: TurnTest, roles: tuple[str, ...], trained: Callable[[int], bool] | None) -> list[int]:
+    """The turns that a test's turn set selects, in order."""
+    turns = [t for t, role in enumerate(roles) if test.role is None or role == test.role]
+    if trained is None:
+        return turns[: test.count] if test.end == "first" else turns[-test.count :] if test.end == "last" else turns
+    # Asking whether a turn is trained costs a pass over its segments, so no more turns are asked than needed.
+    found: list[int] = []
+    for turn in reversed(turns) if test.end == "last" else turns:
+        if test.end is not None and len(found) == test.count:
+            break
+        if trained(turn):
+            found.append(turn)
+    return found[::-1] if test.end == "last" else found
+
+
+def _mark(test: TurnTest, selected: list[int], bit: int, signatures: list[int]) -> None:
+    """Sets a test's bit on the turns for which it holds."""
+    if not selected:
+        return
+    if test.kind == "in":
+        turns: Iterable[int] = selected
+    elif test.kind == "after":
+        turns = range(selected[0] + 1, len(signatures))
+    elif test.kind == "before":
+        turns = range(selected[-1])
+    else:
+        turns = (t + 1 for t in selected if t + 1 < len(signatures))
+    for turn in turns:
+        signatures[turn] |= bit

@@ -1,0 +1,1 @@
+"""A policy over a dataset: batches, worker pool, resume, shards, Ray, packing, truncation."""

@@ -1,0 +1,292 @@
+"""A dataset file in, a file for the trainer out, and an account of every row and token."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from policy_engine.chat.tokens.fast_backend import BackendMismatch
+from policy_engine.core.errors import ConfigError, DataError, PolicyEngineError
+from policy_engine.data.dataset import DatasetSpec
+from policy_engine.data.detect import LOOKED_AT, format_seen
+from policy_engine.data.formats import Format
+from policy_engine.data.readers import PIPE, Rows, read_rows
+from policy_engine.mask.masker import Masker
+from policy_engine.run.backends import Backend, BackendChoice, choose_backend
+from policy_engine.run.batches import BatchMasker, TableBatch, TableMasker, batched
+from policy_engine.run.columns import rows_of_columns, schema_of, table_of
+from policy_engine.run.folder import Engine, FolderRun, Plan, Progress, check_folder, is_folder, processes
+from policy_engine.run.input_spans import SPAN_BYTES
+from policy_engine.run.pack import PackWindow
+from policy_engine.run.pool import in_order
+from policy_engine.run.resume import options_of
+from policy_engine.run.summary import Counts, Summary, summary_of
+from policy_engine.run.truncate import Truncation
+from policy_engine.run.writers import Output, check_output, open_output, reason_of, what_is_left
+
+__all__ = ["Progress", "apply_dataset"]
+
+
+def apply_dataset(
+    input: str | Path,
+    masker: Masker,
+    output: str | Path,
+    *,
+    strict: bool = False,
+    overwrite: bool = False,
+    resume: bool = False,
+    limit: int | None = None,
+    truncation: Truncation | None = None,
+    packed: bool = False,
+    row_numbers: bool = True,
+    batch_size: int = 256,
+    workers: int = 1,
+    backend: Backend = "reference",
+    engine: Engine | None = None,
+    span_bytes: int = SPAN_BYTES,
+    say: Callable[[str], None] = lambda text: None,
+    progress: Callable[[Progress], None] = lambda progress: None,
+) -> Summary:
+    """Masks the rows of `input` (a path, or `-`) and writes `output`: a file (.parquet, .jsonl, .jsonl.gz, .jsonl.zst),
+    or a folder of Parquet shards and a manifest, if its name ends in a slash or it exists.
+
+    Rows are read as the masker's dataset file says, or as is detected from the first ones; `say` is told which. A row
+    that cannot be masked is counted and told in the summary; with `strict` the first one ends the run. `limit` takes
+    the first rows only. `packed` puts several rows in one sequence of `truncation.max_length` tokens. A masker with
+    `unroll` makes samples of one turn each; the columns `row`, `turn` and `samples` name them.
+
+    `workers` processes mask, each batch (file) or shard (folder) by one of them; what is written is the same for any
+    number. `backend` says where ids come from: the tokenizer itself (`reference`), or `kitoken` where it qualifies
+    (`auto`), or fail (`kitoken`). A folder is written a shard per `span_bytes` of input, by `engine` if one is given;
+    with `resume` a run that was stopped goes on.
+
+    If a run into a file breaks off, by an error, a full disk or Ctrl-C, nothing stands under the final name, and the
+    rows finished until then are in a whole file beside it, named NAME.partial.SUFFIX. In a folder whole shards stay.
+
+    Raises:
+        DataError: the input cannot be read (on), or the output not be made or written, or not resumed.
+        ConfigError: the format of the data is not known, or options do not fit each other.
+        PolicyEngineError: with `strict`, the first row that fails, as its own kind of error.
+        KeyboardInterrupt: as pressed; its text says what was kept.
+    """
+    if packed and truncation is None:
+        raise ConfigError("packing needs the length of a sequence", help="give --max-length (truncation=… in Python)")
+    if limit is not None and limit < 1:
+        raise ConfigError(f"a limit of {limit} rows leaves nothing", help="give 1 or more, or no limit")
+    if workers < 1:
+        raise ConfigError(f"{workers} workers do nothing", help="give 1 or more")
+    folder = is_folder(output)
+    if not folder and (resume or engine is not None):
+        what = "resumed" if resume else "made by another engine"
+        raise ConfigError(f"a single file cannot be {what}", help="write into a folder: -o NAME/")
+    output = Path(output)
+    source = _Source(input, limit)
+    if folder:
+        check_folder(output, source.rows.files)
+    else:
+        check_output(output, overwrite=overwrite, inputs=() if str(input) == PIPE else (Path(input),))
+        check_output(output, overwrite=overwrite, inputs=source.rows.files)
+    format = source.format(masker.dataset)
+    say(format.said)
+    if folder and resume and backend == "auto" and options_of(output).get("backend") == "reference":
+        backend = "reference"  # the run there found that the fast backend does not serve
+    again = str(input) != PIPE
+    choice = choose_backend(masker, format, source.again() if again else (), wanted=backend, again=again)
+    if backend != "reference":
+        say(choice.said)
+    capacity = truncation.max_length if packed and truncation is not None else None
+    schema = schema_of(masker, packed=packed, row_numbers=row_numbers)
+    into_folder = None
+    if folder:
+        into_folder = FolderRun(
+            source=source.open,
+            plan=Plan.of(source.rows, limit=limit, span_bytes=span_bytes),
+            folder=output,
+            resume=resume,
+            overwrite=overwrite,
+            progress=progress,
+        )
+    options = {
+        "strict": strict,
+        "limit": limit,
+        "max_length": None if truncation is None else truncation.max_length,
+        "truncate": None if truncation is None else truncation.keep,
+        "packed": packed,
+        "unrolled": masker.unrolls,
+        "row_numbers": row_numbers,
+        "batch_size": batch_size,
+        "span_bytes": span_bytes,
+    }
+    while True:
+        batches = BatchMasker(choice.masker, format, truncation=truncation)
+        try:
+            if into_folder is not None:
+                return into_folder.go(
+                    batches,
+                    schema,
+                    engine or processes(workers),
+                    capacity=capacity,
+                    strict=strict,
+                    batch_size=batch_size,
+                    options={**options, "backend": choice.name},
+                )
+            return _into_file(
+                source, batches, schema, output, overwrite, workers, batch_size, capacity, strict, progress
+            )
+        except BackendMismatch as error:
+            say(f"{error.message}; all that was written is made again by the tokenizer itself")
+            choice = BackendChoice(masker=masker, name="reference", said="")
+
+
+def _into_file(
+    source: _Source,
+    batches: BatchMasker,
+    schema: pa.Schema,
+    output: Path,
+    overwrite: bool,
+    workers: int,
+    batch_size: int,
+    capacity: int | None,
+    strict: bool,
+    progress: Callable[[Progress], None],
+) -> Summary:
+    rows, numbered = source.open()
+    run = _Run(rows=rows, schema=schema, capacity=capacity, strict=strict, progress=progress)
+    file = open_output(output, schema, overwrite=overwrite)
+    unpacked = schema_of(batches.masker) if capacity is not None else schema
+    try:
+        with (
+            file,
+            contextlib.closing(
+                in_order(
+                    TableMasker(batches, unpacked), batched(numbered, batch_size), workers=workers, describe=_in_words
+                )
+            ) as masked,
+        ):
+            try:
+                run.go(masked, file)
+            except BackendMismatch:
+                file.discard()
+                raise
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt("stopped; " + what_is_left(file, read=run.done)) from None
+    except BackendMismatch:
+        raise
+    except PolicyEngineError as error:
+        # The kind of the error says what to mend; what is left of the run is told beside it.
+        raise error.reworded(f"{error.message}; {what_is_left(file, read=run.done)}") from error
+    except (OSError, pa.ArrowException) as error:
+        raise DataError(
+            f"`{output}` cannot be written: {reason_of(error)}; {what_is_left(file, read=run.done)}",
+            help="make room, then run again",
+        ) from error
+    run.counts.name_places(rows.where)
+    return summary_of(
+        run.counts,
+        said=batches.format.said,
+        output=str(output),
+        sequences=run.sequences,
+        unrolled=batches.masker.unrolls,
+    )
+
+
+class _Source:
+    """An input that was opened to see its format, and can be opened again unless it is a pipe."""
+
+    def __init__(self, input: str | Path, limit: int | None) -> None:
+        self._input = input
+        self._limit = limit
+        self.rows = read_rows(input)
+        self._first: Iterator[tuple[int, Any]] | None = islice(self.rows, limit)
+
+    def format(self, spec: DatasetSpec) -> Format:
+        """How rows are read, told from the first ones."""
+        assert self._first is not None
+        rest = self._first
+        # Not a row more than are looked at: they may come from a pipe.
+        lists = batched(islice(rest, LOOKED_AT), LOOKED_AT)
+        first = next(lists)
+        self._first = chain(first, chain.from_iterable(lists), rest)
+        return format_seen(first, self.rows, spec)
+
+    def again(self) -> Iterator[tuple[int, Any]]:
+        """All rows, once more."""
+        return islice(read_rows(self._input), self._limit)
+
+    def open(self) -> tuple[Rows, Iterator[tuple[int, Any]]]:
+        """The rows, from the first."""
+        numbered, self._first = self._first, None
+        if numbered is None:
+            self.rows = read_rows(self._input)
+            numbered = islice(self.rows, self._limit)
+        return self.rows, numbered
+
+
+def _in_words(batch: list[tuple[int, Any]]) -> str:
+    return f"rows {batch[0][0]} to {batch[-1][0]}"
+
+
+class _Run:
+    """One pass over the rows: masked batches are counted, perhaps packed, and written."""
+
+    def __init__(
+        self,
+        *,
+        rows: Rows,
+        schema: pa.Schema,
+        capacity: int | None,
+        strict: bool,
+        progress: Callable[[Progress], None],
+    ) -> None:
+        self.schema = schema
+        self.counts = Counts()
+        self.sequences = 0
+        self.done = 0
+        """Number of the last row that was masked and handed to the output."""
+        self._rows = rows
+        self._window = None if capacity is None else PackWindow(capacity)
+        self._strict = strict
+        self._progress = progress
+
+    def go(self, masked: Iterator[tuple[list[tuple[int, Any]], TableBatch]], output: Output) -> None:
+        """Writes all rows."""
+        for batch, made in masked:
+            if self._strict and made.errors:
+                self._stop(made, output)
+            self._take(made.table, output)
+            self.counts.merge(made.counts)
+            self.done = batch[-1][0]
+            self._progress(
+                Progress(rows=self.counts.read, failed=sum(self.counts.codes.values()), fraction=self._rows.fraction)
+            )
+        self._write_rest(output)
+
+    def _take(self, table: pa.Table, output: Output) -> None:
+        if self._window is not None:
+            packed = self._window.add(rows_of_columns(table))
+            table = table_of(packed, self.schema)
+        self._write(table, output)
+
+    def _write(self, table: pa.Table, output: Output) -> None:
+        if table.num_rows:
+            output.write(table)
+            self.sequences += table.num_rows
+
+    def _write_rest(self, output: Output) -> None:
+        if self._window is not None:
+            self._write(table_of(self._window.rest(), self.schema), output)
+
+    def _stop(self, made: TableBatch, output: Output) -> None:
+        """Keeps the rows before the first one that failed, and raises its error."""
+        number, error = made.errors[0]
+        if "row" in made.table.column_names:
+            self._take(made.table.slice(0, int(np.searchsorted(made.table["row"].to_numpy(), number))), output)
+        self._write_rest(output)
+        self.done = number - 1
+        raise error.at(self._rows.where(number)) from error

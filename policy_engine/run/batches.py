@@ -1,0 +1,261 @@
+"""The core that every engine runs: a batch of rows in, columns and counts out."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from policy_engine.core.errors import DataError, PolicyEngineError, RowError
+from policy_engine.core.source import Place
+from policy_engine.core.wording import counted
+from policy_engine.data.conversation import Conversation, read_row
+from policy_engine.data.formats import Format
+from policy_engine.data.read_arrow import rows_of
+from policy_engine.data.role_spelling import Spelling
+from policy_engine.mask.labels import labels_of, loss_weights_of
+from policy_engine.mask.masker import LostFieldWarning, Masker
+from policy_engine.mask.row import MaskedRow
+from policy_engine.mask.unrendered import Lost
+from policy_engine.mask.unroll import lost_fields, lost_in
+from policy_engine.run.columns import schema_of, table_of
+from policy_engine.run.summary import ControlTokens, Counts
+from policy_engine.run.truncate import LONGER, Truncation, truncate
+
+ERROR_COLUMN = "error"
+
+
+@dataclass(frozen=True, kw_only=True)
+class MaskedBatch:
+    """The rows of a batch that go on, as arrays by column (`row` has the row's number), and what became of the rest."""
+
+    rows: list[dict[str, npt.NDArray[Any]]]
+    counts: Counts
+    errors: list[tuple[int, PolicyEngineError]] = field(default_factory=list)
+    """Number and error of each row that failed."""
+
+
+class _Sample(NamedTuple):
+    """What a row becomes, once or several times: what names it, and what of its messages never reached the text."""
+
+    row: MaskedRow
+    names: dict[str, int]
+    lost: Lost
+
+
+class BatchMasker:
+    """Masks batches of rows of one format, with one tokenizer call a batch; unrolls them if the masker does. Pickles,
+    for worker processes."""
+
+    def __init__(self, masker: Masker, format: Format, *, truncation: Truncation | None = None) -> None:
+        self.masker = masker
+        self.format = format
+        self.truncation = truncation
+        self._control = ControlTokens(masker.tokenizer)
+        self._spelling = Spelling.of(format, masker.known_roles)
+
+    def mask(self, batch: Sequence[tuple[int, Any]]) -> MaskedBatch:
+        """Masks numbered rows, in order. A row that fails, or is an error already, is among the errors."""
+        made = MaskedBatch(rows=[], counts=Counts(read=len(batch)))
+        read: list[tuple[int, Conversation | PolicyEngineError]] = [(n, self._read(row)) for n, row in batch]
+        self._look_at_roles(read, made.counts)
+        with warnings.catch_warnings():
+            # Lost fields are counted here, and told at the end.
+            warnings.simplefilter("ignore", LostFieldWarning)
+            conversations = [c for _, c in read if isinstance(c, Conversation)]
+            masked = iter(map(self._unroll, conversations) if self.masker.unrolls else self._whole(conversations))
+            for number, conversation in read:
+                result = next(masked) if isinstance(conversation, Conversation) else conversation
+                error = result if isinstance(result, PolicyEngineError) else self._finish(number, result, made)
+                if error is not None:
+                    made.counts.fail(number, error)
+                    made.errors.append((number, error))
+        return made
+
+    def _whole(self, conversations: list[Conversation]) -> list[list[_Sample] | PolicyEngineError]:
+        rows = self.masker.mask_batch(conversations)
+        return [row if isinstance(row, PolicyEngineError) else [_Sample(row, {}, lost_in(row))] for row in rows]
+
+    def _unroll(self, conversation: Conversation) -> list[_Sample] | PolicyEngineError:
+        try:
+            samples = self.masker.unroll(conversation)
+        except PolicyEngineError as error:
+            return error
+        return [_Sample(s.row, s.names, lost_fields(s)) for s in samples]
+
+    def _look_at_roles(self, read: list[tuple[int, Conversation | PolicyEngineError]], counts: Counts) -> None:
+        for number, conversation in read:
+            if isinstance(conversation, Conversation):
+                counts.add_roles((m["role"] for m in conversation.messages), self._spelling, number)
+
+    def _read(self, row: Any) -> Conversation | PolicyEngineError:
+        if isinstance(row, PolicyEngineError):
+            return row
+        try:
+            return read_row(row, self.format)
+        except RowError as error:
+            return error
+
+    def _finish(self, number: int, samples: list[_Sample], made: MaskedBatch) -> PolicyEngineError | None:
+        """Truncates, counts and keeps a row's samples; the error if there is nothing to train and the policy refuses
+        that. A row of which nothing is kept was too long, emptied by truncation, or empty, in this order."""
+        counts = made.counts
+        kept: list[tuple[MaskedRow, dict[str, int], npt.NDArray[np.int32]]] = []
+        too_long, truncated, emptied, control = 0, False, False, False
+        for row, names, lost in samples:
+            counts.unrendered.update(lost)
+            ids_T = row.tokenized.ids_T
+            control = control or self._control.found_in(row, ids_T)
+            if self.truncation is not None and len(ids_T) > self.truncation.max_length:
+                cut = truncate(row, self.truncation)
+                counts.tokens_cut += len(ids_T) - (0 if cut is None else len(cut.input_ids))
+                if cut is None:
+                    too_long += 1
+                    continue
+                truncated = True
+                emptied = emptied or (cut.is_empty and not row.is_empty)
+                row, ids_T = cut, cut.tokenized.ids_T
+            if not row.is_empty or self.masker.program.setting("empty") == "keep":
+                kept.append((row, names, ids_T))
+        counts.control += control
+        if not kept and not too_long and self.masker.program.setting("empty") == "error":
+            return self._nothing_trained(emptied)
+        counts.truncated += truncated and bool(kept)
+        counts.too_long += bool(too_long) and not kept
+        counts.cut_empty += not kept and not too_long and emptied
+        counts.empty += not kept and not too_long and not emptied
+        counts.written += bool(kept)
+        counts.unrolled += bool(kept) and len(samples) > 1
+        counts.samples += len(kept)
+        counts.samples_dropped += len(samples) - len(kept) if kept else 0
+        for row, names, ids_T in kept:
+            counts.add_tokens(row)
+            made.rows.append(self._columns(row, number, ids_T, names))
+        return None
+
+    def _nothing_trained(self, emptied: bool) -> RowError:
+        if emptied and self.truncation is not None:
+            return RowError(
+                f"truncation to {counted(self.truncation.max_length, 'token')} leaves nothing of the row to train, and "
+                "the policy says `on empty error`",
+                help=f"{LONGER}, or say `on empty drop`",
+                code="PE516",
+            )
+        return RowError(
+            "nothing of the row is trained, and the policy says `on empty error`",
+            help="drop the row, or say `on empty drop`",
+            code="PE516",
+        )
+
+    def _columns(
+        self, row: MaskedRow, number: int, ids_T: npt.NDArray[np.int32], names: dict[str, int]
+    ) -> dict[str, npt.NDArray[Any]]:
+        """The columns of `MaskedRow.arrays`, from ids that are an array already, the row's number, and what names the
+        sample if there are several."""
+        columns: dict[str, npt.NDArray[Any]] = {
+            "row": np.array([number], dtype=np.int64),
+            "input_ids": ids_T,
+            "labels": labels_of(ids_T, row.mask),
+            "attention_mask": np.ones(len(ids_T), dtype=np.int8),
+            **{name: np.array([value], dtype=np.int32) for name, value in names.items()},
+        }
+        weights = loss_weights_of(row.program, row.mask)
+        if weights is not None:
+            columns["loss_weights"] = weights
+        return columns
+
+
+@dataclass(frozen=True, kw_only=True)
+class TableBatch:
+    """A masked batch as a table, as worker processes send it."""
+
+    table: pa.Table
+    counts: Counts
+    errors: list[tuple[int, PolicyEngineError]]
+
+
+class TableMasker:
+    """Numbered rows to a `TableBatch`. Pickles, for worker processes."""
+
+    def __init__(self, batches: BatchMasker, schema: pa.Schema) -> None:
+        self.batches = batches
+        self._schema = schema
+
+    def __call__(self, batch: Sequence[tuple[int, Any]]) -> TableBatch:
+        """Masks a batch; a row that fails is among the errors."""
+        made = self.batches.mask(batch)
+        return TableBatch(table=table_of(made.rows, self._schema), counts=made.counts, errors=made.errors)
+
+
+def batched(rows: Iterator[tuple[int, Any]], size: int) -> Iterator[list[tuple[int, Any]]]:
+    """Lists of `size` rows. Where reading breaks off, the rows before that come first."""
+    batch: list[tuple[int, Any]] = []
+    try:
+        for row in rows:
+            batch.append(row)
+            if len(batch) == size:
+                yield batch
+                batch = []
+    except DataError:
+        if batch:
+            yield batch
+        raise
+    if batch:
+        yield batch
+
+
+class MaskingTransform:
+    """A table of dataset rows to a table of columns for a trainer: what Ray's `map_batches(batch_format="pyarrow")`,
+    Spark's `mapInArrow` and `datasets.map` on Arrow tables run.
+
+    The output has `input_ids`, `labels`, `attention_mask` and perhaps `loss_weights`; `row` counts rows of each table
+    from 1 unless the input has an integer column `row_column` to take the numbers from. Rows with nothing to train are
+    left out under `on empty drop`. A row that fails raises its error (`errors="raise"`), or becomes an empty row with
+    its reason in a column `error` (`errors="column"`).
+    """
+
+    def __init__(
+        self,
+        masker: Masker,
+        format: Format,
+        *,
+        truncation: Truncation | None = None,
+        row_column: str | None = None,
+        errors: str = "raise",
+    ) -> None:
+        self._batches = BatchMasker(masker, format, truncation=truncation)
+        self._row_column = row_column
+        self._errors = errors
+        self.schema = schema_of(masker)
+        """Schema of the output, without the column `error`."""
+
+    def __call__(self, table: pa.Table) -> pa.Table:
+        """Masks a table.
+
+        Raises:
+            PolicyEngineError: the first row that fails does so, if `errors="raise"`.
+        """
+        numbers = range(1, table.num_rows + 1) if self._row_column is None else table[self._row_column].to_pylist()
+        made = self._batches.mask(list(zip(numbers, rows_of(table.combine_chunks()))))
+        if self._errors == "raise":
+            for number, error in made.errors:
+                raise error.at(Place(file=None, number=number)) from error
+            return table_of(made.rows, self.schema)
+        good = table_of(made.rows, self.schema).append_column(ERROR_COLUMN, pa.nulls(len(made.rows), pa.string()))
+        bad = table_of([_nothing(number, self.schema) for number, _ in made.errors], self.schema)
+        bad = bad.append_column(ERROR_COLUMN, pa.array([str(error) for _, error in made.errors], pa.string()))
+        return pa.concat_tables([good, bad]).sort_by("row")
+
+
+def _nothing(number: int, schema: pa.Schema) -> dict[str, npt.NDArray[Any]]:
+    return {
+        field.name: np.empty(0, dtype=field.type.value_type.to_pandas_dtype())
+        if pa.types.is_list(field.type)
+        else np.array([number if field.name == "row" else -1])
+        for field in schema
+    }

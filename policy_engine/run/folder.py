@@ -1,0 +1,182 @@
+"""A dataset masked into a folder of shards, by one process, several, or a cluster; can be killed and resumed."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, TypeAlias
+
+import pyarrow as pa
+
+from policy_engine.chat.tokens.fast_backend import BackendMismatch
+from policy_engine.core.errors import ConfigError, DataError, PolicyEngineError
+from policy_engine.data.readers import Rows
+from policy_engine.run.batches import BatchMasker
+from policy_engine.run.input_spans import InputFile, Span, describe, inline_spans, plan
+from policy_engine.run.manifest import Shard, identity_of
+from policy_engine.run.pool import in_order
+from policy_engine.run.resume import Journal
+from policy_engine.run.shards import ShardMaker
+from policy_engine.run.summary import Counts, Summary, summary_of
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """How far a run is. `fraction` of the input, from 0 to 1, is None where the size of the input is not known."""
+
+    rows: int
+    failed: int
+    fraction: float | None
+
+
+Results: TypeAlias = "Generator[Shard | PolicyEngineError, None, None]"
+
+
+class Engine(Protocol):
+    """What runs a ShardMaker over spans: results may come in any order."""
+
+    def __call__(self, work: ShardMaker, spans: Iterator[Span]) -> Results:
+        """The shard of each span, or why there is none."""
+
+
+def processes(workers: int) -> Engine:
+    """The engine of this machine: so many processes, 1 being this one."""
+
+    def run(work: ShardMaker, spans: Iterator[Span]) -> Results:
+        with contextlib.closing(in_order(work, spans, workers=workers, describe=describe)) as results:
+            for _, result in results:
+                yield result
+
+    return run
+
+
+def is_folder(output: str | Path) -> bool:
+    """Whether an output names a folder: it ends in a slash, or is one."""
+    return str(output).endswith(("/", os.sep)) or Path(output).is_dir()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """The input of a folder run: identity, and the spans that can be read apart (None: only from the start)."""
+
+    files: tuple[InputFile, ...]
+    spans: list[Span] | None
+
+    @staticmethod
+    def of(rows: Rows, *, limit: int | None, span_bytes: int) -> Plan:
+        """Reads every file once. A limit in rows is counted from the start."""
+        files, spans = plan(rows.files, size=span_bytes)
+        return Plan(files=files, spans=None if limit is not None or not rows.files else spans)
+
+
+class FolderRun:
+    """One run into a folder. `go` may be called again after a BackendMismatch, with another masker."""
+
+    def __init__(
+        self,
+        *,
+        source: Callable[[], tuple[Rows, Iterator[tuple[int, Any]]]],
+        plan: Plan,
+        folder: Path,
+        resume: bool,
+        overwrite: bool,
+        progress: Callable[[Progress], None],
+    ) -> None:
+        if resume and not plan.files:
+            raise ConfigError("a run that reads a pipe cannot be resumed", help="write the input to a file first")
+        self._source = source
+        self._fraction: Callable[[], float | None] = lambda: None
+        self._plan = plan
+        self._folder = folder
+        self._resume = resume
+        self._overwrite = overwrite
+        self._progress = progress
+
+    def go(
+        self,
+        batches: BatchMasker,
+        schema: pa.Schema,
+        engine: Engine,
+        *,
+        capacity: int | None,
+        strict: bool,
+        batch_size: int,
+        options: dict[str, Any],
+    ) -> Summary:
+        """Makes every shard that is not there yet, and the manifest.
+
+        Raises:
+            BackendMismatch: the fast backend differed; `go` with another masker begins anew.
+            DataError, PolicyEngineError, KeyboardInterrupt: as `apply_dataset` does; whole shards stay.
+        """
+        identity = identity_of(
+            batches.masker, schema, files=self._plan.files, reading=batches.format.said, options=options
+        )
+        work = ShardMaker(batches, schema, self._folder, capacity=capacity, strict=strict, batch_size=batch_size)
+        with Journal.open(self._folder, identity, resume=self._resume, overwrite=self._overwrite) as journal:
+            if not journal.finished:
+                try:
+                    self._make(work, journal, engine)
+                except BackendMismatch:
+                    self._resume, self._overwrite = False, True
+                    raise
+                except KeyboardInterrupt:
+                    raise KeyboardInterrupt(f"stopped; {self._left(journal)}") from None
+                except PolicyEngineError as error:
+                    raise error.reworded(f"{error.message}; {self._left(journal)}") from error
+            counts = Counts()
+            for index in sorted(journal.shards):
+                counts.merge(journal.shards[index].counts)
+            summary = summary_of(
+                counts,
+                said=batches.format.said,
+                output=str(self._folder),
+                sequences=sum(shard.rows for shard in journal.shards.values()),
+                unrolled=batches.masker.unrolls,
+            )
+            if not journal.finished:
+                journal.finish(summary.to_json())
+        return summary
+
+    def _make(self, work: ShardMaker, journal: Journal, engine: Engine) -> None:
+        done = dict(journal.shards)
+        total = None if self._plan.spans is None else len(self._plan.spans)
+        spans = self._spans()
+        read = sum(shard.counts.read for shard in done.values())
+        failed = sum(sum(shard.counts.codes.values()) for shard in done.values())
+        # Closed, so that workers end before what the run was stopped by is told.
+        with contextlib.closing(engine(work, (span for span in spans if span.index not in done))) as results:
+            for result in results:
+                if not isinstance(result, Shard):
+                    raise result
+                journal.record(result)
+                read += result.counts.read
+                failed += sum(result.counts.codes.values())
+                fraction = self._fraction() if total is None else len(journal.shards) / max(1, total)
+                self._progress(Progress(rows=read, failed=failed, fraction=fraction))
+
+    def _spans(self) -> Iterator[Span]:
+        if self._plan.spans is not None:
+            return iter(self._plan.spans)
+        rows, numbered = self._source()
+        self._fraction = lambda: rows.fraction
+        return inline_spans(numbered, rows)
+
+    def _left(self, journal: Journal) -> str:
+        rows = sum(shard.counts.read for shard in journal.shards.values())
+        again = "" if not self._plan.files else "; --resume goes on from there"
+        return f"{len(journal.shards)} whole shards, of {rows:,} rows read, are in `{self._folder}`{again}"
+
+
+def check_folder(folder: Path, inputs: tuple[Path, ...]) -> None:
+    """Whether a folder can be made there, before any work is done. Raises DataError."""
+    if folder.exists() and not folder.is_dir():
+        raise DataError(f"`{folder}` is a file", help="give another -o")
+    if not folder.parent.is_dir():
+        raise DataError(f"folder `{folder.parent}` does not exist", help=f"make it: mkdir -p {folder.parent}")
+    for file in inputs:
+        if folder.exists() and file.exists() and (file.samefile(folder) or folder in file.parents):
+            raise DataError(f"the input is in `{folder}`", help="write to another folder")

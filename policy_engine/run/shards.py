@@ -1,0 +1,127 @@
+"""A span of the input masked into one Parquet file: the unit that workers do, and that a resumed run skips."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from policy_engine.core.errors import DataError, PolicyEngineError
+from policy_engine.run.batches import BatchMasker, batched
+from policy_engine.run.columns import table_of
+from policy_engine.run.input_spans import Span
+from policy_engine.run.manifest import Shard
+from policy_engine.run.pack import PackWindow
+from policy_engine.run.resume import file_digest, sync_folder
+from policy_engine.run.summary import Counts
+from policy_engine.run.writers import ParquetOutput, reason_of
+
+
+class ShardMaker:
+    """Masks spans into shards of a folder. Pickles, for worker processes; the same span gives the same file.
+
+    `capacity` is the length of packed sequences, None to leave rows as they are.
+    """
+
+    def __init__(
+        self,
+        batches: BatchMasker,
+        schema: pa.Schema,
+        folder: Path,
+        *,
+        capacity: int | None,
+        strict: bool,
+        batch_size: int,
+    ) -> None:
+        self.batches = batches
+        self._schema = schema
+        self._folder = folder
+        self._capacity = capacity
+        self._strict = strict
+        self._batch_size = batch_size
+
+    def __call__(self, span: Span) -> Shard | PolicyEngineError:
+        """Makes a shard, or says why there is none: the first row that fails with `strict`, input that breaks off, a
+        disk that is full. It is written under a temporary name and renamed when it is whole."""
+        name = f"part-{span.index:06d}.parquet"
+        temporary = self._folder / f".{name}.{os.getpid()}.tmp"
+        try:
+            return self._make(span, name, temporary)
+        except (OSError, pa.ArrowException) as error:
+            if isinstance(error, DataError):
+                return error
+            return DataError(
+                f"`{self._folder / name}` cannot be written: {reason_of(error)}", help="make room, then --resume"
+            )
+        except PolicyEngineError as error:
+            return error
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def _make(self, span: Span, name: str, temporary: Path) -> Shard:
+        counts = Counts()
+        seen: list[int] = []
+        window = None if self._capacity is None else PackWindow(self._capacity)
+        output = ParquetOutput(temporary, self._schema)
+        rows = 0
+        try:
+            for batch in batched(span.read(), self._batch_size):
+                seen = [seen[0] if seen else batch[0][0], batch[-1][0]]
+                made = self.batches.mask(batch)
+                self._check(made.errors, span)
+                made.counts.name_places(span.where)
+                counts.merge(made.counts)
+                rows += self._write(made.rows if window is None else window.add(made.rows), output)
+            rows += self._write([] if window is None else window.rest(), output)
+            output.finish()
+        finally:
+            output.keep()
+        first, last = seen or (0, 0)
+        if not rows:
+            return Shard(
+                index=span.index, file=None, rows=0, first_row=first, last_row=last, bytes=0, sha256="", counts=counts
+            )
+        digest = file_digest(temporary)
+        size = temporary.stat().st_size
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(self._folder / name)
+        sync_folder(self._folder)
+        return Shard(
+            index=span.index,
+            file=name,
+            rows=rows,
+            first_row=first,
+            last_row=last,
+            bytes=size,
+            sha256=digest,
+            counts=counts,
+        )
+
+    def _check(self, errors: list[tuple[int, PolicyEngineError]], span: Span) -> None:
+        if self._strict:
+            for number, error in errors:
+                raise error.at(span.where(number)) from error
+
+    def _write(self, rows: list[dict[str, Any]], output: ParquetOutput) -> int:
+        if rows:
+            output.write(table_of(rows, self._schema))
+        return len(rows)
+
+
+def canonical_checksum(folder: Path) -> str:
+    """A checksum of the rows of Parquet files in a folder, the same whatever their order and however they are cut.
+
+    The sum of the SHA-256 of every row (its columns by name, as Python writes them), modulo 2^256, in hex.
+    """
+    total = 0
+    for path in sorted(folder.glob("*.parquet")):
+        with pq.ParquetFile(path) as file:
+            for batch in file.iter_batches(batch_size=1024):
+                for row in batch.to_pylist():
+                    total += int.from_bytes(hashlib.sha256(repr(sorted(row.items())).encode()).digest(), "big")
+    return f"{total % (1 << 256):064x}"

@@ -1,0 +1,297 @@
+"""What became of a dataset's rows and tokens: counted batch by batch, told at the end."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from policy_engine.chat.segments import Segment
+from policy_engine.chat.tokenizer import ChatTokenizer
+from policy_engine.core.errors import PolicyEngineError
+from policy_engine.core.facts import placed_of
+from policy_engine.data.role_spelling import Spelling
+from policy_engine.mask.row import MaskedRow
+from policy_engine.mask.token_mask import REASONS
+
+FIRST_FAILURES: Final = 20
+"""Failed rows that a summary tells in full; all are counted."""
+NO_ROLE: Final = ""
+"""Role under which text that belongs to no message is counted."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failure:
+    """A row that could not be masked. `row` is its number in the input, `place` its file and line (`chats.jsonl:7`),
+    empty where not known; `help` says what to do about it."""
+
+    row: int
+    code: str
+    reason: str
+    place: str = ""
+    help: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class DoubtfulRole:
+    """A role of the data that looks misspelled, what it was likely `meant` as and which role that is `read_as` (`human`
+    as `user`), how many `messages` have it, and the first row that does: its number and `place`, as in `Failure`."""
+
+    role: str
+    meant: str
+    read_as: str
+    messages: int
+    row: int
+    place: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenCount:
+    """Tokens of one role and part in the output. `role` is empty for text that belongs to no message."""
+
+    role: str
+    part: str
+    trained: int
+    masked: int
+
+
+@dataclass(kw_only=True)
+class Counts:
+    """Running counts; `add` and `merge` change them. Pickles, so that workers can send theirs."""
+
+    read: int = 0
+    written: int = 0
+    samples: int = 0
+    samples_dropped: int = 0
+    unrolled: int = 0
+    empty: int = 0
+    cut_empty: int = 0
+    too_long: int = 0
+    truncated: int = 0
+    tokens_cut: int = 0
+    reasons: Counter[str] = field(default_factory=Counter)
+    trained: Counter[tuple[str, str]] = field(default_factory=Counter)
+    masked: Counter[tuple[str, str]] = field(default_factory=Counter)
+    unrendered: Counter[tuple[str, str]] = field(default_factory=Counter)
+    control: int = 0
+    codes: Counter[str] = field(default_factory=Counter)
+    failures: list[Failure] = field(default_factory=list)
+    doubtful_roles: dict[str, DoubtfulRole] = field(default_factory=dict)
+
+    def add_doubtful(self, found: DoubtfulRole) -> None:
+        """Counts a role that looks misspelled, in rows after those counted so far."""
+        known = self.doubtful_roles.get(found.role)
+        if known is not None:
+            found = replace(known, messages=known.messages + found.messages)
+        if known is not None or len(self.doubtful_roles) < FIRST_FAILURES:
+            self.doubtful_roles[found.role] = found
+
+    def add_roles(self, roles: Iterable[str], spelling: Spelling, row: int, *, place: str = "") -> None:
+        """Counts those of a row's roles that look misspelled."""
+        for role in roles:
+            meant = spelling.meant(role)
+            if meant is not None:
+                read_as = spelling.read_as(meant)
+                self.add_doubtful(
+                    DoubtfulRole(role=role, meant=meant, read_as=read_as, messages=1, row=row, place=place)
+                )
+
+    def name_places(self, where: Callable[[int], object]) -> None:
+        """Gives rows that are told singly their places."""
+        self.failures = [replace(f, place=str(where(f.row))) for f in self.failures]
+        self.doubtful_roles = {n: replace(d, place=str(where(d.row))) for n, d in self.doubtful_roles.items()}
+
+    def fail(self, number: int, error: PolicyEngineError) -> None:
+        """Counts a row that failed."""
+        self.codes[error.code] += 1
+        if len(self.failures) < FIRST_FAILURES:
+            self.failures.append(Failure(row=number, code=error.code, reason=error.message, help=error.help))
+
+    def add_tokens(self, row: MaskedRow) -> None:
+        """Counts the tokens of a sample that is written."""
+        keys, keys_S = _kinds(row.chat.segments).keys(row)
+        # One count of all: twice the kind of token, and one more where it is trained.
+        kinds_T = 2 * keys_S[row.mask.segments_T] + (row.mask.weights_T != 0)
+        counts_K = np.bincount(kinds_T, minlength=2 * len(keys)).tolist()
+        for key, masked, trained in zip(keys, counts_K[::2], counts_K[1::2]):
+            if masked or trained:
+                self.trained[key] += trained
+                self.masked[key] += masked
+        for reason, count in enumerate(np.bincount(row.mask.reasons_T, minlength=len(REASONS)).tolist()):
+            self.reasons[REASONS[reason]] += count
+
+    def merge(self, other: Counts) -> None:
+        """Adds the counts of another batch that comes after those counted so far."""
+        for name in (
+            "read", "written", "samples", "samples_dropped", "unrolled", "empty", "cut_empty", "too_long", "truncated",
+            "tokens_cut", "control",
+        ):  # fmt: skip
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        for name in ("reasons", "trained", "masked", "unrendered", "codes"):
+            getattr(self, name).update(getattr(other, name))
+        self.failures = [*self.failures, *other.failures][:FIRST_FAILURES]
+        for found in other.doubtful_roles.values():
+            self.add_doubtful(found)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Summary:
+    """The closing account of a run. Every row read is in exactly one of `rows_out`, `rows_failed`, `rows_empty`,
+    `rows_cut_empty` and `rows_too_long`.
+
+    `rows_empty` had nothing to train and were dropped, as were `rows_cut_empty`, of which truncation left nothing to
+    train; `rows_too_long` were dropped by `truncation` before that. `samples` are what the `rows_out` became: one each,
+    more when unrolled; `rows_unrolled` are those of them that became several, None where that was not asked for;
+    `samples_dropped` are those of the same rows that were too long or left with nothing to train. `sequences` are the
+    rows of the output, fewer than samples when packed.
+    """
+
+    said: str
+    """How the rows were read."""
+    output: str
+    rows_in: int
+    rows_out: int
+    samples: int
+    samples_dropped: int
+    rows_unrolled: int | None
+    rows_failed: int
+    rows_empty: int
+    rows_cut_empty: int
+    rows_too_long: int
+    rows_truncated: int
+    """Written, but cut."""
+    sequences: int
+    tokens: tuple[TokenCount, ...]
+    tokens_cut: int
+    straddles: int
+    """Tokens that mix two decisions, or data of two messages."""
+    unrendered: tuple[tuple[str, str, int], ...]
+    """Message fields that never reached the text: (role, field, messages)."""
+    rows_with_control_tokens: int
+    """Rows whose data holds text that the tokenizer reads as a control token."""
+    failures: tuple[Failure, ...]
+    """The first rows that failed."""
+    failure_codes: Mapping[str, int]
+    doubtful_roles: tuple[DoubtfulRole, ...]
+    """Roles of the data that look misspelled, as they were met; no more than the first ones."""
+
+    @property
+    def tokens_trained(self) -> int:
+        """Tokens that carry loss."""
+        return sum(count.trained for count in self.tokens)
+
+    @property
+    def tokens_masked(self) -> int:
+        """Tokens that carry none."""
+        return sum(count.masked for count in self.tokens)
+
+    def to_json(self) -> dict[str, Any]:
+        """The account as JSON values."""
+        return {
+            **asdict(self),
+            "unrendered": [{"role": r, "field": f, "messages": n} for r, f, n in self.unrendered],
+            "tokens": [asdict(count) for count in self.tokens],
+            "failures": [asdict(failure) for failure in self.failures],
+            "doubtful_roles": [asdict(doubtful) for doubtful in self.doubtful_roles],
+            "tokens_trained": self.tokens_trained,
+            "tokens_masked": self.tokens_masked,
+        }
+
+
+def summary_of(counts: Counts, *, said: str, output: str, sequences: int, unrolled: bool) -> Summary:
+    """Counts as the closing account; `unrolled` says whether rows were to become a sample per turn."""
+    keys = sorted(counts.trained.keys() | counts.masked.keys())
+    return Summary(
+        said=said,
+        output=output,
+        rows_in=counts.read,
+        rows_out=counts.written,
+        samples=counts.samples,
+        samples_dropped=counts.samples_dropped,
+        rows_unrolled=counts.unrolled if unrolled else None,
+        rows_failed=sum(counts.codes.values()),
+        rows_empty=counts.empty,
+        rows_cut_empty=counts.cut_empty,
+        rows_too_long=counts.too_long,
+        rows_truncated=counts.truncated,
+        sequences=sequences,
+        tokens=tuple(
+            TokenCount(role=key[0], part=key[1], trained=counts.trained[key], masked=counts.masked[key]) for key in keys
+        ),
+        tokens_cut=counts.tokens_cut,
+        straddles=counts.reasons["straddle"],
+        unrendered=tuple((role, name, count) for (role, name), count in sorted(counts.unrendered.items())),
+        rows_with_control_tokens=counts.control,
+        failures=tuple(counts.failures),
+        failure_codes=dict(sorted(counts.codes.items())),
+        doubtful_roles=tuple(counts.doubtful_roles.values()),
+    )
+
+
+class ControlTokens:
+    """Tells rows whose data holds control tokens: special tokens, and added tokens that the chat template writes."""
+
+    def __init__(self, tokenizer: ChatTokenizer) -> None:
+        added = tokenizer.tokenizer.added_tokens_decoder
+        sources = list(tokenizer.templates.values())
+        ids = [
+            int(i)
+            for i, token in added.items()
+            if getattr(token, "special", True) or any(str(token) in source for source in sources)
+        ]
+        # One entry more, False, for all ids past the last control token.
+        self._is_control = np.zeros(max(ids, default=0) + 2, dtype=np.bool_)
+        self._is_control[ids] = True
+
+    def found_in(self, row: MaskedRow, ids_T: npt.NDArray[np.int32]) -> bool:
+        """Whether data, not the template, brought a control token; thinking that stands in content is not counted."""
+        hits_T = self._is_control.take(ids_T, mode="clip")
+        return bool(_kinds(row.chat.segments).is_data_S[row.mask.segments_T[hits_T]].any())
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Kinds:
+    """What the segments of chats of one shape are: one entry per segment."""
+
+    parts: tuple[str, ...]
+    turns: tuple[int | None, ...]
+    is_data_S: npt.NDArray[np.bool_]
+    """Whether the segment is data, thinking apart: there a template's own delimiters are expected."""
+    known: dict[tuple[str, ...], tuple[list[tuple[str, str]], npt.NDArray[np.intp]]] = field(default_factory=dict)
+    """What `keys` gave, by the roles of the messages."""
+
+    def keys(self, row: MaskedRow) -> tuple[list[tuple[str, str]], npt.NDArray[np.intp]]:
+        """The (role, part) that tokens are counted under, and for each segment which of them is its own."""
+        roles = tuple([str(message["role"]) for message in row.chat.messages])
+        found = self.known.get(roles)
+        if found is None:
+            keys_S = [(NO_ROLE if turn is None else roles[turn], part) for part, turn in zip(self.parts, self.turns)]
+            keys = list(dict.fromkeys(keys_S))
+            at = {key: i for i, key in enumerate(keys)}
+            found = keys, np.array([at[key] for key in keys_S], dtype=np.intp)
+            self.known[roles] = found
+        return found
+
+
+_known_kinds: dict[object, _Kinds] = {}
+
+
+def _kinds(segments: Sequence[Segment]) -> _Kinds:
+    # Chats of one shape share a layout, so that its segments need not be made into objects for each row.
+    placed = placed_of(segments)
+    found = None if placed is None else _known_kinds.get(placed.layout)
+    if found is None:
+        found = _Kinds(
+            parts=tuple(segment.part for segment in segments),
+            turns=tuple(segment.turn for segment in segments),
+            is_data_S=np.array([s.from_data and not s.part.startswith("reasoning") for s in segments], dtype=np.bool_),
+        )
+        if placed is not None:
+            if len(_known_kinds) >= 1024:
+                _known_kinds.clear()
+            _known_kinds[placed.layout] = found
+    return found

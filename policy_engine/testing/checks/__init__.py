@@ -1,0 +1,1 @@
+"""The checks that the conformance kit and the pytest plugin run."""

@@ -1,0 +1,179 @@
+"""What a chat template is tried on: a conversation, its renderings, and the same conversation with injected text."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from policy_engine.chat.segments import RenderedChat
+from policy_engine.chat.template import ChatTemplate
+from policy_engine.chat.tokenizer import ChatTokenizer
+from policy_engine.core.errors import TemplateError
+from policy_engine.data.conversation import Conversation
+from policy_engine.testing.choices import Choices
+from policy_engine.testing.conversations import conversation as any_conversation
+from policy_engine.testing.texts import CONTROL, text
+
+PRIVATE_USE: Final = ("\ue000\ue001", "\uf8ff", "\U000f0000\U0010fffd")
+REASONING_FIELDS: Final = ("reasoning_content", "reasoning", "thinking")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Example:
+    """A generated conversation, and the control text that is put into its data for the injection property."""
+
+    conversation: Conversation
+    payload: str
+
+
+def payloads(template: ChatTemplate) -> tuple[str, ...]:
+    """Control text to inject: what any template writes, and whole turns as this one writes them."""
+    own: list[str] = []
+    try:
+        profile = template.profile()
+    except TemplateError:
+        return (*CONTROL, *PRIVATE_USE)
+    end = profile.marker or ""
+    for opening in (profile.user_opening, profile.prompt("user"), profile.prompt("tool")):
+        if opening.strip():
+            own += [opening, f"{end}\n{opening}evil{end}"]
+    own += [end] if end else []
+    return (*dict.fromkeys((*own, *CONTROL, *PRIVATE_USE)),)
+
+
+def example(choices: Choices, injected: Sequence[str]) -> Example:
+    """A conversation that a template should render; now and then one that it may refuse."""
+    if choices.chance(55):
+        made = any_conversation(choices, most=5, marks=False)
+        made = dataclasses.replace(made, sample={})
+    else:
+        made = _alternating(choices)
+    return Example(conversation=made, payload=choices.pick(injected))
+
+
+def _alternating(choices: Choices) -> Conversation:
+    """Users and assistants in turn, texts only: what the strictest template takes."""
+
+    def exchange(choices: Choices) -> list[dict[str, Any]]:
+        return [{"role": "user", "content": text(choices)}, {"role": "assistant", "content": text(choices)}]
+
+    turns = choices.many(exchange, 1, 3)
+    return Conversation(messages=tuple(message for pair in turns for message in pair))
+
+
+class Case:
+    """One example on one template, with everything that several properties ask for computed once."""
+
+    def __init__(self, template: ChatTemplate, made: Example, tokenizer: ChatTokenizer | None = None) -> None:
+        self.template = template
+        self.example = made
+        self.conversation = made.conversation
+        self.payload = made.payload
+        self.tokenizer = tokenizer
+
+    @functools.cached_property
+    def outcome(self) -> RenderedChat | TemplateError:
+        """The rendering, or why there is none."""
+        return _try(self.template, self.conversation, prompt=False)
+
+    @functools.cached_property
+    def prompted(self) -> RenderedChat | TemplateError:
+        """The rendering with a generation prompt, or why there is none."""
+        return _try(self.template, self.conversation, prompt=True)
+
+    @property
+    def chat(self) -> RenderedChat:
+        """The rendering. Only for properties of conversations that render."""
+        assert isinstance(self.outcome, RenderedChat)
+        return self.outcome
+
+    def is_model(self, turn: int) -> bool:
+        """Whether the model writes a turn."""
+        return self.conversation.messages[turn].get("role") in self.template.model_roles
+
+    def prefix_text(self, turns: int) -> str | None:
+        """The text of the first `turns` messages; None where the template raises for them."""
+        return self._prefix(turns, False)
+
+    def prompt_text(self, turns: int) -> str | None:
+        """The same with a generation prompt: what a model is given to write the next turn."""
+        return self._prefix(turns, True)
+
+    def _prefix(self, turns: int, prompt: bool) -> str | None:
+        if turns == 0:
+            return None
+        if turns == len(self.conversation.messages):
+            whole = self.prompted if prompt else self.outcome
+            return whole.text if isinstance(whole, RenderedChat) else None
+        if (turns, prompt) not in self._prefixes:
+            part = dataclasses.replace(self.conversation, messages=self.conversation.messages[:turns])
+            try:
+                found: str | None = self.template.render_plain(part, add_generation_prompt=prompt)
+            except TemplateError:
+                found = None
+            self._prefixes[turns, prompt] = found
+        return self._prefixes[turns, prompt]
+
+    @functools.cached_property
+    def _prefixes(self) -> dict[tuple[int, bool], str | None]:
+        return {}
+
+
+def _try(template: ChatTemplate, conversation: Conversation, *, prompt: bool) -> RenderedChat | TemplateError:
+    try:
+        return template.render(conversation, add_generation_prompt=prompt)
+    except TemplateError as error:
+        return error
+
+
+def marked(conversation: Conversation, payload: str = "") -> Conversation:
+    """The conversation with every text of its messages replaced by a word found nowhere else, `payload` in its middle.
+
+    What templates look at stays: which texts are empty, the kinds of parts, names, ids, and that arguments are JSON.
+    """
+    count = 0
+
+    def word(value: str) -> str:
+        nonlocal count
+        if not value.strip():
+            return value
+        count += 1
+        return f"Wq{count}x{payload}y{count}qW"
+
+    def within(value: Any) -> Any:
+        if isinstance(value, str):
+            return word(value)
+        if isinstance(value, Mapping):
+            return {key: within(item) for key, item in value.items()}
+        if isinstance(value, list | tuple):
+            return [within(item) for item in value]
+        return value
+
+    def content(value: Any) -> Any:
+        if isinstance(value, str):
+            return word(value)
+        if isinstance(value, list):
+            return [{**part, "text": word(part["text"])} if "text" in part else part for part in value]
+        return value
+
+    def call(value: Mapping[str, Any]) -> dict[str, Any]:
+        function = value["function"]
+        arguments = function["arguments"]
+        if not isinstance(arguments, str):
+            function = {**function, "arguments": within(arguments)}
+        return {**value, "function": function}
+
+    messages: list[dict[str, Any]] = []
+    for message in conversation.messages:
+        made = {**message}
+        if "content" in made:
+            made["content"] = content(made["content"])
+        for name in REASONING_FIELDS:
+            if isinstance(made.get(name), str):
+                made[name] = word(made[name])
+        if made.get("tool_calls"):
+            made["tool_calls"] = [call(c) for c in made["tool_calls"]]
+        messages.append(made)
+    return dataclasses.replace(conversation, messages=tuple(messages))

@@ -1,0 +1,388 @@
+"""The properties themselves: each looks at one case and says what is wrong with it, or why it has nothing to say."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Iterator
+from itertools import chain, pairwise
+from typing import Any, Final
+
+from policy_engine.chat.reference import reference_text
+from policy_engine.chat.segments import RenderedChat, Segment
+from policy_engine.core.errors import AttributionError, TemplateError, TemplateLimitError
+from policy_engine.core.vocabulary import BODY, EOS
+from policy_engine.core.wording import article
+from policy_engine.data.conversation import Conversation
+from policy_engine.testing.checks.conformance_cases import Case, marked
+from policy_engine.testing.shapes import SHAPES
+
+_WORD = re.compile(r"Wq(\d+)x(.*?)y\1qW", re.DOTALL)
+_HALF = re.compile(r"(?:(?<=Wq)|(?<=y))(\d+)(?=x|qW)")
+"""The number at either end of a marked word."""
+_THINKING = ("think", "THINK", "reason", "channel")
+
+
+MANY: Final = 1024
+"""Turns of the long conversation that a template has to render."""
+_GROWTH: Final = 2.5
+
+
+class Skip(Exception):
+    """A property that a case says nothing about, and why."""
+
+
+def parity(case: Case) -> str | None:
+    """The text equals transformers', with and without a generation prompt; where one raises, both do."""
+    problem = _parity(case)
+    # A template that prints the time may have been caught at the turn of a minute: both are asked once more.
+    return problem and _parity(Case(case.template, case.example))
+
+
+def _parity(case: Case) -> str | None:
+    for prompt, ours in ((False, case.outcome), (True, case.prompted)):
+        if is_limit(ours):
+            continue  # transformers' rendering has no bounds
+        what = "with a generation prompt" if prompt else "without a generation prompt"
+        try:
+            expected = reference_text(
+                case.template.source,
+                case.conversation,
+                special_tokens=case.template.special_tokens,
+                add_generation_prompt=prompt,
+            )
+        except Exception as error:  # templates raise anything
+            if isinstance(ours, RenderedChat):
+                return f"{what}, transformers raises ({_first_line(error)}), tracing does not"
+            continue
+        if not isinstance(ours, RenderedChat):
+            return f"{what}, tracing raises ({_first_line(ours)}), transformers does not"
+        if ours.text != expected:
+            at = next((i for i, (a, b) in enumerate(zip(ours.text, expected)) if a != b), len(expected))
+            return f"{what}, texts differ at {at}: {ours.text[at : at + 20]!r} for {expected[at : at + 20]!r}"
+    return None
+
+
+def partition(case: Case) -> str | None:
+    """Segments follow on each other without gaps, and what is said to be copied from a field equals it."""
+    for chat in (case.chat, case.prompted):
+        if not isinstance(chat, RenderedChat):
+            continue
+        for problem in chain(badly_attributed(chat, case.conversation), _unknown(chat)):
+            return problem
+    return None
+
+
+def _unknown(chat: RenderedChat) -> Iterator[str]:
+    for segment in chat.segments:
+        if segment.unknown:
+            yield f"the owner of {chat.segment_text(segment)!r} is not known: the template computes it"
+
+
+def badly_attributed(chat: RenderedChat, conversation: Conversation) -> Iterator[str]:
+    """Segments that do not follow on each other, or are not what they are said to be copied from."""
+    at = 0
+    for segment in chat.segments:
+        if not segment.start == at < segment.end:
+            yield f"a segment at {segment.start} does not follow on {at}"
+        at = segment.end
+        if segment.turn is not None and not 0 <= segment.turn < len(conversation.messages):
+            yield f"text belongs to message {segment.turn}, which is not there"
+        if segment.field is not None and segment.field_exact:
+            value = _value(conversation, segment.turn, segment.field)
+            end = segment.field_start + segment.end - segment.start
+            copied = value[segment.field_start : end] if isinstance(value, str) else None
+            if copied != chat.segment_text(segment):
+                yield f"{chat.segment_text(segment)!r} is said to be {copied!r} of {_path(segment)}"
+    if at != len(chat.text):
+        yield f"segments end at {at} of {len(chat.text)}"
+
+
+def _value(conversation: Conversation, turn: int | None, path: tuple[str | int, ...]) -> Any:
+    value: Any = conversation.messages[turn] if turn is not None else {
+        "tools": conversation.tools, "documents": conversation.documents
+    }  # fmt: skip
+    for step in path:
+        value = value[step]
+    return value
+
+
+def _path(segment: Segment) -> str:
+    return f"message {segment.turn}'s {'.'.join(str(step) for step in segment.field or ())}"
+
+
+def ends(case: Case) -> str | None:
+    """Each turn of the model that the template closes has one end marker, after all its data."""
+    chat = case.chat
+    profile = case.template.profile(
+        tools=bool(case.conversation.tools),
+        documents=bool(case.conversation.documents),
+        kwargs=case.conversation.template_kwargs,
+    )
+    if profile.marker is None and not profile.opener_ends:
+        raise Skip("the template writes no end marker after the model's turns")
+    checked = False
+    for turn in range(len(case.conversation.messages)):
+        if not case.is_model(turn):
+            continue
+        own = [s for s in chat.segments if s.turn == turn]
+        data = [s for s in own if s.from_data and s.part in BODY]
+        found = [s for s in own if s.part == "eot"]
+        if any(a.end != b.start for a, b in pairwise(found)):
+            return f"message {turn} has several end markers: {[chat.segment_text(s) for s in found]}"
+        if not data:
+            continue
+        if found and found[0].start < data[-1].end:
+            return f"the end marker of message {turn} stands before data of it"
+        if not found and _closed(chat, data[-1].end, profile.marker):
+            return f"the end marker after message {turn} is not told as its end"
+        checked = checked or bool(found)
+    if not checked:
+        raise Skip("no turn of the model is closed")
+    return None
+
+
+def _closed(chat: RenderedChat, start: int, marker: str | None) -> bool:
+    """Whether template text between `start` and the next data has the end marker."""
+    if marker is None:
+        return False
+    end = next((s.start for s in chat.segments if s.start >= start and s.from_data), len(chat.text))
+    return marker.strip() in chat.text[start:end]
+
+
+def injection(case: Case) -> str | None:
+    """Control text in data is data of the message it stands in, and changes nobody else's text."""
+    clean = marked(case.conversation)
+    dirty = marked(case.conversation, case.payload)
+    try:
+        before, after = case.template.render(clean), case.template.render(dirty)
+    except TemplateError:
+        raise Skip("the template raises on such data") from None
+    problem = _taken(after, before, case.payload)
+    if problem is not None:
+        return problem
+    restored, places = _restored(after, case.payload)
+    if restored != before.text:
+        raise Skip("the template acts on the injected text")  # and writes other text; its words were looked at above
+    coarse = _is_thinking(case.payload)
+    if _owners(before, None, coarse) != _owners(after, places, coarse):
+        return f"with {case.payload!r} in the data, {_difference(before, after, places, coarse)}"
+    return None
+
+
+def _is_thinking(payload: str) -> bool:
+    return any(word in payload for word in _THINKING)
+
+
+def _homes(
+    chat: RenderedChat, pattern: re.Pattern[str], payload: str | None = None
+) -> dict[str, set[tuple[int | None, Any]]]:
+    """Turn and field of each marked word; with `payload`, of those that have it in their middle, blanks apart.
+
+    A template that takes data apart at blanks writes blanks of its own.
+    """
+    homes: dict[str, set[tuple[int | None, Any]]] = {}
+    for match in pattern.finditer(chat.text):
+        if payload is not None and match[2] != payload:
+            continue
+        for segment in _covering(chat, *match.span()):
+            if payload is not None and chat.segment_text(segment).isspace():
+                continue
+            homes.setdefault(match[1], set()).add((segment.turn, segment.field and segment.field[0]))
+    return homes
+
+
+def _taken(after: RenderedChat, before: RenderedChat, payload: str) -> str | None:
+    homes = _homes(before, _WORD)
+    whole = {} if _is_thinking(payload) else _homes(after, _WORD, payload)
+    # Where the injected text is cut or rewritten (thinking, lines that are indented), the template may write inside.
+    for number, found in {**_homes(after, _HALF), **whole}.items():
+        if number in homes and not found <= homes[number]:
+            return f"with {payload!r} in the data, text of {_told(homes[number])} is said to be of {_told(found)}"
+    return None
+
+
+def _told(homes: set[tuple[int | None, Any]]) -> str:
+    return " and ".join(
+        sorted(f"the {'template' if f is None else f} of {'no message' if t is None else f'message {t}'}"
+               for t, f in homes)
+    )  # fmt: skip
+
+
+def _covering(chat: RenderedChat, start: int, end: int) -> Iterator[Segment]:
+    return (s for s in chat.segments if s.start < end and s.end > start)
+
+
+def _restored(chat: RenderedChat, payload: str) -> tuple[str, list[tuple[int, int]]]:
+    """The text without the injected text in marked words, and where that stood."""
+    places = [m.span(2) for m in _WORD.finditer(chat.text) if m[2] == payload]
+    out, at = [], 0
+    for start, end in places:
+        out.append(chat.text[at:start])
+        at = end
+    return "".join([*out, chat.text[at:]]), places
+
+
+Owner = tuple[int, Any]
+
+
+def _owners(chat: RenderedChat, places: list[tuple[int, int]] | None, coarse: bool) -> list[Owner]:
+    """Where ownership changes, in characters of the text without what was injected, and to whom."""
+    found: list[Owner] = []
+    gone = list(places or ())
+    for segment in chat.segments:
+        end = segment.end - sum(max(0, min(b, segment.end) - a) for a, b in gone if a < segment.end)
+        key = (segment.turn, segment.field and segment.field[0], segment.call, None if coarse else segment.part)
+        if found and found[-1][1] == key:
+            found[-1] = (end, key)
+        elif not found or end > found[-1][0]:
+            found.append((end, key))
+    return found
+
+
+def _difference(before: RenderedChat, after: RenderedChat, places: list[tuple[int, int]], coarse: bool) -> str:
+    one, other = _owners(before, None, coarse), _owners(after, places, coarse)
+    at = next((i for i, (a, b) in enumerate(zip(one, other)) if a != b), min(len(one), len(other)))
+    start = one[at - 1][0] if at else 0
+    shown = before.text[start : min(start + 20, one[at][0] if at < len(one) else start)]
+    was = one[at][1] if at < len(one) else None
+    now = other[at][1] if at < len(other) else None
+    return f"{shown!r} goes from {_owner(was)} to {_owner(now)}"
+
+
+def _owner(key: Any) -> str:
+    if key is None:
+        return "nothing"
+    turn, field, _, part = key
+    of = "no message" if turn is None else f"message {turn}"
+    return f"{part or 'text'} of {of}" + ("" if field is None else f" ({field})")
+
+
+def complete(case: Case) -> str | None:
+    """Every field of a message with something in it reaches the text."""
+    told = []
+    for gone in case.chat.unrendered:
+        role = case.conversation.messages[gone.turn].get("role")
+        told.append(f"`{gone.field}` of {article(str(role))} `{role}` turn")
+    return f"{' and '.join(dict.fromkeys(told))} never reaches the text" if told else None
+
+
+def prefix_stability(case: Case) -> str | None:
+    """The text of the first messages of a conversation opens the text of all of it."""
+    text, checked = case.chat.text, False
+    for turns in range(1, len(case.conversation.messages)):
+        prefix = case.prefix_text(turns)
+        if prefix is None:
+            continue
+        checked = True
+        if not text.startswith(prefix):
+            at = next((i for i, (a, b) in enumerate(zip(text, prefix)) if a != b), min(len(text), len(prefix)))
+            rest = prefix[at : at + 24]
+            return f"the text of the first {turns} messages has {rest!r} where that of all has {text[at : at + 24]!r}"
+    if not checked:
+        raise Skip("no shorter conversation renders")
+    return None
+
+
+def header(case: Case) -> str | None:
+    """A model turn's header is what the generation prompt supplies, wherever that opens the turn."""
+    checked = False
+    for turn, prompt in _prompted_turns(case):
+        own = [s for s in case.chat.segments if s.turn == turn]
+        if not any(s.part in BODY for s in own) or len(prompt) <= own[0].start:
+            continue  # a prompt may also end the turn before, and open none
+        checked = True
+        for s in own:
+            text = case.chat.segment_text(s)
+            if s.part in BODY | EOS and s.start < len(prompt):
+                return f"{text!r} of message {turn} is {s.part}, and the generation prompt supplies it"
+            if s.part == "header" and s.end > len(prompt) and s.start < _first_body(own):
+                return f"{text!r} of message {turn} is header, and the generation prompt does not supply it"
+    if not checked:
+        raise Skip(_no_prompt(case))
+    return None
+
+
+def _no_prompt(case: Case) -> str:
+    prompts = [(case.prompt_text(turn), case.prefix_text(turn)) for turn in range(1, len(case.conversation.messages))]
+    if all(prompt == prefix for prompt, prefix in prompts):
+        return "the template has no generation prompt"
+    return "no turn of the model opens as the generation prompt says"
+
+
+def _first_body(own: list[Segment]) -> int:
+    return min(s.start for s in own if s.part in BODY)
+
+
+def _prompted_turns(case: Case) -> Iterator[tuple[int, str]]:
+    """Model turns whose generation prompt opens the whole text up to them, with the text up to there."""
+    for turn in range(1, len(case.conversation.messages)):
+        if case.is_model(turn):
+            prompt = case.prompt_text(turn)
+            if prompt is not None and case.chat.text.startswith(prompt):
+                yield turn, prompt
+
+
+def boundary_tokens(case: Case) -> str | None:
+    """Tokens up to where the model starts to write are those it is given: the prompt, tokenized by itself."""
+    if case.tokenizer is None:
+        raise Skip("no tokenizer was given")
+    tokens = None
+    for turn, prompt in _prompted_turns(case):
+        rest = case.chat.text[len(prompt) :]
+        if not rest or rest[0].isspace() or prompt == case.prefix_text(turn):
+            continue  # an answer that opens with white space can merge with any header; no prompt, no boundary
+        given = dataclasses.replace(case.chat, text=prompt, segments=())
+        try:
+            tokens = tokens or case.tokenizer.encode(case.chat)
+            alone = case.tokenizer.encode(given).input_ids
+        except AttributionError:
+            raise Skip("the tokenizer's tokens cannot be located in this text") from None
+        if tokens.input_ids[: len(alone)] != alone:
+            at = next((i for i, (a, b) in enumerate(zip(tokens.input_ids, alone)) if a != b), len(alone) - 1)
+            there = case.tokenizer.decode_token(tokens.input_ids[at])
+            return (
+                f"before message {turn}, training has the token {there!r} where the generation prompt "
+                f"{prompt[-16:]!r} has {case.tokenizer.decode_token(alone[at])!r}"
+            )
+    if tokens is None:
+        raise Skip(_no_prompt(case))
+    return None
+
+
+def renders(case: Case) -> str | None:
+    """The template renders the conversation."""
+    return None if isinstance(case.outcome, RenderedChat) else _first_line(case.outcome)
+
+
+def is_limit(outcome: RenderedChat | TemplateError) -> bool:
+    """Whether a rendering ended at a bound of time, output, depth or memory."""
+    return isinstance(outcome, TemplateLimitError)
+
+
+def bounded(case: Case) -> str | None:
+    """No rendering comes to the bounds of time and output; twice as many turns write about twice as much text."""
+    if isinstance(case.outcome, TemplateLimitError):
+        return _first_line(case.outcome)
+    if case.conversation is not SHAPES["several exchanges"]:
+        return None
+    half, whole = (_repeated_text(case, turns) for turns in (MANY // 2, MANY))
+    if isinstance(half, str) and isinstance(whole, str) and len(whole) > _GROWTH * len(half):
+        return f"{MANY // 2} turns write {len(half):,} characters, and {MANY} turns {len(whole):,}"
+    limits = [outcome for outcome in (half, whole) if isinstance(outcome, TemplateLimitError)]
+    return f"{MANY} turns: {_first_line(limits[0])}" if limits else None
+
+
+def _repeated_text(case: Case, turns: int) -> str | TemplateError:
+    messages = case.conversation.messages
+    many = (messages * (turns // len(messages) + 1))[:turns]
+    try:
+        return case.template.render_plain(dataclasses.replace(case.conversation, messages=many))
+    except TemplateError as error:
+        return error
+
+
+def _first_line(error: Exception) -> str:
+    text = error.message if isinstance(error, TemplateError) else str(error)
+    text = text.split("raises for this conversation: ", 1)[-1]
+    return next((line.strip() for line in text.splitlines() if line.strip()), type(error).__name__)

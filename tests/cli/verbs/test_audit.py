@@ -1,0 +1,138 @@
+"""`audit`: what prepared labels train, with the verdict as exit code."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from policy_engine.chat.tokenizer import load_tokenizer
+from policy_engine.cli.main import run
+from policy_engine.mask.masker import Masker
+from policy_engine.rules.compile import policy_from_text
+from tests.cli.support import cli
+
+MESSAGES: list[dict[str, Any]] = [
+    {"role": "user", "content": "Two and two?"},
+    {"role": "assistant", "content": "Four."},
+    {"role": "user", "content": "And three?"},
+    {"role": "assistant", "content": "Seven."},
+]
+
+
+def _prepared(folder: Path, policy: str) -> str:
+    row = Masker(policy_from_text(policy), load_tokenizer("builtin"))(MESSAGES)
+    path = folder / "prepared.jsonl"
+    line = json.dumps({"input_ids": list(row["input_ids"]), "labels": list(row["labels"])})
+    path.write_text(f"{line}\n" * 3)
+    return str(path)
+
+
+def test_clean(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = _prepared(tmp_path, "train assistant; train eos after assistant")
+    assert run(["audit", data, "-p", "default", "-t", "builtin"]) == 0
+    out = capsys.readouterr().out
+    assert "no smells" in out
+    assert "3 of 3 conversations" in out
+
+
+def test_only_the_last_answer(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = _prepared(tmp_path, "train last assistant; train eos after last assistant")
+    assert run(["audit", data, "-p", "default", "-t", "builtin", "--format", "json"]) == 1
+    document = json.loads(capsys.readouterr().out)
+    assert "last-answer-only" in json.dumps(document)
+    assert run(["audit", data, "-p", "last_assistant", "-t", "builtin"]) == 1  # the smell stays, the policy holds
+    out = capsys.readouterr().out
+    assert "every one of the 3 rows that could be held against the policy is what it says" in out
+    assert "last_assistant (100%)" in out
+
+
+def test_data_that_is_not_prepared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "chats.jsonl"
+    path.write_text(json.dumps({"messages": MESSAGES}) + "\n")
+    assert run(["audit", str(path), "-p", "default", "-t", "builtin"]) == 2
+    assert "already tokenized" in capsys.readouterr().err
+
+
+def test_rows_that_are_not_found_again_are_undecided(tmp_path: Path) -> None:
+    row = Masker(policy_from_text("use default"), "builtin")(MESSAGES)
+    path = tmp_path / "prepared.jsonl"
+    good = json.dumps({"input_ids": row["input_ids"], "labels": row["labels"]}) + "\n"
+    cut = json.dumps({"input_ids": row["input_ids"][3:], "labels": row["labels"][3:]}) + "\n"
+    path.write_text(good + cut)
+    ran = cli("audit", path, "-p", "default", "-t", "builtin")
+    assert (3, True) == (ran.code, "not found again: 1 row\n" in ran.out)
+    template = tmp_path / "other.jinja"
+    template.write_text("{% for m in messages %}[{{ m.role }}] {{ m.content }}\n{% endfor %}")
+    ran = cli("audit", path, "-p", "default", "-t", "builtin", "--template", template)
+    assert (3, True) == (ran.code, "is this the tokenizer and the template that made them?" in ran.out)
+
+
+FLAGGED = [MESSAGES[0], {**MESSAGES[1], "training": False}, *MESSAGES[2:]]
+CALL = {"type": "function", "id": "a", "function": {"name": "weather", "arguments": {"city": "Oslo"}}}
+CALLED: list[dict[str, Any]] = [
+    {"role": "user", "content": "Rain?"},
+    {"role": "assistant", "content": None, "tool_calls": [CALL]},
+    {"role": "tool", "tool_call_id": "a", "content": "yes"},
+    {"role": "assistant", "content": "It rains."},
+]
+BY_FLAG = "train assistant; train eos after assistant; mask assistant where message.training == false"
+
+
+def prepared_from(
+    folder: Path, policy: str, messages: list[dict[str, Any]], *, keep: bool = False, **columns: object
+) -> str:
+    """A row that a policy masked, as ids and labels; with its messages if `keep`, and with further columns."""
+    row = Masker(policy_from_text(policy), "builtin")(messages, sample=columns)
+    kept: dict[str, object] = {"messages": messages} if keep else {}
+    path = folder / "prepared.jsonl"
+    path.write_text(json.dumps({"input_ids": row["input_ids"], "labels": row["labels"], **kept, **columns}) + "\n")
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("policy", "messages", "field"),
+    [
+        (BY_FLAG, FLAGGED, "message.training"),
+        ("use default; mask assistant where sample.meta.bad", MESSAGES, "sample.meta.bad"),
+        ("train assistant weight message.weight; train eos of assistant", MESSAGES, "message.weight"),
+        (
+            "train spans message.cuts in assistant.text",
+            [MESSAGES[0], {**MESSAGES[1], "cuts": [[0, 4]]}],
+            "message.cuts",
+        ),
+        ("use default; mask assistant.tool_call", CALLED, '<tool_call>\n{"name": "'),
+    ],
+)
+def test_what_ids_do_not_tell_is_undecided(
+    tmp_path: Path, policy: str, messages: list[dict[str, Any]], field: str
+) -> None:
+    path = tmp_path / "p.policy"
+    path.write_text(policy)
+    columns = {"meta": {"bad": False}} if "sample" in field else {}
+    data = prepared_from(tmp_path, policy, messages, **columns)
+    lines = [json.loads(line) for line in Path(data).read_text().splitlines()]
+    Path(data).write_text("".join(json.dumps({k: v for k, v in r.items() if k != "meta"}) + "\n" for r in lines))
+    ran = cli("audit", data, "-p", path, "-t", "builtin", "--format", "json")
+    assert [] == ran.document["breaches"]
+    assert {"field": field, "rows": 1} in ran.document["untold"] or {"text": field, "rows": 1} in ran.document[
+        "markers"
+    ]
+    assert (1, "undecided") == (ran.document["undecided"], ran.document["verdict"]) or ran.document["smells"]
+    text = cli("audit", data, "-p", path, "-t", "builtin").out
+    assert "undecided: 1 row\n" in text
+    assert f"`{field}`" in text or "whether template or data wrote" in text
+    # With what the policy asks for beside the ids, it is held against them.
+    data = prepared_from(tmp_path, policy, messages, keep=True, **columns)
+    ran = cli("audit", data, "-p", path, "-t", "builtin", "--format", "json")
+    assert (0, []) == (ran.document["undecided"], ran.document["breaches"])
+
+
+def test_a_policy_that_asks_nothing_of_calls_is_held_against_them(tmp_path: Path) -> None:
+    data = prepared_from(tmp_path, "use default", CALLED)
+    ran = cli("audit", data, "-p", "default", "-t", "builtin")
+    assert ran.code == 0
+    assert "1 of 1 conversation was found again" in ran.out
+    assert "the 1 row that could be held against the policy is what it says" in ran.out

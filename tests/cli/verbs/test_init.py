@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from policy_engine.data.dataset import load_dataset_spec
+from tests.cli.support import CHATS, cli, write_chats
+
+SHAREGPT = '{"conversations": [{"from": "human", "value": "Hi", "weight": 0.5}, {"from": "gpt", "value": "Hello"}]}'
+
+
+def test_writes_what_it_saw_and_it_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    chats = write_chats(tmp_path)
+    ran = cli("init", chats, "-t", "builtin")
+    assert ran.code == 0
+    policy = (tmp_path / "chats.policy").read_text()
+    assert "train eos after assistant" in policy
+    assert "never train system\nnever train user\n" in policy
+    assert "# mask assistant where message.training == false" in policy
+    assert "assistant (4)" in policy
+    fields = load_dataset_spec("chats.yaml").fields or {}
+    assert ("string", "string", "boolean") == tuple(fields[f"message.{n}"] for n in ("role", "content", "training"))
+    assert cli("check", "chats.policy", "--dataset", "chats.yaml", "--strict").code == 0
+    shown = cli("show", chats, "--dataset", "chats.yaml")
+    assert shown.code == 0
+    assert "⟦Hi 世界." in shown.out
+
+
+def test_uncommented_hints_are_valid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    cli("init", write_chats(tmp_path), "-t", "builtin")
+    path = tmp_path / "chats.policy"
+    path.write_text(path.read_text().replace("# mask assistant where", "mask assistant where"))
+    assert cli("check", path, "--dataset", "chats.yaml").code == 0
+
+
+def test_sharegpt_roles(tmp_path: Path) -> None:
+    chats = write_chats(tmp_path, [SHAREGPT])
+    ran = cli("init", chats, "-t", "builtin", "-o", tmp_path / "out", "--format", "json")
+    assert ran.code == 0
+    assert {"user": 1, "assistant": 1} == ran.document["roles"]
+    assert [str(tmp_path / "out.yaml"), str(tmp_path / "out.policy")] == ran.document["wrote"]
+    assert "sharegpt" == load_dataset_spec(tmp_path / "out.yaml").kind
+    assert cli("show", chats, "--dataset", tmp_path / "out.yaml").code == 0
+
+
+def test_tokenizer_path_is_kept_as_seen_from_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from policy_engine import builtin
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "sub").mkdir()
+    chats = write_chats(tmp_path)
+    assert cli("init", chats, "-t", builtin.FOLDER, "-o", "sub/d").code == 0
+    monkeypatch.chdir(tmp_path / "sub")
+    assert cli("show", chats, "--dataset", "d.yaml").code == 0
+
+
+def test_replaces_nothing_unless_told(tmp_path: Path) -> None:
+    chats, out = write_chats(tmp_path), tmp_path / "out"
+    assert cli("init", chats, "-t", "builtin", "-o", out).code == 0
+    ran = cli("init", chats, "-t", "builtin", "-o", out)
+    assert ran.code == 2
+    assert "--overwrite" in ran.err
+    assert cli("init", chats, "-t", "builtin", "-o", out, "--overwrite").code == 0
+
+
+def test_broken_rows_are_warnings(tmp_path: Path) -> None:
+    chats = write_chats(tmp_path, [CHATS[0], "{", '{"messages": 3}'])
+    ran = cli("init", chats, "-t", "builtin", "-o", tmp_path / "out")
+    assert ran.code == 0
+    assert "chats.jsonl:2: " in ran.err
+    assert "chats.jsonl:3: " in ran.err
+
+
+def test_nothing_to_read(tmp_path: Path) -> None:
+    ran = cli("init", write_chats(tmp_path, ['{"a": 1}']), "-t", "builtin", "-o", tmp_path / "out")
+    assert ran.code == 2
+    assert not (tmp_path / "out.yaml").exists()

@@ -1,0 +1,77 @@
+"""The format is detected from the data, and what was detected is said aloud."""
+
+from __future__ import annotations
+
+import pytest
+
+from policy_engine.core.errors import ConfigError
+from policy_engine.data.formats import detect_format
+
+USER = {"role": "user", "content": "a"}
+BOT = {"role": "assistant", "content": "b"}
+DETECTED = [
+    ({"messages": [USER, BOT]}, "messages", "read as OpenAI messages: column `messages`"),
+    ({"id": 1, "dialog": [USER]}, "messages", "column `dialog`"),
+    ({"payload": [USER]}, "messages", "column `payload`"),
+    ({"messages": '[{"role": "user", "content": "a"}]'}, "messages", "column `messages`"),
+    ([USER, BOT], "messages", "column `messages`"),
+    ({"conversations": [{"from": "human", "value": "a"}]}, "sharegpt", "authors `human` as user"),
+    ({"messages": [{"from": "human", "value": "a"}]}, "sharegpt", "column `messages`"),
+    ({"instruction": "a", "input": "", "output": "b"}, "alpaca", "columns `instruction` and `output`"),
+    ({"prompt": "a", "completion": "b"}, "prompt_completion", "columns `prompt` and `completion`"),
+    ({"prompt": "a", "response": "b"}, "prompt_completion", "columns `prompt` and `response`"),
+    ({"prompt": [USER], "completion": [BOT]}, "prompt_completion", "columns `prompt` and `completion`"),
+]
+
+
+@pytest.mark.parametrize(("row", "kind", "said"), DETECTED)
+def test_detected_and_said(row, kind, said):
+    found = detect_format([row])
+    assert kind == found.kind
+    assert said in found.said
+    assert "(1 of 1 row looked at)" in found.said
+
+
+def test_most_rows_decide_and_the_others_are_mentioned():
+    found = detect_format([{"text": "x"}, {"messages": [USER]}, {"messages": [USER]}, 3])
+    assert "messages" == found.kind
+    assert "2 of 4 rows looked at; 2 with another shape" in found.said
+
+
+def test_an_empty_or_broken_first_row_does_not_hide_the_format():
+    assert "messages" == detect_format([{"messages": []}, {"messages": [{}, USER]}]).kind
+
+
+def test_columns_that_are_used_are_said():
+    row = {"conversations": [{"from": "gpt", "value": "a"}], "system": "S", "tools": "[{}]"}
+    said = detect_format([row]).said
+    assert "`gpt` as assistant" in said
+    assert "system message from column `system`" in said
+    assert "tools from column `tools`" in said
+
+
+def test_a_system_column_beside_openai_messages_is_not_used_in_silence():
+    assert "column `system` is not used" in detect_format([{"messages": [USER], "system": "S"}]).said
+
+
+def test_foreign_authors_in_openai_messages_are_pointed_out():
+    row = {"messages": [{"role": "human", "content": "a"}, {"role": "gpt", "content": "b"}]}
+    found = detect_format([row])
+    assert "none is called `assistant`" in found.said
+    assert {} == dict(found.roles)
+
+
+@pytest.mark.parametrize(
+    ("rows", "reason"),
+    [
+        ([], "no row could be read"),
+        ([3], "a row is a number, not an object"),
+        ([{"text": "a", "n": 3}], "their columns are `text` (text), `n` (a number)"),
+        ([{"chosen": [USER], "rejected": [USER]}], "columns `chosen` and `rejected` all hold messages"),
+    ],
+)
+def test_nothing_detected_says_what_was_seen_and_what_to_do(rows, reason):
+    with pytest.raises(ConfigError) as caught:
+        detect_format(rows)
+    assert reason in caught.value.message
+    assert "dataset file" in str(caught.value.help)

@@ -1,0 +1,254 @@
+"""Other systems' settings become policies that mean the same; what cannot is refused by key."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from policy_engine.chat.tokenizer import load_tokenizer
+from policy_engine.core.errors import ConfigError, DataError
+from policy_engine.importers.registry import IMPORTERS
+from policy_engine.mask.explain import explain_pieces
+from policy_engine.mask.masker import Masker
+from policy_engine.rules.compile import policy_from_text
+from tests.importers.importing import MESSAGES, imported, trained
+
+ADDS_EMPTY_THINK = (
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n"
+    "{% if m.role == 'assistant' %}{% if m.reasoning_content %}<think>\n{{ m.reasoning_content }}\n</think>\n\n"
+    "{% else %}<think>\n\n</think>\n\n{% endif %}{% endif %}{{ m.content }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+PAIR: dict[str, Any] = {"prompt": MESSAGES[:-1], "completion": MESSAGES[-1:]}
+EVERYTHING = "".join(
+    f"<|im_start|>{message['role']}\n{message['content']}<|im_end|>\n" for message in MESSAGES
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("config", "of_messages", "of_pairs"),
+    [
+        ({}, EVERYTHING, "Seven.<|im_end|>\n"),
+        ({"completion_only_loss": None}, EVERYTHING, "Seven.<|im_end|>\n"),
+        ({"completion_only_loss": True}, EVERYTHING, "Seven.<|im_end|>\n"),
+        ({"completion_only_loss": False}, EVERYTHING, EVERYTHING),
+        ({"assistant_only_loss": True}, "Four.<|im_end|>\nSeven.<|im_end|>\n", "Seven.<|im_end|>\n"),
+        ({"assistant_only_loss": True, "completion_only_loss": True},
+         "Four.<|im_end|>\nSeven.<|im_end|>\n", "Seven.<|im_end|>\n"),
+        ({"assistant_only_loss": True, "completion_only_loss": False},
+         "Four.<|im_end|>\nSeven.<|im_end|>\n", "Four.<|im_end|>\nSeven.<|im_end|>\n"),
+    ],
+)  # fmt: skip
+def test_trl(config: dict[str, Any], of_messages: str, of_pairs: str, tmp_path: Path) -> None:
+    (made,) = imported("trl", {"learning_rate": 1, **config}, tmp_path)
+    for row, expected in (({"messages": MESSAGES}, of_messages), (PAIR, of_pairs)):
+        masker = Masker(policy_from_text(made.policy_text), load_tokenizer("builtin"))
+        labels = masker.batch({name: [value] for name, value in row.items()})["labels"][0]
+        text = masker.tokenizer.tokenizer.decode([label for label in labels if label >= 0])
+        assert expected.removeprefix("<|im_start|>") == text  # the first token is never a target
+
+
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        ({}, "Four.<|im_end|>\n<|im_start|>user\nAnd three?<|im_end|>\n<|im_start|>assistant\nSeven.<|im_end|>\n"),
+        ({"assistant_only_loss": True}, "Four.<|im_end|>\nSeven.<|im_end|>\n"),
+    ],
+)
+def test_trl_a_completion_of_several_messages(config: dict[str, Any], expected: str, tmp_path: Path) -> None:
+    (made,) = imported("trl", {"learning_rate": 1, **config}, tmp_path)
+    masker = Masker(policy_from_text(made.policy_text), load_tokenizer("builtin"))
+    prompt = [*MESSAGES[:1], {"role": "user", "content": "One?"}, {"role": "assistant", "content": "1"}, MESSAGES[1]]
+    labels = masker.batch({"prompt": [prompt], "completion": [MESSAGES[2:]]})["labels"][0]
+    assert expected == masker.tokenizer.tokenizer.decode([label for label in labels if label >= 0])
+
+
+@pytest.mark.parametrize(
+    ("key", "trainer"),
+    [("beta", "preference or reward"), ("desirable_weight", "KTO"), ("num_generations", "GRPO"),
+     ("center_rewards_coefficient", "reward"), ("f_divergence_type", "DPO")],
+)  # fmt: skip
+def test_trl_of_another_trainer_is_refused(key: str, trainer: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=f"`{key}` cannot be carried over: of .*{trainer}.* training"):
+        imported("trl", {key: 1, "learning_rate": 1}, tmp_path)
+
+
+def test_trl_says_what_it_leaves_behind(tmp_path: Path) -> None:
+    config = {"dataset_kwargs": {"skip_prepare_dataset": True}, "chat_template_path": "t.jinja", "max_length": 9}
+    (made,) = imported("trl", config, tmp_path)
+    text = " ".join(made.notes)
+    assert '`dataset_kwargs: {"skip_prepare_dataset": true}`' in text
+    assert "`chat_template_path: t.jinja`" in text
+    assert "--max-length 9 --truncate keep_start" in text
+
+
+def test_llamafactory(tmp_path: Path) -> None:
+    info = {
+        "mine": {"file_name": "x.json", "formatting": "sharegpt", "tags": {"role_tag": "who", "content_tag": "what"}}
+    }
+    (tmp_path / "dataset_info.json").write_text(json.dumps(info))
+    (made,) = imported("llamafactory", {"dataset": "mine", "mask_history": True, "template": "qwen"}, tmp_path)
+    assert "Seven.<|im_end|>\n" == trained(made.policy_text)
+    assert made.dataset["messages"]["role"] == "who"
+    with pytest.raises(ConfigError, match="no dataset `other`"):
+        imported("llamafactory", {"dataset": "other"}, tmp_path)
+    with pytest.raises(ConfigError, match="exclude each other"):
+        imported("llamafactory", {"train_on_prompt": True, "mask_history": True}, tmp_path)
+
+
+EMPTY_THINK = "<think>\n\n</think>\n\n"
+
+
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        # Trained unless it is switched off: that is its default.
+        ({}, f"{EMPTY_THINK}Seven.<|im_end|>\n"),
+        ({"enable_thinking": True}, f"{EMPTY_THINK}Seven.<|im_end|>\n"),
+        ({"enable_thinking": False}, "Seven.<|im_end|>\n"),
+        ({"enable_thinking": None}, "Seven.<|im_end|>\n"),
+        ({"mask_history": True, "stage": "sft"}, f"{EMPTY_THINK}Seven.<|im_end|>\n"),
+        ({"mask_history": True, "enable_thinking": False}, "Seven.<|im_end|>\n"),
+    ],
+)
+def test_llamafactory_thinking_that_is_added_empty(config: dict[str, Any], expected: str, tmp_path: Path) -> None:
+    (made,) = imported("llamafactory", {**config, "template": "qwen3"}, tmp_path)
+    tokenizer = load_tokenizer("builtin", template=ADDS_EMPTY_THINK)
+    row = Masker(policy_from_text(made.policy_text), tokenizer)(MESSAGES[3:])
+    assert expected == tokenizer.tokenizer.decode([label for label in row.labels if label >= 0])
+
+
+@pytest.mark.parametrize("stage", ["pt", "rm", "ppo", "dpo", "kto"])
+def test_llamafactory_of_another_stage_is_refused(stage: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=f"`stage` cannot be carried over: `{stage}`"):
+        imported("llamafactory", {"stage": stage}, tmp_path)
+
+
+def test_swift() -> None:
+    (made,) = IMPORTERS["swift"]("last_round+ignore_empty_think")
+    assert "Seven.<|im_end|>\n" == trained(made.policy_text)
+    with pytest.raises(ConfigError, match="ms-swift has no loss_scale `hermess`") as error:
+        IMPORTERS["swift"]("default+hermess")
+    assert "did you mean `hermes`?" in str(error.value.help)
+    with pytest.raises(ConfigError, match="ms-swift has no loss_scale `nonsense`") as error:
+        IMPORTERS["swift"]("nonsense")
+    assert "the names are default, last_round, all" in str(error.value.help)
+    for wrong in ("default+all", "hermes+default"):
+        with pytest.raises(ConfigError, match="behind another name"):
+            IMPORTERS["swift"](wrong)
+    with pytest.raises(
+        ConfigError, match="`agentflan` cannot be carried over: it weighs an answer by words of the que"
+    ):
+        IMPORTERS["swift"]("agentflan")
+    with pytest.raises(ConfigError, match="cut those of the other"):
+        IMPORTERS["swift"]("react+hermes")
+
+
+def _weighted(policy: str, answer: str) -> str:
+    """The answer's stretches, each with its weight."""
+    row = Masker(policy_from_text(policy), load_tokenizer("builtin"))(
+        [{"role": "user", "content": "x"}, {"role": "assistant", "content": answer}]
+    )
+    pieces: list[tuple[str, float]] = []
+    for piece in explain_pieces(row.program, row.chat):
+        if piece.turn == 1 and piece.part not in ("header", "separator"):
+            text, weight = pieces.pop() if pieces and pieces[-1][1] == piece.weight else ("", piece.weight)
+            pieces.append((text + piece.text, weight))
+    return "".join(f"[{text}]{weight:g}" for text, weight in pieces)
+
+
+@pytest.mark.parametrize(
+    ("name", "answer", "expected"),
+    [
+        ("react", "Observation: one\ntwo", "[Observation:]2[ one\ntwo]0[<|im_end|>]1"),
+        ("react", "hm Action Input: {\n}\nThought: so", "[hm ]1[Action Input: {\n}\n]2[Thought: so<|im_end|>]1"),
+        ("react", "Observation: a Observation: b", "[Observation:]2[ a ]0[Observation:]2[ b]0[<|im_end|>]1"),
+        ("alpha_umi", "Next: go\non", "[Next: go\non]2[<|im_end|>]1"),
+        ("qwen", "✿RESULT✿: a\n✿RETURN✿: b", "[✿RESULT✿:]2[ a\n]0[✿RETURN✿: b<|im_end|>]1"),
+        ("last_round+hermes", "so <tool_call>\n</tool_call>", "[so ]1[<tool_call>\n</tool_call>]2[<|im_end|>]1"),
+    ],
+)
+def test_swift_words(name: str, answer: str, expected: str) -> None:
+    (made,) = IMPORTERS["swift"](name)
+    assert expected == _weighted(made.policy_text, answer)
+
+
+def test_swift_says_what_messages_can_say() -> None:
+    (made,) = IMPORTERS["swift"]("react")
+    assert "train assistant weight message.loss_scale" in made.notes[0]
+    (made,) = IMPORTERS["swift"]("last_round+ignore_empty_think")
+    assert "`mask assistant where message.loss_scale == 0`" in made.notes[0]
+    assert "above the last two rules" in made.notes[0]
+
+
+def test_swift_words_in_the_last_round_only() -> None:
+    (made,) = IMPORTERS["swift"]("last_round+react")
+    messages = [
+        {"role": "user", "content": "a"}, {"role": "assistant", "content": "Action: b"},
+        {"role": "user", "content": "c"}, {"role": "assistant", "content": "Action: d"},
+    ]  # fmt: skip
+    assert "Action: d<|im_end|>\n" == trained(made.policy_text, messages)
+
+
+@pytest.mark.parametrize(
+    ("config", "answer", "expected"),
+    [
+        ({"Thought:": [0.5, 1.0], "Action:": [2.0, 2.0]}, "Thought: hm Action: go\non",
+         "[Thought:]0.5[ hm ]1[Action: go\non]2[<|im_end|>]1"),
+        ({"Thought:": [0, 0.5], "Action:": [3, 0]}, "Thought: hm Action: go",
+         "[Thought:]0[ hm ]0.5[Action:]3[ go]0[<|im_end|>]1"),
+        ({"<b>.+?</b>": [3], "x": [0]}, "a <b>b\nc</b>", "[a ]1[<b>b\nc</b>]3[<|im_end|>]1"),
+        ({"Action:": [2, 2], "<b>.+?</b>": [3]}, "<b>b</b> Action: c", "[<b>b</b> ]1[Action: c]2[<|im_end|>]1"),
+    ],
+)  # fmt: skip
+def test_swift_json(config: dict[str, list[float]], answer: str, expected: str, tmp_path: Path) -> None:
+    (made,) = imported("swift", json.dumps(config), tmp_path, "w.json")
+    assert expected == _weighted(made.policy_text, answer)
+
+
+@pytest.mark.parametrize(
+    ("config", "named"),
+    [
+        ({"Action:": 2.0}, "`Action:` has 2.0"),
+        ({"Action:": [1, 2, 3]}, "`Action:` has"),
+        ({"Action Input:": [1, 2], "Input:": [1, 3]}, "`Action Input:` cannot be carried over"),
+        ({"response": {}, "query": {}}, "`query` cannot be carried over"),
+    ],
+)
+def test_swift_json_is_refused_by_key(config: dict[str, Any], named: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as error:
+        imported("swift", json.dumps(config), tmp_path, "w.json")
+    assert named in error.value.message
+
+
+def test_tinker_and_openai(tmp_path: Path) -> None:
+    (made,) = IMPORTERS["tinker"]("TrainOnWhat.ALL_ASSISTANT_MESSAGES")
+    assert "Four.<|im_end|>|Seven.<|im_end|>" == trained(made.policy_text)
+    with pytest.raises(ConfigError, match="`everything`"):
+        IMPORTERS["tinker"]("everything")
+    path = tmp_path / "ft.jsonl"
+    path.write_text(json.dumps({"messages": MESSAGES}) + "\n")
+    (made,) = IMPORTERS["openai"](str(path))
+    assert "Four.<|im_end|>|Seven.<|im_end|>" == trained(made.policy_text)
+    with pytest.raises(DataError):
+        IMPORTERS["openai"](str(tmp_path / "none.jsonl"))
+
+
+@pytest.mark.parametrize(
+    ("row", "error"),
+    [
+        ({"messages": MESSAGES, "metadata": 1}, "ft.jsonl:2 has keys that cannot be carried over: `metadata`"),
+        ({"messages": [{**MESSAGES[0], "wieght": 0}]}, "ft.jsonl:2: a message has keys .*: `wieght`"),
+        ({"messages": [{**MESSAGES[0], "weight": 0.5}]}, "ft.jsonl:2: `weight` cannot be carried over: it is 0.5"),
+        ({"prompt": "a", "completion": "b"}, "ft.jsonl:2: the row has no `messages`"),
+        ({"messages": ["a"]}, "ft.jsonl:2: a message is no object"),
+    ],
+)
+def test_every_row_of_an_openai_file_is_read(tmp_path: Path, row: dict[str, Any], error: str) -> None:
+    path = tmp_path / "ft.jsonl"
+    path.write_text("".join(json.dumps(r) + "\n" for r in ({"messages": MESSAGES}, row)))
+    with pytest.raises((ConfigError, DataError), match=error):
+        IMPORTERS["openai"](str(path))

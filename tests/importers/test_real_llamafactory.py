@@ -1,0 +1,61 @@
+"""`import llamafactory` held against LLaMA-Factory's own templates and processor: thinking that is added empty.
+
+Needs the package, which `make frameworks` installs in an environment of its own.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+pytest.importorskip("torch")
+
+from policy_engine.chat.tokenizer import load_tokenizer
+from policy_engine.importers.others import from_llamafactory
+from policy_engine.mask.masker import Masker
+from policy_engine.rules.compile import policy_from_text
+
+pytestmark = pytest.mark.usefixtures("without_sound")
+TEMPLATE = (
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n"
+    "{% if m.role == 'assistant' %}{% if m.reasoning_content %}<think>\n{{ m.reasoning_content }}\n</think>\n\n"
+    "{% else %}<think>\n\n</think>\n\n{% endif %}{% endif %}{{ m.content }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+ASKED = [{"role": "user", "content": "Two and two?"}, {"role": "assistant", "content": "Four."}]
+MESSAGES = [*ASKED, {"role": "user", "content": "And three?"}, {"role": "assistant", "content": "Seven."}]
+
+
+@pytest.mark.parametrize("mask_history", [False, True])
+@pytest.mark.parametrize("thinking", [{}, {"enable_thinking": True}, {"enable_thinking": False},
+                                      {"enable_thinking": None}])  # fmt: skip
+def test_labels(thinking: dict[str, Any], mask_history: bool, tmp_path: Path) -> None:
+    path = tmp_path / "train.yaml"
+    path.write_text(yaml.safe_dump({"template": "qwen3", "mask_history": mask_history, **thinking}))
+    (made,) = from_llamafactory(path)
+    # With masked history it writes no empty thinking into earlier answers, so there is one answer.
+    messages = ASKED if mask_history else MESSAGES
+    ours = Masker(policy_from_text(made.policy_text), load_tokenizer("builtin", template=TEMPLATE))(messages)
+    ids, labels = theirs(messages, mask_history, thinking)
+    assert ids == ours.input_ids
+    assert labels == list(ours.labels)
+
+
+def theirs(messages: list[dict[str, Any]], mask_history: bool, thinking: dict[str, Any]) -> tuple[list[int], list[int]]:
+    pytest.importorskip("llamafactory")
+    from llamafactory.data.processor.supervised import SupervisedDatasetProcessor
+    from llamafactory.data.template import get_template_and_fix_tokenizer
+    from llamafactory.hparams import DataArguments
+
+    data = DataArguments(template="qwen3", mask_history=mask_history, cutoff_len=4096, **thinking)
+    tokenizer = load_tokenizer("builtin").tokenizer
+    processor = SupervisedDatasetProcessor(
+        template=get_template_and_fix_tokenizer(tokenizer, data), tokenizer=tokenizer, processor=None, data_args=data
+    )
+    made: tuple[list[int], list[int]] = processor._encode_data_example(
+        prompt=messages[:-1], response=messages[-1:], system="", tools="", images=[], videos=[], audios=[]
+    )
+    return made

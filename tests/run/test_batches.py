@@ -1,0 +1,78 @@
+"""A table of rows to a table of columns, the same as one row at a time."""
+
+from __future__ import annotations
+
+import pickle
+
+import pyarrow as pa
+import pytest
+
+from policy_engine.core.errors import RowError
+from policy_engine.data.formats import named_format
+from policy_engine.run.batches import BatchMasker, MaskingTransform
+from policy_engine.run.summary import FIRST_FAILURES, Counts
+from tests.run.support import chat, masked, masker
+
+FORMAT = named_format("messages")
+TABLE = pa.table({"messages": [chat("q", "a"), chat("only a question"), chat("r", "b")], "id": [7, 8, 9]})
+BROKEN = pa.table({"messages": [chat("q", "a"), None, chat("r", "b")]})
+
+
+def test_a_table_in_a_table_out():
+    transform = MaskingTransform(masker(), FORMAT)
+    table = transform(TABLE)
+    assert transform.schema == table.schema
+    assert [1, 3] == table["row"].to_pylist()
+    assert [masked("q", "a").labels, masked("r", "b").labels] == table["labels"].to_pylist()
+
+
+def test_numbers_from_a_column():
+    assert [7, 9] == MaskingTransform(masker(), FORMAT, row_column="id")(TABLE)["row"].to_pylist()
+
+
+def test_chunked_and_empty_tables():
+    transform = MaskingTransform(masker(), FORMAT)
+    chunked = pa.concat_tables([TABLE.slice(0, 2), TABLE.slice(2)])
+    assert transform(TABLE).equals(transform(chunked))
+    assert 0 == transform(TABLE.slice(0, 0)).num_rows
+
+
+def test_a_row_that_fails_raises_with_its_number():
+    with pytest.raises(RowError, match="row 2: column `messages`"):
+        MaskingTransform(masker(), FORMAT)(BROKEN)
+
+
+def test_a_row_that_fails_has_its_reason_in_a_column():
+    table = MaskingTransform(masker(), FORMAT, errors="column")(BROKEN)
+    assert [1, 2, 3] == table["row"].to_pylist()
+    first, second, third = table["error"].to_pylist()
+    assert (None, None) == (first, third)
+    assert "is null" in second
+    assert [] == table["input_ids"].to_pylist()[1]
+
+
+def test_it_pickles():
+    transform = pickle.loads(pickle.dumps(MaskingTransform(masker(), FORMAT)))
+    assert MaskingTransform(masker(), FORMAT)(TABLE).equals(transform(TABLE))
+
+
+def test_one_tokenizer_call_a_batch(monkeypatch):
+    calls = []
+    kind = type(masker().tokenizer)
+    original = kind.encode_batch
+    monkeypatch.setattr(
+        kind, "encode_batch", lambda self, chats, **kw: calls.append(len(chats)) or original(self, chats, **kw)
+    )
+    BatchMasker(masker(), FORMAT).mask([(n, {"messages": chat("q", "a")}) for n in range(1, 51)])
+    assert [50] == calls
+
+
+def test_counts_of_batches_merge_to_those_of_the_whole():
+    rows = [(n, row) for n, row in enumerate([*TABLE.to_pylist(), {"messages": None}, 3] * 6, start=1)]
+    batches = BatchMasker(masker(), FORMAT)
+    whole = batches.mask(rows).counts
+    merged = Counts()
+    for start in range(0, len(rows), 4):
+        merged.merge(batches.mask(rows[start : start + 4]).counts)
+    assert whole == merged
+    assert len(whole.failures) == min(FIRST_FAILURES, 12)

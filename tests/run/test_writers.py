@@ -1,0 +1,192 @@
+"""Output files are whole or not there under their final name; what was finished is kept beside it."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import resource
+import subprocess
+import sys
+import textwrap
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from policy_engine.core.errors import DataError
+from policy_engine.run.writers import check_output, open_output
+
+SCHEMA = pa.schema(
+    [("row", pa.int64()), ("input_ids", pa.list_(pa.int32())), ("loss_weights", pa.list_(pa.float32()))],
+    metadata={b"policy_engine": b"{}"},
+)
+NAMES = ["a.parquet", "a.jsonl", "a.jsonl.gz", "a.jsonl.zst"]
+
+
+def table(start, size=3, tokens=4):
+    generator = np.random.default_rng(start)
+    return pa.table(
+        {
+            "row": range(start, start + size),
+            "input_ids": [generator.integers(0, 2**31 - 1, tokens, dtype=np.int32) for _ in range(size)],
+            "loss_weights": [[0.5] * tokens] * size,
+        },
+        schema=SCHEMA,
+    )
+
+
+def rows(path):
+    if path.name.endswith(".parquet"):
+        return pq.read_table(path).to_pylist()
+    data = path.read_bytes()
+    if path.name.endswith(".gz"):
+        data = gzip.decompress(data)
+    elif path.name.endswith(".zst"):
+        data = pa.CompressedInputStream(pa.BufferReader(data), "zstd").read()
+    return [json.loads(line) for line in data.decode().splitlines()]
+
+
+def write_and_break(output, error):
+    with output:
+        output.write(table(0))
+        raise error
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_is_written_is_read(tmp_path, name):
+    with open_output(tmp_path / name, SCHEMA) as output:
+        output.write(table(0))
+        output.write(table(3))
+        assert not (tmp_path / name).exists()
+    assert table(0).to_pylist() + table(3).to_pylist() == rows(tmp_path / name)
+    assert [name] == [path.name for path in tmp_path.iterdir()]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_rows_at_all_is_a_readable_file(tmp_path, name):
+    with open_output(tmp_path / name, SCHEMA):
+        pass
+    assert [] == rows(tmp_path / name)
+
+
+def test_parquet_for_training(tmp_path, monkeypatch):
+    monkeypatch.setattr("policy_engine.run.writers.ROW_GROUP_BYTES", 100)
+    with open_output(tmp_path / "a.parquet", SCHEMA) as output:
+        for start in range(0, 12, 3):
+            output.write(table(start))
+    file = pq.ParquetFile(tmp_path / "a.parquet")
+    assert [3, 3, 3, 3] == [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
+    assert "ZSTD" == file.metadata.row_group(0).column(1).compression
+    assert pa.int32() == file.schema_arrow.field("input_ids").type.value_type
+    assert b"{}" == file.schema_arrow.metadata[b"policy_engine"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_error_keeps_what_was_finished_under_another_name(tmp_path, name):
+    output = open_output(tmp_path / name, SCHEMA)
+    with pytest.raises(KeyboardInterrupt):
+        write_and_break(output, KeyboardInterrupt())
+    partial = tmp_path / name.replace("a.", "a.partial.", 1)
+    assert [partial] == list(tmp_path.iterdir())
+    assert 3 == output.kept
+    assert table(0).to_pylist() == rows(partial)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_error_before_any_row_leaves_nothing(tmp_path, name):
+    with pytest.raises(ValueError), open_output(tmp_path / name, SCHEMA) as output:
+        raise ValueError
+    assert output.kept is None
+    assert [] == list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_full_disk_keeps_the_finished_rows(tmp_path, name):
+    """The space allowed is bounded for real: a limit on the size of files, in a process of its own."""
+    code = f"""
+        import resource, sys
+        sys.path.insert(0, {str(sys.path[0])!r})
+        import policy_engine.run.writers as writers
+        from tests.run.test_writers import SCHEMA, table
+        writers.ROW_GROUP_BYTES = 40_000
+        resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))
+        written = 0
+        try:
+            with writers.open_output({str(tmp_path / name)!r}, SCHEMA) as output:
+                for start in range(1000):
+                    output.write(table(start * 3, tokens=1000))
+                    written += 3
+        except OSError as error:
+            print(writers.reason_of(error), written, output.kept)
+        else:
+            print("no error")
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=sys.path[0] or ".",
+    )
+    reason, _, counts = done.stdout.strip().partition(" is full ")
+    assert "the disk, or the space allowed," == reason, done.stdout + done.stderr
+    written, kept = map(int, counts.split())
+    partial = tmp_path / name.replace("a.", "a.partial.", 1)
+    assert [partial] == list(tmp_path.iterdir())
+    found = rows(partial)
+    assert 0 < len(found) == kept <= written
+    assert list(range(kept)) == [row["row"] for row in found]
+    assert table(0, tokens=1000).to_pylist() == found[:3]
+
+
+class TestPlaces:
+    def test_an_output_that_exists(self, tmp_path):
+        (tmp_path / "a.parquet").write_bytes(b"old")
+        with pytest.raises(DataError, match="exists") as caught:
+            open_output(tmp_path / "a.parquet", SCHEMA)
+        assert "--overwrite" in str(caught.value.help)
+        assert b"old" == (tmp_path / "a.parquet").read_bytes()
+
+    def test_overwriting_keeps_the_old_file_until_the_new_one_is_whole(self, tmp_path):
+        path = tmp_path / "a.jsonl"
+        path.write_bytes(b"old")
+        with pytest.raises(ValueError):
+            write_and_break(open_output(path, SCHEMA, overwrite=True), ValueError())
+        assert b"old" == path.read_bytes()
+        with open_output(path, SCHEMA, overwrite=True) as output:
+            output.write(table(0))
+        assert 3 == len(rows(path))
+
+    def test_a_file_that_appears_meanwhile_is_not_replaced(self, tmp_path):
+        path = tmp_path / "a.jsonl"
+        with pytest.raises(DataError, match="meanwhile"), open_output(path, SCHEMA):
+            path.write_bytes(b"other")
+        assert b"other" == path.read_bytes()
+
+    @pytest.mark.parametrize(
+        ("name", "reason"),
+        [
+            ("no/a.parquet", "does not exist"),
+            ("a.csv", "says no output format"),
+            ("a", "says no output format"),
+            (".parquet", "says no output format"),
+            ("folder.parquet", "is a folder"),
+        ],
+    )
+    def test_places_that_will_not_do(self, tmp_path, name, reason):
+        (tmp_path / "folder.parquet").mkdir()
+        with pytest.raises(DataError, match=reason) as caught:
+            open_output(tmp_path / name, SCHEMA)
+        assert caught.value.help
+
+    def test_the_input_is_never_the_output(self, tmp_path):
+        path = tmp_path / "a.jsonl"
+        path.write_bytes(b"{}")
+        (tmp_path / "link.jsonl").symlink_to(path)
+        with pytest.raises(DataError, match="is also the input"):
+            check_output(tmp_path / "link.jsonl", overwrite=True, inputs=(path,))
+
+
+def test_this_process_has_no_limit_left_behind():
+    assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] != 300_000

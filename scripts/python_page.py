@@ -7,11 +7,14 @@ The lines between `<!-- reference -->` and `<!-- end -->` are replaced; the rest
 
 from __future__ import annotations
 
+import ast
 import inspect
 import re
 import sys
+import textwrap
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +70,7 @@ def _entry(name: str, value: Any) -> Iterator[str]:
 
 def _members(cls: type) -> Iterator[str]:
     named = {f.name for f in fields(cls)} if is_dataclass(cls) else set()
-    rows = []
+    rows = [f"* `.{name}`: {_below(text)}" for name, text in _field_docs(cls)]
     for name, member in vars(cls).items():
         if name in named or (name.startswith("_") and name != "__call__"):
             continue
@@ -85,7 +88,11 @@ def _members(cls: type) -> Iterator[str]:
 
 def _inner(value: Any) -> str:
     """A docstring below an item of a list."""
-    return _doc(value).replace("\n\n", "\n\n    ")
+    return _below(inspect.getdoc(value) or "")
+
+
+def _below(text: str) -> str:
+    return re.sub(r"\n(?=.)", "\n    ", _markdown(text))
 
 
 def _signature(value: Any) -> str:
@@ -111,10 +118,33 @@ def _default(value: Any) -> str:
 
 
 def _doc(value: Any) -> str:
-    text = inspect.getdoc(value) or ""
-    joined = re.sub(r"\n(?!\n)", " ", re.sub(r"\n{2,}", "\0", text)).replace("\0", "\n\n")
-    # What stands between backticks is shown as it is; elsewhere `<` would open an element.
-    return re.sub(r"(`[^`]*`)|<", lambda match: match[1] or "\\<", joined)
+    return _markdown(inspect.getdoc(value) or "")
+
+
+def _markdown(text: str) -> str:
+    """A docstring as Markdown: its paragraphs on one line each, its indented examples as code."""
+    # An example may have blank lines in it.
+    parts = re.split(r"\n{2,}(?! )|(?<=\S)\n{2,}(?= )", text)
+    return "\n\n".join(_paragraph(part) for part in parts)
+
+
+def _paragraph(text: str) -> str:
+    if text.startswith("    "):
+        code = textwrap.dedent(text)
+        return f"```{'pycon' if '>>> ' in code else 'text'}\n{code}\n```"
+    # What is between backticks is shown as it is; elsewhere `<` would open an element.
+    return re.sub(r"(`[^`]*`)|<", lambda match: match[1] or "\\<", text.replace("\n", " "))
+
+
+def _field_docs(cls: type) -> Iterator[tuple[str, str]]:
+    """The fields of a class that have a docstring below them, with it."""
+    (tree,) = ast.parse(textwrap.dedent(inspect.getsource(cls))).body
+    assert isinstance(tree, ast.ClassDef)
+    for statement, below in pairwise(tree.body):
+        match statement, below:
+            case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(text))):
+                if not name.startswith("_"):
+                    yield name, inspect.cleandoc(text)
 
 
 def main(arguments: list[str]) -> int:

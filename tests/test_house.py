@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import doctest
 import importlib
 import pkgutil
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+
+import policy_engine
 
 PACKAGES = ("core", "lang", "rules", "mask", "proof")
 FILLED_WHILE_WORKING = {
@@ -33,3 +37,18 @@ def test_records_do_not_change_and_are_made_by_name(name: str, record: type) -> 
     assert record.__dataclass_params__.frozen == (name not in FILLED_WHILE_WORKING)  # type: ignore[attr-defined]
     by_name = all(field.kw_only for field in dataclasses.fields(record))
     assert by_name == (name not in BY_PLACE)
+
+
+def modules_with_sessions() -> list[str]:
+    home = Path(policy_engine.__file__).parent
+    return [
+        ".".join(("policy_engine", *path.relative_to(home).with_suffix("").parts))
+        for path in sorted(home.rglob("*.py"))
+        if "    >>> " in path.read_text(encoding="utf-8")
+    ]
+
+
+@pytest.mark.parametrize("name", modules_with_sessions())
+def test_examples_in_docstrings_give_what_they_show(name: str) -> None:
+    result = doctest.testmod(importlib.import_module(name))
+    assert (result.attempted > 0, result.failed) == (True, 0)

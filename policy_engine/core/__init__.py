@@ -1,1 +1,4 @@
-"""Ground floor: source locations, diagnostics, the error tree and the vocabulary. Imports nothing of ours."""
+"""Ground floor: source locations, diagnostics, the error tree and the vocabulary.
+
+It imports no other room of the package.
+"""

@@ -20,31 +20,40 @@ class Related:
 
 @dataclass(frozen=True, kw_only=True)
 class Diagnostic:
-    """What is wrong, where, and what to write instead.
+    """A finding: the problem, its place, and the way to fix it.
 
-    `code` is stable (`PE101`); `message` is one sentence without capital or period, with user input in backticks;
-    `help` says what to write instead; `span` is where in a policy or dataset file it is, `place` which row of the data
-    it is about; both are None for findings that no single place caused.
+        chats.policy:2:6: error[PE202]: there is no part `txt`
+             2 | mask assistant.txt
+               |      ^^^^^^^^^^^^^
+          help: did you mean `text`?
+
+    A finding that no single place caused has neither `span` nor `place`.
     """
 
     code: str
+    """Stable, and a page in the docs: `PE101`."""
     severity: Severity
     message: str
+    """One sentence without capital or period; what the user wrote is in backticks."""
     span: Span | None = None
+    """The characters of a policy or dataset file."""
     help: str | None = None
+    """The change to make."""
     related: tuple[Related, ...] = ()
     place: Place | None = None
+    """The row of the data."""
 
     @property
     def is_error(self) -> bool:
-        """Whether this finding stops a policy from compiling."""
+        """True if this finding stops a policy from compiling."""
         return self.severity == "error"
 
 
 def format_diagnostic(diagnostic: Diagnostic) -> str:
-    """The plain form: `file:line:column: severity[code]: message`, the quoted line, a caret, and the help.
+    """A finding as plain text: place, message, the quoted line with a caret, and the help.
 
-    A finding about a row of the data begins with the row's place (`chats.jsonl:7`), and quotes nothing.
+    A finding about a row of the data begins with the row's place (`chats.jsonl:7`), and quotes nothing. `Diagnostic`
+    shows an example.
     """
     head = f"{diagnostic.severity}[{diagnostic.code}]: {diagnostic.message}"
     if diagnostic.span is None:
@@ -59,7 +68,7 @@ def format_diagnostic(diagnostic: Diagnostic) -> str:
 
 
 _WIDEST = 160
-"""Longest stretch of a line that is quoted, in characters."""
+"""Most characters of a line that are quoted."""
 
 
 def _quote(span: Span) -> list[str]:
@@ -67,12 +76,12 @@ def _quote(span: Span) -> list[str]:
     text = span.source.line(line)
     width = max(1, min(span.end - span.start, len(text) - column + 1))
     if len(text) > _WIDEST:
-        # Of a long line what stands around the caret: the line number says where, and a terminal is not flooded.
+        # A long line, such as a dataset row in YAML, would flood the terminal; the line number says where the rest is.
         begin = max(0, min(column - 1 - _WIDEST // 3, len(text) - _WIDEST))
         end = begin + _WIDEST
         column -= begin - (begin > 0)
         text = ("…" if begin else "") + text[begin:end] + ("…" if end < len(text) else "")
         width = max(1, min(width, len(text) - column + 1))
-    # Tabs are kept in the caret line, so that the caret stands under its character whatever the tab width.
+    # Tabs are kept in the caret line, so that the caret is under its character whatever the tab width.
     indent = "".join("\t" if c == "\t" else " " for c in text[: column - 1])
     return [f"  {line:>4} | {text}", f"       | {indent}{'^' * width}"]

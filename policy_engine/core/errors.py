@@ -20,12 +20,18 @@ _E = TypeVar("_E", bound="PolicyEngineError")
 class PolicyEngineError(Exception):
     """Base of everything this package raises on purpose.
 
-    `code` is stable and has a page in the docs; `help` says what to do next; `place` is the row of a dataset that it is
-    about, where it was raised by what knows the row.
+        try:
+            masker.mask(conversation)
+        except PolicyEngineError as error:
+            print(error.code, error.message, error.help)
+
+    `help` says what to do next.
     """
 
     code: str = "PE000"
+    """Stable, and a page in the docs."""
     place: Place | None = None
+    """The row of a dataset that the error is about; None where the code that raised it does not know the row."""
 
     def __init__(self, message: str, *, help: str | None = None, code: str | None = None) -> None:
         super().__init__(message)
@@ -45,7 +51,7 @@ class PolicyEngineError(Exception):
         return error
 
     def at(self: _E, place: Place) -> _E:
-        """The same error, said of a row of the data."""
+        """The same error about a row of the data: its text begins with `chats.jsonl:7: `."""
         error = copy.copy(self)
         error.place = place
         return error
@@ -62,7 +68,10 @@ def _rebuild(cls: type[PolicyEngineError], args: tuple[Any, ...], state: dict[st
 
 
 class PolicyError(PolicyEngineError, ValueError):
-    """A policy cannot be used as written. `diagnostics` lists everything that is wrong, not only the first thing."""
+    """A policy cannot be used as written.
+
+    `diagnostics` lists everything that is wrong, not only the first thing.
+    """
 
     code = "PE100"
 
@@ -73,10 +82,10 @@ class PolicyError(PolicyEngineError, ValueError):
 
 
 class PolicyWarning(UserWarning):
-    """What a policy that loads may not mean as written: a role that nothing declares, a guard that is not proven, what
-    lint finds.
+    """A policy loads, but may not mean what its author meant.
 
-    `diagnostic` has it with its place and help. `policy-engine check --strict` refuses such policies, and a comment
+    It names a role that nothing declares, has a guard that is not proven, or lint found something. `diagnostic` is the
+    finding with its place and help. `policy-engine check --strict` refuses such policies; a comment
     `# lint: ignore CODE` at a statement says that it is meant.
     """
 
@@ -86,7 +95,10 @@ class PolicyWarning(UserWarning):
 
 
 def warn_of(diagnostics: Iterable[Diagnostic], *, stacklevel: int) -> None:
-    """Gives what did not stop a policy from loading as warnings of the code `stacklevel` frames above."""
+    """Warns of findings that did not stop a policy from loading.
+
+    The warnings point at the code `stacklevel` frames above.
+    """
     for diagnostic in diagnostics:
         warnings.warn(PolicyWarning(format_diagnostic(diagnostic), diagnostic), stacklevel=stacklevel + 1)
 
@@ -96,27 +108,36 @@ class PolicySyntaxError(PolicyError):
 
 
 class PolicyCheckError(PolicyError):
-    """A policy that parses but means nothing valid: an unknown part, a `use` that is not there, a type mismatch."""
+    """A policy that parses but cannot mean anything.
+
+    It names a part that does not exist, uses a policy that is not there, or compares a number with text.
+    """
 
 
 class GuardError(PolicyEngineError, ValueError):
-    """A row broke a `never` or `always` guard of the policy. The policy, not the row, has to change."""
+    """A row broke a `never` or `always` guard of the policy.
+
+    The policy has to change, not the row.
+    """
 
     code = "PE301"
 
 
 class TemplateError(PolicyEngineError, ValueError):
-    """A chat template could not be used: it does not compile, raises for this data, or exceeds its limits."""
+    """A chat template cannot be used.
+
+    It does not compile, raises an error for this data, or exceeds its limits.
+    """
 
     code = "PE401"
 
 
 class TemplateLimitError(TemplateError):
-    """A chat template that came to a bound: of time, output, depth or memory."""
+    """A chat template exceeded a limit: of time, output, depth or memory."""
 
 
 class AttributionError(PolicyEngineError, ValueError):
-    """A rendered character or a token could not be attributed with certainty, so the row is refused."""
+    """The author of a rendered character or a token is not certain, so the row is refused."""
 
     code = "PE402"
 
@@ -128,13 +149,16 @@ class UnrenderedError(PolicyEngineError, ValueError):
 
 
 class TokenizerError(PolicyEngineError, ValueError):
-    """A tokenizer cannot be loaded, has no chat template, or gives offsets that cannot be trusted."""
+    """A tokenizer cannot be loaded, has no chat template, or gives wrong offsets."""
 
     code = "PE404"
 
 
 class RowError(PolicyEngineError, ValueError):
-    """A dataset row cannot be read as a conversation, or a value in it has the wrong type for the policy."""
+    """A dataset row cannot be used.
+
+    It cannot be read as a conversation, or a value in it has the wrong type for the policy.
+    """
 
     code = "PE501"
 
@@ -152,7 +176,10 @@ class ConfigError(PolicyEngineError, ValueError):
 
 
 class DatasetFileError(ConfigError):
-    """A dataset file that cannot be used. `diagnostics` lists everything that is wrong in it, each with its line."""
+    """A dataset file cannot be used.
+
+    `diagnostics` lists everything that is wrong in it, each with its line.
+    """
 
     def __init__(self, diagnostics: tuple[Diagnostic, ...]) -> None:
         self.diagnostics = diagnostics

@@ -1,4 +1,12 @@
-"""What the rule engine needs to know of a rendered chat. `chat.segments` provides it; `rules` depends only on this."""
+"""Facts about a rendered chat that the rule engine needs.
+
+`chat.segments` provides them, and `rules` depends on this file only. The facts of the chat
+
+    <|im_start|>user\\nHi<|im_end|>\\n
+
+are four segments: `header` (characters 0 to 17), `text` (17 to 19), `eot` (19 to 29) and `separator` (29 to 30), each
+of turn 0. The text has the field `("content",)`; the others have no field, since the template wrote them.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +15,7 @@ from typing import Any, Protocol, cast
 
 
 class SegmentFacts(Protocol):
-    """A contiguous piece of rendered text with one owner, one part and one source."""
+    """Rendered text, without a gap, with one owner, one part and one source."""
 
     @property
     def start(self) -> int:
@@ -27,10 +35,11 @@ class SegmentFacts(Protocol):
 
     @property
     def field(self) -> tuple[str | int, ...] | None:
-        """Path of the field the characters were copied from, below the owner of the data; None for template text.
+        """Path of the field the characters were copied from; None for text that the template wrote.
 
-        Below the message for message data (`("content",)`, `("content", 0, "text")`), else below the render's
-        inputs (`("tools", 0)`)."""
+        The path of a message's data begins below the message (`("content",)`, `("content", 0, "text")`), that of other
+        data below the inputs of the rendering (`("tools", 0)`).
+        """
 
     @property
     def field_start(self) -> int:
@@ -38,7 +47,7 @@ class SegmentFacts(Protocol):
 
     @property
     def field_exact(self) -> bool:
-        """Whether the characters equal the field's from `field_start` on, one for one."""
+        """True if the characters equal the field's from `field_start` on, one for one."""
 
     @property
     def item(self) -> int | None:
@@ -50,7 +59,10 @@ class SegmentFacts(Protocol):
 
 
 class Layout(Protocol):
-    """What the segments of all chats of one shape have in common: roles, parts and order. Told apart by identity."""
+    """Roles, parts and order of the segments that all chats of one shape have in common.
+
+    Two layouts are the same only if they are one object.
+    """
 
     @property
     def parts(self) -> Sequence[str]:
@@ -58,7 +70,7 @@ class Layout(Protocol):
 
     @property
     def has_unknown(self) -> bool:
-        """Whether some segment is text that a template computed from data of unknown owner."""
+        """True if some segment is text that a template computed from data of unknown owner."""
 
 
 class Placed(Protocol):
@@ -66,7 +78,7 @@ class Placed(Protocol):
 
     @property
     def layout(self) -> Layout:
-        """What chats of this shape share; what follows from roles, parts and order can be kept by it."""
+        """The layout of this shape: a key for what follows from roles, parts and order."""
 
     @property
     def starts(self) -> list[int]:
@@ -74,12 +86,12 @@ class Placed(Protocol):
 
 
 def placed_of(segments: Sequence[SegmentFacts]) -> Placed | None:
-    """The segments as a layout and their places, if they are kept so. None where each stands for itself."""
+    """The segments as a layout and places; None where they are separate objects."""
     return cast(Placed, segments) if hasattr(segments, "layout") else None
 
 
 class ChatFacts(Protocol):
-    """A rendered conversation: its text, the segments that partition it, and the data it came from."""
+    """A rendered conversation: its text, its segments and its data."""
 
     @property
     def text(self) -> str:
@@ -87,11 +99,14 @@ class ChatFacts(Protocol):
 
     @property
     def segments(self) -> Sequence[SegmentFacts]:
-        """Contiguous and gapless over the text, in order. Those that `placed_of` knows need not be looked at singly."""
+        """The segments in order; together they are the text, without a gap.
+
+        Segments that `placed_of` knows need not be looked at singly.
+        """
 
     @property
     def messages(self) -> Sequence[Mapping[str, Any]]:
-        """The messages as they are in the data, after the dataset's field names and roles were mapped."""
+        """The messages of the data, after the dataset's field names and roles were mapped."""
 
     @property
     def sample(self) -> Mapping[str, Any]:

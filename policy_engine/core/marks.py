@@ -1,19 +1,25 @@
-"""What is trained of a text, written into the text."""
+"""Marks in a text around the characters that are trained: `2 + 2? ⟦4.⟧`."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
 
-def marked(text: str, stretches: Iterable[tuple[int, int, float]], *, weights: bool = False) -> str:
-    """The text with what is trained between ⟦ and ⟧, and with `weights` each weight after its stretch: `⟦Yes.×2⟧`.
+def marked(text: str, ranges: Iterable[tuple[int, int, float]], *, weights: bool = False) -> str:
+    """The text with all that is trained between ⟦ and ⟧.
 
-    `stretches` are start, end and weight of tokens or pieces, in order of their starts. What no stretch covers goes on
-    as the one before it.
+    `ranges` are start, end and weight of tokens or segments, in order of their starts. A character that is in no range
+    has the weight of the character before it. With `weights`, the weight is written too.
+
+        >>> marked("2 + 2? 4.", [(0, 7, 0.0), (7, 9, 2.0)])
+        '2 + 2? ⟦4.⟧'
+        >>> marked("2 + 2? 4.", [(0, 7, 0.0), (7, 9, 2.0)], weights=True)
+        '2 + 2? ⟦4.×2⟧'
     """
     out: list[str] = []
     at, before = 0, 0.0
-    for start, end, weight in (*stretches, (len(text), len(text) + 1, 0.0)):
+    # A last range of weight 0 closes what is open.
+    for start, end, weight in (*ranges, (len(text), len(text) + 1, 0.0)):
         now = float(weight) if weights else float(weight != 0)
         if now == before or start < at or end <= start:
             continue

@@ -1,20 +1,43 @@
-"""What is declared about a dataset, as far as the language cares: roles, and the types of fields."""
+"""Declarations about a dataset that the language uses: roles, and the types of fields."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 FieldType = Literal["string", "number", "integer", "boolean", "list", "object", "any"]
+JsonType = Literal["null", "boolean", "integer", "number", "string", "list", "object"]
+
+
+def json_type(value: Any) -> JsonType:
+    """The JSON type of a value, whole numbers apart from others. A boolean is no number.
+
+    >>> [json_type(value) for value in (True, 1, 1.0, "1", [1], {"a": 1}, None)]
+    ['boolean', 'integer', 'number', 'string', 'list', 'object', 'null']
+    """
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return "boolean"
+        case int():
+            return "integer"
+        case float():
+            return "number"
+        case str():
+            return "string"
+        case list() | tuple():
+            return "list"
+        case _:
+            return "object"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Schema:
-    """Declared by a dataset file; without one, every field is allowed and roles are only compared with known ones.
+    """The declarations of a dataset file.
 
-    `fields` maps dotted names as a policy writes them (`message.training`, `sample.meta.source`) to types; None means
-    that nothing is declared. A declared scope is closed: a field of it that is not listed is an error.
+    Without a dataset file every field is allowed, and roles are only compared with the known ones.
     """
 
     roles: frozenset[str] = frozenset()
@@ -22,3 +45,7 @@ class Schema:
     trained_roles: frozenset[str] = frozenset({"assistant"})
     """Roles the model writes."""
     fields: Mapping[str, FieldType] | None = field(default=None)
+    """Types by dotted name (`message.training`, `sample.meta.source`); None if nothing is declared.
+
+    A declared scope is closed: a field of it that is not listed is an error.
+    """

@@ -1,4 +1,4 @@
-"""Where something stands: in a text, or in the data."""
+"""Places in a text (`chats.policy:3:7`) and in the data (`chats.jsonl:7`)."""
 
 from __future__ import annotations
 
@@ -13,13 +13,19 @@ _NUMBERED: Final = (*LINE_SUFFIXES, ".yaml", ".yml")
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """A text and the name it is known by (a path, `<string>`, or `policies/NAME` for the shipped library)."""
+    """A text and its name: a path, `<string>`, or `policies/NAME` for the shipped library."""
 
     name: str
     text: str = field(repr=False)
 
     def position(self, offset: int) -> tuple[int, int]:
-        """Line and column of a character offset, both counted from 1. Offsets past the end mean the end."""
+        """Line and column of a character offset, both counted from 1.
+
+        Offsets past the end mean the end.
+
+            >>> Source(name="a.policy", text="mask user\\ntrain all").position(16)
+            (2, 7)
+        """
         offset = max(0, min(offset, len(self.text)))
         line = self.text.count("\n", 0, offset) + 1
         column = offset - (self.text.rfind("\n", 0, offset) + 1) + 1
@@ -54,6 +60,16 @@ class Span:
         """The characters the span covers."""
         return self.source.text[self.start : self.end]
 
+    @property
+    def one_line(self) -> str:
+        """The characters the span covers, every run of white space as one blank.
+
+        >>> text = "train assistant\\n    where message.train"
+        >>> Span(source=Source(name="a.policy", text=text), start=0, end=39).one_line
+        'train assistant where message.train'
+        """
+        return " ".join(self.text.split())
+
     def __str__(self) -> str:
         line, column = self.source.position(self.start)
         return f"{self.source.name}:{line}:{column}"
@@ -61,14 +77,16 @@ class Span:
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
-    """A row of the data, or a test in a dataset file: its file, None for a pipe, and its number there, from 1."""
+    """A row of the data, or a test in a dataset file: `chats.jsonl:7`, `row 7` of a pipe."""
 
     file: str | None
+    """None for a pipe."""
     number: int
+    """Counted from 1."""
 
     @property
     def is_line(self) -> bool:
-        """Whether the number is that of a line; in Parquet, Arrow and JSON documents it counts rows."""
+        """True if the number is that of a line; in Parquet, Arrow and JSON documents it counts rows."""
         return self.file is not None and PurePath(self.file).suffix.lower() in _NUMBERED
 
     @staticmethod

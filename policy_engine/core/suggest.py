@@ -8,10 +8,15 @@ from pathlib import Path
 
 
 def nearest(word: str, candidates: Iterable[str], *, cutoff: float = 0.7) -> str | None:
-    """The candidate a reader would take `word` for, or None. Case is ignored; `cutoff` says how like they have to be,
-    from 0 to 1."""
+    """The candidate that `word` is a misspelling of; None if there is no such candidate.
+
+    Case is ignored. `cutoff` is the least similarity, from 0 to 1.
+
+        >>> nearest("asistant", ["user", "assistant"])
+        'assistant'
+    """
     by_lower = {c.lower(): c for c in candidates}
-    # Long inputs cannot be a slip of the pen, and comparing them is slow.
+    # A long input is no misspelling, and comparing it is slow.
     found = difflib.get_close_matches(word.lower(), by_lower, n=1, cutoff=cutoff) if len(word) <= 60 else []
     return by_lower[found[0]] if found else None
 
@@ -23,7 +28,7 @@ def did_you_mean(word: str, candidates: Iterable[str]) -> str | None:
 
 
 def file_meant(path: Path) -> str | None:
-    """`did you mean `X`?` for a file that is not there, if its folder has one of nearly that name."""
+    """`did you mean `X`?` for a file that is missing, if its folder has one of nearly that name."""
     try:
         beside = sorted(path.parent.iterdir(), key=lambda entry: entry.suffix != path.suffix, reverse=True)
     except (OSError, ValueError):

@@ -1,4 +1,4 @@
-"""The words of the field: parts of a turn, groups of parts, effects, reasons, and the words a policy reserves."""
+"""The vocabulary: parts of a turn, groups of parts, effects, reasons, and reserved words."""
 
 from __future__ import annotations
 
@@ -49,7 +49,13 @@ ENDINGS: Final = frozenset({"eot", "eod", "separator"})
 
 
 def parts_of(selector: str) -> frozenset[str] | None:
-    """The parts that a part name or group name covers (`reasoning`, `body`, `eos`, `turn`); None if it is neither."""
+    """The parts that the name of a part or group covers; None if no part has that name.
+
+    >>> sorted(parts_of("eos"))
+    ['eod', 'eot']
+    >>> sorted(parts_of("reasoning"))
+    ['reasoning.close', 'reasoning.open', 'reasoning.text']
+    """
     groups = {"body": BODY, "eos": EOS, "turn": TURN}
     if selector in groups:
         return groups[selector]

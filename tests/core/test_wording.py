@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from policy_engine.core.wording import article, counted
+from policy_engine.core.wording import article, counted, field_path
 
 
 def test_numbers_with_nouns() -> None:
@@ -12,3 +12,9 @@ def test_numbers_with_nouns() -> None:
 @pytest.mark.parametrize(("name", "expected"), [("assistant", "an"), ("user", "a"), ("unknown", "an"), ("tool", "a")])
 def test_articles(name: str, expected: str) -> None:
     assert expected == article(name)
+
+
+def test_fields_are_written_as_in_a_policy() -> None:
+    assert ["", "content", "meta.labels[0]", "[2].text"] == [
+        field_path(path) for path in ((), ("content",), ("meta", "labels", 0), (2, "text"))
+    ]

@@ -41,7 +41,8 @@ class Outcome:
     """A verb's answer.
 
     `data` is the verb's own part of the JSON document; `body` is the same for people, printed on standard output in
-    order. `raw` is text that is the result itself (a formatted policy), printed as it is.
+    order: a `str` or `Text` is one line, and a line break of the data in it is shown as `↵`. `raw` is text that is the
+    result itself (a formatted policy), printed as it is.
     """
 
     exit: Exit = Exit.HOLDS

@@ -12,9 +12,11 @@ from dataclasses import replace
 from typing import Any
 
 import typer
+from rich.text import Text
 
 from policy_engine.cli.outcome import Exit, Outcome, failed
 from policy_engine.cli.reporters import Format, write
+from policy_engine.cli.reporters.console import Block, print_all
 from policy_engine.core.diagnostics import Diagnostic
 from policy_engine.core.errors import DataError, PolicyEngineError, PolicyWarning
 
@@ -49,16 +51,20 @@ def _policy_warnings() -> Iterator[list[Diagnostic]]:
     found: list[Diagnostic] = []
     with warnings.catch_warnings():
         warnings.simplefilter("always", PolicyWarning)
-        show = warnings.showwarning
 
-        def keep(message: Warning | str, *place: Any, **more: Any) -> None:
+        def keep(message: Warning | str, *place: Any, **_: Any) -> None:
             if isinstance(message, PolicyWarning) and message.diagnostic is not None:
                 found.append(message.diagnostic)
             else:
-                show(message, *place, **more)
+                _warn(message, *place)
 
         warnings.showwarning = keep
         yield found
+
+
+def _warn(message: Warning | str, category: type[Warning], filename: str, line: int, *_: Any) -> None:
+    text = warnings.formatwarning(message, category, filename, line).rstrip("\n")
+    print_all([Block(Text(text))], stderr=True)
 
 
 def _key(diagnostic: Diagnostic) -> tuple[str, str, str]:
@@ -78,7 +84,7 @@ def _answer(work: Callable[[], Outcome]) -> Outcome:
         return failed(_from_os(error))
     except Exception:
         # A defect of ours. The traceback is what a report of it needs; the document stays valid for machines.
-        traceback.print_exc(file=sys.stderr)
+        print_all([Block(Text(traceback.format_exc().rstrip("\n")))], stderr=True)
         finding = Diagnostic(
             code="PE000",
             severity="error",

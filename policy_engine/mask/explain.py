@@ -61,7 +61,11 @@ class Explanation:
 
     def as_text(self) -> str:
         """The same for people, over several lines."""
-        return "\n".join(_lines(self))
+        return "\n".join(self.as_lines())
+
+    def as_lines(self) -> list[str]:
+        """The lines of `as_text`; a name in the data may hold line breaks of its own."""
+        return list(_lines(self))
 
     def __str__(self) -> str:
         return self.as_text()
@@ -76,7 +80,8 @@ def explain_segment(program: Program, chat: RenderedChat, index: int) -> Explana
     table = program.table(chat)
     pieces = _explain(program, chat, table, [p for p, segment in enumerate(table.segments) if segment == index])
     weights = {piece.weight for piece in pieces}
-    same = len({(piece.weight, piece.rule) for piece in pieces}) == 1
+    # By the rule's index: a trace holds values of the data, which may be lists and objects.
+    same = len({(piece.weight, None if piece.rule is None else piece.rule.index) for piece in pieces}) == 1
     return Explanation(
         token=None,
         token_id=None,

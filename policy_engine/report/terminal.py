@@ -8,9 +8,9 @@ from itertools import groupby
 from typing import Literal, TypeVar
 
 from rich.console import Console, ConsoleOptions, RenderResult
-from rich.table import Table
 from rich.text import Text
 
+from policy_engine.report.table import PlainTable
 from policy_engine.report.view import Cell, RowView, RuleView, TokenView, TurnView
 from policy_engine.report.visible import RETURN, one_line, visible
 
@@ -91,8 +91,8 @@ class Legend:
             )
             yield Text("   ").join(Text(name, style=style) for name, style in styles)
 
-    def _table(self) -> Table:
-        table = Table(box=None, pad_edge=False, header_style="bold")
+    def _table(self) -> PlainTable:
+        table = PlainTable()
         table.add_column("rule", justify="right")
         table.add_column("tokens", justify="right")
         table.add_column("policy")
@@ -113,7 +113,7 @@ class Legend:
 def _turn_text(turn: TurnView, color_by: ColorBy, marks: bool) -> Text:
     who = "no message" if turn.turn is None else f"{turn.turn} {turn.role}"
     text = Text(overflow="fold", no_wrap=False)
-    text.append(f"── {visible(who)} ", style="bold")
+    text.append(f"── {one_line(who)} ", style="bold")
     text.append(f"{turn.trained}/{turn.total}\n", style="dim")
     for kind, cells in groupby(turn.cells, key=lambda cell: _kind(cell, color_by)):
         name, style = kind

@@ -1,16 +1,23 @@
-"""Text made safe and visible: what data may hold (control characters, bidirectional overrides) must not steer a
-terminal or a page, and a newline that carries loss must be seen.
+"""Text made safe and visible for terminals and pages.
+
+Data may hold control characters and bidirectional overrides, which must not steer what shows them. A line break may
+carry loss, so it is shown:
+
+    "Hi\x1b[31m\n"    →    "Hi␛[31m↵" and a line break
 """
 
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 
 from rich.text import Text
 
 _UNSAFE = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ufeff\ud800-\udfff]"
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
+    "\ud800-\udfff\U000e0000-\U000e007f]"
 )
+"""Control characters, invisible characters, and those that turn the direction of the text around them."""
 
 RETURN = "↵"
 """Shown before each line break."""
@@ -22,13 +29,34 @@ def visible(text: str) -> str:
     Line feeds and tabs are kept (`↵` is put before a line feed); other control characters become their Unicode symbol
     (`␛`), and bidirectional controls, line separators and lone surrogates become `<U+202E>`.
     """
-    return _UNSAFE.sub(lambda match: _spell(match[0]), text).replace("\n", RETURN + "\n")
+    return spelled(text).replace("\n", RETURN + "\n")
+
+
+def spelled(text: str) -> str:
+    """The text with unsafe characters spelled out; line feeds and tabs are kept as they are."""
+    return _UNSAFE.sub(lambda match: _spell(match[0]), text)
 
 
 def one_line(text: str, width: int | None = None) -> str:
     """The text on one line, cut at `width` characters with an ellipsis."""
     line = visible(text).replace("\n", "").replace("\t", "→")
     return line if width is None or len(line) <= width else line[: max(0, width - 1)] + "…"
+
+
+def on_one_line(text: Text) -> Text:
+    """A styled text on one line, its styles kept: `one_line` for what a console prints."""
+    plain = text.plain
+    if plain == one_line(plain):
+        return text
+    cuts = sorted({0, len(plain), *(at for span in text.spans for at in (span.start, span.end))})
+    made = text.blank_copy()
+    for start, end in pairwise(cuts):
+        piece = Text(one_line(plain[start:end]))
+        for span in text.spans:
+            if span.start <= start and end <= span.end:
+                piece.stylize(span.style)
+        made.append_text(piece)
+    return made
 
 
 def around(text: str, start: int, end: int, *, context: int, style: str) -> Text:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from policy_engine.cli.outcome import VERDICTS, Exit, Outcome
 from policy_engine.cli.reporters.json import location_of, message_of
 from policy_engine.core.diagnostics import Diagnostic
+from policy_engine.report.visible import one_line, spelled
 
 _LEVELS = {"error": "error", "warning": "warning", "info": "notice"}
 
@@ -28,14 +29,14 @@ def _command(diagnostic: Diagnostic) -> str:
         else:
             given |= {"endLine": place["end_line"]}
         properties |= {key: str(value) for key, value in given.items() if value is not None}
-    message = message_of(diagnostic)
+    message = one_line(message_of(diagnostic))
     text = message if diagnostic.help is None else f"{message}\nhelp: {diagnostic.help}"
     listed = ",".join(f"{key}={_property(value)}" for key, value in properties.items())
     return f"::{_LEVELS[diagnostic.severity]} {listed}::{_data(text)}"
 
 
 def _data(text: str) -> str:
-    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+    return spelled(text).replace("%", "%25").replace("\n", "%0A")
 
 
 def _property(text: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -24,7 +25,16 @@ def json_document(verb: str, outcome: Outcome) -> str:
         "diagnostics": [diagnostic_json(d) for d in outcome.diagnostics],
         **_plain(outcome.data),
     }
-    return json.dumps(document, indent=2, allow_nan=False) + "\n"
+    return safe_json(document)
+
+
+_NOT_IN_LOGS = re.compile(r"\x7f|#(?=#(?:vso|teamcity)?\[)")
+
+
+def safe_json(document: Any) -> str:
+    """JSON text in ASCII, without control characters and without what a build log takes for a command (`##[error]`)."""
+    text = json.dumps(document, indent=2, allow_nan=False)
+    return _NOT_IN_LOGS.sub(lambda match: f"\\u{ord(match[0]):04x}", text) + "\n"
 
 
 def _plain(value: Any) -> Any:

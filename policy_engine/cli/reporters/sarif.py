@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from urllib.parse import quote
 
 from policy_engine._version import __version__
 from policy_engine.cli.outcome import VERDICTS, Exit, Outcome
-from policy_engine.cli.reporters.json import location_json, location_of, message_of
+from policy_engine.cli.reporters.json import location_json, location_of, message_of, safe_json
 from policy_engine.core.diagnostics import Diagnostic
 
 _LEVELS = {"error": "error", "warning": "warning", "info": "note"}
@@ -38,7 +37,7 @@ def sarif_log(verb: str, outcome: Outcome) -> str:
         "results": [_result(d, codes) for d in outcome.diagnostics],
         "properties": {"verb": verb},
     }
-    return json.dumps({"$schema": _SCHEMA, "version": "2.1.0", "runs": [run]}, indent=2) + "\n"
+    return safe_json({"$schema": _SCHEMA, "version": "2.1.0", "runs": [run]})
 
 
 _SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"

@@ -2,50 +2,37 @@
 
 from __future__ import annotations
 
-import os
 import sys
+from dataclasses import replace
 
-from rich.console import Console
 from rich.text import Text
 
 from policy_engine.cli.outcome import Outcome
+from policy_engine.cli.reporters.console import Block, print_all
 from policy_engine.core.diagnostics import Diagnostic, format_diagnostic
-from policy_engine.report.visible import one_line
+from policy_engine.core.source import Span
+from policy_engine.report.visible import one_line, spelled
 
 _STYLES = {"error": "bold red", "warning": "bold yellow", "info": "bold cyan"}
-_PIPED_WIDTH = 140
-
-
-def console(*, stderr: bool = False) -> Console:
-    """A console on standard output or error, without guesses (highlighting, emoji codes, markup): data is data."""
-    stream = sys.stderr if stderr else sys.stdout
-    # A pipe has no width of its own, and 80 columns would cut tables that nobody needs cut.
-    width = None if stream.isatty() or "COLUMNS" in os.environ else _PIPED_WIDTH
-    return Console(file=stream, highlight=False, emoji=False, markup=False, width=width)
 
 
 def write_text(outcome: Outcome) -> None:
     """Findings first, so that they stand above the result on a terminal."""
     if outcome.diagnostics:
-        errors = console(stderr=True)
-        for diagnostic in outcome.diagnostics:
-            errors.print(diagnostic_text(diagnostic), soft_wrap=True)
+        print_all((Block(diagnostic_text(d)) for d in outcome.diagnostics), stderr=True)
     if outcome.raw is not None:
-        sys.stdout.write(outcome.raw)
+        # A pipe gets the result as it is.
+        sys.stdout.write(spelled(outcome.raw) if sys.stdout.isatty() else outcome.raw)
         sys.stdout.flush()
     if outcome.body:
-        out = console()
-        for renderable in outcome.body:
-            # Sentences, paths and commands are left to the terminal to wrap, so that they can be copied whole.
-            out.print(renderable, soft_wrap=isinstance(renderable, Text | str))
+        print_all(outcome.body)
 
 
 def diagnostic_text(diagnostic: Diagnostic) -> Text:
     """A finding with its severity, carets and help in colour."""
     text = Text()
     head = f"{diagnostic.severity}[{diagnostic.code}]: "
-    for number, line in enumerate(format_diagnostic(diagnostic).split("\n")):
-        line = "\t".join(one_line(piece) for piece in line.split("\t"))
+    for number, line in enumerate(format_diagnostic(_on_one_line(diagnostic)).split("\n")):
         if number:
             text.append("\n")
         if number == 0 and head in line:
@@ -61,3 +48,21 @@ def diagnostic_text(diagnostic: Diagnostic) -> Text:
         else:
             text.append(line)
     return text
+
+
+def _on_one_line(diagnostic: Diagnostic) -> Diagnostic:
+    """The finding with line breaks of the data shown; those of the help are the verb's own."""
+    place, span = diagnostic.place, diagnostic.span
+    return replace(
+        diagnostic,
+        message=one_line(diagnostic.message),
+        span=None if span is None else _named_on_one_line(span),
+        place=place if place is None or place.file is None else replace(place, file=one_line(place.file)),
+        related=tuple(
+            replace(r, message=one_line(r.message), span=_named_on_one_line(r.span)) for r in diagnostic.related
+        ),
+    )
+
+
+def _named_on_one_line(span: Span) -> Span:
+    return replace(span, source=replace(span.source, name=one_line(span.source.name)))

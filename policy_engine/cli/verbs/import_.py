@@ -58,7 +58,9 @@ def _import(system: str, config: str, out: Path | None, overwrite: bool) -> Outc
     parts: list[Text] = []
     written: list[str] = []
     if out is None:
-        parts = [part for name, text in texts.items() for part in (Text(name, style="bold"), Text(text))]
+        parts = [
+            part for name, text in texts.items() for part in (Text(name, style="bold"), *map(Text, text.split("\n")))
+        ]
     else:
         written = _write(out, texts, overwrite)
         parts = [Text(f"wrote {path}") for path in written]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
-from rich.table import Table
 from rich.text import Text
 
 from policy_engine.cli.options import FormatOption
@@ -14,6 +13,7 @@ from policy_engine.cli.reporters import Format
 from policy_engine.cli.run import finish
 from policy_engine.core.source import Source
 from policy_engine.lang.library import read_shipped, shipped
+from policy_engine.report.table import PlainTable
 
 
 def register(app: typer.Typer) -> None:
@@ -30,7 +30,7 @@ def register(app: typer.Typer) -> None:
 
 def _list() -> Outcome:
     sources = [(name, read_shipped(name)) for name in shipped()]
-    table = Table(box=None, pad_edge=False, header_style="bold")
+    table = PlainTable()
     table.add_column("name", no_wrap=True)
     table.add_column("what")
     for name, source in sources:

@@ -10,7 +10,7 @@ from pathlib import Path
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from policy_engine.cli.outcome import Exit, Outcome, diagnostics_of
-from policy_engine.cli.reporters.text import console
+from policy_engine.cli.reporters.console import SafeConsole
 from policy_engine.cli.work.apply_account import closing, doubtful_roles, failures, no_rows
 from policy_engine.cli.work.inputs import Inputs
 from policy_engine.core.errors import ConfigError, DataError, PolicyEngineError
@@ -87,7 +87,7 @@ def run_with_bar(request: Request, inputs: Inputs) -> Summary:
         TextColumn("{task.fields[rows]:,} rows"),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
-        console=console(stderr=True),
+        console=SafeConsole(stderr=True),
         transient=True,
         disable=not sys.stderr.isatty(),
     )

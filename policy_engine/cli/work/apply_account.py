@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from rich.console import RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from policy_engine.core.diagnostics import Diagnostic
 from policy_engine.core.source import Place
 from policy_engine.core.wording import counted
 from policy_engine.data.role_spelling import what_to_do
+from policy_engine.report.table import PlainTable
 from policy_engine.run.summary import NO_ROLE, DoubtfulRole, Summary
 from policy_engine.run.truncate import LONGER
 
@@ -79,8 +79,8 @@ def no_rows(summary: Summary) -> tuple[Diagnostic, ...]:
     )
 
 
-def _rows(summary: Summary) -> Table:
-    table = Table(box=None, pad_edge=False, show_header=False)
+def _rows(summary: Summary) -> PlainTable:
+    table = PlainTable(show_header=False)
     table.add_column()
     table.add_column(justify="right")
     counts = [
@@ -106,8 +106,8 @@ def _rows(summary: Summary) -> Table:
     return table
 
 
-def _tokens(summary: Summary) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold", show_footer=True)
+def _tokens(summary: Summary) -> PlainTable:
+    table = PlainTable(show_footer=True)
     trained, masked = summary.tokens_trained, summary.tokens_masked
     total = trained + masked
     table.add_column("role", "all")

@@ -7,7 +7,6 @@ from dataclasses import replace
 from typing import Any
 
 from rich.console import RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from policy_engine.audit.audit import Audit, Auditor
@@ -17,6 +16,7 @@ from policy_engine.core.diagnostics import Diagnostic
 from policy_engine.core.errors import DataError, PolicyEngineError
 from policy_engine.core.wording import counted
 from policy_engine.data.readers import read_rows
+from policy_engine.report.table import PlainTable
 
 _SHOWN = 5
 
@@ -79,7 +79,7 @@ def _body(found: Audit) -> tuple[RenderableType, ...]:
     sure = f"{found.recovered:,} of {counted(found.rows, 'conversation')} {were} found again"
     how = f"{found.exact} from the data itself, {found.recovered - found.exact} from the ids, rendered anew and equal"
     parts: list[RenderableType] = [Text(f"{sure} ({how}); roles and parts below are theirs.")]
-    table = Table(box=None, pad_edge=False, header_style="bold")
+    table = PlainTable()
     for name in ("role", "part", "trained", "masked"):
         table.add_column(name, justify="left" if name in ("role", "part") else "right")
     for role, part in sorted(set(found.trained) | set(found.masked)):

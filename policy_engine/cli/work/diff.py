@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 from rich.console import RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from policy_engine.cli.outcome import diagnostics_of
@@ -26,6 +25,7 @@ from policy_engine.lang.checked import CheckedPolicy
 from policy_engine.mask.changes import Stretch, changed_stretches
 from policy_engine.mask.masker import LostFieldWarning, Masker
 from policy_engine.mask.row import MaskedRow
+from policy_engine.report.table import PlainTable
 from policy_engine.report.visible import around, one_line
 
 _BATCH = 64
@@ -273,8 +273,8 @@ def data_lines(data: str, found: DataDiff, old: CheckedPolicy, new: CheckedPolic
 _FATES = {"masked": "written", "empty": "dropped, nothing to train", "failed": "fails"}
 
 
-def _table(found: DataDiff, old: CheckedPolicy, new: CheckedPolicy) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold")
+def _table(found: DataDiff, old: CheckedPolicy, new: CheckedPolicy) -> PlainTable:
+    table = PlainTable()
     table.add_column("tokens", justify="right")
     for name in ("role", "part", "weight", "decided before by", "now by"):
         table.add_column(name)

@@ -12,7 +12,6 @@ from typing import Any, Final
 import pyarrow as pa
 import yaml
 from rich.console import RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from policy_engine.adapters.weights import Denominator
@@ -31,6 +30,7 @@ from policy_engine.doctor.runners import check_names, runner_of
 from policy_engine.doctor.samples import Sample, read_sample
 from policy_engine.importers.imported import read_config
 from policy_engine.mask.row import MaskedRow
+from policy_engine.report.table import PlainTable
 from policy_engine.run.backends import backend_verdict
 from policy_engine.run.columns import schema_of
 
@@ -247,7 +247,7 @@ def _body(found: Examination, backend: str | None) -> tuple[RenderableType, ...]
     return tuple(parts)
 
 
-def _table(found: Examination) -> Table:
+def _table(found: Examination) -> PlainTable:
     bad = {f.code for f in found.findings if f.severity == "error"}
     checks = {
         "documents of the batch": {"joined", "ids-changed", "cut"},
@@ -256,7 +256,7 @@ def _table(found: Examination) -> Table:
         "weights": {"weights-ignored"},
         "positions": {"positions"},
     }
-    table = Table(box=None, pad_edge=False, header_style="bold")
+    table = PlainTable()
     table.add_column("compared with the data")
     table.add_column("", justify="right")
     table.add_column("")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from rich.console import RenderableType
 from rich.text import Text
 
@@ -32,7 +34,7 @@ def explain_row(
     head: list[RenderableType] = [Text(line, style="dim") for line in said]
     return Outcome(
         data={"row": row.number, "read_as": said, "explanations": [e.as_dict() for e in found]},
-        body=(*head, Text(f"row {row.number}", style="bold"), *(_text(e) for e in found)),
+        body=(*head, Text(f"row {row.number}", style="bold"), *(line for e in found for line in _lines(e))),
     )
 
 
@@ -63,8 +65,9 @@ def _tokens_at(row: MaskedRow, text: str) -> tuple[int, ...]:
     return tuple(i for i, (a, b) in enumerate(zip(starts, ends, strict=True)) if a < start + len(text) and start < b)
 
 
-def _text(explanation: Explanation) -> Text:
+def _lines(explanation: Explanation) -> Iterator[Text]:
     """The plain form, its first line in the colour of the decision."""
-    head, _, rest = explanation.as_text().partition("\n")
     style = "bold yellow" if explanation.weight is None else "bold green" if explanation.weight else "bold"
-    return Text.assemble((head, style), "\n", rest) if rest else Text(head, style=style)
+    for line in explanation.as_lines():
+        yield Text(line, style=style)
+        style = ""

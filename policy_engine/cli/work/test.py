@@ -20,6 +20,7 @@ from policy_engine.core.source import Place
 from policy_engine.data.dataset import DatasetSpec, load_dataset_spec
 from policy_engine.mask.masker import Masker
 from policy_engine.mask.policy_tests import Coverage, TestResult, Untried, run_tests
+from policy_engine.report.visible import one_line, spelled
 from policy_engine.rules.compile import load_policy
 
 
@@ -136,13 +137,15 @@ def _write_junit(path: Path, found: Sequence[_FileResult]) -> None:
     for item in found:
         failures = sum(not result.passed for result in item.results)
         suite = ElementTree.SubElement(
-            root, "testsuite", name=str(item.path), tests=str(len(item.results)), failures=str(failures)
+            root, "testsuite", name=one_line(str(item.path)), tests=str(len(item.results)), failures=str(failures)
         )
         for result in item.results:
-            case = ElementTree.SubElement(suite, "testcase", classname=str(item.path), name=result.name)
+            case = ElementTree.SubElement(
+                suite, "testcase", classname=one_line(str(item.path)), name=one_line(result.name)
+            )
             if not result.passed:
                 failure = ElementTree.SubElement(case, "failure", message="masked otherwise than expected")
-                failure.text = str(result.error) if result.error is not None else "\n".join(_difference(result))
+                failure.text = spelled(str(result.error or "\n".join(_difference(result))))
     try:
         ElementTree.ElementTree(root).write(path, encoding="utf-8", xml_declaration=True)
     except OSError as error:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -50,3 +51,25 @@ def test_a_row_that_fails(tmp_path: Path) -> None:
     ran = cli("explain", chats, "-p", write_policy(tmp_path), "-t", "builtin", "--row", "2")
     assert ran.code == 1
     assert "chats.jsonl:2: " in ran.err
+
+
+@pytest.mark.parametrize(
+    ("condition", "value"),
+    [
+        ("has message.tool_calls", "[{'type'"),
+        ("has sample.tags", "['a', 'b']"),
+        ('sample.tags contains "a"', "['a', 'b']"),
+        ("has sample.meta", "{'x': [1]}"),
+    ],
+)
+def test_conditions_on_lists_and_objects(tmp_path: Path, condition: str, value: str) -> None:
+    call = {"type": "function", "function": {"name": "w", "arguments": {"c": ["Oslo"]}}}
+    messages = [{"role": "user", "content": "Rain?"}, {"role": "assistant", "content": "", "tool_calls": [call]}]
+    data = tmp_path / "calls.jsonl"
+    row = {"messages": messages, "tags": ["a", "b"], "meta": {"x": [1]}}
+    data.write_text(json.dumps(row) + "\n", encoding="utf-8")
+    policy = write_policy(tmp_path, f"train assistant where {condition}\ntrain eos after assistant\n")
+    ran = cli("explain", data, "-p", policy, "-t", "builtin")
+    assert (0, "") == (ran.code, ran.err)
+    assert f"`{condition}` is true: `{condition.split()[-1 if 'has' in condition else 0]}` is " in ran.out
+    assert value in ran.out

@@ -6,6 +6,7 @@ import dataclasses
 import doctest
 import importlib
 import pkgutil
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -52,3 +53,9 @@ def modules_with_sessions() -> list[str]:
 def test_examples_in_docstrings_give_what_they_show(name: str) -> None:
     result = doctest.testmod(importlib.import_module(name))
     assert (result.attempted > 0, result.failed) == (True, 0)
+
+
+def test_a_folder_is_read_at_one_glance() -> None:
+    package = Path(policy_engine.__file__).parent
+    files = Counter(file.parent.relative_to(package).as_posix() for file in package.rglob("*.py"))
+    assert {"cli/verbs"} >= {folder for folder, count in files.items() if count > 16}

@@ -165,8 +165,12 @@ class Masker:
 
     def unroll(self, conversation: Conversation) -> list[UnrolledRow]:
         """The samples of one conversation, each turn that is trained in the context that inference gives it: see
-        `policy_engine.mask.unroll`, also for what is raised."""
-        return unroll(conversation, self)
+        `policy_engine.mask.unroll`, also for what is raised. Where nothing is trained there is no sample; under
+        `on empty keep` there is one that trains no turn, and `on empty error` raises RowError."""
+        if samples := unroll(conversation, self.program, self.tokenizer):
+            return samples
+        row = self.mask(conversation)  # raises under `on empty error`
+        return [UnrolledRow(row=row, turns=(), of=1)] if self.program.setting("empty") == "keep" else []
 
     def mask_batch(self, conversations: Iterable[Conversation]) -> list[MaskedRow | PolicyEngineError]:
         """Masks many conversations with one tokenizer call. A row that fails is its error instead, in its place."""

@@ -4,21 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Container, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from policy_engine.chat.continuation import after_prompt
 from policy_engine.chat.segments import RenderedChat, TokenizedChat
+from policy_engine.chat.tokenizer import ChatTokenizer
 from policy_engine.core.errors import RowError
 from policy_engine.data.conversation import Conversation
 from policy_engine.mask.apply import apply_program
 from policy_engine.mask.row import SAMPLE_COLUMNS, MaskedRow
 from policy_engine.mask.token_mask import REASONS, TokenMask
 from policy_engine.mask.unrendered import Lost, check_unrendered
-
-if TYPE_CHECKING:
-    from policy_engine.mask.masker import Masker
+from policy_engine.rules.program import Program
 
 __all__ = ["UnrolledRow", "unroll"]
 
@@ -41,20 +39,19 @@ class UnrolledRow:
         return dict(zip(SAMPLE_COLUMNS, (self.turns[-1] if self.turns else -1, self.of)))
 
 
-def unroll(conversation: Conversation, masker: Masker) -> list[UnrolledRow]:
+def unroll(conversation: Conversation, program: Program, tokenizer: ChatTokenizer) -> list[UnrolledRow]:
     """The samples of a conversation, in order: together they train every turn that the policy trains, each once.
 
     Every sample of an answer starts with exactly the ids of the messages before it with `add_generation_prompt=True`;
     the policy decides on the whole conversation. A sample whose ids are the start of another's is not made: the other
     trains its turns too. So a template that leaves history as it was gives one sample, the whole conversation. Where
-    nothing is trained there is none; under `on empty keep`, one that trains no turn.
+    nothing is trained there is no sample, whatever `on empty` says: `Masker.unroll` looks at that.
 
     Raises RowError if a turn, even as the last one, does not continue its generation prompt; else what `Masker.mask`
     raises.
     """
-    tokenizer = masker.tokenizer
     whole = tokenizer.encode(tokenizer.template_for(conversation).render(conversation))
-    everywhere = _trained(whole.chat, apply_program(masker.program, whole))
+    everywhere = _trained(whole.chat, apply_program(program, whole))
     asked = [
         turn
         for turn, message in enumerate(conversation.messages)
@@ -62,29 +59,24 @@ def unroll(conversation: Conversation, masker: Masker) -> list[UnrolledRow]:
     ]
     found: list[tuple[TokenizedChat, TokenMask, list[int]]] = []
     for turn in asked:
-        tokenized = _sample(conversation, turn, masker)
-        mask = apply_program(masker.program, tokenized)
+        tokenized = _sample(conversation, turn, tokenizer)
+        mask = apply_program(program, tokenized)
         if turn in _trained(tokenized.chat, mask):
-            _check_lost(masker, tokenized.chat, turn)
+            _check_lost(program, tokenized.chat, turn)
             found.append((tokenized, mask, [turn]))
     if not found:
-        return _of_nothing(conversation, masker)
+        return []
     samples = _joined(found)
     if len(samples) == 1 and _starts(samples[0][0], whole):
-        samples = [(whole, apply_program(masker.program, whole), samples[0][2])]
+        samples = [(whole, apply_program(program, whole), samples[0][2])]
     return [
         UnrolledRow(
-            row=MaskedRow(tokenized=tokenized, mask=_only(tokenized, mask, turns), program=masker.program),
+            row=MaskedRow(tokenized=tokenized, mask=_only(tokenized, mask, turns), program=program),
             turns=tuple(turns),
             of=len(samples),
         )
         for tokenized, mask, turns in samples
     ]
-
-
-def _of_nothing(conversation: Conversation, masker: Masker) -> list[UnrolledRow]:
-    row = masker.mask(conversation)  # raises under `on empty error`
-    return [UnrolledRow(row=row, turns=(), of=1)] if masker.program.setting("empty") == "keep" else []
 
 
 def lost_in(row: MaskedRow, turns: Container[int] | None = None) -> Lost:
@@ -124,13 +116,12 @@ def _trained(chat: RenderedChat, mask: TokenMask) -> set[int]:
     return {turn for turn in turns if turn is not None}
 
 
-def _check_lost(masker: Masker, chat: RenderedChat, turn: int) -> None:
+def _check_lost(program: Program, chat: RenderedChat, turn: int) -> None:
     own = tuple(unrendered for unrendered in chat.unrendered if unrendered.turn == turn)
-    check_unrendered(masker.program, replace(chat, unrendered=own))
+    check_unrendered(program, replace(chat, unrendered=own))
 
 
-def _sample(conversation: Conversation, turn: int, masker: Masker) -> TokenizedChat:
-    tokenizer = masker.tokenizer
+def _sample(conversation: Conversation, turn: int, tokenizer: ChatTokenizer) -> TokenizedChat:
     template = tokenizer.template_for(conversation)
     until = replace(conversation, messages=conversation.messages[: turn + 1])
     # The policy is asked about the whole conversation: `last assistant` is the last one there, not in this sample.

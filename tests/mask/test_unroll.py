@@ -10,7 +10,7 @@ from policy_engine.chat.tokenizer import load_tokenizer
 from policy_engine.core.errors import PolicyEngineError, RowError
 from policy_engine.data.conversation import Conversation
 from policy_engine.mask.masker import Masker
-from policy_engine.mask.unroll import UnrolledRow, lost_in, unroll
+from policy_engine.mask.unroll import UnrolledRow, lost_in
 from policy_engine.rules.compile import policy_from_text
 from policy_engine.testing import conversations
 from policy_engine.testing.choices import RandomChoices
@@ -27,33 +27,33 @@ def _masker(template: str, policy: str = ALL) -> Masker:
 
 
 def test_rewritten_history_gives_one_sample_per_turn() -> None:
-    samples = unroll(Conversation(messages=CHAT), _masker("qwen3"))
+    samples = _masker("qwen3").unroll(Conversation(messages=CHAT))
     assert [(s.turns, s.of) for s in samples] == [((1,), 2), ((3,), 2)]
 
 
 def test_the_policy_decides_on_the_whole_conversation() -> None:
-    samples = unroll(Conversation(messages=CHAT), _masker("qwen3", "train last assistant"))
+    samples = _masker("qwen3", "train last assistant").unroll(Conversation(messages=CHAT))
     assert [s.turns for s in samples] == [(3,)]
-    not_last = unroll(Conversation(messages=CHAT), _masker("qwen3", "train assistant; mask last assistant"))
+    not_last = _masker("qwen3", "train assistant; mask last assistant").unroll(Conversation(messages=CHAT))
     assert [s.turns for s in not_last] == [(1,)]
 
 
 def test_turns_that_no_generation_prompt_asks_for_are_samples_too() -> None:
     for policy, first in (("train user", 0), (ALL, 1)):
-        (sample,) = unroll(Conversation(messages=CHAT[first:]), _masker("qwen3", policy))
+        (sample,) = _masker("qwen3", policy).unroll(Conversation(messages=CHAT[first:]))
         assert sample.turns == (0, 2)
         assert sample.row.chat.text.startswith(f"<|im_start|>{CHAT[first]['role']}\n")
 
 
 def test_stable_history_is_one_sample() -> None:
-    (sample,) = unroll(Conversation(messages=CHAT), _masker("qwen2_5"))
+    (sample,) = _masker("qwen2_5").unroll(Conversation(messages=CHAT))
     assert (sample.turns, sample.of) == ((1, 3), 1)
     assert sample.row.chat.text.endswith("d<|im_end|>\n")
 
 
 def test_one_sample_is_the_whole_conversation_with_what_comes_after_the_last_answer() -> None:
     chat, masker = Conversation(messages=(*CHAT, {"role": "user", "content": "e"})), _masker("qwen2_5")
-    (sample,) = unroll(chat, masker)
+    (sample,) = masker.unroll(chat)
     assert masker.mask(chat).input_ids == sample.row.input_ids
 
 
@@ -92,7 +92,7 @@ def test_every_sample_starts_with_its_generation_prompt(template: str, least: in
         if template == "deepseek_r1_distill":
             chat = _thinking_in_content(chat)
         try:
-            samples = unroll(chat, masker)
+            samples = masker.unroll(chat)
         except PolicyEngineError as error:
             refused += "does not continue" in error.message
             continue
@@ -122,7 +122,7 @@ def test_thinking_that_the_template_takes_out() -> None:
         {"role": "user", "content": "b"},
         {"role": "assistant", "content": "oh\n</think>\n\nTwo"},
     ]
-    first, second = unroll(Conversation(messages=tuple(messages)), _masker("deepseek_r1_distill"))
+    first, second = _masker("deepseek_r1_distill").unroll(Conversation(messages=tuple(messages)))
     eos = "<｜end▁of▁sentence｜>"
     assert first.row.chat.text.endswith(f"<｜User｜>a<｜Assistant｜><think>\nhm\n</think>\n\nOne{eos}")
     assert second.row.chat.text.endswith(f"One{eos}<｜User｜>b<｜Assistant｜><think>\noh\n</think>\n\nTwo{eos}")
@@ -144,7 +144,7 @@ def test_spans_of_thinking_that_was_put_back() -> None:
         {"role": "assistant", "content": "oh\n</think>\n\nTwo three", "gold": [[13, 16]]},
     ]
     policy = "train spans message.gold in assistant"
-    (sample,) = unroll(Conversation(messages=tuple(messages)), _masker("deepseek_r1_distill", policy))
+    (sample,) = _masker("deepseek_r1_distill", policy).unroll(Conversation(messages=tuple(messages)))
     assert "Two" == _trained_text(sample)
 
 
@@ -156,7 +156,7 @@ def test_thinking_before_a_call_stays_where_the_template_drops_it_later() -> Non
         {"role": "tool", "tool_call_id": "c1", "content": "42"},
         {"role": "assistant", "content": "It is 42."},
     )
-    (sample,) = unroll(Conversation(messages=messages), _masker("gptoss"))
+    (sample,) = _masker("gptoss").unroll(Conversation(messages=messages))
     assert (1, 3) == sample.turns
     assert "I call." in _trained_text(sample)
     assert "I call." not in _masker("gptoss").mask(Conversation(messages=messages)).chat.text
@@ -171,17 +171,17 @@ def _trained_text(sample: UnrolledRow) -> str:
 
 def test_a_conversation_of_nothing() -> None:
     chat = Conversation(messages=CHAT)
-    assert [] == unroll(chat, _masker("qwen3", "train system"))
-    (kept,) = unroll(chat, _masker("qwen3", "on empty keep\ntrain system"))
+    assert [] == _masker("qwen3", "train system").unroll(chat)
+    (kept,) = _masker("qwen3", "on empty keep\ntrain system").unroll(chat)
     assert ((), 1, -1) == (kept.turns, kept.of, kept.names["turn"])
     with pytest.raises(RowError, match="nothing of the row is trained"):
-        unroll(chat, _masker("qwen3", "on empty error\ntrain system"))
+        _masker("qwen3", "on empty error\ntrain system").unroll(chat)
 
 
 def test_tokens_that_merge_over_the_start_of_an_answer() -> None:
     messages = ({"role": "user", "content": "a"}, {"role": "assistant", "content": " \n b"})
     with pytest.raises(RowError, match="merge with what the message begins with"):
-        unroll(Conversation(messages=messages), _masker("qwen2_5"))
+        _masker("qwen2_5").unroll(Conversation(messages=messages))
 
 
 def test_map_repeats_the_columns_of_a_row() -> None:
@@ -206,4 +206,4 @@ def test_a_turn_that_leaves_its_prompt_is_refused() -> None:
     )
     masker = Masker(policy_from_text(ALL), load_tokenizer("builtin", template=template))
     with pytest.raises(RowError, match="message 1 does not continue its generation prompt"):
-        unroll(Conversation(messages=CHAT), masker)
+        masker.unroll(Conversation(messages=CHAT))

@@ -28,6 +28,11 @@ def grammar_text() -> str:
     return (_folder("grammars") / "policy.lark").read_text(encoding="utf-8")
 
 
+def tables_path() -> Path:
+    """Where an installation saves the parser's tables; the file may not exist."""
+    return _folder("grammars") / "policy.tables"
+
+
 def policies_folder() -> Path:
     """Where the shipped policies and their dataset files are."""
     return _folder("policies")

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 from typing import Final
 
-from lark import Lark, Token, Tree
+from lark import Token, Tree
 from lark.exceptions import UnexpectedInput
 
 from policy_engine.core.diagnostics import Diagnostic
@@ -14,26 +13,14 @@ from policy_engine.core.errors import PolicySyntaxError
 from policy_engine.core.source import Source, Span
 from policy_engine.lang import ast
 from policy_engine.lang.build import MAX_NESTING, Builder, too_deep
-from policy_engine.lang.library import grammar_text
 from policy_engine.lang.split import HIDDEN, Parts, split
 from policy_engine.lang.syntax_errors import syntax_error
+from policy_engine.lang.tables import parser
 
 MAX_CHARACTERS: Final = 250_000
 """Longer texts are refused: no policy is that long, a dataset given by mistake is."""
 MAX_ERRORS: Final = 100
 """Errors reported of one text; the last one then says that there are more."""
-
-
-@functools.cache
-def _parser() -> Lark:
-    return Lark(
-        grammar_text(),
-        parser="lalr",
-        lexer="contextual",
-        start=["policy", "statement"],
-        propagate_positions=True,
-        maybe_placeholders=False,
-    )
 
 
 def parse(text: str, *, name: str = "<string>") -> ast.Policy:
@@ -60,7 +47,7 @@ def parse_lenient(text: str, *, name: str = "<string>") -> tuple[ast.Policy, lis
     builder = Builder(source)
     statements: list[ast.Statement] = []
     try:
-        tree = _parser().parse(text, start="policy")
+        tree = parser().parse(text, start="policy")
     except UnexpectedInput as error:
         errors += _one_by_one(source, parts, statements, {e.span.start for e in errors if e.span})
         if not errors:  # the scanner took the text apart in another way than the parser
@@ -84,7 +71,7 @@ def _one_by_one(source: Source, parts: Parts, into: list[ast.Statement], skip: s
             continue
         builder = Builder(source, offset=start)
         try:
-            tree = _parser().parse(source.text[start:end], start="statement")
+            tree = parser().parse(source.text[start:end], start="statement")
         except UnexpectedInput as error:
             errors.append(syntax_error(error, source, start, end))
         else:

@@ -1,7 +1,7 @@
 """The parser of the grammar: from tables that an installation saved, or made again.
 
-Lark needs 0.2 s of CPU time to make its tables from `grammars/policy.lark`, and 5 ms to read them. An installation saves
-them beside the grammar; tables of another grammar or of another Lark are not read.
+Lark needs 0.2 s of CPU time to make its tables from `grammars/policy.lark`, and 5 ms to read them. An installation
+saves them beside the grammar; tables of another grammar or of another Lark are not read.
 
     >>> from policy_engine.lang.tables import parser
     >>> parser().parse("train assistant", start="policy").children[0].data

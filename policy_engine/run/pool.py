@@ -1,36 +1,36 @@
-"""Tasks on several processes: results in order, few tasks under way, a worker that dies is replaced."""
+"""Tasks on several processes: results in order, few tasks under way, a worker that dies is replaced.
+
+One thread feeds each worker and waits for its answers, over pipes that no other process holds: a worker that dies,
+at whatever moment, is noticed at once by the end of its pipe.
+"""
 
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
+import json
 import os
 import pickle
 import signal
+import subprocess
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
-from typing import Any, Final, Generic, TypeVar
+from typing import IO, Any, Final, Generic, TypeVar
 
 from policy_engine.core.errors import DataError
+from policy_engine.run.worker import Answer, Failed, Gone, Main, receive, send
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 AHEAD: Final = 2
 """Tasks under way per worker, those whose results wait for their turn included."""
-
-_work: Callable[[Any], Any] | None = None
-"""In a worker process: what it does with a task."""
-
-
-@dataclass(eq=False)
-class _Pending(Generic[Task]):
-    task: Task
-    future: Future[Any] | None
-    """None where the task was under way when a worker died."""
+_STARTS: Final = 3
+"""Times in a row that workers may die while they start."""
+_COMMAND: Final = (
+    "import json, sys; sys.path[:] = json.loads(sys.argv.pop()); "
+    "from policy_engine.run.worker import serve; serve()"
+)  # fmt: skip
 
 
 def in_order(
@@ -42,142 +42,264 @@ def in_order(
 ) -> Generator[tuple[Task, Result], None, None]:
     """Each task with its result, in the order of the tasks, by so many processes (1: this one).
 
-    `work` pickles; a worker gets it once. Tasks are taken as results are, at most `AHEAD` per worker ahead. When a
-    worker dies, the tasks that were under way run once more, one by one; one that ends its worker again is reported. If
-    the consumer stops early, or Ctrl-C is pressed, the workers are killed.
+    `work` pickles; a worker gets it once. Tasks are taken as results are, at most `AHEAD` per worker ahead. The task of
+    a worker that dies runs once more, while no other does; if it ends that worker too, it is reported. Where `tasks`
+    raise, the results of those before come first. If the consumer stops early, or Ctrl-C is pressed, the workers are
+    killed.
 
     Raises:
-        DataError: a task ended two workers; `describe` names it.
+        DataError: a task ended two workers, `describe` names it; or workers do not start.
     """
     if workers == 1:
         for task in tasks:
             yield task, work(task)
         return
-    pool = _Pool(pickle.dumps(work, protocol=pickle.HIGHEST_PROTOCOL), workers, describe)
+    pool: _Pool[Task] = _Pool(pickle.dumps(work, protocol=pickle.HIGHEST_PROTOCOL), workers, describe)
     try:
         yield from pool.run(tasks)
     finally:
         pool.kill()
 
 
+class _Pending(Generic[Task]):
+    def __init__(self, task: Task) -> None:
+        self.task = task
+        self.answer: Answer | None = None
+        self.has_ended_a_worker = False
+
+
 class _Pool(Generic[Task]):
     def __init__(self, work: bytes, workers: int, describe: Callable[[Task], str]) -> None:
         self._work = work
-        self._workers = workers
+        self._size = workers
         self._describe = describe
-        self._pending: deque[_Pending[Task]] = deque()
-        self._executor: ProcessPoolExecutor | None = None
+        self._changed = threading.Condition()
+        """Held for all that follows; notified when any of it changes."""
+        self._waiting: deque[_Pending[Task]] = deque()
+        self._suspects: deque[_Pending[Task]] = deque()
+        """Tasks whose worker died: each runs when nothing else does, in case they were too much together."""
+        self._busy = 0
         self._alone = False
+        self._failed_starts = 0
+        self._threads: list[threading.Thread] = []
+        self._workers: list[_Worker] = []
+        self._closed = False
 
     def run(self, tasks: Iterator[Task]) -> Iterator[tuple[Task, Any]]:
-        more = True
+        pending: deque[_Pending[Task]] = deque()
+        more, broken = True, None
         while True:
-            while more and not self._alone and len(self._pending) < AHEAD * self._workers:
-                task = next(tasks, None)
-                more = task is not None
-                if task is not None:
-                    self._pending.append(_Pending(task, self._submit(task)))
-            if not self._pending:
-                if not more:
-                    return
-                continue
-            head = self._pending[0]
-            result = self._result(head)
-            self._pending.popleft()
-            yield head.task, result
-            if self._alone and all(p.future is not None for p in self._pending):
-                self._alone = False
-                self.kill()
-
-    def _result(self, head: _Pending[Task]) -> Any:
-        if head.future is not None:
-            try:
-                return head.future.result()
-            except BrokenProcessPool:
-                self._stop_trusting()
-        if head.future is not None:
-            return head.future.result()
-        if not self._alone:
-            self._stop_trusting()
-            self._alone = True
-        future = self._submit(head.task)
-        try:
-            if future is None:
-                raise BrokenProcessPool
-            return future.result()
-        except BrokenProcessPool:
-            raise DataError(
-                f"a worker process died twice on {self._describe(head.task)}: killed for memory, or the data crash it",
-                help="run with fewer workers, or with one, to see the crash itself; a script that starts workers has "
-                'to guard its own start with `if __name__ == "__main__":`',
-            ) from None
-
-    def _stop_trusting(self) -> None:
-        """After a worker died: every task without a result runs again, alone."""
-        self.kill()
-        for pending in self._pending:
-            done = pending.future
-            if done is None or not done.done() or done.cancelled() or isinstance(done.exception(), BrokenProcessPool):
-                pending.future = None
-
-    def _submit(self, task: Task) -> Future[Any] | None:
-        """None if a worker died meanwhile."""
-        if self._executor is None:
-            workers = 1 if self._alone else self._workers
-            self._executor = ProcessPoolExecutor(
-                workers,
-                mp_context=multiprocessing.get_context("spawn"),
-                initializer=_begin,
-                initargs=(self._work, max(1, (os.cpu_count() or 1) // self._workers)),
-            )
-        try:
-            # Processes start here; Ctrl-C is for this process, which ends them.
-            with _interrupt_held():
-                return self._executor.submit(_run, task)
-        except BrokenProcessPool:
-            return None
+            while more and len(pending) < AHEAD * self._size:
+                try:
+                    pending.append(_Pending(next(tasks)))
+                except StopIteration:
+                    more = False
+                except Exception as error:
+                    more, broken = False, error
+                else:
+                    self._add(pending[-1])
+            if not pending:
+                if broken is not None:
+                    raise broken
+                return
+            head = pending.popleft()
+            yield head.task, self._result(head)
 
     def kill(self) -> None:
         """Ends the processes at once, whatever they are doing."""
-        executor, self._executor = self._executor, None
-        if executor is None:
-            return
-        processes = list((getattr(executor, "_processes", None) or {}).values())
-        for process in processes:
-            process.kill()
-        executor.shutdown(wait=True, cancel_futures=True)
+        with self._changed:
+            self._closed = True
+            for worker in self._workers:
+                worker.kill()
+            self._changed.notify_all()
+        for thread in self._threads:
+            thread.join()
+
+    def _add(self, pending: _Pending[Task]) -> None:
+        with self._changed:
+            self._waiting.append(pending)
+            self._changed.notify_all()
+            if len(self._threads) < self._size and len(self._waiting) + self._busy > len(self._threads):
+                self._threads.append(threading.Thread(target=self._feed, daemon=True))
+                self._threads[-1].start()
+
+    def _result(self, pending: _Pending[Task]) -> Any:
+        with self._changed:
+            while pending.answer is None:
+                self._changed.wait(1.0)  # with an end, since Windows hears Ctrl-C only between waits
+        answer = pending.answer
+        if answer.error is not None:
+            if answer.traceback:
+                raise answer.error from RuntimeError(f"in a worker process\n{answer.traceback}")
+            raise answer.error
+        return answer.result
+
+    def _feed(self) -> None:
+        """In a thread: gives tasks to one worker after the other, each until it dies."""
+        if hasattr(signal, "pthread_sigmask"):
+            # Processes that this thread starts inherit the mask: Ctrl-C is for this process, which ends them.
+            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        worker: _Worker | None = None
+        while (pending := self._take()) is not None:
+            try:
+                worker = worker or self._start()
+            except Exception as error:
+                known = error if isinstance(error, _NoStart) else _NoStart(f"{error!r}", is_certain=True)
+                self._give_back(pending, known)
+                continue
+            try:
+                answer = worker.ask(pickle.dumps(pending.task, protocol=pickle.HIGHEST_PROTOCOL))
+            except Gone:
+                how = worker.end()
+                worker = None
+                self._died(pending, how)
+            except Exception as error:  # the task does not pickle
+                self._finish(pending, Answer(error=error))
+            else:
+                self._finish(pending, answer)
+        if worker is not None:
+            worker.end()
+
+    def _take(self) -> _Pending[Task] | None:
+        """The next task that may run now; None when the pool is closed."""
+        with self._changed:
+            while not self._closed:
+                if self._suspects and not self._busy:
+                    self._busy, self._alone = 1, True
+                    return self._suspects.popleft()
+                if self._waiting and not self._suspects and not self._alone:
+                    self._busy += 1
+                    return self._waiting.popleft()
+                self._changed.wait()
+        return None
+
+    def _finish(self, pending: _Pending[Task], answer: Answer) -> None:
+        with self._changed:
+            pending.answer = answer
+            self._let_go()
+
+    def _died(self, pending: _Pending[Task], how: str) -> None:
+        with self._changed:
+            if pending.has_ended_a_worker:
+                pending.answer = Answer(
+                    error=DataError(
+                        f"a worker process died twice on {self._describe(pending.task)} ({how}): killed for memory, or "
+                        "the data crash it",
+                        help="run with fewer workers, or with one, to see the crash itself",
+                    )
+                )
+            else:
+                pending.has_ended_a_worker = True
+                self._suspects.append(pending)
+            self._let_go()
+
+    def _give_back(self, pending: _Pending[Task], error: _NoStart) -> None:
+        """After a worker did not start: its task goes to another, unless that is in vain."""
+        with self._changed:
+            self._failed_starts += 1
+            if error.is_certain or self._failed_starts >= _STARTS:
+                reason = DataError(
+                    f"a worker process does not start: {error}",
+                    help="run with one worker; the traceback of the worker, if it left one, is above",
+                )
+                pending.answer = Answer(error=reason, traceback=error.traceback)
+            elif pending.has_ended_a_worker:
+                self._suspects.appendleft(pending)
+            else:
+                self._waiting.appendleft(pending)
+            self._let_go()
+
+    def _let_go(self) -> None:
+        self._busy -= 1
+        self._alone = False
+        self._changed.notify_all()
+
+    def _start(self) -> _Worker:
+        worker = _Worker(max(1, (os.cpu_count() or 1) // self._size))
+        with self._changed:
+            self._workers = [w for w in self._workers if not w.has_ended()]
+            self._workers.append(worker)
+            if self._closed:
+                worker.kill()
+        worker.begin(self._work)
+        with self._changed:
+            self._failed_starts = 0
+        return worker
 
 
-def _begin(work: bytes, threads: int) -> None:
-    """In a new worker process."""
-    global _work
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        # A worker waits for tasks on a pipe that it holds open itself, so it would outlive a parent that was killed.
-        threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
-    os.environ.setdefault("RAYON_NUM_THREADS", str(threads))
-    _work = pickle.loads(work)
+class _NoStart(Exception):
+    """A worker did not start. `is_certain` where the next one would not either."""
+
+    def __init__(self, reason: str, *, is_certain: bool, traceback: str = "") -> None:
+        super().__init__(reason)
+        self.is_certain = is_certain
+        self.traceback = traceback
 
 
-def _end_with(parent: Any) -> None:
-    parent.join()
-    os._exit(1)
+class _Worker:
+    """A process that runs `worker.serve`."""
 
+    def __init__(self, threads: int) -> None:
+        path = json.dumps([str(entry) for entry in sys.path])
+        try:
+            self._process = subprocess.Popen(
+                [sys.executable, "-c", _COMMAND, path],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                env={"RAYON_NUM_THREADS": str(threads), **os.environ},
+                creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
+            )
+        except (OSError, ValueError) as error:
+            raise _NoStart(f"{error}", is_certain=not isinstance(error, BlockingIOError)) from None
 
-def _run(task: Any) -> Any:
-    assert _work is not None
-    return _work(task)
+    def has_ended(self) -> bool:
+        """Whether the process is gone."""
+        return self._process.poll() is not None
 
+    def begin(self, work: bytes) -> None:
+        """Loads the work. Raises _NoStart."""
+        main = Main.here() if b"__main__" in work else None
+        try:
+            send(self._stdin, pickle.dumps(main))
+            send(self._stdin, work)
+            found = pickle.loads(receive(self._stdout))
+        except Gone:
+            raise _NoStart(self.end(), is_certain=False) from None
+        if isinstance(found, Failed):
+            self.end()
+            raise _NoStart(found.reason, is_certain=True, traceback=found.traceback)
 
-@contextlib.contextmanager
-def _interrupt_held() -> Iterator[None]:
-    """Ctrl-C comes after the block; processes started in it never get it."""
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    def ask(self, task: bytes) -> Answer:
+        """The answer to a task. Raises Gone if the worker dies before."""
+        send(self._stdin, task)
+        answer = pickle.loads(receive(self._stdout))
+        assert isinstance(answer, Answer)
+        return answer
+
+    def kill(self) -> None:
+        """Ends the process at once."""
+        with contextlib.suppress(OSError):
+            self._process.kill()
+
+    def end(self) -> str:
+        """Ends the process if it runs; says how it ended."""
+        self.kill()
+        code = self._process.wait()
+        for stream in (self._stdin, self._stdout):
+            with contextlib.suppress(OSError):  # what was not sent cannot be any more
+                stream.close()
+        if code >= 0:
+            return f"it ended with exit code {code}"
+        with contextlib.suppress(ValueError):
+            return f"it was ended by {signal.Signals(-code).name}"
+        return f"it was ended by signal {-code}"
+
+    @property
+    def _stdin(self) -> IO[bytes]:
+        assert self._process.stdin is not None
+        return self._process.stdin
+
+    @property
+    def _stdout(self) -> IO[bytes]:
+        assert self._process.stdout is not None
+        return self._process.stdout

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from policy_engine.core.errors import DataError, RowError
+from policy_engine.run import worker
 from policy_engine.run.apply import apply_dataset
 from policy_engine.run.pool import AHEAD, in_order
 from policy_engine.run.shards import canonical_checksum
@@ -48,6 +49,42 @@ def fails(task):
     return task
 
 
+class DiesWhenLoaded:
+    """Work that ends its worker while it is loaded, with more to load than a pipe holds."""
+
+    def __init__(self, marker=None):
+        self.marker = marker
+
+    def __reduce__(self):
+        return _die_loading, (self.marker, bytes(1 << 20))
+
+    def __call__(self, task):
+        return task
+
+
+def _die_loading(marker, more):
+    if marker is None or not marker.exists():
+        if marker is not None:
+            marker.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return DiesWhenLoaded(marker)
+
+
+def dies_while_it_answers(task):
+    """Sends half of its answer for task 3, the first time."""
+    number, marker = task
+    if number == 3 and not marker.exists():
+        marker.touch()
+        worker.send = _send_half
+    return number
+
+
+def _send_half(stream, data):
+    stream.write((1 << 20).to_bytes(8, "big") + data)
+    stream.flush()
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 def test_order_is_kept_and_few_tasks_are_ahead():
     taken = []
 
@@ -71,6 +108,32 @@ def test_a_task_that_ends_two_workers_is_reported():
     results = in_order(dies_always, iter(range(12)), workers=2, describe=lambda task: f"number {task}")
     assert [0, 1, 2] == [next(results)[1] for _ in range(3)]
     with pytest.raises(DataError, match="died twice on number 3"):
+        next(results)
+
+
+def test_a_worker_that_dies_while_it_starts_is_replaced(tmp_path):
+    work = DiesWhenLoaded(tmp_path / "died")
+    assert list(range(6)) == [result for _, result in in_order(work, iter(range(6)), workers=2)]
+
+
+def test_workers_that_never_start_are_an_error():
+    with pytest.raises(DataError, match="does not start: it was ended by SIGKILL"):
+        list(in_order(DiesWhenLoaded(), iter(range(6)), workers=2))
+
+
+def test_a_worker_that_dies_while_it_answers_is_replaced(tmp_path):
+    tasks = ((n, tmp_path / "died") for n in range(6))
+    assert list(range(6)) == [result for _, result in in_order(dies_while_it_answers, tasks, workers=2)]
+
+
+def test_where_tasks_break_off_the_results_before_come_first():
+    def tasks():
+        yield from range(3)
+        raise DataError("the file breaks off")
+
+    results = in_order(double, tasks(), workers=2)
+    assert [0, 2, 4] == [next(results)[1] for _ in range(3)]
+    with pytest.raises(DataError, match="breaks off"):
         next(results)
 
 
@@ -109,6 +172,48 @@ if __name__ == "__main__":
         print("stop:", stop)
         sys.exit(130)
 """
+
+
+def _script(tmp_path, text, *arguments):
+    script = tmp_path / "script.py"
+    script.write_text(text)
+    return subprocess.run(
+        [sys.executable, str(script), *map(str, arguments)], cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=100,
+    )  # fmt: skip
+
+
+def test_a_script_needs_no_guard_around_its_start(tmp_path):
+    data = write_lines(tmp_path / "in.jsonl", ROWS)
+    text = (
+        "import sys\nfrom tests.run.test_shards import run\nprint(run(sys.argv[1], sys.argv[2], workers=2).rows_out)\n"
+    )
+    done = _script(tmp_path, text, data, tmp_path / "out")
+    assert (0, f"{run(data, tmp_path / 'one').rows_out}\n") == (done.returncode, done.stdout), done.stderr
+
+
+OWN_CLASS = """
+import sys
+from policy_engine.core.errors import DataError
+from policy_engine.run.pool import in_order
+class Own:
+    def __call__(self, task):
+        print("noise")
+        return -task
+if sys.argv[1] == "fails" and __name__ != "__main__":
+    raise ValueError("no second time")
+if __name__ == "__main__":
+    try:
+        print([result for _, result in in_order(Own(), iter([1, 2]), workers=2)])
+    except DataError as error:
+        print(error)
+"""
+
+
+def test_work_of_a_class_of_the_script_itself(tmp_path):
+    assert "[-1, -2]\n" == _script(tmp_path, OWN_CLASS, "works").stdout
+    told = _script(tmp_path, OWN_CLASS, "fails").stdout
+    assert "a worker process does not start: ValueError: no second time" in told
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks for processes in /proc")

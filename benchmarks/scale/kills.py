@@ -102,7 +102,7 @@ def _kill(run: Run, target: str, rng: random.Random, shards_whole: int) -> dict[
 
 def _worker(process: subprocess.Popen[str], target: str, rng: random.Random) -> int | None:
     """A process of the run that masks."""
-    sign = "_ShardActor" if target == "Ray actor" else "policy_engine.run.worker"
+    sign = "_ShardActor" if target == "Ray actor" else "policy_engine.run.processes.worker"
     found = [pid for pid, command in descendants(process.pid).items() if sign in command and pid != process.pid]
     return rng.choice(sorted(found)) if found else None
 

@@ -14,18 +14,19 @@ from typing import Any, Final, Literal, get_args
 
 import numpy as np
 
-from policy_engine.chat.segments import RenderedChat, TokenizedChat
+from policy_engine.chat.segments import TokenizedChat
 from policy_engine.chat.tokenizer import ChatTokenizer, load_tokenizer
-from policy_engine.core.errors import ConfigError, PolicyEngineError, RowError
+from policy_engine.core.errors import ConfigError, PolicyEngineError
 from policy_engine.data.conversation import Conversation, read_row, without_null_fields
 from policy_engine.data.dataset import DatasetSpec
 from policy_engine.data.formats import Format, named_format
 from policy_engine.data.role_spelling import Spelling, what_to_do
 from policy_engine.lang.checked import CheckedPolicy
-from policy_engine.mask.apply import apply_program
+from policy_engine.mask.batch import Sample, attempt, mask_rows, mask_samples
 from policy_engine.mask.hashing import fingerprint_of, register_with_datasets
 from policy_engine.mask.row import LIST_TYPES, SAMPLE_COLUMNS, MaskedRow, column_names
-from policy_engine.mask.unrendered import check_unrendered
+from policy_engine.mask.row_masker import RowMasker, nothing_to_train
+from policy_engine.mask.unrendered import Lost
 from policy_engine.mask.unroll import UnrolledRow, unroll
 from policy_engine.rules.compile import compile_policy
 from policy_engine.rules.program import Program
@@ -144,18 +145,18 @@ class Masker:
 
     def mask(self, conversation: Conversation) -> MaskedRow:
         """Masks one conversation that is already read. Raises what calling the masker raises."""
-        return self._finish(self.tokenizer.encode(self._render(conversation)))
+        return self.row_masker.mask(conversation)
 
     def mask_tokenized(self, tokenized: TokenizedChat) -> MaskedRow:
         """Masks a chat that is tokenized already, such as another policy's row. Raises what `mask` raises."""
-        self._check_lost(tokenized.chat)
-        return self._finish(tokenized)
+        masker = self.row_masker
+        masker.check_lost(tokenized.chat)
+        return masker.finish(tokenized)
 
-    def _finish(self, tokenized: TokenizedChat) -> MaskedRow:
-        row = self._decide(tokenized)
-        if row.is_empty and self.program.setting("empty") == "error":
-            raise _nothing_to_train()
-        return row
+    @property
+    def row_masker(self) -> RowMasker:
+        """Program and tokenizer put together, which gives a LostFieldWarning once per kind of field."""
+        return RowMasker(program=self.program, tokenizer=self.tokenizer, on_lost=self._warn_of_lost)
 
     def unrolled(self) -> Masker:
         """A masker that is this one with `unroll`."""
@@ -167,19 +168,11 @@ class Masker:
         """The samples of one conversation, each turn that is trained in the context that inference gives it: see
         `policy_engine.mask.unroll`, also for what is raised. Where nothing is trained there is no sample; under
         `on empty keep` there is one that trains no turn, and `on empty error` raises RowError."""
-        if samples := unroll(conversation, self.program, self.tokenizer):
-            return samples
-        row = self.mask(conversation)  # raises under `on empty error`
-        return [UnrolledRow(row=row, turns=(), of=1)] if self.program.setting("empty") == "keep" else []
+        return unroll(conversation, self.row_masker)
 
     def mask_batch(self, conversations: Iterable[Conversation]) -> list[MaskedRow | PolicyEngineError]:
         """Masks many conversations with one tokenizer call. A row that fails is its error instead, in its place."""
-        rendered = [self._try_render(conversation) for conversation in conversations]
-        encoded = iter(
-            self.tokenizer.encode_batch([c for c in rendered if isinstance(c, RenderedChat)], errors="return")
-        )
-        tokenized = [next(encoded) if isinstance(chat, RenderedChat) else chat for chat in rendered]
-        return [self._try_decide(chat) if isinstance(chat, TokenizedChat) else chat for chat in tokenized]
+        return mask_rows(conversations, self.row_masker)
 
     @property
     def batch(self) -> Callable[..., dict[str, Any]]:
@@ -231,31 +224,21 @@ class Masker:
         if not rows:
             return []
         layout = self._layout(rows)
-        read: list[Conversation | PolicyEngineError] = []
-        for row in rows:
-            try:
-                conversation = read_row(without_null_fields(row), layout)
-                self._look_at_roles(conversation, layout)
-                read.append(conversation)
-            except PolicyEngineError as error:
-                read.append(error)
-        if self.unrolls:
-            return [c if isinstance(c, PolicyEngineError) else self._try_unroll(c) for c in read]
-        masked = iter(self.mask_batch(c for c in read if isinstance(c, Conversation)))
-        results = [c if isinstance(c, PolicyEngineError) else next(masked) for c in read]
-        return [r if isinstance(r, PolicyEngineError) else self._unless_empty(r) for r in results]
+        read = [attempt(self._read, row, layout) for row in rows]
+        made = mask_samples(read, self.row_masker, unrolled=self.unrolls)
+        return [r if isinstance(r, PolicyEngineError) else self._columns(r) for r in made]
 
-    def _try_unroll(self, conversation: Conversation) -> list[Mapping[str, Any]] | PolicyEngineError:
-        try:
-            return [{**sample.row.arrays(), **sample.names} for sample in self.unroll(conversation)]
-        except PolicyEngineError as error:
-            return error
+    def _read(self, row: dict[str, Any], layout: Format) -> Conversation:
+        conversation = read_row(without_null_fields(row), layout)
+        self._look_at_roles(conversation, layout)
+        return conversation
 
-    def _unless_empty(self, row: MaskedRow) -> list[Mapping[str, Any]] | PolicyEngineError:
-        setting = self.program.setting("empty") if row.is_empty else "keep"
-        if setting == "error":
-            return _nothing_to_train()
-        return [] if setting == "drop" else [row.arrays()]
+    def _columns(self, samples: list[Sample]) -> list[Mapping[str, Any]] | PolicyEngineError:
+        setting = self.program.setting("empty")
+        kept = [sample for sample in samples if setting == "keep" or not sample.row.is_empty]
+        if not kept and setting == "error":
+            return nothing_to_train()
+        return [{**sample.row.arrays(), **sample.names} for sample in kept]
 
     def _layout(self, rows: list[dict[str, Any]]) -> Format:
         if self._detected is None:
@@ -284,11 +267,6 @@ class Masker:
         self.counts[f"failed: {error.code}"] += 1
         _log.warning("%s is left out: %s", place, error)
 
-    def _render(self, conversation: Conversation) -> RenderedChat:
-        chat = self.tokenizer.template_for(conversation).render(conversation)
-        self._check_lost(chat)
-        return chat
-
     def _look_at_roles(self, conversation: Conversation, layout: Format) -> None:
         kind = tuple(layout.roles.items())
         if kind not in self._spellings:
@@ -305,8 +283,8 @@ class Masker:
                     stacklevel=3,
                 )
 
-    def _check_lost(self, chat: RenderedChat) -> None:
-        for kind, count in check_unrendered(self.program, chat).items():
+    def _warn_of_lost(self, lost: Lost) -> None:
+        for kind, count in lost.items():
             if kind not in self._warned:
                 self._warned.add(kind)
                 role, field = kind
@@ -314,23 +292,8 @@ class Masker:
                     f"`{field}` of {count} message(s) of role `{role}` never reached the text, in this row and maybe "
                     "in others; `on unrendered error` refuses such rows, `on unrendered ignore` says no more of it",
                     LostFieldWarning,
-                    stacklevel=3,
+                    stacklevel=5,
                 )
-
-    def _try_render(self, conversation: Conversation) -> RenderedChat | PolicyEngineError:
-        try:
-            return self._render(conversation)
-        except PolicyEngineError as error:
-            return error
-
-    def _try_decide(self, tokenized: TokenizedChat) -> MaskedRow | PolicyEngineError:
-        try:
-            return self._decide(tokenized)
-        except PolicyEngineError as error:
-            return error
-
-    def _decide(self, tokenized: TokenizedChat) -> MaskedRow:
-        return MaskedRow(tokenized=tokenized, mask=apply_program(self.program, tokenized), program=self.program)
 
 
 def _chat_tokenizer(tokenizer: Any, template: str | Path | None, roles: frozenset[str] | None) -> ChatTokenizer:
@@ -342,14 +305,6 @@ def _chat_tokenizer(tokenizer: Any, template: str | Path | None, roles: frozense
     else:
         made = ChatTokenizer.from_transformers(tokenizer, template=template)
     return made if roles is None or roles == made.model_roles else made.with_model_roles(roles)
-
-
-def _nothing_to_train() -> RowError:
-    return RowError(
-        "nothing of the row is trained, and the policy says `on empty error`",
-        help="drop the row, or say `on empty drop`",
-        code="PE516",
-    )
 
 
 def _as_columns(

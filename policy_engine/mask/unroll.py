@@ -9,16 +9,12 @@ import numpy as np
 
 from policy_engine.chat.continuation import after_prompt
 from policy_engine.chat.segments import RenderedChat, TokenizedChat
-from policy_engine.chat.tokenizer import ChatTokenizer
 from policy_engine.core.errors import RowError
 from policy_engine.data.conversation import Conversation
-from policy_engine.mask.apply import apply_program
 from policy_engine.mask.row import SAMPLE_COLUMNS, MaskedRow
+from policy_engine.mask.row_masker import RowMasker
 from policy_engine.mask.token_mask import REASONS, TokenMask
 from policy_engine.mask.unrendered import Lost, check_unrendered
-from policy_engine.rules.program import Program
-
-__all__ = ["UnrolledRow", "unroll"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,44 +35,45 @@ class UnrolledRow:
         return dict(zip(SAMPLE_COLUMNS, (self.turns[-1] if self.turns else -1, self.of)))
 
 
-def unroll(conversation: Conversation, program: Program, tokenizer: ChatTokenizer) -> list[UnrolledRow]:
+def unroll(conversation: Conversation, masker: RowMasker) -> list[UnrolledRow]:
     """The samples of a conversation, in order: together they train every turn that the policy trains, each once.
 
     Every sample of an answer starts with exactly the ids of the messages before it with `add_generation_prompt=True`;
     the policy decides on the whole conversation. A sample whose ids are the start of another's is not made: the other
     trains its turns too. So a template that leaves history as it was gives one sample, the whole conversation. Where
-    nothing is trained there is no sample, whatever `on empty` says: `Masker.unroll` looks at that.
+    nothing is trained there is none; under `on empty keep`, one that trains no turn.
 
-    Raises RowError if a turn, even as the last one, does not continue its generation prompt; else what `Masker.mask`
+    Raises RowError if a turn, even as the last one, does not continue its generation prompt; else what `RowMasker.mask`
     raises.
     """
+    tokenizer = masker.tokenizer
     whole = tokenizer.encode(tokenizer.template_for(conversation).render(conversation))
-    everywhere = _trained(whole.chat, apply_program(program, whole))
+    everywhere = _trained(masker.decide(whole))
     asked = [
         turn
         for turn, message in enumerate(conversation.messages)
         if turn in everywhere or message["role"] in tokenizer.model_roles
     ]
-    found: list[tuple[TokenizedChat, TokenMask, list[int]]] = []
+    found: list[tuple[MaskedRow, list[int]]] = []
     for turn in asked:
-        tokenized = _sample(conversation, turn, tokenizer)
-        mask = apply_program(program, tokenized)
-        if turn in _trained(tokenized.chat, mask):
-            _check_lost(program, tokenized.chat, turn)
-            found.append((tokenized, mask, [turn]))
+        row = masker.decide(_sample(conversation, turn, masker))
+        if turn in _trained(row):
+            _check_lost(masker, row.chat, turn)
+            found.append((row, [turn]))
     if not found:
-        return []
+        return _of_nothing(conversation, masker)
     samples = _joined(found)
-    if len(samples) == 1 and _starts(samples[0][0], whole):
-        samples = [(whole, apply_program(program, whole), samples[0][2])]
+    if len(samples) == 1 and _starts(samples[0][0].tokenized, whole):
+        samples = [(masker.decide(whole), samples[0][1])]
     return [
-        UnrolledRow(
-            row=MaskedRow(tokenized=tokenized, mask=_only(tokenized, mask, turns), program=program),
-            turns=tuple(turns),
-            of=len(samples),
-        )
-        for tokenized, mask, turns in samples
+        UnrolledRow(row=replace(row, mask=_only(row, turns)), turns=tuple(turns), of=len(samples))
+        for row, turns in samples
     ]
+
+
+def _of_nothing(conversation: Conversation, masker: RowMasker) -> list[UnrolledRow]:
+    row = masker.mask(conversation)  # raises under `on empty error`
+    return [UnrolledRow(row=row, turns=(), of=1)] if masker.program.setting("empty") == "keep" else []
 
 
 def lost_in(row: MaskedRow, turns: Container[int] | None = None) -> Lost:
@@ -94,16 +91,14 @@ def lost_fields(sample: UnrolledRow) -> Lost:
     return lost_in(sample.row, sample.turns)
 
 
-def _joined(
-    found: Sequence[tuple[TokenizedChat, TokenMask, list[int]]],
-) -> list[tuple[TokenizedChat, TokenMask, list[int]]]:
-    """Samples of which none is the start of another; their turns go to that other."""
-    kept: list[tuple[TokenizedChat, TokenMask, list[int]]] = []
-    for tokenized, mask, turns in reversed(found):
-        if kept and _starts(tokenized, kept[-1][0]):
-            kept[-1][2][:0] = turns
+def _joined(found: Sequence[tuple[MaskedRow, list[int]]]) -> list[tuple[MaskedRow, list[int]]]:
+    """Samples of which no one is the start of another; their turns go to that other."""
+    kept: list[tuple[MaskedRow, list[int]]] = []
+    for row, turns in reversed(found):
+        if kept and _starts(row.tokenized, kept[-1][0].tokenized):
+            kept[-1][1][:0] = turns
         else:
-            kept.append((tokenized, mask, list(turns)))
+            kept.append((row, list(turns)))
     return kept[::-1]
 
 
@@ -111,17 +106,19 @@ def _starts(short: TokenizedChat, long: TokenizedChat) -> bool:
     return long.input_ids[: len(short.input_ids)] == short.input_ids
 
 
-def _trained(chat: RenderedChat, mask: TokenMask) -> set[int]:
-    turns = {chat.segments[i].turn for i in set(mask.segments_T[mask.weights_T != 0].tolist())}
+def _trained(row: MaskedRow) -> set[int]:
+    mask = row.mask
+    turns = {row.chat.segments[i].turn for i in set(mask.segments_T[mask.weights_T != 0].tolist())}
     return {turn for turn in turns if turn is not None}
 
 
-def _check_lost(program: Program, chat: RenderedChat, turn: int) -> None:
+def _check_lost(masker: RowMasker, chat: RenderedChat, turn: int) -> None:
     own = tuple(unrendered for unrendered in chat.unrendered if unrendered.turn == turn)
-    check_unrendered(program, replace(chat, unrendered=own))
+    check_unrendered(masker.program, replace(chat, unrendered=own))
 
 
-def _sample(conversation: Conversation, turn: int, tokenizer: ChatTokenizer) -> TokenizedChat:
+def _sample(conversation: Conversation, turn: int, masker: RowMasker) -> TokenizedChat:
+    tokenizer = masker.tokenizer
     template = tokenizer.template_for(conversation)
     until = replace(conversation, messages=conversation.messages[: turn + 1])
     # The policy is asked about the whole conversation: `last assistant` is the last one there, not in this sample.
@@ -148,9 +145,9 @@ def _sample(conversation: Conversation, turn: int, tokenizer: ChatTokenizer) -> 
     return tokenized
 
 
-def _only(tokenized: TokenizedChat, mask: TokenMask, turns: Sequence[int]) -> TokenMask:
-    segments = tokenized.chat.segments
-    own_S = np.array([segment.turn in turns for segment in segments], dtype=bool)
+def _only(row: MaskedRow, turns: Sequence[int]) -> TokenMask:
+    mask = row.mask
+    own_S = np.array([segment.turn in turns for segment in row.chat.segments], dtype=bool)
     own_T = own_S[mask.segments_T]
     return TokenMask(
         weights_T=np.where(own_T, mask.weights_T, np.float32(0)),

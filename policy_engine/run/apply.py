@@ -24,7 +24,7 @@ from policy_engine.run.columns import rows_of_columns, schema_of, table_of
 from policy_engine.run.folder import Engine, FolderRun, Plan, Progress, check_folder, is_folder, processes
 from policy_engine.run.input_spans import SPAN_BYTES
 from policy_engine.run.pack import PackWindow
-from policy_engine.run.pool import in_order
+from policy_engine.run.processes.pool import in_order
 from policy_engine.run.resume import options_of
 from policy_engine.run.summary import Counts, Summary, summary_of
 from policy_engine.run.truncate import Truncation

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,11 +17,10 @@ from policy_engine.data.conversation import Conversation, read_row
 from policy_engine.data.formats import Format
 from policy_engine.data.read_arrow import rows_of
 from policy_engine.data.role_spelling import Spelling
-from policy_engine.mask.labels import labels_of, loss_weights_of
-from policy_engine.mask.masker import LostFieldWarning, Masker
+from policy_engine.mask.batch import Sample, attempt, mask_samples
+from policy_engine.mask.masker import Masker
 from policy_engine.mask.row import MaskedRow
-from policy_engine.mask.unrendered import Lost
-from policy_engine.mask.unroll import lost_fields, lost_in
+from policy_engine.mask.row_masker import RowMasker, nothing_to_train
 from policy_engine.run.columns import schema_of, table_of
 from policy_engine.run.summary import ControlTokens, Counts
 from policy_engine.run.truncate import LONGER, Truncation, truncate
@@ -40,14 +38,6 @@ class MaskedBatch:
     """Number and error of each row that failed."""
 
 
-class _Sample(NamedTuple):
-    """What a row becomes, once or several times: what names it, and what of its messages never reached the text."""
-
-    row: MaskedRow
-    names: dict[str, int]
-    lost: Lost
-
-
 class BatchMasker:
     """Masks batches of rows of one format, with one tokenizer call a batch; unrolls them if the masker does. Pickles,
     for worker processes."""
@@ -56,75 +46,57 @@ class BatchMasker:
         self.masker = masker
         self.format = format
         self.truncation = truncation
+        # Without warnings of lost fields: they are counted here, and reported at the end.
+        self._rows = RowMasker(program=masker.program, tokenizer=masker.tokenizer)
         self._control = ControlTokens(masker.tokenizer)
         self._spelling = Spelling.of(format, masker.known_roles)
 
     def mask(self, batch: Sequence[tuple[int, Any]]) -> MaskedBatch:
         """Masks numbered rows, in order. A row that fails, or is an error already, is among the errors."""
         made = MaskedBatch(rows=[], counts=Counts(read=len(batch)))
-        read: list[tuple[int, Conversation | PolicyEngineError]] = [(n, self._read(row)) for n, row in batch]
-        self._look_at_roles(read, made.counts)
-        with warnings.catch_warnings():
-            # Lost fields are counted here, and told at the end.
-            warnings.simplefilter("ignore", LostFieldWarning)
-            conversations = [c for _, c in read if isinstance(c, Conversation)]
-            masked = iter(map(self._unroll, conversations) if self.masker.unrolls else self._whole(conversations))
-            for number, conversation in read:
-                result = next(masked) if isinstance(conversation, Conversation) else conversation
-                error = result if isinstance(result, PolicyEngineError) else self._finish(number, result, made)
-                if error is not None:
-                    made.counts.fail(number, error)
-                    made.errors.append((number, error))
+        read = [row if isinstance(row, PolicyEngineError) else attempt(read_row, row, self.format) for _, row in batch]
+        numbers = [number for number, _ in batch]
+        for number, conversation in zip(numbers, read):
+            if isinstance(conversation, Conversation):
+                made.counts.add_roles((m["role"] for m in conversation.messages), self._spelling, number)
+        for number, samples in zip(numbers, mask_samples(read, self._rows, unrolled=self.masker.unrolls)):
+            done = samples if isinstance(samples, PolicyEngineError) else attempt(self._finish, number, samples, made)
+            error = done if isinstance(done, PolicyEngineError) else None
+            if error is not None:
+                made.counts.fail(number, error)
+                made.errors.append((number, error))
         return made
 
-    def _whole(self, conversations: list[Conversation]) -> list[list[_Sample] | PolicyEngineError]:
-        rows = self.masker.mask_batch(conversations)
-        return [row if isinstance(row, PolicyEngineError) else [_Sample(row, {}, lost_in(row))] for row in rows]
+    def _finish(self, number: int, samples: list[Sample], made: MaskedBatch) -> None:
+        """Truncates, counts and keeps a row's samples. A row of which nothing is kept was too long, emptied by
+        truncation, or empty, in this order.
 
-    def _unroll(self, conversation: Conversation) -> list[_Sample] | PolicyEngineError:
-        try:
-            samples = self.masker.unroll(conversation)
-        except PolicyEngineError as error:
-            return error
-        return [_Sample(s.row, s.names, lost_fields(s)) for s in samples]
-
-    def _look_at_roles(self, read: list[tuple[int, Conversation | PolicyEngineError]], counts: Counts) -> None:
-        for number, conversation in read:
-            if isinstance(conversation, Conversation):
-                counts.add_roles((m["role"] for m in conversation.messages), self._spelling, number)
-
-    def _read(self, row: Any) -> Conversation | PolicyEngineError:
-        if isinstance(row, PolicyEngineError):
-            return row
-        try:
-            return read_row(row, self.format)
-        except RowError as error:
-            return error
-
-    def _finish(self, number: int, samples: list[_Sample], made: MaskedBatch) -> PolicyEngineError | None:
-        """Truncates, counts and keeps a row's samples; the error if there is nothing to train and the policy refuses
-        that. A row of which nothing is kept was too long, emptied by truncation, or empty, in this order."""
-        counts = made.counts
-        kept: list[tuple[MaskedRow, dict[str, int], npt.NDArray[np.int32]]] = []
-        too_long, truncated, emptied, control = 0, False, False, False
-        for row, names, lost in samples:
-            counts.unrendered.update(lost)
+        Raises RowError if there is nothing to train and the policy refuses that; nothing is counted then.
+        """
+        keeps_empty = self.masker.program.setting("empty") == "keep"
+        kept: list[tuple[MaskedRow, dict[str, npt.NDArray[Any]]]] = []
+        tokens_cut, too_long, truncated, emptied, control = 0, 0, False, False, False
+        for row, names, _ in samples:
             ids_T = row.tokenized.ids_T
             control = control or self._control.found_in(row, ids_T)
             if self.truncation is not None and len(ids_T) > self.truncation.max_length:
                 cut = truncate(row, self.truncation)
-                counts.tokens_cut += len(ids_T) - (0 if cut is None else len(cut.input_ids))
+                tokens_cut += len(ids_T) - (0 if cut is None else len(cut.input_ids))
                 if cut is None:
                     too_long += 1
                     continue
                 truncated = True
                 emptied = emptied or (cut.is_empty and not row.is_empty)
-                row, ids_T = cut, cut.tokenized.ids_T
-            if not row.is_empty or self.masker.program.setting("empty") == "keep":
-                kept.append((row, names, ids_T))
-        counts.control += control
+                row = cut
+            if keeps_empty or not row.is_empty:
+                kept.append((row, _columns(row, number, names)))
         if not kept and not too_long and self.masker.program.setting("empty") == "error":
-            return self._nothing_trained(emptied)
+            raise self._nothing_trained(emptied)
+        counts = made.counts
+        for _, _, lost in samples:
+            counts.unrendered.update(lost)
+        counts.control += control
+        counts.tokens_cut += tokens_cut
         counts.truncated += truncated and bool(kept)
         counts.too_long += bool(too_long) and not kept
         counts.cut_empty += not kept and not too_long and emptied
@@ -133,41 +105,28 @@ class BatchMasker:
         counts.unrolled += bool(kept) and len(samples) > 1
         counts.samples += len(kept)
         counts.samples_dropped += len(samples) - len(kept) if kept else 0
-        for row, names, ids_T in kept:
+        for row, columns in kept:
             counts.add_tokens(row)
-            made.rows.append(self._columns(row, number, ids_T, names))
-        return None
+            made.rows.append(columns)
 
     def _nothing_trained(self, emptied: bool) -> RowError:
-        if emptied and self.truncation is not None:
-            return RowError(
-                f"truncation to {counted(self.truncation.max_length, 'token')} leaves nothing of the row to train, and "
-                "the policy says `on empty error`",
-                help=f"{LONGER}, or say `on empty drop`",
-                code="PE516",
-            )
+        if not emptied or self.truncation is None:
+            return nothing_to_train()
         return RowError(
-            "nothing of the row is trained, and the policy says `on empty error`",
-            help="drop the row, or say `on empty drop`",
+            f"truncation to {counted(self.truncation.max_length, 'token')} leaves nothing of the row to train, and "
+            "the policy says `on empty error`",
+            help=f"{LONGER}, or say `on empty drop`",
             code="PE516",
         )
 
-    def _columns(
-        self, row: MaskedRow, number: int, ids_T: npt.NDArray[np.int32], names: dict[str, int]
-    ) -> dict[str, npt.NDArray[Any]]:
-        """The columns of `MaskedRow.arrays`, from ids that are an array already, the row's number, and what names the
-        sample if there are several."""
-        columns: dict[str, npt.NDArray[Any]] = {
-            "row": np.array([number], dtype=np.int64),
-            "input_ids": ids_T,
-            "labels": labels_of(ids_T, row.mask),
-            "attention_mask": np.ones(len(ids_T), dtype=np.int8),
-            **{name: np.array([value], dtype=np.int32) for name, value in names.items()},
-        }
-        weights = loss_weights_of(row.program, row.mask)
-        if weights is not None:
-            columns["loss_weights"] = weights
-        return columns
+
+def _columns(row: MaskedRow, number: int, names: dict[str, int]) -> dict[str, npt.NDArray[Any]]:
+    """The columns of a sample, the number of its row, and what names the sample if there are several."""
+    return {
+        "row": np.array([number], dtype=np.int64),
+        **row.arrays(),
+        **{name: np.array([value], dtype=np.int32) for name, value in names.items()},
+    }
 
 
 @dataclass(frozen=True, kw_only=True)

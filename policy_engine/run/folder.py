@@ -17,7 +17,7 @@ from policy_engine.data.readers import Rows
 from policy_engine.run.batches import BatchMasker
 from policy_engine.run.input_spans import InputFile, Span, describe, inline_spans, plan
 from policy_engine.run.manifest import Shard, identity_of
-from policy_engine.run.pool import in_order
+from policy_engine.run.processes.pool import in_order
 from policy_engine.run.resume import Journal
 from policy_engine.run.shards import ShardMaker
 from policy_engine.run.summary import Counts, Summary, summary_of

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from policy_engine.core.errors import DataError, RowError
-from policy_engine.run import worker
 from policy_engine.run.apply import apply_dataset
-from policy_engine.run.pool import AHEAD, in_order
+from policy_engine.run.processes import worker
+from policy_engine.run.processes.pool import AHEAD, in_order
 from policy_engine.run.shards import canonical_checksum
 from tests.run.support import masker, write_lines
 from tests.run.test_shards import ROWS, run
@@ -195,7 +195,7 @@ def test_a_script_needs_no_guard_around_its_start(tmp_path):
 OWN_CLASS = """
 import sys
 from policy_engine.core.errors import DataError
-from policy_engine.run.pool import in_order
+from policy_engine.run.processes.pool import in_order
 class Own:
     def __call__(self, task):
         print("noise")

@@ -19,7 +19,7 @@ from collections.abc import Callable, Generator, Iterator
 from typing import IO, Any, Final, Generic, TypeVar
 
 from policy_engine.core.errors import DataError
-from policy_engine.run.worker import Answer, Failed, Gone, Main, receive, send
+from policy_engine.run.processes.worker import Answer, Failed, Gone, Main, receive, send
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -29,7 +29,7 @@ _STARTS: Final = 3
 """Times in a row that workers may die while they start."""
 _COMMAND: Final = (
     "import json, sys; sys.path[:] = json.loads(sys.argv.pop()); "
-    "from policy_engine.run.worker import serve; serve()"
+    "from policy_engine.run.processes.worker import serve; serve()"
 )  # fmt: skip
 
 

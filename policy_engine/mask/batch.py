@@ -1,0 +1,100 @@
+"""Many rows masked with one tokenizer call: `Masker.batch` and every run stand on this.
+
+A row that fails becomes its error, in its place, whatever failed:
+
+    rows       [row, row, broken line, row]
+    read       [Conversation, RowError, RowError, Conversation]     attempt(read_row, …)
+    samples    [[Sample], RowError, RowError, [Sample, Sample]]     mask_samples(…), here unrolled
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple, TypeVar
+
+from policy_engine.chat.segments import RenderedChat, TokenizedChat
+from policy_engine.chat.tokens.fast_backend import BackendMismatch
+from policy_engine.core.errors import PolicyEngineError, RowError
+from policy_engine.data.conversation import Conversation
+from policy_engine.mask.row import MaskedRow
+from policy_engine.mask.row_masker import RowMasker
+from policy_engine.mask.unrendered import Lost
+from policy_engine.mask.unroll import lost_fields, lost_in, unroll
+
+Made = TypeVar("Made")
+
+_log = logging.getLogger("policy_engine")
+
+
+class Sample(NamedTuple):
+    """What a row becomes, once or several times: the masked tokens, the values of `SAMPLE_COLUMNS` if it was unrolled,
+    and which fields of its messages never reached the text."""
+
+    row: MaskedRow
+    names: dict[str, int]
+    lost: Lost
+
+
+def attempt(work: Callable[..., Made], *arguments: object) -> Made | PolicyEngineError:
+    """The result of one row's `work`, or the row's error.
+
+    An exception that is not ours is a defect, or data beyond what Python bears. It costs that row alone, and the log
+    (`policy_engine`, level debug) has its traceback. Raises what is not about the row: BackendMismatch, and warnings
+    that were asked to be errors.
+    """
+    try:
+        return work(*arguments)
+    except (BackendMismatch, Warning):
+        raise
+    except PolicyEngineError as error:
+        return error
+    except RecursionError:
+        return RowError("the row is nested too deeply", help="flatten what is in it, or drop the row")
+    except MemoryError:
+        return RowError("there is not enough memory for the row", help="drop the row, or run where more memory is free")
+    except Exception as error:
+        _log.debug("a row failed", exc_info=True)
+        return RowError(
+            f"policy-engine failed on this row ({type(error).__name__}: {error}); that is a defect of policy-engine",
+            help="report it, if you can with the row; the row is left out",
+            code="PE000",
+        )
+
+
+def mask_rows(
+    conversations: Iterable[Conversation | PolicyEngineError], masker: RowMasker
+) -> list[MaskedRow | PolicyEngineError]:
+    """Masks conversations with one tokenizer call. Errors among them stay in their places.
+
+    Raises BackendMismatch if a fast backend gives other ids than the tokenizer.
+    """
+    rendered = [c if isinstance(c, PolicyEngineError) else attempt(masker.render, c) for c in conversations]
+    chats = [chat for chat in rendered if isinstance(chat, RenderedChat)]
+    encoded = iter(_encode(chats, masker))
+    tokenized = [next(encoded) if isinstance(chat, RenderedChat) else chat for chat in rendered]
+    return [attempt(masker.decide, chat) if isinstance(chat, TokenizedChat) else chat for chat in tokenized]
+
+
+def mask_samples(
+    conversations: Sequence[Conversation | PolicyEngineError], masker: RowMasker, *, unrolled: bool
+) -> list[list[Sample] | PolicyEngineError]:
+    """The samples that each conversation becomes: one, or if unrolled those of `unroll`. Raises BackendMismatch."""
+    if not unrolled:
+        rows = mask_rows(conversations, masker)
+        return [row if isinstance(row, PolicyEngineError) else [Sample(row, {}, lost_in(row))] for row in rows]
+
+    def samples(conversation: Conversation) -> list[Sample]:
+        return [Sample(made.row, made.names, lost_fields(made)) for made in unroll(conversation, masker)]
+
+    return [c if isinstance(c, PolicyEngineError) else attempt(samples, c) for c in conversations]
+
+
+def _encode(chats: list[RenderedChat], masker: RowMasker) -> list[TokenizedChat | PolicyEngineError]:
+    try:
+        return masker.tokenizer.encode_batch(chats, errors="return")
+    except BackendMismatch:
+        raise
+    except Exception:
+        # A tokenizer fails a batch as a whole; one by one, only the row that it cannot take is lost.
+        return [attempt(masker.tokenizer.encode, chat) for chat in chats]

@@ -1,0 +1,71 @@
+"""One conversation masked: rendered once, tokenized once, every token decided."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from policy_engine.chat.segments import RenderedChat, TokenizedChat
+from policy_engine.chat.tokenizer import ChatTokenizer
+from policy_engine.core.errors import RowError
+from policy_engine.data.conversation import Conversation
+from policy_engine.mask.apply import apply_program
+from policy_engine.mask.row import MaskedRow
+from policy_engine.mask.unrendered import Lost, check_unrendered
+from policy_engine.rules.program import Program
+
+
+def _say_nothing(lost: Lost) -> None:
+    pass
+
+
+@dataclass(frozen=True, kw_only=True)
+class RowMasker:
+    """A program and a tokenizer put together, for one conversation at a time.
+
+    `on_lost` gets the message fields of each rendering that never reached the text, where that is not an error.
+    """
+
+    program: Program
+    tokenizer: ChatTokenizer
+    on_lost: Callable[[Lost], None] = _say_nothing
+
+    def mask(self, conversation: Conversation) -> MaskedRow:
+        """Masks a conversation.
+
+        Raises TemplateError, AttributionError, UnrenderedError, GuardError and RowError where their steps do, RowError
+        also for a row with nothing to train under `on empty error`.
+        """
+        return self.finish(self.tokenizer.encode(self.render(conversation)))
+
+    def render(self, conversation: Conversation) -> RenderedChat:
+        """The text of a conversation. Raises UnrenderedError where it lost what it must not, and TemplateError."""
+        chat = self.tokenizer.template_for(conversation).render(conversation)
+        self.check_lost(chat)
+        return chat
+
+    def check_lost(self, chat: RenderedChat) -> None:
+        """Applies `on unrendered` to a rendering. Raises UnrenderedError."""
+        lost = check_unrendered(self.program, chat)
+        if lost:
+            self.on_lost(lost)
+
+    def decide(self, tokenized: TokenizedChat) -> MaskedRow:
+        """Decides every token. Raises what `apply_program` raises."""
+        return MaskedRow(tokenized=tokenized, mask=apply_program(self.program, tokenized), program=self.program)
+
+    def finish(self, tokenized: TokenizedChat) -> MaskedRow:
+        """Decides every token, and refuses a row with nothing to train if the policy says so."""
+        row = self.decide(tokenized)
+        if row.is_empty and self.program.setting("empty") == "error":
+            raise nothing_to_train()
+        return row
+
+
+def nothing_to_train() -> RowError:
+    """The error of a row of which nothing is trained, under `on empty error`."""
+    return RowError(
+        "nothing of the row is trained, and the policy says `on empty error`",
+        help="drop the row, or say `on empty drop`",
+        code="PE516",
+    )

@@ -71,11 +71,11 @@ class Bench:
         """A function from the rows to an Arrow table."""
         from policy_engine.data.formats import named_format
         from policy_engine.mask.masker import Masker
-        from policy_engine.rules.compile import policy_from_text
+        from policy_engine.rules.compile import compile_text
         from policy_engine.run.batches import BatchMasker
         from policy_engine.run.columns import schema_of, table_of
 
-        masker = Masker(policy_from_text(policy), self.backends[backend])
+        masker = Masker(compile_text(policy), self.backends[backend])
         batches, schema = BatchMasker(masker, named_format("messages")), schema_of(masker)
         numbered = list(enumerate(self.rows, start=1))
         return lambda: table_of(batches.mask(numbered).rows, schema)

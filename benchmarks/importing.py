@@ -26,7 +26,7 @@ import yaml
 from policy_engine.core.errors import PolicyEngineError
 from policy_engine.data.dataset import load_dataset_spec
 from policy_engine.importers.axolotl import CARRIED, from_axolotl
-from policy_engine.rules.compile import policy_from_text
+from policy_engine.rules.compile import compile_text
 
 _BLOCK = re.compile(r"```ya?ml[^\n]*\n(.*?)```", re.DOTALL)
 
@@ -105,7 +105,7 @@ def _result(config: dict[str, Any], folder: Path, chat: bool) -> tuple[str, bool
             key is not None and not chat,
         )
     for item, entry in zip(made, config["datasets"], strict=True):
-        policy_from_text(item.policy_text)
+        compile_text(item.policy_text)
         target = folder / f"{item.name}.yaml"
         (folder / f"{item.name}.policy").write_text(item.policy_text, encoding="utf-8")
         target.write_text(item.dataset_text, encoding="utf-8")

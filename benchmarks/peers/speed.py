@@ -22,7 +22,7 @@ from policy_engine.chat.tokenizer import ChatTokenizer
 from policy_engine.data.conversation import Conversation
 from policy_engine.data.formats import named_format
 from policy_engine.mask.masker import Masker
-from policy_engine.rules.compile import load_policy
+from policy_engine.rules.compile import compile_file
 from policy_engine.run.batches import BatchMasker
 from policy_engine.run.columns import schema_of, table_of
 
@@ -64,7 +64,7 @@ def measure(
     fast = tokenizer.qualify_fast(texts)
     if isinstance(fast, str):
         raise SystemExit(f"kitoken does not qualify: {fast}")
-    program, layout = load_policy(policy), named_format("messages")
+    program, layout = compile_file(policy), named_format("messages")
     numbered: list[tuple[int, Any]] = list(enumerate(data, start=1))
     for name, chosen in ((REFERENCE, tokenizer), (FAST, tokenizer.with_fast(fast))):
         masker = Masker(program, chosen)

@@ -14,7 +14,7 @@ from policy_engine.data.conversation import Conversation
 from policy_engine.mask.masker import Masker
 from policy_engine.mask.row import MaskedRow
 from policy_engine.mask.token_mask import REASONS
-from policy_engine.rules.compile import load_policy, policy_from_text
+from policy_engine.rules.compile import compile_file, compile_text
 
 Masked = tuple[list[int], list[bool]]
 """Ids, and per token whether it is trained."""
@@ -41,7 +41,7 @@ class Trial:
     def masker(self) -> Masker:
         """Ours."""
         named = self.policy.isidentifier()
-        return Masker(load_policy(self.policy) if named else policy_from_text(self.policy), self.tokenizer)
+        return Masker(compile_file(self.policy) if named else compile_text(self.policy), self.tokenizer)
 
     def conversation(self, row: Row) -> Conversation:
         """A row as our side reads it."""

@@ -123,7 +123,7 @@ def main(argument: str) -> None:
     from benchmarks.corpus import CHATML, POLICY
     from policy_engine.chat.tokenizer import ChatTokenizer
     from policy_engine.mask.masker import Masker
-    from policy_engine.rules.compile import policy_from_text
+    from policy_engine.rules.compile import compile_text
     from policy_engine.run.apply import apply_dataset
     from policy_engine.run.ray import ray_engine
     from tests.support.tokenizers import load
@@ -133,7 +133,7 @@ def main(argument: str) -> None:
     loaded: Any = (
         "builtin" if run.tokenizer == "builtin" else ChatTokenizer.from_transformers(load(run.tokenizer), CHATML)
     )
-    masker = Masker(policy_from_text(POLICY), loaded)
+    masker = Masker(compile_text(POLICY), loaded)
     steps: list[tuple[float, int]] = []
 
     def note(progress: Any) -> None:

@@ -18,7 +18,7 @@ from policy_engine.data.conversation import Conversation
 from policy_engine.data.prepared import are_shifted, mask_of, spans_of
 from policy_engine.lang.library import read_shipped, shipped
 from policy_engine.mask.apply import apply_program
-from policy_engine.rules.compile import policy_from_text
+from policy_engine.rules.compile import compile_text
 from policy_engine.rules.program import Program
 
 _SHARE: Final = 0.9
@@ -83,7 +83,7 @@ class Auditor:
         self._recoverer = Recoverer(tokenizer)
         self._pad: int | None = getattr(tokenizer.tokenizer, "pad_token_id", None)
         names = shipped() if presets is None else tuple(presets)
-        self._presets = {name: policy_from_text(read_shipped(name).text, name=name) for name in names}
+        self._presets = {name: compile_text(read_shipped(name).text, name=name) for name in names}
         self._untold = Untold(program)
         self._preset_untold = {name: Untold(preset) for name, preset in self._presets.items()}
         self._doubts = Doubts(tokenizer, self._recoverer)

@@ -18,11 +18,11 @@ class Untold:
     """What one policy asks that a row may not tell."""
 
     def __init__(self, program: Program) -> None:
-        self.fields = tuple(sorted({f for f in _fields(program.policy) if not _is_rendered(f)}, key=_name))
+        self.fields = tuple(sorted({f for f in _fields(program.policy) if not _is_rendered(f)}, key=str))
 
     def of(self, row: Mapping[str, Any], *, source: bool) -> tuple[str, ...]:
         """Names of what the row does not tell. `source` is whether its messages are known as the data had them."""
-        asked = [_name(f) for f in self.fields if f.scope == "sample" or not source]
+        asked = [str(f) for f in self.fields if f.scope == "sample" or not source]
         known = {f"sample.{key}" for key in row}
         return tuple(name for name in asked if ".".join(name.split(".")[:2]).partition("[")[0] not in known)
 
@@ -32,10 +32,6 @@ def _is_rendered(field: Field) -> bool:
         return False
     known = _RENDERED[field.scope]
     return known is None or (len(field.path) == 1 and field.path[0] in known)
-
-
-def _name(field: Field) -> str:
-    return field.scope + "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in field.path)
 
 
 def _fields(node: Any) -> set[Field]:

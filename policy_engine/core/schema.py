@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 FieldType = Literal["string", "number", "integer", "boolean", "list", "object", "any"]
-JsonType = Literal["null", "boolean", "integer", "number", "string", "list", "object"]
+JsonType = Literal["null", "boolean", "integer", "number", "string", "list", "object", "other"]
+"""The type of a value of the data; `other` for what JSON cannot hold, such as a date in a Parquet file."""
 
 
 def json_type(value: Any) -> JsonType:
@@ -29,8 +30,10 @@ def json_type(value: Any) -> JsonType:
             return "string"
         case list() | tuple():
             return "list"
-        case _:
+        case Mapping():
             return "object"
+        case _:
+            return "other"
 
 
 @dataclass(frozen=True, kw_only=True)

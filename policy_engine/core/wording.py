@@ -3,6 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any, Final
+
+from policy_engine.core.schema import JsonType, json_type
+
+_KINDS: Final[dict[JsonType, str]] = {
+    "null": "null", "boolean": "a boolean", "integer": "a number", "number": "a number", "string": "text",
+    "list": "a list", "object": "an object",
+}  # fmt: skip
 
 
 def counted(number: int, noun: str) -> str:
@@ -18,3 +26,8 @@ def article(name: str) -> str:
 def field_path(path: Sequence[str | int]) -> str:
     """The path of a field as a policy writes it: `meta.labels[0]`."""
     return "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path).removeprefix(".")
+
+
+def a_kind(value: Any) -> str:
+    """The kind of a value of the data: `a number`, `text`, `an object`, `a date`."""
+    return _KINDS.get(json_type(value)) or f"{article(type(value).__name__)} {type(value).__name__}"

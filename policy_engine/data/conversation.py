@@ -10,13 +10,13 @@ from typing import Any, Final, NoReturn
 
 from policy_engine.core.errors import RowError
 from policy_engine.core.source import Place
+from policy_engine.core.wording import a_kind
 from policy_engine.data.formats import (
     CALL_ROLE,
     Format,
     column,
     detect_format,
     key_meant,
-    kind_of,
     message_list,
 )
 
@@ -97,13 +97,13 @@ def _read(row: Any, spec: Format) -> Conversation:
     if isinstance(row, list):
         row = {"messages": row}
     if not isinstance(row, Mapping):
-        _refuse(f"the row is {kind_of(row)}, not an object", _DROP)
+        _refuse(f"the row is {a_kind(row)}, not an object", _DROP)
     messages = _READERS[spec.kind](row, spec)
     if spec.system is not None:
         system = column(row, spec.system)
         if system is not None and not isinstance(system, str):
             _refuse(
-                f"column `{spec.system}` is {kind_of(system)}; a system message is text",
+                f"column `{spec.system}` is {a_kind(system)}; a system message is text",
                 "write text, or say in a dataset file that the column is none: `messages: {system: null}`",
             )
         if system and not (messages and messages[0]["role"] == "system"):
@@ -156,7 +156,7 @@ def _message_column(row: Mapping[str, Any], name: str) -> Sequence[Any]:
     messages = message_list(value)
     if messages is None:
         _refuse(
-            f"column `{name}` is {kind_of(value)}, not a list of messages",
+            f"column `{name}` is {a_kind(value)}, not a list of messages",
             "write a list of objects with a role and a content, or that as JSON text",
         )
     return messages
@@ -168,7 +168,7 @@ def _keys(value: Mapping[Any, Any]) -> str:
 
 def _message(message: Any, spec: Format, place: str) -> dict[str, Any]:
     if not isinstance(message, Mapping):
-        _refuse(f"{place} is {kind_of(message)}, not an object with `{spec.role}` and `{spec.content}`", _DROP)
+        _refuse(f"{place} is {a_kind(message)}, not an object with `{spec.role}` and `{spec.content}`", _DROP)
     role = message.get(spec.role)
     if not isinstance(role, str) or not role:
         if spec.role not in message:
@@ -177,7 +177,7 @@ def _message(message: Any, spec: Format, place: str) -> dict[str, Any]:
                 _named("role", spec.role, message, "key"),
             )
         _refuse(
-            f"{place}: `{spec.role}` is {'empty' if role == '' else kind_of(role)}; it has to name the author",
+            f"{place}: `{spec.role}` is {'empty' if role == '' else a_kind(role)}; it has to name the author",
             "write who the message is from, such as `user` or `assistant`",
         )
     role = spec.roles.get(role, role)
@@ -219,14 +219,14 @@ def _check_content(content: Any, place: str) -> None:
         return
     if not isinstance(content, list | tuple):
         _refuse(
-            f"{place} is {kind_of(content)}; it has to be text, a list of parts, or null",
+            f"{place} is {a_kind(content)}; it has to be text, a list of parts, or null",
             "write an object, such as a tool's result, as JSON text",
         )
     for i, part in enumerate(content):
         if not isinstance(part, Mapping):
-            _refuse(f"{place}[{i}] is {kind_of(part)}, not an object", 'write parts as {"type": "text", "text": …}')
+            _refuse(f"{place}[{i}] is {a_kind(part)}, not an object", 'write parts as {"type": "text", "text": …}')
         if "text" in part and not isinstance(part["text"], str | None):
-            _refuse(f"{place}[{i}]: `text` is {kind_of(part['text'])}; it has to be text", _DROP)
+            _refuse(f"{place}[{i}]: `text` is {a_kind(part['text'])}; it has to be text", _DROP)
 
 
 _CALL: Final = 'write calls as {"type": "function", "function": {"name": …, "arguments": …}}'
@@ -235,10 +235,10 @@ _CALL: Final = 'write calls as {"type": "function", "function": {"name": …, "a
 def _tool_calls(value: Any, place: str) -> list[Mapping[str, Any]]:
     calls = message_list(value)
     if calls is None:
-        _refuse(f"{place} is {kind_of(value)}, not a list of calls", "write a list, or that as JSON text")
+        _refuse(f"{place} is {a_kind(value)}, not a list of calls", "write a list, or that as JSON text")
     for i, call in enumerate(calls):
         if not isinstance(call, Mapping):
-            _refuse(f"{place}[{i}] is {kind_of(call)}, not an object", _CALL)
+            _refuse(f"{place}[{i}] is {a_kind(call)}, not an object", _CALL)
         function = call.get("function", call)
         if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
             _refuse(f"{place}[{i}] names no function; its keys are {_keys(call)}", _CALL)
@@ -259,7 +259,7 @@ def _call_message(message: Mapping[str, Any], spec: Format, place: str) -> dict[
     wrapped = []
     for i, call in enumerate(calls):
         if not isinstance(call, Mapping) or not isinstance(call.get("name"), str) or "arguments" not in call:
-            found = f"keys {_keys(call)}" if isinstance(call, Mapping) else kind_of(call)
+            found = f"keys {_keys(call)}" if isinstance(call, Mapping) else a_kind(call)
             _refuse(f"{place}: call {i + 1} has to be an object with `name` and `arguments`, found {found}", _DROP)
         wrapped.append(_wrapped(call))
     # An empty text, not an absent one: the turn says nothing beside its calls, and templates may add to `content`.
@@ -277,7 +277,8 @@ def _read_alpaca(row: Mapping[str, Any], spec: Format) -> list[dict[str, Any]]:
     if history is not None:
         if not isinstance(history, list | tuple):
             _refuse(
-                f"column `{spec.history}` is {kind_of(history)}; it has to be a list of [question, answer] pairs", _DROP
+                f"column `{spec.history}` is {a_kind(history)}; it has to be a list of [question, answer] pairs",
+                _DROP,
             )
         for i, pair in enumerate(history):
             if not (isinstance(pair, list | tuple) and len(pair) == 2 and all(isinstance(text, str) for text in pair)):
@@ -294,7 +295,7 @@ def _read_alpaca(row: Mapping[str, Any], spec: Format) -> list[dict[str, Any]]:
 def _text(row: Mapping[str, Any], option: str, name: str) -> str:
     value = column(row, name)
     if not isinstance(value, str):
-        found, help = (kind_of(value), _DROP) if name in row else ("missing", _named(option, name, row, "column"))
+        found, help = (a_kind(value), _DROP) if name in row else ("missing", _named(option, name, row, "column"))
         _refuse(f"column `{name}` is {found}; it has to be text", help)
     return value
 
@@ -308,7 +309,7 @@ def _read_pair(row: Mapping[str, Any], spec: Format) -> list[dict[str, Any]]:
         elif isinstance(value, str):
             messages.append({"role": role, "content": value})
         else:
-            found, help = (kind_of(value), _DROP) if name in row else ("missing", _named(option, name, row, "column"))
+            found, help = (a_kind(value), _DROP) if name in row else ("missing", _named(option, name, row, "column"))
             _refuse(f"column `{name}` is {found}; it has to be text or a list of messages", help)
     return messages
 
@@ -337,15 +338,15 @@ def _objects(row: Mapping[str, Any], name: str | None) -> tuple[Mapping[str, Any
     if value is None:
         return None
     if not isinstance(value, list | tuple):
-        _refuse(f"column `{name}` is {kind_of(value)}; it has to be a list of objects, or that as JSON text", _DROP)
+        _refuse(f"column `{name}` is {a_kind(value)}; it has to be a list of objects, or that as JSON text", _DROP)
     for i, item in enumerate(value):
         if not isinstance(item, Mapping):
-            _refuse(f"`{name}[{i}]` is {kind_of(item)}, not an object", _DROP)
+            _refuse(f"`{name}[{i}]` is {a_kind(item)}, not an object", _DROP)
     return tuple(value)
 
 
 def _object(row: Mapping[str, Any], name: str | None) -> Mapping[str, Any] | None:
     value = _json(row, name)
     if value is not None and not isinstance(value, Mapping):
-        _refuse(f"column `{name}` is {kind_of(value)}; it has to be an object, or that as JSON text", _DROP)
+        _refuse(f"column `{name}` is {a_kind(value)}; it has to be an object, or that as JSON text", _DROP)
     return value

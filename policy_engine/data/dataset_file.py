@@ -13,8 +13,9 @@ from policy_engine.core.errors import DataError, DatasetFileError, RowError
 from policy_engine.core.schema import FieldType
 from policy_engine.core.source import Source, Span
 from policy_engine.core.suggest import did_you_mean, file_meant
+from policy_engine.core.wording import a_kind
 from policy_engine.data.conversation import read_row
-from policy_engine.data.formats import FORMAT_KINDS, kind_of, named_format
+from policy_engine.data.formats import FORMAT_KINDS, named_format
 
 _KEYS: Final = (
     "policy", "tokenizer", "template", "messages", "trained_roles", "fields", "template_kwargs", "tests",
@@ -101,13 +102,13 @@ class _File:
     def _mapping(self, node: yaml.Node, what: str, known: Iterable[str] | None) -> dict[str, yaml.Node]:
         """The value nodes of a mapping by key; keys that are not `known` or are written twice are problems."""
         if not isinstance(node, yaml.MappingNode):
-            self._problem(node, f"{what} has to be a mapping, found {kind_of(_value(node))}")
+            self._problem(node, f"{what} has to be a mapping, found {a_kind(_value(node))}")
             return {}
         result: dict[str, yaml.Node] = {}
         for key_node, value_node in node.value:
             key = _value(key_node)
             if not isinstance(key, str):
-                self._problem(key_node, f"key `{key_node.value}` of {what} is {kind_of(key)}", "put it in quotes")
+                self._problem(key_node, f"key `{key_node.value}` of {what} is {a_kind(key)}", "put it in quotes")
             elif known is not None and key not in known:
                 self._problem(key_node, f"unknown key `{key}` in {what}", _meant(key, known))
             elif key in result:
@@ -120,7 +121,7 @@ class _File:
         value = _value(node)
         if isinstance(value, str) and value:
             return value
-        self._problem(node, f"{what} has to be text, found {kind_of(value) if value != '' else 'nothing'}")
+        self._problem(node, f"{what} has to be text, found {a_kind(value) if value != '' else 'nothing'}")
         return None
 
     def _path(self, key: str) -> Callable[[yaml.Node], None]:
@@ -204,7 +205,7 @@ class _File:
             self._problem(nodes["sample"], f"`sample` of {what} has to be a mapping")
         for key in ("name", "expect"):
             if key in values and not isinstance(values[key], str):
-                self._problem(nodes[key], f"`{key}` of {what} has to be text, found {kind_of(values[key])}")
+                self._problem(nodes[key], f"`{key}` of {what} has to be text, found {a_kind(values[key])}")
         if len(self.problems) > before:
             return None
         row = {**sample, **{key: values[key] for key in _TEST_KEYS[1:5] if key in values}}

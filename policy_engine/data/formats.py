@@ -11,7 +11,7 @@ from typing import Any, Final, Literal, get_args
 
 from policy_engine.core.errors import ConfigError
 from policy_engine.core.suggest import nearest
-from policy_engine.core.wording import counted
+from policy_engine.core.wording import a_kind, counted
 
 FormatKind = Literal["messages", "sharegpt", "alpaca", "prompt_completion"]
 FORMAT_KINDS: Final[tuple[FormatKind, ...]] = get_args(FormatKind)
@@ -229,7 +229,7 @@ def list_kind(value: Any) -> FormatKind | None:
 def _nothing_fits(rows: list[Any]) -> str:
     objects = [row for row in rows if isinstance(row, Mapping)]
     if not objects:
-        return f"no conversation found in {counted(len(rows), 'row')}: a row is {kind_of(rows[0])}, not an object"
+        return f"no conversation found in {counted(len(rows), 'row')}: a row is {a_kind(rows[0])}, not an object"
     columns: dict[str, Any] = {}
     for row in objects:
         for name, value in row.items():
@@ -239,7 +239,7 @@ def _nothing_fits(rows: list[Any]) -> str:
         named = " and ".join(f"`{name}`" for name in lists)
         return f"columns {named} all hold messages, and nothing says which to train on"
     shown = ", ".join(
-        f"`{name}` ({'an empty list' if value == [] else kind_of(value)})" for name, value in list(columns.items())[:12]
+        f"`{name}` ({'an empty list' if value == [] else a_kind(value)})" for name, value in list(columns.items())[:12]
     )
     return (
         f"no conversation found in {counted(len(rows), 'row')}; their columns are {shown or 'none'}. Known shapes: "
@@ -269,18 +269,3 @@ def _names_seen(rows: list[Any]) -> str | None:
                 declared = f"messages: {{field: {name}, role: {role}, content: {content}}}"
                 return f"rename the keys in the data, or write a dataset file that names them: `{declared}`"
     return None
-
-
-def kind_of(value: Any) -> str:
-    """What a value is, in a reader's words."""
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return "a boolean"
-    if isinstance(value, int | float):
-        return "a number"
-    if isinstance(value, str):
-        return "text"
-    if isinstance(value, Mapping):
-        return "an object"
-    return "a list" if isinstance(value, list | tuple) else f"a {type(value).__name__}"

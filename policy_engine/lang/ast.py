@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from policy_engine.core.source import Source, Span
+from policy_engine.core.wording import field_path
 
 
 def _span() -> Span:
@@ -22,6 +23,9 @@ class Field:
     scope: str
     path: tuple[str | int, ...]
     span: Span = _span()
+
+    def __str__(self) -> str:
+        return field_path((self.scope, *self.path))
 
 
 Literal_ = str | int | float | bool | None

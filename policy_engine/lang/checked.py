@@ -95,7 +95,7 @@ class CheckedGuard:
 
 
 def _said(span: Span) -> str:
-    return f"{span} `{' '.join(span.text.split())}`"
+    return f"{span} `{span.one_line}`"
 
 
 @dataclass(frozen=True, kw_only=True)

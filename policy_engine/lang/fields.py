@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import re2
 
-from policy_engine.core.schema import FieldType, Schema
+from policy_engine.core.schema import FieldType, Schema, json_type
 from policy_engine.core.source import Span
 from policy_engine.core.suggest import did_you_mean
 from policy_engine.core.vocabulary import SCOPES
@@ -89,7 +89,7 @@ class FieldChecker:
         if isinstance(amount, ast.Field):
             kind = self._type(amount)
             if kind not in (None, "any", *_NUMBERS):
-                message = f"`{_name(amount)}` is {_a(kind)}, and a weight has to be a number"
+                message = f"`{amount}` is {_a(kind)}, and a weight has to be a number"
                 self.findings.error("PE224", message, amount.span, "name a field of numbers, or write a number")
         elif problem := weight_problem(amount):
             self.findings.error("PE227", problem, span, WEIGHT_HELP)
@@ -98,7 +98,7 @@ class FieldChecker:
         """Whether a field may hold spans; reports why not."""
         kind = self._type(field)
         if kind not in (None, "any", "list"):
-            message = f"`{_name(field)}` is {_a(kind)}, and spans are a list"
+            message = f"`{field}` is {_a(kind)}, and spans are a list"
             help = "name a field that holds `[begin, end)` pairs, such as `message.training_detail`"
             self.findings.error("PE224", message, field.span, help)
         return kind in ("any", "list")
@@ -122,15 +122,15 @@ class FieldChecker:
         kind = self._type(field)
         if kind not in (None, "any", "boolean"):
             example = "1" if kind in _NUMBERS else '"x"'
-            help = f"write what it has to be, for example `{_name(field)} == {example}`"
+            help = f"write what it has to be, for example `{field} == {example}`"
             if kind in ("list", "object"):
-                help = f"write `has {_name(field)}` to ask whether it is there"
-            message = f"`{_name(field)}` is {_a(kind)}, and a field alone has to be `true`"
+                help = f"write `has {field}` to ask whether it is there"
+            message = f"`{field}` is {_a(kind)}, and a field alone has to be `true`"
             self.findings.error("PE224", message, field.span, help)
 
     def _compare(self, compare: ast.Compare) -> None:
         kind = self._type(compare.field)
-        name = _name(compare.field)
+        name = str(compare.field)
         value, op = compare.value, compare.op
         if op == "matches":
             self.regex(str(value), compare.flags, compare.span)
@@ -164,10 +164,10 @@ class FieldChecker:
         """Comparisons are type-strict: report one whose sides can never have the same type."""
         if kind is None or kind == "any" or value is None:
             return
-        has = _type_of(value)
+        has = json_type(value)
         if kind == has or (kind in _NUMBERS and has in _NUMBERS):
             return
-        name = _name(compare.field)
+        name = str(compare.field)
         does = (
             "contains"
             if compare.op == "contains"
@@ -215,7 +215,7 @@ class FieldChecker:
             help = f"`{name}` is no number and no field"
         elif help is None:
             listed = ", ".join(f"`{s}`" for s in SCOPES)
-            help = f"write `message.{_name(field)}` for a field of the message; scopes are {listed}"
+            help = f"write `message.{field}` for a field of the message; scopes are {listed}"
         self.findings.error("PE221", f"there is no scope `{name}`", field.span, help)
 
     def _declared_type(self, field: ast.Field) -> FieldType | None:
@@ -230,7 +230,7 @@ class FieldChecker:
             message = f"the dataset file declares `{name}` as {_a(kind)}, which has nothing such below it"
             self.findings.error("PE223", message, field.span, f"write `{name}`, or declare it as an object")
             return None
-        whole = _name(field)
+        whole = str(field)
         if any(name.startswith(whole + ".") for name in self.declared):
             return "object"
         help = did_you_mean(whole, self.declared) or f"declare it under `fields` of the dataset file: `{whole}: string`"
@@ -244,20 +244,8 @@ def _prefixes(field: ast.Field) -> Iterator[tuple[str, tuple[str | int, ...]]]:
         yield ".".join((field.scope, *map(str, field.path[:length]))), field.path[length:]
 
 
-def _name(field: ast.Field) -> str:
-    return field.scope + "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in field.path)
-
-
-def _a(kind: FieldType | None) -> str:
+def _a(kind: str | None) -> str:
     return f"{'an' if str(kind)[0] in 'aeiou' else 'a'} {kind}"
-
-
-def _type_of(value: Any) -> FieldType:
-    if isinstance(value, bool):
-        return "boolean"
-    if isinstance(value, int):
-        return "integer"
-    return "number" if isinstance(value, float) else "string"
 
 
 def _shown(value: Any) -> str:

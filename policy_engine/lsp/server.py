@@ -236,7 +236,7 @@ def _symbols(params: lsp.DocumentSymbolParams) -> list[lsp.DocumentSymbol]:
     for statement in open_.document.policy.statements:
         let = isinstance(statement, ast.Let)
         kind = lsp.SymbolKind.Variable if let else lsp.SymbolKind.Function
-        name = statement.name if isinstance(statement, ast.Let) else " ".join(statement.span.text.split())
+        name = statement.name if isinstance(statement, ast.Let) else statement.span.one_line
         selection = name_of(statement) if isinstance(statement, ast.Let) else statement.span
         found.append(lsp.DocumentSymbol(name, kind, open_.range(statement.span), open_.range(selection)))
     return found

@@ -54,7 +54,7 @@ def _refuse_unknown(program: Program, table: PieceTable, tokenized: TokenizedCha
         if any(isinstance(t, Atom) and t.turns is None and len(t.parts) == len(PARTS) for t in rule.targets):
             continue
         raise AttributionError(
-            f"{rule.span} (`{' '.join(rule.span.text.split())}`) trains text that the template computed from the data, "
+            f"{rule.span} (`{rule.span.one_line}`) trains text that the template computed from the data, "
             f"so whose it is cannot be told: {excerpt(chat.text[table.starts[piece] : table.ends[piece]])}",
             help="mask the part it is in, or use a template that writes message fields as they are",
         )

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from policy_engine.chat.segments import RenderedChat, Segment, TokenizedChat
+from policy_engine.core.wording import field_path
 from policy_engine.mask.apply import STRADDLE, STRUCTURAL, apply_program
 from policy_engine.mask.token_mask import REASONS, TokenMask
 from policy_engine.rules.conditions.values import excerpt, shown
@@ -174,7 +175,7 @@ def _explain(program: Program, chat: RenderedChat, table: PieceTable, pieces: li
 
 def _source(segment: Segment) -> str:
     if segment.field is not None:
-        path = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in segment.field).lstrip(".")
+        path = field_path(segment.field)
         return f"{path}, from character {segment.field_start}" if segment.field_exact else path
     if segment.unknown:
         return "computed by the template"

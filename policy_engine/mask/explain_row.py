@@ -85,7 +85,7 @@ def explain_row(program: Program, tokenized: TokenizedChat, mask: TokenMask) -> 
                 reason=REASONS[reason],
                 rule=rule if rule >= 0 else None,
                 place=None if span is None else str(span),
-                rule_text=None if span is None else " ".join(span.text.split()),
+                rule_text=None if span is None else span.one_line,
             )
         )
     return RowExplanation(tokens=tuple(lines))

@@ -61,7 +61,7 @@ class Coverage:
         """What no row has tried, in the order of the policy."""
         found: list[Untried] = []
         for rule in self.program.policy.rules:
-            text = " ".join(rule.span.text.split())
+            text = rule.span.one_line
             if rule.index not in self.decided:
                 found.append(Untried(place=str(rule.span), text=text, missing="never decided"))
             for (index, test), values in self.seen.items():

@@ -21,7 +21,7 @@ _LONGEST: Final = 600
 def guard_diagnostics(findings: Sequence[GuardFinding], *, undecided: str | None = None) -> Iterator[Diagnostic]:
     """What is wrong with guards: errors for those that fail, warnings for those that are not proven or say nothing."""
     for finding in findings:
-        text = _code(finding.guard.span.text)
+        text = f"`{finding.guard.span.one_line}`"
         if finding.verdict == "holds":
             if finding.vacuous:
                 yield Diagnostic(
@@ -91,7 +91,7 @@ def rule_diagnostics(report: ProofReport) -> Iterator[Diagnostic]:
 
 
 def _dead(dead: DeadRule) -> Diagnostic:
-    text = _code(dead.rule.span.text)
+    text = f"`{dead.rule.span.one_line}`"
     if dead.why == "matches nothing":
         message, help = f"{text} can never match anything", "check its role, parts and conditions, or remove it"
     elif dead.why == "nothing to scale":
@@ -114,11 +114,7 @@ def _fixed(fixed: FixedCondition) -> Diagnostic:
     return Diagnostic(
         code=CONDITION_FIXED,
         severity="warning",
-        message=f"{_code(fixed.test)} is {'true' if fixed.always else 'false'} wherever the targets match",
+        message=f"`{fixed.test}` is {'true' if fixed.always else 'false'} wherever the targets match",
         span=fixed.span,
         help="remove it, or check the field, the value and the targets",
     )
-
-
-def _code(text: str) -> str:
-    return f"`{' '.join(text.split())}`"

@@ -247,4 +247,4 @@ def _agree(a: str, b: str) -> bool:
 
 
 def _fixed(statement: Statement, expr: Expr, always: bool) -> FixedCondition:
-    return FixedCondition(statement=statement, test=expr.span.text or repr(expr), always=always, span=expr.span)
+    return FixedCondition(statement=statement, test=expr.span.one_line or repr(expr), always=always, span=expr.span)

@@ -7,11 +7,10 @@ from dataclasses import replace
 
 from policy_engine.core.errors import PolicyCheckError, warn_of
 from policy_engine.core.schema import Schema
-from policy_engine.lang.check import check_text
 from policy_engine.lang.lint.lint import warnings_of
 from policy_engine.proof.diagnostics import guard_diagnostics
 from policy_engine.proof.findings import prove_guards
-from policy_engine.rules.compile import compile_policy, program_of
+from policy_engine.rules.compile import compile_file, compile_policy, compile_text
 from policy_engine.rules.program import Program
 
 
@@ -23,7 +22,7 @@ def load_policy(path_or_name: str | os.PathLike[str], *, schema: Schema | None =
     nothing declares, a guard that could not be proven, what lint finds. With `prove=False` guards are only asserted on
     the rows that are masked.
     """
-    return _finished(program_of(path_or_name, schema=schema), prove)
+    return _finished(compile_file(path_or_name, schema=schema), prove)
 
 
 def policy_from_text(text: str, *, name: str = "<string>", schema: Schema | None = None, prove: bool = True) -> Program:
@@ -31,7 +30,7 @@ def policy_from_text(text: str, *, name: str = "<string>", schema: Schema | None
 
     Raises PolicySyntaxError or PolicyCheckError with everything that is wrong. Warnings and `prove`: see `load_policy`.
     """
-    return _finished(compile_policy(check_text(text, name=name, schema=schema)), prove)
+    return _finished(compile_text(text, name=name, schema=schema), prove)
 
 
 def _finished(program: Program, prove: bool) -> Program:

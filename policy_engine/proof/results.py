@@ -119,7 +119,7 @@ class ProofReport:
     undecided: str | None = None
 
     def __repr__(self) -> str:
-        guards = "; ".join(f"`{' '.join(g.guard.span.text.split())}` {g.verdict}" for g in self.guards)
+        guards = "; ".join(f"`{g.guard.span.one_line}` {g.verdict}" for g in self.guards)
         said = f"undecided, {self.undecided}" if self.undecided else guards or "no guards"
         return f"<ProofReport {self.policy.source.name}: {said}; {len(self.dead)} dead rules>"
 

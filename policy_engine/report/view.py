@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from policy_engine.chat.segments import RenderedChat, Segment, TokenizedChat
 from policy_engine.core.source import Span
 from policy_engine.core.vocabulary import Reason
+from policy_engine.core.wording import field_path
 from policy_engine.lang.checked import CheckedPolicy
 from policy_engine.mask.explain import ExplainedPiece
 from policy_engine.mask.token_mask import REASONS, TokenMask
@@ -108,7 +109,7 @@ class RuleView:
     @property
     def text(self) -> str:
         """The rule on one line."""
-        return " ".join(self.span.text.split())
+        return self.span.one_line
 
 
 def rule_views(policy: CheckedPolicy) -> tuple[RuleView, ...]:
@@ -120,7 +121,7 @@ def source_of(segment: Segment) -> str:
     """Where a segment's characters come from, in words: `content[0].text from 12`, `template line 30`."""
     if segment.field is None:
         return "template" if segment.line is None else f"template line {segment.line}"
-    path = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in segment.field).lstrip(".")
+    path = field_path(segment.field)
     if segment.unknown or not segment.field_exact:
         return f"computed from {path}"
     return f"{path} from {segment.field_start}" if segment.field_start else path

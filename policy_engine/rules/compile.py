@@ -1,4 +1,7 @@
-"""Programs from checked policies, and from policies in files, in the shipped library and in texts."""
+"""The compiler: programs from checked policies, from files, from the shipped library and from texts.
+
+`policy_engine.load_policy` compiles with this and proves the guards too; see `proof.load`.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +9,11 @@ import os
 
 import numpy as np
 
-from policy_engine.core.errors import ConfigError, warn_of
+from policy_engine.core.errors import ConfigError
 from policy_engine.core.schema import Schema
 from policy_engine.lang.check import check_text
 from policy_engine.lang.checked import CheckedPolicy
 from policy_engine.lang.library import read_policy
-from policy_engine.lang.lint.lint import warnings_of
 from policy_engine.rules.program import Program
 
 MOST_RULES = int(np.iinfo(np.int16).max)
@@ -19,7 +21,10 @@ MOST_RULES = int(np.iinfo(np.int16).max)
 
 
 def compile_policy(checked: CheckedPolicy) -> Program:
-    """A program that decides chats as the policy says. Raises ConfigError for a policy of more than 32,767 rules."""
+    """The program that decides chats as the policy says.
+
+    Raises ConfigError for a policy of more than 32,767 rules.
+    """
     if len(checked.rules) > MOST_RULES:
         raise ConfigError(
             f"{checked.source.name} has {len(checked.rules)} rules, more than {MOST_RULES}",
@@ -28,28 +33,23 @@ def compile_policy(checked: CheckedPolicy) -> Program:
     return Program(policy=checked)
 
 
-def load_policy(path_or_name: str | os.PathLike[str], *, schema: Schema | None = None) -> Program:
-    """The program of a policy file, or of a shipped policy by its bare name.
+def compile_file(path_or_name: str | os.PathLike[str], *, schema: Schema | None = None) -> Program:
+    """The program of a policy file, or of a shipped policy by its bare name; no guard is proven.
 
-    Raises PolicySyntaxError or PolicyCheckError with everything that is wrong, and DataError if there is no such file;
-    warns with PolicyWarning of what does not stop it.
+    Raises PolicySyntaxError or PolicyCheckError with everything that is wrong, and DataError if there is no such file.
     """
-    program = program_of(path_or_name, schema=schema)
-    warn_of(warnings_of(program.policy), stacklevel=2)
-    return program
-
-
-def policy_from_text(text: str, *, name: str = "<string>", schema: Schema | None = None) -> Program:
-    """The program of a policy text; `name` is what errors call it, and where relative `use` paths start.
-
-    Raises PolicySyntaxError or PolicyCheckError with everything that is wrong; warns as `load_policy` does.
-    """
-    program = compile_policy(check_text(text, name=name, schema=schema))
-    warn_of(warnings_of(program.policy), stacklevel=2)
-    return program
-
-
-def program_of(path_or_name: str | os.PathLike[str], *, schema: Schema | None) -> Program:
-    """The same as `load_policy`, without warnings."""
     source = read_policy(path_or_name)
-    return compile_policy(check_text(source.text, name=source.name, schema=schema))
+    return compile_text(source.text, name=source.name, schema=schema)
+
+
+def compile_text(text: str, *, name: str = "<string>", schema: Schema | None = None) -> Program:
+    """The program of a policy text; no guard is proven.
+
+    `name` is the text's name in errors, and the place where relative `use` paths start. Raises PolicySyntaxError or
+    PolicyCheckError with everything that is wrong.
+
+        >>> program = compile_text("train assistant; train eos after assistant")
+        >>> [rule.effect for rule in program.policy.rules]
+        ['train', 'train']
+    """
+    return compile_policy(check_text(text, name=name, schema=schema))

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, TypeGuard
 
 from policy_engine.core.errors import RowError
 from policy_engine.core.facts import SegmentFacts
+from policy_engine.core.schema import json_type
+from policy_engine.core.wording import a_kind
 from policy_engine.lang.checked import Atom, CheckedTarget, Spans
-from policy_engine.rules.conditions.conditions import field_name
 from policy_engine.rules.conditions.patterns import ScanLimitError, compile_pattern
-from policy_engine.rules.conditions.values import MISSING, content_text, kind_of, part_text, shown
+from policy_engine.rules.conditions.values import MISSING, content_text, part_text, shown
 from policy_engine.rules.conditions.view import ChatView
 from policy_engine.rules.ranges import Range, intersect, union
 from policy_engine.rules.turn_signatures import TurnTests
@@ -126,7 +128,7 @@ class SpanFinder:
     def _entries(self, value: Any, size: int, turn: int) -> list[Range]:
         """The entries that count, as half-open offsets in the content, sorted and joined."""
         if not isinstance(value, (list, tuple)):
-            raise self._problem(turn, f"is a {kind_of(value)}, not a list of spans")
+            raise self._problem(turn, f"is {a_kind(value)}, not a list of spans")
         found: list[Range] = []
         for entry in value:
             start, end, train = self._entry(entry, turn)
@@ -140,8 +142,8 @@ class SpanFinder:
         if isinstance(entry, (list, tuple)):
             if len(entry) == 2 and all(_is_integer(n) for n in entry):
                 return entry[0], entry[1], None
-        elif kind_of(entry) == "object":
-            start, end, train = (entry.get(k) for k in ("begin_offset", "end_offset", "train"))
+        elif isinstance(entry, Mapping):
+            start, end, train = entry.get("begin_offset"), entry.get("end_offset"), entry.get("train")
             if _is_integer(start) and _is_integer(end) and (train is None or isinstance(train, bool)):
                 return start, end + 1, train
         wanted = "`[begin, end]` or `{begin_offset, end_offset, train}`"
@@ -150,7 +152,7 @@ class SpanFinder:
     def _problem(self, turn: int, what: str) -> RowError:
         assert self.spans.field is not None
         return RowError(
-            f"{self._place}: `{field_name(self.spans.field)}` of message {turn} {what}",
+            f"{self._place}: `{self.spans.field}` of message {turn} {what}",
             help="offsets count characters of the message's content as it is in the data; `end` is one past the last "
             "character of a pair, and the last one itself in `end_offset`",
             code="PE512",
@@ -167,8 +169,8 @@ def content_offset(message: Any, field: tuple[str | int, ...]) -> int | None:
     return sum(len(part_text(part)) for part in content[: int(field[1])])
 
 
-def _is_integer(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
+def _is_integer(value: Any) -> TypeGuard[int]:
+    return json_type(value) == "integer"
 
 
 def as_finder(target: CheckedTarget, **facts: Any) -> Atom | SpanFinder:

@@ -9,7 +9,7 @@ from policy_engine.core.errors import RowError
 from policy_engine.core.facts import SegmentFacts
 from policy_engine.lang.ast import Field
 from policy_engine.lang.checked import Atom, CheckedGuard, CheckedRule
-from policy_engine.rules.conditions.conditions import Condition, field_name
+from policy_engine.rules.conditions.conditions import Condition
 from policy_engine.rules.conditions.values import MISSING, number_problem, shown
 from policy_engine.rules.conditions.view import ChatView
 from policy_engine.rules.ranges import Range, union
@@ -30,7 +30,7 @@ class Statement:
         self.bit = 1 << number
         """Its bit in `ChatView.held`."""
         self.verb = checked.effect if isinstance(checked, CheckedRule) else checked.kind
-        self.place = f"{checked.span} (`{' '.join(checked.span.text.split())}`)"
+        self.place = f"{checked.span} (`{checked.span.one_line}`)"
         self.condition = None if checked.condition is None else Condition(checked.condition)
         self.weight: float = 0.0
         self.weight_field: Field | None = None
@@ -86,7 +86,7 @@ class Statement:
         if problem is not None:
             where = "" if segment.turn is None else f" of message {segment.turn}"
             raise RowError(
-                f"{self.place}: `{field_name(self.weight_field)}`{where} {problem} ({shown(value)})",
+                f"{self.place}: `{self.weight_field}`{where} {problem} ({shown(value)})",
                 help="give a finite number, or null for weight 1",
                 code="PE513",
             )

@@ -56,7 +56,7 @@ def _trace(program: Program, view: ChatView, index: int, position: int) -> tuple
             RuleTrace(
                 index=statement.stage,
                 place=str(statement.checked.span),
-                text=" ".join(statement.checked.span.text.split()),
+                text=statement.checked.span.one_line,
                 effect=statement.verb,
                 holds=holds,
                 conditions=() if statement.condition is None else statement.condition.values(view, segment),

@@ -12,7 +12,7 @@ from policy_engine.chat.tokenizer import load_tokenizer
 from policy_engine.core.errors import ConfigError, RowError
 from policy_engine.core.vocabulary import IGNORE_INDEX
 from policy_engine.mask.masker import Masker
-from policy_engine.rules.compile import policy_from_text
+from policy_engine.rules.compile import compile_text
 from tests.cli.support import CHATS, GOOD, cli, write_chats, write_policy
 
 ROW = {"input_ids": [5, 6, 7], "labels": [IGNORE_INDEX, IGNORE_INDEX, 7]}
@@ -56,7 +56,7 @@ def test_a_dataset_of_files(name: str, options: list[str], tmp_path: Path, monke
     file = tmp_path / name
     ran = cli("apply", write_chats(tmp_path), "-p", write_policy(tmp_path), "-t", "builtin", "-o", file, *options)
     assert 0 == ran.code, ran.err
-    masker = Masker(policy_from_text(GOOD), load_tokenizer("builtin"))
+    masker = Masker(compile_text(GOOD), load_tokenizer("builtin"))
     expected = [automodel_rows(masker(chat)) for chat in CHATS]
     made = automodel_dataset(str(file))
     assert sorted(map(repr, (row for rows in expected for row in rows))) == sorted(map(repr, made))

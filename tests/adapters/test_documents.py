@@ -16,7 +16,7 @@ from policy_engine.chat.tokenizer import load_tokenizer
 from policy_engine.core.errors import RowError
 from policy_engine.core.vocabulary import IGNORE_INDEX
 from policy_engine.mask.masker import Masker
-from policy_engine.rules.compile import policy_from_text
+from policy_engine.rules.compile import compile_text
 from policy_engine.run.pack import pack
 
 TWO = {"input_ids": [5, 6], "labels": [IGNORE_INDEX, 6]}
@@ -57,7 +57,7 @@ def test_a_row_comes_apart_and_nothing_is_lost(made: list[list[Token]], weighted
 
 @pytest.mark.parametrize("policy", ["train assistant", "train everything weight 0.5; train assistant weight 2"])
 def test_rows_of_a_masker_packed_and_not(policy: str) -> None:
-    masker = Masker(policy_from_text(policy), load_tokenizer("builtin"))
+    masker = Masker(compile_text(policy), load_tokenizer("builtin"))
     chats = [row["messages"] for row in sample_rows() if isinstance(row.get("messages"), list) and not row.get("tools")]
     rows = [masker(chat) for chat in chats[:12]]
     alone = [document for row in rows for document in documents_of(row)]

@@ -33,7 +33,7 @@ from policy_engine.builtin import sample_rows
 from policy_engine.chat.tokenizer import load_tokenizer
 from policy_engine.core.vocabulary import IGNORE_INDEX
 from policy_engine.mask.masker import Masker
-from policy_engine.rules.compile import policy_from_text
+from policy_engine.rules.compile import compile_text
 from policy_engine.run.pack import pack
 from tests.cli.support import cli
 
@@ -55,7 +55,7 @@ class Work:
 
     @property
     def masker(self) -> Masker:
-        return Masker(policy_from_text(self.policy), load_tokenizer("builtin"))
+        return Masker(compile_text(self.policy), load_tokenizer("builtin"))
 
     @property
     def policy_file(self) -> str:

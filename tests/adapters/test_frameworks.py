@@ -16,7 +16,7 @@ from policy_engine.chat.tokenizer import load_tokenizer
 from policy_engine.core.errors import ConfigError, PolicyCheckError, RowError
 from policy_engine.core.vocabulary import IGNORE_INDEX
 from policy_engine.mask.masker import Masker
-from policy_engine.rules.compile import load_policy
+from policy_engine.rules.compile import compile_file
 
 MESSAGES = [
     {"role": "system", "content": "Be brief."},
@@ -29,7 +29,7 @@ MESSAGES = [
 
 @pytest.fixture(scope="module")
 def expected() -> Any:
-    return Masker(load_policy("default"), load_tokenizer("builtin"))(MESSAGES)
+    return Masker(compile_file("default"), load_tokenizer("builtin"))(MESSAGES)
 
 
 def test_axolotl_strategy(expected: Any) -> None:
@@ -95,7 +95,7 @@ def test_a_policy_whose_guard_fails_starts_no_run(tmp_path: Path) -> None:
 
 
 def test_torchtune_mask_is_inverted(expected: Any) -> None:
-    masker = Masker(load_policy("default"), load_tokenizer("builtin"))
+    masker = Masker(compile_file("default"), load_tokenizer("builtin"))
     messages: list[Any] = [
         SimpleNamespace(role=m["role"], content=[{"type": "text", "content": m["content"]}]) for m in MESSAGES
     ]

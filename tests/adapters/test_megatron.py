@@ -15,7 +15,7 @@ from policy_engine.chat.tokenizer import load_tokenizer
 from policy_engine.core.errors import ConfigError, DataError, RowError
 from policy_engine.core.vocabulary import IGNORE_INDEX
 from policy_engine.mask.masker import Masker
-from policy_engine.rules.compile import policy_from_text
+from policy_engine.rules.compile import compile_text
 
 EOS = 2
 ROW = {"input_ids": [5, 6, 7, EOS], "labels": [IGNORE_INDEX, IGNORE_INDEX, 7, EOS]}
@@ -88,7 +88,7 @@ def test_a_policy_that_trains_what_follows_end_markers(tmp_path: Path) -> None:
     settings = {"packed_sequence_size": 1000, "eos_token_id": tokenizer.tokenizer.eos_token_id}
     chats = [row["messages"] for row in sample_rows()[:4]]
     trained, masked = (
-        [Masker(policy_from_text(text), tokenizer)(chat).arrays() for chat in chats]
+        [Masker(compile_text(text), tokenizer)(chat).arrays() for chat in chats]
         for text in ("use swift", "use swift; mask separator")
     )
     with pytest.raises(RowError, match="mask separator"):

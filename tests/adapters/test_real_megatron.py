@@ -29,7 +29,7 @@ from policy_engine.builtin import sample_rows  # noqa: E402
 from policy_engine.chat.tokenizer import load_tokenizer  # noqa: E402
 from policy_engine.core.vocabulary import IGNORE_INDEX  # noqa: E402
 from policy_engine.mask.masker import Masker  # noqa: E402
-from policy_engine.rules.compile import policy_from_text  # noqa: E402
+from policy_engine.rules.compile import compile_text  # noqa: E402
 from policy_engine.run.pack import pack  # noqa: E402
 
 FOLDER = next((Path(p) / "bridge" for p in megatron.__path__ if (Path(p) / "bridge").is_dir()), None)
@@ -73,7 +73,7 @@ def model() -> Any:
 
 
 def rows_of(policy: str) -> list[Any]:
-    masker = Masker(policy_from_text(policy), load_tokenizer("builtin"))
+    masker = Masker(compile_text(policy), load_tokenizer("builtin"))
     chats = [row["messages"] for row in sample_rows() if isinstance(row.get("messages"), list) and not row.get("tools")]
     return [masker(chat) for chat in chats[:6]]
 

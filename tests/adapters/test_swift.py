@@ -12,7 +12,7 @@ from policy_engine.chat.tokenizer import load_tokenizer
 from policy_engine.core.errors import RowError
 from policy_engine.core.vocabulary import IGNORE_INDEX
 from policy_engine.mask.masker import Masker
-from policy_engine.rules.compile import policy_from_text
+from policy_engine.rules.compile import compile_text
 
 
 def content(row: dict[str, Any]) -> dict[str, Any]:
@@ -26,7 +26,7 @@ def content(row: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.mark.parametrize("policy", ["train everything", "train everything weight 0.5; train assistant weight 2"])
 def test_ids_and_a_weight_each(policy: str) -> None:
-    masker = Masker(policy_from_text(policy), load_tokenizer("builtin"))
+    masker = Masker(compile_text(policy), load_tokenizer("builtin"))
     chats = [row["messages"] for row in sample_rows() if isinstance(row.get("messages"), list) and not row.get("tools")]
     for chat in chats[:12]:
         row = masker(chat).arrays()

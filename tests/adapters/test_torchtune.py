@@ -15,7 +15,7 @@ from policy_engine.builtin import FOLDER, TOKENIZER
 from policy_engine.chat.tokenizer import load_tokenizer
 from policy_engine.core.errors import ConfigError, DataError
 from policy_engine.mask.masker import Masker
-from policy_engine.rules.compile import load_policy
+from policy_engine.rules.compile import compile_file
 from tests.cli.support import cli
 
 ROOT = Path(__file__).parents[2]
@@ -41,7 +41,7 @@ def made(tokenizer: Any = None, **changed: Any) -> Any:
 
 
 def test_rows_are_what_a_masker_makes() -> None:
-    masker = Masker(load_policy("default"), "builtin")
+    masker = Masker(compile_file("default"), "builtin")
     rows = made()
     chats = [json.loads(line)["messages"] for line in CHATS.read_text().splitlines()]
     assert len(chats) == len(rows)
@@ -70,7 +70,7 @@ def test_what_torchtune_cannot_take_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no `policy` or no `chat_tokenizer`"):
         made(policy=None)
     with pytest.raises(ConfigError, match="no weights per token"):
-        PolicyTransform(masker=Masker(load_policy(ROOT / "examples" / "weighted.policy"), "builtin"))
+        PolicyTransform(masker=Masker(compile_file(ROOT / "examples" / "weighted.policy"), "builtin"))
     with pytest.raises(ConfigError, match="no weights per token"):
         made(policy=str(ROOT / "examples" / "weighted.policy"))
     with pytest.raises(ConfigError, match=r"row 0 has \d+ tokens, and `max_seq_len` of the tokenizer is 9"):

@@ -23,7 +23,7 @@ from policy_engine.chat.tokenizer import load_tokenizer  # noqa: E402
 from policy_engine.core.errors import ConfigError, RowError  # noqa: E402
 from policy_engine.core.vocabulary import IGNORE_INDEX  # noqa: E402
 from policy_engine.mask.masker import Masker  # noqa: E402
-from policy_engine.rules.compile import policy_from_text  # noqa: E402
+from policy_engine.rules.compile import compile_text  # noqa: E402
 
 PLAIN = "train assistant; train eos after assistant; mask system, user"
 WEIGHTED = "train assistant weight 0.5; train eos after assistant weight 2; mask system, user"
@@ -36,7 +36,7 @@ def tokenizer() -> Any:
 
 
 def _rows(tokenizer: Any, policy: str, count: int = 8) -> list[dict[str, Any]]:
-    masker = Masker(policy_from_text(policy), load_tokenizer("builtin"))
+    masker = Masker(compile_text(policy), load_tokenizer("builtin"))
     made = []
     for row in sample_rows():
         if len(made) < count and isinstance(row.get("messages"), list) and not row.get("tools"):

@@ -13,7 +13,7 @@ from policy_engine.chat.tokenizer import ChatTokenizer, load_tokenizer
 from policy_engine.core.errors import RowError
 from policy_engine.core.vocabulary import IGNORE_INDEX
 from policy_engine.mask.masker import Masker
-from policy_engine.rules.compile import policy_from_text
+from policy_engine.rules.compile import compile_text
 from policy_engine.run.pack import pack
 from policy_engine.testing.templates import installed_templates
 from tests.support.tokenizers import load
@@ -32,12 +32,12 @@ CONVERSATIONS = [
 
 
 def prepared(tokenizer: Any, policy: str, messages: list[dict[str, Any]]) -> dict[str, Any]:
-    row = Masker(policy_from_text(policy), tokenizer)(messages)
+    row = Masker(compile_text(policy), tokenizer)(messages)
     return {"input_ids": list(row["input_ids"]), "labels": list(row["labels"])}
 
 
 def audited(tokenizer: Any, rows: list[dict[str, Any]]) -> Any:
-    auditor = Auditor(tokenizer, policy_from_text(STANDING), presets=("default", "last_assistant", "everything"))
+    auditor = Auditor(tokenizer, compile_text(STANDING), presets=("default", "last_assistant", "everything"))
     for number, row in enumerate(rows, 1):
         auditor.add(number, row)
     return auditor.finish()
@@ -214,7 +214,7 @@ def test_thinking_that_the_template_adds_empty_is_told_from_ids(template: str) -
 
 
 def test_packed_rows_are_taken_apart(builtin: ChatTokenizer) -> None:
-    rows = [Masker(policy_from_text(STANDING), builtin)(m).arrays() for m in CONVERSATIONS]
+    rows = [Masker(compile_text(STANDING), builtin)(m).arrays() for m in CONVERSATIONS]
     packs = [{name: column.tolist() for name, column in pack_.items()} for pack_ in pack(rows, 150)]
     assert len(packs) < len(rows)
     by_positions = [{k: v for k, v in p.items() if k != "seq_lengths"} for p in packs]
@@ -248,7 +248,7 @@ def test_what_a_policy_decides_otherwise_of_calls_is_undecided(builtin: ChatToke
     chat: list[dict[str, Any]] = [CONVERSATIONS[0][1], {"role": "assistant", "content": "", "tool_calls": [call]}]
     row = prepared(builtin, STANDING, chat)
     for policy, undecided in ((STANDING, 0), (f"{STANDING}; mask assistant.tool_call", 1)):
-        auditor = Auditor(builtin, policy_from_text(policy), presets=())
+        auditor = Auditor(builtin, compile_text(policy), presets=())
         auditor.add(1, row)
         found = auditor.finish()
         assert (1, undecided, []) == (found.recovered, found.undecided, found.breaches)
@@ -256,7 +256,7 @@ def test_what_a_policy_decides_otherwise_of_calls_is_undecided(builtin: ChatToke
 
 
 def test_rows_that_the_policy_refuses_are_undecided(builtin: ChatTokenizer) -> None:
-    auditor = Auditor(builtin, policy_from_text("train assistant; always train eos of assistant"), presets=())
+    auditor = Auditor(builtin, compile_text("train assistant; always train eos of assistant"), presets=())
     auditor.add(1, prepared(builtin, STANDING, CONVERSATIONS[0]))
     found = auditor.finish()
     assert (1, 1, 1, []) == (found.recovered, found.undecided, found.refused, found.breaches)

@@ -18,7 +18,7 @@ from policy_engine.core.vocabulary import IGNORE_INDEX
 from policy_engine.data.conversation import Conversation
 from policy_engine.mask.masker import Masker
 from policy_engine.mask.row import MaskedRow
-from policy_engine.rules.compile import policy_from_text
+from policy_engine.rules.compile import compile_text
 from policy_engine.run.pack import pack
 from policy_engine.run.truncate import Truncation, truncate
 from policy_engine.testing.templates import installed_templates
@@ -66,7 +66,7 @@ def mask(
         base = copy.deepcopy(base)
         base.add_special_tokens({"additional_special_tokens": list(added)})
     tokenizer = ChatTokenizer.from_transformers(base, template=source)
-    return Masker(policy_from_text(policy), tokenizer)(messages, **inputs)
+    return Masker(compile_text(policy), tokenizer)(messages, **inputs)
 
 
 def trained(row: MaskedRow) -> str:

@@ -21,7 +21,7 @@ from policy_engine.doctor.examine import examine
 from policy_engine.doctor.findings import Examination
 from policy_engine.doctor.samples import read_sample
 from policy_engine.mask.masker import Masker
-from policy_engine.rules.compile import policy_from_text
+from policy_engine.rules.compile import compile_text
 from policy_engine.run.pack import pack
 from tests.cli.support import cli
 
@@ -30,7 +30,7 @@ WEIGHTED = "train assistant weight 0.5; train eos after assistant weight 2"
 
 
 def arrays(policy: str = PLAIN, count: int = 6) -> list[dict[str, Any]]:
-    masker = Masker(policy_from_text(policy), load_tokenizer("builtin"))
+    masker = Masker(compile_text(policy), load_tokenizer("builtin"))
     rows = [r for r in sample_rows() if isinstance(r.get("messages"), list) and not r.get("tools")]
     masked = (masker(row["messages"]) for row in rows)
     return list(islice((row.arrays() for row in masked if not row.is_empty), count))

@@ -27,7 +27,7 @@ from policy_engine.doctor.findings import Examination, Finding
 from policy_engine.doctor.runners import check_names
 from policy_engine.doctor.samples import read_sample
 from policy_engine.mask.masker import Masker
-from policy_engine.rules.compile import policy_from_text
+from policy_engine.rules.compile import compile_text
 from policy_engine.run.pack import pack
 from tests.cli.support import cli
 
@@ -42,7 +42,7 @@ def chats(count: int = 6) -> list[dict[str, Any]]:
 
 
 def arrays(policy: str = PLAIN) -> list[dict[str, Any]]:
-    masker = Masker(policy_from_text(policy), load_tokenizer("builtin"))
+    masker = Masker(compile_text(policy), load_tokenizer("builtin"))
     return [masker(row["messages"]).arrays() for row in chats()]
 
 

@@ -24,7 +24,7 @@ from policy_engine.doctor.findings import Examination  # noqa: E402
 from policy_engine.doctor.runners import check_names  # noqa: E402
 from policy_engine.doctor.samples import read_sample  # noqa: E402
 from policy_engine.mask.masker import Masker  # noqa: E402
-from policy_engine.rules.compile import policy_from_text  # noqa: E402
+from policy_engine.rules.compile import compile_text  # noqa: E402
 from policy_engine.run.pack import pack  # noqa: E402
 from tests.cli.support import cli  # noqa: E402
 
@@ -34,7 +34,7 @@ WEIGHTED = "train assistant weight 0.5; train eos after assistant weight 2"
 
 
 def masker(policy: str = PLAIN) -> Masker:
-    return Masker(policy_from_text(policy), load_tokenizer("builtin"))
+    return Masker(compile_text(policy), load_tokenizer("builtin"))
 
 
 def chats(count: int = 4) -> list[dict[str, Any]]:

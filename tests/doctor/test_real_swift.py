@@ -29,7 +29,7 @@ from policy_engine.doctor.findings import Examination, Finding  # noqa: E402
 from policy_engine.doctor.runners import check_names  # noqa: E402
 from policy_engine.doctor.samples import read_sample  # noqa: E402
 from policy_engine.mask.masker import Masker  # noqa: E402
-from policy_engine.rules.compile import policy_from_text  # noqa: E402
+from policy_engine.rules.compile import compile_text  # noqa: E402
 from policy_engine.run.pack import pack  # noqa: E402
 from tests.cli.support import cli  # noqa: E402
 
@@ -62,7 +62,7 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def arrays_of(policy: str, count: int = 4) -> list[dict[str, Any]]:
-    masker = Masker(policy_from_text(policy), load_tokenizer("builtin"))
+    masker = Masker(compile_text(policy), load_tokenizer("builtin"))
     chats = [r["messages"] for r in sample_rows() if isinstance(r.get("messages"), list) and not r.get("tools")]
     return [masker(chat).arrays() for chat in chats[:count]]
 

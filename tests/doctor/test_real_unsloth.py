@@ -30,7 +30,7 @@ from policy_engine.doctor.samples import Document  # noqa: E402
 from policy_engine.doctor.steps import by_hand, tiny_model  # noqa: E402
 from policy_engine.doctor.trainers.hooks import watched  # noqa: E402
 from policy_engine.mask.masker import Masker  # noqa: E402
-from policy_engine.rules.compile import policy_from_text  # noqa: E402
+from policy_engine.rules.compile import compile_text  # noqa: E402
 
 PLAIN = "train assistant; train eos after assistant"
 CLOSE = 1e-5
@@ -43,7 +43,7 @@ def tokenizer() -> Any:
 
 
 def rows_of(policy: str = PLAIN, count: int = 6) -> list[Row]:
-    masker = Masker(policy_from_text(policy), load_tokenizer("builtin"))
+    masker = Masker(compile_text(policy), load_tokenizer("builtin"))
     chats = (r["messages"] for r in sample_rows() if isinstance(r.get("messages"), list) and not r.get("tools"))
     masked = [masker(chat).arrays() for chat in islice(chats, count)]
     return [{name: column.tolist() for name, column in row.items()} for row in masked]

@@ -12,7 +12,7 @@ from policy_engine.data.dataset import load_dataset_spec
 from policy_engine.importers.registry import IMPORTERS
 from policy_engine.lang.check import check_text
 from policy_engine.mask.masker import Masker
-from policy_engine.rules.compile import policy_from_text
+from policy_engine.rules.compile import compile_text
 
 MESSAGES: list[dict[str, Any]] = [
     {"role": "system", "content": "Be brief."},
@@ -25,7 +25,7 @@ MESSAGES: list[dict[str, Any]] = [
 
 def trained(policy: str, messages: list[dict[str, Any]] = MESSAGES) -> str:
     """The trained text, stretches joined by a bar."""
-    row = Masker(policy_from_text(policy), load_tokenizer("builtin"))(messages)
+    row = Masker(compile_text(policy), load_tokenizer("builtin"))(messages)
     out, text = [], row.chat.text
     last = -1
     for start, end, weight in zip(row.tokenized.starts_T, row.tokenized.ends_T, row.mask.weights_T, strict=True):

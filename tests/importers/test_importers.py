@@ -13,7 +13,7 @@ from policy_engine.core.errors import ConfigError, DataError
 from policy_engine.importers.registry import IMPORTERS
 from policy_engine.mask.explain import explain_pieces
 from policy_engine.mask.masker import Masker
-from policy_engine.rules.compile import policy_from_text
+from policy_engine.rules.compile import compile_text
 from tests.importers.importing import MESSAGES, imported, trained
 
 ADDS_EMPTY_THINK = (
@@ -45,7 +45,7 @@ EVERYTHING = "".join(
 def test_trl(config: dict[str, Any], of_messages: str, of_pairs: str, tmp_path: Path) -> None:
     (made,) = imported("trl", {"learning_rate": 1, **config}, tmp_path)
     for row, expected in (({"messages": MESSAGES}, of_messages), (PAIR, of_pairs)):
-        masker = Masker(policy_from_text(made.policy_text), load_tokenizer("builtin"))
+        masker = Masker(compile_text(made.policy_text), load_tokenizer("builtin"))
         labels = masker.batch({name: [value] for name, value in row.items()})["labels"][0]
         text = masker.tokenizer.tokenizer.decode([label for label in labels if label >= 0])
         assert expected.removeprefix("<|im_start|>") == text  # the first token is never a target
@@ -60,7 +60,7 @@ def test_trl(config: dict[str, Any], of_messages: str, of_pairs: str, tmp_path: 
 )
 def test_trl_a_completion_of_several_messages(config: dict[str, Any], expected: str, tmp_path: Path) -> None:
     (made,) = imported("trl", {"learning_rate": 1, **config}, tmp_path)
-    masker = Masker(policy_from_text(made.policy_text), load_tokenizer("builtin"))
+    masker = Masker(compile_text(made.policy_text), load_tokenizer("builtin"))
     prompt = [*MESSAGES[:1], {"role": "user", "content": "One?"}, {"role": "assistant", "content": "1"}, MESSAGES[1]]
     labels = masker.batch({"prompt": [prompt], "completion": [MESSAGES[2:]]})["labels"][0]
     assert expected == masker.tokenizer.tokenizer.decode([label for label in labels if label >= 0])
@@ -117,7 +117,7 @@ EMPTY_THINK = "<think>\n\n</think>\n\n"
 def test_llamafactory_thinking_that_is_added_empty(config: dict[str, Any], expected: str, tmp_path: Path) -> None:
     (made,) = imported("llamafactory", {**config, "template": "qwen3"}, tmp_path)
     tokenizer = load_tokenizer("builtin", template=ADDS_EMPTY_THINK)
-    row = Masker(policy_from_text(made.policy_text), tokenizer)(MESSAGES[3:])
+    row = Masker(compile_text(made.policy_text), tokenizer)(MESSAGES[3:])
     assert expected == tokenizer.tokenizer.decode([label for label in row.labels if label >= 0])
 
 
@@ -149,7 +149,7 @@ def test_swift() -> None:
 
 def _weighted(policy: str, answer: str) -> str:
     """The answer's stretches, each with its weight."""
-    row = Masker(policy_from_text(policy), load_tokenizer("builtin"))(
+    row = Masker(compile_text(policy), load_tokenizer("builtin"))(
         [{"role": "user", "content": "x"}, {"role": "assistant", "content": answer}]
     )
     pieces: list[tuple[str, float]] = []

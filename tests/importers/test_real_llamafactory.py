@@ -16,7 +16,7 @@ pytest.importorskip("torch")
 from policy_engine.chat.tokenizer import load_tokenizer
 from policy_engine.importers.others import from_llamafactory
 from policy_engine.mask.masker import Masker
-from policy_engine.rules.compile import policy_from_text
+from policy_engine.rules.compile import compile_text
 
 pytestmark = pytest.mark.usefixtures("without_sound")
 TEMPLATE = (
@@ -38,7 +38,7 @@ def test_labels(thinking: dict[str, Any], mask_history: bool, tmp_path: Path) ->
     (made,) = from_llamafactory(path)
     # With masked history it writes no empty thinking into earlier answers, so there is one answer.
     messages = ASKED if mask_history else MESSAGES
-    ours = Masker(policy_from_text(made.policy_text), load_tokenizer("builtin", template=TEMPLATE))(messages)
+    ours = Masker(compile_text(made.policy_text), load_tokenizer("builtin", template=TEMPLATE))(messages)
     ids, labels = theirs(messages, mask_history, thinking)
     assert ids == ours.input_ids
     assert labels == list(ours.labels)

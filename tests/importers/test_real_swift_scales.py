@@ -21,7 +21,7 @@ from policy_engine.importers.swift import from_swift
 from policy_engine.mask.explain import explain_pieces
 from policy_engine.mask.masker import Masker
 from policy_engine.mask.row import MaskedRow
-from policy_engine.rules.compile import load_policy, policy_from_text
+from policy_engine.rules.compile import compile_file, compile_text
 
 PLAIN = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
 BESIDE = ("header", "eot", "separator")
@@ -67,7 +67,7 @@ def weights_of(masker: Masker, text: str) -> list[float]:
 
 
 def masker_of(made: Imported) -> Masker:
-    return Masker(policy_from_text(made.policy_text), load_tokenizer("builtin", template=PLAIN))
+    return Masker(compile_text(made.policy_text), load_tokenizer("builtin", template=PLAIN))
 
 
 def theirs(scale: object, text: str) -> list[float]:
@@ -119,6 +119,6 @@ def test_every_name_is_known() -> None:
 def test_presets(preset: str, name: str) -> None:
     from swift.loss_scale import get_loss_scale
 
-    masker = Masker(load_policy(preset), load_tokenizer("builtin", template=PLAIN))
+    masker = Masker(compile_file(preset), load_tokenizer("builtin", template=PLAIN))
     for text in answers():
         assert theirs(get_loss_scale(name), text) == weights_of(masker, text), text

@@ -17,7 +17,7 @@ trl = pytest.importorskip("trl")
 from policy_engine.chat.tokenizer import load_tokenizer  # noqa: E402
 from policy_engine.importers.trl import from_trl  # noqa: E402
 from policy_engine.mask.masker import Masker  # noqa: E402
-from policy_engine.rules.compile import policy_from_text  # noqa: E402
+from policy_engine.rules.compile import compile_text  # noqa: E402
 
 TEMPLATE = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n{% if m.role == 'assistant' %}"
@@ -46,7 +46,7 @@ def test_labels(assistant_only: bool, completion_only: bool | None, kind: str, t
     path = tmp_path / "sft.yaml"
     path.write_text(yaml.safe_dump(settings))
     (made,) = from_trl(path)
-    masker = Masker(policy_from_text(made.policy_text), load_tokenizer("builtin", template=TEMPLATE))
+    masker = Masker(compile_text(made.policy_text), load_tokenizer("builtin", template=TEMPLATE))
     ours = masker.batch({name: [value] for name, value in ROWS[kind].items()})
     theirs = prepared(ROWS[kind], settings, tmp_path)
     assert theirs["input_ids"] == list(ours["input_ids"][0])

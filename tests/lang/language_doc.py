@@ -17,7 +17,7 @@ from policy_engine.chat.tokenizer import load_tokenizer
 from policy_engine.data.conversation import Conversation
 from policy_engine.mask.masker import Masker
 from policy_engine.mask.policy_tests import marked_row
-from policy_engine.rules.compile import policy_from_text
+from policy_engine.rules.compile import compile_text
 
 DOC = Path(__file__).parents[2] / "docs" / "reference" / "language.md"
 _BLOCK = re.compile(r"```policy(?P<on>[^\n]*)\n(?P<text>.*?)```\n(?:\n```text\n(?P<masked>.*?)```\n)?", re.DOTALL)
@@ -41,7 +41,7 @@ def examples() -> Iterator[Example]:
 
 def run(example: Example) -> str:
     """The text of the example's conversation, as the page shows it."""
-    masker = Masker(policy_from_text(example.text), load_tokenizer("builtin"))
+    masker = Masker(compile_text(example.text), load_tokenizer("builtin"))
     messages = conversations()[example.conversation or ""]
     row = masker.mask(Conversation(messages=tuple(messages)))
     return marked_row(row, weights=example.weights).rstrip("\n") + "\n"

@@ -14,7 +14,7 @@ from policy_engine.lang.library import policies_folder, read_shipped, shipped
 from policy_engine.lang.parse import parse
 from policy_engine.mask.masker import Masker
 from policy_engine.mask.policy_tests import marked_row
-from policy_engine.rules.compile import policy_from_text
+from policy_engine.rules.compile import compile_text
 
 
 def cases() -> Iterator[tuple[str, DatasetSpec, PolicyTest]]:
@@ -27,7 +27,7 @@ def cases() -> Iterator[tuple[str, DatasetSpec, PolicyTest]]:
 @pytest.mark.parametrize(("name", "spec", "test"), list(cases()), ids=lambda value: getattr(value, "name", value))
 def test_own_tests(name: str, spec: DatasetSpec, test: PolicyTest) -> None:
     source = read_shipped(name)
-    program = policy_from_text(source.text, name=source.name, schema=spec.to_schema())
+    program = compile_text(source.text, name=source.name, schema=spec.to_schema())
     masker = Masker(program, load_tokenizer("builtin"))
     assert test.expect.rstrip("\n") == marked_row(masker.mask(test.conversation(spec.template_kwargs))).rstrip("\n")
 

@@ -19,7 +19,7 @@ from policy_engine import (
 )
 from policy_engine.data.dataset import DatasetSpec
 from policy_engine.mask.masker import DoubtfulRoleWarning, LostFieldWarning
-from policy_engine.rules.compile import policy_from_text  # compiled without proving guards
+from policy_engine.rules.compile import compile_text  # compiled without proving guards
 from tests.support.policies import ASSISTANT, SYSTEM, USER
 
 STANDING = "train assistant; mask system,user; train eos after assistant"
@@ -47,7 +47,7 @@ def spans(row: MaskedRow) -> list[str]:
 
 
 def test_every_assistant_turn_is_trained_and_nothing_else(tokenizer):
-    row = Masker(policy_from_text(STANDING), tokenizer)(CHAT)
+    row = Masker(compile_text(STANDING), tokenizer)(CHAT)
     assert spans(row) == ["Yo.<|im_end|>", "No, thanks.<|im_end|>"]
 
 
@@ -56,7 +56,7 @@ def test_every_assistant_turn_is_trained_with_its_end_marker_as_axolotl_1761_did
     turns = [
         m for i in range(3) for m in ({"role": "user", "content": f"q{i}"}, {"role": "assistant", "content": f"a{i}"})
     ]
-    row = Masker(policy_from_text(STANDING), tokenizer)([SYSTEM, *turns])
+    row = Masker(compile_text(STANDING), tokenizer)([SYSTEM, *turns])
     assert spans(row) == ["a0<|im_end|>", "a1<|im_end|>", "a2<|im_end|>"]
     trained = {row.chat.segments[s].turn for s, w in zip(row.mask.segments_T.tolist(), row.mask.weights_T) if w}
     assert trained == {2, 4, 6}
@@ -65,11 +65,11 @@ def test_every_assistant_turn_is_trained_with_its_end_marker_as_axolotl_1761_did
 def test_ids_are_those_of_the_tokenizers_own_chat_template(tokenizer):
     expected = tokenizer.tokenizer.apply_chat_template(CHAT, tokenize=True, return_dict=False)
     for policy in ("", STANDING, "train everything"):
-        assert Masker(policy_from_text(policy), tokenizer)(CHAT).input_ids == expected
+        assert Masker(compile_text(policy), tokenizer)(CHAT).input_ids == expected
 
 
 def test_a_transformers_tokenizer_a_name_and_a_template(tokenizer):
-    program = policy_from_text(STANDING)
+    program = compile_text(STANDING)
     expected = Masker(program, tokenizer)(CHAT)["labels"]
     assert Masker(program, tokenizer.tokenizer)(CHAT)["labels"] == expected
     assert Masker(program, "builtin")(CHAT)["labels"] == expected
@@ -79,7 +79,7 @@ def test_a_transformers_tokenizer_a_name_and_a_template(tokenizer):
 
 
 def test_a_row_is_a_mapping_of_the_trainers_columns(tokenizer):
-    row = Masker(policy_from_text(STANDING), tokenizer)(CHAT)
+    row = Masker(compile_text(STANDING), tokenizer)(CHAT)
     assert list(row) == ["input_ids", "labels", "attention_mask"]
     assert dict(row) == {"input_ids": row.input_ids, "labels": row.labels, "attention_mask": [1] * len(row.input_ids)}
     assert row.loss_weights is None
@@ -87,13 +87,13 @@ def test_a_row_is_a_mapping_of_the_trainers_columns(tokenizer):
         row["loss_weights"]
     with pytest.raises(dataclasses.FrozenInstanceError):
         row.mask = None
-    weighted = Masker(policy_from_text("train assistant weight 0.5"), tokenizer)(CHAT)
+    weighted = Masker(compile_text("train assistant weight 0.5"), tokenizer)(CHAT)
     assert set(weighted["loss_weights"]) == {0.0, 0.5}
     assert [v.dtype for v in weighted.arrays().values()] == [np.int32, np.int32, np.int8, np.float32]
 
 
 def test_a_row_explains_itself(tokenizer):
-    row = Masker(policy_from_text(STANDING, name="s.policy"), tokenizer)(CHAT)
+    row = Masker(compile_text(STANDING, name="s.policy"), tokenizer)(CHAT)
     last = max(i for i, label in enumerate(row.labels) if label != -100)
     assert "s.policy:1:36" in row.explain(token=last).as_text()
     assert row.explain(segment=0).pieces[0].role == "system"
@@ -103,17 +103,15 @@ def test_a_row_explains_itself(tokenizer):
 
 def test_tools_template_arguments_and_sample_reach_their_places(tokenizer):
     tool = {"type": "function", "function": {"name": "lookup", "description": "d", "parameters": {}}}
-    row = Masker(policy_from_text("train assistant where sample.ok"), tokenizer)(
-        CHAT, tools=[tool], sample={"ok": True}
-    )
+    row = Masker(compile_text("train assistant where sample.ok"), tokenizer)(CHAT, tools=[tool], sample={"ok": True})
     assert "lookup" in row.chat.text
     assert not row.is_empty
     template = "{{ extra }}{% for m in messages %}{{ m.content }}{% endfor %}"
-    assert Masker(policy_from_text(""), tokenizer, template=template)(CHAT, extra="E").chat.text.startswith("EBe")
+    assert Masker(compile_text(""), tokenizer, template=template)(CHAT, extra="E").chat.text.startswith("EBe")
 
 
 def test_messages_that_are_none_are_refused(tokenizer):
-    masker = Masker(policy_from_text(STANDING), tokenizer)
+    masker = Masker(compile_text(STANDING), tokenizer)
     for bad in ([{"content": "x"}], ["x"], [{"role": "user", "content": 3}], []):
         with pytest.raises(RowError):
             masker(bad)
@@ -123,21 +121,21 @@ def test_arguments_that_mean_nothing_are_refused(tokenizer):
     with pytest.raises(ConfigError, match="load_policy"):
         Masker("train assistant", tokenizer)
     with pytest.raises(ConfigError, match="on_error"):
-        Masker(policy_from_text(""), tokenizer, on_error="skip")
+        Masker(compile_text(""), tokenizer, on_error="skip")
 
 
 def test_on_empty(tokenizer):
     for value, empty in (("drop", True), ("keep", True)):
-        assert Masker(policy_from_text(f"mask user; on empty {value}"), tokenizer)(CHAT).is_empty is empty
+        assert Masker(compile_text(f"mask user; on empty {value}"), tokenizer)(CHAT).is_empty is empty
     with pytest.raises(RowError, match="on empty error"):
-        Masker(policy_from_text("mask user; on empty error"), tokenizer)(CHAT)
+        Masker(compile_text("mask user; on empty error"), tokenizer)(CHAT)
 
 
 def test_lost_fields(tokenizer):
     call = {"role": "assistant", "content": "", "tool_calls": [{"function": {"name": "f", "arguments": {}}}]}
     with pytest.raises(UnrenderedError, match="tool_calls"):
-        Masker(policy_from_text(STANDING), tokenizer, template=NO_CALLS)([USER, call])
-    masker = Masker(policy_from_text(f"{STANDING}; on unrendered warn"), tokenizer, template=NO_CALLS)
+        Masker(compile_text(STANDING), tokenizer, template=NO_CALLS)([USER, call])
+    masker = Masker(compile_text(f"{STANDING}; on unrendered warn"), tokenizer, template=NO_CALLS)
     with pytest.warns(LostFieldWarning, match="tool_calls"):
         masker([USER, call])
     with warnings.catch_warnings():
@@ -147,7 +145,7 @@ def test_lost_fields(tokenizer):
 
 def test_roles_that_look_misspelled_are_told_once(tokenizer):
     slip = [USER, {**ASSISTANT, "role": "asistant"}]
-    masker = Masker(policy_from_text(f"{STANDING}; on empty keep"), tokenizer)
+    masker = Masker(compile_text(f"{STANDING}; on empty keep"), tokenizer)
     with pytest.warns(DoubtfulRoleWarning, match="`asistant`.*did you mean `assistant`.*roles: {asistant: assistant}"):
         masker(slip)
     with warnings.catch_warnings():
@@ -158,14 +156,14 @@ def test_roles_that_look_misspelled_are_told_once(tokenizer):
     for other in (Masker(masker.program, tokenizer), Masker(masker.program, tokenizer, unroll=True)):
         with pytest.warns(DoubtfulRoleWarning, match="did you mean `gpt`.*roles: {gtp: assistant}"):
             other.batch({"conversations": [shared]})
-    declared = Masker(policy_from_text(f"{STANDING}; train asistant"), tokenizer)
+    declared = Masker(compile_text(f"{STANDING}; train asistant"), tokenizer)
     with warnings.catch_warnings():
         warnings.simplefilter("error", DoubtfulRoleWarning)
         declared(slip)
 
 
 def test_batch(tokenizer):
-    masker = Masker(policy_from_text(STANDING), tokenizer)
+    masker = Masker(compile_text(STANDING), tokenizer)
     columns = masker.batch({"messages": [CHAT, [USER, ASSISTANT]], "id": [1, 2]})
     assert list(columns) == ["input_ids", "labels", "attention_mask"]
     for chat, *found in zip([CHAT, [USER, ASSISTANT]], *columns.values()):
@@ -174,38 +172,37 @@ def test_batch(tokenizer):
 
 
 def test_batch_of_no_rows(tokenizer):
-    masker = Masker(policy_from_text(STANDING), tokenizer, dataset=DatasetSpec(kind="messages"))
+    masker = Masker(compile_text(STANDING), tokenizer, dataset=DatasetSpec(kind="messages"))
     assert masker.batch({"messages": []}) == {"input_ids": [], "labels": [], "attention_mask": []}
 
 
 def test_batch_detects_other_formats_or_is_told(tokenizer):
     conversation = [{"from": "human", "value": "Hi?"}, {"from": "gpt", "value": "Yo."}]
     columns = {"conversations": [conversation]}
-    expected = Masker(policy_from_text(STANDING), tokenizer)([USER, ASSISTANT]).labels
+    expected = Masker(compile_text(STANDING), tokenizer)([USER, ASSISTANT]).labels
     for dataset in (None, DatasetSpec(kind="sharegpt")):
-        masker = Masker(policy_from_text(STANDING), tokenizer, dataset=dataset)
+        masker = Masker(compile_text(STANDING), tokenizer, dataset=dataset)
         assert masker.batch(columns)["labels"][0].tolist() == expected
     assert (
-        Masker(policy_from_text(STANDING), tokenizer, dataset=DatasetSpec(kind="sharegpt"))(conversation).labels
-        == expected
+        Masker(compile_text(STANDING), tokenizer, dataset=DatasetSpec(kind="sharegpt"))(conversation).labels == expected
     )
 
 
 def test_a_bad_row_raises_with_its_number(tokenizer):
-    masker = Masker(policy_from_text(STANDING), tokenizer, dataset=DatasetSpec(kind="messages"))
+    masker = Masker(compile_text(STANDING), tokenizer, dataset=DatasetSpec(kind="messages"))
     columns = {"messages": [CHAT, [{"role": "user"}], CHAT]}
     with pytest.raises(RowError, match="row 1 of the batch"):
         masker.batch(columns)
     with pytest.raises(RowError, match="row 101:"):
         masker.batch(columns, [100, 101, 102])
-    guarded = Masker(policy_from_text("train everything; never train user"), tokenizer)
+    guarded = Masker(compile_text("train everything; never train user"), tokenizer)
     with pytest.raises(GuardError, match="row 0 of the batch"):
         guarded.batch({"messages": [CHAT]})
 
 
 def test_bad_rows_can_be_dropped_and_are_counted(tokenizer):
     masker = Masker(
-        policy_from_text("train assistant weight message.w"),
+        compile_text("train assistant weight message.w"),
         tokenizer,
         on_error="drop",
         dataset=DatasetSpec(kind="messages"),
@@ -221,13 +218,13 @@ def test_bad_rows_can_be_dropped_and_are_counted(tokenizer):
 
 
 def test_a_row_that_cannot_be_tokenized_fails_alone(tokenizer):
-    masker = Masker(policy_from_text(STANDING), tokenizer, on_error="drop", dataset=DatasetSpec(kind="messages"))
+    masker = Masker(compile_text(STANDING), tokenizer, on_error="drop", dataset=DatasetSpec(kind="messages"))
     assert masker.batch({"messages": [CHAT, [USER, {"role": "assistant", "content": "\ud800"}]]})["labels"]
     assert masker.counts["failed"] == 1
 
 
 def test_pickling(tokenizer):
-    masker = Masker(policy_from_text("train assistant; never train user", name="p.policy"), tokenizer)
+    masker = Masker(compile_text("train assistant; never train user", name="p.policy"), tokenizer)
     again = pickle.loads(pickle.dumps(masker))
     assert again(CHAT).labels == masker(CHAT).labels
     assert again.fingerprint == masker.fingerprint
@@ -236,7 +233,7 @@ def test_pickling(tokenizer):
 
 def test_fingerprint_changes_with_what_decides_the_output(tokenizer):
     def of(policy: str, **arguments: object) -> str:
-        return Masker(policy_from_text(policy), tokenizer, **arguments).fingerprint
+        return Masker(compile_text(policy), tokenizer, **arguments).fingerprint
 
     base = of(STANDING)
     assert of("# why\ntrain  assistant\nmask system, user # who\ntrain eos after assistant;") == base
@@ -260,16 +257,16 @@ def test_a_batch_counts_rows_with_nothing_to_train_as_the_policy_says(tokenizer)
         ("drop", {"rows": 2, "masked": 1, "empty": 1}),
         ("keep", {"rows": 2, "masked": 2}),
     ):
-        masker = Masker(policy_from_text(f"{STANDING}; on empty {setting}"), tokenizer, on_error="drop")
+        masker = Masker(compile_text(f"{STANDING}; on empty {setting}"), tokenizer, on_error="drop")
         assert len(masker.batch(rows())["labels"]) == counts["masked"]
         assert dict(masker.counts) == counts
     with pytest.raises(RowError, match="on empty error"):
-        Masker(policy_from_text(f"{STANDING}; on empty error"), tokenizer).batch(rows())
+        Masker(compile_text(f"{STANDING}; on empty error"), tokenizer).batch(rows())
 
 
 def test_pickles_made_before_modules_moved_are_read(tokenizer):
     conversation = Conversation(messages=(USER, ASSISTANT))
-    made = pickle.dumps((Masker(policy_from_text(STANDING), tokenizer), conversation), protocol=2)
+    made = pickle.dumps((Masker(compile_text(STANDING), tokenizer), conversation), protocol=2)
     for new, old in (
         (b"policy_engine.chat.tokenizer", b"policy_engine.chat.tokenize"),
         (b"policy_engine.data.dataset", b"policy_engine.chat.dataset"),

@@ -11,7 +11,7 @@ from policy_engine.core.errors import PolicyEngineError, RowError
 from policy_engine.data.conversation import Conversation
 from policy_engine.mask.masker import Masker
 from policy_engine.mask.unroll import UnrolledRow, lost_in
-from policy_engine.rules.compile import policy_from_text
+from policy_engine.rules.compile import compile_text
 from policy_engine.testing import conversations
 from policy_engine.testing.choices import RandomChoices
 from tests.support.templates import trl_templates
@@ -23,7 +23,7 @@ CHAT = tuple({"role": role, "content": content} for role, content in TURNS)
 
 
 def _masker(template: str, policy: str = ALL) -> Masker:
-    return Masker(policy_from_text(policy), load_tokenizer("builtin", template=trl_templates()[f"trl/{template}"]))
+    return Masker(compile_text(policy), load_tokenizer("builtin", template=trl_templates()[f"trl/{template}"]))
 
 
 def test_rewritten_history_gives_one_sample_per_turn() -> None:
@@ -58,7 +58,7 @@ def test_one_sample_is_the_whole_conversation_with_what_comes_after_the_last_ans
 
 
 def test_what_was_lost_is_counted_of_all_turns_or_of_some() -> None:
-    masker = Masker(policy_from_text("on unrendered ignore\ntrain assistant"), load_tokenizer("builtin", template=BARE))
+    masker = Masker(compile_text("on unrendered ignore\ntrain assistant"), load_tokenizer("builtin", template=BARE))
     row = masker.mask(Conversation(messages=tuple({**message, "reasoning_content": "hm"} for message in CHAT[1::2])))
     assert {("assistant", "reasoning"): 2} == lost_in(row)
     assert {("assistant", "reasoning"): 1} == lost_in(row, (1,))
@@ -204,6 +204,6 @@ def test_a_turn_that_leaves_its_prompt_is_refused() -> None:
         "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
         "{% if add_generation_prompt %}<|im_start|>assistant\n<think>\n{% endif %}"
     )
-    masker = Masker(policy_from_text(ALL), load_tokenizer("builtin", template=template))
+    masker = Masker(compile_text(ALL), load_tokenizer("builtin", template=template))
     with pytest.raises(RowError, match="message 1 does not continue its generation prompt"):
         masker.unroll(Conversation(messages=CHAT))

@@ -13,7 +13,7 @@ from policy_engine.lang.parse import parse
 from policy_engine.proof import ProofReport, compare, prove
 from policy_engine.proof.diagnostics import guard_diagnostics, rule_diagnostics
 from policy_engine.proof.load import load_policy, policy_from_text
-from policy_engine.rules.compile import policy_from_text as unproven
+from policy_engine.rules.compile import compile_text as unproven
 
 
 def checked(text: str) -> CheckedPolicy:

@@ -16,7 +16,7 @@ from policy_engine.lang.library import read_policy
 from policy_engine.lang.parse import parse
 from policy_engine.mask.apply import apply_program
 from policy_engine.mask.token_mask import REASONS
-from policy_engine.rules.compile import policy_from_text
+from policy_engine.rules.compile import compile_text
 from tests.oracle import Invalid, Oracle, RowFails
 
 
@@ -43,7 +43,7 @@ def read_shipped(use: ast.Use) -> ast.Policy:
 def engine_outcome(text: str, tokenized: TokenizedChat) -> Outcome:
     """What the engine says of a policy text."""
     try:
-        program = policy_from_text(text)
+        program = compile_text(text)
     except PolicyCheckError as error:
         return Outcome("invalid", detail=str(error))
     chat = tokenized.chat

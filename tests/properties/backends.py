@@ -10,7 +10,7 @@ from policy_engine.chat.tokenizer import ChatTokenizer, load_tokenizer
 from policy_engine.core.errors import AttributionError, TemplateError
 from policy_engine.data.conversation import Conversation
 from policy_engine.mask.masker import Masker
-from policy_engine.rules.compile import policy_from_text
+from policy_engine.rules.compile import compile_text
 from policy_engine.testing.choices import Choices
 from policy_engine.testing.conversations import conversation
 from tests.properties.injection import hostile_conversation
@@ -29,7 +29,7 @@ def maskers(name: str) -> tuple[Masker, Masker] | str:
     fast = own.qualify_fast([])
     if isinstance(fast, str):
         return fast
-    policy = policy_from_text(POLICY)
+    policy = compile_text(POLICY)
     return Masker(policy, own), Masker(policy, own.with_fast(fast))
 
 

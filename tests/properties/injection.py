@@ -13,11 +13,11 @@ from policy_engine.chat.tokenizer import ChatTokenizer
 from policy_engine.core.errors import AttributionError, PolicyEngineError, TemplateError
 from policy_engine.data.conversation import Conversation
 from policy_engine.mask.apply import apply_program
-from policy_engine.rules.compile import policy_from_text
+from policy_engine.rules.compile import compile_text
 from policy_engine.testing.choices import Choices
 
 STANDING: Final = "train assistant; mask system,user; train eos after assistant"
-_PROGRAM: Final = policy_from_text(STANDING)
+_PROGRAM: Final = compile_text(STANDING)
 _FIRST_FENCE: Final = 0x4E00
 
 _HOSTILE: Final = (

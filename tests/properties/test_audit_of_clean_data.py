@@ -12,7 +12,7 @@ from policy_engine.audit.audit import Auditor
 from policy_engine.chat.tokenizer import ChatTokenizer
 from policy_engine.core.errors import PolicyEngineError
 from policy_engine.mask.masker import Masker
-from policy_engine.rules.compile import policy_from_text
+from policy_engine.rules.compile import compile_text
 from policy_engine.testing.templates import installed_templates
 from tests.support.tokenizers import load
 
@@ -49,7 +49,7 @@ POLICIES = (
 def test_no_fault_is_found(name: str) -> None:
     tokenizer = ChatTokenizer.from_transformers(load("qwen"), template=installed_templates()[name])
     for text in POLICIES:
-        policy = policy_from_text(text)
+        policy = compile_text(text)
         masker, auditor = Masker(policy, tokenizer), Auditor(tokenizer, policy, presets=())
         for number, chat in enumerate(CHATS, 1):
             try:

@@ -13,13 +13,13 @@ from policy_engine.lang.format import format_policy
 from policy_engine.mask.apply import apply_program
 from policy_engine.mask.labels import labels_of, loss_weights_of
 from policy_engine.mask.token_mask import REASONS
-from policy_engine.rules.compile import policy_from_text
+from policy_engine.rules.compile import compile_text
 from policy_engine.testing import strategies
 
 
 @given(strategies.policies(guards=False), strategies.tokenized_chats())
 def test_labels_are_ids_where_weights_are_not_zero(policy: ast.Policy, tokenized: TokenizedChat) -> None:
-    program = policy_from_text(format_policy(policy))
+    program = compile_text(format_policy(policy))
     try:
         mask = apply_program(program, tokenized)
     except (RowError, GuardError):

@@ -19,7 +19,7 @@ from policy_engine.core.source import Source, Span
 from policy_engine.lang import ast
 from policy_engine.lang.format import format_policy
 from policy_engine.mask.apply import apply_program
-from policy_engine.rules.compile import policy_from_text
+from policy_engine.rules.compile import compile_text
 from policy_engine.rules.program import Program
 from policy_engine.testing import strategies
 from policy_engine.testing.chats import tokenized_chat
@@ -60,7 +60,7 @@ def test_policy_errors_pickle_with_their_diagnostics(text: str, message: str, re
 
 @given(strategies.policies(guards=False, spans=False), strategies.tokenized_chats())
 def test_a_pickled_program_decides_alike(policy: ast.Policy, tokenized: TokenizedChat) -> None:
-    program = policy_from_text(format_policy(policy))
+    program = compile_text(format_policy(policy))
     assert outcome(pickle.loads(pickle.dumps(program)), tokenized) == outcome(program, tokenized)
 
 
@@ -78,7 +78,7 @@ def decide_numbered(job: tuple[Program, int]) -> Any:
 
 
 def test_one_process_and_several_decide_alike() -> None:
-    program = policy_from_text(POLICY)
+    program = compile_text(POLICY)
     jobs = [(program, number) for number in range(200)]
     here = [decide_numbered(job) for job in jobs]
     with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as pool:

@@ -12,7 +12,7 @@ from policy_engine.chat.tokenizer import ChatTokenizer, load_tokenizer
 from policy_engine.core.errors import AttributionError, TemplateError
 from policy_engine.data.conversation import Conversation
 from policy_engine.mask.apply import apply_program
-from policy_engine.rules.compile import policy_from_text
+from policy_engine.rules.compile import compile_text
 from policy_engine.testing import strategies
 from policy_engine.testing.templates import installed_templates
 from tests.support.templates import SPECIAL_TOKENS
@@ -54,7 +54,7 @@ def test_tokens_are_those_of_one_tokenization(name: str, conversation: Conversat
         tokenized = tokenizer.encode(tokenizer.template.render(conversation))
     except (TemplateError, AttributionError):
         assume(False)
-    mask = apply_program(policy_from_text(POLICY), tokenized)
+    mask = apply_program(compile_text(POLICY), tokenized)
     size = len(tokenized.input_ids)
     assert len(tokenized.starts_T) == len(tokenized.ends_T) == size
     assert len(mask.weights_T) == len(mask.rules_T) == len(mask.reasons_T) == len(mask.segments_T) == size

@@ -14,7 +14,7 @@ from policy_engine.core.vocabulary import BODY, EOS
 from policy_engine.data.conversation import Conversation
 from policy_engine.lang.library import shipped
 from policy_engine.mask.apply import apply_program
-from policy_engine.rules.compile import load_policy
+from policy_engine.rules.compile import compile_file
 from policy_engine.testing import strategies
 from policy_engine.testing.templates import installed_templates
 
@@ -31,7 +31,7 @@ ENDS = {"default", "all_assistants", "no_reasoning", "tool_context"}
 """Policies that train the end marker of every turn of the model."""
 WRITTEN = BODY | EOS
 
-program = functools.cache(load_policy)
+program = functools.cache(compile_file)
 
 
 @functools.lru_cache(maxsize=64)

@@ -12,7 +12,7 @@ from policy_engine.chat.segments import RenderedChat
 from policy_engine.core.errors import RowError
 from policy_engine.lang import ast
 from policy_engine.lang.format import format_policy
-from policy_engine.rules.compile import policy_from_text
+from policy_engine.rules.compile import compile_text
 from policy_engine.testing import strategies
 from tests.support.chats import build_chat
 
@@ -26,7 +26,7 @@ def looks_ahead(policy: ast.Policy) -> bool:
 
 
 def decided(policy: ast.Policy, chat: RenderedChat) -> list[tuple[float, int | None]]:
-    pieces = policy_from_text(format_policy(policy)).decide(chat).pieces
+    pieces = compile_text(format_policy(policy)).decide(chat).pieces
     return [(piece.weight, piece.rule) for piece in pieces for _ in range(piece.start, piece.end)]
 
 

@@ -13,7 +13,7 @@ from policy_engine.lang.format import format_policy
 from policy_engine.mask.apply import apply_program
 from policy_engine.mask.row import MaskedRow
 from policy_engine.mask.token_mask import REASONS
-from policy_engine.rules.compile import policy_from_text
+from policy_engine.rules.compile import compile_text
 from policy_engine.run.truncate import KEEPS, Keep, Truncation, truncate
 from policy_engine.testing import strategies
 
@@ -25,7 +25,7 @@ from policy_engine.testing import strategies
     st.sampled_from(KEEPS),
 )
 def test_what_is_kept_is_kept_as_it_was(policy: ast.Policy, tokenized: TokenizedChat, length: int, keep: Keep) -> None:
-    program = policy_from_text(format_policy(policy))
+    program = compile_text(format_policy(policy))
     try:
         row = MaskedRow(tokenized=tokenized, mask=apply_program(program, tokenized), program=program)
     except RowError:

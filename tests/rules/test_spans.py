@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from policy_engine import RowError
-from policy_engine.rules.compile import policy_from_text  # compiled without proving guards
+from policy_engine.rules.compile import compile_text  # compiled without proving guards
 from policy_engine.rules.conditions import patterns
 from tests.support.chats import build_chat
 from tests.support.policies import trained
@@ -61,11 +61,11 @@ def test_a_condition_on_a_regex_is_asked_per_segment():
 
 def test_a_regex_that_reads_too_much_fails_the_row(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(patterns, "SCAN_LIMIT", 1_000_000)
-    program = policy_from_text("train /a(?:[^b]*b)?/ in assistant", name="slow.policy")
+    program = compile_text("train /a(?:[^b]*b)?/ in assistant", name="slow.policy")
     with pytest.raises(RowError, match=r"slow\.policy:1:1"):
         program.decide(build_chat([says("a" * 20_000)]))
     for pattern in (r"\w+", "a", "a.*b"):  # linear, however often they match
-        policy_from_text(f"train /{pattern}/ in assistant").decide(build_chat([says("foo bar a b\n" * 2_000)]))
+        compile_text(f"train /{pattern}/ in assistant").decide(build_chat([says("foo bar a b\n" * 2_000)]))
 
 
 @pytest.mark.parametrize(
@@ -91,8 +91,8 @@ def test_spans_with_a_train_flag_count_for_rules_of_that_effect():
     chat = [says("abcdef", s=spans)]
     assert trained("train assistant; mask spans message.s in assistant", chat) == ["abcde"]
     assert trained("train assistant; scale spans message.s in assistant by 0", chat) == ["bcde"]
-    policy_from_text("train assistant; mask spans message.s in assistant; never train spans message.s in assistant")
-    policy_from_text("train text; always train spans message.s in assistant").decide(build_chat(chat))
+    compile_text("train assistant; mask spans message.s in assistant; never train spans message.s in assistant")
+    compile_text("train text; always train spans message.s in assistant").decide(build_chat(chat))
 
 
 def test_spans_stay_right_when_the_template_trims():
@@ -129,7 +129,7 @@ def test_spans_per_part():
     ],
 )  # fmt: skip
 def test_spans_that_mean_nothing_fail_the_row(bad: object):
-    program = policy_from_text("train spans message.s in assistant", name="s.policy")
+    program = compile_text("train spans message.s in assistant", name="s.policy")
     with pytest.raises(RowError, match=r"s\.policy:1:1.*message 0"):
         program.decide(build_chat([says("abcdef", s=bad)]))
 

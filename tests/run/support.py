@@ -11,14 +11,14 @@ from policy_engine.data.conversation import Conversation, read_row
 from policy_engine.data.formats import named_format
 from policy_engine.mask.masker import Masker
 from policy_engine.mask.row import MaskedRow
-from policy_engine.rules.compile import policy_from_text
+from policy_engine.rules.compile import compile_text
 
 CARD = "train assistant; mask system,user; train eos after assistant"
 
 
 @functools.cache
 def masker(policy: str = CARD) -> Masker:
-    return Masker(policy_from_text(policy), load_tokenizer("builtin"))
+    return Masker(compile_text(policy), load_tokenizer("builtin"))
 
 
 def chat(*texts: str, system: str | None = None) -> list[dict[str, str]]:

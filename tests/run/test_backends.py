@@ -12,7 +12,7 @@ from policy_engine.chat.tokens import fast_backend, locator
 from policy_engine.chat.tokens.fast_backend import BackendMismatch, is_sampled, stress_corpus
 from policy_engine.core.errors import ConfigError, TokenizerError
 from policy_engine.mask.masker import Masker
-from policy_engine.rules.compile import policy_from_text
+from policy_engine.rules.compile import compile_text
 from policy_engine.run.apply import apply_dataset
 from tests.run.support import CARD, chat, masker, write_lines
 from tests.run.test_shards import contents_of
@@ -80,7 +80,7 @@ def test_what_does_not_qualify(tmp_path, planted):
 
 def test_the_mismatch_names_the_text_and_both_ids(planted):
     tokenizer = masker().tokenizer.with_fast(planted)
-    bound = Masker(policy_from_text(CARD), tokenizer)
+    bound = Masker(compile_text(CARD), tokenizer)
     with pytest.raises(
         BackendMismatch, match=r"token \d+ of a text, near .*Answer 23.*, is \d+, and \d+ from the fast"
     ):
@@ -90,7 +90,7 @@ def test_the_mismatch_names_the_text_and_both_ids(planted):
 def test_kitoken_gives_the_ids_of_the_tokenizer(tmp_path):
     pytest.importorskip("kitoken")
     tokenizer = ChatTokenizer.from_transformers(load("qwen"), template=masker().tokenizer.templates["default"])
-    bound = Masker(policy_from_text(CARD), tokenizer)
+    bound = Masker(compile_text(CARD), tokenizer)
     backend = tokenizer.qualify_fast(["Hello"])
     assert not isinstance(backend, str), backend
     data = write_lines(tmp_path / "in.jsonl", ROWS)

@@ -13,7 +13,7 @@ from policy_engine.data.dataset import load_dataset_spec
 from policy_engine.data.formats import named_format
 from policy_engine.data.role_spelling import Spelling
 from policy_engine.mask.masker import Masker
-from policy_engine.rules.compile import policy_from_text
+from policy_engine.rules.compile import compile_text
 from policy_engine.run.manifest import counts_from_json, counts_to_json
 from policy_engine.run.summary import Counts, DoubtfulRole
 from tests.cli.support import GOOD, cli, write_chats, write_policy
@@ -53,7 +53,7 @@ def test_what_policy_dataset_file_and_format_have_is_known(tmp_path: Path) -> No
     assert "assistant" == Spelling.of(fmt).read_as("gpt")
     (tmp_path / "d.yaml").write_text("messages: {roles: {speaker: sistem}}\ntrained_roles: [asistant]\n")
     declared = Masker(
-        policy_from_text("train assistant; never train usr"),
+        compile_text("train assistant; never train usr"),
         load_tokenizer("builtin"),
         dataset=load_dataset_spec(tmp_path / "d.yaml"),
     )

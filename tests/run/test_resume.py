@@ -15,7 +15,7 @@ import pytest
 
 from policy_engine.core.errors import ConfigError, DataError
 from policy_engine.mask.masker import Masker
-from policy_engine.rules.compile import policy_from_text
+from policy_engine.rules.compile import compile_text
 from policy_engine.run.apply import apply_dataset
 from policy_engine.run.manifest import counts_from_json, counts_to_json
 from policy_engine.run.resume import Journal
@@ -124,7 +124,7 @@ TEMPLATE = "{% for m in messages %}<{{ m.role }}>{{ m.content }}<|im_end|>\n{% e
     ("change", "said"),
     [
         (lambda data: {"masker": masker("train assistant")}, "the policy"),
-        (lambda data: {"masker": Masker(policy_from_text(CARD), masker().tokenizer, template=TEMPLATE)}, "template"),
+        (lambda data: {"masker": Masker(compile_text(CARD), masker().tokenizer, template=TEMPLATE)}, "template"),
         (lambda data: {"truncation": Truncation(max_length=50)}, "`max_length`"),
         (lambda data: {"batch_size": 4}, "`batch_size`"),
         (lambda data: data.write_text(data.read_text() + json.dumps(ROWS[0])), "the input"),
@@ -158,7 +158,7 @@ def test_another_tokenizer_is_refused(tmp_path, data):
     with pytest.raises(DataError, match="the tokenizer"):
         apply_dataset(
             data,
-            Masker(policy_from_text(CARD), other),
+            Masker(compile_text(CARD), other),
             f"{tmp_path / 'out'}/",
             resume=True,
             span_bytes=1200,

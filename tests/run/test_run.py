@@ -22,7 +22,7 @@ from policy_engine.core.errors import ConfigError, DataError, GuardError, RowErr
 from policy_engine.core.vocabulary import IGNORE_INDEX
 from policy_engine.data.dataset import DatasetSpec
 from policy_engine.mask.masker import Masker
-from policy_engine.rules.compile import policy_from_text
+from policy_engine.rules.compile import compile_text
 from policy_engine.run.apply import apply_dataset
 from policy_engine.run.truncate import KEEPS, Truncation
 from tests.run.support import CARD, chat, masked, masker, write_lines
@@ -106,7 +106,7 @@ class TestWritten:
         data = write_lines(
             tmp_path / "in.jsonl", [{"talk": [{"who": "user", "what": "q"}, {"who": "bot", "what": "a"}]}]
         )
-        bound = Masker(policy_from_text(CARD), masker().tokenizer, dataset=spec)
+        bound = Masker(compile_text(CARD), masker().tokenizer, dataset=spec)
         apply_dataset(data, bound, tmp_path / "out.parquet")
         assert [masked("q", "a").labels] == pq.read_table(tmp_path / "out.parquet")["labels"].to_pylist()
 
@@ -148,7 +148,7 @@ class TestCounted:
 
     def test_what_never_reached_the_text(self, tmp_path):
         template = "{% for m in messages %}<{{ m.role }}>{{ m.content }}<|im_end|>\n{% endfor %}"
-        lossy = Masker(policy_from_text(CARD), masker().tokenizer, template=template)
+        lossy = Masker(compile_text(CARD), masker().tokenizer, template=template)
         message = {"role": "assistant", "content": "a", "reasoning_content": "thought long"}
         data = write_lines(tmp_path / "in.jsonl", [{"messages": [{"role": "user", "content": "q"}, message]}] * 3)
         summary = apply_dataset(data, lossy, tmp_path / "out.parquet")

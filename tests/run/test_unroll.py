@@ -12,7 +12,7 @@ import pytest
 from policy_engine.chat.tokenizer import load_tokenizer
 from policy_engine.core.errors import DataError
 from policy_engine.mask.masker import Masker
-from policy_engine.rules.compile import policy_from_text
+from policy_engine.rules.compile import compile_text
 from policy_engine.run.apply import apply_dataset
 from policy_engine.run.truncate import Truncation
 from tests.cli.support import cli
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.skipif(not trl_templates(), reason="trl's templates are
 
 def masker(policy: str = POLICY) -> Masker:
     tokenizer = load_tokenizer("builtin", template=trl_templates()["trl/qwen3"])
-    return Masker(policy_from_text(policy), tokenizer, unroll=True)
+    return Masker(compile_text(policy), tokenizer, unroll=True)
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from typing import Any
 
 from policy_engine.chat.segments import RenderedChat
 from policy_engine.core import marks
-from policy_engine.rules.compile import policy_from_text
+from policy_engine.rules.compile import compile_text
 from tests.support.chats import build_chat
 
 USER = {"role": "user", "content": "Hi?"}
@@ -18,7 +18,7 @@ SYSTEM = {"role": "system", "content": "Be kind."}
 def marked(policy: str, chat: RenderedChat | Sequence[Mapping[str, Any]]) -> str:
     """The text with trained stretches in ⟦ ⟧."""
     chat = chat if isinstance(chat, RenderedChat) else build_chat(chat)
-    pieces = policy_from_text(policy).decide(chat).pieces
+    pieces = compile_text(policy).decide(chat).pieces
     return marks.marked(chat.text, [(piece.start, piece.end, piece.weight) for piece in pieces])
 
 
@@ -30,5 +30,5 @@ def trained(policy: str, chat: RenderedChat | Sequence[Mapping[str, Any]]) -> li
 def weights(policy: str, chat: RenderedChat | Sequence[Mapping[str, Any]]) -> list[tuple[str, float]]:
     """Text and weight of every trained piece."""
     chat = chat if isinstance(chat, RenderedChat) else build_chat(chat)
-    pieces = policy_from_text(policy).decide(chat).pieces
+    pieces = compile_text(policy).decide(chat).pieces
     return [(chat.text[p.start : p.end], p.weight) for p in pieces if p.weight]

@@ -9,7 +9,7 @@ import pytest
 from policy_engine.chat.template import ChatTemplate
 from policy_engine.chat.tokenizer import ChatTokenizer, load_tokenizer
 from policy_engine.core.errors import ConfigError, TemplateError
-from policy_engine.rules.compile import policy_from_text
+from policy_engine.rules.compile import compile_text
 from policy_engine.testing.checks.guarded import check_policy
 from policy_engine.testing.conformance import PROPERTIES, ConformanceReport, check_template
 from policy_engine.testing.shapes import SHAPES
@@ -130,12 +130,12 @@ def test_real_templates_hold(name: str) -> None:
 
 
 def test_a_policy_on_a_template(tokenizer: ChatTokenizer) -> None:
-    good = policy_from_text("train assistant; train eos after assistant; never train user, system, tool, preamble")
+    good = compile_text("train assistant; train eos after assistant; never train user, system, tool, preamble")
     report = check_policy(good, tokenizer, examples=30)
     assert report.holds, report.sentence
     assert report.checked > 40
     assert report.trained > 100
-    bad = policy_from_text("train everything; never train user")
+    bad = compile_text("train everything; never train user")
     broken = check_policy(bad, tokenizer, examples=5)
     assert not broken.holds
     assert broken.counterexample is not None

@@ -97,7 +97,7 @@ def report_facts(name: str, report: ProofReport) -> dict[str, Any]:
         "undecided": report.undecided,
         "guards": [
             {
-                "guard": _code(g.guard.span.text),
+                "guard": g.guard.span.one_line,
                 "location": location_json(g.guard.span),
                 "verdict": g.verdict,
                 "vacuous": g.vacuous,
@@ -110,7 +110,7 @@ def report_facts(name: str, report: ProofReport) -> dict[str, Any]:
         ],
         "dead": [{**_rule(d.rule), "why": d.why, "by": [_rule(rule) for rule in d.by]} for d in report.dead],
         "fixed_conditions": [
-            {"test": _code(f.test), "always": f.always, "location": location_json(f.span)} for f in report.fixed
+            {"test": f.test, "always": f.always, "location": location_json(f.span)} for f in report.fixed
         ],
         "order_free": report.order.free,
         "rules": [{**_rule(r.rule), "decides": list(r.places)} for r in report.decided],
@@ -150,7 +150,7 @@ def _undeclared(found: GuardFinding, report: ProofReport) -> list[str]:
 def _rule(rule: CheckedRule | None) -> dict[str, Any]:
     if rule is None:
         return {"rule": None, "index": None, "location": None}
-    return {"rule": _code(rule.span.text), "index": rule.index, "location": location_json(rule.span)}
+    return {"rule": rule.span.one_line, "index": rule.index, "location": location_json(rule.span)}
 
 
 def _lines(name: str, report: ProofReport, rules: bool) -> Iterator[RenderableType]:
@@ -158,13 +158,13 @@ def _lines(name: str, report: ProofReport, rules: bool) -> Iterator[RenderableTy
     for g in report.guards:
         unknown = ", ".join(f"`{role}`" for role in _undeclared(g, report))
         note = f"  (nothing declares {unknown})" if unknown else ""
-        yield Text.assemble("  ", (g.verdict, _STYLES[g.verdict]), f"  {_code(g.guard.span.text)}", (note, "yellow"))
+        yield Text.assemble("  ", (g.verdict, _STYLES[g.verdict]), f"  {g.guard.span.one_line}", (note, "yellow"))
         if g.witness is not None:
             yield from witness_lines(g.witness)
     if not rules:
         return
     for r in report.decided:
-        line = "no rule" if r.rule is None else _code(r.rule.span.text)
+        line = "no rule" if r.rule is None else r.rule.span.one_line
         yield Text.assemble("  ", (line, "bold"))
         for place in r.places or ("nothing",):
             yield Text(f"      {place}")
@@ -179,7 +179,3 @@ def _summary(report: ProofReport) -> str:
     if report.order.free is not None:
         facts.append("the order of its rules " + ("does not matter" if report.order.free else "matters"))
     return ", ".join(facts)
-
-
-def _code(text: str) -> str:
-    return " ".join(text.split())

@@ -306,14 +306,14 @@ def _rule_text(policy: CheckedPolicy, rule: int | None, reason: Reason) -> str:
     if rule is None:
         return "(no rule)" if reason == "default" else f"({reason})"
     span = policy.rules[rule].span
-    return f"{Path(span.source.name).name}:{span.line} {one_line(' '.join(span.text.split()), 60)}"
+    return f"{Path(span.source.name).name}:{span.line} {one_line(span.one_line, 60)}"
 
 
 def _rule_json(policy: CheckedPolicy, rule: int | None) -> dict[str, Any] | None:
     if rule is None:
         return None
     span = policy.rules[rule].span
-    return {"index": rule, "file": span.source.name, "line": span.line, "text": " ".join(span.text.split())}
+    return {"index": rule, "file": span.source.name, "line": span.line, "text": span.one_line}
 
 
 def _change(count: int) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 from policy_engine.chat.tokenizer import ChatTokenizer
 from policy_engine.core.errors import PolicyEngineError
-from policy_engine.core.schema import FieldType
+from policy_engine.core.schema import FieldType, json_type
 from policy_engine.core.vocabulary import PARTS
 from policy_engine.data.conversation import Conversation
 
@@ -68,26 +68,13 @@ def parts_in_order(parts: Iterable[str]) -> list[str]:
 
 def _note(fields: dict[str, FieldType], scope: str, value: Mapping[str, Any]) -> None:
     for key, item in value.items():
-        if item is None:
+        seen = json_type(item)
+        if seen == "null":
             continue
-        name, seen = f"{scope}.{key}", _type(item)
+        name = f"{scope}.{key}"
         known = fields.get(name)
-        fields[name] = seen if known in (None, seen) else _join(known, seen)
+        fields[name] = "any" if seen == "other" else seen if known in (None, seen) else _join(known, seen)
 
 
 def _join(one: FieldType | None, other: FieldType) -> FieldType:
     return "number" if {one, other} == {"integer", "number"} else "any"
-
-
-def _type(value: Any) -> FieldType:
-    if isinstance(value, bool):
-        return "boolean"
-    if isinstance(value, int):
-        return "integer"
-    if isinstance(value, float):
-        return "number"
-    if isinstance(value, str):
-        return "string"
-    if isinstance(value, Mapping):
-        return "object"
-    return "list" if isinstance(value, list | tuple) else "any"

@@ -20,8 +20,8 @@ from policy_engine.core.source import Place
 from policy_engine.data.dataset import DatasetSpec, load_dataset_spec
 from policy_engine.mask.masker import Masker
 from policy_engine.mask.policy_tests import Coverage, TestResult, Untried, run_tests
+from policy_engine.proof.load import load_policy
 from policy_engine.report.visible import one_line, spelled
-from policy_engine.rules.compile import load_policy
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +74,7 @@ def _run(path: Path, spec: DatasetSpec, tokenizer: str | None, coverage: bool) -
     if name is None:
         raise ConfigError(f"{path} names no tokenizer", help="add `tokenizer: builtin`, or give one with -t")
     # Not proven: a test may be there to show a guard that fails.
-    program = load_policy(spec.policy, schema=spec.to_schema())
+    program = load_policy(spec.policy, schema=spec.to_schema(), prove=False)
     masker = Masker(program, load_tokenizer(name, template=spec.template), dataset=spec)
     counter = Coverage(program=program) if coverage else None
     results = run_tests(spec, masker, counter)

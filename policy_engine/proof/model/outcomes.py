@@ -9,7 +9,6 @@ from policy_engine.lang.ast import Field
 from policy_engine.lang.checked import CheckedRule
 from policy_engine.proof.model.regions import Region
 from policy_engine.proof.model.world import World
-from policy_engine.rules.conditions.conditions import field_name
 from policy_engine.rules.steps import as_weight
 
 Weight = tuple[float | str, ...]
@@ -87,7 +86,7 @@ class Outcomes:
             kind: algebra.both(region, self.everywhere(conditions.weight(field, kind)))
             for kind in ("one", "zero", "number")
         }
-        found = {before or (1.0,): kinds["one"], MASKED: kinds["zero"], (*before, field_name(field)): kinds["number"]}
+        found = {before or (1.0,): kinds["one"], MASKED: kinds["zero"], (*before, str(field)): kinds["number"]}
         return {weight: part for weight, part in found.items() if part}
 
     def everywhere(self, free: int) -> Region:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from policy_engine.core.facts import SegmentFacts
-from policy_engine.lang.ast import And, Compare, Expr, Field, Has, Not, Or, Truth
+from policy_engine.lang.ast import And, Compare, Expr, Has, Not, Or, Truth
 from policy_engine.rules.conditions import patterns
 from policy_engine.rules.conditions.values import MISSING, equal, is_ordered, kind_of
 from policy_engine.rules.conditions.view import ChatView
@@ -69,18 +69,13 @@ class Condition:
             found.append(
                 ConditionValue(
                     test=leaf.span.text,
-                    field=field_name(leaf.field),
+                    field=str(leaf.field),
                     value=None if missing else value,
                     missing=missing,
                     holds=test_of(leaf)(value),
                 )
             )
         return tuple(found)
-
-
-def field_name(field: Field) -> str:
-    """A field as a policy writes it: `message.labels[0]`."""
-    return field.scope + "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in field.path)
 
 
 def leaves(expr: Expr) -> Iterator[Compare | Has | Truth]:

@@ -6,6 +6,9 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from policy_engine.core.schema import JsonType, json_type
+from policy_engine.core.wording import a_kind
+
 
 class _Missing:
     """The one instance, `MISSING`, stands for a field that is not there."""
@@ -34,19 +37,10 @@ def step_into(value: Any, path: Sequence[str | int]) -> Any:
     return value
 
 
-def kind_of(value: Any) -> str:
-    """The JSON type of a value. A boolean is not a number."""
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return "boolean"
-    if isinstance(value, (int, float)):
-        return "number"
-    if isinstance(value, str):
-        return "string"
-    if isinstance(value, (list, tuple)):
-        return "list"
-    return "object"
+def kind_of(value: Any) -> JsonType:
+    """The JSON type of a value, whole numbers and others alike."""
+    kind = json_type(value)
+    return "number" if kind == "integer" else kind
 
 
 def equal(value: Any, literal: Any) -> bool:
@@ -81,7 +75,7 @@ def part_text(part: Any) -> str:
 def number_problem(value: Any) -> str | None:
     """Why a value is no weight, or None if it is a finite number."""
     if kind_of(value) != "number":
-        return f"is a {kind_of(value)}, not a number"
+        return f"is {a_kind(value)}, not a number"
     # An integer is finite, and may be too large for `isfinite`.
     return None if isinstance(value, int) or math.isfinite(value) else f"is {value}, which is not finite"
 

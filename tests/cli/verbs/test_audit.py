@@ -11,7 +11,7 @@ import pytest
 from policy_engine.chat.tokenizer import load_tokenizer
 from policy_engine.cli.main import run
 from policy_engine.mask.masker import Masker
-from policy_engine.rules.compile import policy_from_text
+from policy_engine.rules.compile import compile_text
 from tests.cli.support import cli
 
 MESSAGES: list[dict[str, Any]] = [
@@ -23,7 +23,7 @@ MESSAGES: list[dict[str, Any]] = [
 
 
 def _prepared(folder: Path, policy: str) -> str:
-    row = Masker(policy_from_text(policy), load_tokenizer("builtin"))(MESSAGES)
+    row = Masker(compile_text(policy), load_tokenizer("builtin"))(MESSAGES)
     path = folder / "prepared.jsonl"
     line = json.dumps({"input_ids": list(row["input_ids"]), "labels": list(row["labels"])})
     path.write_text(f"{line}\n" * 3)
@@ -57,7 +57,7 @@ def test_data_that_is_not_prepared(tmp_path: Path, capsys: pytest.CaptureFixture
 
 
 def test_rows_that_are_not_found_again_are_undecided(tmp_path: Path) -> None:
-    row = Masker(policy_from_text("use default"), "builtin")(MESSAGES)
+    row = Masker(compile_text("use default"), "builtin")(MESSAGES)
     path = tmp_path / "prepared.jsonl"
     good = json.dumps({"input_ids": row["input_ids"], "labels": row["labels"]}) + "\n"
     cut = json.dumps({"input_ids": row["input_ids"][3:], "labels": row["labels"][3:]}) + "\n"
@@ -85,7 +85,7 @@ def prepared_from(
     folder: Path, policy: str, messages: list[dict[str, Any]], *, keep: bool = False, **columns: object
 ) -> str:
     """A row that a policy masked, as ids and labels; with its messages if `keep`, and with further columns."""
-    row = Masker(policy_from_text(policy), "builtin")(messages, sample=columns)
+    row = Masker(compile_text(policy), "builtin")(messages, sample=columns)
     kept: dict[str, object] = {"messages": messages} if keep else {}
     path = folder / "prepared.jsonl"
     path.write_text(json.dumps({"input_ids": row["input_ids"], "labels": row["labels"], **kept, **columns}) + "\n")

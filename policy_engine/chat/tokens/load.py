@@ -22,8 +22,8 @@ REACH_SECONDS = 5.0
 
 def load_transformers(name_or_path: str | Path) -> Any:
     """A transformers tokenizer. Raises TokenizerError, with a next step, if there is none by that name."""
-    # In a thread of its own, whose memory loading leaves in pieces: a tokenizer that was loaded on the thread that calls
-    # it costs 1.2 to 1.9 times as much per call.
+    # In a thread of its own, whose memory loading leaves in pieces: a tokenizer that was loaded where it is called
+    # costs 1.2 to 1.9 times as much per call.
     with ThreadPoolExecutor(1, thread_name_prefix="load-tokenizer") as helper:
         return helper.submit(_load, name_or_path).result()
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
 from typing import Any, Final
 
 from policy_engine.lang.ast import Field
-from policy_engine.lang.checked import CheckedPolicy
+from policy_engine.rules.fields_read import fields_read
 from policy_engine.rules.program import Program
 
 _RENDERED: Final = {"message": frozenset({"role", "content"}), "turn": None, "segment": None}
@@ -18,7 +17,7 @@ class Untold:
     """What one policy asks that a row may not tell."""
 
     def __init__(self, program: Program) -> None:
-        self.fields = tuple(sorted({f for f in _fields(program.policy) if not _is_rendered(f)}, key=str))
+        self.fields = tuple(sorted({f for f in fields_read(program.policy) if not _is_rendered(f)}, key=str))
 
     def of(self, row: Mapping[str, Any], *, source: bool) -> tuple[str, ...]:
         """Names of what the row does not tell. `source` is whether its messages are known as the data had them."""
@@ -32,16 +31,3 @@ def _is_rendered(field: Field) -> bool:
         return False
     known = _RENDERED[field.scope]
     return known is None or (len(field.path) == 1 and field.path[0] in known)
-
-
-def _fields(node: Any) -> set[Field]:
-    """Every field that a policy asks for, in conditions, weights and spans."""
-    if isinstance(node, Field):
-        return {node}
-    if isinstance(node, CheckedPolicy):
-        return _fields((node.rules, node.guards))
-    if isinstance(node, tuple):
-        return {field for item in node for field in _fields(item)}
-    if is_dataclass(node) and not isinstance(node, type):
-        return {field for f in fields(node) if f.name != "span" for field in _fields(getattr(node, f.name))}
-    return set()

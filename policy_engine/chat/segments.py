@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import numpy as np
 import numpy.typing as npt
+
+from policy_engine.core.wording import field_path
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -36,12 +38,32 @@ class Segment:
         return self.field is not None
 
 
+WHOLE: Final = "message"
+"""The name of a piece that is a whole message."""
+
+LostKind = Literal["text", "call", "reasoning", "media", "message", "input", "other"]
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Unrendered:
-    """A message field with something in it of which nothing reached the text."""
+    """A piece of a conversation with something in it, of which no character reached the text.
 
-    turn: int
-    field: Literal["content", "tool_calls", "reasoning"]
+    `path` leads to the highest value of which nothing was written: `("tool_calls", 1)` is the second of two calls,
+    `("content", 0, "text")` a text part, `()` a whole message (kind `message`). `turn` is None for what is given beside
+    the messages (kind `input`): `("tools", 0)`. The kind `other` is a field that `core.vocabulary.MESSAGE_FIELDS` does
+    not list.
+    """
+
+    turn: int | None
+    path: tuple[str | int, ...]
+    kind: LostKind
+
+    @property
+    def field(self) -> str:
+        """The piece in words: `tool_calls[1]`, `content[0].text`, `message`; thinking inside content is `reasoning`."""
+        if self.kind == "reasoning" and self.path[:1] == ("content",) and len(self.path) != 2:
+            return "reasoning"
+        return field_path(self.path) or WHOLE
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

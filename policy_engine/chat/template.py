@@ -13,7 +13,7 @@ from typing import Any
 import jinja2
 
 from policy_engine.chat.label.board import Chart, Piece
-from policy_engine.chat.label.dropped import lost_thinking, thinking_in_content, unrendered_fields
+from policy_engine.chat.label.dropped import lost_thinking, thinking_in_content, unwritten
 from policy_engine.chat.label.layout import Layout, Scan, lay_out, part_types, place
 from policy_engine.chat.label.markers import REASONING, Markers
 from policy_engine.chat.label.parts import label
@@ -27,13 +27,11 @@ from policy_engine.chat.trace.text import runs_of
 from policy_engine.chat.trace.values import wrap, wrap_message
 from policy_engine.chat.transformers_import import json_schema, reasoning_has_aliases
 from policy_engine.core.errors import TemplateError, TemplateLimitError
+from policy_engine.core.vocabulary import REASONING_ALIASES
 from policy_engine.data.conversation import Conversation
 
 _MOST_LEARNED = 1 << 16
 """Most pieces of text that a template may make of a synthetic conversation; those in use make dozens."""
-
-_REASONING_NAMES = ("reasoning_content", "thinking", "reasoning")
-"""Names a message's reasoning is given under, in the order transformers looks."""
 
 _TOOL = {
     "type": "function",
@@ -145,7 +143,7 @@ class ChatTemplate:
             )
             if add_generation_prompt:
                 labelled = _with_prompt(labelled, self._prompt_start(scan.text, bits, conversation))
-            layout = lay_out(labelled, bits)
+            layout = lay_out(labelled, bits, scan.text)
             lost = lost_thinking(thinking, bits)
             if is_one_of_many:
                 self._keep(shape, layout)
@@ -156,7 +154,7 @@ class ChatTemplate:
             segments=place(layout, scan.lengths, scan.offsets),
             messages=messages,
             sample=conversation.sample,
-            unrendered=(*lost, *unrendered_fields(layout.rendered, messages)),
+            unrendered=(*lost, *unwritten(layout.written, conversation, scan.text, scan.lengths)),
             generation_prompt=add_generation_prompt,
         )
 
@@ -282,7 +280,7 @@ def _wrapped(message: Mapping[str, Any], turn: int) -> Any:
     # As transformers: null fields are dropped, and reasoning is offered under the names templates read.
     given = {key: value for key, value in message.items() if value is not None}
     aliases: dict[str, str] = {}
-    for name in _REASONING_NAMES if reasoning_has_aliases() else ():
+    for name in REASONING_ALIASES if reasoning_has_aliases() else ():
         if name in given:
             aliases = {"thinking": name if "thinking" not in given else "thinking", "reasoning_content": name}
             given = {"thinking": given[name], **given, "reasoning_content": given[name]}

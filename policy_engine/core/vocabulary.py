@@ -1,8 +1,9 @@
-"""The vocabulary: parts of a turn, groups of parts, effects, reasons, and reserved words."""
+"""The words of chat data and policies: parts of a turn, message fields, settings, and reserved words."""
 
 from __future__ import annotations
 
-from typing import Final, Literal
+from collections.abc import Mapping
+from typing import Any, Final, Literal
 
 IGNORE_INDEX: Final = -100
 """Label of a token that carries no loss (PyTorch's `cross_entropy` default)."""
@@ -71,6 +72,62 @@ KEYWORDS: Final = (
 )  # fmt: skip
 PART_NAMES: Final = tuple(dict.fromkeys(name for p in PARTS for name in (p.split(".")[0],)))
 """First names of parts; with the groups and keywords these are reserved, a role of such a name is quoted."""
+
+FieldKind = Literal["label", "reasoning", "call", "text", "media"]
+
+MESSAGE_FIELDS: Final[dict[str, FieldKind]] = {
+    "content": "text", "text": "text", "refusal": "text", "tool_responses": "text", "tool_results": "text",
+    "reasoning_content": "reasoning", "reasoning": "reasoning", "thinking": "reasoning", "tool_plan": "reasoning",
+    "thought": "reasoning", "reasoning_text": "reasoning", "reasoning_details": "reasoning",
+    "thinking_blocks": "reasoning",
+    "tool_calls": "call", "function_call": "call", "tool_call": "call", "function_calls": "call",
+    "image": "media", "images": "media", "image_url": "media", "audio": "media", "audios": "media",
+    "audio_url": "media", "input_audio": "media", "video": "media", "videos": "media", "video_url": "media",
+    "role": "label", "name": "label", "id": "label", "type": "label", "index": "label", "tool_call_id": "label",
+    "tool_use_id": "label", "call_id": "label", "train": "label", "training": "label", "trainable": "label",
+    "train_detail": "label", "training_detail": "label", "train_on_turn": "label", "loss": "label",
+    "loss_weight": "label", "weight": "label", "mask": "label", "masked": "label", "metadata": "label",
+    "cache_control": "label", "signature": "label", "detail": "label", "status": "label", "finish_reason": "label",
+    "stop_reason": "label", "prefix": "label", "wo_eos": "label", "task": "label",
+}  # fmt: skip
+"""The fields of messages that are known, with what each holds.
+
+`text` is the message itself, `reasoning` its thinking, `call` its tool calls, `media` images, sound and video. A
+`label` names a message or says how to train on it: where a template prints one, it is scaffold, and where a template
+does not, nothing is lost. A field that is not listed becomes `markup` where a template prints it; where none of its
+words is printed, it is reported as lost.
+"""
+
+REASONING_FIELDS: Final = frozenset(name for name, kind in MESSAGE_FIELDS.items() if kind == "reasoning")
+CALL_FIELDS: Final = frozenset(name for name, kind in MESSAGE_FIELDS.items() if kind == "call")
+LABEL_FIELDS: Final = frozenset(name for name, kind in MESSAGE_FIELDS.items() if kind == "label")
+
+REASONING_ALIASES: Final = ("reasoning_content", "thinking", "reasoning")
+"""Names under which transformers offers a message's reasoning to the template, in the order it looks for them."""
+
+PART_TYPES: Final[dict[str, FieldKind]] = {
+    "text": "text", "input_text": "text", "output_text": "text", "refusal": "text", "tool_result": "text",
+    "tool_response": "text", "tool_outputs": "text",
+    "thinking": "reasoning", "reasoning": "reasoning", "thought": "reasoning", "thoughts": "reasoning",
+    "tool_use": "call", "tool_call": "call", "tool_calls": "call", "function_call": "call", "function": "call",
+    "image": "media", "image_url": "media", "input_image": "media", "audio": "media", "audio_url": "media",
+    "input_audio": "media", "video": "media", "video_url": "media", "input_video": "media", "file": "media",
+    "input_file": "media", "document": "media",
+}  # fmt: skip
+"""The `type`s of content parts that are known, with what each holds."""
+
+
+def part_kind(part: Mapping[str, Any]) -> FieldKind | None:
+    """The kind of a content part, by its `type`, or by its first known field if it has none; None if neither is known.
+
+    `{"type": "image_url", …}` is `media`, `{"text": "Hi"}` is `text`, `{"type": "redacted"}` is None.
+    """
+    named = part.get("type")
+    if isinstance(named, str):
+        return PART_TYPES.get(named)
+    kinds = (PART_TYPES.get(key) for key in part)
+    return next((kind for kind in kinds if kind is not None), None)
+
 
 KNOWN_ROLES: Final = ("system", "developer", "user", "assistant", "tool", "ipython", "function", "critic")
 """Roles that need no declaration. Any other role draws a warning unless a dataset file declares it."""

@@ -19,8 +19,8 @@ from policy_engine.core.errors import PolicyEngineError, RowError
 from policy_engine.data.conversation import Conversation
 from policy_engine.mask.row import MaskedRow
 from policy_engine.mask.row_masker import RowMasker
-from policy_engine.mask.unrendered import Lost
-from policy_engine.mask.unroll import lost_fields, lost_in, unroll
+from policy_engine.mask.unrendered import Lost, lost_of
+from policy_engine.mask.unroll import lost_fields, unroll
 
 Made = TypeVar("Made")
 
@@ -82,7 +82,7 @@ def mask_samples(
     """The samples that each conversation becomes: one, or if unrolled those of `unroll`. Raises BackendMismatch."""
     if not unrolled:
         rows = mask_rows(conversations, masker)
-        return [row if isinstance(row, PolicyEngineError) else [Sample(row, {}, lost_in(row))] for row in rows]
+        return [row if isinstance(row, PolicyEngineError) else [Sample(row, {}, lost_of(row.chat))] for row in rows]
 
     def samples(conversation: Conversation) -> list[Sample]:
         return [Sample(made.row, made.names, lost_fields(made)) for made in unroll(conversation, masker)]

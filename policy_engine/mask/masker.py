@@ -26,7 +26,7 @@ from policy_engine.mask.batch import Sample, attempt, mask_rows, mask_samples
 from policy_engine.mask.hashing import fingerprint_of, register_with_datasets
 from policy_engine.mask.row import LIST_TYPES, SAMPLE_COLUMNS, MaskedRow, column_names
 from policy_engine.mask.row_masker import RowMasker, nothing_to_train
-from policy_engine.mask.unrendered import Lost
+from policy_engine.mask.unrendered import Lost, lost_text
 from policy_engine.mask.unroll import UnrolledRow, unroll
 from policy_engine.rules.compile import compile_policy
 from policy_engine.rules.program import Program
@@ -156,7 +156,10 @@ class Masker:
     @property
     def row_masker(self) -> RowMasker:
         """Program and tokenizer put together, which gives a LostFieldWarning once per kind of field."""
-        return RowMasker(program=self.program, tokenizer=self.tokenizer, on_lost=self._warn_of_lost)
+        declared = (name.split(".")[1] for name in self.dataset.fields or () if name.startswith("message."))
+        return RowMasker(
+            program=self.program, tokenizer=self.tokenizer, on_lost=self._warn_of_lost, fields=frozenset(declared)
+        )
 
     def unrolled(self) -> Masker:
         """A masker that is this one with `unroll`."""
@@ -287,10 +290,9 @@ class Masker:
         for kind, count in lost.items():
             if kind not in self._warned:
                 self._warned.add(kind)
-                role, field = kind
                 warnings.warn(
-                    f"`{field}` of {count} message(s) of role `{role}` never reached the text, in this row and maybe "
-                    "in others; `on unrendered error` refuses such rows, `on unrendered ignore` says no more of it",
+                    f"{lost_text(*kind, count)} never reached the text, in this row and maybe in others; "
+                    "`on unrendered error` refuses such rows, `on unrendered ignore` reports no more of it",
                     LostFieldWarning,
                     stacklevel=5,
                 )

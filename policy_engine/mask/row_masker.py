@@ -11,24 +11,27 @@ from policy_engine.core.errors import RowError
 from policy_engine.data.conversation import Conversation
 from policy_engine.mask.apply import apply_program
 from policy_engine.mask.row import MaskedRow
-from policy_engine.mask.unrendered import Lost, check_unrendered
+from policy_engine.mask.unrendered import Lost, check_unrendered, without_read
 from policy_engine.rules.program import Program
 
 
-def _say_nothing(lost: Lost) -> None:
-    pass
+def report_nothing(lost: Lost) -> None:
+    """Leaves lost pieces to somebody else, who counts them."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RowMasker:
     """A program and a tokenizer put together, for one conversation at a time.
 
-    `on_lost` gets the message fields of each rendering that never reached the text, where that is not an error.
+    `on_lost` gets the pieces of each rendering that never reached the text, where that is not an error. `fields` are
+    further message fields that the dataset file declares: they are there for conditions, so a template need not write
+    them. Those that the policy reads are known without.
     """
 
     program: Program
     tokenizer: ChatTokenizer
-    on_lost: Callable[[Lost], None] = _say_nothing
+    on_lost: Callable[[Lost], None] = report_nothing
+    fields: frozenset[str] = frozenset()
 
     def mask(self, conversation: Conversation) -> MaskedRow:
         """Masks a conversation.
@@ -40,9 +43,13 @@ class RowMasker:
 
     def render(self, conversation: Conversation) -> RenderedChat:
         """The text of a conversation. Raises UnrenderedError where it lost what it must not, and TemplateError."""
-        chat = self.tokenizer.template_for(conversation).render(conversation)
+        chat = self.settled(self.tokenizer.template_for(conversation).render(conversation))
         self.check_lost(chat)
         return chat
+
+    def settled(self, chat: RenderedChat) -> RenderedChat:
+        """A rendering, without reports of lost fields that the policy or the dataset file reads."""
+        return without_read(chat, self.program.message_fields | self.fields) if chat.unrendered else chat
 
     def check_lost(self, chat: RenderedChat) -> None:
         """Applies `on unrendered` to a rendering. Raises UnrenderedError."""

@@ -1,46 +1,90 @@
-"""Message fields that never reached the text: refused where the policy trains them, counted elsewhere."""
+"""Pieces of a conversation that never reached the text: refused where the policy trains them, counted elsewhere."""
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Container
+from dataclasses import replace
 
-from policy_engine.chat.segments import RenderedChat, Unrendered
+from policy_engine.chat.segments import WHOLE, RenderedChat, Unrendered
 from policy_engine.core.errors import UnrenderedError
+from policy_engine.core.wording import counted
 from policy_engine.rules.hypothetical import would_train
 from policy_engine.rules.program import Program
 
 Lost = Counter[tuple[str, str]]
-"""How many messages lost a field, by (role, field)."""
+"""How many messages lost a piece, by (role, piece): `("assistant", "tool_calls[1]")`. The role is empty for tools and
+documents, and the piece is `message` for a whole message."""
+
+_REFUSED = ("text", "call", "message")
+"""Kinds of pieces whose loss is an error where the policy trains them and does not say `on unrendered`."""
 
 
 def check_unrendered(program: Program, chat: RenderedChat) -> Lost:
     """Applies `on unrendered` to what a template dropped; returns what to warn about.
 
-    Unset, the content or tool calls of a message that the policy would train are an error, and anything else is
-    returned. `error` refuses every loss, `warn` returns all, `ignore` says nothing.
+    Unset, text or calls of a message that the policy would train are an error, and anything else is returned. `error`
+    refuses every loss, `warn` returns all, `ignore` says nothing.
 
-    Raises UnrenderedError for the first message that lost something it must not.
+    Raises UnrenderedError for the first piece that must not be lost.
     """
-    lost: Lost = Counter()
     setting = program.setting("unrendered")
     if setting == "ignore":
-        return lost
+        return Lost()
     for unrendered in chat.unrendered:
         if setting == "error" or (setting is None and _is_trained(program, chat, unrendered)):
             raise _error(chat, unrendered, trained=setting is None)
-        lost[str(chat.messages[unrendered.turn]["role"]), unrendered.field] += 1
+    return lost_of(chat)
+
+
+def lost_of(chat: RenderedChat, turns: Container[int] | None = None) -> Lost:
+    """Pieces of all messages, or of some, that never reached the text."""
+    lost: Lost = Lost()
+    for unrendered in chat.unrendered:
+        if unrendered.turn is None:
+            lost["", unrendered.field] += 1
+        elif turns is None or unrendered.turn in turns:
+            lost[str(chat.messages[unrendered.turn]["role"]), unrendered.field] += 1
     return lost
 
 
-def _is_trained(program: Program, chat: RenderedChat, unrendered: Unrendered) -> bool:
-    return unrendered.field != "reasoning" and would_train(program, chat, unrendered.turn, unrendered.field)
+def lost_text(role: str, piece: str, count: int) -> str:
+    """A loss in words: `tool_calls[1] of 2 assistant messages`, `1 whole tool_call message`, `tools of 3 rows`."""
+    if not role:
+        return f"{piece} of {counted(count, 'row')}"
+    if piece == WHOLE:
+        return counted(count, f"whole {role} message")
+    return f"{piece} of {counted(count, f'{role} message')}"
 
 
-def _error(chat: RenderedChat, unrendered: Unrendered, *, trained: bool) -> UnrenderedError:
-    role = chat.messages[unrendered.turn]["role"]
+def lost_piece(lost: Unrendered) -> str:
+    """One loss in words: `tool_calls[1] of turn 3`, `all of turn 2`, `tools`."""
+    if lost.turn is None:
+        return lost.field
+    return f"all of turn {lost.turn}" if lost.kind == "message" else f"{lost.field} of turn {lost.turn}"
+
+
+def without_read(chat: RenderedChat, fields: Container[str]) -> RenderedChat:
+    """The chat, without losses of unlisted message fields that are there for the policy: it reads or declares them."""
+    kept = tuple(u for u in chat.unrendered if u.kind != "other" or u.path[0] not in fields)
+    return chat if len(kept) == len(chat.unrendered) else replace(chat, unrendered=kept)
+
+
+def _is_trained(program: Program, chat: RenderedChat, lost: Unrendered) -> bool:
+    if lost.turn is None or lost.kind not in _REFUSED:
+        return False
+    return would_train(program, chat, lost.turn, lost.path, lost.kind)
+
+
+def _error(chat: RenderedChat, lost: Unrendered, *, trained: bool) -> UnrenderedError:
     why = "which the policy trains, " if trained else ""
+    if lost.turn is None:
+        what = f"`{lost.field}`, given beside the messages, "
+    elif lost.kind == "message":
+        what = f"message {lost.turn} (`{chat.messages[lost.turn]['role']}`), {why}"
+    else:
+        what = f"`{lost.field}` of message {lost.turn} (`{chat.messages[lost.turn]['role']}`), {why}"
     return UnrenderedError(
-        f"`{unrendered.field}` of message {unrendered.turn} (`{role}`), {why}never reached the text: "
-        "the template does not write it",
+        f"{what}never reached the text: the template does not write it",
         help="use a template that writes it, move it to a field that the template reads, or say `on unrendered warn`",
     )

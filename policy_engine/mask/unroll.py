@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -14,7 +14,7 @@ from policy_engine.data.conversation import Conversation
 from policy_engine.mask.row import SAMPLE_COLUMNS, MaskedRow
 from policy_engine.mask.row_masker import RowMasker
 from policy_engine.mask.token_mask import REASONS, TokenMask
-from policy_engine.mask.unrendered import Lost, check_unrendered
+from policy_engine.mask.unrendered import Lost, check_unrendered, lost_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +47,7 @@ def unroll(conversation: Conversation, masker: RowMasker) -> list[UnrolledRow]:
     raises.
     """
     tokenizer = masker.tokenizer
-    whole = tokenizer.encode(tokenizer.template_for(conversation).render(conversation))
+    whole = tokenizer.encode(masker.settled(tokenizer.template_for(conversation).render(conversation)))
     everywhere = _trained(masker.decide(whole))
     asked = [
         turn
@@ -76,19 +76,10 @@ def _of_nothing(conversation: Conversation, masker: RowMasker) -> list[UnrolledR
     return [UnrolledRow(row=row, turns=(), of=1)] if masker.program.setting("empty") == "keep" else []
 
 
-def lost_in(row: MaskedRow, turns: Container[int] | None = None) -> Lost:
-    """Message fields that never reached a row's text, of all messages or of some."""
-    lost: Lost = Lost()
-    for unrendered in row.chat.unrendered:
-        if turns is None or unrendered.turn in turns:
-            lost[str(row.chat.messages[unrendered.turn]["role"]), unrendered.field] += 1
-    return lost
-
-
 def lost_fields(sample: UnrolledRow) -> Lost:
     """Fields of the messages a sample trains that never reached its text. What a template drops from the turns before
     them is what it drops at inference."""
-    return lost_in(sample.row, sample.turns)
+    return lost_of(sample.row.chat, sample.turns)
 
 
 def _joined(found: Sequence[tuple[MaskedRow, list[int]]]) -> list[tuple[MaskedRow, list[int]]]:
@@ -123,7 +114,7 @@ def _sample(conversation: Conversation, turn: int, masker: RowMasker) -> Tokeniz
     until = replace(conversation, messages=conversation.messages[: turn + 1])
     # The policy is asked about the whole conversation: `last assistant` is the last one there, not in this sample.
     if conversation.messages[turn]["role"] not in tokenizer.model_roles or turn == 0:
-        return tokenizer.encode(replace(template.render(until), messages=conversation.messages))
+        return tokenizer.encode(replace(masker.settled(template.render(until)), messages=conversation.messages))
     before = replace(conversation, messages=conversation.messages[:turn])
     prompt = template.render(before, add_generation_prompt=True)
     rendered = after_prompt(template, until, prompt)
@@ -135,7 +126,7 @@ def _sample(conversation: Conversation, turn: int, masker: RowMasker) -> Tokeniz
             "in the content, with its delimiters, as the model writes it",
         )
     ids = tokenizer.encode(prompt).input_ids
-    tokenized = tokenizer.encode(replace(rendered, messages=conversation.messages))
+    tokenized = tokenizer.encode(replace(masker.settled(rendered), messages=conversation.messages))
     if tokenized.input_ids[: len(ids)] != ids:
         raise RowError(
             f"the tokens of the generation prompt before message {turn} merge with what the message begins with, so "

@@ -16,6 +16,7 @@ from policy_engine.core.source import Source
 from policy_engine.core.vocabulary import PART_DOCS
 from policy_engine.lang.checked import CheckedPolicy
 from policy_engine.mask.explain import rule_lines
+from policy_engine.mask.unrendered import lost_piece
 from policy_engine.report.view import Cell, RowView, RuleView, TokenView, TurnView, rule_views, source_of
 from policy_engine.report.visible import RETURN, one_line, visible
 
@@ -169,9 +170,7 @@ def _legend(rules: Sequence[RuleView], decided: Counter[int | None], reasons: Co
 
 
 def _row(row: RowView, whys: _Whys) -> str:
-    lost = "".join(
-        f"<p class='lost'>{_e(u.field)} of turn {u.turn} never reached the text</p>" for u in row.chat.unrendered
-    )
+    lost = "".join(f"<p class='lost'>{_e(lost_piece(u))} never reached the text</p>" for u in row.chat.unrendered)
     width = f"{100 * row.trained / row.total:.1f}%" if row.total else "0"
     return (
         f"<article><h2>{_e(row.name)}</h2><p class='count'><span class='bar'><i style='width:{width}'></i></span>"

@@ -10,6 +10,7 @@ from typing import Literal, TypeVar
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.text import Text
 
+from policy_engine.mask.unrendered import lost_piece
 from policy_engine.report.table import PlainTable
 from policy_engine.report.view import Cell, RowView, RuleView, TokenView, TurnView
 from policy_engine.report.visible import RETURN, one_line, visible
@@ -56,7 +57,7 @@ class RowText:
         for turn in row.turns:
             yield _turn_text(turn, self.color_by, marks)
         if row.chat.unrendered:
-            lost = ", ".join(f"{u.field} of turn {u.turn}" for u in row.chat.unrendered)
+            lost = ", ".join(map(lost_piece, row.chat.unrendered))
             yield Text(f"never reached the text: {lost}", style="yellow")
 
 

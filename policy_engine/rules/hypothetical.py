@@ -11,6 +11,8 @@ from policy_engine.rules.conditions.values import content_text, part_text
 from policy_engine.rules.conditions.view import ChatView
 from policy_engine.rules.program import Program
 
+Path = tuple[str | int, ...]
+
 CONTENT_PARTS = ("text",)
 CALL_PARTS = ("tool_call", "tool_call.name", "tool_call.arguments")
 REASONING_PARTS = ("reasoning.text",)
@@ -42,28 +44,39 @@ class _LostView(ChatView):
         return super().chars_of(turn) + len(content_text(self.chat.messages[turn]) or "")
 
 
-def would_train(program: Program, chat: ChatFacts, turn: int, lost: str) -> bool:
-    """Whether the program would train something of a message's `content`, `tool_calls` or `reasoning`, had it been
-    rendered. A regex or data span that trains counts as matching, one that masks as not.
+def would_train(program: Program, chat: ChatFacts, turn: int, path: Path, kind: str) -> bool:
+    """Whether the program would train a piece of a message, had it been rendered.
+
+    `path` and `kind` are those of `chat.segments.Unrendered`: `("tool_calls", 1)` and `call`. A regex or data span that
+    trains counts as matching, one that masks as not.
     """
     view = _LostView(chat)
     program.decider.prepare(view)
-    return any(_trains(program, view, segment) for segment in _segments(chat.messages[turn], turn, lost))
+    return any(_trains(program, view, segment) for segment in _segments(chat.messages[turn], turn, path, kind))
 
 
-def _segments(message: Any, turn: int, lost: str) -> Iterator[_Lost]:
-    if lost == "tool_calls":
-        calls: Iterable[int | None] = range(len(message.get("tool_calls") or ()))
-        if message.get("function_call"):
-            calls = [*calls, None]
-        for index in calls:
-            yield from (_Lost(part=part, turn=turn, call=index, text="…") for part in CALL_PARTS)
-    elif lost == "content":
+def _segments(message: Any, turn: int, path: Path, kind: str) -> Iterator[_Lost]:
+    if kind == "message":
+        yield from _segments(message, turn, ("content",), "text")
+        yield from _segments(message, turn, ("tool_calls",), "call")
+    elif kind == "call":
+        index = path[1] if len(path) > 1 and isinstance(path[1], int) else None
+        in_content, whole = path[0] == "content", path == ("tool_calls",)
+        calls: Iterable[int | None] = [None if in_content else index]
+        if whole:
+            calls = range(len(message.get("tool_calls") or ()))
+        parts = CALL_PARTS[-1:] if "arguments" in path else CALL_PARTS
+        for call in calls:
+            item = index if in_content else None
+            yield from (_Lost(part=part, turn=turn, call=call, item=item, text="…") for part in parts)
+    elif kind == "text" and path[0] == "content":
         content = message.get("content")
         items: Iterable[tuple[int | None, str]] = [(None, content_text(message) or "")]
         if isinstance(content, (list, tuple)):
-            items = ((index, part_text(part)) for index, part in enumerate(content))
+            items = ((i, part_text(part)) for i, part in enumerate(content) if path[1:2] in ((), (i,)))
         yield from (_Lost(part=part, turn=turn, item=item, text=text) for item, text in items for part in CONTENT_PARTS)
+    elif kind == "text":
+        yield from (_Lost(part=part, turn=turn, text="…") for part in CONTENT_PARTS)
     else:
         yield from (_Lost(part=part, turn=turn, text="…") for part in REASONING_PARTS)
 

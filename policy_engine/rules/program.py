@@ -17,6 +17,7 @@ from policy_engine.rules.conditions.turn_conditions import Held
 from policy_engine.rules.conditions.view import ChatView
 from policy_engine.rules.decide import Decider
 from policy_engine.rules.decisions import Decisions, PieceTable
+from policy_engine.rules.fields_read import fields_read
 from policy_engine.rules.fingerprint import policy_fingerprint
 from policy_engine.rules.guards import Guards
 from policy_engine.rules.ranges import Decided
@@ -62,6 +63,12 @@ class Program:
         """The value of a setting: `straddle`, `empty`, `unrendered`; for the last None unless the policy says it."""
         defaults = {"straddle": "mask", "empty": "drop"}
         return self.policy.settings.get(name, defaults.get(name))
+
+    @functools.cached_property
+    def message_fields(self) -> frozenset[str]:
+        """Fields of messages that the policy reads: `quality` for `message.quality` in a condition, weight or span."""
+        read = fields_read(self.policy)
+        return frozenset(str(field.path[0]) for field in read if field.scope == "message" and field.path)
 
     @functools.cached_property
     def is_weighted(self) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,7 @@ from policy_engine.data.role_spelling import Spelling
 from policy_engine.mask.batch import Sample, attempt, mask_samples
 from policy_engine.mask.masker import Masker
 from policy_engine.mask.row import MaskedRow
-from policy_engine.mask.row_masker import RowMasker, nothing_to_train
+from policy_engine.mask.row_masker import nothing_to_train, report_nothing
 from policy_engine.run.columns import schema_of, table_of
 from policy_engine.run.summary import ControlTokens, Counts
 from policy_engine.run.truncate import LONGER, Truncation, truncate
@@ -47,7 +47,7 @@ class BatchMasker:
         self.format = format
         self.truncation = truncation
         # Without warnings of lost fields: they are counted here, and reported at the end.
-        self._rows = RowMasker(program=masker.program, tokenizer=masker.tokenizer)
+        self._rows = replace(masker.row_masker, on_lost=report_nothing)
         self._control = ControlTokens(masker.tokenizer)
         self._spelling = Spelling.of(format, masker.known_roles)
 

@@ -160,7 +160,7 @@ def test_calls_in_the_older_field_are_missed_too() -> None:
     chat = compiled("building_plus").render(
         dataclasses.replace(told, messages=(USER, {**told.messages[1], "content": ""}))
     )
-    assert (Unrendered(turn=1, field="tool_calls"),) == chat.unrendered
+    assert (Unrendered(turn=1, path=("function_call",), kind="call"),) == chat.unrendered
     writes = (
         "{% for m in messages %}{{ m.content }}{% if m.function_call %}"
         "{{ m.function_call.name }}{{ m.function_call.arguments }}{% endif %}{% endfor %}"

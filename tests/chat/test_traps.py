@@ -129,7 +129,7 @@ def test_06_a_template_that_rewrites_history() -> None:
     """verl #7807, NeMo-RL #2821: spans from prefixes are wrong where thinking is dropped from earlier turns."""
     row = mask([_user("U1"), _answer("A1", reasoning_content="R1"), _user("U2"), _answer("A2", reasoning_content="R2")])
     assert "A1<|im_end|>|<think>\nR2\n</think>\n\nA2<|im_end|>" == trained(row)
-    assert [(1, "reasoning")] == [(lost.turn, lost.field) for lost in row.chat.unrendered]
+    assert [(1, "reasoning_content")] == [(lost.turn, lost.field) for lost in row.chat.unrendered]
 
 
 def test_07_empty_thinking_is_a_part_of_its_own() -> None:

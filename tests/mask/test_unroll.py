@@ -10,7 +10,8 @@ from policy_engine.chat.tokenizer import load_tokenizer
 from policy_engine.core.errors import PolicyEngineError, RowError
 from policy_engine.data.conversation import Conversation
 from policy_engine.mask.masker import Masker
-from policy_engine.mask.unroll import UnrolledRow, lost_in
+from policy_engine.mask.unrendered import lost_of
+from policy_engine.mask.unroll import UnrolledRow
 from policy_engine.rules.compile import compile_text
 from policy_engine.testing import conversations
 from policy_engine.testing.choices import RandomChoices
@@ -60,8 +61,8 @@ def test_one_sample_is_the_whole_conversation_with_what_comes_after_the_last_ans
 def test_what_was_lost_is_counted_of_all_turns_or_of_some() -> None:
     masker = Masker(compile_text("on unrendered ignore\ntrain assistant"), load_tokenizer("builtin", template=BARE))
     row = masker.mask(Conversation(messages=tuple({**message, "reasoning_content": "hm"} for message in CHAT[1::2])))
-    assert {("assistant", "reasoning"): 2} == lost_in(row)
-    assert {("assistant", "reasoning"): 1} == lost_in(row, (1,))
+    assert {("assistant", "reasoning_content"): 2} == lost_of(row.chat)
+    assert {("assistant", "reasoning_content"): 1} == lost_of(row.chat, (1,))
 
 
 def _thinking_in_content(chat: Conversation) -> Conversation:
@@ -80,7 +81,7 @@ def _thinking_in_content(chat: Conversation) -> Conversation:
 
 @pytest.mark.parametrize(
     ("template", "least"),
-    [("qwen3", 250), ("gptoss", 200), ("deepseek_r1_distill", 200), ("llama3_training", 100), ("qwen2_5", 200)],
+    [("qwen3", 250), ("gptoss", 150), ("deepseek_r1_distill", 200), ("llama3_training", 100), ("qwen2_5", 200)],
 )
 def test_every_sample_starts_with_its_generation_prompt(template: str, least: int) -> None:
     """On 200 generated conversations, with tools and thinking; those that the template refuses aside."""

@@ -27,6 +27,7 @@ from tests.properties.backends import backend_problem, qualifying
 from tests.properties.backends import told as backend_conversation
 from tests.properties.injection import hostile_conversation, injection_outcome
 from tests.properties.language import parse_problem, round_trip_problem
+from tests.properties.pieces import SHAPES, piece_case
 from tests.properties.reduce import reduce_case
 from tests.support.parity import parity_problems
 from tests.support.templates import SPECIAL_TOKENS
@@ -35,6 +36,7 @@ from tests.support.tokenizers import load
 KINDS: Final = {
     "agreement": 100_000, "parser": 50_000, "format": 50_000, "parity": 50_000, "injection": 100_000,
     "proof": 10_000, "diff": 5_000, "dead": 1_000, "backends": 100_000,
+    "pieces": len(installed_templates()) * len(SHAPES),
 }  # fmt: skip
 """Kinds of cases, and how many a full run has."""
 
@@ -66,6 +68,8 @@ def run_case(kind: str, seed: int, number: int) -> tuple[str, str | None]:
         return "rendering", problems[0] if problems else None
     if kind == "injection":
         return injection_outcome(*_injection_case(seed, number))
+    if kind == "pieces":
+        return piece_case(number)
     if kind == "backends":
         return backend_problem(*_backend_case(seed, number))
     made = agreement_case(seed, number)
@@ -135,6 +139,8 @@ def explain(kind: str, seed: int, number: int) -> str:
         return repr(raw_policy(choices) if choices.chance(50) else commented_policy_text(choices))
     if kind in ("proof", "diff", "dead"):
         return f"policy and conversations of `{kind}:{seed}:{number}`: see tests/proof/cases.py and small.py"
+    if kind == "pieces":
+        return "the template and the shape are named in the failure: see tests/properties/pieces.py"
     if kind == "parity":
         return repr(_parity_case(seed, number))
     if kind == "injection":

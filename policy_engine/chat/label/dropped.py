@@ -1,14 +1,265 @@
-"""Fields of messages that a template did not write."""
+"""Pieces of a conversation of which a template wrote nothing.
+
+gpt-oss writes the first call of a message only:
+
+    message   {"role": "assistant", "content": "", "tool_calls": [{… "first" …}, {… "second" …}]}
+    text      <|start|>assistant to=functions.first<|channel|>commentary json<|message|>{…}<|call|>
+    lost      tool_calls[1]
+
+A piece is found by the origins of the characters that were written, not by its words: "Yes." that is lost in one
+message is not excused by a "Yes." of another.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, cast
 
-from policy_engine.chat.label.parts import CALL_FIELDS, REASONING_FIELDS
-from policy_engine.chat.label.sources import LABEL_FIELDS, Bit
-from policy_engine.chat.segments import Unrendered
-from policy_engine.chat.trace.origins import LOST
+from policy_engine.chat.label.board import field_value
+from policy_engine.chat.label.sources import Bit
+from policy_engine.chat.segments import LostKind, Unrendered
+from policy_engine.chat.trace.origins import LOST, UNKNOWN
+from policy_engine.core.vocabulary import LABEL_FIELDS, MESSAGE_FIELDS, part_kind
+from policy_engine.data.conversation import Conversation
+
+Path = tuple[str | int, ...]
+
+_CALL_LABELS: Final = LABEL_FIELDS - {"name"}
+"""Keys of a call that label it; the name of a tool is what the model has to write."""
+_ARGUMENTS: Final = frozenset({"arguments", "parameters", "input"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Written:
+    """The data that renderings of one shape have in their text. Empty and blank text does not count."""
+
+    fields: frozenset[tuple[int | None, str | int]]
+    """(turn, name) of fields that are printed as they are, or changed as a whole."""
+    paths: frozenset[tuple[int | None, Path]]
+    """(turn, path) of everything printed."""
+    items: frozenset[tuple[int | None, int]]
+    """(turn, index) of content parts for which the template wrote something, a placeholder perhaps."""
+    turns: frozenset[int | None]
+    """Messages for which anything but blanks was written."""
+    loose: tuple[tuple[int, int | None], ...]
+    """Runs of text that was computed from data, each with its turn; None where that is not known."""
+
+
+def written_in(bits: Sequence[Bit], text: str) -> Written:
+    """The data in a text, by the bits it is made of."""
+    paths: set[tuple[int | None, Path]] = set()
+    items: set[tuple[int | None, int]] = set()
+    turns: set[int | None] = set()
+    loose: list[tuple[int, int | None]] = []
+    for run, bit in enumerate(bits):
+        if bit.end <= bit.start:
+            continue
+        origin = bit.origin
+        if origin is not None:
+            if origin is UNKNOWN:
+                loose.append((run, None))
+            elif not origin.is_key:
+                paths.add((origin.turn, origin.path))
+                turns.add(origin.turn)
+                if bit.offset == LOST:
+                    loose.append((run, origin.turn))
+        if text[bit.start : bit.end].isspace():
+            continue
+        turns.add(bit.turn)
+        if bit.item is not None:
+            items.add((bit.turn, bit.item))
+    return Written(
+        fields=frozenset((turn, path[0]) for turn, path in paths if len(path) == 1),
+        paths=frozenset(paths),
+        items=frozenset(items),
+        turns=frozenset(turns),
+        loose=tuple(loose),
+    )
+
+
+def unwritten(
+    written: Written, conversation: Conversation, text: str, lengths: Sequence[int]
+) -> tuple[Unrendered, ...]:
+    """The pieces with something in them of which no character reached the text, in the order of the data.
+
+    `lengths` are those of the runs that the text is made of.
+    """
+    search: _Search | None = None
+    found: list[Unrendered] = []
+    fields = written.fields
+    for turn, message in enumerate(conversation.messages):
+        doubtful = False
+        for name, value in message.items():
+            kind = type(value)
+            if kind is str:
+                if (turn, name) in fields or not value or name in LABEL_FIELDS or value.isspace():
+                    continue
+            elif value is None or kind is bool or kind is int or kind is float or name in LABEL_FIELDS:
+                continue
+            doubtful = True
+            break
+        if doubtful:
+            search = search or _Search(written, text, lengths)
+            found += search.message(turn, message)
+    for name, given in (("tools", conversation.tools), ("documents", conversation.documents)):
+        if given and (None, name) not in fields:
+            search = search or _Search(written, text, lengths)
+            found += search.inputs(name, given)
+    return tuple(found)
+
+
+class _Search:
+    """Looks for the pieces of one conversation in its text."""
+
+    def __init__(self, written: Written, text: str, lengths: Sequence[int]) -> None:
+        self._written = written
+        self._paths = written.paths
+        self._text = text
+        self._lengths = lengths
+        self._loose: dict[int | None, str] | None = None
+
+    def message(self, turn: int, message: Mapping[str, Any]) -> list[Unrendered]:
+        """The lost pieces of a message; the message itself where nothing at all was written for it."""
+        if (turn, ()) in self._paths:
+            return []
+        found: list[Unrendered] = []
+        for name, value in message.items():
+            if name not in LABEL_FIELDS:
+                found += self._content(turn, value) if name == "content" else self._field(turn, name, value)
+        if found and turn not in self._written.turns:
+            return [Unrendered(turn=turn, path=(), kind="message")]
+        return [lost for lost in found if not self._has_twin(lost, message, found)]
+
+    def inputs(self, name: str, values: Sequence[Any]) -> list[Unrendered]:
+        """Tools of which nothing was written, and documents or their fields."""
+        if name == "documents":
+            _, gone = self._walk(None, list(values), (name,), LABEL_FIELDS)
+            return [Unrendered(turn=None, path=path, kind="input") for path in gone]
+        reached = {path[1] for turn, path in self._paths if turn is None and path[0] == name and len(path) > 1}
+        lost = [i for i, value in enumerate(values) if i not in reached and not self._is_loose(None, _name(value))]
+        if len(lost) == len(values):
+            return [Unrendered(turn=None, path=(name,), kind="input")]
+        return [Unrendered(turn=None, path=(name, i), kind="input") for i in lost]
+
+    def _content(self, turn: int, content: Any) -> list[Unrendered]:
+        if not isinstance(content, list | tuple):
+            return self._field(turn, "content", content)
+        if (turn, ("content",)) in self._paths:
+            return []
+        found: list[Unrendered] = []
+        whole, pieces = True, 0
+        for index, part in enumerate(content):
+            kind = cast(LostKind, (part_kind(part) if isinstance(part, Mapping) else "text") or "other")
+            if kind in ("media", "other") and (turn, index) in self._written.items:
+                whole = False
+                continue
+            there, lost = self._walk(turn, part, ("content", index), _labels(kind))
+            pieces += there
+            whole = whole and (not there or lost == [("content", index)])
+            found += [Unrendered(turn=turn, path=path, kind=kind) for path in lost]
+        if pieces > 1 and whole and len({lost.kind for lost in found}) == 1:
+            return [Unrendered(turn=turn, path=("content",), kind=found[0].kind)]
+        return found
+
+    def _field(self, turn: int, name: str, value: Any) -> list[Unrendered]:
+        kind = cast(LostKind, MESSAGE_FIELDS.get(name, "other"))
+        _, lost = self._walk(turn, value, (name,), _labels(kind))
+        return [Unrendered(turn=turn, path=path, kind=kind) for path in lost]
+
+    def _walk(self, turn: int | None, value: Any, path: Path, labels: frozenset[str]) -> tuple[bool, list[Path]]:
+        """Whether there is anything in a value, and the paths of the highest values in it that are lost."""
+        if isinstance(value, str):
+            if not value or value.isspace():
+                return False, []
+            is_lost = (turn, path) not in self._paths and not self._is_loose(turn, value)
+            return True, [path] if is_lost else []
+        if value is None or isinstance(value, bool):
+            return False, []
+        if isinstance(value, int | float):
+            if labels:  # a number is content among the arguments of a call, and elsewhere a flag
+                return False, []
+            return True, [path] if (turn, path) not in self._paths and str(value) not in self._text else []
+        if (turn, path) in self._paths:
+            return True, []
+        if isinstance(value, Mapping):
+            steps: Iterator[tuple[Any, Any]] = ((k, v) for k, v in value.items() if k not in labels)
+        elif isinstance(value, list | tuple):
+            steps = iter(enumerate(value))
+        else:
+            return False, []
+        lost: list[Path] = []
+        any_there, all_lost = False, True
+        for step, item in steps:
+            below = (*path, step)
+            there, gone = self._walk(turn, item, below, frozenset() if step in _ARGUMENTS else labels)
+            any_there = any_there or there
+            all_lost = all_lost and (not there or gone == [below])
+            lost += gone
+        return any_there, [path] if any_there and all_lost else lost
+
+    def _is_loose(self, turn: int | None, value: str) -> bool:
+        """Whether a text is found in what the template computed from data, so that its origin is one of several."""
+        if not value or not self._written.loose:
+            return False
+        if self._loose is None:
+            self._loose = {}
+            ends = list(_ends(self._lengths))
+            for run, owner in self._written.loose:
+                piece = self._text[ends[run] - self._lengths[run] : ends[run]]
+                self._loose[owner] = f"{self._loose.get(owner, '')}\n{piece.casefold()}"
+        near = self._loose.get(turn, "") + self._loose.get(None, "")
+        shown = value.strip().casefold()
+        return shown in near or json.dumps(shown)[1:-1] in near or json.dumps(shown, ensure_ascii=False)[1:-1] in near
+
+    def _has_twin(self, lost: Unrendered, message: Mapping[str, Any], found: Sequence[Unrendered]) -> bool:
+        """Whether the message has the same once more, under another name, and that was written."""
+        name = lost.path[0]
+        kind = MESSAGE_FIELDS.get(str(name))
+        if kind not in ("reasoning", "call"):
+            return False
+        gone = {other.path[0] for other in found if len(other.path) == 1}
+        written = {
+            text
+            for other, value in message.items()
+            if other != name and other not in gone and MESSAGE_FIELDS.get(other) == kind
+            for text in _texts(value)
+        }
+        own = set(_texts(field_value(message, lost.path)))
+        return bool(own) and written >= own
+
+
+def _labels(kind: str) -> frozenset[str]:
+    return _CALL_LABELS if kind == "call" else LABEL_FIELDS
+
+
+def _name(value: Any) -> str:
+    """The name of a tool or the title of a document; empty if it has neither."""
+    if not isinstance(value, Mapping):
+        return str(getattr(value, "__name__", ""))
+    inner = value.get("function")
+    inner = inner if isinstance(inner, Mapping) else value
+    return next((inner[key] for key in ("name", "title", "text") if isinstance(inner.get(key), str)), "")
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            if key not in _CALL_LABELS:
+                yield from _texts(item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _texts(item)
+
+
+def _ends(lengths: Sequence[int]) -> Iterator[int]:
+    at = 0
+    for length in lengths:
+        at += length
+        yield at
 
 
 def thinking_in_content(
@@ -43,33 +294,5 @@ def lost_thinking(thinking: Mapping[int, int], bits: Sequence[Bit]) -> tuple[Unr
         own = [b for b in bits if b.origin is not None and b.origin.turn == turn and b.origin.path == ("content",)]
         written = [b for b in own if b.end > b.start]
         if end > 0 and written and not any(b.offset == LOST or b.offset < end for b in written):
-            lost.append(Unrendered(turn=turn, field="reasoning"))
+            lost.append(Unrendered(turn=turn, path=("content",), kind="reasoning"))
     return tuple(lost)
-
-
-def unrendered_fields(
-    rendered: frozenset[tuple[int, str]], messages: Sequence[Mapping[str, Any]]
-) -> tuple[Unrendered, ...]:
-    """Fields with something in them of which no character reached the text."""
-    lost: list[Unrendered] = []
-    for turn, message in enumerate(messages):
-        for name, value in message.items():
-            if name in LABEL_FIELDS or (turn, name) in rendered or (turn, "*") in rendered or not _has_text(value):
-                continue
-            if name == "content":
-                lost.append(Unrendered(turn=turn, field="content"))
-            elif name in CALL_FIELDS and not any((turn, other) in rendered for other in CALL_FIELDS):
-                lost.append(Unrendered(turn=turn, field="tool_calls"))
-            elif name in REASONING_FIELDS and not any((turn, other) in rendered for other in REASONING_FIELDS):
-                lost.append(Unrendered(turn=turn, field="reasoning"))
-    return tuple(dict.fromkeys(lost))
-
-
-def _has_text(value: Any) -> bool:
-    if isinstance(value, str):
-        return bool(value.strip())
-    if isinstance(value, Mapping):
-        return any(_has_text(v) for k, v in value.items() if k != "type") or not {"text"} >= (set(value) - {"type"})
-    if isinstance(value, list | tuple):
-        return any(_has_text(item) for item in value)
-    return False

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, overload
 
 from policy_engine.chat.label.board import Piece
+from policy_engine.chat.label.dropped import Written, written_in
 from policy_engine.chat.label.sources import Bit
 from policy_engine.chat.segments import Segment
 from policy_engine.chat.trace.origins import LOST, UNKNOWN, Literal, Origin, Scaffold
@@ -41,15 +42,14 @@ class Kind:
 class Layout:
     """The segments of all chats of one shape. Compares by identity: equal shapes of a template share one layout."""
 
-    __slots__ = ("has_unknown", "kinds", "parts", "rendered", "turns")
+    __slots__ = ("has_unknown", "kinds", "parts", "turns", "written")
 
-    def __init__(self, kinds: tuple[Kind, ...], rendered: frozenset[tuple[int, str]]) -> None:
+    def __init__(self, kinds: tuple[Kind, ...], written: Written) -> None:
         self.kinds = kinds
         self.parts = tuple(kind.part for kind in kinds)
         self.turns = tuple(kind.turn for kind in kinds)
         self.has_unknown = any(kind.unknown for kind in kinds)
-        self.rendered = rendered
-        """(turn, field) of data that reached the text; field `*` where a message was printed whole."""
+        self.written = written
 
 
 class PlacedSegments(Sequence[Segment]):
@@ -156,8 +156,8 @@ class Scan:
         self.text = "".join([piece for piece, _ in pieces])
 
 
-def lay_out(pieces: Sequence[Piece], bits: Sequence[Bit]) -> Layout:
-    """The layout of labelled pieces; `bits` are the runs they were cut from."""
+def lay_out(pieces: Sequence[Piece], bits: Sequence[Bit], text: str) -> Layout:
+    """The layout of labelled pieces; `bits` are the runs of `text` they were cut from."""
     index = {id(bit): at for at, bit in enumerate(bits)}
     kinds: list[Kind] = []
     last: Piece | None = None
@@ -167,14 +167,7 @@ def lay_out(pieces: Sequence[Piece], bits: Sequence[Bit]) -> Layout:
         if last is None or not _joins(last, piece):
             kinds.append(_kind(piece, index[id(piece.bit)]))
         last = piece
-    rendered: set[tuple[int, str]] = set()
-    for bit in bits:
-        origin = bit.origin
-        if origin is not None and origin.turn is not None and bit.end > bit.start:
-            rendered.add((origin.turn, str(origin.path[0]) if origin.path else "*"))
-        elif bit.item is not None and bit.turn is not None:
-            rendered.add((bit.turn, "content"))
-    return Layout(tuple(kinds), frozenset(rendered))
+    return Layout(tuple(kinds), written_in(bits, text))
 
 
 def place(layout: Layout, lengths: Sequence[int], offsets: list[int]) -> PlacedSegments:

@@ -9,11 +9,7 @@ from policy_engine.chat.label.closings import label_closing
 from policy_engine.chat.label.openings import label_bare, label_early, label_opening
 from policy_engine.chat.label.sources import Bit
 from policy_engine.chat.trace.origins import LOST, UNKNOWN
-
-REASONING_FIELDS = frozenset({"reasoning_content", "reasoning", "thinking", "tool_plan", "thought", "reasoning_text"})
-
-CALL_FIELDS = frozenset({"tool_calls", "function_call"})
-"""Where a message's tool calls stand; the second is the older way, of one call."""
+from policy_engine.core.vocabulary import MESSAGE_FIELDS, part_kind
 
 
 def label(chart: Chart) -> list[Piece]:
@@ -79,7 +75,7 @@ def _turn(chart: Chart, turn: int, own: Sequence[Bit], previous: int | None) -> 
 
 
 def _kind(chart: Chart, bit: Bit, turn: int) -> str | None:
-    """What an anchor of the body is: `reasoning`, `text`, `call`, `media`; None for scaffold and labels."""
+    """The kind of data in the body: `reasoning`, `text`, `call`, `media`, `markup`; None for scaffold and labels."""
     origin = bit.origin
     if origin is None or origin is UNKNOWN:
         return _placeholder(chart, bit, turn)
@@ -89,14 +85,16 @@ def _kind(chart: Chart, bit: Bit, turn: int) -> str | None:
     path = origin.path
     if not path:
         return "text"
-    if path[0] in CALL_FIELDS:
-        return "call"
-    if path[0] in REASONING_FIELDS or (len(path) > 2 and path[2] in REASONING_FIELDS):
-        return "reasoning"
     if path[0] != "content":
-        return "text"
-    if len(path) > 2 and path[2] not in ("text", "content"):
-        return "media"
+        kind = MESSAGE_FIELDS.get(str(path[0]), "label")
+        return "markup" if kind == "label" else kind
+    part = field_value(chart.messages[turn], path[:2]) if len(path) > 2 else None
+    if isinstance(part, Mapping):
+        kind = part_kind(part) or ("text" if path[2] in ("text", "content") else "media")
+        if kind != "text":
+            return kind
+        if MESSAGE_FIELDS.get(str(path[2])) != "text":
+            return "markup"
     return _content_kind(chart, bit, turn, path)
 
 
@@ -106,7 +104,7 @@ def _placeholder(chart: Chart, bit: Bit, turn: int) -> str | None:
     if bit.item is None or not isinstance(content, list) or bit.item >= len(content):
         return None
     entry = content[bit.item]
-    if not isinstance(entry, Mapping) or entry.get("type", "text") == "text":
+    if not isinstance(entry, Mapping) or part_kind(entry) in ("text", "reasoning", "call"):
         return None
     return "media" if chart.text[bit.start : bit.end].strip() else None
 
@@ -183,7 +181,7 @@ def _data(chart: Chart, turn: int, bit: Bit, kind: str, body: int) -> None:
     if kind == "call":
         path = bit.origin.path if bit.origin else ()
         part = "tool_call"
-        if "arguments" in path or "parameters" in path:
+        if "arguments" in path or "parameters" in path or "input" in path:
             part = "tool_call.arguments"
         elif path and path[-1] == "name":
             part = "tool_call.name"

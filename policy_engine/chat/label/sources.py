@@ -6,9 +6,7 @@ from collections.abc import Sequence
 
 from policy_engine.chat.trace.origins import LOST, UNKNOWN, Literal, Origin, Scaffold, claim_of
 from policy_engine.chat.trace.text import runs_of
-
-LABEL_FIELDS = frozenset({"role", "name", "tool_call_id", "id", "type", "index"})
-"""Fields that name a message or call; around a turn, and printed in another turn, they are scaffold."""
+from policy_engine.core.vocabulary import LABEL_FIELDS
 
 
 class Bit:

@@ -28,13 +28,17 @@ class OutputTooLarge(Exception):
 
 
 class Origin:
-    """A field of the data. `turn` is the message's index, None for tools and documents; `path` the field below it."""
+    """A field of the data. `turn` is the message's index, None for tools and documents; `path` the field below it.
 
-    __slots__ = ("path", "turn")
+    `is_key` marks the name of a key of the object at `path`: a template that prints it need not print the value.
+    """
 
-    def __init__(self, turn: int | None, path: tuple[str | int, ...]) -> None:
+    __slots__ = ("is_key", "path", "turn")
+
+    def __init__(self, turn: int | None, path: tuple[str | int, ...], *, is_key: bool = False) -> None:
         self.turn = turn
         self.path = path
+        self.is_key = is_key
 
     def __repr__(self) -> str:
         return f"Origin({self.turn}, {self.path})"
@@ -79,6 +83,12 @@ class Scaffold:
 def origin_at(turn: int | None, path: tuple[str | int, ...]) -> Origin:
     """The origin of a field. One object per field, so that renderings of one shape can be compared by identity."""
     return Origin(turn, path)
+
+
+@functools.lru_cache(maxsize=1 << 16)
+def key_at(turn: int | None, path: tuple[str | int, ...]) -> Origin:
+    """The origin of the key names of an object at a path."""
+    return Origin(turn, path, is_key=True)
 
 
 @functools.lru_cache(maxsize=1 << 16)

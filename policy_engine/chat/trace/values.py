@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from policy_engine.chat.trace.bounds import measure
-from policy_engine.chat.trace.origins import LOST, Origin, Run, check_size, origin_at, owner_of
+from policy_engine.chat.trace.origins import LOST, Origin, Run, check_size, key_at, origin_at, owner_of
 from policy_engine.chat.trace.text import Traced, runs_of, traced
 
 
@@ -74,8 +74,9 @@ def wrap(value: Any, turn: int | None, path: tuple[str | int, ...]) -> Any:
     if kind is dict:
         made = TracedDict()
         made._o = origin_at(turn, path)
+        of_key = key_at(turn, path)
         for key, item in value.items():
-            name = traced(key, ((len(key), made._o, LOST),)) if type(key) is str else key
+            name = traced(key, ((len(key), of_key, LOST),)) if type(key) is str else key
             made[name] = wrap(item, turn, (*path, key))
         return made
     if kind is list or kind is tuple:

@@ -11,6 +11,7 @@ from policy_engine.core.diagnostics import Diagnostic
 from policy_engine.core.source import Place
 from policy_engine.core.wording import counted
 from policy_engine.data.role_spelling import what_to_do
+from policy_engine.mask.unrendered import lost_text
 from policy_engine.report.table import PlainTable
 from policy_engine.run.summary import NO_ROLE, DoubtfulRole, Summary
 from policy_engine.run.truncate import LONGER
@@ -135,10 +136,7 @@ def _notes(summary: Summary) -> list[Text]:
     notes = [f"{counted(summary.straddles, 'token')} mixed two decisions or two messages (straddles)"]
     if summary.tokens_cut:
         notes.append(f"{counted(summary.tokens_cut, 'token')} cut off")
-    notes += [
-        f"{field} of {counted(count, f'{role} message')} never reached the text"
-        for role, field, count in summary.unrendered
-    ]
+    notes += [f"{lost_text(*lost)} never reached the text" for lost in summary.unrendered]
     if summary.rows_with_control_tokens:
         notes.append(f"{counted(summary.rows_with_control_tokens, 'row')} with control tokens in the data")
     if summary.rows_unrolled == 0 and summary.rows_out:

@@ -262,8 +262,12 @@ def complete(case: Case) -> str | None:
     """Every field of a message with something in it reaches the text."""
     told = []
     for gone in case.chat.unrendered:
+        if gone.turn is None:
+            told.append(f"`{gone.path[0]}`")
+            continue
         role = case.conversation.messages[gone.turn].get("role")
-        told.append(f"`{gone.field}` of {article(str(role))} `{role}` turn")
+        what = "all" if gone.kind == "message" else f"`{gone.field}`"
+        told.append(f"{what} of {article(str(role))} `{role}` turn")
     return f"{' and '.join(dict.fromkeys(told))} never reaches the text" if told else None
 
 

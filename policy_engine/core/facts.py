@@ -58,7 +58,7 @@ class SegmentFacts(Protocol):
         """Index of the tool call the segment belongs to, below its message's `tool_calls`."""
 
 
-class Layout(Protocol):
+class LayoutFacts(Protocol):
     """Roles, parts and order of the segments that all chats of one shape have in common.
 
     Two layouts are the same only if they are one object.
@@ -77,7 +77,7 @@ class Placed(Protocol):
     """Segments kept as a layout and where each of them begins. None of them is empty."""
 
     @property
-    def layout(self) -> Layout:
+    def layout(self) -> LayoutFacts:
         """The layout of this shape: a key for what follows from roles, parts and order."""
 
     @property

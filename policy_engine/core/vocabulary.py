@@ -10,6 +10,8 @@ IGNORE_INDEX: Final = -100
 
 Effect = Literal["train", "mask"]
 Reason = Literal["rule", "default", "straddle", "structural", "truncated"]
+RelationKind = Literal["after", "right after", "before"]
+"""Relations between turns; a policy also writes `of`, which is about one turn."""
 
 PART_DOCS: Final[dict[str, str]] = {
     "bos": "begin-of-sequence that the template or the tokenizer writes",

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from policy_engine.core.source import Source, Span
+from policy_engine.core.vocabulary import RelationKind
 from policy_engine.core.wording import field_path
 
 
@@ -28,7 +29,7 @@ class Field:
         return field_path((self.scope, *self.path))
 
 
-Literal_ = str | int | float | bool | None
+Scalar = str | int | float | bool | None
 """A JSON scalar in a condition."""
 
 
@@ -38,7 +39,7 @@ class Compare:
 
     op: Literal["==", "!=", "<", "<=", ">", ">=", "in", "contains", "matches"]
     field: Field
-    value: Literal_ | tuple[Literal_, ...]
+    value: Scalar | tuple[Scalar, ...]
     flags: str = ""
     """RE2 flags of a `matches` pattern written `/…/i`."""
     span: Span = _span()
@@ -150,7 +151,7 @@ Primary = Selector | Everything | Group | RegexIn | SpansIn
 class Relation:
     """`of ROLE`, `after last user`, `right after tool`, `before first assistant`."""
 
-    kind: Literal["of", "after", "right after", "before"]
+    kind: RelationKind | Literal["of"]
     selector: Selector
     span: Span = _span()
 

@@ -181,7 +181,7 @@ class Builder:
     def _compare(self, node: Node) -> ast.Compare:
         field, operator, right = node.children
         assert isinstance(field, Tree)
-        value: ast.Literal_ | tuple[ast.Literal_, ...]
+        value: ast.Scalar | tuple[ast.Scalar, ...]
         flags = ""
         if isinstance(right, Tree) and right.data == "list":
             value = tuple(self._scalar(t) for t in _trees(right))
@@ -197,7 +197,7 @@ class Builder:
             op=str(operator), field=self._field(field), value=value, flags=flags, span=self._span(node)  # type: ignore[arg-type]
         )  # fmt: skip
 
-    def _scalar(self, node: Node) -> ast.Literal_:
+    def _scalar(self, node: Node) -> ast.Scalar:
         (token,) = _tokens(node)
         match token.type:
             case "STRING":

@@ -10,6 +10,7 @@ from typing import Literal
 
 from policy_engine.core.diagnostics import Diagnostic
 from policy_engine.core.source import Source, Span
+from policy_engine.core.vocabulary import RelationKind
 from policy_engine.core.wording import counted
 from policy_engine.lang.ast import Expr, Field, Which
 
@@ -26,7 +27,7 @@ class TurnSet:
 class TurnRelation:
     """A segment's turn stands strictly `after` the earliest, `before` the latest, or `right after` one of `turns`."""
 
-    kind: Literal["after", "right after", "before"]
+    kind: RelationKind
     turns: TurnSet
 
 
@@ -98,6 +99,9 @@ def _said(span: Span) -> str:
     return f"{span} `{span.one_line}`"
 
 
+CheckedStatement = CheckedRule | CheckedGuard
+
+
 @dataclass(frozen=True, kw_only=True)
 class CheckedPolicy:
     """A policy that means something. `warnings` are the findings that did not stop it."""
@@ -116,6 +120,11 @@ class CheckedPolicy:
 
     def __repr__(self) -> str:
         return f"<CheckedPolicy {self.said}>"
+
+    @property
+    def statements(self) -> tuple[CheckedStatement, ...]:
+        """The rules, then the guards."""
+        return (*self.rules, *self.guards)
 
     @property
     def said(self) -> str:

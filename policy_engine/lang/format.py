@@ -21,7 +21,6 @@ from policy_engine.lang.ast import (
     Has,
     Language,
     Let,
-    Literal_,
     Not,
     On,
     Or,
@@ -30,6 +29,7 @@ from policy_engine.lang.ast import (
     RegexIn,
     Relation,
     Rule,
+    Scalar,
     Scale,
     Selector,
     SpansIn,
@@ -226,7 +226,7 @@ def _regex(pattern: str, flags: str) -> str:
     return f"/{escaped}/{flags}"
 
 
-def _literal(value: Literal_) -> str:
+def _literal(value: Scalar) -> str:
     if value is None:
         return "null"
     if isinstance(value, bool):

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from policy_engine.lang.ast import Expr, Field
-from policy_engine.lang.checked import CheckedGuard, CheckedPolicy, CheckedRule
+from policy_engine.lang.checked import CheckedGuard, CheckedPolicy, CheckedRule, CheckedStatement
 from policy_engine.proof.model.assignments import TooLarge
 from policy_engine.proof.model.outcomes import MASKED, Outcome, Outcomes
 from policy_engine.proof.model.reachable import Possible
 from policy_engine.proof.model.regions import Region
-from policy_engine.proof.model.trained_bits import Statement, statements_of
 from policy_engine.proof.model.world import World
 from policy_engine.proof.results import (
     DeadRule,
@@ -36,7 +35,7 @@ def prove(policy: CheckedPolicy | Program, *, places: bool = True) -> ProofRepor
     """
     checked = policy.policy if isinstance(policy, Program) else policy
     try:
-        return Findings(checked).report(places=places)
+        return PolicyProof(checked).report(places=places)
     except TooLarge as error:
         return ProofReport(policy=checked, guards=_undecided(checked), undecided=error.why)
 
@@ -45,7 +44,7 @@ def prove_guards(policy: CheckedPolicy | Program) -> tuple[tuple[GuardFinding, .
     """Only the guards of `prove`, and why they are undecided, if they are."""
     checked = policy.policy if isinstance(policy, Program) else policy
     try:
-        return Findings(checked).guards(), None
+        return PolicyProof(checked).guards(), None
     except TooLarge as error:
         return _undecided(checked), error.why
 
@@ -54,7 +53,7 @@ def _undecided(policy: CheckedPolicy) -> tuple[GuardFinding, ...]:
     return tuple(GuardFinding(guard=guard, verdict="undecided") for guard in policy.guards)
 
 
-class Findings:
+class PolicyProof:
     """The regions of one policy, and what they say. Raises `TooLarge` past the limits."""
 
     def __init__(self, policy: CheckedPolicy) -> None:
@@ -200,7 +199,7 @@ class Findings:
 
     def fixed(self) -> Iterator[FixedCondition]:
         """Conditions, and tests in them, that come out the same wherever their statement's targets match."""
-        for statement in statements_of(self.policy):
+        for statement in self.policy.statements:
             if statement.condition is None:
                 continue
             whole = self._constant(statement, statement.condition)
@@ -212,7 +211,7 @@ class Findings:
                 if constant is not None:
                     yield _fixed(statement, leaf, constant)
 
-    def _constant(self, statement: Statement, expr: Expr) -> bool | None:
+    def _constant(self, statement: CheckedStatement, expr: Expr) -> bool | None:
         """What an expression always is where the statement's targets match; None if it varies or they never match."""
         algebra = self.world.algebra
         seen: set[bool] = set()
@@ -246,5 +245,5 @@ def _agree(a: str, b: str) -> bool:
     return a == b or {a[:5], b[:5]} == {"scale", " 0.0"}
 
 
-def _fixed(statement: Statement, expr: Expr, always: bool) -> FixedCondition:
+def _fixed(statement: CheckedStatement, expr: Expr, always: bool) -> FixedCondition:
     return FixedCondition(statement=statement, test=expr.span.one_line or repr(expr), always=always, span=expr.span)

@@ -9,7 +9,7 @@ from policy_engine.core.vocabulary import BODY, TURN
 from policy_engine.core.wording import article
 from policy_engine.proof.model.assignments import Free
 from policy_engine.proof.model.places import Points
-from policy_engine.proof.model.positions import ALL, OTHER, CountTest, LiteralOf, Previous
+from policy_engine.proof.model.positions import ALL, OTHER, CountTest, Previous, SideFact
 from policy_engine.proof.model.reachable import Possible
 from policy_engine.proof.model.regions import Region
 from policy_engine.proof.model.world import World
@@ -30,7 +30,7 @@ class _Words:
         self._possible = possible
         self._world: World = possible.world
         self._points: Points = possible.world.points
-        self._literals = self._world.literals
+        self._side_facts = self._world.facts
         self._tests = self._named_tests()
 
     def lines(self, regions: Sequence[Region]) -> list[str]:
@@ -55,7 +55,7 @@ class _Words:
         return lines
 
     def _where(self, region: Region, possible: Region) -> str:
-        """Where in the conversation a region lies, by literals that hold there and not everywhere.
+        """Where in the conversation a region lies, by facts that hold there and not everywhere.
 
         Exact where it says so: all of a conjunction, or all but one; else what the points have in common.
         """
@@ -71,16 +71,16 @@ class _Words:
         return f" in some places {' and '.join(common)}".rstrip()
 
     def _common(self, inside: int, outside: int) -> tuple[list[str], int]:
-        """Literals that hold at all of some points, in words, and the points of `outside` at which all of them do."""
+        """Facts that hold at all of some points, in words, and the points of `outside` at which all of them do."""
         named: list[str] = []
         left = outside
-        for literal in self._literals:
-            pattern = self._points.where(lambda letter, lit=literal: ((lit, True),))  # type: ignore[misc]
+        for fact in self._side_facts:
+            pattern = self._points.where(lambda letter, fact=fact: ((fact, True),))  # type: ignore[misc]
             for truth, points in ((True, pattern), (False, ~pattern)):
-                # A literal that takes nothing more away would only repeat the others.
+                # A fact that takes nothing more away would only repeat the others.
                 if not inside & ~points and left & ~points:
                     left &= points
-                    named.append(_literal(literal, truth))
+                    named.append(_fact(fact, truth))
         return named[:_SHORT], left if len(named) <= _SHORT else 0
 
     def _conditions(self, region: Region, possible: Region) -> str:
@@ -141,15 +141,15 @@ def _subject(role: str, parts: Sequence[str]) -> str:
     return f"{who}: {', '.join(sorted(known))}"
 
 
-def _literal(literal: LiteralOf, truth: bool) -> str:
-    role, bit = literal.key
-    turn = "message" if literal.key == ALL else f"{'trained ' if bit is not None else ''}{role or 'turn'}"
-    if isinstance(literal, Previous):
+def _fact(fact: SideFact, truth: bool) -> str:
+    role, bit = fact.key
+    turn = "message" if fact.key == ALL else f"{'trained ' if bit is not None else ''}{role or 'turn'}"
+    if isinstance(fact, Previous):
         return f"{'' if truth else 'not '}right after {turn}"
-    side = "before it" if literal.side == "prefix" else "after it"
-    if isinstance(literal, CountTest):
-        text = literal.test.span.text or "a test on its place"
+    side = "before it" if fact.side == "prefix" else "after it"
+    if isinstance(fact, CountTest):
+        text = fact.test.span.text or "a test on its place"
         return text if truth else f"not {text}"
-    if literal.count == 1:
+    if fact.count == 1:
         return f"with {article(turn) if truth else 'no'} {turn} {side}"
-    return f"with {literal.count} or more {turn} {side}" if truth else f"with fewer than {literal.count} {turn} {side}"
+    return f"with {fact.count} or more {turn} {side}" if truth else f"with fewer than {fact.count} {turn} {side}"

@@ -1,4 +1,12 @@
-"""The last rule that matches a character decides it: a plan for each kind of segment, and its evaluation."""
+"""The last rule that matches a character decides it: the rules of each kind of segment, evaluated.
+
+A *kind* of segment is its role, its part and the signature of its turn (see `turn_signatures`). In the policy
+
+    train assistant; mask assistant.reasoning
+
+the rules of the kind (assistant, `text`) always come to weight 1 by rule 0, those of (assistant, `reasoning.text`) to
+weight 0 by rule 1. So a segment is decided without a look at its text.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +18,7 @@ from policy_engine.lang.checked import CheckedPolicy
 from policy_engine.rules.conditions.turn_conditions import HeldConditions
 from policy_engine.rules.conditions.view import ChatView
 from policy_engine.rules.ranges import Decided, joined, overlay
-from policy_engine.rules.steps import Statement, Step, steps_for
+from policy_engine.rules.steps import CompiledStatement, Step, steps_for
 from policy_engine.rules.turn_signatures import TurnTests
 
 DEFAULT = (0.0, -1)
@@ -18,63 +26,63 @@ DEFAULT = (0.0, -1)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
-    """How the first N rules decide segments of one kind.
-
-    `constant` is the decision where it is the same for all of them; else `steps` are evaluated: `last_first` if each
-    covers whole segments and cannot fail, so that the last one that holds decides; else in order. `bits` are those of
-    the steps' statements, and `reading` of those that read the data where their condition is false.
-    """
+class KindRules:
+    """The first N rules, as far as they can decide segments of one kind."""
 
     constant: tuple[float, int] | None
+    """Weight and rule, where they are the same for all segments of the kind; else `steps` are evaluated."""
     steps: tuple[Step, ...]
     last_first: bool
+    """True if each step covers whole segments and cannot fail, so that the last one that holds decides."""
     bits: int
+    """The bits of the steps' statements."""
     reading: int
+    """The bits of the statements that read the data even where their condition is false."""
     by_rule: Mapping[int, Step]
 
 
 class Decider:
-    """Evaluates the rules of a policy. Plans are kept per (number of rules, role, part, turn signature)."""
+    """Evaluates the rules of a policy; the rules of a kind of segment are worked out once."""
 
     def __init__(self, policy: CheckedPolicy) -> None:
         self.tests = TurnTests(policy.rules)
         self.rules = [
-            Statement(rule, tests=self.tests, stage=index, number=index) for index, rule in enumerate(policy.rules)
+            CompiledStatement(rule, tests=self.tests, stage=index, number=index)
+            for index, rule in enumerate(policy.rules)
         ]
         self.conditions = HeldConditions([s.condition for s in policy.rules] + [s.condition for s in policy.guards])
-        self._plans: dict[tuple[int, str | None, str, int], Plan] = {}
+        self._kinds: dict[tuple[int, str | None, str, int], KindRules] = {}
 
     def prepare(self, view: ChatView) -> None:
-        """Works out what holds on each turn of a chat; everything else asks for it."""
+        """Works out the conditions and turn tests of a chat, which `decide` asks for."""
         view.held = view.held or self.conditions.read(view)
         self.tests.signatures(view, self._is_trained)
 
-    def plan(self, stage: int, role: str | None, part: str, signature: int) -> Plan:
-        """The plan for a kind of segment under the first `stage` rules."""
+    def rules_for(self, stage: int, role: str | None, part: str, signature: int) -> KindRules:
+        """The rules of a kind of segment, among the first `stage` rules."""
         key = (stage, role, part, signature)
-        plan = self._plans.get(key)
-        if plan is None:
-            if len(self._plans) >= 100_000:
-                self._plans.clear()
-            plan = self._plans[key] = _make_plan(steps_for(self.rules[:stage], role, part, signature))
-        return plan
+        kind = self._kinds.get(key)
+        if kind is None:
+            if len(self._kinds) >= 100_000:
+                self._kinds.clear()
+            kind = self._kinds[key] = _kind_rules(steps_for(self.rules[:stage], role, part, signature))
+        return kind
 
     def decide(self, view: ChatView, index: int, stage: int) -> tuple[float, int] | list[Decided]:
-        """Weight and rule (-1: none) of a segment, or of its pieces if it has several."""
+        """Weight and rule (-1 for the default) of a segment, or of its pieces if it has several."""
         segment = view.chat.segments[index]
         turn = segment.turn
         if segment.part in UNTRAINABLE:
             return DEFAULT
         if turn is None:
-            plan = self.plan(stage, None, segment.part, 0)
+            kind = self.rules_for(stage, None, segment.part, 0)
         else:
-            plan = self.plan(stage, view.roles[turn], segment.part, view.signatures[turn])
-        if plan.constant is not None:
-            return plan.constant
-        if plan.last_first:
-            return _last_first(plan, view, index)
-        return _in_order(plan, view, index)
+            kind = self.rules_for(stage, view.roles[turn], segment.part, view.signatures[turn])
+        if kind.constant is not None:
+            return kind.constant
+        if kind.last_first:
+            return _last_first(kind, view, index)
+        return _in_order(kind, view, index)
 
     def _is_trained(self, view: ChatView, stage: int, turn: int) -> bool:
         key = ("trained", stage, turn)
@@ -92,10 +100,10 @@ class Decider:
         return any(piece[2] for piece in decided) if isinstance(decided, list) else bool(decided[0])
 
 
-def _make_plan(steps: list[Step]) -> Plan:
+def _kind_rules(steps: list[Step]) -> KindRules:
     last_first = all(not step.spans and step.statement.weight_field is None for step in steps)
     if last_first:
-        # Nothing above the last unconditional train or mask can show.
+        # The last `train` or `mask` without a condition overrides every rule above it.
         for at in range(len(steps) - 1, -1, -1):
             if steps[at].statement.condition is None and steps[at].statement.verb != "scale":
                 steps = steps[at:]
@@ -105,7 +113,7 @@ def _make_plan(steps: list[Step]) -> Plan:
         constant = DEFAULT
         for step in steps:
             constant = step.apply(step.statement.weight, *constant)
-    return Plan(
+    return KindRules(
         constant=constant,
         steps=tuple(steps),
         last_first=last_first,
@@ -115,15 +123,15 @@ def _make_plan(steps: list[Step]) -> Plan:
     )
 
 
-def _last_first(plan: Plan, view: ChatView, index: int) -> tuple[float, int]:
+def _last_first(kind: KindRules, view: ChatView, index: int) -> tuple[float, int]:
     segment = view.chat.segments[index]
     held, still = view.held[-1 if segment.turn is None else segment.turn]
     scales: list[Step] = []
-    left = plan.bits & held
+    left = kind.bits & held
     while left:
         rule = left.bit_length() - 1
         left ^= 1 << rule
-        step = plan.by_rule[rule]
+        step = kind.by_rule[rule]
         if still >> rule & 1 and not step.statement.asked(view, segment):
             continue
         if step.statement.verb == "scale":
@@ -136,13 +144,13 @@ def _last_first(plan: Plan, view: ChatView, index: int) -> tuple[float, int]:
     return DEFAULT
 
 
-def _in_order(plan: Plan, view: ChatView, index: int) -> tuple[float, int] | list[Decided]:
+def _in_order(kind: KindRules, view: ChatView, index: int) -> tuple[float, int] | list[Decided]:
     segment = view.chat.segments[index]
     decided = DEFAULT
     pieces: list[Decided] | None = None
-    left = plan.bits & (view.held[-1 if segment.turn is None else segment.turn][0] | plan.reading)
+    left = kind.bits & (view.held[-1 if segment.turn is None else segment.turn][0] | kind.reading)
     while left:
-        step = plan.by_rule[(left & -left).bit_length() - 1]
+        step = kind.by_rule[(left & -left).bit_length() - 1]
         left &= left - 1
         if not step.holds(view, index):
             continue

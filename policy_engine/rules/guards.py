@@ -9,7 +9,7 @@ from policy_engine.rules.conditions.values import excerpt
 from policy_engine.rules.conditions.view import ChatView
 from policy_engine.rules.decide import Decider
 from policy_engine.rules.ranges import Decided, Range, union
-from policy_engine.rules.steps import Statement, Step, steps_for
+from policy_engine.rules.steps import CompiledStatement, Step, steps_for
 
 
 class Guards:
@@ -19,7 +19,7 @@ class Guards:
         self._decider = decider
         self._total = len(policy.rules)
         self._guards = [
-            Statement(guard, tests=decider.tests, stage=self._total, number=self._total + at)
+            CompiledStatement(guard, tests=decider.tests, stage=self._total, number=self._total + at)
             for at, guard in enumerate(policy.guards)
         ]
         self._steps: dict[tuple[str | None, str, int], list[Step]] = {}

@@ -83,9 +83,9 @@ def _segments(message: Any, turn: int, path: Path, kind: str) -> Iterator[_Lost]
 
 def _trains(program: Program, view: ChatView, segment: _Lost) -> bool:
     decider = program.decider
-    plan = decider.plan(len(decider.rules), view.roles[segment.turn], segment.part, view.signatures[segment.turn])
+    kind = decider.rules_for(len(decider.rules), view.roles[segment.turn], segment.part, view.signatures[segment.turn])
     weight, rule, some = 0.0, -1, False
-    for step in plan.steps:
+    for step in kind.steps:
         condition = step.statement.condition
         if condition is not None and not condition.holds(view, segment):
             continue

@@ -17,7 +17,7 @@ from policy_engine.rules.spans import SpanFinder, as_finder
 from policy_engine.rules.turn_signatures import TurnTests
 
 
-class Statement:
+class CompiledStatement:
     """A rule or guard, made ready: its targets, its condition and its weight.
 
     `stage` is the number of rules above it: its index, or for a guard the number of all rules. `number` tells it among
@@ -97,7 +97,7 @@ class Statement:
 class Step:
     """A statement on one kind of segment: it covers all of it if `whole`, else what `spans` find."""
 
-    statement: Statement
+    statement: CompiledStatement
     whole: bool
     spans: tuple[SpanFinder, ...]
 
@@ -139,7 +139,7 @@ def as_weight(number: int | float) -> float:
         return float("inf") if number > 0 else float("-inf")
 
 
-def steps_for(statements: Sequence[Statement], role: str | None, part: str, signature: int) -> list[Step]:
+def steps_for(statements: Sequence[CompiledStatement], role: str | None, part: str, signature: int) -> list[Step]:
     """The statements that can match a kind of segment, in order."""
     found = (s.step_for(role, part, signature) for s in statements)
     return [step for step in found if step is not None]

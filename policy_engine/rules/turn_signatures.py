@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Literal
 
-from policy_engine.core.vocabulary import BODY
+from typing_extensions import assert_never
+
+from policy_engine.core.vocabulary import BODY, RelationKind
 from policy_engine.lang.checked import Atom, CheckedRule, CheckedTarget, TurnSet
 from policy_engine.rules.conditions.view import ChatView
 
@@ -15,17 +18,16 @@ Trained = Callable[[ChatView, int, int], bool]
 
 @dataclass(frozen=True, kw_only=True)
 class TurnTest:
-    """A question about one turn. `kind` "in" asks whether the turn is selected, the others for its place.
+    """A question about one turn: is it one of `last 2 assistant`, or is it after one of them?"""
 
-    `stage` is the number of rules that decide what `trained` means; 0 where it does not occur.
-    """
-
-    kind: str
+    relation: RelationKind | None
+    """None asks if the turn is selected itself."""
     role: str | None
-    end: str | None
+    end: Literal["first", "last"] | None
     count: int
     trained: bool
     stage: int
+    """Number of the rules that decide what `trained` means; 0 where it does not occur."""
 
 
 class TurnTests:
@@ -42,7 +44,7 @@ class TurnTests:
         """Registers what a target asks about turns, as a rule with `stage` rules above it means it."""
         for atom in atoms_of(target):
             if atom.turns is not None and atom.turns.which is not None:
-                self._add(self._test("in", atom.turns, stage))
+                self._add(self._test(None, atom.turns, stage))
             for relation in atom.relations:
                 self._add(self._test(relation.kind, relation.turns, stage))
 
@@ -73,12 +75,12 @@ class TurnTests:
                 _mark(test, _select(test, roles, None), bit, signatures)
         return signatures
 
-    def _test(self, kind: str, turns: TurnSet, stage: int) -> TurnTest:
+    def _test(self, relation: RelationKind | None, turns: TurnSet, stage: int) -> TurnTest:
         which = turns.which
         trained = which is not None and which.trained
         end = None if which is None else which.end
         return TurnTest(
-            kind=kind,
+            relation=relation,
             role=turns.role,
             end=end,
             count=which.count if which is not None and end is not None else 0,
@@ -106,7 +108,7 @@ class TurnTests:
         if turns is not None:
             if turns.role is not None and turns.role != role:
                 return False
-            if turns.which is not None and not signature & self._bits[self._test("in", turns, stage)]:
+            if turns.which is not None and not signature & self._bits[self._test(None, turns, stage)]:
                 return False
         return all(signature & self._bits[self._test(r.kind, r.turns, stage)] for r in atom.relations)
 
@@ -148,13 +150,17 @@ def _mark(test: TurnTest, selected: list[int], bit: int, signatures: list[int]) 
     """Sets a test's bit on the turns for which it holds."""
     if not selected:
         return
-    if test.kind == "in":
-        turns: Iterable[int] = selected
-    elif test.kind == "after":
-        turns = range(selected[0] + 1, len(signatures))
-    elif test.kind == "before":
-        turns = range(selected[-1])
-    else:
-        turns = (t + 1 for t in selected if t + 1 < len(signatures))
+    turns: Iterable[int]
+    match test.relation:
+        case None:
+            turns = selected
+        case "after":
+            turns = range(selected[0] + 1, len(signatures))
+        case "before":
+            turns = range(selected[-1])
+        case "right after":
+            turns = (t + 1 for t in selected if t + 1 < len(signatures))
+        case _:
+            assert_never(test.relation)
     for turn in turns:
         signatures[turn] |= bit

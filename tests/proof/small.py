@@ -10,7 +10,7 @@ from dataclasses import replace
 from policy_engine.chat.segments import RenderedChat, Segment
 from policy_engine.core.vocabulary import PARTS, UNOWNED
 from policy_engine.lang.checked import CheckedPolicy
-from policy_engine.proof.findings import Findings
+from policy_engine.proof.findings import PolicyProof
 from policy_engine.proof.model.assignments import TooLarge
 from policy_engine.proof.witness.witness import Decides, Finder
 from policy_engine.testing.choices import RandomChoices
@@ -69,7 +69,7 @@ def dead_case(key: str) -> tuple[str, str | None]:
     kind = choices.pick(tuple(KINDS))
     made = policy(choices, most=5, guards=False, small=True, **{**KINDS[kind], "weights": 0})
     try:
-        findings = Findings(made)
+        findings = PolicyProof(made)
     except TooLarge:
         return "undecided", None
     dead = {finding.rule.index for finding in findings.dead()}
@@ -77,7 +77,7 @@ def dead_case(key: str) -> tuple[str, str | None]:
     return ("dead rules" if dead else "live rules") if problem is None else "wrong", problem
 
 
-def rule_problems(made: CheckedPolicy, findings: Findings, dead: set[int], kind: str) -> Iterator[str]:
+def rule_problems(made: CheckedPolicy, findings: PolicyProof, dead: set[int], kind: str) -> Iterator[str]:
     """What the small conversations contradict, of each rule.
 
     One called dead decides none of them, and removing it changes none. One that is not decides one, or is asked about

@@ -14,7 +14,7 @@ from policy_engine.lang.check import check
 from policy_engine.lang.format import format_policy
 from policy_engine.lang.parse import parse
 from policy_engine.proof import compare, prove
-from policy_engine.proof.findings import Findings
+from policy_engine.proof.findings import PolicyProof
 from policy_engine.proof.model.assignments import TooLarge
 from policy_engine.proof.witness.witness import Decides, Finder
 from policy_engine.testing import policies
@@ -89,7 +89,7 @@ def test_without_free_conditions_every_failure_replays_and_every_live_rule_decid
         seed = f"replay/{kind}/{hundred}/{number}"
         made = policy(RandomChoices(seed), **options)
         try:
-            findings = Findings(made)
+            findings = PolicyProof(made)
         except TooLarge:
             continue
         report = findings.report()

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from policy_engine.proof.model.assignments import TooLarge
-from policy_engine.proof.model.positions import AtLeast, CountTest, Key, Letter, LiteralOf, Previous, Side
+from policy_engine.proof.model.positions import AtLeast, CountTest, Key, Letter, Previous, Side, SideFact
 
 MAX_STATES: Final = 20_000
 
@@ -21,19 +21,17 @@ State = tuple[tuple[int, ...], tuple[bool, ...]]
 class Summaries:
     """The reachable states of one side, numbered from 0 (nothing there) by the number of turns they need."""
 
-    def __init__(
-        self, side: Side, literals: Iterable[LiteralOf], letters: Sequence[Letter], *, merge: bool = True
-    ) -> None:
+    def __init__(self, side: Side, facts: Iterable[SideFact], letters: Sequence[Letter], *, merge: bool = True) -> None:
         self.side = side
-        mine = sorted((lit for lit in literals if lit.side == side), key=repr)
+        mine = sorted((fact for fact in facts if fact.side == side), key=repr)
         caps: dict[Key, int] = {}
-        for lit in mine:
-            if isinstance(lit, (AtLeast, CountTest)):
-                cap = lit.count if isinstance(lit, AtLeast) else lit.cap
-                caps[lit.key] = max(caps.get(lit.key, 0), cap)
+        for fact in mine:
+            if isinstance(fact, (AtLeast, CountTest)):
+                cap = fact.count if isinstance(fact, AtLeast) else fact.cap
+                caps[fact.key] = max(caps.get(fact.key, 0), cap)
         self._keys = sorted(caps, key=repr)
         self._caps = [caps[key] for key in self._keys]
-        self._near = sorted({lit.key for lit in mine if isinstance(lit, Previous)}, key=repr)
+        self._near = sorted({fact.key for fact in mine if isinstance(fact, Previous)}, key=repr)
         # Letters that count for the same keys are one to the automaton.
         kinds: dict[tuple[bool, ...], Letter] = {}
         for letter in letters:
@@ -49,7 +47,7 @@ class Summaries:
         if merge:
             seen: dict[tuple[bool, ...], int] = {}
             for i in self.kept:
-                seen.setdefault(tuple(self.holds(lit, i) for lit in mine), i)
+                seen.setdefault(tuple(self.holds(fact, i) for fact in mine), i)
             self.kept = list(seen.values())
 
     def _explore(self) -> None:
@@ -82,13 +80,13 @@ class Summaries:
         """The state after one more turn, for each state."""
         return [self.step(number, letter) for number in range(len(self._states))]
 
-    def holds(self, literal: LiteralOf, number: int) -> bool:
-        """Whether a literal of this side is true in a state."""
+    def holds(self, fact: SideFact, number: int) -> bool:
+        """Whether a fact of this side is true in a state."""
         counts, near = self._states[number]
-        if isinstance(literal, Previous):
-            return near[self._near.index(literal.key)]
-        count = counts[self._keys.index(literal.key)]
-        return count >= literal.count if isinstance(literal, AtLeast) else literal.holds(count)
+        if isinstance(fact, Previous):
+            return near[self._near.index(fact.key)]
+        count = counts[self._keys.index(fact.key)]
+        return count >= fact.count if isinstance(fact, AtLeast) else fact.holds(count)
 
     def turns(self, number: int) -> list[Letter]:
         """The fewest turns that lead to a state, in the order of the conversation."""

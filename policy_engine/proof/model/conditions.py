@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from policy_engine.lang.ast import Compare, Field, Has, Truth
-from policy_engine.lang.checked import Atom, CheckedRule, CheckedTarget, Spans, TurnSet
+from policy_engine.lang.checked import Atom, CheckedRule, CheckedStatement, CheckedTarget, Spans, TurnSet
 from policy_engine.proof.model.assignments import Free, make_space
 from policy_engine.proof.model.field_values import (
     Name,
@@ -16,7 +16,7 @@ from policy_engine.proof.model.field_values import (
     weight_class,
 )
 from policy_engine.proof.model.positions import OTHER, Turns
-from policy_engine.proof.model.trained_bits import Statement, target_key, turn_sets
+from policy_engine.proof.model.trained_bits import target_key, turn_sets
 from policy_engine.rules.conditions.conditions import test_of
 from policy_engine.rules.conditions.values import MISSING
 
@@ -34,7 +34,7 @@ class Conditions:
     needs that one to be an object or a list.
     """
 
-    def __init__(self, tests: Sequence[Test], statements: Sequence[tuple[Statement, Resolve]]) -> None:
+    def __init__(self, tests: Sequence[Test], statements: Sequence[tuple[CheckedStatement, Resolve]]) -> None:
         weights = [s.weight for s, _ in statements if isinstance(s, CheckedRule) and isinstance(s.weight, Field)]
         spans = [(span, span_key(span, s, r)) for s, r in statements for target in s.targets for span in _spans(target)]
         self.role_tests = [t for t in tests if name_of(t.field) == ROLE]
@@ -156,7 +156,7 @@ def name_of(field: Field) -> Name:
     return (field.scope, ()) if field.scope == "segment" else (field.scope, field.path)
 
 
-def span_key(span: Spans, statement: Statement, resolve: Resolve) -> str:
+def span_key(span: Spans, statement: CheckedStatement, resolve: Resolve) -> str:
     """Tells spans apart by what they can select of a character.
 
     Entries of a data field do not depend on what the span is `in`, but can count for one effect only. Matches of a

@@ -11,7 +11,7 @@ from typing import Final
 
 from policy_engine.proof.model.assignments import TooLarge
 from policy_engine.proof.model.automaton import Summaries
-from policy_engine.proof.model.positions import Conjunction, Letter, LiteralOf
+from policy_engine.proof.model.positions import Conjunction, Letter, SideFact
 
 MAX_POINTS: Final = 4_000_000
 
@@ -28,43 +28,43 @@ class Place:
 class Points:
     """The points over some letters. Raises `TooLarge` past `MAX_POINTS`."""
 
-    def __init__(self, letters: Sequence[Letter], literals: Sequence[LiteralOf], *, merge: bool) -> None:
+    def __init__(self, letters: Sequence[Letter], facts: Sequence[SideFact], *, merge: bool) -> None:
         self.letters = tuple(letters)
-        self.prefixes = Summaries("prefix", literals, letters, merge=merge)
-        self.suffixes = Summaries("suffix", literals, letters, merge=merge)
+        self.prefixes = Summaries("prefix", facts, letters, merge=merge)
+        self.suffixes = Summaries("suffix", facts, letters, merge=merge)
         self._width = len(self.suffixes.kept)
         self._block = len(self.prefixes.kept) * self._width
         if self._block * len(letters) > MAX_POINTS:
             raise TooLarge(f"the policy tells more than {MAX_POINTS} places of a turn apart")
         self.full = (1 << (self._block * len(letters))) - 1
         self._full_block = (1 << self._block) - 1
-        self._patterns: dict[LiteralOf, int] = {}
+        self._patterns: dict[SideFact, int] = {}
 
     def where(self, condition: Callable[[Letter], Conjunction | None]) -> int:
-        """The points at which a condition holds, given as literals for each letter."""
+        """The points at which a condition holds, given as facts for each letter."""
         found = 0
         for number, letter in enumerate(self.letters):
             conjunction = condition(letter)
             if conjunction is None:
                 continue
             block = self._full_block
-            for literal, wanted in conjunction:
-                block &= self._pattern(literal) if wanted else ~self._pattern(literal)
+            for fact, wanted in conjunction:
+                block &= self._pattern(fact) if wanted else ~self._pattern(fact)
             found |= block << (number * self._block)
         return found
 
-    def _pattern(self, literal: LiteralOf) -> int:
-        """Where in a block a literal holds."""
-        known = self._patterns.get(literal)
+    def _pattern(self, fact: SideFact) -> int:
+        """Where in a block a fact holds."""
+        known = self._patterns.get(fact)
         if known is None:
-            if literal.side == "prefix":
+            if fact.side == "prefix":
                 # Bits are written highest first, so the last prefix comes first.
-                holds = [self.prefixes.holds(literal, i) for i in reversed(self.prefixes.kept)]
+                holds = [self.prefixes.holds(fact, i) for i in reversed(self.prefixes.kept)]
                 text = "".join(("1" if h else "0") * self._width for h in holds)
             else:
-                holds = [self.suffixes.holds(literal, i) for i in reversed(self.suffixes.kept)]
+                holds = [self.suffixes.holds(fact, i) for i in reversed(self.suffixes.kept)]
                 text = "".join("1" if h else "0" for h in holds) * len(self.prefixes.kept)
-            known = self._patterns[literal] = int(text, 2)
+            known = self._patterns[fact] = int(text, 2)
         return known
 
     def place(self, point: int) -> Place:

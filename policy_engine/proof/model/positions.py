@@ -1,6 +1,6 @@
 """Where a turn stands, as far as a policy asks.
 
-`last 2 assistant`, `after tool` and `turn.index < 3` come down to *literals* about what comes before the turn or after
+`last 2 assistant`, `after tool` and `turn.index < 3` come down to *facts* about what comes before the turn or after
 it: at least N turns of a key, the turn just before is one, a test on a count. A key is a role (None: any) and, where
 `trained` is asked, the bit that tells it.
 """
@@ -10,10 +10,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from policy_engine.lang.ast import Compare, Has, Truth
+from typing_extensions import assert_never
+
+from policy_engine.core.vocabulary import RelationKind
+from policy_engine.lang.ast import Compare, Field, Has, Truth
 from policy_engine.rules.conditions.conditions import test_of
 
 Side = Literal["prefix", "suffix"]
+CountField = Literal["index", "from_end", "round"]
+COUNT_FIELDS: Final[tuple[CountField, ...]] = ("index", "from_end", "round")
+"""Fields of `turn` that the turns around a turn decide."""
 Key = tuple[str | None, int | None]
 ALL: Final[Key] = (None, None)
 
@@ -76,9 +82,9 @@ class CountTest:
         return max(0, *(int(n) + 1 for n in numbers if isinstance(n, (int, float)) and n == n and abs(n) < 1e9), 0)
 
 
-LiteralOf = AtLeast | Previous | CountTest
-Conjunction = tuple[tuple[LiteralOf, bool], ...]
-"""Literals, each to be true or false. None in place of one: never."""
+SideFact = AtLeast | Previous | CountTest
+Conjunction = tuple[tuple[SideFact, bool], ...]
+"""Facts, each to be true or false. None in place of one: never."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +112,7 @@ def selected(turns: Turns, letter: Letter) -> Conjunction | None:
     return ((AtLeast(side, turns.key, turns.count), False),)
 
 
-def related(kind: str, turns: Turns, letter: Letter) -> Conjunction | None:
+def related(relation: RelationKind | None, turns: Turns, letter: Letter) -> Conjunction | None:
     """When a turn stands `after` the earliest, `before` the latest, or `right after` one of `turns`.
 
     With c turns of the key in all, the earliest of the last N is the (c-N+1)th or the first: it lies in the prefix if
@@ -114,24 +120,38 @@ def related(kind: str, turns: Turns, letter: Letter) -> Conjunction | None:
     """
     key, n = turns.key, turns.count
     own = int(letter.is_in(key))
-    if kind == "after":
-        found: Conjunction = ((AtLeast("prefix", key, 1), True),)
-        return found if turns.end != "last" else (*found, (AtLeast("suffix", key, n - own), False))
-    if kind == "before":
-        found = ((AtLeast("suffix", key, 1), True),)
-        return found if turns.end != "first" else (*found, (AtLeast("prefix", key, n - own), False))
-    found = ((Previous(key), True),)
-    if turns.end == "first":
-        return (*found, (AtLeast("prefix", key, n + 1), False))
-    if turns.end == "last":
-        return (*found, (AtLeast("suffix", key, n - own), False))
-    return found
+    fewer_behind = (AtLeast("suffix", key, n - own), False)
+    match relation:
+        case None:
+            return selected(turns, letter)
+        case "after":
+            found: Conjunction = ((AtLeast("prefix", key, 1), True),)
+            return (*found, fewer_behind) if turns.end == "last" else found
+        case "before":
+            found = ((AtLeast("suffix", key, 1), True),)
+            return (*found, (AtLeast("prefix", key, n - own), False)) if turns.end == "first" else found
+        case "right after":
+            found = ((Previous(key), True),)
+            if turns.end == "first":
+                return (*found, (AtLeast("prefix", key, n + 1), False))
+            return (*found, fewer_behind) if turns.end == "last" else found
+        case _:
+            assert_never(relation)
 
 
-def counted(name: str, test: Compare | Has | Truth, letter: Letter) -> Conjunction:
-    """When a test on `turn.index`, `turn.from_end` or `turn.round` holds for a turn."""
-    if name == "index":
-        return ((CountTest("prefix", ALL, 0, test), True),)
-    if name == "from_end":
-        return ((CountTest("suffix", ALL, 0, test), True),)
-    return ((CountTest("prefix", ("user", None), int(letter.role == "user"), test), True),)
+def count_field(field: Field) -> CountField | None:
+    """The field of `turn` that a field is, if the turns around a turn decide it."""
+    return next((name for name in COUNT_FIELDS if field.scope == "turn" and field.path[0] == name), None)
+
+
+def counted(field: CountField, test: Compare | Has | Truth, letter: Letter) -> Conjunction:
+    """Facts under which a test on a `turn` field that counts turns holds for a turn."""
+    match field:
+        case "index":
+            return ((CountTest("prefix", ALL, 0, test), True),)
+        case "from_end":
+            return ((CountTest("suffix", ALL, 0, test), True),)
+        case "round":
+            return ((CountTest("prefix", ("user", None), int(letter.role == "user"), test), True),)
+        case _:
+            assert_never(field)

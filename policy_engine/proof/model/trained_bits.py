@@ -6,21 +6,20 @@ from collections.abc import Sequence
 from typing import Final
 
 from policy_engine.core.vocabulary import BODY
-from policy_engine.lang.checked import Atom, CheckedGuard, CheckedPolicy, CheckedRule, CheckedTarget, TurnSet
+from policy_engine.lang.checked import (
+    Atom,
+    CheckedPolicy,
+    CheckedRule,
+    CheckedStatement,
+    CheckedTarget,
+    TurnSet,
+)
 from policy_engine.proof.model.assignments import TooLarge
 from policy_engine.proof.model.positions import Turns
 from policy_engine.rules.turn_signatures import atoms_of
 
 MAX_BITS: Final = 6
 """Bits one turn may have: past them the answer is undecided."""
-
-
-Statement = CheckedRule | CheckedGuard
-
-
-def statements_of(policy: CheckedPolicy) -> tuple[Statement, ...]:
-    """The rules, then the guards."""
-    return (*policy.rules, *policy.guards)
 
 
 class Stages:
@@ -36,7 +35,7 @@ class Stages:
         self._roles: list[set[str | None]] = []
         self._by_rules: dict[tuple[str, ...], int] = {}
         for index, policy in enumerate(policies):
-            for statement in statements_of(policy):
+            for statement in policy.statements:
                 for turns in turn_sets(statement.targets):
                     self.resolve(turns, index, stage_of(policy, statement))
 
@@ -68,7 +67,7 @@ class Stages:
         return found
 
 
-def stage_of(policy: CheckedPolicy, statement: Statement) -> int:
+def stage_of(policy: CheckedPolicy, statement: CheckedStatement) -> int:
     """The number of rules that decide what `trained` means in a statement."""
     return statement.index if isinstance(statement, CheckedRule) else len(policy.rules)
 

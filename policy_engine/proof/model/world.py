@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from policy_engine.core.vocabulary import BODY, PARTS, UNOWNED, UNTRAINABLE
-from policy_engine.lang.ast import And, Compare, Expr, Field, Not, Or
-from policy_engine.lang.checked import Atom, CheckedPolicy, CheckedTarget, TurnSet
+from policy_engine.core.vocabulary import BODY, PARTS, UNOWNED, UNTRAINABLE, RelationKind
+from policy_engine.lang.ast import And, Compare, Expr, Not, Or
+from policy_engine.lang.checked import Atom, CheckedPolicy, CheckedStatement, CheckedTarget, TurnSet
 from policy_engine.proof.model.conditions import ROLE, Conditions, span_key
 from policy_engine.proof.model.field_values import Test
 from policy_engine.proof.model.places import Points
@@ -18,20 +18,18 @@ from policy_engine.proof.model.positions import (
     ALL,
     OTHER,
     AtLeast,
+    CountField,
     Letter,
-    LiteralOf,
+    SideFact,
     Turns,
+    count_field,
     counted,
     related,
-    selected,
 )
 from policy_engine.proof.model.regions import Algebra, Region
-from policy_engine.proof.model.trained_bits import Stages, Statement, stage_of, statements_of, turn_sets
+from policy_engine.proof.model.trained_bits import Stages, stage_of, turn_sets
 from policy_engine.rules.conditions.conditions import leaves
 from policy_engine.rules.turn_signatures import atoms_of
-
-COUNTS = ("index", "from_end", "round")
-"""Fields of `turn` that the surroundings decide."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,8 +47,8 @@ class World:
 
     def __init__(self, policies: Sequence[CheckedPolicy]) -> None:
         self.policies = tuple(policies)
-        self.statements: list[tuple[int, Statement]] = [
-            (index, s) for index, policy in enumerate(policies) for s in statements_of(policy)
+        self.statements: list[tuple[int, CheckedStatement]] = [
+            (index, s) for index, policy in enumerate(policies) for s in policy.statements
         ]
         self.stages = Stages(policies)
         self.conditions = Conditions(self._tests(), [(s, self._resolver(i, s)) for i, s in self.statements])
@@ -58,13 +56,13 @@ class World:
         self.algebra = Algebra(self.space)
         self.roles = self._roles()
         letters = [Letter(role, bits) for role in self.roles for bits in self._bit_sets(role)]
-        self.literals = self._literals(letters)
-        self.counts_trained = any(literal.key[1] is not None for literal in self.literals)
-        self.points = Points(letters, self.literals, merge=not self.counts_trained)
+        self.facts = self._side_facts(letters)
+        self.counts_trained = any(fact.key[1] is not None for fact in self.facts)
+        self.points = Points(letters, self.facts, merge=not self.counts_trained)
         self.classes = self._part_classes()
         self._expressions: dict[tuple[str, bool], Region] = {}
         self._matches: dict[tuple[object, ...], Region] = {}
-        self._places: dict[tuple[str, Turns], int] = {}
+        self._places: dict[tuple[RelationKind | None, Turns], int] = {}
         self.base = [self._possible(part_class) for part_class in self.classes]
         """For each class of parts what the free conditions can be at each point, trained bits apart."""
 
@@ -76,24 +74,25 @@ class World:
             for _, s in self.statements
             if s.condition is not None
             for leaf in leaves(s.condition)
-            if not _is_count(leaf.field)
+            if count_field(leaf.field) is None
         ]
 
     def _roles(self) -> tuple[str, ...]:
         """The roles told apart, in the order witnesses prefer them; `OTHER` stands for the rest."""
         named = {t.role for _, s in self.statements for t in turn_sets(s.targets) if t.role is not None}
         named |= {c for test in self.conditions.role_tests for c in _named_roles(test)}
-        if any(leaf.field.path == ("round",) for leaf in self._count_tests()):
+        if any(field == "round" for field, _ in self._count_tests()):
             named.add("user")
         if self.conditions.asks_for_calls:
             named.add("tool")
         order = ("user", "assistant", "system", "tool")
         return (*sorted(named, key=lambda r: (order.index(r) if r in order else len(order), r)), OTHER)
 
-    def _count_tests(self) -> Iterator[Test]:
+    def _count_tests(self) -> Iterator[tuple[CountField, Test]]:
         for _, s in self.statements:
-            if s.condition is not None:
-                yield from (leaf for leaf in leaves(s.condition) if _is_count(leaf.field))
+            for leaf in () if s.condition is None else leaves(s.condition):
+                if (field := count_field(leaf.field)) is not None:
+                    yield field, leaf
 
     def _bit_sets(self, role: str) -> list[int]:
         sets = [0]
@@ -101,24 +100,22 @@ class World:
             sets += [bits | 1 << bit for bits in sets]
         return sets
 
-    def _literals(self, letters: Sequence[Letter]) -> list[LiteralOf]:
-        """All the literals that any question about points comes down to."""
-        found: set[LiteralOf] = set()
+    def _side_facts(self, letters: Sequence[Letter]) -> list[SideFact]:
+        """All the facts that any question about points comes down to."""
+        found: set[SideFact] = set()
         turn_sets = {
-            (kind, self._resolver(index, s)(turns))
+            (relation, self._resolver(index, s)(turns))
             for index, s in self.statements
             for target in s.targets
             for atom in atoms_of(target)
-            for kind, turns in (("", atom.turns), *((r.kind, r.turns) for r in atom.relations))
+            for relation, turns in ((None, atom.turns), *((r.kind, r.turns) for r in atom.relations))
             if turns is not None
         }
         for letter in letters:
-            for kind, turns in turn_sets:
-                found.update(
-                    lit for lit, _ in (related(kind, turns, letter) if kind else selected(turns, letter)) or ()
-                )
-            for leaf in self._count_tests():
-                found.update(lit for lit, _ in counted(str(leaf.field.path[0]), leaf, letter))
+            for relation, turns in turn_sets:
+                found.update(fact for fact, _ in related(relation, turns, letter) or ())
+            for field, leaf in self._count_tests():
+                found.update(fact for fact, _ in counted(field, leaf, letter))
         if self.conditions.asks_for_calls:
             found.add(AtLeast("prefix", ALL, 1))
         return sorted(found, key=repr)
@@ -158,7 +155,7 @@ class World:
 
     # -- what a policy asks
 
-    def matches(self, policy: int, statement: Statement, part_class: PartClass) -> Region:
+    def matches(self, policy: int, statement: CheckedStatement, part_class: PartClass) -> Region:
         """Where a statement matches characters of a class of parts: its targets and its condition."""
         if part_class.parts[0] in UNTRAINABLE:
             return {}  # masked for its structure: no matter of rules
@@ -173,14 +170,14 @@ class World:
             self._matches[key] = region
         return region
 
-    def targets(self, policy: int, statement: Statement, part_class: PartClass) -> Region:
+    def targets(self, policy: int, statement: CheckedStatement, part_class: PartClass) -> Region:
         """Where a statement's targets match, its condition apart."""
         region: Region = {}
         for target in statement.targets:
             region = self.algebra.either(region, self._target(target, policy, statement, part_class))
         return region
 
-    def _target(self, target: CheckedTarget, policy: int, statement: Statement, part_class: PartClass) -> Region:
+    def _target(self, target: CheckedTarget, policy: int, statement: CheckedStatement, part_class: PartClass) -> Region:
         resolve = self._resolver(policy, statement)
         if isinstance(target, Atom):
             return self.algebra.points(self._atom(target, resolve, part_class))
@@ -199,18 +196,16 @@ class World:
             return int(atom.turns is None and not atom.relations)
         known = self.points.full
         if atom.turns is not None:
-            known &= self._turns("", resolve(atom.turns))
+            known &= self._turns(None, resolve(atom.turns))
         for relation in atom.relations:
             known &= self._turns(relation.kind, resolve(relation.turns))
         return known
 
-    def _turns(self, kind: str, turns: Turns) -> int:
-        """The points of `turns`, or of the turns that stand in a relation to them."""
-        known = self._places.get((kind, turns))
+    def _turns(self, relation: RelationKind | None, turns: Turns) -> int:
+        """The points of `turns`, or of the turns that have a relation to them."""
+        known = self._places.get((relation, turns))
         if known is None:
-            known = self._places[kind, turns] = self.points.where(
-                lambda letter: related(kind, turns, letter) if kind else selected(turns, letter)
-            )
+            known = self._places[relation, turns] = self.points.where(lambda letter: related(relation, turns, letter))
         return known
 
     def expression(self, expr: Expr, *, owned: bool) -> Region:
@@ -240,20 +235,19 @@ class World:
     def _test(self, test: Test, owned: bool) -> Region:
         if not owned and test.field.scope not in ("sample", "segment"):
             return {}
-        if _is_count(test.field):
-            name = str(test.field.path[0])
-            return self.algebra.points(self.points.where(lambda letter: counted(name, test, letter)))
+        if (field := count_field(test.field)) is not None:
+            return self.algebra.points(self.points.where(lambda letter: counted(field, test, letter)))
         if (test.field.scope, test.field.path) == ROLE:
             return self._role_test(test)
         return self.algebra.region(self.conditions.holds(test), self.points.full if owned else 1)
 
-    def _resolver(self, policy: int, statement: Statement) -> Callable[[TurnSet], Turns]:
+    def _resolver(self, policy: int, statement: CheckedStatement) -> Callable[[TurnSet], Turns]:
         stage = stage_of(self.policies[policy], statement)
         return lambda turns: self.stages.resolve(turns, policy, stage)
 
     def is_free(self, test: Test) -> bool:
         """Whether data or text decides a test, not the place of the turn or its role."""
-        return not _is_count(test.field) and (test.field.scope, test.field.path) != ROLE
+        return count_field(test.field) is None and (test.field.scope, test.field.path) != ROLE
 
     def _role_test(self, test: Test) -> Region:
         region: Region = {}
@@ -261,10 +255,6 @@ class World:
             points = self.points.where(lambda letter, r=role: () if letter.role == r else None)  # type: ignore[misc]
             region = self.algebra.either(region, self.algebra.region(self.conditions.on_role(test, role), points))
         return region
-
-
-def _is_count(field: Field) -> bool:
-    return field.scope == "turn" and field.path[0] in COUNTS
 
 
 def _named_roles(test: Test) -> Iterable[str]:

@@ -7,7 +7,7 @@ from typing import Any
 from policy_engine.chat.segments import RenderedChat, Segment
 from policy_engine.data.conversation import Conversation
 from policy_engine.proof.model.world import World
-from policy_engine.proof.witness.messages import Piece, make_fields, make_text, make_turn
+from policy_engine.proof.witness.messages import SegmentText, make_fields, make_text, make_turn
 from policy_engine.proof.witness.plans import Plan
 
 
@@ -22,23 +22,23 @@ def lay_out(world: World, plan: Plan) -> tuple[Conversation, RenderedChat, int]:
     unowned = plan.unowned
     opener = unowned is not None and unowned.part == "generation_prompt"
     if unowned is not None and not opener:
-        target = out.write(Piece(part=unowned.part, text=make_text(world, unowned)), None)
+        target = out.write(SegmentText(part=unowned.part, text=make_text(world, unowned)), None)
     messages: list[dict[str, Any]] = []
     for index, turn in enumerate(plan.turns):
         pieces = make_turn(world, turn, messages)
         parts = {piece.part for piece in pieces}
         if "header" not in parts:
-            out.write(Piece(part="header", text=f"<|im_start|>{messages[-1]['role']}\n"), index)
+            out.write(SegmentText(part="header", text=f"<|im_start|>{messages[-1]['role']}\n"), index)
         for piece in pieces:
             number = out.write(piece, index)
             if index == plan.target and piece.plan is turn.segments[0]:
                 target = number
         if "eot" not in parts:
-            out.write(Piece(part="eot", text="<|im_end|>"), index)
+            out.write(SegmentText(part="eot", text="<|im_end|>"), index)
         if "separator" not in parts:
-            out.write(Piece(part="separator", text="\n"), index)
+            out.write(SegmentText(part="separator", text="\n"), index)
     if unowned is not None and opener:
-        target = out.write(Piece(part=unowned.part, text=make_text(world, unowned)), None)
+        target = out.write(SegmentText(part=unowned.part, text=make_text(world, unowned)), None)
     sample: dict[str, Any] = {}
     make_fields(world, "sample", plan.assignment, sample)
     conversation = Conversation(messages=tuple(messages), sample=sample)
@@ -58,7 +58,7 @@ class _Writer:
         self.segments: list[Segment] = []
         self._at = 0
 
-    def write(self, piece: Piece, turn: int | None) -> int:
+    def write(self, piece: SegmentText, turn: int | None) -> int:
         """Writes a segment; returns its index."""
         end = self._at + len(piece.text)
         self.segments.append(

@@ -44,7 +44,7 @@ _CALL_ID: Final = "call_1"
 
 
 @dataclass(kw_only=True)
-class Piece:
+class SegmentText:
     """The text of a segment, and the source it has in the message."""
 
     part: str
@@ -102,7 +102,7 @@ def _occurs(pattern: str, flags: str, text: str) -> bool:
     return any(True for _ in ScanBudget().matches(compile_pattern(pattern, flags), pattern, text))
 
 
-def make_turn(world: World, turn: TurnPlan, messages: list[dict[str, Any]]) -> list[Piece]:
+def make_turn(world: World, turn: TurnPlan, messages: list[dict[str, Any]]) -> list[SegmentText]:
     """The body, and what else is planned, of a turn; its message is added to `messages`. Raises `Unrealised`."""
     return _Turn(world, turn, messages).pieces()
 
@@ -116,7 +116,7 @@ class _Turn:
         self.messages = messages
         messages.append(self.message)
 
-    def pieces(self) -> list[Piece]:
+    def pieces(self) -> list[SegmentText]:
         """See `make_turn`."""
         if self.turn.assignment is not None:
             make_fields(self.world, "message", self.turn.assignment, self.message)
@@ -124,7 +124,7 @@ class _Turn:
         # A template can write text of its own for a message without content.
         sourced = [s for s in planned if self._is_content(s) and self._has_content(s.assignment)]
         listed = len(sourced) > 1 or any(self._has_item(s) for s in planned)
-        pieces: list[Piece] = []
+        pieces: list[SegmentText] = []
         for segment, length in zip(planned, self._lengths(planned), strict=True):
             joint = not listed and segment in sourced
             pieces.append(self._piece(segment, joint, length))
@@ -164,7 +164,7 @@ class _Turn:
         lengths[body[-1]] = total - len(body) + 1
         return lengths
 
-    def _piece(self, segment: SegmentPlan, joint: bool, length: int | None) -> Piece:
+    def _piece(self, segment: SegmentPlan, joint: bool, length: int | None) -> SegmentText:
         wanted: list[Wanted] = []
         seeds: list[Seed] = []
         if joint and CONTENT in self.fields:
@@ -174,7 +174,7 @@ class _Turn:
         role = self.message["role"]
         usual = _SAID.get(role) if segment.part == "text" else None
         text = make_text(self.world, segment, role, wanted, usual=usual, seeds=seeds, length=length)
-        return Piece(part=segment.part, text=text, plan=segment, field=("content",) if joint else None)
+        return SegmentText(part=segment.part, text=text, plan=segment, field=("content",) if joint else None)
 
     def _has_content(self, assignment: Assignment) -> bool:
         """Whether the message has content that is text, as far as the policy asks."""
@@ -184,7 +184,7 @@ class _Turn:
 
     # -- the message
 
-    def _text_content(self, pieces: list[Piece], sourced: bool) -> None:
+    def _text_content(self, pieces: list[SegmentText], sourced: bool) -> None:
         if sourced:
             self.message["content"] = next(p.text for p in pieces if p.field == ("content",))
             return
@@ -199,14 +199,14 @@ class _Turn:
         if all(p.part != "text" for p in pieces):
             self._fill(pieces)
 
-    def _fill(self, pieces: list[Piece]) -> None:
+    def _fill(self, pieces: list[SegmentText]) -> None:
         """Shows the content of a turn of which nobody asks how its body is, as a template would."""
         text = self.message.get("content")
         counted = CHARS in self.fields and self.turn.assignment is not None
         if text and not self.turn.exact and not counted:
-            pieces.append(Piece(part="text", text=text, field=("content",)))
+            pieces.append(SegmentText(part="text", text=text, field=("content",)))
 
-    def _list_content(self, pieces: list[Piece]) -> None:
+    def _list_content(self, pieces: list[SegmentText]) -> None:
         items: list[dict[str, Any]] = []
         for piece in pieces:
             assert piece.plan is not None
@@ -230,7 +230,7 @@ class _Turn:
                 items.append({"type": "text", "text": rest})
         self.message["content"] = items
 
-    def _calls(self, pieces: Sequence[Piece]) -> None:
+    def _calls(self, pieces: Sequence[SegmentText]) -> None:
         made = [p for p in pieces if p.plan is not None and p.part.startswith("tool_call")]
         if made:
             names = [p.text for p in made if p.part == "tool_call.name"]
@@ -264,7 +264,7 @@ class _Turn:
         if isinstance(call.get("id"), str):
             self.message["tool_call_id"] = call["id"]
 
-    def _spans(self, pieces: Sequence[Piece], assignment: Assignment) -> None:
+    def _spans(self, pieces: Sequence[SegmentText], assignment: Assignment) -> None:
         """Fills in the fields that list spans, as the segments of the turn need them."""
         conditions = self.world.conditions
         content = self.message.get("content")

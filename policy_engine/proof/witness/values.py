@@ -112,8 +112,8 @@ def find_string(
 def _plain(texts: Sequence[str], patterns: Sequence[tuple[str, str]]) -> Iterator[str]:
     """Words, what the policy names, all of that in a row, and two side by side."""
     # A regex without operators is met by its own text; most that people write are close to that.
-    literal = [re.sub(r"\\([^\w\s])", r"\1", p).strip("^$") for p, _ in patterns]
-    named = [*texts, *literal]
+    bare = [re.sub(r"\\([^\w\s])", r"\1", p).strip("^$") for p, _ in patterns]
+    named = [*texts, *bare]
     yield from _WORDS
     yield from named
     if named:

@@ -175,9 +175,14 @@ release: $(VENV)/.dev  ## write VERSION=… and its section of the changelog, an
 release-check:  ## take a copy through a release: changelog, sdist, wheel, twine, the wheel in use on Python 3.10 and 3.13
 	bash .ci/release-check
 
-docs: $(VENV)/.base  ## write the option tables of docs/reference/cli.md and the reference of docs/reference/python.md
+docs: $(VENV)/.test  ## write what code knows into the docs: options, Python reference, grammar, policies, models
 	$(BIN)/python scripts/cli_reference.py
 	$(BIN)/python scripts/python_page.py
+	$(BIN)/python scripts/grammar_page.py
+	$(BIN)/python scripts/presets_page.py
+	$(BIN)/python scripts/editor_grammar.py
+	$(BIN)/python -m scripts.models
+	$(BIN)/python -m policy_engine.testing.table docs/explanation/conformance.md --again
 
 $(VENV)/.docs: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[docs]'

@@ -6,10 +6,13 @@ language. The hooks keep the language and turn what readers want to know into a 
     ```yaml conversation=chat   →   ```yaml title="conversation: chat"
     ```policy on=chat weights   →   ```policy
     ```text, with ⟦ ⟧ in it     →   ```masked, whose trained text is coloured
+
+Pages of models have ```parts, the parts of a conversation line by line, which are drawn in colour.
 """
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from html import escape
@@ -19,7 +22,7 @@ from typing import Any
 _OPENING = re.compile(r"^(?P<indent> *)(?P<fence>`{3,}|~{3,})(?P<info>[^`\n]*)$")
 _TITLES = {"conversation": "conversation: {}", "file": "{}"}
 FOLDERS = re.compile(r"^(?P<folder>[\w-]+)/\*$")
-"""In the navigation, `diagnostics/*` stands for the pages of that folder, its index first."""
+"""In the navigation, `models/*` stands for the pages of that folder, each called by the beginning of its heading."""
 
 
 def on_config(config: Any, **_: Any) -> Any:
@@ -27,11 +30,13 @@ def on_config(config: Any, **_: Any) -> Any:
     config.nav = list(_navigation(config.nav, Path(config.docs_dir)))
     fences = config.mdx_configs.setdefault("pymdownx.superfences", {}).setdefault("custom_fences", [])
     fences.append({"name": "masked", "class": "masked", "format": masked})
+    fences.append({"name": "parts", "class": "parts", "format": parts})
     return config
 
 
-def on_page_markdown(markdown: str, **_: Any) -> str:
-    """The page with fences that Python-Markdown reads."""
+def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
+    """The page with fences that Python-Markdown reads. Its title is the first heading, whatever the menu calls it."""
+    page.meta.setdefault("title", _heading(markdown))
     return plain_fences(markdown)
 
 
@@ -43,7 +48,7 @@ def plain_fences(markdown: str) -> str:
     while at < len(lines):
         opening = _OPENING.match(lines[at])
         if opening is None:
-            out.append(lines[at])
+            out.append(_row(lines[at]))
             at += 1
             continue
         end = _closing(lines, at, opening["indent"], opening["fence"])
@@ -51,6 +56,13 @@ def plain_fences(markdown: str) -> str:
         out += [opening["indent"] + opening["fence"] + _info(opening["info"].split(), body), *body, lines[end]]
         at = end + 1
     return "\n".join(out)
+
+
+def _row(line: str) -> str:
+    """A row of a table. Code in it may have `|`, which GitHub wants escaped and Python-Markdown does not."""
+    if not line.lstrip().startswith("|"):
+        return line
+    return re.sub(r"(`+)(.+?)\1", lambda code: code[0].replace("\\|", "|"), line)
 
 
 def _closing(lines: list[str], start: int, indent: str, fence: str) -> int:
@@ -80,6 +92,24 @@ def masked(source: str, *_: Any, **__: Any) -> str:
     return f'<div class="highlight masked"><pre><code>{marked}</code></pre></div>'
 
 
+def parts(source: str, *_: Any, **__: Any) -> str:
+    """The HTML of a conversation in parts: a line `2 assistant` opens a turn, `  text "…"` is a part of it."""
+    turns: list[tuple[str, list[str]]] = []
+    seen: dict[str, None] = {}
+    for line in source.splitlines():
+        if not line.startswith(" "):
+            turns.append((line.partition(" ")[2] or "template", []))
+            continue
+        part, _space, text = line.strip().partition(" ")
+        kind = part.partition(".")[0]
+        seen[kind] = None
+        shown = escape(json.loads(text)).replace("\n", "<u>⏎</u><br>")
+        turns[-1][1].append(f'<span class="p {kind}" title="{escape(turns[-1][0])}: {escape(part)}">{shown}</span>')
+    body = "".join(f"<div><b>{escape(who)}</b><code>{''.join(spans)}</code></div>" for who, spans in turns)
+    legend = "".join(f'<span class="p {kind}">{kind}</span>' for kind in seen)
+    return f'<div class="parts">{body}<p>{legend}</p></div>'
+
+
 def _navigation(entries: list[Any], docs: Path) -> Iterator[Any]:
     for entry in entries:
         if isinstance(entry, dict):
@@ -88,7 +118,16 @@ def _navigation(entries: list[Any], docs: Path) -> Iterator[Any]:
                 for title, below in entry.items()
             }
         elif found := FOLDERS.match(entry):
-            pages = sorted(path.name for path in (docs / found["folder"]).glob("*.md") if path.name != "index.md")
-            yield from (f"{found['folder']}/{name}" for name in pages)
+            pages = sorted(path for path in (docs / found["folder"]).glob("*.md") if path.name != "index.md")
+            for page in pages:
+                heading = _heading(page.read_text(encoding="utf-8"))
+                yield {heading.removeprefix("Fine-tuning ").partition(":")[0]: f"{found['folder']}/{page.name}"}
         else:
             yield entry
+
+
+def _heading(markdown: str) -> str:
+    found = re.search(r"^# (.+)$", markdown, re.MULTILINE)
+    if found is None:
+        raise ValueError("a page has no heading: begin it with `# `")
+    return found[1].replace("`", "")

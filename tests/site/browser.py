@@ -1,7 +1,7 @@
 """A real browser on pages of this machine, for tests: Chromium, driven by Playwright.
 
-Playwright's own browsers are not needed: `chromium` is looked for on the path (Debian: `apt-get install chromium`), or is named by
-the environment variable `CHROMIUM`.
+Playwright's own browsers are not needed: `chromium` is looked for on the path (Debian: `apt-get install chromium`), or
+named by the environment variable `CHROMIUM`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,9 @@ def chromium() -> str:
     """The browser to run. Fails the test if there is none, since a browser test that ran nowhere proves nothing."""
     found = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, _NAMES)), None)
     if found is None:
-        pytest.fail("no Chromium on the path: install it (Debian: apt-get install chromium), or set CHROMIUM=/path/to/it")
+        pytest.fail(
+            "no Chromium on the path: install it (Debian: apt-get install chromium), or set CHROMIUM=/path/to/it"
+        )
     return found
 
 

@@ -31,6 +31,7 @@ class Page(HTMLParser):
     loads: list[str] = field(default_factory=list)
     headings: list[str] = field(default_factory=list)
     text: list[str] = field(default_factory=list)
+    escaped: list[str] = field(default_factory=list)
     title: str = ""
     _open: list[str] = field(default_factory=list)
 
@@ -66,6 +67,8 @@ class Page(HTMLParser):
             self.headings[-1] += data
         if not any(tag in _CODE for tag in self._open):
             self.text.append(data)
+        elif "table" in self._open and "\\|" in data:
+            self.escaped.append(data)
 
 
 def read(path: Path) -> Page:
@@ -136,6 +139,7 @@ def _problems(path: Path, page: Page, site: Path, pages: dict[Path, Page]) -> It
     for text in page.text:
         if "`" in text:
             yield f"a backtick in the text: {text.strip()[:80]!r}"
+    yield from (f"the code `{text}` in a table shows the backslash of its \\|" for text in page.escaped)
     for address in page.loads:
         if urlsplit(address).netloc:
             yield f"loads {address} from elsewhere"

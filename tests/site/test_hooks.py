@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import runpy
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
@@ -52,8 +53,23 @@ def test_a_fence_that_is_not_closed_stops_the_build() -> None:
 def test_a_folder_in_the_navigation_is_its_pages(tmp_path: Path) -> None:
     (tmp_path / "codes").mkdir()
     for name in ("index", "b", "a"):
-        (tmp_path / "codes" / f"{name}.md").touch()
+        (tmp_path / "codes" / f"{name}.md").write_text(f"# Fine-tuning `{name}`: it\n")
     entries = ["index.md", {"Codes": ["codes/index.md", "codes/*"]}, {"One": "one.md"}]
-    assert ["index.md", {"Codes": ["codes/index.md", "codes/a.md", "codes/b.md"]}, {"One": "one.md"}] == list(
-        HOOKS["_navigation"](entries, tmp_path)
-    )
+    assert [
+        "index.md",
+        {"Codes": ["codes/index.md", {"a": "codes/a.md"}, {"b": "codes/b.md"}]},
+        {"One": "one.md"},
+    ] == list(HOOKS["_navigation"](entries, tmp_path))
+
+
+def test_a_row_of_a_table_may_have_bars_in_its_code() -> None:
+    assert "| `<|a|>` | b \\| c |" == plain_fences("| `<\\|a\\|>` | b \\| c |")
+    assert "not a row: `a \\| b`" == plain_fences("not a row: `a \\| b`")
+
+
+def test_the_title_is_the_heading() -> None:
+    class Page:
+        meta: ClassVar[dict[str, str]] = {}
+
+    HOOKS["on_page_markdown"]("# The `one`\n\nText.\n", page=Page)
+    assert {"title": "The one"} == Page.meta

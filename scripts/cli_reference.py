@@ -1,4 +1,4 @@
-"""Writes the option tables of `docs/reference/cli.md` from the command line; `--check` says whether they are current.
+"""Writes the option tables of `docs/reference/cli.md`; `--check` says if they are current.
 
     python scripts/cli_reference.py [--check]
 
@@ -22,7 +22,10 @@ _BLOCK = re.compile(r"(<!-- options: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def tables(page: str) -> str:
-    """The page with its option tables made anew. Raises SystemExit for a verb that the page leaves out."""
+    """The page with its option tables made again.
+
+    Raises SystemExit for a verb that the page leaves out.
+    """
     verbs = {c.name or c.callback.__name__: c.callback for c in app.registered_commands if c.callback}
     missing = set(verbs) - {match[2] for match in _BLOCK.finditer(page)}
     if missing:
@@ -31,7 +34,7 @@ def tables(page: str) -> str:
 
 
 def _table(verb: Callable[..., Any]) -> str:
-    """Read from the verb's signature, which is the same for all releases of typer; its own objects are not."""
+    """The table, read from the verb's signature: typer's own objects differ by release."""
     hints = get_type_hints(verb, include_extras=True)
     rows = ["| argument or option | meaning |", "|---|---|"]
     for parameter in inspect.signature(verb).parameters.values():

@@ -1,4 +1,4 @@
-"""Writes the TextMate grammar of `editors/vscode` from the vocabulary: `python scripts/editor_grammar.py`."""
+"""Writes the TextMate grammar of `editors/vscode`: `python scripts/editor_grammar.py`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Writes `docs/reference/grammar.md`, plain EBNF, from `grammars/policy.lark`: `python scripts/grammar_page.py`."""
+"""Writes `docs/reference/grammar.md`, plain EBNF: `python scripts/grammar_page.py`."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ number of times, `+` one or more. Regexes are those of Python. What a policy mea
 _TAIL = """```
 
 A statement ends with `;` or a newline. A newline does not end it after a comma or an open bracket, nor before a closing
-bracket or one of the words `where unless weight by of after before right and or`. Blanks and `#` comments may
-stand between words.
+bracket or one of the words `where unless weight by of after before right and or`. Blanks and `#` comments are
+allowed between words.
 """
 
 

@@ -1,4 +1,4 @@
-"""Writes `docs/reference/presets.md`, the table of shipped policies: `python scripts/presets_page.py`."""
+"""Writes the table of shipped policies: `python scripts/presets_page.py`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Writes the reference part of `docs/reference/python.md` from docstrings; `--check` says whether it is current.
+"""Writes the reference of `docs/reference/python.md`; `--check` says whether it is current.
 
     python scripts/python_page.py [--check]
 
@@ -38,7 +38,7 @@ GROUPS = {
 
 
 def page() -> str:
-    """The page with its reference made anew."""
+    """The page with its reference made again."""
     body = "\n".join(_reference())
     return _BLOCK.sub(lambda match: f"{match[1]}\n{body}\n{match[2]}", PATH.read_text(encoding="utf-8"))
 

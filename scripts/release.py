@@ -1,4 +1,4 @@
-"""Prepares a release: writes its version and its section of the changelog, and checks them and what was built.
+"""Prepares a release: its version, its section of the changelog, and checks of both.
 
     python scripts/release.py stamp 0.2.0      # write both into this checkout
     python scripts/release.py verify           # are version and changelog those of a release
@@ -85,7 +85,7 @@ def verify(root: Path) -> str:
 
 
 def built(folder: Path, version: str) -> None:
-    """Checks the sdist and the wheel in a folder: names, metadata, and files that the package reads.
+    """Checks the sdist and the wheel in a folder: names, metadata, and files.
 
     Raises NotReady with what is wrong.
     """

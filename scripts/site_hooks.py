@@ -35,13 +35,16 @@ def on_config(config: Any, **_: Any) -> Any:
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
-    """The page with fences that Python-Markdown reads. Its title is the first heading, whatever the menu calls it."""
+    """The page with fences that Python-Markdown reads, and its first heading as its title."""
     page.meta.setdefault("title", _heading(markdown))
     return plain_fences(markdown)
 
 
 def plain_fences(markdown: str) -> str:
-    """The text with the attributes of its fences taken off. Raises ValueError for a fence that is not closed."""
+    """The text with the attributes of its fences taken off.
+
+    Raises ValueError for a fence that is not closed.
+    """
     lines = markdown.split("\n")
     out: list[str] = []
     at = 0
@@ -59,7 +62,7 @@ def plain_fences(markdown: str) -> str:
 
 
 def _row(line: str) -> str:
-    """A row of a table. Code in it may have `|`, which GitHub wants escaped and Python-Markdown does not."""
+    """A row of a table, with `|` in code as it is: GitHub wants it escaped."""
     if not line.lstrip().startswith("|"):
         return line
     return re.sub(r"(`+)(.+?)\1", lambda code: code[0].replace("\\|", "|"), line)
@@ -93,7 +96,10 @@ def masked(source: str, *_: Any, **__: Any) -> str:
 
 
 def parts(source: str, *_: Any, **__: Any) -> str:
-    """The HTML of a conversation in parts: a line `2 assistant` opens a turn, `  text "…"` is a part of it."""
+    """The HTML of a conversation in parts.
+
+    A line `2 assistant` opens a turn, a line `  text "…"` is a part of it.
+    """
     turns: list[tuple[str, list[str]]] = []
     seen: dict[str, None] = {}
     for line in source.splitlines():

@@ -1,4 +1,4 @@
-"""Colours for policies wherever Pygments is used: docs sites, notebooks, terminals. Registered as `policy`.
+"""Pygments lexer of policies: colours for docs sites, notebooks and terminals.
 
 The words and marks are read from the grammar, so a new keyword is coloured without a change here. Roles, parts and
 fields are told apart by the vocabulary and by their neighbours:
@@ -36,7 +36,7 @@ _TYPES: Final = {
 
 
 class PolicyLexer(Lexer):  # type: ignore[misc]  # Pygments ships no types
-    """Lexer of the policy language. Text that is not a policy is passed on without a colour; nothing is an error."""
+    """Lexer of the policy language. Other text gets no colour, and is not an error."""
 
     name = "Policy"
     aliases: ClassVar = ["policy"]
@@ -82,7 +82,7 @@ def _name(word: str, *, dot: bool, field: bool, setting: int) -> _TokenType:
 
 @functools.cache
 def _terminals() -> re.Pattern[str]:
-    """One regex that matches any terminal of the grammar: those of high priority first, as Lark's lexer tries them."""
+    """One regex for all terminals of the grammar, those of high priority first."""
     found = []
     for name, priority, regex, mark in _TERMINAL.findall(grammar_text()):
         if name not in _LINE_JOINING:

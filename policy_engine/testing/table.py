@@ -51,7 +51,7 @@ _BLOCK = re.compile(r"(<!-- tables -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def cells_of(named: tuple[str, str]) -> tuple[str, Cells]:
-    """What each property is of a template, of which a name and the source are given."""
+    """The verdict of each property on a template, given by its name and source."""
     name, source = named
     try:
         template = ChatTemplate(source, special_tokens=SPECIAL_TOKENS, name=name)
@@ -114,7 +114,10 @@ def groups_of(found: Mapping[str, Cells]) -> Groups:
 
 
 def tables(templates: int, groups: Groups, data: str) -> Iterator[str]:
-    """The lines of the tables. `templates` is how many there are, `data` the name of the file with all their names."""
+    """The lines of the tables.
+
+    `templates` is how many there are, `data` the name of the file with all their names.
+    """
     yield f"{templates} templates, {len(SHAPES)} shapes and {GENERATED} generated conversations each. All names are in"
     yield f"[{data}]({data})."
     yield ""
@@ -140,7 +143,7 @@ def tables(templates: int, groups: Groups, data: str) -> Iterator[str]:
 
 
 def _cell_text(text: str) -> str:
-    """A reason as the text of a cell: code between backticks, and as a whole where a backtick has no partner."""
+    """A reason as the text of a cell: all of it code where a backtick has no partner."""
     shown = text.encode("unicode_escape").decode("ascii") if not text.isprintable() else text
     if shown.count("`") % 2:
         return f"<code>{escape(shown).replace('|', '&#124;').replace('`', '&#96;')}</code>"

@@ -1,4 +1,4 @@
-"""Trains the built-in tokenizer: byte-level BPE on `corpus.txt` and the text of the sample dataset.
+"""Trains the built-in tokenizer: byte-level BPE on `corpus.txt` and the sample dataset.
 
 Run `python scripts/builtin_tokenizer/train.py` after changing either; it rewrites `tokenizer.json` and
 `tokenizer_config.json` in `policy_engine/builtin`. The same text gives the same files, byte for byte (a test trains
@@ -20,7 +20,7 @@ VOCABULARY = 4096
 CONTROL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|image|>", "<|audio|>")
 """Special tokens: skipped when text is decoded for people."""
 DELIMITERS = ("<think>", "</think>", "<tool_call>", "</tool_call>")
-"""One token each, but not special: what stands between them is read by programs, so they must survive decoding."""
+"""One token each, but not special: what is between them is read by programs, so they must survive decoding."""
 CONFIG = {
     "eos_token": "<|im_end|>",
     "model_max_length": 1_000_000,

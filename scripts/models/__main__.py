@@ -1,4 +1,4 @@
-"""The command `python -m scripts.models`: writes the pages, and removes those of families that are gone."""
+"""Writes the pages of models, and removes those of families that are gone."""
 
 from __future__ import annotations
 

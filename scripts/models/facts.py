@@ -1,4 +1,4 @@
-"""Facts of a template in one table: how turns open and end, and where thinking, calls and results are."""
+"""Facts of a template in one table: how turns open and end, where thinking and calls are."""
 
 from __future__ import annotations
 

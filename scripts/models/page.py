@@ -128,7 +128,7 @@ def _models(family: Family) -> Iterator[str]:
 
 
 def _tabs(family: Family, blocks: Sequence[Sequence[str]]) -> Iterator[str]:
-    """One block a template, in tabs where there are several. Templates with the same block share a tab."""
+    """One block a template, in tabs where there are several; the same block is there once."""
     labels: dict[tuple[str, ...], list[str]] = {}
     for variant, block in zip(family.variants, blocks, strict=True):
         labels.setdefault(tuple(block), []).append(variant.label)

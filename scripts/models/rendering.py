@@ -1,4 +1,4 @@
-"""Renders small conversations with a template, and keeps its reasons for those that it refuses."""
+"""Renders small conversations with a template, or says why the template refuses them."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ _DATE: Final = {"%Y-%m-%d": "2026-01-31", "%d %b %Y": "31 Jan 2026", "%B %d, %Y"
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
-    """Text of one part of one message; `turn` and `role` are None for text that no message wrote."""
+    """Text of one part of one message; no `turn` and `role` where no message wrote it."""
 
     turn: int | None
     role: str | None

@@ -1,4 +1,4 @@
-"""The text that each trainer trains by default, as the shipped policies and the importers say it."""
+"""The text that each trainer trains by default, as shipped policies and importers say."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def program_of(text: str) -> Program:
 
 
 def table(template: Rendering) -> Iterator[Sequence[str]]:
-    """The rows of the table: the part, and for each column `✓` where it is trained, `partly` or `–`."""
+    """The rows of the table: the part, and for each column `✓`, `partly` or `–`."""
     chats = [template.shown[1]]
     plain = template.chat([ASK, bare(ANSWER), THANKS, bare(BYE)])
     if isinstance(plain, RenderedChat):
@@ -93,7 +93,7 @@ def marked(chat: RenderedChat, policy: str) -> str:
 
 
 def differences() -> Iterator[tuple[str, str]]:
-    """For each column, what its policy says of the system: release, settings, and where the two differ."""
+    """For each column, how its policy describes the system: release, settings, differences."""
     for system, name in SYSTEMS.items():
         comment = " ".join(line.lstrip("# ") for line in policy_of(system).splitlines() if line.startswith("#"))
         if name and name != "default":

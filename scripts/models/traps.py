@@ -1,4 +1,4 @@
-"""Traps of a template, each found by rendering small conversations: never by its name, never by hand."""
+"""Traps of a template, each found by rendering small conversations, never by its name."""
 
 from __future__ import annotations
 

@@ -125,6 +125,7 @@ def main(argument: str) -> None:
     from policy_engine.mask.masker import Masker
     from policy_engine.rules.compile import compile_text
     from policy_engine.run.apply import apply_dataset
+    from policy_engine.run.options import RunOptions
     from policy_engine.run.ray import ray_engine
     from tests.support.tokenizers import load
 
@@ -140,10 +141,9 @@ def main(argument: str) -> None:
         steps.append((time.perf_counter() - origin, progress.rows))
 
     begin = time.perf_counter()
-    summary = apply_dataset(
-        run.data, masker, run.out, resume=True, workers=run.workers, span_bytes=run.span_bytes, progress=note,
-        backend=run.backend, engine=ray_engine(run.workers) if run.engine == "ray" else None,  # type: ignore[arg-type]
-    )  # fmt: skip
+    options = RunOptions(resume=True, workers=run.workers, span_bytes=run.span_bytes, backend=run.backend)  # type: ignore[arg-type]
+    engine = ray_engine(run.workers) if run.engine == "ray" else None
+    summary = apply_dataset(run.data, masker, run.out, options, engine=engine, progress=note)
     end = time.perf_counter()
     print(json.dumps({"rows": summary.rows_out, "begin": begin - origin, "end": end - origin, "steps": steps}))
 

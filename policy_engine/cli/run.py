@@ -18,7 +18,7 @@ from policy_engine.cli.outcome import Exit, Outcome, failed
 from policy_engine.cli.reporters import Format, write
 from policy_engine.cli.reporters.console import Block, print_all
 from policy_engine.core.diagnostics import Diagnostic
-from policy_engine.core.errors import DataError, PolicyEngineError, PolicyWarning
+from policy_engine.core.errors import DataError, PolicyEngineError, PolicyWarning, notes_of
 
 CLOSED_PIPE = 141
 """As shells report a process that SIGPIPE ended."""
@@ -82,13 +82,15 @@ def _answer(work: Callable[[], Outcome]) -> Outcome:
         raise
     except OSError as error:
         return failed(_from_os(error))
-    except Exception:
+    except Exception as error:
         # A defect of ours. The traceback is what a report of it needs; the document stays valid for machines.
         print_all([Block(Text(traceback.format_exc().rstrip("\n")))], stderr=True)
         finding = Diagnostic(
             code="PE000",
             severity="error",
-            message="policy-engine failed on this input; that is a defect of policy-engine",
+            message="; ".join(
+                ["policy-engine failed on this input; that is a defect of policy-engine", *notes_of(error)]
+            ),
             help="report it with the traceback above and, if you can, the input",
         )
         return Outcome(exit=Exit.NO_ANSWER, diagnostics=(finding,))

@@ -67,6 +67,19 @@ def _rebuild(cls: type[PolicyEngineError], args: tuple[Any, ...], state: dict[st
     return error
 
 
+def add_note(error: BaseException, note: str) -> None:
+    """Adds a sentence to an error that is not ours, which Python 3.11 and later print below its traceback."""
+    if hasattr(error, "add_note"):
+        error.add_note(note)
+    else:
+        error.__notes__ = [*notes_of(error), note]  # type: ignore[attr-defined,unused-ignore]
+
+
+def notes_of(error: BaseException) -> list[str]:
+    """The sentences that were added to an error."""
+    return list(getattr(error, "__notes__", ()))
+
+
 class PolicyError(PolicyEngineError, ValueError):
     """A policy cannot be used as written.
 

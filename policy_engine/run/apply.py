@@ -12,22 +12,21 @@ import numpy as np
 import pyarrow as pa
 
 from policy_engine.chat.tokens.fast_backend import BackendMismatch
-from policy_engine.core.errors import ConfigError, DataError, PolicyEngineError
+from policy_engine.core.errors import ConfigError, DataError, PolicyEngineError, add_note
 from policy_engine.data.dataset import DatasetSpec
 from policy_engine.data.detect import LOOKED_AT, format_seen
 from policy_engine.data.formats import Format
 from policy_engine.data.readers import PIPE, Rows, read_rows
 from policy_engine.mask.masker import Masker
-from policy_engine.run.backends import Backend, BackendChoice, choose_backend
+from policy_engine.run.backends import BackendChoice, choose_backend
 from policy_engine.run.batches import BatchMasker, TableBatch, TableMasker, batched
 from policy_engine.run.columns import rows_of_columns, schema_of, table_of
 from policy_engine.run.folder import Engine, FolderRun, Plan, Progress, check_folder, is_folder, processes
-from policy_engine.run.input_spans import SPAN_BYTES
+from policy_engine.run.options import RunOptions
 from policy_engine.run.pack import PackWindow
 from policy_engine.run.processes.pool import in_order
 from policy_engine.run.resume import options_of
 from policy_engine.run.summary import Counts, Summary, summary_of
-from policy_engine.run.truncate import Truncation
 from policy_engine.run.writers import Output, check_output, open_output, reason_of, what_is_left
 
 __all__ = ["Progress", "apply_dataset"]
@@ -37,36 +36,22 @@ def apply_dataset(
     input: str | Path,
     masker: Masker,
     output: str | Path,
+    options: RunOptions | None = None,
     *,
-    strict: bool = False,
-    overwrite: bool = False,
-    resume: bool = False,
-    limit: int | None = None,
-    truncation: Truncation | None = None,
-    packed: bool = False,
-    row_numbers: bool = True,
-    batch_size: int = 256,
-    workers: int = 1,
-    backend: Backend = "reference",
     engine: Engine | None = None,
-    span_bytes: int = SPAN_BYTES,
     say: Callable[[str], None] = lambda text: None,
     progress: Callable[[Progress], None] = lambda progress: None,
 ) -> Summary:
     """Masks the rows of `input` (a path, or `-`) and writes `output`: a file (.parquet, .jsonl, .jsonl.gz, .jsonl.zst),
     or a folder of Parquet shards and a manifest, if its name ends in a slash or it exists.
 
-    Rows are read as the masker's dataset file says, or as is detected from the first ones; `say` is told which. A row
-    that cannot be masked is counted and told in the summary; with `strict` the first one ends the run. `limit` takes
-    the first rows only. `packed` puts several rows in one sequence of `truncation.max_length` tokens. A masker with
-    `unroll` makes samples of one turn each; the columns `row`, `turn` and `samples` name them.
+        apply_dataset("chats.jsonl", masker, "masked.parquet", RunOptions(workers=4))
 
-    `workers` processes mask, each batch (file) or shard (folder) by one of them; what is written is the same for any
-    number. `backend` says where ids come from: the tokenizer itself (`reference`), or `kitoken` where it qualifies
-    (`auto`), or fail (`kitoken`). A folder is written a shard per `span_bytes` of input, by `engine` if one is given;
-    with `resume` a run that was stopped goes on.
+    Rows are read as the masker's dataset file says, or as is detected from the first ones; `say` gets a sentence on
+    it. A masker with `unroll` makes samples of one turn each; the columns `row`, `turn` and `samples` name them. A
+    folder is written a shard per span of the input, by `engine` if one is given.
 
-    If a run into a file breaks off, by an error, a full disk or Ctrl-C, nothing stands under the final name, and the
+    If a run into a file breaks off, by an error, a full disk or Ctrl-C, there is nothing under the final name, and the
     rows finished until then are in a whole file beside it, named NAME.partial.SUFFIX. In a folder whole shards stay.
 
     Raises:
@@ -75,70 +60,40 @@ def apply_dataset(
         PolicyEngineError: with `strict`, the first row that fails, as its own kind of error.
         KeyboardInterrupt: as pressed; its text says what was kept.
     """
-    if packed and truncation is None:
-        raise ConfigError("packing needs the length of a sequence", help="give --max-length (truncation=… in Python)")
-    if limit is not None and limit < 1:
-        raise ConfigError(f"a limit of {limit} rows leaves nothing", help="give 1 or more, or no limit")
-    if workers < 1:
-        raise ConfigError(f"{workers} workers do nothing", help="give 1 or more")
+    options = options or RunOptions()
     folder = is_folder(output)
-    if not folder and (resume or engine is not None):
-        what = "resumed" if resume else "made by another engine"
+    if not folder and (options.resume or engine is not None):
+        what = "resumed" if options.resume else "made by another engine"
         raise ConfigError(f"a single file cannot be {what}", help="write into a folder: -o NAME/")
     output = Path(output)
-    source = _Source(input, limit)
+    source = _Source(input, options.limit)
     if folder:
         check_folder(output, source.rows.files)
     else:
-        check_output(output, overwrite=overwrite, inputs=() if str(input) == PIPE else (Path(input),))
-        check_output(output, overwrite=overwrite, inputs=source.rows.files)
+        given = () if str(input) == PIPE else (Path(input),)
+        check_output(output, overwrite=options.overwrite, inputs=(*given, *source.rows.files))
     format = source.format(masker.dataset)
     say(format.said)
-    if folder and resume and backend == "auto" and options_of(output).get("backend") == "reference":
-        backend = "reference"  # the run there found that the fast backend does not serve
+    wanted = options.backend
+    if folder and options.resume and wanted == "auto" and options_of(output).get("backend") == "reference":
+        wanted = "reference"  # the run there found that the fast backend does not serve
     again = str(input) != PIPE
-    choice = choose_backend(masker, format, source.again() if again else (), wanted=backend, again=again)
-    if backend != "reference":
+    choice = choose_backend(masker, format, source.again() if again else (), wanted=wanted, again=again)
+    if wanted != "reference":
         say(choice.said)
-    capacity = truncation.max_length if packed and truncation is not None else None
-    schema = schema_of(masker, packed=packed, row_numbers=row_numbers)
+    schema = schema_of(masker, packed=options.packed, row_numbers=options.row_numbers)
     into_folder = None
     if folder:
+        plan = Plan.of(source.rows, limit=options.limit, span_bytes=options.span_bytes)
         into_folder = FolderRun(
-            source=source.open,
-            plan=Plan.of(source.rows, limit=limit, span_bytes=span_bytes),
-            folder=output,
-            resume=resume,
-            overwrite=overwrite,
-            progress=progress,
+            source=source.open, plan=plan, folder=output, schema=schema, options=options, progress=progress
         )
-    options = {
-        "strict": strict,
-        "limit": limit,
-        "max_length": None if truncation is None else truncation.max_length,
-        "truncate": None if truncation is None else truncation.keep,
-        "packed": packed,
-        "unrolled": masker.unrolls,
-        "row_numbers": row_numbers,
-        "batch_size": batch_size,
-        "span_bytes": span_bytes,
-    }
     while True:
-        batches = BatchMasker(choice.masker, format, truncation=truncation)
+        batches = BatchMasker(choice.masker, format, truncation=options.truncation)
         try:
             if into_folder is not None:
-                return into_folder.go(
-                    batches,
-                    schema,
-                    engine or processes(workers),
-                    capacity=capacity,
-                    strict=strict,
-                    batch_size=batch_size,
-                    options={**options, "backend": choice.name},
-                )
-            return _into_file(
-                source, batches, schema, output, overwrite, workers, batch_size, capacity, strict, progress
-            )
+                return into_folder.go(batches, engine or processes(options.workers), backend=choice.name)
+            return _into_file(source, batches, schema, output, options, progress)
         except BackendMismatch as error:
             say(f"{error.message}; all that was written is made again by the tokenizer itself")
             choice = BackendChoice(masker=masker, name="reference", said="")
@@ -149,26 +104,16 @@ def _into_file(
     batches: BatchMasker,
     schema: pa.Schema,
     output: Path,
-    overwrite: bool,
-    workers: int,
-    batch_size: int,
-    capacity: int | None,
-    strict: bool,
+    options: RunOptions,
     progress: Callable[[Progress], None],
 ) -> Summary:
     rows, numbered = source.open()
-    run = _Run(rows=rows, schema=schema, capacity=capacity, strict=strict, progress=progress)
-    file = open_output(output, schema, overwrite=overwrite)
-    unpacked = schema_of(batches.masker) if capacity is not None else schema
+    run = _Run(rows=rows, schema=schema, options=options, progress=progress)
+    file = open_output(output, schema, overwrite=options.overwrite)
+    work = TableMasker(batches, schema_of(batches.masker) if options.packed else schema)
+    tasks = batched(numbered, options.batch_size)
     try:
-        with (
-            file,
-            contextlib.closing(
-                in_order(
-                    TableMasker(batches, unpacked), batched(numbered, batch_size), workers=workers, describe=_in_words
-                )
-            ) as masked,
-        ):
+        with file, contextlib.closing(in_order(work, tasks, workers=options.workers, describe=_in_words)) as masked:
             try:
                 run.go(masked, file)
             except BackendMismatch:
@@ -179,13 +124,16 @@ def _into_file(
     except BackendMismatch:
         raise
     except PolicyEngineError as error:
-        # The kind of the error says what to mend; what is left of the run is told beside it.
+        # The kind of the error says what to fix; what is left of the run is said beside it.
         raise error.reworded(f"{error.message}; {what_is_left(file, read=run.done)}") from error
     except (OSError, pa.ArrowException) as error:
         raise DataError(
             f"`{output}` cannot be written: {reason_of(error)}; {what_is_left(file, read=run.done)}",
             help="make room, then run again",
         ) from error
+    except Exception as error:
+        add_note(error, what_is_left(file, read=run.done))
+        raise
     run.counts.name_places(rows.where)
     return summary_of(
         run.counts,
@@ -240,8 +188,7 @@ class _Run:
         *,
         rows: Rows,
         schema: pa.Schema,
-        capacity: int | None,
-        strict: bool,
+        options: RunOptions,
         progress: Callable[[Progress], None],
     ) -> None:
         self.schema = schema
@@ -250,8 +197,8 @@ class _Run:
         self.done = 0
         """Number of the last row that was masked and handed to the output."""
         self._rows = rows
-        self._window = None if capacity is None else PackWindow(capacity)
-        self._strict = strict
+        self._window = None if options.capacity is None else PackWindow(options.capacity)
+        self._strict = options.strict
         self._progress = progress
 
     def go(self, masked: Iterator[tuple[list[tuple[int, Any]], TableBatch]], output: Output) -> None:

@@ -5,18 +5,19 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Generator, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
 import pyarrow as pa
 
 from policy_engine.chat.tokens.fast_backend import BackendMismatch
-from policy_engine.core.errors import ConfigError, DataError, PolicyEngineError
+from policy_engine.core.errors import ConfigError, DataError, PolicyEngineError, add_note
 from policy_engine.data.readers import Rows
 from policy_engine.run.batches import BatchMasker
 from policy_engine.run.input_spans import InputFile, Span, describe, inline_spans, plan
 from policy_engine.run.manifest import Shard, identity_of
+from policy_engine.run.options import RunOptions
 from policy_engine.run.processes.pool import in_order
 from policy_engine.run.resume import Journal
 from policy_engine.run.shards import ShardMaker
@@ -81,52 +82,47 @@ class FolderRun:
         source: Callable[[], tuple[Rows, Iterator[tuple[int, Any]]]],
         plan: Plan,
         folder: Path,
-        resume: bool,
-        overwrite: bool,
+        schema: pa.Schema,
+        options: RunOptions,
         progress: Callable[[Progress], None],
     ) -> None:
-        if resume and not plan.files:
+        if options.resume and not plan.files:
             raise ConfigError("a run that reads a pipe cannot be resumed", help="write the input to a file first")
         self._source = source
         self._fraction: Callable[[], float | None] = lambda: None
         self._plan = plan
         self._folder = folder
-        self._resume = resume
-        self._overwrite = overwrite
+        self._schema = schema
+        self._options = options
         self._progress = progress
 
-    def go(
-        self,
-        batches: BatchMasker,
-        schema: pa.Schema,
-        engine: Engine,
-        *,
-        capacity: int | None,
-        strict: bool,
-        batch_size: int,
-        options: dict[str, Any],
-    ) -> Summary:
+    def go(self, batches: BatchMasker, engine: Engine, *, backend: str) -> Summary:
         """Makes every shard that is not there yet, and the manifest.
 
         Raises:
             BackendMismatch: the fast backend differed; `go` with another masker begins anew.
             DataError, PolicyEngineError, KeyboardInterrupt: as `apply_dataset` does; whole shards stay.
         """
+        options = {**self._options.to_json(), "unrolled": batches.masker.unrolls, "backend": backend}
         identity = identity_of(
-            batches.masker, schema, files=self._plan.files, reading=batches.format.said, options=options
+            batches.masker, self._schema, files=self._plan.files, reading=batches.format.said, options=options
         )
-        work = ShardMaker(batches, schema, self._folder, capacity=capacity, strict=strict, batch_size=batch_size)
-        with Journal.open(self._folder, identity, resume=self._resume, overwrite=self._overwrite) as journal:
+        work = ShardMaker(batches, self._schema, self._folder, self._options)
+        resume, overwrite = self._options.resume, self._options.overwrite
+        with Journal.open(self._folder, identity, resume=resume, overwrite=overwrite) as journal:
             if not journal.finished:
                 try:
                     self._make(work, journal, engine)
                 except BackendMismatch:
-                    self._resume, self._overwrite = False, True
+                    self._options = replace(self._options, resume=False, overwrite=True)
                     raise
                 except KeyboardInterrupt:
                     raise KeyboardInterrupt(f"stopped; {self._left(journal)}") from None
                 except PolicyEngineError as error:
                     raise error.reworded(f"{error.message}; {self._left(journal)}") from error
+                except Exception as error:
+                    add_note(error, self._left(journal))
+                    raise
             counts = Counts()
             for index in sorted(journal.shards):
                 counts.merge(journal.shards[index].counts)

@@ -15,6 +15,7 @@ from policy_engine.run.batches import BatchMasker, batched
 from policy_engine.run.columns import table_of
 from policy_engine.run.input_spans import Span
 from policy_engine.run.manifest import Shard
+from policy_engine.run.options import RunOptions
 from policy_engine.run.pack import PackWindow
 from policy_engine.run.resume import file_digest, sync_folder
 from policy_engine.run.summary import Counts
@@ -22,27 +23,13 @@ from policy_engine.run.writers import ParquetOutput, reason_of
 
 
 class ShardMaker:
-    """Masks spans into shards of a folder. Pickles, for worker processes; the same span gives the same file.
+    """Masks spans into shards of a folder. Pickles, for worker processes; the same span gives the same file."""
 
-    `capacity` is the length of packed sequences, None to leave rows as they are.
-    """
-
-    def __init__(
-        self,
-        batches: BatchMasker,
-        schema: pa.Schema,
-        folder: Path,
-        *,
-        capacity: int | None,
-        strict: bool,
-        batch_size: int,
-    ) -> None:
+    def __init__(self, batches: BatchMasker, schema: pa.Schema, folder: Path, options: RunOptions) -> None:
         self.batches = batches
         self._schema = schema
         self._folder = folder
-        self._capacity = capacity
-        self._strict = strict
-        self._batch_size = batch_size
+        self._options = options
 
     def __call__(self, span: Span) -> Shard | PolicyEngineError:
         """Makes a shard, or says why there is none: the first row that fails with `strict`, input that breaks off, a
@@ -65,11 +52,12 @@ class ShardMaker:
     def _make(self, span: Span, name: str, temporary: Path) -> Shard:
         counts = Counts()
         seen: list[int] = []
-        window = None if self._capacity is None else PackWindow(self._capacity)
+        capacity = self._options.capacity
+        window = None if capacity is None else PackWindow(capacity)
         output = ParquetOutput(temporary, self._schema)
         rows = 0
         try:
-            for batch in batched(span.read(), self._batch_size):
+            for batch in batched(span.read(), self._options.batch_size):
                 seen = [seen[0] if seen else batch[0][0], batch[-1][0]]
                 made = self.batches.mask(batch)
                 self._check(made.errors, span)
@@ -103,7 +91,7 @@ class ShardMaker:
         )
 
     def _check(self, errors: list[tuple[int, PolicyEngineError]], span: Span) -> None:
-        if self._strict:
+        if self._options.strict:
             for number, error in errors:
                 raise error.at(span.where(number)) from error
 

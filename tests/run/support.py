@@ -12,6 +12,8 @@ from policy_engine.data.formats import named_format
 from policy_engine.mask.masker import Masker
 from policy_engine.mask.row import MaskedRow
 from policy_engine.rules.compile import compile_text
+from policy_engine.run import apply as run
+from policy_engine.run.options import RunOptions
 
 CARD = "train assistant; mask system,user; train eos after assistant"
 
@@ -19,6 +21,11 @@ CARD = "train assistant; mask system,user; train eos after assistant"
 @functools.cache
 def masker(policy: str = CARD) -> Masker:
     return Masker(compile_text(policy), load_tokenizer("builtin"))
+
+
+def apply_dataset(data, bound, output, *, engine=None, say=lambda text: None, progress=lambda done: None, **options):
+    """A run, with the fields of its `RunOptions` by name."""
+    return run.apply_dataset(data, bound, output, RunOptions(**options), engine=engine, say=say, progress=progress)
 
 
 def chat(*texts: str, system: str | None = None) -> list[dict[str, str]]:

@@ -13,8 +13,7 @@ from policy_engine.chat.tokens.fast_backend import BackendMismatch, is_sampled, 
 from policy_engine.core.errors import ConfigError, TokenizerError
 from policy_engine.mask.masker import Masker
 from policy_engine.rules.compile import compile_text
-from policy_engine.run.apply import apply_dataset
-from tests.run.support import CARD, chat, masker, write_lines
+from tests.run.support import CARD, apply_dataset, chat, masker, write_lines
 from tests.run.test_shards import contents_of
 from tests.support.tokenizers import load
 

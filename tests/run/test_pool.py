@@ -13,11 +13,10 @@ from pathlib import Path
 import pytest
 
 from policy_engine.core.errors import DataError, RowError
-from policy_engine.run.apply import apply_dataset
 from policy_engine.run.processes import worker
 from policy_engine.run.processes.pool import AHEAD, in_order
 from policy_engine.run.shards import canonical_checksum
-from tests.run.support import masker, write_lines
+from tests.run.support import apply_dataset, masker, write_lines
 from tests.run.test_shards import ROWS, run
 
 ROOT = Path(__file__).parents[2]

@@ -23,9 +23,8 @@ from policy_engine.core.vocabulary import IGNORE_INDEX
 from policy_engine.data.dataset import DatasetSpec
 from policy_engine.mask.masker import Masker
 from policy_engine.rules.compile import compile_text
-from policy_engine.run.apply import apply_dataset
 from policy_engine.run.truncate import KEEPS, Truncation
-from tests.run.support import CARD, chat, masked, masker, write_lines
+from tests.run.support import CARD, apply_dataset, chat, masked, masker, write_lines
 
 ROOT = Path(__file__).parents[2]
 ROWS = [{"messages": chat(f"Question {n}", f"Answer {n}", "And?", "No.")} for n in range(10)]
@@ -284,7 +283,7 @@ class TestBrokenOff:
 SCRIPT = """
     import resource, sys
     from policy_engine.core.errors import PolicyEngineError
-    from policy_engine.run.apply import apply_dataset
+    from tests.run.support import apply_dataset
     from tests.run.support import masker
     {limit}
     def step(progress):

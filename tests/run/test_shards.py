@@ -10,11 +10,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from policy_engine.core.errors import ConfigError, DataError, RowError
-from policy_engine.run.apply import apply_dataset
 from policy_engine.run.input_spans import inline_spans, plan
 from policy_engine.run.shards import canonical_checksum
 from policy_engine.run.truncate import Truncation
-from tests.run.support import CARD, chat, masker, write_lines
+from tests.run.support import CARD, apply_dataset, chat, masker, write_lines
 
 ROWS = [{"messages": chat(f"Question {n}", f"Answer {n} " * (n % 7 + 1))} for n in range(40)]
 ROWS[7] = {"messages": None}

@@ -13,9 +13,9 @@ from policy_engine.chat.tokenizer import load_tokenizer
 from policy_engine.core.errors import DataError
 from policy_engine.mask.masker import Masker
 from policy_engine.rules.compile import compile_text
-from policy_engine.run.apply import apply_dataset
 from policy_engine.run.truncate import Truncation
 from tests.cli.support import cli
+from tests.run.support import apply_dataset
 from tests.support.templates import trl_templates
 
 POLICY = "train assistant; train eos after assistant"

@@ -116,25 +116,23 @@ def register(app: typer.Typer) -> None:
 
         def work() -> Outcome:
             # Imported here, so that the verbs that need no tokenizer start without what loads one.
-            from policy_engine.cli.work.apply import Request, apply_request
+            from policy_engine.cli.work.apply import Request, apply_request, truncation_of
             from policy_engine.cli.work.inputs import load_inputs
+            from policy_engine.run.options import RunOptions
 
-            request = Request(
-                data=data,
-                out=out,
-                overwrite=overwrite,
+            keep = None if truncate is None else truncate.value
+            options = RunOptions(
                 strict=strict,
                 limit=limit,
-                max_length=max_length,
-                truncate=None if truncate is None else truncate.value,
-                pack=pack,
+                truncation=truncation_of(max_length, keep, packed=pack),
+                packed=pack,
                 row_numbers=not no_row_numbers,
-                unroll=unroll,
-                workers=workers,
-                resume=resume,
                 backend=backend.value,
-                ray=engine is Engine.ray,
+                overwrite=overwrite,
+                resume=resume,
+                workers=workers,
             )
+            request = Request(data=data, out=out, options=options, unroll=unroll, ray=engine is Engine.ray)
             request.check()
             return apply_request(request, load_inputs(policy, tokenizer, template, dataset, prove=not no_prove))
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import sys
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import cast
 
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
@@ -16,9 +17,9 @@ from policy_engine.cli.work.inputs import Inputs
 from policy_engine.core.errors import ConfigError, DataError, PolicyEngineError
 from policy_engine.mask.masker import LostFieldWarning
 from policy_engine.run.apply import apply_dataset
-from policy_engine.run.backends import Backend
 from policy_engine.run.folder import Progress as Done
 from policy_engine.run.folder import check_folder, is_folder
+from policy_engine.run.options import RunOptions
 from policy_engine.run.ray import ray_engine
 from policy_engine.run.summary import Summary
 from policy_engine.run.truncate import Keep, Truncation
@@ -32,32 +33,20 @@ class Request:
     data: str
     out: str | Path
     """A file, or a folder if it ends in a slash or exists."""
-    overwrite: bool = False
-    strict: bool = False
-    limit: int | None = None
-    max_length: int | None = None
-    truncate: Keep | None = None
-    pack: bool = False
-    row_numbers: bool = True
+    options: RunOptions = field(default_factory=RunOptions)
     unroll: bool = False
-    workers: int = 1
-    resume: bool = False
-    backend: Backend = "reference"
     ray: bool = False
 
     def check(self) -> None:
         """Refuses what cannot be done, before a tokenizer is loaded for it. Raises ConfigError or DataError."""
-        if self.max_length is None and (self.truncate is not None or self.pack):
-            name = "--truncate" if self.truncate is not None else "--pack"
-            raise ConfigError(f"{name} needs a length", help="give one with --max-length")
         inputs = () if self.data == "-" else (Path(self.data),)
         if is_folder(self.out):
             check_folder(Path(self.out), inputs)
             return
-        if self.resume or self.ray:
-            name = "--resume" if self.resume else "--engine ray"
+        if self.options.resume or self.ray:
+            name = "--resume" if self.options.resume else "--engine ray"
             raise ConfigError(f"{name} needs a folder to write into", help="end its name in a slash: -o NAME/")
-        check_output(Path(self.out), overwrite=self.overwrite, inputs=inputs)
+        check_output(Path(self.out), overwrite=self.options.overwrite, inputs=inputs)
 
 
 def apply_request(request: Request, inputs: Inputs) -> Outcome:
@@ -67,7 +56,7 @@ def apply_request(request: Request, inputs: Inputs) -> Outcome:
     except (DataError, ConfigError):
         raise
     except PolicyEngineError as error:
-        if not request.strict:
+        if not request.options.strict:
             raise
         return Outcome(exit=Exit.FAILS, diagnostics=diagnostics_of(error))
     return Outcome(
@@ -104,22 +93,17 @@ def run_with_bar(request: Request, inputs: Inputs) -> Summary:
             request.data,
             inputs.masker.unrolled() if request.unroll else inputs.masker,
             request.out,
-            strict=request.strict,
-            overwrite=request.overwrite,
-            limit=request.limit,
-            truncation=truncation_of(request),
-            packed=request.pack,
-            row_numbers=request.row_numbers,
-            workers=request.workers,
-            resume=request.resume,
-            backend=request.backend,
-            engine=ray_engine(request.workers) if request.ray else None,
+            request.options,
+            engine=ray_engine(request.options.workers) if request.ray else None,
             progress=progress,
         )
 
 
-def truncation_of(request: Request) -> Truncation | None:
-    """The truncation the options ask for."""
-    if request.max_length is None:
-        return None
-    return Truncation(max_length=request.max_length, keep=request.truncate or "keep_start")
+def truncation_of(max_length: int | None, keep: str | None, *, packed: bool) -> Truncation | None:
+    """The truncation that `--max-length` and `--truncate` ask for. Raises ConfigError for one without its length."""
+    if max_length is not None:
+        return Truncation(max_length=max_length, keep=cast(Keep, keep or "keep_start"))
+    if keep is not None or packed:
+        name = "--truncate" if keep is not None else "--pack"
+        raise ConfigError(f"{name} needs a length", help="give one with --max-length")
+    return None

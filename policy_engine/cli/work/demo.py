@@ -15,6 +15,7 @@ from policy_engine.cli.work.apply_account import closing, failures
 from policy_engine.cli.work.inputs import load_inputs
 from policy_engine.cli.work.show import show_rows
 from policy_engine.core.errors import DataError
+from policy_engine.run.options import RunOptions
 
 POLICY = "default"
 SHOWN = ("system-1", "reasoning-1", "tools-1", "emoji", "fake-turn")
@@ -32,7 +33,7 @@ def tour(folder: Path, *, overwrite: bool) -> Outcome:
         raise DataError(
             f"cannot make the folder `{folder}`: {error.strerror}", help="name another with --out"
         ) from error
-    request = Request(data=str(builtin.SAMPLE), out=folder / "masked.parquet", overwrite=overwrite)
+    request = Request(data=str(builtin.SAMPLE), out=folder / "masked.parquet", options=RunOptions(overwrite=overwrite))
     request.check()
     inputs = load_inputs(POLICY, "builtin", None, None)
     ids = [row.get("id") for row in builtin.sample_rows()]

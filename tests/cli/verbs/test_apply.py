@@ -221,3 +221,15 @@ def test_truncation_that_leaves_nothing_to_train_is_named(tmp_path: Path, length
     ran = cli(*[policy if a == arguments[3] else a for a in arguments])
     assert f"chats.jsonl:1: error[PE516]: truncation to {length} tokens leaves nothing of the row to train" in ran.err
     assert "chats.jsonl:3: error[PE516]: nothing of the row is trained" in ran.err
+
+
+def test_a_defect_says_what_it_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def mask(self: object, batch: object) -> None:
+        raise ZeroDivisionError("by zero")
+
+    monkeypatch.setattr("policy_engine.run.batches.BatchMasker.mask", mask)
+    out = tmp_path / "out.parquet"
+    ran = cli("apply", write_chats(tmp_path), "-p", "default", "-t", "builtin", "-o", out, "--format", "json")
+    (found,) = [d for d in ran.document["diagnostics"] if d["code"] == "PE000"]
+    assert f"`{out}` was not written, and no row was finished" in found["message"]
+    assert 2 == ran.code

@@ -227,7 +227,7 @@ def main() -> None:
         text = show_policies(found)
     found = {**opening, **found}
     results.save(options.results, f"columns-{options.step}{'-pool' if options.pool else ''}", found)
-    print(f"\n{text}\n\n{results.said(found)}")
+    print(f"\n{text}\n\n{results.description(found)}")
 
 
 if __name__ == "__main__":

@@ -39,7 +39,9 @@ def write_tables(folder: Path) -> None:
         found = results.load(folder, match[2])
         if found is None:
             return match[0]
-        return f"{match[1]}`{found['command']}`\n\n{SHOWN[match[2]](found)}\n\n*{results.said(found)}*\n{match[3]}"
+        return (
+            f"{match[1]}`{found['command']}`\n\n{SHOWN[match[2]](found)}\n\n*{results.description(found)}*\n{match[3]}"
+        )
 
     PAGE.write_text(_BLOCK.sub(made, PAGE.read_text(encoding="utf-8")), encoding="utf-8")
 

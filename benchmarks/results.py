@@ -39,7 +39,7 @@ def machine() -> dict[str, Any]:
     }
 
 
-def said(found: dict[str, Any]) -> str:
+def description(found: dict[str, Any]) -> str:
     """The machine of a result, in a sentence."""
     m = found["machine"]
     releases = ", ".join(f"{name} {release}" for name, release in m["releases"].items())

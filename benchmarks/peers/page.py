@@ -103,7 +103,7 @@ def _speed(folder: Path) -> str:
         found = results.load(folder, f"speed-{system}")
         if found is None:
             continue
-        machines.add(re.sub(r", transformers [^,;]*|; load average.*", "", results.said(found)))
+        machines.add(re.sub(r", transformers [^,;]*|; load average.*", "", results.description(found)))
         cell = {name: f"{r['median']:.2f} [{r['low']:.2f}, {r['high']:.2f}]" for name, r in found["ratios"].items()}
         ours = [cell.pop("control"), cell.pop("ours, reference"), cell.pop("ours, kitoken")]
         releases = dict(found["releases"])

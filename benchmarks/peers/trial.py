@@ -74,7 +74,7 @@ class Difference:
     text: str
 
     @property
-    def said(self) -> str:
+    def description(self) -> str:
         """What differs, in words that many rows share."""
         where = f"{self.part} of {self.role}" if self.role else self.part
         turn = "last turn" if self.last else "earlier turn"
@@ -119,7 +119,7 @@ def compare(trial: Trial, explain: Explain) -> Compared:
             note(found.other_ids, _other_ids(trial, made[0], mine))
         else:
             trained = [*made[1], *[False] * (len(mine.input_ids) - len(made[1]))]
-            kinds = {explain(trial, d) or d.said for d in differences(mine, trained, row)}
+            kinds = {explain(trial, d) or d.description for d in differences(mine, trained, row)}
             found.differ += bool(kinds)
             found.equal += not kinds
             for kind in sorted(kinds):

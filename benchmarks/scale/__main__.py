@@ -72,7 +72,7 @@ def main() -> int:
             found = engines.ray(folder, megabytes=size or 1_000, workers=options.workers)
             text, good, timed = engines.show_ray(found), engines.met_ray(found), True
     keep(found)
-    print(f"{text}\n\n{'within' if good else 'OUT OF'} its bar. {results.said({**opening, **found})}")
+    print(f"{text}\n\n{'within' if good else 'OUT OF'} its bar. {results.description({**opening, **found})}")
     return 0 if good or timed else 1
 
 

@@ -80,7 +80,7 @@ class DatasetSpec:
         kind = self.kind or self._kind(sample)
         if kind in ("messages", "sharegpt") and "field" not in names:
             names["field"] = self._list_column(sample, kind)
-        return named_format(kind, said=f"read as `{kind}`, as {self.name} declares", **names)
+        return named_format(kind, description=f"read as `{kind}`, as {self.name} declares", **names)
 
     def _kind(self, rows: list[Any]) -> FormatKind:
         if self.names.keys() & {"prompt", "completion"}:

@@ -47,7 +47,7 @@ class Format:
     """
 
     kind: FormatKind
-    said: str = ""
+    description: str = ""
     """One sentence that says what was detected or declared, and why, for the user to read."""
     field: str = "messages"
     """Column of the message list (kinds `messages` and `sharegpt`)."""
@@ -125,7 +125,7 @@ def named_format(kind: FormatKind, **names: Any) -> Format:
 
 
 def detect_format(rows: Iterable[Any]) -> Format:
-    """The format that most of the given rows have, with a sentence in `said` that says what was seen and why.
+    """The format that most of the given rows have, with a sentence in `description` that says what was seen and why.
 
     Raises:
         ConfigError: no row has a known shape; the message lists the columns seen and says what to do.
@@ -167,7 +167,7 @@ def _described(
         notes.append("column `system` is not used: `messages: {system: system}` in a dataset file puts it in front")
     rest = "" if count == looked_at else f"; {looked_at - count} with another shape"
     text = f"read as {_TITLES[kind]}: {why} ({count} of {counted(looked_at, 'row')} looked at{rest})"
-    return named_format(kind, **{**_names(fmt), "said": "; ".join([text, *notes])})
+    return named_format(kind, **{**_names(fmt), "description": "; ".join([text, *notes])})
 
 
 _PAIR: Final[dict[FormatKind, tuple[str, str]]] = {
@@ -178,7 +178,7 @@ _USE: Final = {"system": "system message", "chat_template_kwargs": "template arg
 
 
 def _names(fmt: Format) -> dict[str, Any]:
-    return {name: value for name, value in vars(fmt).items() if name not in ("kind", "said")}
+    return {name: value for name, value in vars(fmt).items() if name not in ("kind", "description")}
 
 
 def _author(fmt: Format, name: str) -> str:

@@ -119,7 +119,7 @@ class CheckedPolicy:
     misspelt."""
 
     def __repr__(self) -> str:
-        return f"<CheckedPolicy {self.said}>"
+        return f"<CheckedPolicy {self.description}>"
 
     @property
     def statements(self) -> tuple[CheckedStatement, ...]:
@@ -127,7 +127,7 @@ class CheckedPolicy:
         return (*self.rules, *self.guards)
 
     @property
-    def said(self) -> str:
+    def description(self) -> str:
         """The policy in a few words: `my.policy: 3 rules, 1 guard`."""
         counts = ((len(self.rules), "rule"), (len(self.guards), "guard"))
         return f"{self.source.name}: " + ", ".join(counted(n, noun) for n, noun in counts)

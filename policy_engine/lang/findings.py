@@ -54,5 +54,5 @@ class Findings:
         self, severity: Severity, code: str, message: str, span: Span, help: str | None, related: tuple[Related, ...]
     ) -> None:
         # Strings of a policy may hold control characters as escapes; a terminal must not get them.
-        said = HIDDEN.sub(lambda match: f"\\u{ord(match[0]):04x}", message)
-        self.add(Diagnostic(code=code, severity=severity, message=said, span=span, help=help, related=related))
+        shown = HIDDEN.sub(lambda match: f"\\u{ord(match[0]):04x}", message)
+        self.add(Diagnostic(code=code, severity=severity, message=shown, span=span, help=help, related=related))

@@ -93,7 +93,7 @@ class Masker:
         register_with_datasets(type(self))
 
     def __repr__(self) -> str:
-        return f"<Masker {self.program.policy.said}; {self.tokenizer.name}>"
+        return f"<Masker {self.program.policy.description}; {self.tokenizer.name}>"
 
     @property
     def fingerprint(self) -> str:
@@ -246,7 +246,7 @@ class Masker:
     def _layout(self, rows: list[dict[str, Any]]) -> Format:
         if self._detected is None:
             self._detected = self.dataset.format_of([without_null_fields(row) for row in rows])
-            _log.info("%s", self._detected.said)
+            _log.info("%s", self._detected.description)
         return self._detected
 
     def _message_layout(self, messages: list[Any]) -> Format:

@@ -120,8 +120,8 @@ class ProofReport:
 
     def __repr__(self) -> str:
         guards = "; ".join(f"`{g.guard.span.one_line}` {g.verdict}" for g in self.guards)
-        said = f"undecided, {self.undecided}" if self.undecided else guards or "no guards"
-        return f"<ProofReport {self.policy.source.name}: {said}; {len(self.dead)} dead rules>"
+        verdicts = f"undecided, {self.undecided}" if self.undecided else guards or "no guards"
+        return f"<ProofReport {self.policy.source.name}: {verdicts}; {len(self.dead)} dead rules>"
 
     @property
     def shadowed(self) -> tuple[DeadRule, ...]:

@@ -49,7 +49,7 @@ class Program:
         object.__setattr__(self, "guards", Guards(self.policy, decider))
 
     def __repr__(self) -> str:
-        return f"<Program {self.policy.said}>"
+        return f"<Program {self.policy.description}>"
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (_program, (self.policy,))

@@ -73,14 +73,14 @@ def apply_dataset(
         given = () if str(input) == PIPE else (Path(input),)
         check_output(output, overwrite=options.overwrite, inputs=(*given, *source.rows.files))
     format = source.format(masker.dataset)
-    say(format.said)
+    say(format.description)
     wanted = options.backend
     if folder and options.resume and wanted == "auto" and options_of(output).get("backend") == "reference":
         wanted = "reference"  # the run there found that the fast backend does not serve
     again = str(input) != PIPE
     choice = choose_backend(masker, format, source.again() if again else (), wanted=wanted, again=again)
     if wanted != "reference":
-        say(choice.said)
+        say(choice.description)
     schema = schema_of(masker, packed=options.packed, row_numbers=options.row_numbers)
     into_folder = None
     if folder:
@@ -96,7 +96,7 @@ def apply_dataset(
             return _into_file(source, batches, schema, output, options, progress)
         except BackendMismatch as error:
             say(f"{error.message}; all that was written is made again by the tokenizer itself")
-            choice = BackendChoice(masker=masker, name="reference", said="")
+            choice = BackendChoice(masker=masker, name="reference", description="")
 
 
 def _into_file(
@@ -137,7 +137,7 @@ def _into_file(
     run.counts.name_places(rows.where)
     return summary_of(
         run.counts,
-        said=batches.format.said,
+        description=batches.format.description,
         output=str(output),
         sequences=run.sequences,
         unrolled=batches.masker.unrolls,

@@ -24,7 +24,7 @@ class BackendChoice:
 
     masker: Masker
     name: str
-    said: str
+    description: str
 
 
 def choose_backend(
@@ -38,23 +38,25 @@ def choose_backend(
         TokenizerError: it is demanded, and does not qualify.
     """
     if wanted == "reference":
-        return BackendChoice(masker=masker, name="reference", said="ids from the tokenizer itself")
+        return BackendChoice(masker=masker, name="reference", description="ids from the tokenizer itself")
     if not again:
         if wanted == "kitoken":
             raise ConfigError("a pipe cannot be read again, should the backend differ", help="give a file, or leave it")
-        return BackendChoice(masker=masker, name="reference", said="ids from the tokenizer itself: the input is a pipe")
+        return BackendChoice(
+            masker=masker, name="reference", description="ids from the tokenizer itself: the input is a pipe"
+        )
     texts = _texts(masker, format, rows)
     found = masker.tokenizer.qualify_fast(texts)
     if isinstance(found, str):
         if wanted == "kitoken":
             raise TokenizerError(f"{found}", help="run with --backend reference", code="PE409")
-        return BackendChoice(masker=masker, name="reference", said=f"ids from the tokenizer itself: {found}")
+        return BackendChoice(masker=masker, name="reference", description=f"ids from the tokenizer itself: {found}")
     made = copy.copy(masker)
     made.tokenizer = masker.tokenizer.with_fast(found)
-    said = (
+    description = (
         f"ids from {found.name}, equal on a stress corpus and the first {len(texts):,} rows; 1 row in 1,000 is checked"
     )
-    return BackendChoice(masker=made, name=found.name, said=said)
+    return BackendChoice(masker=made, name=found.name, description=description)
 
 
 def backend_verdict(tokenizer: ChatTokenizer, texts: Sequence[str] = ()) -> str:

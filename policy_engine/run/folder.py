@@ -105,7 +105,7 @@ class FolderRun:
         """
         options = {**self._options.to_json(), "unrolled": batches.masker.unrolls, "backend": backend}
         identity = identity_of(
-            batches.masker, self._schema, files=self._plan.files, reading=batches.format.said, options=options
+            batches.masker, self._schema, files=self._plan.files, reading=batches.format.description, options=options
         )
         work = ShardMaker(batches, self._schema, self._folder, self._options)
         resume, overwrite = self._options.resume, self._options.overwrite
@@ -128,7 +128,7 @@ class FolderRun:
                 counts.merge(journal.shards[index].counts)
             summary = summary_of(
                 counts,
-                said=batches.format.said,
+                description=batches.format.description,
                 output=str(self._folder),
                 sequences=sum(shard.rows for shard in journal.shards.values()),
                 unrolled=batches.masker.unrolls,

@@ -150,7 +150,7 @@ class Summary:
     rows of the output, fewer than samples when packed.
     """
 
-    said: str
+    description: str
     """How the rows were read."""
     output: str
     rows_in: int
@@ -202,11 +202,11 @@ class Summary:
         }
 
 
-def summary_of(counts: Counts, *, said: str, output: str, sequences: int, unrolled: bool) -> Summary:
+def summary_of(counts: Counts, *, description: str, output: str, sequences: int, unrolled: bool) -> Summary:
     """Counts as the closing account; `unrolled` says whether rows were to become a sample per turn."""
     keys = sorted(counts.trained.keys() | counts.masked.keys())
     return Summary(
-        said=said,
+        description=description,
         output=output,
         rows_in=counts.read,
         rows_out=counts.written,

@@ -28,14 +28,14 @@ DETECTED = [
 def test_detected_and_said(row, kind, said):
     found = detect_format([row])
     assert kind == found.kind
-    assert said in found.said
-    assert "(1 of 1 row looked at)" in found.said
+    assert said in found.description
+    assert "(1 of 1 row looked at)" in found.description
 
 
 def test_most_rows_decide_and_the_others_are_mentioned():
     found = detect_format([{"text": "x"}, {"messages": [USER]}, {"messages": [USER]}, 3])
     assert "messages" == found.kind
-    assert "2 of 4 rows looked at; 2 with another shape" in found.said
+    assert "2 of 4 rows looked at; 2 with another shape" in found.description
 
 
 def test_an_empty_or_broken_first_row_does_not_hide_the_format():
@@ -44,20 +44,20 @@ def test_an_empty_or_broken_first_row_does_not_hide_the_format():
 
 def test_columns_that_are_used_are_said():
     row = {"conversations": [{"from": "gpt", "value": "a"}], "system": "S", "tools": "[{}]"}
-    said = detect_format([row]).said
+    said = detect_format([row]).description
     assert "`gpt` as assistant" in said
     assert "system message from column `system`" in said
     assert "tools from column `tools`" in said
 
 
 def test_a_system_column_beside_openai_messages_is_not_used_in_silence():
-    assert "column `system` is not used" in detect_format([{"messages": [USER], "system": "S"}]).said
+    assert "column `system` is not used" in detect_format([{"messages": [USER], "system": "S"}]).description
 
 
 def test_foreign_authors_in_openai_messages_are_pointed_out():
     row = {"messages": [{"role": "human", "content": "a"}, {"role": "gpt", "content": "b"}]}
     found = detect_format([row])
-    assert "none is called `assistant`" in found.said
+    assert "none is called `assistant`" in found.description
     assert {} == dict(found.roles)
 
 

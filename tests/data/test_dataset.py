@@ -86,7 +86,7 @@ def test_the_declared_names_read_the_rows(tmp_path):
         "system": "S",
     }
     fmt = spec.format_of([row])
-    assert f"read as `messages`, as {tmp_path / 'data.yaml'} declares" == fmt.said
+    assert f"read as `messages`, as {tmp_path / 'data.yaml'} declares" == fmt.description
     conversation = read_row(row, fmt)
     assert [{"role": "assistant", "content": "a", "reasoning_content": "b"}] == [dict(m) for m in conversation.messages]
     assert [{"name": "g"}] == list(conversation.tools)
@@ -97,7 +97,7 @@ def test_nothing_declared_means_detected():
     spec = DatasetSpec(template_kwargs={"x": 1})
     fmt = spec.format_of([{"conversations": [{"from": "human", "value": "a"}]}])
     assert "sharegpt" == fmt.kind
-    assert "read as ShareGPT" in fmt.said
+    assert "read as ShareGPT" in fmt.description
     assert {"x": 1} == fmt.template_kwargs
 
 

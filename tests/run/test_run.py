@@ -166,7 +166,7 @@ class TestCounted:
     def test_the_format_and_the_progress_are_said(self, tmp_path):
         said, steps = [], []
         summary, _ = run(tmp_path, ROWS, say=said.append, progress=steps.append, batch_size=4)
-        assert [summary.said] == said
+        assert [summary.description] == said
         assert [4, 8, 10] == [step.rows for step in steps]
         assert 1.0 == steps[-1].fraction
 

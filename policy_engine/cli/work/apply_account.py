@@ -20,7 +20,7 @@ from policy_engine.run.truncate import LONGER
 def closing(summary: Summary) -> tuple[RenderableType, ...]:
     """Rows, tokens by role and part, and what else is worth knowing."""
     tokens = (Text(""), _tokens(summary)) if summary.tokens else ()
-    return (Text(summary.said, style="dim"), _rows(summary), *tokens, *_notes(summary))
+    return (Text(summary.description, style="dim"), _rows(summary), *tokens, *_notes(summary))
 
 
 def failures(summary: Summary) -> tuple[Diagnostic, ...]:

@@ -57,7 +57,7 @@ class RowChange:
 class DataDiff:
     """Counts over all rows, and the first of those that change."""
 
-    said: str = ""
+    description: str = ""
     rows: int = 0
     tokens: int = 0
     rows_changed: int = 0
@@ -89,7 +89,7 @@ def diff_rows(data: str, old: Masker, new: Masker, *, limit: int | None, listed:
     """
     source = read_rows(data)
     format, rows = see_format(source, limit, old.dataset)
-    found = DataDiff(said=format.said)
+    found = DataDiff(description=format.description)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", LostFieldWarning)  # `apply` counts what never reached the text
         while batch := list(islice(rows, _BATCH)):
@@ -185,7 +185,7 @@ def data_facts(data: str, found: DataDiff, old: CheckedPolicy, new: CheckedPolic
     """The comparison on data as JSON data."""
     return {
         "file": data,
-        "read_as": found.said,
+        "read_as": found.description,
         "rows": found.rows,
         "rows_changed": found.rows_changed,
         "rows_by_fate": [{"old": a, "new": b, "rows": count} for (a, b), count in sorted(found.fates.items())],
@@ -231,7 +231,7 @@ def data_facts(data: str, found: DataDiff, old: CheckedPolicy, new: CheckedPolic
 def data_lines(data: str, found: DataDiff, old: CheckedPolicy, new: CheckedPolicy) -> Iterator[RenderableType]:
     """The comparison on data for people."""
     yield Text("")
-    yield Text(found.said, style="dim")
+    yield Text(found.description, style="dim")
     if not found.rows_changed:
         looked = found.rows - found.failed
         yield Text(f"on {data}: none of {counted(looked, 'row')} changes", style="bold green")

@@ -80,7 +80,7 @@ def write_starter(
     return Outcome(
         diagnostics=tuple(warnings),
         data={
-            "read_as": format.said,
+            "read_as": format.description,
             "rows": found.rows,
             "rows_failed": len(failed),
             "roles": dict(found.roles),
@@ -89,7 +89,7 @@ def write_starter(
             "wrote": [str(dataset_path), str(policy_path)],
         },
         body=(
-            Text(format.said, style="dim"),
+            Text(format.description, style="dim"),
             Text(f"looked at {counted(found.rows, 'row')}: {_counts(found)}"),
             Text(f"wrote {dataset_path} and {policy_path}"),
             Text(f"next: policy-engine show {data} --dataset {dataset_path}", style="bold"),

@@ -114,7 +114,7 @@ def masked_rows(
     source = read_rows(data)
     # One more than is shown, to tell whether there are more.
     format, rows = see_format(source, None if most is None else most + 1, inputs.masker.dataset)
-    say(format.said)
+    say(format.description)
     spelling = Spelling.of(format, inputs.masker.known_roles)
     seen = 0
     for index, (number, row) in enumerate(rows):

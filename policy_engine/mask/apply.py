@@ -87,15 +87,15 @@ def mask_tokens(table: PieceTable, tokenized: TokenizedChat, *, straddle: str = 
         for token in range(int(within_P[piece]), int(after_P[piece]))
     }
     for token in sorted(reaching):
-        if not any(first <= token < stop for first, stop in structural):
+        if not any(start <= token < end for start, end in structural):
             decided = straddles.decide(token)
             if decided is not None:
                 weights_T[token], rules_T[token] = decided
                 reasons_T[token] = STRADDLE
-    for first, stop in structural:
-        weights_T[first:stop] = 0.0
-        rules_T[first:stop] = -1
-        reasons_T[first:stop] = STRUCTURAL
+    for start, end in structural:
+        weights_T[start:end] = 0.0
+        rules_T[start:end] = -1
+        reasons_T[start:end] = STRUCTURAL
     return TokenMask(weights_T=weights_T, rules_T=rules_T, reasons_T=reasons_T, segments_T=segments_T)
 
 

@@ -1,4 +1,4 @@
-"""Two maskings of one row held against each other: the tokens that are decided differently."""
+"""Two maskings of one row compared: the tokens that are decided differently."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from policy_engine.mask.token_mask import REASONS
 
 
 @dataclass(frozen=True, kw_only=True)
-class Stretch:
-    """Neighbouring tokens `[first, stop)` of one segment that change alike.
+class ChangedTokens:
+    """Neighbouring tokens of one segment that change alike.
 
-    `start` and `end` are their characters in the text. `old_rule` and `new_rule` are rule indices, None where no rule
-    decides; `old_reason` and `new_reason` say why a token is as it is, as `TokenMask` does.
+    They are tokens `[token_start, token_end)` and characters `[start, end)`. `old_rule` and `new_rule` are rule
+    indices, None where no rule decides; `old_reason` and `new_reason` say why a token is as it is, as `TokenMask` does.
     """
 
-    first: int
-    stop: int
+    token_start: int
+    token_end: int
     start: int
     end: int
     turn: int | None
@@ -36,13 +36,14 @@ class Stretch:
 
     @property
     def tokens(self) -> int:
-        """How many tokens change."""
-        return self.stop - self.first
+        """Number of tokens that change."""
+        return self.token_end - self.token_start
 
 
-def changed_stretches(old: MaskedRow, new: MaskedRow) -> tuple[Stretch, ...]:
-    """Where two maskings of the same tokens give other weights, in order. Which rule decides does not matter.
+def changed_tokens(old: MaskedRow, new: MaskedRow) -> tuple[ChangedTokens, ...]:
+    """The tokens whose weights differ between two maskings of one row, in order.
 
+    Which rule decides does not matter.
     Raises ValueError if the two are not maskings of the same tokens.
     """
     if old.input_ids != new.input_ids:
@@ -50,24 +51,24 @@ def changed_stretches(old: MaskedRow, new: MaskedRow) -> tuple[Stretch, ...]:
     a, b = old.mask, new.mask
     segments, starts_T, ends_T = old.chat.segments, old.tokenized.starts_T, old.tokenized.ends_T
     changed: list[int] = np.flatnonzero(a.weights_T != b.weights_T).tolist()
-    found: list[Stretch] = []
-    for first, stop in _runs(changed, [_key(old, new, token) for token in changed]):
-        segment = segments[int(a.segments_T[first])]
+    found: list[ChangedTokens] = []
+    for start, end in _runs(changed, [_key(old, new, token) for token in changed]):
+        segment = segments[int(a.segments_T[start])]
         found.append(
-            Stretch(
-                first=first,
-                stop=stop,
-                start=int(starts_T[first]),
-                end=int(ends_T[stop - 1]),
+            ChangedTokens(
+                token_start=start,
+                token_end=end,
+                start=int(starts_T[start]),
+                end=int(ends_T[end - 1]),
                 turn=segment.turn,
                 role=old.chat.role(segment),
                 part=segment.part,
-                old_weight=float(a.weights_T[first]),
-                new_weight=float(b.weights_T[first]),
-                old_rule=_rule(int(a.rules_T[first])),
-                new_rule=_rule(int(b.rules_T[first])),
-                old_reason=REASONS[int(a.reasons_T[first])],
-                new_reason=REASONS[int(b.reasons_T[first])],
+                old_weight=float(a.weights_T[start]),
+                new_weight=float(b.weights_T[start]),
+                old_rule=_rule(int(a.rules_T[start])),
+                new_rule=_rule(int(b.rules_T[start])),
+                old_reason=REASONS[int(a.reasons_T[start])],
+                new_reason=REASONS[int(b.reasons_T[start])],
             )
         )
     return tuple(found)

@@ -22,7 +22,7 @@ from policy_engine.core.wording import counted
 from policy_engine.data.conversation import Conversation, read_row
 from policy_engine.data.readers import read_rows
 from policy_engine.lang.checked import CheckedPolicy
-from policy_engine.mask.changes import Stretch, changed_stretches
+from policy_engine.mask.changes import ChangedTokens, changed_tokens
 from policy_engine.mask.masker import LostFieldWarning, Masker
 from policy_engine.mask.row import MaskedRow
 from policy_engine.report.table import PlainTable
@@ -44,13 +44,13 @@ class RowChange:
     place: Place
     old: Fate
     new: Fate
-    stretches: tuple[Stretch, ...] = ()
+    changed: tuple[ChangedTokens, ...] = ()
     text: str = ""
 
     @property
     def tokens(self) -> int:
         """How many of its tokens change."""
-        return sum(stretch.tokens for stretch in self.stretches)
+        return sum(change.tokens for change in self.changed)
 
 
 @dataclass(kw_only=True)
@@ -66,8 +66,8 @@ class DataDiff:
     tokens_other: int = 0
     fates: dict[tuple[Fate, Fate], int] = field(default_factory=dict)
     """Rows by what became of them under either policy."""
-    places: dict[Stretch, int] = field(default_factory=dict)
-    """Tokens that change, by all that a stretch says apart from where it is."""
+    places: dict[ChangedTokens, int] = field(default_factory=dict)
+    """Tokens that change, by all that a change says apart from where it is."""
     listed: list[RowChange] = field(default_factory=list)
     failures: list[Diagnostic] = field(default_factory=list)
 
@@ -151,13 +151,11 @@ def _add(
     found.tokens += len(one.input_ids) if isinstance(one, MaskedRow) else 0
     change = RowChange(number=number, place=place, old=fates[0], new=fates[1])
     if isinstance(old, MaskedRow) and isinstance(new, MaskedRow):
-        stretches = changed_stretches(old, new)
-        change = RowChange(
-            number=number, place=place, old=fates[0], new=fates[1], stretches=stretches, text=old.chat.text
-        )
-        for stretch in stretches:
-            _count(found, stretch)
-    if change.stretches or fates[0] != fates[1]:
+        changed = changed_tokens(old, new)
+        change = RowChange(number=number, place=place, old=fates[0], new=fates[1], changed=changed, text=old.chat.text)
+        for tokens in changed:
+            _count(found, tokens)
+    if change.changed or fates[0] != fates[1]:
         found.rows_changed += 1
         if len(found.listed) < listed:
             found.listed.append(change)
@@ -169,16 +167,16 @@ def _fate(row: MaskedRow | PolicyEngineError, masker: Masker) -> Fate:
     return "empty" if row.is_empty and masker.program.setting("empty") == "drop" else "masked"
 
 
-def _count(found: DataDiff, stretch: Stretch) -> None:
-    old, new = abs(stretch.old_weight), abs(stretch.new_weight)
+def _count(found: DataDiff, change: ChangedTokens) -> None:
+    old, new = abs(change.old_weight), abs(change.new_weight)
     if new > old:
-        found.tokens_more += stretch.tokens
+        found.tokens_more += change.tokens
     elif new < old:
-        found.tokens_less += stretch.tokens
+        found.tokens_less += change.tokens
     else:
-        found.tokens_other += stretch.tokens
-    place = replace(stretch, first=0, stop=0, start=0, end=0, turn=None)
-    found.places[place] = found.places.get(place, 0) + stretch.tokens
+        found.tokens_other += change.tokens
+    place = replace(change, token_start=0, token_end=0, start=0, end=0, turn=None)
+    found.places[place] = found.places.get(place, 0) + change.tokens
 
 
 def data_facts(data: str, found: DataDiff, old: CheckedPolicy, new: CheckedPolicy) -> dict[str, Any]:
@@ -211,7 +209,7 @@ def data_facts(data: str, found: DataDiff, old: CheckedPolicy, new: CheckedPolic
                 "new": row.new,
                 "changes": [
                     {
-                        "tokens": [s.first, s.stop],
+                        "tokens": [s.token_start, s.token_end],
                         "characters": [s.start, s.end],
                         "text": row.text[s.start : s.end],
                         "turn": s.turn,
@@ -220,7 +218,7 @@ def data_facts(data: str, found: DataDiff, old: CheckedPolicy, new: CheckedPolic
                         "old": {"weight": s.old_weight, "reason": s.old_reason, "rule": _rule_json(old, s.old_rule)},
                         "new": {"weight": s.new_weight, "reason": s.new_reason, "rule": _rule_json(new, s.new_rule)},
                     }
-                    for s in row.stretches
+                    for s in row.changed
                 ],
             }
             for row in found.listed
@@ -256,10 +254,10 @@ def data_lines(data: str, found: DataDiff, old: CheckedPolicy, new: CheckedPolic
     if found.places:
         yield _table(found, old, new)
     for row in found.listed:
-        yield Text(f"{row.place}: {counted(row.tokens, 'token')}" if row.stretches else f"{row.place}", style="bold")
+        yield Text(f"{row.place}: {counted(row.tokens, 'token')}" if row.changed else f"{row.place}", style="bold")
         if row.old != row.new:
             yield Text(f"  {_FATES[row.old]} → {_FATES[row.new]}")
-        for s in row.stretches:
+        for s in row.changed:
             where = s.part if s.turn is None else f"{s.part} of message {s.turn} ({s.role})"
             yield Text.assemble(
                 f"  {_tokens(s)}, {where}: {_weight(s.old_weight)} → {_weight(s.new_weight)}  ",
@@ -290,12 +288,14 @@ def _table(found: DataDiff, old: CheckedPolicy, new: CheckedPolicy) -> PlainTabl
     return table
 
 
-def _by_count(found: DataDiff) -> list[tuple[Stretch, int]]:
+def _by_count(found: DataDiff) -> list[tuple[ChangedTokens, int]]:
     return sorted(found.places.items(), key=lambda item: (-item[1], str(item[0])))
 
 
-def _tokens(stretch: Stretch) -> str:
-    return f"token {stretch.first}" if stretch.tokens == 1 else f"tokens {stretch.first}–{stretch.stop - 1}"
+def _tokens(change: ChangedTokens) -> str:
+    return (
+        f"token {change.token_start}" if change.tokens == 1 else f"tokens {change.token_start}–{change.token_end - 1}"
+    )
 
 
 def _weight(weight: float) -> str:

@@ -68,13 +68,12 @@ class ScanBudget:
         at = 0
         for match in pattern.finditer(data):
             start, end = match.span()
-            stop = len(data)
+            read_to = len(data)
             if bounded:
-                stop = end
-            elif one_line:
-                newline = data.find(b"\n", end)
-                stop = stop if newline < 0 else newline
-            self._spend(stop - at)
+                read_to = end
+            elif one_line and (newline := data.find(b"\n", end)) >= 0:
+                read_to = newline
+            self._spend(read_to - at)
             at = max(end, at + 1)
             if start < end:
                 yield (start, end) if to_char is None else (int(to_char[start]), int(to_char[end]))

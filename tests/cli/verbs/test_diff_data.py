@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from policy_engine import Masker, policy_from_text
-from policy_engine.mask.changes import changed_stretches
+from policy_engine.mask.changes import changed_tokens
 from tests.cli.support import CHATS, GOOD, cli, write_chats, write_policy
 
 WITHOUT = GOOD + "mask assistant where message.training == false\n"
@@ -105,4 +105,4 @@ def test_other_tokens_are_no_comparison() -> None:
     masker = Masker(policy_from_text("train assistant", name="p.policy"), "builtin")
     one, other = (masker(messages) for messages in CHATS[:2])
     with pytest.raises(ValueError, match="same tokens"):
-        changed_stretches(one, other)
+        changed_tokens(one, other)

@@ -18,6 +18,7 @@ from policy_engine.core.source import Place
 from policy_engine.core.suggest import file_meant
 from policy_engine.data.read_arrow import arrow_files, parquet_rows, read_arrow, read_parquet, rows_of
 from policy_engine.data.read_text import Numbered, TextKind, read_text, what_it_is
+from policy_engine.data.stamp import Stamp
 
 PIPE: Final = "-"
 _TEXT: Final[dict[str, TextKind]] = {".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "json"}
@@ -36,6 +37,8 @@ class Rows(Iterator[Numbered]):
 
     def __init__(self, files: list[Path], *, pipe: io.BufferedReader | None = None) -> None:
         self.files = tuple(files)
+        # Taken before anything is read, so that whatever changes later shows.
+        self.stamps = tuple(_stamp(file) for file in files)
         self._starts: list[int] = []
         self._fraction: Callable[[], float | None] = lambda: None
         self._rows = self._read_pipe(pipe) if pipe is not None else self._read_files()
@@ -50,6 +53,12 @@ class Rows(Iterator[Numbered]):
 
     def __next__(self) -> Numbered:
         return self._first.pop() if self._first else next(self._rows)
+
+    def check_unchanged(self) -> None:
+        """Raises DataError if a file is not as it was before the first row was read."""
+        for file, stamp in zip(self.files, self.stamps):
+            if stamp is not None:
+                stamp.check(file)
 
     @property
     def fraction(self) -> float | None:
@@ -131,6 +140,13 @@ def read_rows(path: str | Path) -> Rows:
 
 def _unreadable(path: Path, error: OSError) -> DataError:
     return DataError(f"`{path}` cannot be read: {error.strerror or error}", help="check the path and its permissions")
+
+
+def _stamp(file: Path) -> Stamp | None:
+    try:
+        return Stamp.of(file)
+    except OSError as error:
+        raise _unreadable(file, error) from None
 
 
 def _text_kind(file: Path) -> TextKind | None:

@@ -116,6 +116,7 @@ def _into_file(
         with file, contextlib.closing(in_order(work, tasks, workers=options.workers, describe=_in_words)) as masked:
             try:
                 run.go(masked, file)
+                rows.check_unchanged()
             except BackendMismatch:
                 file.discard()
                 raise

@@ -14,8 +14,9 @@ import pyarrow as pa
 from policy_engine.chat.tokens.fast_backend import BackendMismatch
 from policy_engine.core.errors import ConfigError, DataError, PolicyEngineError, add_note
 from policy_engine.data.readers import Rows
+from policy_engine.data.stamp import InputChanged
 from policy_engine.run.batches import BatchMasker
-from policy_engine.run.input_spans import InputFile, Span, describe, inline_spans, plan
+from policy_engine.run.input_spans import InputFile, Span, check_digests, describe, inline_spans, plan
 from policy_engine.run.manifest import Shard, identity_of
 from policy_engine.run.options import RunOptions
 from policy_engine.run.processes.pool import in_order
@@ -69,7 +70,7 @@ class Plan:
     @staticmethod
     def of(rows: Rows, *, limit: int | None, span_bytes: int) -> Plan:
         """Reads every file once. A limit in rows is counted from the start."""
-        files, spans = plan(rows.files, size=span_bytes)
+        files, spans = plan(rows, size=span_bytes)
         return Plan(files=files, spans=None if limit is not None or not rows.files else spans)
 
 
@@ -113,13 +114,15 @@ class FolderRun:
             if not journal.finished:
                 try:
                     self._make(work, journal, engine)
+                    check_digests(self._plan.files)
                 except BackendMismatch:
                     self._options = replace(self._options, resume=False, overwrite=True)
                     raise
                 except KeyboardInterrupt:
                     raise KeyboardInterrupt(f"stopped; {self._left(journal)}") from None
                 except PolicyEngineError as error:
-                    raise error.reworded(f"{error.message}; {self._left(journal)}") from error
+                    left = self._left(journal, again=not isinstance(error, InputChanged))
+                    raise error.reworded(f"{error.message}; {left}") from error
                 except Exception as error:
                     add_note(error, self._left(journal))
                     raise
@@ -161,10 +164,10 @@ class FolderRun:
         self._fraction = lambda: rows.fraction
         return inline_spans(numbered, rows)
 
-    def _left(self, journal: Journal) -> str:
+    def _left(self, journal: Journal, *, again: bool = True) -> str:
         rows = sum(shard.counts.read for shard in journal.shards.values())
-        again = "" if not self._plan.files else "; --resume goes on from there"
-        return f"{len(journal.shards)} whole shards, of {rows:,} rows read, are in `{self._folder}`{again}"
+        resume = "; --resume goes on from there" if again and self._plan.files else ""
+        return f"{len(journal.shards)} whole shards, of {rows:,} rows read, are in `{self._folder}`{resume}"
 
 
 def check_folder(folder: Path, inputs: tuple[Path, ...]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -14,6 +14,7 @@ from policy_engine.core.source import LINE_SUFFIXES, Place
 from policy_engine.data.read_arrow import parquet_groups, read_parquet, rows_of
 from policy_engine.data.read_text import MAX_ROW, Numbered, read_lines, read_text
 from policy_engine.data.readers import Rows
+from policy_engine.data.stamp import Stamp, changed
 
 SPAN_BYTES: Final = 32 << 20
 """Input of one span: what a run that is killed has to do again, per worker."""
@@ -35,14 +36,28 @@ class Span:
     before: int = 0
     base: int = 0
     rows: tuple[Numbered, ...] | None = None
+    stamp: Stamp | None = None
+    """`file` as it was when the run began."""
     places: tuple[tuple[int, str], ...] = ()
     """For `rows`: number before the first row of each file, and its name."""
 
     def read(self) -> Iterator[Numbered]:
-        """The rows, with their numbers in the input. Raises DataError where reading cannot go on."""
+        """The rows, with their numbers in the input.
+
+        Raises DataError where reading cannot go on, and if the file is not as it was when the run began.
+        """
         if self.rows is not None:
             yield from self.rows
             return
+        self._check()
+        yield from self._read()
+        self._check()
+
+    def _check(self) -> None:
+        if self.file is not None and self.stamp is not None:
+            self.stamp.check(self.file)
+
+    def _read(self) -> Iterator[Numbered]:
         assert self.file is not None
         if self.groups is not None:
             number = self.base + self.before
@@ -83,20 +98,22 @@ class InputFile:
     sha256: str
 
 
-def identify(files: tuple[Path, ...]) -> tuple[InputFile, ...]:
-    """Sizes and digests of files. Raises DataError if one cannot be read."""
-    return tuple(_scan(file)[0] for file in files)
+def check_digests(files: Iterable[InputFile]) -> None:
+    """Reads files once more. Raises DataError for one that is not what it was, which its stamp may not show."""
+    for file in files:
+        if _scan(Path(file.path))[0] != file:
+            raise changed(Path(file.path), "its contents are others")
 
 
-def plan(files: tuple[Path, ...], *, size: int = SPAN_BYTES) -> tuple[tuple[InputFile, ...], list[Span] | None]:
-    """Identity of the files, and their spans; None for the spans if a file can only be read from its start.
+def plan(rows: Rows, *, size: int = SPAN_BYTES) -> tuple[tuple[InputFile, ...], list[Span] | None]:
+    """Identity of the files of an input, and their spans; None for the spans if a file can only be read from its start.
 
     Reads every file once.
     """
     identities: list[InputFile] = []
     spans: list[Span] | None = []
     base = 0
-    for file in files:
+    for file, stamp in zip(rows.files, rows.stamps):
         lines = file.suffix.lower() in LINE_SUFFIXES
         identity, cuts, last, longest = _scan(file, size if lines else 0)
         identities.append(identity)
@@ -106,14 +123,17 @@ def plan(files: tuple[Path, ...], *, size: int = SPAN_BYTES) -> tuple[tuple[Inpu
             raise DataError(f"`{file}` is empty", help="give a file with at least one row")
         if lines and longest <= MAX_ROW:
             for start, end, before in cuts:
-                spans.append(Span(index=len(spans), file=file, start=start, end=end, before=before, base=base))
+                spans.append(
+                    Span(index=len(spans), file=file, stamp=stamp, start=start, end=end, before=before, base=base)
+                )
             base += last
         elif file.suffix == ".parquet":
             for groups, before in _grouped(parquet_groups(file), size):
-                spans.append(Span(index=len(spans), file=file, groups=groups, before=before, base=base))
+                spans.append(Span(index=len(spans), file=file, stamp=stamp, groups=groups, before=before, base=base))
             base += sum(rows for rows, _ in parquet_groups(file))
         else:
             spans = None
+    rows.check_unchanged()
     return tuple(identities), spans
 
 

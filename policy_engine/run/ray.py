@@ -14,6 +14,7 @@ import logging
 import os
 import pickle
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
@@ -50,7 +51,7 @@ def ray_engine(actors: int, *, cpus_per_actor: float | None = None) -> Engine:
                 help="convert the input, take --limit away, or run with --engine local",
             )
         state = pickle.dumps(work, protocol=pickle.HIGHEST_PROTOCOL)
-        items = [{"span": pickle.dumps(span)} for span in todo]
+        items = [{"span": pickle.dumps(_as_others_see_it(span))} for span in todo]
         # A block per span: blocks are what Ray retries, and what it hands to actors.
         dataset = ray.data.from_items(items, override_num_blocks=len(items)).map_batches(
             _ShardActor,
@@ -68,6 +69,11 @@ def ray_engine(actors: int, *, cpus_per_actor: float | None = None) -> Engine:
             raise DataError(f"Ray could not finish: {_last_line(error)}", help="mend it, then --resume") from error
 
     return run
+
+
+def _as_others_see_it(span: Span) -> Span:
+    """A span for another machine, where the same file of a shared storage may have another inode."""
+    return span if span.stamp is None else replace(span, stamp=replace(span.stamp, inode=None))
 
 
 class _ShardActor:

@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from policy_engine.core.errors import ConfigError, DataError, RowError
+from policy_engine.data.readers import read_rows
 from policy_engine.run.input_spans import inline_spans, plan
 from policy_engine.run.shards import canonical_checksum
 from policy_engine.run.truncate import Truncation
@@ -108,7 +109,7 @@ def test_cuts_lose_no_line(tmp_path, monkeypatch, size, end):
     monkeypatch.setattr("policy_engine.run.input_spans._CHUNK", 64)
     path = tmp_path / "in.jsonl"
     path.write_text("\n".join(json.dumps({"n": n, "x": "y" * (n * 7 % 90)}) for n in range(40)) + end)
-    _, spans = plan((path,), size=size)
+    _, spans = plan(read_rows(path), size=size)
     found = [row for span in spans for row in span.read()]
     assert list(range(1, 41)) == [number for number, _ in found]
     assert list(range(40)) == [row["n"] for _, row in found]
@@ -118,11 +119,11 @@ def test_cuts_lose_no_line(tmp_path, monkeypatch, size, end):
 def test_a_byte_order_mark_and_lines_too_long_for_spans(tmp_path, monkeypatch):
     path = tmp_path / "in.jsonl"
     path.write_bytes(b"\xef\xbb\xbf" + b'{"a": 1}\n{"a": 2}\n')
-    _, spans = plan((path,), size=1)
+    _, spans = plan(read_rows(path), size=1)
     assert [(1, {"a": 1}), (2, {"a": 2})] == [row for span in spans for row in span.read()]
     monkeypatch.setattr("policy_engine.run.input_spans._CHUNK", 4)
     monkeypatch.setattr("policy_engine.run.input_spans.MAX_ROW", 5)
-    assert plan((path,), size=1)[1] is None
+    assert plan(read_rows(path), size=1)[1] is None
 
 
 def test_inline_spans_give_the_rows_before_input_breaks_off():

@@ -20,6 +20,7 @@ from policy_engine.chat.label.parts import label
 from policy_engine.chat.label.profile import Raw, TemplateProfile, added_prompt, learn
 from policy_engine.chat.label.sources import Bit, flatten, own_unclaimed
 from policy_engine.chat.segments import RenderedChat
+from policy_engine.chat.trace.bounds import TooMuchWork
 from policy_engine.chat.trace.environment import TracingEnvironment, run_template
 from policy_engine.chat.trace.meter import OutOfTime
 from policy_engine.chat.trace.origins import OutputTooLarge, Scaffold
@@ -247,6 +248,10 @@ class ChatTemplate:
             return run_template(self._template, variables, self._seconds)
         except OutputTooLarge:
             raise self._too_much() from None
+        except TooMuchWork:
+            raise TemplateLimitError(
+                f"{self.name} compares or searches more than a template may", help="check what it compares"
+            ) from None
         except OutOfTime:
             raise TemplateLimitError(
                 f"{self.name} ran longer than {self._seconds:g} s", help="check its loops, or raise `seconds`"

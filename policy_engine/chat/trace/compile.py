@@ -12,6 +12,7 @@ binds its arguments while it runs; assigned text is claimed at the assignment.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import pairwise
 from typing import Any
 
 from jinja2 import nodes
@@ -199,6 +200,13 @@ def _only_reads(node: nodes.Node) -> bool:
     return isinstance(node, nodes.Name)
 
 
+def _is_constant(node: nodes.Node) -> bool:
+    """Tell if a node is a constant, or a list of constants; a negative number is one."""
+    if isinstance(node, nodes.List | nodes.Tuple):
+        return all(map(_is_constant, node.items))
+    return isinstance(node, nodes.Const) or (isinstance(node, nodes.Neg) and isinstance(node.node, nodes.Const))
+
+
 class TracingGenerator(CodeGenerator):
     """Jinja's code generator, with the binding statements, traced constants and buffers that tag what they collect."""
 
@@ -271,12 +279,69 @@ class TracingGenerator(CodeGenerator):
             self.write(", ")
         self.write("))")
 
+    # Operators are calls of our own functions: of bounded size and time, and what they make of data is the data's.
+    # `*`, `**` and `%` go through the sandbox's `call_binop`, which keeps Jinja from computing them while it compiles.
     def visit_Add(self, node: nodes.BinExpr, frame: Frame) -> None:
-        # Of bounded size: text and lists that a loop adds to themselves would double each time.
-        self.write("environment.pe_add(")
-        self.visit(node.left, frame)
-        self.write(", ")
-        self.visit(node.right, frame)
+        self._called("environment.pe_add(", (node.left, node.right), frame)
+
+    def visit_Sub(self, node: nodes.BinExpr, frame: Frame) -> None:
+        self._called("environment.pe_arithmetic('-', ", (node.left, node.right), frame)
+
+    def visit_Div(self, node: nodes.BinExpr, frame: Frame) -> None:
+        self._called("environment.pe_arithmetic('/', ", (node.left, node.right), frame)
+
+    def visit_FloorDiv(self, node: nodes.BinExpr, frame: Frame) -> None:
+        self._called("environment.pe_arithmetic('//', ", (node.left, node.right), frame)
+
+    def visit_Neg(self, node: nodes.UnaryExpr, frame: Frame) -> None:
+        self._called("environment.pe_sign('-', ", (node.node,), frame)
+
+    def visit_Pos(self, node: nodes.UnaryExpr, frame: Frame) -> None:
+        self._called("environment.pe_sign('+', ", (node.node,), frame)
+
+    def visit_Compare(self, node: nodes.Compare, frame: Frame) -> None:
+        operands = [node.expr, *(op.expr for op in node.ops)]
+        if all(_is_constant(left) or _is_constant(right) for left, right in pairwise(operands)):
+            super().visit_Compare(node, frame)
+            return
+        # Comparing with a constant ends at the first difference; two values can be endless to compare. In a chain the
+        # operands are evaluated one by one, as in Python.
+        self.write(f"environment.pe_compare({[op.op for op in node.ops]!r}, ")
+        self.visit(node.expr, frame)
+        for op in node.ops:
+            self.write(", lambda: " if len(node.ops) > 1 else ", ")
+            self.visit(op.expr, frame)
+        self.write(")")
+
+    def visit_Dict(self, node: nodes.Dict, frame: Frame) -> None:
+        self.write("{")
+        for item in node.items:
+            if _is_constant(item.key):
+                self.visit(item.key, frame)
+            else:
+                self._called("environment.pe_key(", (item.key,), frame)
+            self.write(": ")
+            self.visit(item.value, frame)
+            self.write(", ")
+        self.write("}")
+
+    def visit_Getitem(self, node: nodes.Getitem, frame: Frame) -> None:
+        bounds = node.arg
+        if not isinstance(bounds, nodes.Slice) or all(
+            bound is None or _is_constant(bound) for bound in (bounds.start, bounds.stop, bounds.step)
+        ):
+            super().visit_Getitem(node, frame)
+            return
+        self._called("environment.pe_slice(", (node.node, bounds.start, bounds.stop, bounds.step), frame)
+
+    def _called(self, opening: str, operands: Iterable[nodes.Node | None], frame: Frame) -> None:
+        self.write(opening)
+        for operand in operands:
+            if operand is None:
+                self.write("None")
+            else:
+                self.visit(operand, frame)
+            self.write(", ")
         self.write(")")
 
     def buffer(self, frame: Frame) -> None:

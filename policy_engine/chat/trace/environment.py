@@ -17,16 +17,21 @@ import jinja2.nodes
 import jinja2.parser
 import jinja2.runtime
 import jinja2.utils
-from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2.sandbox import ImmutableSandboxedEnvironment, safe_range
+from markupsafe import Markup
 
-from policy_engine.chat.trace import bounds
+from policy_engine.chat.trace import operators
+from policy_engine.chat.trace.bounds import check_format, check_key
+from policy_engine.chat.trace.call_bounds import charged, check_call
 from policy_engine.chat.trace.claims import State, parts_of_sum
 from policy_engine.chat.trace.compile import TracingGenerator, rewrite
+from policy_engine.chat.trace.computed import called, computed, listed
+from policy_engine.chat.trace.filter_bounds import bound_tests
 from policy_engine.chat.trace.filters import install
 from policy_engine.chat.trace.meter import start, stop
 from policy_engine.chat.trace.origins import MAX_CHARS, Literal, OutputTooLarge, Scaffold
-from policy_engine.chat.trace.text import Traced, concat, lost, traced
-from policy_engine.chat.trace.values import TracedDict, TracedMessage, text_of
+from policy_engine.chat.trace.text import Traced, concat, lost, text_of, traced
+from policy_engine.chat.trace.values import TracedDict, TracedFloat, TracedInt, TracedMessage
 
 
 class _TemplateDict:
@@ -95,6 +100,10 @@ _PIECE = 64
 _LOOP = frozenset({"first", "index", "index0", "last", "length", "nextitem", "previtem", "revindex", "revindex0"})
 
 
+_JINJAS_OWN = frozenset({"_loop_vars", "_block_vars"})
+"""Arguments that Jinja adds to calls inside loops and blocks; no function is given them."""
+
+
 class _Context(jinja2.runtime.Context):
     pe: State
 
@@ -107,6 +116,21 @@ def _strftime_now(format: str) -> str:
     return datetime.now().strftime(format)
 
 
+def _concat(pieces: Iterable[Any]) -> str:
+    """The text of a block, a macro or a `set` block: `pieces` as templates write them, sums as tuples."""
+    flat: list[str] = []
+    for piece in pieces:
+        if type(piece) is tuple:
+            flat += parts_of_sum(piece)
+        else:
+            flat.append(piece)
+    return concat(flat)
+
+
+def _range(*args: Any) -> Any:
+    return computed(safe_range(*args), *args)  # a range of data's number tells that number
+
+
 class TracingEnvironment(ImmutableSandboxedEnvironment):
     """One per template: it also holds the template's constants."""
 
@@ -117,13 +141,19 @@ class TracingEnvironment(ImmutableSandboxedEnvironment):
 
     def __init__(self) -> None:
         super().__init__(trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, jinja2.ext.loopcontrols])
-        self.concat = concat  # type: ignore[assignment,method-assign]
+        self.concat = _concat  # type: ignore[method-assign]
         self.pe_constants: list[str] = []
         self.branch_parents: Sequence[int] = [0]
         install(self.filters)
-        bounds.bound_filters(self.filters)
-        self.pe_add = bounds.add
+        bound_tests(self.tests)
+        self.pe_add = operators.add
+        self.pe_arithmetic = operators.arithmetic
+        self.pe_compare = operators.compare
+        self.pe_sign = operators.signed
+        self.pe_key = operators.key
+        self.pe_slice = operators.cut
         self.pe_str = text_of
+        self.globals["range"] = _range
         self.globals["raise_exception"] = _raise_exception
         self.globals["strftime_now"] = _strftime_now
         self.globals["dict"] = _TemplateDict()
@@ -171,31 +201,32 @@ class TracingEnvironment(ImmutableSandboxedEnvironment):
                 obj = Traced(obj)
             elif attribute in _STRING_METHODS:
                 return getattr(obj, attribute)
-        return super().getattr(obj, attribute)
+        found = super().getattr(obj, attribute)
+        # The parts of a number (`real`, `numerator`) are the number itself.
+        return found if callable(found) or not (kind is TracedInt or kind is TracedFloat) else computed(found, obj)
 
     def call_binop(self, context: Any, operator_name: str, left: Any, right: Any) -> Any:
-        if operator_name == "%":
-            if isinstance(left, str):
-                bounds.check_percent(left, right)
-                if type(left) is str:
-                    left = Traced(left)  # a plain string would lose what stands in a tuple or an object
-            return left % right
-        if operator_name == "*":
-            bounds.check_product(left, right)
-            return left * right
-        bounds.check_power(left, right)
-        return left**right
+        return operators.multiplied(operator_name, left, right)
 
     def call(__self, __context: Any, __obj: Any, *args: Any, **kwargs: Any) -> Any:
-        bounds.check_call(__obj, args, kwargs)
-        return bounds.charged(super().call(__context, __obj, *args, **kwargs))
+        if type(__obj) is jinja2.runtime.Macro:
+            return charged(super().call(__context, __obj, *args, **kwargs))
+        args = listed(args)
+        given = (*args, *(kwargs[name] for name in kwargs if name not in _JINJAS_OWN)) if kwargs else args
+        check_call(__obj, given)
+        return called(__obj, charged(super().call(__context, __obj, *args, **kwargs)), given)
 
     def getitem(self, obj: Any, argument: Any) -> Any:
+        kind = type(argument)
+        if kind is tuple:
+            check_key(argument)
         try:
             found = obj[argument]
         except (TypeError, LookupError):
             found = super().getitem(obj, argument)
-        return bounds.charged(found) if type(found) is str or type(found) is list else found
+        if type(found) is str or type(found) is list:
+            charged(found)
+        return found if kind is str or kind is int else computed(found, argument)
 
     def wrap_str_format(self, value: Any) -> Callable[..., str] | None:
         # The sandbox decides first, and its formatter does the work: `format` and `format_map` reach attributes, so no
@@ -210,9 +241,11 @@ class TracingEnvironment(ImmutableSandboxedEnvironment):
             fields = args[0] if of_mapping and len(args) == 1 else kwargs
             positional = () if of_mapping else args
             values = [*positional, *fields.values()] if isinstance(fields, Mapping) else list(args)
-            bounds.check_format(pattern, values)
+            check_format(pattern, values)
             made = sandboxed(*args, **kwargs)
-            return _format_origins(pattern, made, positional, fields) if type(pattern) is Traced else made
+            if isinstance(made, Markup):
+                return computed(made, pattern, *args, *kwargs.values())  # type: ignore[no-any-return]
+            return _format_origins(Traced(pattern), made, positional, fields)
 
         return bounded
 
@@ -238,7 +271,7 @@ def _format_origins(pattern: Traced, made: str, args: Sequence[Any], fields: Any
             given = fields.get(name) if isinstance(fields, Mapping) else None
         if given is None or spec or conversion:
             return lost(made, pattern, *inputs)
-        pieces.append(str(given))
+        pieces.append(text_of(given))
     kept = concat(pieces)
     return kept if str.__eq__(kept, made) else lost(made, pattern, *inputs)
 

@@ -8,10 +8,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, SupportsIndex
 
+import jinja2
+
+from policy_engine.chat.trace.bounds import measure
 from policy_engine.chat.trace.meter import BIG, charge
 from policy_engine.chat.trace.origins import (
     LOST,
     MAX_PIECES,
+    UNKNOWN,
     Origin,
     OutputTooLarge,
     Run,
@@ -21,6 +25,7 @@ from policy_engine.chat.trace.origins import (
     few,
     owner_of,
 )
+from policy_engine.chat.trace.owners import holds_data, is_opaque, owner_in
 
 
 def traced(text: str, runs: tuple[Run, ...]) -> Traced:
@@ -42,8 +47,29 @@ def runs_of(value: str) -> tuple[Run, ...]:
 
 def lost(text: str, *inputs: Any) -> str:
     """`text`, computed from `inputs` in a way that keeps the owner but no offsets. Plain if no input has data."""
-    owner = owner_of(run for value in inputs if isinstance(value, str) for run in runs_of(value))
+    owner = owner_in(*inputs)
     return text if owner is None else traced(text, ((len(text), owner, LOST),))
+
+
+def text_of(value: Any) -> str:
+    """`str(value)`, as a template prints it; text computed from data keeps the owner.
+
+    >>> text_of([1, "a"])
+    "[1, 'a']"
+    """
+    kind = type(value)
+    if kind is Traced or kind is str:
+        return value  # type: ignore[no-any-return]
+    if kind is int or kind is bool or value is None or isinstance(value, str | int | float | jinja2.Undefined):
+        return str(value)  # numbers of the data know their field
+    check_size(measure(value).chars)
+    text = str(value)
+    if type(text) is Traced:
+        return text
+    owner = owner_in(value)
+    if owner is None and is_opaque(value):
+        owner = UNKNOWN
+    return text if owner is None else traced(str.__str__(text), ((len(text), owner, LOST),))
 
 
 def _length(item: Any) -> int:
@@ -280,19 +306,21 @@ class Traced(str):
     def casefold(self) -> str:
         return self._same_length(str.casefold(self))
 
-    def _padded(self, text: str) -> str:
+    def _padded(self, text: str, fill: str = " ") -> str:
+        if type(fill) is not str and holds_data(fill):
+            return lost(text, self, fill)
         at = str.find(text, self)
         left, right = text[:at], text[at + len(self) :]
         return traced(text, runs_of(left) + self._r + runs_of(right)) if at >= 0 else lost(text, self)
 
     def center(self, width: SupportsIndex, fill: str = " ") -> str:
-        return self._padded(str.center(self, width, fill))
+        return self._padded(str.center(self, width, fill), fill)
 
     def ljust(self, width: SupportsIndex, fill: str = " ") -> str:
-        return self._padded(str.ljust(self, width, fill))
+        return self._padded(str.ljust(self, width, fill), fill)
 
     def rjust(self, width: SupportsIndex, fill: str = " ") -> str:
-        return self._padded(str.rjust(self, width, fill))
+        return self._padded(str.rjust(self, width, fill), fill)
 
     def zfill(self, width: SupportsIndex) -> str:
         text = str.zfill(self, width)
@@ -303,7 +331,9 @@ class Traced(str):
         return self if str.__eq__(text, self) else lost(text, self)
 
     def translate(self, table: Any) -> str:
-        return self._same_length(str.translate(self, table))
+        # A table with data in it writes that data, wherever this text is from.
+        text = str.translate(self, table)
+        return self._same_length(text) if owner_in(table) is None else lost(text, self, table)
 
     def format(self, *args: Any, **kwargs: Any) -> str:
         # The sandbox routes `format` through its own formatter (`environment`); reached directly, owners are kept.
@@ -319,10 +349,9 @@ def _percent(pattern: str, values: Any) -> str:
         parts: list[str] = []
         source = pattern.split("%s")
         for piece, value in zip(source, given, strict=False):
-            parts += [piece, str(value)]
+            parts += [piece, text_of(value)]
         parts.append(source[-1])
         made = concat(parts)
         if str.__eq__(made, text):
             return made
-    inputs = values.values() if isinstance(values, Mapping) else given
-    return lost(text, pattern, *inputs)
+    return lost(text, pattern, values)

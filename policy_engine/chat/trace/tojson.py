@@ -7,7 +7,7 @@ import re
 from typing import Any
 
 from policy_engine.chat.trace.origins import LOST, Literal, Origin, Run, Scaffold, cut, owner_of
-from policy_engine.chat.trace.text import Traced, traced
+from policy_engine.chat.trace.text import Traced, lost, traced
 from policy_engine.chat.trace.values import TracedDict, TracedList, origin_of
 
 _ESCAPED = re.compile(r'["\\\x00-\x1f]')
@@ -23,11 +23,13 @@ def tojson(
     where a string is written as it is.
     """
     text = json.dumps(x, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
+    if not _is_blank(indent, separators):
+        return lost(text, x, indent, separators)  # what is between two values may look like a value
     if isinstance(x, TracedDict | TracedList):
         path = x._o.path
         if x._o.turn is None or "arguments" in path:
             return traced(text, ((len(text), x._o, LOST),))
-    elif type(x) not in (Traced, dict, list):
+    elif type(x) not in (Traced, dict, list, tuple):
         origin = origin_of(x)
         return text if origin is None else traced(text, ((len(text), origin, LOST),))
     walker = _Walker(text, ensure_ascii=ensure_ascii, sort_keys=sort_keys)
@@ -35,6 +37,13 @@ def tojson(
     walker.gap(len(text), x._o if isinstance(x, TracedDict | TracedList) else None)
     runs = tuple(walker.runs)
     return traced(text, runs) if any(type(o) is Origin for _, o, _ in runs) else text
+
+
+def _is_blank(indent: Any, separators: Any) -> bool:
+    """Tell if only brackets, commas, colons and blanks are written between values."""
+    return not (isinstance(indent, str) and indent.strip()) and not any(
+        isinstance(text, str) and text.strip(" \t\n,:") for text in separators or ()
+    )
 
 
 class _Walker:
@@ -61,7 +70,7 @@ class _Walker:
         if isinstance(value, dict):
             keys = sorted(value) if self.sort_keys else list(value)
             for key in keys:
-                self._leaf(key, container, plain=True)
+                self._leaf(key, container or origin_of(key), plain=True)
                 self.value(value[key], opaque)
         elif isinstance(value, list | tuple):
             for item in value:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-from policy_engine.chat.trace.bounds import measure
-from policy_engine.chat.trace.origins import LOST, Origin, Run, check_size, key_at, origin_at, owner_of
+from policy_engine.chat.trace.origins import LOST, Origin, key_at, origin_at, owner_of
 from policy_engine.chat.trace.text import Traced, runs_of, traced
 
 
@@ -43,6 +42,10 @@ class TracedDict(dict[Any, Any]):
 
     __slots__ = ("_o",)
     _o: Origin
+
+    @classmethod
+    def fromkeys(cls, *args: Any) -> dict[Any, Any]:
+        return dict.fromkeys(*args)
 
     def __str__(self) -> str:
         text = dict.__repr__(self)
@@ -134,34 +137,6 @@ def wrap_message(message: Mapping[str, Any], turn: int, aliases: Mapping[str, st
             text._r = ((len(item), origin_at(turn, (aliases.get(key, key),)), 0),)
             made[key] = text
     return made
-
-
-def text_of(value: Any) -> str:
-    """`str(value)`, as a template prints it; what is computed from data of one field keeps that owner."""
-    kind = type(value)
-    if kind is Traced or kind is str:
-        return value  # type: ignore[no-any-return]
-    if kind is not list and kind is not dict and kind is not tuple:
-        return str(value)
-    check_size(measure(value).chars)
-    text = str(value)
-    owner = owner_of(_leaves(value))
-    return text if owner is None else traced(text, ((len(text), owner, LOST),))
-
-
-def _leaves(value: Any) -> Iterator[Run]:
-    """Runs of all that a value made by the template holds."""
-    if isinstance(value, str):
-        yield from runs_of(value)
-    elif isinstance(value, TracedDict | TracedList | TracedInt | TracedFloat):
-        yield (0, value._o, LOST)
-    elif isinstance(value, dict):
-        for key, item in value.items():
-            yield from _leaves(key)
-            yield from _leaves(item)
-    elif isinstance(value, list | tuple):
-        for item in value:
-            yield from _leaves(item)
 
 
 def origin_of(value: Any) -> Origin | None:

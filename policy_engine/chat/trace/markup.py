@@ -1,0 +1,101 @@
+"""Markup that knows where it came from: what `|safe` and `|e` give.
+
+{{ message.content|safe }}              each character of the content keeps its offset
+{{ '<i>'|safe + message.content }}      '<i>' is the template's, what was escaped is the message's
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from markupsafe import Markup
+
+from policy_engine.chat.trace.origins import LOST, UNKNOWN, Run
+from policy_engine.chat.trace.text import Traced, lost, runs_of, text_of, traced
+
+
+class TracedMarkup(Markup):
+    """What `|safe` and `|e` give. Added to other text by Markup's own rules; what is escaped keeps its owner only.
+
+    Methods give what Markup's do, of the same owner; with offsets where the same method of plain text gives the same.
+    """
+
+    _r: tuple[Run, ...]
+
+    def __new__(cls, base: Any = "", *args: Any, **kwargs: Any) -> TracedMarkup:
+        made: TracedMarkup = super().__new__(cls, base, *args, **kwargs)
+        made._r = runs_of(base) if isinstance(base, str) and len(base) == len(made) else ((len(made), UNKNOWN, LOST),)
+        return made
+
+    def __str__(self) -> str:
+        return traced(str.__str__(self), self._r)
+
+    def __add__(self, value: Any) -> Any:
+        if not isinstance(value, str) and not hasattr(value, "__html__"):
+            return NotImplemented
+        right = escape(value) if not isinstance(value, Markup) else value
+        return marked_up(str.__str__(self) + str.__str__(right), self._r + runs_of(right))
+
+    def __radd__(self, value: Any) -> Any:
+        if not isinstance(value, str) and not hasattr(value, "__html__"):
+            return NotImplemented
+        left = escape(value) if not isinstance(value, Markup) else value
+        return marked_up(str.__str__(left) + str.__str__(self), runs_of(left) + self._r)
+
+
+def marked_up(text: str, runs: tuple[Run, ...]) -> TracedMarkup:
+    """Markup of `text` with `runs`, whose lengths add up to its length."""
+    made: TracedMarkup = str.__new__(TracedMarkup, text)
+    made._r = runs
+    return made
+
+
+def _as_markup(made: Any, plain: Any, inputs: tuple[Any, ...]) -> Any:
+    """What a method of Markup made, with the runs of what it made of plain text, or else with the owner."""
+    if isinstance(made, list | tuple):
+        pairs = zip(made, plain) if len(made) == len(plain) else ((item, None) for item in made)
+        return type(made)(_as_markup(item, other, inputs) for item, other in pairs)
+    if not isinstance(made, str):
+        return made
+    text = str.__str__(made)
+    runs = runs_of(plain if plain is not None and str.__eq__(text, plain) else lost(text, *inputs))
+    return marked_up(text, runs) if isinstance(made, Markup) else traced(text, runs)
+
+
+def _keeping_method(name: str) -> Callable[..., Any]:
+    of_markup, of_text = getattr(Markup, name), getattr(Traced, name)
+
+    def method(self: TracedMarkup, *args: Any, **kwargs: Any) -> Any:
+        made = of_markup(Markup(str.__str__(self)), *args, **kwargs)
+        try:
+            plain = of_text(traced(str.__str__(self), self._r), *args, **kwargs)
+        except (TypeError, ValueError):
+            plain = None
+        return _as_markup(made, plain, (self, *args, *kwargs.values()))
+
+    method.__name__ = name
+    return method
+
+
+for _name in (
+    "__getitem__", "__mod__", "__mul__", "__rmul__", "capitalize", "center", "expandtabs", "format", "join", "ljust",
+    "lower", "lstrip", "partition", "removeprefix", "removesuffix", "replace", "rjust", "rpartition", "rsplit",
+    "rstrip", "split", "splitlines", "strip", "swapcase", "title", "translate", "upper", "zfill",
+):  # fmt: skip
+    setattr(TracedMarkup, _name, _keeping_method(_name))
+
+
+def safe(value: Any) -> Markup:
+    """The filter `safe`."""
+    return TracedMarkup(text_of(value))
+
+
+def escape(value: Any) -> Markup:
+    """The filters `escape` and `e`: what is escaped keeps its owner, without offsets."""
+    if hasattr(value, "__html__"):
+        return value if isinstance(value, TracedMarkup) else Markup(value.__html__())
+    given = text_of(value)
+    escaped = str.__str__(Markup.escape(str.__str__(given)))
+    same = escaped == given
+    return marked_up(escaped, runs_of(given) if same else runs_of(lost(escaped, given)))

@@ -1,0 +1,111 @@
+"""Operators of templates: of bounded size and time, and what they make of data is the data's.
+
+{{ message.n + 1 }}                 3 -> "4", text of message 0
+{{ message.content * 2 }}           "hihi": each character keeps its origin
+{{ 'abcdef'[n:n + 1] }}             "d", text of message 0: its number chose the letter
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+from typing import Any, Final
+
+from policy_engine.chat.trace.bounds import (
+    check_comparison,
+    check_key,
+    check_member,
+    check_percent,
+    check_power,
+    check_product,
+    check_sum,
+)
+from policy_engine.chat.trace.computed import computed
+from policy_engine.chat.trace.text import Traced
+from policy_engine.chat.trace.values import TracedFloat, TracedInt
+
+_SIMPLE: Final = frozenset({str, Traced, int, bool, float, type(None), TracedInt, TracedFloat})
+"""Types whose values are compared in one pass over them."""
+
+_ARITHMETIC: Final[dict[str, Callable[[Any, Any], Any]]] = {
+    "-": operator.sub, "/": operator.truediv, "//": operator.floordiv,
+}  # fmt: skip
+
+_COMPARISONS: Final[dict[str, Callable[[Any, Any], Any]]] = {
+    "eq": operator.eq, "ne": operator.ne, "lt": operator.lt, "lteq": operator.le, "gt": operator.gt,
+    "gteq": operator.ge, "in": lambda left, right: left in right, "notin": lambda left, right: left not in right,
+}  # fmt: skip
+
+
+def add(left: Any, right: Any) -> Any:
+    """`left + right`."""
+    made = left + right
+    kind = type(made)
+    if kind is Traced or kind is str or kind is list:
+        return check_sum(made)
+    if kind is int and type(left) is int and type(right) is int:
+        return made
+    return computed(check_sum(made), left, right)
+
+
+def arithmetic(sign: str, left: Any, right: Any) -> Any:
+    """`left - right`, `left / right`, `left // right`."""
+    made = _ARITHMETIC[sign](left, right)
+    return made if type(left) is int and type(right) is int else computed(made, left, right)
+
+
+def signed(sign: str, value: Any) -> Any:
+    """`-value` or `+value`."""
+    return computed(-value if sign == "-" else +value, value)
+
+
+def multiplied(sign: str, left: Any, right: Any) -> Any:
+    """`left * right`, `left ** right`, `left % right`."""
+    if sign == "%":
+        if isinstance(left, str):
+            check_percent(left, right)
+            if type(left) is str:
+                left = Traced(left)  # a plain string would lose the origins of what is in a tuple or an object
+        return computed(left % right, left, right)
+    if sign == "*":
+        check_product(left, right)
+        return computed(left * right, left, right)
+    check_power(left, right)
+    return computed(left**right, left, right)
+
+
+def compare(signs: list[str], left: Any, *rest: Any) -> Any:
+    """`left == right`, `left in right` …; in a chain, `rest` are functions that give the operands."""
+    if len(signs) == 1:
+        return _compared(signs[0], left, rest[0])
+    found: Any = True
+    for sign, operand in zip(signs, rest, strict=True):
+        right = operand()
+        found = _compared(sign, left, right)
+        if not found:
+            break
+        left = right
+    return found
+
+
+def _compared(sign: str, left: Any, right: Any) -> Any:
+    if type(left) not in _SIMPLE or type(right) not in _SIMPLE:
+        if sign in ("in", "notin"):
+            check_member(left, right)
+        else:
+            check_comparison(left, right)
+    return _COMPARISONS[sign](left, right)
+
+
+def key(value: Any) -> Any:
+    """`value`, the key of an object that a template writes."""
+    check_key(value)
+    return value
+
+
+def cut(value: Any, start: Any, stop: Any, step: Any) -> Any:
+    """`value[start:stop:step]`; text of the template's own that a number of the data cuts is the data's."""
+    made = value[start:stop:step]
+    if type(start) is TracedInt or type(stop) is TracedInt or type(step) is TracedInt:
+        return computed(made, start, stop, step)
+    return made

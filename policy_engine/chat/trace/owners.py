@@ -1,0 +1,99 @@
+"""Whose data a value holds: for operations that keep no origins of their own.
+
+A template can compute with data in more ways than anyone lists. So there is one rule for all that is not listed: what
+comes out belongs to the data that went in.
+
+    {{ '%d' % message.n }}      '%d' and a number of message 0   ->  "12", text of message 0
+    {{ [message.content] }}     a list with text of message 0    ->  "['hi']", text of message 0
+    {{ '%d of %d' % (a.n, b.n) }}  numbers of messages 0 and 1   ->  "1 of 2", of unknown owner: no rule can train it
+"""
+
+from __future__ import annotations
+
+from collections.abc import ItemsView, KeysView, Mapping, ValuesView
+from types import BuiltinMethodType, MappingProxyType, MethodType
+from typing import Any, Final
+
+import jinja2.utils
+
+from policy_engine.chat.trace.origins import UNKNOWN, Origin, owner_of
+
+_PLAIN: Final = frozenset({str, int, bool, float, complex, type(None), range})
+"""Types whose values hold no data that knows its origin."""
+
+_SEEN_THROUGH: Final = (
+    str, int, float, complex, type(None), range, bytes, slice, type, Mapping, MappingProxyType,
+    list, tuple, set, frozenset, KeysView, ValuesView, ItemsView,
+)  # fmt: skip
+"""Types of which `owner_in` sees all that is inside."""
+
+_MOST_LOOKED_AT: Final = 1 << 18
+"""Values inside one value that are looked at; the owner of what holds more is unknown."""
+
+
+def owner_in(*values: Any) -> Origin | None:
+    """The one owner of all data in `values` and inside them; UNKNOWN if there are several, None without data.
+
+    >>> owner_in("text of the template", 3) is None
+    True
+    """
+    found: Origin | None = None
+    todo = list(values)
+    seen = 0
+    while todo:
+        item = todo.pop()
+        kind = type(item)
+        if kind in _PLAIN:
+            continue
+        seen += 1
+        if seen + len(todo) > _MOST_LOOKED_AT:
+            return UNKNOWN
+        if isinstance(item, str):
+            origin = owner_of(getattr(item, "_r", ()))
+        else:
+            origin = getattr(item, "_o", None) if isinstance(item, int | float | dict | list) else None
+            if origin is None:
+                todo += parts_inside(item)
+                continue
+        if origin is None or origin is found:
+            continue
+        if found is not None and (found.turn != origin.turn or found.path[:1] != origin.path[:1]):
+            return UNKNOWN
+        found = origin
+    return found
+
+
+def parts_inside(item: Any) -> list[Any]:
+    """The values that printing `item` would show, or that calling it would use."""
+    if isinstance(item, Mapping | MappingProxyType):
+        return [*item.keys(), *item.values()]
+    if isinstance(item, list | tuple | set | frozenset | KeysView | ValuesView | ItemsView):
+        return list(item)
+    if isinstance(item, jinja2.utils.Namespace):
+        return list(attributes_of(item).values())
+    if isinstance(item, MethodType | BuiltinMethodType):
+        return [item.__self__]
+    if isinstance(item, slice):
+        return [item.start, item.stop, item.step]
+    return []
+
+
+def attributes_of(namespace: jinja2.utils.Namespace) -> dict[str, Any]:
+    """What a template has put into a namespace."""
+    found: dict[str, Any] = object.__getattribute__(namespace, "_Namespace__attrs")
+    return found
+
+
+def holds_data(text: str) -> bool:
+    """Tell if any character of `text` comes from data."""
+    return any(type(origin) is Origin for _, origin, _ in getattr(text, "_r", ()))
+
+
+def is_opaque(value: Any) -> bool:
+    """Tell if a template can have put data into `value` where it is not seen from outside: methods, generators.
+
+    Objects of other packages are the caller's own (`template_kwargs`): no template can make one.
+    """
+    if isinstance(value, _SEEN_THROUGH):
+        return False
+    return type(value).__module__ in ("builtins", "itertools", "functools", "types")

@@ -34,6 +34,10 @@ from policy_engine.data.conversation import Conversation
 _MOST_LEARNED = 1 << 16
 """Most pieces of text that a template may make of a synthetic conversation; those in use make dozens."""
 
+_MOST_WRITTEN = 1 << 22
+_MOST_FOR_EACH = 64
+"""Most characters that a template may write: so many, and so many for each that it is given."""
+
 _TOOL = {
     "type": "function",
     "function": {
@@ -124,6 +128,8 @@ class ChatTemplate:
         profile = self._profiles.get(key) or self._learn(key, bool(conversation.tools), kwargs)
         pieces = self._pieces(messages, conversation.tools, conversation.documents, kwargs, add_generation_prompt)
         scan = Scan(pieces)
+        if len(scan.text) > _MOST_WRITTEN:
+            self._check_written(len(scan.text), conversation)
         thinking = thinking_in_content(messages, delimiters=self._delimiters, model_roles=self.model_roles)
         shape = (key, tuple(scan.key), part_types(messages))
         is_one_of_many = not (thinking or add_generation_prompt or profile.varies)
@@ -197,13 +203,20 @@ class ChatTemplate:
                 raise  # else each of the synthetic conversations would take as long
             except TemplateError:
                 return None
-            if sum(len(runs_of(piece)) for piece, _ in pieces) > _MOST_LEARNED:
+            text = "".join([piece for piece, _ in pieces])
+            if len(text) > _MOST_WRITTEN or sum(len(runs_of(piece)) for piece, _ in pieces) > _MOST_LEARNED:
                 raise self._too_much()
-            return Raw(text="".join([piece for piece, _ in pieces]), bits=self._owned(pieces))
+            return Raw(text=text, bits=self._owned(pieces))
 
         model = min(self.model_roles) if "assistant" not in self.model_roles else "assistant"
         found = self._profiles[key] = learn(render, self._markers, model=model, tools=tools)
         return found
+
+    def _check_written(self, size: int, conversation: Conversation) -> None:
+        # Rendering such a text is quick, labelling and tokenizing it are not, and nothing there can be interrupted.
+        given = [*conversation.messages, *(conversation.tools or ()), *(conversation.documents or ())]
+        if size > _MOST_WRITTEN + _MOST_FOR_EACH * sum(len(str(value)) for value in given):
+            raise self._too_much()
 
     def _too_much(self) -> TemplateLimitError:
         return TemplateLimitError(f"{self.name} writes more text than a template may", help="check its loops")

@@ -327,12 +327,11 @@ class TracingGenerator(CodeGenerator):
 
     def visit_Getitem(self, node: nodes.Getitem, frame: Frame) -> None:
         bounds = node.arg
-        if not isinstance(bounds, nodes.Slice) or all(
-            bound is None or _is_constant(bound) for bound in (bounds.start, bounds.stop, bounds.step)
-        ):
+        if isinstance(bounds, nodes.Slice):
+            # Jinja's own code for slices goes past the environment.
+            self._called("environment.pe_slice(", (node.node, bounds.start, bounds.stop, bounds.step), frame)
+        else:
             super().visit_Getitem(node, frame)
-            return
-        self._called("environment.pe_slice(", (node.node, bounds.start, bounds.stop, bounds.step), frame)
 
     def _called(self, opening: str, operands: Iterable[nodes.Node | None], frame: Frame) -> None:
         self.write(opening)

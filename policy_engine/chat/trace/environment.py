@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from string import Formatter
+from types import BuiltinMethodType
 from typing import Any
 
 import jinja2
@@ -60,6 +61,10 @@ class _TemplateNamespace(jinja2.utils.Namespace):
     def __setitem__(self, name: str, value: Any) -> None:
         _TemplateNamespace._check(name)
         super().__setitem__(name, value)
+
+    def pe_contents(self) -> list[Any]:
+        """The values in the namespace, for `owners`."""
+        return list(object.__getattribute__(self, "_Namespace__attrs").values())
 
     @staticmethod
     def _check(name: object) -> None:
@@ -211,7 +216,8 @@ class TracingEnvironment(ImmutableSandboxedEnvironment):
     def call(__self, __context: Any, __obj: Any, *args: Any, **kwargs: Any) -> Any:
         if type(__obj) is jinja2.runtime.Macro:
             return charged(super().call(__context, __obj, *args, **kwargs))
-        args = listed(args)
+        if type(__obj) is BuiltinMethodType:
+            args = listed(args)
         given = (*args, *(kwargs[name] for name in kwargs if name not in _JINJAS_OWN)) if kwargs else args
         check_call(__obj, given)
         return called(__obj, charged(super().call(__context, __obj, *args, **kwargs)), given)

@@ -77,6 +77,12 @@ def checked(check: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[st
         check(*args, **kwargs)
 
 
+def before_any(value: Any, *args: Any, **kwargs: Any) -> None:
+    """Before a filter that no other check is for: it may print what it is given."""
+    if type(value) in (list, dict, tuple):
+        measure(value)
+
+
 def _before_indent(value: Any, width: int | str = 4, first: bool = False, blank: bool = False) -> None:
     each = len(width) if isinstance(width, str) else int(width)
     check_size(each * (str(value).count("\n") + 2))

@@ -18,7 +18,7 @@ from markupsafe import Markup
 from policy_engine.chat.trace.bounds import check_work
 from policy_engine.chat.trace.call_bounds import charged
 from policy_engine.chat.trace.computed import computed, listed
-from policy_engine.chat.trace.filter_bounds import before_filters, checked
+from policy_engine.chat.trace.filter_bounds import before_any, before_filters, checked
 from policy_engine.chat.trace.markup import TracedMarkup, escape, safe
 from policy_engine.chat.trace.text import Traced, concat, lost, text_of
 from policy_engine.chat.trace.tojson import tojson
@@ -113,15 +113,20 @@ def install(filters: MutableMapping[str, Callable[..., Any]]) -> None:
     filters["length"] = filters["count"] = _length
     checks = before_filters()
     for name in set(filters) - _CHEAP:
-        filters[name] = _guarded(filters[name], checks.get(name), marks=name not in _MOVING)
+        moves = name in _MOVING
+        check = checks.get(name, None if moves else before_any)
+        filters[name] = _guarded(filters[name], check, marks=not moves, reads=name in ("join", "sum"))
 
 
-def _guarded(function: Callable[..., Any], check: Callable[..., Any] | None, *, marks: bool) -> Callable[..., Any]:
+def _guarded(
+    function: Callable[..., Any], check: Callable[..., Any] | None, *, marks: bool, reads: bool
+) -> Callable[..., Any]:
+    """`function` with a check before it; `marks` what it computes; `reads` lists to their end."""
     passes = getattr(function, "jinja_pass_arg", None)
     skipped = 0 if passes is None else 1
 
     def guarded(*args: Any, **kwargs: Any) -> Any:
-        if marks:
+        if reads:
             args = listed(args)
         if check is not None:
             checked(check, args[skipped:], kwargs)

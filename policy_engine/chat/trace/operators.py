@@ -20,6 +20,7 @@ from policy_engine.chat.trace.bounds import (
     check_product,
     check_sum,
 )
+from policy_engine.chat.trace.call_bounds import charged
 from policy_engine.chat.trace.computed import computed
 from policy_engine.chat.trace.text import Traced
 from policy_engine.chat.trace.values import TracedFloat, TracedInt
@@ -106,6 +107,8 @@ def key(value: Any) -> Any:
 def cut(value: Any, start: Any, stop: Any, step: Any) -> Any:
     """`value[start:stop:step]`; text of the template's own that a number of the data cuts is the data's."""
     made = value[start:stop:step]
+    if type(made) is str or type(made) is list:
+        charged(made)
     if type(start) is TracedInt or type(stop) is TracedInt or type(step) is TracedInt:
         return computed(made, start, stop, step)
     return made

@@ -14,8 +14,6 @@ from collections.abc import ItemsView, KeysView, Mapping, ValuesView
 from types import BuiltinMethodType, MappingProxyType, MethodType
 from typing import Any, Final
 
-import jinja2.utils
-
 from policy_engine.chat.trace.origins import UNKNOWN, Origin, owner_of
 
 _PLAIN: Final = frozenset({str, int, bool, float, complex, type(None), range})
@@ -53,6 +51,8 @@ def owner_in(*values: Any) -> Origin | None:
         else:
             origin = getattr(item, "_o", None) if isinstance(item, int | float | dict | list) else None
             if origin is None:
+                if hasattr(item, "__next__"):
+                    return UNKNOWN  # it may have been read to its end by now
                 todo += parts_inside(item)
                 continue
         if origin is None or origin is found:
@@ -69,19 +69,13 @@ def parts_inside(item: Any) -> list[Any]:
         return [*item.keys(), *item.values()]
     if isinstance(item, list | tuple | set | frozenset | KeysView | ValuesView | ItemsView):
         return list(item)
-    if isinstance(item, jinja2.utils.Namespace):
-        return list(attributes_of(item).values())
     if isinstance(item, MethodType | BuiltinMethodType):
         return [item.__self__]
     if isinstance(item, slice):
         return [item.start, item.stop, item.step]
-    return []
-
-
-def attributes_of(namespace: jinja2.utils.Namespace) -> dict[str, Any]:
-    """What a template has put into a namespace."""
-    found: dict[str, Any] = object.__getattribute__(namespace, "_Namespace__attrs")
-    return found
+    # Objects of Jinja's that a template fills; this module knows nothing of Jinja.
+    contents = getattr(type(item), "pe_contents", None)
+    return [] if contents is None else contents(item)
 
 
 def holds_data(text: str) -> bool:

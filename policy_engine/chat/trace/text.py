@@ -8,8 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, SupportsIndex
 
-import jinja2
-
 from policy_engine.chat.trace.bounds import measure
 from policy_engine.chat.trace.meter import BIG, charge
 from policy_engine.chat.trace.origins import (
@@ -60,7 +58,7 @@ def text_of(value: Any) -> str:
     kind = type(value)
     if kind is Traced or kind is str:
         return value  # type: ignore[no-any-return]
-    if kind is int or kind is bool or value is None or isinstance(value, str | int | float | jinja2.Undefined):
+    if kind is int or kind is bool or value is None or isinstance(value, str | int | float):
         return str(value)  # numbers of the data know their field
     check_size(measure(value).chars)
     text = str(value)

@@ -80,6 +80,8 @@ CODES: Final[dict[str, str]] = {
     "PE516": "a row with nothing to train",
     "PE517": "a run that leaves no row",
     "PE518": "a role in the data that looks misspelled",
+    "PE519": "a rule that decides nothing in the data",
+    "PE520": "a field that the data does not have, or has as another type",
     "PE601": "only the last turns are trained",
     "PE602": "the ends of masked turns are trained",
     "PE603": "all text is trained, without a guard",

@@ -11,7 +11,7 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.text import Text
 
 from policy_engine.mask.unrendered import lost_piece
-from policy_engine.report.table import PlainTable
+from policy_engine.report.rules import rule_table
 from policy_engine.report.view import Cell, RowView, RuleView, TokenView, TurnView
 from policy_engine.report.visible import RETURN, one_line, visible
 
@@ -65,17 +65,25 @@ class Legend:
     """Each rule with the number of tokens it decided over all rows, the other reasons, and what the colours mean."""
 
     def __init__(
-        self, rows: Sequence[RowView], rules: Sequence[RuleView], *, color_by: ColorBy = "effect", marks: bool = False
+        self,
+        rows: Sequence[RowView],
+        rules: Sequence[RuleView],
+        *,
+        color_by: ColorBy = "effect",
+        marks: bool = False,
+        notes: Mapping[int, str] | None = None,
     ) -> None:
         self.rules = tuple(rules)
         self.color_by: ColorBy = color_by
         self.marks = marks
+        self.notes = dict(notes or {})
         self.decided = _sum(row.by_rule for row in rows)
         self.reasons = _sum(row.by_reason for row in rows)
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """A table of rules, then one line of reasons and one of colours or marks."""
-        yield self._table()
+        style = (lambda index: _RULES[index % len(_RULES)]) if self.color_by == "rule" else (lambda index: "")
+        yield rule_table(self.rules, self.decided, notes=self.notes, style=style)
         notes = (("straddle", STRADDLE), ("structural", STRUCTURAL), ("truncated", TRUNCATED))
         line = Text("masked for another reason than a rule: ", style="dim")
         line.append_text(Text(", ").join(Text(f"{self.reasons[r]} {r}", style=s) for r, s in notes))  # type: ignore[index]
@@ -91,24 +99,6 @@ class Legend:
                 ("masked", MASKED),
             )
             yield Text("   ").join(Text(name, style=style) for name, style in styles)
-
-    def _table(self) -> PlainTable:
-        table = PlainTable()
-        table.add_column("rule", justify="right")
-        table.add_column("tokens", justify="right")
-        table.add_column("policy")
-        table.add_column("")
-        for rule in self.rules:
-            style = _RULES[rule.index % len(_RULES)] if self.color_by == "rule" else ""
-            count = self.decided[rule.index]
-            table.add_row(
-                Text(str(rule.index + 1), style=style),
-                Text(str(count), style="" if count else "dim"),
-                Text(one_line(rule.text, 100), style=style),
-                Text(f"{rule.source}:{rule.line}", style="dim"),
-            )
-        table.add_row("", str(self.decided[None]), Text("(no rule: masked)", style=MASKED), "")
-        return table
 
 
 def _turn_text(turn: TurnView, color_by: ColorBy, marks: bool) -> Text:

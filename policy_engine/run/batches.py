@@ -18,6 +18,7 @@ from policy_engine.data.formats import Format
 from policy_engine.data.read_arrow import rows_of
 from policy_engine.data.role_spelling import Spelling
 from policy_engine.mask.batch import Sample, attempt, mask_samples
+from policy_engine.mask.evidence.rule_use import RuleWatch
 from policy_engine.mask.masker import Masker
 from policy_engine.mask.row import MaskedRow
 from policy_engine.mask.row_masker import nothing_to_train, report_nothing
@@ -50,6 +51,11 @@ class BatchMasker:
         self._rows = replace(masker.row_masker, on_lost=report_nothing)
         self._control = ControlTokens(masker.tokenizer)
         self._spelling = Spelling.of(format, masker.known_roles)
+        self._watch = RuleWatch(masker.program)
+
+    def begin(self) -> None:
+        """Forgets the rows so far, so that the counts of those to come do not depend on them."""
+        self._watch = RuleWatch(self.masker.program)
 
     def mask(self, batch: Sequence[tuple[int, Any]]) -> MaskedBatch:
         """Masks numbered rows, in order. A row that fails, or is an error already, is among the errors."""
@@ -93,8 +99,9 @@ class BatchMasker:
         if not kept and not too_long and self.masker.program.setting("empty") == "error":
             raise self._nothing_trained(emptied)
         counts = made.counts
-        for _, _, lost in samples:
+        for row, _, lost in samples:
             counts.unrendered.update(lost)
+            self._watch.look(row, counts.evidence, number=number)
         counts.control += control
         counts.tokens_cut += tokens_cut
         counts.truncated += truncated and bool(kept)

@@ -51,6 +51,7 @@ class ShardMaker:
 
     def _make(self, span: Span, name: str, temporary: Path) -> Shard:
         counts = Counts()
+        self.batches.begin()
         seen: list[int] = []
         capacity = self._options.capacity
         window = None if capacity is None else PackWindow(capacity)

@@ -15,6 +15,7 @@ from policy_engine.chat.tokenizer import ChatTokenizer
 from policy_engine.core.errors import PolicyEngineError
 from policy_engine.core.facts import placed_of
 from policy_engine.data.role_spelling import Spelling
+from policy_engine.mask.evidence.rule_use import Evidence
 from policy_engine.mask.row import MaskedRow
 from policy_engine.mask.token_mask import REASONS
 
@@ -78,6 +79,12 @@ class Counts:
     masked: Counter[tuple[str, str]] = field(default_factory=Counter)
     unrendered: Counter[tuple[str, str]] = field(default_factory=Counter)
     control: int = 0
+    rules: Counter[int] = field(default_factory=Counter)
+    """Tokens of the output by the index of the rule that decided them."""
+    evidence: Evidence = field(default_factory=Counter, compare=False)
+    """Facts about rules and fields over all masked rows: see `mask.evidence`.
+
+    A process that saw one goes on without it, so that how often it is counted depends on the batches before."""
     codes: Counter[str] = field(default_factory=Counter)
     failures: list[Failure] = field(default_factory=list)
     doubtful_roles: dict[str, DoubtfulRole] = field(default_factory=dict)
@@ -121,6 +128,9 @@ class Counts:
             if masked or trained:
                 self.trained[key] += trained
                 self.masked[key] += masked
+        for rule, count in enumerate(np.bincount(row.mask.rules_T + 1).tolist()):
+            if count and rule:
+                self.rules[rule - 1] += count
         for reason, count in enumerate(np.bincount(row.mask.reasons_T, minlength=len(REASONS)).tolist()):
             self.reasons[REASONS[reason]] += count
 
@@ -131,7 +141,7 @@ class Counts:
             "tokens_cut", "control",
         ):  # fmt: skip
             setattr(self, name, getattr(self, name) + getattr(other, name))
-        for name in ("reasons", "trained", "masked", "unrendered", "codes"):
+        for name in ("reasons", "trained", "masked", "unrendered", "codes", "rules", "evidence"):
             getattr(self, name).update(getattr(other, name))
         self.failures = [*self.failures, *other.failures][:FIRST_FAILURES]
         for found in other.doubtful_roles.values():
@@ -178,6 +188,12 @@ class Summary:
     failure_codes: Mapping[str, int]
     doubtful_roles: tuple[DoubtfulRole, ...]
     """Roles of the data that look misspelled, as they were met; no more than the first ones."""
+    rules: Mapping[int, int]
+    """Tokens of the output by the index of the rule that decided them; rules that decided some only."""
+    evidence: Evidence
+    """Facts about rules and fields over all masked rows: see `mask.evidence.rule_findings`."""
+    rows_masked: int
+    """Rows that were masked, whatever became of them then."""
 
     @property
     def tokens_trained(self) -> int:
@@ -191,14 +207,16 @@ class Summary:
 
     def to_json(self) -> dict[str, Any]:
         """The account as JSON values."""
+        told = {name: value for name, value in asdict(self).items() if name not in ("rules", "evidence", "rows_masked")}
         return {
-            **asdict(self),
+            **told,
             "unrendered": [{"role": r, "field": f, "messages": n} for r, f, n in self.unrendered],
             "tokens": [asdict(count) for count in self.tokens],
             "failures": [asdict(failure) for failure in self.failures],
             "doubtful_roles": [asdict(doubtful) for doubtful in self.doubtful_roles],
             "tokens_trained": self.tokens_trained,
             "tokens_masked": self.tokens_masked,
+            "tokens_by_rule": [{"rule": rule, "tokens": count} for rule, count in sorted(self.rules.items())],
         }
 
 
@@ -229,6 +247,9 @@ def summary_of(counts: Counts, *, description: str, output: str, sequences: int,
         failures=tuple(counts.failures),
         failure_codes=dict(sorted(counts.codes.items())),
         doubtful_roles=tuple(counts.doubtful_roles.values()),
+        rules=dict(counts.rules),
+        evidence=counts.evidence,
+        rows_masked=counts.read - sum(counts.codes.values()),
     )
 
 

@@ -12,9 +12,10 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 
 from policy_engine.cli.outcome import Exit, Outcome, diagnostics_of
 from policy_engine.cli.reporters.console import SafeConsole
-from policy_engine.cli.work.apply_account import closing, doubtful_roles, failures, no_rows
+from policy_engine.cli.work.apply_account import closing, doubtful_roles, failures, no_rows, rules_json
 from policy_engine.cli.work.inputs import Inputs
 from policy_engine.core.errors import ConfigError, DataError, PolicyEngineError
+from policy_engine.mask.evidence.rule_findings import rule_findings
 from policy_engine.mask.masker import LostFieldWarning
 from policy_engine.run.apply import apply_dataset
 from policy_engine.run.folder import Progress as Done
@@ -59,11 +60,17 @@ def apply_request(request: Request, inputs: Inputs) -> Outcome:
         if not request.options.strict:
             raise
         return Outcome(exit=Exit.FAILS, diagnostics=diagnostics_of(error))
+    program = inputs.masker.program
     return Outcome(
         exit=Exit.FAILS if summary.rows_failed or not summary.rows_out else Exit.HOLDS,
-        diagnostics=(*doubtful_roles(summary.doubtful_roles), *failures(summary), *no_rows(summary)),
-        data={"summary": summary.to_json()},
-        body=(*closing(summary), f"wrote {summary.output}{'' if summary.rows_out else ', which has no rows'}"),
+        diagnostics=(
+            *doubtful_roles(summary.doubtful_roles),
+            *rule_findings(program, summary.evidence, rows=summary.rows_masked),
+            *failures(summary),
+            *no_rows(summary),
+        ),
+        data={"summary": summary.to_json(), "rules": rules_json(program, summary.rules, summary.evidence)},
+        body=(*closing(summary, program), f"wrote {summary.output}{'' if summary.rows_out else ', which has no rows'}"),
     )
 
 

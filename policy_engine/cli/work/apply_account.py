@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from rich.console import RenderableType
 from rich.text import Text
@@ -11,15 +12,20 @@ from policy_engine.core.diagnostics import Diagnostic
 from policy_engine.core.source import Place
 from policy_engine.core.wording import counted
 from policy_engine.data.role_spelling import what_to_do
+from policy_engine.mask.evidence.rule_findings import unused_rules, why_unused
+from policy_engine.mask.evidence.rule_use import Evidence
 from policy_engine.mask.unrendered import lost_text
+from policy_engine.report.rules import rule_table
 from policy_engine.report.table import PlainTable
+from policy_engine.report.view import rule_views
+from policy_engine.rules.program import Program
 from policy_engine.run.summary import NO_ROLE, DoubtfulRole, Summary
 from policy_engine.run.truncate import LONGER
 
 
-def closing(summary: Summary) -> tuple[RenderableType, ...]:
-    """Rows, tokens by role and part, and what else is worth knowing."""
-    tokens = (Text(""), _tokens(summary)) if summary.tokens else ()
+def closing(summary: Summary, program: Program) -> tuple[RenderableType, ...]:
+    """Rows, tokens by role and part and by rule, and what else is worth knowing."""
+    tokens = (Text(""), _tokens(summary), Text(""), _by_rule(summary, program)) if summary.tokens else ()
     return (Text(summary.description, style="dim"), _rows(summary), *tokens, *_notes(summary))
 
 
@@ -130,6 +136,31 @@ def _tokens(summary: Summary) -> PlainTable:
         )
         last = role
     return table
+
+
+def rules_json(program: Program, tokens: Mapping[int, int], seen: Evidence) -> list[dict[str, Any]]:
+    """The rules of a policy with the tokens that each decided, and why one decided nothing, as JSON data.
+
+    A `scale` rule multiplies what others decide, so its count is null.
+    """
+    return [
+        {
+            "index": rule.index,
+            "effect": rule.effect,
+            "file": rule.source,
+            "line": rule.line,
+            "text": rule.text,
+            "tokens": None if rule.effect == "scale" else tokens.get(rule.index, 0),
+            "unused": why_unused(program, seen, rule.index),
+        }
+        for rule in rule_views(program.policy)
+    ]
+
+
+def _by_rule(summary: Summary, program: Program) -> PlainTable:
+    counts: dict[int | None, int] = dict(summary.rules.items())
+    counts[None] = summary.tokens_trained + summary.tokens_masked - sum(summary.rules.values())
+    return rule_table(rule_views(program.policy), counts, notes=unused_rules(program, summary.evidence))
 
 
 def _notes(summary: Summary) -> list[Text]:

@@ -55,7 +55,7 @@ def tour(folder: Path, *, overwrite: bool) -> Outcome:
         body=(
             *views.body[1:-1],  # between how the rows are read and what was written, which the account below says
             Text(""),
-            *closing(summary),
+            *closing(summary, inputs.masker.program),
             Text(""),
             Text.assemble(("wrote ", ""), (str(request.out), "bold"), " and ", (str(page), "bold")),
             *_next(),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +11,17 @@ from rich.text import Text
 
 from policy_engine.cli.files import exists, write_text_file
 from policy_engine.cli.outcome import Exit, Outcome, diagnostics_of
-from policy_engine.cli.work.apply_account import doubtful_roles
+from policy_engine.cli.work.apply_account import doubtful_roles, rules_json
 from policy_engine.cli.work.inputs import Inputs, masked_rows
 from policy_engine.core.diagnostics import Diagnostic
 from policy_engine.core.wording import counted
+from policy_engine.mask.evidence.rule_findings import rule_findings, unused_rules
+from policy_engine.mask.evidence.rule_use import Evidence, RuleWatch
 from policy_engine.mask.explain import explain_pieces
 from policy_engine.mask.row import MaskedRow
 from policy_engine.report.html import html_page
 from policy_engine.report.terminal import ColorBy, Legend, RowText
-from policy_engine.report.view import RowView, RuleView, row_view, rule_views
+from policy_engine.report.view import RowView, row_view, rule_views
 from policy_engine.run.summary import ControlTokens, Counts
 
 
@@ -48,9 +50,12 @@ def show_rows(
     counts = Counts()
     control = ControlTokens(inputs.masker.tokenizer)
     controlled: list[str] = []
+    program = inputs.masker.program
+    watch, seen = RuleWatch(program), Evidence()
     for row in masked_rows(data, inputs, limit=limit, numbers=numbers, say=said.append, doubtful=counts):
         if isinstance(row.result, MaskedRow):
             done = row.result
+            watch.look(done, seen, number=len(rows) + 1)
             pieces = () if html is None else explain_pieces(done.program, done.chat)
             rows.append(row_view(done.tokenized, done.mask, name=f"row {row.number}", pieces=pieces))
             if control.found_in(row.result, row.result.tokenized.ids_T):
@@ -63,29 +68,36 @@ def show_rows(
     body: list[RenderableType] = [Text(line, style="dim") for line in said]
     if rows and (html is None or shown is not None):
         names = None if shown is None else {f"row {number}" for number in shown}
-        body += _terminal([r for r in rows if names is None or r.name in names], inputs, color_by)
+        shown_rows = [r for r in rows if names is None or r.name in names]
+        body += _terminal(shown_rows, inputs, color_by, unused_rules(program, seen))
     if html is not None:
         write_text_file(html, _page(rows, inputs, data, failed=len(failed)), overwrite=overwrite, option=option)
         body.append(Text(f"wrote {html}"))
-    rules = rule_views(inputs.masker.program.policy)
+    tokens = {rule.index: sum(row.by_rule.get(rule.index, 0) for row in rows) for rule in program.policy.rules}
     return Outcome(
         exit=Exit.FAILS if failed else Exit.HOLDS,
-        diagnostics=(*doubtful_roles(counts.doubtful_roles.values()), *failed),
+        diagnostics=(
+            *doubtful_roles(counts.doubtful_roles.values()),
+            *rule_findings(program, seen, rows=len(rows)),
+            *failed,
+        ),
         data={
             "read_as": said[:1],
             "notes": said[1:],
             "rows_with_control_tokens": len(controlled),
-            "rules": [_rule(r) for r in rules],
+            "rules": rules_json(program, tokens, seen),
             "rows": [_row(row) for row in rows],
         },
         body=tuple(body),
     )
 
 
-def _terminal(rows: Sequence[RowView], inputs: Inputs, color_by: ColorBy) -> list[RenderableType]:
+def _terminal(
+    rows: Sequence[RowView], inputs: Inputs, color_by: ColorBy, notes: Mapping[int, str]
+) -> list[RenderableType]:
     rules = rule_views(inputs.masker.program.policy)
     texts = [part for row in rows for part in (RowText(row, rules, color_by=color_by), Text(""))]
-    return [*texts, Legend(rows, rules, color_by=color_by)]
+    return [*texts, Legend(rows, rules, color_by=color_by, notes=notes)]
 
 
 def _page(rows: Sequence[RowView], inputs: Inputs, data: str, *, failed: int) -> str:
@@ -93,10 +105,6 @@ def _page(rows: Sequence[RowView], inputs: Inputs, data: str, *, failed: int) ->
     facts |= {"rows that failed": str(failed)} if failed else {}
     title = f"{Path(inputs.policy).name} on {Path(data).name}"
     return html_page(rows, inputs.masker.program.policy, title=title, facts=facts)
-
-
-def _rule(rule: RuleView) -> dict[str, Any]:
-    return {"index": rule.index, "effect": rule.effect, "file": rule.source, "line": rule.line, "text": rule.text}
 
 
 def _row(row: RowView) -> dict[str, Any]:

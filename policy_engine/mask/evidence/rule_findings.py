@@ -1,0 +1,208 @@
+"""Rules that decide nothing over a run, and fields that its data does not have or has as another type, in words.
+
+warning[PE519]: `mask assistant.reasoning` decides no token of 1,000 rows: thinking is text of the content there
+warning[PE520]: no message has `traning`, which the policy asks for
+  help: did you mean `message.training`?
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Final
+
+from policy_engine.core.diagnostics import Diagnostic
+from policy_engine.core.source import Span
+from policy_engine.core.suggest import nearest
+from policy_engine.core.wording import counted
+from policy_engine.lang.ast import Compare, Expr, Has, Truth
+from policy_engine.lang.checked import CheckedRule
+from policy_engine.lang.lint.suppress import unsuppressed
+from policy_engine.mask.evidence.rule_use import Asked, Evidence, asked_fields, is_of_thinking, types_of
+from policy_engine.rules.conditions.conditions import leaves
+from policy_engine.rules.program import Program
+
+ENOUGH: Final = 20
+"""Rows from which on it is worth a warning that something never occurred in them; before, it is a remark."""
+NEVER_HELD: Final = "its condition never held"
+_OWNERS: Final = {"message": "message", "sample": "row", "part": "content part", "call": "tool call"}
+
+
+def rule_findings(program: Program, seen: Evidence, *, rows: int) -> tuple[Diagnostic, ...]:
+    """Findings about a run of `rows` masked rows, in the order of the policy. A comment `# lint: ignore PE519` (or
+    `PE520`) at a statement says that it is meant."""
+    if not rows:
+        return ()
+    found = [*_of_fields(program, seen, rows), *_of_rules(program, seen, rows)]
+    return unsuppressed(sorted(found, key=lambda d: (d.span.source.name, d.span.start) if d.span else ("", 0)))
+
+
+def why_unused(program: Program, seen: Evidence, index: int) -> str | None:
+    """Why a rule decided no token, in a few words; None if it did decide some."""
+    if seen["decided", str(index)] or (program.policy.rules[index].effect == "scale" and seen["held", str(index)]):
+        return None
+    if seen["held", str(index)]:
+        return "later rules decide all that it selects"
+    if seen["selected", str(index)]:
+        return NEVER_HELD
+    return "what it selects does not occur"
+
+
+def unused_rules(program: Program, seen: Evidence) -> dict[int, str]:
+    """Why each rule that decided no token did not, by its index."""
+    found = ((rule.index, why_unused(program, seen, rule.index)) for rule in program.policy.rules)
+    return {index: why for index, why in found if why is not None}
+
+
+def _of_rules(program: Program, seen: Evidence, rows: int) -> Iterator[Diagnostic]:
+    thinking = {fact[1]: count for fact, count in seen.items() if fact[0] == "thinking"}
+    missing = {asked.name for key, asked in asked_fields(program).items() if not seen["there", key]}
+    for rule in program.policy.rules:
+        why = why_unused(program, seen, rule.index)
+        if why is None:
+            continue
+        nothing = f"`{rule.span.one_line}` decides no token of {counted(rows, 'row')}"
+        if thinking and is_of_thinking(rule):
+            marker = max(thinking, key=lambda name: thinking[name])
+            yield Diagnostic(
+                code="PE519",
+                severity="warning",
+                message=f"{nothing}: `{marker}` is text of the content in {counted(thinking[marker], 'row')}, "
+                "and this template takes no thinking out of it",
+                help=f"select it by what it looks like: `{_by_text(rule, marker)}`",
+                span=rule.span,
+            )
+        elif why == NEVER_HELD and rule.condition is not None and missing.isdisjoint(_names(rule.condition)):
+            yield Diagnostic(
+                code="PE519",
+                severity="warning" if rows >= ENOUGH else "info",
+                message=f"{nothing}: {NEVER_HELD}",
+                help="`policy-engine explain` shows what the condition sees",
+                span=rule.span,
+            )
+
+
+def _by_text(rule: CheckedRule, marker: str) -> str:
+    verb = "mask" if rule.effect == "mask" else "train"
+    end = marker.replace("<", "</", 1) if marker.startswith("<") else marker.replace("[", "[/", 1)
+    escaped = (text.replace("/", "\\/").replace("[", "\\[").replace("|", "\\|") for text in (marker, end))
+    opening, closing = escaped
+    return f"{verb} /{opening}.*?{closing}\\s*/s in assistant.text"
+
+
+def _of_fields(program: Program, seen: Evidence, rows: int) -> Iterator[Diagnostic]:
+    reported: set[str] = set()
+    for key, asked in asked_fields(program).items():
+        if seen["there", key]:
+            continue
+        name, span = asked.name, _span_of(program, asked)
+        types = sorted(fact[2] for fact in seen if fact[:2] == ("type", key))
+        if types:
+            values = [fact[2] for fact in seen if fact[:2] == ("value", key)]
+            yield _mistyped(program, asked, types, values, span)
+            continue
+        if name in reported:
+            continue
+        reported.add(name)
+        if seen["whole", key]:
+            yield Diagnostic(
+                code="PE520",
+                severity="warning",
+                message=f"content parts have `{asked.field.path[0]}`, and the template prints their list as one text: "
+                f"`{name}` is missing on every character",
+                help="use a template that prints parts one by one, or put the field on the message",
+                span=span,
+            )
+        else:
+            meant = _meant(asked, seen)
+            yield Diagnostic(
+                code="PE520",
+                severity="warning" if meant or rows >= ENOUGH else "info",
+                message=f"no {_OWNERS[asked.field.scope]} of {counted(rows, 'row')} has "
+                f"`{name.partition('.')[2]}`, which the policy asks for",
+                help=f"did you mean `{meant}`?" if meant else _MISSING,
+                span=span,
+            )
+
+
+_MISSING: Final = "a test of a field that is not there is false, and a weight that is not there is 1"
+
+
+def _mistyped(program: Program, asked: Asked, types: list[str], values: list[str], span: Span | None) -> Diagnostic:
+    wanted = " or ".join(f"a {kind}" for kind in sorted(asked.types))
+    shown = ", ".join(f"`{value}`" for value in values)
+    return Diagnostic(
+        code="PE520",
+        severity="warning",
+        message=f"`{asked.name}` is compared with {wanted}, and the data has only "
+        f"{' and '.join(f'{kind}s' if kind != 'null' else kind for kind in types)} there ({shown}): "
+        "the comparison is type-strict and never true",
+        help=_in_the_type(program, asked, values),
+        span=span,
+    )
+
+
+def _in_the_type(program: Program, asked: Asked, values: list[str]) -> str:
+    """What to write in place of the first test of a field."""
+    for leaf in _leaves(program):
+        if not _asks(leaf, asked):
+            continue
+        if isinstance(leaf, Truth):
+            truths = [value for value in values if value.strip('"').lower() not in ("0", "0.0", "false", "", "no")]
+            return (
+                f"write `{asked.name} == {(truths or values)[0]}`: a field alone is true only where it is JSON `true`"
+            )
+        if isinstance(leaf, Compare) and not isinstance(leaf.value, tuple):
+            for value in values:
+                if _plain(value) == _plain(json.dumps(leaf.value)):
+                    return f"write `{asked.name} {leaf.op} {value}`"
+    return f"compare with a value such as `{values[0]}`"
+
+
+def _plain(value: str) -> str:
+    """A JSON scalar without its type: `"0"`, `0` and `false` are one."""
+    plain = value.strip('"').strip().lower()
+    return {"false": "0", "true": "1", "0.0": "0", "1.0": "1"}.get(plain, plain)
+
+
+def _meant(asked: Asked, seen: Evidence) -> str | None:
+    """The field that is likely meant by one that no row has."""
+    scope, name = asked.field.scope, asked.field.path[0]
+    keys: dict[str, list[str]] = {}
+    for fact in seen:
+        if fact[0] == "key":
+            keys.setdefault(fact[1], []).append(fact[2])
+    elsewhere = next((other for other in keys if other != scope and name in keys[other]), None)
+    if elsewhere is not None:
+        return f"{elsewhere}.{asked.name.partition('.')[2]}"
+    if name in keys.get(scope, ()):
+        return None
+    found = nearest(str(name), keys.get(scope, ()))
+    rest = asked.name.partition(".")[2][len(str(name)) :]
+    return None if found is None else f"{scope}.{found}{rest}"
+
+
+def _span_of(program: Program, asked: Asked) -> Span | None:
+    """The first place where a policy asks for a field."""
+    for leaf in _leaves(program):
+        if _asks(leaf, asked):
+            return leaf.span
+    for rule in program.policy.rules:
+        if asked.name in rule.span.text:  # as its weight, or its spans
+            return rule.span
+    return None
+
+
+def _asks(leaf: Compare | Has | Truth, asked: Asked) -> bool:
+    return str(leaf.field) == asked.name and types_of(leaf) == asked.types
+
+
+def _names(condition: Expr) -> set[str]:
+    return {str(leaf.field) for leaf in leaves(condition)}
+
+
+def _leaves(program: Program) -> Iterator[Compare | Has | Truth]:
+    policy = program.policy
+    for condition in (*(r.condition for r in policy.rules), *(g.condition for g in policy.guards)):
+        if condition is not None:
+            yield from leaves(condition)

@@ -1,0 +1,240 @@
+"""Evidence of what a policy does on a run's rows: which rules decide, and whether the fields they ask for are there.
+
+    mask assistant where message.traning == "0"
+
+On rows with `{"training": 0}` the evidence is: the rule decides no token, its targets are there and its condition never
+holds, no message has `traning`, and messages have a key `training`. `rule_findings` puts it into words.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, TypeAlias
+
+import numpy as np
+
+from policy_engine.chat.label.markers import REASONING
+from policy_engine.core.errors import PolicyEngineError
+from policy_engine.lang.ast import Compare, Expr, Field, Has, Truth
+from policy_engine.lang.checked import Atom, CheckedGuard, CheckedRule, CheckedTarget, Spans
+from policy_engine.mask.row import MaskedRow
+from policy_engine.rules.conditions.conditions import leaves
+from policy_engine.rules.conditions.values import MISSING, kind_of, step_into
+from policy_engine.rules.program import Program
+from policy_engine.rules.traces import trace_rules
+
+Evidence: TypeAlias = Counter[tuple[str, ...]]
+"""Facts seen in rows, each with how often. Sums of two are the evidence of all the rows together.
+
+`("decided", RULE)`, `("selected", RULE)`, `("held", RULE)`: rows in which a rule decided, its targets were there, and
+its condition held there too, while it had decided nothing yet. `("there", FIELD)`: the field of a test has a value of a
+type that the test can be true of. `("type", FIELD, TYPE)`, `("value", FIELD, JSON)`: it has others. `("whole", FIELD)`:
+content parts have it, and the template prints their list as one. `("key", SCOPE, NAME)`: names that data has where a
+field is not found. `("thinking", MARKER)`: rows that hold thinking as text.
+"""
+
+_TRACED: Final = 50
+"""Rows from the first in which rules that decided nothing yet are looked at one by one."""
+_NAMES_FROM: Final = 200
+"""Rows from the first that the names of keys are taken from."""
+_SEARCHED: Final = 2000
+"""Rows from the first that are searched for thinking that is text."""
+_VALUES: Final = 4
+_ALWAYS: Final = frozenset({"message.content", "message.role", "call.name", "call.arguments"})
+_ANY: Final = frozenset({"null", "boolean", "number", "string", "list", "object"})
+_THINKING: Final = frozenset({"reasoning.open", "reasoning.text", "reasoning.close", "empty_reasoning"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """A field that some tests of a policy ask for, with the JSON types that they can be true of."""
+
+    field: Field
+    types: frozenset[str]
+
+    @property
+    def name(self) -> str:
+        """The field as a policy writes it."""
+        return str(self.field)
+
+
+class RuleWatch:
+    """Gathers the evidence of one process, row by row.
+
+    It costs nothing once every rule has decided some token and every field was seen.
+    """
+
+    def __init__(self, program: Program) -> None:
+        self._program = program
+        self._rules = {rule.index for rule in program.policy.rules}
+        self._fields = asked_fields(program)
+        self._of_thinking = {rule.index for rule in program.policy.rules if is_of_thinking(rule)}
+
+    def look(self, row: MaskedRow, seen: Evidence, *, number: int, source: bool = True) -> None:
+        """Adds what a row shows to `seen`; `number` is the row's, from 1: only first rows are looked at closely,
+        whichever process has them. Without `source` its messages were found again from ids, so that a field which is
+        not there says nothing."""
+        if not self._rules and not self._fields:
+            return
+        if self._rules:
+            self._look_at_rules(row, seen, number)
+        if self._fields and source:
+            self._look_at_fields(row, seen, number)
+
+    def _look_at_rules(self, row: MaskedRow, seen: Evidence, number: int) -> None:
+        counts_R = np.bincount(row.mask.rules_T + 1)
+        decided = self._rules.intersection((np.flatnonzero(counts_R) - 1).tolist())
+        self._rules -= decided
+        for index in decided:
+            seen["decided", str(index)] += 1
+        if self._rules and number <= _TRACED:
+            self._trace(row, seen)
+        if number <= _SEARCHED and not self._rules.isdisjoint(self._of_thinking):
+            marker = _thinking_in(row)
+            if marker is not None:
+                seen["thinking", marker] += 1
+
+    def _trace(self, row: MaskedRow, seen: Evidence) -> None:
+        places = [(i, s.start) for i, s in enumerate(row.chat.segments) if s.start < s.end]
+        try:
+            traces = [trace for found in trace_rules(self._program, row.chat, places) for trace in found]
+        except PolicyEngineError:
+            return
+        for index in {trace.index for trace in traces} & self._rules:
+            seen["selected", str(index)] += 1
+        for index in {trace.index for trace in traces if trace.holds} & self._rules:
+            seen["held", str(index)] += 1
+
+    def _look_at_fields(self, row: MaskedRow, seen: Evidence, number: int) -> None:
+        for name, asked in list(self._fields.items()):
+            for value in values_of(asked.field, row):
+                kind = kind_of(value)
+                if kind in asked.types:
+                    seen["there", name] += 1
+                    del self._fields[name]
+                    break
+                seen["type", name, kind] += 1
+                if sum(1 for fact in seen if fact[:2] == ("value", name)) < _VALUES:
+                    seen["value", name, json.dumps(value, ensure_ascii=False, default=str)[:40]] += 1
+            if asked.field.scope == "part" and name in self._fields and _prints_parts_whole(asked.field, row):
+                seen["whole", name] += 1
+        if self._fields and number <= _NAMES_FROM:
+            for scope in ("message", "sample", "part", "call"):
+                for item in _items(scope, row):
+                    seen.update(("key", scope, str(key)) for key in item)
+
+
+def asked_fields(program: Program) -> dict[str, Asked]:
+    """The fields of the data that a policy asks for, by name and types (`message.weight: number`).
+
+    Those that every conversation has are left out.
+    """
+    found: dict[str, Asked] = {}
+    for field, types in _uses(program):
+        asked = Asked(field=field, types=types)
+        if field.scope not in ("turn", "segment") and asked.name not in _ALWAYS:
+            found.setdefault(f"{asked.name}: {', '.join(sorted(types))}", asked)
+    return found
+
+
+def _uses(program: Program) -> Iterator[tuple[Field, frozenset[str]]]:
+    """Each use of a field, with the JSON types that mean something there."""
+    policy = program.policy
+    for rule in policy.rules:
+        if isinstance(rule.weight, Field):
+            yield rule.weight, frozenset({"number"})
+    statements: list[CheckedRule | CheckedGuard] = [*policy.rules, *policy.guards]
+    for statement in statements:
+        for field in _span_fields(statement.targets):
+            yield field, frozenset({"list"})
+        if statement.condition is not None:
+            yield from tests_of(statement.condition)
+
+
+def tests_of(condition: Expr) -> Iterator[tuple[Field, frozenset[str]]]:
+    """The field of each test of a condition, with the JSON types of which the test can be true."""
+    for leaf in leaves(condition):
+        yield leaf.field, types_of(leaf)
+
+
+def types_of(leaf: Compare | Has | Truth) -> frozenset[str]:
+    """The JSON types of values that a test can be true of."""
+    if isinstance(leaf, Has):
+        return _ANY
+    if isinstance(leaf, Truth):
+        return frozenset({"boolean"})
+    if leaf.op == "contains":
+        return frozenset({"list", "string"})
+    if leaf.op == "matches":
+        return frozenset({"string"})
+    # `!=` too: it holds of every value of another type, which is what nobody means.
+    values = leaf.value if isinstance(leaf.value, tuple) else (leaf.value,)
+    return frozenset({kind_of(value) for value in values})
+
+
+def _span_fields(targets: tuple[CheckedTarget, ...]) -> Iterator[Field]:
+    for target in targets:
+        if isinstance(target, Spans):
+            if target.field is not None:
+                yield target.field
+            yield from _span_fields(target.inside)
+
+
+def values_of(field: Field, row: MaskedRow) -> Iterator[Any]:
+    """The values that a field has on the text of a row, as conditions see them."""
+    path = field.path
+    if field.scope == "part":
+        for segment in row.chat.segments:
+            if segment.item is not None and segment.turn is not None:
+                yield from _found(step_into(row.chat.messages[segment.turn], ("content", segment.item, *path)))
+        return
+    for item in _items(field.scope, row):
+        if field.scope == "call" and path[0] in ("name", "arguments") and "function" in item:
+            yield from _found(step_into(item, ("function", *path)))
+        else:
+            yield from _found(step_into(item, path))
+
+
+def _found(value: Any) -> Iterator[Any]:
+    if value is not MISSING:
+        yield value
+
+
+def _items(scope: str, row: MaskedRow) -> Iterator[Mapping[str, Any]]:
+    """The objects of a row's data that fields of a scope are looked for in."""
+    if scope == "sample":
+        yield row.chat.sample
+        return
+    for message in row.chat.messages:
+        if scope == "message":
+            yield message
+            continue
+        items = message.get("content" if scope == "part" else "tool_calls")
+        for item in items if isinstance(items, list | tuple) else ():
+            if isinstance(item, Mapping):
+                yield item
+
+
+def _prints_parts_whole(field: Field, row: MaskedRow) -> bool:
+    """Whether content parts have a field, and no text is known to be that of one part."""
+    return any(step_into(part, field.path) is not MISSING for part in _items("part", row))
+
+
+def is_of_thinking(rule: CheckedRule) -> bool:
+    """Whether a rule selects thinking and nothing else."""
+    return all(isinstance(target, Atom) and target.parts <= _THINKING for target in rule.targets)
+
+
+def _thinking_in(row: MaskedRow) -> str | None:
+    """The marker of thinking in content that the template takes for text."""
+    text = row.chat.text
+    for opening, closing in REASONING:
+        if opening in text and closing in text:
+            for segment in row.chat.segments:
+                is_answer = segment.part == "text" and row.chat.role(segment) == "assistant"
+                if is_answer and opening in text[segment.start : segment.end]:
+                    return opening
+    return None

@@ -1,0 +1,156 @@
+"""Rules that decide nothing, and fields that are not there or of another type: each is named, with what was meant."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from collections import Counter
+from typing import Any
+
+import pytest
+
+from policy_engine.core.diagnostics import Diagnostic
+from policy_engine.mask.evidence.rule_findings import rule_findings, unused_rules
+from policy_engine.mask.evidence.rule_use import Evidence, RuleWatch
+from policy_engine.mask.masker import Masker
+from policy_engine.proof.load import policy_from_text
+from policy_engine.rules.program import Program
+
+BASE = "train assistant\ntrain eos after assistant\n"
+USER = {"role": "user", "content": "2+2?"}
+PRINTS_PARTS = (
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{% if m.content is string %}{{ m.content }}{% else %}"
+    "{% for p in m.content %}{{ p.text }}{% endfor %}{% endif %}<|im_end|>\n{% endfor %}"
+)
+PRINTS_LISTS = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+
+
+def answer(**keys: Any) -> dict[str, Any]:
+    return {"role": "assistant", "content": "Four.", **keys}
+
+
+def looked(
+    policy: str, *rows: list[dict[str, Any]], template: str | None = None, sample: Any = None
+) -> tuple[Program, Evidence]:
+    program = policy_from_text(BASE + policy, prove=False)
+    masker = Masker(program, "builtin", template=template)
+    watch, seen = RuleWatch(program), Evidence()
+    for number, messages in enumerate(rows, start=1):
+        watch.look(masker(messages, sample=sample), seen, number=number)
+    return program, seen
+
+
+def found(policy: str, *rows: list[dict[str, Any]], **how: Any) -> tuple[Diagnostic, ...]:
+    return rule_findings(*looked(policy, *rows, **how), rows=len(rows))
+
+
+def told(policy: str, *rows: list[dict[str, Any]], **how: Any) -> list[tuple[str, str, str | None]]:
+    return [(d.code, d.severity, d.help) for d in found(policy, *rows, **how)]
+
+
+def test_a_policy_that_does_what_it_says_is_not_spoken_of() -> None:
+    rows = [[USER, answer(training=False)], [USER, answer(training=True)]]
+    assert [] == told("mask assistant where message.training == false", *rows)
+
+
+def test_a_role_that_does_not_occur_is_counted_and_not_warned_of() -> None:
+    program, seen = looked("mask tool", *[[USER, answer()]] * 30)
+    assert () == rule_findings(program, seen, rows=30)
+    assert {2: "what it selects does not occur"} == unused_rules(program, seen)
+
+
+@pytest.mark.parametrize(
+    ("test", "keys", "help"),
+    [
+        ('message.traning == "x"', {"training": "x"}, "did you mean `message.training`?"),
+        ("has message.wieght", {"weight": 1}, "did you mean `message.weight`?"),
+        ('message.training == "0"', {"training": 0}, "write `message.training == 0`"),
+        ("message.training == false", {"training": 0}, "write `message.training == 0`"),
+        ("message.training != 0", {"training": False}, "write `message.training != false`"),
+        ("message.training == 1", {"training": "1"}, 'write `message.training == "1"`'),
+        ("message.training", {"training": 1}, "write `message.training == 1`: a field alone is true only where it is "
+         "JSON `true`"),
+        ('message.tags == "a"', {"tags": ["a"]}, 'compare with a value such as `["a"]`'),
+        ("message.score > 1", {"score": "2"}, 'compare with a value such as `"2"`'),
+    ],
+)  # fmt: skip
+def test_a_field_of_another_name_or_type(test: str, keys: dict[str, Any], help: str) -> None:
+    assert [("PE520", "warning", help)] == told(f"mask assistant where {test}", [USER, answer(**keys)])
+
+
+def test_each_test_of_a_field_has_its_own_type() -> None:
+    policy = 'mask assistant where message.training == 0\nmask assistant where message.training == "0"'
+    assert ["write `message.training == 0`"] == [d.help for d in found(policy, [USER, answer(training=0)])]
+
+
+def test_a_field_of_another_scope() -> None:
+    row = [USER, answer()]
+    helps = [help for _, _, help in told("mask assistant where message.source", row, sample={"source": True})]
+    assert ["did you mean `sample.source`?"] == helps
+
+
+def test_weights_and_spans() -> None:
+    rows = [[USER, answer(wieght=2, spans=[[0, 1]])]]
+    policy = "train assistant weight message.weight\nmask spans message.span in assistant"
+    assert {"did you mean `message.wieght`?", "did you mean `message.spans`?"} == {d.help for d in found(policy, *rows)}
+
+
+@pytest.mark.parametrize(("rows", "severity"), [(19, "info"), (20, "warning")])
+def test_what_never_occurs_in_few_rows_is_a_remark(rows: int, severity: str) -> None:
+    policy = "mask assistant where message.training == false\nmask assistant where message.x"
+    given = [[USER, answer(training=True)]] * rows
+    assert [("PE519", severity), ("PE520", severity)] == [(c, s) for c, s, _ in told(policy, *given)]
+    message = found(policy, *given)[0].message
+    assert f"decides no token of {rows} rows: its condition never held" in message
+
+
+def test_it_can_be_meant() -> None:
+    policy = "mask assistant where message.training == false  # lint: ignore PE519"
+    assert [] == told(policy, *[[USER, answer(training=True)]] * 30)
+
+
+def test_later_rules_decide_it_all() -> None:
+    program, seen = looked("mask assistant.text\ntrain assistant", [USER, answer()])
+    assert "later rules decide all that it selects" == unused_rules(program, seen)[0]
+
+
+def test_a_scale_that_holds_is_not_unused() -> None:
+    program, seen = looked("scale assistant by 2\nscale tool by 2", [USER, answer()])
+    assert {3: "what it selects does not occur"} == unused_rules(program, seen)
+
+
+def test_thinking_that_is_text() -> None:
+    row = [USER, {"role": "assistant", "content": "<think>\nTwo.\n</think>\n\nFour."}]
+    template = PRINTS_LISTS
+    (finding,) = found("mask assistant.reasoning", row, template=template)
+    assert "`<think>` is text of the content in 1 row" in finding.message
+    assert ("PE519", "warning") == (finding.code, finding.severity)
+    assert finding.help is not None
+    better = finding.help.split("`", 1)[1].removesuffix("`")
+    program, seen = looked(better, row, template=template)
+    assert {} == unused_rules(program, seen)
+
+
+def test_parts_that_the_template_prints_whole() -> None:
+    parts = [{"type": "text", "text": "Two.", "train": False}, {"type": "text", "text": "Four."}]
+    row = [USER, {"role": "assistant", "content": parts}]
+    policy = "mask assistant where part.train == false"
+    assert [] == told(policy, row, template=PRINTS_PARTS)
+    (finding,) = found(policy, row, template=PRINTS_LISTS)
+    assert "prints their list as one text" in finding.message
+
+
+def test_calls() -> None:
+    call = {"type": "function", "function": {"name": "f", "arguments": {"city": "Oslo"}}, "keep": True}
+    row = [USER, {"role": "assistant", "content": "", "tool_calls": [call]}]
+    assert [] == told('mask assistant where call.arguments.city == "Oslo"\nmask assistant where call.keep', row)
+    assert ["did you mean `call.keep`?"] == [help for _, _, help in told("mask assistant where call.kep", row)]
+
+
+def test_evidence_adds_up_and_goes_through_json() -> None:
+    policy = 'mask assistant where message.training == "0"'
+    one, two = (looked(policy, [USER, answer(training=value)])[1] for value in (0, 1))
+    program, both = looked(policy, [USER, answer(training=0)], [USER, answer(training=1)])
+    summed: Evidence = Counter(pickle.loads(pickle.dumps(one)))
+    summed.update({tuple(json.loads(json.dumps(key))): count for key, count in two.items()})
+    assert rule_findings(program, both, rows=2) == rule_findings(program, summed, rows=2)

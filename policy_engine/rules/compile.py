@@ -1,4 +1,4 @@
-"""The compiler: programs from checked policies, from files, from the shipped library and from texts.
+"""The compiler: a checked policy, a file, a shipped policy or a text becomes a program.
 
 `policy_engine.load_policy` compiles with this and proves the guards too; see `proof.load`.
 """

@@ -1,4 +1,4 @@
-"""The last rule that matches a character decides it: the rules of each kind of segment, evaluated.
+"""The last rule that matches a character decides it: rules by kind of segment, evaluated.
 
 A *kind* of segment is its role, its part and the signature of its turn (see `turn_signatures`). In the policy
 
@@ -22,7 +22,7 @@ from policy_engine.rules.steps import CompiledStatement, Step, steps_for
 from policy_engine.rules.turn_signatures import TurnTests
 
 DEFAULT = (0.0, -1)
-"""Weight and rule of a character that no rule matches, or that none can: a generation prompt's."""
+"""Weight and rule of a character that no rule matches, and of a generation prompt, which no rule can match."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,8 @@
-"""What a program decides about a rendered chat, character by character."""
+"""The decisions of a program about a rendered chat, character by character.
+
+`train assistant` decides the chat `<|im_start|>assistant\\nHi<|im_end|>\\n` as four pieces: characters 0 to 22 (the
+header) with weight 0 by default, 22 to 24 (`Hi`) with weight 1 by rule 0, and two more with weight 0.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +37,7 @@ class Decisions:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PieceTable:
-    """Decisions column by column, one entry per piece; what `Decisions` holds, in the form that masks are made from.
+    """The same as `Decisions`, column by column, one entry per piece; masks are made from it.
 
     `rules` has -1 for the default.
     """

@@ -1,4 +1,7 @@
-"""A hash of what a policy means, the same in every process, whatever its comments, layout and names of `let`s."""
+"""A hash of a policy's meaning, the same in every process.
+
+Comments, layout and the names of `let`s do not change it.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,10 @@ def policy_fingerprint(policy: CheckedPolicy) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """A value as tuples and scalars: no places in a text, and no sets, whose order changes between processes."""
+    """A value as tuples and scalars, without its places in a text.
+
+    Sets are sorted, since their order changes between processes.
+    """
     if is_dataclass(value) and not isinstance(value, type):
         named = [(f.name, _plain(getattr(value, f.name))) for f in fields(value) if f.name not in _SAYS_NOTHING]
         return (type(value).__name__, *named)

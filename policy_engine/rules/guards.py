@@ -29,14 +29,14 @@ class Guards:
 
     @property
     def is_whole(self) -> bool:
-        """Whether the guards cover whole segments, by their kinds and conditions."""
+        """True if the guards cover whole segments, by their kinds and conditions."""
         return all(guard.is_whole for guard in self._guards)
 
     def check(self, view: ChatView, decided: list[tuple[float, int] | list[Decided] | None]) -> tuple[Range, ...]:
-        """Holds the guards against the decision of every segment; returns what `never` guards cover.
+        """Checks the decision of every segment; returns the characters that `never` guards cover.
 
-        Raises GuardError for the first character of the text that breaks one. A guard that reads what the data lists
-        raises RowError for entries that mean nothing, and this comes first, wherever they are.
+        Raises GuardError for the first character of the text that breaks a guard, and RowError for an entry of the data
+        that is no span. RowError comes first, wherever the entry is.
         """
         never: list[Range] = []
         broken: GuardError | None = None
@@ -50,7 +50,7 @@ class Guards:
                 ranges = step.ranges(view, index)
                 if step.statement.verb == "never":
                     never += ranges
-                # What is masked for structure is no matter of rules, so it breaks no guard either way.
+                # No rule decides a generation prompt, so it cannot break a guard.
                 if broken is None and segment.part not in UNTRAINABLE:
                     broken = self._broken(step, view, index, ranges, decision)
         if broken is not None:

@@ -1,4 +1,4 @@
-"""What the rules would decide about text that a template dropped."""
+"""The decision that text would get which a template dropped."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class _LostView(ChatView):
 
 
 def would_train(program: Program, chat: ChatFacts, turn: int, path: Path, kind: str) -> bool:
-    """Whether the program would train a piece of a message, had it been rendered.
+    """True if the program would train a piece of a message, had it been rendered.
 
     `path` and `kind` are those of `chat.segments.Unrendered`: `("tool_calls", 1)` and `call`. A regex or data span that
     trains counts as matching, one that masks as not.

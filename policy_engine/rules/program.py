@@ -30,9 +30,10 @@ _SHAPE_ENTRIES = 500_000
 
 @dataclass(frozen=True, kw_only=True)
 class Program:
-    """What a checked policy compiles to. Pickles as the policy, and is rebuilt where it is loaded.
+    """A compiled policy.
 
-    Keeps what it learns about kinds of segments, so one program should serve a whole dataset. Not thread-safe.
+    It keeps what it learns about kinds of segments, so one program should serve a whole dataset. It pickles as its
+    policy, and is rebuilt where it is loaded. Not thread-safe.
     """
 
     policy: CheckedPolicy
@@ -60,19 +61,25 @@ class Program:
         return policy_fingerprint(self.policy)
 
     def setting(self, name: str) -> str | None:
-        """The value of a setting: `straddle`, `empty`, `unrendered`; for the last None unless the policy says it."""
+        """The value of the setting `straddle`, `empty` or `unrendered`.
+
+        None for `unrendered` where the policy does not set it, since its default depends on the turn.
+        """
         defaults = {"straddle": "mask", "empty": "drop"}
         return self.policy.settings.get(name, defaults.get(name))
 
     @functools.cached_property
     def message_fields(self) -> frozenset[str]:
-        """Fields of messages that the policy reads: `quality` for `message.quality` in a condition, weight or span."""
+        """Fields of messages that the policy reads in a condition, weight or span.
+
+        `message.quality` gives `quality`.
+        """
         read = fields_read(self.policy)
         return frozenset(str(field.path[0]) for field in read if field.scope == "message" and field.path)
 
     @functools.cached_property
     def is_weighted(self) -> bool:
-        """Whether a trained token can have another weight than 1, so that labels need loss weights beside them."""
+        """True if a trained token can have another weight than 1, so that labels need loss weights."""
         return any(
             rule.effect == "scale" or (rule.effect == "train" and (isinstance(rule.weight, Field) or rule.weight != 1))
             for rule in self.policy.rules
@@ -80,16 +87,17 @@ class Program:
 
     @functools.cached_property
     def is_whole(self) -> bool:
-        """Whether roles, parts, order and conditions decide everything, segment by segment, so that chats of one shape
-        on whose turns the same conditions hold are decided alike.
+        """True if roles, parts, order and conditions decide everything, segment by segment.
+
+        Two chats of one shape, on whose turns the same conditions hold, are then decided alike.
         """
         return all(rule.is_whole for rule in self.decider.rules) and self.guards.is_whole
 
     def decide(self, chat: ChatFacts) -> Decisions:
         """Weight and deciding rule of every character.
 
-        Raises GuardError if the chat breaks a guard, and RowError if a weight or span in the data is none, or a regex
-        reads past the bound on the bytes scanned per row.
+        Raises GuardError if the chat breaks a guard. Raises RowError if a weight in the data is no number, a span is no
+        span, or a regex reads past the bound on the bytes scanned per row.
         """
         return self.table(chat).decisions()
 
@@ -135,7 +143,7 @@ class Program:
         )
 
     def _placed(self, view: ChatView, placed: Placed, held: tuple[Held, ...]) -> PieceTable:
-        """The decisions of a chat whose layout all chats of its shape share; its segments are not looked at."""
+        """The decisions of a chat by its layout, which all chats of its shape share."""
         known = self._shapes.get((placed.layout, held))
         if known is None:
             return self._learnt(view, (placed.layout, held))
@@ -204,7 +212,10 @@ class Program:
 
 
 def _covered(table: PieceTable) -> tuple[tuple[int, int], ...]:
-    """The `never` ranges as first and last piece: they fall on pieces where whole segments are covered."""
+    """The `never` ranges, each as its first and last piece.
+
+    Where guards cover whole segments, every range begins and ends with a piece.
+    """
     first = {start: i for i, start in enumerate(table.starts)}
     last = {end: i for i, end in enumerate(table.ends)}
     return tuple((first[start], last[end]) for start, end in table.never)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 
 Range = tuple[int, int]
 Decided = tuple[int, int, float, int]
-"""Start, end, weight, rule (-1: none) of a stretch of characters with one decision."""
+"""Start, end, weight and rule (-1 for the default) of characters with one decision."""
 
 
 def union(ranges: Iterable[Range]) -> list[Range]:
@@ -39,7 +39,7 @@ def intersect(a: list[Range], b: list[Range]) -> list[Range]:
 def overlay(
     pieces: list[Decided], ranges: list[Range], change: Callable[[float, int], tuple[float, int]]
 ) -> list[Decided]:
-    """The pieces (contiguous) with `change` applied to weight and rule where a range covers them."""
+    """Contiguous pieces, with `change` applied to weight and rule where a range covers them."""
     found: list[Decided] = []
     i = 0
     for start, end, weight, rule in pieces:

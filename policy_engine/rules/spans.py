@@ -1,4 +1,11 @@
-"""Spans: the characters that a regex matches, or that a field of the data lists, within what a target selects."""
+"""Spans: characters within a target that a regex matches, or that a field of the data lists.
+
+In `train spans message.labels in assistant`, the message
+
+    {"role": "assistant", "content": "It is 4.", "labels": [[6, 8]]}
+
+lists the characters `4.`; in `train /[0-9]+/ in assistant` the regex matches `4`.
+"""
 
 from __future__ import annotations
 
@@ -20,8 +27,8 @@ from policy_engine.rules.turn_signatures import TurnTests
 class SpanFinder:
     """Finds the characters that one `Spans` target of one statement selects.
 
-    `wants` is the `train` flag of entries that count (None: all), `stage` the number of rules above the statement,
-    `place` what to call the statement in an error.
+    `wants` is the `train` flag of entries that count (None for all), `stage` the number of rules above the statement,
+    `place` the statement's name in an error.
     """
 
     def __init__(self, spans: Spans, *, tests: TurnTests, stage: int, wants: bool | None, place: str) -> None:
@@ -40,16 +47,16 @@ class SpanFinder:
 
     @property
     def reads_data(self) -> bool:
-        """Whether spans in the data are looked at, which may be bad."""
+        """True if it reads spans in the data, which may be bad."""
         return self._pattern is None or self._nested
 
     def read_inside(self, view: ChatView, index: int) -> None:
-        """Raises RowError for bad spans in the data that say what the finder is `in`."""
+        """Raises RowError for bad spans in the data that select the text which is searched."""
         if self._nested:
             self._selected(view, index)
 
     def could_match(self, role: str | None, part: str, signature: int) -> bool:
-        """Whether some text of such a segment could be selected."""
+        """True if some text of such a segment could be selected."""
         return any(
             self._tests.matches(inner, self._stage, role, part, signature)
             if isinstance(inner, Atom)
@@ -58,7 +65,10 @@ class SpanFinder:
         )
 
     def ranges(self, view: ChatView, index: int) -> list[Range]:
-        """The selected characters of one segment. Raises RowError for spans in the data that mean nothing."""
+        """The selected characters of one segment.
+
+        Raises RowError for an entry of the data that is no span.
+        """
         if self._pattern is None:
             inside = self._selected(view, index)
             return intersect(self._listed(view, view.chat.segments[index]), inside) if inside else []
@@ -70,7 +80,7 @@ class SpanFinder:
         return found.get(index, [])
 
     def _selected(self, view: ChatView, index: int) -> list[Range]:
-        """What the inside targets select of a segment."""
+        """The characters of a segment that the inner targets select."""
         segment = view.chat.segments[index]
         role = view.role_of(segment)
         signature = 0 if segment.turn is None else view.signatures[segment.turn]
@@ -160,7 +170,11 @@ class SpanFinder:
 
 
 def content_offset(message: Any, field: tuple[str | int, ...]) -> int | None:
-    """Where a field's text begins in the message's joined content; None if the field is not of the content."""
+    """Offset of a field's text in the message's joined content; None for any other field.
+
+    >>> content_offset({"content": [{"text": "ab"}, {"text": "c"}]}, ("content", 1, "text"))
+    2
+    """
     if field == ("content",):
         return 0
     content = message.get("content")

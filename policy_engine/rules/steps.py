@@ -1,4 +1,4 @@
-"""What applies to one kind of segment: the statements that can match it, picked out once and kept."""
+"""The statements that can match one kind of segment, picked out once and kept."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from policy_engine.rules.turn_signatures import TurnTests
 class CompiledStatement:
     """A rule or guard, made ready: its targets, its condition and its weight.
 
-    `stage` is the number of rules above it: its index, or for a guard the number of all rules. `number` tells it among
-    rules and guards: a rule's index, then the guards.
+    `stage` is the number of rules above it: its index, or for a guard the number of all rules. `number` counts the
+    rules and then the guards.
     """
 
     def __init__(self, checked: CheckedRule | CheckedGuard, *, tests: TurnTests, stage: int, number: int) -> None:
@@ -49,20 +49,20 @@ class CompiledStatement:
 
     @property
     def is_whole(self) -> bool:
-        """Whether a segment's kind and the condition decide what the statement does to it, all of it alike."""
+        """True if the statement treats all of a segment alike, by its kind and the condition."""
         return self.weight_field is None and not self.has_spans
 
     @property
     def has_spans(self) -> bool:
-        """Whether a target selects characters within segments."""
+        """True if a target selects characters within segments."""
         return any(isinstance(t, SpanFinder) for t in self._targets)
 
     def asked(self, view: ChatView, segment: SegmentFacts) -> bool:
-        """Whether the condition is true on a segment, worked out there."""
+        """True if the condition is true on a segment, worked out for this segment."""
         return self.condition is None or self.condition.holds(view, segment)
 
     def step_for(self, role: str | None, part: str, signature: int) -> Step | None:
-        """What the statement is for segments of a kind; None if it never matches them."""
+        """The statement for segments of a kind; None if it never matches them."""
         whole = False
         spans: list[SpanFinder] = []
         for target in self._targets:
@@ -71,12 +71,15 @@ class CompiledStatement:
             elif target.could_match(role, part, signature):
                 spans.append(target)
         if whole:
-            # Spans in the data are read all the same: one that means nothing fails the row, whatever else matches.
+            # Spans in the data are read all the same: a bad one fails the row, whatever else matches.
             spans = [finder for finder in spans if finder.reads_data]
         return Step(statement=self, whole=whole, spans=tuple(spans)) if whole or spans else None
 
     def factor(self, view: ChatView, segment: SegmentFacts) -> float:
-        """A rule's weight, or the factor it scales by, on a segment. Raises RowError if it is no number."""
+        """A rule's weight, or the factor of a `scale`, on a segment.
+
+        Raises RowError if the data has something else than a number there.
+        """
         if self.weight_field is None:
             return self.weight
         value = view.field_value(self.weight_field.scope, self.weight_field.path, segment)
@@ -95,7 +98,7 @@ class CompiledStatement:
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """A statement on one kind of segment: it covers all of it if `whole`, else what `spans` find."""
+    """A statement on one kind of segment: it covers the whole segment, or what `spans` find."""
 
     statement: CompiledStatement
     whole: bool
@@ -110,9 +113,9 @@ class Step:
         return union(found)
 
     def holds(self, view: ChatView, index: int) -> bool:
-        """Whether the statement's condition is true on a segment.
+        """True if the statement's condition is true on a segment.
 
-        A condition says where a statement may decide, not what the runs of an `in` are: these are read all the same.
+        Where it is false, data that selects the text of an `in` is read all the same, so that bad data fails the row.
         """
         segment = view.chat.segments[index]
         held, still = view.held[-1 if segment.turn is None else segment.turn]

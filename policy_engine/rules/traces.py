@@ -29,7 +29,9 @@ class RuleTrace:
 
 
 def trace_rules(program: Program, chat: ChatFacts, places: Sequence[tuple[int, int]]) -> list[tuple[RuleTrace, ...]]:
-    """For each (segment index, character of it) the rules that select the character, in the order of the policy.
+    """The rules that select each of some characters, in the order of the policy.
+
+    `places` are pairs of a segment's index and a character in it.
 
     Raises RowError, as `Program.decide` does.
     """

@@ -1,4 +1,11 @@
-"""Which turns a policy talks about: `last 2 assistant`, `after trained user`, as one bit each of a turn's signature."""
+"""Signatures of turns: one bit for each question that a policy asks about turns.
+
+`train last assistant; mask tool after user` asks two questions, so the conversation
+
+    user, assistant, tool, assistant
+
+has the signatures 0b00, 0b10, 0b10, 0b11: bit 0 is `last assistant`, bit 1 is `after user`.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +20,7 @@ from policy_engine.lang.checked import Atom, CheckedRule, CheckedTarget, TurnSet
 from policy_engine.rules.conditions.view import ChatView
 
 Trained = Callable[[ChatView, int, int], bool]
-"""Whether the first N rules leave something of turn T's body trained, by (view, N, T)."""
+"""True if the first N rules leave something of turn T's body trained, by (view, N, T)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +38,10 @@ class TurnTest:
 
 
 class TurnTests:
-    """All turn tests of a program, each with a bit. A turn's *signature* is the sum of the bits that hold for it."""
+    """All turn tests of a program, each with a bit.
+
+    The *signature* of a turn is the sum of the bits of the tests that it passes.
+    """
 
     def __init__(self, rules: tuple[CheckedRule, ...]) -> None:
         self._rules = rules
@@ -99,7 +109,10 @@ class TurnTests:
         return known
 
     def matches(self, atom: Atom, stage: int, role: str | None, part: str, signature: int) -> bool:
-        """Whether an atom selects segments of this role (None: no message owns them), part and turn signature."""
+        """True if an atom selects segments of this role, part and turn signature.
+
+        The role of text that no message owns is None.
+        """
         if part not in atom.parts:
             return False
         if role is None:
@@ -136,7 +149,7 @@ def _select(test: TurnTest, roles: tuple[str, ...], trained: Callable[[int], boo
     turns = [t for t, role in enumerate(roles) if test.role is None or role == test.role]
     if trained is None:
         return turns[: test.count] if test.end == "first" else turns[-test.count :] if test.end == "last" else turns
-    # Asking whether a turn is trained costs a pass over its segments, so no more turns are asked than needed.
+    # A turn's `trained` costs a pass over its segments, so no more turns are asked than needed.
     found: list[int] = []
     for turn in reversed(turns) if test.end == "last" else turns:
         if test.end is not None and len(found) == test.count:

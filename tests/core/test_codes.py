@@ -20,9 +20,11 @@ LANGUAGE = [code for code in CODES if code[:3] in ("PE1", "PE2", "PE6") and code
 SCHEMA = Schema(fields={"message.train": "boolean"})
 
 
-def test_every_code_in_the_package_is_listed() -> None:
+def test_the_codes_that_the_package_gives_are_those_that_are_listed() -> None:
     used: set[str] = set()
     for path in (ROOT / "policy_engine").rglob("*.py"):
+        if path.name == "codes.py":
+            continue
         used |= set(re.findall(r'"(PE[0-9]{3})"', path.read_text(encoding="utf-8")))
     assert used == set(CODES)
 

@@ -19,7 +19,7 @@ class Edit:
 
 
 def edits(policy: ast.Policy, diagnostics: Iterable[Diagnostic]) -> tuple[Edit, ...]:
-    """What to change in a policy's own text for those of its diagnostics that can be settled safely, in order.
+    """Edits of a policy's own text, in order, for the diagnostics that can be fixed safely.
 
     A `let` that nothing uses is removed (`PE253`); a target whose relation is its own gets brackets (`PE252`).
     """

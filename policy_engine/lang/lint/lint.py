@@ -1,4 +1,8 @@
-"""Policies that are valid and likely not meant: what their own text shows, without a proof or data."""
+"""Lint: policies that are valid and probably not meant, found in their own text.
+
+`train last assistant` is valid, and trains no answer but the last one; lint warns (PE601). Neither a proof nor data is
+needed.
+"""
 
 from __future__ import annotations
 
@@ -46,7 +50,7 @@ def lint(policy: CheckedPolicy) -> tuple[Diagnostic, ...]:
 
 
 def warnings_of(policy: CheckedPolicy) -> tuple[Diagnostic, ...]:
-    """What a valid policy is warned of: by its check, and by lint."""
+    """The warnings about a valid policy: those of its check, and those of lint."""
     return (*policy.warnings, *lint(policy))
 
 
@@ -60,12 +64,12 @@ def _role(atom: Atom) -> str | None:
 
 
 def _is_narrow(rule: CheckedRule, atom: Atom) -> bool:
-    """Whether a rule selects only some turns of the atom's role."""
+    """True if a rule selects only some turns of the atom's role."""
     return bool(rule.condition or atom.relations or (atom.turns and atom.turns.which))
 
 
 def _only_the_last(trains: Sequence[CheckedRule], findings: Findings) -> None:
-    """The answers before the last one carry no loss: what a wrong template did to people who did not mean it."""
+    """The answers before the last carry no loss, which some chat templates caused by mistake."""
     bodies = [(rule, atom) for rule in trains for atom in _atoms(rule.targets) if "text" in atom.parts]
     spans = any(isinstance(t, Spans) for rule in trains for t in rule.targets)
     if not bodies or spans or any(not (a.turns and a.turns.which and a.turns.which.end == "last") for _, a in bodies):
@@ -78,7 +82,7 @@ def _only_the_last(trains: Sequence[CheckedRule], findings: Findings) -> None:
 
 
 def _ends_of_masked_turns(rules: Sequence[CheckedRule], findings: Findings) -> None:
-    """`train a; mask last a; train eos after a`: the end of the masked turn is trained without the turn."""
+    """The end of a masked turn is trained: `train a; mask last a; train eos after a`."""
     for at, rule in enumerate(rules):
         if rule.effect != "train":
             continue
@@ -119,7 +123,7 @@ def _unguarded(policy: CheckedPolicy, trains: Sequence[CheckedRule], findings: F
 def _ends(trains: Sequence[CheckedRule], findings: Findings, *, misspelled: Collection[str]) -> None:
     """Roles whose text is trained and whose ends are not, or the other way round.
 
-    Not of a role that looks misspelled, of which the check has told: what misses is there under its right name.
+    A role that looks misspelled is left out: the check reported it, and its rules are missing under the right name.
     """
     text = _first_by_role(trains, frozenset({"text"}))
     ends = _first_by_role(trains, EOS)
@@ -205,7 +209,10 @@ def _selects_all(pattern: str, flags: str) -> bool:
 
 
 def _selects_nothing(pattern: str) -> bool:
-    """Whether every match is empty. RE2 has no such question; Python's parser answers it for what both can read."""
+    """True if every match is empty.
+
+    RE2 cannot be asked for this; Python's parser can, for patterns that both can read.
+    """
     parser = importlib.import_module("re._parser" if sys.version_info >= (3, 11) else "sre_parse")
     try:
         with warnings.catch_warnings():

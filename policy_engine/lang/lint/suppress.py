@@ -21,14 +21,16 @@ _IGNORE: Final = re.compile(r"\s*lint:\s*ignore\b(?P<codes>.*)")
 def unsuppressed(diagnostics: Iterable[Diagnostic]) -> tuple[Diagnostic, ...]:
     """The diagnostics but for warnings whose code a comment ignores.
 
-    The comment stands behind the statement, or on a line of its own before it, and lists codes: one without codes
-    ignores nothing (`unknown_codes` reports it). Errors cannot be ignored.
+        train last assistant  # lint: ignore PE601
+
+    The comment is behind the statement, or on a line of its own before it, and lists codes. A comment without codes
+    ignores nothing, and `unknown_codes` reports it. Errors cannot be ignored.
     """
     return tuple(d for d in diagnostics if d.is_error or not _is_suppressed(d))
 
 
 def unknown_codes(source: Source, findings: Findings) -> None:
-    """Report comments that ignore codes which do not exist, or none."""
+    """Report comments that ignore codes which do not exist, or that list no code."""
     for comment in split(source).comments:
         match = _IGNORE.match(comment.text)
         if match is None:
@@ -53,7 +55,7 @@ def _is_suppressed(diagnostic: Diagnostic) -> bool:
 
 @functools.lru_cache(maxsize=64)
 def _ignored(source: Source) -> tuple[list[int], Mapping[int, frozenset[str]]]:
-    """Where the statements start, and the codes ignored for each by its number."""
+    """The starts of the statements, and the codes ignored for each by its number."""
     parts = split(source)
     ends = [end for _, end in parts.statements]
     ignored: dict[int, frozenset[str]] = {}
@@ -62,10 +64,10 @@ def _ignored(source: Source) -> tuple[list[int], Mapping[int, frozenset[str]]]:
         if match is None:
             continue
         at = comment.span.start
-        statement = bisect_right(ends, at)  # the one it stands in or before
+        statement = bisect_right(ends, at)  # the one it is in or before
         inside = statement < len(ends) and parts.statements[statement][0] < at
         if not inside and statement and "\n" not in source.text[ends[statement - 1] : at]:
-            statement -= 1  # the one it stands behind
+            statement -= 1  # the one it is behind
         ignored[statement] = ignored.get(statement, frozenset()) | _codes(match["codes"])
     return [start for start, _ in parts.statements], ignored
 

@@ -1,4 +1,8 @@
-"""Conditions: an expression of a policy as a function of a chat and a segment, and the values its tests saw."""
+"""Conditions: an expression of a policy as a function of a chat and a segment.
+
+`message.train == true and turn.index > 0` becomes a function that asks two *tests*, one for each field, and joins their
+answers. The tests also say which values they saw, for `explain`.
+"""
 
 from __future__ import annotations
 
@@ -28,20 +32,22 @@ TURN_SCOPES = frozenset({"message", "turn", "sample"})
 
 @dataclass(frozen=True, kw_only=True)
 class ConditionValue:
-    """One test of a condition, on one segment: the test as written, the field's value there, and whether it holds.
-
-    `value` is None and `missing` True where the field is not there.
-    """
+    """One test of a condition, on one segment: `turn.index > 0`, the value 2, true."""
 
     test: str
+    """As written."""
     field: str
     value: Any
+    """The field's value on the segment; None where it is `missing`."""
     missing: bool
     holds: bool
 
 
 class Condition:
-    """A compiled `where` expression. `key` tells equal expressions; two of one key give the same answer everywhere."""
+    """A compiled `where` expression.
+
+    Two expressions with the same `key` give the same answer everywhere.
+    """
 
     def __init__(self, expr: Expr) -> None:
         self.expr = expr
@@ -51,7 +57,7 @@ class Condition:
         self._per_turn = {test.field.scope for test in leaves(expr)} <= TURN_SCOPES
 
     def holds(self, view: ChatView, segment: SegmentFacts) -> bool:
-        """Whether the condition is true on a segment."""
+        """True if the condition is true on a segment."""
         if not self._per_turn:
             return self._run(view, segment)
         key = (self.key, segment.turn)
@@ -104,7 +110,10 @@ def _compile(expr: Expr) -> Callable[[ChatView, SegmentFacts], bool]:
 
 
 def test_of(leaf: Compare | Has | Truth) -> Test:
-    """What a test asks of its field's value. Raises ConfigError for a pattern that RE2 does not take."""
+    """A test as a function of its field's value.
+
+    Raises ConfigError for a pattern that RE2 does not take.
+    """
     if isinstance(leaf, Has):
         return lambda value: value is not MISSING
     if isinstance(leaf, Truth):

@@ -1,4 +1,4 @@
-"""All that a policy asks of one field, answered at once, and kept for the values that come again."""
+"""All tests of one field, answered together, and kept for values that come again."""
 
 from __future__ import annotations
 
@@ -13,18 +13,23 @@ from policy_engine.rules.conditions.conditions import Test, test_of
 from policy_engine.rules.conditions.patterns import compile_pattern, search
 
 Answer = tuple[int, int, int, int]
-"""Bits of the statements that a value makes true and of the tests that it does; then both for those left unasked."""
+"""Bits of the statements and of the tests that a value makes true; then the same of those that were not asked."""
 
 _SCALARS = frozenset({str, int, float, bool, type(None)})
 _LONGEST = 64
-"""Characters of a text, items of a list, that answers are kept for: longer ones are words, not flags, and hardly come
-again.
+"""Most characters of a text, or items of a list, that answers are kept for.
+
+Longer values are prose, not flags, and hardly come again.
 """
 _MOST_KEPT = 4096
 
 
 class AskedField:
-    """The tests of one field: of a key of the message or the sample, a path below one, or a fact of the turn."""
+    """The tests of one field.
+
+    The field is a key of the message or the sample (`message.train`), a path below one (`sample.meta.source`), or a
+    fact of the turn (`turn.index`).
+    """
 
     def __init__(self) -> None:
         self._tests: list[tuple[Test, int, int]] = []
@@ -33,7 +38,11 @@ class AskedField:
         self._known: dict[Any, Answer] = {}
 
     def add(self, leaf: Compare | Has | Truth, *, statement: int = 0, joint: int = 0) -> None:
-        """A test, with the bit of the statement that it alone decides, or its own among those of larger conditions."""
+        """Adds a test.
+
+        `statement` is the bit of the statement whose whole condition it is, `joint` its own bit as a part of larger
+        conditions.
+        """
         pattern = _searched(leaf)
         if pattern is None:
             self._tests.append((test_of(leaf), statement, joint))
@@ -45,7 +54,7 @@ class AskedField:
     def _any(self) -> re2._Regexp | None:
         """One regex that matches where any of the searches may; None where they cannot be one."""
         if any("\\Q" in pattern for pattern in self._patterns):
-            return None  # a quotation may go on into the next
+            return None  # `\\Q` quotes up to the next `\\E`, which may be in another pattern
         try:
             return compile_pattern("|".join(self._patterns))
         except ConfigError:
@@ -60,7 +69,7 @@ class AskedField:
         return statements, joint
 
     def answer(self, value: Any) -> Answer:
-        """What a value answers. A search that may take long, and may find something, is left unasked."""
+        """The answers of a value. A search that may take long, and may find something, is not asked."""
         kind = type(value)
         if kind in _SCALARS:
             if kind is str and len(value) > _LONGEST:
@@ -92,7 +101,7 @@ class AskedField:
 
 
 def _searched(leaf: Compare | Has | Truth) -> str | None:
-    """The regex that a test looks for in a text, found wherever the test holds; None if it looks at no text."""
+    """A regex that is found wherever the test holds; None if the test looks at no text."""
     if not isinstance(leaf, Compare) or not isinstance(leaf.value, str):
         return None
     if leaf.op == "contains":

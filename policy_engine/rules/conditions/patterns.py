@@ -1,4 +1,4 @@
-"""RE2 patterns: compiled once per process, searched within a bound on the bytes they may look at."""
+"""RE2 patterns: compiled once per process, and searched within a budget of bytes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import re2
 from policy_engine.core.errors import ConfigError
 
 SCAN_LIMIT = 2_000_000_000
-"""Bytes that finding all matches may look at in one row; a few seconds of RE2."""
+"""Bytes that the searches for all matches may read in one row; a few seconds of RE2."""
 
 # RE2 does not say how far a search read, so each is charged with the most that its pattern can make it read.
 # A pattern without unbounded repetition never looks far past its match.
@@ -23,7 +23,9 @@ _NEWLINE = re.compile(r"\\[^wdbBS.\-/+*?|()\[\]{}^$\\]|\[\^|\[:|\(\?[a-zA-Z]*s|[
 
 @functools.lru_cache(maxsize=4096)
 def compile_pattern(pattern: str, flags: str = "") -> re2._Regexp:
-    """A compiled RE2 pattern. `flags` are RE2's inline letters (`i`, `m`, `s`, `U`); capture groups count for nothing.
+    """A compiled RE2 pattern.
+
+    `flags` are RE2's inline letters (`i`, `m`, `s`, `U`). Capture groups mean nothing.
 
     Raises ConfigError if RE2 does not take it (a checked policy's patterns have been tried).
     """
@@ -38,7 +40,7 @@ def compile_pattern(pattern: str, flags: str = "") -> re2._Regexp:
 
 
 def encode(text: str) -> bytes:
-    """UTF-8, with lone surrogates (which JSON can bring) as U+FFFD, so that code points keep their count."""
+    """UTF-8, with U+FFFD for each lone surrogate, which JSON can hold and UTF-8 cannot."""
     try:
         return text.encode("utf-8")
     except UnicodeEncodeError:
@@ -46,7 +48,7 @@ def encode(text: str) -> bytes:
 
 
 def search(pattern: re2._Regexp, text: str) -> bool:
-    """Whether the pattern occurs anywhere in a text. Linear in its length."""
+    """True if the pattern occurs anywhere in a text. The time is linear in the text's length."""
     return pattern.search(encode(text)) is not None
 
 
@@ -86,7 +88,10 @@ class ScanBudget:
 
 
 class ScanLimitError(Exception):
-    """The scan budget of a row is spent. Caught where the rule is known, and told as a RowError that names it."""
+    """The scan budget of a row is spent.
+
+    The code that knows the rule catches this, and raises a RowError that names the rule.
+    """
 
 
 def _char_offsets(data: bytes, text: str) -> np.ndarray[tuple[int], np.dtype[np.int64]] | None:

@@ -1,8 +1,13 @@
-"""Which statements' conditions hold on a turn, told from the few fields that they ask for.
+"""The statements whose conditions hold on a turn, as bits.
 
-A policy of two hundred conditions asks for few fields, and the fields of a dataset have few values. So tests are sorted
-by the field they ask for, and what a value answers to all of them is worked out once. What a turn says is then a set
-of bits, one for each statement: the last that holds is found without asking the others.
+A policy of two hundred conditions asks for few fields, and the fields of a dataset have few values. So the tests are
+sorted by field, and the answers of a value to all tests of its field are worked out once. In the policy
+
+    train assistant where message.quality > 3        # statement 0
+    mask assistant where message.source == "web"     # statement 1
+
+the message `{"quality": 5, "source": "book"}` gives the bits `0b01`. The last statement that holds is then the highest
+bit, which is found without a look at the others.
 """
 
 from __future__ import annotations
@@ -23,7 +28,7 @@ _MOST_KEPT = 4096
 
 
 class HeldConditions:
-    """The conditions of a policy: one for each statement, None where it has none."""
+    """The conditions of a policy, one for each statement; None for one without a condition."""
 
     def __init__(self, conditions: Sequence[Expr | None]) -> None:
         self._always = 0
@@ -50,7 +55,7 @@ class HeldConditions:
         """Whether there is a condition at all."""
 
     def _field(self, scope: str, path: tuple[str | int, ...]) -> AskedField | None:
-        """What is asked of a field; None if no data has it."""
+        """The tests of a field; None if no data can have the field."""
         root = path[0]
         if scope == "message" and root in ("content", "role"):
             return self._own.setdefault(str(root), AskedField()) if len(path) == 1 else None
@@ -61,7 +66,10 @@ class HeldConditions:
         return self._paths[scope].setdefault(path, AskedField())
 
     def _compile(self, expr: Expr, *, negated: bool) -> Callable[[int, int], bool]:
-        """Whether an expression (or its negation) may be true, given the tests that may be and those that are."""
+        """An expression, or its negation, as a function of tests.
+
+        The function takes the tests that may be true and those that are, and says if the expression may be true.
+        """
         if isinstance(expr, Not):
             return self._compile(expr.operand, negated=not negated)
         if isinstance(expr, (And, Or)):
@@ -81,7 +89,7 @@ class HeldConditions:
         return lambda may, sure: bool(may & bit)
 
     def read(self, view: ChatView) -> list[Held]:
-        """What holds on each turn of a chat, and last on text that no message owns."""
+        """The statements that hold on each turn, and last those on text that no message owns."""
         of_sample = _asked(view.chat.sample, self._keys["sample"], self._paths["sample"])
         keys, paths, turn_keys = self._keys["message"], self._paths["message"], self._keys["turn"]
         content, role = self._own.get("content"), self._own.get("role")
@@ -124,7 +132,7 @@ class HeldConditions:
 def _asked(
     data: Mapping[str, Any], keys: dict[str, AskedField], paths: dict[tuple[str | int, ...], AskedField]
 ) -> list[Answer]:
-    """What the fields of a message or a sample answer."""
+    """The answers of the fields of a message or a sample."""
     names = data if len(data) < len(keys) else keys
     found = [keys[name].answer(data[name]) for name in names if name in keys and name in data]
     for path, field in paths.items():

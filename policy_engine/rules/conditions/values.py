@@ -1,4 +1,7 @@
-"""Values of fields in the data, and how they compare: type-strict, with a missing field apart from a null one."""
+"""Values of fields in the data, and their comparison.
+
+Comparison is strict about types (`1` is not `"1"`), and a field that is missing is not one that is null.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,15 @@ MISSING: Final = _Missing()
 
 
 def step_into(value: Any, path: Sequence[str | int]) -> Any:
-    """What lies at `path` below a value, or MISSING: names step into objects, numbers into lists, nothing into text."""
+    """The value at `path` below a value, or MISSING.
+
+    Names step into objects and numbers into lists; nothing steps into text.
+
+        >>> step_into({"labels": ["a", "b"]}, ("labels", 1))
+        'b'
+        >>> step_into({"labels": ["a", "b"]}, ("labels", 2))
+        missing
+    """
     for step in path:
         if isinstance(step, str):
             if not isinstance(value, Mapping) or step not in value:
@@ -44,18 +55,22 @@ def kind_of(value: Any) -> JsonType:
 
 
 def equal(value: Any, literal: Any) -> bool:
-    """Whether a value of the data equals a scalar of the policy, type and all (`1 == 1.0`, `1 != true`)."""
+    """True if a value of the data equals a scalar of the policy, in type too.
+
+    >>> equal(1, 1.0), equal(1, True)
+    (True, False)
+    """
     return kind_of(value) == kind_of(literal) and bool(value == literal)
 
 
 def is_ordered(value: Any, literal: Any) -> bool:
-    """Whether `<` and its kin mean anything between the two: both numbers or both strings."""
+    """True if `<`, `<=`, `>` and `>=` can compare the two: both are numbers, or both strings."""
     kind = kind_of(value)
     return kind in ("number", "string") and kind == kind_of(literal)
 
 
 def content_text(message: Mapping[str, Any]) -> str | None:
-    """The joined text of a message's content: a string as it is, text parts concatenated; None if there is none."""
+    """The text of a message's content: a string, or its text parts joined; None without content."""
     content = message.get("content")
     if isinstance(content, str):
         return content

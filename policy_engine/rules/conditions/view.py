@@ -1,4 +1,7 @@
-"""One chat, as the rules of a policy look at it: facts that several rules ask for are worked out once."""
+"""One chat, as the rules of a policy look at it.
+
+Facts that several rules ask for, such as the round of a turn or the call that a tool answers, are worked out once.
+"""
 
 from __future__ import annotations
 
@@ -18,9 +21,9 @@ class ChatView:
         self.chat = chat
         self.roles: tuple[str, ...] = tuple([str(m["role"]) for m in chat.messages])
         self.signatures: list[int] = []
-        """What the program's turn tests say of each turn (`rules.turns`)."""
+        """The signature of each turn (see `rules.turn_signatures`)."""
         self.held: list[tuple[int, int]] = []
-        """What the program's conditions say of each turn, and last of text that no message owns (`rules.held`)."""
+        """The statements that hold on each turn, and last on text that no message owns (see `turn_conditions`)."""
         self.budget = ScanBudget()
         self.memo: dict[Any, Any] = {}
         """Values of conditions and spans, by whatever key their owner chose."""
@@ -65,7 +68,7 @@ class ChatView:
         return self._rounds[turn]
 
     def call_of(self, segment: SegmentFacts) -> Any:
-        """The tool call a segment belongs to, or that its turn (of role `tool`) answers; MISSING if there is none."""
+        """The tool call of a segment, or the call that its `tool` turn answers, or MISSING."""
         turn = segment.turn
         if turn is None:
             return MISSING
@@ -93,7 +96,7 @@ class ChatView:
         return MISSING
 
     def field_value(self, scope: str, path: tuple[str | int, ...], segment: SegmentFacts) -> Any:
-        """What a policy's field is on a segment, or MISSING."""
+        """The value of a policy's field on a segment, or MISSING."""
         if scope == "sample":
             return step_into(self.chat.sample, path)
         if scope == "segment":

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.machinery
 import os
 import sys
+import tempfile
 from types import ModuleType
 
 import pytest
@@ -25,6 +26,9 @@ settings.register_profile(
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.get("CI") else "dev"))
 
 pytest_plugins = ["pytester"]
+
+# Not the user's own cache; one for all test processes, whose entries are named by what they are made of.
+os.environ.setdefault("POLICY_ENGINE_CACHE", f"{tempfile.gettempdir()}/policy-engine-test-cache-{os.getuid()}")
 
 
 @pytest.fixture

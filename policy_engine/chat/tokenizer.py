@@ -14,7 +14,7 @@ from typing import Any, Literal
 from policy_engine.chat.segments import RenderedChat, TokenizedChat
 from policy_engine.chat.template import ChatTemplate
 from policy_engine.chat.tokens.fast_backend import TokenBackend
-from policy_engine.chat.tokens.load import load_transformers, read_template, usable
+from policy_engine.chat.tokens.load import load_cached, load_transformers, read_template, usable
 from policy_engine.chat.tokens.locator import TokenLocator
 from policy_engine.core.diagnostics import Diagnostic
 from policy_engine.core.errors import AttributionError, TokenizerError
@@ -169,10 +169,8 @@ class ChatTokenizer:
     @functools.cached_property
     def fingerprint(self) -> str:
         """A hash of all that decides ids and text: vocabulary, pipeline, special tokens, templates, roles (hex)."""
-        if self._locator.backend is not None:
-            state = json.loads(self._locator.backend.to_str())
-            state.pop("truncation", None)
-            state.pop("padding", None)
+        if self._locator.has_backend:
+            state: Any = self._locator.backend_digest
         else:
             state = {"class": type(self.tokenizer).__name__, "vocabulary": self.tokenizer.get_vocab()}
         special = {name: str(token) for name, token in self.special_tokens.items()}
@@ -181,13 +179,10 @@ class ChatTokenizer:
         key = json.dumps([state, special, split, dict(self.templates), roles], sort_keys=True, default=str)
         return hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
 
-    @functools.cached_property
+    @property
     def prefix_ids(self) -> tuple[int, ...]:
         """What the tokenizer puts in front of a text when it is asked to add special tokens (never done here)."""
-        plain = self._locator.call(["a"])[0][0]
-        ids = list(self.tokenizer("a")["input_ids"])
-        at = next((i for i in range(len(ids)) if ids[i : i + len(plain)] == plain), 0)
-        return tuple(ids[:at])
+        return self._locator.prefix_ids
 
     def double_bos(self, tokenized: TokenizedChat) -> Diagnostic | None:
         """A warning if the template writes what the tokenizer would add in front once more; else None."""
@@ -207,14 +202,19 @@ class ChatTokenizer:
         return TokenLocator(tokenizer=self.tokenizer, name=self.name, fast=self.fast)
 
 
-def load_tokenizer(name_or_path: str | Path, *, template: str | Path | None = None) -> ChatTokenizer:
+def load_tokenizer(
+    name_or_path: str | Path, *, template: str | Path | None = None, cache: bool = False
+) -> ChatTokenizer:
     """A tokenizer by name or path: `builtin`, a folder, a `tokenizer.json` file, or a name on the Hugging Face hub.
 
     `template` is a template file (or text), or the name of one of the tokenizer's templates; without it, the
-    tokenizer's own is used. Raises TokenizerError if it cannot be loaded; a hub that cannot be reached is an error
-    within seconds, unless the tokenizer is in the local cache.
+    tokenizer's own is used. With `cache`, a folder or file is read out of the cache on disk (`chat.tokens.cache`), and
+    its `tokenizer` is a stand-in for the one of transformers.
+
+    Raises TokenizerError if it cannot be loaded; a hub that cannot be reached is an error within seconds, unless the
+    tokenizer is in the local cache of the hub's files.
     """
-    loaded = load_transformers(name_or_path)
+    loaded = load_cached(name_or_path) if cache else load_transformers(name_or_path)
     return dataclasses.replace(ChatTokenizer.from_transformers(loaded, template), name=str(name_or_path))
 
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import re
 import threading
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from policy_engine import builtin
+from policy_engine.chat.tokens.cache import cache_folder, key_of, tokenizer_files
+from policy_engine.chat.tokens.cached import CachedTokenizer, cached, in_own_thread
+from policy_engine.chat.tokens.keep import keep_tokenizer
 from policy_engine.chat.transformers_import import transformers
 from policy_engine.core.errors import TokenizerError
 
@@ -22,14 +24,32 @@ REACH_SECONDS = 5.0
 
 def load_transformers(name_or_path: str | Path) -> Any:
     """A transformers tokenizer. Raises TokenizerError, with a next step, if there is none by that name."""
-    # In a thread of its own, whose memory loading leaves in pieces: a tokenizer that was loaded where it is called
-    # costs 1.2 to 1.9 times as much per call.
-    with ThreadPoolExecutor(1, thread_name_prefix="load-tokenizer") as helper:
-        return helper.submit(_load, name_or_path).result()
+    return in_own_thread(_load, str(name_or_path))
 
 
-def _load(name_or_path: str | Path) -> Any:
-    if str(name_or_path) == BUILTIN:
+def load_cached(name_or_path: str | Path) -> Any:
+    """The same out of the cache, as a `CachedTokenizer`. One that is not there yet is loaded, and kept if it can be."""
+    name = str(name_or_path)
+    path = builtin.FOLDER if name == BUILTIN else Path(name).expanduser()
+    try:
+        files = tokenizer_files(path) if path.is_dir() else [path] if path.is_file() else []
+        if path.name == "tokenizer.json" and (path.parent / "tokenizer_config.json").exists():
+            files = tokenizer_files(path.parent)  # as `_file` reads it
+        key = key_of(files) if files and cache_folder() is not None else None
+    except OSError:
+        key = None  # loading says what is wrong with them
+    if key is None:
+        return load_transformers(name)
+    found = cached(key, name, load_transformers)
+    if found is not None:
+        return found
+    tok = load_transformers(name)
+    keep_tokenizer(key, tok)
+    return tok
+
+
+def _load(name_or_path: str) -> Any:
+    if name_or_path == BUILTIN:
         return _folder(builtin.FOLDER)
     path = Path(name_or_path).expanduser()
     try:
@@ -39,10 +59,9 @@ def _load(name_or_path: str | Path) -> Any:
             return _file(path)
     except OSError as error:
         raise TokenizerError(f"cannot read `{path}`: {error.strerror or error}", help=_OTHERWISE) from error
-    name = str(name_or_path)
-    if _HUB_NAME.fullmatch(name) is None or name.endswith((".json", ".model", ".jinja")):
-        raise TokenizerError(f"there is no file or folder `{name}`", help=f"check the path, or {_OTHERWISE}")
-    return _hub(name)
+    if _HUB_NAME.fullmatch(name_or_path) is None or name_or_path.endswith((".json", ".model", ".jinja")):
+        raise TokenizerError(f"there is no file or folder `{name_or_path}`", help=f"check the path, or {_OTHERWISE}")
+    return _hub(name_or_path)
 
 
 def usable(tok: Any) -> Any:
@@ -50,6 +69,8 @@ def usable(tok: Any) -> Any:
 
     Raises TokenizerError for anything else: a processor, a tokenizer that renders without a template, BPE dropout.
     """
+    if isinstance(tok, CachedTokenizer):
+        return tok  # it was looked at before it was kept
     if hasattr(tok, "tokenizer") and hasattr(tok, "apply_chat_template") and not hasattr(tok, "get_vocab"):
         raise TokenizerError(
             f"{type(tok).__name__} is a processor, which adds tokens for images and sounds after rendering",

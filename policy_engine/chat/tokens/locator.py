@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import json
 import re
 from collections.abc import Sequence
@@ -13,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from policy_engine.chat.tokens.byte_lengths import ByteTable, Ranges, tables_of_slow
+from policy_engine.chat.tokens.cached import CachedTokenizer
 from policy_engine.chat.tokens.fast_backend import (
     BackendMismatch,
     TokenBackend,
@@ -49,6 +51,8 @@ class TokenLocator:
     @functools.cached_property
     def backend(self) -> Any:
         """The `tokenizers.Tokenizer`, if calling the tokenizer is calling it; None for a slow or overridden one."""
+        if isinstance(self.tokenizer, CachedTokenizer):
+            return self.tokenizer.backend_tokenizer  # it was probed before it was kept
         backend = getattr(self.tokenizer, "backend_tokenizer", None)
         if backend is None or not getattr(self.tokenizer, "is_fast", False):
             return None
@@ -61,10 +65,36 @@ class TokenLocator:
                 return None
         return backend
 
+    @property
+    def has_backend(self) -> bool:
+        """True if `backend` is not None; one in the cache is not loaded for the answer."""
+        return isinstance(self.tokenizer, CachedTokenizer) or self.backend is not None
+
     @functools.cached_property
     def pipeline(self) -> Pipeline | None:
         """What the backend does to text; None without one."""
+        known = self.tokenizer.pipeline if isinstance(self.tokenizer, CachedTokenizer) else None
+        if known is not None:
+            return known
         return None if self.backend is None else read_pipeline(self.backend)
+
+    @functools.cached_property
+    def backend_digest(self) -> str:
+        """Checksum of all that decides the backend's ids (hex)."""
+        if isinstance(self.tokenizer, CachedTokenizer):
+            return self.tokenizer.backend_digest
+        self._as_called()
+        return hashlib.sha256(self.backend.to_str().encode()).hexdigest()
+
+    @functools.cached_property
+    def prefix_ids(self) -> tuple[int, ...]:
+        """What the tokenizer puts in front of a text when it is asked to add special tokens (never done here)."""
+        if isinstance(self.tokenizer, CachedTokenizer):
+            return self.tokenizer.prefix_ids
+        plain = self.call(["a"])[0][0]
+        ids = list(self.tokenizer("a")["input_ids"])
+        at = next((i for i in range(len(ids)) if ids[i : i + len(plain)] == plain), 0)
+        return tuple(ids[:at])
 
     @functools.cached_property
     def _added(self) -> int:
@@ -92,14 +122,14 @@ class TokenLocator:
         results: list[Any] = [_unreadable(text) for text in texts]
         todo = [i for i, result in enumerate(results) if result is None]
         readable = [texts[i] for i in todo]
-        for i, result in zip(todo, self._fast(readable) if self.backend is not None else self._slow(readable)):
+        for i, result in zip(todo, self._fast(readable) if self.has_backend else self._slow(readable)):
             results[i] = result
         return results
 
     def _fast(self, texts: list[str]) -> list[Any]:
         """By the bytes of the tokens where they prove themselves, else by offsets."""
         assert self.pipeline is not None
-        backend, table = self.backend, self.pipeline.table
+        table = self.pipeline.table
         self._as_called()
         results: list[Any] = [None] * len(texts)
         if table is not None and texts:
@@ -112,7 +142,7 @@ class TokenLocator:
                 results[i] = None if ranges is None else (ids, ids_T, ranges)
         rest = [i for i, result in enumerate(results) if result is None]
         if rest:
-            self.untrimmed.encode_special_tokens = backend.encode_special_tokens
+            self.untrimmed.encode_special_tokens = self.backend.encode_special_tokens
             for i, e in zip(rest, _encodings(self.untrimmed.encode_batch, [texts[i] for i in rest])):
                 if isinstance(e, AttributionError):
                     results[i] = e
@@ -185,6 +215,8 @@ class TokenLocator:
 
     def _as_called(self) -> None:
         """Puts the backend in the state that calling the tokenizer without options puts it in."""
+        if isinstance(self.tokenizer, CachedTokenizer):
+            return  # it was kept in that state
         backend = self.backend
         if backend.truncation is not None:
             backend.no_truncation()

@@ -46,7 +46,7 @@ def write_starter(
     for path in (policy_path, dataset_path):
         if path.exists() and not overwrite:
             raise exists(path)
-    tok = load_tokenizer(tokenizer, template=template)
+    tok = load_tokenizer(tokenizer, template=template, cache=True)
     _ = tok.template  # a missing or broken template is told at once, not once per row
     source = read_rows(data)
     format, rows = see_format(source, limit, DatasetSpec())

@@ -64,7 +64,7 @@ def load_inputs(
     if tokenizer is None:
         raise _no_tokenizer()
     program = load_policy(policy, schema=None if spec is None else spec.to_schema(), prove=prove)
-    masker = Masker(program, load_tokenizer(tokenizer, template=template), dataset=spec)
+    masker = Masker(program, load_tokenizer(tokenizer, template=template, cache=True), dataset=spec)
     _ = masker.tokenizer.template  # a missing or broken template is told at once, not once per row
     return Inputs(masker=masker, policy=policy, tokenizer=tokenizer)
 
@@ -84,7 +84,7 @@ def masker_for(
         template = template if template is not None else spec.template
     if tokenizer is None:
         raise _no_tokenizer()
-    masker = Masker(policy, load_tokenizer(tokenizer, template=template), dataset=spec)
+    masker = Masker(policy, load_tokenizer(tokenizer, template=template, cache=True), dataset=spec)
     _ = masker.tokenizer.template
     return masker
 

@@ -75,7 +75,7 @@ def _run(path: Path, spec: DatasetSpec, tokenizer: str | None, coverage: bool) -
         raise ConfigError(f"{path} names no tokenizer", help="add `tokenizer: builtin`, or give one with -t")
     # Not proven: a test may be there to show a guard that fails.
     program = load_policy(spec.policy, schema=spec.to_schema(), prove=False)
-    masker = Masker(program, load_tokenizer(name, template=spec.template), dataset=spec)
+    masker = Masker(program, load_tokenizer(name, template=spec.template, cache=True), dataset=spec)
     counter = Coverage(program=program) if coverage else None
     results = run_tests(spec, masker, counter)
     return _FileResult(path=path, results=results, untried=() if counter is None else counter.untried())

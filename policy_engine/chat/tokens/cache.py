@@ -1,0 +1,180 @@
+"""A cache of loaded tokenizers on disk, keyed by the content of their files.
+
+Loading a tokenizer of 150,000 tokens takes 4 s of CPU time: transformers is imported, its class rewrites what the files
+say, and every token's bytes are read. All of that depends on the files and on the installed versions only, so what it
+gave is kept: never guessed from the files, only what transformers made of them.
+
+    ~/.cache/policy-engine/tokenizers/5f0c…/
+        meta.json        special tokens, added tokens, templates, what the pipeline does; a checksum of each other file
+        tokenizer.json   the backend, as transformers made it
+        lengths.npy      bytes of each token, -1 where unknown (int32, by id)
+        pieces.bin       those bytes, one token after the other
+
+An entry is written whole or not at all, is readable by its owner only, and holds no pickles. One that is damaged, or
+that somebody else could have written, is not read.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import importlib.metadata
+import json
+import os
+import shutil
+import stat
+import tempfile
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+FOLDER_VARIABLE: Final = "POLICY_ENGINE_CACHE"
+"""Environment variable with the cache's folder; `off` switches the cache off."""
+MOST_ENTRIES: Final = 12
+"""Entries kept; the one that was used longest ago goes first. An entry of a large vocabulary takes 25 MB."""
+_FORMAT: Final = "1"
+_META: Final = "meta.json"
+_LARGEST: Final = 64 << 20
+"""Files of a tokenizer's folder that are larger, in bytes, are a model's weights."""
+_WEIGHTS: Final = frozenset({".safetensors", ".bin", ".pt", ".pth", ".gguf", ".onnx", ".h5", ".msgpack"})
+
+
+def cache_folder() -> Path | None:
+    """Folder of the cache; None where it is switched off or no home folder is known."""
+    named = os.environ.get(FOLDER_VARIABLE)
+    if named is not None:
+        return None if named in ("", "off") else Path(named).expanduser() / "tokenizers"
+    base = os.environ.get("XDG_CACHE_HOME")
+    try:
+        home = Path(base) if base else Path.home() / ".cache"
+    except RuntimeError:
+        return None
+    return home / "policy-engine" / "tokenizers"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """One tokenizer in the cache. `meta` is the content of its `meta.json`."""
+
+    folder: Path
+    meta: Mapping[str, Any]
+
+    def path(self, name: str) -> Path:
+        """Path of one of its files."""
+        return self.folder / name
+
+    def is_whole(self, name: str) -> bool:
+        """True if that file is what was written, by its checksum."""
+        try:
+            return bool(_digest(self.path(name)) == self.meta["files"].get(name))
+        except OSError:
+            return False
+
+
+def key_of(files: Iterable[Path]) -> str:
+    """Name of the entry for these files: a hash of their names and contents, and of the code that reads them (hex).
+
+    Raises OSError if a file cannot be read.
+    """
+    versions = [importlib.metadata.version(name) for name in ("transformers", "tokenizers")]
+    found = hashlib.sha256(json.dumps([_FORMAT, *versions, _own_code()]).encode())
+    for path in sorted(files):
+        found.update(f"\n{path.name}\n{_digest(path)}".encode())
+    return found.hexdigest()
+
+
+@functools.cache
+def _own_code() -> str:
+    """Checksum of this folder's modules, which say what is kept: an entry of other code is another entry."""
+    return hashlib.sha256(b"".join(p.read_bytes() for p in sorted(Path(__file__).parent.glob("*.py")))).hexdigest()
+
+
+def tokenizer_files(folder: Path) -> list[Path]:
+    """Files of a folder that a tokenizer may be made of, those of `additional_chat_templates/` too."""
+    extra = folder / "additional_chat_templates"
+    found = [*folder.iterdir(), *(extra.iterdir() if extra.is_dir() else ())]
+    return [p for p in found if p.is_file() and p.suffix not in _WEIGHTS and p.stat().st_size <= _LARGEST]
+
+
+def find(key: str) -> Entry | None:
+    """The entry of that name, if there is one that only this user could have written."""
+    root = cache_folder()
+    found = None if root is None else _read(root / key)
+    if found is not None:
+        with contextlib.suppress(OSError):
+            os.utime(found.folder)  # used now, so it is not the next one to go
+    return found
+
+
+def _read(folder: Path) -> Entry | None:
+    try:
+        if not (_is_own(folder.parent) and _is_own(folder)):
+            return None
+        meta = json.loads((folder / _META).read_text(encoding="utf-8"))
+        if meta["format"] != _FORMAT or not isinstance(meta["files"], dict):
+            return None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return Entry(folder=folder, meta=meta)
+
+
+def keep(key: str, meta: Mapping[str, Any], files: Mapping[str, bytes]) -> None:
+    """Writes an entry, whole or not at all. A cache that cannot be written is passed over: it only saves time."""
+    root = cache_folder()
+    if root is None:
+        return
+    with contextlib.suppress(OSError):
+        root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not _is_own(root):
+            return
+        made = Path(tempfile.mkdtemp(prefix=".new-", dir=root))  # readable by its owner only
+        try:
+            for name, content in files.items():
+                (made / name).write_bytes(content)
+            digests = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
+            whole = {**meta, "format": _FORMAT, "files": digests}
+            (made / _META).write_text(json.dumps(whole), encoding="utf-8")
+            shutil.rmtree(root / key, ignore_errors=True)  # a damaged one
+            made.rename(root / key)
+        finally:
+            shutil.rmtree(made, ignore_errors=True)
+        _make_room(root)
+
+
+def entries() -> list[Entry]:
+    """All entries that can be read, the one that was used last first."""
+    root = cache_folder()
+    return [] if root is None else [entry for path in _by_use(root) if (entry := _read(path)) is not None]
+
+
+def clear() -> int:
+    """Removes the cache; the number of entries there were. Raises OSError if it cannot be removed."""
+    root = cache_folder()
+    if root is None or not root.is_dir():
+        return 0
+    number = len(_by_use(root))
+    shutil.rmtree(root)
+    return number
+
+
+def _make_room(root: Path) -> None:
+    for path in _by_use(root)[MOST_ENTRIES:]:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _by_use(root: Path) -> list[Path]:
+    """Folders of entries, the one that was used last first."""
+    found = [p for p in root.iterdir() if not p.name.startswith(".")] if root.is_dir() else []
+    return sorted(found, key=lambda path: path.stat().st_mtime, reverse=True)
+
+
+def _is_own(path: Path) -> bool:
+    found = path.stat()
+    mine = not hasattr(os, "geteuid") or found.st_uid == os.geteuid()
+    return mine and not found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -1,0 +1,190 @@
+"""A tokenizer out of the cache: what policy-engine asks of a transformers tokenizer, without transformers.
+
+What it does not know itself it asks the real tokenizer, which is loaded then.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, overload
+
+import numpy as np
+import numpy.typing as npt
+
+from policy_engine.chat.tokens.byte_lengths import ByteTable
+from policy_engine.chat.tokens.cache import Entry, find
+from policy_engine.chat.tokens.pipeline import Pipeline
+
+BACKEND, LENGTHS, PIECES = "tokenizer.json", "lengths.npy", "pieces.bin"
+IDS = ("bos_token_id", "eos_token_id", "pad_token_id", "unk_token_id")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CachedToken:
+    """An added token; the fields are those of `tokenizers.AddedToken`."""
+
+    content: str
+    single_word: bool
+    lstrip: bool
+    rstrip: bool
+    normalized: bool
+    special: bool
+
+    def __str__(self) -> str:
+        return self.content
+
+
+class CachedTokenizer:
+    """Stands for the transformers tokenizer of a folder.
+
+    `load` gives the real one, for what is asked of it seldom (`decode`, `get_vocab`, an attribute of its class).
+    """
+
+    is_fast = True
+
+    def __init__(self, entry: Entry, name: str, load: Callable[[str], Any]) -> None:
+        meta = entry.meta["tokenizer"]
+        self._entry = entry
+        self._load = load
+        self.name_or_path = name
+        self.chat_template: str | dict[str, str] | None = meta["chat_template"]
+        self.special_tokens_map: dict[str, Any] = dict(meta["special_tokens"])
+        self.split_special_tokens: bool = meta["split_special_tokens"]
+        self.added_tokens_decoder = {token.pop("id"): CachedToken(**token) for token in map(dict, meta["added"])}
+        for name_of_id in IDS:
+            setattr(self, name_of_id, meta["ids"][name_of_id])
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _again, (self._entry.folder.name, self.name_or_path, self._load)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return getattr(self.real, name)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Tokenizes as the real tokenizer does."""
+        return self.real(*args, **kwargs)
+
+    def __len__(self) -> int:
+        return len(self.real)
+
+    def convert_ids_to_tokens(self, ids: int | Sequence[int]) -> Any:
+        """The token of an id, or those of several."""
+        if isinstance(ids, int):
+            return self.backend_tokenizer.id_to_token(ids)
+        return [self.backend_tokenizer.id_to_token(int(i)) for i in ids]
+
+    @functools.cached_property
+    def real(self) -> Any:
+        """The transformers tokenizer."""
+        return self._load(self.name_or_path)
+
+    @functools.cached_property
+    def backend_tokenizer(self) -> Any:
+        """The `tokenizers.Tokenizer`, from the cache; from the real tokenizer if the file there is damaged."""
+        if not self._entry.is_whole(BACKEND):
+            return self.real.backend_tokenizer
+        from tokenizers import Tokenizer
+
+        return in_own_thread(Tokenizer.from_file, str(self._entry.path(BACKEND)))
+
+    @property
+    def backend_digest(self) -> str:
+        """Checksum of the backend's state, as `TokenLocator.backend_digest` computes it."""
+        return str(self._entry.meta["tokenizer"]["backend_digest"])
+
+    @property
+    def prefix_ids(self) -> tuple[int, ...]:
+        """What the tokenizer puts in front of a text when it is asked to add special tokens."""
+        return tuple(self._entry.meta["tokenizer"]["prefix_ids"])
+
+    @functools.cached_property
+    def pipeline(self) -> Pipeline | None:
+        """What the backend does to text; None if the files in the cache are damaged."""
+        found = self._entry.meta["pipeline"]
+        table = found["table"]
+        if table is not None:
+            if not (self._entry.is_whole(LENGTHS) and self._entry.is_whole(PIECES)):
+                return None
+            lengths = np.load(self._entry.path(LENGTHS), allow_pickle=False)
+            pieces = _Pieces(lengths, self._entry.path(PIECES))
+            table = ByteTable(
+                pieces=pieces,
+                added=frozenset(table["added"]),
+                space=table["space"],
+                sum_proves=table["sum_proves"],
+                ascii_proves=table["ascii_proves"],
+            )
+            table.__dict__["lengths"] = lengths.astype(np.int64)
+        return Pipeline(
+            normalizer=_Normalizer(self) if found["normalizes"] else None,
+            forms=tuple(found["forms"]),
+            table=table,
+            trims=found["trims"],
+            stripping={int(i): text for i, text in found["stripping"].items()},
+            drops=found["drops"],
+            affixes=tuple(found["affixes"]),
+        )
+
+
+def in_own_thread(load: Callable[[str], Any], name: str) -> Any:
+    """`load(name)` on a short-lived thread, whose memory loading leaves in pieces.
+
+    A tokenizer that was loaded where it is called costs 1.2 to 1.9 times as much per call.
+    """
+    with ThreadPoolExecutor(1, thread_name_prefix="load-tokenizer") as helper:
+        return helper.submit(load, name).result()
+
+
+def cached(key: str, name: str, load: Callable[[str], Any]) -> CachedTokenizer | None:
+    """The tokenizer of that entry, or None."""
+    entry = find(key)
+    try:
+        return None if entry is None else CachedTokenizer(entry, name, load)
+    except (KeyError, TypeError, ValueError):  # an entry that is damaged
+        return None
+
+
+def _again(key: str, name: str, load: Callable[[str], Any]) -> Any:
+    found = cached(key, name, load)
+    return load(name) if found is None else found
+
+
+class _Pieces(Sequence["bytes | None"]):
+    """The bytes of each token, read from the file when the first one is asked for."""
+
+    def __init__(self, lengths: npt.NDArray[np.int32], path: Path) -> None:
+        self._lengths = lengths
+        self._path = path
+
+    @functools.cached_property
+    def _all(self) -> list[bytes | None]:
+        data = self._path.read_bytes()
+        ends = np.cumsum(np.maximum(self._lengths, 0)).tolist()
+        return [None if n < 0 else data[end - n : end] for n, end in zip(self._lengths.tolist(), ends)]
+
+    def __len__(self) -> int:
+        return len(self._lengths)
+
+    @overload
+    def __getitem__(self, at: int) -> bytes | None: ...
+    @overload
+    def __getitem__(self, at: slice) -> list[bytes | None]: ...
+    def __getitem__(self, at: int | slice) -> bytes | list[bytes | None] | None:
+        return self._all[at]
+
+
+class _Normalizer:
+    """The backend's normalizer; the backend is loaded when it is first asked."""
+
+    def __init__(self, tok: CachedTokenizer) -> None:
+        self._tok = tok
+
+    def normalize_str(self, text: str) -> str:
+        """The text as the backend normalizes it."""
+        return str(self._tok.backend_tokenizer.normalizer.normalize_str(text))

@@ -1,0 +1,72 @@
+"""Puts a loaded tokenizer into the cache."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+from typing import Any
+
+import numpy as np
+
+from policy_engine.chat.tokens.cache import keep
+from policy_engine.chat.tokens.cached import BACKEND, IDS, LENGTHS, PIECES, CachedToken
+from policy_engine.chat.tokens.locator import TokenLocator
+
+
+def keep_tokenizer(key: str, tok: Any) -> None:
+    """Puts a transformers tokenizer into the cache, if it is one whose backend is all there is to its ids."""
+    locator = TokenLocator(tokenizer=tok, name="")
+    special = dict(tok.special_tokens_map)
+    template = getattr(tok, "chat_template", None)
+    if locator.backend is None or locator.pipeline is None or not (_plain(special) and _plain(template)):
+        return
+    pipeline = locator.pipeline
+    added = [
+        {"id": int(i), **{f.name: getattr(token, f.name) for f in dataclasses.fields(CachedToken)}}
+        for i, token in tok.added_tokens_decoder.items()
+    ]
+    meta = {
+        "tokenizer": {
+            "class": type(tok).__name__,
+            "chat_template": template,
+            "special_tokens": special,
+            "split_special_tokens": bool(getattr(tok, "split_special_tokens", False)),
+            "added": added,
+            "ids": {name: getattr(tok, name, None) for name in IDS},
+            "prefix_ids": list(locator.prefix_ids),
+            "backend_digest": locator.backend_digest,
+        },
+        "pipeline": {
+            "normalizes": pipeline.normalizer is not None,
+            "forms": pipeline.forms,
+            "trims": pipeline.trims,
+            "stripping": pipeline.stripping,
+            "drops": pipeline.drops,
+            "affixes": pipeline.affixes,
+            "table": None
+            if pipeline.table is None
+            else {
+                "added": sorted(pipeline.table.added),
+                "space": pipeline.table.space,
+                "sum_proves": pipeline.table.sum_proves,
+                "ascii_proves": pipeline.table.ascii_proves,
+            },
+        },
+    }
+    files = {BACKEND: locator.backend.to_str().encode()}
+    if pipeline.table is not None:
+        lengths = io.BytesIO()
+        np.save(lengths, pipeline.table.lengths.astype(np.int32), allow_pickle=False)
+        files[LENGTHS] = lengths.getvalue()
+        files[PIECES] = b"".join(piece or b"" for piece in pipeline.table.pieces)
+    keep(key, json.loads(json.dumps(meta)), files)
+
+
+def _plain(value: Any) -> bool:
+    """True for what JSON gives back as it was."""
+    if isinstance(value, dict):
+        return all(type(name) is str and _plain(item) for name, item in value.items())
+    if isinstance(value, list):
+        return all(map(_plain, value))
+    return value is None or type(value) is str

@@ -1,0 +1,160 @@
+"""Tokenizers out of the cache are the real ones, and what is damaged or of somebody else's hand is not read."""
+
+from __future__ import annotations
+
+import pickle
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from policy_engine import Masker, policy_from_text
+from policy_engine.chat.tokenizer import ChatTokenizer, load_tokenizer
+from policy_engine.chat.tokens import cache, load
+from policy_engine.chat.tokens.cached import CachedTokenizer
+from tests.support import tokenizers as support
+
+CARD = "train assistant; mask system, user; train eos after assistant"
+TEXTS = (
+    "Hello,  world\n\n 12345\t<|im_start|>user\n<|im_end|>", "  two  spaces ", "e\u0301 é \u0915\u093c \u2126",
+    "👩\u200d👩\u200d👧 漢字かな ▁under▁", "</s><s>[INST] x", "",
+)  # fmt: skip
+NAMES = ("llama3", "mistral-v1", "wordpiece-lower", "metaspace-gemma", "byte-trim")
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv(cache.FOLDER_VARIABLE, str(tmp_path / "cache"))
+    return tmp_path / "cache" / "tokenizers"
+
+
+@pytest.fixture
+def saved(folder: Path, tmp_path: Path) -> Callable[[str], str]:
+    def save(name: str) -> str:
+        support.load(name).save_pretrained(tmp_path / name)
+        return str(tmp_path / name)
+
+    return save
+
+
+def never(_: object) -> Any:
+    pytest.fail("the tokenizer was loaded again")
+
+
+def facts(tok: ChatTokenizer) -> list[Any]:
+    """All that policy-engine reads of a tokenizer."""
+    located = []
+    for found in tok._locator.locate(list(TEXTS)):
+        if isinstance(found, Exception):
+            located.append([str(found)])
+        else:
+            ids, _, (starts, ends) = found
+            located.append([list(ids), starts.tolist(), ends.tolist()])
+    inner = tok.tokenizer
+    return [
+        located, tok.fingerprint, tok.special_tokens, tok.prefix_ids, dict(tok.templates), inner.pad_token_id,
+        {i: (str(t), t.special, t.lstrip, t.rstrip) for i, t in inner.added_tokens_decoder.items()},
+        [tok.decode_token(i) for i in range(200)],
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_cached_tokenizer_is_the_real_one(
+    name: str, saved: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = saved(name)
+    real = load_tokenizer(path)
+    first = load_tokenizer(path, cache=True)
+    monkeypatch.setattr(load, "load_transformers", never)
+    second = load_tokenizer(path, cache=True)
+    assert isinstance(second.tokenizer, CachedTokenizer)
+    assert facts(real) == facts(first) == facts(second)
+    assert facts(real) == facts(pickle.loads(pickle.dumps(second)))
+
+
+def test_rows_are_masked_alike(saved: Callable[[str], str]) -> None:
+    path = saved("byte-roberta")
+    chat = [{"role": "user", "content": "Two, é?"}, {"role": "assistant", "content": "<think>\nHm.\n</think>\n\nFour."}]
+    load_tokenizer(path, cache=True)
+    rows = [Masker(policy_from_text(CARD), load_tokenizer(path, cache=kept))(chat) for kept in (False, True)]
+    assert rows[0].input_ids == rows[1].input_ids
+    assert rows[0].labels == rows[1].labels
+
+
+@pytest.mark.parametrize("file", ["meta.json", "tokenizer.json", "lengths.npy", "pieces.bin"])
+@pytest.mark.parametrize("damage", [b"", b"{}", None])
+def test_a_damaged_entry_is_not_believed(
+    file: str, damage: bytes | None, folder: Path, saved: Callable[[str], str]
+) -> None:
+    path = saved("wordpiece-lower" if file == "meta.json" else "metaspace-gemma")
+    expected = facts(load_tokenizer(path, cache=True))
+    (entry,) = folder.iterdir()
+    if damage is None:
+        (entry / file).unlink()
+    else:
+        (entry / file).write_bytes(damage)
+    assert expected == facts(load_tokenizer(path, cache=True))
+
+
+def test_an_entry_that_others_can_write_is_not_read(folder: Path, saved: Callable[[str], str]) -> None:
+    path = saved("wordpiece-lower")
+    load_tokenizer(path, cache=True)
+    (entry,) = folder.iterdir()
+    assert 0 == (entry.stat().st_mode | folder.stat().st_mode) & 0o077
+    entry.chmod(0o777)
+    assert not isinstance(load_tokenizer(path, cache=True).tokenizer, CachedTokenizer)
+
+
+def test_another_file_is_another_entry(folder: Path, saved: Callable[[str], str]) -> None:
+    path = Path(saved("wordpiece-lower"))
+    load_tokenizer(path, cache=True)
+    (path / "chat_template.jinja").write_text("{{ messages[0].content }}")
+    changed = load_tokenizer(path, cache=True)
+    assert {"default": "{{ messages[0].content }}"} == changed.templates
+    assert 2 == len(list(folder.iterdir()))
+
+
+def test_the_cache_keeps_a_number_of_entries(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cache, "MOST_ENTRIES", 2)
+    for number in range(4):
+        cache.keep(f"entry{number}", {}, {"a": bytes([number])})
+        assert cache.find("entry0") is not None  # used, so it is not the next one to go
+    assert 2 == len(cache.entries())
+    assert cache.find("entry0") is not None
+    assert 2 == cache.clear()
+    assert [] == cache.entries()
+
+
+def test_a_cache_that_cannot_be_written_is_passed_over(
+    folder: Path, saved: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = saved("wordpiece-lower")
+    folder.parent.write_text("a file where the folder should be")
+    assert not isinstance(load_tokenizer(path, cache=True).tokenizer, CachedTokenizer)
+    monkeypatch.setenv(cache.FOLDER_VARIABLE, "off")
+    assert not isinstance(load_tokenizer(path, cache=True).tokenizer, CachedTokenizer)
+    assert cache.cache_folder() is None
+
+
+def test_what_the_cache_does_not_know_the_real_tokenizer_answers(saved: Callable[[str], str]) -> None:
+    path = saved("wordpiece-lower")
+    real = load_tokenizer(path).tokenizer
+    load_tokenizer(path, cache=True)
+    kept = load_tokenizer(path, cache=True).tokenizer
+    ids = kept("hello world")["input_ids"]
+    assert real("hello world")["input_ids"] == ids
+    assert real.decode(ids) == kept.decode(ids)
+    assert len(real) == len(kept)
+    with pytest.raises(AttributeError):
+        _ = kept.no_such_attribute
+
+
+def test_an_entry_that_goes_away_leaves_the_real_tokenizer(folder: Path, saved: Callable[[str], str]) -> None:
+    path = saved("wordpiece-lower")
+    load_tokenizer(path, cache=True)
+    kept = load_tokenizer(path, cache=True)
+    pickled = pickle.dumps(kept)
+    shutil.rmtree(folder)
+    assert facts(load_tokenizer(path)) == facts(pickle.loads(pickled))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from reprlib import Repr
@@ -19,6 +18,7 @@ from policy_engine.data.formats import (
     key_meant,
     message_list,
 )
+from policy_engine.data.json_text import read_json
 
 __all__ = ["Conversation", "Format", "detect_format", "null_key_kept", "read_row", "without_null_fields"]
 
@@ -251,7 +251,7 @@ def _call_message(message: Mapping[str, Any], spec: Format, place: str) -> dict[
     value = result.pop("content", None)
     if isinstance(value, str):
         try:
-            value = json.loads(value)
+            value = read_json(value)
         except ValueError as error:
             _refuse(f"{place}: the call in `{spec.content}` is not JSON ({error})", _DROP)
     calls = value if isinstance(value, list | tuple) else [value]
@@ -327,7 +327,7 @@ def _json(row: Mapping[str, Any], name: str | None) -> Any:
     value = None if name is None else column(row, name)
     if isinstance(value, str) and value.strip():
         try:
-            value = json.loads(value)
+            value = read_json(value)
         except ValueError as error:
             _refuse(f"column `{name}` is text that is not JSON ({error})", _DROP)
     return value if value not in (None, "", [], {}) and not (isinstance(value, str) and not value.strip()) else None

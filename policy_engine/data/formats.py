@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from typing import Any, Final, Literal, get_args
 from policy_engine.core.errors import ConfigError
 from policy_engine.core.suggest import nearest
 from policy_engine.core.wording import a_kind, counted
+from policy_engine.data.json_text import read_json
 
 FormatKind = Literal["messages", "sharegpt", "alpaca", "prompt_completion"]
 FORMAT_KINDS: Final[tuple[FormatKind, ...]] = get_args(FormatKind)
@@ -107,7 +107,7 @@ def message_list(value: Any) -> Sequence[Any] | None:
     """The list that a column of messages holds, as it is or as JSON text; None if it is neither."""
     if isinstance(value, str) and value.lstrip().startswith("["):
         try:
-            value = json.loads(value)
+            value = read_json(value)
         except ValueError:
             return None
     return value if isinstance(value, list | tuple) else None

@@ -10,8 +10,9 @@ from typing import Any, Final
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from policy_engine.core.errors import DataError
+from policy_engine.core.errors import DataError, RowError
 from policy_engine.data.conversation import null_key_kept
+from policy_engine.data.json_text import read_json
 
 _BATCH: Final = 512
 Cleaner = Callable[[Any], Any]
@@ -94,27 +95,43 @@ def _listed(path: Path, key: str) -> list[Any]:
     return list(found)
 
 
-def rows_of(batch: pa.RecordBatch | pa.Table) -> list[dict[str, Any]]:
+def rows_of(batch: pa.RecordBatch | pa.Table) -> list[dict[str, Any] | RowError]:
     """Rows as dictionaries, as the data had them before Arrow gave every object every key.
 
     A key of an object that is null is left out, at any depth: in a struct, null and absent cannot be told apart. The
     content of a message, columns themselves, items of lists and values of Arrow maps stay null. JSON columns are
-    parsed.
+    parsed. A row with a value that Python cannot have (text that is not UTF-8, a date in the year 300,000) is an error
+    in its place.
     """
-    columns: dict[str, list[Any]] = {}
-    for field, column in zip(batch.schema, batch.columns):
-        values = column.to_pylist(maps_as_pydicts="strict")
-        clean = _cleaner(field.type)
-        columns[field.name] = values if clean is None else [clean(value) for value in values]
+    try:
+        columns = {field.name: _values(field, column) for field, column in zip(batch.schema, batch.columns)}
+    except Exception:  # whatever Arrow and Python raise for one value, only its row is lost
+        return [_row(batch.slice(at, 1)) for at in range(batch.num_rows)]
     names = list(columns)
     return [dict(zip(names, values)) for values in zip(*columns.values())]
+
+
+def _row(batch: pa.RecordBatch | pa.Table) -> dict[str, Any] | RowError:
+    row: dict[str, Any] = {}
+    for field, column in zip(batch.schema, batch.columns):
+        try:
+            (row[field.name],) = _values(field, column)
+        except Exception as error:
+            return RowError(f"column `{field.name}` cannot be read: {error}", help="fix the value, or drop the row")
+    return row
+
+
+def _values(field: pa.Field, column: pa.Array) -> list[Any]:
+    values: list[Any] = column.to_pylist(maps_as_pydicts="strict")
+    clean = _cleaner(field.type)
+    return values if clean is None else [clean(value) for value in values]
 
 
 def _cleaner(kind: pa.DataType) -> Cleaner | None:
     """What turns a value of an Arrow type into what it was; None if it already is."""
     if isinstance(kind, pa.BaseExtensionType):
         if kind.extension_name == "arrow.json":
-            return lambda value: json.loads(value) if isinstance(value, str) else value
+            return lambda value: read_json(value) if isinstance(value, str) else value
         return _cleaner(kind.storage_type)
     if pa.types.is_struct(kind):
         return _struct_cleaner(kind)

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Any, Final, Literal
 
 from policy_engine.core.errors import DataError, RowError
+from policy_engine.data.json_text import JsonReader
 
 TextKind = Literal["jsonl", "json", "auto"]
 Numbered = tuple[int, Any]
@@ -112,6 +113,7 @@ def read_lines(stream: io.BufferedReader, name: str, *, before: int = 0) -> Iter
     """The rows of JSON Lines, numbered as lines. `before` is the number of lines of the file that come before these."""
     number = before
     rows = before
+    reader = JsonReader()
     while line := stream.readline(MAX_ROW + 1):
         number += 1
         if len(line) > MAX_ROW:
@@ -128,26 +130,35 @@ def read_lines(stream: io.BufferedReader, name: str, *, before: int = 0) -> Iter
                 f"`{name}` is one JSON document over several lines, not JSON Lines", help="rename it to .json"
             )
         rows += 1
-        yield number, _row(text, f"line {number}")
+        yield number, _row(text, f"line {number}", reader)
 
 
 _FIX: Final = "mend or remove the line; the rows after it are read all the same"
 
 
-def _row(text: bytes, place: str) -> Any:
+def _row(text: bytes, place: str, reader: JsonReader) -> Any:
     try:
-        row = json.loads(text.decode("utf-8"))
+        decoded = text.decode("utf-8")
+        row = reader.decode(decoded)
     except UnicodeDecodeError as error:
         return RowError(f"{place} is not UTF-8: byte {error.start + 1} is 0x{text[error.start]:02x}", help=_FIX)
     except json.JSONDecodeError as error:
         return RowError(f"{place} is not JSON: {error.msg} at column {error.colno}{_hint(text)}", help=_FIX)
     except (ValueError, RecursionError) as error:
         return RowError(f"{place} is not usable JSON: {error}", help=_FIX)
+    problem = reader.problem(row, decoded)
+    if problem is not None:
+        return RowError(f"{place} {problem}", help=_FIX)
     return _without_surrogates(row, place) if b"\\ud" in text or b"\\uD" in text else row
 
 
 def _hint(text: bytes) -> str:
     return " (it has single quotes: a Python dict, not JSON)" if text.startswith((b"{'", b"[{'")) else ""
+
+
+def _checked(row: Any, problem: str | None, place: str) -> Any:
+    """The row, or an error if it has a problem or cannot be text."""
+    return _without_surrogates(row, place) if problem is None else RowError(f"{place} {problem}", help=_FIX)
 
 
 def _without_surrogates(row: Any, place: str) -> Any:
@@ -162,7 +173,7 @@ def _without_surrogates(row: Any, place: str) -> Any:
 
 def _array(stream: io.BufferedReader, name: str) -> Iterator[Numbered]:
     """The items of a JSON array, decoded one by one from a window that moves over the text."""
-    decoder = json.JSONDecoder()
+    reader = JsonReader()
     window = _Window(stream, name)
     window.skip("[")
     number = 0
@@ -173,7 +184,7 @@ def _array(stream: io.BufferedReader, name: str) -> Iterator[Numbered]:
         number += 1
         while True:
             try:
-                item, end = decoder.raw_decode(window.text, window.at)
+                item, end = reader.decoder.raw_decode(window.text, window.at)
             except json.JSONDecodeError as error:
                 # Where the window ends inside the item, more text may make it whole.
                 cut = error.pos >= len(window.text) - 16 or error.msg.startswith("Unterminated string")
@@ -184,8 +195,8 @@ def _array(stream: io.BufferedReader, name: str) -> Iterator[Numbered]:
             else:
                 if end < len(window.text) or not window.more():
                     break
-        window.at = end
-        yield number, _without_surrogates(item, f"item {number}")
+        start, window.at = window.at, end
+        yield number, _checked(item, reader.problem(item, window.text, start, end), f"item {number}")
         char = window.next_char()
         if char == "]":
             break
@@ -257,16 +268,18 @@ def _document(stream: io.BufferedReader, name: str) -> Iterator[Numbered]:
             f"`{name}` is a JSON object of more than {MAX_DOCUMENT >> 30} GiB",
             help="convert it: jq -c '.KEY[]' IN > OUT",
         )
+    reader = JsonReader()
     try:
-        document = json.loads(data.decode("utf-8"))
+        text = data.decode("utf-8")
+        document = reader.decode(text)
     except (ValueError, RecursionError) as error:
         raise DataError(f"`{name}` is not JSON: {error}", help="if it is JSON Lines, rename it to .jsonl") from None
     lists = {k: v for k, v in document.items() if isinstance(v, list) and v and isinstance(v[0], dict)}
     if not lists or any({"role", "from"} & v[0].keys() for v in lists.values()):
-        yield 1, _without_surrogates(document, "the object")
+        yield 1, _checked(document, reader.problem(document, text), "the object")
         return
     if len(lists) > 1:
         names = ", ".join(f"`{key}`" for key in lists)
         raise DataError(f"`{name}` holds several lists: {names}", help="write the one to read as JSON Lines")
     for number, item in enumerate(next(iter(lists.values())), start=1):
-        yield number, _without_surrogates(item, f"item {number}")
+        yield number, _checked(item, reader.problem(item, text), f"item {number}")

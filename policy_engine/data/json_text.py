@@ -1,0 +1,95 @@
+"""JSON text as values, without what is read differently by different programs or breaks them.
+
+{"role": "user", "role": "tool"}     refused: most programs take the last, some the first, and no one says so
+[[[[ … 400 deep … ]]]]               refused: no data is like that, and programs that walk it end in an error
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, Final
+
+MAX_DEPTH: Final = 100
+"""Objects and lists inside one another. Pickling, walking and rendering a row bear at least twice as many."""
+
+
+class _Twice(dict[str, Any]):
+    """An object of which the text had a key more than once."""
+
+    key: str
+
+
+class JsonReader:
+    """Reads one JSON value after the other out of a text, and says what is wrong with them."""
+
+    def __init__(self) -> None:
+        self.decoder = json.JSONDecoder(object_pairs_hook=self._object)
+        self._found_twice = False
+
+    def decode(self, text: str) -> Any:
+        """The value of a text that is one, before `problem` says what is wrong with it. Raises ValueError."""
+        self._found_twice = False
+        return self.decoder.decode(text)
+
+    def problem(self, value: Any, text: str, start: int = 0, end: int | None = None) -> str | None:
+        """Words that follow the name of the value, if it is refused: `has the key "a" twice …`. `text[start:end]` is
+        what it was read from, or more."""
+        if self._found_twice and (key := _key_twice(value)) is not None:
+            return f"has the key `{key}` twice in one object"
+        brackets = text.count("[", start, end) + text.count("{", start, end)
+        if brackets > MAX_DEPTH and _is_deep(value):
+            return f"is nested more than {MAX_DEPTH} deep"
+        return None
+
+    def _object(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        made = dict(pairs)
+        if len(made) == len(pairs):
+            return made
+        twice = _Twice(made)
+        names = [name for name, _ in pairs]
+        twice.key = next(name for at, name in enumerate(names) if name in names[:at])
+        self._found_twice = True
+        return twice
+
+
+def read_json(text: str) -> Any:
+    """The value of a JSON text. Raises ValueError with what is wrong."""
+    reader = JsonReader()
+    try:
+        value = reader.decode(text)
+    except RecursionError:  # past what Python can read
+        raise ValueError(f"it is nested more than {MAX_DEPTH} deep") from None
+    problem = reader.problem(value, text)
+    if problem is not None:
+        raise ValueError(f"it {problem}")
+    return value
+
+
+def _level_below(values: list[Any]) -> list[Any]:
+    below: list[Any] = []
+    for value in values:
+        if isinstance(value, Mapping):
+            below += value.values()
+        elif isinstance(value, list):
+            below += value
+    return below
+
+
+def _is_deep(value: Any) -> bool:
+    level = [value]
+    for _ in range(MAX_DEPTH + 1):
+        level = _level_below(level)
+        if not level:
+            return False
+    return True
+
+
+def _key_twice(value: Any) -> str | None:
+    level = [value]
+    while level:
+        found = next((item for item in level if isinstance(item, _Twice)), None)
+        if found is not None:
+            return found.key
+        level = _level_below(level)
+    return None

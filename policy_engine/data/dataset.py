@@ -6,9 +6,9 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
-from policy_engine.core.errors import ConfigError
+from policy_engine.core.errors import ConfigError, DataError, PolicyEngineError
 from policy_engine.core.schema import FieldType, Schema
 from policy_engine.core.wording import counted
 from policy_engine.data.conversation import Conversation, read_row
@@ -18,10 +18,14 @@ from policy_engine.data.formats import (
     Format,
     FormatKind,
     column,
-    detect_format,
-    list_kind,
     named_format,
 )
+from policy_engine.data.read_text import Numbered
+from policy_engine.data.readers import Rows
+from policy_engine.data.shapes import detect_format, list_kind
+
+LOOKED_AT: Final = 200
+"""Rows that the format of a dataset is told from."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,3 +127,22 @@ def load_dataset_spec(path: str | Path) -> DatasetSpec:
     found = load_dataset_file(Path(path))
     tests = tuple(PolicyTest(**test) for test in found.pop("tests", ()))
     return DatasetSpec(name=str(path), tests=tests, **found)
+
+
+def format_seen(first: Iterable[Numbered], source: Rows, spec: DatasetSpec) -> Format:
+    """The format that a dataset file declares, or that the first rows show.
+
+    Raises ConfigError if they have no known shape; DataError if none could be read, with what is wrong with the first.
+    """
+    bad: list[tuple[int, PolicyEngineError]] = []
+    rows = []
+    for number, row in first:
+        if isinstance(row, PolicyEngineError):
+            bad.append((number, row))
+        else:
+            rows.append(row)
+    if bad and not rows:
+        number, error = bad[0]
+        more = "" if len(bad) == 1 else f"; the {len(bad) - 1} after it could not be read either"
+        raise DataError(f"{error.message}{more}", help=error.help).at(source.where(number))
+    return spec.format_of(rows)

@@ -16,6 +16,7 @@ from policy_engine.core.suggest import did_you_mean, file_meant
 from policy_engine.core.wording import a_kind
 from policy_engine.data.conversation import read_row
 from policy_engine.data.formats import FORMAT_KINDS, named_format
+from policy_engine.data.given import APPLY_ARGUMENTS, changes_ids
 
 _KEYS: Final = (
     "policy", "tokenizer", "template", "messages", "trained_roles", "fields", "template_kwargs", "tests",
@@ -136,11 +137,13 @@ class _File:
 
     def _messages(self, node: yaml.Node) -> None:
         names: dict[str, Any] = {}
-        for key, value_node in self._mapping(node, "`messages`", ("format", "roles", *_COLUMNS)).items():
+        for key, value_node in self._mapping(node, "`messages`", ("format", "roles", "arguments", *_COLUMNS)).items():
             if key == "format":
                 self._format(value_node)
             elif key == "roles":
                 names["roles"] = self._roles(value_node)
+            elif key == "arguments":
+                names["arguments"] = self._arguments(value_node)
             elif _value(value_node) is None and key in _OPTIONAL_COLUMNS:
                 names[key] = None
             else:
@@ -153,6 +156,12 @@ class _File:
             self.found["kind"] = value
         else:
             self._problem(node, f"unknown format `{value}`", _meant(str(value), FORMAT_KINDS))
+
+    def _arguments(self, node: yaml.Node) -> str:
+        value = _value(node)
+        if value not in ("keep", "parse"):
+            self._problem(node, f"unknown value `{value}` of `messages: arguments`", "write `keep` or `parse`")
+        return str(value)
 
     def _roles(self, node: yaml.Node) -> dict[str, str]:
         pairs = self._mapping(node, "`messages: roles`", None)
@@ -181,6 +190,10 @@ class _File:
 
     def _template_kwargs(self, node: yaml.Node) -> None:
         pairs = self._mapping(node, "`template_kwargs`", None)
+        for key, value in pairs.items():
+            if changes_ids(key, _value(value)):
+                what = f"`{key}` is an argument of `apply_chat_template`, not of the chat template"
+                self._problem(value, what, APPLY_ARGUMENTS[key])
         self.found["template_kwargs"] = {key: _value(value) for key, value in pairs.items()}
 
     def _tests(self, node: yaml.Node) -> None:

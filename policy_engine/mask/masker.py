@@ -20,7 +20,9 @@ from policy_engine.core.errors import ConfigError, PolicyEngineError
 from policy_engine.data.conversation import Conversation, read_row, without_null_fields
 from policy_engine.data.dataset import DatasetSpec
 from policy_engine.data.formats import Format, named_format
+from policy_engine.data.given import given_documents, given_messages, given_tools
 from policy_engine.data.role_spelling import Spelling, what_to_do
+from policy_engine.data.shapes import shape_of
 from policy_engine.lang.checked import CheckedPolicy
 from policy_engine.mask.batch import Sample, attempt, mask_rows, mask_samples
 from policy_engine.mask.hashing import fingerprint_of, register_with_datasets
@@ -87,7 +89,7 @@ class Masker:
         self.on_error = on_error
         self.unrolls = unroll
         self.counts: Counter[str] = Counter()
-        self._detected: Format | None = None
+        self._detected: dict[Any, Format] = {}
         self._spellings: dict[tuple[tuple[str, str], ...], Spelling] = {}
         self._warned: set[str | tuple[str, str]] = set()
         register_with_datasets(type(self))
@@ -108,7 +110,7 @@ class Masker:
         return json.dumps(facts, sort_keys=True, default=repr)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "counts": Counter(), "_detected": None, "_spellings": {}, "_warned": set()}
+        return {**self.__dict__, "counts": Counter(), "_detected": {}, "_spellings": {}, "_warned": set()}
 
     def __call__(
         self,
@@ -121,17 +123,22 @@ class Masker:
         """Masks one conversation. `sample` is the row it came from, for conditions on `sample.`; further arguments go
         to the template.
 
-        Raises RowError for messages that are none, for data the policy cannot use, and under `on empty error`;
-        TemplateError, AttributionError, UnrenderedError and GuardError where their steps do.
+        `tools` are schemas or Python functions. Messages, tools and documents may be JSON text. A key that is null
+        counts as absent, as in `batch`, since rows that come out of Arrow have every key of their column.
+
+        Raises RowError for what is not a list of messages, for data the policy cannot use, for an argument of
+        `apply_chat_template` that would change the ids (`truncation=True`), and under `on empty error`; TemplateError,
+        AttributionError, UnrenderedError and GuardError where their steps do.
         """
-        layout = self._message_layout(list(messages))
-        row = {layout.field: list(messages)}
+        given = without_null_fields(given_messages(messages))
+        layout = self._message_layout(given)
+        row = {layout.field: given}
         read = read_row(row, replace(layout, tools=None, documents=None, system=None))
         self._look_at_roles(read, layout)
         conversation = replace(
             read,
-            tools=None if tools is None else tuple(tools),
-            documents=None if documents is None else tuple(documents),
+            tools=_given_tools(tools),
+            documents=given_documents(without_null_fields(documents), "`documents`"),
             sample=row if sample is None else sample,
             template_kwargs={**read.template_kwargs, **template_kwargs},
         )
@@ -244,10 +251,16 @@ class Masker:
         return [{**sample.row.arrays(), **sample.names} for sample in kept]
 
     def _layout(self, rows: list[dict[str, Any]]) -> Format:
-        if self._detected is None:
-            self._detected = self.dataset.format_of([without_null_fields(row) for row in rows])
-            _log.info("%s", self._detected.description)
-        return self._detected
+        # Batches of another dataset have columns or messages of another shape: each shape is looked at once.
+        seen = shape_of(without_null_fields(rows[0]))
+        if seen is None and self._detected:
+            return next(reversed(self._detected.values()))  # a broken row: reading it says what is wrong
+        shape = tuple(rows[0]), seen
+        found = self._detected.get(shape)
+        if found is None:
+            found = self._detected[shape] = self.dataset.format_of([without_null_fields(row) for row in rows])
+            _log.info("%s", found.description)
+        return found
 
     def _message_layout(self, messages: list[Any]) -> Format:
         """How to read a list of messages that is given by itself: with the dataset file's keys and roles, if it has
@@ -296,6 +309,13 @@ class Masker:
                     LostFieldWarning,
                     stacklevel=5,
                 )
+
+
+def _given_tools(given: Any) -> tuple[Any, ...] | None:
+    # No tools for most templates, and not for all: transformers hands an empty list on as it is.
+    if isinstance(given, list | tuple) and not given:
+        return ()
+    return given_tools(without_null_fields(given), "`tools`", functions=True)
 
 
 def _chat_tokenizer(tokenizer: Any, template: str | Path | None, roles: frozenset[str] | None) -> ChatTokenizer:

@@ -11,7 +11,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, Final
 
-from policy_engine.chat.segments import RenderedChat
+from policy_engine.chat.segments import RenderedChat, Unrendered
 from policy_engine.chat.template import ChatTemplate
 from policy_engine.core.errors import TemplateError
 from policy_engine.data.conversation import Conversation
@@ -84,7 +84,7 @@ class Rendering:
         """
         for without, messages in TIERS.items():
             chat = self.chat(messages)
-            if isinstance(chat, RenderedChat) and all(lost.field == "reasoning" for lost in chat.unrendered):
+            if isinstance(chat, RenderedChat) and all(_is_bearable(lost) for lost in chat.unrendered):
                 return without, chat
         raise LookupError(f"{self.variant.template} takes no conversation whole")
 
@@ -126,6 +126,11 @@ def models_of() -> Mapping[str, Sequence[str]]:
     index = Path(str(spec.origin)).with_name("_index.json")
     entries = json.loads(index.read_text(encoding="utf-8"))
     return {e["name"]: sorted({*([e["repo"]] if e["repo"] else []), *e["aliases"]}) for e in entries}
+
+
+def _is_bearable(lost: Unrendered) -> bool:
+    # Kimi writes a call's id in place of the tool's name, and expects the name in the id.
+    return lost.kind == "reasoning" or lost.path[-1:] == ("name",)
 
 
 def _conversation(messages: Sequence[Message]) -> Conversation:

@@ -119,13 +119,13 @@ def _prompt_differs(template: Rendering) -> str | None:
 
 def _thinking_lost(template: Rendering) -> str | None:
     chat = _chat(template, ASK, ANSWER, THANKS, BYE)
-    lost = {lost.turn for lost in chat.unrendered if lost.field == "reasoning"} if chat else set()
+    lost = {lost.turn for lost in chat.unrendered if lost.kind == "reasoning"} if chat else set()
     return "No `reasoning_content` reaches the text." if lost == {1, 3} else None
 
 
 def _thinking_dropped(template: Rendering) -> str | None:
     chat = _chat(template, ASK, ANSWER, THANKS, BYE)
-    lost = {lost.turn for lost in chat.unrendered if lost.field == "reasoning"} if chat else set()
+    lost = {lost.turn for lost in chat.unrendered if lost.kind == "reasoning"} if chat else set()
     return "Of two answers with `reasoning_content`, only the last one keeps it." if lost == {1} else None
 
 
@@ -196,9 +196,8 @@ def _calls_lost(template: Rendering) -> str | None:
     chat = _chat(template, ASK, bare(CALL), RESULT, bare(ANSWER))
     if chat is None:
         return None
-    fields = {(lost.turn, lost.field) for lost in chat.unrendered}
-    lost = [name for key, name in (((1, "tool_calls"), "`tool_calls`"), ((2, "content"), "the tool's result"))
-            if key in fields]  # fmt: skip
+    turns = {lost.turn for lost in chat.unrendered if lost.path[-1:] != ("name",)}
+    lost = [name for turn, name in ((1, "`tool_calls`"), (2, "the tool's result")) if turn in turns]
     verb = "do" if len(lost) > 1 or lost == ["`tool_calls`"] else "does"
     said = " and ".join(lost)
     return f"{said[0].upper()}{said[1:]} {verb} not reach the text." if lost else None

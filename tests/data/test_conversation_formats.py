@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from policy_engine.core.errors import ConfigError
-from policy_engine.data.formats import detect_format
+from policy_engine.core.errors import ConfigError, RowError
+from policy_engine.data.conversation import read_row
+from policy_engine.data.formats import named_format
+from policy_engine.data.shapes import detect_format
 
 USER = {"role": "user", "content": "a"}
 BOT = {"role": "assistant", "content": "b"}
@@ -75,3 +77,67 @@ def test_nothing_detected_says_what_was_seen_and_what_to_do(rows, reason):
         detect_format(rows)
     assert reason in caught.value.message
     assert "dataset file" in str(caught.value.help)
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        ({"messages": [USER], "functions": "[{}]"}, "`messages: {tools: functions}`"),
+        ({"messages": [USER], "tool_defs": [{"name": "f"}]}, "column `tool_defs` is not used"),
+        ({"messages": [USER], "system_prompt": "S"}, "`messages: {system: system_prompt}`"),
+        ({"conversations": [{"from": "human", "value": "q"}], "system_prompt": "S"}, "`system_prompt` is not used"),
+        ({"instruction": "q", "output": "a", "system_prompt": "S"}, "`system_prompt` is not used"),
+        (
+            {"messages": [USER], "answer": "a"},
+            "`messages: {format: prompt_completion, prompt: messages, completion: answer}`",
+        ),
+        ({"messages": [USER], "chosen": [{"role": "assistant", "content": "a"}]}, "completion: chosen}`"),
+    ],
+)  # fmt: skip
+def test_columns_that_are_left_over_are_named(row, said):
+    assert said in detect_format([row]).description
+
+
+def test_columns_that_say_nothing_of_the_conversation_are_not_named():
+    row = {"messages": [USER, {"role": "assistant", "content": "a"}], "answer": "a", "functions": [], "id": 1}
+    assert "not used" not in detect_format([row]).description
+    assert (
+        "not used"
+        not in detect_format([{"messages": [USER], "tools": [{"name": "f"}], "functions": "[{}]"}]).description
+    )
+
+
+def test_a_system_column_gives_way_to_a_system_message():
+    talk = [{"from": "system", "value": "s"}, {"from": "human", "value": "q"}]
+    rows = [{"system": "S", "conversations": talk}, {"system": "S", "conversations": talk[1:]}]
+    said = detect_format(rows).description
+    assert "system message from column `system`, not used in 1 row that opens with a system message" in said
+
+
+@pytest.mark.parametrize(
+    ("row", "help"),
+    [
+        ({"prompt": [USER], "chosen": [BOT], "rejected": [BOT]}, "prompt: prompt, completion: chosen"),
+        ({"prompt": "q", "chosen": "a", "rejected": "b"}, "prompt: prompt, completion: chosen"),
+        ({"chosen": [USER, BOT], "rejected": [USER, BOT]}, "`messages: {field: chosen}`"),
+        ({"question": "q", "answer": "a"}, "prompt: question, completion: answer"),
+        ({"prompt": [USER], "chosen": [USER, BOT], "rejected": [USER, BOT]}, "`messages: {field: chosen}`"),
+    ],
+)
+def test_the_help_names_a_reading(row, help):
+    with pytest.raises(ConfigError) as caught:
+        detect_format([row])
+    assert help in caught.value.help
+
+
+def test_a_declared_question_and_answer_are_read():
+    spec = named_format("prompt_completion", prompt="messages", completion="chosen")
+    assert [USER, BOT] == [dict(m) for m in read_row({"messages": [USER], "chosen": [BOT]}, spec).messages]
+
+
+@pytest.mark.parametrize("text", [repr([USER]), "[{role: user}]"])
+def test_text_that_is_not_json_is_called_that(text):
+    with pytest.raises(ConfigError, match="column `messages` is text that is not JSON"):
+        detect_format([{"messages": text}])
+    with pytest.raises(RowError, match="column `messages` is text that is not JSON"):
+        read_row({"messages": text}, named_format("messages"))

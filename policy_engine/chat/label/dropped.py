@@ -107,6 +107,7 @@ def unwritten(
         if given and (None, name) not in fields:
             search = search or _Search(written, text, lengths)
             found += search.inputs(name, given)
+    found += [Unrendered(turn=None, path=(name,), kind="input") for name in conversation.unused]
     return tuple(found)
 
 
@@ -213,8 +214,16 @@ class _Search:
         shown = value.strip().casefold()
         return shown in near or json.dumps(shown)[1:-1] in near or json.dumps(shown, ensure_ascii=False)[1:-1] in near
 
+    def _is_in_id(self, lost: Unrendered, message: Mapping[str, Any]) -> bool:
+        """Whether the name of a tool was written as part of the call's id, as Kimi has it: `functions.search:0`."""
+        at = lost.path[:2]
+        id = field_value(message, (*at, "id"))
+        return isinstance(id, str) and (lost.turn, (*at, "id")) in self._paths and field_value(message, lost.path) in id
+
     def _has_twin(self, lost: Unrendered, message: Mapping[str, Any], found: Sequence[Unrendered]) -> bool:
         """Whether the message has the same once more, under another name, and that was written."""
+        if lost.path[-1:] == ("name",) and self._is_in_id(lost, message):
+            return True
         name = lost.path[0]
         kind = MESSAGE_FIELDS.get(str(name))
         if kind not in ("reasoning", "call"):

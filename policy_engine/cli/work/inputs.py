@@ -12,8 +12,7 @@ from policy_engine.chat.tokenizer import ChatTokenizer, load_tokenizer
 from policy_engine.core.errors import ConfigError, PolicyEngineError, RowError
 from policy_engine.core.source import Place
 from policy_engine.data.conversation import read_row
-from policy_engine.data.dataset import DatasetSpec, load_dataset_spec
-from policy_engine.data.detect import LOOKED_AT, format_seen
+from policy_engine.data.dataset import LOOKED_AT, DatasetSpec, format_seen, load_dataset_spec
 from policy_engine.data.formats import Format
 from policy_engine.data.readers import Rows, read_rows
 from policy_engine.data.role_spelling import Spelling

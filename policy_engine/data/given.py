@@ -1,0 +1,130 @@
+"""What is given beside the messages: tools, documents and arguments of the template.
+
+{"messages": […], "tools": "[{\"name\": \"f\"}]", "chat_template_kwargs": {"enable_thinking": false}}
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Final
+
+from policy_engine.core.wording import a_kind
+from policy_engine.data.formats import column, message_list
+from policy_engine.data.json_text import read_json
+from policy_engine.data.refusal import DROP, keys_of, refuse, text_problem
+
+_WHOLE: Final = "leave it out: labels are made for whole conversations"
+_UNCUT: Final = "leave it out: ids are neither padded nor cut here; `apply --max-length` cuts rows"
+_LISTS: Final = "leave it out: ids and labels come as lists or arrays"
+_BESIDE: Final = "give it beside the messages: as a column of its own, or as the masker's own argument"
+_TEMPLATE: Final = "say `template: FILE` in the dataset file, `--template FILE`, or `Masker(template=…)`"
+
+APPLY_ARGUMENTS: Final[dict[str, str]] = {
+    "conversation": _BESIDE, "conversations": _BESIDE, "messages": _BESIDE, "tools": _BESIDE, "documents": _BESIDE,
+    "chat_template": _TEMPLATE,
+    "add_generation_prompt": _WHOLE, "continue_final_message": _WHOLE,
+    "padding": _UNCUT, "truncation": _UNCUT, "max_length": _UNCUT,
+    "tokenize": _LISTS, "return_tensors": _LISTS, "return_dict": _LISTS, "return_assistant_tokens_mask": _LISTS,
+    "sanitize_control_tokens": "leave it out: control tokens in the data are counted, and not taken out",
+    "tokenizer_kwargs": "leave it out: the tokenizer is used as it is",
+    "processor_kwargs": "leave it out: there is no processor",
+    "load_audio_from_video": "leave it out: there is no processor",
+}  # fmt: skip
+"""Arguments of transformers' `apply_chat_template` that no template reads, with what to do instead.
+
+Handed to the template as variables, they would do nothing, and the ids would not be those that transformers gives.
+"""
+
+
+def template_arguments(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments that are the template's own; those of `apply_chat_template` are left out where they change nothing.
+
+    Raises RowError for one that would change the ids: `add_generation_prompt=True`, and not `=False`.
+    """
+    for name, help in APPLY_ARGUMENTS.items():
+        if changes_ids(name, given.get(name)):
+            refuse(f"`{name}` is an argument of `apply_chat_template`, not of the chat template", help)
+    return {name: value for name, value in given.items() if name not in APPLY_ARGUMENTS}
+
+
+def changes_ids(name: str, value: Any) -> bool:
+    """Whether a value of an argument of `apply_chat_template` asks for other ids than are made without it."""
+    return name in APPLY_ARGUMENTS and value is not None and value is not False and value != {}
+
+
+def given_messages(given: Any) -> list[Any]:
+    """The messages that a masker was called with: a list, or that as JSON text. Raises RowError for anything else."""
+    what = "a conversation is a list of messages, each with a `role` and a `content`"
+    if isinstance(given, Mapping):
+        refuse(
+            f"the masker got an object with the keys {keys_of(given)}, not a list of messages",
+            f"{what}: give it the row's column of messages; `masker.batch` takes the columns of whole rows",
+        )
+    if isinstance(given, str):
+        found = message_list(given)
+        if found is None:
+            problem, help = text_problem(given)
+            refuse(f"the masker got {problem}, not a list of messages", f"{help}; {what}")
+        given = found
+    if given is None or not isinstance(given, Iterable):
+        refuse(f"the masker got {a_kind(given)}, not a list of messages", what)
+    return list(given)
+
+
+def given_json(value: Any, name: str) -> Any:
+    """Data, or data as JSON text; None for null and empty. Raises RowError for text that is not JSON."""
+    if isinstance(value, str):
+        if not value.strip():
+            return None
+        try:
+            value = read_json(value)
+        except ValueError:
+            problem, help = text_problem(value)
+            refuse(f"{name} is {problem}", help)
+    return None if isinstance(value, str | list | tuple | dict) and not value else value
+
+
+def given_tools(value: Any, name: str, *, functions: bool = False) -> tuple[Any, ...] | None:
+    """Tool schemas: a list of them, or that as JSON text; with `functions` a list may also hold Python functions.
+
+    Raises RowError for anything else.
+    """
+    found = given_json(value, name)
+    if found is None:
+        return None
+    help = 'write a list of schemas: [{"type": "function", "function": {"name": …, "parameters": …}}]'
+    if not isinstance(found, Sequence) or isinstance(found, str):
+        refuse(f"{name} is {a_kind(found)}, not a list of tool schemas", help)
+    tools = []
+    for index, tool in enumerate(found):
+        if functions and isinstance(tool, Callable) and not isinstance(tool, type):  # type: ignore[arg-type]
+            tools.append(tool)
+            continue
+        tool = given_json(tool, f"{name}[{index}]")
+        if not isinstance(tool, Mapping):
+            refuse(f"{name}[{index}] is {a_kind(tool)}, not a tool schema", help)
+        if not ({"name", "function", "type"} & tool.keys()):
+            refuse(f"{name}[{index}] is no tool schema: it has no `function` and no `name`", help)
+        tools.append(tool)
+    return tuple(tools)
+
+
+def given_documents(value: Any, name: str) -> tuple[Mapping[str, Any], ...] | None:
+    """Documents: a list of objects, or that as JSON text. Raises RowError for anything else."""
+    found = given_json(value, name)
+    if found is None:
+        return None
+    if not isinstance(found, list | tuple):
+        refuse(f"{name} is {a_kind(found)}; it has to be a list of objects, or that as JSON text", DROP)
+    for index, item in enumerate(found):
+        if not isinstance(item, Mapping):
+            refuse(f"{name}[{index}] is {a_kind(item)}, not an object", DROP)
+    return tuple(found)
+
+
+def given_arguments(row: Mapping[str, Any], name: str | None) -> Mapping[str, Any] | None:
+    """A row's own template arguments. Raises RowError if they are not an object, or that as JSON text."""
+    value = None if name is None else given_json(column(row, name), f"column `{name}`")
+    if value is not None and not isinstance(value, Mapping):
+        refuse(f"column `{name}` is {a_kind(value)}; it has to be an object, or that as JSON text", DROP)
+    return value

@@ -1,0 +1,206 @@
+"""Messages as data writes them, brought to this project's names: role, content, tool calls.
+
+{"from": "gpt", "value": "I look."}                                     {"role": "assistant", "content": "I look.",
+{"from": "function_call", "value": "{\"name\": \"f\", …}"}    becomes     "tool_calls": [{"type": "function", …}]}
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from policy_engine.core.vocabulary import MESSAGE_FIELDS
+from policy_engine.core.wording import a_kind
+from policy_engine.data.formats import CALL_ROLE, Format, column, message_list
+from policy_engine.data.json_text import read_json
+from policy_engine.data.refusal import DROP, how_to_name, keys_of, refuse, text_problem
+
+_CALL: Final = 'write calls as {"type": "function", "function": {"name": …, "arguments": …}}'
+
+
+_SPEAKING: Final = ("call", "reasoning", "media")
+"""Kinds of fields that make a message of an object without `content`."""
+
+
+def read_messages(row: Mapping[str, Any], spec: Format) -> list[dict[str, Any]]:
+    """The messages of a column of messages. Raises RowError where the column or a message is of another shape."""
+    return read_list(_message_column(row, spec.field), spec, spec.field)
+
+
+def read_list(messages: Sequence[Any], spec: Format, name: str) -> list[dict[str, Any]]:
+    """The messages of a list, which the row has under `name`.
+
+    A call that data writes as a message of its own (ShareGPT's `function_call`) joins the text or the calls of the
+    assistant right before it: they are one turn, which ends after the last call.
+    """
+    found: list[dict[str, Any]] = []
+    for index, message in enumerate(messages):
+        place = f"{name}[{index}]"
+        made = _read_message(message, spec, place)
+        is_call = spec.roles.get(message[spec.role], message[spec.role]) == CALL_ROLE
+        if is_call and found and found[-1]["role"] == "assistant":
+            found[-1] = _join(found[-1], made, place)
+        else:
+            found.append(made)
+    return found
+
+
+def _join(before: dict[str, Any], call: dict[str, Any], place: str) -> dict[str, Any]:
+    for key, value in call.items():
+        if key not in ("content", "tool_calls") and key in before and before[key] != value:
+            refuse(
+                f"{place} is a call of the turn before it, and differs from that in `{key}`",
+                f"give both the same `{key}`, or write them as one message",
+            )
+    calls = [*(before.get("tool_calls") or ()), *call["tool_calls"]]
+    content = call["content"] if before.get("content") is None else before["content"]
+    return {**before, **call, "content": content, "tool_calls": calls}
+
+
+def _message_column(row: Mapping[str, Any], name: str) -> Sequence[Any]:
+    value = column(row, name)
+    if value is None:
+        reason = "is null" if name in row else "is missing"
+        refuse(
+            f"column `{name}` with the messages {reason}; the row's columns are {keys_of(row)}",
+            DROP if name in row else how_to_name("field", name, row, "column"),
+        )
+    messages = message_list(value)
+    if messages is None and isinstance(value, str) and value.lstrip().startswith("["):
+        problem, help = text_problem(value)
+        refuse(f"column `{name}` is {problem}", help)
+    if messages is None:
+        refuse(
+            f"column `{name}` is {a_kind(value)}, not a list of messages",
+            "write a list of objects with a role and a content, or that as JSON text",
+        )
+    return messages
+
+
+def _read_message(message: Any, spec: Format, place: str) -> dict[str, Any]:
+    if not isinstance(message, Mapping):
+        refuse(f"{place} is {a_kind(message)}, not an object with `{spec.role}` and `{spec.content}`", DROP)
+    role = message.get(spec.role)
+    if not isinstance(role, str) or not role:
+        if spec.role not in message:
+            refuse(
+                f"{place} has no `{spec.role}`; its keys are {keys_of(message)}",
+                how_to_name("role", spec.role, message, "key"),
+            )
+        refuse(
+            f"{place}: `{spec.role}` is {'empty' if role == '' else a_kind(role)}; it has to name the author",
+            "write who the message is from, such as `user` or `assistant`",
+        )
+    role = spec.roles.get(role, role)
+    if role == CALL_ROLE:
+        return _call_message(message, spec, place)
+    result = _renamed(message, spec, place)
+    result["role"] = role
+    if "content" in result:
+        _check_content(result["content"], f"{place}: `{spec.content}`")
+    if result.get("tool_calls") is not None:
+        calls = _tool_calls(result["tool_calls"], f"{place}: `{spec.tool_calls}`")
+        result["tool_calls"] = _parsed(calls, f"{place}: `{spec.tool_calls}`") if spec.parses_arguments else calls
+    if spec.parses_arguments and isinstance(result.get("function_call"), Mapping):
+        result["function_call"] = _parsed([result["function_call"]], f"{place}: `function_call`")[0]
+    if not any(key in ("content", "refusal") or MESSAGE_FIELDS.get(key) in _SPEAKING for key in result):
+        refuse(
+            f"{place} has no `{spec.content}`; its keys are {keys_of(message)}",
+            how_to_name("content", spec.content, message, "key"),
+        )
+    return result
+
+
+def _renamed(message: Mapping[str, Any], spec: Format, place: str) -> dict[str, Any]:
+    """A copy with this project's key names, in the order the data has; `role` comes first."""
+    names = {spec.role: "role", spec.content: "content", spec.tool_calls: "tool_calls"}
+    if spec.reasoning is not None:
+        names[spec.reasoning] = "reasoning_content"
+    result: dict[str, Any] = {"role": None}
+    for key, value in message.items():
+        name = names.get(key, key)
+        if name != key and name in message:
+            refuse(
+                f"{place} has both `{key}`, which is read as `{name}`, and a `{name}` of its own",
+                "drop or rename one of the two in the data, or change `messages:` in the dataset file",
+            )
+        result[name] = value
+    return result
+
+
+def _check_content(content: Any, place: str) -> None:
+    if content is None or isinstance(content, str):
+        return
+    if not isinstance(content, list | tuple):
+        refuse(
+            f"{place} is {a_kind(content)}; it has to be text, a list of parts, or null",
+            "write an object, such as a tool's result, as JSON text",
+        )
+    for i, part in enumerate(content):
+        if not isinstance(part, Mapping):
+            refuse(f"{place}[{i}] is {a_kind(part)}, not an object", 'write parts as {"type": "text", "text": …}')
+        if "text" in part and not isinstance(part["text"], str | None):
+            refuse(f"{place}[{i}]: `text` is {a_kind(part['text'])}; it has to be text", DROP)
+
+
+def _tool_calls(value: Any, place: str) -> list[Mapping[str, Any]]:
+    calls = message_list(value)
+    if calls is None:
+        refuse(f"{place} is {a_kind(value)}, not a list of calls", "write a list, or that as JSON text")
+    for i, call in enumerate(calls):
+        if not isinstance(call, Mapping):
+            refuse(f"{place}[{i}] is {a_kind(call)}, not an object", _CALL)
+        function = call.get("function", call)
+        if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
+            refuse(f"{place}[{i}] names no function; its keys are {keys_of(call)}", _CALL)
+    return list(calls)
+
+
+def _parsed(calls: list[Mapping[str, Any]], place: str) -> list[Mapping[str, Any]]:
+    """Calls whose arguments are objects, where they were the JSON text of one."""
+    made: list[Mapping[str, Any]] = []
+    for i, call in enumerate(calls):
+        function = call.get("function", call)
+        arguments = function.get("arguments")
+        if isinstance(arguments, str):
+            arguments = _object_in(arguments, f"{place}[{i}]: `arguments`")
+            function = {**function, "arguments": arguments}
+        made.append({**call, "function": function} if "function" in call else function)
+    return made
+
+
+def _object_in(text: str, place: str) -> Mapping[str, Any]:
+    try:
+        found = read_json(text) if text.strip() else {}
+    except ValueError as error:
+        refuse(f"{place} is text that is not JSON ({error}), and the dataset file says `arguments: parse`", DROP)
+    if not isinstance(found, Mapping):
+        refuse(f"{place} is the JSON text of {a_kind(found)}; arguments have to be an object", DROP)
+    return found
+
+
+def _call_message(message: Mapping[str, Any], spec: Format, place: str) -> dict[str, Any]:
+    """A ShareGPT `function_call` turn as an assistant message with tool calls and no text."""
+    result = _renamed(message, spec, place)
+    value = result.pop("content", None)
+    if isinstance(value, str):
+        try:
+            value = read_json(value)
+        except ValueError as error:
+            refuse(f"{place}: the call in `{spec.content}` is not JSON ({error})", DROP)
+    calls = value if isinstance(value, list | tuple) else [value]
+    place = f"{place}: `{spec.content}`"
+    made = []
+    for i, call in enumerate(calls):
+        if not isinstance(call, Mapping) or not isinstance(call.get("name"), str) or "arguments" not in call:
+            found = f"keys {keys_of(call)}" if isinstance(call, Mapping) else a_kind(call)
+            refuse(f"{place}: call {i + 1} has to be an object with `name` and `arguments`, found {found}", DROP)
+        made.append(wrapped(call))
+    made = _parsed(made, place) if spec.parses_arguments else made
+    # An empty text, not an absent one: the turn says nothing beside its calls, and templates may add to `content`.
+    return {**result, "role": "assistant", "content": "", "tool_calls": made}
+
+
+def wrapped(call: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A bare `{name, …}` function as OpenAI's `{type: function, function: …}`."""
+    return call if "function" in call or "name" not in call else {"type": "function", "function": call}

@@ -1,0 +1,57 @@
+"""Refusing a row: the error says what is wrong, where in the row, and what to do.
+
+messages[2] has no `role`; its keys are `from`, `value`
+  help: did you mean `role` where it says `from`? …
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Mapping
+from typing import Any, Final, NoReturn
+
+from policy_engine.core.errors import RowError
+from policy_engine.data.formats import key_meant
+from policy_engine.data.json_text import read_json
+
+DROP: Final = "fix the row, or drop it"
+
+
+def refuse(reason: str, help: str) -> NoReturn:
+    """Raises RowError."""
+    raise RowError(reason, help=help)
+
+
+def how_to_name(option: str, name: str, keys: Mapping[Any, Any], noun: str) -> str:
+    """The help where `name` is not among the keys: a dataset file says under `option` what it is called."""
+    meant = key_meant(option, name, keys)
+    if meant is None:
+        return f"add it, or say in a dataset file which {noun} has it: `messages: {{{option}: NAME}}`"
+    return (
+        f"did you mean `{name}` where it says `{meant}`? Rename it in the data, or say in a dataset file what it is "
+        f"called: `messages: {{{option}: {meant}}}`"
+    )
+
+
+def keys_of(value: Mapping[Any, Any]) -> str:
+    """The keys of an object for people, the first dozen."""
+    return ", ".join(f"`{key}`" for key in list(value)[:12]) or "none"
+
+
+def text_problem(text: str) -> tuple[str, str]:
+    """What is wrong with text that should be JSON, and what to do.
+
+    `"[{'role': 'user'}]"` is what Python prints for a list, with single quotes: `json.dumps` would have written JSON.
+    """
+    try:
+        read_json(text)
+    except ValueError as error:
+        try:
+            ast.literal_eval(text)
+        except (ValueError, SyntaxError, MemoryError, RecursionError):
+            return f"text that is not JSON ({error})", "write it with `json.dumps`, or as data"
+        return (
+            "text that is not JSON: it is what Python prints for a list or an object",
+            "write it with `json.dumps`, not with `str` or `repr`; `ast.literal_eval` reads what is there",
+        )
+    return "text", DROP

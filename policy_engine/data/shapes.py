@@ -1,0 +1,281 @@
+"""The shape of data, told from its rows: which columns hold the conversation, and which are left over.
+
+[{"conversations": [{"from": "human", "value": "Hi"}], "tool_defs": "[…]"}]
+read as ShareGPT conversations: column `conversations` holds lists of objects with `from` and `value` (1 of 1 row
+looked at); authors `human` as user; column `tool_defs` is not used: `messages: {tools: tool_defs}` …
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Final
+
+from policy_engine.core.errors import ConfigError
+from policy_engine.core.wording import a_kind, counted
+from policy_engine.data.formats import (
+    CALL_ROLE,
+    OTHER_NAMES,
+    SHAREGPT_ROLES,
+    USUAL_FIELDS,
+    Format,
+    FormatKind,
+    column,
+    key_meant,
+    message_list,
+    named_format,
+    role_of,
+)
+from policy_engine.data.refusal import text_problem
+
+_TITLES: Final[dict[FormatKind, str]] = {
+    "messages": "OpenAI messages",
+    "sharegpt": "ShareGPT conversations",
+    "alpaca": "Alpaca instructions",
+    "prompt_completion": "prompt and completion",
+}
+NEXT_STEP: Final = (
+    "name the columns in a dataset file, for example `messages: {field: dialogue, role: speaker, content: text, "
+    "roles: {customer: user, agent: assistant}}`"
+)
+_TOOLS: Final = (
+    "tools", "tool_defs", "tool_definitions", "tool_schemas", "tools_json", "available_tools", "functions",
+    "function_definitions", "function_descriptions", "apis",
+)  # fmt: skip
+_SYSTEMS: Final = ("system", "system_prompt", "system_message", "sys_prompt", "instructions")
+_ANSWERS: Final = ("completion", "response", "output", "answer", "chosen", "target", "expected_output")
+"""Names of columns that hold an answer, the usual ones first."""
+_MANY: Final = 8
+"""Columns from which on two names that look like question and answer say little."""
+
+
+def detect_format(rows: Iterable[Any]) -> Format:
+    """The format that most of the given rows have, with a sentence in `description` that says what was seen and why.
+
+    Raises:
+        ConfigError: no row has a known shape; the message lists the columns seen and says what to do.
+    """
+    seen: list[Any] = [{"messages": row} if isinstance(row, list) else row for row in rows]
+    if not seen:
+        raise ConfigError("no row could be read, so the format of the data is not known", help=NEXT_STEP)
+    votes: Counter[tuple[FormatKind, tuple[str, ...]]] = Counter()
+    for row in seen:
+        shape = shape_of(row)
+        if shape is not None:
+            votes[shape] += 1
+    if not votes:
+        raise ConfigError(_nothing_fits(seen), help=_what_to_do(seen))
+    (kind, names), count = votes.most_common(1)[0]
+    fitting = [row for row in seen if shape_of(row) == (kind, names)]
+    return _described(kind, names, fitting, looked_at=len(seen), count=count)
+
+
+def _described(
+    kind: FormatKind, names: tuple[str, ...], rows: list[Mapping[str, Any]], *, looked_at: int, count: int
+) -> Format:
+    notes: list[str] = []
+    if kind in ("messages", "sharegpt"):
+        (field_name,) = names
+        fmt = named_format(kind, field=field_name)
+        why = f"column `{field_name}` holds lists of objects with `{fmt.role}` and `{fmt.content}`"
+        roles = _authors(rows, fmt)
+        notes.append("authors " + ", ".join(_author(fmt, role) for role in roles))
+        if kind == "messages" and "assistant" not in roles and any(SHAREGPT_ROLES.get(r) == "assistant" for r in roles):
+            notes.append("none is called `assistant`: map them with `messages: {roles: …}` in a dataset file")
+    else:
+        fmt = named_format(kind, **dict(zip(_PAIR[kind], names, strict=True)))
+        why = "columns " + " and ".join(f"`{name}`" for name in names)
+    for name in (fmt.system, fmt.tools, fmt.documents, fmt.chat_template_kwargs):
+        if name is not None and any(column(row, name) for row in rows):
+            notes.append(f"{_USE.get(name, name)} from column `{name}`{_but(rows, fmt, name)}")
+    notes += _columns_not_used(rows, fmt)
+    rest = "" if count == looked_at else f"; {looked_at - count} with another shape"
+    text = f"read as {_TITLES[kind]}: {why} ({count} of {counted(looked_at, 'row')} looked at{rest})"
+    return named_format(kind, **{**_names(fmt), "description": "; ".join([text, *notes])})
+
+
+def _columns_not_used(rows: Sequence[Mapping[str, Any]], format: Format) -> list[str]:
+    """A sentence for each column that is left over.
+
+    Tools where the format finds none, a system prompt, and the answer to conversations that end with the user.
+    """
+    return [*_inputs(rows, format), *_answers(rows, format)]
+
+
+def _inputs(rows: Sequence[Mapping[str, Any]], format: Format) -> Iterator[str]:
+    for option, names, does in (
+        ("tools", _TOOLS, "gives it to the template"),
+        ("system", _SYSTEMS, "puts it in front"),
+    ):
+        used = getattr(format, option)
+        if used is not None and _filled(rows, used):
+            continue
+        for name in names:
+            if name != used and _filled(rows, name):
+                yield f"column `{name}` is not used: `messages: {{{option}: {name}}}` in a dataset file {does}"
+
+
+def _answers(rows: Sequence[Mapping[str, Any]], format: Format) -> Iterator[str]:
+    if format.kind != "messages":
+        return
+    name = next((name for name in _ANSWERS if name != format.field and _filled(rows, name)), None)
+    if name is None:
+        return
+    last = [list(message_list(column(row, format.field)) or [None])[-1] for row in rows]
+    open_ = sum(role_of(message, format) == "user" for message in last)
+    if 2 * open_ > len(rows):
+        declared = f"messages: {{format: prompt_completion, prompt: {format.field}, completion: {name}}}"
+        yield (
+            f"the conversations end with the user, and column `{name}` is not used: `{declared}` in a dataset file "
+            "reads it as the answer"
+        )
+
+
+def _filled(rows: Sequence[Mapping[str, Any]], name: str) -> bool:
+    return any(isinstance(value := column(row, name), str | list | tuple) and len(value) > 0 for row in rows)
+
+
+_PAIR: Final[dict[FormatKind, tuple[str, str]]] = {
+    "alpaca": ("instruction", "output"),
+    "prompt_completion": ("prompt", "completion"),
+}
+
+
+def _but(rows: list[Mapping[str, Any]], fmt: Format, name: str) -> str:
+    """Says where the system column gives way to a system message of the conversation."""
+    if name != fmt.system or fmt.kind not in ("messages", "sharegpt"):
+        return ""
+    first = (next(iter(message_list(column(row, fmt.field)) or ()), None) for row in rows if column(row, name))
+    both = sum(role_of(message, fmt) == "system" for message in first)
+    return f", not used in {counted(both, 'row')} that opens with a system message of its own" if both else ""
+
+
+_USE: Final = {"system": "system message", "chat_template_kwargs": "template arguments"}
+
+
+def _names(fmt: Format) -> dict[str, Any]:
+    return {name: value for name, value in vars(fmt).items() if name not in ("kind", "description")}
+
+
+def _author(fmt: Format, name: str) -> str:
+    role = fmt.roles.get(name, name)
+    meaning = "assistant tool call" if role == CALL_ROLE else role
+    return f"`{name}`" if meaning == name else f"`{name}` as {meaning}"
+
+
+def _authors(rows: list[Mapping[str, Any]], fmt: Format) -> list[str]:
+    found: dict[str, None] = {}
+    for row in rows:
+        for message in message_list(column(row, fmt.field)) or ():
+            if isinstance(message, Mapping) and isinstance(message.get(fmt.role), str):
+                found.setdefault(message[fmt.role])
+    return sorted(found)
+
+
+def shape_of(row: Any) -> tuple[FormatKind, tuple[str, ...]] | None:
+    """Kind of a row and the columns that say so."""
+    if not isinstance(row, Mapping):
+        return None
+    for name in USUAL_FIELDS:
+        kind = list_kind(row.get(name))
+        if kind is not None:
+            return kind, (name,)
+    if "prompt" in row:
+        for answer in ("completion", "response"):
+            if answer in row:
+                return "prompt_completion", ("prompt", answer)
+    if "instruction" in row and "output" in row:
+        return "alpaca", ("instruction", "output")
+    others = [(kind, name) for name in row if (kind := list_kind(row[name])) is not None]
+    # Two lists of messages (`chosen`, `rejected`) leave the choice to the user.
+    return (others[0][0], (others[0][1],)) if len(others) == 1 else None
+
+
+def list_kind(value: Any) -> FormatKind | None:
+    """Whether a column's value is a list of OpenAI messages or of ShareGPT turns; None if neither."""
+    for message in message_list(value) or ():
+        if isinstance(message, Mapping):
+            if isinstance(message.get("role"), str):
+                return "messages"
+            if isinstance(message.get("from"), str) and "value" in message:
+                return "sharegpt"
+    return None
+
+
+def _what_to_do(rows: list[Any]) -> str:
+    first = next((row for row in rows if isinstance(row, Mapping)), {})
+    for name in USUAL_FIELDS:
+        value = first.get(name)
+        if isinstance(value, str) and value.lstrip().startswith("[") and message_list(value) is None:
+            return text_problem(value)[1]
+    return _one_of_several(rows) or _names_seen(rows) or NEXT_STEP
+
+
+def _nothing_fits(rows: list[Any]) -> str:
+    objects = [row for row in rows if isinstance(row, Mapping)]
+    for name in USUAL_FIELDS:
+        value = objects[0].get(name) if objects else None
+        if isinstance(value, str) and value.lstrip().startswith("[") and message_list(value) is None:
+            return f"no conversation found in {counted(len(rows), 'row')}: column `{name}` is {text_problem(value)[0]}"
+    if not objects:
+        return f"no conversation found in {counted(len(rows), 'row')}: a row is {a_kind(rows[0])}, not an object"
+    columns: dict[str, Any] = {}
+    for row in objects:
+        for name, value in row.items():
+            columns.setdefault(str(name), value)
+    lists = _lists_of(objects)
+    if len(lists) > 1:
+        named = " and ".join(f"`{name}`" for name in lists)
+        return f"columns {named} all hold messages, and nothing says which to train on"
+    shown = ", ".join(
+        f"`{name}` ({'an empty list' if value == [] else a_kind(value)})" for name, value in list(columns.items())[:12]
+    )
+    return (
+        f"no conversation found in {counted(len(rows), 'row')}; their columns are {shown or 'none'}. Known shapes: "
+        "a list of messages with `role` and `content`, or with `from` and `value`; `instruction` and `output`; "
+        "`prompt` and `completion`"
+    )
+
+
+def _lists_of(objects: list[Any]) -> list[str]:
+    return [name for row in objects[:1] for name in row if list_kind(row[name]) is not None]
+
+
+def _one_of_several(rows: list[Any]) -> str | None:
+    """What a dataset file would say where several columns hold messages, or a question and its answer."""
+    objects = [row for row in rows if isinstance(row, Mapping)]
+    if not objects:
+        return None
+    row, lists = objects[0], _lists_of(objects)
+    question = next((name for name in ("prompt", *OTHER_NAMES["prompt"]) if _holds_text(row.get(name))), None)
+    answer = next((name for name in _ANSWERS if _holds_text(row.get(name))), None)
+    if question is not None and answer is not None and (lists or len(row) < _MANY):
+        if answer in lists and _opens_whole(row[answer]):
+            return f"name it in a dataset file: `messages: {{field: {answer}}}`"
+        declared = f"messages: {{format: prompt_completion, prompt: {question}, completion: {answer}}}"
+        return f"say in a dataset file what is the question and what the answer: `{declared}`"
+    return f"name one in a dataset file: `messages: {{field: {lists[0]}}}`" if len(lists) > 1 else None
+
+
+def _holds_text(value: Any) -> bool:
+    return list_kind(value) == "messages" or (isinstance(value, str) and bool(value.strip()))
+
+
+def _opens_whole(value: Any) -> bool:
+    """Whether a list of messages is a whole conversation, not only its answer."""
+    first = next(iter(message_list(value) or ()), None)
+    return isinstance(first, Mapping) and first.get("role") in ("system", "user")
+
+
+def _names_seen(rows: list[Any]) -> str | None:
+    """What a dataset file would say, if a column of the rows is a list of objects with the look of messages."""
+    for row in (row for row in rows if isinstance(row, Mapping)):
+        for name, value in row.items():
+            message = next((m for m in message_list(value) or () if isinstance(m, Mapping)), None)
+            if message is None or list_kind(value) is not None:
+                continue
+            role, content = (key if key in message else key_meant(key, key, message) for key in ("role", "content"))
+            if role is not None and content is not None and role != content:
+                declared = f"messages: {{field: {name}, role: {role}, content: {content}}}"
+                return f"rename the keys in the data, or write a dataset file that names them: `{declared}`"
+    return None

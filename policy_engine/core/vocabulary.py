@@ -8,7 +8,6 @@ from typing import Any, Final, Literal
 IGNORE_INDEX: Final = -100
 """Label of a token that carries no loss (PyTorch's `cross_entropy` default)."""
 
-Effect = Literal["train", "mask"]
 Reason = Literal["rule", "default", "straddle", "structural", "truncated"]
 RelationKind = Literal["after", "right after", "before"]
 """Relations between turns; a policy also writes `of`, which is about one turn."""

@@ -19,7 +19,7 @@ _LONGEST: Final = 600
 
 
 def guard_diagnostics(findings: Sequence[GuardFinding], *, undecided: str | None = None) -> Iterator[Diagnostic]:
-    """What is wrong with guards: errors for those that fail, warnings for those that are not proven or say nothing."""
+    """The problems of guards: an error for one that fails, a warning for one that is not proven."""
     for finding in findings:
         text = f"`{finding.guard.span.one_line}`"
         if finding.verdict == "holds":

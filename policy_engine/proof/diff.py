@@ -1,4 +1,4 @@
-"""Two policies compared over all conversations: what the new one trains more than the old one, and what less."""
+"""Two policies compared over all conversations: text that the new one trains more, or less."""
 
 from __future__ import annotations
 
@@ -21,8 +21,9 @@ _DEFAULTS: Final = {"straddle": "mask", "empty": "drop", "unrendered": "error or
 
 
 def compare(old: CheckedPolicy | Program, new: CheckedPolicy | Program) -> Diff:
-    """Decides how two policies differ: in the weight of which characters, of all conversations. See `results.Diff`.
+    """Decides in which characters of all conversations the weights of two policies differ.
 
+    The answer is a `results.Diff`.
     Weights are compared by magnitude; which rule decides does not matter. Of the settings, `on straddle` counts for the
     verdict, since it changes which tokens are trained. Raises nothing: past the limits the verdict is `undecided`.
     """
@@ -80,7 +81,7 @@ class _Comparison:
         return found
 
     def _keeps_differ(self) -> bool:
-        """Whether `never` guards keep different characters masked, where straddling tokens are trained."""
+        """True if `never` guards keep different characters masked under `on straddle train`."""
         policies = (self.old, self.new)
         if not any(p.settings.get("straddle") == "train" for p in policies):
             return False

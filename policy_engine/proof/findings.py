@@ -1,4 +1,4 @@
-"""What follows from the regions that each rule decides: guards, dead rules, order, conditions that never matter."""
+"""Findings from the regions that rules decide: guards, dead rules, order, fixed conditions."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ from policy_engine.rules.steps import as_weight
 
 
 def prove(policy: CheckedPolicy | Program, *, places: bool = True) -> ProofReport:
-    """Decides, for all conversations, whether a policy's guards hold, and which of its rules and conditions do nothing.
+    """Decides for all conversations if a policy's guards hold, and finds rules that do nothing.
 
-    A guard `fails` with a conversation that was replayed through the engine. `places` also says in words what each rule
-    decides, which takes longest. See `results.ProofReport`. Raises nothing: past the limits of the proof the report is
-    `undecided`.
+    A guard `fails` with a conversation that was replayed through the engine. Conditions that always come out the same
+    are found too. `places` also says in words what each rule decides, which takes longest. The answer is a
+    `results.ProofReport`. Raises nothing: past the limits of the proof the report is `undecided`.
     """
     checked = policy.policy if isinstance(policy, Program) else policy
     try:
@@ -107,12 +107,12 @@ class PolicyProof:
         )
 
     def _covered(self, guard: CheckedGuard, index: int) -> Region:
-        """Where a guard applies."""
+        """The region in which a guard applies."""
         found = self.world.matches(0, guard, self.world.classes[index])
         return self.world.algebra.both(self.possible.regions[index], found)
 
     def broken(self, guard: CheckedGuard, covered: list[Region]) -> list[Region]:
-        """Where a guard does not hold, one region a class of parts."""
+        """The regions in which a guard does not hold, one for each class of parts."""
         algebra = self.world.algebra
         found = []
         for region, outcome, trained in zip(covered, self.outcomes, self.trained, strict=True):
@@ -147,7 +147,7 @@ class PolicyProof:
             yield DeadRule(rule=rule, why="nothing to scale" if scale else "shadowed", by=() if scale else by)
 
     def _acts(self, rule: CheckedRule) -> bool:
-        """Whether a rule decides or scales something in the end, or where a later `trained` looks."""
+        """True if a rule decides or scales something in the end, or where a later `trained` looks."""
         for outcome in self.outcomes:
             if rule.index in outcome.decided or rule.index in outcome.scaled:
                 return True
@@ -157,7 +157,7 @@ class PolicyProof:
         )
 
     def _covers(self, rules: tuple[CheckedRule, ...], regions: list[Region]) -> bool:
-        """Whether rules decide all of the regions."""
+        """True if rules decide all of the regions."""
         for region, outcome in zip(regions, self.outcomes, strict=True):
             for rule in rules:
                 region = self.world.algebra.without(region, outcome.decided.get(rule.index, {}))
@@ -166,7 +166,7 @@ class PolicyProof:
         return True
 
     def order(self) -> Order:
-        """Whether the rules can stand in any order: no two that overlap disagree on the weight."""
+        """Finds out if the order of the rules is free: no two that overlap disagree on the weight."""
         if self.world.stages.bits:
             return Order(free=None)
         algebra = self.world.algebra
@@ -198,7 +198,7 @@ class PolicyProof:
         return None
 
     def fixed(self) -> Iterator[FixedCondition]:
-        """Conditions, and tests in them, that come out the same wherever their statement's targets match."""
+        """Conditions, and tests in them, that are always the same where their targets match."""
         for statement in self.policy.statements:
             if statement.condition is None:
                 continue
@@ -212,7 +212,10 @@ class PolicyProof:
                     yield _fixed(statement, leaf, constant)
 
     def _constant(self, statement: CheckedStatement, expr: Expr) -> bool | None:
-        """What an expression always is where the statement's targets match; None if it varies or they never match."""
+        """The constant value of an expression where the statement's targets match.
+
+        None if the value varies, or if the targets never match.
+        """
         algebra = self.world.algebra
         seen: set[bool] = set()
         for possible, part_class in zip(self.possible.regions, self.world.classes, strict=True):
@@ -235,13 +238,16 @@ class PolicyProof:
 
 
 def _outcome_key(rule: CheckedRule) -> str:
-    """What a rule does to a weight."""
+    """A key for the effect of a rule on a weight."""
     weight = repr(rule.weight) if isinstance(rule.weight, Field) else repr(as_weight(rule.weight) + 0.0)
     return f"{'scale' if rule.effect == 'scale' else ''} {weight}"
 
 
 def _agree(a: str, b: str) -> bool:
-    """Whether two rules leave the same weight whichever comes last. A product is only as exact as its order."""
+    """True if two rules leave the same weight whichever comes last.
+
+    Two `scale` rules do not: a product of floating point numbers depends on their order.
+    """
     return a == b or {a[:5], b[:5]} == {"scale", " 0.0"}
 
 

@@ -26,8 +26,9 @@ def load_policy(path_or_name: str | os.PathLike[str], *, schema: Schema | None =
 
 
 def policy_from_text(text: str, *, name: str = "<string>", schema: Schema | None = None, prove: bool = True) -> Program:
-    """The program of a policy text, its guards proven; `name` is what errors call it, and where `use` paths start.
+    """The program of a policy text, its guards proven.
 
+    `name` is the text's name in errors, and the place where relative `use` paths start.
     Raises PolicySyntaxError or PolicyCheckError with everything that is wrong. Warnings and `prove`: see `load_policy`.
     """
     return _finished(compile_text(text, name=name, schema=schema), prove)

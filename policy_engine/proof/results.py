@@ -1,4 +1,4 @@
-"""What a proof says: verdicts, the places in words, and conversations that show them."""
+"""Results of a proof: verdicts, places in words, and conversations that show them."""
 
 from __future__ import annotations
 
@@ -19,18 +19,17 @@ ExitCode = Literal[0, 1, 3]
 
 @dataclass(frozen=True, kw_only=True)
 class Witness:
-    """A conversation that shows something, replayed through the engine. `segment` is the place in `chat` to look at.
-
-    `by_template` is whether `chat` is what the built-in chat template renders; else it was laid out part by part, which
-    some template may do. `rule` is the index of the rule that decides there, None for the default.
-    """
+    """A conversation that shows a finding, replayed through the engine."""
 
     conversation: Conversation
     chat: RenderedChat
     segment: int
+    """Index of the segment of `chat` to look at."""
     rule: int | None
+    """Index of the rule that decides there; None for the default."""
     weight: float
     by_template: bool
+    """True if the built-in chat template renders `chat`; else it was laid out part by part, as some template may."""
 
     @property
     def place(self) -> Segment:
@@ -45,59 +44,55 @@ class Witness:
 
 @dataclass(frozen=True, kw_only=True)
 class GuardFinding:
-    """Whether a guard holds for all conversations.
-
-    `vacuous`: nothing can ever match the guard. `places` says in words where it fails or may fail, `rules` are the
-    rules that decide there (None: the default).
-    """
+    """The verdict on a guard, for all conversations."""
 
     guard: CheckedGuard
     verdict: Verdict
     vacuous: bool = False
+    """True if nothing can ever match the guard."""
     places: tuple[str, ...] = ()
+    """The places, in words, where it fails or may fail."""
     rules: tuple[CheckedRule | None, ...] = ()
+    """The rules that decide there; None for the default."""
     witness: Witness | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class DeadRule:
-    """A rule that could be removed without changing anything.
-
-    `why` is `matches nothing`, `shadowed` (the rules `by` below it decide all it matches), or for `scale` also
-    `nothing to scale` (nothing it matches is trained by then).
-    """
+    """A rule that could be removed without a change to any mask."""
 
     rule: CheckedRule
     why: Literal["matches nothing", "shadowed", "nothing to scale"]
+    """`nothing to scale` is a `scale` that matches nothing which the rules above it train."""
     by: tuple[CheckedRule, ...] = ()
+    """The rules below it that decide all it matches, if it is `shadowed`."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class FixedCondition:
-    """A condition, or a test in one, that comes out the same wherever the statement's targets match."""
+    """A condition, or a test in one, that is always the same where the targets match."""
 
     statement: CheckedRule | CheckedGuard
     test: str
     """The condition or test, as written."""
     always: bool
-    """What it always is."""
+    """Its constant value."""
     span: Span
 
 
 @dataclass(frozen=True, kw_only=True)
 class Order:
-    """Whether the order of the rules matters.
-
-    `free` is None where it cannot be told: rules that ask for `trained`. `pair`: two rules that overlap and disagree.
-    """
+    """The finding on the order of the rules."""
 
     free: bool | None
+    """True if the rules can be in any order; None where that is not known, since rules ask for `trained`."""
     pair: tuple[CheckedRule, CheckedRule] | None = None
+    """Two rules that overlap and disagree."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RulePlaces:
-    """What a rule decides, in words; `rule` None stands for what no rule matches."""
+    """The places that a rule decides, in words; for the rule None, those that no rule matches."""
 
     rule: CheckedRule | None
     places: tuple[str, ...]
@@ -105,7 +100,7 @@ class RulePlaces:
 
 @dataclass(frozen=True, kw_only=True)
 class ProofReport:
-    """What is true of a policy in all conversations.
+    """The findings about a policy that are true in all conversations.
 
     With `undecided` set (to why), nothing else is known: every guard is `undecided`.
     """
@@ -130,12 +125,12 @@ class ProofReport:
 
     @property
     def order_free(self) -> bool:
-        """Whether it is proven that the rules can stand in any order."""
+        """True if it is proven that the rules can be in any order."""
         return self.order.free is True
 
     @property
     def holds(self) -> bool:
-        """Whether every guard is proven."""
+        """True if every guard is proven."""
         return all(g.verdict == "holds" for g in self.guards)
 
     @property
@@ -154,14 +149,17 @@ DiffVerdict = Literal["equal", "trains more", "trains less", "incomparable", "po
 
 @dataclass(frozen=True, kw_only=True)
 class Change:
-    """Places where two policies differ. `old` and `new` are the weights there, products of numbers and fields."""
+    """Places where two policies differ.
+
+    `old` and `new` are the weights there, as products of numbers and fields: `0.5 × message.weight`.
+    """
 
     kind: Literal["trains more", "trains less", "differs"]
     old: str
     new: str
     places: tuple[str, ...]
     witness: Witness | None
-    """A conversation on which the two differ, with the new policy's decision; None if none was found."""
+    """A conversation on which the two differ, with the new policy's decision; None if the search found no such one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,10 +173,10 @@ class SettingChange:
 
 @dataclass(frozen=True, kw_only=True)
 class Diff:
-    """How two policies compare over all conversations.
+    """The comparison of two policies over all conversations.
 
     *Trains more* means that no character gets a weight of smaller magnitude, and some a greater one. `possibly
-    different`: it depends on regexes or data for which no conversation was found; `changes` tells what was.
+    different`: it depends on regexes or data for which no conversation was found; `changes` lists what was found.
     """
 
     old: CheckedPolicy
@@ -193,7 +191,7 @@ class Diff:
 
     @property
     def exit_code(self) -> ExitCode:
-        """0 if the two are equal, 1 if it is shown that they differ, 3 if it cannot be told."""
+        """0 if the two are equal, 1 if a conversation shows a difference, 3 if that is not known."""
         if self.verdict == "undecided":
             return 3
         if self.verdict == "possibly different":

@@ -1,4 +1,4 @@
-"""Regions in words: which roles and parts, where in the conversation, under which conditions."""
+"""Regions in words: roles and parts, places in the conversation, conditions."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class _Words:
         return lines
 
     def _where(self, region: Region, possible: Region) -> str:
-        """Where in the conversation a region lies, by facts that hold there and not everywhere.
+        """The places of a region in the conversation, by facts that hold there and not everywhere.
 
         Exact where it says so: all of a conjunction, or all but one; else what the points have in common.
         """
@@ -71,7 +71,7 @@ class _Words:
         return f" in some places {' and '.join(common)}".rstrip()
 
     def _common(self, inside: int, outside: int) -> tuple[list[str], int]:
-        """Facts that hold at all of some points, in words, and the points of `outside` at which all of them do."""
+        """Facts that hold at all of `inside`, in words, and the points of `outside` where they hold."""
         named: list[str] = []
         left = outside
         for fact in self._side_facts:

@@ -1,7 +1,13 @@
-"""Sets of assignments to the free conditions: bitsets in Python ints while they are small, a BDD past that.
+"""Sets of assignments to the free conditions: bitsets while they are small, then a BDD.
 
-A *variable* takes one of a few values, counted from 0 (the cells of a field's partition, or false and true). A *free
-set* is a set of assignments of all variables, as an int either way; two are equal exactly if the sets are.
+A *variable* takes one of a few values, counted from 0: the cells of a field's partition, or false and true. A *free
+set* is a set of assignments of all variables, kept as an int; two ints are equal exactly if the sets are.
+
+    >>> space = make_space([3, 2])                        # a field of three cells, and a regex that matches or not
+    >>> bin(space.full), bin(space.cells(1, [1]))         # six assignments; the three in which the regex matches
+    ('0b111111', '0b111000')
+    >>> space.pick(space.both(space.cells(0, [1]), space.cells(1, [1])))
+    (1, 1)
 """
 
 from __future__ import annotations
@@ -59,7 +65,7 @@ class Space(Protocol):
         ...
 
     def forget(self, a: Free, variables: Iterable[int]) -> Free:
-        """The assignments that are in `a` after `variables` are changed at will (existential quantification)."""
+        """The assignments that are in `a` for some values of `variables`."""
         ...
 
     def pick(self, a: Free) -> tuple[int, ...]:
@@ -72,7 +78,10 @@ class Space(Protocol):
 
 
 def make_space(sizes: Sequence[int]) -> Space:
-    """The space of variables with `sizes` values each. Raises `TooLarge` if it needs a BDD and `dd` is missing."""
+    """The space of variables with `sizes` values each.
+
+    Raises `TooLarge` if it needs a BDD and the library `dd` is not installed.
+    """
     total = prod(sizes)
     if total <= BITSET_LIMIT:
         return _Bitsets(sizes)

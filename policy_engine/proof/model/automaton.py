@@ -1,8 +1,9 @@
-"""Summaries of what comes before or after a turn: the states of a small automaton, each with the shortest turns that
-lead to it.
+"""Summaries of the turns before or after a turn: the states of a small automaton.
 
-A state counts the turns of each key up to the largest number asked for, and knows which keys the nearest turn is in.
-Since any prefix, turn and suffix concatenate, the states that can be reached are exactly the surroundings that exist.
+A state counts the turns of each key up to the largest number that is asked for, and knows the keys of the nearest turn.
+`mask last assistant` asks if an assistant follows, so the suffix has two states: no assistant, and one or more. The
+second is reached by the turns `(assistant,)`. Any prefix, turn and suffix can be put together, so the states that can
+be reached are exactly the surroundings that exist.
 """
 
 from __future__ import annotations
@@ -19,7 +20,10 @@ State = tuple[tuple[int, ...], tuple[bool, ...]]
 
 
 class Summaries:
-    """The reachable states of one side, numbered from 0 (nothing there) by the number of turns they need."""
+    """The reachable states of one side, numbered by the number of turns that they need.
+
+    State 0 has no turn.
+    """
 
     def __init__(self, side: Side, facts: Iterable[SideFact], letters: Sequence[Letter], *, merge: bool = True) -> None:
         self.side = side
@@ -81,7 +85,7 @@ class Summaries:
         return [self.step(number, letter) for number in range(len(self._states))]
 
     def holds(self, fact: SideFact, number: int) -> bool:
-        """Whether a fact of this side is true in a state."""
+        """True if a fact of this side is true in a state."""
         counts, near = self._states[number]
         if isinstance(fact, Previous):
             return near[self._near.index(fact.key)]

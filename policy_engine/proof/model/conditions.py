@@ -1,4 +1,8 @@
-"""The free conditions of policies: fields of the data, texts, regexes and spans, as variables of one space."""
+"""Free conditions of policies: fields, texts, regexes and spans as variables of one space.
+
+`train assistant where message.quality > 3` has one variable, the field `message.quality`, with two values: 0 if it is
+missing, 1 if it is above 3. A regex or a data span is a variable too: it matches a character or does not.
+"""
 
 from __future__ import annotations
 
@@ -21,17 +25,17 @@ from policy_engine.rules.conditions.conditions import test_of
 from policy_engine.rules.conditions.values import MISSING
 
 Resolve = Callable[[TurnSet], Turns]
-"""What a set of turns is where a statement stands."""
+"""Resolves a set of turns as a statement means it, by the rules above the statement."""
 ROLE: Name = ("message", ("role",))
 CHARS: Name = ("turn", ("chars",))
 _WANTS = {"train": True, "always": True, "mask": False, "never": False, "scale": None}
 
 
 class Conditions:
-    """The space of everything that is free, and what each test says in it.
+    """The space of everything that is free, and the assignments under which each test holds.
 
-    Only values that rows can have count: a span is never true of a field known to be absent, and a field below another
-    needs that one to be an object or a list.
+    Only values that rows can have count: a span is never true of a field that is missing, and a field below another
+    needs the other to be an object or a list.
     """
 
     def __init__(self, tests: Sequence[Test], statements: Sequence[tuple[CheckedStatement, Resolve]]) -> None:
@@ -101,7 +105,7 @@ class Conditions:
         return self.space.full if test_of(test)(OTHER) else self.space.empty
 
     def role_variable(self, test: Test) -> int | None:
-        """The variable of a test on `message.role` that is open for a role without a name of its own."""
+        """The variable of a test on `message.role` that roles outside the policy leave open."""
         return self.roles.get(test_key(test))
 
     def span(self, key: str) -> Free:
@@ -152,12 +156,15 @@ class Conditions:
 
 
 def name_of(field: Field) -> Name:
-    """The field as a key. A segment's text and emptiness are one field: the second follows from the first."""
+    """The field as a key.
+
+    A segment's text and its emptiness are one field, since the second follows from the first.
+    """
     return (field.scope, ()) if field.scope == "segment" else (field.scope, field.path)
 
 
 def span_key(span: Spans, statement: CheckedStatement, resolve: Resolve) -> str:
-    """Tells spans apart by what they can select of a character.
+    """A key that is equal for spans which select the same characters.
 
     Entries of a data field do not depend on what the span is `in`, but can count for one effect only. Matches of a
     regex depend on the run it is searched in: on the parts it is `in`, and where these differ by turn, on the turns.
@@ -183,7 +190,7 @@ def _spans(target: CheckedTarget) -> list[Spans]:
 
 
 def _is_below(name: Name, other: Name) -> bool:
-    """Whether `name` is a field inside `other`."""
+    """True if `name` is a field inside `other`."""
     return (
         name[0] == other[0]
         and len(name[1]) > len(other[1]) > 0

@@ -1,7 +1,8 @@
-"""The values a field can have, as far as a policy's tests tell them apart: a finite partition, "missing" included.
+"""The values of a field, as a finite partition by a policy's tests, "missing" included.
 
-Every test is decided once for each cell of the partition by the engine's own comparison. Strings that no test names are
-one cell, on which regexes and substring tests stay *free*: each gets a variable of its own.
+`message.quality > 3` has two cells: the field is missing (or no number above 3), shown by MISSING; and it is above 3,
+shown by 5. Every test is decided once for each cell, by the engine's own comparison. Strings that no test names are one
+cell, on which regexes and substring tests stay *free*: each gets a variable of its own.
 """
 
 from __future__ import annotations
@@ -23,18 +24,17 @@ Name = tuple[str, tuple[str | int, ...]]
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
-    """Values that no test of the policy tells apart.
-
-    `kind` "value" is one representative value; "string" any string strictly between `low` and `high` (by code points;
-    None is no bound) that no test names; "list" any list. `blank` is whether a segment's text is whitespace, None where
-    that is not asked.
-    """
+    """Values that no test of the policy tells apart."""
 
     kind: Literal["value", "string", "list"]
+    """One representative `value`; any string between `low` and `high` that no test names; or any list."""
     value: Any = None
     low: str | None = None
+    """The strings are strictly above this one, by code points; None is no bound."""
     high: str | None = None
+    """The strings are strictly below this one."""
     blank: bool | None = None
+    """True if a segment's text is white space; None where no test asks for that."""
 
 
 @dataclass(kw_only=True)
@@ -81,7 +81,10 @@ class FieldValues:
 
 
 def test_key(test: Test) -> str:
-    """Tells tests of one field apart by meaning. Not the test itself: Python takes `1`, `1.0` and `true` for equal."""
+    """A key that is equal for tests of one meaning.
+
+    The tests themselves are no keys, since Python takes `1`, `1.0` and `true` for equal.
+    """
     return repr(test)
 
 
@@ -109,9 +112,10 @@ def values_of(name: Name, tests: Sequence[Test], *, as_weight: bool = False, par
 
 
 def weight_class(cell: Cell) -> Literal["one", "zero", "number", "bad"]:
-    """What values are as a weight: absent and null count as one, what is no number fails the row.
+    """The values of a cell as a weight: one, zero, another number, or no number.
 
-    Only for fields whose partition was made `as_weight`.
+    A field that is missing or null counts as one; a value that is no number fails the row. Only for fields whose
+    partition was made `as_weight`.
     """
     if cell.kind != "value":
         return "bad"
@@ -123,7 +127,10 @@ def weight_class(cell: Cell) -> Literal["one", "zero", "number", "bad"]:
 
 
 def json_kind(cell: Cell) -> Literal["missing", "object", "list", "string", "other"]:
-    """What values are, as far as fields below them ask; only for fields made with `parents`."""
+    """The JSON kind of a cell's values, as far as fields below them ask.
+
+    Only for fields whose partition was made with `parents`.
+    """
     if cell.kind != "value":
         return cell.kind
     if cell.value is MISSING:
@@ -137,7 +144,7 @@ def _is_no_chars(name: Name, cell: Cell) -> bool:
 
 
 def _exists(name: Name, cell: Cell) -> bool:
-    """Whether the field can have the cell's values at all, by what the language says of its scope."""
+    """True if the field can have the cell's values at all, by its scope."""
     value = cell.value if cell.kind == "value" else None
     if name == ("turn", ("chars",)):
         return isinstance(value, int) and not isinstance(value, bool) and value >= 0
@@ -151,7 +158,10 @@ def _exists(name: Name, cell: Cell) -> bool:
 
 
 def _candidates(name: Name, tests: Sequence[Test]) -> list[Cell]:
-    """One cell for each value a test could tell apart, the plainest first. May hold values the field cannot have."""
+    """One cell for each value that a test could tell apart, the plainest first.
+
+    Some may be values that the field cannot have.
+    """
     constants = [c for test in tests for c in _constants(test)]
     strings = sorted({c for c in constants if isinstance(c, str)})
     numbers = _numbers(constants, whole=name == ("turn", ("chars",)))
@@ -171,7 +181,10 @@ def _candidates(name: Name, tests: Sequence[Test]) -> list[Cell]:
 
 
 def _is_between(low: str | None, high: str | None) -> bool:
-    """Whether a string lies strictly between two bounds; the least one after `low` is `low` with a NUL behind it."""
+    """True if some string is strictly between two bounds.
+
+    The least string above `low` is `low` with a NUL behind it.
+    """
     return high is None or (high > "" if low is None else high != low + "\0")
 
 
@@ -198,7 +211,7 @@ def _numbers(constants: Iterable[Any], *, whole: bool) -> list[int | float]:
 
 
 def _answer(name: Name, test: Test, cell: Cell) -> bool | None:
-    """Whether a test holds on a cell; None if the cell leaves it open."""
+    """The answer of a test on a cell; None if the cell leaves it open."""
     if name[0] == "segment" and test.field.path == ("empty",):
         return test_of(test)(cell.blank)
     if cell.kind == "value":

@@ -1,4 +1,8 @@
-"""What the rules of a policy decide, as regions: which rule, and with what weight."""
+"""The decisions of a policy's rules, as regions: which rule decides, and with which weight.
+
+In the policy of `model`, rule 1 decides `{any: 0b0001}`, rule 0 decides `{above 3: 0b0010}`, and no rule decides
+`{missing: 0b0010, any: 0b1100}`; the weight is 1 in the second region and 0 elsewhere.
+"""
 
 from __future__ import annotations
 
@@ -19,15 +23,17 @@ MASKED: Final[Weight] = (0.0,)
 
 @dataclass(kw_only=True)
 class Outcome:
-    """What rules do to the characters of one class of parts. Rows that fail for their weights are left out.
+    """The decisions about the characters of one class of parts.
 
-    `decided` has the region of each `train` or `mask` rule that decides somewhere, by index, and under None what no
-    rule matches; `scaled` the region of each `scale` rule that changes a weight; `weights` the regions by weight.
+    Rows that fail for a weight that is no number are left out.
     """
 
     decided: dict[int | None, Region]
+    """The region of each `train` or `mask` rule that decides somewhere, by index; under None what no rule matches."""
     scaled: dict[int, Region]
+    """The region of each `scale` rule that changes a weight."""
     weights: dict[Weight, Region]
+    """The regions by weight."""
 
 
 class Outcomes:
@@ -37,7 +43,10 @@ class Outcomes:
         self.world = world
 
     def of(self, policy: int, part_class: int, possible: Region, *, stage: int | None = None) -> Outcome:
-        """What the first `stage` rules (None: all) decide within `possible`. Raises `TooLarge` past the limits."""
+        """The decisions of the first `stage` rules (None for all) within `possible`.
+
+        Raises `TooLarge` past the limits.
+        """
         world, algebra = self.world, self.world.algebra
         rules = world.policies[policy].rules[:stage]
         matches = {
@@ -62,7 +71,7 @@ class Outcomes:
         return outcome
 
     def trained(self, outcome: Outcome) -> Region:
-        """Where the weight is other than 0."""
+        """The region in which the weight is not 0."""
         found: Region = {}
         for weight, region in outcome.weights.items():
             if weight != MASKED:
@@ -101,7 +110,7 @@ class Outcomes:
         matches: dict[int, Region],
         outcome: Outcome,
     ) -> None:
-        """Applies the `scale` rules below the one that decided, and files the region by the weight that comes out."""
+        """Applies the `scale` rules below the rule that decided, and adds the region by its weight."""
         algebra = self.world.algebra
         if not region:
             return

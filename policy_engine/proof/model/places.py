@@ -1,6 +1,14 @@
-"""Points: every (turn, surroundings) there is, each a bit of an int, and the sets of them that a policy asks about.
+"""Points: every turn with its surroundings, each a bit of an int, and sets of them.
 
-Points come in blocks, one a letter (role and trained bits); a block is a grid of prefix states times suffix states.
+Points come in blocks, one for each letter (role and trained bits); a block is a grid of prefix states times suffix
+states. `mask last assistant` has four points in two blocks:
+
+    0   assistant, no assistant after it
+    1   assistant, an assistant after it
+    2   another role, no assistant after it
+    3   another role, an assistant after it
+
+The last assistant is the set 0b0001.
 """
 
 from __future__ import annotations
@@ -18,7 +26,7 @@ MAX_POINTS: Final = 4_000_000
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
-    """A point, spelt out: the turn, and the numbers of the states around it."""
+    """A point in full: the turn, and the numbers of the states around it."""
 
     letter: Letter
     prefix: int
@@ -35,7 +43,7 @@ class Points:
         self._width = len(self.suffixes.kept)
         self._block = len(self.prefixes.kept) * self._width
         if self._block * len(letters) > MAX_POINTS:
-            raise TooLarge(f"the policy tells more than {MAX_POINTS} places of a turn apart")
+            raise TooLarge(f"the policy distinguishes more than {MAX_POINTS} places of a turn")
         self.full = (1 << (self._block * len(letters))) - 1
         self._full_block = (1 << self._block) - 1
         self._patterns: dict[SideFact, int] = {}
@@ -54,7 +62,7 @@ class Points:
         return found
 
     def _pattern(self, fact: SideFact) -> int:
-        """Where in a block a fact holds."""
+        """The points of a block at which a fact holds."""
         known = self._patterns.get(fact)
         if known is None:
             if fact.side == "prefix":
@@ -68,7 +76,7 @@ class Points:
         return known
 
     def place(self, point: int) -> Place:
-        """What the point with this number stands for."""
+        """The turn and surroundings of the point with this number."""
         block, rest = divmod(point, self._block)
         prefix, suffix = divmod(rest, self._width)
         return Place(letter=self.letters[block], prefix=self.prefixes.kept[prefix], suffix=self.suffixes.kept[suffix])

@@ -1,8 +1,12 @@
-"""Where a turn stands, as far as a policy asks.
+"""The place of a turn in a conversation, as far as a policy asks.
 
-`last 2 assistant`, `after tool` and `turn.index < 3` come down to *facts* about what comes before the turn or after
-it: at least N turns of a key, the turn just before is one, a test on a count. A key is a role (None: any) and, where
-`trained` is asked, the bit that tells it.
+`last 2 assistant`, `after tool` and `turn.index < 3` come down to *facts* about the turns before or after a turn:
+
+    last 2 assistant    not AtLeast("suffix", ("assistant", None), 2)
+    after tool          AtLeast("prefix", ("tool", None), 1)
+    turn.index < 3      CountTest("prefix", (None, None), 0, <turn.index < 3>)
+
+A key is a role (None for any) and, where `trained` is asked for, the bit that says it.
 """
 
 from __future__ import annotations
@@ -24,7 +28,7 @@ Key = tuple[str | None, int | None]
 ALL: Final[Key] = (None, None)
 
 OTHER: Final = "\0other"
-"""Stands for every role that the policy does not name."""
+"""Takes the place of every role that the policy does not name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +39,7 @@ class Letter:
     bits: int = 0
 
     def is_in(self, key: Key) -> bool:
-        """Whether the turn counts for a key."""
+        """True if the turn counts for a key."""
         role, bit = key
         return (role is None or role == self.role) and (bit is None or bool(self.bits >> bit & 1))
 
@@ -84,7 +88,7 @@ class CountTest:
 
 SideFact = AtLeast | Previous | CountTest
 Conjunction = tuple[tuple[SideFact, bool], ...]
-"""Facts, each to be true or false. None in place of one: never."""
+"""Facts, each to be true or false. None in place of a conjunction means never."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,12 +102,12 @@ class Turns:
 
     @property
     def key(self) -> Key:
-        """What is counted."""
+        """The key by which its turns are counted."""
         return self.role, self.bit
 
 
 def selected(turns: Turns, letter: Letter) -> Conjunction | None:
-    """When a turn is one of `turns`."""
+    """Facts under which a turn is one of `turns`."""
     if not letter.is_in(turns.key):
         return None
     if turns.end is None:
@@ -113,7 +117,9 @@ def selected(turns: Turns, letter: Letter) -> Conjunction | None:
 
 
 def related(relation: RelationKind | None, turns: Turns, letter: Letter) -> Conjunction | None:
-    """When a turn stands `after` the earliest, `before` the latest, or `right after` one of `turns`.
+    """Facts under which a turn has a relation to `turns`, or without a relation is one of them.
+
+    It is `after` the earliest of them, `before` the latest, or `right after` one.
 
     With c turns of the key in all, the earliest of the last N is the (c-N+1)th or the first: it lies in the prefix if
     the prefix has any, and this turn and the suffix have fewer than N. `before first N` mirrors that.

@@ -1,9 +1,15 @@
-"""Turns that are trained: which trained bits a turn can have where it stands, and which surroundings follow from that.
+"""Turns that are trained: the trained bits that a turn can have, and its surroundings then.
 
-A turn has a bit exactly if some character of its body is trained by the rules the bit is about. So a set of bits is
-possible if it is the union of what characters of one body can bring, all of them under the same data of the message.
-Where the policy counts trained turns, the bits of one turn depend on those of the others; then conversations are paths
-in a graph whose nodes are (what came before, what comes after), and its edges are turns that can have their bits there.
+A turn has a bit exactly if some character of its body is trained by the rules of the bit. In the policy
+
+    train assistant where message.quality > 3
+    train eos after trained last assistant
+
+an assistant turn has the bit only if its quality is above 3, so `trained last assistant` with a lower quality does not
+exist. A set of bits is possible if characters of one body can bring all of them, under the same data of the message.
+
+Where the policy counts trained turns, the bits of one turn depend on those of the others. Conversations are then paths
+in a graph: a node is a pair of prefix and suffix states, an edge is a turn that can have its bits between them.
 """
 
 from __future__ import annotations
@@ -22,7 +28,7 @@ from policy_engine.proof.model.world import PartClass, World
 
 MAX_EDGES: Final = 100_000
 MAX_SAMPLES: Final = 32
-"""Assignments of the `sample` fields that are told apart: they are the same for all turns of a conversation."""
+"""Most assignments of the `sample` fields, which are the same for all turns of a conversation."""
 
 Node = tuple[int, int]
 
@@ -40,7 +46,7 @@ class Paths:
 
 
 class Possible:
-    """What exists: for each class of parts the region of everything that some conversation has."""
+    """For each class of parts, the region of everything that some conversation has."""
 
     def __init__(self, world: World) -> None:
         self.world = world
@@ -59,13 +65,13 @@ class Possible:
             for bit in range(len(world.stages.bits))
         ]
         self.allowed = [dict(region) for region in world.base]
-        """For classes of the body, what a turn may hold without getting a bit that its point has not."""
+        """For classes of the body, the text that a turn may have without a bit that its point does not have."""
         self._staged: list[dict[int, Outcome]] = []
         self.brings: list[list[Region]] = []
-        """For each bit and class, what of that gives the turn the bit."""
+        """For each bit and class, the part of that text which gives the turn the bit."""
         self._work_out()
         self.turns = self._turns()
-        """Under which assignments of the message's and the sample's fields a turn has exactly its bits."""
+        """The assignments of the message's and the sample's fields under which a turn has exactly its bits."""
         exists = self._existing()
         for index, part_class in enumerate(world.classes):
             if part_class.owned:
@@ -98,7 +104,7 @@ class Possible:
             )
 
     def acts(self, bit: int, rule: int) -> bool:
-        """Whether a rule decides or scales something by the time that a bit is about."""
+        """True if a rule decides or scales something, of the rules that a bit is about."""
         return any(
             self.world.algebra.both(self.regions[i], outcome.decided.get(rule, {}))
             or self.world.algebra.both(self.regions[i], outcome.scaled.get(rule, {}))
@@ -106,7 +112,10 @@ class Possible:
         )
 
     def forget_own(self, region: Region, part_class: PartClass) -> Region:
-        """A region of one class without what only concerns the character, so that other parts of its turn can join."""
+        """A region of one class without the conditions that only concern the character.
+
+        Other parts of the turn can then be joined to it.
+        """
         world = self.world
         own = world.conditions.variables("segment", "part", "span")
         calls = world.conditions.variables("call")

@@ -1,7 +1,12 @@
-"""Regions: sets of (point, assignment): where a turn stands, and how the free conditions come out there.
+"""Regions: sets of pairs of a point and an assignment of the free conditions.
 
-A region is a dict from a free set to the points that have exactly this free set; points are bits of an int. So a point
-is under one key at most, and none is under the empty set. Few free sets are shared by many points: regions stay small.
+A region is a dict from a free set to the points that have exactly this free set; points are bits of an int. In the
+policy of `model`, `train assistant where message.quality > 3` matches
+
+    {0b10: 0b0011}
+
+that is, points 0 and 1 (an assistant's turn) under assignment 1 (the quality is above 3). A point is under one key at
+most, and no point is under the empty set. Many points share few free sets, so regions stay small.
 """
 
 from __future__ import annotations
@@ -76,7 +81,7 @@ class Algebra:
         return {free: p & points for free, p in a.items() if p & points}
 
     def forget(self, a: Region, variables: tuple[int, ...]) -> Region:
-        """`a` with `variables` changed at will."""
+        """The points and assignments that are in `a` for some values of `variables`."""
         if not variables:
             return a
         out = _Builder(self.space)

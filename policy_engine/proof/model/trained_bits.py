@@ -1,4 +1,9 @@
-"""What `trained` means, and where: one bit for each different set of rules above a use of it."""
+"""The meaning of `trained`: one bit for each different set of rules above a use of the word.
+
+train assistant
+mask trained last assistant       # bit 0: rule 0 trains something of the turn
+train eos after trained user      # bit 1: rules 0 and 1 do
+"""
 
 from __future__ import annotations
 
@@ -23,7 +28,9 @@ MAX_BITS: Final = 6
 
 
 class Stages:
-    """The bits of a turn. Bit b of a turn is set if rules `[0, stage)` of a policy leave something of its body trained.
+    """The bits of a turn.
+
+    A turn has a bit if rules `[0, stage)` of a policy leave something of its body trained.
 
     Uses of `trained` whose rules above say the same of bodies share a bit, also across two policies that are compared.
     """
@@ -57,11 +64,14 @@ class Stages:
         return bit
 
     def bits_of(self, role: str) -> list[int]:
-        """The bits that some part of the policy asks about turns of a role. Raises `TooLarge` if they are too many."""
+        """The bits that some part of the policy asks about turns of a role.
+
+        Raises `TooLarge` if they are too many.
+        """
         found = [bit for bit, roles in enumerate(self._roles) if None in roles or role in roles]
         if len(found) > MAX_BITS:
             raise TooLarge(
-                f"`trained` stands below {len(found)} different sets of rules, more than {MAX_BITS}",
+                f"`trained` is used below {len(found)} different sets of rules, more than {MAX_BITS}",
                 help="write the rules that ask for `trained` next to each other, below those that decide it",
             )
         return found
@@ -80,7 +90,7 @@ def turn_sets(targets: Sequence[CheckedTarget]) -> list[TurnSet]:
 
 
 def target_key(target: CheckedTarget) -> str:
-    """Tells targets apart by meaning: everything but where they are written."""
+    """A key that is equal for targets of one meaning, wherever they are written."""
     if isinstance(target, Atom):
         return f"{target.turns!r}:{sorted(target.parts)}:{target.relations!r}"
     inside = [target_key(inner) for inner in target.inside]

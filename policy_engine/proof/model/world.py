@@ -1,6 +1,8 @@
-"""Worlds: every way a character can be met by a policy, as regions over points and free conditions, one set of regions
-for each class of parts that the policy treats alike. What is taken for granted of chats is in
-`tests/support/assumptions.py`.
+"""Worlds: every case that a policy distinguishes of a character.
+
+A case is a class of parts that the policy treats alike, a point, and an assignment of the free conditions. The policy
+of `model` has five classes (the text of a body; calls; header, ends and separators; text that no message owns;
+generation prompts), four points and two assignments. Assumptions about chats are in `tests/support/assumptions.py`.
 """
 
 from __future__ import annotations
@@ -43,7 +45,10 @@ class PartClass:
 
 
 class World:
-    """Everything that one policy, or two that are compared, can tell apart. Raises `TooLarge` past the limits."""
+    """All cases of one policy, or of two that are compared.
+
+    Raises `TooLarge` past the limits.
+    """
 
     def __init__(self, policies: Sequence[CheckedPolicy]) -> None:
         self.policies = tuple(policies)
@@ -64,7 +69,7 @@ class World:
         self._matches: dict[tuple[object, ...], Region] = {}
         self._places: dict[tuple[RelationKind | None, Turns], int] = {}
         self.base = [self._possible(part_class) for part_class in self.classes]
-        """For each class of parts what the free conditions can be at each point, trained bits apart."""
+        """For each class of parts the free conditions that are possible at each point, trained bits apart."""
 
     # -- what is told apart
 
@@ -156,9 +161,9 @@ class World:
     # -- what a policy asks
 
     def matches(self, policy: int, statement: CheckedStatement, part_class: PartClass) -> Region:
-        """Where a statement matches characters of a class of parts: its targets and its condition."""
+        """The region in which a statement's targets match a class and its condition is true."""
         if part_class.parts[0] in UNTRAINABLE:
-            return {}  # masked for its structure: no matter of rules
+            return {}  # masked for its structure, whatever the rules are
         # What a statement matches depends on the parts only through which of its targets they are in.
         parts = tuple(part_class.parts[0] in a.parts for t in statement.targets for a in atoms_of(t))
         key = (policy, type(statement), statement.index, parts, part_class.owned)
@@ -171,7 +176,7 @@ class World:
         return region
 
     def targets(self, policy: int, statement: CheckedStatement, part_class: PartClass) -> Region:
-        """Where a statement's targets match, its condition apart."""
+        """The region in which a statement's targets match, its condition apart."""
         region: Region = {}
         for target in statement.targets:
             region = self.algebra.either(region, self._target(target, policy, statement, part_class))
@@ -209,7 +214,10 @@ class World:
         return known
 
     def expression(self, expr: Expr, *, owned: bool) -> Region:
-        """Where a condition is true. Over all points of owned text, or over the one point of other text."""
+        """The region in which a condition is true.
+
+        It is over all points of owned text, or over the one point of text that no message owns.
+        """
         key = (repr(expr), owned)
         known = self._expressions.get(key)
         if known is None:
@@ -246,7 +254,7 @@ class World:
         return lambda turns: self.stages.resolve(turns, policy, stage)
 
     def is_free(self, test: Test) -> bool:
-        """Whether data or text decides a test, not the place of the turn or its role."""
+        """True if data or text decides a test, and not the place of the turn or its role."""
         return count_field(test.field) is None and (test.field.scope, test.field.path) != ROLE
 
     def _role_test(self, test: Test) -> Region:

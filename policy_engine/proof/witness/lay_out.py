@@ -1,4 +1,4 @@
-"""From a plan to a real conversation, laid out as a rendered chat part by part, without any template."""
+"""A real conversation from a plan, laid out as a rendered chat without any template."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One turn of a plan, made real: a message, and the texts of its segments, agreeing with each other."""
+"""One turn of a plan, made real: a message and the texts of its segments, which agree."""
 
 from __future__ import annotations
 
@@ -72,7 +72,10 @@ def make_text(
     seeds: Sequence[Seed] = (),
     length: int | None = None,
 ) -> str:
-    """A text for a segment that meets its own tests, its regexes, and what else is `wanted`. Raises `Unrealised`."""
+    """A text for a segment that meets its own tests, its regexes, and what else is `wanted`.
+
+    Raises `Unrealised` if no such text was found.
+    """
     tests: list[Wanted] = [*wanted, bool]
     hints = list(seeds)
     values = world.conditions.fields.get(SEGMENT)
@@ -103,7 +106,10 @@ def _occurs(pattern: str, flags: str, text: str) -> bool:
 
 
 def make_turn(world: World, turn: TurnPlan, messages: list[dict[str, Any]]) -> list[SegmentText]:
-    """The body, and what else is planned, of a turn; its message is added to `messages`. Raises `Unrealised`."""
+    """The body of a turn, and whatever else is planned; its message is added to `messages`.
+
+    Raises `Unrealised` if the message and the texts cannot be made to agree.
+    """
     return _Turn(world, turn, messages).pieces()
 
 
@@ -140,18 +146,18 @@ class _Turn:
     # -- texts
 
     def _is_content(self, segment: SegmentPlan) -> bool:
-        """Whether a segment is text of the content: so `text` is, and what entries of a data field fall on."""
+        """True if a segment is text of the content: `text` is, and text that a data field lists."""
         spans = (self.world.conditions.spans[key] for key in self.world.conditions.span_fields)
         return segment.part == "text" or any(segment.assignment[variable] == 1 for variable in spans)
 
     def _has_item(self, segment: SegmentPlan) -> bool:
-        """Whether a segment has to belong to a content part."""
+        """True if a segment has to belong to a content part."""
         values = [v for name, v in self.fields.items() if name[0] == "part"]
         cells = [v.cells[segment.assignment[v.variable]] for v in values]
         return segment.part in BODY and any(c.kind != "value" or c.value is not MISSING for c in cells)
 
     def _lengths(self, planned: Sequence[SegmentPlan]) -> list[int | None]:
-        """How long each text has to be for `turn.chars` to come out as assigned: the last one takes the rest."""
+        """The lengths of the texts for which `turn.chars` is as assigned; the last takes the rest."""
         body = [i for i, s in enumerate(planned) if s.part in BODY]
         lengths: list[int | None] = [None] * len(planned)
         if CHARS not in self.fields or self.turn.assignment is None or not body:
@@ -177,7 +183,7 @@ class _Turn:
         return SegmentText(part=segment.part, text=text, plan=segment, field=("content",) if joint else None)
 
     def _has_content(self, assignment: Assignment) -> bool:
-        """Whether the message has content that is text, as far as the policy asks."""
+        """True if the message has content that is text, as far as the policy asks."""
         values = self.fields.get(CONTENT)
         cell = None if values is None else values.cells[assignment[values.variable]]
         return cell is None or cell.kind == "string" or isinstance(cell.value, str)
@@ -281,7 +287,10 @@ class _Turn:
 
 
 def _entries(wants: Mapping[str, bool], size: int) -> list[Any]:
-    """Entries over a whole content that count for some effects (`True`: train, `False`: mask, `None`: scale) only."""
+    """Entries over a whole content that count for some effects only.
+
+    `True` is the effect `train`, `False` is `mask`, and `None` is `scale`.
+    """
     whole = {"begin_offset": 0, "end_offset": size - 1}
     for entries, counts in (
         ([], ()),
@@ -295,7 +304,10 @@ def _entries(wants: Mapping[str, bool], size: int) -> list[Any]:
 
 
 def _call(world: World, assignment: Assignment, name: str = "lookup", arguments: str = "{}") -> dict[str, Any]:
-    """A tool call with the fields that the policy tests. `call.name` is short for `call.function.name`."""
+    """A tool call with the fields that the policy tests.
+
+    `call.name` is short for `call.function.name`.
+    """
     function: dict[str, Any] = {"name": name, "arguments": arguments}
     call: dict[str, Any] = {"id": _CALL_ID, "type": "function", "function": function}
     for (scope, path), values in sorted(world.conditions.fields.items(), key=lambda item: len(item[0][1])):

@@ -1,4 +1,4 @@
-"""From a point and an assignment to the plan of a conversation: which turns there are, and what each has to hold."""
+"""The plan of a conversation for a point and an assignment: its turns and their contents."""
 
 from __future__ import annotations
 
@@ -27,12 +27,14 @@ class SegmentPlan:
 
 @dataclass(kw_only=True)
 class TurnPlan:
-    """A turn. Without an assignment nothing is asked of its data. `exact`: it may have no body but `segments`."""
+    """A turn of a plan."""
 
     role: str
     assignment: Assignment | None = None
+    """The assignment that its data must meet; None if its data does not matter."""
     segments: list[SegmentPlan] = field(default_factory=list)
     exact: bool = False
+    """True if its body may have no other text than `segments`."""
 
 
 @dataclass(kw_only=True)
@@ -58,7 +60,7 @@ class Planner:
         self.world = possible.world
 
     def plan(self, part_class: PartClass, part: str, point: int, assignment: Assignment) -> Plan:
-        """A conversation in which text of a part stands at a point, its free conditions as assigned."""
+        """A conversation with text of a part at a point, its free conditions as assigned."""
         target = SegmentPlan(part=part, assignment=assignment)
         if not part_class.owned:
             return Plan(turns=[TurnPlan(role="user")], assignment=assignment, target=None, unowned=target)
@@ -76,7 +78,7 @@ class Planner:
         return Plan(turns=[*before, turn, *behind], assignment=assignment, target=len(before))
 
     def _surroundings(self, point: int, assignment: Assignment) -> tuple[list[TurnPlan], list[TurnPlan]]:
-        """The other turns of a shortest conversation, each with exactly the trained bits its place needs."""
+        """The other turns of a shortest conversation, each with exactly the bits of its place."""
         space, points = self.world.space, self.world.points
         own = self._cube(assignment, self.world.conditions.variables("sample"))
         paths = next(
@@ -127,7 +129,7 @@ class Planner:
                 turn.segments.append(self._joining(turn, point, regions, own))
 
     def _pad(self, turn: TurnPlan, point: int, own: PartClass | None) -> None:
-        """Adds text that brings no bit, if the turn's body has to have some and has none."""
+        """Adds text that brings no bit, if the turn's body has to have text and has no text yet."""
         values = self.world.conditions.fields.get(CHARS)
         if values is None or turn.assignment is None or any(s.part in BODY for s in turn.segments):
             return
@@ -137,7 +139,10 @@ class Planner:
             turn.segments.append(self._joining(turn, point, body, own))
 
     def _joining(self, turn: TurnPlan, point: int, regions: Sequence[Region], own: PartClass | None) -> SegmentPlan:
-        """A segment from one of the regions that can stand in a turn. Raises `Unrealised` if there is none."""
+        """A segment from one of the regions that can be in a turn.
+
+        Raises `Unrealised` if no region has such a segment.
+        """
         world = self.world
         assert turn.assignment is not None
         for region, part_class in zip(regions, world.classes, strict=True):

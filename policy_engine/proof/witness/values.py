@@ -1,6 +1,7 @@
-"""Values that make the tests of a policy come out as wanted: the concrete side of the partition in `field_values`.
+"""Concrete values on which the tests of a policy come out as a plan wants.
 
-Nothing here is trusted: every value is held against the tests by the engine's own comparison before it is used.
+`field_values` has the partition that the values come from. No value is trusted: each is checked by the engine's own
+comparison before it is used.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from policy_engine.rules.conditions.conditions import test_of
 from policy_engine.rules.conditions.values import MISSING
 
 Wanted = Callable[[str], bool]
-"""What a string has to satisfy."""
+"""A test that a string has to pass."""
 
 Seed = str | tuple[str, str]
 """A string, or a regex with its flags."""
@@ -33,7 +34,10 @@ class Unrealised(Exception):
 
 
 def value_for(values: FieldValues, assignment: Sequence[int]) -> Any:
-    """A value of a field (MISSING: none) on which its tests come out as the assignment says. Raises `Unrealised`."""
+    """A value of a field on which its tests come out as the assignment says, or MISSING.
+
+    Raises `Unrealised` if no such value was found.
+    """
     cell = values.cells[assignment[values.variable]]
     expected = values.expected(assignment)
     if cell.kind == "string":
@@ -47,7 +51,7 @@ def value_for(values: FieldValues, assignment: Sequence[int]) -> Any:
 
 
 def string_wanted(values: FieldValues, assignment: Sequence[int]) -> tuple[list[Wanted], list[Seed]]:
-    """What a string has to satisfy as a value of a field, and what is likely to help.
+    """The tests that a string has to pass as a value of a field, and strings that may help.
 
     Tests on `segment.empty` are about the string being blank.
     """
@@ -85,9 +89,9 @@ def find_string(
     first: str = _WORDS[0],
     length: int | None = None,
 ) -> str:
-    """A string that satisfies everything, `first` if it does. With `length`, strings are also tried filled up to it.
+    """A string that passes all tests; `first` if it does.
 
-    Raises `Unrealised`.
+    With `length`, strings are also tried filled up to it. Raises `Unrealised` if no such string was found.
     """
 
     def fits(text: str) -> bool:
@@ -135,7 +139,13 @@ def _sized(text: str, length: int | None) -> Iterator[str]:
 
 @lru_cache(maxsize=256)
 def examples(pattern: str, flags: str) -> tuple[str, ...]:
-    """Strings that a regex matches, short ones first; none if Python's `re`, which stands in for RE2, refuses it."""
+    """Strings that a regex matches, short ones first.
+
+    Python's `re` takes the place of RE2; the tuple is empty for a regex that it refuses.
+
+        >>> examples("yes|no", "")
+        ('no', 'yes')
+    """
     letters = "".join(f for f in flags if f in "ims")
     try:
         compiled = re.compile(f"(?{letters}){pattern}" if letters else pattern)
@@ -174,7 +184,15 @@ def _generated(pattern: re.Pattern[str]) -> set[str]:
 
 
 def put(data: dict[str, Any], path: Sequence[str | int], value: Any) -> None:
-    """Sets a field of nested data, making the objects and lists on the way; MISSING removes it. Raises `Unrealised`."""
+    """Sets a field of nested data, and makes the objects and lists on the way.
+
+    MISSING removes the field. Raises `Unrealised` if the data has another kind of value on the way.
+
+        >>> data = {}
+        >>> put(data, ("labels", 1, "name"), "x")
+        >>> data
+        {'labels': [None, {'name': 'x'}]}
+    """
     at: Any = data
     for step, below in zip(path, (*path[1:], None), strict=True):
         last = below is None

@@ -1,4 +1,4 @@
-"""Conversations that show what a region says, replayed through the engine before anything is made of them."""
+"""Conversations from a region, replayed through the engine before they are reported."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ MAX_ENTRIES: Final = 12
 
 
 class Claim(Protocol):
-    """What a conversation is to show."""
+    """A finding that a conversation has to show."""
 
     def shown(self, chat: RenderedChat, segment: int) -> Piece | None:
         """The decision at a segment that shows it, or None. Raises what deciding the chat raises."""
@@ -79,7 +79,10 @@ class Decides:
 
 
 class Differs:
-    """Two policies give different weights at the segment. The decision shown is the new policy's."""
+    """Two policies give different weights at the segment.
+
+    The decision shown is the new policy's.
+    """
 
     def __init__(self, old: CheckedPolicy, new: CheckedPolicy) -> None:
         self._old = compile_policy(replace(old, guards=()))
@@ -105,23 +108,15 @@ class Finder:
         self._planner = Planner(possible)
 
     def find(self, regions: list[Region], claim: Claim) -> Witness | None:
-        """A conversation from the regions (one a class of parts) that shows the claim; None if none was found."""
+        """A conversation from the regions, one a class of parts, that shows the claim, or None."""
         for part, point, index, assignment in islice(self._candidates(regions), MAX_TRIES):
             witness = self._realise(part, point, index, assignment, claim)
             if witness is not None:
                 return witness
         return None
 
-    def needs_nothing(self, regions: list[Region]) -> bool:
-        """Whether somewhere in the regions the free conditions do not matter, so that a conversation must be found."""
-        for region, possible in zip(regions, self._possible.regions, strict=True):
-            for free, points in region.items():
-                if possible.get(free, 0) & points:
-                    return True
-        return False
-
     def _candidates(self, regions: list[Region]) -> Iterator[tuple[str, int, int, Assignment]]:
-        """Parts, points and assignments worth a try: where conditions do not matter first, then a few of each kind."""
+        """Parts, points and assignments to try: those without conditions, then a few of each kind."""
         space, classes = self._world.space, self._world.classes
         for index, (region, possible) in enumerate(zip(regions, self._possible.regions, strict=True)):
             for free, points in region.items():

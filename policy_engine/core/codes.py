@@ -1,4 +1,4 @@
-"""The stable codes, each with its meaning in one line; `docs/diagnostics` has a page for each."""
+"""The stable codes, each with its meaning in a line; `docs/diagnostics` has a page for each."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""The policy language: text to AST (`parse`), AST to meaning (`check`), AST to text (`format`)."""
+"""The policy language: `parse` makes a tree of a text, `check` its meaning, `format` a text."""

@@ -1,6 +1,6 @@
-"""The syntax tree of a policy, as written: one class per construct of `grammars/policy.lark`.
+"""The syntax tree of a policy, as written: one class for each construct of the grammar.
 
-Nodes compare by meaning: spans and comments are left out of equality, so `parse(format(p)) == p` can be said.
+Nodes compare by meaning: spans and comments are left out of equality, so `parse(format(p)) == p` holds.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ def _span() -> Span:
 
 @dataclass(frozen=True, kw_only=True)
 class Field:
-    """`message.training_detail`, `sample.meta.source`, `message.labels[0]`: a scope and a path below it."""
+    """A scope and a path below it: `message.train`, `sample.meta.source`, `message.labels[0]`."""
 
     scope: str
     path: tuple[str | int, ...]
@@ -35,7 +35,10 @@ Scalar = str | int | float | bool | None
 
 @dataclass(frozen=True, kw_only=True)
 class Compare:
-    """`FIELD OP VALUE`. `value` is a scalar, or for `in` a tuple of scalars (or a string to look in)."""
+    """`FIELD OP VALUE`.
+
+    `value` is a scalar, or for `in` a tuple of scalars or a string to search.
+    """
 
     op: Literal["==", "!=", "<", "<=", ">", ">=", "in", "contains", "matches"]
     field: Field
@@ -90,22 +93,25 @@ Expr = Compare | Has | Truth | Not | And | Or
 
 @dataclass(frozen=True, kw_only=True)
 class Which:
-    """`trained`, `first`, `last 2`, `trained last`: which turns of a role. At least one of the two is set."""
+    """A choice of turns: `trained`, `first`, `last 2`, `trained last`.
+
+    At least one of `trained` and `end` is set.
+    """
 
     trained: bool = False
     end: Literal["first", "last"] | None = None
     count: int = 1
-    """How many turns from that end; 1 when no number is written. Meaningless without `end`."""
+    """Number of turns from that end; 1 when no number is written. It means nothing without `end`."""
     span: Span = _span()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Selector:
-    """`assistant`, `assistant.reasoning`, `eos`, `"tool_call".text`, a `let` name: dotted names, as written."""
+    """Dotted names, as written: `assistant`, `assistant.reasoning`, `eos`, `"tool_call".text`."""
 
     names: tuple[str, ...]
     quoted: bool = False
-    """Whether the first name is in quotes, which makes it a role whatever it is called."""
+    """True if the first name is in quotes, which makes it a role whatever its name is."""
     which: Which | None = None
     span: Span = _span()
 
@@ -176,7 +182,7 @@ class Condition:
 
 @dataclass(frozen=True, kw_only=True)
 class Rule:
-    """`train …` or `mask …`. `weight` is None when none is written."""
+    """`train …` or `mask …`. `weight` is None when no weight is written."""
 
     effect: Literal["train", "mask"]
     targets: tuple[Target, ...]
@@ -249,7 +255,7 @@ class Comment:
 
     text: str
     own_line: bool
-    """Whether nothing but blanks stands before it on its line."""
+    """True if only blanks are before it on its line."""
     span: Span = _span()
 
 

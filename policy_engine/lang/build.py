@@ -41,9 +41,9 @@ def too_deep(tree: Node) -> Node | None:
 
 
 class Builder:
-    """Builds the statements of one source. What no node can hold becomes a diagnostic in `errors`.
+    """Builds the statements of one source.
 
-    `offset` is where the parsed text starts in the source.
+    Text that no node can hold becomes a diagnostic in `errors`. `offset` is the start of the parsed text in the source.
     """
 
     def __init__(self, source: Source, offset: int = 0) -> None:
@@ -222,7 +222,7 @@ class Builder:
         return ast.Field(scope=str(scope), path=tuple(path), span=self._span(node))
 
     def _string(self, token: Token) -> str:
-        value: str = json.loads(token, strict=False)  # a tab may stand in a string as it is
+        value: str = json.loads(token, strict=False)  # a tab may be in a string as it is
         if re.search("[\ud800-\udfff]", value):
             help = "write the character itself, or both halves of its surrogate pair"
             self._error("PE104", "this string has half of a surrogate pair", self._span(token), help)

@@ -1,4 +1,7 @@
-"""Syntax tree to checked policy: names resolved, `use` and `let` expanded, and every error of the files at once."""
+"""Syntax tree to checked policy: names resolved, `use` and `let` expanded.
+
+Every error of all files is reported at once.
+"""
 
 from __future__ import annotations
 
@@ -16,10 +19,10 @@ from policy_engine.lang.splice import File, Located, splice
 
 
 def check(policy: ast.Policy, *, schema: Schema | None = None) -> CheckedPolicy:
-    """What a policy means. Quoted paths of `use` start from the file that `policy.source` names.
+    """The meaning of a policy.
 
-    Raises `PolicyCheckError` with every error of the policy and of those it uses; what does not stop it is in
-    `CheckedPolicy.warnings`.
+    Quoted paths of `use` start from the file that `policy.source` names. Raises `PolicyCheckError` with every error of
+    the policy and of those it uses; `CheckedPolicy.warnings` has the findings that do not stop it.
     """
     findings = Findings()
     checked = _check(policy, findings, schema, complete=True)
@@ -110,7 +113,7 @@ def _condition(clauses: tuple[ast.Condition, ...], resolver: Resolver) -> ast.Ex
 
 
 def _warn_binding(ruling: ast.Rule | ast.Scale | ast.Guard, findings: Findings) -> None:
-    """`a, b after R`: the relation is the last target's alone, which a reader may take for the whole list's."""
+    """Warns of `a, b after R`: only the last target has the relation, which a reader may miss."""
     *before, last = ruling.targets
     if not before or not last.relations or any(t.relations for t in before):
         return

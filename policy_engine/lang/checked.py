@@ -1,4 +1,4 @@
-"""A policy whose names are resolved: `use` spliced in place, `let` expanded, roles and parts told apart.
+"""A policy with its names resolved: `use` spliced, `let` expanded, roles and parts known.
 
 This is what compiles to a program and what the proof reasons about. Rules keep the order in which they decide.
 """
@@ -25,7 +25,10 @@ class TurnSet:
 
 @dataclass(frozen=True, kw_only=True)
 class TurnRelation:
-    """A segment's turn stands strictly `after` the earliest, `before` the latest, or `right after` one of `turns`."""
+    """A relation of a segment's turn to other turns.
+
+    It is strictly `after` the earliest of `turns`, strictly `before` the latest, or `right after` one of them.
+    """
 
     kind: RelationKind
     turns: TurnSet
@@ -33,23 +36,25 @@ class TurnRelation:
 
 @dataclass(frozen=True, kw_only=True)
 class Atom:
-    """Segments whose turn is in `turns`, whose part is in `parts`, and for whose turn all `relations` hold.
+    """Segments of some turns and some parts, for whose turn all `relations` hold.
 
-    `turns` None asks nothing of the turn, so that text no message owns matches too; with `relations` such text
-    never matches. `parts` holds leaf parts, already expanded for the verb (`train assistant` has the body's).
+    `train assistant.text after user` has the turns `assistant`, the part `text` and one relation.
     """
 
     turns: TurnSet | None
+    """None asks nothing of the turn: text that no message owns matches too, unless there are `relations`."""
     parts: frozenset[str]
+    """Parts without parts below them, expanded for the verb: `train assistant` has those of the body."""
     relations: tuple[TurnRelation, ...] = ()
     span: Span
 
 
 @dataclass(frozen=True, kw_only=True)
 class Spans:
-    """Characters that a regex matches, or that a data field lists, within the runs that `inside` selects.
+    """Characters that a regex matches, or that a data field lists, within selected runs.
 
-    A run is a maximal stretch of selected characters of one turn. Exactly one of `pattern` and `field` is set.
+    A run is as many neighbouring characters of one turn as `inside` selects. Exactly one of `pattern` and `field` is
+    set.
     """
 
     pattern: str | None = None
@@ -64,7 +69,9 @@ CheckedTarget = Atom | Spans
 
 @dataclass(frozen=True, kw_only=True)
 class CheckedRule:
-    """A `train`, `mask` or `scale` rule; it matches where any target does and `condition` (if any) is true.
+    """A `train`, `mask` or `scale` rule.
+
+    It matches where any target matches and its `condition`, if it has one, is true.
 
     `weight` is the rule's number or field: the weight for `train` (1 unless written), the factor for `scale`;
     `mask` has weight 0.

@@ -1,4 +1,4 @@
-"""Checks of conditions, weights, regexes and data spans: scopes, fields, types, patterns, ranges."""
+"""Checks of conditions, weights, regexes and data spans."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ class FieldChecker:
                 self._compare(expr)
 
     def amount(self, amount: int | float | ast.Field, span: Span) -> None:
-        """Report a weight or factor that is no finite 32-bit number, or a field that cannot hold one."""
+        """Report a weight that is no finite 32-bit number, or a field that cannot be one."""
         if isinstance(amount, ast.Field):
             kind = self._type(amount)
             if kind not in (None, "any", *_NUMBERS):
@@ -95,7 +95,7 @@ class FieldChecker:
             self.findings.error("PE227", problem, span, WEIGHT_HELP)
 
     def spans(self, field: ast.Field) -> bool:
-        """Whether a field may hold spans; reports why not."""
+        """True if a field may hold spans; else an error is reported."""
         kind = self._type(field)
         if kind not in (None, "any", "list"):
             message = f"`{field}` is {_a(kind)}, and spans are a list"
@@ -104,7 +104,7 @@ class FieldChecker:
         return kind in ("any", "list")
 
     def regex(self, pattern: str, flags: str, span: Span) -> bool:
-        """Whether RE2 takes a pattern with these flags; reports why not."""
+        """True if RE2 takes a pattern with these flags; else an error is reported."""
         wrong = "".join(f for i, f in enumerate(flags) if f not in _FLAGS or f in flags[:i])
         if wrong:
             listed = ", ".join(f"`{f}` ({meaning})" for f, meaning in _FLAGS.items())
@@ -183,7 +183,10 @@ class FieldChecker:
         self.findings.error("PE224", message, compare.span, help)
 
     def _type(self, field: ast.Field) -> FieldType | None:
-        """The type of a field, `any` where nothing says; None, with an error reported, if there is no such field."""
+        """The type of a field, `any` where nothing declares it.
+
+        None, with an error reported, if there is no such field.
+        """
         if field.scope not in SCOPES:
             self._no_scope(field)
             return None

@@ -44,7 +44,7 @@ class Findings:
         return tuple(d for d in self.all if not d.is_error)
 
     def all_sorted(self) -> tuple[Diagnostic, ...]:
-        """Everything found, errors and warnings, file by file in the order found, each file from top to bottom."""
+        """Errors and warnings, file by file in the order found, each file from top to bottom."""
         files = {name: i for i, name in enumerate(dict.fromkeys(d.span.source.name for d in self.all if d.span))}
         return tuple(
             sorted(self.all, key=lambda d: (files[d.span.source.name], d.span.start) if d.span else (len(files), 0))

@@ -52,8 +52,8 @@ _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 def format_policy(policy: Policy) -> str:
     """The canonical text: one statement a line, blank lines between groups kept as one.
 
-    Parses to an equal policy, formats to itself, and has every comment once: one behind a statement stays behind it,
-    all others stand on lines of their own before the statement they stood before or in.
+    It parses to an equal policy, formats to itself, and has every comment once. A comment behind a statement stays
+    behind it; any other gets a line of its own before the statement that it was before or in.
     """
     above, behind = _placed(policy)
     lines: list[str] = []
@@ -75,13 +75,13 @@ def format_policy(policy: Policy) -> str:
 
 
 def _placed(policy: Policy) -> tuple[list[list[Comment]], dict[int, Comment]]:
-    """The comments above each statement, and at last those after all; and the comment behind a statement, if any."""
+    """The comments above each statement, then those after all; and those behind statements."""
     above: list[list[Comment]] = [[] for _ in range(len(policy.statements) + 1)]
     behind: dict[int, Comment] = {}
     ends = [s.span.end for s in policy.statements]
     for comment in sorted(policy.comments, key=lambda c: c.span.start):
         at = comment.span.start
-        i = bisect.bisect_right(ends, at)  # the statement it stands in or before
+        i = bisect.bisect_right(ends, at)  # the statement it is in or before
         inside = i < len(ends) and policy.statements[i].span.start < at
         if i and not inside and not comment.own_line and "\n" not in policy.source.text[ends[i - 1] : at]:
             behind[i - 1] = comment
@@ -212,7 +212,7 @@ def _value(node: Compare) -> str:
 
 
 def _is_regex(pattern: str) -> bool:
-    # What cannot stand between slashes is written as a string.
+    # A pattern that cannot be between slashes is written as a string.
     hidden = "\n" in pattern or HIDDEN.search(pattern)
     return bool(pattern) and not hidden and not _trailing_backslash(pattern)
 
@@ -235,7 +235,7 @@ def _literal(value: Scalar) -> str:
 
 
 def _string(text: str) -> str:
-    # What must not stand in a policy as it is can stand in a string as an escape.
+    # A character that is not allowed in a policy can be in a string as an escape.
     return HIDDEN.sub(lambda match: f"\\u{ord(match[0]):04x}", json.dumps(text, ensure_ascii=False))
 
 

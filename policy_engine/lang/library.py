@@ -1,4 +1,4 @@
-"""Finds the grammar and the shipped policies: in the packaged copy where there is one, else in the checkout."""
+"""Finds the grammar and the shipped policies: in the packaged copy, else in the checkout."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ def grammar_text() -> str:
 
 
 def tables_path() -> Path:
-    """Where an installation saves the parser's tables; the file may not exist."""
+    """The file in which an installation saves the parser's tables; it may not exist."""
     return _folder("grammars") / "policy.tables"
 
 
 def policies_folder() -> Path:
-    """Where the shipped policies and their dataset files are."""
+    """The folder of the shipped policies and their dataset files."""
     return _folder("policies")
 
 
@@ -47,7 +47,7 @@ def shipped() -> tuple[str, ...]:
 def read_shipped(name: str) -> Source:
     """The shipped policy of that bare name.
 
-    Raises `DataError` if there is none.
+    Raises `DataError` if there is no such policy.
     """
     if name not in shipped():
         listed = f"`policy-engine policies` lists those that are; a file is given by its path, such as `./{name}`"
@@ -57,7 +57,7 @@ def read_shipped(name: str) -> Source:
 
 
 def read_policy(path_or_name: str | os.PathLike[str]) -> Source:
-    """A policy's text: of the shipped library by bare name (`default`), else of the file at that path.
+    """A policy's text: of a shipped policy by its bare name (`default`), else of a file.
 
     A string without a slash and without a suffix is a name; write `./default` for a file of that name.
     Raises `DataError` if there is no such policy, or if the file cannot be read as UTF-8.

@@ -24,9 +24,10 @@ MAX_ERRORS: Final = 100
 
 
 def parse(text: str, *, name: str = "<string>") -> ast.Policy:
-    """The syntax tree of a policy text. `name` is what diagnostics call it: a path, or `<string>`.
+    """The syntax tree of a policy text.
 
-    Raises `PolicySyntaxError`, and nothing else, with a diagnostic for every statement that does not parse.
+    `name` is the text's name in diagnostics: a path, or `<string>`. Raises `PolicySyntaxError`, and nothing else, with
+    a diagnostic for every statement that does not parse.
     """
     policy, errors = parse_lenient(text, name=name)
     if errors:
@@ -35,7 +36,7 @@ def parse(text: str, *, name: str = "<string>") -> ast.Policy:
 
 
 def parse_lenient(text: str, *, name: str = "<string>") -> tuple[ast.Policy, list[Diagnostic]]:
-    """The statements of a text that parse, and a diagnostic for everything that does not. Never raises."""
+    """The statements of a text that parse, and diagnostics for those that do not. Never raises."""
     source = Source(name=name, text=text)
     if len(text) > MAX_CHARACTERS:
         span = Span(source=source, start=MAX_CHARACTERS, end=MAX_CHARACTERS)
@@ -57,14 +58,14 @@ def parse_lenient(text: str, *, name: str = "<string>") -> tuple[ast.Policy, lis
         errors += builder.errors
     errors.sort(key=lambda e: e.span.start if e.span else 0)
     if len(errors) > MAX_ERRORS:
-        help = "mend these first; the rest may follow from them"
+        help = "fix these first; the rest may follow from them"
         message = f"there are {len(errors) - MAX_ERRORS + 1} more errors in this text, from here on"
         errors[MAX_ERRORS - 1 :] = [_error("PE109", message, errors[MAX_ERRORS - 1].span, help)]
     return ast.Policy(statements=tuple(statements), comments=parts.comments, source=source), errors
 
 
 def _one_by_one(source: Source, parts: Parts, into: list[ast.Statement], skip: set[int]) -> list[Diagnostic]:
-    """Parse each statement by itself. `skip` are offsets of characters that already have an error."""
+    """Parse each statement by itself; `skip` are offsets of characters that have an error."""
     errors: list[Diagnostic] = []
     for start, end in parts.statements:
         if any(start <= at < end for at in skip):
@@ -96,7 +97,7 @@ def _hidden(source: Source) -> list[Diagnostic]:
     found = []
     for match in HIDDEN.finditer(source.text):
         span = Span(source=source, start=match.start(), end=match.end())
-        message = f"the character U+{ord(match[0]):04X} must not stand in a policy: editors do not show it as it is"
+        message = f"the character U+{ord(match[0]):04X} is not allowed in a policy: editors do not show it as it is"
         help = "remove it; in a string write it as an escape such as `\\u200e`"
         if match[0] == "\r":
             help = "write line ends as `\\n` or `\\r\\n`"

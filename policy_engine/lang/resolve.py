@@ -1,4 +1,4 @@
-"""Targets as written to targets as meant: names told apart, `let` expanded, relations applied."""
+"""Targets as written to targets as meant: names resolved, `let` expanded, relations applied."""
 
 from __future__ import annotations
 
@@ -48,8 +48,10 @@ class _Turns:
 
 
 class Resolver:
-    """Resolves the targets of one policy, its used policies included. Errors go to `findings`, and the target with the
-    error is left out, so that one mistake gives one error."""
+    """Resolves the targets of one policy, and of the policies it uses.
+
+    Errors go to `findings`. A target with an error is left out, so that one mistake gives one error.
+    """
 
     def __init__(self, findings: Findings, schema: Schema | None) -> None:
         self.findings = findings
@@ -221,7 +223,7 @@ class Resolver:
     def _turns_of_let(
         self, definition: Definition, selector: ast.Selector, which: ast.Which | None
     ) -> _Turns | None:  # fmt: skip
-        """The turns of a `let` that stands for a role, where only a role may stand."""
+        """The turns of a `let` that stands for a role, where only a role is allowed."""
         self.used_lets.add(id(definition))
         if not self._enter(definition, selector.span):
             return None
@@ -310,5 +312,5 @@ class Resolver:
         return replace(atom, turns=TurnSet(role=own.role, which=own.which or turns.which))
 
     def _two_whiches(self, span: Span) -> None:
-        message = "`first`, `last` or `trained` stands on both sides, and only one can say which turns are meant"
+        message = "`first`, `last` or `trained` is on both sides, and only one can say which turns are meant"
         self.findings.error("PE206", message, span, "keep one of the two")

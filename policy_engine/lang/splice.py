@@ -1,4 +1,4 @@
-"""`use`: policies put in place of the statements that name them, and what each file sets and defines."""
+"""`use`: policies in place of the statements that name them, with their settings and `let`s."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Ruling = ast.Rule | ast.Scale | ast.Guard
 
 @dataclass(kw_only=True)
 class File:
-    """One policy text: the `let` names its statements see, and the settings it makes, its own and those it uses."""
+    """One policy text, with the `let` names that its statements see and the settings in force."""
 
     source: Source
     lets: dict[str, Definition] = field(default_factory=dict)
@@ -55,7 +55,10 @@ class Located:
 
 
 def splice(policy: ast.Policy, findings: Findings, *, complete: bool = True) -> File:
-    """Put every used policy in place. What is wrong with a `use`, a `let` name or a setting goes to `findings`."""
+    """Put every used policy in place.
+
+    Errors of a `use`, a `let` name or a setting go to `findings`.
+    """
     return _Splicer(findings).file(policy, path_of(policy.source), complete=complete)
 
 

@@ -1,4 +1,4 @@
-"""Where statements and comments of a policy text stand, found without parsing.
+"""Finds the statements and comments of a policy text without parsing it.
 
 The parser reads a whole text; only when that fails are its statements parsed one by one, so that every error of a file
 is reported at once. Both agree on where a statement ends because this scanner follows the terminals `_END`, `_OPEN` and
@@ -17,7 +17,7 @@ from policy_engine.lang.ast import Comment
 HIDDEN = re.compile(
     "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]|\r(?!\n)|(?<!^)\ufeff"
 )
-"""Characters that editors do not show, or show as a line break that is none."""
+"""Invisible characters, and characters that some editors render as a line break."""
 _TOKEN = re.compile(
     r"""(?P<comment>\#[^\n]*)
       | (?P<string>"(?:[^"\\\n]|\\[^\n])*"?)
@@ -36,14 +36,14 @@ _CONTINUES = frozenset(
 
 @dataclass(frozen=True, kw_only=True)
 class Parts:
-    """A text taken apart: where its statements are, without blanks and comments around them, and its comments."""
+    """A text's statements, without blanks and comments around them, and its comments."""
 
     statements: tuple[tuple[int, int], ...]
     comments: tuple[Comment, ...]
 
 
 def words_before(text: str, end: int) -> tuple[str, str, int]:
-    """The last two tokens of `text[:end]` (empty where there are none), and where the last one starts."""
+    """The last two tokens of `text[:end]`, or empty strings, and the start of the last one."""
     before, last, start = "", "", 0
     for match in _TOKEN.finditer(text, 0, end):
         if match.lastgroup not in ("blank", "comment", "end"):
@@ -58,7 +58,7 @@ def split(source: Source) -> Parts:
     start: int | None = None  # of the statement being read
     end = 0  # of its last token
     opened = False  # its last token is a comma or an open bracket
-    newline = False  # a newline stands after its last token
+    newline = False  # a newline is after its last token
     line_is_blank = True
     for match in _TOKEN.finditer(source.text):
         kind = match.lastgroup

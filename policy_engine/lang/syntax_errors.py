@@ -1,4 +1,4 @@
-"""What to say about a text that does not parse: Lark's error in the words of the language."""
+"""Diagnostics for a text that does not parse: Lark's error in the words of the language."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ _WORDS_OF_OTHERS: Final = {
 
 
 def syntax_error(error: UnexpectedInput, source: Source, start: int, end: int) -> Diagnostic:
-    """The diagnostic for a statement at `[start, end)` whose text, parsed by itself, gave `error`."""
+    """The diagnostic for a statement at `[start, end)`, whose text gave `error` by itself."""
     if isinstance(error, UnexpectedToken):
         return _unexpected_token(error, source, start, end)
     if isinstance(error, UnexpectedCharacters):
@@ -88,7 +88,7 @@ def syntax_error(error: UnexpectedInput, source: Source, start: int, end: int) -
 
 
 def keyword_as_name(word: str, span: Span, *, after_comma: bool = False) -> Diagnostic:
-    """A keyword stands where a role, a part or a `let` name is expected.
+    """The error for a keyword where a role, a part or a `let` name is expected.
 
     `after_comma` if it starts a statement that a comma before it joins to the last one.
     """
@@ -114,7 +114,7 @@ def _unexpected_token(error: UnexpectedToken, source: Source, start: int, end: i
     offset = end if at_end else start + (error.token.start_pos or 0)
     before, last, last_start = words_before(source.text[start:offset], offset - start)
     at = Span(source=source, start=offset, end=offset if at_end else offset + len(found))
-    # Where only a name may stand, a keyword lexes as one: the word before this token is then the mistake.
+    # Where only a name is allowed, a keyword lexes as one: the word before this token is then the mistake.
     if last in KEYWORDS and "DOT" in accepted and before not in (".", "let", "on"):
         span = Span(source=source, start=start + last_start, end=start + last_start + len(last))
         if before in ("spans", "has"):
@@ -136,7 +136,7 @@ def _unexpected_token(error: UnexpectedToken, source: Source, start: int, end: i
 
 
 def _expected(accepted: Collection[str], last: str) -> str:
-    """What may stand here, as a reader would say it: not every terminal, but what is most likely missing."""
+    """The text that is most likely missing here, in a reader's words."""
     if "$END" in accepted:
         return "the end of the statement"
     for terminal, name in _MARKS.items():
@@ -160,7 +160,7 @@ def _listed(names: list[str]) -> str:
 
 
 def _missing(accepted: Collection[str], last: str) -> str:
-    """What to write at the end of a statement that is not complete."""
+    """Help for the end of a statement that is not complete."""
     if last == ",":
         return "remove the comma, or go on after it"
     if last in ("and", "or"):
@@ -171,7 +171,7 @@ def _missing(accepted: Collection[str], last: str) -> str:
 
 
 def _instead(found: str, kind: str, accepted: Collection[str], last: str) -> str:
-    """What to write instead of a token that cannot stand here."""
+    """Help for a token that is not allowed here."""
     keywords = [t.lower() for t in accepted if t.lower() in KEYWORDS]
     if kind == "NAME" and (touching := _taken_apart(found, keywords)):
         return f"did you mean `{touching}`?"
@@ -190,7 +190,7 @@ def _instead(found: str, kind: str, accepted: Collection[str], last: str) -> str
     if found == "[" and "NULL" in accepted:
         return "a list goes with `in`: `FIELD in [1, 2]`"
     if kind == "NAME" and "NULL" in accepted:
-        return f'write a string in quotes: `"{_short(found)}"`; a field stands on the left only'
+        return f'write a string in quotes: `"{_short(found)}"`; a field is on the left only'
     if "$END" in accepted:
         ways = [w for t, w in (("COMMA", "`,` and a further target"), ("DOT", "`.` and a part")) if t in accepted]
         ways += [f"`{w}`" for w in ("of", "after", "where", "unless", "weight", "and", "or") if w in keywords]
@@ -200,7 +200,7 @@ def _instead(found: str, kind: str, accepted: Collection[str], last: str) -> str
 
 
 def _write(accepted: Collection[str], last: str) -> str:
-    """An example of what may stand here."""
+    """An example of text that is allowed here."""
     for terminal, help in _EXAMPLES.items():
         if terminal in accepted:
             return help
@@ -278,7 +278,7 @@ def _bad_string(line: str, source: Source, at: int) -> Diagnostic:
         if bad[1] or bad[2]:
             span = Span(source=source, start=at + bad.start(), end=at + bad.end())
             help = "strings are JSON's: `\\\"`, `\\\\`, `\\n`, `\\t`, `\\u0041`; write `\\\\` for a backslash"
-            return _error("PE104", f"{_named(bad[0])} cannot stand in a string", span, help)
+            return _error("PE104", f"{_named(bad[0])} is not allowed in a string", span, help)
     span = Span(source=source, start=at, end=at + len(match[0]))
     return _error("PE101", "a string has no meaning here", span, "remove it")
 

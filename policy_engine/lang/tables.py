@@ -29,7 +29,7 @@ def parser() -> Lark:
 
 
 def save_tables(path: Path) -> None:
-    """Writes the tables of the grammar to `path`. The build of a wheel and an editable install call it."""
+    """Writes the tables of the grammar to `path`; wheel builds and editable installs call it."""
     body = io.BytesIO()
     _made().save(body)
     path.write_bytes(_key() + b"\n" + body.getvalue())

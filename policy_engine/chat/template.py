@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import jinja2
+import jinja2.meta
 
 from policy_engine.chat.label.board import Chart, Piece
 from policy_engine.chat.label.dropped import lost_thinking, thinking_in_content, unwritten
@@ -27,6 +28,7 @@ from policy_engine.chat.trace.origins import OutputTooLarge, Scaffold
 from policy_engine.chat.trace.text import runs_of
 from policy_engine.chat.trace.values import wrap, wrap_message
 from policy_engine.chat.transformers_import import json_schema, reasoning_has_aliases
+from policy_engine.core.bounded import Bounded
 from policy_engine.core.errors import TemplateError, TemplateLimitError
 from policy_engine.core.vocabulary import REASONING_ALIASES
 from policy_engine.data.conversation import Conversation
@@ -52,6 +54,9 @@ _TOOL = {
 }
 """The tool that a template is profiled with."""
 
+
+_MOST_PROFILES = 256
+"""Profiles kept at once, one for each set of arguments; past it they are learned again."""
 
 _MOST_KEPT = 1 << 18
 """Segments of all layouts kept at once; past it they are forgotten and learned again."""
@@ -101,9 +106,8 @@ class ChatTemplate:
             [*named.values(), *self._tokens], bos=named.get("bos_token"), eos=named.get("eos_token")
         )
         self._delimiters = tuple(pair for pair in REASONING if pair[0] in source or pair[1] in source)
-        self._profiles: dict[Any, TemplateProfile] = {}
-        self._layouts: dict[Any, Layout] = {}
-        self._kept = 0
+        self._profiles: Bounded[Any, TemplateProfile] = Bounded(_MOST_PROFILES)
+        self._layouts: Bounded[Any, Layout] = Bounded(_MOST_KEPT)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (
@@ -153,7 +157,7 @@ class ChatTemplate:
             layout = lay_out(labelled, bits, scan.text)
             lost = lost_thinking(thinking, bits)
             if is_one_of_many:
-                self._keep(shape, layout)
+                self._layouts.keep(shape, layout, len(layout.kinds))
         else:
             lost = ()
         return RenderedChat(
@@ -164,13 +168,6 @@ class ChatTemplate:
             unrendered=(*lost, *unwritten(layout.written, conversation, scan.text, scan.lengths)),
             generation_prompt=add_generation_prompt,
         )
-
-    def _keep(self, shape: Any, layout: Layout) -> None:
-        self._kept += len(layout.kinds)
-        if self._kept > _MOST_KEPT:
-            self._layouts.clear()
-            self._kept = len(layout.kinds)
-        self._layouts[shape] = layout
 
     def render_plain(self, conversation: Conversation, *, add_generation_prompt: bool = False) -> str:
         """The text alone; equals `tokenizer.apply_chat_template(..., tokenize=False)`."""
@@ -191,9 +188,15 @@ class ChatTemplate:
         return self._profiles.get(key) or self._learn(key, tools, kwargs or {})
 
     def _profile_key(self, tools: bool, documents: bool, kwargs: Mapping[str, Any]) -> Any:
-        if not kwargs:
+        # Arguments that the template does not read, such as the name of a row, make no difference.
+        read = {name: value for name, value in kwargs.items() if name in self._names_read} if kwargs else None
+        if not read:
             return tools, documents
-        return tools, documents, json.dumps(dict(kwargs), sort_keys=True, default=repr)
+        return tools, documents, json.dumps(read, sort_keys=True, default=repr)
+
+    @functools.cached_property
+    def _names_read(self) -> frozenset[str]:
+        return frozenset(jinja2.meta.find_undeclared_variables(self._environment.parse(self.source)))
 
     def _learn(self, key: Any, tools: bool, kwargs: Mapping[str, Any]) -> TemplateProfile:
         def render(messages: Sequence[Mapping[str, Any]], with_tools: bool, prompt: bool) -> Raw | None:
@@ -209,8 +212,7 @@ class ChatTemplate:
             return Raw(text=text, bits=self._owned(pieces))
 
         model = min(self.model_roles) if "assistant" not in self.model_roles else "assistant"
-        found = self._profiles[key] = learn(render, self._markers, model=model, tools=tools)
-        return found
+        return self._profiles.keep(key, learn(render, self._markers, model=model, tools=tools))
 
     def _check_written(self, size: int, conversation: Conversation) -> None:
         # Rendering such a text is quick, labelling and tokenizing it are not, and nothing there can be interrupted.

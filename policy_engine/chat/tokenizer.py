@@ -39,6 +39,8 @@ class ChatTokenizer:
     """What gives the ids in place of the tokenizer itself; see `with_fast`."""
     template_file: str | None = field(default=None, repr=False, compare=False)
     """The file that replaced the tokenizer's own templates, for errors to name."""
+    follows: bool = field(default=False, repr=False, compare=False)
+    """`templates` are the tokenizer's own, which may not be set to others afterwards."""
 
     @classmethod
     def from_transformers(cls, tok: Any, template: str | Path | None = None) -> ChatTokenizer:
@@ -48,8 +50,7 @@ class ChatTokenizer:
         templates. Raises TokenizerError if it is no tokenizer, or if the same text has no fixed ids.
         """
         tok = usable(tok)
-        own = getattr(tok, "chat_template", None)
-        templates = dict(own) if isinstance(own, Mapping) else {} if own is None else {"default": str(own)}
+        templates = _own_templates(tok)
         file = None
         if template is not None:
             named = templates.get(template) if isinstance(template, str) else None
@@ -57,12 +58,12 @@ class ChatTokenizer:
             file = None if named is not None or text == template else str(template)
             templates = {"default": text}
         name = str(getattr(tok, "name_or_path", "") or "") or "<tokenizer>"
-        return cls(tokenizer=tok, templates=templates, name=name, template_file=file)
+        return cls(tokenizer=tok, templates=templates, name=name, template_file=file, follows=template is None)
 
     def with_template(self, template: str | Path) -> ChatTokenizer:
         """The same tokenizer with another chat template, given as `from_transformers` takes it."""
         other = type(self).from_transformers(self.tokenizer, template)
-        return self._changed(templates=other.templates, template_file=other.template_file)
+        return self._changed(templates=other.templates, template_file=other.template_file, follows=False)
 
     def with_model_roles(self, roles: Iterable[str]) -> ChatTokenizer:
         """The same tokenizer and templates for a model that writes these roles."""
@@ -83,7 +84,8 @@ class ChatTokenizer:
 
     def __reduce__(self) -> tuple[Any, ...]:
         roles = tuple(sorted(self.model_roles))
-        return _rebuild, (self.tokenizer, dict(self.templates), self.name, roles, self.fast, self.template_file)
+        facts = (self.tokenizer, dict(self.templates), self.name, roles, self.fast, self.template_file, self.follows)
+        return _rebuild, facts
 
     # Templates.
 
@@ -97,6 +99,8 @@ class ChatTokenizer:
         return self._template(self._choose(has_tools=conversation.tools is not None))
 
     def _choose(self, *, has_tools: bool) -> str:
+        if self.follows and getattr(self.tokenizer, "chat_template", None) is not self.templates.get("default"):
+            self._check_followed()
         if not self.templates:
             raise TokenizerError(
                 f"{self.name} has no chat template",
@@ -110,6 +114,13 @@ class ChatTokenizer:
         raise TokenizerError(
             f"{self.name} has several chat templates and none of them is the default", help=f"name one of {names}"
         )
+
+    def _check_followed(self) -> None:
+        if _own_templates(self.tokenizer) != self.templates:
+            raise TokenizerError(
+                f"the chat template of {self.name} was set to another after its masker was made",
+                help="make the masker after that, or give it the template: Masker(policy, tokenizer, template=…)",
+            )
 
     def _template(self, name: str) -> ChatTemplate:
         if name not in self._compiled:
@@ -202,6 +213,11 @@ class ChatTokenizer:
         return TokenLocator(tokenizer=self.tokenizer, name=self.name, fast=self.fast)
 
 
+def _own_templates(tokenizer: Any) -> dict[str, str]:
+    own = getattr(tokenizer, "chat_template", None)
+    return dict(own) if isinstance(own, Mapping) else {} if own is None else {"default": str(own)}
+
+
 def load_tokenizer(
     name_or_path: str | Path, *, template: str | Path | None = None, cache: bool = False
 ) -> ChatTokenizer:
@@ -225,6 +241,7 @@ def _rebuild(
     roles: tuple[str, ...],
     fast: TokenBackend | None = None,
     template_file: str | None = None,
+    follows: bool = False,
 ) -> ChatTokenizer:
     return ChatTokenizer(
         tokenizer=tokenizer,
@@ -233,4 +250,5 @@ def _rebuild(
         model_roles=frozenset(roles),
         fast=fast,
         template_file=template_file,
+        follows=follows,
     )

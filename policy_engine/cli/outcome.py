@@ -25,6 +25,8 @@ class Exit(IntEnum):
     UNDECIDED = 3
     INTERRUPTED = 130
     """Ctrl-C, as shells report it."""
+    TERMINATED = 143
+    """SIGTERM, as shells report it."""
 
 
 VERDICTS = {
@@ -33,6 +35,7 @@ VERDICTS = {
     Exit.NO_ANSWER: "could not answer",
     Exit.UNDECIDED: "undecided",
     Exit.INTERRUPTED: "interrupted",
+    Exit.TERMINATED: "terminated",
 }
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
+import threading
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
@@ -18,7 +20,7 @@ from policy_engine.cli.outcome import Exit, Outcome, failed
 from policy_engine.cli.reporters import Format, write
 from policy_engine.cli.reporters.console import Block, print_all
 from policy_engine.core.diagnostics import Diagnostic
-from policy_engine.core.errors import DataError, PolicyEngineError, PolicyWarning, notes_of
+from policy_engine.core.errors import DataError, PolicyEngineError, PolicyWarning, Terminated, notes_of
 
 CLOSED_PIPE = 141
 """As shells report a process that SIGPIPE ended."""
@@ -27,7 +29,8 @@ CLOSED_PIPE = 141
 def finish(verb: str, format: Format, work: Callable[[], Outcome]) -> None:
     """Does the work, tells the outcome, and raises `typer.Exit` with its code."""
     try:
-        outcome = answer(work)
+        with _terminable():
+            outcome = answer(work)
         write(verb, outcome, format)
     except BrokenPipeError:
         # Whoever read our output has what it wanted (`| head`). Python would complain once more while it exits.
@@ -77,7 +80,7 @@ def _answer(work: Callable[[], Outcome]) -> Outcome:
     except PolicyEngineError as error:
         return failed(error)
     except KeyboardInterrupt as stop:
-        return interrupted(str(stop) or "nothing was written")
+        return interrupted(stop)
     except BrokenPipeError:
         raise
     except OSError as error:
@@ -96,10 +99,29 @@ def _answer(work: Callable[[], Outcome]) -> Outcome:
         return Outcome(exit=Exit.NO_ANSWER, diagnostics=(finding,))
 
 
-def interrupted(kept: str) -> Outcome:
-    """The outcome of a run that Ctrl-C ended; `kept` says what is left of it."""
-    finding = Diagnostic(code="PE504", severity="error", message=f"interrupted; {kept}")
-    return Outcome(exit=Exit.INTERRUPTED, diagnostics=(finding,))
+def interrupted(stop: KeyboardInterrupt) -> Outcome:
+    """The outcome of work that Ctrl-C or SIGTERM ended; the text of `stop` says what is left of it."""
+    by_signal = isinstance(stop, Terminated)
+    what = "terminated" if by_signal else "interrupted"
+    finding = Diagnostic(code="PE504", severity="error", message=f"{what}; {str(stop) or 'nothing was written'}")
+    return Outcome(exit=Exit.TERMINATED if by_signal else Exit.INTERRUPTED, diagnostics=(finding,))
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """SIGTERM ends the work as Ctrl-C does, so that what is finished is kept."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def terminate(number: int, frame: object) -> None:
+        raise Terminated
+
+    before = signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL if before is None else before)
 
 
 def _from_os(error: OSError) -> DataError:

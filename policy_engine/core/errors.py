@@ -80,6 +80,10 @@ def notes_of(error: BaseException) -> list[str]:
     return list(getattr(error, "__notes__", ()))
 
 
+class Terminated(KeyboardInterrupt):
+    """A run was asked to end by SIGTERM, as schedulers do before they kill. It ends as by Ctrl-C."""
+
+
 class PolicyError(PolicyEngineError, ValueError):
     """A policy cannot be used as written.
 

@@ -129,11 +129,42 @@ class _File:
         def read(node: yaml.Node) -> None:
             text = self._text(node, f"`{key}`")
             if text is not None:
-                beside = self.path.parent / text
+                self.found[key] = text if key == "tokenizer" else self._confined(node, key, text)
+                beside = self._beside(text)
                 # A name that is no file here may be a shipped policy's or a hub's.
-                self.found[key] = str(beside) if beside.exists() or text.endswith((".policy", ".jinja")) else text
+                if beside is not None and (beside.exists() or text.endswith((".policy", ".jinja"))):
+                    self.found[key] = str(beside)
 
         return read
+
+    def _beside(self, text: str) -> Path | None:
+        try:
+            beside = self.path.parent / text
+            beside.exists()
+        except (OSError, ValueError):  # a name that no file can have, or a template's text
+            return None
+        return beside
+
+    def _confined(self, node: yaml.Node, key: str, text: str) -> str:
+        """The name of a file; a problem if it leads out of the folder, as `use` of a policy may not either, or is none
+        that ends when it is read."""
+        beside = self._beside(text)
+        if beside is None or "{" in text:
+            return text
+        home = self.path.parent.resolve()
+        try:
+            inside = beside.resolve().is_relative_to(home)
+        except (OSError, RuntimeError):  # a circle of links
+            inside = False
+        if not inside and (beside.exists() or text.endswith((".policy", ".jinja"))):
+            self._problem(
+                node,
+                f"`{key}` leads out of the folder of the dataset file",
+                "move the file into the folder, or below it, or name it on the command line",
+            )
+        elif beside.exists() and not beside.is_file():
+            self._problem(node, f"`{key}` is no file: `{text}`", "name a file")
+        return text
 
     def _messages(self, node: yaml.Node) -> None:
         names: dict[str, Any] = {}

@@ -123,7 +123,11 @@ def read_rows(path: str | Path) -> Rows:
         DataError: there is no such file, it cannot be read, is empty, or is not what its extension says.
     """
     if str(path) == PIPE:
-        return Rows([], pipe=io.BufferedReader(io.FileIO(sys.stdin.fileno(), closefd=False), 1 << 20))
+        try:
+            descriptor = sys.stdin.fileno()
+        except (AttributeError, ValueError, OSError):  # it was closed, or is none of the system
+            raise DataError("standard input is closed", help="pipe rows into it, or give a file") from None
+        return Rows([], pipe=io.BufferedReader(io.FileIO(descriptor, closefd=False), 1 << 20))
     path = Path(path)
     try:
         if path.is_dir():

@@ -177,6 +177,10 @@ class _Splicer:
             help = "move the file into the folder, or below it; only shipped policies are shared between folders"
             self.findings.error("PE233", message, use.span, help)
             return None
+        if path.exists() and not path.is_file():
+            # A pipe would be waited for without end; a policy that is given by hand may come from one.
+            self.findings.error("PE231", f"`{use.name}` is no file", use.span, "write the path of a policy file")
+            return None
         if here.parent == policies_folder().resolve():
             return path, lambda: read_policy(path)
         # A reader knows it by the name of the file that uses it.

@@ -119,8 +119,8 @@ def _into_file(
             except BackendMismatch:
                 file.discard()
                 raise
-    except KeyboardInterrupt:
-        raise KeyboardInterrupt("stopped; " + what_is_left(file, read=run.done)) from None
+    except KeyboardInterrupt as stop:
+        raise type(stop)("stopped; " + what_is_left(file, read=run.done)) from None
     except BackendMismatch:
         raise
     except PolicyEngineError as error:

@@ -118,8 +118,8 @@ class FolderRun:
                 except BackendMismatch:
                     self._options = replace(self._options, resume=False, overwrite=True)
                     raise
-                except KeyboardInterrupt:
-                    raise KeyboardInterrupt(f"stopped; {self._left(journal)}") from None
+                except KeyboardInterrupt as stop:
+                    raise type(stop)(f"stopped; {self._left(journal)}") from None
                 except PolicyEngineError as error:
                     left = self._left(journal, again=not isinstance(error, InputChanged))
                     raise error.reworded(f"{error.message}; {left}") from error

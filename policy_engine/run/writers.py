@@ -155,7 +155,7 @@ class Output:
         self._discarded = False
         self._temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         suffix = _suffix(path)
-        self.partial = path.with_name(f"{path.name.removesuffix(suffix)}.partial{suffix}")
+        self.partial = _partial(path)
         try:
             self._writer: Writer = (
                 ParquetOutput(self._temporary, schema)
@@ -195,7 +195,9 @@ class Output:
             raise DataError(
                 f"`{self.path}` was made by somebody else meanwhile", help="give another -o, or --overwrite"
             )
-        self._temporary.replace(self.path)
+        with _no_interrupt():
+            # A signal at this moment would say of a whole file that it was not written.
+            self._temporary.replace(self.path)
 
     def _keep(self) -> None:
         with _no_interrupt():
@@ -234,6 +236,17 @@ def check_output(path: Path, *, overwrite: bool, inputs: tuple[Path, ...] = ()) 
                 raise DataError(f"`{path}` is also the input", help="write to another file")
         if not overwrite:
             raise DataError(f"`{path}` exists", help="give another -o, or --overwrite to replace it")
+    if not overwrite and _partial(path).exists():
+        raise DataError(
+            f"`{_partial(path)}` has the rows of a run that broke off, which this run would replace if it does",
+            help="move or remove it, or --overwrite",
+        )
+
+
+def _partial(path: Path) -> Path:
+    """Where the rows go that a run finished before it broke off."""
+    suffix = _suffix(path)
+    return path.with_name(f"{path.name.removesuffix(suffix)}.partial{suffix}")
 
 
 def what_is_left(output: Output, *, read: int) -> str:
@@ -266,12 +279,13 @@ def reason_of(error: BaseException) -> str:
 
 @contextlib.contextmanager
 def _no_interrupt() -> Iterator[None]:
-    """Holds off Ctrl-C for the moment that keeping finished rows takes."""
+    """Holds off Ctrl-C and SIGTERM for the moment that keeping finished rows takes."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)

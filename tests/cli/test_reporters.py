@@ -24,7 +24,9 @@ def test_sarif_is_valid(outcome: Outcome) -> None:
     check_sarif(log)
     (run,) = log["runs"]
     assert [int(outcome.exit)] == [i["exitCode"] for i in run["invocations"]]
-    assert (outcome.exit not in (Exit.NO_ANSWER, Exit.INTERRUPTED)) == run["invocations"][0]["executionSuccessful"]
+    assert (outcome.exit not in (Exit.NO_ANSWER, Exit.INTERRUPTED, Exit.TERMINATED)) == run["invocations"][0][
+        "executionSuccessful"
+    ]
     assert len(outcome.diagnostics) == len(run["results"])
     for diagnostic, result in zip(outcome.diagnostics, run["results"], strict=True):
         assert diagnostic.code == result["ruleId"] == run["tool"]["driver"]["rules"][result["ruleIndex"]]["id"]

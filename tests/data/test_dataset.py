@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import json
+import os
 import pickle
 
 import pytest
@@ -209,3 +211,33 @@ def test_a_file_that_is_not_text(tmp_path):
 def test_any_text_is_a_dataset_file_or_a_config_error(tmp_path, text):
     with contextlib.suppress(ConfigError, DataError):
         load(tmp_path, text)
+
+
+def _outside(tmp_path, name):
+    folder = tmp_path / "shared"
+    folder.mkdir(exist_ok=True)
+    (tmp_path / name).write_text("train assistant\n")
+    return folder
+
+
+@pytest.mark.parametrize("key", ["policy", "template"])
+@pytest.mark.parametrize("how", ["../x.{}", "{}", "link"])
+def test_files_stay_in_the_folder_of_the_dataset_file(tmp_path, key, how):
+    ending = {"policy": "policy", "template": "jinja"}[key]
+    folder = _outside(tmp_path, f"x.{ending}")
+    written = {"../x.{}": f"../x.{ending}", "{}": str(tmp_path / f"x.{ending}"), "link": f"y.{ending}"}[how]
+    if how == "link":
+        (folder / f"y.{ending}").symlink_to(tmp_path / f"x.{ending}")
+    with pytest.raises(DatasetFileError, match=f"`{key}` leads out of the folder of the dataset file"):
+        load(folder, f"{key}: {written}\n")
+
+
+def test_a_pipe_is_no_policy(tmp_path):
+    os.mkfifo(tmp_path / "p.policy")
+    with pytest.raises(DatasetFileError, match="`policy` is no file"):
+        load(tmp_path, "policy: p.policy\n")
+
+
+def test_a_template_in_the_file_is_its_text(tmp_path):
+    text = "{% for m in messages %}{{ m.content }}{% endfor %}" * 200
+    assert text == load(tmp_path, f"template: {json.dumps(text)}\n").template

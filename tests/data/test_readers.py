@@ -366,3 +366,9 @@ def test_any_bytes_are_rows_or_a_data_error(tmp_path, data, name):
     except DataError:
         return
     assert all(isinstance(number, int) for number, _ in rows)
+
+
+def test_standard_input_that_is_closed(monkeypatch):
+    monkeypatch.setattr("sys.stdin", None)
+    with pytest.raises(DataError, match="standard input is closed"):
+        read_rows("-")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -150,3 +151,10 @@ def test_long_chains_of_names_are_refused() -> None:
         check_text(f"{lets}\nlet a5000 = user\ntrain a0")
     with pytest.raises(PolicyCheckError, match="PE213"):
         check_text(f"{lets}\nlet a5000 = user\ntrain last a0")
+
+
+def test_a_used_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "p.policy")
+    name = write(tmp_path / "main.policy", 'use "p.policy"\ntrain assistant\n')
+    with pytest.raises(PolicyCheckError, match=r"`p\.policy` is no file"):
+        roles(name)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import dataclasses
 import pickle
 import warnings
@@ -14,6 +15,7 @@ from policy_engine import (
     MaskedRow,
     Masker,
     RowError,
+    TokenizerError,
     UnrenderedError,
     load_tokenizer,
 )
@@ -277,3 +279,39 @@ def test_pickles_made_before_modules_moved_are_read(tokenizer):
     masker, again = pickle.loads(made)
     assert conversation == again
     assert ["Yo.<|im_end|>", "No, thanks.<|im_end|>"] == spans(masker(CHAT))
+
+
+def test_a_template_that_the_tokenizer_gets_afterwards_is_refused() -> None:
+    tokenizer = copy.deepcopy(load_tokenizer("builtin").tokenizer)
+    masker = Masker(compile_text(STANDING), tokenizer)
+    given = Masker(compile_text(STANDING), tokenizer, template=tokenizer.chat_template)
+    expected = masker(CHAT).labels
+    own, tokenizer.chat_template = tokenizer.chat_template, "{% for m in messages %}{{ m.content }}{% endfor %}"
+    with pytest.raises(TokenizerError, match="was set to another after its masker was made") as caught:
+        masker(CHAT)
+    assert "template=" in str(caught.value.help)
+    with pytest.raises(TokenizerError, match="was set to another"):
+        pickle.loads(pickle.dumps(masker))(CHAT)
+    assert expected == given(CHAT).labels
+    tokenizer.chat_template = own[:3] + own[3:]  # an equal one is the same
+    assert expected == masker(CHAT).labels
+
+
+def test_arguments_that_a_template_does_not_read_cost_nothing(tokenizer, monkeypatch) -> None:
+    template = tokenizer.template
+    learned = []
+    real = type(template)._learn
+    monkeypatch.setattr(type(template), "_learn", lambda self, *given: learned.append(given) or real(self, *given))
+    masker = Masker(compile_text(STANDING), tokenizer)
+    expected = masker(CHAT).labels
+    before = len(learned)
+    assert all(expected == masker(CHAT, name_of_the_row=n).labels for n in range(5))
+    assert before == len(learned)
+
+
+def test_arguments_that_a_template_reads_are_kept_for_some_only(monkeypatch) -> None:
+    monkeypatch.setattr("policy_engine.chat.template._MOST_PROFILES", 3)
+    source = "{% for m in messages %}<|im_start|>{{ m.role }} {{ day }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+    masker = Masker(compile_text(STANDING), load_tokenizer("builtin", template=source))
+    assert all(f"user {n}\n" in masker(CHAT[1:], day=n).chat.text for n in range(10))
+    assert len(masker.tokenizer.template._profiles) <= 3

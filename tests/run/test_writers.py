@@ -190,3 +190,14 @@ class TestPlaces:
 
 def test_this_process_has_no_limit_left_behind():
     assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] != 300_000
+
+
+def test_the_rows_of_a_run_that_broke_off_are_not_replaced(tmp_path):
+    kept = tmp_path / "out.partial.parquet"
+    kept.write_bytes(b"precious")
+    with pytest.raises(DataError, match="has the rows of a run that broke off") as caught:
+        check_output(tmp_path / "out.parquet", overwrite=False)
+    assert f"`{kept}`" in caught.value.message
+    assert "--overwrite" in caught.value.help
+    check_output(tmp_path / "out.parquet", overwrite=True)
+    check_output(tmp_path / "out.jsonl", overwrite=False)

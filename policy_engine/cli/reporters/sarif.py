@@ -29,7 +29,7 @@ def sarif_log(verb: str, outcome: Outcome) -> str:
         "columnKind": "unicodeCodePoints",
         "invocations": [
             {
-                "executionSuccessful": outcome.exit not in (Exit.NO_ANSWER, Exit.INTERRUPTED),
+                "executionSuccessful": outcome.exit not in (Exit.NO_ANSWER, Exit.INTERRUPTED, Exit.TERMINATED),
                 "exitCode": int(outcome.exit),
                 "exitCodeDescription": VERDICTS[outcome.exit],
             }

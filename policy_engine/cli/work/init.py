@@ -125,7 +125,11 @@ def dataset_text(found: Survey, data: str, policy: str, format: Format, names: d
     """A dataset file for the format and fields that were seen; only what is not usual is named."""
     usual = named_format(format.kind)
     lines = [f"# How {Path(data).name} is read, and what its policy may ask about.", f"policy: {_scalar(policy)}"]
-    lines += [f"{key}: {_scalar(value)}" for key, value in names.items() if value]
+    for key, value in names.items():
+        if value and key == "template" and Path(value).parts[:1] == ("..",):
+            lines += [f"# template: {value} is not below this folder: move it here, or give it with --template"]
+        elif value:
+            lines += [f"{key}: {_scalar(value)}"]
     lines += ["messages:", f"  format: {format.kind}"]
     columns = ["field", "role", "content"] if format.kind in ("messages", "sharegpt") else []
     columns += [n for n in ("instruction", "output", "prompt", "completion") if getattr(format, n) != getattr(usual, n)]

@@ -138,20 +138,23 @@ def test_full_disk(args: list[str | Path], tmp_path: Path, monkeypatch: pytest.M
     assert [] == [p.name for p in tmp_path.iterdir() if "out" in p.name]
 
 
-def test_ctrl_c_keeps_what_is_finished(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("number", "code", "word"), [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")]
+)
+def test_a_signal_keeps_what_is_finished(tmp_path: Path, number: signal.Signals, code: int, word: str) -> None:
     chats = tmp_path / "many.jsonl"
     line = write_chats(tmp_path, [CHATS[1]]).read_text()
     chats.write_text(line * 60_000)
     out = tmp_path / "out.jsonl"
     # A job in the background has SIGINT ignored, and its children inherit that; at a terminal they do not.
-    code = (
+    program = (
         "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
         "from policy_engine.cli.main import main; main()"
     )
     command = [
         sys.executable,
         "-c",
-        code,
+        program,
         "apply",
         str(chats),
         "-p",
@@ -171,9 +174,10 @@ def test_ctrl_c_keeps_what_is_finished(tmp_path: Path) -> None:
             break
         assert running.poll() is None
         time.sleep(0.05)
-    running.send_signal(signal.SIGINT)
+    running.send_signal(number)
     _, err = running.communicate(timeout=60)
-    assert 130 == running.returncode
+    assert code == running.returncode
+    assert f"{word}; stopped; " in err
     assert "Traceback" not in err
     kept = (tmp_path / "out.partial.jsonl").read_text().splitlines()
     assert kept

@@ -1,0 +1,38 @@
+"""A mapping that forgets: what was worked out once and may be worked out again."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+Key = TypeVar("Key")
+Value = TypeVar("Value")
+
+
+class Bounded(dict[Key, Value]):
+    """At most `most` entries, each weighing 1 unless `keep` is told otherwise; past that all are forgotten.
+
+        known: Bounded[str, int] = Bounded(2)
+        known.keep("a", 1); known.keep("b", 2); known.keep("c", 3)
+        known == {"c": 3}
+
+    Forgetting everything at once costs nothing per look-up, and what is in use is soon known again. Read as a
+    dictionary; write with `keep` alone.
+    """
+
+    def __init__(self, most: int) -> None:
+        super().__init__()
+        self.most = most
+        self._weight = 0
+
+    def keep(self, key: Key, value: Value, weight: int = 1) -> Value:
+        """Keeps a value, and returns it."""
+        self._weight += weight
+        if self._weight > self.most:
+            self.clear()
+            self._weight = weight
+        self[key] = value
+        return value
+
+    def __reduce__(self) -> tuple[type[Bounded[Key, Value]], tuple[int]]:
+        """Pickles empty: another process works things out for itself."""
+        return Bounded, (self.most,)

@@ -5,6 +5,7 @@
     python -m tests.nightly format --count 50000
     python -m tests.nightly parity --count 50000
     python -m tests.nightly injection --count 100000
+    python -m tests.nightly hostile --count 20000
     python -m tests.nightly proof --count 10000
     python -m tests.nightly diff --count 5000
     python -m tests.nightly dead --count 1000
@@ -13,7 +14,8 @@
 
 `agreement` compares the engine with the interpreter of `tests/oracle.py`; `parser` gives texts to the parser; `format`
 prints and parses policies again; `parity` renders conversations with all bundled templates, beside transformers;
-`injection` quotes control text in every message and looks for trained tokens that are not the model's; `proof` and
+`injection` quotes control text in every message and looks for trained tokens that are not the model's; `hostile` grows
+templates from Jinja's grammar over a user's data and looks for that data in trained tokens; `proof` and
 `diff` hold proofs and comparisons of policies against twenty conversations each; `dead` takes rules called dead out of
 policies and looks for the others deciding, in all conversations of up to five turns; `backends` compares ids and labels
 of the fast backend with the tokenizer's own, over every tokenizer that qualifies; `pieces` renders conversations in

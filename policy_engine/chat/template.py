@@ -8,6 +8,7 @@ import hashlib
 import inspect
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 import jinja2
@@ -20,6 +21,7 @@ from policy_engine.chat.label.markers import REASONING, Markers
 from policy_engine.chat.label.parts import label
 from policy_engine.chat.label.profile import Raw, TemplateProfile, added_prompt, learn
 from policy_engine.chat.label.sources import Bit, flatten, own_unclaimed
+from policy_engine.chat.rewording import OwnText, Rewording, own_text, reading
 from policy_engine.chat.segments import RenderedChat
 from policy_engine.chat.trace.bounds import TooMuchWork
 from policy_engine.chat.trace.environment import TracingEnvironment, run_template
@@ -32,6 +34,9 @@ from policy_engine.core.bounded import Bounded
 from policy_engine.core.errors import TemplateError, TemplateLimitError
 from policy_engine.core.vocabulary import REASONING_ALIASES
 from policy_engine.data.conversation import Conversation
+
+_MOST_READ = 16
+"""Conversations, of each set of arguments, that are rendered in other words too."""
 
 _MOST_LEARNED = 1 << 16
 """Most pieces of text that a template may make of a synthetic conversation; those in use make dozens."""
@@ -108,6 +113,7 @@ class ChatTemplate:
         self._delimiters = tuple(pair for pair in REASONING if pair[0] in source or pair[1] in source)
         self._profiles: Bounded[Any, TemplateProfile] = Bounded(_MOST_PROFILES)
         self._layouts: Bounded[Any, Layout] = Bounded(_MOST_KEPT)
+        self._unread: Bounded[Any, int] = Bounded(_MOST_READ * _MOST_PROFILES)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (
@@ -121,16 +127,29 @@ class ChatTemplate:
         key = [self.source, sorted(self.special_tokens.items()), self._tokens, sorted(self.model_roles)]
         return hashlib.sha256(json.dumps(key, default=str).encode()).hexdigest()
 
-    def render(self, conversation: Conversation, *, add_generation_prompt: bool = False) -> RenderedChat:
+    def render(
+        self, conversation: Conversation, *, add_generation_prompt: bool = False, in_other_words: bool = True
+    ) -> RenderedChat:
         """The conversation as text in segments.
 
-        Raises TemplateError where the template raises (with its reason) or exceeds its limits.
+        The first conversations are rendered in other words, too, and the template's own text compared;
+        `in_other_words=False` leaves that to `reading_of`.
+
+        Raises TemplateError where the template raises (with its reason), exceeds its limits, or writes text of its own
+        that depends on what a message says.
         """
         kwargs = conversation.template_kwargs
         messages = conversation.messages
         key = self._profile_key(bool(conversation.tools), bool(conversation.documents), kwargs)
         profile = self._profiles.get(key) or self._learn(key, bool(conversation.tools), kwargs)
-        pieces = self._pieces(messages, conversation.tools, conversation.documents, kwargs, add_generation_prompt)
+        now = datetime.now()
+        pieces = self._pieces(messages, conversation.tools, conversation.documents, kwargs, add_generation_prompt, now)
+        if in_other_words:
+            given = (*key[:2], *kwargs)
+            left = self._unread.get(given, _MOST_READ)
+            if left:
+                self._unread.keep(given, left - 1)
+                self._refuse_reading(self._reading(conversation, pieces, add_generation_prompt, now))
         scan = Scan(pieces)
         if len(scan.text) > _MOST_WRITTEN:
             self._check_written(len(scan.text), conversation)
@@ -168,6 +187,41 @@ class ChatTemplate:
             unrendered=(*lost, *unwritten(layout.written, conversation, scan.text, scan.lengths)),
             generation_prompt=add_generation_prompt,
         )
+
+    def reading_of(self, conversation: Conversation) -> str | None:
+        """What the template writes by itself because of what a message says; None if there is no such text.
+
+        A template that compares the letters of a message and prints its own writes that message's text, and no trace
+        leads there. Raises TemplateError where `render` does.
+        """
+        now = datetime.now()
+        kwargs = conversation.template_kwargs
+        pieces = self._pieces(conversation.messages, conversation.tools, conversation.documents, kwargs, False, now)
+        return self._reading(conversation, pieces, False, now)
+
+    def _reading(
+        self, conversation: Conversation, pieces: Sequence[tuple[str, Scaffold]], prompt: bool, now: datetime
+    ) -> str | None:
+        markers = (*self.special_tokens.values(), *self._tokens)
+        words = Rewording(self._environment.words, markers, f"{self.fingerprint}{conversation.messages!r}")
+
+        def render(messages: Sequence[Mapping[str, Any]], documents: Sequence[Any] | None) -> OwnText | str:
+            try:
+                kwargs, lines = conversation.template_kwargs, list[int]()
+                pieces = self._pieces(messages, conversation.tools, documents, kwargs, prompt, now, lines)
+                return own_text(pieces, lines)
+            except TemplateError as error:
+                return error.message
+
+        return reading(words, conversation, own_text(pieces), render)
+
+    def _refuse_reading(self, found: str | None) -> None:
+        if found is not None:
+            raise TemplateError(
+                f"{self.name} {found}",
+                help="use a template that prints messages as they are: whose text this is, nobody can say",
+                code="PE405",
+            )
 
     def render_plain(self, conversation: Conversation, *, add_generation_prompt: bool = False) -> str:
         """The text alone; equals `tokenizer.apply_chat_template(..., tokenize=False)`."""
@@ -248,6 +302,8 @@ class ChatTemplate:
         documents: Sequence[Any] | None,
         kwargs: Mapping[str, Any],
         add_generation_prompt: bool,
+        now: datetime | None = None,
+        lines: list[int] | None = None,
     ) -> list[tuple[str, Scaffold]]:
         if not messages:
             raise TemplateError("cannot render a conversation without messages", help="drop the row, or add messages")
@@ -260,7 +316,7 @@ class ChatTemplate:
             "add_generation_prompt": add_generation_prompt,
         }
         try:
-            return run_template(self._template, variables, self._seconds)
+            return run_template(self._template, variables, self._seconds, now, lines)
         except OutputTooLarge:
             raise self._too_much() from None
         except TooMuchWork:

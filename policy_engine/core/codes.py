@@ -65,6 +65,7 @@ CODES: Final[dict[str, str]] = {
     "PE402": "text or a token cannot be attributed",
     "PE403": "a field that never reached the text",
     "PE404": "a tokenizer cannot be used",
+    "PE405": "a chat template that reads messages and writes text of its own",
     "PE406": "a begin-of-sequence token that is written twice",
     "PE407": "a chat template that breaks a property",
     "PE409": "a fast backend that gives other ids",

@@ -66,6 +66,7 @@ PROPERTIES: Final[Mapping[str, Property]] = MappingProxyType(
         for p in (
             _property("parity", "the text is identical to transformers'", of_refused=True),
             _property("partition", "every character has a known owner, copied data equals its field"),
+            _property("independent", "text that the template writes by itself does not depend on words of messages"),
             _property("ends", "each turn of the model that is closed has one end marker, after its data"),
             _property("injection", "control text in data never changes who owns what"),
             _property("header", "the header of a model's turn is what the generation prompt supplies"),

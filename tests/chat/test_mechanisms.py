@@ -83,7 +83,8 @@ def test_conformance(name: str) -> None:
         compiled(name),
         examples=10,
         shrink=False,
-        properties=("partition", "ends", "injection", "header") + (("bounded",) if name not in DEEP else ()),
+        properties=("partition", "independent", "ends", "injection", "header")
+        + (("bounded",) if name not in DEEP else ()),
     )
     assert report.holds, report
 

@@ -88,6 +88,7 @@ CASES = {
     "safe, then indented": "{{ u|safe|indent }}",
     "indent by data": "{{ ['a\nb'][0]|indent(u) }}",
     "striptags": "{{ ('<b>' + u)|striptags }}",
+    "safe, letter by letter": "{% for c in u|safe %}{{ c }}{% endfor %}{{ u|safe|list|join }}{{ u|safe|last }}",
     "truncate": "{{ ('x' * 30)|truncate(9, end=u[:2]) }}",
     "urlize": "{{ 'http://a.b'|urlize(target=u) }}",
     "xmlattr": "{{ {'a': u}|xmlattr }}",
@@ -147,7 +148,7 @@ OTHER = {
 def unclaimed(source: str) -> str:
     """The characters that a rendering takes for the template's own."""
     given = "{% set u = messages[0].content %}{% set n = messages[0].n %}{% set x = messages[0].x %}"
-    chat = ChatTemplate(f"{given}{{% set v = messages[1].content %}}{source}").render(CHAT)
+    chat = ChatTemplate(f"{given}{{% set v = messages[1].content %}}{source}").render(CHAT, in_other_words=False)
     assert chat.text
     return "".join(chat.segment_text(s) for s in chat.segments if s.field is None and not s.unknown)
 

@@ -25,6 +25,7 @@ from tests.proof.small import dead_case
 from tests.properties.agreement import compare, describe
 from tests.properties.backends import backend_problem, qualifying
 from tests.properties.backends import told as backend_conversation
+from tests.properties.hostile import hostile_outcome, hostile_template
 from tests.properties.injection import hostile_conversation, injection_outcome
 from tests.properties.language import parse_problem, round_trip_problem
 from tests.properties.pieces import SHAPES, piece_case
@@ -35,7 +36,7 @@ from tests.support.tokenizers import load
 
 KINDS: Final = {
     "agreement": 100_000, "parser": 50_000, "format": 50_000, "parity": 50_000, "injection": 100_000,
-    "proof": 10_000, "diff": 5_000, "dead": 1_000, "backends": 100_000,
+    "hostile": 20_000, "proof": 10_000, "diff": 5_000, "dead": 1_000, "backends": 100_000,
     "pieces": len(installed_templates()) * len(SHAPES),
 }  # fmt: skip
 """Kinds of cases, and how many a full run has."""
@@ -70,6 +71,8 @@ def run_case(kind: str, seed: int, number: int) -> tuple[str, str | None]:
         return injection_outcome(*_injection_case(seed, number))
     if kind == "pieces":
         return piece_case(number)
+    if kind == "hostile":
+        return hostile_outcome(choices)
     if kind == "backends":
         return backend_problem(*_backend_case(seed, number))
     made = agreement_case(seed, number)
@@ -145,6 +148,8 @@ def explain(kind: str, seed: int, number: int) -> str:
         return repr(_parity_case(seed, number))
     if kind == "injection":
         return repr(_injection_case(seed, number)[1])
+    if kind == "hostile":
+        return hostile_template(choices)[0]
     if kind == "backends":
         return repr(_backend_case(seed, number))
     made = agreement_case(seed, number)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import operator
 from collections.abc import Iterable
+from datetime import datetime
 from typing import Any
 
 from markupsafe import Markup
@@ -18,9 +19,10 @@ from policy_engine.chat.trace.values import TracedMessage, origin_of
 class State:
     """What one rendering is doing: the current claim on template text, and what it has spent."""
 
-    __slots__ = ("_step", "claim")
+    __slots__ = ("_step", "claim", "now")
 
-    def __init__(self, meter: Meter) -> None:
+    def __init__(self, meter: Meter, now: datetime) -> None:
+        self.now = now
         self.claim = claim_of(None, None, None, None, 0)
         self._step = meter.step
 

@@ -6,7 +6,7 @@ Jinja's immutable one. What a template can spend is bounded: characters of one s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from string import Formatter
 from types import BuiltinMethodType
@@ -117,8 +117,9 @@ def _raise_exception(message: str) -> None:
     raise jinja2.exceptions.TemplateError(message)
 
 
-def _strftime_now(format: str) -> str:
-    return datetime.now().strftime(format)
+@jinja2.pass_context
+def _strftime_now(context: _Context, format: str) -> str:
+    return context.pe.now.strftime(format)
 
 
 def _concat(pieces: Iterable[Any]) -> str:
@@ -148,6 +149,7 @@ class TracingEnvironment(ImmutableSandboxedEnvironment):
         super().__init__(trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, jinja2.ext.loopcontrols])
         self.concat = _concat  # type: ignore[method-assign]
         self.pe_constants: list[str] = []
+        self.words: frozenset[str] = frozenset()
         self.branch_parents: Sequence[int] = [0]
         install(self.filters)
         bound_tests(self.tests)
@@ -179,6 +181,9 @@ class TracingEnvironment(ImmutableSandboxedEnvironment):
         for node in source.find_all((jinja2.nodes.EvalContextModifier, jinja2.nodes.ScopedEvalContextModifier)):
             if any(option.key == "autoescape" for option in node.options):
                 raise jinja2.TemplateSyntaxError("autoescape hides where text comes from", node.lineno)
+        # Before the tree is rewritten: what a template may look for in a text.
+        constants = {node.value for node in source.find_all(jinja2.nodes.Const) if isinstance(node.value, str)}
+        self.words = frozenset({*constants, *(node.attr for node in source.find_all(jinja2.nodes.Getattr))})
         self.branch_parents = rewrite(source).branch_parents
         return super()._generate(source, name, filename, defer_init)
 
@@ -282,15 +287,33 @@ def _format_origins(pattern: Traced, made: str, args: Sequence[Any], fields: Any
     return kept if str.__eq__(kept, made) else lost(made, pattern, *inputs)
 
 
-def run_template(template: jinja2.Template, variables: dict[str, Any], seconds: float) -> list[tuple[str, Scaffold]]:
-    """Every piece a template writes, with the claim that stood when it was written."""
+def run_template(
+    template: jinja2.Template,
+    variables: dict[str, Any],
+    seconds: float,
+    now: datetime | None = None,
+    lines: list[int] | None = None,
+) -> list[tuple[str, Scaffold]]:
+    """Every piece a template writes, with the claim that was current when it was written.
+
+    `now` is the time that the template is given, the present by default. `lines` is filled with the line of the
+    template that wrote each piece, which takes longer.
+    """
     context = template.new_context(variables)
     assert isinstance(context, _Context)
-    state = context.pe = State(start(seconds))
+    state = context.pe = State(start(seconds), now or datetime.now())
     try:
-        return _collected(template.root_render_func(context), state)
+        written = template.root_render_func(context)
+        return _collected(written if lines is None else _with_lines(written, template, lines), state)
     finally:
         stop()
+
+
+def _with_lines(written: Any, template: jinja2.Template, lines: list[int]) -> Iterator[Any]:
+    for piece in written:
+        line = template.get_corresponding_lineno(written.gi_frame.f_lineno)
+        lines += [line] * (len(parts_of_sum(piece)) if type(piece) is tuple else 1)
+        yield piece
 
 
 def _collected(written: Iterable[Any], state: State) -> list[tuple[str, Scaffold]]:

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from markupsafe import Markup
@@ -30,6 +30,9 @@ class TracedMarkup(Markup):
 
     def __str__(self) -> str:
         return traced(str.__str__(self), self._r)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(traced(str.__str__(self), self._r))
 
     def __add__(self, value: Any) -> Any:
         if not isinstance(value, str) and not hasattr(value, "__html__"):

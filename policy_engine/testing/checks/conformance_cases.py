@@ -123,7 +123,7 @@ class Case:
 
 def _try(template: ChatTemplate, conversation: Conversation, *, prompt: bool) -> RenderedChat | TemplateError:
     try:
-        return template.render(conversation, add_generation_prompt=prompt)
+        return template.render(conversation, add_generation_prompt=prompt, in_other_words=False)
     except TemplateError as error:
         return error
 

@@ -111,6 +111,12 @@ def _path(segment: Segment) -> str:
     return f"message {segment.turn}'s {'.'.join(str(step) for step in segment.field or ())}"
 
 
+def independent(case: Case) -> str | None:
+    """The text that the template writes by itself is the same when messages have other words of the same shape."""
+    found = case.template.reading_of(case.conversation)
+    return None if found is None else f"the template {found}"
+
+
 def ends(case: Case) -> str | None:
     """Each turn of the model that the template closes has one end marker, after all its data."""
     chat = case.chat
@@ -155,7 +161,8 @@ def injection(case: Case) -> str | None:
     clean = marked(case.conversation)
     dirty = marked(case.conversation, case.payload)
     try:
-        before, after = case.template.render(clean), case.template.render(dirty)
+        before = case.template.render(clean, in_other_words=False)
+        after = case.template.render(dirty, in_other_words=False)
     except TemplateError:
         raise Skip("the template raises on such data") from None
     problem = _taken(after, before, case.payload)

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from policy_engine.core.errors import DataError
 from policy_engine.run.manifest import Shard, changes
+from policy_engine.run.writers import SHARD_SUFFIX
 
 try:
     import fcntl
@@ -20,7 +21,7 @@ except ImportError:  # Windows: two runs into one folder are not told apart ther
 
 MANIFEST: Final = "_manifest.json"
 JOURNAL: Final = "_progress.jsonl"
-SHARD_PATTERN: Final = "part-*.parquet"
+SHARD_PATTERN: Final = f"part-*{SHARD_SUFFIX}"
 _TEMPORARY: Final = ".part-*.tmp"
 
 

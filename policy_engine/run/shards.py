@@ -19,7 +19,7 @@ from policy_engine.run.options import RunOptions
 from policy_engine.run.pack import PackWindow
 from policy_engine.run.resume import file_digest, sync_folder
 from policy_engine.run.summary import Counts
-from policy_engine.run.writers import ParquetOutput, reason_of
+from policy_engine.run.writers import OUTPUT_FORMATS, SHARD_SUFFIX, Writer, reason_of
 
 
 class ShardMaker:
@@ -34,7 +34,7 @@ class ShardMaker:
     def __call__(self, span: Span) -> Shard | PolicyEngineError:
         """Makes a shard, or says why there is none: the first row that fails with `strict`, input that breaks off, a
         disk that is full. It is written under a temporary name and renamed when it is whole."""
-        name = f"part-{span.index:06d}.parquet"
+        name = f"part-{span.index:06d}{SHARD_SUFFIX}"
         temporary = self._folder / f".{name}.{os.getpid()}.tmp"
         try:
             return self._make(span, name, temporary)
@@ -55,7 +55,7 @@ class ShardMaker:
         seen: list[int] = []
         capacity = self._options.capacity
         window = None if capacity is None else PackWindow(capacity)
-        output = ParquetOutput(temporary, self._schema)
+        output = OUTPUT_FORMATS[SHARD_SUFFIX](temporary, self._schema)
         rows = 0
         try:
             for batch in batched(span.read(), self._options.batch_size):
@@ -96,7 +96,7 @@ class ShardMaker:
             for number, error in errors:
                 raise error.at(span.where(number)) from error
 
-    def _write(self, rows: list[dict[str, Any]], output: ParquetOutput) -> int:
+    def _write(self, rows: list[dict[str, Any]], output: Writer) -> int:
         if rows:
             output.write(table_of(rows, self._schema))
         return len(rows)

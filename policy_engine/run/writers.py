@@ -9,7 +9,7 @@ import json
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -20,7 +20,6 @@ from policy_engine.core.errors import DataError
 
 ROW_GROUP_BYTES: Final = 16 << 20
 """Bytes of columns in one Parquet row group: about 1,800,000 tokens, a fair unit to shuffle, stream and decode."""
-_SUFFIXES: Final = (".parquet", ".jsonl", ".jsonl.gz", ".jsonl.zst")
 _FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -141,6 +140,17 @@ class JsonLinesOutput:
         return self._rows
 
 
+OUTPUT_FORMATS: Final[dict[str, Callable[[Path, pa.Schema], Writer]]] = {
+    ".parquet": ParquetOutput,
+    ".jsonl": lambda path, schema: JsonLinesOutput(path, None),
+    ".jsonl.gz": lambda path, schema: JsonLinesOutput(path, "gz"),
+    ".jsonl.zst": lambda path, schema: JsonLinesOutput(path, "zst"),
+}
+"""Output formats by the suffix of a file: what writes it, given its temporary name and its columns."""
+SHARD_SUFFIX: Final = ".parquet"
+"""The format of the shards of an output folder; `run.resume` reads what is in them."""
+
+
 class Output:
     """A file that gets its final name when it is whole, and else leaves what was finished under `partial`.
 
@@ -157,11 +167,7 @@ class Output:
         suffix = _suffix(path)
         self.partial = _partial(path)
         try:
-            self._writer: Writer = (
-                ParquetOutput(self._temporary, schema)
-                if suffix == ".parquet"
-                else JsonLinesOutput(self._temporary, suffix.removeprefix(".jsonl").lstrip(".") or None)
-            )
+            self._writer = OUTPUT_FORMATS[suffix](self._temporary, schema)
         except OSError as error:
             self._temporary.unlink(missing_ok=True)
             raise DataError(f"`{path}` cannot be written: {reason_of(error)}", help="choose another place") from None
@@ -263,10 +269,10 @@ def what_is_left(output: Output, *, read: int) -> str:
 
 
 def _suffix(path: Path) -> str:
-    for suffix in _SUFFIXES:
+    for suffix in OUTPUT_FORMATS:
         if path.name.endswith(suffix) and path.name != suffix:
             return suffix
-    raise DataError(f"`{path}` says no output format", help=f"its name has to end in {', '.join(_SUFFIXES)}")
+    raise DataError(f"`{path}` says no output format", help=f"its name has to end in {', '.join(OUTPUT_FORMATS)}")
 
 
 def reason_of(error: BaseException) -> str:

@@ -15,13 +15,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from policy_engine.core.errors import DataError
-from policy_engine.run.writers import check_output, open_output
+from policy_engine.run.writers import OUTPUT_FORMATS, check_output, open_output
 
 SCHEMA = pa.schema(
     [("row", pa.int64()), ("input_ids", pa.list_(pa.int32())), ("loss_weights", pa.list_(pa.float32()))],
     metadata={b"policy_engine": b"{}"},
 )
-NAMES = ["a.parquet", "a.jsonl", "a.jsonl.gz", "a.jsonl.zst"]
+NAMES = [f"a{suffix}" for suffix in OUTPUT_FORMATS]
 
 
 def table(start, size=3, tokens=4):

@@ -33,7 +33,7 @@ CONTENT: Final[Name] = ("message", ("content",))
 SEGMENT: Final[Name] = ("segment", ())
 PART_TEXT: Final[Name] = ("part", ("text",))
 _SAID: Final = {"user": "What is 2 + 2?", "assistant": "4.", "system": "Be brief.", "tool": "4"}
-_WRITTEN: Final = {
+WRITTEN: Final = {
     "bos": "<s>", "preamble": "You are helpful.\n", "preamble.tools": "{}", "preamble.documents": "{}",
     "header": "<|im_start|>", "reasoning.open": "<think>\n", "reasoning.text": "Let me see.",
     "reasoning.close": "\n</think>\n\n", "empty_reasoning": "<think>\n\n</think>\n\n", "tool_call": "<tool_call>",
@@ -92,7 +92,7 @@ def make_text(
             hints.append((pattern, flags))
     if length is not None:
         tests.append(lambda s: len(s) == length)
-    return find_string(tests, hints, first=usual or _WRITTEN.get(segment.part, "Noted."), length=length)
+    return find_string(tests, hints, first=usual or WRITTEN.get(segment.part, "Noted."), length=length)
 
 
 def _could_select(atom: Atom, role: str | None, part: str) -> bool:

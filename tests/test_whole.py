@@ -1,0 +1,105 @@
+"""Things that are made in several places are whole: CONTRIBUTING's table "To add a …" names these tests."""
+
+from __future__ import annotations
+
+import re
+from importlib.util import find_spec
+from pathlib import Path
+from typing import get_args
+
+import pytest
+
+from policy_engine import ChatTemplate, Conversation
+from policy_engine.cli.main import app
+from policy_engine.core.vocabulary import KEYWORDS, MESSAGE_FIELDS, PART_DOCS, RelationKind
+from policy_engine.doctor.runners import TRAINERS
+from policy_engine.importers.registry import IMPORTERS
+from policy_engine.lang.format import format_policy
+from policy_engine.lang.library import shipped
+from policy_engine.proof.witness.messages import WRITTEN
+from policy_engine.run.writers import OUTPUT_FORMATS
+from policy_engine.testing.choices import RandomChoices
+from policy_engine.testing.policies import policy
+
+ROOT = Path(__file__).parents[1]
+TEMPLATE = (
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}"
+    "{% if PRINTED and m.FIELD is defined %} [{{ m.FIELD }}]{% endif %}<|im_end|>\n{% endfor %}"
+)
+PART_OF = {"text": "text", "reasoning": "reasoning.text", "call": "tool_call", "media": "media", "label": "markup"}
+
+
+def read(name: str) -> str:
+    return (ROOT / name).read_text(encoding="utf-8")
+
+
+def section(name: str) -> str:
+    return read("CONTRIBUTING.md").split(f"## {name}\n")[1].split("\n## ")[0]
+
+
+def test_the_table_names_places_that_exist() -> None:
+    named = [path for path in re.findall(r"`([\w./-]+)`", section("To add a …")) if "/" in path]
+    assert len(named) > 30
+    assert [] == [path for path in named if not (ROOT / path).exists()]
+
+
+@pytest.mark.parametrize("part", PART_DOCS)
+def test_a_part(part: str) -> None:
+    assert f"| `{part}` | {PART_DOCS[part]}" in read("docs/reference/language.md")
+    # A witness has text of every part but the ones whose text follows from the role.
+    assert part in WRITTEN or part == "text"
+
+
+@pytest.mark.parametrize(("field", "kind"), [*MESSAGE_FIELDS.items(), ("unheard_of", "label")])
+def test_a_message_field(field: str, kind: str) -> None:
+    if field == "role":
+        return
+    message = {"role": "assistant", "content": "Hi.", field: "zebra"}
+    chat = Conversation(messages=({"role": "user", "content": "a"}, message))
+    source = TEMPLATE.replace("FIELD", field)
+    printed = ChatTemplate(source.replace("PRINTED", "true")).render(chat)
+    assert {PART_OF[kind]} == {s.part for s in printed.segments if "zebra" in printed.text[s.start : s.end]}
+    dropped = ChatTemplate(source.replace("PRINTED", "false")).render(chat)
+    lost = [] if field == "content" or (field in MESSAGE_FIELDS and kind == "label") else [(field,)]
+    assert lost == [piece.path for piece in dropped.unrendered]
+
+
+@pytest.mark.parametrize("suffix", OUTPUT_FORMATS)
+def test_an_output_format(suffix: str) -> None:
+    assert f"`{suffix}`" in read("docs/reference/data.md")
+    (row,) = re.findall(r"\| `-o`, `--out` `OUT` \| Output file \((.*?)\)", read("docs/reference/cli.md"))
+    assert suffix in row.split(", ")
+
+
+@pytest.mark.parametrize("trainer", TRAINERS)
+def test_a_trainer(trainer: str) -> None:
+    name = f"policy_engine.doctor.trainers.run_{trainer}"
+    assert find_spec(name) is not None
+    assert f"def run_{trainer}(" in read(f"{name.replace('.', '/')}.py")
+    assert re.search(rf"--trainer {trainer}\b|`{trainer}`", read("docs/how-to/trainers.md"))
+    folders = (ROOT / "tests").glob("requirements*.txt")
+    assert any(re.search(rf"(?im)^[^#\n]*{trainer}", path.read_text(encoding="utf-8")) for path in folders)
+
+
+@pytest.mark.parametrize("system", IMPORTERS)
+def test_an_importer(system: str) -> None:
+    (listed,) = re.findall(r"\| `SYSTEM` \| (.*?)\. \|", read("docs/reference/cli.md"))
+    assert system in re.split(r", | or ", listed)
+    assert f"policy-engine import {system} " in read("docs/how-to/import.md")
+    named = re.compile(rf'from_{system}\b|"{system}"')
+    assert any(named.search(path.read_text(encoding="utf-8")) for path in (ROOT / "tests/importers").glob("*.py"))
+
+
+def test_a_verb() -> None:
+    files = {path.stem.rstrip("_") for path in (ROOT / "policy_engine/cli/verbs").glob("[a-z]*.py")}
+    registered = {str(command.name or command.callback.__name__) for command in app.registered_commands}  # type: ignore[union-attr]
+    assert files == registered
+    assert [] == [verb for verb in files if f"## `{verb}`\n" not in read("docs/reference/cli.md")]
+
+
+def test_a_keyword_or_relation() -> None:
+    """Generated policies have every word, so that the oracle, the formatter and the proof meet it."""
+    texts = [format_policy(policy(RandomChoices(f"words:{number}"), uses=shipped())) for number in range(400)]
+    words = set(re.findall(r"[a-z]+", re.sub(r'"(?:[^"\\]|\\.)*"', "", "\n".join(texts))))
+    assert set() == set(KEYWORDS) - words
+    assert all(any(f" {relation} " in text for text in texts) for relation in get_args(RelationKind))

@@ -17,70 +17,41 @@ from typing import TYPE_CHECKING, Any
 
 from policy_engine._version import __version__
 
+# For type checkers and editors; a test compares it with the table below.
 if TYPE_CHECKING:
-    from policy_engine.chat.template import ChatTemplate
-    from policy_engine.chat.tokenizer import ChatTokenizer, load_tokenizer
-    from policy_engine.core.diagnostics import Diagnostic
+    from policy_engine.chat.template import ChatTemplate as ChatTemplate
+    from policy_engine.chat.tokenizer import ChatTokenizer as ChatTokenizer, load_tokenizer as load_tokenizer
+    from policy_engine.core.diagnostics import Diagnostic as Diagnostic
     from policy_engine.core.errors import (
-        AttributionError,
-        ConfigError,
-        DataError,
-        GuardError,
-        PolicyCheckError,
-        PolicyEngineError,
-        PolicyError,
-        PolicySyntaxError,
-        PolicyWarning,
-        RowError,
-        TemplateError,
-        TokenizerError,
-        UnrenderedError,
+        AttributionError as AttributionError,
+        ConfigError as ConfigError,
+        DataError as DataError,
+        GuardError as GuardError,
+        PolicyCheckError as PolicyCheckError,
+        PolicyEngineError as PolicyEngineError,
+        PolicyError as PolicyError,
+        PolicySyntaxError as PolicySyntaxError,
+        PolicyWarning as PolicyWarning,
+        RowError as RowError,
+        TemplateError as TemplateError,
+        TokenizerError as TokenizerError,
+        UnrenderedError as UnrenderedError,
     )
-    from policy_engine.core.vocabulary import IGNORE_INDEX
-    from policy_engine.data.conversation import Conversation
-    from policy_engine.lang.format import format_policy
-    from policy_engine.lang.parse import parse
-    from policy_engine.mask.masker import DoubtfulRoleWarning, LostFieldWarning, MaskedRow, Masker
-    from policy_engine.mask.token_mask import TokenMask
-    from policy_engine.proof.diff import compare
-    from policy_engine.proof.findings import prove
-    from policy_engine.proof.load import load_policy, policy_from_text
-    from policy_engine.rules.program import Program
-
-__all__ = [
-    "IGNORE_INDEX",
-    "AttributionError",
-    "ChatTemplate",
-    "ChatTokenizer",
-    "ConfigError",
-    "Conversation",
-    "DataError",
-    "Diagnostic",
-    "DoubtfulRoleWarning",
-    "GuardError",
-    "LostFieldWarning",
-    "MaskedRow",
-    "Masker",
-    "PolicyCheckError",
-    "PolicyEngineError",
-    "PolicyError",
-    "PolicySyntaxError",
-    "PolicyWarning",
-    "Program",
-    "RowError",
-    "TemplateError",
-    "TokenMask",
-    "TokenizerError",
-    "UnrenderedError",
-    "__version__",
-    "compare",
-    "format_policy",
-    "load_policy",
-    "load_tokenizer",
-    "parse",
-    "policy_from_text",
-    "prove",
-]
+    from policy_engine.core.vocabulary import IGNORE_INDEX as IGNORE_INDEX
+    from policy_engine.data.conversation import Conversation as Conversation
+    from policy_engine.lang.format import format_policy as format_policy
+    from policy_engine.lang.parse import parse as parse
+    from policy_engine.mask.masker import (
+        DoubtfulRoleWarning as DoubtfulRoleWarning,
+        LostFieldWarning as LostFieldWarning,
+        MaskedRow as MaskedRow,
+        Masker as Masker,
+    )
+    from policy_engine.mask.token_mask import TokenMask as TokenMask
+    from policy_engine.proof.diff import compare as compare
+    from policy_engine.proof.findings import prove as prove
+    from policy_engine.proof.load import load_policy as load_policy, policy_from_text as policy_from_text
+    from policy_engine.rules.program import Program as Program
 
 _HOMES = {
     "data.conversation": ("Conversation",),
@@ -113,6 +84,7 @@ _HOMES = {
     "rules.program": ("Program",),
 }
 _HOME_OF = {name: f"policy_engine.{module}" for module, names in _HOMES.items() for name in names}
+__all__ = [*sorted(_HOME_OF), "__version__"]
 
 
 def __getattr__(name: str) -> Any:

@@ -11,11 +11,11 @@ import inspect
 import re
 import sys
 from collections.abc import Callable
-from enum import Enum
 from pathlib import Path
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from policy_engine.cli.main import app
+from policy_engine.cli.usage import choices_of
 
 PAGE = Path(__file__).parents[1] / "docs" / "reference" / "cli.md"
 _BLOCK = re.compile(r"(<!-- options: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -53,19 +53,19 @@ def _name(name: str, kind: Any, info: Any) -> str:
     # `default` holds the first name: `typer.Option("-p", "--policy")` takes a default there, outside of Annotated.
     declared = [info.default, *(info.param_decls or ())] if isinstance(info.default, str) else info.param_decls
     names = ", ".join(f"`{one}`" for one in declared or [f"--{name.replace('_', '-')}"])
+    if choices := choices_of(kind):
+        return f"{names} {' or '.join(f'`{choice}`' for choice in choices)}"
     types = [t for t in (get_args(kind) or (kind,)) if t is not type(None)]
     inner = next((get_args(t)[0] if get_args(t) else t for t in types), str)
     if inner is bool:
         return names
-    if isinstance(inner, type) and issubclass(inner, Enum):
-        return f"{names} {' or '.join(f'`{choice.value}`' for choice in inner)}"
     return f"{names} `{_escape(info.metavar or ('N' if inner is int else inner.__name__.upper()))}`"
 
 
 def _default(value: Any) -> str:
     if value is inspect.Parameter.empty or value is None or value is False:
         return ""
-    return f" Default: `{value.value if isinstance(value, Enum) else value}`."
+    return f" Default: `{value}`."
 
 
 def _escape(text: str) -> str:

@@ -7,10 +7,10 @@ import signal
 from pathlib import Path
 from typing import Any
 
+from benchmarks.checksum import canonical_checksum
 from benchmarks.corpus import write_lines
 from benchmarks.results import table
 from benchmarks.scale.runs import Run, finish, go, start
-from policy_engine.run.shards import canonical_checksum
 
 BAR = 0.85
 _SPAN = 1 << 20

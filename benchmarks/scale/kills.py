@@ -16,10 +16,10 @@ from typing import Any, Final
 
 import pyarrow.parquet as pq
 
+from benchmarks.checksum import canonical_checksum
 from benchmarks.corpus import write_lines
 from benchmarks.results import table
 from benchmarks.scale.runs import Run, descendants, finish, go, start
-from policy_engine.run.shards import canonical_checksum
 
 TARGETS: Final = ("process", "worker", "Ray actor")
 _MEGABYTES = 6

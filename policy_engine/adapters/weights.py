@@ -8,15 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
+from policy_engine.core.choices import Denominator
 from policy_engine.core.errors import ConfigError
 from policy_engine.core.vocabulary import IGNORE_INDEX
 
 if TYPE_CHECKING:
     import torch
 
-Denominator = Literal["weights", "tokens"]
 """What a weighted sum of losses is divided by: the sum of the weights, or the number of trained tokens."""
 
 _SHIFT = 20

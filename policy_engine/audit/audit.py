@@ -13,11 +13,15 @@ from policy_engine.audit.recover import Recoverer, source_of
 from policy_engine.chat.segments import TokenizedChat
 from policy_engine.chat.tokenizer import ChatTokenizer
 from policy_engine.core.errors import PolicyEngineError, RowError
+from policy_engine.core.habits import HABITS
 from policy_engine.core.vocabulary import BODY, EOS, IGNORE_INDEX
 from policy_engine.data.conversation import Conversation
 from policy_engine.data.prepared import are_shifted, mask_of, spans_of
 from policy_engine.lang.library import read_shipped, shipped
 from policy_engine.mask.apply import apply_program
+from policy_engine.mask.evidence.rule_use import Evidence, RuleWatch
+from policy_engine.mask.row import MaskedRow
+from policy_engine.mask.token_mask import TokenMask
 from policy_engine.rules.compile import compile_text
 from policy_engine.rules.program import Program
 
@@ -27,10 +31,11 @@ _SHARE: Final = 0.9
 
 @dataclass(frozen=True, kw_only=True)
 class Smell:
-    """A habit of the labels that is seldom meant. `rows` of `of` show it."""
+    """A habit of the labels that is seldom meant. `rows` of `of` show it; `help` says what to do."""
 
     code: str
     message: str
+    help: str
     rows: int
     of: int
 
@@ -69,14 +74,25 @@ class Audit:
     do not tell which."""
     refused: int = 0
     """Recovered rows that the policy refuses, by a guard or an `on … error`."""
+    compared: int = 0
+    """Recovered rows that were compared with the policy."""
+    rules: Counter[int] = field(default_factory=Counter)
+    """Tokens of these rows by the index of the rule of the policy that decides them, -1 for no rule."""
+    evidence: Evidence = field(default_factory=Counter)
+    """Facts about the policy's rules and fields in these rows: see `mask.evidence`."""
     undecided: int = 0
-    """Recovered rows that cannot be held against the policy for that."""
+    """Recovered rows that cannot be compared with the policy: it asks what they do not tell, or refuses them."""
 
 
 class Auditor:
-    """Audits rows one by one; `finish` names the smells."""
+    """Audits rows one by one; `finish` names the smells and the shipped policies that explain the labels.
 
-    def __init__(self, tokenizer: ChatTokenizer, program: Program, *, presets: Iterable[str] | None = None) -> None:
+    Without a policy there is nothing to compare rows with: no breaches, and no row is undecided.
+    """
+
+    def __init__(
+        self, tokenizer: ChatTokenizer, program: Program | None = None, *, presets: Iterable[str] | None = None
+    ) -> None:
         self.audit = Audit()
         self._tokenizer = tokenizer
         self._program = program
@@ -84,10 +100,11 @@ class Auditor:
         self._pad: int | None = getattr(tokenizer.tokenizer, "pad_token_id", None)
         names = shipped() if presets is None else tuple(presets)
         self._presets = {name: compile_text(read_shipped(name).text, name=name) for name in names}
-        self._untold = Untold(program)
+        self._untold = None if program is None else Untold(program)
         self._preset_untold = {name: Untold(preset) for name, preset in self._presets.items()}
         self._doubts = Doubts(tokenizer, self._recoverer)
-        self._doubtful = self._doubts.of(program)
+        self._doubtful = frozenset() if program is None else self._doubts.of(program)
+        self._watch = None if program is None else RuleWatch(program)
         self._preset_doubtful = {name: self._doubts.of(preset) for name, preset in self._presets.items()}
         self._agree: Counter[str] = Counter()
         self._unsure: set[str] = set()
@@ -136,7 +153,7 @@ class Auditor:
         if chat is not None:
             self.audit.recovered += 1
             self._look_at_turns(chat, trained)
-            self._hold_against(number, row, chat, trained, source=self.audit.exact > exact)
+            self._compare(number, row, chat, trained, source=self.audit.exact > exact)
         self._count()
 
     def _find(self, row: Mapping[str, Any], ids: Sequence[int]) -> TokenizedChat | None:
@@ -204,30 +221,38 @@ class Auditor:
             has = [t for t in answers if by_turn[t][part, True] + by_turn[t][part, False]]
             self._note(code, any(by_turn[t][part, True] for t in has), bool(has))
 
-    def _hold_against(
+    def _compare(
         self, number: int, row: Mapping[str, Any], chat: TokenizedChat, trained: Sequence[bool], *, source: bool
     ) -> None:
+        """Compares a row with every shipped policy, and with the policy that was given."""
         markers = frozenset() if source else self._doubts.markers(chat.chat)
         for name, program in self._presets.items():
             if self._preset_untold[name].of(row, source=source) or self._preset_doubtful[name] & markers:
                 self._unsure.add(name)
                 continue
-            weights = _weights(program, chat)
-            self._agree[name] += weights is not None and all(
-                (w != 0) == t for w, t in zip(weights[1:], trained[1:], strict=True)
+            mask = _mask(program, chat)
+            self._agree[name] += mask is not None and all(
+                (w != 0) == t for w, t in zip(mask.weights_T[1:].tolist(), trained[1:], strict=True)
             )
+        if self._program is None or self._untold is None or self._watch is None:
+            return
         untold, doubtful = self._untold.of(row, source=source), self._doubtful & markers
         if untold or doubtful:
             self.audit.undecided += 1
             self.audit.untold.update(untold)
             self.audit.markers.update(doubtful)
             return
-        weights = _weights(self._program, chat)
-        if weights is None:
+        mask = _mask(self._program, chat)
+        if mask is None:
             # The policy refuses the row (`on straddle error`, a guard), so it says nothing of its labels.
             self.audit.undecided += 1
             self.audit.refused += 1
             return
+        masked = MaskedRow(tokenized=chat, mask=mask, program=self._program)
+        self._watch.look(masked, self.audit.evidence, number=number, source=source)
+        self.audit.compared += 1
+        self.audit.rules.update(mask.rules_T.tolist())
+        weights = mask.weights_T.tolist()
         differing = [at for at, (w, t) in enumerate(zip(weights, trained, strict=True)) if (w != 0) != t]
         if differing:
             tokens = tuple(
@@ -238,33 +263,16 @@ class Auditor:
 
     def finish(self) -> Audit:
         """The account, smells and presets named."""
-        for code, message in SMELLS.items():
+        for code, habit in HABITS.items():
             rows, of = self._show[code], self._could[code]
             if of and rows >= (1 if code in _ANY else _SHARE * of):
-                self.audit.smells.append(Smell(code=code, message=message, rows=rows, of=of))
+                self.audit.smells.append(Smell(code=code, message=habit.message, help=habit.help, rows=rows, of=of))
         if self.audit.recovered:
             shares = {name: self._agree[name] / self.audit.recovered for name in self._presets.keys() - self._unsure}
             self.audit.presets = sorted(shares.items(), key=lambda item: (-item[1], item[0]))
         return self.audit
 
 
-SMELLS: Final[dict[str, str]] = {
-    "all-masked": "nothing in the row is trained",
-    "all-trained": "everything in the row is trained, prompts too",
-    "last-answer-only": "of several answers only the last one is trained",
-    "no-ends": "answers are trained and their end markers are not: the model does not learn to stop",
-    "pad-is-end": "no end marker is trained, and it is the pad token: something masked padding by its id",
-    "last-end-masked": "the end of the last answer is masked, those before are trained",
-    "user-trained": "words of users are trained",
-    "system-trained": "the system prompt is trained",
-    "tool-trained": "tool results are trained",
-    "header-trained": "headers of answers are trained, which the prompt always supplies",
-    "empty-think-trained": "thinking that the template adds empty is trained",
-    "shifted": "labels are the next token's id: they are shifted already, and the trainer will shift them again",
-    "rewritten": "labels of trained tokens are other ids than the tokens'",
-    "first-token": "the first token of the row is a target",
-    "pad-trained": "padding is trained",
-}
 _ANY: Final = frozenset(
     {"all-masked", "shifted", "rewritten", "first-token", "tool-trained", "user-trained", "pad-trained"}
 )
@@ -279,12 +287,12 @@ _FOLLOWS: Final = {
 """Smell → the one that explains it in a row that has both, and is named alone."""
 
 
-def _weights(program: Program, chat: TokenizedChat) -> list[float] | None:
+def _mask(program: Program, chat: TokenizedChat) -> TokenMask | None:
+    """The decisions of a policy on a row; None if it refuses the row."""
     try:
-        weights: list[float] = apply_program(program, chat).weights_T.tolist()
+        return apply_program(program, chat)
     except PolicyEngineError:
         return None
-    return weights
 
 
 def _segment_at(segments: Sequence[Any], character: int) -> int:

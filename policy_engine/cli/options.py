@@ -6,15 +6,15 @@ from typing import Annotated
 
 import typer
 
-from policy_engine.cli.reporters import Format
+from policy_engine.cli.reporters import Format, FormatWithoutFindings
 
 DataArgument = Annotated[str, typer.Argument(metavar="DATA", help="A dataset: file, folder, or - for standard input.")]
 PolicyFilesArgument = Annotated[
     list[str], typer.Argument(metavar="FILE...", help="Policy files, shipped names, or - for standard input.")
 ]
-FormatOption = Annotated[
-    Format, typer.Option("--format", help="How to tell the outcome: text for people, the others for machines.")
-]
+_FORMAT = typer.Option("--format", help="Form of the outcome: text for people, the others for machines.")
+FormatOption = Annotated[Format, _FORMAT]
+FormatWithoutFindingsOption = Annotated[FormatWithoutFindings, _FORMAT]
 PolicyOption = Annotated[
     str | None,
     typer.Option("-p", "--policy", metavar="POLICY", help="A policy file, or a shipped policy by its name."),

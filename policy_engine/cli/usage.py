@@ -1,68 +1,89 @@
-"""Command lines that do not parse, in the words of this house: what is wrong, and what was meant."""
+"""Command lines that do not parse: what is wrong with them, and what was meant.
+
+apply x -o y --truncate keepstart   →   --truncate: there is no `keepstart`; did you mean `keep_start`?
+show x --limit                      →   `--limit` needs a value
+"""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Sequence
-from typing import Any
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
-from policy_engine.cli.reporters import Format
+from policy_engine.cli.reporters import FORMATS, Format
 from policy_engine.core.errors import ConfigError
 from policy_engine.core.suggest import did_you_mean
 
 
 def usage_error(error: Any, arguments: Sequence[str], verbs: Collection[str]) -> ConfigError:
-    """What typer found wrong with a command line.
+    """The error for a command line that typer refused.
 
-    Its error classes come from a copy of click inside typer or from click itself, by release; so they are told apart by
-    what they carry.
+    Typer's errors come from a copy of click inside it or from click itself, by release, so they are told apart by name.
     """
     verb = verb_of(arguments)
+    kind = type(error).__name__
     if verb not in verbs:
         listing = "`policy-engine --help` lists the verbs"
-        name = getattr(error, "option_name", None)
-        if name is not None:
-            return ConfigError(f"there is no option `{name}` before a verb", help=listing)
+        if kind == "NoSuchOption":
+            return ConfigError(f"there is no option `{error.option_name}` before a verb", help=listing)
         if not verb:
             return ConfigError("no verb is given", help=listing)
         return ConfigError(f"there is no verb `{verb}`", help=_join(did_you_mean(verb, verbs), listing))
     listing = f"`policy-engine {verb} --help` lists the options"
-    command = getattr(error, "cmd", None)
-    parameter = getattr(error, "param", None)
-    message = str(getattr(error, "message", error)) or ""
-    if getattr(error, "option_name", None) is not None and "requires an argument" not in message:
-        known = [name for p in getattr(command, "params", ()) for name in p.opts]
+    if kind == "NoSuchOption":
+        known = [name for parameter in error.cmd.params for name in parameter.opts]
         meant = did_you_mean(error.option_name, known)
         return ConfigError(f"`{verb}` has no option `{error.option_name}`", help=_join(meant, listing))
-    if parameter is not None and not message:
-        what = parameter.metavar if parameter.param_type_name == "argument" else f"{' or '.join(parameter.opts)}"
-        return ConfigError(f"`{verb}` needs {what}", help=_join(_lower(getattr(parameter, "help", "")), listing))
-    said = _lower(message.removeprefix("Value error, "))
-    if parameter is not None:
-        what = parameter.opts[-1] if parameter.param_type_name == "option" else parameter.metavar
-        said, help = _value_said(said, error)
-        return ConfigError(f"{what}: {said}", help=_join(help, listing))
-    if getattr(error, "option_name", None) is not None:
+    if kind == "BadOptionUsage":
         return ConfigError(f"`{error.option_name}` needs a value", help=listing)
-    if found := re.fullmatch(r"got unexpected extra arguments?(?:\(s\))? \((.*)\)", said):
-        return ConfigError(f"`{verb}` has no place for `{found[1]}`", help=listing)
-    return ConfigError(said or "the command line does not parse", help=listing)
+    parameter: Any = getattr(error, "param", None)
+    if kind == "MissingParameter":
+        is_argument = parameter.param_type_name == "argument"
+        what = parameter.metavar if is_argument else " or ".join(parameter.opts)
+        about = (getattr(parameter, "help", None) or "").rstrip(".")
+        return ConfigError(f"`{verb}` needs {what}", help=_join(about[:1].lower() + about[1:], listing))
+    given, rest = _parsed(error, list(arguments[list(arguments).index(verb) + 1 :]))
+    if parameter is not None:
+        name = parameter.opts[-1] if parameter.param_type_name == "option" else parameter.metavar
+        wrong, help = _wrong_value(error, given.get(parameter.name))
+        return ConfigError(f"{name}: {wrong}", help=_join(help, listing))
+    if rest:
+        extra = ", ".join(f"`{text}`" for text in rest)
+        return ConfigError(f"`{verb}` has no place for {extra}", help=listing)
+    return ConfigError("the command line does not parse", help=listing)
 
 
-def _value_said(said: str, error: Any) -> tuple[str, str | None]:
-    """What is wrong with an option's value, and what it takes: from the words of click, or of pydantic behind typer."""
-    details: list[Any] = getattr(error.__cause__, "errors", list)()
-    quoted = re.match(r"`?(.*?)`? is not ", said)
-    value = str(details[0]["input"]) if details and "input" in details[0] else quoted[1] if quoted else ""
-    if bound := re.search(r"(?:x>=|greater than or equal to )(-?\d+)", said):
-        return f"{value} is too small: the least is {bound[1]}", None
-    if "valid integer" in said:
-        return f"`{value}` is no whole number", None
-    if "is not one of" in said:
-        names = re.findall(r"`([^`]*)`", said.partition("is not one of")[2])
+def _parsed(error: Any, arguments: list[str]) -> tuple[dict[str, Any], list[str]]:
+    """The values on a verb's command line by parameter, unconverted, and the arguments that there is no place for."""
+    given, rest, _ = error.cmd.make_parser(error.ctx).parse_args(args=arguments)
+    return given, rest
+
+
+def _wrong_value(error: Any, given: Any) -> tuple[str, str | None]:
+    """What is wrong with the value of an option, and what the option takes."""
+    values = [str(value) for value in given] if isinstance(given, list | tuple) else [str(given)]
+    declared = get_type_hints(error.cmd.callback, include_extras=True)[error.param.name]
+    names = choices_of(declared)
+    if names:
+        value = next((v for v in values if v not in names), values[0])
         listed = ", ".join(f"`{name}`" for name in names)
         return f"there is no `{value}`", did_you_mean(value, names) or f"give one of {listed}"
-    return said, None
+    whole = [v for v in values if v.removeprefix("-").isdecimal()]
+    if len(whole) < len(values):
+        return f"`{next(v for v in values if v not in whole)}` is no whole number", None
+    least = _least(declared)
+    return f"{min(whole, key=int)} is too small: the least is {least}", None
+
+
+def choices_of(declared: Any) -> list[str]:
+    """The values of a `Literal` in a declaration, `Annotated` and optional or not."""
+    if get_origin(declared) is Literal:
+        return [str(value) for value in get_args(declared)]
+    inner = get_args(declared)[:1] if get_origin(declared) is Annotated else get_args(declared)
+    return next((names for part in inner if (names := choices_of(part))), [])
+
+
+def _least(declared: Any) -> Any:
+    return next(info.min for info in get_args(declared)[1:] if getattr(info, "min", None) is not None)
 
 
 def verb_of(arguments: Sequence[str]) -> str:
@@ -71,19 +92,13 @@ def verb_of(arguments: Sequence[str]) -> str:
 
 
 def format_of(arguments: Sequence[str]) -> Format:
-    """The format a command line that does not parse asked for, as far as it can be told."""
+    """The format that a command line which does not parse asks for; text if it names no known one."""
     for index, argument in enumerate(arguments):
         name, _, value = argument.partition("=")
         if name == "--format":
             value = value or next(iter(arguments[index + 1 : index + 2]), "")
-            return Format(value) if value in Format.__members__ else Format.text
-    return Format.text
-
-
-def _lower(text: str | None) -> str:
-    """A sentence of another house: no capital, no period, what is quoted in backticks."""
-    text = re.sub(r"'([^']*)'", r"`\1`", (text or "").rstrip("."))
-    return text[:1].lower() + text[1:] if text[1:2].islower() or text[1:2] == " " else text
+            return next((known for known in FORMATS if known == value), "text")
+    return "text"
 
 
 def _join(meant: str | None, listing: str) -> str:

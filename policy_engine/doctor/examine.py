@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
-from policy_engine.adapters.weights import Denominator
+from policy_engine.core.choices import Denominator
 from policy_engine.core.errors import ConfigError, PolicyEngineError
 from policy_engine.core.vocabulary import IGNORE_INDEX
 from policy_engine.doctor.batches import match, stretches

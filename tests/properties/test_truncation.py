@@ -7,6 +7,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from policy_engine.chat.segments import TokenizedChat
+from policy_engine.core.choices import Keep
 from policy_engine.core.errors import RowError
 from policy_engine.lang import ast
 from policy_engine.lang.format import format_policy
@@ -14,7 +15,7 @@ from policy_engine.mask.apply import apply_program
 from policy_engine.mask.row import MaskedRow
 from policy_engine.mask.token_mask import REASONS
 from policy_engine.rules.compile import compile_text
-from policy_engine.run.truncate import KEEPS, Keep, Truncation, truncate
+from policy_engine.run.truncate import KEEPS, Truncation, truncate
 from policy_engine.testing import strategies
 
 

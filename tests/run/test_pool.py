@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.checksum import canonical_checksum
 from policy_engine.core.errors import DataError, RowError
 from policy_engine.run.processes import worker
 from policy_engine.run.processes.pool import AHEAD, in_order
-from policy_engine.run.shards import canonical_checksum
 from tests.run.support import apply_dataset, masker, write_lines
 from tests.run.test_shards import ROWS, run
 

@@ -11,11 +11,11 @@ import time
 import pyarrow as pa
 import pytest
 
+from benchmarks.checksum import canonical_checksum
 from policy_engine.core.errors import ConfigError
 from policy_engine.data.formats import named_format
 from policy_engine.run.batches import MaskingTransform
 from policy_engine.run.ray import mask_dataset, ray_engine
-from policy_engine.run.shards import canonical_checksum
 from tests.run.support import chat, masker, write_lines
 from tests.run.test_shards import ROWS, run
 

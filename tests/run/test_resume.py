@@ -13,12 +13,12 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.checksum import canonical_checksum
 from policy_engine.core.errors import ConfigError, DataError
 from policy_engine.mask.masker import Masker
 from policy_engine.rules.compile import compile_text
 from policy_engine.run.manifest import counts_from_json, counts_to_json
 from policy_engine.run.resume import Journal
-from policy_engine.run.shards import canonical_checksum
 from policy_engine.run.summary import Counts, DoubtfulRole, Failure
 from policy_engine.run.truncate import Truncation
 from tests.run.support import CARD, apply_dataset, chat, masker, write_lines

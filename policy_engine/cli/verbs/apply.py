@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from enum import Enum
 from typing import Annotated
 
 import typer
@@ -16,32 +15,8 @@ from policy_engine.cli.options import (
     TokenizerOption,
 )
 from policy_engine.cli.outcome import Outcome
-from policy_engine.cli.reporters import Format
 from policy_engine.cli.run import finish
-
-
-class Truncate(str, Enum):
-    """Values of `--truncate`, as `run.truncate.Keep` names them."""
-
-    keep_start = "keep_start"
-    keep_end = "keep_end"
-    turn = "turn"
-    drop = "drop"
-
-
-class Backend(str, Enum):
-    """Values of `--backend`, as `run.backends.Backend` names them."""
-
-    auto = "auto"
-    kitoken = "kitoken"
-    reference = "reference"
-
-
-class Engine(str, Enum):
-    """Values of `--engine`."""
-
-    local = "local"
-    ray = "ray"
+from policy_engine.core.choices import Backend, Engine, Keep
 
 
 def register(app: typer.Typer) -> None:
@@ -72,7 +47,7 @@ def register(app: typer.Typer) -> None:
             int | None, typer.Option("--max-length", min=1, metavar="TOKENS", help="At most this many tokens a row.")
         ] = None,
         truncate: Annotated[
-            Truncate | None,
+            Keep | None,
             typer.Option(
                 "--truncate",
                 help="What stays of a longer row: its start, its end, whole turns from the start, or nothing.",
@@ -106,11 +81,11 @@ def register(app: typer.Typer) -> None:
             typer.Option(
                 "--backend", help="Where ids come from: the tokenizer itself, or kitoken if it gives the same."
             ),
-        ] = Backend.reference,
+        ] = "reference",
         engine: Annotated[
             Engine, typer.Option("--engine", help="What runs the workers: this machine's processes, or a Ray cluster.")
-        ] = Engine.local,
-        format: FormatOption = Format.text,
+        ] = "local",
+        format: FormatOption = "text",
     ) -> None:
         """Mask a dataset into Parquet or JSONL, and account for every row and token."""
 
@@ -120,19 +95,19 @@ def register(app: typer.Typer) -> None:
             from policy_engine.cli.work.inputs import load_inputs
             from policy_engine.run.options import RunOptions
 
-            keep = None if truncate is None else truncate.value
+            keep = None if truncate is None else truncate
             options = RunOptions(
                 strict=strict,
                 limit=limit,
                 truncation=truncation_of(max_length, keep, packed=pack),
                 packed=pack,
                 row_numbers=not no_row_numbers,
-                backend=backend.value,
+                backend=backend,
                 overwrite=overwrite,
                 resume=resume,
                 workers=workers,
             )
-            request = Request(data=data, out=out, options=options, unroll=unroll, ray=engine is Engine.ray)
+            request = Request(data=data, out=out, options=options, unroll=unroll, ray=engine == "ray")
             request.check()
             return apply_request(request, load_inputs(policy, tokenizer, template, dataset, prove=not no_prove))
 

@@ -1,4 +1,4 @@
-"""`audit DATA -p POLICY -t TOKENIZER`: what labels that somebody else made really train."""
+"""`audit DATA -t TOKENIZER`: labels that somebody else made, and what they really train."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import typer
 
 from policy_engine.cli.options import DatasetOption, FormatOption, PolicyOption, TemplateOption, TokenizerOption
 from policy_engine.cli.outcome import Outcome
-from policy_engine.cli.reporters import Format
 from policy_engine.cli.run import finish
+from policy_engine.cli.work.inputs import load_chat_tokenizer, load_inputs, names_policy
 
 
 def register(app: typer.Typer) -> None:
@@ -25,15 +25,20 @@ def register(app: typer.Typer) -> None:
         template: TemplateOption = None,
         dataset: DatasetOption = None,
         limit: Annotated[int | None, typer.Option("--limit", min=1, help="Look at the first rows, this many.")] = None,
-        format: FormatOption = Format.text,
+        format: FormatOption = "text",
     ) -> None:
-        """Hold labels that somebody else made (axolotl, TRL, …) against a policy, and say what they train."""
+        """Say what prepared labels (axolotl's, TRL's, …) train, what is odd, and which system made them so.
+
+        With -p, compare every row with a policy too.
+        """
 
         def work() -> Outcome:
             # Imported here, so that the verbs that need no tokenizer start without what loads one.
             from policy_engine.cli.work.audit import audit_rows
-            from policy_engine.cli.work.inputs import load_inputs
 
-            return audit_rows(data, load_inputs(policy, tokenizer, template, dataset), limit=limit)
+            if policy is None and (dataset is None or not names_policy(dataset)):
+                return audit_rows(data, load_chat_tokenizer(tokenizer, template, dataset), None, limit=limit)
+            masker = load_inputs(policy, tokenizer, template, dataset).masker
+            return audit_rows(data, masker.tokenizer, masker.program, limit=limit)
 
         finish("audit", format, work)

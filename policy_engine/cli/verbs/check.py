@@ -11,9 +11,8 @@ from rich.text import Text
 from policy_engine.cli.files import write_text_file
 from policy_engine.cli.options import DatasetOption, FormatOption, PolicyFilesArgument
 from policy_engine.cli.outcome import Exit, Outcome, diagnostics_of
-from policy_engine.cli.reporters import Format
 from policy_engine.cli.run import finish
-from policy_engine.cli.texts import read_source
+from policy_engine.cli.work.inputs import read_schema, read_source
 from policy_engine.core.diagnostics import Diagnostic
 from policy_engine.core.errors import PolicyEngineError
 from policy_engine.core.schema import Schema
@@ -43,14 +42,14 @@ def register(app: typer.Typer) -> None:
         fix: Annotated[
             bool, typer.Option("--fix", help="Settle in the files what can be settled without changing a decision.")
         ] = False,
-        format: FormatOption = Format.text,
+        format: FormatOption = "text",
     ) -> None:
         """Parse and check policies; every finding of every file at once."""
         finish("check", format, lambda: _check(files, dataset, strict, prove, fix))
 
 
 def _check(files: list[str], dataset: str | None, strict: bool, prove: bool, fix: bool) -> Outcome:
-    schema = None if dataset is None else _schema(dataset)
+    schema = read_schema(dataset)
     if fix:
         for name in files:
             _fix(name, schema)
@@ -67,13 +66,6 @@ def _check(files: list[str], dataset: str | None, strict: bool, prove: bool, fix
         data={"files": [_facts(name, policy, found) for name, (policy, found) in zip(files, results, strict=True)]},
         body=tuple(_line(name, policy, found) for name, (policy, found) in zip(files, results, strict=True)),
     )
-
-
-def _schema(dataset: str) -> Schema:
-    # Imported here: most checks need no dataset file, and reading one brings what reads conversations.
-    from policy_engine.data.dataset import load_dataset_spec
-
-    return load_dataset_spec(dataset).to_schema()
 
 
 def _check_one(name: str, schema: Schema | None, prove: bool) -> tuple[CheckedPolicy | None, tuple[Diagnostic, ...]]:

@@ -7,9 +7,8 @@ from typing import Annotated
 
 import typer
 
-from policy_engine.cli.options import FormatOption
+from policy_engine.cli.options import FormatWithoutFindingsOption
 from policy_engine.cli.outcome import Outcome
-from policy_engine.cli.reporters import Format
 from policy_engine.cli.run import finish
 
 
@@ -22,7 +21,7 @@ def register(app: typer.Typer) -> None:
             Path, typer.Option("-o", "--out", metavar="FOLDER", help="Where masked.parquet and masked.html go.")
         ] = Path("demo-out"),
         overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the files if they exist.")] = False,
-        format: FormatOption = Format.text,
+        format: FormatWithoutFindingsOption = "text",
     ) -> None:
         """Mask the embedded sample dataset, show some of it, and write Parquet and a page."""
 

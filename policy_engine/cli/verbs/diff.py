@@ -12,9 +12,9 @@ from rich.text import Text
 
 from policy_engine.cli.options import DatasetOption, FormatOption, TemplateOption, TokenizerOption
 from policy_engine.cli.outcome import Exit, Outcome
-from policy_engine.cli.reporters import Format
 from policy_engine.cli.run import finish
-from policy_engine.cli.verbs.prove import read_checked, read_schema, witness_facts, witness_lines
+from policy_engine.cli.verbs.prove import witness_facts, witness_lines
+from policy_engine.cli.work.inputs import load_chat_tokenizer, masker_for, read_checked, read_schema
 from policy_engine.core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def register(app: typer.Typer) -> None:
                 "--list", min=0, metavar="N", help="With --data: list the first N rows that change (default: 5)."
             ),
         ] = None,
-        format: FormatOption = Format.text,
+        format: FormatOption = "text",
     ) -> None:
         """Compare two policies over all conversations, and on given data by the tokens that change."""
         if data is None:
@@ -71,13 +71,12 @@ def _on_data(
 ) -> Outcome:
     # Imported here, so that a comparison without data loads no tokenizer.
     from policy_engine.cli.work.diff import data_facts, data_lines, diff_rows
-    from policy_engine.cli.work.inputs import masker_for
 
     compared = _compare(old, new, dataset)
     schema = read_schema(dataset)
     policies = read_checked(old, schema), read_checked(new, schema)
-    before = masker_for(policies[0], tokenizer, template, dataset)
-    after = masker_for(policies[1], before.tokenizer, None, dataset)
+    loaded = load_chat_tokenizer(tokenizer, template, dataset)
+    before, after = (masker_for(policy, loaded, dataset) for policy in policies)
     found = diff_rows(data, before, after, limit=limit, listed=_LISTED if listed is None else listed)
     # What the data shows is shown, whatever the proof could not decide.
     differs = found.rows_changed or found.failed

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
@@ -10,38 +9,8 @@ import typer
 
 from policy_engine.cli.options import DatasetOption, FormatOption, PolicyOption, TemplateOption, TokenizerOption
 from policy_engine.cli.outcome import Outcome
-from policy_engine.cli.reporters import Format
 from policy_engine.cli.run import finish
-
-
-class Trainer(str, Enum):
-    """Values of `--trainer`, as `doctor.runners.TRAINERS` names them."""
-
-    transformers = "transformers"
-    trl = "trl"
-    llamafactory = "llamafactory"
-    torchtune = "torchtune"
-    verl = "verl"
-    axolotl = "axolotl"
-    swift = "swift"
-
-
-class Collator(str, Enum):
-    """Values of `--collator`, as `doctor.runners.COLLATORS` names them."""
-
-    padding = "padding"
-    seq2seq = "seq2seq"
-    token_classification = "token_classification"
-    flattening = "flattening"
-    language_modeling = "language_modeling"
-    default = "default"
-
-
-class Denominator(str, Enum):
-    """Values of `--denominator`, as `adapters.weights.Denominator` names them."""
-
-    weights = "weights"
-    tokens = "tokens"
+from policy_engine.core.choices import Collator, Denominator, Trainer
 
 
 def register(app: typer.Typer) -> None:
@@ -68,13 +37,13 @@ def register(app: typer.Typer) -> None:
         collator: Annotated[
             Collator,
             typer.Option("--collator", help="For transformers: padding is policy-engine's, the others its own."),
-        ] = Collator.padding,
+        ] = "padding",
         denominator: Annotated[
             Denominator | None,
             typer.Option("--denominator", help="Train with `weighted_trainer`, dividing by the weights or the tokens."),
         ] = None,
         rows: Annotated[int, typer.Option("--rows", min=1, metavar="N", help="Rows of the batch.")] = 8,
-        format: FormatOption = Format.text,
+        format: FormatOption = "text",
     ) -> None:
         """Take one real batch through a trainer's own collator and loss, and show whether the labels survive."""
 
@@ -85,15 +54,15 @@ def register(app: typer.Typer) -> None:
             return ask(
                 Question(
                     data=data,
-                    trainer=trainer.value,
+                    trainer=trainer,
                     policy=policy,
                     tokenizer=tokenizer,
                     template=template,
                     dataset=dataset,
                     config=config,
                     settings=tuple(set_ or ()),
-                    collator=collator.value,
-                    denominator=None if denominator is None else denominator.value,
+                    collator=collator,
+                    denominator=denominator,
                     rows=rows,
                 )
             )

@@ -15,7 +15,6 @@ from policy_engine.cli.options import (
     TokenizerOption,
 )
 from policy_engine.cli.outcome import Outcome
-from policy_engine.cli.reporters import Format
 from policy_engine.cli.run import finish
 
 
@@ -39,7 +38,7 @@ def register(app: typer.Typer) -> None:
         turn: Annotated[
             int | None, typer.Option("--turn", min=0, help="Only the segments of this message (from 0).")
         ] = None,
-        format: FormatOption = Format.text,
+        format: FormatOption = "text",
     ) -> None:
         """Explain one row: for each segment or token the rule, its conditions, and the rules that lost."""
 

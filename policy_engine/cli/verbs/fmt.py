@@ -12,9 +12,8 @@ from rich.text import Text
 from policy_engine.cli.files import write_text_file
 from policy_engine.cli.options import FormatOption
 from policy_engine.cli.outcome import Exit, Outcome, diagnostics_of
-from policy_engine.cli.reporters import Format
 from policy_engine.cli.run import finish
-from policy_engine.cli.texts import STDIN, read_source
+from policy_engine.cli.work.inputs import STDIN, read_source
 from policy_engine.core.diagnostics import Diagnostic
 from policy_engine.core.errors import DataError, PolicyEngineError
 from policy_engine.core.source import Source
@@ -33,7 +32,7 @@ def register(app: typer.Typer) -> None:
         diff: Annotated[
             bool, typer.Option("--diff", help="Write nothing; print what would change, and exit 1.")
         ] = False,
-        format: FormatOption = Format.text,
+        format: FormatOption = "text",
     ) -> None:
         """Lay policies out in the canonical form, in place. Comments are kept, and the meaning is."""
         finish("fmt", format, lambda: _fmt(files, write=not (check or diff), diff=diff))

@@ -10,9 +10,8 @@ import typer
 from rich.text import Text
 
 from policy_engine.cli.files import exists, write_text_file
-from policy_engine.cli.options import FormatOption
+from policy_engine.cli.options import FormatWithoutFindingsOption
 from policy_engine.cli.outcome import Outcome
-from policy_engine.cli.reporters import Format
 from policy_engine.cli.run import finish
 from policy_engine.core.errors import ConfigError, DataError
 from policy_engine.core.suggest import did_you_mean
@@ -35,7 +34,7 @@ def register(app: typer.Typer) -> None:
             typer.Option("-o", "--out", metavar="FOLDER", help="Write the files there (default: print them)."),
         ] = None,
         overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that exist.")] = False,
-        format: FormatOption = Format.text,
+        format: FormatWithoutFindingsOption = "text",
     ) -> None:
         """Turn another system's configuration into a policy and a dataset file."""
         finish("import", format, lambda: _import(system, config, out, overwrite))

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import typer
 
-from policy_engine.cli.options import FormatOption
+from policy_engine.cli.options import FormatWithoutFindingsOption
 from policy_engine.cli.outcome import Outcome
-from policy_engine.cli.reporters import Format
 from policy_engine.cli.run import finish
 from policy_engine.core.errors import ConfigError
 
@@ -15,7 +14,7 @@ def register(app: typer.Typer) -> None:
     """Adds the verb."""
 
     @app.command()
-    def lsp(format: FormatOption = Format.text) -> None:
+    def lsp(format: FormatWithoutFindingsOption = "text") -> None:
         """Serve editors over standard input and output (needs the `lsp` extra)."""
         finish("lsp", format, _serve)
 

@@ -7,9 +7,8 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from policy_engine.cli.options import FormatOption
+from policy_engine.cli.options import FormatWithoutFindingsOption
 from policy_engine.cli.outcome import Outcome
-from policy_engine.cli.reporters import Format
 from policy_engine.cli.run import finish
 from policy_engine.core.source import Source
 from policy_engine.lang.library import read_shipped, shipped
@@ -22,7 +21,7 @@ def register(app: typer.Typer) -> None:
     @app.command()
     def policies(
         name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Print this policy.")] = None,
-        format: FormatOption = Format.text,
+        format: FormatWithoutFindingsOption = "text",
     ) -> None:
         """List the shipped policies, or print one."""
         finish("policies", format, lambda: _list() if name is None else _one(name))

@@ -11,17 +11,13 @@ from rich.text import Text
 
 from policy_engine.cli.options import DatasetOption, FormatOption, PolicyFilesArgument
 from policy_engine.cli.outcome import Exit, Outcome, diagnostics_of
-from policy_engine.cli.reporters import Format
 from policy_engine.cli.reporters.json import location_json
 from policy_engine.cli.run import finish
-from policy_engine.cli.texts import read_source
+from policy_engine.cli.work.inputs import read_checked, read_schema
 from policy_engine.core.diagnostics import Diagnostic
-from policy_engine.core.errors import PolicyEngineError, warn_of
-from policy_engine.core.schema import Schema
+from policy_engine.core.errors import PolicyEngineError
 from policy_engine.core.wording import counted
-from policy_engine.lang.check import check_text
-from policy_engine.lang.checked import CheckedPolicy, CheckedRule, roles_of
-from policy_engine.lang.lint.lint import warnings_of
+from policy_engine.lang.checked import CheckedRule, roles_of
 from policy_engine.report.visible import pointed
 
 if TYPE_CHECKING:
@@ -38,28 +34,10 @@ def register(app: typer.Typer) -> None:
         files: PolicyFilesArgument,
         dataset: DatasetOption = None,
         rules: Annotated[bool, typer.Option("--rules", help="Also say in words what each rule decides.")] = False,
-        format: FormatOption = Format.text,
+        format: FormatOption = "text",
     ) -> None:
         """Decide for all conversations whether guards hold, and which rules and conditions do nothing."""
         finish("prove", format, lambda: _prove(files, dataset, rules))
-
-
-def read_checked(name: str, schema: Schema | None = None) -> CheckedPolicy:
-    """The policy of a file, a shipped name or standard input. Raises what reading, parsing and checking raise."""
-    source = read_source(name)
-    policy = check_text(source.text, name=source.name, schema=schema)
-    warn_of(warnings_of(policy), stacklevel=2)
-    return policy
-
-
-def read_schema(dataset: str | None) -> Schema | None:
-    """The schema of a dataset file, if one is given."""
-    if dataset is None:
-        return None
-    # Imported here: most proofs need no dataset file, and reading one brings what reads conversations.
-    from policy_engine.data.dataset import load_dataset_spec
-
-    return load_dataset_spec(dataset).to_schema()
 
 
 def _prove(files: list[str], dataset: str | None, rules: bool) -> Outcome:

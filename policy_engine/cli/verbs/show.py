@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
@@ -17,15 +16,8 @@ from policy_engine.cli.options import (
     TokenizerOption,
 )
 from policy_engine.cli.outcome import Outcome
-from policy_engine.cli.reporters import Format
 from policy_engine.cli.run import finish
-
-
-class ColorBy(str, Enum):
-    """Values of `--color-by`."""
-
-    effect = "effect"
-    rule = "rule"
+from policy_engine.core.choices import ColorBy
 
 
 def register(app: typer.Typer) -> None:
@@ -42,12 +34,12 @@ def register(app: typer.Typer) -> None:
             list[int] | None, typer.Option("--row", min=1, help="Show this row (from 1); may be repeated.")
         ] = None,
         limit: Annotated[int, typer.Option("--limit", min=1, help="Show the first rows, this many.")] = 5,
-        color_by: Annotated[ColorBy, typer.Option("--color-by", help="What colours tell apart.")] = ColorBy.effect,
+        color_by: Annotated[ColorBy, typer.Option("--color-by", help="What colours tell apart.")] = "effect",
         html: Annotated[
             Path | None, typer.Option("--html", metavar="FILE", help="Write one self-contained page instead.")
         ] = None,
         overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the page if it exists.")] = False,
-        format: FormatOption = Format.text,
+        format: FormatOption = "text",
     ) -> None:
         """Show which tokens of a few rows are trained, and by which rule."""
 
@@ -58,7 +50,7 @@ def register(app: typer.Typer) -> None:
 
             inputs = load_inputs(policy, tokenizer, template, dataset)
             return show_rows(
-                data, inputs, limit=limit, numbers=row or (), color_by=color_by.value, html=html, overwrite=overwrite
+                data, inputs, limit=limit, numbers=row or (), color_by=color_by, html=html, overwrite=overwrite
             )
 
         finish("show", format, work)

@@ -13,7 +13,6 @@ from rich.text import Text
 
 from policy_engine.cli.options import FormatOption, TokenizerOption
 from policy_engine.cli.outcome import Exit, Outcome
-from policy_engine.cli.reporters import Format
 from policy_engine.cli.run import finish
 from policy_engine.core.diagnostics import Diagnostic
 from policy_engine.core.errors import ConfigError
@@ -42,7 +41,7 @@ def register(app: typer.Typer) -> None:
         examples: Annotated[
             int, typer.Option("--examples", min=0, metavar="N", help="How many generated conversations to try.")
         ] = 200,
-        format: FormatOption = Format.text,
+        format: FormatOption = "text",
     ) -> None:
         """Property-test a chat template, with a smallest conversation for what does not hold."""
         finish("template", format, lambda: _check(template, tokenizer, examples))

@@ -9,7 +9,6 @@ import typer
 
 from policy_engine.cli.options import FormatOption, TokenizerOption
 from policy_engine.cli.outcome import Outcome
-from policy_engine.cli.reporters import Format
 from policy_engine.cli.run import finish
 
 
@@ -28,7 +27,7 @@ def register(app: typer.Typer) -> None:
         junit: Annotated[
             Path | None, typer.Option("--junit", metavar="FILE.xml", help="Write the results as JUnit XML too.")
         ] = None,
-        format: FormatOption = Format.text,
+        format: FormatOption = "text",
     ) -> None:
         """Run the tests that dataset files bring along for their policies."""
 

@@ -14,6 +14,7 @@ from policy_engine.cli.outcome import Exit, Outcome, diagnostics_of
 from policy_engine.cli.reporters.console import SafeConsole
 from policy_engine.cli.work.apply_account import closing, doubtful_roles, failures, no_rows, rules_json
 from policy_engine.cli.work.inputs import Inputs
+from policy_engine.core.choices import Keep
 from policy_engine.core.errors import ConfigError, DataError, PolicyEngineError
 from policy_engine.mask.evidence.rule_findings import rule_findings
 from policy_engine.mask.masker import LostFieldWarning
@@ -23,7 +24,7 @@ from policy_engine.run.folder import check_folder, is_folder
 from policy_engine.run.options import RunOptions
 from policy_engine.run.ray import ray_engine
 from policy_engine.run.summary import Summary
-from policy_engine.run.truncate import Keep, Truncation
+from policy_engine.run.truncate import Truncation
 from policy_engine.run.writers import check_output
 
 

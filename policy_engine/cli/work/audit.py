@@ -1,29 +1,40 @@
-"""What `audit` does: rows read, held against the policy, and put into tables."""
+"""`audit`: prepared rows examined, with or without a policy to compare them with, and put into tables."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 
 from rich.console import RenderableType
 from rich.text import Text
 
 from policy_engine.audit.audit import Audit, Auditor
+from policy_engine.chat.tokenizer import ChatTokenizer
 from policy_engine.cli.outcome import Exit, Outcome, diagnostics_of
-from policy_engine.cli.work.inputs import Inputs
+from policy_engine.cli.work.apply_account import rules_json
 from policy_engine.core.diagnostics import Diagnostic
 from policy_engine.core.errors import DataError, PolicyEngineError
 from policy_engine.core.wording import counted
 from policy_engine.data.readers import read_rows
+from policy_engine.lang.library import read_shipped
+from policy_engine.mask.evidence.rule_findings import rule_findings, unused_rules
+from policy_engine.report.rules import rule_table
 from policy_engine.report.table import PlainTable
+from policy_engine.report.view import rule_views
+from policy_engine.rules.program import Program
 
-_SHOWN = 5
+_SHOWN: Final = 5
+_LIKE: Final = re.compile(r"(?ms)^# Behaves like: (.*?)(?=^# [A-Z][a-z]+:|^#$|^[^#]|\Z)")
 
 
-def audit_rows(data: str, inputs: Inputs, *, limit: int | None) -> Outcome:
-    """Audits the rows of `data`. The verdict fails on smells and on rows that break the policy."""
-    auditor = Auditor(inputs.masker.tokenizer, inputs.masker.program)
+def audit_rows(data: str, tokenizer: ChatTokenizer, program: Program | None, *, limit: int | None) -> Outcome:
+    """Audits the rows of `data`. The verdict fails on smells and on rows that break the policy, if there is one.
+
+    Raises DataError if there are no rows, and what reading raises.
+    """
+    auditor = Auditor(tokenizer, program)
     failures: list[Diagnostic] = []
     rows = read_rows(data)
     for number, row in rows:
@@ -33,7 +44,7 @@ def audit_rows(data: str, inputs: Inputs, *, limit: int | None) -> Outcome:
             if isinstance(row, PolicyEngineError):
                 raise row
             if not isinstance(row, Mapping):
-                raise DataError("the row is no object", help="every row has to be one")
+                raise DataError("the row is not an object", help="every row has to be an object with `input_ids`")
             auditor.add(number, row)
         except PolicyEngineError as error:
             failures += diagnostics_of(error, place=rows.where(number))
@@ -46,11 +57,16 @@ def audit_rows(data: str, inputs: Inputs, *, limit: int | None) -> Outcome:
         return Outcome(exit=Exit.NO_ANSWER, diagnostics=(first,))
     fails = found.smells or found.breaches or failures
     unseen = found.undecided or found.recovered < found.rows
-    exit = Exit.FAILS if fails else Exit.UNDECIDED if unseen else Exit.HOLDS
-    return Outcome(exit=exit, diagnostics=tuple(failures[:_SHOWN]), data=_data(found, len(failures)), body=_body(found))
+    about_rules = () if program is None else rule_findings(program, found.evidence, rows=found.compared)
+    return Outcome(
+        exit=Exit.FAILS if fails else Exit.UNDECIDED if unseen else Exit.HOLDS,
+        diagnostics=(*about_rules, *failures[:_SHOWN]),
+        data=_data(found, program, len(failures)),
+        body=tuple(_body(data, found, program)),
+    )
 
 
-def _data(found: Audit, failed: int) -> dict[str, Any]:
+def _data(found: Audit, program: Program | None, failed: int) -> dict[str, Any]:
     keys = sorted(set(found.trained) | set(found.masked))
     return {
         "rows": found.rows,
@@ -61,64 +77,128 @@ def _data(found: Audit, failed: int) -> dict[str, Any]:
         "tokens": [
             {"role": r, "part": p, "trained": found.trained[r, p], "masked": found.masked[r, p]} for r, p in keys
         ],
-        "smells": [{"code": s.code, "message": s.message, "rows": s.rows, "of": s.of} for s in found.smells],
+        "smells": [
+            {"code": s.code, "message": s.message, "help": s.help, "rows": s.rows, "of": s.of} for s in found.smells
+        ],
         "breaches": [
             {"row": b.row, "differing": b.differing, "tokens": [list(token) for token in b.tokens]}
             for b in found.breaches
         ],
+        "compared": found.compared,
+        "rules": None if program is None else rules_json(program, found.rules, found.evidence),
         "undecided": found.undecided,
         "untold": [{"field": name, "rows": count} for name, count in found.untold.most_common()],
         "refused": found.refused,
         "markers": [{"text": text, "rows": count} for text, count in found.markers.most_common()],
-        "presets": [{"policy": name, "share": share} for name, share in found.presets],
+        "presets": [
+            {"policy": name, "share": share, "behaves_like": behaves_like(name)} for name, share in found.presets
+        ],
     }
 
 
-def _body(found: Audit) -> tuple[RenderableType, ...]:
+def behaves_like(name: str) -> str | None:
+    """The systems and settings that a shipped policy equals, as its comment says; None if it names no system."""
+    match = _LIKE.search(read_shipped(name).text)
+    return None if match is None else " ".join(match[1].replace("\n#", "\n").split())
+
+
+def _body(data: str, found: Audit, program: Program | None) -> Iterator[RenderableType]:
+    yield from _found_again(found)
+    yield Text("")
+    yield _tokens(found)
+    yield Text("")
+    yield from _explained(found)
+    yield from _smells(found)
+    if program is not None:
+        yield from _compared(found, program)
+    if lost := found.rows - found.recovered:
+        yield Text(f"not found again: {counted(lost, 'row')}", style="bold yellow")
+        why = "cut, made by another template, or ambiguous in their ids alone; keep `messages` beside them"
+        if not found.recovered:
+            why = "is this the tokenizer and the template that made them?"
+        yield Text(f"  roles and parts of these are not known: {why}")
+    if program is None:
+        yield Text("")
+        best = next((name for name, share in found.presets if share == 1), None)
+        policy = "POLICY" if best is None else best
+        yield Text(f"next: policy-engine audit {data} -p {policy} -t TOKENIZER compares every row with a policy", "dim")
+        yield Text("      policy-engine init CHATS -t TOKENIZER writes a policy to prepare the data with", "dim")
+
+
+def _found_again(found: Audit) -> Iterator[Text]:
     were = "was" if found.recovered == 1 else "were"
-    sure = f"{found.recovered:,} of {counted(found.rows, 'conversation')} {were} found again"
-    how = f"{found.exact} from the data itself, {found.recovered - found.exact} from the ids, rendered anew and equal"
-    parts: list[RenderableType] = [Text(f"{sure} ({how}); roles and parts below are theirs.")]
+    columns = ", ".join(f"`{name}`" for name in sorted(found.columns))
+    yield Text(f"{counted(found.rows, 'conversation')}; {columns} says what is trained")
+    yield Text(
+        f"{found.recovered:,} of {counted(found.rows, 'conversation')} {were} found again ({found.exact:,} from the "
+        f"data itself, {found.recovered - found.exact:,} from the ids, rendered again and equal); roles and parts "
+        "below are theirs."
+    )
+
+
+def _tokens(found: Audit) -> PlainTable:
     table = PlainTable()
     for name in ("role", "part", "trained", "masked"):
         table.add_column(name, justify="left" if name in ("role", "part") else "right")
     for role, part in sorted(set(found.trained) | set(found.masked)):
-        table.add_row(role, part, str(found.trained[role, part]), str(found.masked[role, part]))
-    parts += [Text(""), table, Text("")]
-    if found.smells:
-        parts.append(Text("smells", style="bold"))
-        parts += [Text(f"  {s.message} [{s.code}]: {s.rows:,} of {counted(s.of, 'row')}") for s in found.smells]
-    else:
-        parts.append(Text("no smells"))
+        trained = found.trained[role, part]
+        style = "green" if trained else "dim"
+        table.add_row(role, part, Text(f"{trained:,}", style=style), f"{found.masked[role, part]:,}")
+    return table
+
+
+def _explained(found: Audit) -> Iterator[Text]:
+    """The shipped policies that give the same labels, and the systems that these policies equal."""
+    if not found.presets:
+        return
+    whole = [name for name, share in found.presets if share == 1]
+    if not whole:
+        best = [f"{name} ({share:.1%})" for name, share in found.presets[:3] if share]
+        yield Text(
+            f"explained best by: {', '.join(best)} of the rows" if best else "explained by: no shipped policy", "bold"
+        )
+        return
+    # The plain policy first: others that give the same labels here differ elsewhere.
+    names = sorted(whole, key=lambda name: (name != "default", whole.index(name)))
+    yield Text(f"explained by: {', '.join(names[:4])}{' …' if len(names) > 4 else ''}, in every row", "bold")
+    for name in names[:2]:
+        if like := behaves_like(name):
+            yield Text(f"  {name}: {like}")
+
+
+def _smells(found: Audit) -> Iterator[Text]:
+    if not found.smells:
+        yield Text("no smells")
+        return
+    yield Text("smells", style="bold")
+    for smell in found.smells:
+        yield Text(f"  {smell.message} [{smell.code}]: {smell.rows:,} of {counted(smell.of, 'row')}")
+        yield Text(f"    what to do: {smell.help}")
+
+
+def _compared(found: Audit, program: Program) -> Iterator[RenderableType]:
     if found.breaches:
         breaks = "row breaks" if len(found.breaches) == 1 else "rows break"
-        parts.append(Text(f"{len(found.breaches):,} {breaks} the policy", style="bold"))
+        yield Text(f"{len(found.breaches):,} {breaks} the policy", style="bold")
         for breach in found.breaches[:_SHOWN]:
             tokens = ", ".join(f"{text!r} is {effect} (token {at})" for at, text, effect in breach.tokens)
-            parts.append(Text(f"  row {breach.row}, {counted(breach.differing, 'token')}: {tokens}"))
-    held = found.recovered - found.undecided
-    if held and not found.breaches:
-        said = "the 1 row" if held == 1 else f"every one of the {held:,} rows"
-        parts.append(Text(f"{said} that could be held against the policy is what it says"))
+            yield Text(f"  row {breach.row}, {counted(breach.differing, 'token')}: {tokens}")
+    if found.compared and not found.breaches:
+        which = "the 1 row" if found.compared == 1 else f"every one of the {found.compared:,} rows"
+        yield Text(f"{which} that could be compared with the policy is what it says")
     if found.undecided:
-        parts.append(Text(f"undecided: {counted(found.undecided, 'row')}", style="bold yellow"))
+        yield Text(f"undecided: {counted(found.undecided, 'row')}", style="bold yellow")
         if found.untold:
             asked = ", ".join(f"`{name}`" for name, _ in found.untold.most_common())
-            parts.append(Text(f"  the policy asks for {asked}, which ids do not tell"))
+            yield Text(f"  the policy asks for {asked}, which ids do not say")
         if found.markers:
             markers = ", ".join(repr(text) for text, _ in found.markers.most_common(_SHOWN))
-            parts.append(Text(f"  ids do not tell whether template or data wrote {markers}, which the policy does"))
+            yield Text(f"  ids do not say whether template or data wrote {markers}, which the policy asks")
         if found.untold or found.markers:
-            parts.append(Text("  keep `messages` (and `tools`) beside the ids"))
+            yield Text("  keep `messages` (and `tools`) beside the ids")
         if found.refused:
-            parts.append(Text(f"  the policy refuses {counted(found.refused, 'row')}: a guard, or `on … error`"))
-    if lost := found.rows - found.recovered:
-        parts.append(Text(f"not found again: {counted(lost, 'row')}", style="bold yellow"))
-        why = "cut, made by another template, or not told from their ids alone; keep `messages` beside them"
-        if not found.recovered:
-            why = "is this the tokenizer and the template that made them?"
-        parts.append(Text(f"  not held against the policy: {why}"))
-    if found.presets:
-        best = [f"{name} ({share:.0%})" for name, share in found.presets[:3] if share]
-        parts.append(Text("explained best by: " + (", ".join(best) or "no shipped policy")))
-    return tuple(parts)
+            yield Text(f"  the policy refuses {counted(found.refused, 'row')}: a guard, or `on … error`")
+    if found.compared:
+        yield Text("")
+        counts: dict[int | None, int] = {rule if rule >= 0 else None: n for rule, n in found.rules.items()}
+        yield rule_table(rule_views(program.policy), counts, notes=unused_rules(program, found.evidence))

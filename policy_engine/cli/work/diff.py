@@ -13,7 +13,7 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from policy_engine.cli.outcome import diagnostics_of
-from policy_engine.cli.work.inputs import see_format
+from policy_engine.cli.work.rows import see_format
 from policy_engine.core.diagnostics import Diagnostic
 from policy_engine.core.errors import PolicyEngineError
 from policy_engine.core.source import Place

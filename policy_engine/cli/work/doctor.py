@@ -14,10 +14,11 @@ import yaml
 from rich.console import RenderableType
 from rich.text import Text
 
-from policy_engine.adapters.weights import Denominator
 from policy_engine.chat.tokenizer import ChatTokenizer, load_tokenizer
 from policy_engine.cli.outcome import Exit, Outcome, diagnostics_of
-from policy_engine.cli.work.inputs import Inputs, load_inputs, masked_rows
+from policy_engine.cli.work.inputs import Inputs, load_inputs
+from policy_engine.cli.work.rows import masked_rows
+from policy_engine.core.choices import Denominator
 from policy_engine.core.diagnostics import Diagnostic
 from policy_engine.core.errors import ConfigError, DataError, GuardError, PolicyEngineError
 from policy_engine.core.source import Place

@@ -8,7 +8,8 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from policy_engine.cli.outcome import Exit, Outcome, diagnostics_of
-from policy_engine.cli.work.inputs import Inputs, masked_rows
+from policy_engine.cli.work.inputs import Inputs
+from policy_engine.cli.work.rows import masked_rows
 from policy_engine.core.errors import ConfigError
 from policy_engine.mask.explain import Explanation
 from policy_engine.mask.row import MaskedRow

@@ -17,7 +17,7 @@ from policy_engine.cli.files import exists, write_text_file
 from policy_engine.cli.outcome import Outcome, diagnostics_of
 from policy_engine.cli.work.apply_account import doubtful_roles
 from policy_engine.cli.work.init_survey import Survey, parts_in_order, survey
-from policy_engine.cli.work.inputs import see_format
+from policy_engine.cli.work.rows import see_format
 from policy_engine.core.diagnostics import Diagnostic
 from policy_engine.core.errors import PolicyEngineError, RowError
 from policy_engine.core.vocabulary import KEYWORDS, PARTS, parts_of

@@ -1,165 +1,131 @@
-"""A policy, a tokenizer and some rows of data put together, for the verbs that look at single rows."""
+"""Policies, schemas and maskers that a command line names.
+
+What loads tokenizers and templates is imported where it is used: verbs that only read policies start without it.
+"""
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Iterator, Sequence
+import sys
 from dataclasses import dataclass
-from itertools import chain, islice
-from typing import Any
+from typing import TYPE_CHECKING, Final
 
-from policy_engine.chat.tokenizer import ChatTokenizer, load_tokenizer
-from policy_engine.core.errors import ConfigError, PolicyEngineError, RowError
-from policy_engine.core.source import Place
-from policy_engine.data.conversation import read_row
-from policy_engine.data.dataset import LOOKED_AT, DatasetSpec, format_seen, load_dataset_spec
-from policy_engine.data.formats import Format
-from policy_engine.data.readers import Rows, read_rows
-from policy_engine.data.role_spelling import Spelling
+from policy_engine.core.errors import ConfigError, DataError, warn_of
+from policy_engine.core.schema import Schema
+from policy_engine.core.source import Source
+from policy_engine.lang.check import check_text
 from policy_engine.lang.checked import CheckedPolicy
-from policy_engine.mask.masker import LostFieldWarning, Masker
-from policy_engine.mask.row import MaskedRow
-from policy_engine.proof.load import load_policy
-from policy_engine.run.summary import Counts
+from policy_engine.lang.library import read_policy
+from policy_engine.lang.lint.lint import warnings_of
+
+if TYPE_CHECKING:
+    from policy_engine.chat.tokenizer import ChatTokenizer
+    from policy_engine.data.dataset import DatasetSpec
+    from policy_engine.mask.masker import Masker
+
+STDIN: Final = "-"
+
+
+def read_source(name: str) -> Source:
+    """The text of a policy file, a shipped policy, or standard input for `-`. Raises DataError if it cannot be read."""
+    if name != STDIN:
+        return read_policy(name)
+    try:
+        return Source(name="<stdin>", text=sys.stdin.read())
+    except UnicodeDecodeError as error:
+        raise DataError("standard input is not UTF-8 text", help="pass the policy as UTF-8") from error
+
+
+def read_checked(name: str, schema: Schema | None = None) -> CheckedPolicy:
+    """The checked policy of a file, a shipped name or standard input.
+
+    What lint finds is given as warnings. Raises what reading, parsing and checking raise.
+    """
+    source = read_source(name)
+    policy = check_text(source.text, name=source.name, schema=schema)
+    warn_of(warnings_of(policy), stacklevel=2)
+    return policy
+
+
+def read_schema(dataset: str | None) -> Schema | None:
+    """The schema of a dataset file; None if no file is given. Raises what loading the file raises."""
+    spec = _spec(dataset)
+    return None if spec is None else spec.to_schema()
+
+
+def names_policy(dataset: str) -> bool:
+    """Whether a dataset file names a policy. Raises what loading the file raises."""
+    spec = _spec(dataset)
+    return spec is not None and spec.policy is not None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Inputs:
-    """What a verb masks with, and the names to tell it by."""
+    """A masker, and the names of its policy and tokenizer as the command line has them."""
 
     masker: Masker
     policy: str
     tokenizer: str
 
 
-@dataclass(frozen=True, kw_only=True)
-class Row:
-    """One row of the data, masked or refused. `number` counts from 1; `place` is its file and line where known."""
-
-    number: int
-    place: Place
-    result: MaskedRow | PolicyEngineError
-
-
 def load_inputs(
     policy: str | None, tokenizer: str | None, template: str | None, dataset: str | None, *, prove: bool = False
 ) -> Inputs:
-    """Loads what the options name; what is not given comes from the dataset file.
+    """The masker that the options name; what is not given comes from the dataset file.
 
     With `prove`, a policy whose guards some conversation breaks is refused; without, the rows that break them fail.
     Raises ConfigError if neither names a policy or a tokenizer, and what loading them raises.
     """
-    spec = None
-    if dataset is not None:
-        spec = load_dataset_spec(dataset)
-        policy = policy if policy is not None else spec.policy
-        tokenizer = tokenizer if tokenizer is not None else spec.tokenizer
-        template = template if template is not None else spec.template
+    from policy_engine.mask.masker import Masker
+    from policy_engine.proof.load import load_policy
+
+    spec = _spec(dataset)
+    policy = policy if policy is not None or spec is None else spec.policy
     if policy is None:
         raise ConfigError(
             "no policy is given",
             help="name one with -p: a file, or a shipped policy (`policy-engine policies` lists them)",
         )
-    if tokenizer is None:
-        raise _no_tokenizer()
+    name = _tokenizer_name(tokenizer, spec)
     program = load_policy(policy, schema=None if spec is None else spec.to_schema(), prove=prove)
-    masker = Masker(program, load_tokenizer(tokenizer, template=template, cache=True), dataset=spec)
-    _ = masker.tokenizer.template  # a missing or broken template is told at once, not once per row
-    return Inputs(masker=masker, policy=policy, tokenizer=tokenizer)
+    masker = Masker(program, _load(name, template, spec), dataset=spec)
+    return Inputs(masker=masker, policy=policy, tokenizer=name)
 
 
-def masker_for(
-    policy: CheckedPolicy, tokenizer: str | ChatTokenizer | None, template: str | None, dataset: str | None
-) -> Masker:
-    """A masker for a policy that is checked already; what is not given comes from the dataset file.
+def load_chat_tokenizer(tokenizer: str | None, template: str | None, dataset: str | None) -> ChatTokenizer:
+    """The tokenizer that the options or the dataset file name, with its template.
 
     Raises ConfigError if no tokenizer is named, and what loading it raises.
     """
-    spec = None if dataset is None else load_dataset_spec(dataset)
-    if isinstance(tokenizer, ChatTokenizer):
-        return Masker(policy, tokenizer, dataset=spec)
-    if spec is not None:
-        tokenizer = tokenizer if tokenizer is not None else spec.tokenizer
-        template = template if template is not None else spec.template
-    if tokenizer is None:
-        raise _no_tokenizer()
-    masker = Masker(policy, load_tokenizer(tokenizer, template=template, cache=True), dataset=spec)
-    _ = masker.tokenizer.template
-    return masker
+    spec = _spec(dataset)
+    return _load(_tokenizer_name(tokenizer, spec), template, spec)
 
 
-def _no_tokenizer() -> ConfigError:
-    return ConfigError("no tokenizer is given", help="name one with -t: a folder, a tokenizer.json, or `builtin`")
+def masker_for(policy: CheckedPolicy, tokenizer: ChatTokenizer, dataset: str | None) -> Masker:
+    """A masker for a policy that is checked already. Raises what loading the dataset file raises."""
+    from policy_engine.mask.masker import Masker
+
+    return Masker(policy, tokenizer, dataset=_spec(dataset))
 
 
-def masked_rows(
-    data: str,
-    inputs: Inputs,
-    *,
-    limit: int | None,
-    numbers: Sequence[int],
-    say: Callable[[str], None],
-    doubtful: Counts | None = None,
-) -> Iterator[Row]:
-    """The first `limit` rows, or those of the given numbers (from 1), masked one by one.
+def _spec(dataset: str | None) -> DatasetSpec | None:
+    if dataset is None:
+        return None
+    from policy_engine.data.dataset import load_dataset_spec
 
-    `say` is told how the rows are read, and that there are more than `limit`; `doubtful` gets the roles of these rows
-    that look misspelled. Raises ConfigError if the format cannot be told, RowError if a number is past the end of the
-    data, and what reading raises.
-    """
-    wanted = set(numbers)
-    last = max(wanted) if wanted else None
-    most = limit if last is None else last
-    source = read_rows(data)
-    # One more than is shown, to tell whether there are more.
-    format, rows = see_format(source, None if most is None else most + 1, inputs.masker.dataset)
-    say(format.description)
-    spelling = Spelling.of(format, inputs.masker.known_roles)
-    seen = 0
-    for index, (number, row) in enumerate(rows):
-        seen = number
-        if last is not None and number > last:
-            break
-        if last is None and index == limit:
-            say(f"there are more rows than {limit}: `--limit` shows more, `--row` any one")
-            break
-        if last is None or number in wanted:
-            wanted.discard(number)
-            masked, roles = _mask(row, format, inputs.masker)
-            if doubtful is not None:
-                doubtful.add_roles(roles, spelling, number, place=str(source.where(number)))
-            yield Row(number=number, place=source.where(number), result=masked)
-    if wanted:
-        missing = min(wanted)
-        if missing < seen:
-            raise RowError(
-                f"there is no row {missing}: that line of `{data}` is blank",
-                help="blank lines are passed over, and counted in the numbers of rows",
-            )
-        raise RowError(f"there is no row {missing}: the last of `{data}` is {seen}", help="rows count from 1")
+    return load_dataset_spec(dataset)
 
 
-def see_format(source: Rows, limit: int | None, spec: DatasetSpec) -> tuple[Format, Iterator[tuple[int, Any]]]:
-    """How rows are read, from what is declared and what the first ones show; and the first `limit` of them.
-
-    Raises ConfigError if the rows have no known shape, DataError if none of those looked at could be read.
-    """
-    rows = islice(source, limit)
-    first = list(islice(rows, LOOKED_AT))
-    return format_seen(first, source, spec), chain(first, rows)
+def _tokenizer_name(tokenizer: str | None, spec: DatasetSpec | None) -> str:
+    name = tokenizer if tokenizer is not None or spec is None else spec.tokenizer
+    if name is None:
+        raise ConfigError("no tokenizer is given", help="name one with -t: a folder, a tokenizer.json, or `builtin`")
+    return name
 
 
-def _mask(row: Any, format: Format, masker: Masker) -> tuple[MaskedRow | PolicyEngineError, list[str]]:
-    """A row masked or refused, and the roles of its messages; none if it could not be read."""
-    roles: list[str] = []
-    try:
-        if isinstance(row, PolicyEngineError):
-            raise row
-        conversation = read_row(row, format)
-        roles = [message["role"] for message in conversation.messages]
-        with warnings.catch_warnings():
-            # The views say per row what never reached the text.
-            warnings.simplefilter("ignore", LostFieldWarning)
-            return masker.mask(conversation), roles
-    except PolicyEngineError as error:
-        return error, roles
+def _load(name: str, template: str | None, spec: DatasetSpec | None) -> ChatTokenizer:
+    from policy_engine.chat.tokenizer import load_tokenizer
+
+    template = template if template is not None or spec is None else spec.template
+    loaded = load_tokenizer(name, template=template, cache=True)
+    _ = loaded.template  # a missing or broken template is reported at once, not once per row
+    return loaded

@@ -12,7 +12,9 @@ from rich.text import Text
 from policy_engine.cli.files import exists, write_text_file
 from policy_engine.cli.outcome import Exit, Outcome, diagnostics_of
 from policy_engine.cli.work.apply_account import doubtful_roles, rules_json
-from policy_engine.cli.work.inputs import Inputs, masked_rows
+from policy_engine.cli.work.inputs import Inputs
+from policy_engine.cli.work.rows import masked_rows
+from policy_engine.core.choices import ColorBy
 from policy_engine.core.diagnostics import Diagnostic
 from policy_engine.core.wording import counted
 from policy_engine.mask.evidence.rule_findings import rule_findings, unused_rules
@@ -20,7 +22,7 @@ from policy_engine.mask.evidence.rule_use import Evidence, RuleWatch
 from policy_engine.mask.explain import explain_pieces
 from policy_engine.mask.row import MaskedRow
 from policy_engine.report.html import html_page
-from policy_engine.report.terminal import ColorBy, Legend, RowText
+from policy_engine.report.terminal import Legend, RowText
 from policy_engine.report.view import RowView, row_view, rule_views
 from policy_engine.run.summary import ControlTokens, Counts
 

@@ -45,8 +45,8 @@ def test_only_the_last_answer(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert "last-answer-only" in json.dumps(document)
     assert run(["audit", data, "-p", "last_assistant", "-t", "builtin"]) == 1  # the smell stays, the policy holds
     out = capsys.readouterr().out
-    assert "every one of the 3 rows that could be held against the policy is what it says" in out
-    assert "last_assistant (100%)" in out
+    assert "every one of the 3 rows that could be compared with the policy is what it says" in out
+    assert "explained by: last_assistant" in out
 
 
 def test_data_that_is_not_prepared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -135,4 +135,53 @@ def test_a_policy_that_asks_nothing_of_calls_is_held_against_them(tmp_path: Path
     ran = cli("audit", data, "-p", "default", "-t", "builtin")
     assert ran.code == 0
     assert "1 of 1 conversation was found again" in ran.out
-    assert "the 1 row that could be held against the policy is what it says" in ran.out
+    assert "the 1 row that could be compared with the policy is what it says" in ran.out
+
+
+def _audit(data: str, *extra: str) -> Any:
+    return cli("audit", data, "-t", "builtin", *extra)
+
+
+def test_without_a_policy(tmp_path: Path) -> None:
+    data = _prepared(tmp_path, "train assistant; train eos after assistant")
+    ran = _audit(data)
+    assert (0, "") == (ran.code, ran.err)
+    lines = ran.out.splitlines()
+    assert "3 conversations; `labels` says what is trained" == lines[0]
+    (explained,) = [line for line in lines if line.startswith("explained by: ")]
+    assert explained.startswith("explained by: default, ")
+    assert any(line.startswith("  default: axolotl's `chat_template` datasets") for line in lines)
+    assert "no smells" in lines
+    assert any(line.startswith("next: policy-engine audit") for line in lines)
+
+
+def test_without_a_policy_each_fault_has_what_to_do(tmp_path: Path) -> None:
+    data = _prepared(tmp_path, "train last assistant, user")
+    ran = _audit(data, "--format", "json")
+    assert ran.code == 1
+    assert {"last-answer-only", "no-ends", "user-trained"} == {smell["code"] for smell in ran.document["smells"]}
+    assert all(smell["help"] for smell in ran.document["smells"])
+    assert ran.document["rules"] is None
+    assert [] == ran.document["breaches"]
+    text = _audit(data).out
+    assert "words of users are trained [user-trained]: 3 of 3 rows" in text
+    assert "what to do: mask them, unless the model is to write users' turns" in text
+
+
+def test_a_dataset_file_that_names_a_policy_is_compared_with(tmp_path: Path) -> None:
+    data = _prepared(tmp_path, "train last assistant; train eos after last assistant")
+    (tmp_path / "d.yaml").write_text("policy: default\ntokenizer: builtin\n")
+    (tmp_path / "e.yaml").write_text("tokenizer: builtin\n")
+    with_policy = cli("audit", data, "--dataset", tmp_path / "d.yaml", "--format", "json").document
+    without = cli("audit", data, "--dataset", tmp_path / "e.yaml", "--format", "json").document
+    assert (3, 0) == (len(with_policy["breaches"]), len(without["breaches"]))
+    assert with_policy["smells"] == without["smells"]
+
+
+def test_tokens_of_each_rule_and_what_never_was(tmp_path: Path) -> None:
+    data = _prepared(tmp_path, "train assistant; train eos after assistant")
+    policy = tmp_path / "my.policy"
+    policy.write_text("train assistant\ntrain eos after assistant\nmask tool\n")
+    document = cli("audit", data, "-p", policy, "-t", "builtin", "--format", "json").document
+    assert [True, True, False] == [bool(rule["tokens"]) for rule in document["rules"]]
+    assert "what it selects does not occur" == document["rules"][2]["unused"]

@@ -1,0 +1,103 @@
+"""Rows of data read and masked one by one, for the verbs that look at single rows."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain, islice
+from typing import Any
+
+from policy_engine.cli.work.inputs import Inputs
+from policy_engine.core.errors import PolicyEngineError, RowError
+from policy_engine.core.source import Place
+from policy_engine.data.conversation import read_row
+from policy_engine.data.dataset import LOOKED_AT, DatasetSpec, format_seen
+from policy_engine.data.formats import Format
+from policy_engine.data.readers import Rows, read_rows
+from policy_engine.data.role_spelling import Spelling
+from policy_engine.mask.masker import LostFieldWarning, Masker
+from policy_engine.mask.row import MaskedRow
+from policy_engine.run.summary import Counts
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One row of the data, masked or refused. `number` counts from 1; `place` is its file and line where known."""
+
+    number: int
+    place: Place
+    result: MaskedRow | PolicyEngineError
+
+
+def masked_rows(
+    data: str,
+    inputs: Inputs,
+    *,
+    limit: int | None,
+    numbers: Sequence[int],
+    say: Callable[[str], None],
+    doubtful: Counts | None = None,
+) -> Iterator[Row]:
+    """The first `limit` rows, or those of the given numbers (from 1), masked one by one.
+
+    `say` is told how the rows are read, and that there are more than `limit`; `doubtful` gets the roles of these rows
+    that look misspelled. Raises ConfigError if the format cannot be told, RowError if a number is past the end of the
+    data, and what reading raises.
+    """
+    wanted = set(numbers)
+    last = max(wanted) if wanted else None
+    most = limit if last is None else last
+    source = read_rows(data)
+    # One more than is shown, to tell whether there are more.
+    format, rows = see_format(source, None if most is None else most + 1, inputs.masker.dataset)
+    say(format.description)
+    spelling = Spelling.of(format, inputs.masker.known_roles)
+    seen = 0
+    for index, (number, row) in enumerate(rows):
+        seen = number
+        if last is not None and number > last:
+            break
+        if last is None and index == limit:
+            say(f"there are more rows than {limit}: `--limit` shows more, `--row` any one")
+            break
+        if last is None or number in wanted:
+            wanted.discard(number)
+            masked, roles = _mask(row, format, inputs.masker)
+            if doubtful is not None:
+                doubtful.add_roles(roles, spelling, number, place=str(source.where(number)))
+            yield Row(number=number, place=source.where(number), result=masked)
+    if wanted:
+        missing = min(wanted)
+        if missing < seen:
+            raise RowError(
+                f"there is no row {missing}: that line of `{data}` is blank",
+                help="blank lines are passed over, and counted in the numbers of rows",
+            )
+        raise RowError(f"there is no row {missing}: the last of `{data}` is {seen}", help="rows count from 1")
+
+
+def see_format(source: Rows, limit: int | None, spec: DatasetSpec) -> tuple[Format, Iterator[tuple[int, Any]]]:
+    """How rows are read, from what is declared and what the first ones show; and the first `limit` of them.
+
+    Raises ConfigError if the rows have no known shape, DataError if none of those looked at could be read.
+    """
+    rows = islice(source, limit)
+    first = list(islice(rows, LOOKED_AT))
+    return format_seen(first, source, spec), chain(first, rows)
+
+
+def _mask(row: Any, format: Format, masker: Masker) -> tuple[MaskedRow | PolicyEngineError, list[str]]:
+    """A row masked or refused, and the roles of its messages; none if it could not be read."""
+    roles: list[str] = []
+    try:
+        if isinstance(row, PolicyEngineError):
+            raise row
+        conversation = read_row(row, format)
+        roles = [message["role"] for message in conversation.messages]
+        with warnings.catch_warnings():
+            # The views say per row what never reached the text.
+            warnings.simplefilter("ignore", LostFieldWarning)
+            return masker.mask(conversation), roles
+    except PolicyEngineError as error:
+        return error, roles

@@ -1,0 +1,84 @@
+"""Habits of labels that are seldom meant, each with what it says and what to do: for `audit` and for `doctor`.
+
+>>> HABITS["no-ends"].message
+'answers are trained and their end markers are not: the model does not learn to stop'
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+
+@dataclass(frozen=True, kw_only=True)
+class Habit:
+    """A habit of labels: what a row shows that has it, and what to do about it."""
+
+    message: str
+    help: str
+
+
+HABITS: Final[dict[str, Habit]] = {
+    "all-masked": Habit(
+        message="nothing in the row is trained",
+        help="drop such rows: they cost time, and some trainers drop them without a word",
+    ),
+    "all-trained": Habit(
+        message="everything in the row is trained, prompts too",
+        help="mask all but the answers: `train assistant` and `train eos after assistant`",
+    ),
+    "last-answer-only": Habit(
+        message="of several answers only the last one is trained",
+        help="train all of them, unless the answers before are not the model's to learn (`train last assistant`)",
+    ),
+    "no-ends": Habit(
+        message="answers are trained and their end markers are not: the model does not learn to stop",
+        help="train the end of each trained answer: `train eos after assistant`",
+    ),
+    "pad-is-end": Habit(
+        message="no end marker is trained, and it is the pad token: something masked padding by its id",
+        help="give the tokenizer a pad token of its own, or mask padding by `attention_mask`; then prepare again",
+    ),
+    "last-end-masked": Habit(
+        message="the end of the last answer is masked, those before are trained",
+        help="train it too: the last answer is where generation stops; a template without a final end marker, or a cut "
+        "by length, may be the cause",
+    ),
+    "user-trained": Habit(
+        message="words of users are trained",
+        help="mask them, unless the model is to write users' turns: `mask user`, `never train user`",
+    ),
+    "system-trained": Habit(
+        message="the system prompt is trained",
+        help="mask it: the model never writes it: `mask system`, `never train system`",
+    ),
+    "tool-trained": Habit(
+        message="tool results are trained",
+        help="mask them, or the model learns to invent results: `mask tool`, `never train tool`",
+    ),
+    "header-trained": Habit(
+        message="headers of answers are trained, which the prompt always supplies",
+        help="mask them: tokens that the generation prompt holds are never generated",
+    ),
+    "empty-think-trained": Habit(
+        message="thinking that the template adds empty is trained",
+        help="mask it (`empty_reasoning`), unless the model is to learn to answer without thinking",
+    ),
+    "shifted": Habit(
+        message="labels are the next token's id: they are shifted already, and the trainer will shift them again",
+        help="give labels that are not shifted: the id of the token itself",
+    ),
+    "rewritten": Habit(
+        message="labels of trained tokens are other ids than the tokens'",
+        help="give the token's own id as its label",
+    ),
+    "first-token": Habit(
+        message="the first token of the row is a target",
+        help="make the first label of every document -100: what predicts it is padding or another document",
+    ),
+    "pad-trained": Habit(
+        message="padding is trained",
+        help="make the labels -100 where `attention_mask` is 0",
+    ),
+}
+"""Each habit by its code, which is the same wherever it is named."""

@@ -137,7 +137,7 @@ $(VENV)-ray/.done: pyproject.toml tests/requirements-no-deps.txt
 ray: $(VENV)-ray/.done  ## the Ray engine on a real local cluster: a worker and a node are killed
 	HYPOTHESIS_PROFILE=nightly $(VENV)-ray/bin/python -m pytest -q tests/run/test_ray.py $(ARGS)
 
-scale: $(VENV)-ray/.done  ## runs over files: memory, 30 kills, checksums, and how long workers and Ray take
+scale: $(VENV)-ray/.done  ## runs over files: memory, 60 kills, checksums, and how long workers and Ray take
 	for step in checksum memory kills workers ray; do \
 	  $(VENV)-ray/bin/python -m benchmarks.scale $$step --results $(or $(ARGS),.benchmarks) || exit 1; done
 

@@ -2,7 +2,7 @@
 
     python -m benchmarks.scale workers     # two processes against one, beside the tokenizer's own gain
     python -m benchmarks.scale memory      # memory of all processes, over 50 MB and 500 MB; --size 5000 for more
-    python -m benchmarks.scale kills       # 30 runs killed at random moments, resumed and compared
+    python -m benchmarks.scale kills       # 60 runs ended at random moments, resumed and compared
     python -m benchmarks.scale checksum    # one process, two, Ray, resumed: the same rows
     python -m benchmarks.scale ray         # Ray beside own processes at the same number of CPUs
 
@@ -63,7 +63,7 @@ def main() -> int:
         elif options.step == "kills":
             kept = results.load(options.results, name)
             targets = options.target or list(kills.TARGETS)
-            found = kills.measure(folder, count=options.count or 30, targets=targets, kept=kept, keep=keep)
+            found = kills.measure(folder, count=options.count or 60, targets=targets, kept=kept, keep=keep)
             text, good, timed = kills.show(found), kills.met(found), False
         elif options.step == "checksum":
             found = engines.checksums(folder, megabytes=size or 20, backend=options.backend)

@@ -1,4 +1,7 @@
-"""Runs killed at random moments (the whole run, a worker process, a Ray actor), resumed, and compared row by row."""
+"""Runs ended at random moments, resumed, and compared row by row.
+
+The whole run is killed, a worker, a worker while it starts or a Ray actor; or the run gets SIGTERM or SIGINT.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,10 @@ from benchmarks.corpus import write_lines
 from benchmarks.results import table
 from benchmarks.scale.runs import Run, descendants, finish, go, start
 
-TARGETS: Final = ("process", "worker", "Ray actor")
+TARGETS: Final = ("process", "worker", "starting worker", "SIGTERM", "SIGINT", "Ray actor")
+_SIGNALS: Final = {"SIGTERM": signal.SIGTERM, "SIGINT": signal.SIGINT}
+_HANGS_AFTER: Final = 300
+"""Seconds that a run may take after it was struck; it takes a few."""
 _MEGABYTES = 6
 _SPAN = 200_000
 
@@ -38,15 +44,16 @@ def measure(
         target = TARGETS[number % len(TARGETS)]
         if target not in targets or str(number) in state["kills"]:
             continue
+        rng = random.Random(f"kill {number}")
+        alone = target in ("process", *_SIGNALS) and rng.random() < 0.5
         run = Run(
-            data=str(data), out="", span_bytes=_SPAN, tokenizer="builtin",
-            workers=1 if target == "process" and number % 2 else 2, engine="ray" if target == "Ray actor" else "local",
+            data=str(data), out="", span_bytes=_SPAN, tokenizer="builtin", workers=1 if alone else 2,
+            engine="ray" if target == "Ray actor" else "local",
         )  # fmt: skip
         if expected is None:
             whole = folder / "unbroken"
             go(_into(run, whole))
             expected = (_rows(whole), canonical_checksum(whole), len(list(whole.glob("part-*"))))
-        rng = random.Random(f"kill {number}")
         out = folder / f"killed-{number}"
         found = _kill(_into(run, out), target, rng, expected[2])
         while not found["while running"]:  # it was over before: another moment
@@ -71,22 +78,32 @@ def _into(run: Run, out: Path) -> Run:
 def _kill(run: Run, target: str, rng: random.Random, shards_whole: int) -> dict[str, Any]:
     """Kills once, at a random moment, and lets the run end, by itself or resumed."""
     process = start(run)
-    # Moments are told by shards and not by the clock, which stands still for nobody else's work on the machine.
-    moment = rng.randrange(shards_whole)
+    # Moments are counted in shards and not in seconds, which other work on the machine would stretch.
+    moment = 0 if target == "starting worker" else rng.randrange(shards_whole)
     while process.poll() is None and len(list(Path(run.out).glob("part-*"))) < moment:
         time.sleep(0.001)
-    time.sleep(rng.uniform(0.0, 0.2 if moment else 4.0))
+    if target != "starting worker":
+        time.sleep(rng.uniform(0.0, 0.2 if moment else 4.0))
     victim = None
     # A worker that is not there yet, or no more, is waited for a little.
     while victim is None and process.poll() is None:
-        victim = process.pid if target == "process" else _worker(process, target, rng)
+        whole = target == "process" or target in _SIGNALS
+        victim = process.pid if whole else _worker(process, target, rng)
         time.sleep(0.005 if victim is None else 0)
+    if target == "starting worker":
+        time.sleep(rng.uniform(0.0, 1.0))
     family = descendants(process.pid)
     shards = len(list(Path(run.out).glob("part-*")))
     if victim is not None:
         with contextlib.suppress(ProcessLookupError):
-            os.kill(victim, signal.SIGKILL)
-    process.communicate()
+            os.kill(victim, _SIGNALS.get(target, signal.SIGKILL))
+    try:
+        process.communicate(timeout=_HANGS_AFTER)
+        hung = False
+    except subprocess.TimeoutExpired:
+        hung = True
+        process.kill()
+        process.communicate()
     _end(family)
     resumed = process.returncode != 0
     if resumed:
@@ -97,6 +114,7 @@ def _kill(run: Run, target: str, rng: random.Random, shards_whole: int) -> dict[
         "shards when killed": shards,
         "while running": victim is not None,
         "resumed": resumed,
+        "hung": hung,
     }
 
 
@@ -150,6 +168,7 @@ def show(found: dict[str, Any]) -> str:
                     len(kills),
                     sum(kill["while running"] for kill in kills),
                     sum(kill["resumed"] for kill in kills),
+                    sum(kill["hung"] for kill in kills),
                     sum(kill["lost"] for kill in kills),
                     sum(kill["twice or wrong"] for kill in kills),
                     sum(kill["checksum"] for kill in kills),
@@ -160,6 +179,7 @@ def show(found: dict[str, Any]) -> str:
         "runs",
         "killed while running",
         "started again",
+        "hung",
         "rows lost",
         "rows twice or wrong",
         "same checksum",
@@ -168,8 +188,11 @@ def show(found: dict[str, Any]) -> str:
 
 
 def met(found: dict[str, Any]) -> bool:
-    """Whether every run ended with the rows of an unbroken one, and nothing else."""
+    """True if every run ended with the rows of an unbroken one, and nothing else."""
     return all(
-        kill["lost"] == kill["twice or wrong"] == 0 and kill["checksum"] and not kill["left"] and kill["while running"]
+        kill["lost"] == kill["twice or wrong"] == 0
+        and kill["checksum"]
+        and not (kill["left"] or kill["hung"])
+        and kill["while running"]
         for kill in found["kills"].values()
     )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -122,6 +123,7 @@ def main(argument: str) -> None:
     """In the process of its own: prints a `Done` as JSON."""
     from benchmarks.corpus import CHATML, POLICY
     from policy_engine.chat.tokenizer import ChatTokenizer
+    from policy_engine.cli.run import terminable
     from policy_engine.mask.masker import Masker
     from policy_engine.rules.compile import compile_text
     from policy_engine.run.apply import apply_dataset
@@ -140,10 +142,12 @@ def main(argument: str) -> None:
     def note(progress: Any) -> None:
         steps.append((time.perf_counter() - origin, progress.rows))
 
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # which a job in the background has ignored
     begin = time.perf_counter()
     options = RunOptions(resume=True, workers=run.workers, span_bytes=run.span_bytes, backend=run.backend)  # type: ignore[arg-type]
     engine = ray_engine(run.workers) if run.engine == "ray" else None
-    summary = apply_dataset(run.data, masker, run.out, options, engine=engine, progress=note)
+    with terminable():
+        summary = apply_dataset(run.data, masker, run.out, options, engine=engine, progress=note)
     end = time.perf_counter()
     print(json.dumps({"rows": summary.rows_out, "begin": begin - origin, "end": end - origin, "steps": steps}))
 

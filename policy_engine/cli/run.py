@@ -29,7 +29,7 @@ CLOSED_PIPE = 141
 def finish(verb: str, format: Format, work: Callable[[], Outcome]) -> None:
     """Does the work, tells the outcome, and raises `typer.Exit` with its code."""
     try:
-        with _terminable():
+        with terminable():
             outcome = answer(work)
         write(verb, outcome, format)
     except BrokenPipeError:
@@ -108,7 +108,7 @@ def interrupted(stop: KeyboardInterrupt) -> Outcome:
 
 
 @contextmanager
-def _terminable() -> Iterator[None]:
+def terminable() -> Iterator[None]:
     """SIGTERM ends the work as Ctrl-C does, so that what is finished is kept."""
     if threading.current_thread() is not threading.main_thread():
         yield

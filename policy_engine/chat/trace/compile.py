@@ -207,6 +207,13 @@ def _is_constant(node: nodes.Node) -> bool:
     return isinstance(node, nodes.Const) or (isinstance(node, nodes.Neg) and isinstance(node.node, nodes.Const))
 
 
+def _is_scalar(node: nodes.Node) -> bool:
+    """Tell if the value of a node is text or a number, whatever the data: comparing with it ends quickly."""
+    if isinstance(node, nodes.Filter):
+        return node.name in ("count", "float", "int", "length", "lower", "string", "trim", "upper")
+    return _is_constant(node) or isinstance(node, nodes.Concat | nodes.Not | nodes.Sub | nodes.Test)
+
+
 class TracingGenerator(CodeGenerator):
     """Jinja's code generator, with the binding statements, traced constants and buffers that tag what they collect."""
 
@@ -285,7 +292,7 @@ class TracingGenerator(CodeGenerator):
         self._called("environment.pe_add(", (node.left, node.right), frame)
 
     def visit_Sub(self, node: nodes.BinExpr, frame: Frame) -> None:
-        self._called("environment.pe_arithmetic('-', ", (node.left, node.right), frame)
+        self._called("environment.pe_sub(", (node.left, node.right), frame)
 
     def visit_Div(self, node: nodes.BinExpr, frame: Frame) -> None:
         self._called("environment.pe_arithmetic('/', ", (node.left, node.right), frame)
@@ -301,15 +308,18 @@ class TracingGenerator(CodeGenerator):
 
     def visit_Compare(self, node: nodes.Compare, frame: Frame) -> None:
         operands = [node.expr, *(op.expr for op in node.ops)]
-        if all(_is_constant(left) or _is_constant(right) for left, right in pairwise(operands)):
+        if all(_is_scalar(left) or _is_scalar(right) for left, right in pairwise(operands)):
             super().visit_Compare(node, frame)
             return
-        # Comparing with a constant ends at the first difference; two values can be endless to compare. In a chain the
-        # operands are evaluated one by one, as in Python.
+        # Two lists that a template made can be endless to compare. In a chain the operands are evaluated one by one, as
+        # in Python.
+        if len(node.ops) == 1:
+            self._called(f"environment.pe_{node.ops[0].op}(", operands, frame)
+            return
         self.write(f"environment.pe_compare({[op.op for op in node.ops]!r}, ")
         self.visit(node.expr, frame)
         for op in node.ops:
-            self.write(", lambda: " if len(node.ops) > 1 else ", ")
+            self.write(", lambda: ")
             self.visit(op.expr, frame)
         self.write(")")
 

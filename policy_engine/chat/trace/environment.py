@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from string import Formatter
-from types import BuiltinMethodType
+from types import BuiltinMethodType, MethodType
 from typing import Any
 
 import jinja2
@@ -26,10 +26,10 @@ from policy_engine.chat.trace.bounds import check_format, check_key
 from policy_engine.chat.trace.call_bounds import charged, check_call
 from policy_engine.chat.trace.claims import State, parts_of_sum
 from policy_engine.chat.trace.compile import TracingGenerator, rewrite
-from policy_engine.chat.trace.computed import called, computed, listed
+from policy_engine.chat.trace.computed import KEEPING_METHODS, called, computed, listed
 from policy_engine.chat.trace.filter_bounds import bound_tests
 from policy_engine.chat.trace.filters import install
-from policy_engine.chat.trace.meter import start, stop
+from policy_engine.chat.trace.meter import BIG, start, stop
 from policy_engine.chat.trace.origins import MAX_CHARS, Literal, OutputTooLarge, Scaffold
 from policy_engine.chat.trace.text import Traced, concat, lost, text_of, traced
 from policy_engine.chat.trace.values import TracedDict, TracedFloat, TracedInt, TracedMessage
@@ -109,6 +109,22 @@ _JINJAS_OWN = frozenset({"_loop_vars", "_block_vars"})
 """Arguments that Jinja adds to calls inside loops and blocks; no function is given them."""
 
 
+_QUICK = KEEPING_METHODS - {"join"} | {"endswith", "isdigit", "isspace", "startswith"}
+"""Methods of text that cost no more than reading it, and whose result knows its owner or is a truth value."""
+_SHORT = 64
+
+
+def _is_quick(method: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
+    # What templates call most: a method of a message's text, with short constants. It needs none of the checks.
+    own = method.__self__
+    if type(own) is not Traced or len(own) > BIG or method.__name__ not in _QUICK:
+        return False
+    for value in args:
+        if type(value) is not str or len(value) > _SHORT:
+            return False
+    return not kwargs or _JINJAS_OWN.issuperset(kwargs)
+
+
 class _Context(jinja2.runtime.Context):
     pe: State
 
@@ -156,6 +172,9 @@ class TracingEnvironment(ImmutableSandboxedEnvironment):
         self.pe_add = operators.add
         self.pe_arithmetic = operators.arithmetic
         self.pe_compare = operators.compare
+        for sign, comparison in operators.COMPARISONS.items():
+            setattr(self, f"pe_{sign}", comparison)
+        self.pe_sub = operators.subtract
         self.pe_sign = operators.signed
         self.pe_key = operators.key
         self.pe_slice = operators.cut
@@ -219,9 +238,12 @@ class TracingEnvironment(ImmutableSandboxedEnvironment):
         return operators.multiplied(operator_name, left, right)
 
     def call(__self, __context: Any, __obj: Any, *args: Any, **kwargs: Any) -> Any:
-        if type(__obj) is jinja2.runtime.Macro:
+        kind = type(__obj)
+        if kind is jinja2.runtime.Macro:
             return charged(super().call(__context, __obj, *args, **kwargs))
-        if type(__obj) is BuiltinMethodType:
+        if (kind is MethodType or kind is BuiltinMethodType) and _is_quick(__obj, args, kwargs):
+            return __obj(*args)
+        if kind is BuiltinMethodType:
             args = listed(args)
         given = (*args, *(kwargs[name] for name in kwargs if name not in _JINJAS_OWN)) if kwargs else args
         check_call(__obj, given)

@@ -29,7 +29,7 @@ _SIMPLE: Final = frozenset({str, Traced, int, bool, float, type(None), TracedInt
 """Types whose values are compared in one pass over them."""
 
 _ARITHMETIC: Final[dict[str, Callable[[Any, Any], Any]]] = {
-    "-": operator.sub, "/": operator.truediv, "//": operator.floordiv,
+    "/": operator.truediv, "//": operator.floordiv,
 }  # fmt: skip
 
 _COMPARISONS: Final[dict[str, Callable[[Any, Any], Any]]] = {
@@ -49,8 +49,14 @@ def add(left: Any, right: Any) -> Any:
     return computed(check_sum(made), left, right)
 
 
+def subtract(left: Any, right: Any) -> Any:
+    """`left - right`."""
+    made = left - right
+    return made if type(left) is int and type(right) is int else computed(made, left, right)
+
+
 def arithmetic(sign: str, left: Any, right: Any) -> Any:
-    """`left - right`, `left / right`, `left // right`."""
+    """`left / right` and `left // right`."""
     made = _ARITHMETIC[sign](left, right)
     return made if type(left) is int and type(right) is int else computed(made, left, right)
 
@@ -75,27 +81,32 @@ def multiplied(sign: str, left: Any, right: Any) -> Any:
     return computed(left**right, left, right)
 
 
-def compare(signs: list[str], left: Any, *rest: Any) -> Any:
-    """`left == right`, `left in right` …; in a chain, `rest` are functions that give the operands."""
-    if len(signs) == 1:
-        return _compared(signs[0], left, rest[0])
+def _comparison(sign: str) -> Callable[[Any, Any], Any]:
+    operation = _COMPARISONS[sign]
+    check = check_member if sign in ("in", "notin") else check_comparison
+
+    def compared(left: Any, right: Any) -> Any:
+        if type(left) not in _SIMPLE or type(right) not in _SIMPLE:
+            check(left, right)
+        return operation(left, right)
+
+    return compared
+
+
+COMPARISONS: Final = {sign: _comparison(sign) for sign in _COMPARISONS}
+"""The comparisons by Jinja's names for them, each with a check before it."""
+
+
+def compare(signs: list[str], left: Any, *rest: Callable[[], Any]) -> Any:
+    """A chain of comparisons; `rest` give the operands, each of which is evaluated only if it is compared."""
     found: Any = True
     for sign, operand in zip(signs, rest, strict=True):
         right = operand()
-        found = _compared(sign, left, right)
+        found = COMPARISONS[sign](left, right)
         if not found:
             break
         left = right
     return found
-
-
-def _compared(sign: str, left: Any, right: Any) -> Any:
-    if type(left) not in _SIMPLE or type(right) not in _SIMPLE:
-        if sign in ("in", "notin"):
-            check_member(left, right)
-        else:
-            check_comparison(left, right)
-    return _COMPARISONS[sign](left, right)
 
 
 def key(value: Any) -> Any:

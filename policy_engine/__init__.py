@@ -19,6 +19,8 @@ from policy_engine._version import __version__
 
 # For type checkers and editors; a test compares it with the table below.
 if TYPE_CHECKING:
+    from policy_engine.adapters.media import MediaCollator as MediaCollator
+    from policy_engine.chat.media.sources import MediaOptions as MediaOptions
     from policy_engine.chat.template import ChatTemplate as ChatTemplate
     from policy_engine.chat.tokenizer import ChatTokenizer as ChatTokenizer, load_tokenizer as load_tokenizer
     from policy_engine.core.diagnostics import Diagnostic as Diagnostic
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
         ConfigError as ConfigError,
         DataError as DataError,
         GuardError as GuardError,
+        MediaError as MediaError,
         PolicyCheckError as PolicyCheckError,
         PolicyEngineError as PolicyEngineError,
         PolicyError as PolicyError,
@@ -54,7 +57,9 @@ if TYPE_CHECKING:
     from policy_engine.rules.program import Program as Program
 
 _HOMES = {
+    "adapters.media": ("MediaCollator",),
     "data.conversation": ("Conversation",),
+    "chat.media.sources": ("MediaOptions",),
     "chat.template": ("ChatTemplate",),
     "chat.tokenizer": ("ChatTokenizer", "load_tokenizer"),
     "core.diagnostics": ("Diagnostic",),
@@ -63,6 +68,7 @@ _HOMES = {
         "ConfigError",
         "DataError",
         "GuardError",
+        "MediaError",
         "PolicyCheckError",
         "PolicyEngineError",
         "PolicyError",

@@ -26,12 +26,12 @@ GROUPS = {
     "Policies": (
         "load_policy", "policy_from_text", "Program", "prove", "compare", "parse", "format_policy", "Diagnostic",
     ),
-    "Masking": ("Masker", "MaskedRow", "TokenMask", "Conversation", "IGNORE_INDEX"),
+    "Masking": ("Masker", "MaskedRow", "MediaOptions", "MediaCollator", "TokenMask", "Conversation", "IGNORE_INDEX"),
     "Tokenizers and templates": ("load_tokenizer", "ChatTokenizer", "ChatTemplate"),
     "Warnings": ("PolicyWarning", "DoubtfulRoleWarning", "LostFieldWarning"),
     "Errors": (
         "PolicyEngineError", "PolicyError", "PolicySyntaxError", "PolicyCheckError", "GuardError", "TemplateError",
-        "AttributionError", "UnrenderedError", "TokenizerError", "RowError", "DataError", "ConfigError",
+        "AttributionError", "UnrenderedError", "TokenizerError", "RowError", "MediaError", "DataError", "ConfigError",
     ),
 }  # fmt: skip
 """Every public name once, in the order of the page."""

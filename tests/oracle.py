@@ -16,9 +16,10 @@ from policy_engine.lang import ast
 from tests.oracle_fields import Fields, Invalid, RowFails, matches, number_of, offsets_of
 
 BODY = {"reasoning.open", "reasoning.text", "reasoning.close", "text", "tool_call", "tool_call.name",
-        "tool_call.arguments", "media", "markup"}  # fmt: skip
+        "tool_call.arguments", "markup"}  # fmt: skip
+MEDIA = {"media", "media.image", "media.audio", "media.video"}
 ENDINGS = {"eot", "eod", "separator"}
-TURN = BODY | ENDINGS | {"header", "empty_reasoning"}
+TURN = BODY | MEDIA | ENDINGS | {"header", "empty_reasoning"}
 UNOWNED = {"bos", "preamble", "preamble.tools", "preamble.documents", "generation_prompt"}
 EVERYTHING = TURN | UNOWNED
 GROUPS = {"body": BODY, "eos": {"eot", "eod"}, "turn": TURN}

@@ -31,6 +31,8 @@ class PaddingCollator:
     pad_token_id: int
     side: Literal["right", "left"] = "right"
     pad_to_multiple_of: int = 1
+    extra: tuple[str, ...] = ()
+    """Further columns with a number per token, padded with 0: those of a processor."""
 
     def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
         """Tensors of shape (rows, longest row), of packed rows (1, all tokens): int64, float32 for `loss_weights`."""
@@ -40,7 +42,8 @@ class PaddingCollator:
             rows = [self._flat(rows)]
         longest = max(len(row["input_ids"]) for row in rows)
         longest += -longest % self.pad_to_multiple_of
-        names = [name for name in ("input_ids", *_FILL) if name in rows[0]]
+        fill = {**_FILL, **dict.fromkeys(self.extra, 0)}
+        names = [name for name in ("input_ids", *fill) if name in rows[0]]
         if "position_ids" not in names:
             names.append("attention_mask")
         made: dict[str, list[list[Any]]] = {name: [] for name in names}
@@ -52,7 +55,7 @@ class PaddingCollator:
                 values = [1] * size if name not in row else list(row[name])
                 if name == "labels" and values:
                     values[0] = IGNORE_INDEX
-                padding = [_FILL.get(name, self.pad_token_id)] * (longest - size)
+                padding = [fill.get(name, self.pad_token_id)] * (longest - size)
                 made[name].append(values + padding if self.side == "right" else padding + values)
         return {
             name: torch.tensor(values, dtype=torch.float32 if name == "loss_weights" else torch.int64)
@@ -60,7 +63,7 @@ class PaddingCollator:
         }
 
     def _flat(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
-        names = [name for name in rows[0] if name in _FILL or name == "input_ids"]
+        names = [name for name in rows[0] if name in _FILL or name in self.extra or name == "input_ids"]
         flat: dict[str, list[Any]] = {name: [] for name in names if name != "attention_mask"}
         for number, row in enumerate(rows):
             size = len(row["input_ids"])

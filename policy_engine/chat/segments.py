@@ -9,6 +9,7 @@ from typing import Any, Final, Literal
 import numpy as np
 import numpy.typing as npt
 
+from policy_engine.core.vocabulary import MediaKind
 from policy_engine.core.wording import field_path
 
 
@@ -93,6 +94,24 @@ class RenderedChat:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class MediaTokens:
+    """The tokens of one medium: `count` of them from token `first` on.
+
+    `turn` and `item` are its message and content part (from 0). `source` is its path or URL as the data has it, None
+    for bytes and objects; `width` and `height` (pixels) are an image's, upright.
+    """
+
+    kind: MediaKind
+    turn: int
+    item: int
+    first: int
+    count: int
+    source: str | None = None
+    width: int | None = None
+    height: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class TokenizedChat:
     """The tokens of a rendered chat, by one tokenization of its whole text.
 
@@ -105,6 +124,10 @@ class TokenizedChat:
     input_ids: list[int]
     starts_T: npt.NDArray[np.int32]
     ends_T: npt.NDArray[np.int32]
+    columns: Mapping[str, npt.NDArray[np.int8]] = field(default_factory=dict)
+    """What a processor makes beside the ids, one number per token: `mm_token_type_ids`."""
+    media: tuple[MediaTokens, ...] | None = None
+    """The media of the conversation, in order, if a processor made the ids; None if a tokenizer did."""
     _ids_T: npt.NDArray[np.int32] | None = field(default=None, init=False, repr=False, compare=False)
 
     def __repr__(self) -> str:

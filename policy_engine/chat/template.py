@@ -21,6 +21,7 @@ from policy_engine.chat.label.markers import REASONING, Markers
 from policy_engine.chat.label.parts import label
 from policy_engine.chat.label.profile import Raw, TemplateProfile, added_prompt, learn
 from policy_engine.chat.label.sources import Bit, flatten, own_unclaimed
+from policy_engine.chat.media.parts import for_template
 from policy_engine.chat.rewording import OwnText, Rewording, own_text, reading
 from policy_engine.chat.segments import RenderedChat
 from policy_engine.chat.trace.bounds import TooMuchWork
@@ -71,8 +72,9 @@ class ChatTemplate:
     """A compiled chat template.
 
     `special_tokens` are the tokenizer's named ones (`bos_token` …), which templates may print; `tokens` its further
-    special and added tokens; `model_roles` the roles a model writes; `seconds` bounds one rendering. Raises
-    TemplateError if the source does not compile.
+    special and added tokens; `model_roles` the roles a model writes; `seconds` bounds one rendering. With `hides_media`
+    the template sees that a content part has a medium, and not its data, as with a processor. Raises TemplateError if
+    the source does not compile.
     """
 
     def __repr__(self) -> str:
@@ -87,8 +89,10 @@ class ChatTemplate:
         model_roles: Iterable[str] = ("assistant",),
         name: str = "<template>",
         seconds: float = 10.0,
+        hides_media: bool = False,
     ) -> None:
         self.source = source
+        self._hides_media = hides_media
         self.name = name
         self.special_tokens = dict(special_tokens or {})
         self.model_roles = frozenset(model_roles)
@@ -118,7 +122,15 @@ class ChatTemplate:
     def __reduce__(self) -> tuple[Any, ...]:
         return (
             _rebuild,
-            (self.source, self.special_tokens, self._tokens, tuple(sorted(self.model_roles)), self.name, self._seconds),
+            (
+                self.source,
+                self.special_tokens,
+                self._tokens,
+                tuple(sorted(self.model_roles)),
+                self.name,
+                self._seconds,
+                self._hides_media,
+            ),
         )
 
     @property
@@ -310,7 +322,10 @@ class ChatTemplate:
         variables = {
             **self.special_tokens,
             **kwargs,
-            "messages": [_wrapped(message, turn) for turn, message in enumerate(messages)],
+            "messages": [
+                _wrapped(for_template(message) if self._hides_media else message, turn)
+                for turn, message in enumerate(messages)
+            ],
             "tools": None if tools is None else wrap([_schema(tool) for tool in tools], None, ("tools",)),
             "documents": None if documents is None else wrap(list(documents), None, ("documents",)),
             "add_generation_prompt": add_generation_prompt,
@@ -341,9 +356,23 @@ class ChatTemplate:
 
 
 def _rebuild(
-    source: str, special: Mapping[str, str], tokens: Sequence[str], models: Sequence[str], name: str, seconds: float
+    source: str,
+    special: Mapping[str, str],
+    tokens: Sequence[str],
+    models: Sequence[str],
+    name: str,
+    seconds: float,
+    hides_media: bool,
 ) -> ChatTemplate:
-    return ChatTemplate(source, special_tokens=special, tokens=tokens, model_roles=models, name=name, seconds=seconds)
+    return ChatTemplate(
+        source,
+        special_tokens=special,
+        tokens=tokens,
+        model_roles=models,
+        name=name,
+        seconds=seconds,
+        hides_media=hides_media,
+    )
 
 
 def _schema(tool: Any) -> Any:

@@ -11,13 +11,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from policy_engine.chat.media.encode import MediaEncoder
+from policy_engine.chat.media.processor import MediaProcessor
+from policy_engine.chat.media.sources import MediaOptions
 from policy_engine.chat.segments import RenderedChat, TokenizedChat
 from policy_engine.chat.template import ChatTemplate
 from policy_engine.chat.tokens.fast_backend import TokenBackend
-from policy_engine.chat.tokens.load import load_cached, load_transformers, read_template, usable
+from policy_engine.chat.tokens.load import is_processor, load_cached, load_transformers, read_template, usable
 from policy_engine.chat.tokens.locator import TokenLocator
 from policy_engine.core.diagnostics import Diagnostic
-from policy_engine.core.errors import AttributionError, TokenizerError
+from policy_engine.core.errors import AttributionError, ConfigError, PolicyEngineError, TokenizerError
 from policy_engine.data.conversation import Conversation
 
 
@@ -41,6 +44,8 @@ class ChatTokenizer:
     """The file that replaced the tokenizer's own templates, for errors to name."""
     follows: bool = field(default=False, repr=False, compare=False)
     """`templates` are the tokenizer's own, which may not be set to others afterwards."""
+    media: MediaProcessor | None = None
+    """The processor that gives the ids, if it was made from one; `tokenizer` is the processor's."""
 
     @classmethod
     def from_transformers(cls, tok: Any, template: str | Path | None = None) -> ChatTokenizer:
@@ -59,6 +64,33 @@ class ChatTokenizer:
             templates = {"default": text}
         name = str(getattr(tok, "name_or_path", "") or "") or "<tokenizer>"
         return cls(tokenizer=tok, templates=templates, name=name, template_file=file, follows=template is None)
+
+    @classmethod
+    def from_processor(
+        cls, processor: Any, template: str | Path | None = None, *, options: MediaOptions | None = None
+    ) -> ChatTokenizer:
+        """From a loaded transformers processor: ids are what its `apply_chat_template` gives, media and all.
+
+        `options` say where media may come from. Raises TokenizerError for a class that does not write media as text
+        before it tokenizes once, with the reason.
+        """
+        media = MediaProcessor(processor=processor, options=options or MediaOptions())
+        own = getattr(processor, "chat_template", None)
+        made = cls.from_transformers(processor.tokenizer, template)
+        if template is None and own is not None:
+            templates = dict(own) if isinstance(own, Mapping) else {"default": str(own)}
+            made = dataclasses.replace(made, templates=templates, template_file=None)
+        elif isinstance(template, str) and isinstance(own, Mapping) and template in own:
+            made = dataclasses.replace(made, templates={"default": own[template]}, template_file=None)
+        return dataclasses.replace(made, media=media, follows=False)  # templates are the processor's
+
+    def with_media(self, options: MediaOptions) -> ChatTokenizer:
+        """The same processor with other places that media may come from. Raises ConfigError for a tokenizer."""
+        if self.media is None:
+            raise ConfigError(
+                f"{self.name} is a tokenizer, which takes no media", help="give the model's processor in its place"
+            )
+        return self._changed(media=dataclasses.replace(self.media, options=options))
 
     def with_template(self, template: str | Path) -> ChatTokenizer:
         """The same tokenizer with another chat template, given as `from_transformers` takes it."""
@@ -84,7 +116,9 @@ class ChatTokenizer:
 
     def __reduce__(self) -> tuple[Any, ...]:
         roles = tuple(sorted(self.model_roles))
-        facts = (self.tokenizer, dict(self.templates), self.name, roles, self.fast, self.template_file, self.follows)
+        # A processor brings its tokenizer along: the two are one object, and stay so.
+        own = None if self.media is not None else self.tokenizer
+        facts = (own, dict(self.templates), self.name, roles, self.fast, self.template_file, self.follows, self.media)
         return _rebuild, facts
 
     # Templates.
@@ -106,8 +140,8 @@ class ChatTokenizer:
                 f"{self.name} has no chat template",
                 help="pass a template file with --template (template=… in Python), or take a tokenizer that has one",
             )
-        if has_tools and "tool_use" in self.templates:
-            return "tool_use"
+        if has_tools and "tool_use" in self.templates and self.media is None:
+            return "tool_use"  # a processor takes its default template, tools or not
         if "default" in self.templates:
             return "default"
         names = ", ".join(f"`{name}`" for name in sorted(self.templates))
@@ -133,12 +167,18 @@ class ChatTokenizer:
                 tokens=added,
                 model_roles=self.model_roles,
                 name=where,
+                hides_media=self.media is not None,
             )
         return self._compiled[name]
 
     @functools.cached_property
     def _compiled(self) -> dict[str, ChatTemplate]:
         return {}
+
+    @property
+    def why_not_packed(self) -> str | None:
+        """Why several rows cannot share a sequence, in one clause; None where they can."""
+        return None if self.media is None else self.media.why_not_packed
 
     @property
     def special_tokens(self) -> dict[str, Any]:
@@ -160,13 +200,28 @@ class ChatTokenizer:
     def encode_batch(self, chats: Sequence[RenderedChat], *, errors: Literal["raise", "return"] = "raise") -> list[Any]:
         """`encode` for many chats, in one call of the tokenizer.
 
-        With `errors="return"` the list has the AttributionError of a chat that failed in its place.
+        With `errors="return"` the list has the error of a chat that failed in its place: an AttributionError, or with a
+        processor the RowError of a medium.
         """
+        if self._media_encoder is not None:
+            made = self._media_encoder.encode(chats, self._locator.locate)
+            for failed in made:
+                if errors == "raise" and isinstance(failed, PolicyEngineError):
+                    raise failed
+            return made
         results = self._locator.locate([chat.text for chat in chats])
         for result in results:
             if errors == "raise" and isinstance(result, AttributionError):
                 raise result
         return [r if isinstance(r, AttributionError) else TokenizedChat.of(chat, *r) for chat, r in zip(chats, results)]
+
+    @functools.cached_property
+    def _media_encoder(self) -> MediaEncoder | None:
+        if self.media is None:
+            return None
+        made = MediaEncoder(media=self.media, around=(self.prefix_ids, self.suffix_ids))
+        made.check(self._locator.locate)
+        return made
 
     def decode_token(self, token_id: int) -> str:
         """The text of one token, for people: a part of a character shows as U+FFFD."""
@@ -184,6 +239,8 @@ class ChatTokenizer:
             state: Any = self._locator.backend_digest
         else:
             state = {"class": type(self.tokenizer).__name__, "vocabulary": self.tokenizer.get_vocab()}
+        if self.media is not None:
+            state = [state, self.media.fingerprint]
         special = {name: str(token) for name, token in self.special_tokens.items()}
         roles = sorted(self.model_roles)
         split = bool(getattr(self.tokenizer, "split_special_tokens", False))
@@ -194,6 +251,13 @@ class ChatTokenizer:
     def prefix_ids(self) -> tuple[int, ...]:
         """What the tokenizer puts in front of a text when it is asked to add special tokens (never done here)."""
         return self._locator.prefix_ids
+
+    @functools.cached_property
+    def suffix_ids(self) -> tuple[int, ...]:
+        """What the tokenizer puts behind a text when it is asked to add special tokens."""
+        plain = self._locator.call(["a"])[0][0]
+        ids = list(self.tokenizer("a")["input_ids"])
+        return tuple(ids[len(self.prefix_ids) + len(plain) :])
 
     def double_bos(self, tokenized: TokenizedChat) -> Diagnostic | None:
         """A warning if the template writes what the tokenizer would add in front once more; else None."""
@@ -223,6 +287,9 @@ def load_tokenizer(
 ) -> ChatTokenizer:
     """A tokenizer by name or path: `builtin`, a folder, a `tokenizer.json` file, or a name on the Hugging Face hub.
 
+    A folder of a processor that takes images, sounds or videos (with `processor_config.json` or
+    `preprocessor_config.json`) is loaded as that.
+
     `template` is a template file (or text), or the name of one of the tokenizer's templates; without it, the
     tokenizer's own is used. With `cache`, a folder or file is read out of the cache on disk (`chat.tokens.cache`), and
     its `tokenizer` is a stand-in for the one of transformers.
@@ -231,6 +298,8 @@ def load_tokenizer(
     tokenizer is in the local cache of the hub's files.
     """
     loaded = load_cached(name_or_path) if cache else load_transformers(name_or_path)
+    if is_processor(loaded):
+        return dataclasses.replace(ChatTokenizer.from_processor(loaded, template), name=str(name_or_path))
     return dataclasses.replace(ChatTokenizer.from_transformers(loaded, template), name=str(name_or_path))
 
 
@@ -242,9 +311,11 @@ def _rebuild(
     fast: TokenBackend | None = None,
     template_file: str | None = None,
     follows: bool = False,
+    media: MediaProcessor | None = None,
 ) -> ChatTokenizer:
     return ChatTokenizer(
-        tokenizer=tokenizer,
+        tokenizer=tokenizer if media is None else media.processor.tokenizer,
+        media=media,
         templates=templates,
         name=name,
         model_roles=frozenset(roles),

@@ -25,7 +25,7 @@ TokenizerOption = Annotated[
         "-t",
         "--tokenizer",
         metavar="TOKENIZER",
-        help="A folder or tokenizer.json, `builtin`, or a hub name where the hub can be reached.",
+        help="A folder of a tokenizer or processor, a tokenizer.json, `builtin`, or a hub name.",
     ),
 ]
 TemplateOption = Annotated[
@@ -39,4 +39,13 @@ DatasetOption = Annotated[
         metavar="FILE.yaml",
         help="A dataset file: where the messages are, the roles, the fields' types, a default policy and tokenizer.",
     ),
+]
+MediaRootOption = Annotated[
+    str | None,
+    typer.Option(
+        "--media-root", metavar="FOLDER", help="Where paths of images, sounds and videos start; none leads out of it."
+    ),
+]
+MediaUrlsOption = Annotated[
+    bool, typer.Option("--media-urls", help="Fetch media that rows name by URL; else such rows fail.")
 ]

@@ -83,6 +83,8 @@ CODES: Final[dict[str, str]] = {
     "PE518": "a role in the data that looks misspelled",
     "PE519": "a rule that decides nothing in the data",
     "PE520": "a field that the data does not have, or has as another type",
+    "PE531": "a medium that cannot be used",
+    "PE532": "a row with media and a tokenizer that takes none",
     "PE601": "only the last turns are trained",
     "PE602": "the ends of masked turns are trained",
     "PE603": "all text is trained, without a guard",
@@ -91,6 +93,7 @@ CODES: Final[dict[str, str]] = {
     "PE606": "a regex that selects nothing or everything",
     "PE607": "a weight of zero",
     "PE608": "a comment that ignores a code which does not exist",
+    "PE609": "placeholders of media are trained",
     "PE701": "a policy's own test that fails",
     "PE702": "a trainer that does not train what the labels say",
 }

@@ -180,6 +180,15 @@ class RowError(PolicyEngineError, ValueError):
     code = "PE501"
 
 
+class MediaError(RowError):
+    """An image, sound or video of a row cannot be used.
+
+    It is missing, broken, too large or elsewhere than it may be, or the text has a placeholder that no medium has.
+    """
+
+    code = "PE531"
+
+
 class DataError(PolicyEngineError, OSError):
     """A dataset, dataset file or output cannot be read or written."""
 

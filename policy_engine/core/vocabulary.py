@@ -26,7 +26,10 @@ PART_DOCS: Final[dict[str, str]] = {
     "tool_call": "framing of a tool call",
     "tool_call.name": "name of the called tool",
     "tool_call.arguments": "arguments of the call",
-    "media": "image, audio and video placeholders",
+    "media": "placeholders of media, with the tokens around them",
+    "media.image": "an image: its placeholder, and what a processor makes of it",
+    "media.audio": "a sound",
+    "media.video": "a video",
     "markup": "other scaffold the author of the turn writes inside the body",
     "eot": "marker that ends this turn",
     "eod": "a further end-of-document marker",
@@ -39,8 +42,19 @@ PARTS: Final[tuple[str, ...]] = tuple(PART_DOCS)
 
 BODY: Final = frozenset(
     {"reasoning.open", "reasoning.text", "reasoning.close", "text", "tool_call", "tool_call.name",
-     "tool_call.arguments", "media", "markup"}
+     "tool_call.arguments", "markup"}
 )  # fmt: skip
+MEDIA: Final = frozenset({"media", "media.image", "media.audio", "media.video"})
+"""In no group but `turn`: a placeholder is trained only where a policy names it."""
+FROM_PARTS: Final = BODY | MEDIA
+"""Parts that can belong to a content part of their message (`part.` in conditions)."""
+MediaKind = Literal["image", "audio", "video"]
+MEDIA_TYPES: Final[dict[str, MediaKind]] = {
+    "image": "image", "image_url": "image", "input_image": "image",
+    "audio": "audio", "audio_url": "audio", "input_audio": "audio",
+    "video": "video", "video_url": "video", "input_video": "video",
+}  # fmt: skip
+"""Types of content parts that hold a medium, with its kind."""
 EOS: Final = frozenset({"eot", "eod"})
 UNOWNED: Final = frozenset({"bos", "preamble", "preamble.tools", "preamble.documents", "generation_prompt"})
 """Parts that belong to no message."""
@@ -137,9 +151,12 @@ SETTINGS: Final[dict[str, tuple[str, ...]]] = {
     "straddle": ("mask", "train", "error"),
     "empty": ("drop", "keep", "error"),
     "unrendered": ("error", "warn", "ignore"),
+    "media": ("error", "ignore"),
 }
 """Settings of `on NAME VALUE` and the values each takes. Unset, `straddle` is `mask` and `empty` is `drop`; unset
-`unrendered` is an error where a trained turn lost its text or its tool calls, and a warning elsewhere."""
+`unrendered` is an error where a trained turn lost its text or its tool calls, and a warning elsewhere. `media` is
+for rows with images, sounds or videos where ids come from a tokenizer, which writes one placeholder for each and no
+more; unset it is `error`."""
 
 SCOPES: Final[dict[str, tuple[str, ...] | None]] = {
     "message": None,

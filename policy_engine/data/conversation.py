@@ -13,10 +13,13 @@ from policy_engine.core.wording import a_kind
 from policy_engine.data.formats import Format, column
 from policy_engine.data.given import (
     APPLY_ARGUMENTS,
+    COLUMNS,
+    USUAL,
     given_arguments,
     given_documents,
     given_tools,
     template_arguments,
+    with_columns,
 )
 from policy_engine.data.messages import read_list, read_messages, wrapped
 from policy_engine.data.refusal import DROP, how_to_name, refuse
@@ -105,6 +108,8 @@ def _read(row: Any, spec: Format) -> Conversation:
     if not isinstance(row, Mapping):
         refuse(f"the row is {a_kind(row)}, not an object", DROP)
     messages = _READERS[spec.kind](row, spec)
+    if not COLUMNS.isdisjoint(row) or (spec.images, spec.videos, spec.audios) != USUAL:
+        messages = with_columns(messages, row, spec)
     unused = () if spec.system is None else _put_system_first(messages, row, spec.system)
     if not messages:
         refuse("the conversation has no messages", DROP)

@@ -23,9 +23,9 @@ _KEYS: Final = (
 )  # fmt: skip
 _COLUMNS: Final = (
     "field", "role", "content", "tool_calls", "reasoning", "system", "instruction", "input", "output", "history",
-    "prompt", "completion", "tools", "documents", "chat_template_kwargs",
+    "prompt", "completion", "tools", "documents", "images", "videos", "audios", "chat_template_kwargs",
 )  # fmt: skip
-_OPTIONAL_COLUMNS: Final = ("system", "tools", "documents", "chat_template_kwargs")
+_OPTIONAL_COLUMNS: Final = ("system", "tools", "documents", "images", "videos", "audios", "chat_template_kwargs")
 """Columns that `null` switches off."""
 _SCOPES: Final = ("message", "part", "call", "sample")
 _TYPES: Final[tuple[str, ...]] = get_args(FieldType)

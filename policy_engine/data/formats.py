@@ -58,6 +58,11 @@ class Format:
     completion: str = "completion"
     tools: str | None = "tools"
     documents: str | None = "documents"
+    images: str | None = "images"
+    """Column of a row's images, put where its messages have `<image>` or a part without data; so the next two. `image`
+    is taken where there is no `images`."""
+    videos: str | None = "videos"
+    audios: str | None = "audios"
     chat_template_kwargs: str | None = "chat_template_kwargs"
     arguments: Literal["keep", "parse"] = "keep"
     """`parse` makes objects of arguments of calls that are the JSON text of one, as OpenAI's interface gives them."""

@@ -1,15 +1,29 @@
-"""What is given beside the messages: tools, documents and arguments of the template.
+"""What is given beside the messages: tools, documents, arguments of the template, and files of media.
 
 {"messages": […], "tools": "[{\"name\": \"f\"}]", "chat_template_kwargs": {"enable_thinking": false}}
+
+Columns of images, videos and sounds beside the messages, put where the messages have a place for them.
+
+A row of LLaVA, LLaMA-Factory, ms-swift or TRL, with a mark in the text or a content part without data:
+
+    {"images": ["cat.png"], "messages": [{"role": "user", "content": "<image>What is it?"}]}
+    {"images": ["cat.png"], "messages": [{"role": "user", "content": [{"type": "image"}, …]}]}
+
+becomes a row whose parts hold the data:
+
+    {"role": "user", "content": [{"type": "image", "image": "cat.png"}, {"type": "text", "text": "What is it?"}]}
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
-from policy_engine.core.wording import a_kind
-from policy_engine.data.formats import column, message_list
+from policy_engine.core.errors import MediaError
+from policy_engine.core.vocabulary import MEDIA_TYPES, MediaKind
+from policy_engine.core.wording import a_kind, counted
+from policy_engine.data.formats import Format, column, message_list
 from policy_engine.data.json_text import read_json
 from policy_engine.data.refusal import DROP, keys_of, refuse, text_problem
 
@@ -128,3 +142,93 @@ def given_arguments(row: Mapping[str, Any], name: str | None) -> Mapping[str, An
     if value is not None and not isinstance(value, Mapping):
         refuse(f"column `{name}` is {a_kind(value)}; it has to be an object, or that as JSON text", DROP)
     return value
+
+
+KINDS: Final[tuple[MediaKind, ...]] = ("image", "video", "audio")
+MARKS: Final = re.compile(r"<(image|video|audio)>")
+"""Marks in a message's text that stand for the next file of a column."""
+USUAL: Final = ("images", "videos", "audios")
+COLUMNS: Final = frozenset({*USUAL, *KINDS})
+"""Columns that are looked at where a format names no others."""
+_DATA_KEYS: Final = frozenset({"url", "path", "bytes", "base64"})
+
+
+def with_columns(messages: list[dict[str, Any]], row: Mapping[str, Any], spec: Format) -> list[dict[str, Any]]:
+    """The messages with the media of the row's columns in their content parts.
+
+    A column that is absent, null or empty changes nothing. Raises MediaError where a column has more or fewer files
+    than the messages have places for them.
+    """
+    given = {kind: (name, files) for kind in KINDS if (name := _name(row, spec, kind)) and (files := _files(row, name))}
+    if not given:
+        return messages
+    places = dict.fromkeys(given, 0)
+    waiting = {kind: iter(files) for kind, (_, files) in given.items()}
+
+    def take(kind: MediaKind) -> Any:
+        places[kind] += 1
+        return next(waiting[kind], None)
+
+    made = [_placed(message, take, given.keys()) for message in messages]
+    for kind, (name, files) in given.items():
+        if places[kind] != len(files):
+            raise MediaError(
+                f"column `{name}` has {counted(len(files), kind)}, and the messages have "
+                f"{counted(places[kind], 'place')} for them: `<{kind}>` in a text, "
+                f"or a part of type `{kind}` without data",
+                help="fix or drop the row; a column that is not for the messages is switched off in a dataset file: "
+                f"`messages: {{{kind}s: null}}`",
+            )
+    return made
+
+
+def _name(row: Mapping[str, Any], spec: Format, kind: MediaKind) -> str | None:
+    """The column of a kind: the one that the format names, or `image` where there is no `images`."""
+    name: str | None = getattr(spec, f"{kind}s")
+    if name is None or column(row, name) is not None or name != f"{kind}s":
+        return name
+    return kind if kind in row else None
+
+
+def _files(row: Mapping[str, Any], name: str) -> list[Any]:
+    value = column(row, name)
+    if value is None:
+        return []
+    if isinstance(value, list | tuple):
+        return [item for item in value if item is not None]
+    return [value] if value != "" else []
+
+
+def _placed(message: dict[str, Any], take: Any, kinds: Any) -> dict[str, Any]:
+    content = message.get("content")
+    if isinstance(content, str):
+        if not any(match.group(1) in kinds for match in MARKS.finditer(content)):
+            return message
+        return {**message, "content": list(_split(content, take, kinds))}
+    if not isinstance(content, list | tuple):
+        return message
+    return {**message, "content": [_filled(part, take, kinds) for part in content]}
+
+
+def _split(text: str, take: Any, kinds: Any) -> Iterator[dict[str, Any]]:
+    read = 0
+    for match in MARKS.finditer(text):
+        kind = match.group(1)
+        if kind not in kinds:
+            continue
+        if match.start() > read:
+            yield {"type": "text", "text": text[read : match.start()]}
+        yield {"type": kind, kind: take(kind)}
+        read = match.end()
+    if read < len(text):
+        yield {"type": "text", "text": text[read:]}
+
+
+def _filled(part: Any, take: Any, kinds: Any) -> Any:
+    if not isinstance(part, Mapping):
+        return part
+    kind = MEDIA_TYPES.get(str(part.get("type")))
+    has_data = any(part.get(key) is not None for key in (*_DATA_KEYS, str(part.get("type")), kind))
+    if kind is None or kind not in kinds or has_data:
+        return part
+    return {**part, "type": kind, kind: take(kind)}

@@ -43,9 +43,10 @@ SETTING_DOCS: Final[dict[str, str]] = {
     "empty": "a row with nothing to train; `drop` unless said, and counted",
     "unrendered": "a field of a message that never reached the text; unless said, an error where a trained turn lost "
     "its text or tool calls, else a warning",
+    "media": "a row with images, sounds or videos where a tokenizer is given and no processor; `error` unless said",
 }
 GROUP_DOCS: Final[dict[str, str]] = {
-    "body": "what the author of a turn writes: reasoning, text, tool calls, media, markup",
+    "body": "what the author of a turn writes: reasoning, text, tool calls, markup",
     "eos": "the ends of a turn: `eot` and `eod`",
     "turn": "every part of a message",
 }

@@ -14,8 +14,10 @@ from typing import Any, Final, Literal, get_args
 
 import numpy as np
 
+from policy_engine.chat.media.sources import MediaOptions
 from policy_engine.chat.segments import TokenizedChat
 from policy_engine.chat.tokenizer import ChatTokenizer, load_tokenizer
+from policy_engine.chat.tokens.load import is_processor
 from policy_engine.core.errors import ConfigError, PolicyEngineError
 from policy_engine.data.conversation import Conversation, read_row, without_null_fields
 from policy_engine.data.dataset import DatasetSpec
@@ -26,7 +28,7 @@ from policy_engine.data.shapes import shape_of
 from policy_engine.lang.checked import CheckedPolicy
 from policy_engine.mask.batch import Sample, attempt, mask_rows, mask_samples
 from policy_engine.mask.hashing import fingerprint_of, register_with_datasets
-from policy_engine.mask.row import LIST_TYPES, SAMPLE_COLUMNS, MaskedRow, column_names
+from policy_engine.mask.row import LIST_TYPES, MEDIA_COLUMN, MEDIA_TYPES, SAMPLE_COLUMNS, MaskedRow, column_names
 from policy_engine.mask.row_masker import RowMasker, nothing_to_train
 from policy_engine.mask.unrendered import Lost, lost_text
 from policy_engine.mask.unroll import UnrolledRow, unroll
@@ -52,11 +54,13 @@ class DoubtfulRoleWarning(UserWarning):
 class Masker:
     """Masks conversations: calls the template once and the tokenizer once, and decides every token.
 
-    `policy` is a compiled program or a checked policy; `tokenizer` a transformers fast tokenizer, a ChatTokenizer, or
-    what `load_tokenizer` takes; `template` (text or path) replaces the tokenizer's own. `dataset` says how rows are
-    read and which roles the model writes; what it leaves open is detected from the first batch and logged.
+    `policy` is a compiled program or a checked policy; `tokenizer` a transformers fast tokenizer or processor, a
+    ChatTokenizer, or what `load_tokenizer` takes; `template` (text or path) replaces the tokenizer's own. `dataset`
+    says how rows are read and which roles the model writes; what it leaves open is detected from the first batch and
+    logged.
     `on_error="drop"` leaves out rows of `batch` that fail, and counts them. With `unroll`, `batch` makes samples of one
-    turn each, for templates that rewrite history.
+    turn each, for templates that rewrite history. `media` says where a processor's images, sounds and videos may come
+    from.
 
     Pickles, for worker processes. `counts` says what became of the rows of `batch` in this process: `rows`, `masked`,
     `empty`, `failed`, and `failed: CODE` for each kind of failure.
@@ -73,6 +77,7 @@ class Masker:
         dataset: DatasetSpec | None = None,
         on_error: OnError = "raise",
         unroll: bool = False,
+        media: MediaOptions | None = None,
     ) -> None:
         if isinstance(policy, CheckedPolicy):
             policy = compile_policy(policy)
@@ -85,7 +90,7 @@ class Masker:
             raise ConfigError(f"on_error={on_error!r} means nothing", help='say on_error="raise" or on_error="drop"')
         self.program = policy
         self.dataset = DatasetSpec() if dataset is None else dataset
-        self.tokenizer = _chat_tokenizer(tokenizer, template, None if dataset is None else dataset.trained_roles)
+        self.tokenizer = _chat_tokenizer(tokenizer, template, None if dataset is None else dataset.trained_roles, media)
         self.on_error = on_error
         self.unrolls = unroll
         self.counts: Counter[str] = Counter()
@@ -118,10 +123,15 @@ class Masker:
         tools: Sequence[Any] | None = None,
         documents: Sequence[Any] | None = None,
         sample: Mapping[str, Any] | None = None,
+        *,
+        images: Sequence[Any] | None = None,
+        videos: Sequence[Any] | None = None,
+        audios: Sequence[Any] | None = None,
         **template_kwargs: Any,
     ) -> MaskedRow:
-        """Masks one conversation. `sample` is the row it came from, for conditions on `sample.`; further arguments go
-        to the template.
+        """Masks one conversation. `sample` is the row it came from, for conditions on `sample.`; `images`, `videos` and
+        `audios` fill the places that the messages have for them (`<image>`, or a part of type `image` without data);
+        further arguments go to the template.
 
         `tools` are schemas or Python functions. Messages, tools and documents may be JSON text. A key that is null
         counts as absent, as in `batch`, since rows that come out of Arrow have every key of their column.
@@ -133,7 +143,12 @@ class Masker:
         given = without_null_fields(given_messages(messages))
         layout = self._message_layout(given)
         row = {layout.field: given}
-        read = read_row(row, replace(layout, tools=None, documents=None, system=None))
+        beside = {"images": images, "videos": videos, "audios": audios}
+        media = {name: files for name, files in beside.items() if files is not None}
+        alone = replace(
+            layout, tools=None, documents=None, system=None, images="images", videos="videos", audios="audios"
+        )
+        read = read_row({**row, **media}, alone)
         self._look_at_roles(read, layout)
         conversation = replace(
             read,
@@ -204,10 +219,20 @@ class Masker:
     def features(self) -> Any:
         """The types of the columns that `batch` makes, as `datasets.Features`, for `map(features=…)` where no other
         column is kept. A stream (`IterableDataset`) knows none of its types without."""
-        from datasets import Features, Sequence, Value
+        from datasets import Features, List, Sequence, Value
 
-        names = column_names(self.program, unrolled=self.unrolls)
-        return Features({n: Value("int32") if n in SAMPLE_COLUMNS else Sequence(Value(LIST_TYPES[n])) for n in names})
+        names = column_names(self.program, self.tokenizer, unrolled=self.unrolls)
+        entry = {name: Value(kind) for name, kind in MEDIA_TYPES.items()}
+        return Features(
+            {
+                n: Value("int32")
+                if n in SAMPLE_COLUMNS
+                else List(entry)
+                if n == MEDIA_COLUMN
+                else Sequence(Value(LIST_TYPES[n]))
+                for n in names
+            }
+        )
 
     def _map_batch(self, columns: Any, indices: Sequence[int] | None = None) -> Any:
         names = list(columns.keys())
@@ -226,7 +251,7 @@ class Masker:
             self.counts["masked" if result else "empty"] += 1
             kept += [place] * len(result)
             masked += result
-        names_made = column_names(self.program, unrolled=self.unrolls)
+        names_made = column_names(self.program, self.tokenizer, unrolled=self.unrolls)
         return _as_columns(columns, dict(zip(names, values)), kept, masked, names_made)
 
     def _mask_rows(self, rows: list[dict[str, Any]]) -> list[list[Mapping[str, Any]] | PolicyEngineError]:
@@ -318,14 +343,19 @@ def _given_tools(given: Any) -> tuple[Any, ...] | None:
     return given_tools(without_null_fields(given), "`tools`", functions=True)
 
 
-def _chat_tokenizer(tokenizer: Any, template: str | Path | None, roles: frozenset[str] | None) -> ChatTokenizer:
-    """`roles` None leaves a ChatTokenizer's own."""
+def _chat_tokenizer(
+    tokenizer: Any, template: str | Path | None, roles: frozenset[str] | None, media: MediaOptions | None
+) -> ChatTokenizer:
+    """`roles` None leaves a ChatTokenizer's own, and `media` None its places of media."""
     if isinstance(tokenizer, ChatTokenizer):
         made = tokenizer if template is None else tokenizer.with_template(template)
     elif isinstance(tokenizer, (str, Path)):
         made = load_tokenizer(tokenizer, template=template)
+    elif is_processor(tokenizer):
+        made = ChatTokenizer.from_processor(tokenizer, template)
     else:
         made = ChatTokenizer.from_transformers(tokenizer, template=template)
+    made = made if media is None else made.with_media(media)
     return made if roles is None or roles == made.model_roles else made.with_model_roles(roles)
 
 

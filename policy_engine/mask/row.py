@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final, overload
 
 import numpy as np
-import numpy.typing as npt
 
 from policy_engine.chat.segments import RenderedChat, TokenizedChat
+from policy_engine.chat.tokenizer import ChatTokenizer
 from policy_engine.mask.explain import Explanation, explain_segment, explain_token
 from policy_engine.mask.explain_row import RowExplanation, explain_row
 from policy_engine.mask.labels import labels_of, loss_weights_of
@@ -23,16 +24,35 @@ LIST_TYPES: Final = {
     "loss_weights": "float32",
     "position_ids": "int32",
     "seq_lengths": "int32",
+    "mm_token_type_ids": "int8",
+    "token_type_ids": "int8",
 }
-"""Columns that are a list per row, with the type of their numbers; the last two are those of packed rows."""
+"""Columns that are a list per row, with the type of their numbers. `position_ids` and `seq_lengths` are those of packed
+rows, the last two those that a processor makes."""
+MEDIA_COLUMN: Final = "media"
+"""The media of a row that a processor made, in order: a list of objects with the fields `MEDIA_TYPES`."""
+MEDIA_TYPES: Final = {
+    "kind": "string",
+    "turn": "int32",
+    "item": "int32",
+    "source": "string",
+    "width": "int32",
+    "height": "int32",
+    "first": "int32",
+    "count": "int32",
+}
+"""Fields of an entry of `media`; see `chat.segments.MediaTokens`."""
 SAMPLE_COLUMNS: Final = ("turn", "samples")
 """What names a sample of an unrolled conversation, beside the number of its row; int32, one of each per sample."""
 
 
-def column_names(program: Program, *, unrolled: bool = False) -> list[str]:
+def column_names(program: Program, tokenizer: ChatTokenizer, *, unrolled: bool = False) -> list[str]:
     """The columns that rows masked by a program have; samples of unrolled conversations have two more, which name them:
-    `turn`, the last message that a sample trains (from 0), and `samples`, how many the conversation became."""
+    `turn`, the last message that a sample trains (from 0), and `samples`, how many the conversation became. A processor
+    adds columns of its own, such as `mm_token_type_ids`, and `media`."""
     names = ["input_ids", "labels", "attention_mask", *(["loss_weights"] if program.is_weighted else [])]
+    if tokenizer.media is not None:
+        names += [*tokenizer.media.columns, MEDIA_COLUMN]
     return [*names, *SAMPLE_COLUMNS] if unrolled else names
 
 
@@ -79,9 +99,10 @@ class MaskedRow:
         """Whether nothing of the row is trained."""
         return not self.mask.weights_T.any()
 
-    def arrays(self) -> dict[str, npt.NDArray[Any]]:
-        """The columns as arrays: ids and labels int32, attention int8, weights (if the policy has any) float32."""
-        columns: dict[str, npt.NDArray[Any]] = {
+    def arrays(self) -> dict[str, Any]:
+        """The columns as arrays: ids and labels int32, attention int8, weights (if the policy has any) float32.
+        With a processor its columns too, and `media` as a list."""
+        columns: dict[str, Any] = {
             "input_ids": self.tokenized.ids_T,
             "labels": labels_of(self.tokenized.ids_T, self.mask),
             "attention_mask": np.ones(len(self.tokenized.ids_T), dtype=np.int8),
@@ -89,15 +110,30 @@ class MaskedRow:
         weights = loss_weights_of(self.program, self.mask)
         if weights is not None:
             columns["loss_weights"] = weights
+        if self.tokenized.media is not None:
+            columns |= self.tokenized.columns
+            columns[MEDIA_COLUMN] = self.media
         return columns
+
+    @property
+    def media(self) -> list[dict[str, Any]]:
+        """Where each medium of the row is and how large, in order; empty without a processor.
+
+        An entry has `kind`, `turn` and `item` (message and content part), `source` (its path or URL, None for bytes and
+        objects), `width` and `height` of an image (pixels), and its tokens: `count` of them from `first` on.
+        """
+        return [dataclasses.asdict(medium) for medium in self.tokenized.media or ()]
 
     def keys(self) -> list[str]:
         """Names of the columns; `loss_weights` only if the policy has weights."""
-        return column_names(self.program)
+        names = ["input_ids", "labels", "attention_mask", *(["loss_weights"] if self.program.is_weighted else [])]
+        return names if self.tokenized.media is None else [*names, *self.tokenized.columns, MEDIA_COLUMN]
 
     def __getitem__(self, key: str) -> Any:
         if key not in self.keys():
             raise KeyError(key)
+        if key in self.tokenized.columns:
+            return self.tokenized.columns[key].tolist()
         return getattr(self, key)
 
     def __iter__(self) -> Iterator[str]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from policy_engine.chat.media.parts import has_media
 from policy_engine.chat.segments import RenderedChat, TokenizedChat
 from policy_engine.chat.tokenizer import ChatTokenizer
-from policy_engine.core.errors import RowError
+from policy_engine.core.errors import MediaError, RowError
 from policy_engine.data.conversation import Conversation
 from policy_engine.mask.apply import apply_program
 from policy_engine.mask.row import MaskedRow
@@ -42,10 +43,27 @@ class RowMasker:
         return self.finish(self.tokenizer.encode(self.render(conversation)))
 
     def render(self, conversation: Conversation) -> RenderedChat:
-        """The text of a conversation. Raises UnrenderedError where it lost what it must not, and TemplateError."""
+        """The text of a conversation. Raises UnrenderedError where it lost what it must not, MediaError for media that
+        a tokenizer does not take, and TemplateError."""
+        for message in conversation.messages:
+            if type(message.get("content")) is not str:  # most are, and need no further look
+                self.check_media(conversation)
+                break
         chat = self.settled(self.tokenizer.template_for(conversation).render(conversation))
         self.check_lost(chat)
         return chat
+
+    def check_media(self, conversation: Conversation) -> None:
+        """Applies `on media`. Raises MediaError for a row with media where ids come from a tokenizer alone."""
+        if self.tokenizer.media is not None or self.program.setting("media") == "ignore":
+            return
+        if has_media(conversation.messages):
+            raise MediaError(
+                "the row has images, sounds or videos, and a tokenizer is given, which writes one placeholder for each",
+                help="give the model's processor in place of its tokenizer; `on media ignore` takes the placeholders "
+                "as they are",
+                code="PE532",
+            )
 
     def settled(self, chat: RenderedChat) -> RenderedChat:
         """A rendering, without reports of lost fields that the policy or the dataset file reads."""

@@ -61,11 +61,11 @@ class Program:
         return policy_fingerprint(self.policy)
 
     def setting(self, name: str) -> str | None:
-        """The value of the setting `straddle`, `empty` or `unrendered`.
+        """The value of the setting `straddle`, `empty`, `unrendered` or `media`.
 
         None for `unrendered` where the policy does not set it, since its default depends on the turn.
         """
-        defaults = {"straddle": "mask", "empty": "drop"}
+        defaults = {"straddle": "mask", "empty": "drop", "media": "error"}
         return self.policy.settings.get(name, defaults.get(name))
 
     @functools.cached_property

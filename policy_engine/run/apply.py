@@ -60,6 +60,9 @@ def apply_dataset(
         KeyboardInterrupt: as pressed; its text says what was kept.
     """
     options = options or RunOptions()
+    reason = masker.tokenizer.why_not_packed if options.packed else None
+    if reason is not None:
+        raise ConfigError(f"rows of {masker.tokenizer.name} cannot be packed: {reason}", help="leave out --pack")
     folder = is_folder(output)
     if not folder and (options.resume or engine is not None):
         what = "resumed" if options.resume else "made by another engine"

@@ -12,10 +12,13 @@ import pyarrow as pa
 
 from policy_engine._version import __version__
 from policy_engine.mask.masker import Masker
-from policy_engine.mask.row import LIST_TYPES, SAMPLE_COLUMNS
+from policy_engine.mask.row import LIST_TYPES, MEDIA_COLUMN, MEDIA_TYPES, SAMPLE_COLUMNS
 
 METADATA_KEY: Final = b"policy_engine"
 """Key of a Parquet file's schema metadata whose value (JSON) says what the columns were made with."""
+
+
+_MEDIA: Final = pa.struct([pa.field(name, pa.type_for_alias(kind)) for name, kind in MEDIA_TYPES.items()])
 
 
 def schema_of(masker: Masker, *, packed: bool = False, row_numbers: bool = True) -> pa.Schema:
@@ -24,14 +27,17 @@ def schema_of(masker: Masker, *, packed: bool = False, row_numbers: bool = True)
 
     `input_ids` and `labels` int32, `attention_mask` int8, `loss_weights` float32 if the policy has weights; packed rows
     have `position_ids` and `seq_lengths` in place of the attention mask, and lists of what names rows. Without
-    `row_numbers` nothing names them.
+    `row_numbers` nothing names them. A processor adds its columns (int8), and `media`, a list of objects.
     """
     names = ["input_ids", "labels", *(["position_ids", "seq_lengths"] if packed else ["attention_mask"])]
     names += ["loss_weights"] if masker.program.is_weighted else []
+    names += [] if masker.tokenizer.media is None else masker.tokenizer.media.columns
     fields = [pa.field(name, pa.list_(pa.type_for_alias(LIST_TYPES[name]))) for name in names]
     if row_numbers:
         named = {"row": pa.int64(), **(dict.fromkeys(SAMPLE_COLUMNS, pa.int32()) if masker.unrolls else {})}
         fields[:0] = [pa.field(name, pa.list_(kind) if packed else kind) for name, kind in named.items()]
+    if masker.tokenizer.media is not None:
+        fields.append(pa.field(MEDIA_COLUMN, pa.list_(_MEDIA)))
     made_with = {
         "version": __version__,
         "policy": masker.program.fingerprint,
@@ -42,13 +48,16 @@ def schema_of(masker: Masker, *, packed: bool = False, row_numbers: bool = True)
     return pa.schema(fields, metadata={METADATA_KEY: json.dumps(made_with, sort_keys=True).encode()})
 
 
-def table_of(rows: Sequence[Mapping[str, npt.NDArray[Any]]], schema: pa.Schema) -> pa.Table:
+def table_of(rows: Sequence[Mapping[str, Any]], schema: pa.Schema) -> pa.Table:
     """Rows of arrays as a table of `schema`. A scalar column takes the one item of each row's array."""
     columns = []
     for field in schema:
         parts = [row[field.name] for row in rows]
         if not pa.types.is_list(field.type):
             columns.append(_array(parts, field.type))
+            continue
+        if pa.types.is_struct(field.type.value_type):
+            columns.append(pa.array([list(part) for part in parts], field.type))
             continue
         offsets = np.zeros(len(parts) + 1, dtype=np.int32)
         np.cumsum([len(part) for part in parts], out=offsets[1:])
@@ -64,11 +73,15 @@ def _array(parts: Sequence[npt.NDArray[Any]], kind: pa.DataType) -> pa.Array:
     return pa.Array.from_buffers(kind, len(numbers), [None, pa.py_buffer(numbers)])
 
 
-def rows_of_columns(table: pa.Table) -> list[dict[str, npt.NDArray[Any]]]:
+def rows_of_columns(table: pa.Table) -> list[dict[str, Any]]:
     """What `table_of` made a table of."""
-    rows: list[dict[str, npt.NDArray[Any]]] = [{} for _ in range(table.num_rows)]
+    rows: list[dict[str, Any]] = [{} for _ in range(table.num_rows)]
     for name, column in zip(table.column_names, table.combine_chunks().columns):
         for chunk in column.chunks:
+            if pa.types.is_list(chunk.type) and pa.types.is_struct(chunk.type.value_type):
+                for row, value in zip(rows, chunk.to_pylist()):
+                    row[name] = value
+                continue
             if pa.types.is_list(chunk.type):
                 values, cuts = chunk.values.to_numpy(), chunk.offsets.to_numpy()
             else:

@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
 
 from policy_engine.core.errors import DataError
 from policy_engine.core.vocabulary import IGNORE_INDEX
+from policy_engine.mask.row import MEDIA_COLUMN
 
-Arrays = Mapping[str, npt.NDArray[Any]]
+Arrays = Mapping[str, Any]
 PACK_TOKENS: Final = 256
 """Packed together at a time: documents of this many sequences' length, so that memory stays constant."""
 
@@ -43,7 +43,7 @@ def best_fit_decreasing(lengths: Sequence[int], capacity: int) -> list[list[int]
     return bins
 
 
-def pack(rows: Sequence[Arrays], capacity: int) -> list[dict[str, npt.NDArray[Any]]]:
+def pack(rows: Sequence[Arrays], capacity: int) -> list[dict[str, Any]]:
     """Rows of columns (`input_ids`, `labels`, perhaps `loss_weights`, `row`) as packed rows of up to `capacity` tokens.
 
     A packed row has `position_ids` (int32, from 0 in each document) and `seq_lengths` (int32, one per document) in
@@ -57,12 +57,18 @@ def pack(rows: Sequence[Arrays], capacity: int) -> list[dict[str, npt.NDArray[An
     for members in best_fit_decreasing([len(row["input_ids"]) for row in rows], capacity):
         documents = [rows[i] for i in members]
         lengths = np.array([len(document["input_ids"]) for document in documents], dtype=np.int32)
-        made = {
+        made: dict[str, Any] = {
             name: np.concatenate([document[name] for document in documents])
             for name in documents[0]
-            if name != "attention_mask"
+            if name not in ("attention_mask", MEDIA_COLUMN)
         }
         starts = np.cumsum(lengths) - lengths
+        if MEDIA_COLUMN in documents[0]:
+            made[MEDIA_COLUMN] = [
+                {**medium, "first": medium["first"] + int(start)}
+                for start, document in zip(starts, documents)
+                for medium in document[MEDIA_COLUMN]
+            ]
         starts = starts[lengths > 0]
         made["labels"][starts] = IGNORE_INDEX
         if "loss_weights" in made:
@@ -81,13 +87,13 @@ class PackWindow:
         self._held: list[Arrays] = []
         self._tokens = 0
 
-    def add(self, rows: Sequence[Arrays]) -> list[dict[str, npt.NDArray[Any]]]:
+    def add(self, rows: Sequence[Arrays]) -> list[dict[str, Any]]:
         """Takes rows; gives packed ones when a window is full, else none."""
         self._held += rows
         self._tokens += sum(len(row["input_ids"]) for row in rows)
         return self.rest() if self._tokens >= PACK_TOKENS * self._capacity else []
 
-    def rest(self) -> list[dict[str, npt.NDArray[Any]]]:
+    def rest(self) -> list[dict[str, Any]]:
         """Packs what is held."""
         made = pack(self._held, self._capacity)
         self._held, self._tokens = [], 0

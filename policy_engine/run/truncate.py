@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final, get_args
 
 import numpy as np
 import numpy.typing as npt
 
+from policy_engine.chat.segments import MediaTokens
 from policy_engine.core.choices import Keep
 from policy_engine.core.errors import ConfigError
+from policy_engine.core.vocabulary import MEDIA
 from policy_engine.mask.row import MaskedRow
 from policy_engine.mask.token_mask import REASONS
 
@@ -42,14 +45,39 @@ class Truncation:
 def truncate(row: MaskedRow, truncation: Truncation) -> MaskedRow | None:
     """The row cut to its length, itself if it is short enough, None if nothing of it stays.
 
-    No token is changed or added: a cut turn gets no invented end marker. Where the start was cut, the first token that
+    No token is changed or added: a cut turn gets no invented end marker. A medium stays whole or goes whole, so that
+    the row may become shorter than its length. Where the start was cut, the first token that
     stays is no target any more (reason `truncated`), since nothing stands before it to predict it from.
     """
     size = len(row.input_ids)
     if size <= truncation.max_length:
         return row
-    start, end = _range(row, size, truncation)
+    start, end = _whole_media(row, *_range(row, size, truncation))
     return _cut(row, start, end) if end > start else None
+
+
+def _whole_media(row: MaskedRow, start: int, end: int) -> tuple[int, int]:
+    """The range without what it has of a medium that it cuts through: neither half of an image has its features.
+
+    The tokens around a medium (`<|vision_start|>`) go with it.
+    """
+    segments_T = row.mask.segments_T
+    for medium in row.tokenized.media or ():
+        first, stop = medium.first, medium.first + medium.count
+        while first > 0 and _is_of(row, segments_T[first - 1], medium):
+            first -= 1
+        while stop < len(segments_T) and _is_of(row, segments_T[stop], medium):
+            stop += 1
+        if first < end < stop:
+            end = first
+        if first < start < stop:
+            start = stop
+    return start, end
+
+
+def _is_of(row: MaskedRow, segment: int, medium: MediaTokens) -> bool:
+    found = row.chat.segments[segment]
+    return found.part in MEDIA and (found.turn, found.item) == (medium.turn, medium.item)
 
 
 def _range(row: MaskedRow, size: int, truncation: Truncation) -> tuple[int, int]:
@@ -88,8 +116,17 @@ def _cut(row: MaskedRow, start: int, end: int) -> MaskedRow:
         input_ids=row.tokenized.input_ids[start:end],
         starts_T=row.tokenized.starts_T[start:end],
         ends_T=row.tokenized.ends_T[start:end],
+        columns={name: values_T[start:end] for name, values_T in row.tokenized.columns.items()},
+        media=_media_within(row.tokenized.media, start, end),
     )
     cut = replace(
         mask, weights_T=weights_T, rules_T=rules_T, reasons_T=reasons_T, segments_T=mask.segments_T[start:end]
     )
     return replace(row, tokenized=tokenized, mask=cut)
+
+
+def _media_within(media: Sequence[MediaTokens] | None, start: int, end: int) -> tuple[MediaTokens, ...] | None:
+    """The media whose tokens stay, where those are then."""
+    if media is None:
+        return None
+    return tuple(replace(m, first=m.first - start) for m in media if start <= m.first and m.first + m.count <= end)

@@ -154,7 +154,7 @@ def _content(out: _Layout, content: str | Sequence[Mapping[str, Any]] | None) ->
         if "text" in part:
             out.data("text", part["text"], ("content", index, "text"), item=index)
         else:
-            out.add("media", "<|image|>", item=index)
+            out.add("media.image", "<|image|>", item=index)
 
 
 def _call(out: _Layout, index: int, call: Mapping[str, Any]) -> None:

@@ -49,6 +49,9 @@ def codes(text: str) -> list[str]:
         (f"train assistant; train assistant.reasoning weight 0{EOS}", "PE607"),
         (f"train assistant; scale assistant.reasoning by 0.0{EOS}", "PE607"),
         (f"train assistant{EOS}  # lint: ignore PE999", "PE608"),
+        (f"train assistant, media of assistant{EOS}", "PE609"),
+        (f"train assistant; train media{EOS}", "PE609"),
+        (f"train assistant; train user.media.image{EOS}", "PE609"),
         (f"train assistant{EOS}  # lint: ignore", "PE608"),
     ],
 )

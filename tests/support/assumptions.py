@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from policy_engine.core.facts import ChatFacts, SegmentFacts
-from policy_engine.core.vocabulary import BODY, PARTS, UNOWNED
+from policy_engine.core.vocabulary import FROM_PARTS, PARTS, UNOWNED
 
 
 def violations(chat: ChatFacts) -> Iterator[str]:
@@ -26,5 +26,5 @@ def _problems(segment: SegmentFacts) -> Iterator[str]:
         yield "a message owns it, or none does, against its part"
     if segment.call is not None and not segment.part.startswith("tool_call"):
         yield "it belongs to a tool call, but its part does not"
-    if segment.item is not None and segment.part not in BODY:
-        yield "it belongs to a content part, but not to the body"
+    if segment.item is not None and segment.part not in FROM_PARTS:
+        yield "it belongs to a content part, but its part does not"

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from policy_engine.chat.segments import RenderedChat, Segment, TokenizedChat, Unrendered
+from policy_engine.core.vocabulary import MEDIA_TYPES
 
 THINK = ("<think>\n", "\n</think>\n\n")
 REASONING_FIELDS = ("reasoning_content", "reasoning", "thinking")
@@ -151,7 +152,8 @@ def _content(out: _Writer, message: Mapping[str, Any], trim: bool) -> None:
         if part.get("type") == "text":
             out.add("text", part["text"], field=("content", index, "text"), field_exact=True, item=index)
         else:
-            out.add("media", f"<|{part.get('type')}_pad|>", item=index)
+            kind = MEDIA_TYPES.get(str(part.get("type")))
+            out.add("media" if kind is None else f"media.{kind}", f"<|{part.get('type')}_pad|>", item=index)
 
 
 def _tool_call(out: _Writer, index: int, call: Mapping[str, Any]) -> None:

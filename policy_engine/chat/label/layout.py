@@ -17,7 +17,7 @@ from policy_engine.chat.label.sources import Bit
 from policy_engine.chat.segments import Segment
 from policy_engine.chat.trace.origins import LOST, UNKNOWN, Literal, Origin, Scaffold
 from policy_engine.chat.trace.text import runs_of
-from policy_engine.core.vocabulary import BODY
+from policy_engine.core.vocabulary import FROM_PARTS
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -209,7 +209,7 @@ def _kind(piece: Piece, run: int) -> Kind:
         exact=own and bit.offset != LOST,
         # Scaffold that a loop over calls or content parts writes around them is of none: policies ask for calls and
         # parts on the text they are made of, and proofs count on it.
-        item=piece.item if piece.part in BODY else None,
+        item=piece.item if piece.part in FROM_PARTS else None,
         call=piece.call if piece.part.startswith("tool_call") else None,
         line=None if own else bit.line,
         unknown=origin is UNKNOWN,

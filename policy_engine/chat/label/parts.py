@@ -9,7 +9,7 @@ from policy_engine.chat.label.closings import label_closing
 from policy_engine.chat.label.openings import label_bare, label_early, label_opening
 from policy_engine.chat.label.sources import Bit
 from policy_engine.chat.trace.origins import LOST, UNKNOWN
-from policy_engine.core.vocabulary import MESSAGE_FIELDS, part_kind
+from policy_engine.core.vocabulary import MEDIA_TYPES, MESSAGE_FIELDS, part_kind
 
 
 def label(chart: Chart) -> list[Piece]:
@@ -189,7 +189,16 @@ def _data(chart: Chart, turn: int, bit: Bit, kind: str, body: int) -> None:
     elif kind == "text":
         _text(chart, turn, bit, start)
     else:
-        chart.add(bit, start, bit.end, "reasoning.text" if kind == "reasoning" else kind, turn)
+        part = "reasoning.text" if kind == "reasoning" else _media_part(chart, bit, turn) if kind == "media" else kind
+        chart.add(bit, start, bit.end, part, turn)
+
+
+def _media_part(chart: Chart, bit: Bit, turn: int) -> str:
+    """`media.image` for `<|image_pad|>` of a content part of type `image`; `media` for a type that is not known."""
+    content = chart.messages[turn].get("content")
+    entry = content[bit.item] if isinstance(content, list) and bit.item is not None else None
+    kind = MEDIA_TYPES.get(str(entry.get("type"))) if isinstance(entry, Mapping) else None
+    return "media" if kind is None else f"media.{kind}"
 
 
 def _text(chart: Chart, turn: int, bit: Bit, start: int) -> None:

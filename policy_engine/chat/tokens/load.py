@@ -31,6 +31,8 @@ def load_cached(name_or_path: str | Path) -> Any:
     """The same out of the cache, as a `CachedTokenizer`. One that is not there yet is loaded, and kept if it can be."""
     name = str(name_or_path)
     path = builtin.FOLDER if name == BUILTIN else Path(name).expanduser()
+    if any((path / name).exists() for name in _PROCESSOR_FILES):
+        return load_transformers(name)  # what is kept is of a tokenizer alone
     try:
         files = tokenizer_files(path) if path.is_dir() else [path] if path.is_file() else []
         if path.name == "tokenizer.json" and (path.parent / "tokenizer_config.json").exists():
@@ -64,6 +66,11 @@ def _load(name_or_path: str) -> Any:
     return _hub(name_or_path)
 
 
+def is_processor(tok: Any) -> bool:
+    """Whether an object is a processor: a tokenizer, and what prepares images, sounds or videos."""
+    return hasattr(tok, "tokenizer") and hasattr(tok, "apply_chat_template") and not hasattr(tok, "get_vocab")
+
+
 def usable(tok: Any) -> Any:
     """The tokenizer itself, if it is one that gives the same ids for the same text.
 
@@ -71,10 +78,10 @@ def usable(tok: Any) -> Any:
     """
     if isinstance(tok, CachedTokenizer):
         return tok  # it was looked at before it was kept
-    if hasattr(tok, "tokenizer") and hasattr(tok, "apply_chat_template") and not hasattr(tok, "get_vocab"):
+    if is_processor(tok):
         raise TokenizerError(
             f"{type(tok).__name__} is a processor, which adds tokens for images and sounds after rendering",
-            help="pass processor.tokenizer, if the conversations are text",
+            help="ChatTokenizer.from_processor(…) takes it; pass processor.tokenizer if the conversations are text",
         )
     missing = [n for n in ("get_vocab", "special_tokens_map", "added_tokens_decoder", "convert_ids_to_tokens")
                if not hasattr(tok, n)]  # fmt: skip
@@ -125,7 +132,28 @@ def read_template(template: str | Path) -> str:
     return found
 
 
+_PROCESSOR_FILES = ("processor_config.json", "preprocessor_config.json")
+"""Files that a folder of a processor has, beside those of its tokenizer."""
+
+
 def _folder(path: Path) -> Any:
+    if any((path / name).exists() for name in _PROCESSOR_FILES):
+        return _processor(path)
+    return _tokenizer_folder(path)
+
+
+def _processor(path: Path) -> Any:
+    try:
+        return transformers().AutoProcessor.from_pretrained(str(path), local_files_only=True)
+    except Exception as error:  # transformers raises anything, from OSError to KeyError
+        raise TokenizerError(
+            f"cannot load a processor from the folder `{path}`: {_reason(error)}",
+            help="install what it asks for (most need torch and torchvision); "
+            f"for conversations of text alone pass `{path / 'tokenizer.json'}`",
+        ) from error
+
+
+def _tokenizer_folder(path: Path) -> Any:
     file = path / "tokenizer.json"
     try:
         if not (path / "tokenizer_config.json").exists() and not (path / "config.json").exists() and file.exists():
@@ -145,7 +173,7 @@ def _folder(path: Path) -> Any:
 
 def _file(path: Path) -> Any:
     if path.name == "tokenizer.json" and (path.parent / "tokenizer_config.json").exists():
-        return _folder(path.parent)
+        return _tokenizer_folder(path.parent)
     if path.suffix != ".json":
         raise TokenizerError(
             f"`{path}` is not a tokenizer.json", help="pass the folder it is in, so that transformers can convert it"

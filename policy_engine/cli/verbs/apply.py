@@ -10,6 +10,8 @@ from policy_engine.cli.options import (
     DataArgument,
     DatasetOption,
     FormatOption,
+    MediaRootOption,
+    MediaUrlsOption,
     PolicyOption,
     TemplateOption,
     TokenizerOption,
@@ -38,6 +40,8 @@ def register(app: typer.Typer) -> None:
         tokenizer: TokenizerOption = None,
         template: TemplateOption = None,
         dataset: DatasetOption = None,
+        media_root: MediaRootOption = None,
+        media_urls: MediaUrlsOption = False,
         overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the output if it exists.")] = False,
         strict: Annotated[bool, typer.Option("--strict", help="The first row that fails ends the run.")] = False,
         limit: Annotated[
@@ -92,7 +96,7 @@ def register(app: typer.Typer) -> None:
         def work() -> Outcome:
             # Imported here, so that the verbs that need no tokenizer start without what loads one.
             from policy_engine.cli.work.apply import Request, apply_request, truncation_of
-            from policy_engine.cli.work.inputs import load_inputs
+            from policy_engine.cli.work.inputs import load_inputs, media_options
             from policy_engine.run.options import RunOptions
 
             keep = None if truncate is None else truncate
@@ -109,6 +113,16 @@ def register(app: typer.Typer) -> None:
             )
             request = Request(data=data, out=out, options=options, unroll=unroll, ray=engine == "ray")
             request.check()
-            return apply_request(request, load_inputs(policy, tokenizer, template, dataset, prove=not no_prove))
+            return apply_request(
+                request,
+                load_inputs(
+                    policy,
+                    tokenizer,
+                    template,
+                    dataset,
+                    prove=not no_prove,
+                    media=media_options(media_root, media_urls),
+                ),
+            )
 
         finish("apply", format, work)

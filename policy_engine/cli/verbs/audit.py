@@ -6,10 +6,18 @@ from typing import Annotated
 
 import typer
 
-from policy_engine.cli.options import DatasetOption, FormatOption, PolicyOption, TemplateOption, TokenizerOption
+from policy_engine.cli.options import (
+    DatasetOption,
+    FormatOption,
+    MediaRootOption,
+    MediaUrlsOption,
+    PolicyOption,
+    TemplateOption,
+    TokenizerOption,
+)
 from policy_engine.cli.outcome import Outcome
 from policy_engine.cli.run import finish
-from policy_engine.cli.work.inputs import load_chat_tokenizer, load_inputs, names_policy
+from policy_engine.cli.work.inputs import load_chat_tokenizer, load_inputs, media_options, names_policy
 
 
 def register(app: typer.Typer) -> None:
@@ -24,6 +32,8 @@ def register(app: typer.Typer) -> None:
         tokenizer: TokenizerOption = None,
         template: TemplateOption = None,
         dataset: DatasetOption = None,
+        media_root: MediaRootOption = None,
+        media_urls: MediaUrlsOption = False,
         limit: Annotated[int | None, typer.Option("--limit", min=1, help="Look at the first rows, this many.")] = None,
         format: FormatOption = "text",
     ) -> None:
@@ -36,9 +46,11 @@ def register(app: typer.Typer) -> None:
             # Imported here, so that the verbs that need no tokenizer start without what loads one.
             from policy_engine.cli.work.audit import audit_rows
 
+            media = media_options(media_root, media_urls)
             if policy is None and (dataset is None or not names_policy(dataset)):
-                return audit_rows(data, load_chat_tokenizer(tokenizer, template, dataset), None, limit=limit)
-            masker = load_inputs(policy, tokenizer, template, dataset).masker
+                found = load_chat_tokenizer(tokenizer, template, dataset)
+                return audit_rows(data, found if media is None else found.with_media(media), None, limit=limit)
+            masker = load_inputs(policy, tokenizer, template, dataset, media=media).masker
             return audit_rows(data, masker.tokenizer, masker.program, limit=limit)
 
         finish("audit", format, work)

@@ -10,6 +10,8 @@ from policy_engine.cli.options import (
     DataArgument,
     DatasetOption,
     FormatOption,
+    MediaRootOption,
+    MediaUrlsOption,
     PolicyOption,
     TemplateOption,
     TokenizerOption,
@@ -28,6 +30,8 @@ def register(app: typer.Typer) -> None:
         tokenizer: TokenizerOption = None,
         template: TemplateOption = None,
         dataset: DatasetOption = None,
+        media_root: MediaRootOption = None,
+        media_urls: MediaUrlsOption = False,
         row: Annotated[int | None, typer.Option("--row", min=1, help="Which row, from 1 (default: the first).")] = None,
         token: Annotated[
             list[int] | None, typer.Option("--token", min=0, help="Explain this token (from 0); may be repeated.")
@@ -45,9 +49,9 @@ def register(app: typer.Typer) -> None:
         def work() -> Outcome:
             # Imported here, so that the verbs that need no tokenizer start without what loads one.
             from policy_engine.cli.work.explain import explain_row
-            from policy_engine.cli.work.inputs import load_inputs
+            from policy_engine.cli.work.inputs import load_inputs, media_options
 
-            inputs = load_inputs(policy, tokenizer, template, dataset)
+            inputs = load_inputs(policy, tokenizer, template, dataset, media=media_options(media_root, media_urls))
             return explain_row(data, inputs, number=row, tokens=tuple(token or ()), at=at, turn=turn)
 
         finish("explain", format, work)

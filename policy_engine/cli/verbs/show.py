@@ -11,6 +11,8 @@ from policy_engine.cli.options import (
     DataArgument,
     DatasetOption,
     FormatOption,
+    MediaRootOption,
+    MediaUrlsOption,
     PolicyOption,
     TemplateOption,
     TokenizerOption,
@@ -30,6 +32,8 @@ def register(app: typer.Typer) -> None:
         tokenizer: TokenizerOption = None,
         template: TemplateOption = None,
         dataset: DatasetOption = None,
+        media_root: MediaRootOption = None,
+        media_urls: MediaUrlsOption = False,
         row: Annotated[
             list[int] | None, typer.Option("--row", min=1, help="Show this row (from 1); may be repeated.")
         ] = None,
@@ -45,10 +49,10 @@ def register(app: typer.Typer) -> None:
 
         def work() -> Outcome:
             # Imported here, so that the verbs that need no tokenizer start without what loads one.
-            from policy_engine.cli.work.inputs import load_inputs
+            from policy_engine.cli.work.inputs import load_inputs, media_options
             from policy_engine.cli.work.show import show_rows
 
-            inputs = load_inputs(policy, tokenizer, template, dataset)
+            inputs = load_inputs(policy, tokenizer, template, dataset, media=media_options(media_root, media_urls))
             return show_rows(
                 data, inputs, limit=limit, numbers=row or (), color_by=color_by, html=html, overwrite=overwrite
             )

@@ -18,6 +18,7 @@ from policy_engine.lang.library import read_policy
 from policy_engine.lang.lint.lint import warnings_of
 
 if TYPE_CHECKING:
+    from policy_engine.chat.media.sources import MediaOptions
     from policy_engine.chat.tokenizer import ChatTokenizer
     from policy_engine.data.dataset import DatasetSpec
     from policy_engine.mask.masker import Masker
@@ -68,12 +69,19 @@ class Inputs:
 
 
 def load_inputs(
-    policy: str | None, tokenizer: str | None, template: str | None, dataset: str | None, *, prove: bool = False
+    policy: str | None,
+    tokenizer: str | None,
+    template: str | None,
+    dataset: str | None,
+    *,
+    prove: bool = False,
+    media: MediaOptions | None = None,
 ) -> Inputs:
     """The masker that the options name; what is not given comes from the dataset file.
 
-    With `prove`, a policy whose guards some conversation breaks is refused; without, the rows that break them fail.
-    Raises ConfigError if neither names a policy or a tokenizer, and what loading them raises.
+    `media` says where a processor's images, sounds and videos may come from. With `prove`, a policy whose guards some
+    conversation breaks is refused; without, the rows that break them fail. Raises ConfigError if neither names a policy
+    or a tokenizer, and what loading them raises.
     """
     from policy_engine.mask.masker import Masker
     from policy_engine.proof.load import load_policy
@@ -87,8 +95,15 @@ def load_inputs(
         )
     name = _tokenizer_name(tokenizer, spec)
     program = load_policy(policy, schema=None if spec is None else spec.to_schema(), prove=prove)
-    masker = Masker(program, _load(name, template, spec), dataset=spec)
+    masker = Masker(program, _load(name, template, spec), dataset=spec, media=media)
     return Inputs(masker=masker, policy=policy, tokenizer=name)
+
+
+def media_options(root: str | None, urls: bool) -> MediaOptions | None:
+    """What `--media-root` and `--media-urls` say; None where neither is given. Raises ConfigError for a bad root."""
+    from policy_engine.chat.media.sources import MediaOptions
+
+    return MediaOptions(root=root, urls=urls) if root is not None or urls else None
 
 
 def load_chat_tokenizer(tokenizer: str | None, template: str | None, dataset: str | None) -> ChatTokenizer:

@@ -18,7 +18,7 @@ import re2
 
 from policy_engine.core.diagnostics import Diagnostic, Related
 from policy_engine.core.suggest import nearest
-from policy_engine.core.vocabulary import BODY, EOS, KNOWN_ROLES, PARTS, UNTRAINABLE
+from policy_engine.core.vocabulary import BODY, EOS, KNOWN_ROLES, MEDIA, PARTS, UNTRAINABLE
 from policy_engine.lang.ast import And, Compare, Expr, Not, Or
 from policy_engine.lang.checked import Atom, CheckedGuard, CheckedPolicy, CheckedRule, CheckedTarget, Spans
 from policy_engine.lang.findings import Findings
@@ -40,6 +40,8 @@ def lint(policy: CheckedPolicy) -> tuple[Diagnostic, ...]:
     _ends(trains, findings, misspelled={r for r in policy.undeclared if nearest(r, KNOWN_ROLES)})
     for rule in policy.rules:
         _weight(rule, findings)
+    for rule in trains:
+        _media(rule, findings)
     rulings: tuple[CheckedRule | CheckedGuard, ...] = (*policy.rules, *policy.guards)
     for ruling in rulings:
         _patterns(ruling.targets, findings)
@@ -157,6 +159,13 @@ def _inner(target: CheckedTarget) -> Iterator[Atom]:
         return
     for inside in target.inside:
         yield from _inner(inside)
+
+
+def _media(rule: CheckedRule, findings: Findings) -> None:
+    """Placeholders of media are named: models that read pictures write no token of one."""
+    if any(atom.parts and atom.parts <= MEDIA for atom in _atoms(rule.targets)):
+        help = "leave them out, or ignore this by a comment if the model writes media as tokens"
+        findings.warn("PE609", "this trains the placeholders of images, sounds or videos", rule.span, help)
 
 
 def _weight(rule: CheckedRule, findings: Findings) -> None:

@@ -116,8 +116,8 @@ class Conditions:
         """The assignments under which a field is a weight of a kind (see `weight_class`)."""
         return self.fields[name_of(field)].where(self.space, lambda cell: weight_class(cell) == kind)
 
-    def possible(self, *, in_body: bool, owned: bool) -> Free:
-        """The assignments that text in a turn's body, or other text, can have."""
+    def possible(self, *, in_body: bool, in_part: bool, owned: bool) -> Free:
+        """The assignments that text in a turn's body, of a content part, or other text, can have."""
         space = self.space
         free = space.full
         for name, values in self.fields.items():
@@ -131,7 +131,7 @@ class Conditions:
                     free = space.both(free, space.either(holds, missing))
         if in_body and CHARS in self.fields:
             free = space.both(free, self.fields[CHARS].where(space, lambda cell: cell.value != 0))
-        if not in_body:
+        if not in_part:
             free = space.both(free, self._all_missing("part"))
         for key, name in self.span_fields.items():
             if not owned:

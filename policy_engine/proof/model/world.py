@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from policy_engine.core.vocabulary import BODY, PARTS, UNOWNED, UNTRAINABLE, RelationKind
+from policy_engine.core.vocabulary import BODY, FROM_PARTS, PARTS, UNOWNED, UNTRAINABLE, RelationKind
 from policy_engine.lang.ast import And, Compare, Expr, Not, Or
 from policy_engine.lang.checked import Atom, CheckedPolicy, CheckedStatement, CheckedTarget, TurnSet
 from policy_engine.proof.model.conditions import ROLE, Conditions, span_key
@@ -41,6 +41,8 @@ class PartClass:
     parts: tuple[str, ...]
     owned: bool
     in_body: bool
+    in_part: bool
+    """Whether text of these parts can belong to a content part: the body, and media."""
     in_call: bool
 
 
@@ -129,7 +131,13 @@ class World:
         sets = list({a.parts for _, s in self.statements for t in s.targets for a in atoms_of(t)})
         groups: dict[tuple[object, ...], list[str]] = {}
         for part in PARTS:
-            facts = (part in UNOWNED, part in BODY, part.startswith("tool_call"), part in UNTRAINABLE)
+            facts = (
+                part in UNOWNED,
+                part in BODY,
+                part in FROM_PARTS,
+                part.startswith("tool_call"),
+                part in UNTRAINABLE,
+            )
             groups.setdefault((facts, *(part in s for s in sets)), []).append(part)
         # Plain text first: witnesses are looked for in this order.
         ordered = sorted(groups.values(), key=lambda g: "text" not in g)
@@ -138,6 +146,7 @@ class World:
                 parts=tuple(sorted(g, key=lambda p: (p != "text", PARTS.index(p)))),
                 owned=g[0] not in UNOWNED,
                 in_body=g[0] in BODY,
+                in_part=g[0] in FROM_PARTS,
                 in_call=g[0].startswith("tool_call"),
             )
             for g in ordered
@@ -149,7 +158,7 @@ class World:
 
     def _possible(self, part_class: PartClass) -> Region:
         algebra, conditions = self.algebra, self.conditions
-        free = conditions.possible(in_body=part_class.in_body, owned=part_class.owned)
+        free = conditions.possible(in_body=part_class.in_body, in_part=part_class.in_part, owned=part_class.owned)
         full = self.full(part_class)
         if not conditions.asks_for_calls or part_class.in_call or not part_class.owned:
             return algebra.region(free, full)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from policy_engine.core.vocabulary import BODY, PARTS
+from policy_engine.core.vocabulary import BODY, FROM_PARTS, PARTS
 from policy_engine.lang.ast import Compare
 from policy_engine.lang.checked import Atom
 from policy_engine.proof.model.conditions import CHARS
@@ -37,10 +37,13 @@ WRITTEN: Final = {
     "bos": "<s>", "preamble": "You are helpful.\n", "preamble.tools": "{}", "preamble.documents": "{}",
     "header": "<|im_start|>", "reasoning.open": "<think>\n", "reasoning.text": "Let me see.",
     "reasoning.close": "\n</think>\n\n", "empty_reasoning": "<think>\n\n</think>\n\n", "tool_call": "<tool_call>",
-    "tool_call.name": "lookup", "tool_call.arguments": "{}", "media": "<|image|>", "markup": "<|message|>",
+    "tool_call.name": "lookup", "tool_call.arguments": "{}", "media": "<|file|>",
+    "media.image": "<|image|>", "media.audio": "<|audio|>", "media.video": "<|video|>", "markup": "<|message|>",
     "eot": "<|im_end|>", "eod": "<|endoftext|>", "separator": "\n", "generation_prompt": "<|im_start|>assistant\n",
 }  # fmt: skip
 _CALL_ID: Final = "call_1"
+_TYPES: Final = {"media": "file", "media.audio": "audio", "media.video": "video"}
+"""Types of the content parts that media belong to; images otherwise."""
 
 
 @dataclass(kw_only=True)
@@ -154,7 +157,7 @@ class _Turn:
         """True if a segment has to belong to a content part."""
         values = [v for name, v in self.fields.items() if name[0] == "part"]
         cells = [v.cells[segment.assignment[v.variable]] for v in values]
-        return segment.part in BODY and any(c.kind != "value" or c.value is not MISSING for c in cells)
+        return segment.part in FROM_PARTS and any(c.kind != "value" or c.value is not MISSING for c in cells)
 
     def _lengths(self, planned: Sequence[SegmentPlan]) -> list[int | None]:
         """The lengths of the texts for which `turn.chars` is as assigned; the last takes the rest."""
@@ -218,7 +221,7 @@ class _Turn:
             assert piece.plan is not None
             if not self._is_content(piece.plan) and not self._has_item(piece.plan):
                 continue
-            item: dict[str, Any] = {"type": "image"}
+            item: dict[str, Any] = {"type": _TYPES.get(piece.part, "image")}
             if self._is_content(piece.plan):
                 item = {"type": "text", "text": piece.text}
                 piece.field = ("content", len(items), "text")

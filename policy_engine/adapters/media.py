@@ -1,0 +1,191 @@
+"""Batches of rows with media for transformers' `Trainer` and TRL's `SFTTrainer`: tokens and features together.
+
+    masked = dataset.map(masker.batch, batched=True)
+    trainer = Trainer(model, args, train_dataset=masked, data_collator=MediaCollator(processor))
+
+Rows keep no pixels. The collator opens each medium again, lets the processor make its features, and compares them with
+the tokens that the row has for it.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+from policy_engine.adapters.collate import PaddingCollator
+from policy_engine.chat.media.parts import Medium, media_of
+from policy_engine.chat.media.processor import TOKEN_COLUMNS, MediaProcessor
+from policy_engine.chat.media.sounds import open_sound, open_video
+from policy_engine.chat.media.sources import MediaOptions, open_image
+from policy_engine.core.errors import ConfigError, MediaError, PolicyEngineError
+from policy_engine.core.vocabulary import MediaKind
+from policy_engine.core.wording import counted
+from policy_engine.data.conversation import without_null_fields
+from policy_engine.data.given import KINDS, USUAL
+
+if TYPE_CHECKING:
+    import torch
+
+_TEXT_COLUMNS: Final = frozenset({"input_ids", "attention_mask", "text_replacement_offsets", *TOKEN_COLUMNS})
+_LISTS: Final = ("messages", "conversations", "conversation")
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Features:
+    """What the processor makes of a batch's media, and the tokens it writes for each row's."""
+
+    columns: dict[str, Any]
+    ids: list[list[int]]
+
+
+@dataclass(frozen=True)
+class MediaCollator:
+    """Pads masked rows and adds the features of their media: `pixel_values`, `image_grid_thw`, …
+
+    `processor` is the one the rows were masked with. `options` say where files are, as for the `Masker`. A medium that
+    has no path or URL (bytes, objects) is taken from the columns of its row that the masker read (`messages`,
+    `images`), which `map` keeps; or from `rows`, the rows before they were masked, by the number in the column `row`
+    (from 1). `side` is where padding goes. The model has to be asked for these columns: `remove_unused_columns=False`.
+
+    Raises TokenizerError for a processor that no `Masker` takes.
+    """
+
+    processor: Any = field(repr=False)
+    options: MediaOptions = field(default_factory=MediaOptions, kw_only=True)
+    rows: Sequence[Any] | None = field(default=None, repr=False, kw_only=True)
+    side: Literal["right", "left"] = field(default="right", kw_only=True)
+    pad_to_multiple_of: int = field(default=1, kw_only=True)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_media", MediaProcessor(processor=self.processor, options=self.options))
+
+    def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
+        """Tensors of the rows' columns, of shape (rows, longest row), and the features of their media, in order.
+
+        Raises MediaError for a medium that cannot be opened or whose tokens in the row are not those that its features
+        need, RowError for a row whose columns differ in length.
+        """
+        import torch
+
+        media = [self._media_of(row, at) for at, row in enumerate(rows)]
+        names = [name for name in TOKEN_COLUMNS if name in rows[0]]
+        pad = self.processor.tokenizer.pad_token_id
+        if pad is None:
+            raise ConfigError("the tokenizer has no pad token", help="set `processor.tokenizer.pad_token`")
+        collate = PaddingCollator(
+            pad_token_id=pad, side=self.side, pad_to_multiple_of=self.pad_to_multiple_of, extra=tuple(names)
+        )
+        made = collate([{k: v for k, v in row.items() if k != "media"} for row in rows])
+        features = self._features(media)
+        self._compare(rows, features.ids)
+        tensors = {name: value for name, value in features.columns.items() if isinstance(value, torch.Tensor)}
+        return {**made, **tensors}
+
+    @property
+    def _processor(self) -> MediaProcessor:
+        found: MediaProcessor = self.__dict__["_media"]
+        return found
+
+    def _media_of(self, row: Mapping[str, Any], at: int) -> list[tuple[MediaKind, Any]]:
+        """The decoded media of a row, in order."""
+        entries = row.get("media")
+        if entries is None:
+            raise MediaError(
+                f"row {at} of the batch has no column `media`",
+                help="keep the columns that the masker made, and set `remove_unused_columns=False`",
+            )
+        given: dict[tuple[int, int], Medium] | None = None
+        opened: list[tuple[MediaKind, Any]] = []
+        for entry in entries:
+            source = entry["source"]
+            place = f"messages[{entry['turn']}].content[{entry['item']}]"
+            if source is None:
+                if given is None:
+                    given = {(m.turn, m.item): m for m in self._originals(row, at)}
+                medium = given.get((entry["turn"], entry["item"]))
+                if medium is None:
+                    raise MediaError(
+                        f"the {entry['kind']} of {place} in row {at} of the batch has no path, and no data",
+                        help="keep the columns of messages and media, or give MediaCollator the `rows` before masking",
+                    )
+                source = medium.source
+            opened.append((entry["kind"], self._open(entry["kind"], source, place)))
+        return opened
+
+    def _open(self, kind: MediaKind, source: Any, place: str) -> Any:
+        if kind == "image":
+            return open_image(source, self.options, place)
+        if kind == "audio":
+            return open_sound(source, self.options, place, rate=self._processor.rate)
+        return open_video(source, self.options, place)
+
+    def _originals(self, row: Mapping[str, Any], at: int) -> list[Medium]:
+        """The media of a row as it was before it was masked."""
+        from policy_engine.data.conversation import read_row
+        from policy_engine.data.shapes import detect_format
+
+        original: Any = row
+        if self.rows is not None and "row" in row:
+            original = self.rows[int(row["row"]) - 1]
+        elif not any(name in row for name in (*_LISTS, *USUAL)):
+            return []
+        original = without_null_fields(original)
+        return media_of(read_row(original, detect_format([original])).messages)
+
+    def _features(self, media: Sequence[Sequence[tuple[MediaKind, Any]]]) -> _Features:
+        """One call of the processor for the whole batch, each row's text being its placeholders alone."""
+        tokens = self._processor.tokens
+        texts = ["".join(tokens[kind] for kind, _ in own) or "a" for own in media]
+        by_kind = {kind: [[data for k, data in own if k == kind] for own in media] for kind in KINDS}
+        if not any(any(rows) for rows in by_kind.values()):
+            return _Features(columns={}, ids=[[] for _ in media])
+        given: dict[str, Any] = {"text_kwargs": {"padding": True}, "return_tensors": "pt"}
+        sounds = [data for own in by_kind["audio"] for data in own]
+        if sounds:
+            given |= {"audio": sounds, "sampling_rate": self._processor.rate}
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                out = self.processor(
+                    text=texts,
+                    images=by_kind["image"] if any(by_kind["image"]) else None,
+                    videos=by_kind["video"] if any(by_kind["video"]) else None,
+                    **given,
+                )
+        except PolicyEngineError:
+            raise
+        except Exception as error:  # each class has its own checks
+            raise MediaError(
+                f"{type(self.processor).__name__} refuses the media of a batch: {str(error) or type(error).__name__}",
+                help="mask the rows again with this processor",
+            ) from error
+        kept = out["attention_mask"].bool()
+        ids = [row_T[kept_T].tolist() for row_T, kept_T in zip(out["input_ids"], kept)]
+        return _Features(columns={k: v for k, v in out.items() if k not in _TEXT_COLUMNS}, ids=ids)
+
+    def _compare(self, rows: Sequence[Mapping[str, Any]], written: Sequence[Sequence[int]]) -> None:
+        """Raises MediaError for a row that has other tokens of media than the processor writes for its features."""
+        marks = self._marks
+        for at, (row, ids) in enumerate(zip(rows, written)):
+            own = [i for i in _plain(row["input_ids"]) if i in marks]
+            made = [i for i in ids if i in marks]
+            if own != made:
+                raise MediaError(
+                    f"row {at} of the batch has {counted(len(own), 'token')} of media, and its media make {len(made)}",
+                    help="mask the rows with this processor and these files, and truncate with policy-engine only",
+                )
+
+    @property
+    def _marks(self) -> frozenset[int]:
+        """Ids of the tokens in whose place the model puts features."""
+        found = [getattr(self.processor, f"{kind}_token_ids", None) or [] for kind in KINDS]
+        ids = [i for own in found for i in own if i is not None]
+        ids += [i for kind in KINDS if (i := getattr(self.processor, f"{kind}_token_id", None)) is not None]
+        return frozenset(int(i) for i in ids)
+
+
+def _plain(values: Any) -> list[int]:
+    found: list[int] = values.tolist() if hasattr(values, "tolist") else list(values)
+    return found

@@ -1,0 +1,76 @@
+"""Processor classes: which write media as text before they tokenize once, and why others are refused."""
+
+from __future__ import annotations
+
+import inspect
+import textwrap
+from collections.abc import Iterator
+from typing import Any, Final
+
+from policy_engine.chat.transformers_import import transformers
+from policy_engine.core.vocabulary import MediaKind
+
+OLDEST: Final = "5.18"
+"""The first transformers whose processors write media as text, in `get_text_with_replacements`."""
+_MIXINS: Final = ("ProcessorMixin", "OmniModalProcessorMixin")
+KINDS: Final[tuple[MediaKind, ...]] = ("image", "video", "audio")
+
+
+def kinds_of(cls: type) -> tuple[MediaKind, ...]:
+    """The kinds of media that a class writes replacements for."""
+    found: list[MediaKind] = [kind for kind in KINDS if _overrides(cls, f"replace_{kind}_token")]
+    if "audio" not in found and _overrides(cls, "replace_video_with_audio_token"):
+        found.append("audio")
+    return tuple(found)
+
+
+def why_refused(cls: type) -> str | None:
+    """Why a processor class cannot be used, in one clause; None if it can.
+
+    >>> from transformers import CLIPProcessor, Qwen2VLProcessor
+    >>> why_refused(Qwen2VLProcessor)
+    >>> why_refused(CLIPProcessor)
+    'it puts no placeholders of media into text'
+    """
+    if not hasattr(cls, "get_text_with_replacements"):
+        return f"transformers {transformers().__version__} writes media after tokenizing; take {OLDEST} or later"
+    call = list(_bodies(cls, "__call__"))
+    if not kinds_of(cls):
+        own = any("_token" in body and "replace(" in body for body in call)
+        return "it expands placeholders on its own" if own else "it puts no placeholders of media into text"
+    if not any("get_text_with_replacements" in body for body in call):
+        return "it expands placeholders on its own"
+    if _overrides(cls, "apply_chat_template") and not any(
+        "super().apply_chat_template" in body for body in _bodies(cls, "apply_chat_template")
+    ):
+        return "it renders chats on its own, without a chat template"
+    return None
+
+
+def all_classes() -> list[type]:
+    """Every processor class that the installed transformers has, by name."""
+    package = transformers()
+    mixin = package.ProcessorMixin
+    found: dict[str, type] = {}
+    for name in sorted(dir(package)):
+        if name.endswith(("Processor", "ProcessorWithLM")):
+            value = getattr(package, name, None)
+            if isinstance(value, type) and issubclass(value, mixin) and value.__name__ not in _MIXINS:
+                found.setdefault(value.__name__, value)
+    return list(found.values())
+
+
+def _overrides(cls: type, name: str) -> bool:
+    return any(name in base.__dict__ for base in cls.__mro__ if base.__name__ not in _MIXINS)
+
+
+def _bodies(cls: type, name: str) -> Iterator[str]:
+    """The sources of a method, then of those it calls by `super()`."""
+    for base in cls.__mro__:
+        method: Any = base.__dict__.get(name)
+        if method is None:
+            continue
+        body = textwrap.dedent(inspect.getsource(inspect.unwrap(method)))
+        yield body
+        if f"super().{name}" not in body:
+            return

@@ -1,0 +1,223 @@
+"""Rendered chats with media to tokens: the processor's ids, and which medium each token belongs to."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from policy_engine.chat.media.measured import Measured, measured
+from policy_engine.chat.media.parts import Medium, media_of
+from policy_engine.chat.media.processor import MediaProcessor, Written
+from policy_engine.chat.media.sounds import open_sound, open_video
+from policy_engine.chat.media.sources import measure_image, name_of, open_image
+from policy_engine.chat.media.stretch import Stretched, matched, stretch, tokens_of, written_in
+from policy_engine.chat.segments import MediaTokens, RenderedChat, TokenizedChat
+from policy_engine.core.errors import AttributionError, MediaError, PolicyEngineError, TokenizerError
+from policy_engine.core.vocabulary import MediaKind
+
+Located = tuple[list[int], "npt.NDArray[np.int32]", tuple["npt.NDArray[np.int32]", "npt.NDArray[np.int32]"]]
+"""Ids as a list and as an array, and the characters each covers: what `TokenLocator.locate` gives."""
+Locate = Callable[[Sequence[str]], Sequence[Any]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Ready:
+    """A chat whose media are written out, before it is tokenized."""
+
+    stretched: Stretched
+    media: list[Medium]
+    sizes: list[tuple[int, int] | None]
+    special: bool
+    written: Written | None
+    """What the processor itself made of it; None where pictures were only measured."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class MediaEncoder:
+    """Tokenizes chats as a processor does. `around` are the ids that its tokenizer adds in front and behind."""
+
+    media: MediaProcessor
+    around: tuple[tuple[int, ...], tuple[int, ...]] = field(default=((), ()))
+
+    @functools.cached_property
+    def _measured(self) -> Measured | None:
+        return measured(self.media)
+
+    def check(self, locate: Locate) -> None:
+        """Raises TokenizerError for a processor that writes text of its own around what a template writes, or takes no
+        text without media."""
+        try:
+            written = self.media.write("a", {})
+        except MediaError as error:
+            raise TokenizerError(
+                f"{self.media.name} cannot be used: it takes no text without media",
+                help="pass processor.tokenizer, if the conversations are text",
+            ) from error
+        ids, _, _ = locate(["a"])[0]
+        special = self.media.adds_special("a")
+        if written.ids != ([*self.around[0], *ids, *self.around[1]] if special else ids):
+            raise TokenizerError(
+                f"{self.media.name} cannot be used: it writes more into a text than its media",
+                help="pass processor.tokenizer, if the conversations are text",
+            )
+
+    @functools.cached_property
+    def _texts(self) -> tuple[str, str]:
+        tokenizer = self.media.processor.tokenizer
+        before, behind = ("".join(map(str, tokenizer.convert_ids_to_tokens(list(ids)))) for ids in self.around)
+        return before, behind
+
+    def encode(self, chats: Sequence[RenderedChat], locate: Locate) -> list[TokenizedChat | PolicyEngineError]:
+        """A chat that fails is its error, in its place."""
+        ready = [self._try_ready(chat) for chat in chats]
+        good = [r for r in ready if isinstance(r, _Ready)]
+        located = iter(locate([self._bare(r) for r in good]))
+        return [r if isinstance(r, PolicyEngineError) else self._finish(r, next(located)) for r in ready]
+
+    def _try_ready(self, chat: RenderedChat) -> _Ready | PolicyEngineError:
+        try:
+            return self._ready(chat)
+        except PolicyEngineError as error:
+            return error
+
+    def _ready(self, chat: RenderedChat) -> _Ready:
+        # A sample of one turn has the messages of the whole conversation.
+        last = max((s.turn for s in chat.segments if s.turn is not None), default=-1)
+        media = [medium for medium in media_of(chat.messages) if medium.turn <= last]
+        found = matched(chat, self.media.find(chat.text), media)
+        for medium in media:
+            if medium.kind not in self.media.tokens:
+                raise MediaError(
+                    f"{medium.place} is a medium of kind `{medium.kind}`, which {self.media.name} does not take",
+                    help="use a processor that takes it, or drop the row",
+                )
+        special = self.media.adds_special(chat.text)
+        written: Written | None = None
+        sizes: list[tuple[int, int] | None] = [None] * len(media)
+        if self._measured is not None and all(medium.kind == "image" for medium in media):
+            sizes = [measure_image(m.source, self.media.options, m.place) for m in media]
+            texts = [self._measured.text(*size) for size in sizes if size is not None]
+        else:
+            opened = [self._open(medium) for medium in media]
+            sizes = [getattr(o, "size", None) if m.kind == "image" else None for o, m in zip(opened, media)]
+            by_kind: dict[MediaKind, list[Any]] = {}
+            for medium, data in zip(media, opened):
+                by_kind.setdefault(medium.kind, []).append(data)
+            written = self.media.write(chat.text, by_kind)
+            if len(written.texts) != len(media):
+                raise AttributionError(
+                    f"{self.media.name} writes {len(written.texts)} media for {len(media)} of the row",
+                    help="drop the row",
+                )
+            order = sorted(range(len(media)), key=lambda at: found[at].start)
+            texts = [text for _, text in sorted(zip(order, written.texts))]
+        before, behind = self._texts if special else ("", "")
+        stretched = stretch(chat, found, media, texts, prefix=before, suffix=behind)
+        return _Ready(stretched=stretched, media=media, sizes=sizes, special=special, written=written)
+
+    def _open(self, medium: Medium) -> Any:
+        options = self.media.options
+        if medium.kind == "image":
+            return open_image(medium.source, options, medium.place)
+        if medium.kind == "audio":
+            return open_sound(medium.source, options, medium.place, rate=self.media.rate)
+        return open_video(medium.source, options, medium.place)
+
+    def _bare(self, ready: _Ready) -> str:
+        """The text without what the tokenizer adds around it."""
+        text = ready.stretched.chat.text
+        if not ready.special:
+            return text
+        before, behind = self._texts
+        return text[len(before) : len(text) - len(behind)]
+
+    def _finish(self, ready: _Ready, located: Any) -> TokenizedChat | PolicyEngineError:
+        if isinstance(located, PolicyEngineError):
+            return located
+        try:
+            return self._tokenized(ready, located)
+        except PolicyEngineError as error:
+            return error
+
+    def _tokenized(self, ready: _Ready, located: Located) -> TokenizedChat:
+        ids, _, (starts_T, ends_T) = located
+        chat = ready.stretched.chat
+        if ready.special:
+            ids, starts_T, ends_T = self._with_special(ids, starts_T, ends_T, len(chat.text))
+        if ready.written is not None and ready.written.ids != ids:
+            raise AttributionError(
+                f"{self.media.name} gives other ids than its tokenizer does for the same text",
+                help="pass rows of this kind through the processor itself; they cannot be attributed",
+            )
+        spans = tokens_of(ready.stretched.ranges, starts_T, ends_T, ready.media)
+        return TokenizedChat(
+            chat=chat,
+            input_ids=ids,
+            starts_T=starts_T,
+            ends_T=ends_T,
+            columns=self._columns(ready, ids, spans, starts_T),
+            media=tuple(
+                MediaTokens(
+                    kind=medium.kind,
+                    turn=medium.turn,
+                    item=medium.item,
+                    source=name_of(medium.source),
+                    width=None if size is None else size[0],
+                    height=None if size is None else size[1],
+                    first=first,
+                    count=count,
+                )
+                for medium, size, (first, count) in zip(ready.media, ready.sizes, spans)
+            ),
+        )
+
+    def _with_special(
+        self, ids: list[int], starts_T: npt.NDArray[np.int32], ends_T: npt.NDArray[np.int32], size: int
+    ) -> tuple[list[int], npt.NDArray[np.int32], npt.NDArray[np.int32]]:
+        (first, last), (before, behind) = self.around, self._texts
+        shift = len(before)
+        low = _cover(self.media.processor.tokenizer, first, 0)
+        high = _cover(self.media.processor.tokenizer, last, size - len(behind))
+        return (
+            [*first, *ids, *last],
+            np.concatenate((low[0], starts_T + shift, high[0])).astype(np.int32),
+            np.concatenate((low[1], ends_T + shift, high[1])).astype(np.int32),
+        )
+
+    def _columns(
+        self, ready: _Ready, ids: list[int], spans: Sequence[tuple[int, int]], starts_T: npt.NDArray[np.int32]
+    ) -> dict[str, npt.NDArray[np.int8]]:
+        made: dict[str, npt.NDArray[np.int8]] = {}
+        for name in self.media.columns:
+            if ready.written is None:
+                assert self._measured is not None
+                made[name] = self._measured.columns[name](ids, spans)
+            else:
+                # A processor may leave the column out of a row without media.
+                made[name] = ready.written.columns.get(name, np.zeros(len(ids), dtype=np.int8))
+        types_T = made.get("mm_token_type_ids")
+        if types_T is not None:
+            own_T = np.zeros(len(ids), dtype=bool)
+            for first, count in spans:
+                own_T[first : first + count] = True
+            stray = np.flatnonzero((types_T != 0) & ~own_T)
+            if len(stray):
+                at = int(stray[0])
+                written = str(self.media.processor.tokenizer.convert_ids_to_tokens(ids[at]))
+                raise written_in(ready.stretched.chat, int(starts_T[at]), written)
+        return made
+
+
+def _cover(tokenizer: Any, ids: Sequence[int], at: int) -> tuple[list[int], list[int]]:
+    starts, ends = [], []
+    for i in ids:
+        size = len(str(tokenizer.convert_ids_to_tokens(i)))
+        starts.append(at)
+        ends.append(at + size)
+        at += size
+    return starts, ends

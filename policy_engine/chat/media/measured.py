@@ -1,0 +1,187 @@
+"""Pictures that are measured, not decoded: what a processor writes for one is known from its width and height.
+
+Only for processors that count tokens from sizes themselves (`_get_num_multimodal_tokens`), and only where samples show
+that nothing else decides: pictures of noise and of one color give one text, alone and together, and ids and columns
+that are put together here equal those of the processor's own call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from policy_engine.chat.media.processor import MediaProcessor, Written, noise
+from policy_engine.core.errors import MediaError, PolicyEngineError
+
+_SIZES: Final = ((64, 48), (224, 168), (168, 224), (640, 480), (333, 999), (1000, 400), (31, 29), (512, 512))
+"""Width and height of the pictures that a processor is asked about first."""
+_MOST_KEPT: Final = 1 << 14
+
+Columns = Callable[[Sequence[int], Sequence[tuple[int, int]]], "npt.NDArray[np.int8]"]
+"""Ids and the tokens `(first, count)` of each medium to a column."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Repeated:
+    """A text that is one token, repeated, between two texts that do not change."""
+
+    before: str
+    unit: str
+    after: str
+
+
+@dataclass(kw_only=True, eq=False)
+class Measured:
+    """What a processor writes for a picture by its size, and how the columns beside the ids are made."""
+
+    media: MediaProcessor
+    columns: dict[str, Columns]
+    repeated: _Repeated | None = None
+    _known: dict[tuple[int, int], str] = field(default_factory=dict)
+
+    def text(self, width: int, height: int) -> str:
+        """What is written for a picture of this size. Raises MediaError where the processor refuses the size."""
+        size = (width, height)
+        if size not in self._known:
+            if len(self._known) >= _MOST_KEPT:
+                self._known.clear()
+            self._known[size] = self._ask(width, height)
+        return self._known[size]
+
+    def _ask(self, width: int, height: int) -> str:
+        if self.repeated is None:
+            return _written_for(self.media, _blank(width, height))
+        shape = self.repeated
+        return shape.before + shape.unit * _count(self.media, width, height) + shape.after
+
+
+def measured(media: MediaProcessor) -> Measured | None:
+    """A way to measure pictures for a processor; None where samples show that it needs the pictures themselves."""
+    processor = media.processor
+    if "image" not in media.tokens or not hasattr(processor, "_get_num_multimodal_tokens"):
+        return None
+    try:
+        texts = {size: _written_for(media, noise(*size)) for size in _SIZES}
+        found = Measured(media=media, columns={}, repeated=_repeated(media, texts))
+        for size in _SIZES if found.repeated is not None else _SIZES[:4]:
+            if found.text(*size) != texts[size]:
+                return None
+        return found if _learn_columns(found) else None
+    except PolicyEngineError:
+        return None
+
+
+def _count(media: MediaProcessor, width: int, height: int) -> int:
+    try:
+        counts = media.processor._get_num_multimodal_tokens(image_sizes=[(height, width)])
+        return int(counts["num_image_tokens"][0])
+    except Exception as error:  # each class has its own checks
+        raise MediaError(
+            f"{media.name} refuses a picture of {width} × {height} pixels: {str(error) or type(error).__name__}",
+            help="fix or drop the row, or configure the processor for it",
+        ) from error
+
+
+def _written_for(media: MediaProcessor, picture: Any) -> str:
+    return media.write(media.tokens["image"], {"image": [picture]}).texts[0]
+
+
+def _blank(width: int, height: int) -> Any:
+    from PIL import Image
+
+    return Image.new("RGB", (width, height))
+
+
+def _repeated(media: MediaProcessor, texts: dict[tuple[int, int], str]) -> _Repeated | None:
+    """How the texts of all sizes are made, if the count of tokens is all that differs."""
+    tokenizer = media.processor.tokenizer
+    ids = [i for i in getattr(media.processor, "image_token_ids", []) if i is not None]
+    units = dict.fromkeys([media.tokens["image"], *(str(tokenizer.convert_ids_to_tokens(i)) for i in ids)])
+    for unit in units:
+        shapes = set()
+        for size, text in texts.items():
+            first, last = text.find(unit), text.rfind(unit) + len(unit)
+            if first < 0 or text[first:last] != unit * _count(media, *size):
+                break
+            shapes.add((text[:first], text[last:]))
+        else:
+            if len(shapes) == 1:
+                before, after = shapes.pop()
+                return _Repeated(before=before, unit=unit, after=after)
+    return None
+
+
+def _learn_columns(found: Measured) -> bool:
+    """Finds how each column is made; False if one cannot be, or if ids differ."""
+    media = found.media
+    token = media.tokens["image"]
+    pictures = [noise(64, 48), noise(400, 220), noise(64, 48, seed=1)]
+    samples: list[tuple[str, list[Any]]] = [
+        ("a b", []),
+        (f"a{token}b", pictures[:1]),
+        (f"{token}\n{token} b", pictures[:2]),
+        (f"a {token}b{token}{token}", pictures),
+    ]
+    made: list[tuple[Written, list[tuple[int, int]]]] = []
+    for text, given in samples:
+        written = media.write(text, {"image": given} if given else {})
+        texts = [found.text(*picture.size) for picture in given]
+        if texts != written.texts:
+            return False
+        rest, whole, ranges = text.split(token), "", []
+        for at, part in enumerate(rest):
+            whole += part
+            if at < len(texts):
+                ranges.append((len(whole), len(whole) + len(texts[at])))
+                whole += texts[at]
+        encoded = media.processor.tokenizer(
+            whole, add_special_tokens=media.adds_special(text), return_offsets_mapping=True
+        )
+        if list(encoded["input_ids"]) != written.ids:
+            return False
+        made.append((written, [_inside(encoded["offset_mapping"], *chars) for chars in ranges]))
+    for name in media.columns:
+        for way in (_by_id(media), _by_place, _zeros):
+            if all(_agrees(way, name, written, ranges) for written, ranges in made):
+                found.columns[name] = way
+                break
+        else:
+            return False
+    return True
+
+
+def _agrees(way: Columns, name: str, written: Written, ranges: Sequence[tuple[int, int]]) -> bool:
+    expected = written.columns.get(name)
+    # A processor may leave the column out of a row without media.
+    expected = np.zeros(len(written.ids), dtype=np.int8) if expected is None else expected
+    try:
+        return bool(np.array_equal(way(written.ids, ranges), expected))
+    except Exception:  # each class has its own signature
+        return False
+
+
+def _by_id(media: MediaProcessor) -> Columns:
+    def make(ids: Sequence[int], ranges: Sequence[tuple[int, int]]) -> npt.NDArray[np.int8]:
+        return np.asarray(media.processor.create_mm_token_type_ids([list(ids)])[0], dtype=np.int8)
+
+    return make
+
+
+def _by_place(ids: Sequence[int], ranges: Sequence[tuple[int, int]]) -> npt.NDArray[np.int8]:
+    made = np.zeros(len(ids), dtype=np.int8)
+    for first, count in ranges:
+        made[first : first + count] = 1
+    return made
+
+
+def _zeros(ids: Sequence[int], ranges: Sequence[tuple[int, int]]) -> npt.NDArray[np.int8]:
+    return np.zeros(len(ids), dtype=np.int8)
+
+
+def _inside(offsets: Sequence[tuple[int, int]], start: int, end: int) -> tuple[int, int]:
+    within = [at for at, (a, b) in enumerate(offsets) if start <= a < b <= end]
+    return (within[0], len(within)) if within else (0, 0)

@@ -1,0 +1,122 @@
+"""The media of a conversation: which content parts hold them, and where each one's data is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from policy_engine.core.errors import MediaError
+from policy_engine.core.vocabulary import MEDIA_TYPES, MediaKind
+
+KEYS: Final[dict[MediaKind, tuple[str, ...]]] = {
+    "image": ("image", "image_url", "url", "path", "bytes", "base64", "input_image"),
+    "video": ("video", "video_url", "url", "path", "bytes", "input_video"),
+    "audio": ("audio", "audio_url", "url", "path", "bytes", "base64", "input_audio"),
+}
+"""Keys of a content part under which the data of a medium can be, in the order they are looked for."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Medium:
+    """A medium of a conversation.
+
+    `turn` and `item` are the message and the content part it belongs to (from 0). `source` is what the data has for
+    it: a path, a URL, bytes, an object such as `PIL.Image.Image`, or a mapping of `bytes` and `path`.
+    """
+
+    kind: MediaKind
+    turn: int
+    item: int
+    source: Any = field(repr=False)
+
+    @property
+    def place(self) -> str:
+        """Where it is in the messages, for errors.
+
+        >>> Medium(kind="image", turn=0, item=1, source="cat.png").place
+        'messages[0].content[1]'
+        """
+        return f"messages[{self.turn}].content[{self.item}]"
+
+
+def media_of(messages: Sequence[Mapping[str, Any]]) -> list[Medium]:
+    """The media of messages, in order.
+
+    Raises MediaError for a content part of a media type that has no data, or several.
+
+    >>> media_of([{"role": "user", "content": [{"type": "image", "path": "cat.png"}, {"type": "text", "text": "?"}]}])
+    [Medium(kind='image', turn=0, item=0)]
+    """
+    return [
+        Medium(kind=kind, turn=turn, item=item, source=_source(part, kind, f"messages[{turn}].content[{item}]"))
+        for turn, item, kind, part in _parts(messages)
+    ]
+
+
+def has_media(messages: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether a content part of the messages is of a media type."""
+    for message in messages:
+        content = message.get("content")
+        if type(content) is list and any(isinstance(p, Mapping) and _kind(p) is not None for p in content):
+            return True
+    return False
+
+
+def for_template(message: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A message as a processor gives it to a template: parts of type `image_url` become `image`, as transformers makes
+    them, and the data of media is not there.
+
+    A template is a program that came with a model: it sees that a part has an `image`, and neither the object nor its
+    methods.
+    """
+    content = message.get("content")
+    if not isinstance(content, list | tuple) or not any(isinstance(p, Mapping) and _kind(p) for p in content):
+        return message
+    return {**message, "content": [_for_template(part) if isinstance(part, Mapping) else part for part in content]}
+
+
+def _for_template(part: Mapping[str, Any]) -> Mapping[str, Any]:
+    kind = _kind(part)
+    if kind is None:
+        return part
+    if part.get("type") == "image_url" and "image_url" in part:
+        return {"type": "image", "url": "medium"}
+    return {key: "medium" if key in KEYS[kind] else value for key, value in part.items()}
+
+
+def _parts(messages: Sequence[Mapping[str, Any]]) -> Iterator[tuple[int, int, MediaKind, Mapping[str, Any]]]:
+    for turn, message in enumerate(messages):
+        content = message.get("content")
+        if isinstance(content, list | tuple):
+            for item, part in enumerate(content):
+                if isinstance(part, Mapping) and (kind := _kind(part)) is not None:
+                    yield turn, item, kind, part
+
+
+def _kind(part: Mapping[str, Any]) -> MediaKind | None:
+    return MEDIA_TYPES.get(str(part.get("type")))
+
+
+def _source(part: Mapping[str, Any], kind: MediaKind, place: str) -> Any:
+    found = [key for key in KEYS[kind] if part.get(key) is not None]
+    # Arrow's Image feature has both, and a path beside bytes only names them.
+    if "bytes" in found and "path" in found and len(found) == 2:
+        return {"bytes": part["bytes"], "path": part["path"]}
+    if len(found) > 1:
+        keys = ", ".join(f"`{key}`" for key in found)
+        raise MediaError(f"{place} has its {kind} under several keys: {keys}", help="keep one of them")
+    if not found:
+        raise MediaError(
+            f"{place} is of type `{part.get('type')}` and has no data",
+            help=f'write where it is, as in {{"type": "{kind}", "path": …}}, or list the files of the row in a '
+            f"column `{kind}s`",
+        )
+    value = part[found[0]]
+    if found[0] == "base64":
+        return {"base64": value}
+    if isinstance(value, Mapping) and "url" in value and "bytes" not in value:
+        return value["url"]
+    if isinstance(value, Mapping) and "data" in value:  # OpenAI's `input_audio`
+        return {"base64": value["data"]}
+    return value

@@ -1,0 +1,192 @@
+"""A transformers processor: what it writes for media, and the columns it makes beside the ids."""
+
+from __future__ import annotations
+
+import functools
+import re
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from policy_engine.chat.media.classes import KINDS, OLDEST, kinds_of, why_refused
+from policy_engine.chat.media.sources import MediaOptions
+from policy_engine.chat.media.stretch import Placeholder
+from policy_engine.core.errors import MediaError, PolicyEngineError, TokenizerError
+from policy_engine.core.vocabulary import MediaKind
+
+TOKEN_COLUMNS: Final = ("mm_token_type_ids", "token_type_ids")
+"""Columns of a processor that have one number per token, beside ids and attention."""
+_RATE: Final = 16_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Written:
+    """What a processor makes of a text and its media, by its own call.
+
+    `texts` stand in place of the placeholders, in their order; `columns` are per token.
+    """
+
+    ids: list[int]
+    texts: list[str]
+    columns: dict[str, npt.NDArray[np.int8]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class MediaProcessor:
+    """A processor that writes media as text and tokenizes once, and where media come from.
+
+    `processor` is used as it is. Raises TokenizerError for a class that does it otherwise, by its name and why.
+    """
+
+    processor: Any = field(repr=False)
+    options: MediaOptions = field(default_factory=MediaOptions)
+
+    def __post_init__(self) -> None:
+        cls = type(self.processor)
+        reason = why_refused(cls)
+        if reason is None and getattr(self.processor, "tokenizer", None) is None:
+            reason = "it has no tokenizer"
+        if reason is not None:
+            help = "pass processor.tokenizer, if the conversations are text"
+            if "or later" in reason:
+                help = f"pip install 'transformers>={OLDEST}'"
+            raise TokenizerError(f"{cls.__name__} cannot be used: {reason}", help=help)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (self.processor, self.options)
+
+    @property
+    def name(self) -> str:
+        """The class of the processor."""
+        return type(self.processor).__name__
+
+    @property
+    def fingerprint(self) -> str:
+        """What of the processor decides ids: its class, and the settings of its parts (JSON text)."""
+        return str(self.processor.to_json_string())
+
+    @functools.cached_property
+    def tokens(self) -> dict[MediaKind, str]:
+        """The placeholder of each kind that the processor takes."""
+        tokens = {kind: getattr(self.processor, f"{kind}_token", None) for kind in KINDS}
+        taken = kinds_of(type(self.processor))
+        return {kind: str(token) for kind, token in tokens.items() if token is not None and kind in taken}
+
+    @property
+    def why_not_packed(self) -> str | None:
+        """Why rows of this processor cannot share a sequence, in one clause; None where they can."""
+        parts = (getattr(self.processor, name, None) for name in ("image_processor", "video_processor"))
+        names = {name for part in parts for name in getattr(part, "model_input_names", ())}
+        if any(name.endswith("grid_thw") for name in names):
+            return "its model gives the tokens of a picture positions of a grid, which start anew in no packed sequence"
+        if "token_type_ids" in self.columns:
+            return "its model lets the tokens of a picture see each other, also across packed rows"
+        return None
+
+    @property
+    def rate(self) -> int:
+        """Samples of sound a second that the processor takes."""
+        extractor = getattr(self.processor, "audio_processor", getattr(self.processor, "feature_extractor", None))
+        return int(getattr(extractor, "sampling_rate", _RATE))
+
+    def find(self, text: str) -> list[Placeholder]:
+        """The placeholders of a text, in order."""
+        by_token = {token: kind for kind, token in self.tokens.items()}
+        if not by_token:
+            return []
+        pattern = "|".join(re.escape(token) for token in by_token)
+        return [
+            Placeholder(start=match.start(), end=match.end(), kind=by_token[match.group()])
+            for match in re.finditer(pattern, text)
+        ]
+
+    def adds_special(self, text: str) -> bool:
+        """Whether the processor lets its tokenizer add special tokens to a rendered text: unless it begins with one."""
+        bos = self.processor.tokenizer.bos_token
+        if bos is not None and text.startswith(bos):
+            return False
+        return bool(self._text_kwargs.get("add_special_tokens", True))
+
+    @functools.cached_property
+    def _text_kwargs(self) -> Mapping[str, Any]:
+        merged = self.processor._merge_kwargs(tokenizer_init_kwargs=self.processor.tokenizer.init_kwargs)
+        return dict(merged.get("text_kwargs", {}))
+
+    def write(self, text: str, media: Mapping[MediaKind, Sequence[Any]]) -> Written:
+        """Calls the processor as its `apply_chat_template` does. `media` are decoded, by kind.
+
+        Raises MediaError with what the processor says where it refuses them.
+        """
+        given: dict[str, Any] = {"return_text_replacement_offsets": True}
+        bos = self.processor.tokenizer.bos_token
+        if bos is not None and text.startswith(bos):
+            given["add_special_tokens"] = False
+        if media.get("audio"):
+            given |= {"audio": list(media["audio"]), "sampling_rate": self.rate}
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                out = self.processor(
+                    text=text,
+                    images=[list(media["image"])] if media.get("image") else None,
+                    videos=[list(media["video"])] if media.get("video") else None,
+                    **given,
+                )
+        except PolicyEngineError:
+            raise
+        except Exception as error:  # each class has its own checks
+            raise MediaError(
+                f"{self.name} refuses the media of the row: {str(error) or type(error).__name__}",
+                help="fix or drop the row, or configure the processor for it",
+            ) from error
+        ids = _first(out["input_ids"])
+        offsets = (out.get("text_replacement_offsets") or [[]])[0]
+        columns = {
+            name: np.asarray(_first(out[name]), dtype=np.int8)
+            for name in TOKEN_COLUMNS
+            if name in out and len(_first(out[name])) == len(ids)
+        }
+        return Written(ids=ids, texts=[offset["replacement"] for offset in offsets], columns=columns)
+
+    @functools.cached_property
+    def columns(self) -> tuple[str, ...]:
+        """The names of the columns that rows have beside ids, labels and attention, such as `mm_token_type_ids`."""
+        found: dict[str, None] = {}
+        for text, media in self.samples():
+            try:
+                found |= dict.fromkeys(self.write(text, media).columns)
+            except MediaError:
+                continue  # such as one that has no picture; its rows say so themselves
+        return tuple(name for name in TOKEN_COLUMNS if name in found)
+
+    def samples(self) -> Iterator[tuple[str, dict[MediaKind, list[Any]]]]:
+        """A text without media, and one with a medium of a kind that needs no decoder."""
+        yield "a", {}
+        if "image" in self.tokens:
+            yield f"a{self.tokens['image']}b", {"image": [noise(64, 48)]}
+        elif "audio" in self.tokens:
+            yield f"a{self.tokens['audio']}b", {"audio": [np.zeros(self.rate, dtype=np.float32)]}
+
+
+def noise(width: int, height: int, seed: int = 0) -> Any:
+    """A picture without meaning, for questions to a processor."""
+    from PIL import Image
+
+    values = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    return Image.fromarray(values)
+
+
+def _first(value: Any) -> list[Any]:
+    """The one row of a batch of one, as a list."""
+    value = value.tolist() if hasattr(value, "tolist") else list(value)
+    if value and not isinstance(value[0], int):
+        value = value[0].tolist() if hasattr(value[0], "tolist") else list(value[0])
+    return list(value)
+
+
+def _rebuild(processor: Any, options: MediaOptions) -> MediaProcessor:
+    return MediaProcessor(processor=processor, options=options)

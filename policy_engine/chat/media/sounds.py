@@ -1,0 +1,97 @@
+"""Sounds and videos of a row: opened within bounds, or refused by name."""
+
+from __future__ import annotations
+
+import io
+import wave
+from collections.abc import Mapping
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from policy_engine.chat.media.sources import MediaOptions, confined, open_image, read_bytes
+from policy_engine.chat.transformers_import import transformers
+from policy_engine.core.errors import MediaError
+
+_DROP: Final = "fix the file or the row, or drop the row"
+_PEAKS: Final = {1: 1 << 7, 2: 1 << 15, 4: 1 << 31}
+
+
+def open_sound(source: Any, options: MediaOptions, place: str, *, rate: int) -> npt.NDArray[np.float32]:
+    """A sound of one channel at `rate` samples a second, from -1 to 1. Raises MediaError with its name.
+
+    WAV files of that rate are read here; others by transformers, with the library that it asks for.
+    """
+    if isinstance(source, Mapping) and source.get("array") is not None:
+        given = source.get("sampling_rate", rate)
+        if given != rate:
+            raise MediaError(
+                f"the sound of {place} has {given} samples a second, and the processor takes {rate}",
+                help=f"resample the column: `dataset.cast_column(…, Audio(sampling_rate={rate}))`",
+            )
+        source = source["array"]
+    if isinstance(source, np.ndarray | list):
+        return _samples(source, f"the sound of {place}")
+    data, name = read_bytes(source, options, place)
+    if data[:4] == b"RIFF":
+        found = _wav(data, name, rate)
+        if found is not None:
+            return found
+    try:
+        load_audio: Any = transformers().audio_utils.load_audio
+        return _samples(load_audio(io.BytesIO(data), sampling_rate=rate), name)
+    except Exception as error:  # each decoder raises its own
+        raise MediaError(
+            f"{name} cannot be read as sound: {str(error) or type(error).__name__}",
+            help=f"write it as WAV with {rate} samples a second, or install what transformers asks for",
+        ) from error
+
+
+def open_video(source: Any, options: MediaOptions, place: str) -> Any:
+    """A video as a processor takes it: frames as they are, or the path of a file. Raises MediaError with its name."""
+    if isinstance(source, list | tuple):
+        return [open_image(frame, options, f"{place} frame {at}") for at, frame in enumerate(source)]
+    if isinstance(source, str) and not source.startswith(("http://", "https://", "data:")):
+        return str(confined(source, options, place))
+    if hasattr(source, "shape"):
+        return source
+    raise MediaError(
+        f"the video of {place} is neither a file below the media root nor a list of frames",
+        help="download it and name its path",
+    )
+
+
+def _wav(data: bytes, name: str, rate: int) -> npt.NDArray[np.float32] | None:
+    """The samples of a WAV file; None where it needs another decoder or another rate."""
+    try:
+        with wave.open(io.BytesIO(data)) as file:
+            width, channels = file.getsampwidth(), file.getnchannels()
+            if file.getframerate() != rate or width not in _PEAKS:
+                return None
+            frames = file.readframes(file.getnframes())
+            missing = file.getnframes() * width * channels - len(frames)
+    except wave.Error:
+        return None
+    except EOFError as error:
+        raise MediaError(f"{name} is broken: it ends too early", help=_DROP) from error
+    if missing > 0:
+        raise MediaError(f"{name} is broken: {missing:,} bytes are missing", help=_DROP)
+    kind = {1: "<u1", 2: "<i2", 4: "<i4"}[width]
+    values = np.frombuffer(frames, dtype=kind).astype(np.float32)
+    if width == 1:
+        values -= 128
+    mono = values.reshape(-1, channels).mean(axis=1) / _PEAKS[width]
+    return _samples(mono, name)
+
+
+def _samples(values: Any, name: str) -> npt.NDArray[np.float32]:
+    try:
+        array = np.asarray(values, dtype=np.float32)
+    except (TypeError, ValueError) as error:
+        raise MediaError(f"{name} is not a list of samples: {error}", help=_DROP) from error
+    if array.ndim != 1 or not array.size:
+        raise MediaError(f"{name} has no samples of one channel", help=_DROP)
+    if not np.isfinite(array).all():
+        raise MediaError(f"{name} has samples that are not numbers", help=_DROP)
+    return array

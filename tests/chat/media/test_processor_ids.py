@@ -1,0 +1,213 @@
+"""Ids, columns and masks of processors, beside their own `apply_chat_template`."""
+
+from __future__ import annotations
+
+import copy
+import functools
+import pickle
+import random
+from typing import Any
+
+import pytest
+
+from policy_engine import Masker, policy_from_text
+from policy_engine.chat.tokenizer import ChatTokenizer
+from policy_engine.core.errors import MediaError, TokenizerError
+from policy_engine.core.vocabulary import MEDIA
+from tests.support.media_chats import beside, media_chat
+from tests.support.pictures import WITHOUT_TORCH, picture, processor, tone
+
+POLICY = policy_from_text("train assistant; train eos after assistant; never train user; never train media")
+
+
+@functools.cache
+def masker(name: str) -> Masker:
+    return Masker(POLICY, processor(name))
+
+
+@pytest.mark.parametrize("name", WITHOUT_TORCH)
+def test_ids_and_columns_are_the_processors(name: str) -> None:
+    made = masker(name)
+    rng = random.Random(name)
+    for _ in range(6):
+        messages = media_chat(rng, audio="audio" in name)
+        beside(made, messages)
+
+
+@pytest.mark.parametrize("name", WITHOUT_TORCH)
+def test_answers_are_trained_and_media_are_not(name: str) -> None:
+    made = masker(name)
+    medium = {"type": "audio", "audio": tone()} if "audio" in name else {"type": "image", "image": picture()}
+    messages = [
+        {"role": "user", "content": [medium, {"type": "text", "text": "What is zebra?"}]},
+        {"role": "assistant", "content": [{"type": "text", "text": "A quokka."}]},
+    ]
+    row = made(messages)
+    trained = "".join(made.tokenizer.decode_token(i) for i in row.labels if i != -100)
+    assert "quokka" in trained
+    assert "zebra" not in trained
+    parts = {row.chat.segments[s].part for s in row.mask.segments_T[row.mask.weights_T != 0].tolist()}
+    assert not parts & MEDIA
+    assert [m["count"] > 0 for m in row["media"]] == [True]
+    assert set(row.keys()) == {"input_ids", "labels", "attention_mask", "media", *made.tokenizer.media.columns}
+
+
+def test_a_medium_knows_its_tokens_and_its_size() -> None:
+    row = masker("qwen2_vl")(
+        [
+            {
+                "role": "user",
+                "content": [{"type": "text", "text": "Look:"}, {"type": "image", "image": picture(112, 56)}],
+            },
+            {"role": "assistant", "content": "A cat."},
+        ]
+    )
+    (medium,) = row["media"]
+    assert medium == {
+        "kind": "image", "turn": 0, "item": 1, "source": None, "width": 112, "height": 56, "first": medium["first"],
+        "count": 8,
+    }  # fmt: skip
+    ids = row.input_ids[medium["first"] : medium["first"] + 8]
+    assert ids == [processor("qwen2_vl").image_token_id] * 8
+    assert row["mm_token_type_ids"][medium["first"] - 1 : medium["first"] + 9] == [0, *[1] * 8, 0]
+
+
+def test_wrapper_tokens_are_media_and_can_be_trained_by_name() -> None:
+    messages = [
+        {"role": "user", "content": [{"type": "image", "image": picture()}, {"type": "text", "text": "?"}]},
+        {"role": "assistant", "content": "A cat."},
+    ]
+    row = Masker(policy_from_text("train media.image of user"), processor("qwen2_vl"))(messages)
+    tok = processor("qwen2_vl").tokenizer
+    assert tok.decode([i for i in row.labels if i != -100]) == (
+        "<|vision_start|>" + "<|image_pad|>" * row["media"][0]["count"] + "<|vision_end|>"
+    )
+
+
+@pytest.mark.parametrize("name", ["qwen2_vl", "llava", "idefics3", "gemma3"])
+def test_a_placeholder_in_data_is_refused_by_message_and_field(name: str) -> None:
+    token = processor(name).image_token
+    for turn in (0, 1):
+        messages: list[dict[str, Any]] = [
+            {"role": "user", "content": [{"type": "image", "image": picture()}, {"type": "text", "text": "Hi"}]},
+            {"role": "assistant", "content": [{"type": "text", "text": "Yes."}]},
+        ]
+        messages[turn]["content"][-1]["text"] += f" {token}?"
+        with pytest.raises(
+            MediaError, match=rf"`content.*text` of messages\[{turn}\] .* writes `{token}`".replace("|", "\\|")
+        ):
+            masker(name)(messages)
+
+
+def test_a_tokenizer_with_media_is_refused_unless_the_policy_ignores_them() -> None:
+    tok = processor("qwen2_vl").tokenizer
+    messages = [
+        {"role": "user", "content": [{"type": "image", "image": "cat.png"}, {"type": "text", "text": "?"}]},
+        {"role": "assistant", "content": "A cat."},
+    ]
+    with pytest.raises(MediaError, match="a tokenizer is given") as caught:
+        Masker(POLICY, tok)(messages)
+    assert caught.value.code == "PE532"
+    ignoring = policy_from_text("train assistant; train eos after assistant; on media ignore")
+    row = Masker(ignoring, tok)(messages)
+    assert row.input_ids.count(processor("qwen2_vl").image_token_id) == 1
+    assert "media" not in row
+
+
+def test_images_are_given_beside_the_messages() -> None:
+    made = masker("qwen3_vl")
+    parts = [
+        {"role": "user", "content": [{"type": "image", "image": picture(seed=3)}, {"type": "text", "text": "What?"}]},
+        {"role": "assistant", "content": "A cat."},
+    ]
+    marked = [{"role": "user", "content": "<image>What?"}, {"role": "assistant", "content": "A cat."}]
+    bare = copy.deepcopy(parts)
+    bare[0]["content"][0] = {"type": "image"}
+    expected = made(parts).input_ids
+    assert made(marked, images=[picture(seed=3)]).input_ids == expected
+    assert made(bare, images=[picture(seed=3)]).input_ids == expected
+    with pytest.raises(MediaError, match="has 2 images, and the messages have 1 place for them"):
+        made(marked, images=[picture(), picture()])
+
+
+def test_measured_and_decoded_pictures_give_the_same() -> None:
+    """Where a processor counts tokens itself, pictures are measured; what it is asked then is held to its own call."""
+    for name in ("qwen2_vl", "idefics3", "gemma3", "llava_next"):
+        made = masker(name).tokenizer._media_encoder
+        assert made._measured is not None, name
+        repeated = made._measured.repeated
+        assert (repeated is not None) == (name != "idefics3")
+        for size in ((70, 50), (51, 300), (640, 111)):
+            token = made.media.tokens["image"]
+            assert made._measured.text(*size) == made.media.write(token, {"image": [picture(*size)]}).texts[0]
+
+
+def test_a_processor_whose_pictures_depend_on_each_other_is_asked_itself() -> None:
+    assert masker("llava_onevision").tokenizer._media_encoder._measured is None
+
+
+def test_refused_classes_are_named_with_the_reason() -> None:
+    from transformers import CLIPProcessor, Idefics2Processor
+
+    for cls, reason in (
+        (CLIPProcessor, "it puts no placeholders"),
+        (Idefics2Processor, "expands placeholders on its own"),
+    ):
+        made = cls.__new__(cls)
+        made.tokenizer = processor("qwen2_vl").tokenizer
+        with pytest.raises(TokenizerError, match=f"{cls.__name__} cannot be used: .*{reason}"):
+            Masker(POLICY, made)
+
+
+def test_a_processor_that_writes_text_of_its_own_is_refused() -> None:
+    with pytest.raises(TokenizerError, match="PaliGemmaProcessor cannot be used: it takes no text without media"):
+        masker("paligemma")([{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Ho"}])
+
+
+def test_special_tokens_are_added_as_the_processor_adds_them() -> None:
+    """LLaVA-NeXT lets its tokenizer write `<s>`, on rows of text too; the tokenizer's own chat template does not."""
+    messages = [{"role": "user", "content": [{"type": "text", "text": "Hi"}]},
+                {"role": "assistant", "content": [{"type": "text", "text": "Ho"}]}]  # fmt: skip
+    row = masker("llava_next")(messages)
+    truth = processor("llava_next").apply_chat_template(messages, tokenize=True, return_dict=True)
+    assert row.input_ids == list(truth["input_ids"][0])
+    assert row.chat.segments[0].part == "bos"
+    assert row.input_ids[0] == processor("llava_next").tokenizer.bos_token_id
+    assert row.labels[0] == -100
+
+
+def test_a_masker_with_a_processor_pickles() -> None:
+    made = masker("qwen2_vl")
+    messages = [
+        {"role": "user", "content": [{"type": "image", "image": picture()}, {"type": "text", "text": "?"}]},
+        {"role": "assistant", "content": "A cat."},
+    ]
+    again = pickle.loads(pickle.dumps(made))
+    assert again(messages).labels == made(messages).labels
+    assert again.fingerprint == made.fingerprint
+
+
+def test_labels_of_text_are_those_without_media_shifted() -> None:
+    for name in ("qwen2_vl", "llava_next", "idefics3", "gemma3"):
+        made = masker(name)
+        rng = random.Random(5)
+        for _ in range(5):
+            messages = media_chat(rng)
+            bare = [{**m, "content": [p for p in m["content"] if p["type"] == "text"]} for m in messages]
+            with_media, without = made(messages), made(bare)
+            assert _trained_text(made, with_media) == _trained_text(made, without)
+
+
+def _trained_text(made: Masker, row: Any) -> list[str]:
+    return [made.tokenizer.decode_token(i) for i in row.labels if i != -100]
+
+
+def test_what_a_template_sees_of_a_medium_is_no_object() -> None:
+    """A template could call methods of a picture, such as `save`."""
+    tokenizer = ChatTokenizer.from_processor(
+        processor("qwen2_vl"), "{% for m in messages %}{% for c in m.content %}{{ c.image }}|{% endfor %}{% endfor %}"
+    )
+    from policy_engine.data.conversation import Conversation
+
+    chat = Conversation(messages=({"role": "user", "content": [{"type": "image", "image": picture()}]},))
+    assert tokenizer.template_for(chat).render(chat).text == "medium|"

@@ -25,6 +25,8 @@ CASES = {
     "percent of a float": "{{ '%.1f' % x }}",
     "percent, named": "{{ '%(a)d' % {'a': n} }}",
     "percent of a namespace": "{{ '%s' % namespace(x=u) }}",
+    "format of data": "{{ u.format(1) }}{{ (u ~ '{}').format('a') }}{{ (u ~ '{a}').format_map({'a': v}) }}",
+    "format of markup of data": "{{ (u|safe).format('a') }}",
     "format of a list": "{{ '{}'.format([u]) }}",
     "format of a list and text": "{{ '{}{}'.format([u], v) }}",
     "format with a field": "{{ '{0[0]}'.format([u]) }}",
@@ -53,6 +55,10 @@ CASES = {
     "namespace in a namespace": "{{ namespace(x=namespace(y=[u]))|string }}",
     "namespace, joined": "{{ namespace(x=u) ~ '' }}",
     "method": "{{ u.upper }}",
+    "name in a namespace": "{{ namespace(**{u: 'a'}) }}{{ [namespace(**{u: 'a'})] }}",
+    "name of an object": "{{ dict(**{u: 'a'}) }}",
+    "name of an argument": "{% macro m() %}{{ kwargs }}{% endmacro %}{{ m(**{u: 'a'}) }}",
+    "set of keys": "{{ ({u: 1}.keys()|list + ['a'])|string }}",
     "method in a list": "{{ [u.upper] }}",
     "group": "{{ [{'a': u}]|groupby('a')|first }}",
     "varargs": "{% macro m() %}{{ varargs }}{{ kwargs }}{% endmacro %}{{ m(u, a=u) }}",
@@ -134,12 +140,16 @@ CASES = {
     "letter by its index": "{{ ['a', 'Q'][['a', 'Q'].index(u[0])] }}",
     "letter by key": "{{ {'Q': 'Q', 'a': 'a'}[u[0]] }}",
     "letter by get": "{{ {'Q': 'Q', 'a': 'a'}.get(u[0]) }}",
+    "letter by attr": "{{ namespace(Q='Q', a='a')|attr(u[0]) }}",
+    "letter by attribute": "{{ [{'Q': 'Q'}]|map(attribute=u[0])|first }}",
     "letter by dot": "{{ ({'Q': 'Q'}|items|list)[u.count('z')][0] }}",
     "letter by length": "{{ 'abcdefghijkl'[('abcdefQ'.split(u[0])|first)|length] }}",
 }
 
 OTHER = {
     "no bytes": "{{ u.encode().decode() }}",
+    "no sets": "{{ {u: 1}.keys() - ['a'] }}",
+    "no complex numbers": "{{ (-n) ** 0.5 }}",
     "no bytes by a filter": "{{ ([u]|map('attr', 'encode')|first)() }}",
     "no bytes of a number": "{{ n.to_bytes(9, 'big') }}",
 }

@@ -18,6 +18,7 @@ from policy_engine.core.errors import AttributionError, PolicyEngineError, Templ
 from policy_engine.data.conversation import Conversation
 from policy_engine.mask.apply import apply_program
 from policy_engine.rules.compile import compile_text
+from policy_engine.testing.checks.conformance_laws import badly_attributed
 from policy_engine.testing.choices import Choices
 
 _PROGRAM: Final = compile_text("train assistant; mask system,user; train eos after assistant")
@@ -27,6 +28,9 @@ _DIGITS: Final = 5
 
 _LETTERS: Final = "bcdfghjklmnpqrstvwxz"
 _ALPHABET: Final = "abcdefghijklmnopqrstuvwxyz"
+
+_COUNTED: Final = "".join([*map(str, range(100)), *(f"{i}{i - 1}" for i in range(100))])
+"""Digits that loops over ranges write."""
 
 _TEXT_METHODS: Final = (
     "upper()", "lower()", "title()", "capitalize()", "swapcase()", "casefold()", "strip()", "lstrip(T)",
@@ -213,6 +217,9 @@ def hostile_outcome(choices: Choices) -> tuple[str, str | None]:
         return "refused", None
     except PolicyEngineError as error:
         return "failed", f"{type(error).__name__}: {error}: {source}"
+    problem = next(badly_attributed(chat, conversation), None)
+    if problem is not None:
+        return "badly attributed", f"{problem} by {source}"
     trained = "".join(
         chat.text[start:end] if weight else "\0"
         for start, end, weight in zip(tokenized.starts_T, tokenized.ends_T, mask.weights_T, strict=True)
@@ -244,5 +251,5 @@ def _secrets(message: Any) -> list[str]:
 
     of({key: value for key, value in message.items() if key != "role"})
     names = {"role", "user", "content", "note"}
-    kept = [piece for piece in found if piece not in _ALPHABET and not any(piece in name for name in names)]
+    kept = [p for p in found if p not in _ALPHABET + _COUNTED and not any(p in name for name in names)]
     return [*kept, *(piece[::-1] for piece in kept)]

@@ -31,6 +31,7 @@ from policy_engine.chat.trace.filter_bounds import bound_tests
 from policy_engine.chat.trace.filters import install
 from policy_engine.chat.trace.meter import BIG, start, stop
 from policy_engine.chat.trace.origins import MAX_CHARS, Literal, OutputTooLarge, Scaffold
+from policy_engine.chat.trace.owners import holds_data
 from policy_engine.chat.trace.text import Traced, concat, lost, text_of, traced
 from policy_engine.chat.trace.values import TracedDict, TracedFloat, TracedInt, TracedMessage
 
@@ -63,8 +64,9 @@ class _TemplateNamespace(jinja2.utils.Namespace):
         super().__setitem__(name, value)
 
     def pe_contents(self) -> list[Any]:
-        """The values in the namespace, for `owners`."""
-        return list(object.__getattribute__(self, "_Namespace__attrs").values())
+        """Names and values in the namespace, for `owners`."""
+        attributes = object.__getattribute__(self, "_Namespace__attrs")
+        return [*attributes, *attributes.values()]
 
     @staticmethod
     def _check(name: object) -> None:
@@ -290,6 +292,8 @@ class TracingEnvironment(ImmutableSandboxedEnvironment):
 def _format_origins(pattern: Traced, made: str, args: Sequence[Any], fields: Any) -> str:
     """`made`, what the sandbox wrote for `pattern`, with the origins of its pieces where plain fields tell them."""
     inputs = [*args, *fields.values()] if isinstance(fields, Mapping) else [*args, fields]
+    if holds_data(pattern):
+        return lost(made, pattern, *inputs)  # the parser below gives its pieces without their origins
     pieces: list[str] = []
     automatic = 0
     for text, field, spec, conversion in Formatter().parse(pattern):

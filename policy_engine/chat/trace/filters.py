@@ -26,12 +26,12 @@ from policy_engine.chat.trace.values import TracedDict, TracedList, TracedMessag
 
 _MOVING: Final = frozenset(
     {
-        "attr", "batch", "dictsort", "groupby", "items", "list", "map", "max", "min", "random", "reject", "rejectattr",
+        "batch", "dictsort", "groupby", "items", "list", "map", "max", "min", "random", "reject", "rejectattr",
         "reverse", "select", "selectattr", "slice", "sort", "unique",
     }
 )  # fmt: skip
 """Filters that give back what they are given, or part of it, or a list of it."""
-_CHEAP: Final = frozenset({"count", "d", "default", "first", "last", "length", "trim"})
+_CHEAP: Final = frozenset({"attr", "count", "d", "default", "first", "last", "length", "trim"})
 """Filters that make nothing longer than what they are given, and see to marks themselves."""
 
 
@@ -87,6 +87,13 @@ def _string(value: Any) -> str:
     return value if isinstance(value, str) else text_of(value)
 
 
+def _attr(environment: jinja2.Environment, value: Any, name: Any) -> Any:
+    return computed(jinja2.filters.do_attr(environment, value, name), name)
+
+
+_attr.jinja_pass_arg = jinja2.utils._PassArg.environment  # type: ignore[attr-defined]
+
+
 def _length(value: Any) -> int:
     # A number of what the data holds is the data's; that of a list the template made is, if its first item is. The
     # messages are counted by templates that number turns: their number is nobody's text.
@@ -110,6 +117,7 @@ def install(filters: MutableMapping[str, Callable[..., Any]]) -> None:
     filters["format"] = _format
     filters["string"] = _string
     filters["trim"] = _trim
+    filters["attr"] = _attr
     filters["length"] = filters["count"] = _length
     checks = before_filters()
     for name in set(filters) - _CHEAP:

@@ -72,7 +72,7 @@ def given_messages(given: Any) -> list[Any]:
     if isinstance(given, Mapping):
         refuse(
             f"the masker got an object with the keys {keys_of(given)}, not a list of messages",
-            f"{what}: give it the row's column of messages; `masker.batch` takes the columns of whole rows",
+            f"{what}: give it the row's column of messages; for a dataset say `map(masker.batch, batched=True)`",
         )
     if isinstance(given, str):
         found = message_list(given)

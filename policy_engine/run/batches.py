@@ -108,6 +108,8 @@ class BatchMasker:
         counts.too_long += bool(too_long) and not kept
         counts.cut_empty += not kept and not too_long and emptied
         counts.empty += not kept and not too_long and not emptied
+        if not kept:
+            counts.leave_out("too_long" if too_long else "cut_empty" if emptied else "empty", number)
         counts.written += bool(kept)
         counts.unrolled += bool(kept) and len(samples) > 1
         counts.samples += len(kept)

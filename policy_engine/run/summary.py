@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -20,7 +21,11 @@ from policy_engine.mask.row import MaskedRow
 from policy_engine.mask.token_mask import REASONS
 
 FIRST_FAILURES: Final = 20
-"""Failed rows that a summary tells in full; all are counted."""
+"""Failed rows that a summary has in full; all are counted."""
+OF_A_KIND: Final = 3
+"""Failed rows of one code and reason, numbers apart, that a summary has in full."""
+_KINDS: Final = 200
+"""Kinds of failure that are counted each by itself."""
 NO_ROLE: Final = ""
 """Role under which text that belongs to no message is counted."""
 
@@ -35,6 +40,11 @@ class Failure:
     reason: str
     place: str = ""
     help: str | None = None
+
+    @property
+    def kind(self) -> tuple[str, str]:
+        """Code and reason, numbers left out: `messages[3] has no role` is of the kind of `messages[4] has no role`."""
+        return self.code, re.sub(r"\d+", "N", self.reason)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,6 +96,10 @@ class Counts:
 
     A process that saw one goes on without it, so that how often it is counted depends on the batches before."""
     codes: Counter[str] = field(default_factory=Counter)
+    alike: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """Failed rows by code and reason, its numbers left out."""
+    left_out: dict[str, list[int]] = field(default_factory=dict)
+    """Numbers of the rows that are not in the output, by why: `failed`, `empty`, `cut_empty`, `too_long`."""
     failures: list[Failure] = field(default_factory=list)
     doubtful_roles: dict[str, DoubtfulRole] = field(default_factory=dict)
 
@@ -115,8 +129,20 @@ class Counts:
     def fail(self, number: int, error: PolicyEngineError) -> None:
         """Counts a row that failed."""
         self.codes[error.code] += 1
-        if len(self.failures) < FIRST_FAILURES:
-            self.failures.append(Failure(row=number, code=error.code, reason=error.message, help=error.help))
+        self.leave_out("failed", number)
+        failure = Failure(row=number, code=error.code, reason=error.message, help=error.help)
+        if failure.kind in self.alike or len(self.alike) < _KINDS:
+            self.alike[failure.kind] += 1
+        self._add_failure(failure)
+
+    def leave_out(self, why: str, number: int) -> None:
+        """Notes a row that is not in the output."""
+        self.left_out.setdefault(why, []).append(number)
+
+    def _add_failure(self, failure: Failure) -> None:
+        known = sum(1 for other in self.failures if other.kind == failure.kind)
+        if known < OF_A_KIND and len(self.failures) < FIRST_FAILURES:
+            self.failures.append(failure)
 
     def add_tokens(self, row: MaskedRow) -> None:
         """Counts the tokens of a sample that is written."""
@@ -141,11 +167,18 @@ class Counts:
             "tokens_cut", "control",
         ):  # fmt: skip
             setattr(self, name, getattr(self, name) + getattr(other, name))
-        for name in ("reasons", "trained", "masked", "unrendered", "codes", "rules", "evidence"):
+        for name in ("reasons", "trained", "masked", "unrendered", "codes", "rules", "evidence", "alike"):
             getattr(self, name).update(getattr(other, name))
-        self.failures = [*self.failures, *other.failures][:FIRST_FAILURES]
+        for why, numbers in other.left_out.items():
+            self.left_out.setdefault(why, []).extend(numbers)
+        for failure in other.failures:
+            self._add_failure(failure)
         for found in other.doubtful_roles.values():
             self.add_doubtful(found)
+
+
+_NOT_TOLD: Final = ("rules", "evidence", "rows_masked", "failures_alike")
+"""Fields of a summary that are not in its JSON form as they are."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -186,6 +219,10 @@ class Summary:
     failures: tuple[Failure, ...]
     """The first rows that failed."""
     failure_codes: Mapping[str, int]
+    failures_alike: Mapping[tuple[str, str], int]
+    """Failed rows by code and reason, its numbers left out."""
+    left_out: Mapping[str, tuple[int, ...]]
+    """Numbers of the rows that are not in the output, by why: `failed`, `empty`, `cut_empty`, `too_long`."""
     doubtful_roles: tuple[DoubtfulRole, ...]
     """Roles of the data that look misspelled, as they were met; no more than the first ones."""
     rules: Mapping[int, int]
@@ -207,7 +244,7 @@ class Summary:
 
     def to_json(self) -> dict[str, Any]:
         """The account as JSON values."""
-        told = {name: value for name, value in asdict(self).items() if name not in ("rules", "evidence", "rows_masked")}
+        told = {name: value for name, value in asdict(self).items() if name not in _NOT_TOLD}
         return {
             **told,
             "unrendered": [{"role": r, "field": f, "messages": n} for r, f, n in self.unrendered],
@@ -246,6 +283,8 @@ def summary_of(counts: Counts, *, description: str, output: str, sequences: int,
         rows_with_control_tokens=counts.control,
         failures=tuple(counts.failures),
         failure_codes=dict(sorted(counts.codes.items())),
+        failures_alike=dict(counts.alike),
+        left_out={why: tuple(sorted(numbers)) for why, numbers in sorted(counts.left_out.items())},
         doubtful_roles=tuple(counts.doubtful_roles.values()),
         rules=dict(counts.rules),
         evidence=counts.evidence,

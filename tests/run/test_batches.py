@@ -10,7 +10,7 @@ import pytest
 from policy_engine.core.errors import RowError
 from policy_engine.data.formats import named_format
 from policy_engine.run.batches import BatchMasker, MaskingTransform
-from policy_engine.run.summary import FIRST_FAILURES, Counts
+from policy_engine.run.summary import OF_A_KIND, Counts
 from tests.run.support import chat, masked, masker
 
 FORMAT = named_format("messages")
@@ -75,4 +75,5 @@ def test_counts_of_batches_merge_to_those_of_the_whole():
     for start in range(0, len(rows), 4):
         merged.merge(batches.mask(rows[start : start + 4]).counts)
     assert whole == merged
-    assert len(whole.failures) == min(FIRST_FAILURES, 12)
+    assert len(whole.failures) == 2 * OF_A_KIND
+    assert [6, 6] == list(whole.alike.values())

@@ -27,6 +27,12 @@ def register(app: typer.Typer) -> None:
         junit: Annotated[
             Path | None, typer.Option("--junit", metavar="FILE.xml", help="Write the results as JUnit XML too.")
         ] = None,
+        update: Annotated[
+            bool,
+            typer.Option(
+                "--update", help="Write what the policies give into the files, where tests expect another text."
+            ),
+        ] = False,
         format: FormatOption = "text",
     ) -> None:
         """Run the tests that dataset files bring along for their policies."""
@@ -35,6 +41,6 @@ def register(app: typer.Typer) -> None:
             # Imported here, so that the verbs that need no tokenizer start without what loads one.
             from policy_engine.cli.work.test import run_files
 
-            return run_files(files, tokenizer=tokenizer, coverage=coverage, junit=junit)
+            return run_files(files, tokenizer=tokenizer, coverage=coverage, junit=junit, update=update)
 
         finish("test", format, work)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
 
 from rich.console import RenderableType
 from rich.text import Text
@@ -22,25 +22,40 @@ from policy_engine.rules.program import Program
 from policy_engine.run.summary import NO_ROLE, DoubtfulRole, Summary
 from policy_engine.run.truncate import LONGER
 
+_NUMBERS: Final = 8
+
 
 def closing(summary: Summary, program: Program) -> tuple[RenderableType, ...]:
     """Rows, tokens by role and part and by rule, and what else is worth knowing."""
     tokens = (Text(""), _tokens(summary), Text(""), _by_rule(summary, program)) if summary.tokens else ()
-    return (Text(summary.description, style="dim"), _rows(summary), *tokens, *_notes(summary))
+    return (Text(summary.description, style="dim"), _rows(summary), *tokens, *_notes(summary, program))
 
 
 def failures(summary: Summary) -> tuple[Diagnostic, ...]:
-    """The rows that failed, as findings; the last one says how many more there are."""
-    found = [
-        Diagnostic(
-            code=f.code, severity="error", message=f.reason, help=f.help, place=Place.parse(f.place or f"row {f.row}")
-        )
-        for f in summary.failures
-    ]
-    more = summary.rows_failed - len(found)
-    if more > 0:
+    """The rows that failed, as findings: the first of each kind, and how many more are like them."""
+    found: list[Diagnostic] = []
+    kinds = list(dict.fromkeys(failure.kind for failure in summary.failures))
+    for kind in kinds:
+        shown = [failure for failure in summary.failures if failure.kind == kind]
+        found += [
+            Diagnostic(
+                code=f.code,
+                severity="error",
+                message=f.reason,
+                help=f.help,
+                place=Place.parse(f.place or f"row {f.row}"),
+            )
+            for f in shown
+        ]
+        more = summary.failures_alike.get(kind, 0) - len(shown)
+        if more > 0:
+            fail = "fails" if more == 1 else "fail"
+            message = f"{counted(more, 'more row')} {fail} like the {len(shown)} above"
+            found.append(Diagnostic(code=kind[0], severity="error", message=message))
+    rest = summary.rows_failed - sum(summary.failures_alike.get(kind, 0) for kind in kinds)
+    if rest > 0:
         codes = ", ".join(f"{code}: {count}" for code, count in summary.failure_codes.items())
-        message = f"{more} more rows failed ({codes} in all)"
+        message = f"{counted(rest, 'more row')} failed for other reasons ({codes} in all)"
         found.append(Diagnostic(code=summary.failures[-1].code, severity="error", message=message))
     return tuple(found)
 
@@ -90,19 +105,21 @@ def _rows(summary: Summary) -> PlainTable:
     table = PlainTable(show_header=False)
     table.add_column()
     table.add_column(justify="right")
+    table.add_column()
     counts = [
-        ("rows read", summary.rows_in, ""),
-        ("rows written", summary.rows_out, "bold green"),
-        ("rows failed", summary.rows_failed, "bold red"),
-        ("rows empty (nothing to train, dropped)", summary.rows_empty, "yellow"),
-        ("rows left with nothing to train by truncation (dropped)", summary.rows_cut_empty, "yellow"),
-        ("rows too long (dropped)", summary.rows_too_long, "yellow"),
-        ("rows truncated", summary.rows_truncated, "yellow"),
+        ("rows read", summary.rows_in, "", ""),
+        ("rows written", summary.rows_out, "bold green", ""),
+        ("rows failed", summary.rows_failed, "bold red", "failed"),
+        ("rows empty (nothing to train, dropped)", summary.rows_empty, "yellow", "empty"),
+        ("rows left with nothing to train by truncation (dropped)", summary.rows_cut_empty, "yellow", "cut_empty"),
+        ("rows too long (dropped)", summary.rows_too_long, "yellow", "too_long"),
+        ("rows truncated", summary.rows_truncated, "yellow", ""),
     ]
     always = 4  # what every run is asked; the rest only where it happened
-    for index, (label, count, style) in enumerate(counts):
+    for index, (label, count, style, why) in enumerate(counts):
         if count or index < always:
-            table.add_row(Text(label), Text(f"{count:,}", style=style if count else "dim"))
+            which = _numbers(summary.left_out.get(why, ()))
+            table.add_row(Text(label), Text(f"{count:,}", style=style if count else "dim"), Text(which, style="dim"))
     if summary.rows_unrolled is not None:
         table.add_row("rows that became several samples", f"{summary.rows_unrolled:,}")
         table.add_row("samples of all rows written", f"{summary.samples:,}")
@@ -111,6 +128,14 @@ def _rows(summary: Summary) -> PlainTable:
     if summary.sequences != summary.samples:
         table.add_row("packed sequences", f"{summary.sequences:,}")
     return table
+
+
+def _numbers(numbers: Sequence[int]) -> str:
+    """The first rows by number; `--format json` has all."""
+    shown = ", ".join(f"{number}" for number in numbers[:_NUMBERS])
+    return (
+        f"{'row' if len(numbers) == 1 else 'rows'} {shown}{', …' if len(numbers) > _NUMBERS else ''}" if shown else ""
+    )
 
 
 def _tokens(summary: Summary) -> PlainTable:
@@ -163,16 +188,31 @@ def _by_rule(summary: Summary, program: Program) -> PlainTable:
     return rule_table(rule_views(program.policy), counts, notes=unused_rules(program, summary.evidence))
 
 
-def _notes(summary: Summary) -> list[Text]:
+UNROLL: Final = "; --unroll makes a sample of each turn, in which the template writes it"
+
+
+def _is_thinking(field: str, summary: Summary) -> bool:
+    return summary.rows_unrolled is None and field.startswith(("reasoning", "thinking"))
+
+
+def _notes(summary: Summary, program: Program) -> list[Text]:
     notes = [f"{counted(summary.straddles, 'token')} mixed two decisions or two messages (straddles)"]
     if summary.tokens_cut:
         notes.append(f"{counted(summary.tokens_cut, 'token')} cut off")
-    notes += [f"{lost_text(*lost)} never reached the text" for lost in summary.unrendered]
+    notes += [
+        f"{lost_text(*lost)} never reached the text" + (UNROLL if _is_thinking(lost[1], summary) else "")
+        for lost in summary.unrendered
+    ]
     if summary.rows_with_control_tokens:
         notes.append(f"{counted(summary.rows_with_control_tokens, 'row')} with control tokens in the data")
     if summary.rows_unrolled == 0 and summary.rows_out:
         notes.append(
             "nothing was unrolled: in every row, what is trained stands in the context that inference gives it as it is"
+        )
+    if program.is_weighted and summary.rows_out:
+        notes.append(
+            "the output has `loss_weights`: a plain Trainer or SFTTrainer drops the column and weighs trained tokens "
+            "alike; use `weighted_trainer`, and see with `policy-engine doctor`"
         )
     style = ["" if summary.straddles else "dim", *(["yellow"] * (len(notes) - 1))]
     return [Text(note, style=s) for note, s in zip(notes, style, strict=True)]

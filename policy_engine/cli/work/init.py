@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from rich.text import Text
 
 from policy_engine.chat.tokenizer import load_tokenizer
 from policy_engine.cli.files import exists, write_text_file
-from policy_engine.cli.outcome import Outcome, diagnostics_of
+from policy_engine.cli.outcome import Exit, Outcome, diagnostics_of
 from policy_engine.cli.work.apply_account import doubtful_roles
 from policy_engine.cli.work.init_survey import Survey, parts_in_order, survey
 from policy_engine.cli.work.rows import see_format
@@ -48,6 +48,7 @@ def write_starter(
             raise exists(path)
     tok = load_tokenizer(tokenizer, template=template, cache=True)
     _ = tok.template  # a missing or broken template is told at once, not once per row
+    _refuse_prepared(data, tokenizer)
     source = read_rows(data)
     format, rows = see_format(source, limit, DatasetSpec())
     failed: list[tuple[int, PolicyEngineError]] = []
@@ -78,6 +79,7 @@ def write_starter(
         for reason, count in found.refused.most_common(5)
     ]
     return Outcome(
+        exit=Exit.FAILS if found.refused and sum(found.refused.values()) == found.rendered else Exit.HOLDS,
         diagnostics=tuple(warnings),
         data={
             "read_as": format.description,
@@ -92,9 +94,43 @@ def write_starter(
             Text(format.description, style="dim"),
             Text(f"looked at {counted(found.rows, 'row')}: {_counts(found)}"),
             Text(f"wrote {dataset_path} and {policy_path}"),
-            Text(f"next: policy-engine show {data} --dataset {dataset_path}", style="bold"),
+            *_next(found, data, dataset_path, tokenizer),
         ),
     )
+
+
+def _refuse_prepared(data: str, tokenizer: str) -> None:
+    """Raises RowError if the data is tokenized already: there is no conversation to start from."""
+    first = next(iter(read_rows(data)), (0, None))[1]
+    if isinstance(first, Mapping) and "input_ids" in first:
+        raise RowError(
+            f"`{data}` is tokenized already, and `init` takes chats",
+            help=f"`policy-engine audit {data} -t {tokenizer}` says what its labels train",
+        )
+
+
+def _next(found: Survey, data: str, dataset: Path, tokenizer: str) -> list[Text]:
+    """The commands that come next; first what to do about rows that do not render."""
+    refused = sum(found.refused.values())
+    show = f"policy-engine show {data} --dataset {dataset}"
+    if refused and refused == found.rendered:
+        return [
+            Text(
+                f"next: {counted(refused, 'row')} looked at, and not one renders with this template", style="bold red"
+            ),
+            Text("      change the rows as the warnings above say, or name another template: --template FILE"),
+        ]
+    first = (
+        f"next: {counted(refused, 'row')} {'does' if refused == 1 else 'do'} not render (above); then "
+        if refused
+        else "next: "
+    )
+    return [
+        Text(first + show, style="bold"),
+        Text(
+            f"      policy-engine audit PREPARED -t {tokenizer} says what data that is prepared already trains", "dim"
+        ),
+    ]
 
 
 def policy_text(found: Survey, data: str, *, failed: int = 0, but: Container[str] = ()) -> str:

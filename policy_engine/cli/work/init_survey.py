@@ -26,6 +26,8 @@ class Survey:
     fields: dict[str, FieldType] = field(default_factory=dict)
     parts: dict[str, Counter[str]] = field(default_factory=dict)
     """Parts of the turns of each role, by how many segments had them."""
+    rendered: int = 0
+    """Rows that were given to the template."""
     refused: Counter[str] = field(default_factory=Counter)
     """Reasons why rows could not be rendered."""
 
@@ -50,6 +52,7 @@ def survey(conversations: Iterable[Conversation], tokenizer: ChatTokenizer) -> S
 
 
 def _render(found: Survey, conversation: Conversation, tokenizer: ChatTokenizer) -> None:
+    found.rendered += 1
     try:
         chat = tokenizer.template_for(conversation).render(conversation)
     except PolicyEngineError as error:

@@ -14,9 +14,11 @@ from rich.text import Text
 
 from policy_engine.chat.tokenizer import load_tokenizer
 from policy_engine.cli.outcome import Exit, Outcome
+from policy_engine.cli.work.test_update import update_expected
 from policy_engine.core.diagnostics import Diagnostic
 from policy_engine.core.errors import ConfigError, DataError
 from policy_engine.core.source import Place
+from policy_engine.core.wording import counted
 from policy_engine.data.dataset import DatasetSpec, load_dataset_spec
 from policy_engine.mask.masker import Masker
 from policy_engine.mask.policy_tests import Coverage, TestResult, Untried, run_tests
@@ -31,9 +33,12 @@ class _FileResult:
     untried: tuple[Untried, ...]
 
 
-def run_files(files: Sequence[Path], *, tokenizer: str | None, coverage: bool, junit: Path | None) -> Outcome:
+def run_files(
+    files: Sequence[Path], *, tokenizer: str | None, coverage: bool, junit: Path | None, update: bool = False
+) -> Outcome:
     """Runs the tests of every file. Fails if one fails; a run without any test answers nothing.
 
+    With `update`, texts that tests expect are replaced by what the policies give, and only tests that cannot run fail.
     Raises ConfigError where no test is found or a file names no policy or tokenizer.
     """
     found = [
@@ -46,13 +51,29 @@ def run_files(files: Sequence[Path], *, tokenizer: str | None, coverage: bool, j
         raise ConfigError("no test ran", help="write `tests:` in a dataset file, each with `messages` and `expect`")
     if junit is not None:
         _write_junit(junit, found)
-    failed = [(item, result) for item in found for result in item.results if not result.passed]
+    updated = _update(found) if update else []
+    failed = [
+        (item, result)
+        for item in found
+        for result in item.results
+        if not result.passed and not (update and result.actual is not None)
+    ]
     return Outcome(
         exit=Exit.FAILS if failed else Exit.HOLDS,
         diagnostics=tuple(_diagnostic(item.path, result) for item, result in failed),
-        data=_data(found),
-        body=_body(found, coverage),
+        data={**_data(found), "updated": [str(path) for path, _ in updated]},
+        body=(*_body(found, coverage), *(Text(f"wrote {counted(n, 'text')} into {path}") for path, n in updated)),
     )
+
+
+def _update(found: Sequence[_FileResult]) -> list[tuple[Path, int]]:
+    """Writes what tests gave into their files; the files that changed, with how many texts."""
+    changed = []
+    for item in found:
+        actual = {i: r.actual for i, r in enumerate(item.results) if not r.passed and r.actual is not None}
+        if actual:
+            changed.append((item.path, update_expected(item.path, actual)))
+    return changed
 
 
 def _dataset_files(files: Sequence[Path]) -> list[Path]:

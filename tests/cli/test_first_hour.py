@@ -1,0 +1,143 @@
+"""The first hour with the tool: what it says where a newcomer goes wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from policy_engine import Masker, policy_from_text
+from policy_engine.core.errors import RowError
+from tests.cli.support import CHATS, cli, write_chats, write_policy
+
+RAISES = (
+    "{% for m in messages %}{% if m.role == 'system' %}{{ raise_exception('no system') }}{% endif %}"
+    "{{ m.content }}{% endfor %}"
+)
+
+
+def test_the_same_error_three_times_and_a_count(tmp_path: Path) -> None:
+    bad = [json.dumps({"messages": [{"role": "user", "content": "a"}] * n + [{"content": "b"}]}) for n in range(1, 31)]
+    data = write_chats(tmp_path, [CHATS[0], *bad, "not json"])
+    ran = cli("apply", data, "-p", write_policy(tmp_path), "-t", "builtin", "-o", tmp_path / "o.jsonl")
+    findings = [line for line in ran.err.splitlines() if "error[" in line]
+    assert 5 == len(findings)
+    assert ["has no `role`" in line for line in findings[:3]] == [True] * 3
+    assert "error[PE501]: 27 more rows fail like the 3 above" in findings[3]
+    assert "is not JSON" in findings[4]
+
+
+def test_rows_that_are_left_out_by_number(tmp_path: Path) -> None:
+    empty = [{"role": "user", "content": "a"}]
+    data = write_chats(tmp_path, [CHATS[0], *[empty] * 12, "3"])
+    arguments = ["apply", data, "-p", write_policy(tmp_path), "-t", "builtin", "-o"]
+    text = cli(*arguments, tmp_path / "o.jsonl").out
+    (line,) = [line for line in text.splitlines() if line.startswith("rows empty")]
+    assert line.rstrip().endswith("12  rows 2, 3, 4, 5, 6, 7, 8, 9, …")
+    for out in (f"{tmp_path}/o2.jsonl", f"{tmp_path}/shards/"):
+        summary = cli(*arguments, out, "--format", "json").document["summary"]
+        assert {"empty": [*range(2, 14)], "failed": [14]} == summary["left_out"]
+
+
+def test_weights_that_a_plain_trainer_drops(tmp_path: Path) -> None:
+    policy = write_policy(tmp_path, "train assistant weight 0.5\ntrain eos after assistant\n")
+    ran = cli("apply", write_chats(tmp_path), "-p", policy, "-t", "builtin", "-o", tmp_path / "o.jsonl")
+    assert "a plain Trainer or SFTTrainer drops the column" in ran.out.replace("\n", " ")
+
+
+def test_thinking_that_is_lost_names_unroll(tmp_path: Path) -> None:
+    template = tmp_path / "t.jinja"
+    template.write_text(
+        "{% for m in messages %}<|im_start|>{{ m.role }}\n"
+        "{% if loop.last and m.reasoning_content %}<think>{{ m.reasoning_content }}</think>{% endif %}"
+        "{{ m.content }}<|im_end|>\n{% endfor %}"
+    )
+    answer = {"role": "assistant", "content": "a", "reasoning_content": "Hm."}
+    user = {"role": "user", "content": "q"}
+    data = write_chats(tmp_path, [[user, answer, user, answer]])
+    ran = cli(
+        "apply", data, "-p", write_policy(tmp_path), "-t", "builtin", "--template", template, "-o", tmp_path / "o.jsonl"
+    )
+    assert "never reached the text; --unroll makes a sample of each turn" in ran.out
+
+
+def test_init_on_rows_that_do_not_render(tmp_path: Path) -> None:
+    template = tmp_path / "t.jinja"
+    template.write_text(RAISES)
+    system = [{"role": "system", "content": "s"}, *CHATS[0]]
+    arguments = ["-t", "builtin", "--template", template, "-o"]
+    ran = cli("init", write_chats(tmp_path, [system, system]), *arguments, tmp_path / "none")
+    assert 1 == ran.code
+    assert "next: 2 rows looked at, and not one renders with this template" in ran.out
+    assert "policy-engine show" not in ran.out
+    some = cli("init", write_chats(tmp_path, [system, CHATS[0]]), *arguments, tmp_path / "some")
+    assert 0 == some.code
+    assert "next: 1 row does not render (above); then policy-engine show" in some.out
+
+
+def test_init_on_prepared_data_leads_to_audit(tmp_path: Path) -> None:
+    path = tmp_path / "prepared.jsonl"
+    path.write_text(json.dumps({"input_ids": [1, 2], "labels": [-100, 2]}) + "\n")
+    ran = cli("init", path, "-t", "builtin")
+    assert 2 == ran.code
+    assert f"help: `policy-engine audit {path} -t builtin` says what its labels train" in ran.err
+
+
+def test_map_with_the_masker_itself() -> None:
+    datasets = pytest.importorskip("datasets")
+    masker = Masker(policy_from_text("train assistant\ntrain eos after assistant"), "builtin")
+    data = datasets.Dataset.from_list([{"messages": CHATS[0]}])
+    with pytest.raises(RowError, match=r"map\(masker\.batch, batched=True\)"):
+        data.map(masker)
+
+
+def test_completions_of_verbs_and_options() -> None:
+    def complete(words: str) -> list[str]:
+        place = {"_POLICY_ENGINE_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}
+        command = [sys.executable, "-c", "from policy_engine.cli.main import main; main()"]
+        root = str(Path(__file__).parents[2])
+        made = subprocess.run(
+            command, capture_output=True, encoding="utf-8", env={**os.environ, "PYTHONPATH": root, **place}, timeout=120
+        )
+        return made.stdout.split()
+
+    assert ["apply"] == complete("policy-engine ap")
+    assert "--max-length" in complete("policy-engine apply --max")
+
+
+BEFORE = """\
+# A comment that stays.
+policy: default
+tokenizer: builtin
+tests:
+  - name: one
+    messages: [{role: user, content: Hi}, {role: assistant, content: "Hello\\nyou"}]
+    expect: ""   # to be filled in
+  - {name: two, messages: [{role: user, content: Hi}], expect: wrong}
+  - name: three
+    expect: |
+      wrong
+      too
+
+    messages: [{role: assistant, content: A}]
+"""
+
+
+def test_update_fills_in_what_is_expected(tmp_path: Path) -> None:
+    path = tmp_path / "d.yaml"
+    path.write_text(BEFORE)
+    assert 1 == cli("test", path).code
+    ran = cli("test", path, "--update")
+    assert 0 == ran.code
+    assert f"wrote 3 texts into {path}" in ran.out
+    after = path.read_text()
+    assert "# A comment that stays." in after
+    assert "    expect: |   # to be filled in\n      <|im_start|>user\n      Hi<|im_end|>\n" in after
+    assert "⟦Hello\n      you<|im_end|>⟧" in after
+    assert 0 == cli("test", path).code
+    assert "wrote" not in cli("test", path, "--update").out
+    assert after == path.read_text()

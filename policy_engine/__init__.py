@@ -49,6 +49,7 @@ if TYPE_CHECKING:
         LostFieldWarning as LostFieldWarning,
         MaskedRow as MaskedRow,
         Masker as Masker,
+        QuotedArgumentsWarning as QuotedArgumentsWarning,
     )
     from policy_engine.mask.token_mask import TokenMask as TokenMask
     from policy_engine.proof.diff import compare as compare
@@ -82,7 +83,7 @@ _HOMES = {
     "core.vocabulary": ("IGNORE_INDEX",),
     "lang.format": ("format_policy",),
     "lang.parse": ("parse",),
-    "mask.masker": ("DoubtfulRoleWarning", "LostFieldWarning", "MaskedRow", "Masker"),
+    "mask.masker": ("DoubtfulRoleWarning", "LostFieldWarning", "MaskedRow", "Masker", "QuotedArgumentsWarning"),
     "mask.token_mask": ("TokenMask",),
     "proof.diff": ("compare",),
     "proof.findings": ("prove",),

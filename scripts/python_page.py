@@ -28,7 +28,7 @@ GROUPS = {
     ),
     "Masking": ("Masker", "MaskedRow", "MediaOptions", "MediaCollator", "TokenMask", "Conversation", "IGNORE_INDEX"),
     "Tokenizers and templates": ("load_tokenizer", "ChatTokenizer", "ChatTemplate"),
-    "Warnings": ("PolicyWarning", "DoubtfulRoleWarning", "LostFieldWarning"),
+    "Warnings": ("PolicyWarning", "DoubtfulRoleWarning", "LostFieldWarning", "QuotedArgumentsWarning"),
     "Errors": (
         "PolicyEngineError", "PolicyError", "PolicySyntaxError", "PolicyCheckError", "GuardError", "TemplateError",
         "AttributionError", "UnrenderedError", "TokenizerError", "RowError", "MediaError", "DataError", "ConfigError",

@@ -147,6 +147,11 @@ class Auditor:
         self._note("shifted", shifted, sum(trained) > 3)
         if shifted:
             labels, trained = [IGNORE_INDEX, *labels[:-1]], [False, *trained[:-1]]
+        size = len(self._tokenizer.prefix_ids)
+        doubled = self._tokenizer.times_bos(ids[: 2 * size]) > 1
+        self._note("double-bos", doubled, size > 0)
+        if doubled:  # without the one that should not be there, the conversation is found
+            ids, labels, trained = ids[size:], labels[size:], trained[size:]
         self._look_at_ids(ids, labels, trained)
         exact = self.audit.exact
         chat = self._find(row, ids)

@@ -68,6 +68,19 @@ class Unrendered:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Miswritten:
+    """A field that the template writes, and not as it is meant.
+
+    `letters`: it wants a list or an object, got text, and wrote that letter by letter. `quoted`: the arguments of a
+    call are JSON text, and the template wrote that as a JSON string: `"{\\"q\\": 1}"` where `{"q": 1}` is meant.
+    """
+
+    turn: int
+    path: tuple[str | int, ...]
+    how: Literal["letters", "quoted"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class RenderedChat:
     """What one conversation became. `segments` are contiguous and gapless over `text`, in order."""
 
@@ -76,6 +89,7 @@ class RenderedChat:
     messages: tuple[Mapping[str, Any], ...]
     sample: Mapping[str, Any]
     unrendered: tuple[Unrendered, ...] = ()
+    miswritten: tuple[Miswritten, ...] = ()
     generation_prompt: bool = False
     """Whether the text ends with an opener that nothing follows."""
 

@@ -14,14 +14,16 @@ from typing import Any
 import jinja2
 import jinja2.meta
 
-from policy_engine.chat.label.board import Chart, Piece
+from policy_engine.chat.label.board import Chart, last_data, with_prompt
 from policy_engine.chat.label.dropped import lost_thinking, thinking_in_content, unwritten
 from policy_engine.chat.label.layout import Layout, Scan, lay_out, part_types, place
 from policy_engine.chat.label.markers import REASONING, Markers
+from policy_engine.chat.label.miswritten import miswritten
 from policy_engine.chat.label.parts import label
 from policy_engine.chat.label.profile import Raw, TemplateProfile, added_prompt, learn
 from policy_engine.chat.label.sources import Bit, flatten, own_unclaimed
 from policy_engine.chat.media.parts import for_template
+from policy_engine.chat.remedies import explained
 from policy_engine.chat.rewording import OwnText, Rewording, own_text, reading
 from policy_engine.chat.segments import RenderedChat
 from policy_engine.chat.trace.bounds import TooMuchWork
@@ -155,7 +157,7 @@ class ChatTemplate:
         key = self._profile_key(bool(conversation.tools), bool(conversation.documents), kwargs)
         profile = self._profiles.get(key) or self._learn(key, bool(conversation.tools), kwargs)
         now = datetime.now()
-        pieces = self._pieces(messages, conversation.tools, conversation.documents, kwargs, add_generation_prompt, now)
+        pieces = self._pieces_or_why(conversation, add_generation_prompt, now)
         if in_other_words:
             given = (*key[:2], *kwargs)
             left = self._unread.get(given, _MOST_READ)
@@ -184,7 +186,7 @@ class ChatTemplate:
                 )
             )
             if add_generation_prompt:
-                labelled = _with_prompt(labelled, self._prompt_start(scan.text, bits, conversation))
+                labelled = with_prompt(labelled, self._prompt_start(scan.text, bits, conversation))
             layout = lay_out(labelled, bits, scan.text)
             lost = lost_thinking(thinking, bits)
             if is_one_of_many:
@@ -197,8 +199,21 @@ class ChatTemplate:
             messages=messages,
             sample=conversation.sample,
             unrendered=(*lost, *unwritten(layout.written, conversation, scan.text, scan.lengths)),
+            miswritten=miswritten(layout.written.suspects, messages, scan.lengths, scan.offsets),
             generation_prompt=add_generation_prompt,
         )
+
+    def _pieces_or_why(
+        self, conversation: Conversation, add_generation_prompt: bool, now: datetime
+    ) -> list[tuple[str, Scaffold]]:
+        """The pieces; where the template raises, the error names the field that it cannot take."""
+        given = conversation.tools, conversation.documents, conversation.template_kwargs
+        try:
+            return self._pieces(conversation.messages, *given, add_generation_prompt, now)
+        except TemplateLimitError:
+            raise
+        except TemplateError as error:
+            raise explained(error, conversation, self.render_plain) from error
 
     def reading_of(self, conversation: Conversation) -> str | None:
         """What the template writes by itself because of what a message says; None if there is no such text.
@@ -296,7 +311,7 @@ class ChatTemplate:
 
     def _prompt_start(self, text: str, bits: Sequence[Bit], conversation: Conversation) -> int:
         without = self.render_plain(conversation)
-        return len(without) if text.startswith(without) else _last_data(bits)
+        return len(without) if text.startswith(without) else last_data(bits)
 
     def _prompt_before(self, conversation: Conversation, turn: int) -> str | None:
         part = dataclasses.replace(conversation, messages=conversation.messages[:turn])
@@ -391,22 +406,3 @@ def _wrapped(message: Mapping[str, Any], turn: int) -> Any:
             given = {"thinking": given[name], **given, "reasoning_content": given[name]}
             break
     return wrap_message(given, turn, aliases)
-
-
-def _last_data(bits: Sequence[Bit]) -> int:
-    return max((bit.end for bit in bits if bit.is_data), default=0)
-
-
-def _with_prompt(pieces: Sequence[Piece], start: int) -> list[Piece]:
-    """The pieces, those from `start` on made the generation prompt's."""
-    out: list[Piece] = []
-    for piece in pieces:
-        if piece.end <= start:
-            out.append(piece)
-            continue
-        if piece.start < start:
-            out.append(Piece(piece.bit, piece.start, start, piece.part, piece.turn, piece.call))
-        prompt = Piece(piece.bit, max(start, piece.start), piece.end, "generation_prompt", None, None)
-        prompt.call = prompt.item = None
-        out.append(prompt)
-    return out

@@ -259,15 +259,32 @@ class ChatTokenizer:
         ids = list(self.tokenizer("a")["input_ids"])
         return tuple(ids[len(self.prefix_ids) + len(plain) :])
 
-    def double_bos(self, tokenized: TokenizedChat) -> Diagnostic | None:
-        """A warning if the template writes what the tokenizer would add in front once more; else None."""
+    def times_bos(self, ids: Sequence[int]) -> int:
+        """The times that ids open with what the tokenizer adds in front of a text if asked to: 0, 1 or 2."""
         prefix = list(self.prefix_ids)
-        if not prefix or tokenized.input_ids[: len(prefix)] != prefix:
+        size = len(prefix)
+        if not size or list(ids[:size]) != prefix:
+            return 0
+        return 2 if list(ids[size : 2 * size]) == prefix else 1
+
+    def double_bos(self, times: int) -> Diagnostic | None:
+        """A finding if rows open `times` with what the tokenizer would add in front once more; None for 0 times.
+
+        A warning if a row has it twice already, else a hint.
+        """
+        if not times:
             return None
-        text = "".join(self.decode_token(i) for i in prefix)
+        text = "".join(self.decode_token(i) for i in self.prefix_ids)
+        if times > 1:
+            return Diagnostic(
+                code="PE406",
+                severity="warning",
+                message=f"rows open with `{text}` twice: the chat template writes it, and so does the data",
+                help=f"take `{text}` out of the first message, or out of the template",
+            )
         return Diagnostic(
             code="PE406",
-            severity="warning",
+            severity="info",
             message=f"the chat template writes `{text}`, and {self.name} would add it again",
             help="train on these ids; whatever tokenizes the rendered text again has to pass add_special_tokens=False",
         )

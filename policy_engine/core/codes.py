@@ -83,6 +83,8 @@ CODES: Final[dict[str, str]] = {
     "PE518": "a role in the data that looks misspelled",
     "PE519": "a rule that decides nothing in the data",
     "PE520": "a field that the data does not have, or has as another type",
+    "PE521": "messages of which nothing reached the text",
+    "PE522": "arguments of calls that the template quotes once more",
     "PE531": "a medium that cannot be used",
     "PE532": "a row with media and a tokenizer that takes none",
     "PE601": "only the last turns are trained",

@@ -19,6 +19,11 @@ class Habit:
 
 
 HABITS: Final[dict[str, Habit]] = {
+    "double-bos": Habit(
+        message="rows begin with the begin-of-sequence token twice: the template writes it, and what tokenized the "
+        "rendered text added it again",
+        help="tokenize the rendered text with `add_special_tokens=False`, or take the ids of `apply`",
+    ),
     "all-masked": Habit(
         message="nothing in the row is trained",
         help="drop such rows: they cost time, and some trainers drop them without a word",

@@ -53,6 +53,28 @@ class Spelling:
         return next(turned, None) or nearest(plain, known, cutoff=_ALIKE)
 
 
+_ELSEWHERE: Final = {
+    "tool_call": CALL_ROLE, "tool_calls": CALL_ROLE, "function_call": CALL_ROLE, "action": CALL_ROLE,
+    "tool_response": "tool", "tool_result": "tool", "function_response": "tool", "function_result": "tool",
+    "observation": "tool", "tool_output": "tool",
+    "human": "user", "customer": "user", "prompter": "user",
+    "gpt": "assistant", "chatgpt": "assistant", "model": "assistant", "bot": "assistant", "ai": "assistant",
+    "agent": "assistant",
+    "developer": "system",
+}  # fmt: skip
+"""Roles as other programs name them (`tool_call` is ms-swift's), with the role that a dataset file may map them to."""
+
+
+def read_elsewhere_as(role: str) -> str | None:
+    """The role that other programs mean: `tool_call` is `function_call`, `human_1` is `user`; None if unknown."""
+    plain = re.sub(r"[\W_]+", "_", role.strip().lower()).strip("_")
+    bare = re.sub(r"_?\d+$", "", plain)
+    for name in (plain, bare):
+        if name in _ELSEWHERE:
+            return _ELSEWHERE[name]
+    return bare if bare in KNOWN_ROLES and bare != role else None
+
+
 def what_to_do(role: str, *, meant: str, read_as: str) -> str:
     """The advice for a role that was likely meant as a known one."""
     return (

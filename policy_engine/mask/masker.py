@@ -35,7 +35,7 @@ from policy_engine.mask.unroll import UnrolledRow, unroll
 from policy_engine.rules.compile import compile_policy
 from policy_engine.rules.program import Program
 
-__all__ = ["DoubtfulRoleWarning", "LostFieldWarning", "MaskedRow", "Masker", "OnError"]
+__all__ = ["DoubtfulRoleWarning", "LostFieldWarning", "MaskedRow", "Masker", "OnError", "QuotedArgumentsWarning"]
 
 OnError = Literal["raise", "drop"]
 
@@ -45,6 +45,10 @@ _LIST_KINDS: Final = ("messages", "sharegpt")
 
 class LostFieldWarning(UserWarning):
     """A message field never reached the text, where the policy does not make that an error. Given once per kind."""
+
+
+class QuotedArgumentsWarning(UserWarning):
+    """Arguments of calls are JSON text, and the template writes that as a JSON string. Given once."""
 
 
 class DoubtfulRoleWarning(UserWarning):
@@ -180,7 +184,11 @@ class Masker:
         """Program and tokenizer put together, which gives a LostFieldWarning once per kind of field."""
         declared = (name.split(".")[1] for name in self.dataset.fields or () if name.startswith("message."))
         return RowMasker(
-            program=self.program, tokenizer=self.tokenizer, on_lost=self._warn_of_lost, fields=frozenset(declared)
+            program=self.program,
+            tokenizer=self.tokenizer,
+            on_lost=self._warn_of_lost,
+            on_quoted=self._warn_of_quoted,
+            fields=frozenset(declared),
         )
 
     def unrolled(self) -> Masker:
@@ -334,6 +342,16 @@ class Masker:
                     LostFieldWarning,
                     stacklevel=5,
                 )
+
+    def _warn_of_quoted(self) -> None:
+        if "quoted" not in self._warned:
+            self._warned.add("quoted")
+            warnings.warn(
+                "arguments of calls are JSON text in this row and maybe in others, and the template quotes it once "
+                "more; say `messages: {arguments: parse}` in a dataset file, or write them as objects",
+                QuotedArgumentsWarning,
+                stacklevel=5,
+            )
 
 
 def _given_tools(given: Any) -> tuple[Any, ...] | None:

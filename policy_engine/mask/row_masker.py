@@ -12,7 +12,7 @@ from policy_engine.core.errors import MediaError, RowError
 from policy_engine.data.conversation import Conversation
 from policy_engine.mask.apply import apply_program
 from policy_engine.mask.row import MaskedRow
-from policy_engine.mask.unrendered import Lost, check_unrendered, without_read
+from policy_engine.mask.unrendered import Lost, check_unrendered, check_written, without_read
 from policy_engine.rules.program import Program
 
 
@@ -20,11 +20,16 @@ def report_nothing(lost: Lost) -> None:
     """Leaves lost pieces to somebody else, who counts them."""
 
 
+def report_nothing_quoted() -> None:
+    """Leaves quoted arguments to somebody else, who counts them."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class RowMasker:
     """A program and a tokenizer put together, for one conversation at a time.
 
-    `on_lost` gets the pieces of each rendering that never reached the text, where that is not an error. `fields` are
+    `on_lost` gets the pieces of each rendering that never reached the text, where that is not an error; `on_quoted` is
+    called for one whose template quotes arguments of calls, JSON text, once more. `fields` are
     further message fields that the dataset file declares: they are there for conditions, so a template need not write
     them. Those that the policy reads are known without.
     """
@@ -32,6 +37,7 @@ class RowMasker:
     program: Program
     tokenizer: ChatTokenizer
     on_lost: Callable[[Lost], None] = report_nothing
+    on_quoted: Callable[[], None] = report_nothing_quoted
     fields: frozenset[str] = frozenset()
 
     def mask(self, conversation: Conversation) -> MaskedRow:
@@ -70,7 +76,11 @@ class RowMasker:
         return without_read(chat, self.program.message_fields | self.fields) if chat.unrendered else chat
 
     def check_lost(self, chat: RenderedChat) -> None:
-        """Applies `on unrendered` to a rendering. Raises UnrenderedError."""
+        """Applies `on unrendered` to a rendering. Raises UnrenderedError, and TemplateError for a field that is written
+        letter by letter."""
+        check_written(chat)
+        if any(wrong.how == "quoted" for wrong in chat.miswritten):
+            self.on_quoted()
         lost = check_unrendered(self.program, chat)
         if lost:
             self.on_lost(lost)

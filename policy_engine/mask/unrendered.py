@@ -7,8 +7,8 @@ from collections.abc import Container
 from dataclasses import replace
 
 from policy_engine.chat.segments import WHOLE, RenderedChat, Unrendered
-from policy_engine.core.errors import UnrenderedError
-from policy_engine.core.wording import counted
+from policy_engine.core.errors import TemplateError, UnrenderedError
+from policy_engine.core.wording import counted, field_path
 from policy_engine.rules.hypothetical import would_train
 from policy_engine.rules.program import Program
 
@@ -35,6 +35,21 @@ def check_unrendered(program: Program, chat: RenderedChat) -> Lost:
         if setting == "error" or (setting is None and _is_trained(program, chat, unrendered)):
             raise _error(chat, unrendered, trained=setting is None)
     return lost_of(chat)
+
+
+def check_written(chat: RenderedChat) -> None:
+    """Raises TemplateError where the template writes a field letter by letter."""
+    for wrong in chat.miswritten:
+        if wrong.how == "letters":
+            is_call = wrong.path[-1:] == ("arguments",)
+            raise TemplateError(
+                f"the template writes `{field_path(wrong.path)}` of message {wrong.turn} "
+                f"(`{chat.messages[wrong.turn]['role']}`) letter by letter: it is text, and the template wants "
+                f"{'an object' if is_call else 'a list'}",
+                help="write the arguments as an object, or say `messages: {arguments: parse}` in a dataset file"
+                if is_call
+                else "write it as a list, or use a template that takes text",
+            )
 
 
 def lost_of(chat: RenderedChat, turns: Container[int] | None = None) -> Lost:

@@ -21,7 +21,7 @@ from policy_engine.mask.batch import Sample, attempt, mask_samples
 from policy_engine.mask.evidence.rule_use import RuleWatch
 from policy_engine.mask.masker import Masker
 from policy_engine.mask.row import MaskedRow
-from policy_engine.mask.row_masker import nothing_to_train, report_nothing
+from policy_engine.mask.row_masker import nothing_to_train, report_nothing, report_nothing_quoted
 from policy_engine.run.columns import schema_of, table_of
 from policy_engine.run.summary import ControlTokens, Counts
 from policy_engine.run.truncate import LONGER, Truncation, truncate
@@ -48,7 +48,7 @@ class BatchMasker:
         self.format = format
         self.truncation = truncation
         # Without warnings of lost fields: they are counted here, and reported at the end.
-        self._rows = replace(masker.row_masker, on_lost=report_nothing)
+        self._rows = replace(masker.row_masker, on_lost=report_nothing, on_quoted=report_nothing_quoted)
         self._control = ControlTokens(masker.tokenizer)
         self._spelling = Spelling.of(format, masker.known_roles)
         self._watch = RuleWatch(masker.program)
@@ -100,9 +100,11 @@ class BatchMasker:
             raise self._nothing_trained(emptied)
         counts = made.counts
         for row, _, lost in samples:
-            counts.unrendered.update(lost)
+            counts.add_lost(lost)
             self._watch.look(row, counts.evidence, number=number)
         counts.control += control
+        counts.quoted += any(wrong.how == "quoted" for row, _, _ in samples for wrong in row.chat.miswritten)
+        counts.bos = max(counts.bos, *(self.masker.tokenizer.times_bos(row.input_ids[:8]) for row, _, _ in samples))
         counts.tokens_cut += tokens_cut
         counts.truncated += truncated and bool(kept)
         counts.too_long += bool(too_long) and not kept

@@ -19,6 +19,7 @@ from policy_engine.data.role_spelling import Spelling
 from policy_engine.mask.evidence.rule_use import Evidence
 from policy_engine.mask.row import MaskedRow
 from policy_engine.mask.token_mask import REASONS
+from policy_engine.mask.unrendered import Lost
 
 FIRST_FAILURES: Final = 20
 """Failed rows that a summary has in full; all are counted."""
@@ -26,6 +27,8 @@ OF_A_KIND: Final = 3
 """Failed rows of one code and reason, numbers apart, that a summary has in full."""
 _KINDS: Final = 200
 """Kinds of failure that are counted each by itself."""
+MOST_LOST: Final = 500
+"""Kinds of lost pieces that are counted by themselves: names of arguments may be as many as the data has."""
 NO_ROLE: Final = ""
 """Role under which text that belongs to no message is counted."""
 
@@ -89,6 +92,10 @@ class Counts:
     masked: Counter[tuple[str, str]] = field(default_factory=Counter)
     unrendered: Counter[tuple[str, str]] = field(default_factory=Counter)
     control: int = 0
+    quoted: int = 0
+    """Rows with arguments of calls, JSON text, that the template quotes once more."""
+    bos: int = 0
+    """How often a row opens with what the tokenizer would add in front: the most of all rows, up to 2."""
     rules: Counter[int] = field(default_factory=Counter)
     """Tokens of the output by the index of the rule that decided them."""
     evidence: Evidence = field(default_factory=Counter, compare=False)
@@ -120,6 +127,12 @@ class Counts:
                 self.add_doubtful(
                     DoubtfulRole(role=role, meant=meant, read_as=read_as, messages=1, row=row, place=place)
                 )
+
+    def add_lost(self, lost: Lost) -> None:
+        """Counts pieces that never reached the text. Past `MOST_LOST` of them, more are counted by field alone."""
+        for (role, piece), count in lost.items():
+            known = (role, piece) in self.unrendered or len(self.unrendered) < MOST_LOST
+            self.unrendered[role, piece if known else re.split(r"[.[]", piece)[0]] += count
 
     def name_places(self, where: Callable[[int], object]) -> None:
         """Gives rows that are told singly their places."""
@@ -164,10 +177,12 @@ class Counts:
         """Adds the counts of another batch that comes after those counted so far."""
         for name in (
             "read", "written", "samples", "samples_dropped", "unrolled", "empty", "cut_empty", "too_long", "truncated",
-            "tokens_cut", "control",
+            "tokens_cut", "control", "quoted",
         ):  # fmt: skip
             setattr(self, name, getattr(self, name) + getattr(other, name))
-        for name in ("reasons", "trained", "masked", "unrendered", "codes", "rules", "evidence", "alike"):
+        self.bos = max(self.bos, other.bos)
+        self.add_lost(other.unrendered)
+        for name in ("reasons", "trained", "masked", "codes", "rules", "evidence", "alike"):
             getattr(self, name).update(getattr(other, name))
         for why, numbers in other.left_out.items():
             self.left_out.setdefault(why, []).extend(numbers)
@@ -214,6 +229,10 @@ class Summary:
     """Tokens that mix two decisions, or data of two messages."""
     unrendered: tuple[tuple[str, str, int], ...]
     """Message fields that never reached the text: (role, field, messages)."""
+    rows_with_quoted_arguments: int
+    """Rows with arguments of calls, JSON text, that the template quotes once more."""
+    times_bos: int
+    """How often a row opens with what the tokenizer would add in front: the most of all rows, up to 2."""
     rows_with_control_tokens: int
     """Rows whose data holds text that the tokenizer reads as a control token."""
     failures: tuple[Failure, ...]
@@ -280,6 +299,8 @@ def summary_of(counts: Counts, *, description: str, output: str, sequences: int,
         tokens_cut=counts.tokens_cut,
         straddles=counts.reasons["straddle"],
         unrendered=tuple((role, name, count) for (role, name), count in sorted(counts.unrendered.items())),
+        rows_with_quoted_arguments=counts.quoted,
+        times_bos=counts.bos,
         rows_with_control_tokens=counts.control,
         failures=tuple(counts.failures),
         failure_codes=dict(sorted(counts.codes.items())),

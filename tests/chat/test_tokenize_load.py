@@ -200,14 +200,15 @@ def test_the_fingerprint_tells_what_decides_the_ids() -> None:
 def test_a_second_begin_of_sequence_is_diagnosed() -> None:
     twice = ChatTokenizer.from_transformers(tokenizers.load("mistral-v1"))
     assert (1,) == twice.prefix_ids
-    found = twice.double_bos(twice.encode(twice.template.render(CHAT)))
+    found = twice.double_bos(twice.times_bos(twice.encode(twice.template.render(CHAT)).input_ids))
     assert found is not None
     assert "`<s>`" in found.message
     once = twice.with_template("{{ messages[0].content }}")
-    assert once.double_bos(once.encode(once.template.render(CHAT))) is None
+    assert 0 == once.times_bos(once.encode(once.template.render(CHAT)).input_ids)
+    assert once.double_bos(0) is None
     none = load_tokenizer("builtin")
     assert () == none.prefix_ids
-    assert none.double_bos(none.encode(none.template.render(CHAT))) is None
+    assert 0 == none.times_bos(none.encode(none.template.render(CHAT)).input_ids)
 
 
 def test_tokens_decode_for_people() -> None:

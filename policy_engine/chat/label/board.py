@@ -130,3 +130,23 @@ def field_value(message: Mapping[str, Any], path: Sequence[str | int]) -> Any:
         except (KeyError, IndexError, TypeError):
             return None
     return value
+
+
+def last_data(bits: Sequence[Bit]) -> int:
+    """The end of the last data in a text; 0 if there is none."""
+    return max((bit.end for bit in bits if bit.is_data), default=0)
+
+
+def with_prompt(pieces: Sequence[Piece], start: int) -> list[Piece]:
+    """The pieces, those from `start` on made the generation prompt's."""
+    out: list[Piece] = []
+    for piece in pieces:
+        if piece.end <= start:
+            out.append(piece)
+            continue
+        if piece.start < start:
+            out.append(Piece(piece.bit, piece.start, start, piece.part, piece.turn, piece.call))
+        prompt = Piece(piece.bit, max(start, piece.start), piece.end, "generation_prompt", None, None)
+        prompt.call = prompt.item = None
+        out.append(prompt)
+    return out

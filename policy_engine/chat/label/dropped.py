@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Any, Final, cast
 
 from policy_engine.chat.label.board import field_value
+from policy_engine.chat.label.miswritten import Suspect, suspects_in
 from policy_engine.chat.label.sources import Bit
 from policy_engine.chat.segments import LostKind, Unrendered
 from policy_engine.chat.trace.origins import LOST, UNKNOWN
@@ -45,6 +46,8 @@ class Written:
     """Messages for which anything but blanks was written."""
     loose: tuple[tuple[int, int | None], ...]
     """Runs of text that was computed from data, each with its turn; None where that is not known."""
+    suspects: tuple[Suspect, ...] = ()
+    """Fields that are perhaps written letter by letter, or as a JSON string: see `chat.label.miswritten`."""
 
 
 def written_in(bits: Sequence[Bit], text: str) -> Written:
@@ -76,6 +79,7 @@ def written_in(bits: Sequence[Bit], text: str) -> Written:
         items=frozenset(items),
         turns=frozenset(turns),
         loose=tuple(loose),
+        suspects=suspects_in(bits, text),
     )
 
 

@@ -13,6 +13,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from policy_engine.cli.outcome import Exit, Outcome, diagnostics_of
 from policy_engine.cli.reporters.console import SafeConsole
 from policy_engine.cli.work.apply_account import closing, doubtful_roles, failures, no_rows, rules_json
+from policy_engine.cli.work.data_findings import data_findings
 from policy_engine.cli.work.inputs import Inputs
 from policy_engine.core.choices import Keep
 from policy_engine.core.errors import ConfigError, DataError, PolicyEngineError
@@ -66,6 +67,12 @@ def apply_request(request: Request, inputs: Inputs) -> Outcome:
         exit=Exit.FAILS if summary.rows_failed or not summary.rows_out else Exit.HOLDS,
         diagnostics=(
             *doubtful_roles(summary.doubtful_roles),
+            *data_findings(
+                summary.unrendered,
+                quoted=summary.rows_with_quoted_arguments,
+                bos=summary.times_bos,
+                tokenizer=inputs.masker.tokenizer,
+            ),
             *rule_findings(program, summary.evidence, rows=summary.rows_masked),
             *failures(summary),
             *no_rows(summary),

@@ -16,6 +16,7 @@ from policy_engine.chat.tokenizer import load_tokenizer
 from policy_engine.cli.files import exists, write_text_file
 from policy_engine.cli.outcome import Exit, Outcome, diagnostics_of
 from policy_engine.cli.work.apply_account import doubtful_roles
+from policy_engine.cli.work.data_findings import data_findings, opening_bos
 from policy_engine.cli.work.init_survey import Survey, parts_in_order, survey
 from policy_engine.cli.work.rows import see_format
 from policy_engine.core.diagnostics import Diagnostic
@@ -65,6 +66,7 @@ def write_starter(
     names = {"tokenizer": _beside(tokenizer, base), "template": template and _beside(template, base)}
     write_text_file(dataset_path, dataset_text(found, data, policy_path.name, format, names), overwrite=overwrite)
     warnings = [*doubtful_roles(counts.doubtful_roles.values())]
+    warnings += data_findings(found.lost, quoted=found.quoted, bos=opening_bos(tok), tokenizer=tok)
     warnings += [
         replace(diagnostic, severity="warning")
         for number, error in failed[:5]

@@ -12,6 +12,7 @@ from policy_engine.core.errors import PolicyEngineError
 from policy_engine.core.schema import FieldType, json_type
 from policy_engine.core.vocabulary import PARTS
 from policy_engine.data.conversation import Conversation
+from policy_engine.mask.unrendered import Lost, lost_of
 
 _RENDERED = 50
 """Rows that are rendered to see the parts of turns; reading the others is enough."""
@@ -30,6 +31,15 @@ class Survey:
     """Rows that were given to the template."""
     refused: Counter[str] = field(default_factory=Counter)
     """Reasons why rows could not be rendered."""
+    unrendered: Lost = field(default_factory=Counter)
+    """Pieces of the rendered rows that never reached the text."""
+    quoted: int = 0
+    """Rendered rows with arguments of calls that the template quotes twice."""
+
+    @property
+    def lost(self) -> list[tuple[str, str, int]]:
+        """`unrendered` as (role, piece, messages)."""
+        return [(role, piece, count) for (role, piece), count in self.unrendered.items()]
 
 
 def survey(conversations: Iterable[Conversation], tokenizer: ChatTokenizer) -> Survey:
@@ -58,6 +68,8 @@ def _render(found: Survey, conversation: Conversation, tokenizer: ChatTokenizer)
     except PolicyEngineError as error:
         found.refused[error.message] += 1
         return
+    found.unrendered.update(lost_of(chat))
+    found.quoted += any(wrong.how == "quoted" for wrong in chat.miswritten)
     for segment in chat.segments:
         role = chat.role(segment)
         if role is not None and segment.start < segment.end:

@@ -12,6 +12,7 @@ from rich.text import Text
 from policy_engine.cli.files import exists, write_text_file
 from policy_engine.cli.outcome import Exit, Outcome, diagnostics_of
 from policy_engine.cli.work.apply_account import doubtful_roles, rules_json
+from policy_engine.cli.work.data_findings import data_findings
 from policy_engine.cli.work.inputs import Inputs
 from policy_engine.cli.work.rows import masked_rows
 from policy_engine.core.choices import ColorBy
@@ -21,6 +22,7 @@ from policy_engine.mask.evidence.rule_findings import rule_findings, unused_rule
 from policy_engine.mask.evidence.rule_use import Evidence, RuleWatch
 from policy_engine.mask.explain import explain_pieces
 from policy_engine.mask.row import MaskedRow
+from policy_engine.mask.unrendered import Lost, lost_of
 from policy_engine.report.html import html_page
 from policy_engine.report.terminal import Legend, RowText
 from policy_engine.report.view import RowView, row_view, rule_views
@@ -80,6 +82,7 @@ def show_rows(
         exit=Exit.FAILS if failed else Exit.HOLDS,
         diagnostics=(
             *doubtful_roles(counts.doubtful_roles.values()),
+            *_data_findings(rows, inputs),
             *rule_findings(program, seen, rows=len(rows)),
             *failed,
         ),
@@ -92,6 +95,23 @@ def show_rows(
         },
         body=tuple(body),
     )
+
+
+def _data_findings(rows: Sequence[RowView], inputs: Inputs) -> tuple[Diagnostic, ...]:
+    tokenizer = inputs.masker.tokenizer
+    lost: Lost = Lost()
+    for row in rows:
+        lost.update(lost_of(row.chat))
+    return data_findings(
+        [(role, piece, count) for (role, piece), count in lost.items()],
+        quoted=sum(any(wrong.how == "quoted" for wrong in row.chat.miswritten) for row in rows),
+        bos=max((tokenizer.times_bos(_first_ids(row)) for row in rows), default=0),
+        tokenizer=tokenizer,
+    )
+
+
+def _first_ids(row: RowView) -> list[int]:
+    return [token.id for turn in row.turns for cell in turn.cells for token in cell.tokens][:8]
 
 
 def _terminal(

@@ -1,0 +1,64 @@
+"""Findings about data that a template drops or writes twice: whole messages, quoted arguments, a second `<s>`.
+
+warning[PE521]: nothing of 12 messages of role `tool_call` reached the text: the template does not write that role
+  help: say in a dataset file what it is read as: `messages: {roles: {tool_call: function_call}}`
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from policy_engine.chat.segments import WHOLE
+from policy_engine.chat.tokenizer import ChatTokenizer
+from policy_engine.core.diagnostics import Diagnostic
+from policy_engine.core.errors import PolicyEngineError
+from policy_engine.core.wording import counted
+from policy_engine.data.conversation import Conversation
+from policy_engine.data.role_spelling import read_elsewhere_as
+
+
+def data_findings(
+    lost: Iterable[tuple[str, str, int]], *, quoted: int, bos: int, tokenizer: ChatTokenizer
+) -> tuple[Diagnostic, ...]:
+    """The findings of a run.
+
+    `lost` are (role, piece, messages), `quoted` rows with arguments that are quoted twice, `bos` how often a row opens
+    with what the tokenizer would add in front.
+    """
+    found = [_dropped(role, count) for role, piece, count in lost if piece == WHOLE]
+    if quoted:
+        found.append(_quoted(quoted))
+    doubled = tokenizer.double_bos(bos)
+    return (*found, *(() if doubled is None else (doubled,)))
+
+
+def opening_bos(tokenizer: ChatTokenizer) -> int:
+    """How often the ids of a short conversation open with what the tokenizer would add in front."""
+    try:
+        chat = tokenizer.template.render(Conversation(messages=({"role": "user", "content": "a"},)))
+        return tokenizer.times_bos(tokenizer.encode(chat).input_ids)
+    except PolicyEngineError:
+        return 0
+
+
+def _dropped(role: str, count: int) -> Diagnostic:
+    known = read_elsewhere_as(role)
+    declared = f"messages: {{roles: {{{role}: {known or 'ROLE'}}}}}"
+    return Diagnostic(
+        code="PE521",
+        severity="warning",
+        message=f"nothing of {counted(count, 'message')} of role `{role}` reached the text: the template does not "
+        "write that role",
+        help=f"say in a dataset file what it is read as: `{declared}`"
+        if known is not None
+        else f"use a template that writes it, drop such messages, or have them read as another role: `{declared}`",
+    )
+
+
+def _quoted(rows: int) -> Diagnostic:
+    return Diagnostic(
+        code="PE522",
+        severity="warning",
+        message=f"arguments of calls are JSON text in {counted(rows, 'row')}, and the template quotes it once more",
+        help="say `messages: {arguments: parse}` in a dataset file, so that the model learns to write an object",
+    )

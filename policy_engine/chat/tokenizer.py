@@ -19,6 +19,7 @@ from policy_engine.chat.template import ChatTemplate
 from policy_engine.chat.tokens.fast_backend import TokenBackend
 from policy_engine.chat.tokens.load import is_processor, load_cached, load_transformers, read_template, usable
 from policy_engine.chat.tokens.locator import TokenLocator
+from policy_engine.chat.tokens.qualify import is_known
 from policy_engine.core.diagnostics import Diagnostic
 from policy_engine.core.errors import AttributionError, ConfigError, PolicyEngineError, TokenizerError
 from policy_engine.data.conversation import Conversation
@@ -105,9 +106,22 @@ class ChatTokenizer:
         """The same tokenizer with ids from another backend, checked now and then against its own; None: its own."""
         return dataclasses.replace(self, fast=backend)
 
-    def qualify_fast(self, texts: Sequence[str]) -> TokenBackend | str:
-        """A backend that gives this tokenizer's ids on a stress corpus and on `texts`; else why there is none."""
-        return self._locator.qualify_fast(texts)
+    def qualify_fast(
+        self, texts: Sequence[str], names: Sequence[str] = ("kitoken", "gigatoken"), *, full: bool = False
+    ) -> TokenBackend | str:
+        """A backend that gives this tokenizer's ids on the texts of a check and on `texts`; else why there is none.
+
+        `names` are tried in that order. A `full` check takes ten seconds; its verdict is kept in the cache.
+        """
+        return self._locator.qualify_fast(texts, names, full=full)
+
+    def known_fast(self) -> TokenBackend | None:
+        """The backend that passed a full check in an earlier run, by the cache; None if there is none."""
+        locator = self._locator
+        if not locator.has_backend or locator.pipeline is None or locator.pipeline.table is None:
+            return None
+        found = locator.qualify_fast((), ("kitoken",)) if is_known(locator.subject, "kitoken") else None
+        return None if isinstance(found, str) else found
 
     def _changed(self, **fields: Any) -> ChatTokenizer:
         made = dataclasses.replace(self, **fields)

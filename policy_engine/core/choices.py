@@ -6,8 +6,8 @@ from typing import Literal
 
 Keep = Literal["keep_start", "keep_end", "turn", "drop"]
 """What stays of a row that is longer than allowed: its start, its end, whole turns from the start, or nothing."""
-Backend = Literal["auto", "kitoken", "reference"]
-"""Where ids come from: the tokenizer itself (`reference`), `kitoken`, or `kitoken` if it gives the same (`auto`)."""
+Backend = Literal["auto", "kitoken", "gigatoken", "reference"]
+"""Where ids come from: the tokenizer itself (`reference`), a faster package, or the best one that serves (`auto`)."""
 Engine = Literal["local", "ray"]
 """What runs the workers of a run: processes of this machine, or a Ray cluster."""
 ColorBy = Literal["effect", "rule"]

@@ -80,7 +80,8 @@ def apply_dataset(
     if folder and options.resume and wanted == "auto" and options_of(output).get("backend") == "reference":
         wanted = "reference"  # the run there found that the fast backend does not serve
     again = str(input) != PIPE
-    choice = choose_backend(masker, format, source.again() if again else (), wanted=wanted, again=again)
+    size = sum(path.stat().st_size for path in source.rows.files) if again else None
+    choice = choose_backend(masker, format, source.again() if again else (), wanted=wanted, size=size)
     if wanted != "reference":
         say(choice.description)
     schema = schema_of(masker, packed=options.packed, row_numbers=options.row_numbers)

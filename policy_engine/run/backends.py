@@ -1,4 +1,4 @@
-"""Whether a run may take its ids from a fast backend, decided before its first row."""
+"""The choice of the backend that gives a run its ids, made before its first row."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any, Final, get_args
 
 from policy_engine.chat.tokenizer import ChatTokenizer
-from policy_engine.chat.tokens.fast_backend import CHECKED_ROWS
 from policy_engine.core.choices import Backend
 from policy_engine.core.errors import ConfigError, PolicyEngineError, TokenizerError
 from policy_engine.data.conversation import read_row
@@ -16,6 +15,12 @@ from policy_engine.data.formats import Format
 from policy_engine.mask.masker import Masker
 
 BACKENDS: Final[tuple[Backend, ...]] = get_args(Backend)
+CHECKED_ROWS: Final = 64
+"""First rows of the data that a backend has to agree on, unless it passed a full check."""
+MUCH_DATA: Final = 32 << 20
+"""Bytes of input from which `auto` prefers gigatoken: it loads slowly and encodes fast."""
+FULL_CHECK: Final = 256 << 20
+"""Bytes of input from which the ten seconds of a full check pay in the same run."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,10 +33,11 @@ class BackendChoice:
 
 
 def choose_backend(
-    masker: Masker, format: Format, rows: Iterable[tuple[int, Any]], *, wanted: Backend, again: bool
+    masker: Masker, format: Format, rows: Iterable[tuple[int, Any]], *, wanted: Backend, size: int | None
 ) -> BackendChoice:
-    """Checks a fast backend on the first rows of the data, if one is wanted. `again` says whether the input can be read
-    once more, as a mismatch asks for.
+    """Checks a fast backend, if one is wanted, on the first rows of the data too.
+
+    `size` is the input's, in bytes; None for an input that cannot be read again, as a mismatch asks for.
 
     Raises:
         ConfigError: it is demanded for an input that can only be read once.
@@ -39,36 +45,41 @@ def choose_backend(
     """
     if wanted == "reference":
         return BackendChoice(masker=masker, name="reference", description="ids from the tokenizer itself")
-    if not again:
-        if wanted == "kitoken":
+    if size is None:
+        if wanted != "auto":
             raise ConfigError("a pipe cannot be read again, should the backend differ", help="give a file, or leave it")
         return BackendChoice(
             masker=masker, name="reference", description="ids from the tokenizer itself: the input is a pipe"
         )
+    names = (
+        (wanted,) if wanted != "auto" else ("gigatoken", "kitoken") if size > MUCH_DATA else ("kitoken", "gigatoken")
+    )
     texts = _texts(masker, format, rows)
-    found = masker.tokenizer.qualify_fast(texts)
+    found = masker.tokenizer.qualify_fast(texts, names, full=size > FULL_CHECK)
     if isinstance(found, str):
-        if wanted == "kitoken":
+        if wanted != "auto":
             raise TokenizerError(f"{found}", help="run with --backend reference", code="PE409")
         return BackendChoice(masker=masker, name="reference", description=f"ids from the tokenizer itself: {found}")
     made = copy.copy(masker)
     made.tokenizer = masker.tokenizer.with_fast(found)
-    description = (
-        f"ids from {found.name}, equal on a stress corpus and the first {len(texts):,} rows; 1 row in 1,000 is checked"
+    return BackendChoice(
+        masker=made,
+        name=found.name,
+        description=f"ids from {found.name}, which gave the tokenizer's on the texts of a check; unusual texts are "
+        "read by the tokenizer itself, and some of the others by both",
     )
-    return BackendChoice(masker=made, name=found.name, description=description)
 
 
 def backend_verdict(tokenizer: ChatTokenizer, texts: Sequence[str] = ()) -> str:
-    """Whether a run with this tokenizer may take its ids from the fast backend, in a sentence for people.
+    """A sentence for people: may a run with this tokenizer take its ids from a fast backend?
 
-    `texts` are rendered rows that it has to agree on, beside the stress corpus.
+    `texts` are rendered rows that it has to agree on, beside the texts of the check.
     """
     found = tokenizer.qualify_fast(texts)
     if isinstance(found, str):
-        return f"`--backend kitoken` does not serve this tokenizer: {found}"
+        return f"no fast backend serves this tokenizer: {found}"
     rows = " and these rows" if texts else ""
-    return f"`--backend {found.name}` gives the same ids as this tokenizer, on a stress corpus{rows}"
+    return f"`--backend {found.name}` gives the same ids as this tokenizer, on the texts of a check{rows}"
 
 
 def _texts(masker: Masker, format: Format, rows: Iterable[tuple[int, Any]]) -> list[str]:

@@ -8,8 +8,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from policy_engine.chat.tokenizer import ChatTokenizer
-from policy_engine.chat.tokens import fast_backend, locator
-from policy_engine.chat.tokens.fast_backend import BackendMismatch, is_sampled, stress_corpus
+from policy_engine.chat.tokens import cache, fast_backend, locator, qualify
+from policy_engine.chat.tokens.check_texts import Risk, full_check, quick_check, stress_corpus
+from policy_engine.chat.tokens.fast_backend import BackendMismatch, is_sampled
 from policy_engine.core.errors import ConfigError, TokenizerError
 from policy_engine.mask.masker import Masker
 from policy_engine.rules.compile import compile_text
@@ -38,8 +39,10 @@ class Planted:
 def planted(monkeypatch):
     """Every text is sampled; the backend is wrong in one row, which is past those that it has to qualify on."""
     backend = Planted(masker().tokenizer.tokenizer, PLANTED)
-    monkeypatch.setattr(locator, "load_kitoken", lambda reference: backend)
-    monkeypatch.setattr(locator, "is_sampled", lambda text: True)
+    monkeypatch.setattr(qualify, "load_backend", lambda name, definition: backend)
+    monkeypatch.setattr(qualify, "quick_check", lambda added: ["Hello"])
+    monkeypatch.setattr(locator, "is_sampled", lambda text, one_in=1: True)
+    monkeypatch.setenv(cache.FOLDER_VARIABLE, "off")
     monkeypatch.setattr("policy_engine.run.backends.CHECKED_ROWS", 10)
     return backend
 
@@ -100,8 +103,74 @@ def test_kitoken_gives_the_ids_of_the_tokenizer(tmp_path):
     assert backend.encode_batch(["Hi <|im_end|>"]) == again.fast.encode_batch(["Hi <|im_end|>"])
 
 
-def test_samples_and_stress_texts_are_always_the_same():
-    assert list(stress_corpus(["<|a|>"])) == list(stress_corpus(["<|a|>"]))
+def test_samples_and_texts_of_a_check_are_always_the_same():
+    assert list(quick_check(["<|a|>"])) == list(quick_check(["<|a|>"]))
+    assert set(stress_corpus(["<|a|>"])) <= set(quick_check(["<|a|>"]))
     sampled = [n for n in range(20_000) if is_sampled(f"text {n}")]
     assert 5 <= len(sampled) <= 50
     assert fast_backend.SAMPLED == 1_000
+
+
+def test_a_full_check_looks_at_every_token_and_every_code_point():
+    texts = set(full_check([b"tok", b"\xff", None]))
+    assert "tok" in texts
+    assert set("aéЖ漢\u0338\U0001f600") <= set("".join(texts))
+    assert len(texts) > 200_000
+
+
+def test_texts_at_risk_go_to_the_tokenizer(planted):
+    """Also those that the backend would get wrong, so that no mismatch is found."""
+    planted.wrong = "\u0338"
+    checked = qualify.CheckedBackend(backend=planted, risk=Risk(tokens=("<think>",), normalizes=False, whole=True))
+    tokenizer = masker().tokenizer.with_fast(checked)
+    own = masker()(chat("q", "<think>\u0338 a"))
+    assert own.input_ids == Masker(compile_text(CARD), tokenizer)(chat("q", "<think>\u0338 a")).input_ids
+    with pytest.raises(BackendMismatch):
+        Masker(compile_text(CARD), tokenizer)(chat("q", "x\u0338 a"))
+
+
+class Counted(Planted):
+    """Counts the texts that it is given."""
+
+    form = b"form"
+
+    def __init__(self, tokenizer, wrong):
+        super().__init__(tokenizer, wrong)
+        self.texts = 0
+
+    def encode_batch(self, texts):
+        self.texts += len(texts)
+        return super().encode_batch(texts)
+
+
+@pytest.mark.parametrize("wrong", ["never", "Hel"])
+def test_a_verdict_is_kept(tmp_path, monkeypatch, wrong):
+    """A second process neither checks again what passed, nor tries again what failed."""
+    backend = Counted(masker().tokenizer.tokenizer, wrong)
+    monkeypatch.setenv(cache.FOLDER_VARIABLE, str(tmp_path))
+    monkeypatch.setattr(qualify, "load_backend", lambda name, definition: backend)
+    monkeypatch.setattr(qualify, "PACKAGES", {"kitoken": lambda form: backend})
+    monkeypatch.setattr(qualify, "full_check", lambda pieces: ["every", "token"])
+    tokenizer = masker().tokenizer
+    first = tokenizer.qualify_fast((), ["kitoken"], full=True)
+    counted = backend.texts
+    assert counted > 500
+    assert (tokenizer.known_fast() is not None) == (wrong == "never")
+    again = tokenizer.qualify_fast(("Hi",), ["kitoken"], full=True)
+    assert counted == backend.texts
+    assert isinstance(first, str) == isinstance(again, str) == (wrong != "never")
+
+
+def test_gigatoken_gives_the_ids_of_the_tokenizer_where_it_serves(tmp_path):
+    """`<think>` before a mark that joins it is read by the tokenizer: gigatoken looks for it before it normalizes."""
+    pytest.importorskip("gigatoken")
+    tokenizer = ChatTokenizer.from_transformers(load("qwen"), template=masker().tokenizer.templates["default"])
+    rows = [{"messages": chat(f"Q {n} é 漢字", f"<think>\u0338 a</think>{n}")} for n in range(5)] + ROWS
+    found = tokenizer.qualify_fast((), ["gigatoken"])
+    assert not isinstance(found, str), found
+    assert found.encode_batch(["<think>\u0338 a"])[0].tolist() != load("qwen").encode("<think>\u0338 a")
+    data = write_lines(tmp_path / "in.jsonl", rows)
+    bound = Masker(compile_text(CARD), tokenizer)
+    for name, wanted in (("a.parquet", "reference"), ("b.parquet", "gigatoken")):
+        apply_dataset(data, bound, tmp_path / name, backend=wanted)
+    assert pq.read_table(tmp_path / "a.parquet").equals(pq.read_table(tmp_path / "b.parquet"))

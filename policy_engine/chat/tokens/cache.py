@@ -79,14 +79,14 @@ def key_of(files: Iterable[Path]) -> str:
     Raises OSError if a file cannot be read.
     """
     versions = [importlib.metadata.version(name) for name in ("transformers", "tokenizers")]
-    found = hashlib.sha256(json.dumps([_FORMAT, *versions, _own_code()]).encode())
+    found = hashlib.sha256(json.dumps([_FORMAT, *versions, own_code()]).encode())
     for path in sorted(files):
         found.update(f"\n{path.name}\n{_digest(path)}".encode())
     return found.hexdigest()
 
 
 @functools.cache
-def _own_code() -> str:
+def own_code() -> str:
     """Checksum of this folder's modules, which say what is kept: an entry of other code is another entry."""
     return hashlib.sha256(b"".join(p.read_bytes() for p in sorted(Path(__file__).parent.glob("*.py")))).hexdigest()
 

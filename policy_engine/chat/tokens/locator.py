@@ -16,16 +16,17 @@ import numpy.typing as npt
 from policy_engine.chat.tokens.byte_lengths import ByteTable, Ranges, tables_of_slow
 from policy_engine.chat.tokens.cached import CachedTokenizer
 from policy_engine.chat.tokens.fast_backend import (
+    SAMPLED,
+    SAMPLED_FIRST,
     BackendMismatch,
     TokenBackend,
     difference,
     is_sampled,
-    load_kitoken,
-    stress_corpus,
 )
 from policy_engine.chat.tokens.nfc import is_normal, without_normalizer
 from policy_engine.chat.tokens.offsets import check_offsets
 from policy_engine.chat.tokens.pipeline import Pipeline, read_pipeline
+from policy_engine.chat.tokens.qualify import CheckedBackend, Subject, qualify
 from policy_engine.core.errors import AttributionError, TokenizerError
 
 Located = tuple[list[int], npt.NDArray[np.int32], Ranges]
@@ -157,20 +158,41 @@ class TokenLocator:
 
     def _ids(self, texts: list[str]) -> list[Any]:
         """The ids of each text, or why there are none."""
-        if self.fast is not None:
-            try:
-                found = self.fast.encode_batch(texts)
-            except Exception:  # what it cannot read is left to the tokenizer
-                return self._own_ids(texts)
-            sampled = [i for i, text in enumerate(texts) if is_sampled(text)]
-            wrong = self._difference([texts[i] for i in sampled], [found[i] for i in sampled])
-            if wrong is not None:
-                raise BackendMismatch(
-                    f"{self.fast.name} differs from the tokenizer: {wrong}",
-                    help="run with --backend reference; the run does so by itself where it can read its input again",
-                )
-            return found
-        return self._own_ids(texts)
+        if self.fast is None:
+            return self._own_ids(texts)
+        risk = self.fast.risk if isinstance(self.fast, CheckedBackend) else None
+        own = [i for i, text in enumerate(texts) if risk is not None and risk.of(text)]
+        skipped = set(own)
+        rest = [i for i in range(len(texts)) if i not in skipped]
+        try:
+            found = self.fast.encode_batch([texts[i] for i in rest])
+        except Exception:  # what it cannot read is left to the tokenizer
+            return self._own_ids(texts)
+        twice = [at for at, i in enumerate(rest) if self._is_read_twice(texts[i], dense=risk is None or not risk.whole)]
+        wrong = self._difference([texts[rest[at]] for at in twice], [found[at] for at in twice])
+        if wrong is not None:
+            raise BackendMismatch(
+                f"{self.fast.name} differs from the tokenizer: {wrong}",
+                help="run with --backend reference; the run does so by itself where it can read its input again",
+            )
+        results: list[Any] = [None] * len(texts)
+        for i, ids in zip(rest, found):
+            results[i] = ids
+        for i, ids in zip(own, self._own_ids([texts[i] for i in own]) if own else ()):
+            results[i] = ids
+        return results
+
+    def _is_read_twice(self, text: str, *, dense: bool) -> bool:
+        if not dense:
+            return is_sampled(text)
+        self._seen[0] += 1
+        one_in = next((n for most, n in SAMPLED_FIRST if self._seen[0] <= most), SAMPLED)
+        return is_sampled(text, one_in)
+
+    @functools.cached_property
+    def _seen(self) -> list[int]:
+        """The number of texts that the fast backend was given in this process."""
+        return [0]
 
     @functools.cached_property
     def _unnormalizing(self) -> Any | None:
@@ -188,30 +210,47 @@ class TokenLocator:
         return [next(past if is_so else through) for is_so in normal]
 
     def _difference(self, texts: list[str], found: list[Any]) -> str | None:
+        if not texts:
+            return None
         expected = _ids_of(self.backend, texts)
         known = [i for i, ids in enumerate(expected) if not isinstance(ids, AttributionError)]
         return difference([texts[i] for i in known], [expected[i] for i in known], [found[i] for i in known])
 
-    def qualify_fast(self, texts: Sequence[str]) -> TokenBackend | str:
-        """A backend that gave the tokenizer's ids on a stress corpus and on these texts, or why there is none."""
-        if self.backend is None or self.pipeline is None or self.pipeline.table is None:
+    def qualify_fast(
+        self, texts: Sequence[str], names: Sequence[str] = ("kitoken", "gigatoken"), *, full: bool = False
+    ) -> CheckedBackend | str:
+        """The first backend of `names` that gives the tokenizer's ids, or why there is none; see `qualify`."""
+        if not self.has_backend or self.pipeline is None or self.pipeline.table is None:
             return f"the tokens of {self.name} stand for no fixed bytes, so their places need its own offsets"
         if getattr(self.tokenizer, "split_special_tokens", False):
             return f"{self.name} splits special tokens"
+        reasons = []
+        for name in names:
+            found = qualify(self.subject, name, texts, full=full)
+            if not isinstance(found, str):
+                return found
+            reasons.append(found)
+        return "; ".join(reasons)
+
+    @functools.cached_property
+    def subject(self) -> Subject:
+        """This tokenizer, for backends to be compared with."""
+        assert self.pipeline is not None
+        assert self.pipeline.table is not None
+        return Subject(
+            name=self.name,
+            digest=self.backend_digest,
+            definition=lambda: str(self.backend.to_str()),
+            compare=self._compare,
+            added=list(self.tokenizer.added_tokens_decoder.values()),
+            pieces=self.pipeline.table.pieces,
+            normalizes=self.pipeline.normalizer is not None,
+        )
+
+    def _compare(self, backend: TokenBackend, texts: list[str]) -> str | None:
         self._as_called()
-        backend = load_kitoken(self.backend)
-        if isinstance(backend, str):
-            return backend
-        added = [str(token) for token in self.tokenizer.added_tokens_decoder.values()]
-        for corpus, what in ((list(stress_corpus(added)), "the stress corpus"), (list(texts), "the data")):
-            readable = [text for text in corpus if _unreadable(text) is None]
-            try:
-                wrong = self._difference(readable, backend.encode_batch(readable))
-            except Exception as error:
-                wrong = f"it fails with {error}"
-            if wrong is not None:
-                return f"{backend.name} differs from {self.name} on {what}: {wrong}"
-        return backend
+        readable = [text for text in texts if _unreadable(text) is None]
+        return self._difference(readable, backend.encode_batch(readable))
 
     def _as_called(self) -> None:
         """Puts the backend in the state that calling the tokenizer without options puts it in."""

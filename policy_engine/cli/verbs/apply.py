@@ -83,7 +83,8 @@ def register(app: typer.Typer) -> None:
         backend: Annotated[
             Backend,
             typer.Option(
-                "--backend", help="Where ids come from: the tokenizer itself, or kitoken if it gives the same."
+                "--backend",
+                help="Where ids come from: the tokenizer itself, or a faster package that passed a check against it.",
             ),
         ] = "reference",
         engine: Annotated[

@@ -1,0 +1,135 @@
+"""Texts on which a fast backend is compared with the tokenizer, and texts that it is never given.
+
+Backends differ where they read Unicode otherwise (another version of its tables, another order of steps) and at the
+edges of added tokens. A quick check looks at those edges; a full check at every token and every code point too.
+
+    >>> at_risk = Risk(tokens=("<think>",), normalizes=True, whole=True)
+    >>> [at_risk.of(text) for text in ("<think>", "<think>\\u0338", "Grüße", "e\\u0301")]
+    [False, True, False, True]
+"""
+
+from __future__ import annotations
+
+import functools
+import random
+import re
+import sys
+import unicodedata
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from policy_engine.chat.tokens.nfc import is_normal
+
+_STRESS_TEXTS: Final = 1_500
+
+
+@dataclass(frozen=True, kw_only=True)
+class Risk:
+    """Texts that the tokenizer reads itself, since a backend that passed its check may still differ on them.
+
+    `tokens` are added tokens that are looked for in normalized text; `normalizes` is True if there is a normalizer.
+    `whole` is True after a full check. After a quick one, all characters outside of what most people write are a risk.
+    Characters that this Python's Unicode does not know always are.
+    """
+
+    tokens: tuple[str, ...]
+    normalizes: bool
+    whole: bool
+
+    @functools.cached_property
+    def _edges(self) -> re.Pattern[str] | None:
+        if not self.tokens:
+            return None
+        texts = "|".join(map(re.escape, sorted(self.tokens, key=len, reverse=True)))
+        return re.compile(f"(?:{texts})[^\x00-\x7f]|[^\x00-\x7f](?:{texts})")
+
+    def of(self, text: str) -> bool:
+        """True if the tokenizer itself has to read this text."""
+        if text.isascii():
+            return False
+        if not is_normal(text) and (self.normalizes or not self.whole or _has_unassigned(text)):
+            return True
+        return self._edges is not None and self._edges.search(text) is not None
+
+
+def _has_unassigned(text: str) -> bool:
+    """True if a character is none that this Python's Unicode knows: a later Unicode may make it a letter or a digit."""
+    return any(unicodedata.category(char) == "Cn" for char in set(text))
+
+
+def quick_check(added: Sequence[Any]) -> Iterator[str]:
+    """Texts of a check that takes about a second. `added` are the tokenizer's added tokens."""
+    yield from stress_corpus(str(token) for token in added)
+    for token in added:
+        for mark in _marks()[::20]:
+            yield f"{token}{mark}a"
+            yield f"a{mark}{token}"
+
+
+def full_check(tokens: Iterable[bytes | None]) -> Iterator[str]:
+    """Texts of a check of every token and every assigned code point, which takes about ten seconds.
+
+    `tokens` are the bytes of the tokens by id.
+    """
+    for piece in tokens:
+        try:
+            if piece:
+                yield piece.decode()
+        except UnicodeDecodeError:
+            continue  # a part of a character
+    for char in map(chr, range(sys.maxunicode + 1)):
+        if unicodedata.category(char) not in ("Cs", "Co", "Cn"):
+            yield f"a{char} {char}b\n{char}1'{char}s{char}{char}"
+
+
+@functools.cache
+def _marks() -> tuple[str, ...]:
+    return tuple(char for char in map(chr, range(0x20000)) if unicodedata.combining(char))
+
+
+def stress_corpus(special: Iterable[str]) -> Iterator[str]:
+    """Texts on which tokenizers tend to differ, always the same ones. `special` are the tokenizer's added tokens.
+
+    Scripts, spaces, digits, joined marks, and added tokens next to anything.
+    """
+    rng = random.Random(20_240)
+    added = sorted(special)[:40] or ["<|x|>"]
+    yield from _FIXED
+    for token in added:
+        yield from (token, f"{token}{token}", f" {token} ", f"\n{token}\nx", f"a{token}b", token[:-1], token[1:])
+    pieces = [*_FIXED, *added]
+    for _ in range(_STRESS_TEXTS):
+        kind = rng.random()
+        if kind < 0.4:
+            yield "".join(rng.choice(pieces) for _ in range(rng.randint(1, 12)))
+        elif kind < 0.7:
+            yield "".join(chr(_code_point(rng)) for _ in range(rng.randint(1, 60)))
+        else:
+            yield "".join(rng.choice(_ALPHABET) for _ in range(rng.randint(1, 80)))
+    yield "x" * 3_000
+    yield " " * 3_000
+    yield "ab " * 2_000
+    yield "\n\n \t" * 800
+    yield "漢字かな交じり文" * 300
+
+
+def _code_point(rng: random.Random) -> int:
+    low, high = rng.choice(_RANGES)
+    return rng.randint(low, high)
+
+
+_RANGES: Final = (
+    (0x00, 0x7F), (0x80, 0x24F), (0x300, 0x36F), (0x370, 0x5FF), (0x600, 0x6FF), (0x900, 0x97F), (0xE00, 0xE7F),
+    (0x1100, 0x11FF), (0x2000, 0x206F), (0x2190, 0x2BFF), (0x3040, 0x30FF), (0x4E00, 0x4FFF), (0xAC00, 0xAFFF),
+    (0xE000, 0xE0FF), (0xFE00, 0xFE0F), (0xFF00, 0xFFEF), (0x1F300, 0x1F6FF), (0x10FF00, 0x10FFFF),
+)  # fmt: skip
+_ALPHABET: Final = "aAbZ09  \t\n\r.,'\"!?-_/\\()[]{}<>|=+*&^%$#@~`;:éñß½²ªº·İıſK"
+_FIXED: Final = (
+    "Hello, world", " leading", "trailing ", "  two  spaces  ", "\t\ttabs\n\n\nlines\r\n", "don't I'LL we'Re it'S",
+    "1234567890", "3.14 1,000,000 0x1F 1e-9", "x=1;y+=2", "def f(x):\n    return x ** 2\n", '{"a": [1, null, "b\\n"]}',
+    "https://a.b/c?d=e&f#g", "e\u0301 é", "가각간", "ﬁ ﬂ ½ ①", "👩\u200d👩\u200d👧 🇩🇪 👍🏽", "日本語テキスト。",
+    "العربية ١٢٣", "हिन्दी", "ไทย", "\u200b\u200d\ufeff\u00a0\u3000", "\x00\x01\x7f", "<|im_start|>user\n",
+    "<|endoftext|>", "<s></s>[INST] [/INST]", "▁under▁ Ġ Ċ", "_" * 40, "a" * 50, "=" * 33, "\u0130stanbul", "ǅ ǆ Ǆ",
+    "…—–‘’“”", "",
+)  # fmt: skip

@@ -1,0 +1,134 @@
+"""Fast backends that give a tokenizer's ids: checked once for each pair of versions, and remembered in the cache.
+
+quick check    about 1 s, in the first run    then texts with rare characters are read by the tokenizer itself
+full check     about 10 s, for much data      then only texts that the normalizer may change are
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, Final
+
+from policy_engine.chat.tokens.cache import Entry, find, keep, own_code
+from policy_engine.chat.tokens.check_texts import Risk, full_check, quick_check
+from policy_engine.chat.tokens.fast_backend import PACKAGES, TokenBackend, installed, load_backend
+
+_FORM: Final = "form.bin"
+_CHUNK: Final = 20_000
+"""Texts that are compared at a time."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class CheckedBackend:
+    """A backend that passed its check. Texts that are a `risk` are not for it."""
+
+    backend: TokenBackend
+    risk: Risk
+
+    @property
+    def name(self) -> str:
+        """The name of its package."""
+        return self.backend.name
+
+    def encode_batch(self, texts: Sequence[str]) -> list[Any]:
+        """See TokenBackend."""
+        return self.backend.encode_batch(texts)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Subject:
+    """A tokenizer whose ids a backend has to give.
+
+    `compare` says where a backend differs on some texts; `definition` gives its `tokenizer.json`; `digest` is the
+    checksum of that. `added` are its added tokens, `pieces` the bytes of all its tokens.
+    """
+
+    name: str
+    digest: str
+    definition: Callable[[], str]
+    compare: Callable[[TokenBackend, list[str]], str | None]
+    added: Sequence[Any]
+    pieces: Sequence[bytes | None]
+    normalizes: bool
+
+
+def qualify(subject: Subject, name: str, texts: Sequence[str], *, full: bool) -> CheckedBackend | str:
+    """The backend of that name, or why it does not serve.
+
+    `texts` are rows of the data; they are compared unless the backend passed a full check. With `full`, that check is
+    made if it was not made before.
+    """
+    version = installed(name)
+    if version is None:
+        return str(load_backend(name, subject.definition))
+    key = _key(subject, name, version)
+    known = find(key)
+    found = None if known is None else _known(known, name)
+    if isinstance(found, str):
+        return f"{name} differs from {subject.name}: {found}"
+    whole = found is not None and known is not None and known.meta["whole"] is True
+    backend = found if found is not None else load_backend(name, subject.definition)
+    if isinstance(backend, str):
+        return backend
+    quick, wide = _risk(subject, whole=False), _risk(subject, whole=True)
+    checks = [] if found is not None else [(quick, quick_check(subject.added))]
+    checks += [(wide, full_check(subject.pieces))] if full and not whole else []
+    for risk, corpus in checks:
+        wrong = _compared(subject, backend, corpus, risk)
+        whole = risk is wide and wrong is None
+        form = getattr(backend, "form", None)
+        if form is not None:
+            keep(key, {"whole": whole, "difference": wrong}, {_FORM: form})
+        if wrong is not None:
+            return f"{name} differs from {subject.name}: {wrong}"
+    if not whole:
+        wrong = _compared(subject, backend, texts, quick)
+        if wrong is not None:
+            return f"{name} differs from {subject.name} on the data: {wrong}"
+    return CheckedBackend(backend=backend, risk=wide if whole else quick)
+
+
+def _risk(subject: Subject, *, whole: bool) -> Risk:
+    edges = tuple(str(token) for token in subject.added if getattr(token, "normalized", True))
+    return Risk(tokens=edges, normalizes=subject.normalizes, whole=whole)
+
+
+def is_known(subject: Subject, name: str) -> bool:
+    """True if the cache says that this backend passed a full check."""
+    version = installed(name)
+    entry = None if version is None else find(_key(subject, name, version))
+    return entry is not None and entry.meta["whole"] is True and entry.meta["difference"] is None
+
+
+def _key(subject: Subject, name: str, version: str) -> str:
+    made_of = ["backend", subject.digest, name, version, importlib.metadata.version("tokenizers"), own_code()]
+    return hashlib.sha256(json.dumps(made_of).encode()).hexdigest()
+
+
+def _known(entry: Entry, name: str) -> TokenBackend | str | None:
+    """What an entry says of a backend: the backend, what was wrong with it, or None if the entry is damaged."""
+    wrong = entry.meta.get("difference")
+    if wrong is not None or not entry.is_whole(_FORM):
+        return wrong
+    try:
+        return PACKAGES[name](entry.path(_FORM).read_bytes())
+    except Exception:  # a form of another build of the package
+        return None
+
+
+def _compared(subject: Subject, backend: TokenBackend, texts: Iterable[str], risk: Risk) -> str | None:
+    """Where the backend differs on texts that it may be given."""
+    rest = (text for text in texts if not risk.of(text))
+    while chunk := list(islice(rest, _CHUNK)):
+        try:
+            wrong = subject.compare(backend, chunk)
+        except Exception as error:
+            wrong = f"it fails with {error}"
+        if wrong is not None:
+            return wrong
+    return None

@@ -115,7 +115,7 @@ def test_a_full_check_looks_at_every_token_and_every_code_point():
     texts = set(full_check([b"tok", b"\xff", None]))
     assert "tok" in texts
     assert set("aéЖ漢\u0338\U0001f600") <= set("".join(texts))
-    assert len(texts) > 200_000
+    assert len(texts) > 140_000
 
 
 def test_texts_at_risk_go_to_the_tokenizer(planted):

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import normalizers
 
-from policy_engine.chat.tokens.fast_backend import stress_corpus
+from policy_engine.chat.tokens.check_texts import stress_corpus
 from policy_engine.chat.tokens.nfc import is_normal, without_normalizer
 from tests.support.tokenizers import load
 

@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test trainers frameworks importing peers peers-audit peers-speed ray scale plots lint types check figures fmt wheel-test release release-check docs docs-site nightly mutation clean
+.PHONY: help demo test trainers frameworks importing peers peers-audit peers-speed ray scale plots lint types check figures fmt wheel-test release release-check docs docs-site site-browser nightly mutation clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|' 2>/dev/null \
@@ -85,12 +85,13 @@ frameworks: $(VENV)-frameworks/.done $(VENV)-swift/.done $(VENV)-axolotl/.done $
 	$(VENV)-swift/bin/python -m pytest -q tests/doctor/test_real_swift.py tests/importers/test_real_swift_scales.py \
 	  tests/adapters/test_examples.py $(ARGS)
 	$(VENV)-swift/bin/python -m pytest -q tests/doctor/test_real_unsloth.py $(ARGS)
-	$(VENV)-axolotl/bin/python -m pytest -q tests/doctor/test_real_axolotl.py tests/adapters/test_examples.py $(ARGS)
+	$(VENV)-axolotl/bin/python -m pytest -q tests/doctor/test_real_axolotl.py tests/adapters/test_examples.py \
+	  tests/docs/test_pages.py $(ARGS)
 	$(VENV)-shifted/bin/python -m pytest -q tests/adapters/test_exporters.py tests/adapters/test_real_tinker.py \
 	  tests/adapters/test_real_automodel.py tests/adapters/test_real_megatron.py tests/adapters/test_examples_shifted.py $(ARGS)
 
 trainers: $(VENV)-trainers/.done  ## a training step of transformers' and TRL's trainers against one computed by hand
-	$(VENV)-trainers/bin/python -m pytest -q tests/adapters tests/doctor tests/importers $(ARGS)
+	$(VENV)-trainers/bin/python -m pytest -q tests/adapters tests/doctor tests/importers tests/docs/test_pages.py $(ARGS)
 
 # Other systems, each in an environment of its own; `make peers PEERS=axolotl COUNT=50` for less.
 PEERS ?= axolotl trl unsloth tinker renderers
@@ -181,6 +182,7 @@ docs: $(VENV)/.test  ## write what code knows into the docs: options, Python ref
 	$(BIN)/python scripts/grammar_page.py
 	$(BIN)/python scripts/presets_page.py
 	$(BIN)/python scripts/editor_grammar.py
+	$(BIN)/python scripts/picture.py
 	$(BIN)/python -m scripts.models
 	$(BIN)/python -m policy_engine.testing.table docs/explanation/conformance.md --again
 
@@ -191,6 +193,17 @@ $(VENV)/.docs: pyproject.toml | $(BIN)/python
 docs-site: $(VENV)/.docs  ## build the docs site into site/, without the network, and look for broken pages and links
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 	$(BIN)/python -m tests.site.check site/
+
+# Playwright from PyPI drives the system's Chromium (Debian: apt-get install chromium); CHROMIUM=… names another one.
+$(VENV)-browser/.done: pyproject.toml tests/requirements-browser.txt
+	$(PYTHON) -m venv $(VENV)-browser
+	$(VENV)-browser/bin/python -m pip install --quiet --disable-pip-version-check -e . -r tests/requirements-browser.txt
+	@touch $@
+
+site-browser: $(VENV)-browser/.done  ## the built docs site in a real browser: pages, links, search; phone and desktop, dark and light
+	NO_MKDOCS_2_WARNING=1 $(VENV)-browser/bin/mkdocs build --strict --quiet
+	$(VENV)-browser/bin/python -m tests.site.check site/
+	$(VENV)-browser/bin/python -m pytest -q tests/site $(ARGS)
 
 nightly: $(VENV)/.test  ## the long property tests
 	bash .ci/nightly
@@ -203,4 +216,4 @@ mutation: $(VENV)/.mutation  ## do the tests notice changes in lang, rules, mask
 	$(BIN)/python -m tests.mutation --kept .nightly/mutation $(ARGS)
 
 clean:  ## remove what the other targets made
-	rm -rf $(VENV) $(VENV)-trainers $(VENV)-frameworks $(VENV)-swift $(VENV)-axolotl $(VENV)-shifted $(VENV)-peers $(VENV)-ray .benchmarks dist build site demo-out .nightly .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf $(VENV) $(VENV)-trainers $(VENV)-frameworks $(VENV)-swift $(VENV)-axolotl $(VENV)-shifted $(VENV)-peers $(VENV)-ray $(VENV)-browser .benchmarks dist build site demo-out .nightly .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -18,7 +18,13 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.mark.parametrize(
     ("script", "function"),
-    [("editor_grammar", "grammar"), ("grammar_page", "page"), ("presets_page", "page"), ("python_page", "page")],
+    [
+        ("editor_grammar", "grammar"),
+        ("grammar_page", "page"),
+        ("presets_page", "page"),
+        ("python_page", "page"),
+        ("picture", "picture"),
+    ],
 )
 def test_written_files_are_current(script: str, function: str) -> None:
     names = runpy.run_path(str(ROOT / "scripts" / f"{script}.py"))

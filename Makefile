@@ -176,7 +176,7 @@ release: $(VENV)/.dev  ## write VERSION=… and its section of the changelog, an
 release-check:  ## take a copy through a release: changelog, sdist, wheel, twine, the wheel in use on Python 3.10 and 3.13
 	bash .ci/release-check
 
-docs: $(VENV)/.test  ## write what code knows into the docs: options, Python reference, grammar, policies, models
+docs: $(VENV)/.test  ## write what code knows into the docs: options, reference, policies, models, output of commands
 	$(BIN)/python scripts/cli_reference.py
 	$(BIN)/python scripts/python_page.py
 	$(BIN)/python scripts/grammar_page.py
@@ -184,6 +184,7 @@ docs: $(VENV)/.test  ## write what code knows into the docs: options, Python ref
 	$(BIN)/python scripts/editor_grammar.py
 	$(BIN)/python scripts/picture.py
 	$(BIN)/python -m scripts.models
+	$(BIN)/python -m tests.docs.pages
 	$(BIN)/python -m policy_engine.testing.table docs/explanation/conformance.md --again
 
 $(VENV)/.docs: pyproject.toml | $(BIN)/python

@@ -60,7 +60,7 @@ class Token:
 
     @property
     def trained(self) -> bool:
-        """Whether the token carries loss."""
+        """True if the token carries loss."""
         return self.label != -100
 
 
@@ -110,7 +110,7 @@ def _policy(y: int) -> tuple[list[str], int]:
 
 
 def _chat(row: MaskedRow, y: int) -> tuple[list[str], int]:
-    """The conversation, a row of boxes a line of its text; the role beside each turn's first line."""
+    """The conversation, a row of boxes a line; the role is beside each turn's first line."""
     out = [_caption(16, y - 20, "what it trains of a conversation: the green tokens")]
     at, turn = float(_LEFT), -1
     for token, segment in zip(tokens(row), row.mask.segments_T.tolist(), strict=True):

@@ -56,7 +56,7 @@ def test_make_targets_that_pages_name_exist() -> None:
 
 def test_readme_policies_are_valid() -> None:
     found = [text for text in blocks(ROOT / "README.md", "") if re.search(r"^(train|mask)\b", text, re.MULTILINE)]
-    assert 2 == len(found)
+    assert 1 == len(found)
     for text in found:
         assert () == check(parse(text)).warnings
 
@@ -68,7 +68,8 @@ def test_readme_commands_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     rows = [json.dumps({"messages": chat}) + "\n" for chat in CHATS]
     (tmp_path / "chats.jsonl").write_text("".join(rows), encoding="utf-8")
     commands = re.findall(r"^policy-engine (.*)$", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
-    assert 4 == len(commands)
+    assert 5 == len(commands)
+    assert 0 == cli("apply", "chats.jsonl", "-p", "default", "-t", "builtin", "-o", "prepared/").code
     for command in commands:
         arguments = ["builtin" if a == "path/to/tokenizer" else a for a in shlex.split(command, comments=True)]
         ran = cli(*arguments)

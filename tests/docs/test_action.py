@@ -99,7 +99,7 @@ def test_a_repository_for_real(tmp_path: Path) -> None:
     assert any(line.startswith("::error title=policy-engine PE303,file=policies/bad.policy,line=2") for line in said)
     (suite,) = ElementTree.parse(folder / "policy-tests.xml").getroot()
     assert {"name": "tests.yaml", "tests": "1", "failures": "0"} == suite.attrib
-    assert "explained best by" in (folder.parent / "summary.md").read_text(encoding="utf-8")
+    assert "conversations were found again" in (folder.parent / "summary.md").read_text(encoding="utf-8")
 
 
 def test_commands_that_run(tmp_path: Path) -> None:

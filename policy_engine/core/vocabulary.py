@@ -147,6 +147,22 @@ def part_kind(part: Mapping[str, Any]) -> FieldKind | None:
 KNOWN_ROLES: Final = ("system", "developer", "user", "assistant", "tool", "ipython", "function", "critic")
 """Roles that need no declaration. Any other role draws a warning unless a dataset file declares it."""
 
+OTHER_WORDS: Final[dict[str, str]] = {
+    "content": "did you mean `text`, the part that has a message's content?",
+    "thinking": "did you mean the part `reasoning`?",
+    "thought": "did you mean the part `reasoning`?",
+    "thoughts": "did you mean the part `reasoning`?",
+    "gpt": "ShareGPT's `gpt` is read as `assistant`: write `assistant`",
+    "chatgpt": "ShareGPT's `chatgpt` is read as `assistant`: write `assistant`",
+    "human": "ShareGPT's `human` is read as `user`: write `user`",
+    "function_call": "ShareGPT's `function_call` is read as a call of the assistant: write `assistant.tool_call`",
+    "observation": "ShareGPT's `observation` is read as `tool`: write `tool`",
+    "response": "did you mean `assistant`?",
+    "completion": "did you mean `assistant`?",
+    "prompt": "did you mean `user`?",
+}
+"""Words of data formats that are written where a role or part is meant, with what to write instead."""
+
 SETTINGS: Final[dict[str, tuple[str, ...]]] = {
     "straddle": ("mask", "train", "error"),
     "empty": ("drop", "keep", "error"),

@@ -200,6 +200,8 @@ class FieldChecker:
         if known is not None and field.path[0] not in known:
             listed = ", ".join(f"`{field.scope}.{k}`" for k in known)
             help = did_you_mean(first, known) or f"write one of {listed}"
+            if field.scope == "turn" and first in ("tokens", "length", "len", "size"):
+                help = "did you mean `turn.chars`? It counts the characters of the turn's text; no field counts tokens"
             self.findings.error("PE222", f"`{field.scope}` has no field `{first}`", field.span, help)
             return None
         built_in = _BUILT_IN.get(f"{field.scope}.{first}")

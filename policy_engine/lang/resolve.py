@@ -15,6 +15,7 @@ from policy_engine.core.vocabulary import (
     GROUPS,
     KEYWORDS,
     KNOWN_ROLES,
+    OTHER_WORDS,
     PART_NAMES,
     PARTS,
     TURN,
@@ -177,9 +178,9 @@ class Resolver:
         self._undeclared.add((file.source.name, role))
         # Never a part: a role that the data has is near to one as easily as a slip is (`narrator`, `separator`).
         candidates = self.declared if selector.quoted else (*self.declared, *file.lets)
-        help = did_you_mean(role, candidates)
+        help = (None if selector.quoted else OTHER_WORDS.get(role)) or did_you_mean(role, candidates)
         declare = "declare it in a dataset file if the data has it"
-        help = f"{help} else {declare}" if help else declare
+        help = f"{help}{'' if help.endswith('?') else ','} else {declare}" if help else declare
         self.findings.warn("PE251", f"nothing declares a role `{role}`", selector.span, help)
 
     def _which(self, which: ast.Which | None) -> ast.Which | None:

@@ -175,6 +175,8 @@ def _instead(found: str, kind: str, accepted: Collection[str], last: str) -> str
     keywords = [t.lower() for t in accepted if t.lower() in KEYWORDS]
     if kind == "NAME" and (touching := _taken_apart(found, keywords)):
         return f"did you mean `{touching}`?"
+    if found in ("and", "or") and "COMMA" in accepted and found not in keywords:
+        return "targets are listed with commas: `train assistant, user`; `and` and `or` are for conditions"
     if kind == "NAME" and found.lower() in _WORDS_OF_OTHERS:
         return _WORDS_OF_OTHERS[found.lower()]
     if kind == "NAME" and (near := nearest(found, keywords)):

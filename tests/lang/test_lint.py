@@ -21,9 +21,8 @@ def codes(text: str) -> list[str]:
 @pytest.mark.parametrize(
     ("text", "code"),
     [
-        ("train last assistant; train eos after last assistant", "PE601"),
-        ("train last 2 assistant.text; train eos of assistant", "PE601"),
-        ("train last body; train last eos", "PE601"),
+        ("train assistant; train eos after assistant; mask eos of assistant", "PE604"),
+        ("train everything; mask eos; never train user", "PE604"),
         ("train assistant; mask last assistant; train eos after assistant", "PE602"),
         ("train assistant; mask assistant where message.bad; train eos after assistant", "PE602"),
         ("train assistant; mask turn where message.bad; train assistant.eos", "PE602"),
@@ -97,41 +96,43 @@ def test_says_where_and_what_to_write() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "what", "write"),
+    "text",
     [
-        ("train last user; train eos after last user", "of `user`, only the last turns are trained", "`train user`"),
-        ("train last body; train last eos", "only the last turns are trained", "`train assistant`"),
+        "train last assistant; train eos after last assistant",
+        "train last 2 assistant.text; train eos of assistant",
+        "train assistant; mask assistant; train user; train eos after user",
+        "train assistant; mask assistant.text",
+        "train assistant; mask turn; train last assistant; train eos after last assistant",
     ],
 )
-def test_says_of_which_role_only_the_last_is_trained(text: str, what: str, write: str) -> None:
-    (warning,) = [d for d in lint(check_text(text)) if d.code == "PE601"]
-    assert (what, f"write {write} for all of them") == (warning.message, str(warning.help).split(",")[0])
+def test_what_is_written_out_and_what_is_masked_in_the_end_draws_no_warning(text: str) -> None:
+    assert [] == codes(text)
 
 
 @pytest.mark.parametrize(
     "text",
     [
-        "train last assistant  # lint: ignore PE601\ntrain eos after last assistant",
-        "# lint: ignore PE601 (preference data)\ntrain last assistant\ntrain eos after last assistant",
-        "# lint: ignore PE601\n# and why\n\ntrain last assistant; train eos after last assistant",
-        "train last assistant,  # lint: ignore PE601, PE604\n  last critic.text\ntrain eos after last assistant",
+        "train assistant  # lint: ignore PE604\nnever train user",
+        "# lint: ignore PE604 (preference data)\ntrain assistant\nnever train user",
+        "# lint: ignore PE604\n# and why\n\ntrain assistant; never train user",
+        "train assistant,  # lint: ignore PE605, PE604\n  last critic.text\nnever train user",
     ],
 )
 def test_a_comment_ignores_a_code_for_its_statement(text: str) -> None:
-    assert "PE601" not in codes(text)
+    assert "PE604" not in codes(text)
 
 
 @pytest.mark.parametrize(
     "text",
     [
-        "train last assistant\ntrain eos after last assistant  # lint: ignore PE601",
-        "train last assistant  # lint: ignore PE604\ntrain eos after last assistant",
-        "train last assistant\n# lint: ignore PE601\ntrain eos after last assistant",
-        "train last assistant  # ignore PE601\ntrain eos after last assistant",
+        "train assistant\nnever train user  # lint: ignore PE604",
+        "train assistant  # lint: ignore PE605\nnever train user",
+        "train assistant\n# lint: ignore PE604\nnever train user",
+        "train assistant  # ignore PE604\nnever train user",
     ],
 )
 def test_a_comment_elsewhere_does_not(text: str) -> None:
-    assert "PE601" in codes(text)
+    assert "PE604" in codes(text)
 
 
 def test_comments_ignore_warnings_of_the_checker_and_never_errors() -> None:

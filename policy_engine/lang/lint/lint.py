@@ -1,7 +1,6 @@
 """Lint: policies that are valid and probably not meant, found in their own text.
 
-`train last assistant` is valid, and trains no answer but the last one; lint warns (PE601). Neither a proof nor data is
-needed.
+`train assistant` is valid, and trains answers without their ends; lint warns (PE604). It needs neither proof nor data.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ import re2
 
 from policy_engine.core.diagnostics import Diagnostic, Related
 from policy_engine.core.suggest import nearest
-from policy_engine.core.vocabulary import BODY, EOS, KNOWN_ROLES, MEDIA, PARTS, UNTRAINABLE
+from policy_engine.core.vocabulary import BODY, EOS, KNOWN_ROLES, MEDIA, OTHER_WORDS, PARTS, UNTRAINABLE
 from policy_engine.lang.ast import And, Compare, Expr, Not, Or
 from policy_engine.lang.checked import Atom, CheckedGuard, CheckedPolicy, CheckedRule, CheckedTarget, Spans
 from policy_engine.lang.findings import Findings
@@ -34,10 +33,10 @@ def lint(policy: CheckedPolicy) -> tuple[Diagnostic, ...]:
     """
     findings = Findings()
     trains = [rule for rule in policy.rules if rule.effect == "train"]
-    _only_the_last(trains, findings)
     _ends_of_masked_turns(policy.rules, findings)
     _unguarded(policy, trains, findings)
-    _ends(trains, findings, misspelled={r for r in policy.undeclared if nearest(r, KNOWN_ROLES)})
+    misspelled = {r for r in policy.undeclared if nearest(r, KNOWN_ROLES) or r in OTHER_WORDS}
+    _ends(policy.rules, findings, misspelled=misspelled)
     for rule in policy.rules:
         _weight(rule, findings)
     for rule in trains:
@@ -68,19 +67,6 @@ def _role(atom: Atom) -> str | None:
 def _is_narrow(rule: CheckedRule, atom: Atom) -> bool:
     """True if a rule selects only some turns of the atom's role."""
     return bool(rule.condition or atom.relations or (atom.turns and atom.turns.which))
-
-
-def _only_the_last(trains: Sequence[CheckedRule], findings: Findings) -> None:
-    """The answers before the last carry no loss, which some chat templates caused by mistake."""
-    bodies = [(rule, atom) for rule in trains for atom in _atoms(rule.targets) if "text" in atom.parts]
-    spans = any(isinstance(t, Spans) for rule in trains for t in rule.targets)
-    if not bodies or spans or any(not (a.turns and a.turns.which and a.turns.which.end == "last") for _, a in bodies):
-        return
-    rule, atom = bodies[0]
-    role = _role(atom)
-    what = f"of `{role}`, only the last turns are" if role else "only the last turns are"
-    help = f"write `train {role or 'assistant'}` for all of them, or ignore this by a comment if it is meant"
-    findings.warn("PE601", f"{what} trained", rule.span, help)
 
 
 def _ends_of_masked_turns(rules: Sequence[CheckedRule], findings: Findings) -> None:
@@ -122,13 +108,14 @@ def _unguarded(policy: CheckedPolicy, trains: Sequence[CheckedRule], findings: F
             findings.warn("PE603", "this trains all text, and no guard says what must stay masked", rule.span, help)
 
 
-def _ends(trains: Sequence[CheckedRule], findings: Findings, *, misspelled: Collection[str]) -> None:
-    """Roles whose text is trained and whose ends are not, or the other way round.
+def _ends(rules: Sequence[CheckedRule], findings: Findings, *, misspelled: Collection[str]) -> None:
+    """Roles whose text is trained in the end and whose ends are not, or the other way round.
 
     A role that looks misspelled is left out: the check reported it, and its rules are missing under the right name.
     """
-    text = _first_by_role(trains, frozenset({"text"}))
-    ends = _first_by_role(trains, EOS)
+    trains = [rule for rule in rules if rule.effect == "train"]
+    text = _left_by_role(rules, frozenset({"text"}))
+    ends = _left_by_role(rules, EOS)
     for role, rule in text.items():
         if role not in misspelled and role not in ends and None not in ends and not (role is None and ends):
             whose = f"`{role}`" if role else "the turns"
@@ -144,12 +131,16 @@ def _ends(trains: Sequence[CheckedRule], findings: Findings, *, misspelled: Coll
             findings.warn("PE605", f"the ends of {whose} are trained, and nothing of what they end is", rule.span, help)
 
 
-def _first_by_role(trains: Sequence[CheckedRule], parts: frozenset[str]) -> dict[str | None, CheckedRule]:
+def _left_by_role(rules: Sequence[CheckedRule], parts: frozenset[str]) -> dict[str | None, CheckedRule]:
+    """The first rule for each role that trains some of the parts, of those that no later rule masks altogether."""
     found: dict[str | None, CheckedRule] = {}
-    for rule in trains:
+    for rule in rules:
         for atom in _atoms(rule.targets):
-            if atom.parts & parts:
-                found.setdefault(_role(atom), rule)
+            role = _role(atom)
+            if rule.effect == "train" and atom.parts & parts:
+                found.setdefault(role, rule)
+            elif rule.effect == "mask" and atom.parts >= parts and not _is_narrow(rule, atom):
+                found = {} if role is None else {other: kept for other, kept in found.items() if other != role}
     return found
 
 

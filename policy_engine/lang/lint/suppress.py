@@ -1,4 +1,4 @@
-"""`# lint: ignore PE601`: comments that say a warning is meant."""
+"""`# lint: ignore PE604`: comments that say a warning is meant."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _IGNORE: Final = re.compile(r"\s*lint:\s*ignore\b(?P<codes>.*)")
 def unsuppressed(diagnostics: Iterable[Diagnostic]) -> tuple[Diagnostic, ...]:
     """The diagnostics but for warnings whose code a comment ignores.
 
-        train last assistant  # lint: ignore PE601
+        train assistant  # lint: ignore PE604
 
     The comment is behind the statement, or on a line of its own before it, and lists codes. A comment without codes
     ignores nothing, and `unknown_codes` reports it. Errors cannot be ignored.
@@ -37,11 +37,11 @@ def unknown_codes(source: Source, findings: Findings) -> None:
             continue
         codes = _codes(match["codes"])
         if not codes:
-            help = "list the codes: `# lint: ignore PE601`"
+            help = "list the codes: `# lint: ignore PE604`"
             findings.warn("PE608", "this comment ignores no code", comment.span, help)
         for code in codes:
             if code not in CODES:
-                help = did_you_mean(code, CODES) or "codes are written `PE601`, with commas or spaces between them"
+                help = did_you_mean(code, CODES) or "codes are written `PE604`, with commas or spaces between them"
                 findings.warn("PE608", f"there is no code `{code}` to ignore", comment.span, help)
 
 
@@ -73,5 +73,5 @@ def _ignored(source: Source) -> tuple[list[int], Mapping[int, frozenset[str]]]:
 
 
 def _codes(written: str) -> frozenset[str]:
-    # What follows the codes may say why: `# lint: ignore PE601 (preference data)`.
+    # What follows the codes may say why: `# lint: ignore PE604 (preference data)`.
     return frozenset(re.findall(r"[A-Z]+[0-9]+", written.split("(")[0]))

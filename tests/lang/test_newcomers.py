@@ -1,0 +1,47 @@
+"""Words that newcomers write, and what they are told to write instead."""
+
+from __future__ import annotations
+
+import pytest
+
+from policy_engine.core.errors import PolicyError
+from policy_engine.lang.check import check_text
+from policy_engine.lang.lint.lint import lint
+
+
+@pytest.mark.parametrize(
+    ("word", "help"),
+    [
+        ("content", "did you mean `text`, the part that has a message's content?"),
+        ("thinking", "did you mean the part `reasoning`?"),
+        ("gpt", "ShareGPT's `gpt` is read as `assistant`: write `assistant`,"),
+        ("human", "ShareGPT's `human` is read as `user`: write `user`,"),
+        ("observation", "ShareGPT's `observation` is read as `tool`: write `tool`,"),
+    ],
+)
+def test_words_of_data_formats(word: str, help: str) -> None:
+    policy = check_text(f"train {word}")
+    (warning,) = policy.warnings
+    assert ("PE251", f"{help} else declare it in a dataset file if the data has it") == (warning.code, warning.help)
+    assert () == lint(policy)
+
+
+def test_a_quoted_role_is_meant() -> None:
+    (warning,) = check_text('train "content"').warnings
+    assert "declare it in a dataset file if the data has it" == warning.help
+
+
+@pytest.mark.parametrize(
+    ("text", "help"),
+    [
+        ("train assistant and user", "targets are listed with commas: `train assistant, user`; "),
+        ("train assistant or user", "targets are listed with commas: `train assistant, user`; "),
+        ("train assistant where turn.tokens > 5", "did you mean `turn.chars`? It counts the characters"),
+        ("train assistant where turn.length > 5", "did you mean `turn.chars`? It counts the characters"),
+    ],
+)
+def test_words_of_other_languages(text: str, help: str) -> None:
+    with pytest.raises(PolicyError) as error:
+        check_text(text)
+    (finding,) = error.value.diagnostics
+    assert str(finding.help).startswith(help)

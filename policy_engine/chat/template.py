@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
-import inspect
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
@@ -31,11 +30,10 @@ from policy_engine.chat.trace.environment import TracingEnvironment, run_templat
 from policy_engine.chat.trace.meter import OutOfTime
 from policy_engine.chat.trace.origins import OutputTooLarge, Scaffold
 from policy_engine.chat.trace.text import runs_of
-from policy_engine.chat.trace.values import wrap, wrap_message
-from policy_engine.chat.transformers_import import json_schema, reasoning_has_aliases
+from policy_engine.chat.trace.values import wrap
+from policy_engine.chat.variables import schema_of, wrapped_message
 from policy_engine.core.bounded import Bounded
 from policy_engine.core.errors import TemplateError, TemplateLimitError
-from policy_engine.core.vocabulary import REASONING_ALIASES
 from policy_engine.data.conversation import Conversation
 
 _MOST_READ = 16
@@ -338,10 +336,10 @@ class ChatTemplate:
             **self.special_tokens,
             **kwargs,
             "messages": [
-                _wrapped(for_template(message) if self._hides_media else message, turn)
+                wrapped_message(for_template(message) if self._hides_media else message, turn)
                 for turn, message in enumerate(messages)
             ],
-            "tools": None if tools is None else wrap([_schema(tool) for tool in tools], None, ("tools",)),
+            "tools": None if tools is None else wrap([schema_of(tool) for tool in tools], None, ("tools",)),
             "documents": None if documents is None else wrap(list(documents), None, ("documents",)),
             "add_generation_prompt": add_generation_prompt,
         }
@@ -388,21 +386,3 @@ def _rebuild(
         seconds=seconds,
         hides_media=hides_media,
     )
-
-
-def _schema(tool: Any) -> Any:
-    if inspect.isfunction(tool) or inspect.ismethod(tool):
-        return json_schema(tool)
-    return tool
-
-
-def _wrapped(message: Mapping[str, Any], turn: int) -> Any:
-    # As transformers: null fields are dropped, and reasoning is offered under the names templates read.
-    given = {key: value for key, value in message.items() if value is not None}
-    aliases: dict[str, str] = {}
-    for name in REASONING_ALIASES if reasoning_has_aliases() else ():
-        if name in given:
-            aliases = {"thinking": name if "thinking" not in given else "thinking", "reasoning_content": name}
-            given = {"thinking": given[name], **given, "reasoning_content": given[name]}
-            break
-    return wrap_message(given, turn, aliases)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Container
 from dataclasses import replace
+from typing import Any
 
 from policy_engine.chat.segments import WHOLE, RenderedChat, Unrendered
 from policy_engine.core.errors import TemplateError, UnrenderedError
@@ -77,6 +78,11 @@ def lost_piece(lost: Unrendered) -> str:
     if lost.turn is None:
         return lost.field
     return f"all of turn {lost.turn}" if lost.kind == "message" else f"{lost.field} of turn {lost.turn}"
+
+
+def lost_json(chat: RenderedChat) -> list[dict[str, Any]]:
+    """The losses as JSON values: message, piece in words, and kind of piece."""
+    return [{"turn": lost.turn, "field": lost.field, "kind": lost.kind} for lost in chat.unrendered]
 
 
 def without_read(chat: RenderedChat, fields: Container[str]) -> RenderedChat:

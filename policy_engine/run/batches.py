@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from policy_engine.chat.media.parts import has_media
 from policy_engine.core.errors import DataError, PolicyEngineError, RowError
 from policy_engine.core.source import Place
 from policy_engine.core.wording import counted
@@ -49,6 +50,7 @@ class BatchMasker:
         self.truncation = truncation
         # Without warnings of lost fields: they are counted here, and reported at the end.
         self._rows = replace(masker.row_masker, on_lost=report_nothing, on_quoted=report_nothing_quoted)
+        self._ignores_media = masker.tokenizer.media is None and masker.program.setting("media") == "ignore"
         self._control = ControlTokens(masker.tokenizer)
         self._spelling = Spelling.of(format, masker.known_roles)
         self._watch = RuleWatch(masker.program)
@@ -104,7 +106,9 @@ class BatchMasker:
             self._watch.look(row, counts.evidence, number=number)
         counts.control += control
         counts.quoted += any(wrong.how == "quoted" for row, _, _ in samples for wrong in row.chat.miswritten)
-        counts.bos = max(counts.bos, *(self.masker.tokenizer.times_bos(row.input_ids[:8]) for row, _, _ in samples))
+        for row, _, _ in samples[:1]:
+            counts.bos = max(counts.bos, self.masker.tokenizer.times_bos(row.input_ids[:8]))
+            counts.placeholders += self._ignores_media and has_media(row.chat.messages)
         counts.tokens_cut += tokens_cut
         counts.truncated += truncated and bool(kept)
         counts.too_long += bool(too_long) and not kept

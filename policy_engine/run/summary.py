@@ -94,6 +94,8 @@ class Counts:
     control: int = 0
     quoted: int = 0
     """Rows with arguments of calls, JSON text, that the template quotes once more."""
+    placeholders: int = 0
+    """Rows with media, under `on media ignore`, whose ids have placeholders only."""
     bos: int = 0
     """How often a row opens with what the tokenizer would add in front: the most of all rows, up to 2."""
     rules: Counter[int] = field(default_factory=Counter)
@@ -177,7 +179,7 @@ class Counts:
         """Adds the counts of another batch that comes after those counted so far."""
         for name in (
             "read", "written", "samples", "samples_dropped", "unrolled", "empty", "cut_empty", "too_long", "truncated",
-            "tokens_cut", "control", "quoted",
+            "tokens_cut", "control", "quoted", "placeholders",
         ):  # fmt: skip
             setattr(self, name, getattr(self, name) + getattr(other, name))
         self.bos = max(self.bos, other.bos)
@@ -231,6 +233,8 @@ class Summary:
     """Message fields that never reached the text: (role, field, messages)."""
     rows_with_quoted_arguments: int
     """Rows with arguments of calls, JSON text, that the template quotes once more."""
+    rows_with_placeholders: int
+    """Rows with media, under `on media ignore`, whose ids have placeholders only."""
     times_bos: int
     """How often a row opens with what the tokenizer would add in front: the most of all rows, up to 2."""
     rows_with_control_tokens: int
@@ -300,6 +304,7 @@ def summary_of(counts: Counts, *, description: str, output: str, sequences: int,
         straddles=counts.reasons["straddle"],
         unrendered=tuple((role, name, count) for (role, name), count in sorted(counts.unrendered.items())),
         rows_with_quoted_arguments=counts.quoted,
+        rows_with_placeholders=counts.placeholders,
         times_bos=counts.bos,
         rows_with_control_tokens=counts.control,
         failures=tuple(counts.failures),

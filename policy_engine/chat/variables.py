@@ -1,0 +1,34 @@
+"""Messages and tools as transformers hands them to a template.
+
+{"role": "assistant", "content": null, "reasoning": "Hm"}   becomes
+{"role": "assistant", "reasoning": "Hm", "thinking": "Hm", "reasoning_content": "Hm"}
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+from policy_engine.chat.trace.values import wrap_message
+from policy_engine.chat.transformers_import import json_schema, reasoning_has_aliases
+from policy_engine.core.vocabulary import REASONING_ALIASES
+
+
+def schema_of(tool: Any) -> Any:
+    """A tool's schema, made from its signature and docstring if it is a Python function."""
+    if inspect.isfunction(tool) or inspect.ismethod(tool):
+        return json_schema(tool)
+    return tool
+
+
+def wrapped_message(message: Mapping[str, Any], turn: int) -> Any:
+    """A message with origins, without null fields, its reasoning under all names that templates read."""
+    given = {key: value for key, value in message.items() if value is not None}
+    aliases: dict[str, str] = {}
+    for name in REASONING_ALIASES if reasoning_has_aliases() else ():
+        if name in given:
+            aliases = {"thinking": name if "thinking" not in given else "thinking", "reasoning_content": name}
+            given = {"thinking": given[name], **given, "reasoning_content": given[name]}
+            break
+    return wrap_message(given, turn, aliases)

@@ -1,4 +1,4 @@
-"""NeMo Automodel: files of masked rows as a dataset of its recipes, and rows with weights for training loops.
+"""NeMo Automodel: masked rows as a dataset of its recipes, and as data with weights.
 
     dataset:
       _target_: policy_engine.adapters.automodel.automodel_dataset
@@ -32,8 +32,10 @@ _LOADERS: Final = {".parquet": "parquet", ".jsonl": "json"}
 
 
 def automodel_rows(row: Row) -> list[dict[str, list[int]]]:
-    """The documents of a masked row, packed or not, as Automodel's own datasets give them: of a document of T tokens
-    `input_ids` are the ids but the last, `labels` the ids but the first, -100 where masked, `attention_mask` ones.
+    """The documents of a masked row, packed or not, as Automodel's own datasets give them.
+
+    Of a document of T tokens, `input_ids` are the ids but the last, `labels` the ids but the first, -100 where masked,
+    and `attention_mask` ones.
 
     Automodel may pack them (`packed_sequence`): every label goes with its document. It leaves out documents that are
     longer than a pack, and logs that once.
@@ -55,8 +57,10 @@ def automodel_rows(row: Row) -> list[dict[str, list[int]]]:
 
 
 def automodel_data(row: Row) -> list[Datum]:
-    """The documents of a masked row, packed or not, as Automodel's `Datum`: `input_ids`, and of `loss_fn_inputs` the
-    `target_tokens` (both int64) and their `weights` (float32, 0 where masked, 1 if the row has none), all T - 1 long.
+    """The documents of a masked row, packed or not, as Automodel's `Datum`.
+
+    A document of T tokens has `input_ids`, and in `loss_fn_inputs` the `target_tokens` (both int64) and their `weights`
+    (float32, 0 where masked, 1 if the row has no weights), all T - 1 long.
 
     `collate_datums` makes -100 of the targets whose weight is 0 and passes the weights on.
 
@@ -77,7 +81,9 @@ def automodel_data(row: Row) -> list[Datum]:
 
 
 def automodel_dataset(path: str | Sequence[str]) -> datasets.Dataset:
-    """Files of masked rows (`.parquet`, `.jsonl`) as a dataset of `automodel_rows`, int32, one row per document.
+    """Files of masked rows (`.parquet`, `.jsonl`) as a dataset: `automodel_rows` of each row.
+
+    Columns are int32. Each document is a row.
 
     Raises ConfigError for other files, and what `automodel_rows` raises.
     """

@@ -15,7 +15,7 @@ not answered with rows of the old one.
 
 axolotl's own keys say where messages are (`field_messages`, `field_tools`, `field_system`, `field_thinking`,
 `message_property_mappings`, `roles`) and which template is rendered; what they leave open is detected. Keys that say
-what is trained are refused beside a policy, and so are weights, of which axolotl has none.
+what is trained are refused beside a policy, and so are weights, which axolotl does not have.
 """
 
 from __future__ import annotations
@@ -33,7 +33,10 @@ from policy_engine.proof.load import load_policy
 from policy_engine.rules.program import Program
 
 _CARRIER: Final = "conversation"
-"""The key that the policy travels in: text, kept by axolotl's validation, and in the name of what it prepared."""
+"""Key that carries the policy: as text, since axolotl's validation keeps text.
+
+It is also part of the name of what axolotl prepared.
+"""
 _MARK: Final = "policy-engine"
 _DECIDES: Final = (
     "roles_to_train", "train_on_eos", "train_on_eot", "message_field_training", "message_field_training_detail",
@@ -44,7 +47,7 @@ _NAMES: Final = {
 
 
 def load(tokenizer: Any, cfg: Any, ds_cfg: Mapping[str, Any] | None = None, processor: Any = None) -> Any:
-    """The strategy for one entry of axolotl's `datasets`: its `wrap_dataset` turns conversations into masked rows.
+    """The strategy for one entry of `datasets`; `wrap_dataset` turns conversations into rows.
 
     Raises ConfigError if the entry names no policy, the policy has weights, or a key says what is trained beside it;
     and what loading a policy raises: one whose guard some conversation breaks does not load.
@@ -142,7 +145,10 @@ def _plugin_class() -> type[Any]:
     base: Any = import_module("axolotl.integrations.base").BasePlugin
 
     class PolicyPlugin(base):  # type: ignore[misc]
-        """Hands the policies of datasets through axolotl's validation. Raises what `load` does, before any work."""
+        """Passes the policies of datasets through axolotl's validation.
+
+        Raises what `load` does, before any work.
+        """
 
         def register(self, cfg: Any) -> None:
             for key in ("datasets", "test_datasets"):

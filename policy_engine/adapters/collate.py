@@ -17,13 +17,13 @@ _FILL = {"labels": IGNORE_INDEX, "attention_mask": 0, "loss_weights": 0.0, "posi
 
 @dataclass(frozen=True, kw_only=True)
 class PaddingCollator:
-    """Pads rows of the columns a `Masker` makes: `input_ids` with the pad token, labels with -100, weights with 0.
+    """Pads rows of a `Masker`: ids with the pad token, labels with -100, weights with 0.
 
     The first label of every row is made -100, whatever the side of the padding: a first token is never a target, and
     behind left padding a trainer would shift it into one.
 
     Packed rows (with `position_ids`) are laid end to end in one sequence, without an attention mask, which would say
-    that their documents see each other: attention keeps to positions that begin anew (transformers, without a cache).
+    that their documents see each other: attention keeps to positions that begin again (transformers, without a cache).
 
     Raises RowError for a row whose columns differ in length.
     """
@@ -35,7 +35,10 @@ class PaddingCollator:
     """Further columns with a number per token, padded with 0: those of a processor."""
 
     def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
-        """Tensors of shape (rows, longest row), of packed rows (1, all tokens): int64, float32 for `loss_weights`."""
+        """Tensors of shape (rows, longest row); of packed rows, of shape (1, all tokens).
+
+        They are int64, and float32 for `loss_weights`.
+        """
         import torch
 
         if "position_ids" in rows[0]:

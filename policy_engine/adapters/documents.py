@@ -1,4 +1,4 @@
-"""The documents of a masked row, checked and apart: what every exporter that makes something else of rows begins with.
+"""The documents of a masked row, checked and taken apart, for the exporters.
 
 A row is `input_ids` and `labels`, perhaps `loss_weights`; a packed one has `seq_lengths` or `position_ids` too.
 Trainers that want the next token's id beside each token take `MaskedDocument.shifted`: shifted after packing, the first
@@ -26,9 +26,11 @@ _PER_TOKEN: Final = ("labels", "attention_mask", "loss_weights", "position_ids")
 
 @dataclass(frozen=True, kw_only=True)
 class Shifted:
-    """A document of T tokens as the T - 1 predictions that can be made in it: `inputs_P` are the ids but the last,
-    `targets_P` the ids but the first, `labels_P` the targets with -100 where there is no loss (all int64), `weights_P`
-    the weight of each target's loss (float64, 0 where there is none)."""
+    """A document of T tokens as the T - 1 predictions that can be made in it.
+
+    `inputs_P` are the ids but the last, `targets_P` the ids but the first, `labels_P` the targets with -100 where there
+    is no loss (all int64), `weights_P` the weight of each target's loss (float64, 0 where there is no loss).
+    """
 
     inputs_P: npt.NDArray[np.int64]
     targets_P: npt.NDArray[np.int64]
@@ -38,9 +40,11 @@ class Shifted:
 
 @dataclass(frozen=True, kw_only=True)
 class MaskedDocument:
-    """A conversation as a row has it: `ids_T`, `labels_T` (not shifted; int64), and `weights_T` (float64), 0 where the
-    label is -100, 1 elsewhere if the row has no weights. The first token never carries loss. `name` says in errors
-    which row it is."""
+    """A conversation as a row has it.
+
+    It has `ids_T`, `labels_T` (not shifted; int64), and `weights_T` (float64): 0 where the label is -100, 1 elsewhere
+    if the row has no weights. The first token never carries loss. `name` names the row in errors.
+    """
 
     name: str
     ids_T: npt.NDArray[np.int64]
@@ -49,11 +53,14 @@ class MaskedDocument:
 
     @property
     def is_weighted(self) -> bool:
-        """Whether some trained token has another weight than 1: what ids and labels alone do not say."""
+        """True if a trained token has another weight than 1, which ids and labels alone do not say."""
         return bool((self.weights_T != (self.labels_T != IGNORE_INDEX)).any())
 
     def shifted(self) -> Shifted:
-        """Each token but the last beside the one that follows it. Raises RowError for a document of one token."""
+        """Each token but the last, beside the one that follows it.
+
+        Raises RowError for a document of one token.
+        """
         if len(self.ids_T) < 2:
             raise RowError(f"a document of {self.name} has one token, which nothing predicts", help="leave it out")
         return Shifted(
@@ -65,8 +72,10 @@ class MaskedDocument:
 
 
 def documents_of(row: Row) -> list[MaskedDocument]:
-    """The documents of a row, in their order: one, or of a packed row as many as `seq_lengths` says, else one from each
-    place where `position_ids` begin anew.
+    """The documents of a row, in their order.
+
+    A row is one document; a packed row has as many as `seq_lengths` says, else one from each place where `position_ids`
+    begin again.
 
     Raises RowError for a row without tokens or labels, with columns of different lengths, labels that are not their
     tokens' ids, weights that are not finite, padding, or lengths and positions that do not fit the tokens.

@@ -1,4 +1,4 @@
-"""Batches of rows with media for transformers' `Trainer` and TRL's `SFTTrainer`: tokens and features together.
+"""Batches of rows with media for transformers' `Trainer` and TRL's `SFTTrainer`.
 
     masked = dataset.map(masker.batch, batched=True)
     trainer = Trainer(model, args, train_dataset=masked, data_collator=MediaCollator(processor))
@@ -34,7 +34,7 @@ _LISTS: Final = ("messages", "conversations", "conversation")
 
 @dataclass(frozen=True, kw_only=True)
 class _Features:
-    """What the processor makes of a batch's media, and the tokens it writes for each row's."""
+    """The features of a batch's media, and the tokens that the processor writes for each row's."""
 
     columns: dict[str, Any]
     ids: list[list[int]]
@@ -62,7 +62,7 @@ class MediaCollator:
         object.__setattr__(self, "_media", MediaProcessor(processor=self.processor, options=self.options))
 
     def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
-        """Tensors of the rows' columns, of shape (rows, longest row), and the features of their media, in order.
+        """Tensors of shape (rows, longest row), and the features of the rows' media, in order.
 
         Raises MediaError for a medium that cannot be opened or whose tokens in the row are not those that its features
         need, RowError for a row whose columns differ in length.
@@ -135,7 +135,7 @@ class MediaCollator:
         return media_of(read_row(original, detect_format([original])).messages)
 
     def _features(self, media: Sequence[Sequence[tuple[MediaKind, Any]]]) -> _Features:
-        """One call of the processor for the whole batch, each row's text being its placeholders alone."""
+        """One call of the processor for the whole batch; a row's text is its placeholders alone."""
         tokens = self._processor.tokens
         texts = ["".join(tokens[kind] for kind, _ in own) or "a" for own in media]
         by_kind = {kind: [[data for k, data in own if k == kind] for own in media] for kind in KINDS}
@@ -166,7 +166,7 @@ class MediaCollator:
         return _Features(columns={k: v for k, v in out.items() if k not in _TEXT_COLUMNS}, ids=ids)
 
     def _compare(self, rows: Sequence[Mapping[str, Any]], written: Sequence[Sequence[int]]) -> None:
-        """Raises MediaError for a row that has other tokens of media than the processor writes for its features."""
+        """Raises MediaError for a row whose tokens of media do not fit the processor's features."""
         marks = self._marks
         for at, (row, ids) in enumerate(zip(rows, written)):
             own = [i for i in _plain(row["input_ids"]) if i in marks]

@@ -39,8 +39,9 @@ def write_megatron(
     eos_token_id: int | None,
     pad_to_multiple_of: int = 1,
 ) -> int:
-    """Writes masked rows to a `.npy` file, one packed sequence each, and describes them in `metadata.json` beside it
-    (what that says of other files stays). Returns the number of sequences.
+    """Writes masked rows to a `.npy` file and describes them in `metadata.json` beside it.
+
+    Each sequence is packed by itself. What the metadata says of other files stays. Returns the number of sequences.
 
     A sequence has `input_ids` (int32), `loss_mask` (int32: at each token the weight of the next one, 0 at the last of a
     document) and `seq_start_id` (where documents begin). With `pad_to_multiple_of`, each document is filled up with end
@@ -99,7 +100,10 @@ def write_megatron(
 
 
 def _document(document: MaskedDocument, eos: int, multiple: int) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
-    """Ids and loss mask of a document, both as long as its ids: the mask at a token is the weight of the next one."""
+    """Ids and loss mask of a document, both as long as its ids.
+
+    The mask at a token is the weight of the next one.
+    """
     shifted, name = document.shifted(), document.name
     weights = shifted.weights_P
     broken = np.flatnonzero((weights < 0) | (weights % 1 != 0))
@@ -124,7 +128,10 @@ def _document(document: MaskedDocument, eos: int, multiple: int) -> tuple[npt.ND
 
 
 def _describe(file: Path, lengths: list[list[int]], size: int) -> None:
-    """Adds to the metadata beside a file what Megatron-Bridge asks of it: lengths are counted in predictions."""
+    """Adds to the metadata beside a file what Megatron-Bridge asks of it.
+
+    Lengths are counted in predictions.
+    """
     metadata = file.parent / METADATA
     known = json.loads(metadata.read_text(encoding="utf-8")) if metadata.exists() else []
     packs = [sum(pack) for pack in lengths]

@@ -1,4 +1,4 @@
-"""ms-swift: masked rows as messages of token ids with a weight each, and a template that adds nothing to them.
+"""ms-swift: masked rows as messages of token ids, and a template that adds nothing.
 
     from datasets import load_dataset
     from policy_engine.adapters.swift import swift_row
@@ -36,8 +36,10 @@ TEMPLATE: Final = "policy_engine"
 
 
 def swift_row(row: Row) -> dict[str, Any]:
-    """A masked row (`input_ids`, `labels`, perhaps `loss_weights`) as a row of ms-swift's: one assistant message of
-    `token_ids` and `loss_scale` (0 where a token carries no loss), both of length T. The first token has weight 0.
+    """A masked row as a row of ms-swift's: one assistant message.
+
+    Its content is `token_ids` and `loss_scale` (0 where a token carries no loss), both of length T. The first token has
+    weight 0.
 
     Raises RowError for weights that are negative (ms-swift masks those), rows of several documents (ms-swift packs by
     itself), and what `documents_of` does not take.
@@ -59,7 +61,7 @@ def swift_row(row: Row) -> dict[str, Any]:
 
 
 def register() -> None:
-    """Gives ms-swift the template `policy_engine`, which passes on what `swift_row` made, and nothing else.
+    """Registers the template `policy_engine`, which passes on `swift_row`s and adds nothing.
 
     With it, `is_binary_loss_scale` is false unless set, so that weights reach the loss; ms-swift's default drops them.
     """

@@ -1,4 +1,4 @@
-"""Tinker: masked rows as `tinker.Datum`, each token beside the one that it is to predict and that one's weight.
+"""Tinker: masked rows as `tinker.Datum`, each token beside its target and its weight.
 
     from policy_engine.adapters.tinker import tinker_data
 
@@ -11,7 +11,7 @@ what a conversation counts for is said with its weights:
 * `reduction="none"`: weights as the policy says, a token 1 without; long conversations count for more;
 * `reduction="mean"`: each conversation's weights are divided by their sum, so that all conversations count the same.
 
-The two names are those of tinker_cookbook, whose `conversation_to_datum` takes "mean" unless told otherwise.
+The two names are those of tinker_cookbook, whose `conversation_to_datum` takes "mean" by default.
 """
 
 from __future__ import annotations
@@ -30,8 +30,10 @@ Reduction = Literal["none", "mean"]
 
 
 def tinker_datum(row: Row, *, reduction: Reduction) -> tinker.Datum:
-    """A masked row of T tokens as a `Datum`: `model_input` is its ids but the last, `target_tokens` (int64) its ids but
-    the first, `weights` (float32) what each of those weighs, 0 where masked; all T - 1 long.
+    """A masked row of T tokens as a `Datum`.
+
+    `model_input` is its ids but the last, `target_tokens` (int64) its ids but the first, `weights` (float32) the weight
+    of each of those, 0 where masked; all T - 1 long.
 
     Raises RowError for a row of several documents (`tinker_data` takes those), negative weights with
     `reduction="mean"`, a row of one token, and what `documents_of` does not take; ConfigError for another reduction.
@@ -46,8 +48,10 @@ def tinker_datum(row: Row, *, reduction: Reduction) -> tinker.Datum:
 
 
 def tinker_data(row: Row, *, reduction: Reduction) -> list[tinker.Datum]:
-    """A masked row, packed or not, as one `Datum` for each of its documents. Raises what `tinker_datum` raises, but for
-    packed rows."""
+    """A masked row, packed or not, as one `Datum` for each of its documents.
+
+    Raises what `tinker_datum` raises, except for packed rows.
+    """
     return [_datum(document, reduction) for document in documents_of(row)]
 
 

@@ -1,4 +1,4 @@
-"""torchtune: a dataset that masks by a policy, for a recipe's configuration, and a model transform for one's own code.
+"""torchtune: a dataset that masks by a policy, and a model transform for own code.
 
     dataset:
       _component_: policy_engine.adapters.torchtune.policy_dataset
@@ -33,7 +33,9 @@ _PROBE: Final = "Hello, world! 12345 naïve\n\tdef f(x): return x"
 
 @dataclass(frozen=True, kw_only=True)
 class PolicyTransform:
-    """For `torchtune.datasets.SFTDataset(model_transform=…)`: a sample with `messages` to `tokens` and `mask`.
+    """A model transform for `torchtune.datasets.SFTDataset(model_transform=…)`.
+
+    It turns a sample with `messages` into `tokens` and `mask`.
 
     Messages may be torchtune's `Message` objects or plain dicts. `tools` of the sample are passed on. torchtune's mask
     is inverted: True is a token that carries no loss. Raises ConfigError for a policy with weights.
@@ -64,7 +66,9 @@ def policy_dataset(
     split: str = "train",
     **load_dataset_kwargs: Any,
 ) -> Any:
-    """Rows of `tokens` and `labels` for torchtune's collators; with `packed`, torchtune's `PackedDataset` of them.
+    """Rows of `tokens` and `labels` for torchtune's collators.
+
+    With `packed`, torchtune's `PackedDataset` of them.
 
     `tokenizer` is the recipe's, which it passes itself: of it `max_seq_len` and `pad_id` count, and whether it has the
     vocabulary of `chat_tokenizer`. `source`, `split` and further arguments go to `datasets.load_dataset`; `template`
@@ -146,8 +150,10 @@ def _check_lengths(rows: Any, most: int) -> None:
 
 
 def _check_vocabulary(tokenizer: Any, chat_tokenizer: Any) -> None:
-    """Raises ConfigError where the two cut the same text into other ids. Openings are left out: what a tokenizer puts
-    before a text differs."""
+    """Raises ConfigError if the two tokenizers cut the same text into other ids.
+
+    Openings are left out: what a tokenizer puts before a text differs.
+    """
     encode = getattr(tokenizer, "encode", None)
     if encode is None:
         return

@@ -1,4 +1,4 @@
-"""verl: a dataset for its SFT trainer (`data.custom_cls.path` and `.name`) that masks by a policy.
+"""verl: a dataset that masks by a policy, for its SFT trainer (`data.custom_cls`).
 
     data:
       custom_cls:
@@ -32,12 +32,14 @@ from policy_engine.proof.load import load_policy
 
 
 class PolicySFTDataset:
-    """Items of `input_ids`, `attention_mask`, `position_ids` (int64) and `loss_mask` (float32), tensors of one row.
+    """Items of one row each: `input_ids`, `attention_mask`, `position_ids` and `loss_mask`.
+
+    The first three are int64 tensors, `loss_mask` is float32.
 
     The constructor's arguments are verl's. `config` needs `policy`, unless all rows are masked already; `max_length`
     and `truncation` (`error`, `left`, `right`) are read as verl reads them. A document's first token has no loss.
-    Raises ConfigError for rows that are not masked without a policy, RowError for a row that is none, and what loading
-    a policy raises: one whose guard some conversation breaks does not load.
+    Raises ConfigError for rows that are not masked without a policy, RowError for what is not a row, and what loading a
+    policy raises: one whose guard some conversation breaks does not load.
     """
 
     def __init__(

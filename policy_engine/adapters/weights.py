@@ -17,7 +17,7 @@ from policy_engine.core.vocabulary import IGNORE_INDEX
 if TYPE_CHECKING:
     import torch
 
-"""What a weighted sum of losses is divided by: the sum of the weights, or the number of trained tokens."""
+"""Divisor of a weighted sum of losses: the sum of the weights, or the number of trained tokens."""
 
 _SHIFT = 20
 MAX_WEIGHTS = 1 << 11
@@ -26,13 +26,19 @@ MAX_WEIGHTS = 1 << 11
 
 @dataclass(frozen=True, kw_only=True)
 class WeightCodes:
-    """The different weights of a dataset, by code. Weight 1 has code 0, so labels of that weight stay as they are."""
+    """The different weights of a dataset, by code.
+
+    Weight 1 has code 0, so labels of that weight stay as they are.
+    """
 
     weights: tuple[float, ...]
 
     @classmethod
     def of(cls, columns: Sequence[Sequence[float]]) -> WeightCodes:
-        """The codes for `loss_weights` columns. Raises ConfigError for more than `MAX_WEIGHTS` different weights."""
+        """The codes for `loss_weights` columns.
+
+        Raises ConfigError for more than `MAX_WEIGHTS` different weights.
+        """
         different = sorted({float(w) for column in columns for w in column} - {0.0, 1.0})
         if len(different) >= MAX_WEIGHTS:
             raise ConfigError(
@@ -75,7 +81,7 @@ class WeightCodes:
 
 
 def weighted_loss_func(codes: WeightCodes, *, denominator: Denominator) -> Callable[..., torch.Tensor]:
-    """A `compute_loss_func` for `transformers.Trainer` and TRL's `SFTTrainer`, for labels that `codes` encoded.
+    """A `compute_loss_func` for transformers' and TRL's trainers, of labels with `codes`.
 
     The loss is the sum of weight times negative log likelihood, over `denominator`: `tokens` is the number of trained
     tokens of the whole step, as the trainer counts it; `weights` is the sum of the weights. A loss function knows the
@@ -95,9 +101,10 @@ def weighted_loss_func(codes: WeightCodes, *, denominator: Denominator) -> Calla
 
 
 def weighted_trainer(trainer: type[Any], *, denominator: Denominator, codes: WeightCodes | None = None) -> type[Any]:
-    """A subclass of a `Trainer` class whose loss is the sum of weight times negative log likelihood, over the
-    denominator of the whole step: of all accumulated micro-batches and, unless `average_tokens_across_devices` is off,
-    of all processes.
+    """A subclass of a `Trainer` class with a weighted loss.
+
+    The loss is the sum of weight times negative log likelihood, over the denominator of the whole step: of all
+    accumulated micro-batches and, unless `average_tokens_across_devices` is off, of all processes.
 
     Weights are the dataset's `loss_weights` column, which stays (`remove_unused_columns=False`) and which the collator
     pads with 0 (`PaddingCollator` does). With `codes` they ride on the labels instead, which `codes` encoded: so they
@@ -162,14 +169,20 @@ def _taken(inputs: dict[str, Any], codes: WeightCodes | None) -> tuple[torch.Ten
 
 
 def _not_zero(denominator: torch.Tensor) -> torch.Tensor:
-    """Where nothing is trained, or weights cancel out, there is nothing to divide by: 1, so no loss is infinite."""
+    """The denominator, or 1 if it is 0, so that no loss is infinite.
+
+    It is 0 if nothing is trained, or if weights cancel out.
+    """
     import torch
 
     return torch.where(denominator == 0, torch.ones_like(denominator), denominator)
 
 
 def _over_processes(trainer: Any) -> bool:
-    """Whether a denominator is counted over several processes. Raises ConfigError where these share sequences."""
+    """True if a denominator is counted over several processes.
+
+    Raises ConfigError if these share sequences.
+    """
     shared = getattr(trainer.accelerator, "parallelism_config", None)
     for kind in ("tp", "cp", "sp"):
         if getattr(shared, f"{kind}_size", 1) > 1:
@@ -188,7 +201,10 @@ def _logits(outputs: Any) -> torch.Tensor:
 def _weighted_sum(
     logits: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Sum of weight times nll, sum of weights, and trained tokens. Position t predicts the label at t + 1."""
+    """Sum of weight times negative log likelihood, sum of weights, and number of trained tokens.
+
+    Position t predicts the label at t + 1.
+    """
     import torch
 
     shifted = labels[:, 1:].reshape(-1)

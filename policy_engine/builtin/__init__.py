@@ -1,4 +1,4 @@
-"""What comes with the package: a small tokenizer with a chat template, and a sample dataset.
+"""Data that comes with the package: a small tokenizer with a chat template, and sample rows.
 
 `chat.tokenizer.load_tokenizer("builtin")` loads the tokenizer; `FOLDER` is also a tokenizer folder as transformers
 reads it. How the tokenizer was trained: `scripts/builtin_tokenizer`.
@@ -15,7 +15,10 @@ FOLDER: Final = Path(__file__).parent
 TOKENIZER: Final = FOLDER / "tokenizer.json"
 TEMPLATE: Final = FOLDER / "chat_template.jinja"
 SAMPLE: Final = FOLDER / "sample.jsonl"
-"""Conversations as OpenAI messages, one a line; the row `broken-on-purpose` cannot be read as a conversation."""
+"""Conversations as OpenAI messages, one in a line.
+
+The row `broken-on-purpose` cannot be read as a conversation.
+"""
 
 
 def sample_rows() -> list[dict[str, Any]]:

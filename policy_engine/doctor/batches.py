@@ -13,8 +13,10 @@ from policy_engine.doctor.samples import Document
 
 @dataclass(frozen=True, kw_only=True)
 class Seen:
-    """A stretch of a batch that its positions or its attention mask keep apart from the rest; `row` is the place in the
-    batch of the row it is of."""
+    """A part of a batch that its positions or its attention mask keep apart from the rest.
+
+    `row` is the place of its row in the batch.
+    """
 
     row: int
     ids: list[int]
@@ -25,8 +27,11 @@ class Seen:
 
 @dataclass(frozen=True, kw_only=True)
 class Matched:
-    """A stretch of the batch and the documents of the data in it: one; several where they were joined; one with
-    `cut` where only a part of it is there; none if it is nothing of the data."""
+    """A part of the batch and the documents of the data in it.
+
+    It has one document, several if they were joined, and no document if it is not data. With `cut`, only a part of the
+    document is there.
+    """
 
     seen: Seen
     documents: tuple[Document, ...]
@@ -34,8 +39,11 @@ class Matched:
 
 
 def stretches(batch: Mapping[str, Any], pad: int) -> list[Seen]:
-    """The documents of a batch. A mask of 0 is padding, of 1 a row; larger numbers count documents (as axolotl and
-    LLaMA-Factory write them); without such, positions that begin anew are a new document."""
+    """The documents of a batch.
+
+    A mask of 0 is padding, of 1 a row; larger numbers count documents (as axolotl and LLaMA-Factory write them).
+    Without such numbers, positions that begin again are a new document.
+    """
     ids_BT = _lists(batch["input_ids"])
     labels_BT = _lists(batch.get("labels"))
     masks_BT, positions_BT, weights_BT = (

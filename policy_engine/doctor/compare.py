@@ -1,4 +1,4 @@
-"""What differs between a batch and the data, each difference with a name and what to set."""
+"""Differences between a batch and the data, each with a name and the setting to change."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _HELP: Final[dict[str, dict[str, str]]] = {
         "torchtune": "give it rows that are not packed, and let it pack: `dataset.packed=true`",
         "axolotl": "give it rows that are not packed, and with `sample_packing` name an `attn_implementation`, such as "
         "`sdpa`: without one, its packs keep an attention mask",
-        "": "keep the positions that begin anew in each document, and give no attention mask beside them",
+        "": "keep the positions that begin again in each document, and give no attention mask beside them",
     },
     "cut": {
         "trl": "set `max_length=None`, and cut with `apply --max-length`: the trainer cuts ids and labels only",
@@ -61,7 +61,10 @@ def trap(code: str, trainer: str, message: str) -> Finding:
 def compare(
     sample: Sample, trainer: str, matched: Sequence[Matched], documents: Sequence[Document], vocabulary: Vocabulary
 ) -> list[Finding]:
-    """Documents, labels, weights and positions of a batch against the data's, ids all of the vocabulary."""
+    """Compares documents, labels, weights and positions of a batch with the data's.
+
+    All ids are of the vocabulary.
+    """
     found: list[Finding] = []
     strange = [m for m in matched if not m.documents]
     if strange:
@@ -113,7 +116,7 @@ def _labels(trainer: str, matched: Sequence[Matched], vocabulary: Vocabulary) ->
         if not m.documents or m.cut:
             continue
         want = [label for d in m.documents for label in d.labels]
-        # Behind the first token of a stretch stands nothing that predicts it.
+        # Nothing predicts the first token of a part.
         pairs = list(zip(m.seen.ids, want, m.seen.labels, strict=True))[1:]
         differing += [(i, w, s) for i, w, s in pairs if w != s]
         everything = everything and all(s == i or i == vocabulary.pad for i, _, s in pairs)
@@ -164,7 +167,7 @@ def explain_loss(
     hand: Callable[[Sequence[Document]], float],
     weighted: bool,
 ) -> Finding:
-    """What a loss that differs is the loss of, if it can be told."""
+    """The reason why a loss differs, if it can be found."""
     seen = [
         Document(row=0, ids=m.seen.ids, labels=m.seen.labels, weights=m.seen.weights if weighted else None)
         for m in matched
@@ -211,7 +214,10 @@ def _read_as_one(documents: Sequence[Document], positions: list[int] | None = No
 
 
 def dropped(sample: Sample, step: Step) -> list[Finding]:
-    """Columns of the data that are not in the batch, except those whose absence means nothing or is told elsewhere."""
+    """Columns of the data that are missing in the batch.
+
+    Those whose absence means nothing, or is reported elsewhere, are left out.
+    """
     given = {name for row in sample.rows for name in row}
     missing = sorted(given - set(step.batch) - {"input_ids", "labels", "attention_mask", "seq_lengths", "position_ids"})
     missing = [name for name in missing if name != "loss_weights" and name != sample.mask_column]
@@ -222,7 +228,7 @@ def dropped(sample: Sample, step: Step) -> list[Finding]:
             code="columns-dropped",
             severity="warning",
             message=f"not in the batch: {', '.join(f'`{name}`' for name in missing)}",
-            help="only to be mended if the loss needs them: `remove_unused_columns=False`, and a collator that pads",
+            help="only to be fixed if the loss needs them: `remove_unused_columns=False`, and a collator that pads",
         )
     ]
 

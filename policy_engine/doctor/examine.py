@@ -1,4 +1,4 @@
-"""A sample of masked rows through one step of a trainer, and what became of ids, labels, weights, positions, loss."""
+"""Takes a sample of masked rows through one step of a trainer and compares what arrives."""
 
 from __future__ import annotations
 
@@ -174,7 +174,7 @@ _RAGGED: Final = (
     "must match the size of tensor",
     "zero-dimensional arrays cannot be concatenated",
 )
-"""What errors say of columns that no tensor can be made of."""
+"""Words of errors about columns that no tensor can be made of."""
 _EXPLAINS: Final = frozenset(
     {"joined", "labels-ignored", "labels-changed", "pad-masked", "ids-changed", "cut", "shifted"}
 )

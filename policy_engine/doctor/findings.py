@@ -1,4 +1,4 @@
-"""What can be wrong between a dataset's labels and a trainer's loss."""
+"""Faults between a dataset's labels and a trainer's loss."""
 
 from __future__ import annotations
 
@@ -32,8 +32,11 @@ TRAPS: Final[dict[str, str]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """One trap: `code` is of `TRAPS`, `message` says what was seen, `help` what to set. An `error` changes what is
-    trained; a `warning` does not, or not with these settings."""
+    """One fault that was found.
+
+    `code` is of `TRAPS`, `message` says what was seen, `help` what to set. An `error` changes what is trained; a
+    `warning` does not, or not with these settings.
+    """
 
     code: str
     severity: Severity
@@ -65,5 +68,5 @@ class Examination:
 
     @property
     def holds(self) -> bool:
-        """Whether labels, weights and order survive."""
+        """True if labels, weights and order survive."""
         return not any(finding.severity == "error" for finding in self.findings)

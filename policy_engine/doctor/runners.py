@@ -16,9 +16,12 @@ from policy_engine.doctor.steps import Runner
 
 @dataclass(frozen=True, kw_only=True)
 class _Entry:
-    """`needs` are modules, `install` what to give to pip; `config` are the module and classes of its settings, where
-    it has any, else `SETTINGS` of the runner's module are meant; `weights` says whether they reach its loss by
-    `weighted_trainer`, on its own, divided by their sum or by the number of tokens, or (None) not at all."""
+    """One trainer that `doctor` can run.
+
+    `needs` are modules, `install` what to give to pip. `config` are the module and classes of its settings, else
+    `SETTINGS` of the runner's module are. `weights` says how they reach its loss: by `weighted_trainer`, on its own,
+    divided by their sum or by the number of tokens, or (None) not at all.
+    """
 
     needs: tuple[str, ...]
     install: str
@@ -64,7 +67,10 @@ COLLATORS: Final[tuple[Collator, ...]] = get_args(Collator)
 
 
 def runner_of(trainer: str) -> Runner:
-    """What runs a trainer's step. Raises ConfigError if there is none, or what it needs is not installed."""
+    """The function that runs a trainer's step.
+
+    Raises ConfigError if there is no such trainer, or what it needs is not installed.
+    """
     entry = _ENTRIES.get(trainer)
     if entry is None:
         raise ConfigError(f"there is no trainer `{trainer}` here", help=f"the trainers are {', '.join(TRAINERS)}")
@@ -86,7 +92,10 @@ def not_installed(trainer: str, what: str) -> ConfigError:
 
 
 def settings_read(trainer: str) -> tuple[str, ...] | None:
-    """The settings of a trainer that are read here, by their paths; None where a class of the trainer's says it."""
+    """Settings of a trainer that are read here, by their paths.
+
+    None where a class of the trainer's says it.
+    """
     if _ENTRIES[trainer].config is not None:
         return None
     names: tuple[str, ...] = import_module(f"policy_engine.doctor.trainers.run_{trainer}").SETTINGS
@@ -98,7 +107,10 @@ ALSO_TAKEN: Final = frozenset({"pad_token"})
 
 
 def check_names(trainer: str, names: Iterable[str]) -> None:
-    """Raises ConfigError if one of the names is no setting of the trainer; that needs it installed, but not torch."""
+    """Raises ConfigError if one of the names is not a setting of the trainer.
+
+    It needs the trainer installed, but not torch.
+    """
     wanted = [name for name in names if name not in ALSO_TAKEN]
     if not wanted:
         return

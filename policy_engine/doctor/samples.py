@@ -1,4 +1,4 @@
-"""The rows that a trainer is given, the documents in them, and what is wrong before any trainer sees them."""
+"""The rows that a trainer is given, their documents, and faults that are there already."""
 
 from __future__ import annotations
 
@@ -20,9 +20,12 @@ _WANTED: Final = {"input_ids": pa.int32(), "labels": pa.int32(), "loss_weights":
 
 @dataclass(frozen=True, kw_only=True)
 class Document:
-    """One conversation as the data has it: per token its id, its label (-100: no loss; the first one always) and its
-    weight (0 where masked; None if the data has no weights). `row` is the row's place in the sample. `positions` are
-    those of several conversations that see each other; None where there is one, counted from 0."""
+    """One conversation as the data has it.
+
+    Per token it has its id, its label (-100: no loss; the first one always) and its weight (0 where masked; None if the
+    data has no weights). `row` is the row's place in the sample. `positions` are those of several conversations that
+    see each other; None if it is alone, counted from 0.
+    """
 
     row: int
     ids: list[int]
@@ -33,7 +36,10 @@ class Document:
 
 @dataclass(frozen=True, kw_only=True)
 class Sample:
-    """Rows for a trainer, columns as in the data; `documents` in their order; `packed` if a row holds several."""
+    """Rows for a trainer, columns as in the data.
+
+    `documents` are in their order; `packed` is True if a row holds several.
+    """
 
     rows: list[dict[str, Any]]
     documents: list[Document]
@@ -43,17 +49,17 @@ class Sample:
 
     @property
     def packed(self) -> bool:
-        """Whether some row holds several documents."""
+        """True if a row holds several documents."""
         return len({d.row for d in self.documents}) < len(self.documents)
 
     @property
     def weighted(self) -> bool:
-        """Whether the data has weights."""
+        """True if the data has weights."""
         return any(d.weights is not None for d in self.documents)
 
 
 def read_sample(rows: Sequence[tuple[int, Mapping[str, Any]]], types: Mapping[str, pa.DataType]) -> Sample:
-    """Numbered rows of a masked dataset, and the types of its list columns' items as far as they are declared.
+    """Numbered rows of a masked dataset, and the types of its list columns as far as declared.
 
     Raises RowError for a row without ids or mask, or with columns of different lengths.
     """

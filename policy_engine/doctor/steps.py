@@ -1,4 +1,4 @@
-"""A tiny random model, a trainer's first step with it, and the loss of the same documents computed by hand."""
+"""A tiny random model, a trainer's first step with it, and the same loss computed by hand."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     import torch
 
 CLOSE: Final = 1e-5
-"""How far a trainer's loss may be from the one computed by hand: float32 sums in another order."""
+"""Largest difference between a trainer's loss and the one by hand: float32 sums in another order."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """What a trainer is given: rows with ids of the vocabulary, its settings, and what to do with weights."""
+    """Input of a trainer: rows with ids of the vocabulary, settings, and the use of weights."""
 
     sample: Sample
     vocabulary: Vocabulary
@@ -33,13 +33,16 @@ class Task:
     collator: str
     denominator: Denominator | None
     folder: str
-    """Where the trainer may write."""
+    """Folder that the trainer may write to."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """The first batch as the model got it (tensors of one row per sequence, labels not shifted), its loss, and the
-    model. `settings` are those the trainer took, `left_out` those it does not have or that are not about this."""
+    """The first batch as the model got it, its loss, and the model.
+
+    The batch is tensors of one row per sequence, labels not shifted. `settings` are those the trainer took, `left_out`
+    those that it does not have or that are about something else.
+    """
 
     version: str
     batch: Mapping[str, Any]
@@ -57,8 +60,10 @@ class Runner(Protocol):
 
 
 def parts_of(package: str, *paths: str) -> Any:
-    """What a trainer's package has under dotted paths (`data.loader.get_dataset`), by their last names. Raises what
-    importing raises."""
+    """Objects of a trainer's package by dotted paths (`data.loader.get_dataset`), by last name.
+
+    Raises what importing raises.
+    """
     found = {}
     for path in paths:
         module, _, name = path.rpartition(".")
@@ -67,7 +72,10 @@ def parts_of(package: str, *paths: str) -> Any:
 
 
 def flat_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Nested settings by their paths: `{"data": {"max_length": 9}}` and `{"data.max_length": 9}` mean the same."""
+    """Nested settings by their paths.
+
+    `{"data": {"max_length": 9}}` and `{"data.max_length": 9}` mean the same.
+    """
     found: dict[str, Any] = {}
     for key, value in settings.items():
         if isinstance(value, Mapping):
@@ -109,14 +117,17 @@ def tiny_model(size: int, pad: int) -> Any:
 
 
 def save_model(vocabulary: Vocabulary, folder: Path) -> None:
-    """Writes the tiny model and a tokenizer of the vocabulary, for a trainer that loads both by a path."""
+    """Writes the tiny model and its tokenizer, for a trainer that loads both by a path."""
     tiny_model(len(vocabulary), vocabulary.pad).save_pretrained(str(folder))
     vocabulary.tokenizer().save_pretrained(str(folder))
 
 
 def by_hand(model: Any, documents: Sequence[Document], *, divisor: Denominator) -> float:
-    """Masked cross entropy: every document alone through the model, weight times negative log likelihood summed over
-    all documents, divided by the sum of the weights or the number of trained tokens. Ids are the model's."""
+    """Masked cross entropy: every document alone through the model.
+
+    Weight times negative log likelihood is summed over all documents and divided by the sum of the weights or the
+    number of trained tokens. Ids are the model's.
+    """
     import torch
 
     total, weights, tokens = 0.0, 0.0, 0
@@ -125,7 +136,7 @@ def by_hand(model: Any, documents: Sequence[Document], *, divisor: Denominator) 
     with torch.no_grad():
         for document in documents:
             given = {"input_ids": torch.tensor([document.ids])}
-            if document.positions is not None:  # the mask says that they see each other wherever positions begin anew
+            if document.positions is not None:  # the mask says that they see each other wherever positions begin again
                 ones = torch.ones_like(given["input_ids"])
                 given |= {"position_ids": torch.tensor([document.positions]), "attention_mask": ones}
             labels = torch.tensor(document.labels)[1:]

@@ -1,4 +1,4 @@
-"""A vocabulary of only the ids that a sample has, so that a model with logits for all of them stays tiny."""
+"""A vocabulary of the ids of a sample only, so that a model with logits for all stays tiny."""
 
 from __future__ import annotations
 
@@ -12,17 +12,24 @@ from policy_engine.doctor.samples import Document
 
 @dataclass(frozen=True, kw_only=True)
 class Vocabulary:
-    """Ids of the data by their number in the tiny model. Special tokens keep their roles: where the padding is also the
-    end of a sequence, it is so here."""
+    """Ids of the data by their number in the tiny model.
+
+    Special tokens keep their roles: where the padding is also the end of a sequence, it is so here.
+    """
 
     ids: tuple[int, ...]
     specials: dict[str, int]
-    """`pad_token` and, if there is a tokenizer, `eos_token`, `bos_token`, `unk_token`, by their ids in the data."""
+    """Special tokens by their ids in the data: `pad_token`, and those of a tokenizer if there is one.
+
+    Those are `eos_token`, `bos_token` and `unk_token`.
+    """
 
     @classmethod
     def of(cls, documents: Sequence[Document], tokenizer: Any = None, *, pad: int | None = None) -> Vocabulary:
-        """The ids of documents and of a transformers tokenizer's special tokens, padding `pad` if given. Without a
-        tokenizer, or if it has no padding, the padding is a token of its own."""
+        """The ids of documents and of a transformers tokenizer's special tokens.
+
+        `pad` is the padding. Without it, and without a tokenizer that has padding, the padding is a token of its own.
+        """
         used = {i for d in documents for i in (*d.ids, *d.labels) if i != IGNORE_INDEX}
         specials: dict[str, int] = {}
         for name in ("pad_token", "eos_token", "bos_token", "unk_token"):

@@ -26,7 +26,10 @@ CARRIED: Final = frozenset({
     "message_field_training", "message_field_training_detail", "roles", "roles_to_train", "train_on_eos",
     "train_on_eot", "chat_template_kwargs",
 })  # fmt: skip
-"""Keys that became rules, or lines of the dataset file. All others are named in the policy's comment."""
+"""Keys that became rules, or lines of the dataset file.
+
+All others are named in the policy's comment.
+"""
 _AT_TOP: Final = frozenset({"train_on_inputs", "eot_tokens", "datasets", "base_model", "type", "chat_template_kwargs"})
 
 _TEMPLATES: Final = {
@@ -37,9 +40,9 @@ _TEMPLATES: Final = {
 }  # fmt: skip
 _FALLBACK: Final = "tokenizer_default_fallback_"
 _LENGTH: Final = 512
-"""axolotl's `sequence_len` where none is set."""
+"""axolotl's `sequence_len` if it is not set."""
 _THINKING: Final = (
-    "Where the template writes an empty `<think>` into a last answer that has none (Qwen3's and its like), axolotl "
+    "Where the template writes an empty `<think>` into a last answer without thinking (Qwen3's and its like), axolotl "
     "masks the `<think>` that opens a last answer's own thinking, with its line break; here both are trained."
 )
 
@@ -58,7 +61,10 @@ def from_axolotl(path: Path) -> list[Imported]:
 
 
 def _refuse_misplaced(config: Mapping[str, Any], path: Path) -> None:
-    """Keys about masks where axolotl does not read them, or misspelled: it would train something else in silence."""
+    """Keys about masks that axolotl does not read there, or that are misspelled.
+
+    Without an error, axolotl would train something else in silence.
+    """
     if config.get("rl"):
         raise cannot("rl", str(path), "masks are those of supervised fine-tuning", "leave it out to import the rest")
     misplaced = [key for key in config if key in CARRIED - _AT_TOP]
@@ -124,7 +130,7 @@ def _dataset(config: Mapping[str, Any], entry: Mapping[str, Any]) -> dict[str, A
 def _of_template(name: str) -> str:
     if name == "tokenizer_default" or name.startswith(_FALLBACK):
         return "`chat_template`: the tokenizer's own, which is what is taken here without --template." + (
-            f" (`{name}`: if it has none, give that one of axolotl's.)" if name.startswith(_FALLBACK) else ""
+            f" (`{name}`: if it has no template, give that one of axolotl's.)" if name.startswith(_FALLBACK) else ""
         )
     if name in _TEMPLATES:
         return f"`chat_template: {name}` is one of axolotl's own: save it as a file and give it with --template."

@@ -1,4 +1,4 @@
-"""Content parts with a `train` or `weight` of their own, which axolotl reads whatever its configuration says."""
+"""Content parts with their own `train` or `weight`, which axolotl always reads."""
 
 from __future__ import annotations
 
@@ -13,16 +13,19 @@ from policy_engine.data.readers import read_rows
 LOOKED_AT: Final = 10_000
 """Rows of the data that are looked at for such parts."""
 WHOLE: Final = ("train body where part.train != null or part.weight != null", "train trained body")
-"""A message with a part that has one of the two is a trained turn: what its parts do not leave out is trained."""
+"""A message with such a part is a trained turn: all that its parts do not leave out is trained."""
 LEFT_OUT: Final = (
     'mask body where part.train in [false, 0, ""] or part.weight in [0, false] and not (part.train != null)',
 )
-"""What parts say is not trained; `train` wins over `weight`, and a weight that is not 0 is 1."""
+"""Parts that are not trained: `train` wins over `weight`, and a weight that is not 0 is 1."""
 
 
 def has_flags(entry: Mapping[str, Any], folder: Path) -> bool | None:
-    """Whether some content part of a dataset entry's first rows has `train` or `weight`; None if the data is not here,
-    or cannot be read. A path is taken from the working directory, as axolotl does, else from the configuration's."""
+    """True if a content part of a dataset entry's first rows has `train` or `weight`.
+
+    None if the data is not here or cannot be read. A path is taken from the working directory, as axolotl does, else
+    from the configuration's.
+    """
     mapped = entry.get("message_property_mappings") or {}
     content = mapped.get("content", entry.get("message_field_content")) or "content"
     field = entry.get("field_messages") or "messages"
@@ -43,7 +46,7 @@ def has_flags(entry: Mapping[str, Any], folder: Path) -> bool | None:
 
 
 def note_of(found: bool | None) -> list[str]:
-    """What a reader of the policy has to know of it."""
+    """A note for readers of the policy."""
     if found is False:
         return []
     if found is None:

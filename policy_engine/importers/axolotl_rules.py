@@ -1,4 +1,4 @@
-"""The rules that an entry of axolotl's `datasets` stands for, in the order in which axolotl decides.
+"""The rules of an entry of axolotl's `datasets`, in the order in which axolotl decides.
 
 First the turns that are trained, as a whole: by role, by what their messages say. Then the ends, which follow from
 those. Then what is left out within trained turns, which no end depends on.
@@ -18,15 +18,17 @@ from policy_engine.importers.imported import cannot
 
 _EOS: Final = ("all", "turn", "last", "none")
 _ROLES: Final = {"human": "user", "gpt": "assistant"}
-"""What axolotl takes these names of authors for when `roles` is not set."""
+"""Roles that axolotl reads for these names of authors if `roles` is not set."""
 _FALSE: Final = '[false, 0, ""]'
-"""What a message can say that is false in Python, which is how axolotl reads it."""
+"""Values of a flag that are false in Python, as axolotl reads it."""
 
 
 def rules_of(
     config: Mapping[str, Any], entry: Mapping[str, Any], where: str, *, flagged: bool
 ) -> tuple[list[str], list[str]]:
-    """The rules of one entry, and notes on them. `flagged`: content parts say for themselves whether they are trained.
+    """The rules of one entry, and notes on them.
+
+    With `flagged`, content parts say for themselves whether they are trained.
 
     Raises ConfigError for settings without meaning, and for those that train nothing.
     """
@@ -114,7 +116,10 @@ def trained_roles(entry: Mapping[str, Any]) -> list[str]:
 
 
 def _refuse_misspelled(entry: Mapping[str, Any], where: str) -> None:
-    """A role that the entry does not declare and that is much like one that is known: axolotl trains nothing of it."""
+    """A role that the entry does not declare and that resembles a known one.
+
+    axolotl trains nothing of it.
+    """
     names = role_names(entry)
     spelling = Spelling({*KNOWN_ROLES, *names, *names.values()})
     meant = {str(role): spelling.meant(str(role)) for role in as_list(entry.get("roles_to_train"))}

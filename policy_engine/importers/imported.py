@@ -1,4 +1,4 @@
-"""What an importer makes of a foreign configuration: a policy, a dataset file, and what could not be carried over."""
+"""The result of an importer: a policy, a dataset file, and what could not be carried over."""
 
 from __future__ import annotations
 
@@ -52,7 +52,10 @@ def _wrapped(note: str, width: int = 110) -> list[str]:
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """A YAML or JSON configuration. Raises DataError if it cannot be read, ConfigError if it is no mapping."""
+    """Reads a YAML or JSON configuration.
+
+    Raises DataError if it cannot be read, ConfigError if it is not a mapping.
+    """
     try:
         found = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -71,7 +74,7 @@ def read_config(path: Path) -> dict[str, Any]:
 
 
 def refuse_unknown(given: Mapping[str, Any], known: Collection[str], where: str) -> None:
-    """Raises ConfigError naming every key that no importer knows: none is dropped in silence."""
+    """Raises ConfigError naming every key that no importer knows."""
     unknown = sorted(set(given) - set(known))
     if unknown:
         meant = {key: nearest(str(key), known) for key in unknown}
@@ -84,8 +87,10 @@ def refuse_unknown(given: Mapping[str, Any], known: Collection[str], where: str)
 
 
 def refuse_slips(given: Mapping[str, Any], about: Collection[str], where: str) -> None:
-    """Raises ConfigError for keys that are all but one of those `about` masks: left behind among the others, the
-    settings that were meant would be lost in silence."""
+    """Raises ConfigError for keys that are close to one of those `about` masks.
+
+    Passed over, the settings that were meant would be lost in silence.
+    """
     meant = {str(key): nearest(str(key), about, cutoff=0.9) for key in sorted(set(given) - set(about), key=str)}
     slips = {key: near for key, near in meant.items() if near}
     if slips:
@@ -99,5 +104,8 @@ def _it(several: Collection[str]) -> str:
 
 
 def cannot(key: str, where: str, why: str, instead: str) -> ConfigError:
-    """The error for a setting that no policy can say; for several, `key` is their names with "`, `" between."""
+    """The error for a setting that no policy can express.
+
+    For several settings, `key` is their names with "`, `" between.
+    """
     return ConfigError(f"{where}: `{key}` cannot be carried over: {why}", help=instead)

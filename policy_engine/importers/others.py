@@ -30,7 +30,7 @@ _TINKER: Final = {
 
 
 def from_llamafactory(path: Path) -> list[Imported]:
-    """LLaMA-Factory's training YAML; `dataset_info.json` is read from its `dataset_dir`, or from beside it."""
+    """LLaMA-Factory's training YAML, and `dataset_info.json` of its `dataset_dir` or beside it."""
     config = read_config(path)
     refuse_slips(config, _LLAMAFACTORY, str(path))
     on_prompt, history = config.get("train_on_prompt"), config.get("mask_history")
@@ -137,7 +137,9 @@ def from_tinker(name: str) -> list[Imported]:
 
 
 def from_openai(path: Path) -> list[Imported]:
-    """A JSONL file in OpenAI's fine-tuning format: `messages`, perhaps `tools`, an answer's `weight` of 0 or 1.
+    """A JSONL file in OpenAI's fine-tuning format.
+
+    Rows have `messages`, perhaps `tools`; an answer may have a `weight` of 0 or 1.
 
     Every row is read. Raises DataError for one that cannot be, ConfigError for one with another key or another weight.
     """

@@ -19,4 +19,4 @@ IMPORTERS: dict[str, Callable[[str], list[Imported]]] = {
     "tinker": from_tinker,
     "openai": lambda config: from_openai(Path(config)),
 }
-"""System → what makes policies of its configuration: a file's path, or for `swift` and `tinker` the setting itself."""
+"""Importers by system. Each takes a file's path; for `swift` and `tinker`, the setting itself."""

@@ -76,7 +76,12 @@ def from_swift(argument: str) -> list[Imported]:
 
 
 def _of_messages(base: str, rules: Sequence[str]) -> list[str]:
-    """Where all weights are 0 and 1 ms-swift trains by labels alone, and a message's own weight is one of the two."""
+    """Notes on a message's own weight.
+
+    If all weights are 0 and 1, ms-swift trains by labels alone, and a message's own weight is one of the two.
+
+    A message's own weight is one of the two then.
+    """
     where = "above the last two rules" if base == "last_round" else "at the end"
     weighted = any(" weight " in rule or rule.startswith("scale ") for rule in rules)
     own = (
@@ -161,7 +166,7 @@ def _set(pattern: str, place: str, weight: float) -> str:
 
 
 def _regex_rules(regexes: Mapping[str, float], base: str) -> list[str]:
-    """Thinking that is added empty is part of the answer, too, which a regex may ask to begin with."""
+    """Rules of regexes. Empty thinking that is added is part of the answer they search."""
     place = "(body, empty_reasoning)" if base == "all" else _ANSWER
     return [
         f"mask {_regex(key)}s in {place}" if weight == 0 else f"scale {_regex(key)}s in {place} by {json.dumps(weight)}"
@@ -171,7 +176,7 @@ def _regex_rules(regexes: Mapping[str, float], base: str) -> list[str]:
 
 
 def _refuse_overlaps(words: Words, where: str) -> None:
-    """Words that can share characters: which of the two is meant hangs on what was read before them."""
+    """Raises ConfigError for words that can share characters: no rule says which one is meant."""
     for word in words:
         for other in words:
             shares = any(word.endswith(other[:size]) for size in range(1, len(other)))

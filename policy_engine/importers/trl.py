@@ -66,7 +66,13 @@ def from_trl(path: Path) -> list[Imported]:
 
 
 def _rules(config: Mapping[str, Any]) -> tuple[list[str], list[str]]:
-    """Left empty, `completion_only_loss` holds for prompts and completions; set, it does nothing to other data."""
+    """Rules and notes of the two `…_only_loss` settings.
+
+    If `completion_only_loss` is not set, it holds for prompts and completions; if it is set, it does nothing to other
+    data.
+
+    If it is set, it does nothing to other data.
+    """
     only_answers, only_completion = config.get("assistant_only_loss"), config.get("completion_only_loss")
     rules = ["use trl_assistant_only"] if only_answers else ["train everything  # lint: ignore PE603"]
     if only_completion is False:
@@ -83,7 +89,7 @@ def _rules(config: Mapping[str, Any]) -> tuple[list[str], list[str]]:
     said = "is not set" if only_completion is None else "is set"
     return rules, [
         f"`completion_only_loss` {said}: of rows with `prompt` and `completion` the completion is trained, in rows of "
-        "other data all that is trained without it. A completion is told from its prompt by its last "
+        "other data all that is trained without it. A completion is told apart from its prompt by its last "
         f"{_MOST} messages: what is before them in a longer one is masked here. Where prompt and completion are texts "
         "TRL uses no chat template, and its ids are others."
     ]

@@ -1,4 +1,4 @@
-"""Words that can stand at the cursor."""
+"""Words that can be completed at the cursor."""
 
 from __future__ import annotations
 
@@ -27,7 +27,10 @@ _FIELD: Final = re.compile(r"\b(?:weight|by|spans)\s+\Z")
 
 @dataclass(frozen=True, kw_only=True)
 class Word:
-    """One completion; `label` is what is inserted for the word, or the part of a dotted name, at the cursor."""
+    """One completion.
+
+    `label` is inserted for the word, or the part of a dotted name, at the cursor.
+    """
 
     label: str
     kind: Kind
@@ -35,7 +38,7 @@ class Word:
 
 
 def complete(document: Document, offset: int) -> tuple[Word, ...]:
-    """The words that can stand at an offset, each once; none in a comment or a string."""
+    """Words that are possible at an offset, each once; no words in a comment or a string."""
     text = document.source.text[:offset]
     if any(c.span.start < offset <= c.span.end for c in split(document.source).comments):
         return ()
@@ -48,7 +51,7 @@ def complete(document: Document, offset: int) -> tuple[Word, ...]:
 
 
 def _statement(text: str) -> str:
-    """What is written of the statement that the text ends in."""
+    """Text of the unfinished statement at the end of the text."""
     lines = re.split(r"[\n;]", text)
     found = lines.pop()
     while lines and re.search(r"[,(\[]\s*\Z", lines[-1]) and not found.strip(" \t").startswith("#"):
@@ -97,7 +100,7 @@ def _targets(document: Document) -> Iterator[Word]:
 
 
 def _parts_below(scope: str) -> Iterator[Word]:
-    """What can follow `assistant.`, `reasoning.` or `assistant.reasoning.`."""
+    """Names that can follow `assistant.`, `reasoning.` or `assistant.reasoning.`."""
     first, _, below = scope.partition(".")
     prefix = below if first not in {p.split(".")[0] for p in PARTS} else scope
     if not prefix:

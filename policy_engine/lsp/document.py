@@ -1,4 +1,4 @@
-"""An open policy: what is wrong with it, its tree, its names, and the dataset file that binds it to data."""
+"""An open policy: its findings, its tree, its names, and its dataset file."""
 
 from __future__ import annotations
 
@@ -23,11 +23,14 @@ from policy_engine.lang.parse import parse_lenient
 from policy_engine.lang.splice import File, splice
 
 QUICK: Final = 40
-"""Rules and guards up to which an editor proves a policy while it is typed; longer ones are for `prove`."""
+"""Number of rules and guards up to which an editor proves a policy while it is typed.
+
+Longer policies are for `prove`.
+"""
 
 
 class Document:
-    """One version of a policy's text. `path` is its file, None for a text that has none."""
+    """One version of a policy's text. `path` is its file, None for a text without a file."""
 
     def __init__(self, text: str, path: Path | None) -> None:
         self.path = path
@@ -58,11 +61,14 @@ class Document:
 
     @property
     def schema(self) -> Schema | None:
-        """What the dataset file declares; None without one."""
+        """Schema that the dataset file declares; None without a dataset file."""
         return self._declared[0]
 
     def findings(self, *, prove: bool = True) -> tuple[Diagnostic, ...]:
-        """Everything `check` finds; of longer policies than `QUICK` no proofs, but a note that says so."""
+        """Everything that `check` finds.
+
+        Policies longer than `QUICK` are not proven; a note says so.
+        """
         beside = (self._declared[1],) if self._declared[1] else ()
         try:
             policy = check_text(self.source.text, name=self.source.name, schema=self.schema)
@@ -75,7 +81,7 @@ class Document:
         return (*found, *unsuppressed(_proven(policy) if quick else (_unproven(policy),)))
 
     def around(self, offset: int) -> tuple[Any, ...]:
-        """The nodes that a character stands in, from its statement to the innermost."""
+        """The nodes around a character, from its statement to the innermost."""
         found: list[Any] = []
         nodes = list(self.policy.statements)
         while inner := next((n for n in nodes if n.span.start <= offset <= n.span.end), None):
@@ -100,7 +106,7 @@ def walk(node: Any) -> Iterator[Any]:
 
 
 def dataset_beside(policy: Path) -> Path | None:
-    """The dataset file of a policy: of the same name, else the only one in its folder that says it uses this policy."""
+    """The dataset file of a policy: of the same name, else the only one beside it that uses it."""
     for suffix in (".yaml", ".yml"):
         if (named := policy.with_suffix(suffix)).is_file():
             return named

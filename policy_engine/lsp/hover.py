@@ -1,4 +1,4 @@
-"""What stands under the cursor, in Markdown."""
+"""The text under the cursor, explained in Markdown."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _REGEX = re.compile(r"/(?:[^/\\\n]|\\.)+/[a-zA-Z]*")
 
 
 def hover(document: Document, offset: int) -> str | None:
-    """What the word at an offset means; None where there is nothing to say."""
+    """Meaning of the word at an offset; None if there is nothing to say."""
     nodes = document.around(offset)
     if not nodes:
         return None
@@ -34,7 +34,7 @@ def hover(document: Document, offset: int) -> str | None:
         return None
     if isinstance(innermost, ast.Field) and len(nodes) > 1 and isinstance(nodes[-2], ast.SpansIn):
         return f"{_field(document, innermost)}\n\n{_SPANS}"
-    # The words of a `which` stand inside its selector, and mean something of their own.
+    # The words of a `which` are inside its selector, and mean something of their own.
     if isinstance(innermost, ast.Which) or not isinstance(innermost, (ast.Selector, ast.Field, ast.Use, ast.On)):
         return _keyword(word[0]) if word else None
     if isinstance(innermost, ast.Field):
@@ -58,7 +58,7 @@ _FLAGS = {"i": "case is ignored", "m": "`^` and `$` match at lines", "s": "`.` m
 
 
 def _regex_at(node: Any, offset: int) -> str | None:
-    """What a regex is searched in, if the offset is inside its literal."""
+    """Text that a regex is searched in, if the offset is inside its literal."""
     if isinstance(node, ast.RegexIn):
         end = node.inside.span.start
         where = f"searched in each run of characters that `{node.inside.span.text}` selects, as rendered"
@@ -78,7 +78,7 @@ def _regex_at(node: Any, offset: int) -> str | None:
 
 
 def _is_quoted(document: Document, offset: int) -> bool:
-    """Whether an offset is inside a string or a comment, whose words mean nothing."""
+    """True if an offset is inside a string or a comment, whose words mean nothing."""
     text = document.source.text
     start = text.rfind("\n", 0, offset) + 1
     end = text.find("\n", start)
@@ -108,7 +108,7 @@ def _use(use: ast.Use) -> str | None:
 
 
 def verb_of(statement: Any) -> Verb:
-    """The verb that says what a bare role of a statement means; `mask` for a `let`, which covers the most."""
+    """Verb by which a bare role of a statement is read; for a `let`, `mask`: it covers most."""
     match statement:
         case ast.Rule(effect=effect):
             return effect

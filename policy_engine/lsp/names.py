@@ -1,4 +1,4 @@
-"""Where names are defined and used, and what a `let` may be called."""
+"""Places that define and use names, and rules for the name of a `let`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from policy_engine.lsp.document import Document, walk
 
 
 def definition(document: Document, offset: int) -> tuple[Source, Span | None] | None:
-    """The file, and the place in it, that defines what stands at an offset: a `let` name, or a policy of `use`."""
+    """File and place that define the name at an offset: a `let` name, or a policy of `use`."""
     for node in reversed(document.around(offset)):
         if isinstance(node, ast.Use):
             return _used(document, node)
@@ -57,7 +57,7 @@ class Defined:
 
 
 def defined_at(document: Document, offset: int) -> Defined | None:
-    """The `let` name at an offset; None if there is none.
+    """The `let` name at an offset, or None.
 
     Raises `ConfigError` for a name of a shipped policy.
     """
@@ -73,7 +73,7 @@ def defined_at(document: Document, offset: int) -> Defined | None:
 
 
 def occurrences(document: Document, defined: Defined) -> tuple[Span, ...]:
-    """Every place of a document that names a `let`; none if the name means something else there."""
+    """Every place of a document that names a `let`; empty if the name means another there."""
     name = defined.name
     if name not in document.file.lets or _home(document, name) != defined.home:
         return ()

@@ -209,7 +209,10 @@ def _rename(params: lsp.RenameParams) -> lsp.WorkspaceEdit | None:
 
 
 def _family(asked: _Open, found: Defined) -> list[_Open]:
-    """The document that was asked about, and every other of the workspace that has the name, as the client sees it."""
+    """The document in question, and every other document of the workspace that has the name.
+
+    Each is as the client sees it.
+    """
     if found.home is None:
         return [asked]
     uris = {path.resolve(): uri for uri in server.workspace.text_documents if (path := _path(uri)) is not None}

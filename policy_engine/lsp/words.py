@@ -1,4 +1,4 @@
-"""What the words of the language mean, in a line each."""
+"""Meaning of the words of the language, in a line each."""
 
 from __future__ import annotations
 

@@ -15,7 +15,9 @@ _SKIPPED: Final = frozenset({"node_modules", "__pycache__", "site-packages"})
 
 
 def policies_around(home: Path, roots: Iterable[Path]) -> tuple[Path, ...]:
-    """The policy files that may use one: those below the outermost of `roots` that it is in, else of its own folder.
+    """Policy files that may use one: those below the outermost of `roots` that holds it.
+
+    If no root holds it, those of its own folder.
 
     A `use` stays at or below the folder of the file that has it, so what uses `home` is in a folder above it.
     """

@@ -1,4 +1,4 @@
-"""What is set, silenced and recorded while a trainer takes its step, and put back afterwards."""
+"""Sets, silences and records things during a trainer's step, and puts all back after it."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ from typing import Any
 
 @contextmanager
 def watched(trainer: type[Any]) -> Iterator[list[tuple[dict[str, Any], float, Any]]]:
-    """Batch, loss and model of each step that trainers of a class (of transformers' kind) take meanwhile: what is given
-    to their own `training_step`, and what that gives back."""
+    """Records batch, loss and model of each step that trainers of a class take.
+
+    The class is of transformers' kind. Recorded is what its own `training_step` is given and returns.
+    """
     seen: list[tuple[dict[str, Any], float, Any]] = []
     cls: Any = trainer
     taken = cls.training_step
@@ -56,8 +58,10 @@ def quietly() -> Iterator[None]:
 
 @contextmanager
 def surroundings(**variables: str) -> Iterator[StringIO]:
-    """Environment variables of the step alone, whatever the trainer sets beside them, without progress bars; what it
-    writes to the terminal goes to the text that is given."""
+    """Sets environment variables for the step alone, and switches progress bars off.
+
+    What the step writes to the terminal goes to the text that is given.
+    """
     before = dict(os.environ)
     os.environ.update(variables)
     said = StringIO()

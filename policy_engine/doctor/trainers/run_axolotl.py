@@ -33,7 +33,10 @@ _OURS: Final[dict[str, Any]] = {
     "dataloader_num_workers": 0, "dataloader_pin_memory": False, "gradient_checkpointing": False,
     "multipack_real_batches": True,
 }  # fmt: skip
-"""What one step on a CPU has to be, whatever the configuration says; none of it is about masks."""
+"""Settings that one step on a CPU needs, whatever the configuration says.
+
+They change nothing about masks.
+"""
 
 _SURROUNDINGS: Final = {
     "AXOLOTL_DO_NOT_TRACK": "1",  # no word of this run, which is none of the user's, to axolotl's makers
@@ -45,9 +48,11 @@ _SURROUNDINGS: Final = {
 
 
 def run_axolotl(task: Task) -> Step:
-    """A step over a Parquet file of tokenized rows: its configuration, its preparation of the data, its loader of the
-    model and its builder of the trainer. With sample packing all packs are one batch. In place of attention
-    implementations that need a GPU stands `sdpa`: for all of them packs have positions and no mask.
+    """A step over a Parquet file of tokenized rows.
+
+    It uses axolotl's configuration, its preparation of the data, its loader of the model and its builder of the
+    trainer. With sample packing all packs are one batch. `sdpa` takes the place of attention implementations that need
+    a GPU: for all of them packs have positions and no mask.
 
     Raises what axolotl raises, and ConfigError for settings that no CPU can run.
     """
@@ -92,7 +97,7 @@ def run_axolotl(task: Task) -> Step:
             if not len(meta.train_dataset):
                 raise ConfigError("no row is left", help="raise `sequence_len`: rows that are longer it leaves out")
             if cfg.sample_packing:
-                cfg.micro_batch_size = cfg.batch_size = meta.total_num_steps  # packs: it was told one of them a step
+                cfg.micro_batch_size = cfg.batch_size = meta.total_num_steps  # packs: it was given one of them a step
             cfg.max_steps = meta.total_num_steps = 1
             trainer = parts.setup_model_and_trainer(cfg, meta)[0]
             with watched(type(trainer)) as seen:

@@ -10,12 +10,12 @@ from policy_engine.doctor.steps import Step, Task, parts_of
 from policy_engine.doctor.trainers.run_transformers import dataset_of, run_trainer
 
 _OF_DATA: Final = ("ignore_pad_token_for_loss", "neat_packing", "packing", "streaming")
-"""What its data settings still say of data that is tokenized."""
+"""Data settings that still matter for data that is tokenized."""
 _OF_LOSS: Final = ("use_dft_loss", "use_eaft_loss", "eaft_alpha", "disable_shuffling")
 
 
 def run_llamafactory(task: Task) -> Step:
-    """A step of its `CustomSeq2SeqTrainer` over a folder for `tokenized_path`, with its loader and collator."""
+    """A step of `CustomSeq2SeqTrainer` over a `tokenized_path`, with its loader and collator."""
     parts = parts_of(
         "llamafactory",
         "hparams.DataArguments",

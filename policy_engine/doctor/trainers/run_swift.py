@@ -26,12 +26,17 @@ _OURS: Final[dict[str, Any]] = {
     "gradient_checkpointing": False, "use_hf": True, "check_model": False, "add_version": False, "logging_steps": 1,
     "create_checkpoint_symlink": False, "disable_tqdm": True,
 }  # fmt: skip
-"""What one step on a CPU has to be, whatever the configuration says; none of it is about masks."""
+"""Settings that one step on a CPU needs, whatever the configuration says.
+
+They change nothing about masks.
+"""
 
 
 def run_swift(task: Task) -> Step:
-    """A step of `sft_main` over a file of `swift_row`s, with the template `policy_engine` and `strict` unless the
-    settings say otherwise; what reaches `Seq2SeqTrainer.training_step` counts.
+    """A step of `sft_main` over a file of `swift_row`s.
+
+    It uses the template `policy_engine` and `strict` unless the settings say otherwise; what reaches
+    `Seq2SeqTrainer.training_step` counts.
 
     Raises what ms-swift raises, and ConfigError for settings that no CPU can run.
     """

@@ -1,4 +1,4 @@
-"""One step as torchtune's fine-tuning recipes take it: its transform, packing, collators and loss."""
+"""One step as torchtune's recipes take it: its transform, packing, collators and loss."""
 
 from __future__ import annotations
 
@@ -11,11 +11,14 @@ from policy_engine.data.prepared import mask_of
 from policy_engine.doctor.steps import Step, Task, flat_settings, parts_of, tiny_model
 
 SETTINGS: Final = ("dataset.packed", "dataset.split_across_pack", "tokenizer.max_seq_len", "loss.num_output_chunks")
-"""Keys of its configuration that matter to a batch and its loss, with what they are nested in."""
+"""Keys of its configuration that matter to a batch and its loss, with their parents."""
 
 
 def run_torchtune(task: Task) -> Step:
-    """The loss of a recipe's `_loss_step`. torchtune's own models are not run: the tiny one takes its batch."""
+    """The loss of a recipe's `_loss_step`.
+
+    torchtune's own models are not run: the tiny one takes its batch.
+    """
     import torch
 
     parts = parts_of(
@@ -49,7 +52,7 @@ def run_torchtune(task: Task) -> Step:
         batch = parts.padded_collate_sft(samples, padding_idx=pad, ignore_idx=IGNORE_INDEX)
         sizes, longest = [len(sample["tokens"]) for sample in samples], batch["tokens"].shape[1]
         seen = {"attention_mask": torch.tensor([[1] * size + [0] * (longest - size) for size in sizes])}
-        extra = {}  # its recipes give no mask here: what is padded stands behind every token that counts
+        extra = {}  # its recipes give no mask here: padding is behind every token that counts
     model = tiny_model(len(task.vocabulary), pad)
     # As its recipes do: labels shifted behind the collator, logits in chunks.
     chunks = int(taken.get("loss.num_output_chunks", 8))
@@ -71,6 +74,9 @@ def run_torchtune(task: Task) -> Step:
 
 
 def _as_tokens(row: Mapping[str, Any]) -> dict[str, Any]:
-    """A masked row as a model transform gives it: torchtune's mask is True where there is no loss."""
+    """A masked row as a model transform gives it.
+
+    torchtune's mask is True where there is no loss.
+    """
     ids, _, trained, _ = mask_of(row, 1)
     return {"tokens": list(ids), "mask": [not flag for flag in trained]}

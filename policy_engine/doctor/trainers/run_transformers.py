@@ -17,7 +17,10 @@ _OURS: Final = {
     "push_to_hub": False, "torch_compile": False, "dataloader_num_workers": 0,
     "logging_steps": 1, "load_best_model_at_end": False, "dataset_num_proc": None, "dataloader_drop_last": False,
 }  # fmt: skip
-"""What one step on a CPU has to be, whatever the configuration says; none of it is about masks."""
+"""Settings that one step on a CPU needs, whatever the configuration says.
+
+They change nothing about masks.
+"""
 _NOT_HERE: Final = frozenset(
     {"output_dir", "deepspeed", "fsdp", "fsdp_config", "accelerator_config", "parallelism_config", "model_init_kwargs",
      "per_device_train_batch_size", "resume_from_checkpoint", "liger_kernel_config", "use_liger_kernel", "optim",
@@ -47,9 +50,11 @@ def run_trainer(
     always: Mapping[str, Any] | None = None,
     elsewhere: Mapping[str, Any] | None = None,
 ) -> Step:
-    """One step of a trainer that takes `arguments` and is made by `make(model, args, dataset)`; what it hands to its
-    own `training_step`, and what that gives back, is what counts. `always` are arguments that a framework sets itself,
-    `elsewhere` settings that `make` has taken."""
+    """One step of a trainer that `make(model, args, dataset)` makes from `arguments`.
+
+    What it hands to its own `training_step`, and what that returns, is what counts. `always` are arguments that a
+    framework sets itself, `elsewhere` settings that `make` has taken.
+    """
     from transformers.trainer_callback import PrinterCallback
 
     taken, left_out = settings_of(task.settings, arguments)
@@ -70,7 +75,7 @@ def run_trainer(
 
 
 def settings_of(settings: Mapping[str, Any], arguments: type[Any]) -> tuple[dict[str, Any], list[str]]:
-    """The settings that a class of arguments has and that matter for one step, and the names of the others."""
+    """Settings of a class of arguments that matter for one step, and names of the others."""
     known = {f.name for f in dataclasses.fields(arguments)}
     used = known - _NOT_HERE - set(_OURS)
     return {n: v for n, v in settings.items() if n in used}, sorted(set(settings) - used)

@@ -13,8 +13,11 @@ from policy_engine.doctor.trainers.run_transformers import run_trainer
 
 
 def run_trl(task: Task) -> Step:
-    """A step of `trl.SFTTrainer`, which prepares the dataset, packs it if told so, and collates by itself. Where it
-    packs or leaves out padding, weights ride on the labels, which is all it takes along."""
+    """A step of `trl.SFTTrainer`.
+
+    It prepares the dataset, packs it if its settings say so, and collates by itself. Where it packs or leaves out
+    padding, weights ride on the labels, which is all that it carries along.
+    """
     trl: Any = import_module("trl")
     tokenizer = task.vocabulary.tokenizer()
     ride = task.denominator is not None and (task.settings.get("packing") or task.settings.get("padding_free"))

@@ -1,4 +1,4 @@
-"""One step as verl's SFT trainer takes it: its way to a dataset class, its collator and its loss."""
+"""One step as verl's SFT trainer takes it: its dataset class, its collator and its loss."""
 
 from __future__ import annotations
 
@@ -12,12 +12,15 @@ from policy_engine.core.vocabulary import IGNORE_INDEX
 from policy_engine.doctor.steps import Step, Task, flat_settings, parts_of, tiny_model
 
 SETTINGS: Final = ("data.max_length", "data.truncation", "data.pad_mode")
-"""Keys of its configuration that matter to a batch and its loss, with what they are nested in."""
+"""Keys of its configuration that matter to a batch and its loss, with their parents."""
 
 
 def run_verl(task: Task) -> Step:
-    """The loss of verl's `sft_loss` over rows that `PolicySFTDataset` reads. Its engines are not run: the tiny model
-    takes the batch as they do, laid end to end, documents told apart by their positions."""
+    """The loss of verl's `sft_loss` over rows that `PolicySFTDataset` reads.
+
+    verl's engines are not run: the tiny model takes the batch as they do, documents end to end, told apart by
+    positions.
+    """
     import torch
 
     parts = parts_of(
@@ -65,7 +68,7 @@ def run_verl(task: Task) -> Step:
 
 
 def _defaults() -> dict[str, Any]:
-    """What verl's own configuration sets for its data."""
+    """Settings of verl's own configuration for its data."""
     import yaml
 
     folder = import_module("verl.trainer").__path__[0]

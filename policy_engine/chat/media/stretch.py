@@ -175,8 +175,9 @@ def tokens_of(ranges: Sequence[tuple[int, int]], starts_T: Any, ends_T: Any, med
     """The tokens `(first, count)` inside each range of characters. Raises AttributionError for a range without one."""
     found = []
     for (start, end), medium in zip(ranges, media):
-        first = int(starts_T.searchsorted(start))
-        stop = int(ends_T.searchsorted(end, side="right"))
+        # Tokens of no width at either edge are the neighbours'.
+        first = max(int(starts_T.searchsorted(start)), int(ends_T.searchsorted(start, side="right")))
+        stop = min(int(ends_T.searchsorted(end, side="right")), int(starts_T.searchsorted(end)))
         # What is written may open with a line break, which merges with one before it: that token straddles.
         if stop <= first:
             raise AttributionError(

@@ -1,0 +1,188 @@
+"""Media that cannot be used: each is an error of its row that names the file, and what is wrong with it."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from policy_engine import Masker, MediaError, MediaOptions, policy_from_text
+from tests.support.pictures import draw, picture, png, processor, tone, wav
+
+POLICY = policy_from_text("train assistant; train eos after assistant; never train user")
+
+
+@functools.cache
+def folder() -> Path:
+    """A folder of files that are good and bad."""
+    import tempfile
+
+    root = Path(tempfile.mkdtemp(prefix="policy-engine-media-"))
+    inside = root / "in"
+    draw(inside, "good.png")
+    draw(root, "outside.png")
+    (inside / "out.png").symlink_to(root / "outside.png")
+    (inside / "folder").mkdir()
+    (inside / "empty.png").write_bytes(b"")
+    (inside / "text.png").write_text("no picture")
+    whole = {kind: png(picture(200, 150), kind) for kind in ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")}
+    for kind, data in whole.items():
+        (inside / f"cut.{kind.lower()}").write_bytes(data[: len(data) * 2 // 3])
+    flipped = bytearray(whole["PNG"])
+    flipped[len(flipped) // 2] ^= 0xFF
+    (inside / "flipped.png").write_bytes(bytes(flipped))
+    Image.new("L", (1, 1)).save(inside / "pixel.png")
+    Image.new("1", (20_000, 20_000)).save(inside / "huge.png")
+    frames = [picture(32, 32, seed) for seed in range(3)]
+    frames[0].save(inside / "moving.gif", save_all=True, append_images=frames[1:])
+    Image.new("CMYK", (32, 32)).save(inside / "print.jpg")
+    draw(inside, "thin.png", 3000, 4)
+    (inside / "big.png").write_bytes(png(picture(900, 900)))
+    return inside
+
+
+BAD: dict[str, tuple[Any, str]] = {
+    "missing": ("none.png", r"`none.png` of messages\[0\].content\[0\] does not exist below"),
+    "a folder": ("folder", "`folder` of .* is a folder"),
+    "empty": ("empty.png", "`empty.png` is empty"),
+    "another type": ("text.png", "`text.png` is not an image that Pillow reads"),
+    "cut PNG": ("cut.png", "`cut.png` is broken"),
+    "cut JPEG": ("cut.jpeg", "`cut.jpeg` is broken"),
+    "cut WEBP": ("cut.webp", "`cut.webp` is (broken|not an image)"),
+    "cut BMP": ("cut.bmp", "`cut.bmp` is broken"),
+    "cut TIFF": ("cut.tiff", "`cut.tiff` is (broken|not an image)"),
+    "a flipped byte": ("flipped.png", "`flipped.png` is broken"),
+    "one pixel": ("pixel.png", "`pixel.png` has 1 × 1 pixels: nothing to see"),
+    "20,000 × 20,000": ("huge.png", "`huge.png` (has 20000 × 20000 pixels, more than|is too large)"),
+    "more bytes than may be": ("big.png", "`big.png` has .* bytes, more than 1,000,000"),
+    "animated": ("moving.gif", "`moving.gif` has 3 frames"),
+    "CMYK": ("print.jpg", "`print.jpg` is in CMYK"),
+    "a shape the processor refuses": ("thin.png", "refuses a picture of 3000 × 4 pixels"),
+    "a URL": (
+        "https://example.org/a.png",
+        "`https://example.org/a.png` is not fetched: rows may not reach the network",
+    ),
+    "another protocol": ("ftp://example.org/a.png", "only http and https are"),
+    "a path outside": ("../outside.png", r"`../outside.png` of .* leads out of the media root"),
+    "an absolute path": ("/etc/passwd", "`/etc/passwd` of .* leads out of the media root"),
+    "a link outside": ("out.png", "`out.png` of .* leads out of the media root"),
+    "a path with NUL": ("a\0.png", "is not a path below"),
+    "broken bytes": (
+        {"bytes": b"\x89PNG\r\n\x1a\nrest", "path": "x.png"},
+        r"the bytes of .* \(`x.png`\) is (broken|not an)",
+    ),
+    "text for bytes": ({"bytes": "text"}, "are a str, not bytes"),
+    "broken base64": ("data:image/png;base64,@@@", "the base64 text of .* is not base64"),
+    "a number": (7, "is a int, which is not a medium"),
+    "an array of no picture": (np.zeros((2, 3, 4, 5)), "is not an image"),
+}
+
+
+@functools.cache
+def masker() -> Masker:
+    return Masker(POLICY, processor("qwen2_vl"), media=MediaOptions(root=folder(), max_bytes=1_000_000))
+
+
+@pytest.mark.parametrize("kind", BAD)
+def test_a_bad_picture_is_an_error_of_its_row(kind: str) -> None:
+    source, expected = BAD[kind]
+    bad = [
+        {"role": "user", "content": [{"type": "image", "image": source}, {"type": "text", "text": "?"}]},
+        {"role": "assistant", "content": "Yes."},
+    ]
+    good = [{**bad[0], "content": [{"type": "image", "image": "good.png"}, *bad[0]["content"][1:]]}, bad[1]]
+    with pytest.raises(MediaError, match=expected):
+        masker()(bad)
+    from policy_engine.data.conversation import Conversation
+
+    first, second, third = masker().mask_batch(Conversation(messages=tuple(m)) for m in (good, bad, good))
+    assert isinstance(second, MediaError)
+    assert first.labels == third.labels  # type: ignore[union-attr]
+
+
+def test_bad_pictures_fail_a_processor_that_decodes_too() -> None:
+    made = Masker(POLICY, processor("llava_onevision"), media=MediaOptions(root=folder(), max_bytes=1_000_000))
+    for kind in ("cut PNG", "cut JPEG", "one pixel", "CMYK", "a path outside", "a URL"):
+        source, expected = BAD[kind]
+        with pytest.raises(MediaError, match=expected):
+            made(
+                [
+                    {"role": "user", "content": [{"type": "image", "image": source}, {"type": "text", "text": "?"}]},
+                    {"role": "assistant", "content": "Yes."},
+                ]
+            )
+
+
+@pytest.mark.parametrize(
+    ("part", "expected"),
+    [
+        ({"type": "image"}, r"messages\[0\].content\[0\] is of type `image` and has no data"),
+        ({"type": "image", "image": "good.png", "url": "good.png"}, "has its image under several keys: `image`, `url`"),
+        ({"type": "audio", "audio": tone()}, "of kind `audio`, which Qwen2VLProcessor does not take"),
+    ],
+)
+def test_a_bad_part_is_an_error_of_its_row(part: dict[str, Any], expected: str) -> None:
+    with pytest.raises(MediaError, match=expected):
+        masker()([{"role": "user", "content": [part]}, {"role": "assistant", "content": "Yes."}])
+
+
+def test_files_need_a_root() -> None:
+    made = Masker(POLICY, processor("qwen2_vl"))
+    with pytest.raises(MediaError, match="no folder is given for files of media"):
+        made(
+            [
+                {"role": "user", "content": [{"type": "image", "path": "good.png"}]},
+                {"role": "assistant", "content": "Yes."},
+            ]
+        )
+
+
+def test_a_picture_that_is_turned_by_its_exif_is_measured_upright() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    data = png(picture(112, 56), "JPEG", exif=exif.tobytes())
+    row = masker()(
+        [{"role": "user", "content": [{"type": "image", "bytes": data}]}, {"role": "assistant", "content": "Yes."}]
+    )
+    assert (row["media"][0]["width"], row["media"][0]["height"]) == (56, 112)
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ({"array": tone(rate=8000), "sampling_rate": 8000}, "has 8000 samples a second, and the processor takes 16000"),
+        ({"bytes": wav(tone())[:200]}, "is broken"),
+        ({"bytes": b"RIFF....WAVEjunk"}, "cannot be read as sound"),
+        (np.array([], dtype=np.float32), "has no samples"),
+        (np.array([np.nan], dtype=np.float32), "samples that are not numbers"),
+        (np.zeros((2, 100), dtype=np.float32), "has no samples of one channel"),
+    ],
+)
+def test_a_bad_sound_is_an_error_of_its_row(source: Any, expected: str) -> None:
+    made = Masker(POLICY, processor("qwen2_audio"))
+    with pytest.raises(MediaError, match=expected):
+        made(
+            [
+                {"role": "user", "content": [{"type": "audio", "audio": source}, {"type": "text", "text": "?"}]},
+                {"role": "assistant", "content": "Yes."},
+            ]
+        )
+
+
+def test_a_sound_is_read_from_a_wav_file_and_from_samples() -> None:
+    made = Masker(POLICY, processor("qwen2_audio"))
+    rows = [
+        made(
+            [
+                {"role": "user", "content": [{"type": "audio", "audio": source}, {"type": "text", "text": "?"}]},
+                {"role": "assistant", "content": "Yes."},
+            ]
+        )
+        for source in ({"bytes": wav(tone(0.7))}, {"array": tone(0.7), "sampling_rate": 16_000}, tone(0.7))
+    ]
+    assert rows[0].input_ids == rows[1].input_ids == rows[2].input_ids
+    assert rows[0]["media"][0]["count"] > 5

@@ -23,10 +23,7 @@ POLICY = policy_from_text("train assistant; train eos after assistant; never tra
 
 
 def chat(*content: Any) -> list[dict[str, Any]]:
-    return [
-        {"role": "user", "content": c} if i % 2 == 0 else {"role": "assistant", "content": c}
-        for i, c in enumerate(content)
-    ]
+    return [{"role": ("user", "assistant")[i % 2], "content": c} for i, c in enumerate(content)]
 
 
 def apply(rows: list[dict[str, Any]], root: Path, name: str = "qwen2_vl", **options: Any) -> tuple[Any, pa.Table]:

@@ -14,7 +14,7 @@ from policy_engine.chat.trace.meter import MOST_MEMORY
 from policy_engine.core.errors import TemplateError, TemplateLimitError
 from policy_engine.data.conversation import Conversation
 from policy_engine.testing.templates import installed_templates
-from tests.support.bombs import BOMBS, CHAT, SECONDS
+from tests.support.bombs import BOMBS, CHAT, PRESSED, SECONDS
 
 ESCAPES = {
     "mro": "{{ ''.__class__.__mro__ }}",
@@ -73,6 +73,15 @@ def test_every_bomb_ends_within_twice_its_bounds(part: int) -> None:
         assert result["error"] in ("TemplateLimitError", "TemplateError"), result
         assert result["seconds"] < 2 * SECONDS, result
         assert result["bytes"] < 2 * MOST_MEMORY, result
+
+
+def test_ctrl_c_ends_every_bomb() -> None:
+    """Within 2 s of CPU time. A fifth of the bombs; the command without `5` has all."""
+    command = [sys.executable, "-m", "tests.support.bombs", "0", "5", "interrupt"]
+    written = subprocess.run(command, capture_output=True, text=True, check=True, timeout=540).stdout
+    found = [json.loads(line) for line in written.splitlines()]
+    assert sorted(BOMBS)[::5] == [result["name"] for result in found]
+    assert [] == [result for result in found if result["seconds"] > PRESSED + 2 or "killed" in result["error"]]
 
 
 def test_there_are_many_bombs() -> None:

@@ -2,7 +2,8 @@
 
 Run as a module, each is rendered in a process of its own, and what became of it is printed as JSON, one line a bomb:
 
-    python -m tests.support.bombs 0 2      the first half of them
+    python -m tests.support.bombs 0 2              every second of them
+    python -m tests.support.bombs 0 1 interrupt    all, ended by Ctrl-C
 """
 
 from __future__ import annotations
@@ -22,6 +23,9 @@ from policy_engine.data.conversation import Conversation
 CHAT: Final = Conversation(messages=({"role": "user", "content": "hi"}, {"role": "assistant", "content": "yo"}))
 SECONDS: Final = 1.0
 """The bound of time that they are rendered under."""
+
+PRESSED: Final = 0.2
+"""Seconds of CPU after which Ctrl-C is pressed."""
 
 _PATIENCE: Final = 60
 """Seconds after which a bomb is killed."""
@@ -206,14 +210,36 @@ def explode(source: str) -> dict[str, object]:
     return {"error": error, "seconds": spent, "bytes": grown}
 
 
-def main(part: int, parts: int) -> None:
+def interrupt(source: str) -> dict[str, object]:
+    """Render a bomb under a bound that it does not reach, and press Ctrl-C; returns the CPU time until it ended."""
+
+    def pressed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGPROF, pressed)
+    started = time.process_time()
+    ended = "interrupted"
+    try:
+        signal.setitimer(signal.ITIMER_PROF, PRESSED)
+        ChatTemplate(source, seconds=_PATIENCE).render(CHAT)
+    except TemplateError as error:
+        ended = type(error).__name__  # a bound that is not time's
+    except KeyboardInterrupt:
+        pass
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
+    return {"error": ended, "seconds": time.process_time() - started, "bytes": 0}
+
+
+def main(part: int, parts: int, how: str = "explode") -> None:
     """Print what becomes of each of a part of the bombs."""
     for name in sorted(BOMBS)[part::parts]:
         sys.stdout.flush()
         child = os.fork()
         if child == 0:
             signal.alarm(_PATIENCE)
-            print(json.dumps({"name": name, **explode(BOMBS[name])}), flush=True)
+            made = interrupt(BOMBS[name]) if how == "interrupt" else explode(BOMBS[name])
+            print(json.dumps({"name": name, **made}), flush=True)
             os._exit(0)
         _, status = os.waitpid(child, 0)
         if status:
@@ -221,4 +247,4 @@ def main(part: int, parts: int) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), int(sys.argv[2]))
+    main(int(sys.argv[1]), int(sys.argv[2]), *sys.argv[3:])

@@ -98,6 +98,8 @@ CASES = {
     "truncate": "{{ ('x' * 30)|truncate(9, end=u[:2]) }}",
     "urlize": "{{ 'http://a.b'|urlize(target=u) }}",
     "xmlattr": "{{ {'a': u}|xmlattr }}",
+    "wordwrap of data by data": "{{ u|wordwrap(3, true, v) }}",
+    "truncate, in part": "{{ (u * 9)|truncate(20, true, v) }}",
     "wordwrap": "{{ 'x y'|wordwrap(1, wrapstring=u) }}",
     "urlencode": "{{ {'a': u}|urlencode }}",
     "lipsum and data": "{{ (lipsum(n=1, min=1, max=2)|safe)[:0] + u }}",

@@ -29,7 +29,7 @@ _DIGITS: Final = 5
 _LETTERS: Final = "bcdfghjklmnpqrstvwxz"
 _ALPHABET: Final = "abcdefghijklmnopqrstuvwxyz"
 
-_COUNTED: Final = "".join([*map(str, range(100)), *(f"{i}{i - 1}" for i in range(100))])
+_COUNTED: Final = "".join([*map(str, range(100)), *map(str, range(99, -1, -1)), *(f"{i}{i - 1}" for i in range(100))])
 """Digits that loops over ranges write."""
 
 _TEXT_METHODS: Final = (
@@ -251,5 +251,5 @@ def _secrets(message: Any) -> list[str]:
 
     of({key: value for key, value in message.items() if key != "role"})
     names = {"role", "user", "content", "note"}
-    kept = [p for p in found if p not in _ALPHABET + _COUNTED and not any(p in name for name in names)]
+    kept = [p for p in found if p not in _ALPHABET + _COUNTED + _COUNTED[::-1] and not any(p in name for name in names)]
     return [*kept, *(piece[::-1] for piece in kept)]

@@ -23,7 +23,7 @@ from policy_engine.chat.trace.bounds import measure
 from policy_engine.chat.trace.markup import marked_up
 from policy_engine.chat.trace.origins import LOST, Origin
 from policy_engine.chat.trace.owners import holds_data, owner_in
-from policy_engine.chat.trace.text import Traced, traced
+from policy_engine.chat.trace.text import Traced, runs_of, traced
 from policy_engine.chat.trace.values import TracedDict, TracedFloat, TracedInt, TracedList, TracedMessage
 
 _KNOWS: Final = frozenset({TracedInt, TracedFloat, TracedDict, TracedList, TracedMessage, bool, type(None)})
@@ -57,13 +57,24 @@ def computed(made: Any, *inputs: Any) -> Any:
     return made if owner is None else _marked(made, owner)
 
 
+def computed_by_jinja(made: Any, *inputs: Any) -> Any:
+    """As `computed`, for functions that are not ours: if part of a text lost its origin, all of it is of one owner."""
+    if isinstance(made, str) and holds_data(made) and any(o is None and n for n, o, _ in runs_of(made)):
+        owner = owner_in(*inputs)
+        assert owner is not None  # data came out, so data went in
+        return _remarked(made, owner)
+    return computed(made, *inputs)
+
+
+def _remarked(made: str, owner: Origin) -> str:
+    text = str.__str__(made)
+    runs = ((len(text), owner, LOST),)
+    return marked_up(text, runs) if isinstance(made, Markup) else traced(text, runs)
+
+
 def _marked(made: Any, owner: Origin) -> Any:
     if isinstance(made, str):
-        if holds_data(made):
-            return made
-        text = str.__str__(made)
-        runs = ((len(text), owner, LOST),)
-        return marked_up(text, runs) if isinstance(made, Markup) else traced(text, runs)
+        return made if holds_data(made) else _remarked(made, owner)
     kind = type(made)
     if kind in _KNOWS or isinstance(made, jinja2.Undefined):
         return made

@@ -17,12 +17,17 @@ from markupsafe import Markup
 
 from policy_engine.chat.trace.bounds import check_work
 from policy_engine.chat.trace.call_bounds import charged
-from policy_engine.chat.trace.computed import computed, listed
+from policy_engine.chat.trace.computed import computed, computed_by_jinja, listed
 from policy_engine.chat.trace.filter_bounds import before_any, before_filters, checked
 from policy_engine.chat.trace.markup import TracedMarkup, escape, safe
 from policy_engine.chat.trace.text import Traced, concat, lost, text_of
 from policy_engine.chat.trace.tojson import tojson
 from policy_engine.chat.trace.values import TracedDict, TracedList, TracedMessage
+
+_KEEPING: Final = frozenset(
+    {"e", "escape", "forceescape", "format", "indent", "join", "replace", "safe", "string", "tojson"}
+)
+"""Filters that are written again here, so that each character keeps its origin."""
 
 _MOVING: Final = frozenset(
     {
@@ -123,13 +128,18 @@ def install(filters: MutableMapping[str, Callable[..., Any]]) -> None:
     for name in set(filters) - _CHEAP:
         moves = name in _MOVING
         check = checks.get(name, None if moves else before_any)
-        filters[name] = _guarded(filters[name], check, marks=not moves, reads=name in ("join", "sum"))
+        mark = None if moves else computed if name in _KEEPING else computed_by_jinja
+        filters[name] = _guarded(filters[name], check, mark, reads=name in ("join", "sum"))
 
 
 def _guarded(
-    function: Callable[..., Any], check: Callable[..., Any] | None, *, marks: bool, reads: bool
+    function: Callable[..., Any],
+    check: Callable[..., Any] | None,
+    mark: Callable[..., Any] | None,
+    *,
+    reads: bool,
 ) -> Callable[..., Any]:
-    """`function` with a check before it; `marks` what it computes; `reads` lists to their end."""
+    """`function` with a check before it and a mark on what it makes; one that `reads` its lists is given lists."""
     passes = getattr(function, "jinja_pass_arg", None)
     skipped = 0 if passes is None else 1
 
@@ -139,7 +149,9 @@ def _guarded(
         if check is not None:
             checked(check, args[skipped:], kwargs)
         made = charged(function(*args, **kwargs))
-        return computed(made, *args[skipped:], *kwargs.values()) if marks else made
+        if mark is None:
+            return made
+        return mark(made, *args[skipped:], *kwargs.values())
 
     if passes is not None:
         guarded.jinja_pass_arg = passes  # type: ignore[attr-defined]

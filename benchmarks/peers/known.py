@@ -63,7 +63,7 @@ KNOWN: Final[dict[str, Known]] = {
     "axolotl-end-far": Known(
         what="only we train the end marker of a system message with tools",
         whose="theirs",
-        why="An end marker is taken for a turn's within three tokens of its text; tool schemas stand between.",
+        why="An end marker is taken for a turn's within three tokens of its text; tool schemas are in between.",
         when=_of("axolotl", lambda t, d: d.only == "we" and d.role == "system" and d.kind == "tools"),
     ),
     "axolotl-end-shared": Known(

@@ -43,7 +43,9 @@ DatasetOption = Annotated[
 MediaRootOption = Annotated[
     str | None,
     typer.Option(
-        "--media-root", metavar="FOLDER", help="Where paths of images, sounds and videos start; none leads out of it."
+        "--media-root",
+        metavar="FOLDER",
+        help="Where paths of images, sounds and videos start. No path leads out of it.",
     ),
 ]
 MediaUrlsOption = Annotated[

@@ -52,9 +52,9 @@ if TYPE_CHECKING:
         QuotedArgumentsWarning as QuotedArgumentsWarning,
     )
     from policy_engine.mask.token_mask import TokenMask as TokenMask
-    from policy_engine.proof.diff import compare as compare
-    from policy_engine.proof.findings import prove as prove
-    from policy_engine.proof.load import load_policy as load_policy, policy_from_text as policy_from_text
+    from policy_engine.proof.policy_diff import compare as compare
+    from policy_engine.proof.policy_proof import prove as prove
+    from policy_engine.proof.load_policy import load_policy as load_policy, policy_from_text as policy_from_text
     from policy_engine.rules.program import Program as Program
 
 _HOMES = {
@@ -85,9 +85,9 @@ _HOMES = {
     "lang.parse": ("parse",),
     "mask.masker": ("DoubtfulRoleWarning", "LostFieldWarning", "MaskedRow", "Masker", "QuotedArgumentsWarning"),
     "mask.token_mask": ("TokenMask",),
-    "proof.diff": ("compare",),
-    "proof.findings": ("prove",),
-    "proof.load": ("load_policy", "policy_from_text"),
+    "proof.policy_diff": ("compare",),
+    "proof.policy_proof": ("prove",),
+    "proof.load_policy": ("load_policy", "policy_from_text"),
     "rules.program": ("Program",),
 }
 _HOME_OF = {name: f"policy_engine.{module}" for module, names in _HOMES.items() for name in names}

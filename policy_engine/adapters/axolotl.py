@@ -29,7 +29,7 @@ from typing import Any, Final
 from policy_engine.core.errors import ConfigError
 from policy_engine.data.dataset import DatasetSpec
 from policy_engine.mask.masker import Masker
-from policy_engine.proof.load import load_policy
+from policy_engine.proof.load_policy import load_policy
 from policy_engine.rules.program import Program
 
 _CARRIER: Final = "conversation"

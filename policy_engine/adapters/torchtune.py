@@ -26,7 +26,7 @@ from policy_engine.core.errors import ConfigError, DataError
 from policy_engine.core.vocabulary import IGNORE_INDEX
 from policy_engine.data.dataset import load_dataset_spec
 from policy_engine.mask.masker import Masker
-from policy_engine.proof.load import load_policy
+from policy_engine.proof.load_policy import load_policy
 
 _PROBE: Final = "Hello, world! 12345 naïve\n\tdef f(x): return x"
 

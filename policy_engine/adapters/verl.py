@@ -28,7 +28,7 @@ from policy_engine.data.formats import named_format
 from policy_engine.data.prepared import mask_of
 from policy_engine.data.readers import read_rows
 from policy_engine.mask.masker import Masker
-from policy_engine.proof.load import load_policy
+from policy_engine.proof.load_policy import load_policy
 
 
 class PolicySFTDataset:

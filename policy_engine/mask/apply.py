@@ -14,7 +14,7 @@ from policy_engine.core.facts import placed_of
 from policy_engine.core.vocabulary import PARTS, UNTRAINABLE
 from policy_engine.lang.checked import Atom
 from policy_engine.mask.token_mask import REASONS, TokenMask
-from policy_engine.rules.conditions.values import excerpt
+from policy_engine.rules.conditions.comparison import excerpt
 from policy_engine.rules.decisions import PieceTable
 from policy_engine.rules.program import Program
 

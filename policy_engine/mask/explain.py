@@ -10,7 +10,7 @@ from policy_engine.chat.segments import RenderedChat, Segment, TokenizedChat
 from policy_engine.core.wording import field_path
 from policy_engine.mask.apply import STRADDLE, STRUCTURAL, apply_program
 from policy_engine.mask.token_mask import REASONS, TokenMask
-from policy_engine.rules.conditions.values import excerpt, shown
+from policy_engine.rules.conditions.comparison import excerpt, shown
 from policy_engine.rules.decisions import PieceTable
 from policy_engine.rules.program import Program
 from policy_engine.rules.traces import RuleTrace, trace_rules

@@ -8,7 +8,7 @@ from typing import Any
 from policy_engine.chat.segments import TokenizedChat
 from policy_engine.core.vocabulary import Reason
 from policy_engine.mask.token_mask import REASONS, TokenMask
-from policy_engine.rules.conditions.values import excerpt
+from policy_engine.rules.conditions.comparison import excerpt
 from policy_engine.rules.program import Program
 
 

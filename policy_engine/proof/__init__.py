@@ -9,8 +9,8 @@ with a conversation that shows it. `model.world` says which cases are enumerated
     [('never train user', 'holds')]
 """
 
-from policy_engine.proof.diff import compare
-from policy_engine.proof.findings import prove
+from policy_engine.proof.policy_diff import compare
+from policy_engine.proof.policy_proof import prove
 from policy_engine.proof.results import (
     Change,
     DeadRule,

@@ -1,6 +1,6 @@
 """The compiler: a checked policy, a file, a shipped policy or a text becomes a program.
 
-`policy_engine.load_policy` compiles with this and proves the guards too; see `proof.load`.
+`policy_engine.load_policy` compiles with this and proves the guards too; see `proof.load_policy`.
 """
 
 from __future__ import annotations

@@ -15,10 +15,10 @@ from dataclasses import dataclass
 
 from policy_engine.core.vocabulary import BODY, UNTRAINABLE
 from policy_engine.lang.checked import CheckedPolicy
+from policy_engine.rules.conditions.chat_view import ChatView
 from policy_engine.rules.conditions.turn_conditions import HeldConditions
-from policy_engine.rules.conditions.view import ChatView
 from policy_engine.rules.ranges import Decided, joined, overlay
-from policy_engine.rules.steps import CompiledStatement, Step, steps_for
+from policy_engine.rules.statements import CompiledStatement, Step, steps_for
 from policy_engine.rules.turn_signatures import TurnTests
 
 DEFAULT = (0.0, -1)

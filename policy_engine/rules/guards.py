@@ -5,11 +5,11 @@ from __future__ import annotations
 from policy_engine.core.errors import GuardError
 from policy_engine.core.vocabulary import UNTRAINABLE
 from policy_engine.lang.checked import CheckedPolicy
-from policy_engine.rules.conditions.values import excerpt
-from policy_engine.rules.conditions.view import ChatView
+from policy_engine.rules.conditions.chat_view import ChatView
+from policy_engine.rules.conditions.comparison import excerpt
 from policy_engine.rules.decide import Decider
 from policy_engine.rules.ranges import Decided, Range, union
-from policy_engine.rules.steps import CompiledStatement, Step, steps_for
+from policy_engine.rules.statements import CompiledStatement, Step, steps_for
 
 
 class Guards:

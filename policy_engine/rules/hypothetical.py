@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from policy_engine.core.facts import ChatFacts, SegmentFacts
-from policy_engine.rules.conditions.values import content_text, part_text
-from policy_engine.rules.conditions.view import ChatView
+from policy_engine.rules.conditions.chat_view import ChatView
+from policy_engine.rules.conditions.comparison import content_text, part_text
 from policy_engine.rules.program import Program
 
 Path = tuple[str | int, ...]

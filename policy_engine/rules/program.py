@@ -13,8 +13,8 @@ from policy_engine.core.errors import RowError
 from policy_engine.core.facts import ChatFacts, Placed, placed_of
 from policy_engine.lang.ast import Field
 from policy_engine.lang.checked import CheckedPolicy
+from policy_engine.rules.conditions.chat_view import ChatView
 from policy_engine.rules.conditions.turn_conditions import Held
-from policy_engine.rules.conditions.view import ChatView
 from policy_engine.rules.decide import Decider
 from policy_engine.rules.decisions import Decisions, PieceTable
 from policy_engine.rules.fields_read import fields_read

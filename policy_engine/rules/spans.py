@@ -17,9 +17,9 @@ from policy_engine.core.facts import SegmentFacts
 from policy_engine.core.schema import json_type
 from policy_engine.core.wording import a_kind
 from policy_engine.lang.checked import Atom, CheckedTarget, Spans
+from policy_engine.rules.conditions.chat_view import ChatView
+from policy_engine.rules.conditions.comparison import MISSING, content_text, part_text, shown
 from policy_engine.rules.conditions.patterns import ScanLimitError, compile_pattern
-from policy_engine.rules.conditions.values import MISSING, content_text, part_text, shown
-from policy_engine.rules.conditions.view import ChatView
 from policy_engine.rules.ranges import Range, intersect, union
 from policy_engine.rules.turn_signatures import TurnTests
 

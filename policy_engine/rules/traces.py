@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from policy_engine.core.facts import ChatFacts
+from policy_engine.rules.conditions.chat_view import ChatView
 from policy_engine.rules.conditions.conditions import ConditionValue
-from policy_engine.rules.conditions.view import ChatView
 from policy_engine.rules.program import Program
 
 

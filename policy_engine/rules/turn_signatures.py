@@ -17,7 +17,7 @@ from typing_extensions import assert_never
 
 from policy_engine.core.vocabulary import BODY, RelationKind
 from policy_engine.lang.checked import Atom, CheckedRule, CheckedTarget, TurnSet
-from policy_engine.rules.conditions.view import ChatView
+from policy_engine.rules.conditions.chat_view import ChatView
 
 Trained = Callable[[ChatView, int, int], bool]
 """True if the first N rules leave something of turn T's body trained, by (view, N, T)."""

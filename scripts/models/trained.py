@@ -11,7 +11,7 @@ from typing import Final
 from policy_engine.chat.segments import RenderedChat
 from policy_engine.importers.trl import from_trl
 from policy_engine.lang.library import read_shipped
-from policy_engine.proof import load
+from policy_engine.proof.load_policy import policy_from_text
 from policy_engine.rules.program import Program
 from scripts.models.rendering import ANSWER, ASK, BYE, THANKS, Rendering
 from scripts.models.traps import bare
@@ -59,7 +59,7 @@ def policy_of(system: str) -> str:
 @functools.cache
 def program_of(text: str) -> Program:
     """A policy as a program, its guards proven."""
-    return load.policy_from_text(text)
+    return policy_from_text(text)
 
 
 def table(template: Rendering) -> Iterator[Sequence[str]]:

@@ -23,7 +23,7 @@ from policy_engine.chat.tokenizer import load_tokenizer
 from policy_engine.core.errors import ConfigError
 from policy_engine.core.vocabulary import IGNORE_INDEX
 from policy_engine.mask.masker import Masker
-from policy_engine.proof.load import load_policy
+from policy_engine.proof.load_policy import load_policy
 from tests.cli.support import cli
 
 ROOT = Path(__file__).parents[2]

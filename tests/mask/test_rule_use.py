@@ -13,7 +13,7 @@ from policy_engine.core.diagnostics import Diagnostic
 from policy_engine.mask.evidence.rule_findings import rule_findings, unused_rules
 from policy_engine.mask.evidence.rule_use import Evidence, RuleWatch
 from policy_engine.mask.masker import Masker
-from policy_engine.proof.load import policy_from_text
+from policy_engine.proof.load_policy import policy_from_text
 from policy_engine.rules.program import Program
 
 BASE = "train assistant\ntrain eos after assistant\n"

@@ -10,8 +10,8 @@ from dataclasses import replace
 from policy_engine.chat.segments import RenderedChat, Segment
 from policy_engine.core.vocabulary import PARTS, UNOWNED
 from policy_engine.lang.checked import CheckedPolicy
-from policy_engine.proof.findings import PolicyProof
 from policy_engine.proof.model.assignments import TooLarge
+from policy_engine.proof.policy_proof import PolicyProof
 from policy_engine.proof.witness.witness import Decides, Finder
 from policy_engine.testing.choices import RandomChoices
 from tests.proof.claims import bare, chars, without_rule

@@ -11,9 +11,9 @@ from policy_engine.lang.ast import Compare, Field, Has, Truth
 from policy_engine.proof.model import field_values
 from policy_engine.proof.model.assignments import make_space
 from policy_engine.proof.model.field_values import Cell, FieldValues, Test, values_of, weight_class
-from policy_engine.proof.witness.values import Unrealised, examples, put, value_for
+from policy_engine.proof.witness.find_values import Unrealised, examples, put, value_for
 from policy_engine.rules.conditions import conditions
-from policy_engine.rules.conditions.values import MISSING
+from policy_engine.rules.conditions.comparison import MISSING
 from policy_engine.testing.expressions import PATTERNS, WORDS
 from tests.proof.generate import HERE
 

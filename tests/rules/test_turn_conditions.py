@@ -15,8 +15,8 @@ from policy_engine.lang.check import check
 from policy_engine.lang.format import format_policy
 from policy_engine.lang.parse import parse
 from policy_engine.rules.compile import compile_policy
+from policy_engine.rules.conditions.chat_view import ChatView
 from policy_engine.rules.conditions.conditions import Condition
-from policy_engine.rules.conditions.view import ChatView
 from policy_engine.rules.program import Program
 from policy_engine.testing import strategies
 from tests.support.chats import build_chat

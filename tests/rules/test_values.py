@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from policy_engine.rules.conditions.values import excerpt, shown
+from policy_engine.rules.conditions.comparison import excerpt, shown
 
 
 def test_a_long_value_is_cut_in_its_middle() -> None:

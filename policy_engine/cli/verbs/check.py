@@ -94,8 +94,8 @@ def _fix(name: str, schema: Schema | None) -> None:
 
 def _proven(policy: CheckedPolicy) -> tuple[Diagnostic, ...]:
     # Imported here: proofs bring chat templates, which most verbs do without.
-    from policy_engine.proof.diagnostics import guard_diagnostics, rule_diagnostics
-    from policy_engine.proof.findings import prove
+    from policy_engine.proof.policy_proof import prove
+    from policy_engine.proof.proof_diagnostics import guard_diagnostics, rule_diagnostics
 
     report = prove(policy, places=False)
     return (*guard_diagnostics(report.guards, undecided=report.undecided), *rule_diagnostics(report))

@@ -43,7 +43,7 @@ def register(app: typer.Typer) -> None:
 def _prove(files: list[str], dataset: str | None, rules: bool) -> Outcome:
     # Imported here: proofs bring chat templates, which most verbs do without.
     from policy_engine.proof import prove
-    from policy_engine.proof.diagnostics import guard_diagnostics, rule_diagnostics
+    from policy_engine.proof.proof_diagnostics import guard_diagnostics, rule_diagnostics
 
     schema = read_schema(dataset)
     diagnostics: list[Diagnostic] = []

@@ -84,7 +84,7 @@ def load_inputs(
     or a tokenizer, and what loading them raises.
     """
     from policy_engine.mask.masker import Masker
-    from policy_engine.proof.load import load_policy
+    from policy_engine.proof.load_policy import load_policy
 
     spec = _spec(dataset)
     policy = policy if policy is not None or spec is None else spec.policy

@@ -22,7 +22,7 @@ from policy_engine.core.wording import counted
 from policy_engine.data.dataset import DatasetSpec, load_dataset_spec
 from policy_engine.mask.masker import Masker
 from policy_engine.mask.policy_tests import Coverage, TestResult, Untried, run_tests
-from policy_engine.proof.load import load_policy
+from policy_engine.proof.load_policy import load_policy
 from policy_engine.report.visible import one_line, spelled
 
 

@@ -21,8 +21,8 @@ from policy_engine.core.errors import PolicyEngineError
 from policy_engine.lang.ast import Compare, Expr, Field, Has, Truth
 from policy_engine.lang.checked import Atom, CheckedGuard, CheckedRule, CheckedTarget, Spans
 from policy_engine.mask.row import MaskedRow
+from policy_engine.rules.conditions.comparison import MISSING, kind_of, step_into
 from policy_engine.rules.conditions.conditions import leaves
-from policy_engine.rules.conditions.values import MISSING, kind_of, step_into
 from policy_engine.rules.program import Program
 from policy_engine.rules.traces import trace_rules
 

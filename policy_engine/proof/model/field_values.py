@@ -14,8 +14,8 @@ from typing import Any, Final, Literal
 
 from policy_engine.lang.ast import Compare, Has, Truth
 from policy_engine.proof.model.assignments import Free, Space
+from policy_engine.rules.conditions.comparison import MISSING, kind_of
 from policy_engine.rules.conditions.conditions import test_of
-from policy_engine.rules.conditions.values import MISSING, kind_of
 
 Test = Compare | Has | Truth
 Name = tuple[str, tuple[str | int, ...]]

@@ -13,7 +13,7 @@ from policy_engine.lang.ast import Field
 from policy_engine.lang.checked import CheckedRule
 from policy_engine.proof.model.regions import Region
 from policy_engine.proof.model.world import World
-from policy_engine.rules.steps import as_weight
+from policy_engine.rules.statements import as_weight
 
 Weight = tuple[float | str, ...]
 """A product in the order it is computed: a number, then names of fields and further numbers."""

@@ -1,7 +1,7 @@
 """Worlds: every case that a policy distinguishes of a character.
 
 A case is a class of parts that the policy treats alike, a point, and an assignment of the free conditions. The policy
-of `model` has five classes (the text of a body; calls; header, ends and separators; text that no message owns;
+of `model` has six classes (the text of a body; calls; media; header, ends and separators; text that no message owns;
 generation prompts), four points and two assignments. Assumptions about chats are in `tests/support/assumptions.py`.
 """
 
@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from policy_engine.core.vocabulary import BODY, FROM_PARTS, PARTS, UNOWNED, UNTRAINABLE, RelationKind
 from policy_engine.lang.ast import And, Compare, Expr, Not, Or
 from policy_engine.lang.checked import Atom, CheckedPolicy, CheckedStatement, CheckedTarget, TurnSet
-from policy_engine.proof.model.conditions import ROLE, Conditions, span_key
 from policy_engine.proof.model.field_values import Test
+from policy_engine.proof.model.free_conditions import ROLE, Conditions, span_key
 from policy_engine.proof.model.places import Points
 from policy_engine.proof.model.positions import (
     ALL,

@@ -4,6 +4,6 @@
 
     [{"role": "assistant", "content": "4."}]
 
-`plans` says which turns there are and what each must contain, `messages` and `values` make the data, `lay_out` puts it
-together as a rendered chat, and `witness` replays that through the engine before anything is reported.
+`plans` says which turns there are and what each must contain, `make_turn` and `find_values` make the data, `lay_out`
+puts it together as a rendered chat, and `witness` replays that through the engine before anything is reported.
 """

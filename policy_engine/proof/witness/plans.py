@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 
 from policy_engine.core.vocabulary import BODY
 from policy_engine.proof.model.assignments import Free
-from policy_engine.proof.model.conditions import CHARS
+from policy_engine.proof.model.free_conditions import CHARS
 from policy_engine.proof.model.positions import Letter
 from policy_engine.proof.model.reachable import Paths, Possible
 from policy_engine.proof.model.regions import Region
 from policy_engine.proof.model.world import PartClass, World
-from policy_engine.proof.witness.values import Unrealised
+from policy_engine.proof.witness.find_values import Unrealised
 
 Assignment = Sequence[int]
 

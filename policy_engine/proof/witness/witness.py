@@ -18,9 +18,9 @@ from policy_engine.proof.model.places import numbers
 from policy_engine.proof.model.reachable import Possible
 from policy_engine.proof.model.regions import Region
 from policy_engine.proof.results import Witness
+from policy_engine.proof.witness.find_values import Unrealised
 from policy_engine.proof.witness.lay_out import lay_out
 from policy_engine.proof.witness.plans import Assignment, Planner
-from policy_engine.proof.witness.values import Unrealised
 from policy_engine.rules.compile import compile_policy
 from policy_engine.rules.decisions import Piece
 

@@ -14,8 +14,8 @@ from typing import Any
 from policy_engine.core.facts import SegmentFacts
 from policy_engine.lang.ast import And, Compare, Expr, Has, Not, Or, Truth
 from policy_engine.rules.conditions import patterns
-from policy_engine.rules.conditions.values import MISSING, equal, is_ordered, kind_of
-from policy_engine.rules.conditions.view import ChatView
+from policy_engine.rules.conditions.chat_view import ChatView
+from policy_engine.rules.conditions.comparison import MISSING, equal, is_ordered, kind_of
 
 Test = Callable[[Any], bool]
 """A test of one field's value (MISSING if the field is not there)."""

@@ -16,10 +16,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from policy_engine.lang.ast import And, Expr, Not, Or
+from policy_engine.rules.conditions.chat_view import ChatView
+from policy_engine.rules.conditions.comparison import MISSING, content_text, step_into
 from policy_engine.rules.conditions.conditions import TURN_SCOPES, leaves
 from policy_engine.rules.conditions.field_tests import Answer, AskedField
-from policy_engine.rules.conditions.values import MISSING, content_text, step_into
-from policy_engine.rules.conditions.view import ChatView
 
 Held = tuple[int, int]
 """Bits of the statements that may hold on a turn, and of those among them whose condition has still to be asked."""

@@ -17,7 +17,7 @@ from policy_engine.data.conversation import Conversation
 from policy_engine.lang.checked import Atom
 from policy_engine.mask.masker import LostFieldWarning, Masker
 from policy_engine.mask.row import MaskedRow
-from policy_engine.proof.load import load_policy
+from policy_engine.proof.load_policy import load_policy
 from policy_engine.rules.program import Program
 from policy_engine.testing.checks.conformance_cases import example, marked, payloads
 from policy_engine.testing.choices import RandomChoices

@@ -11,8 +11,8 @@ from policy_engine.lang.check import check
 from policy_engine.lang.checked import CheckedPolicy
 from policy_engine.lang.parse import parse
 from policy_engine.proof import ProofReport, compare, prove
-from policy_engine.proof.diagnostics import guard_diagnostics, rule_diagnostics
-from policy_engine.proof.load import load_policy, policy_from_text
+from policy_engine.proof.load_policy import load_policy, policy_from_text
+from policy_engine.proof.proof_diagnostics import guard_diagnostics, rule_diagnostics
 from policy_engine.rules.compile import compile_text as unproven
 
 

@@ -21,8 +21,8 @@ from policy_engine.proof.model.field_values import (
 )
 from policy_engine.proof.model.positions import OTHER, Turns
 from policy_engine.proof.model.trained_bits import target_key, turn_sets
+from policy_engine.rules.conditions.comparison import MISSING
 from policy_engine.rules.conditions.conditions import test_of
-from policy_engine.rules.conditions.values import MISSING
 
 Resolve = Callable[[TurnSet], Turns]
 """Resolves a set of turns as a statement means it, by the rules above the statement."""

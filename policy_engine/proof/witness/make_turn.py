@@ -9,12 +9,11 @@ from typing import Any, Final
 from policy_engine.core.vocabulary import BODY, FROM_PARTS, PARTS
 from policy_engine.lang.ast import Compare
 from policy_engine.lang.checked import Atom
-from policy_engine.proof.model.conditions import CHARS
 from policy_engine.proof.model.field_values import FieldValues, Name
+from policy_engine.proof.model.free_conditions import CHARS
 from policy_engine.proof.model.positions import OTHER
 from policy_engine.proof.model.world import World
-from policy_engine.proof.witness.plans import Assignment, SegmentPlan, TurnPlan
-from policy_engine.proof.witness.values import (
+from policy_engine.proof.witness.find_values import (
     Seed,
     Unrealised,
     Wanted,
@@ -24,9 +23,10 @@ from policy_engine.proof.witness.values import (
     string_wanted,
     value_for,
 )
+from policy_engine.proof.witness.plans import Assignment, SegmentPlan, TurnPlan
+from policy_engine.rules.conditions.comparison import MISSING
 from policy_engine.rules.conditions.conditions import test_of
 from policy_engine.rules.conditions.patterns import ScanBudget, compile_pattern
-from policy_engine.rules.conditions.values import MISSING
 from policy_engine.rules.turn_signatures import atoms_of
 
 CONTENT: Final[Name] = ("message", ("content",))

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from policy_engine.lang.ast import Expr, Field
 from policy_engine.lang.checked import CheckedGuard, CheckedPolicy, CheckedRule, CheckedStatement
+from policy_engine.proof.in_words import places as in_words
 from policy_engine.proof.model.assignments import TooLarge
 from policy_engine.proof.model.outcomes import MASKED, Outcome, Outcomes
 from policy_engine.proof.model.reachable import Possible
@@ -20,10 +21,9 @@ from policy_engine.proof.results import (
     RulePlaces,
 )
 from policy_engine.proof.witness.witness import Breaks, Finder
-from policy_engine.proof.words import places as in_words
 from policy_engine.rules.conditions.conditions import leaves
 from policy_engine.rules.program import Program
-from policy_engine.rules.steps import as_weight
+from policy_engine.rules.statements import as_weight
 
 
 def prove(policy: CheckedPolicy | Program, *, places: bool = True) -> ProofReport:

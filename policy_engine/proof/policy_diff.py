@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final, Literal
 
 from policy_engine.lang.checked import CheckedPolicy
+from policy_engine.proof.in_words import places
 from policy_engine.proof.model.assignments import TooLarge
 from policy_engine.proof.model.outcomes import Outcomes, Weight
 from policy_engine.proof.model.reachable import Possible
@@ -12,7 +13,6 @@ from policy_engine.proof.model.regions import Region
 from policy_engine.proof.model.world import World
 from policy_engine.proof.results import Change, Diff, DiffVerdict, SettingChange
 from policy_engine.proof.witness.witness import Differs, Finder
-from policy_engine.proof.words import places
 from policy_engine.rules.program import Program
 
 Kind = Literal["trains more", "trains less", "differs"]

@@ -9,9 +9,9 @@ from policy_engine.core.errors import RowError
 from policy_engine.core.facts import SegmentFacts
 from policy_engine.lang.ast import Field
 from policy_engine.lang.checked import Atom, CheckedGuard, CheckedRule
+from policy_engine.rules.conditions.chat_view import ChatView
+from policy_engine.rules.conditions.comparison import MISSING, number_problem, shown
 from policy_engine.rules.conditions.conditions import Condition
-from policy_engine.rules.conditions.values import MISSING, number_problem, shown
-from policy_engine.rules.conditions.view import ChatView
 from policy_engine.rules.ranges import Range, union
 from policy_engine.rules.spans import SpanFinder, as_finder
 from policy_engine.rules.turn_signatures import TurnTests

@@ -15,8 +15,8 @@ from typing import Any, Final
 
 from policy_engine.lang.ast import Compare
 from policy_engine.proof.model.field_values import FieldValues, Test
+from policy_engine.rules.conditions.comparison import MISSING
 from policy_engine.rules.conditions.conditions import test_of
-from policy_engine.rules.conditions.values import MISSING
 
 Wanted = Callable[[str], bool]
 """A test that a string has to pass."""

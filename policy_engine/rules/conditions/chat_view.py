@@ -10,8 +10,8 @@ from typing import Any
 
 from policy_engine.core.facts import ChatFacts, SegmentFacts
 from policy_engine.core.vocabulary import BODY
+from policy_engine.rules.conditions.comparison import MISSING, content_text, step_into
 from policy_engine.rules.conditions.patterns import ScanBudget
-from policy_engine.rules.conditions.values import MISSING, content_text, step_into
 
 
 class ChatView:

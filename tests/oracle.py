@@ -331,7 +331,8 @@ class _Row:
             raise RowFails(f"token {index} straddles")
         trained = [char for char in chars if char.weight != 0]
         may = trained and not any(c in never for c in at) and (len(owners) < 2 or len(trained) == len(chars))
-        if setting == "mask" or not may:
+        differs_in_weight_only = len(trained) == len(chars) and len(owners) < 2
+        if (setting == "mask" and not differs_in_weight_only) or not may:
             return Token(0.0, None, "straddle")
         chosen = min(trained, key=lambda char: abs(char.weight))  # the first of several: min keeps the first
         return Token(chosen.weight, chosen.rule, "straddle")

@@ -31,7 +31,8 @@ def apply_program(program: Program, tokenized: TokenizedChat) -> TokenMask:
 
     A token whose characters all got one decision has it, with the rule of its first character. One that straddles two
     decisions, or mixes data of two messages, follows `on straddle` and has the reason `straddle`; no rule is named
-    where it is masked. The first token of a row and the generation prompt are masked as `structural`.
+    where it is masked. Where all sides are trained, with different weights, it has the smaller one. The first token of
+    a row and the generation prompt are masked as `structural`.
 
     Raises GuardError and RowError, as `Program.decide` does, RowError for a straddle under `on straddle error`, and
     AttributionError if text of unknown owner is trained.
@@ -131,7 +132,10 @@ class _Straddles:
             return None
         if self._setting == "error":
             raise self._error(token, first, last, two_messages)
-        if self._setting == "mask" or (two_messages and not all(weights)) or self._is_guarded(token):
+        # Trained on all sides, with different weights: nothing that a rule masks would be trained.
+        only_weights = all(weights) and not two_messages
+        masks = self._setting == "mask" and not only_weights
+        if masks or (two_messages and not all(weights)) or self._is_guarded(token):
             return _UNDECIDED
         trained = [piece for piece in range(first, last + 1) if self._table.weights[piece]]
         if not trained:

@@ -90,7 +90,8 @@ def body_and_end() -> tuple[RenderedChat, list[tuple[int, int]]]:
         ("train assistant; on straddle train", (1.0, 0, "straddle")),
         ("train assistant; train eot", (1.0, 0, "rule")),
         ("train assistant weight 3; train eot weight 2; on straddle train", (2.0, 1, "straddle")),
-        ("train assistant weight 3; train eot weight 2", (0.0, -1, "straddle")),
+        ("train assistant weight 3; train eot weight 2", (2.0, 1, "straddle")),
+        ("train assistant weight 3; train eot weight 2; on straddle mask", (2.0, 1, "straddle")),
         ("train assistant; never train eot; on straddle train", (0.0, -1, "straddle")),
         ("mask text", (0.0, 0, "rule")),
     ],
@@ -166,7 +167,8 @@ def test_every_token_is_decided_as_its_characters_are(straddle: str):
             elif len(set(found)) > 1:
                 assert reason == "straddle"
                 never = any(a < end and start < b for a, b in decisions.never)
-                assert weight == (0 if straddle == "mask" or never else min((w for w in found if w), key=abs))
+                masked = never or (straddle == "mask" and not all(found))
+                assert weight == (0 if masked else min((w for w in found if w), key=abs))
             elif reason != "straddle":
                 assert weight == (found[0] if found else 0)
 

@@ -133,7 +133,9 @@ def format_seen(first: Iterable[Numbered], source: Rows, spec: DatasetSpec) -> F
     """The format that a dataset file declares, or that the first rows show.
 
     Raises ConfigError if they have no known shape; DataError if none could be read, with what is wrong with the first.
+    Both have the place of the first row.
     """
+    first = list(first)
     bad: list[tuple[int, PolicyEngineError]] = []
     rows = []
     for number, row in first:
@@ -145,4 +147,7 @@ def format_seen(first: Iterable[Numbered], source: Rows, spec: DatasetSpec) -> F
         number, error = bad[0]
         more = "" if len(bad) == 1 else f"; the {len(bad) - 1} after it could not be read either"
         raise DataError(f"{error.message}{more}", help=error.help).at(source.where(number))
-    return spec.format_of(rows)
+    try:
+        return spec.format_of(rows)
+    except ConfigError as error:
+        raise error.at(source.where(first[0][0])) from None

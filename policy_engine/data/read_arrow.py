@@ -1,4 +1,4 @@
-"""Parquet files and Arrow files, batch by batch, as rows of plain Python values."""
+"""Parquet files and Arrow files, row by row, as plain Python values."""
 
 from __future__ import annotations
 
@@ -16,15 +16,18 @@ from policy_engine.data.json_text import read_json
 
 _BATCH: Final = 512
 Cleaner = Callable[[Any], Any]
+Row = dict[str, Any] | RowError
+"""A row, or why it cannot be read."""
 
 
-def read_parquet(path: Path, row_groups: Sequence[int] | None = None) -> Iterator[pa.RecordBatch]:
-    """The batches of a Parquet file, or of some of its row groups. Raises DataError if it is not one, or breaks off."""
+def read_parquet(path: Path, row_groups: Sequence[int] | None = None) -> Iterator[Row]:
+    """The rows of a Parquet file, or of some of its row groups. Raises DataError if it is not one, or breaks off."""
     try:
         # Without pre-buffering a row group is decoded page by page, whatever its size.
         with pq.ParquetFile(path, pre_buffer=False) as file:
-            yield from file.iter_batches(batch_size=_BATCH, row_groups=row_groups)
-    except (pa.ArrowException, OSError) as error:
+            for batch in file.iter_batches(batch_size=_BATCH, row_groups=row_groups):
+                yield from rows_of(batch)
+    except Exception as error:  # names that are not UTF-8 raise other kinds than Arrow's own
         raise _unreadable(path, "a Parquet file", error) from None
 
 
@@ -32,35 +35,74 @@ def parquet_groups(path: Path) -> list[tuple[int, int]]:
     """Rows and uncompressed bytes of each row group. Raises DataError if it is not a Parquet file."""
     try:
         metadata = pq.read_metadata(path)
-    except (pa.ArrowException, OSError) as error:
+        groups = (metadata.row_group(i) for i in range(metadata.num_row_groups))
+        return [(int(group.num_rows), int(group.total_byte_size)) for group in groups]
+    except Exception as error:
         raise _unreadable(path, "a Parquet file", error) from None
-    groups = (metadata.row_group(i) for i in range(metadata.num_row_groups))
-    return [(int(group.num_rows), int(group.total_byte_size)) for group in groups]
 
 
 def parquet_rows(path: Path) -> int:
     """How many rows a Parquet file has. Raises DataError if it is not one."""
     try:
         return int(pq.read_metadata(path).num_rows)
-    except (pa.ArrowException, OSError) as error:
+    except Exception as error:
         raise _unreadable(path, "a Parquet file", error) from None
 
 
-def read_arrow(path: Path) -> Iterator[pa.RecordBatch]:
-    """The batches of an Arrow file, in the stream or the file layout. Raises DataError if it is neither."""
+def read_arrow(path: Path) -> Iterator[Row]:
+    """The rows of an Arrow file, in the stream or the file layout. Raises DataError if it is neither, or breaks off."""
     try:
         with pa.memory_map(str(path)) as source:
-            if source.size() >= 6 and bytes(source.read(6)) == b"ARROW1":
-                reader = pa.ipc.open_file(source)
+            reader = _opened(source)
+            if isinstance(reader, pa.ipc.RecordBatchFileReader):
                 batches: Iterator[pa.RecordBatch] = (reader.get_batch(i) for i in range(reader.num_record_batches))
             else:
-                source.seek(0)
-                batches = iter(pa.ipc.open_stream(source))
+                batches = iter(reader)
             for batch in batches:
                 for start in range(0, batch.num_rows, _BATCH):
-                    yield batch.slice(start, _BATCH)
-    except (pa.ArrowException, OSError) as error:
+                    yield from _checked(batch.slice(start, _BATCH))
+    except Exception as error:
         raise _unreadable(path, "an Arrow file", error) from None
+
+
+def schema_in(path: Path) -> pa.Schema:
+    """The columns of a Parquet or Arrow file. Raises DataError if it is neither."""
+    if path.suffix == ".parquet":
+        try:
+            return pq.read_schema(path)
+        except Exception as error:
+            raise _unreadable(path, "a Parquet file", error) from None
+    try:
+        with pa.memory_map(str(path)) as source:
+            return _opened(source).schema
+    except Exception as error:
+        raise _unreadable(path, "an Arrow file", error) from None
+
+
+def _opened(source: pa.MemoryMappedFile) -> pa.ipc.RecordBatchFileReader | pa.ipc.RecordBatchStreamReader:
+    if source.size() >= 6 and bytes(source.read(6)) == b"ARROW1":
+        return pa.ipc.open_file(source)
+    source.seek(0)
+    return pa.ipc.open_stream(source)
+
+
+def _checked(batch: pa.RecordBatch) -> list[Row]:
+    """The rows of a batch. Arrow believes the offsets in a file: wrong ones would end the process, not the reading."""
+    problem = next((found for column in batch.columns if (found := _problem(column)) is not None), None)
+    if problem is None:
+        return rows_of(batch)
+    if batch.num_rows > 1:
+        return [row for at in range(batch.num_rows) for row in _checked(batch.slice(at, 1))]
+    return [RowError(f"the row is broken: {problem}", help="is the file whole? write it again, or drop the row")]
+
+
+def _problem(column: pa.Array) -> str | None:
+    try:
+        column.validate(full=True)
+    except pa.ArrowInvalid as error:
+        # Text that is not UTF-8 costs its own row, when it becomes a Python value.
+        return None if "UTF8" in str(error) else str(error)
+    return None
 
 
 def _unreadable(path: Path, what: str, error: Exception) -> DataError:
@@ -95,7 +137,7 @@ def _listed(path: Path, key: str) -> list[Any]:
     return list(found)
 
 
-def rows_of(batch: pa.RecordBatch | pa.Table) -> list[dict[str, Any] | RowError]:
+def rows_of(batch: pa.RecordBatch | pa.Table) -> list[Row]:
     """Rows as dictionaries, as the data had them before Arrow gave every object every key.
 
     A key of an object that is null is left out, at any depth: in a struct, null and absent cannot be told apart. The
@@ -111,7 +153,7 @@ def rows_of(batch: pa.RecordBatch | pa.Table) -> list[dict[str, Any] | RowError]
     return [dict(zip(names, values)) for values in zip(*columns.values())]
 
 
-def _row(batch: pa.RecordBatch | pa.Table) -> dict[str, Any] | RowError:
+def _row(batch: pa.RecordBatch | pa.Table) -> Row:
     row: dict[str, Any] = {}
     for field, column in zip(batch.schema, batch.columns):
         try:

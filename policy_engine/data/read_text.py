@@ -124,6 +124,7 @@ def read_lines(stream: io.BufferedReader, name: str, *, before: int = 0) -> Iter
             continue
         text = line.strip(_BLANK)
         if not text:
+            number += _skip_blank(stream)
             continue
         if rows == 0 and text in (b"[", b"{"):
             raise DataError(
@@ -131,6 +132,18 @@ def read_lines(stream: io.BufferedReader, name: str, *, before: int = 0) -> Iter
             )
         rows += 1
         yield number, _row(text, f"line {number}", reader)
+
+
+def _skip_blank(stream: io.BufferedReader) -> int:
+    """Passes over blank lines, of which a few megabytes of a compressed file may be gigabytes; returns their number."""
+    lines = 0
+    while True:
+        head = stream.peek(_CHUNK)
+        blank = len(head) - len(head.lstrip(_BLANK))
+        if not blank:
+            return lines
+        lines += head.count(b"\n", 0, blank)
+        stream.read(blank)
 
 
 _FIX: Final = "mend or remove the line; the rows after it are read all the same"

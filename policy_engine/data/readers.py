@@ -16,7 +16,7 @@ import pyarrow as pa
 from policy_engine.core.errors import DataError
 from policy_engine.core.source import Place
 from policy_engine.core.suggest import file_meant
-from policy_engine.data.read_arrow import arrow_files, parquet_rows, read_arrow, read_parquet, rows_of
+from policy_engine.data.read_arrow import arrow_files, parquet_rows, read_arrow, read_parquet
 from policy_engine.data.read_text import Numbered, TextKind, read_text, what_it_is
 from policy_engine.data.stamp import Stamp
 
@@ -103,16 +103,11 @@ class Rows(Iterator[Numbered]):
             total = max(1, parquet_rows(file))
             done = 0
             report(lambda: done / total)
-            for batch in read_parquet(file):
-                for row in rows_of(batch):
-                    done += 1
-                    yield done, row
+            for row in read_parquet(file):
+                done += 1
+                yield done, row
         else:
-            number = 0
-            for batch in read_arrow(file):
-                for row in rows_of(batch):
-                    number += 1
-                    yield number, row
+            yield from enumerate(read_arrow(file), start=1)
             report(lambda: 1.0)
 
 

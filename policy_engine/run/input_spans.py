@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from policy_engine.core.errors import DataError
 from policy_engine.core.source import LINE_SUFFIXES, Place
-from policy_engine.data.read_arrow import parquet_groups, read_parquet, rows_of
+from policy_engine.data.read_arrow import parquet_groups, read_parquet
 from policy_engine.data.read_text import MAX_ROW, Numbered, read_lines, read_text
 from policy_engine.data.readers import Rows
 from policy_engine.data.stamp import Stamp, changed
@@ -60,11 +60,7 @@ class Span:
     def _read(self) -> Iterator[Numbered]:
         assert self.file is not None
         if self.groups is not None:
-            number = self.base + self.before
-            for batch in read_parquet(self.file, self.groups):
-                for row in rows_of(batch):
-                    number += 1
-                    yield number, row
+            yield from enumerate(read_parquet(self.file, self.groups), start=self.base + self.before + 1)
             return
         try:
             with self.file.open("rb") as file:

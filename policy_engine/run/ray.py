@@ -138,7 +138,12 @@ def _ray() -> Any:
     except ImportError:
         raise ConfigError("Ray is not installed", help="pip install 'chat-policy-engine[ray]'") from None
     if not ray.is_initialized():
-        ray.init(log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False)
+        try:
+            ray.init(log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False)
+        except Exception as error:  # Ray raises a plain one where its processes do not come up in time
+            raise DataError(
+                f"Ray does not start: {_last_line(error)}", help="run again where less else runs, or --engine local"
+            ) from error
     ray.data.DataContext.get_current().enable_progress_bars = False
     return ray
 

@@ -23,7 +23,7 @@ from policy_engine.core.diagnostics import Diagnostic
 from policy_engine.core.errors import ConfigError, DataError, GuardError, PolicyEngineError
 from policy_engine.core.source import Place
 from policy_engine.core.wording import counted
-from policy_engine.data.read_arrow import read_arrow, read_parquet
+from policy_engine.data.read_arrow import schema_in
 from policy_engine.data.readers import read_rows
 from policy_engine.doctor.examine import examine
 from policy_engine.doctor.findings import Examination
@@ -192,8 +192,7 @@ def _item_types(file: Path) -> dict[str, pa.DataType]:
     """The types of the items of list columns, where the file declares them."""
     if file.suffix not in (".parquet", ".arrow"):
         return {}
-    batch = next(iter(read_parquet(file) if file.suffix == ".parquet" else read_arrow(file)))
-    lists = (f for f in batch.schema if pa.types.is_list(f.type) or pa.types.is_large_list(f.type))
+    lists = (f for f in schema_in(file) if pa.types.is_list(f.type) or pa.types.is_large_list(f.type))
     return {f.name: f.type.value_type for f in lists}
 
 

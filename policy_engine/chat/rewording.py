@@ -18,7 +18,7 @@ import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
-from policy_engine.chat.trace.origins import Literal, Origin, Scaffold
+from policy_engine.chat.trace.origins import Origin, Scaffold, Unclaimed
 from policy_engine.chat.trace.text import runs_of
 from policy_engine.core.vocabulary import LABEL_FIELDS
 from policy_engine.data.conversation import Conversation
@@ -118,7 +118,7 @@ def own_text(pieces: Sequence[tuple[str, Scaffold]], lines: Sequence[int] = ()) 
         at = 0
         for length, origin, _ in runs_of(piece):
             if length and type(origin) is not Origin:
-                line = origin.line if isinstance(origin, Literal | Scaffold) else None
+                line = origin.line if isinstance(origin, Unclaimed | Scaffold) else None
                 line = lines[number] if line is None and number < len(lines) else line
                 found.append((str.__str__(piece)[at : at + length], line))
             at += length

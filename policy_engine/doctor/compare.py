@@ -11,7 +11,7 @@ from policy_engine.core.vocabulary import IGNORE_INDEX
 from policy_engine.doctor.batches import Matched
 from policy_engine.doctor.findings import Finding
 from policy_engine.doctor.samples import Document, Sample
-from policy_engine.doctor.steps import CLOSE, Step
+from policy_engine.doctor.steps import CLOSE, TakenStep
 from policy_engine.doctor.vocabulary import Vocabulary
 
 _HELP: Final[dict[str, dict[str, str]]] = {
@@ -213,7 +213,7 @@ def _read_as_one(documents: Sequence[Document], positions: list[int] | None = No
     )
 
 
-def dropped(sample: Sample, step: Step) -> list[Finding]:
+def dropped(sample: Sample, step: TakenStep) -> list[Finding]:
     """Columns of the data that are missing in the batch.
 
     Those whose absence means nothing, or is reported elsewhere, are left out.

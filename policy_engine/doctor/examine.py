@@ -25,7 +25,7 @@ from policy_engine.doctor.runners import (
     settings_read,
 )
 from policy_engine.doctor.samples import Document, Sample
-from policy_engine.doctor.steps import CLOSE, Step, Task, by_hand, flat_settings
+from policy_engine.doctor.steps import CLOSE, TakenStep, Task, by_hand, flat_settings
 from policy_engine.doctor.vocabulary import Vocabulary
 
 
@@ -130,7 +130,7 @@ def _refused(sample: Sample, trainer: str, settings: Mapping[str, Any], error: E
 
 
 def _account(
-    sample: Sample, trainer: str, step: Step, vocabulary: Vocabulary, denominator: Denominator | None
+    sample: Sample, trainer: str, step: TakenStep, vocabulary: Vocabulary, denominator: Denominator | None
 ) -> Examination:
     numbered = [replace(d, ids=vocabulary.encode(d.ids), labels=vocabulary.encode(d.labels)) for d in sample.documents]
     matched = match(stretches(step.batch, vocabulary.pad), numbered)

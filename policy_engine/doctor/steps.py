@@ -37,7 +37,7 @@ class Task:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Step:
+class TakenStep:
     """The first batch as the model got it, its loss, and the model.
 
     The batch is tensors of one row per sequence, labels not shifted. `settings` are those the trainer took, `left_out`
@@ -55,7 +55,7 @@ class Step:
 class Runner(Protocol):
     """Runs one step of one trainer."""
 
-    def __call__(self, task: Task) -> Step:
+    def __call__(self, task: Task) -> TakenStep:
         """The step. Raises what the trainer raises, and ConfigError for settings that mean nothing."""
 
 

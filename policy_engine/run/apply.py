@@ -20,7 +20,7 @@ from policy_engine.mask.masker import Masker
 from policy_engine.run.backends import BackendChoice, choose_backend
 from policy_engine.run.batches import BatchMasker, TableBatch, TableMasker, batched
 from policy_engine.run.columns import rows_of_columns, schema_of, table_of
-from policy_engine.run.folder import Engine, FolderRun, Plan, Progress, check_folder, is_folder, processes
+from policy_engine.run.folder import Engine, FolderRun, InputCut, Progress, check_folder, is_folder, processes
 from policy_engine.run.options import RunOptions
 from policy_engine.run.pack import PackWindow
 from policy_engine.run.processes.pool import in_order
@@ -87,7 +87,7 @@ def apply_dataset(
     schema = schema_of(masker, packed=options.packed, row_numbers=options.row_numbers)
     into_folder = None
     if folder:
-        plan = Plan.of(source.rows, limit=options.limit, span_bytes=options.span_bytes)
+        plan = InputCut.of(source.rows, limit=options.limit, span_bytes=options.span_bytes)
         into_folder = FolderRun(
             source=source.open, plan=plan, folder=output, schema=schema, options=options, progress=progress
         )

@@ -61,17 +61,17 @@ def is_folder(output: str | Path) -> bool:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
+class InputCut:
     """The input of a folder run: identity, and the spans that can be read apart (None: only from the start)."""
 
     files: tuple[InputFile, ...]
     spans: list[Span] | None
 
     @staticmethod
-    def of(rows: Rows, *, limit: int | None, span_bytes: int) -> Plan:
+    def of(rows: Rows, *, limit: int | None, span_bytes: int) -> InputCut:
         """Reads every file once. A limit in rows is counted from the start."""
         files, spans = plan(rows, size=span_bytes)
-        return Plan(files=files, spans=None if limit is not None or not rows.files else spans)
+        return InputCut(files=files, spans=None if limit is not None or not rows.files else spans)
 
 
 class FolderRun:
@@ -81,7 +81,7 @@ class FolderRun:
         self,
         *,
         source: Callable[[], tuple[Rows, Iterator[tuple[int, Any]]]],
-        plan: Plan,
+        plan: InputCut,
         folder: Path,
         schema: pa.Schema,
         options: RunOptions,

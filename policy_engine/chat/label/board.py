@@ -10,7 +10,7 @@ from policy_engine.chat.label.profile import TemplateProfile
 from policy_engine.chat.label.sources import Bit
 
 
-class Piece:
+class Labelled:
     """Part of a bit: characters `[start, end)`, with the part they are and the turn that owns them."""
 
     __slots__ = ("bit", "call", "end", "item", "part", "start", "turn")
@@ -51,7 +51,7 @@ class Chart:
         self.delimiters = delimiters
         self.models = models
         self._ask = ask
-        self.out: list[Piece] = []
+        self.out: list[Labelled] = []
         self.ended: set[int] = set()
         """Turns whose end marker was found."""
         self.opened: set[int] = set()
@@ -79,7 +79,7 @@ class Chart:
     def add(self, bit: Bit, start: int, end: int, part: str, turn: int | None, call: int | None = None) -> None:
         """Label characters of a bit; nothing if there are none."""
         if start < end:
-            self.out.append(Piece(bit, start, end, part, turn, call))
+            self.out.append(Labelled(bit, start, end, part, turn, call))
 
 
 class Zone:
@@ -98,7 +98,7 @@ class Zone:
     def disown(self, begin: int, end: int, part: str) -> None:
         """Label characters `[begin, end)` as text that no message owns."""
         for bit, low, high in self.slices(begin, end):
-            piece = Piece(bit, low, high, part, None, None)
+            piece = Labelled(bit, low, high, part, None, None)
             piece.call = piece.item = None
             self.chart.out.append(piece)
 
@@ -137,16 +137,16 @@ def last_data(bits: Sequence[Bit]) -> int:
     return max((bit.end for bit in bits if bit.is_data), default=0)
 
 
-def with_prompt(pieces: Sequence[Piece], start: int) -> list[Piece]:
+def with_prompt(pieces: Sequence[Labelled], start: int) -> list[Labelled]:
     """The pieces, those from `start` on made the generation prompt's."""
-    out: list[Piece] = []
+    out: list[Labelled] = []
     for piece in pieces:
         if piece.end <= start:
             out.append(piece)
             continue
         if piece.start < start:
-            out.append(Piece(piece.bit, piece.start, start, piece.part, piece.turn, piece.call))
-        prompt = Piece(piece.bit, max(start, piece.start), piece.end, "generation_prompt", None, None)
+            out.append(Labelled(piece.bit, piece.start, start, piece.part, piece.turn, piece.call))
+        prompt = Labelled(piece.bit, max(start, piece.start), piece.end, "generation_prompt", None, None)
         prompt.call = prompt.item = None
         out.append(prompt)
     return out

@@ -11,11 +11,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, overload
 
-from policy_engine.chat.label.board import Piece
+from policy_engine.chat.label.board import Labelled
 from policy_engine.chat.label.dropped import Written, written_in
 from policy_engine.chat.label.sources import Bit
 from policy_engine.chat.segments import Segment
-from policy_engine.chat.trace.origins import LOST, UNKNOWN, Literal, Origin, Scaffold
+from policy_engine.chat.trace.origins import LOST, UNKNOWN, Origin, Scaffold, Unclaimed
 from policy_engine.chat.trace.text import runs_of
 from policy_engine.core.vocabulary import FROM_PARTS
 
@@ -142,7 +142,7 @@ class Scan:
                         key.append(-1 if length else -2)
                 elif not length:
                     continue
-                elif kind is Literal:
+                elif kind is Unclaimed:
                     key += (origin, length)
                 else:
                     # Assigned or buffered text: its words, since it may be any slice of what the template holds.
@@ -156,11 +156,11 @@ class Scan:
         self.text = "".join([piece for piece, _ in pieces])
 
 
-def lay_out(pieces: Sequence[Piece], bits: Sequence[Bit], text: str) -> Layout:
+def lay_out(pieces: Sequence[Labelled], bits: Sequence[Bit], text: str) -> Layout:
     """The layout of labelled pieces; `bits` are the runs of `text` they were cut from."""
     index = {id(bit): at for at, bit in enumerate(bits)}
     kinds: list[Kind] = []
-    last: Piece | None = None
+    last: Labelled | None = None
     for piece in pieces:
         if piece.start == piece.end:
             continue
@@ -182,7 +182,7 @@ def place(layout: Layout, lengths: Sequence[int], offsets: list[int]) -> PlacedS
     return PlacedSegments(layout, starts, offsets)
 
 
-def _joins(a: Piece, b: Piece) -> bool:
+def _joins(a: Labelled, b: Labelled) -> bool:
     """Whether two neighbours are one segment whatever their lengths: the same part, and one source."""
     if (a.part, a.turn, a.call, a.item) != (b.part, b.turn, b.call, b.item):
         return False
@@ -195,7 +195,7 @@ def _joins(a: Piece, b: Piece) -> bool:
     return first.origin is second.origin and first.offset == second.offset == LOST
 
 
-def _kind(piece: Piece, run: int) -> Kind:
+def _kind(piece: Labelled, run: int) -> Kind:
     bit = piece.bit
     origin = bit.origin
     # A role or name of another message that labels this one is scaffold here: its field is not below this message.

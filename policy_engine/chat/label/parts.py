@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from policy_engine.chat.label.board import Chart, Piece, Zone, after_blanks, field_value
+from policy_engine.chat.label.board import Chart, Labelled, Zone, after_blanks, field_value
 from policy_engine.chat.label.closings import label_closing
 from policy_engine.chat.label.openings import label_bare, label_early, label_opening
 from policy_engine.chat.label.sources import Bit
@@ -12,7 +12,7 @@ from policy_engine.chat.trace.origins import LOST, UNKNOWN
 from policy_engine.core.vocabulary import MEDIA_TYPES, MESSAGE_FIELDS, part_kind
 
 
-def label(chart: Chart) -> list[Piece]:
+def label(chart: Chart) -> list[Labelled]:
     """Every character's piece, in order, gapless."""
     turns: dict[int, list[Bit]] = {}
     _unmerge(chart)

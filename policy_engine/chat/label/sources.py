@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from policy_engine.chat.trace.origins import LOST, UNKNOWN, Literal, Origin, Scaffold, claim_of
+from policy_engine.chat.trace.origins import LOST, UNKNOWN, Origin, Scaffold, Unclaimed, claim_of
 from policy_engine.chat.trace.text import runs_of
 from policy_engine.core.vocabulary import LABEL_FIELDS
 
@@ -84,7 +84,7 @@ def flatten(pieces: Sequence[tuple[str, Scaffold]]) -> list[Bit]:
                 if kind is Scaffold:
                     bits.append(Bit(at, at + length, None, LOST, origin, origin.line))  # type: ignore[arg-type,union-attr]
                 else:
-                    line = origin.line if kind is Literal else None  # type: ignore[union-attr]
+                    line = origin.line if kind is Unclaimed else None  # type: ignore[union-attr]
                     bits.append(Bit(at, at + length, None, LOST, claim, line))
             at += length
     return bits

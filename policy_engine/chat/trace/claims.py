@@ -11,7 +11,7 @@ from typing import Any
 from markupsafe import Markup
 
 from policy_engine.chat.trace.meter import Meter
-from policy_engine.chat.trace.origins import Literal, Run, Scaffold, claim_of
+from policy_engine.chat.trace.origins import Run, Scaffold, Unclaimed, claim_of
 from policy_engine.chat.trace.text import Traced, runs_of, traced
 from policy_engine.chat.trace.values import TracedMessage, origin_of
 
@@ -96,7 +96,7 @@ class State:
         """`value` with its unclaimed characters claimed."""
         runs = runs_of(value)
         for _, origin, _ in runs:
-            if origin is None or type(origin) is Literal:
+            if origin is None or type(origin) is Unclaimed:
                 break
         else:
             return value
@@ -107,7 +107,7 @@ class State:
         claim = self.claim
         if origin is None:
             return (length, claim, start)
-        if type(origin) is Literal:
+        if type(origin) is Unclaimed:
             return (length, claim_of(claim.turn, claim.call, claim.item, origin.line, claim.branch), start)
         return run
 

@@ -21,7 +21,7 @@ from jinja2.compiler import CodeGenerator, Frame
 _LISTS = ("body", "else_", "elif_")
 
 
-class Plan:
+class Rewriting:
     """Constants and branches of one template, collected while it is rewritten."""
 
     def __init__(self) -> None:
@@ -39,9 +39,9 @@ class Plan:
         return len(self.branch_parents) - 1
 
 
-def rewrite(tree: nodes.Template) -> Plan:
+def rewrite(tree: nodes.Template) -> Rewriting:
     """Add binding statements to a parsed template, in place."""
-    plan = Plan()
+    plan = Rewriting()
     tree.body = _block(tree.body, plan, branch=0, loop=None)
     for output in tree.find_all((nodes.Output, nodes.Assign, nodes.Call, nodes.Filter, nodes.Getattr, nodes.Mod)):
         _mark_output(output)
@@ -57,7 +57,7 @@ def _mark(action: str, expressions: Iterable[nodes.Expr], lineno: int, **details
     return made
 
 
-def _block(body: list[nodes.Node], plan: Plan, *, branch: int | None, loop: int | None) -> list[nodes.Node]:
+def _block(body: list[nodes.Node], plan: Rewriting, *, branch: int | None, loop: int | None) -> list[nodes.Node]:
     """Rewrite statements. `branch` is None in loops and macros, where binding decides; `loop` the innermost loop."""
     out: list[nodes.Node] = []
     for node in body:
@@ -88,7 +88,7 @@ def _block(body: list[nodes.Node], plan: Plan, *, branch: int | None, loop: int 
     return out
 
 
-def _for(node: nodes.For, plan: Plan, branch: int | None) -> list[nodes.Node]:
+def _for(node: nodes.For, plan: Rewriting, branch: int | None) -> list[nodes.Node]:
     number = plan.fresh()
     targets = [nodes.Name(n.name, "load", lineno=node.lineno) for n in _names(node.target)]
     if isinstance(node.target, nodes.Name):
@@ -119,7 +119,7 @@ def _indexed_by(node: nodes.For) -> list[nodes.Name]:
     return list(found.values())
 
 
-def _if(node: nodes.If, plan: Plan, branch: int | None, loop: int | None) -> list[nodes.Node]:
+def _if(node: nodes.If, plan: Rewriting, branch: int | None, loop: int | None) -> list[nodes.Node]:
     if branch is None:
         node.body = _block(node.body, plan, branch=None, loop=loop)
         node.else_ = _block(node.else_, plan, branch=None, loop=loop)

@@ -30,7 +30,7 @@ from policy_engine.chat.trace.computed import KEEPING_METHODS, called, computed,
 from policy_engine.chat.trace.filter_bounds import bound_tests
 from policy_engine.chat.trace.filters import install
 from policy_engine.chat.trace.meter import BIG, start, stop
-from policy_engine.chat.trace.origins import MAX_CHARS, Literal, OutputTooLarge, Scaffold
+from policy_engine.chat.trace.origins import MAX_CHARS, OutputTooLarge, Scaffold, Unclaimed
 from policy_engine.chat.trace.owners import holds_data
 from policy_engine.chat.trace.text import Traced, concat, lost, text_of, traced
 from policy_engine.chat.trace.values import TracedDict, TracedFloat, TracedInt, TracedMessage
@@ -189,7 +189,7 @@ class TracingEnvironment(ImmutableSandboxedEnvironment):
 
     def pe_constant(self, text: str, line: int) -> int:
         """The index of a constant of the template that knows its line."""
-        self.pe_constants.append(traced(text, ((len(text), Literal(line), 0),)) if text else text)
+        self.pe_constants.append(traced(text, ((len(text), Unclaimed(line), 0),)) if text else text)
         return len(self.pe_constants) - 1
 
     def pe_join(self, values: Iterable[Any]) -> str:

@@ -1,7 +1,7 @@
 """Where text came from: origins, and the runs of characters that have them.
 
 A *run* is `(length, origin, start)`. The origin is an `Origin` (data: which message, which field), a `Scaffold`
-(template text, and what was being written when it was collected), or a `Literal` or None (template text nobody has
+(template text, and what was being written when it was collected), or a `Unclaimed` or None (template text nobody has
 claimed yet). `start` is the offset in the origin's field of the run's first character, or `LOST` where the owner is
 known and the offsets are not.
 """
@@ -44,7 +44,7 @@ class Origin:
         return f"Origin({self.turn}, {self.path})"
 
 
-class Literal:
+class Unclaimed:
     """Template text nobody has claimed yet, and its line in the template."""
 
     __slots__ = ("line",)
@@ -100,7 +100,7 @@ def claim_of(turn: int | None, call: int | None, item: int | None, line: int | N
 UNKNOWN = Origin(None, ("?",))
 """Origin of text computed from data of several owners in a way that keeps none."""
 
-Run = tuple[int, "Origin | Scaffold | Literal | None", int]
+Run = tuple[int, "Origin | Scaffold | Unclaimed | None", int]
 
 
 def owner_of(runs: Iterable[Run]) -> Origin | None:

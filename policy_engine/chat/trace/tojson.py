@@ -6,7 +6,7 @@ import json
 import re
 from typing import Any
 
-from policy_engine.chat.trace.origins import LOST, Literal, Origin, Run, Scaffold, cut, owner_of
+from policy_engine.chat.trace.origins import LOST, Origin, Run, Scaffold, Unclaimed, cut, owner_of
 from policy_engine.chat.trace.text import Traced, lost, traced
 from policy_engine.chat.trace.values import TracedDict, TracedList, origin_of
 
@@ -56,7 +56,7 @@ class _Walker:
         self.ensure_ascii = ensure_ascii
         self.sort_keys = sort_keys
 
-    def gap(self, end: int, origin: Origin | Scaffold | Literal | None) -> None:
+    def gap(self, end: int, origin: Origin | Scaffold | Unclaimed | None) -> None:
         if end > self.at:
             self.runs.append((end - self.at, origin, LOST))
             self.at = end

@@ -9,7 +9,7 @@ from typing import Any, Final
 import yaml
 
 from policy_engine.core.errors import ConfigError
-from policy_engine.doctor.steps import Step, Task, flat_settings, parts_of, save_model, without_flash
+from policy_engine.doctor.steps import TakenStep, Task, flat_settings, parts_of, save_model, without_flash
 from policy_engine.doctor.trainers.hooks import surroundings, watched
 from policy_engine.doctor.trainers.run_transformers import dataset_of
 
@@ -47,7 +47,7 @@ _SURROUNDINGS: Final = {
 }
 
 
-def run_axolotl(task: Task) -> Step:
+def run_axolotl(task: Task) -> TakenStep:
     """A step over a Parquet file of tokenized rows.
 
     It uses axolotl's configuration, its preparation of the data, its loader of the model and its builder of the
@@ -105,7 +105,7 @@ def run_axolotl(task: Task) -> Step:
         finally:
             parts.close_debug_log()
     batch, loss, model = seen[0]
-    return Step(
+    return TakenStep(
         version=version("axolotl"),
         batch=batch,
         loss=loss,

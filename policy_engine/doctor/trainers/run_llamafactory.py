@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from policy_engine.core.vocabulary import IGNORE_INDEX
-from policy_engine.doctor.steps import Step, Task, parts_of
+from policy_engine.doctor.steps import TakenStep, Task, parts_of
 from policy_engine.doctor.trainers.run_transformers import dataset_of, run_trainer
 
 _OF_DATA: Final = ("ignore_pad_token_for_loss", "neat_packing", "packing", "streaming")
@@ -14,7 +14,7 @@ _OF_DATA: Final = ("ignore_pad_token_for_loss", "neat_packing", "packing", "stre
 _OF_LOSS: Final = ("use_dft_loss", "use_eaft_loss", "eaft_alpha", "disable_shuffling")
 
 
-def run_llamafactory(task: Task) -> Step:
+def run_llamafactory(task: Task) -> TakenStep:
     """A step of `CustomSeq2SeqTrainer` over a `tokenized_path`, with its loader and collator."""
     parts = parts_of(
         "llamafactory",

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from policy_engine.adapters.swift import TEMPLATE, register, swift_row
 from policy_engine.core.errors import ConfigError
-from policy_engine.doctor.steps import Step, Task, parts_of, save_model, without_flash
+from policy_engine.doctor.steps import TakenStep, Task, parts_of, save_model, without_flash
 from policy_engine.doctor.trainers.hooks import surroundings, watched
 
 SETTINGS: Final = (
@@ -32,7 +32,7 @@ They change nothing about masks.
 """
 
 
-def run_swift(task: Task) -> Step:
+def run_swift(task: Task) -> TakenStep:
     """A step of `sft_main` over a file of `swift_row`s.
 
     It uses the template `policy_engine` and `strict` unless the settings say otherwise; what reaches
@@ -76,7 +76,7 @@ def run_swift(task: Task) -> Step:
     scale = batch.pop("loss_scale", None)
     if scale is not None and task.sample.weighted:
         batch["loss_weights"] = scale
-    return Step(
+    return TakenStep(
         version=version("ms_swift"),
         batch=batch,
         loss=loss,

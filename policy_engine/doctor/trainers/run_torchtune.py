@@ -8,13 +8,13 @@ from typing import Any, Final
 
 from policy_engine.core.vocabulary import IGNORE_INDEX
 from policy_engine.data.prepared import mask_of
-from policy_engine.doctor.steps import Step, Task, flat_settings, parts_of, tiny_model
+from policy_engine.doctor.steps import TakenStep, Task, flat_settings, parts_of, tiny_model
 
 SETTINGS: Final = ("dataset.packed", "dataset.split_across_pack", "tokenizer.max_seq_len", "loss.num_output_chunks")
 """Keys of its configuration that matter to a batch and its loss, with their parents."""
 
 
-def run_torchtune(task: Task) -> Step:
+def run_torchtune(task: Task) -> TakenStep:
     """The loss of a recipe's `_loss_step`.
 
     torchtune's own models are not run: the tiny one takes its batch.
@@ -63,7 +63,7 @@ def run_torchtune(task: Task) -> Step:
         loss = parts.CEWithChunkedOutputLoss(num_output_chunks=chunks, ignore_index=IGNORE_INDEX)(
             list(logits.chunk(chunks, dim=1)), labels
         )
-    return Step(
+    return TakenStep(
         version=version("torchtune"),
         batch={"input_ids": batch["tokens"], "labels": batch["labels"], **seen},
         loss=float(loss),

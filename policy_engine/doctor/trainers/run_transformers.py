@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from policy_engine.adapters.collate import PaddingCollator
 from policy_engine.adapters.weights import weighted_trainer
-from policy_engine.doctor.steps import Step, Task, tiny_model
+from policy_engine.doctor.steps import TakenStep, Task, tiny_model
 from policy_engine.doctor.trainers.hooks import quietly, watched
 
 _OURS: Final = {
@@ -29,7 +29,7 @@ _NOT_HERE: Final = frozenset(
 )  # fmt: skip
 
 
-def run_transformers(task: Task) -> Step:
+def run_transformers(task: Task) -> TakenStep:
     """A step of `transformers.Trainer` with the collator that is named."""
     from transformers import Trainer, TrainingArguments, __version__
 
@@ -49,7 +49,7 @@ def run_trainer(
     version: str,
     always: Mapping[str, Any] | None = None,
     elsewhere: Mapping[str, Any] | None = None,
-) -> Step:
+) -> TakenStep:
     """One step of a trainer that `make(model, args, dataset)` makes from `arguments`.
 
     What it hands to its own `training_step`, and what that returns, is what counts. `always` are arguments that a
@@ -71,7 +71,7 @@ def run_trainer(
         trainer.train()
     batch, loss, model = seen[0]
     settings = {**taken, **(elsewhere or {})}
-    return Step(version=version, batch=batch, loss=loss, model=model, settings=settings, left_out=ignored)
+    return TakenStep(version=version, batch=batch, loss=loss, model=model, settings=settings, left_out=ignored)
 
 
 def settings_of(settings: Mapping[str, Any], arguments: type[Any]) -> tuple[dict[str, Any], list[str]]:

@@ -8,11 +8,11 @@ from typing import Any
 
 from policy_engine.adapters.collate import PaddingCollator
 from policy_engine.adapters.weights import WeightCodes, weighted_trainer
-from policy_engine.doctor.steps import Step, Task
+from policy_engine.doctor.steps import TakenStep, Task
 from policy_engine.doctor.trainers.run_transformers import run_trainer
 
 
-def run_trl(task: Task) -> Step:
+def run_trl(task: Task) -> TakenStep:
     """A step of `trl.SFTTrainer`.
 
     It prepares the dataset, packs it if its settings say so, and collates by itself. Where it packs or leaves out

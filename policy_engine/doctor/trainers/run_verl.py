@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any, Final
 
 from policy_engine.core.vocabulary import IGNORE_INDEX
-from policy_engine.doctor.steps import Step, Task, flat_settings, parts_of, tiny_model
+from policy_engine.doctor.steps import TakenStep, Task, flat_settings, parts_of, tiny_model
 
 SETTINGS: Final = ("data.max_length", "data.truncation", "data.pad_mode")
 """Keys of its configuration that matter to a batch and its loss, with their parents."""
 
 
-def run_verl(task: Task) -> Step:
+def run_verl(task: Task) -> TakenStep:
     """The loss of verl's `sft_loss` over rows that `PolicySFTDataset` reads.
 
     verl's engines are not run: the tiny model takes the batch as they do, documents end to end, told apart by
@@ -57,7 +57,7 @@ def run_verl(task: Task) -> Step:
     }
     if task.sample.weighted:
         seen["loss_weights"] = weights[None]
-    return Step(
+    return TakenStep(
         version=version("verl"),
         batch=seen,
         loss=float(loss),

@@ -1,4 +1,4 @@
-"""What the benchmarks run on: made-up conversations, two chat templates, one policy."""
+"""The data of the benchmarks: made-up conversations, two chat templates, one policy."""
 
 from __future__ import annotations
 

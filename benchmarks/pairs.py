@@ -49,7 +49,7 @@ def compare(
 def share(
     whole: Callable[[], object], less: Callable[[], object], more: Callable[[], object], *, pairs: int = 20
 ) -> tuple[Ratio, Ratio]:
-    """What `more` costs beyond `less`, as a share of `whole`; and the same of `less` beyond itself, as a control."""
+    """The cost of `more` beyond `less` as a share of `whole`, and that of `less` as a control."""
     for work in (whole, less, more):
         work()
     added: list[float] = []

@@ -1,4 +1,4 @@
-"""What a benchmark found: kept as JSON with the machine it ran on, shown as Markdown tables."""
+"""The results of a benchmark: kept as JSON with the machine it ran on, shown as Markdown tables."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ RESULTS = Path(__file__).parent / "results"
 
 
 def machine() -> dict[str, Any]:
-    """Where a run took place, and with which releases."""
+    """The machine of a run, and the releases it used."""
     model = platform.machine()
     cpus = Path("/proc/cpuinfo")
     if cpus.exists():
@@ -55,7 +55,7 @@ def save(folder: Path, name: str, found: dict[str, Any]) -> None:
 
 
 def load(folder: Path, name: str) -> dict[str, Any] | None:
-    """What `save` wrote; None if nothing is there."""
+    """The file that `save` wrote; None if there is no such file."""
     path = folder / f"{name}.json"
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
 

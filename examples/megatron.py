@@ -1,4 +1,4 @@
-"""Masked rows (what `policy-engine apply --pack` wrote) as packed sequences of Megatron-Bridge.
+"""Rows of `policy-engine apply --pack` as packed sequences of Megatron-Bridge.
 
 python examples/megatron.py packed.parquet train.npy path/to/model 4096
 """

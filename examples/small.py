@@ -1,4 +1,4 @@
-"""What the examples train: a model of your own, or a tiny random one that lets them run anywhere in seconds."""
+"""The model that the examples train: your own, or a tiny random one that runs anywhere."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ from typing import Any
 
 
 def model_and_tokenizer(name: str | None) -> tuple[Any, Any]:
-    """A model and its tokenizer, by folder or hub name; without one, random weights over the embedded tokenizer."""
+    """A model and its tokenizer, by folder or hub name.
+
+    Without a name, random weights over the embedded tokenizer.
+    """
     from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
     from policy_engine import load_tokenizer

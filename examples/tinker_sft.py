@@ -1,4 +1,4 @@
-"""Fine-tuning with Tinker's service: every conversation counts the same, whatever its length.
+"""Fine-tuning with Tinker: every conversation counts the same, whatever its length.
 
 python examples/tinker_sft.py masked.parquet BASE_MODEL
 """

@@ -48,7 +48,7 @@ WORDS: Final = {
 """Words that a plainer one replaces, and what to write instead. `stands for`, `told apart` and `none of` are plain."""
 Kind = Literal["long", "opener", "word"]
 KINDS: Final[tuple[Kind, ...]] = ("long", "opener", "word")
-_NOT_PROSE: Final = re.compile(r"```.*?```|`[^`\n]*`|'none'|\"none\"", re.DOTALL)
+_NOT_PROSE: Final = re.compile(r"```.*?```|`[^`\n]*`|'none'|: none\b|\"none\"", re.DOTALL)
 
 
 @dataclass(frozen=True, kw_only=True)

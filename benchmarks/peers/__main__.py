@@ -44,8 +44,8 @@ def main() -> int:
     parser.add_argument("--results", type=Path, default=RESULTS)
     asked = parser.parse_args()
     if (asked.system is None) == (asked.step in ("masks", "speed", "datasets")):
-        parser.error("masks, speed and datasets take a SYSTEM, the others none")
-    # Imported here: each step stands on what only its own environment has.
+        parser.error("masks, speed and datasets take a SYSTEM, the others do not")
+    # Imported here: each step needs what only its own environment has.
     if asked.step == "masks":
         from benchmarks.peers.masks import run_masks
 

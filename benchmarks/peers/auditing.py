@@ -42,7 +42,7 @@ def run_audit(folder: Path, into: Path) -> int:
 
 
 def audit(place: Path, policy: str) -> dict[str, Any]:
-    """What the command line says of a dataset."""
+    """The findings of the command line about a dataset."""
     out = io.StringIO()
     with contextlib.redirect_stdout(out):
         code = run(["audit", str(place / "prepared"), "-p", policy, "-t", str(place / "tokenizer"), "--format", "json"])

@@ -84,7 +84,7 @@ def _round(choices: Choices) -> list[dict[str, Any]]:
 
 
 def quotes(row: Row, markers: Sequence[str] = CONTROL) -> bool:
-    """Whether a message says what looks like a control token."""
+    """True if a message has text that looks like a control token."""
     said = json.dumps([m.get("content") for m in row["messages"]] + [m.get("tool_calls") for m in row["messages"]],
                       ensure_ascii=False)  # fmt: skip
     return any(json.dumps(marker, ensure_ascii=False)[1:-1] in said for marker in markers)

@@ -1,8 +1,8 @@
 """The step `datasets`: small datasets that a system itself prepared, as it should and in ways that go wrong.
 
-Each is a folder as the system leaves it behind, beside `case.json`: the tokenizer, the policy it is held against, and
-the smell that `policy-engine audit` has to name (none on clean data). Faults are mistakes of configuration and bugs of
-the system where it has them; `SPOILED` are made afterwards, as other steps of other pipelines make them.
+Each is a folder as the system leaves it behind, beside `case.json`: the tokenizer, the policy it is compared with, and
+the smell that `policy-engine audit` has to name (no smell on clean data). Faults are mistakes of configuration, and
+bugs of the system where it has them; `SPOILED` are made afterwards, as other steps of other pipelines make them.
 """
 
 from __future__ import annotations

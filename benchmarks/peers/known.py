@@ -1,4 +1,4 @@
-"""What explains the differences that the trials find, each told by code: what kind of token, where, in which row.
+"""Explanations of the differences that the trials find, each with its code.
 
 `whose` is *theirs* where the other system does what nobody would ask for, *convention* where both can be meant, *ours*
 where we differ on purpose. What nothing here explains fails the run.
@@ -162,5 +162,5 @@ def key_of(kind: str) -> str | None:
 
 
 def is_known(kind: str) -> bool:
-    """Whether something explains a kind."""
+    """True if something explains a kind."""
     return key_of(kind) is not None

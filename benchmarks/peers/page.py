@@ -23,7 +23,7 @@ TITLES = {
 
 
 def write_pages(folder: Path, docs: Path = DOCS) -> int:
-    """Writes what is between the markers of each page anew."""
+    """Writes what is between the markers of each page again."""
     _between(docs / "peers.md", "masks", "\n\n".join(_masks(folder)))
     _between(docs / "peers.md", "audit", _audit(folder))
     _between(docs / "performance.md", "peers", _speed(folder))

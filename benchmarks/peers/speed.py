@@ -1,4 +1,4 @@
-"""What each system costs beside ours on the same rows, in the same run.
+"""The cost of each system beside ours on the same rows, in the same run.
 
 CPU time of one thread as a share of `encode_batch` over the texts rendered before, ids pulled out, in interleaved
 pairs. Conversations have about 1,600 tokens in the Qwen vocabulary, ChatML; ours ends with labels, as theirs does.

@@ -1,4 +1,4 @@
-"""One system with one setting on one template, held against a policy of ours, token by token."""
+"""One system with one setting on one template, compared with a policy of ours, token by token."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from policy_engine.rules.compile import compile_file, compile_text
 Masked = tuple[list[int], list[bool]]
 """Ids, and per token whether it is trained."""
 Theirs = Callable[[Sequence[Row]], list["Masked | Exception"]]
-"""Rows to what a system makes of them; what it raised on a row stands in its place."""
+"""Rows to what a system makes of them; the error it raised on a row takes its place."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +75,7 @@ class Difference:
 
     @property
     def description(self) -> str:
-        """What differs, in words that many rows share."""
+        """The difference, in words that many rows share."""
         where = f"{self.part} of {self.role}" if self.role else self.part
         turn = "last turn" if self.last else "earlier turn"
         facts = [turn, *(n for n in ("quoted", "blank", "straddle") if getattr(self, n))]
@@ -84,7 +84,7 @@ class Difference:
 
 @dataclass(kw_only=True)
 class Compared:
-    """What became of a trial's rows. `seeds` has the first row of each kind."""
+    """The results of a trial's rows. `seeds` has the first row of each kind."""
 
     rows: int = 0
     equal: int = 0
@@ -128,7 +128,7 @@ def compare(trial: Trial, explain: Explain) -> Compared:
 
 
 def _same_ids(ids: list[int], ours: MaskedRow) -> bool:
-    """Whether the ids are the template's, but for the separator after the last turn, which some do not write."""
+    """True if the ids are the template's, but for the separator after the last turn, which some do not write."""
     rest = [ours.chat.segments[i].part for i in ours.mask.segments_T[len(ids) :].tolist()]
     return ids == ours.input_ids[: len(ids)] and all(part == "separator" for part in rest)
 
@@ -147,7 +147,7 @@ def _other_ids(trial: Trial, ids: list[int], ours: MaskedRow) -> str:
 
 
 def differences(ours: MaskedRow, trained: Sequence[bool], row: Row) -> set[Difference]:
-    """What the two sides decide differently. The first token is left out: it is never a target."""
+    """The tokens that the two sides decide differently. The first token is left out: it is never a target."""
     chat = ours.chat
     found = set()
     quoted = quotes(row)

@@ -50,7 +50,7 @@ def show_checksums(found: dict[str, Any]) -> str:
 
 
 def met_checksums(found: dict[str, Any]) -> bool:
-    """Whether all are the same."""
+    """True if all are the same."""
     return len(set(found["checksums"].values())) == 1
 
 
@@ -90,5 +90,5 @@ def show_ray(found: dict[str, Any]) -> str:
 
 
 def met_ray(found: dict[str, Any]) -> bool:
-    """Whether Ray is fast enough beside own processes."""
+    """True if Ray is fast enough beside own processes."""
     return bool(found["share"] >= BAR)

@@ -82,6 +82,6 @@ def show(found: dict[str, Any]) -> str:
 
 
 def met(found: dict[str, Any]) -> bool:
-    """Whether no input takes more than the bar beyond the first."""
+    """True if no input takes more than the bar beyond the first."""
     first = {run["workers"]: run["peak"] for run in reversed(found["runs"])}
     return all(run["peak"] <= BAR * first[run["workers"]] for run in found["runs"])

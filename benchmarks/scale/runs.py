@@ -19,7 +19,7 @@ from typing import Any
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """What to run. `threads` are those of the tokenizer in each process; `engine` is `local` or `ray`."""
+    """A run to make. `threads` are those of the tokenizer in each process; `engine` is `local` or `ray`."""
 
     data: str
     out: str
@@ -33,7 +33,7 @@ class Run:
 
 @dataclass(frozen=True, kw_only=True)
 class Done:
-    """What a run was like. `steps` are seconds since its first line of code, and rows read until then, per shard."""
+    """The course of a run. `steps` are seconds since its first line of code, and rows read until then, per shard."""
 
     rows: int
     begin: float
@@ -68,7 +68,7 @@ def start(run: Run) -> subprocess.Popen[str]:
 
 
 def finish(process: subprocess.Popen[str]) -> Done:
-    """What a run printed. Raises RuntimeError if it failed."""
+    """The output of a run. Raises RuntimeError if it failed."""
     output, errors = process.communicate()
     if process.returncode:
         raise RuntimeError(f"the run ended with {process.returncode}: {errors[-2000:]}")

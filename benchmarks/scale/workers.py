@@ -62,7 +62,7 @@ def measure(
 
 
 def _share(pace: dict[str, list[float]], gains: list[float]) -> float:
-    """What two processes gain, as a share of what the tokenizer gains."""
+    """The gain of two processes, as a share of what the tokenizer gains."""
     gain = statistics.median(pace["2 processes"]) / statistics.median(pace["1 process"])
     return gain / statistics.median(gains)
 
@@ -82,7 +82,7 @@ def show(found: dict[str, Any]) -> str:
 
 
 def met(found: dict[str, Any]) -> bool:
-    """Whether two processes with the tokenizer itself gain enough."""
+    """True if two processes with the tokenizer itself gain enough."""
     return bool(found["shares"]["reference"] >= BAR)
 
 

@@ -1,4 +1,7 @@
-"""ms-swift loads this with `--external_plugins`: the template `policy_engine`, which adds nothing to our rows."""
+"""The template `policy_engine` for ms-swift, which adds nothing to our rows.
+
+ms-swift loads this file with `--external_plugins`.
+"""
 
 from policy_engine.adapters.swift import register
 

@@ -86,8 +86,11 @@ def _both(row: Row, seed: int) -> Row:
 
 
 def _parts(row: Row, seed: int) -> Row:
-    """Some messages in up to three parts, most with a flag; cut before white space, as axolotl asks, and none around
-    the whole, which the template would trim."""
+    """Some messages in up to three parts, most with a flag.
+
+    They are cut before white space, as axolotl asks, and have no white space around the whole, which the template would
+    trim.
+    """
     choices = RandomChoices(f"parts-{seed}")
     messages = []
     for message in row["messages"]:
@@ -183,7 +186,7 @@ def trial(case: Case, name: str, setting: Setting, count: int) -> Trial:
 
 
 def strategy(tokenizer: Any, setting: Setting) -> Any:
-    """What axolotl's loader makes of a configuration."""
+    """The policy that axolotl's loader makes of a configuration."""
     from axolotl.prompt_strategies.chat_template import load
     from axolotl.utils.dict import DictDefault
 

@@ -26,7 +26,7 @@ POLICIES = {
     "last_assistant_turn": "tinker_last_turn",
     "all_assistant_messages": "tinker_all_assistant",
     "all_messages": "tinker_all_messages",
-    # tinker writes the line break between turns in front of the next one, so there is none behind the last.
+    # tinker writes the line break between turns in front of the next one, so the last has no such text.
     "all_tokens": "use tinker_all_tokens\nmask last separator",
     "all_user_and_system_messages": "tinker_user_and_system",
     "customized": "tinker_customized",

@@ -116,7 +116,7 @@ def prepared(trainer: Any) -> Theirs:
         return [(row["input_ids"], trained_by(row["labels"])) for row in dataset]
 
     def by_kind(rows: Sequence[Row]) -> list[Masked | Exception]:
-        # A dataset has tools in all rows or in none.
+        # A dataset has tools in all rows or in no row.
         made: dict[int, Masked | Exception] = {}
         for has in (True, False):
             places = [i for i, row in enumerate(rows) if ("tools" in row) == has]

@@ -1,4 +1,4 @@
-"""Why a template raises for a conversation: the message and field that it cannot take, and what to write instead.
+"""The message and field that a template cannot take, found after it raised, and the remedy.
 
 Qwen3.5     Can only get item pairs from a mapping.
 found by    rendering the conversation again with each call's arguments parsed, which works
@@ -31,7 +31,7 @@ class Remedy:
 def explained(
     error: TemplateError, conversation: Conversation, render: Callable[[Conversation], object]
 ) -> TemplateError:
-    """The error with the message and field to blame, if one change of the data makes the template accept it.
+    """The error with the field to blame, if one change of the data makes the template accept it.
 
     `render` raises TemplateError for what the template does not accept. The error as it is, if no change helps.
     """

@@ -61,7 +61,7 @@ class Unrendered:
 
     @property
     def field(self) -> str:
-        """The piece in words: `tool_calls[1]`, `content[0].text`, `message`; thinking inside content is `reasoning`."""
+        """The piece in words: `tool_calls[1]`, `message`; thinking inside content is `reasoning`."""
         if self.kind == "reasoning" and self.path[:1] == ("content",) and len(self.path) != 2:
             return "reasoning"
         return field_path(self.path) or WHOLE

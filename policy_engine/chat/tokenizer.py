@@ -274,7 +274,7 @@ class ChatTokenizer:
         return tuple(ids[len(self.prefix_ids) + len(plain) :])
 
     def times_bos(self, ids: Sequence[int]) -> int:
-        """The times that ids open with what the tokenizer adds in front of a text if asked to: 0, 1 or 2."""
+        """The times that ids open with what the tokenizer adds if asked to: 0, 1 or 2."""
         prefix = list(self.prefix_ids)
         size = len(prefix)
         if not size or list(ids[:size]) != prefix:
@@ -282,9 +282,9 @@ class ChatTokenizer:
         return 2 if list(ids[size : 2 * size]) == prefix else 1
 
     def double_bos(self, times: int) -> Diagnostic | None:
-        """A finding if rows open `times` with what the tokenizer would add in front once more; None for 0 times.
+        """The finding for rows that open `times` with what the tokenizer would add once more.
 
-        A warning if a row has it twice already, else a hint.
+        A warning if a row has it twice already, a hint if once; None for 0 times.
         """
         if not times:
             return None

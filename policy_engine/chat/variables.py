@@ -23,7 +23,7 @@ def schema_of(tool: Any) -> Any:
 
 
 def wrapped_message(message: Mapping[str, Any], turn: int) -> Any:
-    """A message with origins, without null fields, its reasoning under all names that templates read."""
+    """A message with origins, without nulls, its reasoning under all names that templates read."""
     given = {key: value for key, value in message.items() if value is not None}
     aliases: dict[str, str] = {}
     for name in REASONING_ALIASES if reasoning_has_aliases() else ():

@@ -1,4 +1,4 @@
-"""The words of chat data and policies: parts of a turn, message fields, settings, and reserved words."""
+"""The words of chat data and policies: parts, message fields, settings, and reserved words."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ PART_TYPES: Final[dict[str, FieldKind]] = {
 
 
 def part_kind(part: Mapping[str, Any]) -> FieldKind | None:
-    """The kind of a content part, by its `type`, or by its first known field if it has none; None if neither is known.
+    """The kind of a content part, by its `type` or its first known field; None if unknown.
 
     `{"type": "image_url", …}` is `media`, `{"text": "Hi"}` is `text`, `{"type": "redacted"}` is None.
     """

@@ -1,4 +1,8 @@
-"""Conversations as data brings them, brought to one form."""
+"""Conversations of any format, brought to one form.
+
+{"prompt": "Hi", "completion": "Hello"}
+Conversation(messages=({"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}), …)
+"""
 
 from __future__ import annotations
 
@@ -48,7 +52,7 @@ class Conversation:
             object.__setattr__(self, "template_kwargs", template_arguments(self.template_kwargs))
 
     def __repr__(self) -> str:
-        """What is there, long texts cut in the middle."""
+        """The fields that are filled, long texts cut in the middle."""
         given = {f.name: value for f in fields(self) if (value := getattr(self, f.name))}
         return f"Conversation({', '.join(f'{name}={_SHORT.repr(value)}' for name, value in given.items())})"
 
@@ -71,7 +75,7 @@ def read_row(row: Any, spec: Format, number: int | None = None) -> Conversation:
     absent (rendering leaves it out, as transformers does). `number` (from 1) opens the text of an error.
 
     Raises:
-        RowError: the row does not have the shape that `spec` says, with the place and what stands there.
+        RowError: the row does not have the shape that `spec` says, with the place and what is there.
     """
     try:
         return _read(row, spec)
@@ -84,8 +88,8 @@ def read_row(row: Any, spec: Format, number: int | None = None) -> Conversation:
 def without_null_fields(value: Any) -> Any:
     """`value` without the object keys whose value is null, at any depth.
 
-    For rows that went through Arrow structs, where every object has every key of its column and null stands for absent.
-    The content of a message stays even if it is null, so that a message without text is told from one of unknown shape.
+    For rows that went through Arrow structs, where every object has every key of its column and null means absent.
+    The content of a message stays even if it is null, so that a message without text differs from one of unknown shape.
     """
     if isinstance(value, Mapping):
         kept = null_key_kept(value)
@@ -96,7 +100,10 @@ def without_null_fields(value: Any) -> Any:
 
 
 def null_key_kept(keys: Container[str]) -> str | None:
-    """The key of an object with these keys that keeps a null where Arrow's nulls are dropped: a message's content."""
+    """The key that keeps a null where Arrow's nulls are dropped: the content of a message.
+
+    `null_key_kept(["role", "content"])` is `content`, and `null_key_kept(["from", "value"])` is `value`.
+    """
     if "role" in keys:
         return "content"
     return "value" if "from" in keys else None
@@ -129,7 +136,7 @@ def _read(row: Any, spec: Format) -> Conversation:
 
 
 def _put_system_first(messages: list[dict[str, Any]], row: Mapping[str, Any], name: str) -> tuple[str, ...]:
-    """Opens the conversation with the text of a column; returns the column if another system message stands there."""
+    """Opens the conversation with a column's text; returns the column if that is not used."""
     system = column(row, name)
     if system is not None and not isinstance(system, str):
         refuse(

@@ -1,4 +1,8 @@
-"""Dataset files: a YAML that binds a policy to data — where the messages are, who the model is, which fields exist."""
+"""Dataset files: a YAML that binds a policy to data.
+
+messages: {field: dialogue, role: speaker, content: text, roles: {customer: user, agent: assistant}}
+trained_roles: [assistant]
+"""
 
 from __future__ import annotations
 
@@ -25,15 +29,15 @@ from policy_engine.data.readers import Rows
 from policy_engine.data.shapes import detect_format, list_kind
 
 LOOKED_AT: Final = 200
-"""Rows that the format of a dataset is told from."""
+"""Rows that are looked at to find the format of a dataset."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PolicyTest:
-    """A conversation and how a policy has to mask it: the rendered text with the trained text in ⟦ ⟧.
+    """A conversation, and its rendered text with the trained text in ⟦ ⟧.
 
     `row` has the conversation under `messages`, beside it `tools`, `documents` and whatever `sample.` conditions read.
-    `line` is where the test stands in its file.
+    `line` is the test's line in its file.
     """
 
     name: str
@@ -42,13 +46,16 @@ class PolicyTest:
     line: int
 
     def conversation(self, template_kwargs: Mapping[str, Any] | None = None) -> Conversation:
-        """The test's conversation; `template_kwargs` hold for it unless its `chat_template_kwargs` say otherwise."""
+        """The test's conversation; its own `chat_template_kwargs` win over `template_kwargs`."""
         return read_row(self.row, named_format("messages", template_kwargs=dict(template_kwargs or {})))
 
 
 @dataclass(frozen=True, kw_only=True)
 class DatasetSpec:
-    """What a dataset file says; `policy`, `tokenizer` and `template` are names, or paths resolved against the file."""
+    """The contents of a dataset file.
+
+    `policy`, `tokenizer` and `template` are names, or paths resolved against the file.
+    """
 
     name: str = "<dataset>"
     """The file's path, for messages."""
@@ -67,12 +74,12 @@ class DatasetSpec:
     tests: tuple[PolicyTest, ...] = ()
 
     def to_schema(self) -> Schema:
-        """What a policy for this data is checked against."""
+        """The roles and fields that a policy for this data is checked against."""
         roles = {role for role in self.names.get("roles", {}).values() if role != CALL_ROLE}
         return Schema(roles=frozenset(roles) | self.trained_roles, trained_roles=self.trained_roles, fields=self.fields)
 
     def format_of(self, rows: Iterable[Any]) -> Format:
-        """The format of the data: what the file declares, and for the rest what `rows` (a few of them) show.
+        """The format of the data: as the file declares it, and for the rest as `rows` show it.
 
         Raises:
             ConfigError: nothing is declared and the rows have no known shape.
@@ -132,7 +139,7 @@ def load_dataset_spec(path: str | Path) -> DatasetSpec:
 def format_seen(first: Iterable[Numbered], source: Rows, spec: DatasetSpec) -> Format:
     """The format that a dataset file declares, or that the first rows show.
 
-    Raises ConfigError if they have no known shape; DataError if none could be read, with what is wrong with the first.
+    Raises ConfigError if they have no known shape; DataError if no row could be read, with the first row's problem.
     Both have the place of the first row.
     """
     first = list(first)

@@ -1,4 +1,8 @@
-"""Reads and checks the YAML of a dataset file, with the line of everything that is wrong in it."""
+"""Reads and checks the YAML of a dataset file; every problem has its line.
+
+data.yaml:2:9: error[PE503]: unknown format `sharegbt`
+  help: did you mean `sharegpt`?
+"""
 
 from __future__ import annotations
 
@@ -34,7 +38,7 @@ _TEST_KEYS: Final = ("name", "messages", "tools", "documents", "chat_template_kw
 
 
 def load_dataset_file(path: Path) -> dict[str, Any]:
-    """The contents by the attributes of `DatasetSpec`; `tests` as the attributes of `PolicyTest`.
+    """The contents by the attributes of `DatasetSpec`, and of `PolicyTest` for `tests`.
 
     Raises DataError if the file cannot be read, and DatasetFileError with everything that is wrong in it.
     """
@@ -62,7 +66,7 @@ class _File:
         except yaml.YAMLError as error:
             mark = getattr(error, "problem_mark", None)
             problem = getattr(error, "problem", None) or str(error)
-            # Nothing of the file counts where it is no YAML, so this is told alone.
+            # Nothing of the file counts where it is no YAML, so this is reported alone.
             self.problems.clear()
             self._add(mark.index if mark else 0, f"not valid YAML: {problem}", "fix the line, or quote it")
         except RecursionError:
@@ -101,7 +105,7 @@ class _File:
         self.problems.append((start, found))
 
     def _mapping(self, node: yaml.Node, what: str, known: Iterable[str] | None) -> dict[str, yaml.Node]:
-        """The value nodes of a mapping by key; keys that are not `known` or are written twice are problems."""
+        """The value nodes of a mapping by key; unknown keys, and keys written twice, are problems."""
         if not isinstance(node, yaml.MappingNode):
             self._problem(node, f"{what} has to be a mapping, found {a_kind(_value(node))}")
             return {}
@@ -146,8 +150,7 @@ class _File:
         return beside
 
     def _confined(self, node: yaml.Node, key: str, text: str) -> str:
-        """The name of a file; a problem if it leads out of the folder, as `use` of a policy may not either, or is none
-        that ends when it is read."""
+        """The name of a file; a problem if it leads out of the folder, or is a pipe or device."""
         beside = self._beside(text)
         if beside is None or "{" in text:
             return text

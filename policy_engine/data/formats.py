@@ -1,4 +1,4 @@
-"""Formats of rows, and the names of their columns and keys: OpenAI messages, ShareGPT, Alpaca, prompt and completion.
+"""Formats of rows, and the names of their columns and keys.
 
 {"conversations": [{"from": "human", "value": "Hi"}]}     named_format("sharegpt"): field, role, content, roles
 """
@@ -31,7 +31,9 @@ USUAL_FIELDS: Final = ("messages", "conversations", "conversation", "dialogue", 
 
 @dataclass(frozen=True, kw_only=True)
 class Format:
-    """Where a row keeps its conversation. `detect_format` finds one in data, a dataset file declares one.
+    """The places where a row keeps its conversation.
+
+    `data.shapes.detect_format` finds a format in data, a dataset file declares one.
 
     Names of columns may be dotted paths into nested objects. A name that is None is not looked for.
     """
@@ -71,7 +73,7 @@ class Format:
 
     @property
     def parses_arguments(self) -> bool:
-        """Whether the arguments of calls are parsed."""
+        """True if the arguments of calls are parsed."""
         return self.arguments == "parse"
 
 
@@ -100,7 +102,10 @@ OTHER_NAMES: Final[dict[str, tuple[str, ...]]] = {
 
 
 def key_meant(option: str, name: str, keys: Iterable[Any]) -> str | None:
-    """The key that is likely meant by `name`, the attribute `option` of a format: one like it, else a usual name."""
+    """The key that is likely meant by `name`: one like it, else a usual name for `option`.
+
+    `key_meant("content", "content", ["role", "contnt"])` is `contnt`.
+    """
     given = [key for key in keys if isinstance(key, str) and key != name]
     return nearest(name, given) or next((key for key in OTHER_NAMES.get(option, ()) if key in given), None)
 
@@ -122,7 +127,7 @@ def message_list(value: Any) -> Sequence[Any] | None:
 
 
 def named_format(kind: FormatKind, **names: Any) -> Format:
-    """A format by kind, with the names that kind usually has where none is given."""
+    """A format by kind, with the names that kind usually has where no name is given."""
     if kind == "sharegpt":
         usual: dict[str, Any] = {"field": "conversations", "role": "from", "content": "value", "system": "system"}
         names["roles"] = {**SHAREGPT_ROLES, **names.get("roles", {})}

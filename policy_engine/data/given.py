@@ -1,4 +1,4 @@
-"""What is given beside the messages: tools, documents, arguments of the template, and files of media.
+"""Tools, documents, template arguments and media: all that is given beside the messages.
 
 {"messages": […], "tools": "[{\"name\": \"f\"}]", "chat_template_kwargs": {"enable_thinking": false}}
 
@@ -51,7 +51,7 @@ Handed to the template as variables, they would do nothing, and the ids would no
 
 
 def template_arguments(given: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments that are the template's own; those of `apply_chat_template` are left out where they change nothing.
+    """The arguments that are the template's own; those that change nothing are left out.
 
     Raises RowError for one that would change the ids: `add_generation_prompt=True`, and not `=False`.
     """
@@ -62,12 +62,15 @@ def template_arguments(given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def changes_ids(name: str, value: Any) -> bool:
-    """Whether a value of an argument of `apply_chat_template` asks for other ids than are made without it."""
+    """True if an argument of `apply_chat_template` with this value asks for other ids."""
     return name in APPLY_ARGUMENTS and value is not None and value is not False and value != {}
 
 
 def given_messages(given: Any) -> list[Any]:
-    """The messages that a masker was called with: a list, or that as JSON text. Raises RowError for anything else."""
+    """The messages that a masker was called with: a list, or that as JSON text.
+
+    Raises RowError for anything else.
+    """
     what = "a conversation is a list of messages, each with a `role` and a `content`"
     if isinstance(given, Mapping):
         refuse(
@@ -86,7 +89,10 @@ def given_messages(given: Any) -> list[Any]:
 
 
 def given_json(value: Any, name: str) -> Any:
-    """Data, or data as JSON text; None for null and empty. Raises RowError for text that is not JSON."""
+    """Data, or data as JSON text; None for null and empty.
+
+    `given_json('[{"name": "f"}]', "column `tools`")` is a list. Raises RowError for text that is not JSON.
+    """
     if isinstance(value, str):
         if not value.strip():
             return None
@@ -99,9 +105,9 @@ def given_json(value: Any, name: str) -> Any:
 
 
 def given_tools(value: Any, name: str, *, functions: bool = False) -> tuple[Any, ...] | None:
-    """Tool schemas: a list of them, or that as JSON text; with `functions` a list may also hold Python functions.
+    """Tool schemas: a list of them, or that as JSON text.
 
-    Raises RowError for anything else.
+    With `functions`, a list may also hold Python functions. Raises RowError for anything else.
     """
     found = given_json(value, name)
     if found is None:
@@ -137,7 +143,10 @@ def given_documents(value: Any, name: str) -> tuple[Mapping[str, Any], ...] | No
 
 
 def given_arguments(row: Mapping[str, Any], name: str | None) -> Mapping[str, Any] | None:
-    """A row's own template arguments. Raises RowError if they are not an object, or that as JSON text."""
+    """A row's own template arguments.
+
+    Raises RowError if they are not an object, or that as JSON text.
+    """
     value = None if name is None else given_json(column(row, name), f"column `{name}`")
     if value is not None and not isinstance(value, Mapping):
         refuse(f"column `{name}` is {a_kind(value)}; it has to be an object, or that as JSON text", DROP)
@@ -183,7 +192,7 @@ def with_columns(messages: list[dict[str, Any]], row: Mapping[str, Any], spec: F
 
 
 def _name(row: Mapping[str, Any], spec: Format, kind: MediaKind) -> str | None:
-    """The column of a kind: the one that the format names, or `image` where there is no `images`."""
+    """The column of a kind: as the format names it, or `image` where there is no `images`."""
     name: str | None = getattr(spec, f"{kind}s")
     if name is None or column(row, name) is not None or name != f"{kind}s":
         return name

@@ -1,4 +1,4 @@
-"""JSON text as values, without what is read differently by different programs or breaks them.
+"""JSON text as values; text that programs read differently, or that breaks them, is refused.
 
 {"role": "user", "role": "tool"}     refused: most programs take the last, some the first, and no one says so
 [[[[ … 400 deep … ]]]]               refused: no data is like that, and programs that walk it end in an error
@@ -28,13 +28,15 @@ class JsonReader:
         self._found_twice = False
 
     def decode(self, text: str) -> Any:
-        """The value of a text that is one, before `problem` says what is wrong with it. Raises ValueError."""
+        """The value of a text; `problem` may still refuse it. Raises ValueError."""
         self._found_twice = False
         return self.decoder.decode(text)
 
     def problem(self, value: Any, text: str, start: int = 0, end: int | None = None) -> str | None:
-        """Words that follow the name of the value, if it is refused: `has the key "a" twice …`. `text[start:end]` is
-        what it was read from, or more."""
+        """The words after the name of a refused value: `has the key "a" twice …`; else None.
+
+        `text[start:end]` is the text that it was read from, or more.
+        """
         if self._found_twice and (key := _key_twice(value)) is not None:
             return f"has the key `{key}` twice in one object"
         brackets = text.count("[", start, end) + text.count("{", start, end)

@@ -23,7 +23,10 @@ _SPEAKING: Final = ("call", "reasoning", "media")
 
 
 def read_messages(row: Mapping[str, Any], spec: Format) -> list[dict[str, Any]]:
-    """The messages of a column of messages. Raises RowError where the column or a message is of another shape."""
+    """The messages of a column of messages.
+
+    Raises RowError where the column or a message is of another shape.
+    """
     return read_list(_message_column(row, spec.field), spec, spec.field)
 
 

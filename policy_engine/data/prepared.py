@@ -1,4 +1,7 @@
-"""Rows that somebody prepared already: their ids, what of them is trained, and the documents in them."""
+"""Rows that are prepared already: their ids, their trained tokens, their documents.
+
+{"input_ids": [5, 6, 7], "labels": [-100, 6, 7]}     trained: 6 and 7
+"""
 
 from __future__ import annotations
 
@@ -41,16 +44,21 @@ def mask_of(row: Mapping[str, Any], number: int) -> tuple[list[int], list[int], 
 
 
 def are_shifted(ids: Sequence[int], labels: Sequence[int]) -> bool:
-    """Whether labels are the next token's ids: nine of ten that are trained, where fewer than half are the token's own.
-    Of less than four trained tokens it cannot be told."""
+    """True if labels are the next token's ids.
+
+    Nine of ten that are trained have to be, and fewer than half may be the token's own. With less than four trained
+    tokens that is not known, and False.
+    """
     at = [i for i, label in enumerate(labels) if label != IGNORE_INDEX]
     ahead = sum(i + 1 < len(ids) and labels[i] == ids[i + 1] for i in at)
     return len(at) > 3 and ahead > 0.9 * len(at) and sum(labels[i] == ids[i] for i in at) < 0.5 * len(at)
 
 
 def spans_of(row: Mapping[str, Any], number: int, size: int) -> list[tuple[int, int]]:
-    """Where the documents of a row of `size` tokens begin and end: one, or of a packed row as many as `seq_lengths`
-    says, else one from each place where `position_ids` begin anew.
+    """The ranges of the documents in a row of `size` tokens.
+
+    A row is one document; a packed one has as many as `seq_lengths` says, else one from each place where `position_ids`
+    begin again.
 
     Raises RowError where `seq_lengths` do not add up to the tokens, or there is not one position for each.
     """

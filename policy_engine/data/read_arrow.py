@@ -17,11 +17,14 @@ from policy_engine.data.json_text import read_json
 _BATCH: Final = 512
 Cleaner = Callable[[Any], Any]
 Row = dict[str, Any] | RowError
-"""A row, or why it cannot be read."""
+"""A row, or the error of one that cannot be read."""
 
 
 def read_parquet(path: Path, row_groups: Sequence[int] | None = None) -> Iterator[Row]:
-    """The rows of a Parquet file, or of some of its row groups. Raises DataError if it is not one, or breaks off."""
+    """The rows of a Parquet file, or of some of its row groups.
+
+    Raises DataError if it is not a Parquet file, or breaks off.
+    """
     try:
         # Without pre-buffering a row group is decoded page by page, whatever its size.
         with pq.ParquetFile(path, pre_buffer=False) as file:
@@ -32,7 +35,10 @@ def read_parquet(path: Path, row_groups: Sequence[int] | None = None) -> Iterato
 
 
 def parquet_groups(path: Path) -> list[tuple[int, int]]:
-    """Rows and uncompressed bytes of each row group. Raises DataError if it is not a Parquet file."""
+    """Rows and uncompressed bytes of each row group.
+
+    Raises DataError if it is not a Parquet file.
+    """
     try:
         metadata = pq.read_metadata(path)
         groups = (metadata.row_group(i) for i in range(metadata.num_row_groups))
@@ -42,7 +48,7 @@ def parquet_groups(path: Path) -> list[tuple[int, int]]:
 
 
 def parquet_rows(path: Path) -> int:
-    """How many rows a Parquet file has. Raises DataError if it is not one."""
+    """The number of rows of a Parquet file. Raises DataError if it is not one."""
     try:
         return int(pq.read_metadata(path).num_rows)
     except Exception as error:
@@ -50,7 +56,10 @@ def parquet_rows(path: Path) -> int:
 
 
 def read_arrow(path: Path) -> Iterator[Row]:
-    """The rows of an Arrow file, in the stream or the file layout. Raises DataError if it is neither, or breaks off."""
+    """The rows of an Arrow file, in the stream or the file layout.
+
+    Raises DataError if it is neither, or breaks off.
+    """
     try:
         with pa.memory_map(str(path)) as source:
             reader = _opened(source)
@@ -110,7 +119,7 @@ def _unreadable(path: Path, what: str, error: Exception) -> DataError:
 
 
 def arrow_files(folder: Path) -> list[Path] | None:
-    """The data files of a folder that `datasets.save_to_disk` wrote, in order; None if it is not such a folder.
+    """The data files of a folder that `datasets.save_to_disk` wrote, in order; else None.
 
     Raises DataError if the folder holds several splits, or if a file that it lists is missing.
     """
@@ -170,7 +179,7 @@ def _values(field: pa.Field, column: pa.Array) -> list[Any]:
 
 
 def _cleaner(kind: pa.DataType) -> Cleaner | None:
-    """What turns a value of an Arrow type into what it was; None if it already is."""
+    """A function that turns a value of an Arrow type into what it was; None if no value changes."""
     if isinstance(kind, pa.BaseExtensionType):
         if kind.extension_name == "arrow.json":
             return lambda value: read_json(value) if isinstance(value, str) else value

@@ -1,4 +1,8 @@
-"""JSON Lines and JSON as streams of rows: any size in constant memory, a broken line is that line's error."""
+"""JSON Lines and JSON as streams of rows, any size in constant memory.
+
+{"messages": […]}     row 1
+{"messages": [        row 2: a RowError in its place; the rows after it are read
+"""
 
 from __future__ import annotations
 
@@ -37,12 +41,12 @@ _MESSAGE: Final = re.compile(rb'\[\s*\{[^\[{]*"(role|from)"\s*:')
 
 
 def what_it_is(head: bytes) -> str | None:
-    """What kind of binary file starts with these bytes; None if they say nothing."""
+    """The kind of binary file that starts with these bytes; None if they say nothing."""
     return next((name for magic, name in _MAGIC.items() if head.startswith(magic)), None)
 
 
 def read_text(stream: io.BufferedReader, name: str, kind: TextKind) -> Iterator[Numbered]:
-    """The rows of a stream. Lines of JSON Lines are numbered as lines, blank ones included; array items as items.
+    """The rows of a stream, numbered by line, blank lines included; items of an array by item.
 
     `json` and `auto` (a pipe) tell an array, an object that holds a list of rows, and JSON Lines apart.
 
@@ -91,12 +95,12 @@ def _peek_line(stream: io.BufferedReader) -> bytes:
 
 
 def _is_message_list(line: bytes) -> bool:
-    """Whether a line is one row that is a list of messages, not the start of an array of rows."""
+    """True if a line is one row that is a list of messages, not the start of an array of rows."""
     return _MESSAGE.match(line) is not None
 
 
 def _is_object_line(stream: io.BufferedReader) -> bool:
-    """Whether the text goes on after a first line that is an object by itself: JSON Lines called .json."""
+    """True if the text goes on after a first line that is an object: JSON Lines called .json."""
     head = stream.peek(_SNIFFED).lstrip(_BLANK)
     line, newline, rest = head.partition(b"\n")
     if not newline:
@@ -110,7 +114,7 @@ def _is_object_line(stream: io.BufferedReader) -> bool:
 
 
 def read_lines(stream: io.BufferedReader, name: str, *, before: int = 0) -> Iterator[Numbered]:
-    """The rows of JSON Lines, numbered as lines. `before` is the number of lines of the file that come before these."""
+    """The rows of JSON Lines, numbered by line; `before` lines of the file come before these."""
     number = before
     rows = before
     reader = JsonReader()
@@ -135,7 +139,7 @@ def read_lines(stream: io.BufferedReader, name: str, *, before: int = 0) -> Iter
 
 
 def _skip_blank(stream: io.BufferedReader) -> int:
-    """Passes over blank lines, of which a few megabytes of a compressed file may be gigabytes; returns their number."""
+    """Passes over blank lines, gigabytes of them perhaps; returns their number."""
     lines = 0
     while True:
         head = stream.peek(_CHUNK)
@@ -146,7 +150,7 @@ def _skip_blank(stream: io.BufferedReader) -> int:
         stream.read(blank)
 
 
-_FIX: Final = "mend or remove the line; the rows after it are read all the same"
+_FIX: Final = "fix or remove the line; the rows after it are read all the same"
 
 
 def _row(text: bytes, place: str, reader: JsonReader) -> Any:
@@ -229,7 +233,10 @@ def _broken(name: str, number: int, reason: str) -> DataError:
 
 
 class _Window:
-    """Decoded text of a stream, of which what was read is dropped now and then. `at` is the place reached in `text`."""
+    """Decoded text of a stream; text that was read is dropped now and then.
+
+    `at` is the place reached in `text`.
+    """
 
     def __init__(self, stream: io.BufferedReader, name: str) -> None:
         self._stream = stream
@@ -245,7 +252,7 @@ class _Window:
         if len(self.text) - self.at > MAX_ROW:
             raise DataError(f"`{self._name}` has an item longer than {MAX_ROW >> 20} MiB", help="is a quote missing?")
         data = self._stream.read(self._size)
-        # An item that does not fit is decoded anew each time: growing reads keep that linear.
+        # An item that does not fit is decoded again each time: growing reads keep that linear.
         self._size = min(self._size * 2, MAX_ROW)
         try:
             text = self._decode(data, final=not data)

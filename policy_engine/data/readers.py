@@ -1,4 +1,7 @@
-"""Datasets as streams of numbered rows: JSON Lines, JSON, Parquet, Arrow folders, folders of files, a pipe."""
+"""Datasets as streams of numbered rows: files, folders of files, Arrow folders, a pipe.
+
+>>> number, row = next(iter(read_rows("chats.jsonl")))  # doctest: +SKIP
+"""
 
 from __future__ import annotations
 
@@ -62,7 +65,7 @@ class Rows(Iterator[Numbered]):
 
     @property
     def fraction(self) -> float | None:
-        """How much of the input was read, from 0 to 1; None where that is not known."""
+        """The share of the input that was read, from 0 to 1; None where that is not known."""
         return self._fraction()
 
     @property

@@ -23,7 +23,7 @@ def refuse(reason: str, help: str) -> NoReturn:
 
 
 def how_to_name(option: str, name: str, keys: Mapping[Any, Any], noun: str) -> str:
-    """The help where `name` is not among the keys: a dataset file says under `option` what it is called."""
+    """The help where `name` is not among the keys: a dataset file names it under `option`."""
     meant = key_meant(option, name, keys)
     if meant is None:
         return f"add it, or say in a dataset file which {noun} has it: `messages: {{{option}: NAME}}`"
@@ -39,7 +39,7 @@ def keys_of(value: Mapping[Any, Any]) -> str:
 
 
 def text_problem(text: str) -> tuple[str, str]:
-    """What is wrong with text that should be JSON, and what to do.
+    """The problem with text that should be JSON, and the help.
 
     `"[{'role': 'user'}]"` is what Python prints for a list, with single quotes: `json.dumps` would have written JSON.
     """

@@ -1,4 +1,8 @@
-"""Roles in the data that look misspelled: none that is known, and much like one that is."""
+"""Roles in the data that look misspelled: unknown, and much like a known one.
+
+asistant     meant as `assistant`
+critique     a role of its own: not like enough to `critic`
+"""
 
 from __future__ import annotations
 
@@ -11,13 +15,15 @@ from policy_engine.core.vocabulary import KNOWN_ROLES
 from policy_engine.data.formats import CALL_ROLE, Format
 
 _ALIKE: Final = 0.75
-"""How like a known role another has to be, so that `critique` is none that was meant as `critic`."""
+"""Similarity above which an unknown role counts as a typo; high enough that `critique` is not read as `critic`."""
 _WORDS: Final = re.compile(r"[^\W\d_]+")
 
 
 class Spelling:
-    """Tells roles that look misspelled: none of those `known`, and much like one. `read_as` maps what the data calls
-    an author to the role it is read as."""
+    """Finds roles that look misspelled: not one of the `known`, and much like one.
+
+    `read_as` maps the data's names of authors to the roles they are read as.
+    """
 
     def __init__(self, known: Iterable[str], read_as: Mapping[str, str] | None = None) -> None:
         self._known = frozenset(known)
@@ -26,11 +32,11 @@ class Spelling:
 
     @staticmethod
     def of(format: Format, known: Iterable[str] = ()) -> Spelling:
-        """The spelling of data of a format: the usual roles, those of the format, and others that are known."""
+        """The spelling for data of a format: knows the usual roles, the format's own, and `known`."""
         return Spelling({*KNOWN_ROLES, *format.roles, *format.roles.values(), *known} - {CALL_ROLE}, format.roles)
 
     def meant(self, role: str) -> str | None:
-        """The known role that a role of the data was likely meant as; None for one that is known or like none."""
+        """The known role that a role was likely meant as; None if it is known or like no other."""
         if role in self._known:
             return None
         if role not in self._meant:
@@ -66,7 +72,10 @@ _ELSEWHERE: Final = {
 
 
 def read_elsewhere_as(role: str) -> str | None:
-    """The role that other programs mean: `tool_call` is `function_call`, `human_1` is `user`; None if unknown."""
+    """The role that other programs mean by a name; None if unknown.
+
+    `tool_call` is `function_call`, `human_1` is `user`.
+    """
     plain = re.sub(r"[\W_]+", "_", role.strip().lower()).strip("_")
     bare = re.sub(r"_?\d+$", "", plain)
     for name in (plain, bare):

@@ -1,4 +1,4 @@
-"""The shape of data, told from its rows: which columns hold the conversation, and which are left over.
+"""The shape of data, found in its rows: columns of the conversation, and those left over.
 
 [{"conversations": [{"from": "human", "value": "Hi"}], "tool_defs": "[…]"}]
 read as ShareGPT conversations: column `conversations` holds lists of objects with `from` and `value` (1 of 1 row
@@ -50,7 +50,7 @@ _MANY: Final = 8
 
 
 def detect_format(rows: Iterable[Any]) -> Format:
-    """The format that most of the given rows have, with a sentence in `description` that says what was seen and why.
+    """The format that most of the given rows have; `description` says what was seen, and why.
 
     Raises:
         ConfigError: no row has a known shape; the message lists the columns seen and says what to do.
@@ -81,7 +81,7 @@ def _described(
         roles = _authors(rows, fmt)
         notes.append("authors " + ", ".join(_author(fmt, role) for role in roles))
         if kind == "messages" and "assistant" not in roles and any(SHAREGPT_ROLES.get(r) == "assistant" for r in roles):
-            notes.append("none is called `assistant`: map them with `messages: {roles: …}` in a dataset file")
+            notes.append("no author is called `assistant`: map them with `messages: {roles: …}` in a dataset file")
     else:
         fmt = named_format(kind, **dict(zip(_PAIR[kind], names, strict=True)))
         why = "columns " + " and ".join(f"`{name}`" for name in names)
@@ -97,7 +97,7 @@ def _described(
 def _columns_not_used(rows: Sequence[Mapping[str, Any]], format: Format) -> list[str]:
     """A sentence for each column that is left over.
 
-    Tools where the format finds none, a system prompt, and the answer to conversations that end with the user.
+    Tools where the format finds no tools, a system prompt, and the answer to conversations that end with the user.
     """
     return [*_inputs(rows, format), *_answers(rows, format)]
 
@@ -192,7 +192,7 @@ def shape_of(row: Any) -> tuple[FormatKind, tuple[str, ...]] | None:
 
 
 def list_kind(value: Any) -> FormatKind | None:
-    """Whether a column's value is a list of OpenAI messages or of ShareGPT turns; None if neither."""
+    """The kind of messages that a column's value is a list of; None if it is not such a list."""
     for message in message_list(value) or ():
         if isinstance(message, Mapping):
             if isinstance(message.get("role"), str):
@@ -242,7 +242,7 @@ def _lists_of(objects: list[Any]) -> list[str]:
 
 
 def _one_of_several(rows: list[Any]) -> str | None:
-    """What a dataset file would say where several columns hold messages, or a question and its answer."""
+    """The help where several columns hold messages, or a question and its answer."""
     objects = [row for row in rows if isinstance(row, Mapping)]
     if not objects:
         return None
@@ -262,13 +262,13 @@ def _holds_text(value: Any) -> bool:
 
 
 def _opens_whole(value: Any) -> bool:
-    """Whether a list of messages is a whole conversation, not only its answer."""
+    """True if a list of messages is a whole conversation, not only its answer."""
     first = next(iter(message_list(value) or ()), None)
     return isinstance(first, Mapping) and first.get("role") in ("system", "user")
 
 
 def _names_seen(rows: list[Any]) -> str | None:
-    """What a dataset file would say, if a column of the rows is a list of objects with the look of messages."""
+    """The help where a column of the rows is a list of objects that look like messages."""
     for row in (row for row in rows if isinstance(row, Mapping)):
         for name, value in row.items():
             message = next((m for m in message_list(value) or () if isinstance(m, Mapping)), None)

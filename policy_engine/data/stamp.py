@@ -1,4 +1,4 @@
-"""Size, time and inode of a file: what shows that it was changed or replaced, without reading it."""
+"""Size, time and inode of a file: they show that it was changed, without reading it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Stamp:
 
     @staticmethod
     def of(file: Path) -> Stamp | None:
-        """The stamp of a file; None for a pipe or a device, whose times mean nothing. Raises OSError."""
+        """The stamp of a file; None for a pipe or a device, which has no such times. Raises OSError."""
         found = os.stat(file)
         if not stat.S_ISREG(found.st_mode):
             return None

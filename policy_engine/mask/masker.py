@@ -44,11 +44,11 @@ _LIST_KINDS: Final = ("messages", "sharegpt")
 
 
 class LostFieldWarning(UserWarning):
-    """A message field never reached the text, where the policy does not make that an error. Given once per kind."""
+    """A piece of a message never reached the text, and the policy does not refuse that. Given once per kind."""
 
 
 class QuotedArgumentsWarning(UserWarning):
-    """Arguments of calls are JSON text, and the template writes that as a JSON string. Given once."""
+    """Arguments of calls are JSON text, and the template quotes it once more. Given once."""
 
 
 class DoubtfulRoleWarning(UserWarning):

@@ -76,8 +76,10 @@ class RowMasker:
         return without_read(chat, self.program.message_fields | self.fields) if chat.unrendered else chat
 
     def check_lost(self, chat: RenderedChat) -> None:
-        """Applies `on unrendered` to a rendering. Raises UnrenderedError, and TemplateError for a field that is written
-        letter by letter."""
+        """Applies `on unrendered` to a rendering.
+
+        Raises UnrenderedError, and TemplateError for a field that is written letter by letter.
+        """
         check_written(chat)
         if any(wrong.how == "quoted" for wrong in chat.miswritten):
             self.on_quoted()

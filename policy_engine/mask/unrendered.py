@@ -1,4 +1,8 @@
-"""Pieces of a conversation that never reached the text: refused where the policy trains them, counted elsewhere."""
+"""Pieces of a conversation that never reached the text: refused where they are trained, else counted.
+
+tool_calls[1] of message 3 (`assistant`), which the policy trains     UnrenderedError
+reasoning_content of 2 assistant messages                             counted, and reported once
+"""
 
 from __future__ import annotations
 
@@ -65,7 +69,7 @@ def lost_of(chat: RenderedChat, turns: Container[int] | None = None) -> Lost:
 
 
 def lost_text(role: str, piece: str, count: int) -> str:
-    """A loss in words: `tool_calls[1] of 2 assistant messages`, `1 whole tool_call message`, `tools of 3 rows`."""
+    """A loss in words: `tool_calls[1] of 2 assistant messages`, `tools of 3 rows`."""
     if not role:
         return f"{piece} of {counted(count, 'row')}"
     if piece == WHOLE:
@@ -86,7 +90,7 @@ def lost_json(chat: RenderedChat) -> list[dict[str, Any]]:
 
 
 def without_read(chat: RenderedChat, fields: Container[str]) -> RenderedChat:
-    """The chat, without losses of unlisted message fields that are there for the policy: it reads or declares them."""
+    """The chat, without losses of unlisted message fields that are read for other ends."""
     kept = tuple(u for u in chat.unrendered if u.kind != "other" or u.path[0] not in fields)
     return chat if len(kept) == len(chat.unrendered) else replace(chat, unrendered=kept)
 

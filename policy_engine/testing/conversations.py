@@ -6,12 +6,13 @@ import copy
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
+from policy_engine.core.vocabulary import REASONING_ALIASES
 from policy_engine.data.conversation import Conversation
 from policy_engine.testing.choices import Choices
 from policy_engine.testing.texts import plain, text
 
 ROLES: Final = ("user", "assistant", "system", "tool", "developer", "critic")
-REASONING_FIELDS: Final = ("reasoning_content", "reasoning", "thinking")
+REASONING_FIELDS: Final = tuple(sorted(REASONING_ALIASES, key=len, reverse=True))
 TOOL_NAMES: Final = ("search", "get_weather", "sum")
 
 Message = dict[str, Any]

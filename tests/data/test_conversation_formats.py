@@ -59,7 +59,7 @@ def test_a_system_column_beside_openai_messages_is_not_used_in_silence():
 def test_foreign_authors_in_openai_messages_are_pointed_out():
     row = {"messages": [{"role": "human", "content": "a"}, {"role": "gpt", "content": "b"}]}
     found = detect_format([row])
-    assert "none is called `assistant`" in found.description
+    assert "no author is called `assistant`" in found.description
     assert {} == dict(found.roles)
 
 

@@ -1,7 +1,8 @@
 """Conversations in which every piece has a word of its own, to see which pieces a template loses.
 
 A word is either in the text or below a path that is reported as lost, and never both: so neither a silent loss nor a
-false alarm goes by. Words of a label (`name`, ids) and of media are not looked for.
+false alarm goes by. Words of a label (`name`, ids) and of media are not looked for, nor fields that the template writes
+letter by letter: rows with such a field are refused.
 """
 
 from __future__ import annotations
@@ -192,7 +193,7 @@ def problems(conversation: Conversation, chat: RenderedChat) -> list[str]:
         where = f"{'.'.join(map(str, path))} of {turn}"
         if word in chat.text and reported:
             found.append(f"written, and reported as lost: {where} ({reported})")
-        elif word not in chat.text and not reported:
+        elif word not in chat.text and not reported and not any(path == wrong.path for wrong in chat.miswritten):
             found.append(f"neither written nor reported: {where}")
     return found
 

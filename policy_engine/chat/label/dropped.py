@@ -34,7 +34,7 @@ _ARGUMENTS: Final = frozenset({"arguments", "parameters", "input"})
 
 @dataclass(frozen=True, kw_only=True)
 class Written:
-    """The data that renderings of one shape have in their text. Empty and blank text does not count."""
+    """The data that renderings of one shape have in their text, empty and blank text aside."""
 
     fields: frozenset[tuple[int | None, str | int]]
     """(turn, name) of fields that are printed as they are, or changed as a whole."""
@@ -86,7 +86,7 @@ def written_in(bits: Sequence[Bit], text: str) -> Written:
 def unwritten(
     written: Written, conversation: Conversation, text: str, lengths: Sequence[int]
 ) -> tuple[Unrendered, ...]:
-    """The pieces with something in them of which no character reached the text, in the order of the data.
+    """The pieces, with something in them, of which no character reached the text.
 
     `lengths` are those of the runs that the text is made of.
     """
@@ -174,7 +174,7 @@ class _Search:
         return [Unrendered(turn=turn, path=path, kind=kind) for path in lost]
 
     def _walk(self, turn: int | None, value: Any, path: Path, labels: frozenset[str]) -> tuple[bool, list[Path]]:
-        """Whether there is anything in a value, and the paths of the highest values in it that are lost."""
+        """True if there is anything in a value; and the paths of the highest lost values in it."""
         if isinstance(value, str):
             if not value or value.isspace():
                 return False, []
@@ -205,7 +205,7 @@ class _Search:
         return any_there, [path] if any_there and all_lost else lost
 
     def _is_loose(self, turn: int | None, value: str) -> bool:
-        """Whether a text is found in what the template computed from data, so that its origin is one of several."""
+        """True if a text is found in what the template computed from several pieces of data."""
         if not value or not self._written.loose:
             return False
         if self._loose is None:
@@ -219,13 +219,13 @@ class _Search:
         return shown in near or json.dumps(shown)[1:-1] in near or json.dumps(shown, ensure_ascii=False)[1:-1] in near
 
     def _is_in_id(self, lost: Unrendered, message: Mapping[str, Any]) -> bool:
-        """Whether the name of a tool was written as part of the call's id, as Kimi has it: `functions.search:0`."""
+        """True if a tool's name was written in the call's id, as Kimi has it: `functions.search:0`."""
         at = lost.path[:2]
         id = field_value(message, (*at, "id"))
         return isinstance(id, str) and (lost.turn, (*at, "id")) in self._paths and field_value(message, lost.path) in id
 
     def _has_twin(self, lost: Unrendered, message: Mapping[str, Any], found: Sequence[Unrendered]) -> bool:
-        """Whether the message has the same once more, under another name, and that was written."""
+        """True if the message has the same under another name, and that was written."""
         if lost.path[-1:] == ("name",) and self._is_in_id(lost, message):
             return True
         name = lost.path[0]
@@ -278,7 +278,7 @@ def _ends(lengths: Sequence[int]) -> Iterator[int]:
 def thinking_in_content(
     messages: Sequence[Mapping[str, Any]], *, delimiters: Sequence[tuple[str, str]], model_roles: frozenset[str]
 ) -> dict[int, int]:
-    """Model turns whose content has a delimiter of thinking: where the thinking in it ends, or -1."""
+    """Model turns whose content has a delimiter of thinking; and the end of the thinking, or -1."""
     if not delimiters:
         return {}
     found: dict[int, int] = {}
@@ -301,7 +301,7 @@ def thinking_in_content(
 
 
 def lost_thinking(thinking: Mapping[int, int], bits: Sequence[Bit]) -> tuple[Unrendered, ...]:
-    """Thinking inside content of which the template wrote nothing, though it wrote other content."""
+    """Thinking inside content that the template left out, though it wrote other content."""
     lost = []
     for turn, end in thinking.items():
         own = [b for b in bits if b.origin is not None and b.origin.turn == turn and b.origin.path == ("content",)]

@@ -1,4 +1,4 @@
-"""Fields that a template writes otherwise than they are meant, since they are text where it wants an object or a list.
+"""Fields that are text where a template wants an object or a list, and what it makes of them.
 
 arguments             "{\\"q\\": \\"tea\\"}"          text, as OpenAI's interface gives it
 `| tojson` writes     "{\\"q\\": \\"tea\\"}"          a JSON string, quoted once more: the model learns quoted arguments
@@ -24,12 +24,12 @@ _FEWEST: Final = 3
 
 @dataclass(frozen=True, kw_only=True)
 class Suspect:
-    """A field whose runs may be written letter by letter, or as a JSON string: which of both depends on the row."""
+    """A field that may be written letter by letter, or as a JSON string: each row is asked."""
 
     turn: int
     path: tuple[str | int, ...]
     runs: tuple[int, ...]
-    """Runs that stand in the text as they are in the field; other text stands between them."""
+    """Runs that are in the text as they are in the field; other text is between them."""
     is_quoted: bool
     """Whether the field's first character in the text is a quote that `tojson` wrote."""
 

@@ -1,4 +1,4 @@
-"""Findings about data that a template drops or writes twice: whole messages, quoted arguments, a second `<s>`.
+"""Findings about data that a template drops or quotes twice, and about a second `<s>`.
 
 warning[PE521]: nothing of 12 messages of role `tool_call` reached the text: the template does not write that role
   help: say in a dataset file what it is read as: `messages: {roles: {tool_call: function_call}}`
@@ -33,7 +33,7 @@ def data_findings(
 
 
 def opening_bos(tokenizer: ChatTokenizer) -> int:
-    """How often the ids of a short conversation open with what the tokenizer would add in front."""
+    """The times that a short conversation's ids open with what the tokenizer would add."""
     try:
         chat = tokenizer.template.render(Conversation(messages=({"role": "user", "content": "a"},)))
         return tokenizer.times_bos(tokenizer.encode(chat).input_ids)

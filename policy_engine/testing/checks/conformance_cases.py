@@ -13,11 +13,11 @@ from policy_engine.chat.tokenizer import ChatTokenizer
 from policy_engine.core.errors import TemplateError
 from policy_engine.data.conversation import Conversation
 from policy_engine.testing.choices import Choices
+from policy_engine.testing.conversations import REASONING_FIELDS
 from policy_engine.testing.conversations import conversation as any_conversation
 from policy_engine.testing.texts import CONTROL, text
 
 PRIVATE_USE: Final = ("\ue000\ue001", "\uf8ff", "\U000f0000\U0010fffd")
-REASONING_FIELDS: Final = ("reasoning_content", "reasoning", "thinking")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,7 @@
-"""A rendered conversation: text partitioned into segments that know their turn, part and source."""
+"""A rendered conversation: text in segments that know their turn, part and source.
+
+`<|im_start|>user⏎Hi<|im_end|>⏎` has four: header, text (copied from `content` of message 0), eot, separator.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,9 @@ from policy_engine.core.wording import field_path
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Segment:
-    """Characters `[start, end)` of one turn, one part and one source. See `core.facts.SegmentFacts` for the fields.
+    """Characters `[start, end)` of one turn, one part and one source.
+
+    `core.facts.SegmentFacts` documents the fields.
 
     `line` is the template line that wrote the characters (from 1), where the template did and the line is known.
     `unknown` marks text that a template computed from message data in a way that keeps no owner.
@@ -35,7 +40,7 @@ class Segment:
 
     @property
     def from_data(self) -> bool:
-        """Whether the characters come from the data (message, tool schema, document), not from the template."""
+        """True if the characters come from the data (message, tool schema, document)."""
         return self.field is not None
 
 
@@ -61,7 +66,7 @@ class Unrendered:
 
     @property
     def field(self) -> str:
-        """The piece in words: `tool_calls[1]`, `message`; thinking inside content is `reasoning`."""
+        """The piece in words: `tool_calls[1]`, `content[0].text`, `message`, `reasoning`."""
         if self.kind == "reasoning" and self.path[:1] == ("content",) and len(self.path) != 2:
             return "reasoning"
         return field_path(self.path) or WHOLE
@@ -82,7 +87,7 @@ class Miswritten:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RenderedChat:
-    """What one conversation became. `segments` are contiguous and gapless over `text`, in order."""
+    """The rendering of one conversation; `segments` cover `text` in order, without gaps."""
 
     text: str
     segments: Sequence[Segment]

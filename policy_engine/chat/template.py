@@ -16,10 +16,11 @@ import jinja2.meta
 from policy_engine.chat.label.board import Chart, last_data, with_prompt
 from policy_engine.chat.label.dropped import lost_thinking, thinking_in_content, unwritten
 from policy_engine.chat.label.layout import Layout, Scan, lay_out, part_types, place
+from policy_engine.chat.label.learn import Raw, learn
 from policy_engine.chat.label.markers import REASONING, Markers
 from policy_engine.chat.label.miswritten import miswritten
 from policy_engine.chat.label.parts import label
-from policy_engine.chat.label.profile import Raw, TemplateProfile, added_prompt, learn
+from policy_engine.chat.label.profile import TemplateProfile, added_prompt, has_word
 from policy_engine.chat.label.sources import Bit, flatten, own_unclaimed
 from policy_engine.chat.media.parts import for_template
 from policy_engine.chat.remedies import explained
@@ -72,9 +73,9 @@ class ChatTemplate:
     """A compiled chat template.
 
     `special_tokens` are the tokenizer's named ones (`bos_token` …), which templates may print; `tokens` its further
-    special and added tokens; `model_roles` the roles a model writes; `seconds` bounds one rendering. With `hides_media`
-    the template sees that a content part has a medium, and not its data, as with a processor. Raises TemplateError if
-    the source does not compile.
+    special and added tokens; `stops` those at which the model is known to stop; `model_roles` the roles a model
+    writes; `seconds` bounds one rendering. With `hides_media` the template sees that a content part has a medium, and
+    not its data, as with a processor. Raises TemplateError if the source does not compile.
     """
 
     def __repr__(self) -> str:
@@ -86,6 +87,7 @@ class ChatTemplate:
         *,
         special_tokens: Mapping[str, str] | None = None,
         tokens: Iterable[str] = (),
+        stops: Iterable[str] = (),
         model_roles: Iterable[str] = ("assistant",),
         name: str = "<template>",
         seconds: float = 10.0,
@@ -96,6 +98,7 @@ class ChatTemplate:
         self.name = name
         self.special_tokens = dict(special_tokens or {})
         self.model_roles = frozenset(model_roles)
+        self.stops = frozenset(stops)
         self._tokens = tuple(sorted(set(tokens)))
         self._seconds = seconds
         self._environment = TracingEnvironment()
@@ -112,7 +115,10 @@ class ChatTemplate:
             raise TemplateError(f"{said}: {error}", help="correct the template's Jinja syntax") from error
         named = self.special_tokens
         self._markers = Markers.of(
-            [*named.values(), *self._tokens], bos=named.get("bos_token"), eos=named.get("eos_token")
+            [*named.values(), *self._tokens],
+            bos=named.get("bos_token"),
+            eos=named.get("eos_token"),
+            stops=self.stops,
         )
         self._delimiters = tuple(pair for pair in REASONING if pair[0] in source or pair[1] in source)
         self._profiles: Bounded[Any, TemplateProfile] = Bounded(_MOST_PROFILES)
@@ -120,23 +126,16 @@ class ChatTemplate:
         self._unread: Bounded[Any, int] = Bounded(_MOST_READ * _MOST_PROFILES)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return (
-            _rebuild,
-            (
-                self.source,
-                self.special_tokens,
-                self._tokens,
-                tuple(sorted(self.model_roles)),
-                self.name,
-                self._seconds,
-                self._hides_media,
-            ),
-        )
+        facts = {"special_tokens": self.special_tokens, "tokens": self._tokens, "stops": tuple(sorted(self.stops))}
+        rest = {"model_roles": tuple(sorted(self.model_roles)), "name": self.name, "seconds": self._seconds}
+        return _rebuild, (self.source, {**facts, **rest, "hides_media": self._hides_media})
 
     @property
     def fingerprint(self) -> str:
         """A hash of all that decides how a conversation renders and is told apart (hex)."""
         key = [self.source, sorted(self.special_tokens.items()), self._tokens, sorted(self.model_roles)]
+        if self.stops:
+            key.append(sorted(self.stops))
         return hashlib.sha256(json.dumps(key, default=str).encode()).hexdigest()
 
     def render(
@@ -167,7 +166,8 @@ class ChatTemplate:
             self._check_written(len(scan.text), conversation)
         thinking = thinking_in_content(messages, delimiters=self._delimiters, model_roles=self.model_roles)
         shape = (key, tuple(scan.key), part_types(messages))
-        is_one_of_many = not (thinking or add_generation_prompt or profile.varies)
+        varies = profile.varies or (bool(profile.flags) and has_word(messages, profile.flags))
+        is_one_of_many = not (thinking or add_generation_prompt or varies)
         layout = self._layouts.get(shape) if is_one_of_many else None
         if layout is None:
             bits = self._owned(pieces)
@@ -180,7 +180,7 @@ class ChatTemplate:
                     markers=self._markers,
                     delimiters=self._delimiters,
                     models=self.model_roles,
-                    ask=functools.partial(self._prompt_before, conversation) if profile.varies else None,
+                    ask=functools.partial(self._prompt_before, conversation) if varies else None,
                 )
             )
             if add_generation_prompt:
@@ -291,7 +291,8 @@ class ChatTemplate:
             return Raw(text=text, bits=self._owned(pieces))
 
         model = min(self.model_roles) if "assistant" not in self.model_roles else "assistant"
-        return self._profiles.keep(key, learn(render, self._markers, model=model, tools=tools))
+        found = learn(render, self._markers, model=model, tools=tools, words=self._environment.tested)
+        return self._profiles.keep(key, found)
 
     def _check_written(self, size: int, conversation: Conversation) -> None:
         # Rendering such a text is quick, labelling and tokenizing it are not, and nothing there can be interrupted.
@@ -368,21 +369,5 @@ class ChatTemplate:
             ) from error
 
 
-def _rebuild(
-    source: str,
-    special: Mapping[str, str],
-    tokens: Sequence[str],
-    models: Sequence[str],
-    name: str,
-    seconds: float,
-    hides_media: bool,
-) -> ChatTemplate:
-    return ChatTemplate(
-        source,
-        special_tokens=special,
-        tokens=tokens,
-        model_roles=models,
-        name=name,
-        seconds=seconds,
-        hides_media=hides_media,
-    )
+def _rebuild(source: str, facts: dict[str, Any]) -> ChatTemplate:
+    return ChatTemplate(source, **facts)

@@ -20,6 +20,7 @@ from policy_engine.chat.tokens.fast_backend import TokenBackend
 from policy_engine.chat.tokens.load import is_processor, load_cached, load_transformers, read_template, usable
 from policy_engine.chat.tokens.locator import TokenLocator
 from policy_engine.chat.tokens.qualify import is_known
+from policy_engine.chat.tokens.stops import stop_tokens
 from policy_engine.core.diagnostics import Diagnostic
 from policy_engine.core.errors import AttributionError, ConfigError, PolicyEngineError, TokenizerError
 from policy_engine.data.conversation import Conversation
@@ -41,6 +42,8 @@ class ChatTokenizer:
     """Roles the model writes; templates mark their turns' headers and ends accordingly."""
     fast: TokenBackend | None = None
     """What gives the ids in place of the tokenizer itself; see `with_fast`."""
+    stops: frozenset[str] = frozenset()
+    """Tokens at which the model stops, as the `generation_config.json` beside the tokenizer says; mostly empty."""
     template_file: str | None = field(default=None, repr=False, compare=False)
     """The file that replaced the tokenizer's own templates, for errors to name."""
     follows: bool = field(default=False, repr=False, compare=False)
@@ -64,7 +67,14 @@ class ChatTokenizer:
             file = None if named is not None or text == template else str(template)
             templates = {"default": text}
         name = str(getattr(tok, "name_or_path", "") or "") or "<tokenizer>"
-        return cls(tokenizer=tok, templates=templates, name=name, template_file=file, follows=template is None)
+        return cls(
+            tokenizer=tok,
+            templates=templates,
+            name=name,
+            stops=stop_tokens(name, tok),
+            template_file=file,
+            follows=template is None,
+        )
 
     @classmethod
     def from_processor(
@@ -130,10 +140,11 @@ class ChatTokenizer:
 
     def __reduce__(self) -> tuple[Any, ...]:
         roles = tuple(sorted(self.model_roles))
+        stops = tuple(sorted(self.stops))
         # A processor brings its tokenizer along: the two are one object, and stay so.
         own = None if self.media is not None else self.tokenizer
         facts = (own, dict(self.templates), self.name, roles, self.fast, self.template_file, self.follows, self.media)
-        return _rebuild, facts
+        return _rebuild, (*facts, stops)
 
     # Templates.
 
@@ -179,6 +190,7 @@ class ChatTokenizer:
                 self.templates[name],
                 special_tokens=self.special_tokens,
                 tokens=added,
+                stops=self.stops,
                 model_roles=self.model_roles,
                 name=where,
                 hides_media=self.media is not None,
@@ -258,7 +270,8 @@ class ChatTokenizer:
         special = {name: str(token) for name, token in self.special_tokens.items()}
         roles = sorted(self.model_roles)
         split = bool(getattr(self.tokenizer, "split_special_tokens", False))
-        key = json.dumps([state, special, split, dict(self.templates), roles], sort_keys=True, default=str)
+        said = [state, special, split, dict(self.templates), roles, *([sorted(self.stops)] if self.stops else [])]
+        key = json.dumps(said, sort_keys=True, default=str)
         return hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
 
     @property
@@ -329,9 +342,9 @@ def load_tokenizer(
     tokenizer is in the local cache of the hub's files.
     """
     loaded = load_cached(name_or_path) if cache else load_transformers(name_or_path)
-    if is_processor(loaded):
-        return dataclasses.replace(ChatTokenizer.from_processor(loaded, template), name=str(name_or_path))
-    return dataclasses.replace(ChatTokenizer.from_transformers(loaded, template), name=str(name_or_path))
+    processed = is_processor(loaded)
+    made = (ChatTokenizer.from_processor if processed else ChatTokenizer.from_transformers)(loaded, template)
+    return dataclasses.replace(made, name=str(name_or_path), stops=stop_tokens(name_or_path, made.tokenizer))
 
 
 def _rebuild(
@@ -343,6 +356,7 @@ def _rebuild(
     template_file: str | None = None,
     follows: bool = False,
     media: MediaProcessor | None = None,
+    stops: tuple[str, ...] = (),
 ) -> ChatTokenizer:
     return ChatTokenizer(
         tokenizer=tokenizer if media is None else media.processor.tokenizer,
@@ -353,4 +367,5 @@ def _rebuild(
         fast=fast,
         template_file=template_file,
         follows=follows,
+        stops=frozenset(stops),
     )

@@ -18,9 +18,10 @@ from policy_engine.core.facts import placed_of
 from policy_engine.data.role_spelling import Spelling
 from policy_engine.mask.evidence.rule_use import Evidence
 from policy_engine.mask.row import MaskedRow
-from policy_engine.mask.token_mask import REASONS
+from policy_engine.mask.token_mask import REASONS, TokenMask
 from policy_engine.mask.unrendered import Lost
 
+_STRADDLE: Final = REASONS.index("straddle")
 FIRST_FAILURES: Final = 20
 """Failed rows that a summary has in full; all are counted."""
 OF_A_KIND: Final = 3
@@ -98,6 +99,10 @@ class Counts:
     """Rows with media, under `on media ignore`, whose ids have placeholders only."""
     bos: int = 0
     """How often a row opens with what the tokenizer would add in front: the most of all rows, up to 2."""
+    first_lost: int = 0
+    """Stretches of trained tokens whose first word is masked before them, in a token that straddles."""
+    first_kept: int = 0
+    """Rows with a stretch of trained tokens of which that is not so."""
     rules: Counter[int] = field(default_factory=Counter)
     """Tokens of the output by the index of the rule that decided them."""
     evidence: Evidence = field(default_factory=Counter, compare=False)
@@ -174,12 +179,25 @@ class Counts:
                 self.rules[rule - 1] += count
         for reason, count in enumerate(np.bincount(row.mask.reasons_T, minlength=len(REASONS)).tolist()):
             self.reasons[REASONS[reason]] += count
+        self._add_first(row.mask)
+
+    def _add_first(self, mask: TokenMask) -> None:
+        straddles_T = mask.reasons_T == _STRADDLE
+        if not straddles_T.any():
+            self.first_kept += bool(mask.weights_T.any())
+            return
+        trained_T = mask.weights_T != 0
+        first_T = trained_T[1:] & ~trained_T[:-1]
+        lost_T = first_T & straddles_T[:-1]
+        self.first_lost += int(lost_T.sum())
+        self.first_kept += bool(first_T.sum() > lost_T.sum())
 
     def merge(self, other: Counts) -> None:
         """Adds the counts of another batch that comes after those counted so far."""
         for name in (
             "read", "written", "samples", "samples_dropped", "unrolled", "empty", "cut_empty", "too_long", "truncated",
             "tokens_cut", "control", "quoted", "placeholders",
+            "first_lost", "first_kept",
         ):  # fmt: skip
             setattr(self, name, getattr(self, name) + getattr(other, name))
         self.bos = max(self.bos, other.bos)
@@ -229,6 +247,8 @@ class Summary:
     tokens_cut: int
     straddles: int
     """Tokens that mix two decisions, or data of two messages."""
+    answers_clipped: int
+    """Stretches of trained tokens that lost their first token to a straddle, if all of the run did; else 0."""
     unrendered: tuple[tuple[str, str, int], ...]
     """Message fields that never reached the text: (role, field, messages)."""
     rows_with_quoted_arguments: int
@@ -302,6 +322,7 @@ def summary_of(counts: Counts, *, description: str, output: str, sequences: int,
         ),
         tokens_cut=counts.tokens_cut,
         straddles=counts.reasons["straddle"],
+        answers_clipped=0 if counts.first_kept else counts.first_lost,
         unrendered=tuple((role, name, count) for (role, name), count in sorted(counts.unrendered.items())),
         rows_with_quoted_arguments=counts.quoted,
         rows_with_placeholders=counts.placeholders,

@@ -202,6 +202,7 @@ def _compiled(template: ChatTemplate | str | Path, tokenizer: ChatTokenizer | No
         source,
         special_tokens=tokenizer.special_tokens,
         tokens=[str(token) for token in tokenizer.tokenizer.added_tokens_decoder.values()],
+        stops=tokenizer.stops,
         model_roles=tokenizer.model_roles,
         name=name,
     )

@@ -39,6 +39,10 @@ def _tagged(source: str, conversation: Conversation) -> tuple[str, list[bool]]:
     return texts[0], inside
 
 
+UNTAGGED = frozenset({"<|tool_response>"})
+"""Ends of turns that TRL's tags leave out: Gemma 4 stops at it after a call, and TRL writes it for the result."""
+
+
 @pytest.mark.parametrize("name", TAGGED)
 def test_body_and_end_agree_with_generation_tags(name: str) -> None:
     """What we call body or end is tagged; what is tagged and neither is one of the named conventions."""
@@ -53,7 +57,7 @@ def test_body_and_end_agree_with_generation_tags(name: str) -> None:
             ours = chat.role(segment) == "assistant" and segment.part in BODY | EOS
             theirs = inside[segment.start : segment.end]
             compared += len(theirs)
-            if ours:
+            if ours and chat.segment_text(segment) not in UNTAGGED:
                 assert all(theirs), (segment, chat.segment_text(segment))
             elif any(theirs):
                 assert segment.part in CONVENTIONS, (segment, chat.segment_text(segment))

@@ -31,6 +31,15 @@ def test_written_files_are_current(script: str, function: str) -> None:
     assert names[function]() == names["PATH"].read_text(encoding="utf-8"), f"run python scripts/{script}.py"
 
 
+def test_pictures_of_a_rendering_are_what_the_code_draws() -> None:
+    names = runpy.run_path(str(ROOT / "scripts" / "label_picture.py"))
+    for path, text in names["files"]().items():
+        assert text == path.read_text(encoding="utf-8"), "run python scripts/label_picture.py"
+    drawn = names["rendering"]()
+    assert "<tool_call>" in drawn
+    assert "reasoning.text" in drawn
+
+
 def test_conformance_page_is_that_of_its_data() -> None:
     page, data = (ROOT / "docs" / "explanation" / f"conformance.{ending}" for ending in ("md", "json"))
     text = page.read_text(encoding="utf-8")

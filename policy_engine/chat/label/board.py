@@ -1,4 +1,8 @@
-"""What the labelling of one rendering shares: the text, its bits, what the template is known to do, and the result."""
+"""One rendering being labelled: its text, its bits, the template's profile, the result.
+
+Of `<|im_start|>user⏎Hi<|im_end|>⏎` the template wrote four bits (`<|im_start|>`, `user`, `⏎`, `<|im_end|>⏎`) and
+copied one from the data (`Hi`). Labelled, they are pieces: `header` (three of them), `text`, `eot` and `separator`.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +15,7 @@ from policy_engine.chat.label.sources import Bit
 
 
 class Labelled:
-    """Part of a bit: characters `[start, end)`, with the part they are and the turn that owns them."""
+    """Characters `[start, end)` of a bit, with their part and the turn that owns them."""
 
     __slots__ = ("bit", "call", "end", "item", "part", "start", "turn")
 
@@ -26,7 +30,9 @@ class Labelled:
 
 
 class Chart:
-    """One rendering being labelled. `delimiters` are the pairs around thinking that the template itself knows.
+    """One rendering while it is labelled.
+
+    `delimiters` are the pairs around thinking that the template itself knows.
 
     `ask` renders the generation prompt before a turn; needed where the profile's does not hold for all turns.
     """
@@ -54,6 +60,10 @@ class Chart:
         self.out: list[Labelled] = []
         self.ended: set[int] = set()
         """Turns whose end marker was found."""
+        self.called: set[int] = set()
+        """Turns with tool calls."""
+        self.ended_late: set[int] = set()
+        """Turns whose end marker is behind a preamble that the template writes after them."""
         self.opened: set[int] = set()
         """Model turns whose opening the turn before them wrote."""
         self.last_data = max((bit.end for bit in bits if bit.is_data), default=0)
@@ -73,11 +83,11 @@ class Chart:
         return self.profile.prompt(self.role(turn - 1) if turn else None) if asked is None else asked
 
     def is_model(self, turn: int) -> bool:
-        """Whether the model writes turns of this role."""
+        """True if the model writes turns of this role."""
         return self.role(turn) in self.models
 
     def add(self, bit: Bit, start: int, end: int, part: str, turn: int | None, call: int | None = None) -> None:
-        """Label characters of a bit; nothing if there are none."""
+        """Label characters of a bit; no characters, no label."""
         if start < end:
             self.out.append(Labelled(bit, start, end, part, turn, call))
 
@@ -103,7 +113,7 @@ class Zone:
             self.chart.out.append(piece)
 
     def slices(self, begin: int, end: int) -> list[tuple[Bit, int, int]]:
-        """The bits of characters `[begin, end)` of the zone, each with the characters of the text it covers there."""
+        """The bits of characters `[begin, end)` of the zone, each with its range in the text."""
         found, at = [], 0
         for bit in self.bits:
             size = bit.end - bit.start
@@ -122,7 +132,7 @@ def after_blanks(text: str, at: int) -> int:
 
 
 def field_value(message: Mapping[str, Any], path: Sequence[str | int]) -> Any:
-    """The value at a path below a message; None where there is none."""
+    """The value at a path below a message; None if the path leads nowhere."""
     value: Any = message
     for step in path:
         try:

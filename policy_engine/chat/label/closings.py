@@ -1,4 +1,7 @@
-"""How a turn closes: scaffold of its body, the end marker, further ends, what separates it from the next."""
+"""The end of a turn: scaffold of its body, the end marker, further ends, and the separator.
+
+Behind the data of a call, Qwen3 writes `}⏎</tool_call><|im_end|>⏎`: that is `tool_call`, `eot` and `separator`.
+"""
 
 from __future__ import annotations
 
@@ -11,14 +14,17 @@ _INNER = {"call": "tool_call", "reasoning": "reasoning.close"}
 
 
 def label_closing(chart: Chart, zone: Zone, begin: int, end: int, turn: int, last_kind: str, last: Bit | None) -> None:
-    """Label `[begin, end)` of a zone as the end of `turn`. `last_kind` is the kind of its last data."""
-    end = _without_suffix(chart, zone, begin, end, turn)
+    """Label `[begin, end)` of a zone as the end of `turn`.
+
+    `last` is the turn's last data, `last_kind` its kind.
+    """
+    end = _without_system_opener(chart, zone, begin, _without_suffix(chart, zone, begin, end, turn), turn)
     text = zone.text[begin:end]
     if not text:
         return
     inner = _INNER.get(last_kind, "markup")
     call = last.call if last is not None else None
-    found = _end_marker(chart, text, last_kind)
+    found = None if turn in chart.ended_late else _end_marker(chart, text, last_kind, chart.is_model(turn))
     if found is None:
         # Blanks around turns without an end marker separate; anything else is the author's scaffold.
         stop = begin + len(text.rstrip())
@@ -32,19 +38,30 @@ def label_closing(chart: Chart, zone: Zone, begin: int, end: int, turn: int, las
     at = high
     for start, stop in chart.markers.spans(zone.text[high:end]):
         zone.label(at, high + start, "separator", turn)
+        if zone.text[high + start : high + stop] in chart.profile.openers and turn + 1 < len(chart.messages):
+            # The opening of the next turn, written here.
+            zone.label(high + start, end, "header", turn + 1)
+            chart.opened.add(turn + 1)
+            return
         zone.label(high + start, high + stop, "eod", turn)
         at = high + stop
     zone.label(at, end, "separator", turn)
 
 
-def _end_marker(chart: Chart, text: str, last_kind: str) -> tuple[int, int] | None:
+def _end_marker(chart: Chart, text: str, last_kind: str, is_model: bool) -> tuple[int, int] | None:
     marker = chart.profile.marker
+    after_call = chart.profile.late_call.strip()
+    if is_model and last_kind == "call" and after_call:
+        # The turn after it may write it; other markers close the call.
+        at = text.rfind(after_call)
+        return (at, at + len(after_call)) if at >= 0 else None
     if marker is not None:
         # Each of several calls may be closed with the marker; the turn ends at the last.
         at = text.rfind(marker) if last_kind == "call" else text.find(marker)
         if at >= 0:
             return at, at + len(marker)
-    spans = chart.markers.spans(text)
+    openers = () if is_model else chart.profile.openers
+    spans = [span for span in chart.markers.spans(text) if text[slice(*span)] not in openers]
     if not spans:
         return None
     low, high = spans[-1]
@@ -53,17 +70,44 @@ def _end_marker(chart: Chart, text: str, last_kind: str) -> tuple[int, int] | No
     return low, high
 
 
+def _without_system_opener(chart: Chart, zone: Zone, begin: int, end: int, turn: int) -> int:
+    """Label the opener of a system turn at the end of an answer; returns where it begins.
+
+    No model stops at it: it is the header of the turn that it opens.
+    """
+    following, opener = turn + 1, chart.profile.system
+    if not opener or opener == chart.profile.marker or following == len(chart.messages) or not chart.is_model(turn):
+        return end
+    if chart.is_model(following) or chart.role(following) not in ("system", "developer"):
+        return end
+    at = zone.text.rfind(opener, begin, end)
+    if at < 0 or zone.text[at + len(opener) : end].strip():
+        return end
+    zone.label(at, end, "header", following)
+    return at
+
+
 def _without_suffix(chart: Chart, zone: Zone, begin: int, end: int, turn: int) -> int:
-    """Label text that the template appends after the conversation, whoever spoke last; returns where it begins.
+    """Label text that the template appends whoever spoke last; returns where it begins.
 
     Only text written outside loops counts: a judge's instructions, an opener that ignores `add_generation_prompt`. What
     ends turns in mid conversation, and what ends the document, still belongs to the last turn.
     """
+    is_last = bool(zone.bits) and zone.bits[-1].end == len(chart.text)
+    prompt = chart.profile.prompt(None) if chart.profile.appended and is_last else ""
+    for opener in (prompt, prompt.strip()) if prompt.strip() else ():
+        at = zone.text.rfind(opener, begin, end)
+        if at >= 0 and not zone.text[at + len(opener) : end].strip():
+            zone.disown(at, end, "generation_prompt")
+            return at
     outside = 0
-    for bit in zone.bits:
-        if outside >= begin and bit.adopted and bit.end > chart.last_data:
-            break
-        outside += bit.end - bit.start
+    if chart.profile.suffix and is_last and zone.text.endswith(chart.profile.suffix):
+        outside = begin
+    else:
+        for bit in zone.bits:
+            if outside >= begin and bit.adopted and bit.end > chart.last_data:
+                break
+            outside += bit.end - bit.start
     if outside >= end:
         return end
     text = zone.text[:end]

@@ -1,4 +1,4 @@
-"""Segments of chats that have one shape: told apart once, placed anew for each row.
+"""Segments of chats that have one shape: told apart once, placed again for each row.
 
 Rows of a dataset render to the same sequence of sources again and again, only with longer or shorter data. What the
 parts are depends on that sequence alone, so it is decided when a sequence is first seen; after that a row costs its
@@ -40,7 +40,10 @@ class Kind:
 
 
 class Layout:
-    """The segments of all chats of one shape. Compares by identity: equal shapes of a template share one layout."""
+    """The segments of all chats of one shape.
+
+    Compares by identity: equal shapes of a template share one layout.
+    """
 
     __slots__ = ("has_unknown", "kinds", "parts", "turns", "written")
 
@@ -53,7 +56,9 @@ class Layout:
 
 
 class PlacedSegments(Sequence[Segment]):
-    """The segments of one chat: a layout and where each begins. Made into objects when asked for.
+    """The segments of one chat: a layout, and the place where each begins.
+
+    They are made into objects when asked for.
 
     `starts` has one place more than there are segments, the end of the text.
     """
@@ -116,7 +121,7 @@ class PlacedSegments(Sequence[Segment]):
 
 
 class Scan:
-    """The runs of one rendering: a key that is equal for renderings of one shape, and the runs' lengths and offsets."""
+    """The runs of one rendering: a key of its shape, and the runs' lengths and offsets."""
 
     __slots__ = ("key", "lengths", "offsets", "text")
 
@@ -136,7 +141,7 @@ class Scan:
             for length, origin, offset in runs_of(piece):
                 kind = type(origin)
                 if kind is Origin:
-                    # Whether data is there and whether it stands as it is in its field are part of the shape.
+                    # Whether data is there and whether it is copied as it is in its field are part of the shape.
                     key.append(origin)
                     if not length or offset == LOST:
                         key.append(-1 if length else -2)
@@ -183,7 +188,7 @@ def place(layout: Layout, lengths: Sequence[int], offsets: list[int]) -> PlacedS
 
 
 def _joins(a: Labelled, b: Labelled) -> bool:
-    """Whether two neighbours are one segment whatever their lengths: the same part, and one source."""
+    """True if two neighbours are one segment: the same part, and one source."""
     if (a.part, a.turn, a.call, a.item) != (b.part, b.turn, b.call, b.item):
         return False
     first, second = a.bit, b.bit
@@ -207,7 +212,7 @@ def _kind(piece: Labelled, run: int) -> Kind:
         turn=piece.turn,
         field=origin.path if own and origin is not None else None,
         exact=own and bit.offset != LOST,
-        # Scaffold that a loop over calls or content parts writes around them is of none: policies ask for calls and
+        # Scaffold that a loop over calls or content parts writes around them has neither: policies ask for calls and
         # parts on the text they are made of, and proofs count on it.
         item=piece.item if piece.part in FROM_PARTS else None,
         call=piece.call if piece.part.startswith("tool_call") else None,
@@ -217,7 +222,7 @@ def _kind(piece: Labelled, run: int) -> Kind:
 
 
 def part_types(messages: Sequence[Mapping[str, Any]]) -> tuple[Any, ...]:
-    """What of the messages beside the text decides parts: roles, and the types of content parts."""
+    """The facts beside the text that decide parts: roles, and the types of content parts."""
     return tuple(
         [
             message.get("role")

@@ -1,4 +1,7 @@
-"""Markers in template text: special tokens, and what looks like one where the tokenizer's are not known.
+"""Markers in template text: special tokens, and text of their shape.
+
+`<|im_start|>user⏎` has the marker `<|im_start|>`, `[/INST]` is one, `###` is not. Shapes count because a template may
+be used without its tokenizer.
 
 Only scaffold is ever searched for markers, never message data.
 """
@@ -42,18 +45,20 @@ REASONING = (
 
 @dataclass(frozen=True, kw_only=True)
 class Markers:
-    """Finds markers in scaffold. `tokens` are the tokenizer's special and added tokens, where known."""
+    """Finds markers in scaffold: the tokenizer's special and added tokens, and their shapes."""
 
     pattern: re.Pattern[str]
     bos: str | None
     eos: str | None
+    stops: frozenset[str] = frozenset()
+    """Tokens at which the model is known to stop; a hint, mostly empty."""
 
     @classmethod
-    def of(cls, tokens: Iterable[str], *, bos: str | None, eos: str | None) -> Markers:
+    def of(cls, tokens: Iterable[str], *, bos: str | None, eos: str | None, stops: Iterable[str] = ()) -> Markers:
         """Markers of a tokenizer; longer tokens win over those they contain."""
         known = sorted({t for t in tokens if t.strip()}, key=lambda t: (-len(t), t))
         alternatives = [re.escape(t) for t in known]
-        return cls(pattern=re.compile("|".join([*alternatives, _SHAPES])), bos=bos, eos=eos)
+        return cls(pattern=re.compile("|".join([*alternatives, _SHAPES])), bos=bos, eos=eos, stops=frozenset(stops))
 
     def spans(self, text: str) -> list[tuple[int, int]]:
         """`[start, end)` of each marker, in order."""
@@ -80,10 +85,10 @@ _DOCUMENT_ENDS = frozenset(
 
 
 def ends_document(marker: str, eos: str | None) -> bool:
-    """Whether a marker after an end of turn ends the document."""
+    """True if a marker after an end of turn ends the document."""
     return marker == eos or marker in _DOCUMENT_ENDS
 
 
 def is_closing_tag(marker: str) -> bool:
-    """Whether a marker closes a pair (`</tool_call>`, `[/INST]`), which ends a block rather than a turn."""
+    """True if a marker closes a pair (`</tool_call>`, `[/INST]`): it ends a block, not a turn."""
     return (marker.startswith("</") and marker != "</s>") or marker.startswith("[/")

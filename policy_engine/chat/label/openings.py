@@ -1,23 +1,35 @@
-"""How a turn opens: what the generation prompt supplies, what belongs to the turn before, and empty thinking."""
+"""The opening of a turn: its header, text of the turn before, and empty thinking.
+
+Qwen3 opens a last answer with `<|im_start|>assistant⏎<think>⏎⏎</think>⏎⏎`. The generation prompt supplies
+`<|im_start|>assistant⏎`, which is the header; the rest is `empty_reasoning`.
+"""
 
 from __future__ import annotations
+
+import re
+from collections.abc import Sequence
 
 from policy_engine.chat.label.board import Chart, Zone, after_blanks
 from policy_engine.chat.label.closings import label_closing
 from policy_engine.chat.label.profile import common_prefix
 from policy_engine.chat.label.sources import Bit
 
+_WORD = re.compile(r"\w+")
+
 
 def label_opening(chart: Chart, turn: int, zone: Zone, first_kind: str, previous: int | None, first: Bit) -> int:
-    """Label a turn's scaffold before its data; returns where the header ends in the text, perhaps inside the data."""
+    """Label a turn's scaffold before its data; returns the end of the header in the text.
+
+    That may be inside the data, where the generation prompt prefills what the data repeats.
+    """
     text = zone.text
     begin = _before_turn(chart, turn, zone, previous)
     if not chart.is_model(turn):
         zone.label(begin, len(text), "header")
         return first.start
     start = first.start - len(text) + begin
-    length = begin + header_length(chart, turn, start, text[begin:], first)
-    header = min(length, len(text))
+    length = begin + header_length(chart, turn, start, text[begin:], first, _labels(zone, begin))
+    header = max(begin, min(length, len(text)))
     zone.label(begin, header, "header")
     if header < len(text):
         at = _empty_reasoning(chart, zone, header)
@@ -27,15 +39,17 @@ def label_opening(chart: Chart, turn: int, zone: Zone, first_kind: str, previous
 
 
 def label_early(chart: Chart, turn: int, zone: Zone, begin: int) -> int:
-    """Label what a turn's closing has of the next turn's opening; returns where that begins, or the zone's end.
+    """Label the next turn's opening in a turn's closing; returns its start, or the zone's end.
 
     Some templates write the opening of a model's turn at the end of the turn before.
     """
     early, following = chart.profile.early, turn + 1
+    if not early and any(bit.adopted for bit in zone.bits):
+        early = chart.profile.opening(chart.role(turn)).strip()  # written outside loops, beside nothing of its turn
     end = len(zone.text)
     if not early or following == len(chart.messages) or chart.is_model(turn) or not chart.is_model(following):
         return end
-    at = zone.text.rfind(early, begin)
+    at = zone.text.find(early, begin)
     if at < 0:
         return end
     chart.opened.add(following)
@@ -43,7 +57,10 @@ def label_early(chart: Chart, turn: int, zone: Zone, begin: int) -> int:
     header = at + chart.markers.back_to_boundary(text, common_prefix(text, _own_prompt(chart, turn)))
     zone.label(at, header, "header", following)
     stop = _empty_reasoning(chart, zone, header, following)
-    zone.label(stop, end, "markup", following)
+    if any(bit.turn == following for bit in chart.bits):
+        zone.label(stop, end, "markup", following)
+    else:
+        label_closing(chart, zone, stop, end, following, "text", None)  # nothing of that turn was written
     return at
 
 
@@ -54,14 +71,14 @@ def _own_prompt(chart: Chart, previous: int) -> str:
 
 
 def label_bare(chart: Chart, turn: int, zone: Zone, previous: int | None) -> None:
-    """Label a turn none of whose data was written: the opening is what turns of its kind open with."""
+    """Label a turn without data: its opening is what turns of its kind open with."""
     if not zone.bits:
         return
     begin = _before_turn(chart, turn, zone, previous)
     text = zone.text
     if chart.is_model(turn):
         start = zone.bits[0].start + begin
-        header = begin + header_length(chart, turn, start, text[begin:], None)
+        header = begin + header_length(chart, turn, start, text[begin:], None, _labels(zone, begin))
     else:
         marker = chart.profile.marker
         at = text.rfind(marker) if marker else -1
@@ -73,7 +90,7 @@ def label_bare(chart: Chart, turn: int, zone: Zone, previous: int | None) -> Non
 
 
 def _before_turn(chart: Chart, turn: int, zone: Zone, previous: int | None) -> int:
-    """Label what stands in the opening but is not of the turn: `bos`, and text that ends the turn before."""
+    """Label text of others in the opening: `bos`, a preamble, and the end of the turn before."""
     begin = 0
     if zone.bits and zone.bits[0].start == 0:
         begin = min(chart.markers.leading_bos(chart.text), len(zone.text))
@@ -87,14 +104,15 @@ def _before_turn(chart: Chart, turn: int, zone: Zone, previous: int | None) -> i
             begin = at
     if previous is None or not chart.is_model(previous):
         return begin
-    late = chart.profile.late
-    if late and zone.text.startswith(late, begin):
-        label_closing(chart, zone, begin, begin + len(late), previous, "text", None)
-        return begin + len(late)
-    if chart.profile.opener_ends and previous not in chart.ended and not chart.is_model(turn):
+    for late, kind in ((chart.profile.late_call, "call"), (chart.profile.late, "text")):
+        if late and zone.text.startswith(late, begin) and (kind == "text" or previous in chart.called):
+            label_closing(chart, zone, begin, begin + len(late), previous, kind, None)
+            return begin + len(late)
+    stops = chart.profile.opener_ends | chart.markers.stops
+    if stops and previous not in chart.ended and not chart.is_model(turn):
         spans = chart.markers.spans(zone.text[begin:])
-        if spans and not zone.text[begin : begin + spans[0][0]].strip():
-            low, high = begin + spans[0][0], begin + spans[0][1]
+        low, high = (begin + spans[0][0], begin + spans[0][1]) if spans else (0, 0)
+        if zone.text[low:high] in stops and not zone.text[begin:low].strip():
             zone.label(begin, low, "separator", previous)
             zone.label(low, high, "eot", previous)
             chart.ended.add(previous)
@@ -102,11 +120,13 @@ def _before_turn(chart: Chart, turn: int, zone: Zone, previous: int | None) -> i
     return begin
 
 
-def header_length(chart: Chart, turn: int, start: int, opening: str, first: Bit | None) -> int:
-    """How many characters from `start` on the generation prompt supplies.
+def header_length(
+    chart: Chart, turn: int, start: int, opening: str, first: Bit | None, labels: Sequence[tuple[int, int]] = ()
+) -> int:
+    """The number of characters from `start` on that the generation prompt supplies.
 
-    `opening` is the scaffold from there to the first data. Where the prompt supplies nothing that stands there, the
-    header is what every such turn of the template opens with.
+    `opening` is the scaffold from there to the first data, `labels` the places of names in it. Where the prompt
+    supplies nothing of that, the header is what every such turn of the template opens with.
     """
     # The message before, whether or not the template writes anything for it: the prompt depends on it.
     before = chart.role(turn - 1) if turn else None
@@ -114,9 +134,9 @@ def header_length(chart: Chart, turn: int, start: int, opening: str, first: Bit 
         return 0
     prompt = chart.prompt(turn)
     if prompt.strip():
-        best = _aligned(chart.text, start, prompt, opening)
+        best = max(_aligned(chart.text, start, prompt, opening), _named(prompt, opening, labels))
         if best > len(opening):
-            # Into the data only where all of the prompt stands there, and only over a delimiter that it prefills.
+            # Into the data only where all of the prompt is there, and only over a delimiter that it prefills.
             if best >= len(prompt) and first is not None and _prefilled(chart, first, start + best):
                 return best
             best = len(opening)
@@ -125,8 +145,10 @@ def header_length(chart: Chart, turn: int, start: int, opening: str, first: Bit 
             return best
     usual = chart.profile.opening(before)
     if not usual.strip():
-        return 0
-    return chart.markers.back_to_boundary(opening, common_prefix(opening, usual))
+        return len(prompt) if prompt and opening.startswith(prompt) else 0
+    # A space that no prompt supplies is the answer's: tokenizers join it with the first word.
+    length = chart.markers.back_to_boundary(opening, common_prefix(opening, usual))
+    return len(opening[:length].rstrip(" "))
 
 
 def _aligned(text: str, start: int, prompt: str, opening: str) -> int:
@@ -145,13 +167,36 @@ def _aligned(text: str, start: int, prompt: str, opening: str) -> int:
     return max(best, lead + shifted) if shifted and lead else best
 
 
+def _labels(zone: Zone, begin: int) -> list[tuple[int, int]]:
+    """Ranges of fields that name the turn (`name`), counted from `begin`."""
+    found, at = [], -begin
+    for bit in zone.bits:
+        size = bit.end - bit.start
+        if bit.origin is not None and at >= 0:
+            found.append((at, at + size))
+        at += size
+    return found
+
+
+def _named(prompt: str, opening: str, labels: Sequence[tuple[int, int]]) -> int:
+    """Length of the prompt in an opening with a name where the prompt has the role; else 0.
+
+    `<|im_assistant|>bob<|im_middle|>` opens as `<|im_assistant|>assistant<|im_middle|>` does.
+    """
+    for low, high in labels:
+        role = _WORD.match(prompt, low)
+        if role is not None and opening[:low] == prompt[:low]:
+            return high + common_prefix(opening[high:], prompt[role.end() :])
+    return 0
+
+
 def _prefilled(chart: Chart, first: Bit, end: int) -> bool:
     written = chart.text[first.start : end].strip()
     return first.end >= end and any(written == open_ for open_, _ in chart.delimiters)
 
 
 def _empty_reasoning(chart: Chart, zone: Zone, begin: int, turn: int | None = None) -> int:
-    """Label a pair of thinking delimiters with nothing between; returns where it ends, `begin` if there is none."""
+    """Label an empty pair of thinking delimiters; returns its end, or `begin` without one."""
     rest = zone.text[begin:]
     for open_, close in chart.pairs:
         at = rest.find(close)

@@ -1,4 +1,9 @@
-"""Which part of a turn each character is, decided from provenance and the template's profile."""
+"""The part of each character, decided from its origin and the template's profile.
+
+In `<think>⏎Two.⏎</think>⏎⏎Four.<|im_end|>`, `Two.` came from `reasoning_content` and `Four.` from `content`, so they
+are `reasoning.text` and `text`; what is between them is `reasoning.close`, and what is around them an opening and a
+closing.
+"""
 
 from __future__ import annotations
 
@@ -15,12 +20,17 @@ from policy_engine.core.vocabulary import MEDIA_TYPES, MESSAGE_FIELDS, part_kind
 def label(chart: Chart) -> list[Labelled]:
     """Every character's piece, in order, gapless."""
     turns: dict[int, list[Bit]] = {}
-    _unmerge(chart)
+    _settle(chart)
+    loose: list[Bit] = []
+    before: int | None = None
     for bit in chart.bits:
         if bit.turn is None:
-            _unowned(chart, bit)
-        else:
-            turns.setdefault(bit.turn, []).append(bit)
+            loose.append(bit)
+            continue
+        _unowned(chart, loose, before, turns)
+        loose, before = [], bit.turn
+        turns.setdefault(bit.turn, []).append(bit)
+    _unowned(chart, loose, before, turns)
     previous: int | None = None
     for turn, own in turns.items():
         _turn(chart, turn, own, previous)
@@ -29,31 +39,97 @@ def label(chart: Chart) -> list[Labelled]:
     return chart.out
 
 
-def _unmerge(chart: Chart) -> None:
-    """Where a template joins consecutive messages of one role into one, what follows the data of one is that one's."""
-    last: Bit | None = None
+def _settle(chart: Chart) -> None:
+    """Give scaffold of one turn in the text of another to that other, in place.
+
+    A template that joins messages closes all of them while it writes the first, and one that writes an answer in
+    pieces may write some of its opening while it writes nothing.
+    """
+    data = [bit for bit in chart.bits if bit.is_data]
+    # Of a turn without data, where its scaffold begins.
+    ends: dict[int | None, int] = {bit.turn: bit.start for bit in reversed(chart.bits)}
+    ends.update({bit.turn: bit.end for bit in data})
+    ends.update({bit.turn: bit.end for bit in data if bit.end > bit.start})
+    left: Bit | None = None
+    gap: list[Bit] = []
     for bit in chart.bits:
-        if bit.is_data:
-            last = bit
-        elif last is not None and _is_joined(chart, last, bit):
-            bit.turn = last.turn
+        if not bit.is_data:
+            gap.append(bit)
+            continue
+        if bit.start == bit.end and _is_behind(bit, left, ends):
+            bit.turn = left.turn if left is not None else None  # nothing, written behind another turn's data
+            continue
+        _settle_gap(chart, gap, left, bit, ends)
+        left, gap = bit, []
+    _settle_gap(chart, gap, left, None, ends)
 
 
-def _is_joined(chart: Chart, last: Bit, bit: Bit) -> bool:
-    """Whether scaffold written for one message stands behind the data of a later one of its role."""
-    if last.turn is None or bit.turn is None or last.turn <= bit.turn or last.written_in != bit.turn:
+def _settle_gap(
+    chart: Chart, gap: Sequence[Bit], left: Bit | None, right: Bit | None, ends: Mapping[int | None, int]
+) -> None:
+    """`_settle` between two neighbours of data; `ends` has the end of each turn's data."""
+    opened = False
+    for bit in gap:
+        if right is not None and right.turn is not None:
+            if bit.turn == right.turn:
+                opened = True
+            elif opened and (chart.is_model(right.turn) if bit.turn is None else bit.turn < right.turn):
+                bit.turn = right.turn  # the header of that turn is before it
+                continue
+        if left is not None and bit.turn is not None and left.turn is not None and _is_behind(bit, left, ends):
+            bit.adopted = bit.adopted or (right is None and chart.role(bit.turn) != chart.role(left.turn))
+            bit.turn = left.turn
+
+
+def _is_behind(bit: Bit, left: Bit | None, ends: Mapping[int | None, int]) -> bool:
+    """True if a bit comes after all data of its own turn, and after data of another."""
+    if left is None or left.turn is None or bit.turn is None or bit.turn == left.turn:
         return False
-    return chart.role(last.turn) == chart.role(bit.turn)
+    return ends.get(bit.turn, bit.end) <= left.start
 
 
-def _unowned(chart: Chart, bit: Bit) -> None:
-    source = bit.origin.path[0] if bit.origin is not None and bit.origin is not UNKNOWN else bit.beside
-    begin = bit.start
-    if begin == 0 and bit.origin is None:
-        begin = min(chart.markers.leading_bos(chart.text), bit.end)
-        chart.add(bit, 0, begin, "bos", None)
-    part = f"preamble.{source}" if source in ("tools", "documents") else "preamble"
-    chart.add(bit, begin, bit.end, part, None)
+def _unowned(chart: Chart, bits: Sequence[Bit], before: int | None, turns: Mapping[int, Sequence[Bit]]) -> None:
+    """Label text that no message owns. The end marker of the message before may be in it."""
+    scaffold: list[Bit] = []
+    for bit in bits:
+        if bit.origin is None:
+            scaffold.append(bit)
+            continue
+        before = _preamble(chart, scaffold, before, turns)
+        scaffold = []
+        source = bit.origin.path[0] if bit.origin is not UNKNOWN else bit.beside
+        chart.add(bit, bit.start, bit.end, _preamble_part(source), None)
+    _preamble(chart, scaffold, before, turns)
+
+
+def _preamble_part(source: str | int | None) -> str:
+    return f"preamble.{source}" if source in ("tools", "documents") else "preamble"
+
+
+def _preamble(chart: Chart, bits: Sequence[Bit], before: int | None, turns: Mapping[int, Sequence[Bit]]) -> int | None:
+    """Label scaffold of the preamble; returns the turn before it if that is still open."""
+    zone = Zone(chart, bits)
+    marker = chart.profile.marker
+    at = zone.text.find(marker) if marker and before is not None else -1
+    is_end = at >= 0 and before is not None and not _is_closed(chart, turns[before], marker or "")
+    stop = at if is_end else len(zone.text)
+    for bit, low, high in zone.slices(0, stop):
+        if low == 0:
+            begin = min(chart.markers.leading_bos(chart.text), high)
+            chart.add(bit, 0, begin, "bos", None)
+            low = begin
+        chart.add(bit, low, high, _preamble_part(bit.beside), None)
+    if is_end and before is not None:
+        label_closing(chart, zone, stop, len(zone.text), before, "text", None)
+        chart.ended_late.add(before)
+        return None
+    return before
+
+
+def _is_closed(chart: Chart, own: Sequence[Bit], marker: str) -> bool:
+    """True if the scaffold after a turn's data has the end marker."""
+    end = max((bit.end for bit in own if bit.is_data), default=0)
+    return marker in "".join(chart.text[bit.start : bit.end] for bit in own if bit.start >= end)
 
 
 def _turn(chart: Chart, turn: int, own: Sequence[Bit], previous: int | None) -> None:
@@ -63,6 +139,8 @@ def _turn(chart: Chart, turn: int, own: Sequence[Bit], previous: int | None) -> 
         label_bare(chart, turn, Zone(chart, own), previous)
         return
     first, last = anchors[0], anchors[-1]
+    if "call" in kinds.values():
+        chart.called.add(turn)
     opening = [bit for bit in own if id(bit) not in kinds and bit.end <= first.start]
     closing = [bit for bit in own if id(bit) not in kinds and bit.start >= last.end]
     outside = {id(bit) for bit in (*opening, *closing)}
@@ -75,7 +153,7 @@ def _turn(chart: Chart, turn: int, own: Sequence[Bit], previous: int | None) -> 
 
 
 def _kind(chart: Chart, bit: Bit, turn: int) -> str | None:
-    """The kind of data in the body: `reasoning`, `text`, `call`, `media`, `markup`; None for scaffold and labels."""
+    """The kind of data: `reasoning`, `text`, `call`, `media`, `markup`; None for scaffold."""
     origin = bit.origin
     if origin is None or origin is UNKNOWN:
         return _placeholder(chart, bit, turn)
@@ -99,7 +177,7 @@ def _kind(chart: Chart, bit: Bit, turn: int) -> str | None:
 
 
 def _placeholder(chart: Chart, bit: Bit, turn: int) -> str | None:
-    """Scaffold that the template writes for a content part that is not text stands for that part."""
+    """Kind of scaffold that the template writes for a content part other than text: its media."""
     content = chart.messages[turn].get("content")
     if bit.item is None or not isinstance(content, list) or bit.item >= len(content):
         return None
@@ -114,14 +192,26 @@ def _content_kind(chart: Chart, bit: Bit, turn: int, path: Sequence[str | int]) 
         return "text"
     whole = field_value(chart.messages[turn], path)
     if isinstance(whole, str):
-        for _, close in chart.delimiters:
-            at = whole.find(close)
-            if at >= 0:
-                # Where the template cuts the content at the delimiter and drops it, what stood before is the thinking.
-                size = bit.end - bit.start
-                cut = 0 < size <= at - bit.offset and whole[bit.offset : at].strip()
+        for open_, close in chart.delimiters:
+            if close in whole:
+                # Where the template cuts the content at the delimiters and drops them, what was between is thinking.
+                end = bit.offset + bit.end - bit.start
+                cut = bit.end > bit.start and _is_within(whole, open_, close, bit.offset, end)
                 return "reasoning" if cut else "text"
     return "text"
+
+
+def _is_within(whole: str, open_: str, close: str, begin: int, end: int) -> bool:
+    """True if characters `[begin, end)` of content are between delimiters of thinking.
+
+    Thinking that only a closing delimiter ends began with the content: the generation prompt opened it.
+    """
+    stop = whole.find(close, begin)
+    if stop < end or not whole[begin:stop].strip():
+        return False
+    opened = whole.rfind(open_, 0, stop)
+    closed = whole.rfind(close, 0, begin)
+    return opened < end if opened > closed else closed < 0
 
 
 def _between(chart: Chart, inner: Sequence[Bit], kinds: Mapping[int, str]) -> None:
@@ -163,7 +253,7 @@ def _has_end(chart: Chart, text: str) -> bool:
 
 
 def _reasoning_end(chart: Chart, text: str) -> int:
-    """Where the closing delimiter of thinking ends, with the blanks after it."""
+    """The end of the closing delimiter of thinking, with the blanks after it."""
     marker = chart.profile.marker
     if marker is not None and marker in text:
         return text.index(marker) + len(marker)
@@ -202,7 +292,7 @@ def _media_part(chart: Chart, bit: Bit, turn: int) -> str:
 
 
 def _text(chart: Chart, turn: int, bit: Bit, start: int) -> None:
-    """Content as it stands; thinking in it is split off where the template itself knows the delimiters."""
+    """Label content; thinking in it is split off if the template knows the delimiters."""
     value = chart.text[start : bit.end]
     if chart.is_model(turn) and bit.offset != LOST and _is_first(chart, bit, turn):
         for open_, close in chart.delimiters:

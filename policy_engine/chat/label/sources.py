@@ -1,4 +1,8 @@
-"""The pieces a template wrote, flattened to characters with one source each, and whose turn each belongs to."""
+"""The text of a rendering as bits with one source each, and the turn that each belongs to.
+
+`'<|im_start|>' + message.role + '⏎' + message.content` becomes four bits: two literals, a role and content. All are
+of the message that the loop held.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +14,7 @@ from policy_engine.core.vocabulary import LABEL_FIELDS
 
 
 class Bit:
-    """Characters `[start, end)` from one source. Zero-wide bits mark where empty data was written.
+    """Characters `[start, end)` from one source; zero-wide for empty data.
 
     `turn` is the owner, `written_in` the turn that was being written, `origin` the data's field or None for scaffold.
     `adopted` marks scaffold written outside loops that went to the data on its left. `beside` is `tools` or
@@ -50,13 +54,13 @@ class Bit:
 
     @property
     def is_data(self) -> bool:
-        """Whether the characters are what an author wrote: data, but not a field that only names its message."""
+        """True if an author wrote the characters: data, but not a field that names its message."""
         origin = self.origin
         return origin is not None and origin is not UNKNOWN and not is_label(origin)
 
 
 def is_label(origin: Origin) -> bool:
-    """Whether a field names a message (`role`, `name`, ids) rather than being written by its author."""
+    """True if a field names a message (`role`, `name`, ids); its author did not write it."""
     path = origin.path
     return origin.turn is not None and len(path) == 1 and path[0] in LABEL_FIELDS
 
@@ -162,5 +166,7 @@ def _side(bit: Bit, left: Bit | None, right: Bit | None, ancestors: Sequence[tup
         return right if attach_right else None
     if right is not None and attach_right:
         closer = _shared(own, ancestors[right.branch]) > _shared(own, ancestors[left.branch])
-        return right if closer else left
+        # What introduces tools after a message, in the branch that writes the tools and not in the message's.
+        introduces = right.turn is None and right.branch == bit.branch != left.branch
+        return right if closer or introduces else left
     return left

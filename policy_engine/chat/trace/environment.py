@@ -168,6 +168,8 @@ class TracingEnvironment(ImmutableSandboxedEnvironment):
         self.concat = _concat  # type: ignore[method-assign]
         self.pe_constants: list[str] = []
         self.words: frozenset[str] = frozenset()
+        self.tested: tuple[str, ...] = ()
+        """Constants that the template asks for with `in`: `/no_think` of `{% if '/no_think' in m.content %}`."""
         self.branch_parents: Sequence[int] = [0]
         install(self.filters)
         bound_tests(self.tests)
@@ -205,6 +207,14 @@ class TracingEnvironment(ImmutableSandboxedEnvironment):
         # Before the tree is rewritten: what a template may look for in a text.
         constants = {node.value for node in source.find_all(jinja2.nodes.Const) if isinstance(node.value, str)}
         self.words = frozenset({*constants, *(node.attr for node in source.find_all(jinja2.nodes.Getattr))})
+        tests = [test for test in source.find_all(jinja2.nodes.Compare) if isinstance(test.expr, jinja2.nodes.Const)]
+        self.tested = tuple(
+            dict.fromkeys(
+                str(test.expr.value)  # type: ignore[attr-defined]
+                for test in tests
+                if isinstance(test.expr.value, str) and test.ops[0].op in ("in", "notin")  # type: ignore[attr-defined]
+            )
+        )
         self.branch_parents = rewrite(source).branch_parents
         return super()._generate(source, name, filename, defer_init)
 

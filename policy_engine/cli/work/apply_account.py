@@ -197,6 +197,12 @@ def _is_thinking(field: str, summary: Summary) -> bool:
 
 def _notes(summary: Summary, program: Program) -> list[Text]:
     notes = [f"{counted(summary.straddles, 'token')} mixed two decisions or two messages (straddles)"]
+    if summary.answers_clipped:
+        notes.append(
+            f"every one of {counted(summary.answers_clipped, 'answer')} lost its first token: the tokenizer joins the "
+            "text before the answer, which is not trained, with the answer's first word. `on straddle train` in the "
+            "policy trains that token"
+        )
     if summary.tokens_cut:
         notes.append(f"{counted(summary.tokens_cut, 'token')} cut off")
     notes += [

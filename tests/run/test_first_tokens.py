@@ -31,8 +31,10 @@ def _apply(folder: Path, template: str, policy: str = CARD, **options: object) -
 def test_all_answers_clipped_is_said_with_the_remedy(tmp_path: Path) -> None:
     summary = _apply(tmp_path, SUPPLIES_A_BLANK)
     assert 3 == summary.answers_clipped == summary.straddles
-    assert any("every one of 3 answers lost its first token" in str(note) for note in _notes(summary))
-    assert any("`on straddle train`" in str(note) for note in _notes(summary))
+    assert any(
+        "every one of 3 answers lost its first token" in str(note) for note in _notes(summary, policy_from_text(CARD))
+    )
+    assert any("`on straddle train`" in str(note) for note in _notes(summary, policy_from_text(CARD)))
 
 
 @pytest.mark.parametrize(
@@ -42,7 +44,7 @@ def test_all_answers_clipped_is_said_with_the_remedy(tmp_path: Path) -> None:
 def test_the_remedy_and_templates_without_the_fault_say_nothing(tmp_path: Path, template: str, policy: str) -> None:
     summary = _apply(tmp_path, template, policy)
     assert 0 == summary.answers_clipped
-    assert not any("first token" in str(note) for note in _notes(summary))
+    assert not any("first token" in str(note) for note in _notes(summary, policy_from_text(CARD)))
 
 
 def test_one_row_that_keeps_its_first_token_is_enough() -> None:

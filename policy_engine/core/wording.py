@@ -23,6 +23,17 @@ def article(name: str) -> str:
     return "an" if name[:1].lower() in tuple("aeio") or name.lower().startswith("un") else "a"
 
 
+def share(part: int, whole: int) -> str:
+    """A part of a whole in percent, written the same everywhere; a dash where there is nothing.
+
+    >>> share(1, 8), share(8, 8), share(0, 8), share(0, 0)
+    ('12.5%', '100%', '0%', '–')
+    """
+    if not whole:
+        return "–"
+    return f"{part / whole:.0%}" if part in (0, whole) else f"{part / whole:.1%}"
+
+
 def field_path(path: Sequence[str | int]) -> str:
     """The path of a field as a policy writes it: `meta.labels[0]`."""
     return "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path).removeprefix(".")

@@ -14,6 +14,7 @@ from importlib.resources import files
 
 from policy_engine.core.source import Source
 from policy_engine.core.vocabulary import PART_DOCS
+from policy_engine.core.wording import share
 from policy_engine.lang.checked import CheckedPolicy
 from policy_engine.mask.explain import rule_lines
 from policy_engine.mask.unrendered import lost_piece
@@ -35,7 +36,7 @@ def html_page(
         reasons.update(row.by_reason)
     total, trained = sum(row.total for row in rows), sum(row.trained for row in rows)
     whys = _Whys()
-    head = {"tokens": f"{total:,}", "trained": f"{trained:,} ({_share(trained, total)})", **(facts or {})}
+    head = {"tokens": f"{total:,}", "trained": f"{trained:,} ({share(trained, total)})", **(facts or {})}
     return "".join(
         [
             "<!doctype html>\n<html lang='en'><head><meta charset='utf-8'>",
@@ -83,10 +84,6 @@ def _asset(name: str) -> str:
 def _e(text: str) -> str:
     """Text for element content and for attributes in either quotes."""
     return escape(visible(text).replace(RETURN + "\n", "\n"), quote=True)
-
-
-def _share(part: int, whole: int) -> str:
-    return f"{part / whole:.0%}" if whole else "–"
 
 
 def _hues(rules: Sequence[RuleView]) -> str:

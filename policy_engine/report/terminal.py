@@ -11,6 +11,7 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.text import Text
 
 from policy_engine.core.choices import ColorBy
+from policy_engine.core.wording import counted, share
 from policy_engine.mask.unrendered import lost_piece
 from policy_engine.report.rules import rule_table
 from policy_engine.report.view import Cell, RowView, RuleView, TokenView, TurnView
@@ -18,20 +19,22 @@ from policy_engine.report.visible import RETURN, one_line, visible
 
 K = TypeVar("K")
 
-TRAINED, LESS, MORE, AGAINST = "bold green", "bold cyan", "bold magenta", "bold red"
-MASKED, STRADDLE, STRUCTURAL, TRUNCATED = "dim", "yellow", "blue", "dim strike"
+# Backgrounds with a colour of their own for the text, so that both are legible on light and on dark terminals.
+TRAINED, LESS, MORE, AGAINST = "black on green", "black on cyan", "black on magenta", "white on red"
+MASKED, STRADDLE, STRUCTURAL, TRUNCATED = "", "black on yellow", "underline", "strike"
 _RULES = (
-    "green",
-    "cyan",
-    "magenta",
-    "yellow",
-    "blue",
-    "red",
-    "bright_green",
-    "bright_cyan",
-    "bright_magenta",
-    "bright_blue",
+    "black on green",
+    "black on cyan",
+    "black on magenta",
+    "black on yellow",
+    "white on blue",
+    "white on red",
+    "black on bright_green",
+    "black on bright_cyan",
+    "black on bright_magenta",
+    "black on bright_yellow",
 )
+_WEIGHTS = {TRAINED: "trained", LESS: "weight below 1", MORE: "weight above 1", AGAINST: "negative weight"}
 
 MARKS = {"trained": ("⟦", "⟧"), "straddle": ("⟨", "⟩")}
 """What encloses text where there is no colour: trained tokens, and tokens masked because they straddle."""
@@ -41,9 +44,16 @@ class RowText:
     """A row for a rich console. Marks take the place of colours on a console without them, or where `marks` asks."""
 
     def __init__(
-        self, row: RowView, rules: Sequence[RuleView], *, color_by: ColorBy = "effect", marks: bool = False
+        self,
+        row: RowView,
+        rules: Sequence[RuleView],
+        *,
+        color_by: ColorBy = "effect",
+        marks: bool = False,
+        ids: bool = False,
     ) -> None:
         self.row = row
+        self.ids = ids
         self.rules = tuple(rules)
         self.color_by: ColorBy = color_by
         self.marks = marks
@@ -52,10 +62,10 @@ class RowText:
         """Header, turns, and the tokens each rule decided."""
         marks = self.marks or console.no_color or console.color_system is None
         row = self.row
-        share = f" ({row.trained / row.total:.0%})" if row.total else ""
-        yield Text.assemble((row.name, "bold"), f" · {row.total} tokens, {row.trained} trained{share}")
+        part = f" ({share(row.trained, row.total)})" if row.total else ""
+        yield Text.assemble((row.name, "bold"), f" · {counted(row.total, 'token')}, {row.trained:,} trained{part}")
         for turn in row.turns:
-            yield _turn_text(turn, self.color_by, marks)
+            yield _turn_text(turn, self.color_by, marks, self.ids)
         if row.chat.unrendered:
             lost = ", ".join(map(lost_piece, row.chat.unrendered))
             yield Text(f"never reached the text: {lost}", style="yellow")
@@ -79,40 +89,49 @@ class Legend:
         self.notes = dict(notes or {})
         self.decided = _sum(row.by_rule for row in rows)
         self.reasons = _sum(row.by_reason for row in rows)
+        self.styles = {
+            _weight_style(token)
+            for row in rows
+            for turn in row.turns
+            for cell in turn.cells
+            for token in cell.tokens
+            if token.weight
+        }
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """A table of rules, then one line of reasons and one of colours or marks."""
         style = (lambda index: _RULES[index % len(_RULES)]) if self.color_by == "rule" else (lambda index: "")
         yield rule_table(self.rules, self.decided, notes=self.notes, style=style)
         notes = (("straddle", STRADDLE), ("structural", STRUCTURAL), ("truncated", TRUNCATED))
-        line = Text("masked for another reason than a rule: ", style="dim")
-        line.append_text(Text(", ").join(Text(f"{self.reasons[r]} {r}", style=s) for r, s in notes))  # type: ignore[index]
-        yield line
+        there = [Text(f"{self.reasons[r]:,} {r}", style=s) for r, s in notes if self.reasons[r]]  # type: ignore[index]
+        if there:
+            line = Text("masked for another reason than a rule: ", style="dim")
+            yield line.append_text(Text(", ").join(there))
         if self.marks or console.no_color or console.color_system is None:
-            yield Text("⟦ ⟧ trained   ⟨ ⟩ masked because it straddles   the rest masked")
+            marks = [(self.styles, "⟦ ⟧ trained"), (self.reasons["straddle"], "⟨ ⟩ masked because it straddles")]
+            yield Text("   ".join([text for occurs, text in marks if occurs] + ["the rest masked"]))
         elif self.color_by == "effect":
-            styles = (
-                ("trained", TRAINED),
-                ("less", LESS),
-                ("more than 1", MORE),
-                ("negative", AGAINST),
-                ("masked", MASKED),
-            )
-            yield Text("   ").join(Text(name, style=style) for name, style in styles)
+            names = [Text(f" {name} ", style=style) for style, name in _WEIGHTS.items() if style in self.styles]
+            yield Text("  ").join([*names, Text("masked")])
 
 
-def _turn_text(turn: TurnView, color_by: ColorBy, marks: bool) -> Text:
+def _turn_text(turn: TurnView, color_by: ColorBy, marks: bool, ids: bool) -> Text:
     who = "no message" if turn.turn is None else f"{turn.turn} {turn.role}"
     text = Text(overflow="fold", no_wrap=False)
     text.append(f"── {one_line(who)} ", style="bold")
-    text.append(f"{turn.trained}/{turn.total}\n", style="dim")
-    for kind, cells in groupby(turn.cells, key=lambda cell: _kind(cell, color_by)):
-        name, style = kind
+    text.append(f"{turn.trained:,}/{turn.total:,}\n", style="dim")
+    pieces = [(kind, list(cells)) for kind, cells in groupby(turn.cells, key=lambda cell: _kind(cell, color_by))]
+    if ids:
+        pieces = [(kind, [cell]) for kind, cells in pieces for cell in cells]
+    for (name, style), cells in pieces:
         opening, closing = MARKS.get(name, ("", "")) if marks else ("", "")
         body = visible("".join(cell.text for cell in cells))
-        # The closing mark stands on the line it closes: before a last line break, after its `↵`.
+        # The closing mark is on the line it closes: before a last line break, after its `↵`.
         end = "\n" if body.endswith("\n") else ""
-        text.append(opening + body.removesuffix("\n") + closing + end, style=style)
+        text.append(opening + body.removesuffix("\n") + closing, style=style)
+        if ids:
+            text.append("".join(f"‹{token.id}›" for cell in cells for token in cell.tokens), style="dim")
+        text.append(end)
     if text.plain.endswith(RETURN + "\n"):
         text.right_crop(1)
     return text

@@ -141,3 +141,24 @@ def test_update_fills_in_what_is_expected(tmp_path: Path) -> None:
     assert 0 == cli("test", path).code
     assert "wrote" not in cli("test", path, "--update").out
     assert after == path.read_text()
+
+
+def test_errors_come_after_how_rows_are_read(tmp_path: Path) -> None:
+    policy = write_policy(tmp_path)
+    script = (
+        "import sys; from policy_engine.cli.main import main; sys.stderr = sys.stdout; "
+        f"sys.argv = ['policy-engine', 'show', {str(write_chats(tmp_path, [*CHATS, '3']))!r}, '-p', {str(policy)!r}, "
+        "'-t', 'builtin']; main()"
+    )
+    root = str(Path(__file__).parents[2])
+    ran = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        encoding="utf-8",
+        env={**os.environ, "PYTHONPATH": root},
+        timeout=120,
+    )
+    starts = [
+        ran.stdout.index(text) for text in ("read as OpenAI messages", "error[PE501]", "row 1 · ", "rule  tokens")
+    ]
+    assert sorted(starts) == starts

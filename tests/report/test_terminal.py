@@ -27,7 +27,7 @@ def test_readable_without_colour() -> None:
         *masked([{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Yes,\nplease"}]), name="row 7"
     )
     text = render(RowText(row, rule_views(policy())), color=False)
-    assert "row 7 · 74 tokens, 11 trained (15%)" in text
+    assert "row 7 · 74 tokens, 11 trained (14.9%)" in text
     assert "⟦Yes,↵\nplease⟧<|im_end|>↵" in text
     assert "\x1b" not in text
 
@@ -35,7 +35,7 @@ def test_readable_without_colour() -> None:
 def test_colour_takes_the_place_of_marks() -> None:
     row = row_view(*masked([{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Yes"}]), name="row 7")
     text = render(RowText(row, rule_views(policy())), color=True)
-    assert "\x1b[1;32mYes\x1b[0m" in text
+    assert "\x1b[30;42mYes\x1b[0m" in text
     assert "⟦" not in text
 
 
@@ -56,6 +56,26 @@ def test_legend_counts_each_rule_and_the_rest() -> None:
     assert ["1", "3", "train", "assistant", "my.policy:2"] in lines
     assert ["2", "0", "mask", "system,", "user", "my.policy:2"] in lines
     assert any(line[1:] == ["(no", "rule:", "masked)"] and int(line[0]) == row.total - 3 for line in lines)
+
+
+def test_ids_on_request() -> None:
+    tokenized, mask = masked([{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Yes"}])
+    row = row_view(tokenized, mask, name="row")
+    text = render(RowText(row, rule_views(policy()), ids=True), color=False)
+    assert len(tokenized.input_ids) == text.count("‹")
+    assert "⟦Yes⟧‹" in text or "⟦Y⟧‹" in text
+    assert "‹" not in render(RowText(row, rule_views(policy())), color=False)
+
+
+def test_the_legend_names_only_what_occurs() -> None:
+    user, answer = {"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Yes"}
+    nothing = render(Legend([row_view(*masked([user]), name="row")], rule_views(policy())), color=False)
+    assert "⟦ ⟧" not in nothing
+    assert "⟨ ⟩" not in nothing
+    assert "truncated" not in nothing
+    some = render(Legend([row_view(*masked([user, answer]), name="row")], rule_views(policy())), color=True)
+    assert "trained" in some
+    assert "weight" not in some.splitlines()[-1]
 
 
 def test_one_line() -> None:

@@ -17,7 +17,9 @@ _STYLES = {"error": "bold red", "warning": "bold yellow", "info": "bold cyan"}
 
 
 def write_text(outcome: Outcome) -> None:
-    """Findings first, so that they stand above the result on a terminal."""
+    """Head, findings and result, in this order, so that findings are above the result on a terminal."""
+    if outcome.head:
+        print_all(outcome.head)
     if outcome.diagnostics:
         print_all((Block(diagnostic_text(d)) for d in outcome.diagnostics), stderr=True)
     if outcome.raw is not None:

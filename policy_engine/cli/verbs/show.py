@@ -39,6 +39,7 @@ def register(app: typer.Typer) -> None:
         ] = None,
         limit: Annotated[int, typer.Option("--limit", min=1, help="Show the first rows, this many.")] = 5,
         color_by: Annotated[ColorBy, typer.Option("--color-by", help="What colours tell apart.")] = "effect",
+        ids: Annotated[bool, typer.Option("--ids", help="Print each token's id behind its text.")] = False,
         html: Annotated[
             Path | None, typer.Option("--html", metavar="FILE", help="Write one self-contained page instead.")
         ] = None,
@@ -54,7 +55,7 @@ def register(app: typer.Typer) -> None:
 
             inputs = load_inputs(policy, tokenizer, template, dataset, media=media_options(media_root, media_urls))
             return show_rows(
-                data, inputs, limit=limit, numbers=row or (), color_by=color_by, html=html, overwrite=overwrite
+                data, inputs, limit=limit, numbers=row or (), color_by=color_by, ids=ids, html=html, overwrite=overwrite
             )
 
         finish("show", format, work)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import cast
 
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.text import Text
 
 from policy_engine.cli.outcome import Exit, Outcome, diagnostics_of
 from policy_engine.cli.reporters.console import SafeConsole
@@ -78,6 +79,7 @@ def apply_request(request: Request, inputs: Inputs) -> Outcome:
             *no_rows(summary),
         ),
         data={"summary": summary.to_json(), "rules": rules_json(program, summary.rules, summary.evidence)},
+        head=(Text(summary.description, style="dim"),),
         body=(*closing(summary, program), f"wrote {summary.output}{'' if summary.rows_out else ', which has no rows'}"),
     )
 

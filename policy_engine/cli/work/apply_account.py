@@ -10,7 +10,7 @@ from rich.text import Text
 
 from policy_engine.core.diagnostics import Diagnostic
 from policy_engine.core.source import Place
-from policy_engine.core.wording import counted
+from policy_engine.core.wording import counted, share
 from policy_engine.data.role_spelling import what_to_do
 from policy_engine.mask.evidence.rule_findings import unused_rules, why_unused
 from policy_engine.mask.evidence.rule_use import Evidence
@@ -28,7 +28,7 @@ _NUMBERS: Final = 8
 def closing(summary: Summary, program: Program) -> tuple[RenderableType, ...]:
     """Rows, tokens by role and part and by rule, and what else is worth knowing."""
     tokens = (Text(""), _tokens(summary), Text(""), _by_rule(summary, program)) if summary.tokens else ()
-    return (Text(summary.description, style="dim"), _rows(summary), *tokens, *_notes(summary, program))
+    return (_rows(summary), *tokens, *_notes(summary, program))
 
 
 def failures(summary: Summary) -> tuple[Diagnostic, ...]:
@@ -146,7 +146,7 @@ def _tokens(summary: Summary) -> PlainTable:
     table.add_column("part")
     table.add_column("trained", f"{trained:,}", justify="right", footer_style="bold")
     table.add_column("masked", f"{masked:,}", justify="right", footer_style="bold")
-    table.add_column("trained %", f"{trained / total:.1%}" if total else "–", justify="right", footer_style="bold")
+    table.add_column("trained %", share(trained, total), justify="right", footer_style="bold")
     last = None
     for count in summary.tokens:
         role = "(no message)" if count.role == NO_ROLE else count.role
@@ -157,7 +157,7 @@ def _tokens(summary: Summary) -> PlainTable:
             Text(count.part),
             Text(f"{count.trained:,}", style=style),
             Text(f"{count.masked:,}"),
-            Text(f"{count.trained / both:.0%}" if both else "–", style=style),
+            Text(share(count.trained, both), style=style),
         )
         last = role
     return table

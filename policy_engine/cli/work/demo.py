@@ -52,8 +52,9 @@ def tour(folder: Path, *, overwrite: bool) -> Outcome:
     return Outcome(
         diagnostics=notes,
         data={**views.data, "summary": summary.to_json(), "wrote": [str(request.out), str(page)]},
+        head=views.head,
         body=(
-            *views.body[1:-1],  # between how the rows are read and what was written, which the account below says
+            *views.body[:-1],  # without what was written, which the account below says
             Text(""),
             *closing(summary, inputs.masker.program),
             Text(""),

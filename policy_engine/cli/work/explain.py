@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from rich.console import RenderableType
 from rich.text import Text
 
 from policy_engine.cli.outcome import Exit, Outcome, diagnostics_of
@@ -31,11 +30,12 @@ def explain_row(
             exit=Exit.FAILS,
             diagnostics=diagnostics_of(row.result, place=row.place),
             data={"row": row.number, "read_as": said, "explanations": []},
+            head=tuple(Text(line, style="dim") for line in said),
         )
     found = _explanations(row.result, tokens, at, turn)
     pieces = ", ".join(map(lost_piece, row.result.chat.unrendered))
     lost = [Text(f"never reached the text: {pieces}", style="yellow")] if pieces else []
-    head: list[RenderableType] = [Text(line, style="dim") for line in said]
+    head = tuple(Text(line, style="dim") for line in said)
     return Outcome(
         data={
             "row": row.number,
@@ -43,7 +43,8 @@ def explain_row(
             "unrendered": lost_json(row.result.chat),
             "explanations": [e.as_dict() for e in found],
         },
-        body=(*head, Text(f"row {row.number}", style="bold"), *(line for e in found for line in _lines(e)), *lost),
+        head=head,
+        body=(Text(f"row {row.number}", style="bold"), *(line for e in found for line in _lines(e)), *lost),
     )
 
 

@@ -92,8 +92,8 @@ def write_starter(
             "parts": {role: parts_in_order(parts) for role, parts in found.parts.items()},
             "wrote": [str(dataset_path), str(policy_path)],
         },
+        head=(Text(format.description, style="dim"),),
         body=(
-            Text(format.description, style="dim"),
             Text(f"looked at {counted(found.rows, 'row')}: {_counts(found)}"),
             Text(f"wrote {dataset_path} and {policy_path}"),
             *_next(found, data, dataset_path, tokenizer),

@@ -36,6 +36,7 @@ def show_rows(
     limit: int | None,
     numbers: Sequence[int] = (),
     color_by: ColorBy = "effect",
+    ids: bool = False,
     html: Path | None = None,
     overwrite: bool = False,
     shown: Sequence[int] | None = None,
@@ -69,11 +70,11 @@ def show_rows(
     if controlled:
         told = ", ".join(controlled[:20]) + (" …" if len(controlled) > 20 else "")
         said.append(f"control tokens in the data of {len(controlled)} of {counted(len(rows), 'row')}: {told}")
-    body: list[RenderableType] = [Text(line, style="dim") for line in said]
+    body: list[RenderableType] = [Text(line, style="dim") for line in said[1:]]
     if rows and (html is None or shown is not None):
         names = None if shown is None else {f"row {number}" for number in shown}
         shown_rows = [r for r in rows if names is None or r.name in names]
-        body += _terminal(shown_rows, inputs, color_by, unused_rules(program, seen))
+        body += _terminal(shown_rows, inputs, color_by, unused_rules(program, seen), ids=ids)
     if html is not None:
         write_text_file(html, _page(rows, inputs, data, failed=len(failed)), overwrite=overwrite, option=option)
         body.append(Text(f"wrote {html}"))
@@ -93,6 +94,7 @@ def show_rows(
             "rules": rules_json(program, tokens, seen),
             "rows": [_row(row) for row in rows],
         },
+        head=tuple(Text(line, style="dim") for line in said[:1]),
         body=tuple(body),
     )
 
@@ -115,10 +117,10 @@ def _first_ids(row: RowView) -> list[int]:
 
 
 def _terminal(
-    rows: Sequence[RowView], inputs: Inputs, color_by: ColorBy, notes: Mapping[int, str]
+    rows: Sequence[RowView], inputs: Inputs, color_by: ColorBy, notes: Mapping[int, str], *, ids: bool
 ) -> list[RenderableType]:
     rules = rule_views(inputs.masker.program.policy)
-    texts = [part for row in rows for part in (RowText(row, rules, color_by=color_by), Text(""))]
+    texts = [part for row in rows for part in (RowText(row, rules, color_by=color_by, ids=ids), Text(""))]
     return [*texts, Legend(rows, rules, color_by=color_by, notes=notes)]
 
 

@@ -1,4 +1,4 @@
-"""A checksum of the rows of a folder of shards, to compare what two runs wrote."""
+"""A checksum of the rows of Parquet files in a folder, whatever their order and cuts."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 
 
 def canonical_checksum(folder: Path) -> str:
-    """A checksum of the rows of Parquet files in a folder, the same whatever their order and however they are cut.
+    """A checksum of the rows of Parquet files in a folder, whatever their order and cuts.
 
     The sum of the SHA-256 of every row (its columns by name, as Python writes them), modulo 2^256, in hex.
     """

@@ -147,7 +147,7 @@ def _holds(ratios: dict[str, Ratio], work: str, limit: float) -> bool:
 
 
 def turns(pairs: int) -> dict[str, Any]:
-    """Milliseconds a row by number of turns at constant length of a turn, by backend, and the exponent."""
+    """Milliseconds a row by number of turns of constant length, by backend, and the exponent."""
     found: dict[str, Any] = {"ms": {}, "exponents": {}}
     seconds: dict[str, dict[int, float]] = {}
     for count in TURNS:
@@ -172,7 +172,7 @@ def show_turns(found: dict[str, Any]) -> str:
 
 
 def policy_of(rules: int, kind: str) -> str:
-    """A policy of so many rules: `parts` name parts of roles, `conditions` compare fields and texts."""
+    """A policy of that many rules: `parts` name parts of roles, `conditions` compare fields."""
     lines = ["train assistant", "mask system, user", "train eos after assistant"][:rules]
     for n in range(rules - len(lines)):
         if kind == "parts":

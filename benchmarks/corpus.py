@@ -58,7 +58,9 @@ def conversations(count: int, **shape: Any) -> list[dict[str, Any]]:
 
 
 def write_lines(path: Path, megabytes: float) -> int:
-    """A JSON Lines file of about that size, of conversations of about 1,600 tokens; returns its rows.
+    """Writes a JSON Lines file of about that size, of long conversations; returns its rows.
+
+    Conversations have about 1,600 tokens.
 
     Every message carries its row's number, so that no two rows are the same.
     """

@@ -1,4 +1,4 @@
-"""Every configuration that comes with axolotl's sources, through `policy-engine import axolotl`:
+"""Imports every configuration that comes with axolotl's sources:
 
     python -m benchmarks.importing [--version 0.19.0] [--sources FOLDER]
 

@@ -1,4 +1,4 @@
-"""Interleaved timing: each thing measured beside its baseline, again and again, with an A/A control."""
+"""Interleaved timing: each thing beside its baseline, repeated, with an A/A control."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Plots and tables of `docs/explanation/performance.md` from what the benchmarks kept: `python -m benchmarks.plots`.
+"""Plots and tables of `docs/explanation/performance.md`: `python -m benchmarks.plots`.
 
 In the page, the lines between `<!-- table: NAME -->` and `<!-- end -->` are replaced by the table of `NAME.json`, with
 its command and machine; plots go into `docs/explanation/plots/`. What was not measured stays as it is.

@@ -58,7 +58,7 @@ def policy(kind: str, rules: int, seed: int) -> CheckedPolicy:
 
 
 def loading(seeds: int) -> None:
-    """Medians over the policies of 30 rules of every kind: text to program, and through a pickle."""
+    """Medians over the policies of 30 rules of every kind: to a program, and through a pickle."""
     names = ("parse", "check", "compile", "pickle", "unpickle")
     times: dict[str, list[float]] = {name: [] for name in names}
     for text in (text_of(kind, 30, seed) for kind in KINDS for seed in range(seeds)):

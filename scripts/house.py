@@ -23,7 +23,7 @@ PACKAGE: Final = ROOT / "policy_engine"
 ONE_FILE_EACH: Final = {"policy_engine/cli/verbs"}
 """Folders that have one file for each thing of a kind, however many there are."""
 EXAMPLE: Final = re.compile(r">>> |→|[Ff]or example|such as `|(?:\n\n|:\n) {4,}\S")
-"""An example in a docstring: a session, an indented block, or real strings beside each other."""
+"""An example in a docstring: a session, an indented block, or real strings in a row."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -45,7 +45,10 @@ WORDS: Final = {
     r"\b(?:held|holds?|holding)\b(?: \S+){0,5}? against\b": "say `compared with` or `checked against`",
     r"\bmend(?:s|ed|ing)?\b": "say `fix`",
 }
-"""Words that a plainer one replaces, and what to write instead. `stands for`, `told apart` and `none of` are plain."""
+"""Words that a plainer one replaces, and what to write instead.
+
+`stands for`, `told apart` and `none of` are plain.
+"""
 Kind = Literal["long", "opener", "word"]
 KINDS: Final[tuple[Kind, ...]] = ("long", "opener", "word")
 _NOT_PROSE: Final = re.compile(r"```.*?```|`[^`\n]*`|'none'|: none\b|\"none\"", re.DOTALL)

@@ -22,7 +22,7 @@ from typing import Any
 _OPENING = re.compile(r"^(?P<indent> *)(?P<fence>`{3,}|~{3,})(?P<info>[^`\n]*)$")
 _TITLES = {"conversation": "conversation: {}", "file": "{}"}
 FOLDERS = re.compile(r"^(?P<folder>[\w-]+)/\*$")
-"""In the navigation, `models/*` stands for the pages of that folder, each called by the beginning of its heading."""
+"""Navigation: `models/*` is the pages of that folder, named by the beginning of their headings."""
 
 
 def on_config(config: Any, **_: Any) -> Any:

@@ -34,13 +34,16 @@ class Case:
 
     @functools.lru_cache(maxsize=8)  # noqa: B019 - cases are few and live as long as the process
     def ours(self, template: str | None = None) -> ChatTokenizer:
-        """The same tokenizer for the masker. `template` is the text that a system rendered in place of the case's."""
+        """The same tokenizer for the masker.
+
+        `template` is the text that a system rendered in place of the case's.
+        """
         return ChatTokenizer.from_transformers(self.theirs(), template=template or self.template)
 
 
 @functools.cache
 def _gemma() -> Any:
-    """Gemma's kind of tokenizer: no package ships its vocabulary, so a small one with its control tokens."""
+    """A small tokenizer of Gemma's kind: no package ships its vocabulary."""
     made = copy.deepcopy(load("metaspace-gemma"))
     made.add_special_tokens({"bos_token": "<bos>", "eos_token": "<eos>"})
     made.add_tokens(["<start_of_turn>", "<end_of_turn>"], special_tokens=True)

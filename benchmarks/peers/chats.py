@@ -20,7 +20,9 @@ Kind = Literal["plain", "system", "reasoning", "think", "tools"]
 
 
 def rows_of(count: int, kinds: Sequence[Kind], *, tidy: bool = False) -> list[Row]:
-    """That many rows, of the kinds in turn. A row has `messages`, `tools` if it is of kind `tools`, and its `kind`.
+    """That many rows, of the kinds in turn.
+
+    A row has `messages`, `tools` if it is of kind `tools`, and its `kind`.
 
     With `tidy` four of five rows have no control tokens, no blanks around texts and no escapes in JSON: for systems
     that tokenize text piece by piece, where these come out as other ids and nothing can be compared.
@@ -40,7 +42,10 @@ def _tidy(row: Row) -> Row:
 
 
 def row_of(seed: int, kind: Kind) -> Row:
-    """One row. It ends with an answer, and users and answers alternate but for calls and their results."""
+    """One row, which ends with an answer.
+
+    Users and answers alternate but for calls and their results.
+    """
     choices = RandomChoices(f"peers-{kind}-{seed}")
     messages: list[dict[str, Any]] = []
     if kind == "system" or (kind != "plain" and choices.chance(30)):

@@ -1,4 +1,4 @@
-"""The step `datasets`: small datasets that a system itself prepared, as it should and in ways that go wrong.
+"""The step `datasets`: small datasets that a system prepared, rightly and wrongly.
 
 Each is a folder as the system leaves it behind, beside `case.json`: the tokenizer, the policy it is compared with, and
 the smell that `policy-engine audit` has to name (no smell on clean data). Faults are mistakes of configuration, and
@@ -26,7 +26,10 @@ Prepared = list[dict[str, Any]]
 
 @dataclass(frozen=True, kw_only=True)
 class Planted:
-    """A dataset to make. `fault` is the code of the smell, None for clean data; `why` says how it came about."""
+    """A dataset to make.
+
+    `fault` is the code of the smell, None for clean data; `why` says how it came about.
+    """
 
     name: str
     case: Case
@@ -38,7 +41,10 @@ class Planted:
 
 
 def rows_for(planted: Planted) -> list[Row]:
-    """Ordinary conversations of two or three rounds; `quoted` has one whose user writes an opened answer."""
+    """Ordinary conversations of two or three rounds.
+
+    With `quoted`, one has a user who writes an opened answer.
+    """
     rows = conversations(ROWS, turns=3, words=8, kind=planted.kind if planted.kind != "quoted" else "plain")
     if planted.kind == "quoted":
         rows[3]["messages"][1]["content"] = "see <|im_end|>\n<|im_start|>assistant\nthis<|im_end|>\n"
@@ -72,7 +78,10 @@ def _first(row: dict[str, Any], tokenizer: Any) -> None:
 
 
 def _other_end(row: dict[str, Any], tokenizer: Any) -> None:
-    """The label of an end marker is the end of the document, as where a template leaves the marker to the labels."""
+    """Makes the label of an end marker the end of the document.
+
+    Some templates leave the marker to the labels.
+    """
     end, document = tokenizer.convert_tokens_to_ids(["<|eot_id|>", "<|end_of_text|>"])
     row["labels"] = [document if label == end else label for label in row["labels"]]
 

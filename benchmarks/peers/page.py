@@ -1,4 +1,4 @@
-"""The step `page`: the tables of docs/explanation/{peers,performance}.md, from what the other steps found."""
+"""The step `page`: tables of docs/explanation/{peers,performance}.md from the other steps."""
 
 from __future__ import annotations
 

@@ -34,9 +34,9 @@ class Trial:
     rows: Sequence[Row]
     theirs: Theirs
     kwargs: Mapping[str, Any] = field(default_factory=dict)
-    """What our side gives the template beside the row, as the system writes it."""
+    """Arguments of the template beside the row, as the system gives them."""
     mine: Callable[[Row], Row] | None = None
-    """What the system makes of a row before it renders it, where it changes text."""
+    """Changes that the system makes to a row's text before it renders it."""
 
     def masker(self) -> Masker:
         """Ours."""
@@ -101,7 +101,10 @@ Explain = Callable[[Trial, Difference], str | None]
 
 
 def compare(trial: Trial, explain: Explain) -> Compared:
-    """Runs both sides on the trial's rows. A kind is the key of what explains it, or, if nothing does, what differs."""
+    """Runs both sides on the trial's rows.
+
+    A kind is the key of its explanation or, without one, the difference.
+    """
     masker = trial.masker()
     found = Compared(rows=len(trial.rows))
     ours = masker.mask_batch([trial.conversation(row) for row in trial.rows])

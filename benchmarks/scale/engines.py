@@ -1,4 +1,4 @@
-"""One process, two, Ray, and a run that was killed: the same rows, and how fast Ray is beside own processes."""
+"""One process, two, Ray, and a run that was killed: equal rows, and the speed of Ray."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def met_checksums(found: dict[str, Any]) -> bool:
 
 
 def ray(folder: Path, *, megabytes: float, workers: int) -> dict[str, Any]:
-    """Rows per second of so many processes and of as many Ray actors, from the first shard to the last."""
+    """Rows per second of so many processes and of as many Ray actors, first to last shard."""
     data = folder / "input.jsonl"
     rows = write_lines(data, megabytes)
     found: dict[str, Any] = {}

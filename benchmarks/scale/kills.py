@@ -35,7 +35,10 @@ _SPAN = 200_000
 def measure(
     folder: Path, *, count: int, targets: list[str], kept: dict[str, Any] | None, keep: Callable[[dict[str, Any]], None]
 ) -> dict[str, Any]:
-    """`count` kills, the targets in turn. What was done before (`kept`) is not done again; `keep` gets every state."""
+    """Makes `count` kills, the targets in turn.
+
+    Kills that were made before (`kept`) are not made again; `keep` gets every state.
+    """
     data = folder / "killed.jsonl"
     write_lines(data, _MEGABYTES)
     state: dict[str, Any] = kept or {"kills": {}}

@@ -24,7 +24,7 @@ def measure(
     kept: dict[str, Any] | None,
     keep: Callable[[dict[str, Any]], None],
 ) -> dict[str, Any]:
-    """The sum of the peaks of all processes, in MB; pages that processes share count once for each.
+    """Sum of the peaks of all processes, in MB; shared pages count once for each process.
 
     An input of more than `ONCE` MB is run once, with the most workers. Runs in `kept` are not made again.
     """

@@ -54,9 +54,11 @@ class Done:
 
 
 def tokenizer_threads(count: int) -> dict[str, str]:
-    """The environment in which tokenizers use so many threads. One is a pool of one: without a pool, tokenizers 0.23
-    takes a quarter longer on the same core (memory of the calling thread is in pieces), and a second thread would seem
-    to gain more than there is."""
+    """The environment in which tokenizers use so many threads.
+
+    One is a pool of one: without a pool, tokenizers 0.23 takes a quarter longer on the same core (memory of the calling
+    thread is in pieces), and a second thread would seem to gain more than there is.
+    """
     return {"RAYON_NUM_THREADS": str(count), "TOKENIZERS_PARALLELISM": "true"}
 
 

@@ -29,7 +29,7 @@ def measure(
     kept: dict[str, Any] | None,
     keep: Callable[[dict[str, Any]], None],
 ) -> dict[str, Any]:
-    """Rows per second of each setting, from the difference of two runs, so that starting up cancels out.
+    """Rows per second of each setting, from two runs, so that the time of the start cancels out.
 
     What was measured before (`kept`) counts among the repeats; `keep` gets every state.
     """
@@ -87,7 +87,7 @@ def met(found: dict[str, Any]) -> bool:
 
 
 def _tokenizer_seconds(threads: int) -> float:
-    """Wall time of one `encode_batch` of rendered texts, ids pulled out, in a process of its own."""
+    """Wall time of one `encode_batch` of rendered texts, in a process of its own."""
     command = [sys.executable, "-c", "from benchmarks.scale.workers import _tokenize; _tokenize()"]
     environment = {**os.environ, **tokenizer_threads(threads)}
     done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)

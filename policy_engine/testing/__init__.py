@@ -1,1 +1,1 @@
-"""To test policies and chat templates with: Hypothesis strategies (`strategies`) and the generators behind them."""
+"""Tools to test policies and chat templates: Hypothesis strategies and their generators."""

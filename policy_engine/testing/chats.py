@@ -1,4 +1,4 @@
-"""Rendered and tokenized chats made without a template or a tokenizer: every layout that segments allow.
+"""Chats made without a template or a tokenizer: every layout that segments allow.
 
 Real templates write orderly text; these chats also leave parts out, write a turn late or twice, put nothing between
 turns, and cut tokens without regard for segments. What holds on them holds for any template.
@@ -20,7 +20,10 @@ from policy_engine.testing.conversations import REASONING_FIELDS, conversation
 
 
 def rendered_chat(choices: Choices, *, most: int = 6, bad: bool = False) -> RenderedChat:
-    """A conversation laid out as some template might. `bad` allows data in it that fails a row under some policies."""
+    """A conversation laid out as some template might.
+
+    `bad` allows data in it that fails a row under some policies.
+    """
     return lay_out(choices, conversation(choices, most=most, bad=bad))
 
 
@@ -58,7 +61,7 @@ def tokenized_chat(choices: Choices, *, most: int = 6, bad: bool = False) -> Tok
 
 
 def cut(choices: Choices, chat: RenderedChat) -> TokenizedChat:
-    """Tokens that cover a chat in order, cut at arbitrary places: also zero wide, and several on one character.
+    """Tokens that cover a chat in order, cut anywhere: zero wide, or several on a character.
 
     A few widths are chosen and repeated over the text; a fresh choice for every token would make cases slow to shrink.
     """
@@ -91,7 +94,10 @@ def cut(choices: Choices, chat: RenderedChat) -> TokenizedChat:
 
 
 class _Layout:
-    """Text and segments written so far. `sure` is how likely a part is written at all, in a hundred."""
+    """Text and segments written so far.
+
+    `sure` is the chance that a part is written at all, in a hundred.
+    """
 
     def __init__(self, choices: Choices) -> None:
         self.choices = choices
@@ -102,7 +108,7 @@ class _Layout:
         self._at = 0
 
     def add(self, part: str, text: str, **facts: Any) -> None:
-        """Write a segment; of empty text there is none."""
+        """Write a segment; an empty text has no token."""
         if text:
             end = self._at + len(text)
             self.segments.append(Segment(start=self._at, end=end, part=part, turn=self.turn, **facts))
@@ -115,7 +121,7 @@ class _Layout:
             self.add(part, text)
 
     def data(self, part: str, value: str, field: tuple[str | int, ...], **facts: Any) -> None:
-        """Write a field's text: whole, stripped, in two segments, or (now and then) changed on its way."""
+        """Writes a field's text: whole, stripped, in two segments, or (now and then) changed."""
         start, end = 0, len(value)
         how = self.choices.integer(0, 9)
         if how >= 7:  # a template that trims

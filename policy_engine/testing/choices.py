@@ -1,7 +1,7 @@
-"""Where a generator takes its choices from: a Hypothesis draw, which shrinks, or a seeded generator, which is fast.
+"""Sources of a generator's choices: a Hypothesis draw, which shrinks, or a fast seed.
 
 Every generator of this package is a function of a `Choices`. `strategies` runs them on Hypothesis; a long run that
-needs thousands of cases a second runs the same functions on `RandomChoices(seed)`. Options stand simplest first and
+needs thousands of cases a second runs the same functions on `RandomChoices(seed)`. Options are in order, simplest first, and
 low numbers are simple, so that Hypothesis shrinks towards small, plain cases.
 """
 
@@ -20,7 +20,7 @@ _RANGES = (
     (32, 126), (9, 13), (0xA0, 0x24F), (0x300, 0x36F), (0x590, 0x6FF), (0x2000, 0x206F), (0x4E00, 0x9FFF),
     (0xE000, 0xF8FF), (0x1F300, 0x1FAFF), (0, 0xD7FF), (0xE000, 0x10FFFF),
 )  # fmt: skip
-"""ASCII, white space, accents, combining marks, right-to-left, format characters, CJK, private use, emoji, anything."""
+"""Ranges of characters: ASCII, white space, accents, marks, right-to-left, CJK, emoji, and more."""
 
 
 class Choices(Protocol):
@@ -43,7 +43,7 @@ class Choices(Protocol):
 
 
 class RandomChoices:
-    """Choices from a seed: the same seed gives the same case in every process and on every platform."""
+    """Choices from a seed: the same in every process and on every platform."""
 
     def __init__(self, seed: int | str) -> None:
         self._random = random.Random(seed)

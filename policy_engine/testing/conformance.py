@@ -1,4 +1,4 @@
-"""Property-tests a chat template: what holds, what does not, and a smallest conversation that shows it.
+"""Property-tests a chat template, with a smallest conversation for each fault.
 
 ```python
 from policy_engine import load_tokenizer
@@ -37,23 +37,26 @@ from policy_engine.testing.shapes import SHAPES
 Verdict = Literal["holds", "fails", "fact", "does not apply"]
 
 SHRINK_SECONDS: Final = (2.0, 0.7)
-"""How long a counterexample is made smaller, in seconds of CPU: of what fails, and of a fact."""
+"""Seconds of CPU time for making a counterexample smaller: of a fault, and of a fact."""
 
 
 MOST_LIMITS: Final = 3
-"""Renderings that come to a bound, each of which may take seconds, before no more conversations are tried."""
+"""Number of renderings at a bound, which may take seconds each, after which no more are tried."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Property:
-    """What a template is asked. A *fact* is neither right nor wrong, but good to know before training."""
+    """A question to a template.
+
+    A *fact* is neither right nor wrong, but good to know before training.
+    """
 
     name: str
     says: str
     look: Callable[[Case], str | None]
     fact: bool = False
     of_refused: bool = False
-    """Whether conversations that the template raises on say something, too."""
+    """True if conversations that the template raises on count, too."""
 
 
 def _property(name: str, says: str, *, fact: bool = False, of_refused: bool = False) -> Property:
@@ -89,7 +92,7 @@ PROPERTIES: Final[Mapping[str, Property]] = MappingProxyType(
 
 @dataclass(frozen=True, kw_only=True)
 class PropertyResult:
-    """What became of one property.
+    """The result of one property.
 
     `verdict`: `holds`; `fails`, with a `counterexample`; `does not apply`, with the reason; or `fact`, for what is
     neither right nor wrong. `yes` is whether the property is true of every conversation it was `checked` on (None if
@@ -119,7 +122,10 @@ class PropertyResult:
 
 @dataclass(frozen=True, kw_only=True)
 class ConformanceReport:
-    """All properties of one template. `examples` is how many conversations were tried, `seconds` how long it took."""
+    """All properties of one template.
+
+    `examples` is the number of conversations, `seconds` the time it took.
+    """
 
     template: str
     fingerprint: str
@@ -129,7 +135,7 @@ class ConformanceReport:
 
     @property
     def holds(self) -> bool:
-        """Whether no property fails."""
+        """True if no property fails."""
         return not any(p.verdict == "fails" for p in self.properties)
 
     def __getitem__(self, name: str) -> PropertyResult:
@@ -178,7 +184,7 @@ def check_template(
     results = []
     for p in chosen:
         tally = tallies[p.name]
-        # Of the shapes, which stand first, each is small as it is.
+        # Of the shapes, which come first, each is small as it is.
         if shrink and tally.problem is not None and tally.problem[1].conversation not in SHAPES.values():
             tally.problem = _shrunk(p, compiled, tokenizer, injected, examples, tally.problem)
         results.append(result_of(p, tally))
@@ -229,7 +235,7 @@ def tally_of(
     examples: Iterable[Example],
     tokenizer: ChatTokenizer | None = None,
 ) -> dict[str, Tally]:
-    """What each property says about each example, by the property's name."""
+    """Answers of each property about each example, by the property's name."""
     tallies = {p.name: (p, Tally()) for p in chosen}
     limits = 0
     for made in examples:
@@ -243,7 +249,7 @@ def tally_of(
 
 
 class Tally:
-    """What one property said about the cases so far."""
+    """Answers of one property about the cases so far."""
 
     def __init__(self) -> None:
         self.checked = 0
@@ -302,7 +308,7 @@ def _shrunk(
     examples: int,
     first: tuple[str, Example],
 ) -> tuple[str, Example]:
-    """A smaller example of the same problem: Hypothesis' smallest, or a shape if that is smaller."""
+    """A smaller example of the same problem: Hypothesis' smallest, or a smaller shape."""
     best: tuple[str, Example] | None = None
     deadline = time.process_time() + SHRINK_SECONDS[p.fact]
 

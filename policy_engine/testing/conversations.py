@@ -1,4 +1,4 @@
-"""Generators of conversations as data brings them. See `strategies` for the Hypothesis face of these."""
+"""Generators of conversations as data brings them; `strategies` runs them on Hypothesis."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def tool_call(choices: Choices) -> dict[str, Any]:
 
 
 def content(choices: Choices, *, parts: bool = True) -> Any:
-    """A message's content: text, or (with `parts`) sometimes a list of text parts and image placeholders."""
+    """A message's content: text, or (with `parts`) now and then a list of text parts and images."""
     if parts and choices.chance(20):
         return choices.many(_part, 0, 4)
     return text(choices)
@@ -66,7 +66,10 @@ def _part(choices: Choices) -> dict[str, Any]:
 
 
 def spans(choices: Choices, length: int, *, bad: bool = False) -> Any:
-    """A list of character spans of a content of that length, in both spellings; with `bad` maybe one out of place."""
+    """A list of character spans of a content of that length, in both spellings.
+
+    With `bad`, one may be out of place.
+    """
     if choices.chance(5):
         return None
 
@@ -83,7 +86,7 @@ def spans(choices: Choices, length: int, *, bad: bool = False) -> Any:
 
 
 def extras(choices: Choices, made: Message, *, bad: bool = False) -> Message:
-    """Further keys beside role and content, that conditions, weights and spans of a policy ask for."""
+    """Further keys of a message, which conditions, weights and spans of a policy ask for."""
     values: dict[str, Sequence[Any]] = {
         "train": (True, False, None, 1, "true"),
         "weight": (1, 0.5, 2, -1, 0, None) + (("heavy", True, [1]) if bad else ()),
@@ -103,8 +106,10 @@ def extras(choices: Choices, made: Message, *, bad: bool = False) -> Message:
 def message(
     choices: Choices, role: str | None = None, *, parts: bool = True, marks: bool = True, bad: bool = False
 ) -> Message:
-    """A message of a role (any, unless given). `marks` adds keys that policies ask for; `bad` allows values there that
-    fail a row."""
+    """A message of a role (any, unless given).
+
+    `marks` adds keys that policies ask for; `bad` allows values there that fail a row.
+    """
     role = role or choices.pick(ROLES)
     made: Message = {"role": role, "content": content(choices, parts=parts)}
     if role == "assistant":
@@ -128,7 +133,7 @@ def message(
 def messages(
     choices: Choices, *, most: int = 6, parts: bool = True, marks: bool = True, bad: bool = False
 ) -> list[Message]:
-    """One to about `most` messages: mostly an ordinary conversation, now and then roles in any order."""
+    """One to about `most` messages: mostly ordinary, now and then roles in any order."""
 
     def one(role: str | None) -> Message:
         return message(choices, role, parts=parts, marks=marks, bad=bad)
@@ -170,7 +175,7 @@ def sample(choices: Choices) -> dict[str, Any]:
 def conversation(
     choices: Choices, *, most: int = 6, parts: bool = True, marks: bool = True, bad: bool = False
 ) -> Conversation:
-    """A whole conversation: messages, tools (mostly where calls are made), and the other columns of its row."""
+    """A whole conversation: messages, tools (mostly with calls), and other columns of its row."""
     made = messages(choices, most=most, parts=parts, marks=marks, bad=bad)
     calls = any(m.get("tool_calls") for m in made)
     schemas = tools(choices) if choices.chance(70 if calls else 10) else None

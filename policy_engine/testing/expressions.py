@@ -1,4 +1,4 @@
-"""Generators of conditions, weights and regexes over the fields that `conversations` puts into its messages."""
+"""Generators of conditions, weights and regexes over the fields of `conversations`."""
 
 from __future__ import annotations
 

@@ -115,7 +115,7 @@ class TemplateFile(pytest.Collector):
 
 
 class _Failed(Exception):
-    """What a test found, told without a traceback."""
+    """A finding of a test, shown without a traceback."""
 
 
 class _Item(pytest.Item):
@@ -127,7 +127,7 @@ class _Item(pytest.Item):
         self.funcargs: dict[str, Any] = {}
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
-        """What was found; for an error of the package its text."""
+        """Text of the finding; for an error of the package, its text."""
         from policy_engine.core.errors import PolicyEngineError
 
         if isinstance(excinfo.value, _Failed | PolicyEngineError):
@@ -140,7 +140,7 @@ class _Item(pytest.Item):
 
 
 class PropertyItem(_Item):
-    """One property of a template. A fact passes, and stands in the report's properties."""
+    """One property of a template. A fact passes, and is in the report's properties."""
 
     def runtest(self) -> None:
         """Fails where the property does; skips where it does not apply."""

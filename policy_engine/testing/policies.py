@@ -1,4 +1,4 @@
-"""Generators of policies as syntax trees. `lang.format.format_policy` prints one; `strategies` is for Hypothesis."""
+"""Generators of policies as syntax trees; `lang.format.format_policy` prints one."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def policy(
     if guards and choices.chance(35):
         for _ in range(choices.integer(1, 2)):
             at = choices.integer(0, len(statements))
-            # A guard may stand anywhere, but not above `language` or a `let` that it names.
+            # A guard may be anywhere, but not above `language` or a `let` that it names.
             lets = max((i for i, s in enumerate(statements) if isinstance(s, ast.Let | ast.Language)), default=-1)
             rules = [s for s in statements if isinstance(s, ast.Rule)]
             statements.insert(max(at, lets + 1), maker.guard(rules))
@@ -80,15 +80,15 @@ def _rule(effect: Literal["train", "mask"], *targets: ast.Target) -> ast.Rule:
 
 @dataclass(kw_only=True)
 class Shape:
-    """What a target has, as far as relations on it care."""
+    """Properties of a target that matter to relations on it."""
 
     role: str | None = None
     which: bool = False
     endings: bool = False
     plain: bool = True
-    """Whether `of` may follow: no role, no which."""
+    """True if `of` may follow: the target has no role and no which."""
     unowned: bool = False
-    """Whether no message owns some of it, so that no relation may follow."""
+    """True if no message owns some of it, so that no relation may follow."""
 
 
 @dataclass(kw_only=True)
@@ -188,7 +188,7 @@ class _Maker:
         return self.selector()
 
     def group(self, depth: int) -> tuple[ast.Primary, Shape]:
-        """`( target, target )`. Relations that would read `of` are kept off it if any member has a role."""
+        """`( target, target )`, without relations that would read `of` if a member has a role."""
         made = self.choices.many(lambda _: self.target_shape(depth - 1), 1, 3)
         plain = all(shape.plain for _, shape in made)
         shape = Shape(
@@ -270,7 +270,7 @@ class _Maker:
 
 
 def raw_policy(choices: Choices) -> ast.Policy:
-    """A policy that parses but may mean nothing: unknown names, relations anywhere, settings and lets twice."""
+    """A policy that parses but may mean nothing: unknown names, settings and lets twice."""
     made = policy(choices, uses=("assistant_eos", "no_such_policy"))
     statements = [_disturbed(choices, statement) for statement in made.statements]
     if choices.chance(30):

@@ -1,4 +1,4 @@
-"""Generators of texts to give to the parser: printed policies with comments, damaged ones, soups of words, anything."""
+"""Generators of texts for the parser: printed policies, damaged ones, soups of words."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _COMMENTS: Final = ("", " plain", "# twice", ' with ; and "quotes" and /slashes/
 
 
 def commented_policy_text(choices: Choices) -> str:
-    """A policy that parses, printed, with comments on lines of their own, after statements and in the middle."""
+    """A policy that parses, with comments on own lines, after statements and in the middle."""
     lines = []
     for line in format_policy(raw_policy(choices)).split("\n"):
         for _ in range(choices.chance(20)):
@@ -51,7 +51,7 @@ def _comment(choices: Choices) -> str:
 
 
 def policy_text(choices: Choices) -> str:
-    """Any text, likely to look like a policy: printed, damaged in some places, a soup of its words, or arbitrary."""
+    """Any text, mostly like a policy: printed, damaged, a soup of its words, or arbitrary."""
     kind = choices.integer(0, 9)
     if kind == 9:
         return choices.characters(40)

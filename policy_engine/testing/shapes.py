@@ -98,4 +98,7 @@ SHAPES: Final[Mapping[str, Conversation]] = MappingProxyType(
         "a developer turn": _chat({"role": "developer", "content": "Be brief."}, _user(), _answer()),
     }
 )
-"""Conversations by what is special about them. Every text but the empty ones is short and without control tokens."""
+"""Conversations by their special feature.
+
+Every text but the empty ones is short and without control tokens.
+"""

@@ -29,7 +29,7 @@ from policy_engine.testing.templates import installed_templates
 
 
 def texts() -> st.SearchStrategy[str]:
-    """Texts of messages: words, white space, all scripts, quoted control tokens; now and then empty or arbitrary."""
+    """Texts of messages: words, white space, all scripts, quoted control tokens, nothing."""
     return run_on_draw(_texts.text)
 
 
@@ -52,9 +52,11 @@ def messages(
 def conversations(
     *, most: int = 6, parts: bool = True, marks: bool = True, bad: bool = False
 ) -> st.SearchStrategy[Conversation]:
-    """Conversations of about `most` messages: system or none, tools with calls and results, reasoning in its own field
-    or in the content, lists of parts, empty and blank content, all scripts, injected control text; sometimes roles in
-    any order. For the switches see `messages`.
+    """Conversations of about `most` messages, as data brings them.
+
+    They may have a system message, tools with calls and results, reasoning in its own field or in the content, lists of
+    parts, empty and blank content, all scripts, injected control text, and sometimes roles in any order. For the
+    switches see `messages`.
     """
     return run_on_draw(lambda c: _conversations.conversation(c, most=most, parts=parts, marks=marks, bad=bad))
 
@@ -62,7 +64,9 @@ def conversations(
 def policies(
     *, uses: Sequence[str] = (), most: int = 7, guards: bool = True, spans: bool = True
 ) -> st.SearchStrategy[Policy]:
-    """Policies that mean something, as syntax trees, weighted to rules that overlap. See `lang.format` to print them.
+    """Policies that mean something, as syntax trees, weighted to rules that overlap.
+
+    `lang.format` prints them.
 
     `uses` names policies they may use; `most` bounds the rules; `guards` allows guards, and `spans` regexes and data
     spans. A guard may be one that does not hold.
@@ -76,7 +80,7 @@ def raw_policies() -> st.SearchStrategy[Policy]:
 
 
 def policy_texts() -> st.SearchStrategy[str]:
-    """Texts for a parser: printed policies with comments, damaged ones, soups of the language's words, anything."""
+    """Texts for a parser: printed policies, damaged ones, soups of words, anything."""
     return run_on_draw(_policy_texts.policy_text)
 
 
@@ -86,12 +90,12 @@ def rendered_chats(*, most: int = 6, bad: bool = False) -> st.SearchStrategy[Ren
 
 
 def tokenized_chats(*, most: int = 6, bad: bool = False) -> st.SearchStrategy[TokenizedChat]:
-    """Rendered chats with tokens cut anywhere: across segments, zero wide, several on one character."""
+    """Rendered chats with tokens cut anywhere: across segments, or zero wide."""
     return run_on_draw(lambda c: _chats.tokenized_chat(c, most=most, bad=bad))
 
 
 def template_names() -> st.SearchStrategy[str]:
-    """Names of the chat templates that installed packages bundle; see `templates.installed_templates`.
+    """Names of the chat templates that installed packages bundle (`installed_templates`).
 
     Raises ValueError if no such package is installed.
     """

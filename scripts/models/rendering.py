@@ -37,7 +37,7 @@ TIERS: Final[Mapping[str, Sequence[Message]]] = {
     "without calls": (SYSTEM, ASK, ANSWER, THANKS, BYE),
     "without a system prompt and without calls": (ASK, ANSWER, THANKS, BYE),
 }
-"""Conversations that a page shows, the richest first: the first that the template takes whole is taken."""
+"""Conversations for a page, the richest first; the first that the template takes is used."""
 _DATE: Final = {"%Y-%m-%d": "2026-01-31", "%d %b %Y": "31 Jan 2026", "%B %d, %Y": "January 31, 2026"}
 
 

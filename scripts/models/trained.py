@@ -25,7 +25,10 @@ SYSTEMS: Final[Mapping[str, str]] = {
     "ms-swift": "swift",
     "default": "default",
 }
-"""Columns, and the shipped policy of each. TRL with nothing set is an empty configuration, imported."""
+"""Columns, and the shipped policy of each.
+
+TRL with nothing set is an empty configuration, imported.
+"""
 _BODY: Final = ("text", "media", "reasoning", "tool_call", "markup")
 ROWS: Final[Mapping[str, tuple[str | None, Sequence[str]]]] = {
     "text of answers": ("assistant", ("text",)),

@@ -279,7 +279,7 @@ _LOOKS: Final[Mapping[str, Look]] = {
     "trimmed": _trimmed,
     "refusals": _refusals,
 }
-"""How each trap is found, the costly ones first."""
+"""Finders of each trap, the costly ones first."""
 
 
 def _read() -> tuple[Trap, ...]:

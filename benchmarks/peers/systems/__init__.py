@@ -12,4 +12,7 @@ SYSTEMS: Final = {
     "tinker": "benchmarks.peers.systems.tinker_renderers",
     "renderers": "benchmarks.peers.systems.prime_renderers",
 }
-"""The module that runs each. It has `trials(count)`, `RELEASES` (packages whose release is named) and `timed()`."""
+"""Modules that run each system.
+
+Each has `trials(count)`, `RELEASES` (packages whose release is named) and `timed()`.
+"""

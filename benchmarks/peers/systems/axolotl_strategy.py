@@ -35,7 +35,10 @@ PARTS = "train and weight of content parts"
 
 @dataclass(frozen=True, kw_only=True)
 class Setting:
-    """A configuration: `top` are its own keys, `entry` those of the dataset. `marks` puts fields into rows."""
+    """A configuration: `top` are its own keys, `entry` those of the dataset.
+
+    `marks` puts fields into rows.
+    """
 
     policy: str | None = None
     top: Mapping[str, Any] = field(default_factory=dict)
@@ -56,7 +59,9 @@ def _flags(row: Row, seed: int) -> Row:
 
 
 def _details(row: Row, seed: int, *, anywhere: bool = False) -> Row:
-    """`detail` on some messages, of any role: the text in up to three pieces, each trained or not, or an empty list.
+    """Puts `detail` on some messages: the text in up to three pieces, each trained or not.
+
+    The list may be empty.
 
     Cut before white space, in texts without any around them: where tokens end, in the content as in the row. With
     `anywhere` texts and cuts are as they come.
@@ -125,7 +130,7 @@ SAID: dict[str, Setting] = {
     )
     for ends in ("", "all", "last", "none")
 }
-"""What messages say for themselves, under every rule for ends."""
+"""Fields that messages have, under every rule for ends."""
 SETTINGS: dict[str, Setting] = {
     "defaults": Setting(policy="axolotl"),
     "train_on_eos: turn": Setting(policy="axolotl", entry={"train_on_eos": "turn"}),
@@ -251,7 +256,7 @@ _PLANTED = {
 
 
 def write(planted: Planted, rows: list[Row], place: Path, spoil: Any) -> Any:
-    """axolotl's own dataset of its own strategy, with the columns that a folder of `last_run_prepared` has."""
+    """axolotl's own dataset of its own strategy, with the columns of `last_run_prepared`."""
     from axolotl.datasets import TokenizedPromptDataset
     from datasets import Dataset
 

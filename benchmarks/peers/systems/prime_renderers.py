@@ -1,4 +1,4 @@
-"""Prime Intellect's `renderers`: `build_training_sample` in its ways to choose what is trained."""
+"""Prime Intellect's `renderers`: `build_training_sample` in its ways of choosing."""
 
 from __future__ import annotations
 

@@ -67,7 +67,7 @@ def masked(renderer: Any, row: Row, what: Any) -> Masked:
 
 
 def messages_for(renderer: Any, row: Row) -> list[dict[str, Any]]:
-    """A row in tinker's own types: thinking as a content part, calls as objects, tools as leading messages."""
+    """A row in tinker's own types: thinking as a part, calls as objects, tools as messages."""
     from tinker_cookbook.renderers import ToolCall
 
     made = []

@@ -1,4 +1,4 @@
-"""transformers: the tracker behind `return_assistant_tokens_mask`, on templates with generation tags."""
+"""transformers: the tracker behind `return_assistant_tokens_mask`, on tagged templates."""
 
 from __future__ import annotations
 

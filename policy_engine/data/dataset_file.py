@@ -21,6 +21,7 @@ from policy_engine.core.wording import a_kind
 from policy_engine.data.conversation import read_row
 from policy_engine.data.formats import FORMAT_KINDS, named_format
 from policy_engine.data.given import APPLY_ARGUMENTS, changes_ids
+from policy_engine.data.yaml_text import compose_yaml, value_of
 
 _KEYS: Final = (
     "policy", "tokenizer", "template", "messages", "trained_roles", "fields", "template_kwargs", "tests",
@@ -60,7 +61,7 @@ class _File:
 
     def load(self) -> dict[str, Any]:
         try:
-            root = yaml.compose(self.source.text, Loader=yaml.SafeLoader)
+            root = compose_yaml(self.source.text)
             if root is not None:
                 self._root(root)
         except yaml.YAMLError as error:
@@ -69,9 +70,6 @@ class _File:
             # Nothing of the file counts where it is no YAML, so this is reported alone.
             self.problems.clear()
             self._add(mark.index if mark else 0, f"not valid YAML: {problem}", "fix the line, or quote it")
-        except RecursionError:
-            self.problems.clear()
-            self._add(0, "not valid YAML: nested too deeply", "flatten it")
         else:
             if root is None:
                 self._add(0, "the dataset file is empty", f"its keys are {_listed(_KEYS)}")
@@ -107,11 +105,11 @@ class _File:
     def _mapping(self, node: yaml.Node, what: str, known: Iterable[str] | None) -> dict[str, yaml.Node]:
         """The value nodes of a mapping by key; unknown keys, and keys written twice, are problems."""
         if not isinstance(node, yaml.MappingNode):
-            self._problem(node, f"{what} has to be a mapping, found {a_kind(_value(node))}")
+            self._problem(node, f"{what} has to be a mapping, found {a_kind(value_of(node))}")
             return {}
         result: dict[str, yaml.Node] = {}
         for key_node, value_node in node.value:
-            key = _value(key_node)
+            key = value_of(key_node)
             if not isinstance(key, str):
                 self._problem(key_node, f"key `{key_node.value}` of {what} is {a_kind(key)}", "put it in quotes")
             elif known is not None and key not in known:
@@ -123,7 +121,7 @@ class _File:
         return result
 
     def _text(self, node: yaml.Node, what: str) -> str | None:
-        value = _value(node)
+        value = value_of(node)
         if isinstance(value, str) and value:
             return value
         self._problem(node, f"{what} has to be text, found {a_kind(value) if value != '' else 'nothing'}")
@@ -144,15 +142,19 @@ class _File:
     def _beside(self, text: str) -> Path | None:
         try:
             beside = self.path.parent / text
+            beside.resolve()
             beside.exists()
-        except (OSError, ValueError):  # a name that no file can have, or a template's text
+        except (OSError, ValueError, RuntimeError):  # a name that no file can have, or a template's text
             return None
         return beside
 
     def _confined(self, node: yaml.Node, key: str, text: str) -> str:
         """The name of a file; a problem if it leads out of the folder, or is a pipe or device."""
         beside = self._beside(text)
-        if beside is None or "{" in text:
+        if "{" in text:
+            return text
+        if beside is None:
+            self._problem(node, f"`{key}` is a name that no file can have", "name a file")
             return text
         home = self.path.parent.resolve()
         try:
@@ -178,21 +180,21 @@ class _File:
                 names["roles"] = self._roles(value_node)
             elif key == "arguments":
                 names["arguments"] = self._arguments(value_node)
-            elif _value(value_node) is None and key in _OPTIONAL_COLUMNS:
+            elif value_of(value_node) is None and key in _OPTIONAL_COLUMNS:
                 names[key] = None
             else:
                 names[key] = self._text(value_node, f"`messages: {key}`")
         self.found["names"] = names
 
     def _format(self, node: yaml.Node) -> None:
-        value = _value(node)
+        value = value_of(node)
         if value in FORMAT_KINDS:
             self.found["kind"] = value
         else:
             self._problem(node, f"unknown format `{value}`", _meant(str(value), FORMAT_KINDS))
 
     def _arguments(self, node: yaml.Node) -> str:
-        value = _value(node)
+        value = value_of(node)
         if value not in ("keep", "parse"):
             self._problem(node, f"unknown value `{value}` of `messages: arguments`", "write `keep` or `parse`")
         return str(value)
@@ -202,7 +204,7 @@ class _File:
         return {key: self._text(value, f"the role of `{key}`") or "" for key, value in pairs.items()}
 
     def _trained_roles(self, node: yaml.Node) -> None:
-        value = _value(node)
+        value = value_of(node)
         if isinstance(value, list) and value and all(isinstance(role, str) and role for role in value):
             self.found["trained_roles"] = frozenset(value)
         else:
@@ -212,7 +214,7 @@ class _File:
         fields: dict[str, str] = {}
         for name, value_node in self._mapping(node, "`fields`", None).items():
             scope, _, rest = name.partition(".")
-            kind = _value(value_node)
+            kind = value_of(value_node)
             if scope not in _SCOPES or not rest:
                 hint = _meant(scope, _SCOPES) if scope not in _SCOPES else f"write `{scope}.NAME`"
                 self._problem(value_node, f"field `{name}` has to start with one of {_listed(_SCOPES)} and a dot", hint)
@@ -225,10 +227,10 @@ class _File:
     def _template_kwargs(self, node: yaml.Node) -> None:
         pairs = self._mapping(node, "`template_kwargs`", None)
         for key, value in pairs.items():
-            if changes_ids(key, _value(value)):
+            if changes_ids(key, value_of(value)):
                 what = f"`{key}` is an argument of `apply_chat_template`, not of the chat template"
                 self._problem(value, what, APPLY_ARGUMENTS[key])
-        self.found["template_kwargs"] = {key: _value(value) for key, value in pairs.items()}
+        self.found["template_kwargs"] = {key: value_of(value) for key, value in pairs.items()}
 
     def _tests(self, node: yaml.Node) -> None:
         if not isinstance(node, yaml.SequenceNode):
@@ -246,7 +248,7 @@ class _File:
                 self._problem(node, f"{what} has no `{key}`")
         if len(self.problems) > before:
             return None
-        values = {key: _value(value) for key, value in nodes.items()}
+        values = {key: value_of(value) for key, value in nodes.items()}
         sample = values.get("sample") or {}
         if not isinstance(sample, dict):
             self._problem(nodes["sample"], f"`sample` of {what} has to be a mapping")
@@ -263,14 +265,6 @@ class _File:
             return None
         name = values.get("name", what)
         return {"name": name, "row": row, "expect": values["expect"], "line": node.start_mark.line + 1}
-
-
-def _value(node: yaml.Node) -> Any:
-    """The plain value of a node, as `yaml.safe_load` gives it."""
-    try:
-        return yaml.SafeLoader("").construct_document(node)
-    except ValueError as error:  # a number or date that has the form of one only
-        raise yaml.constructor.ConstructorError(None, None, str(error), node.start_mark) from None
 
 
 def _listed(names: Iterable[str]) -> str:

@@ -11,6 +11,7 @@ import yaml
 
 from policy_engine.core.errors import ConfigError, DataError
 from policy_engine.core.suggest import file_meant, nearest
+from policy_engine.data.yaml_text import read_yaml
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +58,7 @@ def read_config(path: Path) -> dict[str, Any]:
     Raises DataError if it cannot be read, ConfigError if it is not a mapping.
     """
     try:
-        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+        found = read_yaml(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         meant = file_meant(path)
         raise DataError(f"there is no file `{path}`", help=meant or "check the path") from None

@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test trainers media frameworks importing peers peers-audit peers-speed ray scale plots lint types check figures fmt wheel-test release release-check docs docs-site site-browser nightly mutation clean
+.PHONY: help demo test trainers media media-parity frameworks importing peers peers-audit peers-speed ray scale plots lint types check figures fmt wheel-test release release-check docs docs-site site-browser nightly mutation clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|' 2>/dev/null \
@@ -99,6 +99,9 @@ $(VENV)-media/.done: pyproject.toml tests/requirements-media.txt tests/requireme
 
 media: $(VENV)-media/.done  ## steps of vision models through transformers' and TRL's trainers, and processors that need torch
 	$(VENV)-media/bin/python -m pytest -q tests/adapters/test_real_media.py tests/chat/media $(ARGS)
+
+media-parity: $(VENV)-media/.done  ## ids of 500 conversations with media a processor, beside the processor's own
+	$(VENV)-media/bin/python -m benchmarks.media parity $(ARGS)
 
 trainers: $(VENV)-trainers/.done  ## a training step of transformers' and TRL's trainers against one computed by hand
 	$(VENV)-trainers/bin/python -m pytest -q tests/adapters tests/doctor tests/importers tests/docs/test_pages.py $(ARGS)

@@ -7,13 +7,14 @@ from data or policies goes through one function.
 from __future__ import annotations
 
 import json
+from base64 import b64encode
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from html import escape
 from importlib.resources import files
 
 from policy_engine.core.source import Source
-from policy_engine.core.vocabulary import PART_DOCS
+from policy_engine.core.vocabulary import MEDIA, PART_DOCS
 from policy_engine.core.wording import share
 from policy_engine.lang.checked import CheckedPolicy
 from policy_engine.mask.explain import rule_lines
@@ -21,6 +22,8 @@ from policy_engine.mask.unrendered import lost_piece
 from policy_engine.report.view import Cell, RowView, RuleView, TokenView, TurnView, rule_views, source_of
 from policy_engine.report.visible import RETURN, one_line, visible
 
+_MOST_TIPS = 2
+"""Tokens of a medium that are told singly: they are all alike."""
 _GOLDEN_ANGLE = 137.508  # neighbouring rules get hues far apart, however many rules there are
 
 
@@ -41,8 +44,8 @@ def html_page(
         [
             "<!doctype html>\n<html lang='en'><head><meta charset='utf-8'>",
             "<meta name='viewport' content='width=device-width, initial-scale=1'>",
-            "<meta http-equiv='Content-Security-Policy' content=\"default-src 'none'; style-src 'unsafe-inline'; ",
-            "script-src 'unsafe-inline'\">",
+            "<meta http-equiv='Content-Security-Policy' content=\"default-src 'none'; img-src data:; ",
+            "style-src 'unsafe-inline'; script-src 'unsafe-inline'\">",
             f"<title>{_e(title)}</title><style>{_asset('page.css')}{_hues(rules)}</style></head>\n<body>",
             f"<header><h1>{_e(title)}</h1><dl>",
             "".join(f"<div><dt>{_e(key)}</dt><dd>{_e(value)}</dd></div>" for key, value in head.items()),
@@ -187,10 +190,14 @@ def _turn(turn: TurnView, row: RowView, whys: _Whys) -> str:
 
 def _cell(cell: Cell, row: RowView, whys: _Whys) -> str:
     body = _e(cell.text).replace("\n", f"<u>{RETURN}</u>\n") or ("<u>·</u>" if cell.tokens else "")
+    if cell.picture is not None:
+        # Bytes that were decoded and encoded again here; the data's own never reach the page.
+        body = f"<img class='medium' alt='' src='data:image/png;base64,{b64encode(cell.picture).decode()}'>{body}"
     lead = cell.lead
     if lead is None:
         return f"<span class='none'>{body}</span>"
-    tip = "\n\n".join(_tip(token, cell, row) for token in cell.tokens)
+    tips = cell.tokens[:_MOST_TIPS] if row.chat.segments[lead.segment].part in MEDIA else cell.tokens
+    tip = "\n\n".join(_tip(token, cell, row) for token in tips)
     rule = "" if lead.rule is None else f" r{lead.rule}"
     numbers = dict.fromkeys(n for token in cell.tokens for n in whys.of(row, token))
     why = f" data-why='{' '.join(map(str, numbers))}'" if numbers else ""

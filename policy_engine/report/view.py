@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from policy_engine.chat.segments import RenderedChat, Segment, TokenizedChat
+from policy_engine.chat.segments import MediaTokens, RenderedChat, Segment, TokenizedChat
 from policy_engine.core.source import Span
 from policy_engine.core.vocabulary import Reason
-from policy_engine.core.wording import field_path
+from policy_engine.core.wording import counted, field_path
 from policy_engine.lang.checked import CheckedPolicy
 from policy_engine.mask.explain import ExplainedPiece
 from policy_engine.mask.token_mask import REASONS, TokenMask
@@ -37,11 +37,14 @@ class TokenView:
 class Cell:
     """Characters that are shown together: those of one token, or of several tokens that share a character.
 
-    `tokens` is empty for characters that no token covers, `text` for a token of no character.
+    `tokens` is empty for characters that no token covers, `text` for a token of no character. The tokens of a medium
+    are one cell, whose text says what it is (`[image cat.png, 640 × 480: 391 tokens]`); `picture` is a small PNG of it,
+    if there is one.
     """
 
     text: str
     tokens: tuple[TokenView, ...]
+    picture: bytes | None = None
 
     @property
     def weight(self) -> float:
@@ -127,13 +130,21 @@ def source_of(segment: Segment) -> str:
     return f"{path} from {segment.field_start}" if segment.field_start else path
 
 
-def row_view(tokenized: TokenizedChat, mask: TokenMask, *, name: str, pieces: Sequence[ExplainedPiece] = ()) -> RowView:
-    """The view of one row, from its tokens and their decisions; `pieces` are those of `explain_pieces`, if any."""
+def row_view(
+    tokenized: TokenizedChat,
+    mask: TokenMask,
+    *,
+    name: str,
+    pieces: Sequence[ExplainedPiece] = (),
+    pictures: Mapping[MediaTokens, bytes] | None = None,
+) -> RowView:
+    """The view of one row, from its tokens and their decisions; `pieces` are those of `explain_pieces`, if any, and
+    `pictures` small PNGs of its media."""
     tokens = _tokens(tokenized, mask, pieces)
     return RowView(
         name=name,
         chat=tokenized.chat,
-        turns=_turns(tokenized, tokens),
+        turns=_turns(tokenized, tokens, pictures or {}),
         total=len(tokens),
         trained=sum(1 for t in tokens if t.weight),
         by_rule=dict(Counter(t.rule for t in tokens)),
@@ -169,7 +180,16 @@ def _tokens(tokenized: TokenizedChat, mask: TokenMask, pieces: Sequence[Explaine
     ]
 
 
-def _turns(tokenized: TokenizedChat, tokens: Sequence[TokenView]) -> tuple[TurnView, ...]:
+def medium_text(medium: MediaTokens) -> str:
+    """A medium in words: `[image cat.png, 640 × 480: 391 tokens]`."""
+    size = "" if medium.width is None else f", {medium.width} × {medium.height}"
+    name = "" if medium.source is None else f" {medium.source}"
+    return f"[{medium.kind}{name}{size}: {counted(medium.count, 'token')}]"
+
+
+def _turns(
+    tokenized: TokenizedChat, tokens: Sequence[TokenView], pictures: Mapping[MediaTokens, bytes]
+) -> tuple[TurnView, ...]:
     chat = tokenized.chat
     turns: list[TurnView] = []
     pending: list[Cell] = []
@@ -181,7 +201,7 @@ def _turns(tokenized: TokenizedChat, tokens: Sequence[TokenView]) -> tuple[TurnV
             turns.append(TurnView(turn=owner, role=role, cells=tuple(pending)))
             pending.clear()
 
-    for cell in _cells(tokenized, tokens):
+    for cell in _cells(tokenized, tokens, pictures):
         turn = chat.segments[cell.tokens[0].segment].turn if cell.tokens and chat.segments else owner
         if turn != owner:
             close()
@@ -191,14 +211,22 @@ def _turns(tokenized: TokenizedChat, tokens: Sequence[TokenView]) -> tuple[TurnV
     return tuple(turns)
 
 
-def _cells(tokenized: TokenizedChat, tokens: Sequence[TokenView]) -> list[Cell]:
+def _cells(tokenized: TokenizedChat, tokens: Sequence[TokenView], pictures: Mapping[MediaTokens, bytes]) -> list[Cell]:
     text = tokenized.chat.text
     starts, ends = tokenized.starts_T.tolist(), tokenized.ends_T.tolist()
     cells: list[Cell] = []
     shown = 0  # characters before this are in a cell
     first = 0
+    media = {medium.first: medium for medium in tokenized.media or ()}
     while first < len(tokens):
         start, end, last = starts[first], ends[first], first
+        medium = media.get(first)
+        if medium is not None:
+            last = first + medium.count - 1
+            own = tuple(tokens[first : last + 1])
+            cells.append(Cell(text=medium_text(medium), tokens=own, picture=pictures.get(medium)))
+            shown, first = max(shown, ends[last]), last + 1
+            continue
         # Byte-level pieces of one character repeat its range; they make one cell. A zero-wide token overlaps nothing.
         while last + 1 < len(tokens) and starts[last + 1] < end:
             last += 1

@@ -108,6 +108,7 @@ class BatchMasker:
         counts.quoted += any(wrong.how == "quoted" for row, _, _ in samples for wrong in row.chat.miswritten)
         for row, _, _ in samples[:1]:
             counts.bos = max(counts.bos, self.masker.tokenizer.times_bos(row.input_ids[:8]))
+            counts.media.update(medium.kind for medium in row.tokenized.media or ())
             counts.placeholders += self._ignores_media and has_media(row.chat.messages)
         counts.tokens_cut += tokens_cut
         counts.truncated += truncated and bool(kept)

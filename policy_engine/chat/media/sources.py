@@ -89,6 +89,18 @@ def measure_image(source: Any, options: MediaOptions, place: str) -> tuple[int, 
     return (height, width) if turned else (width, height)
 
 
+def thumbnail(source: Any, options: MediaOptions, place: str, *, size: int = 96) -> bytes | None:
+    """A small PNG of an image, made from its pixels; None where the image cannot be opened."""
+    try:
+        picture = open_image(source, options, place)
+    except MediaError:
+        return None
+    picture.thumbnail((size, size))
+    stream = io.BytesIO()
+    picture.save(stream, "PNG")
+    return stream.getvalue()
+
+
 def read_bytes(source: Any, options: MediaOptions, place: str) -> tuple[bytes, str]:
     """The bytes of a file, a URL or the row itself, and the name to report them by. Raises MediaError."""
     if isinstance(source, Mapping):

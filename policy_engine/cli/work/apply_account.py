@@ -209,6 +209,8 @@ def _notes(summary: Summary, program: Program) -> list[Text]:
         f"{lost_text(*lost)} never reached the text" + (UNROLL if _is_thinking(lost[1], summary) else "")
         for lost in summary.unrendered
     ]
+    if summary.media:
+        notes.append(", ".join(counted(count, kind) for kind, count in summary.media.items()))
     if summary.rows_with_placeholders:
         notes.append(
             f"{counted(summary.rows_with_placeholders, 'row')} with media, of which only placeholders are in the ids"

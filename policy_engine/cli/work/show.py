@@ -9,6 +9,9 @@ from typing import Any
 from rich.console import RenderableType
 from rich.text import Text
 
+from policy_engine.chat.media.parts import media_of
+from policy_engine.chat.media.sources import thumbnail
+from policy_engine.chat.segments import MediaTokens
 from policy_engine.cli.files import exists, write_text_file
 from policy_engine.cli.outcome import Exit, Outcome, diagnostics_of
 from policy_engine.cli.work.apply_account import doubtful_roles, rules_json
@@ -62,7 +65,8 @@ def show_rows(
             done = row.result
             watch.look(done, seen, number=len(rows) + 1)
             pieces = () if html is None else explain_pieces(done.program, done.chat)
-            rows.append(row_view(done.tokenized, done.mask, name=f"row {row.number}", pieces=pieces))
+            pictures = {} if html is None else _pictures(done, inputs)
+            rows.append(row_view(done.tokenized, done.mask, name=f"row {row.number}", pieces=pieces, pictures=pictures))
             if control.found_in(row.result, row.result.tokenized.ids_T):
                 controlled.append(rows[-1].name)
         else:
@@ -97,6 +101,21 @@ def show_rows(
         head=tuple(Text(line, style="dim") for line in said[:1]),
         body=tuple(body),
     )
+
+
+def _pictures(row: MaskedRow, inputs: Inputs) -> dict[MediaTokens, bytes]:
+    """Small pictures of a row's images, for the page."""
+    processor = inputs.masker.tokenizer.media
+    if processor is None:
+        return {}
+    sources = {(medium.turn, medium.item): medium for medium in media_of(row.chat.messages)}
+    made = {}
+    for medium in row.tokenized.media or ():
+        own = sources[medium.turn, medium.item]
+        picture = thumbnail(own.source, processor.options, own.place) if medium.kind == "image" else None
+        if picture is not None:
+            made[medium] = picture
+    return made
 
 
 def _data_findings(rows: Sequence[RowView], inputs: Inputs) -> tuple[Diagnostic, ...]:

@@ -1,0 +1,214 @@
+"""Processors: ids beside their own call, time beside it, and which of all classes are taken.
+
+    python -m benchmarks.media parity --count 500 qwen2_vl llava      ids, columns, labels; one line a processor
+    python -m benchmarks.media speed --count 60 qwen2_vl llava        our time over the processor's own
+    python -m benchmarks.media classes                                the table of all classes, as JSON and as a page
+
+`parity` and `classes` want the environment of `make media`, for the processors that need torch.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import random
+import statistics
+import sys
+import time
+import warnings
+from collections import Counter
+from importlib import import_module
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from policy_engine import Masker, MediaError, MediaOptions, policy_from_text
+from policy_engine.chat.media.classes import all_classes, kinds_of, why_refused
+from policy_engine.core.vocabulary import MEDIA
+
+ROOT = Path(__file__).parents[1]
+RESULT = ROOT / "benchmarks" / "results" / "media-classes.json"
+PAGE = ROOT / "docs" / "explanation" / "processors.md"
+POLICY = "train assistant; train eos after assistant; never train user; never train media"
+
+
+def parity(names: list[str], count: int, seed: int) -> int:
+    """Every tenth conversation quotes a placeholder, which the processor refuses too; every fifth has none."""
+    from tests.support.media_chats import beside, media_chat
+    from tests.support.pictures import processor
+
+    failed = 0
+    for name in names:
+        masker = Masker(policy_from_text(POLICY), processor(name))
+        assert masker.tokenizer.media is not None
+        tokens = list(masker.tokenizer.media.tokens.values())
+        most = 1 if name == "audio_flamingo3" else 4
+        found: Counter[str] = Counter()
+        for at in range(count):
+            rng = random.Random(f"{seed}-{name}-{at}")
+            quoted = rng.choice(tokens) if at % 10 == 9 else None
+            video = name.endswith("video") and at % 2 == 0
+            messages = media_chat(rng, audio="audio" in name, video=video, most=most, quoted=quoted)
+            try:
+                if quoted is not None:
+                    masker(messages)
+                    found["quoted, not refused"] += 1
+                    continue
+                row = beside(masker, messages)
+            except MediaError as error:
+                found["refused: quoted" if quoted is not None else f"refused: {error.message}"] += 1
+                continue
+            except AssertionError as error:
+                found[f"differs: {str(error)[:200]}"] += 1
+                continue
+            found["equal"] += 1
+            parts = Counter(row.chat.segments[s].part for s in row.mask.segments_T[row.mask.weights_T != 0].tolist())
+            found["media tokens"] += sum(m["count"] for m in row["media"])
+            found["media tokens trained"] += sum(parts[part] for part in MEDIA)
+            found["user tokens trained"] += sum(
+                row.chat.role(row.chat.segments[s]) != "assistant"
+                for s in row.mask.segments_T[row.mask.weights_T != 0].tolist()
+            )
+            bare = [{**m, "content": [p for p in m["content"] if p["type"] == "text"]} for m in messages]
+            found["labels as without media"] += _trained(row) == _trained(masker(bare))
+        bad = count - found["equal"] - found["refused: quoted"]
+        bad += found["media tokens trained"] + found["user tokens trained"]
+        bad += found["equal"] - found["labels as without media"]
+        failed += bool(bad)
+        print(
+            json.dumps({"processor": name, "ok": not bad, **dict(sorted(found.items()))}, ensure_ascii=False),
+            flush=True,
+        )
+    return failed
+
+
+def _trained(row: Any) -> list[int]:
+    return [label for label in row.labels if label != -100]
+
+
+def speed(names: list[str], count: int, size: tuple[int, int]) -> int:
+    """Rows whose pictures are files of about `size`: masked, and through the processor's own call."""
+    from tests.support.media_chats import words
+    from tests.support.pictures import draw, processor
+
+    with TemporaryDirectory() as folder:
+        rng = random.Random(0)
+        rows = []
+        for at in range(count):
+            width, height = size[0] + rng.randrange(200), size[1] + rng.randrange(200)
+            draw(Path(folder), f"{at}.jpg", width, height, seed=at)
+            text = " ".join(words(rng) for _ in range(40))
+            rows.append(
+                [
+                    {
+                        "role": "user",
+                        "content": [{"type": "image", "path": f"{at}.jpg"}, {"type": "text", "text": text}],
+                    },
+                    {"role": "assistant", "content": [{"type": "text", "text": text}]},
+                ]
+            )
+        absolute = copy.deepcopy(rows)
+        for messages in absolute:
+            part = messages[0]["content"][0]
+            part["path"] = str(Path(folder) / part["path"])
+        for name in names:
+            made = Masker(policy_from_text(POLICY), processor(name), media=MediaOptions(root=folder))
+            encoder = made.tokenizer._media_encoder
+            assert encoder is not None
+            way = "measured" if encoder._measured is not None else "decoded"
+            ratios = []
+            made(rows[0])
+            processor(name).apply_chat_template(absolute[0], tokenize=True, return_dict=True)
+            for ours_first in (True, False, True):
+                times = {}
+                for which in ("ours", "theirs") if ours_first else ("theirs", "ours"):
+                    if encoder._measured is not None:
+                        encoder._measured._known.clear()
+                    start = time.process_time()
+                    for messages, given in zip(rows, absolute):
+                        if which == "ours":
+                            made(messages)
+                        else:
+                            processor(name).apply_chat_template(given, tokenize=True, return_dict=True)
+                    times[which] = time.process_time() - start
+                ratios.append(times["ours"] / times["theirs"])
+            print(json.dumps({"processor": name, "way": way, "ratio": round(statistics.median(ratios), 3)}), flush=True)
+    return 0
+
+
+def classes() -> int:
+    """Every processor class of the installed transformers: taken, or refused with the reason."""
+    from tests.support import pictures  # noqa: F401  # lets torchvision be imported beside a torch for CPUs
+
+    transformers: Any = import_module("transformers")
+    rows = []
+    for cls in all_classes():
+        reason = why_refused(cls)
+        rows.append({"class": cls.__name__, "kinds": list(kinds_of(cls)), "refused": reason})
+    shown = {row["class"] for row in rows}
+    for name in sorted(dir(transformers)):
+        value = getattr(transformers, name, None)
+        others = ("ImageProcessor", "VideoProcessor", "LogitsProcessor")
+        if (
+            name.endswith("Processor")
+            and not name.endswith(others)
+            and name not in shown
+            and hasattr(value, "_backends")
+        ):
+            needs = f"not looked at: it needs {', '.join(value._backends)}"
+            rows.append({"class": name, "kinds": [], "refused": needs})
+    result = {"transformers": transformers.__version__, "classes": rows}
+    RESULT.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    PAGE.write_text(page(result), encoding="utf-8")
+    print(f"{sum(r['refused'] is None for r in rows)} of {len(rows)} classes are taken")
+    return 0
+
+
+def page(result: dict[str, Any]) -> str:
+    """The page with the table, from the results."""
+    rows = result["classes"]
+    taken = [row for row in rows if row["refused"] is None]
+    reasons = Counter(row["refused"] for row in rows if row["refused"] is not None)
+    lines = [
+        "# Processors",
+        "",
+        f"transformers {result['transformers']} has {len(rows)} processor classes. {len(taken)} write media as text",
+        "and tokenize once, so that every token has an author; they are taken, if their own parts can be loaded. The",
+        "others are refused by name, with the reason. A class that is taken is still compared with its own call when",
+        "it is first used, and row by row where pictures are decoded: a row whose ids differ fails.",
+        "`python -m benchmarks.media classes` writes this page.",
+        "",
+        "| reason | classes |",
+        "|---|---|",
+        *(f"| {reason} | {count} |" for reason, count in reasons.most_common()),
+        "",
+        "| class | media | |",
+        "|---|---|---|",
+    ]
+    lines += [f"| `{row['class']}` | {', '.join(row['kinds']) or '–'} | {row['refused'] or 'taken'} |" for row in rows]
+    return "\n".join(lines) + "\n"
+
+
+def main() -> int:
+    """Runs what the command line asks for."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.media")
+    parser.add_argument("what", choices=("parity", "speed", "classes"))
+    parser.add_argument("names", nargs="*")
+    parser.add_argument("--count", type=int, default=500)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--size", type=int, nargs=2, default=(640, 480))
+    given = parser.parse_intermixed_args()
+    warnings.simplefilter("ignore")
+    if given.what == "classes":
+        return classes()
+    from tests.support.pictures import PROCESSORS
+
+    names = given.names or [name for name in PROCESSORS if name != "paligemma"]
+    if given.what == "parity":
+        return parity(names, given.count, given.seed)
+    return speed(names, given.count, tuple(given.size))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

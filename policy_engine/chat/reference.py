@@ -1,4 +1,4 @@
-"""transformers' own rendering of a conversation: what every other rendering here is held against."""
+"""transformers' own rendering of a conversation, with which all others are compared."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def reference_text(
     special_tokens: Mapping[str, Any],
     add_generation_prompt: bool = False,
 ) -> str:
-    """What `tokenizer.apply_chat_template(tokenize=False)` gives for a template, without a tokenizer.
+    """The text of `tokenizer.apply_chat_template(tokenize=False)`, without a tokenizer.
 
     Raises what transformers raises. Neither its time nor its memory is bounded: render with `ChatTemplate` first.
     """

@@ -16,7 +16,7 @@ from policy_engine.core.errors import TemplateError
 from policy_engine.data.conversation import Conversation
 
 Change = Callable[[Mapping[str, Any]], "tuple[Mapping[str, Any], str] | None"]
-"""A message with one thing changed, and the field that was changed; None where there is nothing to change."""
+"""A message with one change, and the changed field; None if there is nothing to change."""
 
 
 @dataclass(frozen=True, kw_only=True)

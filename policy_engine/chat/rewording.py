@@ -1,4 +1,4 @@
-"""The same conversation in other words, for templates that read a text and write it again by themselves.
+"""The same conversation in other words, for templates that read a text and write it again.
 
 A template can compare letters and print its own: `{% if c == 'a' %}a{% endif %}`. No trace leads from the one to the
 other. So a conversation is rendered once more with other words of the same shape, and text that the template wrote by
@@ -36,7 +36,7 @@ _SMALLEST_NUMBER: Final = 10
 
 
 class Rewording:
-    """One exchange of letters and digits, the same wherever a letter occurs: what was equal stays equal.
+    """An exchange of letters and digits, the same wherever one occurs, so that equal stays equal.
 
     `constants` are the strings of a template, `markers` the tokenizer's: where a text has one of them it stays as it
     is, since templates act on it. `key` decides which letter becomes which; a template cannot know it.
@@ -63,7 +63,7 @@ class Rewording:
         return "".join([*out, value[at:].translate(self._table)])
 
     def value(self, value: Any) -> Any:
-        """JSON data in other words. Keys, names, ids and types stay: templates look things up by them."""
+        """JSON data in other words; keys, names, ids and types stay, since templates look them up."""
         if isinstance(value, str):
             return self.text(value)
         if isinstance(value, Mapping):
@@ -82,7 +82,7 @@ class Rewording:
 
 
 class _Table(dict[int, str]):
-    """The exchange of letters; letters of other alphabets change places with a neighbour of their kind."""
+    """The exchange of letters; other alphabets' letters change places with a neighbour."""
 
     def __missing__(self, char: int) -> str:
         other = chr(char ^ 1) if char > 127 else chr(char)
@@ -108,11 +108,14 @@ def _looked_for(constants: Iterable[str]) -> list[str]:
 
 
 OwnText = Sequence[tuple[str, int | None]]
-"""Text that a template wrote by itself, each stretch with the line that wrote it where that is known."""
+"""Text that a template wrote by itself, in pieces with the line that wrote each, if known."""
 
 
 def own_text(pieces: Sequence[tuple[str, Scaffold]], lines: Sequence[int] = ()) -> OwnText:
-    """The text that a template wrote by itself; `lines` are those that wrote the pieces, where no constant knows."""
+    """The text that a template wrote by itself.
+
+    `lines` are those that wrote the pieces, for pieces that no constant knows.
+    """
     found: list[tuple[str, int | None]] = []
     for number, (piece, _) in enumerate(pieces):
         at = 0
@@ -131,7 +134,7 @@ def reading(
     own: OwnText,
     render: Callable[[Sequence[Mapping[str, Any]], Sequence[Any] | None], OwnText | str],
 ) -> str | None:
-    """What a template writes by itself because of what a message says, as a clause about it; None if nothing.
+    """A clause about text that a template writes because of a message's words; None without such.
 
     `own` is what it wrote by itself for the conversation, `render` gives the same for other messages and documents, or
     why the template raises.

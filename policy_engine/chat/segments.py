@@ -96,7 +96,7 @@ class RenderedChat:
     unrendered: tuple[Unrendered, ...] = ()
     miswritten: tuple[Miswritten, ...] = ()
     generation_prompt: bool = False
-    """Whether the text ends with an opener that nothing follows."""
+    """True if the text ends with an opener that nothing follows."""
 
     def __repr__(self) -> str:
         roles = ", ".join(str(message.get("role")) for message in self.messages[:8])
@@ -144,9 +144,9 @@ class TokenizedChat:
     starts_T: npt.NDArray[np.int32]
     ends_T: npt.NDArray[np.int32]
     columns: Mapping[str, npt.NDArray[np.int8]] = field(default_factory=dict)
-    """What a processor makes beside the ids, one number per token: `mm_token_type_ids`."""
+    """Columns of a processor beside the ids, one number per token: `mm_token_type_ids`."""
     media: tuple[MediaTokens, ...] | None = None
-    """The media of the conversation, in order, if a processor made the ids; None if a tokenizer did."""
+    """Media of the conversation, in order; None if a tokenizer made the ids."""
     _ids_T: npt.NDArray[np.int32] | None = field(default=None, init=False, repr=False, compare=False)
 
     def __repr__(self) -> str:

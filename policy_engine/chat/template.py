@@ -41,7 +41,7 @@ _MOST_READ = 16
 """Conversations, of each set of arguments, that are rendered in other words too."""
 
 _MOST_LEARNED = 1 << 16
-"""Most pieces of text that a template may make of a synthetic conversation; those in use make dozens."""
+"""Most pieces of text that a template may make of a synthetic conversation; usual are dozens."""
 
 _MOST_WRITTEN = 1 << 22
 _MOST_FOR_EACH = 64
@@ -214,7 +214,7 @@ class ChatTemplate:
             raise explained(error, conversation, self.render_plain) from error
 
     def reading_of(self, conversation: Conversation) -> str | None:
-        """What the template writes by itself because of what a message says; None if there is no such text.
+        """Text that the template writes because of a message's words; None if there is no such text.
 
         A template that compares the letters of a message and prints its own writes that message's text, and no trace
         leads there. Raises TemplateError where `render` does.
@@ -262,7 +262,7 @@ class ChatTemplate:
     def profile(
         self, *, tools: bool = False, documents: bool = False, kwargs: Mapping[str, Any] | None = None
     ) -> TemplateProfile:
-        """What is true of the template with these arguments; learned on first use."""
+        """The template's profile with these arguments; learned on first use."""
         key = self._profile_key(tools, documents, kwargs or {})
         return self._profiles.get(key) or self._learn(key, tools, kwargs or {})
 

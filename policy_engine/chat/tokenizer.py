@@ -1,4 +1,4 @@
-"""A tokenizer with its chat template: rendered chats become tokens that know which characters they cover."""
+"""A tokenizer with its chat template: rendered chats become tokens with known characters."""
 
 from __future__ import annotations
 
@@ -41,9 +41,12 @@ class ChatTokenizer:
     model_roles: frozenset[str] = frozenset({"assistant"})
     """Roles the model writes; templates mark their turns' headers and ends accordingly."""
     fast: TokenBackend | None = None
-    """What gives the ids in place of the tokenizer itself; see `with_fast`."""
+    """Backend that gives the ids in place of the tokenizer; see `with_fast`."""
     stops: frozenset[str] = frozenset()
-    """Tokens at which the model stops, as the `generation_config.json` beside the tokenizer says; mostly empty."""
+    """Tokens at which the model stops, from the `generation_config.json` beside the tokenizer.
+
+    Mostly empty.
+    """
     template_file: str | None = field(default=None, repr=False, compare=False)
     """The file that replaced the tokenizer's own templates, for errors to name."""
     follows: bool = field(default=False, repr=False, compare=False)
@@ -80,7 +83,7 @@ class ChatTokenizer:
     def from_processor(
         cls, processor: Any, template: str | Path | None = None, *, options: MediaOptions | None = None
     ) -> ChatTokenizer:
-        """From a loaded transformers processor: ids are what its `apply_chat_template` gives, media and all.
+        """From a loaded transformers processor; ids are those of its `apply_chat_template`.
 
         `options` say where media may come from. Raises TokenizerError for a class that does not write media as text
         before it tokenizes once, with the reason.
@@ -96,7 +99,10 @@ class ChatTokenizer:
         return dataclasses.replace(made, media=media, follows=False)  # templates are the processor's
 
     def with_media(self, options: MediaOptions) -> ChatTokenizer:
-        """The same processor with other places that media may come from. Raises ConfigError for a tokenizer."""
+        """The same processor with other sources of media.
+
+        Raises ConfigError for a tokenizer.
+        """
         if self.media is None:
             raise ConfigError(
                 f"{self.name} is a tokenizer, which takes no media", help="give the model's processor in its place"
@@ -113,20 +119,25 @@ class ChatTokenizer:
         return self._changed(model_roles=frozenset(roles))
 
     def with_fast(self, backend: TokenBackend | None) -> ChatTokenizer:
-        """The same tokenizer with ids from another backend, checked now and then against its own; None: its own."""
+        """The same tokenizer with ids from another backend, compared with its own now and then.
+
+        None takes its own again.
+        """
         return dataclasses.replace(self, fast=backend)
 
     def qualify_fast(
         self, texts: Sequence[str], names: Sequence[str] = ("kitoken", "gigatoken"), *, full: bool = False
     ) -> TokenBackend | str:
-        """A backend that gives this tokenizer's ids on the texts of a check and on `texts`; else why there is none.
+        """A backend that gives this tokenizer's ids on the texts of a check and on `texts`.
+
+        Else the reason why no backend does.
 
         `names` are tried in that order. A `full` check takes ten seconds; its verdict is kept in the cache.
         """
         return self._locator.qualify_fast(texts, names, full=full)
 
     def known_fast(self) -> TokenBackend | None:
-        """The backend that passed a full check in an earlier run, by the cache; None if there is none."""
+        """The backend that passed a full check in an earlier run, by the cache, or None."""
         locator = self._locator
         if not locator.has_backend or locator.pipeline is None or locator.pipeline.table is None:
             return None
@@ -150,11 +161,11 @@ class ChatTokenizer:
 
     @property
     def template(self) -> ChatTemplate:
-        """The chat template for conversations without tools. Raises TokenizerError if there is none."""
+        """The chat template for conversations without tools. Raises TokenizerError if it has no template."""
         return self._template(self._choose(has_tools=False))
 
     def template_for(self, conversation: Conversation) -> ChatTemplate:
-        """The chat template transformers would choose: `tool_use` for tools if there is one, else `default`."""
+        """The template that transformers would choose: for tools `tool_use` if it exists, or `default`."""
         return self._template(self._choose(has_tools=conversation.tools is not None))
 
     def _choose(self, *, has_tools: bool) -> str:
@@ -216,7 +227,7 @@ class ChatTokenizer:
     def encode(self, chat: RenderedChat) -> TokenizedChat:
         """Tokenizes the whole text once, adding no special tokens.
 
-        Raises AttributionError if it cannot be told exactly which characters each token covers; BackendMismatch if a
+        Raises AttributionError if it is not known exactly which characters each token covers; BackendMismatch if a
         fast backend gives other ids than the tokenizer.
         """
         found = self.encode_batch([chat])[0]
@@ -260,7 +271,10 @@ class ChatTokenizer:
 
     @functools.cached_property
     def fingerprint(self) -> str:
-        """A hash of all that decides ids and text: vocabulary, pipeline, special tokens, templates, roles (hex)."""
+        """A hash of all that decides ids and text (hex).
+
+        Vocabulary, pipeline, special tokens, templates and roles go into it.
+        """
         if self._locator.has_backend:
             state: Any = self._locator.backend_digest
         else:
@@ -276,12 +290,12 @@ class ChatTokenizer:
 
     @property
     def prefix_ids(self) -> tuple[int, ...]:
-        """What the tokenizer puts in front of a text when it is asked to add special tokens (never done here)."""
+        """Ids that the tokenizer would put in front of a text as special tokens (never done here)."""
         return self._locator.prefix_ids
 
     @functools.cached_property
     def suffix_ids(self) -> tuple[int, ...]:
-        """What the tokenizer puts behind a text when it is asked to add special tokens."""
+        """Ids that the tokenizer would put behind a text as special tokens."""
         plain = self._locator.call(["a"])[0][0]
         ids = list(self.tokenizer("a")["input_ids"])
         return tuple(ids[len(self.prefix_ids) + len(plain) :])
@@ -329,7 +343,7 @@ def _own_templates(tokenizer: Any) -> dict[str, str]:
 def load_tokenizer(
     name_or_path: str | Path, *, template: str | Path | None = None, cache: bool = False
 ) -> ChatTokenizer:
-    """A tokenizer by name or path: `builtin`, a folder, a `tokenizer.json` file, or a name on the Hugging Face hub.
+    """Loads a tokenizer: `builtin`, a folder, a `tokenizer.json`, or a name on the hub.
 
     A folder of a processor that takes images, sounds or videos (with `processor_config.json` or
     `preprocessor_config.json`) is loaded as that.

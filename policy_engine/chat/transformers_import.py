@@ -1,4 +1,4 @@
-"""transformers, imported without its advice to install torch, which nothing here needs, and what its release does."""
+"""Imports transformers without its advice to install torch, and says what its release does."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ _NO_ADVICE: Final = "TRANSFORMERS_NO_ADVISORY_WARNINGS"
 
 
 def transformers() -> Any:
-    """The package. The first import of it in a process says nothing; loggers and the environment stay as they were."""
+    """The package.
+
+    The first import of it in a process says nothing; loggers and the environment stay as they were.
+    """
     if "transformers" not in sys.modules and _NO_ADVICE not in os.environ:
         os.environ[_NO_ADVICE] = "1"
         try:
@@ -36,7 +39,10 @@ def json_schema(function: Callable[..., Any]) -> Any:
 
 @functools.cache
 def reasoning_has_aliases() -> bool:
-    """Whether the installed transformers offers a message's reasoning to templates under every name for it. It does so
-    from 5.21 on (`transformers/utils/chat_template_utils.py`); before that, a template sees the names of the data."""
+    """True if the installed transformers offers a message's reasoning under every name for it.
+
+    It does so from 5.21 on (`transformers/utils/chat_template_utils.py`); before that, a template sees the names of the
+    data.
+    """
     major, minor, *_ = importlib.metadata.version("transformers").split(".")
     return (int(major), int(minor)) >= (5, 21)

@@ -9,7 +9,9 @@ Value = TypeVar("Value")
 
 
 class Bounded(dict[Key, Value]):
-    """At most `most` entries, each weighing 1 unless `keep` is told otherwise; past that all are forgotten.
+    """A mapping of at most `most` entries, which forgets all of them when it is full.
+
+    Each entry weighs 1 unless `keep` says otherwise.
 
         known: Bounded[str, int] = Bounded(2)
         known.keep("a", 1); known.keep("b", 2); known.keep("c", 3)

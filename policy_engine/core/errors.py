@@ -31,7 +31,7 @@ class PolicyEngineError(Exception):
     code: str = "PE000"
     """Stable, and a page in the docs."""
     place: Place | None = None
-    """The row of a dataset that the error is about; None where the code that raised it does not know the row."""
+    """The row of a dataset that the error is about; None if the raising code does not know it."""
 
     def __init__(self, message: str, *, help: str | None = None, code: str | None = None) -> None:
         super().__init__(message)
@@ -68,7 +68,7 @@ def _rebuild(cls: type[PolicyEngineError], args: tuple[Any, ...], state: dict[st
 
 
 def add_note(error: BaseException, note: str) -> None:
-    """Adds a sentence to an error that is not ours, which Python 3.11 and later print below its traceback."""
+    """Adds a sentence to a foreign error; Python 3.11 and later print it below the traceback."""
     if hasattr(error, "add_note"):
         error.add_note(note)
     else:
@@ -81,7 +81,7 @@ def notes_of(error: BaseException) -> list[str]:
 
 
 class Terminated(KeyboardInterrupt):
-    """A run was asked to end by SIGTERM, as schedulers do before they kill. It ends as by Ctrl-C."""
+    """SIGTERM asked a run to end, as schedulers do before they kill; it ends as by Ctrl-C."""
 
 
 class PolicyError(PolicyEngineError, ValueError):

@@ -1,4 +1,4 @@
-"""Habits of labels that are seldom meant, each with what it says and what to do: for `audit` and for `doctor`.
+"""Habits of labels that are seldom meant, with advice, for `audit` and for `doctor`.
 
 >>> HABITS["no-ends"].message
 'answers are trained and their end markers are not: the model does not learn to stop'

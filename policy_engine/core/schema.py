@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 FieldType = Literal["string", "number", "integer", "boolean", "list", "object", "any"]
 JsonType = Literal["null", "boolean", "integer", "number", "string", "list", "object", "other"]
-"""The type of a value of the data; `other` for what JSON cannot hold, such as a date in a Parquet file."""
+"""The type of a value of the data; `other` for what JSON cannot hold, such as a date."""
 
 
 def json_type(value: Any) -> JsonType:
@@ -48,7 +48,7 @@ class Schema:
     trained_roles: frozenset[str] = frozenset({"assistant"})
     """Roles the model writes."""
     fields: Mapping[str, FieldType] | None = field(default=None)
-    """Types by dotted name (`message.training`, `sample.meta.source`); None if nothing is declared.
+    """Types by dotted name (`message.training`, `sample.meta.source`); None without declarations.
 
     A declared scope is closed: a field of it that is not listed is an error.
     """

@@ -36,7 +36,10 @@ PART_DOCS: Final[dict[str, str]] = {
     "separator": "whitespace and scaffold between turns",
     "generation_prompt": "a trailing opener with nothing after it; never trainable",
 }
-"""Every part a segment can have, with its meaning. A selector `X` covers `X` and every `X.…`."""
+"""Every part that a segment can have, with its meaning.
+
+A selector `X` covers `X` and every `X.…`.
+"""
 
 PARTS: Final[tuple[str, ...]] = tuple(PART_DOCS)
 
@@ -86,7 +89,10 @@ KEYWORDS: Final = (
     "contains", "matches", "true", "false", "null", "language",
 )  # fmt: skip
 PART_NAMES: Final = tuple(dict.fromkeys(name for p in PARTS for name in (p.split(".")[0],)))
-"""First names of parts; with the groups and keywords these are reserved, a role of such a name is quoted."""
+"""First names of parts.
+
+With the groups and keywords these are reserved; a role of such a name is quoted.
+"""
 
 FieldKind = Literal["label", "reasoning", "call", "text", "media"]
 
@@ -118,7 +124,7 @@ CALL_FIELDS: Final = frozenset(name for name, kind in MESSAGE_FIELDS.items() if 
 LABEL_FIELDS: Final = frozenset(name for name, kind in MESSAGE_FIELDS.items() if kind == "label")
 
 REASONING_ALIASES: Final = ("reasoning_content", "thinking", "reasoning")
-"""Names under which transformers offers a message's reasoning to the template, in the order it looks for them."""
+"""Names of a message's reasoning in transformers' templates, in the order of its look-up."""
 
 PART_TYPES: Final[dict[str, FieldKind]] = {
     "text": "text", "input_text": "text", "output_text": "text", "refusal": "text", "tool_result": "text",
@@ -145,7 +151,10 @@ def part_kind(part: Mapping[str, Any]) -> FieldKind | None:
 
 
 KNOWN_ROLES: Final = ("system", "developer", "user", "assistant", "tool", "ipython", "function", "critic")
-"""Roles that need no declaration. Any other role draws a warning unless a dataset file declares it."""
+"""Roles that need no declaration.
+
+Any other role draws a warning unless a dataset file declares it.
+"""
 
 OTHER_WORDS: Final[dict[str, str]] = {
     "content": "did you mean `text`, the part that has a message's content?",
@@ -161,7 +170,7 @@ OTHER_WORDS: Final[dict[str, str]] = {
     "completion": "did you mean `assistant`?",
     "prompt": "did you mean `user`?",
 }
-"""Words of data formats that are written where a role or part is meant, with what to write instead."""
+"""Words of data formats that are written for a role or part, with what to write instead."""
 
 SETTINGS: Final[dict[str, tuple[str, ...]]] = {
     "straddle": ("mask", "train", "error"),
@@ -169,10 +178,12 @@ SETTINGS: Final[dict[str, tuple[str, ...]]] = {
     "unrendered": ("error", "warn", "ignore"),
     "media": ("error", "ignore"),
 }
-"""Settings of `on NAME VALUE` and the values each takes. Unset, `straddle` is `mask` and `empty` is `drop`; unset
-`unrendered` is an error where a trained turn lost its text or its tool calls, and a warning elsewhere. `media` is
-for rows with images, sounds or videos where ids come from a tokenizer, which writes one placeholder for each and no
-more; unset it is `error`."""
+"""Settings of `on NAME VALUE`, and the values of each.
+
+Unset, `straddle` is `mask` and `empty` is `drop`; unset `unrendered` is an error where a trained turn lost its text or
+its tool calls, and a warning elsewhere. `media` is for rows with images, sounds or videos where ids come from a
+tokenizer, which writes one placeholder for each and no more; unset it is `error`.
+"""
 
 SCOPES: Final[dict[str, tuple[str, ...] | None]] = {
     "message": None,

@@ -1,4 +1,4 @@
-"""Where each token stands, from the bytes its id stands for: exact without the tokenizer's offsets, and proven per row.
+"""Characters of each token, from the bytes that its id stands for; proven per row.
 
 A byte-level token stands for a fixed run of bytes, so a cumulative sum of lengths gives every token's place; that the
 sum over a row equals the text's bytes proves it. The same holds for SentencePiece BPE with byte fallback, once spaces
@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 SPACE_MARK = "▁"
-"""How SentencePiece writes a space (U+2581)."""
+"""SentencePiece's mark for a space (U+2581)."""
 Ranges = tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]
 """`starts_T` and `ends_T`, in characters."""
 
@@ -26,7 +26,7 @@ _BYTE_TOKEN = re.compile(r"<0x([0-9A-F]{2})>")
 
 @functools.cache
 def byte_of_char() -> dict[int, int]:
-    """The alphabet of byte-level BPE: the code point that stands for each byte, as a `str.translate` table.
+    """The alphabet of byte-level BPE: code points and their bytes, as a `str.translate` table.
 
     Printable Latin-1 stands for itself; the other 68 bytes take the code points from 256 on, in order.
     """
@@ -44,7 +44,10 @@ def byte_level_bytes(token: str) -> bytes | None:
 
 
 def metaspace_bytes(token: str) -> bytes:
-    """The bytes of a SentencePiece token, spaces as the space mark; `<0x0A>` stands for one byte."""
+    """The bytes of a SentencePiece token, with the space mark for spaces.
+
+    `<0x0A>` stands for one byte.
+    """
     found = _BYTE_TOKEN.fullmatch(token)
     return bytes([int(found[1], 16)]) if found else token.replace(" ", SPACE_MARK).encode()
 
@@ -71,7 +74,7 @@ class ByteTable:
         return np.fromiter((-1 if p is None else len(p) for p in self.pieces), np.int64, len(self.pieces))
 
     def locate(self, text: str, ids: Sequence[int], ids_T: npt.NDArray[np.integer] | None = None) -> Ranges | None:
-        """The characters of each token; None if the ids cannot be proven to stand for exactly this text.
+        """The characters of each token; None without proof that the ids spell exactly this text.
 
         `ids_T` are the same ids as an array, for callers that have one.
         """
@@ -97,7 +100,7 @@ class ByteTable:
     def _with_prefix_spaces(
         self, data: bytes, ids: Sequence[int]
     ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]] | None:
-        """Byte ranges where the tokenizer put a space before some sections (the text between two added tokens).
+        """Byte ranges for tokenizers that put a space before the text between two added tokens.
 
         Each section's tokens must spell the section, or the section after one more space; both at once is refused.
         """
@@ -132,7 +135,7 @@ class ByteTable:
 
 
 def _follows(data: bytes, at: int, joined: bytes, mark: bytes | None) -> bool:
-    """Whether `joined` stands at a byte, and after it the added token `mark`, or the end of the text."""
+    """True if `joined` is at a byte, followed by the added token `mark` or the end of the text."""
     end = at + len(joined)
     return data.startswith(joined, at) and (end == len(data) if mark is None else data.startswith(mark, end))
 
@@ -152,7 +155,7 @@ def _characters(text: str, data: bytes, starts_T: npt.NDArray[np.int64], ends_T:
 def tables_of_slow(
     tokens: Sequence[str | None], added: Mapping[int, str], unknown: int | None
 ) -> tuple[ByteTable, ...]:
-    """Ways to read the tokens of a tokenizer that says nothing of itself; `locate` proves which one holds for a row.
+    """Ways to read a tokenizer that says nothing of itself; `locate` proves which one holds.
 
     `tokens` are the vocabulary's texts by id, `added` the texts of the added tokens.
     """

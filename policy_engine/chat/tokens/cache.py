@@ -33,7 +33,10 @@ from typing import Any, Final
 FOLDER_VARIABLE: Final = "POLICY_ENGINE_CACHE"
 """Environment variable with the cache's folder; `off` switches the cache off."""
 MOST_ENTRIES: Final = 12
-"""Entries kept; the one that was used longest ago goes first. An entry of a large vocabulary takes 25 MB."""
+"""Entries kept; the one that was used longest ago goes first.
+
+An entry of a large vocabulary takes 25 MB.
+"""
 _FORMAT: Final = "1"
 _META: Final = "meta.json"
 _LARGEST: Final = 64 << 20
@@ -74,7 +77,9 @@ class Entry:
 
 
 def key_of(files: Iterable[Path]) -> str:
-    """Name of the entry for these files: a hash of their names and contents, and of the code that reads them (hex).
+    """Name of the entry for these files: a hash of their contents and of the code (hex).
+
+    The names of the files and the versions of transformers and tokenizers go into it too.
 
     Raises OSError if a file cannot be read.
     """
@@ -87,12 +92,12 @@ def key_of(files: Iterable[Path]) -> str:
 
 @functools.cache
 def own_code() -> str:
-    """Checksum of this folder's modules, which say what is kept: an entry of other code is another entry."""
+    """Checksum of this folder's modules: other code makes other entries."""
     return hashlib.sha256(b"".join(p.read_bytes() for p in sorted(Path(__file__).parent.glob("*.py")))).hexdigest()
 
 
 def tokenizer_files(folder: Path) -> list[Path]:
-    """Files of a folder that a tokenizer may be made of, those of `additional_chat_templates/` too."""
+    """Files of a tokenizer's folder that count, with those of `additional_chat_templates/`."""
     extra = folder / "additional_chat_templates"
     found = [*folder.iterdir(), *(extra.iterdir() if extra.is_dir() else ())]
     return [p for p in found if p.is_file() and p.suffix not in _WEIGHTS and p.stat().st_size <= _LARGEST]
@@ -121,7 +126,10 @@ def _read(folder: Path) -> Entry | None:
 
 
 def keep(key: str, meta: Mapping[str, Any], files: Mapping[str, bytes]) -> None:
-    """Writes an entry, whole or not at all. A cache that cannot be written is passed over: it only saves time."""
+    """Writes an entry, whole or not at all.
+
+    A cache that cannot be written is passed over: it only saves time.
+    """
     root = cache_folder()
     if root is None:
         return
@@ -150,7 +158,10 @@ def entries() -> list[Entry]:
 
 
 def clear() -> int:
-    """Removes the cache; the number of entries there were. Raises OSError if it cannot be removed."""
+    """Removes the cache and returns the number of its entries.
+
+    Raises OSError if it cannot be removed.
+    """
     root = cache_folder()
     if root is None or not root.is_dir():
         return 0

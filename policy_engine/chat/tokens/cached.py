@@ -1,4 +1,4 @@
-"""A tokenizer out of the cache: what policy-engine asks of a transformers tokenizer, without transformers.
+"""A tokenizer out of the cache, which stands for a transformers tokenizer.
 
 What it does not know itself it asks the real tokenizer, which is loaded then.
 """
@@ -86,7 +86,7 @@ class CachedTokenizer:
 
     @functools.cached_property
     def backend_tokenizer(self) -> Any:
-        """The `tokenizers.Tokenizer`, from the cache; from the real tokenizer if the file there is damaged."""
+        """The `tokenizers.Tokenizer` of the cache, or of the real tokenizer if the file is damaged."""
         if not self._entry.is_whole(BACKEND):
             return self.real.backend_tokenizer
         from tokenizers import Tokenizer
@@ -100,12 +100,12 @@ class CachedTokenizer:
 
     @property
     def prefix_ids(self) -> tuple[int, ...]:
-        """What the tokenizer puts in front of a text when it is asked to add special tokens."""
+        """Ids that the tokenizer would put in front of a text as special tokens."""
         return tuple(self._entry.meta["tokenizer"]["prefix_ids"])
 
     @functools.cached_property
     def pipeline(self) -> Pipeline | None:
-        """What the backend does to text; None if the files in the cache are damaged."""
+        """Pipeline of the backend; None if the files in the cache are damaged."""
         found = self._entry.meta["pipeline"]
         table = found["table"]
         if table is not None:

@@ -1,4 +1,4 @@
-"""Texts on which a fast backend is compared with the tokenizer, and texts that it is never given.
+"""Texts for comparing a fast backend with the tokenizer, and texts that it never gets.
 
 Backends differ where they read Unicode otherwise (another version of its tables, another order of steps) and at the
 edges of added tokens. A quick check looks at those edges; a full check at every token and every code point too.
@@ -26,7 +26,7 @@ _STRESS_TEXTS: Final = 1_500
 
 @dataclass(frozen=True, kw_only=True)
 class Risk:
-    """Texts that the tokenizer reads itself, since a backend that passed its check may still differ on them.
+    """Texts for the tokenizer itself: a backend that passed its check may still differ on them.
 
     `tokens` are added tokens that are looked for in normalized text; `normalizes` is True if there is a normalizer.
     `whole` is True after a full check. After a quick one, all characters outside of what most people write are a risk.
@@ -54,7 +54,10 @@ class Risk:
 
 
 def _has_unassigned(text: str) -> bool:
-    """True if a character is none that this Python's Unicode knows: a later Unicode may make it a letter or a digit."""
+    """True if this Python's Unicode does not know a character.
+
+    A later Unicode may make it a letter or a digit.
+    """
     return any(unicodedata.category(char) == "Cn" for char in set(text))
 
 
@@ -68,7 +71,7 @@ def quick_check(added: Sequence[Any]) -> Iterator[str]:
 
 
 def full_check(tokens: Iterable[bytes | None]) -> Iterator[str]:
-    """Texts of a check of every token and every assigned code point, which takes about ten seconds.
+    """Texts of a check of every token and every assigned code point; it takes about ten seconds.
 
     `tokens` are the bytes of the tokens by id.
     """
@@ -89,7 +92,9 @@ def _marks() -> tuple[str, ...]:
 
 
 def stress_corpus(special: Iterable[str]) -> Iterator[str]:
-    """Texts on which tokenizers tend to differ, always the same ones. `special` are the tokenizer's added tokens.
+    """Texts on which tokenizers tend to differ, the same in every run.
+
+    `special` are the tokenizer's added tokens.
 
     Scripts, spaces, digits, joined marks, and added tokens next to anything.
     """

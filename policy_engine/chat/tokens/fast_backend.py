@@ -20,7 +20,7 @@ from policy_engine.core.errors import TokenizerError
 SAMPLED: Final = 1_000
 """One text in so many is read twice as a run goes on."""
 SAMPLED_FIRST: Final = ((64, 1), (10_000, 100))
-"""After a quick check more are: all of the first 64 texts of a process, and one in 100 up to 10,000."""
+"""Denser samples after a quick check: the first 64 texts, then one in 100 up to 10,000."""
 
 
 class TokenBackend(Protocol):
@@ -35,13 +35,13 @@ class TokenBackend(Protocol):
 
 
 class BackendMismatch(TokenizerError):
-    """A fast backend gave other ids than the tokenizer itself; what it has written is not to be trusted."""
+    """A fast backend gave other ids than the tokenizer; what it has written is not to be trusted."""
 
     code = "PE409"
 
 
 class KitokenBackend:
-    """The package `kitoken`. `form` is its own form of a tokenizer; a tenth of the time of reading the JSON."""
+    """The package `kitoken`; `form` is its own form of a tokenizer, which loads fast."""
 
     name = "kitoken"
 
@@ -68,7 +68,7 @@ class KitokenBackend:
 
 
 class GigatokenBackend:
-    """The package `gigatoken`. It loads as slowly as the tokenizer itself, and encodes ten times as fast as kitoken."""
+    """The package `gigatoken`: it loads as slowly as the tokenizer and encodes fastest."""
 
     name = "gigatoken"
 
@@ -112,7 +112,10 @@ def is_sampled(text: str, one_in: int = SAMPLED) -> bool:
 
 
 def load_backend(name: str, definition: Callable[[], str]) -> TokenBackend | str:
-    """The backend for a tokenizer, or why there is none. `definition` gives the text of its `tokenizer.json`."""
+    """The backend for a tokenizer, or the reason why it cannot be loaded.
+
+    `definition` gives the text of its `tokenizer.json`.
+    """
     if installed(name) is None:
         return f"the package {name} is not installed: pip install 'chat-policy-engine[fast]'"
     state = json.loads(definition())
@@ -127,7 +130,7 @@ def load_backend(name: str, definition: Callable[[], str]) -> TokenBackend | str
 
 
 def difference(texts: Sequence[str], expected: Sequence[Any], found: Sequence[Any]) -> str | None:
-    """The first text whose ids differ, with both ids, in words; None if there is none."""
+    """The first text whose ids differ, with both ids, in words; None if all ids are equal."""
     for text, theirs, ours in zip(texts, expected, found):
         theirs, ours = list(theirs), list(ours)
         if theirs == ours:
@@ -143,7 +146,7 @@ def _id(ids: Sequence[int], at: int) -> str:
 
 
 def _excerpt(text: str, about: int, most: int = 40) -> str:
-    """The characters around a place, as many as fit once what a terminal may not draw is escaped."""
+    """The characters around a place, cut to a length that holds after escaping."""
     around, shown = 0, ""
     while around < most and len(wider := ascii(text[max(0, about - around) : about + around + 1])) <= most:
         around, shown = around + 1, wider

@@ -15,7 +15,7 @@ from policy_engine.chat.tokens.locator import TokenLocator
 
 
 def keep_tokenizer(key: str, tok: Any) -> None:
-    """Puts a transformers tokenizer into the cache, if it is one whose backend is all there is to its ids."""
+    """Puts a transformers tokenizer into the cache, if its backend alone decides its ids."""
     locator = TokenLocator(tokenizer=tok, name="")
     special = dict(tok.special_tokens_map)
     template = getattr(tok, "chat_template", None)

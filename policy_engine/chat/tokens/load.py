@@ -1,4 +1,4 @@
-"""Where tokenizers and chat templates come from: folders, files, the package itself, the Hugging Face hub."""
+"""Loads tokenizers and chat templates: from folders, files, the package, the hub."""
 
 from __future__ import annotations
 
@@ -19,16 +19,22 @@ BUILTIN = "builtin"
 _HUB_NAME = re.compile(r"[\w][\w.-]*(/[\w][\w.-]*)?")
 _OTHERWISE = f"pass a folder, a tokenizer.json with --template, or `{BUILTIN}`"
 REACH_SECONDS = 5.0
-"""How long the hub may take to answer at all."""
+"""Seconds that the hub has to answer at all."""
 
 
 def load_transformers(name_or_path: str | Path) -> Any:
-    """A transformers tokenizer. Raises TokenizerError, with a next step, if there is none by that name."""
+    """A transformers tokenizer.
+
+    Raises TokenizerError, with a next step, if there is no tokenizer by that name.
+    """
     return in_own_thread(_load, str(name_or_path))
 
 
 def load_cached(name_or_path: str | Path) -> Any:
-    """The same out of the cache, as a `CachedTokenizer`. One that is not there yet is loaded, and kept if it can be."""
+    """The same out of the cache, as a `CachedTokenizer`.
+
+    One that is not there yet is loaded, and kept if possible.
+    """
     name = str(name_or_path)
     path = builtin.FOLDER if name == BUILTIN else Path(name).expanduser()
     if any((path / name).exists() for name in _PROCESSOR_FILES):
@@ -67,7 +73,7 @@ def _load(name_or_path: str) -> Any:
 
 
 def is_processor(tok: Any) -> bool:
-    """Whether an object is a processor: a tokenizer, and what prepares images, sounds or videos."""
+    """True for a processor: a tokenizer, and what prepares images, sounds or videos."""
     return hasattr(tok, "tokenizer") and hasattr(tok, "apply_chat_template") and not hasattr(tok, "get_vocab")
 
 
@@ -210,7 +216,10 @@ def _hub(name: str) -> Any:
 
 
 def _hub_unreachable() -> str | None:
-    """Why the hub does not answer, or None. Looking up a host can hang, so it has a time limit of its own."""
+    """The reason why the hub does not answer, or None.
+
+    Looking up a host can hang, so it has a time limit of its own.
+    """
     from huggingface_hub import constants, get_session
 
     if constants.HF_HUB_OFFLINE:

@@ -1,4 +1,4 @@
-"""Ids of texts, and the characters of each token, by whichever way is exact for the tokenizer."""
+"""Ids of texts, and the characters of each token, by a way that is exact for the tokenizer."""
 
 from __future__ import annotations
 
@@ -39,7 +39,9 @@ _PROBES = ("hello", " Hello,  world\n\n 12345\t<|x|> ", "你好 🙂 e\u0301")
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TokenLocator:
-    """Tokenizes as calling a transformers tokenizer does, without special tokens, and says where each token stands.
+    """Tokenizes as calling a transformers tokenizer does, and gives the place of each token.
+
+    No special tokens are added.
 
     Three ways, the first that is exact for a row: the bytes that its tokens stand for, the backend's offsets, and for a
     tokenizer without a backend the texts of its tokens.
@@ -51,7 +53,10 @@ class TokenLocator:
 
     @functools.cached_property
     def backend(self) -> Any:
-        """The `tokenizers.Tokenizer`, if calling the tokenizer is calling it; None for a slow or overridden one."""
+        """The `tokenizers.Tokenizer`, if calling the tokenizer is calling it.
+
+        None for a slow or overridden one.
+        """
         if isinstance(self.tokenizer, CachedTokenizer):
             return self.tokenizer.backend_tokenizer  # it was probed before it was kept
         backend = getattr(self.tokenizer, "backend_tokenizer", None)
@@ -73,7 +78,7 @@ class TokenLocator:
 
     @functools.cached_property
     def pipeline(self) -> Pipeline | None:
-        """What the backend does to text; None without one."""
+        """Pipeline of the backend; None without a backend."""
         known = self.tokenizer.pipeline if isinstance(self.tokenizer, CachedTokenizer) else None
         if known is not None:
             return known
@@ -89,7 +94,7 @@ class TokenLocator:
 
     @functools.cached_property
     def prefix_ids(self) -> tuple[int, ...]:
-        """What the tokenizer puts in front of a text when it is asked to add special tokens (never done here)."""
+        """Ids that the tokenizer would put in front of a text as special tokens (never done here)."""
         if isinstance(self.tokenizer, CachedTokenizer):
             return self.tokenizer.prefix_ids
         plain = self.call(["a"])[0][0]
@@ -103,7 +108,10 @@ class TokenLocator:
 
     @functools.cached_property
     def untrimmed(self) -> Any:
-        """The backend with offsets that keep whitespace: without special tokens, a post-processor only trims them."""
+        """The backend with offsets that keep whitespace.
+
+        Without special tokens, a post-processor only trims them.
+        """
         assert self.pipeline is not None
         if not self.pipeline.trims:
             return self.backend
@@ -112,7 +120,7 @@ class TokenLocator:
         return type(self.backend).from_str(json.dumps(state))
 
     def locate(self, texts: Sequence[str]) -> list[Located | AttributionError]:
-        """Ids and ranges of each text, or why there are none."""
+        """Ids and ranges of each text, or the reason why it has no ids."""
         # Not `len(tokenizer)`: that builds the whole vocabulary, which takes up to 70 ms.
         added = self._added
         if len(self.tokenizer.added_tokens_decoder) != added:
@@ -157,7 +165,7 @@ class TokenLocator:
         return results
 
     def _ids(self, texts: list[str]) -> list[Any]:
-        """The ids of each text, or why there are none."""
+        """The ids of each text, or the reason why it has no ids."""
         if self.fast is None:
             return self._own_ids(texts)
         risk = self.fast.risk if isinstance(self.fast, CheckedBackend) else None
@@ -199,7 +207,10 @@ class TokenLocator:
         return without_normalizer(self.backend)
 
     def _own_ids(self, texts: list[str]) -> list[Any]:
-        """In one call of the tokenizer, or in two: texts that its normalizer leaves alone go past it."""
+        """Ids in one call of the tokenizer, or in two: some texts go past its normalizer.
+
+        The normalizer leaves those texts alone.
+        """
         light = self._unnormalizing
         if light is None:
             return _ids_of(self.backend, texts)
@@ -219,7 +230,7 @@ class TokenLocator:
     def qualify_fast(
         self, texts: Sequence[str], names: Sequence[str] = ("kitoken", "gigatoken"), *, full: bool = False
     ) -> CheckedBackend | str:
-        """The first backend of `names` that gives the tokenizer's ids, or why there is none; see `qualify`."""
+        """The first backend of `names` that gives the tokenizer's ids, or the reasons; see `qualify`."""
         if not self.has_backend or self.pipeline is None or self.pipeline.table is None:
             return f"the tokens of {self.name} stand for no fixed bytes, so their places need its own offsets"
         if getattr(self.tokenizer, "split_special_tokens", False):
@@ -266,7 +277,7 @@ class TokenLocator:
             backend.encode_special_tokens = split
 
     def _slow(self, texts: list[str]) -> list[Any]:
-        """By calling the tokenizer; places are rebuilt from the texts of its tokens where those spell the text."""
+        """Ids by calling the tokenizer; places from the texts of its tokens, if those spell the text."""
         return [self._rebuilt(text, ids, offsets) for text, ids, offsets in zip(texts, *self.call(texts))]
 
     def call(self, texts: list[str]) -> tuple[list[list[int]], list[Any]]:
@@ -309,7 +320,7 @@ def _ids_of(backend: Any, texts: list[str]) -> list[Any]:
 
 
 def _encodings(encode: Any, texts: list[str]) -> list[Any]:
-    """`encode(texts)`; where that fails, text by text, so that one text that cannot be tokenized fails alone."""
+    """`encode(texts)`; if that fails, text by text, so that a bad text fails alone."""
     try:
         return list(encode(texts, add_special_tokens=False))
     except BaseException as error:

@@ -1,9 +1,11 @@
-"""A tokenizer's own offsets, checked and repaired: every character is in a token, or it is known why not.
+"""A tokenizer's own offsets, checked and repaired.
+
+Every character is in a token, or it is known why not.
 
 Offsets are characters of the text before normalization. What is known to be wrong or loose in them:
 
 * an added token with `lstrip` or `rstrip` covers whitespace that its id does not stand for;
-* a normal form that composes or reorders marks gives one mark's place to another, or none;
+* a normal form that composes or reorders marks gives one mark's place to another, or drops it;
 * whitespace that several tokens' worth of spaces became covers only the last of them;
 * a token of some text is given no width, at position 0 or in place (then the text it stands for is not known).
 """

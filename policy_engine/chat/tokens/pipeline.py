@@ -29,7 +29,7 @@ _FORMS: dict[str, Form] = {
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Pipeline:
-    """The components of a `tokenizers.Tokenizer`, as far as they decide where its tokens stand.
+    """The components of a `tokenizers.Tokenizer`, as far as they decide the places of its tokens.
 
     `forms` are the Unicode normal forms its normalizer applies; `table` the bytes of its tokens, None if they stand for
     no fixed bytes; `trims` whether its post-processor takes whitespace out of offsets; `stripping` the added tokens

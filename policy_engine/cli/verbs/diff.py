@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -56,36 +56,47 @@ def register(app: typer.Typer) -> None:
             named = next((name for name, value in given.items() if value is not None), None)
             finish("diff", format, lambda: _compare(old, new, dataset, unused=named))
         else:
-            finish("diff", format, lambda: _on_data(old, new, data, tokenizer, template, dataset, limit, listed))
+            rows = _Rows(
+                data=data,
+                tokenizer=tokenizer,
+                template=template,
+                dataset=dataset,
+                limit=limit,
+                listed=_LISTED if listed is None else listed,
+            )
+            finish("diff", format, lambda: _on_data(old, new, rows))
 
 
-def _on_data(
-    old: str,
-    new: str,
-    data: str,
-    tokenizer: str | None,
-    template: str | None,
-    dataset: str | None,
-    limit: int | None,
-    listed: int | None,
-) -> Outcome:
+@dataclass(frozen=True, kw_only=True)
+class _Rows:
+    """The rows to compare on, as the command line names them."""
+
+    data: str
+    tokenizer: str | None
+    template: str | None
+    dataset: str | None
+    limit: int | None
+    listed: int
+
+
+def _on_data(old: str, new: str, rows: _Rows) -> Outcome:
     # Imported here, so that a comparison without data loads no tokenizer.
     from policy_engine.cli.work.diff import data_facts, data_lines, diff_rows
 
-    compared = _compare(old, new, dataset)
-    schema = read_schema(dataset)
+    compared = _compare(old, new, rows.dataset)
+    schema = read_schema(rows.dataset)
     policies = read_checked(old, schema), read_checked(new, schema)
-    loaded = load_chat_tokenizer(tokenizer, template, dataset)
-    before, after = (masker_for(policy, loaded, dataset) for policy in policies)
-    found = diff_rows(data, before, after, limit=limit, listed=_LISTED if listed is None else listed)
+    loaded = load_chat_tokenizer(rows.tokenizer, rows.template, rows.dataset)
+    before, after = (masker_for(policy, loaded, rows.dataset) for policy in policies)
+    found = diff_rows(rows.data, before, after, limit=rows.limit, listed=rows.listed)
     # What the data shows is shown, whatever the proof could not decide.
     differs = found.rows_changed or found.failed
     return replace(
         compared,
         exit=Exit.FAILS if differs else compared.exit,
         diagnostics=tuple(found.failures),
-        data={**compared.data, "data": data_facts(data, found, *policies)},
-        body=(*compared.body, *data_lines(data, found, *policies)),
+        data={**compared.data, "data": data_facts(rows.data, found, *policies)},
+        body=(*compared.body, *data_lines(rows.data, found, *policies)),
     )
 
 

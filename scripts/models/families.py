@@ -173,7 +173,8 @@ FAMILIES: Final = (
     ),
     _family(
         "command", "Command R and Command A", "CohereForAI CohereLabs",
-        ("Command R7B, tool use", "CohereForAI-c4ai-command-r7b-12-2024-tool_use"),
+        ("Command R", "trl-internal-testing-tiny-CohereForCausalLM"),
+        ("Command R7B", "saidutta69-c4ai-command-r7b-12-2024-heretic"),
         ("Command A+", "CohereLabs-command-a-plus-05-2026-w4a4"),
         short="Command", bos="<BOS_TOKEN>", eos="<|END_OF_TURN_TOKEN|>",
     ),

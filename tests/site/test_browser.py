@@ -99,7 +99,7 @@ def test_the_scheme_is_the_readers_until_switched(opened: Browser, address: str,
 
 @pytest.mark.parametrize(
     ("words", "found"),
-    [("code blocks", "how-to/recipes/"), ("PE101", "diagnostics/PE101/"), ("empty_reasoning", "reference/language/")],
+    [("code blocks", "how-to/recipes/"), ("PE101", "diagnostics/PE101/"), ("empty thinking", "models/")],
 )
 @pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
 def test_search_finds(opened: Browser, address: str, size: dict[str, int], words: str, found: str) -> None:

@@ -1,8 +1,8 @@
-"""Where a conversation that was found again from ids may be another one: learned from conversations that are known.
+"""Mistakes of finding conversations again from ids, learned from conversations we know.
 
-Some of our own are rendered, found again from their ids alone, and the two held beside each other. Text that the
-template wrote and that was taken for the data's is a marker; what a policy decides otherwise for it, it cannot be held
-against where a row has that marker.
+Some of our own are rendered, found again from their ids alone, and compared. Text that the template wrote and that was
+taken for the data's is a marker; rows with that marker are not checked against a policy that would treat it
+differently.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class _Probe:
 
 
 class Doubts:
-    """What finding again gets wrong with one tokenizer and template."""
+    """Mistakes of finding again with one tokenizer and template."""
 
     def __init__(self, tokenizer: ChatTokenizer, recoverer: Recoverer) -> None:
         self._probes: list[_Probe] = []
@@ -82,17 +82,17 @@ class Doubts:
                 self._joins.update(markers)
 
     def markers(self, chat: RenderedChat) -> frozenset[str]:
-        """The markers in what was taken for the data of a conversation that was found again, and `ANYWHERE`."""
+        """The markers in text that was taken for the data's, and `ANYWHERE`."""
         known = {marker for probe in self._probes for marker in probe.markers}
         data = [chat.segment_text(s) for s in chat.segments if s.field is not None] if known else []
         return frozenset({ANYWHERE, *(marker for marker in known if any(marker in text for text in data))})
 
     def joins(self, markers: frozenset[str]) -> bool:
-        """Whether a row with these markers may have more turns than were found."""
+        """True if a row with these markers may have more turns than were found."""
         return not markers.isdisjoint(self._joins)
 
     def of(self, program: Program) -> frozenset[str]:
-        """The markers of conversations for which the policy decides otherwise as they are and as they are found."""
+        """The markers of conversations that the policy decides otherwise than when found again."""
         doubtful: set[str] = set()
         for probe in self._probes:
             truth, found = _trained(program, probe.truth), _trained(program, probe.found)
@@ -102,8 +102,10 @@ class Doubts:
 
 
 def _compare(truth: RenderedChat, found: RenderedChat) -> tuple[list[str], bool]:
-    """The template's text that was taken for data, the first in each piece of data; and whether some character was
-    given to another role."""
+    """The template's text that was taken for data, and whether a character got another role.
+
+    Of each piece of data, the text is the first.
+    """
     markers: list[str] = []
     joins = False
     for piece in (s for s in found.segments if s.field is not None):

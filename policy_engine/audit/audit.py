@@ -1,4 +1,7 @@
-"""What labels that somebody else made really train: by role and part, against a policy, and by smell."""
+"""Labels that somebody else made: what they train, by role and part, and what is odd.
+
+Rows are compared with the shipped policies, and with a policy if one is given.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +34,7 @@ _SHARE: Final = 0.9
 
 @dataclass(frozen=True, kw_only=True)
 class Smell:
-    """A habit of the labels that is seldom meant. `rows` of `of` show it; `help` says what to do."""
+    """A habit of labels that is seldom meant; `rows` of `of` show it, `help` says what to do."""
 
     code: str
     message: str
@@ -42,7 +45,10 @@ class Smell:
 
 @dataclass(frozen=True, kw_only=True)
 class Breach:
-    """A row that trains or masks other tokens than the policy; `tokens` are the first of them: place, text, effect."""
+    """A row that trains or masks other tokens than the policy.
+
+    `tokens` are the first of them: place, text, effect.
+    """
 
     row: int
     differing: int
@@ -85,7 +91,7 @@ class Audit:
 
 
 class Auditor:
-    """Audits rows one by one; `finish` names the smells and the shipped policies that explain the labels.
+    """Audits rows one by one; `finish` names smells, and policies that explain the labels.
 
     Without a policy there is nothing to compare rows with: no breaches, and no row is undecided.
     """
@@ -114,10 +120,10 @@ class Auditor:
         """Of the row that is looked at: which smells it could show, and whether it does."""
 
     def add(self, number: int, row: Mapping[str, Any]) -> None:
-        """One prepared row, packed or padded too. Labels that are shifted are put back first: all else is told of the
-        tokens they mean.
+        """Takes one prepared row, packed or padded too.
 
-        Raises RowError if it is none.
+        Labels that are shifted are put back first: all else is reported of the tokens they mean. Raises RowError if the
+        row is not a prepared row.
         """
         ids, labels, trained, column = mask_of(row, number)
         attention = row.get("attention_mask") or [1] * len(ids)
@@ -142,7 +148,7 @@ class Auditor:
                 )
 
     def _add(self, number: int, row: Mapping[str, Any], ids: list[int], labels: list[int], trained: list[bool]) -> None:
-        """One document, without padding; `row` is what stands beside it."""
+        """One document, without padding; `row` has the columns beside it."""
         shifted = are_shifted(ids, labels)
         self._note("shifted", shifted, sum(trained) > 3)
         if shifted:
@@ -181,7 +187,7 @@ class Auditor:
             self._noted[code] = shows
 
     def _count(self) -> None:
-        """Counts what was noted of a row, but what follows from something else that is wrong with it."""
+        """Counts what was noted of a row, without what follows from another fault."""
         for code, shows in self._noted.items():
             if not self._noted.get(_FOLLOWS.get(code, ""), False):
                 self._could[code] += 1

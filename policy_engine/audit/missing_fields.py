@@ -1,4 +1,4 @@
-"""What a policy asks of a row that token ids do not tell: fields of the data."""
+"""Fields of the data that a policy asks for and that token ids do not show."""
 
 from __future__ import annotations
 
@@ -14,13 +14,16 @@ _RENDERED: Final = {"message": frozenset({"role", "content"}), "turn": None, "se
 
 
 class Untold:
-    """What one policy asks that a row may not tell."""
+    """The fields that one policy asks for and that a row may not have."""
 
     def __init__(self, program: Program) -> None:
         self.fields = tuple(sorted({f for f in fields_read(program.policy) if not _is_rendered(f)}, key=str))
 
     def of(self, row: Mapping[str, Any], *, source: bool) -> tuple[str, ...]:
-        """Names of what the row does not tell. `source` is whether its messages are known as the data had them."""
+        """Names of the fields that a row does not have.
+
+        `source` is true if its messages are known as the data had them.
+        """
         asked = [str(f) for f in self.fields if f.scope == "sample" or not source]
         known = {f"sample.{key}" for key in row}
         return tuple(name for name in asked if ".".join(name.split(".")[:2]).partition("[")[0] not in known)

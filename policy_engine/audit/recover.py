@@ -1,7 +1,7 @@
-"""The conversation behind token ids that somebody else prepared, found again from the template's own structure.
+"""Conversations behind prepared token ids, found again by the template's own structure.
 
 The template is rendered once with words of our own to learn how turns of each role open and end. A row's text is taken
-apart at these places, rendered anew, and believed only if text and ids come out as they were.
+apart at these places, rendered again, and believed only if text and ids come out as they were.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from policy_engine.data.conversation import Conversation
 
 @dataclass(frozen=True, kw_only=True)
 class TurnMarks:
-    """How turns of a role open and end in a template; either may be empty."""
+    """Opening and ending of a role's turns in a template; either may be empty."""
 
     role: str
     opening: str
@@ -39,7 +39,7 @@ class Recoverer:
         self._markers = re.compile("|".join(named) or r"(?!)")
 
     def recover(self, input_ids: Sequence[int]) -> TokenizedChat | None:
-        """The tokenized chat whose ids these are; None if none was found whose rendering gives the same ids."""
+        """The tokenized chat whose ids these are; None if no rendering gives the same ids."""
         text = self._tokenizer.tokenizer.decode(list(input_ids), skip_special_tokens=False)
         for messages in self._readings(text):
             chat = self._rendered(Conversation(messages=tuple(messages)), input_ids)
@@ -48,7 +48,7 @@ class Recoverer:
         return None
 
     def exactly(self, conversation: Conversation, input_ids: Sequence[int]) -> TokenizedChat | None:
-        """The tokenized source conversation, if its ids are these, or begin with these (a truncated row)."""
+        """The tokenized source, if its ids are these, or begin with these (a truncated row)."""
         return self._rendered(conversation, input_ids)
 
     def _rendered(self, conversation: Conversation, input_ids: Sequence[int]) -> TokenizedChat | None:
@@ -89,8 +89,10 @@ class Recoverer:
         return [better for reading in readings if reading for better in (*self._without_added(reading), reading)]
 
     def _without_added(self, messages: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
-        """The messages without what the template writes before a content in some places only (thinking that is empty),
-        if they have some: left in the content, it would be taken for the data's."""
+        """The messages without text that the template writes before a content in some places only.
+
+        That is thinking that is empty: left in the content, it would be taken for the data's.
+        """
         made = [
             {
                 **message,
@@ -103,8 +105,10 @@ class Recoverer:
 
 
 def _learn(tokenizer: ChatTokenizer) -> tuple[list[TurnMarks], dict[str, list[str]]]:
-    """How turns open and end; and by role, what the template writes between a turn's opening and its content where it
-    writes something there, longest first."""
+    """The marks of each role's turns, and the text between an opening and the content.
+
+    That text is by role, where the template writes some there, longest first.
+    """
     marks: dict[str, TurnMarks] = {}
     before: dict[str, set[str]] = {}
     plain = [

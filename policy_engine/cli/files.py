@@ -10,8 +10,9 @@ from policy_engine.core.errors import DataError
 
 
 def write_text_file(path: Path, text: str, *, overwrite: bool = False, option: str = "-o") -> None:
-    """Writes UTF-8 text beside the file and swaps, so that a full disk or a kill leaves what was there. `option` is
-    what names the file.
+    """Writes UTF-8 text beside the file and swaps, so that a kill leaves what was there.
+
+    `option` is the option that names the file.
 
     Raises DataError if the file exists and may not be replaced, or cannot be written.
     """

@@ -1,4 +1,4 @@
-"""Arguments and options that several verbs share, declared once so that they read and mean the same everywhere."""
+"""Arguments and options that several verbs share, declared once to mean the same everywhere."""
 
 from __future__ import annotations
 

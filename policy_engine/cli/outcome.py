@@ -1,4 +1,4 @@
-"""What a verb found: the verdict, the findings, and the result, before any reporter has put it into words."""
+"""A verb's answer before it is printed: the verdict, the findings and the result."""
 
 from __future__ import annotations
 
@@ -58,8 +58,9 @@ class Outcome:
 
 
 def diagnostics_of(error: PolicyEngineError, *, place: Place | None = None) -> tuple[Diagnostic, ...]:
-    """The findings an exception carries; one made of its message and help where it carries none, about the row at
-    `place`, or at the error's own."""
+    """The findings of an exception; if it has no list of them, one made of its message and help.
+
+    It is about the row at `place`, or at the error's own place."""
     if isinstance(error, PolicyError | DatasetFileError) and error.diagnostics:
         return error.diagnostics
     return (
@@ -73,7 +74,7 @@ _GUARD_FAILS = "PE303"
 
 
 def failed(error: PolicyEngineError) -> Outcome:
-    """The outcome of a verb that an error ended: it could not answer, or it was told no.
+    """The outcome of a verb that an error ended: it could not answer, or the answer is no.
 
     A policy that is refused because a guard does not hold is an answer, the same one from every verb.
     """

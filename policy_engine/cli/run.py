@@ -1,4 +1,4 @@
-"""From a verb's work to an exit code: every way in which work can end is told, and told in the format asked for."""
+"""From a verb's work to an exit code, however the work ends, in the format asked for."""
 
 from __future__ import annotations
 
@@ -40,7 +40,10 @@ def finish(verb: str, format: Format, work: Callable[[], Outcome]) -> None:
 
 
 def answer(work: Callable[[], Outcome]) -> Outcome:
-    """The outcome of the work, whatever happens in it. What policies that it loads are warned of comes first."""
+    """The outcome of the work, whatever happens in it.
+
+    Warnings about policies that it loads come first.
+    """
     with _policy_warnings() as found:
         outcome = _answer(work)
     told = {_key(d) for d in outcome.diagnostics}
@@ -100,7 +103,7 @@ def _answer(work: Callable[[], Outcome]) -> Outcome:
 
 
 def interrupted(stop: KeyboardInterrupt) -> Outcome:
-    """The outcome of work that Ctrl-C or SIGTERM ended; the text of `stop` says what is left of it."""
+    """The outcome of work that Ctrl-C or SIGTERM ended; `stop` says what is left of it."""
     by_signal = isinstance(stop, Terminated)
     what = "terminated" if by_signal else "interrupted"
     finding = Diagnostic(code="PE504", severity="error", message=f"{what}; {str(stop) or 'nothing was written'}")

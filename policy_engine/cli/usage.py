@@ -53,13 +53,13 @@ def usage_error(error: Any, arguments: Sequence[str], verbs: Collection[str]) ->
 
 
 def _parsed(error: Any, arguments: list[str]) -> tuple[dict[str, Any], list[str]]:
-    """The values on a verb's command line by parameter, unconverted, and the arguments that there is no place for."""
+    """The values by parameter, unconverted, and the arguments that there is no place for."""
     given, rest, _ = error.cmd.make_parser(error.ctx).parse_args(args=arguments)
     return given, rest
 
 
 def _wrong_value(error: Any, given: Any) -> tuple[str, str | None]:
-    """What is wrong with the value of an option, and what the option takes."""
+    """The fault of an option's value, and the values that the option takes."""
     values = [str(value) for value in given] if isinstance(given, list | tuple) else [str(given)]
     declared = get_type_hints(error.cmd.callback, include_extras=True)[error.param.name]
     names = choices_of(declared)
@@ -87,12 +87,12 @@ def _least(declared: Any) -> Any:
 
 
 def verb_of(arguments: Sequence[str]) -> str:
-    """The first argument that is no option; empty if there is none."""
+    """The first argument that is no option; empty if all are options."""
     return next((a for a in arguments if not a.startswith("-")), "")
 
 
 def format_of(arguments: Sequence[str]) -> Format:
-    """The format that a command line which does not parse asks for; text if it names no known one."""
+    """The format that a command line asks for; text if it names no known one."""
     for index, argument in enumerate(arguments):
         name, _, value = argument.partition("=")
         if name == "--format":

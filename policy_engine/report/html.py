@@ -30,7 +30,10 @@ _GOLDEN_ANGLE = 137.508  # neighbouring rules get hues far apart, however many r
 def html_page(
     rows: Sequence[RowView], policy: CheckedPolicy, *, title: str, facts: Mapping[str, str] | None = None
 ) -> str:
-    """The whole page: policy and legend beside the rows. `facts` (tokenizer, dataset, …) are listed under the title."""
+    """The whole page: policy and legend beside the rows.
+
+    `facts` (tokenizer, dataset, …) are listed under the title.
+    """
     rules = rule_views(policy)
     decided: Counter[int | None] = Counter()
     reasons: Counter[str] = Counter()
@@ -64,7 +67,7 @@ def html_page(
 
 
 class _Whys:
-    """What the rules had to say of pieces of text: each thing once in the page, however many tokens share it."""
+    """Explanations of pieces of text: each once in the page, however many tokens share it."""
 
     def __init__(self) -> None:
         self._known: dict[tuple[tuple[int, str], ...], int] = {}
@@ -113,7 +116,10 @@ def _sources(policy: CheckedPolicy) -> list[Source]:
 
 
 def _policy(source: Source, rules: Sequence[RuleView]) -> str:
-    """A policy's text, each rule in a span of its own; a rule that is used twice stands once and has both numbers."""
+    """A policy's text, each rule in a span of its own.
+
+    A rule that is used twice is there once and has both numbers.
+    """
     by_place: dict[tuple[int, int], list[int]] = {}
     for rule in rules:
         if rule.source == source.name:
@@ -132,7 +138,7 @@ def _policy(source: Source, rules: Sequence[RuleView]) -> str:
 
 
 def _split(markup: str) -> list[str]:
-    """Markup by lines. A rule over several lines is closed at each line's end and opened again on the next."""
+    """Markup by lines: a rule over several lines is closed at each end and opened again."""
     lines, opening = [], ""
     for line in markup.split("\n"):
         text = opening + line

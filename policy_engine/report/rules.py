@@ -1,4 +1,4 @@
-"""The table of rules with the tokens that each decided, which ends `apply`, `show` and `audit`.
+"""The table of rules and the tokens that each decided: it ends `apply`, `show` and `audit`.
 
 rule  tokens  policy
    1      13  train assistant            my.policy:1
@@ -24,8 +24,10 @@ def rule_table(
     notes: Mapping[int, str] | None = None,
     style: Callable[[int], str] = lambda index: "",
 ) -> PlainTable:
-    """Rules in the order of the policy. `tokens` counts by rule index, None for tokens that no rule decided; `notes`
-    says of rules why they decided nothing; `style` gives a rule its colour by index.
+    """Rules in the order of the policy, with the tokens that each decided.
+
+    `tokens` counts by rule index, None for tokens that no rule decided; `notes` says of rules why they decided nothing;
+    `style` gives a rule its colour by index.
 
     A `scale` rule decides no token, so that its count is left open.
     """

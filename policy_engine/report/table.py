@@ -12,7 +12,7 @@ from policy_engine.report.visible import on_one_line
 
 
 class PlainTable(Table):
-    """A table for terminals and pipes. A line break in a cell is shown as `↵`, so that a row stays one line."""
+    """A table for terminals and pipes, one line a row: a line break in a cell is shown as `↵`."""
 
     def __init__(self, *, show_header: bool = True, show_footer: bool = False) -> None:
         super().__init__(

@@ -1,4 +1,4 @@
-"""The terminal view: a row's text by turns, trained text in colour, or between ⟦ ⟧ where there is no colour."""
+"""The terminal view: a row by turns, trained text in colour, or between ⟦ ⟧ without colours."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ MARKS = {"trained": ("⟦", "⟧"), "straddle": ("⟨", "⟩")}
 
 
 class RowText:
-    """A row for a rich console. Marks take the place of colours on a console without them, or where `marks` asks."""
+    """A row for a rich console; without colours, or with `marks`, trained text is in ⟦ ⟧."""
 
     def __init__(
         self,
@@ -72,7 +72,7 @@ class RowText:
 
 
 class Legend:
-    """Each rule with the number of tokens it decided over all rows, the other reasons, and what the colours mean."""
+    """Each rule with the tokens it decided over all rows, other reasons, and the colours."""
 
     def __init__(
         self,

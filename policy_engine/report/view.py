@@ -1,4 +1,4 @@
-"""What the views show: a masked row as cells of text, each with the tokens on it and the decision about them.
+"""A masked row as views show it: cells of text, each with its tokens and their decision.
 
 Text is taken from the rendered chat, never decoded token by token, so that a character of several tokens stays whole.
 """
@@ -21,8 +21,11 @@ from policy_engine.mask.token_mask import REASONS, TokenMask
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TokenView:
-    """One token's decision: `rule` is the deciding rule's index, None for the default; `segment` a segment's index;
-    `pieces` are indices of the pieces it touches, if the row has them explained."""
+    """One token's decision.
+
+    `rule` is the deciding rule's index, None for the default; `segment` a segment's index; `pieces` are indices of the
+    pieces it touches, if the row has them explained.
+    """
 
     index: int
     id: int
@@ -35,7 +38,7 @@ class TokenView:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Cell:
-    """Characters that are shown together: those of one token, or of several tokens that share a character.
+    """Characters shown together: of one token, or of several that share a character.
 
     `tokens` is empty for characters that no token covers, `text` for a token of no character. The tokens of a medium
     are one cell, whose text says what it is (`[image cat.png, 640 × 480: 391 tokens]`); `picture` is a small PNG of it,
@@ -48,7 +51,7 @@ class Cell:
 
     @property
     def weight(self) -> float:
-        """Weight of the cell's first token that is trained, 0 if none is."""
+        """Weight of the cell's first token that is trained, 0 if all are masked."""
         return next((t.weight for t in self.tokens if t.weight), 0.0)
 
     @property
@@ -67,19 +70,22 @@ class TurnView:
 
     @property
     def trained(self) -> int:
-        """How many of the turn's tokens are trained."""
+        """Number of the turn's tokens that are trained."""
         return sum(1 for cell in self.cells for t in cell.tokens if t.weight)
 
     @property
     def total(self) -> int:
-        """How many tokens the turn has."""
+        """Number of the turn's tokens."""
         return sum(len(cell.tokens) for cell in self.cells)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RowView:
-    """One masked row. `name` says which (`row 3`); `by_rule` and `by_reason` count its tokens; `pieces` are the
-    stretches of text that are decided alike, with the rules that had a say, if they were asked for."""
+    """One masked row.
+
+    `name` says which (`row 3`); `by_rule` and `by_reason` count its tokens; `pieces` are the stretches of text that are
+    decided alike, with the rules that had a say, if they were asked for.
+    """
 
     name: str
     chat: RenderedChat
@@ -93,7 +99,7 @@ class RowView:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RuleView:
-    """A rule as the legend shows it. `span` is where it stands, in the policy or in one that it uses."""
+    """A rule as the legend shows it; `span` is its place, in the policy or in one it uses."""
 
     index: int
     effect: str
@@ -101,7 +107,7 @@ class RuleView:
 
     @property
     def source(self) -> str:
-        """Name of the policy the rule stands in."""
+        """Name of the policy that has the rule."""
         return self.span.source.name
 
     @property
@@ -121,7 +127,7 @@ def rule_views(policy: CheckedPolicy) -> tuple[RuleView, ...]:
 
 
 def source_of(segment: Segment) -> str:
-    """Where a segment's characters come from, in words: `content[0].text from 12`, `template line 30`."""
+    """The source of a segment's characters: `content[0].text from 12`, `template line 30`."""
     if segment.field is None:
         return "template" if segment.line is None else f"template line {segment.line}"
     path = field_path(segment.field)
@@ -138,8 +144,10 @@ def row_view(
     pieces: Sequence[ExplainedPiece] = (),
     pictures: Mapping[MediaTokens, bytes] | None = None,
 ) -> RowView:
-    """The view of one row, from its tokens and their decisions; `pieces` are those of `explain_pieces`, if any, and
-    `pictures` small PNGs of its media."""
+    """The view of one row, from its tokens and their decisions.
+
+    `pieces` are those of `explain_pieces`, if any, and `pictures` small PNGs of its media.
+    """
     tokens = _tokens(tokenized, mask, pieces)
     return RowView(
         name=name,

@@ -60,7 +60,10 @@ def on_one_line(text: Text) -> Text:
 
 
 def around(text: str, start: int, end: int, *, context: int, style: str) -> Text:
-    """Characters `[start, end)` of a text in ⟦ ⟧ and a style, on one line, with up to `context` characters around."""
+    """Characters `[start, end)` of a text in ⟦ ⟧ and a style, on one line.
+
+    Up to `context` characters around are shown.
+    """
     first, last = max(0, start - context), min(len(text), end + context)
     found = text[start:end]
     cut = found if len(found) <= 4 * context else found[: 2 * context] + " … " + found[-context:]
@@ -74,7 +77,7 @@ def around(text: str, start: int, end: int, *, context: int, style: str) -> Text
 def pointed(text: str, start: int, end: int, *, style: str) -> Text:
     """A whole text over several lines, its characters `[start, end)` in ⟦ ⟧ and in a style.
 
-    Line breaks are shown, and the closing mark stands on the line it closes, after its `↵`.
+    Line breaks are shown, and the closing mark is on the line it closes, after its `↵`.
     """
     marked, broken = visible(text[start:end]), ""
     if marked.endswith("\n"):

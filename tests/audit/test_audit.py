@@ -107,6 +107,12 @@ def test_planted_fault(
     found = audited(builtin, rows)
     assert [code] == [smell.code for smell in found.smells]
     assert found.breaches or change in (_shift, _rewrite)
+    # The same without a policy to compare with.
+    alone = Auditor(builtin, presets=("default",))
+    for number, row in enumerate(rows, 1):
+        alone.add(number, row)
+    assert found.smells == alone.finish().smells
+    assert [] == alone.audit.breaches
 
 
 def test_what_follows_from_another_fault_is_not_named(builtin: ChatTokenizer) -> None:

@@ -1,4 +1,7 @@
-"""An outcome as text for people, or as one document for machines, which is valid also when the run failed."""
+"""An outcome as text for people, or as one document for machines.
+
+The document is valid also when the run failed.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +28,10 @@ _MACHINE: dict[Format, Callable[[str, Outcome], str]] = {
 
 
 def write(verb: str, outcome: Outcome, format: Format) -> None:
-    """Prints an outcome. Machine formats go to standard output whole; text puts findings on standard error."""
+    """Prints an outcome.
+
+    Machine formats go to standard output whole; text puts findings on standard error.
+    """
     if format == "text":
         write_text(outcome)
     else:

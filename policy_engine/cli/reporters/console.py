@@ -1,4 +1,6 @@
-"""The one place that prints. What data, policies and file names hold never steers a terminal or a build log.
+"""The one place that prints.
+
+Text of data, policies and file names never steers a terminal or a build log:
 
 role "a\\x1b[2J"           →    a␛[2J
 role "a\\n::error::b"      →    a↵::error::b, on the line that the verb began
@@ -33,7 +35,10 @@ class Block:
 
 
 class SafeConsole(Console):
-    """A console on standard output or error. It spells out unsafe characters, and highlights and replaces nothing."""
+    """A console on standard output or error that spells out unsafe characters.
+
+    It highlights and replaces nothing.
+    """
 
     def __init__(self, *, stderr: bool = False) -> None:
         stream = sys.stderr if stderr else sys.stdout

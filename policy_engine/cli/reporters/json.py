@@ -32,13 +32,13 @@ _NOT_IN_LOGS = re.compile(r"\x7f|#(?=#(?:vso|teamcity)?\[)")
 
 
 def safe_json(document: Any) -> str:
-    """JSON text in ASCII, without control characters and without what a build log takes for a command (`##[error]`)."""
+    """JSON text in ASCII, without what a build log takes for a command (`##[error]`)."""
     text = json.dumps(document, indent=2, allow_nan=False)
     return _NOT_IN_LOGS.sub(lambda match: f"\\u{ord(match[0]):04x}", text) + "\n"
 
 
 def _plain(value: Any) -> Any:
-    """What JSON can hold; values of a dataset that it cannot (NaN, dates, bytes) as text."""
+    """A value as JSON can hold it; others of a dataset (NaN, dates, bytes) become text."""
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -61,7 +61,10 @@ def diagnostic_json(diagnostic: Diagnostic) -> dict[str, Any]:
 
 
 def message_of(diagnostic: Diagnostic) -> str:
-    """The message, which says the row where the location cannot: in a file without lines, and in a pipe."""
+    """The message; it names the row where the location cannot.
+
+    That is in a file without lines, and in a pipe.
+    """
     place = diagnostic.place
     if place is None or diagnostic.span is not None or place.is_line or diagnostic.message.startswith("row "):
         return diagnostic.message
@@ -69,7 +72,10 @@ def message_of(diagnostic: Diagnostic) -> str:
 
 
 def location_of(diagnostic: Diagnostic) -> dict[str, Any] | None:
-    """Where a finding is: in a policy or dataset file by lines and columns, in data by the line, if there are lines."""
+    """The place of a finding, or None.
+
+    In a policy or dataset file it has lines and columns, in data the line, if there are lines.
+    """
     if diagnostic.span is not None:
         return location_json(diagnostic.span)
     place = diagnostic.place
@@ -80,7 +86,7 @@ def location_of(diagnostic: Diagnostic) -> dict[str, Any] | None:
 
 
 def location_json(span: Span) -> dict[str, Any]:
-    """File, lines and columns (from 1, in characters; the end column is one past the last character)."""
+    """File, lines and columns, from 1; the end column is one past the last character."""
     end_line, end_column = span.source.position(span.end)
     return {
         "file": span.source.name,

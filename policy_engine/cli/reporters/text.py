@@ -17,7 +17,7 @@ _STYLES = {"error": "bold red", "warning": "bold yellow", "info": "bold cyan"}
 
 
 def write_text(outcome: Outcome) -> None:
-    """Head, findings and result, in this order, so that findings are above the result on a terminal."""
+    """Prints head, findings and result, so that findings are above the result on a terminal."""
     if outcome.head:
         print_all(outcome.head)
     if outcome.diagnostics:

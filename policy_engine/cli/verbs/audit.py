@@ -37,7 +37,7 @@ def register(app: typer.Typer) -> None:
         limit: Annotated[int | None, typer.Option("--limit", min=1, help="Look at the first rows, this many.")] = None,
         format: FormatOption = "text",
     ) -> None:
-        """Say what prepared labels (axolotl's, TRL's, …) train, what is odd, and which system made them so.
+        """Say what prepared labels train, what is odd, and which system made them so.
 
         With -p, compare every row with a policy too.
         """

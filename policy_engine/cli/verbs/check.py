@@ -78,7 +78,7 @@ def _check_one(name: str, schema: Schema | None, prove: bool) -> tuple[CheckedPo
 
 
 def _fix(name: str, schema: Schema | None) -> None:
-    """Write the safe edits of a file's own findings into it; what does not check is left as it is."""
+    """Writes the safe edits of a file's own findings into it, if the file checks."""
     path = Path(name)
     if not path.is_file():
         return

@@ -1,4 +1,4 @@
-"""`diff OLD NEW`: what a change of policy trains more and less, over all conversations and on given data."""
+"""`diff OLD NEW`: two policies compared, over all conversations and on given data."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ def register(app: typer.Typer) -> None:
         rows: Annotated[int, typer.Option("--rows", min=1, metavar="N", help="Rows of the batch.")] = 8,
         format: FormatOption = "text",
     ) -> None:
-        """Take one real batch through a trainer's own collator and loss, and show whether the labels survive."""
+        """Take one batch through a trainer's own collator and loss; show if the labels survive."""
 
         def work() -> Outcome:
             # Imported here: no other verb looks at trainers.

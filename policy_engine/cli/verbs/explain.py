@@ -1,4 +1,4 @@
-"""`explain DATA --row N -p POLICY -t TOKENIZER`: why each segment, or one token, of a row is decided as it is."""
+"""`explain DATA --row N -p POLICY -t TOKENIZER`: the decisions about a row, with reasons."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def register(app: typer.Typer) -> None:
         ] = None,
         format: FormatOption = "text",
     ) -> None:
-        """Explain one row: for each segment or token the rule, its conditions, and the rules that lost."""
+        """Explain one row: the rule for each segment or token, its conditions, the rules that lost."""
 
         def work() -> Outcome:
             # Imported here, so that the verbs that need no tokenizer start without what loads one.

@@ -59,7 +59,7 @@ def _fmt(files: list[str], *, write: bool, diff: bool) -> Outcome:
             raw += text
         elif differs:
             body += [Text(line) for line in _diff(source, text)] if diff else []
-            done = "laid out" if write else "would be laid out anew"
+            done = "laid out" if write else "would be laid out again"
             body += [] if diff else [Text.assemble((name, "bold"), f": {done}")]
     code = Exit.NO_ANSWER if diagnostics else Exit.FAILS if changed and not write else Exit.HOLDS
     if not body and not raw and code is Exit.HOLDS:

@@ -68,7 +68,7 @@ def _import(system: str, config: str, out: Path | None, overwrite: bool) -> Outc
 
 
 def _write(folder: Path, texts: Mapping[str, str], overwrite: bool) -> list[str]:
-    """Writes the files, none if one of them is there already; their paths."""
+    """Writes all the files, or nothing if one of them exists; their paths."""
     paths = {folder / name: text for name, text in texts.items()}
     for path in paths:
         if path.exists() and not overwrite:

@@ -1,4 +1,4 @@
-"""`init DATA -t TOKENIZER`: a starter dataset file and policy, from what the data and the template show."""
+"""`init DATA -t TOKENIZER`: a dataset file and a policy to start from."""
 
 from __future__ import annotations
 

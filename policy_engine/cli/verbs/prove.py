@@ -36,7 +36,7 @@ def register(app: typer.Typer) -> None:
         rules: Annotated[bool, typer.Option("--rules", help="Also say in words what each rule decides.")] = False,
         format: FormatOption = "text",
     ) -> None:
-        """Decide for all conversations whether guards hold, and which rules and conditions do nothing."""
+        """Decide for all conversations which guards hold and which rules do nothing."""
         finish("prove", format, lambda: _prove(files, dataset, rules))
 
 

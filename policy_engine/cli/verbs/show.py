@@ -1,4 +1,4 @@
-"""`show DATA -p POLICY -t TOKENIZER`: the tokens of some rows, coloured by what decided them."""
+"""`show DATA -p POLICY -t TOKENIZER`: the tokens of some rows, by what decided them."""
 
 from __future__ import annotations
 

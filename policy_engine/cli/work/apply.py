@@ -32,7 +32,7 @@ from policy_engine.run.writers import check_output
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """What to mask into which file, and how."""
+    """The data, the output and the options of a run."""
 
     data: str
     out: str | Path
@@ -42,7 +42,10 @@ class Request:
     ray: bool = False
 
     def check(self) -> None:
-        """Refuses what cannot be done, before a tokenizer is loaded for it. Raises ConfigError or DataError."""
+        """Refuses what cannot be done, before a tokenizer is loaded.
+
+        Raises ConfigError or DataError.
+        """
         inputs = () if self.data == "-" else (Path(self.data),)
         if is_folder(self.out):
             check_folder(Path(self.out), inputs)
@@ -117,7 +120,10 @@ def run_with_bar(request: Request, inputs: Inputs) -> Summary:
 
 
 def truncation_of(max_length: int | None, keep: str | None, *, packed: bool) -> Truncation | None:
-    """The truncation that `--max-length` and `--truncate` ask for. Raises ConfigError for one without its length."""
+    """The truncation that `--max-length` and `--truncate` ask for.
+
+    Raises ConfigError for one without its length.
+    """
     if max_length is not None:
         return Truncation(max_length=max_length, keep=cast(Keep, keep or "keep_start"))
     if keep is not None or packed:

@@ -32,7 +32,7 @@ def closing(summary: Summary, program: Program) -> tuple[RenderableType, ...]:
 
 
 def failures(summary: Summary) -> tuple[Diagnostic, ...]:
-    """The rows that failed, as findings: the first of each kind, and how many more are like them."""
+    """The rows that failed, as findings: the first of each kind, and a count of the others."""
     found: list[Diagnostic] = []
     kinds = list(dict.fromkeys(failure.kind for failure in summary.failures))
     for kind in kinds:
@@ -90,7 +90,7 @@ def no_rows(summary: Summary) -> tuple[Diagnostic, ...]:
     cut = summary.rows_cut_empty + summary.rows_too_long
     help = look if not cut else LONGER if cut == summary.rows_in else f"{LONGER}; {look}"
     if summary.rows_failed == summary.rows_in:
-        help = "what to do is told with the rows above; a dataset file (--dataset) says how rows are read"
+        help = "the errors above say what to do; a dataset file (--dataset) says how rows are read"
     return (
         Diagnostic(
             code="PE517",
@@ -164,7 +164,7 @@ def _tokens(summary: Summary) -> PlainTable:
 
 
 def rules_json(program: Program, tokens: Mapping[int, int], seen: Evidence) -> list[dict[str, Any]]:
-    """The rules of a policy with the tokens that each decided, and why one decided nothing, as JSON data.
+    """The rules with the tokens that each decided, and why one decided nothing, as JSON data.
 
     A `scale` rule multiplies what others decide, so its count is null.
     """
@@ -219,7 +219,7 @@ def _notes(summary: Summary, program: Program) -> list[Text]:
         notes.append(f"{counted(summary.rows_with_control_tokens, 'row')} with control tokens in the data")
     if summary.rows_unrolled == 0 and summary.rows_out:
         notes.append(
-            "nothing was unrolled: in every row, what is trained stands in the context that inference gives it as it is"
+            "nothing was unrolled: in every row, what is trained is in the context that inference gives it as it is"
         )
     if program.is_weighted and summary.rows_out:
         notes.append(

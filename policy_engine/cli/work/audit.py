@@ -1,4 +1,4 @@
-"""`audit`: prepared rows examined, with or without a policy to compare them with, and put into tables."""
+"""`audit`: prepared rows examined, compared with a policy if one is given."""
 
 from __future__ import annotations
 
@@ -30,7 +30,9 @@ _LIKE: Final = re.compile(r"(?ms)^# Behaves like: (.*?)(?=^# [A-Z][a-z]+:|^#$|^[
 
 
 def audit_rows(data: str, tokenizer: ChatTokenizer, program: Program | None, *, limit: int | None) -> Outcome:
-    """Audits the rows of `data`. The verdict fails on smells and on rows that break the policy, if there is one.
+    """Audits the rows of `data`.
+
+    The verdict fails on smells, and on rows that break the policy, if there is one.
 
     Raises DataError if there are no rows, and what reading raises.
     """
@@ -97,7 +99,7 @@ def _data(found: Audit, program: Program | None, failed: int) -> dict[str, Any]:
 
 
 def behaves_like(name: str) -> str | None:
-    """The systems and settings that a shipped policy equals, as its comment says; None if it names no system."""
+    """The systems and settings that a shipped policy equals, as its comment says."""
     match = _LIKE.search(read_shipped(name).text)
     return None if match is None else " ".join(match[1].replace("\n#", "\n").split())
 

@@ -1,4 +1,4 @@
-"""What `demo` does: the shipped default policy on the embedded sample."""
+"""`demo`: the shipped default policy on the embedded sample."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def tour(folder: Path, *, overwrite: bool) -> Outcome:
         shown=[ids.index(name) + 1 for name in SHOWN],
     )
     summary = run_with_bar(request, inputs)
-    # One row of the sample is broken, to show what becomes of such a row: told and counted, the others written.
+    # One row of the sample is broken, to show what becomes of such a row: reported and counted, the others written.
     notes = tuple(replace(d, severity="info", help="this row is broken on purpose") for d in failures(summary))
     return Outcome(
         diagnostics=notes,

@@ -49,7 +49,7 @@ class RowChange:
 
     @property
     def tokens(self) -> int:
-        """How many of its tokens change."""
+        """Number of its tokens that change."""
         return sum(change.tokens for change in self.changed)
 
 
@@ -73,7 +73,7 @@ class DataDiff:
 
     @property
     def tokens_changed(self) -> int:
-        """How many tokens get another weight."""
+        """Number of tokens that get another weight."""
         return self.tokens_more + self.tokens_less + self.tokens_other
 
     @property
@@ -83,9 +83,10 @@ class DataDiff:
 
 
 def diff_rows(data: str, old: Masker, new: Masker, *, limit: int | None, listed: int) -> DataDiff:
-    """Masks every row by both policies. The two maskers share a tokenizer, so that a row is tokenized once.
+    """Masks every row by both policies.
 
-    Raises ConfigError if the format cannot be told, and what reading raises.
+    The two maskers share a tokenizer, so that a row is tokenized once. Raises ConfigError if the format is not known,
+    and what reading raises.
     """
     source = read_rows(data)
     format, rows = see_format(source, limit, old.dataset)

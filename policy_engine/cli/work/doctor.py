@@ -1,4 +1,4 @@
-"""What `doctor` does: rows for a batch, one step of the trainer, and the account of it."""
+"""`doctor`: rows for a batch, one step of the trainer, and the account of it."""
 
 from __future__ import annotations
 
@@ -148,7 +148,9 @@ def _trained_rows(data: str, inputs: Inputs, failed: _Failed) -> Iterator[tuple[
 
 @dataclass(kw_only=True)
 class _Failed:
-    """Rows that are not in the batch, of those read until it was full: `count` failed, `empty` have nothing to train.
+    """Rows that are not in the batch, of those read until it was full.
+
+    `count` failed, `empty` have nothing to train.
     `first` is the first that failed, or the first that breaks a guard if one does."""
 
     count: int = 0

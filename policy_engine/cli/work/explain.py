@@ -18,7 +18,7 @@ from policy_engine.mask.unrendered import lost_json, lost_piece
 def explain_row(
     data: str, inputs: Inputs, *, number: int | None, tokens: tuple[int, ...], at: str | None, turn: int | None
 ) -> Outcome:
-    """The segments of a row (the first, if no number is given), or those tokens of it that are asked for.
+    """The segments of a row, or those tokens of it that are asked for; the first row by default.
 
     Raises RowError if there is no such row, ConfigError for a token, text or turn that the row does not have.
     """

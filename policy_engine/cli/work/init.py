@@ -48,7 +48,7 @@ def write_starter(
         if path.exists() and not overwrite:
             raise exists(path)
     tok = load_tokenizer(tokenizer, template=template, cache=True)
-    _ = tok.template  # a missing or broken template is told at once, not once per row
+    _ = tok.template  # a missing or broken template is reported at once, not once per row
     _refuse_prepared(data, tokenizer)
     source = read_rows(data)
     format, rows = see_format(source, limit, DatasetSpec())
@@ -136,7 +136,10 @@ def _next(found: Survey, data: str, dataset: Path, tokenizer: str) -> list[Text]
 
 
 def policy_text(found: Survey, data: str, *, failed: int = 0, but: Container[str] = ()) -> str:
-    """A policy that trains the assistant and says what it saw; no guard names the roles `but`, which are doubtful."""
+    """A policy that trains the assistant, with comments on what was seen.
+
+    No guard names the roles `but`, which are doubtful.
+    """
     lines = [
         f"# Starter policy for {Path(data).name}. Seen in {counted(found.rows, 'row')}"
         + (f" ({failed} more failed):" if failed else ":"),
@@ -225,7 +228,7 @@ def _counts(found: Survey) -> str:
 
 
 def _scalar(value: str) -> str:
-    """A YAML string: quoted, since a bare `no` or `null` is none."""
+    """A YAML string: quoted, since a bare `no` or `null` is not a string."""
     return json.dumps(value, ensure_ascii=False)
 
 

@@ -1,4 +1,4 @@
-"""What a dataset and a template show: roles, fields with their types, and the parts of each role's turns."""
+"""Facts of a dataset and a template: roles, fields with types, parts of each role's turns."""
 
 from __future__ import annotations
 
@@ -20,7 +20,10 @@ _RENDERED = 50
 
 @dataclass(kw_only=True)
 class Survey:
-    """Counts over the rows that could be read. `fields` maps dotted names (`message.training`) to types seen."""
+    """Counts over the rows that could be read.
+
+    `fields` maps dotted names (`message.training`) to types seen.
+    """
 
     rows: int = 0
     roles: Counter[str] = field(default_factory=Counter)

@@ -27,7 +27,10 @@ STDIN: Final = "-"
 
 
 def read_source(name: str) -> Source:
-    """The text of a policy file, a shipped policy, or standard input for `-`. Raises DataError if it cannot be read."""
+    """The text of a policy file, a shipped policy, or standard input for `-`.
+
+    Raises DataError if it cannot be read.
+    """
     if name != STDIN:
         return read_policy(name)
     try:
@@ -48,13 +51,13 @@ def read_checked(name: str, schema: Schema | None = None) -> CheckedPolicy:
 
 
 def read_schema(dataset: str | None) -> Schema | None:
-    """The schema of a dataset file; None if no file is given. Raises what loading the file raises."""
+    """The schema of a dataset file, None without a file. Raises what loading it raises."""
     spec = _spec(dataset)
     return None if spec is None else spec.to_schema()
 
 
 def names_policy(dataset: str) -> bool:
-    """Whether a dataset file names a policy. Raises what loading the file raises."""
+    """True if a dataset file names a policy. Raises what loading the file raises."""
     spec = _spec(dataset)
     return spec is not None and spec.policy is not None
 
@@ -100,7 +103,10 @@ def load_inputs(
 
 
 def media_options(root: str | None, urls: bool) -> MediaOptions | None:
-    """What `--media-root` and `--media-urls` say; None where neither is given. Raises ConfigError for a bad root."""
+    """The media that `--media-root` and `--media-urls` allow; None where neither is given.
+
+    Raises ConfigError for a bad root.
+    """
     from policy_engine.chat.media.sources import MediaOptions
 
     return MediaOptions(root=root, urls=urls) if root is not None or urls else None
@@ -116,7 +122,7 @@ def load_chat_tokenizer(tokenizer: str | None, template: str | None, dataset: st
 
 
 def masker_for(policy: CheckedPolicy, tokenizer: ChatTokenizer, dataset: str | None) -> Masker:
-    """A masker for a policy that is checked already. Raises what loading the dataset file raises."""
+    """A masker for a checked policy. Raises what loading the dataset file raises."""
     from policy_engine.mask.masker import Masker
 
     return Masker(policy, tokenizer, dataset=_spec(dataset))

@@ -23,7 +23,10 @@ from policy_engine.run.summary import Counts
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One row of the data, masked or refused. `number` counts from 1; `place` is its file and line where known."""
+    """One row of the data, masked or refused.
+
+    `number` counts from 1; `place` is its file and line where known.
+    """
 
     number: int
     place: Place
@@ -41,8 +44,8 @@ def masked_rows(
 ) -> Iterator[Row]:
     """The first `limit` rows, or those of the given numbers (from 1), masked one by one.
 
-    `say` is told how the rows are read, and that there are more than `limit`; `doubtful` gets the roles of these rows
-    that look misspelled. Raises ConfigError if the format cannot be told, RowError if a number is past the end of the
+    `say` gets how the rows are read, and that there are more than `limit`; `doubtful` gets the roles of these rows
+    that look misspelled. Raises ConfigError if the format is not known, RowError if a number is past the end of the
     data, and what reading raises.
     """
     wanted = set(numbers)
@@ -78,7 +81,7 @@ def masked_rows(
 
 
 def see_format(source: Rows, limit: int | None, spec: DatasetSpec) -> tuple[Format, Iterator[tuple[int, Any]]]:
-    """How rows are read, from what is declared and what the first ones show; and the first `limit` of them.
+    """The format of the rows, declared or seen in the first ones, and the first `limit` rows.
 
     Raises ConfigError if the rows have no known shape, DataError if none of those looked at could be read.
     """
@@ -88,7 +91,7 @@ def see_format(source: Rows, limit: int | None, spec: DatasetSpec) -> tuple[Form
 
 
 def _mask(row: Any, format: Format, masker: Masker) -> tuple[MaskedRow | PolicyEngineError, list[str]]:
-    """A row masked or refused, and the roles of its messages; none if it could not be read."""
+    """A row masked or refused, and the roles of its messages; no role if it could not be read."""
     roles: list[str] = []
     try:
         if isinstance(row, PolicyEngineError):

@@ -44,7 +44,7 @@ def show_rows(
     overwrite: bool = False,
     shown: Sequence[int] | None = None,
 ) -> Outcome:
-    """The rows as a page if `html` names one, else for the terminal. Rows that fail are findings.
+    """The rows as a page if `html` names one, else for the terminal; failed rows are findings.
 
     `shown` has numbers of rows that the terminal shows although there is a page. Raises DataError if the page exists
     or cannot be written, and what `masked_rows` raises.

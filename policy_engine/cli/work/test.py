@@ -1,4 +1,4 @@
-"""What `test` does: dataset files read, their tests run, results told."""
+"""`test`: dataset files read, their tests run, results reported."""
 
 from __future__ import annotations
 

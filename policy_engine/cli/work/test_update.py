@@ -1,4 +1,4 @@
-"""`test --update`: the texts that tests expect are replaced by what the policy gives; all else in the file stays.
+"""`test --update`: tests expect what the policy gives; all else in the file stays.
 
 expect: ""        →        expect: |
                              <|im_start|>assistant
@@ -20,7 +20,7 @@ from policy_engine.report.visible import spelled
 
 
 def update_expected(path: Path, actual: Mapping[int, str]) -> int:
-    """Writes the texts of tests, by the test's number from 0, into a dataset file; how many were replaced.
+    """Writes the texts of tests, by number from 0, into a dataset file; the number replaced.
 
     Raises DataError if the file cannot be read or written.
     """
@@ -57,7 +57,7 @@ def _expected_nodes(text: str) -> list[tuple[yaml.Node, yaml.Node]]:
 
 
 def _in_flow(text: str, key: yaml.Node) -> bool:
-    """Whether a key is inside `{ }`, where YAML has no blocks."""
+    """True if a key is inside `{ }`, where YAML has no blocks."""
     line = text[: key.start_mark.index].rpartition("\n")[2]
     return bool(line.strip(" -"))
 

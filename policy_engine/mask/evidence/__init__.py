@@ -1,1 +1,1 @@
-"""Evidence of what a policy does over a whole run: rules that decide nothing, fields that are not there."""
+"""Evidence of a whole run: rules that decide nothing, and fields that are not there."""

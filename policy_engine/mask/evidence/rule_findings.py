@@ -1,4 +1,4 @@
-"""Rules that decide nothing over a run, and fields that its data does not have or has as another type, in words.
+"""Findings of a run: rules that decide nothing, fields that are not there or mistyped.
 
 warning[PE519]: `mask assistant.reasoning` decides no token of 1,000 rows: thinking is text of the content there
 warning[PE520]: no message has `traning`, which the policy asks for
@@ -29,8 +29,10 @@ _OWNERS: Final = {"message": "message", "sample": "row", "part": "content part",
 
 
 def rule_findings(program: Program, seen: Evidence, *, rows: int) -> tuple[Diagnostic, ...]:
-    """Findings about a run of `rows` masked rows, in the order of the policy. A comment `# lint: ignore PE519` (or
-    `PE520`) at a statement says that it is meant."""
+    """Findings about a run of `rows` masked rows, in the order of the policy.
+
+    A comment `# lint: ignore PE519` (or `PE520`) at a statement says that it is meant.
+    """
     if not rows:
         return ()
     found = [*_of_fields(program, seen, rows), *_of_rules(program, seen, rows)]
@@ -143,7 +145,7 @@ def _mistyped(program: Program, asked: Asked, types: list[str], values: list[str
 
 
 def _in_the_type(program: Program, asked: Asked, values: list[str]) -> str:
-    """What to write in place of the first test of a field."""
+    """The text to write in place of the first test of a field."""
     for leaf in _leaves(program):
         if not _asks(leaf, asked):
             continue

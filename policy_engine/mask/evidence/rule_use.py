@@ -1,4 +1,4 @@
-"""Evidence of what a policy does on a run's rows: which rules decide, and whether the fields they ask for are there.
+"""Evidence of a policy on a run's rows: which rules decide, which fields are there.
 
     mask assistant where message.traning == "0"
 
@@ -74,9 +74,10 @@ class RuleWatch:
         self._of_thinking = {rule.index for rule in program.policy.rules if is_of_thinking(rule)}
 
     def look(self, row: MaskedRow, seen: Evidence, *, number: int, source: bool = True) -> None:
-        """Adds what a row shows to `seen`; `number` is the row's, from 1: only first rows are looked at closely,
-        whichever process has them. Without `source` its messages were found again from ids, so that a field which is
-        not there says nothing."""
+        """Adds what a row shows to `seen`.
+
+        `number` is the row's, from 1: only first rows are looked at closely, whichever process has them. Without
+        `source` its messages were found again from ids, so that a field which is not there says nothing."""
         if not self._rules and not self._fields:
             return
         if self._rules:
@@ -128,7 +129,7 @@ class RuleWatch:
 
 
 def asked_fields(program: Program) -> dict[str, Asked]:
-    """The fields of the data that a policy asks for, by name and types (`message.weight: number`).
+    """The fields that a policy asks for, by name and types (`message.weight: number`).
 
     Those that every conversation has are left out.
     """
@@ -219,12 +220,12 @@ def _items(scope: str, row: MaskedRow) -> Iterator[Mapping[str, Any]]:
 
 
 def _prints_parts_whole(field: Field, row: MaskedRow) -> bool:
-    """Whether content parts have a field, and no text is known to be that of one part."""
+    """True if content parts have a field, and no text is known to be that of one part."""
     return any(step_into(part, field.path) is not MISSING for part in _items("part", row))
 
 
 def is_of_thinking(rule: CheckedRule) -> bool:
-    """Whether a rule selects thinking and nothing else."""
+    """True if a rule selects thinking and nothing else."""
     return all(isinstance(target, Atom) and target.parts <= _THINKING for target in rule.targets)
 
 

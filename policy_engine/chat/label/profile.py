@@ -15,34 +15,36 @@ from policy_engine.chat.label.markers import Markers
 
 @dataclass(frozen=True, kw_only=True)
 class TemplateProfile:
-    """Learned facts. Texts are scaffold only.
-
-    `prompts`: generation prompt after a turn of a role. `openings`: how a model turn opens after one, up to its data.
-    `user_opening`: how a user turn opens in mid conversation. `marker`: the marker that ends model turns, None for a
-    template without one. `opener_ends`: markers of the next turn's opener that end a model turn (GLM). `late`: how the
-    turn after a model's opens with what belongs to the model's; `late_call` the same after a turn with a call
-    (Gemma 4). `early`: what the opening of a model turn begins with where the turn before it writes that opening;
-    empty where model turns write their own. `openers`: markers in what opens turns. `appended`: the prompt ends every
-    conversation, asked for or not. `suffix`: words that end every conversation, whoever spoke last (a judge's
-    instructions). `system`: the marker that opens a system turn after an answer. `varies`: the prompt after one user
-    turn is not that after another (it counts turns, or heeds the system prompt), so each has to be asked for; `flags`:
-    words of messages that change it (`/no_think`).
-    """
+    """Learned facts. Texts are scaffold only."""
 
     prompts: Mapping[str, str] = field(default_factory=dict)
+    """Generation prompt after a turn of a role."""
     openings: Mapping[str, str] = field(default_factory=dict)
+    """Opening of a model turn after a turn of a role, up to its data."""
     user_opening: str = ""
+    """Opening of a user turn in mid conversation."""
     marker: str | None = None
+    """Marker that ends model turns; None for a template without one."""
     opener_ends: frozenset[str] = frozenset()
+    """Markers of the next turn's opener that end a model turn (GLM: `<|user|>`, `<|observation|>`)."""
     late: str = ""
+    """Text of a model turn that the turn after it opens with."""
     late_call: str = ""
+    """The same after a turn with a call (Gemma 4: `<|tool_response>`)."""
     early: str = ""
+    """Beginning of a model turn's opening that the turn before it writes; empty where model turns write their own."""
     openers: frozenset[str] = frozenset()
+    """Markers in what opens turns."""
     appended: bool = False
+    """True if the prompt ends every conversation, asked for or not."""
     suffix: str = ""
+    """Words that end every conversation, whoever spoke last (a judge's instructions)."""
     system: str = ""
+    """Marker that opens a system turn after an answer."""
     varies: bool = False
+    """True if the prompt after one user turn is not that after another, so that each has to be asked for."""
     flags: frozenset[str] = frozenset()
+    """Words of messages that change the prompt (`/no_think`)."""
 
     def prompt(self, before: str | None) -> str:
         """The generation prompt after a turn of a role; after a role that was not tried, the user's."""

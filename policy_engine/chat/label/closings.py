@@ -38,7 +38,7 @@ def label_closing(chart: Chart, zone: Zone, begin: int, end: int, turn: int, las
     at = high
     for start, stop in chart.markers.spans(zone.text[high:end]):
         zone.label(at, high + start, "separator", turn)
-        if zone.text[high + start : high + stop] in chart.profile.openers and turn + 1 < len(chart.messages):
+        if zone.text[high + start : high + stop] in chart.profile.openers and _opens_none(chart, turn + 1):
             # The opening of the next turn, written here.
             zone.label(high + start, end, "header", turn + 1)
             chart.opened.add(turn + 1)
@@ -46,6 +46,14 @@ def label_closing(chart: Chart, zone: Zone, begin: int, end: int, turn: int, las
         zone.label(high + start, high + stop, "eod", turn)
         at = high + stop
     zone.label(at, end, "separator", turn)
+
+
+def _opens_none(chart: Chart, turn: int) -> bool:
+    """True if turns of this kind write no opening of their own."""
+    if turn >= len(chart.messages):
+        return False
+    profile = chart.profile
+    return not (profile.opening(chart.role(turn - 1)) if chart.is_model(turn) else profile.user_opening).strip()
 
 
 def _end_marker(chart: Chart, text: str, last_kind: str, is_model: bool) -> tuple[int, int] | None:

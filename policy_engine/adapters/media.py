@@ -167,7 +167,7 @@ class MediaCollator:
 
     def _compare(self, rows: Sequence[Mapping[str, Any]], written: Sequence[Sequence[int]]) -> None:
         """Raises MediaError for a row whose tokens of media do not fit the processor's features."""
-        marks = self._marks
+        marks = self._processor.ids
         for at, (row, ids) in enumerate(zip(rows, written)):
             own = [i for i in _plain(row["input_ids"]) if i in marks]
             made = [i for i in ids if i in marks]
@@ -176,14 +176,6 @@ class MediaCollator:
                     f"row {at} of the batch has {counted(len(own), 'token')} of media, and its media make {len(made)}",
                     help="mask the rows with this processor and these files, and truncate with policy-engine only",
                 )
-
-    @property
-    def _marks(self) -> frozenset[int]:
-        """Ids of the tokens in whose place the model puts features."""
-        found = [getattr(self.processor, f"{kind}_token_ids", None) or [] for kind in KINDS]
-        ids = [i for own in found for i in own if i is not None]
-        ids += [i for kind in KINDS if (i := getattr(self.processor, f"{kind}_token_id", None)) is not None]
-        return frozenset(int(i) for i in ids)
 
 
 def _plain(values: Any) -> list[int]:

@@ -19,6 +19,7 @@ from policy_engine.core.errors import PolicyEngineError, RowError
 from policy_engine.core.habits import HABITS
 from policy_engine.core.vocabulary import BODY, EOS, IGNORE_INDEX
 from policy_engine.data.conversation import Conversation
+from policy_engine.data.given import COLUMNS
 from policy_engine.data.prepared import are_shifted, mask_of, spans_of
 from policy_engine.lang.library import read_shipped, shipped
 from policy_engine.mask.apply import apply_program
@@ -159,6 +160,7 @@ class Auditor:
         if doubled:  # without the one that should not be there, the conversation is found
             ids, labels, trained = ids[size:], labels[size:], trained[size:]
         self._look_at_ids(ids, labels, trained)
+        self._look_at_media(row, ids, trained)
         exact = self.audit.exact
         chat = self._find(row, ids)
         if chat is not None:
@@ -192,6 +194,14 @@ class Auditor:
             if not self._noted.get(_FOLLOWS.get(code, ""), False):
                 self._could[code] += 1
                 self._show[code] += shows
+
+    def _look_at_media(self, row: Mapping[str, Any], ids: list[int], trained: list[bool]) -> None:
+        marks = self._tokenizer.media_ids
+        if marks:
+            flags = [flag for token, flag in zip(ids, trained) if token in marks]
+            self._note("media-trained", any(flags), bool(flags))
+            told = any(row.get(name) for name in ("media", *COLUMNS, "messages", "conversations", "pixel_values"))
+            self._note("media-unknown", not told, bool(flags))
 
     def _look_at_ids(self, ids: Sequence[int], labels: Sequence[int], trained: Sequence[bool]) -> None:
         count = sum(trained)

@@ -213,6 +213,11 @@ class ChatTokenizer:
         return {}
 
     @property
+    def media_ids(self) -> frozenset[int]:
+        """Ids of the tokens that stand for media; empty for a tokenizer."""
+        return frozenset() if self.media is None else self.media.ids
+
+    @property
     def why_not_packed(self) -> str | None:
         """Why several rows cannot share a sequence, in one clause; None where they can."""
         return None if self.media is None else self.media.why_not_packed

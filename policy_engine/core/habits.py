@@ -53,6 +53,14 @@ HABITS: Final[dict[str, Habit]] = {
         message="words of users are trained",
         help="mask them, unless the model is to write users' turns: `mask user`, `never train user`",
     ),
+    "media-trained": Habit(
+        message="placeholders of images, sounds or videos are trained, which the model never writes",
+        help="mask them: no policy trains `media` unless it names it",
+    ),
+    "media-unknown": Habit(
+        message="rows have tokens of media, and no column that says which files they stand for",
+        help="mask the data with its processor, which keeps `media`, or keep the columns of images, sounds and videos",
+    ),
     "system-trained": Habit(
         message="the system prompt is trained",
         help="mask it: the model never writes it: `mask system`, `never train system`",

@@ -76,6 +76,13 @@ class MediaProcessor:
         taken = kinds_of(type(self.processor))
         return {kind: str(token) for kind, token in tokens.items() if token is not None and kind in taken}
 
+    @functools.cached_property
+    def ids(self) -> frozenset[int]:
+        """Ids of the tokens in whose place the model puts features."""
+        found = [i for kind in KINDS for i in getattr(self.processor, f"{kind}_token_ids", None) or ()]
+        found += [getattr(self.processor, f"{kind}_token_id", None) for kind in KINDS]
+        return frozenset(int(i) for i in found if i is not None)
+
     @property
     def why_not_packed(self) -> str | None:
         """Why rows of this processor cannot share a sequence, in one clause; None where they can."""

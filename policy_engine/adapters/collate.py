@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from policy_engine.core.errors import RowError
 from policy_engine.core.vocabulary import IGNORE_INDEX
+from policy_engine.data.prepared import check_lengths
 
 if TYPE_CHECKING:
     import torch
@@ -80,8 +80,5 @@ class PaddingCollator:
 
 
 def _same_length(name: str, row: Mapping[str, Any], number: int, size: int) -> None:
-    if len(row[name]) != size:
-        raise RowError(
-            f"row {number} of the batch has {size} `input_ids` and {len(row[name])} `{name}`",
-            help="cut all columns together: truncate with policy-engine, not in the trainer",
-        )
+    help = "cut all columns together: truncate with policy-engine, not in the trainer"
+    check_lengths(row, [name], size, f"row {number} of the batch", help=help)

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from policy_engine.core.errors import RowError
 from policy_engine.core.vocabulary import IGNORE_INDEX
+from policy_engine.data.prepared import check_documents, check_lengths
 from policy_engine.mask.row import MaskedRow
 
 Row = Mapping[str, Any] | MaskedRow
@@ -85,13 +86,7 @@ def documents_of(row: Row) -> list[MaskedDocument]:
     ids = _column(columns, "input_ids", name, "iu").astype(np.int64)
     if not ids.size:
         raise RowError(f"{name} has no tokens", help="leave it out")
-    for column in _PER_TOKEN:
-        given = columns.get(column)
-        if given is not None and len(given) != len(ids):
-            raise RowError(
-                f"{name} has {len(ids)} `input_ids` and {len(given)} `{column}`",
-                help="something cut one column and not the other",
-            )
+    check_lengths(columns, _PER_TOKEN, len(ids), name)
     labels = _labels(columns, name, ids)
     weights = _weights(columns, name, labels)
     if columns.get("attention_mask") is not None and not np.asarray(columns["attention_mask"]).all():
@@ -156,11 +151,7 @@ def _lengths(columns: Mapping[str, Any], name: str, size: int) -> list[int]:
     positions = None if columns.get("position_ids") is None else np.asarray(columns["position_ids"])
     if columns.get("seq_lengths") is not None:
         lengths = [int(length) for length in columns["seq_lengths"] if length]
-        if sum(lengths) != size or min(lengths) < 0:
-            raise RowError(
-                f"{name} has {size} `input_ids` and `seq_lengths` of {sum(lengths)}",
-                help="something cut the tokens after they were packed",
-            )
+        check_documents(lengths, size, name)
     elif positions is not None:
         starts = np.union1d([0], np.flatnonzero(positions == 0))
         lengths = [int(length) for length in np.diff([*starts, size])]

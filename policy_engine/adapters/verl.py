@@ -25,7 +25,7 @@ from policy_engine.core.errors import ConfigError, RowError
 from policy_engine.core.vocabulary import IGNORE_INDEX
 from policy_engine.data.conversation import Conversation, read_row
 from policy_engine.data.formats import named_format
-from policy_engine.data.prepared import mask_of
+from policy_engine.data.prepared import check_lengths, mask_of
 from policy_engine.data.readers import read_rows
 from policy_engine.mask.masker import Masker
 from policy_engine.proof.load_policy import load_policy
@@ -114,12 +114,7 @@ _Masked = tuple[list[int], list[float], list[int]]
 
 def _masked(row: Mapping[str, Any], number: int) -> _Masked:
     ids, labels, _, _ = mask_of(row, number)
-    for name in ("loss_weights", "position_ids"):
-        if row.get(name) is not None and len(row[name]) != len(ids):
-            raise RowError(
-                f"row {number} has {len(ids)} `input_ids` and {len(row[name])} `{name}`",
-                help="something cut one column and not the other",
-            )
+    check_lengths(row, ("loss_weights", "position_ids"), len(ids), f"row {number}")
     return _columns(ids, labels, row.get("loss_weights"), row.get("position_ids"))
 
 

@@ -15,12 +15,12 @@ from policy_engine.audit.missing_fields import Untold
 from policy_engine.audit.recover import Recoverer, source_of
 from policy_engine.chat.segments import TokenizedChat
 from policy_engine.chat.tokenizer import ChatTokenizer
-from policy_engine.core.errors import PolicyEngineError, RowError
+from policy_engine.core.errors import PolicyEngineError
 from policy_engine.core.habits import HABITS
 from policy_engine.core.vocabulary import BODY, EOS, IGNORE_INDEX
 from policy_engine.data.conversation import Conversation
 from policy_engine.data.given import COLUMNS
-from policy_engine.data.prepared import are_shifted, mask_of, spans_of
+from policy_engine.data.prepared import are_shifted, check_lengths, mask_of, spans_of
 from policy_engine.lang.library import read_shipped, shipped
 from policy_engine.mask.apply import apply_program
 from policy_engine.mask.evidence.rule_use import Evidence, RuleWatch
@@ -128,11 +128,7 @@ class Auditor:
         """
         ids, labels, trained, column = mask_of(row, number)
         attention = row.get("attention_mask") or [1] * len(ids)
-        if len(attention) != len(ids):
-            raise RowError(
-                f"row {number} has {len(ids)} `input_ids` and {len(attention)} `attention_mask`",
-                help="something cut one column and not the other",
-            )
+        check_lengths({"attention_mask": attention}, ["attention_mask"], len(ids), f"row {number}")
         spans = spans_of(row, number, len(ids))
         for start, end in spans:
             kept = [at for at in range(start, end) if attention[at]]

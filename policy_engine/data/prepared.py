@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import accumulate
 from typing import Any, Final
 
@@ -14,6 +14,29 @@ from policy_engine.core.vocabulary import IGNORE_INDEX
 
 MASK_COLUMNS: Final = ("labels", "assistant_masks", "completion_mask", "loss_mask")
 """Columns that say what is trained, in the order they are looked for."""
+
+
+CUT: Final = "something cut one column and not the other"
+
+
+def check_lengths(row: Mapping[str, Any], columns: Iterable[str], size: int, name: str, *, help: str = CUT) -> None:
+    """Looks that columns of a row, those that it has, hold a value for each of its `size` tokens.
+
+    Raises RowError for the first that does not: `row 7 has 12 `input_ids` and 11 `labels``.
+    """
+    for column in columns:
+        given = row.get(column)
+        if given is not None and len(given) != size:
+            raise RowError(f"{name} has {size} `input_ids` and {len(given)} `{column}`", help=help)
+
+
+def check_documents(lengths: Sequence[int], size: int, name: str) -> None:
+    """Looks that the documents of a packed row hold its `size` tokens. Raises RowError if they do not."""
+    if sum(lengths) != size or min(lengths, default=0) < 0:
+        raise RowError(
+            f"{name} has {size} `input_ids` and `seq_lengths` of {sum(lengths)}",
+            help="something cut the tokens after they were packed",
+        )
 
 
 def mask_of(row: Mapping[str, Any], number: int) -> tuple[list[int], list[int], list[bool], str]:
@@ -28,11 +51,7 @@ def mask_of(row: Mapping[str, Any], number: int) -> tuple[list[int], list[int], 
         found = row.get(name)
         if found is None:
             continue
-        if len(found) != len(ids):
-            raise RowError(
-                f"row {number} has {len(ids)} `input_ids` and {len(found)} `{name}`",
-                help="something cut one column and not the other",
-            )
+        check_lengths(row, [name], len(ids), f"row {number}")
         if name == "labels":
             return ids, list(found), [label != IGNORE_INDEX for label in found], name
         trained = [bool(flag) for flag in found]
@@ -64,18 +83,10 @@ def spans_of(row: Mapping[str, Any], number: int, size: int) -> list[tuple[int, 
     """
     lengths = row.get("seq_lengths")
     if lengths is not None:
-        if sum(lengths) != size:
-            raise RowError(
-                f"row {number} has {size} `input_ids` and `seq_lengths` of {sum(lengths)}",
-                help="something cut the tokens after they were packed",
-            )
+        check_documents(lengths, size, f"row {number}")
         ends = list(accumulate(int(n) for n in lengths if n))
         return list(zip([0, *ends[:-1]], ends, strict=True))
     positions = row.get("position_ids")
-    if positions is not None and len(positions) != size:
-        raise RowError(
-            f"row {number} has {size} `input_ids` and {len(positions)} `position_ids`",
-            help="something cut one column and not the other",
-        )
+    check_lengths(row, ["position_ids"], size, f"row {number}")
     starts = [0] if positions is None else [i for i, p in enumerate(positions) if p == 0 or i == 0]
     return list(zip(starts, [*starts[1:], size], strict=True))

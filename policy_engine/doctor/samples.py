@@ -11,7 +11,7 @@ import pyarrow as pa
 from policy_engine.core.errors import RowError
 from policy_engine.core.habits import HABITS
 from policy_engine.core.vocabulary import IGNORE_INDEX
-from policy_engine.data.prepared import MASK_COLUMNS, are_shifted, mask_of, spans_of
+from policy_engine.data.prepared import CUT, MASK_COLUMNS, are_shifted, check_lengths, mask_of, spans_of
 from policy_engine.doctor.findings import Finding, Severity
 
 _PER_TOKEN: Final = ("attention_mask", "loss_weights", "position_ids", *MASK_COLUMNS)
@@ -129,12 +129,8 @@ def _rows(numbers: Sequence[int]) -> str:
 
 
 def _same_lengths(row: Mapping[str, Any], number: int, size: int) -> None:
-    for name in _PER_TOKEN:
-        if row.get(name) is not None and len(row[name]) != size:
-            raise RowError(
-                f"row {number} has {size} `input_ids` and {len(row[name])} `{name}`",
-                help="something cut one column and not the other: cut all columns together, with `apply --max-length`",
-            )
+    help = f"{CUT}: cut all columns together, with `apply --max-length`"
+    check_lengths(row, _PER_TOKEN, size, f"row {number}", help=help)
 
 
 def _types(types: Mapping[str, pa.DataType]) -> list[Finding]:

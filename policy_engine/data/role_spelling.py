@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Final
 
+from policy_engine.core.bounded import Bounded
 from policy_engine.core.suggest import nearest
 from policy_engine.core.vocabulary import KNOWN_ROLES
 from policy_engine.data.formats import CALL_ROLE, Format
@@ -28,7 +29,8 @@ class Spelling:
     def __init__(self, known: Iterable[str], read_as: Mapping[str, str] | None = None) -> None:
         self._known = frozenset(known)
         self._read_as = dict(read_as or {})
-        self._meant: dict[str, str | None] = {}
+        # Data that names persons has any number of roles.
+        self._meant: Bounded[str, str | None] = Bounded(1024)
 
     @staticmethod
     def of(format: Format, known: Iterable[str] = ()) -> Spelling:
@@ -40,9 +42,7 @@ class Spelling:
         if role in self._known:
             return None
         if role not in self._meant:
-            if len(self._meant) >= 1024:  # data that names persons has any number of roles
-                self._meant.clear()
-            self._meant[role] = self._find(role)
+            self._meant.keep(role, self._find(role))
         return self._meant[role]
 
     def read_as(self, role: str) -> str:

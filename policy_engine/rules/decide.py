@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from policy_engine.core.bounded import Bounded
 from policy_engine.core.vocabulary import BODY, UNTRAINABLE
 from policy_engine.lang.checked import CheckedPolicy
 from policy_engine.rules.conditions.chat_view import ChatView
@@ -51,7 +52,7 @@ class Decider:
             for index, rule in enumerate(policy.rules)
         ]
         self.conditions = HeldConditions([s.condition for s in policy.rules] + [s.condition for s in policy.guards])
-        self._kinds: dict[tuple[int, str | None, str, int], KindRules] = {}
+        self._kinds: Bounded[tuple[int, str | None, str, int], KindRules] = Bounded(100_000)
 
     def prepare(self, view: ChatView) -> None:
         """Works out the conditions and turn tests of a chat, which `decide` asks for."""
@@ -63,9 +64,7 @@ class Decider:
         key = (stage, role, part, signature)
         kind = self._kinds.get(key)
         if kind is None:
-            if len(self._kinds) >= 100_000:
-                self._kinds.clear()
-            kind = self._kinds[key] = _kind_rules(steps_for(self.rules[:stage], role, part, signature))
+            kind = self._kinds.keep(key, _kind_rules(steps_for(self.rules[:stage], role, part, signature)))
         return kind
 
     def decide(self, view: ChatView, index: int, stage: int) -> tuple[float, int] | list[Decided]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from policy_engine.core.bounded import Bounded
 from policy_engine.core.errors import GuardError
 from policy_engine.core.vocabulary import UNTRAINABLE
 from policy_engine.lang.checked import CheckedPolicy
@@ -22,7 +23,7 @@ class Guards:
             CompiledStatement(guard, tests=decider.tests, stage=self._total, number=self._total + at)
             for at, guard in enumerate(policy.guards)
         ]
-        self._steps: dict[tuple[str | None, str, int], list[Step]] = {}
+        self._steps: Bounded[tuple[str | None, str, int], list[Step]] = Bounded(100_000)
 
     def __bool__(self) -> bool:
         return bool(self._guards)
@@ -64,9 +65,7 @@ class Guards:
         key = (role, segment.part, signature)
         steps = self._steps.get(key)
         if steps is None:
-            if len(self._steps) >= 100_000:
-                self._steps.clear()
-            steps = self._steps[key] = steps_for(self._guards, role, segment.part, signature)
+            steps = self._steps.keep(key, steps_for(self._guards, role, segment.part, signature))
         return steps
 
     def _broken(

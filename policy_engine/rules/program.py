@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from policy_engine.core.bounded import Bounded
 from policy_engine.core.errors import RowError
 from policy_engine.core.facts import ChatFacts, Placed, placed_of
 from policy_engine.lang.ast import Field
@@ -39,10 +40,9 @@ class Program:
     policy: CheckedPolicy
     decider: Decider = field(init=False, repr=False, compare=False)
     guards: Guards = field(init=False, repr=False, compare=False)
-    _shapes: dict[Any, tuple[list[float], list[int], tuple[tuple[int, int], ...]]] = field(
-        init=False, repr=False, compare=False, default_factory=dict
+    _shapes: Bounded[Any, tuple[list[float], list[int], tuple[tuple[int, int], ...]]] = field(
+        init=False, repr=False, compare=False, default_factory=lambda: Bounded(_SHAPE_ENTRIES)
     )
-    _kept: list[int] = field(init=False, repr=False, compare=False, default_factory=lambda: [0])
 
     def __post_init__(self) -> None:
         decider = Decider(self.policy)
@@ -161,15 +161,8 @@ class Program:
     def _learnt(self, view: ChatView, shape: Any) -> PieceTable:
         """The decisions of a chat, kept for those of its shape."""
         table = self._decide(view)
-        self._keep(shape, (table.weights, table.rules, _covered(table)))
+        self._shapes.keep(shape, (table.weights, table.rules, _covered(table)), len(table.weights))
         return table
-
-    def _keep(self, shape: Any, decided: tuple[list[float], list[int], tuple[tuple[int, int], ...]]) -> None:
-        self._kept[0] += len(decided[0])
-        if self._kept[0] > _SHAPE_ENTRIES:
-            self._shapes.clear()
-            self._kept[0] = len(decided[0])
-        self._shapes[shape] = decided
 
     def _decide(self, view: ChatView) -> PieceTable:
         chat, decider = view.chat, self.decider

@@ -15,6 +15,7 @@ from typing import Literal
 
 from typing_extensions import assert_never
 
+from policy_engine.core.bounded import Bounded
 from policy_engine.core.vocabulary import BODY, RelationKind
 from policy_engine.lang.checked import Atom, CheckedRule, CheckedTarget, TurnSet
 from policy_engine.rules.conditions.chat_view import ChatView
@@ -48,7 +49,7 @@ class TurnTests:
         self._stages: dict[tuple[str | None, int], int] = {}
         self._bits: dict[TurnTest, int] = {}
         self._trained: list[TurnTest] = []
-        self._by_shape: dict[tuple[str, ...], list[int]] = {}
+        self._by_shape: Bounded[tuple[str, ...], list[int]] = Bounded(4096)
 
     def add_target(self, target: CheckedTarget, stage: int) -> None:
         """Registers what a target asks about turns, as a rule with `stage` rules above it means it."""
@@ -68,10 +69,7 @@ class TurnTests:
         """Fills in `view.signatures`, the signature of every turn."""
         known = self._by_shape.get(view.roles)
         if known is None:
-            known = self._compute(view.roles)
-            if len(self._by_shape) >= 4096:
-                self._by_shape.clear()
-            self._by_shape[view.roles] = known
+            known = self._by_shape.keep(view.roles, self._compute(view.roles))
         view.signatures = list(known)
         # By stage: what decides `trained` at one stage may itself ask about an earlier one.
         for test in self._trained:

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from policy_engine.chat.segments import Segment
 from policy_engine.chat.tokenizer import ChatTokenizer
+from policy_engine.core.bounded import Bounded
 from policy_engine.core.errors import PolicyEngineError
 from policy_engine.core.facts import placed_of
 from policy_engine.data.role_spelling import Spelling
@@ -389,7 +390,7 @@ class _Kinds:
         return found
 
 
-_known_kinds: dict[object, _Kinds] = {}
+_known_kinds: Bounded[object, _Kinds] = Bounded(1024)
 
 
 def _kinds(segments: Sequence[Segment]) -> _Kinds:
@@ -403,7 +404,5 @@ def _kinds(segments: Sequence[Segment]) -> _Kinds:
             is_data_S=np.array([s.from_data and not s.part.startswith("reasoning") for s in segments], dtype=np.bool_),
         )
         if placed is not None:
-            if len(_known_kinds) >= 1024:
-                _known_kinds.clear()
-            _known_kinds[placed.layout] = found
+            _known_kinds.keep(placed.layout, found)
     return found

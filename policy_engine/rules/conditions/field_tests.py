@@ -7,6 +7,7 @@ from typing import Any
 
 import re2
 
+from policy_engine.core.bounded import Bounded
 from policy_engine.core.errors import ConfigError
 from policy_engine.lang.ast import Compare, Has, Truth
 from policy_engine.rules.conditions.conditions import Test, test_of
@@ -35,7 +36,7 @@ class AskedField:
         self._tests: list[tuple[Test, int, int]] = []
         self._searches: list[tuple[Test, int, int]] = []
         self._patterns: list[str] = []
-        self._known: dict[Any, Answer] = {}
+        self._known: Bounded[Any, Answer] = Bounded(_MOST_KEPT)
 
     def add(self, leaf: Compare | Has | Truth, *, statement: int = 0, joint: int = 0) -> None:
         """Adds a test.
@@ -86,9 +87,7 @@ class AskedField:
             return self._look(value, searching=True)
         known = self._known.get(key)
         if known is None:
-            if len(self._known) >= _MOST_KEPT:
-                self._known.clear()
-            known = self._known[key] = self._look(value, searching=True)
+            known = self._known.keep(key, self._look(value, searching=True))
         return known
 
     def _look(self, value: Any, *, searching: bool) -> Answer:

@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from policy_engine.core.bounded import Bounded
 from policy_engine.lang.ast import And, Expr, Not, Or
 from policy_engine.rules.conditions.chat_view import ChatView
 from policy_engine.rules.conditions.comparison import MISSING, content_text, step_into
@@ -37,7 +38,7 @@ class HeldConditions:
         self._keys: dict[str, dict[str, AskedField]] = {scope: {} for scope in TURN_SCOPES}
         self._paths: dict[str, dict[tuple[str | int, ...], AskedField]] = {scope: {} for scope in TURN_SCOPES}
         self._joint: list[tuple[int, Callable[[int, int], bool], int]] = []
-        self._joint_known: dict[tuple[int, int], Held] = {}
+        self._joint_known: Bounded[tuple[int, int], Held] = Bounded(_MOST_KEPT)
         self._bits: dict[str, int] = {}
         self._open = 0
         """Bits of the tests that differ from segment to segment."""
@@ -116,14 +117,11 @@ class HeldConditions:
         if self._joint:
             known = self._joint_known.get((sure, unsure))
             if known is None:
-                if len(self._joint_known) >= _MOST_KEPT:
-                    self._joint_known.clear()
                 may = sure | unsure
                 holding = [(bit, tests) for bit, holds, tests in self._joint if holds(may, sure)]
-                known = self._joint_known[sure, unsure] = (
-                    sum(bit for bit, _ in holding),
-                    sum(bit for bit, tests in holding if tests & unsure),
-                )
+                held_now = sum(bit for bit, _ in holding)
+                open_still = sum(bit for bit, tests in holding if tests & unsure)
+                known = self._joint_known.keep((sure, unsure), (held_now, open_still))
             held |= known[0]
             still |= known[1]
         return held | still, still

@@ -1,4 +1,10 @@
-"""What a rendering is doing: whose text the template writes just now, and what it has spent."""
+"""The turn that a template is writing, so that its own text belongs to a message too.
+
+    {% for m in messages %}{{ '<' + m.content + '>' }}{% endfor %}  ->  <‹Hi, Bob›><«Yes»>
+
+Each `<` and `>` is template text. The loop variable holds a message, so the claim on text written in that round is that
+message's turn: the first pair belongs to message 0, the second to message 1.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +23,7 @@ from policy_engine.chat.trace.values import TracedMessage, origin_of
 
 
 class State:
-    """What one rendering is doing: the current claim on template text, and what it has spent."""
+    """The current claim on template text in one rendering, and its meter."""
 
     __slots__ = ("_step", "claim", "now")
 
@@ -27,12 +33,15 @@ class State:
         self._step = meter.step
 
     def enter_branch(self, number: int) -> None:
-        """Text outside loops is now written in `if` branch `number` (0 is none)."""
+        """Text outside loops is now written in `if` branch `number` (0: outside any)."""
         claim = self.claim
         self.claim = claim_of(claim.turn, claim.call, claim.item, None, number)
 
     def bind(self, saved: Scaffold, values: tuple[Any, ...]) -> bool:
-        """At the start of a loop's body: claim for the message, call or part it holds. True for a message."""
+        """Claim for the message, call or part that a loop's variable holds. True for a message.
+
+        For example, `{% for call in message.tool_calls %}` keeps the message's turn and adds the number of the call.
+        """
         self._step()
         value = values[0] if values else None
         if type(value) is TracedMessage:
@@ -119,7 +128,7 @@ class State:
 
 
 class Buffer(list[str]):
-    """Where a macro, a `set` block or a filter block collects its pieces."""
+    """The pieces that a macro, a `set` block or a filter block collects."""
 
     state: State
 
@@ -136,7 +145,10 @@ class Buffer(list[str]):
 
 
 def parts_of_sum(operands: tuple[Any, ...]) -> tuple[str, ...]:
-    """The operands of a sum of strings that a template writes, each by itself; the sum if one is no plain string."""
+    """The operands of a sum that a template writes, each by itself; the sum if one is no string.
+
+    For example, `('<', content, '>')` for `{{ '<' + content + '>' }}`: three pieces, which need not be joined.
+    """
     for operand in operands:
         if type(operand) is not str and type(operand) is not Traced:
             return (str(functools.reduce(operator.add, operands)),)

@@ -1,4 +1,7 @@
-"""How a template is compiled so that its literals know which message was being written.
+"""The compiler of templates: written text knows which message was being written.
+
+    {% set a = '[' %}{% for m in messages %}{{ a }}{{ m.content }}{% endfor %}  ->  [‹Hi, Bob›[«Yes»
+    {% macro say(m) %}({{ m.content }}){% endmacro %}{{ say(messages[1]) }}  ->  («Yes»)
 
 The syntax tree gets statements that bind and restore the current turn (loops, macros, assignments, branches), and the
 code generator writes them, keeps string constants traceable, and tags text where it is collected.
@@ -58,7 +61,10 @@ def _mark(action: str, expressions: Iterable[nodes.Expr], lineno: int, **details
 
 
 def _block(body: list[nodes.Node], plan: Rewriting, *, branch: int | None, loop: int | None) -> list[nodes.Node]:
-    """Rewrite statements. `branch` is None in loops and macros, where binding decides; `loop` the innermost loop."""
+    """Rewrite statements.
+
+    `branch` is None in loops and macros, where binding decides; `loop` is the innermost loop.
+    """
     out: list[nodes.Node] = []
     for node in body:
         if isinstance(node, nodes.For):
@@ -104,7 +110,10 @@ def _names(target: nodes.Node) -> list[nodes.Name]:
 
 
 def _indexed_by(node: nodes.For) -> list[nodes.Name]:
-    """Each plain name X that the body indexes as `X[i]` with the loop variable `i`, if the body does not assign X."""
+    """Names that a loop's body indexes with its variable, and does not assign.
+
+    For example, `messages` in `{% for i in range(9) %}{{ messages[i].content }}{% endfor %}`.
+    """
     assert isinstance(node.target, nodes.Name)
     variable = node.target.name
     stored = {n.name for child in node.body for n in child.find_all(nodes.Name) if n.ctx != "load"}
@@ -139,7 +148,7 @@ def _if(node: nodes.If, plan: Rewriting, branch: int | None, loop: int | None) -
 
 
 def _mark_output(node: nodes.Node) -> None:
-    """Mark the string constants that can become output, so that they are written with their line."""
+    """Mark string constants that can become output, so that they know their line."""
     children: list[Any]  # jinja2's nodes carry our marks as attributes that their class does not declare
     if isinstance(node, nodes.Output):
         children = list(node.nodes)
@@ -178,7 +187,10 @@ def _written_as_is(node: nodes.Node) -> bool:
 
 
 def _sum_of_texts(node: nodes.Node) -> list[nodes.Node] | None:
-    """The operands of `a + b + …` with a string among them; None where evaluating one might do more than read."""
+    """The operands of `a + b + …` with a string among them; None if one does more than read.
+
+    For example, the constants and the two reads of `'<' + m.role + '>' + m.content`.
+    """
     operands: list[nodes.Node] = []
     while isinstance(node, nodes.Add):
         operands.append(node.right)
@@ -208,14 +220,17 @@ def _is_constant(node: nodes.Node) -> bool:
 
 
 def _is_scalar(node: nodes.Node) -> bool:
-    """Tell if the value of a node is text or a number, whatever the data: comparing with it ends quickly."""
+    """Tell if a node's value is text or a number, whatever the data.
+
+    Comparing with one ends quickly. For example, `messages|length - 1`.
+    """
     if isinstance(node, nodes.Filter):
         return node.name in ("count", "float", "int", "length", "lower", "string", "trim", "upper")
     return _is_constant(node) or isinstance(node, nodes.Concat | nodes.Not | nodes.Sub | nodes.Test)
 
 
 class TracingGenerator(CodeGenerator):
-    """Jinja's code generator, with the binding statements, traced constants and buffers that tag what they collect."""
+    """Jinja's code generator, with binding statements, traced constants and tagging buffers."""
 
     def visit_ExprStmt(self, node: nodes.ExprStmt, frame: Frame) -> None:
         action = getattr(node, "pe_action", None)

@@ -1,11 +1,12 @@
-"""What an operation makes of data, marked with the owner of that data: the rule for all that is not listed.
+"""Marks on what operations compute from data: the rule for all that are not listed.
 
 An operation either *keeps* origins itself (methods of traced text), only *moves* values (`first`, `items`, a macro), or
 computes. What it computes belongs to the data that went in, whatever the operation is:
 
-    {{ message.content.find('x') }}     3      ->  a number of message 0; printed, it is text of message 0
-    {{ 'abc'[message.n] }}              'c'    ->  text of message 0: the data chose it
-    {{ 'a'.translate({97: u}) }}        'hi'   ->  text of message 0
+    {{ u.find('B') }}                   ->  ‹4›
+    {{ 'abcdefghijklmn'[n] }}           ->  ‹m›
+    {{ 'a'.translate({97: u}) }}        ->  ‹Hi, Bob›
+    {{ '%s and %s' % ([u], [v]) }}      ->  ‹['Hi, Bob']› and «['Yes']»
 """
 
 from __future__ import annotations
@@ -58,7 +59,12 @@ def computed(made: Any, *inputs: Any) -> Any:
 
 
 def computed_by_jinja(made: Any, *inputs: Any) -> Any:
-    """As `computed`, for functions that are not ours: if part of a text lost its origin, all of it is of one owner."""
+    """Mark as `computed` does, for functions of Jinja's own.
+
+    They join text that they took apart, so part of it may have lost its origin; then all of it is of one owner:
+
+        {{ u|wordwrap(4, true, v) }}    ->  ?Hi,YesBob?
+    """
     if isinstance(made, str) and holds_data(made) and any(o is None and n for n, o, _ in runs_of(made)):
         owner = owner_in(*inputs)
         assert owner is not None  # data came out, so data went in
@@ -131,7 +137,10 @@ def called(function: Any, made: Any, args: tuple[Any, ...]) -> Any:
 
 
 def listed(values: tuple[Any, ...]) -> tuple[Any, ...]:
-    """`values`, with iterators as lists: once an operation has read them, nobody could say what was in them."""
+    """Return `values` with iterators as lists.
+
+    Once an operation has read an iterator, nobody can say what was in it.
+    """
     for value in values:
         if hasattr(value, "__next__"):
             return tuple([list(value) if hasattr(value, "__next__") else value for value in values])

@@ -1,4 +1,8 @@
-"""The environment chat templates run in: transformers', with filters and operators that keep origins.
+"""The environment of chat templates: transformers', but filters and operators keep origins.
+
+    {{ u|trim }}{{ strftime_now(u[:2]) }}        ->  ‹Hi, BobHi›
+    {{ '{} {}'.format(u, v) }}                   ->  ‹Hi, Bob› «Yes»
+    {{ messages.append(1) }}                     ->  refused
 
 Same options, extensions, filters and globals as transformers 5.23's (`utils/chat_template_utils.py`); the sandbox is
 Jinja's immutable one. What a template can spend is bounded: characters of one string, and time.
@@ -23,11 +27,10 @@ from markupsafe import Markup
 
 from policy_engine.chat.trace import operators
 from policy_engine.chat.trace.bounds import check_format, check_key
-from policy_engine.chat.trace.call_bounds import charged, check_call
+from policy_engine.chat.trace.call_bounds import bound_tests, charged, check_call
 from policy_engine.chat.trace.claims import State, parts_of_sum
 from policy_engine.chat.trace.compile import TracingGenerator, rewrite
 from policy_engine.chat.trace.computed import KEEPING_METHODS, called, computed, listed
-from policy_engine.chat.trace.filter_bounds import bound_tests
 from policy_engine.chat.trace.filters import install
 from policy_engine.chat.trace.meter import BIG, start, stop
 from policy_engine.chat.trace.origins import MAX_CHARS, OutputTooLarge, Scaffold, Unclaimed
@@ -77,7 +80,10 @@ class _TemplateNamespace(jinja2.utils.Namespace):
 
 
 class _Generation(jinja2.ext.Extension):
-    """The `{% generation %}` tag: its body is written as it stands. Provenance says whose it is, not the tag."""
+    """The `{% generation %}` tag: its body is written as it is, and origins say whose it is.
+
+    {% generation %}{{ u }}!{% endgeneration %}    ->  ‹Hi, Bob›!
+    """
 
     tags = {"generation"}  # noqa: RUF012 - jinja2's own declaration is a plain set
 
@@ -141,7 +147,7 @@ def _strftime_now(context: _Context, format: str) -> str:
 
 
 def _concat(pieces: Iterable[Any]) -> str:
-    """The text of a block, a macro or a `set` block: `pieces` as templates write them, sums as tuples."""
+    """Join the pieces of a block, a macro or a `set` block; sums are tuples."""
     flat: list[str] = []
     for piece in pieces:
         if type(piece) is tuple:
@@ -300,7 +306,11 @@ class TracingEnvironment(ImmutableSandboxedEnvironment):
 
 
 def _format_origins(pattern: Traced, made: str, args: Sequence[Any], fields: Any) -> str:
-    """`made`, what the sandbox wrote for `pattern`, with the origins of its pieces where plain fields tell them."""
+    """Put origins on `made`, the sandbox's text for `pattern`, where plain fields show them.
+
+    {{ '{}: {:>4}'.format('a', v) }}    ->  «a:  Yes»
+    {{ '{}: {}'.format('a', v) }}       ->  a: «Yes»
+    """
     inputs = [*args, *fields.values()] if isinstance(fields, Mapping) else [*args, fields]
     if holds_data(pattern):
         return lost(made, pattern, *inputs)  # the parser below gives its pieces without their origins

@@ -1,8 +1,11 @@
-"""Jinja's filters, so that none drops where text came from.
+"""Filters that keep where text came from, in place of Jinja's.
 
-keep   `join`, `replace`, `tojson` …    written again here: each character keeps its origin
-move   `first`, `map`, `sort` …         Jinja's own: values pass through as they are
-other  `wordwrap`, `int`, `abs` …       Jinja's own; what they make is marked with the owner of what went in
+    {{ [u, v]|join(' + ') }}        ->  ‹Hi, Bob› + «Yes»
+    {{ t|map('upper')|first }}      ->  ‹X›
+    {{ u|wordwrap(4)|upper }}       ->  ‹HI,⏎BOB›
+
+The first is written again here: each character keeps its origin. `map` and `first` only move values, so they are
+Jinja's own. `wordwrap` is Jinja's own too, and what it makes is marked with the owner of what went in.
 """
 
 from __future__ import annotations
@@ -16,9 +19,8 @@ import jinja2.utils
 from markupsafe import Markup
 
 from policy_engine.chat.trace.bounds import check_work
-from policy_engine.chat.trace.call_bounds import charged
+from policy_engine.chat.trace.call_bounds import before_any, before_filters, charged, checked
 from policy_engine.chat.trace.computed import computed, computed_by_jinja, listed
-from policy_engine.chat.trace.filter_bounds import before_any, before_filters, checked
 from policy_engine.chat.trace.markup import TracedMarkup, escape, safe
 from policy_engine.chat.trace.text import Traced, concat, lost, text_of
 from policy_engine.chat.trace.tojson import tojson
@@ -112,7 +114,7 @@ def _length(value: Any) -> int:
 
 
 def install(filters: MutableMapping[str, Callable[..., Any]]) -> None:
-    """Put the keeping filters in place of Jinja's, a check before each, and a mark on what the others compute."""
+    """Replace filters by those that keep origins, with checks and marks around the others."""
     filters["tojson"] = tojson
     filters["safe"] = safe
     filters["e"] = filters["escape"] = filters["forceescape"] = escape
@@ -139,7 +141,10 @@ def _guarded(
     *,
     reads: bool,
 ) -> Callable[..., Any]:
-    """`function` with a check before it and a mark on what it makes; one that `reads` its lists is given lists."""
+    """Return `function` with a check before it and a mark on its result.
+
+    One that `reads` its lists to their end is given lists, for example `join` and `sum`.
+    """
     passes = getattr(function, "jinja_pass_arg", None)
     skipped = 0 if passes is None else 1
 

@@ -1,7 +1,10 @@
-"""Markup that knows where it came from: what `|safe` and `|e` give.
+"""Markup that knows where it came from: the result of `|safe` and `|e`.
 
-{{ message.content|safe }}              each character of the content keeps its offset
-{{ '<i>'|safe + message.content }}      '<i>' is the template's, what was escaped is the message's
+Markup escapes what is added to it, so what a method makes of it can differ from what it makes of text:
+
+    {{ u|safe }}                      ->  ‹Hi, Bob›
+    {{ '<i>'|safe + u }}              ->  <i>‹Hi, Bob›
+    {{ ('%s & %s'|safe) % (u, 1) }}   ->  ‹Hi, Bob› & 1
 """
 
 from __future__ import annotations
@@ -16,7 +19,9 @@ from policy_engine.chat.trace.text import Traced, lost, runs_of, text_of, traced
 
 
 class TracedMarkup(Markup):
-    """What `|safe` and `|e` give. Added to other text by Markup's own rules; what is escaped keeps its owner only.
+    """Markup with runs; it is added to other text by the rules of Markup.
+
+    Escaped text keeps its owner, without offsets.
 
     Methods give what Markup's do, of the same owner; with offsets where the same method of plain text gives the same.
     """
@@ -55,7 +60,10 @@ def marked_up(text: str, runs: tuple[Run, ...]) -> TracedMarkup:
 
 
 def _as_markup(made: Any, plain: Any, inputs: tuple[Any, ...]) -> Any:
-    """What a method of Markup made, with the runs of what it made of plain text, or else with the owner."""
+    """Give the result of a method of Markup the runs of the same method of plain text.
+
+    Where the two differ, because something was escaped, the result keeps the owner and no offsets.
+    """
     if isinstance(made, list | tuple):
         pairs = zip(made, plain) if len(made) == len(plain) else ((item, None) for item in made)
         return type(made)(_as_markup(item, other, inputs) for item, other in pairs)

@@ -1,4 +1,6 @@
-"""What a rendering spends: time, and memory. Templates are untrusted code.
+"""The time and memory that a rendering may still spend. Templates are untrusted code.
+
+    {% for a in range(9999) %}{% for b in range(9999) %}{{ 'x' }}{% endfor %}{% endfor %}  ->  refused
 
 Time is the thread's own, so a machine that is busy or was put to sleep fails no template. Memory is looked at when much
 was made since the last look; a rendering may raise the process's peak by `MOST_MEMORY`.
@@ -30,7 +32,7 @@ class OutOfTime(Exception):
 
 
 class Meter:
-    """What one rendering may still spend. `seconds` is its time."""
+    """The budget of one rendering. `seconds` is its time."""
 
     __slots__ = ("_deadline", "_most", "_seconds", "_spent", "_started")
 
@@ -93,7 +95,10 @@ def charge(size: int) -> None:
 
 
 def metered(items: Iterable[Any]) -> Iterator[Any]:
-    """The same items, each of which is a step and is charged for: a lazy filter's, however many there are."""
+    """Yield the same items, each of which is a step and is charged for.
+
+    A lazy filter gives as many as it is asked for, for example `range(99999)|map('center', 1000000)`.
+    """
     for item in items:
         meter = _current.meter
         if meter is not None:

@@ -1,8 +1,9 @@
-"""Operators of templates: of bounded size and time, and what they make of data is the data's.
+"""Operators of templates: bounded in size and time; what they make of data is the data's.
 
-{{ message.n + 1 }}                 3 -> "4", text of message 0
-{{ message.content * 2 }}           "hihi": each character keeps its origin
-{{ 'abcdef'[n:n + 1] }}             "d", text of message 0: its number chose the letter
+{{ n + 1 }}                   ->  ‹13›
+{{ u * 2 }}                   ->  ‹Hi, BobHi, Bob›
+{{ 'abcdefghijklmnop'[n:] }}  ->  ‹mnop›
+{{ (u ~ v)[:9] }}             ->  ‹Hi, Bob›«Ye»
 """
 
 from __future__ import annotations
@@ -98,7 +99,7 @@ COMPARISONS: Final = {sign: _comparison(sign) for sign in _COMPARISONS}
 
 
 def compare(signs: list[str], left: Any, *rest: Callable[[], Any]) -> Any:
-    """A chain of comparisons; `rest` give the operands, each of which is evaluated only if it is compared."""
+    """Compare in a chain, for example `1 < n <= 9`; `rest` give the operands that are needed."""
     found: Any = True
     for sign, operand in zip(signs, rest, strict=True):
         right = operand()
@@ -116,7 +117,7 @@ def key(value: Any) -> Any:
 
 
 def cut(value: Any, start: Any, stop: Any, step: Any) -> Any:
-    """`value[start:stop:step]`; text of the template's own that a number of the data cuts is the data's."""
+    """Slice `value`; the template's own text that a number of the data cuts is the data's."""
     made = value[start:stop:step]
     if type(made) is str or type(made) is list:
         charged(made)

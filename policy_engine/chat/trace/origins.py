@@ -1,4 +1,8 @@
-"""Where text came from: origins, and the runs of characters that have them.
+"""Origins of text, and the runs of characters that have them.
+
+    {{ u[4:] ~ '!' ~ v }}    ->  ‹Bob›!«Yes»
+
+has three runs: 3 characters of message 0's content, from offset 4 on; 1 that the template wrote; 3 of message 1's.
 
 A *run* is `(length, origin, start)`. The origin is an `Origin` (data: which message, which field), a `Scaffold`
 (template text, and what was being written when it was collected), or a `Unclaimed` or None (template text nobody has
@@ -28,7 +32,9 @@ class OutputTooLarge(Exception):
 
 
 class Origin:
-    """A field of the data. `turn` is the message's index, None for tools and documents; `path` the field below it.
+    """A field of the data: `turn` is the message's index, None for tools and documents.
+
+    `path` is the field below the message, for example `("tool_calls", 0, "function", "name")`.
 
     `is_key` marks the name of a key of the object at `path`: a template that prints it need not print the value.
     """
@@ -54,7 +60,9 @@ class Unclaimed:
 
 
 class Scaffold:
-    """Claimed template text. `turn`, `call` and `item` are what the template was writing; `line` its line there.
+    """Claimed template text: `turn`, `call` and `item` are what the template was writing.
+
+    `line` is the template's line.
 
     `branch` is the `if` branch the text was written in, for text outside any loop (see `compile`).
     """
@@ -81,7 +89,7 @@ class Scaffold:
 
 @functools.lru_cache(maxsize=1 << 16)
 def origin_at(turn: int | None, path: tuple[str | int, ...]) -> Origin:
-    """The origin of a field. One object per field, so that renderings of one shape can be compared by identity."""
+    """Return the origin of a field: one object a field, so that shapes compare by identity."""
     return Origin(turn, path)
 
 
@@ -98,7 +106,7 @@ def claim_of(turn: int | None, call: int | None, item: int | None, line: int | N
 
 
 UNKNOWN = Origin(None, ("?",))
-"""Origin of text computed from data of several owners in a way that keeps none."""
+"""Origin of text computed from data of several owners in a way that keeps no owner."""
 
 Run = tuple[int, "Origin | Scaffold | Unclaimed | None", int]
 
@@ -116,7 +124,11 @@ def owner_of(runs: Iterable[Run]) -> Origin | None:
 
 
 def cut(runs: tuple[Run, ...], begin: int, end: int) -> tuple[Run, ...]:
-    """The runs of characters `[begin, end)`. An empty cut keeps the origin at its place, so that it still marks it."""
+    """Return the runs of characters `[begin, end)`; an empty cut keeps the origin at its place.
+
+    >>> cut(((3, None, 0), (4, UNKNOWN, 0)), 2, 5)
+    ((1, None, 2), (2, Origin(None, ('?',)), 0))
+    """
     if len(runs) == 1:
         length, origin, start = runs[0]
         if begin == 0 and end == length:
@@ -148,7 +160,7 @@ def few(runs: tuple[Run, ...]) -> tuple[Run, ...]:
 
 
 def check_size(size: int) -> None:
-    """A string of so many characters is made; raises OutputTooLarge if it may not be. Called from `BIG` on."""
+    """Charge for a string of so many characters; raises OutputTooLarge. Called from `BIG` on."""
     if size > MAX_CHARS:
         raise OutputTooLarge
     charge(size)

@@ -1,11 +1,13 @@
-"""Whose data a value holds: for operations that keep no origins of their own.
+"""The owner of the data in a value: for operations that keep no origins of their own.
 
-A template can compute with data in more ways than anyone lists. So there is one rule for all that is not listed: what
-comes out belongs to the data that went in.
+    {{ '%d' % n }}           ->  ‹12›
+    {{ [u, 'a'] }}           ->  ‹['Hi, Bob', 'a']›
+    {{ namespace(x=u) }}     ->  ‹<Namespace {'x': 'Hi, Bob'}>›
+    {{ [u, v] }}             ->  ?['Hi, Bob', 'Yes']?
 
-    {{ '%d' % message.n }}      '%d' and a number of message 0   ->  "12", text of message 0
-    {{ [message.content] }}     a list with text of message 0    ->  "['hi']", text of message 0
-    {{ '%d of %d' % (a.n, b.n) }}  numbers of messages 0 and 1   ->  "1 of 2", of unknown owner: no rule can train it
+A template can compute with data in more ways than anyone lists. So there is one rule for all that is not listed: the
+result belongs to the data that went in. The result of several owners' data is of unknown owner, and no
+rule can train it.
 """
 
 from __future__ import annotations
@@ -30,7 +32,9 @@ _MOST_LOOKED_AT: Final = 1 << 18
 
 
 def owner_in(*values: Any) -> Origin | None:
-    """The one owner of all data in `values` and inside them; UNKNOWN if there are several, None without data.
+    """Return the one owner of all data in `values` and inside them.
+
+    UNKNOWN if there are several, None without data.
 
     >>> owner_in("text of the template", 3) is None
     True
@@ -84,7 +88,7 @@ def holds_data(text: str) -> bool:
 
 
 def is_opaque(value: Any) -> bool:
-    """Tell if a template can have put data into `value` where it is not seen from outside: methods, generators.
+    """Tell if `value` can hold data where it is not seen from outside: methods, generators.
 
     Objects of other packages are the caller's own (`template_kwargs`): no template can make one.
     """

@@ -1,4 +1,8 @@
-"""Text that knows where it came from: a `str` subclass that carries origins through a template.
+"""Text that knows where it came from: strings that carry origins through a template.
+
+    {{ u.replace('Bob', 'Ann') }}              ->  ‹Hi, Ann›
+    {{ (u + v).partition('bY')[2] }}           ->  «es»
+    {{ ', '.join([v, u.upper()]) }}            ->  «Yes», ‹HI, BOB›
 
 A traced string is a `str` whose characters are covered by runs (see `origins`).
 """
@@ -44,7 +48,7 @@ def runs_of(value: str) -> tuple[Run, ...]:
 
 
 def lost(text: str, *inputs: Any) -> str:
-    """`text`, computed from `inputs` in a way that keeps the owner but no offsets. Plain if no input has data."""
+    """Mark `text`, computed from `inputs`, with their owner; plain if they hold no data."""
     owner = owner_in(*inputs)
     return text if owner is None else traced(text, ((len(text), owner, LOST),))
 
@@ -86,7 +90,7 @@ def concat(pieces: Sequence[str]) -> str:
 
 
 class Traced(str):
-    """A string with runs. Everything a template can do to a string is defined here, and keeps them."""
+    """A string with runs, which its methods keep."""
 
     __slots__ = ("_r",)
     _r: tuple[Run, ...]
@@ -201,7 +205,7 @@ class Traced(str):
             if len(pieces) > MAX_PIECES:
                 raise OutputTooLarge
             charge(256 * len(pieces))
-        # Pieces of a split stand in order with only separators between them, so each is found from where the last
+        # Pieces of a split follow on each other with only separators between them, so each is found from where the last
         # one ended; from the right for rsplit, whose leftmost piece may itself contain separators.
         bounds: list[tuple[int, int]] = []
         if forward:
@@ -279,7 +283,10 @@ class Traced(str):
         return traced(text, few(tuple(runs)))
 
     def _same_length(self, text: str) -> str:
-        """`text`, character for character a form of this one: each run keeps its owner, offsets are lost if changed."""
+        """Give `text`, this one in another form character for character, the same owners.
+
+        {{ u.swapcase() ~ v.lower() }}    ->  ‹hI, bOB›«yes»
+        """
         if str.__eq__(text, self):
             return self
         if len(text) != len(self):

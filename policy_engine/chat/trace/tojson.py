@@ -1,4 +1,8 @@
-"""`tojson` that knows which characters came from which field."""
+"""`tojson` that knows which characters came from which field.
+
+{{ [u, v]|tojson }}                ->  [‹"Hi, Bob"›, «"Yes"»]
+{{ {'a': n, 'b': 'x'}|tojson }}    ->  {"a": ‹12›, "b": "x"}
+"""
 
 from __future__ import annotations
 
@@ -17,7 +21,7 @@ _ESCAPED_ASCII = re.compile(r'["\\\x00-\x1f\x7f-\U0010ffff]')
 def tojson(
     x: Any, ensure_ascii: bool = False, indent: Any = None, separators: Any = None, sort_keys: bool = False
 ) -> str:
-    """transformers' `tojson` filter: `json.dumps` without HTML escapes, the whole output owned by what it dumped.
+    """transformers' filter `tojson`: `json.dumps` without HTML escapes, each value of its owner.
 
     Below a message or its tool calls, names, ids and arguments keep owners of their own. Offsets are kept
     where a string is written as it is.
@@ -47,7 +51,7 @@ def _is_blank(indent: Any, separators: Any) -> bool:
 
 
 class _Walker:
-    """Walks a value and the JSON text of it in step. Between two leaves stand only brackets, separators and blanks."""
+    """Walks a value and its JSON text in step: between leaves are only brackets and blanks."""
 
     def __init__(self, text: str, *, ensure_ascii: bool, sort_keys: bool) -> None:
         self.text = text

@@ -1,4 +1,11 @@
-"""Conversations as a template sees them: every string, number, object and list knows the field it is."""
+"""The data of a conversation as a template sees it: each value knows the field it is.
+
+    {{ messages[0].t }}                 ->  ‹['x', 'y']›
+    {{ messages[0].n }}/{{ t[1] }}      ->  ‹12›/‹y›
+    {{ messages[0].role }}              ->  user
+
+A role is not marked: printed, it is scaffold of the turn being written.
+"""
 
 from __future__ import annotations
 
@@ -100,7 +107,7 @@ def wrap(value: Any, turn: int | None, path: tuple[str | int, ...]) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    """What transformers makes of a value that is not plain JSON before a template may see it."""
+    """Make plain JSON of a value, as transformers does before a template may see it."""
     if isinstance(value, str):
         return str.__str__(value)
     if isinstance(value, int):
@@ -121,7 +128,7 @@ def _plain(value: Any) -> Any:
 
 
 def wrap_message(message: Mapping[str, Any], turn: int, aliases: Mapping[str, str]) -> TracedMessage:
-    """A message with origins. `aliases` maps a field the template sees to the field the data has it under.
+    """Return a message with origins; `aliases` maps fields of the template to the data's.
 
     A role stays plain: printed, it is scaffold of the turn being written, whosever role it is.
     """
@@ -140,7 +147,7 @@ def wrap_message(message: Mapping[str, Any], turn: int, aliases: Mapping[str, st
 
 
 def origin_of(value: Any) -> Origin | None:
-    """Where any traced value comes from; for an object the template built, where its first data does."""
+    """Return the origin of a traced value, or of the first data in an object the template built."""
     if isinstance(value, str):
         return owner_of(runs_of(value))
     if isinstance(value, TracedDict | TracedList | TracedInt | TracedFloat):

@@ -24,9 +24,9 @@ import numpy.typing as npt
 from policy_engine.core.errors import ConfigError, RowError
 from policy_engine.core.vocabulary import IGNORE_INDEX
 from policy_engine.data.conversation import Conversation, read_row
+from policy_engine.data.files.readers import read_rows
 from policy_engine.data.formats import named_format
 from policy_engine.data.prepared import check_lengths, mask_of
-from policy_engine.data.readers import read_rows
 from policy_engine.mask.masker import Masker
 from policy_engine.proof.load_policy import load_policy
 

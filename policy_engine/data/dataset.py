@@ -17,6 +17,8 @@ from policy_engine.core.schema import FieldType, Schema
 from policy_engine.core.wording import counted
 from policy_engine.data.conversation import Conversation, read_row
 from policy_engine.data.dataset_file import load_dataset_file
+from policy_engine.data.files.read_text import Numbered
+from policy_engine.data.files.readers import Rows
 from policy_engine.data.formats import (
     CALL_ROLE,
     Format,
@@ -24,8 +26,6 @@ from policy_engine.data.formats import (
     column,
     named_format,
 )
-from policy_engine.data.read_text import Numbered
-from policy_engine.data.readers import Rows
 from policy_engine.data.shapes import detect_format, list_kind
 
 LOOKED_AT: Final = 200

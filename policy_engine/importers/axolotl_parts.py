@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from policy_engine.core.errors import PolicyEngineError
-from policy_engine.data.readers import read_rows
+from policy_engine.data.files.readers import read_rows
 
 LOOKED_AT: Final = 10_000
 """Rows of the data that are looked at for such parts."""

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from policy_engine.core.errors import ConfigError, DataError, PolicyEngineError
-from policy_engine.data.readers import read_rows
+from policy_engine.data.files.readers import read_rows
 from policy_engine.importers.imported import Imported, cannot, read_config, refuse_slips, refuse_unknown
 
 _LLAMAFACTORY: Final = {

@@ -14,8 +14,8 @@ import pyarrow as pa
 from policy_engine.chat.tokens.fast_backend import BackendMismatch
 from policy_engine.core.errors import ConfigError, DataError, PolicyEngineError, add_note
 from policy_engine.data.dataset import LOOKED_AT, DatasetSpec, format_seen
+from policy_engine.data.files.readers import PIPE, Rows, read_rows
 from policy_engine.data.formats import Format
-from policy_engine.data.readers import PIPE, Rows, read_rows
 from policy_engine.mask.masker import Masker
 from policy_engine.run.backends import BackendChoice, choose_backend
 from policy_engine.run.batches import BatchMasker, TableBatch, TableMasker, batched

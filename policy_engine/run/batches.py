@@ -15,8 +15,8 @@ from policy_engine.core.errors import DataError, PolicyEngineError, RowError
 from policy_engine.core.source import Place
 from policy_engine.core.wording import counted
 from policy_engine.data.conversation import Conversation, read_row
+from policy_engine.data.files.read_arrow import rows_of
 from policy_engine.data.formats import Format
-from policy_engine.data.read_arrow import rows_of
 from policy_engine.data.role_spelling import Spelling
 from policy_engine.mask.batch import Sample, attempt, mask_samples
 from policy_engine.mask.evidence.rule_use import RuleWatch

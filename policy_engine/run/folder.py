@@ -13,8 +13,8 @@ import pyarrow as pa
 
 from policy_engine.chat.tokens.fast_backend import BackendMismatch
 from policy_engine.core.errors import ConfigError, DataError, PolicyEngineError, add_note
-from policy_engine.data.readers import Rows
-from policy_engine.data.stamp import InputChanged
+from policy_engine.data.files.readers import Rows
+from policy_engine.data.files.stamp import InputChanged
 from policy_engine.run.batches import BatchMasker
 from policy_engine.run.input_spans import InputFile, Span, check_digests, describe, inline_spans, plan
 from policy_engine.run.manifest import Shard, identity_of

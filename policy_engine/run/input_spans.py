@@ -11,10 +11,10 @@ from typing import Any, Final
 
 from policy_engine.core.errors import DataError
 from policy_engine.core.source import LINE_SUFFIXES, Place
-from policy_engine.data.read_arrow import parquet_groups, read_parquet
-from policy_engine.data.read_text import MAX_ROW, Numbered, read_lines, read_text
-from policy_engine.data.readers import Rows
-from policy_engine.data.stamp import Stamp, changed
+from policy_engine.data.files.read_arrow import parquet_groups, read_parquet
+from policy_engine.data.files.read_text import MAX_ROW, Numbered, read_lines, read_text
+from policy_engine.data.files.readers import Rows
+from policy_engine.data.files.stamp import Stamp, changed
 
 SPAN_BYTES: Final = 32 << 20
 """Input of one span: what a run that is killed has to do again, per worker."""

@@ -7,8 +7,8 @@ import json
 import pytest
 
 from policy_engine.core.errors import RowError
+from policy_engine.data.files.readers import read_rows
 from policy_engine.data.json_text import MAX_DEPTH, read_json
-from policy_engine.data.readers import read_rows
 
 GOOD = '{"messages": [{"role": "user", "content": "q"}]}'
 TWICE = '{"messages": [{"role": "user", "role": "tool", "content": "q"}]}'

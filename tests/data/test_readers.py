@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 
 from policy_engine.core.errors import DataError, RowError
 from policy_engine.core.source import Place
-from policy_engine.data.read_arrow import rows_of
-from policy_engine.data.readers import read_rows
+from policy_engine.data.files.read_arrow import rows_of
+from policy_engine.data.files.readers import read_rows
 
 ROWS = [{"messages": [{"role": "user", "content": text}], "n": n} for n, text in enumerate(["a", "ü\n", "你好 \u2028"])]
 LINES = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in ROWS).encode()
@@ -123,7 +123,7 @@ def test_whole_surrogate_pairs_are_fine(tmp_path):
 
 
 def test_a_line_without_end_is_refused_and_passed_over(tmp_path, monkeypatch):
-    monkeypatch.setattr("policy_engine.data.read_text.MAX_ROW", 100)
+    monkeypatch.setattr("policy_engine.data.files.read_text.MAX_ROW", 100)
     path = put(tmp_path, "a.jsonl", b'{"n": 1}\n"' + b"x" * 1000 + b'"\n{"n": 3}\n')
     found = list(read_rows(path))
     assert [1, 2, 3] == [number for number, _ in found]
@@ -326,14 +326,14 @@ class TestFolder:
     ids=["lines", "array", "pretty array"],
 )
 def test_a_pipe(data):
-    code = "from policy_engine.data.readers import read_rows\nfor row in read_rows('-'): print(row)"
+    code = "from policy_engine.data.files.readers import read_rows\nfor row in read_rows('-'): print(row)"
     done = subprocess.run([sys.executable, "-c", code], input=data, capture_output=True, check=True)
     assert "".join(f"{row}\n" for row in enumerate(ROWS, start=1)) == done.stdout.decode()
 
 
 @pytest.mark.parametrize("data", [b"", b"PAR1abc", zipped(LINES)], ids=["empty", "parquet", "gzip"])
 def test_a_pipe_of_something_else(data):
-    code = "from policy_engine.data.readers import read_rows\nread_rows('-')"
+    code = "from policy_engine.data.files.readers import read_rows\nread_rows('-')"
     done = subprocess.run([sys.executable, "-c", code], input=data, capture_output=True, check=False)
     assert b"DataError: `<stdin>` is " in done.stderr
 

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from policy_engine.core.errors import PolicyEngineError
-from policy_engine.data import read_text
+from policy_engine.data.files import read_text
 from tests.run.support import apply_dataset, chat, masker
 
 ROWS = [{"messages": chat(f"q{n}", f"a{n}")} for n in range(12)]

@@ -11,7 +11,7 @@ import pytest
 
 from benchmarks.checksum import canonical_checksum
 from policy_engine.core.errors import ConfigError, DataError, RowError
-from policy_engine.data.readers import read_rows
+from policy_engine.data.files.readers import read_rows
 from policy_engine.run.input_spans import inline_spans, plan
 from policy_engine.run.truncate import Truncation
 from tests.run.support import CARD, apply_dataset, chat, masker, write_lines

@@ -17,7 +17,7 @@ from policy_engine.cli.work.apply_account import rules_json
 from policy_engine.core.diagnostics import Diagnostic
 from policy_engine.core.errors import DataError, PolicyEngineError
 from policy_engine.core.wording import counted
-from policy_engine.data.readers import read_rows
+from policy_engine.data.files.readers import read_rows
 from policy_engine.lang.library import read_shipped
 from policy_engine.mask.evidence.rule_findings import rule_findings, unused_rules
 from policy_engine.report.rules import rule_table

@@ -15,6 +15,8 @@ from policy_engine.cli.work.apply_account import closing, failures
 from policy_engine.cli.work.inputs import load_inputs
 from policy_engine.cli.work.show import show_rows
 from policy_engine.core.errors import DataError
+from policy_engine.mask.masker import Masker
+from policy_engine.proof.load_policy import policy_from_text
 from policy_engine.run.options import RunOptions
 
 POLICY = "default"
@@ -36,6 +38,9 @@ def tour(folder: Path, *, overwrite: bool) -> Outcome:
     request = Request(data=str(builtin.SAMPLE), out=folder / "masked.parquet", options=RunOptions(overwrite=overwrite))
     request.check()
     inputs = load_inputs(POLICY, "builtin", None, None)
+    # Some rows of the sample have images, which a tokenizer alone cannot take; the rest of their text is worth a look.
+    policy = policy_from_text(f"use {POLICY}\non media ignore", name=POLICY)
+    inputs = replace(inputs, masker=Masker(policy, inputs.masker.tokenizer))
     ids = [row.get("id") for row in builtin.sample_rows()]
     page = folder / "masked.html"
     views = show_rows(

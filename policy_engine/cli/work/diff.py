@@ -20,7 +20,7 @@ from policy_engine.core.source import Place
 from policy_engine.core.vocabulary import Reason
 from policy_engine.core.wording import counted
 from policy_engine.data.conversation import Conversation, read_row
-from policy_engine.data.readers import read_rows
+from policy_engine.data.files.readers import read_rows
 from policy_engine.lang.checked import CheckedPolicy
 from policy_engine.mask.changes import ChangedTokens, changed_tokens
 from policy_engine.mask.masker import LostFieldWarning, Masker

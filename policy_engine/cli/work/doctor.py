@@ -23,8 +23,8 @@ from policy_engine.core.diagnostics import Diagnostic
 from policy_engine.core.errors import ConfigError, DataError, GuardError, PolicyEngineError
 from policy_engine.core.source import Place
 from policy_engine.core.wording import counted
-from policy_engine.data.read_arrow import schema_in
-from policy_engine.data.readers import read_rows
+from policy_engine.data.files.read_arrow import schema_in
+from policy_engine.data.files.readers import read_rows
 from policy_engine.doctor.examine import examine
 from policy_engine.doctor.findings import Examination
 from policy_engine.doctor.runners import check_names, runner_of

@@ -25,8 +25,8 @@ from policy_engine.core.vocabulary import KEYWORDS, PARTS, parts_of
 from policy_engine.core.wording import counted
 from policy_engine.data.conversation import Conversation, read_row
 from policy_engine.data.dataset import DatasetSpec
+from policy_engine.data.files.readers import read_rows
 from policy_engine.data.formats import Format, named_format
-from policy_engine.data.readers import read_rows
 from policy_engine.data.role_spelling import Spelling
 from policy_engine.run.summary import Counts
 

@@ -13,8 +13,8 @@ from policy_engine.core.errors import PolicyEngineError, RowError
 from policy_engine.core.source import Place
 from policy_engine.data.conversation import read_row
 from policy_engine.data.dataset import LOOKED_AT, DatasetSpec, format_seen
+from policy_engine.data.files.readers import Rows, read_rows
 from policy_engine.data.formats import Format
-from policy_engine.data.readers import Rows, read_rows
 from policy_engine.data.role_spelling import Spelling
 from policy_engine.mask.masker import LostFieldWarning, Masker
 from policy_engine.mask.row import MaskedRow

@@ -19,9 +19,9 @@ import pyarrow as pa
 from policy_engine.core.errors import DataError
 from policy_engine.core.source import Place
 from policy_engine.core.suggest import file_meant
-from policy_engine.data.read_arrow import arrow_files, parquet_rows, read_arrow, read_parquet
-from policy_engine.data.read_text import Numbered, TextKind, read_text, what_it_is
-from policy_engine.data.stamp import Stamp
+from policy_engine.data.files.read_arrow import arrow_files, parquet_rows, read_arrow, read_parquet
+from policy_engine.data.files.read_text import Numbered, TextKind, read_text, what_it_is
+from policy_engine.data.files.stamp import Stamp
 
 PIPE: Final = "-"
 _TEXT: Final[dict[str, TextKind]] = {".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "json"}

@@ -34,7 +34,10 @@ POLICY = "train assistant; train eos after assistant; never train user; never tr
 
 
 def parity(names: list[str], count: int, seed: int) -> int:
-    """Every tenth conversation quotes a placeholder, which the processor refuses too; every fifth has none."""
+    """Rows compared with the processor's own call.
+
+    Every tenth conversation quotes a placeholder, which the processor refuses too; every fifth has no media.
+    """
     from tests.support.media_chats import beside, media_chat
     from tests.support.pictures import processor
 
@@ -88,7 +91,7 @@ def _trained(row: Any) -> list[int]:
 
 
 def speed(names: list[str], count: int, size: tuple[int, int]) -> int:
-    """Rows whose pictures are files of about `size`: masked, and through the processor's own call."""
+    """Rows with pictures of about `size` in files: masked, and by the processor's own call."""
     from tests.support.media_chats import words
     from tests.support.pictures import draw, processor
 

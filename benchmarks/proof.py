@@ -1,4 +1,6 @@
-"""Times of proofs by number of rules: `python -m benchmarks.proof [--rules N,N,…] [--seeds N]`.
+"""Times of proofs by number of rules.
+
+    python -m benchmarks.proof [--rules N,N,…] [--seeds N]
 
 Three kinds of policies: without conditions; with conditions drawn from 12 that all rules share; with one condition of
 its own for each rule. Every policy has three guards. Times are medians of CPU time over the seeds, on a warm process;

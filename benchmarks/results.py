@@ -1,4 +1,4 @@
-"""The results of a benchmark: kept as JSON with the machine it ran on, shown as Markdown tables."""
+"""Results of a benchmark: kept as JSON with the machine it ran on, shown in Markdown."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The cost of knowing where text comes from, and how long a template's conformance run takes:
+"""The cost of knowing where text comes from, and the time of a conformance run.
 
     python -m benchmarks.tracing added         # as a share of `encode_batch` of the same texts
     python -m benchmarks.tracing turns         # milliseconds a row by number of turns, 4 to 1,024

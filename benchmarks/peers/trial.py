@@ -1,4 +1,4 @@
-"""One system with one setting on one template, compared with a policy of ours, token by token."""
+"""One system, setting and template, compared with a policy of ours, token by token."""
 
 from __future__ import annotations
 
@@ -131,7 +131,10 @@ def compare(trial: Trial, explain: Explain) -> Compared:
 
 
 def _same_ids(ids: list[int], ours: MaskedRow) -> bool:
-    """True if the ids are the template's, but for the separator after the last turn, which some do not write."""
+    """True if the ids are the template's, but for the separator after the last turn.
+
+    Some do not write it.
+    """
     rest = [ours.chat.segments[i].part for i in ours.mask.segments_T[len(ids) :].tolist()]
     return ids == ours.input_ids[: len(ids)] and all(part == "separator" for part in rest)
 
@@ -150,7 +153,10 @@ def _other_ids(trial: Trial, ids: list[int], ours: MaskedRow) -> str:
 
 
 def differences(ours: MaskedRow, trained: Sequence[bool], row: Row) -> set[Difference]:
-    """The tokens that the two sides decide differently. The first token is left out: it is never a target."""
+    """The tokens that the two sides decide differently.
+
+    The first token is left out: it is never a target.
+    """
     chat = ours.chat
     found = set()
     quoted = quotes(row)

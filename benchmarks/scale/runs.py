@@ -19,7 +19,10 @@ from typing import Any
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """A run to make. `threads` are those of the tokenizer in each process; `engine` is `local` or `ray`."""
+    """A run to make.
+
+    `threads` are those of the tokenizer in each process; `engine` is `local` or `ray`.
+    """
 
     data: str
     out: str
@@ -33,7 +36,10 @@ class Run:
 
 @dataclass(frozen=True, kw_only=True)
 class Done:
-    """The course of a run. `steps` are seconds since its first line of code, and rows read until then, per shard."""
+    """The course of a run.
+
+    `steps` are seconds since its first line of code, and rows read until then, per shard.
+    """
 
     rows: int
     begin: float

@@ -1,4 +1,4 @@
-"""An answer behind its generation prompt, for templates that write another context as a whole.
+"""An answer behind its generation prompt, where the whole render has another context.
 
 A template may drop the thinking before a call as soon as the answer follows (gpt-oss), or take it out even of the last
 answer (DeepSeek-R1). What the model was given, and what it wrote, are then put together from what the template writes
@@ -55,9 +55,10 @@ def _put_behind(rendered: RenderedChat, prompt: RenderedChat) -> RenderedChat | 
 
 
 def with_thinking_kept(template: ChatTemplate, until: Conversation, prompt: str) -> RenderedChat | None:
-    """The conversation, its last message written as it is in the data, behind the generation prompt.
+    """The conversation, its last message written behind the generation prompt.
 
-    The message is thinking, closing delimiter and answer; `prompt` is what the generation prompt opens.
+    The message is written as it is in the data: thinking, closing delimiter and answer. `prompt` is what the generation
+    prompt opens.
 
     Only for content that is one text with a closing delimiter of thinking in it, which the template writes whole if it
     does not see the delimiter, with its own end marker. Where the prompt has more before the content than the template
@@ -103,7 +104,7 @@ def _content_start(rendered: RenderedChat) -> int | None:
 
 
 def _parts(rendered: RenderedChat, text: str, at: int, prompt: int, supplied: int, close: str) -> Iterator[Segment]:
-    """The segments; those of the content are cut at the end of the prompt and around the delimiter."""
+    """The segments, with the content cut at the end of the prompt and around the delimiter."""
     delimiter = text.index(close, at)
     stop = prompt + len(text[prompt:delimiter].rstrip())
     end = delimiter + len(close)

@@ -36,7 +36,7 @@ _SMALLEST_NUMBER: Final = 10
 
 
 class Rewording:
-    """An exchange of letters and digits, the same wherever one occurs, so that equal stays equal.
+    """An exchange of letters and digits, the same for each occurrence: equal stays equal.
 
     `constants` are the strings of a template, `markers` the tokenizer's: where a text has one of them it stays as it
     is, since templates act on it. `key` decides which letter becomes which; a template cannot know it.
@@ -134,7 +134,7 @@ def reading(
     own: OwnText,
     render: Callable[[Sequence[Mapping[str, Any]], Sequence[Any] | None], OwnText | str],
 ) -> str | None:
-    """A clause about text that a template writes because of a message's words; None without such.
+    """A clause about text that a template writes because of a message's words, or None.
 
     `own` is what it wrote by itself for the conversation, `render` gives the same for other messages and documents, or
     why the template raises.

@@ -32,7 +32,7 @@ class ChatTokenizer:
 
     `tokenizer` is used as it is, never changed but for its truncation and padding, which `encode` switches off as
     calling it without options does. `templates` are template sources by name (`default`, `tool_use`), empty if it has
-    none. The tokenizer may not gain tokens afterwards: make a new ChatTokenizer then.
+    no template. The tokenizer may not gain tokens afterwards: make a new ChatTokenizer then.
     """
 
     tokenizer: Any = field(repr=False)
@@ -161,11 +161,14 @@ class ChatTokenizer:
 
     @property
     def template(self) -> ChatTemplate:
-        """The chat template for conversations without tools. Raises TokenizerError if it has no template."""
+        """The chat template for conversations without tools.
+
+        Raises TokenizerError if it has no template.
+        """
         return self._template(self._choose(has_tools=False))
 
     def template_for(self, conversation: Conversation) -> ChatTemplate:
-        """The template that transformers would choose: for tools `tool_use` if it exists, or `default`."""
+        """The template that transformers would choose: `tool_use` for tools, if any, or `default`."""
         return self._template(self._choose(has_tools=conversation.tools is not None))
 
     def _choose(self, *, has_tools: bool) -> str:
@@ -355,7 +358,7 @@ def load_tokenizer(
 
     `template` is a template file (or text), or the name of one of the tokenizer's templates; without it, the
     tokenizer's own is used. With `cache`, a folder or file is read out of the cache on disk (`chat.tokens.cache`), and
-    its `tokenizer` is a stand-in for the one of transformers.
+    its `tokenizer` is a substitute for the one of transformers.
 
     Raises TokenizerError if it cannot be loaded; a hub that cannot be reached is an error within seconds, unless the
     tokenizer is in the local cache of the hub's files.

@@ -20,7 +20,7 @@ CUT: Final = "something cut one column and not the other"
 
 
 def check_lengths(row: Mapping[str, Any], columns: Iterable[str], size: int, name: str, *, help: str = CUT) -> None:
-    """Looks that columns of a row, those that it has, hold a value for each of its `size` tokens.
+    """Checks that the columns that a row has hold a value for each of its `size` tokens.
 
     Raises RowError for the first that does not: `row 7 has 12 `input_ids` and 11 `labels``.
     """
@@ -31,7 +31,10 @@ def check_lengths(row: Mapping[str, Any], columns: Iterable[str], size: int, nam
 
 
 def check_documents(lengths: Sequence[int], size: int, name: str) -> None:
-    """Looks that the documents of a packed row hold its `size` tokens. Raises RowError if they do not."""
+    """Checks that the documents of a packed row hold its `size` tokens.
+
+    Raises RowError if they do not.
+    """
     if sum(lengths) != size or min(lengths, default=0) < 0:
         raise RowError(
             f"{name} has {size} `input_ids` and `seq_lengths` of {sum(lengths)}",

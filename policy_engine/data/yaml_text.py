@@ -12,11 +12,14 @@ from typing import Any, Final
 import yaml
 
 MOST: Final = 1_000_000
-"""Values of one document, with those of an alias counted wherever it stands."""
+"""Values of one document, with those of an alias counted wherever it is used."""
 
 
 def read_yaml(text: str) -> Any:
-    """The plain value of a YAML document, as `yaml.safe_load` gives it. Raises yaml.YAMLError for anything else."""
+    """The plain value of a YAML document, as `yaml.safe_load` gives it.
+
+    Raises yaml.YAMLError for anything else.
+    """
     root = compose_yaml(text)
     return None if root is None else value_of(root)
 
@@ -24,7 +27,7 @@ def read_yaml(text: str) -> Any:
 def compose_yaml(text: str) -> yaml.Node | None:
     """The nodes of a YAML document; None for an empty one.
 
-    Raises yaml.YAMLError also where nodes are nested too deeply, stand inside themselves, or are more than `MOST`.
+    Raises yaml.YAMLError also where nodes are nested too deeply, contain themselves, or are more than `MOST`.
     """
     try:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
@@ -36,7 +39,10 @@ def compose_yaml(text: str) -> yaml.Node | None:
 
 
 def value_of(node: yaml.Node) -> Any:
-    """The plain value of a node. Raises yaml.YAMLError for a number or date that has the form of one only."""
+    """The plain value of a node.
+
+    Raises yaml.YAMLError for a number or date that has the form of one only.
+    """
     try:
         return yaml.SafeLoader("").construct_document(node)
     except ValueError as error:

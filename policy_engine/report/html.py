@@ -23,7 +23,7 @@ from policy_engine.report.view import Cell, RowView, RuleView, TokenView, TurnVi
 from policy_engine.report.visible import RETURN, one_line, visible
 
 _MOST_TIPS = 2
-"""Tokens of a medium that are told singly: they are all alike."""
+"""Tokens of a medium that are described one by one: they are all alike."""
 _GOLDEN_ANGLE = 137.508  # neighbouring rules get hues far apart, however many rules there are
 
 

@@ -246,7 +246,7 @@ def test_the_law_of_ends_looks_at_every_kind_of_turn_that_may_follow() -> None:
     learned = blind._learn
     blind._learn = lambda *args: _forget(blind, learned(*args), args[0])  # type: ignore[method-assign]
     report = check_template(blind, examples=5, properties=["ends"], shrink=False)
-    assert "is not told as its end" in report["ends"].sentence
+    assert "is not labelled as its end" in report["ends"].sentence
 
 
 def _forget(template: ChatTemplate, profile: Any, key: Any) -> Any:

@@ -143,7 +143,7 @@ def field_value(message: Mapping[str, Any], path: Sequence[str | int]) -> Any:
 
 
 def last_data(bits: Sequence[Bit]) -> int:
-    """The end of the last data in a text; 0 if there is none."""
+    """The end of the last data in a text; 0 for a text without data."""
     return max((bit.end for bit in bits if bit.is_data), default=0)
 
 

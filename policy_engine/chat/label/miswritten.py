@@ -1,4 +1,4 @@
-"""Fields that are text where a template wants an object or a list, and what it makes of them.
+"""Fields that are text where a template wants an object or a list, and what it writes.
 
 arguments             "{\\"q\\": \\"tea\\"}"          text, as OpenAI's interface gives it
 `| tojson` writes     "{\\"q\\": \\"tea\\"}"          a JSON string, quoted once more: the model learns quoted arguments

@@ -284,7 +284,10 @@ def _data(chart: Chart, turn: int, bit: Bit, kind: str, body: int) -> None:
 
 
 def _media_part(chart: Chart, bit: Bit, turn: int) -> str:
-    """`media.image` for `<|image_pad|>` of a content part of type `image`; `media` for a type that is not known."""
+    """`media.image` for `<|image_pad|>` of a content part of type `image`.
+
+    `media` for a type that is not known.
+    """
     content = chart.messages[turn].get("content")
     entry = content[bit.item] if isinstance(content, list) and bit.item is not None else None
     kind = MEDIA_TYPES.get(str(entry.get("type"))) if isinstance(entry, Mapping) else None

@@ -1,4 +1,4 @@
-"""Processor classes: which write media as text before they tokenize once, and why others are refused."""
+"""Processor classes that write media as text, then tokenize once; why others are refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rendered chats with media to tokens: the processor's ids, and which medium each token belongs to."""
+"""Tokens of rendered chats with media: the processor's ids, and the medium of each token."""
 
 from __future__ import annotations
 
@@ -39,7 +39,10 @@ class _Ready:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class MediaEncoder:
-    """Tokenizes chats as a processor does. `around` are the ids that its tokenizer adds in front and behind."""
+    """Tokenizes chats as a processor does.
+
+    `around` are the ids that its tokenizer adds in front and behind.
+    """
 
     media: MediaProcessor
     around: tuple[tuple[int, ...], tuple[int, ...]] = field(default=((), ()))
@@ -49,8 +52,10 @@ class MediaEncoder:
         return measured(self.media)
 
     def check(self, locate: Locate) -> None:
-        """Raises TokenizerError for a processor that writes text of its own around what a template writes, or takes no
-        text without media."""
+        """Refuses a processor that adds text of its own, or takes no text without media.
+
+        Raises TokenizerError for one that writes text around what a template writes, or that fails without media.
+        """
         try:
             written = self.media.write("a", {})
         except MediaError as error:

@@ -1,4 +1,6 @@
-"""Pictures that are measured, not decoded: what a processor writes for one is known from its width and height.
+"""Pictures that are measured, not decoded.
+
+The text that a processor writes for one is known from its width and height.
 
 Only for processors that count tokens from sizes themselves (`_get_num_multimodal_tokens`), and only where samples show
 that nothing else decides: pictures of noise and of one color give one text, alone and together, and ids and columns
@@ -36,7 +38,7 @@ class _Repeated:
 
 @dataclass(kw_only=True, eq=False)
 class Measured:
-    """What a processor writes for a picture by its size, and how the columns beside the ids are made."""
+    """The text of a processor for a picture of a size, and the columns beside the ids."""
 
     media: MediaProcessor
     columns: dict[str, Columns]
@@ -44,7 +46,10 @@ class Measured:
     _known: dict[tuple[int, int], str] = field(default_factory=dict)
 
     def text(self, width: int, height: int) -> str:
-        """What is written for a picture of this size. Raises MediaError where the processor refuses the size."""
+        """The text that is written for a picture of this size.
+
+        Raises MediaError where the processor refuses the size.
+        """
         size = (width, height)
         if size not in self._known:
             if len(self._known) >= _MOST_KEPT:
@@ -60,7 +65,10 @@ class Measured:
 
 
 def measured(media: MediaProcessor) -> Measured | None:
-    """A way to measure pictures for a processor; None where samples show that it needs the pictures themselves."""
+    """A way to measure pictures for a processor.
+
+    None where samples show that it needs the pictures themselves.
+    """
     processor = media.processor
     if "image" not in media.tokens or not hasattr(processor, "_get_num_multimodal_tokens"):
         return None
@@ -97,7 +105,7 @@ def _blank(width: int, height: int) -> Any:
 
 
 def _repeated(media: MediaProcessor, texts: dict[tuple[int, int], str]) -> _Repeated | None:
-    """How the texts of all sizes are made, if the count of tokens is all that differs."""
+    """The pattern of the texts of all sizes, if only the count of tokens differs."""
     tokenizer = media.processor.tokenizer
     ids = [i for i in getattr(media.processor, "image_token_ids", []) if i is not None]
     units = dict.fromkeys([media.tokens["image"], *(str(tokenizer.convert_ids_to_tokens(i)) for i in ids)])

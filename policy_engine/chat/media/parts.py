@@ -32,7 +32,7 @@ class Medium:
 
     @property
     def place(self) -> str:
-        """Where it is in the messages, for errors.
+        """Its place in the messages, for errors.
 
         >>> Medium(kind="image", turn=0, item=1, source="cat.png").place
         'messages[0].content[1]'
@@ -55,7 +55,7 @@ def media_of(messages: Sequence[Mapping[str, Any]]) -> list[Medium]:
 
 
 def has_media(messages: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether a content part of the messages is of a media type."""
+    """True if a content part of the messages is of a media type."""
     for message in messages:
         content = message.get("content")
         if type(content) is list and any(isinstance(p, Mapping) and _kind(p) is not None for p in content):
@@ -64,8 +64,9 @@ def has_media(messages: Sequence[Mapping[str, Any]]) -> bool:
 
 
 def for_template(message: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A message as a processor gives it to a template: parts of type `image_url` become `image`, as transformers makes
-    them, and the data of media is not there.
+    """A message as a processor gives it to a template, without the data of media.
+
+    Parts of type `image_url` become `image`, as transformers makes them.
 
     A template is a program that came with a model: it sees that a part has an `image`, and neither the object nor its
     methods.

@@ -1,4 +1,4 @@
-"""A transformers processor: what it writes for media, and the columns it makes beside the ids."""
+"""A transformers processor: its text for media, and the columns it makes beside the ids."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ _RATE: Final = 16_000
 
 @dataclass(frozen=True, kw_only=True)
 class Written:
-    """What a processor makes of a text and its media, by its own call.
+    """The output of a processor's own call for a text and its media.
 
-    `texts` stand in place of the placeholders, in their order; `columns` are per token.
+    `texts` take the place of the placeholders, in their order; `columns` are per token.
     """
 
     ids: list[int]
@@ -66,7 +66,7 @@ class MediaProcessor:
 
     @property
     def fingerprint(self) -> str:
-        """What of the processor decides ids: its class, and the settings of its parts (JSON text)."""
+        """All of the processor that decides ids: its class, and its parts' settings (JSON text)."""
         return str(self.processor.to_json_string())
 
     @functools.cached_property
@@ -89,7 +89,9 @@ class MediaProcessor:
         parts = (getattr(self.processor, name, None) for name in ("image_processor", "video_processor"))
         names = {name for part in parts for name in getattr(part, "model_input_names", ())}
         if any(name.endswith("grid_thw") for name in names):
-            return "its model gives the tokens of a picture positions of a grid, which start anew in no packed sequence"
+            return (
+                "its model gives the tokens of a picture positions of a grid, which start again in no packed sequence"
+            )
         if "token_type_ids" in self.columns:
             return "its model lets the tokens of a picture see each other, also across packed rows"
         return None
@@ -112,7 +114,10 @@ class MediaProcessor:
         ]
 
     def adds_special(self, text: str) -> bool:
-        """Whether the processor lets its tokenizer add special tokens to a rendered text: unless it begins with one."""
+        """True if the processor lets its tokenizer add special tokens to a rendered text.
+
+        It does unless the text begins with one.
+        """
         bos = self.processor.tokenizer.bos_token
         if bos is not None and text.startswith(bos):
             return False
@@ -162,7 +167,10 @@ class MediaProcessor:
 
     @functools.cached_property
     def columns(self) -> tuple[str, ...]:
-        """The names of the columns that rows have beside ids, labels and attention, such as `mm_token_type_ids`."""
+        """The names of the columns that rows have beside ids, labels and attention.
+
+        One is `mm_token_type_ids`.
+        """
         found: dict[str, None] = {}
         for text, media in self.samples():
             try:

@@ -19,9 +19,10 @@ _PEAKS: Final = {1: 1 << 7, 2: 1 << 15, 4: 1 << 31}
 
 
 def open_sound(source: Any, options: MediaOptions, place: str, *, rate: int) -> npt.NDArray[np.float32]:
-    """A sound of one channel at `rate` samples a second, from -1 to 1. Raises MediaError with its name.
+    """A sound of one channel at `rate` samples a second, from -1 to 1.
 
-    WAV files of that rate are read here; others by transformers, with the library that it asks for.
+    WAV files of that rate are read here; others by transformers, with the library that it asks for. Raises MediaError
+    with its name.
     """
     if isinstance(source, Mapping) and source.get("array") is not None:
         given = source.get("sampling_rate", rate)
@@ -49,7 +50,10 @@ def open_sound(source: Any, options: MediaOptions, place: str, *, rate: int) -> 
 
 
 def open_video(source: Any, options: MediaOptions, place: str) -> Any:
-    """A video as a processor takes it: frames as they are, or the path of a file. Raises MediaError with its name."""
+    """A video as a processor takes it: frames as they are, or the path of a file.
+
+    Raises MediaError with its name.
+    """
     if isinstance(source, list | tuple):
         return [open_image(frame, options, f"{place} frame {at}") for at, frame in enumerate(source)]
     if isinstance(source, str) and not source.startswith(("http://", "https://", "data:")):

@@ -28,7 +28,7 @@ _DROP: Final = "fix the file or the row, or drop the row"
 
 @dataclass(frozen=True, kw_only=True)
 class MediaOptions:
-    """Where media may come from, and how large they may be.
+    """Places that media may come from, and limits of their size.
 
     Without a `root`, rows that name files are refused; with one, only files below it are opened. `urls` lets media be
     fetched from the network. `min_pixels` and `max_pixels` bound width × height of an image (one pixel is a download
@@ -59,7 +59,10 @@ def name_of(source: Any) -> str | None:
 
 
 def open_image(source: Any, options: MediaOptions, place: str) -> Image:
-    """An image, decoded, upright and RGB, as transformers makes it of a file. Raises MediaError with its name."""
+    """An image, decoded, upright and RGB, as transformers makes it of a file.
+
+    Raises MediaError with its name.
+    """
     from PIL import Image, ImageOps, UnidentifiedImageError
 
     opened, name = _opened(source, options, place)
@@ -74,8 +77,9 @@ def open_image(source: Any, options: MediaOptions, place: str) -> Image:
 
 
 def measure_image(source: Any, options: MediaOptions, place: str) -> tuple[int, int]:
-    """Width and height of an image as `open_image` gives it, decoded only where nothing else shows that the file is
-    whole. Raises MediaError with its name.
+    """Width and height of an image as `open_image` gives it.
+
+    It is decoded only where nothing else shows that the file is whole. Raises MediaError with its name.
     """
     opened, name = _opened(source, options, place)
     _check(opened, options, name)
@@ -102,7 +106,10 @@ def thumbnail(source: Any, options: MediaOptions, place: str, *, size: int = 96)
 
 
 def read_bytes(source: Any, options: MediaOptions, place: str) -> tuple[bytes, str]:
-    """The bytes of a file, a URL or the row itself, and the name to report them by. Raises MediaError."""
+    """The bytes of a file, a URL or the row itself, and the name to report them by.
+
+    Raises MediaError if they cannot be read.
+    """
     if isinstance(source, Mapping):
         if source.get("bytes") is not None:
             name = f"the bytes of {place}" + (f" (`{source['path']}`)" if source.get("path") else "")
@@ -134,7 +141,10 @@ def read_bytes(source: Any, options: MediaOptions, place: str) -> tuple[bytes, s
 
 
 def confined(source: str, options: MediaOptions, place: str) -> Path:
-    """The file that a row names, below the root. Raises MediaError for a path that leads out of it, by a link too."""
+    """The file that a row names, below the root.
+
+    Raises MediaError for a path that leads out of it, by a link too.
+    """
     if options.root is None:
         raise MediaError(
             f"{place} names the file `{source}`, and no folder is given for files of media",
@@ -212,7 +222,10 @@ def _check(image: Image, options: MediaOptions, name: str) -> None:
 
 
 def _is_whole(image: Image) -> bool:
-    """Whether the end of a file shows that nothing is missing, without decoding; False also where that is not known."""
+    """True if the end of a file shows, without decoding, that nothing is missing.
+
+    False also where that is not known.
+    """
     stream: Any = getattr(image, "fp", None)
     if stream is None or not hasattr(stream, "getbuffer"):
         return False

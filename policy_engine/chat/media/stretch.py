@@ -1,7 +1,7 @@
-"""A rendered chat made as long as its processor makes it: placeholders become what stands in their place.
+"""A rendered chat as long as its processor makes it: media replace their placeholders.
 
 `replacements` of `<|image_pad|>` in `…start|><|image_pad|><|vi…` lengthen the `media.image` segment that holds it; what
-comes behind moves. A placeholder that stands in data is refused: it would take an image that is another message's.
+comes behind moves. A placeholder in data is refused: it would take an image that is another message's.
 """
 
 from __future__ import annotations
@@ -29,7 +29,10 @@ class Placeholder:
 
 @dataclass(frozen=True, kw_only=True)
 class Stretched:
-    """A chat with its media written out, and the characters `[start, end)` of each medium's replacement."""
+    """A chat with its media written out.
+
+    With it come the characters `[start, end)` of each medium's replacement.
+    """
 
     chat: RenderedChat
     ranges: tuple[tuple[int, int], ...]
@@ -126,7 +129,10 @@ def _moved(
     cuts: Sequence[tuple[int, int, int]],
     shift: int,
 ) -> Iterator[Segment]:
-    """The segments where they are now; a placeholder in scaffold of another part becomes a segment of its own."""
+    """The segments at their new places.
+
+    A placeholder in scaffold of another part becomes a segment of its own.
+    """
     ends = [placeholder.end for placeholder in placeholders]
 
     def now(char: int) -> int:
@@ -161,7 +167,10 @@ def _moved(
 
 
 def written_in(chat: RenderedChat, char: int, written: str) -> MediaError:
-    """The error for a medium's token at a character that no medium wrote: it names the message and the field."""
+    """The error for a medium's token at a character that no medium wrote.
+
+    It names the message and the field.
+    """
     segment = next(s for s in chat.segments if s.start <= char < s.end)
     where = "the row" if segment.turn is None else f"messages[{segment.turn}] (`{chat.role(segment)}`)"
     what = f"`{field_path(segment.field)}`" if segment.field else f"the `{segment.part}`"
@@ -172,7 +181,10 @@ def written_in(chat: RenderedChat, char: int, written: str) -> MediaError:
 
 
 def tokens_of(ranges: Sequence[tuple[int, int]], starts_T: Any, ends_T: Any, media: Sequence[Medium]) -> list[Any]:
-    """The tokens `(first, count)` inside each range of characters. Raises AttributionError for a range without one."""
+    """The tokens `(first, count)` inside each range of characters.
+
+    Raises AttributionError for a range without a token.
+    """
     found = []
     for (start, end), medium in zip(ranges, media):
         # Tokens of no width at either edge are the neighbours'.

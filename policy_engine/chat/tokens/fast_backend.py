@@ -35,7 +35,7 @@ class TokenBackend(Protocol):
 
 
 class BackendMismatch(TokenizerError):
-    """A fast backend gave other ids than the tokenizer; what it has written is not to be trusted."""
+    """Other ids from a fast backend than from the tokenizer: its output is not to be trusted."""
 
     code = "PE409"
 

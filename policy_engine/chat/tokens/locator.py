@@ -230,7 +230,7 @@ class TokenLocator:
     def qualify_fast(
         self, texts: Sequence[str], names: Sequence[str] = ("kitoken", "gigatoken"), *, full: bool = False
     ) -> CheckedBackend | str:
-        """The first backend of `names` that gives the tokenizer's ids, or the reasons; see `qualify`."""
+        """The first backend of `names` that gives the tokenizer's ids, or reasons; see `qualify`."""
         if not self.has_backend or self.pipeline is None or self.pipeline.table is None:
             return f"the tokens of {self.name} stand for no fixed bytes, so their places need its own offsets"
         if getattr(self.tokenizer, "split_special_tokens", False):
@@ -277,7 +277,7 @@ class TokenLocator:
             backend.encode_special_tokens = split
 
     def _slow(self, texts: list[str]) -> list[Any]:
-        """Ids by calling the tokenizer; places from the texts of its tokens, if those spell the text."""
+        """Ids by calling the tokenizer; places from its tokens' texts, if they spell the text."""
         return [self._rebuilt(text, ids, offsets) for text, ids, offsets in zip(texts, *self.call(texts))]
 
     def call(self, texts: list[str]) -> tuple[list[list[int]], list[Any]]:

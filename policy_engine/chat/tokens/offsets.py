@@ -31,7 +31,7 @@ _JOINS = re.compile("[\u1160-\u11ff\uff9e\uff9f]")
 
 @dataclass(frozen=True, kw_only=True)
 class _Row:
-    """A text, its tokens and the characters `[start, end)` of each, which are corrected in place."""
+    """A text, its tokens and the characters `[start, end)` of each, corrected in place."""
 
     text: str
     tokens: Sequence[str]
@@ -136,7 +136,10 @@ def _close_gaps(row: _Row) -> None:
 
 
 def _check_spelling(row: _Row) -> None:
-    """Refuses offsets that a dropped character moved: where they are right, each token spells its characters."""
+    """Refuses offsets that a dropped character moved.
+
+    Where they are right, each token spells its characters.
+    """
     for i, token in enumerate(row.tokens):
         piece = row.text[row.starts_T[i] : row.ends_T[i]]
         if not row.pipeline.spells(token, piece):

@@ -1,4 +1,4 @@
-"""What a fast tokenizer's pipeline does to text, read from its components."""
+"""The work of a fast tokenizer's pipeline on text, read from its components."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _FORMS: dict[str, Form] = {
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Pipeline:
-    """The components of a `tokenizers.Tokenizer`, as far as they decide the places of its tokens.
+    """The components of a `tokenizers.Tokenizer` that decide the places of its tokens.
 
     `forms` are the Unicode normal forms its normalizer applies; `table` the bytes of its tokens, None if they stand for
     no fixed bytes; `trims` whether its post-processor takes whitespace out of offsets; `stripping` the added tokens
@@ -47,14 +47,14 @@ class Pipeline:
     affixes: tuple[str, str] = ("", "")
 
     def spells(self, token: str, text: str) -> bool:
-        """Whether a token is just this text, normalized; spaces aside."""
+        """True if a token is just this text, normalized; spaces aside."""
         normal = text if self.normalizer is None else self.normalizer.normalize_str(text)
         word = token.removeprefix(self.affixes[0]).removesuffix(self.affixes[1])
         spaces = f" \t\r\n{SPACE_MARK}Ġ"
         return word.strip(spaces) == normal.strip(spaces)
 
     def removes(self, text: str) -> bool:
-        """Whether the normalizer leaves nothing of a text but whitespace."""
+        """True if the normalizer leaves nothing of a text but whitespace."""
         return self.normalizer is not None and not self.normalizer.normalize_str(text).strip(" \t\r\n" + SPACE_MARK)
 
 
@@ -84,7 +84,10 @@ def read_pipeline(backend: Any) -> Pipeline:
 
 
 def _parts(component: Any) -> Iterator[dict[str, Any]]:
-    """The components in a component, sequences flattened. One written in Python has no state: its type is `Custom`."""
+    """The components in a component, sequences flattened.
+
+    One written in Python has no state: its type is `Custom`.
+    """
     if component is None:
         return
     try:
@@ -138,14 +141,14 @@ def _byte_level(pre_tokenizers: list[dict[str, Any]]) -> dict[str, Any] | None:
 
 
 def _complete(model: Any, vocabulary: dict[str, int], pre_tokenizers: list[dict[str, Any]]) -> bool:
-    """Whether every byte has a token, so that no text is unknown."""
+    """True if every byte has a token, so that no text is unknown."""
     if _byte_level(pre_tokenizers) is not None:
         return all(chr(char) in vocabulary for char in byte_of_char())
     return bool(getattr(model, "byte_fallback", False)) and all(f"<0x{b:02X}>" in vocabulary for b in range(256))
 
 
 def _marks_spaces(component: dict[str, Any]) -> bool:
-    """Whether a component writes spaces as the space mark."""
+    """True if a component writes spaces as the space mark."""
     if component["type"] == "Metaspace":
         return bool(component.get("replacement") == SPACE_MARK)
     return bool(component["type"] == "Replace" and component.get("content") == SPACE_MARK)

@@ -1,4 +1,6 @@
-"""Fast backends that give a tokenizer's ids: checked once for each pair of versions, and remembered in the cache.
+"""Fast backends that give a tokenizer's ids.
+
+They are checked once for each pair of versions, and remembered in the cache.
 
 quick check    about 1 s, in the first run    then texts with rare characters are read by the tokenizer itself
 full check     about 10 s, for much data      then only texts that the normalizer may change are
@@ -111,7 +113,10 @@ def _key(subject: Subject, name: str, version: str) -> str:
 
 
 def _known(entry: Entry, name: str) -> TokenBackend | str | None:
-    """What an entry says of a backend: the backend, what was wrong with it, or None if the entry is damaged."""
+    """The content of an entry: a backend, or what was wrong with it.
+
+    None if the entry is damaged.
+    """
     wrong = entry.meta.get("difference")
     if wrong is not None or not entry.is_whole(_FORM):
         return wrong
@@ -122,7 +127,7 @@ def _known(entry: Entry, name: str) -> TokenBackend | str | None:
 
 
 def _compared(subject: Subject, backend: TokenBackend, texts: Iterable[str], risk: Risk) -> str | None:
-    """Where the backend differs on texts that it may be given."""
+    """The difference of the backend on texts that it may be given."""
     rest = (text for text in texts if not risk.of(text))
     while chunk := list(islice(rest, _CHUNK)):
         try:

@@ -1,1 +1,1 @@
-"""Readers of data files: JSON Lines, JSON, Parquet, Arrow, folders and pipes, as numbered rows."""
+"""Readers of JSON Lines, JSON, Parquet, Arrow, folders and pipes, as numbered rows."""

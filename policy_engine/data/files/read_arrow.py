@@ -96,7 +96,10 @@ def _opened(source: pa.MemoryMappedFile) -> pa.ipc.RecordBatchFileReader | pa.ip
 
 
 def _checked(batch: pa.RecordBatch) -> list[Row]:
-    """The rows of a batch. Arrow believes the offsets in a file: wrong ones would end the process, not the reading."""
+    """The rows of a batch, whose offsets are checked first.
+
+    Arrow believes the offsets in a file: wrong ones would end the process, not the reading.
+    """
     problem = next((found for column in batch.columns if (found := _problem(column)) is not None), None)
     if problem is None:
         return rows_of(batch)

@@ -132,7 +132,10 @@ def _ends(rules: Sequence[CheckedRule], findings: Findings, *, misspelled: Colle
 
 
 def _left_by_role(rules: Sequence[CheckedRule], parts: frozenset[str]) -> dict[str | None, CheckedRule]:
-    """The first rule for each role that trains some of the parts, of those that no later rule masks altogether."""
+    """The first rule for each role that trains some of the parts.
+
+    Only rules that no later rule masks altogether.
+    """
     found: dict[str | None, CheckedRule] = {}
     for rule in rules:
         for atom in _atoms(rule.targets):

@@ -139,7 +139,7 @@ def ends(case: Case) -> str | None:
         if not data:
             continue
         if found and found[-1].start < data[-1].end:
-            return f"the end marker of message {turn} stands before data of it"
+            return f"the end marker of message {turn} comes before data of it"
         if not found and _closed(chat, data[-1].end, profile.marker):
             return f"the end marker after message {turn} is not known as its end"
         checked = checked or bool(found)
@@ -149,7 +149,10 @@ def ends(case: Case) -> str | None:
 
 
 def _apart(chat: RenderedChat, a: Segment, b: Segment) -> bool:
-    """Whether a turn has two ends, and no other turn spoke between them (a result, before the answer goes on)."""
+    """True if a turn has two ends, and no other turn spoke between them.
+
+    A result may come between them, before the answer goes on.
+    """
     return a.end != b.start and not any(
         s.from_data and s.turn not in (None, a.turn) for s in chat.segments if a.end <= s.start < b.start
     )
@@ -166,7 +169,7 @@ _FOLLOWING: Final[tuple[tuple[dict[str, Any], ...], ...]] = (
 
 
 def _end_by_what_follows(case: Case) -> str | None:
-    """A turn's end in one conversation that is the same text, and no end, where another kind of turn follows."""
+    """A turn's end that is the same text, and no end, where another kind of turn follows."""
     if not any(case.conversation is shape for shape in SHAPES.values()):
         return None
     turns = (turn for turn in range(len(case.conversation.messages)) if case.is_model(turn))
@@ -191,7 +194,9 @@ def _end_of_turn_by_what_follows(case: Case, turn: int) -> str | None:
         for role, other, there in tails:
             if place is not None and other.startswith(text[: place[1]]) and place != there:
                 where = f"{article(role)} `{role}` turn follows" if role else "nothing follows"
-                return f"the end marker {text[slice(*place)]!r} of message {turn} is not told as its end where {where}"
+                return (
+                    f"the end marker {text[slice(*place)]!r} of message {turn} is not labelled as its end where {where}"
+                )
     return None
 
 

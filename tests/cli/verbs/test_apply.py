@@ -61,7 +61,7 @@ def test_a_run_that_leaves_no_row_says_so(args: list[str | Path], tmp_path: Path
     ran = cli(
         "apply", write_chats(tmp_path, ['{"messages": [{"role": "user"}]}'] * 2), *args[1:], "-o", out, "--overwrite"
     )
-    assert "none of 2 rows is left to write: 2 failed\n  help: what to do is told with the rows above" in ran.err
+    assert "none of 2 rows is left to write: 2 failed\n  help: the errors above say what to do" in ran.err
 
 
 def test_json_summary_counts_the_file(args: list[str | Path], tmp_path: Path) -> None:

@@ -1,1 +1,4 @@
-"""The meeting point of policies and tokens: which token carries which weight, by which rule, and why."""
+"""The meeting point of policies and tokens.
+
+It decides which token carries which weight, by which rule, and why.
+"""

@@ -46,7 +46,10 @@ def apply_program(program: Program, tokenized: TokenizedChat) -> TokenMask:
 
 
 def _refuse_unknown(program: Program, table: PieceTable, tokenized: TokenizedChat) -> None:
-    """Text that a template computed from several owners' data may be anybody's: only `everything` can train it."""
+    """Refuses to train text that a template computed from several owners' data.
+
+    Its author is unknown, so that only `everything` can train it.
+    """
     chat = tokenized.chat
     for piece, index in enumerate(table.segments):
         if not chat.segments[index].unknown or not table.weights[piece]:
@@ -56,13 +59,16 @@ def _refuse_unknown(program: Program, table: PieceTable, tokenized: TokenizedCha
             continue
         raise AttributionError(
             f"{rule.span} (`{rule.span.one_line}`) trains text that the template computed from the data, "
-            f"so whose it is cannot be told: {excerpt(chat.text[table.starts[piece] : table.ends[piece]])}",
+            f"so its author is unknown: {excerpt(chat.text[table.starts[piece] : table.ends[piece]])}",
             help="mask the part it is in, or use a template that writes message fields as they are",
         )
 
 
 def mask_tokens(table: PieceTable, tokenized: TokenizedChat, *, straddle: str = "mask") -> TokenMask:
-    """The decision of every token, given those of the characters. Raises RowError under `straddle="error"`."""
+    """The decision of every token, given those of the characters.
+
+    Raises RowError under `straddle="error"`.
+    """
     starts_T, ends_T = tokenized.starts_T, tokenized.ends_T
     size = len(starts_T)
     ends_P = np.array(table.ends, dtype=starts_T.dtype)
@@ -101,7 +107,10 @@ def mask_tokens(table: PieceTable, tokenized: TokenizedChat, *, straddle: str = 
 
 
 def _structural(table: PieceTable, tokenized: TokenizedChat, after_P: npt.NDArray[np.intp]) -> list[tuple[int, int]]:
-    """Ranges of tokens that no policy can train: the first of the row, and those that touch a generation prompt."""
+    """Ranges of tokens that no policy can train.
+
+    These are the first token of the row, and the tokens that touch a generation prompt.
+    """
     found = [(0, 1)]
     segments = tokenized.chat.segments
     placed = placed_of(segments)

@@ -1,4 +1,4 @@
-"""Many rows masked with one tokenizer call: `Masker.batch` and every run stand on this.
+"""Many rows masked with one tokenizer call: `Masker.batch` and every run use this.
 
 A row that fails becomes its error, in its place, whatever failed:
 
@@ -28,8 +28,11 @@ _log = logging.getLogger("policy_engine")
 
 
 class Sample(NamedTuple):
-    """What a row becomes, once or several times: the masked tokens, the values of `SAMPLE_COLUMNS` if it was unrolled,
-    and which fields of its messages never reached the text."""
+    """One sample of a row, which becomes one sample or several.
+
+    It has the masked tokens, the values of `SAMPLE_COLUMNS` if the row was unrolled, and the fields of its messages
+    that never reached the text.
+    """
 
     row: MaskedRow
     names: dict[str, int]
@@ -79,7 +82,10 @@ def mask_rows(
 def mask_samples(
     conversations: Sequence[Conversation | PolicyEngineError], masker: RowMasker, *, unrolled: bool
 ) -> list[list[Sample] | PolicyEngineError]:
-    """The samples that each conversation becomes: one, or if unrolled those of `unroll`. Raises BackendMismatch."""
+    """The samples that each conversation becomes: one, or if unrolled those of `unroll`.
+
+    Raises BackendMismatch.
+    """
     if not unrolled:
         rows = mask_rows(conversations, masker)
         return [row if isinstance(row, PolicyEngineError) else [Sample(row, {}, lost_of(row.chat))] for row in rows]

@@ -18,7 +18,7 @@ from policy_engine.rules.traces import RuleTrace, trace_rules
 
 @dataclass(frozen=True, kw_only=True)
 class ExplainedPiece:
-    """Characters `[start, end)` of one segment with one decision, and every rule that selects them.
+    """Characters `[start, end)` of one segment, their decision and the rules that select them.
 
     `rule` decided (None: no rule matches, masked by default) and `scaled_by` multiplied its weight; `lost` matched too
     but a later rule decided; `rejected` would have matched, but their condition is false. `source` says where the
@@ -42,10 +42,11 @@ class ExplainedPiece:
 
 @dataclass(frozen=True, kw_only=True)
 class Explanation:
-    """The decision about a segment or a token, with its reason. `token` and `token_id` are None for a segment.
+    """The decision about a segment or a token, with its reason.
 
-    `weight` is the token's (None for a segment whose pieces differ); `why` is the reason in a sentence; `pieces` are
-    what the token touches or the segment consists of. `str` gives the text form.
+    `token` and `token_id` are None for a segment. `weight` is the token's (None for a segment whose pieces differ);
+    `why` is the reason in a sentence; `pieces` are what the token touches or the segment consists of. `str` gives the
+    text form.
     """
 
     token: int | None
@@ -73,8 +74,9 @@ class Explanation:
 
 
 def explain_segment(program: Program, chat: RenderedChat, index: int) -> Explanation:
-    """Why the characters of a segment are decided as they are. Raises IndexError for no such segment, and what
-    `Program.decide` raises.
+    """Explains why the characters of a segment are decided as they are.
+
+    Raises IndexError for no such segment, and what `Program.decide` raises.
     """
     if not 0 <= index < len(chat.segments):
         raise IndexError(f"no segment {index}: there are {len(chat.segments)}")
@@ -124,13 +126,16 @@ def explain_token(
 
 
 def explain_pieces(program: Program, chat: RenderedChat) -> tuple[ExplainedPiece, ...]:
-    """Every piece of a chat's text, in order, with the rules that had a say. Raises what `Program.decide` raises."""
+    """Every piece of a chat's text, in order, with the rules that had a say.
+
+    Raises what `Program.decide` raises.
+    """
     table = program.table(chat)
     return _explain(program, chat, table, list(range(len(table.ends))))
 
 
 def rule_lines(piece: ExplainedPiece) -> Iterator[tuple[int, str]]:
-    """The rules that had a say about a piece, for people: how deep a line stands, and the line."""
+    """The rules that had a say about a piece, for people: (depth of indentation, line)."""
     sections = (
         ("decided by", () if piece.rule is None else (piece.rule,)),
         ("scaled by", piece.scaled_by),

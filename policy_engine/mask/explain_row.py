@@ -16,8 +16,8 @@ from policy_engine.rules.program import Program
 class TokenLine:
     """One token and its decision.
 
-    `rule` is the deciding rule's index, `place` and `rule_text` where it stands and what it says; None where no rule
-    decides. `turn` and `role` are None for text that no message owns.
+    `rule` is the deciding rule's index, `place` and `rule_text` where it is written and what it says; None where no
+    rule decides. `turn` and `role` are None for text that no message owns.
     """
 
     token: int
@@ -35,7 +35,10 @@ class TokenLine:
 
 @dataclass(frozen=True, kw_only=True)
 class RowExplanation:
-    """All tokens of a row, in order. `str` gives them as a table; `row.explain(token=N)` says more of one."""
+    """All tokens of a row, in order.
+
+    `str` gives them as a table; `row.explain(token=N)` says more of one.
+    """
 
     tokens: tuple[TokenLine, ...]
 
@@ -57,7 +60,7 @@ class RowExplanation:
 
 
 def explain_row(program: Program, tokenized: TokenizedChat, mask: TokenMask) -> RowExplanation:
-    """Which rule decided each token of a row, or why none did."""
+    """The rule that decided each token of a row, or the reason why no rule did."""
     chat, rules = tokenized.chat, program.policy.rules
     columns = zip(
         tokenized.input_ids,

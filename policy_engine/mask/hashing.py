@@ -1,4 +1,7 @@
-"""Fingerprints for the cache of `datasets.map`: the same masker, the same hash, in every process."""
+"""Fingerprints for the cache of `datasets.map`.
+
+The same masker has the same hash in every process.
+"""
 
 from __future__ import annotations
 
@@ -16,11 +19,12 @@ def fingerprint_of(*facts: str) -> str:
 
 
 def register_with_datasets(cls: type) -> None:
-    """Makes `datasets` hash an object of the class by its `fingerprint`, if `datasets` is in use.
+    """Makes `datasets` hash an object of the class by its `fingerprint`.
 
-    It hashes a function by pickling it, and a masker pickles with the text of its policy (for error messages) and its
-    whole tokenizer: a changed comment would miss the cache, and hashing would take long. Without the hook, which
-    `datasets` does not document, the cache is missed more often than need be, never hit wrongly.
+    Does nothing if `datasets` is not in use. `datasets` hashes a function by pickling it, and a masker pickles with the
+    text of its policy (for error messages) and its whole tokenizer: a changed comment would miss the cache, and hashing
+    would take long. Without the hook, which `datasets` does not document, the cache is missed more often than need be,
+    never hit wrongly.
     """
     if "datasets" not in sys.modules:
         return

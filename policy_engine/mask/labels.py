@@ -13,9 +13,9 @@ from policy_engine.rules.program import Program
 
 
 def labels_of(input_ids: Sequence[int] | npt.NDArray[np.integer], mask: TokenMask) -> npt.NDArray[np.int32]:
-    """The id of each trained token, IGNORE_INDEX elsewhere (int32). Not shifted: label i belongs to id i.
+    """The id of each trained token, IGNORE_INDEX elsewhere (int32).
 
-    Raises ValueError if there is not one decision per id.
+    Labels are not shifted: label i belongs to id i. Raises ValueError if there is not one decision per id.
     """
     ids_T = np.asarray(input_ids, dtype=np.int32)
     if ids_T.shape != mask.weights_T.shape:
@@ -24,5 +24,8 @@ def labels_of(input_ids: Sequence[int] | npt.NDArray[np.integer], mask: TokenMas
 
 
 def loss_weights_of(program: Program, mask: TokenMask) -> npt.NDArray[np.float32] | None:
-    """The weight of each token's loss (float32, 0 where masked), or None for a policy that has no weights."""
+    """The weight of each token's loss (float32, 0 where masked).
+
+    None for a policy that has no weights.
+    """
     return mask.weights_T if program.is_weighted else None

@@ -44,7 +44,10 @@ _LIST_KINDS: Final = ("messages", "sharegpt")
 
 
 class LostFieldWarning(UserWarning):
-    """A piece of a message never reached the text, and the policy does not refuse that. Given once per kind."""
+    """A piece of a message never reached the text, and the policy does not refuse that.
+
+    The warning is given once per kind.
+    """
 
 
 class QuotedArgumentsWarning(UserWarning):
@@ -52,19 +55,23 @@ class QuotedArgumentsWarning(UserWarning):
 
 
 class DoubtfulRoleWarning(UserWarning):
-    """A role of the data looks misspelled: nothing declares it, and it is much like one. Given once per role."""
+    """A role of the data looks misspelled.
+
+    Nothing declares it, and it is much like a role that is declared. The warning is given once per role.
+    """
 
 
 class Masker:
-    """Masks conversations: calls the template once and the tokenizer once, and decides every token.
+    """Masks conversations: decides every token of them.
+
+    Each conversation takes one call of the template and one of the tokenizer.
 
     `policy` is a compiled program or a checked policy; `tokenizer` a transformers fast tokenizer or processor, a
     ChatTokenizer, or what `load_tokenizer` takes; `template` (text or path) replaces the tokenizer's own. `dataset`
     says how rows are read and which roles the model writes; what it leaves open is detected from the first batch and
-    logged.
-    `on_error="drop"` leaves out rows of `batch` that fail, and counts them. With `unroll`, `batch` makes samples of one
-    turn each, for templates that rewrite history. `media` says where a processor's images, sounds and videos may come
-    from.
+    logged. `on_error="drop"` leaves out rows of
+    `batch` that fail, and counts them. With `unroll`, `batch` makes samples of one turn each, for templates that
+    rewrite history. `media` says where a processor's images, sounds and videos may come from.
 
     Pickles, for worker processes. `counts` says what became of the rows of `batch` in this process: `rows`, `masked`,
     `empty`, `failed`, and `failed: CODE` for each kind of failure.
@@ -108,7 +115,10 @@ class Masker:
 
     @property
     def fingerprint(self) -> str:
-        """A hash of all that decides what comes out: policy (not its comments), tokenizer, template, versions."""
+        """A hash of all that decides what comes out.
+
+        It covers the policy (not its comments), tokenizer, template and versions.
+        """
         how = [self.on_error, *(["unrolled"] if self.unrolls else [])]
         return fingerprint_of(self.program.fingerprint, self.tokenizer.fingerprint, self._reading, *how)
 
@@ -133,9 +143,11 @@ class Masker:
         audios: Sequence[Any] | None = None,
         **template_kwargs: Any,
     ) -> MaskedRow:
-        """Masks one conversation. `sample` is the row it came from, for conditions on `sample.`; `images`, `videos` and
-        `audios` fill the places that the messages have for them (`<image>`, or a part of type `image` without data);
-        further arguments go to the template.
+        """Masks one conversation.
+
+        `sample` is the row it came from, for conditions on `sample.`; `images`, `videos` and `audios` fill the places
+        that the messages have for them (`<image>`, or a part of type `image` without data); further arguments go to the
+        template.
 
         `tools` are schemas or Python functions. Messages, tools and documents may be JSON text. A key that is null
         counts as absent, as in `batch`, since rows that come out of Arrow have every key of their column.
@@ -174,7 +186,10 @@ class Masker:
         return self.row_masker.mask(conversation)
 
     def mask_tokenized(self, tokenized: TokenizedChat) -> MaskedRow:
-        """Masks a chat that is tokenized already, such as another policy's row. Raises what `mask` raises."""
+        """Masks a chat that is tokenized already, such as another policy's row.
+
+        Raises what `mask` raises.
+        """
         masker = self.row_masker
         masker.check_lost(tokenized.chat)
         return masker.finish(tokenized)
@@ -198,20 +213,28 @@ class Masker:
         return made
 
     def unroll(self, conversation: Conversation) -> list[UnrolledRow]:
-        """The samples of one conversation, each turn that is trained in the context that inference gives it: see
-        `policy_engine.mask.unroll`, also for what is raised. Where nothing is trained there is no sample; under
-        `on empty keep` there is one that trains no turn, and `on empty error` raises RowError."""
+        """The samples of one conversation, which together train each turn once.
+
+        Each trained turn is in the context that inference gives it. See `policy_engine.mask.unroll`, also for what is
+        raised. Where nothing is trained there is no sample; under `on empty keep` there is one that trains no turn, and
+        `on empty error` raises RowError.
+        """
         return unroll(conversation, self.row_masker)
 
     def mask_batch(self, conversations: Iterable[Conversation]) -> list[MaskedRow | PolicyEngineError]:
-        """Masks many conversations with one tokenizer call. A row that fails is its error instead, in its place."""
+        """Masks many conversations with one tokenizer call.
+
+        In place of a row that fails is its error.
+        """
         return mask_rows(conversations, self.row_masker)
 
     @property
     def batch(self) -> Callable[..., dict[str, Any]]:
-        """For `dataset.map(masker.batch, batched=True)`: columns of rows to columns of `input_ids`, `labels`,
-        `attention_mask` and, if the policy has weights, `loss_weights`, as one array per row. With `unroll` there are
-        `turn` and `samples` too, and the columns it was given are repeated for each sample of a row, in place.
+        """Masks columns of rows, for `dataset.map(masker.batch, batched=True)`.
+
+        Returns the columns `input_ids`, `labels`, `attention_mask` and, if the policy has weights, `loss_weights`, as
+        one array per row. With `unroll` there are `turn` and `samples` too, and the columns it was given are repeated
+        for each sample of a row, in place.
 
         Under `on empty drop` (the default) rows with nothing to train are left out, under `on_error="drop"` those that
         fail; then the columns it was given are cut to the rows that are left, in place, as `map` asks of a function
@@ -225,8 +248,11 @@ class Masker:
 
     @property
     def features(self) -> Any:
-        """The types of the columns that `batch` makes, as `datasets.Features`, for `map(features=…)` where no other
-        column is kept. A stream (`IterableDataset`) knows none of its types without."""
+        """The types of the columns that `batch` makes, as `datasets.Features`.
+
+        Give them to `map(features=…)` where no other column is kept. Without them a stream (`IterableDataset`) does not
+        know its types.
+        """
         from datasets import Features, List, Sequence, Value
 
         names = column_names(self.program, self.tokenizer, unrolled=self.unrolls)
@@ -263,7 +289,10 @@ class Masker:
         return _as_columns(columns, dict(zip(names, values)), kept, masked, names_made)
 
     def _mask_rows(self, rows: list[dict[str, Any]]) -> list[list[Mapping[str, Any]] | PolicyEngineError]:
-        """The columns of the samples that each row becomes: one, none if nothing is trained, several if unrolled."""
+        """The columns of the samples that each row becomes.
+
+        A row becomes one sample, no sample if nothing is trained, or several if unrolled.
+        """
         if not rows:
             return []
         layout = self._layout(rows)
@@ -296,8 +325,10 @@ class Masker:
         return found
 
     def _message_layout(self, messages: list[Any]) -> Format:
-        """How to read a list of messages that is given by itself: with the dataset file's keys and roles, if it has
-        lists of messages."""
+        """The way to read a list of messages that is given by itself.
+
+        It uses the dataset file's keys and roles, if that file has lists of messages.
+        """
         spec = self.dataset
         if spec.kind in _LIST_KINDS or (spec.kind is None and spec.names):
             try:

@@ -15,7 +15,10 @@ from policy_engine.rules.traces import trace_rules
 
 @dataclass(frozen=True, kw_only=True)
 class TestResult:
-    """What became of one test. `actual` is the rendering with trained text in ⟦ ⟧, None where masking failed."""
+    """The result of one test.
+
+    `actual` is the rendering with trained text in ⟦ ⟧, None where masking failed.
+    """
 
     name: str
     line: int
@@ -25,13 +28,16 @@ class TestResult:
 
     @property
     def passed(self) -> bool:
-        """Whether the conversation was masked as expected, blanks at the end apart."""
+        """True if the conversation was masked as expected, blanks at the end apart."""
         return self.actual is not None and self.expected.rstrip() == self.actual.rstrip()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Untried:
-    """A rule that never decided, or a test of a condition that was never seen `true` or never `false`."""
+    """A part of a policy that no row has tried.
+
+    It is a rule that never decided, or a test of a condition that was never seen `true` or never `false`.
+    """
 
     place: str
     text: str
@@ -58,7 +64,7 @@ class Coverage:
                     self.seen.setdefault((rule.index, value.test), set()).add(value.holds)
 
     def untried(self) -> tuple[Untried, ...]:
-        """What no row has tried, in the order of the policy."""
+        """The parts that no row has tried, in the order of the policy."""
         found: list[Untried] = []
         for rule in self.program.policy.rules:
             text = rule.span.one_line
@@ -87,6 +93,9 @@ def _run(test: PolicyTest, spec: DatasetSpec, masker: Masker, coverage: Coverage
 
 
 def marked_row(row: MaskedRow, *, weights: bool = False) -> str:
-    """The rendered text of a row, its trained tokens between ⟦ and ⟧, after each stretch its weight if asked for."""
+    """The rendered text of a row, its trained tokens between ⟦ and ⟧.
+
+    After each stretch comes its weight, if asked for.
+    """
     tokens = zip(row.tokenized.starts_T.tolist(), row.tokenized.ends_T.tolist(), row.mask.weights_T.tolist())
     return marked(row.chat.text, tokens, weights=weights)

@@ -47,9 +47,12 @@ SAMPLE_COLUMNS: Final = ("turn", "samples")
 
 
 def column_names(program: Program, tokenizer: ChatTokenizer, *, unrolled: bool = False) -> list[str]:
-    """The columns that rows masked by a program have; samples of unrolled conversations have two more, which name them:
-    `turn`, the last message that a sample trains (from 0), and `samples`, how many the conversation became. A processor
-    adds columns of its own, such as `mm_token_type_ids`, and `media`."""
+    """The columns that rows masked by a program have.
+
+    Samples of unrolled conversations have two more, which name them: `turn`, the last message that a sample trains
+    (from 0), and `samples`, how many the conversation became. A processor adds columns of its own, such as
+    `mm_token_type_ids`, and `media`.
+    """
     names = ["input_ids", "labels", "attention_mask", *(["loss_weights"] if program.is_weighted else [])]
     if tokenizer.media is not None:
         names += [*tokenizer.media.columns, MEDIA_COLUMN]
@@ -96,12 +99,15 @@ class MaskedRow:
 
     @property
     def is_empty(self) -> bool:
-        """Whether nothing of the row is trained."""
+        """True if nothing of the row is trained."""
         return not self.mask.weights_T.any()
 
     def arrays(self) -> dict[str, Any]:
-        """The columns as arrays: ids and labels int32, attention int8, weights (if the policy has any) float32.
-        With a processor its columns too, and `media` as a list."""
+        """The columns as arrays.
+
+        Ids and labels are int32, attention int8, weights (if the policy has any) float32. With a processor there are
+        its columns too, and `media` as a list.
+        """
         columns: dict[str, Any] = {
             "input_ids": self.tokenized.ids_T,
             "labels": labels_of(self.tokenized.ids_T, self.mask),
@@ -117,7 +123,7 @@ class MaskedRow:
 
     @property
     def media(self) -> list[dict[str, Any]]:
-        """Where each medium of the row is and how large, in order; empty without a processor.
+        """The place and size of each medium of the row, in order; empty without a processor.
 
         An entry has `kind`, `turn` and `item` (message and content part), `source` (its path or URL, None for bytes and
         objects), `width` and `height` of an image (pixels), and its tokens: `count` of them from `first` on.
@@ -153,8 +159,10 @@ class MaskedRow:
     @overload
     def explain(self, *, segment: int) -> Explanation: ...
     def explain(self, *, token: int | None = None, segment: int | None = None) -> Explanation | RowExplanation:
-        """Why a token or a segment is decided as it is, with the rules that lost and what conditions were worth; or,
-        with neither given, all tokens as a table. `print` shows either.
+        """Explains why a token or a segment is decided as it is.
+
+        The result has the rules that lost, and what conditions were worth. With neither given, it is all tokens as a
+        table. `print` shows either.
 
         Raises IndexError for a token or segment that is not there, and TypeError if both are given.
         """

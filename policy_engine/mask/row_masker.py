@@ -49,8 +49,11 @@ class RowMasker:
         return self.finish(self.tokenizer.encode(self.render(conversation)))
 
     def render(self, conversation: Conversation) -> RenderedChat:
-        """The text of a conversation. Raises UnrenderedError where it lost what it must not, MediaError for media that
-        a tokenizer does not take, and TemplateError."""
+        """The text of a conversation.
+
+        Raises UnrenderedError where it lost what it must not, MediaError for media that a tokenizer does not take, and
+        TemplateError.
+        """
         for message in conversation.messages:
             if type(message.get("content")) is not str:  # most are, and need no further look
                 self.check_media(conversation)
@@ -60,7 +63,10 @@ class RowMasker:
         return chat
 
     def check_media(self, conversation: Conversation) -> None:
-        """Applies `on media`. Raises MediaError for a row with media where ids come from a tokenizer alone."""
+        """Applies `on media`.
+
+        Raises MediaError for a row with media where ids come from a tokenizer alone.
+        """
         if self.tokenizer.media is not None or self.program.setting("media") == "ignore":
             return
         if has_media(conversation.messages):

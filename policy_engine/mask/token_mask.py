@@ -12,9 +12,10 @@ from policy_engine.core.vocabulary import Reason
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TokenMask:
-    """One decision per token (`_T`): `weights_T` float32, 0 where masked; `rules_T` int16, the deciding rule's index or
-    -1; `reasons_T` int8, an index into `REASONS`; `segments_T` int32, the index of the segment of the token's first
-    character.
+    """One decision per token (`_T`).
+
+    `weights_T` is float32, 0 where masked; `rules_T` int16, the deciding rule's index or -1; `reasons_T` int8, an index
+    into `REASONS`; `segments_T` int32, the index of the segment of the token's first character.
     """
 
     weights_T: npt.NDArray[np.float32]

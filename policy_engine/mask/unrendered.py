@@ -1,4 +1,6 @@
-"""Pieces of a conversation that never reached the text: refused where they are trained, else counted.
+"""Pieces of a conversation that never reached the text.
+
+They are refused where they are trained, else counted:
 
 tool_calls[1] of message 3 (`assistant`), which the policy trains     UnrenderedError
 reasoning_content of 2 assistant messages                             counted, and reported once

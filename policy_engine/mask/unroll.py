@@ -1,4 +1,7 @@
-"""One sample per turn, for templates that rewrite history: each answer in the context that inference gives it."""
+"""One sample per turn, for templates that rewrite history.
+
+Each answer is in the context that inference gives it.
+"""
 
 from __future__ import annotations
 
@@ -36,12 +39,13 @@ class UnrolledRow:
 
 
 def unroll(conversation: Conversation, masker: RowMasker) -> list[UnrolledRow]:
-    """The samples of a conversation, in order: together they train every turn that the policy trains, each once.
+    """The samples of a conversation, in order.
 
-    Every sample of an answer starts with exactly the ids of the messages before it with `add_generation_prompt=True`;
-    the policy decides on the whole conversation. A sample whose ids are the start of another's is not made: the other
-    trains its turns too. So a template that leaves history as it was gives one sample, the whole conversation. Where
-    nothing is trained there is none; under `on empty keep`, one that trains no turn.
+    Together they train every turn that the policy trains, each once. Every sample of an answer starts with exactly the
+    ids of the messages before it with `add_generation_prompt=True`; the policy decides on the whole conversation. A
+    sample whose ids are the start of another's is not made: the other trains its turns too. So a template that leaves
+    history as it was gives one sample, the whole conversation. Where nothing is trained there is no sample; under
+    `on empty keep`, one that trains no turn.
 
     Raises RowError if a turn, even as the last one, does not continue its generation prompt; else what `RowMasker.mask`
     raises.
@@ -77,8 +81,10 @@ def _of_nothing(conversation: Conversation, masker: RowMasker) -> list[UnrolledR
 
 
 def lost_fields(sample: UnrolledRow) -> Lost:
-    """Fields of the messages a sample trains that never reached its text. What a template drops from the turns before
-    them is what it drops at inference."""
+    """Fields of the messages a sample trains that never reached its text.
+
+    What a template drops from the turns before them is what it drops at inference.
+    """
     return lost_of(sample.row.chat, sample.turns)
 
 
@@ -122,7 +128,7 @@ def _sample(conversation: Conversation, turn: int, masker: RowMasker) -> Tokeniz
         raise RowError(
             f"message {turn} does not continue its generation prompt: the template writes it otherwise than the "
             "model would be asked for it",
-            help="use a template that keeps what its generation prompt opens; thinking that it takes out has to stand "
+            help="use a template that keeps what its generation prompt opens; thinking that it takes out has to be "
             "in the content, with its delimiters, as the model writes it",
         )
     ids = tokenizer.encode(prompt).input_ids

@@ -41,8 +41,10 @@ def apply_dataset(
     say: Callable[[str], None] = lambda text: None,
     progress: Callable[[Progress], None] = lambda progress: None,
 ) -> Summary:
-    """Masks the rows of `input` (a path, or `-`) and writes `output`: a file (.parquet, .jsonl, .jsonl.gz, .jsonl.zst),
-    or a folder of Parquet shards and a manifest, if its name ends in a slash or it exists.
+    """Masks the rows of `input` and writes them to `output`.
+
+    `input` is a path, or `-` for standard input. `output` is a file (.parquet, .jsonl, .jsonl.gz, .jsonl.zst), or a
+    folder of Parquet shards and a manifest, if its name ends in a slash or it exists.
 
         apply_dataset("chats.jsonl", masker, "masked.parquet", RunOptions(workers=4))
 
@@ -158,7 +160,7 @@ class _Source:
         self._first: Iterator[tuple[int, Any]] | None = islice(self.rows, limit)
 
     def format(self, spec: DatasetSpec) -> Format:
-        """How rows are read, told from the first ones."""
+        """The way to read rows, detected from the first ones."""
         assert self._first is not None
         rest = self._first
         # Not a row more than are looked at: they may come from a pipe.

@@ -32,7 +32,10 @@ ERROR_COLUMN = "error"
 
 @dataclass(frozen=True, kw_only=True)
 class MaskedBatch:
-    """The rows of a batch that go on, as arrays by column (`row` has the row's number), and what became of the rest."""
+    """The rows of a batch that go on, and what became of the rest.
+
+    A row that goes on is arrays by column; `row` has the row's number.
+    """
 
     rows: list[dict[str, npt.NDArray[Any]]]
     counts: Counts
@@ -41,8 +44,10 @@ class MaskedBatch:
 
 
 class BatchMasker:
-    """Masks batches of rows of one format, with one tokenizer call a batch; unrolls them if the masker does. Pickles,
-    for worker processes."""
+    """Masks batches of rows of one format, with one tokenizer call a batch.
+
+    Unrolls rows if the masker does. Pickles, for worker processes.
+    """
 
     def __init__(self, masker: Masker, format: Format, *, truncation: Truncation | None = None) -> None:
         self.masker = masker
@@ -60,7 +65,10 @@ class BatchMasker:
         self._watch = RuleWatch(self.masker.program)
 
     def mask(self, batch: Sequence[tuple[int, Any]]) -> MaskedBatch:
-        """Masks numbered rows, in order. A row that fails, or is an error already, is among the errors."""
+        """Masks numbered rows, in order.
+
+        A row that fails, or is an error already, is among the errors.
+        """
         made = MaskedBatch(rows=[], counts=Counts(read=len(batch)))
         read = [row if isinstance(row, PolicyEngineError) else attempt(read_row, row, self.format) for _, row in batch]
         numbers = [number for number, _ in batch]
@@ -76,8 +84,9 @@ class BatchMasker:
         return made
 
     def _finish(self, number: int, samples: list[Sample], made: MaskedBatch) -> None:
-        """Truncates, counts and keeps a row's samples. A row of which nothing is kept was too long, emptied by
-        truncation, or empty, in this order.
+        """Truncates, counts and keeps a row's samples.
+
+        A row of which nothing is kept was too long, emptied by truncation, or empty, in this order.
 
         Raises RowError if there is nothing to train and the policy refuses that; nothing is counted then.
         """
@@ -137,7 +146,10 @@ class BatchMasker:
 
 
 def _columns(row: MaskedRow, number: int, names: dict[str, int]) -> dict[str, npt.NDArray[Any]]:
-    """The columns of a sample, the number of its row, and what names the sample if there are several."""
+    """The columns of a sample, and the number of its row.
+
+    If a row has several samples, further columns name the sample.
+    """
     return {
         "row": np.array([number], dtype=np.int64),
         **row.arrays(),
@@ -185,8 +197,9 @@ def batched(rows: Iterator[tuple[int, Any]], size: int) -> Iterator[list[tuple[i
 
 
 class MaskingTransform:
-    """A table of dataset rows to a table of columns for a trainer: what Ray's `map_batches(batch_format="pyarrow")`,
-    Spark's `mapInArrow` and `datasets.map` on Arrow tables run.
+    """Turns a table of dataset rows into a table of columns for a trainer.
+
+    Ray's `map_batches(batch_format="pyarrow")`, Spark's `mapInArrow` and `datasets.map` on Arrow tables run it.
 
     The output has `input_ids`, `labels`, `attention_mask` and perhaps `loss_weights`; `row` counts rows of each table
     from 1 unless the input has an integer column `row_column` to take the numbers from. Rows with nothing to train are

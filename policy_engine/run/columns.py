@@ -1,4 +1,8 @@
-"""Columns of masked rows as Arrow tables, built from arrays: no Python list of numbers on the way."""
+"""Columns of masked rows as Arrow tables.
+
+They are built from arrays, with no Python list of numbers on the way: a list of int objects takes many times the
+memory.
+"""
 
 from __future__ import annotations
 
@@ -22,8 +26,10 @@ _MEDIA: Final = pa.struct([pa.field(name, pa.type_for_alias(kind)) for name, kin
 
 
 def schema_of(masker: Masker, *, packed: bool = False, row_numbers: bool = True) -> pa.Schema:
-    """The columns of the output: `row` (number of the row in the input), then one list of numbers per row. If the
-    masker unrolls, `turn` and `samples` (int32) name the samples of a row (`SAMPLE_COLUMNS`).
+    """The columns of the output.
+
+    First comes `row`, the number of the row in the input, then one list of numbers per row and column. If the masker
+    unrolls, `turn` and `samples` (int32) name the samples of a row (`SAMPLE_COLUMNS`).
 
     `input_ids` and `labels` int32, `attention_mask` int8, `loss_weights` float32 if the policy has weights; packed rows
     have `position_ids` and `seq_lengths` in place of the attention mask, and lists of what names rows. Without
@@ -49,7 +55,10 @@ def schema_of(masker: Masker, *, packed: bool = False, row_numbers: bool = True)
 
 
 def table_of(rows: Sequence[Mapping[str, Any]], schema: pa.Schema) -> pa.Table:
-    """Rows of arrays as a table of `schema`. A scalar column takes the one item of each row's array."""
+    """Rows of arrays as a table of `schema`.
+
+    A scalar column takes the one item of each row's array.
+    """
     columns = []
     for field in schema:
         parts = [row[field.name] for row in rows]
@@ -74,7 +83,7 @@ def _array(parts: Sequence[npt.NDArray[Any]], kind: pa.DataType) -> pa.Array:
 
 
 def rows_of_columns(table: pa.Table) -> list[dict[str, Any]]:
-    """What `table_of` made a table of."""
+    """The rows that `table_of` made a table of."""
     rows: list[dict[str, Any]] = [{} for _ in range(table.num_rows)]
     for name, column in zip(table.column_names, table.combine_chunks().columns):
         for chunk in column.chunks:

@@ -1,4 +1,7 @@
-"""A dataset masked into a folder of shards, by one process, several, or a cluster; can be killed and resumed."""
+"""A dataset masked into a folder of shards, by one process, several, or a cluster.
+
+A run can be killed and resumed.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +30,10 @@ from policy_engine.run.summary import Counts, Summary, summary_of
 
 @dataclass(frozen=True, kw_only=True)
 class Progress:
-    """How far a run is. `fraction` of the input, from 0 to 1, is None where the size of the input is not known."""
+    """The progress of a run.
+
+    `fraction` is the part of the input that is done, from 0 to 1; None where the size of the input is not known.
+    """
 
     rows: int
     failed: int
@@ -38,10 +44,10 @@ Results: TypeAlias = "Generator[Shard | PolicyEngineError, None, None]"
 
 
 class Engine(Protocol):
-    """What runs a ShardMaker over spans: results may come in any order."""
+    """Runs a ShardMaker over spans; results may come in any order."""
 
     def __call__(self, work: ShardMaker, spans: Iterator[Span]) -> Results:
-        """The shard of each span, or why there is none."""
+        """The shard of each span, or the reason why it has no shard."""
 
 
 def processes(workers: int) -> Engine:
@@ -56,13 +62,16 @@ def processes(workers: int) -> Engine:
 
 
 def is_folder(output: str | Path) -> bool:
-    """Whether an output names a folder: it ends in a slash, or is one."""
+    """True if an output names a folder: it ends in a slash, or is one."""
     return str(output).endswith(("/", os.sep)) or Path(output).is_dir()
 
 
 @dataclass(frozen=True, kw_only=True)
 class InputCut:
-    """The input of a folder run: identity, and the spans that can be read apart (None: only from the start)."""
+    """The input of a folder run: its identity, and the spans that can be read apart.
+
+    `spans` is None for an input that can only be read from its start.
+    """
 
     files: tuple[InputFile, ...]
     spans: list[Span] | None
@@ -75,7 +84,10 @@ class InputCut:
 
 
 class FolderRun:
-    """One run into a folder. `go` may be called again after a BackendMismatch, with another masker."""
+    """One run into a folder.
+
+    `go` may be called again after a BackendMismatch, with another masker.
+    """
 
     def __init__(
         self,
@@ -101,7 +113,7 @@ class FolderRun:
         """Makes every shard that is not there yet, and the manifest.
 
         Raises:
-            BackendMismatch: the fast backend differed; `go` with another masker begins anew.
+            BackendMismatch: the fast backend differed; `go` with another masker begins again.
             DataError, PolicyEngineError, KeyboardInterrupt: as `apply_dataset` does; whole shards stay.
         """
         options = {**self._options.to_json(), "unrolled": batches.masker.unrolls, "backend": backend}
@@ -146,7 +158,7 @@ class FolderRun:
         spans = self._spans()
         read = sum(shard.counts.read for shard in done.values())
         failed = sum(sum(shard.counts.codes.values()) for shard in done.values())
-        # Closed, so that workers end before what the run was stopped by is told.
+        # Closed, so that workers end before the reason why the run stopped is reported.
         with contextlib.closing(engine(work, (span for span in spans if span.index not in done))) as results:
             for result in results:
                 if not isinstance(result, Shard):
@@ -171,7 +183,7 @@ class FolderRun:
 
 
 def check_folder(folder: Path, inputs: tuple[Path, ...]) -> None:
-    """Whether a folder can be made there, before any work is done. Raises DataError."""
+    """Checks that a folder can be made there, before any work is done. Raises DataError."""
     if folder.exists() and not folder.is_dir():
         raise DataError(f"`{folder}` is a file", help="give another -o")
     if not folder.parent.is_dir():

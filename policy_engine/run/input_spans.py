@@ -1,4 +1,7 @@
-"""An input cut into spans: stretches of rows that can be read by themselves, each of which becomes one output shard."""
+"""An input cut into spans: stretches of rows that can be read by themselves.
+
+Each span becomes one output shard.
+"""
 
 from __future__ import annotations
 
@@ -25,8 +28,11 @@ _CHUNK: Final = 1 << 20
 
 @dataclass(frozen=True, kw_only=True)
 class Span:
-    """A stretch of the input. Either a place in `file` (bytes `[start, end)` of JSON Lines, or row groups of Parquet),
-    or `rows` themselves. `before` is the number of rows of `file` before it, `base` those of the files before that."""
+    """A stretch of the input.
+
+    It is either a place in `file` (bytes `[start, end)` of JSON Lines, or row groups of Parquet), or `rows` themselves.
+    `before` is the number of rows of `file` before it, `base` the number of rows of all files before that one.
+    """
 
     index: int
     file: Path | None = None
@@ -87,7 +93,7 @@ class Span:
 
 @dataclass(frozen=True, kw_only=True)
 class InputFile:
-    """What tells an input file from a changed one."""
+    """The values that tell an input file from a changed one."""
 
     path: str
     size: int
@@ -95,16 +101,19 @@ class InputFile:
 
 
 def check_digests(files: Iterable[InputFile]) -> None:
-    """Reads files once more. Raises DataError for one that is not what it was, which its stamp may not show."""
+    """Reads files once more, and compares them with what they were.
+
+    Raises DataError for a file that changed; its stamp may not show that.
+    """
     for file in files:
         if _scan(Path(file.path))[0] != file:
             raise changed(Path(file.path), "its contents are others")
 
 
 def plan(rows: Rows, *, size: int = SPAN_BYTES) -> tuple[tuple[InputFile, ...], list[Span] | None]:
-    """Identity of the files of an input, and their spans; None for the spans if a file can only be read from its start.
+    """Identity of the files of an input, and their spans.
 
-    Reads every file once.
+    The spans are None if a file can only be read from its start. Reads every file once.
     """
     identities: list[InputFile] = []
     spans: list[Span] | None = []
@@ -147,8 +156,11 @@ def _grouped(groups: list[tuple[int, int]], size: int) -> Iterator[tuple[tuple[i
 
 
 def _scan(file: Path, size: int = 0) -> tuple[InputFile, list[tuple[int, int, int]], int, int]:
-    """A file's identity; if `size`, also where its lines are cut (start, end, lines before), the number of its last
-    line that is not blank, and the length of its longest stretch without a newline, roughly."""
+    """A file's identity; with `size`, also the places where its lines are cut.
+
+    With `size` the result has the cuts (start, end, lines before), the number of the last line that is not blank, and
+    the length of the longest stretch without a newline, roughly.
+    """
     digest = hashlib.sha256()
     cuts: list[tuple[int, int, int]] = []
     at = start = lines = before = last = newline = longest = 0

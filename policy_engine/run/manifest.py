@@ -1,4 +1,7 @@
-"""What a folder of shards was made with and what is in it, as JSON: written beside the shards, compared on resume."""
+"""The manifest of a folder of shards: what it was made with and what is in it, as JSON.
+
+It is written beside the shards, and compared on resume.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +31,7 @@ class Shard:
     """One output file and the stretch of input rows it was made from.
 
     `file` is its name in the folder, None where no row of the stretch is written. `rows` are the rows in the file,
-    `first_row` and `last_row` the numbers of the first and last input row read (0 if there was none), `bytes` and
+    `first_row` and `last_row` the numbers of the first and last input row read (0 if no row was read), `bytes` and
     `sha256` those of the file.
     """
 
@@ -47,7 +50,10 @@ class Shard:
 
     @staticmethod
     def from_json(data: Mapping[str, Any]) -> Shard:
-        """What `to_json` gave. Raises KeyError, TypeError or ValueError for anything else."""
+        """Reads back what `to_json` gave.
+
+        Raises KeyError, TypeError or ValueError for anything else.
+        """
         return Shard(**{**data, "counts": counts_from_json(data["counts"])})
 
 
@@ -69,7 +75,7 @@ def counts_to_json(counts: Counts) -> dict[str, Any]:
 
 
 def counts_from_json(data: Mapping[str, Any]) -> Counts:
-    """What `counts_to_json` gave."""
+    """Reads back what `counts_to_json` gave."""
     made: dict[str, Any] = {}
     for field in fields(Counts):
         value = data[field.name]
@@ -86,7 +92,10 @@ def counts_from_json(data: Mapping[str, Any]) -> Counts:
 def identity_of(
     masker: Masker, schema: pa.Schema, *, files: Sequence[InputFile], reading: str, options: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """All that decides what a run writes, as JSON values. `reading` is how rows are read, in words."""
+    """All that decides what a run writes, as JSON values.
+
+    `reading` is how rows are read, in words.
+    """
     tokenizer = masker.tokenizer
     policy = masker.program.policy.source
     digest = hashlib.sha256(json.dumps([[f.size, f.sha256] for f in files]).encode()).hexdigest()
@@ -100,7 +109,7 @@ def identity_of(
         },
         "tokenizer": {
             "name": tokenizer.name,
-            # Apart from the templates, so that it can be told which of the two changed.
+            # Apart from the templates, so that an error can name which of the two changed.
             "fingerprint": dataclasses.replace(tokenizer, templates={}, model_roles=frozenset()).fingerprint,
         },
         "template": {name: hashlib.sha256(text.encode()).hexdigest() for name, text in tokenizer.templates.items()},
@@ -116,7 +125,10 @@ def identity_of(
 
 
 def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """What of two identities differs, each in a few words; empty if a run of one may go on as the other."""
+    """The differences between two identities, each in a few words.
+
+    Empty if a run of one may go on as the other.
+    """
     found = []
     if old.get("format") != new["format"] or old.get("version") != new["version"]:
         found.append(f"policy-engine is version {new['version']}, it was {old.get('version')}")

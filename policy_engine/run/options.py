@@ -1,4 +1,7 @@
-"""The options of a run over a dataset, as `apply` takes them, workers get them and the manifest keeps them."""
+"""The options of a run over a dataset.
+
+`apply` takes them, workers get them, and the manifest keeps them.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ from policy_engine.run.truncate import Truncation
 
 @dataclass(frozen=True, kw_only=True)
 class RunOptions:
-    """How rows become an output, and how the run goes about it.
+    """Options for how rows become an output, and for how the run works.
 
         RunOptions(truncation=Truncation(max_length=4096), packed=True, workers=4)
 
@@ -39,7 +42,7 @@ class RunOptions:
     error (`kitoken`)."""
 
     overwrite: bool = False
-    """Replace what stands under the output's name."""
+    """Replace what exists under the output's name."""
     resume: bool = False
     """Go on with the run in the output folder that was stopped."""
     workers: int = 1

@@ -18,9 +18,12 @@ PACK_TOKENS: Final = 256
 
 
 def best_fit_decreasing(lengths: Sequence[int], capacity: int) -> list[list[int]]:
-    """Which documents share a sequence of at most `capacity` tokens: longest first, each where it leaves least room.
+    """Chooses which documents share a sequence of at most `capacity` tokens.
 
-    Documents are given by their place in `lengths`; the result is the same for the same lengths, each document once.
+    The longest document is placed first, each where it leaves least room. Documents are given by their place in
+    `lengths`; the result is the same for the same lengths, each document once.
+
+        best_fit_decreasing([5, 2, 3, 4], 7)     [[0, 1], [3, 2]]
 
     Raises:
         DataError: a document is longer than `capacity`.
@@ -44,11 +47,13 @@ def best_fit_decreasing(lengths: Sequence[int], capacity: int) -> list[list[int]
 
 
 def pack(rows: Sequence[Arrays], capacity: int) -> list[dict[str, Any]]:
-    """Rows of columns (`input_ids`, `labels`, perhaps `loss_weights`, `row`) as packed rows of up to `capacity` tokens.
+    """Packs rows of columns into rows of up to `capacity` tokens.
+
+    A row has `input_ids`, `labels`, and perhaps `loss_weights` and `row`.
 
     A packed row has `position_ids` (int32, from 0 in each document) and `seq_lengths` (int32, one per document) in
     place of an attention mask, which would say that documents see each other. The first token of each document is
-    never a target: what stands before it is another document.
+    never a target: the token before it belongs to another document.
 
     Raises:
         DataError: a row is longer than `capacity`.
@@ -80,7 +85,10 @@ def pack(rows: Sequence[Arrays], capacity: int) -> list[dict[str, Any]]:
 
 
 class PackWindow:
-    """Packs a stream of rows a window at a time: about `PACK_TOKENS` sequences of `capacity` tokens."""
+    """Packs a stream of rows, one window at a time.
+
+    A window has the tokens of about `PACK_TOKENS` sequences of `capacity` tokens.
+    """
 
     def __init__(self, capacity: int) -> None:
         self._capacity = capacity
@@ -88,7 +96,7 @@ class PackWindow:
         self._tokens = 0
 
     def add(self, rows: Sequence[Arrays]) -> list[dict[str, Any]]:
-        """Takes rows; gives packed ones when a window is full, else none."""
+        """Takes rows; gives packed rows when a window is full, else an empty list."""
         self._held += rows
         self._tokens += sum(len(row["input_ids"]) for row in rows)
         return self.rest() if self._tokens >= PACK_TOKENS * self._capacity else []

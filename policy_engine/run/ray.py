@@ -1,9 +1,9 @@
-"""Ray Data as an engine: on a cluster, or on this machine as one. Ray itself is imported when it is used.
+"""Ray Data as an engine: on a cluster, or on this machine as one.
 
-A run into a folder gives Ray the spans of the input; each is read, masked and written by one actor, which gives back
-the account of its shard. Files get their names as everywhere: written under a temporary name and renamed, so that a
-task that Ray runs twice writes the same file twice. Input and output have to be on storage that all nodes share.
-Resuming, the manifest and the summary are those of a run without Ray.
+Ray itself is imported when it is used. A run into a folder gives Ray the spans of the input; each is read, masked and
+written by one actor, which gives back the account of its shard. Files get their names as everywhere: written under a
+temporary name and renamed, so that a task that Ray runs twice writes the same file twice. Input and output have to be
+on storage that all nodes share. Resuming, the manifest and the summary are those of a run without Ray.
 
 `mask_dataset` masks a Ray dataset inside a pipeline of one's own.
 """
@@ -30,8 +30,9 @@ RETRIES = 2
 
 
 def ray_engine(actors: int, *, cpus_per_actor: float | None = None) -> Engine:
-    """The engine for `apply_dataset(…, engine=…)`: so many actors of `cpus_per_actor` CPUs each (None: one CPU, or less
-    where that would take all there are).
+    """The engine for `apply_dataset(…, engine=…)`, made of Ray actors.
+
+    Each of the `actors` actors has `cpus_per_actor` CPUs (None: one CPU, or less where that would take all CPUs).
 
     Raises:
         ConfigError: Ray is not installed, or the actors ask for every CPU of the cluster.
@@ -66,18 +67,24 @@ def ray_engine(actors: int, *, cpus_per_actor: float | None = None) -> Engine:
             for row in dataset.iter_rows():
                 yield pickle.loads(row["result"])
         except ray.exceptions.RayError as error:
-            raise DataError(f"Ray could not finish: {_last_line(error)}", help="mend it, then --resume") from error
+            raise DataError(f"Ray could not finish: {_last_line(error)}", help="fix it, then --resume") from error
 
     return run
 
 
 def _as_others_see_it(span: Span) -> Span:
-    """A span for another machine, where the same file of a shared storage may have another inode."""
+    """A span for another machine.
+
+    There the same file of a shared storage may have another inode.
+    """
     return span if span.stamp is None else replace(span, stamp=replace(span.stamp, inode=None))
 
 
 class _ShardActor:
-    """Holds the compiled program and the tokenizer; a table of one span in, a table of its account out."""
+    """An actor, which keeps the compiled program and the tokenizer.
+
+    A table of one span goes in, a table of its account comes out.
+    """
 
     def __init__(self, state: bytes) -> None:
         os.environ.setdefault("RAYON_NUM_THREADS", "1")
@@ -149,14 +156,17 @@ def _ray() -> Any:
 
 
 def _share(ray: Any, actors: int, cpus: float | None) -> float:
-    """CPUs of an actor. Actors that take every CPU leave none for the tasks that feed them, and Ray waits for ever."""
+    """CPUs of an actor.
+
+    Actors that take every CPU leave no CPU for the tasks that feed them, and Ray would wait for ever.
+    """
     total = float(ray.cluster_resources().get("CPU", 1.0))
     if cpus is None:
         # Whole CPUs where that leaves one; else all but half a CPU, shared out.
         return 1.0 if actors + 1 <= total else max(0.01, int((total - 0.5) / actors * 100) / 100)
     if actors * cpus >= total:
         raise ConfigError(
-            f"{actors} actors of {cpus:g} CPUs take all {total:g} CPUs, and leave none to read and write with",
+            f"{actors} actors of {cpus:g} CPUs take all {total:g} CPUs, and leave no CPU to read and write with",
             help="fewer actors, or fewer CPUs for each",
         )
     return cpus

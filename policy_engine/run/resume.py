@@ -1,4 +1,7 @@
-"""The journal of a run that writes a folder: which shards are done, so that a run that was killed can go on."""
+"""The journal of a run that writes a folder.
+
+It says which shards are done, so that a run that was killed can go on.
+"""
 
 from __future__ import annotations
 
@@ -26,11 +29,12 @@ _TEMPORARY: Final = ".part-*.tmp"
 
 
 class Journal:
-    """The shards of a folder that are whole. Used as a context; holds the folder against other runs.
+    """The shards of a folder that are whole.
 
-    A shard is recorded after it has its final name, so a run killed in between makes it again under the same name.
-    While a run is not finished the record is `_progress.jsonl`: a line that says what is made, then one per shard. A
-    finished run has `_manifest.json` in its place.
+    Used as a context, which locks the folder so that no other run writes it. A shard is recorded after it has its final
+    name, so a run killed in between makes it again under the same name. While a run is not finished the record is
+    `_progress.jsonl`: a line that says what is made, then one per shard. A finished run has `_manifest.json` in its
+    place.
     """
 
     def __init__(self, folder: Path, identity: Mapping[str, Any]) -> None:
@@ -67,7 +71,9 @@ class Journal:
             raise DataError(f"folder `{folder}` is not empty, and what is in it is not a run's", help="give another -o")
         if is_run and not resume and not overwrite:
             what = "a finished run" if (folder / MANIFEST).exists() else "a run that is not finished"
-            raise DataError(f"folder `{folder}` holds {what}", help="--resume goes on with it, --overwrite begins anew")
+            raise DataError(
+                f"folder `{folder}` holds {what}", help="--resume goes on with it, --overwrite begins again"
+            )
         if is_run and resume and (folder / MANIFEST).exists():
             journal._take_finished()
         else:
@@ -75,7 +81,10 @@ class Journal:
         return journal
 
     def record(self, shard: Shard) -> None:
-        """Adds a shard that is whole. On return it survives the end of the process, and of the machine."""
+        """Adds a shard that is whole.
+
+        On return it survives the end of the process, and of the machine.
+        """
         self.shards[shard.index] = shard
         self._write_line(shard.to_json())
 
@@ -98,7 +107,7 @@ class Journal:
         self.finished = True
 
     def restart(self, identity: Mapping[str, Any]) -> None:
-        """Throws away all that the run has written, and begins anew as another."""
+        """Throws away all that the run has written, and begins again as another run."""
         self.identity = dict(identity)
         self.shards = {}
         self._file.seek(0)
@@ -125,7 +134,7 @@ class Journal:
         if missing:
             raise DataError(
                 f"`{self.folder / str(missing[0].file)}` is missing or has other contents than the manifest says",
-                help="--overwrite makes the folder anew",
+                help="--overwrite makes the folder again",
             )
         self.finished = True
 
@@ -161,7 +170,7 @@ class Journal:
         if found:
             raise DataError(
                 f"the run in `{self.folder}` cannot go on, something is not as it was: {'; '.join(found)}",
-                help="set it back and resume, or begin anew with --overwrite or in another folder",
+                help="set it back and resume, or begin again with --overwrite or in another folder",
             )
 
     def _is_whole(self, shard: Shard) -> bool:
@@ -190,7 +199,7 @@ class Journal:
 
 
 def options_of(folder: Path) -> Mapping[str, Any]:
-    """The options of the run in a folder; empty if there is none, or none that can be read."""
+    """The options of the run in a folder; empty if they are missing or cannot be read."""
     for name in (MANIFEST, JOURNAL):
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError, StopIteration):
             with (folder / name).open(encoding="utf-8") as file:
@@ -219,4 +228,4 @@ def sync_folder(folder: Path) -> None:
 
 
 def _broken(path: Path, error: Exception) -> DataError:
-    return DataError(f"`{path}` cannot be read: {error!r}", help="begin anew with --overwrite, or in another folder")
+    return DataError(f"`{path}` cannot be read: {error!r}", help="begin again with --overwrite, or in another folder")

@@ -1,4 +1,7 @@
-"""A span of the input masked into one Parquet file: the unit that workers do, and that a resumed run skips."""
+"""A span of the input masked into one Parquet file.
+
+It is the unit that workers do, and that a resumed run skips.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,10 @@ from policy_engine.run.writers import OUTPUT_FORMATS, SHARD_SUFFIX, Writer, reas
 
 
 class ShardMaker:
-    """Masks spans into shards of a folder. Pickles, for worker processes; the same span gives the same file."""
+    """Masks spans into shards of a folder.
+
+    Pickles, for worker processes. The same span gives the same file.
+    """
 
     def __init__(self, batches: BatchMasker, schema: pa.Schema, folder: Path, options: RunOptions) -> None:
         self.batches = batches
@@ -30,8 +36,11 @@ class ShardMaker:
         self._options = options
 
     def __call__(self, span: Span) -> Shard | PolicyEngineError:
-        """Makes a shard, or says why there is none: the first row that fails with `strict`, input that breaks off, a
-        disk that is full. It is written under a temporary name and renamed when it is whole."""
+        """Makes a shard, or gives the reason why it could not be made.
+
+        Reasons are the first row that fails with `strict`, input that breaks off, and a disk that is full. The shard is
+        written under a temporary name and renamed when it is whole.
+        """
         name = f"part-{span.index:06d}{SHARD_SUFFIX}"
         temporary = self._folder / f".{name}.{os.getpid()}.tmp"
         try:

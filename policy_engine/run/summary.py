@@ -1,4 +1,4 @@
-"""What became of a dataset's rows and tokens: counted batch by batch, told at the end."""
+"""Counts of a dataset's rows and tokens, made batch by batch and reported at the end."""
 
 from __future__ import annotations
 
@@ -37,8 +37,11 @@ NO_ROLE: Final = ""
 
 @dataclass(frozen=True, kw_only=True)
 class Failure:
-    """A row that could not be masked. `row` is its number in the input, `place` its file and line (`chats.jsonl:7`),
-    empty where not known; `help` says what to do about it."""
+    """A row that could not be masked.
+
+    `row` is its number in the input, `place` its file and line (`chats.jsonl:7`), empty where not known; `help` says
+    what to do about it.
+    """
 
     row: int
     code: str
@@ -48,14 +51,20 @@ class Failure:
 
     @property
     def kind(self) -> tuple[str, str]:
-        """Code and reason, numbers left out: `messages[3] has no role` is of the kind of `messages[4] has no role`."""
+        """Code and reason, numbers left out.
+
+        `messages[3] has no role` is of the same kind as `messages[4] has no role`.
+        """
         return self.code, re.sub(r"\d+", "N", self.reason)
 
 
 @dataclass(frozen=True, kw_only=True)
 class DoubtfulRole:
-    """A role of the data that looks misspelled, what it was likely `meant` as and which role that is `read_as` (`human`
-    as `user`), how many `messages` have it, and the first row that does: its number and `place`, as in `Failure`."""
+    """A role of the data that looks misspelled.
+
+    `meant` is the likely spelling, `read_as` the role that this is read as (`human` as `user`), `messages` how many
+    messages have the role. `row` and `place` are those of the first row that does, as in `Failure`.
+    """
 
     role: str
     meant: str
@@ -67,7 +76,10 @@ class DoubtfulRole:
 
 @dataclass(frozen=True, kw_only=True)
 class TokenCount:
-    """Tokens of one role and part in the output. `role` is empty for text that belongs to no message."""
+    """Tokens of one role and part in the output.
+
+    `role` is empty for text that belongs to no message.
+    """
 
     role: str
     part: str
@@ -139,13 +151,16 @@ class Counts:
                 )
 
     def add_lost(self, lost: Lost) -> None:
-        """Counts pieces that never reached the text. Past `MOST_LOST` of them, more are counted by field alone."""
+        """Counts pieces that never reached the text.
+
+        Past `MOST_LOST` of them, more are counted by field alone.
+        """
         for (role, piece), count in lost.items():
             known = (role, piece) in self.unrendered or len(self.unrendered) < MOST_LOST
             self.unrendered[role, piece if known else re.split(r"[.[]", piece)[0]] += count
 
     def name_places(self, where: Callable[[int], object]) -> None:
-        """Gives rows that are told singly their places."""
+        """Gives their places to rows that are reported singly."""
         self.failures = [replace(f, place=str(where(f.row))) for f in self.failures]
         self.doubtful_roles = {n: replace(d, place=str(where(d.row))) for n, d in self.doubtful_roles.items()}
 
@@ -221,8 +236,9 @@ _NOT_TOLD: Final = ("rules", "evidence", "rows_masked", "failures_alike")
 
 @dataclass(frozen=True, kw_only=True)
 class Summary:
-    """The closing account of a run. Every row read is in exactly one of `rows_out`, `rows_failed`, `rows_empty`,
-    `rows_cut_empty` and `rows_too_long`.
+    """The closing account of a run.
+
+    Every row read is in exactly one of `rows_out`, `rows_failed`, `rows_empty`, `rows_cut_empty` and `rows_too_long`.
 
     `rows_empty` had nothing to train and were dropped, as were `rows_cut_empty`, of which truncation left nothing to
     train; `rows_too_long` were dropped by `truncation` before that. `samples` are what the `rows_out` became: one each,
@@ -287,7 +303,7 @@ class Summary:
 
     @property
     def tokens_masked(self) -> int:
-        """Tokens that carry none."""
+        """Tokens that carry no loss."""
         return sum(count.masked for count in self.tokens)
 
     def to_json(self) -> dict[str, Any]:
@@ -306,7 +322,10 @@ class Summary:
 
 
 def summary_of(counts: Counts, *, description: str, output: str, sequences: int, unrolled: bool) -> Summary:
-    """Counts as the closing account; `unrolled` says whether rows were to become a sample per turn."""
+    """Counts as the closing account.
+
+    `unrolled` says whether rows were to become a sample per turn.
+    """
     keys = sorted(counts.trained.keys() | counts.masked.keys())
     return Summary(
         description=description,
@@ -346,7 +365,10 @@ def summary_of(counts: Counts, *, description: str, output: str, sequences: int,
 
 
 class ControlTokens:
-    """Tells rows whose data holds control tokens: special tokens, and added tokens that the chat template writes."""
+    """Finds rows whose data has control tokens.
+
+    These are special tokens, and added tokens that the chat template writes.
+    """
 
     def __init__(self, tokenizer: ChatTokenizer) -> None:
         added = tokenizer.tokenizer.added_tokens_decoder
@@ -361,14 +383,17 @@ class ControlTokens:
         self._is_control[ids] = True
 
     def found_in(self, row: MaskedRow, ids_T: npt.NDArray[np.int32]) -> bool:
-        """Whether data, not the template, brought a control token; thinking that stands in content is not counted."""
+        """True if data, not the template, brought a control token.
+
+        Thinking that is written in content is not counted.
+        """
         hits_T = self._is_control.take(ids_T, mode="clip")
         return bool(_kinds(row.chat.segments).is_data_S[row.mask.segments_T[hits_T]].any())
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Kinds:
-    """What the segments of chats of one shape are: one entry per segment."""
+    """The segments of chats of one shape: one entry per segment."""
 
     parts: tuple[str, ...]
     turns: tuple[int | None, ...]
@@ -378,7 +403,10 @@ class _Kinds:
     """What `keys` gave, by the roles of the messages."""
 
     def keys(self, row: MaskedRow) -> tuple[list[tuple[str, str]], npt.NDArray[np.intp]]:
-        """The (role, part) that tokens are counted under, and for each segment which of them is its own."""
+        """The (role, part) pairs that tokens are counted under.
+
+        Also gives for each segment which of the pairs is its own.
+        """
         roles = tuple([str(message["role"]) for message in row.chat.messages])
         found = self.known.get(roles)
         if found is None:

@@ -1,4 +1,7 @@
-"""Rows that are too long: which of their tokens stay. Decisions of the tokens that stay never change."""
+"""Rows that are too long: which of their tokens stay.
+
+Decisions of the tokens that stay never change.
+"""
 
 from __future__ import annotations
 
@@ -26,8 +29,10 @@ LONGER: Final = "give a larger --max-length, or another --truncate"
 
 @dataclass(frozen=True, kw_only=True)
 class Truncation:
-    """At most `max_length` tokens a row: its first ones (`keep_start`), its last ones (`keep_end`), as many whole turns
-    from the start as fit (`turn`), or none of a row that is longer (`drop`).
+    """Keeps at most `max_length` tokens of a row.
+
+    It keeps the first tokens (`keep_start`), the last ones (`keep_end`), as many whole turns from the start as fit
+    (`turn`), or nothing of a row that is longer (`drop`).
 
     Raises ConfigError for a length below 1 or an unknown way.
     """
@@ -46,8 +51,8 @@ def truncate(row: MaskedRow, truncation: Truncation) -> MaskedRow | None:
     """The row cut to its length, itself if it is short enough, None if nothing of it stays.
 
     No token is changed or added: a cut turn gets no invented end marker. A medium stays whole or goes whole, so that
-    the row may become shorter than its length. Where the start was cut, the first token that
-    stays is no target any more (reason `truncated`), since nothing stands before it to predict it from.
+    the row may become shorter than its length. Where the start was cut, the first token that stays is
+    no target any more (reason `truncated`), since no token is before it to predict it from.
     """
     size = len(row.input_ids)
     if size <= truncation.max_length:
@@ -57,9 +62,9 @@ def truncate(row: MaskedRow, truncation: Truncation) -> MaskedRow | None:
 
 
 def _whole_media(row: MaskedRow, start: int, end: int) -> tuple[int, int]:
-    """The range without what it has of a medium that it cuts through: neither half of an image has its features.
+    """The range without what it has of a medium that it cuts through.
 
-    The tokens around a medium (`<|vision_start|>`) go with it.
+    Neither half of an image has its features. The tokens around a medium (`<|vision_start|>`) go with it.
     """
     segments_T = row.mask.segments_T
     for medium in row.tokenized.media or ():
@@ -94,7 +99,7 @@ def _range(row: MaskedRow, size: int, truncation: Truncation) -> tuple[int, int]
 
 
 def _turn_starts(row: MaskedRow) -> npt.NDArray[np.intp]:
-    """Tokens that stand first in their turn, but for the row's first: where whole turns end."""
+    """First tokens of turns, but for the row's first: the places where whole turns end."""
     turns_S = np.array([-1 if s.turn is None else s.turn for s in row.chat.segments], dtype=np.int64)
     turns_T = turns_S[row.mask.segments_T]
     # A template may write a turn in several places: a cut is whole only where no later token is of a turn before.

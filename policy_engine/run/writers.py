@@ -1,4 +1,7 @@
-"""Output files: Parquet for training, JSON Lines for looking at. A file has its final name only when it is whole."""
+"""Output files: Parquet for training, JSON Lines for looking at.
+
+A file has its final name only when it is whole.
+"""
 
 from __future__ import annotations
 
@@ -105,7 +108,10 @@ class ParquetOutput:
 
 
 class JsonLinesOutput:
-    """One JSON object per row; `compression` None, `gz` or `zst`, each batch a member of its own."""
+    """Writes one JSON object per row.
+
+    `compression` is None, `gz` or `zst`; each batch is a compressed member of its own.
+    """
 
     def __init__(self, path: Path, compression: str | None) -> None:
         self._compression = compression
@@ -114,7 +120,7 @@ class JsonLinesOutput:
         self._file = path.open("wb", buffering=0)
 
     def write(self, table: pa.Table) -> None:
-        """Appends rows, all of them or none."""
+        """Appends all rows, or writes nothing."""
         lines = [json.dumps(row, separators=(",", ":")) + "\n" for row in table.to_pylist()]
         data: bytes | memoryview = "".join(lines).encode()
         if self._compression == "gz":
@@ -152,10 +158,11 @@ SHARD_SUFFIX: Final = ".parquet"
 
 
 class Output:
-    """A file that gets its final name when it is whole, and else leaves what was finished under `partial`.
+    """A file that gets its final name when it is whole.
 
-    Used as a context: leaving it normally finishes the file; leaving it by an error or Ctrl-C makes what was finished a
-    whole file of the name NAME.partial.SUFFIX, and `kept` the number of its rows (None if there is no such file).
+    Else what was finished stays under `partial`. Used as a context: leaving it normally finishes the file; leaving it
+    by an error or Ctrl-C makes what was finished a whole file of the name NAME.partial.SUFFIX, and `kept` the number of
+    its rows (None if there is no such file).
     """
 
     def __init__(self, path: Path, schema: pa.Schema, *, overwrite: bool) -> None:
@@ -230,7 +237,10 @@ def open_output(path: str | Path, schema: pa.Schema, *, overwrite: bool = False)
 
 
 def check_output(path: Path, *, overwrite: bool, inputs: tuple[Path, ...] = ()) -> None:
-    """Whether an output can be made there, before any work is done. Raises DataError as `open_output` does."""
+    """Checks that an output can be made there, before any work is done.
+
+    Raises DataError as `open_output` does.
+    """
     _suffix(path)
     if path.is_dir():
         raise DataError(f"`{path}` is a folder", help=f"name a file in it: {path / 'masked.parquet'}")
@@ -250,13 +260,13 @@ def check_output(path: Path, *, overwrite: bool, inputs: tuple[Path, ...] = ()) 
 
 
 def _partial(path: Path) -> Path:
-    """Where the rows go that a run finished before it broke off."""
+    """The file for the rows that a run finished before it broke off."""
     suffix = _suffix(path)
     return path.with_name(f"{path.name.removesuffix(suffix)}.partial{suffix}")
 
 
 def what_is_left(output: Output, *, read: int) -> str:
-    """What a run that broke off left behind, told after the output's context was left.
+    """A sentence on what a run that broke off left behind, for after the output's context.
 
     `read` is the number of the last input row that was handed to the output.
     """

@@ -1,7 +1,7 @@
-"""Tasks on several processes: results in order, few tasks under way, a worker that dies is replaced.
+"""Tasks on several processes, with results in order and few tasks under way.
 
-One thread feeds each worker and waits for its answers, over pipes that no other process holds: a worker that dies,
-at whatever moment, is noticed at once by the end of its pipe.
+A worker that dies is replaced. One thread feeds each worker and waits for its answers, over pipes that no other process
+holds: a worker that dies, at whatever moment, is noticed at once by the end of its pipe.
 """
 
 from __future__ import annotations
@@ -253,7 +253,7 @@ class _Worker:
             raise _NoStart(f"{error}", is_certain=not isinstance(error, BlockingIOError)) from None
 
     def has_ended(self) -> bool:
-        """Whether the process is gone."""
+        """True if the process is gone."""
         return self._process.poll() is not None
 
     def begin(self, work: bytes) -> None:

@@ -1,4 +1,6 @@
-"""A worker process of `pool`: tasks come on its standard input, results go to its standard output.
+"""A worker process of `pool`.
+
+Tasks come on its standard input, results go to its standard output.
 
     parent → worker    Main or None, then the work (both pickled), then one task after the other
     parent ← worker    Ready or Failed once, then an Answer for each task
@@ -80,7 +82,10 @@ def receive(stream: IO[bytes]) -> bytes:
 
 @dataclass(frozen=True, kw_only=True)
 class Main:
-    """How a worker runs the `__main__` of its parent: a module's name, else a path; neither for an interactive one."""
+    """The `__main__` of the parent, for a worker to run: a module's name, else a path.
+
+    Neither for an interactive parent.
+    """
 
     module: str | None
     path: str | None
@@ -98,7 +103,10 @@ class Main:
         )
 
     def run(self) -> None:
-        """Runs it under a name that is not `__main__`, which `if __name__ == "__main__":` tells apart."""
+        """Runs it under a name that is not `__main__`.
+
+        `if __name__ == "__main__":` tells the two apart.
+        """
         if self.module is None and self.path is None:
             return
         sys.argv[:] = self.arguments
@@ -137,7 +145,10 @@ def serve() -> None:
 
 
 def _own_streams() -> tuple[IO[bytes], IO[bytes]]:
-    """The two pipes, moved to where neither the work nor a process that it starts reads or prints by accident."""
+    """The two pipes, moved away from standard input and output.
+
+    There neither the work nor a process that it starts reads or prints by accident.
+    """
     tasks, results = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     nothing = os.open(os.devnull, os.O_RDWR)
     os.dup2(nothing, 0)
@@ -149,7 +160,10 @@ def _own_streams() -> tuple[IO[bytes], IO[bytes]]:
 
 
 def _listen(tasks: IO[bytes]) -> Any:
-    """The tasks as they come. A thread waits for them, so that a worker ends with its parent even while it works."""
+    """The tasks as they come.
+
+    A thread waits for them, so that a worker ends with its parent even while it works.
+    """
     inbox: queue.SimpleQueue[bytes] = queue.SimpleQueue()
 
     def listen() -> None:

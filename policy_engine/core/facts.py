@@ -11,7 +11,7 @@ of turn 0. The text has the field `("content",)`; the others have no field, sinc
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 
 class SegmentFacts(Protocol):
@@ -87,7 +87,9 @@ class Placed(Protocol):
 
 def placed_of(segments: Sequence[SegmentFacts]) -> Placed | None:
     """The segments as a layout and places; None where they are separate objects."""
-    return cast(Placed, segments) if hasattr(segments, "layout") else None
+    found: Any = segments
+    placed: Placed | None = found if hasattr(found, "layout") else None
+    return placed
 
 
 class ChatFacts(Protocol):

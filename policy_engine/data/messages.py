@@ -18,8 +18,10 @@ from policy_engine.data.refusal import DROP, how_to_name, keys_of, refuse, text_
 _CALL: Final = 'write calls as {"type": "function", "function": {"name": …, "arguments": …}}'
 
 
-_SPEAKING: Final = ("call", "reasoning", "media")
-"""Kinds of fields that make a message of an object without `content`."""
+_SPEAKING: Final = frozenset(
+    {"content", "refusal", *(name for name, kind in MESSAGE_FIELDS.items() if kind in ("call", "reasoning", "media"))}
+)
+"""Fields that make a message of an object: its text, calls, reasoning or media."""
 
 
 def read_messages(row: Mapping[str, Any], spec: Format) -> list[dict[str, Any]]:
@@ -104,9 +106,9 @@ def _read_message(message: Any, spec: Format, place: str) -> dict[str, Any]:
     if result.get("tool_calls") is not None:
         calls = _tool_calls(result["tool_calls"], f"{place}: `{spec.tool_calls}`")
         result["tool_calls"] = _parsed(calls, f"{place}: `{spec.tool_calls}`") if spec.parses_arguments else calls
-    if spec.parses_arguments and isinstance(result.get("function_call"), Mapping):
+    if "function_call" in result and spec.parses_arguments and isinstance(result["function_call"], Mapping):
         result["function_call"] = _parsed([result["function_call"]], f"{place}: `function_call`")[0]
-    if not any(key in ("content", "refusal") or MESSAGE_FIELDS.get(key) in _SPEAKING for key in result):
+    if _SPEAKING.isdisjoint(result):
         refuse(
             f"{place} has no `{spec.content}`; its keys are {keys_of(message)}",
             how_to_name("content", spec.content, message, "key"),

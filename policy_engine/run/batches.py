@@ -74,7 +74,7 @@ class BatchMasker:
         numbers = [number for number, _ in batch]
         for number, conversation in zip(numbers, read):
             if isinstance(conversation, Conversation):
-                made.counts.add_roles((m["role"] for m in conversation.messages), self._spelling, number)
+                made.counts.add_roles([m["role"] for m in conversation.messages], self._spelling, number)
         for number, samples in zip(numbers, mask_samples(read, self._rows, unrolled=self.masker.unrolls)):
             done = samples if isinstance(samples, PolicyEngineError) else attempt(self._finish, number, samples, made)
             error = done if isinstance(done, PolicyEngineError) else None
@@ -114,7 +114,8 @@ class BatchMasker:
             counts.add_lost(lost)
             self._watch.look(row, counts.evidence, number=number)
         counts.control += control
-        counts.quoted += any(wrong.how == "quoted" for row, _, _ in samples for wrong in row.chat.miswritten)
+        miswritten = [wrong for row, _, _ in samples for wrong in row.chat.miswritten]
+        counts.quoted += bool(miswritten) and any(wrong.how == "quoted" for wrong in miswritten)
         for row, _, _ in samples[:1]:
             counts.bos = max(counts.bos, self.masker.tokenizer.times_bos(row.input_ids[:8]))
             counts.media.update(medium.kind for medium in row.tokenized.media or ())

@@ -302,7 +302,9 @@ class TracingEnvironment(ImmutableSandboxedEnvironment):
 
     def is_safe_callable(self, obj: Any) -> bool:
         # A second lock behind `wrap_str_format`: a raw method is not called, however a template got hold of it.
-        return super().wrap_str_format(obj) is None and super().is_safe_callable(obj)
+        if isinstance(obj, MethodType | BuiltinMethodType) and super().wrap_str_format(obj) is not None:
+            return False
+        return super().is_safe_callable(obj)
 
 
 def _format_origins(pattern: Traced, made: str, args: Sequence[Any], fields: Any) -> str:

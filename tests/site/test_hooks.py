@@ -73,3 +73,9 @@ def test_the_title_is_the_heading() -> None:
 
     HOOKS["on_page_markdown"]("# The `one`\n\nText.\n", page=Page)
     assert {"title": "The one"} == Page.meta
+
+
+def test_long_names_in_tables_may_break() -> None:
+    built = "<p><code>a.b_c</code></p><table><td><code>a.b_c=d &lt;e&gt;</code> f.g</td></table>"
+    broken = "<code>a.<wbr>b_<wbr>c=<wbr>d &lt;e&gt;</code> f.g"
+    assert f"<p><code>a.b_c</code></p><table><td>{broken}</td></table>" == HOOKS["on_post_page"](built)

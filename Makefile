@@ -131,7 +131,10 @@ peers-speed-%: $(VENV)-peers/%/.done
 	$(VENV)-peers/$*/bin/python -m benchmarks.peers speed $* $(ARGS)
 	$(if $(filter trl,$*),$(VENV)-peers/trl/bin/python -m benchmarks.peers speed transformers $(ARGS))
 
-peers: $(PEERS:%=peers-masks-%) peers-audit  ## masks of other systems beside the presets, token by token
+peers-models-%: $(VENV)-peers/%/.done
+	$(VENV)-peers/$*/bin/python -m benchmarks.peers models $*
+
+peers: $(PEERS:%=peers-masks-%) peers-models-axolotl peers-models-trl peers-models-unsloth peers-audit  ## masks of other systems beside the presets, token by token
 
 peers-audit: peers-data-axolotl peers-data-trl peers-data-unsloth $(VENV)/.base  ## audit of datasets that other systems prepared
 	$(BIN)/python -m benchmarks.peers audit

@@ -2,6 +2,7 @@
 
     python -m benchmarks.peers masks SYSTEM     # generated conversations, every setting, every template
     python -m benchmarks.peers speed SYSTEM     # CPU time beside ours, on the same rows
+    python -m benchmarks.peers models SYSTEM    # the conversations that docs/models shows: axolotl, trl, unsloth
     python -m benchmarks.peers datasets SYSTEM  # prepared datasets, clean and with planted faults, for `audit`
     python -m benchmarks.peers audit            # what `policy-engine audit` says of them
     python -m benchmarks.peers page             # the tables of docs/explanation/{peers,performance}.md
@@ -35,7 +36,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.peers", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("step", choices=["masks", "speed", "datasets", "audit", "page"])
+    parser.add_argument("step", choices=["masks", "speed", "datasets", "models", "audit", "page"])
     parser.add_argument("system", nargs="?", choices=sorted(SYSTEMS))
     parser.add_argument("--count", type=int, default=500, help="conversations for each setting and template")
     parser.add_argument("--rows", type=int, default=40, help="conversations that are timed")
@@ -43,8 +44,8 @@ def main() -> int:
     parser.add_argument("--data", type=Path, default=Path(".peers"), help="folder of the prepared datasets")
     parser.add_argument("--results", type=Path, default=RESULTS)
     asked = parser.parse_args()
-    if (asked.system is None) == (asked.step in ("masks", "speed", "datasets")):
-        parser.error("masks, speed and datasets take a SYSTEM, the others do not")
+    if (asked.system is None) == (asked.step in ("masks", "speed", "datasets", "models")):
+        parser.error("masks, speed, datasets and models take a SYSTEM, the others do not")
     # Imported here: each step needs what only its own environment has.
     if asked.step == "masks":
         from benchmarks.peers.masks import run_masks
@@ -58,6 +59,10 @@ def main() -> int:
         from benchmarks.peers.datasets import write_datasets
 
         return write_datasets(asked.system, asked.data)
+    if asked.step == "models":
+        from benchmarks.peers.families import run_models
+
+        return run_models(asked.system, asked.results)
     if asked.step == "audit":
         from benchmarks.peers.auditing import run_audit
 

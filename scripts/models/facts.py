@@ -29,6 +29,8 @@ def facts(template: Rendering) -> Iterator[tuple[str, str]]:
     yield "calls are written as", _calls(parts)
     yield "a tool's result opens with", listed(unique(text_of(parts, at, "header") for at in _results(chat))) or "–"
     yield "the system prompt", system_prompt(template)
+    given = {"bos_token": template.variant.bos, "eos_token": template.variant.eos}
+    yield "given to the template", listed([f"{name}={text}" for name, text in given.items() if text], "and") or "–"
 
 
 def system_prompt(template: Rendering) -> str:
@@ -67,9 +69,9 @@ def code(text: str) -> str:
     return f"{ticks}{pad}{shown}{pad}{ticks}"
 
 
-def listed(texts: Sequence[str]) -> str:
+def listed(texts: Sequence[str], word: str = "or") -> str:
     """Texts as code spans in a row."""
-    return " or ".join(code(text) for text in texts)
+    return f" {word} ".join(code(text) for text in texts)
 
 
 def _thinking(parts: Sequence[Part]) -> str:

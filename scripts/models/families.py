@@ -34,18 +34,20 @@ class Family:
     variants: tuple[Variant, ...]
 
 
+# A variant is its label and its template, and its own `eos` where that is not the family's.
 def _family(
     slug: str,
     name: str,
     publishers: str,
-    *variants: tuple[str, str],
+    *variants: tuple[str, str] | tuple[str, str, str],
     short: str = "",
     bos: str = "",
     eos: str = "",
     eos_apart: bool = False,
 ) -> Family:
     made = tuple(
-        Variant(template=template, label=label, bos=bos, eos=eos, eos_apart=eos_apart) for label, template in variants
+        Variant(template=template, label=label, bos=bos, eos=own[0] if own else eos, eos_apart=eos_apart)
+        for label, template, *own in variants
     )
     return Family(slug=slug, name=name, short=short or name, publishers=tuple(publishers.split()), variants=made)
 
@@ -131,9 +133,9 @@ FAMILIES: Final = (
     ),
     _family(
         "phi", "Phi-3 and Phi-4", "microsoft",
-        ("Phi-4", "microsoft-phi-4"),
+        ("Phi-4", "microsoft-phi-4", "<|im_end|>"),
         ("Phi-4 mini", "microsoft-Phi-4-multimodal-instruct"),
-        ("Phi-4 reasoning", "microsoft-Phi-4-reasoning"),
+        ("Phi-4 reasoning", "microsoft-Phi-4-reasoning", "<|im_end|>"),
         ("Phi-3.5 mini", "microsoft-Phi-3.5-mini-instruct"),
         short="Phi", eos="<|endoftext|>",
     ),
@@ -147,8 +149,8 @@ FAMILIES: Final = (
     _family(
         "nemotron", "Nemotron", "nvidia",
         ("Nemotron 3 Nano", "NVIDIA-Nemotron-3-Nano-30B-A3B-BF16"),
-        ("Nemotron Nano v2", "nvidia-NVIDIA-Nemotron-Nano-12B-v2"),
-        ("Llama Nemotron Super v1.5", "nvidia-Llama-3_3-Nemotron-Super-49B-v1_5"),
+        ("Nemotron Nano v2", "nvidia-NVIDIA-Nemotron-Nano-12B-v2", "<SPECIAL_12>"),
+        ("Llama Nemotron Super v1.5", "nvidia-Llama-3_3-Nemotron-Super-49B-v1_5", "<|eot_id|>"),
         bos="<s>", eos="<|im_end|>",
     ),
     _family(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 
-from scripts.models import trained
+from scripts.models import real, trained
 from scripts.models.facts import LONGEST, facts, listed, text_of, unique
 from scripts.models.families import FAMILIES, Family
 from scripts.models.rendering import Rendering, models_of, parts_of, rendering
@@ -26,13 +26,18 @@ _KNOWN = (
     "Each column is a [shipped policy](../reference/presets.md). How they are compared with the systems themselves "
     "is said [there](../how-to/import.md), the results are [here](../explanation/peers.md)."
 )
+_KEY = (
+    "✓ is trained, – is masked. A * is what the system itself did when it was run on this conversation, where that is "
+    "not what it does elsewhere. × says that it refused the conversation."
+)
 _TRL = (
     "TRL: `SFTTrainer` with nothing set, as `policy-engine import trl` reads an empty configuration: all text of "
     "`messages`. Of `prompt` and `completion` it trains the completion only."
 )
-_OURS = (
-    "default: `use default` of policy-engine. “With `eot_tokens`” says that the end marker is trained if the "
-    "configuration lists it there."
+_OURS = "default: `use default` of policy-engine."
+_RUN = (
+    "A system that was run took the conversation with the template shown here, and a vocabulary in which the "
+    "template's markers are tokens. LLaMA-Factory and ms-swift render with templates of their own."
 )
 _SAME = (
     "The same policy does for every model, since it names who wrote a text and not how the template marks it. Its "
@@ -70,7 +75,7 @@ def page(family: Family) -> str:
         *_tabs(family, [_picture(template) for template in templates]),
         f"## What trainers train of {family.name} by default",
         "",
-        "✓ is trained, – is masked.",
+        _KEY,
         "",
         *_tabs(family, [_table(template) for template in templates]),
         *_differences(),
@@ -174,12 +179,14 @@ def _theirs(without: str) -> str:
 
 
 def _table(template: Rendering) -> list[str]:
-    rows = list(trained.table(template))
+    rows = [real.corrected(row, template.variant) for row in trained.table(template)]
     columns = ["", *trained.SYSTEMS]
     return [
         f"| {' | '.join(columns)} |",
         "|" + "---|" * len(columns),
         *(f"| {' | '.join(row)} |" for row in rows),
+        "",
+        *(f"* {sentence}" for sentence in real.sentences(template.variant)),
     ]
 
 
@@ -187,7 +194,7 @@ def _differences() -> Iterator[str]:
     yield from ('??? note "How these columns are known"', "", f"    {_KNOWN}", "", f"    * {_TRL}")
     for system, said in trained.differences():
         yield f"    * {system}: behaves like {said}"
-    yield from (f"    * {_OURS}", "")
+    yield from (f"    * {_OURS}", f"    * {_RUN}", "")
 
 
 def _traps(family: Family, traps: Sequence[Mapping[str, str]]) -> Iterator[str]:

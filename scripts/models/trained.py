@@ -74,12 +74,11 @@ def table(template: Rendering) -> Iterator[Sequence[str]]:
     counts = [[_counts(chat, program_of(policy_of(system))) for chat in chats] for system in SYSTEMS]
     for row, (role, parts) in ROWS.items():
         cells = []
-        for system, column in zip(SYSTEMS, counts, strict=True):
+        for column in counts:
             found = [n for chat in column for (who, part), n in chat.items() if who == role and _is(part, parts)]
             trained, total = (sum(numbers) for numbers in zip(*found, strict=True)) if found else (0, 0)
             cell = "" if not total else "✓" if trained == total else "partly" if trained else "–"
-            by_eos = system == "axolotl" and "eot" in parts and template.variant.eos_apart
-            cells.append("with `eot_tokens`" if by_eos and cell == "✓" else cell)
+            cells.append(cell)
         if any(cells):
             yield (row, *cells)
 
@@ -101,6 +100,11 @@ def differences() -> Iterator[tuple[str, str]]:
         comment = " ".join(line.lstrip("# ") for line in policy_of(system).splitlines() if line.startswith("#"))
         if name and name != "default":
             yield system, comment.partition("Behaves like: ")[2]
+
+
+def row_of(role: str | None, part: str) -> str:
+    """The row of the table that a part of a message is in, or `other text`."""
+    return next((row for row, (who, parts) in ROWS.items() if who == role and _is(part, parts)), "other text")
 
 
 def _is(part: str, parts: Sequence[str]) -> bool:

@@ -10,7 +10,7 @@ import pytest
 
 from policy_engine.chat.transformers_import import reasoning_has_aliases
 from policy_engine.lang.library import shipped
-from scripts.models import trained
+from scripts.models import real, trained
 from scripts.models.families import FAMILIES, Family
 from scripts.models.page import index, page, policy
 from scripts.models.rendering import models_of, rendering
@@ -34,6 +34,23 @@ def test_there_are_enough_and_each_has_a_page() -> None:
 @pytest.mark.parametrize("family", FAMILIES, ids=SLUGS)
 def test_a_page_is_current(family: Family) -> None:
     assert page(family) == (FOLDER / f"{family.slug}.md").read_text(encoding="utf-8"), AGAIN
+
+
+def test_systems_were_run_on_every_template() -> None:
+    templates = [variant.template for family in FAMILIES for variant in family.variants]
+    for system in real.SYSTEMS:
+        assert templates == list(real.kept(system)["templates"]), f"run make peers-models-{system}"
+
+
+def test_what_a_system_did_is_in_the_table_and_said() -> None:
+    (glm, *_) = next(family for family in FAMILIES if family.slug == "glm").variants
+    said = " ".join(real.sentences(glm))
+    assert "unsloth_zoo 2026.10.9 also trains results of tools" in said
+    assert "axolotl 0.19.0 makes another text of this conversation" in said
+    rows = {row[0]: real.corrected(row, glm) for row in trained.table(rendering(glm))}
+    assert "✓*" == rows["results of tools"][1 + list(trained.SYSTEMS).index("Unsloth")]
+    (llama, *_) = next(family for family in FAMILIES if family.slug == "llama-3").variants
+    assert "with `assistant_only_loss` refuses this conversation" in " ".join(real.sentences(llama))
 
 
 @needs_aliases

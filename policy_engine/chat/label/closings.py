@@ -50,7 +50,10 @@ def label_closing(chart: Chart, zone: Zone, begin: int, end: int, turn: int, las
 
 
 def _is_opening(chart: Chart, turn: int, text: str) -> bool:
-    """True if `text`, written before the turn, opens it: the turn has no other opening, or it is that opening."""
+    """True if `text`, written before the turn, opens it.
+
+    Then the turn has no other opening, or the text is that opening.
+    """
     if turn >= len(chart.messages):
         return False
     profile = chart.profile

@@ -52,7 +52,7 @@ class Outcome:
     diagnostics: tuple[Diagnostic, ...] = ()
     data: Mapping[str, Any] = field(default_factory=dict)
     head: tuple[RenderableType, ...] = ()
-    """What comes before the findings for people: how the rows were read, which findings are about."""
+    """Lines before the findings for people: how the rows were read, which findings are about."""
     body: tuple[RenderableType, ...] = ()
     raw: str | None = None
 

@@ -31,7 +31,7 @@ class Suspect:
     runs: tuple[int, ...]
     """Runs that are in the text as they are in the field; other text is between them."""
     is_quoted: bool
-    """Whether the field's first character in the text is a quote that `tojson` wrote."""
+    """True if the field's first character in the text is a quote that `tojson` wrote."""
 
 
 def suspects_in(bits: Sequence[Bit], text: str) -> tuple[Suspect, ...]:

@@ -34,7 +34,7 @@ class _Ready:
     sizes: list[tuple[int, int] | None]
     special: bool
     written: Written | None
-    """What the processor itself made of it; None where pictures were only measured."""
+    """Output of the processor itself; None where pictures were only measured."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

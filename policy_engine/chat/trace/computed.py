@@ -41,7 +41,7 @@ KEEPING_METHODS: Final = frozenset(
 _MOVING_METHODS: Final = frozenset({"items", "keys", "values", "copy", "get"})
 _MOVING: Final = (jinja2.runtime.Macro, jinja2.runtime.LoopContext, jinja2.runtime.BlockReference, jinja2.utils.Cycler,
                   jinja2.utils.Joiner)  # fmt: skip
-"""What a template calls to have values given back as they are."""
+"""Methods that a template calls to have values given back as they are."""
 
 
 def computed(made: Any, *inputs: Any) -> Any:

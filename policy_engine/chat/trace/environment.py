@@ -108,7 +108,7 @@ _STRING_METHODS = frozenset(
 )  # fmt: skip
 
 _PIECE = 64
-"""What a piece of output counts beside its characters: it may be empty, but it is an object that is looked at."""
+"""Cost of a piece of output beside its characters: it may be empty, but it is an object that is looked at."""
 
 _LOOP = frozenset({"first", "index", "index0", "last", "length", "nextitem", "previtem", "revindex", "revindex0"})
 

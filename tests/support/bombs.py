@@ -219,15 +219,16 @@ def interrupt(source: str) -> dict[str, object]:
     signal.signal(signal.SIGPROF, pressed)
     started = time.process_time()
     ended = "interrupted"
-    try:
-        signal.setitimer(signal.ITIMER_PROF, PRESSED)
-        ChatTemplate(source, seconds=_PATIENCE).render(CHAT)
-    except TemplateError as error:
-        ended = type(error).__name__  # a bound that is not time's
+    try:  # outside the other: the key may be pressed just as a bound ends the rendering, in its handler
+        try:
+            signal.setitimer(signal.ITIMER_PROF, PRESSED)
+            ChatTemplate(source, seconds=_PATIENCE).render(CHAT)
+        except TemplateError as error:
+            ended = type(error).__name__  # a bound that is not time's
+        signal.setitimer(signal.ITIMER_PROF, 0)
     except KeyboardInterrupt:
         pass
-    finally:
-        signal.setitimer(signal.ITIMER_PROF, 0)
+    signal.signal(signal.SIGPROF, signal.SIG_IGN)
     return {"error": ended, "seconds": time.process_time() - started, "bytes": 0}
 
 

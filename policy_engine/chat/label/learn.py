@@ -67,30 +67,31 @@ def learn(render: Renderer, markers: Markers, *, model: str, tools: bool, words:
     lead = len(messages) - 6
     openings["user"] = _opening(raw, lead + 3)
     asked = prompts["user"] = _prompt(render, messages[: lead + 3], tools, markers) or ""
+    appended = _appended(render, messages[: lead + 3], tools, raw, markers)
     others: list[str | None] = []
-    if asked:
+    if appended:
+        prompts["user"] = appended + asked
+    elif asked:
         others = [_prompt(render, messages[: lead + at], tools, markers) for at in (1, 5)]
         if not lead:
             others.append(_prompt(render, [_SYSTEM, *messages[:3]], tools, markers))
-    else:
-        prompts["user"] = _appended(render, messages[: lead + 3], tools, raw)
-    appended = not asked and bool(prompts["user"])
     after_answer = _prompt(render, messages[: lead + 4], tools, markers)
-    if after_answer is not None and (asked or not prompts["user"]):
+    if after_answer is not None and not appended:
         prompts[model] = after_answer
-    late = _late(raw, lead) or _diffed(raw, lead + 5, raw, lead + 3, prompts["user"], markers)
+    opens_answers = prompts["user"] + openings["user"]
+    late = _late(raw, lead) or _diffed(raw, lead + 5, raw, lead + 3, opens_answers, markers)
     late_call = tool_opening = ""
     closings = [_closing(raw, lead + at) + late for at in (1, 3)]
     calling = _first(render, [conversations["tools"], _with_string_arguments(conversations["tools"])], True)
     if calling is not None:
         openings["tool"] = _opening(calling[1], 3)
         prompt = _prompt(render, calling[0][:3], True, markers)
-        if prompt is not None and (asked or not prompts["user"]):
+        if prompt is not None and not appended:
             prompts["tool"] = prompt
         tool_opening = _opening(calling[1], 2)
         last = render(calling[0][:2], True, False)
         if last is not None:
-            late_call = _diffed(last, 1, calling[1], 1, prompts["user"], markers)
+            late_call = _diffed(last, 1, calling[1], 1, opens_answers, markers)
     suffix = _suffix(render(messages[: lead + 5], tools, False), raw, lead + 4, markers)
     opener = _opening(raw, lead + 2)
     if not opener.strip():
@@ -100,10 +101,10 @@ def learn(render: Renderer, markers: Markers, *, model: str, tools: bool, words:
     marker = _marker(closings, markers)
     headed = None if lead else render([*messages[:4], _SYSTEM, *messages[4:]], tools, False)
     after = "" if headed is None else _after(headed, 3)
-    system = next((found for span in markers.spans(after) if (found := after[slice(*span)]) != marker), "")
+    closed = "".join((marker or "", *closings))
+    system = next((found for span in markers.spans(after) if (found := after[slice(*span)]) not in closed), "")
     if not prompts["user"] and not openings["user"].strip():
-        prompts["user"] = _written_before(raw, lead + 2, marker)
-        appended = bool(prompts["user"])
+        prompts["user"] = appended = _written_before(raw, lead + 2, marker)
     supplied = prompts["user"] or openings["user"]
     opener_ends: set[str] = set()
     if marker is None and not any(c.strip() for c in closings):
@@ -213,8 +214,10 @@ def _prompt(render: Renderer, messages: Sequence[Mapping[str, Any]], tools: bool
     return None if without is None or with_prompt is None else added_prompt(without.text, with_prompt.text, markers)
 
 
-def _appended(render: Renderer, messages: Sequence[Mapping[str, Any]], tools: bool, whole: Raw) -> str:
-    """The prompt of a template that ignores the flag: it ends every conversation so.
+def _appended(
+    render: Renderer, messages: Sequence[Mapping[str, Any]], tools: bool, whole: Raw, markers: Markers
+) -> str:
+    """The opener of an answer that ends every conversation, asked for or not; else nothing.
 
     `whole` is a longer conversation with these messages in front.
     """
@@ -226,11 +229,11 @@ def _appended(render: Renderer, messages: Sequence[Mapping[str, Any]], tools: bo
     if not following.strip() or not _after(whole, turn).endswith(following):
         return ""
     found = found[common_prefix(found, _after(whole, turn).removesuffix(following)) :]
+    # It may prefill thinking that the answer does not have.
     head, opening = found.strip(), following.strip()
-    if not head or not (opening.startswith(head) or head.startswith(opening)):
-        return ""
+    shared = head[: markers.back_to_boundary(head, common_prefix(head, opening))].strip()
     # What opens other turns too is what separates turns.
-    return "" if _opening(whole, len(messages) + 1).strip().startswith(head) else found
+    return "" if not shared or _opening(whole, len(messages) + 1).strip().startswith(shared) else found
 
 
 def _written_before(raw: Raw, turn: int, marker: str | None) -> str:
@@ -278,10 +281,11 @@ def _gap(raw: Raw, turn: int) -> list[Bit]:
     return [b for b in raw.bits if end <= b.start and b.end <= stop and b.end > b.start]
 
 
-def _diffed(last: Raw, at: int, whole: Raw, turn: int, prompt: str, markers: Markers) -> str:
+def _diffed(last: Raw, at: int, whole: Raw, turn: int, opener: str, markers: Markers) -> str:
     """An end that a turn has last or not, and that the turn after it writes in mid conversation.
 
-    `at` is a turn of the same kind that ends the rendering `last`, `turn` one that another follows in `whole`.
+    `at` is a turn of the same kind that ends the rendering `last`, `turn` one that another follows in `whole`. What the
+    `opener` of answers has is no end: a template may append it to every conversation.
     """
     followed = _after(whole, turn)
     end = markers.back_to_boundary(followed, common_prefix(_after(last, at), followed))
@@ -292,7 +296,7 @@ def _diffed(last: Raw, at: int, whole: Raw, turn: int, prompt: str, markers: Mar
         own += bit.end - bit.start
     extra = followed[own:end]
     spans = markers.spans(extra)
-    if not spans or any(extra[slice(*span)] in prompt for span in spans):
+    if not spans or any(extra[slice(*span)] in opener for span in spans):
         return ""
     extra = extra[: spans[-1][1]]
     # Words are an opener that the template writes whoever speaks next.

@@ -111,7 +111,7 @@ def _preamble(chart: Chart, bits: Sequence[Bit], before: int | None, turns: Mapp
     zone = Zone(chart, bits)
     marker = chart.profile.marker
     at = zone.text.find(marker) if marker and before is not None else -1
-    is_end = at >= 0 and before is not None and not _is_closed(chart, turns[before], marker or "")
+    is_end = at >= 0 and before is not None and not _is_closed(chart, before, turns[before], marker or "")
     stop = at if is_end else len(zone.text)
     for bit, low, high in zone.slices(0, stop):
         if low == 0:
@@ -126,9 +126,14 @@ def _preamble(chart: Chart, bits: Sequence[Bit], before: int | None, turns: Mapp
     return before
 
 
-def _is_closed(chart: Chart, own: Sequence[Bit], marker: str) -> bool:
-    """True if the scaffold after a turn's data has the end marker."""
+def _is_closed(chart: Chart, turn: int, own: Sequence[Bit], marker: str) -> bool:
+    """True if an end marker is not that of a turn of which `own` is written.
+
+    The turn has one, or its data is still to come.
+    """
     end = max((bit.end for bit in own if bit.is_data), default=0)
+    if not end and any(bit.is_data and bit.turn == turn for bit in chart.bits):
+        return True
     return marker in "".join(chart.text[bit.start : bit.end] for bit in own if bit.start >= end)
 
 

@@ -35,8 +35,8 @@ class TemplateProfile:
     """Beginning of a model turn's opening that the turn before it writes; empty where model turns write their own."""
     openers: frozenset[str] = frozenset()
     """Markers in what opens turns."""
-    appended: bool = False
-    """True if the prompt ends every conversation, asked for or not."""
+    appended: str = ""
+    """Beginning of the prompt that ends every conversation, asked for or not."""
     suffix: str = ""
     """Words that end every conversation, whoever spoke last (a judge's instructions)."""
     system: str = ""

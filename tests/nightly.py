@@ -11,6 +11,7 @@
     python -m tests.nightly dead --count 1000
     python -m tests.nightly backends --count 100000
     python -m tests.nightly pieces
+    python -m tests.nightly flags
 
 `agreement` compares the engine with the interpreter of `tests/oracle.py`; `parser` gives texts to the parser; `format`
 prints and parses policies again; `parity` renders conversations with all bundled templates, beside transformers;
@@ -19,7 +20,9 @@ templates from Jinja's grammar over a user's data and looks for that data in tra
 `diff` hold proofs and comparisons of policies against twenty conversations each; `dead` takes rules called dead out of
 policies and looks for the others deciding, in all conversations of up to five turns; `backends` compares ids and labels
 of the fast backend with the tokenizer's own, over every tokenizer that qualifies; `pieces` renders conversations in
-which every piece has a word of its own with all templates, and looks for words neither written nor reported as lost.
+which every piece has a word of its own with all templates, and looks for words neither written nor reported as lost;
+`flags` gives all templates conversations that quote control tokens, with `sanitize_control_tokens` and
+`continue_final_message`, and compares ids with transformers'.
 
 Cases are made by the generators behind the Hypothesis strategies, on `RandomChoices(f"{kind}:{seed}:{number}")`:
 a number names its case for ever, and `--case NUMBER` runs it alone. What is done is kept in the `--resume` file after

@@ -16,10 +16,11 @@ from policy_engine.chat.segments import RenderedChat, Segment
 from policy_engine.chat.template import ChatTemplate
 from policy_engine.data.conversation import Conversation
 
-_HIDING: Final = range(0xF0000, 0xFFF00, 0x40)
+_HIDING: Final = range(0xF0040, 0xFFF00, 0x40)
 """Private-use code points that replace the characters of a delimiter while a template renders.
 
-They are as many as those characters, so that all offsets hold, and no template looks for them.
+They are as many as those characters, so that all offsets hold, and no template looks for them. The marks of
+`chat.control_tokens` come before them.
 """
 
 
@@ -51,6 +52,10 @@ def _put_behind(rendered: RenderedChat, prompt: RenderedChat) -> RenderedChat | 
         rendered,
         text=prompt.text[:asked] + rendered.text[begin:],
         segments=(*(s for s in prompt.segments if s.end <= asked), *moved),
+        literals=(
+            *((start, end) for start, end in prompt.literals if end <= asked),
+            *((start + asked - begin, end + asked - begin) for start, end in rendered.literals if start >= begin),
+        ),
     )
 
 

@@ -47,7 +47,7 @@ class Segment:
 WHOLE: Final = "message"
 """The name of a piece that is a whole message."""
 
-LostKind = Literal["text", "call", "reasoning", "media", "message", "input", "other"]
+LostKind = Literal["text", "call", "reasoning", "media", "message", "input", "other", "blanks"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -57,7 +57,7 @@ class Unrendered:
     `path` leads to the highest value of which nothing was written: `("tool_calls", 1)` is the second of two calls,
     `("content", 0, "text")` a text part, `()` a whole message (kind `message`). `turn` is None for what is given beside
     the messages (kind `input`): `("tools", 0)`. The kind `other` is a field that `core.vocabulary.MESSAGE_FIELDS` does
-    not list.
+    not list. The kind `blanks` is white space at the end of a field that stays open (`continue_final_message`).
     """
 
     turn: int | None
@@ -69,6 +69,8 @@ class Unrendered:
         """The piece in words: `tool_calls[1]`, `content[0].text`, `message`, `reasoning`."""
         if self.kind == "reasoning" and self.path[:1] == ("content",) and len(self.path) != 2:
             return "reasoning"
+        if self.kind == "blanks":
+            return f"white space at the end of {field_path(self.path)}"
         return field_path(self.path) or WHOLE
 
 
@@ -97,6 +99,11 @@ class RenderedChat:
     miswritten: tuple[Miswritten, ...] = ()
     generation_prompt: bool = False
     """True if the text ends with an opener that nothing follows."""
+    literals: tuple[tuple[int, int], ...] = ()
+    """Characters `[start, end)` of control tokens in the data that are encoded as plain text, in order.
+
+    An empty range only cuts: no token goes over it. Filled under `sanitize_control_tokens`.
+    """
 
     def __repr__(self) -> str:
         roles = ", ".join(str(message.get("role")) for message in self.messages[:8])

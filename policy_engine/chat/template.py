@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import hashlib
 import json
@@ -12,7 +11,9 @@ from typing import Any
 
 import jinja2
 import jinja2.meta
+import jinja2.nodes
 
+from policy_engine.chat.flags import Flags, Written
 from policy_engine.chat.label.board import Chart, last_data, with_prompt
 from policy_engine.chat.label.dropped import lost_thinking, thinking_in_content, unwritten
 from policy_engine.chat.label.layout import Layout, Scan, lay_out, part_types, place
@@ -75,7 +76,9 @@ class ChatTemplate:
     `special_tokens` are the tokenizer's named ones (`bos_token` …), which templates may print; `tokens` its further
     special and added tokens; `stops` those at which the model is known to stop; `model_roles` the roles a model
     writes; `seconds` bounds one rendering. With `hides_media` the template sees that a content part has a medium, and
-    not its data, as with a processor. Raises TemplateError if the source does not compile.
+    not its data, as with a processor. `controls` are the tokens that count as control tokens under
+    `sanitize_control_tokens`; with `infers_controls` so do those of `tokens` that the template writes. Raises
+    TemplateError if the source does not compile.
     """
 
     def __repr__(self) -> str:
@@ -92,6 +95,8 @@ class ChatTemplate:
         name: str = "<template>",
         seconds: float = 10.0,
         hides_media: bool = False,
+        controls: Iterable[str] = (),
+        infers_controls: bool = True,
     ) -> None:
         self.source = source
         self._hides_media = hides_media
@@ -100,6 +105,15 @@ class ChatTemplate:
         self.model_roles = frozenset(model_roles)
         self.stops = frozenset(stops)
         self._tokens = tuple(sorted(set(tokens)))
+        self._flags = Flags(
+            name=name,
+            source=source,
+            tokens=self._tokens,
+            controls=tuple(sorted(set(controls))),
+            infers=infers_controls,
+            hides_media=hides_media,
+            literal_text=self._literal_text,
+        )
         self._seconds = seconds
         self._environment = TracingEnvironment()
         try:
@@ -128,7 +142,8 @@ class ChatTemplate:
     def __reduce__(self) -> tuple[Any, ...]:
         facts = {"special_tokens": self.special_tokens, "tokens": self._tokens, "stops": tuple(sorted(self.stops))}
         rest = {"model_roles": tuple(sorted(self.model_roles)), "name": self.name, "seconds": self._seconds}
-        return _rebuild, (self.source, {**facts, **rest, "hides_media": self._hides_media})
+        control = {"controls": self._flags.controls, "infers_controls": self._flags.infers}
+        return _rebuild, (self.source, {**facts, **rest, **control, "hides_media": self._hides_media})
 
     @property
     def fingerprint(self) -> str:
@@ -154,7 +169,8 @@ class ChatTemplate:
         key = self._profile_key(bool(conversation.tools), bool(conversation.documents), kwargs)
         profile = self._profiles.get(key) or self._learn(key, bool(conversation.tools), kwargs)
         now = datetime.now()
-        pieces = self._pieces_or_why(conversation, add_generation_prompt, now)
+        written = self._written_or_why(conversation, add_generation_prompt, now)
+        pieces = written.pieces
         if in_other_words:
             given = (*key[:2], *kwargs)
             left = self._unread.get(given, _MOST_READ)
@@ -196,22 +212,35 @@ class ChatTemplate:
             segments=place(layout, scan.lengths, scan.offsets),
             messages=messages,
             sample=conversation.sample,
-            unrendered=(*lost, *unwritten(layout.written, conversation, scan.text, scan.lengths)),
+            unrendered=(*lost, *unwritten(layout.written, conversation, scan.text, scan.lengths), *written.lost),
             miswritten=miswritten(layout.written.suspects, messages, scan.lengths, scan.offsets),
             generation_prompt=add_generation_prompt,
+            literals=written.literals,
         )
 
-    def _pieces_or_why(
-        self, conversation: Conversation, add_generation_prompt: bool, now: datetime
-    ) -> list[tuple[str, Scaffold]]:
+    def _written_or_why(self, conversation: Conversation, add_generation_prompt: bool, now: datetime) -> Written:
         """The pieces; where the template raises, the error names the field that it cannot take."""
-        given = conversation.tools, conversation.documents, conversation.template_kwargs
         try:
-            return self._pieces(conversation.messages, *given, add_generation_prompt, now)
+            return self._written(conversation, add_generation_prompt, now)
         except TemplateLimitError:
             raise
         except TemplateError as error:
             raise explained(error, conversation, self.render_plain) from error
+
+    def _written(self, conversation: Conversation, prompt: bool, now: datetime | None = None) -> Written:
+        """The pieces of a conversation, under its flags."""
+        if conversation.has_flags:
+            render = functools.partial(self._pieces, add_generation_prompt=prompt, now=now)
+            return self._flags.written(conversation, render, prompt=prompt)
+        given = conversation.tools, conversation.documents, conversation.template_kwargs
+        return Written(self._pieces(conversation.messages, *given, prompt, now))
+
+    def _literal_text(self) -> str:
+        """Text that the template writes or compares with."""
+        tree = self._environment.parse(self.source)
+        texts = [node.data for node in tree.find_all(jinja2.nodes.TemplateData)]
+        texts += [node.value for node in tree.find_all(jinja2.nodes.Const) if isinstance(node.value, str)]
+        return "\0".join(texts)
 
     def reading_of(self, conversation: Conversation) -> str | None:
         """Text that the template writes because of a message's words; None if there is no such text.
@@ -220,9 +249,7 @@ class ChatTemplate:
         leads there. Raises TemplateError where `render` does.
         """
         now = datetime.now()
-        kwargs = conversation.template_kwargs
-        pieces = self._pieces(conversation.messages, conversation.tools, conversation.documents, kwargs, False, now)
-        return self._reading(conversation, pieces, False, now)
+        return self._reading(conversation, self._written(conversation, False, now).pieces, False, now)
 
     def _reading(
         self, conversation: Conversation, pieces: Sequence[tuple[str, Scaffold]], prompt: bool, now: datetime
@@ -238,6 +265,12 @@ class ChatTemplate:
             except TemplateError as error:
                 return error.message
 
+        if conversation.has_flags:  # the template is asked, and not the flags
+            try:
+                given = conversation.tools, conversation.documents, conversation.template_kwargs
+                pieces = self._pieces(conversation.messages, *given, prompt, now)
+            except TemplateError:
+                return None
         return reading(words, conversation, own_text(pieces), render)
 
     def _refuse_reading(self, found: str | None) -> None:
@@ -250,13 +283,7 @@ class ChatTemplate:
 
     def render_plain(self, conversation: Conversation, *, add_generation_prompt: bool = False) -> str:
         """The text alone; equals `tokenizer.apply_chat_template(..., tokenize=False)`."""
-        pieces = self._pieces(
-            conversation.messages,
-            conversation.tools,
-            conversation.documents,
-            conversation.template_kwargs,
-            add_generation_prompt,
-        )
+        pieces = self._written(conversation, add_generation_prompt).pieces
         return "".join([piece for piece, _ in pieces])
 
     def profile(
@@ -313,7 +340,7 @@ class ChatTemplate:
         return len(without) if text.startswith(without) else last_data(bits)
 
     def _prompt_before(self, conversation: Conversation, turn: int) -> str | None:
-        part = dataclasses.replace(conversation, messages=conversation.messages[:turn])
+        part = conversation.until(turn)
         try:
             return added_prompt(
                 self.render_plain(part), self.render_plain(part, add_generation_prompt=True), self._markers

@@ -17,6 +17,7 @@ from policy_engine.chat.media.sources import MediaOptions
 from policy_engine.chat.segments import RenderedChat, TokenizedChat
 from policy_engine.chat.template import ChatTemplate
 from policy_engine.chat.tokens.fast_backend import TokenBackend
+from policy_engine.chat.tokens.in_pieces import PieceLocator
 from policy_engine.chat.tokens.load import is_processor, load_cached, load_transformers, read_template, usable
 from policy_engine.chat.tokens.locator import TokenLocator
 from policy_engine.chat.tokens.qualify import is_known
@@ -199,11 +200,14 @@ class ChatTokenizer:
         if name not in self._compiled:
             where = f"chat template of {self.name}" if name == "default" else f"chat template `{name}` of {self.name}"
             where = self.template_file or where
-            added = (str(token) for token in self.tokenizer.added_tokens_decoder.values())
+            added = list(self.tokenizer.added_tokens_decoder.values())
+            listed = getattr(self.tokenizer, "chat_control_tokens", None)
             self._compiled[name] = ChatTemplate(
                 self.templates[name],
                 special_tokens=self.special_tokens,
-                tokens=added,
+                tokens=map(str, added),
+                controls=[*(str(token) for token in added if token.special), *(listed or ())],
+                infers_controls=listed is None,
                 stops=self.stops,
                 model_roles=self.model_roles,
                 name=where,
@@ -254,11 +258,15 @@ class ChatTokenizer:
                 if errors == "raise" and isinstance(failed, PolicyEngineError):
                     raise failed
             return made
-        results = self._locator.locate([chat.text for chat in chats])
+        results = self._pieces.locate([chat.text for chat in chats], [chat.literals for chat in chats])
         for result in results:
             if errors == "raise" and isinstance(result, AttributionError):
                 raise result
         return [r if isinstance(r, AttributionError) else TokenizedChat.of(chat, *r) for chat, r in zip(chats, results)]
+
+    @functools.cached_property
+    def _pieces(self) -> PieceLocator:
+        return PieceLocator(tokens=self._locator)
 
     @functools.cached_property
     def _media_encoder(self) -> MediaEncoder | None:
@@ -293,6 +301,8 @@ class ChatTokenizer:
         roles = sorted(self.model_roles)
         split = bool(getattr(self.tokenizer, "split_special_tokens", False))
         said = [state, special, split, dict(self.templates), roles, *([sorted(self.stops)] if self.stops else [])]
+        if getattr(self.tokenizer, "chat_control_tokens", None) is not None:
+            said.append({"control": sorted(self.tokenizer.chat_control_tokens)})
         key = json.dumps(said, sort_keys=True, default=str)
         return hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
 

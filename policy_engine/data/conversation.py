@@ -7,7 +7,7 @@ Conversation(messages=({"role": "user", "content": "Hi"}, {"role": "assistant", 
 from __future__ import annotations
 
 from collections.abc import Container, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from reprlib import Repr
 from typing import Any, Final
 
@@ -18,9 +18,11 @@ from policy_engine.data.formats import Format, column
 from policy_engine.data.given import (
     APPLY_ARGUMENTS,
     COLUMNS,
+    FLAGS,
     USUAL,
     given_arguments,
     given_documents,
+    given_flags,
     given_tools,
     template_arguments,
     with_columns,
@@ -45,16 +47,39 @@ class Conversation:
     template_kwargs: Mapping[str, Any] = field(default_factory=dict)
     unused: tuple[str, ...] = ()
     """Columns with text for this conversation that it has no place for, such as a second system message."""
+    sanitize_control_tokens: bool = False
+    """Control tokens in the data are encoded as plain text, as transformers' argument of this name does."""
+    continue_final_message: str | None = None
+    """Field of the last message that stays open, without an end: transformers' argument of this name."""
 
     def __post_init__(self) -> None:
-        """Raises RowError for template arguments that are arguments of `apply_chat_template`."""
-        if self.template_kwargs and not APPLY_ARGUMENTS.keys().isdisjoint(self.template_kwargs):
+        """Takes the two flags of `apply_chat_template` out of the template arguments.
+
+        Raises RowError for template arguments that are other arguments of `apply_chat_template`.
+        """
+        if self.template_kwargs and not _NOT_THE_TEMPLATES.isdisjoint(self.template_kwargs):
+            for name, value in given_flags(self.template_kwargs).items():
+                object.__setattr__(self, name, value)
             object.__setattr__(self, "template_kwargs", template_arguments(self.template_kwargs))
+
+    @property
+    def has_flags(self) -> bool:
+        """True if a flag of `apply_chat_template` is set."""
+        return self.sanitize_control_tokens or self.continue_final_message is not None
+
+    def until(self, turn: int) -> Conversation:
+        """The messages before a turn, none of which is open."""
+        is_whole = turn >= len(self.messages)
+        field = self.continue_final_message if is_whole else None
+        return replace(self, messages=self.messages[:turn], continue_final_message=field)
 
     def __repr__(self) -> str:
         """The fields that are filled, long texts cut in the middle."""
         given = {f.name: value for f in fields(self) if (value := getattr(self, f.name))}
         return f"Conversation({', '.join(f'{name}={_SHORT.repr(value)}' for name, value in given.items())})"
+
+
+_NOT_THE_TEMPLATES: Final = frozenset({*APPLY_ARGUMENTS, *FLAGS})
 
 
 def _short() -> Repr:

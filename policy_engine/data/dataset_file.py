@@ -20,7 +20,7 @@ from policy_engine.core.suggest import did_you_mean, file_meant
 from policy_engine.core.wording import a_kind
 from policy_engine.data.conversation import read_row
 from policy_engine.data.formats import FORMAT_KINDS, named_format
-from policy_engine.data.given import APPLY_ARGUMENTS, changes_ids
+from policy_engine.data.given import APPLY_ARGUMENTS, FLAGS, changes_ids, flag_problem
 from policy_engine.data.yaml_text import compose_yaml, value_of
 
 _KEYS: Final = (
@@ -227,7 +227,10 @@ class _File:
     def _template_kwargs(self, node: yaml.Node) -> None:
         pairs = self._mapping(node, "`template_kwargs`", None)
         for key, value in pairs.items():
-            if changes_ids(key, value_of(value)):
+            wrong = flag_problem(key, value_of(value)) if key in FLAGS else None
+            if wrong is not None:
+                self._problem(value, wrong)
+            elif changes_ids(key, value_of(value)):
                 what = f"`{key}` is an argument of `apply_chat_template`, not of the chat template"
                 self._problem(value, what, APPLY_ARGUMENTS[key])
         self.found["template_kwargs"] = {key: value_of(value) for key, value in pairs.items()}

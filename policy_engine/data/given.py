@@ -36,10 +36,9 @@ _TEMPLATE: Final = "say `template: FILE` in the dataset file, `--template FILE`,
 APPLY_ARGUMENTS: Final[dict[str, str]] = {
     "conversation": _BESIDE, "conversations": _BESIDE, "messages": _BESIDE, "tools": _BESIDE, "documents": _BESIDE,
     "chat_template": _TEMPLATE,
-    "add_generation_prompt": _WHOLE, "continue_final_message": _WHOLE,
+    "add_generation_prompt": _WHOLE,
     "padding": _UNCUT, "truncation": _UNCUT, "max_length": _UNCUT,
     "tokenize": _LISTS, "return_tensors": _LISTS, "return_dict": _LISTS, "return_assistant_tokens_mask": _LISTS,
-    "sanitize_control_tokens": "leave it out: control tokens in the data are counted, and not taken out",
     "tokenizer_kwargs": "leave it out: the tokenizer is used as it is",
     "processor_kwargs": "leave it out: there is no processor",
     "load_audio_from_video": "leave it out: there is no processor",
@@ -50,15 +49,51 @@ Handed to the template as variables, they would do nothing, and the ids would no
 """
 
 
+FLAGS: Final = ("sanitize_control_tokens", "continue_final_message")
+"""Arguments of `apply_chat_template` that are taken: they change the ids, and the masks go along."""
+
+
+def flag_problem(name: str, value: Any) -> str | None:
+    """The reason why a flag cannot have this value; None if it can."""
+    if value is None or isinstance(value, bool) or (name == "continue_final_message" and value and _is_text(value)):
+        return None
+    takes = "true, false or the name of a field" if name == "continue_final_message" else "true or false"
+    return f"`{name}` is {a_kind(value) if value != '' else 'empty'}; it takes {takes}"
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def given_flags(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The flags among template arguments, as fields of a conversation.
+
+    `given_flags({"continue_final_message": True})` is `{"continue_final_message": "content"}`. Raises RowError for a
+    value of another type.
+    """
+    found: dict[str, Any] = {}
+    for name in FLAGS:
+        if name not in given:
+            continue
+        problem = flag_problem(name, given[name])
+        if problem is not None:
+            refuse(problem, "leave it out, or give it a value that it takes")
+        found[name] = given[name] or False
+    if "continue_final_message" in found:
+        field = found["continue_final_message"]
+        found["continue_final_message"] = None if field is False else "content" if field is True else field
+    return found
+
+
 def template_arguments(given: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments that are the template's own; those that change nothing are left out.
+    """The arguments that are the template's own; flags, and those that change nothing, are left out.
 
     Raises RowError for one that would change the ids: `add_generation_prompt=True`, and not `=False`.
     """
     for name, help in APPLY_ARGUMENTS.items():
         if changes_ids(name, given.get(name)):
             refuse(f"`{name}` is an argument of `apply_chat_template`, not of the chat template", help)
-    return {name: value for name, value in given.items() if name not in APPLY_ARGUMENTS}
+    return {name: value for name, value in given.items() if name not in APPLY_ARGUMENTS and name not in FLAGS}
 
 
 def changes_ids(name: str, value: Any) -> bool:

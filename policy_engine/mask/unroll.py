@@ -117,11 +117,11 @@ def _check_lost(masker: RowMasker, chat: RenderedChat, turn: int) -> None:
 def _sample(conversation: Conversation, turn: int, masker: RowMasker) -> TokenizedChat:
     tokenizer = masker.tokenizer
     template = tokenizer.template_for(conversation)
-    until = replace(conversation, messages=conversation.messages[: turn + 1])
+    until = conversation.until(turn + 1)
     # The policy is asked about the whole conversation: `last assistant` is the last one there, not in this sample.
     if conversation.messages[turn]["role"] not in tokenizer.model_roles or turn == 0:
         return tokenizer.encode(replace(masker.settled(template.render(until)), messages=conversation.messages))
-    before = replace(conversation, messages=conversation.messages[:turn])
+    before = conversation.until(turn)
     prompt = template.render(before, add_generation_prompt=True)
     rendered = after_prompt(template, until, prompt)
     if rendered is None:

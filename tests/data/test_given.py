@@ -20,7 +20,7 @@ CHAT = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "x"}]
 TOOL = {"type": "function", "function": {"name": "find", "description": "d", "parameters": {"type": "object"}}}
 ASKING = {
     "truncation": True, "padding": "max_length", "max_length": 4, "add_generation_prompt": True,
-    "continue_final_message": True, "sanitize_control_tokens": True, "tokenizer_kwargs": {"stride": 1},
+    "tokenizer_kwargs": {"stride": 1},
     "return_tensors": "pt", "messages": CHAT, "chat_template": "x", "tools": [TOOL], "documents": [{"text": "d"}],
 }  # fmt: skip
 

@@ -25,6 +25,7 @@ from tests.proof.small import dead_case
 from tests.properties.agreement import compare, describe
 from tests.properties.backends import backend_problem, qualifying
 from tests.properties.backends import told as backend_conversation
+from tests.properties.flags import FOR_EACH, flags_case
 from tests.properties.hostile import hostile_outcome, hostile_template
 from tests.properties.injection import hostile_conversation, injection_outcome
 from tests.properties.language import parse_problem, round_trip_problem
@@ -37,7 +38,7 @@ from tests.support.tokenizers import load
 KINDS: Final = {
     "agreement": 100_000, "parser": 50_000, "format": 50_000, "parity": 50_000, "injection": 100_000,
     "hostile": 20_000, "proof": 10_000, "diff": 5_000, "dead": 1_000, "backends": 100_000,
-    "pieces": len(installed_templates()) * len(SHAPES),
+    "pieces": len(installed_templates()) * len(SHAPES), "flags": len(installed_templates()) * FOR_EACH,
 }  # fmt: skip
 """Kinds of cases, and how many a full run has."""
 
@@ -71,6 +72,8 @@ def run_case(kind: str, seed: int, number: int) -> tuple[str, str | None]:
         return injection_outcome(*_injection_case(seed, number))
     if kind == "pieces":
         return piece_case(number)
+    if kind == "flags":
+        return flags_case(seed, number)
     if kind == "hostile":
         return hostile_outcome(choices)
     if kind == "backends":
@@ -142,6 +145,8 @@ def explain(kind: str, seed: int, number: int) -> str:
         return repr(raw_policy(choices) if choices.chance(50) else commented_policy_text(choices))
     if kind in ("proof", "diff", "dead"):
         return f"policy and conversations of `{kind}:{seed}:{number}`: see tests/proof/cases.py and small.py"
+    if kind == "flags":
+        return "template, flags and text are named in the failure: see tests/properties/flags.py"
     if kind == "pieces":
         return "the template and the shape are named in the failure: see tests/properties/pieces.py"
     if kind == "parity":

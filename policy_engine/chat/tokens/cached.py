@@ -54,6 +54,7 @@ class CachedTokenizer:
         self.chat_template: str | dict[str, str] | None = meta["chat_template"]
         self.special_tokens_map: dict[str, Any] = dict(meta["special_tokens"])
         self.split_special_tokens: bool = meta["split_special_tokens"]
+        self.chat_control_tokens: list[str] | None = meta["chat_control_tokens"]
         self.added_tokens_decoder = {token.pop("id"): CachedToken(**token) for token in map(dict, meta["added"])}
         for name_of_id in IDS:
             setattr(self, name_of_id, meta["ids"][name_of_id])

@@ -19,7 +19,9 @@ def keep_tokenizer(key: str, tok: Any) -> None:
     locator = TokenLocator(tokenizer=tok, name="")
     special = dict(tok.special_tokens_map)
     template = getattr(tok, "chat_template", None)
-    if locator.backend is None or locator.pipeline is None or not (_plain(special) and _plain(template)):
+    listed = getattr(tok, "chat_control_tokens", None)
+    control = None if listed is None else list(listed)
+    if locator.backend is None or locator.pipeline is None or not all(map(_plain, (special, template, control))):
         return
     pipeline = locator.pipeline
     added = [
@@ -32,6 +34,7 @@ def keep_tokenizer(key: str, tok: Any) -> None:
             "chat_template": template,
             "special_tokens": special,
             "split_special_tokens": bool(getattr(tok, "split_special_tokens", False)),
+            "chat_control_tokens": control,
             "added": added,
             "ids": {name: getattr(tok, name, None) for name in IDS},
             "prefix_ids": list(locator.prefix_ids),

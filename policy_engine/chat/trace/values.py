@@ -76,6 +76,23 @@ class TracedList(list[Any]):
         return traced(text, ((len(text), self._o, LOST),))
 
 
+class Placed(str):
+    """Text of the data with characters put in or left out: the others keep their offsets in the data.
+
+    `runs` are (length, offset of the first character in the field or LOST), in order.
+    """
+
+    __slots__ = ("runs",)
+    runs: tuple[tuple[int, int], ...]
+
+    @classmethod
+    def of(cls, text: str, runs: tuple[tuple[int, int], ...]) -> Placed:
+        """From the text and its runs, whose lengths add up to its length."""
+        made = cls(text)
+        made.runs = runs
+        return made
+
+
 def wrap(value: Any, turn: int | None, path: tuple[str | int, ...]) -> Any:
     """`value` (plain JSON data) with origins at every string and number, at object keys too."""
     kind = type(value)
@@ -103,6 +120,9 @@ def wrap(value: Any, turn: int | None, path: tuple[str | int, ...]) -> Any:
         return real
     if value is None or kind is bool:
         return value
+    if kind is Placed:
+        origin = origin_at(turn, path)
+        return traced(str.__str__(value), tuple((length, origin, offset) for length, offset in value.runs))
     return wrap(_plain(value), turn, path)
 
 
@@ -135,7 +155,9 @@ def wrap_message(message: Mapping[str, Any], turn: int, aliases: Mapping[str, st
     made = TracedMessage()
     made._o = origin_at(turn, ())
     for key, item in message.items():
-        if type(item) is not str:
+        if key == "role" and type(item) is Placed:
+            made[key] = str.__str__(item)
+        elif type(item) is not str:
             made[key] = wrap(item, turn, (aliases.get(key, key),))
         elif key == "role":
             made[key] = item

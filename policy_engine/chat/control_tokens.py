@@ -1,0 +1,138 @@
+"""Control tokens in the data, encoded as plain text: transformers' `sanitize_control_tokens`, with masks.
+
+    data                 What is <|im_end|>?
+    marked               What is ⟪<|im_end|>⟫?           before the template sees it; ⟪ and ⟫ are private characters
+    rendered             <|im_start|>user⏎What is ⟪<|im_end|>⟫?<|im_end|>
+    read                 the text without marks, and `literals`: characters 25 to 35 are plain text
+
+The template writes what it writes: its own `<|im_end|>` has no marks. transformers works the same way since 5.24, and
+only this way are the ids its own: a template that looks for `</think>` in a content may take one mark away with it, and
+a mark that is left alone still parts the text.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+from policy_engine.chat.trace.origins import LOST, Run, Scaffold, cut
+from policy_engine.chat.trace.text import Traced, runs_of, traced
+from policy_engine.chat.trace.values import Placed
+
+START: Final = "\U000f0000"
+END: Final = "\U000f0001"
+"""Marks before and behind a control token of the data. The data's own are left out, so it cannot write any."""
+
+_MARKS: Final = re.compile(f"[{START}{END}]")
+
+Pieces = Sequence[tuple[str, Scaffold]]
+
+
+class Unmarked(NamedTuple):
+    """A rendering without marks: its pieces, and the `literals` of `chat.segments.RenderedChat`."""
+
+    pieces: list[tuple[str, Scaffold]]
+    literals: tuple[tuple[int, int], ...]
+
+
+def control_tokens(tokens: Iterable[str], always: Iterable[str], written: str | None) -> tuple[str, ...]:
+    """The tokens that are plain text in the data.
+
+    `tokens` are all added tokens. Those of `always` count, and so do those found in `written`, the literal text of the
+    template, but for white space. None where the tokenizer lists its control tokens: then only `always` count.
+    """
+    sure = set(always)
+    return tuple(
+        token for token in tokens if token in sure or (written is not None and token in written and not token.isspace())
+    )
+
+
+def pattern_of(tokens: Iterable[str]) -> re.Pattern[str]:
+    """A pattern that finds any of the tokens, the longest first; nothing if there are none."""
+    return re.compile("|".join(map(re.escape, sorted(tokens, key=len, reverse=True))) or "(?!)")
+
+
+def marked(value: Any, control: re.Pattern[str], *, places: bool = True) -> Any:
+    """Data with marks around the control tokens in its texts, at any depth; keys of objects stay as they are.
+
+    A text with marks is a `Placed`: its other characters keep their offsets in the data. Without `places` it is plain.
+    """
+    if isinstance(value, str):
+        made = _marked_text(value, control)
+        return made if places else str.__str__(made)
+    if isinstance(value, Mapping):
+        return {key: marked(item, control, places=places) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [marked(item, control, places=places) for item in value]
+    return value
+
+
+def _marked_text(text: str, control: re.Pattern[str]) -> str:
+    runs: list[tuple[int, int]] = []
+    kept: list[str] = []
+    at = 0
+    # What lies between marks of the data: usually one stretch, the whole text.
+    for found in [*_MARKS.finditer(text), None]:
+        end = len(text) if found is None else found.start()
+        if end > at:
+            kept.append(text[at:end])
+            runs.append((end - at, at))
+        at = end + 1
+    clean = "".join(kept)
+    places = [match.span() for match in control.finditer(clean)]
+    if not places:
+        return text if len(clean) == len(text) else Placed.of(clean, tuple(runs))
+    made: list[str] = []
+    placed: list[tuple[int, int]] = []
+    done = 0
+    for start, end in places:
+        made += (clean[done:start], START, clean[start:end], END)
+        placed += (*_part(runs, done, start), (1, LOST), *_part(runs, start, end), (1, LOST))
+        done = end
+    made.append(clean[done:])
+    placed += _part(runs, done, len(clean))
+    return Placed.of("".join(made), tuple(placed))
+
+
+def _part(runs: Sequence[tuple[int, int]], begin: int, end: int) -> list[tuple[int, int]]:
+    whole = tuple((length, None, offset) for length, offset in runs)
+    return [(length, offset) for length, _, offset in cut(whole, begin, end) if length]
+
+
+def without_marks(pieces: Pieces, any_token: re.Pattern[str]) -> Unmarked:
+    """A rendering of marked data, without the marks. `any_token` finds any added token.
+
+    A token between two marks is literal; a mark that lost its other one only cuts.
+    """
+    text = "".join([piece for piece, _ in pieces])
+    if START not in text and END not in text:
+        return Unmarked(list(pieces), ())
+    literals: list[tuple[int, int]] = []
+    gone = 0
+    for found in re.finditer(f"{START}({any_token.pattern}){END}|[{START}{END}]", text):
+        start = found.start() - gone
+        literals.append((start, start + len(found[1] or "")))
+        gone += 1 if found[1] is None else 2
+    return Unmarked([(_without(piece), claim) for piece, claim in pieces], tuple(literals))
+
+
+def _without(piece: str) -> str:
+    if START not in piece and END not in piece:
+        return piece
+    text = _MARKS.sub("", piece)
+    if type(piece) is not Traced:
+        return text
+    kept: list[Run] = []
+    at = 0
+    for found in [*_MARKS.finditer(piece), None]:
+        end = len(piece) if found is None else found.start()
+        for run in cut(runs_of(piece), at, end) if end > at else ():
+            last = kept[-1] if kept else None
+            # What the marks took apart is one run again, so that the rendering has the shape it has without them.
+            if last is not None and last[1] is run[1] and LOST not in (last[2], run[2]) and last[2] + last[0] == run[2]:
+                kept[-1] = (last[0] + run[0], last[1], last[2])
+            else:
+                kept.append(run)
+        at = end + 1
+    return traced(text, tuple(kept))

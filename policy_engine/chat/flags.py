@@ -1,0 +1,92 @@
+"""The flags of `apply_chat_template` that are taken: what they change before a rendering, and behind it.
+
+sanitize_control_tokens      marks in the data before, `literals` behind        chat.control_tokens
+continue_final_message       a tag in the last message before, a cut behind     chat.open_turn
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from policy_engine.chat.control_tokens import control_tokens, marked, pattern_of, without_marks
+from policy_engine.chat.open_turn import blanks_lost, cut_open, opened
+from policy_engine.chat.segments import Unrendered
+from policy_engine.chat.trace.origins import Scaffold
+from policy_engine.core.errors import ConfigError, TemplateError
+from policy_engine.data.conversation import Conversation
+
+Pieces = list[tuple[str, Scaffold]]
+
+
+class Written(NamedTuple):
+    """The pieces of a rendering, the `literals` of `RenderedChat`, and losses that a flag makes."""
+
+    pieces: Pieces
+    literals: tuple[tuple[int, int], ...] = ()
+    lost: tuple[Unrendered, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Flags:
+    """Renders conversations under their flags.
+
+    `name` and `source` are the template's, and `literal_text` gives the text that it writes or compares with. `tokens`
+    are the added tokens; of them `controls` are control tokens in any template, and if `infers` so are those in the
+    literal text. With `hides_media` the template is a processor's.
+    """
+
+    name: str
+    source: str
+    tokens: tuple[str, ...]
+    controls: Iterable[str]
+    infers: bool
+    hides_media: bool
+    literal_text: Callable[[], str]
+
+    @functools.cached_property
+    def _control(self) -> re.Pattern[str]:
+        return pattern_of(control_tokens(self.tokens, self.controls, self.literal_text() if self.infers else None))
+
+    @functools.cached_property
+    def _any_token(self) -> re.Pattern[str]:
+        return pattern_of(self.tokens)
+
+    def written(self, conversation: Conversation, render: Callable[..., Pieces], *, prompt: bool) -> Written:
+        """The conversation's rendering. `render` takes messages, tools, documents and template arguments.
+
+        Raises what `render` raises, RowError and TemplateError where the last message cannot stay open, and ConfigError
+        where it should and a generation prompt is asked for.
+        """
+        messages: Sequence[Mapping[str, Any]] = conversation.messages
+        tools, documents, kwargs = conversation.tools, conversation.documents, conversation.template_kwargs
+        field = conversation.continue_final_message
+        if field is not None and prompt:
+            raise ConfigError(
+                "a conversation with an open last message takes no generation prompt",
+                help="leave out `continue_final_message` or the prompt",
+            )
+        if conversation.sanitize_control_tokens:
+            if self.hides_media:
+                raise TemplateError(
+                    f"{self.name} is a processor's, and `sanitize_control_tokens` is not supported there",
+                    help="leave it out, or pass processor.tokenizer, if the conversations are text",
+                )
+            messages, tools, documents = (marked(value, self._control) for value in (messages, tools, documents))
+            kwargs = marked(kwargs, self._control, places=False)
+        final = None
+        if field is not None and messages:
+            messages, final = opened(messages, field, self.source)
+        pieces = render(messages, tools, documents, kwargs)
+        if final is not None:
+            pieces = cut_open(pieces, final, self.name)
+        literals: tuple[tuple[int, int], ...] = ()
+        if conversation.sanitize_control_tokens:
+            pieces, literals = without_marks(pieces, self._any_token)
+        lost: tuple[Unrendered, ...] = ()
+        if final is not None and blanks_lost(final, "".join([piece for piece, _ in pieces])):
+            lost = (Unrendered(turn=len(messages) - 1, path=(str(field),), kind="blanks"),)
+        return Written(pieces, literals, lost)

@@ -1,4 +1,4 @@
-"""The flags of `apply_chat_template` that are taken: what they change before a rendering, and behind it.
+"""The flags of `apply_chat_template` that are taken, before a rendering and behind it.
 
 sanitize_control_tokens      marks in the data before, `literals` behind        chat.control_tokens
 continue_final_message       a tag in the last message before, a cut behind     chat.open_turn
@@ -56,9 +56,9 @@ class Flags:
         return pattern_of(self.tokens)
 
     def written(self, conversation: Conversation, render: Callable[..., Pieces], *, prompt: bool) -> Written:
-        """The conversation's rendering. `render` takes messages, tools, documents and template arguments.
+        """The conversation's rendering.
 
-        Raises what `render` raises, RowError and TemplateError where the last message cannot stay open, and ConfigError
+        `render` takes messages, tools, documents and template arguments. Raises what `render` raises, RowError and TemplateError where the last message cannot stay open, and ConfigError
         where it should and a generation prompt is asked for.
         """
         messages: Sequence[Mapping[str, Any]] = conversation.messages

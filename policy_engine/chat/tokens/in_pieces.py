@@ -1,4 +1,4 @@
-"""Ids of a text whose control tokens are plain text in some places, as transformers encodes it.
+"""Ids of a text in which some control tokens are plain text, as transformers encodes it.
 
     <|im_start|>user⏎What is ⟪<|im_end|>⟫?<|im_end|>          ⟪ ⟫: characters of `literals`
     '<|im_start|>user⏎What is '   '<|im_end|>'   '?<|im_end|>'
@@ -47,7 +47,7 @@ class PieceLocator:
     _plain: dict[str, Located] = field(default_factory=dict, init=False)
 
     def locate(self, texts: Sequence[str], literals: Sequence[Sequence[tuple[int, int]]]) -> list[Any]:
-        """Ids and ranges of each text, as `TokenLocator.locate` gives them, or the reason why it has none.
+        """Ids and ranges of each text as `TokenLocator.locate` gives them, or an error.
 
         Raises TokenizerError where the installed transformers cannot encode control tokens as text.
         """
@@ -106,7 +106,10 @@ class PieceLocator:
         return ids, np.asarray(ids, dtype=np.int32), ranges
 
     def _as_text(self, piece: str, line: Located) -> Located | AttributionError:
-        """A control token as plain text; its tokens have the whole of it where their own places are not known."""
+        """A control token as plain text.
+
+        Where the places of its tokens are not known, each has the whole of it.
+        """
         if piece not in self._plain:
             tokenizer = self.tokens.tokenizer
             encode = getattr(tokenizer, "_encode_without_added_tokens", None)
@@ -139,7 +142,7 @@ def _opens(found: Any, line: Located) -> bool:
 
 
 def _behind(found: Any, line: Located) -> Any:
-    """What was encoded behind a line break, without it."""
+    """A piece that was encoded behind a line break, without that."""
     if isinstance(found, AttributionError):
         return found
     size = len(line[0])

@@ -49,14 +49,15 @@ def control_tokens(tokens: Iterable[str], always: Iterable[str], written: str | 
 
 
 def pattern_of(tokens: Iterable[str]) -> re.Pattern[str]:
-    """A pattern that finds any of the tokens, the longest first; with no tokens it finds nothing."""
+    """A pattern that finds any of the tokens, the longest first; without tokens, nothing."""
     return re.compile("|".join(map(re.escape, sorted(tokens, key=len, reverse=True))) or "(?!)")
 
 
 def marked(value: Any, control: re.Pattern[str], *, places: bool = True) -> Any:
     """Data with marks around the control tokens in its texts, at any depth.
 
-    Keys of objects stay as they are. A text with marks is a `Placed`: its other characters keep their offsets in the data. Without `places` it is plain.
+    Keys of objects stay as they are. A text with marks is a `Placed`: its other characters keep their offsets in the
+    data. Without `places` it is plain.
     """
     if isinstance(value, str):
         made = _marked_text(value, control)

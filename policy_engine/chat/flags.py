@@ -58,8 +58,9 @@ class Flags:
     def written(self, conversation: Conversation, render: Callable[..., Pieces], *, prompt: bool) -> Written:
         """The conversation's rendering.
 
-        `render` takes messages, tools, documents and template arguments. Raises what `render` raises, RowError and TemplateError where the last message cannot stay open, and ConfigError
-        where it should and a generation prompt is asked for.
+        `render` takes messages, tools, documents and template arguments. Raises what `render` raises, RowError and
+        TemplateError where the last message cannot stay open, and ConfigError where it should and a generation prompt
+        is asked for.
         """
         messages: Sequence[Mapping[str, Any]] = conversation.messages
         tools, documents, kwargs = conversation.tools, conversation.documents, conversation.template_kwargs

@@ -83,7 +83,8 @@ def _tagged(text: str) -> Placed:
 def cut_open(pieces: Sequence[tuple[str, Scaffold]], final: str, name: str) -> list[tuple[str, Scaffold]]:
     """The rendering up to the tag.
 
-    `final` is the text before it, `name` the template's, for errors. Raises TemplateError where the template left out the text or the tag.
+    `final` is the text before it, `name` the template's, for errors. Raises TemplateError where the template left out
+    the text or the tag.
     """
     text = "".join([piece for piece, _ in pieces])
     tag = _TAG.strip()

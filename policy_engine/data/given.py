@@ -88,7 +88,8 @@ def given_flags(given: Mapping[str, Any]) -> dict[str, Any]:
 def template_arguments(given: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments that are the template's own.
 
-    Flags, and arguments that change nothing, are left out. Raises RowError for one that would change the ids: `add_generation_prompt=True`, and not `=False`.
+    Flags, and arguments that change nothing, are left out. Raises RowError for one that would change the ids:
+    `add_generation_prompt=True`, and not `=False`.
     """
     for name, help in APPLY_ARGUMENTS.items():
         if changes_ids(name, given.get(name)):

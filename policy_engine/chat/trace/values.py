@@ -79,7 +79,8 @@ class TracedList(list[Any]):
 class Placed(str):
     """Text of the data with characters put in or left out.
 
-    The others keep their offsets in the data: `runs` are (length, offset of the first character in the field or LOST), in order.
+    The others keep their offsets in the data: `runs` are (length, offset of the first character in the field or LOST),
+    in order.
     """
 
     __slots__ = ("runs",)

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
-from policy_engine.cli.main import app
+from policy_engine.cli.main import app_with
 from policy_engine.cli.usage import choices_of
 
 PAGE = Path(__file__).parents[1] / "docs" / "reference" / "cli.md"
@@ -26,7 +26,7 @@ def tables(page: str) -> str:
 
     Raises SystemExit for a verb that the page leaves out.
     """
-    verbs = {c.name or c.callback.__name__: c.callback for c in app.registered_commands if c.callback}
+    verbs = {c.name or c.callback.__name__: c.callback for c in app_with().registered_commands if c.callback}
     missing = set(verbs) - {match[2] for match in _BLOCK.finditer(page)}
     if missing:
         raise SystemExit(f"docs/reference/cli.md has no table for {', '.join(sorted(missing))}")

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal
-
-import numpy as np
-import numpy.typing as npt
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from policy_engine.core.vocabulary import MediaKind
 from policy_engine.core.wording import field_path
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -176,6 +177,8 @@ class TokenizedChat:
     def ids_T(self) -> npt.NDArray[np.int32]:
         """`input_ids` as an array."""
         if self._ids_T is None:
+            import numpy as np  # here, since proofs need segments and no arrays
+
             object.__setattr__(self, "_ids_T", np.asarray(self.input_ids, dtype=np.int32))
         assert self._ids_T is not None
         return self._ids_T

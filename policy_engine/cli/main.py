@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import io
+import keyword
 import os
 import sys
-from collections.abc import Sequence
-from typing import Annotated
+from collections.abc import Collection, Sequence
+from typing import Annotated, Final
 
 import typer
 
@@ -14,37 +16,35 @@ from policy_engine._version import __version__
 from policy_engine.cli.outcome import Exit, failed
 from policy_engine.cli.reporters import write
 from policy_engine.cli.usage import format_of, usage_error, verb_of
-from policy_engine.cli.verbs import (
-    apply,
-    audit,
-    check,
-    demo,
-    diff,
-    doctor,
-    explain,
-    fmt,
-    import_,
-    init,
-    lsp,
-    policies,
-    prove,
-    show,
-    template,
-    test,
-)
 
 # Typer carries a click of its own in some releases and uses the installed one in others; this names the base class of
 # its usage errors in both.
 _USAGE_ERROR: type[Exception] = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
 
-app = typer.Typer(
-    name="policy-engine",
-    help="Decide which chat tokens carry loss: policies that are checked, explained and applied exactly.",
-    epilog="Exit codes: 0 holds, 1 does not hold, 2 could not answer (bad input), 3 undecided.",
-    no_args_is_help=False,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
+VERBS: Final = {
+    "init": "Look at data and template, and write a dataset file and a policy to start from.",
+    "check": "Parse and check policies; every finding of every file at once.",
+    "fmt": "Lay policies out in the canonical form, in place. Comments are kept, and the meaning is.",
+    "show": "Show which tokens of a few rows are trained, and by which rule.",
+    "explain": "Explain one row: the rule for each segment or token, its conditions, the rules that lost.",
+    "apply": "Mask a dataset into Parquet or JSONL, and account for every row and token.",
+    "audit": "Say what prepared labels train, what is odd, and which system made them so.",
+    "doctor": "Take one batch through a trainer's own collator and loss; show if the labels survive.",
+    "prove": "Decide for all conversations which guards hold and which rules do nothing.",
+    "diff": "Compare two policies over all conversations, and on given data by the tokens that change.",
+    "test": "Run the tests that dataset files bring along for their policies.",
+    "template": "Property-test a chat template, with a smallest conversation for what does not hold.",
+    "import": "Turn another system's configuration into a policy and a dataset file.",
+    "policies": "List the shipped policies, or print one.",
+    "lsp": "Serve editors over standard input and output (needs the `lsp` extra).",
+    "demo": "Mask the embedded sample dataset, show some of it, and write Parquet and a page.",
+}
+"""The verbs in the order of `--help`, each with the first sentences of its own help.
+
+They are here so that `--help` imports no verb, and a verb imports no other.
+"""
+_COMPLETION: Final = "_POLICY_ENGINE_COMPLETE"
+"""Environment variable by which a shell asks for completions."""
 
 
 def _version(value: bool) -> None:
@@ -53,20 +53,32 @@ def _version(value: bool) -> None:
         raise typer.Exit(0)
 
 
-@app.callback()
-def _root(
-    version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
-    ] = False,
-) -> None:
-    pass
+def app_with(verbs: Collection[str] = tuple(VERBS)) -> typer.Typer:
+    """The command line with the options of these verbs, and the summaries of the others."""
+    app = typer.Typer(
+        name="policy-engine",
+        help="Decide which chat tokens carry loss: policies that are checked, explained and applied exactly.",
+        epilog="Exit codes: 0 holds, 1 does not hold, 2 could not answer (bad input), 3 undecided.",
+        no_args_is_help=False,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
 
+    @app.callback()
+    def root(
+        version: Annotated[
+            bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+        ] = False,
+    ) -> None:
+        pass
 
-_VERBS = (
-    init, check, fmt, show, explain, apply, audit, doctor, prove, diff, test, template, import_, policies, lsp, demo,
-)  # fmt: skip
-for _verb in _VERBS:
-    _verb.register(app)
+    for verb, summary in VERBS.items():
+        if verb in verbs:
+            file = f"{verb}_" if keyword.iskeyword(verb) else verb
+            importlib.import_module(f"policy_engine.cli.verbs.{file}").register(app)
+        else:
+            app.command(name=verb, help=summary)(lambda: None)
+    return app
 
 
 def main() -> None:
@@ -81,11 +93,11 @@ def run(arguments: Sequence[str]) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a narrow locale shows less, but never ends a run
+    app = app_with(VERBS if _COMPLETION in os.environ else [verb_of(arguments)])
     try:
         code = app(args=list(arguments), prog_name="policy-engine", standalone_mode=False)
     except _USAGE_ERROR as error:
-        verbs = {command.name or command.callback.__name__ for command in app.registered_commands if command.callback}
-        outcome = failed(usage_error(error, arguments, verbs))
+        outcome = failed(usage_error(error, arguments, VERBS))
         write(verb_of(arguments), outcome, format_of(arguments))
         return int(outcome.exit)
     except typer.Abort:

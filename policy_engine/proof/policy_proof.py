@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from policy_engine.lang.ast import Expr, Field
 from policy_engine.lang.checked import CheckedGuard, CheckedPolicy, CheckedRule, CheckedStatement
@@ -20,10 +21,11 @@ from policy_engine.proof.results import (
     ProofReport,
     RulePlaces,
 )
-from policy_engine.proof.witness.witness import Breaks, Finder
 from policy_engine.rules.conditions.conditions import leaves
-from policy_engine.rules.program import Program
 from policy_engine.rules.statements import as_weight
+
+if TYPE_CHECKING:
+    from policy_engine.rules.program import Program
 
 
 def prove(policy: CheckedPolicy | Program, *, places: bool = True) -> ProofReport:
@@ -33,7 +35,7 @@ def prove(policy: CheckedPolicy | Program, *, places: bool = True) -> ProofRepor
     are found too. `places` also says in words what each rule decides, which takes longest. The answer is a
     `results.ProofReport`. Raises nothing: past the limits of the proof the report is `undecided`.
     """
-    checked = policy.policy if isinstance(policy, Program) else policy
+    checked = policy if isinstance(policy, CheckedPolicy) else policy.policy
     try:
         return PolicyProof(checked).report(places=places)
     except TooLarge as error:
@@ -42,7 +44,7 @@ def prove(policy: CheckedPolicy | Program, *, places: bool = True) -> ProofRepor
 
 def prove_guards(policy: CheckedPolicy | Program) -> tuple[tuple[GuardFinding, ...], str | None]:
     """Only the guards of `prove`, and why they are undecided, if they are."""
-    checked = policy.policy if isinstance(policy, Program) else policy
+    checked = policy if isinstance(policy, CheckedPolicy) else policy.policy
     try:
         return PolicyProof(checked).guards(), None
     except TooLarge as error:
@@ -88,6 +90,9 @@ class PolicyProof:
         vacuous = not any(covered)
         if not any(broken):
             return GuardFinding(guard=guard, verdict="holds", vacuous=vacuous)
+        # Imported here: most guards hold, and showing that takes no conversation.
+        from policy_engine.proof.witness.witness import Breaks, Finder
+
         witness = Finder(self.possible).find(broken, Breaks(self.policy, guard))
         rules = [
             rule

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from policy_engine.chat.segments import RenderedChat, Segment
 from policy_engine.core.source import Span
-from policy_engine.data.conversation import Conversation
 from policy_engine.lang.checked import CheckedGuard, CheckedPolicy, CheckedRule
+
+if TYPE_CHECKING:
+    from policy_engine.chat.segments import RenderedChat, Segment
+    from policy_engine.data.conversation import Conversation
 
 Verdict = Literal["holds", "fails", "possible", "undecided"]
 """`holds` and `fails` are proven, `fails` by a conversation that was replayed through the engine. `possible` is a

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import os
 
-import numpy as np
-
 from policy_engine.core.errors import ConfigError
 from policy_engine.core.schema import Schema
 from policy_engine.lang.check import check_text
@@ -16,7 +14,7 @@ from policy_engine.lang.checked import CheckedPolicy
 from policy_engine.lang.library import read_policy
 from policy_engine.rules.program import Program
 
-MOST_RULES = int(np.iinfo(np.int16).max)
+MOST_RULES = 2**15 - 1
 """A token mask names rules in int16."""
 
 

@@ -7,8 +7,6 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-
 from policy_engine.core.bounded import Bounded
 from policy_engine.core.errors import RowError
 from policy_engine.core.facts import ChatFacts, Placed, placed_of
@@ -23,8 +21,8 @@ from policy_engine.rules.fingerprint import policy_fingerprint
 from policy_engine.rules.guards import Guards
 from policy_engine.rules.ranges import Decided
 
-_LARGEST = float(np.finfo(np.float32).max)
-_SMALLEST = float(np.finfo(np.float32).smallest_subnormal)
+_LARGEST = float.fromhex("0x1.fffffep+127")
+_SMALLEST = 2.0**-149
 _SHAPE_ENTRIES = 500_000
 """Segments whose decisions are kept by the shape of their chat, over all shapes."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -119,34 +118,6 @@ def _problem(column: pa.Array) -> str | None:
 
 def _unreadable(path: Path, what: str, error: Exception) -> DataError:
     return DataError(f"`{path}` cannot be read as {what}: {error}", help="is it whole, and has it the right extension?")
-
-
-def arrow_files(folder: Path) -> list[Path] | None:
-    """The data files of a folder that `datasets.save_to_disk` wrote, in order; else None.
-
-    Raises DataError if the folder holds several splits, or if a file that it lists is missing.
-    """
-    if (folder / "dataset_dict.json").is_file():
-        splits = [str(split) for split in _listed(folder / "dataset_dict.json", "splits")]
-        if len(splits) == 1:
-            return arrow_files(folder / splits[0])
-        names = ", ".join(f"`{folder / split}`" for split in splits)
-        raise DataError(f"`{folder}` holds several splits", help=f"give one of {names}")
-    if not (folder / "state.json").is_file() or not (folder / "dataset_info.json").is_file():
-        return None
-    files = [folder / str(entry["filename"]) for entry in _listed(folder / "state.json", "_data_files")]
-    for file in files:
-        if not file.is_file():
-            raise DataError(f"`{folder}` lacks `{file.name}`, which its state.json lists", help="save it to disk again")
-    return files
-
-
-def _listed(path: Path, key: str) -> list[Any]:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))[key]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(f"`{path}` cannot be read: {error}", help="save the dataset to disk again") from None
-    return list(found)
 
 
 def rows_of(batch: pa.RecordBatch | pa.Table) -> list[Row]:

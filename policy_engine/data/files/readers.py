@@ -12,15 +12,13 @@ import zlib
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Final
-
-import pyarrow as pa
+from typing import Any, Final
 
 from policy_engine.core.errors import DataError
 from policy_engine.core.source import Place
 from policy_engine.core.suggest import file_meant
-from policy_engine.data.files.read_arrow import arrow_files, parquet_rows, read_arrow, read_parquet
 from policy_engine.data.files.read_text import Numbered, TextKind, read_text, what_it_is
+from policy_engine.data.files.saved_dataset import arrow_files
 from policy_engine.data.files.stamp import Stamp
 
 PIPE: Final = "-"
@@ -102,7 +100,11 @@ class Rows(Iterator[Numbered]):
         kind = _text_kind(file)
         if kind is not None:
             yield from _text_rows(file, kind, report)
-        elif file.suffix == ".parquet":
+            return
+        # Imported here: text is read without pyarrow, which takes longer to import than 1,000 rows to read.
+        from policy_engine.data.files.read_arrow import parquet_rows, read_arrow, read_parquet
+
+        if file.suffix == ".parquet":
             total = max(1, parquet_rows(file))
             done = 0
             report(lambda: done / total)
@@ -196,10 +198,11 @@ def _text_rows(file: Path, kind: TextKind, report: Callable[[Callable[[], float]
     with raw:
         size = max(1, file.stat().st_size)
         report(lambda: raw.tell() / size if not raw.closed else 1.0)
-        with _decompressed(raw, file) as stream:
+        stream, errors = _decompressed(raw, file)
+        with stream:
             try:
                 yield from read_text(stream, str(file), kind)
-            except (gzip.BadGzipFile, EOFError, zlib.error, pa.ArrowException, OSError) as error:
+            except errors as error:
                 if isinstance(error, DataError):
                     raise
                 raise DataError(
@@ -207,10 +210,15 @@ def _text_rows(file: Path, kind: TextKind, report: Callable[[Callable[[], float]
                 ) from None
 
 
-def _decompressed(raw: io.FileIO, file: Path) -> io.BufferedReader:
+def _decompressed(raw: io.FileIO, file: Path) -> tuple[io.BufferedReader, tuple[type[Exception], ...]]:
+    """The stream of a file's text, and the errors that reading it may raise."""
     if file.suffix.lower() == ".gz":
-        return io.BufferedReader(gzip.GzipFile(fileobj=raw), 1 << 20)  # type: ignore[type-var,arg-type,unused-ignore]
+        made: Any = gzip.GzipFile(fileobj=raw)
+        return io.BufferedReader(made, 1 << 20), (OSError, EOFError, zlib.error)
     if file.suffix.lower() == ".zst":
+        import pyarrow as pa
+
         # Arrow brings zstd along, and reads a file of several frames as one.
-        return io.BufferedReader(pa.CompressedInputStream(pa.PythonFile(raw, "r"), "zstd"), 1 << 20)
-    return io.BufferedReader(raw, 1 << 20)
+        made = pa.CompressedInputStream(pa.PythonFile(raw, "r"), "zstd")
+        return io.BufferedReader(made, 1 << 20), (OSError, EOFError, pa.ArrowException)
+    return io.BufferedReader(raw, 1 << 20), (OSError, EOFError)

@@ -5,11 +5,14 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
-import numpy as np
 import re2
 
 from policy_engine.core.errors import ConfigError
+
+if TYPE_CHECKING:
+    import numpy as np
 
 SCAN_LIMIT = 2_000_000_000
 """Bytes that the searches for all matches may read in one row; a few seconds of RE2."""
@@ -98,5 +101,8 @@ def _char_offsets(data: bytes, text: str) -> np.ndarray[tuple[int], np.dtype[np.
     """Character index of each byte offset, end included; None if the two are equal."""
     if len(data) == len(text):
         return None
+    # Imported here: proofs about policies compile patterns too, and search no text.
+    import numpy as np
+
     leads = (np.frombuffer(data, dtype=np.uint8) & 0xC0) != 0x80
     return np.concatenate((np.zeros(1, dtype=np.int64), np.cumsum(leads, dtype=np.int64)))

@@ -36,6 +36,7 @@ VERBS: Final = {
     "template": "Property-test a chat template, with a smallest conversation for what does not hold.",
     "import": "Turn another system's configuration into a policy and a dataset file.",
     "policies": "List the shipped policies, or print one.",
+    "cache": "Show the cache of loaded tokenizers: its folder, size and entries; or clear it.",
     "lsp": "Serve editors over standard input and output (needs the `lsp` extra).",
     "demo": "Mask the embedded sample dataset, show some of it, and write Parquet and a page.",
 }

@@ -32,6 +32,24 @@ TemplateOption = Annotated[
     str | None,
     typer.Option("--template", metavar="FILE", help="A chat template file, in place of the tokenizer's own."),
 ]
+
+
+def _switch_off(context: typer.Context, value: bool) -> bool:
+    if value:
+        from policy_engine.chat.tokens.cache import switched_off
+
+        context.with_resource(switched_off())
+    return value
+
+
+NoCacheOption = Annotated[
+    bool,
+    typer.Option(
+        "--no-cache",
+        callback=_switch_off,
+        help="Load the tokenizer from its files, and keep nothing of it in the cache.",
+    ),
+]
 DatasetOption = Annotated[
     str | None,
     typer.Option(

@@ -15,7 +15,7 @@ from tests.cli.support import CHATS, GOOD, cli, write_chats, write_policy
 from tests.cli.test_main import VERBS
 
 Arguments = list[str | Path]
-WITHOUT_FINDINGS = {"policies", "demo", "lsp", "import"}
+WITHOUT_FINDINGS = {"policies", "cache", "demo", "lsp", "import"}
 """Verbs that offer no `--format sarif`."""
 OK, NO, NO_ANSWER, UNDECIDED = 0, 1, 2, 3
 
@@ -130,6 +130,7 @@ LARGE = "train assistant\nmask last 30000 tool\n"
 CASES = [
     Case(verb=verb, name=name, code=code, arguments=arguments)
     for verb, cases in {
+        "cache": [("ok", OK, plain())],
         "init": [
             ("ok", OK, starting(*CHATS)),
             ("some rows cannot be read", OK, starting(*CHATS, BAD_ROW)),

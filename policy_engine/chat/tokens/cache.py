@@ -25,8 +25,9 @@ import os
 import shutil
 import stat
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -57,6 +58,20 @@ def cache_folder() -> Path | None:
     return home / "policy-engine" / "tokenizers"
 
 
+@contextlib.contextmanager
+def switched_off() -> Iterator[None]:
+    """Reads and keeps nothing, in this process and in those that it starts."""
+    before = os.environ.get(FOLDER_VARIABLE)
+    os.environ[FOLDER_VARIABLE] = "off"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[FOLDER_VARIABLE]
+        else:
+            os.environ[FOLDER_VARIABLE] = before
+
+
 @dataclass(frozen=True, kw_only=True)
 class Entry:
     """One tokenizer in the cache. `meta` is the content of its `meta.json`."""
@@ -67,6 +82,26 @@ class Entry:
     def path(self, name: str) -> Path:
         """Path of one of its files."""
         return self.folder / name
+
+    @property
+    def of(self) -> str:
+        """The tokenizer as it was named when the entry was made."""
+        return str(self.meta.get("of", ""))
+
+    @property
+    def kind(self) -> str:
+        """Content of the entry: `tokenizer`, or the check of a backend."""
+        return str(self.meta.get("kind", ""))
+
+    @property
+    def used(self) -> str:
+        """The day and minute of its last use, local time (`2026-11-29 16:40`)."""
+        return datetime.fromtimestamp(self.folder.stat().st_mtime).strftime("%Y-%m-%d %H:%M")
+
+    @property
+    def size(self) -> int:
+        """Bytes of its files."""
+        return sum(path.stat().st_size for path in self.folder.iterdir())
 
     def is_whole(self, name: str) -> bool:
         """True if that file is what was written, by its checksum."""

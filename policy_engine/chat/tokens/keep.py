@@ -14,8 +14,11 @@ from policy_engine.chat.tokens.cached import BACKEND, IDS, LENGTHS, PIECES, Cach
 from policy_engine.chat.tokens.locator import TokenLocator
 
 
-def keep_tokenizer(key: str, tok: Any) -> None:
-    """Puts a transformers tokenizer into the cache, if its backend alone decides its ids."""
+def keep_tokenizer(key: str, tok: Any, name: str) -> None:
+    """Puts a transformers tokenizer into the cache, if its backend alone decides its ids.
+
+    `name` is the tokenizer as the user named it, for `policy-engine cache` to list.
+    """
     locator = TokenLocator(tokenizer=tok, name="")
     special = dict(tok.special_tokens_map)
     template = getattr(tok, "chat_template", None)
@@ -29,6 +32,8 @@ def keep_tokenizer(key: str, tok: Any) -> None:
         for i, token in tok.added_tokens_decoder.items()
     ]
     meta = {
+        "of": name,
+        "kind": "tokenizer",
         "tokenizer": {
             "class": type(tok).__name__,
             "chat_template": template,

@@ -52,7 +52,7 @@ def load_cached(name_or_path: str | Path) -> Any:
     if found is not None:
         return found
     tok = load_transformers(name)
-    keep_tokenizer(key, tok)
+    keep_tokenizer(key, tok, name)
     return tok
 
 

@@ -85,7 +85,8 @@ def qualify(subject: Subject, name: str, texts: Sequence[str], *, full: bool) ->
         whole = risk is wide and wrong is None
         form = getattr(backend, "form", None)
         if form is not None:
-            keep(key, {"whole": whole, "difference": wrong}, {_FORM: form})
+            said = {"of": subject.name, "kind": f"check of {name}"}
+            keep(key, {**said, "whole": whole, "difference": wrong}, {_FORM: form})
         if wrong is not None:
             return f"{name} differs from {subject.name}: {wrong}"
     if not whole:

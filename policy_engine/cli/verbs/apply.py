@@ -12,6 +12,7 @@ from policy_engine.cli.options import (
     FormatOption,
     MediaRootOption,
     MediaUrlsOption,
+    NoCacheOption,
     PolicyOption,
     TemplateOption,
     TokenizerOption,
@@ -90,6 +91,7 @@ def register(app: typer.Typer) -> None:
         engine: Annotated[
             Engine, typer.Option("--engine", help="What runs the workers: this machine's processes, or a Ray cluster.")
         ] = "local",
+        no_cache: NoCacheOption = False,
         format: FormatOption = "text",
     ) -> None:
         """Mask a dataset into Parquet or JSONL, and account for every row and token."""

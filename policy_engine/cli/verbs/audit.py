@@ -11,6 +11,7 @@ from policy_engine.cli.options import (
     FormatOption,
     MediaRootOption,
     MediaUrlsOption,
+    NoCacheOption,
     PolicyOption,
     TemplateOption,
     TokenizerOption,
@@ -35,6 +36,7 @@ def register(app: typer.Typer) -> None:
         media_root: MediaRootOption = None,
         media_urls: MediaUrlsOption = False,
         limit: Annotated[int | None, typer.Option("--limit", min=1, help="Look at the first rows, this many.")] = None,
+        no_cache: NoCacheOption = False,
         format: FormatOption = "text",
     ) -> None:
         """Say what prepared labels train, what is odd, and which system made them so.

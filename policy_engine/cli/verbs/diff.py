@@ -10,7 +10,7 @@ import typer
 from rich.console import RenderableType
 from rich.text import Text
 
-from policy_engine.cli.options import DatasetOption, FormatOption, TemplateOption, TokenizerOption
+from policy_engine.cli.options import DatasetOption, FormatOption, NoCacheOption, TemplateOption, TokenizerOption
 from policy_engine.cli.outcome import Exit, Outcome
 from policy_engine.cli.run import finish
 from policy_engine.cli.verbs.prove import witness_facts, witness_lines
@@ -48,6 +48,7 @@ def register(app: typer.Typer) -> None:
                 "--list", min=0, metavar="N", help="With --data: list the first N rows that change (default: 5)."
             ),
         ] = None,
+        no_cache: NoCacheOption = False,
         format: FormatOption = "text",
     ) -> None:
         """Compare two policies over all conversations, and on given data by the tokens that change."""

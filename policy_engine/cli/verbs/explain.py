@@ -12,6 +12,7 @@ from policy_engine.cli.options import (
     FormatOption,
     MediaRootOption,
     MediaUrlsOption,
+    NoCacheOption,
     PolicyOption,
     TemplateOption,
     TokenizerOption,
@@ -42,6 +43,7 @@ def register(app: typer.Typer) -> None:
         turn: Annotated[
             int | None, typer.Option("--turn", min=0, help="Only the segments of this message (from 0).")
         ] = None,
+        no_cache: NoCacheOption = False,
         format: FormatOption = "text",
     ) -> None:
         """Explain one row: the rule for each segment or token, its conditions, the rules that lost."""

@@ -13,6 +13,7 @@ from policy_engine.cli.options import (
     FormatOption,
     MediaRootOption,
     MediaUrlsOption,
+    NoCacheOption,
     PolicyOption,
     TemplateOption,
     TokenizerOption,
@@ -44,6 +45,7 @@ def register(app: typer.Typer) -> None:
             Path | None, typer.Option("--html", metavar="FILE", help="Write one self-contained page instead.")
         ] = None,
         overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the page if it exists.")] = False,
+        no_cache: NoCacheOption = False,
         format: FormatOption = "text",
     ) -> None:
         """Show which tokens of a few rows are trained, and by which rule."""

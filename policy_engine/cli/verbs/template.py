@@ -11,7 +11,7 @@ import typer
 from rich.console import RenderableType
 from rich.text import Text
 
-from policy_engine.cli.options import FormatOption, TokenizerOption
+from policy_engine.cli.options import FormatOption, NoCacheOption, TokenizerOption
 from policy_engine.cli.outcome import Exit, Outcome
 from policy_engine.cli.run import finish
 from policy_engine.core.diagnostics import Diagnostic
@@ -41,6 +41,7 @@ def register(app: typer.Typer) -> None:
         examples: Annotated[
             int, typer.Option("--examples", min=0, metavar="N", help="How many generated conversations to try.")
         ] = 200,
+        no_cache: NoCacheOption = False,
         format: FormatOption = "text",
     ) -> None:
         """Property-test a chat template, with a smallest conversation for what does not hold."""
@@ -73,14 +74,14 @@ def _load(name: str, tokenizer: str | None) -> tuple[ChatTemplate, ChatTokenizer
     if path.suffix in _TEMPLATES or path.name == "chat_template.json":
         if tokenizer is None:
             return ChatTemplate(read_template(path), name=name), None
-        loaded = load_tokenizer(tokenizer, template=path)
+        loaded = load_tokenizer(tokenizer, template=path, cache=True)
     elif tokenizer is not None:
         raise ConfigError(
             f"`{name}` is no template file, so it is taken for a tokenizer, and another one is given with -t",
             help="name a .jinja file, or leave -t out",
         )
     else:
-        loaded = load_tokenizer(name)
+        loaded = load_tokenizer(name, cache=True)
     return loaded.template, loaded
 
 

@@ -5,9 +5,8 @@ Text is taken from the rendered chat, never decoded token by token, so that a ch
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from policy_engine.chat.segments import MediaTokens, RenderedChat, Segment, TokenizedChat
@@ -15,7 +14,6 @@ from policy_engine.core.source import Span
 from policy_engine.core.vocabulary import Reason
 from policy_engine.core.wording import counted, field_path
 from policy_engine.lang.checked import CheckedPolicy
-from policy_engine.mask.explain import ExplainedPiece
 from policy_engine.mask.token_mask import REASONS, TokenMask
 
 
@@ -23,8 +21,7 @@ from policy_engine.mask.token_mask import REASONS, TokenMask
 class TokenView:
     """One token's decision.
 
-    `rule` is the deciding rule's index, None for the default; `segment` a segment's index; `pieces` are indices of the
-    pieces it touches, if the row has them explained.
+    `rule` is the deciding rule's index, None for the default; `segment` a segment's index.
     """
 
     index: int
@@ -33,7 +30,6 @@ class TokenView:
     rule: int | None
     reason: Reason
     segment: int
-    pieces: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,13 +37,11 @@ class Cell:
     """Characters shown together: of one token, or of several that share a character.
 
     `tokens` is empty for characters that no token covers, `text` for a token of no character. The tokens of a medium
-    are one cell, whose text says what it is (`[image cat.png, 640 × 480: 391 tokens]`); `picture` is a small PNG of it,
-    if there is one.
+    are one cell, whose text says what it is (`[image cat.png, 640 × 480: 391 tokens]`).
     """
 
     text: str
     tokens: tuple[TokenView, ...]
-    picture: bytes | None = None
 
     @property
     def weight(self) -> float:
@@ -83,8 +77,7 @@ class TurnView:
 class RowView:
     """One masked row.
 
-    `name` says which (`row 3`); `by_rule` and `by_reason` count its tokens; `pieces` are the stretches of text that are
-    decided alike, with the rules that had a say, if they were asked for.
+    `name` says which (`row 3`); `by_rule` and `by_reason` count its tokens.
     """
 
     name: str
@@ -94,7 +87,6 @@ class RowView:
     trained: int
     by_rule: dict[int | None, int]
     by_reason: dict[Reason, int]
-    pieces: tuple[ExplainedPiece, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -136,37 +128,23 @@ def source_of(segment: Segment) -> str:
     return f"{path} from {segment.field_start}" if segment.field_start else path
 
 
-def row_view(
-    tokenized: TokenizedChat,
-    mask: TokenMask,
-    *,
-    name: str,
-    pieces: Sequence[ExplainedPiece] = (),
-    pictures: Mapping[MediaTokens, bytes] | None = None,
-) -> RowView:
-    """The view of one row, from its tokens and their decisions.
-
-    `pieces` are those of `explain_pieces`, if any, and `pictures` small PNGs of its media.
-    """
-    tokens = _tokens(tokenized, mask, pieces)
+def row_view(tokenized: TokenizedChat, mask: TokenMask, *, name: str) -> RowView:
+    """The view of one row, from its tokens and their decisions."""
+    tokens = _tokens(tokenized, mask)
     return RowView(
         name=name,
         chat=tokenized.chat,
-        turns=_turns(tokenized, tokens, pictures or {}),
+        turns=_turns(tokenized, tokens),
         total=len(tokens),
         trained=sum(1 for t in tokens if t.weight),
         by_rule=dict(Counter(t.rule for t in tokens)),
         by_reason=dict(Counter(t.reason for t in tokens)),
-        pieces=tuple(pieces),
     )
 
 
-def _tokens(tokenized: TokenizedChat, mask: TokenMask, pieces: Sequence[ExplainedPiece]) -> list[TokenView]:
-    ends = [piece.end for piece in pieces]
+def _tokens(tokenized: TokenizedChat, mask: TokenMask) -> list[TokenView]:
     columns = zip(
         tokenized.input_ids,
-        tokenized.starts_T.tolist(),
-        tokenized.ends_T.tolist(),
         mask.weights_T.tolist(),
         mask.rules_T.tolist(),
         mask.reasons_T.tolist(),
@@ -181,10 +159,8 @@ def _tokens(tokenized: TokenizedChat, mask: TokenMask, pieces: Sequence[Explaine
             rule=None if rule < 0 else rule,
             reason=REASONS[reason],
             segment=segment,
-            # A token without characters is decided by the character at its place.
-            pieces=tuple(range(bisect_right(ends, start), min(bisect_left(ends, max(end, start + 1)) + 1, len(ends)))),
         )
-        for index, (token_id, start, end, weight, rule, reason, segment) in enumerate(columns)
+        for index, (token_id, weight, rule, reason, segment) in enumerate(columns)
     ]
 
 
@@ -195,9 +171,7 @@ def medium_text(medium: MediaTokens) -> str:
     return f"[{medium.kind}{name}{size}: {counted(medium.count, 'token')}]"
 
 
-def _turns(
-    tokenized: TokenizedChat, tokens: Sequence[TokenView], pictures: Mapping[MediaTokens, bytes]
-) -> tuple[TurnView, ...]:
+def _turns(tokenized: TokenizedChat, tokens: Sequence[TokenView]) -> tuple[TurnView, ...]:
     chat = tokenized.chat
     turns: list[TurnView] = []
     pending: list[Cell] = []
@@ -209,7 +183,7 @@ def _turns(
             turns.append(TurnView(turn=owner, role=role, cells=tuple(pending)))
             pending.clear()
 
-    for cell in _cells(tokenized, tokens, pictures):
+    for cell in _cells(tokenized, tokens):
         turn = chat.segments[cell.tokens[0].segment].turn if cell.tokens and chat.segments else owner
         if turn != owner:
             close()
@@ -219,7 +193,7 @@ def _turns(
     return tuple(turns)
 
 
-def _cells(tokenized: TokenizedChat, tokens: Sequence[TokenView], pictures: Mapping[MediaTokens, bytes]) -> list[Cell]:
+def _cells(tokenized: TokenizedChat, tokens: Sequence[TokenView]) -> list[Cell]:
     text = tokenized.chat.text
     starts, ends = tokenized.starts_T.tolist(), tokenized.ends_T.tolist()
     cells: list[Cell] = []
@@ -232,7 +206,7 @@ def _cells(tokenized: TokenizedChat, tokens: Sequence[TokenView], pictures: Mapp
         if medium is not None:
             last = first + medium.count - 1
             own = tuple(tokens[first : last + 1])
-            cells.append(Cell(text=medium_text(medium), tokens=own, picture=pictures.get(medium)))
+            cells.append(Cell(text=medium_text(medium), tokens=own))
             shown, first = max(shown, ends[last]), last + 1
             continue
         # Byte-level pieces of one character repeat its range; they make one cell. A zero-wide token overlaps nothing.

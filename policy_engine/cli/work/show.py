@@ -26,7 +26,8 @@ from policy_engine.mask.evidence.rule_use import Evidence, RuleWatch
 from policy_engine.mask.explain import explain_pieces
 from policy_engine.mask.row import MaskedRow
 from policy_engine.mask.unrendered import Lost, lost_json, lost_of
-from policy_engine.report.html import html_page
+from policy_engine.report.html.page import html_page
+from policy_engine.report.runs import FailedRow, ShownRow, failed_row
 from policy_engine.report.terminal import Legend, RowText
 from policy_engine.report.view import RowView, row_view, rule_views
 from policy_engine.run.summary import ControlTokens, Counts
@@ -54,6 +55,7 @@ def show_rows(
         raise exists(html, option)
     said: list[str] = []
     rows: list[RowView] = []
+    shown_html: list[ShownRow | FailedRow] = []
     failed: list[Diagnostic] = []
     counts = Counts()
     control = ControlTokens(inputs.masker.tokenizer)
@@ -64,13 +66,22 @@ def show_rows(
         if isinstance(row.result, MaskedRow):
             done = row.result
             watch.look(done, seen, number=len(rows) + 1)
-            pieces = () if html is None else explain_pieces(done.program, done.chat)
-            pictures = {} if html is None else _pictures(done, inputs)
-            rows.append(row_view(done.tokenized, done.mask, name=f"row {row.number}", pieces=pieces, pictures=pictures))
+            rows.append(row_view(done.tokenized, done.mask, name=f"row {row.number}"))
+            if html is not None:
+                shown_html.append(
+                    ShownRow(
+                        number=row.number,
+                        tokenized=done.tokenized,
+                        mask=done.mask,
+                        pieces=explain_pieces(done.program, done.chat),
+                        pictures=_pictures(done, inputs),
+                    )
+                )
             if control.found_in(row.result, row.result.tokenized.ids_T):
                 controlled.append(rows[-1].name)
         else:
             failed += diagnostics_of(row.result, place=row.place)
+            shown_html.append(failed_row(row.number, row.result, row.place))
     if controlled:
         told = ", ".join(controlled[:20]) + (" …" if len(controlled) > 20 else "")
         said.append(f"control tokens in the data of {len(controlled)} of {counted(len(rows), 'row')}: {told}")
@@ -80,7 +91,9 @@ def show_rows(
         shown_rows = [r for r in rows if names is None or r.name in names]
         body += _terminal(shown_rows, inputs, color_by, unused_rules(program, seen), ids=ids)
     if html is not None:
-        write_text_file(html, _page(rows, inputs, data, failed=len(failed)), overwrite=overwrite, option=option)
+        write_text_file(
+            html, _page(shown_html, inputs, data, unused_rules(program, seen)), overwrite=overwrite, option=option
+        )
         body.append(Text(f"wrote {html}"))
     tokens = {rule.index: sum(row.by_rule.get(rule.index, 0) for row in rows) for rule in program.policy.rules}
     return Outcome(
@@ -143,11 +156,12 @@ def _terminal(
     return [*texts, Legend(rows, rules, color_by=color_by, notes=notes)]
 
 
-def _page(rows: Sequence[RowView], inputs: Inputs, data: str, *, failed: int) -> str:
-    facts = {"policy": inputs.policy, "tokenizer": inputs.tokenizer, "rows": str(len(rows))}
+def _page(rows: Sequence[ShownRow | FailedRow], inputs: Inputs, data: str, notes: Mapping[int, str]) -> str:
+    failed = sum(isinstance(row, FailedRow) for row in rows)
+    facts = {"policy": inputs.policy, "tokenizer": inputs.tokenizer, "rows": str(len(rows) - failed)}
     facts |= {"rows that failed": str(failed)} if failed else {}
     title = f"{Path(inputs.policy).name} on {Path(data).name}"
-    return html_page(rows, inputs.masker.program.policy, title=title, facts=facts)
+    return html_page(rows, inputs.masker.program.policy, title=title, facts=facts, notes=notes)
 
 
 def _row(row: RowView) -> dict[str, Any]:

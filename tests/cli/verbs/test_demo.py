@@ -19,7 +19,7 @@ def test_demo(tmp_path: Path) -> None:
     assert table.num_rows == summary["rows_out"] >= 40
     assert len(builtin.sample_rows()) == summary["rows_in"]
     assert 1 == summary["rows_failed"]
-    assert "data-tip" in (out / "masked.html").read_text(encoding="utf-8")
+    assert "data-d=" in (out / "masked.html").read_text(encoding="utf-8")
 
 
 def test_demo_replaces_nothing_unless_told(tmp_path: Path) -> None:

@@ -60,7 +60,7 @@ def test_html_page(args: list[str | Path], tmp_path: Path) -> None:
     page = tmp_path / "page.html"
     assert cli("show", *args, "--html", page).code == 0
     text = page.read_text(encoding="utf-8")
-    assert "data-tip" in text
+    assert "data-d=" in text
     assert "train eos after assistant" in text
     again = cli("show", *args, "--html", page)
     assert again.code == 2

@@ -1,0 +1,130 @@
+"""Facts of rows that pages list, sort, filter and draw.
+
+They are tokens, trained share, roles and parts, and what is odd about a row.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+
+from policy_engine.core.vocabulary import Reason
+from policy_engine.mask.token_mask import REASONS
+from policy_engine.report.runs import FailedRow, ShownRow
+
+Flag = Literal["failed", "empty", "straddle", "lost", "changed"]
+"""`failed`: not masked. `empty`: nothing is trained. `straddle`: a token is masked because it mixes two decisions.
+`lost`: a field of the data never reached the text. `changed`: another policy decides some token differently."""
+
+Where = tuple[str, str]
+"""Role (empty for text of no message) and part."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RowFacts:
+    """One row in numbers. `places` has the trained and all tokens of each role and part."""
+
+    number: int
+    tokens: int = 0
+    trained: int = 0
+    flags: frozenset[Flag] = frozenset()
+    rules: Counter[int | None] = field(default_factory=Counter)
+    reasons: Counter[Reason] = field(default_factory=Counter)
+    places: dict[Where, tuple[int, int]] = field(default_factory=dict)
+
+    @property
+    def share(self) -> float:
+        """Trained part of the tokens, 0 to 1; 0 for a row without tokens."""
+        return self.trained / self.tokens if self.tokens else 0.0
+
+
+def row_facts(row: ShownRow | FailedRow) -> RowFacts:
+    """The facts of a row."""
+    if isinstance(row, FailedRow):
+        return RowFacts(number=row.number, flags=frozenset({"failed"}))
+    mask, chat = row.mask, row.tokenized.chat
+    trained_T = mask.weights_T != 0
+    rules = np.bincount(mask.rules_T.astype(np.int64) + 1)
+    reasons = np.bincount(mask.reasons_T, minlength=len(REASONS))
+    total_S = np.bincount(mask.segments_T, minlength=len(chat.segments)).tolist()
+    trained_S = np.bincount(mask.segments_T[trained_T], minlength=len(chat.segments)).tolist()
+    places: dict[Where, tuple[int, int]] = {}
+    for segment, total, trained in zip(chat.segments, total_S, trained_S):
+        if total:
+            where = chat.role(segment) or "", segment.part
+            known = places.get(where, (0, 0))
+            places[where] = known[0] + trained, known[1] + total
+    found = int(trained_T.sum())
+    is_changed = row.changed_T is not None and bool(row.changed_T.any())
+    flags: dict[Flag, bool] = {
+        "empty": not found,
+        "straddle": bool(reasons[REASONS.index("straddle")]),
+        "lost": bool(chat.unrendered),
+        "changed": is_changed,
+    }
+    return RowFacts(
+        number=row.number,
+        tokens=len(trained_T),
+        trained=found,
+        flags=frozenset(flag for flag, holds in flags.items() if holds),
+        rules=Counter({index - 1 if index else None: int(count) for index, count in enumerate(rules) if count}),
+        reasons=Counter({reason: int(count) for reason, count in zip(REASONS, reasons) if count}),
+        places=places,
+    )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Totals:
+    """The sums of many rows."""
+
+    rows: int
+    tokens: int
+    trained: int
+    flags: Counter[Flag]
+    rules: Counter[int | None]
+    reasons: Counter[Reason]
+    places: dict[Where, tuple[int, int]]
+
+    @classmethod
+    def of(cls, rows: list[RowFacts]) -> Totals:
+        """The sums of rows."""
+        flags: Counter[Flag] = Counter()
+        rules: Counter[int | None] = Counter()
+        reasons: Counter[Reason] = Counter()
+        places: dict[Where, tuple[int, int]] = {}
+        for row in rows:
+            flags.update(row.flags)
+            rules.update(row.rules)
+            reasons.update(row.reasons)
+            for where, (trained, total) in row.places.items():
+                known = places.get(where, (0, 0))
+                places[where] = known[0] + trained, known[1] + total
+        return cls(
+            rows=len(rows),
+            tokens=sum(row.tokens for row in rows),
+            trained=sum(row.trained for row in rows),
+            flags=flags,
+            rules=rules,
+            reasons=reasons,
+            places=dict(sorted(places.items(), key=lambda item: (-item[1][1], item[0]))),
+        )
+
+
+BINS = 10
+"""Bins of the histogram of trained share, each of the same width."""
+
+
+def share_bins(rows: list[RowFacts]) -> list[int]:
+    """Masked rows by trained share.
+
+    First those that train nothing, then `BINS` bins from above 0% to 100%.
+    """
+    bins = [0] * (BINS + 1)
+    for row in rows:
+        if "failed" not in row.flags:
+            # Whole numbers, so that a share of exactly 10% is in the bin that ends there.
+            bins[-(-row.trained * BINS // row.tokens) if row.trained else 0] += 1
+    return bins

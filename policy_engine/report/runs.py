@@ -1,0 +1,220 @@
+"""Tokens in runs: neighbours with one decision are shown together, so long rows are fast.
+
+    tokens   <|im_start|> user ⏎ Hi <|im_end|>      runs   [<|im_start|> user ⏎] [Hi] [<|im_end|>]
+
+A run's characters are taken from the rendered chat, so that a character of several tokens is whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from policy_engine.chat.segments import MediaTokens, TokenizedChat
+from policy_engine.core.errors import PolicyEngineError
+from policy_engine.core.source import Place
+from policy_engine.core.vocabulary import Reason
+from policy_engine.mask.explain import ExplainedPiece
+from policy_engine.mask.token_mask import REASONS, TokenMask
+
+Ints = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ShownRow:
+    """One masked row to show.
+
+    `pieces` are those of `explain_pieces`, `pictures` small PNGs of its media, and `changed_T` (one bool per token)
+    marks tokens that another policy decides differently; each may be left out.
+    """
+
+    number: int
+    tokenized: TokenizedChat
+    mask: TokenMask
+    pieces: Sequence[ExplainedPiece] = ()
+    pictures: Mapping[MediaTokens, bytes] | None = None
+    changed_T: npt.NDArray[np.bool_] | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FailedRow:
+    """One row that could not be masked, with what its error says.
+
+    `place` is its file and line, where known.
+    """
+
+    number: int
+    code: str
+    message: str
+    help: str | None = None
+    place: str = ""
+
+
+def failed_row(number: int, error: PolicyEngineError, place: Place | None = None) -> FailedRow:
+    """The row of an error. `place` is its file and line."""
+    where = place or error.place
+    return FailedRow(
+        number=number,
+        code=error.code,
+        message=error.message,
+        help=error.help,
+        place="" if where is None else str(where),
+    )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TokenRun:
+    """Tokens `[token_start, token_end)` with characters `[start, end)`, all decided alike.
+
+    `rule` is the deciding rule's index, None for the default; `segment` the segment whose decision is shown and `turn`
+    the message that owns the run. `pieces` are the indices `[first, end)` of the explained pieces it touches.
+    Characters that no token covers are a run of no tokens; `medium` is set where the tokens are those of a medium.
+    """
+
+    token_start: int
+    token_end: int
+    start: int
+    end: int
+    weight: float
+    rule: int | None
+    reason: Reason
+    segment: int
+    turn: int | None
+    pieces: tuple[int, int] = (0, 0)
+    changed: bool = False
+    medium: MediaTokens | None = None
+
+    @property
+    def tokens(self) -> int:
+        """Number of tokens."""
+        return self.token_end - self.token_start
+
+
+def cell_starts(tokenized: TokenizedChat) -> Ints:
+    """The first token of each cell.
+
+    A cell is a token, or several that share a character or are one medium.
+    """
+    starts, ends = tokenized.starts_T, tokenized.ends_T
+    if not len(starts):
+        return np.zeros(0, dtype=np.int64)
+    # Byte-level pieces of one character repeat its range. A token of no character overlaps nothing.
+    is_first = np.concatenate(([True], starts[1:] >= ends[:-1]))
+    for medium in tokenized.media or ():
+        is_first[medium.first : medium.first + medium.count] = False
+        is_first[[at for at in (medium.first, medium.first + medium.count) if at < len(starts)]] = True
+    return np.flatnonzero(is_first)
+
+
+def token_runs(row: ShownRow) -> list[TokenRun]:
+    """The runs of a row in order, the characters without tokens between them."""
+    tokenized, mask = row.tokenized, row.mask
+    chat = tokenized.chat
+    firsts = cell_starts(tokenized)
+    if not len(firsts):
+        return [_gap(0, len(chat.text), None)] if chat.text else []
+    stops = np.append(firsts[1:], len(tokenized.starts_T))
+    leads = _leads(firsts, stops, mask)
+    start_C = tokenized.starts_T[firsts].astype(np.int64)
+    end_C = tokenized.ends_T[stops - 1].astype(np.int64)
+    piece_start_C, piece_end_C = _pieces(row.pieces, start_C, end_C)
+    changed_C = np.zeros(len(firsts), bool) if row.changed_T is None else np.logical_or.reduceat(row.changed_T, firsts)
+    media = {medium.first: medium for medium in tokenized.media or ()}
+    alone_C = np.isin(firsts, list(media)) if media else np.zeros(len(firsts), bool)
+    keys = (
+        mask.weights_T[leads], mask.rules_T[leads], mask.reasons_T[leads], mask.segments_T[leads],
+        mask.segments_T[firsts], piece_start_C, piece_end_C, changed_C, start_C == end_C,
+    )  # fmt: skip
+    opens = np.zeros(len(firsts), bool)
+    opens[0] = True
+    for key in keys:
+        opens[1:] |= key[1:] != key[:-1]
+    opens[1:] |= alone_C[1:] | alone_C[:-1] | (start_C[1:] > end_C[:-1])
+    heads = np.flatnonzero(opens)
+    runs: list[TokenRun] = []
+    shown, turn = 0, None
+    for head, stop in zip(heads.tolist(), [*heads[1:].tolist(), len(firsts)]):
+        lead, start = int(leads[head]), int(start_C[head])
+        if start > shown:
+            runs.append(_gap(shown, start, turn))
+        turn = chat.segments[int(mask.segments_T[firsts[head]])].turn if chat.segments else None
+        rule = int(mask.rules_T[lead])
+        shown = max(shown, int(end_C[stop - 1]))
+        runs.append(
+            TokenRun(
+                token_start=int(firsts[head]),
+                token_end=int(stops[stop - 1]),
+                start=start,
+                end=int(end_C[stop - 1]),
+                weight=float(mask.weights_T[lead]),
+                rule=None if rule < 0 else rule,
+                reason=REASONS[int(mask.reasons_T[lead])],
+                segment=int(mask.segments_T[lead]),
+                turn=turn,
+                pieces=(int(piece_start_C[head]), int(piece_end_C[head])),
+                changed=bool(changed_C[head]),
+                medium=media.get(int(firsts[head])),
+            )
+        )
+    if shown < len(chat.text):
+        runs.append(_gap(shown, len(chat.text), turn))
+    return runs
+
+
+def folded(run: TokenRun, tokenized: TokenizedChat, *, most: int, kept: int) -> Iterator[tuple[TokenRun, bool]]:
+    """A run in up to three, with True for the middle.
+
+    A run of more than `most` characters keeps `kept` of them at each end.
+    """
+    if run.end - run.start <= most or run.medium is not None or not run.tokens:
+        yield run, False
+        return
+    first = _cut(tokenized, run, run.start + kept)
+    last = _cut(tokenized, run, run.end - kept)
+    if not run.token_start < first < last < run.token_end:
+        yield run, False
+        return
+    starts = tokenized.starts_T
+    a, b = int(starts[first]), int(starts[last])
+    yield replace(run, token_end=first, end=a), False
+    yield replace(run, token_start=first, token_end=last, start=a, end=b), True
+    yield replace(run, token_start=last, start=b), False
+
+
+def _cut(tokenized: TokenizedChat, run: TokenRun, character: int) -> int:
+    """The first token from a character on with which a cell begins."""
+    starts, ends = tokenized.starts_T, tokenized.ends_T
+    at = run.token_start + int(np.searchsorted(starts[run.token_start : run.token_end], character))
+    while run.token_start < at < run.token_end and starts[at] < ends[at - 1]:
+        at += 1
+    return at
+
+
+def _leads(firsts: Ints, stops: Ints, mask: TokenMask) -> Ints:
+    """The token whose decision a cell shows: its first trained one, else its first."""
+    leads = firsts.copy()
+    for cell in np.flatnonzero(stops - firsts > 1).tolist():
+        trained = np.flatnonzero(mask.weights_T[firsts[cell] : stops[cell]])
+        if len(trained):
+            leads[cell] += trained[0]
+    return leads
+
+
+def _pieces(pieces: Sequence[ExplainedPiece], start_C: Ints, end_C: Ints) -> tuple[Ints, Ints]:
+    if not pieces:
+        zeros = np.zeros(len(start_C), dtype=np.int64)
+        return zeros, zeros
+    ends = np.array([piece.end for piece in pieces])
+    first = np.searchsorted(ends, start_C, side="right")
+    # A token without characters is decided by the character at its place.
+    last = np.searchsorted(ends, np.maximum(end_C, start_C + 1), side="left")
+    return first, np.minimum(last + 1, len(ends))
+
+
+def _gap(start: int, end: int, turn: int | None) -> TokenRun:
+    return TokenRun(
+        token_start=0, token_end=0, start=start, end=end, weight=0.0, rule=None, reason="default", segment=0, turn=turn
+    )

@@ -125,7 +125,7 @@ def given_messages(given: Any) -> list[Any]:
 
 
 def given_json(value: Any, name: str) -> Any:
-    """Data, or data as JSON text; None for null and empty.
+    """Data, or data as JSON text; None for null, an empty text and an empty object, and not for an empty list.
 
     `given_json('[{"name": "f"}]', "column `tools`")` is a list. Raises RowError for text that is not JSON.
     """
@@ -137,13 +137,14 @@ def given_json(value: Any, name: str) -> Any:
         except ValueError:
             problem, help = text_problem(value)
             refuse(f"{name} is {problem}", help)
-    return None if isinstance(value, str | list | tuple | dict) and not value else value
+    return None if isinstance(value, str | dict) and not value else value
 
 
 def given_tools(value: Any, name: str, *, functions: bool = False) -> tuple[Any, ...] | None:
     """Tool schemas: a list of them, or that as JSON text.
 
-    With `functions`, a list may also hold Python functions. Raises RowError for anything else.
+    An empty list stays one, as in transformers: Llama 3.1 writes other text for it than for none. With `functions`, a
+    list may also hold Python functions. Raises RowError for anything else.
     """
     found = given_json(value, name)
     if found is None:
@@ -184,9 +185,9 @@ def given_arguments(row: Mapping[str, Any], name: str | None) -> Mapping[str, An
     Raises RowError if they are not an object, or that as JSON text.
     """
     value = None if name is None else given_json(column(row, name), f"column `{name}`")
-    if value is not None and not isinstance(value, Mapping):
+    if value is not None and value != [] and not isinstance(value, Mapping):
         refuse(f"column `{name}` is {a_kind(value)}; it has to be an object, or that as JSON text", DROP)
-    return value
+    return value or None
 
 
 KINDS: Final[tuple[MediaKind, ...]] = ("image", "video", "audio")

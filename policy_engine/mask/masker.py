@@ -168,7 +168,7 @@ class Masker:
         self._look_at_roles(read, layout)
         conversation = replace(
             read,
-            tools=_given_tools(tools),
+            tools=given_tools(without_null_fields(tools), "`tools`", functions=True),
             documents=given_documents(without_null_fields(documents), "`documents`"),
             sample=row if sample is None else sample,
             template_kwargs={**read.template_kwargs, **template_kwargs},
@@ -383,13 +383,6 @@ class Masker:
                 QuotedArgumentsWarning,
                 stacklevel=5,
             )
-
-
-def _given_tools(given: Any) -> tuple[Any, ...] | None:
-    # No tools for most templates, and not for all: transformers hands an empty list on as it is.
-    if isinstance(given, list | tuple) and not given:
-        return ()
-    return given_tools(without_null_fields(given), "`tools`", functions=True)
 
 
 def _chat_tokenizer(

@@ -125,7 +125,7 @@ def given_messages(given: Any) -> list[Any]:
 
 
 def given_json(value: Any, name: str) -> Any:
-    """Data, or data as JSON text; None for null, an empty text and an empty object, and not for an empty list.
+    """Data, or data as JSON text; None for null, an empty text and an empty object.
 
     `given_json('[{"name": "f"}]', "column `tools`")` is a list. Raises RowError for text that is not JSON.
     """
@@ -143,7 +143,7 @@ def given_json(value: Any, name: str) -> Any:
 def given_tools(value: Any, name: str, *, functions: bool = False) -> tuple[Any, ...] | None:
     """Tool schemas: a list of them, or that as JSON text.
 
-    An empty list stays one, as in transformers: Llama 3.1 writes other text for it than for none. With `functions`, a
+    An empty list stays one, as in transformers: Llama 3.1 writes other text for it than without tools. With `functions`, a
     list may also hold Python functions. Raises RowError for anything else.
     """
     found = given_json(value, name)

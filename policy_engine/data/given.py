@@ -143,8 +143,8 @@ def given_json(value: Any, name: str) -> Any:
 def given_tools(value: Any, name: str, *, functions: bool = False) -> tuple[Any, ...] | None:
     """Tool schemas: a list of them, or that as JSON text.
 
-    An empty list stays one, as in transformers: Llama 3.1 writes other text for it than without tools. With `functions`, a
-    list may also hold Python functions. Raises RowError for anything else.
+    An empty list stays one, as in transformers: Llama 3.1 writes other text for it than without tools. With
+    `functions`, a list may also hold Python functions. Raises RowError for anything else.
     """
     found = given_json(value, name)
     if found is None:

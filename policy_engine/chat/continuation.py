@@ -34,6 +34,8 @@ def after_prompt(template: ChatTemplate, until: Conversation, prompt: RenderedCh
     rendered = template.render(until)
     if rendered.text.startswith(prompt.text):
         return rendered
+    if rendered.tokens is not None:
+        return None  # the ids of an encoder are those of its own text
     return _put_behind(rendered, prompt) or with_thinking_kept(template, until, prompt.text)
 
 

@@ -88,6 +88,15 @@ class Miswritten:
     how: Literal["letters", "quoted"]
 
 
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class GivenTokens:
+    """Tokens that came with a rendering: ids, and the characters `[start, end)` of each (int32)."""
+
+    ids: tuple[int, ...]
+    starts_T: npt.NDArray[np.int32]
+    ends_T: npt.NDArray[np.int32]
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RenderedChat:
     """The rendering of one conversation; `segments` cover `text` in order, without gaps."""
@@ -105,6 +114,8 @@ class RenderedChat:
 
     An empty range only cuts: no token goes over it. Filled under `sanitize_control_tokens`.
     """
+    tokens: GivenTokens | None = field(default=None, repr=False, compare=False)
+    """The tokens, where what rendered the chat gives ids (`chat.encoders`); else a tokenizer reads the text."""
 
     def __repr__(self) -> str:
         roles = ", ".join(str(message.get("role")) for message in self.messages[:8])
@@ -172,6 +183,12 @@ class TokenizedChat:
         made = cls(chat=chat, input_ids=input_ids, starts_T=ranges[0], ends_T=ranges[1])
         object.__setattr__(made, "_ids_T", ids_T)
         return made
+
+    @classmethod
+    def given(cls, chat: RenderedChat, tokens: GivenTokens) -> TokenizedChat:
+        """From the tokens that came with a chat."""
+        ids_T = np.asarray(tokens.ids, dtype=np.int32)
+        return cls.of(chat, list(tokens.ids), ids_T, (tokens.starts_T, tokens.ends_T))
 
     @property
     def ids_T(self) -> npt.NDArray[np.int32]:

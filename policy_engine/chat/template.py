@@ -81,6 +81,9 @@ class ChatTemplate:
     TemplateError if the source does not compile.
     """
 
+    is_code = False
+    """True if code renders in place of Jinja: see `chat.encoders`."""
+
     def __repr__(self) -> str:
         return f"<ChatTemplate {self.name}>"
 
@@ -134,7 +137,7 @@ class ChatTemplate:
             eos=named.get("eos_token"),
             stops=self.stops,
         )
-        self._delimiters = tuple(pair for pair in REASONING if pair[0] in source or pair[1] in source)
+        self._delimiters = delimiters_in(source)
         self._profiles: Bounded[Any, TemplateProfile] = Bounded(_MOST_PROFILES)
         self._layouts: Bounded[Any, Layout] = Bounded(_MOST_KEPT)
         self._unread: Bounded[Any, int] = Bounded(_MOST_READ * _MOST_PROFILES)
@@ -207,7 +210,7 @@ class ChatTemplate:
                 self._layouts.keep(shape, layout, len(layout.kinds))
         else:
             lost = ()
-        return RenderedChat(
+        chat = RenderedChat(
             text=scan.text,
             segments=place(layout, scan.lengths, scan.offsets),
             messages=messages,
@@ -217,6 +220,11 @@ class ChatTemplate:
             generation_prompt=add_generation_prompt,
             literals=written.literals,
         )
+        return self._finished(chat, pieces)
+
+    def _finished(self, chat: RenderedChat, pieces: Sequence[tuple[str, Scaffold]]) -> RenderedChat:
+        """The chat, with its ids where what wrote it gives ids: see `chat.encoders`."""
+        return chat
 
     def _written_or_why(self, conversation: Conversation, add_generation_prompt: bool, now: datetime) -> Written:
         """The pieces; where the template raises, the error names the field that it cannot take."""
@@ -295,10 +303,13 @@ class ChatTemplate:
 
     def _profile_key(self, tools: bool, documents: bool, kwargs: Mapping[str, Any]) -> Any:
         # Arguments that the template does not read, such as the name of a row, make no difference.
-        read = {name: value for name, value in kwargs.items() if name in self._names_read} if kwargs else None
+        read = {name: value for name, value in kwargs.items() if self._reads(name)} if kwargs else None
         if not read:
             return tools, documents
         return tools, documents, json.dumps(read, sort_keys=True, default=repr)
+
+    def _reads(self, name: str) -> bool:
+        return name in self._names_read
 
     @functools.cached_property
     def _names_read(self) -> frozenset[str]:
@@ -394,6 +405,11 @@ class ChatTemplate:
                 f"{self.name} raises for this conversation: {error}",
                 help="change the conversation to what the template accepts, or use another template",
             ) from error
+
+
+def delimiters_in(source: str) -> tuple[tuple[str, str], ...]:
+    """The delimiters of thinking that a template's text knows."""
+    return tuple(pair for pair in REASONING if pair[0] in source or pair[1] in source)
 
 
 def _rebuild(source: str, facts: dict[str, Any]) -> ChatTemplate:

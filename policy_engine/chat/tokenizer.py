@@ -11,15 +11,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from policy_engine.chat.encoders.encoded_template import EncodedTemplate
+from policy_engine.chat.encoders.load import encoder_at, encoder_of, is_encoder, what_instead
+from policy_engine.chat.encoders.protocol import Encoder
 from policy_engine.chat.media.encode import MediaEncoder
 from policy_engine.chat.media.processor import MediaProcessor
 from policy_engine.chat.media.sources import MediaOptions
 from policy_engine.chat.segments import RenderedChat, TokenizedChat
 from policy_engine.chat.template import ChatTemplate
+from policy_engine.chat.tokens.bos import bos_finding, times_opened
 from policy_engine.chat.tokens.fast_backend import TokenBackend
 from policy_engine.chat.tokens.in_pieces import PieceLocator
 from policy_engine.chat.tokens.load import is_processor, load_cached, load_transformers, read_template, usable
 from policy_engine.chat.tokens.locator import TokenLocator
+from policy_engine.chat.tokens.own_templates import no_default, no_template, own_templates, template_changed
 from policy_engine.chat.tokens.qualify import is_known
 from policy_engine.chat.tokens.stops import stop_tokens
 from policy_engine.core.diagnostics import Diagnostic
@@ -54,16 +59,34 @@ class ChatTokenizer:
     """`templates` are the tokenizer's own, which may not be set to others afterwards."""
     media: MediaProcessor | None = None
     """The processor that gives the ids, if it was made from one; `tokenizer` is the processor's."""
+    encoder: Encoder | None = None
+    """The code that renders in place of a template, if it was made from one: see `from_encoder`."""
+
+    @classmethod
+    def from_encoder(cls, encoder: Any) -> ChatTokenizer:
+        """From code that renders conversations without a chat template; ids are those that it gives.
+
+        `encoder` is a `MistralTokenizer` of mistral-common or transformers' `MistralCommonBackend`, or an `Encoder` of
+        `policy_engine.chat.encoders`. Raises TokenizerError for anything else.
+
+            Masker(policy, ChatTokenizer.from_encoder(MistralTokenizer.from_file("tekken.json")))
+        """
+        made = encoder_of(encoder)
+        return cls(tokenizer=made.tokenizer, templates={}, name=made.name, encoder=made)
 
     @classmethod
     def from_transformers(cls, tok: Any, template: str | Path | None = None) -> ChatTokenizer:
         """From a loaded transformers tokenizer, fast or slow.
 
         `template` replaces the tokenizer's own: a template's text, a file of it, or the name of one of the tokenizer's
-        templates. Raises TokenizerError if it is no tokenizer, or if the same text has no fixed ids.
+        templates. One that renders by itself (`MistralCommonBackend`) is taken as `from_encoder` does.
+
+        Raises TokenizerError if it is no tokenizer, or if the same text has no fixed ids.
         """
+        if template is None and is_encoder(tok):
+            return cls.from_encoder(tok)
         tok = usable(tok)
-        templates = _own_templates(tok)
+        templates = own_templates(tok)
         file = None
         if template is not None:
             named = templates.get(template) if isinstance(template, str) else None
@@ -111,9 +134,18 @@ class ChatTokenizer:
         return self._changed(media=dataclasses.replace(self.media, options=options))
 
     def with_template(self, template: str | Path) -> ChatTokenizer:
-        """The same tokenizer with another chat template, given as `from_transformers` takes it."""
+        """The same tokenizer with another chat template, given as `from_transformers` takes it.
+
+        Raises TokenizerError for an encoder that gives ids.
+        """
+        if self.encoder is not None and self.encoder.gives_ids:
+            raise TokenizerError(
+                f"{self.name} renders chats by itself, without a chat template",
+                help="leave the template out, or load the model's tokenizer.json with it",
+            )
         other = type(self).from_transformers(self.tokenizer, template)
-        return self._changed(templates=other.templates, template_file=other.template_file, follows=False)
+        facts = {"templates": other.templates, "template_file": other.template_file}
+        return self._changed(**facts, encoder=None, follows=False)
 
     def with_model_roles(self, roles: Iterable[str]) -> ChatTokenizer:
         """The same tokenizer and templates for a model that writes these roles."""
@@ -151,12 +183,19 @@ class ChatTokenizer:
         return made
 
     def __reduce__(self) -> tuple[Any, ...]:
-        roles = tuple(sorted(self.model_roles))
-        stops = tuple(sorted(self.stops))
-        # A processor brings its tokenizer along: the two are one object, and stay so.
-        own = None if self.media is not None else self.tokenizer
-        facts = (own, dict(self.templates), self.name, roles, self.fast, self.template_file, self.follows, self.media)
-        return _rebuild, (*facts, stops)
+        facts = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        # In an order of their own, so that pickles of equal tokenizers are equal.
+        facts |= {"templates": dict(self.templates), **{name: sorted(facts[name]) for name in _SETS}}
+        # A processor and an encoder bring their tokenizer along: the two are one object, and stay so.
+        if self._brought is not None:
+            facts["tokenizer"] = None
+        return _rebuild, (facts,)
+
+    @property
+    def _brought(self) -> Any:
+        if self.media is not None:
+            return self.media.processor.tokenizer
+        return None if self.encoder is None or not self.encoder.gives_ids else self.encoder.tokenizer
 
     # Templates.
 
@@ -173,45 +212,44 @@ class ChatTokenizer:
         return self._template(self._choose(has_tools=conversation.tools is not None))
 
     def _choose(self, *, has_tools: bool) -> str:
+        if self.encoder is not None:
+            return "encoder"
         if self.follows and getattr(self.tokenizer, "chat_template", None) is not self.templates.get("default"):
             self._check_followed()
         if not self.templates:
-            raise TokenizerError(
-                f"{self.name} has no chat template",
-                help="pass a template file with --template (template=… in Python), or take a tokenizer that has one",
-            )
+            raise no_template(self.name, what_instead(self.name))
         if has_tools and "tool_use" in self.templates and self.media is None:
             return "tool_use"  # a processor takes its default template, tools or not
         if "default" in self.templates:
             return "default"
-        names = ", ".join(f"`{name}`" for name in sorted(self.templates))
-        raise TokenizerError(
-            f"{self.name} has several chat templates and none of them is the default", help=f"name one of {names}"
-        )
+        raise no_default(self.name, self.templates)
 
     def _check_followed(self) -> None:
-        if _own_templates(self.tokenizer) != self.templates:
-            raise TokenizerError(
-                f"the chat template of {self.name} was set to another after its masker was made",
-                help="make the masker after that, or give it the template: Masker(policy, tokenizer, template=…)",
-            )
+        if own_templates(self.tokenizer) != self.templates:
+            raise template_changed(self.name)
 
     def _template(self, name: str) -> ChatTemplate:
         if name not in self._compiled:
             where = f"chat template of {self.name}" if name == "default" else f"chat template `{name}` of {self.name}"
-            where = self.template_file or where
             added = list(self.tokenizer.added_tokens_decoder.values())
             listed = getattr(self.tokenizer, "chat_control_tokens", None)
-            self._compiled[name] = ChatTemplate(
-                self.templates[name],
-                special_tokens=self.special_tokens,
-                tokens=map(str, added),
-                controls=[*(str(token) for token in added if token.special), *(listed or ())],
-                infers_controls=listed is None,
-                stops=self.stops,
-                model_roles=self.model_roles,
-                name=where,
-                hides_media=self.media is not None,
+            facts: dict[str, Any] = {
+                "special_tokens": self.special_tokens,
+                "tokens": map(str, added),
+                "stops": self.stops,
+                "model_roles": self.model_roles,
+                "controls": [*(str(token) for token in added if token.special), *(listed or ())],
+                "infers_controls": listed is None,
+            }
+            self._compiled[name] = (
+                ChatTemplate(
+                    self.templates[name],
+                    name=self.template_file or where,
+                    hides_media=self.media is not None,
+                    **facts,
+                )
+                if self.encoder is None
+                else EncodedTemplate(self.encoder, **facts)
             )
         return self._compiled[name]
 
@@ -258,6 +296,8 @@ class ChatTokenizer:
                 if errors == "raise" and isinstance(failed, PolicyEngineError):
                     raise failed
             return made
+        if any(chat.tokens is not None for chat in chats):
+            return [self.encode(c) if c.tokens is None else TokenizedChat.given(c, c.tokens) for c in chats]
         results = self._pieces.locate([chat.text for chat in chats], [chat.literals for chat in chats])
         for result in results:
             if errors == "raise" and isinstance(result, AttributionError):
@@ -297,6 +337,8 @@ class ChatTokenizer:
             state = {"class": type(self.tokenizer).__name__, "vocabulary": self.tokenizer.get_vocab()}
         if self.media is not None:
             state = [state, self.media.fingerprint]
+        if self.encoder is not None:
+            state = [state, self.encoder.name, self.encoder.facts]
         special = {name: str(token) for name, token in self.special_tokens.items()}
         roles = sorted(self.model_roles)
         split = bool(getattr(self.tokenizer, "split_special_tokens", False))
@@ -311,51 +353,26 @@ class ChatTokenizer:
         """Ids that the tokenizer would put in front of a text as special tokens (never done here)."""
         return self._locator.prefix_ids
 
-    @functools.cached_property
+    @property
     def suffix_ids(self) -> tuple[int, ...]:
         """Ids that the tokenizer would put behind a text as special tokens."""
-        plain = self._locator.call(["a"])[0][0]
-        ids = list(self.tokenizer("a")["input_ids"])
-        return tuple(ids[len(self.prefix_ids) + len(plain) :])
+        return self._locator.suffix_ids
 
     def times_bos(self, ids: Sequence[int]) -> int:
         """The times that ids open with what the tokenizer adds if asked to: 0, 1 or 2."""
-        prefix = list(self.prefix_ids)
-        size = len(prefix)
-        if not size or list(ids[:size]) != prefix:
-            return 0
-        return 2 if list(ids[size : 2 * size]) == prefix else 1
+        return times_opened(self.prefix_ids, ids)
 
     def double_bos(self, times: int) -> Diagnostic | None:
         """The finding for rows that open `times` with what the tokenizer would add once more.
 
         A warning if a row has it twice already, a hint if once; None for 0 times.
         """
-        if not times:
-            return None
-        text = "".join(self.decode_token(i) for i in self.prefix_ids)
-        if times > 1:
-            return Diagnostic(
-                code="PE406",
-                severity="warning",
-                message=f"rows open with `{text}` twice: the chat template writes it, and so does the data",
-                help=f"take `{text}` out of the first message, or out of the template",
-            )
-        return Diagnostic(
-            code="PE406",
-            severity="info",
-            message=f"the chat template writes `{text}`, and {self.name} would add it again",
-            help="train on these ids; whatever tokenizes the rendered text again has to pass add_special_tokens=False",
-        )
+        text = "".join(self.decode_token(i) for i in self.prefix_ids) if times else ""
+        return bos_finding(times, text, self.name)
 
     @functools.cached_property
     def _locator(self) -> TokenLocator:
         return TokenLocator(tokenizer=self.tokenizer, name=self.name, fast=self.fast)
-
-
-def _own_templates(tokenizer: Any) -> dict[str, str]:
-    own = getattr(tokenizer, "chat_template", None)
-    return dict(own) if isinstance(own, Mapping) else {} if own is None else {"default": str(own)}
 
 
 def load_tokenizer(
@@ -364,7 +381,8 @@ def load_tokenizer(
     """Loads a tokenizer: `builtin`, a folder, a `tokenizer.json`, or a name on the hub.
 
     A folder of a processor that takes images, sounds or videos (with `processor_config.json` or
-    `preprocessor_config.json`) is loaded as that.
+    `preprocessor_config.json`) is loaded as that. A file of Mistral's own (`tekken.json`, `tokenizer.model.v3`), or a
+    folder with no other tokenizer, renders by mistral-common.
 
     `template` is a template file (or text), or the name of one of the tokenizer's templates; without it, the
     tokenizer's own is used. With `cache`, a folder or file is read out of the cache on disk (`chat.tokens.cache`), and
@@ -373,31 +391,18 @@ def load_tokenizer(
     Raises TokenizerError if it cannot be loaded; a hub that cannot be reached is an error within seconds, unless the
     tokenizer is in the local cache of the hub's files.
     """
+    found = encoder_at(name_or_path) if template is None else None
+    if found is not None:
+        return dataclasses.replace(ChatTokenizer.from_encoder(found), name=str(name_or_path))
     loaded = load_cached(name_or_path) if cache else load_transformers(name_or_path)
     processed = is_processor(loaded)
     made = (ChatTokenizer.from_processor if processed else ChatTokenizer.from_transformers)(loaded, template)
     return dataclasses.replace(made, name=str(name_or_path), stops=stop_tokens(name_or_path, made.tokenizer))
 
 
-def _rebuild(
-    tokenizer: Any,
-    templates: dict[str, str],
-    name: str,
-    roles: tuple[str, ...],
-    fast: TokenBackend | None = None,
-    template_file: str | None = None,
-    follows: bool = False,
-    media: MediaProcessor | None = None,
-    stops: tuple[str, ...] = (),
-) -> ChatTokenizer:
-    return ChatTokenizer(
-        tokenizer=tokenizer if media is None else media.processor.tokenizer,
-        media=media,
-        templates=templates,
-        name=name,
-        model_roles=frozenset(roles),
-        fast=fast,
-        template_file=template_file,
-        follows=follows,
-        stops=frozenset(stops),
-    )
+_SETS = ("model_roles", "stops")
+
+
+def _rebuild(facts: dict[str, Any]) -> ChatTokenizer:
+    made = ChatTokenizer(**{**facts, **{name: frozenset(facts[name]) for name in _SETS}})
+    return made if made._brought is None else dataclasses.replace(made, tokenizer=made._brought)

@@ -66,10 +66,10 @@ class Masker:
 
     Each conversation takes one call of the template and one of the tokenizer.
 
-    `policy` is a compiled program or a checked policy; `tokenizer` a transformers fast tokenizer or processor, a
-    ChatTokenizer, or what `load_tokenizer` takes; `template` (text or path) replaces the tokenizer's own. `dataset`
-    says how rows are read and which roles the model writes; what it leaves open is detected from the first batch and
-    logged. `on_error="drop"` leaves out rows of
+    `policy` is a compiled program or a checked policy; `tokenizer` a transformers fast tokenizer or processor, an
+    encoder that `ChatTokenizer.from_encoder` takes, a ChatTokenizer, or what `load_tokenizer` takes; `template` (text
+    or path) replaces the tokenizer's own. `dataset` says how rows are read and which roles the model writes; what it
+    leaves open is detected from the first batch and logged. `on_error="drop"` leaves out rows of
     `batch` that fail, and counts them. With `unroll`, `batch` makes samples of one turn each, for templates that
     rewrite history. `media` says where a processor's images, sounds and videos may come from.
 

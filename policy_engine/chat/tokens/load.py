@@ -101,7 +101,7 @@ def usable(tok: Any) -> Any:
     if type(tok).__name__.startswith("MistralCommon"):
         raise TokenizerError(
             f"{type(tok).__name__} renders chats by itself, without a chat template",
-            help="load the model's tokenizer.json and pass its chat template with --template",
+            help="leave the chat template out: ChatTokenizer.from_encoder(…) takes it as it is",
         )
     dropout = getattr(getattr(getattr(tok, "backend_tokenizer", None), "model", None), "dropout", None)
     if dropout:

@@ -103,6 +103,13 @@ class TokenLocator:
         return tuple(ids[:at])
 
     @functools.cached_property
+    def suffix_ids(self) -> tuple[int, ...]:
+        """Ids that the tokenizer would put behind a text as special tokens."""
+        plain = self.call(["a"])[0][0]
+        ids = list(self.tokenizer("a")["input_ids"])
+        return tuple(ids[len(self.prefix_ids) + len(plain) :])
+
+    @functools.cached_property
     def _added(self) -> int:
         return len(self.tokenizer.added_tokens_decoder)
 

@@ -1,0 +1,185 @@
+"""A chat template made of an encoder: it renders text in segments, with the encoder's ids.
+
+`<s>[INST]‹Hi›[/INST]` of Mistral's encoder becomes `bos`, `header`, `text` and `eot`, as the same text of a Jinja
+template would.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+from policy_engine.chat.encoders.places import Places
+from policy_engine.chat.encoders.protocol import Chunk, Encoder
+from policy_engine.chat.encoders.provenance import Provenance
+from policy_engine.chat.flags import Written
+from policy_engine.chat.segments import RenderedChat
+from policy_engine.chat.template import ChatTemplate, delimiters_in
+from policy_engine.chat.trace.origins import LOST, Origin, Run, Scaffold, claim_of, cut, origin_at
+from policy_engine.chat.trace.text import traced
+from policy_engine.chat.variables import schema_of
+from policy_engine.core.errors import TemplateError
+from policy_engine.data.conversation import Conversation
+
+
+class EncodedTemplate(ChatTemplate):
+    """A template whose text is what an encoder gives.
+
+    `facts` are further arguments of `ChatTemplate`: its tokens and the roles that a model writes.
+    """
+
+    is_code = True
+
+    def __init__(self, encoder: Encoder, **facts: Any) -> None:
+        super().__init__("", name=encoder.name, **facts)
+        self.encoder = encoder
+        self.source = encoder.source
+        self._delimiters = delimiters_in(encoder.source)
+        self._environment.words = encoder.words
+        self._provenance = Provenance(name=encoder.name)
+        self._places = Places(encoder.tokenizer, encoder.name)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        facts = {"special_tokens": self.special_tokens, "tokens": self._tokens, "stops": tuple(sorted(self.stops))}
+        return functools.partial(EncodedTemplate, **facts, model_roles=self.model_roles), (self.encoder,)
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash of all that decides how a conversation renders and is told apart (hex)."""
+        key = json.dumps([super().fingerprint, self.encoder.name, self.encoder.facts], sort_keys=True, default=str)
+        return hashlib.sha256(key.encode()).hexdigest()
+
+    def _reads(self, name: str) -> bool:
+        return True  # code may read any argument
+
+    def _written(self, conversation: Conversation, prompt: bool, now: datetime | None = None) -> Written:
+        if conversation.continue_final_message is not None:
+            raise TemplateError(
+                f"{self.name} ends every message, and takes no `continue_final_message`",
+                help="leave it out, or write the beginning of the answer as the answer",
+            )
+        if conversation.sanitize_control_tokens and not self.encoder.gives_ids:
+            raise TemplateError(
+                f"{self.name} takes no `sanitize_control_tokens`: it writes text that is tokenized as a whole",
+                help="leave it out, or drop rows with control tokens in their data",
+            )
+        # Where chunks are encoded one by one, control tokens in data are text already.
+        given = conversation.tools, conversation.documents, conversation.template_kwargs
+        return Written(self._pieces(conversation.messages, *given, prompt, now))
+
+    def _reading(
+        self, conversation: Conversation, pieces: Sequence[tuple[str, Scaffold]], prompt: bool, now: datetime
+    ) -> None:
+        # Every row is written in other characters already, and an encoder that reads JSON does not take other digits.
+        return None
+
+    def _pieces(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        tools: Sequence[Any] | None,
+        documents: Sequence[Any] | None,
+        kwargs: Mapping[str, Any],
+        add_generation_prompt: bool,
+        now: datetime | None = None,
+        lines: list[int] | None = None,
+    ) -> list[tuple[str, Scaffold]]:
+        if not messages:
+            raise TemplateError("cannot render a conversation without messages", help="drop the row, or add messages")
+        if documents:
+            raise TemplateError(
+                f"{self.name} takes no documents", help="put them into a message, or take the column out"
+            )
+        given = None if tools is None else copy.deepcopy([schema_of(tool) for tool in tools])
+        asked = add_generation_prompt and self.encoder.has_prompt
+        plain = [openai_message(message) for message in messages]
+        changed = _changed(plain, messages)
+
+        def tinted(messages: Sequence[Mapping[str, Any]]) -> str:
+            made = self.encoder.chunks(messages, given, kwargs, prompt=asked, tinted=True)
+            return "".join([chunk.text for chunk in made])
+
+        chunks = self.encoder.chunks(plain, given, kwargs, prompt=asked, tinted=False)
+        runs = tuple(
+            (length, origin, LOST if origin in changed else offset)
+            for length, origin, offset in self._provenance.runs(plain, given, chunks, tinted)
+        )
+        pieces = EncodedPieces()
+        pieces.chunks = chunks
+        at = 0
+        for chunk in chunks:
+            own = cut(runs, at, at + len(chunk.text)) if chunk.text else ()
+            pieces += _pieces_of(chunk, own)
+            at += len(chunk.text)
+        return pieces
+
+    def _finished(self, chat: RenderedChat, pieces: Sequence[tuple[str, Scaffold]]) -> RenderedChat:
+        chunks = getattr(pieces, "chunks", [])
+        if any(chunk.ids is None for chunk in chunks):
+            return chat  # a tokenizer reads the text
+        return replace(chat, tokens=self._places.of(chunks))
+
+
+class EncodedPieces(list[tuple[str, Scaffold]]):
+    """The pieces of a text, and the chunks that they come from."""
+
+    chunks: list[Chunk]
+
+
+def _pieces_of(chunk: Chunk, runs: Sequence[Run]) -> list[tuple[str, Scaffold]]:
+    claim = claim_of(chunk.turn, chunk.call, None, None, 0)
+    if chunk.beside is not None:
+        whole = ((len(chunk.text), origin_at(None, (chunk.beside,)), LOST),)
+        return [(traced(chunk.text, whole), claim)]
+    made: list[tuple[str, Scaffold]] = []
+    at = 0
+    for number, (length, origin, offset) in enumerate(runs):
+        text = chunk.text[at : at + length]
+        at += length
+        if isinstance(origin, Origin):
+            made.append((traced(text, ((length, origin, offset),)), _claim(claim, _call_of(origin))))
+        else:
+            # What is written before a call's name is that call's, and what is behind the last call is that one's.
+            calls = [_call_of(runs[near][1]) for near in (number + 1, number - 1) if 0 <= near < len(runs)]
+            made.append((text, _claim(claim, next((call for call in calls if call is not None), None))))
+    return made
+
+
+def openai_message(message: Mapping[str, Any]) -> dict[str, Any]:
+    """A message as OpenAI's interface has it: arguments of calls as JSON text, and no nulls."""
+    given = {key: value for key, value in message.items() if value is not None}
+    calls = given.get("tool_calls")
+    if isinstance(calls, list | tuple):
+        given["tool_calls"] = [_with_text_arguments(call) for call in calls]
+    return given
+
+
+def _with_text_arguments(call: Any) -> Any:
+    function = call.get("function") if isinstance(call, Mapping) else None
+    if not isinstance(function, Mapping) or isinstance(function.get("arguments", ""), str):
+        return call
+    return {**call, "function": {**function, "arguments": json.dumps(function["arguments"], ensure_ascii=False)}}
+
+
+def _changed(plain: Sequence[Mapping[str, Any]], messages: Sequence[Mapping[str, Any]]) -> set[Any]:
+    """The arguments that the data has as objects, which have no places of characters."""
+    return {
+        origin_at(turn, ("tool_calls", at, "function", "arguments"))
+        for turn, (given, message) in enumerate(zip(plain, messages))
+        for at, call in enumerate(given.get("tool_calls") or ())
+        if call is not message["tool_calls"][at]
+    }
+
+
+def _claim(claim: Scaffold, call: int | None) -> Scaffold:
+    return claim if call is None else claim_of(claim.turn, call, None, None, 0)
+
+
+def _call_of(origin: Any) -> int | None:
+    path = origin.path if isinstance(origin, Origin) else ()
+    return path[1] if len(path) > 1 and path[0] == "tool_calls" and isinstance(path[1], int) else None

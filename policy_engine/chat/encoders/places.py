@@ -1,0 +1,50 @@
+"""The characters of each token of an encoder; the tokens of a chunk have to spell its text."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from policy_engine.chat.encoders.protocol import Chunk
+from policy_engine.chat.segments import GivenTokens
+from policy_engine.chat.tokens.byte_lengths import ByteTable
+from policy_engine.core.errors import AttributionError
+
+
+class Places:
+    """Places of the tokens of one vocabulary, whose `table` has the bytes of each id."""
+
+    def __init__(self, vocabulary: Any, name: str) -> None:
+        self._vocabulary = vocabulary
+        self._name = name
+
+    @functools.cached_property
+    def _table(self) -> ByteTable:
+        found: ByteTable = self._vocabulary.byte_table
+        return found
+
+    def of(self, chunks: Sequence[Chunk]) -> GivenTokens:
+        """The tokens of the chunks in order, with their characters in the whole text.
+
+        Raises AttributionError for ids that do not spell the text.
+        """
+        ids: list[int] = []
+        starts, ends = [], []
+        at = 0
+        for chunk in chunks:
+            own = list(chunk.ids or ())
+            found = self._table.locate(chunk.text, own)
+            if found is None:
+                raise AttributionError(
+                    f"the tokens of {self._name} do not spell the text {chunk.text[:40]!r}",
+                    help="drop the row, or use a template and tokenizer that write it as it is",
+                )
+            ids += own
+            starts.append(found[0] + at)
+            ends.append(found[1] + at)
+            at += len(chunk.text)
+        join = np.concatenate if starts else lambda _: np.zeros(0, dtype=np.int32)
+        return GivenTokens(ids=tuple(ids), starts_T=join(starts).astype(np.int32), ends_T=join(ends).astype(np.int32))

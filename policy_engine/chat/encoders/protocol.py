@@ -1,0 +1,98 @@
+"""An encoder as the rest of the engine sees it, and the chunks that it gives.
+
+`<s>[INST]‹Hi›[/INST]` is four chunks: `<s>` of no message, and three of message 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from policy_engine.chat.media.parts import has_media
+from policy_engine.core.errors import TemplateError
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Chunk:
+    """Text that was written at once while one message was written.
+
+    `turn` is that message (from 0), None for text of no message; `call` its tool call, where one was written. `ids`
+    are the tokens, None where a tokenizer reads the whole text afterwards. `beside` is `tools` where the text is
+    that of the tools given beside the messages.
+    """
+
+    text: str
+    turn: int | None
+    ids: tuple[int, ...] | None = None
+    call: int | None = None
+    beside: str | None = None
+
+
+class Encoder(Protocol):
+    """Renders conversations by code. Pickles, for worker processes."""
+
+    @property
+    def name(self) -> str:
+        """The encoder in words, with its version: `mistral-common 1.13.1 (v3)`."""
+
+    @property
+    def source(self) -> str:
+        """Text with the constants that it writes, such as delimiters of thinking."""
+
+    @property
+    def words(self) -> frozenset[str]:
+        """Texts that it may look for in messages."""
+
+    @property
+    def tokenizer(self) -> Any:
+        """The vocabulary of its ids, as a slow transformers tokenizer; or what reads its text."""
+
+    @property
+    def facts(self) -> Any:
+        """JSON values that, with the vocabulary, decide the ids."""
+
+    @property
+    def gives_ids(self) -> bool:
+        """True if chunks have ids; else the text is tokenized by a tokenizer of its own."""
+
+    @property
+    def has_prompt(self) -> bool:
+        """True if it can write a generation prompt; else the text of the messages is the prompt."""
+
+    def chunks(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        tools: Sequence[Any] | None,
+        kwargs: Mapping[str, Any],
+        *,
+        prompt: bool,
+        tinted: bool,
+    ) -> list[Chunk]:
+        """The conversation in chunks. Their ids together are those that the encoder itself gives.
+
+        With `prompt` there is a generation prompt behind it. `tinted` data is read for its text alone: no ids are
+        needed, and what the encoder refuses for its wording may pass.
+
+        Raises TemplateError with the encoder's own reason where it refuses the conversation, AttributionError where
+        the chunks are not what it gives for the whole conversation.
+        """
+
+
+def refuse_media(name: str, messages: Sequence[Mapping[str, Any]]) -> None:
+    """Raises TemplateError for messages with images, sounds or videos, of which encoders are not asked."""
+    if has_media(messages):
+        raise TemplateError(
+            f"the row has images, sounds or videos, and {name} is read for text alone",
+            help="give the model's processor in its place, or drop the row",
+        )
+
+
+def refusal(name: str, error: BaseException) -> TemplateError:
+    """The error of a conversation that an encoder refuses, with its reason in one line."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    said = lines[0] if lines else type(error).__name__
+    return TemplateError(
+        f"{name} refuses this conversation: {said}",
+        help="change the conversation to what the encoder takes, or drop it",
+    )

@@ -1,0 +1,162 @@
+"""Data in private-use characters, one for each of its own, to see where each is written.
+
+    {"role": "user", "content": "Hi"}       becomes  {"role": "user", "content": "\\U000F0000\\U000F0001"}
+    <|user|>Hi                              from     <|user|>\\U000F0000\\U000F0001
+
+An encoder that strips or parses what it is given writes other text for tinted data. So there are several ways to tint
+(`WAYS`), and `align` says which of them is to be believed for a row.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from policy_engine.chat.trace.origins import Origin, origin_at
+from policy_engine.core.errors import AttributionError
+from policy_engine.core.vocabulary import CALL_FIELDS, LABEL_FIELDS
+
+_PLANES: Final = (range(0xF0000, 0xFFFFE), range(0x100000, 0x10FFFE))
+"""The private-use planes 15 and 16; the private-use area of plane 0 is left to data."""
+MOST: Final = sum(map(len, _PLANES))
+"""Characters that one tinting can tell apart."""
+
+_UNIT: Final = re.compile(r"\\u[0-9a-fA-F]{4}|\\.|[^\\]", re.DOTALL)
+_LITERAL: Final = re.compile(r'"((?:[^"\\]|\\.)*)"', re.DOTALL)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Way:
+    """A way to tint.
+
+    `parses`: content that is JSON stays JSON, with its strings tinted. `strips` takes the whitespace at the ends of
+    messages of these roles off (None: of all), `blanks` says which whitespace.
+    """
+
+    parses: bool = False
+    strips: tuple[str, ...] | None = ()
+    at_ends: str = "both"
+
+
+WAYS: Final = tuple(
+    Way(parses=parses, strips=strips, at_ends=at_ends)
+    for strips, at_ends in (((), "both"), (("assistant",), "spaces behind"), (("assistant",), "both"), (None, "both"))
+    for parses in (False, True)
+)
+"""In the order in which they are tried."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tint:
+    """A tinted character: its field, its place and text there, and the character that it means."""
+
+    origin: Origin
+    offset: int
+    raw: str
+    char: str
+
+
+@dataclass(kw_only=True)
+class Tinting:
+    """Conversation data with the characters from `first` on tinted, as many as there are tints."""
+
+    way: Way
+    first: int
+    tints: dict[str, Tint] = field(default_factory=dict)
+    seen: int = 0
+    """Characters that could be tinted, all windows together."""
+    parsed: dict[tuple[int, tuple[str | int, ...]], str] = field(default_factory=dict)
+    """The fields, by message and path, that were tinted as JSON, with their text."""
+
+    @property
+    def is_last(self) -> bool:
+        """True if no character is left for another window."""
+        return self.seen <= self.first + MOST
+
+    def messages(self, messages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        """The messages, tinted. Roles, ids and other labels stay as they are."""
+        return [self._message(message, turn) for turn, message in enumerate(messages)]
+
+    def _message(self, message: Mapping[str, Any], turn: int) -> dict[str, Any]:
+        strips = self.way.strips is None or message.get("role") in self.way.strips
+        return {
+            name: value if name in LABEL_FIELDS else self._value(value, turn, (name,), strips=strips)
+            for name, value in message.items()
+        }
+
+    def _value(self, value: Any, turn: int, path: tuple[str | int, ...], *, strips: bool = False) -> Any:
+        if isinstance(value, str):
+            if path[0] in CALL_FIELDS and path[-1] != "name":
+                return self._json(value, turn, path, always=True)
+            return (
+                self._json(value, turn, path, strips=strips)
+                if self.way.parses
+                else self._text(value, turn, path, strips=strips)
+            )
+        if isinstance(value, Mapping):
+            return {
+                key: item
+                if key in LABEL_FIELDS and not (key == "name" and path[0] in CALL_FIELDS)
+                else self._value(item, turn, (*path, key))
+                for key, item in value.items()
+            }
+        if isinstance(value, list | tuple):
+            return [self._value(item, turn, (*path, at)) for at, item in enumerate(value)]
+        return value
+
+    def _text(self, value: str, turn: int, path: tuple[str | int, ...], *, strips: bool) -> str:
+        begin, end = 0, len(value)
+        if strips and self.way.at_ends == "spaces behind":
+            end = len(value.rstrip(" "))
+        elif strips:
+            begin, end = len(value) - len(value.lstrip()), len(value.rstrip())
+        origin = origin_at(turn, path)
+        return "".join([self._tint(Tint(origin, at, value[at], value[at])) for at in range(begin, max(begin, end))])
+
+    def _json(
+        self, value: str, turn: int, path: tuple[str | int, ...], *, always: bool = False, strips: bool = False
+    ) -> str:
+        """JSON text with its strings tinted; text that is not JSON is tinted as a whole."""
+        try:
+            parsed = json.loads(value)
+        except (ValueError, RecursionError):
+            return self._text(value, turn, path, strips=strips)
+        if isinstance(parsed, str) and not always:
+            return self._text(value, turn, path, strips=strips)
+        self.parsed[turn, path] = value
+        return _LITERAL.sub(lambda match: f'"{"".join(self._units(match, turn, path))}"', value)
+
+    def _units(self, match: re.Match[str], turn: int, path: tuple[str | int, ...]) -> Iterator[str]:
+        origin = origin_at(turn, path)
+        for unit in _UNIT.finditer(match[1]):
+            raw = unit[0]
+            char = raw if len(raw) == 1 else str(json.loads(f'"{raw}"')) if _is_whole(raw) else None
+            # Half of a surrogate pair means nothing by itself.
+            yield raw if char is None else self._tint(Tint(origin, match.start(1) + unit.start(), raw, char))
+
+    def _tint(self, tint: Tint) -> str:
+        at = self.seen - self.first
+        self.seen += 1
+        if not 0 <= at < MOST:
+            return tint.raw
+        plane = _PLANES[0]
+        made = chr(plane[at]) if at < len(plane) else chr(_PLANES[1][at - len(plane)])
+        self.tints[made] = tint
+        return made
+
+
+def _is_whole(raw: str) -> bool:
+    return raw[1] != "u" or not 0xD800 <= int(raw[2:], 16) < 0xE000
+
+
+def check_untinted(messages: Sequence[Mapping[str, Any]], tools: Any) -> None:
+    """Raises AttributionError if the data itself has characters that tints are taken from."""
+    data = json.dumps([messages, tools], ensure_ascii=False, default=str)
+    if not data.isascii() and max(data) >= chr(_PLANES[0][0]):
+        raise AttributionError(
+            "the row has private-use characters (from U+F0000 on), which tell authors apart where code renders",
+            help="replace them, or drop the row",
+        )

@@ -1,0 +1,196 @@
+"""Conversations for encoders, in which every word says whose it is: `Qu3w1z` is a word of message 3.
+
+Of each conversation: the ids are those that the encoder itself gives, all words of answers are trained, and no word of
+anybody else is, under a policy that trains answers and their ends.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from policy_engine.chat.tokenizer import ChatTokenizer
+from policy_engine.core.errors import AttributionError, PolicyEngineError, TemplateError
+from policy_engine.data.conversation import Conversation
+from policy_engine.mask.masker import Masker
+from policy_engine.proof.load_policy import policy_from_text
+from policy_engine.testing.choices import Choices
+
+POLICY: Final = "train turn of assistant\ntrain eos after assistant\nnever train user\nnever train tool\n"
+_WORD: Final = re.compile(r"Qu(\d+)w\d+z")
+_CONTROL: Final = (
+    "[INST]", "[/INST]", "</s>", "<s>", "[TOOL_CALLS]", "[/TOOL_RESULTS]", "<|end|>", "<|start|>assistant", "<|return|>",
+    "<|call|>", "<|channel|>final<|message|>", "<｜Assistant｜>", "<｜end▁of▁sentence｜>", "<think>", "</think>", "<|im_end|>",
+)  # fmt: skip
+_LETTERS: Final = (
+    "naïve",
+    "日本語",
+    "🙂🏽",
+    "e\u0301",
+    "a\\b",
+    '"quoted"',
+    "tab\there",
+    "line\nbreak",
+    "{x}",
+    "\u00a0",
+    "  ",
+)
+
+
+class Telling:
+    """Writes one conversation."""
+
+    def __init__(self, choices: Choices) -> None:
+        self._choices = choices
+        self._count = 0
+
+    def words(self, turn: int, *, most: int = 4) -> str:
+        """Some words of a message, with control tokens and rare letters between them."""
+        made = []
+        for _ in range(self._choices.integer(1, most)):
+            self._count += 1
+            made.append(f"Qu{turn}w{self._count}z")
+            if self._choices.chance(20):
+                made.append(self._choices.pick(_CONTROL))
+            if self._choices.chance(20):
+                made.append(self._choices.pick(_LETTERS))
+        return " ".join(made)
+
+    def arguments(self, turn: int) -> Any:
+        made: dict[str, Any] = {"city": self.words(turn, most=2)}
+        if self._choices.chance(50):
+            made |= {"days": self._choices.integer(0, 99), "deep": {"list": [self.words(turn, most=1), True, None]}}
+        return made
+
+    def result(self, turn: int) -> str:
+        if self._choices.chance(40):
+            return f'{{"t": {self._choices.integer(0, 40)}, "s": "Qu{turn}w{self._choices.integer(1000, 9999)}z"}}'
+        return self.words(turn)
+
+
+def told(choices: Choices, *, calls: bool = True, system: bool = True, reasoning: bool = False) -> Conversation:
+    """A conversation of up to four questions, with tools where `calls`."""
+    write = Telling(choices)
+    messages: list[dict[str, Any]] = []
+
+    def say(role: str, **fields: Any) -> None:
+        messages.append({"role": role, **fields})
+
+    if system and choices.chance(50):
+        say("system", content=write.words(0))
+    tools = calls and choices.chance(50)
+    for _ in range(choices.integer(1, 4)):
+        say("user", content=write.words(len(messages)))
+        if tools and choices.chance(60):
+            turn = len(messages)
+            ids = [f"id{turn:03d}{n:04d}" for n in range(choices.integer(1, 2 if calls else 1))]
+            named = [f"f_Qu{turn}w{choices.integer(100, 999)}z" for _ in ids]
+            made = [
+                {"id": i, "type": "function", "function": {"name": name, "arguments": write.arguments(turn)}}
+                for i, name in zip(ids, named)
+            ]
+            thought = {"reasoning_content": write.words(turn)} if reasoning and choices.chance(60) else {}
+            say("assistant", tool_calls=made, **thought)
+            for i, name in zip(ids, named):
+                say("tool", tool_call_id=i, name=name, content=write.result(len(messages)))
+        turn = len(messages)
+        thought = {"reasoning_content": write.words(turn)} if reasoning and choices.chance(60) else {}
+        say("assistant", content=write.words(turn), **thought)
+    return Conversation(messages=tuple(messages), tools=(_TOOL,) if tools else None)
+
+
+_TOOL: Final = {
+    "type": "function",
+    "function": {
+        "name": "weather",
+        "description": "Tells the weather.",
+        "parameters": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
+    },
+}
+
+OwnIds = Callable[[Conversation], list[int]]
+
+
+@functools.cache
+def _mistral(version: str) -> tuple[ChatTokenizer, OwnIds]:
+    from mistral_common.protocol.instruct.request import ChatCompletionRequest
+    from mistral_common.protocol.instruct.validator import ValidationMode
+    from mistral_common.tokens.tokenizers.mistral import MistralTokenizer
+
+    made = {
+        "v1": MistralTokenizer.v1,
+        "v2": MistralTokenizer.v2,
+        "v3": MistralTokenizer.v3,
+        "tekken": functools.partial(MistralTokenizer.v3, is_tekken=True),
+        "v7": MistralTokenizer.v7,
+    }[version]()
+    own = MistralTokenizer.from_file(made.instruct_tokenizer.tokenizer.file_path, mode=ValidationMode.finetuning)
+
+    def ids(conversation: Conversation) -> list[int]:
+        tools = None if conversation.tools is None else list(conversation.tools)
+        messages: list[Any] = list(conversation.messages)
+        return list(own.encode_chat_completion(ChatCompletionRequest.from_openai(messages, tools)).tokens)
+
+    return ChatTokenizer.from_encoder(made), ids
+
+
+ENCODERS: Final[Mapping[str, tuple[Callable[[], tuple[ChatTokenizer, OwnIds]], dict[str, bool]]]] = {
+    "mistral-v1": (functools.partial(_mistral, "v1"), {"calls": False}),
+    "mistral-v2": (functools.partial(_mistral, "v2"), {"calls": False}),
+    "mistral-v3": (functools.partial(_mistral, "v3"), {}),
+    "mistral-tekken": (functools.partial(_mistral, "tekken"), {}),
+    "mistral-v7": (functools.partial(_mistral, "v7"), {}),
+}
+"""Encoders by name: how each is made, and which conversations it takes."""
+
+
+@functools.cache
+def masker_of(name: str) -> Masker:
+    """A masker that trains answers, on one of the encoders."""
+    return Masker(policy_from_text(POLICY), ENCODERS[name][0]()[0])
+
+
+def encoder_case(name: str, choices: Choices) -> tuple[str, str | None]:
+    """One conversation: what it came to, and what is wrong, if anything is."""
+    make, shape = ENCODERS[name]
+    _, own = make()
+    conversation = told(choices, **shape)
+    try:
+        row = masker_of(name).mask(conversation)
+    except (TemplateError, AttributionError) as error:
+        return f"{name} refused", None if _is_meant(error) else f"{name}: {error.message}"
+    except PolicyEngineError as error:
+        return f"{name} failed", f"{name}: {error.message}"
+    expected = own(conversation)
+    if expected != row.input_ids:
+        return f"{name}", f"{name}: the ids are not the encoder's own: {row.input_ids[:40]} and {expected[:40]}"
+    return name, _wrong_words(name, conversation, row)
+
+
+def _is_meant(error: PolicyEngineError) -> bool:
+    """True where the encoder itself refuses the conversation, or its text does not show whose it is."""
+    return " refuses this conversation: " in error.message or "does not show whose" in error.message
+
+
+def _wrong_words(name: str, conversation: Conversation, row: Any) -> str | None:
+    text, tokens = row.chat.text, row.tokenized
+    trained = bytearray(len(text))
+    for start, end in zip(tokens.starts_T[row.mask.weights_T != 0], tokens.ends_T[row.mask.weights_T != 0]):
+        trained[start:end] = b"\1" * (end - start)
+    for match in _WORD.finditer(text):
+        role = conversation.messages[int(match[1])]["role"]
+        covered = trained[match.start() : match.end()]
+        # A tool's name is printed with its result, too: there it is the result's.
+        owner = next(s for s in row.chat.segments if s.start <= match.start() < s.end).turn
+        if role == "assistant" and owner == int(match[1]) and not all(covered):
+            return f"{name}: {match[0]} of the answer {match[1]} is not trained in {text!r}"
+        if role != "assistant" and any(covered):
+            return f"{name}: {match[0]} of message {match[1]} (`{role}`) is trained in {text!r}"
+    for turn, message in enumerate(conversation.messages):
+        if message["role"] == "assistant":
+            for word in set(_WORD.findall(str(message))):
+                if int(word) == turn and f"Qu{turn}w" not in text:
+                    return f"{name}: the words of answer {turn} are not in the text {text!r}"
+    return None

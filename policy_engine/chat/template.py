@@ -18,7 +18,7 @@ from policy_engine.chat.label.board import Chart, last_data, with_prompt
 from policy_engine.chat.label.dropped import lost_thinking, thinking_in_content, unwritten
 from policy_engine.chat.label.layout import Layout, Scan, lay_out, part_types, place
 from policy_engine.chat.label.learn import Raw, learn
-from policy_engine.chat.label.markers import REASONING, Markers
+from policy_engine.chat.label.markers import Markers, delimiters_in
 from policy_engine.chat.label.miswritten import miswritten
 from policy_engine.chat.label.parts import label
 from policy_engine.chat.label.profile import TemplateProfile, added_prompt, has_word
@@ -405,11 +405,6 @@ class ChatTemplate:
                 f"{self.name} raises for this conversation: {error}",
                 help="change the conversation to what the template accepts, or use another template",
             ) from error
-
-
-def delimiters_in(source: str) -> tuple[tuple[str, str], ...]:
-    """The delimiters of thinking that a template's text knows."""
-    return tuple(pair for pair in REASONING if pair[0] in source or pair[1] in source)
 
 
 def _rebuild(source: str, facts: dict[str, Any]) -> ChatTemplate:

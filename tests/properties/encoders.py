@@ -21,8 +21,9 @@ from policy_engine.testing.choices import Choices
 POLICY: Final = "train turn of assistant\ntrain eos after assistant\nnever train user\nnever train tool\n"
 _WORD: Final = re.compile(r"Qu(\d+)w\d+z")
 _CONTROL: Final = (
-    "[INST]", "[/INST]", "</s>", "<s>", "[TOOL_CALLS]", "[/TOOL_RESULTS]", "<|end|>", "<|start|>assistant", "<|return|>",
-    "<|call|>", "<|channel|>final<|message|>", "<｜Assistant｜>", "<｜end▁of▁sentence｜>", "<think>", "</think>", "<|im_end|>",
+    "[INST]", "[/INST]", "</s>", "<s>", "[TOOL_CALLS]", "[/TOOL_RESULTS]", "<|end|>", "<|start|>assistant",
+    "<|return|>", "<|call|>", "<|channel|>final<|message|>", "<｜Assistant｜>", "<｜end▁of▁sentence｜>", "<think>",
+    "</think>", "<|im_end|>",
 )  # fmt: skip
 _LETTERS: Final = (
     "naïve",

@@ -124,7 +124,11 @@ def merged(windows: Sequence[Sequence[Run]], size: int) -> list[Run]:
     for start, end, run in data:
         if start > at:
             made.append((start - at, None, 0))
-        made.append(run)
+        before = made[-1] if made else None
+        if before is not None and before[1] is run[1] and LOST != before[2] == run[2] - before[0]:
+            made[-1] = (before[0] + run[0], run[1], before[2])  # a field that two windows share
+        else:
+            made.append(run)
         at = end
     if at < size:
         made.append((size - at, None, 0))

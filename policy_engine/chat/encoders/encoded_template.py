@@ -19,8 +19,9 @@ from policy_engine.chat.encoders.places import Places
 from policy_engine.chat.encoders.protocol import Chunk, Encoder
 from policy_engine.chat.encoders.provenance import Provenance
 from policy_engine.chat.flags import Written
+from policy_engine.chat.label.markers import delimiters_in
 from policy_engine.chat.segments import RenderedChat
-from policy_engine.chat.template import ChatTemplate, delimiters_in
+from policy_engine.chat.template import ChatTemplate
 from policy_engine.chat.trace.origins import LOST, Origin, Run, Scaffold, claim_of, cut, origin_at
 from policy_engine.chat.trace.text import traced
 from policy_engine.chat.variables import schema_of
@@ -46,7 +47,11 @@ class EncodedTemplate(ChatTemplate):
         self._places = Places(encoder.tokenizer, encoder.name)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        facts = {"special_tokens": self.special_tokens, "tokens": self._tokens, "stops": tuple(sorted(self.stops))}
+        facts: dict[str, Any] = {
+            "special_tokens": self.special_tokens,
+            "tokens": self._tokens,
+            "stops": tuple(sorted(self.stops)),
+        }
         return functools.partial(EncodedTemplate, **facts, model_roles=self.model_roles), (self.encoder,)
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -60,9 +61,12 @@ class Vocabulary:
         return None if piece is None else piece.decode("utf-8", errors="replace").replace(self._space, " ")
 
     def decode(self, ids: Sequence[int], **_: Any) -> str:
-        """The text of ids, control tokens included."""
-        data = b"".join([self._pieces[i] or b"" for i in ids])
-        return data.decode("utf-8", errors="replace").replace(self._space, " ")
+        """The text of ids, control tokens included, without the spaces that encoding put before each piece of text."""
+        made: list[str] = []
+        for is_control, group in itertools.groupby(ids, self.added_tokens_decoder.__contains__):
+            text = b"".join([self._pieces[i] or b"" for i in group]).decode("utf-8", errors="replace")
+            made.append(text if is_control or self._space == " " else text.removeprefix(self._space))
+        return "".join(made).replace(self._space, " ")
 
     def get_vocab(self) -> dict[str, int]:
         """Ids by text, as the bytes have it (Latin-1, so that no two are the same)."""

@@ -43,6 +43,11 @@ REASONING = (
 """Delimiters of thinking in public templates. A pair counts only where the template itself writes or splits at it."""
 
 
+def delimiters_in(source: str) -> tuple[tuple[str, str], ...]:
+    """The delimiters of thinking that a template's text has."""
+    return tuple(pair for pair in REASONING if pair[0] in source or pair[1] in source)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Markers:
     """Finds markers in scaffold: the tokenizer's special and added tokens, and their shapes."""

@@ -19,12 +19,18 @@ from policy_engine.chat.media.processor import MediaProcessor
 from policy_engine.chat.media.sources import MediaOptions
 from policy_engine.chat.segments import RenderedChat, TokenizedChat
 from policy_engine.chat.template import ChatTemplate
-from policy_engine.chat.tokens.bos import bos_finding, times_opened
+from policy_engine.chat.tokenizer_facts import (
+    bos_finding,
+    no_default,
+    no_template,
+    own_templates,
+    template_changed,
+    times_opened,
+)
 from policy_engine.chat.tokens.fast_backend import TokenBackend
 from policy_engine.chat.tokens.in_pieces import PieceLocator
 from policy_engine.chat.tokens.load import is_processor, load_cached, load_transformers, read_template, usable
 from policy_engine.chat.tokens.locator import TokenLocator
-from policy_engine.chat.tokens.own_templates import no_default, no_template, own_templates, template_changed
 from policy_engine.chat.tokens.qualify import is_known
 from policy_engine.chat.tokens.stops import stop_tokens
 from policy_engine.core.diagnostics import Diagnostic

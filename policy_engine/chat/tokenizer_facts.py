@@ -1,4 +1,4 @@
-"""Facts about a tokenizer: its own chat templates, and ids that it would add in front of a text."""
+"""Facts about a tokenizer: its own chat templates, and ids that it would put before a text."""
 
 from __future__ import annotations
 

@@ -80,7 +80,7 @@ class Encoder(Protocol):
 
 
 def refuse_media(name: str, messages: Sequence[Mapping[str, Any]]) -> None:
-    """Raises TemplateError for messages with images, sounds or videos, of which encoders are not asked."""
+    """Raises TemplateError for messages with images, sounds or videos."""
     if has_media(messages):
         raise TemplateError(
             f"the row has images, sounds or videos, and {name} is read for text alone",

@@ -1,4 +1,4 @@
-"""The owner of each character of an encoder's text, found by running it again on tinted data."""
+"""The owner of each character of an encoder's text, found by a second run on tinted data."""
 
 from __future__ import annotations
 

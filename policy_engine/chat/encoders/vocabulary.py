@@ -61,7 +61,7 @@ class Vocabulary:
         return None if piece is None else piece.decode("utf-8", errors="replace").replace(self._space, " ")
 
     def decode(self, ids: Sequence[int], **_: Any) -> str:
-        """The text of ids, control tokens included, without the spaces that encoding put before each piece of text."""
+        """The text of ids with control tokens, without spaces that encoding put before a piece."""
         made: list[str] = []
         for is_control, group in itertools.groupby(ids, self.added_tokens_decoder.__contains__):
             text = b"".join([self._pieces[i] or b"" for i in group]).decode("utf-8", errors="replace")

@@ -26,7 +26,7 @@ from policy_engine.run.pack import PackWindow
 from policy_engine.run.processes.pool import in_order
 from policy_engine.run.resume import options_of
 from policy_engine.run.summary import Counts, Summary, summary_of
-from policy_engine.run.writers import Output, check_output, open_output, reason_of, what_is_left
+from policy_engine.run.writers import Output, check_output, open_output, reason_of, remedy, what_is_left
 
 __all__ = ["Progress", "apply_dataset"]
 
@@ -135,7 +135,7 @@ def _into_file(
     except (OSError, pa.ArrowException) as error:
         raise DataError(
             f"`{output}` cannot be written: {reason_of(error)}; {what_is_left(file, read=run.done)}",
-            help="make room, then run again",
+            help=remedy(error, "then run again"),
         ) from error
     except Exception as error:
         add_note(error, what_is_left(file, read=run.done))

@@ -20,7 +20,7 @@ from policy_engine.run.options import RunOptions
 from policy_engine.run.pack import PackWindow
 from policy_engine.run.resume import file_digest, sync_folder
 from policy_engine.run.summary import Counts
-from policy_engine.run.writers import OUTPUT_FORMATS, SHARD_SUFFIX, Writer, reason_of
+from policy_engine.run.writers import OUTPUT_FORMATS, SHARD_SUFFIX, Writer, reason_of, remedy
 
 
 class ShardMaker:
@@ -49,7 +49,7 @@ class ShardMaker:
             if isinstance(error, DataError):
                 return error
             return DataError(
-                f"`{self._folder / name}` cannot be written: {reason_of(error)}", help="make room, then --resume"
+                f"`{self._folder / name}` cannot be written: {reason_of(error)}", help=remedy(error, "then --resume")
             )
         except PolicyEngineError as error:
             return error

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import gzip
+import itertools
 import json
 import os
 import signal
@@ -23,7 +24,10 @@ from policy_engine.core.errors import DataError
 
 ROW_GROUP_BYTES: Final = 16 << 20
 """Bytes of columns in one Parquet row group: about 1,800,000 tokens, a fair unit to shuffle, stream and decode."""
+_NUMBERS: Final = itertools.count()
 _FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_GONE: Final = (errno.ENOENT, errno.ENOTDIR, errno.ESTALE)
+_REFUSED: Final = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 class Writer(Protocol):
@@ -170,7 +174,10 @@ class Output:
         self.kept: int | None = None
         self._overwrite = overwrite
         self._discarded = False
-        self._temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        # Two runs of one process (in threads) may have the same output in mind.
+        number = next(_NUMBERS)
+        own = f"{os.getpid()}-{number}" if number else f"{os.getpid()}"
+        self._temporary = path.with_name(f".{path.name}.{own}.tmp")
         suffix = _suffix(path)
         self.partial = _partial(path)
         try:
@@ -291,6 +298,18 @@ def reason_of(error: BaseException) -> str:
     if number in _FULL:
         return "the disk, or the space allowed, is full"
     return os.strerror(number) if isinstance(number, int) else str(error)
+
+
+def remedy(error: BaseException, then: str) -> str:
+    """The help for a file that the system refused to write; `then` is how to go on."""
+    number = getattr(error, "errno", None)
+    if number in _FULL:
+        return f"make room, {then}"
+    if number in _GONE:
+        return f"its folder was removed or moved while the run wrote to it: make it again, {then}"
+    if number in _REFUSED:
+        return f"its folder cannot be written to any more: give the rights back, {then}"
+    return f"see to the disk, {then}"
 
 
 @contextlib.contextmanager

@@ -9,6 +9,11 @@ from policy_engine.chat.transformers_import import transformers
 from policy_engine.data.conversation import Conversation
 
 
+def without_nulls(conversation: Conversation) -> list[dict[str, Any]]:
+    """The messages as templates get them: `apply_chat_template` drops keys whose value is None."""
+    return [{k: v for k, v in message.items() if v is not None} for message in conversation.messages]
+
+
 def reference_text(
     source: str,
     conversation: Conversation,
@@ -23,8 +28,7 @@ def reference_text(
     transformers()
     from transformers.utils.chat_template_utils import render_jinja_template
 
-    # `apply_chat_template` drops keys whose value is None before it renders.
-    messages = [{k: v for k, v in message.items() if v is not None} for message in conversation.messages]
+    messages = without_nulls(conversation)
     render: Any = render_jinja_template  # its own annotations are narrower than what it takes
     rendered, _ = render(
         conversations=[messages],
@@ -35,3 +39,47 @@ def reference_text(
         **{**special_tokens, **conversation.template_kwargs},
     )
     return str(rendered[0])
+
+
+def reference_generation(
+    source: str, conversation: Conversation, *, special_tokens: Mapping[str, Any]
+) -> tuple[str, list[tuple[int, int]]]:
+    """transformers' text, and the characters `[start, end)` inside generation blocks.
+
+    Of these `return_assistant_tokens_mask=True` makes its `assistant_masks`. Raises what transformers raises.
+    """
+    transformers()
+    from transformers.utils.chat_template_utils import render_jinja_template
+
+    messages = without_nulls(conversation)
+    render: Any = render_jinja_template
+    rendered, spans = render(
+        conversations=[messages],
+        tools=None if conversation.tools is None else list(conversation.tools),
+        documents=None if conversation.documents is None else list(conversation.documents),
+        chat_template=source,
+        return_assistant_tokens_mask=True,
+        **{**special_tokens, **conversation.template_kwargs},
+    )
+    return str(rendered[0]), [(int(start), int(end)) for start, end in spans[0]]
+
+
+def reference_mask(tokenizer: Any, source: str, conversation: Conversation) -> tuple[list[int], list[int]]:
+    """Ids and `assistant_masks` of a transformers tokenizer. Raises what it raises."""
+    found = tokenizer.apply_chat_template(
+        [dict(message) for message in conversation.messages],
+        tools=None if conversation.tools is None else list(conversation.tools),
+        chat_template=source,
+        return_dict=True,
+        return_assistant_tokens_mask=True,
+        **conversation.template_kwargs,
+    )
+    return list(found["input_ids"]), list(found["assistant_masks"])
+
+
+def reference_environment() -> Any:
+    """The Jinja environment in which transformers renders chat templates."""
+    transformers()
+    from transformers.utils import chat_template_utils
+
+    return chat_template_utils._compile_jinja_template("").environment

@@ -294,6 +294,17 @@ class ChatTemplate:
         pieces = self._written(conversation, add_generation_prompt).pieces
         return "".join([piece for piece, _ in pieces])
 
+    def pieces_by_output(self, conversation: Conversation) -> list[tuple[int | None, str]]:
+        """Every piece that the template writes, with the number of the output that writes it.
+
+        Outputs are the texts and `{{ }}` of the source, counted as Jinja's parser finds them. None is what blocks such
+        as `call` collect before it is written. Raises TemplateError where `render` does.
+        """
+        outputs: list[int | None] = []
+        given = conversation.tools, conversation.documents, conversation.template_kwargs
+        pieces = self._pieces(conversation.messages, *given, False, outputs=outputs)
+        return [(number, str(piece)) for number, (piece, _) in zip(outputs, pieces, strict=True)]
+
     def profile(
         self, *, tools: bool = False, documents: bool = False, kwargs: Mapping[str, Any] | None = None
     ) -> TemplateProfile:
@@ -368,6 +379,7 @@ class ChatTemplate:
         add_generation_prompt: bool,
         now: datetime | None = None,
         lines: list[int] | None = None,
+        outputs: list[int | None] | None = None,
     ) -> list[tuple[str, Scaffold]]:
         if not messages:
             raise TemplateError("cannot render a conversation without messages", help="drop the row, or add messages")
@@ -383,7 +395,7 @@ class ChatTemplate:
             "add_generation_prompt": add_generation_prompt,
         }
         try:
-            return run_template(self._template, variables, self._seconds, now, lines)
+            return run_template(self._template, variables, self._seconds, now, lines, outputs)
         except OutputTooLarge:
             raise self._too_much() from None
         except TooMuchWork:

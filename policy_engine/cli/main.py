@@ -34,6 +34,7 @@ VERBS: Final = {
     "diff": "Compare two policies over all conversations, and on given data by the tokens that change.",
     "test": "Run the tests that dataset files bring along for their policies.",
     "template": "Property-test a chat template, with a smallest conversation for what does not hold.",
+    "tag": "Write a chat template again, with `{% generation %}` around what a policy trains.",
     "import": "Turn another system's configuration into a policy and a dataset file.",
     "policies": "List the shipped policies, or print one.",
     "cache": "Show the cache of loaded tokenizers: its folder, size and entries; or clear it.",

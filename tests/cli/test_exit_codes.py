@@ -101,6 +101,17 @@ def template(text: str) -> Callable[[Path], Arguments]:
     return made
 
 
+def tagging(source: str, *extra: str, text: str = GOOD) -> Callable[[Path], Arguments]:
+    """Arguments of `tag`: a template and a policy."""
+
+    def made(folder: Path) -> Arguments:
+        path = folder / "t.jinja"
+        path.write_text(source, encoding="utf-8")
+        return [path, "-p", write_policy(folder, text), *plain(*extra)(folder)]
+
+    return made
+
+
 def plain(*arguments: str) -> Callable[[Path], Arguments]:
     """Arguments as they are; `@name` is a file of the folder."""
     return lambda folder: [folder / a.removeprefix("@") if a.startswith("@") else a for a in arguments]
@@ -227,6 +238,15 @@ CASES = [
             ("it does not hold", NO, template("{% for m in messages %}{{ m.content }}|{% endfor %}{{ messages }}")),
             ("no template", NO_ANSWER, template("{% for m in messages %}")),
             ("no file", NO_ANSWER, plain("@none.jinja")),
+        ],
+        "tag": [
+            ("ok", OK, tagging(builtin.template_text())),
+            ("written", OK, tagging(builtin.template_text(), "-o", "@tagged.jinja")),
+            ("tags cannot say it", NO, tagging(builtin.template_text(), text="train assistant weight 0.5\n")),
+            ("no policy", NO_ANSWER, tagging(builtin.template_text(), text=TYPO)),
+            ("no template", NO_ANSWER, tagging("{% for m in messages %}")),
+            ("no file", NO_ANSWER, plain("@none.jinja")),
+            ("neither template nor tokenizer", NO_ANSWER, plain("-p", "default")),
         ],
         "import": [
             ("ok", OK, config("datasets:\n  - path: a\n    type: chat_template\n")),

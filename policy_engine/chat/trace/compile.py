@@ -45,6 +45,8 @@ class Rewriting:
 def rewrite(tree: nodes.Template) -> Rewriting:
     """Add binding statements to a parsed template, in place."""
     plan = Rewriting()
+    for number, child in enumerate(c for output in tree.find_all(nodes.Output) for c in output.nodes):
+        child.pe_number = number  # type: ignore[attr-defined]
     tree.body = _block(tree.body, plan, branch=0, loop=None)
     for output in tree.find_all((nodes.Output, nodes.Assign, nodes.Call, nodes.Filter, nodes.Getattr, nodes.Mod)):
         _mark_output(output)
@@ -187,10 +189,7 @@ def _written_as_is(node: nodes.Node) -> bool:
 
 
 def _sum_of_texts(node: nodes.Node) -> list[nodes.Node] | None:
-    """The operands of `a + b + …` with a string among them; None if one does more than read.
-
-    For example, the constants and the two reads of `'<' + m.role + '>' + m.content`.
-    """
+    """The operands of `'<' + m.role + '>'`, a string among them; None if one does more."""
     operands: list[nodes.Node] = []
     while isinstance(node, nodes.Add):
         operands.append(node.right)
@@ -279,6 +278,8 @@ class TracingGenerator(CodeGenerator):
         raise nodes.Impossible()
 
     def _output_child_pre(self, node: nodes.Expr, frame: Frame, finalize: Any) -> None:
+        if frame.buffer is None:
+            self.environment.pe_outputs[self.code_lineno] = node.pe_number  # type: ignore[attr-defined]
         if not _written_as_is(node):
             self.write("environment.pe_str(")
 

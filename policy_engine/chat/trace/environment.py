@@ -177,6 +177,8 @@ class TracingEnvironment(ImmutableSandboxedEnvironment):
         self.tested: tuple[str, ...] = ()
         """Constants that the template asks for with `in`: `/no_think` of `{% if '/no_think' in m.content %}`."""
         self.branch_parents: Sequence[int] = [0]
+        self.pe_outputs: dict[int, int] = {}
+        """Lines of the compiled template that write an output unbuffered, and its number in the source's order."""
         install(self.filters)
         bound_tests(self.tests)
         self.pe_add = operators.add
@@ -341,17 +343,21 @@ def run_template(
     seconds: float,
     now: datetime | None = None,
     lines: list[int] | None = None,
+    outputs: list[int | None] | None = None,
 ) -> list[tuple[str, Scaffold]]:
     """Every piece a template writes, with the claim that was current when it was written.
 
     `now` is the time that the template is given, the present by default. `lines` is filled with the line of the
-    template that wrote each piece, which takes longer.
+    template that wrote each piece, which takes longer. `outputs` is filled with the number of the output that wrote it
+    (texts and `{{ }}` counted as Jinja's parser finds them), None for what a block collected first.
     """
     context = template.new_context(variables)
     assert isinstance(context, _Context)
     state = context.pe = State(start(seconds), now or datetime.now())
     try:
         written = template.root_render_func(context)
+        if outputs is not None:
+            return _collected(_with_outputs(written, template, outputs), state)
         return _collected(written if lines is None else _with_lines(written, template, lines), state)
     finally:
         stop()
@@ -361,6 +367,14 @@ def _with_lines(written: Any, template: jinja2.Template, lines: list[int]) -> It
     for piece in written:
         line = template.get_corresponding_lineno(written.gi_frame.f_lineno)
         lines += [line] * (len(parts_of_sum(piece)) if type(piece) is tuple else 1)
+        yield piece
+
+
+def _with_outputs(written: Any, template: jinja2.Template, outputs: list[int | None]) -> Iterator[Any]:
+    environment: Any = template.environment
+    for piece in written:
+        number = environment.pe_outputs.get(written.gi_frame.f_lineno)
+        outputs += [number] * (len(parts_of_sum(piece)) if type(piece) is tuple else 1)
         yield piece
 
 

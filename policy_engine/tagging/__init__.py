@@ -1,0 +1,16 @@
+"""Chat templates with `{% generation %}` tags that say what a policy trains.
+
+    {{ '<|im_start|>' + m.role + '⏎' + m.content + '<|im_end|>⏎' }}
+
+writes answers and questions alike, so its content is written under a condition:
+
+    {{ '<|im_start|>' + m.role + '⏎' }}{% if m.role == 'assistant' %}{% generation %}{{ m.content + '<|im_end|>' }}…
+
+`items` reads the source, `tree` its blocks; `watch` renders conversations of many `shapes` and notes what is trained of
+each piece; `plan` finds the regions, `conditions` where they count, `write` writes the tags, and `check` compares the
+result in transformers. Tags say trained or masked, of text that the template writes outside of macros.
+"""
+
+from policy_engine.tagging.errors import UntaggableError as UntaggableError
+from policy_engine.tagging.tag import Tagged as Tagged
+from policy_engine.tagging.tag import tag_template as tag_template

@@ -1,0 +1,19 @@
+"""The error of a template in which tags cannot say what a policy trains."""
+
+from __future__ import annotations
+
+from policy_engine.core.errors import TemplateError
+
+
+class UntaggableError(TemplateError):
+    """Generation tags cannot say what the policy trains in this template.
+
+    `reason` is one of few sentences; `detail` names the line, the text or the rule.
+    """
+
+    code = "PE410"
+
+    def __init__(self, reason: str, detail: str = "", *, help: str | None = None) -> None:
+        super().__init__(f"{reason}: {detail}" if detail else reason, help=help)
+        self.reason = reason
+        self.detail = detail

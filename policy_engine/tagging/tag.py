@@ -1,0 +1,184 @@
+"""Tags a chat template: the same text, with `{% generation %}` around what a policy trains."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jinja2
+
+from policy_engine.chat.reference import reference_environment, without_nulls
+from policy_engine.chat.template import ChatTemplate
+from policy_engine.core.errors import AttributionError, PolicyEngineError, TemplateError
+from policy_engine.core.wording import counted
+from policy_engine.data.conversation import Conversation
+from policy_engine.rules.program import Program
+from policy_engine.tagging.check import Wrong, same_tree, wrong_shape
+from policy_engine.tagging.conditions import ConditionFinder
+from policy_engine.tagging.errors import UntaggableError
+from policy_engine.tagging.items import Items, normal, read_items, without_tags
+from policy_engine.tagging.plan import Planner, Scope
+from policy_engine.tagging.shapes import CONVERSATIONS
+from policy_engine.tagging.tree import Node, read_tree
+from policy_engine.tagging.watch import Shape, Watched, decide, split_outputs, watch
+from policy_engine.tagging.write import GENERATION, tagged_source
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tagged:
+    """A tagged template, and the conversations on which it was compared with the policy.
+
+    `source` writes the text of the template that was given, for every conversation.
+    """
+
+    source: str
+    shapes: tuple[Shape, ...]
+    refused: Mapping[str, str]
+    """Conversations that the template itself refuses, by name, with its reasons."""
+    blocks: int
+    """The number of `{% generation %}` tags."""
+    unseen: tuple[int, ...]
+    """Lines of the template whose text none of the conversations reached, so that nothing is known of it."""
+
+
+def tag_template(
+    template: ChatTemplate, program: Program, conversations: Mapping[str, Conversation] = CONVERSATIONS
+) -> Tagged:
+    """Writes a template again, with generation blocks around what a program trains.
+
+    Tags that the template has already are replaced. The result is compared with the original by its syntax tree, and
+    transformers' mask with the program's decisions on each conversation, character by character. Raises
+    UntaggableError, with the reason, where tags cannot say it.
+
+    ```python
+    from policy_engine import load_policy, load_tokenizer
+    from policy_engine.tagging import tag_template
+
+    tokenizer = load_tokenizer("my-model")
+    tagged = tag_template(tokenizer.template, load_policy("default"))
+    tokenizer.tokenizer.chat_template = tagged.source
+    ```
+    """
+    _check_policy(program)
+    environment = reference_environment()
+    shapes, refused = _decided(template, program, conversations)
+    try:
+        source = without_tags(read_items(normal(template.source), environment))
+        items = read_items(source, environment)
+        tree = read_tree(items)
+        compiled = ChatTemplate(split_outputs(items)[0], special_tokens=template.special_tokens, name=template.name)
+        watched = watch(items, compiled, shapes, template.name)
+    except TemplateError as error:
+        raise UntaggableError("the template's source cannot be taken apart", error.message) from error
+    if watched.buffered is not None:
+        raise UntaggableError(
+            "trained text is collected by a `call`, `filter` or `block` block or a recursive loop before it is written",
+            f"{watched.buffered[:60]!r}",
+            help="transformers counts wrong inside such blocks; write the text outside of them",
+        )
+
+    def write(watched: Watched) -> str:
+        finder = ConditionFinder(items, watched, environment, _render(template, shapes), _roles(template, shapes))
+        planner = Planner(items, watched, finder)
+        planner.body(tree, Scope())
+        return tagged_source(items, planner.regions)
+
+    tagged = write(watched)
+    wrong = _wrong(template, source, tagged, shapes, environment)
+    if wrong is not None and wrong.is_hollow:
+        # Once more, with conditions where nothing is written, so that no block is empty there.
+        tagged = write(watch(items, compiled, shapes, template.name, is_strict=True))
+        wrong = _wrong(template, source, tagged, shapes, environment)
+    if wrong is not None:
+        raise UntaggableError("transformers masks the tagged template otherwise", wrong.sentence)
+    if GENERATION.search(tagged) is None:
+        raise UntaggableError("trainers would not find the tags", "each has a `+`, to keep a line break")
+    ending = template.source[len(template.source.rstrip("\r\n")) :]
+    return Tagged(
+        source=tagged + ending if not tagged.endswith("\n") else tagged,
+        shapes=shapes,
+        refused=refused,
+        blocks=tagged.count("endgeneration"),
+        unseen=_unseen(items, tree, watched),
+    )
+
+
+def _check_policy(program: Program) -> None:
+    help = "train on rows that `apply` or `Masker` makes: they say it exactly"
+    if program.is_weighted:
+        raise UntaggableError("the policy has weights, and a tag says trained or masked", help=help)
+    for compiled, rule in zip(program.decider.rules, program.policy.rules, strict=True):
+        said = f"`{rule.span.one_line}`"
+        if rule.condition is not None:
+            raise UntaggableError("a rule asks for fields of the data", said, help=help)
+        if not compiled.is_whole:
+            raise UntaggableError("a rule decides spans inside a text", said, help=help)
+
+
+def _decided(
+    template: ChatTemplate, program: Program, conversations: Mapping[str, Conversation]
+) -> tuple[tuple[Shape, ...], dict[str, str]]:
+    try:
+        shapes, refused = decide(template, program, conversations)
+    except AttributionError as error:
+        raise UntaggableError("the policy trains text of unknown author", error.message) from error
+    except PolicyEngineError as error:
+        raise UntaggableError("the policy refuses a conversation", error.message) from error
+    if not shapes:
+        raise UntaggableError("the template renders no conversation", next(iter(refused.values())))
+    if not any(shape.trained_C.any() for shape in shapes):
+        raise UntaggableError("nothing is trained", f"in {counted(len(shapes), 'conversation')}")
+    return shapes, refused
+
+
+def _roles(template: ChatTemplate, shapes: Sequence[Shape]) -> list[str]:
+    roles = {str(message["role"]) for shape in shapes for message in shape.conversation.messages}
+    return sorted(roles, key=lambda role: (role not in template.model_roles, role))
+
+
+def _render(template: ChatTemplate, shapes: Sequence[Shape]) -> Any:
+    def render(compiled: jinja2.Template, number: int) -> None:
+        conversation = shapes[number].conversation
+        compiled.render(
+            messages=without_nulls(conversation),
+            tools=None if conversation.tools is None else list(conversation.tools),
+            documents=None,
+            add_generation_prompt=False,
+            **{**template.special_tokens, **conversation.template_kwargs},
+        )
+
+    return render
+
+
+def _wrong(
+    template: ChatTemplate, source: str, tagged: str, shapes: Sequence[Shape], environment: jinja2.Environment
+) -> Wrong | None:
+    if not same_tree(source, tagged, environment.parse):
+        raise UntaggableError("tags would change the text")
+    return wrong_shape(template.source, tagged, shapes, template.special_tokens)
+
+
+def _unseen(items: Items, tree: Sequence[Node], watched: Watched) -> tuple[int, ...]:
+    """Lines that were never written, but for macros and the generation prompt."""
+    written = set(_writing(items, tree))
+    lines = set()
+    for site in watched.sites:
+        if site.written or (site.in_output, site.index) not in written:
+            continue
+        text = site.literal
+        if site.in_output:
+            lines.add(items.line(items.items[site.index].start))
+        elif text is not None and text.strip():
+            lines.add(items.line(items.gaps[site.index].start + len(text) - len(text.lstrip())))
+    return tuple(sorted(lines))
+
+
+def _writing(items: Items, nodes: Sequence[Node]) -> Iterator[tuple[bool, int]]:
+    """Outputs and gaps that write to the text, not into a macro or a `set` block."""
+    for node in nodes:
+        if node.kind in ("gap", "output"):
+            yield node.kind == "output", node.first
+        elif not any(token.text == "add_generation_prompt" for token in items.items[node.first].tokens):
+            for body in node.bodies:
+                yield from _writing(items, body)

@@ -1,0 +1,145 @@
+"""The blocks of a template: which outputs and tags are inside which `if` and `for`.
+
+`{% for m in messages %}{% if m.role %}{{ m.content }}{% endif %}{% endfor %}` is a loop with a branch with an output.
+A tag can only be written between two pieces of one body, so bodies are what is planned.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from policy_engine.core.errors import TemplateError
+from policy_engine.tagging.items import Item, Items
+
+_ENDS = {
+    "if": "endif",
+    "for": "endfor",
+    "macro": "endmacro",
+    "call": "endcall",
+    "filter": "endfilter",
+    "set": "endset",
+    "block": "endblock",
+    "with": "endwith",
+    "generation": "endgeneration",
+    "autoescape": "endautoescape",
+}
+NodeKind = Literal["gap", "output", "if", "for", "with", "buffered", "statement"]
+
+
+@dataclass(kw_only=True, eq=False)
+class Node:
+    """A piece of a body.
+
+    `first` and `last` are the items it begins and ends with (a gap: the item behind it, twice). A `buffered` node is
+    a macro, a `set` block or another block whose text is collected before it is written.
+    """
+
+    kind: NodeKind
+    first: int
+    last: int
+    bodies: list[list[Node]] = field(default_factory=list)
+    stored: frozenset[str] = frozenset()
+    """Names that it assigns for what follows it."""
+
+
+def read_tree(items: Items) -> list[Node]:
+    """The nodes of the outermost body; a gap before each item and one at the end.
+
+    Raises TemplateError if the blocks do not nest, which Jinja refuses too.
+    """
+    nodes, stop = _body(items, 0, ())
+    if stop != len(items.items):
+        raise TemplateError("the template's blocks do not nest")
+    return nodes
+
+
+def _body(items: Items, at: int, ends: tuple[str, ...]) -> tuple[list[Node], int]:
+    nodes = [Node(kind="gap", first=at, last=at)]
+    while at < len(items.items):
+        item = items.items[at]
+        if item.kind == "tag" and item.keyword in ends:
+            return nodes, at
+        if item.kind == "output":
+            node = Node(kind="output", first=at, last=at)
+        elif item.kind == "tag" and item.keyword in _ENDS and not _is_inline_set(item):
+            node = _block(items, at)
+        else:
+            node = Node(kind="statement", first=at, last=at, stored=_stored(item))
+        at = node.last + 1
+        nodes += [node, Node(kind="gap", first=at, last=at)]
+    return nodes, at
+
+
+def _block(items: Items, at: int) -> Node:
+    keyword = items.items[at].keyword
+    end = _ENDS[keyword]
+    between = {"if": ("elif", "else"), "for": ("else",)}.get(keyword, ())
+    bodies: list[list[Node]] = []
+    first = at
+    while True:
+        body, at = _body(items, at + 1, (*between, end))
+        if at == len(items.items):
+            raise TemplateError("the template's blocks do not nest")
+        bodies.append(body)
+        if items.items[at].keyword == end:
+            break
+    is_recursive = keyword == "for" and any(token.text == "recursive" for token in items.items[first].tokens)
+    if keyword not in ("if", "for", "with") or is_recursive:
+        return Node(kind="buffered", first=first, last=at, stored=_stored(items.items[first]))
+    stored = frozenset().union(*(n.stored for body in bodies for n in body)) if keyword == "if" else frozenset()
+    kind: NodeKind = "if" if keyword == "if" else "for" if keyword == "for" else "with"
+    return Node(kind=kind, first=first, last=at, bodies=bodies, stored=stored)
+
+
+def _is_inline_set(item: Item) -> bool:
+    if item.keyword != "set":
+        return False
+    depth = 0
+    for token in item.tokens:
+        depth += (token.text in "([{") - (token.text in ")]}") if token.kind == "operator" else 0
+        if not depth and token.kind == "operator" and token.text == "=":
+            return True
+    return False
+
+
+def _stored(item: Item) -> frozenset[str]:
+    """Names that a tag assigns in its scope; attributes of a namespace do not count."""
+    tokens = item.tokens
+    if item.keyword == "macro":
+        return frozenset({tokens[1].text})
+    if item.keyword in ("import", "from"):
+        return frozenset(token.text for token in tokens[1:] if token.kind == "name")
+    if item.keyword != "set":
+        return frozenset()
+    names: set[str] = set()
+    for token, following in zip(tokens[1:], (*tokens[2:], None)):
+        if token.text in ("=", "|"):
+            break
+        if token.kind == "name" and (following is None or following.text != "."):
+            names.add(token.text)
+        if following is not None and following.text == ".":
+            break
+    return frozenset(names)
+
+
+def loaded_names(items: Items, first: int, last: int) -> frozenset[str]:
+    """Every name that items `[first, last]` read."""
+    found: set[str] = set()
+    for item in items.items[first : last + 1]:
+        skip = 0
+        if item.keyword == "set":
+            skip = next((i for i, token in enumerate(item.tokens) if token.text in ("=", "|")), len(item.tokens))
+        before = ""
+        for token in item.tokens[skip:]:
+            if token.kind == "name" and before != ".":
+                found.add(token.text)
+            before = token.text
+    return frozenset(found)
+
+
+def leaves_loop(items: Items, node: Node) -> bool:
+    """True if a node leaves a loop around it, which no generation block can do."""
+    if node.kind == "statement":
+        return items.items[node.first].keyword in ("break", "continue")
+    return node.kind in ("if", "with") and any(leaves_loop(items, n) for body in node.bodies for n in body)

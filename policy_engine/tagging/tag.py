@@ -60,6 +60,8 @@ def tag_template(
     tokenizer.tokenizer.chat_template = tagged.source
     ```
     """
+    if template.is_code:
+        raise UntaggableError("the tokenizer renders chats by code, without a chat template", template.name)
     _check_policy(program)
     environment = reference_environment()
     shapes, refused = _decided(template, program, conversations)

@@ -93,6 +93,7 @@ class EncodedTemplate(ChatTemplate):
         add_generation_prompt: bool,
         now: datetime | None = None,
         lines: list[int] | None = None,
+        outputs: list[int | None] | None = None,
     ) -> list[tuple[str, Scaffold]]:
         if not messages:
             raise TemplateError("cannot render a conversation without messages", help="drop the row, or add messages")

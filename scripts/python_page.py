@@ -31,7 +31,8 @@ GROUPS = {
     "Warnings": ("PolicyWarning", "DoubtfulRoleWarning", "LostFieldWarning", "QuotedArgumentsWarning"),
     "Errors": (
         "PolicyEngineError", "PolicyError", "PolicySyntaxError", "PolicyCheckError", "GuardError", "TemplateError",
-        "AttributionError", "UnrenderedError", "TokenizerError", "RowError", "MediaError", "DataError", "ConfigError",
+        "AttributionError", "UnrenderedError", "TokenizerError", "RowError", "MediaError", "DriftError", "DataError",
+        "ConfigError",
     ),
 }  # fmt: skip
 """Every public name once, in the order of the page."""

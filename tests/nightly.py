@@ -10,6 +10,7 @@
     python -m tests.nightly diff --count 5000
     python -m tests.nightly dead --count 1000
     python -m tests.nightly backends --count 100000
+    python -m tests.nightly given --count 100000
     python -m tests.nightly pieces
     python -m tests.nightly flags
 
@@ -19,10 +20,11 @@ prints and parses policies again; `parity` renders conversations with all bundle
 templates from Jinja's grammar over a user's data and looks for that data in trained tokens; `proof` and
 `diff` hold proofs and comparisons of policies against twenty conversations each; `dead` takes rules called dead out of
 policies and looks for the others deciding, in all conversations of up to five turns; `backends` compares ids and labels
-of the fast backend with the tokenizer's own, over every tokenizer that qualifies; `pieces` renders conversations in
-which every piece has a word of its own with all templates, and looks for words neither written nor reported as lost;
-`flags` gives all templates conversations that quote control tokens, with `sanitize_control_tokens` and
-`continue_final_message`, and compares ids with transformers'.
+of the fast backend with the tokenizer's own, over every tokenizer that qualifies; `given` gives other ids for rendered
+texts, and one time in a hundred ids that spell something else; `pieces` renders conversations in which every piece has
+a word of its own with all templates, and looks for words neither written nor reported as lost; `flags` gives all
+templates conversations that quote control tokens, with `sanitize_control_tokens` and `continue_final_message`, and
+compares ids with transformers'.
 
 Cases are made by the generators behind the Hypothesis strategies, on `RandomChoices(f"{kind}:{seed}:{number}")`:
 a number names its case for ever, and `--case NUMBER` runs it alone. What is done is kept in the `--resume` file after

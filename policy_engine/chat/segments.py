@@ -116,6 +116,8 @@ class RenderedChat:
     """
     tokens: GivenTokens | None = field(default=None, repr=False, compare=False)
     """The tokens, where what rendered the chat gives ids (`chat.encoders`); else a tokenizer reads the text."""
+    sampled: tuple[tuple[int, int], ...] | None = None
+    """The characters of tokens that a model sampled, as ranges in order; None where the row does not say it."""
 
     def __repr__(self) -> str:
         roles = ", ".join(str(message.get("role")) for message in self.messages[:8])
@@ -162,10 +164,13 @@ class TokenizedChat:
     input_ids: list[int]
     starts_T: npt.NDArray[np.int32]
     ends_T: npt.NDArray[np.int32]
-    columns: Mapping[str, npt.NDArray[np.int8]] = field(default_factory=dict)
-    """Columns of a processor beside the ids, one number per token: `mm_token_type_ids`."""
+    columns: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
+    """Columns beside the ids, one number per token: a processor's `mm_token_type_ids` (int8), or those that a row with
+    given ids carries along (float32)."""
     media: tuple[MediaTokens, ...] | None = None
     """Media of the conversation, in order; None if a tokenizer made the ids."""
+    drifted: tuple[tuple[int, int], ...] = ()
+    """Ranges of given tokens that spell something else than the messages; they are never trained."""
     _ids_T: npt.NDArray[np.int32] | None = field(default=None, init=False, repr=False, compare=False)
 
     def __repr__(self) -> str:
@@ -178,9 +183,10 @@ class TokenizedChat:
         input_ids: list[int],
         ids_T: npt.NDArray[np.int32],
         ranges: tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]],
+        **more: Any,
     ) -> TokenizedChat:
         """From ids that are known as an array too, so that the list is turned into one once."""
-        made = cls(chat=chat, input_ids=input_ids, starts_T=ranges[0], ends_T=ranges[1])
+        made = cls(chat=chat, input_ids=input_ids, starts_T=ranges[0], ends_T=ranges[1], **more)
         object.__setattr__(made, "_ids_T", ids_T)
         return made
 

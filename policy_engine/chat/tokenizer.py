@@ -376,6 +376,11 @@ class ChatTokenizer:
         text = "".join(self.decode_token(i) for i in self.prefix_ids) if times else ""
         return bos_finding(times, text, self.name)
 
+    @property
+    def locator(self) -> TokenLocator:
+        """The tokenizer without templates: ids of texts, and the characters of each."""
+        return self._locator
+
     @functools.cached_property
     def _locator(self) -> TokenLocator:
         return TokenLocator(tokenizer=self.tokenizer, name=self.name, fast=self.fast)

@@ -180,6 +180,16 @@ class RowError(PolicyEngineError, ValueError):
     code = "PE501"
 
 
+class DriftError(RowError):
+    """The token ids of a row spell something else than the text of its messages.
+
+    `drift` is the report: the first token that differs, its message and part, and both texts.
+    """
+
+    code = "PE541"
+    drift: Any = None
+
+
 class MediaError(RowError):
     """An image, sound or video of a row cannot be used.
 

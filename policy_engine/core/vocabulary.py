@@ -8,7 +8,7 @@ from typing import Any, Final, Literal
 IGNORE_INDEX: Final = -100
 """Label of a token that carries no loss (PyTorch's `cross_entropy` default)."""
 
-Reason = Literal["rule", "default", "straddle", "structural", "truncated"]
+Reason = Literal["rule", "default", "straddle", "structural", "truncated", "drift"]
 RelationKind = Literal["after", "right after", "before"]
 """Relations between turns; a policy also writes `of`, which is about one turn."""
 
@@ -177,12 +177,14 @@ SETTINGS: Final[dict[str, tuple[str, ...]]] = {
     "empty": ("drop", "keep", "error"),
     "unrendered": ("error", "warn", "ignore"),
     "media": ("error", "ignore"),
+    "drift": ("error", "mask", "drop"),
 }
 """Settings of `on NAME VALUE`, and the values of each.
 
 Unset, `straddle` is `mask` and `empty` is `drop`; unset `unrendered` is an error where a trained turn lost its text or
 its tool calls, and a warning elsewhere. `media` is for rows with images, sounds or videos where ids come from a
-tokenizer, which writes one placeholder for each and no more; unset it is `error`.
+tokenizer, which writes one placeholder for each and no more; unset it is `error`. `drift` is for rows whose given ids
+spell something else than their messages; unset it is `error`.
 """
 
 SCOPES: Final[dict[str, tuple[str, ...] | None]] = {

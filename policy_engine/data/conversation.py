@@ -29,6 +29,8 @@ from policy_engine.data.given import (
 )
 from policy_engine.data.messages import read_list, read_messages, wrapped
 from policy_engine.data.refusal import DROP, how_to_name, refuse
+from policy_engine.data.row_tokens import RowTokens
+from policy_engine.data.token_columns import has_usual_ids, read_tokens
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +53,8 @@ class Conversation:
     """Control tokens in the data are encoded as plain text, as transformers' argument of this name does."""
     continue_final_message: str | None = None
     """Field of the last message that stays open, without an end: transformers' argument of this name."""
+    given: RowTokens | None = None
+    """Token ids of the conversation, which are taken as they are; None where its text is tokenized."""
 
     def __post_init__(self) -> None:
         """Takes the two flags of `apply_chat_template` out of the template arguments.
@@ -142,6 +146,7 @@ def _read(row: Any, spec: Format) -> Conversation:
     messages = _READERS[spec.kind](row, spec)
     if not COLUMNS.isdisjoint(row) or (spec.images, spec.videos, spec.audios) != USUAL:
         messages = with_columns(messages, row, spec)
+    given = read_tokens(row, spec) if has_usual_ids(row) or _names_ids(spec) else None
     unused = () if spec.system is None else _put_system_first(messages, row, spec.system)
     if not messages:
         refuse("the conversation has no messages", DROP)
@@ -157,7 +162,13 @@ def _read(row: Any, spec: Format) -> Conversation:
         sample=row,
         template_kwargs={**spec.template_kwargs, **kwargs} if kwargs else spec.template_kwargs,
         unused=unused,
+        given=given,
     )
+
+
+def _names_ids(spec: Format) -> bool:
+    names = (spec.input_ids, spec.prompt_ids, spec.completion_ids)
+    return names != ("input_ids", "prompt_ids", "completion_ids") or bool(spec.carry)
 
 
 def _put_system_first(messages: list[dict[str, Any]], row: Mapping[str, Any], name: str) -> tuple[str, ...]:

@@ -66,6 +66,15 @@ class Format:
     videos: str | None = "videos"
     audios: str | None = "audios"
     chat_template_kwargs: str | None = "chat_template_kwargs"
+    input_ids: str | None = "input_ids"
+    """Column of token ids that are given, so that the text is not tokenized; so the next two, which are joined. The
+    names that trainers use are known: `data.token_columns` lists them."""
+    prompt_ids: str | None = "prompt_ids"
+    completion_ids: str | None = "completion_ids"
+    sampled: str | None = "sampled"
+    """Column that says which of the given tokens a model sampled, for all of them or those of the completion."""
+    carry: tuple[str, ...] = ()
+    """Columns with a number for each given token, which go along beside the labels."""
     arguments: Literal["keep", "parse"] = "keep"
     """`parse` makes objects of arguments of calls that are the JSON text of one, as OpenAI's interface gives them."""
     template_kwargs: Mapping[str, Any] = dataclasses.field(default_factory=dict)

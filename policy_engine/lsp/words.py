@@ -44,6 +44,7 @@ SETTING_DOCS: Final[dict[str, str]] = {
     "unrendered": "a field of a message that never reached the text; unless said, an error where a trained turn lost "
     "its text or tool calls, else a warning",
     "media": "a row with images, sounds or videos where a tokenizer is given and no processor; `error` unless said",
+    "drift": "a row whose given token ids spell something else than its messages; `error` unless said",
 }
 GROUP_DOCS: Final[dict[str, str]] = {
     "body": "what the author of a turn writes: reasoning, text, tool calls, markup",

@@ -22,6 +22,7 @@ RULE: Final = REASONS.index("rule")
 DEFAULT: Final = REASONS.index("default")
 STRADDLE: Final = REASONS.index("straddle")
 STRUCTURAL: Final = REASONS.index("structural")
+DRIFT: Final = REASONS.index("drift")
 
 _UNDECIDED: Final = (0.0, -1)
 
@@ -32,7 +33,8 @@ def apply_program(program: Program, tokenized: TokenizedChat) -> TokenMask:
     A token whose characters all got one decision has it, with the rule of its first character. One that straddles two
     decisions, or mixes data of two messages, follows `on straddle` and has the reason `straddle`; no rule is named
     where it is masked. Where all sides are trained, with different weights, it has the smaller one. The first token of
-    a row and the generation prompt are masked as `structural`.
+    a row and the generation prompt are masked as `structural`, given tokens that spell something else than the messages
+    as `drift`.
 
     Raises GuardError and RowError, as `Program.decide` does, RowError for a straddle under `on straddle error`, and
     AttributionError if text of unknown owner is trained.
@@ -86,7 +88,8 @@ def mask_tokens(table: PieceTable, tokenized: TokenizedChat, *, straddle: str = 
     segments_T = np.repeat(np.array([*table.segments, last_segment], dtype=np.int32), counts_P)
     reasons_T = np.where(rules_T >= 0, np.int8(RULE), np.int8(DEFAULT))
 
-    structural = _structural(table, tokenized, after_P)
+    structural = [(*cut, STRUCTURAL) for cut in _structural(table, tokenized, after_P)]
+    structural += [(*cut, DRIFT) for cut in tokenized.drifted]
     straddles = _Straddles(table, tokenized, straddle)
     reaching = {
         token
@@ -94,15 +97,15 @@ def mask_tokens(table: PieceTable, tokenized: TokenizedChat, *, straddle: str = 
         for token in range(int(within_P[piece]), int(after_P[piece]))
     }
     for token in sorted(reaching):
-        if not any(start <= token < end for start, end in structural):
+        if not any(start <= token < end for start, end, _ in structural):
             decided = straddles.decide(token)
             if decided is not None:
                 weights_T[token], rules_T[token] = decided
                 reasons_T[token] = STRADDLE
-    for start, end in structural:
+    for start, end, reason in structural:
         weights_T[start:end] = 0.0
         rules_T[start:end] = -1
-        reasons_T[start:end] = STRUCTURAL
+        reasons_T[start:end] = reason
     return TokenMask(weights_T=weights_T, rules_T=rules_T, reasons_T=reasons_T, segments_T=segments_T)
 
 

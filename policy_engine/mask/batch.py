@@ -72,10 +72,20 @@ def mask_rows(
 
     Raises BackendMismatch if a fast backend gives other ids than the tokenizer.
     """
-    rendered = [c if isinstance(c, PolicyEngineError) else attempt(masker.render, c) for c in conversations]
-    chats = [chat for chat in rendered if isinstance(chat, RenderedChat)]
+    read = list(conversations)
+    rendered = [c if isinstance(c, PolicyEngineError) else attempt(masker.render, c) for c in read]
+    # Rows with given ids are not tokenized.
+    given = [not isinstance(c, PolicyEngineError) and c.given is not None for c in read]
+    chats = [chat for chat, own in zip(rendered, given) if isinstance(chat, RenderedChat) and not own]
     encoded = iter(_encode(chats, masker))
-    tokenized = [next(encoded) if isinstance(chat, RenderedChat) else chat for chat in rendered]
+    tokenized = [
+        chat
+        if not isinstance(chat, RenderedChat)
+        else attempt(masker.tokenize, conversation, chat)
+        if own
+        else next(encoded)
+        for conversation, chat, own in zip(read, rendered, given)
+    ]
     return [attempt(masker.decide, chat) if isinstance(chat, TokenizedChat) else chat for chat in tokenized]
 
 

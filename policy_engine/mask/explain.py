@@ -8,7 +8,7 @@ from typing import Any
 
 from policy_engine.chat.segments import RenderedChat, Segment, TokenizedChat
 from policy_engine.core.wording import field_path
-from policy_engine.mask.apply import STRADDLE, STRUCTURAL, apply_program
+from policy_engine.mask.apply import DRIFT, STRADDLE, STRUCTURAL, apply_program
 from policy_engine.mask.token_mask import REASONS, TokenMask
 from policy_engine.rules.conditions.comparison import excerpt, shown
 from policy_engine.rules.decisions import PieceTable
@@ -196,6 +196,8 @@ def _why(token: int, reason: int, weight: float, pieces: tuple[ExplainedPiece, .
         if token == 0:
             return "nothing predicts the first token of a row, so it is never a target"
         return "it belongs to a generation prompt, which is never a target"
+    if reason == DRIFT:
+        return "the given ids spell something else than the messages here, and `on drift mask` masks that"
     if reason == STRADDLE:
         sides = ", ".join(f"{p.part} of message {p.turn}" if p.turn is not None else p.part for p in pieces)
         return f"it straddles {sides}, and `on straddle` makes it {'trained' if weight else 'masked'}"

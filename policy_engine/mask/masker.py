@@ -18,13 +18,14 @@ from policy_engine.chat.media.sources import MediaOptions
 from policy_engine.chat.segments import TokenizedChat
 from policy_engine.chat.tokenizer import ChatTokenizer, load_tokenizer
 from policy_engine.chat.tokens.load import is_processor
-from policy_engine.core.errors import ConfigError, PolicyEngineError
+from policy_engine.core.errors import ConfigError, PolicyEngineError, RowError
 from policy_engine.data.conversation import Conversation, read_row, without_null_fields
 from policy_engine.data.dataset import DatasetSpec
 from policy_engine.data.formats import Format, named_format
 from policy_engine.data.given import given_documents, given_messages, given_tools
 from policy_engine.data.role_spelling import Spelling, what_to_do
 from policy_engine.data.shapes import shape_of
+from policy_engine.data.token_columns import join_tokens
 from policy_engine.lang.checked import CheckedPolicy
 from policy_engine.mask.batch import Sample, attempt, mask_rows, mask_samples
 from policy_engine.mask.hashing import fingerprint_of, register_with_datasets
@@ -74,7 +75,7 @@ class Masker:
     rewrite history. `media` says where a processor's images, sounds and videos may come from.
 
     Pickles, for worker processes. `counts` says what became of the rows of `batch` in this process: `rows`, `masked`,
-    `empty`, `failed`, and `failed: CODE` for each kind of failure.
+    `empty`, `drift`, `failed`, and `failed: CODE` for each kind of failure.
 
     Raises ConfigError for arguments that mean nothing, TokenizerError and TemplateError as `load_tokenizer` does.
     """
@@ -156,24 +157,70 @@ class Masker:
         `apply_chat_template` that would change the ids (`truncation=True`), and under `on empty error`; TemplateError,
         AttributionError, UnrenderedError and GuardError where their steps do.
         """
+        beside = {"images": images, "videos": videos, "audios": audios}
+        media = {name: files for name, files in beside.items() if files is not None}
+        return self.mask(self._conversation(messages, tools, documents, sample, media, template_kwargs))
+
+    def mask_given(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        *,
+        input_ids: Any = None,
+        prompt_ids: Any = None,
+        completion_ids: Any = None,
+        sampled: Any = None,
+        carry: Mapping[str, Any] | None = None,
+        tools: Sequence[Any] | None = None,
+        documents: Sequence[Any] | None = None,
+        sample: Mapping[str, Any] | None = None,
+        **template_kwargs: Any,
+    ) -> MaskedRow:
+        """Masks one conversation whose token ids are given, as a rollout's are; tokenizes nothing.
+
+            masker.mask_given(messages, prompt_ids=prompt, completion_ids=completion, sampled=response_mask)
+
+        The ids (`input_ids`, or `prompt_ids` and `completion_ids`) have to spell the rendered text byte for byte, in
+        whatever segmentation. `sampled` has 1 for each token that the model sampled, of all ids or of the completion's;
+        without it, a completion was sampled. `carry` has columns with a number per token, which become float32 columns
+        of the row. Lists, arrays and tensors of one dimension are taken.
+
+        Raises DriftError where the ids spell something else, unless the policy says `on drift mask`; RowError for
+        columns that do not fit each other; else what calling the masker raises.
+        """
+        columns = (("input_ids", input_ids), ("prompt_ids", prompt_ids), ("completion_ids", completion_ids))
+        given = {name: (name, value) for name, value in (*columns, ("sampled", sampled)) if value is not None}
+        if not given.keys() - {"sampled"}:
+            raise RowError(
+                "no token ids are given",
+                help="give `input_ids`, or `prompt_ids` and `completion_ids`; or call the masker",
+            )
+        read = self._conversation(messages, tools, documents, sample, {}, template_kwargs)
+        return self.mask(replace(read, given=join_tokens(**given, carried=carry or {})))
+
+    def _conversation(
+        self,
+        messages: Any,
+        tools: Sequence[Any] | None,
+        documents: Sequence[Any] | None,
+        sample: Mapping[str, Any] | None,
+        media: Mapping[str, Any],
+        template_kwargs: Mapping[str, Any],
+    ) -> Conversation:
         given = without_null_fields(given_messages(messages))
         layout = self._message_layout(given)
         row = {layout.field: given}
-        beside = {"images": images, "videos": videos, "audios": audios}
-        media = {name: files for name, files in beside.items() if files is not None}
         alone = replace(
-            layout, tools=None, documents=None, system=None, images="images", videos="videos", audios="audios"
+            layout, tools=None, documents=None, system=None, images="images", videos="videos", audios="audios", carry=()
         )
         read = read_row({**row, **media}, alone)
         self._look_at_roles(read, layout)
-        conversation = replace(
+        return replace(
             read,
             tools=given_tools(without_null_fields(tools), "`tools`", functions=True),
             documents=given_documents(without_null_fields(documents), "`documents`"),
             sample=row if sample is None else sample,
             template_kwargs={**read.template_kwargs, **template_kwargs},
         )
-        return self.mask(conversation)
 
     @property
     def known_roles(self) -> frozenset[str]:
@@ -279,6 +326,9 @@ class Masker:
         masked: list[Mapping[str, Any]] = []
         for place, result in enumerate(self._mask_rows(rows)):
             self.counts["rows"] += 1
+            if isinstance(result, PolicyEngineError) and self.row_masker.leaves_out(result):
+                self.counts["drift"] += 1
+                continue
             if isinstance(result, PolicyEngineError):
                 self._count_failure(result, f"row {place} of the batch" if indices is None else f"row {indices[place]}")
                 continue

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import cast
 
+from policy_engine.chat.given.place import OnDrift, place_given
 from policy_engine.chat.media.parts import has_media
 from policy_engine.chat.segments import RenderedChat, TokenizedChat
 from policy_engine.chat.tokenizer import ChatTokenizer
-from policy_engine.core.errors import MediaError, RowError
+from policy_engine.core.errors import DriftError, MediaError, PolicyEngineError, RowError
 from policy_engine.data.conversation import Conversation
 from policy_engine.mask.apply import apply_program
 from policy_engine.mask.row import MaskedRow
@@ -46,7 +48,22 @@ class RowMasker:
         Raises TemplateError, AttributionError, UnrenderedError, GuardError and RowError where their steps do, RowError
         also for a row with nothing to train under `on empty error`.
         """
-        return self.finish(self.tokenizer.encode(self.render(conversation)))
+        return self.finish(self.tokenize(conversation, self.render(conversation)))
+
+    def tokenize(self, conversation: Conversation, chat: RenderedChat) -> TokenizedChat:
+        """The tokens of a rendered conversation: its given ids, or else its text tokenized.
+
+        Raises DriftError for ids that spell something else under `on drift error` and `on drift drop`, and what
+        `ChatTokenizer.encode` raises.
+        """
+        if conversation.given is None:
+            return self.tokenizer.encode(chat)
+        on_drift = cast(OnDrift, self.program.setting("drift"))
+        return place_given(self.tokenizer, chat, conversation.given, on_drift=on_drift)
+
+    def leaves_out(self, error: PolicyEngineError) -> bool:
+        """True for the error of a row that `on drift drop` leaves out."""
+        return isinstance(error, DriftError) and self.program.setting("drift") == "drop"
 
     def render(self, conversation: Conversation) -> RenderedChat:
         """The text of a conversation.

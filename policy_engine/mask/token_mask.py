@@ -24,4 +24,4 @@ class TokenMask:
     segments_T: npt.NDArray[np.int32]
 
 
-REASONS: tuple[Reason, ...] = ("rule", "default", "straddle", "structural", "truncated")
+REASONS: tuple[Reason, ...] = ("rule", "default", "straddle", "structural", "truncated", "drift")

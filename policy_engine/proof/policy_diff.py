@@ -17,7 +17,7 @@ from policy_engine.rules.program import Program
 
 Kind = Literal["trains more", "trains less", "differs"]
 KEPT_MASKED: Final = "what `never` guards keep masked under `on straddle train`"
-_DEFAULTS: Final = {"straddle": "mask", "empty": "drop", "unrendered": "error or warn"}
+_DEFAULTS: Final = {"straddle": "mask", "empty": "drop", "unrendered": "error or warn", "drift": "error"}
 
 
 def compare(old: CheckedPolicy | Program, new: CheckedPolicy | Program) -> Diff:

@@ -102,7 +102,7 @@ class Legend:
         """A table of rules, then one line of reasons and one of colours or marks."""
         style = (lambda index: _RULES[index % len(_RULES)]) if self.color_by == "rule" else (lambda index: "")
         yield rule_table(self.rules, self.decided, notes=self.notes, style=style)
-        notes = (("straddle", STRADDLE), ("structural", STRUCTURAL), ("truncated", TRUNCATED))
+        notes = (("straddle", STRADDLE), ("structural", STRUCTURAL), ("truncated", TRUNCATED), ("drift", STRADDLE))
         there = [Text(f"{self.reasons[r]:,} {r}", style=s) for r, s in notes if self.reasons[r]]  # type: ignore[index]
         if there:
             line = Text("masked for another reason than a rule: ", style="dim")
@@ -152,6 +152,8 @@ def _kind(cell: Cell, color_by: ColorBy) -> tuple[str, str]:
         return "structural", STRUCTURAL
     if lead.reason == "truncated":
         return "truncated", TRUNCATED
+    if lead.reason == "drift":
+        return "drift", STRADDLE
     return "masked", MASKED
 
 

@@ -59,11 +59,11 @@ class Program:
         return policy_fingerprint(self.policy)
 
     def setting(self, name: str) -> str | None:
-        """The value of the setting `straddle`, `empty`, `unrendered` or `media`.
+        """The value of the setting `straddle`, `empty`, `unrendered`, `media` or `drift`.
 
         None for `unrendered` where the policy does not set it, since its default depends on the turn.
         """
-        defaults = {"straddle": "mask", "empty": "drop", "media": "error"}
+        defaults = {"straddle": "mask", "empty": "drop", "media": "error", "drift": "error"}
         return self.policy.settings.get(name, defaults.get(name))
 
     @functools.cached_property

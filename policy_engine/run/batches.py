@@ -78,7 +78,10 @@ class BatchMasker:
         for number, samples in zip(numbers, mask_samples(read, self._rows, unrolled=self.masker.unrolls)):
             done = samples if isinstance(samples, PolicyEngineError) else attempt(self._finish, number, samples, made)
             error = done if isinstance(done, PolicyEngineError) else None
-            if error is not None:
+            if error is not None and self._rows.leaves_out(error):
+                made.counts.drifted += 1
+                made.counts.leave_out("drift", number)
+            elif error is not None:
                 made.counts.fail(number, error)
                 made.errors.append((number, error))
         return made

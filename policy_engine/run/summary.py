@@ -99,6 +99,7 @@ class Counts:
     empty: int = 0
     cut_empty: int = 0
     too_long: int = 0
+    drifted: int = 0
     truncated: int = 0
     tokens_cut: int = 0
     reasons: Counter[str] = field(default_factory=Counter)
@@ -128,7 +129,7 @@ class Counts:
     alike: Counter[tuple[str, str]] = field(default_factory=Counter)
     """Failed rows by code and reason, its numbers left out."""
     left_out: dict[str, list[int]] = field(default_factory=dict)
-    """Numbers of the rows that are not in the output, by why: `failed`, `empty`, `cut_empty`, `too_long`."""
+    """Numbers of the rows that are not in the output, by why: `failed`, `empty`, `cut_empty`, `too_long`, `drift`."""
     failures: list[Failure] = field(default_factory=list)
     doubtful_roles: dict[str, DoubtfulRole] = field(default_factory=dict)
 
@@ -214,7 +215,7 @@ class Counts:
         """Adds the counts of another batch that comes after those counted so far."""
         for name in (
             "read", "written", "samples", "samples_dropped", "unrolled", "empty", "cut_empty", "too_long", "truncated",
-            "tokens_cut", "control", "quoted", "placeholders",
+            "tokens_cut", "control", "quoted", "placeholders", "drifted",
             "first_lost", "first_kept",
         ):  # fmt: skip
             setattr(self, name, getattr(self, name) + getattr(other, name))
@@ -238,13 +239,14 @@ _NOT_TOLD: Final = ("rules", "evidence", "rows_masked", "failures_alike")
 class Summary:
     """The closing account of a run.
 
-    Every row read is in exactly one of `rows_out`, `rows_failed`, `rows_empty`, `rows_cut_empty` and `rows_too_long`.
+    Every row read is in exactly one of `rows_out`, `rows_failed`, `rows_empty`, `rows_cut_empty`, `rows_too_long` and
+    `rows_drifted`.
 
     `rows_empty` had nothing to train and were dropped, as were `rows_cut_empty`, of which truncation left nothing to
-    train; `rows_too_long` were dropped by `truncation` before that. `samples` are what the `rows_out` became: one each,
-    more when unrolled; `rows_unrolled` are those of them that became several, None where that was not asked for;
-    `samples_dropped` are those of the same rows that were too long or left with nothing to train. `sequences` are the
-    rows of the output, fewer than samples when packed.
+    train; `rows_too_long` were dropped by `truncation` before that, and `rows_drifted` by `on drift drop`. `samples`
+    are what the `rows_out` became: one each, more when unrolled; `rows_unrolled` are those of them that became several,
+    None where that was not asked for; `samples_dropped` are those of the same rows that were too long or left with
+    nothing to train. `sequences` are the rows of the output, fewer than samples when packed.
     """
 
     description: str
@@ -259,6 +261,7 @@ class Summary:
     rows_empty: int
     rows_cut_empty: int
     rows_too_long: int
+    rows_drifted: int
     rows_truncated: int
     """Written, but cut."""
     sequences: int
@@ -266,6 +269,8 @@ class Summary:
     tokens_cut: int
     straddles: int
     """Tokens that mix two decisions, or data of two messages."""
+    tokens_drifted: int
+    """Given tokens that spell something else than their messages, masked by `on drift mask`."""
     answers_clipped: int
     """Stretches of trained tokens that lost their first token to a straddle, if all of the run did; else 0."""
     unrendered: tuple[tuple[str, str, int], ...]
@@ -286,7 +291,7 @@ class Summary:
     failures_alike: Mapping[tuple[str, str], int]
     """Failed rows by code and reason, its numbers left out."""
     left_out: Mapping[str, tuple[int, ...]]
-    """Numbers of the rows that are not in the output, by why: `failed`, `empty`, `cut_empty`, `too_long`."""
+    """Numbers of the rows that are not in the output, by why: `failed`, `empty`, `cut_empty`, `too_long`, `drift`."""
     doubtful_roles: tuple[DoubtfulRole, ...]
     """Roles of the data that look misspelled, as they were met; no more than the first ones."""
     rules: Mapping[int, int]
@@ -339,6 +344,7 @@ def summary_of(counts: Counts, *, description: str, output: str, sequences: int,
         rows_empty=counts.empty,
         rows_cut_empty=counts.cut_empty,
         rows_too_long=counts.too_long,
+        rows_drifted=counts.drifted,
         rows_truncated=counts.truncated,
         sequences=sequences,
         tokens=tuple(
@@ -346,6 +352,7 @@ def summary_of(counts: Counts, *, description: str, output: str, sequences: int,
         ),
         tokens_cut=counts.tokens_cut,
         straddles=counts.reasons["straddle"],
+        tokens_drifted=counts.reasons["drift"],
         answers_clipped=0 if counts.first_kept else counts.first_lost,
         unrendered=tuple((role, name, count) for (role, name), count in sorted(counts.unrendered.items())),
         rows_with_quoted_arguments=counts.quoted,

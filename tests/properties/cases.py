@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from policy_engine.chat.segments import TokenizedChat
@@ -26,6 +26,7 @@ from tests.properties.agreement import compare, describe
 from tests.properties.backends import backend_problem, qualifying
 from tests.properties.backends import told as backend_conversation
 from tests.properties.flags import FOR_EACH, flags_case
+from tests.properties.given_ids import EXACT, PLANTED, given_outcome
 from tests.properties.hostile import hostile_outcome, hostile_template
 from tests.properties.injection import hostile_conversation, injection_outcome
 from tests.properties.language import parse_problem, round_trip_problem
@@ -37,7 +38,7 @@ from tests.support.tokenizers import load
 
 KINDS: Final = {
     "agreement": 100_000, "parser": 50_000, "format": 50_000, "parity": 50_000, "injection": 100_000,
-    "hostile": 20_000, "proof": 10_000, "diff": 5_000, "dead": 1_000, "backends": 100_000,
+    "hostile": 20_000, "proof": 10_000, "diff": 5_000, "dead": 1_000, "backends": 100_000, "given": 100_000,
     "pieces": len(installed_templates()) * len(SHAPES), "flags": len(installed_templates()) * FOR_EACH,
 }  # fmt: skip
 """Kinds of cases, and how many a full run has."""
@@ -74,6 +75,10 @@ def run_case(kind: str, seed: int, number: int) -> tuple[str, str | None]:
         return piece_case(number)
     if kind == "flags":
         return flags_case(seed, number)
+    if kind == "given":
+        plants = number % PLANTED == 0
+        tokenizer, told = _given_case(seed, number, EXACT if plants else TOKENIZERS)
+        return given_outcome(choices, tokenizer, told, plants=plants)
     if kind == "hostile":
         return hostile_outcome(choices)
     if kind == "backends":
@@ -93,6 +98,13 @@ def _injection_case(seed: int, number: int) -> tuple[ChatTokenizer, Conversation
     tokenizer = _tokenizer(f"injection:{seed}:{number // _STRETCH}")
     added = tuple(str(token) for token in tokenizer.tokenizer.added_tokens_decoder.values())
     return tokenizer, hostile_conversation(choices, added)
+
+
+def _given_case(seed: int, number: int, names: Sequence[str]) -> tuple[ChatTokenizer, Conversation]:
+    tokenizer = _tokenizer(f"given:{seed}:{number // _STRETCH}:{len(names)}", tuple(names))
+    choices = RandomChoices(f"told:{seed}:{number}")
+    added = tuple(str(token) for token in tokenizer.tokenizer.added_tokens_decoder.values())
+    return tokenizer, hostile_conversation(choices, added) if choices.chance(50) else conversation(choices, most=5)
 
 
 def _backend_case(seed: int, number: int) -> tuple[str, Conversation]:
@@ -127,9 +139,9 @@ def agreement_case(seed: int, number: int) -> tuple[ast.Policy, TokenizedChat] |
 
 
 @functools.lru_cache(maxsize=8)
-def _tokenizer(key: str) -> ChatTokenizer:
+def _tokenizer(key: str, names: tuple[str, ...] = TOKENIZERS) -> ChatTokenizer:
     pick = random.Random(key)
-    name = pick.choice(TOKENIZERS)
+    name = pick.choice(names)
     source = installed_templates()[pick.choice(sorted(installed_templates()))]
     if name == "builtin":
         return load_tokenizer("builtin", template=source)
@@ -149,6 +161,9 @@ def explain(kind: str, seed: int, number: int) -> str:
         return "template, flags and text are named in the failure: see tests/properties/flags.py"
     if kind == "pieces":
         return "the template and the shape are named in the failure: see tests/properties/pieces.py"
+    if kind == "given":
+        tokenizer, told = _given_case(seed, number, EXACT if number % PLANTED == 0 else TOKENIZERS)
+        return f"{tokenizer.name}: {told!r}"
     if kind == "parity":
         return repr(_parity_case(seed, number))
     if kind == "injection":

@@ -33,7 +33,9 @@ ROWS = [{"messages": chat(f"Question {n}", f"Answer {n}", "And?", "No.")} for n 
 def run(tmp_path, rows, *, policy=CARD, name="out.parquet", **options):
     data = write_lines(tmp_path / "in.jsonl", rows)
     summary = apply_dataset(data, masker(policy), tmp_path / name, **options)
-    lost = summary.rows_failed + summary.rows_empty + summary.rows_cut_empty + summary.rows_too_long
+    lost = (
+        summary.rows_failed + summary.rows_empty + summary.rows_cut_empty + summary.rows_too_long + summary.rows_drifted
+    )
     assert summary.rows_in == summary.rows_out + lost
     return summary, (pq.read_table(tmp_path / name) if name.endswith(".parquet") else None)
 

@@ -88,9 +88,9 @@ class ByteTable:
         ends_T = np.cumsum(lengths_T)
         total = int(ends_T[-1]) if ids_T.size else 0
         if total == len(data) and self._proven(text, data, ids):
-            return _characters(text, data, ends_T - lengths_T, ends_T)
+            return character_ranges(text, data, ends_T - lengths_T, ends_T)
         found = self._with_prefix_spaces(data, ids)
-        return None if found is None else _characters(text, data, *found)
+        return None if found is None else character_ranges(text, data, *found)
 
     def _proven(self, text: str, data: bytes, ids: Sequence[int]) -> bool:
         if self.sum_proves or (self.ascii_proves and text.isascii()):
@@ -140,7 +140,7 @@ def _follows(data: bytes, at: int, joined: bytes, mark: bytes | None) -> bool:
     return data.startswith(joined, at) and (end == len(data) if mark is None else data.startswith(mark, end))
 
 
-def _characters(text: str, data: bytes, starts_T: npt.NDArray[np.int64], ends_T: npt.NDArray[np.int64]) -> Ranges:
+def character_ranges(text: str, data: bytes, starts_T: npt.NDArray[np.int64], ends_T: npt.NDArray[np.int64]) -> Ranges:
     """Byte ranges as character ranges; a token that holds a part of a character gets all of it."""
     if len(data) == len(text):
         return starts_T.astype(np.int32), ends_T.astype(np.int32)

@@ -297,7 +297,7 @@ class TokenLocator:
 
     def _rebuilt(self, text: str, ids: list[int], offsets: Any) -> Located | AttributionError:
         ids_T = np.asarray(ids, dtype=np.int32)
-        for table in self._slow_tables:
+        for table in self.slow_tables:
             ranges = table.locate(text, ids, ids_T)
             if ranges is not None:
                 return ids, ids_T, ranges
@@ -315,7 +315,8 @@ class TokenLocator:
             return error
 
     @functools.cached_property
-    def _slow_tables(self) -> tuple[ByteTable, ...]:
+    def slow_tables(self) -> tuple[ByteTable, ...]:
+        """Ways to read the tokens of a tokenizer without a backend; a row proves which one holds."""
         tokens = self.tokenizer.convert_ids_to_tokens(list(range(len(self.tokenizer))))
         added = {i: str(token) for i, token in self.tokenizer.added_tokens_decoder.items() if i < len(tokens)}
         return tables_of_slow(tokens, added, getattr(self.tokenizer, "unk_token_id", None))

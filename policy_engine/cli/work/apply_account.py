@@ -84,6 +84,7 @@ def no_rows(summary: Summary) -> tuple[Diagnostic, ...]:
         (summary.rows_empty, "had nothing to train"),
         (summary.rows_cut_empty, "left with nothing to train by truncation"),
         (summary.rows_too_long, "too long"),
+        (summary.rows_drifted, "with ids that do not spell their messages"),
     )
     why = ", ".join(f"{count:,} {what}" for count, what in counts if count)
     look = "`policy-engine show` prints what the policy trains of the first rows"
@@ -113,6 +114,7 @@ def _rows(summary: Summary) -> PlainTable:
         ("rows empty (nothing to train, dropped)", summary.rows_empty, "yellow", "empty"),
         ("rows left with nothing to train by truncation (dropped)", summary.rows_cut_empty, "yellow", "cut_empty"),
         ("rows too long (dropped)", summary.rows_too_long, "yellow", "too_long"),
+        ("rows with ids that do not spell their messages (dropped)", summary.rows_drifted, "yellow", "drift"),
         ("rows truncated", summary.rows_truncated, "yellow", ""),
     ]
     always = 4  # what every run is asked; the rest only where it happened

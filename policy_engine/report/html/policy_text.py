@@ -17,6 +17,7 @@ _NOTES = (
     ("straddle", "straddle", "mixes two decisions or two messages"),
     ("structural", "structural", "first of the row, or generation prompt"),
     ("truncated", "truncated", "cut off"),
+    ("drift", "drift", "given ids that do not spell the messages"),
 )
 
 

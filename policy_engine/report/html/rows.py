@@ -230,4 +230,4 @@ def _class(run: TokenRun) -> str:
     if run.weight:
         kind = "neg" if run.weight < 0 else "more" if run.weight > 1 else "less" if run.weight < 1 else ""
         return f"trained {kind}".rstrip()
-    return run.reason if run.reason in ("straddle", "structural", "truncated") else "masked"
+    return run.reason if run.reason in ("straddle", "structural", "truncated", "drift") else "masked"

@@ -27,6 +27,7 @@ from policy_engine.chat.tokenizer_facts import (
     template_changed,
     times_opened,
 )
+from policy_engine.chat.tokens.cached import CachedTokenizer
 from policy_engine.chat.tokens.fast_backend import TokenBackend
 from policy_engine.chat.tokens.in_pieces import PieceLocator
 from policy_engine.chat.tokens.load import is_processor, load_cached, load_transformers, read_template, usable
@@ -176,9 +177,17 @@ class ChatTokenizer:
         return self._locator.qualify_fast(texts, names, full=full)
 
     def known_fast(self) -> TokenBackend | None:
-        """The backend that passed a full check in an earlier run, by the cache, or None."""
+        """The backend that passed a full check in an earlier run, by the cache, or None.
+
+        None too for a tokenizer that was not read out of the cache: looking for its check would take longer than
+        encoding some rows.
+        """
         locator = self._locator
-        if not locator.has_backend or locator.pipeline is None or locator.pipeline.table is None:
+        if (
+            not isinstance(self.tokenizer, CachedTokenizer)
+            or locator.pipeline is None
+            or locator.pipeline.table is None
+        ):
             return None
         found = locator.qualify_fast((), ("kitoken",)) if is_known(locator.subject, "kitoken") else None
         return None if isinstance(found, str) else found

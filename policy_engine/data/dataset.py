@@ -16,7 +16,6 @@ from policy_engine.core.errors import ConfigError, DataError, PolicyEngineError
 from policy_engine.core.schema import FieldType, Schema
 from policy_engine.core.wording import counted
 from policy_engine.data.conversation import Conversation, read_row
-from policy_engine.data.dataset_file import load_dataset_file
 from policy_engine.data.files.read_text import Numbered
 from policy_engine.data.files.readers import Rows
 from policy_engine.data.formats import (
@@ -131,6 +130,9 @@ def load_dataset_spec(path: str | Path) -> DatasetSpec:
         DataError: the file cannot be read.
         DatasetFileError: keys or values that mean nothing, all of them at once, each with its line.
     """
+    # Imported here: YAML takes as long to import as 200 rows to read.
+    from policy_engine.data.dataset_file import load_dataset_file
+
     found = load_dataset_file(Path(path))
     tests = tuple(PolicyTest(**test) for test in found.pop("tests", ()))
     return DatasetSpec(name=str(path), tests=tests, **found)

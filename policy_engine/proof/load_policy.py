@@ -8,8 +8,6 @@ from dataclasses import replace
 from policy_engine.core.errors import PolicyCheckError, warn_of
 from policy_engine.core.schema import Schema
 from policy_engine.lang.lint.lint import warnings_of
-from policy_engine.proof.policy_proof import prove_guards
-from policy_engine.proof.proof_diagnostics import guard_diagnostics
 from policy_engine.rules.compile import compile_file, compile_policy, compile_text
 from policy_engine.rules.program import Program
 
@@ -44,6 +42,10 @@ def _proven(program: Program) -> Program:
     policy = program.policy
     if not policy.guards:
         return program
+    # Imported here: most policies have no guards.
+    from policy_engine.proof.policy_proof import prove_guards
+    from policy_engine.proof.proof_diagnostics import guard_diagnostics
+
     findings, undecided = prove_guards(policy)
     diagnostics = tuple(guard_diagnostics(findings, undecided=undecided))
     if any(d.is_error for d in diagnostics):

@@ -102,7 +102,7 @@ def cell_starts(tokenized: TokenizedChat) -> Ints:
     if not len(starts):
         return np.zeros(0, dtype=np.int64)
     # Byte-level pieces of one character repeat its range. A token of no character overlaps nothing.
-    is_first = np.concatenate(([True], starts[1:] >= ends[:-1]))
+    is_first = np.concatenate(([True], starts[1:] >= np.maximum.accumulate(ends)[:-1]))
     for medium in tokenized.media or ():
         is_first[medium.first : medium.first + medium.count] = False
         is_first[[at for at in (medium.first, medium.first + medium.count) if at < len(starts)]] = True

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import TypeVar
 
-from rich.console import Console, ConsoleOptions, RenderResult
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+from rich.segment import Segment
 from rich.text import Text
 
 from policy_engine.core.choices import ColorBy
@@ -38,6 +40,8 @@ _WEIGHTS = {TRAINED: "trained", LESS: "weight below 1", MORE: "weight above 1", 
 
 MARKS = {"trained": ("⟦", "⟧"), "straddle": ("⟨", "⟩")}
 """What encloses text where there is no colour: trained tokens, and tokens masked because they straddle."""
+_NARROW = re.compile(f"[ -~─{RETURN}{''.join(''.join(pair) for pair in MARKS.values())}]*")
+"""Text whose characters take one column each."""
 
 
 class RowText:
@@ -65,7 +69,7 @@ class RowText:
         part = f" ({share(row.trained, row.total)})" if row.total else ""
         yield Text.assemble((row.name, "bold"), f" · {counted(row.total, 'token')}, {row.trained:,} trained{part}")
         for turn in row.turns:
-            yield _turn_text(turn, self.color_by, marks, self.ids)
+            yield from _lines(_turn_text(turn, self.color_by, marks, self.ids), console, options.max_width)
         if row.chat.unrendered:
             lost = ", ".join(map(lost_piece, row.chat.unrendered))
             yield Text(f"never reached the text: {lost}", style="yellow")
@@ -115,11 +119,34 @@ class Legend:
             yield Text("  ").join([*names, Text("masked")])
 
 
-def _turn_text(turn: TurnView, color_by: ColorBy, marks: bool, ids: bool) -> Text:
+Piece = tuple[str, str]
+"""Text, and the name of its style."""
+
+
+def _lines(pieces: Iterable[Piece], console: Console, width: int) -> Iterator[RenderableType | Segment]:
+    """The lines of some text, folded at the width.
+
+    Rich looks for words in each line that it is given, so a line that fits is given to it in its last form.
+    """
+    line: list[Piece] = []
+    size = 0
+    for text, style in (*pieces, ("\n", "")):
+        for number, part in enumerate(text.split("\n")):
+            if number:
+                if size <= width and _NARROW.fullmatch("".join(own for own, _ in line)):
+                    yield from (Segment(own, console.get_style(name) if name else None) for own, name in line)
+                    yield Segment.line()
+                else:
+                    yield Text.assemble(*line, overflow="fold", no_wrap=False)
+                line, size = [], 0
+            if part:
+                line.append((part, style))
+                size += len(part)
+
+
+def _turn_text(turn: TurnView, color_by: ColorBy, marks: bool, ids: bool) -> list[Piece]:
     who = "no message" if turn.turn is None else f"{turn.turn} {turn.role}"
-    text = Text(overflow="fold", no_wrap=False)
-    text.append(f"── {one_line(who)} ", style="bold")
-    text.append(f"{turn.trained:,}/{turn.total:,}\n", style="dim")
+    made: list[Piece] = [(f"── {one_line(who)} ", "bold"), (f"{turn.trained:,}/{turn.total:,}\n", "dim")]
     pieces = [(kind, list(cells)) for kind, cells in groupby(turn.cells, key=lambda cell: _kind(cell, color_by))]
     if ids:
         pieces = [(kind, [cell]) for kind, cells in pieces for cell in cells]
@@ -128,13 +155,13 @@ def _turn_text(turn: TurnView, color_by: ColorBy, marks: bool, ids: bool) -> Tex
         body = visible("".join(cell.text for cell in cells))
         # The closing mark is on the line it closes: before a last line break, after its `↵`.
         end = "\n" if body.endswith("\n") else ""
-        text.append(opening + body.removesuffix("\n") + closing, style=style)
+        made.append((opening + body.removesuffix("\n") + closing, style))
         if ids:
-            text.append("".join(f"‹{token.id}›" for cell in cells for token in cell.tokens), style="dim")
-        text.append(end)
-    if text.plain.endswith(RETURN + "\n"):
-        text.right_crop(1)
-    return text
+            made.append(("".join(f"‹{token.id}›" for cell in cells for token in cell.tokens), "dim"))
+        made.append((end, ""))
+    if made[-1] == ("\n", "") and made[-2][0].endswith(RETURN):
+        made.pop()
+    return made
 
 
 def _kind(cell: Cell, color_by: ColorBy) -> tuple[str, str]:

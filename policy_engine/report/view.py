@@ -5,9 +5,12 @@ Text is taken from the rendered chat, never decoded token by token, so that a ch
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+import numpy as np
 
 from policy_engine.chat.segments import MediaTokens, RenderedChat, Segment, TokenizedChat
 from policy_engine.core.source import Span
@@ -15,11 +18,12 @@ from policy_engine.core.vocabulary import Reason
 from policy_engine.core.wording import counted, field_path
 from policy_engine.lang.checked import CheckedPolicy
 from policy_engine.mask.token_mask import REASONS, TokenMask
+from policy_engine.report.runs import ShownRow, token_runs
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TokenView:
-    """One token's decision.
+    """One token's decision, or that of `count` neighbours which are decided alike.
 
     `rule` is the deciding rule's index, None for the default; `segment` a segment's index.
     """
@@ -30,14 +34,16 @@ class TokenView:
     rule: int | None
     reason: Reason
     segment: int
+    count: int = 1
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Cell:
-    """Characters shown together: of one token, or of several that share a character.
+    """Characters shown together: of one token, or of a run of tokens.
 
-    `tokens` is empty for characters that no token covers, `text` for a token of no character. The tokens of a medium
-    are one cell, whose text says what it is (`[image cat.png, 640 × 480: 391 tokens]`).
+    Tokens that share a character are one cell. `tokens` is empty for characters that no token covers, `text` for a
+    token of no character. The tokens of a medium are one cell, whose text says what it is (`[image cat.png, 640 × 480:
+    391 tokens]`).
     """
 
     text: str
@@ -65,12 +71,12 @@ class TurnView:
     @property
     def trained(self) -> int:
         """Number of the turn's tokens that are trained."""
-        return sum(1 for cell in self.cells for t in cell.tokens if t.weight)
+        return sum(t.count for cell in self.cells for t in cell.tokens if t.weight)
 
     @property
     def total(self) -> int:
         """Number of the turn's tokens."""
-        return sum(len(cell.tokens) for cell in self.cells)
+        return sum(t.count for cell in self.cells for t in cell.tokens)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -129,16 +135,59 @@ def source_of(segment: Segment) -> str:
 
 
 def row_view(tokenized: TokenizedChat, mask: TokenMask, *, name: str) -> RowView:
-    """The view of one row, from its tokens and their decisions."""
+    """The view of one row, with a cell for each token or character."""
     tokens = _tokens(tokenized, mask)
+    return _view(name, tokenized, _cells(tokenized, tokens), tokens)
+
+
+def run_view(tokenized: TokenizedChat, mask: TokenMask, *, name: str) -> RowView:
+    """The same row with a cell for each run of tokens that are decided alike.
+
+    A terminal shows it as it shows `row_view`, in a tenth of the time.
+    """
+    ids, text = tokenized.input_ids, tokenized.chat.text
+    columns = mask.weights_T, mask.rules_T, mask.reasons_T
+    changes = np.zeros(len(ids), bool)
+    for column in columns:
+        changes[1:] |= column[1:] != column[:-1]
+    cells: list[Cell] = []
+    tokens: list[TokenView] = []
+    for run in token_runs(ShownRow(number=0, tokenized=tokenized, mask=mask)):
+        # Tokens of one character may be decided differently, and each is counted where it belongs.
+        inside = np.flatnonzero(changes[run.token_start + 1 : run.token_end]) + run.token_start + 1
+        cuts = [run.token_start, *inside.tolist(), run.token_end] if run.tokens else []
+        own = [
+            TokenView(
+                index=a,
+                id=ids[a],
+                weight=float(mask.weights_T[a]),
+                rule=None if mask.rules_T[a] < 0 else int(mask.rules_T[a]),
+                reason=REASONS[mask.reasons_T[a]],
+                segment=int(mask.segments_T[a]),
+                count=b - a,
+            )
+            for a, b in itertools.pairwise(cuts)
+        ]
+        tokens += own
+        shown = text[run.start : run.end] if run.medium is None else medium_text(run.medium)
+        cells.append(Cell(text=shown, tokens=tuple(own)))
+    return _view(name, tokenized, cells, tokens)
+
+
+def _view(name: str, tokenized: TokenizedChat, cells: Sequence[Cell], tokens: Sequence[TokenView]) -> RowView:
+    by_rule: Counter[int | None] = Counter()
+    by_reason: Counter[Reason] = Counter()
+    for token in tokens:
+        by_rule[token.rule] += token.count
+        by_reason[token.reason] += token.count
     return RowView(
         name=name,
         chat=tokenized.chat,
-        turns=_turns(tokenized, tokens),
-        total=len(tokens),
-        trained=sum(1 for t in tokens if t.weight),
-        by_rule=dict(Counter(t.rule for t in tokens)),
-        by_reason=dict(Counter(t.reason for t in tokens)),
+        turns=_turns(tokenized.chat, cells),
+        total=sum(token.count for token in tokens),
+        trained=sum(token.count for token in tokens if token.weight),
+        by_rule=dict(by_rule),
+        by_reason=dict(by_reason),
     )
 
 
@@ -171,8 +220,7 @@ def medium_text(medium: MediaTokens) -> str:
     return f"[{medium.kind}{name}{size}: {counted(medium.count, 'token')}]"
 
 
-def _turns(tokenized: TokenizedChat, tokens: Sequence[TokenView]) -> tuple[TurnView, ...]:
-    chat = tokenized.chat
+def _turns(chat: RenderedChat, cells: Sequence[Cell]) -> tuple[TurnView, ...]:
     turns: list[TurnView] = []
     pending: list[Cell] = []
     owner: int | None = None
@@ -183,7 +231,7 @@ def _turns(tokenized: TokenizedChat, tokens: Sequence[TokenView]) -> tuple[TurnV
             turns.append(TurnView(turn=owner, role=role, cells=tuple(pending)))
             pending.clear()
 
-    for cell in _cells(tokenized, tokens):
+    for cell in cells:
         turn = chat.segments[cell.tokens[0].segment].turn if cell.tokens and chat.segments else owner
         if turn != owner:
             close()

@@ -1,19 +1,27 @@
 from __future__ import annotations
 
 import io
+import random
 
-from rich.console import Console
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.text import Text
 
-from policy_engine.report.terminal import Legend, RowText
-from policy_engine.report.view import row_view, rule_views
+from policy_engine.core.choices import ColorBy
+from policy_engine.report.terminal import Legend, RowText, _lines
+from policy_engine.report.view import row_view, rule_views, run_view
 from policy_engine.report.visible import one_line, visible
 from tests.report.samples import masked, policy
+from tests.support.chats import fake_tokens
+
+MESSAGES = [{"role": "user", "content": "Hi 世界"}, {"role": "assistant", "content": "Grüße 👩‍👩‍👧!\n"}]
 
 
-def render(*renderables: object, color: bool) -> str:
+def render(*renderables: object, color: bool, width: int = 100) -> str:
     console = Console(
         file=io.StringIO(),
-        width=100,
+        width=width,
         force_terminal=color,
         no_color=not color,
         color_system="truecolor" if color else None,
@@ -82,3 +90,35 @@ def test_one_line() -> None:
     assert "a↵b→c" == one_line("a\nb\tc")
     assert "abc…" == one_line("abcdef", 4)
     assert "a↵\nb" == visible("a\nb")
+
+
+@given(st.integers(), st.sampled_from(["effect", "rule"]), st.booleans())
+def test_runs_of_tokens_are_shown_as_their_tokens_are(seed: int, color_by: ColorBy, color: bool) -> None:
+    """One object a run, and the same letters, counts and colours as with one a token."""
+    rng = random.Random(seed)
+    chat = masked(MESSAGES)[0].chat
+    tokens = fake_tokens(chat, rng=rng)
+    bounds = list(zip(tokens.starts_T.tolist(), tokens.ends_T.tolist(), strict=True))
+    tokenized, mask = masked(MESSAGES, bounds=lambda _: bounds)
+    for at in rng.sample(range(len(bounds)), min(4, len(bounds))):  # decisions that part the tokens of a character
+        mask.weights_T[at], mask.rules_T[at], mask.reasons_T[at] = rng.choice([(0, -1, 2), (0.5, 1, 0), (0, -1, 3)])
+    whole, runs = row_view(tokenized, mask, name="row"), run_view(tokenized, mask, name="row")
+    assert (whole.total, whole.trained, list(whole.by_rule.items()), list(whole.by_reason.items())) == (
+        runs.total, runs.trained, list(runs.by_rule.items()), list(runs.by_reason.items()),
+    )  # fmt: skip
+    shown = [
+        render(RowText(row, rule_views(policy()), color_by=color_by), Legend([row], rule_views(policy())), color=color)
+        for row in (whole, runs)
+    ]
+    assert shown[0] == shown[1]
+
+
+@given(st.lists(st.tuples(st.text("ab -\t\n↵⟦世é"), st.sampled_from(["", "bold", "black on green"]))))
+def test_lines_are_folded_as_rich_folds_them(pieces: list[tuple[str, str]]) -> None:
+    class Lines:
+        def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+            yield from _lines(pieces, console, options.max_width)
+
+    for color in (False, True):
+        whole = Text.assemble(*pieces, overflow="fold", no_wrap=False)
+        assert render(whole, color=color, width=12) == render(Lines(), color=color, width=12)

@@ -29,6 +29,6 @@ def register(app: typer.Typer) -> None:
             # Imported here, so that the verbs that need no tokenizer start without what loads one.
             from policy_engine.cli.work.demo import tour
 
-            return tour(out, overwrite=overwrite)
+            return tour(out, overwrite=overwrite, machine=format != "text")
 
         finish("demo", format, work)

@@ -51,9 +51,16 @@ def register(app: typer.Typer) -> None:
         def work() -> Outcome:
             # Imported here, so that the verbs that need no tokenizer start without what loads one.
             from policy_engine.cli.work.explain import explain_row
-            from policy_engine.cli.work.inputs import load_inputs, media_options
+            from policy_engine.cli.work.inputs import Inputs, answered, load_inputs, media_options
 
-            inputs = load_inputs(policy, tokenizer, template, dataset, media=media_options(media_root, media_urls))
-            return explain_row(data, inputs, number=row, tokens=tuple(token or ()), at=at, turn=turn)
+            def load(known_fast: bool) -> Inputs:
+                media = media_options(media_root, media_urls)
+                return load_inputs(policy, tokenizer, template, dataset, media=media, known_fast=known_fast)
+
+            def explained(inputs: Inputs) -> Outcome:
+                asked = tuple(token or ())
+                return explain_row(data, inputs, number=row, tokens=asked, at=at, turn=turn, machine=format != "text")
+
+            return answered(data, load, explained)
 
         finish("explain", format, work)

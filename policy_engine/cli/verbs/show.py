@@ -52,12 +52,26 @@ def register(app: typer.Typer) -> None:
 
         def work() -> Outcome:
             # Imported here, so that the verbs that need no tokenizer start without what loads one.
-            from policy_engine.cli.work.inputs import load_inputs, media_options
+            from policy_engine.cli.work.inputs import Inputs, answered, load_inputs, media_options
             from policy_engine.cli.work.show import show_rows
 
-            inputs = load_inputs(policy, tokenizer, template, dataset, media=media_options(media_root, media_urls))
-            return show_rows(
-                data, inputs, limit=limit, numbers=row or (), color_by=color_by, ids=ids, html=html, overwrite=overwrite
-            )
+            def load(known_fast: bool) -> Inputs:
+                media = media_options(media_root, media_urls)
+                return load_inputs(policy, tokenizer, template, dataset, media=media, known_fast=known_fast)
+
+            def shown(inputs: Inputs) -> Outcome:
+                return show_rows(
+                    data,
+                    inputs,
+                    limit=limit,
+                    numbers=row or (),
+                    color_by=color_by,
+                    ids=ids,
+                    html=html,
+                    overwrite=overwrite,
+                    machine=format != "text",
+                )
+
+            return answered(data, load, shown)
 
         finish("show", format, work)

@@ -24,7 +24,7 @@ SHOWN = ("system-1", "reasoning-1", "tools-1", "emoji", "fake-turn")
 """Rows of the sample that the terminal shows, by their id; the page has all."""
 
 
-def tour(folder: Path, *, overwrite: bool) -> Outcome:
+def tour(folder: Path, *, overwrite: bool, machine: bool = True) -> Outcome:
     """Masks the sample into `folder`, shows some rows, and says what to try next.
 
     Raises DataError if the folder cannot be made or its files exist.
@@ -49,6 +49,7 @@ def tour(folder: Path, *, overwrite: bool) -> Outcome:
         limit=None,
         html=page,
         overwrite=overwrite,
+        machine=machine,
         shown=[ids.index(name) + 1 for name in SHOWN],
     )
     summary = run_with_bar(request, inputs)

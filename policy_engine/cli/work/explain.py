@@ -16,9 +16,18 @@ from policy_engine.mask.unrendered import lost_json, lost_piece
 
 
 def explain_row(
-    data: str, inputs: Inputs, *, number: int | None, tokens: tuple[int, ...], at: str | None, turn: int | None
+    data: str,
+    inputs: Inputs,
+    *,
+    number: int | None,
+    tokens: tuple[int, ...],
+    at: str | None,
+    turn: int | None,
+    machine: bool = True,
 ) -> Outcome:
     """The segments of a row, or those tokens of it that are asked for; the first row by default.
+
+    Without `machine` the outcome's `data` has no explanations.
 
     Raises RowError if there is no such row, ConfigError for a token, text or turn that the row does not have.
     """
@@ -41,7 +50,7 @@ def explain_row(
             "row": row.number,
             "read_as": said,
             "unrendered": lost_json(row.result.chat),
-            "explanations": [e.as_dict() for e in found],
+            "explanations": [e.as_dict() for e in found] if machine else [],
         },
         head=head,
         body=(Text(f"row {row.number}", style="bold"), *(line for e in found for line in _lines(e)), *lost),

@@ -6,6 +6,7 @@ What loads tokenizers and templates is imported where it is used: verbs that onl
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -20,6 +21,7 @@ from policy_engine.lang.lint.lint import warnings_of
 if TYPE_CHECKING:
     from policy_engine.chat.media.sources import MediaOptions
     from policy_engine.chat.tokenizer import ChatTokenizer
+    from policy_engine.cli.outcome import Outcome
     from policy_engine.data.dataset import DatasetSpec
     from policy_engine.mask.masker import Masker
 
@@ -79,11 +81,13 @@ def load_inputs(
     *,
     prove: bool = False,
     media: MediaOptions | None = None,
+    known_fast: bool = False,
 ) -> Inputs:
     """The masker that the options name; what is not given comes from the dataset file.
 
     `media` says where a processor's images, sounds and videos may come from. With `prove`, a policy whose guards some
-    conversation breaks is refused; without, the rows that break them fail. Raises ConfigError if neither names a policy
+    conversation breaks is refused; without, the rows that break them fail. With `known_fast`, ids come from a fast
+    backend if the cache has one that passed a full check. Raises ConfigError if neither names a policy
     or a tokenizer, and what loading them raises.
     """
     from policy_engine.mask.masker import Masker
@@ -98,8 +102,24 @@ def load_inputs(
         )
     name = _tokenizer_name(tokenizer, spec)
     program = load_policy(policy, schema=None if spec is None else spec.to_schema(), prove=prove)
-    masker = Masker(program, _load(name, template, spec), dataset=spec, media=media)
+    loaded = _load(name, template, spec)
+    if known_fast:
+        loaded = loaded.with_fast(loaded.known_fast())
+    masker = Masker(program, loaded, dataset=spec, media=media)
     return Inputs(masker=masker, policy=policy, tokenizer=name)
+
+
+def answered(data: str, load: Callable[[bool], Inputs], work: Callable[[Inputs], Outcome]) -> Outcome:
+    """The work done with a known fast backend; done again without it if its ids differ.
+
+    `load` gets True if a backend may be taken: not for a pipe, which cannot be read again.
+    """
+    from policy_engine.chat.tokens.fast_backend import BackendMismatch
+
+    try:
+        return work(load(data != STDIN))
+    except BackendMismatch:
+        return work(load(False))
 
 
 def media_options(root: str | None, urls: bool) -> MediaOptions | None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from itertools import chain, islice
 from typing import Any
 
+from policy_engine.chat.tokens.fast_backend import BackendMismatch
 from policy_engine.cli.work.inputs import Inputs
 from policy_engine.core.errors import PolicyEngineError, RowError
 from policy_engine.core.source import Place
@@ -102,5 +103,7 @@ def _mask(row: Any, format: Format, masker: Masker) -> tuple[MaskedRow | PolicyE
             # The views say per row what never reached the text.
             warnings.simplefilter("ignore", LostFieldWarning)
             return masker.mask(conversation), roles
+    except BackendMismatch:
+        raise  # no fault of the row
     except PolicyEngineError as error:
         return error, roles

@@ -26,10 +26,9 @@ from policy_engine.mask.evidence.rule_use import Evidence, RuleWatch
 from policy_engine.mask.explain import explain_pieces
 from policy_engine.mask.row import MaskedRow
 from policy_engine.mask.unrendered import Lost, lost_json, lost_of
-from policy_engine.report.html.page import html_page
 from policy_engine.report.runs import FailedRow, ShownRow, failed_row
 from policy_engine.report.terminal import Legend, RowText
-from policy_engine.report.view import RowView, row_view, rule_views
+from policy_engine.report.view import RowView, row_view, rule_views, run_view
 from policy_engine.run.summary import ControlTokens, Counts
 
 
@@ -44,11 +43,13 @@ def show_rows(
     html: Path | None = None,
     overwrite: bool = False,
     shown: Sequence[int] | None = None,
+    machine: bool = True,
 ) -> Outcome:
     """The rows as a page if `html` names one, else for the terminal; failed rows are findings.
 
-    `shown` has numbers of rows that the terminal shows although there is a page. Raises DataError if the page exists
-    or cannot be written, and what `masked_rows` raises.
+    `shown` has numbers of rows that the terminal shows although there is a page. Without `machine` the outcome's `data`
+    has no rows, which have an object for each token. Raises DataError if the page exists or cannot be written, and what
+    `masked_rows` raises.
     """
     option = "--html" if shown is None else "-o"
     if html is not None and html.exists() and not overwrite:
@@ -62,11 +63,14 @@ def show_rows(
     controlled: list[str] = []
     program = inputs.masker.program
     watch, seen = RuleWatch(program), Evidence()
+    view = row_view if machine or ids else run_view
+    bos = 0
     for row in masked_rows(data, inputs, limit=limit, numbers=numbers, say=said.append, doubtful=counts):
         if isinstance(row.result, MaskedRow):
             done = row.result
             watch.look(done, seen, number=len(rows) + 1)
-            rows.append(row_view(done.tokenized, done.mask, name=f"row {row.number}"))
+            rows.append(view(done.tokenized, done.mask, name=f"row {row.number}"))
+            bos = max(bos, inputs.masker.tokenizer.times_bos(done.input_ids[:8]))
             if html is not None:
                 shown_html.append(
                     ShownRow(
@@ -100,7 +104,7 @@ def show_rows(
         exit=Exit.FAILS if failed else Exit.HOLDS,
         diagnostics=(
             *doubtful_roles(counts.doubtful_roles.values()),
-            *_data_findings(rows, inputs),
+            *_data_findings(rows, inputs, bos),
             *rule_findings(program, seen, rows=len(rows)),
             *failed,
         ),
@@ -109,7 +113,7 @@ def show_rows(
             "notes": said[1:],
             "rows_with_control_tokens": len(controlled),
             "rules": rules_json(program, tokens, seen),
-            "rows": [_row(row) for row in rows],
+            "rows": [_row(row) for row in rows] if machine else [],
         },
         head=tuple(Text(line, style="dim") for line in said[:1]),
         body=tuple(body),
@@ -131,7 +135,7 @@ def _pictures(row: MaskedRow, inputs: Inputs) -> dict[MediaTokens, bytes]:
     return made
 
 
-def _data_findings(rows: Sequence[RowView], inputs: Inputs) -> tuple[Diagnostic, ...]:
+def _data_findings(rows: Sequence[RowView], inputs: Inputs, bos: int) -> tuple[Diagnostic, ...]:
     tokenizer = inputs.masker.tokenizer
     lost: Lost = Lost()
     for row in rows:
@@ -139,13 +143,9 @@ def _data_findings(rows: Sequence[RowView], inputs: Inputs) -> tuple[Diagnostic,
     return data_findings(
         [(role, piece, count) for (role, piece), count in lost.items()],
         quoted=sum(any(wrong.how == "quoted" for wrong in row.chat.miswritten) for row in rows),
-        bos=max((tokenizer.times_bos(_first_ids(row)) for row in rows), default=0),
+        bos=bos,
         tokenizer=tokenizer,
     )
-
-
-def _first_ids(row: RowView) -> list[int]:
-    return [token.id for turn in row.turns for cell in turn.cells for token in cell.tokens][:8]
 
 
 def _terminal(
@@ -157,6 +157,8 @@ def _terminal(
 
 
 def _page(rows: Sequence[ShownRow | FailedRow], inputs: Inputs, data: str, notes: Mapping[int, str]) -> str:
+    from policy_engine.report.html.page import html_page
+
     failed = sum(isinstance(row, FailedRow) for row in rows)
     facts = {"policy": inputs.policy, "tokenizer": inputs.tokenizer, "rows": str(len(rows) - failed)}
     facts |= {"rows that failed": str(failed)} if failed else {}
@@ -165,7 +167,7 @@ def _page(rows: Sequence[ShownRow | FailedRow], inputs: Inputs, data: str, notes
 
 
 def _row(row: RowView) -> dict[str, Any]:
-    segments = row.chat.segments
+    places = [(segment.turn, row.chat.role(segment), segment.part) for segment in row.chat.segments]
     return {
         "name": row.name,
         "text": row.chat.text,
@@ -181,9 +183,7 @@ def _row(row: RowView) -> dict[str, Any]:
                 "weight": token.weight,
                 "reason": token.reason,
                 "rule": token.rule,
-                "turn": segments[token.segment].turn,
-                "role": row.chat.role(segments[token.segment]),
-                "part": segments[token.segment].part,
+                **dict(zip(("turn", "role", "part"), places[token.segment])),
             }
             for turn in row.turns
             for cell in turn.cells

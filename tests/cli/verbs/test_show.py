@@ -4,6 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from policy_engine.chat.tokenizer import ChatTokenizer
+from policy_engine.cli.work import show as work
+from policy_engine.report.view import row_view
 from tests.cli.support import CHATS, cli, write_chats, write_policy
 
 
@@ -110,3 +113,45 @@ def test_dataset_file_gives_policy_and_tokenizer(tmp_path: Path) -> None:
     ran = cli("show", write_chats(tmp_path), "--dataset", dataset, "--color-by", "rule")
     assert ran.code == 0
     assert "⟦Hi 世界." in ran.out
+
+
+def test_text_makes_no_object_for_each_token(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What only JSON and `--ids` need is made for them alone."""
+    arguments = ["show", write_chats(tmp_path), "-p", write_policy(tmp_path), "-t", "builtin"]
+    calls: list[str] = []
+    monkeypatch.setattr(work, "_row", lambda row: calls.append("json") or {})  # type: ignore[func-returns-value]
+    monkeypatch.setattr(work, "row_view", lambda *a, **k: calls.append("tokens") or row_view(*a, **k))  # type: ignore[func-returns-value]
+    plain = cli(*arguments)
+    assert [] == calls
+    cli(*arguments, "--ids")
+    assert {"tokens"} == set(calls)
+    cli(*arguments, "--format", "json")
+    assert {"tokens", "json"} == set(calls)
+    monkeypatch.setattr(work, "run_view", row_view)
+    assert plain == cli(*arguments)
+
+
+class Wrong:
+    """A fast backend that differs from every tokenizer."""
+
+    name = "wrong"
+
+    def encode_batch(self, texts: list[str]) -> list[list[int]]:
+        return [[1] * len(text) for text in texts]
+
+
+@pytest.mark.parametrize("verb", ["show", "explain"])
+def test_a_known_backend_that_differs_is_left(
+    verb: str, args: list[str | Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = cli(verb, *args)
+    taken: list[str] = []
+    monkeypatch.setattr(ChatTokenizer, "known_fast", lambda self: taken.append(self.name) or Wrong())  # type: ignore[func-returns-value]
+    assert plain == cli(verb, *args)
+    assert ["builtin"] == taken
+
+
+def test_a_pipe_takes_no_known_backend(args: list[str | Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ChatTokenizer, "known_fast", lambda self: Wrong())
+    ran = cli("show", "-", *args[1:], stdin=Path(args[0]).read_text(encoding="utf-8"))
+    assert (0, cli("show", *args).out) == (ran.code, ran.out)

@@ -177,7 +177,7 @@ class Auditor:
                 return chat
         if self._doubts.unreliable:
             return None
-        chat = self._recoverer.recover(ids)
+        chat = self._recoverer.recover(ids, row.get("media"))
         return None if chat is None or self._doubts.joins(self._doubts.markers(chat.chat)) else chat
 
     def _note(self, code: str, shows: bool, could: bool = True) -> None:

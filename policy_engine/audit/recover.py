@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from policy_engine.chat.segments import TokenizedChat
+from policy_engine.audit.media_rows import MediaRows
+from policy_engine.chat.segments import RenderedChat, TokenizedChat
 from policy_engine.chat.tokenizer import ChatTokenizer
 from policy_engine.core.errors import PolicyEngineError
 from policy_engine.data.conversation import Conversation
@@ -31,39 +32,43 @@ class Recoverer:
 
     def __init__(self, tokenizer: ChatTokenizer) -> None:
         self._tokenizer = tokenizer
-        self.marks, self._added = _learn(tokenizer)
+        self._media = None if tokenizer.media is None else MediaRows(tokenizer=tokenizer)
+        self.marks, self._added = _learn(tokenizer, self._media)
         self._turn = _pattern(self.marks)
         openings = [re.escape(mark.opening) for mark in self.marks if mark.opening]
         self._opening = re.compile("|".join(openings) or r"(?!)")
         named = [re.escape(str(token)) for token in tokenizer.special_tokens.values() if isinstance(token, str)]
         self._markers = re.compile("|".join(named) or r"(?!)")
 
-    def recover(self, input_ids: Sequence[int]) -> TokenizedChat | None:
-        """The tokenized chat whose ids these are; None if no rendering gives the same ids."""
-        text = self._tokenizer.tokenizer.decode(list(input_ids), skip_special_tokens=False)
+    def recover(
+        self, input_ids: Sequence[int], media: Sequence[Mapping[str, Any]] | None = None
+    ) -> TokenizedChat | None:
+        """The tokenized chat whose ids these are; None if no rendering gives the same ids.
+
+        `media` is the row's column of that name, if it has one.
+        """
+        folded = None if self._media is None else self._media.fold(input_ids, media)
+        ids = list(input_ids) if folded is None else folded.ids
+        text = self._tokenizer.tokenizer.decode(ids, skip_special_tokens=False)
         for messages in self._readings(text):
-            chat = self._rendered(Conversation(messages=tuple(messages)), input_ids)
+            chat = self._rendered(Conversation(messages=tuple(messages)), ids)
             if chat is not None:
-                return chat
+                return chat if folded is None else folded.unfold(chat, input_ids)
         return None
 
     def exactly(self, conversation: Conversation, input_ids: Sequence[int]) -> TokenizedChat | None:
         """The tokenized source, if its ids are these, or begin with these (a truncated row)."""
-        return self._rendered(conversation, input_ids)
-
-    def _rendered(self, conversation: Conversation, input_ids: Sequence[int]) -> TokenizedChat | None:
         try:
             chat = self._tokenizer.encode(self._tokenizer.template_for(conversation).render(conversation))
         except PolicyEngineError:
             return None
-        ids = list(input_ids)
-        if chat.input_ids == ids:
-            return chat
-        if ids and chat.input_ids[: len(ids)] == ids:
-            return TokenizedChat(
-                chat=chat.chat, input_ids=ids, starts_T=chat.starts_T[: len(ids)], ends_T=chat.ends_T[: len(ids)]
-            )
-        return None
+        return _if_equal(chat, input_ids)
+
+    def _rendered(self, conversation: Conversation, input_ids: Sequence[int]) -> TokenizedChat | None:
+        if self._media is None:
+            return self.exactly(conversation, input_ids)
+        chat = self._media.render(conversation.messages)
+        return None if chat is None else _if_equal(self._media.encode(chat), input_ids)
 
     def _readings(self, text: str) -> list[list[dict[str, Any]]]:
         """The ways to take a text apart into messages, likeliest first."""
@@ -104,7 +109,18 @@ class Recoverer:
         return [made] if made != messages else []
 
 
-def _learn(tokenizer: ChatTokenizer) -> tuple[list[TurnMarks], dict[str, list[str]]]:
+def _if_equal(chat: TokenizedChat, input_ids: Sequence[int]) -> TokenizedChat | None:
+    ids = list(input_ids)
+    if chat.input_ids == ids:
+        return chat
+    if ids and chat.input_ids[: len(ids)] == ids:
+        return TokenizedChat(
+            chat=chat.chat, input_ids=ids, starts_T=chat.starts_T[: len(ids)], ends_T=chat.ends_T[: len(ids)]
+        )
+    return None
+
+
+def _learn(tokenizer: ChatTokenizer, media: MediaRows | None) -> tuple[list[TurnMarks], dict[str, list[str]]]:
     """The marks of each role's turns, and the text between an opening and the content.
 
     That text is by role, where the template writes some there, longest first.
@@ -133,14 +149,12 @@ def _learn(tokenizer: ChatTokenizer) -> tuple[list[TurnMarks], dict[str, list[st
         tools,
     ]
     for messages in tries:
-        try:
-            conversation = Conversation(messages=tuple(messages))
-            chat = tokenizer.template_for(conversation).render(conversation)
-        except PolicyEngineError:
+        chat = _render(messages, tokenizer) if media is None else media.render(messages)
+        if chat is None:
             continue
         for turn, message in enumerate(messages):
             own = [s for s in chat.segments if s.turn == turn]
-            data = [s for s in own if s.field == ("content",)]
+            data = [s for s in own if s.field is not None and s.field[0] == "content"]
             if data:
                 written = "".join(chat.segment_text(s) for s in own if s.end <= data[0].start)
                 before.setdefault(message["role"], set()).add(written)
@@ -158,6 +172,14 @@ def _learn(tokenizer: ChatTokenizer) -> tuple[list[TurnMarks], dict[str, list[st
         for role, mark in marks.items()
     }
     return list(marks.values()), {role: [text for text in texts if text] for role, texts in added.items()}
+
+
+def _render(messages: Sequence[Mapping[str, Any]], tokenizer: ChatTokenizer) -> RenderedChat | None:
+    conversation = Conversation(messages=tuple(messages))
+    try:
+        return tokenizer.template_for(conversation).render(conversation)
+    except PolicyEngineError:
+        return None
 
 
 def _pattern(marks: Sequence[TurnMarks]) -> re.Pattern[str]:

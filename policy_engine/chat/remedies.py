@@ -143,6 +143,7 @@ _REMEDIES = (
     Remedy(
         change=_as_part,
         reason="is text, and the template wants a list of parts",
-        help='write the content as [{"type": "text", "text": …}]',
+        help='write the content as [{"type": "text", "text": …}], or say `messages: {content_as: parts}` in a dataset '
+        "file, which does so",
     ),
 )  # fmt: skip

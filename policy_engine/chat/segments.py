@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from policy_engine.core.vocabulary import MediaKind
-from policy_engine.core.wording import field_path
+from policy_engine.core.wording import counted, field_path
 
 if TYPE_CHECKING:
     import numpy as np
@@ -149,6 +149,17 @@ class MediaTokens:
     source: str | None = None
     width: int | None = None
     height: int | None = None
+
+    @property
+    def in_words(self) -> str:
+        """The medium for people.
+
+        >>> MediaTokens(kind="image", turn=0, item=0, first=4, count=391, source="cat.png").in_words
+        '[image cat.png: 391 tokens]'
+        """
+        size = "" if self.width is None else f", {self.width} × {self.height}"
+        name = "" if self.source is None else f" {self.source}"
+        return f"[{self.kind}{name}{size}: {counted(self.count, 'token')}]"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -380,8 +380,11 @@ class ChatTokenizer:
     def double_bos(self, times: int) -> Diagnostic | None:
         """The finding for rows that open `times` with what the tokenizer would add once more.
 
-        A warning if a row has it twice already, a hint if once; None for 0 times.
+        A warning if a row has it twice already, a hint if once; None for 0 times. A processor looks first, and adds
+        none to a text that opens with it.
         """
+        if times == 1 and self.media is not None:
+            return None
         text = "".join(self.decode_token(i) for i in self.prefix_ids) if times else ""
         return bos_finding(times, text, self.name)
 

@@ -150,6 +150,8 @@ def _read(row: Any, spec: Format) -> Conversation:
     unused = () if spec.system is None else _put_system_first(messages, row, spec.system)
     if not messages:
         refuse("the conversation has no messages", DROP)
+    if spec.content_as == "parts":
+        messages = [_with_parts(message) for message in messages]
     tools = None if spec.tools is None else given_tools(column(row, spec.tools), f"column `{spec.tools}`")
     if tools is not None and spec.kind != "messages":
         tools = tuple(wrapped(tool) for tool in tools)
@@ -169,6 +171,11 @@ def _read(row: Any, spec: Format) -> Conversation:
 def _names_ids(spec: Format) -> bool:
     names = (spec.input_ids, spec.prompt_ids, spec.completion_ids)
     return names != ("input_ids", "prompt_ids", "completion_ids") or bool(spec.carry)
+
+
+def _with_parts(message: Mapping[str, Any]) -> dict[str, Any]:
+    content = message.get("content")
+    return {**message, "content": [{"type": "text", "text": content}]} if isinstance(content, str) else {**message}
 
 
 def _put_system_first(messages: list[dict[str, Any]], row: Mapping[str, Any], name: str) -> tuple[str, ...]:

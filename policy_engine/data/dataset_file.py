@@ -6,7 +6,7 @@ data.yaml:2:9: error[PE503]: unknown format `sharegbt`
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final, get_args
 
@@ -30,6 +30,7 @@ _COLUMNS: Final = (
     "field", "role", "content", "tool_calls", "reasoning", "system", "instruction", "input", "output", "history",
     "prompt", "completion", "tools", "documents", "images", "videos", "audios", "chat_template_kwargs",
 )  # fmt: skip
+_CHOICES: Final[Mapping[str, tuple[str, ...]]] = {"arguments": ("keep", "parse"), "content_as": ("keep", "parts")}
 _OPTIONAL_COLUMNS: Final = ("system", "tools", "documents", "images", "videos", "audios", "chat_template_kwargs")
 """Columns that `null` switches off."""
 _SCOPES: Final = ("message", "part", "call", "sample")
@@ -173,13 +174,13 @@ class _File:
 
     def _messages(self, node: yaml.Node) -> None:
         names: dict[str, Any] = {}
-        for key, value_node in self._mapping(node, "`messages`", ("format", "roles", "arguments", *_COLUMNS)).items():
+        for key, value_node in self._mapping(node, "`messages`", ("format", "roles", *_CHOICES, *_COLUMNS)).items():
             if key == "format":
                 self._format(value_node)
             elif key == "roles":
                 names["roles"] = self._roles(value_node)
-            elif key == "arguments":
-                names["arguments"] = self._arguments(value_node)
+            elif key in _CHOICES:
+                names[key] = self._choice(value_node, key)
             elif value_of(value_node) is None and key in _OPTIONAL_COLUMNS:
                 names[key] = None
             else:
@@ -193,10 +194,11 @@ class _File:
         else:
             self._problem(node, f"unknown format `{value}`", _meant(str(value), FORMAT_KINDS))
 
-    def _arguments(self, node: yaml.Node) -> str:
+    def _choice(self, node: yaml.Node, key: str) -> str:
         value = value_of(node)
-        if value not in ("keep", "parse"):
-            self._problem(node, f"unknown value `{value}` of `messages: arguments`", "write `keep` or `parse`")
+        if value not in _CHOICES[key]:
+            values = " or ".join(f"`{choice}`" for choice in _CHOICES[key])
+            self._problem(node, f"unknown value `{value}` of `messages: {key}`", f"write {values}")
         return str(value)
 
     def _roles(self, node: yaml.Node) -> dict[str, str]:

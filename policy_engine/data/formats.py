@@ -75,6 +75,8 @@ class Format:
     """Column that says which of the given tokens a model sampled, for all of them or those of the completion."""
     carry: tuple[str, ...] = ()
     """Columns with a number for each given token, which go along beside the labels."""
+    content_as: Literal["keep", "parts"] = "keep"
+    """`parts` makes a list of one text part of a content that is text, for templates that take no other."""
     arguments: Literal["keep", "parse"] = "keep"
     """`parse` makes objects of arguments of calls that are the JSON text of one, as OpenAI's interface gives them."""
     template_kwargs: Mapping[str, Any] = dataclasses.field(default_factory=dict)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from policy_engine.chat.segments import RenderedChat, Segment, TokenizedChat
+from policy_engine.chat.segments import MediaTokens, RenderedChat, Segment, TokenizedChat
+from policy_engine.core.vocabulary import MEDIA
 from policy_engine.core.wording import field_path
 from policy_engine.mask.apply import DRIFT, STRADDLE, STRUCTURAL, apply_program
 from policy_engine.mask.token_mask import REASONS, TokenMask
@@ -45,8 +46,8 @@ class Explanation:
     """The decision about a segment or a token, with its reason.
 
     `token` and `token_id` are None for a segment. `weight` is the token's (None for a segment whose pieces differ);
-    `why` is the reason in a sentence; `pieces` are what the token touches or the segment consists of. `str` gives the
-    text form.
+    `why` is the reason in a sentence; `pieces` are what the token touches or the segment consists of. `medium` is the
+    image, sound or video that it belongs to, in words. `str` gives the text form.
     """
 
     token: int | None
@@ -56,6 +57,7 @@ class Explanation:
     reason: str
     why: str
     pieces: tuple[ExplainedPiece, ...]
+    medium: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """The same as plain objects, lists and scalars, for JSON."""
@@ -73,8 +75,10 @@ class Explanation:
         return self.as_text()
 
 
-def explain_segment(program: Program, chat: RenderedChat, index: int) -> Explanation:
-    """Explains why the characters of a segment are decided as they are.
+def explain_segment(
+    program: Program, chat: RenderedChat, index: int, *, media: Sequence[MediaTokens] = ()
+) -> Explanation:
+    """Explains why the characters of a segment are decided as they are. `media` are those of the row.
 
     Raises IndexError for no such segment, and what `Program.decide` raises.
     """
@@ -85,10 +89,13 @@ def explain_segment(program: Program, chat: RenderedChat, index: int) -> Explana
     weights = {piece.weight for piece in pieces}
     # By the rule's index: a trace holds values of the data, which may be lists and objects.
     same = len({(piece.weight, None if piece.rule is None else piece.rule.index) for piece in pieces}) == 1
+    own = chat.segments[index]
+    held = (m for m in media if own.part in MEDIA and (m.turn, m.item) == (own.turn, own.item))
     return Explanation(
         token=None,
         token_id=None,
-        text=chat.segment_text(chat.segments[index]),
+        text=chat.segment_text(own),
+        medium=next((medium.in_words for medium in held), None),
         weight=weights.pop() if len(weights) == 1 else None,
         reason="default" if all(piece.rule is None for piece in pieces) else "rule",
         why=_by_rule(pieces[0].rule) if same else "rules decide its characters apart",
@@ -114,9 +121,11 @@ def explain_token(
     touched = [p for p in range(len(table.ends)) if table.starts[p] < stop and start < table.ends[p]]
     pieces = _explain(program, chat, table, touched)
     reason = int(mask.reasons_T[token])
+    media = tokenized.media or ()
     return Explanation(
         token=token,
         token_id=tokenized.input_ids[token],
+        medium=next((m.in_words for m in media if m.first <= token < m.first + m.count), None),
         text=chat.text[start:end],
         weight=float(mask.weights_T[token]),
         reason=REASONS[reason],
@@ -210,7 +219,10 @@ def _lines(explanation: Explanation) -> Iterator[str]:
     weight = explanation.weight
     verdict = "mixed" if weight is None else f"trained, weight {weight:g}" if weight else "masked"
     name = "segment" if explanation.token is None else f"token {explanation.token} (id {explanation.token_id})"
-    yield f"{name} {excerpt(explanation.text)}: {verdict}"
+    whole = explanation.token is None and explanation.medium is not None
+    yield f"{name} {explanation.medium if whole else excerpt(explanation.text)}: {verdict}"
+    if explanation.medium is not None and not whole:
+        yield f"  medium: {explanation.medium}"
     yield f"  reason: {explanation.reason}: {explanation.why}"
     for piece in explanation.pieces:
         owner = "text no message owns" if piece.turn is None else f"message {piece.turn} ({piece.role})"

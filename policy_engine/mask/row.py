@@ -172,4 +172,4 @@ class MaskedRow:
             raise TypeError("give `token` or `segment`, not both")
         if token is not None:
             return explain_token(self.program, self.tokenized, token, mask=self.mask)
-        return explain_segment(self.program, self.chat, segment or 0)
+        return explain_segment(self.program, self.chat, segment or 0, media=self.tokenized.media or ())

@@ -15,7 +15,7 @@ import numpy as np
 from policy_engine.chat.segments import MediaTokens, RenderedChat, Segment, TokenizedChat
 from policy_engine.core.source import Span
 from policy_engine.core.vocabulary import Reason
-from policy_engine.core.wording import counted, field_path
+from policy_engine.core.wording import field_path
 from policy_engine.lang.checked import CheckedPolicy
 from policy_engine.mask.token_mask import REASONS, TokenMask
 from policy_engine.report.runs import ShownRow, token_runs
@@ -169,7 +169,7 @@ def run_view(tokenized: TokenizedChat, mask: TokenMask, *, name: str) -> RowView
             for a, b in itertools.pairwise(cuts)
         ]
         tokens += own
-        shown = text[run.start : run.end] if run.medium is None else medium_text(run.medium)
+        shown = text[run.start : run.end] if run.medium is None else run.medium.in_words
         cells.append(Cell(text=shown, tokens=tuple(own)))
     return _view(name, tokenized, cells, tokens)
 
@@ -213,13 +213,6 @@ def _tokens(tokenized: TokenizedChat, mask: TokenMask) -> list[TokenView]:
     ]
 
 
-def medium_text(medium: MediaTokens) -> str:
-    """A medium in words: `[image cat.png, 640 × 480: 391 tokens]`."""
-    size = "" if medium.width is None else f", {medium.width} × {medium.height}"
-    name = "" if medium.source is None else f" {medium.source}"
-    return f"[{medium.kind}{name}{size}: {counted(medium.count, 'token')}]"
-
-
 def _turns(chat: RenderedChat, cells: Sequence[Cell]) -> tuple[TurnView, ...]:
     turns: list[TurnView] = []
     pending: list[Cell] = []
@@ -254,7 +247,7 @@ def _cells(tokenized: TokenizedChat, tokens: Sequence[TokenView]) -> list[Cell]:
         if medium is not None:
             last = first + medium.count - 1
             own = tuple(tokens[first : last + 1])
-            cells.append(Cell(text=medium_text(medium), tokens=own))
+            cells.append(Cell(text=medium.in_words, tokens=own))
             shown, first = max(shown, ends[last]), last + 1
             continue
         # Byte-level pieces of one character repeat its range; they make one cell. A zero-wide token overlaps nothing.

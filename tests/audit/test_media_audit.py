@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import random
 from typing import Any
+
+import pytest
 
 from policy_engine import Masker, policy_from_text
 from policy_engine.audit.audit import Auditor
 from policy_engine.chat.tokenizer import ChatTokenizer
+from tests.support.media_chats import media_chat
 from tests.support.pictures import picture, processor
 
 POLICY = policy_from_text("train assistant; train eos after assistant; never train user")
@@ -27,6 +31,20 @@ def smells(*rows: dict[str, Any]) -> set[str]:
     for number, each in enumerate(rows, 1):
         auditor.add(number, each)
     return {smell.code for smell in auditor.finish().smells}
+
+
+@pytest.mark.parametrize("name", ["qwen2_vl", "aya_vision", "gemma3"])
+def test_conversations_with_media_are_found_again(name: str) -> None:
+    masker = Masker(POLICY, processor(name))
+    auditor = Auditor(ChatTokenizer.from_processor(processor(name)), masker.program, presets=())
+    rng = random.Random(name)
+    for number in range(1, 9):
+        auditor.add(number, dict(masker(media_chat(rng))))
+    found = auditor.finish()
+    assert (8, 8, 0) == (found.rows, found.recovered, found.exact)
+    assert not found.smells
+    assert 0 < found.masked["user", "media.image"]
+    assert (8, []) == (found.compared, found.breaches)
 
 
 def test_trained_placeholders_are_named() -> None:

@@ -82,6 +82,19 @@ def test_arguments_that_cannot_be_parsed_are_refused(given: str, reason: str) ->
         read_row(with_arguments(given), PARSED)
 
 
+def test_content_that_is_text_becomes_a_part() -> None:
+    spec = named_format("sharegpt", content_as="parts")
+    row = {
+        "system": "Be short.",
+        "conversations": [{"from": "human", "value": "<image>Tea?"}, {"from": "gpt", "value": "Yes."}],
+    }
+    found = read_row({**row, "image": "a.png"}, spec).messages
+    text = [{"type": "text", "text": "Be short."}]
+    assert [text, [{"type": "text", "text": "Yes."}]] == [found[0]["content"], found[2]["content"]]
+    assert ["image", "text"] == [part["type"] for part in found[1]["content"]]
+    assert "Yes." == read_row(row, named_format("sharegpt")).messages[2]["content"]
+
+
 @pytest.mark.parametrize(
     ("column", "message", "unused", "first"),
     [

@@ -98,7 +98,7 @@ $(VENV)-media/.done: pyproject.toml tests/requirements-media.txt tests/requireme
 	@touch $@
 
 media: $(VENV)-media/.done  ## steps of vision models through transformers' and TRL's trainers, and processors that need torch
-	$(VENV)-media/bin/python -m pytest -q tests/adapters/test_real_media.py tests/chat/media $(ARGS)
+	$(VENV)-media/bin/python -m pytest -q tests/adapters/test_real_media.py tests/doctor/test_doctor_media.py tests/chat/media $(ARGS)
 
 media-parity: $(VENV)-media/.done  ## ids of 500 conversations with media a processor, beside the processor's own
 	$(VENV)-media/bin/python -m benchmarks.media parity $(ARGS)

@@ -23,7 +23,10 @@ from policy_engine.data.conversation import Conversation
 
 @dataclass(frozen=True, kw_only=True)
 class Folded:
-    """The ids of a row with one token for each medium, and how many tokens of the row each of them stands for."""
+    """The ids of a row with one token for each medium.
+
+    `counts` has, for each of them, how many tokens of the row it stands for.
+    """
 
     ids: list[int]
     counts: list[int]
@@ -55,7 +58,10 @@ class MediaRows:
                 self._written[kind] = "".join(chat.segment_text(s) for s in chat.segments if s.part in MEDIA)
 
     def render(self, messages: Iterable[Mapping[str, Any]]) -> RenderedChat | None:
-        """Messages rendered, as lists of parts where the template takes no text; None if it raises for both."""
+        """Messages rendered, as lists of parts where the template takes no text.
+
+        None if it raises for both.
+        """
         given = tuple(messages)
         parts = tuple({**m, "content": self.parts(m["content"])} if _is_text(m) else m for m in given)
         plain = all(_is_text(m) and not any(w in m["content"] for w in self._written.values()) for m in given)
@@ -103,7 +109,9 @@ class MediaRows:
         return Folded(ids=folded, counts=counts)
 
     def encode(self, chat: RenderedChat) -> TokenizedChat:
-        """The tokens of a chat whose media are one placeholder each, with what the processor adds in front.
+        """The tokens of a chat whose media are one placeholder each.
+
+        What the processor adds in front and behind is there.
 
         Raises AttributionError as the tokenizer does.
         """

@@ -380,8 +380,8 @@ class ChatTokenizer:
     def double_bos(self, times: int) -> Diagnostic | None:
         """The finding for rows that open `times` with what the tokenizer would add once more.
 
-        A warning if a row has it twice already, a hint if once; None for 0 times. A processor looks first, and adds
-        none to a text that opens with it.
+        A warning if a row has it twice already, a hint if once; None for 0 times. A processor adds
+        it only to texts that do not open with it.
         """
         if times == 1 and self.media is not None:
             return None

@@ -25,6 +25,7 @@ TRAPS: Final[dict[str, str]] = {
     "weights-ignored": "the weights do not reach the loss",
     "columns-dropped": "columns of the data that do not reach the batch",
     "loss": "the loss is not that of the data's labels",
+    "media": "media and their tokens do not agree in a batch",
     "refused": "the trainer refuses the data or the settings",
 }
 """Code of each finding, and what it says."""

@@ -78,9 +78,9 @@ class Explanation:
 def explain_segment(
     program: Program, chat: RenderedChat, index: int, *, media: Sequence[MediaTokens] = ()
 ) -> Explanation:
-    """Explains why the characters of a segment are decided as they are. `media` are those of the row.
+    """Explains why the characters of a segment are decided as they are.
 
-    Raises IndexError for no such segment, and what `Program.decide` raises.
+    `media` are those of the row. Raises IndexError for no such segment, and what `Program.decide` raises.
     """
     if not 0 <= index < len(chat.segments):
         raise IndexError(f"no segment {index}: there are {len(chat.segments)}")

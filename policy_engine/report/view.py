@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from policy_engine.chat.segments import MediaTokens, RenderedChat, Segment, TokenizedChat
+from policy_engine.chat.segments import RenderedChat, Segment, TokenizedChat
 from policy_engine.core.source import Span
 from policy_engine.core.vocabulary import Reason
 from policy_engine.core.wording import field_path

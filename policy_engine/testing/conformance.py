@@ -30,7 +30,8 @@ from policy_engine.chat.tokens.load import read_template
 from policy_engine.core.errors import ConfigError
 from policy_engine.data.conversation import Conversation
 from policy_engine.testing.checks import conformance_laws as laws
-from policy_engine.testing.checks.conformance_cases import Case, Example, example, payloads
+from policy_engine.testing.checks import injection_law, media_law
+from policy_engine.testing.checks.conformance_cases import Case, Example, Skip, example, payloads, takes_parts_only
 from policy_engine.testing.choices import run_on_draw
 from policy_engine.testing.shapes import SHAPES
 
@@ -60,7 +61,8 @@ class Property:
 
 
 def _property(name: str, says: str, *, fact: bool = False, of_refused: bool = False) -> Property:
-    return Property(name=name, says=says, look=getattr(laws, name), fact=fact, of_refused=of_refused)
+    look = next(getattr(module, name) for module in (laws, injection_law, media_law) if hasattr(module, name))
+    return Property(name=name, says=says, look=look, fact=fact, of_refused=of_refused)
 
 
 PROPERTIES: Final[Mapping[str, Property]] = MappingProxyType(
@@ -88,6 +90,12 @@ PROPERTIES: Final[Mapping[str, Property]] = MappingProxyType(
     }
 )
 """All properties, by name: first those that hold or fail, then the facts."""
+
+
+OF_PROCESSORS: Final[Mapping[str, Property]] = MappingProxyType(
+    {"media": _property("media", "ids are those of the processor's own call, and its placeholders belong to media")}
+)
+"""Properties of a template together with a processor."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,7 +175,8 @@ def check_template(
     """Tests a template on one conversation of each of `SHAPES` and on `examples` generated ones.
 
     `template` is a compiled template, a file or a template's text (then `tokenizer`, if given, says its special
-    tokens). Without a tokenizer, `boundary_tokens` does not apply. `properties` names those to test, all by default.
+    tokens). Without a tokenizer, `boundary_tokens` does not apply; a processor
+    is tested with media too. `properties` names those to test, all by default.
     The same arguments give the same verdicts. `shrink=False` shows the first counterexample as it was found.
 
     Raises TemplateError for a template that does not compile, TokenizerError for a file that cannot be read and
@@ -175,17 +184,24 @@ def check_template(
     """
     started = time.monotonic()
     compiled = _compiled(template, tokenizer)
-    chosen = _chosen(properties)
+    processed = tokenizer is not None and tokenizer.media is not None
+    chosen = _chosen(properties, {**PROPERTIES, **OF_PROCESSORS} if processed else PROPERTIES)
     injected = payloads(compiled)
-    made = [Example(conversation=shape, payload=pick(injected, at)) for at, shape in enumerate(SHAPES.values())]
+    parts = takes_parts_only(compiled)
+    made = [
+        Example(conversation=shape, payload=pick(injected, at), shape=name)
+        for at, (name, shape) in enumerate(SHAPES.items())
+    ]
     if examples:
         _run(made.append, injected, examples, (Phase.generate,))
+    if parts:
+        made = [each.with_parts() for each in made]
     tallies = tally_of(chosen, compiled, made, tokenizer)
     results = []
     for p in chosen:
         tally = tallies[p.name]
         # Of the shapes, which come first, each is small as it is.
-        if shrink and tally.problem is not None and tally.problem[1].conversation not in SHAPES.values():
+        if shrink and not parts and tally.problem is not None and tally.problem[1].shape is None:
             tally.problem = _shrunk(p, compiled, tokenizer, injected, examples, tally.problem)
         results.append(result_of(p, tally))
     return ConformanceReport(
@@ -214,14 +230,14 @@ def _compiled(template: ChatTemplate | str | Path, tokenizer: ChatTokenizer | No
     )
 
 
-def _chosen(names: Iterable[str] | None) -> list[Property]:
+def _chosen(names: Iterable[str] | None, known: Mapping[str, Property]) -> list[Property]:
     if names is None:
-        return list(PROPERTIES.values())
+        return list(known.values())
     wanted = list(names)
-    unknown = [name for name in wanted if name not in PROPERTIES]
+    unknown = [name for name in wanted if name not in known]
     if unknown:
-        raise ConfigError(f"there is no property `{unknown[0]}`", help=f"the properties are {', '.join(PROPERTIES)}")
-    return [p for p in PROPERTIES.values() if p.name in wanted]
+        raise ConfigError(f"there is no property `{unknown[0]}`", help=f"the properties are {', '.join(known)}")
+    return [p for p in known.values() if p.name in wanted]
 
 
 def pick(injected: Sequence[str], at: int) -> str:
@@ -264,7 +280,7 @@ class Tally:
             return
         try:
             problem = p.look(case)
-        except laws.Skip as reason:
+        except Skip as reason:
             self.skipped[str(reason)] += 1
             return
         self.checked += 1

@@ -59,7 +59,10 @@ def cells_of(named: tuple[str, str]) -> tuple[str, Cells]:
         injected = payloads(template)
     except PolicyEngineError as error:
         return name, {p: ("does not apply", _short(error.message)) for p in PROPERTIES}
-    made = [Example(conversation=shape, payload=pick(injected, 7 * at)) for at, shape in enumerate(SHAPES.values())]
+    made = [
+        Example(conversation=shape, payload=pick(injected, 7 * at), shape=each)
+        for at, (each, shape) in enumerate(SHAPES.items())
+    ]
     made += [example(RandomChoices(f"table:{at}"), injected) for at in range(GENERATED)]
     chosen = [p for p in PROPERTIES.values() if p.name != "renders"]
     tallies = tally_of(chosen, template, made, load_tokenizer("builtin"))

@@ -202,8 +202,11 @@ def _from_json(path: Path) -> Any:
 def _hub(name: str) -> Any:
     # Asked for a name it cannot reach, the hub's client retries for most of a minute.
     unreachable = _hub_unreachable()
+    library, offline = transformers(), unreachable is not None
     try:
-        return transformers().AutoTokenizer.from_pretrained(name, local_files_only=unreachable is not None)
+        if _on_hub(name, offline=offline):
+            return library.AutoProcessor.from_pretrained(name, local_files_only=offline)
+        return library.AutoTokenizer.from_pretrained(name, local_files_only=offline)
     except Exception as error:  # transformers raises anything, from OSError to KeyError
         if unreachable is not None:
             raise TokenizerError(
@@ -215,6 +218,23 @@ def _hub(name: str) -> Any:
             f"cannot load `{name}` from the Hugging Face hub: {_reason(error)}",
             help=f"check the name; a gated tokenizer needs `hf auth login`. Or {_OTHERWISE}",
         ) from error
+
+
+def _on_hub(name: str, *, offline: bool) -> bool:
+    """True if a model of the hub has a processor."""
+    from transformers.utils import cached_file
+
+    return any(
+        cached_file(
+            name,
+            file,
+            local_files_only=offline,
+            _raise_exceptions_for_missing_entries=False,
+            _raise_exceptions_for_gated_repo=False,
+            _raise_exceptions_for_connection_errors=False,
+        )
+        for file in _PROCESSOR_FILES
+    )
 
 
 def _hub_unreachable() -> str | None:

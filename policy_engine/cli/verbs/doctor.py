@@ -7,7 +7,15 @@ from typing import Annotated
 
 import typer
 
-from policy_engine.cli.options import DatasetOption, FormatOption, PolicyOption, TemplateOption, TokenizerOption
+from policy_engine.cli.options import (
+    DatasetOption,
+    FormatOption,
+    MediaRootOption,
+    MediaUrlsOption,
+    PolicyOption,
+    TemplateOption,
+    TokenizerOption,
+)
 from policy_engine.cli.outcome import Outcome
 from policy_engine.cli.run import finish
 from policy_engine.core.choices import Collator, Denominator, Trainer
@@ -26,6 +34,8 @@ def register(app: typer.Typer) -> None:
         tokenizer: TokenizerOption = None,
         template: TemplateOption = None,
         dataset: DatasetOption = None,
+        media_root: MediaRootOption = None,
+        media_urls: MediaUrlsOption = False,
         config: Annotated[
             Path | None,
             typer.Option("--config", metavar="FILE", help="The trainer's own settings, as YAML or JSON."),
@@ -50,6 +60,7 @@ def register(app: typer.Typer) -> None:
         def work() -> Outcome:
             # Imported here: no other verb looks at trainers.
             from policy_engine.cli.work.doctor import Question, ask
+            from policy_engine.cli.work.inputs import media_options
 
             return ask(
                 Question(
@@ -64,6 +75,7 @@ def register(app: typer.Typer) -> None:
                     collator=collator,
                     denominator=denominator,
                     rows=rows,
+                    media=media_options(media_root, media_urls),
                 )
             )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Final
@@ -14,6 +14,7 @@ import yaml
 from rich.console import RenderableType
 from rich.text import Text
 
+from policy_engine.chat.media.sources import MediaOptions
 from policy_engine.chat.tokenizer import ChatTokenizer, load_tokenizer
 from policy_engine.cli.outcome import Exit, Outcome, diagnostics_of
 from policy_engine.cli.work.inputs import Inputs, load_inputs
@@ -27,10 +28,11 @@ from policy_engine.data.files.read_arrow import schema_in
 from policy_engine.data.files.readers import read_rows
 from policy_engine.doctor.examine import examine
 from policy_engine.doctor.findings import Examination
+from policy_engine.doctor.media import compare_media, has_media, without_media
 from policy_engine.doctor.runners import check_names, runner_of
 from policy_engine.doctor.samples import Sample, read_sample
 from policy_engine.importers.imported import read_config
-from policy_engine.mask.row import MaskedRow
+from policy_engine.mask.row import MEDIA_COLUMN, MaskedRow
 from policy_engine.report.table import PlainTable
 from policy_engine.run.backends import backend_verdict
 from policy_engine.run.columns import schema_of
@@ -54,6 +56,7 @@ class Question:
     collator: str
     denominator: Denominator | None
     rows: int
+    media: MediaOptions | None = None
 
 
 def ask(question: Question) -> Outcome:
@@ -64,16 +67,20 @@ def ask(question: Question) -> Outcome:
         sample, tokenizer, failed = _sample(question)
     except GuardError as error:  # the answer to a policy, as where its guards are proven not to hold
         return Outcome(exit=Exit.FAILS, diagnostics=diagnostics_of(error))
+    of_media = compare_media(sample, tokenizer) if has_media(sample) else None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a trainer's warnings are about the hardware and its own future
         found = examine(
-            sample,
+            without_media(sample),
             question.trainer,
             settings=settings,
             collator=question.collator,
             denominator=question.denominator,
             tokenizer=None if tokenizer is None else tokenizer.tokenizer,
         )
+    if of_media is not None:
+        count = sum(len(row.get(MEDIA_COLUMN) or ()) for row in sample.rows)
+        found = replace(found, findings=(*of_media, *found.findings), checked={**found.checked, "media": count})
     backend = None if tokenizer is None else _backend(tokenizer, sample)
     findings = tuple(
         Diagnostic(code="PE702", severity=f.severity, message=f"{f.message} [{f.code}]", help=f.help)
@@ -113,6 +120,8 @@ def _sample(question: Question) -> tuple[Sample, ChatTokenizer | None, _Failed]:
         tokenizer = (
             None if question.tokenizer is None else load_tokenizer(question.tokenizer, template=question.template)
         )
+        if tokenizer is not None and question.media is not None:
+            tokenizer = tokenizer.with_media(question.media)
         types = _item_types(rows.files[0]) if rows.files else {}
         return read_sample(_enough(chain([first], rows), question.rows), types), tokenizer, _Failed()
     if question.data == "-":
@@ -122,9 +131,12 @@ def _sample(question: Question) -> tuple[Sample, ChatTokenizer | None, _Failed]:
             f"`{question.data}` is not tokenized",
             help="give it masked (`apply … -o masked.parquet`), or name a policy and a tokenizer with -p and -t",
         )
-    inputs = load_inputs(question.policy, question.tokenizer, question.template, question.dataset, prove=True)
+    inputs = load_inputs(
+        question.policy, question.tokenizer, question.template, question.dataset, prove=True, media=question.media
+    )
     failed = _Failed()
-    types = {f.name: f.type.value_type for f in schema_of(inputs.masker, row_numbers=False)}
+    schema = schema_of(inputs.masker, row_numbers=False)
+    types = {f.name: f.type.value_type for f in schema if f.name != MEDIA_COLUMN}
     taken = _enough(_trained_rows(question.data, inputs, failed), question.rows)
     if not taken:
         raise _nothing_to_train(question.data, failed)
@@ -136,7 +148,8 @@ def _trained_rows(data: str, inputs: Inputs, failed: _Failed) -> Iterator[tuple[
     for row in masked_rows(data, inputs, limit=None, numbers=(), say=lambda text: None):
         if isinstance(row.result, MaskedRow):
             if not row.result.is_empty:
-                yield row.number, {name: column.tolist() for name, column in row.result.arrays().items()}
+                columns = {n: c if n == MEDIA_COLUMN else c.tolist() for n, c in row.result.arrays().items()}
+                yield row.number, columns
             failed.empty += row.result.is_empty
         else:
             failed.count += 1
@@ -257,6 +270,7 @@ def _table(found: Examination) -> PlainTable:
         "labels": {"labels-ignored", "labels-changed", "pad-masked", "shifted", "rewritten"},
         "weights": {"weights-ignored"},
         "positions": {"positions"},
+        "media": {"media"},
     }
     table = PlainTable()
     table.add_column("compared with the data")

@@ -24,7 +24,7 @@ from policy_engine.mask.unrendered import lost_piece
 from policy_engine.report.html.markup import escaped, hue, shown_lengths, with_breaks
 from policy_engine.report.row_facts import RowFacts, row_facts
 from policy_engine.report.runs import FailedRow, ShownRow, TokenRun, cell_starts, folded, token_runs
-from policy_engine.report.view import RuleView, medium_text, source_of
+from policy_engine.report.view import RuleView, source_of
 from policy_engine.report.visible import one_line
 
 _LONG, _KEPT = 900, 240
@@ -191,7 +191,7 @@ def _body(run: TokenRun, row: ShownRow) -> str:
             if picture is None
             else f"<img class='medium' alt='' src='data:image/png;base64,{b64encode(picture).decode()}'>"
         )
-        return image + escaped(one_line(medium_text(run.medium)))
+        return image + escaped(one_line(run.medium.in_words))
     text = row.tokenized.chat.text[run.start : run.end]
     return with_breaks(text) if text else "·" * run.tokens
 

@@ -15,6 +15,7 @@ from policy_engine.data.conversation import Conversation
 from policy_engine.testing.choices import Choices
 from policy_engine.testing.conversations import REASONING_FIELDS
 from policy_engine.testing.conversations import conversation as any_conversation
+from policy_engine.testing.shapes import SHAPES
 from policy_engine.testing.texts import CONTROL, text
 
 PRIVATE_USE: Final = ("\ue000\ue001", "\uf8ff", "\U000f0000\U0010fffd")
@@ -22,10 +23,49 @@ PRIVATE_USE: Final = ("\ue000\ue001", "\uf8ff", "\U000f0000\U0010fffd")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Example:
-    """A generated conversation, and the control text that the injection property puts into it."""
+    """A conversation, and the control text that the injection property puts into it.
+
+    `shape` is its name in `SHAPES`, None for one that was generated. With `parts`, content is always a list of parts.
+    """
 
     conversation: Conversation
     payload: str
+    shape: str | None = None
+    parts: bool = False
+
+    def with_parts(self) -> Example:
+        """The same with lists of parts in place of texts."""
+        messages = tuple(map(_with_parts, self.conversation.messages))
+        made = dataclasses.replace(self.conversation, messages=messages)
+        return dataclasses.replace(self, conversation=made, parts=True)
+
+
+class Skip(Exception):
+    """A property that a case says nothing about, and why."""
+
+
+def _with_parts(message: Mapping[str, Any]) -> Mapping[str, Any]:
+    content = message.get("content")
+    return {**message, "content": [{"type": "text", "text": content}]} if isinstance(content, str) else message
+
+
+def alike(messages: Sequence[Mapping[str, Any]], like: Example) -> Sequence[Mapping[str, Any]]:
+    """Messages in the form that those of an example have."""
+    return tuple(map(_with_parts, messages)) if like.parts else messages
+
+
+def takes_parts_only(template: ChatTemplate) -> bool:
+    """True if a template renders lists of parts, and no content that is text.
+
+    It raises for such content, or leaves it out.
+    """
+    plain = Example(conversation=SHAPES["one exchange"], payload="")
+    text, parts = (_try(template, e.conversation, prompt=False) for e in (plain, plain.with_parts()))
+    return _is_whole(parts) and not _is_whole(text)
+
+
+def _is_whole(outcome: RenderedChat | TemplateError) -> bool:
+    return isinstance(outcome, RenderedChat) and not outcome.unrendered
 
 
 def payloads(template: ChatTemplate) -> tuple[str, ...]:

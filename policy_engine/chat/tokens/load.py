@@ -222,10 +222,9 @@ def _hub(name: str) -> Any:
 
 def _on_hub(name: str, *, offline: bool) -> bool:
     """True if a model of the hub has a processor."""
-    from transformers.utils import cached_file
-
+    utilities: Any = transformers().utils
     return any(
-        cached_file(
+        utilities.cached_file(
             name,
             file,
             local_files_only=offline,

@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test trainers media media-parity frameworks importing peers peers-audit peers-speed ray scale plots lint types check figures fmt wheel-test release release-check docs docs-site site-browser nightly mutation clean
+.PHONY: help demo test trainers media media-parity frameworks importing peers peers-audit peers-speed ray scale plots lint types check figures fmt wheel-test release release-check docs docs-site site-browser play-browser nightly mutation clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|' 2>/dev/null \
@@ -222,6 +222,15 @@ site-browser: $(VENV)-browser/.done  ## the built docs site in a real browser: p
 	$(VENV)-browser/bin/python -m tests.site.check site/
 	$(VENV)-browser/bin/python -m pytest -q tests/site $(ARGS)
 
+# Gradio is in no other environment: it brings pandas and a web server.
+$(VENV)-play/.done: pyproject.toml tests/requirements-play.txt
+	$(PYTHON) -m venv $(VENV)-play
+	$(VENV)-play/bin/python -m pip install --quiet --disable-pip-version-check -e '.[play]' -r tests/requirements-play.txt
+	@touch $@
+
+play-browser: $(VENV)-play/.done  ## the live page and the page of show in a real browser; draws docs/assets/play.png with ARGS=--picture
+	$(VENV)-play/bin/python -m pytest -q tests/play tests/report/test_page_in_browser.py $(ARGS)
+
 nightly: $(VENV)/.test  ## the long property tests
 	bash .ci/nightly
 
@@ -233,4 +242,4 @@ mutation: $(VENV)/.mutation  ## do the tests notice changes in lang, rules, mask
 	$(BIN)/python -m tests.mutation --kept .nightly/mutation $(ARGS)
 
 clean:  ## remove what the other targets made
-	rm -rf $(VENV) $(VENV)-trainers $(VENV)-frameworks $(VENV)-swift $(VENV)-axolotl $(VENV)-shifted $(VENV)-peers $(VENV)-ray $(VENV)-browser .benchmarks dist build site demo-out .nightly .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf $(VENV) $(VENV)-trainers $(VENV)-frameworks $(VENV)-swift $(VENV)-axolotl $(VENV)-shifted $(VENV)-peers $(VENV)-ray $(VENV)-browser $(VENV)-play .benchmarks dist build site demo-out .nightly .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -36,6 +36,7 @@ VERBS: Final = {
     "template": "Property-test a chat template, with a smallest conversation for what does not hold.",
     "tag": "Write a chat template again, with `{% generation %}` around what a policy trains.",
     "import": "Turn another system's configuration into a policy and a dataset file.",
+    "play": "Edit a policy on a page of this machine while the tokens follow (needs the `play` extra).",
     "policies": "List the shipped policies, or print one.",
     "cache": "Show the cache of loaded tokenizers: its folder, size and entries; or clear it.",
     "lsp": "Serve editors over standard input and output (needs the `lsp` extra).",

@@ -60,6 +60,7 @@ def row_facts(row: ShownRow | FailedRow) -> RowFacts:
     found = int(trained_T.sum())
     is_changed = row.changed_T is not None and bool(row.changed_T.any())
     flags: dict[Flag, bool] = {
+        "failed": row.failure is not None,
         "empty": not found,
         "straddle": bool(reasons[REASONS.index("straddle")]),
         "lost": bool(chat.unrendered),

@@ -28,7 +28,8 @@ class ShownRow:
     """One masked row to show.
 
     `pieces` are those of `explain_pieces`, `pictures` small PNGs of its media, and `changed_T` (one bool per token)
-    marks tokens that another policy decides differently; each may be left out.
+    marks tokens that another policy decides differently; each may be left out. A row that fails, and whose tokens are
+    shown all the same, has its `failure`.
     """
 
     number: int
@@ -37,6 +38,7 @@ class ShownRow:
     pieces: Sequence[ExplainedPiece] = ()
     pictures: Mapping[MediaTokens, bytes] | None = None
     changed_T: npt.NDArray[np.bool_] | None = None
+    failure: FailedRow | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

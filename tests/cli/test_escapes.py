@@ -105,6 +105,7 @@ CASES: list[tuple[str, Callable[[Path], Arguments]]] = [
     ("policies", lambda folder: [NAME]),
     ("demo", lambda folder: ["-o", policy(folder)]),
     ("lsp", lambda folder: [f"--{NAME}"]),
+    ("play", lambda folder: [folder / NAME, "-t", "builtin", "--host", NAME]),
     *[(verb, lambda folder: [f"--no{NAME}"]) for verb in VERBS],
 ]
 

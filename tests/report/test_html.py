@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import re
+from html import unescape
 from html.parser import HTMLParser
 from typing import Any
 
@@ -19,7 +20,7 @@ from policy_engine.report.visible import visible
 from tests.report.samples import masked, policy
 
 KIND = ("decision", "reason", "rule", "part", "source", "why")
-VOID = {"meta", "input", "br", "option", "th"}
+VOID = {"meta", "input", "br", "option"}
 
 
 class Page(HTMLParser):
@@ -34,8 +35,8 @@ class Page(HTMLParser):
         self.links: list[str] = []
         self.feed(page)
         self.close()
-        (block,) = re.findall(r"<script type='application/json' class='facts'>(.*?)</script>", page)
-        self.facts = json.loads(block)
+        (block,) = re.findall(r"<div class='facts' hidden>(.*?)</div>", page)
+        self.facts = json.loads(unescape(block))
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         found = {name: value or "" for name, value in attrs}

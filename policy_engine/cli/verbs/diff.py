@@ -11,7 +11,7 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from policy_engine.cli.options import DatasetOption, FormatOption, NoCacheOption, TemplateOption, TokenizerOption
-from policy_engine.cli.outcome import Exit, Outcome
+from policy_engine.cli.outcome import Exit, Outcome, diagnostics_of
 from policy_engine.cli.run import finish
 from policy_engine.cli.verbs.prove import witness_facts, witness_lines
 from policy_engine.cli.work.inputs import load_chat_tokenizer, masker_for, read_checked, read_schema
@@ -95,7 +95,7 @@ def _on_data(old: str, new: str, rows: _Rows) -> Outcome:
     return replace(
         compared,
         exit=Exit.FAILS if differs else compared.exit,
-        diagnostics=tuple(found.failures),
+        diagnostics=tuple(d for place, error in found.failures for d in diagnostics_of(error, place=place)),
         data={**compared.data, "data": data_facts(rows.data, found, *policies)},
         body=(*compared.body, *data_lines(rows.data, found, *policies)),
     )

@@ -4,82 +4,27 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
 from itertools import islice
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from rich.console import RenderableType
 from rich.text import Text
 
-from policy_engine.cli.outcome import diagnostics_of
 from policy_engine.cli.work.rows import see_format
-from policy_engine.core.diagnostics import Diagnostic
 from policy_engine.core.errors import PolicyEngineError
-from policy_engine.core.source import Place
-from policy_engine.core.vocabulary import Reason
 from policy_engine.core.wording import counted
 from policy_engine.data.conversation import Conversation, read_row
 from policy_engine.data.files.readers import read_rows
 from policy_engine.lang.checked import CheckedPolicy
-from policy_engine.mask.changes import ChangedTokens, changed_tokens
+from policy_engine.mask.changes import ChangedTokens
 from policy_engine.mask.masker import LostFieldWarning, Masker
 from policy_engine.mask.row import MaskedRow
 from policy_engine.report.table import PlainTable
 from policy_engine.report.visible import around, one_line
+from policy_engine.run.two_policies import FATES, DataDiff, rule_in_words, weight_in_words
 
 _BATCH = 64
-_TOLD = 5
 _CONTEXT = 24
-
-Fate = Literal["masked", "empty", "failed"]
-"""What becomes of a row: it is masked, it is dropped since nothing of it is trained, or it fails."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class RowChange:
-    """One row that changes. `stretches` are empty where only its fate does."""
-
-    number: int
-    place: Place
-    old: Fate
-    new: Fate
-    changed: tuple[ChangedTokens, ...] = ()
-    text: str = ""
-
-    @property
-    def tokens(self) -> int:
-        """Number of its tokens that change."""
-        return sum(change.tokens for change in self.changed)
-
-
-@dataclass(kw_only=True)
-class DataDiff:
-    """Counts over all rows, and the first of those that change."""
-
-    description: str = ""
-    rows: int = 0
-    tokens: int = 0
-    rows_changed: int = 0
-    tokens_more: int = 0
-    tokens_less: int = 0
-    tokens_other: int = 0
-    fates: dict[tuple[Fate, Fate], int] = field(default_factory=dict)
-    """Rows by what became of them under either policy."""
-    places: dict[ChangedTokens, int] = field(default_factory=dict)
-    """Tokens that change, by all that a change says apart from where it is."""
-    listed: list[RowChange] = field(default_factory=list)
-    failures: list[Diagnostic] = field(default_factory=list)
-
-    @property
-    def tokens_changed(self) -> int:
-        """Number of tokens that get another weight."""
-        return self.tokens_more + self.tokens_less + self.tokens_other
-
-    @property
-    def failed(self) -> int:
-        """Rows that fail under both policies, so that nothing can be said of them."""
-        return self.fates.get(("failed", "failed"), 0)
 
 
 def diff_rows(data: str, old: Masker, new: Masker, *, limit: int | None, listed: int) -> DataDiff:
@@ -90,13 +35,13 @@ def diff_rows(data: str, old: Masker, new: Masker, *, limit: int | None, listed:
     """
     source = read_rows(data)
     format, rows = see_format(source, limit, old.dataset)
-    found = DataDiff(description=format.description)
+    found = DataDiff(old=old.program, new=new.program, most=listed, description=format.description)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", LostFieldWarning)  # `apply` counts what never reached the text
         while batch := list(islice(rows, _BATCH)):
             read = [_read(row, format) for _, row in batch]
             for (number, _), before, after in zip(batch, *_both(read, old, new)):
-                _add(found, number, source.where(number), before, after, (old, new), listed)
+                found.add(number, source.where(number), before, after)
     return found
 
 
@@ -130,56 +75,6 @@ def _again(
         return error
 
 
-def _add(
-    found: DataDiff,
-    number: int,
-    place: Place,
-    old: MaskedRow | PolicyEngineError,
-    new: MaskedRow | PolicyEngineError,
-    maskers: tuple[Masker, Masker],
-    listed: int,
-) -> None:
-    found.rows += 1
-    fates = _fate(old, maskers[0]), _fate(new, maskers[1])
-    found.fates[fates] = found.fates.get(fates, 0) + 1
-    for error, name in ((old, "old"), (new, "new")):
-        if isinstance(error, PolicyEngineError) and len(found.failures) < _TOLD and (name == "old" or old is not new):
-            both = fates == ("failed", "failed")
-            if not both or name == "old":
-                only = "" if both else f" (under the {name} policy only)"
-                found.failures += diagnostics_of(error.reworded(f"{error.message}{only}"), place=place)
-    one = old if isinstance(old, MaskedRow) else new
-    found.tokens += len(one.input_ids) if isinstance(one, MaskedRow) else 0
-    change = RowChange(number=number, place=place, old=fates[0], new=fates[1])
-    if isinstance(old, MaskedRow) and isinstance(new, MaskedRow):
-        changed = changed_tokens(old, new)
-        change = RowChange(number=number, place=place, old=fates[0], new=fates[1], changed=changed, text=old.chat.text)
-        for tokens in changed:
-            _count(found, tokens)
-    if change.changed or fates[0] != fates[1]:
-        found.rows_changed += 1
-        if len(found.listed) < listed:
-            found.listed.append(change)
-
-
-def _fate(row: MaskedRow | PolicyEngineError, masker: Masker) -> Fate:
-    if isinstance(row, PolicyEngineError):
-        return "failed"
-    return "empty" if row.is_empty and masker.program.setting("empty") == "drop" else "masked"
-
-
-def _count(found: DataDiff, change: ChangedTokens) -> None:
-    old, new = abs(change.old_weight), abs(change.new_weight)
-    if new > old:
-        found.tokens_more += change.tokens
-    elif new < old:
-        found.tokens_less += change.tokens
-    else:
-        found.tokens_other += change.tokens
-    place = replace(change, token_start=0, token_end=0, start=0, end=0, turn=None)
-    found.places[place] = found.places.get(place, 0) + change.tokens
-
-
 def data_facts(data: str, found: DataDiff, old: CheckedPolicy, new: CheckedPolicy) -> dict[str, Any]:
     """The comparison on data as JSON data."""
     return {
@@ -200,7 +95,7 @@ def data_facts(data: str, found: DataDiff, old: CheckedPolicy, new: CheckedPolic
                 "new": {"weight": s.new_weight, "reason": s.new_reason, "rule": _rule_json(new, s.new_rule)},
                 "tokens": count,
             }
-            for s, count in _by_count(found)
+            for s, count in found.by_count()
         ],
         "changed_rows": [
             {
@@ -231,25 +126,10 @@ def data_lines(data: str, found: DataDiff, old: CheckedPolicy, new: CheckedPolic
     """The comparison on data for people."""
     yield Text("")
     yield Text(found.description, style="dim")
-    if not found.rows_changed:
-        looked = found.rows - found.failed
-        yield Text(f"on {data}: none of {counted(looked, 'row')} changes", style="bold green")
-    else:
-        shares = [
-            f"{count:,} {what}"
-            for count, what in (
-                (found.tokens_more, "trained more"),
-                (found.tokens_less, "trained less"),
-                (found.tokens_other, "otherwise"),
-            )
-            if count
-        ]
-        of = f"{found.rows_changed:,} of {counted(found.rows, 'row')} {_change(found.rows_changed)}"
-        tokens = f"{found.tokens_changed:,} of {counted(found.tokens, 'token')} {_change(found.tokens_changed)}"
-        yield Text(f"on {data}: {of}; {tokens}" + (f": {', '.join(shares)}" if shares else ""), style="bold")
+    yield Text(f"on {data}: {found.in_words()}", style="bold" if found.rows_changed else "bold green")
     for (before, after), count in sorted(found.fates.items()):
         if before != after:
-            yield Text(f"  {counted(count, 'row')}: {_FATES[before]} → {_FATES[after]}")
+            yield Text(f"  {counted(count, 'row')}: {FATES[before]} → {FATES[after]}")
     if found.failed:
         yield Text(f"  {counted(found.failed, 'row')} cannot be masked by either policy", style="yellow")
     if found.places:
@@ -257,11 +137,11 @@ def data_lines(data: str, found: DataDiff, old: CheckedPolicy, new: CheckedPolic
     for row in found.listed:
         yield Text(f"{row.place}: {counted(row.tokens, 'token')}" if row.changed else f"{row.place}", style="bold")
         if row.old != row.new:
-            yield Text(f"  {_FATES[row.old]} → {_FATES[row.new]}")
+            yield Text(f"  {FATES[row.old]} → {FATES[row.new]}")
         for s in row.changed:
             where = s.part if s.turn is None else f"{s.part} of message {s.turn} ({s.role})"
             yield Text.assemble(
-                f"  {_tokens(s)}, {where}: {_weight(s.old_weight)} → {_weight(s.new_weight)}  ",
+                f"  {_tokens(s)}, {where}: {weight_in_words(s.old_weight)} → {weight_in_words(s.new_weight)}  ",
                 around(row.text, s.start, s.end, context=_CONTEXT, style="bold"),
             )
     more = found.rows_changed - len(found.listed)
@@ -269,28 +149,21 @@ def data_lines(data: str, found: DataDiff, old: CheckedPolicy, new: CheckedPolic
         yield Text(f"and {counted(more, 'more row')}; --list N tells of more", style="dim")
 
 
-_FATES = {"masked": "written", "empty": "dropped, nothing to train", "failed": "fails"}
-
-
 def _table(found: DataDiff, old: CheckedPolicy, new: CheckedPolicy) -> PlainTable:
     table = PlainTable()
     table.add_column("tokens", justify="right")
     for name in ("role", "part", "weight", "decided before by", "now by"):
         table.add_column(name)
-    for s, count in _by_count(found):
+    for s, count in found.by_count():
         table.add_row(
             Text(f"{count:,}"),
             Text(s.role or "(no message)"),
             Text(s.part),
-            Text(f"{_weight(s.old_weight)} → {_weight(s.new_weight)}"),
-            Text(_rule_text(old, s.old_rule, s.old_reason)),
-            Text(_rule_text(new, s.new_rule, s.new_reason)),
+            Text(f"{weight_in_words(s.old_weight)} → {weight_in_words(s.new_weight)}"),
+            Text(one_line(rule_in_words(old, s.old_rule, s.old_reason))),
+            Text(one_line(rule_in_words(new, s.new_rule, s.new_reason))),
         )
     return table
-
-
-def _by_count(found: DataDiff) -> list[tuple[ChangedTokens, int]]:
-    return sorted(found.places.items(), key=lambda item: (-item[1], str(item[0])))
 
 
 def _tokens(change: ChangedTokens) -> str:
@@ -299,23 +172,8 @@ def _tokens(change: ChangedTokens) -> str:
     )
 
 
-def _weight(weight: float) -> str:
-    return "masked" if weight == 0 else "trained" if weight == 1 else f"weight {weight:g}"
-
-
-def _rule_text(policy: CheckedPolicy, rule: int | None, reason: Reason) -> str:
-    if rule is None:
-        return "(no rule)" if reason == "default" else f"({reason})"
-    span = policy.rules[rule].span
-    return f"{Path(span.source.name).name}:{span.line} {one_line(span.one_line, 60)}"
-
-
 def _rule_json(policy: CheckedPolicy, rule: int | None) -> dict[str, Any] | None:
     if rule is None:
         return None
     span = policy.rules[rule].span
     return {"index": rule, "file": span.source.name, "line": span.line, "text": span.one_line}
-
-
-def _change(count: int) -> str:
-    return "changes" if count == 1 else "change"

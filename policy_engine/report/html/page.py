@@ -64,7 +64,7 @@ def html_page(
             _failed(rows),
             _finder(numbers, totals) if len(rows) > 1 else "",
             f"<div class='rows'>{kinds.block()}{''.join(articles)}</div>" if rows else "<p>No row to show.</p>",
-            "</main></div>\n<div id='tip' class='pe' role='tooltip' hidden></div>",
+            "</main></div>\n",
             f"<script>{asset('tokens.js')}\n{asset('page.js')}</script></body></html>\n",
         ]
     )

@@ -92,6 +92,6 @@ def rule_section(
     )
     return (
         "<section class='legend'><h2>Rules and the tokens they decided</h2>"
-        f"<table><thead><tr><th>rule<th>tokens<th>text</tr></thead><tbody>{rows}</tbody></table>"
+        f"<table><thead><tr><th>rule</th><th>tokens</th><th>text</th></tr></thead><tbody>{rows}</tbody></table>"
         f"<ul>{keys_of_effects}</ul>{keys}</section>"
     )

@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 from base64 import b64encode
 from collections.abc import Iterable, Sequence
+from html import escape
 from itertools import groupby
 
 from policy_engine.chat.segments import RenderedChat
@@ -66,18 +67,15 @@ class Kinds:
         return self._colours.setdefault(key, len(self._colours))
 
     def block(self) -> str:
-        """All of it, as a style sheet and as JSON that no browser runs.
-
-        `<` is escaped, so that no text ends the element.
-        """
+        """All of it, as a style sheet and as JSON."""
         facts = {
             "rules": [[one_line(rule.text, 160), f"{one_line(rule.source)}:{rule.line}"] for rule in self.rules],
             "parts": PART_DOCS,
             "kinds": [list(kind) for kind in self._kinds],
             "why": [[list(line) for line in lines] for lines in self._whys],
         }
-        text = json.dumps(facts, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
-        return f"<style>{self._style()}</style><script type='application/json' class='facts'>{text}</script>"
+        text = json.dumps(facts, ensure_ascii=False, separators=(",", ":"))
+        return f"<style>{self._style()}</style><div class='facts' hidden>{escape(text, quote=False)}</div>"
 
     def _style(self) -> str:
         roles, parts = self.roles(), self.parts()
@@ -127,11 +125,7 @@ def row_article(row: ShownRow | FailedRow, kinds: Kinds, *, facts: RowFacts | No
         f"<h2><a href='#{prefix}{row.number}'>{name}</a></h2>"
     )
     if isinstance(row, FailedRow):
-        place = f"{escaped(one_line(row.place))}: " if row.place else ""
-        help = f"<p>help: {escaped(row.help)}</p>" if row.help else ""
-        return (
-            f"{head}<p class='failed'>{place}error[{escaped(row.code)}]: {escaped(row.message)}</p>{help}</article>\n"
-        )
+        return f"{head}{_failure(row)}</article>\n"
     width = f"{100 * facts.share:.1f}%"
     odd = "".join(f"<b class='flag'>{flag}</b>" for flag in sorted(facts.flags & {"empty", "straddle", "lost"}))
     lost = "".join(
@@ -140,9 +134,15 @@ def row_article(row: ShownRow | FailedRow, kinds: Kinds, *, facts: RowFacts | No
     )
     return (
         f"{head}<p class='count'><span class='bar'><i style='width:{width}'></i></span>"
-        f"{facts.trained:,} of {counted(facts.tokens, 'token')} trained{odd}</p>{lost}{''.join(_turns(row, kinds))}"
-        "</article>\n"
+        f"{facts.trained:,} of {counted(facts.tokens, 'token')} trained{odd}</p>"
+        f"{'' if row.failure is None else _failure(row.failure)}{lost}{''.join(_turns(row, kinds))}</article>\n"
     )
+
+
+def _failure(row: FailedRow) -> str:
+    place = f"{one_line(row.place)}: " if row.place else ""
+    help = f"<p>help: {escaped(row.help)}</p>" if row.help else ""
+    return f"<p class='failed'>{escaped(place)}error[{escaped(row.code)}]: {escaped(row.message)}</p>{help}"
 
 
 def _turns(row: ShownRow, kinds: Kinds) -> Iterable[str]:

@@ -8,7 +8,7 @@
   let pinned = null;
 
   function facts(node) {
-    const block = node.closest(".rows").querySelector("script.facts");
+    const block = node.closest(".rows").querySelector(".facts");
     if (!known.has(block)) known.set(block, JSON.parse(block.textContent));
     return known.get(block);
   }
@@ -52,8 +52,13 @@
     return token && run.contains(token) ? token : x === undefined ? run.firstElementChild : null;
   }
 
+  function tipBox() {
+    return document.getElementById("tip") ?? document.body.appendChild(
+      Object.assign(document.createElement("div"), { id: "tip", className: "pe", role: "tooltip", hidden: true }));
+  }
+
   function show(token, at) {
-    const tip = document.getElementById("tip"), run = token.closest(".t"), all = facts(run);
+    const tip = tipBox(), run = token.closest(".t"), all = facts(run);
     const [decision, reason, rule, part, source, whys] = all.kinds[run.dataset.k];
     const text = [...token.childNodes].map((node) => node.textContent).join("");
     const turn = run.closest(".turn").querySelector("h3").firstChild.textContent;
@@ -90,8 +95,7 @@
   }
 
   function hide() {
-    const tip = document.getElementById("tip");
-    if (tip) tip.hidden = true;
+    tipBox().hidden = true;
     mark(null);
   }
 

@@ -1,0 +1,122 @@
+"""Data, tokenizer and policy of the live page loaded, and the page served."""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from rich.text import Text
+
+from policy_engine import builtin
+from policy_engine.cli.outcome import Outcome
+from policy_engine.cli.reporters.console import print_all
+from policy_engine.cli.work.inputs import STDIN, load_chat_tokenizer, read_source
+from policy_engine.data.dataset import load_dataset_spec
+from policy_engine.lang.library import path_of, read_shipped
+from policy_engine.play.board import NO_FILE, Board, load_board, sample_policy
+from policy_engine.play.serve import check_installed, serve
+
+if TYPE_CHECKING:
+    from policy_engine.chat.media.sources import MediaOptions
+
+PRESET: Final = "default"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Served:
+    """The address of the page, and if a browser opens it.
+
+    `port` None takes a free one.
+    """
+
+    host: str
+    port: int | None
+    browser: bool
+
+
+def play_on(
+    data: str | None,
+    served: Served,
+    *,
+    policy: str | None,
+    tokenizer: str | None,
+    template: str | None,
+    dataset: str | None,
+    media: MediaOptions | None,
+    limit: int,
+) -> Outcome:
+    """Serves the page until it is ended.
+
+    Raises ConfigError if Gradio is not installed or no tokenizer is named, and what loading and reading raise.
+    """
+    check_installed()
+    board = board_for(
+        data, policy=policy, tokenizer=tokenizer, template=template, dataset=dataset, media=media, limit=limit
+    )
+    if not _is_loopback(served.host):
+        _say(
+            f"warning: `{served.host}` is not this machine alone: whoever reaches it sees the first {len(board.rows)} "
+            "rows of the data, and may use every policy in the policy's folder"
+        )
+    serve(board, host=served.host, port=served.port, browser=served.browser, say=_say_address)
+    return Outcome()
+
+
+def board_for(
+    data: str | None,
+    *,
+    policy: str | None = None,
+    tokenizer: str | None = None,
+    template: str | None = None,
+    dataset: str | None = None,
+    media: MediaOptions | None = None,
+    limit: int,
+) -> Board:
+    """The rows that the options name, with the policy to begin with.
+
+    Without data it is the embedded sample, with its tokenizer unless one is named.
+    """
+    spec = None if dataset is None else load_dataset_spec(dataset)
+    named = policy if policy is not None or spec is None else spec.policy
+    if data is None and dataset is None:
+        tokenizer = tokenizer or "builtin"
+    loaded = load_chat_tokenizer(tokenizer, template, dataset)
+    loaded = loaded if media is None else loaded.with_media(media)
+    if named is None:
+        text = sample_policy() if data is None else read_shipped(PRESET).text
+        name = NO_FILE
+    else:
+        source = read_source(named)
+        text = source.text
+        # What is edited is no longer the shipped policy, and standard input is no file.
+        name = source.name if named != STDIN and path_of(source) is not None and not _is_shipped(named) else NO_FILE
+    return load_board(
+        str(builtin.SAMPLE) if data is None else data,
+        loaded,
+        dataset=spec,
+        limit=limit,
+        opening=text,
+        policy_name=name,
+    )
+
+
+def _is_shipped(name: str) -> bool:
+    return name.replace("_", "a").isalnum()
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _say(line: str) -> None:
+    print_all([Text(line)], stderr=True)
+
+
+def _say_address(address: str) -> None:
+    _say(f"serving {address} – Ctrl-C ends it")

@@ -1,0 +1,118 @@
+"""Rows read, rendered and tokenized once, for policies to decide again and again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import chain, islice
+from typing import Any, Final
+
+from policy_engine.chat.segments import TokenizedChat
+from policy_engine.chat.tokenizer import ChatTokenizer
+from policy_engine.core.errors import PolicyEngineError
+from policy_engine.core.source import Place
+from policy_engine.data.conversation import Conversation, read_row
+from policy_engine.data.dataset import LOOKED_AT, DatasetSpec, format_seen
+from policy_engine.data.files.readers import read_rows
+from policy_engine.data.formats import Format
+from policy_engine.lang.library import read_shipped
+from policy_engine.mask.batch import attempt
+
+NO_FILE: Final = "<play>"
+"""Name of a policy text that is in no file: its `use` reaches shipped policies only."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BoardRow:
+    """One row of the data: its tokens, or the error that kept it from having any.
+
+    `number` counts from 1; `place` is its file and line. `words` is its text in lower case, for searching.
+    """
+
+    number: int
+    place: Place
+    conversation: Conversation | None = None
+    tokenized: TokenizedChat | None = None
+    error: PolicyEngineError | None = None
+    words: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Board:
+    """The rows of a dataset with the tokenizer that they were made by.
+
+    `data` is as the command line has it; `description` says how the rows are read, `more` that there are more of them.
+    `policy_name` is the file that policies are edited for: their `use` of a quoted path starts from its folder, and
+    stays in it. `opening` is the policy text to begin with.
+    """
+
+    data: str
+    tokenizer: ChatTokenizer
+    dataset: DatasetSpec
+    description: str
+    rows: tuple[BoardRow, ...]
+    more: bool
+    policy_name: str = NO_FILE
+    opening: str = ""
+
+
+def sample_policy() -> str:
+    """The policy to begin with on the sample that comes with the package.
+
+    It is the shipped `default`, with leave for rows with images.
+    """
+    why = "# The sample has rows with images, which its tokenizer alone cannot take."
+    return f"{read_shipped('default').text}{why}\non media ignore\n"
+
+
+def load_board(
+    data: str,
+    tokenizer: ChatTokenizer,
+    *,
+    dataset: DatasetSpec | None = None,
+    limit: int,
+    opening: str,
+    policy_name: str = NO_FILE,
+) -> Board:
+    """Reads the first `limit` rows.
+
+    A row that cannot be read, rendered or tokenized is there with its error.
+
+    Raises ConfigError if the rows have no known shape, and DataError if they cannot be read.
+    """
+    spec = DatasetSpec() if dataset is None else dataset
+    source = read_rows(data)
+    first = list(islice(source, LOOKED_AT))
+    format = format_seen(first, source, spec)
+    rows: list[BoardRow] = []
+    more = False
+    for number, row in chain(first, source):
+        if len(rows) == limit:
+            more = True
+            break
+        rows.append(_board_row(number, source.where(number), row, format, tokenizer))
+    return Board(
+        data=data,
+        tokenizer=tokenizer,
+        dataset=spec,
+        description=format.description,
+        rows=tuple(rows),
+        more=more,
+        policy_name=policy_name,
+        opening=opening,
+    )
+
+
+def _board_row(number: int, place: Place, row: Any, format: Format, tokenizer: ChatTokenizer) -> BoardRow:
+    if isinstance(row, PolicyEngineError):
+        return BoardRow(number=number, place=place, error=row)
+    read = attempt(read_row, row, format)
+    if isinstance(read, PolicyEngineError):
+        return BoardRow(number=number, place=place, error=read)
+
+    def tokenize() -> TokenizedChat:
+        return tokenizer.encode(tokenizer.template_for(read).render(read))
+
+    made = attempt(tokenize)
+    if isinstance(made, PolicyEngineError):
+        return BoardRow(number=number, place=place, conversation=read, error=made)
+    return BoardRow(number=number, place=place, conversation=read, tokenized=made, words=made.chat.text.lower())

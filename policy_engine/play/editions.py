@@ -1,0 +1,202 @@
+"""A policy text decided over the rows of a board, and what is wrong with it.
+
+train asistant     →  PE203 with a caret; the rows keep the colours of the last text that was a policy
+train assistant    →  an Edition: every row decided
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Final
+
+import numpy as np
+
+from policy_engine.core.bounded import Bounded
+from policy_engine.core.diagnostics import Diagnostic
+from policy_engine.core.errors import GuardError, PolicyCheckError, PolicyEngineError, PolicyError, RowError
+from policy_engine.core.source import Source, Span
+from policy_engine.lang.check import check_text
+from policy_engine.lang.lint.lint import warnings_of
+from policy_engine.mask.batch import attempt
+from policy_engine.mask.changes import changed_tokens
+from policy_engine.mask.evidence.rule_findings import rule_findings, unused_rules
+from policy_engine.mask.evidence.rule_use import Evidence, RuleWatch
+from policy_engine.mask.masker import Masker
+from policy_engine.mask.row import MaskedRow
+from policy_engine.mask.row_masker import RowMasker, report_nothing, report_nothing_quoted
+from policy_engine.play.board import Board, BoardRow
+from policy_engine.proof import ProofReport, prove
+from policy_engine.report.row_facts import RowFacts, Totals, row_facts
+from policy_engine.report.runs import FailedRow, ShownRow, failed_row
+from policy_engine.rules.compile import compile_policy
+from policy_engine.rules.program import Program
+
+MOST_TEXT: Final = 40_000
+"""Characters of a policy that the page takes."""
+_KEPT = 12
+"""Texts whose rows are kept decided: going back and forth between two costs nothing."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Edition:
+    """A policy text, and what it decides of every row of a board."""
+
+    text: str
+    program: Program
+    findings: tuple[Diagnostic, ...]
+    """What lint says."""
+    board: Board
+    results: tuple[MaskedRow | PolicyEngineError, ...]
+    unguarded: Mapping[int, MaskedRow]
+    """Rows that break a guard, by index: as they are without guards, so that they can be seen."""
+
+    def shown(self, index: int) -> ShownRow | FailedRow:
+        """A row, by its index, for the report to show."""
+        row, result = self.board.rows[index], self.results[index]
+        if isinstance(result, MaskedRow):
+            return ShownRow(number=row.number, tokenized=result.tokenized, mask=result.mask)
+        failed = failed_row(row.number, result, row.place)
+        seen = self.unguarded.get(index)
+        if seen is None:
+            return failed
+        return ShownRow(number=row.number, tokenized=seen.tokenized, mask=seen.mask, failure=failed)
+
+    @cached_property
+    def facts(self) -> tuple[RowFacts, ...]:
+        """The rows in numbers."""
+        return tuple(row_facts(self.shown(index)) for index in range(len(self.results)))
+
+    @cached_property
+    def totals(self) -> Totals:
+        """The sums of all rows."""
+        return Totals.of(list(self.facts))
+
+    @cached_property
+    def proof(self) -> ProofReport:
+        """The findings for all conversations; takes up to seconds."""
+        return prove(self.program, places=False)
+
+    @cached_property
+    def evidence(self) -> Evidence:
+        """The rows' evidence of rules that decide nothing and of fields that are missing."""
+        watch, seen = RuleWatch(self.program), Evidence()
+        for row, result in zip(self.board.rows, self.results):
+            if isinstance(result, MaskedRow):
+                watch.look(result, seen, number=row.number)
+        return seen
+
+    @property
+    def row_findings(self) -> tuple[Diagnostic, ...]:
+        """Findings about rules and fields on these rows."""
+        masked = sum(isinstance(result, MaskedRow) for result in self.results)
+        return rule_findings(self.program, self.evidence, rows=masked)
+
+    @property
+    def unused(self) -> dict[int, str]:
+        """Why each rule that decided no token of these rows did not, by its index."""
+        return unused_rules(self.program, self.evidence)
+
+    def changed_from(self, old: Edition, index: int) -> ShownRow | FailedRow:
+        """A row with the tokens marked that another edition decides differently."""
+        row, before, after = self.shown(index), old.results[index], self.results[index]
+        if isinstance(row, FailedRow) or not isinstance(before, MaskedRow) or not isinstance(after, MaskedRow):
+            return row
+        changed = np.zeros(len(after.input_ids), bool)
+        for change in changed_tokens(before, after):
+            changed[change.token_start : change.token_end] = True
+        return replace(row, changed_T=changed)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Draft:
+    """A text as it is being typed.
+
+    `edition` is that of the text, or of the last text that was a policy; None before there was one. `findings` are the
+    text's own.
+    """
+
+    text: str
+    findings: tuple[Diagnostic, ...]
+    edition: Edition | None
+
+    @property
+    def is_kept(self) -> bool:
+        """True if the edition is not that of the text, since the text is no policy."""
+        return self.edition is None or self.edition.text != self.text
+
+
+class Editions:
+    """Decides policy texts over a board; safe to use from several threads."""
+
+    def __init__(self, board: Board) -> None:
+        self.board = board
+        self._known: Bounded[str, Edition] = Bounded(_KEPT)
+        self._lock = threading.Lock()
+
+    def of(self, text: str) -> Edition:
+        """The edition of a text. Raises PolicyError with everything that is wrong with it."""
+        with self._lock:
+            known = self._known.get(text)
+            return known if known is not None else self._known.keep(text, _decide(text, self.board))
+
+    def draft(self, text: str, last: str | None) -> Draft:
+        """A text that may be broken; `last` is the last one that was not."""
+        try:
+            edition = self.of(text)
+        except PolicyError as error:
+            return Draft(text=text, findings=error.diagnostics, edition=self._last(last))
+        return Draft(text=text, findings=edition.findings, edition=edition)
+
+    def _last(self, text: str | None) -> Edition | None:
+        try:
+            return None if text is None else self.of(text)
+        except PolicyError:
+            return None
+
+
+def _decide(text: str, board: Board) -> Edition:
+    if len(text) > MOST_TEXT:
+        source = Source(name=board.policy_name, text=text[:MOST_TEXT])
+        finding = Diagnostic(
+            code="PE213",
+            severity="error",
+            message=f"the policy has {len(text):,} characters, and this page takes {MOST_TEXT:,}",
+            span=Span(source=source, start=0, end=0),
+            help="check it on the command line: `policy-engine check FILE`",
+        )
+        raise PolicyCheckError((finding,))
+    policy = check_text(text, name=board.policy_name, schema=board.dataset.to_schema())
+    program = compile_policy(policy)
+    masker = _masker(program, board)
+    results = tuple(attempt(_row, row, masker) for row in board.rows)
+    broken = [index for index, result in enumerate(results) if isinstance(result, GuardError)]
+    unguarded = _masker(compile_policy(replace(policy, guards=())), board) if broken else masker
+    seen = {index: attempt(_row, board.rows[index], unguarded) for index in broken}
+    return Edition(
+        text=text,
+        program=program,
+        findings=warnings_of(policy),
+        board=board,
+        results=results,
+        unguarded={index: row for index, row in seen.items() if isinstance(row, MaskedRow)},
+    )
+
+
+def _masker(program: Program, board: Board) -> RowMasker:
+    own = Masker(program, board.tokenizer, dataset=board.dataset).row_masker
+    # Without the warnings that a Masker gives of lost fields: the rows say what they lost.
+    return replace(own, on_lost=report_nothing, on_quoted=report_nothing_quoted)
+
+
+def _row(row: BoardRow, masker: RowMasker) -> MaskedRow:
+    """A row decided. Raises what masking the row from the start would raise."""
+    if row.conversation is not None:
+        masker.check_media(row.conversation)
+    if row.error is not None or row.tokenized is None:
+        raise row.error or RowError("the row has no tokens", help="drop it")
+    chat = masker.settled(row.tokenized.chat)
+    masker.check_lost(chat)
+    return masker.finish(row.tokenized if chat is row.tokenized.chat else replace(row.tokenized, chat=chat))

@@ -1,0 +1,171 @@
+"""Differences of two policies on the rows of a dataset, counted.
+
+`diff --data` and the live page say the same:
+
+one row is dropped under the old policy and written under the new one; 12 tokens of `assistant text` go from
+masked to trained
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Final, Literal
+
+from policy_engine.core.errors import PolicyEngineError
+from policy_engine.core.source import Place
+from policy_engine.core.vocabulary import Reason
+from policy_engine.core.wording import counted
+from policy_engine.lang.checked import CheckedPolicy
+from policy_engine.mask.changes import ChangedTokens, changed_tokens
+from policy_engine.mask.row import MaskedRow
+from policy_engine.rules.program import Program
+
+_FAILURES: Final = 5
+"""Failed rows that are kept in full."""
+
+Fate = Literal["masked", "empty", "failed"]
+"""What becomes of a row: it is masked, it is dropped since nothing of it is trained, or it fails."""
+
+FATES: Final[dict[Fate, str]] = {"masked": "written", "empty": "dropped, nothing to train", "failed": "fails"}
+"""Fates in words."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RowChange:
+    """One row that changes. `changed` is empty where only its fate does."""
+
+    number: int
+    place: Place
+    old: Fate
+    new: Fate
+    changed: tuple[ChangedTokens, ...] = ()
+    text: str = ""
+
+    @property
+    def tokens(self) -> int:
+        """Number of its tokens that change."""
+        return sum(change.tokens for change in self.changed)
+
+
+@dataclass(kw_only=True)
+class DataDiff:
+    """Counts over all rows, and the first `most` of those that change. `add` changes them."""
+
+    old: Program
+    new: Program
+    most: int
+    description: str = ""
+    rows: int = 0
+    tokens: int = 0
+    rows_changed: int = 0
+    tokens_more: int = 0
+    tokens_less: int = 0
+    tokens_other: int = 0
+    fates: dict[tuple[Fate, Fate], int] = field(default_factory=dict)
+    """Rows by what became of them under either policy."""
+    places: dict[ChangedTokens, int] = field(default_factory=dict)
+    """Tokens that change, by all that a change says apart from where it is."""
+    listed: list[RowChange] = field(default_factory=list)
+    failures: list[tuple[Place, PolicyEngineError]] = field(default_factory=list)
+
+    @property
+    def tokens_changed(self) -> int:
+        """Number of tokens that get another weight."""
+        return self.tokens_more + self.tokens_less + self.tokens_other
+
+    @property
+    def failed(self) -> int:
+        """Rows that fail under both policies, so that nothing can be said of them."""
+        return self.fates.get(("failed", "failed"), 0)
+
+    def add(
+        self, number: int, place: Place, old: MaskedRow | PolicyEngineError, new: MaskedRow | PolicyEngineError
+    ) -> None:
+        """Counts a row that was masked by both, from the same tokens."""
+        self.rows += 1
+        fates = _fate(old, self.old), _fate(new, self.new)
+        self.fates[fates] = self.fates.get(fates, 0) + 1
+        self._add_failures(place, old, new, both=fates == ("failed", "failed"))
+        one = old if isinstance(old, MaskedRow) else new
+        self.tokens += len(one.input_ids) if isinstance(one, MaskedRow) else 0
+        change = RowChange(number=number, place=place, old=fates[0], new=fates[1])
+        if isinstance(old, MaskedRow) and isinstance(new, MaskedRow):
+            changed = changed_tokens(old, new)
+            change = replace(change, changed=changed, text=old.chat.text)
+            for tokens in changed:
+                self._count(tokens)
+        if change.changed or fates[0] != fates[1]:
+            self.rows_changed += 1
+            if len(self.listed) < self.most:
+                self.listed.append(change)
+
+    def _add_failures(
+        self, place: Place, old: MaskedRow | PolicyEngineError, new: MaskedRow | PolicyEngineError, *, both: bool
+    ) -> None:
+        for error, name in ((old, "old"), (new, "new")):
+            if isinstance(error, PolicyEngineError) and len(self.failures) < _FAILURES:
+                if not both:
+                    error = error.reworded(f"{error.message} (under the {name} policy only)")
+                elif name == "new":
+                    continue
+                self.failures.append((place, error))
+
+    def _count(self, change: ChangedTokens) -> None:
+        old, new = abs(change.old_weight), abs(change.new_weight)
+        if new > old:
+            self.tokens_more += change.tokens
+        elif new < old:
+            self.tokens_less += change.tokens
+        else:
+            self.tokens_other += change.tokens
+        place = replace(change, token_start=0, token_end=0, start=0, end=0, turn=None)
+        self.places[place] = self.places.get(place, 0) + change.tokens
+
+    def by_count(self) -> list[tuple[ChangedTokens, int]]:
+        """The places of change, those of most tokens first."""
+        return sorted(self.places.items(), key=lambda item: (-item[1], str(item[0])))
+
+    def in_words(self) -> str:
+        """The counts in a sentence.
+
+        `3 of 50 rows change; 12 of 4,000 tokens change: 12 trained more`
+        """
+        if not self.rows_changed:
+            return f"none of {counted(self.rows - self.failed, 'row')} changes"
+        shares = [
+            f"{count:,} {what}"
+            for count, what in (
+                (self.tokens_more, "trained more"),
+                (self.tokens_less, "trained less"),
+                (self.tokens_other, "otherwise"),
+            )
+            if count
+        ]
+        of = f"{self.rows_changed:,} of {counted(self.rows, 'row')} {_change(self.rows_changed)}"
+        tokens = f"{self.tokens_changed:,} of {counted(self.tokens, 'token')} {_change(self.tokens_changed)}"
+        return f"{of}; {tokens}" + (f": {', '.join(shares)}" if shares else "")
+
+
+def _fate(row: MaskedRow | PolicyEngineError, program: Program) -> Fate:
+    if isinstance(row, PolicyEngineError):
+        return "failed"
+    return "empty" if row.is_empty and program.setting("empty") == "drop" else "masked"
+
+
+def weight_in_words(weight: float) -> str:
+    """A weight: `masked`, `trained` or `weight 0.5`."""
+    return "masked" if weight == 0 else "trained" if weight == 1 else f"weight {weight:g}"
+
+
+def rule_in_words(policy: CheckedPolicy, rule: int | None, reason: Reason) -> str:
+    """The rule that decides, with file and line, or why no rule does."""
+    if rule is None:
+        return "(no rule)" if reason == "default" else f"({reason})"
+    span = policy.rules[rule].span
+    text = span.one_line
+    return f"{Path(span.source.name).name}:{span.line} {text if len(text) <= 60 else text[:59] + '…'}"
+
+
+def _change(count: int) -> str:
+    return "changes" if count == 1 else "change"

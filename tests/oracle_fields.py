@@ -11,6 +11,7 @@ from policy_engine.core.facts import ChatFacts, SegmentFacts
 from policy_engine.lang import ast
 
 MISSING: Any = object()
+NEIGHBOURS = ("previous", "next", "result", "answer")
 
 
 class Invalid(Exception):
@@ -40,10 +41,12 @@ class Fields:
             return MISSING
         message = self.chat.messages[segment.turn]
         if field.scope == "message":
-            if path[0] == "content":
-                content = joined(message.get("content"))
-                return below(MISSING if content is None else content, path[1:])
-            return below(message, path)
+            return of_message(message, path)
+        if field.scope in NEIGHBOURS:  # as a weight or spans, the results have to agree [57]
+            found = self.neighbours(field, segment)
+            if any(not (kind(value) == kind(found[0]) and value == found[0]) for value in found):
+                raise RowFails("results that differ")
+            return found[0] if found else MISSING
         if field.scope == "turn":
             return self._of_turn(str(path[0]), segment.turn)
         if field.scope == "part":
@@ -52,6 +55,27 @@ class Fields:
         if path[0] in ("name", "arguments") and isinstance(call, Mapping) and "function" in call:
             path.insert(0, "function")  # [16]
         return below(call, path)
+
+    def neighbours(self, field: ast.Field, segment: SegmentFacts) -> list[Any]:
+        """The values that a field has in the messages which its scope means [52, 53, 54, 56]."""
+        turn, messages = segment.turn, self.chat.messages
+        if turn is None:
+            return []
+        if field.scope == "previous":
+            others = [t for t in range(len(messages)) if t + 1 == turn]
+        elif field.scope == "next":
+            others = [t for t in range(len(messages)) if t == turn + 1]
+        elif field.scope == "answer":
+            answered = self.answered(turn)
+            others = [] if answered is None else [answered[0]]
+        else:
+            others = []
+            for t in range(len(messages)):
+                answered = self.answered(t)
+                if answered is not None and answered[0] == turn and segment.call in (None, answered[1]):
+                    others.append(t)
+        values = [of_message(messages[t], list(field.path)) for t in others]
+        return [value for value in values if value is not MISSING]
 
     def _of_turn(self, name: str, turn: int) -> int:
         messages = self.chat.messages
@@ -70,21 +94,27 @@ class Fields:
         messages = self.chat.messages
         if segment.call is not None:
             return below(messages[turn], ["tool_calls", segment.call])
+        answered = self.answered(turn)
+        return MISSING if answered is None else calls(messages[answered[0]])[answered[1]]
+
+    def answered(self, turn: int) -> tuple[int, int] | None:
+        """The message and the number of the call that a tool turn answers [16]."""
+        messages = self.chat.messages
         if messages[turn]["role"] != "tool":
-            return MISSING
+            return None
         wanted = messages[turn].get("tool_call_id")
         if wanted is not None:
             for t in range(turn - 1, -1, -1):
-                for call in calls(messages[t]):
+                for number, call in enumerate(calls(messages[t])):
                     if isinstance(call, Mapping) and call.get("id") == wanted:
-                        return call
-            return MISSING
+                        return t, number
+            return None
         since = 0
         for t in range(turn - 1, -1, -1):
             if calls(messages[t]):
-                return below(calls(messages[t]), [since])
+                return (t, since) if since < len(calls(messages[t])) else None
             since += messages[t]["role"] == "tool"
-        return MISSING
+        return None
 
     def content_offset(self, segment: SegmentFacts, c: int) -> int | None:
         """Which code point of its message's content a character is, if it was copied from there one for one [30]."""
@@ -109,12 +139,24 @@ class Fields:
             return any(self.holds(operand, segment) for operand in expr.operands)
         if isinstance(expr, ast.Not):
             return not self.holds(expr.operand, segment)
-        value = self.value(expr.field, segment)
+        if expr.field.scope in NEIGHBOURS:
+            values = self.neighbours(expr.field, segment)
+        else:
+            value = self.value(expr.field, segment)
+            values = [] if value is MISSING else [value]
         if isinstance(expr, ast.Has):
-            return value is not MISSING
+            return bool(values)
         if isinstance(expr, ast.Truth):
-            return value is True
-        return value is not MISSING and compare(expr, value)
+            return any(value is True for value in values)
+        return any(compare(expr, value) for value in values)  # of several results one is enough [55]
+
+
+def of_message(message: Mapping[str, Any], path: list[Any]) -> Any:
+    """A field of a message [15]."""
+    if path[0] == "content":
+        content = joined(message.get("content"))
+        return below(MISSING if content is None else content, path[1:])
+    return below(message, path)
 
 
 def compare(expr: ast.Compare, value: Any) -> bool:

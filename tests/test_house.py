@@ -17,10 +17,10 @@ import policy_engine
 PACKAGES = ("core", "lang", "rules", "mask", "proof")
 FILLED_WHILE_WORKING = {
     "lang.File", "mask.Coverage", "proof.FieldValues", "proof.Outcome", "proof.Paths", "proof.Plan",
-    "proof.SegmentPlan", "proof.SegmentText", "proof.TurnPlan",
+    "proof.SegmentPlan", "proof.SegmentText", "proof.TurnPlan", "rules.ScopeFields",
 }  # fmt: skip
 """Records that one function or class fills and nobody else sees."""
-BY_PLACE = {"proof.AtLeast", "proof.CountTest", "proof.Letter", "proof.Previous", "proof.Turns"}
+BY_PLACE = {"proof.AtLeast", "proof.CountTest", "proof.Letter", "proof.Nearest", "proof.Turns"}
 """The proof's alphabet: one or two fields each, which may be given by place."""
 
 

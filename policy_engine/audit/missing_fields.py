@@ -9,8 +9,12 @@ from policy_engine.lang.ast import Field
 from policy_engine.rules.fields_read import fields_read
 from policy_engine.rules.program import Program
 
-_RENDERED: Final = {"message": frozenset({"role", "content"}), "turn": None, "segment": None}
-"""Scopes and fields that follow from the text itself; None: all of the scope."""
+_SHOWN: Final = frozenset({"role", "content"})
+_RENDERED: Final = {"message": _SHOWN, "previous": _SHOWN, "next": _SHOWN, "turn": None, "segment": None}
+"""Scopes and fields that follow from the text itself; None: all of the scope.
+
+`result` and `answer` do not: ids of calls, which say who answers what, are in no text.
+"""
 
 
 class Untold:

@@ -99,6 +99,7 @@ CODES: Final[dict[str, str]] = {
     "PE607": "a weight of zero",
     "PE608": "a comment that ignores a code which does not exist",
     "PE609": "placeholders of media are trained",
+    "PE610": "a condition that only the message before can meet",
     "PE701": "a policy's own test that fails",
     "PE702": "a trainer that does not train what the labels say",
 }

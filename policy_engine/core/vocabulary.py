@@ -187,8 +187,15 @@ tokenizer, which writes one placeholder for each and no more; unset it is `error
 spell something else than their messages; unset it is `error`.
 """
 
+NEIGHBOURS: Final = ("previous", "next", "result", "answer")
+"""Scopes of other messages than the one that a text belongs to: the message before and after it, the tool messages
+that answer its calls, and for a tool message the one whose call it answers."""
+MESSAGE_SCOPES: Final = ("message", *NEIGHBOURS)
+"""Scopes whose fields are those of a message."""
+
 SCOPES: Final[dict[str, tuple[str, ...] | None]] = {
     "message": None,
+    **dict.fromkeys(NEIGHBOURS),
     "part": None,
     "call": None,
     "sample": None,

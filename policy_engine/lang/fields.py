@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any, Final
 
 import re2
@@ -11,7 +12,7 @@ import re2
 from policy_engine.core.schema import FieldType, Schema, json_type
 from policy_engine.core.source import Span
 from policy_engine.core.suggest import did_you_mean
-from policy_engine.core.vocabulary import SCOPES
+from policy_engine.core.vocabulary import NEIGHBOURS, SCOPES
 from policy_engine.lang import ast
 from policy_engine.lang.findings import Findings
 
@@ -204,14 +205,16 @@ class FieldChecker:
                 help = "did you mean `turn.chars`? It counts the characters of the turn's text; no field counts tokens"
             self.findings.error("PE222", f"`{field.scope}` has no field `{first}`", field.span, help)
             return None
-        built_in = _BUILT_IN.get(f"{field.scope}.{first}")
+        # A neighbour is a message: it has the fields that messages have.
+        declared = replace(field, scope="message") if field.scope in NEIGHBOURS else field
+        built_in = _BUILT_IN.get(f"{declared.scope}.{first}")
         if built_in is not None:
             if len(field.path) > 1:
                 message = f"`{field.scope}.{first}` is {_a(built_in)} and has nothing below it"
                 self.findings.error("PE222", message, field.span, f"write `{field.scope}.{first}`")
                 return None
             return built_in
-        return self._declared_type(field) if field.scope in self.closed else "any"
+        return self._declared_type(declared) if declared.scope in self.closed else "any"
 
     def _no_scope(self, field: ast.Field) -> None:
         name = field.scope

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from policy_engine.core.vocabulary import GROUPS, KNOWN_ROLES, PART_DOCS, PARTS, SCOPES, SETTINGS, TURN
+from policy_engine.core.vocabulary import GROUPS, KNOWN_ROLES, NEIGHBOURS, PART_DOCS, PARTS, SCOPES, SETTINGS, TURN
 from policy_engine.lang.library import read_shipped, shipped
 from policy_engine.lang.split import split
 from policy_engine.lsp.document import Document
@@ -119,6 +119,9 @@ def _fields(document: Document, scope: str) -> Iterator[Word]:
         yield from (Word(label=name, kind="field", doc=SCOPE_DOCS[name]) for name in SCOPES)
         yield from (Word(label=name, kind="field", doc=kind) for name, kind in declared.items())
         return
+    first, _, below = scope.partition(".")
+    if first in NEIGHBOURS:
+        scope = ".".join(("message", below) if below else ("message",))  # they are messages, and declared as such
     fixed = {"message": ("role", "content"), "call": ("name", "arguments")}.get(scope) or SCOPES.get(scope) or ()
     yield from (Word(label=name, kind="field") for name in fixed)
     for name, kind in declared.items():

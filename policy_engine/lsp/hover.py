@@ -6,14 +6,14 @@ import re
 from typing import Any
 
 from policy_engine.core.errors import PolicyEngineError
-from policy_engine.core.vocabulary import PART_DOCS, PARTS, SETTINGS, parts_of
+from policy_engine.core.vocabulary import NEIGHBOURS, PART_DOCS, PARTS, SETTINGS, parts_of
 from policy_engine.lang import ast
 from policy_engine.lang.checked import Atom
 from policy_engine.lang.findings import Findings
 from policy_engine.lang.library import read_shipped
 from policy_engine.lang.resolve import Resolver, Verb
 from policy_engine.lsp.document import Document
-from policy_engine.lsp.words import KEYWORD_DOCS, SETTING_DOCS
+from policy_engine.lsp.words import KEYWORD_DOCS, SCOPE_DOCS, SETTING_DOCS
 
 _WORD = re.compile(r"[A-Za-z_]\w*")
 _QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"|#.*')
@@ -93,6 +93,10 @@ def _keyword(word: str) -> str | None:
 def _field(document: Document, field: ast.Field) -> str:
     name = ".".join((field.scope, *map(str, field.path)))
     fields = document.schema.fields if document.schema else None
+    if field.scope in NEIGHBOURS:
+        kind = (fields or {}).get(".".join(("message", *map(str, field.path))))
+        declared = f"; {kind}, as the dataset file declares for `message`" if kind else ""
+        return f"**{name}**: {SCOPE_DOCS[field.scope]}{declared}"
     kind = (fields or {}).get(name)
     return f"**{name}**: {kind}, as the dataset file declares" if kind else f"**{name}**: a field of the data"
 

@@ -12,6 +12,7 @@ from policy_engine.core.wording import field_path
 from policy_engine.mask.apply import DRIFT, STRADDLE, STRUCTURAL, apply_program
 from policy_engine.mask.token_mask import REASONS, TokenMask
 from policy_engine.rules.conditions.comparison import excerpt, shown
+from policy_engine.rules.conditions.conditions import ConditionValue
 from policy_engine.rules.decisions import PieceTable
 from policy_engine.rules.program import Program
 from policy_engine.rules.traces import RuleTrace, trace_rules
@@ -155,8 +156,12 @@ def rule_lines(piece: ExplainedPiece) -> Iterator[tuple[int, str]]:
         for rule in rules:
             yield 0, f"{title}: {rule.place} `{rule.text}`"
             for test in rule.conditions:
-                value = "is not there" if test.missing else f"is {shown(test.value)}"
+                value = "is not there" if test.missing else f"is {_shown(test)}"
                 yield 1, f"`{test.test}` is {'true' if test.holds else 'false'}: `{test.field}` {value}"
+
+
+def _shown(test: ConditionValue) -> str:
+    return " and ".join(map(shown, test.value)) if test.several else shown(test.value)
 
 
 def _explain(program: Program, chat: RenderedChat, table: PieceTable, pieces: list[int]) -> tuple[ExplainedPiece, ...]:

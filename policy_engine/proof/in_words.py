@@ -9,7 +9,7 @@ from policy_engine.core.vocabulary import BODY, TURN
 from policy_engine.core.wording import article
 from policy_engine.proof.model.assignments import Free
 from policy_engine.proof.model.places import Points
-from policy_engine.proof.model.positions import ALL, OTHER, CountTest, Previous, SideFact
+from policy_engine.proof.model.positions import ALL, OTHER, CountTest, Nearest, SideFact
 from policy_engine.proof.model.reachable import Possible
 from policy_engine.proof.model.regions import Region
 from policy_engine.proof.model.world import World
@@ -74,13 +74,13 @@ class _Words:
         """Facts that hold at all of `inside`, in words, and the points of `outside` where they hold."""
         named: list[str] = []
         left = outside
-        for fact in self._side_facts:
+        for fact, truth in sorted(((f, t) for f in self._side_facts for t in (True, False)), key=_plainness):
             pattern = self._points.where(lambda letter, fact=fact: ((fact, True),))  # type: ignore[misc]
-            for truth, points in ((True, pattern), (False, ~pattern)):
-                # A fact that takes nothing more away would only repeat the others.
-                if not inside & ~points and left & ~points:
-                    left &= points
-                    named.append(_fact(fact, truth))
+            points = pattern if truth else ~pattern
+            # A fact that takes nothing more away would only repeat the others.
+            if not inside & ~points and left & ~points:
+                left &= points
+                named.append(_fact(fact, truth))
         return named[:_SHORT], left if len(named) <= _SHORT else 0
 
     def _conditions(self, region: Region, possible: Region) -> str:
@@ -141,11 +141,18 @@ def _subject(role: str, parts: Sequence[str]) -> str:
     return f"{who}: {', '.join(sorted(known))}"
 
 
+def _plainness(named: tuple[SideFact, bool]) -> int:
+    """The order in which facts are named: `right after user` before `not right after tool`."""
+    fact, truth = named
+    return (0 if truth else 2) if isinstance(fact, Nearest) else 1
+
+
 def _fact(fact: SideFact, truth: bool) -> str:
     role, bit = fact.key
+    role = "another role" if role == OTHER else role
     turn = "message" if fact.key == ALL else f"{'trained ' if bit is not None else ''}{role or 'turn'}"
-    if isinstance(fact, Previous):
-        return f"{'' if truth else 'not '}right after {turn}"
+    if isinstance(fact, Nearest):
+        return f"{'' if truth else 'not '}right {'after' if fact.side == 'prefix' else 'before'} {turn}"
     side = "before it" if fact.side == "prefix" else "after it"
     if isinstance(fact, CountTest):
         text = fact.test.span.text or "a test on its place"

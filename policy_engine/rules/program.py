@@ -10,6 +10,7 @@ from typing import Any
 from policy_engine.core.bounded import Bounded
 from policy_engine.core.errors import RowError
 from policy_engine.core.facts import ChatFacts, Placed, placed_of
+from policy_engine.core.vocabulary import MESSAGE_SCOPES
 from policy_engine.lang.ast import Field
 from policy_engine.lang.checked import CheckedPolicy
 from policy_engine.rules.conditions.chat_view import ChatView
@@ -70,10 +71,10 @@ class Program:
     def message_fields(self) -> frozenset[str]:
         """Fields of messages that the policy reads in a condition, weight or span.
 
-        `message.quality` gives `quality`.
+        `message.quality` gives `quality`, and so does `previous.quality`.
         """
         read = fields_read(self.policy)
-        return frozenset(str(field.path[0]) for field in read if field.scope == "message" and field.path)
+        return frozenset(str(field.path[0]) for field in read if field.scope in MESSAGE_SCOPES and field.path)
 
     @functools.cached_property
     def is_weighted(self) -> bool:

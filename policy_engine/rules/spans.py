@@ -18,7 +18,7 @@ from policy_engine.core.schema import json_type
 from policy_engine.core.wording import a_kind
 from policy_engine.lang.checked import Atom, CheckedTarget, Spans
 from policy_engine.rules.conditions.chat_view import ChatView
-from policy_engine.rules.conditions.comparison import MISSING, content_text, part_text, shown
+from policy_engine.rules.conditions.comparison import MISSING, Differing, content_text, part_text, shown
 from policy_engine.rules.conditions.patterns import ScanLimitError, compile_pattern
 from policy_engine.rules.ranges import Range, intersect, union
 from policy_engine.rules.turn_signatures import TurnTests
@@ -137,6 +137,8 @@ class SpanFinder:
 
     def _entries(self, value: Any, size: int, turn: int) -> list[Range]:
         """The entries that count, as half-open offsets in the content, sorted and joined."""
+        if isinstance(value, Differing):
+            raise self._problem(turn, f"differs from result to result ({shown(value)})")
         if not isinstance(value, (list, tuple)):
             raise self._problem(turn, f"is {a_kind(value)}, not a list of spans")
         found: list[Range] = []

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from policy_engine.core.errors import RowError
 from policy_engine.core.facts import SegmentFacts
 from policy_engine.lang.ast import Field
 from policy_engine.lang.checked import Atom, CheckedGuard, CheckedRule
 from policy_engine.rules.conditions.chat_view import ChatView
-from policy_engine.rules.conditions.comparison import MISSING, number_problem, shown
+from policy_engine.rules.conditions.comparison import MISSING, Differing, number_problem, shown
 from policy_engine.rules.conditions.conditions import Condition
 from policy_engine.rules.ranges import Range, union
 from policy_engine.rules.spans import SpanFinder, as_finder
 from policy_engine.rules.turn_signatures import TurnTests
+
+_ONE_RESULT: Final = "weigh each call by its own result (`assistant.tool_call`), or give the results one number"
 
 
 class CompiledStatement:
@@ -90,7 +93,7 @@ class CompiledStatement:
             where = "" if segment.turn is None else f" of message {segment.turn}"
             raise RowError(
                 f"{self.place}: `{self.weight_field}`{where} {problem} ({shown(value)})",
-                help="give a finite number, or null for weight 1",
+                help=_ONE_RESULT if isinstance(value, Differing) else "give a finite number, or null for weight 1",
                 code="PE513",
             )
         return as_weight(value)

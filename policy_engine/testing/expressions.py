@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any, Final, Literal
 
 from policy_engine.core.source import Source, Span
+from policy_engine.core.vocabulary import NEIGHBOURS
 from policy_engine.lang import ast
 from policy_engine.testing.choices import Choices
 
@@ -57,8 +58,10 @@ PATTERNS: Final = (
 
 
 def field(choices: Choices, names: Sequence[FieldName]) -> ast.Field:
-    """One of some fields."""
+    """One of some fields; one of a message is now and then a neighbour's (`previous.train`)."""
     scope, path = choices.pick(names)
+    if scope == "message" and choices.chance(30):
+        scope = choices.pick(NEIGHBOURS)
     return ast.Field(scope=scope, path=path, span=_NOWHERE)
 
 

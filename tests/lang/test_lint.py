@@ -12,6 +12,7 @@ from policy_engine.lang.lint.lint import lint
 from policy_engine.lang.parse import parse
 
 EOS = "; train eos after assistant; never train user"
+TRAINED_EOS = "; train eos after trained assistant; never train user"
 
 
 def codes(text: str) -> list[str]:
@@ -52,6 +53,10 @@ def codes(text: str) -> list[str]:
         (f"train assistant; train media{EOS}", "PE609"),
         (f"train assistant; train user.media.image{EOS}", "PE609"),
         (f"train assistant{EOS}  # lint: ignore", "PE608"),
+        (f"train assistant; mask assistant right after tool where has message.tool_call_id{TRAINED_EOS}", "PE610"),
+        (f'train assistant; mask assistant right after tool unless message.role == "tool"{TRAINED_EOS}', "PE610"),
+        (f"train assistant; mask user right after assistant where not has message.tool_calls[0].id{EOS}", "PE610"),
+        (f'train assistant; always train assistant right after tool where message.role in ["tool"]{EOS}', "PE610"),
     ],
 )
 def test_warns(text: str, code: str) -> None:

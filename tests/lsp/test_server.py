@@ -168,6 +168,7 @@ async def test_hover_of_every_kind(client: pytest_lsp.LanguageClient, tmp_path: 
         "train spans message.cuts in assistant.text weight message.score\n"
         'train last 2 assistant where message.content matches /mask/ and message.role == "train"\n'
         "train eot after assistant # train\n"
+        "mask assistant where result.score < 1 or has previous.tool_call_id\n"
     )
     uri = opened(client, tmp_path / "a.policy", text)
 
@@ -192,6 +193,10 @@ async def test_hover_of_every_kind(client: pytest_lsp.LanguageClient, tmp_path: 
     assert "" == await said(4, '"train"')
     assert "the turns that the relation counts from" in await said(5, "assistant")
     assert "" == await said(5, "# train")
+    result = await said(6, "result")
+    assert result.startswith("**result.score**: any key of the tool message that answers this turn's call")
+    assert result.endswith("number, as the dataset file declares for `message`")
+    assert "**previous.tool_call_id**: any key of the message before" in await said(6, "previous")
 
 
 @pytest.mark.asyncio
@@ -209,6 +214,7 @@ async def test_completion_of_declared_fields(client: pytest_lsp.LanguageClient, 
         "mask user where ",
         "mask user where turn.",
         "scale assistant by ",
+        "mask user where result.",
     ]
     uri = opened(client, tmp_path / "a.policy", "\n".join(lines))
 
@@ -226,6 +232,8 @@ async def test_completion_of_declared_fields(client: pytest_lsp.LanguageClient, 
     assert {"index", "from_end", "round", "chars"} == set(await items(6, "turn."))
     assert "message.score" in await items(7, "by ")
     assert "has" not in await items(7, "by ")
+    assert {"previous", "next", "result", "answer"} <= set(await items(5, "where "))
+    assert {"role": None, "content": None, "score": "number", "cuts": "list"} == await items(8, "result.")
 
 
 @pytest.mark.asyncio

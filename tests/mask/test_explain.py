@@ -116,3 +116,21 @@ def test_no_such_place():
         explain_segment(program, CHAT, 99)
     with pytest.raises(IndexError):
         explain_token(program, fake_tokens(CHAT, width=5), 999)
+
+
+def test_the_values_of_neighbours_are_shown():
+    call = {"type": "function", "function": {"name": "f", "arguments": "{}"}}
+    messages = [
+        {"role": "assistant", "content": "Calls.", "tool_calls": [{"id": "a", **call}, {"id": "b", **call}]},
+        {"role": "tool", "tool_call_id": "a", "content": "Error: no"},
+        {"role": "tool", "tool_call_id": "b", "content": "fine"},
+    ]
+    policy = 'train assistant\nmask assistant where result.content contains "Error" and not has previous.role'
+    found = explain_segment(policy_from_text(policy), build_chat(messages), 1)
+    (piece,) = found.pieces
+    assert piece.rule is not None
+    first, second = piece.rule.conditions
+    assert (["Error: no", "fine"], True, True, False) == (first.value, first.several, first.holds, first.missing)
+    assert (None, False, False, True) == (second.value, second.several, second.holds, second.missing)
+    assert "`result.content contains \"Error\"` is true: `result.content` is 'Error: no' and 'fine'" in str(found)
+    assert "`has previous.role` is false: `previous.role` is not there" in str(found)

@@ -154,3 +154,39 @@ def test_evidence_adds_up_and_goes_through_json() -> None:
     summed: Evidence = Counter(pickle.loads(pickle.dumps(one)))
     summed.update({tuple(json.loads(json.dumps(key))): count for key, count in two.items()})
     assert rule_findings(program, both, rows=2) == rule_findings(program, summed, rows=2)
+
+
+def test_fields_of_neighbours_that_are_there() -> None:
+    calls = answer(tool_calls=[{"id": "a", "type": "function", "function": {"name": "f", "arguments": {}}}], score=1)
+    row = [USER, calls, {"role": "tool", "tool_call_id": "a", "content": "4", "ok": False}, answer(), {**USER, "n": 1}]
+    tests = ["next.n > 1", "result.ok == true", "previous.ok", 'result.content == "5"', "answer.score > 2"]
+    policy = "\n".join(f"mask turn where {test}" for test in tests)
+    assert ["PE519"] * len(tests) == [d.code for d in found(policy, row)]
+
+
+@pytest.mark.parametrize(
+    ("test", "message"),
+    [
+        ("previous.n", "no message before another of 1 row has `n`, which the policy asks for"),
+        ("next.ok", "no message behind another of 1 row has `ok`, which the policy asks for"),
+        ('result.content == "5"',
+         "no tool message that answers a call of 1 row has `content`, which the policy asks for"),
+        ("answer.score > 2",
+         "no message whose call a tool message answers of 1 row has `score`, which the policy asks for"),
+    ],
+)  # fmt: skip
+def test_fields_of_neighbours_that_never_were_there(test: str, message: str) -> None:
+    row = [
+        {**USER, "ok": True},
+        answer(score=3),
+        {"role": "tool", "tool_call_id": "a", "content": "4"},
+        {**USER, "n": 1},
+    ]
+    assert [message] == [d.message for d in found(f"mask turn where {test}", row)]
+
+
+def test_a_misspelled_field_of_a_neighbour() -> None:
+    row = [USER, answer(trainable=True), USER]
+    assert [("PE520", "warning", "did you mean `previous.trainable`?")] == told(
+        "mask user where previous.tranable", row
+    )

@@ -21,6 +21,7 @@ from policy_engine.core.vocabulary import BODY, EOS, KNOWN_ROLES, MEDIA, OTHER_W
 from policy_engine.lang.ast import And, Compare, Expr, Not, Or
 from policy_engine.lang.checked import Atom, CheckedGuard, CheckedPolicy, CheckedRule, CheckedTarget, Spans
 from policy_engine.lang.findings import Findings
+from policy_engine.lang.lint.one_before import one_before
 from policy_engine.lang.lint.suppress import unknown_codes, unsuppressed
 
 _EVERYTHING: Final = frozenset(PARTS) - UNTRAINABLE
@@ -45,6 +46,7 @@ def lint(policy: CheckedPolicy) -> tuple[Diagnostic, ...]:
     for ruling in rulings:
         _patterns(ruling.targets, findings)
         _conditions(ruling.condition, findings)
+        one_before(ruling, findings)
     for source in dict.fromkeys((policy.source, *(ruling.span.source for ruling in rulings))):
         unknown_codes(source, findings)
     return unsuppressed(findings.all_sorted())

@@ -14,6 +14,7 @@ from typing import Final
 from policy_engine.core.diagnostics import Diagnostic
 from policy_engine.core.source import Span
 from policy_engine.core.suggest import nearest
+from policy_engine.core.vocabulary import NEIGHBOURS
 from policy_engine.core.wording import counted
 from policy_engine.lang.ast import Compare, Expr, Has, Truth
 from policy_engine.lang.checked import CheckedRule
@@ -25,7 +26,11 @@ from policy_engine.rules.program import Program
 ENOUGH: Final = 20
 """Rows from which on it is worth a warning that something never occurred in them; before, it is a remark."""
 NEVER_HELD: Final = "its condition never held"
-_OWNERS: Final = {"message": "message", "sample": "row", "part": "content part", "call": "tool call"}
+_OWNERS: Final = {
+    "message": "message", "sample": "row", "part": "content part", "call": "tool call",
+    "previous": "message before another", "next": "message behind another",
+    "result": "tool message that answers a call", "answer": "message whose call a tool message answers",
+}  # fmt: skip
 
 
 def rule_findings(program: Program, seen: Evidence, *, rows: int) -> tuple[Diagnostic, ...]:
@@ -169,7 +174,8 @@ def _plain(value: str) -> str:
 
 def _meant(asked: Asked, seen: Evidence) -> str | None:
     """The field that is likely meant by one that no row has."""
-    scope, name = asked.field.scope, asked.field.path[0]
+    own, name = asked.field.scope, asked.field.path[0]
+    scope = "message" if own in NEIGHBOURS else own
     keys: dict[str, list[str]] = {}
     for fact in seen:
         if fact[0] == "key":
@@ -181,7 +187,7 @@ def _meant(asked: Asked, seen: Evidence) -> str | None:
         return None
     found = nearest(str(name), keys.get(scope, ()))
     rest = asked.name.partition(".")[2][len(str(name)) :]
-    return None if found is None else f"{scope}.{found}{rest}"
+    return None if found is None else f"{own}.{found}{rest}"
 
 
 def _span_of(program: Program, asked: Asked) -> Span | None:

@@ -18,9 +18,11 @@ import numpy as np
 
 from policy_engine.chat.label.markers import REASONING
 from policy_engine.core.errors import PolicyEngineError
+from policy_engine.core.vocabulary import NEIGHBOURS
 from policy_engine.lang.ast import Compare, Expr, Field, Has, Truth
 from policy_engine.lang.checked import Atom, CheckedGuard, CheckedRule, CheckedTarget, Spans
 from policy_engine.mask.row import MaskedRow
+from policy_engine.rules.conditions.chat_view import ChatView
 from policy_engine.rules.conditions.comparison import MISSING, kind_of, step_into
 from policy_engine.rules.conditions.conditions import leaves
 from policy_engine.rules.program import Program
@@ -43,7 +45,10 @@ _NAMES_FROM: Final = 200
 _SEARCHED: Final = 2000
 """Rows from the first that are searched for thinking that is text."""
 _VALUES: Final = 4
-_ALWAYS: Final = frozenset({"message.content", "message.role", "call.name", "call.arguments"})
+_ALWAYS: Final = frozenset(
+    {"call.name", "call.arguments"}
+    | {f"{scope}.{name}" for scope in ("message", "previous", "next") for name in ("content", "role")}
+)
 _ANY: Final = frozenset({"null", "boolean", "number", "string", "list", "object"})
 _THINKING: Final = frozenset({"reasoning.open", "reasoning.text", "reasoning.close", "empty_reasoning"})
 
@@ -209,6 +214,9 @@ def _items(scope: str, row: MaskedRow) -> Iterator[Mapping[str, Any]]:
     if scope == "sample":
         yield row.chat.sample
         return
+    if scope in NEIGHBOURS:
+        yield from _neighbours(scope, row)
+        return
     for message in row.chat.messages:
         if scope == "message":
             yield message
@@ -217,6 +225,18 @@ def _items(scope: str, row: MaskedRow) -> Iterator[Mapping[str, Any]]:
         for item in items if isinstance(items, list | tuple) else ():
             if isinstance(item, Mapping):
                 yield item
+
+
+def _neighbours(scope: str, row: MaskedRow) -> Iterator[Mapping[str, Any]]:
+    """The messages of a row that are `previous`, `next`, `result` or `answer` of some turn."""
+    view = ChatView(row.chat)
+    turns = range(len(row.chat.messages))
+    if scope == "result":
+        found = {result for turn in turns for result in view.results_of(turn)}
+    else:
+        found = {other for turn in turns if (other := view.neighbour(scope, turn)) is not None}
+    for turn in sorted(found):
+        yield row.chat.messages[turn]
 
 
 def _prints_parts_whole(field: Field, row: MaskedRow) -> bool:

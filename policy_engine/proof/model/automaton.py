@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from policy_engine.proof.model.assignments import TooLarge
-from policy_engine.proof.model.positions import AtLeast, CountTest, Key, Letter, Previous, Side, SideFact
+from policy_engine.proof.model.positions import AtLeast, CountTest, Key, Letter, Nearest, Side, SideFact
 
 MAX_STATES: Final = 20_000
 
@@ -35,7 +35,7 @@ class Summaries:
                 caps[fact.key] = max(caps.get(fact.key, 0), cap)
         self._keys = sorted(caps, key=repr)
         self._caps = [caps[key] for key in self._keys]
-        self._near = sorted({fact.key for fact in mine if isinstance(fact, Previous)}, key=repr)
+        self._near = sorted({fact.key for fact in mine if isinstance(fact, Nearest)}, key=repr)
         # Letters that count for the same keys are one to the automaton.
         kinds: dict[tuple[bool, ...], Letter] = {}
         for letter in letters:
@@ -87,7 +87,7 @@ class Summaries:
     def holds(self, fact: SideFact, number: int) -> bool:
         """True if a fact of this side is true in a state."""
         counts, near = self._states[number]
-        if isinstance(fact, Previous):
+        if isinstance(fact, Nearest):
             return near[self._near.index(fact.key)]
         count = counts[self._keys.index(fact.key)]
         return count >= fact.count if isinstance(fact, AtLeast) else fact.holds(count)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any, Final, Literal
 
+from policy_engine.core.vocabulary import MESSAGE_SCOPES
 from policy_engine.lang.ast import Compare, Has, Truth
 from policy_engine.proof.model.assignments import Free, Space
 from policy_engine.rules.conditions.comparison import MISSING, kind_of
@@ -45,6 +46,9 @@ class FieldValues:
     cells: list[Cell]
     variable: int = -1
     """Variable of the space whose value is the index of a cell."""
+    seen: list[int] | None = None
+    """For a field of `result`, of which there can be several: a variable (false, true) for each cell but the first,
+    which is the missing field. It says if some result has a value of the cell."""
     free: dict[str, int] = field(default_factory=dict)
     """Variables (false, true) of the tests that the cells leave open, by test key."""
     tests: dict[str, Test] = field(default_factory=dict)
@@ -57,15 +61,45 @@ class FieldValues:
 
     def holds(self, space: Space, key: str) -> Free:
         """The assignments under which a test holds."""
-        found = space.cells(self.variable, self._true[key])
+        found = self._in(space, self._true[key])
         if key in self.free:
-            maybe = space.both(space.cells(self.variable, self._open[key]), space.cells(self.free[key], (1,)))
+            maybe = space.both(self._in(space, self._open[key]), space.cells(self.free[key], (1,)))
             found = space.either(found, maybe)
         return found
 
-    def expected(self, assignment: Sequence[int]) -> list[tuple[Test, bool]]:
-        """Every test on the field with its answer under an assignment of all variables."""
-        cell = assignment[self.variable]
+    def _in(self, space: Space, cells: Iterable[int]) -> Free:
+        """The assignments that have one of some cells."""
+        if self.seen is None:
+            return space.cells(self.variable, cells)
+        found = space.empty
+        for cell in cells:
+            found = space.either(found, space.cells(self.seen[cell - 1], (1,)) if cell else self._none(space))
+        return found
+
+    def _none(self, space: Space) -> Free:
+        """The assignments in which no result has the field."""
+        free = space.full
+        for variable in self.seen or ():
+            free = space.both(free, space.cells(variable, (0,)))
+        return free
+
+    def only(self, space: Space, test: Callable[[Cell], bool]) -> Free:
+        """The assignments that have cells which pass `test`, and no other."""
+        found = self.where(space, test)
+        return space.without(found, self.where(space, lambda cell: not test(cell))) if self.seen else found
+
+    def cells_of(self, assignment: Sequence[int]) -> list[int]:
+        """The cells that the field has under an assignment: one, or for `result` several."""
+        if self.seen is None:
+            return [assignment[self.variable]]
+        return [cell for cell, variable in enumerate(self.seen, 1) if assignment[variable]] or [0]
+
+    def expected(self, assignment: Sequence[int], number: int = 0) -> list[tuple[Test, bool]]:
+        """Every test on the field with its answer under an assignment of all variables.
+
+        For `result` it is the answer on the value of the result with this number.
+        """
+        cell = self.cell_at(assignment, number)
         return [
             (
                 test,
@@ -75,9 +109,14 @@ class FieldValues:
             for key, test in self.tests.items()
         ]
 
+    def cell_at(self, assignment: Sequence[int], number: int = 0) -> int:
+        """The cell of the result with this number, or of the one value that there is."""
+        cells = self.cells_of(assignment)
+        return cells[min(number, len(cells) - 1)]
+
     def where(self, space: Space, test: Callable[[Cell], bool]) -> Free:
-        """The assignments whose cell passes `test`."""
-        return space.cells(self.variable, (i for i, cell in enumerate(self.cells) if test(cell)))
+        """The assignments whose cell passes `test`; for `result`, some cell of theirs."""
+        return self._in(space, (i for i, cell in enumerate(self.cells) if test(cell)))
 
 
 def test_key(test: Test) -> str:
@@ -150,7 +189,9 @@ def _exists(name: Name, cell: Cell) -> bool:
         return isinstance(value, int) and not isinstance(value, bool) and value >= 0
     if name[0] == "segment":
         return cell.kind == "string" or (cell.kind == "value" and isinstance(value, str) and value != "")
-    if name[0] == "message" and name[1][:1] == ("content",):
+    if name[0] in MESSAGE_SCOPES and name[1][:1] == ("role",):
+        return value is MISSING or (len(name[1]) == 1 and (cell.kind == "string" or isinstance(value, str)))
+    if name[0] in MESSAGE_SCOPES and name[1][:1] == ("content",):
         if len(name[1]) > 1:
             return value is MISSING
         return cell.kind == "string" or isinstance(value, str) or value is MISSING
@@ -163,6 +204,8 @@ def _candidates(name: Name, tests: Sequence[Test]) -> list[Cell]:
     Some may be values that the field cannot have.
     """
     constants = [c for test in tests for c in _constants(test)]
+    if name == ("result", ("role",)):
+        return [Cell(kind="value", value=MISSING), Cell(kind="value", value="tool")]
     strings = sorted({c for c in constants if isinstance(c, str)})
     numbers = _numbers(constants, whole=name == ("turn", ("chars",)))
     found = [Cell(kind="value", value=v) for v in (MISSING, *numbers, False, True, None)]

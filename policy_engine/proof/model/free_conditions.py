@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from policy_engine.core.vocabulary import MESSAGE_SCOPES
 from policy_engine.lang.ast import Compare, Field, Has, Truth
 from policy_engine.lang.checked import Atom, CheckedRule, CheckedStatement, CheckedTarget, Spans, TurnSet
 from policy_engine.proof.model.assignments import Free, make_space
 from policy_engine.proof.model.field_values import (
+    Cell,
     Name,
     Test,
     json_kind,
@@ -26,7 +28,8 @@ from policy_engine.rules.conditions.conditions import test_of
 
 Resolve = Callable[[TurnSet], Turns]
 """Resolves a set of turns as a statement means it, by the rules above the statement."""
-ROLE: Name = ("message", ("role",))
+PLACED_ROLES: tuple[Name, ...] = tuple((scope, ("role",)) for scope in ("message", "previous", "next"))
+"""The roles that the place of a turn decides."""
 CHARS: Name = ("turn", ("chars",))
 _WANTS = {"train": True, "always": True, "mask": False, "never": False, "scale": None}
 
@@ -41,10 +44,10 @@ class Conditions:
     def __init__(self, tests: Sequence[Test], statements: Sequence[tuple[CheckedStatement, Resolve]]) -> None:
         weights = [s.weight for s, _ in statements if isinstance(s, CheckedRule) and isinstance(s.weight, Field)]
         spans = [(span, span_key(span, s, r)) for s, r in statements for target in s.targets for span in _spans(target)]
-        self.role_tests = [t for t in tests if name_of(t.field) == ROLE]
+        self.role_tests = [t for t in tests if name_of(t.field) in PLACED_ROLES]
         by_field: dict[Name, list[Test]] = {name_of(field): [] for field in weights}
         for test in tests:
-            if name_of(test.field) != ROLE:
+            if name_of(test.field) not in PLACED_ROLES:
                 by_field.setdefault(name_of(test.field), []).append(test)
         weighted = {name_of(field) for field in weights}
         spanned = {name_of(span.field) for span, _ in spans if span.field is not None}
@@ -67,7 +70,10 @@ class Conditions:
             return len(sizes) - 1
 
         for name, values in self.fields.items():
-            values.variable = variable(name[0], len(values.cells))
+            if name[0] == "result":
+                values.seen = [variable("result", 2) for _ in values.cells[1:]]
+            else:
+                values.variable = variable(name[0], len(values.cells))
             for key in values.open_tests():
                 values.free[key] = variable(name[0], 2)
         self.spans: dict[str, int] = {}
@@ -82,21 +88,21 @@ class Conditions:
         self.roles: dict[str, int] = {}
         """Variables of tests on the role that a role without a name of its own leaves open."""
         for test in self.role_tests:
-            if _is_open_on_role(test):
-                self.roles.setdefault(test_key(test), -1)
-        for key in self.roles:
-            self.roles[key] = variable("message", 2)
+            if _is_open_on_role(test) and test_key(test) not in self.roles:
+                self.roles[test_key(test)] = variable(test.field.scope, 2)
         self.space = make_space(sizes)
         self.sizes = sizes
         self.asks_for_calls = any(name[0] == "call" for name in self.fields)
-        self.no_call = self._all_missing("call")
+        self.no_call = self.all_missing("call")
+        self.asks_for = frozenset({name[0] for name in self.fields} | {t.field.scope for t in self.role_tests})
+        """The scopes of the fields that some test or weight asks for."""
 
     def holds(self, test: Test) -> Free:
         """The assignments under which a test on the data or a text holds."""
         return self.fields[name_of(test.field)].holds(self.space, test_key(test))
 
     def on_role(self, test: Test, role: str) -> Free:
-        """The assignments under which a test on `message.role` holds for a role, or for `OTHER`."""
+        """The assignments under which a test on a message's role holds for a role, or for `OTHER`."""
         if role != OTHER:
             return self.space.full if test_of(test)(role) else self.space.empty
         key = test_key(test)
@@ -105,7 +111,7 @@ class Conditions:
         return self.space.full if test_of(test)(OTHER) else self.space.empty
 
     def role_variable(self, test: Test) -> int | None:
-        """The variable of a test on `message.role` that roles outside the policy leave open."""
+        """The variable of a test on a message's role that roles outside the policy leave open."""
         return self.roles.get(test_key(test))
 
     def span(self, key: str) -> Free:
@@ -114,7 +120,7 @@ class Conditions:
 
     def weight(self, field: Field, kind: str) -> Free:
         """The assignments under which a field is a weight of a kind (see `weight_class`)."""
-        return self.fields[name_of(field)].where(self.space, lambda cell: weight_class(cell) == kind)
+        return self.fields[name_of(field)].only(self.space, lambda cell: weight_class(cell) == kind)
 
     def possible(self, *, in_body: bool, in_part: bool, owned: bool) -> Free:
         """The assignments that text in a turn's body, of a content part, or other text, can have."""
@@ -127,12 +133,17 @@ class Conditions:
                 if _is_below(name, parent):
                     needed = "object" if isinstance(name[1][len(parent[1])], str) else "list"
                     holds = self.fields[parent].where(space, lambda cell, n=needed: json_kind(cell) == n)  # type: ignore[misc]
-                    missing = values.where(space, lambda cell: cell.value is MISSING and cell.kind == "value")
+                    missing = values.only(space, _is_missing)
                     free = space.both(free, space.either(holds, missing))
         if in_body and CHARS in self.fields:
             free = space.both(free, self.fields[CHARS].where(space, lambda cell: cell.value != 0))
         if not in_part:
-            free = space.both(free, self._all_missing("part"))
+            free = space.both(free, self.all_missing("part"))
+        for scope in ("result", "answer"):
+            # A message that is there has a role.
+            if (role := self.fields.get((scope, ("role",)))) is not None:
+                there = space.without(space.full, role.only(space, _is_missing))
+                free = space.both(free, space.either(there, self.all_missing(scope)))
         for key, name in self.span_fields.items():
             if not owned:
                 free = space.both(free, space.cells(self.spans[key], (0,)))
@@ -141,13 +152,12 @@ class Conditions:
                 free = space.both(free, space.either(lists, space.cells(self.spans[key], (0,))))
         return free
 
-    def _all_missing(self, scope: str) -> Free:
+    def all_missing(self, scope: str) -> Free:
         """The assignments in which every field of a scope is absent."""
         free = self.space.full
         for name, values in self.fields.items():
             if name[0] == scope:
-                missing = values.where(self.space, lambda cell: cell.kind == "value" and cell.value is MISSING)
-                free = self.space.both(free, missing)
+                free = self.space.both(free, values.only(self.space, _is_missing))
         return free
 
     def variables(self, *scopes: str) -> tuple[int, ...]:
@@ -195,8 +205,12 @@ def _is_below(name: Name, other: Name) -> bool:
         name[0] == other[0]
         and len(name[1]) > len(other[1]) > 0
         and name[1][: len(other[1])] == other[1]
-        and other != ("message", ("content",))
+        and not (other[0] in MESSAGE_SCOPES and other[1] == ("content",))
     )
+
+
+def _is_missing(cell: Cell) -> bool:
+    return cell.kind == "value" and cell.value is MISSING
 
 
 def _is_open_on_role(test: Test) -> bool:

@@ -54,15 +54,11 @@ class AtLeast:
 
 
 @dataclass(frozen=True, slots=True)
-class Previous:
-    """The turn just before counts for the key."""
+class Nearest:
+    """The turn just before, or just after, counts for the key."""
 
+    side: Side
     key: Key
-
-    @property
-    def side(self) -> Side:
-        """The prefix."""
-        return "prefix"
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +82,7 @@ class CountTest:
         return max(0, *(int(n) + 1 for n in numbers if isinstance(n, (int, float)) and n == n and abs(n) < 1e9), 0)
 
 
-SideFact = AtLeast | Previous | CountTest
+SideFact = AtLeast | Nearest | CountTest
 Conjunction = tuple[tuple[SideFact, bool], ...]
 """Facts, each to be true or false. None in place of a conjunction means never."""
 
@@ -137,12 +133,38 @@ def related(relation: RelationKind | None, turns: Turns, letter: Letter) -> Conj
             found = ((AtLeast("suffix", key, 1), True),)
             return (*found, (AtLeast("prefix", key, n - own), False)) if turns.end == "first" else found
         case "right after":
-            found = ((Previous(key), True),)
+            found = ((Nearest("prefix", key), True),)
             if turns.end == "first":
                 return (*found, (AtLeast("prefix", key, n + 1), False))
             return (*found, fewer_behind) if turns.end == "last" else found
         case _:
             assert_never(relation)
+
+
+SIDES: Final[dict[Side, str]] = {"prefix": "previous", "suffix": "next"}
+"""The scope that means the nearest turn of each side."""
+
+
+def neighboured(scope: str, letter: Letter) -> Conjunction | None:
+    """Facts under which a turn can have the `previous`, `next`, `result` or `answer` of `scope`."""
+    match scope:
+        case "previous":
+            return ((AtLeast("prefix", ALL, 1), True),)
+        case "next":
+            return ((AtLeast("suffix", ALL, 1), True),)
+        case "result":
+            return ((AtLeast("suffix", ("tool", None), 1), True),)
+        case _:
+            # Only a tool's message answers, and something has to have made the call.
+            return ((AtLeast("prefix", ALL, 1), True),) if letter.role == "tool" else None
+
+
+def placed_role(scope: str, role: str, letter: Letter) -> Conjunction | None:
+    """Facts under which a turn's message, or the one before or after it, has a role."""
+    for side, name in SIDES.items():
+        if scope == name:
+            return ((Nearest(side, (role, None)), True),)
+    return () if letter.role == role else None
 
 
 def count_field(field: Field) -> CountField | None:

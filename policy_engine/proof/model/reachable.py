@@ -77,6 +77,8 @@ class Possible:
             if part_class.owned:
                 turns = self.turns
                 if part_class.in_call:
+                    # Text of a call has the results of that call, other text those of all calls.
+                    turns = world.algebra.forget(turns, world.conditions.variables("result"))
                     # A tool turn can make calls of its own, which are not the one it answers.
                     inside = world.algebra.within(turns, self._tool)
                     inside = world.algebra.forget(inside, world.conditions.variables("call"))
@@ -117,7 +119,7 @@ class Possible:
         Other parts of the turn can then be joined to it.
         """
         world = self.world
-        own = world.conditions.variables("segment", "part", "span")
+        own = world.conditions.variables("segment", "part", "span", *(("result",) if part_class.in_call else ()))
         calls = world.conditions.variables("call")
         if not calls:
             return world.algebra.forget(region, own)

@@ -9,29 +9,37 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Final
 
-from policy_engine.core.vocabulary import BODY, FROM_PARTS, PARTS, UNOWNED, UNTRAINABLE, RelationKind
+from policy_engine.core.vocabulary import BODY, FROM_PARTS, NEIGHBOURS, PARTS, UNOWNED, UNTRAINABLE, RelationKind
 from policy_engine.lang.ast import And, Compare, Expr, Not, Or
 from policy_engine.lang.checked import Atom, CheckedPolicy, CheckedStatement, CheckedTarget, TurnSet
-from policy_engine.proof.model.field_values import Test
-from policy_engine.proof.model.free_conditions import ROLE, Conditions, span_key
+from policy_engine.proof.model.field_values import Name, Test
+from policy_engine.proof.model.free_conditions import PLACED_ROLES, Conditions, name_of, span_key
 from policy_engine.proof.model.places import Points
 from policy_engine.proof.model.positions import (
     ALL,
     OTHER,
+    SIDES,
     AtLeast,
     CountField,
     Letter,
+    Nearest,
     SideFact,
     Turns,
     count_field,
     counted,
+    neighboured,
+    placed_role,
     related,
 )
 from policy_engine.proof.model.regions import Algebra, Region
 from policy_engine.proof.model.trained_bits import Stages, stage_of, turn_sets
-from policy_engine.rules.conditions.conditions import leaves
+from policy_engine.rules.conditions.comparison import MISSING
+from policy_engine.rules.conditions.conditions import leaves, test_of
 from policy_engine.rules.turn_signatures import atoms_of
+
+ANSWER_ROLE: Final[Name] = ("answer", ("role",))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,10 +98,15 @@ class World:
         named |= {c for test in self.conditions.role_tests for c in _named_roles(test)}
         if any(field == "round" for field, _ in self._count_tests()):
             named.add("user")
-        if self.conditions.asks_for_calls:
+        if self.conditions.asks_for_calls or not self.conditions.asks_for.isdisjoint(("result", "answer")):
             named.add("tool")
+        named |= {c for test in self._answer_roles() for c in _named_roles(test)}
         order = ("user", "assistant", "system", "tool")
         return (*sorted(named, key=lambda r: (order.index(r) if r in order else len(order), r)), OTHER)
+
+    def _answer_roles(self) -> list[Test]:
+        values = self.conditions.fields.get(ANSWER_ROLE)
+        return [] if values is None else list(values.tests.values())
 
     def _count_tests(self) -> Iterator[tuple[CountField, Test]]:
         for _, s in self.statements:
@@ -125,6 +138,13 @@ class World:
                 found.update(fact for fact, _ in counted(field, leaf, letter))
         if self.conditions.asks_for_calls:
             found.add(AtLeast("prefix", ALL, 1))
+        for scope in self.conditions.asks_for.intersection(NEIGHBOURS):
+            found.update(fact for letter in letters for fact, _ in neighboured(scope, letter) or ())
+        for side, scope in SIDES.items():
+            if any(test.field.scope == scope for test in self.conditions.role_tests):
+                found.update(Nearest(side, (role, None)) for role in self.roles)
+        if ANSWER_ROLE in self.conditions.fields:
+            found.update(AtLeast("prefix", (role, None), 1) for role in self.roles)
         return sorted(found, key=repr)
 
     def _part_classes(self) -> list[PartClass]:
@@ -160,12 +180,41 @@ class World:
         algebra, conditions = self.algebra, self.conditions
         free = conditions.possible(in_body=part_class.in_body, in_part=part_class.in_part, owned=part_class.owned)
         full = self.full(part_class)
+        region = algebra.region(free, full)
+        if part_class.owned:
+            region = self._with_neighbours(region)
         if not conditions.asks_for_calls or part_class.in_call or not part_class.owned:
-            return algebra.region(free, full)
+            return region
         # Elsewhere a call can only be the one that a tool turn answers, and something has to have made it.
         answers = self.points.where(lambda x: ((AtLeast("prefix", ALL, 1), True),) if x.role == "tool" else None)
-        none = self.space.both(free, conditions.no_call)
-        return algebra.either(algebra.region(free, answers), algebra.region(none, full & ~answers))
+        none = algebra.region(conditions.no_call, full & ~answers)
+        return algebra.both(region, algebra.either(algebra.points(answers), none))
+
+    def _with_neighbours(self, region: Region) -> Region:
+        """A region without fields of missing messages: those of `previous` at the first turn."""
+        algebra, conditions = self.algebra, self.conditions
+        for scope in sorted(conditions.asks_for.intersection(NEIGHBOURS)):
+            there = self.points.where(lambda letter, s=scope: neighboured(s, letter))  # type: ignore[misc]
+            gone = algebra.region(conditions.all_missing(scope), self.points.full & ~there)
+            region = algebra.both(region, algebra.either(algebra.points(there), gone))
+        if ANSWER_ROLE in conditions.fields:
+            region = algebra.both(region, self._answer_role())
+        return region
+
+    def _answer_role(self) -> Region:
+        """The region in which `answer.role` is missing, or the role of a turn before."""
+        algebra, space, values = self.algebra, self.space, self.conditions.fields[ANSWER_ROLE]
+        missing = values.where(space, lambda cell: cell.value is MISSING)
+        found = algebra.region(missing, self.points.full)
+        for role in self.roles:
+            before = self.points.where(lambda letter, r=role: ((AtLeast("prefix", (r, None), 1), True),))  # type: ignore[misc]
+            free = space.without(space.full, missing)
+            for key, test in values.tests.items():
+                if role != OTHER:
+                    holds = values.holds(space, key)
+                    free = space.both(free, holds) if test_of(test)(role) else space.without(free, holds)
+            found = algebra.either(found, algebra.region(free, before))
+        return found
 
     # -- what a policy asks
 
@@ -254,7 +303,7 @@ class World:
             return {}
         if (field := count_field(test.field)) is not None:
             return self.algebra.points(self.points.where(lambda letter: counted(field, test, letter)))
-        if (test.field.scope, test.field.path) == ROLE:
+        if name_of(test.field) in PLACED_ROLES:
             return self._role_test(test)
         return self.algebra.region(self.conditions.holds(test), self.points.full if owned else 1)
 
@@ -264,12 +313,13 @@ class World:
 
     def is_free(self, test: Test) -> bool:
         """True if data or text decides a test, and not the place of the turn or its role."""
-        return count_field(test.field) is None and (test.field.scope, test.field.path) != ROLE
+        return count_field(test.field) is None and name_of(test.field) not in PLACED_ROLES
 
     def _role_test(self, test: Test) -> Region:
         region: Region = {}
+        scope = test.field.scope
         for role in self.roles:
-            points = self.points.where(lambda letter, r=role: () if letter.role == r else None)  # type: ignore[misc]
+            points = self.points.where(lambda letter, r=role: placed_role(scope, r, letter))  # type: ignore[misc]
             region = self.algebra.either(region, self.algebra.region(self.conditions.on_role(test, role), points))
         return region
 

@@ -8,15 +8,17 @@ from policy_engine.chat.segments import RenderedChat, Segment
 from policy_engine.data.conversation import Conversation
 from policy_engine.proof.model.world import World
 from policy_engine.proof.witness.make_turn import SegmentText, make_fields, make_text, make_turn
+from policy_engine.proof.witness.neighbours import meet
 from policy_engine.proof.witness.plans import Plan
 
 
-def lay_out(world: World, plan: Plan) -> tuple[Conversation, RenderedChat, int]:
+def lay_out(world: World, plan: Plan, *, apart: bool = False) -> tuple[Conversation, RenderedChat, int]:
     """The conversation of a plan, its layout, and the index of the segment to look at.
 
-    Raises `Unrealised` where data and texts cannot be made to meet the plan together. What is made is not trusted yet:
-    `witness` replays it.
+    `apart` is that of `neighbours.meet`. Raises `Unrealised` where data and texts cannot be made to meet the plan
+    together. What is made is not trusted yet: `witness` replays it.
     """
+    meet(world, plan, apart=apart)
     out = _Writer()
     target = -1
     unowned = plan.unowned

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from policy_engine.core.vocabulary import BODY, FROM_PARTS, PARTS
-from policy_engine.lang.ast import Compare
 from policy_engine.lang.checked import Atom
-from policy_engine.proof.model.field_values import FieldValues, Name
+from policy_engine.proof.model.field_values import FieldValues, Name, Test
 from policy_engine.proof.model.free_conditions import CHARS
 from policy_engine.proof.model.positions import OTHER
-from policy_engine.proof.model.world import World
+from policy_engine.proof.model.world import ANSWER_ROLE, World
 from policy_engine.proof.witness.find_values import (
     Seed,
     Unrealised,
@@ -23,6 +22,8 @@ from policy_engine.proof.witness.find_values import (
     string_wanted,
     value_for,
 )
+from policy_engine.proof.witness.joint_values import Wish, joint_value, make_message_fields, texts_wanted, wishes_of
+from policy_engine.proof.witness.neighbours import is_there
 from policy_engine.proof.witness.plans import Assignment, SegmentPlan, TurnPlan
 from policy_engine.rules.conditions.comparison import MISSING
 from policy_engine.rules.conditions.conditions import test_of
@@ -42,6 +43,7 @@ WRITTEN: Final = {
     "eot": "<|im_end|>", "eod": "<|endoftext|>", "separator": "\n", "generation_prompt": "<|im_start|>assistant\n",
 }  # fmt: skip
 _CALL_ID: Final = "call_1"
+_NO_CALL: Final = "call_0"
 _TYPES: Final = {"media": "file", "media.audio": "audio", "media.video": "video"}
 """Types of the content parts that media belong to; images otherwise."""
 
@@ -123,12 +125,14 @@ class _Turn:
         self.turn = turn
         self.message: dict[str, Any] = {"role": _role(world, turn)}
         self.messages = messages
+        self.seen_content = [wish for wish in wishes_of(world, turn).get(("content",), ()) if _is_seen(wish)]
+        """What other turns ask of the message's content."""
         messages.append(self.message)
+        turn.message = self.message
 
     def pieces(self) -> list[SegmentText]:
         """See `make_turn`."""
-        if self.turn.assignment is not None:
-            make_fields(self.world, "message", self.turn.assignment, self.message)
+        make_message_fields(self.world, self.turn, self.message)
         planned = sorted(self.turn.segments, key=lambda s: PARTS.index(s.part))
         # A template can write text of its own for a message without content.
         sourced = [s for s in planned if self._is_content(s) and self._has_content(s.assignment)]
@@ -180,6 +184,9 @@ class _Turn:
             wanted, seeds = string_wanted(self.fields[CONTENT], segment.assignment)
         elif PART_TEXT in self.fields and self._has_item(segment):
             wanted, seeds = string_wanted(self.fields[PART_TEXT], segment.assignment)
+        if joint:
+            more, hints = texts_wanted(self.seen_content)
+            wanted, seeds = [*wanted, *more], [*seeds, *hints]
         role = self.message["role"]
         usual = _SAID.get(role) if segment.part == "text" else None
         text = make_text(self.world, segment, role, wanted, usual=usual, seeds=seeds, length=length)
@@ -199,12 +206,16 @@ class _Turn:
             return
         if CONTENT in self.fields and self.turn.assignment is not None:
             content = value_for(self.fields[CONTENT], self.turn.assignment)
-            if content is not MISSING:
-                self.message["content"] = content
         elif not self.turn.exact:
-            self.message["content"] = _SAID.get(self.message["role"], "Noted.")
+            content = _SAID.get(self.message["role"], "Noted.")
         else:
-            self.message["content"] = ""
+            content = ""
+        if self.seen_content:
+            own = CONTENT in self.fields and self.turn.assignment is not None
+            wishes = wishes_of(self.world, self.turn)[("content",)] if own else self.seen_content
+            content = joint_value(wishes, content)
+        if content is not MISSING:
+            self.message["content"] = content
         if all(p.part != "text" for p in pieces):
             self._fill(pieces)
 
@@ -229,10 +240,11 @@ class _Turn:
                 piece.item = len(items)
                 make_fields(self.world, "part", piece.plan.assignment, item)
             items.append(item)
-        if CONTENT in self.fields and self.turn.assignment is not None:
-            if not self._has_content(self.turn.assignment):
+        wishes = wishes_of(self.world, self.turn).get(("content",))
+        if wishes:
+            if self.turn.assignment is not None and not self._has_content(self.turn.assignment):
                 raise Unrealised
-            wanted, seeds = string_wanted(self.fields[CONTENT], self.turn.assignment)
+            wanted, seeds = texts_wanted(wishes)
             joined = "".join(item.get("text", "") for item in items)
             rest = find_string([lambda s: all(test(joined + s) for test in wanted)], seeds, first="")
             if rest:
@@ -251,24 +263,50 @@ class _Turn:
                 assert piece.plan is not None
                 piece.call = order.index(tuple(piece.plan.assignment))
             self.message.setdefault("tool_calls", calls)
-        elif self.message["role"] == "tool" and self.turn.assignment is not None:
+        if self.turn.called:
+            self._make_call(made[0].call if made else None)
+        if self.turn.answers is not None and self.turn.answers.call is not None:
+            turn, number = self.turn.answers.call
+            if isinstance(identity := self.messages[turn]["tool_calls"][number].get("id"), str):
+                self.message.setdefault("tool_call_id", identity)
+        elif self.message["role"] == "tool" and self.turn.assignment is not None and not made:
             self._answer(self.turn.assignment)
+        elif self.message["role"] == "tool" and "result" in self.world.conditions.asks_for:
+            # Without an id it would answer whatever call is before it.
+            self.message.setdefault("tool_call_id", _NO_CALL)
         for piece in pieces:
             # Without a field of its own for thinking, a message that has some gets the usual one.
             bare = piece.part == "reasoning.text" and piece.field is None and piece.item is None
             if bare and self.message.setdefault("reasoning_content", piece.text) == piece.text:
                 piece.field = ("reasoning_content",)
 
+    def _make_call(self, number: int | None) -> None:
+        """Lets the message make the call that a result answers.
+
+        If its text has that call, `number` is the call's.
+        """
+        calls = self.message.setdefault("tool_calls", [])
+        if not isinstance(calls, list):
+            raise Unrealised
+        if number is None:
+            number = len(calls)
+            function = {"name": "lookup", "arguments": "{}"}
+            calls.append({"id": f"call_{len(self.messages)}", "type": "function", "function": function})
+        self.turn.call = len(self.messages) - 1, number
+
     def _answer(self, assignment: Assignment) -> None:
-        """Lets the message before have made the call that a tool turn answers."""
-        values = [v for name, v in self.fields.items() if name[0] == "call"]
-        cells = [v.cells[assignment[v.variable]] for v in values]
-        if all(c.kind == "value" and c.value is MISSING for c in cells):
+        """Lets a message before have made the call that a tool turn answers."""
+        if not is_there(self.world, "call", assignment) and not is_there(self.world, "answer", assignment):
             return
-        if len(self.messages) < 2:
+        caller = self.turn.answers
+        before = self.messages[:-1]
+        made = [m for m in before if caller is not None and m is caller.message] or before[-1:]
+        if not made:
             raise Unrealised
         call = _call(self.world, assignment)
-        calls = self.messages[-2].setdefault("tool_calls", [])
+        calls = made[0].setdefault("tool_calls", [])
+        if not isinstance(calls, list):
+            raise Unrealised
         calls.insert(0, call)
         if isinstance(call.get("id"), str):
             self.message["tool_call_id"] = call["id"]
@@ -326,16 +364,27 @@ def _call(world: World, assignment: Assignment, name: str = "lookup", arguments:
 def _role(world: World, turn: TurnPlan) -> str:
     if turn.role != OTHER:
         return turn.role
-    if turn.assignment is None or not world.conditions.roles:
+    if not any(True for _ in _role_tests(world, turn)):
         return next(r for r in ("narrator", "someone", *(f"role{i}" for i in range(1000))) if r not in world.roles)
     wanted: list[Wanted] = [lambda s: s not in world.roles]
-    seeds: list[Seed] = []
-    for test in world.conditions.role_tests:
-        variable = world.conditions.role_variable(test)
-        if variable is None:
-            continue
-        holds = turn.assignment[variable] == 1
-        wanted.append(lambda s, t=test, h=holds: test_of(t)(s) == h)  # type: ignore[misc]
-        if isinstance(test, Compare) and holds:
-            seeds += seeds_of([(test, True)])
-    return find_string(wanted, seeds, first="narrator")
+    tests = list(_role_tests(world, turn))
+    wanted += [lambda s, t=test, h=holds: test_of(t)(s) == h for test, holds in tests]  # type: ignore[misc]
+    return find_string(wanted, seeds_of(tests), first="narrator")
+
+
+def _role_tests(world: World, turn: TurnPlan) -> Iterator[tuple[Test, bool]]:
+    """Tests on the role that the turn and its neighbours leave open, with their answers."""
+    seers = [(seen.scope, seen.assignment) for seen in turn.seen]
+    if turn.assignment is not None:
+        seers.append(("message", turn.assignment))
+    for scope, assignment in seers:
+        for test in world.conditions.role_tests:
+            variable = world.conditions.role_variable(test)
+            if variable is not None and test.field.scope == scope:
+                yield test, assignment[variable] == 1
+        if scope == "answer" and ANSWER_ROLE in world.conditions.fields:
+            yield from world.conditions.fields[ANSWER_ROLE].expected(assignment)
+
+
+def _is_seen(wish: Wish) -> bool:
+    return wish.values.name[0] != "message"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from policy_engine.core.vocabulary import BODY
 from policy_engine.proof.model.assignments import Free
@@ -25,6 +26,19 @@ class SegmentPlan:
     assignment: Assignment
 
 
+@dataclass(frozen=True, kw_only=True)
+class Seen:
+    """A turn as the conditions of another see it: under `previous`, by the turn behind it.
+
+    Its message must meet what the scope asks for under the other turn's assignment. `number` counts the results of one
+    turn, which may have to differ.
+    """
+
+    scope: str
+    assignment: Assignment
+    number: int = 0
+
+
 @dataclass(kw_only=True)
 class TurnPlan:
     """A turn of a plan."""
@@ -35,6 +49,16 @@ class TurnPlan:
     segments: list[SegmentPlan] = field(default_factory=list)
     exact: bool = False
     """True if its body may have no other text than `segments`."""
+    seen: list[Seen] = field(default_factory=list)
+    """What other turns ask of its message."""
+    answers: TurnPlan | None = None
+    """For a tool's turn the turn whose call it answers."""
+    called: bool = False
+    """True if a result answers a call of this turn, so that it has to make one."""
+    message: dict[str, Any] | None = None
+    """Its message, once it is made."""
+    call: tuple[int, int] | None = None
+    """That call once it is made: its message, and its number there."""
 
 
 @dataclass(kw_only=True)
@@ -146,7 +170,9 @@ class Planner:
         world = self.world
         assert turn.assignment is not None
         for region, part_class in zip(regions, world.classes, strict=True):
-            shared = ["message", "turn", "sample"]
+            shared = ["message", "previous", "next", "answer", "turn", "sample"]
+            if not part_class.in_call and not (own and own.in_call):
+                shared.append("result")
             # What a tool turn answers is one call for the whole turn; calls that it makes are others.
             if turn.role == "tool" and not part_class.in_call and not (own and own.in_call):
                 shared.append("call")

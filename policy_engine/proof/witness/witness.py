@@ -106,6 +106,8 @@ class Finder:
         self._possible = possible
         self._world = possible.world
         self._planner = Planner(possible)
+        asked = self._world.conditions.asks_for
+        self._may_be_apart = {"next", "result"} <= asked or {"previous", "answer"} <= asked
 
     def find(self, regions: list[Region], claim: Claim) -> Witness | None:
         """A conversation from the regions, one a class of parts, that shows the claim, or None."""
@@ -138,13 +140,16 @@ class Finder:
                 rest = following
 
     def _realise(self, part: str, point: int, index: int, assignment: Assignment, claim: Claim) -> Witness | None:
-        try:
-            plan = self._planner.plan(self._world.classes[index], part, point, assignment)
-            conversation, chat, segment = lay_out(self._world, plan)
-            piece = claim.shown(chat, segment)
-        except (Unrealised, PolicyEngineError):
-            return None
-        if piece is None:
+        for apart in (False, True) if self._may_be_apart else (False,):
+            try:
+                plan = self._planner.plan(self._world.classes[index], part, point, assignment)
+                conversation, chat, segment = lay_out(self._world, plan, apart=apart)
+                piece = claim.shown(chat, segment)
+            except (Unrealised, PolicyEngineError):
+                continue
+            if piece is not None:
+                break
+        else:
             return None
         turn = chat.segments[segment].turn
         by_template = False

@@ -9,8 +9,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from policy_engine.core.facts import ChatFacts, SegmentFacts
-from policy_engine.core.vocabulary import BODY
-from policy_engine.rules.conditions.comparison import MISSING, content_text, step_into
+from policy_engine.core.vocabulary import BODY, NEIGHBOURS
+from policy_engine.rules.conditions.answered import answered_calls, results_by_turn
+from policy_engine.rules.conditions.comparison import MISSING, content_text, one_of, step_into
 from policy_engine.rules.conditions.patterns import ScanBudget
 
 
@@ -30,6 +31,8 @@ class ChatView:
         self._rounds: list[int] | None = None
         self._chars: dict[int, int] | None = None
         self._segments: dict[int | None, list[int]] | None = None
+        self._answered: list[tuple[int, int] | None] | None = None
+        self._results: dict[int, list[tuple[int, int]]] | None = None
 
     def role_of(self, segment: SegmentFacts) -> str | None:
         """Role of the message that owns a segment; None for text no message owns."""
@@ -74,29 +77,51 @@ class ChatView:
             return MISSING
         if segment.call is not None:
             return step_into(self.chat.messages[turn], ("tool_calls", segment.call))
-        if self.roles[turn] != "tool":
-            return MISSING
-        key = ("answered call", turn)
-        if key not in self.memo:
-            self.memo[key] = self._answered_call(turn)
-        return self.memo[key]
+        answered = self.answered(turn)
+        return MISSING if answered is None else self.chat.messages[answered[0]]["tool_calls"][answered[1]]
 
-    def _answered_call(self, turn: int) -> Any:
-        wanted = self.chat.messages[turn].get("tool_call_id")
-        position = 0
-        for earlier in range(turn - 1, -1, -1):
-            calls = self.chat.messages[earlier].get("tool_calls")
-            if isinstance(calls, (list, tuple)) and calls:
-                if wanted is None:
-                    return calls[position] if position < len(calls) else MISSING
-                for call in calls:
-                    if isinstance(call, Mapping) and call.get("id") == wanted:
-                        return call
-            position += self.roles[earlier] == "tool"
-        return MISSING
+    def answered(self, turn: int) -> tuple[int, int] | None:
+        """The call that a `tool` turn answers: its message, and its number there.
+
+        None for any other turn, and if the call is missing.
+        """
+        if self._answered is None:
+            self._answered = answered_calls(self.roles, self.chat.messages)
+        return self._answered[turn]
+
+    def results_of(self, turn: int, call: int | None = None) -> list[int]:
+        """The `tool` turns that answer a call of a turn, or with `call` that one; in order."""
+        if self._results is None:
+            self.answered(turn)
+            self._results = results_by_turn(self._answered or ())
+        return [result for result, number in self._results.get(turn, ()) if call is None or call == number]
+
+    def neighbour(self, scope: str, turn: int) -> int | None:
+        """The message that `previous`, `next` or `answer` means on a turn; None if it is missing."""
+        if scope == "answer":
+            answered = self.answered(turn)
+            return None if answered is None else answered[0]
+        at = turn - 1 if scope == "previous" else turn + 1
+        return at if 0 <= at < len(self.roles) else None
+
+    def field_values(self, scope: str, path: tuple[str | int, ...], segment: SegmentFacts) -> list[Any]:
+        """The values of a policy's field on a segment, those that are there.
+
+        There is one at most, but for `result`, which has one for each tool message that answers.
+        """
+        if scope != "result":
+            value = self.field_value(scope, path, segment)
+            return [] if value is MISSING else [value]
+        if segment.turn is None:
+            return []
+        values = (self.message_value(path, turn) for turn in self.results_of(segment.turn, segment.call))
+        return [value for value in values if value is not MISSING]
 
     def field_value(self, scope: str, path: tuple[str | int, ...], segment: SegmentFacts) -> Any:
-        """The value of a policy's field on a segment, or MISSING."""
+        """The value of a policy's field on a segment, or MISSING.
+
+        Of results that differ it is a `Differing`, which is no number and no list.
+        """
         if scope == "sample":
             return step_into(self.chat.sample, path)
         if scope == "segment":
@@ -107,10 +132,15 @@ class ChatView:
             return MISSING
         if scope == "turn":
             return self.turn_value(path, turn)
-        message = self.chat.messages[turn]
         if scope == "message":
-            return self._message_value(message, path, turn)
+            return self.message_value(path, turn)
+        if scope in NEIGHBOURS:
+            if scope == "result":
+                return one_of(self.field_values(scope, path, segment))
+            other = self.neighbour(scope, turn)
+            return MISSING if other is None else self.message_value(path, other)
         if scope == "part":
+            message = self.chat.messages[turn]
             return MISSING if segment.item is None else step_into(message, ("content", segment.item, *path))
         call = self.call_of(segment)
         if path and path[0] in ("name", "arguments") and isinstance(call, Mapping) and "function" in call:
@@ -125,7 +155,9 @@ class ChatView:
             return len(self.roles) - 1 - turn
         return self.round_of(turn) if path == ("round",) else self.chars_of(turn)
 
-    def _message_value(self, message: Mapping[str, Any], path: tuple[str | int, ...], turn: int) -> Any:
+    def message_value(self, path: tuple[str | int, ...], turn: int) -> Any:
+        """A field of a message, as the scope `message` has it, or MISSING."""
+        message = self.chat.messages[turn]
         if path and path[0] == "content":
             text = content_text(message)
             return MISSING if text is None else step_into(text, path[1:])

@@ -26,6 +26,29 @@ class _Missing:
 MISSING: Final = _Missing()
 
 
+class Differing:
+    """Values of which one is wanted: those of several results, which are not equal."""
+
+    def __init__(self, values: Sequence[Any]) -> None:
+        self.values = tuple(values)
+
+    def __repr__(self) -> str:
+        return ", ".join(map(repr, self.values))
+
+
+def one_of(values: Sequence[Any]) -> Any:
+    """The value that all values are, MISSING of no value, `Differing` of others.
+
+    >>> one_of([1, 1.0]), one_of([]), one_of([1, True])
+    (1, missing, 1, True)
+    """
+    if not values:
+        return MISSING
+    first = values[0]
+    same = all(kind_of(value) == kind_of(first) and value == first for value in values[1:])
+    return first if same else Differing(values)
+
+
 def step_into(value: Any, path: Sequence[str | int]) -> Any:
     """The value at `path` below a value, or MISSING.
 
@@ -89,6 +112,8 @@ def part_text(part: Any) -> str:
 
 def number_problem(value: Any) -> str | None:
     """Why a value is no weight, or None if it is a finite number."""
+    if isinstance(value, Differing):
+        return "differs from result to result"
     if kind_of(value) != "number":
         return f"is {a_kind(value)}, not a number"
     # An integer is finite, and may be too large for `isfinite`.

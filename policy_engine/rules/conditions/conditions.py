@@ -26,8 +26,10 @@ _ORDER: dict[str, Callable[[Any, Any], bool]] = {
     ">": operator.gt,
     ">=": operator.ge,
 }
-TURN_SCOPES = frozenset({"message", "turn", "sample"})
+TURN_SCOPES = frozenset({"message", "previous", "next", "answer", "turn", "sample"})
 """Scopes whose fields are the same on all segments of a turn."""
+CALL_SCOPES = TURN_SCOPES | {"result"}
+"""Scopes whose fields are the same on all segments of a turn that belong to one call, or to no call."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +43,8 @@ class ConditionValue:
     """The field's value on the segment; None where it is `missing`."""
     missing: bool
     holds: bool
+    several: bool = False
+    """True if `value` is a list of values, those of several results."""
 
 
 class Condition:
@@ -54,13 +58,15 @@ class Condition:
         # Not the expression itself: Python takes `1`, `1.0` and `true` for equal. Spans are left out of the repr.
         self.key = repr(expr)
         self._run = _compile(expr)
-        self._per_turn = {test.field.scope for test in leaves(expr)} <= TURN_SCOPES
+        scopes = {test.field.scope for test in leaves(expr)}
+        self._per_turn = scopes <= TURN_SCOPES
+        self._per_call = scopes <= CALL_SCOPES
 
     def holds(self, view: ChatView, segment: SegmentFacts) -> bool:
         """True if the condition is true on a segment."""
-        if not self._per_turn:
+        if not self._per_call:
             return self._run(view, segment)
-        key = (self.key, segment.turn)
+        key = (self.key, segment.turn, None if self._per_turn else segment.call)
         known = view.memo.get(key)
         if known is None:
             known = view.memo[key] = self._run(view, segment)
@@ -70,15 +76,16 @@ class Condition:
         """Every test of the expression with its value on a segment, in the order written."""
         found = []
         for leaf in leaves(self.expr):
-            value = view.field_value(leaf.field.scope, leaf.field.path, segment)
-            missing = value is MISSING
+            values = view.field_values(leaf.field.scope, leaf.field.path, segment)
+            several = len(values) > 1
             found.append(
                 ConditionValue(
                     test=leaf.span.text,
                     field=str(leaf.field),
-                    value=None if missing else value,
-                    missing=missing,
-                    holds=test_of(leaf)(value),
+                    value=values if several else values[0] if values else None,
+                    missing=not values,
+                    holds=any(map(test_of(leaf), values)),
+                    several=several,
                 )
             )
         return tuple(found)
@@ -106,6 +113,8 @@ def _compile(expr: Expr) -> Callable[[ChatView, SegmentFacts], bool]:
         parts = [_compile(e) for e in expr.operands]
         return lambda view, segment: any(part(view, segment) for part in parts)
     scope, path, test = expr.field.scope, expr.field.path, test_of(expr)
+    if scope == "result":
+        return lambda view, segment: any(map(test, view.field_values(scope, path, segment)))
     return lambda view, segment: test(view.field_value(scope, path, segment))
 
 

@@ -12,14 +12,16 @@ bit, which is found without a look at the others.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from policy_engine.core.bounded import Bounded
+from policy_engine.core.vocabulary import MESSAGE_SCOPES, NEIGHBOURS
 from policy_engine.lang.ast import And, Expr, Not, Or
 from policy_engine.rules.conditions.chat_view import ChatView
 from policy_engine.rules.conditions.comparison import MISSING, content_text, step_into
-from policy_engine.rules.conditions.conditions import TURN_SCOPES, leaves
+from policy_engine.rules.conditions.conditions import CALL_SCOPES, leaves
 from policy_engine.rules.conditions.field_tests import Answer, AskedField
 
 Held = tuple[int, int]
@@ -28,15 +30,41 @@ Held = tuple[int, int]
 _MOST_KEPT = 4096
 
 
+@dataclass(kw_only=True)
+class ScopeFields:
+    """The fields of one scope that conditions ask for."""
+
+    keys: dict[str, AskedField] = field(default_factory=dict)
+    paths: dict[tuple[str | int, ...], AskedField] = field(default_factory=dict)
+    content: AskedField | None = None
+    role: AskedField | None = None
+    """A message's content and role, which are not what the data has under these keys."""
+
+    def of(self, path: tuple[str | int, ...], *, message: bool) -> AskedField | None:
+        """The tests of a field; None if no data can have the field."""
+        root = path[0]
+        if message and root in ("content", "role"):
+            if len(path) > 1:
+                return None
+            if root == "content":
+                self.content = self.content or AskedField()
+                return self.content
+            self.role = self.role or AskedField()
+            return self.role
+        if not isinstance(root, str):
+            return None
+        return self.keys.setdefault(root, AskedField()) if len(path) == 1 else self.paths.setdefault(path, AskedField())
+
+    def __bool__(self) -> bool:
+        return bool(self.keys or self.paths or self.content or self.role)
+
+
 class HeldConditions:
     """The conditions of a policy, one for each statement; None for one without a condition."""
 
     def __init__(self, conditions: Sequence[Expr | None]) -> None:
         self._always = 0
-        self._own: dict[str, AskedField] = {}
-        """The message's content and role, which are not what the data has under these keys."""
-        self._keys: dict[str, dict[str, AskedField]] = {scope: {} for scope in TURN_SCOPES}
-        self._paths: dict[str, dict[tuple[str | int, ...], AskedField]] = {scope: {} for scope in TURN_SCOPES}
+        self._fields = {scope: ScopeFields() for scope in CALL_SCOPES}
         self._joint: list[tuple[int, Callable[[int, int], bool], int]] = []
         self._joint_known: Bounded[tuple[int, int], Held] = Bounded(_MOST_KEPT)
         self._bits: dict[str, int] = {}
@@ -46,7 +74,7 @@ class HeldConditions:
             bit = 1 << number
             if condition is None:
                 self._always |= bit
-            elif isinstance(condition, (And, Or, Not)) or condition.field.scope not in TURN_SCOPES:
+            elif isinstance(condition, (And, Or, Not)) or condition.field.scope not in CALL_SCOPES:
                 may = self._compile(condition, negated=False)
                 self._joint.append((bit, may, sum({self._bits[repr(leaf)] for leaf in leaves(condition)})))
             elif (field := self._field(condition.field.scope, condition.field.path)) is not None:
@@ -54,17 +82,11 @@ class HeldConditions:
 
         self.ask = any(condition is not None for condition in conditions)
         """Whether there is a condition at all."""
+        self._around = tuple(scope for scope in NEIGHBOURS if self._fields[scope])
+        """The neighbours that some condition asks for."""
 
     def _field(self, scope: str, path: tuple[str | int, ...]) -> AskedField | None:
-        """The tests of a field; None if no data can have the field."""
-        root = path[0]
-        if scope == "message" and root in ("content", "role"):
-            return self._own.setdefault(str(root), AskedField()) if len(path) == 1 else None
-        if not isinstance(root, str):
-            return None
-        if len(path) == 1:
-            return self._keys[scope].setdefault(root, AskedField())
-        return self._paths[scope].setdefault(path, AskedField())
+        return self._fields[scope].of(path, message=scope in MESSAGE_SCOPES)
 
     def _compile(self, expr: Expr, *, negated: bool) -> Callable[[int, int], bool]:
         """An expression, or its negation, as a function of tests.
@@ -81,7 +103,7 @@ class HeldConditions:
         known = self._bits.get(key := repr(expr))
         bit = self._bits[key] = 1 << len(self._bits) if known is None else known
         if known is None:
-            if expr.field.scope not in TURN_SCOPES:
+            if expr.field.scope not in CALL_SCOPES:
                 self._open |= bit
             elif (field := self._field(expr.field.scope, expr.field.path)) is not None:
                 field.add(expr, joint=bit)
@@ -91,20 +113,40 @@ class HeldConditions:
 
     def read(self, view: ChatView) -> list[Held]:
         """The statements that hold on each turn, and last those on text that no message owns."""
-        of_sample = _asked(view.chat.sample, self._keys["sample"], self._paths["sample"])
-        keys, paths, turn_keys = self._keys["message"], self._paths["message"], self._keys["turn"]
-        content, role = self._own.get("content"), self._own.get("role")
+        of_sample = _asked(view.chat.sample, self._fields["sample"])
+        fields, turn_keys = self._fields["message"], self._fields["turn"].keys
         found = []
         for turn, message in enumerate(view.chat.messages):
-            answers = _asked(message, keys, paths)
-            if content is not None and (text := content_text(message)) is not None:
-                answers.append(content.answer(text))
-            if role is not None:
-                answers.append(role.answer(view.roles[turn]))
+            answers = _asked(message, fields, view.roles[turn])
             answers += [field.answer(view.turn_value((key,), turn)) for key, field in turn_keys.items()]
+            for scope in self._around:
+                answers += self._of_neighbour(scope, view, turn)
             found.append(self._held([*of_sample, *answers]))
         found.append(self._held(of_sample))
         return found
+
+    def _of_neighbour(self, scope: str, view: ChatView, turn: int) -> list[Answer]:
+        if scope == "result":
+            return self._of_results(view, turn)
+        other = view.neighbour(scope, turn)
+        return [] if other is None else _asked(view.chat.messages[other], self._fields[scope], view.roles[other])
+
+    def _of_results(self, view: ChatView, turn: int) -> list[Answer]:
+        """The answers of a turn's results: what is true of one is true.
+
+        Text of a call has the results of that call alone, so what is not true of them too is left open.
+        """
+        results = view.results_of(turn)
+        if not results:
+            return []
+        fields, messages = self._fields["result"], view.chat.messages
+        by_result = {result: _union(_asked(messages[result], fields, view.roles[result])) for result in results}
+        statements, tests, open_statements, open_tests = _union(by_result.values())
+        for call in range(len(messages[turn]["tool_calls"])):
+            own = _union(by_result[result] for result in view.results_of(turn, call))
+            open_statements |= statements & ~own[0]
+            open_tests |= tests & ~own[1]
+        return [(statements & ~open_statements, tests & ~open_tests, open_statements, open_tests)]
 
     def _held(self, answers: Sequence[Answer]) -> Held:
         # On a missing field every test is false, so only the fields that are there have something to say.
@@ -127,13 +169,27 @@ class HeldConditions:
         return held | still, still
 
 
-def _asked(
-    data: Mapping[str, Any], keys: dict[str, AskedField], paths: dict[tuple[str | int, ...], AskedField]
-) -> list[Answer]:
-    """The answers of the fields of a message or a sample."""
+def _union(answers: Iterable[Answer]) -> Answer:
+    """The answers of several values as one: true if one of them is."""
+    statements = tests = open_statements = open_tests = 0
+    for answer in answers:
+        statements |= answer[0]
+        tests |= answer[1]
+        open_statements |= answer[2]
+        open_tests |= answer[3]
+    return statements, tests, open_statements, open_tests
+
+
+def _asked(data: Mapping[str, Any], fields: ScopeFields, role: str = "") -> list[Answer]:
+    """The answers of the fields of a message, which has a role, or of a sample."""
+    keys = fields.keys
     names = data if len(data) < len(keys) else keys
     found = [keys[name].answer(data[name]) for name in names if name in keys and name in data]
-    for path, field in paths.items():
+    for path, asked in fields.paths.items():
         if path[0] in data and (value := step_into(data, path)) is not MISSING:
-            found.append(field.answer(value))
+            found.append(asked.answer(value))
+    if fields.content is not None and (text := content_text(data)) is not None:
+        found.append(fields.content.answer(text))
+    if fields.role is not None:
+        found.append(fields.role.answer(role))
     return found

@@ -9,6 +9,8 @@
     python -m tests.nightly proof --count 10000
     python -m tests.nightly diff --count 5000
     python -m tests.nightly dead --count 1000
+    python -m tests.nightly neighbours --count 20000
+    python -m tests.nightly neighbour-proofs --count 2000
     python -m tests.nightly backends --count 100000
     python -m tests.nightly given --count 100000
     python -m tests.nightly pieces
@@ -17,14 +19,15 @@
 `agreement` compares the engine with the interpreter of `tests/oracle.py`; `parser` gives texts to the parser; `format`
 prints and parses policies again; `parity` renders conversations with all bundled templates, beside transformers;
 `injection` quotes control text in every message and looks for trained tokens that are not the model's; `hostile` grows
-templates from Jinja's grammar over a user's data and looks for that data in trained tokens; `proof` and
-`diff` hold proofs and comparisons of policies against twenty conversations each; `dead` takes rules called dead out of
-policies and looks for the others deciding, in all conversations of up to five turns; `backends` compares ids and labels
-of the fast backend with the tokenizer's own, over every tokenizer that qualifies; `given` gives other ids for rendered
-texts, and one time in a hundred ids that spell something else; `pieces` renders conversations in which every piece has
-a word of its own with all templates, and looks for words neither written nor reported as lost; `flags` gives all
-templates conversations that quote control tokens, with `sanitize_control_tokens` and `continue_final_message`, and
-compares ids with transformers'.
+templates from Jinja's grammar over a user's data and looks for that data in trained tokens; `proof` and `diff` hold
+proofs and comparisons of policies against twenty conversations each; `dead` takes rules called dead out of policies and
+looks for the others deciding, in all conversations of up to five turns; `neighbours` and `neighbour-proofs` are
+`agreement`, `proof` and `diff` with conditions that ask for other messages; `backends` compares ids and labels of the
+fast backend with the tokenizer's own, over every tokenizer that qualifies; `given` gives other ids for rendered texts,
+and one time in a hundred ids that spell something else; `pieces` renders conversations in which every piece has a word
+of its own with all templates, and looks for words neither written nor reported as lost; `flags` gives all templates
+conversations that quote control tokens, with `sanitize_control_tokens` and `continue_final_message`, and compares ids
+with transformers'.
 
 Cases are made by the generators behind the Hypothesis strategies, on `RandomChoices(f"{kind}:{seed}:{number}")`:
 a number names its case for ever, and `--case NUMBER` runs it alone. What is done is kept in the `--resume` file after

@@ -24,6 +24,7 @@ from tests.proof.cases import CHATS, KINDS, changed
 from tests.proof.claims import Held, diff_problems
 from tests.proof.generate import policy
 from tests.proof.small import dead_case
+from tests.properties import neighbours
 
 HUNDREDS = int(os.environ.get("PROOF_CASES", "1"))
 
@@ -111,3 +112,13 @@ def test_dead_rules_do_nothing_and_others_decide_in_a_small_conversation(chunk: 
         outcomes[outcome] += 1
         assert problem is None, f"dead:0:{number}: {problem}"
     assert {"dead rules", "live rules"} <= set(outcomes)
+
+
+def test_no_conversation_contradicts_a_report_on_other_messages() -> None:
+    """Numbered cases; `python -m tests.nightly neighbour-proofs` has the others."""
+    outcomes: Counter[str] = Counter()
+    for number in range(40 * HUNDREDS):
+        outcome, problem = neighbours.proof_case(f"neighbour-proofs:0:{number}")
+        outcomes[outcome] += 1
+        assert problem is None, f"neighbour-proofs:0:{number}: {problem}"
+    assert {"holds", "fails"} <= set(outcomes)

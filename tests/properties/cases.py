@@ -22,6 +22,7 @@ from policy_engine.testing.policy_texts import commented_policy_text, policy_tex
 from policy_engine.testing.templates import installed_templates
 from tests.proof.cases import diff_case, proof_case
 from tests.proof.small import dead_case
+from tests.properties import neighbours
 from tests.properties.agreement import compare, describe
 from tests.properties.backends import backend_problem, qualifying
 from tests.properties.backends import told as backend_conversation
@@ -39,6 +40,7 @@ from tests.support.tokenizers import load
 KINDS: Final = {
     "agreement": 100_000, "parser": 50_000, "format": 50_000, "parity": 50_000, "injection": 100_000,
     "hostile": 20_000, "proof": 10_000, "diff": 5_000, "dead": 1_000, "backends": 100_000, "given": 100_000,
+    "neighbours": 20_000, "neighbour-proofs": 2_000,
     "pieces": len(installed_templates()) * len(SHAPES), "flags": len(installed_templates()) * FOR_EACH,
 }  # fmt: skip
 """Kinds of cases, and how many a full run has."""
@@ -66,6 +68,10 @@ def run_case(kind: str, seed: int, number: int) -> tuple[str, str | None]:
         return diff_case(f"{kind}:{seed}:{number}")
     if kind == "dead":
         return dead_case(f"{kind}:{seed}:{number}")
+    if kind == "neighbours":
+        return compare(*neighbours.agreement(choices))
+    if kind == "neighbour-proofs":
+        return neighbours.proof_case(f"{kind}:{seed}:{number}")
     if kind == "parity":
         problems = list(parity_problems(*_parity_case(seed, number)))
         return "rendering", problems[0] if problems else None
@@ -155,6 +161,8 @@ def explain(kind: str, seed: int, number: int) -> str:
         return repr(policy_text(choices))
     if kind == "format":
         return repr(raw_policy(choices) if choices.chance(50) else commented_policy_text(choices))
+    if kind == "neighbour-proofs":
+        return f"policy and conversations of `{kind}:{seed}:{number}`: see tests/properties/neighbours.py"
     if kind in ("proof", "diff", "dead"):
         return f"policy and conversations of `{kind}:{seed}:{number}`: see tests/proof/cases.py and small.py"
     if kind == "flags":
@@ -172,7 +180,7 @@ def explain(kind: str, seed: int, number: int) -> str:
         return hostile_template(choices)[0]
     if kind == "backends":
         return repr(_backend_case(seed, number))
-    made = agreement_case(seed, number)
+    made = neighbours.agreement(choices) if kind == "neighbours" else agreement_case(seed, number)
     if made is None:
         return "the template or the tokenizer refuses this case"
     still: Callable[[ast.Policy, TokenizedChat], bool] = lambda p, t: compare(p, t)[1] is not None  # noqa: E731

@@ -30,6 +30,15 @@ def test_numbered_cases(chunk: int) -> None:
     assert outcomes["decided"] > 0.7 * CHUNK, outcomes
 
 
+def test_numbered_cases_that_ask_for_other_messages() -> None:
+    outcomes: Counter[str] = Counter()
+    for number in range(CHUNK):
+        outcome, problem = run_case("neighbours", 0, number)
+        outcomes[outcome] += 1
+        assert problem is None, explain("neighbours", 0, number)
+    assert outcomes["decided"] > 0.7 * CHUNK, outcomes
+
+
 @given(strategies.policies(), strategies.tokenized_chats(bad=True))
 def test_any_policy_on_any_layout(policy: ast.Policy, tokenized: TokenizedChat) -> None:
     _, problem = compare(policy, tokenized)

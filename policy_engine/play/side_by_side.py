@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from policy_engine.mask.two_policies import FATES, DataDiff, rule_in_words, weight_in_words
 from policy_engine.play.choice import Choice, chosen
 from policy_engine.play.editions import Edition
 from policy_engine.play.panes import witness_block
@@ -10,7 +11,6 @@ from policy_engine.report.html.markup import escaped
 from policy_engine.report.html.rows import Kinds, row_article
 from policy_engine.report.view import rule_views
 from policy_engine.report.visible import one_line
-from policy_engine.run.two_policies import FATES, DataDiff, rule_in_words, weight_in_words
 
 _AT_ONCE = 10
 """Rows that are shown side by side."""

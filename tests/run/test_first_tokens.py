@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from policy_engine import Masker, policy_from_text
-from policy_engine.cli.work.apply_account import _notes
+from policy_engine.cli.accounts.apply_account import _notes
 from policy_engine.run.summary import Counts, Summary
 from policy_engine.testing.templates import installed_templates
 from tests.run.support import apply_dataset

@@ -11,10 +11,10 @@ from typing import cast
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.text import Text
 
+from policy_engine.cli.accounts.apply_account import closing, doubtful_roles, failures, no_rows, rules_json
+from policy_engine.cli.accounts.data_findings import data_findings
 from policy_engine.cli.outcome import Exit, Outcome, diagnostics_of
 from policy_engine.cli.reporters.console import SafeConsole
-from policy_engine.cli.work.apply_account import closing, doubtful_roles, failures, no_rows, rules_json
-from policy_engine.cli.work.data_findings import data_findings
 from policy_engine.cli.work.inputs import Inputs
 from policy_engine.core.choices import Keep
 from policy_engine.core.errors import ConfigError, DataError, PolicyEngineError

@@ -12,8 +12,8 @@ from rich.text import Text
 
 from policy_engine.audit.audit import Audit, Auditor
 from policy_engine.chat.tokenizer import ChatTokenizer
+from policy_engine.cli.accounts.apply_account import rules_json
 from policy_engine.cli.outcome import Exit, Outcome, diagnostics_of
-from policy_engine.cli.work.apply_account import rules_json
 from policy_engine.core.diagnostics import Diagnostic
 from policy_engine.core.errors import DataError, PolicyEngineError
 from policy_engine.core.wording import counted

@@ -9,9 +9,9 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from policy_engine import builtin
+from policy_engine.cli.accounts.apply_account import closing, failures
 from policy_engine.cli.outcome import Outcome
 from policy_engine.cli.work.apply import Request, run_with_bar
-from policy_engine.cli.work.apply_account import closing, failures
 from policy_engine.cli.work.inputs import load_inputs
 from policy_engine.cli.work.show import show_rows
 from policy_engine.core.errors import DataError

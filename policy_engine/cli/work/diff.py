@@ -19,9 +19,9 @@ from policy_engine.lang.checked import CheckedPolicy
 from policy_engine.mask.changes import ChangedTokens
 from policy_engine.mask.masker import LostFieldWarning, Masker
 from policy_engine.mask.row import MaskedRow
+from policy_engine.mask.two_policies import FATES, DataDiff, rule_in_words, weight_in_words
 from policy_engine.report.table import PlainTable
 from policy_engine.report.visible import around, one_line
-from policy_engine.run.two_policies import FATES, DataDiff, rule_in_words, weight_in_words
 
 _BATCH = 64
 _CONTEXT = 24

@@ -13,11 +13,11 @@ from typing import Any
 from rich.text import Text
 
 from policy_engine.chat.tokenizer import load_tokenizer
+from policy_engine.cli.accounts.apply_account import doubtful_roles
+from policy_engine.cli.accounts.data_findings import data_findings, opening_bos
+from policy_engine.cli.accounts.init_survey import Survey, parts_in_order, survey
 from policy_engine.cli.files import exists, write_text_file
 from policy_engine.cli.outcome import Exit, Outcome, diagnostics_of
-from policy_engine.cli.work.apply_account import doubtful_roles
-from policy_engine.cli.work.data_findings import data_findings, opening_bos
-from policy_engine.cli.work.init_survey import Survey, parts_in_order, survey
 from policy_engine.cli.work.rows import see_format
 from policy_engine.core.diagnostics import Diagnostic
 from policy_engine.core.errors import PolicyEngineError, RowError

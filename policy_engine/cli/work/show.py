@@ -12,10 +12,10 @@ from rich.text import Text
 from policy_engine.chat.media.parts import media_of
 from policy_engine.chat.media.sources import thumbnail
 from policy_engine.chat.segments import MediaTokens
+from policy_engine.cli.accounts.apply_account import doubtful_roles, rules_json
+from policy_engine.cli.accounts.data_findings import data_findings
 from policy_engine.cli.files import exists, write_text_file
 from policy_engine.cli.outcome import Exit, Outcome, diagnostics_of
-from policy_engine.cli.work.apply_account import doubtful_roles, rules_json
-from policy_engine.cli.work.data_findings import data_findings
 from policy_engine.cli.work.inputs import Inputs
 from policy_engine.cli.work.rows import masked_rows
 from policy_engine.core.choices import ColorBy

@@ -10,7 +10,7 @@ import pytest
 
 from policy_engine.audit.audit import Auditor
 from policy_engine.chat.tokenizer import ChatTokenizer
-from policy_engine.cli.work.data_findings import data_findings, opening_bos
+from policy_engine.cli.accounts.data_findings import data_findings, opening_bos
 from policy_engine.data.role_spelling import read_elsewhere_as
 from policy_engine.rules.compile import compile_text
 from policy_engine.testing.templates import installed_templates

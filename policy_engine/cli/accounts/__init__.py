@@ -1,0 +1,1 @@
+"""Accounts that several verbs give: of a run, of the data, of its shapes."""

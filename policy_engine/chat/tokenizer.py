@@ -12,7 +12,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from policy_engine.chat.encoders.encoded_template import EncodedTemplate
-from policy_engine.chat.encoders.load import encoder_at, encoder_of, is_encoder, what_instead
+from policy_engine.chat.encoders.load import (
+    encoder_at,
+    encoder_of,
+    is_encoder,
+    trusted_encoder,
+    what_instead,
+)
 from policy_engine.chat.encoders.protocol import Encoder
 from policy_engine.chat.media.encode import MediaEncoder
 from policy_engine.chat.media.processor import MediaProcessor
@@ -399,7 +405,11 @@ class ChatTokenizer:
 
 
 def load_tokenizer(
-    name_or_path: str | Path, *, template: str | Path | None = None, cache: bool = False
+    name_or_path: str | Path,
+    *,
+    template: str | Path | None = None,
+    cache: bool = False,
+    trust_encoder: bool = False,
 ) -> ChatTokenizer:
     """Loads a tokenizer: `builtin`, a folder, a `tokenizer.json`, or a name on the hub.
 
@@ -408,13 +418,16 @@ def load_tokenizer(
     folder with no other tokenizer, renders by mistral-common.
 
     `template` is a template file (or text), or the name of one of the tokenizer's templates; without it, the
-    tokenizer's own is used. With `cache`, a folder or file is read out of the cache on disk (`chat.tokens.cache`), and
+    tokenizer's own is used. `trust_encoder` runs the Python file of a model's folder that renders its chats
+    (`encoding/encoding_….py`): code of strangers, in a process of its own. With `cache`, a folder or file is read out of the cache on disk (`chat.tokens.cache`), and
     its `tokenizer` is a substitute for the one of transformers.
 
     Raises TokenizerError if it cannot be loaded; a hub that cannot be reached is an error within seconds, unless the
     tokenizer is in the local cache of the hub's files.
     """
-    found = encoder_at(name_or_path) if template is None else None
+    found = None
+    if template is None:
+        found = trusted_encoder(name_or_path) if trust_encoder else encoder_at(name_or_path)
     if found is not None:
         return dataclasses.replace(ChatTokenizer.from_encoder(found), name=str(name_or_path))
     loaded = load_cached(name_or_path) if cache else load_transformers(name_or_path)

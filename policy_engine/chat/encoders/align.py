@@ -27,7 +27,7 @@ _WRITTEN: Final[tuple[_Writes, ...]] = (
 )
 """Ways in which encoders write a character: as the field has it, decoded, and in JSON."""
 
-_TINTED: Final = re.compile(
+TINTED: Final = re.compile(
     "[\U000f0000-\U000ffffd\U00100000-\U0010fffd]|\\\\u(?:db[89a-f][0-9a-f])\\\\u(?:d[c-f][0-9a-f]{2})", re.IGNORECASE
 )
 """A tinted character, as it is or as JSON escapes it."""
@@ -68,7 +68,7 @@ def _parts(tinted: str, tints: Mapping[str, Tint]) -> Iterator[_Part]:
     """Text of the encoder's own, and stretches of consecutive characters of one field."""
     stretch: list[Tint] = []
     at = 0
-    for match in _TINTED.finditer(tinted):
+    for match in TINTED.finditer(tinted):
         written = match[0]
         tint = tints.get(written if len(written) == 1 else json.loads(f'"{written}"'))
         if tint is None:

@@ -15,6 +15,8 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
+from policy_engine.chat.encoders.code.bounds import cut_chunks, openings_back, turn_bounds
+from policy_engine.chat.encoders.code.file import PythonEncoder
 from policy_engine.chat.encoders.places import Places
 from policy_engine.chat.encoders.protocol import Chunk, Encoder
 from policy_engine.chat.encoders.provenance import Provenance
@@ -115,6 +117,8 @@ class EncodedTemplate(ChatTemplate):
             (length, origin, LOST if origin in changed else offset)
             for length, origin, offset in self._provenance.runs(plain, given, chunks, tinted)
         )
+        if not self.encoder.gives_ids:
+            chunks = self._owned_by_turns(plain, given, kwargs, chunks, runs)
         pieces = EncodedPieces()
         pieces.chunks = chunks
         at = 0
@@ -123,6 +127,27 @@ class EncodedTemplate(ChatTemplate):
             pieces += _pieces_of(chunk, own)
             at += len(chunk.text)
         return pieces
+
+    def _owned_by_turns(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        tools: Sequence[Any] | None,
+        kwargs: Mapping[str, Any],
+        chunks: Sequence[Chunk],
+        runs: Sequence[Run],
+    ) -> list[Chunk]:
+        """The chunks, cut where messages begin, each with its message."""
+        encoder = self.encoder
+        assert isinstance(encoder, PythonEncoder)
+
+        def texts(conversations: Sequence[Sequence[Mapping[str, Any]]]) -> list[str | None]:
+            found = encoder.texts(conversations, tools, kwargs)
+            return [text if isinstance(text, str) else None for text in found]
+
+        plain = "".join([chunk.text for chunk in chunks])
+        bounds = turn_bounds(messages, plain, runs, texts, self._provenance.way)
+        bounds = openings_back(bounds, plain, runs, messages, self._markers, self.model_roles)
+        return list(cut_chunks(chunks, bounds, self._markers.leading_bos(plain)))
 
     def _finished(self, chat: RenderedChat, pieces: Sequence[tuple[str, Scaffold]]) -> RenderedChat:
         chunks = getattr(pieces, "chunks", [])

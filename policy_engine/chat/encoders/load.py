@@ -8,12 +8,17 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
+from policy_engine.chat.encoders.code.file import PythonEncoder
 from policy_engine.chat.encoders.mistral import MistralEncoder
 from policy_engine.chat.encoders.protocol import Encoder
+from policy_engine.chat.tokens.load import load_transformers, usable
 from policy_engine.core.errors import TokenizerError
 
 _MISTRAL: Final = re.compile(r"tekken.*\.json|.*\.model\.v[0-9]+(m[0-9]+)?")
 """Names of mistral-common's files. A plain `tokenizer.model` may be anybody's."""
+_TRUST: Final = (
+    "read the file, and if you trust it, run it with --trust-encoder (load_tokenizer(…, trust_encoder=True) in Python)"
+)
 _OTHERS: Final = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
 
 
@@ -39,13 +44,39 @@ def encoder_of(given: Any) -> Encoder:
     )
 
 
+def trusted_encoder(name: str | Path) -> Encoder:
+    """The encoder of a model's Python file, which is run: the file itself, or the folder that has it.
+
+    Raises TokenizerError if there is no such file, if there are several, or if it cannot be run.
+    """
+    path = Path(name).expanduser()
+    files = [path] if path.is_file() else _code_files(path) if path.is_dir() else []
+    if len(files) != 1:
+        raise TokenizerError(
+            f"`{name}` has {'no' if not files else 'several'} Python encoders"
+            + "".join(f", `{file.relative_to(path)}`" for file in files),
+            help="name the file with -t: FOLDER/encoding/encoding_….py, beside or below the tokenizer's files",
+        )
+    folder = next((f for f in (files[0].parent, files[0].parent.parent) if (f / "tokenizer.json").exists()), None)
+    if folder is None:
+        raise TokenizerError(
+            f"there is no tokenizer.json beside `{files[0]}` or in the folder above",
+            help="put the encoder into the folder of the model's tokenizer",
+        )
+    made = PythonEncoder(files[0], usable(load_transformers(folder)))
+    made.start()
+    return made
+
+
 def encoder_at(name: str | Path) -> Encoder | None:
     """The encoder that a path names; None where it names something else.
 
     That is a file of mistral-common, or a folder that has one and no other tokenizer. Raises TokenizerError if the
-    file cannot be read, or if the package is missing.
+    file cannot be read, if the package is missing, and for a Python file, which is run only if that is asked for.
     """
     path = Path(name).expanduser()
+    if path.suffix == ".py" and path.is_file():
+        raise TokenizerError(f"`{path}` is code, which is not run unasked", help=_TRUST)
     if path.is_file():
         return _mistral_file(path) if _MISTRAL.fullmatch(path.name) else None
     if not path.is_dir() or any((path / other).exists() for other in _OTHERS):
@@ -61,7 +92,13 @@ def what_instead(name: str) -> str | None:
         return None
     for file in _mistral_files(path):
         return f"Mistral's own encoder renders for it: name the file, {file}"
+    for file in _code_files(path):
+        return f"{file} renders for it: {_TRUST}"
     return None
+
+
+def _code_files(folder: Path) -> list[Path]:
+    return sorted([*folder.glob("encoding_*.py"), *folder.glob("encoding/encoding_*.py")])
 
 
 def _mistral_files(folder: Path) -> Sequence[Path]:

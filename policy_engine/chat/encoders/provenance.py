@@ -23,6 +23,11 @@ class Provenance:
     name: str
     _ways: list[Way] = field(default_factory=lambda: list(WAYS))
 
+    @property
+    def way(self) -> Way:
+        """The way that fitted last."""
+        return self._ways[0]
+
     def runs(
         self, messages: Sequence[Mapping[str, Any]], tools: Any, chunks: Sequence[Chunk], tinted: Tinted
     ) -> list[Run]:

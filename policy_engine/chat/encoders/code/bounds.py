@@ -1,0 +1,134 @@
+"""The message that each piece of a text was written for, found by rendering the first messages alone.
+
+<｜User｜>Hi                                  the first message
+<｜User｜>Hi<｜Assistant｜>Hello<｜end｜>       the first two: the second one's begins at character 10
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Final
+
+from policy_engine.chat.encoders.align import TINTED
+from policy_engine.chat.encoders.protocol import Chunk
+from policy_engine.chat.encoders.tint import Tinting, Way
+from policy_engine.chat.label.markers import Markers, is_closing_tag
+from policy_engine.chat.label.profile import common_prefix
+from policy_engine.chat.trace.origins import Run
+
+Texts = Callable[[Sequence[Sequence[Mapping[str, Any]]]], Sequence["str | None"]]
+"""The texts of several conversations; None where the encoder raises."""
+
+_ENDS: Final = re.compile(r"end|eo[stmd]\b|eot|</s>", re.IGNORECASE)
+
+
+def turn_bounds(
+    messages: Sequence[Mapping[str, Any]], plain: str, runs: Sequence[Run], texts: Texts, way: Way
+) -> list[int]:
+    """The place where each message begins in `plain`, and its length behind them.
+
+    What an encoder writes behind a question whoever speaks next is the next answer's opening: see `openings_back`.
+    """
+    count = len(messages)
+    heads = texts([messages[:turn] for turn in range(1, count)])
+    found: list[int | None] = [0]
+    for head in heads:
+        found.append(len(head) if head is not None and plain.startswith(head) else None)
+    if None in found:
+        _by_tints(messages, runs, texts, way, found)
+    bounds: list[int] = []
+    for at in found:
+        bounds.append(max(bounds[-1] if bounds else 0, at if at is not None else bounds[-1] if bounds else 0))
+    return [*bounds, len(plain)]
+
+
+def _by_tints(
+    messages: Sequence[Mapping[str, Any]], runs: Sequence[Run], texts: Texts, way: Way, found: list[int | None]
+) -> None:
+    """Fills in places where history is written otherwise once more follows.
+
+    The scaffold behind the last data of the first messages, rendered alone, and behind that data in the whole text have
+    a beginning in common: that much is theirs.
+    """
+    missing = [turn for turn, at in enumerate(found) if at is None]
+    tinting = Tinting(way=way, first=0)
+    tinted = tinting.messages(messages)
+    whole, *heads = texts([tinted, *(tinted[:turn] for turn in missing)])
+    if whole is None:
+        return
+    places = {match[0]: match.end() for match in TINTED.finditer(whole)}
+    for turn, head in zip(missing, heads):
+        known = [match for match in TINTED.finditer(head or "") if match[0] in places]
+        if head is None or not known:
+            continue
+        last = known[-1]
+        at = places[last[0]]
+        gap = TINTED.search(whole, at)
+        own = common_prefix(head[last.end() :], whole[at : gap.start() if gap else len(whole)])
+        found[turn] = _plain_place(whole, at, tinting, runs) + own
+
+
+def _plain_place(whole: str, at: int, tinting: Tinting, runs: Sequence[Run]) -> int:
+    """The place in the plain text of the end of a tinted character."""
+    tint = tinting.tints.get(whole[at - 1])
+    place = 0
+    for length, origin, offset in runs:
+        if tint is not None and origin is tint.origin and (offset < 0 or offset <= tint.offset < offset + length):
+            return place + (length if offset < 0 else tint.offset - offset + len(tint.raw))
+        place += length
+    return place
+
+
+def openings_back(
+    bounds: list[int], plain: str, runs: Sequence[Run], messages: Sequence[Mapping[str, Any]], markers: Markers,
+    models: frozenset[str],
+) -> list[int]:  # fmt: skip
+    """The bounds, with what is written behind a question and opens the answer given to the answer.
+
+    `<｜User｜>Hi<｜Assistant｜>` is what an encoder writes for a question alone. Of the scaffold behind its data,
+    markers that end something stay the question's, and what follows them is the answer's.
+    """
+    ends = []
+    at = 0
+    for length, origin, _ in runs:
+        at += length
+        if origin is not None and length:
+            ends.append(at)
+    made = list(bounds)
+    for turn in range(1, len(messages)):
+        if messages[turn].get("role") not in models or messages[turn - 1].get("role") in models:
+            continue
+        data = max((end for end in ends if bounds[turn - 1] <= end <= bounds[turn]), default=bounds[turn - 1])
+        if data == bounds[turn - 1]:
+            continue
+        tail = plain[data : bounds[turn]]
+        kept = 0
+        for start, end in markers.spans(tail):
+            marker = tail[start:end]
+            if tail[kept:start].strip() or not (
+                is_closing_tag(marker) or _ENDS.search(marker) or marker == markers.eos
+            ):
+                break
+            kept = end
+        blanks = len(tail) - kept - len(tail[kept:].lstrip())
+        if tail[kept:].strip():
+            made[turn] = data + kept + (blanks if kept else 0)
+    return made
+
+
+def cut_chunks(chunks: Sequence[Chunk], bounds: Sequence[int], first: int) -> Iterator[Chunk]:
+    """The chunks, each the text of one message; text before `first` is of no message."""
+    starts = [first, *bounds[1:-1]]
+    at = 0
+    for chunk in chunks:
+        end = at + len(chunk.text)
+        cuts = sorted({at, end, *(b for b in starts if at < b < end)})
+        for low, high in itertools.pairwise(cuts):
+            turn = bisect_right(starts, low) - 1
+            text = chunk.text[low - at : high - at]
+            yield replace(chunk, text=text, turn=turn if turn >= 0 else None)
+        at = end

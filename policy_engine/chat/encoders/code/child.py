@@ -1,0 +1,136 @@
+"""The program that runs a model's Python file: conversations in, texts out, one JSON line each.
+
+    {"calls": [{"messages": […], "arguments": {"thinking_mode": "chat"}}]}
+    {"results": [{"text": "<｜begin▁of▁sentence｜><｜User｜>Hi"}]}
+
+It is started by its path with `python -I`, and imports the standard library alone. Before the file is read, it goes
+into a network namespace without devices where the kernel lets it, takes limits on memory, processor time, files and
+processes, and refuses what would open a connection, write a file, start a program or call into C.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+import json
+import os
+import sys
+from typing import Any
+
+_CLONE_NEWUSER, _CLONE_NEWNET = 0x10000000, 0x40000000
+_REFUSED = (
+    "socket.", "subprocess.", "os.exec", "os.fork", "os.posix_spawn", "os.spawn", "os.system", "os.startfile", "pty.",
+    "ctypes.", "os.remove", "os.rename", "os.rmdir", "os.mkdir", "os.link", "os.symlink", "os.truncate", "os.chmod",
+    "os.chown", "os.kill", "os.putenv", "os.unsetenv", "shutil.", "tempfile.", "ftplib.", "http.", "smtplib.",
+    "urllib.", "webbrowser.", "signal.pthread_kill", "sqlite3.", "syslog.",
+)  # fmt: skip
+"""Beginnings of audit events that end in an error."""
+_IMPORTS = frozenset({"ctypes", "_ctypes", "cffi", "_cffi_backend"})
+
+
+_readable: tuple[str, ...] = ()
+"""Beginnings of paths that may be read, set before the file is."""
+
+
+def shut_network() -> bool:
+    """Leaves the network; True if the kernel let it."""
+    import ctypes
+
+    libc = ctypes.CDLL(None, use_errno=True)
+    return any(libc.unshare(flags) == 0 for flags in (_CLONE_NEWUSER | _CLONE_NEWNET, _CLONE_NEWNET))
+
+
+def take_limits(memory: int, seconds: int) -> None:
+    """Limits of the kernel: bytes of memory, seconds of processor time, no file that grows, no process."""
+    import resource
+
+    for name, most in (
+        ("RLIMIT_AS", memory), ("RLIMIT_CPU", seconds), ("RLIMIT_FSIZE", 0), ("RLIMIT_CORE", 0), ("RLIMIT_NPROC", 0),
+        ("RLIMIT_NOFILE", 64),
+    ):  # fmt: skip
+        kind = getattr(resource, name, None)
+        if kind is not None:
+            resource.setrlimit(kind, (most, most))
+
+
+def refuse(event: str, arguments: tuple[Any, ...]) -> None:
+    """The audit hook, which cannot be taken off."""
+    if event.startswith(_REFUSED) or (event == "import" and arguments[0] in _IMPORTS):
+        raise PermissionError(f"an encoder may not do this: {event}")
+    if event == "open":
+        mode, flags = arguments[1], arguments[2] if len(arguments) > 2 else 0
+        writes = isinstance(mode, str) and any(letter in mode for letter in "wax+")
+        if writes or (isinstance(flags, int) and flags & (os.O_WRONLY | os.O_RDWR)):
+            raise PermissionError("an encoder may not write files")
+        path = os.fsdecode(arguments[0]) if isinstance(arguments[0], str | bytes) else ""
+        if path and not os.path.realpath(path).startswith(_readable):
+            raise PermissionError("an encoder reads its own folder and Python's alone")
+
+
+def load(path: str) -> Any:
+    """The function `encode_messages` of a file."""
+    spec = importlib.util.spec_from_file_location("model_encoder", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["model_encoder"] = module
+    spec.loader.exec_module(module)
+    return module.encode_messages
+
+
+def call(encode: Any, asked: dict[str, Any]) -> dict[str, Any]:
+    """The text of one conversation, or the reason why there is none."""
+    try:
+        text = encode(asked["messages"], **asked["arguments"])
+    except BaseException as error:
+        return {"error": f"{type(error).__name__}: {error}"[:2000]}
+    if type(text) is not str:
+        return {"error": f"encode_messages gave {type(text).__name__}, not a string"}
+    return {"text": text}
+
+
+def parameters(encode: Any) -> list[list[Any]]:
+    """Name, and whether it may be left out, of each parameter behind the messages; `**` stands for any."""
+    made: list[list[Any]] = []
+    for found in list(inspect.signature(encode).parameters.values())[1:]:
+        many = found.kind in (found.VAR_KEYWORD, found.VAR_POSITIONAL)
+        name = "**" if found.kind is found.VAR_KEYWORD else found.name
+        made.append([name, many or found.default is not found.empty])
+    return made
+
+
+def main(path: str, memory: int, seconds: int) -> None:
+    """Answers until its input ends."""
+    # The encoder's own printing goes nowhere: answers have a file of their own.
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8", newline="\n")
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    os.dup2(nowhere, 2)
+
+    def answer(value: Any) -> None:
+        answers.write(json.dumps(value, ensure_ascii=True) + "\n")
+        answers.flush()
+
+    try:
+        alone = shut_network()
+    except (OSError, AttributeError, ImportError):
+        alone = False
+    for name in _IMPORTS:
+        sys.modules.pop(name, None)
+    global _readable
+    folders = {os.path.dirname(path), *(p for p in (sys.prefix, sys.base_prefix, *sys.path) if p)}
+    _readable = tuple(os.path.realpath(folder) + os.sep for folder in folders)
+    try:
+        take_limits(memory, seconds)
+        sys.addaudithook(refuse)
+        encode = load(path)
+        answer({"parameters": parameters(encode), "network": not alone})
+    except BaseException as error:
+        answer({"error": f"{type(error).__name__}: {error}"[:2000]})
+        return
+    for line in sys.stdin:
+        answer({"results": [call(encode, asked) for asked in json.loads(line)["calls"]]})
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))

@@ -1,0 +1,148 @@
+"""An encoder that is a Python file in a model's folder, with the tokenizer of that folder.
+
+    encode_messages([{"role": "user", "content": "Hi"}], thinking_mode="chat")
+    <｜begin▁of▁sentence｜><｜User｜>Hi<｜Assistant｜></think>
+
+The file gives text, which the tokenizer reads as a whole. Tools given beside the messages are handed over as the key
+`tools` of the system message, and one without text is put in front where there is no system message.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from policy_engine.chat.encoders.code.process import EncoderProcess
+from policy_engine.chat.encoders.protocol import Chunk, refusal, refuse_media
+from policy_engine.core.errors import TemplateError, TokenizerError
+
+_USUAL: Final = {"thinking_mode": "chat"}
+"""Arguments that have to be given, with what servers give where a request says nothing."""
+_STRING: Final = re.compile(r"\"((?:[^\"\\\n]|\\.)*)\"|'((?:[^'\\\n]|\\.)*)'")
+
+
+class PythonEncoder:
+    """Conversations as a file's `encode_messages` renders them. `tokenizer` is a transformers tokenizer."""
+
+    gives_ids = False
+    has_prompt = False  # what is written behind a question opens the answer, asked for or not
+
+    def __init__(self, file: Path, tokenizer: Any, process: EncoderProcess | None = None) -> None:
+        self._file = file
+        self._tokenizer = tokenizer
+        self._process = process or EncoderProcess(file.resolve())
+        try:
+            self._source = file.read_text(encoding="utf-8")
+        except (OSError, ValueError) as error:
+            raise TokenizerError(
+                f"cannot read `{file}`: {error}", help="pass a Python file with `encode_messages`"
+            ) from error
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return PythonEncoder, (self._file, self._tokenizer, self._process)
+
+    @property
+    def name(self) -> str:
+        """The file's name."""
+        return self._file.name
+
+    @property
+    def source(self) -> str:
+        """The text of the file."""
+        return self._source
+
+    @functools.cached_property
+    def words(self) -> frozenset[str]:
+        """The texts in quotes of the file."""
+        return frozenset(one or other for one, other in _STRING.findall(self._source))
+
+    @property
+    def tokenizer(self) -> Any:
+        """The tokenizer that reads the text."""
+        return self._tokenizer
+
+    @property
+    def facts(self) -> Any:
+        """A hash of the file."""
+        return hashlib.sha256(self._source.encode()).hexdigest()
+
+    def start(self) -> None:
+        """Runs the file, so that one that cannot be run is reported at once.
+
+        Raises TokenizerError for such a file.
+        """
+        needed = [name for name, optional in self._process.parameters.items() if not optional and name not in _USUAL]
+        if set(needed) - {"tools"}:
+            raise TokenizerError(
+                f"`encode_messages` of {self._file} needs arguments that nobody knows: {', '.join(needed)}",
+                help="an encoder takes the messages, and further arguments with defaults",
+            )
+
+    def chunks(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        tools: Sequence[Any] | None,
+        kwargs: Mapping[str, Any],
+        *,
+        prompt: bool,
+        tinted: bool,
+    ) -> list[Chunk]:
+        """See `Encoder`; one chunk, and one for each tool that is written as JSON."""
+        refuse_media(self.name, messages)
+        (text,) = self.texts([messages], tools, kwargs)
+        if isinstance(text, TemplateError):
+            raise refusal(self.name, text)
+        return [Chunk(text=text, turn=None)] if tinted or not tools else list(_with_tools(text, tools))
+
+    def texts(
+        self,
+        conversations: Sequence[Sequence[Mapping[str, Any]]],
+        tools: Sequence[Any] | None,
+        kwargs: Mapping[str, Any],
+    ) -> list[str | TemplateError]:
+        """The text of each conversation, or the error that the file raises for it."""
+        known = self._process.parameters
+        given = {**{name: value for name, value in _USUAL.items() if known.get(name) is False}, **kwargs}
+        arguments = {name: value for name, value in given.items() if name in known or "**" in known}
+        if tools and "tools" in known:
+            arguments["tools"] = list(tools)
+        calls = [
+            {
+                "messages": list(messages) if not tools or "tools" in known else _with_key(messages, tools),
+                "arguments": arguments,
+            }
+            for messages in conversations
+        ]
+        return self._process.texts(calls)
+
+
+def _with_key(messages: Sequence[Mapping[str, Any]], tools: Sequence[Any]) -> list[Mapping[str, Any]]:
+    if messages and messages[0].get("role") == "system":
+        return [{**messages[0], "tools": list(tools)}, *messages[1:]]
+    return [{"role": "system", "content": "", "tools": list(tools)}, *messages]
+
+
+def _with_tools(text: str, tools: Sequence[Any]) -> list[Chunk]:
+    """The text with the tools' JSON apart; a tool that is not written as JSON stays in the encoder's text."""
+    places: list[tuple[int, int]] = []
+    for tool in tools:
+        inner = tool.get("function", tool) if isinstance(tool, Mapping) else tool
+        forms = [
+            json.dumps(v, ensure_ascii=a, indent=i) for v in (tool, inner) for a in (False, True) for i in (None, 2, 4)
+        ]
+        found = [(text.find(form), len(form)) for form in forms if text.count(form) == 1]
+        if found:
+            at, size = max(found, key=lambda place: place[1])
+            places.append((at, at + size))
+    made: list[Chunk] = []
+    read = 0
+    for start, end in sorted(places):
+        if start >= read:
+            made += [Chunk(text=text[read:start], turn=None), Chunk(text=text[start:end], turn=None, beside="tools")]
+            read = end
+    return [chunk for chunk in (*made, Chunk(text=text[read:], turn=None)) if chunk.text]

@@ -204,6 +204,8 @@ class TokenizedChat:
     @classmethod
     def given(cls, chat: RenderedChat, tokens: GivenTokens) -> TokenizedChat:
         """From the tokens that came with a chat."""
+        import numpy as np  # not above: proofs read segments, and have no tokens
+
         ids_T = np.asarray(tokens.ids, dtype=np.int32)
         return cls.of(chat, list(tokens.ids), ids_T, (tokens.starts_T, tokens.ends_T))
 

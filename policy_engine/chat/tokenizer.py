@@ -20,6 +20,7 @@ from policy_engine.chat.encoders.load import (
     what_instead,
 )
 from policy_engine.chat.encoders.protocol import Encoder
+from policy_engine.chat.encoders.trust import is_trusted
 from policy_engine.chat.media.encode import MediaEncoder
 from policy_engine.chat.media.processor import MediaProcessor
 from policy_engine.chat.media.sources import MediaOptions
@@ -418,16 +419,16 @@ def load_tokenizer(
     folder with no other tokenizer, renders by mistral-common.
 
     `template` is a template file (or text), or the name of one of the tokenizer's templates; without it, the
-    tokenizer's own is used. `trust_encoder` runs the Python file of a model's folder that renders its chats
-    (`encoding/encoding_….py`): code of strangers, in a process of its own. With `cache`, a folder or file is read out of the cache on disk (`chat.tokens.cache`), and
-    its `tokenizer` is a substitute for the one of transformers.
+    tokenizer's own is used. With `cache`, a folder or file is read out of the cache on disk (`chat.tokens.cache`), and
+    its `tokenizer` is a substitute for the one of transformers. `trust_encoder` runs the Python file of a model's
+    folder that renders its chats (`encoding/encoding_….py`): code of strangers, in a process of its own.
 
     Raises TokenizerError if it cannot be loaded; a hub that cannot be reached is an error within seconds, unless the
     tokenizer is in the local cache of the hub's files.
     """
     found = None
     if template is None:
-        found = trusted_encoder(name_or_path) if trust_encoder else encoder_at(name_or_path)
+        found = trusted_encoder(name_or_path) if trust_encoder or is_trusted() else encoder_at(name_or_path)
     if found is not None:
         return dataclasses.replace(ChatTokenizer.from_encoder(found), name=str(name_or_path))
     loaded = load_cached(name_or_path) if cache else load_transformers(name_or_path)

@@ -42,6 +42,22 @@ def _switch_off(context: typer.Context, value: bool) -> bool:
     return value
 
 
+def _trust(context: typer.Context, value: bool) -> bool:
+    if value:
+        from policy_engine.chat.encoders.trust import trusted
+
+        context.with_resource(trusted())
+    return value
+
+
+TrustEncoderOption = Annotated[
+    bool,
+    typer.Option(
+        "--trust-encoder",
+        callback=_trust,
+        help="Run the Python file in the model's folder that renders its chats, in a process without network.",
+    ),
+]
 NoCacheOption = Annotated[
     bool,
     typer.Option(

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.support import CHATS, GOOD, cli
+from tests.support.encoder_files import encoder_folder
 from tests.support.tokenizers import package
 
 MISTRAL = package("mistral_common") / "data" / "mistral_instruct_tokenizer_240323.model.v3"
@@ -68,6 +69,21 @@ def test_template_says_what_holds_of_it() -> None:
     assert 0 == ran.code
     assert {"partition": "holds", "injection": "holds", "ends": "holds", "bounded": "holds"}.items() <= verdicts.items()
     assert "does not apply" == verdicts["parity"]
+
+
+def test_python_encoders_run_with_trust_alone(given: list[str], tmp_path: Path) -> None:
+    folder = encoder_folder(tmp_path / "model")
+    asked = [*given[:-1], str(folder)]
+    refused = cli("show", *asked)
+    assert 2 == refused.code
+    assert "encoding_ds.py renders for it: read the file" in refused.err
+    shown = cli("show", *asked, "--trust-encoder")
+    assert (0, True) == (shown.code, "⟦Hi 世界.<｜end▁of▁sentence｜>⟧" in shown.out)
+    assert 2 == cli("show", *asked).code
+    alone, pooled = tmp_path / "alone.jsonl", tmp_path / "pooled.jsonl"
+    assert 0 == cli("apply", *asked, "-o", alone, "--trust-encoder").code
+    assert 0 == cli("apply", *asked, "-o", pooled, "--workers", "2", "--trust-encoder").code
+    assert alone.read_text() == pooled.read_text()
 
 
 def test_a_template_file_is_not_taken_with_it(given: list[str], tmp_path: Path) -> None:

@@ -6,17 +6,25 @@ anybody else is, under a policy that trains answers and their ends.
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import functools
+import importlib.util
+import io
 import re
+import tempfile
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, Final
 
-from policy_engine.chat.tokenizer import ChatTokenizer
+from policy_engine.chat.encoders.encoded_template import openai_message
+from policy_engine.chat.tokenizer import ChatTokenizer, load_tokenizer
 from policy_engine.core.errors import AttributionError, PolicyEngineError, TemplateError
 from policy_engine.data.conversation import Conversation
 from policy_engine.mask.masker import Masker
 from policy_engine.proof.load_policy import policy_from_text
 from policy_engine.testing.choices import Choices
+from tests.support.encoder_files import encoder_folder
 
 POLICY: Final = "train turn of assistant\ntrain eos after assistant\nnever train user\nnever train tool\n"
 _WORD: Final = re.compile(r"Qu(\d+)w\d+z")
@@ -137,12 +145,37 @@ def _mistral(version: str) -> tuple[ChatTokenizer, OwnIds]:
     return ChatTokenizer.from_encoder(made), ids
 
 
+@functools.cache
+def _code(mode: str) -> tuple[ChatTokenizer, OwnIds]:
+    folder = encoder_folder(Path(tempfile.mkdtemp(prefix="policy-engine-test-encoder-")))
+    made = load_tokenizer(folder, trust_encoder=True)
+    spec = importlib.util.spec_from_file_location("encoding_ds", folder / "encoding" / "encoding_ds.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+
+    def ids(conversation: Conversation) -> list[int]:
+        messages: list[Any] = [openai_message(message) for message in conversation.messages]
+        if conversation.tools:
+            if messages[0]["role"] != "system":
+                messages.insert(0, {"role": "system", "content": ""})
+            messages[0] = {**messages[0], "tools": list(conversation.tools)}
+        with contextlib.redirect_stdout(io.StringIO()):
+            text = module.encode_messages(messages, thinking_mode=mode)
+        return list(made.tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    return made, ids
+
+
 ENCODERS: Final[Mapping[str, tuple[Callable[[], tuple[ChatTokenizer, OwnIds]], dict[str, bool]]]] = {
     "mistral-v1": (functools.partial(_mistral, "v1"), {"calls": False}),
     "mistral-v2": (functools.partial(_mistral, "v2"), {"calls": False}),
     "mistral-v3": (functools.partial(_mistral, "v3"), {}),
     "mistral-tekken": (functools.partial(_mistral, "tekken"), {}),
     "mistral-v7": (functools.partial(_mistral, "v7"), {}),
+    "code-chat": (functools.partial(_code, "chat"), {}),
+    "code-thinking": (functools.partial(_code, "thinking"), {"reasoning": True}),
 }
 """Encoders by name: how each is made, and which conversations it takes."""
 
@@ -158,6 +191,8 @@ def encoder_case(name: str, choices: Choices) -> tuple[str, str | None]:
     make, shape = ENCODERS[name]
     _, own = make()
     conversation = told(choices, **shape)
+    if name.startswith("code"):
+        conversation = dataclasses.replace(conversation, template_kwargs={"thinking_mode": name.partition("-")[2]})
     try:
         row = masker_of(name).mask(conversation)
     except (TemplateError, AttributionError) as error:

@@ -1,7 +1,7 @@
 """A Python encoder of the kind that models bring along in place of a template, written for the tests.
 
-It has what makes such files hard: a mode of thinking, thinking of earlier answers left out, the answer's opening written
-behind the question, arguments of calls parsed and printed one by one, and results joined in one block.
+It has what makes such files hard: a mode of thinking, thinking of earlier answers left out, the answer's opening
+written behind the question, arguments of calls parsed and printed one by one, and results joined in one block.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-ENCODER: Final = '''
+ENCODER: Final = """
 import json
 from typing import Any
 
@@ -58,7 +58,7 @@ def write(at, messages, mode):
 def encode_messages(messages: list[dict[str, Any]], thinking_mode: str, context=None, add_bos: bool = True) -> str:
     print("encoding", len(messages))
     return (bos if add_bos else "") + "".join(write(at, messages, thinking_mode) for at in range(len(messages)))
-'''
+"""
 
 
 def encoder_folder(folder: Path, source: str = ENCODER) -> Path:

@@ -145,7 +145,7 @@ class EncodedTemplate(ChatTemplate):
             return [text if isinstance(text, str) else None for text in found]
 
         plain = "".join([chunk.text for chunk in chunks])
-        bounds = turn_bounds(messages, plain, runs, texts, self._provenance.way)
+        bounds = turn_bounds(messages, plain, runs, texts, way=self._provenance.way, markers=self._markers)
         bounds = openings_back(bounds, plain, runs, messages, self._markers, self.model_roles)
         return list(cut_chunks(chunks, bounds, self._markers.leading_bos(plain)))
 
@@ -169,16 +169,33 @@ def _pieces_of(chunk: Chunk, runs: Sequence[Run]) -> list[tuple[str, Scaffold]]:
         return [(traced(chunk.text, whole), claim)]
     made: list[tuple[str, Scaffold]] = []
     at = 0
+    opening = ""
     for number, (length, origin, offset) in enumerate(runs):
         text = chunk.text[at : at + length]
         at += length
         if isinstance(origin, Origin):
             made.append((traced(text, ((length, origin, offset),)), _claim(claim, _call_of(origin))))
-        else:
-            # What is written before a call's name is that call's, and what is behind the last call is that one's.
-            calls = [_call_of(runs[near][1]) for near in (number + 1, number - 1) if 0 <= near < len(runs)]
-            made.append((text, _claim(claim, next((call for call in calls if call is not None), None))))
+            continue
+        near = [_call_of(runs[n][1]) if 0 <= n < len(runs) else None for n in (number - 1, number + 1)]
+        before, after = near
+        if before is None and after is not None:
+            opening = opening or text
+        cut = _next_opening(text, opening) if before is not None and after not in (None, before) else len(text)
+        made += [
+            (piece, _claim(claim, call))
+            for piece, call in ((text[:cut], before if before is not None else after), (text[cut:], after))
+            if piece
+        ]
     return made
+
+
+def _next_opening(text: str, opening: str) -> int:
+    """The place in the text between two calls where the second one opens as the first one did."""
+    same = 0
+    while same < min(len(text), len(opening)) and text[-1 - same] == opening[-1 - same]:
+        same += 1
+    begins = [at for sign in "\n<{[" if (at := text.find(sign, len(text) - same)) >= 0]
+    return min(begins, default=len(text))
 
 
 def openai_message(message: Mapping[str, Any]) -> dict[str, Any]:

@@ -45,7 +45,7 @@ def encoder_of(given: Any) -> Encoder:
 
 
 def trusted_encoder(name: str | Path) -> Encoder:
-    """The encoder of a model's Python file, which is run: the file itself, or the folder that has it.
+    """The encoder of a model's Python file, which is run. `name` is the file or its folder.
 
     Raises TokenizerError if there is no such file, if there are several, or if it cannot be run.
     """

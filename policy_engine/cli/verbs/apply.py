@@ -16,6 +16,7 @@ from policy_engine.cli.options import (
     PolicyOption,
     TemplateOption,
     TokenizerOption,
+    TrustEncoderOption,
 )
 from policy_engine.cli.outcome import Outcome
 from policy_engine.cli.run import finish
@@ -91,6 +92,7 @@ def register(app: typer.Typer) -> None:
         engine: Annotated[
             Engine, typer.Option("--engine", help="What runs the workers: this machine's processes, or a Ray cluster.")
         ] = "local",
+        trust_encoder: TrustEncoderOption = False,
         no_cache: NoCacheOption = False,
         format: FormatOption = "text",
     ) -> None:

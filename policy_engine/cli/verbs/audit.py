@@ -15,6 +15,7 @@ from policy_engine.cli.options import (
     PolicyOption,
     TemplateOption,
     TokenizerOption,
+    TrustEncoderOption,
 )
 from policy_engine.cli.outcome import Outcome
 from policy_engine.cli.run import finish
@@ -36,6 +37,7 @@ def register(app: typer.Typer) -> None:
         media_root: MediaRootOption = None,
         media_urls: MediaUrlsOption = False,
         limit: Annotated[int | None, typer.Option("--limit", min=1, help="Look at the first rows, this many.")] = None,
+        trust_encoder: TrustEncoderOption = False,
         no_cache: NoCacheOption = False,
         format: FormatOption = "text",
     ) -> None:

@@ -10,7 +10,14 @@ import typer
 from rich.console import RenderableType
 from rich.text import Text
 
-from policy_engine.cli.options import DatasetOption, FormatOption, NoCacheOption, TemplateOption, TokenizerOption
+from policy_engine.cli.options import (
+    DatasetOption,
+    FormatOption,
+    NoCacheOption,
+    TemplateOption,
+    TokenizerOption,
+    TrustEncoderOption,
+)
 from policy_engine.cli.outcome import Exit, Outcome, diagnostics_of
 from policy_engine.cli.run import finish
 from policy_engine.cli.verbs.prove import witness_facts, witness_lines
@@ -48,6 +55,7 @@ def register(app: typer.Typer) -> None:
                 "--list", min=0, metavar="N", help="With --data: list the first N rows that change (default: 5)."
             ),
         ] = None,
+        trust_encoder: TrustEncoderOption = False,
         no_cache: NoCacheOption = False,
         format: FormatOption = "text",
     ) -> None:

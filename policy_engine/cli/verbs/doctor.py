@@ -15,6 +15,7 @@ from policy_engine.cli.options import (
     PolicyOption,
     TemplateOption,
     TokenizerOption,
+    TrustEncoderOption,
 )
 from policy_engine.cli.outcome import Outcome
 from policy_engine.cli.run import finish
@@ -53,6 +54,7 @@ def register(app: typer.Typer) -> None:
             typer.Option("--denominator", help="Train with `weighted_trainer`, dividing by the weights or the tokens."),
         ] = None,
         rows: Annotated[int, typer.Option("--rows", min=1, metavar="N", help="Rows of the batch.")] = 8,
+        trust_encoder: TrustEncoderOption = False,
         format: FormatOption = "text",
     ) -> None:
         """Take one batch through a trainer's own collator and loss; show if the labels survive."""

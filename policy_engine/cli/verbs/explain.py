@@ -16,6 +16,7 @@ from policy_engine.cli.options import (
     PolicyOption,
     TemplateOption,
     TokenizerOption,
+    TrustEncoderOption,
 )
 from policy_engine.cli.outcome import Outcome
 from policy_engine.cli.run import finish
@@ -43,6 +44,7 @@ def register(app: typer.Typer) -> None:
         turn: Annotated[
             int | None, typer.Option("--turn", min=0, help="Only the segments of this message (from 0).")
         ] = None,
+        trust_encoder: TrustEncoderOption = False,
         no_cache: NoCacheOption = False,
         format: FormatOption = "text",
     ) -> None:

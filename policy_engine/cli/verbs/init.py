@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from policy_engine.cli.options import FormatOption, NoCacheOption, TemplateOption
+from policy_engine.cli.options import FormatOption, NoCacheOption, TemplateOption, TrustEncoderOption
 from policy_engine.cli.outcome import Outcome
 from policy_engine.cli.run import finish
 
@@ -33,6 +33,7 @@ def register(app: typer.Typer) -> None:
         ] = None,
         limit: Annotated[int, typer.Option("--limit", min=1, help="Look at this many rows.")] = 1000,
         overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the files if they exist.")] = False,
+        trust_encoder: TrustEncoderOption = False,
         no_cache: NoCacheOption = False,
         format: FormatOption = "text",
     ) -> None:

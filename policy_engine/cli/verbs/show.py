@@ -17,6 +17,7 @@ from policy_engine.cli.options import (
     PolicyOption,
     TemplateOption,
     TokenizerOption,
+    TrustEncoderOption,
 )
 from policy_engine.cli.outcome import Outcome
 from policy_engine.cli.run import finish
@@ -45,6 +46,7 @@ def register(app: typer.Typer) -> None:
             Path | None, typer.Option("--html", metavar="FILE", help="Write one self-contained page instead.")
         ] = None,
         overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the page if it exists.")] = False,
+        trust_encoder: TrustEncoderOption = False,
         no_cache: NoCacheOption = False,
         format: FormatOption = "text",
     ) -> None:

@@ -11,7 +11,7 @@ import typer
 from rich.console import RenderableType
 from rich.text import Text
 
-from policy_engine.cli.options import FormatOption, NoCacheOption, TokenizerOption
+from policy_engine.cli.options import FormatOption, NoCacheOption, TokenizerOption, TrustEncoderOption
 from policy_engine.cli.outcome import Exit, Outcome
 from policy_engine.cli.run import finish
 from policy_engine.core.diagnostics import Diagnostic
@@ -41,6 +41,7 @@ def register(app: typer.Typer) -> None:
         examples: Annotated[
             int, typer.Option("--examples", min=0, metavar="N", help="How many generated conversations to try.")
         ] = 200,
+        trust_encoder: TrustEncoderOption = False,
         no_cache: NoCacheOption = False,
         format: FormatOption = "text",
     ) -> None:

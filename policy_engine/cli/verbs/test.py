@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from policy_engine.cli.options import FormatOption, NoCacheOption, TokenizerOption
+from policy_engine.cli.options import FormatOption, NoCacheOption, TokenizerOption, TrustEncoderOption
 from policy_engine.cli.outcome import Outcome
 from policy_engine.cli.run import finish
 
@@ -33,6 +33,7 @@ def register(app: typer.Typer) -> None:
                 "--update", help="Write what the policies give into the files, where tests expect another text."
             ),
         ] = False,
+        trust_encoder: TrustEncoderOption = False,
         no_cache: NoCacheOption = False,
         format: FormatOption = "text",
     ) -> None:

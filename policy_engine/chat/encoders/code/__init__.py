@@ -1,4 +1,4 @@
-"""Python files that a model's folder brings along to render its chats, run in a process of their own.
+"""Python files that render a model's chats, run in a process of their own.
 
     encoding/encoding_dsv32.py    def encode_messages(messages, thinking_mode, …) -> str
 

@@ -1,4 +1,4 @@
-"""The message that each piece of a text was written for, found by rendering the first messages alone.
+"""The message of each piece of a text, found by rendering the first messages alone.
 
 <｜User｜>Hi                                  the first message
 <｜User｜>Hi<｜Assistant｜>Hello<｜end｜>       the first two: the second one's begins at character 10
@@ -16,18 +16,25 @@ from typing import Any, Final
 from policy_engine.chat.encoders.align import TINTED
 from policy_engine.chat.encoders.protocol import Chunk
 from policy_engine.chat.encoders.tint import Tinting, Way
-from policy_engine.chat.label.markers import Markers, is_closing_tag
+from policy_engine.chat.label.markers import REASONING, Markers, is_closing_tag
 from policy_engine.chat.label.profile import common_prefix
 from policy_engine.chat.trace.origins import Run
 
 Texts = Callable[[Sequence[Sequence[Mapping[str, Any]]]], Sequence["str | None"]]
 """The texts of several conversations; None where the encoder raises."""
 
+_THINKING: Final = frozenset(marker for pair in REASONING for marker in pair)
 _ENDS: Final = re.compile(r"end|eo[stmd]\b|eot|</s>", re.IGNORECASE)
 
 
 def turn_bounds(
-    messages: Sequence[Mapping[str, Any]], plain: str, runs: Sequence[Run], texts: Texts, way: Way
+    messages: Sequence[Mapping[str, Any]],
+    plain: str,
+    runs: Sequence[Run],
+    texts: Texts,
+    *,
+    way: Way,
+    markers: Markers,
 ) -> list[int]:
     """The place where each message begins in `plain`, and its length behind them.
 
@@ -39,7 +46,7 @@ def turn_bounds(
     for head in heads:
         found.append(len(head) if head is not None and plain.startswith(head) else None)
     if None in found:
-        _by_tints(messages, runs, texts, way, found)
+        _by_tints(messages, runs, texts, way, markers, found)
     bounds: list[int] = []
     for at in found:
         bounds.append(max(bounds[-1] if bounds else 0, at if at is not None else bounds[-1] if bounds else 0))
@@ -47,7 +54,12 @@ def turn_bounds(
 
 
 def _by_tints(
-    messages: Sequence[Mapping[str, Any]], runs: Sequence[Run], texts: Texts, way: Way, found: list[int | None]
+    messages: Sequence[Mapping[str, Any]],
+    runs: Sequence[Run],
+    texts: Texts,
+    way: Way,
+    markers: Markers,
+    found: list[int | None],
 ) -> None:
     """Fills in places where history is written otherwise once more follows.
 
@@ -68,7 +80,8 @@ def _by_tints(
         last = known[-1]
         at = places[last[0]]
         gap = TINTED.search(whole, at)
-        own = common_prefix(head[last.end() :], whole[at : gap.start() if gap else len(whole)])
+        rest = whole[at : gap.start() if gap else len(whole)]
+        own = markers.back_to_boundary(rest, common_prefix(head[last.end() :], rest))
         found[turn] = _plain_place(whole, at, tinting, runs) + own
 
 
@@ -87,7 +100,7 @@ def openings_back(
     bounds: list[int], plain: str, runs: Sequence[Run], messages: Sequence[Mapping[str, Any]], markers: Markers,
     models: frozenset[str],
 ) -> list[int]:  # fmt: skip
-    """The bounds, with what is written behind a question and opens the answer given to the answer.
+    """The bounds, moved so that what opens an answer is the answer's.
 
     `<｜User｜>Hi<｜Assistant｜>` is what an encoder writes for a question alone. Of the scaffold behind its data,
     markers that end something stay the question's, and what follows them is the answer's.
@@ -109,9 +122,8 @@ def openings_back(
         kept = 0
         for start, end in markers.spans(tail):
             marker = tail[start:end]
-            if tail[kept:start].strip() or not (
-                is_closing_tag(marker) or _ENDS.search(marker) or marker == markers.eos
-            ):
+            closes = is_closing_tag(marker) or marker == markers.eos or _ENDS.search(marker) is not None
+            if tail[kept:start].strip() or marker in _THINKING or not closes:
                 break
             kept = end
         blanks = len(tail) - kept - len(tail[kept:].lstrip())

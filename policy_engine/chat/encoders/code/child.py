@@ -1,4 +1,4 @@
-"""The program that runs a model's Python file: conversations in, texts out, one JSON line each.
+"""The program that runs a model's Python file: conversations in, texts out, as JSON lines.
 
     {"calls": [{"messages": […], "arguments": {"thinking_mode": "chat"}}]}
     {"results": [{"text": "<｜begin▁of▁sentence｜><｜User｜>Hi"}]}
@@ -41,7 +41,7 @@ def shut_network() -> bool:
 
 
 def take_limits(memory: int, seconds: int) -> None:
-    """Limits of the kernel: bytes of memory, seconds of processor time, no file that grows, no process."""
+    """Limits of the kernel: memory (bytes), processor time (seconds), no file that grows."""
     import resource
 
     for name, most in (
@@ -79,7 +79,7 @@ def load(path: str) -> Any:
 
 
 def call(encode: Any, asked: dict[str, Any]) -> dict[str, Any]:
-    """The text of one conversation, or the reason why there is none."""
+    """The text of one conversation, or the reason why it failed."""
     try:
         text = encode(asked["messages"], **asked["arguments"])
     except BaseException as error:
@@ -90,7 +90,7 @@ def call(encode: Any, asked: dict[str, Any]) -> dict[str, Any]:
 
 
 def parameters(encode: Any) -> list[list[Any]]:
-    """Name, and whether it may be left out, of each parameter behind the messages; `**` stands for any."""
+    """Each parameter behind the messages: its name (`**` for any), and True if it is optional."""
     made: list[list[Any]] = []
     for found in list(inspect.signature(encode).parameters.values())[1:]:
         many = found.kind in (found.VAR_KEYWORD, found.VAR_POSITIONAL)

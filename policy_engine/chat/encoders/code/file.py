@@ -27,7 +27,10 @@ _STRING: Final = re.compile(r"\"((?:[^\"\\\n]|\\.)*)\"|'((?:[^'\\\n]|\\.)*)'")
 
 
 class PythonEncoder:
-    """Conversations as a file's `encode_messages` renders them. `tokenizer` is a transformers tokenizer."""
+    """Conversations as a file's `encode_messages` renders them.
+
+    `tokenizer` is a transformers tokenizer.
+    """
 
     gives_ids = False
     has_prompt = False  # what is written behind a question opens the answer, asked for or not
@@ -128,7 +131,7 @@ def _with_key(messages: Sequence[Mapping[str, Any]], tools: Sequence[Any]) -> li
 
 
 def _with_tools(text: str, tools: Sequence[Any]) -> list[Chunk]:
-    """The text with the tools' JSON apart; a tool that is not written as JSON stays in the encoder's text."""
+    """The text with the tools' JSON apart; a tool that is not written as JSON stays in the text."""
     places: list[tuple[int, int]] = []
     for tool in tools:
         inner = tool.get("function", tool) if isinstance(tool, Mapping) else tool

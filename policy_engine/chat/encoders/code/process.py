@@ -1,4 +1,4 @@
-"""The process that runs a model's Python file: started when it is first asked, ended when it takes too long."""
+"""The process that runs a model's Python file, ended when it takes too long."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _MOST: Final = 1 << 28
 
 
 class EncoderProcess:
-    """A file's `encode_messages`, in a process of its own. Calls from several threads take turns."""
+    """A file's `encode_messages` in a process of its own. Threads take turns."""
 
     def __init__(self, file: Path, *, seconds: float = SECONDS) -> None:
         self.file = file
@@ -54,7 +54,7 @@ class EncoderProcess:
 
     @property
     def is_cut_off(self) -> bool:
-        """True if the kernel let the process leave the network; else only Python refuses connections."""
+        """True if the kernel let the process leave the network; else Python alone refuses it."""
         with self._lock:
             self._started()
         return not self._hello["network"]
@@ -121,7 +121,7 @@ class _TooLong(Exception):
 
 
 def _exchange(into: int, out: int, data: bytes, until: float) -> bytes:
-    """Writes a question and reads an answer of one line, both at once: neither side waits for the other."""
+    """Writes a question and reads an answer of one line, both at once."""
     os.set_blocking(into, False)
     got: list[bytes] = []
     size = 0

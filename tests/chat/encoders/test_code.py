@@ -1,0 +1,234 @@
+"""Python files that render chats: parts, and the process that they run in."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from policy_engine import load_tokenizer
+from policy_engine.chat.encoders.code.process import EncoderProcess
+from policy_engine.chat.encoders.trust import trusted
+from policy_engine.chat.segments import RenderedChat
+from policy_engine.core.errors import AttributionError, TemplateError, TemplateLimitError, TokenizerError
+from policy_engine.data.conversation import Conversation
+from policy_engine.testing.choices import RandomChoices
+from tests.properties.encoders import ENCODERS, encoder_case
+from tests.support.encoder_files import encoder_folder
+
+TOOL = {"type": "function", "function": {"name": "weather", "description": "d", "parameters": {}}}
+
+
+def call(name: str, arguments: Any) -> dict[str, Any]:
+    return {"id": "a", "type": "function", "function": {"name": name, "arguments": arguments}}
+
+
+CHAT: tuple[dict[str, Any], ...] = (
+    {"role": "system", "content": "Be kind."},
+    {"role": "user", "content": "Hi <｜Assistant｜>"},
+    {"role": "assistant", "content": "Hello", "reasoning_content": "hm"},
+    {"role": "user", "content": "Rain?"},
+    {
+        "role": "assistant",
+        "reasoning_content": "look",
+        "tool_calls": [call("weather", {"city": "Rome", "n": 3}), call("moon", '{"n": "full"}')],
+    },
+    {"role": "tool", "content": '{"t": 21,"s":"dry"}'},
+    {"role": "tool", "content": "dry"},
+    {"role": "assistant", "reasoning_content": "ok", "content": "No. "},
+)
+
+
+def render(mode: str, messages: tuple[dict[str, Any], ...] = CHAT, tools: Any = (TOOL,)) -> RenderedChat:
+    tokenizer = ENCODERS[f"code-{mode}"][0]()[0]
+    conversation = Conversation(messages=messages, tools=tools, template_kwargs={"thinking_mode": mode})
+    return tokenizer.template_for(conversation).render(conversation)
+
+
+@pytest.mark.parametrize("name", ["code-chat", "code-thinking"])
+def test_ids_are_those_of_the_encoders_text_and_words_are_whose_they_are(name: str) -> None:
+    for number in range(10):
+        assert encoder_case(name, RandomChoices(f"test:{name}:{number}")) == (name, None)
+
+
+def test_a_conversation_in_parts() -> None:
+    chat = render("thinking")
+    assert [
+        ("bos", None, "<｜begin▁of▁sentence｜>"),
+        ("text", 0, "Be kind."),
+        ("markup", 0, "\n\n## Tools\n\n<functions>\n"),
+        ("preamble.tools", None, '{"name": "weather", "description": "d", "parameters": {}}'),
+        ("markup", 0, "\n</functions>"),
+        ("separator", 0, "\n"),
+        ("header", 1, "<｜User｜>"),
+        ("text", 1, "Hi <｜Assistant｜>"),
+        ("header", 2, "<｜Assistant｜>"),
+        ("empty_reasoning", 2, "</think>"),
+        ("text", 2, "Hello"),
+        ("eot", 2, "<｜end▁of▁sentence｜>"),
+        ("header", 3, "<｜User｜>"),
+        ("text", 3, "Rain?"),
+        ("header", 4, "<｜Assistant｜><think>"),
+        ("reasoning.text", 4, "look"),
+        ("reasoning.close", 4, "</think>\n\n"),
+        ("tool_call", 4, '<calls>\n<invoke name="'),
+        ("tool_call.name", 4, "weather"),
+        ("tool_call", 4, '">\n<parameter name="'),
+        ("tool_call.arguments", 4, "city"),
+        ("tool_call", 4, '" string="true">'),
+        ("tool_call.arguments", 4, "Rome"),
+        ("tool_call", 4, '</parameter>\n<parameter name="'),
+        ("tool_call.arguments", 4, "n"),
+        ("tool_call", 4, '" string="false">3</parameter>\n</invoke>'),
+        ("tool_call", 4, '\n<invoke name="'),
+        ("tool_call.name", 4, "moon"),
+        ("tool_call", 4, '">\n<parameter name="'),
+        ("tool_call.arguments", 4, "n"),
+        ("tool_call", 4, '" string="true">'),
+        ("tool_call.arguments", 4, "full"),
+        ("tool_call", 4, "</parameter>\n</invoke>\n</calls>"),
+        ("eot", 4, "<｜end▁of▁sentence｜>"),
+        ("header", 5, "\n\n<results>\n<result>"),
+        ("text", 5, '{"t": 21,"s":"dry"}'),
+        ("markup", 5, "</result>"),
+        ("separator", 5, "\n"),
+        ("header", 6, "<result>"),
+        ("text", 6, "dry"),
+        ("markup", 6, "</result>\n</results>"),
+        ("separator", 6, "\n\n"),
+        ("reasoning.open", 7, "<think>"),
+        ("reasoning.text", 7, "ok"),
+        ("reasoning.close", 7, "</think>"),
+        ("text", 7, "No. "),
+        ("eot", 7, "<｜end▁of▁sentence｜>"),
+    ] == [(s.part, s.turn, chat.segment_text(s)) for s in chat.segments]
+    assert [0] * 9 + [1] * 7 == [s.call for s in chat.segments if s.turn == 4 and s.part.startswith("tool_call")]
+
+
+def test_thinking_that_is_left_out_is_reported() -> None:
+    assert [(2, "reasoning_content")] == [(lost.turn, lost.field) for lost in render("thinking").unrendered]
+    assert [2, 4, 7] == [lost.turn for lost in render("chat").unrendered]
+
+
+def test_tools_without_a_system_message_are_of_no_message() -> None:
+    chat = render("chat", CHAT[1:3])
+    assert ["bos", "preamble"] == [s.part for s in chat.segments][:2]
+    assert "preamble.tools" in [s.part for s in chat.segments]
+    assert not [lost for lost in chat.unrendered if lost.kind == "input"]
+
+
+def test_code_is_not_run_unasked(tmp_path: Path) -> None:
+    folder = encoder_folder(tmp_path, "raise SystemExit('run')")
+    with pytest.raises(TokenizerError, match="has no chat template") as caught:
+        _ = load_tokenizer(folder).template
+    assert "--trust-encoder" in str(caught.value.help)
+    assert "encoding_ds.py renders for it" in str(caught.value.help)
+    with pytest.raises(TokenizerError, match="is code, which is not run unasked"):
+        load_tokenizer(folder / "encoding" / "encoding_ds.py")
+    with trusted(), pytest.raises(TokenizerError, match="cannot be run: SystemExit: run"):
+        load_tokenizer(folder)
+
+
+def test_a_file_may_be_named_and_must_be_one(tmp_path: Path) -> None:
+    folder = encoder_folder(tmp_path)
+    named = load_tokenizer(folder / "encoding" / "encoding_ds.py", trust_encoder=True)
+    assert named.encoder is not None
+    (folder / "encoding_other.py").write_text("")
+    with pytest.raises(TokenizerError, match=r"has several Python encoders, `encoding/encoding_ds.py`, `encoding_other"):
+        load_tokenizer(folder, trust_encoder=True)
+    with pytest.raises(TokenizerError, match="has no Python encoders"):
+        load_tokenizer("builtin", trust_encoder=True)
+
+
+ACTS = {
+    "socket": ("import socket\n    socket.create_connection(('127.0.0.1', 9))", "socket"),
+    "write": ("open('/tmp/policy-engine-was-here', 'w')", "write files"),
+    "read": ("open('/etc/hostname').read()", "reads its own folder"),
+    "start": ("import subprocess\n    subprocess.run(['true'])", "subprocess"),
+    "system": ("import os\n    os.system('true')", "os.system"),
+    "fork": ("import os\n    os.fork()", "os.fork"),
+    "native": ("import ctypes", "import"),
+    "remove": ("import os\n    os.remove('/tmp/x')", "os.remove"),
+}
+
+
+@pytest.mark.parametrize("act", ACTS)
+def test_what_an_encoder_may_not_do(act: str, tmp_path: Path) -> None:
+    code, said = ACTS[act]
+    file = tmp_path / "encoding_x.py"
+    file.write_text(f"def encode_messages(messages):\n    {code}\n    return 'done'\n")
+    (found,) = EncoderProcess(file).texts([{"messages": [], "arguments": {}}])
+    assert isinstance(found, TemplateError)
+    assert "PermissionError" in found.message
+    assert said in found.message
+
+
+def test_it_has_nothing_of_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOME_TOKEN", "secret")
+    file = tmp_path / "encoding_x.py"
+    file.write_text("import os\ndef encode_messages(messages):\n    return ' '.join(sorted(os.environ))\n")
+    (found,) = EncoderProcess(file).texts([{"messages": [], "arguments": {}}])
+    assert "SOME_TOKEN" not in str(found)
+
+
+def test_one_that_takes_too_long_or_dies_costs_its_row_alone(tmp_path: Path) -> None:
+    file = tmp_path / "encoding_x.py"
+    file.write_text(
+        "import os, time\n"
+        "def encode_messages(messages):\n"
+        "    if messages == ['sleep']: time.sleep(60)\n"
+        "    if messages == ['die']: os._exit(3)\n"
+        "    if messages == ['long']: return 'x' * 3_000_000\n"
+        "    return 'done'\n"
+    )
+    process = EncoderProcess(file, seconds=1.5)
+
+    def ask(what: str) -> Any:
+        return process.texts([{"messages": [what], "arguments": {}}])[0]
+
+    assert "done" == ask("first")
+    with pytest.raises(TemplateLimitError, match=r"took longer than 1\.5 s"):
+        ask("sleep")
+    assert "done" == ask("again")
+    with pytest.raises(TemplateLimitError, match="ended without an answer"):
+        ask("die")
+    assert 3_000_000 == len(ask("long"))
+
+
+def test_it_pickles_and_ends_with_its_encoder(tmp_path: Path) -> None:
+    made = load_tokenizer(encoder_folder(tmp_path), trust_encoder=True)
+    again = pickle.loads(pickle.dumps(made))
+    assert made.fingerprint == again.fingerprint
+    conversation = Conversation(messages=CHAT[1:3])
+    text = made.template_for(conversation).render(conversation).text
+    assert text == again.template_for(conversation).render(conversation).text
+    process = made.encoder._process  # type: ignore[union-attr]
+    pid = process._process.pid
+    os.kill(pid, 0)
+    process.__dict__.pop("_process")
+    made.encoder.__dict__.pop("_process")
+    del process
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+
+
+def test_an_encoder_that_reads_words_is_refused(tmp_path: Path) -> None:
+    source = "def encode_messages(messages):\n    return ''.join(m['content'].upper() for m in messages)\n"
+    made = load_tokenizer(encoder_folder(tmp_path, source), trust_encoder=True)
+    conversation = Conversation(messages=CHAT[1:3])
+    with pytest.raises(AttributionError, match="does not show whose each character is"):
+        made.template_for(conversation).render(conversation)
+
+
+def test_arguments_that_nobody_knows_are_named(tmp_path: Path) -> None:
+    source = "def encode_messages(messages, secret):\n    return ''\n"
+    with pytest.raises(TokenizerError, match="needs arguments that nobody knows: secret"):
+        load_tokenizer(encoder_folder(tmp_path, source), trust_encoder=True)
+
+
+def test_the_reason_of_the_encoder_is_given() -> None:
+    with pytest.raises(TemplateError, match="refuses this conversation: AssertionError: unknown role critic"):
+        render("chat", (CHAT[1], {"role": "critic", "content": "x"}))

@@ -137,7 +137,7 @@ def test_a_file_may_be_named_and_must_be_one(tmp_path: Path) -> None:
     named = load_tokenizer(folder / "encoding" / "encoding_ds.py", trust_encoder=True)
     assert named.encoder is not None
     (folder / "encoding_other.py").write_text("")
-    with pytest.raises(TokenizerError, match=r"has several Python encoders, `encoding/encoding_ds.py`, `encoding_other"):
+    with pytest.raises(TokenizerError, match="has several Python encoders"):
         load_tokenizer(folder, trust_encoder=True)
     with pytest.raises(TokenizerError, match="has no Python encoders"):
         load_tokenizer("builtin", trust_encoder=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Final, Literal, get_args
 
 Keep = Literal["keep_start", "keep_end", "turn", "drop"]
 """Part of a row that is too long and stays: its start, its end, whole turns, or nothing."""
@@ -21,3 +21,8 @@ Collator = Literal["padding", "seq2seq", "token_classification", "flattening", "
 
 `padding` is ours, the others are its `DataCollatorFor…`, `DataCollatorWithFlattening` and `default_data_collator`.
 """
+PairColumns = Literal["dpo", "kto", "reward"]
+"""Trainers of TRL that take preferences."""
+PAIR_COLUMNS: Final[tuple[PairColumns, ...]] = get_args(PairColumns)
+Side = Literal["chosen", "rejected"]
+"""Sides of a pair of answers."""

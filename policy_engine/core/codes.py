@@ -90,6 +90,7 @@ CODES: Final[dict[str, str]] = {
     "PE522": "arguments of calls that the template quotes once more",
     "PE531": "a medium that cannot be used",
     "PE532": "a row with media and a tokenizer that takes no media",
+    "PE533": "a pair of answers whose prompt is not the same",
     "PE541": "given token ids that do not spell the text",
     "PE602": "the ends of masked turns are trained",
     "PE603": "all text is trained, without a guard",

@@ -6,7 +6,7 @@ Conversation(messages=({"role": "user", "content": "Hi"}, {"role": "assistant", 
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, field, fields, replace
 from reprlib import Repr
 from typing import Any, Final
@@ -143,7 +143,20 @@ def _read(row: Any, spec: Format) -> Conversation:
         row = {"messages": row}
     if not isinstance(row, Mapping):
         refuse(f"the row is {a_kind(row)}, not an object", DROP)
-    messages = _READERS[spec.kind](row, spec)
+    reader = _READERS.get(spec.kind)
+    if reader is None:
+        refuse(
+            "rows of preferences hold two answers, or one and whether it is wanted, and not one conversation",
+            "give them to `masker.batch`, `apply` or `show`, which take them",
+        )
+    return conversation_of(row, spec, reader(row, spec))
+
+
+def conversation_of(row: Mapping[str, Any], spec: Format, messages: list[dict[str, Any]]) -> Conversation:
+    """Messages of a row with its media, system message, tools, documents and arguments.
+
+    Raises RowError where a column has another shape.
+    """
     if not COLUMNS.isdisjoint(row) or (spec.images, spec.videos, spec.audios) != USUAL:
         messages = with_columns(messages, row, spec)
     given = read_tokens(row, spec) if has_usual_ids(row) or _names_ids(spec) else None
@@ -239,7 +252,7 @@ def _read_pair(row: Mapping[str, Any], spec: Format) -> list[dict[str, Any]]:
     return messages
 
 
-_READERS = {
+_READERS: Final[dict[str, Callable[[Mapping[str, Any], Format], list[dict[str, Any]]]]] = {
     "messages": read_messages,
     "sharegpt": read_messages,
     "alpaca": _read_alpaca,

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
+from policy_engine.core.choices import PairColumns
 from policy_engine.core.errors import ConfigError, DataError, PolicyEngineError
 from policy_engine.core.schema import FieldType, Schema
 from policy_engine.core.wording import counted
@@ -67,6 +68,10 @@ class DatasetSpec:
     """Columns, keys and roles of the data, by the attributes of `Format`; what is not named has its usual name."""
     trained_roles: frozenset[str] = frozenset({"assistant"})
     """Roles the model writes."""
+    pairs: PairColumns | None = None
+    """The trainer that rows of preferences make columns for: TRL's DPO, KTO or reward trainer.
+
+    None is `dpo` for pairs, and `kto` for answers with a label."""
     fields: Mapping[str, FieldType] | None = None
     """Types of the fields that conditions may read, by dotted name (`message.train`, `sample.meta.source`)."""
     template_kwargs: Mapping[str, Any] = field(default_factory=dict)
@@ -93,6 +98,10 @@ class DatasetSpec:
         return named_format(kind, description=f"read as `{kind}`, as {self.name} declares", **names)
 
     def _kind(self, rows: list[Any]) -> FormatKind:
+        if self.names.keys() & {"chosen", "rejected"}:
+            return "preference"
+        if "label" in self.names:
+            return "unpaired_preference"
         if self.names.keys() & {"prompt", "completion"}:
             return "prompt_completion"
         if self.names.keys() & {"instruction", "input", "output", "history"}:

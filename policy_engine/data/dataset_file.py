@@ -12,6 +12,7 @@ from typing import Any, Final, get_args
 
 import yaml
 
+from policy_engine.core.choices import PAIR_COLUMNS
 from policy_engine.core.diagnostics import Diagnostic
 from policy_engine.core.errors import DataError, DatasetFileError, RowError
 from policy_engine.core.schema import FieldType
@@ -24,11 +25,12 @@ from policy_engine.data.given import APPLY_ARGUMENTS, FLAGS, changes_ids, flag_p
 from policy_engine.data.yaml_text import compose_yaml, value_of
 
 _KEYS: Final = (
-    "policy", "tokenizer", "template", "messages", "trained_roles", "fields", "template_kwargs", "tests",
+    "policy", "tokenizer", "template", "messages", "pairs", "trained_roles", "fields", "template_kwargs", "tests",
 )  # fmt: skip
 _COLUMNS: Final = (
     "field", "role", "content", "tool_calls", "reasoning", "system", "instruction", "input", "output", "history",
-    "prompt", "completion", "tools", "documents", "images", "videos", "audios", "chat_template_kwargs",
+    "prompt", "completion", "chosen", "rejected", "label", "tools", "documents", "images", "videos", "audios",
+    "chat_template_kwargs",
 )  # fmt: skip
 _CHOICES: Final[Mapping[str, tuple[str, ...]]] = {"arguments": ("keep", "parse"), "content_as": ("keep", "parts")}
 _OPTIONAL_COLUMNS: Final = ("system", "tools", "documents", "images", "videos", "audios", "chat_template_kwargs")
@@ -84,6 +86,7 @@ class _File:
             "tokenizer": self._path("tokenizer"),
             "template": self._path("template"),
             "messages": self._messages,
+            "pairs": self._pairs,
             "trained_roles": self._trained_roles,
             "fields": self._fields,
             "template_kwargs": self._template_kwargs,
@@ -193,6 +196,12 @@ class _File:
             self.found["kind"] = value
         else:
             self._problem(node, f"unknown format `{value}`", _meant(str(value), FORMAT_KINDS))
+
+    def _pairs(self, node: yaml.Node) -> None:
+        value = value_of(node)
+        if value not in PAIR_COLUMNS:
+            self._problem(node, f"unknown columns `{value}` for pairs", _meant(str(value), PAIR_COLUMNS))
+        self.found["pairs"] = value
 
     def _choice(self, node: yaml.Node, key: str) -> str:
         value = value_of(node)

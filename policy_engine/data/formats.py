@@ -13,7 +13,7 @@ from typing import Any, Final, Literal, get_args
 from policy_engine.core.suggest import nearest
 from policy_engine.data.json_text import read_json
 
-FormatKind = Literal["messages", "sharegpt", "alpaca", "prompt_completion"]
+FormatKind = Literal["messages", "sharegpt", "alpaca", "prompt_completion", "preference", "unpaired_preference"]
 FORMAT_KINDS: Final[tuple[FormatKind, ...]] = get_args(FormatKind)
 
 CALL_ROLE: Final = "function_call"
@@ -58,6 +58,11 @@ class Format:
     history: str = "history"
     prompt: str = "prompt"
     completion: str = "completion"
+    chosen: str = "chosen"
+    """Columns of a pair of answers (kind `preference`): the preferred one, and the other."""
+    rejected: str = "rejected"
+    label: str = "label"
+    """Column that says whether an answer is wanted (kind `unpaired_preference`)."""
     tools: str | None = "tools"
     documents: str | None = "documents"
     images: str | None = "images"
@@ -108,6 +113,9 @@ OTHER_NAMES: Final[dict[str, tuple[str, ...]]] = {
     "completion": ("completion", "response", "output", "answer"),
     "instruction": ("instruction", "prompt", "question", "query"),
     "output": ("output", "response", "completion", "answer"),
+    "chosen": ("chosen", "preferred", "accepted", "win"),
+    "rejected": ("rejected", "dispreferred", "lose"),
+    "label": ("label", "kto_tag", "desirable", "wanted"),
 }
 """What data calls a column or a key, by the attribute of `Format` that names it."""
 
@@ -143,6 +151,6 @@ def named_format(kind: FormatKind, **names: Any) -> Format:
         usual: dict[str, Any] = {"field": "conversations", "role": "from", "content": "value", "system": "system"}
         names["roles"] = {**SHAREGPT_ROLES, **names.get("roles", {})}
         names = {**usual, **names}
-    elif kind in ("alpaca", "prompt_completion"):
+    elif kind != "messages":
         names = {"system": "system", **names}
     return Format(kind=kind, **names)

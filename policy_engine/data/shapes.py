@@ -33,6 +33,8 @@ _TITLES: Final[dict[FormatKind, str]] = {
     "sharegpt": "ShareGPT conversations",
     "alpaca": "Alpaca instructions",
     "prompt_completion": "prompt and completion",
+    "preference": "pairs of answers, of which one is preferred",
+    "unpaired_preference": "answers that are wanted or not",
 }
 NEXT_STEP: Final = (
     "name the columns in a dataset file, for example `messages: {field: dialogue, role: speaker, content: text, "
@@ -84,7 +86,11 @@ def _described(
             notes.append("no author is called `assistant`: map them with `messages: {roles: …}` in a dataset file")
     else:
         fmt = named_format(kind, **dict(zip(_PAIR[kind], names, strict=True)))
-        why = "columns " + " and ".join(f"`{name}`" for name in names)
+        used = (*names, *(("label",) if kind == "unpaired_preference" else ()))
+        why = "columns " + " and ".join(f"`{name}`" for name in used)
+        if kind == "preference":
+            with_prompt = any(column(row, fmt.prompt) is not None for row in rows)
+            why += f" answer column `{fmt.prompt}`" if with_prompt else " begin with the same messages, the prompt"
     for name in (fmt.system, fmt.tools, fmt.documents, fmt.chat_template_kwargs):
         if name is not None and any(column(row, name) for row in rows):
             notes.append(f"{_USE.get(name, name)} from column `{name}`{_but(rows, fmt, name)}")
@@ -118,6 +124,12 @@ def _inputs(rows: Sequence[Mapping[str, Any]], format: Format) -> Iterator[str]:
 def _answers(rows: Sequence[Mapping[str, Any]], format: Format) -> Iterator[str]:
     if format.kind != "messages":
         return
+    if _filled(rows, "chosen") and _filled(rows, "rejected"):
+        yield (
+            "columns `chosen` and `rejected` are not used: `messages: {format: preference}` in a dataset file reads "
+            f"them as a pair of answers, and `prompt: {format.field}` beside it that column as their prompt"
+        )
+        return
     name = next((name for name in _ANSWERS if name != format.field and _filled(rows, name)), None)
     if name is None:
         return
@@ -138,6 +150,8 @@ def _filled(rows: Sequence[Mapping[str, Any]], name: str) -> bool:
 _PAIR: Final[dict[FormatKind, tuple[str, str]]] = {
     "alpaca": ("instruction", "output"),
     "prompt_completion": ("prompt", "completion"),
+    "preference": ("chosen", "rejected"),
+    "unpaired_preference": ("prompt", "completion"),
 }
 
 
@@ -183,12 +197,24 @@ def shape_of(row: Any) -> tuple[FormatKind, tuple[str, ...]] | None:
     if "prompt" in row:
         for answer in ("completion", "response"):
             if answer in row:
-                return "prompt_completion", ("prompt", answer)
+                judged = isinstance(row.get("label"), bool)
+                return ("unpaired_preference" if judged else "prompt_completion"), ("prompt", answer)
+    if _is_pair(row):
+        return "preference", ("chosen", "rejected")
     if "instruction" in row and "output" in row:
         return "alpaca", ("instruction", "output")
     others = [(kind, name) for name in row if (kind := list_kind(row[name])) is not None]
-    # Two lists of messages (`chosen`, `rejected`) leave the choice to the user.
+    # Two lists of messages leave the choice to the user.
     return (others[0][0], (others[0][1],)) if len(others) == 1 else None
+
+
+def _is_pair(row: Mapping[str, Any]) -> bool:
+    """True if `chosen` and `rejected` are two answers: messages, or text to a prompt."""
+    answers = [row.get(name) for name in ("chosen", "rejected")]
+    texts = [isinstance(answer, str) and list_kind(answer) is None for answer in answers]
+    if any(texts) and row.get("prompt") is None:
+        return False
+    return all(is_text or list_kind(answer) == "messages" for is_text, answer in zip(texts, answers))
 
 
 def list_kind(value: Any) -> FormatKind | None:
@@ -233,7 +259,7 @@ def _nothing_fits(rows: list[Any]) -> str:
     return (
         f"no conversation found in {counted(len(rows), 'row')}; their columns are {shown or 'none'}. Known shapes: "
         "a list of messages with `role` and `content`, or with `from` and `value`; `instruction` and `output`; "
-        "`prompt` and `completion`"
+        "`prompt` and `completion`; `chosen` and `rejected`"
     )
 
 

@@ -18,17 +18,20 @@ from policy_engine.chat.media.sources import MediaOptions
 from policy_engine.chat.segments import TokenizedChat
 from policy_engine.chat.tokenizer import ChatTokenizer, load_tokenizer
 from policy_engine.chat.tokens.load import is_processor
+from policy_engine.core.choices import PairColumns
 from policy_engine.core.errors import ConfigError, PolicyEngineError, RowError
 from policy_engine.data.conversation import Conversation, read_row, without_null_fields
 from policy_engine.data.dataset import DatasetSpec
-from policy_engine.data.formats import Format, named_format
+from policy_engine.data.formats import Format, FormatKind, named_format
 from policy_engine.data.given import given_documents, given_messages, given_tools
+from policy_engine.data.pairs import PAIR_KINDS
 from policy_engine.data.role_spelling import Spelling, what_to_do
 from policy_engine.data.shapes import shape_of
 from policy_engine.data.token_columns import join_tokens
 from policy_engine.lang.checked import CheckedPolicy
 from policy_engine.mask.batch import Sample, attempt, mask_rows, mask_samples
 from policy_engine.mask.hashing import fingerprint_of, register_with_datasets
+from policy_engine.mask.pairs import PAIR_TYPES, MaskedPair, columns_for, mask_pair, preference_rows
 from policy_engine.mask.row import LIST_TYPES, MEDIA_COLUMN, MEDIA_TYPES, SAMPLE_COLUMNS, MaskedRow, column_names
 from policy_engine.mask.row_masker import RowMasker, nothing_to_train
 from policy_engine.mask.unrendered import Lost, lost_text
@@ -126,7 +129,8 @@ class Masker:
     @property
     def _reading(self) -> str:
         spec = self.dataset
-        facts = [spec.kind, spec.names, sorted(spec.trained_roles), spec.template_kwargs]
+        facts: list[Any] = [spec.kind, spec.names, sorted(spec.trained_roles), spec.template_kwargs]
+        facts += [] if spec.pairs is None else [spec.pairs]
         return json.dumps(facts, sort_keys=True, default=repr)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -268,6 +272,41 @@ class Masker:
         """
         return unroll(conversation, self.row_masker)
 
+    def pair(
+        self,
+        chosen: Any,
+        rejected: Any,
+        prompt: Any = None,
+        tools: Sequence[Any] | None = None,
+        sample: Mapping[str, Any] | None = None,
+        **template_kwargs: Any,
+    ) -> MaskedPair:
+        """Masks two answers to one prompt, of which the first is preferred.
+
+        Each is a list of messages, or text that the model writes; `prompt` is a list of messages, or text of the user.
+        Without it, the messages that both answers begin with are the prompt. `tools`, `sample` and further arguments
+        are as in calling the masker.
+
+            masker.pair(prompt="Hi", chosen="Hello", rejected="What?")["chosen_labels"]
+
+        Raises RowError for answers without a prompt in common, or with one whose ids differ, ConfigError for a policy
+        with weights, and what calling the masker raises.
+        """
+        self.pair_columns("preference")
+        given = without_null_fields({"prompt": prompt, "chosen": chosen, "rejected": rejected})
+        kwargs = {**self.dataset.template_kwargs, **template_kwargs}
+        made = given_tools(without_null_fields(tools), "`tools`", functions=True)
+        beside = {"tools": made, "sample": given if sample is None else sample}
+        return mask_pair(given, named_format("preference", template_kwargs=kwargs, tools=None), beside, self.row_masker)
+
+    def pair_columns(self, kind: FormatKind) -> PairColumns:
+        """The trainer that rows of preferences make columns for.
+
+        That is the dataset file's `pairs`, or the one that fits `kind`. Raises ConfigError where it takes no such rows,
+        and for policies and maskers that it cannot be given.
+        """
+        return columns_for(kind, self.dataset.pairs, self.row_masker, unrolls=self.unrolls)
+
     def mask_batch(self, conversations: Iterable[Conversation]) -> list[MaskedRow | PolicyEngineError]:
         """Masks many conversations with one tokenizer call.
 
@@ -302,6 +341,10 @@ class Masker:
         """
         from datasets import Features, List, Sequence, Value
 
+        kind = self.dataset.kind or next((format.kind for format in reversed(self._detected.values())), None)
+        if kind in PAIR_KINDS:
+            types = PAIR_TYPES[self.pair_columns(kind)].items()
+            return Features({name: Value(t) if t == "bool" else Sequence(Value(t)) for name, t in types})
         names = column_names(self.program, self.tokenizer, unrolled=self.unrolls)
         entry = {name: Value(kind) for name, kind in MEDIA_TYPES.items()}
         return Features(
@@ -322,9 +365,10 @@ class Masker:
         values = [columns[name] for name in names]
         size = len(values[0]) if values else 0
         rows = [{name: column[i] for name, column in zip(names, values)} for i in range(size)]
+        layout = self._layout(rows) if rows else None
         kept: list[int] = []
         masked: list[Mapping[str, Any]] = []
-        for place, result in enumerate(self._mask_rows(rows)):
+        for place, result in enumerate(self._mask_rows(rows, layout)):
             self.counts["rows"] += 1
             if isinstance(result, PolicyEngineError) and self.row_masker.leaves_out(result):
                 self.counts["drift"] += 1
@@ -336,16 +380,22 @@ class Masker:
             kept += [place] * len(result)
             masked += result
         names_made = column_names(self.program, self.tokenizer, unrolled=self.unrolls)
+        if layout is not None and layout.kind in PAIR_KINDS:
+            names_made = list(PAIR_TYPES[self.pair_columns(layout.kind)])
         return _as_columns(columns, dict(zip(names, values)), kept, masked, names_made)
 
-    def _mask_rows(self, rows: list[dict[str, Any]]) -> list[list[Mapping[str, Any]] | PolicyEngineError]:
+    def _mask_rows(
+        self, rows: list[dict[str, Any]], layout: Format | None
+    ) -> list[list[Mapping[str, Any]] | PolicyEngineError]:
         """The columns of the samples that each row becomes.
 
         A row becomes one sample, no sample if nothing is trained, or several if unrolled.
         """
-        if not rows:
+        if layout is None:
             return []
-        layout = self._layout(rows)
+        if layout.kind in PAIR_KINDS:
+            read_rows = [without_null_fields(row) for row in rows]
+            return list(preference_rows(read_rows, layout, self.row_masker, self.pair_columns(layout.kind)))
         read = [attempt(self._read, row, layout) for row in rows]
         made = mask_samples(read, self.row_masker, unrolled=self.unrolls)
         return [r if isinstance(r, PolicyEngineError) else self._columns(r) for r in made]

@@ -30,6 +30,8 @@ class ShownRow:
     `pieces` are those of `explain_pieces`, `pictures` small PNGs of its media, and `changed_T` (one bool per token)
     marks tokens that another policy decides differently; each may be left out. A row that fails, and whose tokens are
     shown all the same, has its `failure`.
+    marks tokens that another policy decides differently; each may be left out. `side` is `chosen` or `rejected` where
+    the row is one of a pair of answers.
     """
 
     number: int
@@ -39,6 +41,7 @@ class ShownRow:
     pictures: Mapping[MediaTokens, bytes] | None = None
     changed_T: npt.NDArray[np.bool_] | None = None
     failure: FailedRow | None = None
+    side: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -16,6 +16,7 @@ from policy_engine.core.errors import ConfigError, DataError, PolicyEngineError,
 from policy_engine.data.dataset import LOOKED_AT, DatasetSpec, format_seen
 from policy_engine.data.files.readers import PIPE, Rows, read_rows
 from policy_engine.data.formats import Format
+from policy_engine.data.pairs import PAIR_KINDS
 from policy_engine.mask.masker import Masker
 from policy_engine.run.backends import BackendChoice, choose_backend
 from policy_engine.run.batches import BatchMasker, TableBatch, TableMasker, batched
@@ -78,6 +79,9 @@ def apply_dataset(
         check_output(output, overwrite=options.overwrite, inputs=(*given, *source.rows.files))
     format = source.format(masker.dataset)
     say(format.description)
+    BatchMasker(masker, format, truncation=options.truncation).check()
+    if options.packed and format.kind in PAIR_KINDS:
+        raise ConfigError("the rows are preferences, which are not packed", help="leave out --pack")
     wanted = options.backend
     if folder and options.resume and wanted == "auto" and options_of(output).get("backend") == "reference":
         wanted = "reference"  # the run there found that the fast backend does not serve
@@ -86,7 +90,7 @@ def apply_dataset(
     choice = choose_backend(masker, format, source.again() if again else (), wanted=wanted, size=size)
     if wanted != "reference":
         say(choice.description)
-    schema = schema_of(masker, packed=options.packed, row_numbers=options.row_numbers)
+    schema = schema_of(masker, packed=options.packed, row_numbers=options.row_numbers, kind=format.kind)
     into_folder = None
     if folder:
         plan = InputCut.of(source.rows, limit=options.limit, span_bytes=options.span_bytes)

@@ -10,8 +10,8 @@ from typing import Any, Final, get_args
 from policy_engine.chat.tokenizer import ChatTokenizer
 from policy_engine.core.choices import Backend
 from policy_engine.core.errors import ConfigError, PolicyEngineError, TokenizerError
-from policy_engine.data.conversation import read_row
 from policy_engine.data.formats import Format
+from policy_engine.data.pairs import conversations_in
 from policy_engine.mask.masker import Masker
 
 BACKENDS: Final[tuple[Backend, ...]] = get_args(Backend)
@@ -85,13 +85,13 @@ def backend_verdict(tokenizer: ChatTokenizer, texts: Sequence[str] = ()) -> str:
 def _texts(masker: Masker, format: Format, rows: Iterable[tuple[int, Any]]) -> list[str]:
     texts: list[str] = []
     for _, row in rows:
-        if len(texts) == CHECKED_ROWS:
+        if len(texts) >= CHECKED_ROWS:
             break
         if isinstance(row, PolicyEngineError):
             continue
         try:
-            conversation = read_row(row, format)
-            texts.append(masker.tokenizer.template_for(conversation).render(conversation).text)
+            for _, told in conversations_in(row, format):
+                texts.append(masker.tokenizer.template_for(told).render(told).text)
         except PolicyEngineError:
             continue  # the run says what is wrong with it
     return texts

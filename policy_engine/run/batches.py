@@ -11,16 +11,19 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from policy_engine.chat.media.parts import has_media
-from policy_engine.core.errors import DataError, PolicyEngineError, RowError
+from policy_engine.core.choices import PairColumns
+from policy_engine.core.errors import ConfigError, DataError, PolicyEngineError, RowError
 from policy_engine.core.source import Place
 from policy_engine.core.wording import counted
 from policy_engine.data.conversation import Conversation, read_row
 from policy_engine.data.files.read_arrow import rows_of
 from policy_engine.data.formats import Format
+from policy_engine.data.pairs import PAIR_KINDS, read_judged
 from policy_engine.data.role_spelling import Spelling
 from policy_engine.mask.batch import Sample, attempt, mask_samples
 from policy_engine.mask.evidence.rule_use import RuleWatch
 from policy_engine.mask.masker import Masker
+from policy_engine.mask.pairs import Preference, mask_preferences, samples_of, with_rows
 from policy_engine.mask.row import MaskedRow
 from policy_engine.mask.row_masker import nothing_to_train, report_nothing, report_nothing_quoted
 from policy_engine.run.columns import schema_of, table_of
@@ -60,6 +63,17 @@ class BatchMasker:
         self._spelling = Spelling.of(format, masker.known_roles)
         self._watch = RuleWatch(masker.program)
 
+    def check(self) -> None:
+        """Raises ConfigError for rows of preferences where they are not what is asked for."""
+        if self.format.kind not in PAIR_KINDS:
+            return
+        self.masker.pair_columns(self.format.kind)
+        if self.truncation is not None and self.truncation.keep == "keep_end":
+            raise ConfigError(
+                "the rows are preferences, and to keep the end of each answer would cut their prompt in two ways",
+                help="say `--truncate keep_start`, `turn` or `drop`",
+            )
+
     def begin(self) -> None:
         """Forgets the rows so far, so that the counts of those to come do not depend on them."""
         self._watch = RuleWatch(self.masker.program)
@@ -70,6 +84,9 @@ class BatchMasker:
         A row that fails, or is an error already, is among the errors.
         """
         made = MaskedBatch(rows=[], counts=Counts(read=len(batch)))
+        if self.format.kind in PAIR_KINDS:
+            self._mask_preferences(batch, made)
+            return made
         read = [row if isinstance(row, PolicyEngineError) else attempt(read_row, row, self.format) for _, row in batch]
         numbers = [number for number, _ in batch]
         for number, conversation in zip(numbers, read):
@@ -86,6 +103,67 @@ class BatchMasker:
                 made.errors.append((number, error))
         return made
 
+    def _mask_preferences(self, batch: Sequence[tuple[int, Any]], made: MaskedBatch) -> None:
+        columns = self.masker.pair_columns(self.format.kind)
+        given = [row for _, row in batch]
+        read = [row if isinstance(row, PolicyEngineError) else attempt(read_judged, row, self.format) for row in given]
+        numbers = [number for number, _ in batch]
+        for number, found in zip(numbers, mask_preferences(read, self._rows)):
+            done = found if isinstance(found, PolicyEngineError) else attempt(self._join, number, found, columns, made)
+            if isinstance(done, PolicyEngineError):
+                made.counts.fail(number, done)
+                made.errors.append((number, done))
+
+    def _join(self, number: int, found: Preference, columns: PairColumns, made: MaskedBatch) -> None:
+        """Truncates, counts and keeps a preference, whole or not at all.
+
+        Raises RowError if an answer has nothing to train and the policy refuses that.
+        """
+        counts, samples = made.counts, samples_of(found)
+        roles = {message["role"] for row, _, _ in samples for message in row.chat.messages}
+        counts.add_roles(roles, self._spelling, number)
+        kept: Preference | None = found
+        longest = max(len(row.input_ids) for row, _, _ in samples)
+        if self.truncation is not None and longest > self.truncation.max_length:
+            cut = [truncate(row, self.truncation) for row, _, _ in samples]
+            whole = [row for row in cut if row is not None]
+            kept = with_rows(found, whole) if len(whole) == len(cut) else None
+        is_empty = kept is not None and any(answer.is_empty for answer in kept.answers)
+        emptied = is_empty and not any(answer.is_empty for answer in found.answers)
+        if is_empty and self.masker.program.setting("empty") != "keep":
+            if self.masker.program.setting("empty") == "error":
+                raise self._nothing_trained(emptied)
+            counts.cut_empty += emptied
+            counts.empty += not emptied
+            counts.leave_out("cut_empty" if emptied else "empty", number)
+        elif kept is None:
+            counts.too_long += 1
+            counts.leave_out("too_long", number)
+        else:
+            rows = kept.columns(columns)
+            counts.truncated += kept is not found
+            counts.written += 1
+            counts.samples += len(rows)
+            for answer in kept.answers:
+                counts.add_tokens(answer.row)
+            made.rows.extend({"row": np.array([number], dtype=np.int64), **row} for row in rows)
+        after = 0 if kept is None else sum(len(answer.row.input_ids) for answer in kept.answers)
+        counts.tokens_cut += sum(len(row.input_ids) for row, _, _ in samples) - after if kept is not found else 0
+        self._look(number, samples, counts)
+
+    def _look(self, number: int, samples: list[Sample], counts: Counts) -> None:
+        """Counts what a row's samples show of the policy and the data."""
+        for row, _, lost in samples:
+            counts.add_lost(lost)
+            self._watch.look(row, counts.evidence, number=number)
+        miswritten = [wrong for row, _, _ in samples for wrong in row.chat.miswritten]
+        counts.quoted += bool(miswritten) and any(wrong.how == "quoted" for wrong in miswritten)
+        counts.control += any(self._control.found_in(row, row.tokenized.ids_T) for row, _, _ in samples)
+        for row, _, _ in samples[:1]:
+            counts.bos = max(counts.bos, self.masker.tokenizer.times_bos(row.input_ids[:8]))
+            counts.media.update(medium.kind for medium in row.tokenized.media or ())
+            counts.placeholders += self._ignores_media and has_media(row.chat.messages)
+
     def _finish(self, number: int, samples: list[Sample], made: MaskedBatch) -> None:
         """Truncates, counts and keeps a row's samples.
 
@@ -95,10 +173,9 @@ class BatchMasker:
         """
         keeps_empty = self.masker.program.setting("empty") == "keep"
         kept: list[tuple[MaskedRow, dict[str, npt.NDArray[Any]]]] = []
-        tokens_cut, too_long, truncated, emptied, control = 0, 0, False, False, False
+        tokens_cut, too_long, truncated, emptied = 0, 0, False, False
         for row, names, _ in samples:
             ids_T = row.tokenized.ids_T
-            control = control or self._control.found_in(row, ids_T)
             if self.truncation is not None and len(ids_T) > self.truncation.max_length:
                 cut = truncate(row, self.truncation)
                 tokens_cut += len(ids_T) - (0 if cut is None else len(cut.input_ids))
@@ -113,16 +190,7 @@ class BatchMasker:
         if not kept and not too_long and self.masker.program.setting("empty") == "error":
             raise self._nothing_trained(emptied)
         counts = made.counts
-        for row, _, lost in samples:
-            counts.add_lost(lost)
-            self._watch.look(row, counts.evidence, number=number)
-        counts.control += control
-        miswritten = [wrong for row, _, _ in samples for wrong in row.chat.miswritten]
-        counts.quoted += bool(miswritten) and any(wrong.how == "quoted" for wrong in miswritten)
-        for row, _, _ in samples[:1]:
-            counts.bos = max(counts.bos, self.masker.tokenizer.times_bos(row.input_ids[:8]))
-            counts.media.update(medium.kind for medium in row.tokenized.media or ())
-            counts.placeholders += self._ignores_media and has_media(row.chat.messages)
+        self._look(number, samples, counts)
         counts.tokens_cut += tokens_cut
         counts.truncated += truncated and bool(kept)
         counts.too_long += bool(too_long) and not kept
@@ -221,9 +289,10 @@ class MaskingTransform:
         errors: str = "raise",
     ) -> None:
         self._batches = BatchMasker(masker, format, truncation=truncation)
+        self._batches.check()
         self._row_column = row_column
         self._errors = errors
-        self.schema = schema_of(masker)
+        self.schema = schema_of(masker, kind=format.kind)
         """Schema of the output, without the column `error`."""
 
     def __call__(self, table: pa.Table) -> pa.Table:
@@ -248,6 +317,6 @@ def _nothing(number: int, schema: pa.Schema) -> dict[str, npt.NDArray[Any]]:
     return {
         field.name: np.empty(0, dtype=field.type.value_type.to_pandas_dtype())
         if pa.types.is_list(field.type)
-        else np.array([number if field.name == "row" else -1])
+        else np.array([number if field.name == "row" else 0 if pa.types.is_boolean(field.type) else -1])
         for field in schema
     }

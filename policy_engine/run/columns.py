@@ -15,7 +15,10 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from policy_engine._version import __version__
+from policy_engine.data.formats import FormatKind
+from policy_engine.data.pairs import PAIR_KINDS
 from policy_engine.mask.masker import Masker
+from policy_engine.mask.pairs import PAIR_TYPES
 from policy_engine.mask.row import LIST_TYPES, MEDIA_COLUMN, MEDIA_TYPES, SAMPLE_COLUMNS
 
 METADATA_KEY: Final = b"policy_engine"
@@ -25,7 +28,9 @@ METADATA_KEY: Final = b"policy_engine"
 _MEDIA: Final = pa.struct([pa.field(name, pa.type_for_alias(kind)) for name, kind in MEDIA_TYPES.items()])
 
 
-def schema_of(masker: Masker, *, packed: bool = False, row_numbers: bool = True) -> pa.Schema:
+def schema_of(
+    masker: Masker, *, packed: bool = False, row_numbers: bool = True, kind: FormatKind = "messages"
+) -> pa.Schema:
     """The columns of the output.
 
     First comes `row`, the number of the row in the input, then one list of numbers per row and column. If the masker
@@ -34,7 +39,14 @@ def schema_of(masker: Masker, *, packed: bool = False, row_numbers: bool = True)
     `input_ids` and `labels` int32, `attention_mask` int8, `loss_weights` float32 if the policy has weights; packed rows
     have `position_ids` and `seq_lengths` in place of the attention mask, and lists of what names rows. Without
     `row_numbers` nothing names them. A processor adds its columns (int8), and `media`, a list of objects.
+
+    Rows of a `kind` of preferences have the columns of their trainer in place of these (`mask.pairs.PAIR_TYPES`).
     """
+    if kind in PAIR_KINDS:
+        types = PAIR_TYPES[masker.pair_columns(kind)].items()
+        made = [pa.field("row", pa.int64())] if row_numbers else []
+        made += [pa.field(n, pa.bool_() if t == "bool" else pa.list_(pa.type_for_alias(t))) for n, t in types]
+        return pa.schema(made, metadata=_made_with(masker))
     names = ["input_ids", "labels", *(["position_ids", "seq_lengths"] if packed else ["attention_mask"])]
     names += ["loss_weights"] if masker.program.is_weighted else []
     names += [] if masker.tokenizer.media is None else masker.tokenizer.media.columns
@@ -44,6 +56,10 @@ def schema_of(masker: Masker, *, packed: bool = False, row_numbers: bool = True)
         fields[:0] = [pa.field(name, pa.list_(kind) if packed else kind) for name, kind in named.items()]
     if masker.tokenizer.media is not None:
         fields.append(pa.field(MEDIA_COLUMN, pa.list_(_MEDIA)))
+    return pa.schema(fields, metadata=_made_with(masker))
+
+
+def _made_with(masker: Masker) -> dict[bytes, bytes]:
     made_with = {
         "version": __version__,
         "policy": masker.program.fingerprint,
@@ -51,7 +67,7 @@ def schema_of(masker: Masker, *, packed: bool = False, row_numbers: bool = True)
         "tokenizer": masker.tokenizer.fingerprint,
         "tokenizer_name": masker.tokenizer.name,
     }
-    return pa.schema(fields, metadata={METADATA_KEY: json.dumps(made_with, sort_keys=True).encode()})
+    return {METADATA_KEY: json.dumps(made_with, sort_keys=True).encode()}
 
 
 def table_of(rows: Sequence[Mapping[str, Any]], schema: pa.Schema) -> pa.Table:
@@ -78,6 +94,8 @@ def table_of(rows: Sequence[Mapping[str, Any]], schema: pa.Schema) -> pa.Table:
 def _array(parts: Sequence[npt.NDArray[Any]], kind: pa.DataType) -> pa.Array:
     # From the memory itself: `pa.array` of a numpy array imports pandas, which takes half a second, where it can.
     numbers = np.concatenate(parts) if parts else np.zeros(0)
+    if pa.types.is_boolean(kind):  # bits, and not bytes
+        return pa.array(numbers.astype(bool).tolist(), kind)
     numbers = np.ascontiguousarray(numbers, dtype=kind.to_pandas_dtype())
     return pa.Array.from_buffers(kind, len(numbers), [None, pa.py_buffer(numbers)])
 

@@ -69,7 +69,7 @@ def test_foreign_authors_in_openai_messages_are_pointed_out():
         ([], "no row could be read"),
         ([3], "a row is a number, not an object"),
         ([{"text": "a", "n": 3}], "their columns are `text` (text), `n` (a number)"),
-        ([{"chosen": [USER], "rejected": [USER]}], "columns `chosen` and `rejected` all hold messages"),
+        ([{"first": [USER], "second": [USER]}], "columns `first` and `second` all hold messages"),
     ],
 )
 def test_nothing_detected_says_what_was_seen_and_what_to_do(rows, reason):
@@ -117,11 +117,11 @@ def test_a_system_column_gives_way_to_a_system_message():
 @pytest.mark.parametrize(
     ("row", "help"),
     [
-        ({"prompt": [USER], "chosen": [BOT], "rejected": [BOT]}, "prompt: prompt, completion: chosen"),
-        ({"prompt": "q", "chosen": "a", "rejected": "b"}, "prompt: prompt, completion: chosen"),
-        ({"chosen": [USER, BOT], "rejected": [USER, BOT]}, "`messages: {field: chosen}`"),
+        ({"prompt": [USER], "chosen": [BOT], "other": [BOT]}, "prompt: prompt, completion: chosen"),
+        ({"prompt": "q", "chosen": "a"}, "prompt: prompt, completion: chosen"),
+        ({"chosen": [USER, BOT], "other": [USER, BOT]}, "`messages: {field: chosen}`"),
         ({"question": "q", "answer": "a"}, "prompt: question, completion: answer"),
-        ({"prompt": [USER], "chosen": [USER, BOT], "rejected": [USER, BOT]}, "`messages: {field: chosen}`"),
+        ({"prompt": [USER], "chosen": [USER, BOT], "other": [USER, BOT]}, "`messages: {field: chosen}`"),
     ],
 )
 def test_the_help_names_a_reading(row, help):

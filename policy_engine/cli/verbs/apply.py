@@ -20,7 +20,7 @@ from policy_engine.cli.options import (
 )
 from policy_engine.cli.outcome import Outcome
 from policy_engine.cli.run import finish
-from policy_engine.core.choices import Backend, Engine, Keep
+from policy_engine.core.choices import Backend, Engine, Keep, PairColumns
 
 
 def register(app: typer.Typer) -> None:
@@ -66,6 +66,10 @@ def register(app: typer.Typer) -> None:
             bool,
             typer.Option("--unroll", help="A sample per trained turn, in its context at inference, where they differ."),
         ] = False,
+        pairs: Annotated[
+            PairColumns | None,
+            typer.Option("--pairs", help="Trainer of TRL that columns of preferences are for (dpo; labels: kto)."),
+        ] = None,
         no_row_numbers: Annotated[
             bool,
             typer.Option(
@@ -127,6 +131,7 @@ def register(app: typer.Typer) -> None:
                     dataset,
                     prove=not no_prove,
                     media=media_options(media_root, media_urls),
+                    pairs=pairs,
                 ),
             )
 

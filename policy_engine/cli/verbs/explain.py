@@ -20,6 +20,7 @@ from policy_engine.cli.options import (
 )
 from policy_engine.cli.outcome import Outcome
 from policy_engine.cli.run import finish
+from policy_engine.core.choices import Side
 
 
 def register(app: typer.Typer) -> None:
@@ -46,6 +47,9 @@ def register(app: typer.Typer) -> None:
         ] = None,
         trust_encoder: TrustEncoderOption = False,
         no_cache: NoCacheOption = False,
+        side: Annotated[
+            Side | None, typer.Option("--side", help="Which of a pair of answers (default: the chosen one).")
+        ] = None,
         format: FormatOption = "text",
     ) -> None:
         """Explain one row: the rule for each segment or token, its conditions, the rules that lost."""
@@ -61,7 +65,8 @@ def register(app: typer.Typer) -> None:
 
             def explained(inputs: Inputs) -> Outcome:
                 asked = tuple(token or ())
-                return explain_row(data, inputs, number=row, tokens=asked, at=at, turn=turn, machine=format != "text")
+                machine = format != "text"
+                return explain_row(data, inputs, number=row, tokens=asked, at=at, turn=turn, side=side, machine=machine)
 
             return answered(data, load, explained)
 

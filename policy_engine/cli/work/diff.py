@@ -13,8 +13,9 @@ from rich.text import Text
 from policy_engine.cli.work.rows import see_format
 from policy_engine.core.errors import PolicyEngineError
 from policy_engine.core.wording import counted
-from policy_engine.data.conversation import Conversation, read_row
+from policy_engine.data.conversation import Conversation
 from policy_engine.data.files.readers import read_rows
+from policy_engine.data.pairs import conversations_in
 from policy_engine.lang.checked import CheckedPolicy
 from policy_engine.mask.changes import ChangedTokens
 from policy_engine.mask.masker import LostFieldWarning, Masker
@@ -39,19 +40,20 @@ def diff_rows(data: str, old: Masker, new: Masker, *, limit: int | None, listed:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", LostFieldWarning)  # `apply` counts what never reached the text
         while batch := list(islice(rows, _BATCH)):
-            read = [_read(row, format) for _, row in batch]
-            for (number, _), before, after in zip(batch, *_both(read, old, new)):
+            sides = [(number, told) for number, row in batch for told in _read(row, format)]
+            for (number, _), before, after in zip(sides, *_both([told for _, told in sides], old, new)):
                 found.add(number, source.where(number), before, after)
     return found
 
 
-def _read(row: Any, format: Any) -> Conversation | PolicyEngineError:
+def _read(row: Any, format: Any) -> list[Conversation | PolicyEngineError]:
+    """The conversations of a row: two of a pair of answers."""
     if isinstance(row, PolicyEngineError):
-        return row
+        return [row]
     try:
-        return read_row(row, format)
+        return [conversation for _, conversation in conversations_in(row, format)]
     except PolicyEngineError as error:
-        return error
+        return [error]
 
 
 _Masked = list["MaskedRow | PolicyEngineError"]

@@ -116,6 +116,8 @@ def _sample(question: Question) -> tuple[Sample, ChatTokenizer | None, _Failed]:
     first = next(rows)
     if isinstance(first[1], PolicyEngineError):
         raise first[1]
+    if isinstance(first[1], Mapping) and {"chosen_ids", "completion_ids"} & first[1].keys():
+        raise _preferences(question.data)
     if isinstance(first[1], Mapping) and "input_ids" in first[1]:
         tokenizer = (
             None if question.tokenizer is None else load_tokenizer(question.tokenizer, template=question.template)
@@ -143,9 +145,18 @@ def _sample(question: Question) -> tuple[Sample, ChatTokenizer | None, _Failed]:
     return read_sample(taken, types), inputs.masker.tokenizer, failed
 
 
+def _preferences(data: str) -> ConfigError:
+    return ConfigError(
+        f"`{data}` has preferences, and doctor takes its step with trainers of single answers",
+        help="`policy_engine.adapters.preference` leads preferences into TRL's trainers; give doctor rows of messages",
+    )
+
+
 def _trained_rows(data: str, inputs: Inputs, failed: _Failed) -> Iterator[tuple[int, dict[str, Any]]]:
     """Rows with something to train, by number; `failed` takes account of the others."""
     for row in masked_rows(data, inputs, limit=None, numbers=(), say=lambda text: None):
+        if row.side:
+            raise _preferences(data)
         if isinstance(row.result, MaskedRow):
             if not row.result.is_empty:
                 columns = {n: c if n == MEDIA_COLUMN else c.tolist() for n, c in row.result.arrays().items()}

@@ -9,6 +9,7 @@ from rich.text import Text
 from policy_engine.cli.outcome import Exit, Outcome, diagnostics_of
 from policy_engine.cli.work.inputs import Inputs
 from policy_engine.cli.work.rows import masked_rows
+from policy_engine.core.choices import Side
 from policy_engine.core.errors import ConfigError
 from policy_engine.mask.explain import Explanation
 from policy_engine.mask.row import MaskedRow
@@ -23,17 +24,20 @@ def explain_row(
     tokens: tuple[int, ...],
     at: str | None,
     turn: int | None,
+    side: Side | None = None,
     machine: bool = True,
 ) -> Outcome:
     """The segments of a row, or those tokens of it that are asked for; the first row by default.
 
-    Without `machine` the outcome's `data` has no explanations.
+    Of a pair of answers it is the `side`, by default the chosen one. Without `machine` the outcome's `data` has no
+    explanations.
 
     Raises RowError if there is no such row, ConfigError for a token, text or turn that the row does not have.
     """
     said: list[str] = []
     numbers = () if number is None else (number,)
-    row = next(masked_rows(data, inputs, limit=1, numbers=numbers, say=said.append))
+    rows = masked_rows(data, inputs, limit=1, numbers=numbers, say=said.append)
+    row = next(row for row in rows if side is None or row.side in ("", side))
     if not isinstance(row.result, MaskedRow):
         return Outcome(
             exit=Exit.FAILS,
@@ -53,7 +57,7 @@ def explain_row(
             "explanations": [e.as_dict() for e in found] if machine else [],
         },
         head=head,
-        body=(Text(f"row {row.number}", style="bold"), *(line for e in found for line in _lines(e)), *lost),
+        body=(Text(row.name, style="bold"), *(line for e in found for line in _lines(e)), *lost),
     )
 
 

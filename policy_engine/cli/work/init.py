@@ -23,10 +23,11 @@ from policy_engine.core.diagnostics import Diagnostic
 from policy_engine.core.errors import PolicyEngineError, RowError
 from policy_engine.core.vocabulary import KEYWORDS, PARTS, parts_of
 from policy_engine.core.wording import counted
-from policy_engine.data.conversation import Conversation, read_row
+from policy_engine.data.conversation import Conversation
 from policy_engine.data.dataset import DatasetSpec
 from policy_engine.data.files.readers import read_rows
 from policy_engine.data.formats import Format, named_format
+from policy_engine.data.pairs import conversations_in
 from policy_engine.data.role_spelling import Spelling
 from policy_engine.run.summary import Counts
 
@@ -196,9 +197,9 @@ def _conversations(
         try:
             if isinstance(row, PolicyEngineError):
                 raise row
-            conversation = read_row(row, format)
-            counts.add_roles((m["role"] for m in conversation.messages), spelling, number)
-            yield conversation
+            for _, conversation in conversations_in(row, format):
+                counts.add_roles((m["role"] for m in conversation.messages), spelling, number)
+                yield conversation
         except PolicyEngineError as error:
             failed.append((number, error))
 

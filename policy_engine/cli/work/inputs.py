@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
+from policy_engine.core.choices import PairColumns
 from policy_engine.core.errors import ConfigError, DataError, warn_of
 from policy_engine.core.schema import Schema
 from policy_engine.core.source import Source
@@ -82,18 +83,22 @@ def load_inputs(
     prove: bool = False,
     media: MediaOptions | None = None,
     known_fast: bool = False,
+    pairs: PairColumns | None = None,
 ) -> Inputs:
     """The masker that the options name; what is not given comes from the dataset file.
 
-    `media` says where a processor's images, sounds and videos may come from. With `prove`, a policy whose guards some
-    conversation breaks is refused; without, the rows that break them fail. With `known_fast`, ids come from a fast
-    backend if the cache has one that passed a full check. Raises ConfigError if neither names a policy
+    `media` says where a processor's images, sounds and videos may come from, and `pairs` the trainer that columns of
+    preferences are for, in place of what the dataset file says. With `prove`, a policy whose guards some conversation
+    breaks is refused; without, the rows that break them fail. With `known_fast`, ids come from a fast backend if the
+    cache has one that passed a full check. Raises ConfigError if neither names a policy
     or a tokenizer, and what loading them raises.
     """
     from policy_engine.mask.masker import Masker
     from policy_engine.proof.load_policy import load_policy
 
     spec = _spec(dataset)
+    if pairs is not None:
+        spec = _with_pairs(spec, pairs)
     policy = policy if policy is not None or spec is None else spec.policy
     if policy is None:
         raise ConfigError(
@@ -154,6 +159,12 @@ def _spec(dataset: str | None) -> DatasetSpec | None:
     from policy_engine.data.dataset import load_dataset_spec
 
     return load_dataset_spec(dataset)
+
+
+def _with_pairs(spec: DatasetSpec | None, pairs: PairColumns) -> DatasetSpec:
+    from policy_engine.data.dataset import DatasetSpec
+
+    return replace(spec or DatasetSpec(), pairs=pairs)
 
 
 def _tokenizer_name(tokenizer: str | None, spec: DatasetSpec | None) -> str:

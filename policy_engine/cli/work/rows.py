@@ -12,12 +12,13 @@ from policy_engine.chat.tokens.fast_backend import BackendMismatch
 from policy_engine.cli.work.inputs import Inputs
 from policy_engine.core.errors import PolicyEngineError, RowError
 from policy_engine.core.source import Place
-from policy_engine.data.conversation import read_row
 from policy_engine.data.dataset import LOOKED_AT, DatasetSpec, format_seen
 from policy_engine.data.files.readers import Rows, read_rows
 from policy_engine.data.formats import Format
+from policy_engine.data.pairs import PAIR_KINDS, conversations_in, read_judged
 from policy_engine.data.role_spelling import Spelling
 from policy_engine.mask.masker import LostFieldWarning, Masker
+from policy_engine.mask.pairs import mask_preferences
 from policy_engine.mask.row import MaskedRow
 from policy_engine.run.summary import Counts
 
@@ -26,12 +27,19 @@ from policy_engine.run.summary import Counts
 class Row:
     """One row of the data, masked or refused.
 
-    `number` counts from 1; `place` is its file and line where known.
+    `number` counts from 1; `place` is its file and line where known. `side` is `chosen` or `rejected` where the row is
+    a pair of answers, which becomes two of these, else empty.
     """
 
     number: int
     place: Place
     result: MaskedRow | PolicyEngineError
+    side: str = ""
+
+    @property
+    def name(self) -> str:
+        """`row 3`, or `row 3, chosen`."""
+        return f"row {self.number}{f', {self.side}' if self.side else ''}"
 
 
 def masked_rows(
@@ -70,7 +78,8 @@ def masked_rows(
             masked, roles = _mask(row, format, inputs.masker)
             if doubtful is not None:
                 doubtful.add_roles(roles, spelling, number, place=str(source.where(number)))
-            yield Row(number=number, place=source.where(number), result=masked)
+            for side, result in masked:
+                yield Row(number=number, place=source.where(number), result=result, side=side)
     if wanted:
         missing = min(wanted)
         if missing < seen:
@@ -91,19 +100,27 @@ def see_format(source: Rows, limit: int | None, spec: DatasetSpec) -> tuple[Form
     return format_seen(first, source, spec), chain(first, rows)
 
 
-def _mask(row: Any, format: Format, masker: Masker) -> tuple[MaskedRow | PolicyEngineError, list[str]]:
-    """A row masked or refused, and the roles of its messages; no role if it could not be read."""
+_Sides = list[tuple[str, "MaskedRow | PolicyEngineError"]]
+
+
+def _mask(row: Any, format: Format, masker: Masker) -> tuple[_Sides, list[str]]:
+    """A row masked or refused, by side, and the roles of its messages if it could be read."""
     roles: list[str] = []
     try:
         if isinstance(row, PolicyEngineError):
             raise row
-        conversation = read_row(row, format)
-        roles = [message["role"] for message in conversation.messages]
+        told = conversations_in(row, format)
+        roles = [message["role"] for _, conversation in told for message in conversation.messages]
         with warnings.catch_warnings():
             # The views say per row what never reached the text.
             warnings.simplefilter("ignore", LostFieldWarning)
-            return masker.mask(conversation), roles
+            if format.kind not in PAIR_KINDS:
+                return [("", masker.mask(told[0][1]))], roles
+            made = mask_preferences([read_judged(row, format)], masker.row_masker)[0]
+            if isinstance(made, PolicyEngineError):
+                raise made
+            return [(side, answer.row) for (side, _), answer in zip(told, made.answers)], roles
     except BackendMismatch:
         raise  # no fault of the row
     except PolicyEngineError as error:
-        return error, roles
+        return [("", error)], roles

@@ -69,12 +69,13 @@ def show_rows(
         if isinstance(row.result, MaskedRow):
             done = row.result
             watch.look(done, seen, number=len(rows) + 1)
-            rows.append(view(done.tokenized, done.mask, name=f"row {row.number}"))
+            rows.append(view(done.tokenized, done.mask, name=row.name))
             bos = max(bos, inputs.masker.tokenizer.times_bos(done.input_ids[:8]))
             if html is not None:
                 shown_html.append(
                     ShownRow(
                         number=row.number,
+                        side=row.side,
                         tokenized=done.tokenized,
                         mask=done.mask,
                         pieces=explain_pieces(done.program, done.chat),
@@ -92,7 +93,7 @@ def show_rows(
     body: list[RenderableType] = [Text(line, style="dim") for line in said[1:]]
     if rows and (html is None or shown is not None):
         names = None if shown is None else {f"row {number}" for number in shown}
-        shown_rows = [r for r in rows if names is None or r.name in names]
+        shown_rows = [r for r in rows if names is None or r.name.split(",")[0] in names]
         body += _terminal(shown_rows, inputs, color_by, unused_rules(program, seen), ids=ids)
     if html is not None:
         write_text_file(

@@ -118,11 +118,13 @@ def row_article(row: ShownRow | FailedRow, kinds: Kinds, *, facts: RowFacts | No
     Its `data-` attributes are what it can be sorted and filtered by.
     """
     facts = row_facts(row) if facts is None else facts
-    name = f"row {row.number}"
+    side = row.side if isinstance(row, ShownRow) else ""
+    name = f"row {row.number}{f', {side}' if side else ''}"
+    anchor = f"{prefix}{row.number}{f'-{side}' if side else ''}"
     head = (
-        f"<article id='{prefix}{row.number}' data-row='{row.number}' data-tokens='{facts.tokens}' "
+        f"<article id='{anchor}' data-row='{row.number}' data-tokens='{facts.tokens}' "
         f"data-share='{facts.share:.4f}' data-flags='{' '.join(sorted(facts.flags))}'>"
-        f"<h2><a href='#{prefix}{row.number}'>{name}</a></h2>"
+        f"<h2><a href='#{anchor}'>{name}</a></h2>"
     )
     if isinstance(row, FailedRow):
         return f"{head}{_failure(row)}</article>\n"

@@ -1,0 +1,174 @@
+"""Rows of preferences: two answers to one prompt, or one answer and whether it is wanted.
+
+    {"prompt": [{"role": "user", "content": "Hi"}], "chosen": [{…"Hello"}], "rejected": [{…"What?"}]}
+    Pair(chosen=Conversation(Hi, Hello), rejected=Conversation(Hi, What?), shared=1)
+
+    {"prompt": "Hi", "completion": "Hello", "label": true}
+    Judged(conversation=Conversation(Hi, Hello), shared=1, label=True)
+
+The columns are those of TRL's datasets for its DPO, reward and KTO trainers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from policy_engine.core.errors import RowError
+from policy_engine.core.source import Place
+from policy_engine.core.wording import a_kind
+from policy_engine.data.conversation import Conversation, conversation_of, read_row
+from policy_engine.data.formats import Format, FormatKind, column, message_list
+from policy_engine.data.messages import read_list
+from policy_engine.data.refusal import DROP, how_to_name, refuse, text_problem
+
+PAIR_KINDS: Final[frozenset[FormatKind]] = frozenset({"preference", "unpaired_preference"})
+"""Formats whose rows `read_judged` reads."""
+
+Messages = list[dict[str, Any]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pair:
+    """Two conversations that begin with the same `shared` messages, and one is preferred."""
+
+    chosen: Conversation
+    rejected: Conversation
+    shared: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judged:
+    """A conversation whose messages from `shared` on are wanted (`label`) or not."""
+
+    conversation: Conversation
+    shared: int
+    label: bool
+
+
+def read_judged(row: Any, spec: Format, number: int | None = None) -> Pair | Judged:
+    """The pair, or the judged answer, of one dataset row.
+
+    Text is a user's message in the prompt, and the model's in an answer. Without a prompt, the messages that both
+    answers begin with are the prompt. `number` (from 1) opens the text of an error.
+
+    Raises RowError where the row has another shape, both answers are the same, or they have no prompt in common.
+    """
+    try:
+        if not isinstance(row, Mapping):
+            refuse(f"the row is {a_kind(row)}, not an object", DROP)
+        return _read_pair(row, spec) if spec.kind == "preference" else _read_label(row, spec)
+    except RowError as error:
+        if number is None:
+            raise
+        raise error.at(Place(file=None, number=number)) from None
+
+
+def conversations_in(row: Any, spec: Format) -> tuple[tuple[str, Conversation], ...]:
+    """The conversations of a row of any format, each with its side.
+
+    The side is `chosen`, `rejected`, or empty. Raises what `read_row` and `read_judged` raise.
+    """
+    if spec.kind not in PAIR_KINDS:
+        return (("", read_row(row, spec)),)
+    made = read_judged(row, spec)
+    if isinstance(made, Judged):
+        return (("", made.conversation),)
+    return (("chosen", made.chosen), ("rejected", made.rejected))
+
+
+def _read_pair(row: Mapping[str, Any], spec: Format) -> Pair:
+    answers = {name: _messages(row, option, name, spec, "assistant") for option, name in _sides(spec)}
+    chosen, rejected = answers[spec.chosen], answers[spec.rejected]
+    prompt = _prompt(row, spec)
+    if prompt is None and (isinstance(chosen, str) or isinstance(rejected, str)):
+        name = spec.chosen if isinstance(chosen, str) else spec.rejected
+        refuse(
+            f"`{name}` is text, and no column `{spec.prompt}` says what it answers",
+            "add the prompt, or write both answers as lists of messages that begin with it",
+        )
+    sides = [_said(chosen), _said(rejected)]
+    if prompt is None or all(_opens(side, prompt) for side in sides):
+        shared = _shared(*sides)
+        if not shared:
+            refuse(
+                f"`{spec.chosen}` and `{spec.rejected}` begin with different messages, and there is no column "
+                f"`{spec.prompt}`: they have no prompt in common",
+                "add the prompt, or begin both with its messages",
+            )
+    else:
+        shared = len(prompt)
+        sides = [[*prompt, *side] for side in sides]
+    if sides[0] == sides[1]:
+        refuse(f"`{spec.chosen}` and `{spec.rejected}` are the same, so neither is preferred", "drop the row")
+    for side, name in zip(sides, (spec.chosen, spec.rejected)):
+        if len(side) == shared:
+            refuse(f"`{name}` has no message behind the prompt", "add the answer, or drop the row")
+    made = [conversation_of(row, spec, list(side)) for side in sides]
+    return Pair(chosen=made[0], rejected=made[1], shared=shared + len(made[0].messages) - len(sides[0]))
+
+
+def _sides(spec: Format) -> tuple[tuple[str, str], tuple[str, str]]:
+    return ("chosen", spec.chosen), ("rejected", spec.rejected)
+
+
+def _read_label(row: Mapping[str, Any], spec: Format) -> Judged:
+    label = column(row, spec.label)
+    if not isinstance(label, bool) and label not in (0, 1):
+        found = a_kind(label) if spec.label in row else "missing"
+        refuse(
+            f"column `{spec.label}` is {found}; it has to be true or false: is the answer wanted?",
+            DROP if spec.label in row else how_to_name("label", spec.label, row, "column"),
+        )
+    prompt = _prompt(row, spec)
+    if prompt is None:
+        refuse(f"column `{spec.prompt}` is missing", how_to_name("prompt", spec.prompt, row, "column"))
+    answer = _said(_messages(row, "completion", spec.completion, spec, "assistant"))
+    if not answer:
+        refuse(f"`{spec.completion}` has no message", "add the answer, or drop the row")
+    made = conversation_of(row, spec, [*prompt, *answer])
+    return Judged(conversation=made, shared=len(made.messages) - len(answer), label=bool(label))
+
+
+def _prompt(row: Mapping[str, Any], spec: Format) -> Messages | None:
+    """The messages of the prompt; None if the row has no prompt."""
+    if column(row, spec.prompt) is None:
+        return None
+    found = _messages(row, "prompt", spec.prompt, spec, "user")
+    return [{"role": "user", "content": found}] if isinstance(found, str) else found
+
+
+def _said(answer: str | Messages) -> Messages:
+    return [{"role": "assistant", "content": answer}] if isinstance(answer, str) else answer
+
+
+def _messages(row: Mapping[str, Any], option: str, name: str, spec: Format, role: str) -> str | Messages:
+    """Text as it is, and a list of messages, or a single one, as messages."""
+    value = column(row, name)
+    if isinstance(value, Mapping):
+        value = [value]
+    found = message_list(value)
+    if found is not None and not (isinstance(value, str) and not all(isinstance(item, Mapping) for item in found)):
+        return read_list(found, spec, name)
+    if not isinstance(value, str):
+        reason, help = (a_kind(value), DROP) if name in row else ("missing", how_to_name(option, name, row, "column"))
+        refuse(f"column `{name}` is {reason}; it has to be text of the {role}, or a list of messages", help)
+    if value.lstrip().startswith('[{"'):
+        problem, help = text_problem(value)
+        refuse(f"column `{name}` is {problem}", help)
+    return value
+
+
+def _opens(messages: Messages, prompt: Messages) -> bool:
+    """True if an answer's messages repeat the prompt, or do behind a system message."""
+    if messages[: len(prompt)] == prompt:
+        return True
+    first = [message for message in messages[:2] if message.get("role") != "system"][:1]
+    return len(prompt) == 1 and first == prompt
+
+
+def _shared(first: Messages, second: Messages) -> int:
+    """The number of messages that both begin with."""
+    pairs = zip(first, second)
+    return next((at for at, (a, b) in enumerate(pairs) if a != b), min(len(first), len(second)))

@@ -22,10 +22,18 @@ The row `broken-on-purpose` cannot be read as a conversation.
 
 
 def sample_rows() -> list[dict[str, Any]]:
-    """The rows of the sample dataset, in order."""
+    """The rows of the sample dataset, in order.
+
+    >>> len(sample_rows()) > 3
+    True
+    """
     return [json.loads(line) for line in SAMPLE.read_text(encoding="utf-8").splitlines()]
 
 
 def template_text() -> str:
-    """The text of the built-in chat template."""
+    """The text of the built-in chat template.
+
+    >>> "<|im_start|>" in template_text()
+    True
+    """
     return TEMPLATE.read_text(encoding="utf-8")

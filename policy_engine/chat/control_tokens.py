@@ -49,7 +49,11 @@ def control_tokens(tokens: Iterable[str], always: Iterable[str], written: str | 
 
 
 def pattern_of(tokens: Iterable[str]) -> re.Pattern[str]:
-    """A pattern that finds any of the tokens, the longest first; without tokens, nothing."""
+    """A pattern that finds any of the tokens, the longest first; without tokens, nothing.
+
+    >>> pattern_of(["<|a|>", "<|ab|>"]).findall("x<|ab|><|a|>")
+    ['<|ab|>', '<|a|>']
+    """
     return re.compile("|".join(map(re.escape, sorted(tokens, key=len, reverse=True))) or "(?!)")
 
 

@@ -87,12 +87,20 @@ def _least(declared: Any) -> Any:
 
 
 def verb_of(arguments: Sequence[str]) -> str:
-    """The first argument that is no option; empty if all are options."""
+    """The first argument that is no option; empty if all are options.
+
+    >>> verb_of(["--no-cache", "apply", "x"])
+    'apply'
+    """
     return next((a for a in arguments if not a.startswith("-")), "")
 
 
 def format_of(arguments: Sequence[str]) -> Format:
-    """The format that a command line asks for; text if it names no known one."""
+    """The format that a command line asks for; text if it names no known one.
+
+    >>> format_of(["check", "--format", "json"])
+    'json'
+    """
     for index, argument in enumerate(arguments):
         name, _, value = argument.partition("=")
         if name == "--format":

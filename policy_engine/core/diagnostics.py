@@ -54,6 +54,10 @@ def format_diagnostic(diagnostic: Diagnostic) -> str:
 
     A finding about a row of the data begins with the row's place (`chats.jsonl:7`), and quotes nothing. `Diagnostic`
     shows an example.
+
+    >>> print(format_diagnostic(Diagnostic(code="PE503", severity="error", message="no policy", help="name one")))
+    error[PE503]: no policy
+      help: name one
     """
     head = f"{diagnostic.severity}[{diagnostic.code}]: {diagnostic.message}"
     if diagnostic.span is None:

@@ -76,7 +76,13 @@ def add_note(error: BaseException, note: str) -> None:
 
 
 def notes_of(error: BaseException) -> list[str]:
-    """The sentences that were added to an error."""
+    """The sentences that were added to an error.
+
+    >>> error = ValueError("no")
+    >>> add_note(error, "row 3")
+    >>> notes_of(error)
+    ['row 3']
+    """
     return list(getattr(error, "__notes__", ()))
 
 

@@ -22,7 +22,11 @@ def nearest(word: str, candidates: Iterable[str], *, cutoff: float = 0.7) -> str
 
 
 def did_you_mean(word: str, candidates: Iterable[str]) -> str | None:
-    """`did you mean `X`?`, or None if no candidate is near."""
+    """`did you mean `X`?`, or None if no candidate is near.
+
+    >>> did_you_mean("asistant", ["assistant", "user"])
+    'did you mean `assistant`?'
+    """
     found = nearest(word, candidates)
     return None if found is None else f"did you mean `{found}`?"
 

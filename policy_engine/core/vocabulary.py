@@ -142,6 +142,9 @@ def part_kind(part: Mapping[str, Any]) -> FieldKind | None:
     """The kind of a content part, by its `type` or its first known field; None if unknown.
 
     `{"type": "image_url", …}` is `media`, `{"text": "Hi"}` is `text`, `{"type": "redacted"}` is None.
+
+    >>> part_kind({"type": "text", "text": "Hi"}), part_kind({"type": "image"})
+    ('text', 'media')
     """
     named = part.get("type")
     if isinstance(named, str):

@@ -14,12 +14,20 @@ _KINDS: Final[dict[JsonType, str]] = {
 
 
 def counted(number: int, noun: str) -> str:
-    """A number with its noun: `1 row`, `2,000 rows`."""
+    """A number with its noun: `1 row`, `2,000 rows`.
+
+    >>> counted(1, "row"), counted(1200, "row")
+    ('1 row', '1,200 rows')
+    """
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def article(name: str) -> str:
-    """`a` or `an`, by the name's first sound: `an assistant`, `a user`."""
+    """`a` or `an`, by the name's first sound: `an assistant`, `a user`.
+
+    >>> article("assistant"), article("user")
+    ('an', 'a')
+    """
     return "an" if name[:1].lower() in tuple("aeio") or name.lower().startswith("un") else "a"
 
 
@@ -35,10 +43,18 @@ def share(part: int, whole: int) -> str:
 
 
 def field_path(path: Sequence[str | int]) -> str:
-    """The path of a field as a policy writes it: `meta.labels[0]`."""
+    """The path of a field as a policy writes it: `meta.labels[0]`.
+
+    >>> field_path(("tool_calls", 1, "function", "name"))
+    'tool_calls[1].function.name'
+    """
     return "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path).removeprefix(".")
 
 
 def a_kind(value: Any) -> str:
-    """The kind of a value of the data: `a number`, `text`, `an object`, `a date`."""
+    """The kind of a value of the data: `a number`, `text`, `an object`, `a date`.
+
+    >>> a_kind([1]), a_kind(None), a_kind("x"), a_kind({})
+    ('a list', 'null', 'text', 'an object')
+    """
     return _KINDS.get(json_type(value)) or f"{article(type(value).__name__)} {type(value).__name__}"

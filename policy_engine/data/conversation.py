@@ -119,6 +119,9 @@ def without_null_fields(value: Any) -> Any:
 
     For rows that went through Arrow structs, where every object has every key of its column and null means absent.
     The content of a message stays even if it is null, so that a message without text differs from one of unknown shape.
+
+    >>> without_null_fields([{"role": "user", "content": None, "name": None}])
+    [{'role': 'user', 'content': None}]
     """
     if isinstance(value, Mapping):
         kept = null_key_kept(value)

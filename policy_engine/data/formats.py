@@ -94,7 +94,11 @@ class Format:
 
 
 def column(row: Mapping[str, Any], name: str) -> Any:
-    """The value under a column name or a dotted path; None if it is not there."""
+    """The value under a column name or a dotted path; None if it is not there.
+
+    >>> column({"meta": {"chat": [1]}}, "meta.chat")
+    [1]
+    """
     if name in row:
         return row[name]
     value: Any = row
@@ -130,13 +134,21 @@ def key_meant(option: str, name: str, keys: Iterable[Any]) -> str | None:
 
 
 def role_of(message: Any, format: Format) -> str | None:
-    """The role that a message of the data is read as; None if it names no author."""
+    """The role that a message of the data is read as; None if it names no author.
+
+    >>> role_of({"from": "human"}, named_format("sharegpt"))
+    'user'
+    """
     role = message.get(format.role) if isinstance(message, Mapping) else None
     return format.roles.get(role, role) if isinstance(role, str) else None
 
 
 def message_list(value: Any) -> Sequence[Any] | None:
-    """The list that a column of messages holds, as it is or as JSON text; None if it is neither."""
+    """The list that a column of messages holds, as it is or as JSON text; None if it is neither.
+
+    >>> message_list('[{"role": "user"}]')
+    [{'role': 'user'}]
+    """
     if isinstance(value, str) and value.lstrip().startswith("["):
         try:
             value = read_json(value)
@@ -146,7 +158,11 @@ def message_list(value: Any) -> Sequence[Any] | None:
 
 
 def named_format(kind: FormatKind, **names: Any) -> Format:
-    """A format by kind, with the names that kind usually has where no name is given."""
+    """A format by kind, with the names that kind usually has where no name is given.
+
+    >>> named_format("sharegpt").role
+    'from'
+    """
     if kind == "sharegpt":
         usual: dict[str, Any] = {"field": "conversations", "role": "from", "content": "value", "system": "system"}
         names["roles"] = {**SHAREGPT_ROLES, **names.get("roles", {})}

@@ -98,7 +98,11 @@ def template_arguments(given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def changes_ids(name: str, value: Any) -> bool:
-    """True if an argument of `apply_chat_template` with this value asks for other ids."""
+    """True if an argument of `apply_chat_template` with this value asks for other ids.
+
+    >>> changes_ids("truncation", True), changes_ids("truncation", False), changes_ids("enable_thinking", True)
+    (True, False, False)
+    """
     return name in APPLY_ARGUMENTS and value is not None and value is not False and value != {}
 
 
@@ -106,6 +110,9 @@ def given_messages(given: Any) -> list[Any]:
     """The messages that a masker was called with: a list, or that as JSON text.
 
     Raises RowError for anything else.
+
+    >>> given_messages('[{"role": "user", "content": "Hi"}]')
+    [{'role': 'user', 'content': 'Hi'}]
     """
     what = "a conversation is a list of messages, each with a `role` and a `content`"
     if isinstance(given, Mapping):
@@ -128,6 +135,9 @@ def given_json(value: Any, name: str) -> Any:
     """Data, or data as JSON text; None for null, an empty text and an empty object.
 
     `given_json('[{"name": "f"}]', "column `tools`")` is a list. Raises RowError for text that is not JSON.
+
+    >>> given_json('{"a": 1}', "tools")
+    {'a': 1}
     """
     if isinstance(value, str):
         if not value.strip():
@@ -145,6 +155,9 @@ def given_tools(value: Any, name: str, *, functions: bool = False) -> tuple[Any,
 
     An empty list stays one, as in transformers: Llama 3.1 writes other text for it than without tools. With
     `functions`, a list may also hold Python functions. Raises RowError for anything else.
+
+    >>> given_tools('[{"name": "look"}]', "`tools`")
+    ({'name': 'look'},)
     """
     found = given_json(value, name)
     if found is None:
@@ -167,7 +180,11 @@ def given_tools(value: Any, name: str, *, functions: bool = False) -> tuple[Any,
 
 
 def given_documents(value: Any, name: str) -> tuple[Mapping[str, Any], ...] | None:
-    """Documents: a list of objects, or that as JSON text. Raises RowError for anything else."""
+    """Documents: a list of objects, or that as JSON text. Raises RowError for anything else.
+
+    >>> given_documents('[{"title": "A", "text": "b"}]', "`documents`")
+    ({'title': 'A', 'text': 'b'},)
+    """
     found = given_json(value, name)
     if found is None:
         return None

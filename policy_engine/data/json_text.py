@@ -56,7 +56,11 @@ class JsonReader:
 
 
 def read_json(text: str) -> Any:
-    """The value of a JSON text. Raises ValueError with what is wrong."""
+    """The value of a JSON text. Raises ValueError with what is wrong.
+
+    >>> read_json('{"a": [1, 2]}')
+    {'a': [1, 2]}
+    """
     reader = JsonReader()
     try:
         value = reader.decode(text)

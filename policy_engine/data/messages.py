@@ -207,5 +207,9 @@ def _call_message(message: Mapping[str, Any], spec: Format, place: str) -> dict[
 
 
 def wrapped(call: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A bare `{name, …}` function as OpenAI's `{type: function, function: …}`."""
+    """A bare `{name, …}` function as OpenAI's `{type: function, function: …}`.
+
+    >>> wrapped({"name": "look", "arguments": {}})
+    {'type': 'function', 'function': {'name': 'look', 'arguments': {}}}
+    """
     return call if "function" in call or "name" not in call else {"type": "function", "function": call}

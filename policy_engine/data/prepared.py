@@ -46,6 +46,9 @@ def mask_of(row: Mapping[str, Any], number: int) -> tuple[list[int], list[int], 
     """Ids, labels and which tokens are trained, of a prepared row, and the column that says so.
 
     Raises RowError for a row without ids or mask, or with columns of different lengths.
+
+    >>> mask_of({"input_ids": [5, 6], "labels": [-100, 6]}, 1)
+    ([5, 6], [-100, 6], [False, True], 'labels')
     """
     ids = row.get("input_ids")
     if not isinstance(ids, list) or not ids:
@@ -70,6 +73,9 @@ def are_shifted(ids: Sequence[int], labels: Sequence[int]) -> bool:
 
     Nine of ten that are trained have to be, and fewer than half may be the token's own. With less than four trained
     tokens that is not known, and False.
+
+    >>> are_shifted([5, 6, 7, 8, 9, 10], [6, 7, 8, 9, 10, -100])
+    True
     """
     at = [i for i, label in enumerate(labels) if label != IGNORE_INDEX]
     ahead = sum(i + 1 < len(ids) and labels[i] == ids[i + 1] for i in at)
@@ -83,6 +89,9 @@ def spans_of(row: Mapping[str, Any], number: int, size: int) -> list[tuple[int, 
     begin again.
 
     Raises RowError where `seq_lengths` do not add up to the tokens, or there is not one position for each.
+
+    >>> spans_of({"seq_lengths": [2, 3]}, 1, 5)
+    [(0, 2), (2, 5)]
     """
     lengths = row.get("seq_lengths")
     if lengths is not None:

@@ -34,7 +34,11 @@ def how_to_name(option: str, name: str, keys: Mapping[Any, Any], noun: str) -> s
 
 
 def keys_of(value: Mapping[Any, Any]) -> str:
-    """The keys of an object for people, the first dozen."""
+    """The keys of an object for people, the first dozen.
+
+    >>> keys_of({"role": "user", "text": "Hi"})
+    '`role`, `text`'
+    """
     return ", ".join(f"`{key}`" for key in list(value)[:12]) or "none"
 
 

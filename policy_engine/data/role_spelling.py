@@ -75,6 +75,9 @@ def read_elsewhere_as(role: str) -> str | None:
     """The role that other programs mean by a name; None if unknown.
 
     `tool_call` is `function_call`, `human_1` is `user`.
+
+    >>> read_elsewhere_as("human"), read_elsewhere_as("user")
+    ('user', None)
     """
     plain = re.sub(r"[\W_]+", "_", role.strip().lower()).strip("_")
     bare = re.sub(r"_?\d+$", "", plain)

@@ -187,7 +187,11 @@ def _authors(rows: list[Mapping[str, Any]], fmt: Format) -> list[str]:
 
 
 def shape_of(row: Any) -> tuple[FormatKind, tuple[str, ...]] | None:
-    """Kind of a row and the columns that say so."""
+    """Kind of a row and the columns that say so.
+
+    >>> shape_of({"messages": [{"role": "user", "content": "Hi"}]})
+    ('messages', ('messages',))
+    """
     if not isinstance(row, Mapping):
         return None
     for name in USUAL_FIELDS:
@@ -218,7 +222,11 @@ def _is_pair(row: Mapping[str, Any]) -> bool:
 
 
 def list_kind(value: Any) -> FormatKind | None:
-    """The kind of messages that a column's value is a list of; None if it is not such a list."""
+    """The kind of messages that a column's value is a list of; None if it is not such a list.
+
+    >>> list_kind([{"from": "human", "value": "Hi"}])
+    'sharegpt'
+    """
     for message in message_list(value) or ():
         if isinstance(message, Mapping):
             if isinstance(message.get("role"), str):

@@ -19,6 +19,9 @@ def read_yaml(text: str) -> Any:
     """The plain value of a YAML document, as `yaml.safe_load` gives it.
 
     Raises yaml.YAMLError for anything else.
+
+    >>> read_yaml("a: [1, 2]")
+    {'a': [1, 2]}
     """
     root = compose_yaml(text)
     return None if root is None else value_of(root)

@@ -110,7 +110,11 @@ def _end(setting: str, test: str) -> list[str]:
 
 
 def trained_roles(entry: Mapping[str, Any]) -> list[str]:
-    """The roles of `roles_to_train`, by the names that the template knows."""
+    """The roles of `roles_to_train`, by the names that the template knows.
+
+    >>> trained_roles({"roles_to_train": ["assistant"]})
+    ['assistant']
+    """
     given, names = entry.get("roles_to_train"), role_names(entry)
     return list(dict.fromkeys(names.get(role, role) for role in (["assistant"] if given is None else as_list(given))))
 
@@ -136,7 +140,11 @@ def role_names(entry: Mapping[str, Any]) -> dict[str, str]:
 
 
 def as_list(value: Any) -> list[Any]:
-    """A setting that may be one value or several."""
+    """A setting that may be one value or several.
+
+    >>> as_list(None), as_list("a"), as_list(["a"])
+    ([], ['a'], ['a'])
+    """
     if value is None:
         return []
     return list(value) if isinstance(value, list | tuple) else [value]

@@ -193,7 +193,11 @@ def _either(patterns: Sequence[str]) -> str:
 
 
 def _plain(word: str) -> str:
-    """A word as a pattern."""
+    """A word as a pattern.
+
+    >>> _plain("a.b")
+    'a\\\\.b'
+    """
     return re.sub(r"([\\.^$*+?{}\[\]|()/])", r"\\\1", word).replace("\n", "\\n")
 
 

@@ -24,7 +24,11 @@ _DIGITS: Final = 300
 
 
 def unescape_pattern(written: str) -> str:
-    r"""The RE2 pattern between the slashes: `\/` is a slash, every other escape is RE2's own."""
+    r"""The RE2 pattern between the slashes: `\/` is a slash, every other escape is RE2's own.
+
+    >>> unescape_pattern("a\\/b")
+    'a/b'
+    """
     return re.sub(r"\\(.)", lambda m: "/" if m[1] == "/" else m[0], written, flags=re.DOTALL)
 
 

@@ -35,6 +35,9 @@ def check_text(text: str, *, name: str = "<string>", schema: Schema | None = Non
     """Parse and check at once, so that a text with errors of both kinds gets all of them.
 
     Raises `PolicySyntaxError` if any statement does not parse, else `PolicyCheckError`, each with every error found.
+
+    >>> len(check_text("train assistant; mask user").rules)
+    2
     """
     policy, syntax_errors = parse_lenient(text, name=name)
     findings = Findings()

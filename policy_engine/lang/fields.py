@@ -40,7 +40,11 @@ _WORDS: Final = frozenset({"nan", "inf", "infinity", "true", "false", "null", "n
 
 @functools.lru_cache(maxsize=1024)
 def pattern_problem(pattern: str, flags: str) -> str | None:
-    """Why RE2 does not take a pattern; None if it does."""
+    """Why RE2 does not take a pattern; None if it does.
+
+    >>> pattern_problem("a(", "")
+    'missing ): a('
+    """
     options = re2.Options()
     options.log_errors = False
     try:
@@ -52,7 +56,11 @@ def pattern_problem(pattern: str, flags: str) -> str | None:
 
 
 def weight_problem(value: int | float) -> str | None:
-    """Why a number cannot be a weight, which is a 32-bit floating point number; None if it can."""
+    """Why a number cannot be a weight, which is a 32-bit floating point number; None if it can.
+
+    >>> weight_problem(0.5) is None, weight_problem(1e300) is None
+    (True, False)
+    """
     # No comparison with NaN is true. What is too small would become 0, and mask in silence.
     if abs(value) <= _FLOAT32_MAX and (value == 0 or abs(value) >= _FLOAT32_MIN):
         return None

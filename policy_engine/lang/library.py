@@ -40,7 +40,11 @@ def policies_folder() -> Path:
 
 @functools.cache
 def shipped() -> tuple[str, ...]:
-    """Names of the shipped policies, sorted."""
+    """Names of the shipped policies, sorted.
+
+    >>> "default" in shipped()
+    True
+    """
     return tuple(sorted(path.stem for path in policies_folder().glob("*.policy")))
 
 
@@ -48,6 +52,9 @@ def read_shipped(name: str) -> Source:
     """The shipped policy of that bare name.
 
     Raises `DataError` if there is no such policy.
+
+    >>> read_shipped("default").name
+    'policies/default'
     """
     if name not in shipped():
         listed = f"`policy-engine policies` lists those that are; a file is given by its path, such as `./{name}`"

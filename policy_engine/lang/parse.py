@@ -28,6 +28,9 @@ def parse(text: str, *, name: str = "<string>") -> ast.Policy:
 
     `name` is the text's name in diagnostics: a path, or `<string>`. Raises `PolicySyntaxError`, and nothing else, with
     a diagnostic for every statement that does not parse.
+
+    >>> len(parse("train assistant; mask user").statements)
+    2
     """
     policy, errors = parse_lenient(text, name=name)
     if errors:
@@ -36,7 +39,11 @@ def parse(text: str, *, name: str = "<string>") -> ast.Policy:
 
 
 def parse_lenient(text: str, *, name: str = "<string>") -> tuple[ast.Policy, list[Diagnostic]]:
-    """The statements of a text that parse, and diagnostics for those that do not. Never raises."""
+    """The statements of a text that parse, and diagnostics for those that do not. Never raises.
+
+    >>> parse_lenient("train assistant")[1]
+    []
+    """
     source = Source(name=name, text=text)
     if len(text) > MAX_CHARACTERS:
         span = Span(source=source, start=MAX_CHARACTERS, end=MAX_CHARACTERS)

@@ -43,7 +43,11 @@ class Parts:
 
 
 def words_before(text: str, end: int) -> tuple[str, str, int]:
-    """The last two tokens of `text[:end]`, or empty strings, and the start of the last one."""
+    """The last two tokens of `text[:end]`, or empty strings, and the start of the last one.
+
+    >>> words_before("train assi", 10)
+    ('train', 'assi', 6)
+    """
     before, last, start = "", "", 0
     for match in _TOKEN.finditer(text, 0, end):
         if match.lastgroup not in ("blank", "comment", "end"):

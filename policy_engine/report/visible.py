@@ -28,17 +28,28 @@ def visible(text: str) -> str:
 
     Line feeds and tabs are kept (`↵` is put before a line feed); other control characters become their Unicode symbol
     (`␛`), and bidirectional controls, line separators and lone surrogates become `<U+202E>`.
+
+    >>> visible("a\\x1b[31mb\\n")
+    'a␛[31mb↵\\n'
     """
     return spelled(text).replace("\n", RETURN + "\n")
 
 
 def spelled(text: str) -> str:
-    """The text with unsafe characters spelled out; line feeds and tabs are kept as they are."""
+    """The text with unsafe characters spelled out; line feeds and tabs are kept as they are.
+
+    >>> spelled("a\\x1b[31mb")
+    'a␛[31mb'
+    """
     return _UNSAFE.sub(lambda match: _spell(match[0]), text)
 
 
 def one_line(text: str, width: int | None = None) -> str:
-    """The text on one line, cut at `width` characters with an ellipsis."""
+    """The text on one line, cut at `width` characters with an ellipsis.
+
+    >>> one_line("a\\nb", 20)
+    'a↵b'
+    """
     line = visible(text).replace("\n", "").replace("\t", "→")
     return line if width is None or len(line) <= width else line[: max(0, width - 1)] + "…"
 

@@ -10,7 +10,11 @@ Decided = tuple[int, int, float, int]
 
 
 def union(ranges: Iterable[Range]) -> list[Range]:
-    """The ranges sorted, with those that touch or overlap joined."""
+    """The ranges sorted, with those that touch or overlap joined.
+
+    >>> union([(3, 5), (0, 3), (7, 9)])
+    [(0, 5), (7, 9)]
+    """
     found: list[Range] = []
     for start, end in sorted(ranges):
         if found and start <= found[-1][1]:
@@ -22,7 +26,11 @@ def union(ranges: Iterable[Range]) -> list[Range]:
 
 
 def intersect(a: list[Range], b: list[Range]) -> list[Range]:
-    """Characters in both; each argument sorted and disjoint."""
+    """Characters in both; each argument sorted and disjoint.
+
+    >>> intersect([(0, 4)], [(2, 9)])
+    [(2, 4)]
+    """
     found: list[Range] = []
     i = j = 0
     while i < len(a) and j < len(b):

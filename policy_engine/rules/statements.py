@@ -138,7 +138,11 @@ class Step:
 
 
 def as_weight(number: int | float) -> float:
-    """A number as a float; one too large becomes infinite, and is refused where it decides."""
+    """A number as a float; one too large becomes infinite, and is refused where it decides.
+
+    >>> as_weight(2), as_weight(10**400)
+    (2.0, inf)
+    """
     try:
         return float(number)
     except OverflowError:

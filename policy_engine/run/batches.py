@@ -252,7 +252,11 @@ class TableMasker:
 
 
 def batched(rows: Iterator[tuple[int, Any]], size: int) -> Iterator[list[tuple[int, Any]]]:
-    """Lists of `size` rows. Where reading breaks off, the rows before that come first."""
+    """Lists of `size` rows. Where reading breaks off, the rows before that come first.
+
+    >>> list(batched(iter([(1, "a"), (2, "b"), (3, "c")]), 2))
+    [[(1, 'a'), (2, 'b')], [(3, 'c')]]
+    """
     batch: list[tuple[int, Any]] = []
     try:
         for row in rows:

@@ -62,7 +62,11 @@ def processes(workers: int) -> Engine:
 
 
 def is_folder(output: str | Path) -> bool:
-    """True if an output names a folder: it ends in a slash, or is one."""
+    """True if an output names a folder: it ends in a slash, or is one.
+
+    >>> is_folder("out/"), is_folder("out.parquet")
+    (True, False)
+    """
     return str(output).endswith(("/", os.sep)) or Path(output).is_dir()
 
 

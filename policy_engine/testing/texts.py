@@ -34,7 +34,12 @@ def text(choices: Choices, *, most: int = 4) -> str:
 
 
 def plain(choices: Choices) -> str:
-    """A short text without white space at its ends and without control tokens."""
+    """A short text without white space at its ends and without control tokens.
+
+    >>> from policy_engine.testing.choices import RandomChoices
+    >>> plain(RandomChoices(1)) == plain(RandomChoices(1))
+    True
+    """
     return choices.pick(("a", "yes", "Hello there.", "The answer is 42", "gold", "日本語"))
 
 

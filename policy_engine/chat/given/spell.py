@@ -75,7 +75,11 @@ class Spelling:
 
 
 def all_known(ids: Sequence[int], pieces: Sequence[bytes | None]) -> bool:
-    """True if every id stands for fixed bytes."""
+    """True if every id stands for fixed bytes.
+
+    >>> all_known([0, 1], [b"a", None]), all_known([0], [b"a", None])
+    (False, True)
+    """
     return not ids or (max(ids) < len(pieces) and all(pieces[i] is not None for i in ids))
 
 

@@ -125,14 +125,22 @@ class Zone:
 
 
 def after_blanks(text: str, at: int) -> int:
-    """The first position from `at` on that is not whitespace."""
+    """The first position from `at` on that is not whitespace.
+
+    >>> after_blanks("a  b", 1)
+    3
+    """
     while at < len(text) and text[at].isspace():
         at += 1
     return at
 
 
 def field_value(message: Mapping[str, Any], path: Sequence[str | int]) -> Any:
-    """The value at a path below a message; None if the path leads nowhere."""
+    """The value at a path below a message; None if the path leads nowhere.
+
+    >>> field_value({"tool_calls": [{"id": "a"}]}, ("tool_calls", 0, "id"))
+    'a'
+    """
     value: Any = message
     for step in path:
         try:

@@ -44,7 +44,11 @@ REASONING = (
 
 
 def delimiters_in(source: str) -> tuple[tuple[str, str], ...]:
-    """The delimiters of thinking that a template's text has."""
+    """The delimiters of thinking that a template's text has.
+
+    >>> delimiters_in("{{ '<think>' }}{{ m.thought }}{{ '</think>' }}")
+    (('<think>', '</think>'),)
+    """
     return tuple(pair for pair in REASONING if pair[0] in source or pair[1] in source)
 
 
@@ -90,10 +94,18 @@ _DOCUMENT_ENDS = frozenset(
 
 
 def ends_document(marker: str, eos: str | None) -> bool:
-    """True if a marker after an end of turn ends the document."""
+    """True if a marker after an end of turn ends the document.
+
+    >>> ends_document("<|endoftext|>", None), ends_document("<|im_end|>", None)
+    (True, False)
+    """
     return marker == eos or marker in _DOCUMENT_ENDS
 
 
 def is_closing_tag(marker: str) -> bool:
-    """True if a marker closes a pair (`</tool_call>`, `[/INST]`): it ends a block, not a turn."""
+    """True if a marker closes a pair (`</tool_call>`, `[/INST]`): it ends a block, not a turn.
+
+    >>> is_closing_tag("</tool_call>"), is_closing_tag("<|im_end|>")
+    (True, False)
+    """
     return (marker.startswith("</") and marker != "</s>") or marker.startswith("[/")

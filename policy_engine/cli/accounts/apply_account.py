@@ -133,7 +133,11 @@ def _rows(summary: Summary) -> PlainTable:
 
 
 def _numbers(numbers: Sequence[int]) -> str:
-    """The first rows by number; `--format json` has all."""
+    """The first rows by number; `--format json` has all.
+
+    >>> _numbers([1, 2, 3, 7])
+    'rows 1, 2, 3, 7'
+    """
     shown = ", ".join(f"{number}" for number in numbers[:_NUMBERS])
     return (
         f"{'row' if len(numbers) == 1 else 'rows'} {shown}{', …' if len(numbers) > _NUMBERS else ''}" if shown else ""

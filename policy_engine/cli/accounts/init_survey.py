@@ -80,7 +80,11 @@ def _render(found: Survey, conversation: Conversation, tokenizer: ChatTokenizer)
 
 
 def parts_in_order(parts: Iterable[str]) -> list[str]:
-    """Parts as the vocabulary orders them."""
+    """Parts as the vocabulary orders them.
+
+    >>> parts_in_order(["eot", "text", "header"])
+    ['header', 'text', 'eot']
+    """
     return sorted(parts, key=PARTS.index)
 
 

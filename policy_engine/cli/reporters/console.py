@@ -72,5 +72,9 @@ def print_all(items: Iterable[RenderableType | Block], *, stderr: bool = False) 
 
 
 def without_commands(text: str) -> str:
-    """The text with what a build log would take for a command of the job spelled out."""
+    """The text with what a build log would take for a command of the job spelled out.
+
+    >>> without_commands("::error::x")
+    '<U+003A>:error::x'
+    """
     return _COMMAND.sub(lambda match: f"{match[1] or ''}<U+{ord(match[0][-1]):04X}>", text)

@@ -123,6 +123,9 @@ def truncation_of(max_length: int | None, keep: str | None, *, packed: bool) -> 
     """The truncation that `--max-length` and `--truncate` ask for.
 
     Raises ConfigError for one without its length.
+
+    >>> truncation_of(512, None, packed=False)
+    Truncation(max_length=512, keep='keep_start')
     """
     if max_length is not None:
         return Truncation(max_length=max_length, keep=cast(Keep, keep or "keep_start"))

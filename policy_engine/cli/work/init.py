@@ -229,7 +229,11 @@ def _counts(found: Survey) -> str:
 
 
 def _scalar(value: str) -> str:
-    """A YAML string: quoted, since a bare `no` or `null` is not a string."""
+    """A YAML string: quoted, since a bare `no` or `null` is not a string.
+
+    >>> _scalar("a: b"), _scalar("plain")
+    ('"a: b"', '"plain"')
+    """
     return json.dumps(value, ensure_ascii=False)
 
 

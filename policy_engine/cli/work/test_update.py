@@ -63,7 +63,11 @@ def _in_flow(text: str, key: yaml.Node) -> bool:
 
 
 def _written(text: str, *, indent: int, flow: bool) -> str:
-    """A text as YAML: a block where it can be one, else in quotes."""
+    """A text as YAML: a block where it can be one, else in quotes.
+
+    >>> _written("a\\nb", indent=4, flow=False)
+    '|\\n    a\\n    b'
+    """
     text = text.rstrip()
     lines = text.split("\n")
     if flow or not text or text != spelled(text) or lines[0][:1].isspace() or "\t" in text:

@@ -41,7 +41,11 @@ _MESSAGE: Final = re.compile(rb'\[\s*\{[^\[{]*"(role|from)"\s*:')
 
 
 def what_it_is(head: bytes) -> str | None:
-    """The kind of binary file that starts with these bytes; None if they say nothing."""
+    """The kind of binary file that starts with these bytes; None if they say nothing.
+
+    >>> what_it_is(b"PAR1"), what_it_is(b"{}")
+    ('a Parquet file', None)
+    """
     return next((name for magic, name in _MAGIC.items() if head.startswith(magic)), None)
 
 

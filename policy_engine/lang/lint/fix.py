@@ -35,7 +35,11 @@ def edits(policy: ast.Policy, diagnostics: Iterable[Diagnostic]) -> tuple[Edit, 
 
 
 def apply_edits(text: str, edits: Iterable[Edit]) -> str:
-    """The text with all edits made. They do not overlap."""
+    """The text with all edits made. They do not overlap.
+
+    >>> apply_edits("train asistant", [])
+    'train asistant'
+    """
     for edit in sorted(edits, key=lambda e: e.span.start, reverse=True):
         text = text[: edit.span.start] + edit.text + text[edit.span.end :]
     return text

@@ -22,7 +22,11 @@ def escaped(text: str) -> str:
 
 
 def with_breaks(text: str) -> str:
-    """Text for element content with a mark before each line break, which copying leaves out."""
+    """Text for element content with a mark before each line break, which copying leaves out.
+
+    >>> with_breaks("a\\nb")
+    'a<u>↵</u>\\nb'
+    """
     return escaped(text).replace("\n", f"<u>{RETURN}</u>\n")
 
 
@@ -38,7 +42,11 @@ def shown_lengths(texts: list[str]) -> list[int]:
 
 
 def hue(index: int, first: float = 140) -> str:
-    """The hue of something by its number, in degrees."""
+    """The hue of something by its number, in degrees.
+
+    >>> hue(0), hue(1)
+    ('140', '278')
+    """
     return f"{(first + index * GOLDEN_ANGLE) % 360:.0f}"
 
 

@@ -43,7 +43,11 @@ def compile_pattern(pattern: str, flags: str = "") -> re2._Regexp:
 
 
 def encode(text: str) -> bytes:
-    """UTF-8, with U+FFFD for each lone surrogate, which JSON can hold and UTF-8 cannot."""
+    """UTF-8, with U+FFFD for each lone surrogate, which JSON can hold and UTF-8 cannot.
+
+    >>> encode("é")
+    b'\\xc3\\xa9'
+    """
     try:
         return text.encode("utf-8")
     except UnicodeEncodeError:
@@ -51,7 +55,11 @@ def encode(text: str) -> bytes:
 
 
 def search(pattern: re2._Regexp, text: str) -> bool:
-    """True if the pattern occurs anywhere in a text. The time is linear in the text's length."""
+    """True if the pattern occurs anywhere in a text. The time is linear in the text's length.
+
+    >>> search(compile_pattern("a+b"), "xaab")
+    True
+    """
     return pattern.search(encode(text)) is not None
 
 

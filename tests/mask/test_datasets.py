@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -160,3 +162,35 @@ def test_a_second_map_reads_the_cache_unless_a_rule_changed(tmp_path: Path):
     assert cache_of(f"# a comment\n{STANDING}") == first
     assert cache_of("train assistant") != first
     assert [bool(rows) for rows in calls] == [True, False, False, True]
+
+
+def test_processes_forked_while_threads_mask():
+    masker = Masker(policy_from_text(STANDING), "builtin")
+    want, wrong, stop = expected(masker), [], threading.Event()
+
+    def mask_on() -> None:
+        while not stop.is_set():
+            wrong.extend(chat for chat, row in zip(CHATS, map(masker, CHATS)) if row.labels != labels[id(chat)])
+
+    labels = {id(chat): masker(chat).labels for chat in CHATS}
+    threads = [threading.Thread(target=mask_on) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    try:
+        found = dataset(4).map(masker.batch, batched=True, batch_size=4, num_proc=2)
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+    assert found["labels"][:] == want * 4
+    assert [] == wrong
+
+
+def test_in_coroutines():
+    masker = Masker(policy_from_text(STANDING), "builtin")
+
+    async def several() -> list[list[int]]:
+        rows = await asyncio.gather(*(asyncio.to_thread(masker, chat) for chat in CHATS * 10))
+        return [row.labels for row in (*rows, masker(CHATS[0]))]
+
+    assert [masker(chat).labels for chat in [*CHATS * 10, CHATS[0]]] == asyncio.run(several())

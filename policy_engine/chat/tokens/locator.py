@@ -23,6 +23,7 @@ from policy_engine.chat.tokens.fast_backend import (
     difference,
     is_sampled,
 )
+from policy_engine.chat.tokens.interrupt import interruptible
 from policy_engine.chat.tokens.nfc import is_normal, without_normalizer
 from policy_engine.chat.tokens.offsets import check_offsets
 from policy_engine.chat.tokens.pipeline import Pipeline, read_pipeline
@@ -180,7 +181,7 @@ class TokenLocator:
         skipped = set(own)
         rest = [i for i in range(len(texts)) if i not in skipped]
         try:
-            found = self.fast.encode_batch([texts[i] for i in rest])
+            found = interruptible(self.fast.encode_batch, [texts[i] for i in rest])
         except Exception:  # what it cannot read is left to the tokenizer
             return self._own_ids(texts)
         twice = [at for at, i in enumerate(rest) if self._is_read_twice(texts[i], dense=risk is None or not risk.whole)]
@@ -292,7 +293,8 @@ class TokenLocator:
         if not texts:
             return [], []
         fast = bool(getattr(self.tokenizer, "is_fast", False))
-        out = self.tokenizer(texts, add_special_tokens=False, return_offsets_mapping=fast)
+        asked = {"add_special_tokens": False, "return_offsets_mapping": fast}
+        out = interruptible(lambda given: self.tokenizer(given, **asked), texts)
         return [list(ids) for ids in out["input_ids"]], out["offset_mapping"] if fast else [None] * len(texts)
 
     def _rebuilt(self, text: str, ids: list[int], offsets: Any) -> Located | AttributionError:
@@ -330,7 +332,7 @@ def _ids_of(backend: Any, texts: list[str]) -> list[Any]:
 def _encodings(encode: Any, texts: list[str]) -> list[Any]:
     """`encode(texts)`; if that fails, text by text, so that a bad text fails alone."""
     try:
-        return list(encode(texts, add_special_tokens=False))
+        return list(interruptible(lambda given: encode(given, add_special_tokens=False), texts))
     except BaseException as error:
         # tokenizers raises plain Exception, and where Rust panics something that is only a BaseException.
         if not isinstance(error, Exception) and type(error).__name__ != "PanicException":

@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test trainers media media-parity frameworks importing peers peers-audit peers-speed ray scale plots lint types check figures fmt wheel-test release release-check docs docs-site site-browser play-browser nightly mutation clean
+.PHONY: help demo test trainers media media-parity frameworks importing peers peers-audit peers-speed ray scale plots lint types check figures fmt wheel-test release release-check docs docs-site site-browser play-browser play-picture nightly mutation clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|' 2>/dev/null \
@@ -228,8 +228,11 @@ $(VENV)-play/.done: pyproject.toml tests/requirements-play.txt
 	$(VENV)-play/bin/python -m pip install --quiet --disable-pip-version-check -e '.[play]' -r tests/requirements-play.txt
 	@touch $@
 
-play-browser: $(VENV)-play/.done  ## the live page and the page of show in a real browser; draws docs/assets/play.png with ARGS=--picture
+play-browser: $(VENV)-play/.done  ## the live page and the page of show in a real browser
 	$(VENV)-play/bin/python -m pytest -q tests/play tests/report/test_page_in_browser.py $(ARGS)
+
+play-picture: $(VENV)-play/.done  ## the picture of the live page in the docs
+	$(VENV)-play/bin/python -m scripts.play_picture
 
 nightly: $(VENV)/.test  ## the long property tests
 	bash .ci/nightly

@@ -7,9 +7,10 @@ train assistant    →  an Edition: every row decided
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import PurePath
 from typing import Final
 
 import numpy as np
@@ -58,7 +59,9 @@ class Edition:
         row, result = self.board.rows[index], self.results[index]
         if isinstance(result, MaskedRow):
             return ShownRow(number=row.number, tokenized=result.tokenized, mask=result.mask)
-        failed = failed_row(row.number, result, row.place)
+        # Without folders, which are nobody's business where the page is served to others.
+        place = replace(row.place, file=None if row.place.file is None else PurePath(row.place.file).name)
+        failed = failed_row(row.number, result, place)
         seen = self.unguarded.get(index)
         if seen is None:
             return failed
@@ -83,16 +86,20 @@ class Edition:
     def evidence(self) -> Evidence:
         """The rows' evidence of rules that decide nothing and of fields that are missing."""
         watch, seen = RuleWatch(self.program), Evidence()
-        for row, result in zip(self.board.rows, self.results):
-            if isinstance(result, MaskedRow):
-                watch.look(result, seen, number=row.number)
+        for row, result in self._seen():
+            watch.look(result, seen, number=row.number)
         return seen
+
+    def _seen(self) -> Iterator[tuple[BoardRow, MaskedRow]]:
+        for index, (row, result) in enumerate(zip(self.board.rows, self.results)):
+            seen = self.unguarded.get(index, result)
+            if isinstance(seen, MaskedRow):
+                yield row, seen
 
     @property
     def row_findings(self) -> tuple[Diagnostic, ...]:
         """Findings about rules and fields on these rows."""
-        masked = sum(isinstance(result, MaskedRow) for result in self.results)
-        return rule_findings(self.program, self.evidence, rows=masked)
+        return rule_findings(self.program, self.evidence, rows=len(list(self._seen())))
 
     @property
     def unused(self) -> dict[int, str]:
@@ -114,18 +121,18 @@ class Edition:
 class Draft:
     """A text as it is being typed.
 
-    `edition` is that of the text, or of the last text that was a policy; None before there was one. `findings` are the
-    text's own.
+    `edition` is that of the text, or of the last text that was a policy; before there was one, that of the empty text,
+    which trains nothing. `findings` are the text's own.
     """
 
     text: str
     findings: tuple[Diagnostic, ...]
-    edition: Edition | None
+    edition: Edition
 
     @property
     def is_kept(self) -> bool:
         """True if the edition is not that of the text, since the text is no policy."""
-        return self.edition is None or self.edition.text != self.text
+        return self.edition.text != self.text
 
 
 class Editions:
@@ -147,14 +154,14 @@ class Editions:
         try:
             edition = self.of(text)
         except PolicyError as error:
-            return Draft(text=text, findings=error.diagnostics, edition=self._last(last))
+            return Draft(text=text, findings=error.diagnostics, edition=self._last(last or ""))
         return Draft(text=text, findings=edition.findings, edition=edition)
 
-    def _last(self, text: str | None) -> Edition | None:
+    def _last(self, text: str) -> Edition:
         try:
-            return None if text is None else self.of(text)
-        except PolicyError:
-            return None
+            return self.of(text)
+        except PolicyError:  # a file that it uses was changed meanwhile
+            return self.of("")
 
 
 def _decide(text: str, board: Board) -> Edition:

@@ -52,32 +52,30 @@ class _Desk:
         self.board = board
         self.editions = Editions(board)
 
-    def edition(self, text: str | None) -> Edition | None:
-        return None if not text else self.editions.draft(text, None).edition
+    def edition(self, text: str | None) -> Edition:
+        return self.editions.draft(text or "", None).edition
 
     def edit(self, text: str | None, last: str | None, *wanted: Any) -> tuple[Any, ...]:
         """Colours of a text; what takes longer follows in `prove`."""
         draft = self.editions.draft(text or "", last)
         edition = draft.edition
-        shown = self.show(None if edition is None else edition.text, *wanted)
-        return (None if edition is None else edition.text, findings_pane(draft), rules_pane(edition), *shown)
+        shown = self.show(edition.text, *wanted)
+        return (edition.text, findings_pane(draft), rules_pane(edition), *shown)
 
     def prove(self, text: str | None, last: str | None) -> tuple[Any, ...]:
         draft = self.editions.draft(text or "", last)
-        report = None if draft.edition is None or draft.is_kept else draft.edition.proof
-        guards = gr.skip() if report is None else guards_pane(report)
+        guards = gr.skip() if draft.is_kept else guards_pane(draft.edition.proof)
         return findings_pane(draft, proven=True), guards, rules_pane(draft.edition, proven=True)
 
     def show(self, last: str | None, *wanted: Any) -> tuple[Any, ...]:
         edition, choice = self.edition(last), _choice(*wanted)
-        table = [] if edition is None else listing(edition, choice)
-        return status(edition), overview_pane(edition), table, rows_pane(edition, choice)
+        return status(edition), overview_pane(edition), listing(edition, choice), rows_pane(edition, choice)
 
     def compare(self, other: str | None, last: str | None, *wanted: Any) -> tuple[Any, ...]:
         if not (other or "").strip():
             return "", ""
         draft = self.editions.draft(other or "", None)
-        if draft.edition is None:
+        if draft.is_kept:
             return findings_pane(draft), ""
         new = self.edition(last)
         return changes_pane(draft.edition, new, _choice(*wanted)), proof_pane(draft.edition, new)
@@ -90,8 +88,7 @@ class _Desk:
         return found.policy, found.other, _ALL if found.row is None else found.row
 
     def page(self, last: str | None, *wanted: Any) -> str:
-        edition = self.edition(last)
-        return "" if edition is None else page_of(edition, _choice(*wanted))
+        return page_of(self.edition(last), _choice(*wanted))
 
 
 def _query(request: gr.Request) -> Mapping[str, str]:
@@ -121,13 +118,13 @@ def build(board: Board) -> gr.Blocks:
     """The page for a board. It has to be launched with `launch_options`."""
     desk = _Desk(board)
     name = one_line(PurePath(board.data).name, 80)
-    wide: dict[str, Any] = {"wrap_lines": True, "max_lines": 24}
+    wide: dict[str, Any] = {"wrap_lines": True, "max_lines": 24, "buttons": ["copy"]}
     bare: dict[str, Any] = {"apply_default_css": False}
     with gr.Blocks(title=f"policy-engine play · {name}", analytics_enabled=False, fill_width=True) as page:
         last, made = gr.State(value=None), gr.Textbox(visible=False)
         state = gr.HTML(**bare, elem_id="play-status")
         with gr.Row(equal_height=False):
-            with gr.Column(scale=4, min_width=320):
+            with gr.Column(scale=5, min_width=320):
                 text = gr.Code(board.opening, label="policy", lines=6, elem_id="play-policy", **wide)
                 findings = gr.HTML(**bare, elem_id="play-findings")
                 with gr.Accordion("Guards", open=True):
@@ -139,16 +136,16 @@ def build(board: Board) -> gr.Blocks:
                     save = gr.Button("Download policy", size="sm", elem_id="play-save")
                     save_page = gr.Button("Download page", size="sm", elem_id="play-save-page")
                 link = gr.Textbox(label="opens with this policy and row", visible=False, elem_id="play-link")
-            with gr.Column(scale=7, min_width=320):
+            with gr.Column(scale=8, min_width=320):
                 with gr.Row(elem_id="play-controls"):
-                    row = gr.Dropdown(_numbers(board), value=_ALL, label="row", min_width=90, elem_id="play-row")
+                    row = gr.Dropdown(_numbers(board), value=_ALL, label="row", min_width=115, elem_id="play-row")
                     filter = gr.Dropdown(
                         list(FILTERS), value="all rows", label="show", min_width=130, elem_id="play-filter"
                     )
-                    low = gr.Number(0, minimum=0, maximum=100, label="trained from %", min_width=90, elem_id="play-low")
+                    low = gr.Number(0, minimum=0, maximum=100, label="from %", min_width=80, elem_id="play-low")
                     high = gr.Number(100, minimum=0, maximum=100, label="to %", min_width=70, elem_id="play-high")
                     search = gr.Textbox(label="text", min_width=110, elem_id="play-search")
-                    order = gr.Dropdown(list(ORDERS), value="number", label="sort by", min_width=120)
+                    order = gr.Dropdown(list(ORDERS), value="number", label="sort by", min_width=140)
                 with gr.Tabs():
                     with gr.Tab("Rows"):
                         with gr.Row(elem_id="play-looks"):
@@ -160,7 +157,7 @@ def build(board: Board) -> gr.Blocks:
                                 scale=4,
                                 min_width=280,
                             )
-                            edges = gr.Checkbox(label="token edges", container=False, scale=1, min_width=110)
+                            edges = gr.Checkbox(label="token edges", container=False, scale=0, min_width=150)
                         rows = gr.HTML(**bare, elem_id="play-rows")
                     with gr.Tab("Overview"):
                         summary = gr.HTML(**bare, elem_id="play-overview")
@@ -230,6 +227,7 @@ def launch_options() -> dict[str, Any]:
         "ssr_mode": False,
         "enable_monitoring": False,
         "theme": theme,
-        "css": asset("tokens.css") + _own("play.css"),
-        "head": f"<script>{asset('tokens.js')}\n{_own('play.js')}</script>",
+        # In the head: Gradio rewrites selectors of its option `css`, so that they reach no ancestor of the page.
+        "head": f"<style>{asset('tokens.css')}{_own('play.css')}</style>"
+        f"<script>{asset('tokens.js')}\n{_own('play.js')}</script>",
     }

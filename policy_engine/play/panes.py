@@ -44,15 +44,14 @@ def findings_pane(draft: Draft, *, proven: bool = False) -> str:
     """
     found = list(draft.findings)
     edition = draft.edition
-    if proven and edition is not None and not draft.is_kept:
+    if proven and not draft.is_kept:
         report = edition.proof
         more = [*guard_diagnostics(report.guards, undecided=report.undecided), *rule_diagnostics(report)]
         found += [finding for finding in (*more, *edition.row_findings) if finding.code not in _GUARDS]
-    kept = (
-        "<p class='kept'>The rows keep the colours of the last text that was a policy.</p>"
-        if draft.is_kept and edition is not None
-        else ""
-    )
+    kept = ""
+    if draft.is_kept:
+        told = "keep the colours of the last text that was one" if edition.text else "have no colours until it is one"
+        kept = f"<p class='kept'>This text is no policy. The rows {told}.</p>"
     if not found:
         return "<div class='pe findings'><p class='fine'>Nothing to report.</p></div>"
     return f"<div class='pe findings'>{kept}{''.join(map(_finding, found))}</div>"
@@ -63,10 +62,8 @@ def _finding(finding: Diagnostic) -> str:
     return f"<pre class='finding {finding.severity}'>{escaped(format_diagnostic(finding))}</pre>"
 
 
-def guards_pane(report: ProofReport | None) -> str:
+def guards_pane(report: ProofReport) -> str:
     """Each guard with its verdict, and a conversation that breaks it where there is one."""
-    if report is None:
-        return "<div class='pe guards'></div>"
     if not report.guards:
         told = "No guards. <code>never train user</code> is one: it is proven for all conversations."
         return f"<div class='pe guards'><p>{told}</p></div>"
@@ -100,27 +97,23 @@ def witness_block(witness: Witness) -> str:
     )
 
 
-def rules_pane(edition: Edition | None, *, proven: bool = False) -> str:
+def rules_pane(edition: Edition, *, proven: bool = False) -> str:
     """The rules with the tokens they decided over all rows.
 
     With `proven`, rules that decide nothing say why.
     """
-    if edition is None:
-        return "<div class='pe'></div>"
     rules = rule_views(edition.program.policy)
     notes = edition.unused if proven else None
     return f"<div class='pe'>{rule_section(rules, edition.totals, notes=notes)}</div>"
 
 
-def overview_pane(edition: Edition | None) -> str:
+def overview_pane(edition: Edition) -> str:
     """The histogram of trained share and the tokens by role and part, over all rows."""
-    return "<div class='pe'></div>" if edition is None else f"<div class='pe'>{overview(list(edition.facts))}</div>"
+    return f"<div class='pe'>{overview(list(edition.facts))}</div>"
 
 
-def rows_pane(edition: Edition | None, choice: Choice) -> str:
+def rows_pane(edition: Edition, choice: Choice) -> str:
     """The tokens of the chosen rows, coloured; one row alone is explained too."""
-    if edition is None:
-        return "<div class='pe rows'><p>Write a policy to see what it trains.</p></div>"
     indices = to_show(edition, choice)
     kinds = Kinds(rule_views(edition.program.policy))
     articles = "".join(
@@ -160,10 +153,8 @@ def page_of(edition: Edition, choice: Choice) -> str:
     )
 
 
-def status(edition: Edition | None) -> str:
+def status(edition: Edition) -> str:
     """One line on the rows: how they are read, and how much of them is trained."""
-    if edition is None:
-        return ""
     board, totals = edition.board, edition.totals
     facts = [
         f"{counted(totals.rows, 'row')}{' (the first)' if board.more else ''}",
@@ -171,6 +162,6 @@ def status(edition: Edition | None) -> str:
     ]
     facts += [f"{totals.flags[flag]:,} {name}" for flag, name in _ODD.items() if totals.flags[flag]]
     told = " · ".join(facts)
-    where = f"{one_line(board.data, 200)} · {one_line(board.tokenizer.name, 100)}"
+    where = f"{one_line(PurePath(board.data).name, 100)} · {one_line(board.tokenizer.name, 100)}"
     how = f"<span title='{escaped(board.description)}'>{escaped(where)}</span>"
     return f"<div class='pe status'><b>{escaped(told)}</b>{how}</div>"

@@ -27,13 +27,11 @@ def count_changes(old: Edition, new: Edition) -> DataDiff:
     return found
 
 
-def changes_pane(old: Edition | None, new: Edition | None, choice: Choice) -> str:
+def changes_pane(old: Edition, new: Edition, choice: Choice) -> str:
     """The whole comparison: a sentence, the places, and the rows that change, old beside new.
 
     Of the rows that change, those that `choice` leaves are shown.
     """
-    if old is None or new is None:
-        return "<div class='pe changes'><p>Two texts that are policies can be compared.</p></div>"
     found = count_changes(old, new)
     fates = "".join(
         f"<li>{count:,} rows: {FATES[before]} → {FATES[after]}</li>"
@@ -78,10 +76,8 @@ def _pairs(found: DataDiff, old: Edition, new: Edition, choice: Choice) -> str:
     return f"<div class='sides'>{''.join(columns)}</div>{rest}" if indices else ""
 
 
-def proof_pane(old: Edition | None, new: Edition | None) -> str:
+def proof_pane(old: Edition, new: Edition) -> str:
     """The comparison over all conversations, each change with a conversation that shows it."""
-    if old is None or new is None:
-        return "<div class='pe changes'></div>"
     found = compare(old.program, new.program)
     verdicts = {
         "equal": "the two train the same",

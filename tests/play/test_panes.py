@@ -105,8 +105,11 @@ def test_a_broken_text_keeps_the_last_colours(loaded: Board) -> None:
     assert "keep the colours" in pane
     assert "&lt;play&gt;:1:16: error[PE101]" in pane
     assert "                ^^^^" in unescape(pane)
-    assert (None, None) == (editions.draft("train (", None).edition, editions.draft("train (", "also (").edition)
-    assert "Write a policy" in rows_pane(None, Choice())
+    for last in (None, "also ("):
+        first = editions.draft("train (", last)
+        assert "have no colours until it is one" in findings_pane(first)
+        assert "" == trained(rows_pane(first.edition, Choice()))
+        assert 5 == len(first.edition.results)
 
 
 def test_warnings_and_proofs_are_findings(loaded: Board) -> None:

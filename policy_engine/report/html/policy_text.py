@@ -19,6 +19,7 @@ _NOTES = (
     ("truncated", "truncated", "cut off"),
     ("drift", "drift", "given ids that do not spell the messages"),
 )
+_ALWAYS = ("trained", "masked")
 
 
 def sources_of(policy: CheckedPolicy) -> list[Source]:
@@ -89,6 +90,7 @@ def rule_section(
         f"<li><b class='t {name}'>{label}</b> {text}"
         f"{f' · {totals.reasons[name]:,}' if totals.reasons[name] else ''}</li>"  # type: ignore[index]
         for name, label, text in _NOTES
+        if name in _ALWAYS or totals.reasons[name]  # type: ignore[index]
     )
     return (
         "<section class='legend'><h2>Rules and the tokens they decided</h2>"

@@ -12,7 +12,7 @@
     python -m tests.nightly neighbours --count 20000
     python -m tests.nightly neighbour-proofs --count 2000
     python -m tests.nightly backends --count 100000
-    python -m tests.nightly given --count 100000
+    python -m tests.nightly given --count 12500
     python -m tests.nightly pieces
     python -m tests.nightly flags
 
@@ -23,11 +23,11 @@ templates from Jinja's grammar over a user's data and looks for that data in tra
 proofs and comparisons of policies against twenty conversations each; `dead` takes rules called dead out of policies and
 looks for the others deciding, in all conversations of up to five turns; `neighbours` and `neighbour-proofs` are
 `agreement`, `proof` and `diff` with conditions that ask for other messages; `backends` compares ids and labels of the
-fast backend with the tokenizer's own, over every tokenizer that qualifies; `given` gives other ids for rendered texts,
-and one time in a hundred ids that spell something else; `pieces` renders conversations in which every piece has a word
-of its own with all templates, and looks for words neither written nor reported as lost; `flags` gives all templates
-conversations that quote control tokens, with `sanitize_control_tokens` and `continue_final_message`, and compares ids
-with transformers'.
+fast backend with the tokenizer's own, over every tokenizer that qualifies; `given` gives ten other lists of ids for
+each rendered text, and in one case of ten ids that spell something else; `pieces` renders conversations in which every
+piece has a word of its own with all templates, and looks for words neither written nor reported as lost; `flags` gives
+all templates conversations that quote control tokens, with `sanitize_control_tokens` and `continue_final_message`, and
+compares ids with transformers'.
 
 Cases are made by the generators behind the Hypothesis strategies, on `RandomChoices(f"{kind}:{seed}:{number}")`:
 a number names its case for ever, and `--case NUMBER` runs it alone. What is done is kept in the `--resume` file after

@@ -117,6 +117,8 @@ class Oracle:
                 never |= covered
             if trained if guard.kind == "never" else covered - trained - row.untrainable:
                 broken.append(index)
+        if row.asks_sampled and chat.sampled is None:
+            raise RowFails("nothing says which characters were sampled")  # [59]
         verdict = Verdict(chars=row.chars, broken=broken, never=never)
         if tokens is None:
             return verdict
@@ -157,6 +159,7 @@ class _Row:
         self.chars = [Char()] * len(self.text)
         self.all = set(range(len(self.text)))
         self.roles = [str(message["role"]) for message in chat.messages]
+        self.asks_sampled = False
         self.untrainable = {c for c, s in enumerate(self.segment) if s.part == "generation_prompt"}
 
     def apply(self, index: int, rule: ast.Rule | ast.Scale) -> None:
@@ -205,6 +208,10 @@ class _Row:
             return self._matches(primary, self._primary(verb, primary.inside, relations, self.all))
         if isinstance(primary, ast.SpansIn):
             return self._listed(verb, primary, self._primary(verb, primary.inside, relations, self.all) & allowed)
+        if isinstance(primary, ast.SampledIn):
+            self.asks_sampled = True
+            inside = self._primary(verb, primary.inside, relations, self.all)
+            return {c for start, end in self.chat.sampled or () for c in range(start, end)} & inside & allowed  # [58]
         if isinstance(primary, ast.Everything):
             return self._atom(None, set(EVERYTHING), None, relations)
         name, which = primary.names[0], primary.which

@@ -92,6 +92,7 @@ CODES: Final[dict[str, str]] = {
     "PE532": "a row with media and a tokenizer that takes no media",
     "PE533": "a pair of answers whose prompt is not the same",
     "PE541": "given token ids that do not spell the text",
+    "PE542": "a row that does not say which tokens were sampled",
     "PE602": "the ends of masked turns are trained",
     "PE603": "all text is trained, without a guard",
     "PE604": "text is trained, and where it ends is not",

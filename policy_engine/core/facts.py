@@ -111,5 +111,12 @@ class ChatFacts(Protocol):
         """The messages of the data, after the dataset's field names and roles were mapped."""
 
     @property
+    def sampled(self) -> Sequence[tuple[int, int]] | None:
+        """The characters `[start, end)` of sampled tokens, in order.
+
+        None where the row does not say it.
+        """
+
+    @property
     def sample(self) -> Mapping[str, Any]:
         """The whole dataset row."""

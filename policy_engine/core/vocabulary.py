@@ -84,9 +84,9 @@ def parts_of(selector: str) -> frozenset[str] | None:
 
 GROUPS: Final = ("body", "eos", "turn")
 KEYWORDS: Final = (
-    "train", "mask", "scale", "by", "never", "always", "use", "let", "on", "everything", "in", "spans", "first",
-    "last", "trained", "of", "right", "after", "before", "where", "unless", "weight", "and", "or", "not", "has",
-    "contains", "matches", "true", "false", "null", "language",
+    "train", "mask", "scale", "by", "never", "always", "use", "let", "on", "everything", "in", "spans", "sampled",
+    "first", "last", "trained", "of", "right", "after", "before", "where", "unless", "weight", "and", "or", "not",
+    "has", "contains", "matches", "true", "false", "null", "language",
 )  # fmt: skip
 PART_NAMES: Final = tuple(dict.fromkeys(name for p in PARTS for name in (p.split(".")[0],)))
 """First names of parts.

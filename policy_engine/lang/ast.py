@@ -150,7 +150,15 @@ class SpansIn:
     span: Span = _span()
 
 
-Primary = Selector | Everything | Group | RegexIn | SpansIn
+@dataclass(frozen=True, kw_only=True)
+class SampledIn:
+    """`sampled in PRIMARY`."""
+
+    inside: Primary
+    span: Span = _span()
+
+
+Primary = Selector | Everything | Group | RegexIn | SpansIn | SampledIn
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,7 +18,7 @@ Node = Tree[Token]
 
 MAX_NESTING: Final = 32
 """Brackets, `not`s and `in`s inside each other. Deeper texts are refused, so that every later pass may recurse."""
-_NESTS: Final = frozenset({"group", "parens", "not_", "regex_in", "spans_in"})
+_NESTS: Final = frozenset({"group", "parens", "not_", "regex_in", "spans_in", "sampled_in"})
 _DIGITS: Final = 300
 """Longer numbers are out of every range a weight or a field can have."""
 
@@ -106,6 +106,8 @@ class Builder:
             case "regex_in":
                 pattern, flags = self._regex(_tokens(node)[0])
                 return ast.RegexIn(pattern=pattern, flags=flags, inside=self._primary(_trees(node)[0]), span=span)
+            case "sampled_in":
+                return ast.SampledIn(inside=self._primary(_trees(node)[0]), span=span)
             case _:
                 field, inside = _trees(node)
                 return ast.SpansIn(field=self._field(field), inside=self._primary(inside), span=span)

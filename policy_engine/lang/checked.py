@@ -51,15 +51,16 @@ class Atom:
 
 @dataclass(frozen=True, kw_only=True)
 class Spans:
-    """Characters that a regex matches, or that a data field lists, within selected runs.
+    """Characters that a regex matches, a data field lists, or a model sampled, within runs.
 
-    A run is as many neighbouring characters of one turn as `inside` selects. Exactly one of `pattern` and `field` is
-    set.
+    A run is as many neighbouring characters of one turn as `inside` selects. Exactly one of `pattern`, `field` and
+    `sampled` is set.
     """
 
     pattern: str | None = None
     flags: str = ""
     field: Field | None = None
+    sampled: bool = False
     inside: tuple[CheckedTarget, ...]
     span: Span
 

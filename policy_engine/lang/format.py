@@ -29,6 +29,7 @@ from policy_engine.lang.ast import (
     RegexIn,
     Relation,
     Rule,
+    SampledIn,
     Scalar,
     Scale,
     Selector,
@@ -159,6 +160,8 @@ def _primary(primary: Primary) -> str:
         return f"({_targets(primary.targets)})"
     if isinstance(primary, RegexIn):
         return f"{_regex(primary.pattern, primary.flags)} in {_primary(primary.inside)}"
+    if isinstance(primary, SampledIn):
+        return f"sampled in {_primary(primary.inside)}"
     assert isinstance(primary, SpansIn)
     return f"spans {field(primary.field)} in {_primary(primary.inside)}"
 

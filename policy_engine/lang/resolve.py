@@ -109,6 +109,9 @@ class Resolver:
                 sound = self.fields.spans(field)
                 within = self._primary(inside, verb, file)
                 return (Spans(field=field, inside=within, span=span),) if sound and within else ()
+            case ast.SampledIn(inside=inside, span=span):
+                within = self._primary(inside, verb, file)
+                return (Spans(sampled=True, inside=within, span=span),) if within else ()
             case _:
                 return self._selector(primary, verb, file)
 

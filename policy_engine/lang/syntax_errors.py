@@ -42,7 +42,7 @@ _EXAMPLES: Final = {
     "COMPARISON": "a condition is `FIELD OPERATOR VALUE`, `has FIELD`, or a field alone that has to be `true`",
     "NULL": 'write a value such as `"x"`, `2` or `true`',
     "BY": "write `scale assistant by 2`, or name a field: `scale assistant by message.weight`",
-    "IN": "write `/pattern/ in assistant.text`, or `spans message.spans in assistant.text`",
+    "IN": "write `/pattern/ in assistant.text`, `spans message.spans in assistant.text` or `sampled in assistant`",
     "LSQB": 'write `in ["a", "b"]` for one of several values, or `in "text"` for a part of a text',
     "REGEX": "write `matches /pattern/`",
     "EQUALS": "write `let NAME = TARGETS`",

@@ -15,7 +15,7 @@ from policy_engine.lsp.words import GROUP_DOCS, KEYWORD_DOCS, SCOPE_DOCS, SETTIN
 
 Kind = Literal["keyword", "role", "part", "let", "field", "setting", "value", "policy"]
 _STARTS: Final = ("train", "mask", "scale", "never", "always", "use", "let", "on", "language")
-_TARGETS: Final = ("first", "last", "trained", "everything", "spans")
+_TARGETS: Final = ("first", "last", "trained", "everything", "spans", "sampled")
 _BEHIND: Final = ("of", "after", "right", "before", "where", "unless", "weight", "by", "in")
 _CONDITIONS: Final = ("not", "has", "and", "or", "in", "contains", "matches", "true", "false", "null")
 _WORD: Final = re.compile(r"[\w.]*\Z")

@@ -115,6 +115,8 @@ class _Words:
                     found.setdefault(leaf.span.text or repr(leaf.field.path), conditions.holds(leaf))
         for span, variable in conditions.regexes:
             found.setdefault(f"/{span.pattern}/ matches", self._world.space.cells(variable, (1,)))
+        if conditions.sampled is not None:
+            found.setdefault("the text was sampled", self._world.space.cells(conditions.sampled, (1,)))
         for key, name in conditions.span_fields.items():
             field = ".".join((name[0], *map(str, name[1])))
             found.setdefault(f"{field} lists the text", self._world.space.cells(conditions.spans[key], (1,)))

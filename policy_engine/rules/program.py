@@ -10,6 +10,7 @@ from typing import Any
 from policy_engine.core.bounded import Bounded
 from policy_engine.core.errors import RowError
 from policy_engine.core.facts import ChatFacts, Placed, placed_of
+from policy_engine.core.source import Span
 from policy_engine.core.vocabulary import MESSAGE_SCOPES
 from policy_engine.lang.ast import Field
 from policy_engine.lang.checked import CheckedPolicy
@@ -21,6 +22,7 @@ from policy_engine.rules.fields_read import fields_read
 from policy_engine.rules.fingerprint import policy_fingerprint
 from policy_engine.rules.guards import Guards
 from policy_engine.rules.ranges import Decided
+from policy_engine.rules.spans import uses_sampled
 
 _LARGEST = float.fromhex("0x1.fffffep+127")
 _SMALLEST = 2.0**-149
@@ -92,16 +94,24 @@ class Program:
         """
         return all(rule.is_whole for rule in self.decider.rules) and self.guards.is_whole
 
+    @functools.cached_property
+    def needs_sampled(self) -> Span | None:
+        """The first rule or guard that asks which characters were sampled; None if nothing asks."""
+        return next((s.span for s in self.policy.statements if uses_sampled(s.targets)), None)
+
     def decide(self, chat: ChatFacts) -> Decisions:
         """Weight and deciding rule of every character.
 
-        Raises GuardError if the chat breaks a guard. Raises RowError if a weight in the data is no number, a span is no
+        Raises GuardError if the chat breaks a guard. Raises RowError if the policy asks which tokens were sampled and
+        the row does not say it, if a weight in the data is no number, a span is no
         span, or a regex reads past the bound on the bytes scanned per row.
         """
         return self.table(chat).decisions()
 
     def table(self, chat: ChatFacts) -> PieceTable:
         """The same decisions column by column. Raises what `decide` raises."""
+        if self.needs_sampled is not None and chat.sampled is None:
+            raise _not_marked(self.needs_sampled)
         view = ChatView(chat)
         if not self.is_whole:
             return self._decide(view)
@@ -211,6 +221,16 @@ def _covered(table: PieceTable) -> tuple[tuple[int, int], ...]:
     first = {start: i for i, start in enumerate(table.starts)}
     last = {end: i for i, end in enumerate(table.ends)}
     return tuple((first[start], last[end]) for start, end in table.never)
+
+
+def _not_marked(span: Span) -> RowError:
+    return RowError(
+        f"{span} (`{span.one_line}`) asks which tokens were sampled, and the row does not say it: it has no column "
+        "`sampled`, and no ids of a completion",
+        help="give the row's ids with `sampled` (1 for each token that the model sampled) or as `prompt_ids` and "
+        "`completion_ids`; a column of another name is named in a dataset file: `messages: {sampled: NAME}`",
+        code="PE542",
+    )
 
 
 def _program(policy: CheckedPolicy) -> Program:

@@ -1,4 +1,4 @@
-"""Spans: characters within a target that a regex matches, or that a field of the data lists.
+"""Characters within a target that a regex matches, the data lists, or a model sampled.
 
 In `train spans message.labels in assistant`, the message
 
@@ -9,7 +9,8 @@ lists the characters `4.`; in `train /[0-9]+/ in assistant` the regex matches `4
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeGuard
 
 from policy_engine.core.errors import RowError
@@ -48,7 +49,7 @@ class SpanFinder:
     @property
     def reads_data(self) -> bool:
         """True if it reads spans in the data, which may be bad."""
-        return self._pattern is None or self._nested
+        return self.spans.field is not None or self._nested
 
     def read_inside(self, view: ChatView, index: int) -> None:
         """Raises RowError for bad spans in the data that select the text which is searched."""
@@ -69,6 +70,10 @@ class SpanFinder:
 
         Raises RowError for an entry of the data that is no span.
         """
+        if self.spans.sampled:
+            segment = view.chat.segments[index]
+            inside = self._selected(view, index)
+            return intersect(_within(view.chat.sampled or (), segment.start, segment.end), inside) if inside else []
         if self._pattern is None:
             inside = self._selected(view, index)
             return intersect(self._listed(view, view.chat.segments[index]), inside) if inside else []
@@ -169,6 +174,21 @@ class SpanFinder:
             "character of a pair, and the last one itself in `end_offset`",
             code="PE512",
         )
+
+
+def _within(ranges: Sequence[Range], start: int, end: int) -> list[Range]:
+    """The ranges that have characters of `[start, end)`, of ranges in order."""
+    found: list[Range] = []
+    for at in range(bisect_right(ranges, start, key=lambda r: r[1]), len(ranges)):
+        if ranges[at][0] >= end:
+            break
+        found.append(ranges[at])
+    return intersect(found, [(start, end)])
+
+
+def uses_sampled(targets: Sequence[CheckedTarget]) -> bool:
+    """True if a target asks which characters were sampled."""
+    return any(isinstance(t, Spans) and (t.sampled or uses_sampled(t.inside)) for t in targets)
 
 
 def content_offset(message: Any, field: tuple[str | int, ...]) -> int | None:

@@ -52,7 +52,20 @@ def lay_out(choices: Choices, made: Conversation) -> RenderedChat:
         messages=made.messages,
         sample=made.sample,
         generation_prompt=opened,
+        sampled=sampled_ranges(choices, sum(map(len, out.texts))),
     )
+
+
+def sampled_ranges(choices: Choices, size: int) -> tuple[tuple[int, int], ...]:
+    """Which of so many characters were sampled: some ranges of them, in order and apart."""
+    found: list[tuple[int, int]] = []
+    at = choices.integer(0, 8)
+    for _ in range(choices.integer(0, 6)):
+        end = min(at + choices.pick((1, 3, 10, 40)), size)
+        if at < end:
+            found.append((at, end))
+        at = end + choices.pick((1, 2, 10, 40))
+    return tuple(found)
 
 
 def tokenized_chat(choices: Choices, *, most: int = 6, bad: bool = False) -> TokenizedChat:

@@ -175,6 +175,8 @@ class _Maker:
             return ast.Everything(span=NOWHERE), Shape(plain=False)
         if kind >= 16 and depth > 0 and self.spans:
             inside, shape = self.primary(depth - 1)
+            if kind == 19 and self.choices.chance(50):
+                return ast.SampledIn(inside=inside, span=NOWHERE), shape
             if kind >= 18:
                 listed = field(self.choices, SPAN_FIELDS)
                 return ast.SpansIn(field=listed, inside=inside, span=NOWHERE), shape

@@ -86,6 +86,8 @@ class _Maker:
         choices = self.choices
         if choices.chance(self.spans):
             inside = tuple(self.atom() for _ in range(choices.pick((1, 1, 2))))
+            if choices.chance(30):
+                return Spans(sampled=True, inside=inside, span=HERE)
             if choices.chance(40):
                 return Spans(field=field(choices, SPAN_FIELDS), inside=inside, span=HERE)
             text, flags = pattern(choices)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import random
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Final
 
 from policy_engine.chat.segments import TokenizedChat
@@ -14,7 +15,7 @@ from policy_engine.core.errors import AttributionError, TemplateError
 from policy_engine.data.conversation import Conversation
 from policy_engine.lang import ast
 from policy_engine.lang.library import shipped
-from policy_engine.testing.chats import tokenized_chat
+from policy_engine.testing.chats import sampled_ranges, tokenized_chat
 from policy_engine.testing.choices import RandomChoices
 from policy_engine.testing.conversations import conversation
 from policy_engine.testing.policies import policy, raw_policy
@@ -39,7 +40,7 @@ from tests.support.tokenizers import load
 
 KINDS: Final = {
     "agreement": 100_000, "parser": 50_000, "format": 50_000, "parity": 50_000, "injection": 100_000,
-    "hostile": 20_000, "proof": 10_000, "diff": 5_000, "dead": 1_000, "backends": 100_000, "given": 100_000,
+    "hostile": 20_000, "proof": 10_000, "diff": 5_000, "dead": 1_000, "backends": 100_000, "given": 12_500,
     "neighbours": 20_000, "neighbour-proofs": 2_000,
     "pieces": len(installed_templates()) * len(SHAPES), "flags": len(installed_templates()) * FOR_EACH,
 }  # fmt: skip
@@ -138,7 +139,10 @@ def agreement_case(seed: int, number: int) -> tuple[ast.Policy, TokenizedChat] |
         told = conversation(choices, most=4, parts=attempt < 2, bad=choices.chance(10))
         try:
             chat = tokenizer.template_for(told).render(told, add_generation_prompt=choices.chance(15))
-            return made, tokenizer.encode(chat)
+            tokenized = tokenizer.encode(chat)
+            if choices.chance(90):
+                tokenized = replace(tokenized, chat=replace(chat, sampled=sampled_ranges(choices, len(chat.text))))
+            return made, tokenized
         except (TemplateError, AttributionError):
             continue
     return None

@@ -1,6 +1,6 @@
 """Given ids: other tokens for a text that was rendered, and tokens that spell another text.
 
-One case in a hundred plants a drift. Its token is found here by spelling out the ids from the start, one token more at
+One case in ten plants a drift. Its token is found here by spelling out the ids from the start, one token more at
 a time, and never by what the engine finds.
 """
 
@@ -24,7 +24,9 @@ from policy_engine.mask.apply import apply_program
 from policy_engine.rules.compile import compile_text
 from policy_engine.testing.choices import Choices
 
-PLANTED: Final = 100
+AGAIN: Final = 10
+"""Other segmentations of the text of one case."""
+PLANTED: Final = 10
 """One case in so many plants a drift."""
 EXACT: Final = ("builtin", "qwen", "llama3", "deepseek")
 """Tokenizers whose ids spell a text in one way only: they put no space in front, and take none away."""
@@ -47,7 +49,8 @@ def given_outcome(
         return "unknown token", None
     if plants:
         return "drift", _planted_problem(choices, tokenizer, known, chat, own)
-    return "other ids", _problem(tokenizer, known, chat, own, resegmented(choices, known, own.input_ids))
+    problems = (_problem(tokenizer, known, chat, own, resegmented(choices, known, own.input_ids)) for _ in range(AGAIN))
+    return "other ids", next((problem for problem in problems if problem is not None), None)
 
 
 def _problem(

@@ -8,12 +8,12 @@ from tests.properties.cases import PLANTED, explain, run_case
 
 
 def test_given_ids() -> None:
-    """240 cases, 40 of them with a drift; `python -m tests.nightly given` has more."""
-    numbers = [*range(200), *range(1000, 1000 + 40 * PLANTED, PLANTED)]
+    """100 cases, 40 of them with a drift; `python -m tests.nightly given` has more."""
+    numbers = [*(n for n in range(67) if n % PLANTED), *range(1000, 1000 + 40 * PLANTED, PLANTED)]
     outcomes: Counter[str] = Counter()
     for number in numbers:
         outcome, problem = run_case("given", 0, number)
         outcomes[outcome] += 1
         assert problem is None, f"{problem}\n{explain('given', 0, number)}"
-    assert outcomes["other ids"] > 100
+    assert outcomes["other ids"] > 30
     assert outcomes["drift"] >= 25

@@ -1,4 +1,4 @@
-"""Free conditions of policies: fields, texts, regexes and spans as variables of one space.
+"""Free conditions of policies: fields, texts, regexes, spans and sampled text as variables.
 
 `train assistant where message.quality > 3` has one variable, the field `message.quality`, with two values: 0 if it is
 missing, 1 if it is above 3. A regex or a data span is a variable too: it matches a character or does not.
@@ -30,6 +30,8 @@ Resolve = Callable[[TurnSet], Turns]
 """Resolves a set of turns as a statement means it, by the rules above the statement."""
 PLACED_ROLES: tuple[Name, ...] = tuple((scope, ("role",)) for scope in ("message", "previous", "next"))
 """The roles that the place of a turn decides."""
+SAMPLED = "sampled"
+"""The key of what `sampled in` selects."""
 CHARS: Name = ("turn", ("chars",))
 _WANTS = {"train": True, "always": True, "mask": False, "never": False, "scale": None}
 
@@ -61,7 +63,7 @@ class Conditions:
             for name, found in sorted(by_field.items(), key=repr)
         }
         self.scopes: list[str] = []
-        """Scope of each variable; `span` for a regex or a list of spans."""
+        """Scope of each variable; `span` for a regex, a list of spans, or `sampled`."""
         sizes: list[int] = []
 
         def variable(scope: str, size: int) -> int:
@@ -85,6 +87,8 @@ class Conditions:
                     self.span_fields[key] = name_of(span.field)
         self.regexes = [(span, self.spans[key]) for span, key in spans if span.pattern is not None]
         """The regexes, each with its variable."""
+        self.sampled = self.spans.get(SAMPLED)
+        """The variable of a character that was sampled; None if nothing asks."""
         self.roles: dict[str, int] = {}
         """Variables of tests on the role that a role without a name of its own leaves open."""
         for test in self.role_tests:
@@ -179,6 +183,8 @@ def span_key(span: Spans, statement: CheckedStatement, resolve: Resolve) -> str:
     Entries of a data field do not depend on what the span is `in`, but can count for one effect only. Matches of a
     regex depend on the run it is searched in: on the parts it is `in`, and where these differ by turn, on the turns.
     """
+    if span.sampled:
+        return SAMPLED  # a fact of the character, whatever it is asked `in`
     if span.field is not None:
         verb = statement.effect if isinstance(statement, CheckedRule) else statement.kind
         return f"{span.field!r}:{_WANTS[verb]}"

@@ -19,12 +19,12 @@ def lay_out(world: World, plan: Plan, *, apart: bool = False) -> tuple[Conversat
     together. What is made is not trusted yet: `witness` replays it.
     """
     meet(world, plan, apart=apart)
-    out = _Writer()
+    out = _Writer(world.conditions.sampled)
     target = -1
     unowned = plan.unowned
     opener = unowned is not None and unowned.part == "generation_prompt"
     if unowned is not None and not opener:
-        target = out.write(SegmentText(part=unowned.part, text=make_text(world, unowned)), None)
+        target = out.write(SegmentText(part=unowned.part, text=make_text(world, unowned), plan=unowned), None)
     messages: list[dict[str, Any]] = []
     for index, turn in enumerate(plan.turns):
         pieces = make_turn(world, turn, messages)
@@ -40,7 +40,7 @@ def lay_out(world: World, plan: Plan, *, apart: bool = False) -> tuple[Conversat
         if "separator" not in parts:
             out.write(SegmentText(part="separator", text="\n"), index)
     if unowned is not None and opener:
-        target = out.write(SegmentText(part=unowned.part, text=make_text(world, unowned)), None)
+        target = out.write(SegmentText(part=unowned.part, text=make_text(world, unowned), plan=unowned), None)
     sample: dict[str, Any] = {}
     make_fields(world, "sample", plan.assignment, sample)
     conversation = Conversation(messages=tuple(messages), sample=sample)
@@ -50,12 +50,16 @@ def lay_out(world: World, plan: Plan, *, apart: bool = False) -> tuple[Conversat
         messages=conversation.messages,
         sample=sample,
         generation_prompt=opener,
+        sampled=None if world.conditions.sampled is None else tuple(out.sampled),
     )
     return conversation, chat, target
 
 
 class _Writer:
-    def __init__(self) -> None:
+    def __init__(self, sampled: int | None) -> None:
+        self._variable = sampled
+        self.sampled: list[tuple[int, int]] = []
+        """The characters that are sampled, where the policy asks; scaffold that is not planned never is."""
         self.texts: list[str] = []
         self.segments: list[Segment] = []
         self._at = 0
@@ -75,6 +79,8 @@ class _Writer:
                 call=piece.call,
             )
         )
+        if self._variable is not None and piece.plan is not None and piece.plan.assignment[self._variable] == 1:
+            self.sampled.append((self._at, end))
         self.texts.append(piece.text)
         self._at = end
         return len(self.segments) - 1

@@ -41,7 +41,11 @@ class Segment:
 
     @property
     def from_data(self) -> bool:
-        """True if the characters come from the data (message, tool schema, document)."""
+        """True if the characters come from the data (message, tool schema, document).
+
+        >>> Segment(start=0, end=2, part="text", turn=0, field=("content",)).from_data
+        True
+        """
         return self.field is not None
 
 
@@ -59,6 +63,9 @@ class Unrendered:
     `("content", 0, "text")` a text part, `()` a whole message (kind `message`). `turn` is None for what is given beside
     the messages (kind `input`): `("tools", 0)`. The kind `other` is a field that `core.vocabulary.MESSAGE_FIELDS` does
     not list. The kind `blanks` is white space at the end of a field that stays open (`continue_final_message`).
+
+    >>> Unrendered(turn=1, path=("tool_calls", 1), kind="call").field
+    'tool_calls[1]'
     """
 
     turn: int | None
@@ -99,7 +106,12 @@ class GivenTokens:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RenderedChat:
-    """The rendering of one conversation; `segments` cover `text` in order, without gaps."""
+    """The rendering of one conversation; `segments` cover `text` in order, without gaps.
+
+    >>> message = {"role": "user", "content": "Hi"}
+    >>> RenderedChat(text="Hi", segments=(), messages=(message,), sample={})
+    <RenderedChat: 2 characters of 1 messages (user)>
+    """
 
     text: str
     segments: Sequence[Segment]

@@ -19,6 +19,11 @@ class Bounded(dict[Key, Value]):
 
     Forgetting everything at once costs nothing per look-up, and what is in use is soon known again. Read as a
     dictionary; write with `keep` alone.
+
+    >>> found = Bounded(2)
+    >>> found["a"], found["b"], found["c"] = 1, 2, 3
+    >>> list(found)
+    ['a', 'b', 'c']
     """
 
     def __init__(self, most: int) -> None:

@@ -41,6 +41,9 @@ class Schema:
     """The declarations of a dataset file.
 
     Without a dataset file every field is allowed, and roles are only compared with the known ones.
+
+    >>> Schema()
+    Schema(roles=frozenset(), trained_roles=frozenset({'assistant'}), fields=None)
     """
 
     roles: frozenset[str] = frozenset()

@@ -13,7 +13,11 @@ _NUMBERED: Final = (*LINE_SUFFIXES, ".yaml", ".yml")
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """A text and its name: a path, `<string>`, or `policies/NAME` for the shipped library."""
+    """A text and its name: a path, `<string>`, or `policies/NAME` for the shipped library.
+
+    >>> Source(name="a.policy", text="train assistant").name
+    'a.policy'
+    """
 
     name: str
     text: str = field(repr=False)

@@ -40,6 +40,9 @@ class Conversation:
     Each message has a `role` (str), and `content` (str, list of parts, None or absent), `tool_calls`,
     `reasoning_content` … as in the data, any further keys kept. `sample` is the dataset row
     they came from (for `sample.` conditions).
+
+    >>> Conversation(messages=({"role": "user", "content": "Hi"},))
+    Conversation(messages=({'content': 'Hi', 'role': 'user'},))
     """
 
     messages: tuple[Mapping[str, Any], ...]

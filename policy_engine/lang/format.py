@@ -147,7 +147,12 @@ def _targets(targets: Sequence[Target]) -> str:
 
 
 def target(node: Target) -> str:
-    """A target as it is written."""
+    """A target as it is written.
+
+    >>> from policy_engine.lang.parse import parse
+    >>> target(parse("train assistant.text").statements[0].targets[0])
+    'assistant.text'
+    """
     return " ".join([_primary(node.primary), *(_relation(r) for r in node.relations)])
 
 

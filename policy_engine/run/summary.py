@@ -54,6 +54,9 @@ class Failure:
         """Code and reason, numbers left out.
 
         `messages[3] has no role` is of the same kind as `messages[4] has no role`.
+
+        >>> Failure(row=7, code="PE502", reason="messages[3] has no `role`").kind
+        ('PE502', 'messages[N] has no `role`')
         """
         return self.code, re.sub(r"\d+", "N", self.reason)
 

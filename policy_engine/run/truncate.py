@@ -35,6 +35,9 @@ class Truncation:
     (`turn`), or nothing of a row that is longer (`drop`).
 
     Raises ConfigError for a length below 1 or an unknown way.
+
+    >>> Truncation(max_length=512)
+    Truncation(max_length=512, keep='keep_start')
     """
 
     max_length: int

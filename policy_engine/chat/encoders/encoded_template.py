@@ -199,7 +199,11 @@ def _next_opening(text: str, opening: str) -> int:
 
 
 def openai_message(message: Mapping[str, Any]) -> dict[str, Any]:
-    """A message as OpenAI's interface has it: arguments of calls as JSON text, and no nulls."""
+    """A message as OpenAI's interface has it: arguments of calls as JSON text, and no nulls.
+
+    >>> openai_message({"role": "user", "content": "Hi", "name": None})
+    {'role': 'user', 'content': 'Hi'}
+    """
     given = {key: value for key, value in message.items() if value is not None}
     calls = given.get("tool_calls")
     if isinstance(calls, list | tuple):

@@ -15,7 +15,7 @@ import jinja2.nodes
 
 from policy_engine.chat.flags import Flags, Written
 from policy_engine.chat.label.board import Chart, last_data, with_prompt
-from policy_engine.chat.label.dropped import lost_thinking, thinking_in_content, unwritten
+from policy_engine.chat.label.dropped import unwritten
 from policy_engine.chat.label.layout import Layout, Scan, lay_out, part_types, place
 from policy_engine.chat.label.learn import Raw, learn
 from policy_engine.chat.label.markers import Markers, delimiters_in
@@ -23,6 +23,7 @@ from policy_engine.chat.label.miswritten import miswritten
 from policy_engine.chat.label.parts import label
 from policy_engine.chat.label.profile import TemplateProfile, added_prompt, has_word
 from policy_engine.chat.label.sources import Bit, flatten, own_unclaimed
+from policy_engine.chat.label.thinking import lost_thinking, reading_of, thinking_in_content
 from policy_engine.chat.media.parts import for_template
 from policy_engine.chat.remedies import explained
 from policy_engine.chat.rewording import OwnText, Rewording, own_text, reading
@@ -180,13 +181,14 @@ class ChatTemplate:
             if left:
                 self._unread.keep(given, left - 1)
                 self._refuse_reading(self._reading(conversation, pieces, add_generation_prompt, now))
-        scan = Scan(pieces)
+        thinking = thinking_in_content(messages, delimiters=self._delimiters, model_roles=self.model_roles)
+        scan = Scan(pieces, thinking)
         if len(scan.text) > _MOST_WRITTEN:
             self._check_written(len(scan.text), conversation)
-        thinking = thinking_in_content(messages, delimiters=self._delimiters, model_roles=self.model_roles)
-        shape = (key, tuple(scan.key), part_types(messages))
+        thoughts = reading_of(scan, messages, self._delimiters) if thinking else ()
+        shape = (key, tuple(scan.key), part_types(messages), thoughts)
         varies = profile.varies or (bool(profile.flags) and has_word(messages, profile.flags))
-        is_one_of_many = not (thinking or add_generation_prompt or varies)
+        is_one_of_many = thoughts is not None and not (add_generation_prompt or varies)
         layout = self._layouts.get(shape) if is_one_of_many else None
         if layout is None:
             bits = self._owned(pieces)
@@ -205,11 +207,9 @@ class ChatTemplate:
             if add_generation_prompt:
                 labelled = with_prompt(labelled, self._prompt_start(scan.text, bits, conversation))
             layout = lay_out(labelled, bits, scan.text)
-            lost = lost_thinking(thinking, bits)
             if is_one_of_many:
                 self._layouts.keep(shape, layout, len(layout.kinds))
-        else:
-            lost = ()
+        lost = lost_thinking(thinking, scan) if thinking else ()
         chat = RenderedChat(
             text=scan.text,
             segments=place(layout, scan.lengths, scan.offsets),

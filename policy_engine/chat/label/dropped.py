@@ -273,39 +273,3 @@ def _ends(lengths: Sequence[int]) -> Iterator[int]:
     for length in lengths:
         at += length
         yield at
-
-
-def thinking_in_content(
-    messages: Sequence[Mapping[str, Any]], *, delimiters: Sequence[tuple[str, str]], model_roles: frozenset[str]
-) -> dict[int, int]:
-    """Model turns whose content has a delimiter of thinking; and the end of the thinking, or -1."""
-    if not delimiters:
-        return {}
-    found: dict[int, int] = {}
-    for turn, message in enumerate(messages):
-        if message.get("role") not in model_roles:
-            continue
-        content = message.get("content")
-        if isinstance(content, list):
-            content = "".join([str(p.get("text", "")) for p in content if isinstance(p, Mapping)])
-        if not isinstance(content, str):
-            continue
-        for open_, close in delimiters:
-            at = content.find(close)
-            if at > 0 and content[:at].replace(open_, "", 1).strip() and isinstance(message["content"], str):
-                found[turn] = at
-                break
-            if at >= 0 or open_ in content:
-                found[turn] = -1
-    return found
-
-
-def lost_thinking(thinking: Mapping[int, int], bits: Sequence[Bit]) -> tuple[Unrendered, ...]:
-    """Thinking inside content that the template left out, though it wrote other content."""
-    lost = []
-    for turn, end in thinking.items():
-        own = [b for b in bits if b.origin is not None and b.origin.turn == turn and b.origin.path == ("content",)]
-        written = [b for b in own if b.end > b.start]
-        if end > 0 and written and not any(b.offset == LOST or b.offset < end for b in written):
-            lost.append(Unrendered(turn=turn, path=("content",), kind="reasoning"))
-    return tuple(lost)

@@ -7,7 +7,8 @@ boundaries.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import itertools
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, overload
 
@@ -121,11 +122,16 @@ class PlacedSegments(Sequence[Segment]):
 
 
 class Scan:
-    """The runs of one rendering: a key of its shape, and the runs' lengths and offsets."""
+    """The runs of one rendering: a key of its shape, and the runs' lengths and offsets.
 
-    __slots__ = ("key", "lengths", "offsets", "text")
+    `data` has the runs of data of the turns that are `watched`, each with its origin.
+    """
 
-    def __init__(self, pieces: Sequence[tuple[str, Scaffold]]) -> None:
+    __slots__ = ("_begins", "data", "key", "lengths", "offsets", "text")
+
+    def __init__(self, pieces: Sequence[tuple[str, Scaffold]], watched: Container[int | None] = ()) -> None:
+        self.data: list[tuple[int, Origin]] = []
+        self._begins: list[int] | None = None
         key: list[Any] = []
         lengths: list[int] = []
         offsets: list[int] = []
@@ -143,6 +149,8 @@ class Scan:
                 if kind is Origin:
                     # Whether data is there and whether it is copied as it is in its field are part of the shape.
                     key.append(origin)
+                    if origin.turn in watched:  # type: ignore[union-attr]
+                        self.data.append((len(lengths), origin))  # type: ignore[arg-type]
                     if not length or offset == LOST:
                         key.append(-1 if length else -2)
                 elif not length:
@@ -159,6 +167,12 @@ class Scan:
         self.lengths = lengths
         self.offsets = offsets
         self.text = "".join([piece for piece, _ in pieces])
+
+    def begin_of(self, run: int) -> int:
+        """The place in the text where a run begins."""
+        if self._begins is None:
+            self._begins = [0, *itertools.accumulate(self.lengths)]
+        return self._begins[run]
 
 
 def lay_out(pieces: Sequence[Labelled], bits: Sequence[Bit], text: str) -> Layout:

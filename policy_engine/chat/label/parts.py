@@ -13,6 +13,7 @@ from policy_engine.chat.label.board import Chart, Labelled, Zone, after_blanks, 
 from policy_engine.chat.label.closings import label_closing
 from policy_engine.chat.label.openings import label_bare, label_early, label_opening
 from policy_engine.chat.label.sources import Bit
+from policy_engine.chat.label.thinking import is_thinking
 from policy_engine.chat.trace.origins import LOST, UNKNOWN
 from policy_engine.core.vocabulary import MEDIA_TYPES, MESSAGE_FIELDS, part_kind
 
@@ -196,27 +197,8 @@ def _content_kind(chart: Chart, bit: Bit, turn: int, path: Sequence[str | int]) 
     if not chart.is_model(turn) or bit.offset == LOST or not chart.delimiters:
         return "text"
     whole = field_value(chart.messages[turn], path)
-    if isinstance(whole, str):
-        for open_, close in chart.delimiters:
-            if close in whole:
-                # Where the template cuts the content at the delimiters and drops them, what was between is thinking.
-                end = bit.offset + bit.end - bit.start
-                cut = bit.end > bit.start and _is_within(whole, open_, close, bit.offset, end)
-                return "reasoning" if cut else "text"
-    return "text"
-
-
-def _is_within(whole: str, open_: str, close: str, begin: int, end: int) -> bool:
-    """True if characters `[begin, end)` of content are between delimiters of thinking.
-
-    Thinking that only a closing delimiter ends began with the content: the generation prompt opened it.
-    """
-    stop = whole.find(close, begin)
-    if stop < end or not whole[begin:stop].strip():
-        return False
-    opened = whole.rfind(open_, 0, stop)
-    closed = whole.rfind(close, 0, begin)
-    return opened < end if opened > closed else closed < 0
+    end = bit.offset + bit.end - bit.start
+    return "reasoning" if is_thinking(whole, chart.delimiters, bit.offset, end) else "text"
 
 
 def _between(chart: Chart, inner: Sequence[Bit], kinds: Mapping[int, str]) -> None:

@@ -1,0 +1,99 @@
+"""Thinking inside content, between delimiters that the template knows.
+
+    content   <think>⏎Two.⏎</think>⏎⏎Four.
+    text      <|im_start|>assistant⏎<think>⏎Two.⏎</think>⏎⏎Four.<|im_end|>    Two. and Four. are cut out of the content
+
+Which cuts of the content are thinking is not seen in the text, so it is read from the content, for each row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from policy_engine.chat.label.board import field_value
+from policy_engine.chat.label.layout import Scan
+from policy_engine.chat.segments import Unrendered
+from policy_engine.chat.trace.origins import LOST
+
+Delimiters = Sequence[tuple[str, str]]
+"""Pairs around thinking: `("<think>", "</think>")`."""
+
+
+def thinking_in_content(
+    messages: Sequence[Mapping[str, object]], *, delimiters: Delimiters, model_roles: frozenset[str]
+) -> dict[int, int]:
+    """Model turns whose content has a delimiter of thinking; and the end of the thinking, or -1."""
+    if not delimiters:
+        return {}
+    found: dict[int, int] = {}
+    for turn, message in enumerate(messages):
+        if message.get("role") not in model_roles:
+            continue
+        content = message.get("content")
+        if isinstance(content, list):
+            content = "".join([str(p.get("text", "")) for p in content if isinstance(p, Mapping)])
+        if not isinstance(content, str):
+            continue
+        for open_, close in delimiters:
+            at = content.find(close)
+            if at > 0 and content[:at].replace(open_, "", 1).strip() and isinstance(message["content"], str):
+                found[turn] = at
+                break
+            if at >= 0 or open_ in content:
+                found[turn] = -1
+    return found
+
+
+def is_thinking(whole: object, delimiters: Delimiters, begin: int, end: int) -> bool:
+    """True if characters `[begin, end)` of content were cut out of its thinking.
+
+    Where the template cuts the content at the delimiters and drops them, what was between is thinking.
+    """
+    if isinstance(whole, str):
+        for open_, close in delimiters:
+            if close in whole:
+                return end > begin and _is_within(whole, open_, close, begin, end)
+    return False
+
+
+def _is_within(whole: str, open_: str, close: str, begin: int, end: int) -> bool:
+    """True if characters `[begin, end)` of content are between delimiters of thinking.
+
+    Thinking that only a closing delimiter ends began with the content: the generation prompt opened it.
+    """
+    stop = whole.find(close, begin)
+    if stop < end or not whole[begin:stop].strip():
+        return False
+    opened = whole.rfind(open_, 0, stop)
+    closed = whole.rfind(close, 0, begin)
+    return opened < end if opened > closed else closed < 0
+
+
+def reading_of(scan: Scan, messages: Sequence[Mapping[str, object]], delimiters: Delimiters) -> tuple[bool, ...] | None:
+    """All that labelling reads of thinking in a rendering: True for each run that is thinking.
+
+    The runs are those of `scan.data`. None if the template printed a delimiter with the content: then the run is split
+    where the delimiter is, and no two rows are split alike.
+    """
+    made = []
+    for run, origin in scan.data:
+        begin = scan.begin_of(run)
+        text = scan.text[begin : begin + scan.lengths[run]]
+        if any(open_ in text or close in text for open_, close in delimiters):
+            return None
+        offset = scan.offsets[run]
+        is_content = origin.path[:1] == ("content",) and offset != LOST and origin.turn is not None
+        whole = field_value(messages[origin.turn], origin.path) if is_content and origin.turn is not None else None
+        made.append(is_thinking(whole, delimiters, offset, offset + scan.lengths[run]))
+    return tuple(made)
+
+
+def lost_thinking(thinking: Mapping[int, int], scan: Scan) -> tuple[Unrendered, ...]:
+    """Thinking inside content that the template left out, though it wrote other content."""
+    lost = []
+    for turn, end in thinking.items():
+        own = [run for run, origin in scan.data if origin.turn == turn and origin.path == ("content",)]
+        offsets = [scan.offsets[run] for run in own if scan.lengths[run]]
+        if end > 0 and offsets and not any(offset == LOST or offset < end for offset in offsets):
+            lost.append(Unrendered(turn=turn, path=("content",), kind="reasoning"))
+    return tuple(lost)

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from tokenizers import normalizers
 
 from policy_engine.chat.tokens.check_texts import stress_corpus
-from policy_engine.chat.tokens.nfc import is_normal, without_normalizer
+from policy_engine.chat.tokens.locator import TokenLocator
+from policy_engine.chat.tokens.nfc import is_kept, is_normal, without_normalizer
 from tests.support.tokenizers import load
 
 NORMAL = [chr(c) for c in range(sys.maxunicode + 1) if not 0xD800 <= c < 0xE000 and is_normal(chr(c))]
@@ -45,3 +46,35 @@ def test_the_same_ids(name):
 @pytest.mark.parametrize("name", ["byte-nfkc", "byte-lower", "byte-trim", "metaspace-gemma"])
 def test_any_other_normalizer_is_kept(name):
     assert without_normalizer(load(name).backend_tokenizer) is None
+
+
+def test_text_in_normal_form_is_proven_by_sums(monkeypatch):
+    """The bytes of the tokens are joined only where normal form C might change the text."""
+    locator = TokenLocator(tokenizer=load("qwen"), name="qwen")
+    joined = []
+    pieces = locator.pipeline.table.pieces
+
+    class Watched(list):
+        def __getitem__(self, at):
+            joined.append(at)
+            return super().__getitem__(at)
+
+    object.__setattr__(locator.pipeline.table, "pieces", Watched(pieces))
+    known = ["Grüße, 世界", "नमस्ते", "ε\u0301\u0323".replace("\u0301\u0323", ""), "שלום", "a\u0323\u0302x"]
+    known = [unicodedata.normalize("NFC", text) for text in known]
+    for text in known:
+        ((_ids, _, (starts, ends)),) = locator.locate([text])
+        assert [] == joined
+        covered = {at for a, b in zip(starts.tolist(), ends.tolist()) for at in range(a, b)}
+        assert covered == set(range(len(text)))
+    unknown = next(chr(c) for c in range(0x10D40, 0x3FFFF) if unicodedata.category(chr(c)) == "Cn")
+    for text in (f"a{unknown}b", "e\u0301"):
+        assert not is_kept(text)
+        locator.locate([text])
+    assert joined
+
+
+@given(st.text(max_size=30))
+def test_kept_text_is_the_normalizers_own(text):
+    if is_kept(text):
+        assert text == normalizers.NFC().normalize_str(text)

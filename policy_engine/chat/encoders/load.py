@@ -11,6 +11,7 @@ from typing import Any, Final
 from policy_engine.chat.encoders.code.file import PythonEncoder
 from policy_engine.chat.encoders.mistral import MistralEncoder
 from policy_engine.chat.encoders.protocol import Encoder
+from policy_engine.chat.tokens.cached import CachedTokenizer
 from policy_engine.chat.tokens.load import load_transformers, usable
 from policy_engine.core.errors import TokenizerError
 
@@ -24,6 +25,8 @@ _OTHERS: Final = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinj
 
 def is_encoder(given: Any) -> bool:
     """True for an object that `encoder_of` takes, without importing what it belongs to."""
+    if isinstance(given, CachedTokenizer):
+        return False  # asking it for an attribute that it lacks would load the real one
     return _is_own(given) or _mistral_in(given) is not None
 
 

@@ -16,6 +16,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from policy_engine.chat.tokens.nfc import is_kept
+
 SPACE_MARK = "▁"
 """SentencePiece's mark for a space (U+2581)."""
 Ranges = tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]
@@ -59,7 +61,8 @@ class ByteTable:
     `pieces` has them by id, None where an id stands for no fixed text (an unknown token, an added token that takes the
     whitespace beside it); `added` the ids of added tokens, between which a tokenizer may insert a prefix space; `space`
     is how a space is written in `pieces`. With `sum_proves`, equal lengths prove a row (nothing can be both inserted
-    and lost); with `ascii_proves` they do for ASCII text; else the bytes themselves are compared.
+    and lost); with `ascii_proves` they do for ASCII text, with `nfc_proves` for text in normal form C; else the bytes
+    themselves are compared.
     """
 
     pieces: Sequence[bytes | None]
@@ -67,6 +70,7 @@ class ByteTable:
     space: str = " "
     sum_proves: bool = False
     ascii_proves: bool = False
+    nfc_proves: bool = False
 
     @functools.cached_property
     def lengths(self) -> npt.NDArray[np.int64]:
@@ -93,7 +97,7 @@ class ByteTable:
         return None if found is None else character_ranges(text, data, *found)
 
     def _proven(self, text: str, data: bytes, ids: Sequence[int]) -> bool:
-        if self.sum_proves or (self.ascii_proves and text.isascii()):
+        if self.sum_proves or (self.ascii_proves and text.isascii()) or (self.nfc_proves and is_kept(text)):
             return True
         return b"".join([self.pieces[i] or b"" for i in ids]) == data
 

@@ -120,6 +120,7 @@ class CachedTokenizer:
                 space=table["space"],
                 sum_proves=table["sum_proves"],
                 ascii_proves=table["ascii_proves"],
+                nfc_proves=table["nfc_proves"],
             )
             table.__dict__["lengths"] = lengths.astype(np.int64)
         return Pipeline(

@@ -59,6 +59,7 @@ def keep_tokenizer(key: str, tok: Any, name: str) -> None:
                 "space": pipeline.table.space,
                 "sum_proves": pipeline.table.sum_proves,
                 "ascii_proves": pipeline.table.ascii_proves,
+                "nfc_proves": pipeline.table.nfc_proves,
             },
         },
     }

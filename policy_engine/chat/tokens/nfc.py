@@ -7,6 +7,7 @@ text's characters say that it is, the same model, pre-tokenizer and added tokens
 from __future__ import annotations
 
 import re
+import unicodedata
 from typing import Any, Final
 
 # Characters that normal form C never changes, and that never change a neighbour: no combining marks, no jamo, no
@@ -20,6 +21,18 @@ _OTHER: Final = re.compile(
 def is_normal(text: str) -> bool:
     """True if a text is certainly in normal form C; False says nothing."""
     return text.isascii() or _OTHER.search(text) is None
+
+
+def is_kept(text: str) -> bool:
+    """True if normal form C of any Unicode version keeps a text; False says nothing.
+
+    Characters that this Python does not know yet may be marks to a tokenizer that is newer. What is known and in normal
+    form stays so in all later versions.
+    """
+    if is_normal(text):
+        return True
+    rare = set(_OTHER.findall(text))
+    return all(unicodedata.category(char) != "Cn" for char in rare) and unicodedata.is_normalized("NFC", text)
 
 
 def without_normalizer(backend: Any) -> Any | None:

@@ -127,6 +127,7 @@ def _table(
             added=frozenset(added),
             sum_proves=plain and not normalizers,
             # The normal forms leave ASCII as it is.
+            nfc_proves=plain and all(n["type"] == "NFC" for n in normalizers),
             ascii_proves=plain and all(n["type"] in ("NFC", "NFD", "NFKC", "NFKD") for n in normalizers),
         )
     if any(_marks_spaces(c) for c in (*normalizers, *pre_tokenizers)):

@@ -2,6 +2,7 @@
 
     python -m benchmarks.columns bars        # long, short, reasoning, tools: each backend beside its baseline
     python -m benchmarks.columns bars --pool # the same, the tokenizer in a pool of one thread, not the calling one
+    python -m benchmarks.columns bars --only real  # the cases whose name has that
     python -m benchmarks.columns turns       # by number of turns, 4 to 1,024
     python -m benchmarks.columns policies    # by number of rules, 1 to 200
 
@@ -17,6 +18,7 @@ import math
 import os
 import statistics
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +27,7 @@ os.environ["RAYON_NUM_THREADS"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "true" if "--pool" in sys.argv else "false"
 
 from benchmarks import results
-from benchmarks.corpus import CHATML, POLICY, conversations, qwen3_template
+from benchmarks.corpus import CHATML, POLICY, conversations, qwen3_template, real_conversations
 from benchmarks.pairs import Ratio, compare, cpu_seconds
 
 TURNS = (4, 16, 64, 256, 1024)
@@ -50,6 +52,9 @@ class Bench:
         if isinstance(fast, str):
             raise SystemExit(fast)
         self.backends = {"reference": self.tokenizer, "kitoken": self.tokenizer.with_fast(fast)}
+        gigatoken = self.tokenizer.qualify_fast(self.texts, ("gigatoken",), full=True)
+        if not isinstance(gigatoken, str):
+            self.backends["gigatoken"] = self.tokenizer.with_fast(gigatoken)
 
     def encode(self, texts: list[str] | None = None) -> object:
         """`encode_batch` of texts rendered before, ids pulled out."""
@@ -81,32 +86,49 @@ class Bench:
         return lambda: table_of(batches.mask(numbered).rows, schema)
 
 
-def bars(rows: int, pairs: int) -> dict[str, Any]:
-    """Each backend beside its baseline, by kind of conversation."""
+def bars(rows: int, pairs: int, only: str = "") -> dict[str, Any]:
+    """Each backend beside its baseline, by kind of conversation; `only` names some."""
     over_encode = {"reference": 1.05, "kitoken": 0.45}
-    cases: dict[str, tuple[Bench, str, dict[str, float]]] = {
+    cases: dict[str, tuple[Callable[[], Bench], str, dict[str, float]]] = {
         "ChatML, 1,600 tokens": (
-            Bench(CHATML, conversations(rows, turns=5, words=85)),
+            lambda: Bench(CHATML, conversations(rows, turns=5, words=85)),
             "encode",
             {"reference": 0.95, "kitoken": 0.35},
         ),
         "ChatML, 300 tokens": (
-            Bench(CHATML, conversations(rows * 4, turns=1, words=75)),
+            lambda: Bench(CHATML, conversations(rows * 4, turns=1, words=75)),
             "render + encode",
             {"reference": 1.05, "kitoken": 0.55},
         ),
         **{
             f"Qwen3, {kind}": (
-                Bench(qwen3_template(), conversations(rows, turns=5, words=75, kind=kind)),
+                lambda kind=kind: Bench(qwen3_template(), conversations(rows, turns=5, words=75, kind=kind)),
                 "encode",
                 over_encode,
             )
             for kind in ("reasoning", "tools")
         },
-        "ChatML, 8,000 tokens": (Bench(CHATML, conversations(max(1, rows // 5), turns=25, words=85)), "encode", {}),
+        "ChatML, real text": (
+            lambda: Bench(CHATML, real_conversations(rows)),
+            "encode",
+            {"reference": 0.95, "kitoken": 0.35},
+        ),
+        "Qwen3, thinking in content": (
+            lambda: Bench(qwen3_template(), real_conversations(rows, thinking=True)),
+            "encode",
+            {"reference": 0.95, "kitoken": 0.35},
+        ),
+        "ChatML, 8,000 tokens": (
+            lambda: Bench(CHATML, conversations(max(1, rows // 5), turns=25, words=85)),
+            "encode",
+            {},
+        ),
     }
     found: dict[str, Any] = {"pairs": pairs, "rows": rows, "cases": {}}
-    for name, (bench, baseline, limits) in cases.items():
+    for name, (make, baseline, limits) in cases.items():
+        if only not in name:
+            continue
+        bench = make()
         works: dict[str, Any] = {backend: bench.masking(backend) for backend in bench.backends}
         works["encode, no offsets"] = bench.encode_fast
         if baseline == "encode":
@@ -124,7 +146,10 @@ def show_bars(found: dict[str, Any]) -> str:
     for name, case in found["cases"].items():
         ratios = {work: Ratio(**ratio) for work, ratio in case["ratios"].items()}
         cells = [name, case["baseline"], ratios["control"]]
-        for backend in ("reference", "kitoken"):
+        for backend in ("reference", "kitoken", "gigatoken"):
+            if backend not in ratios:
+                cells.append("")
+                continue
             limit = case["bars"].get(backend)
             kept = "" if limit is None else f", bar {limit}" if _holds(ratios, backend, limit) else f", OVER {limit}"
             cells.append(f"{ratios[backend]}{kept}")
@@ -135,6 +160,7 @@ def show_bars(found: dict[str, Any]) -> str:
         "control",
         "`reference`",
         "`kitoken`",
+        "`gigatoken`",
         "encode without offsets",
         "render + encode",
     )
@@ -212,12 +238,13 @@ def main() -> None:
     parser.add_argument("step", choices=["bars", "turns", "policies"])
     parser.add_argument("--rows", type=int, default=60)
     parser.add_argument("--pairs", type=int, default=20)
+    parser.add_argument("--only", default="", help="bars: the cases whose name has this text")
     parser.add_argument("--pool", action="store_true", help="the tokenizer in a pool of one thread")
     parser.add_argument("--results", type=Path, default=results.RESULTS)
     options = parser.parse_args()
     opening = results.start()
     if options.step == "bars":
-        found = bars(options.rows, options.pairs)
+        found = bars(options.rows, options.pairs, options.only)
         text = show_bars(found)
     elif options.step == "turns":
         found = turns(max(5, options.pairs // 2))

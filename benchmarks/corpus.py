@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import functools
+import importlib.metadata
 import json
 import random
 import re
+import sysconfig
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +58,40 @@ def conversations(count: int, **shape: Any) -> list[dict[str, Any]]:
     """So many rows of one shape, always the same."""
     rng = random.Random(7)
     return [conversation(rng, **shape) for _ in range(count)]
+
+
+@functools.cache
+def _real_texts() -> tuple[str, ...]:
+    """Descriptions of installed packages, and the standard library's own files."""
+    described = [distribution.read_text("METADATA") or "" for distribution in importlib.metadata.distributions()]
+    files = sorted(Path(sysconfig.get_paths()["stdlib"]).glob("*.py"))
+    return tuple(text for text in (*described, *(f.read_text("utf-8", "replace") for f in files)) if len(text) > 2_000)
+
+
+def real_conversations(count: int, *, thinking: bool = False) -> list[dict[str, Any]]:
+    """Rows of 11 messages cut from real text, about 1,500 tokens.
+
+    `thinking` puts `<think>` into the content of answers. They depend on what is installed, so two environments have
+    other rows of the same kind.
+    """
+    rng = random.Random(11)
+
+    def cut(size: int) -> str:
+        text = rng.choice(_real_texts())
+        start = rng.randrange(len(text) - size)
+        return text[start : start + size]
+
+    made = []
+    for _ in range(count):
+        messages = [{"role": "system", "content": cut(150)}]
+        for _ in range(5):
+            thought = f"<think>\n{cut(200)}\n</think>\n\n" if thinking else ""
+            messages += [
+                {"role": "user", "content": cut(420)},
+                {"role": "assistant", "content": f"{thought}{cut(700)}"},
+            ]
+        made.append({"messages": messages})
+    return made
 
 
 def write_lines(path: Path, megabytes: float) -> int:

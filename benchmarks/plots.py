@@ -13,12 +13,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
-from benchmarks import columns, results
+from benchmarks import columns, results, whole
 from benchmarks.scale import engines, kills, memory, workers
 
 PAGE: Final = Path(__file__).parents[1] / "docs" / "explanation" / "performance.md"
 PLOTS: Final = PAGE.parent / "plots"
 SHOWN: Final[dict[str, Callable[[dict[str, Any]], str]]] = {
+    "whole-verbs": whole.show_verbs,
+    "whole-script": whole.show_script,
     "columns-bars": columns.show_bars,
     "columns-bars-pool": columns.show_bars,
     "columns-turns": columns.show_turns,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import chain, islice
 from typing import Any, Final
 
-from policy_engine.chat.segments import TokenizedChat
+from policy_engine.chat.segments import RenderedChat, TokenizedChat
 from policy_engine.chat.tokenizer import ChatTokenizer
 from policy_engine.core.errors import PolicyEngineError
 from policy_engine.core.source import Place
@@ -25,12 +25,14 @@ NO_FILE: Final = "<play>"
 class BoardRow:
     """One row of the data: its tokens, or the error that kept it from having any.
 
-    `number` counts from 1; `place` is its file and line. `words` is its text in lower case, for searching.
+    `number` counts from 1; `place` is its file and line. `words` is its text in lower case, for searching. Rows whose
+    ids are given have their `chat` alone: how it is placed in the ids is up to the policy.
     """
 
     number: int
     place: Place
     conversation: Conversation | None = None
+    chat: RenderedChat | None = None
     tokenized: TokenizedChat | None = None
     error: PolicyEngineError | None = None
     words: str = ""
@@ -109,10 +111,13 @@ def _board_row(number: int, place: Place, row: Any, format: Format, tokenizer: C
     if isinstance(read, PolicyEngineError):
         return BoardRow(number=number, place=place, error=read)
 
-    def tokenize() -> TokenizedChat:
-        return tokenizer.encode(tokenizer.template_for(read).render(read))
-
-    made = attempt(tokenize)
+    chat = attempt(tokenizer.template_for(read).render, read)
+    if isinstance(chat, PolicyEngineError):
+        return BoardRow(number=number, place=place, conversation=read, error=chat)
+    words = chat.text.lower()
+    if read.given is not None:
+        return BoardRow(number=number, place=place, conversation=read, chat=chat, words=words)
+    made = attempt(tokenizer.encode, chat)
     if isinstance(made, PolicyEngineError):
-        return BoardRow(number=number, place=place, conversation=read, error=made)
-    return BoardRow(number=number, place=place, conversation=read, tokenized=made, words=made.chat.text.lower())
+        return BoardRow(number=number, place=place, conversation=read, chat=chat, error=made, words=words)
+    return BoardRow(number=number, place=place, conversation=read, chat=chat, tokenized=made, words=words)

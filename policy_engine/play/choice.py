@@ -16,6 +16,7 @@ FILTERS: Final[dict[str, Flag | None]] = {
     "failed": "failed",
     "nothing trained": "empty",
     "straddling tokens": "straddle",
+    "ids that drift": "drift",
     "lost fields": "lost",
 }
 AT_ONCE: Final = 50

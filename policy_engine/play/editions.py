@@ -202,8 +202,10 @@ def _row(row: BoardRow, masker: RowMasker) -> MaskedRow:
     """A row decided. Raises what masking the row from the start would raise."""
     if row.conversation is not None:
         masker.check_media(row.conversation)
-    if row.error is not None or row.tokenized is None:
-        raise row.error or RowError("the row has no tokens", help="drop it")
-    chat = masker.settled(row.tokenized.chat)
+    if row.error is not None or row.chat is None or row.conversation is None:
+        raise row.error or RowError("the row has no text", help="drop it")
+    chat = masker.settled(row.chat)
     masker.check_lost(chat)
-    return masker.finish(row.tokenized if chat is row.tokenized.chat else replace(row.tokenized, chat=chat))
+    if row.tokenized is None:
+        return masker.finish(masker.tokenize(row.conversation, chat))
+    return masker.finish(row.tokenized if chat is row.chat else replace(row.tokenized, chat=chat))

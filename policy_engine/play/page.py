@@ -177,9 +177,10 @@ def build(board: Board) -> gr.Blocks:
         edit = desk.edit, [text, last, *wanted], [last, findings, rules, *shown]
         prove = desk.prove, [text, last], [findings, guards, rules]
         compare = desk.compare, [other, last, *wanted], [changes, proof]
-        text.change(*edit, **typed).then(*prove, **quiet).then(*compare, **quiet)
+        # `always_last` for what follows too: else it would be left out while that of an earlier text is still at work.
+        text.change(*edit, **typed).then(*prove, **typed).then(*compare, **typed)
         for control in wanted:
-            control.change(desk.show, [last, *wanted], shown, **typed).then(*compare, **quiet)
+            control.change(desk.show, [last, *wanted], shown, **typed).then(*compare, **typed)
         other.change(*compare, **typed)
         table.select(_picked, None, row, **quiet)
         preset.input(_preset, preset, text, **quiet)
@@ -193,7 +194,7 @@ def build(board: Board) -> gr.Blocks:
         written = save_page.click(desk.page, [last, *wanted], made, **quiet)
         written.then(None, made, None, js=_script("savePage"), **quiet)
         opened = page.load(desk.open, None, [text, other, row], **quiet)
-        opened.then(*edit, **quiet).then(*prove, **quiet).then(*compare, **quiet)
+        opened.then(*edit, **typed).then(*prove, **typed).then(*compare, **typed)
     return page
 
 

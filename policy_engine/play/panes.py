@@ -31,6 +31,7 @@ _ODD: dict[Flag, str] = {
     "failed": "failed",
     "empty": "train nothing",
     "straddle": "straddle",
+    "drift": "drift",
     "lost": "lost fields",
 }
 _GUARDS = frozenset({"PE303", "PE304"})

@@ -15,9 +15,10 @@ from policy_engine.core.vocabulary import Reason
 from policy_engine.mask.token_mask import REASONS
 from policy_engine.report.runs import FailedRow, ShownRow
 
-Flag = Literal["failed", "empty", "straddle", "lost", "changed"]
+Flag = Literal["failed", "empty", "straddle", "drift", "lost", "changed"]
 """`failed`: not masked. `empty`: nothing is trained. `straddle`: a token is masked because it mixes two decisions.
-`lost`: a field of the data never reached the text. `changed`: another policy decides some token differently."""
+`drift`: given ids do not spell the messages. `lost`: a field of the data never reached the text. `changed`: another
+policy decides some token differently."""
 
 Where = tuple[str, str]
 """Role (empty for text of no message) and part."""
@@ -63,6 +64,7 @@ def row_facts(row: ShownRow | FailedRow) -> RowFacts:
         "failed": row.failure is not None,
         "empty": not found,
         "straddle": bool(reasons[REASONS.index("straddle")]),
+        "drift": bool(reasons[REASONS.index("drift")]),
         "lost": bool(chat.unrendered),
         "changed": is_changed,
     }

@@ -155,6 +155,24 @@ def test_a_guard_shows_its_witness(visit: Visit) -> None:
     visit.waits_for("#play-guards .holds", "never train user")
 
 
+def test_the_proof_of_the_last_text_is_shown(visit: Visit, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the proof of an earlier text is at work, a later text is typed."""
+    from policy_engine.play import editions
+
+    fast = editions.prove
+
+    def slow(*arguments: Any, **options: Any) -> Any:
+        time.sleep(1.5)
+        return fast(*arguments, **options)
+
+    monkeypatch.setattr(editions, "prove", slow)
+    visit.type("train assistant; never train user  # slow")
+    visit.waits_for_trained(1, "Hello, friend.")
+    visit.type("train user.text; never train user  # slow")
+    visit.waits_for_trained(1, "Hi there")
+    visit.waits_for("#play-guards .fails", "never train user")
+
+
 def test_rows_are_filtered_searched_and_picked(visit: Visit) -> None:
     everything = visit.rows()
     assert [1, 2, 3, 4, 5, 6, 7] == everything

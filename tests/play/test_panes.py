@@ -300,3 +300,17 @@ def test_editions_are_kept(loaded: Board) -> None:
     assert editions.of(POLICY) is editions.of(POLICY)
     assert editions.of(POLICY).board is loaded
     assert replace(loaded, opening="x") != loaded
+
+
+def test_given_ids_are_placed_as_the_policy_says(tmp_path: Path) -> None:
+    messages = CHATS[0]["messages"]
+    ids = Masker(policy_from_text(POLICY), "builtin")(messages).input_ids
+    rows = [{"messages": messages, "input_ids": given} for given in (ids, [*ids[:-3], ids[0], *ids[-2:]])]
+    editions = Editions(board(tmp_path, rows))
+    strict, lenient = editions.of(POLICY), editions.of(f"on drift mask; {POLICY}")
+    assert [None, "PE541"] == [getattr(result, "code", None) for result in strict.results]
+    first, second = lenient.results
+    assert isinstance(first, MaskedRow)
+    assert isinstance(second, MaskedRow)
+    assert (ids, rows[1]["input_ids"]) == (first.input_ids, second.input_ids)
+    assert [2] == [line[0] for line in listing(lenient, Choice(filter="ids that drift"))]

@@ -18,6 +18,7 @@ _FLAGS: Mapping[Flag, str] = {
     "failed": "failed",
     "empty": "nothing trained",
     "straddle": "straddling tokens",
+    "drift": "ids that drift",
     "lost": "lost fields",
 }
 

@@ -28,6 +28,7 @@ from policy_engine.report.runs import FailedRow, ShownRow, TokenRun, cell_starts
 from policy_engine.report.view import RuleView, source_of
 from policy_engine.report.visible import one_line
 
+_ODD = {"empty", "straddle", "drift", "lost"}
 _LONG, _KEPT = 900, 240
 """Characters from which a masked run is folded, and those that are kept at each end of it."""
 
@@ -129,7 +130,9 @@ def row_article(row: ShownRow | FailedRow, kinds: Kinds, *, facts: RowFacts | No
     if isinstance(row, FailedRow):
         return f"{head}{_failure(row)}</article>\n"
     width = f"{100 * facts.share:.1f}%"
-    odd = "".join(f"<b class='flag'>{flag}</b>" for flag in sorted(facts.flags & {"empty", "straddle", "lost"}))
+    odd = "".join(
+        f"<b class='flag'>{flag}</b>" for flag in sorted(facts.flags & {"empty", "straddle", "drift", "lost"})
+    )
     lost = "".join(
         f"<p class='lost'>{escaped(one_line(lost_piece(u)))} never reached the text</p>"
         for u in row.tokenized.chat.unrendered

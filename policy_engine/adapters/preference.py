@@ -1,0 +1,173 @@
+"""Masked preferences through TRL's DPO and KTO trainers: loss where the policy says.
+
+TRL tokenizes preferences itself, and counts every token of a completion. `masked(DPOTrainer)` is the same trainer,
+which takes rows that are masked already, and whose batches have the policy's decisions as `completion_mask`.
+
+    trainer = masked(DPOTrainer)(model=model, args=DPOConfig(…), train_dataset=masked_rows, processing_class=tokenizer)
+
+`RewardTrainer` needs nothing of this: it takes the columns of `--pairs reward`, and has no loss per token.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from policy_engine.core.errors import ConfigError, RowError
+from policy_engine.core.vocabulary import IGNORE_INDEX
+from policy_engine.core.wording import counted
+from policy_engine.data.prepared import check_lengths
+from policy_engine.mask.pairs import PAIR_TYPES
+
+if TYPE_CHECKING:
+    import torch
+
+_DPO: Final = ("chosen", "rejected")
+_KTO: Final = ("completion", "KL_completion")
+_NUMBERS: Final = ("ref_chosen_logps", "ref_rejected_logps", "ref_logps", "ref_KL_logps")
+"""Columns with a number per row, which TRL adds: log-probabilities of the reference model."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreferenceCollator:
+    """Batches of masked preferences, as TRL's collators make them, but for `completion_mask`.
+
+    It is 1 where a label is an id, 0 elsewhere: in the prompt, in padding, and wherever the policy masks. `max_length`
+    is TRL's: a longer row raises RowError, since to cut it here would cut a pair in two ways.
+    """
+
+    pad_token_id: int
+    max_length: int | None = None
+    pad_to_multiple_of: int | None = None
+
+    def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
+        """Tensors of shape (sequences, longest).
+
+        Of pairs, all chosen answers come first, then all rejected ones. Raises RowError for a row whose labels are not
+        those of its ids.
+        """
+        import torch
+
+        first = rows[0]
+        if "chosen_ids" in first:
+            both = [self._sequence(row, side, at) for side in _DPO for at, row in enumerate(rows)]
+            made = self._padded(both, "")
+        else:
+            made = {}
+            for name in _KTO:
+                if f"{name}_ids" in first:
+                    prefix = name.removesuffix("completion")
+                    made |= self._padded([self._sequence(row, name, at) for at, row in enumerate(rows)], prefix)
+            made["label"] = torch.tensor([bool(row["label"]) for row in rows])
+        return made | {name: torch.tensor([row[name] for row in rows]) for name in _NUMBERS if name in first}
+
+    def _sequence(self, row: Mapping[str, Any], side: str, at: int) -> tuple[list[int], list[int]]:
+        """Ids of prompt and answer, and the mask of the answer's loss."""
+        place = f"row {at} of the batch"
+        prompt, ids, labels = (list(row[name]) for name in ("prompt_ids", f"{side}_ids", f"{side}_labels"))
+        check_lengths({f"{side}_labels": labels}, [f"{side}_labels"], len(ids), place)
+        if any(label not in (IGNORE_INDEX, i) for label, i in zip(labels, ids)):
+            raise RowError(
+                f"a label of `{side}_labels` in {place} is not the id of its token",
+                help="give it rows that were masked",
+            )
+        mask = [0] * len(prompt) + [int(label != IGNORE_INDEX) for label in labels]
+        whole = prompt + ids
+        if self.max_length is not None and len(whole) > self.max_length:
+            raise RowError(
+                f"{place} has {counted(len(whole), 'token')}, and `max_length` of the trainer is {self.max_length}",
+                help="cut or drop such rows when they are masked (`apply --max-length`), or set `max_length=None`",
+            )
+        mask[:1] = [0]  # nothing predicts a first token
+        return whole, mask
+
+    def _padded(self, sequences: Sequence[tuple[list[int], list[int]]], prefix: str) -> dict[str, torch.Tensor]:
+        import torch
+
+        longest = max(len(ids) for ids, _ in sequences)
+        longest += -longest % (self.pad_to_multiple_of or 1)
+
+        def tensor(values: Sequence[list[int]], fill: int) -> torch.Tensor:
+            return torch.tensor([[*row, *[fill] * (longest - len(row))] for row in values], dtype=torch.int64)
+
+        return {
+            f"{prefix}input_ids": tensor([ids for ids, _ in sequences], self.pad_token_id),
+            f"{prefix}attention_mask": tensor([[1] * len(ids) for ids, _ in sequences], 0),
+            f"{prefix}completion_mask": tensor([mask for _, mask in sequences], 0),
+        }
+
+
+def masked(trainer: type[Any]) -> type[Any]:
+    """TRL's `DPOTrainer` or `KTOTrainer`, or a subclass, for rows that are masked already.
+
+    All else of the trainer stays: reference models, precomputed log-probabilities, loss types, evaluation. A collator
+    that is given to it is used as it is.
+
+    Raises ConfigError for another trainer. The trainer itself raises ConfigError for rows without its columns, and
+    RowError for rows that are longer than its `max_length`.
+    """
+    names = {base.__name__ for base in trainer.__mro__}
+    if "RewardTrainer" in names:
+        raise ConfigError(
+            "a reward trainer takes masked rows as it is",
+            help="give it the columns of `--pairs reward`, which are its own",
+        )
+    if not names & {"DPOTrainer", "KTOTrainer"}:
+        raise ConfigError(
+            f"{trainer.__name__} is neither a DPOTrainer nor a KTOTrainer of TRL",
+            help="give one of these, or a subclass",
+        )
+    kind = "DPOTrainer" if "DPOTrainer" in names else "KTOTrainer"
+    columns = PAIR_TYPES["dpo" if kind == "DPOTrainer" else "kto"]
+
+    class MaskedTrainer(trainer):  # type: ignore[misc]
+        """See `masked`."""
+
+        data_collator: Any
+        _signature_columns: Any
+
+        def __init__(self, *args: Any, **settings: Any) -> None:
+            super().__init__(*args, **settings)
+            self._take_masks()
+
+        def _take_masks(self) -> None:
+            """Replaces TRL's own collator, which knows its pad token by now."""
+            own = self.data_collator
+            if type(own).__module__.startswith("trl."):
+                self.data_collator = PreferenceCollator(
+                    pad_token_id=own.pad_token_id,
+                    max_length=self.args.max_length,
+                    pad_to_multiple_of=self.args.pad_to_multiple_of,
+                )
+
+        def _precompute_ref_logps(self, *args: Any, **settings: Any) -> Any:
+            self._take_masks()  # it runs before the trainer is made
+            return super()._precompute_ref_logps(*args, **settings)
+
+        def _prepare_dataset(self, dataset: Any, processing_class: Any, args: Any, dataset_name: str) -> Any:
+            """The dataset as it is, since it is tokenized already; KTO's loss needs other answers beside it."""
+            first = next(iter(dataset))
+            missing = [name for name in columns if name not in first]
+            if missing:
+                raise ConfigError(
+                    f"the rows of the {dataset_name} dataset have no `{missing[0]}`",
+                    help=f"mask them first: `dataset.map(masker.batch, …)`, or `apply --pairs {kind[:3].lower()}`",
+                )
+            if kind == "KTOTrainer" and self.calculate_KL:
+                return dataset.map(_with_others, batched=True, batch_size=args.per_device_train_batch_size)
+            return dataset
+
+        def _set_signature_columns_if_needed(self) -> None:
+            super()._set_signature_columns_if_needed()
+            further = [*columns, *(f"{name}_labels" for name in (_KTO if kind == "KTOTrainer" else _DPO))]
+            self._signature_columns = list(dict.fromkeys([*self._signature_columns, *further]))
+
+    MaskedTrainer.__name__ = f"Masked{trainer.__name__}"
+    return MaskedTrainer
+
+
+def _with_others(rows: Mapping[str, list[Any]]) -> dict[str, list[Any]]:
+    """The answer of the row before, for KTO's estimate of the divergence; TRL takes them so too."""
+    names = ("completion_ids", "completion_labels")
+    return {f"KL_{name}": [rows[name][-1], *rows[name][:-1]] for name in names}

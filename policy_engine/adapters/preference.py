@@ -146,7 +146,7 @@ def masked(trainer: type[Any]) -> type[Any]:
             return super()._precompute_ref_logps(*args, **settings)
 
         def _prepare_dataset(self, dataset: Any, processing_class: Any, args: Any, dataset_name: str) -> Any:
-            """The dataset as it is, since it is tokenized already; KTO's loss needs other answers beside it."""
+            """The dataset as it is, for it is tokenized; for KTO with other answers beside it."""
             first = next(iter(dataset))
             missing = [name for name in columns if name not in first]
             if missing:

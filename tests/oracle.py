@@ -185,10 +185,14 @@ class _Row:
         """Characters that any target selects and for whose segment all conditions hold [14]."""
         conditions = list(conditions)
 
-        def holds(c: int) -> bool:
-            return all(self.fields.holds(k.expr, self.segment[c]) != k.negated for k in conditions)
-
-        allowed = {c for c in self.all if holds(c)} if conditions else self.all
+        allowed = self.all
+        if conditions:
+            # Once a segment: it is the same for all its characters.
+            true = {
+                (s.start, s.end): all(self.fields.holds(k.expr, s) != k.negated for k in conditions)
+                for s in self.chat.segments
+            }
+            allowed = {c for c, s in enumerate(self.segment) if true[s.start, s.end]}
         found: set[int] = set()
         for target in targets:
             found |= self._primary(verb, target.primary, target.relations, allowed) & allowed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Final
 
@@ -19,6 +20,8 @@ from policy_engine.lang.tables import parser
 
 MAX_CHARACTERS: Final = 250_000
 """Longer texts are refused: no policy is that long, a dataset given by mistake is."""
+_TREES_KEPT: Final = 8_192
+"""Statements whose trees an editor's documents share, from version to version."""
 MAX_ERRORS: Final = 100
 """Errors reported of one text; the last one then says that there are more."""
 
@@ -69,6 +72,25 @@ def parse_lenient(text: str, *, name: str = "<string>") -> tuple[ast.Policy, lis
         message = f"there are {len(errors) - MAX_ERRORS + 1} more errors in this text, from here on"
         errors[MAX_ERRORS - 1 :] = [_error("PE109", message, errors[MAX_ERRORS - 1].span, help)]
     return ast.Policy(statements=tuple(statements), comments=parts.comments, source=source), errors
+
+
+def parse_statement(source: Source, start: int, end: int) -> ast.Statement | None:
+    """The statement that is the characters `[start, end)` of a text; None if they do not parse.
+
+    Trees of statements are kept by their text, so that the same statement at another place is not parsed again.
+    """
+    try:
+        tree = _tree(source.text[start:end])
+    except UnexpectedInput:
+        return None
+    found: list[ast.Statement] = []
+    _build(Builder(source, offset=start), [tree], found)
+    return found[0] if found else None
+
+
+@functools.lru_cache(maxsize=_TREES_KEPT)
+def _tree(text: str) -> Tree[Token]:
+    return parser().parse(text, start="statement")
 
 
 def _one_by_one(source: Source, parts: Parts, into: list[ast.Statement], skip: set[int]) -> list[Diagnostic]:

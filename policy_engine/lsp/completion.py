@@ -9,7 +9,6 @@ from typing import Final, Literal
 
 from policy_engine.core.vocabulary import GROUPS, KNOWN_ROLES, NEIGHBOURS, PART_DOCS, PARTS, SCOPES, SETTINGS, TURN
 from policy_engine.lang.library import read_shipped, shipped
-from policy_engine.lang.split import split
 from policy_engine.lsp.document import Document
 from policy_engine.lsp.words import GROUP_DOCS, KEYWORD_DOCS, SCOPE_DOCS, SETTING_DOCS
 
@@ -40,7 +39,7 @@ class Word:
 def complete(document: Document, offset: int) -> tuple[Word, ...]:
     """Words that are possible at an offset, each once; no words in a comment or a string."""
     text = document.source.text[:offset]
-    if any(c.span.start < offset <= c.span.end for c in split(document.source).comments):
+    if any(c.span.start < offset <= c.span.end for c in document.parts.comments):
         return ()
     statement = _STRING.sub('""', _statement(text))
     if statement.count('"') % 2:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import bisect
 import dataclasses
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,8 +20,9 @@ from policy_engine.lang.checked import CheckedPolicy
 from policy_engine.lang.findings import Findings
 from policy_engine.lang.lint.lint import warnings_of
 from policy_engine.lang.lint.suppress import unsuppressed
-from policy_engine.lang.parse import parse_lenient
+from policy_engine.lang.parse import MAX_CHARACTERS, parse_statement
 from policy_engine.lang.splice import File, splice
+from policy_engine.lang.split import Parts, split
 
 QUICK: Final = 40
 """Number of rules and guards up to which an editor proves a policy while it is typed.
@@ -37,14 +39,29 @@ class Document:
         self.source = Source(name=str(path) if path else "<untitled>", text=text)
 
     @functools.cached_property
+    def parts(self) -> Parts:
+        """The places of the statements, and the comments; nothing of a text that is too long for a policy."""
+        return split(self.source) if len(self.source.text) <= MAX_CHARACTERS else Parts(statements=(), comments=())
+
+    @functools.cached_property
     def policy(self) -> ast.Policy:
         """The statements that parse."""
-        return parse_lenient(self.source.text, name=self.source.name)[0]
+        return self._of(self.parts.statements)
 
     @functools.cached_property
     def file(self) -> File:
-        """The statements with what they use spliced in; `lets` are the names that can be used."""
-        return splice(self.policy, Findings(), complete=False)
+        """The names that can be used: `lets` of the text, and of what it uses.
+
+        Of the text's own statements only those that define names are read.
+        """
+        text = self.source.text
+        naming = [place for place in self.parts.statements if text.startswith(("let", "use"), place[0])]
+        return splice(self._of(naming), Findings(), complete=False)
+
+    def _of(self, places: Sequence[tuple[int, int]]) -> ast.Policy:
+        found = (parse_statement(self.source, start, end) for start, end in places)
+        statements = tuple(statement for statement in found if statement is not None)
+        return ast.Policy(statements=statements, comments=self.parts.comments, source=self.source)
 
     @functools.cached_property
     def _declared(self) -> tuple[Schema | None, Diagnostic | None]:
@@ -83,7 +100,9 @@ class Document:
     def around(self, offset: int) -> tuple[Any, ...]:
         """The nodes around a character, from its statement to the innermost."""
         found: list[Any] = []
-        nodes = list(self.policy.statements)
+        # Only the statement at the offset is read: a hover must not wait for five thousand others.
+        at = bisect.bisect_right(self.parts.statements, offset, key=lambda place: place[0])
+        nodes: list[Any] = list(self._of(self.parts.statements[max(0, at - 1) : at]).statements)
         while inner := next((n for n in nodes if n.span.start <= offset <= n.span.end), None):
             found.append(inner)
             nodes = list(children(inner))

@@ -26,7 +26,10 @@ def hover(document: Document, offset: int) -> str | None:
     if not nodes:
         return None
     text = document.source.text
-    word = next((m for m in _WORD.finditer(text) if m.start() <= offset < m.end()), None)
+    line = text.rfind("\n", 0, offset) + 1
+    end = text.find("\n", offset)
+    words = _WORD.finditer(text, line, len(text) if end < 0 else end)
+    word = next((m for m in words if m.start() <= offset < m.end()), None)
     innermost = nodes[-1]
     if literal := _regex_at(innermost, offset):
         return literal

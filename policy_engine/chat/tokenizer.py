@@ -80,8 +80,8 @@ class ChatTokenizer:
     def from_encoder(cls, encoder: Any) -> ChatTokenizer:
         """From code that renders conversations without a chat template; ids are those that it gives.
 
-        `encoder` is a `MistralTokenizer` of mistral-common or transformers' `MistralCommonBackend`, or an `Encoder` of
-        `policy_engine.chat.encoders`. Raises TokenizerError for anything else.
+        `encoder` is a `MistralTokenizer` of mistral-common or transformers' `MistralCommonBackend`, a `HarmonyEncoding`
+        of openai-harmony, or an `Encoder` of `policy_engine.chat.encoders`. Raises TokenizerError for anything else.
 
             Masker(policy, ChatTokenizer.from_encoder(MistralTokenizer.from_file("tekken.json")))
         """
@@ -416,7 +416,7 @@ def load_tokenizer(
 
     A folder of a processor that takes images, sounds or videos (with `processor_config.json` or
     `preprocessor_config.json`) is loaded as that. A file of Mistral's own (`tekken.json`, `tokenizer.model.v3`), or a
-    folder with no other tokenizer, renders by mistral-common.
+    folder with no other tokenizer, renders by mistral-common, and `harmony` by openai-harmony.
 
     `template` is a template file (or text), or the name of one of the tokenizer's templates; without it, the
     tokenizer's own is used. With `cache`, a folder or file is read out of the cache on disk (`chat.tokens.cache`), and

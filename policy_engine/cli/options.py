@@ -25,7 +25,8 @@ TokenizerOption = Annotated[
         "-t",
         "--tokenizer",
         metavar="TOKENIZER",
-        help="A folder of a tokenizer or processor, a tokenizer.json, Mistral's tekken.json, `builtin`, or a hub name.",
+        help="A folder of a tokenizer or processor, a tokenizer.json, Mistral's tekken.json, `harmony`, `builtin`, or "
+        "a hub name.",
     ),
 ]
 TemplateOption = Annotated[

@@ -27,6 +27,7 @@ from tests.properties import neighbours
 from tests.properties.agreement import compare, describe
 from tests.properties.backends import backend_problem, qualifying
 from tests.properties.backends import told as backend_conversation
+from tests.properties.encoders import available, encoder_case
 from tests.properties.flags import FOR_EACH, flags_case
 from tests.properties.given_ids import EXACT, PLANTED, given_outcome
 from tests.properties.hostile import hostile_outcome, hostile_template
@@ -42,6 +43,7 @@ KINDS: Final = {
     "agreement": 100_000, "parser": 50_000, "format": 50_000, "parity": 50_000, "injection": 100_000,
     "hostile": 20_000, "proof": 10_000, "diff": 5_000, "dead": 1_000, "backends": 100_000, "given": 12_500,
     "neighbours": 20_000, "neighbour-proofs": 2_000,
+    "encoders": 10_000,
     "pieces": len(installed_templates()) * len(SHAPES), "flags": len(installed_templates()) * FOR_EACH,
 }  # fmt: skip
 """Kinds of cases, and how many a full run has."""
@@ -88,6 +90,8 @@ def run_case(kind: str, seed: int, number: int) -> tuple[str, str | None]:
         return given_outcome(choices, tokenizer, told, plants=plants)
     if kind == "hostile":
         return hostile_outcome(choices)
+    if kind == "encoders":
+        return encoder_case(available()[number % len(available())], choices)
     if kind == "backends":
         return backend_problem(*_backend_case(seed, number))
     made = agreement_case(seed, number)
@@ -182,6 +186,8 @@ def explain(kind: str, seed: int, number: int) -> str:
         return repr(_injection_case(seed, number)[1])
     if kind == "hostile":
         return hostile_template(choices)[0]
+    if kind == "encoders":
+        return "the encoder, the words and the text are in the failure: see tests/properties/encoders.py"
     if kind == "backends":
         return repr(_backend_case(seed, number))
     made = neighbours.agreement(choices) if kind == "neighbours" else agreement_case(seed, number)

@@ -11,6 +11,7 @@ import dataclasses
 import functools
 import importlib.util
 import io
+import json
 import re
 import tempfile
 from collections.abc import Callable, Mapping
@@ -168,6 +169,56 @@ def _code(mode: str) -> tuple[ChatTokenizer, OwnIds]:
     return made, ids
 
 
+@functools.cache
+def _harmony(keeps: bool) -> tuple[ChatTokenizer, OwnIds]:
+    import openai_harmony as harmony
+
+    encoding = harmony.load_harmony_encoding(harmony.HarmonyEncodingName.HARMONY_GPT_OSS)
+    role = harmony.Role
+
+    def said(message: Any, names: dict[str, str]) -> list[Any]:
+        text = message.get("content") or ""
+        if message["role"] == "user":
+            return [harmony.Message.from_role_and_content(role.USER, text)]
+        if message["role"] == "tool":
+            author = harmony.Author.new(role.TOOL, f"functions.{names[message['tool_call_id']]}")
+            made = harmony.Message.from_author_and_content(author, text)
+            return [made.with_recipient("assistant").with_channel("commentary")]
+        found = []
+        if "reasoning_content" in message:
+            thought = harmony.Message.from_role_and_content(role.ASSISTANT, message["reasoning_content"])
+            found.append(thought.with_channel("analysis"))
+        for call in message.get("tool_calls", ()):
+            names[call["id"]] = call["function"]["name"]
+            arguments = json.dumps(call["function"]["arguments"], ensure_ascii=False)
+            made = harmony.Message.from_role_and_content(role.ASSISTANT, arguments).with_channel("commentary")
+            named = made.with_recipient(f"functions.{call['function']['name']}")
+            found.append(named.with_content_type("<|constrain|>json"))
+        if "tool_calls" not in message:
+            found.append(harmony.Message.from_role_and_content(role.ASSISTANT, text).with_channel("final"))
+        return found
+
+    def ids(conversation: Conversation) -> list[int]:
+        messages = list(conversation.messages)
+        made = [harmony.Message.from_role_and_content(role.SYSTEM, harmony.SystemContent.new())]
+        system = messages.pop(0)["content"] if messages[0]["role"] == "system" else None
+        if system is not None or conversation.tools:
+            content = harmony.DeveloperContent.new()
+            content = content if system is None else content.with_instructions(system)
+            described = [
+                harmony.ToolDescription.new(f["name"], f["description"], parameters=f["parameters"])
+                for f in (tool["function"] for tool in conversation.tools or ())
+            ]
+            content = content.with_function_tools(described) if described else content
+            made.append(harmony.Message.from_role_and_content(role.DEVELOPER, content))
+        names: dict[str, str] = {}
+        made += [one for message in messages for one in said(message, names)]
+        config = harmony.RenderConversationConfig(auto_drop_analysis=not keeps)
+        return list(encoding.render_conversation_for_training(harmony.Conversation.from_messages(made), config))
+
+    return ChatTokenizer.from_encoder(encoding), ids
+
+
 ENCODERS: Final[Mapping[str, tuple[Callable[[], tuple[ChatTokenizer, OwnIds]], dict[str, bool]]]] = {
     "mistral-v1": (functools.partial(_mistral, "v1"), {"calls": False}),
     "mistral-v2": (functools.partial(_mistral, "v2"), {"calls": False}),
@@ -176,8 +227,19 @@ ENCODERS: Final[Mapping[str, tuple[Callable[[], tuple[ChatTokenizer, OwnIds]], d
     "mistral-v7": (functools.partial(_mistral, "v7"), {}),
     "code-chat": (functools.partial(_code, "chat"), {}),
     "code-thinking": (functools.partial(_code, "thinking"), {"reasoning": True}),
+    "harmony-keeps": (functools.partial(_harmony, True), {"reasoning": True}),
+    "harmony-drops": (functools.partial(_harmony, False), {"reasoning": True}),
 }
 """Encoders by name: how each is made, and which conversations it takes."""
+
+
+NEEDS: Final = {"mistral": "mistral_common", "harmony": "openai_harmony", "renderers": "renderers"}
+"""Packages that encoders need, by the first word of their names."""
+
+
+def available() -> list[str]:
+    """The encoders whose packages are installed."""
+    return [name for name in ENCODERS if importlib.util.find_spec(NEEDS.get(name.partition("-")[0], "policy_engine"))]
 
 
 @functools.cache
@@ -193,6 +255,9 @@ def encoder_case(name: str, choices: Choices) -> tuple[str, str | None]:
     conversation = told(choices, **shape)
     if name.startswith("code"):
         conversation = dataclasses.replace(conversation, template_kwargs={"thinking_mode": name.partition("-")[2]})
+    if name.startswith("harmony"):
+        keeps = {"auto_drop_analysis": name == "harmony-drops"}
+        conversation = dataclasses.replace(conversation, template_kwargs=keeps)
     try:
         row = masker_of(name).mask(conversation)
     except (TemplateError, AttributionError) as error:

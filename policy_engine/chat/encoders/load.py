@@ -9,12 +9,15 @@ from pathlib import Path
 from typing import Any, Final
 
 from policy_engine.chat.encoders.code.file import PythonEncoder
+from policy_engine.chat.encoders.harmony import HarmonyEncoder, load_harmony
 from policy_engine.chat.encoders.mistral import MistralEncoder
 from policy_engine.chat.encoders.protocol import Encoder
 from policy_engine.chat.tokens.cached import CachedTokenizer
 from policy_engine.chat.tokens.load import load_transformers, usable
 from policy_engine.core.errors import TokenizerError
 
+HARMONY: Final = "harmony"
+"""The name of gpt-oss's encoding."""
 _MISTRAL: Final = re.compile(r"tekken.*\.json|.*\.model\.v[0-9]+(m[0-9]+)?")
 """Names of mistral-common's files. A plain `tokenizer.model` may be anybody's."""
 _TRUST: Final = (
@@ -27,7 +30,7 @@ def is_encoder(given: Any) -> bool:
     """True for an object that `encoder_of` takes, without importing what it belongs to."""
     if isinstance(given, CachedTokenizer):
         return False  # asking it for an attribute that it lacks would load the real one
-    return _is_own(given) or _mistral_in(given) is not None
+    return _is_own(given) or _is_harmony(given) or _mistral_in(given) is not None
 
 
 def encoder_of(given: Any) -> Encoder:
@@ -41,9 +44,12 @@ def encoder_of(given: Any) -> Encoder:
     mistral = _mistral_in(given)
     if mistral is not None:
         return MistralEncoder(mistral)
+    if _is_harmony(given):
+        return HarmonyEncoder(given)
     raise TokenizerError(
         f"{type(given).__name__} is not an encoder that policy-engine knows",
-        help="give a MistralTokenizer of mistral-common, or a transformers tokenizer with its chat template",
+        help="give a MistralTokenizer of mistral-common, a HarmonyEncoding of openai-harmony, or a transformers "
+        "tokenizer with its chat template",
     )
 
 
@@ -74,10 +80,12 @@ def trusted_encoder(name: str | Path) -> Encoder:
 def encoder_at(name: str | Path) -> Encoder | None:
     """The encoder that a path names; None where it names something else.
 
-    That is a file of mistral-common, or a folder that has one and no other tokenizer. Raises TokenizerError if the
-    file cannot be read, if the package is missing, and for a Python file, which is run only if that is asked for.
+    That is `harmony`, a file of mistral-common, or a folder that has one and no other tokenizer. Raises TokenizerError
+    if the file cannot be read, if the package is missing, and for a Python file, which is run only if asked to.
     """
     path = Path(name).expanduser()
+    if str(name) == HARMONY and not path.exists():
+        return load_harmony()
     if path.suffix == ".py" and path.is_file():
         raise TokenizerError(f"`{path}` is code, which is not run unasked", help=_TRUST)
     if path.is_file():
@@ -128,6 +136,10 @@ def _mistral_file(path: Path) -> Encoder:
 
 def _is_own(given: Any) -> bool:
     return all(hasattr(given, name) for name in ("chunks", "gives_ids", "has_prompt"))
+
+
+def _is_harmony(given: Any) -> bool:
+    return type(given).__name__ == "HarmonyEncoding" and hasattr(given, "render_conversation_for_training")
 
 
 def _mistral_in(given: Any) -> Any:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pickle
+import random
+import unicodedata
 
 import pyarrow.parquet as pq
 import pytest
@@ -10,7 +12,7 @@ import pytest
 from policy_engine.chat.tokenizer import ChatTokenizer
 from policy_engine.chat.tokens import cache, fast_backend, locator, qualify
 from policy_engine.chat.tokens.check_texts import Risk, full_check, quick_check, stress_corpus
-from policy_engine.chat.tokens.fast_backend import BackendMismatch, is_sampled
+from policy_engine.chat.tokens.fast_backend import BackendMismatch, is_sampled, load_backend
 from policy_engine.core.errors import ConfigError, TokenizerError
 from policy_engine.mask.masker import Masker
 from policy_engine.rules.compile import compile_text
@@ -174,3 +176,36 @@ def test_gigatoken_gives_the_ids_of_the_tokenizer_where_it_serves(tmp_path):
     for name, wanted in (("a.parquet", "reference"), ("b.parquet", "gigatoken")):
         apply_dataset(data, bound, tmp_path / name, backend=wanted)
     assert pq.read_table(tmp_path / "a.parquet").equals(pq.read_table(tmp_path / "b.parquet"))
+
+
+@pytest.mark.parametrize(
+    ("text", "composes", "other", "quick"),
+    [
+        ("Grüße, 世界", False, False, False),
+        ("नमस्ते", False, True, True),
+        ("e\u0301", True, True, True),
+        ("\u212b", True, True, True),
+        ("<think>\u0338", True, True, True),
+        ("\U0002fffe", True, True, True),
+    ],
+)
+def test_text_in_normal_form_is_no_risk_after_a_full_check(text, composes, other, quick):
+    """Where normal form C is all that the normalizer makes; no Unicode will know U+2FFFE."""
+    facts = {"tokens": ("<think>",), "normalizes": True}
+    risks = [Risk(**facts, whole=True, only_nfc=True), Risk(**facts, whole=True), Risk(**facts, whole=False)]
+    assert [composes, other, quick] == [risk.of(text) for risk in risks]
+
+
+@pytest.mark.parametrize("name", ["kitoken", "gigatoken"])
+def test_ids_of_texts_that_are_no_risk(name):
+    """Scripts whose marks compose, in normal form C, beside added tokens."""
+    locator = ChatTokenizer.from_transformers(load("qwen"))._locator
+    rng = random.Random(5)
+    scripts = ((0x900, 0x97F), (0x600, 0x6FF), (0x370, 0x3FF), (0x1E00, 0x1FFF), (0x1100, 0x11FF))
+    blocks = [[c for c in map(chr, range(a, b + 1)) if unicodedata.category(c) != "Cn"] for a, b in scripts]
+    made = ["".join(rng.choices(rng.choice(blocks), k=20)) + rng.choice(("", "<think>", " a'b")) for _ in range(2_000)]
+    risk = Risk(tokens=("<think>",), normalizes=True, whole=True, only_nfc=locator.subject.only_nfc)
+    texts = [text for text in (unicodedata.normalize("NFC", text) for text in made) if not risk.of(text)]
+    assert len(texts) > 500
+    backend = load_backend(name, locator.subject.definition)
+    assert locator._difference(texts, backend.encode_batch(texts)) is None

@@ -19,7 +19,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from policy_engine.chat.tokens.nfc import is_normal
+from policy_engine.chat.tokens.nfc import is_kept, is_normal
 
 _STRESS_TEXTS: Final = 1_500
 
@@ -28,7 +28,8 @@ _STRESS_TEXTS: Final = 1_500
 class Risk:
     """Texts for the tokenizer itself: a backend that passed its check may still differ on them.
 
-    `tokens` are added tokens that are looked for in normalized text; `normalizes` is True if there is a normalizer.
+    `tokens` are added tokens that are looked for in normalized text; `normalizes` is True if there is a normalizer,
+    `only_nfc` if it makes normal form C and nothing else: then text that is in that form is no risk.
     `whole` is True after a full check. After a quick one, all characters outside of what most people write are a risk.
     Characters that this Python's Unicode does not know always are.
     """
@@ -36,6 +37,7 @@ class Risk:
     tokens: tuple[str, ...]
     normalizes: bool
     whole: bool
+    only_nfc: bool = False
 
     @functools.cached_property
     def _edges(self) -> re.Pattern[str] | None:
@@ -48,9 +50,12 @@ class Risk:
         """True if the tokenizer itself has to read this text."""
         if text.isascii():
             return False
-        if not is_normal(text) and (self.normalizes or not self.whole or _has_unassigned(text)):
+        if not is_normal(text) and (not self.whole or _has_unassigned(text) or self._may_change(text)):
             return True
         return self._edges is not None and self._edges.search(text) is not None
+
+    def _may_change(self, text: str) -> bool:
+        return self.normalizes and not (self.only_nfc and is_kept(text))
 
 
 def _has_unassigned(text: str) -> bool:

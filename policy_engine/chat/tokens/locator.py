@@ -264,6 +264,7 @@ class TokenLocator:
             added=list(self.tokenizer.added_tokens_decoder.values()),
             pieces=self.pipeline.table.pieces,
             normalizes=self.pipeline.normalizer is not None,
+            only_nfc=self.pipeline.table.nfc_proves,
         )
 
     def _compare(self, backend: TokenBackend, texts: list[str]) -> str | None:

@@ -57,6 +57,8 @@ class Subject:
     added: Sequence[Any]
     pieces: Sequence[bytes | None]
     normalizes: bool
+    only_nfc: bool = False
+    """The normalizer makes normal form C and nothing else."""
 
 
 def qualify(subject: Subject, name: str, texts: Sequence[str], *, full: bool) -> CheckedBackend | str:
@@ -98,7 +100,7 @@ def qualify(subject: Subject, name: str, texts: Sequence[str], *, full: bool) ->
 
 def _risk(subject: Subject, *, whole: bool) -> Risk:
     edges = tuple(str(token) for token in subject.added if getattr(token, "normalized", True))
-    return Risk(tokens=edges, normalizes=subject.normalizes, whole=whole)
+    return Risk(tokens=edges, normalizes=subject.normalizes, whole=whole, only_nfc=subject.only_nfc)
 
 
 def is_known(subject: Subject, name: str) -> bool:

@@ -26,3 +26,9 @@ PairColumns = Literal["dpo", "kto", "reward"]
 PAIR_COLUMNS: Final[tuple[PairColumns, ...]] = get_args(PairColumns)
 Side = Literal["chosen", "rejected"]
 """Sides of a pair of answers."""
+
+OUTPUT_COLUMNS: Final = frozenset({
+    "row", "turn", "samples", "input_ids", "labels", "attention_mask", "loss_weights", "position_ids", "seq_lengths",
+    "mm_token_type_ids", "token_type_ids", "media", "error",
+})  # fmt: skip
+"""Columns that a run may write by itself."""

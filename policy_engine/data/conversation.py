@@ -30,7 +30,7 @@ from policy_engine.data.given import (
 from policy_engine.data.messages import read_list, read_messages, wrapped
 from policy_engine.data.refusal import DROP, how_to_name, refuse
 from policy_engine.data.row_tokens import RowTokens
-from policy_engine.data.token_columns import has_usual_ids, read_tokens
+from policy_engine.data.token_columns import has_usual_ids, read_tokens, read_turns
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,6 +149,9 @@ def _read(row: Any, spec: Format) -> Conversation:
         row = {"messages": row}
     if not isinstance(row, Mapping):
         refuse(f"the row is {a_kind(row)}, not an object", DROP)
+    if spec.kind == "turns":
+        messages, tokens = read_turns(row, spec)
+        return Conversation(messages=tuple(messages), sample=row, given=tokens)
     reader = _READERS.get(spec.kind)
     if reader is None:
         refuse(

@@ -44,6 +44,8 @@ class PolicyTest:
     row: Mapping[str, Any]
     expect: str
     line: int
+    sampled: tuple[int, ...] | None = None
+    """Messages (from 0) whose body and end markers the model sampled, for policies that ask; None without marks."""
 
     def conversation(self, template_kwargs: Mapping[str, Any] | None = None) -> Conversation:
         """The test's conversation; its own `chat_template_kwargs` win over `template_kwargs`."""
@@ -75,6 +77,8 @@ class DatasetSpec:
     fields: Mapping[str, FieldType] | None = None
     """Types of the fields that conditions may read, by dotted name (`message.train`, `sample.meta.source`)."""
     template_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    carry: tuple[str, ...] = ()
+    """Columns with a number for each given token, which go along beside the labels (float32)."""
     tests: tuple[PolicyTest, ...] = ()
 
     def to_schema(self) -> Schema:
@@ -88,9 +92,9 @@ class DatasetSpec:
         Raises:
             ConfigError: nothing is declared and the rows have no known shape.
         """
-        names = {**self.names, "template_kwargs": dict(self.template_kwargs)}
+        names = {**self.names, "template_kwargs": dict(self.template_kwargs), "carry": self.carry}
         if self.kind is None and not self.names:
-            return replace(detect_format(rows), template_kwargs=dict(self.template_kwargs))
+            return replace(detect_format(rows), template_kwargs=dict(self.template_kwargs), carry=self.carry)
         sample = list(rows)
         kind = self.kind or self._kind(sample)
         if kind in ("messages", "sharegpt") and "field" not in names:

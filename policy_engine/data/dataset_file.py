@@ -12,7 +12,7 @@ from typing import Any, Final, get_args
 
 import yaml
 
-from policy_engine.core.choices import PAIR_COLUMNS
+from policy_engine.core.choices import OUTPUT_COLUMNS, PAIR_COLUMNS
 from policy_engine.core.diagnostics import Diagnostic
 from policy_engine.core.errors import DataError, DatasetFileError, RowError
 from policy_engine.core.schema import FieldType
@@ -25,20 +25,24 @@ from policy_engine.data.given import APPLY_ARGUMENTS, FLAGS, changes_ids, flag_p
 from policy_engine.data.yaml_text import compose_yaml, value_of
 
 _KEYS: Final = (
-    "policy", "tokenizer", "template", "messages", "pairs", "trained_roles", "fields", "template_kwargs", "tests",
+    "policy", "tokenizer", "template", "messages", "pairs", "trained_roles", "fields", "template_kwargs",
+    "carry", "tests",
 )  # fmt: skip
 _COLUMNS: Final = (
     "field", "role", "content", "tool_calls", "reasoning", "system", "instruction", "input", "output", "history",
     "prompt", "completion", "chosen", "rejected", "label", "tools", "documents", "images", "videos", "audios",
-    "chat_template_kwargs",
+    "chat_template_kwargs", "input_ids", "prompt_ids", "completion_ids", "sampled", "ids",
 )  # fmt: skip
 _CHOICES: Final[Mapping[str, tuple[str, ...]]] = {"arguments": ("keep", "parse"), "content_as": ("keep", "parts")}
-_OPTIONAL_COLUMNS: Final = ("system", "tools", "documents", "images", "videos", "audios", "chat_template_kwargs")
+_OPTIONAL_COLUMNS: Final = (
+    "system", "tools", "documents", "images", "videos", "audios", "chat_template_kwargs",
+    "input_ids", "prompt_ids", "completion_ids", "sampled",
+)  # fmt: skip
 """Columns that `null` switches off."""
 _SCOPES: Final = ("message", "part", "call", "sample")
 _TYPES: Final[tuple[str, ...]] = get_args(FieldType)
 _FIX: Final = "fix the line; nothing was read from the file"
-_TEST_KEYS: Final = ("name", "messages", "tools", "documents", "chat_template_kwargs", "sample", "expect")
+_TEST_KEYS: Final = ("name", "messages", "tools", "documents", "chat_template_kwargs", "sample", "sampled", "expect")
 
 
 def load_dataset_file(path: Path) -> dict[str, Any]:
@@ -90,6 +94,7 @@ class _File:
             "trained_roles": self._trained_roles,
             "fields": self._fields,
             "template_kwargs": self._template_kwargs,
+            "carry": self._carry,
             "tests": self._tests,
         }
         for key, node in self._mapping(root, "the dataset file", _KEYS).items():
@@ -221,6 +226,16 @@ class _File:
         else:
             self._problem(node, "`trained_roles` has to be a list of roles", "write `trained_roles: [assistant]`")
 
+    def _carry(self, node: yaml.Node) -> None:
+        value = value_of(node)
+        if not isinstance(value, list) or not all(isinstance(name, str) and name for name in value):
+            self._problem(node, "`carry` has to be a list of columns", "write `carry: [logprobs, advantages]`")
+            return
+        for name in value:
+            if name in OUTPUT_COLUMNS:
+                self._problem(node, f"`carry` names `{name}`, which the output has already", "rename the column")
+        self.found["carry"] = tuple(dict.fromkeys(value))
+
     def _fields(self, node: yaml.Node) -> None:
         fields: dict[str, str] = {}
         for name, value_node in self._mapping(node, "`fields`", None).items():
@@ -266,6 +281,16 @@ class _File:
         sample = values.get("sample") or {}
         if not isinstance(sample, dict):
             self._problem(nodes["sample"], f"`sample` of {what} has to be a mapping")
+        sampled = values.get("sampled")
+        count = len(values["messages"]) if isinstance(values.get("messages"), list) else 0
+        if sampled is not None and not (
+            isinstance(sampled, list) and all(type(n) is int and 0 <= n < count for n in sampled)
+        ):
+            self._problem(
+                nodes["sampled"],
+                f"`sampled` of {what} has to be a list of messages, by their numbers from 0",
+                "write `sampled: [1]` for the second message",
+            )
         for key in ("name", "expect"):
             if key in values and not isinstance(values[key], str):
                 self._problem(nodes[key], f"`{key}` of {what} has to be text, found {a_kind(values[key])}")
@@ -278,7 +303,8 @@ class _File:
             self._problem(nodes["messages"], f"{what}: {error.message}", error.help)
             return None
         name = values.get("name", what)
-        return {"name": name, "row": row, "expect": values["expect"], "line": node.start_mark.line + 1}
+        made = {"name": name, "row": row, "expect": values["expect"], "line": node.start_mark.line + 1}
+        return made if sampled is None else {**made, "sampled": tuple(sampled)}
 
 
 def _listed(names: Iterable[str]) -> str:

@@ -13,7 +13,9 @@ from typing import Any, Final, Literal, get_args
 from policy_engine.core.suggest import nearest
 from policy_engine.data.json_text import read_json
 
-FormatKind = Literal["messages", "sharegpt", "alpaca", "prompt_completion", "preference", "unpaired_preference"]
+FormatKind = Literal[
+    "messages", "sharegpt", "alpaca", "prompt_completion", "preference", "unpaired_preference", "turns"
+]
 FORMAT_KINDS: Final[tuple[FormatKind, ...]] = get_args(FormatKind)
 
 CALL_ROLE: Final = "function_call"
@@ -78,6 +80,8 @@ class Format:
     completion_ids: str | None = "completion_ids"
     sampled: str | None = "sampled"
     """Column that says which of the given tokens a model sampled, for all of them or those of the completion."""
+    ids: str = "ids"
+    """Key of a turn that holds its token ids (kind `turns`)."""
     carry: tuple[str, ...] = ()
     """Columns with a number for each given token, which go along beside the labels."""
     content_as: Literal["keep", "parts"] = "keep"
@@ -167,6 +171,8 @@ def named_format(kind: FormatKind, **names: Any) -> Format:
         usual: dict[str, Any] = {"field": "conversations", "role": "from", "content": "value", "system": "system"}
         names["roles"] = {**SHAREGPT_ROLES, **names.get("roles", {})}
         names = {**usual, **names}
+    elif kind == "turns":
+        names = {"field": "turns", **names}
     elif kind != "messages":
         names = {"system": "system", **names}
     return Format(kind=kind, **names)

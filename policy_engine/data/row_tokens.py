@@ -24,13 +24,13 @@ LARGEST_ID = 2**31 - 1
 
 @dataclass(frozen=True, kw_only=True)
 class RowTurn:
-    """Some tokens in a row, with their author.
+    """So many tokens in a row, with their author.
 
-    `role` None is for text that no message owns, such as a begin-of-sequence token. `part` names the part of the
-    tokens, None where the row does not say it.
+    `message` is its index, None for text that no message owns, such as a begin-of-sequence token. `part` names the part
+    of the tokens, None where the row does not say it.
     """
 
-    role: str | None
+    message: int | None
     size: int
     part: str | None = None
 

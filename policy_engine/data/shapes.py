@@ -27,6 +27,7 @@ from policy_engine.data.formats import (
     role_of,
 )
 from policy_engine.data.refusal import text_problem
+from policy_engine.data.token_columns import NAMES, is_numbers
 
 _TITLES: Final[dict[FormatKind, str]] = {
     "messages": "OpenAI messages",
@@ -35,6 +36,7 @@ _TITLES: Final[dict[FormatKind, str]] = {
     "prompt_completion": "prompt and completion",
     "preference": "pairs of answers, of which one is preferred",
     "unpaired_preference": "answers that are wanted or not",
+    "turns": "turns of token ids",
 }
 NEXT_STEP: Final = (
     "name the columns in a dataset file, for example `messages: {field: dialogue, role: speaker, content: text, "
@@ -84,6 +86,10 @@ def _described(
         notes.append("authors " + ", ".join(_author(fmt, role) for role in roles))
         if kind == "messages" and "assistant" not in roles and any(SHAREGPT_ROLES.get(r) == "assistant" for r in roles):
             notes.append("no author is called `assistant`: map them with `messages: {roles: …}` in a dataset file")
+    elif kind == "turns":
+        (field_name,) = names
+        fmt = named_format(kind, field=field_name)
+        why = f"column `{field_name}` holds turns with the token ids of each, and nothing is rendered"
     else:
         fmt = named_format(kind, **dict(zip(_PAIR[kind], names, strict=True)))
         used = (*names, *(("label",) if kind == "unpaired_preference" else ()))
@@ -94,10 +100,27 @@ def _described(
     for name in (fmt.system, fmt.tools, fmt.documents, fmt.chat_template_kwargs):
         if name is not None and any(column(row, name) for row in rows):
             notes.append(f"{_USE.get(name, name)} from column `{name}`{_but(rows, fmt, name)}")
+    notes += _of_tokens(rows, fmt)
     notes += _columns_not_used(rows, fmt)
     rest = "" if count == looked_at else f"; {looked_at - count} with another shape"
     text = f"read as {_TITLES[kind]}: {why} ({count} of {counted(looked_at, 'row')} looked at{rest})"
     return named_format(kind, **{**_names(fmt), "description": "; ".join([text, *notes])})
+
+
+def _of_tokens(rows: Sequence[Mapping[str, Any]], format: Format) -> Iterator[str]:
+    """Sentences on the columns of token ids that are taken as they are."""
+    if format.kind == "turns":
+        return
+    found = {o: next((n for n in NAMES[o] if any(is_numbers(row.get(n)) for row in rows)), None) for o in NAMES}
+    pair = (found["prompt_ids"], found["completion_ids"])
+    used = [f"`{name}`" for name in (pair if all(pair) else (found["input_ids"],)) if name is not None]
+    if used:
+        marks = f", `{found['sampled']}` says which were sampled" if found["sampled"] is not None else ""
+        off = ", ".join(f"{option}: null" for option in ("input_ids", "prompt_ids", "completion_ids") if found[option])
+        yield (
+            f"token ids from {' and '.join(used)} are taken as they are{marks} (`messages: {{{off}}}` in a dataset "
+            "file tokenizes the text)"
+        )
 
 
 def _columns_not_used(rows: Sequence[Mapping[str, Any]], format: Format) -> list[str]:
@@ -229,6 +252,8 @@ def list_kind(value: Any) -> FormatKind | None:
     """
     for message in message_list(value) or ():
         if isinstance(message, Mapping):
+            if isinstance(message.get("ids"), list | tuple) and "role" in message:
+                return "turns"
             if isinstance(message.get("role"), str):
                 return "messages"
             if isinstance(message.get("from"), str) and "value" in message:

@@ -12,10 +12,11 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from policy_engine.core.wording import counted
-from policy_engine.data.formats import Format, column
+from policy_engine.core.vocabulary import PARTS
+from policy_engine.core.wording import a_kind, counted
+from policy_engine.data.formats import Format, column, message_list
 from policy_engine.data.refusal import DROP, keys_of, refuse
-from policy_engine.data.row_tokens import RowTokens, sampled_marks, token_ids, token_numbers
+from policy_engine.data.row_tokens import RowTokens, RowTurn, sampled_marks, token_ids, token_numbers
 
 NAMES: Final[dict[str, tuple[str, ...]]] = {
     "input_ids": ("input_ids",),
@@ -65,6 +66,78 @@ def read_tokens(row: Mapping[str, Any], spec: Format) -> RowTokens | None:
         carried={name: column(row, name) for name in spec.carry},
         padding=row.get(PADDING),
     )
+
+
+def read_turns(row: Mapping[str, Any], spec: Format) -> tuple[list[dict[str, Any]], RowTokens]:
+    """The messages of a row of turns, without their text, and its tokens.
+
+    An entry is a message: `{role, ids, sampled}`. `sampled` is true, false or a list; where some entries have it, it is
+    false in the others. An entry may name the `part` of its tokens; entries of one role with parts that follow each
+    other are one message, unless one is a `header`. A role of null is for text that no message owns. What `carry` names
+    is a column of the row, or a list in entries and 0 in the others. Raises RowError.
+    """
+    entries = message_list(column(row, spec.field))
+    if not entries:
+        refuse(f"column `{spec.field}` holds no turns; the row's columns are {keys_of(row)}", DROP)
+    mark_key = spec.sampled or "sampled"
+    own = [name for name in spec.carry if column(row, name) is None]
+    messages: list[dict[str, Any]] = []
+    turns: list[RowTurn] = []
+    ids: list[npt.NDArray[np.int32]] = []
+    marks: list[npt.NDArray[np.bool_]] = []
+    numbers: dict[str, list[npt.NDArray[np.float32]]] = {name: [] for name in own}
+    before: tuple[Any, Any] = (None, None)
+    for index, entry in enumerate(entries):
+        place = f"{spec.field}[{index}]"
+        if not isinstance(entry, Mapping) or spec.ids not in entry:
+            refuse(f"{place} has no `{spec.ids}`", "name the key of the ids: `messages: {format: turns, ids: NAME}`")
+        own_T = token_ids(entry[spec.ids], f"{place}: `{spec.ids}`")
+        role, part = _author(entry, spec, place)
+        if role is not None and (part in (None, "header") or before[0] != role or before[1] is None):
+            rest = {k: v for k, v in entry.items() if k not in (spec.ids, mark_key, spec.role, "part", *own)}
+            messages.append({"role": spec.roles.get(role, role), **rest})
+        turns.append(RowTurn(message=None if role is None else len(messages) - 1, size=len(own_T), part=part))
+        ids.append(own_T)
+        marks.append(_turn_marks(entry.get(mark_key), len(own_T), f"{place}: `{mark_key}`"))
+        for name in own:
+            value = entry.get(name)
+            made = np.zeros(len(own_T), np.float32) if value is None else token_numbers(value, f"{place}: `{name}`")
+            numbers[name].append(_whole(made, f"{place}: `{name}`", len(own_T), None))
+        before = role, part
+    whole_T = np.concatenate(ids)
+    if not len(whole_T) or not messages:
+        refuse(f"the turns of `{spec.field}` have no {'role' if len(whole_T) else 'token ids'}", DROP)
+    for name in own:
+        if not any(entry.get(name) is not None for entry in entries):
+            refuse(f"neither the row nor its turns have `{name}`, which `carry` names", DROP)
+    carried = {name: np.concatenate(found) for name, found in numbers.items()}
+    for name in (name for name in spec.carry if name not in own):
+        made = token_numbers(column(row, name), f"column `{name}`")
+        carried[name] = _whole(made, f"column `{name}`", len(whole_T), None)
+    tokens = RowTokens(
+        ids_T=whole_T,
+        sampled_T=np.concatenate(marks) if any(entry.get(mark_key) is not None for entry in entries) else None,
+        carried={name: carried[name] for name in spec.carry},
+        source=f"`{spec.field}`",
+        turns=tuple(turns),
+    )
+    return messages, tokens
+
+
+def _author(entry: Mapping[str, Any], spec: Format, place: str) -> tuple[str | None, str | None]:
+    """The role and the part that an entry names."""
+    role, part = entry.get(spec.role), entry.get("part")
+    if role is not None and (not isinstance(role, str) or not role):
+        refuse(f"{place}: `{spec.role}` is {a_kind(role)}; it has to name the author", DROP)
+    if part is not None and part not in PARTS:
+        refuse(f"{place}: there is no part `{part}`", f"known are {', '.join(f'`{p}`' for p in PARTS)}")
+    return role, part
+
+
+def _turn_marks(value: Any, size: int, name: str) -> npt.NDArray[np.bool_]:
+    if value is None or isinstance(value, bool):
+        return np.full(size, bool(value))
+    return _whole(sampled_marks(value, name), name, size, None)
 
 
 Column = tuple[str, Any]
@@ -139,13 +212,20 @@ def _named(row: Mapping[str, Any], name: str | None, option: str) -> Column | No
     for usual in NAMES[option]:
         value = row.get(usual)
         # Text and messages are something else under the same name.
-        if value is not None and not isinstance(value, str) and not _holds_objects(value):
+        if is_numbers(value):
             return usual, value
     return None
 
 
+def is_numbers(value: Any) -> bool:
+    """True for a list that is not text, messages or texts."""
+    return value is not None and not isinstance(value, str) and not _holds_objects(value)
+
+
 def _holds_objects(value: Any) -> bool:
-    return isinstance(value, Sequence) and len(value) > 0 and isinstance(value[0], str | Mapping)
+    return isinstance(value, Mapping) or (
+        isinstance(value, Sequence) and len(value) > 0 and isinstance(value[0], str | Mapping)
+    )
 
 
 def _whole(values_T: npt.NDArray[Any], name: str, size: int, prompt_size: int | None) -> npt.NDArray[Any]:

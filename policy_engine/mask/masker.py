@@ -131,6 +131,7 @@ class Masker:
         spec = self.dataset
         facts: list[Any] = [spec.kind, spec.names, sorted(spec.trained_roles), spec.template_kwargs]
         facts += [] if spec.pairs is None else [spec.pairs]
+        facts += [list(spec.carry)] if spec.carry else []
         return json.dumps(facts, sort_keys=True, default=repr)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -200,6 +201,19 @@ class Masker:
             )
         read = self._conversation(messages, tools, documents, sample, {}, template_kwargs)
         return self.mask(replace(read, given=join_tokens(**given, carried=carry or {})))
+
+    def mask_turns(
+        self, turns: Sequence[Mapping[str, Any]], *, carry: Sequence[str] = (), sample: Mapping[str, Any] | None = None
+    ) -> MaskedRow:
+        """Masks a conversation that is given as ids with their authors; nothing is rendered.
+
+            masker.mask_turns([{"role": "user", "ids": [1, 2]}, {"role": "assistant", "ids": [3, 4], "sampled": True}])
+
+        `data.token_columns.read_turns` documents the entries, `chat.given.turns` the parts. Raises RowError,
+        GuardError, and AttributionError where ids stand for no fixed bytes.
+        """
+        read = read_row({"turns": list(turns)}, named_format("turns", carry=tuple(carry)))
+        return self.mask(read if sample is None else replace(read, sample=sample))
 
     def _conversation(
         self,
@@ -345,7 +359,7 @@ class Masker:
         if kind in PAIR_KINDS:
             types = PAIR_TYPES[self.pair_columns(kind)].items()
             return Features({name: Value(t) if t == "bool" else Sequence(Value(t)) for name, t in types})
-        names = column_names(self.program, self.tokenizer, unrolled=self.unrolls)
+        names = column_names(self.program, self.tokenizer, unrolled=self.unrolls, carried=self.dataset.carry)
         entry = {name: Value(kind) for name, kind in MEDIA_TYPES.items()}
         return Features(
             {
@@ -353,7 +367,7 @@ class Masker:
                 if n in SAMPLE_COLUMNS
                 else List(entry)
                 if n == MEDIA_COLUMN
-                else Sequence(Value(LIST_TYPES[n]))
+                else Sequence(Value(LIST_TYPES.get(n, "float32")))
                 for n in names
             }
         )
@@ -379,7 +393,7 @@ class Masker:
             self.counts["masked" if result else "empty"] += 1
             kept += [place] * len(result)
             masked += result
-        names_made = column_names(self.program, self.tokenizer, unrolled=self.unrolls)
+        names_made = column_names(self.program, self.tokenizer, unrolled=self.unrolls, carried=self.dataset.carry)
         if layout is not None and layout.kind in PAIR_KINDS:
             names_made = list(PAIR_TYPES[self.pair_columns(layout.kind)])
         return _as_columns(columns, dict(zip(names, values)), kept, masked, names_made)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from policy_engine.core.errors import PolicyEngineError
 from policy_engine.core.marks import marked
+from policy_engine.core.vocabulary import BODY, EOS
 from policy_engine.data.dataset import DatasetSpec, PolicyTest
 from policy_engine.mask.masker import Masker
 from policy_engine.mask.row import MaskedRow
@@ -84,12 +85,23 @@ def run_tests(spec: DatasetSpec, masker: Masker, coverage: Coverage | None = Non
 
 def _run(test: PolicyTest, spec: DatasetSpec, masker: Masker, coverage: Coverage | None) -> TestResult:
     try:
-        row = masker.mask(test.conversation(spec.template_kwargs))
+        row = _masked(test, spec, masker)
     except PolicyEngineError as error:
         return TestResult(name=test.name, line=test.line, expected=test.expect, actual=None, error=error)
     if coverage is not None:
         coverage.add(row)
     return TestResult(name=test.name, line=test.line, expected=test.expect, actual=marked_row(row))
+
+
+def _masked(test: PolicyTest, spec: DatasetSpec, masker: Masker) -> MaskedRow:
+    conversation = test.conversation(spec.template_kwargs)
+    if test.sampled is None:
+        return masker.mask(conversation)
+    rows = masker.row_masker
+    tokenized = rows.tokenize(conversation, rows.render(conversation))
+    segments = tokenized.chat.segments
+    ranges = tuple((s.start, s.end) for s in segments if s.turn in test.sampled and s.part in BODY | EOS)
+    return rows.finish(replace(tokenized, chat=replace(tokenized.chat, sampled=ranges)))
 
 
 def marked_row(row: MaskedRow, *, weights: bool = False) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, overload
 
@@ -46,16 +46,19 @@ SAMPLE_COLUMNS: Final = ("turn", "samples")
 """What names a sample of an unrolled conversation, beside the number of its row; int32, one of each per sample."""
 
 
-def column_names(program: Program, tokenizer: ChatTokenizer, *, unrolled: bool = False) -> list[str]:
+def column_names(
+    program: Program, tokenizer: ChatTokenizer, *, unrolled: bool = False, carried: Sequence[str] = ()
+) -> list[str]:
     """The columns that rows masked by a program have.
 
     Samples of unrolled conversations have two more, which name them: `turn`, the last message that a sample trains
     (from 0), and `samples`, how many the conversation became. A processor adds columns of its own, such as
-    `mm_token_type_ids`, and `media`.
+    `mm_token_type_ids`, and `media`. `carried` are columns of the data that go along (float32).
     """
     names = ["input_ids", "labels", "attention_mask", *(["loss_weights"] if program.is_weighted else [])]
     if tokenizer.media is not None:
         names += [*tokenizer.media.columns, MEDIA_COLUMN]
+    names += carried
     return [*names, *SAMPLE_COLUMNS] if unrolled else names
 
 
@@ -116,8 +119,8 @@ class MaskedRow:
         weights = loss_weights_of(self.program, self.mask)
         if weights is not None:
             columns["loss_weights"] = weights
+        columns |= self.tokenized.columns
         if self.tokenized.media is not None:
-            columns |= self.tokenized.columns
             columns[MEDIA_COLUMN] = self.media
         return columns
 
@@ -133,7 +136,8 @@ class MaskedRow:
     def keys(self) -> list[str]:
         """Names of the columns; `loss_weights` only if the policy has weights."""
         names = ["input_ids", "labels", "attention_mask", *(["loss_weights"] if self.program.is_weighted else [])]
-        return names if self.tokenized.media is None else [*names, *self.tokenized.columns, MEDIA_COLUMN]
+        names += self.tokenized.columns
+        return names if self.tokenized.media is None else [*names, MEDIA_COLUMN]
 
     def __getitem__(self, key: str) -> Any:
         if key not in self.keys():

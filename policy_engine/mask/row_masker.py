@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import cast
 
 from policy_engine.chat.given.place import OnDrift, place_given
+from policy_engine.chat.given.turns import chat_of_turns
 from policy_engine.chat.media.parts import has_media
 from policy_engine.chat.segments import RenderedChat, TokenizedChat
 from policy_engine.chat.tokenizer import ChatTokenizer
@@ -58,6 +59,8 @@ class RowMasker:
         """
         if conversation.given is None:
             return self.tokenizer.encode(chat)
+        if conversation.given.turns is not None:
+            return chat_of_turns(self.tokenizer, conversation)
         on_drift = cast(OnDrift, self.program.setting("drift"))
         return place_given(self.tokenizer, chat, conversation.given, on_drift=on_drift)
 
@@ -71,6 +74,8 @@ class RowMasker:
         Raises UnrenderedError where it lost what it must not, MediaError for media that a tokenizer does not take, and
         TemplateError.
         """
+        if conversation.given is not None and conversation.given.turns is not None:
+            return chat_of_turns(self.tokenizer, conversation).chat  # nothing is rendered, so nothing is lost
         for message in conversation.messages:
             if type(message.get("content")) is not str:  # most are, and need no further look
                 self.check_media(conversation)

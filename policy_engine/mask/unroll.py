@@ -50,6 +50,8 @@ def unroll(conversation: Conversation, masker: RowMasker) -> list[UnrolledRow]:
     Raises RowError if a turn, even as the last one, does not continue its generation prompt; else what `RowMasker.mask`
     raises.
     """
+    if conversation.given is not None:
+        return _of_given(conversation, masker)
     tokenizer = masker.tokenizer
     whole = tokenizer.encode(masker.settled(tokenizer.template_for(conversation).render(conversation)))
     everywhere = _trained(masker.decide(whole))
@@ -73,6 +75,26 @@ def unroll(conversation: Conversation, masker: RowMasker) -> list[UnrolledRow]:
         UnrolledRow(row=replace(row, mask=_only(row, turns)), turns=tuple(turns), of=len(samples))
         for row, turns in samples
     ]
+
+
+def _of_given(conversation: Conversation, masker: RowMasker) -> list[UnrolledRow]:
+    """The one sample of a row with given ids, whose context has to be that of each turn."""
+    row = masker.mask(conversation)
+    turns = tuple(sorted(_trained(row)))
+    if not turns:
+        return [UnrolledRow(row=row, turns=(), of=1)] if masker.program.setting("empty") == "keep" else []
+    assert conversation.given is not None
+    for turn in turns if conversation.given.turns is None else ():
+        if conversation.messages[turn]["role"] not in masker.tokenizer.model_roles or turn == 0:
+            continue
+        template = masker.tokenizer.template_for(conversation)
+        if not row.chat.text.startswith(template.render(conversation.until(turn), add_generation_prompt=True).text):
+            raise RowError(
+                f"the ids of {conversation.given.source} are those of the whole conversation, in which the template "
+                f"writes what is before message {turn} otherwise than for the model that was asked for it",
+                help="give a row of its own for each turn, with the messages and ids up to it",
+            )
+    return [UnrolledRow(row=row, turns=turns, of=1)]
 
 
 def _of_nothing(conversation: Conversation, masker: RowMasker) -> list[UnrolledRow]:

@@ -38,7 +38,8 @@ def schema_of(
 
     `input_ids` and `labels` int32, `attention_mask` int8, `loss_weights` float32 if the policy has weights; packed rows
     have `position_ids` and `seq_lengths` in place of the attention mask, and lists of what names rows. Without
-    `row_numbers` nothing names them. A processor adds its columns (int8), and `media`, a list of objects.
+    `row_numbers` nothing names them. A processor adds its columns (int8), and `media`, a list of objects. Columns
+    that the dataset file carries along are float32.
 
     Rows of a `kind` of preferences have the columns of their trainer in place of these (`mask.pairs.PAIR_TYPES`).
     """
@@ -50,7 +51,8 @@ def schema_of(
     names = ["input_ids", "labels", *(["position_ids", "seq_lengths"] if packed else ["attention_mask"])]
     names += ["loss_weights"] if masker.program.is_weighted else []
     names += [] if masker.tokenizer.media is None else masker.tokenizer.media.columns
-    fields = [pa.field(name, pa.list_(pa.type_for_alias(LIST_TYPES[name]))) for name in names]
+    names += masker.dataset.carry
+    fields = [pa.field(name, pa.list_(pa.type_for_alias(LIST_TYPES.get(name, "float32")))) for name in names]
     if row_numbers:
         named = {"row": pa.int64(), **(dict.fromkeys(SAMPLE_COLUMNS, pa.int32()) if masker.unrolls else {})}
         fields[:0] = [pa.field(name, pa.list_(kind) if packed else kind) for name, kind in named.items()]

@@ -187,13 +187,22 @@ def mask_preferences(
     rows = iter(mask_rows(sides, masker))
 
     def joined(made: Pair | Judged | PolicyEngineError) -> Preference | PolicyEngineError:
-        if isinstance(made, Pair):
-            return attempt(_pair, made.shared, next(rows), next(rows))
-        if isinstance(made, Judged):
-            return attempt(_judgement, made.shared, next(rows), made.label)
-        return made
+        if isinstance(made, PolicyEngineError):
+            return made
+        return attempt(join_answers, made, [next(rows) for _ in range(2 if isinstance(made, Pair) else 1)])
 
     return [joined(made) for made in preferences]
+
+
+def join_answers(made: Pair | Judged, rows: Sequence[MaskedRow | PolicyEngineError]) -> Preference:
+    """The preference of conversations that are masked already.
+
+    `rows` are the chosen and the rejected one, or the only one. Raises the error of a row, and RowError where the prompt's ids are not those of both.
+    """
+    if isinstance(made, Pair):
+        chosen, rejected = rows
+        return _pair(made.shared, chosen, rejected)
+    return _judgement(made.shared, rows[0], made.label)
 
 
 def samples_of(made: Preference) -> list[Sample]:

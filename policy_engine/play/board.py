@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, islice
 from typing import Any, Final
 
@@ -10,10 +10,11 @@ from policy_engine.chat.segments import RenderedChat, TokenizedChat
 from policy_engine.chat.tokenizer import ChatTokenizer
 from policy_engine.core.errors import PolicyEngineError
 from policy_engine.core.source import Place
-from policy_engine.data.conversation import Conversation, read_row
+from policy_engine.data.conversation import Conversation
 from policy_engine.data.dataset import LOOKED_AT, DatasetSpec, format_seen
 from policy_engine.data.files.readers import read_rows
 from policy_engine.data.formats import Format
+from policy_engine.data.pairs import PAIR_KINDS, Judged, Pair, conversations_in, read_judged
 from policy_engine.lang.library import read_shipped
 from policy_engine.mask.batch import attempt
 
@@ -26,7 +27,8 @@ class BoardRow:
     """One row of the data: its tokens, or the error that kept it from having any.
 
     `number` counts from 1; `place` is its file and line. `words` is its text in lower case, for searching. Rows whose
-    ids are given have their `chat` alone: how it is placed in the ids is up to the policy.
+    ids are given have their `chat` alone: how it is placed in the ids is up to the policy. Two answers, of which one is
+    preferred, are two of these, one after the other: `side` is `chosen` or `rejected`, and `judged` what both are of.
     """
 
     number: int
@@ -36,6 +38,8 @@ class BoardRow:
     tokenized: TokenizedChat | None = None
     error: PolicyEngineError | None = None
     words: str = ""
+    side: str = ""
+    judged: Pair | Judged | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,11 +91,11 @@ def load_board(
     format = format_seen(first, source, spec)
     rows: list[BoardRow] = []
     more = False
-    for number, row in chain(first, source):
-        if len(rows) == limit:
+    for count, (number, row) in enumerate(chain(first, source)):
+        if count == limit:
             more = True
             break
-        rows.append(_board_row(number, source.where(number), row, format, tokenizer))
+        rows += _board_rows(number, source.where(number), row, format, tokenizer)
     return Board(
         data=data,
         tokenizer=tokenizer,
@@ -104,20 +108,26 @@ def load_board(
     )
 
 
-def _board_row(number: int, place: Place, row: Any, format: Format, tokenizer: ChatTokenizer) -> BoardRow:
+def _board_rows(number: int, place: Place, row: Any, format: Format, tokenizer: ChatTokenizer) -> list[BoardRow]:
     if isinstance(row, PolicyEngineError):
-        return BoardRow(number=number, place=place, error=row)
-    read = attempt(read_row, row, format)
-    if isinstance(read, PolicyEngineError):
-        return BoardRow(number=number, place=place, error=read)
+        return [BoardRow(number=number, place=place, error=row)]
+    told = attempt(conversations_in, row, format)
+    if isinstance(told, PolicyEngineError):
+        return [BoardRow(number=number, place=place, error=told)]
+    judged = read_judged(row, format) if format.kind in PAIR_KINDS else None
+    made = []
+    for side, conversation in told:
+        bare = BoardRow(number=number, place=place, conversation=conversation, side=side, judged=judged)
+        made.append(_tokenized(bare, conversation, tokenizer))
+    return made
 
-    chat = attempt(tokenizer.template_for(read).render, read)
+
+def _tokenized(row: BoardRow, conversation: Conversation, tokenizer: ChatTokenizer) -> BoardRow:
+    chat = attempt(tokenizer.template_for(conversation).render, conversation)
     if isinstance(chat, PolicyEngineError):
-        return BoardRow(number=number, place=place, conversation=read, error=chat)
-    words = chat.text.lower()
-    if read.given is not None:
-        return BoardRow(number=number, place=place, conversation=read, chat=chat, words=words)
+        return replace(row, error=chat)
+    row = replace(row, chat=chat, words=chat.text.lower())
+    if conversation.given is not None:
+        return row
     made = attempt(tokenizer.encode, chat)
-    if isinstance(made, PolicyEngineError):
-        return BoardRow(number=number, place=place, conversation=read, chat=chat, error=made, words=words)
-    return BoardRow(number=number, place=place, conversation=read, chat=chat, tokenized=made, words=words)
+    return replace(row, error=made) if isinstance(made, PolicyEngineError) else replace(row, tokenized=made)

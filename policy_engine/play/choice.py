@@ -77,6 +77,7 @@ def listing(edition: Edition, choice: Choice) -> list[list[str | int | float]]:
     for index in chosen(edition, choice):
         facts, row = edition.facts[index], edition.board.rows[index]
         opening = row.error.message if row.error is not None else _opening(row.conversation)
+        opening = f"{row.side}: {opening}" if row.side else opening
         share = round(100 * facts.share, 1)
         odd = ", ".join(sorted(facts.flags))
         lines.append([row.number, facts.tokens, facts.trained, share, odd, one_line(opening, 70)])

@@ -7,9 +7,10 @@ train assistant    →  an Edition: every row decided
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import groupby
 from pathlib import PurePath
 from typing import Final
 
@@ -26,6 +27,7 @@ from policy_engine.mask.changes import changed_tokens
 from policy_engine.mask.evidence.rule_findings import rule_findings, unused_rules
 from policy_engine.mask.evidence.rule_use import Evidence, RuleWatch
 from policy_engine.mask.masker import Masker
+from policy_engine.mask.pairs import join_answers
 from policy_engine.mask.row import MaskedRow
 from policy_engine.mask.row_masker import RowMasker, report_nothing, report_nothing_quoted
 from policy_engine.play.board import Board, BoardRow
@@ -58,14 +60,14 @@ class Edition:
         """A row, by its index, for the report to show."""
         row, result = self.board.rows[index], self.results[index]
         if isinstance(result, MaskedRow):
-            return ShownRow(number=row.number, tokenized=result.tokenized, mask=result.mask)
+            return ShownRow(number=row.number, tokenized=result.tokenized, mask=result.mask, side=row.side)
         # Without folders, which are nobody's business where the page is served to others.
         place = replace(row.place, file=None if row.place.file is None else PurePath(row.place.file).name)
         failed = failed_row(row.number, result, place)
         seen = self.unguarded.get(index)
         if seen is None:
             return failed
-        return ShownRow(number=row.number, tokenized=seen.tokenized, mask=seen.mask, failure=failed)
+        return ShownRow(number=row.number, tokenized=seen.tokenized, mask=seen.mask, failure=failed, side=row.side)
 
     @cached_property
     def facts(self) -> tuple[RowFacts, ...]:
@@ -178,17 +180,21 @@ def _decide(text: str, board: Board) -> Edition:
     policy = check_text(text, name=board.policy_name, schema=board.dataset.to_schema())
     program = compile_policy(policy)
     masker = _masker(program, board)
-    results = tuple(attempt(_row, row, masker) for row in board.rows)
+    results = _results(board.rows, masker)
     broken = [index for index, result in enumerate(results) if isinstance(result, GuardError)]
-    unguarded = _masker(compile_policy(replace(policy, guards=())), board) if broken else masker
-    seen = {index: attempt(_row, board.rows[index], unguarded) for index in broken}
+    seen: dict[int, MaskedRow | PolicyEngineError] = {}
+    if broken:
+        numbers = {board.rows[index].number for index in broken}
+        places = [index for index, row in enumerate(board.rows) if row.number in numbers]
+        unguarded = _masker(compile_policy(replace(policy, guards=())), board)
+        seen = dict(zip(places, _results([board.rows[index] for index in places], unguarded)))
     return Edition(
         text=text,
         program=program,
         findings=warnings_of(policy),
         board=board,
-        results=results,
-        unguarded={index: row for index, row in seen.items() if isinstance(row, MaskedRow)},
+        results=tuple(results),
+        unguarded={i: row for i, row in seen.items() if isinstance(row, MaskedRow) and i in broken},
     )
 
 
@@ -196,6 +202,23 @@ def _masker(program: Program, board: Board) -> RowMasker:
     own = Masker(program, board.tokenizer, dataset=board.dataset).row_masker
     # Without the warnings that a Masker gives of lost fields: the rows say what they lost.
     return replace(own, on_lost=report_nothing, on_quoted=report_nothing_quoted)
+
+
+def _results(rows: Sequence[BoardRow], masker: RowMasker) -> list[MaskedRow | PolicyEngineError]:
+    """The rows decided; both answers of a pair fail if one of them does."""
+    results: list[MaskedRow | PolicyEngineError] = []
+    for _, group in groupby(rows, key=lambda row: row.number):
+        sides = list(group)
+        made = [attempt(_row, row, masker) for row in sides]
+        judged = sides[0].judged
+        if judged is not None:
+            joined = attempt(join_answers, judged, made)
+            if isinstance(joined, PolicyEngineError):
+                made = [joined for _ in sides]
+            else:
+                made = [answer.row for answer in joined.answers]
+        results += made
+    return results
 
 
 def _row(row: BoardRow, masker: RowMasker) -> MaskedRow:
@@ -206,6 +229,10 @@ def _row(row: BoardRow, masker: RowMasker) -> MaskedRow:
         raise row.error or RowError("the row has no text", help="drop it")
     chat = masker.settled(row.chat)
     masker.check_lost(chat)
-    if row.tokenized is None:
-        return masker.finish(masker.tokenize(row.conversation, chat))
-    return masker.finish(row.tokenized if chat is row.chat else replace(row.tokenized, chat=chat))
+    tokenized = row.tokenized
+    if tokenized is None:
+        tokenized = masker.tokenize(row.conversation, chat)
+    elif chat is not row.chat:
+        tokenized = replace(tokenized, chat=chat)
+    # Whether an answer of a pair may be empty is for the pair to say.
+    return masker.finish(tokenized) if row.judged is None else masker.decide(tokenized)

@@ -199,7 +199,8 @@ def build(board: Board) -> gr.Blocks:
 
 
 def _numbers(board: Board) -> list[tuple[str, str | int]]:
-    return [("all", _ALL), *((f"row {row.number}", row.number) for row in board.rows)]
+    numbers = dict.fromkeys(row.number for row in board.rows)
+    return [("all", _ALL), *((f"row {number}", number) for number in numbers)]
 
 
 def _visible() -> Any:

@@ -28,10 +28,8 @@ class ShownRow:
     """One masked row to show.
 
     `pieces` are those of `explain_pieces`, `pictures` small PNGs of its media, and `changed_T` (one bool per token)
-    marks tokens that another policy decides differently; each may be left out. A row that fails, and whose tokens are
-    shown all the same, has its `failure`.
     marks tokens that another policy decides differently; each may be left out. `side` is `chosen` or `rejected` where
-    the row is one of a pair of answers.
+    the row is one of a pair of answers. A row that fails, and whose tokens are shown all the same, has its `failure`.
     """
 
     number: int

@@ -69,6 +69,7 @@ def trained(markup: str) -> str:
     return unescape(re.sub(r"<u>↵</u>", "", "".join(re.findall(r"<span class='t trained[^>]*>(.*?)</span>", markup))))
 
 
+@pytest.mark.filterwarnings("ignore::policy_engine.mask.masker.LostFieldWarning")
 def test_rows_are_decided_as_a_masker_decides_them(loaded: Board) -> None:
     for text in (POLICY, "train user where message.content matches /zebra/", "on empty error; train assistant.text"):
         edition = Editions(loaded).of(text)
@@ -314,3 +315,19 @@ def test_given_ids_are_placed_as_the_policy_says(tmp_path: Path) -> None:
     assert isinstance(second, MaskedRow)
     assert (ids, rows[1]["input_ids"]) == (first.input_ids, second.input_ids)
     assert [2] == [line[0] for line in listing(lenient, Choice(filter="ids that drift"))]
+
+
+def test_both_answers_of_a_pair_are_shown(tmp_path: Path) -> None:
+    answers = {name: [{"role": "assistant", "content": f"{name}!"}] for name in ("chosen", "rejected")}
+    rows = [{"prompt": [{"role": "user", "content": "Hi"}], **answers}, {"prompt": "Hi", "chosen": "x", "rejected": 3}]
+    editions = Editions(board(tmp_path, rows))
+    edition = editions.of(POLICY)
+    assert [(1, "chosen"), (1, "rejected"), (2, "")] == [(row.number, row.side) for row in edition.board.rows]
+    pane = rows_pane(edition, Choice(row=1))
+    assert "chosen!<|im_end|>rejected!<|im_end|>" == trained(pane)
+    assert "row 1, rejected" in text_of(pane)
+    assert ["chosen: Hi", "rejected: Hi"] == [line[-1] for line in listing(edition, Choice())][:2]
+    assert "failed" in edition.facts[2].flags
+    broken = editions.of("train everything; never train assistant")
+    assert ["PE301", "PE301"] == [getattr(result, "code", None) for result in broken.results[:2]]
+    assert "rejected!" in trained(rows_pane(broken, Choice(row=1)))

@@ -130,9 +130,7 @@ def row_article(row: ShownRow | FailedRow, kinds: Kinds, *, facts: RowFacts | No
     if isinstance(row, FailedRow):
         return f"{head}{_failure(row)}</article>\n"
     width = f"{100 * facts.share:.1f}%"
-    odd = "".join(
-        f"<b class='flag'>{flag}</b>" for flag in sorted(facts.flags & {"empty", "straddle", "drift", "lost"})
-    )
+    odd = "".join(f"<b class='flag'>{flag}</b>" for flag in sorted(facts.flags & _ODD))
     lost = "".join(
         f"<p class='lost'>{escaped(one_line(lost_piece(u)))} never reached the text</p>"
         for u in row.tokenized.chat.unrendered

@@ -40,7 +40,7 @@ RUNS = "row => [...document.querySelectorAll(`#play-row${row} .t`)].map((run) =>
 def rows(count: int, tokens: int) -> list[dict[str, object]]:
     """Conversations of `TURNS` questions and answers, about a token a word."""
     rng = random.Random(1)
-    words = tokens // (2 * TURNS) - 8
+    words = round((tokens / (2 * TURNS) - 6) / 1.27)  # the built-in tokenizer's tokens a word
 
     def text() -> str:
         return " ".join(rng.choice(WORDS) for _ in range(words))

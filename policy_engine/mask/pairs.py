@@ -197,7 +197,8 @@ def mask_preferences(
 def join_answers(made: Pair | Judged, rows: Sequence[MaskedRow | PolicyEngineError]) -> Preference:
     """The preference of conversations that are masked already.
 
-    `rows` are the chosen and the rejected one, or the only one. Raises the error of a row, and RowError where the prompt's ids are not those of both.
+    `rows` are the chosen and the rejected one, or the only one. Raises the error of a row, and RowError where the
+    prompt's ids are not those of both.
     """
     if isinstance(made, Pair):
         chosen, rejected = rows

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import chain, islice
 from typing import Any, Final
 
@@ -17,6 +17,7 @@ from policy_engine.data.formats import Format
 from policy_engine.data.pairs import PAIR_KINDS, Judged, Pair, conversations_in, read_judged
 from policy_engine.lang.library import read_shipped
 from policy_engine.mask.batch import attempt
+from policy_engine.report.html.rows import RowCells
 
 NO_FILE: Final = "<play>"
 """Name of a policy text that is in no file: its `use` reaches shipped policies only."""
@@ -59,6 +60,14 @@ class Board:
     more: bool
     policy_name: str = NO_FILE
     opening: str = ""
+    _cells: dict[int, RowCells] = field(default_factory=dict, compare=False, repr=False)
+
+    def cells(self, index: int) -> RowCells | None:
+        """The cells of a row, worked out once; None for a row whose tokens are up to the policy."""
+        tokenized = self.rows[index].tokenized
+        if tokenized is not None and index not in self._cells:
+            self._cells[index] = RowCells(tokenized)
+        return self._cells.get(index)
 
 
 def sample_policy() -> str:

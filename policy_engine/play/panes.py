@@ -117,11 +117,17 @@ def rows_pane(edition: Edition, choice: Choice) -> str:
     """The tokens of the chosen rows, coloured; one row alone is explained too."""
     indices = to_show(edition, choice)
     kinds = Kinds(rule_views(edition.program.policy))
+    show = _explained if len(indices) == 1 or choice.row is not None else Edition.shown
     articles = "".join(
-        row_article(_explained(edition, index) if len(indices) == 1 else edition.shown(index), kinds,
-                    facts=edition.facts[index], prefix="play-row")
+        row_article(
+            show(edition, index),
+            kinds,
+            facts=edition.facts[index],
+            cells=edition.board.cells(index),
+            prefix="play-row",
+        )
         for index in indices
-    )  # fmt: skip
+    )
     if not indices:
         articles = "<p>No row is like that.</p>"
     return f"<div class='pe rows'>{kinds.block()}{kinds.keys()}{articles}{_more(edition, choice, len(indices))}</div>"

@@ -64,10 +64,15 @@ def _pairs(found: DataDiff, old: Edition, new: Edition, choice: Choice) -> str:
     rows = new.board.rows
     indices = [i for i in wanted if rows[i].number in numbers and choice.row in (None, rows[i].number)]
     columns = []
-    for edition, other, name in ((old, new, "compared with"), (new, old, "policy")):
+    for edition, other, name, prefix in ((old, new, "compared with", "old-row"), (new, old, "policy", "new-row")):
         kinds = Kinds(rule_views(edition.program.policy))
         articles = "".join(
-            row_article(edition.changed_from(other, index), kinds, prefix=f"{name.split()[0]}-row")
+            row_article(
+                edition.changed_from(other, index),
+                kinds,
+                cells=edition.board.cells(index),
+                prefix=prefix,
+            )
             for index in indices[:_AT_ONCE]
         )
         columns.append(f"<div class='rows'><h3>{name}</h3>{kinds.block()}{articles}</div>")

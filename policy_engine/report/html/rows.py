@@ -16,7 +16,7 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from itertools import groupby
 
-from policy_engine.chat.segments import RenderedChat
+from policy_engine.chat.segments import RenderedChat, TokenizedChat
 from policy_engine.core.vocabulary import PART_DOCS
 from policy_engine.core.wording import counted
 from policy_engine.mask.explain import ExplainedPiece, rule_lines
@@ -113,10 +113,17 @@ class Kinds:
         )
 
 
-def row_article(row: ShownRow | FailedRow, kinds: Kinds, *, facts: RowFacts | None = None, prefix: str = "row") -> str:
+def row_article(
+    row: ShownRow | FailedRow,
+    kinds: Kinds,
+    *,
+    facts: RowFacts | None = None,
+    cells: RowCells | None = None,
+    prefix: str = "row",
+) -> str:
     """One row, with the id `prefix` and number.
 
-    Its `data-` attributes are what it can be sorted and filtered by.
+    Its `data-` attributes are what it can be sorted and filtered by. `facts` and `cells` save working them out.
     """
     facts = row_facts(row) if facts is None else facts
     side = row.side if isinstance(row, ShownRow) else ""
@@ -135,10 +142,11 @@ def row_article(row: ShownRow | FailedRow, kinds: Kinds, *, facts: RowFacts | No
         f"<p class='lost'>{escaped(one_line(lost_piece(u)))} never reached the text</p>"
         for u in row.tokenized.chat.unrendered
     )
+    turns = "".join(_turns(row, kinds, cells or RowCells(row.tokenized)))
     return (
         f"{head}<p class='count'><span class='bar'><i style='width:{width}'></i></span>"
         f"{facts.trained:,} of {counted(facts.tokens, 'token')} trained{odd}</p>"
-        f"{'' if row.failure is None else _failure(row.failure)}{lost}{''.join(_turns(row, kinds))}</article>\n"
+        f"{'' if row.failure is None else _failure(row.failure)}{lost}{turns}</article>\n"
     )
 
 
@@ -148,9 +156,8 @@ def _failure(row: FailedRow) -> str:
     return f"<p class='failed'>{escaped(place)}error[{escaped(row.code)}]: {escaped(row.message)}</p>{help}"
 
 
-def _turns(row: ShownRow, kinds: Kinds) -> Iterable[str]:
+def _turns(row: ShownRow, kinds: Kinds, cells: RowCells) -> Iterable[str]:
     chat = row.tokenized.chat
-    cells = _Cells(row)
     for turn, group in groupby(token_runs(row), key=lambda run: run.turn):
         runs = list(group)
         who = "—" if turn is None else f"{turn} {chat.messages[turn]['role']}"
@@ -165,7 +172,7 @@ def _turns(row: ShownRow, kinds: Kinds) -> Iterable[str]:
         yield "</pre></section>"
 
 
-def _run(run: TokenRun, row: ShownRow, kinds: Kinds, cells: _Cells) -> Iterable[str]:
+def _run(run: TokenRun, row: ShownRow, kinds: Kinds, cells: RowCells) -> Iterable[str]:
     chat = row.tokenized.chat
     if not run.tokens:
         yield f"<span class='none'>{with_breaks(chat.text[run.start : run.end])}</span>"
@@ -199,11 +206,10 @@ def _body(run: TokenRun, row: ShownRow) -> str:
     return with_breaks(text) if text else "·" * run.tokens
 
 
-class _Cells:
-    """The cells of a row, written down for the page's script."""
+class RowCells:
+    """The cells of a row, written down for the page's script: the same for every policy."""
 
-    def __init__(self, row: ShownRow) -> None:
-        tokenized = row.tokenized
+    def __init__(self, tokenized: TokenizedChat) -> None:
         firsts = cell_starts(tokenized).tolist()
         stops = [*firsts[1:], len(tokenized.input_ids)]
         starts, ends, text = tokenized.starts_T.tolist(), tokenized.ends_T.tolist(), tokenized.chat.text

@@ -2,9 +2,10 @@
 
     python -m benchmarks.media parity --count 500 qwen2_vl llava      ids, columns, labels; one line a processor
     python -m benchmarks.media speed --count 60 qwen2_vl llava        our time over the processor's own
+    python -m benchmarks.media cuts qwen2_vl llava                    200 cuts and 50 packs: tokens beside features
     python -m benchmarks.media classes                                the table of all classes, as JSON and as a page
 
-`parity` and `classes` want the environment of `make media`, for the processors that need torch.
+`parity`, `cuts` and `classes` want the environment of `make media`, for the processors that need torch.
 """
 
 from __future__ import annotations
@@ -23,9 +24,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from policy_engine import Masker, MediaError, MediaOptions, policy_from_text
+from policy_engine import Masker, MediaCollator, MediaError, MediaOptions, policy_from_text
 from policy_engine.chat.media.classes import all_classes, kinds_of, why_refused
 from policy_engine.core.vocabulary import MEDIA
+from policy_engine.run.pack import pack
+from policy_engine.run.truncate import KEEPS, Truncation, truncate
 
 ROOT = Path(__file__).parents[1]
 RESULT = ROOT / "benchmarks" / "results" / "media-classes.json"
@@ -140,6 +143,59 @@ def speed(names: list[str], count: int, size: tuple[int, int]) -> int:
     return 0
 
 
+def cuts(names: list[str], seed: int, most: int = 200, packs: int = 50) -> int:
+    """Rows cut at random lengths, and packed: each medium has its features, and no document trains its first token."""
+    from tests.support.media_chats import words
+    from tests.support.pictures import draw, processor
+
+    failed = 0
+    for name in names:
+        rng = random.Random(f"{seed}-{name}")
+        with TemporaryDirectory() as folder:
+            options = MediaOptions(root=folder)
+            masker = Masker(policy_from_text(POLICY), processor(name), media=options)
+            assert masker.tokenizer.media is not None
+            collate = MediaCollator(processor(name), options=options)
+            rows = []
+            for at in range(40):
+                parts: list[dict[str, Any]] = [{"type": "text", "text": words(rng)} for _ in range(rng.randint(1, 2))]
+                for each in range(rng.randint(0, 4)):
+                    draw(Path(folder), f"{at}-{each}.png", rng.randint(30, 200), rng.randint(30, 200), seed=at)
+                    parts.insert(rng.randint(0, len(parts)), {"type": "image", "path": f"{at}-{each}.png"})
+                answer = [{"type": "text", "text": words(rng)}]
+                rows.append(masker([{"role": "user", "content": parts}, {"role": "assistant", "content": answer}]))
+            found: Counter[str] = Counter()
+            for _ in range(most):
+                row = rng.choice(rows)
+                keep = rng.choice(KEEPS)
+                cut = truncate(row, Truncation(max_length=rng.randint(1, len(row.input_ids)), keep=keep))
+                if cut is None:
+                    found["nothing left"] += 1
+                    continue
+                _try(found, collate, [dict(cut.arrays())], [0])
+            for _ in range(packs if masker.tokenizer.why_not_packed is None else 0):
+                chosen = [dict(row.arrays()) for row in rng.sample(rows, rng.randint(2, 8))]
+                for packed in pack(chosen, max(len(row["input_ids"]) for row in chosen) + rng.randint(0, 900)):
+                    lengths = packed["seq_lengths"].tolist()
+                    _try(found, collate, [packed], [sum(lengths[:at]) for at in range(len(lengths))], "packed")
+        bad = sum(count for what, count in found.items() if what.startswith("bad"))
+        failed += bool(bad)
+        refused = masker.tokenizer.why_not_packed
+        print(json.dumps({"processor": name, "ok": not bad, **found, "not packed": refused}), flush=True)
+    return failed
+
+
+def _try(found: Counter[str], collate: Any, rows: list[dict[str, Any]], firsts: list[int], what: str = "cut") -> None:
+    """Counts what a collator, which compares tokens with features, says of rows, and if documents begin masked."""
+    try:
+        batch = collate(rows)
+    except MediaError as error:
+        found[f"bad: {error.message}"] += 1
+        return
+    starts = [int(batch["labels"][0, at]) for at in firsts]
+    found[what if all(label == -100 for label in starts) else "bad: a document trains its first token"] += 1
+
+
 def classes() -> int:
     """Every processor class of the installed transformers: taken, or refused with the reason."""
     from tests.support import pictures  # noqa: F401  # lets torchvision be imported beside a torch for CPUs
@@ -196,7 +252,7 @@ def page(result: dict[str, Any]) -> str:
 def main() -> int:
     """Runs what the command line asks for."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.media")
-    parser.add_argument("what", choices=("parity", "speed", "classes"))
+    parser.add_argument("what", choices=("parity", "speed", "cuts", "classes"))
     parser.add_argument("names", nargs="*")
     parser.add_argument("--count", type=int, default=500)
     parser.add_argument("--seed", type=int, default=1)
@@ -210,6 +266,8 @@ def main() -> int:
     names = given.names or [name for name in PROCESSORS if name != "paligemma"]
     if given.what == "parity":
         return parity(names, given.count, given.seed)
+    if given.what == "cuts":
+        return cuts(names, given.seed)
     return speed(names, given.count, tuple(given.size))
 
 

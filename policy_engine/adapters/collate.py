@@ -72,7 +72,7 @@ class PaddingCollator:
             size = len(row["input_ids"])
             for name, values in flat.items():
                 _same_length(name, row, number, size)
-                values += row[name]
+                values.extend(row[name])
         for at, position in enumerate(flat["position_ids"]):
             if position == 0 and "labels" in flat:
                 flat["labels"][at] = IGNORE_INDEX

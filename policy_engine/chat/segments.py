@@ -192,6 +192,8 @@ class TokenizedChat:
     given ids carries along (float32)."""
     media: tuple[MediaTokens, ...] | None = None
     """Media of the conversation, in order; None if a tokenizer made the ids."""
+    media_together: bool = False
+    """True if the tokens of one medium would be others without the rest of them."""
     drifted: tuple[tuple[int, int], ...] = ()
     """Ranges of given tokens that spell something else than the messages; they are never trained."""
     _ids_T: npt.NDArray[np.int32] | None = field(default=None, init=False, repr=False, compare=False)

@@ -70,6 +70,7 @@ def _whole_media(row: MaskedRow, start: int, end: int) -> tuple[int, int]:
     Neither half of an image has its features. The tokens around a medium (`<|vision_start|>`) go with it.
     """
     segments_T = row.mask.segments_T
+    ranges = []
     for medium in row.tokenized.media or ():
         first, stop = medium.first, medium.first + medium.count
         while first > 0 and _is_of(row, segments_T[first - 1], medium):
@@ -80,6 +81,11 @@ def _whole_media(row: MaskedRow, start: int, end: int) -> tuple[int, int]:
             end = first
         if first < start < stop:
             start = stop
+        ranges.append((first, stop))
+    kept = sum(start <= first and stop <= end for first, stop in ranges)
+    if row.tokenized.media_together and 0 < kept < len(ranges):
+        # Fewer of them would have other features: what stays is the text on the side that is kept.
+        return (max(stop for _, stop in ranges), end) if start else (0, min(first for first, _ in ranges))
     return start, end
 
 

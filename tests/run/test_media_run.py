@@ -147,6 +147,18 @@ def test_a_cut_goes_through_no_medium(name: str) -> None:
                 assert cut.labels[0] == -100 or cut.input_ids[0] == row.input_ids[0]
 
 
+def test_pictures_that_depend_on_each_other_stay_or_go_together() -> None:
+    masker = Masker(POLICY, processor("llava_onevision"))
+    parts = [{"type": "image", "image": picture(200, 60, at)} for at in range(3)]
+    row = masker(chat([*parts, {"type": "text", "text": "What?"}], [{"type": "text", "text": "Cats."}]))
+    assert {0, 3} == {
+        len(cut["media"])
+        for length in range(1, len(row.input_ids) + 1)
+        for keep in ("keep_start", "keep_end")
+        if (cut := truncate(row, Truncation(max_length=length, keep=keep))) is not None
+    }
+
+
 def test_packed_rows_keep_media_with_their_tokens(tmp_path: Path) -> None:
     rng = random.Random(2)
     rows = []
@@ -173,7 +185,11 @@ def test_packed_rows_keep_media_with_their_tokens(tmp_path: Path) -> None:
 
 
 def test_packing_is_refused_where_positions_are_grids(tmp_path: Path) -> None:
-    for name, reason in (("qwen2_vl", "positions of a grid"), ("gemma3", "see each other")):
+    for name, reason in (
+        ("qwen2_vl", "positions of a grid"),
+        ("gemma3", "see each other"),
+        ("llava_onevision", "more of them"),
+    ):
         with pytest.raises(ConfigError, match=reason):
             apply([{"messages": chat("Hi", "Ho")}], tmp_path, name, packed=True, truncation=Truncation(max_length=99))
 

@@ -166,6 +166,7 @@ class MediaEncoder:
             starts_T=starts_T,
             ends_T=ends_T,
             columns=self._columns(ready, ids, spans, starts_T),
+            media_together=len(ready.media) > 1 and self.media.together,
             media=tuple(
                 MediaTokens(
                     kind=medium.kind,

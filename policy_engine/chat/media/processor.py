@@ -94,7 +94,22 @@ class MediaProcessor:
             )
         if "token_type_ids" in self.columns:
             return "its model lets the tokens of a picture see each other, also across packed rows"
+        if self.together:
+            return "it writes a picture with other tokens where its row has more of them"
         return None
+
+    @functools.cached_property
+    def together(self) -> bool:
+        """True if the tokens of a picture depend on the number of pictures in its row, as LLaVA-OneVision's do."""
+        token = self.tokens.get("image")
+        if token is None:
+            return False
+        try:
+            alone = self.write(f"a{token}b", {"image": [noise(200, 100)]})
+            both = self.write(f"a{token}b{token}c", {"image": [noise(200, 100), noise(100, 200)]})
+        except MediaError:
+            return False  # a processor that takes one picture a row, or none of noise
+        return alone.texts[:1] != both.texts[:1]
 
     @property
     def rate(self) -> int:

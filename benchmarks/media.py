@@ -144,7 +144,10 @@ def speed(names: list[str], count: int, size: tuple[int, int]) -> int:
 
 
 def cuts(names: list[str], seed: int, most: int = 200, packs: int = 50) -> int:
-    """Rows cut at random lengths, and packed: each medium has its features, and no document trains its first token."""
+    """Cuts rows at random lengths, and packs them.
+
+    Each medium has its features, and no document trains its first token.
+    """
     from tests.support.media_chats import words
     from tests.support.pictures import draw, processor
 
@@ -186,7 +189,10 @@ def cuts(names: list[str], seed: int, most: int = 200, packs: int = 50) -> int:
 
 
 def _try(found: Counter[str], collate: Any, rows: list[dict[str, Any]], firsts: list[int], what: str = "cut") -> None:
-    """Counts what a collator, which compares tokens with features, says of rows, and if documents begin masked."""
+    """Counts what a collator says of rows, and if documents begin masked.
+
+    The collator compares tokens with features.
+    """
     try:
         batch = collate(rows)
     except MediaError as error:

@@ -100,7 +100,10 @@ class MediaProcessor:
 
     @functools.cached_property
     def together(self) -> bool:
-        """True if the tokens of a picture depend on the number of pictures in its row, as LLaVA-OneVision's do."""
+        """True if the tokens of a picture depend on the number of pictures in its row.
+
+        Those of LLaVA-OneVision do.
+        """
         token = self.tokens.get("image")
         if token is None:
             return False

@@ -70,6 +70,9 @@ SHAPES: dict[str, Conversation] = {
         messages=({"role": "system", "content": "/no_think"}, _user("Quser1Z"), _answer("Qasst2Z"), _user("Quser3Z"),
                   _answer("Qasst4Z"))
     ),
+    "empty": Conversation(
+        messages=(_user("Quser0Z"), _answer("Qasst1Z"), _user(""), _answer(""), _user("Quser4Z"), _answer("Qasst5Z"))
+    ),
     "call_last": Conversation(
         messages=(_user("Quser0Z"), _answer("", tool_calls=[_CALL])), tools=_TOOLS
     ),

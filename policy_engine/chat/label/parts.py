@@ -47,8 +47,8 @@ def _settle(chart: Chart) -> None:
     pieces may write some of its opening while it writes nothing.
     """
     data = [bit for bit in chart.bits if bit.is_data]
-    # Of a turn without data, where its scaffold begins.
-    ends: dict[int | None, int] = {bit.turn: bit.start for bit in reversed(chart.bits)}
+    # Of a turn without data, right behind where its scaffold begins: empty data of another may be there.
+    ends: dict[int | None, int] = {bit.turn: bit.start + 1 for bit in reversed(chart.bits)}
     ends.update({bit.turn: bit.end for bit in data})
     ends.update({bit.turn: bit.end for bit in data if bit.end > bit.start})
     left: Bit | None = None

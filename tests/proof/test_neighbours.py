@@ -46,7 +46,8 @@ def witness(text: str) -> Witness:
         "train assistant where has previous.role\nalways train assistant unless turn.index == 0",
         "train everything where not has previous.role\nalways train preamble",
         "train bos where has previous.role or has result.role or has next.x or has answer.x\nnever train bos",
-        "train assistant weight result.score\nnever train assistant where result.score == 0 and not result.score != 0",
+        # Results with another score beside 0 make no weight: the row fails.
+        "train assistant weight result.score\nnever train assistant where result.score == 0",
     ],
 )  # fmt: skip
 def test_what_no_conversation_has(text: str) -> None:
@@ -144,6 +145,13 @@ def test_in_words() -> None:
     assert (f'{place} where result.content contains "ok"',) == report.decided[0].places
     report = prove(check_text('train user where not previous.role in ["assistant", "tool"] and has previous.role'))
     assert "\0" not in str(report)
+
+
+def test_a_call_of_a_trained_turn_can_have_another_result_than_the_turn() -> None:
+    text = "train assistant.text where result.ok\ntrain tool_call of trained assistant\n"
+    assert "holds" != guard(text + "never train assistant.tool_call where result.n == 1 and not result.ok").verdict
+    # Text of the turn has the results of all its calls.
+    assert "holds" == guard(text + "never train assistant.text where result.n == 1 and not result.ok").verdict
 
 
 def test_what_is_before_a_trained_turn_is_free_and_only_possible() -> None:

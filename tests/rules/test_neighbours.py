@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from policy_engine.core.errors import RowError
+from policy_engine.rules.compile import compile_text
 from tests.support.chats import build_chat
 from tests.support.policies import trained, weights
 
@@ -141,3 +142,15 @@ def test_results_that_differ_are_no_weight_and_no_spans() -> None:
 def test_spans_of_a_neighbour_count_in_the_messages_own_content() -> None:
     critic = {"role": "critic", "content": "Wrong.", "wrong": [[0, 2]]}
     assert ["Do"] == trained("train spans next.wrong in assistant.text", [DONE, critic])
+
+
+def test_only_tool_messages_are_counted_where_results_have_no_ids() -> None:
+    calls = {"role": "assistant", "content": "Calls.", "tool_calls": [call("f"), call("g")]}
+    chat = [calls, USER, {"role": "tool", "content": "one"}, USER, {"role": "tool", "content": "two"}]
+    assert ["f"] == trained('train tool_call.name where result.content == "one"', chat)
+    assert ["g"] == trained('train tool_call.name where result.content == "two"', chat)
+
+
+def test_a_field_of_a_neighbour_is_one_that_the_policy_reads() -> None:
+    read = "train assistant where previous.note and result.ok weight answer.score; train spans next.cuts in assistant"
+    assert {"note", "ok", "score", "cuts"} == compile_text(read).message_fields

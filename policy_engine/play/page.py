@@ -154,10 +154,9 @@ def build(board: Board) -> gr.Blocks:
                                 value="effect",
                                 show_label=False,
                                 container=False,
-                                scale=4,
-                                min_width=280,
+                                elem_id="play-colours",
                             )
-                            edges = gr.Checkbox(label="token edges", container=False, scale=0, min_width=150)
+                            edges = gr.Checkbox(label="token edges", container=False, elem_id="play-edges")
                         rows = gr.HTML(**bare, elem_id="play-rows")
                     with gr.Tab("Overview"):
                         summary = gr.HTML(**bare, elem_id="play-overview")

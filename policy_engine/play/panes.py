@@ -53,7 +53,9 @@ def findings_pane(draft: Draft, *, proven: bool = False) -> str:
     if draft.is_kept:
         told = "keep the colours of the last text that was one" if edition.text else "have no colours until it is one"
         kept = f"<p class='kept'>This text is no policy. The rows {told}.</p>"
-    if not found:
+    if proven and not draft.is_kept and edition.proof.fails:
+        kept = "<p class='kept'>A guard does not hold: see Guards.</p>"
+    elif not found:
         return "<div class='pe findings'><p class='fine'>Nothing to report.</p></div>"
     return f"<div class='pe findings'>{kept}{''.join(map(_finding, found))}</div>"
 

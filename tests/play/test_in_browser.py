@@ -33,6 +33,9 @@ HOSTILE = (
     {"messages": [{EVIL: 1}]},
 )
 WAIT = 15_000
+CONTRAST = (ROOT / "tests" / "site" / "contrast.js").read_text(encoding="utf-8")
+LEGIBLE = 4.5
+"""Contrast of text that WCAG 2 asks for (AA)."""
 
 
 @pytest.fixture(scope="module")
@@ -296,6 +299,11 @@ def test_it_fits_phones_and_desktops(opened: Browser, address: str, width: int, 
     assert visit.page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
     dark = visit.page.locator("#play-rows article").first.evaluate("node => getComputedStyle(node).backgroundColor")
     assert ("rgb(30, 32, 36)" if scheme == "dark" else "rgb(255, 255, 255)") == dark
+    visit.type("train everything; never train user")
+    visit.waits_for("#play-rows .failed", "PE301")
+    worst = visit.page.evaluate(CONTRAST)
+    assert worst
+    assert {} == {kind: found for kind, found in worst.items() if found["ratio"] < LEGIBLE}
     visit.close()
 
 

@@ -135,6 +135,9 @@ def test_guards_show_a_witness(loaded: Board) -> None:
     assert re.search(r"<mark>.+</mark>", broken)
     assert "&quot;role&quot;: &quot;user&quot;" in broken
     assert "No guards" in guards_pane(editions.of(POLICY).proof)
+    told = "A guard does not hold"
+    assert told in findings_pane(editions.draft("train everything; never train user", None), proven=True)
+    assert told not in findings_pane(editions.draft(f"{POLICY}; never train user", None), proven=True)
 
 
 def test_rows_that_break_a_guard_keep_their_colours(loaded: Board) -> None:

@@ -27,6 +27,7 @@ from importlib import import_module
 from typing import Any, Final
 
 from policy_engine.core.errors import ConfigError
+from policy_engine.core.vocabulary import REASONING_ALIASES
 from policy_engine.data.dataset import DatasetSpec
 from policy_engine.mask.masker import Masker
 from policy_engine.proof.load_policy import load_policy
@@ -84,6 +85,13 @@ def _program(policy: str, entry: Mapping[str, Any]) -> Program:
         raise ConfigError(
             f"a dataset with `policy: {policy}` has `drop_system_message`, which changes the text",
             help="leave it out, and drop the messages in the data",
+        )
+    thinking = entry.get("template_thinking_key")
+    if thinking and thinking not in REASONING_ALIASES:
+        raise ConfigError(
+            f"a dataset with `policy: {policy}` has `template_thinking_key: {thinking}`, and thinking is given to the "
+            f"template as {', '.join(f'`{name}`' for name in REASONING_ALIASES)}",
+            help="leave it out, or use a template that reads one of these",
         )
     beside = [key for key in _DECIDES if entry.get(key)]
     if beside:

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from policy_engine.adapters.documents import documents_of
 from policy_engine.core.errors import ConfigError, RowError
 from policy_engine.core.vocabulary import IGNORE_INDEX
 from policy_engine.data.conversation import Conversation, read_row
@@ -38,8 +39,8 @@ class PolicySFTDataset:
 
     The constructor's arguments are verl's. `config` needs `policy`, unless all rows are masked already; `max_length`
     and `truncation` (`error`, `left`, `right`) are read as verl reads them. A document's first token has no loss.
-    Raises ConfigError for rows that are not masked without a policy, RowError for what is not a row, and what loading a
-    policy raises: one whose guard some conversation breaks does not load.
+    Raises ConfigError for rows that are not masked without a policy, RowError for what is not a row and for labels that
+    are shifted or padded, and what loading a policy raises: one whose guard some conversation breaks does not load.
     """
 
     def __init__(
@@ -113,6 +114,11 @@ _Masked = tuple[list[int], list[float], list[int]]
 
 
 def _masked(row: Mapping[str, Any], number: int) -> _Masked:
+    if row.get("labels") is not None:
+        documents = documents_of({**row, "row": number})
+        weights = np.concatenate([document.weights_T for document in documents])
+        positions = np.concatenate([np.arange(len(document.ids_T)) for document in documents])
+        return list(row["input_ids"]), weights.tolist(), positions.tolist()
     ids, labels, _, _ = mask_of(row, number)
     check_lengths(row, ("loss_weights", "position_ids"), len(ids), f"row {number}")
     return _columns(ids, labels, row.get("loss_weights"), row.get("position_ids"))

@@ -111,8 +111,9 @@ def weighted_trainer(trainer: type[Any], *, denominator: Denominator, codes: Wei
     pass through what cuts and packs labels only, as TRL's `SFTTrainer` does. A trainer's own metrics and further losses
     (of a mixture of experts) are not kept.
 
-    Training raises ConfigError where batches have no weights, and where sequences or layers are split over processes
-    (`parallelism_config`), of which each sees a part of the labels only.
+    The trainer raises ConfigError for `label_smoothing_factor`. Training raises it where batches have no weights, and
+    where sequences or layers are split over processes (`parallelism_config`), of which each sees a part of the labels
+    only.
     """
 
     class WeightedTrainer(trainer):  # type: ignore[misc]
@@ -120,6 +121,11 @@ def weighted_trainer(trainer: type[Any], *, denominator: Denominator, codes: Wei
 
         def __init__(self, *args: Any, **settings: Any) -> None:
             super().__init__(*args, **settings)
+            if self.args.label_smoothing_factor:
+                raise ConfigError(
+                    f"`label_smoothing_factor` is {self.args.label_smoothing_factor}, which a weighted loss has not",
+                    help="leave it out, or train without weights",
+                )
             # This loss is divided by the whole step's denominator, whatever the model's own loss takes: otherwise the
             # trainer would divide it by the number of accumulated micro-batches once more.
             self.model_accepts_loss_kwargs = True

@@ -55,7 +55,11 @@ def test_axolotl_keys_that_say_what_is_trained_are_refused() -> None:
 
 @pytest.mark.parametrize(
     ("cfg", "entry", "key"),
-    [({"train_on_inputs": True}, {}, "train_on_inputs"), ({}, {"drop_system_message": True}, "drop_system_message")],
+    [
+        ({"train_on_inputs": True}, {}, "train_on_inputs"),
+        ({}, {"drop_system_message": True}, "drop_system_message"),
+        ({}, {"template_thinking_key": "thoughts"}, "template_thinking_key: thoughts"),
+    ],
 )
 def test_axolotl_keys_that_would_do_nothing_are_refused(cfg: Any, entry: Any, key: str) -> None:
     with pytest.raises(ConfigError, match=f"`{key}`"):
@@ -144,3 +148,29 @@ def test_verl_dataset_of_masked_rows(tmp_path: Path) -> None:
     assert [0, 1, 2, 3] == first["position_ids"].tolist()
     assert [0.0, 1.0, 0.0, 1.0] == second["loss_mask"].tolist()
     assert [0, 1, 0, 1] == second["position_ids"].tolist()
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ({"input_ids": [1, 2, 3, 4], "labels": [2, 3, 4, -100]}, "token 0 of row 1 is 1 and its label 2"),
+        (
+            {"input_ids": [1, 2, 0, 0], "labels": [-100, 2, -100, -100], "attention_mask": [1, 1, 0, 0]},
+            "row 1 is padded",
+        ),
+        ({"input_ids": [1, 2], "labels": [-100, 2], "loss_weights": [0.0, float("inf")]}, "has weight inf"),
+    ],
+)
+def test_verl_takes_no_masked_rows_that_mean_something_else(row: Any, reason: str, tmp_path: Any) -> None:
+    file = tmp_path / "masked.jsonl"
+    file.write_text(json.dumps(row).replace("Infinity", "1e999") + "\n")
+    with pytest.raises(RowError, match=reason):
+        PolicySFTDataset(str(file), load_tokenizer("builtin").tokenizer, {})
+
+
+def test_verl_reads_packed_rows_by_document(tmp_path: Any) -> None:
+    file = tmp_path / "masked.jsonl"
+    row = {"row": [1, 2], "input_ids": [1, 2, 3, 4], "labels": [-100, 2, 3, 4], "seq_lengths": [2, 2]}
+    file.write_text(json.dumps(row) + "\n")
+    found = PolicySFTDataset(str(file), load_tokenizer("builtin").tokenizer, {}).columns(0)
+    assert (found["position_ids"].tolist(), found["loss_mask"].tolist()) == ([0, 1, 0, 1], [0.0, 1.0, 0.0, 1.0])

@@ -147,6 +147,18 @@ def test_weighted_trainer(model: Any, tokenizer: Any, folder: Path, denominator:
     assert expected == pytest.approx(_first_loss(trainer), abs=CLOSE)
 
 
+def test_smoothing_of_labels_is_refused_with_weights(model: Any, tokenizer: Any, folder: Path) -> None:
+    from datasets import Dataset
+    from transformers import Trainer, TrainingArguments
+
+    with pytest.raises(ConfigError, match=r"`label_smoothing_factor` is 0.1"):
+        weighted_trainer(Trainer, denominator="weights")(
+            model=model,
+            args=TrainingArguments(**_arguments(folder, label_smoothing_factor=0.1)),
+            train_dataset=Dataset.from_list(_rows(tokenizer, WEIGHTED, count=2)),
+        )
+
+
 def test_weighted_trainer_over_accumulated_steps(model: Any, tokenizer: Any, folder: Path) -> None:
     from datasets import Dataset
     from transformers import Trainer, TrainingArguments

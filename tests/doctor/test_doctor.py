@@ -21,7 +21,7 @@ from policy_engine.doctor.examine import examine
 from policy_engine.doctor.findings import Examination
 from policy_engine.doctor.samples import Document, Sample, read_sample
 from policy_engine.doctor.steps import flat_settings
-from policy_engine.doctor.trainers.hooks import surroundings
+from policy_engine.doctor.trainers.hooks import first_of, surroundings
 from policy_engine.doctor.vocabulary import Vocabulary
 from tests.cli.support import CHATS, cli
 
@@ -356,3 +356,9 @@ def test_rows_that_fail_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert (1, 3, 1) == tuple(result.document[name] for name in ("rows", "rows_failed", "rows_empty"))
     text = cli("doctor", str(data), "--trainer", "trl", "-p", "default", "-t", "builtin")
     assert f"{data}:1" in text.err
+
+
+def test_a_trainer_that_takes_no_step_is_named() -> None:
+    with pytest.raises(ConfigError, match="took no step"):
+        first_of([])
+    assert first_of([({}, 1.0, "model"), ({}, 2.0, "other")]) == ({}, 1.0, "model")

@@ -9,6 +9,8 @@ from importlib import import_module
 from io import StringIO
 from typing import Any
 
+from policy_engine.core.errors import ConfigError
+
 
 @contextmanager
 def watched(trainer: type[Any]) -> Iterator[list[tuple[dict[str, Any], float, Any]]]:
@@ -31,6 +33,19 @@ def watched(trainer: type[Any]) -> Iterator[list[tuple[dict[str, Any], float, An
         yield seen
     finally:
         cls.training_step = taken
+
+
+def first_of(seen: list[tuple[dict[str, Any], float, Any]]) -> tuple[dict[str, Any], float, Any]:
+    """The first step that was recorded.
+
+    Raises ConfigError if there was no step.
+    """
+    if not seen:
+        raise ConfigError(
+            "the trainer took no step: none of the rows came to it",
+            help="look at the settings that drop rows or end training: lengths, filters, callbacks",
+        )
+    return seen[0]
 
 
 @contextmanager

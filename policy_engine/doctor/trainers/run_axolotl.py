@@ -10,7 +10,7 @@ import yaml
 
 from policy_engine.core.errors import ConfigError
 from policy_engine.doctor.steps import TakenStep, Task, flat_settings, parts_of, save_model, without_flash
-from policy_engine.doctor.trainers.hooks import surroundings, watched
+from policy_engine.doctor.trainers.hooks import first_of, surroundings, watched
 from policy_engine.doctor.trainers.run_transformers import dataset_of
 
 _FLAGS: Final = (
@@ -104,7 +104,7 @@ def run_axolotl(task: Task) -> TakenStep:
                 trainer.train()
         finally:
             parts.close_debug_log()
-    batch, loss, model = seen[0]
+    batch, loss, model = first_of(seen)
     return TakenStep(
         version=version("axolotl"),
         batch=batch,

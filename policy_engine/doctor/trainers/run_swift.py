@@ -10,7 +10,7 @@ from typing import Any, Final
 from policy_engine.adapters.swift import TEMPLATE, register, swift_row
 from policy_engine.core.errors import ConfigError
 from policy_engine.doctor.steps import TakenStep, Task, parts_of, save_model, without_flash
-from policy_engine.doctor.trainers.hooks import surroundings, watched
+from policy_engine.doctor.trainers.hooks import first_of, surroundings, watched
 
 SETTINGS: Final = (
     "template", "template_backend", "use_chat_template", "system", "response_prefix", "max_length",
@@ -72,7 +72,7 @@ def run_swift(task: Task) -> TakenStep:
                     f"{type(error).__name__}: {error}, and without `strict` rows that it cannot take are left out",
                     help="set `strict: true`, and it says what is wrong with the first of them",
                 ) from error
-    batch, loss, model = seen[0]
+    batch, loss, model = first_of(seen)
     scale = batch.pop("loss_scale", None)
     if scale is not None and task.sample.weighted:
         batch["loss_weights"] = scale

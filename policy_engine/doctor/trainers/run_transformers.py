@@ -9,7 +9,7 @@ from typing import Any, Final
 from policy_engine.adapters.collate import PaddingCollator
 from policy_engine.adapters.weights import weighted_trainer
 from policy_engine.doctor.steps import TakenStep, Task, tiny_model
-from policy_engine.doctor.trainers.hooks import quietly, watched
+from policy_engine.doctor.trainers.hooks import first_of, quietly, watched
 
 _OURS: Final = {
     "max_steps": 1, "learning_rate": 0.0, "report_to": [], "use_cpu": True, "save_strategy": "no",
@@ -69,7 +69,7 @@ def run_trainer(
     trainer.remove_callback(PrinterCallback)
     with watched(type(trainer)) as seen:
         trainer.train()
-    batch, loss, model = seen[0]
+    batch, loss, model = first_of(seen)
     settings = {**taken, **(elsewhere or {})}
     return TakenStep(version=version, batch=batch, loss=loss, model=model, settings=settings, left_out=ignored)
 

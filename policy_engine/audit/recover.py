@@ -206,7 +206,11 @@ def _ending(ending: str) -> str:
 
 
 def source_of(row: Mapping[str, Any]) -> list[dict[str, Any]] | None:
-    """The messages a prepared row still carries beside its ids, if any."""
+    """The messages a prepared row still carries beside its ids, if any.
+
+    >>> source_of({"messages": [{"role": "user", "content": "Hi"}], "input_ids": [1]})
+    [{'role': 'user', 'content': 'Hi'}]
+    """
     messages = row.get("messages") or row.get("conversations")
     if isinstance(messages, list) and messages and all(isinstance(m, Mapping) for m in messages):
         return [dict(m) for m in messages]

@@ -45,7 +45,11 @@ class Diagnostic:
 
     @property
     def is_error(self) -> bool:
-        """True if this finding stops a policy from compiling."""
+        """True if this finding stops a policy from compiling.
+
+        >>> Diagnostic(code="PE503", severity="error", message="no policy").is_error
+        True
+        """
         return self.severity == "error"
 
 

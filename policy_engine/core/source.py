@@ -38,7 +38,11 @@ class Source:
         return line, offset - self._lines[line - 1] + 1
 
     def line(self, number: int) -> str:
-        """The text of line `number` (from 1), without its newline; empty past the end."""
+        """The text of line `number` (from 1), without its newline; empty past the end.
+
+        >>> Source(name="a.policy", text="train assistant\\nmask user").line(2)
+        'mask user'
+        """
         if not 0 < number <= len(self._lines):
             return ""
         start = self._lines[number - 1]
@@ -68,17 +72,31 @@ class Span:
 
     @property
     def line(self) -> int:
-        """Line of the first character, from 1."""
+        """Line of the first character, from 1.
+
+        >>> source = Source(name="a.policy", text="train assistant\\nmask user")
+        >>> Span(source=source, start=16, end=20).line
+        2
+        """
         return self.source.position(self.start)[0]
 
     @property
     def column(self) -> int:
-        """Column of the first character, from 1."""
+        """Column of the first character, from 1.
+
+        >>> source = Source(name="a.policy", text="train assistant\\nmask user")
+        >>> Span(source=source, start=21, end=25).column
+        6
+        """
         return self.source.position(self.start)[1]
 
     @property
     def text(self) -> str:
-        """The characters the span covers."""
+        """The characters the span covers.
+
+        >>> Span(source=Source(name="a", text="mask user"), start=5, end=9).text
+        'user'
+        """
         return self.source.text[self.start : self.end]
 
     @property
@@ -112,7 +130,11 @@ class Place:
 
     @staticmethod
     def parse(text: str) -> Place:
-        """The place that a text names as `str` writes it. Raises ValueError for any other text."""
+        """The place that a text names as `str` writes it. Raises ValueError for any other text.
+
+        >>> Place.parse("a.jsonl:7")
+        Place(file='a.jsonl', number=7)
+        """
         file, colon, number = text.rpartition(":")
         return Place(file=file if colon else None, number=int(number.removeprefix("row ")))
 

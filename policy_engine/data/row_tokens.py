@@ -56,7 +56,11 @@ class RowTokens:
 
 
 def token_ids(value: Any, name: str) -> npt.NDArray[np.int32]:
-    """Ids as an array. Raises RowError for anything but a list of whole numbers from 0 on."""
+    """Ids as an array. Raises RowError for anything but a list of whole numbers from 0 on.
+
+    >>> token_ids([5, 6], "input_ids")
+    array([5, 6], dtype=int32)
+    """
     array = _numbers(value, name, "token ids")
     if array.size and (array.dtype.kind not in "iu" or int(array.min()) < 0 or int(array.max()) > LARGEST_ID):
         refuse(f"{name} is a list of {_worst(array)}, not of token ids", DROP)
@@ -67,6 +71,9 @@ def sampled_marks(value: Any, name: str) -> npt.NDArray[np.bool_]:
     """Marks of sampled tokens as an array.
 
     Raises RowError for anything but a list of 0, 1, true and false.
+
+    >>> sampled_marks([True, False], "sampled")
+    array([ True, False])
     """
     array = _numbers(value, name, "0 and 1")
     if array.dtype.kind != "b" and not np.isin(array, (0, 1)).all():
@@ -78,6 +85,9 @@ def token_numbers(value: Any, name: str) -> npt.NDArray[np.float32]:
     """A number for each token, as float32.
 
     Raises RowError for anything else, and for what float32 cannot hold.
+
+    >>> token_numbers([0.5, -1], "logprobs")
+    array([ 0.5, -1. ], dtype=float32)
     """
     array = _numbers(value, name, "numbers")
     if array.dtype.kind == "f" and not np.isfinite(array).all():

@@ -38,7 +38,11 @@ _OF_IDS: Final = frozenset(name for key in ("input_ids", "prompt_ids", "completi
 
 
 def has_usual_ids(row: Mapping[str, Any]) -> bool:
-    """True if a row has a column of token ids under a name that is known."""
+    """True if a row has a column of token ids under a name that is known.
+
+    >>> has_usual_ids({"input_ids": [1, 2], "messages": []}), has_usual_ids({"messages": []})
+    (True, False)
+    """
     return not _OF_IDS.isdisjoint(row)
 
 

@@ -108,5 +108,8 @@ def cannot(key: str, where: str, why: str, instead: str) -> ConfigError:
     """The error for a setting that no policy can express.
 
     For several settings, `key` is their names with "`, `" between.
+
+    >>> cannot("packing", "a.yaml", "rows are packed later", "apply --pack").message
+    'a.yaml: `packing` cannot be carried over: rows are packed later'
     """
     return ConfigError(f"{where}: `{key}` cannot be carried over: {why}", help=instead)

@@ -142,7 +142,12 @@ class CheckedPolicy:
 
 
 def roles_of(targets: tuple[CheckedTarget, ...]) -> frozenset[str]:
-    """The roles that targets name, in relations too."""
+    """The roles that targets name, in relations too.
+
+    >>> from policy_engine.lang.check import check_text
+    >>> roles_of(check_text("train assistant, tool").rules[0].targets)
+    frozenset({'tool', 'assistant'})
+    """
     found: set[str] = set()
     for target in targets:
         if isinstance(target, Spans):

@@ -14,7 +14,11 @@ from policy_engine._version import __version__
 
 
 def fingerprint_of(*facts: str) -> str:
-    """A SHA-256 in hex of some facts and this package's version."""
+    """A SHA-256 in hex of some facts and this package's version.
+
+    >>> fingerprint_of("a") == fingerprint_of("a") != fingerprint_of("b")
+    True
+    """
     return hashlib.sha256(json.dumps([__version__, *facts]).encode("utf-8", "backslashreplace")).hexdigest()
 
 

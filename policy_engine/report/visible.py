@@ -55,7 +55,11 @@ def one_line(text: str, width: int | None = None) -> str:
 
 
 def on_one_line(text: Text) -> Text:
-    """A styled text on one line, its styles kept: `one_line` for what a console prints."""
+    """A styled text on one line, its styles kept: `one_line` for what a console prints.
+
+    >>> on_one_line(Text("a\\nb")).plain
+    'a↵b'
+    """
     plain = text.plain
     if plain == one_line(plain):
         return text

@@ -68,7 +68,11 @@ def overlay(
 
 
 def joined(pieces: list[Decided]) -> list[Decided]:
-    """The pieces with neighbours of one decision joined."""
+    """The pieces with neighbours of one decision joined.
+
+    >>> joined([(0, 2, 1.0, 0), (2, 5, 1.0, 0), (5, 6, 0.0, 1)])
+    [(0, 5, 1.0, 0), (5, 6, 0.0, 1)]
+    """
     found: list[Decided] = []
     for piece in pieces:
         if found and found[-1][2:] == piece[2:]:

@@ -177,7 +177,11 @@ class SpanFinder:
 
 
 def _within(ranges: Sequence[Range], start: int, end: int) -> list[Range]:
-    """The ranges that have characters of `[start, end)`, of ranges in order."""
+    """The ranges that have characters of `[start, end)`, of ranges in order.
+
+    >>> _within([(0, 4), (6, 9)], 2, 7)
+    [(2, 4), (6, 7)]
+    """
     found: list[Range] = []
     for at in range(bisect_right(ranges, start, key=lambda r: r[1]), len(ranges)):
         if ranges[at][0] >= end:

@@ -22,6 +22,9 @@ class RunOptions:
         RunOptions(truncation=Truncation(max_length=4096), packed=True, workers=4)
 
     Raises ConfigError for options that mean nothing, or do not fit each other.
+
+    >>> RunOptions().workers
+    1
     """
 
     strict: bool = False

@@ -27,6 +27,9 @@ def best_fit_decreasing(lengths: Sequence[int], capacity: int) -> list[list[int]
 
     Raises:
         DataError: a document is longer than `capacity`.
+
+    >>> best_fit_decreasing([5, 3, 4, 2], 7)
+    [[0, 3], [2, 1]]
     """
     order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
     if order and lengths[order[0]] > capacity:

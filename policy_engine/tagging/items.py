@@ -99,7 +99,11 @@ class Items:
 
 
 def normal(source: str) -> str:
-    """A source as Jinja reads it: lines end in `\\n`, and the last line's end is dropped."""
+    """A source as Jinja reads it: lines end in `\\n`, and the last line's end is dropped.
+
+    >>> normal("a\\r\\nb")
+    'a\\nb'
+    """
     text = source.replace("\r\n", "\n").replace("\r", "\n")
     return text[:-1] if text.endswith("\n") else text
 
@@ -191,7 +195,11 @@ def _operand(source: str, tokens: tuple[Token, ...], joint: str) -> Operand:
 
 
 def string_value(literal: str) -> str:
-    """The value of a string constant as Jinja reads it."""
+    """The value of a string constant as Jinja reads it.
+
+    >>> string_value("'a'")
+    'a'
+    """
     return str(literal[1:-1]).encode("ascii", "backslashreplace").decode("unicode-escape")
 
 

@@ -247,6 +247,9 @@ def _clusters(text: str) -> Iterator[tuple[int, int]]:
     """Ranges of a text that normalize by themselves.
 
     They are a character with its marks, and runs of ASCII.
+
+    >>> list(_clusters("ab"))
+    [(0, 1), (1, 2)]
     """
     start = 0
     for i in range(1, len(text) + 1):

@@ -55,7 +55,11 @@ def media_of(messages: Sequence[Mapping[str, Any]]) -> list[Medium]:
 
 
 def has_media(messages: Sequence[Mapping[str, Any]]) -> bool:
-    """True if a content part of the messages is of a media type."""
+    """True if a content part of the messages is of a media type.
+
+    >>> has_media([{"role": "user", "content": [{"type": "image", "path": "a.png"}]}])
+    True
+    """
     for message in messages:
         content = message.get("content")
         if type(content) is list and any(isinstance(p, Mapping) and _kind(p) is not None for p in content):
@@ -70,6 +74,9 @@ def for_template(message: Mapping[str, Any]) -> Mapping[str, Any]:
 
     A template is a program that came with a model: it sees that a part has an `image`, and neither the object nor its
     methods.
+
+    >>> for_template({"role": "user", "content": [{"type": "image", "path": "a.png"}]})
+    {'role': 'user', 'content': [{'type': 'image', 'path': 'medium'}]}
     """
     content = message.get("content")
     if not isinstance(content, list | tuple) or not any(isinstance(p, Mapping) and _kind(p) for p in content):

@@ -49,7 +49,11 @@ class MediaOptions:
 
 
 def name_of(source: Any) -> str | None:
-    """The path or URL of a source, as the data has it; None for bytes and objects."""
+    """The path or URL of a source, as the data has it; None for bytes and objects.
+
+    >>> name_of("cats/1.png"), name_of(b"...")
+    ('cats/1.png', None)
+    """
     if isinstance(source, Mapping):
         path = source.get("path")
         return path if isinstance(path, str) and source.get("bytes") is None else None

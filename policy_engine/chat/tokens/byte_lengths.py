@@ -38,7 +38,11 @@ def byte_of_char() -> dict[int, int]:
 
 
 def byte_level_bytes(token: str) -> bytes | None:
-    """The bytes of a byte-level token; None if a character of it is not of the alphabet."""
+    """The bytes of a byte-level token; None if a character of it is not of the alphabet.
+
+    >>> byte_level_bytes("ĠHi"), byte_level_bytes("Ã©")
+    (b' Hi', b'\\xc3\\xa9')
+    """
     table = byte_of_char()
     if any(ord(char) not in table for char in token):
         return None
@@ -49,6 +53,9 @@ def metaspace_bytes(token: str) -> bytes:
     """The bytes of a SentencePiece token, with the space mark for spaces.
 
     `<0x0A>` stands for one byte.
+
+    >>> metaspace_bytes("<0x0A>"), metaspace_bytes("▁Hi")
+    (b'\\n', b'\\xe2\\x96\\x81Hi')
     """
     found = _BYTE_TOKEN.fullmatch(token)
     return bytes([int(found[1], 16)]) if found else token.replace(" ", SPACE_MARK).encode()

@@ -62,6 +62,9 @@ def _has_unassigned(text: str) -> bool:
     """True if this Python's Unicode does not know a character.
 
     A later Unicode may make it a letter or a digit.
+
+    >>> _has_unassigned("abc"), _has_unassigned("\\u0378")
+    (False, True)
     """
     return any(unicodedata.category(char) == "Cn" for char in set(text))
 

@@ -107,7 +107,11 @@ def installed(name: str) -> str | None:
 
 
 def is_sampled(text: str, one_in: int = SAMPLED) -> bool:
-    """True for texts that are read twice: the same ones in every run, on any machine."""
+    """True for texts that are read twice: the same ones in every run, on any machine.
+
+    >>> sum(is_sampled(str(n), one_in=10) for n in range(1000)) > 50
+    True
+    """
     return zlib.crc32(text.encode("utf-8", "surrogatepass")) % one_in == 0
 
 
@@ -130,7 +134,12 @@ def load_backend(name: str, definition: Callable[[], str]) -> TokenBackend | str
 
 
 def difference(texts: Sequence[str], expected: Sequence[Any], found: Sequence[Any]) -> str | None:
-    """The first text whose ids differ, with both ids, in words; None if all ids are equal."""
+    """The first text whose ids differ, with both ids, in words; None if all ids are equal.
+
+    >>> from types import SimpleNamespace as Ids
+    >>> difference(["a b"], [[1, 2]], [[1, 3]])
+    "token 1 of a text, near 'a b', is 2, and 3 from the fast backend"
+    """
     for text, theirs, ours in zip(texts, expected, found):
         theirs, ours = list(theirs), list(ours)
         if theirs == ours:

@@ -29,6 +29,9 @@ def pieces_of(size: int, literals: Sequence[tuple[int, int]]) -> list[Piece]:
     """The pieces of a text of `size` characters, in order; no piece is empty.
 
     `pieces_of(9, [(2, 5), (7, 7)])` is `[(0, 2, False), (2, 5, True), (5, 7, False), (7, 9, False)]`.
+
+    >>> pieces_of(9, [(3, 5)])
+    [(0, 3, False), (3, 5, True), (5, 9, False)]
     """
     found: list[Piece] = []
     at = 0

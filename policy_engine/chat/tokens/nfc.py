@@ -19,7 +19,11 @@ _OTHER: Final = re.compile(
 
 
 def is_normal(text: str) -> bool:
-    """True if a text is certainly in normal form C; False says nothing."""
+    """True if a text is certainly in normal form C; False says nothing.
+
+    >>> is_normal("é"), is_normal("e\\u0301")
+    (True, False)
+    """
     return text.isascii() or _OTHER.search(text) is None
 
 
@@ -28,6 +32,9 @@ def is_kept(text: str) -> bool:
 
     Characters that this Python does not know yet may be marks to a tokenizer that is newer. What is known and in normal
     form stays so in all later versions.
+
+    >>> is_kept("abc"), is_kept("e\\u0301")
+    (True, False)
     """
     if is_normal(text):
         return True

@@ -105,7 +105,11 @@ def _widen_clusters(row: _Row) -> None:
 
 
 def _clusters(text: str) -> Iterator[tuple[int, int]]:
-    """Runs of a character and the marks after it, where there are marks."""
+    """Runs of a character and the marks after it, where there are marks.
+
+    >>> list(_clusters("ae\\u0301b"))
+    [(1, 3)]
+    """
     start = 0
     for i in range(1, len(text) + 1):
         if i < len(text) and _joins(text[i]):

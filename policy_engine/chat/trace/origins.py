@@ -89,7 +89,11 @@ class Scaffold:
 
 @functools.lru_cache(maxsize=1 << 16)
 def origin_at(turn: int | None, path: tuple[str | int, ...]) -> Origin:
-    """Return the origin of a field: one object a field, so that shapes compare by identity."""
+    """Return the origin of a field: one object a field, so that shapes compare by identity.
+
+    >>> origin_at(0, ("content",))
+    Origin(0, ('content',))
+    """
     return Origin(turn, path)
 
 

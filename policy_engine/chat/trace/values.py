@@ -95,7 +95,11 @@ class Placed(str):
 
 
 def wrap(value: Any, turn: int | None, path: tuple[str | int, ...]) -> Any:
-    """`value` (plain JSON data) with origins at every string and number, at object keys too."""
+    """`value` (plain JSON data) with origins at every string and number, at object keys too.
+
+    >>> wrap({"content": "Hi"}, 0, ())["content"]
+    'Hi'
+    """
     kind = type(value)
     if kind is str:
         return traced(value, ((len(value), origin_at(turn, path), 0),))

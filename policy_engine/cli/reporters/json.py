@@ -32,7 +32,11 @@ _NOT_IN_LOGS = re.compile(r"\x7f|#(?=#(?:vso|teamcity)?\[)")
 
 
 def safe_json(document: Any) -> str:
-    """JSON text in ASCII, without what a build log takes for a command (`##[error]`)."""
+    """JSON text in ASCII, without what a build log takes for a command (`##[error]`).
+
+    >>> safe_json({"a": 1})
+    '{\\n  "a": 1\\n}\\n'
+    """
     text = json.dumps(document, indent=2, allow_nan=False)
     return _NOT_IN_LOGS.sub(lambda match: f"\\u{ord(match[0]):04x}", text) + "\n"
 

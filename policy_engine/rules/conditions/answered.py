@@ -20,7 +20,11 @@ Call = tuple[int, int]
 
 
 def answered_calls(roles: Sequence[str], messages: Sequence[Mapping[str, Any]]) -> list[Call | None]:
-    """The call that each message answers; None if it is no tool's, or its call is missing."""
+    """The call that each message answers; None if it is no tool's, or its call is missing.
+
+    >>> answered_calls(["assistant", "tool"], [{"tool_calls": [{"id": "a"}]}, {"tool_call_id": "a"}])
+    [None, (0, 0)]
+    """
     found: list[Call | None] = []
     calling: list[int] = []
     since = 0

@@ -72,7 +72,11 @@ def step_into(value: Any, path: Sequence[str | int]) -> Any:
 
 
 def kind_of(value: Any) -> JsonType:
-    """The JSON type of a value, whole numbers and others alike."""
+    """The JSON type of a value, whole numbers and others alike.
+
+    >>> kind_of(True), kind_of(1.5), kind_of("x"), kind_of([])
+    ('boolean', 'number', 'string', 'list')
+    """
     kind = json_type(value)
     return "number" if kind == "integer" else kind
 
@@ -87,13 +91,21 @@ def equal(value: Any, literal: Any) -> bool:
 
 
 def is_ordered(value: Any, literal: Any) -> bool:
-    """True if `<`, `<=`, `>` and `>=` can compare the two: both are numbers, or both strings."""
+    """True if `<`, `<=`, `>` and `>=` can compare the two: both are numbers, or both strings.
+
+    >>> is_ordered(1, 2), is_ordered("a", 2)
+    (True, False)
+    """
     kind = kind_of(value)
     return kind in ("number", "string") and kind == kind_of(literal)
 
 
 def content_text(message: Mapping[str, Any]) -> str | None:
-    """The text of a message's content: a string, or its text parts joined; None without content."""
+    """The text of a message's content: a string, or its text parts joined; None without content.
+
+    >>> content_text({"content": [{"type": "text", "text": "Hi"}]})
+    'Hi'
+    """
     content = message.get("content")
     if isinstance(content, str):
         return content
@@ -103,7 +115,11 @@ def content_text(message: Mapping[str, Any]) -> str | None:
 
 
 def part_text(part: Any) -> str:
-    """The text of one content part; empty for parts of another kind."""
+    """The text of one content part; empty for parts of another kind.
+
+    >>> part_text({"type": "text", "text": "Hi"})
+    'Hi'
+    """
     if isinstance(part, str):
         return part
     text = part.get("text") if isinstance(part, Mapping) else None
@@ -121,12 +137,20 @@ def number_problem(value: Any) -> str | None:
 
 
 def excerpt(text: str) -> str:
-    """A text quoted on one line, cut in its middle if it is long."""
+    """A text quoted on one line, cut in its middle if it is long.
+
+    >>> excerpt("a" * 200)
+    "'aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa … aaaaaaaaaaaaaaaaaaaa'"
+    """
     return repr(_cut(text))
 
 
 def shown(value: Any) -> str:
-    """A value of the data for people, on one line, cut in its middle if it is long."""
+    """A value of the data for people, on one line, cut in its middle if it is long.
+
+    >>> shown("a"), shown([1])
+    ("'a'", '[1]')
+    """
     return excerpt(value) if isinstance(value, str) else _cut(repr(value))
 
 

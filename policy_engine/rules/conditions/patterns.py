@@ -31,6 +31,9 @@ def compile_pattern(pattern: str, flags: str = "") -> re2._Regexp:
     `flags` are RE2's inline letters (`i`, `m`, `s`, `U`). Capture groups mean nothing.
 
     Raises ConfigError if RE2 does not take it (a checked policy's patterns have been tried).
+
+    >>> compile_pattern("a+", "i").search("xAA") is not None
+    True
     """
     options = re2.Options()
     options.never_capture = True

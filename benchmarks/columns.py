@@ -253,7 +253,8 @@ def main() -> None:
         found = policies(options.rows, options.pairs)
         text = show_policies(found)
     found = {**opening, **found}
-    results.save(options.results, f"columns-{options.step}{'-pool' if options.pool else ''}", found)
+    chosen = [options.step, *(["pool"] if options.pool else []), *options.only.split()]
+    results.save(options.results, "-".join(["columns", *chosen]), found)
     print(f"\n{text}\n\n{results.description(found)}")
 
 

@@ -23,6 +23,8 @@ SHOWN: Final[dict[str, Callable[[dict[str, Any]], str]]] = {
     "whole-script": whole.show_script,
     "columns-bars": columns.show_bars,
     "columns-bars-pool": columns.show_bars,
+    "columns-bars-pool-real": columns.show_bars,
+    "columns-bars-pool-in-content": columns.show_bars,
     "columns-turns": columns.show_turns,
     "columns-policies": columns.show_policies,
     "workers": workers.show,

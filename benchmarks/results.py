@@ -7,6 +7,7 @@ import json
 import os
 import platform
 import re
+import shlex
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -64,7 +65,7 @@ def start() -> dict[str, Any]:
     """The beginning of a result: the command, to repeat it with, and the machine."""
     module = sys.modules["__main__"].__spec__
     name = "" if module is None else module.name.removesuffix(".__main__")
-    options = " ".join(sys.argv[1:])
+    options = shlex.join(sys.argv[1:])
     # Where it is kept does not matter to whoever repeats it.
     options = re.sub(r"\s*--(results|name)[ =]\S+", "", options)
     return {"command": f"python -m {name} {options}".strip(), "machine": machine()}

@@ -14,6 +14,7 @@
     python -m tests.nightly backends --count 100000
     python -m tests.nightly given --count 12500
     python -m tests.nightly pieces
+    python -m tests.nightly tags
     python -m tests.nightly encoders
     python -m tests.nightly flags
 
@@ -31,6 +32,9 @@ all templates conversations that quote control tokens, with `sanitize_control_to
 compares ids with transformers'; `encoders` compares ids with those of each encoder that is installed, and looks for
 words of others among trained tokens and for words of answers that are not trained (`make encoders-nightly` has them
 all).
+
+`tags` tags the templates of 786 models, counts why some cannot be, and compares the others with the policy on
+conversations that tagging did not see.
 
 Cases are made by the generators behind the Hypothesis strategies, on `RandomChoices(f"{kind}:{seed}:{number}")`:
 a number names its case for ever, and `--case NUMBER` runs it alone. What is done is kept in the `--resume` file after

@@ -105,10 +105,19 @@ class Wrong(NamedTuple):
     is_hollow: bool = False
 
 
+def wrong_shapes(source: str, tagged: str, shapes: Sequence[Shape], special: Mapping[str, Any]) -> dict[str, str]:
+    """The conversations that transformers renders or masks otherwise, each with the difference."""
+    found = ((shape.name, wrong_shape(source, tagged, [shape], special)) for shape in shapes)
+    return {name: wrong.sentence for name, wrong in found if wrong is not None}
+
+
 def wrong_shape(source: str, tagged: str, shapes: Sequence[Shape], special: Mapping[str, Any]) -> Wrong | None:
     """The first conversation that transformers renders or masks otherwise, or None."""
     for shape in shapes:
-        text, spans = reference_generation(tagged, shape.conversation, special_tokens=special)
+        try:
+            text, spans = reference_generation(tagged, shape.conversation, special_tokens=special)
+        except Exception as error:
+            return Wrong(f"{shape.name}: the tagged template raises in transformers: {error}")
         if text != shape.text:
             if reference_text(source, shape.conversation, special_tokens=special) != shape.text:
                 return Wrong(f"{shape.name}: transformers renders the original template otherwise than this engine")

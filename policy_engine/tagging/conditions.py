@@ -10,7 +10,6 @@ import functools
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from itertools import combinations
 from typing import Any
 
 import jinja2
@@ -27,6 +26,9 @@ Render = Callable[[Any, int], None]
 
 _MOST = 150
 """Most conditions that are tried for one piece."""
+
+_MOST_JOINED = 3
+"""Most conditions that are joined to one."""
 
 
 class ConditionFinder:
@@ -48,36 +50,41 @@ class ConditionFinder:
         candidates = self._candidates(scope)[:_MOST]
         # Roles first: they explain most templates, and each condition that raises costs time.
         for tried in (candidates[: len(self._roles)], candidates):
-            for atom in atoms:
-                self._evaluate(atom.site, tried)
+            self._evaluate([atom.site for atom in atoms], tried)
             singles = [c for c in tried if all(self._values[atom.site, c] is not None for atom in atoms)]
             for condition in singles:
                 fits = all(_says(self._values[atom.site, condition], atom) for atom in atoms)
                 if fits and self._never_raises(condition, atoms):
                     return condition
-        for joint, first, second in self._pairs(singles, atoms):
-            condition = f"{_bracketed(first)} {joint} {_bracketed(second)}"
+        for joint, several in self._joined(singles, atoms):
+            condition = f" {joint} ".join(map(_bracketed, several))
             if self._never_raises(condition, atoms):
                 return condition
         return None
 
     def _never_raises(self, condition: str, atoms: Sequence[Atom]) -> bool:
         """True if a condition can be asked where what is missing raises, as in transformers."""
-        return all(self._run(atom.site, [condition], self._environment) is not None for atom in atoms)
+        return self._run(sorted({atom.site for atom in atoms}), [condition], self._environment) is not None
 
-    def _pairs(self, singles: Sequence[str], atoms: Sequence[Atom]) -> Iterator[tuple[str, str, str]]:
-        """Pairs of conditions, with `and` or `or`, true exactly where all atoms are trained."""
+    def _joined(self, singles: Sequence[str], atoms: Sequence[Atom]) -> Iterator[tuple[str, list[str]]]:
+        """Few conditions, joined by `and` or `or`, true exactly where all atoms are trained."""
         values = {c: np.concatenate([self._known(atom, c) for atom in atoms]) for c in singles}
         wanted = [decision for atom in atoms for decision in atom.decisions if decision is not None]
         wanted_W = np.array(wanted, dtype=np.bool_)
-        # Of `a and b`, each is true wherever the piece is trained; of `a or b`, nowhere else.
-        wider = [c for c in singles if values[c][wanted_W].all()]
-        narrower = [c for c in singles if not values[c][~wanted_W].any() and values[c].any()]
-        for joint, among in (("and", wider), ("or", narrower)):
-            for first, second in combinations(among, 2):
-                both_W = values[first] & values[second] if joint == "and" else values[first] | values[second]
-                if (both_W == wanted_W).all():
-                    yield joint, first, second
+        # Of `a and b`, each is true wherever the piece is trained, and together they leave out the rest; of `a or b`,
+        # each is true nowhere else, and together they reach all.
+        wider = {c: ~values[c] for c in singles if values[c][wanted_W].all()}
+        narrower = {c: values[c] for c in singles if not values[c][~wanted_W].any()}
+        for joint, among, rest_W in (("and", wider, ~wanted_W), ("or", narrower, wanted_W.copy())):
+            chosen: list[str] = []
+            while rest_W.any() and len(chosen) < _MOST_JOINED:
+                best = max(among, key=lambda c: int((among[c] & rest_W).sum()), default=None)
+                if best is None or not (among[best] & rest_W).any():
+                    break
+                chosen.append(best)
+                rest_W &= ~among[best]
+            if chosen and not rest_W.any():
+                yield joint, sorted(chosen, key=list(among).index)
 
     def _known(self, atom: Atom, condition: str) -> npt.NDArray[np.bool_]:
         """The values of a condition, where something was written."""
@@ -104,6 +111,9 @@ class ConditionFinder:
                     found.append(f"{target}{key} != '{role}'")
                     found.append(f"not loop.first and loop.previtem{key} == '{role}'")
                     found.append(f"not loop.last and loop.nextitem{key} == '{role}'")
+                models = f"loop.previtem{key} == '{self._roles[0]}'"
+                found.append(f"not loop.first and {models} and loop.previtem.content")
+                found += self._fields_of(target)
                 found += [
                     f"{target}.content is string and '{close}' in {target}.content"
                     for close in ("</think>", "[/THINK]", "</seed:think>")
@@ -130,6 +140,12 @@ class ConditionFinder:
         spelled = Counter(re.findall(pattern, self._items.source))
         return spelled.most_common(1)[0][0] if spelled else f"{name}['role']"
 
+    def _fields_of(self, name: str) -> list[str]:
+        """Fields of a message that the template reads: each is a condition, true where it is not empty."""
+        read = re.findall(rf"\b{name}(?:\.([a-z_]+)\b|\[\s*['\"]([a-z_]+)['\"]\s*\])", self._items.source)
+        names = dict.fromkeys(first or second for first, second in read)
+        return [f"{name}['{field}']" for field in names if field not in ("role", "get", "items", "keys", "values")]
+
     def _harvested(self, scope: Scope) -> list[str]:
         """Conditions of the template's `if` tags, and their parts, over names in scope."""
         first = scope.loops[0] if scope.loops else 0
@@ -152,46 +168,57 @@ class ConditionFinder:
 
     # Values.
 
-    def _evaluate(self, site: int, candidates: Sequence[str]) -> None:
-        missing = [c for c in candidates if (site, c) not in self._values]
+    def prepare(self, atoms: Sequence[Atom], scope: Scope) -> None:
+        """Asks for the roles at all these atoms in one go."""
+        self._evaluate([atom.site for atom in atoms], self._candidates(scope)[: len(self._roles)])
+
+    def holds(self, condition: str, atom: Atom) -> bool:
+        """True if a condition is true exactly where an atom is trained."""
+        self._evaluate([atom.site], [condition])
+        return _says(self._values[atom.site, condition], atom)
+
+    def _evaluate(self, sites: Sequence[int], candidates: Sequence[str]) -> None:
+        asked = sorted({site for site in sites if any((site, c) not in self._values for c in candidates)})
+        missing = [c for c in candidates if any((site, c) not in self._values for site in asked)]
         if not missing:
             return
-        values = self._run(site, missing, self._lenient)
-        if values is None and len(missing) > 1:
+        found = self._run(asked, missing, self._lenient)
+        if found is None and len(missing) > 1:
             # One of them raises.
             half = len(missing) // 2
-            self._evaluate(site, missing[:half])
-            self._evaluate(site, missing[half:])
+            self._evaluate(asked, missing[:half])
+            self._evaluate(asked, missing[half:])
             return
-        for at, condition in enumerate(missing):
-            self._values[site, condition] = None if values is None else values[at]
+        for site in asked:
+            for at, condition in enumerate(missing):
+                self._values[site, condition] = None if found is None else tuple(row[at] for row in found[site])
 
     def _run(
-        self, site: int, conditions: Sequence[str], environment: jinja2.Environment
-    ) -> list[tuple[bool, ...]] | None:
-        """The value of each condition, each time the site is written; None if one raises."""
-        seen: list[tuple[bool, ...]] = []
+        self, sites: Sequence[int], conditions: Sequence[str], environment: jinja2.Environment
+    ) -> dict[int, list[tuple[bool, ...]]] | None:
+        """The values of the conditions, each time one of the sites is written; None if one raises."""
+        seen: dict[int, list[tuple[bool, ...]]] = {site: [] for site in sites}
 
-        def probe(*values: Any) -> str:
-            seen.append(tuple(map(bool, values)))
+        def probe(site: int, *values: Any) -> str:
+            seen[site].append(tuple(map(bool, values)))
             return ""
 
         try:
             tree = environment.parse(self._watched.split_source)
-            asked = [self._expression(condition) for condition in conditions]
-            _insert(tree, site, nodes.Call(nodes.Name("pe_probe", "load"), asked, [], None, None))
+            for site in sorted(sites, reverse=True):
+                asked = [nodes.Const(site), *map(self._expression, conditions)]
+                _insert(tree, site, nodes.Call(nodes.Name("pe_probe", "load"), asked, [], None, None))
+            tree.set_environment(environment)
             compiled = jinja2.Template.from_code(
-                environment,
-                environment.compile(tree),
-                {**environment.globals, "pe_probe": probe},
+                environment, environment.compile(tree), {**environment.globals, "pe_probe": probe}
             )
-            for shape in sorted({number for number, _, _ in self._watched.sites[site].written}):
+            for shape in sorted({number for site in sites for number, _, _ in self._watched.sites[site].written}):
                 self._render(compiled, shape)
         except Exception:
             return None
-        if len(seen) != len(self._watched.sites[site].written):
+        if any(len(seen[site]) != len(self._watched.sites[site].written) for site in sites):
             return None
-        return [tuple(row[at] for row in seen) for at in range(len(conditions))]
+        return seen
 
     def _expression(self, condition: str) -> nodes.Expr:
         output = self._environment.parse("{{ " + condition + " }}").body[0]
@@ -205,8 +232,6 @@ def _insert(tree: nodes.Template, site: int, call: nodes.Expr) -> None:
     for output in tree.find_all(nodes.Output):
         if site < number + len(output.nodes):
             output.nodes.insert(site - number, call)
-            tree.set_environment(tree.environment)  # type: ignore[arg-type]
-            call.set_environment(tree.environment)  # type: ignore[arg-type]
             return
         number += len(output.nodes)
     raise AssertionError(f"there is no output {site}")

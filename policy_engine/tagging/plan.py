@@ -6,9 +6,9 @@ where `m.role == 'assistant'`: one region with that condition.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 from policy_engine.tagging.errors import UntaggableError
 from policy_engine.tagging.items import Items
@@ -46,8 +46,17 @@ class Unit:
     node: Node | None = None
 
 
-Conditions = Callable[[Sequence[Atom], Scope], "str | None"]
-"""Finds a condition that is true exactly where the atoms are trained."""
+class Conditions(Protocol):
+    """Finds conditions that are true exactly where atoms are trained."""
+
+    def __call__(self, atoms: Sequence[Atom], scope: Scope) -> str | None:
+        """A condition for all the atoms, or None."""
+
+    def prepare(self, atoms: Sequence[Atom], scope: Scope) -> None:
+        """Called before with atoms that may be asked for."""
+
+    def holds(self, condition: str, atom: Atom) -> bool:
+        """True if a condition is right for an atom."""
 
 
 class Planner:
@@ -110,6 +119,10 @@ class Planner:
 
     def _varying_run(self, units: Sequence[Unit], at: int, scope: Scope) -> int:
         stop = at + 1
+        limit = stop
+        while limit < len(units) and units[limit].node is None and units[limit].status != "masked":
+            limit += 1
+        self._conditions.prepare([unit.atom for unit in units[at:limit] if unit.atom is not None], scope)
         found = self._condition(units[at:stop], scope)
         if found is None:
             unit = units[at]
@@ -119,13 +132,17 @@ class Planner:
             )
         # Text that is trained wherever it is not empty may be inside: an empty block would train the token around it.
         end = stop
-        while stop < len(units) and units[stop].node is None and units[stop].status != "masked":
-            longer = self._condition(units[at : stop + 1], scope)
+        while stop < limit:
+            atom = units[stop].atom
+            longer: str | None = found
+            if atom is None or not self._conditions.holds(found, atom):
+                longer = self._condition(units[at : stop + 1], scope) if units[stop].status == "varies" else None
             if longer is None:
                 break
             stop += 1
+            found = longer
             if units[stop - 1].status == "varies":
-                found, end = longer, stop
+                end = stop
         self.regions.append(Region(start=units[at].start, end=units[end - 1].end, condition=found))
         return end
 
@@ -157,7 +174,9 @@ class Planner:
             return "empty"
         if kinds == {"masked"}:
             return "masked"
-        whole = kinds == {"trained"} and not leaves_loop(self._items, node) and not self._leaks_alone(node)
+        # A loop or branch may write nothing, and the block around it would be empty.
+        whole = kinds == {"trained"} and self._watched.strict < 2
+        whole = whole and not leaves_loop(self._items, node) and not self._leaks_alone(node)
         return "trained" if whole else "inner"
 
     def _leaks_alone(self, node: Node) -> bool:

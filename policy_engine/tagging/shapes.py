@@ -6,16 +6,20 @@ reasoning, first, last and between other turns.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, Final
 
 from policy_engine.data.conversation import Conversation
+from policy_engine.testing.choices import RandomChoices
+from policy_engine.testing.conversations import conversation as any_conversation
 from policy_engine.testing.shapes import SHAPES
 
 _TOOLS: Final = SHAPES["a tool call and its result"].tools
 _SYSTEM: Final = {"role": "system", "content": "Be brief."}
 _ONE: Final = {"city": "Paris"}
+_TEXT: Final = '{"city": "Paris"}'
 _OTHER: Final = {"city": "Oslo", "days": 2, "near": ["sea", {"hot": False}]}
 
 
@@ -70,22 +74,29 @@ CONVERSATIONS: Final[Mapping[str, Conversation]] = MappingProxyType(
             _user(), _answer(), _user([{"type": "text", "text": "This?"}, {"type": "image"}]), _answer("A cat.")
         ),
         "three assistant turns in a row": _chat(_user(), _answer("One."), _answer("Two."), _answer("Three.")),
-        "two user turns last": _chat(_user(), _answer(), _user("Well?"), _user("And there?")),
+        "a result in parts": _tools(
+            _user(),
+            _answer("", _ONE),
+            {**_result(), "content": _parts("re", "sult")},
+            _answer(),
+            _user(),
+            _user("Well?"),
+        ),
         "text and a call": _tools(_user(), _answer("I look.", _ONE), _result(), _answer("In Paris.")),
         "two calls without text": _tools(_user(), _answer("", _ONE, _OTHER), _result(), _result(2), _answer()),
-        "two calls, and no content": _tools(_user(), _answer(None, _ONE, _OTHER), _result(), _result(2), _answer()),
+        "two calls, and no content": _tools(_user(), _answer(None, _TEXT, _TEXT), _result(), _result(2), _answer()),
         "a call last": _tools(_user(), _answer("", _ONE)),
         "text and two calls last": _tools(_SYSTEM, _user(), _answer("I look.", _ONE, _OTHER)),
         "a result last": _tools(_user(), _answer("", _ONE), _result()),
         "two rounds of calls": _tools(
-            _SYSTEM, _user(), _answer("", _ONE), _result(), _answer("And.", _OTHER), _result(), _answer("Both.")
+            _SYSTEM, _user(), _answer("", _TEXT), _result(), _answer("And.", _TEXT), _result(), _answer("Both.")
         ),
         "a call in a later turn": _tools(
             _user(), _answer(), _user("And?"), _answer("", _ONE), _result(), _answer(), _user("Ah."), _answer("Yes.")
         ),
-        "a call and no tools": _chat(_user(), _answer("", _ONE), _result(), _answer("In Paris.")),
+        "a call and no tools": _chat(_user(), _answer("I look.", _TEXT), _result(), _answer("In Paris.")),
         "a call without arguments": _tools(_user(), _answer("", {}), _result(), _answer("Nowhere.")),
-        "a call without a result": _tools(_user(), _answer("I look.", _ONE), _user("Well?"), _answer("In Paris.")),
+        "a call without a result": _tools(_user(), _answer("I look.", _TEXT, _TEXT), _user("Well?"), _answer()),
         "reasoning, one exchange": _chat(_SYSTEM, _user(), _answer("Here.", reasoning="Let me see.")),
         "reasoning in the first answer": _chat(
             _user(), _answer("Here.", reasoning="Let me\n\nsee."), _user("Why?"), _answer("So.")
@@ -113,3 +124,24 @@ CONVERSATIONS: Final[Mapping[str, Conversation]] = MappingProxyType(
     }
 )
 """The 49 conversations, by what is special about them."""
+
+
+@functools.cache
+def generated(count: int) -> Mapping[str, Conversation]:
+    """Conversations of any roles, calls, parts and control text, the same ones every time.
+
+    Answers have no images: templates mostly write an answer with its media by one macro, which no tag can cut.
+    """
+    return MappingProxyType({f"generated {number}": _generated(number) for number in range(count)})
+
+
+def _generated(number: int) -> Conversation:
+    made = any_conversation(RandomChoices(f"tag:{number}"), most=5, marks=False)
+    return Conversation(messages=tuple(map(_without_media, made.messages)), tools=made.tools)
+
+
+def _without_media(message: Mapping[str, Any]) -> Mapping[str, Any]:
+    content = message.get("content")
+    if message["role"] != "assistant" or not isinstance(content, list):
+        return message
+    return {**message, "content": [part for part in content if part.get("type") == "text"]}

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jinja2
@@ -14,15 +15,21 @@ from policy_engine.core.errors import AttributionError, PolicyEngineError, Templ
 from policy_engine.core.wording import counted
 from policy_engine.data.conversation import Conversation
 from policy_engine.rules.program import Program
-from policy_engine.tagging.check import Wrong, same_tree, wrong_shape
+from policy_engine.tagging.check import Wrong, same_tree, wrong_shape, wrong_shapes
 from policy_engine.tagging.conditions import ConditionFinder
 from policy_engine.tagging.errors import UntaggableError
 from policy_engine.tagging.items import Items, normal, read_items, without_tags
 from policy_engine.tagging.plan import Planner, Scope
-from policy_engine.tagging.shapes import CONVERSATIONS
+from policy_engine.tagging.shapes import CONVERSATIONS, generated
 from policy_engine.tagging.tree import Node, read_tree
 from policy_engine.tagging.watch import Shape, Watched, decide, split_outputs, watch
 from policy_engine.tagging.write import GENERATION, tagged_source
+
+_MOST_TRIES = 5
+"""Most times that a template is tagged again for generated conversations that show the tags wrong."""
+
+_MOST_WRONG = 4
+"""Most of these conversations that are added each time."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +43,8 @@ class Tagged:
     shapes: tuple[Shape, ...]
     refused: Mapping[str, str]
     """Conversations that the template itself refuses, by name, with its reasons."""
+    examples: int
+    """The number of generated conversations on which it was compared too."""
     blocks: int
     """The number of `{% generation %}` tags."""
     unseen: tuple[int, ...]
@@ -43,13 +52,17 @@ class Tagged:
 
 
 def tag_template(
-    template: ChatTemplate, program: Program, conversations: Mapping[str, Conversation] = CONVERSATIONS
+    template: ChatTemplate,
+    program: Program,
+    conversations: Mapping[str, Conversation] = CONVERSATIONS,
+    *,
+    examples: int = 60,
 ) -> Tagged:
     """Writes a template again, with generation blocks around what a program trains.
 
     Tags that the template has already are replaced. The result is compared with the original by its syntax tree, and
-    transformers' mask with the program's decisions on each conversation, character by character. Raises
-    UntaggableError, with the reason, where tags cannot say it.
+    transformers' mask with the program's decisions, character by character, on each conversation and on `examples`
+    generated ones. Raises UntaggableError, with the reason, where tags cannot say it.
 
     ```python
     from policy_engine import load_policy, load_tokenizer
@@ -63,8 +76,21 @@ def tag_template(
     if template.is_code:
         raise UntaggableError("the tokenizer renders chats by code, without a chat template", template.name)
     _check_policy(program)
-    environment = reference_environment()
     shapes, refused = _decided(template, program, conversations)
+    others = _others(template, program, examples)
+    known = shapes
+    for _ in range(_MOST_TRIES):
+        tagged = _tagged(template, known)
+        wrong = wrong_shapes(template.source, tagged.source, others, template.special_tokens)
+        if not wrong:
+            return replace(tagged, shapes=shapes, refused=refused, examples=len(others))
+        # Once more, with some of these among the conversations that the tags have to be right for.
+        known = (*known, *(shape for shape in others if shape.name in list(wrong)[:_MOST_WRONG]))
+    raise UntaggableError("tags are wrong for some conversations", next(iter(wrong.values())))
+
+
+def _tagged(template: ChatTemplate, shapes: tuple[Shape, ...]) -> Tagged:
+    environment = reference_environment()
     try:
         source = without_tags(read_items(normal(template.source), environment))
         items = read_items(source, environment)
@@ -88,10 +114,11 @@ def tag_template(
 
     tagged = write(watched)
     wrong = _wrong(template, source, tagged, shapes, environment)
-    if wrong is not None and wrong.is_hollow:
-        # Once more, with conditions where nothing is written, so that no block is empty there.
-        tagged = write(watch(items, compiled, shapes, template.name, is_strict=True))
-        wrong = _wrong(template, source, tagged, shapes, environment)
+    for strict in (1, 2):
+        if wrong is not None and wrong.is_hollow:
+            # Once more, with conditions where nothing is written, so that no block is empty there.
+            tagged = write(watch(items, compiled, shapes, template.name, strict=strict))
+            wrong = _wrong(template, source, tagged, shapes, environment)
     if wrong is not None:
         raise UntaggableError("transformers masks the tagged template otherwise", wrong.sentence)
     if GENERATION.search(tagged) is None:
@@ -100,7 +127,8 @@ def tag_template(
     return Tagged(
         source=tagged + ending if not tagged.endswith("\n") else tagged,
         shapes=shapes,
-        refused=refused,
+        refused={},
+        examples=0,
         blocks=tagged.count("endgeneration"),
         unseen=_unseen(items, tree, watched),
     )
@@ -132,6 +160,16 @@ def _decided(
     if not any(shape.trained_C.any() for shape in shapes):
         raise UntaggableError("nothing is trained", f"in {counted(len(shapes), 'conversation')}")
     return shapes, refused
+
+
+def _others(template: ChatTemplate, program: Program, count: int) -> tuple[Shape, ...]:
+    """Generated conversations that template and policy take, and what is trained of them."""
+    found: list[Shape] = []
+    for name, conversation in generated(count).items():
+        # What the policy itself refuses is no row to train on.
+        with contextlib.suppress(PolicyEngineError):
+            found += decide(template, program, {name: conversation})[0]
+    return tuple(found)
 
 
 def _roles(template: ChatTemplate, shapes: Sequence[Shape]) -> list[str]:

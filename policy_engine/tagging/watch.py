@@ -83,6 +83,7 @@ class Watched:
     """Trained text that a `call`, `filter` or `block` block or a recursive loop wrote."""
     split_source: str
     """The source with every operand in an output of its own."""
+    strict: int
 
 
 def decide(
@@ -141,13 +142,11 @@ def split_outputs(items: Items) -> tuple[str, tuple[Site, ...], dict[int, tuple[
     return "".join(source), tuple(sites), operands
 
 
-def watch(
-    items: Items, template: ChatTemplate, shapes: Sequence[Shape], name: str, *, is_strict: bool = False
-) -> Watched:
+def watch(items: Items, template: ChatTemplate, shapes: Sequence[Shape], name: str, *, strict: int = 0) -> Watched:
     """Renders the shapes once more, and collects the decisions about each piece of the source.
 
-    With `is_strict`, nothing that is written between masked texts counts as masked, for transformers trains a token
-    around an empty block.
+    With `strict`, nothing that is written between masked texts counts as masked, for transformers trains a token
+    around an empty block. With 2, loops and branches, which may write nothing, are not put into a block either.
     `template` is the source of `split_outputs`, compiled. Raises TemplateError, which calls it `name`, if it does not
     write the same text.
     """
@@ -170,13 +169,19 @@ def watch(
     gaps: dict[int, tuple[Atom, ...]] = {}
     outputs: dict[int, tuple[Atom, ...]] = {}
     for number, site in enumerate(sites):
-        atoms = _atoms(site, number, shapes, is_strict)
+        atoms = _atoms(site, number, shapes, strict > 0)
         if site.in_output:
             outputs[site.index] = (*outputs.get(site.index, ()), *atoms)
         else:
             gaps[site.index] = atoms
     return Watched(
-        shapes=tuple(shapes), sites=sites, gaps=gaps, outputs=outputs, buffered=buffered, split_source=source
+        shapes=tuple(shapes),
+        sites=sites,
+        gaps=gaps,
+        outputs=outputs,
+        buffered=buffered,
+        split_source=source,
+        strict=strict,
     )
 
 
@@ -191,9 +196,13 @@ def _atoms(site: Site, number: int, shapes: Sequence[Shape], is_strict: bool) ->
             ),
             None,
         )
+        is_trained = any(own_C.any() for own_C in decisions)
         found = tuple(
-            bool(own_C.any()) if len(own_C) else False if is_strict and is_hollow(shapes[shape], start) else None
-            for (shape, start, _), own_C in zip(site.written, decisions)
+            bool(own_C.any()) if len(own_C) else False if hollow else None
+            for own_C, hollow in (
+                (own_C, is_strict and is_trained and is_hollow(shapes[shape], start))
+                for (shape, start, _), own_C in zip(site.written, decisions)
+            )
         )
         return (_atom(site, number, 0, None, found, "", mixed),)
     size = len(site.literal)

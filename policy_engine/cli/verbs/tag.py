@@ -77,6 +77,7 @@ def _tag(name: str | None, policy: str | None, tokenizer: str | None, out: Path 
             "source": tagged.source,
             "blocks": tagged.blocks,
             "checked": [shape.name for shape in tagged.shapes],
+            "examples": tagged.examples,
             "refused": dict(tagged.refused),
             "unseen": list(tagged.unseen),
             "tokens": None if tokens is None else tokens.tokens,
@@ -123,7 +124,8 @@ def _findings(template: ChatTemplate, tagged: Tagged, tokens: TokenCheck | None)
 
 def _lines(out: Path, tagged: Tagged, tokens: TokenCheck | None) -> Iterator[RenderableType]:
     yield Text(f"wrote {out}: {counted(tagged.blocks, 'generation block')}")
-    same = f"the same text and mask as the policy in {counted(len(tagged.shapes), 'conversation')}"
+    count = len(tagged.shapes) + tagged.examples
+    same = f"the same text and mask as the policy in {counted(count, 'conversation')}"
     over = "" if tokens is None else f", {tokens.tokens:,} tokens"
     yield Text(f"  {same}{over}")
     if tagged.refused:

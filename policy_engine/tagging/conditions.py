@@ -141,7 +141,7 @@ class ConditionFinder:
         return spelled.most_common(1)[0][0] if spelled else f"{name}['role']"
 
     def _fields_of(self, name: str) -> list[str]:
-        """Fields of a message that the template reads: each is a condition, true where it is not empty."""
+        """Fields of a message that the template reads, as conditions: true where not empty."""
         read = re.findall(rf"\b{name}(?:\.([a-z_]+)\b|\[\s*['\"]([a-z_]+)['\"]\s*\])", self._items.source)
         names = dict.fromkeys(first or second for first, second in read)
         return [f"{name}['{field}']" for field in names if field not in ("role", "get", "items", "keys", "values")]

@@ -36,7 +36,9 @@ def wanted(policy: str = "chat.policy") -> list[Any]:
     return [masker(chat) for chat in CHATS]
 
 
-@pytest.mark.parametrize("script", ["transformers_trainer.py", "trl_sft.py", "trl_weighted.py", "trl_dpo.py"])
+@pytest.mark.parametrize(
+    "script", ["transformers_trainer.py", "trl_sft.py", "trl_weighted.py", "trl_dpo.py", "trl_tagged.py"]
+)
 def test_scripts_run(script: str, tmp_path: Path) -> None:
     pytest.importorskip("torch")
     pytest.importorskip("trl.trainer.sft_trainer" if script.startswith("trl") else "accelerate")

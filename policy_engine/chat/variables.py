@@ -24,6 +24,17 @@ def schema_of(tool: Any) -> Any:
 
 def wrapped_message(message: Mapping[str, Any], turn: int) -> Any:
     """A message with origins, without nulls, its reasoning under all names that templates read."""
+    given, aliases = _given(message)
+    return wrap_message(given, turn, aliases)
+
+
+def plain_message(message: Mapping[str, Any]) -> dict[str, Any]:
+    """The same message without origins."""
+    return _given(message)[0]
+
+
+def _given(message: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
+    """A message as templates get it, and the field that each further name of its reasoning repeats."""
     given = {key: value for key, value in message.items() if value is not None}
     aliases: dict[str, str] = {}
     for name in REASONING_ALIASES if reasoning_has_aliases() else ():
@@ -31,4 +42,4 @@ def wrapped_message(message: Mapping[str, Any], turn: int) -> Any:
             aliases = {"thinking": name if "thinking" not in given else "thinking", "reasoning_content": name}
             given = {"thinking": given[name], **given, "reasoning_content": given[name]}
             break
-    return wrap_message(given, turn, aliases)
+    return given, aliases

@@ -115,7 +115,7 @@ class ConditionFinder:
                 found.append(f"not loop.first and {models} and loop.previtem.content")
                 found += self._fields_of(target)
                 found += [
-                    f"{target}.content is string and '{close}' in {target}.content"
+                    f"'{close}' in {target}.content|string"
                     for close in ("</think>", "[/THINK]", "</seed:think>")
                     if close in self._items.source
                 ]

@@ -9,8 +9,9 @@ from typing import Any
 
 import jinja2
 
-from policy_engine.chat.reference import reference_environment, without_nulls
+from policy_engine.chat.reference import reference_environment
 from policy_engine.chat.template import ChatTemplate
+from policy_engine.chat.variables import plain_message
 from policy_engine.core.errors import AttributionError, PolicyEngineError, TemplateError
 from policy_engine.core.wording import counted
 from policy_engine.data.conversation import Conversation
@@ -181,7 +182,7 @@ def _render(template: ChatTemplate, shapes: Sequence[Shape]) -> Any:
     def render(compiled: jinja2.Template, number: int) -> None:
         conversation = shapes[number].conversation
         compiled.render(
-            messages=without_nulls(conversation),
+            messages=list(map(plain_message, conversation.messages)),
             tools=None if conversation.tools is None else list(conversation.tools),
             documents=None,
             add_generation_prompt=False,

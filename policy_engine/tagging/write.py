@@ -84,7 +84,10 @@ class _Writer:
             self.out.append("{{ " + self._expression(start, stop) + f" {closing}")
             begin = self._items.gaps[start.index + 1].start
         else:
-            begin = self._at(self._items.gaps[start.index], start.offset) + self._skipped
+            gap = self._items.gaps[start.index]
+            begin = self._at(gap, start.offset) + self._skipped
+            if self._skipped and begin == gap.start + len(gap.text):
+                begin = gap.end  # blanks that the next item drops only at the start of a line
             self._skipped = 0
         if not end.in_output:
             self.out.append(self._items.source[begin : self._at(self._items.gaps[end.index], end.offset)])

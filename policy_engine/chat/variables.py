@@ -34,7 +34,7 @@ def plain_message(message: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _given(message: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
-    """A message as templates get it, and the field that each further name of its reasoning repeats."""
+    """A message as templates get it, and the fields that its reasoning's other names repeat."""
     given = {key: value for key, value in message.items() if value is not None}
     aliases: dict[str, str] = {}
     for name in REASONING_ALIASES if reasoning_has_aliases() else ():

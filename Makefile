@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test trainers media media-parity frameworks importing peers peers-audit peers-speed ray scale plots lint types check figures fmt wheel-test release release-check docs docs-site site-browser play-browser play-picture nightly mutation clean
+.PHONY: help demo test trainers media media-parity frameworks importing peers peers-audit peers-speed ray scale plots lint types check figures fmt wheel-test release release-check docs docs-site site-browser play-browser play-picture vsix nightly mutation clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|' 2>/dev/null \
@@ -252,6 +252,13 @@ play-browser: $(VENV)-play/.done  ## the live page and the page of show in a rea
 
 play-picture: $(VENV)-play/.done  ## the picture of the live page in the docs
 	$(VENV)-play/bin/python -m scripts.play_picture
+
+# vsce is the packager of VS Code itself. It works on a copy: it wants the licence beside the extension, and its packages.
+vsix:  ## the VS Code extension as dist/policy-engine.vsix; needs node and npm
+	rm -rf build/vsix && mkdir -p build dist && cp -R editors/vscode build/vsix && cp LICENSE build/vsix/
+	cd build/vsix && npm install --omit=dev --no-audit --no-fund --silent
+	cd build/vsix && npx --yes @vscode/vsce@3 package --allow-missing-repository --no-git-tag-version -o ../../dist/policy-engine.vsix
+	$(PYTHON) scripts/check_vsix.py dist/policy-engine.vsix
 
 nightly: $(VENV)/.test  ## the long property tests
 	bash .ci/nightly

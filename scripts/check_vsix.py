@@ -1,4 +1,4 @@
-"""Looks into a packaged VS Code extension: everything its `package.json` names has to be inside.
+"""Looks into a packaged VS Code extension for everything that its `package.json` names.
 
 python scripts/check_vsix.py dist/policy-engine.vsix
 """

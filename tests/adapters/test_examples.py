@@ -51,6 +51,16 @@ def test_scripts_run(script: str, tmp_path: Path) -> None:
     assert all(loss > 0 for loss in losses)
 
 
+def test_rollouts() -> None:
+    ran = subprocess.run(
+        [sys.executable, str(EXAMPLES / "agent_rollouts.py")], capture_output=True, text=True, timeout=300, check=False
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert "trained text: Yes, it rains in Oslo.<|im_end|>" in ran.stdout
+    sampled, trained = map(int, re.findall(r"(?:sampled|trained): (\d+)", ran.stdout))
+    assert 0 < trained < sampled
+
+
 def test_the_readme_names_every_file() -> None:
     text = (EXAMPLES / "README.md").read_text()
     for path in EXAMPLES.rglob("*.*"):

@@ -6,6 +6,7 @@ ids         H|ell|o|<|im_end|>          they spell the text up to byte 15, as fo
 
 from __future__ import annotations
 
+import functools
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -51,8 +52,8 @@ class Spelling:
         """The tokens that spell a text, from its start."""
         ids = ids_T.tolist()
         data = self.written(text)
-        if all_known(ids, self.table.pieces):
-            joined = b"".join([self.table.pieces[i] for i in ids])
+        if self._knows(ids_T):
+            joined = b"".join(map(self._pieces.__getitem__, ids))  # type: ignore[arg-type]
             lengths_T = self.table.lengths[ids_T]
             ends_T = np.cumsum(lengths_T)
             if data.startswith(joined):
@@ -63,6 +64,15 @@ class Spelling:
                     return normal.places(ends_T - lengths_T, ends_T)
         starts, ends = _in_sections(data, ids, self)
         return _spelled(text, data, np.asarray(starts, np.int64), np.asarray(ends, np.int64))
+
+    @functools.cached_property
+    def _pieces(self) -> list[bytes | None]:
+        return list(self.table.pieces)  # a plain list: it is asked for each token
+
+    def _knows(self, ids_T: npt.NDArray[np.int32]) -> bool:
+        """True if every id stands for fixed bytes."""
+        lengths = self.table.lengths
+        return not ids_T.size or (int(ids_T.max()) < len(lengths) and int(lengths[ids_T].min()) >= 0)
 
     def written(self, text: str) -> bytes:
         """The bytes of a text, spaces written as the table has them."""

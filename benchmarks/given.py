@@ -1,4 +1,4 @@
-"""Ids that are given, put on rendered text, beside `encode_batch` of the same rows on one thread:
+"""Ids that are given, put on rendered text, beside `encode_batch` of the same rows:
 
     python -m benchmarks.given
 

@@ -1,4 +1,4 @@
-"""Rollouts of an agent, whose ids were sampled, to the batch of a GRPO-like trainer: labels, masks, log-probabilities.
+"""Rollouts of an agent to labels, masks and log-probabilities of a trainer.
 
     python examples/agent_rollouts.py [path/to/model]
 
@@ -35,7 +35,7 @@ def sampled_ids(text: str) -> list[int]:
 
 
 def rollout(messages: list[dict[str, Any]]) -> dict[str, Any]:
-    """A row as a rollout engine gives it: the prompt's ids, those behind it, and which of them the model sampled."""
+    """A row as a rollout engine gives it: ids of prompt and completion, and marks of sampled ones."""
     end = tokenizer.tokenizer(tokenizer.special_tokens["eos_token"], add_special_tokens=False)["input_ids"]
     apply, ids, marks = tokenizer.tokenizer.apply_chat_template, [], []
     for turn, message in enumerate(messages):

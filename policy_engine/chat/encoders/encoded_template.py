@@ -20,6 +20,7 @@ from policy_engine.chat.encoders.code.file import PythonEncoder
 from policy_engine.chat.encoders.places import Places
 from policy_engine.chat.encoders.protocol import Chunk, Encoder
 from policy_engine.chat.encoders.provenance import Provenance
+from policy_engine.chat.encoders.tools import with_tools
 from policy_engine.chat.flags import Written
 from policy_engine.chat.label.markers import delimiters_in
 from policy_engine.chat.segments import RenderedChat
@@ -46,7 +47,7 @@ class EncodedTemplate(ChatTemplate):
         self._delimiters = delimiters_in(encoder.source)
         self._environment.words = encoder.words
         self._provenance = Provenance(name=encoder.name)
-        self._places = Places(encoder.tokenizer, encoder.name)
+        self._places = Places(encoder)
 
     def __reduce__(self) -> tuple[Any, ...]:
         facts: dict[str, Any] = {
@@ -117,6 +118,8 @@ class EncodedTemplate(ChatTemplate):
             (length, origin, LOST if origin in changed else offset)
             for length, origin, offset in self._provenance.runs(plain, given, chunks, tinted)
         )
+        if not any(chunk.beside for chunk in chunks):
+            runs = with_tools(runs, "".join([chunk.text for chunk in chunks]), given)
         if not self.encoder.gives_ids:
             chunks = self._owned_by_turns(plain, given, kwargs, chunks, runs)
         pieces = EncodedPieces()

@@ -18,6 +18,7 @@ from typing import Any, Final
 
 from policy_engine.chat.encoders.protocol import Chunk, refusal, refuse_media
 from policy_engine.chat.encoders.vocabulary import Vocabulary
+from policy_engine.chat.tokens.byte_lengths import ByteTable
 from policy_engine.core.errors import AttributionError, PolicyEngineError, TemplateError, TokenizerError
 
 _NAMED: Final = {"bos_token": "<|startoftext|>", "eos_token": "<|return|>", "pad_token": "<|endoftext|>"}
@@ -74,6 +75,11 @@ class HarmonyEncoder:
 
     def _ids(self, control: str) -> list[int]:
         return list(self._encoding.encode(control, allowed_special="all"))
+
+    @property
+    def byte_table(self) -> ByteTable:
+        """The bytes of each id."""
+        return self.tokenizer.byte_table
 
     def chunks(
         self,

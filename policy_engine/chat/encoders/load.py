@@ -11,6 +11,7 @@ from typing import Any, Final
 from policy_engine.chat.encoders.code.file import PythonEncoder
 from policy_engine.chat.encoders.harmony import HarmonyEncoder, load_harmony
 from policy_engine.chat.encoders.mistral import MistralEncoder
+from policy_engine.chat.encoders.prime import RendererEncoder
 from policy_engine.chat.encoders.protocol import Encoder
 from policy_engine.chat.tokens.cached import CachedTokenizer
 from policy_engine.chat.tokens.load import load_transformers, usable
@@ -30,7 +31,7 @@ def is_encoder(given: Any) -> bool:
     """True for an object that `encoder_of` takes, without importing what it belongs to."""
     if isinstance(given, CachedTokenizer):
         return False  # asking it for an attribute that it lacks would load the real one
-    return _is_own(given) or _is_harmony(given) or _mistral_in(given) is not None
+    return _is_own(given) or _is_harmony(given) or _is_renderer(given) or _mistral_in(given) is not None
 
 
 def encoder_of(given: Any) -> Encoder:
@@ -46,10 +47,13 @@ def encoder_of(given: Any) -> Encoder:
         return MistralEncoder(mistral)
     if _is_harmony(given):
         return HarmonyEncoder(given)
+    if _is_renderer(given):
+        tokenizer = getattr(given, "tokenizer", None) or getattr(given, "_tokenizer", None)
+        return RendererEncoder(given, usable(tokenizer))
     raise TokenizerError(
         f"{type(given).__name__} is not an encoder that policy-engine knows",
-        help="give a MistralTokenizer of mistral-common, a HarmonyEncoding of openai-harmony, or a transformers "
-        "tokenizer with its chat template",
+        help="give a MistralTokenizer of mistral-common, a HarmonyEncoding of openai-harmony, a renderer of "
+        "renderers, or a transformers tokenizer with its chat template",
     )
 
 
@@ -136,6 +140,10 @@ def _mistral_file(path: Path) -> Encoder:
 
 def _is_own(given: Any) -> bool:
     return all(hasattr(given, name) for name in ("chunks", "gives_ids", "has_prompt"))
+
+
+def _is_renderer(given: Any) -> bool:
+    return type(given).__module__.startswith("renderers.") and hasattr(given, "render_ids")
 
 
 def _is_harmony(given: Any) -> bool:

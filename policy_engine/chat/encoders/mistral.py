@@ -21,7 +21,7 @@ from typing import Any, Final
 
 from policy_engine.chat.encoders.protocol import Chunk, refusal, refuse_media
 from policy_engine.chat.encoders.vocabulary import Vocabulary
-from policy_engine.chat.tokens.byte_lengths import SPACE_MARK, metaspace_bytes
+from policy_engine.chat.tokens.byte_lengths import SPACE_MARK, ByteTable, metaspace_bytes
 from policy_engine.core.errors import AttributionError, PolicyEngineError
 
 _METHODS: Final = {
@@ -94,6 +94,11 @@ class MistralEncoder:
             found: bytes = self._own.id_to_byte_piece(token)
             return found
         return None if token == self._own.unk_id else metaspace_bytes(self._own.id_to_piece(token))
+
+    @property
+    def byte_table(self) -> ByteTable:
+        """The bytes of each id."""
+        return self.tokenizer.byte_table
 
     def chunks(
         self,

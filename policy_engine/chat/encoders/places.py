@@ -2,29 +2,21 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
-from policy_engine.chat.encoders.protocol import Chunk
+from policy_engine.chat.encoders.protocol import Chunk, Encoder
 from policy_engine.chat.segments import GivenTokens
-from policy_engine.chat.tokens.byte_lengths import ByteTable
 from policy_engine.core.errors import AttributionError
 
 
 class Places:
-    """Places of the tokens of one vocabulary, whose `table` has the bytes of each id."""
+    """Places of the tokens of one encoder."""
 
-    def __init__(self, vocabulary: Any, name: str) -> None:
-        self._vocabulary = vocabulary
-        self._name = name
-
-    @functools.cached_property
-    def _table(self) -> ByteTable:
-        found: ByteTable = self._vocabulary.byte_table
-        return found
+    def __init__(self, encoder: Encoder) -> None:
+        self._encoder = encoder
+        self._name = encoder.name
 
     def of(self, chunks: Sequence[Chunk]) -> GivenTokens:
         """The tokens of the chunks in order, with their characters in the whole text.
@@ -36,7 +28,7 @@ class Places:
         at = 0
         for chunk in chunks:
             own = list(chunk.ids or ())
-            found = self._table.locate(chunk.text, own)
+            found = self._encoder.byte_table.locate(chunk.text, own)
             if found is None:
                 raise AttributionError(
                     f"the tokens of {self._name} do not spell the text {chunk.text[:40]!r}",

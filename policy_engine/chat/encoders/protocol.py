@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from policy_engine.chat.media.parts import has_media
+from policy_engine.chat.tokens.byte_lengths import ByteTable
 from policy_engine.core.errors import TemplateError
 
 
@@ -47,6 +48,10 @@ class Encoder(Protocol):
     @property
     def tokenizer(self) -> Any:
         """The vocabulary of its ids, as a slow transformers tokenizer; or what reads its text."""
+
+    @property
+    def byte_table(self) -> ByteTable:
+        """The bytes that each id stands for; asked where chunks have ids."""
 
     @property
     def facts(self) -> Any:

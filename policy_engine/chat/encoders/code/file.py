@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,6 +18,7 @@ from typing import Any, Final
 
 from policy_engine.chat.encoders.code.process import EncoderProcess
 from policy_engine.chat.encoders.protocol import Chunk, refusal, refuse_media
+from policy_engine.chat.tokens.byte_lengths import ByteTable
 from policy_engine.core.errors import TemplateError, TokenizerError
 
 _USUAL: Final = {"thinking_mode": "chat"}
@@ -74,6 +74,11 @@ class PythonEncoder:
         """A hash of the file."""
         return hashlib.sha256(self._source.encode()).hexdigest()
 
+    @property
+    def byte_table(self) -> ByteTable:
+        """Raises TypeError: the text has no ids yet."""
+        raise TypeError("a tokenizer reads the text")
+
     def start(self) -> None:
         """Runs the file, so that one that cannot be run is reported at once.
 
@@ -95,12 +100,12 @@ class PythonEncoder:
         prompt: bool,
         tinted: bool,
     ) -> list[Chunk]:
-        """See `Encoder`; one chunk, and one for each tool that is written as JSON."""
+        """See `Encoder`; one chunk, whose messages `bounds` finds."""
         refuse_media(self.name, messages)
         (text,) = self.texts([messages], tools, kwargs)
         if isinstance(text, TemplateError):
             raise refusal(self.name, text)
-        return [Chunk(text=text, turn=None)] if tinted or not tools else list(_with_tools(text, tools))
+        return [Chunk(text=text, turn=None)]
 
     def texts(
         self,
@@ -128,24 +133,3 @@ def _with_key(messages: Sequence[Mapping[str, Any]], tools: Sequence[Any]) -> li
     if messages and messages[0].get("role") == "system":
         return [{**messages[0], "tools": list(tools)}, *messages[1:]]
     return [{"role": "system", "content": "", "tools": list(tools)}, *messages]
-
-
-def _with_tools(text: str, tools: Sequence[Any]) -> list[Chunk]:
-    """The text with the tools' JSON apart; a tool that is not written as JSON stays in the text."""
-    places: list[tuple[int, int]] = []
-    for tool in tools:
-        inner = tool.get("function", tool) if isinstance(tool, Mapping) else tool
-        forms = [
-            json.dumps(v, ensure_ascii=a, indent=i) for v in (tool, inner) for a in (False, True) for i in (None, 2, 4)
-        ]
-        found = [(text.find(form), len(form)) for form in forms if text.count(form) == 1]
-        if found:
-            at, size = max(found, key=lambda place: place[1])
-            places.append((at, at + size))
-    made: list[Chunk] = []
-    read = 0
-    for start, end in sorted(places):
-        if start >= read:
-            made += [Chunk(text=text[read:start], turn=None), Chunk(text=text[start:end], turn=None, beside="tools")]
-            read = end
-    return [chunk for chunk in (*made, Chunk(text=text[read:], turn=None)) if chunk.text]

@@ -1,0 +1,120 @@
+"""Renderers of the package `renderers`, written by hand for reinforcement learning.
+
+    ChatTokenizer.from_encoder(create_renderer(tokenizer, Qwen3RendererConfig()))
+
+A renderer gives ids and the message of each (`message_indices`):
+
+    <|im_start|>user⏎Hi<|im_end|>⏎<|im_start|>assistant⏎Hello<|im_end|>⏎
+    0           0   0 0 0         0 1          1        1 1    1         1
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from policy_engine.chat.encoders.protocol import Chunk, refusal, refuse_media
+from policy_engine.chat.tokens.byte_lengths import ByteTable
+from policy_engine.chat.tokens.pipeline import read_pipeline
+from policy_engine.core.errors import AttributionError, TemplateError, TokenizerError
+
+
+class RendererEncoder:
+    """Conversations as a renderer's `render` gives them. `tokenizer` is the one it was made with."""
+
+    gives_ids = True
+    has_prompt = True
+    words: frozenset[str] = frozenset()
+
+    def __init__(self, renderer: Any, tokenizer: Any) -> None:
+        self._renderer = renderer
+        self._tokenizer = tokenizer
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return RendererEncoder, (self._renderer, self._tokenizer)
+
+    @functools.cached_property
+    def name(self) -> str:
+        """The version of the package, and the renderer's class."""
+        from importlib.metadata import version
+
+        return f"renderers {version('renderers')} ({type(self._renderer).__name__})"
+
+    @property
+    def source(self) -> str:
+        """The tokenizer's added tokens, among which are those that it writes."""
+        return " ".join(str(token) for token in self._tokenizer.added_tokens_decoder.values())
+
+    @property
+    def tokenizer(self) -> Any:
+        """The renderer's tokenizer."""
+        return self._tokenizer
+
+    @property
+    def facts(self) -> Any:
+        """The class, its settings and the version."""
+        return [self.name, str(getattr(self._renderer, "config", None))]
+
+    @functools.cached_property
+    def byte_table(self) -> ByteTable:
+        """The bytes of each id. Raises TokenizerError for a tokenizer whose ids stand for no fixed bytes."""
+        backend = getattr(self._tokenizer, "backend_tokenizer", None)
+        table = None if backend is None else read_pipeline(backend).table
+        if table is None:
+            raise TokenizerError(
+                f"the tokens of {self.name} stand for no fixed bytes",
+                help="use the model's chat template, which takes any tokenizer",
+            )
+        return table
+
+    def chunks(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        tools: Sequence[Any] | None,
+        kwargs: Mapping[str, Any],
+        *,
+        prompt: bool,
+        tinted: bool,
+    ) -> list[Chunk]:
+        """See `Encoder`; a chunk for each stretch of tokens of one message."""
+        refuse_media(self.name, messages)
+        if kwargs:
+            raise TemplateError(
+                f"{self.name} takes no argument `{next(iter(kwargs))}` for a row",
+                help="make the renderer with it: Qwen3RendererConfig(enable_thinking=False)",
+            )
+        given: dict[str, Any] = {"tools": list(tools) if tools else None, "add_generation_prompt": prompt}
+        try:
+            found = self._renderer.render(list(messages), **given)
+            own = None if tinted else self._renderer.render_ids(list(messages), **given)
+        except Exception as error:  # each renderer's own
+            raise refusal(self.name, error) from error
+        if own is not None and list(own) != list(found.token_ids):
+            raise AttributionError(
+                f"{self.name} gives other ids with owners than without",
+                help="drop the row, and report it to those who made the renderer",
+            )
+        if len(found.message_indices) != len(found.token_ids):
+            raise AttributionError(
+                f"{self.name} does not say which message each token is of", help="use the model's chat template"
+            )
+        made: list[Chunk] = []
+        for turn, group in itertools.groupby(zip(found.message_indices, found.token_ids), lambda pair: pair[0]):
+            ids = tuple(int(i) for _, i in group)
+            made.append(Chunk(text=self._text(ids), turn=turn if turn >= 0 else None, ids=ids))
+        return made
+
+    def _text(self, ids: Sequence[int]) -> str:
+        table = self.byte_table
+        if max(ids, default=0) >= len(table.pieces):
+            raise TemplateError(
+                f"{self.name} gives ids that its tokenizer does not have",
+                help="make the renderer with the model's own tokenizer; `-t harmony` is gpt-oss",
+            )
+        data = b"".join([table.pieces[i] or b"" for i in ids])
+        try:
+            return data.decode().replace(table.space, " ")
+        except UnicodeDecodeError:
+            raise AttributionError(f"{self.name} cuts a character between two messages", help="drop the row") from None

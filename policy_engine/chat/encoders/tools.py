@@ -1,0 +1,67 @@
+"""Tools given beside the messages, found in an encoder's text by the JSON that they are written as.
+
+<tools>⏎{"type": "function", "function": {"name": "weather", …}}⏎</tools>
+        └──────────────────── preamble.tools ──────────────────┘
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final
+
+from policy_engine.chat.trace.origins import LOST, Origin, Run, cut, origin_at
+
+_WAYS: Final[tuple[dict[str, Any], ...]] = tuple(
+    {"ensure_ascii": escaped, "indent": indent, "sort_keys": ordered, "separators": separators}
+    for escaped, ordered, (indent, separators) in itertools.product(
+        (False, True), (False, True), ((None, None), (None, (",", ":")), (2, None), (4, None))
+    )
+)
+
+
+def with_tools(runs: Sequence[Run], plain: str, tools: Sequence[Any] | None) -> tuple[Run, ...]:
+    """The runs, with each tool that is found in the encoder's own text as one of its own.
+
+    A tool that is not written as JSON is looked for by its name and its description.
+    """
+    made = tuple(runs)
+    for number, tool in enumerate(tools or ()):
+        for path, texts in _texts(tool):
+            place = next(((at, text) for text in texts for at in _free(made, plain, text)), None)
+            if place is not None:
+                at, text = place
+                run = (len(text), origin_at(None, ("tools", number, *path)), LOST)
+                made = (*cut(made, 0, at), run, *cut(made, at + len(text), len(plain)))
+                if not path:
+                    break
+    return made
+
+
+def _texts(tool: Any) -> Iterator[tuple[tuple[str, ...], list[str]]]:
+    function = tool.get("function", tool) if isinstance(tool, Mapping) else tool
+    try:
+        forms = [json.dumps(value, **way) for value in (tool, function) for way in _WAYS]
+    except (TypeError, ValueError):
+        forms = []
+    yield (), sorted(dict.fromkeys(forms), key=len, reverse=True)
+    for name in ("description", "name"):
+        text = function.get(name) if isinstance(function, Mapping) else None
+        if isinstance(text, str) and text.strip():
+            yield (name,), [text]
+
+
+def _free(runs: Sequence[Run], plain: str, text: str) -> Iterator[int]:
+    """The places of a text that are all the encoder's own."""
+    at = plain.find(text)
+    while at >= 0:
+        place = 0
+        free = True
+        for length, origin, _ in runs:
+            if isinstance(origin, Origin) and place < at + len(text) and at < place + length:
+                free = False
+            place += length
+        if free:
+            yield at
+        at = plain.find(text, at + 1)

@@ -22,7 +22,7 @@ from policy_engine.core.errors import AttributionError, TemplateError, Tokenizer
 
 
 class RendererEncoder:
-    """Conversations as a renderer's `render` gives them. `tokenizer` is the one it was made with."""
+    """Conversations as a renderer's `render` gives them; `tokenizer` is the renderer's."""
 
     gives_ids = True
     has_prompt = True
@@ -59,7 +59,10 @@ class RendererEncoder:
 
     @functools.cached_property
     def byte_table(self) -> ByteTable:
-        """The bytes of each id. Raises TokenizerError for a tokenizer whose ids stand for no fixed bytes."""
+        """The bytes of each id.
+
+        Raises TokenizerError for a tokenizer whose ids stand for no fixed bytes.
+        """
         backend = getattr(self._tokenizer, "backend_tokenizer", None)
         table = None if backend is None else read_pipeline(backend).table
         if table is None:

@@ -1,4 +1,4 @@
-"""Tools given beside the messages, found in an encoder's text by the JSON that they are written as.
+"""Tools given beside the messages, found in an encoder's text by their JSON.
 
 <tools>⏎{"type": "function", "function": {"name": "weather", …}}⏎</tools>
         └──────────────────── preamble.tools ──────────────────┘

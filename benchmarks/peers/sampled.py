@@ -1,4 +1,4 @@
-"""Tokens that a model samples, by `renderers` and by us, for every renderer whose template is at hand:
+"""Tokens that a model samples, by each of `renderers`' own and by us:
 
     python -m benchmarks.peers.sampled --count 50
 
@@ -31,7 +31,7 @@ _CONTROL: Final = re.compile(
 
 
 def models() -> dict[str, list[str]]:
-    """Names of templates by the renderer that is meant for their models; equal templates count once."""
+    """Names of templates by the renderer of their models; equal templates count once."""
     from renderers.base import MODEL_RENDERER_MAP
 
     templates = installed_templates()

@@ -52,7 +52,8 @@ def files(tmp_path: Path) -> Path:
         ("check my.policy", POLICIES | {"policy_engine.proof.policy_diff", "policy_engine.proof.witness"}),
         ("check --no-prove my.policy", POLICIES | {"policy_engine.proof"}),
         ("prove my.policy", POLICIES),
-        ("diff my.policy my.policy", POLICIES),
+        # Conversations that show a difference may bring ids along, which are arrays.
+        ("diff my.policy my.policy", POLICIES - {"numpy"}),
     ],
 )
 def test_verbs_that_read_policies(files: Path, command: str, without: frozenset[str]) -> None:

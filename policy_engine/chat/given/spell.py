@@ -9,14 +9,18 @@ from __future__ import annotations
 import functools
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from policy_engine.chat.tokens.byte_lengths import ByteTable, character_ranges
 
-_BLANKS = b" \t\r\n"
+_BLANKS = tuple(
+    chr(code).encode()
+    for code in (*range(9, 14), 32, 0x85, 0xA0, 0x1680, *range(0x2000, 0x200B), 0x2028, 0x2029, 0x202F, 0x205F, 0x3000)
+)
+"""White space, as added tokens take it."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -62,8 +66,9 @@ class Spelling:
                 normal = _in_form(text, joined, self.forms[0])
                 if normal.data.startswith(joined):
                     return normal.places(ends_T - lengths_T, ends_T)
-        starts, ends = _in_sections(data, ids, self)
-        return _spelled(text, data, np.asarray(starts, np.int64), np.asarray(ends, np.int64))
+        starts, ends, at = _in_sections(data, ids, self)
+        found = _spelled(text, data, np.asarray(starts, np.int64), np.asarray(ends, np.int64))
+        return found if at != len(data) else replace(found, end=len(text))
 
     @functools.cached_property
     def _pieces(self) -> list[bytes | None]:
@@ -103,7 +108,7 @@ def _spelled(text: str, data: bytes, starts_T: npt.NDArray[np.int64], ends_T: np
     return Spelled(count=len(starts), end=int(ends[-1]) if len(ends) else 0, starts_T=starts, ends_T=ends)
 
 
-def _in_sections(data: bytes, ids: Sequence[int], spelling: Spelling) -> tuple[list[int], list[int]]:
+def _in_sections(data: bytes, ids: Sequence[int], spelling: Spelling) -> tuple[list[int], list[int], int]:
     """Byte ranges of the tokens that spell a start of the data.
 
     A section is the tokens between two added ones. It may begin with a space that the tokenizer puts there, and after
@@ -123,6 +128,10 @@ def _in_sections(data: bytes, ids: Sequence[int], spelling: Spelling) -> tuple[l
                 best = found
                 break
         assert best is not None
+        if before in spelling.stripping and not section and mark is None:
+            # Blanks at the end that an added token took belong to no token, and are not missing.
+            blanks = _past_blanks(data, at, spelling.table.space.encode())
+            best = ([], [], blanks if blanks == len(data) else at)
         starts += best[0]
         ends += best[1]
         at = best[2]
@@ -130,13 +139,13 @@ def _in_sections(data: bytes, ids: Sequence[int], spelling: Spelling) -> tuple[l
             break
         if mark is None:
             break
-        end = _mark(data, at, mark, spelling)
-        if end is None:
+        found_mark = _mark(data, at, mark, spelling)
+        if found_mark is None:
             break
-        starts.append(at)
-        ends.append(end)
-        at, before = end, mark
-    return starts, ends
+        starts.append(found_mark[0])
+        ends.append(found_mark[1])
+        at, before = found_mark[1], mark
+    return starts, ends, at
 
 
 def _sections(ids: Sequence[int], spelling: Spelling) -> Iterator[tuple[list[bytes | None], int | None]]:
@@ -172,9 +181,11 @@ def _ways(
 
 
 def _past_blanks(data: bytes, at: int, space: bytes) -> int:
-    while at < len(data) and (data.startswith(space, at) or data[at] in _BLANKS):
-        at += len(space) if data.startswith(space, at) else 1
-    return at
+    while True:
+        found = next((blank for blank in (space, *_BLANKS) if data.startswith(blank, at)), None)
+        if found is None:
+            return at
+        at += len(found)
 
 
 def _follow(data: bytes, at: int, section: Sequence[bytes | None], skip: int) -> tuple[list[int], list[int], int]:
@@ -191,19 +202,19 @@ def _follow(data: bytes, at: int, section: Sequence[bytes | None], skip: int) ->
     return starts, ends, at
 
 
-def _mark(data: bytes, at: int, mark: int, spelling: Spelling) -> int | None:
-    """The end of an added token that is at a byte, past the whitespace that it takes.
+def _mark(data: bytes, at: int, mark: int, spelling: Spelling) -> tuple[int, int] | None:
+    """The bytes of an added token that is at a byte, or behind the whitespace there if it takes that.
 
     None if it is not there.
     """
     if mark not in spelling.stripping:
         piece = spelling.table.pieces[mark]
-        return at + len(piece) if piece is not None and data.startswith(piece, at) else None
+        return (at, at + len(piece)) if piece is not None and data.startswith(piece, at) else None
     space = spelling.table.space
     content = _written(spelling.stripping[mark], space)
     for start in (at, _past_blanks(data, at, space.encode())):
         if data.startswith(content, start):
-            return start + len(content)
+            return start, start + len(content)
     return None
 
 

@@ -102,6 +102,16 @@ class TestOtherIds:
         assert trained(kept) == trained(own)
         assert len(kept.input_ids) == len(own.input_ids) + 2
 
+    @pytest.mark.parametrize("content", ["a <|im_end|>\u00a0 b", "a\n<|im_end|>  <|im_end|>", "\u2003<|im_end|>\n\n\n"])
+    def test_blanks_that_an_added_token_takes_belong_to_no_token(self, content):
+        masker = Masker(compile_text(STANDING), load("byte-strip"))
+        chat = [{"role": "user", "content": "x"}, {"role": "assistant", "content": content}]
+        own = masker(chat)
+        row = masker.mask_given(chat, input_ids=own.input_ids)
+        assert row.labels == own.labels
+        assert row.tokenized.starts_T.tolist() == own.tokenized.starts_T.tolist()
+        assert row.tokenized.ends_T.tolist() == own.tokenized.ends_T.tolist()
+
     def test_a_tokenizer_without_fixed_bytes_takes_only_its_own_ids(self):
         masker = Masker(compile_text(STANDING), load("wordpiece-lower"))
         own = masker(CHAT)

@@ -203,7 +203,7 @@ def _follow(data: bytes, at: int, section: Sequence[bytes | None], skip: int) ->
 
 
 def _mark(data: bytes, at: int, mark: int, spelling: Spelling) -> tuple[int, int] | None:
-    """The bytes of an added token that is at a byte, or behind the whitespace there if it takes that.
+    """The bytes of an added token at a byte, or behind the whitespace there if it takes that.
 
     None if it is not there.
     """

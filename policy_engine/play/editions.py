@@ -23,7 +23,7 @@ from policy_engine.core.source import Source, Span
 from policy_engine.lang.check import check_text
 from policy_engine.lang.lint.lint import warnings_of
 from policy_engine.mask.batch import attempt
-from policy_engine.mask.changes import changed_tokens
+from policy_engine.mask.compare.changes import changed_tokens
 from policy_engine.mask.evidence.rule_findings import rule_findings, unused_rules
 from policy_engine.mask.evidence.rule_use import Evidence, RuleWatch
 from policy_engine.mask.masker import Masker

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from policy_engine.mask.changes import _runs
+from policy_engine.mask.compare.changes import _runs
 
 
 def test_tokens_that_follow_each_other_and_change_alike_are_one_stretch() -> None:

@@ -17,10 +17,10 @@ from policy_engine.data.conversation import Conversation
 from policy_engine.data.files.readers import read_rows
 from policy_engine.data.pairs import conversations_in
 from policy_engine.lang.checked import CheckedPolicy
-from policy_engine.mask.changes import ChangedTokens
+from policy_engine.mask.compare.changes import ChangedTokens
+from policy_engine.mask.compare.two_policies import FATES, DataDiff, rule_in_words, weight_in_words
 from policy_engine.mask.masker import LostFieldWarning, Masker
 from policy_engine.mask.row import MaskedRow
-from policy_engine.mask.two_policies import FATES, DataDiff, rule_in_words, weight_in_words
 from policy_engine.report.table import PlainTable
 from policy_engine.report.visible import around, one_line
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from policy_engine import Masker, policy_from_text
-from policy_engine.mask.changes import changed_tokens
+from policy_engine.mask.compare.changes import changed_tokens
 from tests.cli.support import CHATS, GOOD, cli, write_chats, write_policy
 
 WITHOUT = GOOD + "mask assistant where message.training == false\n"

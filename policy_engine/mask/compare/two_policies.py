@@ -17,7 +17,7 @@ from policy_engine.core.source import Place
 from policy_engine.core.vocabulary import Reason
 from policy_engine.core.wording import counted
 from policy_engine.lang.checked import CheckedPolicy
-from policy_engine.mask.changes import ChangedTokens, changed_tokens
+from policy_engine.mask.compare.changes import ChangedTokens, changed_tokens
 from policy_engine.mask.row import MaskedRow
 from policy_engine.rules.program import Program
 

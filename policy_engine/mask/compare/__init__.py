@@ -1,0 +1,1 @@
+"""Masks of two policies over the same rows, compared."""

@@ -17,7 +17,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from policy_engine.chat.tokenizer import load_tokenizer
+from policy_engine.chat.loading import load_tokenizer
 from policy_engine.play.board import load_board
 from policy_engine.play.page import build, launch_options
 from tests.site.browser import browser

@@ -108,7 +108,7 @@ def turns(pairs: int) -> int:
 
 def conformance() -> int:
     """Prints how long `check_template` takes."""
-    from policy_engine.chat.tokenizer import load_tokenizer
+    from policy_engine.chat.loading import load_tokenizer
     from policy_engine.testing.conformance import check_template
     from policy_engine.testing.templates import installed_templates
 

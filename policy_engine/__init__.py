@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from policy_engine.adapters.media import MediaCollator as MediaCollator
     from policy_engine.chat.media.sources import MediaOptions as MediaOptions
     from policy_engine.chat.template import ChatTemplate as ChatTemplate
-    from policy_engine.chat.tokenizer import ChatTokenizer as ChatTokenizer, load_tokenizer as load_tokenizer
+    from policy_engine.chat.loading import load_tokenizer as load_tokenizer
+    from policy_engine.chat.tokenizer import ChatTokenizer as ChatTokenizer
     from policy_engine.core.diagnostics import Diagnostic as Diagnostic
     from policy_engine.core.errors import (
         AttributionError as AttributionError,
@@ -63,7 +64,8 @@ _HOMES = {
     "data.conversation": ("Conversation",),
     "chat.media.sources": ("MediaOptions",),
     "chat.template": ("ChatTemplate",),
-    "chat.tokenizer": ("ChatTokenizer", "load_tokenizer"),
+    "chat.loading": ("load_tokenizer",),
+    "chat.tokenizer": ("ChatTokenizer",),
     "core.diagnostics": ("Diagnostic",),
     "core.errors": (
         "AttributionError",

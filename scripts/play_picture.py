@@ -12,7 +12,7 @@ from pathlib import Path
 from PIL import Image
 
 from policy_engine import builtin
-from policy_engine.chat.tokenizer import load_tokenizer
+from policy_engine.chat.loading import load_tokenizer
 from policy_engine.play.board import load_board
 from policy_engine.play.page import build, launch_options
 from tests.site.browser import browser

@@ -4,7 +4,7 @@ For your own data, give `load_board` the path of a file in the Space and the fol
 """
 
 from policy_engine import builtin
-from policy_engine.chat.tokenizer import load_tokenizer
+from policy_engine.chat.loading import load_tokenizer
 from policy_engine.play.board import load_board, sample_policy
 from policy_engine.play.page import build, launch_options
 

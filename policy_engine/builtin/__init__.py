@@ -1,6 +1,6 @@
 """Data that comes with the package: a small tokenizer with a chat template, and sample rows.
 
-`chat.tokenizer.load_tokenizer("builtin")` loads the tokenizer; `FOLDER` is also a tokenizer folder as transformers
+`chat.loading.load_tokenizer("builtin")` loads the tokenizer; `FOLDER` is also a tokenizer folder as transformers
 reads it. How the tokenizer was trained: `scripts/builtin_tokenizer`.
 """
 

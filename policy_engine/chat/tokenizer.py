@@ -13,14 +13,11 @@ from typing import Any, Literal
 
 from policy_engine.chat.encoders.encoded_template import EncodedTemplate
 from policy_engine.chat.encoders.load import (
-    encoder_at,
     encoder_of,
     is_encoder,
-    trusted_encoder,
     what_instead,
 )
 from policy_engine.chat.encoders.protocol import Encoder
-from policy_engine.chat.encoders.trust import is_trusted
 from policy_engine.chat.media.encode import MediaEncoder
 from policy_engine.chat.media.processor import MediaProcessor
 from policy_engine.chat.media.sources import MediaOptions
@@ -37,7 +34,7 @@ from policy_engine.chat.tokenizer_facts import (
 from policy_engine.chat.tokens.cached import CachedTokenizer
 from policy_engine.chat.tokens.fast_backend import TokenBackend
 from policy_engine.chat.tokens.in_pieces import PieceLocator
-from policy_engine.chat.tokens.load import is_processor, load_cached, load_transformers, read_template, usable
+from policy_engine.chat.tokens.load import read_template, usable
 from policy_engine.chat.tokens.locator import TokenLocator
 from policy_engine.chat.tokens.qualify import is_known
 from policy_engine.chat.tokens.stops import stop_tokens
@@ -403,38 +400,6 @@ class ChatTokenizer:
     @functools.cached_property
     def _locator(self) -> TokenLocator:
         return TokenLocator(tokenizer=self.tokenizer, name=self.name, fast=self.fast)
-
-
-def load_tokenizer(
-    name_or_path: str | Path,
-    *,
-    template: str | Path | None = None,
-    cache: bool = False,
-    trust_encoder: bool = False,
-) -> ChatTokenizer:
-    """Loads a tokenizer: `builtin`, a folder, a `tokenizer.json`, or a name on the hub.
-
-    A folder of a processor that takes images, sounds or videos (with `processor_config.json` or
-    `preprocessor_config.json`) is loaded as that. A file of Mistral's own (`tekken.json`, `tokenizer.model.v3`), or a
-    folder with no other tokenizer, renders by mistral-common, and `harmony` by openai-harmony.
-
-    `template` is a template file (or text), or the name of one of the tokenizer's templates; without it, the
-    tokenizer's own is used. With `cache`, a folder or file is read out of the cache on disk (`chat.tokens.cache`), and
-    its `tokenizer` is a substitute for the one of transformers. `trust_encoder` runs the Python file of a model's
-    folder that renders its chats (`encoding/encoding_….py`): code of strangers, in a process of its own.
-
-    Raises TokenizerError if it cannot be loaded; a hub that cannot be reached is an error within seconds, unless the
-    tokenizer is in the local cache of the hub's files.
-    """
-    found = None
-    if template is None:
-        found = trusted_encoder(name_or_path) if trust_encoder or is_trusted() else encoder_at(name_or_path)
-    if found is not None:
-        return dataclasses.replace(ChatTokenizer.from_encoder(found), name=str(name_or_path))
-    loaded = load_cached(name_or_path) if cache else load_transformers(name_or_path)
-    processed = is_processor(loaded)
-    made = (ChatTokenizer.from_processor if processed else ChatTokenizer.from_transformers)(loaded, template)
-    return dataclasses.replace(made, name=str(name_or_path), stops=stop_tokens(name_or_path, made.tokenizer))
 
 
 _SETS = ("model_roles", "stops")

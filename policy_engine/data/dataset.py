@@ -30,6 +30,7 @@ from policy_engine.data.shapes import detect_format, list_kind
 
 LOOKED_AT: Final = 200
 """Rows that are looked at to find the format of a dataset."""
+_LIST_KINDS: Final = ("messages", "sharegpt")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,6 +101,21 @@ class DatasetSpec:
         if kind in ("messages", "sharegpt") and "field" not in names:
             names["field"] = self._list_column(sample, kind)
         return named_format(kind, description=f"read as `{kind}`, as {self.name} declares", **names)
+
+    def format_of_messages(self, messages: list[Any]) -> Format:
+        """The format of a list of messages that is given by itself.
+
+        It has the file's keys and roles, if the file has lists of messages.
+        """
+        if self.kind in _LIST_KINDS or (self.kind is None and self.names):
+            try:
+                layout = self.format_of([{self.names.get("field", "messages"): messages}])
+            except ConfigError:
+                pass  # these are no messages; reading them says what is wrong
+            else:
+                if layout.kind in _LIST_KINDS:
+                    return layout
+        return named_format("messages", template_kwargs=dict(self.template_kwargs))
 
     def _kind(self, rows: list[Any]) -> FormatKind:
         if self.names.keys() & {"chosen", "rejected"}:

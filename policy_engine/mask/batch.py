@@ -10,14 +10,16 @@ A row that fails becomes its error, in its place, whatever failed:
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple, TypeVar
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
 
 from policy_engine.chat.segments import RenderedChat, TokenizedChat
 from policy_engine.chat.tokens.fast_backend import BackendMismatch
 from policy_engine.core.errors import PolicyEngineError, RowError
 from policy_engine.data.conversation import Conversation
-from policy_engine.mask.row import MaskedRow
+from policy_engine.mask.row import SAMPLE_COLUMNS, MaskedRow
 from policy_engine.mask.row_masker import RowMasker
 from policy_engine.mask.unrendered import Lost, lost_of
 from policy_engine.mask.unroll import lost_fields, unroll
@@ -114,3 +116,24 @@ def _encode(chats: list[RenderedChat], masker: RowMasker) -> list[TokenizedChat 
     except Exception:
         # A tokenizer fails a batch as a whole; one by one, only the row that it cannot take is lost.
         return [attempt(masker.tokenizer.encode, chat) for chat in chats]
+
+
+def as_columns(
+    columns: Any, given: dict[str, Any], kept: list[int], masked: list[Mapping[str, Any]], names: list[str]
+) -> Any:
+    """The columns that `map` is given back.
+
+    They are those that are made, and its own, cut to the rows that are kept.
+    """
+    made: dict[str, Any] = {name: [row[name] for row in masked] for name in names}
+    made |= {name: np.array(made[name], dtype=np.int32) for name in names if name in SAMPLE_COLUMNS}
+    size = len(next(iter(given.values()))) if given else 0
+    if kept == list(range(size)):
+        return made
+    # `map` merges what a function returns into the columns it gave, which still have every row. Only the object that it
+    # gave, changed in place, also respects `remove_columns`.
+    for name, column in given.items():
+        columns[name] = [column[i] for i in kept]
+    for name, column in made.items():
+        columns[name] = column
+    return columns

@@ -5,19 +5,15 @@ from __future__ import annotations
 import copy
 import json
 import logging
-import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final, Literal, get_args
+from typing import Any, Literal, get_args
 
-import numpy as np
-
+from policy_engine.chat.loading import chat_tokenizer_of
 from policy_engine.chat.media.sources import MediaOptions
 from policy_engine.chat.segments import TokenizedChat
-from policy_engine.chat.tokenizer import ChatTokenizer, load_tokenizer
-from policy_engine.chat.tokens.load import is_processor
 from policy_engine.core.choices import PairColumns
 from policy_engine.core.errors import ConfigError, PolicyEngineError, RowError
 from policy_engine.data.conversation import Conversation, read_row, without_null_fields
@@ -25,17 +21,16 @@ from policy_engine.data.dataset import DatasetSpec
 from policy_engine.data.formats import Format, FormatKind, named_format
 from policy_engine.data.given import given_documents, given_messages, given_tools
 from policy_engine.data.pairs import PAIR_KINDS
-from policy_engine.data.role_spelling import Spelling, what_to_do
 from policy_engine.data.shapes import shape_of
 from policy_engine.data.token_columns import join_tokens
 from policy_engine.lang.checked import CheckedPolicy
-from policy_engine.mask.batch import Sample, attempt, mask_rows, mask_samples
+from policy_engine.mask.batch import Sample, as_columns, attempt, mask_rows, mask_samples
 from policy_engine.mask.hashing import fingerprint_of, register_with_datasets
 from policy_engine.mask.pairs import PAIR_TYPES, MaskedPair, columns_for, mask_pair, preference_rows
-from policy_engine.mask.row import LIST_TYPES, MEDIA_COLUMN, MEDIA_TYPES, SAMPLE_COLUMNS, MaskedRow, column_names
+from policy_engine.mask.row import MaskedRow, column_names, features_of
 from policy_engine.mask.row_masker import RowMasker, nothing_to_train
-from policy_engine.mask.unrendered import Lost, lost_text
 from policy_engine.mask.unroll import UnrolledRow, unroll
+from policy_engine.mask.warner import DoubtfulRoleWarning, LostFieldWarning, QuotedArgumentsWarning, Warner
 from policy_engine.rules.compile import compile_policy
 from policy_engine.rules.program import Program
 
@@ -44,25 +39,6 @@ __all__ = ["DoubtfulRoleWarning", "LostFieldWarning", "MaskedRow", "Masker", "On
 OnError = Literal["raise", "drop"]
 
 _log = logging.getLogger("policy_engine")
-_LIST_KINDS: Final = ("messages", "sharegpt")
-
-
-class LostFieldWarning(UserWarning):
-    """A piece of a message never reached the text, and the policy does not refuse that.
-
-    The warning is given once per kind.
-    """
-
-
-class QuotedArgumentsWarning(UserWarning):
-    """Arguments of calls are JSON text, and the template quotes it once more. Given once."""
-
-
-class DoubtfulRoleWarning(UserWarning):
-    """A role of the data looks misspelled.
-
-    Nothing declares it, and it is much like a role that is declared. The warning is given once per role.
-    """
 
 
 class Masker:
@@ -105,13 +81,13 @@ class Masker:
             raise ConfigError(f"on_error={on_error!r} means nothing", help='say on_error="raise" or on_error="drop"')
         self.program = policy
         self.dataset = DatasetSpec() if dataset is None else dataset
-        self.tokenizer = _chat_tokenizer(tokenizer, template, None if dataset is None else dataset.trained_roles, media)
+        roles = None if dataset is None else dataset.trained_roles
+        self.tokenizer = chat_tokenizer_of(tokenizer, template, roles, media)
         self.on_error = on_error
         self.unrolls = unroll
         self.counts: Counter[str] = Counter()
         self._detected: dict[Any, Format] = {}
-        self._spellings: dict[tuple[tuple[str, str], ...], Spelling] = {}
-        self._warned: set[str | tuple[str, str]] = set()
+        self._warner = Warner()
         register_with_datasets(type(self))
 
     def __repr__(self) -> str:
@@ -135,7 +111,7 @@ class Masker:
         return json.dumps(facts, sort_keys=True, default=repr)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "counts": Counter(), "_detected": {}, "_spellings": {}, "_warned": set()}
+        return {**self.__dict__, "counts": Counter(), "_detected": {}, "_warner": Warner()}
 
     def __call__(
         self,
@@ -225,13 +201,13 @@ class Masker:
         template_kwargs: Mapping[str, Any],
     ) -> Conversation:
         given = without_null_fields(given_messages(messages))
-        layout = self._message_layout(given)
+        layout = self.dataset.format_of_messages(given)
         row = {layout.field: given}
         alone = replace(
             layout, tools=None, documents=None, system=None, images="images", videos="videos", audios="audios", carry=()
         )
         read = read_row({**row, **media}, alone)
-        self._look_at_roles(read, layout)
+        self._warner.look_at_roles(read, layout, self.known_roles)
         return replace(
             read,
             tools=given_tools(without_null_fields(tools), "`tools`", functions=True),
@@ -266,8 +242,8 @@ class Masker:
         return RowMasker(
             program=self.program,
             tokenizer=self.tokenizer,
-            on_lost=self._warn_of_lost,
-            on_quoted=self._warn_of_quoted,
+            on_lost=self._warner.lost,
+            on_quoted=self._warner.quoted,
             fields=frozenset(declared),
         )
 
@@ -353,24 +329,14 @@ class Masker:
         Give them to `map(features=…)` where no other column is kept. Without them a stream (`IterableDataset`) does not
         know its types.
         """
-        from datasets import Features, List, Sequence, Value
+        from datasets import Features, Sequence, Value
 
         kind = self.dataset.kind or next((format.kind for format in reversed(self._detected.values())), None)
         if kind in PAIR_KINDS:
             types = PAIR_TYPES[self.pair_columns(kind)].items()
             return Features({name: Value(t) if t == "bool" else Sequence(Value(t)) for name, t in types})
         names = column_names(self.program, self.tokenizer, unrolled=self.unrolls, carried=self.dataset.carry)
-        entry = {name: Value(kind) for name, kind in MEDIA_TYPES.items()}
-        return Features(
-            {
-                n: Value("int32")
-                if n in SAMPLE_COLUMNS
-                else List(entry)
-                if n == MEDIA_COLUMN
-                else Sequence(Value(LIST_TYPES.get(n, "float32")))
-                for n in names
-            }
-        )
+        return features_of(names)
 
     def _map_batch(self, columns: Any, indices: Sequence[int] | None = None) -> Any:
         names = list(columns.keys())
@@ -396,7 +362,7 @@ class Masker:
         names_made = column_names(self.program, self.tokenizer, unrolled=self.unrolls, carried=self.dataset.carry)
         if layout is not None and layout.kind in PAIR_KINDS:
             names_made = list(PAIR_TYPES[self.pair_columns(layout.kind)])
-        return _as_columns(columns, dict(zip(names, values)), kept, masked, names_made)
+        return as_columns(columns, dict(zip(names, values)), kept, masked, names_made)
 
     def _mask_rows(
         self, rows: list[dict[str, Any]], layout: Format | None
@@ -416,7 +382,7 @@ class Masker:
 
     def _read(self, row: dict[str, Any], layout: Format) -> Conversation:
         conversation = read_row(without_null_fields(row), layout)
-        self._look_at_roles(conversation, layout)
+        self._warner.look_at_roles(conversation, layout, self.known_roles)
         return conversation
 
     def _columns(self, samples: list[Sample]) -> list[Mapping[str, Any]] | PolicyEngineError:
@@ -438,95 +404,9 @@ class Masker:
             _log.info("%s", found.description)
         return found
 
-    def _message_layout(self, messages: list[Any]) -> Format:
-        """The way to read a list of messages that is given by itself.
-
-        It uses the dataset file's keys and roles, if that file has lists of messages.
-        """
-        spec = self.dataset
-        if spec.kind in _LIST_KINDS or (spec.kind is None and spec.names):
-            try:
-                layout = spec.format_of([{spec.names.get("field", "messages"): messages}])
-            except ConfigError:
-                pass  # these are no messages; reading them says what is wrong
-            else:
-                if layout.kind in _LIST_KINDS:
-                    return layout
-        return named_format("messages", template_kwargs=dict(spec.template_kwargs))
-
     def _count_failure(self, error: PolicyEngineError, place: str) -> None:
         if self.on_error == "raise":
             raise error.reworded(f"{place}: {error.message}") from error
         self.counts["failed"] += 1
         self.counts[f"failed: {error.code}"] += 1
         _log.warning("%s is left out: %s", place, error)
-
-    def _look_at_roles(self, conversation: Conversation, layout: Format) -> None:
-        kind = tuple(layout.roles.items())
-        if kind not in self._spellings:
-            self._spellings[kind] = Spelling.of(layout, self.known_roles)
-        spelling = self._spellings[kind]
-        for role in {message["role"] for message in conversation.messages}:
-            meant = spelling.meant(role)
-            if meant is not None and role not in self._warned:
-                self._warned.add(role)
-                advice = what_to_do(role, meant=meant, read_as=spelling.read_as(meant))
-                warnings.warn(
-                    f"nothing declares the role `{role}`, which this row has and maybe others; {advice}",
-                    DoubtfulRoleWarning,
-                    stacklevel=3,
-                )
-
-    def _warn_of_lost(self, lost: Lost) -> None:
-        for kind, count in lost.items():
-            if kind not in self._warned:
-                self._warned.add(kind)
-                warnings.warn(
-                    f"{lost_text(*kind, count)} never reached the text, in this row and maybe in others; "
-                    "`on unrendered error` refuses such rows, `on unrendered ignore` reports no more of it",
-                    LostFieldWarning,
-                    stacklevel=5,
-                )
-
-    def _warn_of_quoted(self) -> None:
-        if "quoted" not in self._warned:
-            self._warned.add("quoted")
-            warnings.warn(
-                "arguments of calls are JSON text in this row and maybe in others, and the template quotes it once "
-                "more; say `messages: {arguments: parse}` in a dataset file, or write them as objects",
-                QuotedArgumentsWarning,
-                stacklevel=5,
-            )
-
-
-def _chat_tokenizer(
-    tokenizer: Any, template: str | Path | None, roles: frozenset[str] | None, media: MediaOptions | None
-) -> ChatTokenizer:
-    """`roles` None leaves a ChatTokenizer's own, and `media` None its places of media."""
-    if isinstance(tokenizer, ChatTokenizer):
-        made = tokenizer if template is None else tokenizer.with_template(template)
-    elif isinstance(tokenizer, (str, Path)):
-        made = load_tokenizer(tokenizer, template=template)
-    elif is_processor(tokenizer):
-        made = ChatTokenizer.from_processor(tokenizer, template)
-    else:
-        made = ChatTokenizer.from_transformers(tokenizer, template=template)
-    made = made if media is None else made.with_media(media)
-    return made if roles is None or roles == made.model_roles else made.with_model_roles(roles)
-
-
-def _as_columns(
-    columns: Any, given: dict[str, Any], kept: list[int], masked: list[Mapping[str, Any]], names: list[str]
-) -> Any:
-    made: dict[str, Any] = {name: [row[name] for row in masked] for name in names}
-    made |= {name: np.array(made[name], dtype=np.int32) for name in names if name in SAMPLE_COLUMNS}
-    size = len(next(iter(given.values()))) if given else 0
-    if kept == list(range(size)):
-        return made
-    # `map` merges what a function returns into the columns it gave, which still have every row. Only the object that it
-    # gave, changed in place, also respects `remove_columns`.
-    for name, column in given.items():
-        columns[name] = [column[i] for i in kept]
-    for name, column in made.items():
-        columns[name] = column
-    return columns

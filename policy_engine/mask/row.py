@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, overload
 
@@ -177,3 +177,20 @@ class MaskedRow:
         if token is not None:
             return explain_token(self.program, self.tokenized, token, mask=self.mask)
         return explain_segment(self.program, self.chat, segment or 0, media=self.tokenized.media or ())
+
+
+def features_of(names: Iterable[str]) -> Any:
+    """The types of columns, as `datasets.Features`."""
+    from datasets import Features, List, Sequence, Value
+
+    entry = {name: Value(kind) for name, kind in MEDIA_TYPES.items()}
+    return Features(
+        {
+            n: Value("int32")
+            if n in SAMPLE_COLUMNS
+            else List(entry)
+            if n == MEDIA_COLUMN
+            else Sequence(Value(LIST_TYPES.get(n, "float32")))
+            for n in names
+        }
+    )

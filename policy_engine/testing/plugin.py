@@ -96,7 +96,7 @@ class TemplateFile(pytest.Collector):
 
     def tokenizer(self) -> ChatTokenizer:
         """The tokenizer of the run, with this template."""
-        from policy_engine.chat.tokenizer import load_tokenizer
+        from policy_engine.chat.loading import load_tokenizer
 
         if not hasattr(self, "_tokenizer"):
             name = self.config.getoption("chat_tokenizer") or "builtin"

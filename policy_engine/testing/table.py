@@ -20,8 +20,8 @@ from html import escape
 from pathlib import Path
 from typing import Final
 
+from policy_engine.chat.loading import load_tokenizer
 from policy_engine.chat.template import ChatTemplate
-from policy_engine.chat.tokenizer import load_tokenizer
 from policy_engine.core.errors import PolicyEngineError, TemplateError
 from policy_engine.testing.checks.conformance_cases import Example, example, payloads
 from policy_engine.testing.choices import RandomChoices

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from policy_engine.adapters.automodel import automodel_dataset, automodel_rows
-from policy_engine.chat.tokenizer import load_tokenizer
+from policy_engine.chat.loading import load_tokenizer
 from policy_engine.core.errors import ConfigError, RowError
 from policy_engine.core.vocabulary import IGNORE_INDEX
 from policy_engine.mask.masker import Masker

@@ -30,7 +30,7 @@ from policy_engine.adapters.tinker import tinker_data
 from policy_engine.adapters.torchtune import PolicyTransform, policy_dataset
 from policy_engine.adapters.verl import PolicySFTDataset
 from policy_engine.builtin import sample_rows
-from policy_engine.chat.tokenizer import load_tokenizer
+from policy_engine.chat.loading import load_tokenizer
 from policy_engine.core.vocabulary import IGNORE_INDEX
 from policy_engine.mask.masker import Masker
 from policy_engine.rules.compile import compile_text

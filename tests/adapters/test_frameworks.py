@@ -12,7 +12,7 @@ import pytest
 from policy_engine.adapters import axolotl
 from policy_engine.adapters.torchtune import PolicyTransform
 from policy_engine.adapters.verl import PolicySFTDataset
-from policy_engine.chat.tokenizer import load_tokenizer
+from policy_engine.chat.loading import load_tokenizer
 from policy_engine.core.errors import ConfigError, PolicyCheckError, RowError
 from policy_engine.core.vocabulary import IGNORE_INDEX
 from policy_engine.mask.masker import Masker

@@ -11,7 +11,7 @@ import pytest
 
 from policy_engine.adapters.megatron import METADATA, write_megatron
 from policy_engine.builtin import sample_rows
-from policy_engine.chat.tokenizer import load_tokenizer
+from policy_engine.chat.loading import load_tokenizer
 from policy_engine.core.errors import ConfigError, DataError, RowError
 from policy_engine.core.vocabulary import IGNORE_INDEX
 from policy_engine.mask.masker import Masker

@@ -15,7 +15,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from policy_engine.adapters.preference import PreferenceCollator, masked  # noqa: E402
-from policy_engine.chat.tokenizer import load_tokenizer  # noqa: E402
+from policy_engine.chat.loading import load_tokenizer  # noqa: E402
 from policy_engine.core.errors import ConfigError, RowError  # noqa: E402
 from policy_engine.core.vocabulary import IGNORE_INDEX  # noqa: E402
 from policy_engine.data.dataset import DatasetSpec  # noqa: E402

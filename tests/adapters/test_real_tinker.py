@@ -18,7 +18,7 @@ common = pytest.importorskip("tinker_cookbook.supervised.common")
 
 from policy_engine.adapters.tinker import Reduction, tinker_data, tinker_datum  # noqa: E402
 from policy_engine.builtin import sample_rows  # noqa: E402
-from policy_engine.chat.tokenizer import load_tokenizer  # noqa: E402
+from policy_engine.chat.loading import load_tokenizer  # noqa: E402
 from policy_engine.core.vocabulary import IGNORE_INDEX  # noqa: E402
 from policy_engine.mask.masker import Masker  # noqa: E402
 from policy_engine.rules.compile import compile_text  # noqa: E402

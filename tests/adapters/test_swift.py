@@ -8,7 +8,7 @@ import pytest
 
 from policy_engine.adapters.swift import swift_row
 from policy_engine.builtin import sample_rows
-from policy_engine.chat.tokenizer import load_tokenizer
+from policy_engine.chat.loading import load_tokenizer
 from policy_engine.core.errors import RowError
 from policy_engine.core.vocabulary import IGNORE_INDEX
 from policy_engine.mask.masker import Masker

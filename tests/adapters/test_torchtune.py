@@ -12,7 +12,7 @@ import yaml
 
 from policy_engine.adapters.torchtune import PolicyTransform, policy_dataset
 from policy_engine.builtin import FOLDER, TOKENIZER
-from policy_engine.chat.tokenizer import load_tokenizer
+from policy_engine.chat.loading import load_tokenizer
 from policy_engine.core.errors import ConfigError, DataError
 from policy_engine.mask.masker import Masker
 from policy_engine.rules.compile import compile_file

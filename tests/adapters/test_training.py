@@ -19,7 +19,7 @@ torch = pytest.importorskip("torch")
 from policy_engine.adapters.collate import PaddingCollator  # noqa: E402
 from policy_engine.adapters.weights import WeightCodes, weighted_loss_func, weighted_trainer  # noqa: E402
 from policy_engine.builtin import sample_rows  # noqa: E402
-from policy_engine.chat.tokenizer import load_tokenizer  # noqa: E402
+from policy_engine.chat.loading import load_tokenizer  # noqa: E402
 from policy_engine.core.errors import ConfigError, RowError  # noqa: E402
 from policy_engine.core.vocabulary import IGNORE_INDEX  # noqa: E402
 from policy_engine.mask.masker import Masker  # noqa: E402

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from policy_engine.audit.audit import Auditor
-from policy_engine.chat.tokenizer import ChatTokenizer, load_tokenizer
+from policy_engine.chat.loading import load_tokenizer
+from policy_engine.chat.tokenizer import ChatTokenizer
 from policy_engine.core.errors import RowError
 from policy_engine.core.habits import HABITS
 from policy_engine.core.vocabulary import IGNORE_INDEX

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from policy_engine import builtin
-from policy_engine.chat.tokenizer import load_tokenizer
+from policy_engine.chat.loading import load_tokenizer
 from policy_engine.data.conversation import Conversation
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "builtin_tokenizer" / "train.py"

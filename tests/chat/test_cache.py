@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from policy_engine import Masker, policy_from_text
-from policy_engine.chat.tokenizer import ChatTokenizer, load_tokenizer
+from policy_engine.chat.loading import load_tokenizer
+from policy_engine.chat.tokenizer import ChatTokenizer
 from policy_engine.chat.tokens import cache, load
 from policy_engine.chat.tokens.cached import CachedTokenizer
 from tests.support import tokenizers as support

@@ -14,7 +14,8 @@ from types import SimpleNamespace
 import pytest
 
 from policy_engine import builtin
-from policy_engine.chat.tokenizer import ChatTokenizer, load_tokenizer
+from policy_engine.chat.loading import load_tokenizer
+from policy_engine.chat.tokenizer import ChatTokenizer
 from policy_engine.chat.tokens import load
 from policy_engine.core.errors import TemplateError, TokenizerError
 from policy_engine.data.conversation import Conversation
@@ -222,7 +223,7 @@ def test_tokens_decode_for_people() -> None:
 
 def test_transformers_is_imported_only_when_a_tokenizer_is_loaded() -> None:
     code = (
-        "import sys; import policy_engine.chat.tokenizer as t; assert 'transformers' not in sys.modules; "
+        "import sys; import policy_engine.chat.loading as t; assert 'transformers' not in sys.modules; "
         "assert 'tokenizers' not in sys.modules; t.load_tokenizer('builtin'); assert 'transformers' in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)

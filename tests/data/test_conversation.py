@@ -92,9 +92,14 @@ class TestBesideTheMessages:
         assert documents == list(conversation.documents)
         assert {"enable_thinking": False, "date": "1 May"} == conversation.template_kwargs
 
-    @pytest.mark.parametrize("empty", [None, "", "[]", "null", [], "  "])
+    @pytest.mark.parametrize("empty", [None, "", "null", "  "])
     def test_empty_means_none(self, empty):
         assert read_row({"messages": [{"role": "user", "content": "a"}], "tools": empty}, OPENAI).tools is None
+
+    @pytest.mark.parametrize("empty", ["[]", []])
+    def test_an_empty_list_of_tools_is_a_list(self, empty):
+        # transformers gives it to the template, and some write other text then.
+        assert () == read_row({"messages": [{"role": "user", "content": "a"}], "tools": empty}, OPENAI).tools
 
     def test_sharegpt_functions_are_wrapped(self):
         row = {"conversations": [{"from": "human", "value": "a"}], "tools": '[{"name": "f", "parameters": {}}]'}

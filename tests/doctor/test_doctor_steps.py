@@ -16,7 +16,7 @@ pytest.importorskip("torch")
 pytest.importorskip("trl")
 
 from policy_engine.builtin import sample_rows
-from policy_engine.chat.tokenizer import load_tokenizer
+from policy_engine.chat.loading import load_tokenizer
 from policy_engine.doctor.examine import examine
 from policy_engine.doctor.findings import Examination
 from policy_engine.doctor.samples import read_sample

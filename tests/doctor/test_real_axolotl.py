@@ -20,7 +20,7 @@ pytest.importorskip("axolotl")
 pytest.importorskip("bitsandbytes")
 
 from policy_engine.builtin import sample_rows
-from policy_engine.chat.tokenizer import load_tokenizer
+from policy_engine.chat.loading import load_tokenizer
 from policy_engine.core.errors import ConfigError
 from policy_engine.doctor.examine import examine
 from policy_engine.doctor.findings import Examination, Finding

@@ -17,7 +17,7 @@ torch = pytest.importorskip("torch")
 
 from policy_engine.adapters.torchtune import PolicyTransform  # noqa: E402
 from policy_engine.builtin import sample_rows  # noqa: E402
-from policy_engine.chat.tokenizer import load_tokenizer  # noqa: E402
+from policy_engine.chat.loading import load_tokenizer  # noqa: E402
 from policy_engine.core.errors import ConfigError  # noqa: E402
 from policy_engine.doctor.examine import examine  # noqa: E402
 from policy_engine.doctor.findings import Examination  # noqa: E402

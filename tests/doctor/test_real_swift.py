@@ -21,7 +21,7 @@ pytest.importorskip("swift.template")
 
 from policy_engine.adapters.swift import TEMPLATE, register, swift_row  # noqa: E402
 from policy_engine.builtin import sample_rows  # noqa: E402
-from policy_engine.chat.tokenizer import load_tokenizer  # noqa: E402
+from policy_engine.chat.loading import load_tokenizer  # noqa: E402
 from policy_engine.core.errors import ConfigError, RowError  # noqa: E402
 from policy_engine.core.vocabulary import IGNORE_INDEX  # noqa: E402
 from policy_engine.doctor.examine import examine  # noqa: E402

@@ -24,7 +24,7 @@ zoo = pytest.importorskip("unsloth_zoo.dataset_utils")
 from datasets import Dataset  # noqa: E402
 
 from policy_engine.builtin import sample_rows  # noqa: E402
-from policy_engine.chat.tokenizer import load_tokenizer  # noqa: E402
+from policy_engine.chat.loading import load_tokenizer  # noqa: E402
 from policy_engine.core.vocabulary import IGNORE_INDEX  # noqa: E402
 from policy_engine.doctor.samples import Document  # noqa: E402
 from policy_engine.doctor.steps import by_hand, tiny_model  # noqa: E402

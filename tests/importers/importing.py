@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from policy_engine.chat.tokenizer import load_tokenizer
+from policy_engine.chat.loading import load_tokenizer
 from policy_engine.data.dataset import load_dataset_spec
 from policy_engine.importers.registry import IMPORTERS
 from policy_engine.lang.check import check_text

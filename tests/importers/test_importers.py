@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from policy_engine.chat.tokenizer import load_tokenizer
+from policy_engine.chat.loading import load_tokenizer
 from policy_engine.core.errors import ConfigError, DataError
 from policy_engine.importers.registry import IMPORTERS
 from policy_engine.mask.explain import explain_pieces

@@ -13,7 +13,7 @@ import yaml
 
 pytest.importorskip("torch")
 
-from policy_engine.chat.tokenizer import load_tokenizer
+from policy_engine.chat.loading import load_tokenizer
 from policy_engine.importers.others import from_llamafactory
 from policy_engine.mask.masker import Masker
 from policy_engine.rules.compile import compile_text

@@ -14,7 +14,7 @@ import pytest
 pytest.importorskip("modelscope")
 pytest.importorskip("swift.template")
 
-from policy_engine.chat.tokenizer import load_tokenizer
+from policy_engine.chat.loading import load_tokenizer
 from policy_engine.core.errors import ConfigError
 from policy_engine.importers.imported import Imported
 from policy_engine.importers.swift import from_swift

@@ -14,7 +14,7 @@ import yaml
 pytest.importorskip("torch")
 trl = pytest.importorskip("trl")
 
-from policy_engine.chat.tokenizer import load_tokenizer  # noqa: E402
+from policy_engine.chat.loading import load_tokenizer  # noqa: E402
 from policy_engine.importers.trl import from_trl  # noqa: E402
 from policy_engine.mask.masker import Masker  # noqa: E402
 from policy_engine.rules.compile import compile_text  # noqa: E402

@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from policy_engine.chat.tokenizer import load_tokenizer
+from policy_engine.chat.loading import load_tokenizer
 from policy_engine.data.conversation import Conversation
 from policy_engine.mask.masker import Masker
 from policy_engine.mask.policy_tests import marked_row

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from policy_engine.chat.tokenizer import load_tokenizer
+from policy_engine.chat.loading import load_tokenizer
 from policy_engine.data.dataset import DatasetSpec, PolicyTest, load_dataset_spec
 from policy_engine.lang.check import check_text
 from policy_engine.lang.format import format_policy

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from policy_engine.chat.tokenizer import load_tokenizer
+from policy_engine.chat.loading import load_tokenizer
 from policy_engine.core.errors import PolicyEngineError, RowError
 from policy_engine.data.conversation import Conversation
 from policy_engine.mask.masker import Masker

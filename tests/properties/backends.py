@@ -6,7 +6,8 @@ from __future__ import annotations
 import functools
 from typing import Final
 
-from policy_engine.chat.tokenizer import ChatTokenizer, load_tokenizer
+from policy_engine.chat.loading import load_tokenizer
+from policy_engine.chat.tokenizer import ChatTokenizer
 from policy_engine.core.errors import AttributionError, TemplateError
 from policy_engine.data.conversation import Conversation
 from policy_engine.mask.masker import Masker

@@ -8,9 +8,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Final
 
+from policy_engine.chat.loading import load_tokenizer
 from policy_engine.chat.segments import TokenizedChat
 from policy_engine.chat.template import ChatTemplate
-from policy_engine.chat.tokenizer import ChatTokenizer, load_tokenizer
+from policy_engine.chat.tokenizer import ChatTokenizer
 from policy_engine.core.errors import AttributionError, TemplateError
 from policy_engine.data.conversation import Conversation
 from policy_engine.lang import ast

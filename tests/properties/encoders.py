@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from policy_engine.chat.encoders.encoded_template import openai_message
-from policy_engine.chat.tokenizer import ChatTokenizer, load_tokenizer
+from policy_engine.chat.loading import load_tokenizer
+from policy_engine.chat.tokenizer import ChatTokenizer
 from policy_engine.core.errors import AttributionError, PolicyEngineError, TemplateError, UnrenderedError
 from policy_engine.data.conversation import Conversation
 from policy_engine.mask.masker import Masker

@@ -12,8 +12,9 @@ import random
 import re
 from typing import Any, Final
 
+from policy_engine.chat.loading import load_tokenizer
 from policy_engine.chat.segments import RenderedChat
-from policy_engine.chat.tokenizer import ChatTokenizer, load_tokenizer
+from policy_engine.chat.tokenizer import ChatTokenizer
 from policy_engine.core.errors import AttributionError, PolicyEngineError
 from policy_engine.data.conversation import Conversation
 from policy_engine.testing.checks.conformance_laws import badly_attributed

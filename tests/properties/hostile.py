@@ -12,8 +12,9 @@ from __future__ import annotations
 import functools
 from typing import Any, Final
 
+from policy_engine.chat.loading import load_tokenizer
 from policy_engine.chat.template import ChatTemplate
-from policy_engine.chat.tokenizer import ChatTokenizer, load_tokenizer
+from policy_engine.chat.tokenizer import ChatTokenizer
 from policy_engine.core.errors import AttributionError, PolicyEngineError, TemplateError
 from policy_engine.data.conversation import Conversation
 from policy_engine.mask.apply import apply_program

@@ -7,8 +7,9 @@ import functools
 import pytest
 from hypothesis import assume, given
 
+from policy_engine.chat.loading import load_tokenizer
 from policy_engine.chat.template import ChatTemplate
-from policy_engine.chat.tokenizer import ChatTokenizer, load_tokenizer
+from policy_engine.chat.tokenizer import ChatTokenizer
 from policy_engine.core.errors import AttributionError, TemplateError
 from policy_engine.data.conversation import Conversation
 from policy_engine.mask.apply import apply_program

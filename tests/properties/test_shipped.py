@@ -7,8 +7,9 @@ from collections.abc import Iterator
 
 from hypothesis import assume, given
 
+from policy_engine.chat.loading import load_tokenizer
 from policy_engine.chat.segments import RenderedChat
-from policy_engine.chat.tokenizer import ChatTokenizer, load_tokenizer
+from policy_engine.chat.tokenizer import ChatTokenizer
 from policy_engine.core.errors import AttributionError, TemplateError
 from policy_engine.core.vocabulary import BODY, EOS
 from policy_engine.data.conversation import Conversation

@@ -6,7 +6,7 @@ import functools
 import json
 from pathlib import Path
 
-from policy_engine.chat.tokenizer import load_tokenizer
+from policy_engine.chat.loading import load_tokenizer
 from policy_engine.data.conversation import Conversation, read_row
 from policy_engine.data.formats import named_format
 from policy_engine.mask.masker import Masker

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from policy_engine.chat.tokenizer import load_tokenizer
+from policy_engine.chat.loading import load_tokenizer
 from policy_engine.core.vocabulary import KNOWN_ROLES
 from policy_engine.data.dataset import load_dataset_spec
 from policy_engine.data.formats import named_format

@@ -6,8 +6,9 @@ import json
 
 import pytest
 
+from policy_engine.chat.loading import load_tokenizer
 from policy_engine.chat.template import ChatTemplate
-from policy_engine.chat.tokenizer import ChatTokenizer, load_tokenizer
+from policy_engine.chat.tokenizer import ChatTokenizer
 from policy_engine.core.errors import ConfigError, TemplateError
 from policy_engine.rules.compile import compile_text
 from policy_engine.testing.checks.guarded import check_policy

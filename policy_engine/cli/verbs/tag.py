@@ -90,8 +90,8 @@ def _tag(name: str | None, policy: str | None, tokenizer: str | None, out: Path 
 
 
 def _load(name: str | None, tokenizer: str | None) -> tuple[ChatTemplate, ChatTokenizer | None]:
+    from policy_engine.chat.loading import load_tokenizer
     from policy_engine.chat.template import ChatTemplate
-    from policy_engine.chat.tokenizer import load_tokenizer
     from policy_engine.chat.tokens.load import read_template
 
     if tokenizer is not None:

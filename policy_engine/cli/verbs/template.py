@@ -67,8 +67,8 @@ def _check(name: str, tokenizer: str | None, examples: int) -> Outcome:
 
 def _load(name: str, tokenizer: str | None) -> tuple[ChatTemplate, ChatTokenizer | None]:
     """The template to test, and its tokenizer; a template file by itself has no tokenizer."""
+    from policy_engine.chat.loading import load_tokenizer
     from policy_engine.chat.template import ChatTemplate
-    from policy_engine.chat.tokenizer import load_tokenizer
     from policy_engine.chat.tokens.load import read_template
 
     path = Path(name)

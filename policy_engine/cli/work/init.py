@@ -12,7 +12,7 @@ from typing import Any
 
 from rich.text import Text
 
-from policy_engine.chat.tokenizer import load_tokenizer
+from policy_engine.chat.loading import load_tokenizer
 from policy_engine.cli.accounts.apply_account import doubtful_roles
 from policy_engine.cli.accounts.data_findings import data_findings, opening_bos
 from policy_engine.cli.accounts.init_survey import Survey, parts_in_order, survey

@@ -175,7 +175,7 @@ def _tokenizer_name(tokenizer: str | None, spec: DatasetSpec | None) -> str:
 
 
 def _load(name: str, template: str | None, spec: DatasetSpec | None) -> ChatTokenizer:
-    from policy_engine.chat.tokenizer import load_tokenizer
+    from policy_engine.chat.loading import load_tokenizer
 
     template = template if template is not None or spec is None else spec.template
     loaded = load_tokenizer(name, template=template, cache=True)

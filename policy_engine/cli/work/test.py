@@ -12,7 +12,7 @@ from xml.etree import ElementTree
 from rich.console import RenderableType
 from rich.text import Text
 
-from policy_engine.chat.tokenizer import load_tokenizer
+from policy_engine.chat.loading import load_tokenizer
 from policy_engine.cli.outcome import Exit, Outcome
 from policy_engine.cli.work.test_update import update_expected
 from policy_engine.core.diagnostics import Diagnostic

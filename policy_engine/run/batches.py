@@ -22,12 +22,13 @@ from policy_engine.data.pairs import PAIR_KINDS, read_judged
 from policy_engine.data.role_spelling import Spelling
 from policy_engine.mask.batch import Sample, attempt, mask_samples
 from policy_engine.mask.evidence.rule_use import RuleWatch
+from policy_engine.mask.evidence.segment_kinds import ControlTokens
 from policy_engine.mask.masker import Masker
 from policy_engine.mask.pairs import Preference, mask_preferences, samples_of, with_rows
 from policy_engine.mask.row import MaskedRow
 from policy_engine.mask.row_masker import nothing_to_train, report_nothing, report_nothing_quoted
 from policy_engine.run.columns import schema_of, table_of
-from policy_engine.run.summary import ControlTokens, Counts
+from policy_engine.run.summary import Counts
 from policy_engine.run.truncate import LONGER, Truncation, truncate
 
 ERROR_COLUMN = "error"

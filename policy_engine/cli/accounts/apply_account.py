@@ -14,12 +14,13 @@ from policy_engine.core.wording import counted, share
 from policy_engine.data.role_spelling import what_to_do
 from policy_engine.mask.evidence.rule_findings import unused_rules, why_unused
 from policy_engine.mask.evidence.rule_use import Evidence
+from policy_engine.mask.evidence.segment_kinds import NO_ROLE
 from policy_engine.mask.unrendered import lost_text
 from policy_engine.report.rules import rule_table
 from policy_engine.report.table import PlainTable
 from policy_engine.report.view import rule_views
 from policy_engine.rules.program import Program
-from policy_engine.run.summary import NO_ROLE, DoubtfulRole, Summary
+from policy_engine.run.summary import DoubtfulRole, Summary
 from policy_engine.run.truncate import LONGER
 
 _NUMBERS: Final = 8

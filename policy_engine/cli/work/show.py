@@ -23,13 +23,14 @@ from policy_engine.core.diagnostics import Diagnostic
 from policy_engine.core.wording import counted
 from policy_engine.mask.evidence.rule_findings import rule_findings, unused_rules
 from policy_engine.mask.evidence.rule_use import Evidence, RuleWatch
+from policy_engine.mask.evidence.segment_kinds import ControlTokens
 from policy_engine.mask.explain import explain_pieces
 from policy_engine.mask.row import MaskedRow
 from policy_engine.mask.unrendered import Lost, lost_json, lost_of
 from policy_engine.report.runs import FailedRow, ShownRow, failed_row
 from policy_engine.report.terminal import Legend, RowText
 from policy_engine.report.view import RowView, row_view, rule_views, run_view
-from policy_engine.run.summary import ControlTokens, Counts
+from policy_engine.run.summary import Counts
 
 
 def show_rows(

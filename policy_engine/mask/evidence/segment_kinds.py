@@ -1,0 +1,92 @@
+"""Roles and parts that tokens are counted under, worked out once for all chats of a shape."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from policy_engine.chat.segments import Segment
+from policy_engine.chat.tokenizer import ChatTokenizer
+from policy_engine.core.bounded import Bounded
+from policy_engine.core.facts import placed_of
+from policy_engine.mask.row import MaskedRow
+
+NO_ROLE: Final = ""
+"""Role under which text that belongs to no message is counted."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SegmentKinds:
+    """The segments of chats of one shape: one entry per segment."""
+
+    parts: tuple[str, ...]
+    turns: tuple[int | None, ...]
+    is_data_S: npt.NDArray[np.bool_]
+    """Whether the segment is data, thinking apart: there a template's own delimiters are expected."""
+    known: dict[tuple[str, ...], tuple[list[tuple[str, str]], npt.NDArray[np.intp]]] = field(default_factory=dict)
+    """What `keys` gave, by the roles of the messages."""
+
+    def keys(self, row: MaskedRow) -> tuple[list[tuple[str, str]], npt.NDArray[np.intp]]:
+        """The (role, part) pairs that tokens are counted under.
+
+        Also gives for each segment which of the pairs is its own.
+        """
+        roles = tuple([str(message["role"]) for message in row.chat.messages])
+        found = self.known.get(roles)
+        if found is None:
+            keys_S = [(NO_ROLE if turn is None else roles[turn], part) for part, turn in zip(self.parts, self.turns)]
+            keys = list(dict.fromkeys(keys_S))
+            at = {key: i for i, key in enumerate(keys)}
+            found = keys, np.array([at[key] for key in keys_S], dtype=np.intp)
+            self.known[roles] = found
+        return found
+
+
+_KNOWN: Bounded[object, SegmentKinds] = Bounded(1024)
+
+
+def kinds_of(segments: Sequence[Segment]) -> SegmentKinds:
+    """The kinds of a chat's segments."""
+    # Chats of one shape share a layout, so that its segments need not be made into objects for each row.
+    placed = placed_of(segments)
+    found = None if placed is None else _KNOWN.get(placed.layout)
+    if found is None:
+        found = SegmentKinds(
+            parts=tuple(segment.part for segment in segments),
+            turns=tuple(segment.turn for segment in segments),
+            is_data_S=np.array([s.from_data and not s.part.startswith("reasoning") for s in segments], dtype=np.bool_),
+        )
+        if placed is not None:
+            _KNOWN.keep(placed.layout, found)
+    return found
+
+
+class ControlTokens:
+    """Finds rows whose data has control tokens.
+
+    These are special tokens, and added tokens that the chat template writes.
+    """
+
+    def __init__(self, tokenizer: ChatTokenizer) -> None:
+        added = tokenizer.tokenizer.added_tokens_decoder
+        sources = list(tokenizer.templates.values())
+        ids = [
+            int(i)
+            for i, token in added.items()
+            if getattr(token, "special", True) or any(str(token) in source for source in sources)
+        ]
+        # One entry more, False, for all ids past the last control token.
+        self._is_control = np.zeros(max(ids, default=0) + 2, dtype=np.bool_)
+        self._is_control[ids] = True
+
+    def found_in(self, row: MaskedRow, ids_T: npt.NDArray[np.int32]) -> bool:
+        """True if data, not the template, brought a control token.
+
+        Thinking that is written in content is not counted.
+        """
+        hits_T = self._is_control.take(ids_T, mode="clip")
+        return bool(kinds_of(row.chat.segments).is_data_S[row.mask.segments_T[hits_T]].any())

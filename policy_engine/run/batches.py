@@ -154,12 +154,14 @@ class BatchMasker:
 
     def _look(self, number: int, samples: list[Sample], counts: Counts) -> None:
         """Counts what a row's samples show of the policy and the data."""
+        control = False
         for row, _, lost in samples:
             counts.add_lost(lost)
             self._watch.look(row, counts.evidence, number=number)
+            control = control or self._control.found_in(row, row.tokenized.ids_T)
         miswritten = [wrong for row, _, _ in samples for wrong in row.chat.miswritten]
         counts.quoted += bool(miswritten) and any(wrong.how == "quoted" for wrong in miswritten)
-        counts.control += any(self._control.found_in(row, row.tokenized.ids_T) for row, _, _ in samples)
+        counts.control += control
         for row, _, _ in samples[:1]:
             counts.bos = max(counts.bos, self.masker.tokenizer.times_bos(row.input_ids[:8]))
             counts.media.update(medium.kind for medium in row.tokenized.media or ())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import _thread
 import ctypes
+import signal
 import threading
 
 import pytest
@@ -22,9 +23,13 @@ def test_ctrl_c_does_not_wait_for_a_huge_text() -> None:
         done.set()
         return texts
 
-    threading.Timer(0.2, _thread.interrupt_main).start()
-    with pytest.raises(KeyboardInterrupt):
-        _encodings(encode, HUGE)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a process of xdist ignores it
+    try:
+        threading.Timer(0.2, _thread.interrupt_main).start()
+        with pytest.raises(KeyboardInterrupt):
+            _encodings(encode, HUGE)
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert not done.is_set()
 
 

@@ -157,7 +157,7 @@ def test_a_verdict_is_kept(tmp_path, monkeypatch, wrong):
     first = tokenizer.qualify_fast((), ["kitoken"], full=True)
     counted = backend.texts
     assert counted > 500
-    assert (tokenizer.known_fast() is not None) == (wrong == "never")
+    assert tokenizer.known_fast() is None  # it was not read out of the cache, where verdicts are beside tokenizers
     again = tokenizer.qualify_fast(("Hi",), ["kitoken"], full=True)
     assert counted == backend.texts
     assert isinstance(first, str) == isinstance(again, str) == (wrong != "never")

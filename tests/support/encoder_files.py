@@ -6,6 +6,7 @@ written behind the question, arguments of calls parsed and printed one by one, a
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Final
 
@@ -65,7 +66,7 @@ def encoder_folder(folder: Path, source: str = ENCODER) -> Path:
     """A model's folder with DeepSeek's vocabulary, no chat template, and an encoder."""
     from tests.support.tokenizers import load
 
-    tok = load("deepseek")
+    tok = copy.deepcopy(load("deepseek"))
     tok.chat_template = None
     tok.save_pretrained(str(folder))
     (folder / "encoding").mkdir(exist_ok=True)

@@ -38,6 +38,12 @@ def _once(action):
     return progress
 
 
+def _remove(folder: Path) -> None:
+    """Removes a folder in which a worker may be making files."""
+    while folder.exists():
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 @pytest.mark.parametrize(
     ("name", "workers"),
     [("out.jsonl", 1), ("out.jsonl.gz", 1), ("out.parquet", 1), ("shards", 1), ("out.jsonl", 2), ("shards", 2)],
@@ -48,7 +54,7 @@ def test_an_output_folder_that_is_removed_ends_the_run(tmp_path, data, name, wor
     out: Path | str = folder / name if "." in name else f"{folder / name}/"
     options = {"span_bytes": 400} if name == "shards" else {"batch_size": 4}
     with pytest.raises(DataError) as caught:
-        apply_dataset(data, masker(), out, progress=_once(lambda: shutil.rmtree(folder)), workers=workers, **options)
+        apply_dataset(data, masker(), out, progress=_once(lambda: _remove(folder)), workers=workers, **options)
     assert "cannot be written: No such file or directory" in caught.value.message
     assert "its folder was removed or moved" in caught.value.help
     assert not folder.exists()

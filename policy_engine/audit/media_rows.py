@@ -7,6 +7,7 @@ put back.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -48,6 +49,10 @@ class MediaRows:
     tokenizer: ChatTokenizer
     _written: dict[MediaKind, str] = field(default_factory=dict, init=False)
     """Text that the template writes for a medium, with its placeholder and what is around it."""
+
+    @functools.cached_property
+    def _bare(self) -> ChatTokenizer:
+        return dataclasses.replace(self.tokenizer, media=None)
 
     def __post_init__(self) -> None:
         assert self.tokenizer.media is not None
@@ -116,7 +121,7 @@ class MediaRows:
         Raises AttributionError as the tokenizer does.
         """
         assert self.tokenizer.media is not None
-        made = dataclasses.replace(self.tokenizer, media=None).encode(chat)
+        made = self._bare.encode(chat)
         if not self.tokenizer.media.adds_special(chat.text):
             return made
         before, behind = self.tokenizer.prefix_ids, self.tokenizer.suffix_ids

@@ -21,7 +21,7 @@ from policy_engine.core.errors import TemplateError
 from policy_engine.data.conversation import Conversation
 
 CHAT: Final = Conversation(messages=({"role": "user", "content": "hi"}, {"role": "assistant", "content": "yo"}))
-SECONDS: Final = 1.0
+SECONDS: Final = 0.5
 """The bound of time that they are rendered under."""
 
 PRESSED: Final = 0.2

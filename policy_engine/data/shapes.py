@@ -126,9 +126,10 @@ def _of_tokens(rows: Sequence[Mapping[str, Any]], format: Format) -> Iterator[st
 def _columns_not_used(rows: Sequence[Mapping[str, Any]], format: Format) -> list[str]:
     """A sentence for each column that is left over.
 
-    Tools where the format finds no tools, a system prompt, and the answer to conversations that end with the user.
+    Tools where the format finds no tools, a system prompt, the messages before conversations that open with an answer,
+    and the answer to conversations that end with the user.
     """
-    return [*_inputs(rows, format), *_answers(rows, format)]
+    return [*_inputs(rows, format), *_openings(rows, format), *_answers(rows, format)]
 
 
 def _inputs(rows: Sequence[Mapping[str, Any]], format: Format) -> Iterator[str]:
@@ -142,6 +143,19 @@ def _inputs(rows: Sequence[Mapping[str, Any]], format: Format) -> Iterator[str]:
         for name in names:
             if name != used and _filled(rows, name):
                 yield f"column `{name}` is not used: `messages: {{{option}: {name}}}` in a dataset file {does}"
+
+
+def _openings(rows: Sequence[Mapping[str, Any]], format: Format) -> Iterator[str]:
+    if format.kind != "messages" or format.field == "prompt" or not _filled(rows, "prompt"):
+        return
+    first = [list(message_list(column(row, format.field)) or [None])[0] for row in rows]
+    answers = sum(role_of(message, format) == "assistant" for message in first)
+    if 2 * answers > len(rows):
+        declared = f"messages: {{format: prompt_completion, completion: {format.field}}}"
+        yield (
+            f"the conversations open with an answer, and column `prompt` is not used: `{declared}` in a dataset file "
+            "puts it in front"
+        )
 
 
 def _answers(rows: Sequence[Mapping[str, Any]], format: Format) -> Iterator[str]:

@@ -87,6 +87,7 @@ def test_nothing_detected_says_what_was_seen_and_what_to_do(rows, reason):
         ({"messages": [USER], "system_prompt": "S"}, "`messages: {system: system_prompt}`"),
         ({"conversations": [{"from": "human", "value": "q"}], "system_prompt": "S"}, "`system_prompt` is not used"),
         ({"instruction": "q", "output": "a", "system_prompt": "S"}, "`system_prompt` is not used"),
+        ({"prompt": [USER], "messages": [{"role": "assistant", "content": "a"}]}, "open with an answer, and column"),
         (
             {"messages": [USER], "answer": "a"},
             "`messages: {format: prompt_completion, prompt: messages, completion: answer}`",

@@ -148,7 +148,7 @@ def _inputs(rows: Sequence[Mapping[str, Any]], format: Format) -> Iterator[str]:
 def _openings(rows: Sequence[Mapping[str, Any]], format: Format) -> Iterator[str]:
     if format.kind != "messages" or format.field == "prompt" or not _filled(rows, "prompt"):
         return
-    first = [list(message_list(column(row, format.field)) or [None])[0] for row in rows]
+    first = [next(iter(message_list(column(row, format.field)) or [None])) for row in rows]
     answers = sum(role_of(message, format) == "assistant" for message in first)
     if 2 * answers > len(rows):
         declared = f"messages: {{format: prompt_completion, completion: {format.field}}}"

@@ -68,7 +68,7 @@ class MaskedAnswer:
 
 
 @dataclass(frozen=True, kw_only=True)
-class MaskedPair:
+class MaskedPair(Mapping[str, Any]):
     """A pair masked: the preferred answer, and the other. Both have the same prompt.
 
     Also a mapping of the columns that TRL's DPO trainer takes, and the labels beside them: `pair["chosen_labels"]`,
@@ -99,7 +99,8 @@ class MaskedPair:
             }
         ]
 
-    def keys(self) -> list[str]:
+    @property
+    def _names(self) -> list[str]:
         """Names of the columns."""
         return list(PAIR_TYPES["dpo"])
 
@@ -108,10 +109,10 @@ class MaskedPair:
         return found
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self.keys())
+        return iter(self._names)
 
     def __len__(self) -> int:
-        return len(self.keys())
+        return len(self._names)
 
     def __repr__(self) -> str:
         sizes = [f"{len(a.ids)} tokens ({int((a.labels >= 0).sum())} trained)" for a in self.answers]

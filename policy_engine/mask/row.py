@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, overload
 
@@ -63,7 +63,7 @@ def column_names(
 
 
 @dataclass(frozen=True, kw_only=True)
-class MaskedRow:
+class MaskedRow(Mapping[str, Any]):
     """The tokens of one conversation with their decisions. All columns have one entry per token.
 
     Also a mapping of the trainer's columns: `row["labels"]`, `dict(row)`, `**row`.
@@ -133,24 +133,25 @@ class MaskedRow:
         """
         return [dataclasses.asdict(medium) for medium in self.tokenized.media or ()]
 
-    def keys(self) -> list[str]:
+    @property
+    def _names(self) -> list[str]:
         """Names of the columns; `loss_weights` only if the policy has weights."""
         names = ["input_ids", "labels", "attention_mask", *(["loss_weights"] if self.program.is_weighted else [])]
         names += self.tokenized.columns
         return names if self.tokenized.media is None else [*names, MEDIA_COLUMN]
 
     def __getitem__(self, key: str) -> Any:
-        if key not in self.keys():
+        if key not in self._names:
             raise KeyError(key)
         if key in self.tokenized.columns:
             return self.tokenized.columns[key].tolist()
         return getattr(self, key)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self.keys())
+        return iter(self._names)
 
     def __len__(self) -> int:
-        return len(self.keys())
+        return len(self._names)
 
     def __repr__(self) -> str:
         trained = int((self.mask.weights_T != 0).sum())

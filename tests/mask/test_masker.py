@@ -4,6 +4,7 @@ import copy
 import dataclasses
 import pickle
 import warnings
+from collections.abc import Mapping
 
 import numpy as np
 import pytest
@@ -84,6 +85,8 @@ def test_a_row_is_a_mapping_of_the_trainers_columns(tokenizer):
     row = Masker(compile_text(STANDING), tokenizer)(CHAT)
     assert list(row) == ["input_ids", "labels", "attention_mask"]
     assert dict(row) == {"input_ids": row.input_ids, "labels": row.labels, "attention_mask": [1] * len(row.input_ids)}
+    assert isinstance(row, Mapping)
+    assert (None, 3) == (row.get("loss_weights"), len(row.values()))
     assert row.loss_weights is None
     with pytest.raises(KeyError):
         row["loss_weights"]

@@ -126,6 +126,16 @@ CONVERSATIONS: Final[Mapping[str, Conversation]] = MappingProxyType(
 """The 49 conversations, by what is special about them."""
 
 
+FURTHER: Final[Mapping[str, Conversation]] = MappingProxyType(
+    {
+        "a role of its own, last": _chat(
+            {"role": "developer", "content": "Be brief."}, _user(), _answer(), {"role": "critic", "content": "Bad."}
+        )
+    }
+)
+"""Conversations that tags have to be right for, and are not made for unless they prove wrong."""
+
+
 @functools.cache
 def generated(count: int) -> Mapping[str, Conversation]:
     """Conversations of any roles, calls, parts and control text, the same ones every time.

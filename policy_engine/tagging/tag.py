@@ -21,7 +21,7 @@ from policy_engine.tagging.conditions import ConditionFinder
 from policy_engine.tagging.errors import UntaggableError
 from policy_engine.tagging.items import Items, normal, read_items, without_tags
 from policy_engine.tagging.plan import Planner, Scope
-from policy_engine.tagging.shapes import CONVERSATIONS, generated
+from policy_engine.tagging.shapes import CONVERSATIONS, FURTHER, generated
 from policy_engine.tagging.tree import Node, read_tree
 from policy_engine.tagging.watch import Shape, Watched, decide, split_outputs, watch
 from policy_engine.tagging.write import GENERATION, tagged_source
@@ -57,7 +57,7 @@ def tag_template(
     program: Program,
     conversations: Mapping[str, Conversation] = CONVERSATIONS,
     *,
-    examples: int = 60,
+    examples: int = 120,
 ) -> Tagged:
     """Writes a template again, with generation blocks around what a program trains.
 
@@ -166,7 +166,7 @@ def _decided(
 def _others(template: ChatTemplate, program: Program, count: int) -> tuple[Shape, ...]:
     """Generated conversations that template and policy take, and what is trained of them."""
     found: list[Shape] = []
-    for name, conversation in generated(count).items():
+    for name, conversation in {**FURTHER, **generated(count)}.items():
         # What the policy itself refuses is no row to train on.
         with contextlib.suppress(PolicyEngineError):
             found += decide(template, program, {name: conversation})[0]

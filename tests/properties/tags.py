@@ -34,7 +34,7 @@ def _program() -> Program:
 
 @functools.cache
 def _unseen() -> Mapping[str, Conversation]:
-    seen = 60
+    seen = 120
     more = list(generated(seen + OTHERS).items())[seen:]
     return {**SHAPES, **dict(more)}
 

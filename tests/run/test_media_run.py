@@ -200,3 +200,18 @@ def test_workers_and_shards_give_the_same(tmp_path: Path) -> None:
     _, one = apply(rows, tmp_path)
     _, two = apply(rows, tmp_path, workers=2, batch_size=4)
     assert one.equals(two)
+
+
+def test_samples_of_turns_and_a_fast_backend() -> None:
+    pytest.importorskip("kitoken")
+    first = [{"type": "image", "image": picture(112, 56)}, {"type": "text", "text": "What?"}]
+    second = [{"type": "image", "image": picture(56, 56, 1)}, {"type": "text", "text": "And?"}]
+    messages = chat(first, [{"type": "text", "text": "A cat."}], second, [{"type": "text", "text": "A dog."}])
+    masker = Masker(POLICY, processor("qwen2_vl"))
+    whole = masker(messages)
+    unrolled = Masker(POLICY, processor("qwen2_vl"), unroll=True).batch({"messages": [messages]})
+    assert [whole.labels] == [list(labels) for labels in unrolled["labels"]]  # its template keeps all turns
+    assert [[0, 2]] == [[medium["turn"] for medium in entries] for entries in unrolled["media"]]
+    fast = masker.tokenizer.qualify_fast((), ["kitoken"])
+    assert not isinstance(fast, str), fast
+    assert dict(whole) == dict(Masker(POLICY, masker.tokenizer.with_fast(fast))(messages))

@@ -12,11 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from policy_engine.chat.encoders.encoded_template import EncodedTemplate
-from policy_engine.chat.encoders.load import (
-    encoder_of,
-    is_encoder,
-    what_instead,
-)
+from policy_engine.chat.encoders.load import encoder_of, is_encoder, what_instead
 from policy_engine.chat.encoders.protocol import Encoder
 from policy_engine.chat.media.encode import MediaEncoder
 from policy_engine.chat.media.processor import MediaProcessor

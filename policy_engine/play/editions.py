@@ -50,7 +50,7 @@ class Edition:
     text: str
     program: Program
     findings: tuple[Diagnostic, ...]
-    """What lint says."""
+    """Findings of lint."""
     board: Board
     results: tuple[MaskedRow | PolicyEngineError, ...]
     unguarded: Mapping[int, MaskedRow]

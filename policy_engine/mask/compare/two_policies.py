@@ -25,7 +25,7 @@ _FAILURES: Final = 5
 """Failed rows that are kept in full."""
 
 Fate = Literal["masked", "empty", "failed"]
-"""What becomes of a row: it is masked, it is dropped since nothing of it is trained, or it fails."""
+"""The fates of a row: it is masked, it is dropped since nothing of it is trained, or it fails."""
 
 FATES: Final[dict[Fate, str]] = {"masked": "written", "empty": "dropped, nothing to train", "failed": "fails"}
 """Fates in words."""

@@ -26,9 +26,9 @@ class SegmentKinds:
     parts: tuple[str, ...]
     turns: tuple[int | None, ...]
     is_data_S: npt.NDArray[np.bool_]
-    """Whether the segment is data, thinking apart: there a template's own delimiters are expected."""
+    """True where the segment is data other than thinking: in thinking a template's own delimiters are expected."""
     known: dict[tuple[str, ...], tuple[list[tuple[str, str]], npt.NDArray[np.intp]]] = field(default_factory=dict)
-    """What `keys` gave, by the roles of the messages."""
+    """Results of `keys`, by the roles of the messages."""
 
     def keys(self, row: MaskedRow) -> tuple[list[tuple[str, str]], npt.NDArray[np.intp]]:
         """The (role, part) pairs that tokens are counted under.

@@ -126,7 +126,7 @@ class _Turn:
         self.message: dict[str, Any] = {"role": _role(world, turn)}
         self.messages = messages
         self.seen_content = [wish for wish in wishes_of(world, turn).get(("content",), ()) if _is_seen(wish)]
-        """What other turns ask of the message's content."""
+        """Tests of other turns on the message's content."""
         messages.append(self.message)
         turn.message = self.message
 

@@ -50,7 +50,7 @@ class TurnPlan:
     exact: bool = False
     """True if its body may have no other text than `segments`."""
     seen: list[Seen] = field(default_factory=list)
-    """What other turns ask of its message."""
+    """Tests of other turns on its message."""
     answers: TurnPlan | None = None
     """For a tool's turn the turn whose call it answers."""
     called: bool = False

@@ -145,13 +145,13 @@ def test_a_file_may_be_named_and_must_be_one(tmp_path: Path) -> None:
 
 ACTS = {
     "socket": ("import socket\n    socket.create_connection(('127.0.0.1', 9))", "socket"),
-    "write": ("open('/tmp/policy-engine-was-here', 'w')", "write files"),
+    "write": ("open('/nowhere/policy-engine-was-here', 'w')", "write files"),
     "read": ("open('/etc/hostname').read()", "reads its own folder"),
     "start": ("import subprocess\n    subprocess.run(['true'])", "subprocess"),
     "system": ("import os\n    os.system('true')", "os.system"),
     "fork": ("import os\n    os.fork()", "os.fork"),
     "native": ("import ctypes", "import"),
-    "remove": ("import os\n    os.remove('/tmp/x')", "os.remove"),
+    "remove": ("import os\n    os.remove('/nowhere')", "os.remove"),
 }
 
 

@@ -7,6 +7,7 @@ ids         H|ell|o|<|im_end|>          they spell the text up to byte 15, as fo
 from __future__ import annotations
 
 import functools
+import itertools
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -67,8 +68,19 @@ class Spelling:
                 if normal.data.startswith(joined):
                     return normal.places(ends_T - lengths_T, ends_T)
         starts, ends, at = _in_sections(data, ids, self)
+        if self.forms and not text.isascii():
+            # The ids drift somewhere. A character in normal form before that place is no drift.
+            known = list(itertools.takewhile(lambda piece: piece is not None, (self._piece(i) for i in ids)))
+            normal = _in_form(text, b"".join(known), self.forms[0])  # type: ignore[arg-type]
+            normal_starts, normal_ends, reached = _in_sections(normal.data, ids, self)
+            if len(normal_starts) > len(starts):
+                found = normal.places(np.asarray(normal_starts, np.int64), np.asarray(normal_ends, np.int64))
+                return found if reached != len(normal.data) else replace(found, end=len(text))
         found = _spelled(text, data, np.asarray(starts, np.int64), np.asarray(ends, np.int64))
         return found if at != len(data) else replace(found, end=len(text))
+
+    def _piece(self, token: int) -> bytes | None:
+        return self._pieces[token] if token < len(self._pieces) else None
 
     @functools.cached_property
     def _pieces(self) -> list[bytes | None]:

@@ -102,6 +102,15 @@ class TestOtherIds:
         assert trained(kept) == trained(own)
         assert len(kept.input_ids) == len(own.input_ids) + 2
 
+    def test_a_drift_behind_a_composed_character_is_reported_at_its_own_token(self):
+        masker = Masker(compile_text(STANDING), load("qwen"))
+        chat = [{"role": "user", "content": "cafe\u0301 no"}, {"role": "assistant", "content": "one two three"}]
+        ids = list(masker(chat).input_ids)
+        ids.insert(len(ids) - 3, byte_id(masker, 0))
+        with pytest.raises(DriftError) as caught:
+            masker.mask_given(chat, input_ids=ids)
+        assert caught.value.drift.token == len(ids) - 4
+
     @pytest.mark.parametrize("content", ["a <|im_end|>\u00a0 b", "a\n<|im_end|>  <|im_end|>", "\u2003<|im_end|>\n\n\n"])
     def test_blanks_that_an_added_token_takes_belong_to_no_token(self, content):
         masker = Masker(compile_text(STANDING), load("byte-strip"))

@@ -33,8 +33,11 @@ class Bounded(dict[Key, Value]):
 
     def keep(self, key: Key, value: Value, weight: int = 1) -> Value:
         """Keeps a value, and returns it."""
+        # A key that is kept again is weighed again: at worst the mapping forgets too early, which costs time and no
+        # answer.
         self._weight += weight
         if self._weight > self.most:
+            # A single entry that weighs more than `most` is kept all the same: the caller needs it now.
             self.clear()
             self._weight = weight
         self[key] = value

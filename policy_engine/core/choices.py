@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Final, Literal, get_args
 
+# These are Literals, not Enums: typer turns a Literal into the choices of an option, and the word itself is the
+# value.
 Keep = Literal["keep_start", "keep_end", "turn", "drop"]
 """Part of a row that is too long and stays: its start, its end, whole turns, or nothing."""
 Backend = Literal["auto", "kitoken", "gigatoken", "reference"]

@@ -82,11 +82,15 @@ _WIDEST = 160
 def _quote(span: Span) -> list[str]:
     line, column = span.source.position(span.start)
     text = span.source.line(line)
+    # A span may go over several lines, or be empty at the end of the text: the carets stay on this line, at least
+    # one.
     width = max(1, min(span.end - span.start, len(text) - column + 1))
     if len(text) > _WIDEST:
         # A long line, such as a dataset row in YAML, would flood the terminal; the line number says where the rest is.
+        # A third of what is shown is before the finding: what follows it explains it better.
         begin = max(0, min(column - 1 - _WIDEST // 3, len(text) - _WIDEST))
         end = begin + _WIDEST
+        # The `…` before the text moves everything one column to the right again.
         column -= begin - (begin > 0)
         text = ("…" if begin else "") + text[begin:end] + ("…" if end < len(text) else "")
         width = max(1, min(width, len(text) - column + 1))

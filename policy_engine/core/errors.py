@@ -46,6 +46,7 @@ class PolicyEngineError(Exception):
 
     def reworded(self: _E, message: str) -> _E:
         """The same error with another message."""
+        # A copy: whoever else holds the first error keeps its message.
         error = copy.copy(self)
         error.args, error.message = (message,), message
         return error
@@ -57,10 +58,12 @@ class PolicyEngineError(Exception):
         return error
 
     def __reduce__(self) -> tuple[Any, ...]:
+        # Exception's own calls the class with `args`, the message: a class that takes diagnostics would fail on it.
         return (_rebuild, (type(self), self.args, dict(self.__dict__)))
 
 
 def _rebuild(cls: type[PolicyEngineError], args: tuple[Any, ...], state: dict[str, Any]) -> PolicyEngineError:
+    # Without `__init__`: subclasses take other arguments than the message that `args` holds.
     error = cls.__new__(cls)
     error.args = args
     error.__dict__.update(state)
@@ -69,6 +72,7 @@ def _rebuild(cls: type[PolicyEngineError], args: tuple[Any, ...], state: dict[st
 
 def add_note(error: BaseException, note: str) -> None:
     """Adds a sentence to a foreign error; Python 3.11 and later print it below the traceback."""
+    # Python 3.10 has no `add_note`; the attribute is the one that 3.11 uses, so `notes_of` reads both.
     if hasattr(error, "add_note"):
         error.add_note(note)
     else:
@@ -100,7 +104,10 @@ class PolicyError(PolicyEngineError, ValueError):
 
     def __init__(self, diagnostics: tuple[Diagnostic, ...]) -> None:
         self.diagnostics = diagnostics
+        # The text is made at once: `str(error)` has to be whole after a pickle, and a trainer's log shows nothing
+        # but it.
         text = "\n\n".join(format_diagnostic(d) for d in diagnostics)
+        # The code of the first finding stands for all, so that `error.code` leads to a page.
         super().__init__(text, code=diagnostics[0].code if diagnostics else None)
 
 
@@ -123,6 +130,7 @@ def warn_of(diagnostics: Iterable[Diagnostic], *, stacklevel: int) -> None:
     The warnings point at the code `stacklevel` frames above.
     """
     for diagnostic in diagnostics:
+        # One frame more, for this function itself.
         warnings.warn(PolicyWarning(format_diagnostic(diagnostic), diagnostic), stacklevel=stacklevel + 1)
 
 
@@ -193,6 +201,7 @@ class DriftError(RowError):
     """
 
     code = "PE541"
+    # `chat.given.drift.Drift`; this room imports no other, so the type cannot be written here.
     drift: Any = None
 
 

@@ -87,6 +87,7 @@ class Placed(Protocol):
 
 def placed_of(segments: Sequence[SegmentFacts]) -> Placed | None:
     """The segments as a layout and places; None where they are separate objects."""
+    # Asked by attribute, not by class: `chat.segments` is above this room, and segments may also be separate objects.
     found: Any = segments
     placed: Placed | None = found if hasattr(found, "layout") else None
     return placed

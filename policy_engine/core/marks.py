@@ -20,7 +20,9 @@ def marked(text: str, ranges: Iterable[tuple[int, int, float]], *, weights: bool
     at, before = 0, 0.0
     # A last range of weight 0 closes what is open.
     for start, end, weight in (*ranges, (len(text), len(text) + 1, 0.0)):
+        # Without weights, all that is trained counts as one: neighbours of weights 1 and 2 get one pair of marks.
         now = float(weight) if weights else float(weight != 0)
+        # Tokens without characters, and tokens that share the character before, open nothing.
         if now == before or start < at or end <= start:
             continue
         closing = (f"×{before:g}⟧" if weights else "⟧") if before else ""

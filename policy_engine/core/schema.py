@@ -20,6 +20,7 @@ def json_type(value: Any) -> JsonType:
     match value:
         case None:
             return "null"
+        # Before int: a bool of Python is an int too, and in JSON it is not.
         case bool():
             return "boolean"
         case int():

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 LINE_SUFFIXES: Final = (".jsonl", ".ndjson")
 """Extensions of files that have a row in each line."""
+# A YAML document is counted in lines as well: its tests are found by the line they begin in.
 _NUMBERED: Final = (*LINE_SUFFIXES, ".yaml", ".yml")
 
 
@@ -52,6 +53,7 @@ class Source:
     @functools.cached_property
     def _lines(self) -> list[int]:
         """The offset of each line; a long text has thousands of findings, each with a place."""
+        # Only `\n`: what `str.splitlines` takes for a line break beside it, editors do not count as one.
         return [0, *(match.end() for match in re.finditer("\n", self.text))]
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -135,6 +137,7 @@ class Place:
         >>> Place.parse("a.jsonl:7")
         Place(file='a.jsonl', number=7)
         """
+        # From the right: a path of Windows has a colon of its own (`C:\chats.jsonl:7`).
         file, colon, number = text.rpartition(":")
         return Place(file=file if colon else None, number=int(number.removeprefix("row ")))
 

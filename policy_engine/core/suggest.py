@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 
+# 0.7 takes `asistant` for `assistant`, and `critique` for `critic` too: a caller that changes data by it asks for
+# more.
 def nearest(word: str, candidates: Iterable[str], *, cutoff: float = 0.7) -> str | None:
     """The candidate that `word` is a misspelling of; None if there is no such candidate.
 
@@ -15,6 +17,7 @@ def nearest(word: str, candidates: Iterable[str], *, cutoff: float = 0.7) -> str
         >>> nearest("asistant", ["user", "assistant"])
         'assistant'
     """
+    # Compared in lower case, answered as written: `User` and `usr` both mean `user`.
     by_lower = {c.lower(): c for c in candidates}
     # A long input is no misspelling, and comparing it is slow.
     found = difflib.get_close_matches(word.lower(), by_lower, n=1, cutoff=cutoff) if len(word) <= 60 else []
@@ -34,6 +37,7 @@ def did_you_mean(word: str, candidates: Iterable[str]) -> str | None:
 def file_meant(path: Path) -> str | None:
     """`did you mean `X`?` for a file that is missing, if its folder has one of nearly that name."""
     try:
+        # The dict below keeps the last of two equal stems, so the files with the wanted suffix come last.
         beside = sorted(path.parent.iterdir(), key=lambda entry: entry.suffix != path.suffix, reverse=True)
     except (OSError, ValueError):
         return None

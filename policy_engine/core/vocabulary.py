@@ -12,6 +12,7 @@ Reason = Literal["rule", "default", "straddle", "structural", "truncated", "drif
 RelationKind = Literal["after", "right after", "before"]
 """Relations between turns; a policy also writes `of`, which is about one turn."""
 
+# The order is that in which messages list parts. A part that is added here is reserved as a name: `PART_NAMES`.
 PART_DOCS: Final[dict[str, str]] = {
     "bos": "begin-of-sequence that the template or the tokenizer writes",
     "preamble": "text no message wrote: default system prompt, dates",
@@ -49,6 +50,7 @@ BODY: Final = frozenset(
 )  # fmt: skip
 MEDIA: Final = frozenset({"media", "media.image", "media.audio", "media.video"})
 """In no group but `turn`: a placeholder is trained only where a policy names it."""
+# Header, ends and separators belong to the message as a whole, never to one of its content parts.
 FROM_PARTS: Final = BODY | MEDIA
 """Parts that can belong to a content part of their message (`part.` in conditions)."""
 MediaKind = Literal["image", "audio", "video"]
@@ -75,9 +77,11 @@ def parts_of(selector: str) -> frozenset[str] | None:
     >>> sorted(parts_of("reasoning"))
     ['reasoning.close', 'reasoning.open', 'reasoning.text']
     """
+    # The groups are no prefixes of names: `eos` covers `eot` and `eod`, which the loop below could not find.
     groups = {"body": BODY, "eos": EOS, "turn": TURN}
     if selector in groups:
         return groups[selector]
+    # With the dot, so that `tool_call` does not cover a part that only begins alike.
     found = frozenset(p for p in PARTS if p == selector or p.startswith(selector + "."))
     return found or None
 
@@ -121,6 +125,7 @@ words is printed, it is reported as lost.
 
 REASONING_FIELDS: Final = frozenset(name for name, kind in MESSAGE_FIELDS.items() if kind == "reasoning")
 CALL_FIELDS: Final = frozenset(name for name, kind in MESSAGE_FIELDS.items() if kind == "call")
+# Derived, so that a field is declared in one place only.
 LABEL_FIELDS: Final = frozenset(name for name, kind in MESSAGE_FIELDS.items() if kind == "label")
 
 REASONING_ALIASES: Final = ("reasoning_content", "thinking", "reasoning")
@@ -147,12 +152,14 @@ def part_kind(part: Mapping[str, Any]) -> FieldKind | None:
     ('text', 'media')
     """
     named = part.get("type")
+    # A written type decides alone: `{"type": "redacted", "text": …}` is not text because it has a `text`.
     if isinstance(named, str):
         return PART_TYPES.get(named)
     kinds = (PART_TYPES.get(key) for key in part)
     return next((kind for kind in kinds if kind is not None), None)
 
 
+# `ipython` and `function` are how Llama 3.1 and old OpenAI data call `tool`; `critic` is the author of critiques.
 KNOWN_ROLES: Final = ("system", "developer", "user", "assistant", "tool", "ipython", "function", "critic")
 """Roles that need no declaration.
 

@@ -28,6 +28,7 @@ def article(name: str) -> str:
     >>> article("assistant"), article("user")
     ('an', 'a')
     """
+    # By sound: `a user`, but `an unknown`.
     return "an" if name[:1].lower() in tuple("aeio") or name.lower().startswith("un") else "a"
 
 
@@ -39,6 +40,7 @@ def share(part: int, whole: int) -> str:
     """
     if not whole:
         return "–"
+    # `100%` without a decimal means all of them: 9,999 of 10,000 is `100.0%`.
     return f"{part / whole:.0%}" if part in (0, whole) else f"{part / whole:.1%}"
 
 
@@ -57,4 +59,5 @@ def a_kind(value: Any) -> str:
     >>> a_kind([1]), a_kind(None), a_kind("x"), a_kind({})
     ('a list', 'null', 'text', 'an object')
     """
+    # What JSON cannot hold is called by its Python type: `a date`, `a Decimal`.
     return _KINDS.get(json_type(value)) or f"{article(type(value).__name__)} {type(value).__name__}"

@@ -13,6 +13,7 @@ from policy_engine.core.vocabulary import RelationKind
 from policy_engine.core.wording import field_path
 
 
+# A default that is no default: dataclasses take a `field(…)` as one, and all fields here are given by name.
 def _span() -> Span:
     return field(compare=False, repr=False)  # type: ignore[no-any-return]
 
@@ -29,6 +30,7 @@ class Field:
         return field_path((self.scope, *self.path))
 
 
+# Tuples and operands are tuples, never lists: a node is a key of caches, so it has to hash.
 Scalar = str | int | float | bool | None
 """A JSON scalar in a condition."""
 

@@ -19,6 +19,7 @@ Node = Tree[Token]
 MAX_NESTING: Final = 32
 """Brackets, `not`s and `in`s inside each other. Deeper texts are refused, so that every later pass may recurse."""
 _NESTS: Final = frozenset({"group", "parens", "not_", "regex_in", "spans_in", "sampled_in"})
+# Python refuses to read an integer of more than 4,300 digits, with a ValueError of its own.
 _DIGITS: Final = 300
 """Longer numbers are out of every range a weight or a field can have."""
 
@@ -37,6 +38,7 @@ def too_deep(tree: Node) -> Node | None:
     stack = [(tree, 0)]
     while stack:
         node, depth = stack.pop()
+        # Only what brackets, `not` and `in` open counts, not Lark's own levels (`targets`, `target`).
         depth += node.data in _NESTS
         if depth > MAX_NESTING:
             return node
@@ -67,6 +69,7 @@ class Builder:
                     effect=effect, targets=self._targets(node), conditions=clauses[0], weight=clauses[1], span=span
                 )
             case "scale":
+                # The first child is the keyword; a weight behind a scale is a clause, found below, and an error.
                 factor = self._amount(next(c for c in node.children[1:] if _is_amount(c)))
                 conditions = self._clauses(node, "scale")[0]
                 return ast.Scale(targets=self._targets(node), factor=factor, conditions=conditions, span=span)
@@ -81,6 +84,7 @@ class Builder:
                 return ast.Let(name=str(tokens[1]), targets=self._targets(node), span=span)
             case "on":
                 return ast.On(setting=str(tokens[1]), value=str(tokens[2]), span=span)
+            # The grammar has no other statement; `language` comes last because it has no targets.
             case _:
                 return ast.Language(version=self._whole(tokens[1], "a language version"), span=span)
 
@@ -114,6 +118,7 @@ class Builder:
 
     def _selector(self, node: Node) -> ast.Selector:
         which = next((self._which(t) for t in _trees(node)), None)
+        # A selector is names and dots; which turns (`last 2`) is a tree of its own.
         first, *rest = (t for t in _tokens(node) if t.type != "DOT")
         quoted = first.type == "STRING"
         name = self._string(first) if quoted else str(first)
@@ -131,6 +136,7 @@ class Builder:
         return ast.Which(trained=trained, end=end, count=count, span=self._span(node))  # type: ignore[arg-type]
 
     def _relation(self, node: Node) -> ast.Relation:
+        # `right after` is two tokens, whatever blanks or line breaks are between them.
         kind = " ".join(_tokens(node))
         return ast.Relation(kind=kind, selector=self._selector(_trees(node)[0]), span=self._span(node))  # type: ignore[arg-type]
 
@@ -144,6 +150,7 @@ class Builder:
                 negated = _tokens(clause)[0].type == "UNLESS"
                 expr = self._expr(_trees(clause)[0])
                 conditions.append(ast.Condition(negated=negated, expr=expr, span=self._span(clause)))
+            # The grammar allows a weight on every statement, so that the message can say what to do instead.
             elif clause.data == "weight" and verb != "train":
                 help = "remove it; `train … weight N` sets a weight"
                 if verb == "scale":
@@ -162,6 +169,7 @@ class Builder:
         value = self._number(node)
         if problem := weight_problem(value):
             self._error("PE227", problem, self._span(node), WEIGHT_HELP)
+            # Any sound number: the error stops the policy, and building on finds further errors.
             return 1
         return value
 
@@ -176,6 +184,7 @@ class Builder:
             case "not_":
                 return ast.Not(operand=self._expr(trees[0]), span=span)
             case "parens":
+                # Brackets leave no node: `format` writes those that precedence needs.
                 return self._expr(trees[0])
             case "has":
                 return ast.Has(field=self._field(trees[0]), span=span)
@@ -195,6 +204,7 @@ class Builder:
             value = self._scalar(right)
         elif right.type == "REGEX":
             value, flags = self._regex(right)
+        # `matches "a\\/b"` and `matches /a\/b/` are one condition, so their trees are equal too.
         elif isinstance(operator, Token) and operator.type == "MATCHES":
             value = unescape_pattern(self._string(right))
         else:
@@ -229,16 +239,19 @@ class Builder:
 
     def _string(self, token: Token) -> str:
         value: str = json.loads(token, strict=False)  # a tab may be in a string as it is
+        # JSON allows half a pair, and no UTF-8 file, no tokenizer and no RE2 takes it.
         if re.search("[\ud800-\udfff]", value):
             help = "write the character itself, or both halves of its surrogate pair"
             self._error("PE104", "this string has half of a surrogate pair", self._span(token), help)
         return value
 
     def _regex(self, token: Token) -> tuple[str, str]:
+        # From the right: the pattern may have slashes, the flags are letters.
         written, _, flags = token[1:].rpartition("/")
         return unescape_pattern(written), flags
 
     def _number(self, token: Token) -> int | float:
+        # An integer stays one: `turn.index == 2` has no float in it, and 2**60 keeps its last digit.
         if re.fullmatch("-?[0-9]+", token) and len(token) <= _DIGITS:
             return int(token)
         value = float(token)
@@ -249,6 +262,7 @@ class Builder:
 
     def _whole(self, token: Token, what: str, least: int = 1) -> int:
         value = self._number(token)
+        # A billion turns or items is past every conversation, so such a number is a slip.
         if isinstance(value, int) and least <= value <= 1_000_000_000:
             return value
         help = f"write `{least}`, `{least + 1}`, …"

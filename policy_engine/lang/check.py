@@ -41,6 +41,7 @@ def check_text(text: str, *, name: str = "<string>", schema: Schema | None = Non
     """
     policy, syntax_errors = parse_lenient(text, name=name)
     findings = Findings()
+    # In one list with what the check finds, so that a reader gets all errors in the order of the text.
     for error in syntax_errors:
         findings.add(error)
     checked = _check(policy, findings, schema, complete=not syntax_errors)
@@ -60,16 +61,19 @@ def _check(policy: ast.Policy, findings: Findings, schema: Schema | None, *, com
             guards.append(_guard(located, located.ruling, len(guards), resolver))
         else:
             rules.append(_rule(located, located.ruling, len(rules), resolver))
+    # Copied before the loop below, which resolves every `let` and marks the names in it as used.
     used = set(resolver.used_lets)
     # A `let` that nothing uses is checked too: the next one to use it should not find it broken.
     for definition in file.lets.values():
         resolver.targets(definition.let.targets, "mask", definition.file)
+    # A statement that did not parse may have been the one that uses the name, or that trains.
     if file.complete:
         _warn(policy, file, findings, used)
     return CheckedPolicy(
         rules=tuple(rules),
         guards=tuple(guards),
         settings={name: on.value for name, on in file.settings.items()},
+        # Read at the end: resolving the unused `let`s above added their roles too.
         roles=frozenset(resolver.roles),
         source=policy.source,
         warnings=unsuppressed(findings.warnings),
@@ -82,6 +86,7 @@ def _rule(located: Located, rule: ast.Rule | ast.Scale, index: int, resolver: Re
     targets = resolver.targets(rule.targets, effect, located.file)
     resolver.untrainable(targets, effect)
     written = rule.factor if isinstance(rule, ast.Scale) else rule.weight
+    # The parser reported it already where there is a text; a tree that a program built was not parsed.
     if effect == "mask" and written is not None:
         resolver.findings.error("PE112", "`mask` takes no weight", rule.span, "remove it")
     weight = written if written is not None else 1
@@ -92,6 +97,7 @@ def _rule(located: Located, rule: ast.Rule | ast.Scale, index: int, resolver: Re
         effect=effect,  # type: ignore[arg-type]  # a rule's effect is none of the guards'
         targets=targets,
         condition=_condition(rule.conditions, resolver),
+        # A mask is a rule of weight 0, so that what decides needs no second case.
         weight=0 if effect == "mask" else weight,
         span=rule.span,
     )
@@ -109,6 +115,7 @@ def _condition(clauses: tuple[ast.Condition, ...], resolver: Resolver) -> ast.Ex
     exprs: list[ast.Expr] = []
     for clause in clauses:
         resolver.fields.condition(clause.expr)
+        # From here on there is no `unless`: the program and the proof know `not` alone.
         exprs.append(ast.Not(operand=clause.expr, span=clause.span) if clause.negated else clause.expr)
     if len(exprs) <= 1:
         return exprs[0] if exprs else None
@@ -132,6 +139,7 @@ def _warn_binding(ruling: ast.Rule | ast.Scale | ast.Guard, findings: Findings) 
 
 
 def _is_ending(primary: ast.Primary) -> bool:
+    # A quoted `"eot"` is a role of that name.
     names = primary.names if isinstance(primary, ast.Selector) and not primary.quoted else ()
     return names in {(part,) for part in (*ENDINGS, "eos")}
 

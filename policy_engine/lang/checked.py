@@ -150,6 +150,7 @@ def roles_of(targets: tuple[CheckedTarget, ...]) -> frozenset[str]:
     """
     found: set[str] = set()
     for target in targets:
+        # Relations of spans were moved inside when names were resolved, so there is nothing to add for them.
         if isinstance(target, Spans):
             found |= roles_of(target.inside)
             continue

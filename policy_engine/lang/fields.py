@@ -32,9 +32,11 @@ _SCALARS: Final = frozenset({"string", "number", "integer", "boolean"})
 _NUMBERS: Final = frozenset({"number", "integer"})
 _ORDERED: Final = ("<", "<=", ">", ">=")
 _FLAGS: Final = {"i": "ignores case", "m": "`^` and `$` match at lines", "s": "`.` matches newlines too"}
+# The largest and the smallest number above 0 that float32 has; the second is subnormal.
 _FLOAT32_MAX: Final = 3.4028234663852886e38
 _FLOAT32_MIN: Final = 1.401298464324817e-45
 WEIGHT_HELP: Final = "write a number of ordinary size, or `mask` for weight 0"
+# Words of other languages for numbers and for nothing; a name like these is not a misspelt scope.
 _WORDS: Final = frozenset({"nan", "inf", "infinity", "true", "false", "null", "none"})
 
 
@@ -46,10 +48,12 @@ def pattern_problem(pattern: str, flags: str) -> str | None:
     'missing ): a('
     """
     options = re2.Options()
+    # RE2 writes errors to stderr by itself, where they would mix with the diagnostic.
     options.log_errors = False
     try:
         re2.compile(f"(?{flags}){pattern}" if flags else pattern, options)
     except re2.error as error:
+        # google-re2 gives its message as bytes.
         reason: Any = error.args[0] if error.args else error
         return reason.decode("utf-8", "replace") if isinstance(reason, bytes) else str(reason)
     return None
@@ -76,6 +80,7 @@ class FieldChecker:
     def __init__(self, findings: Findings, schema: Schema | None) -> None:
         self.findings = findings
         self.declared = dict(schema.fields) if schema and schema.fields is not None else {}
+        # One declared field closes its scope; the others stay open.
         self.closed = {name.split(".")[0] for name in self.declared}
 
     def condition(self, expr: ast.Expr) -> None:
@@ -110,10 +115,12 @@ class FieldChecker:
             message = f"`{field}` is {_a(kind)}, and spans are a list"
             help = "name a field that holds `[begin, end)` pairs, such as `message.training_detail`"
             self.findings.error("PE224", message, field.span, help)
+        # A field that does not exist is reported by `_type`, and holds no spans either.
         return kind in ("any", "list")
 
     def regex(self, pattern: str, flags: str, span: Span) -> bool:
         """True if RE2 takes a pattern with these flags; else an error is reported."""
+        # A flag written twice is a slip as well: RE2 would take it.
         wrong = "".join(f for i, f in enumerate(flags) if f not in _FLAGS or f in flags[:i])
         if wrong:
             listed = ", ".join(f"`{f}` ({meaning})" for f, meaning in _FLAGS.items())
@@ -144,6 +151,7 @@ class FieldChecker:
         if op == "matches":
             self.regex(str(value), compare.flags, compare.span)
             self._needs(kind, {"string"}, compare, f"`matches` searches text, and `{name}` is {_a(kind)}")
+        # `FIELD in "text"` asks for a part of the text; only a list has members of other types.
         elif op == "in" and isinstance(value, str):
             self._needs(kind, {"string"}, compare, f"only text can be in a text, and `{name}` is {_a(kind)}")
         elif op == "in" and isinstance(value, tuple):
@@ -157,6 +165,7 @@ class FieldChecker:
             if self._needs(kind, {"string", "list"}, compare, message) and kind == "string":
                 self._comparable(kind, value, compare)
         else:
+            # `type`, not `isinstance`: a bool is an int of Python, and `< true` orders nothing.
             if op in _ORDERED and type(value) not in (int, float, str):
                 message = f"`{op}` compares two numbers or two strings"
                 self.findings.error("PE224", message, compare.span, "write `==` or `!=`")
@@ -171,6 +180,7 @@ class FieldChecker:
 
     def _comparable(self, kind: FieldType | None, value: Any, compare: ast.Compare) -> None:
         """Comparisons are type-strict: report one whose sides can never have the same type."""
+        # `null` is compared with anything: a declared field may be null in a row.
         if kind is None or kind == "any" or value is None:
             return
         has = json_type(value)
@@ -205,6 +215,7 @@ class FieldChecker:
             message = f"`{field.scope}` is a scope, and a condition needs a field of it"
             self.findings.error("PE222", message, field.span, f"write a field such as `{example}`")
             return None
+        # An index may come first (`turn[0]`).
         first = str(field.path[0])
         if known is not None and field.path[0] not in known:
             listed = ", ".join(f"`{field.scope}.{k}`" for k in known)
@@ -227,6 +238,7 @@ class FieldChecker:
     def _no_scope(self, field: ast.Field) -> None:
         name = field.scope
         help = did_you_mean(name, SCOPES)
+        # `weight nan`: the grammar reads a bare word as a field.
         if help is None and not field.path and name.lower() in _WORDS:
             help = f"`{name}` is no number and no field"
         elif help is None:
@@ -247,6 +259,7 @@ class FieldChecker:
             self.findings.error("PE223", message, field.span, f"write `{name}`, or declare it as an object")
             return None
         whole = str(field)
+        # `sample.meta.source` declares that `sample.meta` is an object.
         if any(name.startswith(whole + ".") for name in self.declared):
             return "object"
         help = did_you_mean(whole, self.declared) or f"declare it under `fields` of the dataset file: `{whole}: string`"

@@ -28,6 +28,7 @@ class Findings:
     def add(self, diagnostic: Diagnostic) -> None:
         """A diagnostic made elsewhere."""
         span = diagnostic.span
+        # By name of the source, not by its text: the same file read twice is one file to the reader.
         key = (diagnostic.code, span.source.name if span else "", span.start if span else 0, diagnostic.message)
         if key not in self._seen:
             self._seen.add(key)
@@ -45,8 +46,10 @@ class Findings:
 
     def all_sorted(self) -> tuple[Diagnostic, ...]:
         """Errors and warnings, file by file in the order found, each file from top to bottom."""
+        # Dicts keep the order of their keys, so a file's number is when it was first complained about.
         files = {name: i for i, name in enumerate(dict.fromkeys(d.span.source.name for d in self.all if d.span))}
         return tuple(
+            # A finding without a place comes last; sorting is stable, so equal places keep the order found.
             sorted(self.all, key=lambda d: (files[d.span.source.name], d.span.start) if d.span else (len(files), 0))
         )
 

@@ -45,6 +45,7 @@ from policy_engine.lang.split import HIDDEN
 WIDTH: Final = 100
 """A statement longer than this, in characters, is broken before its clauses."""
 
+# An escape is matched first and kept, so that a slash behind a backslash is not escaped twice.
 _SLASH: Final = re.compile(r"(\\.)|/", re.DOTALL)
 _BLANK_LINE: Final = re.compile(r"\n[ \t\r;]*\n")
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
@@ -59,6 +60,7 @@ def format_policy(policy: Policy) -> str:
     above, behind = _placed(policy)
     lines: list[str] = []
     end: int | None = None  # of what was printed last, in the source
+    # The None at the end stands for the end of the text, which may have comments above it.
     for i, statement in enumerate((*policy.statements, None)):
         start = statement.span.start if statement else len(policy.source.text)
         for comment in above[i]:
@@ -84,6 +86,8 @@ def _placed(policy: Policy) -> tuple[list[list[Comment]], dict[int, Comment]]:
         at = comment.span.start
         i = bisect.bisect_right(ends, at)  # the statement it is in or before
         inside = i < len(ends) and policy.statements[i].span.start < at
+        # Behind a statement is on its last line, behind its end; a statement cannot be in between, or it would be
+        # the next one.
         if i and not inside and not comment.own_line and "\n" not in policy.source.text[ends[i - 1] : at]:
             behind[i - 1] = comment
         else:
@@ -99,6 +103,7 @@ def _gap(policy: Policy, lines: list[str], end: int | None, start: int) -> None:
 
 def _comment(comment: Comment) -> str:
     text = comment.text.rstrip()
+    # `#!` lines and rows of `##` are kept as they are; any other comment gets a blank.
     return f"#{text}" if not text or text[0] in " !#" else f"# {text}"
 
 
@@ -119,6 +124,7 @@ def _statement(statement: Statement) -> str:
         return f"let {statement.name} = {_targets(statement.targets)}"
     if isinstance(statement, On):
         return f"on {statement.setting} {statement.value}"
+    # A statement that is added to the language fails here, and is not printed as another one.
     assert isinstance(statement, Language)
     return f"language {statement.version}"
 
@@ -139,6 +145,7 @@ def _amount(amount: int | float | Field) -> str:
 
 
 def _number(value: int | float) -> str:
+    # Numbers are JSON's, so the shortest text that reads back to the same float.
     return json.dumps(value)
 
 
@@ -193,6 +200,7 @@ def _relation(relation: Relation) -> str:
 
 def expression(node: Expr) -> str:
     """A condition as it is written."""
+    # Brackets only where the tree needs them: `or` binds less than `and`, both less than `not`.
     if isinstance(node, Or):
         return " or ".join(_operand(o, (Or,)) for o in node.operands)
     if isinstance(node, And):
@@ -222,6 +230,7 @@ def _value(node: Compare) -> str:
 def _is_regex(pattern: str) -> bool:
     # A pattern that cannot be between slashes is written as a string.
     hidden = "\n" in pattern or HIDDEN.search(pattern)
+    # An empty pattern would be `//`, and a backslash at the end would escape the closing slash.
     return bool(pattern) and not hidden and not _trailing_backslash(pattern)
 
 
@@ -249,5 +258,6 @@ def _string(text: str) -> str:
 
 def field(node: Field) -> str:
     """A field as it is written."""
+    # A key that is not a name is written in quotes: `sample."first name"`.
     steps = [f"[{s}]" if isinstance(s, int) else f".{s if _NAME.match(s) else _string(s)}" for s in node.path]
     return node.scope + "".join(steps)

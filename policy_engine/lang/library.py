@@ -13,6 +13,7 @@ from policy_engine.core.suggest import did_you_mean, file_meant
 _PACKAGE = Path(__file__).resolve().parents[1]
 _PREFIX = "policies/"
 """Names of shipped sources start with it: `policies/default`."""
+# Well above the bytes of `parse.MAX_CHARACTERS`, so that a policy that is only too long gets the parser's message.
 _MAX_BYTES = 4_000_000
 
 
@@ -70,6 +71,7 @@ def read_policy(path_or_name: str | os.PathLike[str]) -> Source:
     Raises `DataError` if there is no such policy, or if the file cannot be read as UTF-8.
     """
     text = os.fspath(path_or_name)
+    # A Path is always a file, whatever its name: it cannot be meant as a name of the library.
     if isinstance(path_or_name, str) and text.replace("_", "a").isalnum():
         return read_shipped(text)
     return Source(name=text, text=_read(Path(text)))
@@ -81,8 +83,10 @@ def path_of(source: Source) -> Path | None:
     Quoted paths of its `use` statements start from that file's folder.
     """
     name = source.name.removeprefix(_PREFIX)
+    # A user's own folder may be called `policies/` too: the text decides if it is the shipped one.
     if source.name.startswith(_PREFIX) and name in shipped() and read_shipped(name).text == source.text:
         return policies_folder().resolve() / f"{name}.policy"
+    # `<string>`, `<stdin>`: names that no file was read from, though a file could have them.
     if source.name.startswith("<"):
         return None
     try:
@@ -94,6 +98,7 @@ def path_of(source: Source) -> Path | None:
 
 def _read(path: Path) -> str:
     try:
+        # Asked first: a dataset of gigabytes given by mistake is not read into memory.
         size = path.stat().st_size
         # Windows editors write a byte order mark, which is not part of the policy.
         text = path.read_text(encoding="utf-8-sig") if size <= _MAX_BYTES else None

@@ -58,14 +58,17 @@ def parse_lenient(text: str, *, name: str = "<string>") -> tuple[ast.Policy, lis
     builder = Builder(source)
     statements: list[ast.Statement] = []
     try:
+        # The whole text first: usually it parses. Statements are taken one by one only to find every error.
         tree = parser().parse(text, start="policy")
     except UnexpectedInput as error:
+        # Errors of invisible characters come first; a statement that has one is not reported a second time.
         errors += _one_by_one(source, parts, statements, {e.span.start for e in errors if e.span})
         if not errors:  # the scanner took the text apart in another way than the parser
             errors = [syntax_error(error, source, 0, len(text))]
     else:
         _build(builder, [c for c in tree.children if isinstance(c, Tree)], statements)
         errors += builder.errors
+    # From top to bottom, as a reader fixes them, whichever pass found them.
     errors.sort(key=lambda e: e.span.start if e.span else 0)
     if len(errors) > MAX_ERRORS:
         help = "fix these first; the rest may follow from them"
@@ -84,6 +87,7 @@ def parse_statement(source: Source, start: int, end: int) -> ast.Statement | Non
     except UnexpectedInput:
         return None
     found: list[ast.Statement] = []
+    # Only the tree is kept: the nodes have places in the text, which differ from use to use.
     _build(Builder(source, offset=start), [tree], found)
     return found[0] if found else None
 
@@ -112,11 +116,13 @@ def _one_by_one(source: Source, parts: Parts, into: list[ast.Statement], skip: s
 
 def _build(builder: Builder, trees: Sequence[Tree[Token]], into: list[ast.Statement]) -> None:
     for tree in trees:
+        # Before anything that recurses; Lark's own parser does not, so it takes any depth.
         deep = too_deep(tree)
         if deep is None:
             into.append(builder.statement(tree))
         else:
             start = builder.offset + deep.meta.start_pos
+            # One character: the whole of such a thing would be quoted over the screen.
             span = Span(source=builder.source, start=start, end=start + 1)
             help = "name inner targets with `let`, or split the rule"
             builder.errors.append(_error("PE108", f"this is nested more than {MAX_NESTING} deep", span, help))

@@ -60,6 +60,8 @@ class Resolver:
         self.roles: set[str] = set()
         self.used_lets: set[int] = set()
         self.declared = frozenset(KNOWN_ROLES) | (schema.roles | schema.trained_roles if schema else frozenset())
+        # The `let`s being expanded, outermost first; those known to be in a circle; warnings given; what is
+        # expanded already.
         self._open: list[Definition] = []
         self._circular: set[int] = set()
         self._undeclared: set[tuple[str, str]] = set()
@@ -70,6 +72,7 @@ class Resolver:
         found: list[CheckedTarget] = []
         for target in targets:
             found += self._target(target, verb, file)
+            # Asked after each target, not at the end: ten `let`s of ten names each would be built first.
             if len(found) > MAX_TARGETS:
                 message = f"with this, the rule has more than {MAX_TARGETS:,} targets"
                 self.findings.error("PE213", message, target.span, "list each target once")
@@ -92,6 +95,7 @@ class Resolver:
             turns = self._turns(relation.selector, file, relation.kind)
             if turns is None:
                 return ()
+            # Each relation narrows what the ones before left; a group's targets are narrowed one by one.
             found = tuple(t for f in found if (t := self._related(f, relation, turns)) is not None)
         return found
 
@@ -120,9 +124,11 @@ class Resolver:
     def _selector(self, selector: ast.Selector, verb: Verb, file: File) -> _Targets:
         first, *below = selector.names
         which = self._which(selector.which)
+        # The order of look-up is part of the language: a `let`, then a part or group, then a role.
         if not selector.quoted and first in file.lets:
             if which is None and not below:
                 return self._let(file.lets[first], verb, selector.span)
+            # `last NAME` and `NAME.text` need a name that stands for a role, as a list of targets has no last turn.
             turns = self._turns_of_let(file.lets[first], selector, which)
             return () if turns is None else self._of_role(turns, below, verb, selector)
         if not selector.quoted and first in KEYWORDS:
@@ -133,6 +139,7 @@ class Resolver:
             if parts is None:
                 return ()
             if which is None:
+                # `eos` alone asks nothing of the turn; `last eot` counts turns, so it has one.
                 return (Atom(turns=None, parts=parts, span=selector.span),)
             return self._atom(TurnSet(role=None, which=which), parts, selector)
         self._role(first, selector, file)
@@ -143,6 +150,7 @@ class Resolver:
         return () if parts is None else self._atom(TurnSet(role=turns.role, which=turns.which), parts, selector)
 
     def _atom(self, turns: TurnSet, parts: frozenset[str], selector: ast.Selector) -> _Targets:
+        # Only parts that belong to a turn are left: `last bos` leaves nothing, which is an error.
         owned = parts & TURN
         if not owned:
             self._unowned(selector.span, ".".join(selector.names[-1:]))
@@ -159,6 +167,7 @@ class Resolver:
             return found
         first, *below = names
         if first in PART_NAMES and below:
+            # One level below the first name is all that parts have.
             subs = sorted({p.split(".")[1] for p in PARTS if p.startswith(first + ".")})
             listed = ", ".join(f"`{first}.{s}`" for s in subs)
             help = did_you_mean(below[0], subs) if len(below) == 1 else None
@@ -174,6 +183,7 @@ class Resolver:
         return None
 
     def _role(self, role: str, selector: ast.Selector, file: File) -> None:
+        # Also a role that draws a warning: `policy-engine check` lists every role that a policy names.
         self.roles.add(role)
         # In a file with syntax errors, the name may be of a `let` that did not parse.
         if role in self.declared or not file.complete or (file.source.name, role) in self._undeclared:
@@ -197,6 +207,7 @@ class Resolver:
     def _let(self, definition: Definition, verb: Verb, at: Span) -> _Targets:
         self.used_lets.add(id(definition))
         key = (id(definition), verb)
+        # By verb too: `let answers = assistant` is the body under `train` and the whole turn under `mask`.
         if key not in self._done:
             if not self._enter(definition, at):
                 return ()
@@ -207,6 +218,7 @@ class Resolver:
 
     def _enter(self, definition: Definition, at: Span) -> bool:
         name = definition.let.name
+        # The circle was reported at one of its names; each of the others would say the same.
         if id(definition) in self._circular:
             return False
         if definition in self._open:
@@ -233,6 +245,7 @@ class Resolver:
             return None
         turns: _Turns | None = None
         match definition.let.targets:
+            # Exactly one target, which is one name, without relations: anything else is no role.
             case (ast.Target(primary=ast.Selector(names=(first,)) as inner, relations=()),):
                 lets = definition.file.lets
                 if not inner.quoted and first in lets:
@@ -241,6 +254,7 @@ class Resolver:
                     self._role(first, inner, definition.file)
                     turns = _Turns(role=first, which=self._which(inner.which))
         self._open.pop()
+        # The circle is the error; that the name is no role follows from it.
         if turns is None and id(definition) in self._circular:
             return None
         if turns is None:
@@ -249,6 +263,7 @@ class Resolver:
             message = f"`{name}` does not stand for one role, which is needed here"
             self.findings.error("PE212", message, selector.span, "write a role", related)
             return None
+        # `let final = last assistant`, then `first final`: only one can say which.
         if turns.which is not None and which is not None:
             self._two_whiches(which.span)
             return None
@@ -281,6 +296,8 @@ class Resolver:
             # A run lies in one turn, so a relation of the found text is one of the text it is searched in.
             inside = tuple(t for i in target.inside if (t := self._related(i, relation, turns)) is not None)
             return replace(target, inside=inside) if inside else None
+        # Decision 11 of the language: `eos after assistant` is the end of its own turn, as options of trainers do
+        # say it.
         ending = relation.kind == "after" and target.parts <= ENDINGS
         if relation.kind == "of" or ending:
             return self._owned(target, relation, turns)
@@ -288,6 +305,7 @@ class Resolver:
             self._unowned(target.span, target.span.text)
             return None
         related = TurnRelation(kind=relation.kind, turns=TurnSet(role=turns.role, which=turns.which))
+        # Text that no message owns has no turn before or after it, so a relation leaves it out.
         return replace(target, parts=target.parts & TURN, relations=(*target.relations, related))
 
     def _owned(self, atom: Atom, relation: ast.Relation, turns: _Turns) -> Atom | None:
@@ -305,6 +323,7 @@ class Resolver:
             help = f"write for example `eos {relation.kind} {which if own.which else ''}{turns.role}`"
             self.findings.error("PE205", message, relation.span, help)
             return None
+        # Reached by `assistant.eot after user`: said of one turn, it can never be true.
         if own.role != turns.role:
             message = f"the end of a turn of `{own.role}` cannot be the end of a turn of `{turns.role}`"
             help = "there `after` means `of`; write `right after` or `before` for the order of turns"

@@ -66,6 +66,7 @@ class _Splicer:
     def __init__(self, findings: Findings) -> None:
         self.findings = findings
         self.open: list[Path] = []  # the files being spliced, outermost first
+        # By path, so that two ways to one file are one; its findings are given once.
         self.done: dict[Path, File] = {}
 
     def file(self, policy: ast.Policy, path: Path | None, *, complete: bool) -> File:
@@ -75,6 +76,7 @@ class _Splicer:
         own_settings: dict[str, ast.On] = {}
         used_settings: dict[str, ast.On] = {}
         conflicts: list[tuple[ast.On, ast.On]] = []
+        # In the order written: the rules of a used policy come where its `use` is, and later rules win over them.
         for position, statement in enumerate(policy.statements):
             match statement:
                 case ast.Use():
@@ -87,6 +89,7 @@ class _Splicer:
                     self._language(statement, first=position == 0)
                 case _:
                     file.rulings.append(Located(ruling=statement, file=file))
+        # At the end, since an `on` below the two `use`s may say which.
         for first, second in conflicts:
             if second.setting not in own_settings:
                 message = f"two used policies disagree on `{second.setting}`"
@@ -96,7 +99,9 @@ class _Splicer:
                     Related(message="the second", span=second.span),
                 )
                 self.findings.error("PE216", message, second.span, help, *related)
+        # The including file's own words win, wherever they are in it.
         file.settings = used_settings | own_settings
+        # A text that is in no file cannot be used again, so there is nothing to remember.
         if path is not None:
             self.open.pop()
             self.done[path] = file
@@ -107,6 +112,7 @@ class _Splicer:
     ) -> None:  # fmt: skip
         used = self._used(use, file)
         if used is None:
+            # What could not be read may have defined the names that are missing now.
             file.complete = False
             return
         if len(file.rulings) + len(used.rulings) > MAX_STATEMENTS:
@@ -114,6 +120,7 @@ class _Splicer:
             self.findings.error("PE213", message, use.span, "use each policy once")
             return
         file.complete &= used.complete
+        # They keep their own file: their names are looked up where they were written.
         file.rulings += used.rulings
         for definition in used.lets.values():
             self._define(definition, file, use.span)
@@ -128,6 +135,7 @@ class _Splicer:
         if located is None:
             return None
         path, read = located
+        # Before `done`: a file is in one of the two, and a circle must not be taken for a second use.
         if path in self.open:
             chain = " → ".join(f"`{p.name}`" for p in [*self.open[self.open.index(path) :], path])
             self.findings.error(
@@ -158,6 +166,7 @@ class _Splicer:
                 message = f"there is no shipped policy `{use.name}`"
                 self.findings.error("PE231", message, use.span, help)
                 return None
+            # Reading is put off: a policy that is used twice is read once.
             return policies_folder().resolve() / f"{use.name}.policy", lambda: read_shipped(use.name)
         here = path_of(file.source)
         if here is None:
@@ -166,6 +175,7 @@ class _Splicer:
             self.findings.error("PE234", message, use.span, help)
             return None
         try:
+            # Resolved, so that a link that leads out of the folder is seen as one.
             path = (here.parent / use.name).resolve()
         except (OSError, ValueError, RuntimeError):
             self.findings.error(
@@ -181,6 +191,7 @@ class _Splicer:
             # A pipe would be waited for without end; a policy that is given by hand may come from one.
             self.findings.error("PE231", f"`{use.name}` is no file", use.span, "write the path of a policy file")
             return None
+        # A shipped policy may use another by path; its name is `policies/NAME`, which is no folder to start from.
         if here.parent == policies_folder().resolve():
             return path, lambda: read_policy(path)
         # A reader knows it by the name of the file that uses it.

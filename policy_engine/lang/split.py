@@ -49,6 +49,7 @@ def words_before(text: str, end: int) -> tuple[str, str, int]:
     ('train', 'assi', 6)
     """
     before, last, start = "", "", 0
+    # From the start of the text: only so is it known whether a quote opens a string or closes one.
     for match in _TOKEN.finditer(text, 0, end):
         if match.lastgroup not in ("blank", "comment", "end"):
             before, last, start = last, match[0], match.start()
@@ -71,6 +72,7 @@ def split(source: Source) -> Parts:
             span = Span(source=source, start=match.start(), end=match.start() + len(text))
             comments.append(Comment(text=text[1:], own_line=line_is_blank, span=span))
         elif kind == "end" and match[0] == "\n":
+            # After a comma or an open bracket a newline means nothing, as `_OPEN` of the grammar has it.
             newline = not opened
             line_is_blank = True
         elif kind == "end":
@@ -78,6 +80,7 @@ def split(source: Source) -> Parts:
                 statements.append((start, end))
             start, opened, newline, line_is_blank = None, False, False, False
         elif kind != "blank":
+            # The newline is judged by the token behind it, as `_MORE` of the grammar does.
             if start is not None and newline and match[0] not in _CONTINUES:
                 statements.append((start, end))
                 start = None

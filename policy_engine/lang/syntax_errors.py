@@ -27,6 +27,8 @@ _ORDER: Final = (
 _FIELD: Final = "a field such as `message.name`"
 _FIELD_HELP: Final = f"write a scope and a name; scopes are {', '.join(f'`{s}`' for s in SCOPES)}"
 _BLOCK_COMMENT: Final = "write `#` at the start of each line of the comment"
+# In order of the dict: the first terminal that is accepted decides. `EVERYTHING` can only start a target, and so
+# on.
 _MARKS: Final = {
     "EVERYTHING": "a role or a part (`assistant`, `eos`, …)",
     "NOT": 'a condition such as `message.name == "x"`',
@@ -108,6 +110,7 @@ def _error(code: str, message: str, span: Span, help: str) -> Diagnostic:
 
 
 def _unexpected_token(error: UnexpectedToken, source: Source, start: int, end: int) -> Diagnostic:
+    # `accepts` is what the parser takes here; `expected` is what the lexer looked for, a superset.
     accepted: Collection[str] = error.accepts or error.expected
     found = str(error.token)
     at_end = error.token.type == "$END"
@@ -128,6 +131,7 @@ def _unexpected_token(error: UnexpectedToken, source: Source, start: int, end: i
         return _unknown_statement(found, at)
     if found.startswith("/*"):
         return _error("PE103", "a comment starts with `#`", at, _BLOCK_COMMENT)
+    # Most often the `;` is forgotten on one line; a listing of what may follow would hide that.
     if "$END" in accepted and found in _STATEMENT_WORDS:
         help = f"write `;` or a new line before `{found}`"
         return _error("PE110", f"a statement starts at `{found}`, but the one before it has not ended", at, help)
@@ -142,10 +146,12 @@ def _expected(accepted: Collection[str], last: str) -> str:
     for terminal, name in _MARKS.items():
         if terminal in accepted:
             return name
+    # Only an amount (`weight`, `by`) takes a number or a name, and no string.
     if "NAME" in accepted and "NUMBER" in accepted and "STRING" not in accepted:
         return "a number, or a field such as `message.weight`"
     if "NAME" in accepted and last in _NAME_AFTER:
         return _NAME_AFTER[last]
+    # Only `on SETTING` leaves nothing but a name open.
     if accepted == {"NAME"}:
         return "the value of the setting"
     if "NAME" in accepted:
@@ -173,6 +179,7 @@ def _missing(accepted: Collection[str], last: str) -> str:
 def _instead(found: str, kind: str, accepted: Collection[str], last: str) -> str:
     """Help for a token that is not allowed here."""
     keywords = [t.lower() for t in accepted if t.lower() in KEYWORDS]
+    # Two words without a blank come first: `unlessmessage` is near to no single keyword.
     if kind == "NAME" and (touching := _taken_apart(found, keywords)):
         return f"did you mean `{touching}`?"
     if found in ("and", "or") and "COMMA" in accepted and found not in keywords:
@@ -216,6 +223,7 @@ def _write(accepted: Collection[str], last: str) -> str:
 
 
 def _taken_apart(word: str, keywords: list[str]) -> str | None:
+    # Longest first: `trainedassistant` is `trained assistant`, not `train edassistant`.
     for keyword in sorted(keywords, key=len, reverse=True):
         if word.startswith(keyword) and len(word) > len(keyword):
             return f"{keyword} {word[len(keyword) :]}"
@@ -229,6 +237,7 @@ def _unknown_statement(found: str, at: Span) -> Diagnostic:
     listed = ", ".join(f"`{w}`" for w in words)
     near = _taken_apart(found, words) or nearest(found, words)
     help = f"did you mean `{near}`?" if near else f"a statement starts with {listed}"
+    # A known word of another language wins over a near one: `set` is not meant as `let`.
     help = _WORDS_OF_OTHERS.get(found.lower(), help)
     return _error("PE111", f"no statement starts with `{_short(found)}`", at, help)
 
@@ -252,11 +261,13 @@ def _unexpected_character(source: Source, at: int, end: int) -> Diagnostic:
             whole,
             "end it with `/` on the same line; write `\\/` for a slash in it",
         )
+    # `01`, `2.` and `1_000` begin as numbers do, and no terminal takes them.
     if match := re.match(r"-?[0-9][\w.]*", line):
         span = Span(source=source, start=at, end=at + match.end())
         return _error(
             "PE106", f"`{_short(match[0])}` is not a number", span, "write it as JSON does: `2`, `-0.5`, `1e-3`"
         )
+    # Letters beyond ASCII: `café` would be readable, and look-alikes of other scripts would not be seen.
     if (match := re.match(r"\w+", line)) and match[0]:
         span = Span(source=source, start=at, end=at + match.end())
         help = f'write a role of that name in quotes: `"{_short(match[0])}"`'
@@ -276,6 +287,7 @@ def _bad_string(line: str, source: Source, at: int) -> Diagnostic:
             span,
             'end it with `"` on the same line; write `\\n` for a line break',
         )
+    # The first alternative eats valid escapes, so that what the groups find is invalid.
     for bad in re.finditer(r'\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4})|(\\u?.?)|([\x00-\x08\x0a-\x1f])', match[0]):
         if bad[1] or bad[2]:
             span = Span(source=source, start=at + bad.start(), end=at + bad.end())
@@ -306,6 +318,7 @@ def _other_character(character: str, line: str) -> str:
 
 
 def _named(text: str) -> str:
+    # A character that cannot be seen, or may be mistaken, is named by its number.
     if len(text) == 1 and not (text.isprintable() and text.isascii()):
         name = unicodedata.name(text, "control character")
         shown = f"`{text}` " if text.isprintable() and not unicodedata.combining(text) else ""

@@ -39,9 +39,12 @@ def _made() -> Lark:
     return Lark(
         grammar_text(),
         parser="lalr",
+        # A contextual lexer looks only for the terminals that may follow: a keyword can then be a key
+        # (`message.train`).
         lexer="contextual",
         start=["policy", "statement"],
         propagate_positions=True,
+        # Without placeholders: the builder asks children by type, never by position.
         maybe_placeholders=False,
     )
 
@@ -56,4 +59,5 @@ def _saved(path: Path) -> Lark | None:
 
 
 def _key() -> bytes:
+    # Lark's version too: its tables are a pickle of its own classes.
     return f"lark {lark.__version__} sha256 {hashlib.sha256(grammar_text().encode()).hexdigest()}".encode()

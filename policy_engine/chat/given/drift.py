@@ -75,6 +75,7 @@ def is_closed(chat: RenderedChat, end: int) -> bool:
 
 def _after(segments: Sequence[Segment], end: int) -> list[Segment]:
     found = []
+    # From the end: usually one or two segments are behind the last token, of hundreds.
     for segment in reversed(segments):
         if segment.end <= end:
             break
@@ -89,6 +90,7 @@ def drift_of(chat: RenderedChat, spelled: Spelled, found: str) -> Drift:
     """
     at = spelled.end
     segment = next((s for s in chat.segments if s.start <= at < s.end), None)
+    # The ids go on after the text: the drift is in what the text ends with.
     if segment is None and chat.segments:
         segment = chat.segments[len(chat.segments) - 1]
     return Drift(
@@ -114,12 +116,15 @@ def stretches(chat: RenderedChat, ids_T: npt.NDArray[np.int32], spelling: Spelli
     while token < total:
         spelled = spelling.spell(chat.text[start:], ids_T[token:])
         count, end = spelled.count, start + spelled.end
+        # All ids agree, up to the end or to an ending that a sampled row need not have.
         if token + count == total and is_closed(chat, end):
             return [*found, Stretch(first=token, stop=total, start=start, end=end)]
         if token + count < total and end == len(chat.text):
             agreed = Stretch(first=token, stop=token + count, start=start, end=end)
             rest = Stretch(first=token + count, stop=total, start=end, end=end, drifts=True, turn=_turn_at(turns, end))
             return [*found, agreed, rest]
+        # The whole turn drifts, not only the rest of it: its start is what the model read before it went another
+        # way.
         begin = max((at for at, _ in turns if at <= end), default=0)
         keep, begin = _until(spelled, begin - start)
         keep, begin = token + keep, begin + start
@@ -166,9 +171,11 @@ def _agreement(
     It is the first token that begins a whole later turn.
     """
     ends = [start for start, _ in turns[1:]] + [len(chat.text)]
+    # The bytes of each later turn once: `may_begin` is asked for every token and turn.
     later = [(start, stop, spelling.written(chat.text[start:])) for (start, _), stop in zip(turns, ends) if start > end]
     for at in range(token, len(ids_T)):
         for start, stop, data in later:
+            # One comparison of bytes, which rules out nearly all tokens before `spell` is called.
             if not spelling.may_begin(data, int(ids_T[at])):
                 continue
             spelled = spelling.spell(chat.text[start:], ids_T[at:])

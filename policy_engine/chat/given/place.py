@@ -44,12 +44,14 @@ def place_given(
     known.check(given)
     ids_T = given.ids_T
     first: tuple[Spelled, Spelling] | None = None
+    # The first way that spells all ids wins; else the one that got furthest makes the report.
     for spelling in known.spellings:
         spelled = spelling.spell(chat.text, ids_T)
         if spelled.count == len(ids_T) and is_closed(chat, spelled.end):
             return _tokenized(_cut(chat, spelled.end), given, spelled.starts_T, spelled.ends_T)
         if first is None or spelled.count > first[0].count:
             first = spelled, spelling
+    # A normalizer may write the text in a way that no `Spelling` knows; the tokenizer's own ids are then the proof.
     if known.normalizes or first is None:
         own = tokenizer.encode(chat)
         if np.array_equal(own.ids_T, ids_T):
@@ -74,6 +76,7 @@ def place_given(
 
 
 def _report(known: TokenBytes, chat: RenderedChat, given: RowTokens, spelled: Spelled) -> Drift:
+    # 40 tokens fill what a report shows, and the rest need not be read.
     left = given.ids_T[spelled.count : spelled.count + 40].tolist()
     return drift_of(chat, spelled, known.spell_out(left)[0])
 
@@ -114,10 +117,12 @@ def _drifting(known: TokenBytes, chat: RenderedChat, given: RowTokens, found: Se
         if stretch.drifts:
             text, starts_T, ends_T = known.spell_out(ids)
             if text:
+                # What drifted tokens are is not known, and they are never trained; they need some part to be shown.
                 part = "preamble" if stretch.turn is None else "text"
                 segments.append(Segment(start=at, end=at + len(text), part=part, turn=stretch.turn))
         else:
             text = chat.text[stretch.start : stretch.end]
+            # Spelled again, because the places are those in this stretch alone.
             spelled = _spelled_by(known, text, given.ids_T[stretch.first : stretch.stop])
             starts_T, ends_T = spelled.starts_T, spelled.ends_T
             segments += _moved(chat.segments, stretch.start, stretch.end, at - stretch.start)
@@ -140,6 +145,7 @@ def _moved(segments: Iterable[Segment], start: int, end: int, by: int) -> list[S
     for segment in segments:
         low, high = max(segment.start, start), min(segment.end, end)
         if low < high:
+            # An inexact segment has no place in its field for a character, so its start stays.
             offset = segment.field_start + (low - segment.start if segment.field_exact else 0)
             found.append(replace(segment, start=low + by, end=high + by, field_start=offset))
     return found
@@ -152,10 +158,12 @@ def sampled_ranges(
 
     A character that several tokens hold bytes of is sampled if all of them are.
     """
+    # A 0 on both sides, so that each run of ones has a first and a stop.
     edges = np.flatnonzero(np.diff(np.concatenate(([0], sampled_T.astype(np.int8), [0]))))
     ranges: list[tuple[int, int]] = []
     for first, stop in zip(edges[::2].tolist(), edges[1::2].tolist()):
         start, end = int(starts_T[first]), int(ends_T[stop - 1])
+        # A character that the token before has bytes of too was not sampled whole.
         if first > 0:
             start = max(start, int(ends_T[first - 1]))
         if stop < len(starts_T):

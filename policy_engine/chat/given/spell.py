@@ -57,16 +57,19 @@ class Spelling:
         """The tokens that spell a text, from its start."""
         ids = ids_T.tolist()
         data = self.written(text)
+        # The fast path, in one join: rows whose ids spell the text and nothing was inserted or taken.
         if self._knows(ids_T):
             joined = b"".join(map(self._pieces.__getitem__, ids))  # type: ignore[arg-type]
             lengths_T = self.table.lengths[ids_T]
             ends_T = np.cumsum(lengths_T)
+            # `startswith`, not `==`: ids may end before the text does.
             if data.startswith(joined):
                 return _spelled(text, data, ends_T - lengths_T, ends_T)
             if self.forms and not text.isascii():
                 normal = _in_form(text, joined, self.forms[0])
                 if normal.data.startswith(joined):
                     return normal.places(ends_T - lengths_T, ends_T)
+        # Slow and exact: it finds the first token that differs, and what tokenizers insert or take.
         starts, ends, at = _in_sections(data, ids, self)
         if self.forms and not text.isascii():
             # The ids drift somewhere. A character in normal form before that place is no drift.
@@ -77,6 +80,7 @@ class Spelling:
                 found = normal.places(np.asarray(normal_starts, np.int64), np.asarray(normal_ends, np.int64))
                 return found if reached != len(normal.data) else replace(found, end=len(text))
         found = _spelled(text, data, np.asarray(starts, np.int64), np.asarray(ends, np.int64))
+        # Blanks that an added token took are at the end of the text and in no token.
         return found if at != len(data) else replace(found, end=len(text))
 
     def _piece(self, token: int) -> bytes | None:
@@ -98,6 +102,7 @@ class Spelling:
     def may_begin(self, data: bytes, token: int) -> bool:
         """False if a token cannot be the first of those that spell some bytes."""
         piece = self.table.pieces[token] if token < len(self.table.pieces) else None
+        # True where unsure: a token without fixed bytes may spell anything.
         return piece is None or data.startswith(piece) or (self.spaced_first and piece.startswith(self.written(" ")))
 
 
@@ -134,6 +139,7 @@ def _in_sections(data: bytes, ids: Sequence[int], spelling: Spelling) -> tuple[l
         best: tuple[list[int], list[int], int] | None = None
         for begin, skip in _ways(data, at, section, spelling, before):
             found = _follow(data, begin, section, skip)
+            # The way that gets furthest, so that the report names the right token.
             if best is None or len(found[0]) > len(best[0]):
                 best = found
             if len(found[0]) == len(section) and (mark is None or _mark(data, found[2], mark, spelling)):
@@ -164,6 +170,7 @@ def _sections(ids: Sequence[int], spelling: Spelling) -> Iterator[tuple[list[byt
     pieces, added = spelling.table.pieces, spelling.table.added
     section: list[bytes | None] = []
     for i in ids:
+        # Stripping tokens have no piece in the table, and are added tokens all the same.
         if i in added or i in spelling.stripping:
             yield section, i
             section = []
@@ -188,6 +195,7 @@ def _ways(
     for begin in begins:
         yield begin, 0
         # The space may be several tokens, one for each of its bytes.
+        # As many tokens as the space has bytes: by byte fallback it may be three.
         if spaced and b"".join(piece or b"" for piece in section[: len(space)]).startswith(space):
             yield begin, len(space)
 
@@ -224,6 +232,7 @@ def _mark(data: bytes, at: int, mark: int, spelling: Spelling) -> tuple[int, int
         return (at, at + len(piece)) if piece is not None and data.startswith(piece, at) else None
     space = spelling.table.space
     content = _written(spelling.stripping[mark], space)
+    # At once, or behind the blanks that it takes: both are in use.
     for start in (at, _past_blanks(data, at, space.encode())):
         if data.startswith(content, start):
             return start, start + len(content)
@@ -246,6 +255,7 @@ class _Normal:
         if not len(starts_T):
             return Spelled(count=0, end=0, starts_T=starts_T.astype(np.int32), ends_T=ends_T.astype(np.int32))
         last = len(self.data) - 1
+        # A token without bytes at the very end has no byte to be looked up by.
         starts = np.where(starts_T > last, self.stops_B[last], self.firsts_B[np.minimum(starts_T, last)])
         ends = np.where(ends_T > starts_T, self.stops_B[np.maximum(ends_T - 1, 0)], starts)
         starts, ends = starts.astype(np.int32), ends.astype(np.int32)
@@ -260,6 +270,7 @@ def _in_form(text: str, joined: bytes, form: str) -> _Normal:
     for start, end in _clusters(text):
         raw = text[start:end].encode("utf-8", "surrogatepass")
         normal = unicodedata.normalize(form, text[start:end]).encode("utf-8", "surrogatepass")  # type: ignore[arg-type]
+        # As written if the ids have it so: a tokenizer's normal form may leave a character alone.
         if raw == normal or joined.startswith(raw, at):
             leads = (np.frombuffer(raw, np.uint8) & 0xC0) != 0x80
             first = (start + np.cumsum(leads) - 1).astype(np.int32)
@@ -287,7 +298,9 @@ def _clusters(text: str) -> Iterator[tuple[int, int]]:
     start = 0
     for i in range(1, len(text) + 1):
         if i < len(text):
+            # Vowels and finals of Hangul compose with the letter before them, and are no marks to Unicode.
             mark = unicodedata.combining(text[i]) or "\u1160" <= text[i] <= "\u11ff"
+            # An ASCII character before a mark stays out of its run, since the two may compose.
             ascii_run = text[i].isascii() and text[i - 1].isascii() and i + 1 < len(text) and text[i + 1].isascii()
             if mark or ascii_run:
                 continue

@@ -39,6 +39,7 @@ def chat_of_turns(tokenizer: ChatTokenizer, conversation: Conversation) -> Token
     known = token_bytes(tokenizer)
     known.check(given)
     stops = _stop_ids(tokenizer)
+    # A tokenizer without one maps the empty string to its unknown token or to None, which no row begins with.
     bos = tokenizer.tokenizer.convert_tokens_to_ids(tokenizer.special_tokens.get("bos_token", ""))
     texts: list[str] = []
     segments: list[Segment] = []
@@ -53,10 +54,13 @@ def chat_of_turns(tokenizer: ChatTokenizer, conversation: Conversation) -> Token
         for part, first, stop in _parts(turn, ids, text, ends_T, marks, stops, bos):
             low = int(starts_T[first])
             high = int(ends_T[stop - 1])
+            # Tokens that share one character: the part of the first has it.
             if low >= high:
                 continue
             field, offset = None, 0
             if turn.message is not None and part == "text":
+                # The message had no text: it is made of the ids, so that conditions on its content have something
+                # to read.
                 field, offset = ("content",), len(messages[turn.message]["content"])
                 messages[turn.message]["content"] += text[low:high]
             segments.append(
@@ -114,9 +118,11 @@ def _parts(
     tail: list[tuple[str, int, int]] = []
     end = size
     while end > first:
+        # From the token before: a token that shares its character begins inside it.
         begin = int(ends_T[end - 2]) if end > 1 else 0
         if ids[end - 1] in stops:
             tail.append(("eot", end - 1, end))
+        # A blank that was sampled is the model's own text, wherever it is.
         elif end - 1 > last and not text[begin : int(ends_T[end - 1])].strip():
             tail.append(("separator", end - 1, end))
         else:
@@ -127,6 +133,7 @@ def _parts(
     if end > first:
         found.append(("text", first, end))
     is_first = True
+    # The tail was read from its end; the first end marker in reading order is the turn's.
     for part, begin, stop in reversed(tail):
         found.append((part if part == "separator" or is_first else "eod", begin, stop))
         is_first = is_first and part == "separator"

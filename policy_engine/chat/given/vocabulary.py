@@ -18,6 +18,7 @@ from policy_engine.chat.tokens.locator import TokenLocator
 from policy_engine.core.errors import AttributionError, RowError
 from policy_engine.data.row_tokens import RowTokens
 
+# Every half of a surrogate pair, which is how `surrogateescape` writes a stray byte.
 _REPLACEMENT = dict.fromkeys(range(0xD800, 0xE000), "\ufffd")
 
 
@@ -33,6 +34,7 @@ class TokenBytes:
         pipeline = self.locator.pipeline
         if pipeline is None:
             return self.locator.slow_tables
+        # A tokenizer with a backend has one way; without one, each row proves which of several it is.
         return () if pipeline.table is None else (pipeline.table,)
 
     @functools.cached_property
@@ -77,13 +79,14 @@ class TokenBytes:
     def spell_out(self, ids: Sequence[int]) -> tuple[str, npt.NDArray[np.int32], npt.NDArray[np.int32]]:
         """The text that ids stand for, and the characters of each.
 
-        Bytes that are no text become U+FFFD.         Raises AttributionError where they stand for no fixed bytes.
+        Bytes that are no text become U+FFFD. Raises AttributionError where they stand for no fixed bytes.
         """
         if not self.tables:
             raise AttributionError(
                 f"the tokens of {self.locator.name} stand for no fixed bytes, so their text is not known",
                 help="use a byte-level or SentencePiece tokenizer, or give rows of messages",
             )
+        # Without a table that knows all ids, the first one, and names for the ids that it lacks.
         table = next((t for t in self.tables if all_known(ids, t.pieces)), self.tables[0])
         pieces = [self._piece(table, i) for i in ids]
         data = b"".join(pieces)
@@ -105,11 +108,13 @@ class TokenBytes:
         piece = table.pieces[token] if token < len(table.pieces) else None
         if piece is not None:
             return piece
+        # An unknown token has no fixed text: its name is shown for it.
         name: Any = self.locator.tokenizer.convert_ids_to_tokens(token)
         return ("" if name is None else str(name)).encode("utf-8", "surrogatepass")
 
     def _puts_space(self, table: ByteTable, before: str) -> bool:
         """True if the tokenizer puts a space between a text and what is before it."""
+        # Tried, not read: options of prefix spaces differ from component to component.
         found = self.locator.locate([before + "ab"])[0]
         if isinstance(found, AttributionError):
             return False
@@ -126,6 +131,7 @@ class TokenBytes:
         return plain[:2]
 
 
+# Weak: the bytes of a vocabulary go when its tokenizer goes.
 _KNOWN: WeakKeyDictionary[TokenLocator, TokenBytes] = WeakKeyDictionary()
 
 

@@ -23,6 +23,7 @@ SPACE_MARK = "▁"
 Ranges = tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]
 """`starts_T` and `ends_T`, in characters."""
 
+# SentencePiece's name of a token that stands for one byte, where its vocabulary lacks a character.
 _BYTE_TOKEN = re.compile(r"<0x([0-9A-F]{2})>")
 
 
@@ -32,6 +33,7 @@ def byte_of_char() -> dict[int, int]:
 
     Printable Latin-1 stands for itself; the other 68 bytes take the code points from 256 on, in order.
     """
+    # GPT-2's alphabet, which every byte-level tokenizer has: 0x20, 0x7F to 0xA0 and 0xAD show no mark of their own.
     printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     hidden = [byte for byte in range(256) if byte not in set(printable)]
     return {**{byte: byte for byte in printable}, **{256 + i: byte for i, byte in enumerate(hidden)}}
@@ -44,6 +46,7 @@ def byte_level_bytes(token: str) -> bytes | None:
     (b' Hi', b'\\xc3\\xa9')
     """
     table = byte_of_char()
+    # An added token's text may be anything, so it is looked at before it is translated.
     if any(ord(char) not in table for char in token):
         return None
     return token.translate(table).encode("latin-1")
@@ -89,10 +92,14 @@ class ByteTable:
 
         `ids_T` are the same ids as an array, for callers that have one.
         """
+        # The list is kept beside the array: indexing a list by it is faster for the few that are looked up one by
+        # one.
         ids_T = np.asarray(ids, dtype=np.int64) if ids_T is None else ids_T
+        # A class of transformers may add ids that its backend does not have.
         if ids_T.size and int(ids_T.max()) >= len(self.pieces):
             return None
         lengths_T = self.lengths[ids_T]
+        # -1 marks an id without fixed text: its row is left to the offsets.
         if ids_T.size and int(lengths_T.min()) < 0:
             return None
         data = (text if self.space == " " else text.replace(" ", self.space)).encode()
@@ -100,12 +107,15 @@ class ByteTable:
         total = int(ends_T[-1]) if ids_T.size else 0
         if total == len(data) and self._proven(text, data, ids):
             return character_ranges(text, data, ends_T - lengths_T, ends_T)
+        # The usual case is over by now; what is left are tokenizers that insert spaces, and rows that no table
+        # spells.
         found = self._with_prefix_spaces(data, ids)
         return None if found is None else character_ranges(text, data, *found)
 
     def _proven(self, text: str, data: bytes, ids: Sequence[int]) -> bool:
         if self.sum_proves or (self.ascii_proves and text.isascii()) or (self.nfc_proves and is_kept(text)):
             return True
+        # The dearest proof, and one for any tokenizer: the tokens spell the text.
         return b"".join([self.pieces[i] or b"" for i in ids]) == data
 
     def _with_prefix_spaces(
@@ -122,6 +132,7 @@ class ByteTable:
             joined = b"".join(section)
             exact = _follows(data, at, joined, mark)
             inserted = joined.startswith(space) and _follows(data, at, joined[len(space) :], mark)
+            # Both at once happens where a text begins with two spaces: then nobody can say which one was inserted.
             if exact == inserted:
                 return None
             skip = len(space) if inserted else 0
@@ -153,12 +164,15 @@ def _follows(data: bytes, at: int, joined: bytes, mark: bytes | None) -> bool:
 
 def character_ranges(text: str, data: bytes, starts_T: npt.NDArray[np.int64], ends_T: npt.NDArray[np.int64]) -> Ranges:
     """Byte ranges as character ranges; a token that holds a part of a character gets all of it."""
+    # Only ASCII has as many bytes as characters: places are the same, and most rows are English.
     if len(data) == len(text):
         return starts_T.astype(np.int32), ends_T.astype(np.int32)
+    # A byte of UTF-8 that is not `10xxxxxx` begins a character.
     leads = (np.frombuffer(data, np.uint8) & 0xC0) != 0x80
     # One entry more than bytes: the position after the last byte is after the last character.
     char_of_byte = np.append(np.cumsum(leads) - 1, len(text)).astype(np.int32)
     starts = char_of_byte[starts_T]
+    # The end is that of the character which the last byte is in; a token without bytes ends where it starts.
     ends = np.where(ends_T > starts_T, char_of_byte[np.maximum(ends_T - 1, 0)] + 1, starts)
     return starts, ends.astype(np.int32)
 
@@ -177,6 +191,7 @@ def tables_of_slow(
             pieces[i] = content.replace(" ", space).encode()
         return ByteTable(pieces=pieces, added=frozenset(added), space=space)
 
+    # A tokenizer of bytes, such as ByT5's: its tokens are single characters below 256.
     def latin1(token: str) -> bytes | None:
         return token.encode("latin-1") if len(token) == 1 and ord(token) < 256 else None
 

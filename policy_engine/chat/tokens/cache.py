@@ -38,8 +38,10 @@ MOST_ENTRIES: Final = 12
 
 An entry of a large vocabulary takes 25 MB.
 """
+# Another layout of an entry gets another number, and entries of the old one are not read.
 _FORMAT: Final = "1"
 _META: Final = "meta.json"
+# One of the largest, that of Gemma 3, has 33 MB.
 _LARGEST: Final = 64 << 20
 """Files of a tokenizer's folder that are larger, in bytes, are a model's weights."""
 _WEIGHTS: Final = frozenset({".safetensors", ".bin", ".pt", ".pth", ".gguf", ".onnx", ".h5", ".msgpack"})
@@ -49,10 +51,12 @@ def cache_folder() -> Path | None:
     """Folder of the cache; None where it is switched off or no home folder is known."""
     named = os.environ.get(FOLDER_VARIABLE)
     if named is not None:
+        # An empty variable is how a shell unsets one for a single command.
         return None if named in ("", "off") else Path(named).expanduser() / "tokenizers"
     base = os.environ.get("XDG_CACHE_HOME")
     try:
         home = Path(base) if base else Path.home() / ".cache"
+    # `Path.home` raises it where a container's user has no home folder.
     except RuntimeError:
         return None
     return home / "policy-engine" / "tokenizers"
@@ -61,6 +65,7 @@ def cache_folder() -> Path | None:
 @contextlib.contextmanager
 def switched_off() -> Iterator[None]:
     """Reads and keeps nothing, in this process and in those that it starts."""
+    # By the environment, not by a flag: worker processes inherit it.
     before = os.environ.get(FOLDER_VARIABLE)
     os.environ[FOLDER_VARIABLE] = "off"
     try:
@@ -118,9 +123,12 @@ def key_of(files: Iterable[Path]) -> str:
 
     Raises OSError if a file cannot be read.
     """
+    # What transformers makes of the same files has changed between its releases, so an entry belongs to one.
     versions = [importlib.metadata.version(name) for name in ("transformers", "tokenizers")]
     found = hashlib.sha256(json.dumps([_FORMAT, *versions, own_code()]).encode())
+    # Sorted: a folder lists its files in any order.
     for path in sorted(files):
+        # The name too: `chat_template.jinja` and `extra.jinja` of one content are not the same tokenizer.
         found.update(f"\n{path.name}\n{_digest(path)}".encode())
     return found.hexdigest()
 
@@ -150,11 +158,13 @@ def find(key: str) -> Entry | None:
 
 def _read(folder: Path) -> Entry | None:
     try:
+        # The folder above too: who may write there can put a folder of any content in place of this one.
         if not (_is_own(folder.parent) and _is_own(folder)):
             return None
         meta = json.loads((folder / _META).read_text(encoding="utf-8"))
         if meta["format"] != _FORMAT or not isinstance(meta["files"], dict):
             return None
+    # A damaged entry is as good as no entry: the tokenizer is loaded, and the entry written again.
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return Entry(folder=folder, meta=meta)
@@ -177,11 +187,13 @@ def keep(key: str, meta: Mapping[str, Any], files: Mapping[str, bytes]) -> None:
             for name, content in files.items():
                 (made / name).write_bytes(content)
             digests = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
+            # Written last: an entry without it is not read, should the process die before.
             whole = {**meta, "format": _FORMAT, "files": digests}
             (made / _META).write_text(json.dumps(whole), encoding="utf-8")
             shutil.rmtree(root / key, ignore_errors=True)  # a damaged one
             made.rename(root / key)
         finally:
+            # After the rename there is nothing left to remove; after an error there is.
             shutil.rmtree(made, ignore_errors=True)
         _make_room(root)
 
@@ -212,12 +224,14 @@ def _make_room(root: Path) -> None:
 
 def _by_use(root: Path) -> list[Path]:
     """Folders of entries, the one that was used last first."""
+    # `.new-…` are entries that another process writes now.
     found = [p for p in root.iterdir() if not p.name.startswith(".")] if root.is_dir() else []
     return sorted(found, key=lambda path: path.stat().st_mtime, reverse=True)
 
 
 def _is_own(path: Path) -> bool:
     found = path.stat()
+    # Windows has no user ids here; its home folders are private by default.
     mine = not hasattr(os, "geteuid") or found.st_uid == os.geteuid()
     return mine and not found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
 

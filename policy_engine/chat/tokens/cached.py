@@ -55,14 +55,18 @@ class CachedTokenizer:
         self.special_tokens_map: dict[str, Any] = dict(meta["special_tokens"])
         self.split_special_tokens: bool = meta["split_special_tokens"]
         self.chat_control_tokens: list[str] | None = meta["chat_control_tokens"]
+        # A copy of each dict, since `pop` would take the id out of the entry's own.
         self.added_tokens_decoder = {token.pop("id"): CachedToken(**token) for token in map(dict, meta["added"])}
         for name_of_id in IDS:
             setattr(self, name_of_id, meta["ids"][name_of_id])
 
     def __reduce__(self) -> tuple[Any, ...]:
+        # By name of the entry: another process reads the files itself, and a row of workers needs no 25 MB each
+        # through a pipe.
         return _again, (self._entry.folder.name, self.name_or_path, self._load)
 
     def __getattr__(self, name: str) -> Any:
+        # `copy` and `pickle` look for dunder methods; answering would load the real tokenizer for nothing.
         if name.startswith("__"):
             raise AttributeError(name)
         return getattr(self.real, name)
@@ -88,6 +92,7 @@ class CachedTokenizer:
     @functools.cached_property
     def backend_tokenizer(self) -> Any:
         """The `tokenizers.Tokenizer` of the cache, or of the real tokenizer if the file is damaged."""
+        # The checksum is asked once, when the file is first needed.
         if not self._entry.is_whole(BACKEND):
             return self.real.backend_tokenizer
         from tokenizers import Tokenizer
@@ -122,12 +127,14 @@ class CachedTokenizer:
                 ascii_proves=table["ascii_proves"],
                 nfc_proves=table["nfc_proves"],
             )
+            # Puts in what the cached property would compute from all pieces, which then need not be read.
             table.__dict__["lengths"] = lengths.astype(np.int64)
         return Pipeline(
             normalizer=_Normalizer(self) if found["normalizes"] else None,
             forms=tuple(found["forms"]),
             table=table,
             trims=found["trims"],
+            # JSON has no numbers as keys.
             stripping={int(i): text for i, text in found["stripping"].items()},
             drops=found["drops"],
             affixes=tuple(found["affixes"]),
@@ -154,6 +161,7 @@ def cached(key: str, name: str, load: Callable[[str], Any]) -> CachedTokenizer |
 
 def _again(key: str, name: str, load: Callable[[str], Any]) -> Any:
     found = cached(key, name, load)
+    # The entry may be gone by now: `MOST_ENTRIES` is kept by whoever writes.
     return load(name) if found is None else found
 
 
@@ -167,6 +175,7 @@ class _Pieces(Sequence["bytes | None"]):
     @functools.cached_property
     def _all(self) -> list[bytes | None]:
         data = self._path.read_bytes()
+        # -1 marks a token without fixed bytes, of which the file has nothing.
         ends = np.cumsum(np.maximum(self._lengths, 0)).tolist()
         return [None if n < 0 else data[end - n : end] for n, end in zip(self._lengths.tolist(), ends)]
 

@@ -43,11 +43,14 @@ class Risk:
     def _edges(self) -> re.Pattern[str] | None:
         if not self.tokens:
             return None
+        # Longest first, so that a token that begins with another one is found whole.
         texts = "|".join(map(re.escape, sorted(self.tokens, key=len, reverse=True)))
+        # A mark that follows an added token may merge with its last character, before or after the token is found.
         return re.compile(f"(?:{texts})[^\x00-\x7f]|[^\x00-\x7f](?:{texts})")
 
     def of(self, text: str) -> bool:
         """True if the tokenizer itself has to read this text."""
+        # No Unicode table and no normal form has an opinion on ASCII.
         if text.isascii():
             return False
         if not is_normal(text) and (not self.whole or _has_unassigned(text) or self._may_change(text)):
@@ -73,6 +76,7 @@ def quick_check(added: Sequence[Any]) -> Iterator[str]:
     """Texts of a check that takes about a second. `added` are the tokenizer's added tokens."""
     yield from stress_corpus(str(token) for token in added)
     for token in added:
+        # Every 20th of about 900 marks: a fault here is one of order of steps, which any mark shows.
         for mark in _marks()[::20]:
             yield f"{token}{mark}a"
             yield f"a{mark}{token}"
@@ -90,7 +94,10 @@ def full_check(tokens: Iterable[bytes | None]) -> Iterator[str]:
         except UnicodeDecodeError:
             continue  # a part of a character
     for char in map(chr, range(sys.maxunicode + 1)):
+        # Surrogates are no text, and private or unassigned characters are always a risk.
         if unicodedata.category(char) not in ("Cs", "Co", "Cn"):
+            # Between letters, after a space, after a line break, before an apostrophe and doubled: where
+            # pre-tokenizers split.
             yield f"a{char} {char}b\n{char}1'{char}s{char}{char}"
 
 
@@ -106,6 +113,7 @@ def stress_corpus(special: Iterable[str]) -> Iterator[str]:
 
     Scripts, spaces, digits, joined marks, and added tokens next to anything.
     """
+    # Seeded: a verdict that is kept in the cache has to be the same each time it is made.
     rng = random.Random(20_240)
     added = sorted(special)[:40] or ["<|x|>"]
     yield from _FIXED
@@ -113,6 +121,8 @@ def stress_corpus(special: Iterable[str]) -> Iterator[str]:
         yield from (token, f"{token}{token}", f" {token} ", f"\n{token}\nx", f"a{token}b", token[:-1], token[1:])
     pieces = [*_FIXED, *added]
     for _ in range(_STRESS_TEXTS):
+        # Words and added tokens in a row; characters of one script after another; what regexes of pre-tokenizers
+        # tell apart.
         kind = rng.random()
         if kind < 0.4:
             yield "".join(rng.choice(pieces) for _ in range(rng.randint(1, 12)))
@@ -120,6 +130,7 @@ def stress_corpus(special: Iterable[str]) -> Iterator[str]:
             yield "".join(chr(_code_point(rng)) for _ in range(rng.randint(1, 60)))
         else:
             yield "".join(rng.choice(_ALPHABET) for _ in range(rng.randint(1, 80)))
+    # Long runs of one kind: merges over them are where backends cut for speed.
     yield "x" * 3_000
     yield " " * 3_000
     yield "ab " * 2_000

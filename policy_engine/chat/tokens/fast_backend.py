@@ -19,6 +19,7 @@ from policy_engine.core.errors import TokenizerError
 
 SAMPLED: Final = 1_000
 """One text in so many is read twice as a run goes on."""
+# A backend that differs on a common kind of text shows it early, when little was written.
 SAMPLED_FIRST: Final = ((64, 1), (10_000, 100))
 """Denser samples after a quick check: the first 64 texts, then one in 100 up to 10,000."""
 
@@ -56,6 +57,7 @@ class KitokenBackend:
         """From a `tokenizer.json`. Raises what the package raises if it cannot read it."""
         import kitoken
 
+        # Converting takes most of the time, so the converted form is what is kept and sent to workers.
         return cls(kitoken.Kitoken.from_tokenizers(definition.encode()).to_bytes())
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -63,6 +65,7 @@ class KitokenBackend:
 
     def encode_batch(self, texts: Sequence[str]) -> list[Any]:
         """See TokenBackend."""
+        # True: special tokens in the text are read as such, as the tokenizer does.
         found: list[Any] = self._encoder.encode_all(list(texts), True)
         return found
 
@@ -112,6 +115,8 @@ def is_sampled(text: str, one_in: int = SAMPLED) -> bool:
     >>> sum(is_sampled(str(n), one_in=10) for n in range(1000)) > 50
     True
     """
+    # A checksum and no random number: a run that is resumed, or repeated to look for a fault, samples the same
+    # texts.
     return zlib.crc32(text.encode("utf-8", "surrogatepass")) % one_in == 0
 
 
@@ -145,6 +150,8 @@ def difference(texts: Sequence[str], expected: Sequence[Any], found: Sequence[An
         if theirs == ours:
             continue
         at = next((i for i, (a, b) in enumerate(zip(theirs, ours)) if a != b), min(len(theirs), len(ours)))
+        # Tokens before it are about as long as those after it, so the share of tokens is nearly the share of
+        # characters.
         excerpt = _excerpt(text, len(text) * at // max(len(theirs), 1))
         return f"token {at} of a text, near {excerpt}, is {_id(theirs, at)}, and {_id(ours, at)} from the fast backend"
     return None

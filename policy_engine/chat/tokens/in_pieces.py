@@ -54,8 +54,10 @@ class PieceLocator:
 
         Raises TokenizerError where the installed transformers cannot encode control tokens as text.
         """
+        # The usual batch: nothing was sanitized.
         if not any(literals):
             return self.tokens.locate(texts)
+        # Texts with and without literals go their own ways, and come back in the order given.
         cut = [i for i, places in enumerate(literals) if places]
         parted = iter(self._locate([texts[i] for i in cut], [literals[i] for i in cut]))
         whole = iter(self.tokens.locate([text for text, places in zip(texts, literals) if not places]))
@@ -63,6 +65,7 @@ class PieceLocator:
 
     def _locate(self, texts: Sequence[str], literals: Sequence[Sequence[tuple[int, int]]]) -> list[Any]:
         cut = [pieces_of(len(text), places) for text, places in zip(texts, literals)]
+        # A dict, so that a piece that many texts share is encoded once.
         asked = {
             text[start:end] if not start else _BREAK + text[start:end]: None
             for text, pieces in zip(texts, cut)
@@ -71,6 +74,7 @@ class PieceLocator:
         }
         known = self._located([_BREAK, *asked])
         line = known[_BREAK]
+        # A tokenizer that cannot encode a line break cannot encode any of these.
         if isinstance(line, AttributionError):
             return [line for _ in texts]
         # Where the line break merges with what follows it, a piece is encoded by itself.
@@ -102,6 +106,7 @@ class PieceLocator:
                 return found
             own, _, (starts_T, ends_T) = found
             ids += own
+            # The token of an inserted space may reach before the piece, into the line break that is not there.
             starts.append(np.clip(starts_T, 0, end - start) + start)
             ends.append(np.clip(ends_T, 0, end - start) + start)
         empty = np.empty(0, dtype=np.int32)
@@ -115,6 +120,7 @@ class PieceLocator:
         """
         if piece not in self._plain:
             tokenizer = self.tokens.tokenizer
+            # Private, and the only function that encodes as `encode_marked_chat` does.
             encode = getattr(tokenizer, "_encode_without_added_tokens", None)
             if encode is None:
                 raise TokenizerError(
@@ -124,6 +130,7 @@ class PieceLocator:
             size = len(line[0])
             ids = list(encode(_BREAK + piece))
             ids = ids[size:] if ids[:size] == line[0] else list(encode(piece))
+            # The ids would hold the very token that the sanitizing is to keep out: refuse, never train.
             if tokenizer.convert_tokens_to_ids(piece) in ids:
                 return AttributionError(
                     f"`{piece}` in the data cannot be encoded as text: the tokenizer makes the control token of it",

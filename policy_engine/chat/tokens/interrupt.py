@@ -26,6 +26,7 @@ def interruptible(call: Callable[[list[str]], Result], texts: Sequence[str]) -> 
     The call itself goes on in its thread until it is done or the process ends. Raises what the call raises.
     """
     given = list(texts)
+    # Only the main thread hears signals; a thread for a short call would cost more than the call.
     if sum(map(len, given)) < LONG or threading.current_thread() is not threading.main_thread():
         return call(given)
     results: list[Result] = []
@@ -37,8 +38,10 @@ def interruptible(call: Callable[[list[str]], Result], texts: Sequence[str]) -> 
         except BaseException as error:  # what Rust's panics are
             errors.append(error)
 
+    # A daemon: a call that nobody waits for does not keep the process alive.
     thread = threading.Thread(target=work, name="tokenizer", daemon=True)
     thread.start()
+    # A join without a limit would not be interrupted on Windows.
     while thread.is_alive():
         thread.join(_LOOKS)
     if errors:

@@ -19,11 +19,14 @@ def keep_tokenizer(key: str, tok: Any, name: str) -> None:
 
     `name` is the tokenizer as the user named it, for `policy-engine cache` to list.
     """
+    # The locator probes the tokenizer; what it finds is what a `CachedTokenizer` answers with.
     locator = TokenLocator(tokenizer=tok, name="")
     special = dict(tok.special_tokens_map)
     template = getattr(tok, "chat_template", None)
     listed = getattr(tok, "chat_control_tokens", None)
     control = None if listed is None else list(listed)
+    # A slow or overridden tokenizer has code that no file holds, and a template or token that is no JSON cannot be
+    # kept.
     if locator.backend is None or locator.pipeline is None or not all(map(_plain, (special, template, control))):
         return
     pipeline = locator.pipeline
@@ -63,12 +66,14 @@ def keep_tokenizer(key: str, tok: Any, name: str) -> None:
             },
         },
     }
+    # As transformers made it, not the folder's own file: its class may have changed the pipeline.
     files = {BACKEND: locator.backend.to_str().encode()}
     if pipeline.table is not None:
         lengths = io.BytesIO()
         np.save(lengths, pipeline.table.lengths.astype(np.int32), allow_pickle=False)
         files[LENGTHS] = lengths.getvalue()
         files[PIECES] = b"".join(piece or b"" for piece in pipeline.table.pieces)
+    # Through JSON once, so that what cannot be kept fails here, and tuples are lists as they will be when read.
     keep(key, json.loads(json.dumps(meta)), files)
 
 
@@ -78,4 +83,5 @@ def _plain(value: Any) -> bool:
         return all(type(name) is str and _plain(item) for name, item in value.items())
     if isinstance(value, list):
         return all(map(_plain, value))
+    # `type`, not `isinstance`: a subclass of str has more to it than JSON would give back.
     return value is None or type(value) is str

@@ -16,6 +16,7 @@ from policy_engine.chat.transformers_import import transformers
 from policy_engine.core.errors import TokenizerError
 
 BUILTIN = "builtin"
+# `name` or `owner/name`; what has more slashes, or begins with a dot, is meant as a path.
 _HUB_NAME = re.compile(r"[\w][\w.-]*(/[\w][\w.-]*)?")
 _OTHERWISE = f"pass a folder, a tokenizer.json with --template, or `{BUILTIN}`"
 REACH_SECONDS = 5.0
@@ -67,6 +68,7 @@ def _load(name_or_path: str) -> Any:
             return _file(path)
     except OSError as error:
         raise TokenizerError(f"cannot read `{path}`: {error.strerror or error}", help=_OTHERWISE) from error
+    # A missing file is most often a typo: asking the hub for `tokenizer.json` would hide that for seconds.
     if _HUB_NAME.fullmatch(name_or_path) is None or name_or_path.endswith((".json", ".model", ".jinja")):
         raise TokenizerError(f"there is no file or folder `{name_or_path}`", help=f"check the path, or {_OTHERWISE}")
     return _hub(name_or_path)
@@ -117,6 +119,7 @@ def read_template(template: str | Path) -> str:
 
     Raises TokenizerError if a file cannot be read, or if a text is neither a file nor a template.
     """
+    # No path of a template has a brace or a line break, and every template has one.
     if isinstance(template, str) and ("{" in template or "\n" in template):
         return template
     path = Path(template).expanduser()
@@ -166,11 +169,13 @@ def _tokenizer_folder(path: Path) -> Any:
     try:
         if not (path / "tokenizer_config.json").exists() and not (path / "config.json").exists() and file.exists():
             # Nothing in the folder names a class; the file is all there is to it.
+            # AutoTokenizer would refuse it; PreTrainedTokenizerFast takes the file as it is.
             tok = _from_json(file)
             template = path / "chat_template.jinja"
             if template.exists():
                 tok.chat_template = template.read_text(encoding="utf-8")
             return tok
+        # Local files only: a folder that names a model of the hub in its config is not a reason to ask the network.
         return transformers().AutoTokenizer.from_pretrained(str(path), local_files_only=True)
     except Exception as error:  # transformers raises anything, from OSError to KeyError
         raise TokenizerError(
@@ -180,6 +185,7 @@ def _tokenizer_folder(path: Path) -> Any:
 
 
 def _file(path: Path) -> Any:
+    # The config beside it has the chat template and the special tokens, which the file alone lacks.
     if path.name == "tokenizer.json" and (path.parent / "tokenizer_config.json").exists():
         return _tokenizer_folder(path.parent)
     if path.suffix != ".json":
@@ -228,6 +234,7 @@ def _on_hub(name: str, *, offline: bool) -> bool:
             name,
             file,
             local_files_only=offline,
+            # Without exceptions, None says that the file is not there; loading itself says what is wrong.
             _raise_exceptions_for_missing_entries=False,
             _raise_exceptions_for_gated_repo=False,
             _raise_exceptions_for_connection_errors=False,
@@ -254,6 +261,7 @@ def _hub_unreachable() -> str | None:
         except Exception as error:  # whichever client is installed
             outcome.append(_reason(error))
 
+    # A daemon with a join: a look-up that hangs is left behind.
     asking = threading.Thread(target=ask, daemon=True)
     asking.start()
     asking.join(REACH_SECONDS)
@@ -261,5 +269,6 @@ def _hub_unreachable() -> str | None:
 
 
 def _reason(error: BaseException) -> str:
+    # The first line: transformers' messages go on with pages of advice.
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[0] if lines else type(error).__name__

@@ -33,6 +33,7 @@ from policy_engine.core.errors import AttributionError, TokenizerError
 Located = tuple[list[int], npt.NDArray[np.int32], Ranges]
 """Ids, the same as an array, and the characters `[start, end)` of each."""
 
+# `tokenizers` panics on them: they are found before, and reported with their place.
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _PROBES = ("hello", " Hello,  world\n\n 12345\t<|x|> ", "你好 🙂 e\u0301")
 """Texts that tell a tokenizer whose class changes what its backend does."""
@@ -68,6 +69,8 @@ class TokenLocator:
                 called = list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
             except Exception:  # tokenizers raises plain Exception where a vocabulary lacks a character
                 continue
+            # A class that overrides `_tokenize` or prepares the text gives other ids than its backend: then it is
+            # not used.
             if backend.encode(text, add_special_tokens=False).ids != called:
                 return None
         return backend
@@ -80,6 +83,7 @@ class TokenLocator:
     @functools.cached_property
     def pipeline(self) -> Pipeline | None:
         """Pipeline of the backend; None without a backend."""
+        # None where the cache's files are damaged: then the backend is read like any other.
         known = self.tokenizer.pipeline if isinstance(self.tokenizer, CachedTokenizer) else None
         if known is not None:
             return known
@@ -98,6 +102,7 @@ class TokenLocator:
         """Ids that the tokenizer would put in front of a text as special tokens (never done here)."""
         if isinstance(self.tokenizer, CachedTokenizer):
             return self.tokenizer.prefix_ids
+        # One letter that every vocabulary has; where its ids begin, the special ids in front end.
         plain = self.call(["a"])[0][0]
         ids = list(self.tokenizer("a")["input_ids"])
         at = next((i for i in range(len(ids)) if ids[i : i + len(plain)] == plain), 0)
@@ -124,6 +129,7 @@ class TokenLocator:
         if not self.pipeline.trims:
             return self.backend
         state = json.loads(self.backend.to_str())
+        # Copied through JSON, since a backend cannot be changed for one call.
         state.update(post_processor=None, truncation=None, padding=None)
         return type(self.backend).from_str(json.dumps(state))
 
@@ -131,6 +137,7 @@ class TokenLocator:
         """Ids and ranges of each text, or the reason why it has no ids."""
         # Not `len(tokenizer)`: that builds the whole vocabulary, which takes up to 70 ms.
         added = self._added
+        # `add_tokens` on the user's tokenizer after we read its tables would give ids that the tables lack.
         if len(self.tokenizer.added_tokens_decoder) != added:
             raise TokenizerError(
                 f"{self.name} gained tokens after it was given to policy-engine",
@@ -157,8 +164,10 @@ class TokenLocator:
                 ids_T = np.asarray(ids, dtype=np.int32)
                 ranges = table.locate(texts[i], ids, ids_T)
                 results[i] = None if ranges is None else (ids, ids_T, ranges)
+        # Rows that the bytes do not prove: few, and of any tokenizer with a lossy normalizer.
         rest = [i for i, result in enumerate(results) if result is None]
         if rest:
+            # The copy was made once, and the user may have switched this on the tokenizer since.
             self.untrimmed.encode_special_tokens = self.backend.encode_special_tokens
             for i, e in zip(rest, _encodings(self.untrimmed.encode_batch, [texts[i] for i in rest])):
                 if isinstance(e, AttributionError):
@@ -177,6 +186,7 @@ class TokenLocator:
         if self.fast is None:
             return self._own_ids(texts)
         risk = self.fast.risk if isinstance(self.fast, CheckedBackend) else None
+        # An unchecked backend is one that the user named: it gets all texts, and is sampled densely.
         own = [i for i, text in enumerate(texts) if risk is not None and risk.of(text)]
         skipped = set(own)
         rest = [i for i in range(len(texts)) if i not in skipped]
@@ -186,12 +196,14 @@ class TokenLocator:
             return self._own_ids(texts)
         twice = [at for at, i in enumerate(rest) if self._is_read_twice(texts[i], dense=risk is None or not risk.whole)]
         wrong = self._difference([texts[rest[at]] for at in twice], [found[at] for at in twice])
+        # Nothing of this batch is written: the caller may run it again with the tokenizer itself.
         if wrong is not None:
             raise BackendMismatch(
                 f"{self.fast.name} differs from the tokenizer: {wrong}",
                 help="run with --backend reference; the run does so by itself where it can read its input again",
             )
         results: list[Any] = [None] * len(texts)
+        # Both groups back in the order given.
         for i, ids in zip(rest, found):
             results[i] = ids
         for i, ids in zip(own, self._own_ids([texts[i] for i in own]) if own else ()):
@@ -208,6 +220,7 @@ class TokenLocator:
     @functools.cached_property
     def _seen(self) -> list[int]:
         """The number of texts that the fast backend was given in this process."""
+        # A list, since the dataclass is frozen and a number could not be counted up.
         return [0]
 
     @functools.cached_property
@@ -232,6 +245,7 @@ class TokenLocator:
         if not texts:
             return None
         expected = _ids_of(self.backend, texts)
+        # A text that the tokenizer itself refuses has no ids to be compared with.
         known = [i for i, ids in enumerate(expected) if not isinstance(ids, AttributionError)]
         return difference([texts[i] for i in known], [expected[i] for i in known], [found[i] for i in known])
 
@@ -241,6 +255,7 @@ class TokenLocator:
         """The first backend of `names` that gives the tokenizer's ids, or reasons; see `qualify`."""
         if not self.has_backend or self.pipeline is None or self.pipeline.table is None:
             return f"the tokens of {self.name} stand for no fixed bytes, so their places need its own offsets"
+        # Backends read special tokens in the text as such, which this tokenizer does not.
         if getattr(self.tokenizer, "split_special_tokens", False):
             return f"{self.name} splits special tokens"
         reasons = []
@@ -281,6 +296,7 @@ class TokenLocator:
             backend.no_truncation()
         if backend.padding is not None:
             backend.no_padding()
+        # transformers sets this on each call from the tokenizer's own attribute.
         split = bool(getattr(self.tokenizer, "split_special_tokens", False))
         if getattr(backend, "encode_special_tokens", split) != split:
             backend.encode_special_tokens = split
@@ -294,12 +310,14 @@ class TokenLocator:
         if not texts:
             return [], []
         fast = bool(getattr(self.tokenizer, "is_fast", False))
+        # A slow tokenizer raises if it is asked for offsets.
         asked = {"add_special_tokens": False, "return_offsets_mapping": fast}
         out = interruptible(lambda given: self.tokenizer(given, **asked), texts)
         return [list(ids) for ids in out["input_ids"]], out["offset_mapping"] if fast else [None] * len(texts)
 
     def _rebuilt(self, text: str, ids: list[int], offsets: Any) -> Located | AttributionError:
         ids_T = np.asarray(ids, dtype=np.int32)
+        # Which alphabet its tokens are written in is not declared; a wrong guess spells no text.
         for table in self.slow_tables:
             ranges = table.locate(text, ids, ids_T)
             if ranges is not None:
@@ -326,6 +344,7 @@ class TokenLocator:
 
 
 def _ids_of(backend: Any, texts: list[str]) -> list[Any]:
+    # The fast one, of tokenizers 0.20, leaves out the offsets, which the bytes make unnecessary.
     encode = getattr(backend, "encode_batch_fast", backend.encode_batch)
     return [e if isinstance(e, AttributionError) else e.ids for e in _encodings(encode, texts)] if texts else []
 

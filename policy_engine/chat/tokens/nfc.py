@@ -36,6 +36,7 @@ def is_kept(text: str) -> bool:
     >>> is_kept("abc"), is_kept("e\\u0301")
     (True, False)
     """
+    # A regex over ranges first: it takes most texts, and is much faster than normalizing.
     if is_normal(text):
         return True
     rare = set(_OTHER.findall(text))
@@ -47,15 +48,18 @@ def without_normalizer(backend: Any) -> Any | None:
 
     It shares the model. None if the normalizer is another than normal form C, or if the two would differ.
     """
+    # Other forms change characters that the ranges above allow, such as full-width letters under NFKC.
     if type(backend.normalizer).__name__ != "NFC":
         return None
     added = backend.get_added_tokens_decoder()
+    # An added token in another form is found in normalized text only, so the two would differ.
     if not all(is_normal(token.content) for token in added.values()):
         return None
     made = type(backend)(backend.model)
     if backend.pre_tokenizer is not None:
         made.pre_tokenizer = backend.pre_tokenizer
     made.encode_special_tokens = backend.encode_special_tokens
+    # In order of ids, so that each gets its own again.
     for _, token in sorted(added.items()):
         (made.add_special_tokens if token.special else made.add_tokens)([token])
     same = {i: repr(token) for i, token in made.get_added_tokens_decoder().items()}

@@ -24,6 +24,7 @@ from policy_engine.chat.tokens.byte_lengths import SPACE_MARK, Ranges
 from policy_engine.chat.tokens.pipeline import Pipeline
 from policy_engine.core.errors import AttributionError
 
+# The space of SentencePiece and of byte-level BPE, and the space itself.
 _MARKS = SPACE_MARK + "Ġ "
 _JOINS = re.compile("[\u1160-\u11ff\uff9e\uff9f]")
 """What joins the character before it without being a mark: vowels and finals of Hangul, half-width voicing marks."""
@@ -54,6 +55,7 @@ def check_offsets(
         ends_T=np.fromiter((e for _, e in offsets), np.int32, len(offsets)),
         pipeline=pipeline,
     )
+    # In this order: narrowing makes room that the order check needs, and gaps are judged when all ranges are final.
     _narrow_stripping(row, ids)
     _check_order(row)
     _widen_clusters(row)
@@ -71,6 +73,7 @@ def _narrow_stripping(row: _Row, ids: Sequence[int]) -> None:
         if content is None:
             continue
         at = text.find(content, starts_T[i], ends_T[i])
+        # Only if there is nothing but whitespace around it; else these are not the token's offsets at all.
         if at >= 0 and not text[starts_T[i] : at].strip() and not text[at + len(content) : ends_T[i]].strip():
             starts_T[i], ends_T[i] = at, at + len(content)
 
@@ -80,6 +83,7 @@ def _check_order(row: _Row) -> None:
     if not len(starts_T):
         return
     wrong = (starts_T < 0) | (ends_T > len(text)) | (ends_T < starts_T)
+    # Starts and ends both rise, though neighbours may share characters.
     wrong[1:] |= (starts_T[1:] < starts_T[:-1]) | (ends_T[1:] < ends_T[:-1])
     # A token of nothing but a space mark may be an inserted prefix space; any other token stands for some text.
     wrong |= (starts_T == ends_T) & np.fromiter((bool(t.strip(_MARKS)) for t in tokens), np.bool_, len(tokens))
@@ -98,6 +102,8 @@ def _widen_clusters(row: _Row) -> None:
     for start, end in _clusters(text):
         if all(unicodedata.is_normalized(form, text[start:end]) for form in forms):
             continue
+        # All tokens that hold some of the cluster: from the first that ends behind its start to the last that
+        # starts before its end.
         first = int(np.searchsorted(ends_T, start, side="right"))
         last = int(np.searchsorted(starts_T, end, side="left"))
         np.minimum(starts_T[first:last], start, out=starts_T[first:last])
@@ -126,6 +132,7 @@ def _joins(char: str) -> bool:
 def _close_gaps(row: _Row) -> None:
     """Accounts for characters in no token, or refuses the row."""
     text, tokens, starts_T, ends_T = row.text, row.tokens, row.starts_T, row.ends_T
+    # Gap i is in front of token i; the last one is behind all tokens.
     reached = np.concatenate([[0], ends_T])
     following = np.concatenate([starts_T, [len(text)]])
     for i in np.flatnonzero(following > reached).tolist():
@@ -135,6 +142,7 @@ def _close_gaps(row: _Row) -> None:
             # Several spaces that became one mark: the token has them all. Otherwise the pipeline dropped them.
             if i < len(tokens) and tokens[i][:1] in _MARKS and ends_T[i] > end and text[end].isspace():
                 starts_T[i] = start
+        # A normalizer may drop control characters; anything else that is lost has no owner, so the row is refused.
         elif not row.pipeline.removes(gap):
             raise _refused(f"no token covers characters {start} to {end} (`{gap[:20]}`), and its normalizer keeps them")
 

@@ -49,6 +49,7 @@ class Pipeline:
     def spells(self, token: str, text: str) -> bool:
         """True if a token is just this text, normalized; spaces aside."""
         normal = text if self.normalizer is None else self.normalizer.normalize_str(text)
+        # WordPiece writes `##ing`, old BPE `low</w>`: marks of the place in a word, not text.
         word = token.removeprefix(self.affixes[0]).removesuffix(self.affixes[1])
         spaces = f" \t\r\n{SPACE_MARK}Ġ"
         return word.strip(spaces) == normal.strip(spaces)
@@ -66,6 +67,7 @@ def read_pipeline(backend: Any) -> Pipeline:
     added = backend.get_added_tokens_decoder()
     model = backend.model
     unknown_text = getattr(model, "unk_token", None)
+    # A Unigram model names the unknown token by its id, the others by its text.
     unknown = backend.token_to_id(unknown_text) if isinstance(unknown_text, str) else getattr(model, "unk_id", None)
     vocabulary = backend.get_vocab(with_added_tokens=True)
     complete = _complete(model, vocabulary, pre_tokenizers)
@@ -75,6 +77,7 @@ def read_pipeline(backend: Any) -> Pipeline:
         table=_table(model, vocabulary, normalizers, pre_tokenizers, added, None if complete else unknown),
         trims=any(p.get("trim_offsets", False) for p in post_processors),
         stripping={i: token.content for i, token in added.items() if token.lstrip or token.rstrip},
+        # BPE drops what it cannot merge from its alphabet if there is no unknown token to put there.
         drops=type(model).__name__ == "BPE" and unknown is None and not complete,
         affixes=(
             getattr(model, "continuing_subword_prefix", None) or "",
@@ -92,6 +95,7 @@ def _parts(component: Any) -> Iterator[dict[str, Any]]:
         return
     try:
         state = json.loads(component.__getstate__())
+    # A component in Python has no state to give; what it raises is not documented.
     except Exception:
         state = {"type": "Custom"}
     yield from _flat(state)
@@ -101,6 +105,7 @@ def _flat(state: dict[str, Any]) -> Iterator[dict[str, Any]]:
     if state["type"] != "Sequence":
         yield state
         return
+    # Sequences of each kind name their list in their own way.
     for key in ("normalizers", "pretokenizers", "processors"):
         for part in state.get(key, ()):
             yield from _flat(part)
@@ -115,6 +120,7 @@ def _table(
     unknown: int | None,
 ) -> ByteTable | None:
     """`unknown` is the unknown token's id, None where nothing becomes it."""
+    # `##ing` and `ing` have the same text and not the same bytes in the vocabulary.
     if getattr(model, "continuing_subword_prefix", None) or getattr(model, "end_of_word_suffix", None):
         return None
     byte_level = _byte_level(pre_tokenizers)
@@ -138,6 +144,7 @@ def _table(
 
 def _byte_level(pre_tokenizers: list[dict[str, Any]]) -> dict[str, Any] | None:
     found = [p for p in pre_tokenizers if p["type"] == "ByteLevel"]
+    # Two of them would encode bytes of bytes.
     return found[0] if len(found) == 1 else None
 
 
@@ -163,6 +170,7 @@ def _pieces(
     for token, i in vocabulary.items():
         pieces[i] = read(token)
     for i, token in added.items():
+        # With the whitespace beside it, such a token's text differs from row to row.
         pieces[i] = None if token.lstrip or token.rstrip else token.content.replace(" ", space).encode()
     if unknown is not None:
         pieces[unknown] = None

@@ -68,6 +68,7 @@ def qualify(subject: Subject, name: str, texts: Sequence[str], *, full: bool) ->
     made if it was not made before.
     """
     version = installed(name)
+    # `load_backend` says how to install it.
     if version is None:
         return str(load_backend(name, subject.definition))
     key = _key(subject, name, version)
@@ -80,10 +81,12 @@ def qualify(subject: Subject, name: str, texts: Sequence[str], *, full: bool) ->
     if isinstance(backend, str):
         return backend
     quick, wide = _risk(subject, whole=False), _risk(subject, whole=True)
+    # A backend out of the cache passed the quick check; the full one is made on top of it.
     checks = [] if found is not None else [(quick, quick_check(subject.added))]
     checks += [(wide, full_check(subject.pieces))] if full and not whole else []
     for risk, corpus in checks:
         wrong = _compared(subject, backend, corpus, risk)
+        # Kept after each check, so that a run that is interrupted in the full one keeps the quick one's verdict.
         whole = risk is wide and wrong is None
         form = getattr(backend, "form", None)
         if form is not None:
@@ -91,6 +94,7 @@ def qualify(subject: Subject, name: str, texts: Sequence[str], *, full: bool) ->
             keep(key, {**said, "whole": whole, "difference": wrong}, {_FORM: form})
         if wrong is not None:
             return f"{name} differs from {subject.name}: {wrong}"
+    # The rows at hand are the texts that count, and checking a few of them costs milliseconds.
     if not whole:
         wrong = _compared(subject, backend, texts, quick)
         if wrong is not None:
@@ -99,6 +103,7 @@ def qualify(subject: Subject, name: str, texts: Sequence[str], *, full: bool) ->
 
 
 def _risk(subject: Subject, *, whole: bool) -> Risk:
+    # `normalized=False` tokens are found in the raw text, where no mark has merged with them.
     edges = tuple(str(token) for token in subject.added if getattr(token, "normalized", True))
     return Risk(tokens=edges, normalizes=subject.normalizes, whole=whole, only_nfc=subject.only_nfc)
 
@@ -111,6 +116,7 @@ def is_known(subject: Subject, name: str) -> bool:
 
 
 def _key(subject: Subject, name: str, version: str) -> str:
+    # Another version of either side, or of our own checks, makes another verdict.
     made_of = ["backend", subject.digest, name, version, importlib.metadata.version("tokenizers"), own_code()]
     return hashlib.sha256(json.dumps(made_of).encode()).hexdigest()
 
@@ -131,6 +137,7 @@ def _known(entry: Entry, name: str) -> TokenBackend | str | None:
 
 def _compared(subject: Subject, backend: TokenBackend, texts: Iterable[str], risk: Risk) -> str | None:
     """The difference of the backend on texts that it may be given."""
+    # Texts that the backend will never be given cannot disqualify it.
     rest = (text for text in texts if not risk.of(text))
     while chunk := list(islice(rest, _CHUNK)):
         try:

@@ -30,12 +30,14 @@ def stop_tokens(name_or_path: str | Path, tokenizer: Any) -> frozenset[str]:
     except (OSError, ValueError) as error:
         raise TokenizerError(f"cannot read `{file}`: {error}", help="correct it, or remove it") from error
     ids = said.get("eos_token_id") if isinstance(said, dict) else said
+    # transformers writes a number for one and a list for several.
     ids = [] if ids is None else ids if isinstance(ids, list) else [ids]
     if any(isinstance(id_, bool) or not isinstance(id_, int) for id_ in ids):
         raise TokenizerError(
             f"`{file}` has an `eos_token_id` that is neither a number nor a list of numbers",
             help="correct it, or remove it",
         )
+    # A file of another model may name ids that this vocabulary does not have.
     found = (tokenizer.convert_ids_to_tokens(id_) for id_ in ids if 0 <= id_ < len(tokenizer))
     return frozenset(str(token) for token in found if token)
 
@@ -49,11 +51,13 @@ def _file(name_or_path: str | Path) -> Path | None:
     except OSError:
         return None
     name = str(name_or_path)
+    # `builtin`, a path that is not there, a text in angle brackets: no name of the hub, so nothing is asked.
     if name.count("/") > 1 or not name or name.startswith(("<", ".", "/")):
         return None
     from huggingface_hub import try_to_load_from_cache
 
     try:
+        # The cache alone: the tokenizer was loaded just before, so the file is there if the hub has it.
         cached = try_to_load_from_cache(name, FILE)
     except ValueError:  # no name that the hub allows
         return None

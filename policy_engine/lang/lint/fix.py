@@ -25,6 +25,7 @@ def edits(policy: ast.Policy, diagnostics: Iterable[Diagnostic]) -> tuple[Edit, 
     """
     found: list[Edit] = []
     for diagnostic in diagnostics:
+        # A policy that is used has warnings too; its file is not the one that is edited.
         if diagnostic.span is None or diagnostic.span.source != policy.source:
             continue
         if diagnostic.code == "PE253":
@@ -40,6 +41,7 @@ def apply_edits(text: str, edits: Iterable[Edit]) -> str:
     >>> apply_edits("train asistant", [])
     'train asistant'
     """
+    # From the end, so that the places of the edits before stay right.
     for edit in sorted(edits, key=lambda e: e.span.start, reverse=True):
         text = text[: edit.span.start] + edit.text + text[edit.span.end :]
     return text
@@ -50,6 +52,7 @@ def _removal(statement: ast.Statement) -> Edit:
     span = statement.span
     text = span.source.text
     end = span.end
+    # A comment ends this too: it may be about the statement, but that is for its author to say.
     while text[end : end + 1] in (" ", "\t", "\r"):
         end += 1
     ended = text[end : end + 1] in (";", "\n")
@@ -59,6 +62,7 @@ def _removal(statement: ast.Statement) -> Edit:
 def _brackets(statement: ast.Statement, relation: Span) -> list[Edit]:
     if not isinstance(statement, ast.Rule | ast.Scale | ast.Guard):
         return []
+    # PE252 is about the last target only, see `check._warn_binding`.
     target = statement.targets[-1]
     if not any(r.span == relation for r in target.relations):
         return []

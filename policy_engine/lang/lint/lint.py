@@ -36,6 +36,7 @@ def lint(policy: CheckedPolicy) -> tuple[Diagnostic, ...]:
     trains = [rule for rule in policy.rules if rule.effect == "train"]
     _ends_of_masked_turns(policy.rules, findings)
     _unguarded(policy, trains, findings)
+    # `train asistant` has no end rule under the right name because the name is wrong: one finding is enough.
     misspelled = {r for r in policy.undeclared if nearest(r, KNOWN_ROLES) or r in OTHER_WORDS}
     _ends(policy.rules, findings, misspelled=misspelled)
     for rule in policy.rules:
@@ -47,8 +48,10 @@ def lint(policy: CheckedPolicy) -> tuple[Diagnostic, ...]:
         _patterns(ruling.targets, findings)
         _conditions(ruling.condition, findings)
         one_before(ruling, findings)
+    # A source is asked once, however many rules it has; the policy itself even if it has no rule.
     for source in dict.fromkeys((policy.source, *(ruling.span.source for ruling in rulings))):
         unknown_codes(source, findings)
+    # Each finding is looked up in its own source: a comment in a used policy silences what is found there.
     return unsuppressed(findings.all_sorted())
 
 
@@ -77,6 +80,7 @@ def _ends_of_masked_turns(rules: Sequence[CheckedRule], findings: Findings) -> N
         if rule.effect != "train":
             continue
         for atom in _atoms(rule.targets):
+            # A rule that trains bodies too unmasks whole turns on purpose; only bare ends are a slip.
             if atom.parts & BODY or not atom.parts & EOS or _is_narrow(rule, atom):
                 continue
             masked = _masked_before(rules[:at], _role(atom))
@@ -90,8 +94,10 @@ def _ends_of_masked_turns(rules: Sequence[CheckedRule], findings: Findings) -> N
 
 def _masked_before(rules: Sequence[CheckedRule], role: str | None) -> CheckedRule | None:
     """The last rule that masks some whole turns of a role which nothing trains again after it."""
+    # From the last on: the first rule found that covers whole turns is the one whose decision is left.
     for rule in reversed(rules):
         for atom in _atoms(rule.targets):
+            # Turns of another role, or parts of turns, leave the question open.
             if not atom.parts >= BODY or (role and _role(atom) not in (None, role)):
                 continue
             if rule.effect == "mask" and atom.parts & EOS and _is_narrow(rule, atom):
@@ -105,6 +111,7 @@ def _unguarded(policy: CheckedPolicy, trains: Sequence[CheckedRule], findings: F
     if any(guard.kind == "never" for guard in policy.guards):
         return
     for rule in trains:
+        # With a condition the author chose what is trained, so a missing guard is no oversight.
         if rule.condition is None and any(a.turns is None and a.parts >= _EVERYTHING for a in _atoms(rule.targets)):
             help = "write `never train …` for what must stay masked, or ignore this by a comment if nothing must"
             findings.warn("PE603", "this trains all text, and no guard says what must stay masked", rule.span, help)
@@ -119,6 +126,7 @@ def _ends(rules: Sequence[CheckedRule], findings: Findings, *, misspelled: Colle
     text = _left_by_role(rules, frozenset({"text"}))
     ends = _left_by_role(rules, EOS)
     for role, rule in text.items():
+        # `None` is a rule without a role (`train eos`): it trains the ends of every role.
         if role not in misspelled and role not in ends and None not in ends and not (role is None and ends):
             whose = f"`{role}`" if role else "the turns"
             help = f"add `train eos after {role or 'assistant'}`: a model has to learn where to stop"
@@ -144,6 +152,8 @@ def _left_by_role(rules: Sequence[CheckedRule], parts: frozenset[str]) -> dict[s
             role = _role(atom)
             if rule.effect == "train" and atom.parts & parts:
                 found.setdefault(role, rule)
+            # A mask of all turns undoes every role, a mask of one role that one; a narrow mask leaves some text
+            # trained.
             elif rule.effect == "mask" and atom.parts >= parts and not _is_narrow(rule, atom):
                 found = {} if role is None else {other: kept for other, kept in found.items() if other != role}
     return found
@@ -159,6 +169,7 @@ def _inner(target: CheckedTarget) -> Iterator[Atom]:
 
 def _media(rule: CheckedRule, findings: Findings) -> None:
     """Placeholders of media are named: models that read pictures write no token of one."""
+    # Only where nothing but media is named: `train everything` has a finding of its own.
     if any(atom.parts and atom.parts <= MEDIA for atom in _atoms(rule.targets)):
         help = "leave them out, or ignore this by a comment if the model writes media as tokens"
         findings.warn("PE609", "this trains the placeholders of images, sounds or videos", rule.span, help)
@@ -178,6 +189,7 @@ def _patterns(targets: Sequence[CheckedTarget], findings: Findings) -> None:
                 findings.warn(
                     "PE606", "this regex matches only the empty text, so it selects nothing", target.span, help
                 )
+            # The probes are lines, since `.` matches no newline: `/.*/ in assistant` is the usual case.
             elif target.pattern is not None and _selects_all(target.pattern, target.flags):
                 help = "write the target without the regex"
                 findings.warn("PE606", "this regex matches every line whole", target.span, help)
@@ -218,9 +230,11 @@ def _selects_nothing(pattern: str) -> bool:
 
     RE2 cannot be asked for this; Python's parser can, for patterns that both can read.
     """
+    # The parser has no public name, and moved in 3.11.
     parser = importlib.import_module("re._parser" if sys.version_info >= (3, 11) else "sre_parse")
     try:
         with warnings.catch_warnings():
+            # Python warns of `[[`, which RE2 takes.
             warnings.simplefilter("ignore")
             return bool(parser.parse(pattern).getwidth()[1] == 0)
     except (re.error, OverflowError, RecursionError):
@@ -229,4 +243,5 @@ def _selects_nothing(pattern: str) -> bool:
 
 def _finds_always(pattern: str, flags: str) -> bool:
     compiled = _compiled(pattern, flags)
+    # The empty text too: `.` is found in every probe, and still asks for a character.
     return compiled.search("") is not None and all(compiled.search(line) is not None for line in _PROBES)

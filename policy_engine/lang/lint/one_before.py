@@ -23,6 +23,7 @@ def one_before(ruling: CheckedRule | CheckedGuard, findings: Findings) -> None:
     tests = [] if ruling.condition is None else [t for t in _tests(ruling.condition) if t.field.scope == "message"]
     for test in tests:
         role = _role_meant(test)
+        # All targets: through one that is not right after such a turn, the test can be true of the message itself.
         if role is not None and all(_is_right_after(atom, role) for atom in atoms):
             message = f"`{test.field}` is the message's own, and only that of `{role}` right before can be meant"
             findings.warn("PE610", message, test.span, f"write `previous.{str(test.field).partition('.')[2]}`")
@@ -32,6 +33,7 @@ def _is_right_after(atom: Atom, role: str) -> bool:
     """True if an atom is right after turns of a role, and itself of another."""
     own = atom.turns.role if atom.turns else None
     relations = (relation for relation in atom.relations if relation.kind == "right after")
+    # Without a role of its own, or with the same one, the message itself may have the field.
     return own not in (None, role) and any(relation.turns.role == role for relation in relations)
 
 
@@ -41,6 +43,7 @@ def _role_meant(test: Compare | Has | Truth) -> str | None:
         return _ONLY_OF.get(str(test.field.path[0]))
     if not isinstance(test, Compare) or test.op not in ("==", "in"):
         return None
+    # `in "assistant"`, a text, is a search for a part of it; only a list names roles.
     named = test.value if isinstance(test.value, tuple) else (test.value,) if test.op == "==" else ()
     return named[0] if len(named) == 1 and isinstance(named[0], str) else None
 

@@ -48,6 +48,7 @@ def unknown_codes(source: Source, findings: Findings) -> None:
 def _is_suppressed(diagnostic: Diagnostic) -> bool:
     if diagnostic.span is None:
         return False
+    # The last statement that begins at or before the finding is the one it is in.
     starts, ignored = _ignored(diagnostic.span.source)
     statement = bisect_right(starts, diagnostic.span.start) - 1
     return diagnostic.code in ignored.get(statement, ())

@@ -42,6 +42,7 @@ def apply_program(program: Program, tokenized: TokenizedChat) -> TokenMask:
     table = program.table(tokenized.chat)
     segments = tokenized.chat.segments
     placed = placed_of(segments)
+    # A layout knows it for all its chats, so their segments need not be made for the question.
     if placed.layout.has_unknown if placed is not None else any(segment.unknown for segment in segments):
         _refuse_unknown(program, table, tokenized)
     return mask_tokens(table, tokenized, straddle=program.setting("straddle") or "mask")
@@ -57,6 +58,7 @@ def _refuse_unknown(program: Program, table: PieceTable, tokenized: TokenizedCha
         if not chat.segments[index].unknown or not table.weights[piece]:
             continue
         rule = program.policy.rules[table.rules[piece]]
+        # `everything` trains whoever wrote it, so nothing depends on the author.
         if any(isinstance(t, Atom) and t.turns is None and len(t.parts) == len(PARTS) for t in rule.targets):
             continue
         raise AttributionError(
@@ -73,6 +75,7 @@ def mask_tokens(table: PieceTable, tokenized: TokenizedChat, *, straddle: str = 
     """
     starts_T, ends_T = tokenized.starts_T, tokenized.ends_T
     size = len(starts_T)
+    # Of the tokens' own type, or `searchsorted` would convert all of theirs.
     ends_P = np.array(table.ends, dtype=starts_T.dtype)
     # Starts and ends never decrease, so the pieces cut the tokens into stretches: those before `after_P[p]` start
     # before the end of piece p, those before `within_P[p]` end by it, and those in between reach over it.
@@ -89,6 +92,7 @@ def mask_tokens(table: PieceTable, tokenized: TokenizedChat, *, straddle: str = 
     reasons_T = np.where(rules_T >= 0, np.int8(RULE), np.int8(DEFAULT))
 
     structural = [(*cut, STRUCTURAL) for cut in _structural(table, tokenized, after_P)]
+    # Behind the others, so that a first token which drifts has `drift` as its reason.
     structural += [(*cut, DRIFT) for cut in tokenized.drifted]
     straddles = _Straddles(table, tokenized, straddle)
     reaching = {
@@ -97,6 +101,7 @@ def mask_tokens(table: PieceTable, tokenized: TokenizedChat, *, straddle: str = 
         for token in range(int(within_P[piece]), int(after_P[piece]))
     }
     for token in sorted(reaching):
+        # Structure comes before straddling, also under `on straddle error`.
         if not any(start <= token < end for start, end, _ in structural):
             decided = straddles.decide(token)
             if decided is not None:
@@ -114,12 +119,15 @@ def _structural(table: PieceTable, tokenized: TokenizedChat, after_P: npt.NDArra
 
     These are the first token of the row, and the tokens that touch a generation prompt.
     """
+    # No token comes before the first one, to predict it from.
     found = [(0, 1)]
     segments = tokenized.chat.segments
     placed = placed_of(segments)
     if not UNTRAINABLE.isdisjoint(placed.layout.parts if placed is not None else (s.part for s in segments)):
         for piece, index in enumerate(table.segments):
             if segments[index].part in UNTRAINABLE:
+                # The first token that ends after the prompt begins; one of no width at its very beginning ends no
+                # later, and counts too.
                 reaching = int(np.searchsorted(tokenized.ends_T, table.starts[piece], side="right"))
                 first = min(reaching, int(after_P[piece - 1]) if piece else 0)
                 found.append((first, int(after_P[piece])))
@@ -136,10 +144,12 @@ class _Straddles:
 
     def decide(self, token: int) -> tuple[float, int] | None:
         """Weight and rule (-1: none) of a token that straddles; None if its characters agree."""
+        # Pieces have no gap between them, so their ends alone say which of them a token touches.
         first = bisect_right(self._table.ends, int(self._tokenized.starts_T[token]))
         last = bisect_left(self._table.ends, int(self._tokenized.ends_T[token]))
         weights = self._table.weights[first : last + 1]
         two_messages = self._mixes_messages(first, last)
+        # All sides masked, or trained alike, by whichever rules.
         if not two_messages and all(weight == weights[0] for weight in weights):
             return None
         if self._setting == "error":
@@ -147,17 +157,20 @@ class _Straddles:
         # Trained on all sides, with different weights: nothing that a rule masks would be trained.
         only_weights = all(weights) and not two_messages
         masks = self._setting == "mask" and not only_weights
+        # `on straddle train` may train a masked neighbour's characters, never another message's and never guarded ones.
         if masks or (two_messages and not all(weights)) or self._is_guarded(token):
             return _UNDECIDED
         trained = [piece for piece in range(first, last + 1) if self._table.weights[piece]]
         if not trained:
             return _UNDECIDED
+        # `min` takes the first of equal ones, as the language says.
         chosen = min(trained, key=lambda piece: abs(self._table.weights[piece]))
         return self._table.weights[chosen], self._table.rules[chosen]
 
     def _mixes_messages(self, first: int, last: int) -> bool:
         segments = self._tokenized.chat.segments
         touched = (segments[i] for i in self._table.segments[first : last + 1])
+        # Scaffold mixes with data all the time (`\n` before a word), and nobody's words are trained by it.
         return len({segment.turn for segment in touched if segment.from_data and segment.turn is not None}) > 1
 
     def _is_guarded(self, token: int) -> bool:

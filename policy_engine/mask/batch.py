@@ -98,6 +98,7 @@ def mask_samples(
 
     Raises BackendMismatch.
     """
+    # One tokenizer call for all; unrolled samples need a rendering and a call each.
     if not unrolled:
         rows = mask_rows(conversations, masker)
         return [row if isinstance(row, PolicyEngineError) else [Sample(row, {}, lost_of(row.chat))] for row in rows]
@@ -110,7 +111,9 @@ def mask_samples(
 
 def _encode(chats: list[RenderedChat], masker: RowMasker) -> list[TokenizedChat | PolicyEngineError]:
     try:
+        # With `errors="return"` a chat that fails for a reason of its own is its error, in its place.
         return masker.tokenizer.encode_batch(chats, errors="return")
+    # It is about the tokenizer, so it would repeat on every row: the caller goes on without the fast backend.
     except BackendMismatch:
         raise
     except Exception:
@@ -126,8 +129,10 @@ def as_columns(
     They are those that are made, and its own, cut to the rows that are kept.
     """
     made: dict[str, Any] = {name: [row[name] for row in masked] for name in names}
+    # Plain integers would become int64 columns in Arrow.
     made |= {name: np.array(made[name], dtype=np.int32) for name in names if name in SAMPLE_COLUMNS}
     size = len(next(iter(given.values()))) if given else 0
+    # Every row became one sample, so the given columns fit as they are.
     if kept == list(range(size)):
         return made
     # `map` merges what a function returns into the columns it gave, which still have every row. Only the object that it

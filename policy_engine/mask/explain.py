@@ -86,11 +86,13 @@ def explain_segment(
     if not 0 <= index < len(chat.segments):
         raise IndexError(f"no segment {index}: there are {len(chat.segments)}")
     table = program.table(chat)
+    # A segment has several pieces where spans or a regex decide parts of it, and no piece if it is empty.
     pieces = _explain(program, chat, table, [p for p, segment in enumerate(table.segments) if segment == index])
     weights = {piece.weight for piece in pieces}
     # By the rule's index: a trace holds values of the data, which may be lists and objects.
     same = len({(piece.weight, None if piece.rule is None else piece.rule.index) for piece in pieces}) == 1
     own = chat.segments[index]
+    # A segment of a medium holds its placeholders; message and content part say which medium.
     held = (m for m in media if own.part in MEDIA and (m.turn, m.item) == (own.turn, own.item))
     return Explanation(
         token=None,
@@ -115,6 +117,7 @@ def explain_token(
         raise IndexError(f"no token {token}: there are {len(tokenized.input_ids)}")
     chat = tokenized.chat
     table = program.table(chat)
+    # A row's own mask may be truncated, or limited to some turns; working it out would lose that.
     mask = apply_program(program, tokenized) if mask is None else mask
     start, end = int(tokenized.starts_T[token]), int(tokenized.ends_T[token])
     # A token without characters is decided by the character at its place.
@@ -165,12 +168,15 @@ def _shown(test: ConditionValue) -> str:
 
 
 def _explain(program: Program, chat: RenderedChat, table: PieceTable, pieces: list[int]) -> tuple[ExplainedPiece, ...]:
+    # The first character speaks for the piece: a piece is what one decision covers.
     traces = trace_rules(program, chat, [(table.segments[p], table.starts[p]) for p in pieces])
     found = []
     for piece, rules in zip(pieces, traces):
         segment = chat.segments[table.segments[piece]]
         decided = next((r for r in rules if r.index == table.rules[piece]), None)
+        # With no deciding rule, none of the rules above can have lost to it.
         above = -1 if decided is None else decided.index
+        # A factor on masked text changes nothing, so it had no say.
         trained = decided is not None and decided.effect == "train"
         found.append(
             ExplainedPiece(
@@ -224,6 +230,7 @@ def _lines(explanation: Explanation) -> Iterator[str]:
     weight = explanation.weight
     verdict = "mixed" if weight is None else f"trained, weight {weight:g}" if weight else "masked"
     name = "segment" if explanation.token is None else f"token {explanation.token} (id {explanation.token_id})"
+    # A picture's text is thousands of placeholders; its description says more.
     whole = explanation.token is None and explanation.medium is not None
     yield f"{name} {explanation.medium if whole else excerpt(explanation.text)}: {verdict}"
     if explanation.medium is not None and not whole:

@@ -51,6 +51,7 @@ class RowExplanation:
         head = ("token", "id", "text", "turn", "part", "weight", "decided by")
         rows = [head, *(_cells(line) for line in self.tokens)]
         widths = [max(len(row[i]) for row in rows) for i in range(len(head))]
+        # Numbers are read from their last digit, words from their first.
         layout = [str.rjust if name in ("token", "id", "weight") else str.ljust for name in head]
         lines = ("  ".join(put(cell, w) for put, cell, w in zip(layout, row, widths, strict=True)) for row in rows)
         return "\n".join(line.rstrip() for line in lines)
@@ -74,6 +75,7 @@ def explain_row(program: Program, tokenized: TokenizedChat, mask: TokenMask) -> 
     )
     lines = []
     for token, (token_id, start, end, weight, rule, reason, index) in enumerate(columns):
+        # The segment of the token's first character; a token that straddles has others too.
         segment = chat.segments[index]
         span = rules[rule].span if rule >= 0 else None
         lines.append(
@@ -95,6 +97,7 @@ def explain_row(program: Program, tokenized: TokenizedChat, mask: TokenMask) -> 
 
 
 def _cells(line: TokenLine) -> tuple[str, ...]:
+    # A dash, as message 0 is a turn.
     turn = "–" if line.turn is None else f"{line.turn} {line.role}"
     decided = f"({'no rule' if line.reason == 'default' else line.reason})"
     if line.rule is not None:

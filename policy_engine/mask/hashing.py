@@ -19,6 +19,8 @@ def fingerprint_of(*facts: str) -> str:
     >>> fingerprint_of("a") == fingerprint_of("a") != fingerprint_of("b")
     True
     """
+    # JSON keeps the facts apart: `"ab", "c"` and `"a", "bc"` have different hashes. With the version, since another one
+    # may decide otherwise.
     return hashlib.sha256(json.dumps([__version__, *facts]).encode("utf-8", "backslashreplace")).hexdigest()
 
 
@@ -30,10 +32,12 @@ def register_with_datasets(cls: type) -> None:
     would take long. Without the hook, which `datasets` does not document, the cache is missed more often than need be,
     never hit wrongly.
     """
+    # Importing it is slow, and a process that has not done so does not map.
     if "datasets" not in sys.modules:
         return
     try:
         from datasets.utils._dill import Pickler, pklregister
+    # The hook is not documented, so a later `datasets` may have moved it.
     except ImportError:
         return
     if cls in Pickler.dispatch:
@@ -45,4 +49,5 @@ def register_with_datasets(cls: type) -> None:
 
 
 def _by_fingerprint(name: str, fingerprint: str) -> None:
+    # `datasets` hashes the pickle and never loads it; whoever does gets no masker without a policy.
     raise TypeError(f"a {name} was pickled for its hash only ({fingerprint})")

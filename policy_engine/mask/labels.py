@@ -18,6 +18,7 @@ def labels_of(input_ids: Sequence[int] | npt.NDArray[np.integer], mask: TokenMas
     Labels are not shifted: label i belongs to id i. Raises ValueError if there is not one decision per id.
     """
     ids_T = np.asarray(input_ids, dtype=np.int32)
+    # NumPy would broadcast one decision over all ids.
     if ids_T.shape != mask.weights_T.shape:
         raise ValueError(f"{ids_T.size} ids, but decisions for {mask.weights_T.size} tokens")
     return np.where(mask.weights_T != 0, ids_T, np.int32(IGNORE_INDEX))

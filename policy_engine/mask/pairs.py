@@ -32,6 +32,7 @@ from policy_engine.mask.unrendered import lost_of
 PAIR_TYPES: Final[dict[PairColumns, dict[str, str]]] = {
     "dpo": dict.fromkeys(("prompt_ids", "chosen_ids", "chosen_labels", "rejected_ids", "rejected_labels"), "int32"),
     "kto": {**dict.fromkeys(("prompt_ids", "completion_ids", "completion_labels"), "int32"), "label": "bool"},
+    # Reward models score whole conversations, so there is nothing to label.
     "reward": dict.fromkeys(("chosen_ids", "rejected_ids"), "int32"),
 }
 """Columns by trainer, and the type of their numbers. All are lists, one number per token, but `label`."""
@@ -87,6 +88,7 @@ class MaskedPair(Mapping[str, Any]):
         """The rows that the pair becomes for a trainer, as arrays: two for `kto`, else one."""
         if trainer == "kto":
             return [_completion(self.chosen, wanted=True), _completion(self.rejected, wanted=False)]
+        # Both whole, prompt included, as the trainer scores them.
         if trainer == "reward":
             return [{"chosen_ids": self.chosen.row.tokenized.ids_T, "rejected_ids": self.rejected.row.tokenized.ids_T}]
         return [
@@ -133,6 +135,7 @@ class MaskedJudgement:
 
     def columns(self, trainer: PairColumns) -> list[dict[str, Any]]:
         """The row for TRL's KTO trainer, as arrays."""
+        # `columns_for` has refused the others for answers with a label.
         assert trainer == "kto"
         return [_completion(self.answer, wanted=self.label)]
 
@@ -145,6 +148,7 @@ def _completion(answer: MaskedAnswer, *, wanted: bool) -> dict[str, Any]:
         "prompt_ids": answer.prompt_ids,
         "completion_ids": answer.ids,
         "completion_labels": answer.labels,
+        # An array as the other columns are, so that one writer serves all of them.
         "label": np.array([wanted]),
     }
 
@@ -185,11 +189,14 @@ def mask_preferences(
             sides += (made.chosen, made.rejected)
         elif isinstance(made, Judged):
             sides.append(made.conversation)
+    # In the order of `sides`: two for each pair, one for each judged answer, so that `joined` takes its own from the
+    # front.
     rows = iter(mask_rows(sides, masker))
 
     def joined(made: Pair | Judged | PolicyEngineError) -> Preference | PolicyEngineError:
         if isinstance(made, PolicyEngineError):
             return made
+        # The rows are taken before `attempt` runs, so that each preference takes its own even if joining them fails.
         return attempt(join_answers, made, [next(rows) for _ in range(2 if isinstance(made, Pair) else 1)])
 
     return [joined(made) for made in preferences]
@@ -215,6 +222,7 @@ def samples_of(made: Preference) -> list[Sample]:
 def with_rows(made: Preference, rows: Sequence[MaskedRow]) -> Preference | None:
     """The same with other rows, such as truncated ones; None if an answer has no token left."""
     answers = [replace(answer, row=row) for answer, row in zip(made.answers, rows, strict=True)]
+    # A trainer of preferences adds up an answer's log-probabilities, and an answer without tokens has no sum.
     if any(len(answer.ids) == 0 for answer in answers):
         return None
     if isinstance(made, MaskedPair):
@@ -231,6 +239,7 @@ def _judgement(shared: int, row: MaskedRow | PolicyEngineError, label: bool) -> 
 def _answer(row: MaskedRow, prompt: int) -> MaskedAnswer:
     """An answer that alone is trained: what a policy trains in the prompt carries no loss."""
     mask = row.mask
+    # What is masked in the prompt keeps its own reason; only what was trained becomes `structural`.
     own_T = (np.arange(len(mask.weights_T)) >= prompt) | (mask.weights_T == 0)
     only = TokenMask(
         weights_T=np.where(own_T, mask.weights_T, np.float32(0)),
@@ -244,12 +253,15 @@ def _answer(row: MaskedRow, prompt: int) -> MaskedAnswer:
 def _pair(shared: int, chosen: MaskedRow | PolicyEngineError, rejected: MaskedRow | PolicyEngineError) -> MaskedPair:
     for side, row in (("chosen", chosen), ("rejected", rejected)):
         if isinstance(row, PolicyEngineError):
+            # A pair is one row of the data, so the error has to say which answer failed.
             raise row.reworded(f"`{side}`: {row.message}") from row
     assert isinstance(chosen, MaskedRow)
     assert isinstance(rejected, MaskedRow)
     first, second = _Prompt(chosen, shared), _Prompt(rejected, shared)
+    # Texts before ids: where they differ, the error shows the words, which say more than tokens.
     _check_texts(first, second)
     ids, others = chosen.tokenized.ids_T, rejected.tokenized.ids_T
+    # Tokens may merge over the end of the prompt, with one answer and not with the other.
     least, most = min(first.least, second.least), min(first.most, second.most)
     wrong = np.flatnonzero(ids[:least] != others[:least])
     if len(wrong):
@@ -272,8 +284,10 @@ class _Prompt:
         answer = [s for s in chat.segments if s.turn is not None and s.turn >= shared]
         self.chat = chat
         self.end = min((s.start for s in answer), default=len(chat.text))
+        # The header of the answer is prompt at inference too: the generation prompt supplies it.
         begin = min((s.start for s in answer if s.part != "header"), default=len(chat.text))
         ends_T = row.tokenized.ends_T
+        # Ends never decrease, so this counts the tokens that end by that character.
         self.least = int(np.searchsorted(ends_T, self.end, side="right"))
         self.most = int(np.searchsorted(ends_T, begin, side="right"))
 
@@ -290,6 +304,7 @@ def _check_texts(first: _Prompt, second: _Prompt) -> None:
 
 def _parted(first: _Prompt, second: _Prompt, at: int, token: int | None = None) -> RowError:
     where = "the prompt" if (turn := _turn_at(first.chat, at)) is None else f"message {turn} of the prompt"
+    # A few characters before the difference show where it is; line breaks would break the message.
     texts = [f"`{p.chat.text[max(0, at - 8) : at + _EXCERPT]}`".replace("\n", "↵") for p in (first, second)]
     place = f"at character {at}" if token is None else f"at token {token}"
     return RowError(
@@ -312,6 +327,7 @@ def mask_pair(given: Mapping[str, Any], spec: Format, beside: Mapping[str, Any],
     """
     read = read_judged(given, spec)
     assert isinstance(read, Pair)
+    # Tools and sample are given as objects, so they do not come from columns of the row.
     read = replace(read, chosen=replace(read.chosen, **beside), rejected=replace(read.rejected, **beside))
     made = mask_preferences([read], masker)[0]
     if isinstance(made, PolicyEngineError):
@@ -328,6 +344,7 @@ def preference_rows(
     for made in mask_preferences([attempt(read_judged, row, spec) for row in rows], masker):
         if isinstance(made, PolicyEngineError):
             yield made
+        # One empty answer is enough: a pair of which one side carries no loss teaches nothing about the other.
         elif setting != "keep" and any(answer.is_empty for answer in made.answers):
             yield nothing_to_train() if setting == "error" else []
         else:

@@ -30,6 +30,7 @@ class TestResult:
     @property
     def passed(self) -> bool:
         """True if the conversation was masked as expected, blanks at the end apart."""
+        # Blanks at the end of a YAML block depend on its style (`|`, `|-`), not on what was meant.
         return self.actual is not None and self.expected.rstrip() == self.actual.rstrip()
 
 
@@ -56,12 +57,15 @@ class Coverage:
     def add(self, row: MaskedRow) -> None:
         """Counts what decided the segments of a row."""
         segments = row.chat.segments
+        # By tokens: a rule that decides no token has not been tried, whatever characters it selects.
         self.decided |= {int(rule) for rule in row.mask.rules_T if rule >= 0}
         for rules in trace_rules(self.program, row.chat, [(i, s.start) for i, s in enumerate(segments)]):
             for rule in rules:
+                # A factor never is the deciding rule of a token.
                 if rule.effect == "scale" and rule.holds:
                     self.decided.add(rule.index)
                 for value in rule.conditions:
+                    # By rule and test: two rules may ask the same, and each has to be tried.
                     self.seen.setdefault((rule.index, value.test), set()).add(value.holds)
 
     def untried(self) -> tuple[Untried, ...]:
@@ -95,11 +99,13 @@ def _run(test: PolicyTest, spec: DatasetSpec, masker: Masker, coverage: Coverage
 
 def _masked(test: PolicyTest, spec: DatasetSpec, masker: Masker) -> MaskedRow:
     conversation = test.conversation(spec.template_kwargs)
+    # The usual test; one that names sampled turns takes the way of given ids.
     if test.sampled is None:
         return masker.mask(conversation)
     rows = masker.row_masker
     tokenized = rows.tokenize(conversation, rows.render(conversation))
     segments = tokenized.chat.segments
+    # What a model samples of its turn is the body and the end; the header was given to it.
     ranges = tuple((s.start, s.end) for s in segments if s.turn in test.sampled and s.part in BODY | EOS)
     return rows.finish(replace(tokenized, chat=replace(tokenized.chat, sampled=ranges)))
 

@@ -116,6 +116,7 @@ class MaskedRow(Mapping[str, Any]):
             "labels": labels_of(self.tokenized.ids_T, self.mask),
             "attention_mask": np.ones(len(self.tokenized.ids_T), dtype=np.int8),
         }
+        # A policy without weights has no such column: all weights would be 0 or 1, which the labels say.
         weights = loss_weights_of(self.program, self.mask)
         if weights is not None:
             columns["loss_weights"] = weights
@@ -141,9 +142,11 @@ class MaskedRow(Mapping[str, Any]):
         return names if self.tokenized.media is None else [*names, MEDIA_COLUMN]
 
     def __getitem__(self, key: str) -> Any:
+        # A `KeyError`, as of any mapping; `getattr` would also find methods.
         if key not in self._names:
             raise KeyError(key)
         if key in self.tokenized.columns:
+            # Lists, as under the other keys.
             return self.tokenized.columns[key].tolist()
         return getattr(self, key)
 
@@ -177,6 +180,7 @@ class MaskedRow(Mapping[str, Any]):
             raise TypeError("give `token` or `segment`, not both")
         if token is not None:
             return explain_token(self.program, self.tokenized, token, mask=self.mask)
+        # `or 0` is for the type checker: `segment` is a number here.
         return explain_segment(self.program, self.chat, segment or 0, media=self.tokenized.media or ())
 
 
@@ -189,6 +193,7 @@ def features_of(names: Iterable[str]) -> Any:
         {
             n: Value("int32")
             if n in SAMPLE_COLUMNS
+            # `Sequence` of a dictionary would be a dictionary of lists.
             else List(entry)
             if n == MEDIA_COLUMN
             else Sequence(Value(LIST_TYPES.get(n, "float32")))

@@ -61,6 +61,7 @@ class RowMasker:
             return self.tokenizer.encode(chat)
         if conversation.given.turns is not None:
             return chat_of_turns(self.tokenizer, conversation)
+        # `drop` is an error here like `error`; `leaves_out` tells the two apart.
         on_drift = cast(OnDrift, self.program.setting("drift"))
         return place_given(self.tokenizer, chat, conversation.given, on_drift=on_drift)
 
@@ -78,8 +79,10 @@ class RowMasker:
             return chat_of_turns(self.tokenizer, conversation).chat  # nothing is rendered, so nothing is lost
         for message in conversation.messages:
             if type(message.get("content")) is not str:  # most are, and need no further look
+                # It looks at all messages, so once is enough.
                 self.check_media(conversation)
                 break
+        # Before the check, so that a field which is there for a condition is not reported as lost.
         chat = self.settled(self.tokenizer.template_for(conversation).render(conversation))
         self.check_lost(chat)
         return chat
@@ -108,6 +111,7 @@ class RowMasker:
 
         Raises UnrenderedError, and TemplateError for a field that is written letter by letter.
         """
+        # First: text that is spelled out letter by letter is in the text, so nothing would count as lost.
         check_written(chat)
         if any(wrong.how == "quoted" for wrong in chat.miswritten):
             self.on_quoted()

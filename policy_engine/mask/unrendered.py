@@ -39,6 +39,7 @@ def check_unrendered(program: Program, chat: RenderedChat) -> Lost:
     if setting == "ignore":
         return Lost()
     for unrendered in chat.unrendered:
+        # Asking what a policy would have done costs an evaluation, so only where the answer matters.
         if setting == "error" or (setting is None and _is_trained(program, chat, unrendered)):
             raise _error(chat, unrendered, trained=setting is None)
     return lost_of(chat)
@@ -64,6 +65,7 @@ def lost_of(chat: RenderedChat, turns: Container[int] | None = None) -> Lost:
     lost: Lost = Lost()
     for unrendered in chat.unrendered:
         if unrendered.turn is None:
+            # Tools and documents belong to no message, so to no role.
             lost["", unrendered.field] += 1
         elif turns is None or unrendered.turn in turns:
             lost[str(chat.messages[unrendered.turn]["role"]), unrendered.field] += 1
@@ -93,11 +95,13 @@ def lost_json(chat: RenderedChat) -> list[dict[str, Any]]:
 
 def without_read(chat: RenderedChat, fields: Container[str]) -> RenderedChat:
     """The chat, without losses of unlisted message fields that are read for other ends."""
+    # Only fields that nothing lists: text, reasoning and calls are lost even if a condition reads them too.
     kept = tuple(u for u in chat.unrendered if u.kind != "other" or u.path[0] not in fields)
     return chat if len(kept) == len(chat.unrendered) else replace(chat, unrendered=kept)
 
 
 def _is_trained(program: Program, chat: RenderedChat, lost: Unrendered) -> bool:
+    # Thinking of earlier turns is dropped by most templates, as at inference, so its loss is only counted.
     if lost.turn is None or lost.kind not in _REFUSED:
         return False
     return would_train(program, chat, lost.turn, lost.path, lost.kind)

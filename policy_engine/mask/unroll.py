@@ -50,26 +50,32 @@ def unroll(conversation: Conversation, masker: RowMasker) -> list[UnrolledRow]:
     Raises RowError if a turn, even as the last one, does not continue its generation prompt; else what `RowMasker.mask`
     raises.
     """
+    # Given ids are of one context, so no other sample can be made of them.
     if conversation.given is not None:
         return _of_given(conversation, masker)
     tokenizer = masker.tokenizer
     whole = tokenizer.encode(masker.settled(tokenizer.template_for(conversation).render(conversation)))
+    # Turns of other roles may be trained too (`train user`).
     everywhere = _trained(masker.decide(whole))
     asked = [
         turn
         for turn, message in enumerate(conversation.messages)
+        # An answer is asked about even if the whole conversation trains nothing of it: the template may drop it there,
+        # and writes it as the last turn.
         if turn in everywhere or message["role"] in tokenizer.model_roles
     ]
     found: list[tuple[MaskedRow, list[int]]] = []
     for turn in asked:
         row = masker.decide(_sample(conversation, turn, masker))
         if turn in _trained(row):
+            # Only what is lost of the turn itself: history is as inference has it.
             _check_lost(masker, row.chat, turn)
             found.append((row, [turn]))
     if not found:
         return _of_nothing(conversation, masker)
     samples = _joined(found)
     if len(samples) == 1 and _starts(samples[0][0].tokenized, whole):
+        # The whole conversation has the turns behind the last trained one too, as without unrolling.
         samples = [(masker.decide(whole), samples[0][1])]
     return [
         UnrolledRow(row=replace(row, mask=_only(row, turns)), turns=tuple(turns), of=len(samples))
@@ -84,6 +90,7 @@ def _of_given(conversation: Conversation, masker: RowMasker) -> list[UnrolledRow
     if not turns:
         return [UnrolledRow(row=row, turns=(), of=1)] if masker.program.setting("empty") == "keep" else []
     assert conversation.given is not None
+    # Turns that are given as ids are not rendered, so no template rewrites what is before them.
     for turn in turns if conversation.given.turns is None else ():
         if conversation.messages[turn]["role"] not in masker.tokenizer.model_roles or turn == 0:
             continue
@@ -113,8 +120,10 @@ def lost_fields(sample: UnrolledRow) -> Lost:
 def _joined(found: Sequence[tuple[MaskedRow, list[int]]]) -> list[tuple[MaskedRow, list[int]]]:
     """Samples of which no one is the start of another; their turns go to that other."""
     kept: list[tuple[MaskedRow, list[int]]] = []
+    # From the last: it is the longest, and what it starts with needs no sample of its own.
     for row, turns in reversed(found):
         if kept and _starts(row.tokenized, kept[-1][0].tokenized):
+            # In front, so that turns stay in order.
             kept[-1][1][:0] = turns
         else:
             kept.append((row, list(turns)))
@@ -127,6 +136,7 @@ def _starts(short: TokenizedChat, long: TokenizedChat) -> bool:
 
 def _trained(row: MaskedRow) -> set[int]:
     mask = row.mask
+    # By the segment of a token's first character, as the mask has it.
     turns = {row.chat.segments[i].turn for i in set(mask.segments_T[mask.weights_T != 0].tolist())}
     return {turn for turn in turns if turn is not None}
 
@@ -145,6 +155,7 @@ def _sample(conversation: Conversation, turn: int, masker: RowMasker) -> Tokeniz
         return tokenizer.encode(replace(masker.settled(template.render(until)), messages=conversation.messages))
     before = conversation.until(turn)
     prompt = template.render(before, add_generation_prompt=True)
+    # The answer as the last turn, with the prompt's own text in front of it.
     rendered = after_prompt(template, until, prompt)
     if rendered is None:
         raise RowError(
@@ -155,6 +166,7 @@ def _sample(conversation: Conversation, turn: int, masker: RowMasker) -> Tokeniz
         )
     ids = tokenizer.encode(prompt).input_ids
     tokenized = tokenizer.encode(replace(masker.settled(rendered), messages=conversation.messages))
+    # Checked by ids, not by text: a tokenizer may join the prompt's last character with the answer's first.
     if tokenized.input_ids[: len(ids)] != ids:
         raise RowError(
             f"the tokens of the generation prompt before message {turn} merge with what the message begins with, so "
@@ -166,6 +178,7 @@ def _sample(conversation: Conversation, turn: int, masker: RowMasker) -> Tokeniz
 
 def _only(row: MaskedRow, turns: Sequence[int]) -> TokenMask:
     mask = row.mask
+    # Per segment first, as there are far fewer than tokens.
     own_S = np.array([segment.turn in turns for segment in row.chat.segments], dtype=bool)
     own_T = own_S[mask.segments_T]
     return TokenMask(

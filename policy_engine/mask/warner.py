@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
+from collections.abc import Hashable
 from dataclasses import dataclass, field
 
 from policy_engine.data.conversation import Conversation
@@ -34,44 +36,56 @@ class Warner:
     """Warnings of one masker; each kind is given once."""
 
     _spellings: dict[tuple[tuple[str, str], ...], Spelling] = field(default_factory=dict)
-    _warned: set[str | tuple[str, str]] = field(default_factory=set)
+    _warned: set[Hashable] = field(default_factory=set)
 
     def look_at_roles(self, conversation: Conversation, layout: Format, known: frozenset[str]) -> None:
         """Warns of roles that are much like one of the `known`, and not declared."""
+        # Spellings depend on the dataset's names for roles, and one masker may read several datasets.
         kind = tuple(layout.roles.items())
         if kind not in self._spellings:
             self._spellings[kind] = Spelling.of(layout, known)
         spelling = self._spellings[kind]
+        # This runs for every row, and few roles occur.
         for role in {message["role"] for message in conversation.messages}:
             meant = spelling.meant(role)
             if meant is not None and role not in self._warned:
-                self._warned.add(role)
                 advice = what_to_do(role, meant=meant, read_as=spelling.read_as(meant))
-                warnings.warn(
-                    f"nothing declares the role `{role}`, which this row has and maybe others; {advice}",
-                    DoubtfulRoleWarning,
-                    stacklevel=3,
-                )
+                text = f"nothing declares the role `{role}`, which this row has and maybe others; {advice}"
+                self._warn(role, text, DoubtfulRoleWarning)
 
     def lost(self, lost: Lost) -> None:
         """Warns of pieces that never reached the text."""
         for kind, count in lost.items():
-            if kind not in self._warned:
-                self._warned.add(kind)
-                warnings.warn(
-                    f"{lost_text(*kind, count)} never reached the text, in this row and maybe in others; "
-                    "`on unrendered error` refuses such rows, `on unrendered ignore` reports no more of it",
-                    LostFieldWarning,
-                    stacklevel=5,
-                )
+            self._warn(
+                kind,
+                f"{lost_text(*kind, count)} never reached the text, in this row and maybe in others; "
+                "`on unrendered error` refuses such rows, `on unrendered ignore` reports no more of it",
+                LostFieldWarning,
+            )
 
     def quoted(self) -> None:
         """Warns of arguments that are quoted twice."""
-        if "quoted" not in self._warned:
-            self._warned.add("quoted")
-            warnings.warn(
-                "arguments of calls are JSON text in this row and maybe in others, and the template quotes it once "
-                "more; say `messages: {arguments: parse}` in a dataset file, or write them as objects",
-                QuotedArgumentsWarning,
-                stacklevel=5,
-            )
+        self._warn(
+            QuotedArgumentsWarning,
+            "arguments of calls are JSON text in this row and maybe in others, and the template quotes it once "
+            "more; say `messages: {arguments: parse}` in a dataset file, or write them as objects",
+            QuotedArgumentsWarning,
+        )
+
+    def _warn(self, kind: Hashable, text: str, category: type[UserWarning]) -> None:
+        """Gives a warning, unless one of its kind was given."""
+        if kind not in self._warned:
+            self._warned.add(kind)
+            warnings.warn(text, category, stacklevel=_frames_to_caller())
+
+
+def _frames_to_caller() -> int:
+    """Number of frames from the calling function up to the first one outside of this package.
+
+    A warning with this stack level shows the user's line, not one of ours.
+    """
+    frame, level = sys._getframe(1), 1
+    # Ways here differ in length: a call, a batch and a run go through other functions.
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "policy_engine":
+        frame, level = frame.f_back, level + 1
+    return level

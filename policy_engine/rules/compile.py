@@ -23,6 +23,7 @@ def compile_policy(checked: CheckedPolicy) -> Program:
 
     Raises ConfigError for a policy of more than 32,767 rules.
     """
+    # Checked here, once a policy, rather than in the mask of each row.
     if len(checked.rules) > MOST_RULES:
         raise ConfigError(
             f"{checked.source.name} has {len(checked.rules)} rules, more than {MOST_RULES}",
@@ -36,6 +37,7 @@ def compile_file(path_or_name: str | os.PathLike[str], *, schema: Schema | None 
 
     Raises PolicySyntaxError or PolicyCheckError with everything that is wrong, and DataError if there is no such file.
     """
+    # The source's name is the file's path, from which relative `use` statements are found.
     source = read_policy(path_or_name)
     return compile_text(source.text, name=source.name, schema=schema)
 

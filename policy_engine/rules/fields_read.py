@@ -21,6 +21,7 @@ def fields_read(node: Any) -> frozenset[Field]:
     if isinstance(node, tuple):
         return frozenset(field for item in node for field in fields_read(item))
     if is_dataclass(node) and not isinstance(node, type):
+        # A span is a place in a text; it holds no field, but its whole source.
         names = (f.name for f in fields(node) if f.name != "span")
         return frozenset(field for name in names for field in fields_read(getattr(node, name)))
     return frozenset()

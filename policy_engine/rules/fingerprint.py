@@ -11,11 +11,13 @@ from typing import Any
 
 from policy_engine.lang.checked import CheckedPolicy
 
+# Where a policy is written, and what was said about it, does not change what it decides.
 _SAYS_NOTHING = frozenset({"span", "source", "warnings", "undeclared"})
 
 
 def policy_fingerprint(policy: CheckedPolicy) -> str:
     """A SHA-256 in hex. Policies of one fingerprint decide every chat alike."""
+    # A literal may hold a lone surrogate (`"\ud800"`), which UTF-8 cannot encode.
     return hashlib.sha256(repr(_plain(policy)).encode("utf-8", "backslashreplace")).hexdigest()
 
 
@@ -26,6 +28,7 @@ def _plain(value: Any) -> Any:
     """
     if is_dataclass(value) and not isinstance(value, type):
         named = [(f.name, _plain(getattr(value, f.name))) for f in fields(value) if f.name not in _SAYS_NOTHING]
+        # With the name of its class: an `And` and an `Or` of the same operands mean different things.
         return (type(value).__name__, *named)
     if isinstance(value, dict):
         return tuple(sorted((key, _plain(v)) for key, v in value.items()))

@@ -20,6 +20,7 @@ class Guards:
         self._decider = decider
         self._total = len(policy.rules)
         self._guards = [
+            # All rules are above a guard, wherever it is written: `trained` in it means after all of them.
             CompiledStatement(guard, tests=decider.tests, stage=self._total, number=self._total + at)
             for at, guard in enumerate(policy.guards)
         ]
@@ -49,9 +50,12 @@ class Guards:
                 if not step.holds(view, index):
                     continue
                 ranges = step.ranges(view, index)
+                # `on straddle train` must not train a token that touches these.
                 if step.statement.verb == "never":
                     never += ranges
                 # No rule decides a generation prompt, so it cannot break a guard.
+                # Only the first is kept. The loop goes on, since bad spans further on fail the row in place of the
+                # guard.
                 if broken is None and segment.part not in UNTRAINABLE:
                     broken = self._broken(step, view, index, ranges, decision)
         if broken is not None:
@@ -74,10 +78,13 @@ class Guards:
         segment = view.chat.segments[index]
         pieces = decision if isinstance(decision, list) else [(segment.start, segment.end, *decision)]
         for start, end, weight, rule in pieces:
+            # Trained is what `always` wants, masked what `never` wants.
             if bool(weight) == (step.statement.verb == "always"):
                 continue
             for a, b in ranges:
                 if max(a, start) < min(b, end):
+                    # Pieces and ranges are in order, so this is the first character of the segment that breaks the
+                    # guard.
                     return self._error(step, view, index, (max(a, start), min(b, end)), rule)
         return None
 

@@ -27,6 +27,7 @@ class _Lost:
     text: str
     item: int | None = None
     call: int | None = None
+    # It has no characters in the text, and no field whose offsets could be compared.
     start: int = 0
     end: int = 0
     field: tuple[str | int, ...] | None = None
@@ -41,6 +42,7 @@ class _LostView(ChatView):
         return segment.text if isinstance(segment, _Lost) else super().text_of(segment)
 
     def chars_of(self, turn: int) -> int:
+        # `turn.chars > 0` should be true of the text that was lost, as if it had been written.
         return super().chars_of(turn) + len(content_text(self.chat.messages[turn]) or "")
 
 
@@ -57,17 +59,22 @@ def would_train(program: Program, chat: ChatFacts, turn: int, path: Path, kind: 
 
 def _segments(message: Any, turn: int, path: Path, kind: str) -> Iterator[_Lost]:
     if kind == "message":
+        # A whole message is lost: the policy trains it if it trains its text or one of its calls.
         yield from _segments(message, turn, ("content",), "text")
         yield from _segments(message, turn, ("tool_calls",), "call")
     elif kind == "call":
         index = path[1] if len(path) > 1 and isinstance(path[1], int) else None
+        # Calls may be content parts (Anthropic's `tool_use`), or listed beside the content.
         in_content, whole = path[0] == "content", path == ("tool_calls",)
         calls: Iterable[int | None] = [None if in_content else index]
         if whole:
             calls = range(len(message.get("tool_calls") or ()))
+        # Of a call whose arguments alone are lost, the name was written.
         parts = CALL_PARTS[-1:] if "arguments" in path else CALL_PARTS
         for call in calls:
             item = index if in_content else None
+            # How a template would have written the call is not known; any text that is not blank serves for
+            # `segment.empty`.
             yield from (_Lost(part=part, turn=turn, call=call, item=item, text="…") for part in parts)
     elif kind == "text" and path[0] == "content":
         content = message.get("content")
@@ -91,8 +98,11 @@ def _trains(program: Program, view: ChatView, segment: _Lost) -> bool:
             continue
         factor = step.statement.factor(view, segment)
         if not step.whole:
+            # Which characters a regex or a span would find is not known, and refusing a row is safer than losing its
+            # text.
             some = some or (step.statement.verb == "train" and bool(factor))
             continue
         weight, rule = step.apply(factor, weight, rule)
+        # A rule that covers all of it decides what the spans above it found, too.
         some = some and step.statement.verb == "scale"
     return bool(weight) or some

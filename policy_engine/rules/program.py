@@ -24,6 +24,7 @@ from policy_engine.rules.guards import Guards
 from policy_engine.rules.ranges import Decided
 from policy_engine.rules.spans import uses_sampled
 
+# The largest float32, and the smallest above 0: masks keep weights as float32, where others become inf or 0.
 _LARGEST = float.fromhex("0x1.fffffep+127")
 _SMALLEST = 2.0**-149
 _SHAPE_ENTRIES = 500_000
@@ -54,6 +55,7 @@ class Program:
         return f"<Program {self.policy.description}>"
 
     def __reduce__(self) -> tuple[Any, ...]:
+        # Compiled regexes do not pickle, and what was learnt about segments is large.
         return (_program, (self.policy,))
 
     @functools.cached_property
@@ -66,6 +68,7 @@ class Program:
 
         None for `unrendered` where the policy does not set it, since its default depends on the turn.
         """
+        # A dropped text is an error or a warning, depending on whether the policy trains it (`mask.unrendered`).
         defaults = {"straddle": "mask", "empty": "drop", "media": "error", "drift": "error"}
         return self.policy.settings.get(name, defaults.get(name))
 
@@ -82,6 +85,7 @@ class Program:
     def is_weighted(self) -> bool:
         """True if a trained token can have another weight than 1, so that labels need loss weights."""
         return any(
+            # A weight that is a field may be anything, so it counts as other than 1.
             rule.effect == "scale" or (rule.effect == "train" and (isinstance(rule.weight, Field) or rule.weight != 1))
             for rule in self.policy.rules
         )
@@ -110,23 +114,28 @@ class Program:
 
     def table(self, chat: ChatFacts) -> PieceTable:
         """The same decisions column by column. Raises what `decide` raises."""
+        # Before anything else: it does not depend on what the row's text is.
         if self.needs_sampled is not None and chat.sampled is None:
             raise _not_marked(self.needs_sampled)
         view = ChatView(chat)
+        # Spans and weights in the data differ from chat to chat of one shape, so nothing can be kept.
         if not self.is_whole:
             return self._decide(view)
         held: tuple[Held, ...] = ()
         if self.decider.conditions.ask:
             view.held = self.decider.conditions.read(view)
+            # Some condition differs within a turn (`segment.text`), so the shape does not decide.
             if any(still for _, still in view.held):
                 return self._decide(view)
             held = tuple(view.held)
         segments = chat.segments
+        # From here on the decisions follow from the shape: roles, parts, order, and the conditions that hold.
         placed = placed_of(segments)
         if placed is not None:
             return self._placed(view, placed, held)
         shape = (
             view.roles,
+            # An empty segment has no piece, so emptiness is a part of the shape. (Lists: faster than generators.)
             tuple([s.part if s.start < s.end else "" for s in segments]),
             tuple([s.turn for s in segments]),
             held,
@@ -135,6 +144,7 @@ class Program:
         if known is None:
             return self._learnt(view, shape)
         weights, rules, never = known
+        # Pieces number the segments as they are in the chat, empty ones counted.
         if "" in shape[1]:
             segments = [s for s in segments if s.start < s.end]
             indices = [i for i, s in enumerate(chat.segments) if s.start < s.end]
@@ -153,6 +163,7 @@ class Program:
 
     def _placed(self, view: ChatView, placed: Placed, held: tuple[Held, ...]) -> PieceTable:
         """The decisions of a chat by its layout, which all chats of its shape share."""
+        # The key keeps the layout alive, so that its identity cannot become another layout's.
         known = self._shapes.get((placed.layout, held))
         if known is None:
             return self._learnt(view, (placed.layout, held))
@@ -170,6 +181,7 @@ class Program:
     def _learnt(self, view: ChatView, shape: Any) -> PieceTable:
         """The decisions of a chat, kept for those of its shape."""
         table = self._decide(view)
+        # Weighed by its pieces: a chat of a thousand turns takes as much memory as a hundred short ones.
         self._shapes.keep(shape, (table.weights, table.rules, _covered(table)), len(table.weights))
         return table
 
@@ -195,6 +207,7 @@ class Program:
             else:
                 pieces = [(chat.segments[index].start, chat.segments[index].end, *decision)]
             for start, end, weight, rule in pieces:
+                # Only weights that decide: one that a later rule overrides may be out of range.
                 if weight and not _SMALLEST <= abs(weight) <= _LARGEST:
                     raise self._out_of_range(weight, rule)
                 starts.append(start)

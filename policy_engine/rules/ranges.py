@@ -37,6 +37,7 @@ def intersect(a: list[Range], b: list[Range]) -> list[Range]:
         start, end = max(a[i][0], b[j][0]), min(a[i][1], b[j][1])
         if start < end:
             found.append((start, end))
+        # The range that ends first cannot overlap what follows in the other list.
         if a[i][1] < b[j][1]:
             i += 1
         else:
@@ -52,8 +53,10 @@ def overlay(
     i = 0
     for start, end, weight, rule in pieces:
         at = start
+        # Pieces are in order too, so a range that ends before this piece is done with.
         while i < len(ranges) and ranges[i][1] <= start:
             i += 1
+        # One range may reach over several pieces, so the next piece begins at the same range again.
         j = i
         while j < len(ranges) and ranges[j][0] < end:
             a, b = max(ranges[j][0], start), min(ranges[j][1], end)

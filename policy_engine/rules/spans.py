@@ -44,6 +44,7 @@ class SpanFinder:
         )
         self._pattern = None if spans.pattern is None else compile_pattern(spans.pattern, spans.flags)
         self._nested = any(isinstance(inner, SpanFinder) and inner.reads_data for inner in self._inside)
+        # As written, with its flags: the budget reads it to bound how far a search can look.
         self._source = f"(?{spans.flags}){spans.pattern}"
 
     @property
@@ -73,11 +74,14 @@ class SpanFinder:
         if self.spans.sampled:
             segment = view.chat.segments[index]
             inside = self._selected(view, index)
+            # `Program.table` has refused rows that do not say what was sampled.
             return intersect(_within(view.chat.sampled or (), segment.start, segment.end), inside) if inside else []
         if self._pattern is None:
             inside = self._selected(view, index)
             return intersect(self._listed(view, view.chat.segments[index]), inside) if inside else []
         turn = view.chat.segments[index].turn
+        # A regex is searched in the runs of a whole turn, which its segments then share. The view lives for one call,
+        # and the finder longer, so the id is its own.
         key = (id(self), turn)
         found: dict[int, list[Range]] | None = view.memo.get(key)
         if found is None:
@@ -91,6 +95,7 @@ class SpanFinder:
         signature = 0 if segment.turn is None else view.signatures[segment.turn]
         found: list[Range] = []
         for inner in self._inside:
+            # Nested: a regex that is searched in what another one finds.
             if not isinstance(inner, Atom):
                 found += inner.ranges(view, index)
             elif self._tests.matches(inner, self._stage, role, segment.part, signature):
@@ -100,12 +105,14 @@ class SpanFinder:
     def _matched(self, view: ChatView, turn: int | None) -> dict[int, list[Range]]:
         """Matches of the regex in a turn's runs, by segment."""
         indices = view.segments_of(turn)
+        # Segments that touch are one run: `/a.*b/ in assistant` may match over the end of the thinking.
         runs = union(r for index in indices for r in self._selected(view, index))
         matches: list[Range] = []
         try:
             for start, end in runs:
                 text = view.chat.text[start:end]
                 matches += [(start + a, start + b) for a, b in view.budget.matches(self._pattern, self._source, text)]
+        # The budget does not know the rule, and the error should name it.
         except ScanLimitError:
             raise RowError(
                 f"{self._place}: finding every match of `/{self.spans.pattern}/` reads too much of this row",
@@ -130,12 +137,16 @@ class SpanFinder:
             return []
         message = view.chat.messages[segment.turn]
         content = content_text(message) or ""
+        # Before the segment is looked at: a bad entry fails the row, whether or not it falls on this segment.
         entries = self._entries(value, len(content), segment.turn)
+        # Offsets mean nothing in text that the template changed, or wrote itself.
         if not segment.field_exact or segment.field is None:
             return []
         offset = content_offset(message, segment.field)
         if offset is None:
             return []
+        # From offsets in the joined content to characters of the text, wherever the template has put the field and
+        # whatever it has trimmed.
         shift = segment.start - offset - segment.field_start
         moved = [(start + shift, end + shift) for start, end in entries]
         return intersect(moved, [(segment.start, segment.end)])
@@ -157,11 +168,13 @@ class SpanFinder:
 
     def _entry(self, entry: Any, turn: int) -> tuple[int, int, bool | None]:
         if isinstance(entry, (list, tuple)):
+            # `true` is an integer to Python, and not in JSON.
             if len(entry) == 2 and all(_is_integer(n) for n in entry):
                 return entry[0], entry[1], None
         elif isinstance(entry, Mapping):
             start, end, train = entry.get("begin_offset"), entry.get("end_offset"), entry.get("train")
             if _is_integer(start) and _is_integer(end) and (train is None or isinstance(train, bool)):
+                # `end_offset` is inclusive, as in axolotl's `train_detail`.
                 return start, end + 1, train
         wanted = "`[begin, end]` or `{begin_offset, end_offset, train}`"
         raise self._problem(turn, f"has {shown(entry)}, which is not {wanted}")
@@ -183,6 +196,7 @@ def _within(ranges: Sequence[Range], start: int, end: int) -> list[Range]:
     [(2, 4), (6, 7)]
     """
     found: list[Range] = []
+    # A rollout lists thousands of ranges, and is asked segment by segment: those before this one are skipped.
     for at in range(bisect_right(ranges, start, key=lambda r: r[1]), len(ranges)):
         if ranges[at][0] >= end:
             break

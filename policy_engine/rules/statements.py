@@ -37,6 +37,7 @@ class CompiledStatement:
         self.condition = None if checked.condition is None else Condition(checked.condition)
         self.weight: float = 0.0
         self.weight_field: Field | None = None
+        # A guard has no weight.
         if isinstance(checked, CheckedRule):
             if isinstance(checked.weight, Field):
                 self.weight_field = checked.weight
@@ -44,7 +45,9 @@ class CompiledStatement:
                 self.weight = as_weight(checked.weight)
         self._tests = tests
         for target in checked.targets:
+            # Before any signature is worked out: the bits of all tests must be known by then.
             tests.add_target(target, stage)
+        # Entries of the data may say which verb they are for. A `scale` takes all of them.
         wants = {"train": True, "always": True, "mask": False, "never": False}.get(self.verb)
         self._targets: list[Atom | SpanFinder] = [
             as_finder(target, tests=tests, stage=stage, wants=wants, place=self.place) for target in checked.targets
@@ -70,12 +73,14 @@ class CompiledStatement:
         spans: list[SpanFinder] = []
         for target in self._targets:
             if isinstance(target, Atom):
+                # A rule of several targets covers a segment once, however many of them select it.
                 whole = whole or self._tests.matches(target, self.stage, role, part, signature)
             elif target.could_match(role, part, signature):
                 spans.append(target)
         if whole:
             # Spans in the data are read all the same: a bad one fails the row, whatever else matches.
             spans = [finder for finder in spans if finder.reads_data]
+        # No step at all for a kind that it never matches: most rules are about one role.
         return Step(statement=self, whole=whole, spans=tuple(spans)) if whole or spans else None
 
     def factor(self, view: ChatView, segment: SegmentFacts) -> float:
@@ -86,6 +91,7 @@ class CompiledStatement:
         if self.weight_field is None:
             return self.weight
         value = view.field_value(self.weight_field.scope, self.weight_field.path, segment)
+        # Arrow gives every row each key of its column, so null means the same as absent.
         if value is MISSING or value is None:
             return 1.0
         problem = number_problem(value)
@@ -109,6 +115,7 @@ class Step:
 
     def ranges(self, view: ChatView, index: int) -> list[Range]:
         """The characters of a segment that the statement covers, its condition apart."""
+        # Worked out even where the whole segment is covered, since a bad entry fails the row.
         found = [r for finder in self.spans for r in finder.ranges(view, index)]
         if self.whole:
             segment = view.chat.segments[index]
@@ -125,12 +132,14 @@ class Step:
         statement = self.statement
         if held & statement.bit and (not still & statement.bit or statement.asked(view, segment)):
             return True
+        # The condition is false.
         for finder in self.spans:
             finder.read_inside(view, index)
         return False
 
     def apply(self, factor: float, weight: float, rule: int) -> tuple[float, int]:
         """The weight and rule of a character after this rule, given those before it."""
+        # A masked character stays masked by the rule that masked it, whatever the factor: 0 × inf is no number.
         if self.statement.verb == "scale":
             return weight * factor if weight else 0.0, rule
         # `+ 0.0` turns -0.0 into 0.0
@@ -151,5 +160,6 @@ def as_weight(number: int | float) -> float:
 
 def steps_for(statements: Sequence[CompiledStatement], role: str | None, part: str, signature: int) -> list[Step]:
     """The statements that can match a kind of segment, in order."""
+    # In order of the policy, which is all that decides between rules.
     found = (s.step_for(role, part, signature) for s in statements)
     return [step for step in found if step is not None]

@@ -42,11 +42,13 @@ def trace_rules(program: Program, chat: ChatFacts, places: Sequence[tuple[int, i
 
 def _trace(program: Program, view: ChatView, index: int, position: int) -> tuple[RuleTrace, ...]:
     segment = view.chat.segments[index]
+    # As in `Decider.decide`: no turn test is true of text without an owner.
     role, signature = None, 0
     if segment.turn is not None:
         role, signature = view.roles[segment.turn], view.signatures[segment.turn]
     found = []
     for statement in program.decider.rules:
+        # Asked of every rule, not of `rules_for`, which leaves out those above the last unconditional one.
         step = statement.step_for(role, segment.part, signature)
         if step is None:
             continue
@@ -62,6 +64,7 @@ def _trace(program: Program, view: ChatView, index: int, position: int) -> tuple
                 effect=statement.verb,
                 holds=holds,
                 conditions=() if statement.condition is None else statement.condition.values(view, segment),
+                # A bad weight under a false condition fails no row.
                 number=statement.factor(view, segment) if holds else 0.0,
             )
         )

@@ -49,10 +49,12 @@ class TurnTests:
         self._stages: dict[tuple[str | None, int], int] = {}
         self._bits: dict[TurnTest, int] = {}
         self._trained: list[TurnTest] = []
+        # Everything but `trained` follows from the roles alone, and few sequences of roles occur.
         self._by_shape: Bounded[tuple[str, ...], list[int]] = Bounded(4096)
 
     def add_target(self, target: CheckedTarget, stage: int) -> None:
         """Registers what a target asks about turns, as a rule with `stage` rules above it means it."""
+        # Those inside spans too: `/x/ in last assistant` asks about turns.
         for atom in atoms_of(target):
             if atom.turns is not None and atom.turns.which is not None:
                 self._add(self._test(None, atom.turns, stage))
@@ -60,6 +62,7 @@ class TurnTests:
                 self._add(self._test(relation.kind, relation.turns, stage))
 
     def _add(self, test: TurnTest) -> None:
+        # Rules that ask the same question share a bit.
         if test not in self._bits:
             self._bits[test] = 1 << len(self._bits)
             if test.trained:
@@ -70,6 +73,7 @@ class TurnTests:
         known = self._by_shape.get(view.roles)
         if known is None:
             known = self._by_shape.keep(view.roles, self._compute(view.roles))
+        # A copy, since the bits of `trained` are added for this chat alone.
         view.signatures = list(known)
         # By stage: what decides `trained` at one stage may itself ask about an earlier one.
         for test in self._trained:
@@ -93,6 +97,7 @@ class TurnTests:
             end=end,
             count=which.count if which is not None and end is not None else 0,
             trained=trained,
+            # Rules in between that touch no body of the role leave the answer as it is, so the questions are one.
             stage=self._last_change(turns.role, stage) if trained else 0,
         )
 
@@ -113,6 +118,7 @@ class TurnTests:
         """
         if part not in atom.parts:
             return False
+        # Text that no message owns is in no turn, so no turn test is true of it.
         if role is None:
             return atom.turns is None and not atom.relations
         turns = atom.turns
@@ -146,14 +152,17 @@ def _select(test: TurnTest, roles: tuple[str, ...], trained: Callable[[int], boo
     """The turns that a test's turn set selects, in order."""
     turns = [t for t, role in enumerate(roles) if test.role is None or role == test.role]
     if trained is None:
+        # A count is 1 or more: `turns[-0:]` would be all turns.
         return turns[: test.count] if test.end == "first" else turns[-test.count :] if test.end == "last" else turns
     # A turn's `trained` costs a pass over its segments, so no more turns are asked than needed.
     found: list[int] = []
+    # From the end that is asked for, so that the loop can stop at the count.
     for turn in reversed(turns) if test.end == "last" else turns:
         if test.end is not None and len(found) == test.count:
             break
         if trained(turn):
             found.append(turn)
+    # `_mark` takes the earliest turn first.
     return found[::-1] if test.end == "last" else found
 
 
@@ -166,6 +175,7 @@ def _mark(test: TurnTest, selected: list[int], bit: int, signatures: list[int]) 
         case None:
             turns = selected
         case "after":
+            # Later than the earliest turn selected, of whichever role; a relation asks nothing about the turns between.
             turns = range(selected[0] + 1, len(signatures))
         case "before":
             turns = range(selected[-1])

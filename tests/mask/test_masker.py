@@ -167,6 +167,16 @@ def test_roles_that_look_misspelled_are_told_once(tokenizer):
         declared(slip)
 
 
+def test_warnings_point_at_the_callers_line(tokenizer):
+    lost = [USER, {"role": "asistant", "content": "x"}, {**ASSISTANT, "refusal": "I will not say it"}]
+    for call in (lambda m: m(lost), lambda m: m.batch({"messages": [lost]})):
+        with warnings.catch_warnings(record=True) as seen:
+            warnings.simplefilter("always")
+            call(Masker(compile_text(f"{STANDING}; on unrendered warn"), tokenizer))
+        found = {(warning.category, warning.filename) for warning in seen}
+        assert found == {(DoubtfulRoleWarning, __file__), (LostFieldWarning, __file__)}
+
+
 def test_batch(tokenizer):
     masker = Masker(compile_text(STANDING), tokenizer)
     columns = masker.batch({"messages": [CHAT, [USER, ASSISTANT]], "id": [1, 2]})

@@ -46,10 +46,12 @@ def changed_tokens(old: MaskedRow, new: MaskedRow) -> tuple[ChangedTokens, ...]:
     Which rule decides does not matter.
     Raises ValueError if the two are not maskings of the same tokens.
     """
+    # Places of the two could not be compared otherwise.
     if old.input_ids != new.input_ids:
         raise ValueError("the two rows do not have the same tokens")
     a, b = old.mask, new.mask
     segments, starts_T, ends_T = old.chat.segments, old.tokenized.starts_T, old.tokenized.ends_T
+    # By weight: to which rule a token owes it is not a change of what is trained.
     changed: list[int] = np.flatnonzero(a.weights_T != b.weights_T).tolist()
     found: list[ChangedTokens] = []
     for start, end in _runs(changed, [_key(old, new, token) for token in changed]):
@@ -85,6 +87,7 @@ def _runs(tokens: Sequence[int], keys: Sequence[tuple[float, ...]]) -> list[tupl
     runs: list[tuple[int, int]] = []
     last: tuple[float, ...] | None = None
     for token, key in zip(tokens, keys, strict=True):
+        # A gap or another key begins a new run.
         if runs and runs[-1][1] == token and key == last:
             runs[-1] = (runs[-1][0], token + 1)
         else:

@@ -87,6 +87,7 @@ class DataDiff:
         fates = _fate(old, self.old), _fate(new, self.new)
         self.fates[fates] = self.fates.get(fates, 0) + 1
         self._add_failures(place, old, new, both=fates == ("failed", "failed"))
+        # Both have the same tokens, so either says how many.
         one = old if isinstance(old, MaskedRow) else new
         self.tokens += len(one.input_ids) if isinstance(one, MaskedRow) else 0
         change = RowChange(number=number, place=place, old=fates[0], new=fates[1])
@@ -105,6 +106,8 @@ class DataDiff:
     ) -> None:
         for error, name in ((old, "old"), (new, "new")):
             if isinstance(error, PolicyEngineError) and len(self.failures) < _FAILURES:
+                # A failure under one policy is a difference between them; under both it is the row's own, and listed
+                # once.
                 if not both:
                     error = error.reworded(f"{error.message} (under the {name} policy only)")
                 elif name == "new":
@@ -112,6 +115,7 @@ class DataDiff:
                 self.failures.append((place, error))
 
     def _count(self, change: ChangedTokens) -> None:
+        # A negative weight trains too, away from the token.
         old, new = abs(change.old_weight), abs(change.new_weight)
         if new > old:
             self.tokens_more += change.tokens
@@ -119,11 +123,13 @@ class DataDiff:
             self.tokens_less += change.tokens
         else:
             self.tokens_other += change.tokens
+        # The same change in other rows is then an equal key.
         place = replace(change, token_start=0, token_end=0, start=0, end=0, turn=None)
         self.places[place] = self.places.get(place, 0) + change.tokens
 
     def by_count(self) -> list[tuple[ChangedTokens, int]]:
         """The places of change, those of most tokens first."""
+        # By name among equal counts, so that two runs say the same.
         return sorted(self.places.items(), key=lambda item: (-item[1], str(item[0])))
 
     def in_words(self) -> str:
@@ -150,6 +156,7 @@ class DataDiff:
 def _fate(row: MaskedRow | PolicyEngineError, program: Program) -> Fate:
     if isinstance(row, PolicyEngineError):
         return "failed"
+    # Under `on empty keep` it is written, and under `on empty error` it failed before.
     return "empty" if row.is_empty and program.setting("empty") == "drop" else "masked"
 
 

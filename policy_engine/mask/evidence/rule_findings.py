@@ -41,11 +41,13 @@ def rule_findings(program: Program, seen: Evidence, *, rows: int) -> tuple[Diagn
     if not rows:
         return ()
     found = [*_of_fields(program, seen, rows), *_of_rules(program, seen, rows)]
+    # In the order of the policy, also over files that it uses.
     return unsuppressed(sorted(found, key=lambda d: (d.span.source.name, d.span.start) if d.span else ("", 0)))
 
 
 def why_unused(program: Program, seen: Evidence, index: int) -> str | None:
     """Why a rule decided no token, in a few words; None if it did decide some."""
+    # A factor never decides a token, so it has done its work where its condition held.
     if seen["decided", str(index)] or (program.policy.rules[index].effect == "scale" and seen["held", str(index)]):
         return None
     if seen["held", str(index)]:
@@ -63,6 +65,7 @@ def unused_rules(program: Program, seen: Evidence) -> dict[int, str]:
 
 def _of_rules(program: Program, seen: Evidence, rows: int) -> Iterator[Diagnostic]:
     thinking = {fact[1]: count for fact, count in seen.items() if fact[0] == "thinking"}
+    # A condition that reads a missing field never holds for that reason, which PE520 reports.
     missing = {asked.name for key, asked in asked_fields(program).items() if not seen["there", key]}
     for rule in program.policy.rules:
         why = why_unused(program, seen, rule.index)
@@ -70,6 +73,7 @@ def _of_rules(program: Program, seen: Evidence, rows: int) -> Iterator[Diagnosti
             continue
         nothing = f"`{rule.span.one_line}` decides no token of {counted(rows, 'row')}"
         if thinking and is_of_thinking(rule):
+            # The marker of most rows, if a dataset mixes several.
             marker = max(thinking, key=lambda name: thinking[name])
             yield Diagnostic(
                 code="PE519",
@@ -91,6 +95,7 @@ def _of_rules(program: Program, seen: Evidence, rows: int) -> Iterator[Diagnosti
 
 def _by_text(rule: CheckedRule, marker: str) -> str:
     verb = "mask" if rule.effect == "mask" else "train"
+    # `<think>` closes with `</think>`, Mistral's `[THINK]` with `[/THINK]`.
     end = marker.replace("<", "</", 1) if marker.startswith("<") else marker.replace("[", "[/", 1)
     escaped = (text.replace("/", "\\/").replace("[", "\\[").replace("|", "\\|") for text in (marker, end))
     opening, closing = escaped
@@ -104,10 +109,12 @@ def _of_fields(program: Program, seen: Evidence, rows: int) -> Iterator[Diagnost
             continue
         name, span = asked.name, _span_of(program, asked)
         types = sorted(fact[2] for fact in seen if fact[:2] == ("type", key))
+        # The field is there, so "missing" would send the reader the wrong way.
         if types:
             values = [fact[2] for fact in seen if fact[:2] == ("value", key)]
             yield _mistyped(program, asked, types, values, span)
             continue
+        # Tests of one field that ask for several types are reported once.
         if name in reported:
             continue
         reported.add(name)
@@ -155,12 +162,14 @@ def _in_the_type(program: Program, asked: Asked, values: list[str]) -> str:
         if not _asks(leaf, asked):
             continue
         if isinstance(leaf, Truth):
+            # Suggest the value that means yes, such as `1` or `"true"`.
             truths = [value for value in values if value.strip('"').lower() not in ("0", "0.0", "false", "", "no")]
             return (
                 f"write `{asked.name} == {(truths or values)[0]}`: a field alone is true only where it is JSON `true`"
             )
         if isinstance(leaf, Compare) and not isinstance(leaf.value, tuple):
             for value in values:
+                # `== "0"` on numbers means `== 0`: the data's own spelling is the fix.
                 if _plain(value) == _plain(json.dumps(leaf.value)):
                     return f"write `{asked.name} {leaf.op} {value}`"
     return f"compare with a value such as `{values[0]}`"
@@ -180,9 +189,11 @@ def _meant(asked: Asked, seen: Evidence) -> str | None:
     for fact in seen:
         if fact[0] == "key":
             keys.setdefault(fact[1], []).append(fact[2])
+    # The right name in the wrong scope (`message.source` for `sample.source`) is likelier than a typo.
     elsewhere = next((other for other in keys if other != scope and name in keys[other]), None)
     if elsewhere is not None:
         return f"{elsewhere}.{asked.name.partition('.')[2]}"
+    # The first name is there, so it is a deeper step that is missing, and names of these were not collected.
     if name in keys.get(scope, ()):
         return None
     found = nearest(str(name), keys.get(scope, ()))

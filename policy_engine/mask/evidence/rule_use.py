@@ -74,6 +74,8 @@ class RuleWatch:
 
     def __init__(self, program: Program) -> None:
         self._program = program
+        # Rules that decided nothing yet: each is dropped at its first token, so that rows of a healthy run cost
+        # nothing.
         self._rules = {rule.index for rule in program.policy.rules}
         self._fields = asked_fields(program)
         self._of_thinking = {rule.index for rule in program.policy.rules if is_of_thinking(rule)}
@@ -83,6 +85,7 @@ class RuleWatch:
 
         `number` is the row's, from 1: only first rows are looked at closely, whichever process has them. Without
         `source` its messages were found again from ids, so that a field which is not there says nothing."""
+        # The usual case after a few rows.
         if not self._rules and not self._fields:
             return
         if self._rules:
@@ -91,6 +94,7 @@ class RuleWatch:
             self._look_at_fields(row, seen, number)
 
     def _look_at_rules(self, row: MaskedRow, seen: Evidence, number: int) -> None:
+        # One up, since -1 is the default; `bincount` takes no negative numbers.
         counts_R = np.bincount(row.mask.rules_T + 1)
         decided = self._rules.intersection((np.flatnonzero(counts_R) - 1).tolist())
         self._rules -= decided
@@ -107,6 +111,7 @@ class RuleWatch:
         places = [(i, s.start) for i, s in enumerate(row.chat.segments) if s.start < s.end]
         try:
             traces = [trace for found in trace_rules(self._program, row.chat, places) for trace in found]
+        # Evidence comes beside the run: a row that was masked does not fail for it.
         except PolicyEngineError:
             return
         for index in {trace.index for trace in traces} & self._rules:
@@ -115,6 +120,7 @@ class RuleWatch:
             seen["held", str(index)] += 1
 
     def _look_at_fields(self, row: MaskedRow, seen: Evidence, number: int) -> None:
+        # A copy, since fields that are found are deleted on the way.
         for name, asked in list(self._fields.items()):
             for value in values_of(asked.field, row):
                 kind = kind_of(value)
@@ -123,6 +129,7 @@ class RuleWatch:
                     del self._fields[name]
                     break
                 seen["type", name, kind] += 1
+                # A few values serve as examples in the finding; a manifest is no place for data.
                 if sum(1 for fact in seen if fact[:2] == ("value", name)) < _VALUES:
                     seen["value", name, json.dumps(value, ensure_ascii=False, default=str)[:40]] += 1
             if asked.field.scope == "part" and name in self._fields and _prints_parts_whole(asked.field, row):
@@ -253,8 +260,10 @@ def _thinking_in(row: MaskedRow) -> str | None:
     """The marker of thinking in content that the template takes for text."""
     text = row.chat.text
     for opening, closing in REASONING:
+        # The whole text first, as most rows have neither.
         if opening in text and closing in text:
             for segment in row.chat.segments:
+                # A user who writes `<think>` is quoting it; an answer that has it was meant to think.
                 is_answer = segment.part == "text" and row.chat.role(segment) == "assistant"
                 if is_answer and opening in text[segment.start : segment.end]:
                     return opening

@@ -35,6 +35,7 @@ class SegmentKinds:
 
         Also gives for each segment which of the pairs is its own.
         """
+        # Chats of one shape may have other roles: a layout knows which turn a segment is of, not who speaks.
         roles = tuple([str(message["role"]) for message in row.chat.messages])
         found = self.known.get(roles)
         if found is None:
@@ -77,6 +78,8 @@ class ControlTokens:
         ids = [
             int(i)
             for i, token in added.items()
+            # A plain string has no flag, and counts as special. Qwen's `<tool_call>` is not special, and its template
+            # writes it.
             if getattr(token, "special", True) or any(str(token) in source for source in sources)
         ]
         # One entry more, False, for all ids past the last control token.
@@ -88,5 +91,6 @@ class ControlTokens:
 
         Thinking that is written in content is not counted.
         """
+        # Ids past the end are clipped to the last entry, which is False.
         hits_T = self._is_control.take(ids_T, mode="clip")
         return bool(kinds_of(row.chat.segments).is_data_S[row.mask.segments_T[hits_T]].any())

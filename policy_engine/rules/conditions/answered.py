@@ -33,12 +33,15 @@ def answered_calls(roles: Sequence[str], messages: Sequence[Mapping[str, Any]]) 
         answered: Call | None = None
         if role == "tool":
             wanted = message.get("tool_call_id")
+            # An id wins over the position, even if no call has it.
             if wanted is not None:
                 answered = _by_id(wanted, calling, messages)
+            # More results than calls: the further ones answer no call.
             elif calling and since < len(messages[calling[-1]]["tool_calls"]):
                 answered = calling[-1], since
         found.append(answered)
         calls = message.get("tool_calls")
+        # `tool_calls: null` and `[]` are no calls; Arrow gives them to every message.
         if isinstance(calls, (list, tuple)) and calls:
             calling.append(turn)
             since = 0
@@ -49,6 +52,7 @@ def answered_calls(roles: Sequence[str], messages: Sequence[Mapping[str, Any]]) 
 
 def _by_id(wanted: Any, calling: Sequence[int], messages: Sequence[Mapping[str, Any]]) -> Call | None:
     """The last message's call that has an id, and of equal ids there the first."""
+    # Agents use short ids again (`call_1` in each turn), so the nearest call is meant.
     for turn in reversed(calling):
         for number, call in enumerate(messages[turn]["tool_calls"]):
             if isinstance(call, Mapping) and call.get("id") == wanted:
@@ -65,5 +69,6 @@ def results_by_turn(answered: Sequence[Call | None]) -> dict[int, list[tuple[int
     found: dict[int, list[tuple[int, int]]] = {}
     for result, call in enumerate(answered):
         if call is not None:
+            # In the order of the tool messages, which may not be the order of the calls.
             found.setdefault(call[0], []).append((result, call[1]))
     return found

@@ -28,6 +28,7 @@ class ChatView:
         self.budget = ScanBudget()
         self.memo: dict[Any, Any] = {}
         """Values of conditions and spans, by whatever key their owner chose."""
+        # Each of these is made at its first use: most policies ask for no such fact.
         self._rounds: list[int] | None = None
         self._chars: dict[int, int] | None = None
         self._segments: dict[int | None, list[int]] | None = None
@@ -47,6 +48,7 @@ class ChatView:
         if self._segments is None:
             self._segments = {}
             for index, segment in enumerate(self.chat.segments):
+                # An empty segment has no character to decide or to search.
                 if segment.start < segment.end:
                     self._segments.setdefault(segment.turn, []).append(index)
         return self._segments.get(turn, [])
@@ -56,6 +58,7 @@ class ChatView:
         if self._chars is None:
             self._chars = {}
             for s in self.chat.segments:
+                # Pictures do not count: a processor may make thousands of placeholders of one.
                 if s.turn is not None and s.part in BODY:
                     self._chars[s.turn] = self._chars.get(s.turn, 0) + s.end - s.start
         return self._chars.get(turn, 0)
@@ -75,9 +78,11 @@ class ChatView:
         turn = segment.turn
         if turn is None:
             return MISSING
+        # Text that belongs to a call has its own, also in a turn with several calls.
         if segment.call is not None:
             return step_into(self.chat.messages[turn], ("tool_calls", segment.call))
         answered = self.answered(turn)
+        # `answered_calls` has found the call there, so that it needs no further test.
         return MISSING if answered is None else self.chat.messages[answered[0]]["tool_calls"][answered[1]]
 
     def answered(self, turn: int) -> tuple[int, int] | None:
@@ -126,6 +131,7 @@ class ChatView:
             return step_into(self.chat.sample, path)
         if scope == "segment":
             text = self.text_of(segment)
+            # The other field of a segment is `empty`; the checker lets no third one through.
             return text if path == ("text",) else not text.strip()
         turn = segment.turn
         if turn is None:
@@ -143,6 +149,7 @@ class ChatView:
             message = self.chat.messages[turn]
             return MISSING if segment.item is None else step_into(message, ("content", segment.item, *path))
         call = self.call_of(segment)
+        # OpenAI's calls have both below `function`, other formats at the top. A policy says `call.name` for either.
         if path and path[0] in ("name", "arguments") and isinstance(call, Mapping) and "function" in call:
             return step_into(call, ("function", *path))
         return step_into(call, path)
@@ -158,9 +165,11 @@ class ChatView:
     def message_value(self, path: tuple[str | int, ...], turn: int) -> Any:
         """A field of a message, as the scope `message` has it, or MISSING."""
         message = self.chat.messages[turn]
+        # A policy sees the joined text, whether the data has a string or a list of parts.
         if path and path[0] == "content":
             text = content_text(message)
             return MISSING if text is None else step_into(text, path[1:])
+        # The role after the dataset's names are mapped, which the message may not have as it is.
         if path and path[0] == "role":
             return step_into(self.roles[turn], path[1:])
         return step_into(message, path)

@@ -20,6 +20,7 @@ class _Missing:
         return "missing"
 
     def __reduce__(self) -> str:
+        # Pickled by name: after a round trip `value is MISSING` is still true.
         return "MISSING"
 
 
@@ -45,6 +46,7 @@ def one_of(values: Sequence[Any]) -> Any:
     if not values:
         return MISSING
     first = values[0]
+    # Python takes `1` and `True` for equal, JSON does not.
     same = all(kind_of(value) == kind_of(first) and value == first for value in values[1:])
     return first if same else Differing(values)
 
@@ -65,6 +67,7 @@ def step_into(value: Any, path: Sequence[str | int]) -> Any:
                 return MISSING
             value = value[step]
         else:
+            # A negative index would count from the end in Python, and means nothing in a path.
             if not isinstance(value, (list, tuple)) or not 0 <= step < len(value):
                 return MISSING
             value = value[step]
@@ -78,6 +81,7 @@ def kind_of(value: Any) -> JsonType:
     ('boolean', 'number', 'string', 'list')
     """
     kind = json_type(value)
+    # `1 == 1.0` is true in a policy, as it is in JSON.
     return "number" if kind == "integer" else kind
 
 
@@ -87,6 +91,7 @@ def equal(value: Any, literal: Any) -> bool:
     >>> equal(1, 1.0), equal(1, True)
     (True, False)
     """
+    # The kinds first, since `True == 1` in Python.
     return kind_of(value) == kind_of(literal) and bool(value == literal)
 
 
@@ -110,6 +115,7 @@ def content_text(message: Mapping[str, Any]) -> str | None:
     if isinstance(content, str):
         return content
     if isinstance(content, (list, tuple)):
+        # Without anything between, so that offsets of spans count the same characters.
         return "".join(part_text(part) for part in content)
     return None
 

@@ -26,6 +26,7 @@ _ORDER: dict[str, Callable[[Any, Any], bool]] = {
     ">": operator.gt,
     ">=": operator.ge,
 }
+# `result` is missing here: on text of one call it means that call's results, on other text those of all calls.
 TURN_SCOPES = frozenset({"message", "previous", "next", "answer", "turn", "sample"})
 """Scopes whose fields are the same on all segments of a turn."""
 CALL_SCOPES = TURN_SCOPES | {"result"}
@@ -64,8 +65,10 @@ class Condition:
 
     def holds(self, view: ChatView, segment: SegmentFacts) -> bool:
         """True if the condition is true on a segment."""
+        # `segment.`, `part.` and `call.` differ from segment to segment, and are cheap to read again.
         if not self._per_call:
             return self._run(view, segment)
+        # By what it says, so that rules with the same condition work it out once.
         key = (self.key, segment.turn, None if self._per_turn else segment.call)
         known = view.memo.get(key)
         if known is None:
@@ -84,6 +87,7 @@ class Condition:
                     field=str(leaf.field),
                     value=values if several else values[0] if values else None,
                     missing=not values,
+                    # No value at all makes every test false, `!=` too.
                     holds=any(map(test_of(leaf), values)),
                     several=several,
                 )
@@ -131,9 +135,11 @@ def test_of(leaf: Compare | Has | Truth) -> Test:
     if leaf.op == "==":
         return _equals(wanted)
     if leaf.op == "!=":
+        # `!=` is not the negation of `==`: both are false on a missing field.
         return lambda value: value is not MISSING and not equal(value, wanted)
     if leaf.op in _ORDER:
         compare = _ORDER[leaf.op]
+        # Python raises TypeError for `1 < "2"`; here it is false.
         return lambda value: is_ordered(value, wanted) and compare(value, wanted)
     if leaf.op == "in":
         return _is_in(wanted)
@@ -146,14 +152,17 @@ def test_of(leaf: Compare | Has | Truth) -> Test:
 def _equals(wanted: Any) -> Test:
     # `equal` with the literal's type looked at once: most conditions are of this kind.
     if wanted is None or isinstance(wanted, bool):
+        # `is`, since `1 == True` in Python; null and booleans are one object each.
         return lambda value: value is wanted
     if isinstance(wanted, str):
         return lambda value: isinstance(value, str) and value == wanted
+    # `kind_of` tells a boolean from a number.
     return lambda value: kind_of(value) == "number" and bool(value == wanted)
 
 
 def _is_in(wanted: Any) -> Test:
     if isinstance(wanted, str):
+        # `FIELD in "text"` is about substrings, `FIELD in [..]` about items.
         return lambda value: isinstance(value, str) and value in wanted
     return lambda value: value is not MISSING and any(equal(value, item) for item in wanted)
 

@@ -46,8 +46,10 @@ class AskedField:
         """
         pattern = _searched(leaf)
         if pattern is None:
+            # Cheap on any value, in contrast to a search.
             self._tests.append((test_of(leaf), statement, joint))
         else:
+            # A search reads the whole value, which may be a long answer.
             self._searches.append((test_of(leaf), statement, joint))
             self._patterns.append(pattern)
 
@@ -57,7 +59,9 @@ class AskedField:
         if any("\\Q" in pattern for pattern in self._patterns):
             return None  # `\\Q` quotes up to the next `\\E`, which may be in another pattern
         try:
+            # One pass over the text rules out all searches at once, as most find nothing in most texts.
             return compile_pattern("|".join(self._patterns))
+        # The alternatives together may be larger than RE2 takes.
         except ConfigError:
             return None
 
@@ -73,6 +77,7 @@ class AskedField:
         """The answers of a value. A search that may take long, and may find something, is not asked."""
         kind = type(value)
         if kind in _SCALARS:
+            # Prose: each value is new, so nothing is kept, and searches are put off until a rule needs one.
             if kind is str and len(value) > _LONGEST:
                 if not self._searches:
                     return self._look(value, searching=False)
@@ -81,6 +86,7 @@ class AskedField:
                 return (*self._look(value, searching=False)[:2], *self._unasked)
             # Python takes 1, 1.0 and True for one key.
             key: Any = (kind, value)
+        # Lists of labels (`["clean", "short"]`) come again. A list is no key, so a tuple is made of it.
         elif kind is list and len(value) <= _LONGEST and all(type(item) in _SCALARS for item in value):
             key = (kind, *[(type(item), item) for item in value])
         else:

@@ -36,11 +36,15 @@ def compile_pattern(pattern: str, flags: str = "") -> re2._Regexp:
     True
     """
     options = re2.Options()
+    # Without groups RE2 need not record where they match, which is faster.
     options.never_capture = True
+    # RE2 would write to stderr what the exception says too.
     options.log_errors = False
     try:
+        # RE2's options have no place for `U`, so all flags are written inline.
         return re2.compile(f"(?{flags}){pattern}" if flags else pattern, options)
     except re2.error as error:
+        # google-re2 raises its message as bytes.
         detail = error.args[0].decode("utf-8", "replace") if error.args and isinstance(error.args[0], bytes) else error
         raise ConfigError(f"regex `{pattern}` is not valid in RE2: {detail}") from None
 
@@ -54,6 +58,7 @@ def encode(text: str) -> bytes:
     try:
         return text.encode("utf-8")
     except UnicodeEncodeError:
+        # One character for one, so that offsets stay right.
         return "".join("\ufffd" if "\ud800" <= c <= "\udfff" else c for c in text).encode("utf-8")
 
 
@@ -77,6 +82,7 @@ class ScanBudget:
 
         `source` is the pattern as written, its flags in front. Raises ScanLimitError when the budget is spent.
         """
+        # As bytes: the budget counts bytes, and a lone surrogate could not be encoded by google-re2.
         data = encode(text)
         to_char = _char_offsets(data, text)
         bounded = _UNBOUNDED.search(source) is None
@@ -90,9 +96,11 @@ class ScanBudget:
             elif one_line and (newline := data.find(b"\n", end)) >= 0:
                 read_to = newline
             self._spend(read_to - at)
+            # After an empty match the search goes on one byte further.
             at = max(end, at + 1)
             if start < end:
                 yield (start, end) if to_char is None else (int(to_char[start]), int(to_char[end]))
+        # The last search, which found nothing, has read to the end.
         self._spend(max(0, len(data) - at))
 
     def _spend(self, size: int) -> None:
@@ -115,5 +123,6 @@ def _char_offsets(data: bytes, text: str) -> np.ndarray[tuple[int], np.dtype[np.
     # Imported here: proofs about policies compile patterns too, and search no text.
     import numpy as np
 
+    # Bytes `10xxxxxx` continue a character in UTF-8; all others begin one.
     leads = (np.frombuffer(data, dtype=np.uint8) & 0xC0) != 0x80
     return np.concatenate((np.zeros(1, dtype=np.int64), np.cumsum(leads, dtype=np.int64)))

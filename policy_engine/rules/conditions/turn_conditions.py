@@ -43,7 +43,9 @@ class ScopeFields:
     def of(self, path: tuple[str | int, ...], *, message: bool) -> AskedField | None:
         """The tests of a field; None if no data can have the field."""
         root = path[0]
+        # A policy sees the joined text of the content and the mapped role, not the values that the data has there.
         if message and root in ("content", "role"):
+            # Both are strings, into which no path leads.
             if len(path) > 1:
                 return None
             if root == "content":
@@ -64,6 +66,7 @@ class HeldConditions:
 
     def __init__(self, conditions: Sequence[Expr | None]) -> None:
         self._always = 0
+        # One set of tests for each scope whose fields are known for a whole turn.
         self._fields = {scope: ScopeFields() for scope in CALL_SCOPES}
         self._joint: list[tuple[int, Callable[[int, int], bool], int]] = []
         self._joint_known: Bounded[tuple[int, int], Held] = Bounded(_MOST_KEPT)
@@ -74,9 +77,11 @@ class HeldConditions:
             bit = 1 << number
             if condition is None:
                 self._always |= bit
+            # More than one test, or one that a turn does not decide: evaluated from the answers of its tests.
             elif isinstance(condition, (And, Or, Not)) or condition.field.scope not in CALL_SCOPES:
                 may = self._compile(condition, negated=False)
                 self._joint.append((bit, may, sum({self._bits[repr(leaf)] for leaf in leaves(condition)})))
+            # A condition that is a single test needs no evaluation: its answer is the statement's bit.
             elif (field := self._field(condition.field.scope, condition.field.path)) is not None:
                 field.add(condition, statement=bit)
 
@@ -94,9 +99,12 @@ class HeldConditions:
         The function takes the tests that may be true and those that are, and says if the expression may be true.
         """
         if isinstance(expr, Not):
+            # Negations are pushed down to the tests: there "may be true" of a negation is "is not surely true" of the
+            # test.
             return self._compile(expr.operand, negated=not negated)
         if isinstance(expr, (And, Or)):
             parts = [self._compile(operand, negated=negated) for operand in expr.operands]
+            # A negated `or` is an `and` of negations, and the other way round.
             if isinstance(expr, And) != negated:
                 return lambda may, sure: all(part(may, sure) for part in parts)
             return lambda may, sure: any(part(may, sure) for part in parts)
@@ -104,10 +112,12 @@ class HeldConditions:
         bit = self._bits[key] = 1 << len(self._bits) if known is None else known
         if known is None:
             if expr.field.scope not in CALL_SCOPES:
+                # Never known for a turn, so always "may be true".
                 self._open |= bit
             elif (field := self._field(expr.field.scope, expr.field.path)) is not None:
                 field.add(expr, joint=bit)
         if negated:
+            # May be true unless the test surely is: a test that is still open may be false.
             return lambda may, sure: not sure & bit
         return lambda may, sure: bool(may & bit)
 
@@ -116,6 +126,7 @@ class HeldConditions:
         of_sample = _asked(view.chat.sample, self._fields["sample"])
         fields, turn_keys = self._fields["message"], self._fields["turn"].keys
         found = []
+        # The row's own fields are the same for all turns, and were asked once above.
         for turn, message in enumerate(view.chat.messages):
             answers = _asked(message, fields, view.roles[turn])
             answers += [field.answer(view.turn_value((key,), turn)) for key, field in turn_keys.items()]
@@ -157,11 +168,13 @@ class HeldConditions:
             sure |= tests
             unsure |= open_tests
         if self._joint:
+            # Few combinations of answers occur in a dataset, so expressions are evaluated once for each.
             known = self._joint_known.get((sure, unsure))
             if known is None:
                 may = sure | unsure
                 holding = [(bit, tests) for bit, holds, tests in self._joint if holds(may, sure)]
                 held_now = sum(bit for bit, _ in holding)
+                # Only what may hold and has an open test needs to be asked per segment.
                 open_still = sum(bit for bit, tests in holding if tests & unsure)
                 known = self._joint_known.keep((sure, unsure), (held_now, open_still))
             held |= known[0]
@@ -183,6 +196,7 @@ def _union(answers: Iterable[Answer]) -> Answer:
 def _asked(data: Mapping[str, Any], fields: ScopeFields, role: str = "") -> list[Answer]:
     """The answers of the fields of a message, which has a role, or of a sample."""
     keys = fields.keys
+    # The shorter of the two is walked: a policy may ask for two hundred fields, or a row have as many.
     names = data if len(data) < len(keys) else keys
     found = [keys[name].answer(data[name]) for name in names if name in keys and name in data]
     for path, asked in fields.paths.items():

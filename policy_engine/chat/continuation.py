@@ -32,6 +32,7 @@ def after_prompt(template: ChatTemplate, until: Conversation, prompt: RenderedCh
     None if the template writes the message in no way that continues it.
     """
     rendered = template.render(until)
+    # The usual case: the whole rendering continues its own prompt.
     if rendered.text.startswith(prompt.text):
         return rendered
     if rendered.tokens is not None:
@@ -42,11 +43,13 @@ def after_prompt(template: ChatTemplate, until: Conversation, prompt: RenderedCh
 def _put_behind(rendered: RenderedChat, prompt: RenderedChat) -> RenderedChat | None:
     """The last message as `rendered` has it, behind the context of `prompt`."""
     turn = len(rendered.messages) - 1
+    # Where the generation prompt begins in one text, and the last message in the other: from there on both open it.
     asked = min((s.start for s in prompt.segments if s.part == "generation_prompt"), default=None)
     begin = min((s.start for s in rendered.segments if s.turn == turn), default=None)
     if asked is None or begin is None or not rendered.text.startswith(prompt.text[asked:], begin):
         return None
     behind = [s for s in rendered.segments if s.start >= begin]
+    # Something of another message comes behind: then the two cannot be put together.
     if any(s.turn not in (turn, None) for s in behind):
         return None
     moved = (replace(s, start=s.start + asked - begin, end=s.end + asked - begin) for s in behind)
@@ -74,16 +77,19 @@ def with_thinking_kept(template: ChatTemplate, until: Conversation, prompt: str)
     """
     turn = len(until.messages) - 1
     content = until.messages[turn].get("content")
+    # The template cuts the content at this delimiter; hidden, it sees an answer like any other.
     close = next((c for _, c in REASONING if c in content), None) if isinstance(content, str) else None
     if close is None or not isinstance(content, str):
         return None
     used = {ord(c) for c in prompt + content}
+    # A block of 64 code points that neither text uses, so that showing them again changes nothing else.
     base = next(base for base in _HIDING if used.isdisjoint(range(base, base + 0x40)))
     hidden = {ord(c): base + i for i, c in enumerate(sorted(set(close)))}
     shown = {place: c for c, place in hidden.items()}
     blind = content.replace(close, close.translate(hidden))
     rendered = _rendered(template, until, blind)
     at = _content_start(rendered)
+    # What precedes the content has to be what the model was given.
     if at is None or not prompt.startswith(rendered.text[:at]):
         return None
     supplied = prompt[at:]
@@ -92,6 +98,7 @@ def with_thinking_kept(template: ChatTemplate, until: Conversation, prompt: str)
     if supplied:
         rendered = _rendered(template, until, supplied + blind)
     text = rendered.text.translate(shown)
+    # The template changed the content after all, beyond stripping it.
     if not text.startswith(prompt) or supplied + content.strip() not in text[at:]:
         return None
     segments = tuple(_parts(rendered, text, at, len(prompt), len(supplied), close))
@@ -113,6 +120,7 @@ def _content_start(rendered: RenderedChat) -> int | None:
 def _parts(rendered: RenderedChat, text: str, at: int, prompt: int, supplied: int, close: str) -> Iterator[Segment]:
     """The segments, with the content cut at the end of the prompt and around the delimiter."""
     delimiter = text.index(close, at)
+    # Blanks before and behind the delimiter belong to it, as where a template writes them.
     stop = prompt + len(text[prompt:delimiter].rstrip())
     end = delimiter + len(close)
     end += len(text[end:]) - len(text[end:].lstrip())

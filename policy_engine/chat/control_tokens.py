@@ -20,6 +20,7 @@ from policy_engine.chat.trace.origins import LOST, Run, Scaffold, cut
 from policy_engine.chat.trace.text import Traced, runs_of, traced
 from policy_engine.chat.trace.values import Placed
 
+# Of the private-use plane 15, whose characters no tokenizer has as tokens and no template looks for.
 START: Final = "\U000f0000"
 END: Final = "\U000f0001"
 """Marks before and behind a control token of the data. The data's own are left out, so it cannot write any."""
@@ -54,6 +55,8 @@ def pattern_of(tokens: Iterable[str]) -> re.Pattern[str]:
     >>> pattern_of(["<|a|>", "<|ab|>"]).findall("x<|ab|><|a|>")
     ['<|ab|>', '<|a|>']
     """
+    # Longest first: `<|a|>` must not be found in `<|a|>b|>`. `(?!)` matches nothing, where an empty pattern would
+    # match everywhere.
     return re.compile("|".join(map(re.escape, sorted(tokens, key=len, reverse=True))) or "(?!)")
 
 
@@ -65,6 +68,7 @@ def marked(value: Any, control: re.Pattern[str], *, places: bool = True) -> Any:
     """
     if isinstance(value, str):
         made = _marked_text(value, control)
+        # Template arguments have no field to lead back to.
         return made if places else str.__str__(made)
     if isinstance(value, Mapping):
         return {key: marked(item, control, places=places) for key, item in value.items()}
@@ -83,6 +87,7 @@ def _marked_text(text: str, control: re.Pattern[str]) -> str:
         if end > at:
             kept.append(text[at:end])
             runs.append((end - at, at))
+        # Over the mark of the data, which is left out.
         at = end + 1
     clean = "".join(kept)
     places = [match.span() for match in control.finditer(clean)]
@@ -93,6 +98,7 @@ def _marked_text(text: str, control: re.Pattern[str]) -> str:
     done = 0
     for start, end in places:
         made += (clean[done:start], START, clean[start:end], END)
+        # The marks have no place in the data; what is between them keeps its own.
         placed += (*_part(runs, done, start), (1, LOST), *_part(runs, start, end), (1, LOST))
         done = end
     made.append(clean[done:])
@@ -111,13 +117,16 @@ def without_marks(pieces: Pieces, any_token: re.Pattern[str]) -> Unmarked:
     A token between two marks is literal; a mark that lost its other one only cuts.
     """
     text = "".join([piece for piece, _ in pieces])
+    # No control token was in the data, or the template wrote nothing of it.
     if START not in text and END not in text:
         return Unmarked(list(pieces), ())
     literals: list[tuple[int, int]] = []
     gone = 0
     for found in re.finditer(f"{START}({any_token.pattern}){END}|[{START}{END}]", text):
         start = found.start() - gone
+        # A mark alone makes an empty range, at which the text is cut for encoding, as transformers cuts it.
         literals.append((start, start + len(found[1] or "")))
+        # Marks before this place, which the final text does not have.
         gone += 1 if found[1] is None else 2
     return Unmarked([(_without(piece), claim) for piece, claim in pieces], tuple(literals))
 

@@ -19,6 +19,7 @@ from policy_engine.chat.trace.origins import Scaffold
 from policy_engine.core.errors import ConfigError, TemplateError
 from policy_engine.data.conversation import Conversation
 
+# What a template writes: texts, each with the claim of the loop that wrote it.
 Pieces = list[tuple[str, Scaffold]]
 
 
@@ -65,6 +66,7 @@ class Flags:
         messages: Sequence[Mapping[str, Any]] = conversation.messages
         tools, documents, kwargs = conversation.tools, conversation.documents, conversation.template_kwargs
         field = conversation.continue_final_message
+        # transformers refuses the two together as well.
         if field is not None and prompt:
             raise ConfigError(
                 "a conversation with an open last message takes no generation prompt",
@@ -76,6 +78,7 @@ class Flags:
                     f"{self.name} is a processor's, and `sanitize_control_tokens` is not supported there",
                     help="leave it out, or pass processor.tokenizer, if the conversations are text",
                 )
+            # Marked before the tag of `opened` is put in, so that the tag is behind a mark and not inside one.
             messages, tools, documents = (marked(value, self._control) for value in (messages, tools, documents))
             kwargs = marked(kwargs, self._control, places=False)
         final = None
@@ -86,8 +89,10 @@ class Flags:
             pieces = cut_open(pieces, final, self.name)
         literals: tuple[tuple[int, int], ...] = ()
         if conversation.sanitize_control_tokens:
+            # Last: the cut above looks for the field's text as the template got it, marks and all.
             pieces, literals = without_marks(pieces, self._any_token)
         lost: tuple[Unrendered, ...] = ()
         if final is not None and blanks_lost(final, "".join([piece for piece, _ in pieces])):
+            # Blanks that the model would go on from are not in the text: a loss, and the row says so.
             lost = (Unrendered(turn=len(messages) - 1, path=(str(field),), kind="blanks"),)
         return Written(pieces, literals, lost)

@@ -37,6 +37,7 @@ def load_tokenizer(
     """
     found = None
     if template is None:
+        # A template that is given is meant: then nothing else renders.
         found = trusted_encoder(name_or_path) if trust_encoder or is_trusted() else encoder_at(name_or_path)
     if found is not None:
         return dataclasses.replace(ChatTokenizer.from_encoder(found), name=str(name_or_path))
@@ -62,5 +63,6 @@ def chat_tokenizer_of(
         made = ChatTokenizer.from_processor(tokenizer, template)
     else:
         made = ChatTokenizer.from_transformers(tokenizer, template=template)
+    # Last, since both make new objects of what was found.
     made = made if media is None else made.with_media(media)
     return made if roles is None or roles == made.model_roles else made.with_model_roles(roles)

@@ -29,4 +29,5 @@ class _Moved(ModuleType):
 def keep_old_names() -> None:
     """Lets pickles of earlier versions find what they name."""
     for name in _NEW_NAMES:
+        # `setdefault`: whoever has imported something under the name keeps it.
         sys.modules.setdefault(name, _Moved(name))

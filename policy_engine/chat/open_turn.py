@@ -38,16 +38,19 @@ def opened(messages: Sequence[Mapping[str, Any]], field: str, source: str) -> Op
     `source` is the template's. Raises RowError where the last message has no such text, and TemplateError for a field
     that the template does not name.
     """
+    # Nulls are left out, as templates get messages without them.
     last = {key: value for key, value in messages[-1].items() if value is not None}
     fields = [field]
     final = last.get(field)
     if field in REASONING_ALIASES and reasoning_has_aliases():
         # The field is written under several names, and each copy gets the tag.
+        # As transformers looks it up: `reasoning` itself is not searched for under other names.
         if final is None and field != "reasoning":
             final = next((last[name] for name in REASONING_ALIASES if name in last), None)
         fields = [name for name in REASONING_ALIASES if final is not None and last.get(name) == final]
     if final is None:
         raise RowError(f"the last message has no `{field}` that could be continued", help=_HELP)
+    # The names under which transformers offers reasoning to templates.
     named = {*fields, "thinking", "reasoning_content"} if field in REASONING_ALIASES else fields
     if not any(name in source for name in named):
         raise TemplateError(
@@ -65,6 +68,7 @@ def opened(messages: Sequence[Mapping[str, Any]], field: str, source: str) -> Op
 
 
 def _opened_blocks(blocks: Sequence[Any], field: str) -> tuple[list[Any], str]:
+    # The last text block: a picture may come behind it.
     for at in reversed(range(len(blocks))):
         block = blocks[at]
         if isinstance(block, Mapping) and "text" in block:
@@ -76,6 +80,7 @@ def _opened_blocks(blocks: Sequence[Any], field: str) -> tuple[list[Any], str]:
 
 
 def _tagged(text: str) -> Placed:
+    # Marks of control tokens are in it already, if they were asked for.
     runs = text.runs if isinstance(text, Placed) else ((len(text), 0),)
     return Placed.of(f"{text}{_TAG}", (*runs, (len(_TAG), LOST)))
 
@@ -93,8 +98,10 @@ def cut_open(pieces: Sequence[tuple[str, Scaffold]], final: str, name: str) -> l
             f"{name} does not write the last message as it is, so it cannot be continued",
             help="leave out `continue_final_message`, or use a template that keeps the message",
         )
+    # The last one: the field may be printed twice, and the message is behind its copies.
     at = text.rindex(tag)
     keeps_blanks = text.startswith(_TAG, at)
+    # The tag lost its own blank, so the template strips, and stripped what is before the tag in the data too.
     end = at if keeps_blanks else len(text[:at].rstrip())
     kept: list[tuple[str, Scaffold]] = []
     for piece, claim in pieces:

@@ -25,9 +25,11 @@ def reference_text(
 
     Raises what transformers raises. Neither its time nor its memory is bounded: render with `ChatTemplate` first.
     """
+    # First through our own import, so that no advice about torch is printed.
     transformers()
     from transformers.utils.chat_template_utils import render_jinja_template
 
+    # `apply_chat_template` does so before it calls this function, which does not.
     messages = without_nulls(conversation)
     render: Any = render_jinja_template  # its own annotations are narrower than what it takes
     rendered, _ = render(
@@ -36,6 +38,7 @@ def reference_text(
         documents=None if conversation.documents is None else list(conversation.documents),
         chat_template=source,
         add_generation_prompt=add_generation_prompt,
+        # A row's arguments win over special tokens of the same name.
         **{**special_tokens, **conversation.template_kwargs},
     )
     return str(rendered[0])

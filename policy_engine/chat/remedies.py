@@ -36,11 +36,13 @@ def explained(
     `render` raises TemplateError for what the template does not accept. The error as it is, if no change helps.
     """
     messages = conversation.messages
+    # In their order: the first that works is the smallest change that explains the error.
     for remedy in _REMEDIES:
         made = [remedy.change(message) for message in messages]
         first = next((turn for turn, one in enumerate(made) if one is not None), None)
         if first is None:
             continue
+        # All messages at once: a template that stops at one of them would stop at the next one too.
         changed = [one[0] if one is not None else message for one, message in zip(made, messages)]
         try:
             render(replace(conversation, messages=tuple(changed)))
@@ -48,6 +50,7 @@ def explained(
             continue
         one = made[first]
         field = "" if one is None else one[1]
+        # Named by its first message; the others have the same.
         better = error.reworded(f"{error.message} (`{field}` of message {first} {remedy.reason})")
         better.help = remedy.help
         return better
@@ -83,6 +86,7 @@ def _with_arguments(message: Mapping[str, Any], change: Callable[[Any], Any]) ->
     changed: list[Any] = []
     field = None
     for name, call in _calls(message):
+        # OpenAI's form has the function one level down; some data has it flat.
         function = call.get("function", call)
         arguments = function.get("arguments") if isinstance(function, Mapping) else None
         made = change(arguments)
@@ -97,6 +101,7 @@ def _parsed(arguments: Any) -> Any:
     if not isinstance(arguments, str):
         return None
     try:
+        # An empty text is how OpenAI's interface gives a call without arguments.
         found = json.loads(arguments) if arguments.strip() else {}
     except (ValueError, RecursionError):
         return None
@@ -108,6 +113,7 @@ def _dumped(arguments: Any) -> Any:
 
 
 def _both(message: Mapping[str, Any]) -> tuple[Mapping[str, Any], str] | None:
+    # Both at once, for templates that take neither; each alone was tried before.
     first = _with_arguments(message, _parsed)
     second = _with_text(message if first is None else first[0])
     return (second[0], (first or second)[1]) if second is not None else first

@@ -44,8 +44,11 @@ class Rewording:
 
     def __init__(self, constants: Iterable[str], markers: Iterable[str], key: str) -> None:
         self._constants = frozenset(constants)
+        # Longest first, so that a marker is kept whole.
         kept = sorted({*filter(None, markers), *_looked_for(self._constants)}, key=len, reverse=True)
+        # Without regard to case, since templates lower a text before they look into it.
         self._kept = re.compile("|".join([*map(re.escape, kept), _CONTROL]), re.IGNORECASE | re.DOTALL)
+        # From the row and the template: the same verdict in every run, and no template can prepare for it.
         chance = random.Random(hashlib.sha256(key.encode("utf-8", "surrogatepass")).digest())
         letters = _exchange(string.ascii_lowercase, chance)
         upper = {ord(chr(old).upper()): new.upper() for old, new in letters.items()}
@@ -53,6 +56,7 @@ class Rewording:
 
     def text(self, value: str) -> str:
         """`value` in other words."""
+        # A value that is a constant of the template is an option of it: `high`, `json`.
         if len(value) > 1 and value.strip() in self._constants:
             return value
         out: list[str] = []
@@ -71,6 +75,7 @@ class Rewording:
         if isinstance(value, list | tuple):
             return [self.value(item) for item in value]
         if isinstance(value, int) and not isinstance(value, bool) and abs(value) >= _SMALLEST_NUMBER:
+            # A number of as many digits, since templates print them.
             return value - 1 if len(str(value - 1)) == len(str(value)) else value + 1
         if isinstance(value, float) and abs(value) >= _SMALLEST_NUMBER:
             return value + 1.0
@@ -85,6 +90,7 @@ class _Table(dict[int, str]):
     """The exchange of letters; other alphabets' letters change places with a neighbour."""
 
     def __missing__(self, char: int) -> str:
+        # Neighbours in Unicode are often the two cases of a letter, and of one script for sure.
         other = chr(char ^ 1) if char > 127 else chr(char)
         same = unicodedata.category(other) == unicodedata.category(chr(char)) and unicodedata.category(other)[0] == "L"
         self[char] = other if same else chr(char)
@@ -95,6 +101,7 @@ def _exchange(chars: str, chance: random.Random) -> dict[int, str]:
     """Each of `chars` with another one for it."""
     order = list(chars)
     chance.shuffle(order)
+    # A ring: no letter stays as it is, and no two become one.
     return {ord(old): new for old, new in zip(order, order[1:] + order[:1], strict=True)}
 
 
@@ -102,6 +109,7 @@ def _looked_for(constants: Iterable[str]) -> list[str]:
     found = []
     for constant in constants:
         letters = sum(map(str.isalnum, constant))
+        # Three letters count with something beside them: `</b>`, `no_`.
         if letters >= _SHORTEST_WORD or letters == _SHORTEST_WORD - 1 < len(constant):
             found.append(constant)
     return found if len(found) <= _MOST_WORDS else []
@@ -146,11 +154,13 @@ def reading(
             return f"raises where the words are others: {other}"
         return _difference(own, other)
 
+    # All messages at once first: usually nothing differs, and one rendering is enough.
     found = differs(None, None if conversation.documents is None else words.value(conversation.documents))
     if found is None:
         return None
     with_lines = render(conversation.messages, conversation.documents)
     own = own if isinstance(with_lines, str) else with_lines
+    # Then one by one, to name the message that the template reads.
     for turn in range(len(conversation.messages)):
         alone = differs(turn, conversation.documents)
         if alone is not None:

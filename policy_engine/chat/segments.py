@@ -75,6 +75,7 @@ class Unrendered:
     @property
     def field(self) -> str:
         """The piece in words: `tool_calls[1]`, `content[0].text`, `message`, `reasoning`."""
+        # Thinking inside of a content has no field of its own to be named by.
         if self.kind == "reasoning" and self.path[:1] == ("content",) and len(self.path) != 2:
             return "reasoning"
         if self.kind == "blanks":
@@ -132,6 +133,7 @@ class RenderedChat:
     """The characters of tokens that a model sampled, as ranges in order; None where the row does not say it."""
 
     def __repr__(self) -> str:
+        # Eight roles show the beginning of a conversation of hundreds.
         roles = ", ".join(str(message.get("role")) for message in self.messages[:8])
         more = ", …" if len(self.messages) > 8 else ""
         return f"<RenderedChat: {len(self.text)} characters of {len(self.messages)} messages ({roles}{more})>"
@@ -212,6 +214,7 @@ class TokenizedChat:
     ) -> TokenizedChat:
         """From ids that are known as an array too, so that the list is turned into one once."""
         made = cls(chat=chat, input_ids=input_ids, starts_T=ranges[0], ends_T=ranges[1], **more)
+        # The dataclass is frozen, and the array is no argument of its own: it is the list once more.
         object.__setattr__(made, "_ids_T", ids_T)
         return made
 

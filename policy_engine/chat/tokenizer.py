@@ -96,8 +96,10 @@ class ChatTokenizer:
         templates = own_templates(tok)
         file = None
         if template is not None:
+            # The name of one of its templates wins over a file of that name; write `./NAME` for the file.
             named = templates.get(template) if isinstance(template, str) else None
             text = named if named is not None else read_template(template)
+            # Given as a text, there is no file to name in errors.
             file = None if named is not None or text == template else str(template)
             templates = {"default": text}
         name = str(getattr(tok, "name_or_path", "") or "") or "<tokenizer>"
@@ -121,6 +123,7 @@ class ChatTokenizer:
         """
         media = MediaProcessor(processor=processor, options=options or MediaOptions())
         own = getattr(processor, "chat_template", None)
+        # The tokenizer's own template may be older than the processor's, which wins below.
         made = cls.from_transformers(processor.tokenizer, template)
         if template is None and own is not None:
             templates = dict(own) if isinstance(own, Mapping) else {"default": str(own)}
@@ -194,10 +197,12 @@ class ChatTokenizer:
 
     def _changed(self, **fields: Any) -> ChatTokenizer:
         made = dataclasses.replace(self, **fields)
+        # A cached property lives in `__dict__`, also of a frozen dataclass.
         made.__dict__["_locator"] = self._locator  # what it learned of the tokenizer holds for any template
         return made
 
     def __reduce__(self) -> tuple[Any, ...]:
+        # By field: cached properties hold backends and compiled templates, which do not pickle or are large.
         facts = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         # In an order of their own, so that pickles of equal tokenizers are equal.
         facts |= {"templates": dict(self.templates), **{name: sorted(facts[name]) for name in _SETS}}
@@ -229,6 +234,7 @@ class ChatTokenizer:
     def _choose(self, *, has_tools: bool) -> str:
         if self.encoder is not None:
             return "encoder"
+        # One comparison of objects for each row; the dicts are compared only where it fails.
         if self.follows and getattr(self.tokenizer, "chat_template", None) is not self.templates.get("default"):
             self._check_followed()
         if not self.templates:
@@ -246,6 +252,7 @@ class ChatTokenizer:
     def _template(self, name: str) -> ChatTemplate:
         if name not in self._compiled:
             where = f"chat template of {self.name}" if name == "default" else f"chat template `{name}` of {self.name}"
+            # All added tokens, special or not: templates print both kinds as markers.
             added = list(self.tokenizer.added_tokens_decoder.values())
             listed = getattr(self.tokenizer, "chat_control_tokens", None)
             facts: dict[str, Any] = {
@@ -307,10 +314,12 @@ class ChatTokenizer:
         """
         if self._media_encoder is not None:
             made = self._media_encoder.encode(chats, self._locator.locate)
+            # The first one in order of the chats, as without media.
             for failed in made:
                 if errors == "raise" and isinstance(failed, PolicyEngineError):
                     raise failed
             return made
+        # An encoder gave the ids while it rendered.
         if any(chat.tokens is not None for chat in chats):
             return [self.encode(c) if c.tokens is None else TokenizedChat.given(c, c.tokens) for c in chats]
         results = self._pieces.locate([chat.text for chat in chats], [chat.literals for chat in chats])
@@ -337,6 +346,7 @@ class ChatTokenizer:
         piece = table.pieces[token_id] if table is not None and 0 <= token_id < len(table.pieces) else None
         if table is not None and piece is not None:
             return piece.decode("utf-8", errors="replace").replace(table.space, " ")
+        # Without bytes, the vocabulary's own writing of the token has to do.
         token = self.tokenizer.convert_ids_to_tokens(token_id)
         return "" if token is None else str(token)
 
@@ -357,6 +367,7 @@ class ChatTokenizer:
         special = {name: str(token) for name, token in self.special_tokens.items()}
         roles = sorted(self.model_roles)
         split = bool(getattr(self.tokenizer, "split_special_tokens", False))
+        # Stops are added only where there are some, so that fingerprints of earlier manifests stay the same.
         said = [state, special, split, dict(self.templates), roles, *([sorted(self.stops)] if self.stops else [])]
         if getattr(self.tokenizer, "chat_control_tokens", None) is not None:
             said.append({"control": sorted(self.tokenizer.chat_control_tokens)})
@@ -403,4 +414,5 @@ _SETS = ("model_roles", "stops")
 
 def _rebuild(facts: dict[str, Any]) -> ChatTokenizer:
     made = ChatTokenizer(**{**facts, **{name: frozenset(facts[name]) for name in _SETS}})
+    # A processor's tokenizer is the one inside of the unpickled processor.
     return made if made._brought is None else dataclasses.replace(made, tokenizer=made._brought)

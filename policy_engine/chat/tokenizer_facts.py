@@ -12,6 +12,7 @@ from policy_engine.core.errors import TokenizerError
 def own_templates(tokenizer: Any) -> dict[str, str]:
     """The templates that a transformers tokenizer has, by name; empty if it has no template."""
     own = getattr(tokenizer, "chat_template", None)
+    # Several templates are a dict by name in transformers, one is a text.
     return dict(own) if isinstance(own, Mapping) else {} if own is None else {"default": str(own)}
 
 
@@ -42,6 +43,7 @@ def times_opened(prefix: Sequence[int], ids: Sequence[int]) -> int:
     prefix, size = list(prefix), len(prefix)
     if not size or list(ids[:size]) != prefix:
         return 0
+    # Three times is as wrong as two.
     return 2 if list(ids[size : 2 * size]) == prefix else 1
 
 

@@ -17,6 +17,7 @@ def transformers() -> Any:
 
     The first import of it in a process says nothing; loggers and the environment stay as they were.
     """
+    # The variable is read once, while the package is imported; it is the user's if it is set.
     if "transformers" not in sys.modules and _NO_ADVICE not in os.environ:
         os.environ[_NO_ADVICE] = "1"
         try:
@@ -44,5 +45,6 @@ def reasoning_has_aliases() -> bool:
     It does so from 5.21 on (`transformers/utils/chat_template_utils.py`); before that, a template sees the names of the
     data.
     """
+    # From the metadata: importing the package for its version takes a second.
     major, minor, *_ = importlib.metadata.version("transformers").split(".")
     return (int(major), int(minor)) >= (5, 21)

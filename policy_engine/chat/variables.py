@@ -38,8 +38,10 @@ def _given(message: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
     given = {key: value for key, value in message.items() if value is not None}
     aliases: dict[str, str] = {}
     for name in REASONING_ALIASES if reasoning_has_aliases() else ():
+        # The first name that is there is copied under the others; names that are there already keep their value.
         if name in given:
             aliases = {"thinking": name if "thinking" not in given else "thinking", "reasoning_content": name}
+            # The order of the dict decides: `thinking` of the data wins, `reasoning_content` is written over.
             given = {"thinking": given[name], **given, "reasoning_content": given[name]}
             break
     return given, aliases

@@ -17,6 +17,7 @@ from policy_engine.chat.trace.origins import LOST, Origin, Run, cut, origin_at
 
 _Writes = Callable[[Tint], str]
 
+# As the field has it comes first: only then do offsets lead back to its characters, see `_options`.
 _WRITTEN: Final[tuple[_Writes, ...]] = (
     lambda tint: tint.raw,
     lambda tint: tint.char,
@@ -27,6 +28,7 @@ _WRITTEN: Final[tuple[_Writes, ...]] = (
 )
 """Ways in which encoders write a character: as the field has it, decoded, and in JSON."""
 
+# `json.dumps` writes a character of planes 15 and 16 as two escapes, a surrogate pair.
 TINTED: Final = re.compile(
     "[\U000f0000-\U000ffffd\U00100000-\U0010fffd]|\\\\u(?:db[89a-f][0-9a-f])\\\\u(?:d[c-f][0-9a-f]{2})", re.IGNORECASE
 )
@@ -46,16 +48,19 @@ def runs_of_tinted(tinted: str, plain: str, tinting: Tinting) -> list[Run] | Non
     # Which way of writing a stretch has is seen from the text; where several fit, the first that lets the rest fit.
     waiting: list[Iterator[Run]] = []
     at = tried = 0
+    # Depth first with the choices so far on a stack; a loop, since a row has thousands of parts.
     while len(found) < len(parts) or at != len(plain):
         waiting.append(_options(parts[len(found)], plain, at) if len(found) < len(parts) else iter(()))
         while (run := next(waiting[-1], None)) is None:
             waiting.pop()
             if not found:
                 return None
+            # The last choice led nowhere: take it back, and try the next way of writing there.
             at -= found.pop()[0]
         found.append(run)
         at += run[0]
         tried += 1
+        # A text that fits in many ways proves nothing, and must not cost exponential time.
         if tried > _MOST_TRIED + len(parts):
             return None
     return found
@@ -70,6 +75,7 @@ def _parts(tinted: str, tints: Mapping[str, Tint]) -> Iterator[_Part]:
     at = 0
     for match in TINTED.finditer(tinted):
         written = match[0]
+        # An escape that no tint has is text of the encoder.
         tint = tints.get(written if len(written) == 1 else json.loads(f'"{written}"'))
         if tint is None:
             continue  # it stays text of the encoder, which is compared as it is
@@ -103,6 +109,7 @@ def _options(part: _Part, plain: str, at: int) -> Iterator[Run]:
     for number, write in enumerate(_WRITTEN):
         text = "".join(map(write, part))
         if text not in seen and plain.startswith(text, at):
+            # In any other writing offsets of the field do not hold, and the place inside it is lost.
             yield len(text), part[0].origin, part[0].offset if number == 0 else LOST
         seen.add(text)
 
@@ -125,6 +132,7 @@ def merged(windows: Sequence[Sequence[Run]], size: int) -> list[Run]:
         if start > at:
             made.append((start - at, None, 0))
         before = made[-1] if made else None
+        # A window ends anywhere, so a field may be cut between two of them.
         if before is not None and before[1] is run[1] and LOST != before[2] == run[2] - before[0]:
             made[-1] = (before[0] + run[0], run[1], before[2])  # a field that two windows share
         else:
@@ -176,6 +184,7 @@ def _around(runs: Sequence[Run], plain: str, origin: Origin, form: str, written:
     ends = [(start, start + length, own) for start, (length, own, _) in zip(_starts(runs), runs) if own is not None]
     first = next((start for start, _, own in ends if own is origin), None)
     if first is not None:
+        # The first run is inside of the JSON, so the JSON begins at most its own length before it.
         places = _found(form, plain, max(0, first - len(form) + 1), first + len(form))
     else:
         name = origin_at(origin.turn, (*origin.path[:-1], "name"))
@@ -192,6 +201,7 @@ def _around(runs: Sequence[Run], plain: str, origin: Origin, form: str, written:
         for place in places
         if all(end <= place or start >= place + len(form) or own is origin for start, end, own in ends)
     ]
+    # Without a run to hold on to, two equal places are no place.
     return free[0] if len(free) == 1 or (free and first is not None) else None
 
 

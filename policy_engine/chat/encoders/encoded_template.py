@@ -41,10 +41,12 @@ class EncodedTemplate(ChatTemplate):
     is_code = True
 
     def __init__(self, encoder: Encoder, **facts: Any) -> None:
+        # An empty template: everything but the rendering is that of any other template.
         super().__init__("", name=encoder.name, **facts)
         self.encoder = encoder
         self.source = encoder.source
         self._delimiters = delimiters_in(encoder.source)
+        # Words that the code may look for in messages; of a Jinja template they are its constants.
         self._environment.words = encoder.words
         self._provenance = Provenance(name=encoder.name)
         self._places = Places(encoder)
@@ -104,8 +106,10 @@ class EncodedTemplate(ChatTemplate):
             raise TemplateError(
                 f"{self.name} takes no documents", help="put them into a message, or take the column out"
             )
+        # A copy, since code may change what it is given; functions become their schemas first.
         given = None if tools is None else copy.deepcopy([schema_of(tool) for tool in tools])
         asked = add_generation_prompt and self.encoder.has_prompt
+        # Encoders take OpenAI's messages; what that changed has no places of characters (`changed`).
         plain = [openai_message(message) for message in messages]
         changed = _changed(plain, messages)
 
@@ -118,6 +122,7 @@ class EncodedTemplate(ChatTemplate):
             (length, origin, LOST if origin in changed else offset)
             for length, origin, offset in self._provenance.runs(plain, given, chunks, tinted)
         )
+        # Mistral's and Harmony's chunks say themselves where the tools are.
         if not any(chunk.beside for chunk in chunks):
             runs = with_tools(runs, "".join([chunk.text for chunk in chunks]), given)
         if not self.encoder.gives_ids:
@@ -179,6 +184,7 @@ def _pieces_of(chunk: Chunk, runs: Sequence[Run]) -> list[tuple[str, Scaffold]]:
         if isinstance(origin, Origin):
             made.append((traced(text, ((length, origin, offset),)), _claim(claim, _call_of(origin))))
             continue
+        # Scaffold between two calls belongs to both: what closes the first, and what opens the second.
         near = [_call_of(runs[n][1]) if 0 <= n < len(runs) else None for n in (number - 1, number + 1)]
         before, after = near
         if before is None and after is not None:
@@ -195,8 +201,10 @@ def _pieces_of(chunk: Chunk, runs: Sequence[Run]) -> list[tuple[str, Scaffold]]:
 def _next_opening(text: str, opening: str) -> int:
     """The place in the text between two calls where the second one opens as the first one did."""
     same = 0
+    # From the end backwards: as much as the first call's opening and this text have in common.
     while same < min(len(text), len(opening)) and text[-1 - same] == opening[-1 - same]:
         same += 1
+    # An opening begins with a line break, a marker or a bracket; anything before it closes the call before.
     begins = [at for sign in "\n<{[" if (at := text.find(sign, len(text) - same)) >= 0]
     return min(begins, default=len(text))
 

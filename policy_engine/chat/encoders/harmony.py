@@ -63,7 +63,9 @@ class HarmonyEncoder:
     def tokenizer(self) -> Vocabulary:
         """The vocabulary: 200,000 pieces of text and a thousand control tokens."""
         inner = self._encoding._inner
+        # The package lists its control tokens as texts only.
         control = {int(self._ids(text)[0]): text for text in sorted(self._encoding.special_tokens_set)}
+        # Control tokens have the highest ids of the vocabulary.
         size = max(control) + 1
         known = set(control.values())
         return Vocabulary(
@@ -115,6 +117,7 @@ class HarmonyEncoder:
         import openai_harmony as harmony
 
         said = list(_harmony_messages(messages, tools, kwargs))
+        # With function tools the system message has a sentence more, on the channel of their calls.
         options = harmony.RenderOptions(conversation_has_function_tools=bool(tools))
         config = harmony.RenderConversationConfig(auto_drop_analysis=bool(kwargs.get(_DROPS, True)))
         conversation = harmony.Conversation.from_messages([message for message, _, _ in said])
@@ -125,6 +128,7 @@ class HarmonyEncoder:
         at = 0
         for number, (message, turn, call) in enumerate(said):
             ids = list(self._encoding.render(message, options))
+            # Message by message gives owners, the whole gives the truth; they differ in two known ways.
             if whole[at : at + len(ids)] != ids:
                 last = number == len(said) - 1
                 if last and whole[at : at + len(ids) - 1] == ids[:-1] and at + len(ids) == len(whole):
@@ -151,6 +155,7 @@ class HarmonyEncoder:
         self, ids: list[int], turn: int | None, call: int | None, tools: Sequence[Any] | None
     ) -> Iterator[Chunk]:
         text = self._encoding.decode_utf8(ids)
+        # From the right: instructions of the data may have the same words.
         end = text.rfind("<|end|>")
         start = text.rfind("# Tools\n\n## functions\n") if tools else -1
         cut = self._cut(ids, text, start, end) if start >= 0 else None
@@ -168,6 +173,7 @@ class HarmonyEncoder:
         at = 0
         for number, i in enumerate(ids):
             starts[at] = number
+            # In bytes, since a token may be a part of a character.
             at += len(self._encoding._inner.decode_bytes([i]))
         places = [starts.get(len(text[:place].encode())) for place in (start, end)]
         return None if places[0] is None or places[1] is None else (places[0], places[1])
@@ -209,6 +215,7 @@ def _harmony_messages(
     given = {name: kwargs[name] for name in _ARGUMENTS if kwargs.get(name) is not None}
     if "reasoning_effort" in given:
         given["reasoning_effort"] = harmony.ReasoningEffort(str(given["reasoning_effort"]).capitalize())
+    # Harmony's system message is of the model's maker; what users call system is its developer message.
     instructed = bool(messages) and messages[0].get("role") in ("system", "developer")
     yield new(role.SYSTEM, harmony.SystemContent(**given)), 0 if instructed else None, None
     described = [_described(tool) for tool in tools or ()]
@@ -226,6 +233,7 @@ def _harmony_messages(
         elif kind == "user":
             yield new(role.USER, text), turn, None
         elif kind == "tool":
+            # A result names its tool by the call that it answers, or by itself.
             name = names.get(str(message.get("tool_call_id"))) or message.get("name")
             if not name:
                 raise ValueError(f"the result in message {turn} names no tool, and answers no call")
@@ -248,6 +256,7 @@ def _answer(message: Mapping[str, Any], text: str, turn: int, names: dict[str, s
     if thought:
         yield new(str(thought), "analysis"), turn, None
     calls = message.get("tool_calls") or ()
+    # A message of calls alone has no final text; one without calls has one, if an empty one.
     if text or not calls:
         yield new(text, "commentary" if calls else "final"), turn, None
     for number, call in enumerate(calls):

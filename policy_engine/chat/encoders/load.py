@@ -24,6 +24,7 @@ _MISTRAL: Final = re.compile(r"tekken.*\.json|.*\.model\.v[0-9]+(m[0-9]+)?")
 _TRUST: Final = (
     "read the file, and if you trust it, run it with --trust-encoder (load_tokenizer(…, trust_encoder=True) in Python)"
 )
+# With one of these the folder has a transformers tokenizer, which is what a user means by it.
 _OTHERS: Final = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
 
 
@@ -48,6 +49,7 @@ def encoder_of(given: Any) -> Encoder:
     if _is_harmony(given):
         return HarmonyEncoder(given)
     if _is_renderer(given):
+        # Some renderers keep it under a private name.
         tokenizer = getattr(given, "tokenizer", None) or getattr(given, "_tokenizer", None)
         return RendererEncoder(given, usable(tokenizer))
     raise TokenizerError(
@@ -70,6 +72,7 @@ def trusted_encoder(name: str | Path) -> Encoder:
             + "".join(f", `{file.relative_to(path)}`" for file in files),
             help="name the file with -t: FOLDER/encoding/encoding_….py, beside or below the tokenizer's files",
         )
+    # DeepSeek's repository has the file in `encoding/`, one folder below the tokenizer.
     folder = next((f for f in (files[0].parent, files[0].parent.parent) if (f / "tokenizer.json").exists()), None)
     if folder is None:
         raise TokenizerError(
@@ -87,6 +90,7 @@ def encoder_at(name: str | Path) -> Encoder | None:
     That is `harmony`, a file of mistral-common, or a folder that has one and no other tokenizer. Raises TokenizerError
     if the file cannot be read, if the package is missing, and for a Python file, which is run only if asked to.
     """
+    # A folder may be called `harmony` too, and then wins.
     path = Path(name).expanduser()
     if str(name) == HARMONY and not path.exists():
         return load_harmony()
@@ -143,6 +147,7 @@ def _is_own(given: Any) -> bool:
 
 
 def _is_renderer(given: Any) -> bool:
+    # By names, so that no package is imported to find that an object is not of it.
     return type(given).__module__.startswith("renderers.") and hasattr(given, "render_ids")
 
 
@@ -152,6 +157,7 @@ def _is_harmony(given: Any) -> bool:
 
 def _mistral_in(given: Any) -> Any:
     """The `MistralTokenizer` that an object is or has, or None."""
+    # transformers' `MistralCommonBackend` keeps mistral-common's tokenizer as `tokenizer`.
     for found in (given, given.tokenizer if type(given).__name__.startswith("MistralCommon") else None):
         if type(found).__name__ == "MistralTokenizer" and hasattr(found, "instruct_tokenizer"):
             return found

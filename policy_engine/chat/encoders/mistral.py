@@ -73,6 +73,7 @@ class MistralEncoder:
     def tokenizer(self) -> Vocabulary:
         """The vocabulary of the tokenizer's file."""
         own = self._own
+        # Sorted, so that the vocabulary's fingerprint is the same in every process.
         control = {i: str(own.id_to_piece(i)) for i in sorted(own.special_ids)}
         named = {"bos_token": own.bos_id, "eos_token": own.eos_id}
         return Vocabulary(
@@ -85,6 +86,7 @@ class MistralEncoder:
 
     @property
     def _is_tekken(self) -> bool:
+        # Tekken's files have bytes; SentencePiece's have pieces with marks for spaces.
         return hasattr(self._own, "id_to_byte_piece")
 
     def _piece(self, token: int, control: Mapping[int, str]) -> bytes | None:
@@ -121,6 +123,7 @@ class MistralEncoder:
         except Exception as error:  # pydantic's, the validator's, and assertions of the encoder
             raise refusal(self.name, error) from error
         made = list(self._chunks(written, messages, encoded=not tinted))
+        # Tinted texts have no ids worth comparing.
         if not tinted:
             self._check(request, made)
         return made
@@ -137,6 +140,7 @@ class MistralEncoder:
         request = ChatCompletionRequest.from_openai(given, list(tools) if tools else None, **kwargs)
         if validated:
             ends_answered = messages[-1].get("role") == "assistant"
+            # The mode `test` refuses a conversation that ends with an answer, `finetuning` one that does not.
             mode = ValidationMode.finetuning if ends_answered else ValidationMode.test
             request = get_validator(version, mode=mode).validate_request(request)
         return get_normalizer(version, self._own.model_settings_builder).from_chat_completion_request(request)
@@ -148,6 +152,8 @@ class MistralEncoder:
         for role, ids in written.lists:
             # The encoder puts an empty question before a conversation that opens with an answer.
             added = at == 0 and role == "user" and next((g for g, *_ in groups if g != "system"), role) != role
+            # The next message of that role: the encoder keeps the order, and writes nothing for some (an empty
+            # system prompt).
             found = None if added else next((i for i in range(at, len(groups)) if groups[i][0] == role), None)
             if found is None:
                 yield from self._pieces(written, ids, (None, None), encoded)
@@ -168,12 +174,14 @@ class MistralEncoder:
                 lists_tools = text == _TOOLS[0] or (lists_tools and text != _TOOLS[1])
                 yield Chunk(text=text, turn=turn, ids=(token,) if encoded else None)
                 continue
+            # A negative id is the number of a text that was noted; see `_Written`.
             text = written.texts[-1 - token]
             own = tuple(self._own.encode(text, bos=False, eos=False)) if encoded else None
             yield Chunk(text=text, turn=turn, ids=own, beside="tools" if lists_tools else None)
 
     def _check(self, request: Any, made: Sequence[Chunk]) -> None:
         try:
+            # Once more by the untouched encoder: its ids are what a row gets, or the row is refused.
             own = self._instruct.encode_instruct(request).tokens
         except Exception as error:
             raise refusal(self.name, error) from error
@@ -193,6 +201,7 @@ class _Written:
     def __init__(self, instruct: Any) -> None:
         self.texts: list[str] = []
         self.lists: list[tuple[str, list[int]]] = []
+        # A shallow copy with another vocabulary and noting methods: the user's object stays as it is.
         self._instruct = copy.copy(instruct)
         self._instruct.tokenizer = _Noting(instruct.tokenizer, self.texts)
         for method, role in _METHODS.items():
@@ -225,6 +234,7 @@ class _Noting:
         self._texts.append(text)
         return [*([self._own.bos_id] if bos else []), -len(self._texts), *([self._own.eos_id] if eos else [])]
 
+    # The encoder decodes for its debug text alone, which nobody reads here.
     def decode(self, *args: Any, **kwargs: Any) -> str:
         return ""
 
@@ -234,6 +244,7 @@ def _groups(messages: Sequence[Mapping[str, Any]]) -> list[tuple[str, int, int]]
     made: list[tuple[str, int, int]] = []
     for turn, message in enumerate(messages):
         role = str(message.get("role")).replace("developer", "system")
+        # mistral-common joins neighbouring users and neighbouring answers; results and system prompts stay apart.
         if made and made[-1][0] == role and role not in ("tool", "system"):
             made[-1] = (role, made[-1][1], turn)
         else:

@@ -28,6 +28,7 @@ class Places:
         at = 0
         for chunk in chunks:
             own = list(chunk.ids or ())
+            # Chunk by chunk: chunks were encoded one by one, so no token goes over their border.
             found = self._encoder.byte_table.locate(chunk.text, own)
             if found is None:
                 raise AttributionError(

@@ -64,6 +64,7 @@ class RendererEncoder:
         Raises TokenizerError for a tokenizer whose ids stand for no fixed bytes.
         """
         backend = getattr(self._tokenizer, "backend_tokenizer", None)
+        # Read here, not taken from a locator: the renderer's tokenizer may be any object that has a backend.
         table = None if backend is None else read_pipeline(backend).table
         if table is None:
             raise TokenizerError(
@@ -91,6 +92,7 @@ class RendererEncoder:
         given: dict[str, Any] = {"tools": list(tools) if tools else None, "add_generation_prompt": prompt}
         try:
             found = self._renderer.render(list(messages), **given)
+            # What a trainer gets; the ids with owners have to be the same.
             own = None if tinted else self._renderer.render_ids(list(messages), **given)
         except Exception as error:  # each renderer's own
             raise refusal(self.name, error) from error
@@ -111,6 +113,7 @@ class RendererEncoder:
 
     def _text(self, ids: Sequence[int]) -> str:
         table = self.byte_table
+        # A renderer for gpt-oss made with another model's tokenizer, for example.
         if max(ids, default=0) >= len(table.pieces):
             raise TemplateError(
                 f"{self.name} gives ids that its tokenizer does not have",

@@ -35,12 +35,14 @@ class Provenance:
 
         Raises AttributionError where no way of tinting gives the plain text back.
         """
+        # First of all: with tints in the data nothing below could be believed.
         check_untinted(messages, tools)
         plain = "".join([chunk.text for chunk in chunks])
         reason = ""
         for way in self._ways:
             try:
                 found = self._in_way(way, messages, plain, chunks, tinted)
+            # A way that the encoder refuses is no reason to refuse the row: the next one may do.
             except TemplateError as error:
                 reason = reason or error.message
                 continue
@@ -66,6 +68,7 @@ class Provenance:
     ) -> list[Run] | None:
         windows: list[list[Run]] = []
         first = 0
+        # More characters than there are tints take several runs, each with another window of the data tinted.
         while True:
             tinting = Tinting(way=way, first=first)
             text = tinted(tinting.messages(messages))

@@ -24,6 +24,7 @@ _PLANES: Final = (range(0xF0000, 0xFFFFE), range(0x100000, 0x10FFFE))
 MOST: Final = sum(map(len, _PLANES))
 """Characters that one tinting can tell apart."""
 
+# One character of a JSON string as it is written: an escape counts as one.
 _UNIT: Final = re.compile(r"\\u[0-9a-fA-F]{4}|\\.|[^\\]", re.DOTALL)
 _LITERAL: Final = re.compile(r'"((?:[^"\\]|\\.)*)"', re.DOTALL)
 
@@ -43,6 +44,7 @@ class Way:
 
 WAYS: Final = tuple(
     Way(parses=parses, strips=strips, at_ends=at_ends)
+    # The least change first: a way that strips more explains more encoders, and loses more of the data's blanks.
     for strips, at_ends in (((), "both"), (("assistant",), "spaces behind"), (("assistant",), "both"), (None, "both"))
     for parses in (False, True)
 )
@@ -89,6 +91,7 @@ class Tinting:
 
     def _value(self, value: Any, turn: int, path: tuple[str | int, ...], *, strips: bool = False) -> Any:
         if isinstance(value, str):
+            # Arguments are parsed by every encoder, so they stay JSON in every way.
             if path[0] in CALL_FIELDS and path[-1] != "name":
                 return self._json(value, turn, path, always=True)
             return (
@@ -99,6 +102,7 @@ class Tinting:
         if isinstance(value, Mapping):
             return {
                 key: item
+                # The name of a tool is text that the model writes, though `name` labels a message elsewhere.
                 if key in LABEL_FIELDS and not (key == "name" and path[0] in CALL_FIELDS)
                 else self._value(item, turn, (*path, key))
                 for key, item in value.items()
@@ -124,9 +128,11 @@ class Tinting:
             parsed = json.loads(value)
         except (ValueError, RecursionError):
             return self._text(value, turn, path, strips=strips)
+        # A text in quotes is a text that happens to be JSON: "yes".
         if isinstance(parsed, str) and not always:
             return self._text(value, turn, path, strips=strips)
         self.parsed[turn, path] = value
+        # Strings only: a tinted number would be no JSON, so numbers and braces are found by `align.with_json`.
         return _LITERAL.sub(lambda match: f'"{"".join(self._units(match, turn, path))}"', value)
 
     def _units(self, match: re.Match[str], turn: int, path: tuple[str | int, ...]) -> Iterator[str]:
@@ -140,6 +146,7 @@ class Tinting:
     def _tint(self, tint: Tint) -> str:
         at = self.seen - self.first
         self.seen += 1
+        # Outside of this window the character stays as it is.
         if not 0 <= at < MOST:
             return tint.raw
         plane = _PLANES[0]
@@ -154,6 +161,7 @@ def _is_whole(raw: str) -> bool:
 
 def check_untinted(messages: Sequence[Mapping[str, Any]], tools: Any) -> None:
     """Raises AttributionError if the data itself has characters that tints are taken from."""
+    # As text at once, which is faster than a walk; `default` since tools may be functions.
     data = json.dumps([messages, tools], ensure_ascii=False, default=str)
     if not data.isascii() and max(data) >= chr(_PLANES[0][0]):
         raise AttributionError(

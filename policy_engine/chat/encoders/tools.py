@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from policy_engine.chat.trace.origins import LOST, Origin, Run, cut, origin_at
 
+# Every way of `json.dumps` that encoders use: escaped or not, sorted or not, compact, plain or indented.
 _WAYS: Final[tuple[dict[str, Any], ...]] = tuple(
     {"ensure_ascii": escaped, "indent": indent, "sort_keys": ordered, "separators": separators}
     for escaped, ordered, (indent, separators) in itertools.product(
@@ -45,7 +46,9 @@ def _texts(tool: Any) -> Iterator[tuple[tuple[str, ...], list[str]]]:
         forms = [json.dumps(value, **way) for value in (tool, function) for way in _WAYS]
     except (TypeError, ValueError):
         forms = []
+    # Longest first: a compact form must not be found inside of a longer one.
     yield (), sorted(dict.fromkeys(forms), key=len, reverse=True)
+    # The description first, as the longer text; a name alone may be anywhere.
     for name in ("description", "name"):
         text = function.get(name) if isinstance(function, Mapping) else None
         if isinstance(text, str) and text.strip():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
+# A list, so that leave inside leave ends in order.
 _given: list[bool] = []
 
 

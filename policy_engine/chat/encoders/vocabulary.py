@@ -23,6 +23,7 @@ class Vocabulary:
     id, `special_tokens_map` those that transformers names (`bos_token` …). `space` is how `pieces` write a space.
     """
 
+    # Slow, so that no offsets are asked of it: the bytes of its tokens give their places.
     is_fast = False
     pad_token_id: int | None = None
 
@@ -65,6 +66,7 @@ class Vocabulary:
         made: list[str] = []
         for is_control, group in itertools.groupby(ids, self.added_tokens_decoder.__contains__):
             text = b"".join([self._pieces[i] or b"" for i in group]).decode("utf-8", errors="replace")
+            # SentencePiece writes a space before each piece of text, also behind a control token.
             made.append(text if is_control or self._space == " " else text.removeprefix(self._space))
         return "".join(made).replace(self._space, " ")
 

@@ -25,6 +25,7 @@ class Labelled:
         self.end = end
         self.part = part
         self.turn = turn
+        # Data knows its own call; the argument is for scaffold beside it.
         self.call = bit.call if bit.call is not None else call
         self.item = bit.item
 
@@ -79,6 +80,7 @@ class Chart:
 
     def prompt(self, turn: int) -> str:
         """The generation prompt that `turn` would be written to."""
+        # Asked only for templates whose prompt varies from turn to turn: each question is a rendering.
         asked = self._ask(turn) if self._ask is not None and turn else None
         return self.profile.prompt(self.role(turn - 1) if turn else None) if asked is None else asked
 
@@ -97,6 +99,7 @@ class Zone:
 
     def __init__(self, chart: Chart, bits: Sequence[Bit]) -> None:
         self.chart = chart
+        # Empty data has a place among the bits, and no characters to label.
         self.bits = [b for b in bits if b.end > b.start]
         self.text = "".join(chart.text[b.start : b.end] for b in self.bits)
 
@@ -109,6 +112,7 @@ class Zone:
         """Label characters `[begin, end)` as text that no message owns."""
         for bit, low, high in self.slices(begin, end):
             piece = Labelled(bit, low, high, part, None, None)
+            # A bit of a loop over calls or parts would bring them along, and nobody owns this text.
             piece.call = piece.item = None
             self.chart.out.append(piece)
 
@@ -165,6 +169,7 @@ def with_prompt(pieces: Sequence[Labelled], start: int) -> list[Labelled]:
         if piece.start < start:
             out.append(Labelled(piece.bit, piece.start, start, piece.part, piece.turn, piece.call))
         prompt = Labelled(piece.bit, max(start, piece.start), piece.end, "generation_prompt", None, None)
+        # As `disown` does: what opens an answer is of no call.
         prompt.call = prompt.item = None
         out.append(prompt)
     return out

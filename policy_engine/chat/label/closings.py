@@ -18,12 +18,15 @@ def label_closing(chart: Chart, zone: Zone, begin: int, end: int, turn: int, las
 
     `last` is the turn's last data, `last_kind` its kind.
     """
+    # From the end of the text inwards: what the template appends to any conversation, then what opens a system
+    # turn.
     end = _without_system_opener(chart, zone, begin, _without_suffix(chart, zone, begin, end, turn), turn)
     text = zone.text[begin:end]
     if not text:
         return
     inner = _INNER.get(last_kind, "markup")
     call = last.call if last is not None else None
+    # Its end marker was found behind a preamble already; here there is only scaffold.
     found = None if turn in chart.ended_late else _end_marker(chart, text, last_kind, chart.is_model(turn))
     if found is None:
         # Blanks around turns without an end marker separate; anything else is the author's scaffold.
@@ -35,6 +38,7 @@ def label_closing(chart: Chart, zone: Zone, begin: int, end: int, turn: int, las
     low, high = begin + found[0], begin + found[1]
     zone.label(begin, low, inner, turn, call)
     zone.label(low, high, "eot", turn)
+    # Behind the end marker: each further marker ends the document, unless it opens the next turn.
     at = high
     for start, stop in chart.markers.spans(zone.text[high:end]):
         zone.label(at, high + start, "separator", turn)
@@ -64,6 +68,7 @@ def _is_opening(chart: Chart, turn: int, text: str) -> bool:
 def _end_marker(chart: Chart, text: str, last_kind: str, is_model: bool) -> tuple[int, int] | None:
     marker = chart.profile.marker
     after_call = chart.profile.late_call.strip()
+    # Gemma 4 stops at `<|tool_response>` behind a call.
     if is_model and last_kind == "call" and after_call:
         # The turn after it may write it; other markers close the call.
         at = text.rfind(after_call)
@@ -73,10 +78,12 @@ def _end_marker(chart: Chart, text: str, last_kind: str, is_model: bool) -> tupl
         at = text.rfind(marker) if last_kind == "call" else text.find(marker)
         if at >= 0:
             return at, at + len(marker)
+    # A user's turn may end right before what opens the answer, which is not its end.
     openers = () if is_model else chart.profile.openers
     spans = [span for span in chart.markers.spans(text) if text[slice(*span)] not in openers]
     if not spans:
         return None
+    # Without a known marker: the last marker of the closing, unless it closes a block.
     low, high = spans[-1]
     if is_closing_tag(text[low:high]) and (last_kind in ("call", "reasoning") or text[low] == "<"):
         return None
@@ -89,6 +96,7 @@ def _without_system_opener(chart: Chart, zone: Zone, begin: int, end: int, turn:
     No model stops at it: it is the header of the turn that it opens.
     """
     following, opener = turn + 1, chart.profile.system
+    # Where the opener is the end marker itself, the answer does end with it.
     if not opener or opener == chart.profile.marker or following == len(chart.messages) or not chart.is_model(turn):
         return end
     if chart.is_model(following) or chart.role(following) not in ("system", "developer"):
@@ -108,6 +116,7 @@ def _without_suffix(chart: Chart, zone: Zone, begin: int, end: int, turn: int) -
     """
     is_last = bool(zone.bits) and zone.bits[-1].end == len(chart.text)
     prompt = chart.profile.appended if is_last else ""
+    # With its blanks if they are there; a template may trim them at the end of the text.
     for opener in (prompt, prompt.strip()) if prompt.strip() else ():
         at = zone.text.rfind(opener, begin, end)
         if at >= 0 and not zone.text[at + len(opener) : end].strip():
@@ -117,6 +126,7 @@ def _without_suffix(chart: Chart, zone: Zone, begin: int, end: int, turn: int) -
     if chart.profile.suffix and is_last and zone.text.endswith(chart.profile.suffix):
         outside = begin
     else:
+        # The text outside of loops begins behind the last scaffold that was written for a turn.
         for bit in zone.bits:
             if outside >= begin and bit.adopted and bit.end > chart.last_data:
                 break
@@ -129,12 +139,15 @@ def _without_suffix(chart: Chart, zone: Zone, begin: int, end: int, turn: int) -
     at = text.find(marker, begin) if marker else -1
     if marker and at >= 0:
         start = max(start, at + len(marker))
+    # No end marker, and no marker at all: blanks or words that end a user's turn.
     elif not chart.is_model(turn) and not chart.markers.spans(text[start:]):
         return end
     spans = [(start + low, start + high) for low, high in chart.markers.spans(text[start:])]
+    # One marker alone, without words: that is the end of the turn, written outside of the loop.
     if at < 0 and len(spans) == 1 and not (text[start : spans[0][0]] + text[spans[0][1] :]).strip():
         return end
     for low, high in spans:
+        # `<|endoftext|>` behind the last turn is its `eod`; words or an opener are not.
         if text[start:low].strip() or not ends_document(text[low:high], chart.markers.eos):
             break
         start = high

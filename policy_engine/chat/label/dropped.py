@@ -29,6 +29,7 @@ Path = tuple[str | int, ...]
 
 _CALL_LABELS: Final = LABEL_FIELDS - {"name"}
 """Keys of a call that label it; the name of a tool is what the model has to write."""
+# Below these keys nothing is a label: `id` or `name` of an argument is content.
 _ARGUMENTS: Final = frozenset({"arguments", "parameters", "input"})
 
 
@@ -57,12 +58,14 @@ def written_in(bits: Sequence[Bit], text: str) -> Written:
     turns: set[int | None] = set()
     loose: list[tuple[int, int | None]] = []
     for run, bit in enumerate(bits):
+        # Empty data was written too, and says nothing.
         if bit.end <= bit.start:
             continue
         origin = bit.origin
         if origin is not None:
             if origin is UNKNOWN:
                 loose.append((run, None))
+            # A key that was printed does not mean that its value was.
             elif not origin.is_key:
                 paths.add((origin.turn, origin.path))
                 turns.add(origin.turn)
@@ -95,6 +98,7 @@ def unwritten(
     fields = written.fields
     for turn, message in enumerate(conversation.messages):
         doubtful = False
+        # The fast path: nearly every row has its texts printed as they are, and needs no search.
         for name, value in message.items():
             kind = type(value)
             if kind is str:
@@ -105,6 +109,7 @@ def unwritten(
             doubtful = True
             break
         if doubtful:
+            # Made when first needed: it is for rows that may have lost something.
             search = search or _Search(written, text, lengths)
             found += search.message(turn, message)
     for name, given in (("tools", conversation.tools), ("documents", conversation.documents)):
@@ -127,18 +132,22 @@ class _Search:
 
     def message(self, turn: int, message: Mapping[str, Any]) -> list[Unrendered]:
         """The lost pieces of a message; the message itself where nothing at all was written for it."""
+        # The template printed the message as a whole (`message | tojson`).
         if (turn, ()) in self._paths:
             return []
         found: list[Unrendered] = []
         for name, value in message.items():
             if name not in LABEL_FIELDS:
                 found += self._content(turn, value) if name == "content" else self._field(turn, name, value)
+        # One finding for a message that the template skips, not one for each field.
         if found and turn not in self._written.turns:
             return [Unrendered(turn=turn, path=(), kind="message")]
         return [lost for lost in found if not self._has_twin(lost, message, found)]
 
     def inputs(self, name: str, values: Sequence[Any]) -> list[Unrendered]:
         """Tools of which nothing was written, and documents or their fields."""
+        # Documents are data: each of their fields counts. Of a tool, one word is enough to show that it was
+        # written.
         if name == "documents":
             _, gone = self._walk(None, list(values), (name,), LABEL_FIELDS)
             return [Unrendered(turn=None, path=path, kind="input") for path in gone]
@@ -157,6 +166,7 @@ class _Search:
         whole, pieces = True, 0
         for index, part in enumerate(content):
             kind = cast(LostKind, (part_kind(part) if isinstance(part, Mapping) else "text") or "other")
+            # A placeholder is what a template writes of a picture.
             if kind in ("media", "other") and (turn, index) in self._written.items:
                 whole = False
                 continue
@@ -164,6 +174,7 @@ class _Search:
             pieces += there
             whole = whole and (not there or lost == [("content", index)])
             found += [Unrendered(turn=turn, path=path, kind=kind) for path in lost]
+        # All parts lost for one reason: one finding for the content.
         if pieces > 1 and whole and len({lost.kind for lost in found}) == 1:
             return [Unrendered(turn=turn, path=("content",), kind=found[0].kind)]
         return found
@@ -185,6 +196,7 @@ class _Search:
         if isinstance(value, int | float):
             if labels:  # a number is content among the arguments of a call, and elsewhere a flag
                 return False, []
+            # A number may be formatted into text that keeps no origin; its digits are looked for then.
             return True, [path] if (turn, path) not in self._paths and str(value) not in self._text else []
         if (turn, path) in self._paths:
             return True, []
@@ -199,6 +211,7 @@ class _Search:
         for step, item in steps:
             below = (*path, step)
             there, gone = self._walk(turn, item, below, frozenset() if step in _ARGUMENTS else labels)
+            # A value that has nothing but lost values is reported itself, not each of them.
             any_there = any_there or there
             all_lost = all_lost and (not there or gone == [below])
             lost += gone
@@ -213,6 +226,8 @@ class _Search:
             ends = list(_ends(self._lengths))
             for run, owner in self._written.loose:
                 piece = self._text[ends[run] - self._lengths[run] : ends[run]]
+                # In lower case, since templates change the case of names; looked for as it is, and as JSON writes
+                # it.
                 self._loose[owner] = f"{self._loose.get(owner, '')}\n{piece.casefold()}"
         near = self._loose.get(turn, "") + self._loose.get(None, "")
         shown = value.strip().casefold()
@@ -230,6 +245,7 @@ class _Search:
             return True
         name = lost.path[0]
         kind = MESSAGE_FIELDS.get(str(name))
+        # Only these have several names in public data (`reasoning`, `reasoning_content`).
         if kind not in ("reasoning", "call"):
             return False
         gone = {other.path[0] for other in found if len(other.path) == 1}
@@ -251,6 +267,7 @@ def _name(value: Any) -> str:
     """The name of a tool or the title of a document; empty if it has neither."""
     if not isinstance(value, Mapping):
         return str(getattr(value, "__name__", ""))
+    # OpenAI's schema has the name one level down, others have it at the top.
     inner = value.get("function")
     inner = inner if isinstance(inner, Mapping) else value
     return next((inner[key] for key in ("name", "title", "text") if isinstance(inner.get(key), str)), "")

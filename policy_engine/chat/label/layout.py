@@ -46,6 +46,7 @@ class Layout:
     Compares by identity: equal shapes of a template share one layout.
     """
 
+    # Compared and hashed by identity, which caches of masks use as a key.
     __slots__ = ("has_unknown", "kinds", "parts", "turns", "written")
 
     def __init__(self, kinds: tuple[Kind, ...], written: Written) -> None:
@@ -105,6 +106,7 @@ class PlacedSegments(Sequence[Segment]):
     def __getitem__(self, index: slice) -> tuple[Segment, ...]: ...
     def __getitem__(self, index: int | slice) -> Segment | tuple[Segment, ...]:
         if self._made is None and not isinstance(index, slice):
+            # Of one segment only, while not all are made.
             return self._segment(range(len(self.layout.kinds))[index])  # one is asked for where a token straddles
         return self._all()[index]
 
@@ -118,6 +120,7 @@ class PlacedSegments(Sequence[Segment]):
         return repr(self._all())
 
     def __reduce__(self) -> tuple[Any, ...]:
+        # A layout is large and shared by thousands of rows; a pickle has the segments of this row.
         return (tuple, (self._all(),))
 
 
@@ -136,6 +139,7 @@ class Scan:
         lengths: list[int] = []
         offsets: list[int] = []
         for piece, claim in pieces:
+            # A literal of the template: most pieces are.
             if type(piece) is str:
                 if piece:
                     key += (claim, piece)
@@ -156,6 +160,8 @@ class Scan:
                 elif not length:
                     continue
                 elif kind is Unclaimed:
+                    # Each constant of the template has an `Unclaimed` of its own, so its words need not be
+                    # compared.
                     key += (origin, length)
                 else:
                     # Assigned or buffered text: its words, since it may be any slice of what the template holds.
@@ -181,6 +187,7 @@ def lay_out(pieces: Sequence[Labelled], bits: Sequence[Bit], text: str) -> Layou
     kinds: list[Kind] = []
     last: Labelled | None = None
     for piece in pieces:
+        # Empty data is not shown as a segment.
         if piece.start == piece.end:
             continue
         if last is None or not _joins(last, piece):
@@ -209,8 +216,10 @@ def _joins(a: Labelled, b: Labelled) -> bool:
     if first is second:
         return True
     if first.origin is None or second.origin is None:
+        # Scaffold of two template lines is two segments, so that coverage can name the line.
         lines = {first.line, second.line} - {None}
         return first.origin is None and second.origin is None and len(lines) < 2
+    # Copied data has one run already where it is joined; only computed text of one field is put together.
     return first.origin is second.origin and first.offset == second.offset == LOST
 
 

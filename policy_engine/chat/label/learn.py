@@ -30,6 +30,7 @@ Renderer = Callable[[Sequence[Mapping[str, Any]], bool, bool], "Raw | None"]
 """(messages, with tools, with generation prompt) → the rendering, or None where the template raises."""
 
 
+# Short texts, one for each turn: no template has such words of its own, so each is found again.
 _SYSTEM = {"role": "system", "content": "ss"}
 _DELIMITERS = frozenset(delimiter for pair in REASONING for delimiter in pair)
 _MOST_WORDS = 8
@@ -43,6 +44,7 @@ def _turns(model: str) -> dict[str, list[dict[str, Any]]]:
     def answer(text: str) -> dict[str, Any]:
         return {"role": model, "content": text}
 
+    # Nine letters and digits, which Mistral's templates ask of an id.
     call = {"id": "abcdefgh1", "type": "function", "function": {"name": "lookup", "arguments": {"key": "vv"}}}
     calling = {"role": model, "content": "", "tool_calls": [call]}
     result = {"role": "tool", "tool_call_id": "abcdefgh1", "name": "lookup", "content": "rr"}
@@ -62,8 +64,10 @@ def learn(render: Renderer, markers: Markers, *, model: str, tools: bool, words:
     prompts: dict[str, str] = {}
     openings: dict[str, str] = {}
     if plain is None:
+        # A template that renders no plain conversation has nothing to learn from.
         return TemplateProfile()
     messages, raw = plain
+    # 1 where the template renders only with a system prompt in front, else 0; turns are counted behind it.
     lead = len(messages) - 6
     openings["user"] = _opening(raw, lead + 3)
     asked = prompts["user"] = _prompt(render, messages[: lead + 3], tools, markers) or ""
@@ -72,16 +76,20 @@ def learn(render: Renderer, markers: Markers, *, model: str, tools: bool, words:
     if appended:
         prompts["user"] = appended + asked
     elif asked:
+        # After the first and the last user turn, and with a system prompt: some templates write another one there.
         others = [_prompt(render, messages[: lead + at], tools, markers) for at in (1, 5)]
         if not lead:
             others.append(_prompt(render, [_SYSTEM, *messages[:3]], tools, markers))
     after_answer = _prompt(render, messages[: lead + 4], tools, markers)
     if after_answer is not None and not appended:
         prompts[model] = after_answer
+    # What opens an answer is no end of the turn before it.
     opens_answers = prompts["user"] + openings["user"]
     late = _late(raw, lead) or _diffed(raw, lead + 5, raw, lead + 3, opens_answers, markers)
     late_call = tool_opening = ""
+    # Of the first two answers: the last one may end in another way.
     closings = [_closing(raw, lead + at) + late for at in (1, 3)]
+    # Always with tools, even for conversations without: only then does a template write calls.
     calling = _first(render, [conversations["tools"], _with_string_arguments(conversations["tools"])], True)
     if calling is not None:
         openings["tool"] = _opening(calling[1], 3)
@@ -99,10 +107,12 @@ def learn(render: Renderer, markers: Markers, *, model: str, tools: bool, words:
         ends = [c[: markers.back_to_boundary(c, common_prefix(c, _after(raw, lead + 5)))] for c in closings]
         closings = ends if all(map(markers.spans, ends)) else closings
     marker = _marker(closings, markers)
+    # A system prompt in mid conversation: what opens it comes right behind an answer.
     headed = None if lead else render([*messages[:4], _SYSTEM, *messages[4:]], tools, False)
     after = "" if headed is None else _after(headed, 3)
     closed = "".join((marker or "", *closings))
     system = next((found for span in markers.spans(after) if (found := after[slice(*span)]) not in closed), "")
+    # The opening is written with the user's turn, before anyone asks for it.
     if not prompts["user"] and not openings["user"].strip():
         prompts["user"] = appended = _written_before(raw, lead + 2, marker)
     supplied = prompts["user"] or openings["user"]
@@ -137,8 +147,10 @@ def _suffix(asked: Raw | None, answered: Raw, turn: int, markers: Markers) -> st
     """Words that a conversation ends with whether `turn`, a user's, is its last or is answered."""
     if asked is None:
         return ""
+    # Reversed, so that a common suffix is a common prefix.
     tails = [_after(raw, at)[::-1] for raw, at in ((asked, turn), (answered, turn + 1))]
     found = tails[0][: common_prefix(*tails)][::-1]
+    # Markers alone, or one word, are an end or an opener, not instructions.
     return found if len(markers.pattern.sub("", found).split()) > 1 else ""
 
 
@@ -158,6 +170,7 @@ def _flags(
         last = messages[-1]
         user = last["content"] if isinstance(last["content"], str) else last["content"][0]["text"]
         flagged = f"{user} {word}" if isinstance(last["content"], str) else [{"type": "text", "text": f"{user} {word}"}]
+        # `/no_think` is read in a user's message by some templates, in the system prompt by others.
         rows = [
             [*messages[:-1], {**last, "content": flagged}],
             [{"role": "system", "content": word}, *(m for m in messages if m["role"] != "system")],
@@ -175,6 +188,7 @@ def _leading_marker(text: str, markers: Markers) -> str:
 
 
 def _variants(messages: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
+    # Some templates take text alone, some lists of parts alone, some want a system prompt.
     parts = [{**m, "content": [{"type": "text", "text": m["content"]}]} for m in messages]
     return [messages, [_SYSTEM, *messages], parts]
 
@@ -199,6 +213,7 @@ def _first(
         raw = render(messages, tools, False)
         if raw is None:
             continue
+        # A template that renders without raising may still have written nothing of a content.
         written = {b.turn for b in raw.bits if b.is_data and b.end > b.start}
         if written >= {turn for turn, message in enumerate(messages) if message.get("content")}:
             return messages, raw
@@ -315,6 +330,7 @@ def _early(prompt: str, closing: str, opening: str, marker: str | None, markers:
     if marker is not None:
         head = head.removeprefix(marker).lstrip()  # which ended the user's turn
     spans = markers.spans(head)
+    # Its first marker says enough; words behind it may differ.
     head = head[: spans[0][1]] if spans and spans[0][0] == 0 else head.rstrip()
     return head if head and not is_closing_tag(head) and head in closing and head not in opening else ""
 
@@ -325,10 +341,12 @@ def _marker(closings: Sequence[str], markers: Markers) -> str | None:
         spans = [closing[slice(*s)] for s in markers.spans(closing)]
         if not spans:
             continue
+        # The last marker ends the turn, unless it is the end of the document behind the turn's own.
         last = spans[-1]
         if len(spans) > 1 and last == markers.eos and not is_closing_tag(spans[0]):
             last = spans[0]
         found[last] += 1
+    # Two answers may end differently; the marker that both have is taken, or the first one's.
     if found:
         return found.most_common(1)[0][0]
     plain = {closing.strip() for closing in closings}

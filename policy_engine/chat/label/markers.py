@@ -18,6 +18,7 @@ _SHAPES = (
 )
 """`<|x|>`, `<｜x｜>`, `<|x>`, `<x|>`, `<x>`, `</x>`, `<<x>>`, `[X]`, `[/X]`."""
 
+# For templates that print it as text, or are used without their tokenizer.
 _BOS = re.compile(
     r"\[gMASK\]\s?<sop>|<s>|<bos>|<BOS_TOKEN>|<\|begin_of_text\|>|<｜begin▁of▁sentence｜>|<\|startoftext\|>"
 )
@@ -65,6 +66,7 @@ class Markers:
     @classmethod
     def of(cls, tokens: Iterable[str], *, bos: str | None, eos: str | None, stops: Iterable[str] = ()) -> Markers:
         """Markers of a tokenizer; longer tokens win over those they contain."""
+        # Tokens of blanks are no markers: they are in every text.
         known = sorted({t for t in tokens if t.strip()}, key=lambda t: (-len(t), t))
         alternatives = [re.escape(t) for t in known]
         return cls(pattern=re.compile("|".join([*alternatives, _SHAPES])), bos=bos, eos=eos, stops=frozenset(stops))
@@ -88,6 +90,7 @@ class Markers:
         return match.end() if match else 0
 
 
+# Ends of a document in public tokenizers, for one whose `eos_token` is the end of a turn (`<|im_end|>`).
 _DOCUMENT_ENDS = frozenset(
     {"</s>", "<eos>", "<|endoftext|>", "<|end_of_text|>", "<|end_text|>", "<｜end▁of▁sentence｜>", "<|eos|>"}
 )
@@ -108,4 +111,5 @@ def is_closing_tag(marker: str) -> bool:
     >>> is_closing_tag("</tool_call>"), is_closing_tag("<|im_end|>")
     (True, False)
     """
+    # `</s>` looks like a closing tag, and ends Llama 2's and Mistral's turns.
     return (marker.startswith("</") and marker != "</s>") or marker.startswith("[/")

@@ -42,11 +42,13 @@ def suspects_in(bits: Sequence[Bit], text: str) -> tuple[Suspect, ...]:
         origin = bit.origin
         if origin is None or origin is UNKNOWN or origin.turn is None or bit.end <= bit.start:
             continue
+        # Only the first run: a quote in front of the whole field is what `tojson` writes.
         first.setdefault(origin, text[bit.start : bit.end] if bit.offset == LOST else "")
         if bit.offset != LOST:
             runs.setdefault(origin, []).append(run)
     found = []
     for origin, own in runs.items():
+        # Runs with other text between them; what is cut once may be so for a reason, so each row is asked.
         apart = len(own) > 1 and own[-1] - own[0] >= len(own)
         is_quoted = first[origin] == '"' and origin.path[-1:] == ("arguments",)
         if origin.turn is not None and (apart or is_quoted):
@@ -69,6 +71,7 @@ def miswritten(
 
 def _is_spelled(suspect: Suspect, lengths: Sequence[int], offsets: Sequence[int]) -> bool:
     runs = suspect.runs
+    # Arguments are JSON, so two single letters of `{"` are enough.
     fewest = 2 if suspect.path[-1:] == ("arguments",) else _FEWEST
     if len(runs) < fewest or any(lengths[run] != 1 for run in runs):
         return False

@@ -24,15 +24,19 @@ def label_opening(chart: Chart, turn: int, zone: Zone, first_kind: str, previous
     """
     text = zone.text
     begin = _before_turn(chart, turn, zone, previous)
+    # Nobody generates a user's turn: all of its opening is header.
     if not chart.is_model(turn):
         zone.label(begin, len(text), "header")
         return first.start
+    # The place in the text of the opening's first character that is this turn's own.
     start = first.start - len(text) + begin
     length = begin + header_length(chart, turn, start, text[begin:], first, _labels(zone, begin))
+    # The prompt may go on into the data; that part is labelled with the data.
     header = max(begin, min(length, len(text)))
     zone.label(begin, header, "header")
     if header < len(text):
         at = _empty_reasoning(chart, zone, header)
+        # Behind the header the model writes: what opens its thinking or its call is its own.
         part = {"reasoning": "reasoning.open", "call": "tool_call"}.get(first_kind, "markup")
         zone.label(at, len(text), part, call=first.call)
     return first.start + max(0, length - len(text))
@@ -44,6 +48,7 @@ def label_early(chart: Chart, turn: int, zone: Zone, begin: int) -> int:
     Some templates write the opening of a model's turn at the end of the turn before.
     """
     early, following = chart.profile.early, turn + 1
+    # A template that learned nothing of the kind may do it in this row all the same.
     if not early and any(bit.adopted for bit in zone.bits):
         early = chart.profile.opening(chart.role(turn)).strip()  # written outside loops, beside nothing of its turn
     end = len(zone.text)
@@ -52,6 +57,7 @@ def label_early(chart: Chart, turn: int, zone: Zone, begin: int) -> int:
     at = zone.text.find(early, begin)
     if at < 0:
         return end
+    # Its own opening then has no header: `header_length` gives 0.
     chart.opened.add(following)
     text = zone.text[at:]
     header = at + chart.markers.back_to_boundary(text, common_prefix(text, _own_prompt(chart, turn)))
@@ -82,6 +88,7 @@ def label_bare(chart: Chart, turn: int, zone: Zone, previous: int | None) -> Non
         header = begin + header_length(chart, turn, start, text[begin:], None, _labels(zone, begin))
     else:
         marker = chart.profile.marker
+        # All of it is header but for its end, since no data says where its body would be.
         at = text.rfind(marker) if marker else -1
         header = at if at > begin else len(text)
     zone.label(begin, header, "header")
@@ -93,6 +100,7 @@ def label_bare(chart: Chart, turn: int, zone: Zone, previous: int | None) -> Non
 def _before_turn(chart: Chart, turn: int, zone: Zone, previous: int | None) -> int:
     """Label text of others in the opening: `bos`, a preamble, and the end of the turn before."""
     begin = 0
+    # Only the first turn's scaffold can hold the begin-of-sequence token.
     if zone.bits and zone.bits[0].start == 0:
         begin = min(chart.markers.leading_bos(chart.text), len(zone.text))
         zone.disown(0, begin, "bos")
@@ -105,10 +113,12 @@ def _before_turn(chart: Chart, turn: int, zone: Zone, previous: int | None) -> i
             begin = at
     if previous is None or not chart.is_model(previous):
         return begin
+    # After a call first: its text is the more special one, and the plain one may begin alike.
     for late, kind in ((chart.profile.late_call, "call"), (chart.profile.late, "text")):
         if late and zone.text.startswith(late, begin) and (kind == "text" or previous in chart.called):
             label_closing(chart, zone, begin, begin + len(late), previous, kind, None)
             return begin + len(late)
+    # GLM has no end marker: its model stops at what opens the next turn, so that is the answer's `eot`.
     stops = chart.profile.opener_ends | chart.markers.stops
     if stops and previous not in chart.ended and not chart.is_model(turn):
         spans = chart.markers.spans(zone.text[begin:])
@@ -135,15 +145,18 @@ def header_length(
         return 0
     prompt = chart.prompt(turn)
     if prompt.strip():
+        # The prompt as it is, or with the message's name in the place of the role: whichever supplies more.
         best = max(_aligned(chart.text, start, prompt, opening), _named(prompt, opening, labels))
         if best > len(opening):
             # Into the data only where all of the prompt is there, and only over a delimiter that it prefills.
             if best >= len(prompt) and first is not None and _prefilled(chart, first, start + best):
                 return best
             best = len(opening)
+        # Never through a marker: `<|im_start|>` and `<|im_sep|>` share a beginning, and are not the same token.
         best = chart.markers.back_to_boundary(opening, best)
         if opening[:best].strip():
             return best
+    # No prompt was learned, or it supplies blanks alone.
     usual = chart.profile.opening(before)
     if not usual.strip():
         return len(prompt) if prompt and opening.startswith(prompt) else 0
@@ -199,6 +212,7 @@ def _prefilled(chart: Chart, first: Bit, end: int) -> bool:
 def _empty_reasoning(chart: Chart, zone: Zone, begin: int, turn: int | None = None) -> int:
     """Label an empty pair of thinking delimiters; returns its end, or `begin` without one."""
     rest = zone.text[begin:]
+    # The template's own pair comes first, so that its delimiter is not mistaken for a part of another.
     for open_, close in chart.pairs:
         at = rest.find(close)
         if at < 0:

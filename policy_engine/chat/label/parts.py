@@ -21,6 +21,7 @@ from policy_engine.core.vocabulary import MEDIA_TYPES, MESSAGE_FIELDS, part_kind
 def label(chart: Chart) -> list[Labelled]:
     """Every character's piece, in order, gapless."""
     turns: dict[int, list[Bit]] = {}
+    # Before turns are collected: it changes owners.
     _settle(chart)
     loose: list[Bit] = []
     before: int | None = None
@@ -36,6 +37,7 @@ def label(chart: Chart) -> list[Labelled]:
     for turn, own in turns.items():
         _turn(chart, turn, own, previous)
         previous = turn
+    # Turns were labelled one after the other, and a closing may hold the next one's header.
     chart.out.sort(key=lambda piece: piece.start)
     return chart.out
 
@@ -49,6 +51,7 @@ def _settle(chart: Chart) -> None:
     data = [bit for bit in chart.bits if bit.is_data]
     # Of a turn without data, right behind where its scaffold begins: empty data of another may be there.
     ends: dict[int | None, int] = {bit.turn: bit.start + 1 for bit in reversed(chart.bits)}
+    # Data that is there wins over empty data, and both over scaffold: the dict keeps the last.
     ends.update({bit.turn: bit.end for bit in data})
     ends.update({bit.turn: bit.end for bit in data if bit.end > bit.start})
     left: Bit | None = None
@@ -74,6 +77,7 @@ def _settle_gap(
         if right is not None and right.turn is not None:
             if bit.turn == right.turn:
                 opened = True
+            # Only behind that turn's own scaffold: what comes before may still close the turn on the left.
             elif opened and (chart.is_model(right.turn) if bit.turn is None else bit.turn < right.turn):
                 bit.turn = right.turn  # the header of that turn is before it
                 continue
@@ -93,6 +97,7 @@ def _unowned(chart: Chart, bits: Sequence[Bit], before: int | None, turns: Mappi
     """Label text that no message owns. The end marker of the message before may be in it."""
     scaffold: list[Bit] = []
     for bit in bits:
+        # Tools and documents are data of no turn; scaffold around them is told apart by its neighbours.
         if bit.origin is None:
             scaffold.append(bit)
             continue
@@ -111,10 +116,12 @@ def _preamble(chart: Chart, bits: Sequence[Bit], before: int | None, turns: Mapp
     """Label scaffold of the preamble; returns the turn before it if that is still open."""
     zone = Zone(chart, bits)
     marker = chart.profile.marker
+    # A template may write a date or tools between an answer's text and its end marker.
     at = zone.text.find(marker) if marker and before is not None else -1
     is_end = at >= 0 and before is not None and not _is_closed(chart, before, turns[before], marker or "")
     stop = at if is_end else len(zone.text)
     for bit, low, high in zone.slices(0, stop):
+        # The very first character of the text.
         if low == 0:
             begin = min(chart.markers.leading_bos(chart.text), high)
             chart.add(bit, 0, begin, "bos", None)
@@ -140,6 +147,7 @@ def _is_closed(chart: Chart, turn: int, own: Sequence[Bit], marker: str) -> bool
 
 def _turn(chart: Chart, turn: int, own: Sequence[Bit], previous: int | None) -> None:
     kinds = {id(bit): kind for bit in own if (kind := _kind(chart, bit, turn)) is not None}
+    # Data is what the parts hang on: scaffold before the first is the opening, behind the last the closing.
     anchors = [bit for bit in own if id(bit) in kinds]
     if not anchors:
         label_bare(chart, turn, Zone(chart, own), previous)
@@ -164,16 +172,20 @@ def _kind(chart: Chart, bit: Bit, turn: int) -> str | None:
     if origin is None or origin is UNKNOWN:
         return _placeholder(chart, bit, turn)
     # A name or id of another message, printed to label this one, is scaffold.
+    # Data of another message that this one prints (a name, an id) labels it.
     if not bit.is_data or origin.turn != turn:
         return None
     path = origin.path
+    # The message was printed as a whole.
     if not path:
         return "text"
     if path[0] != "content":
+        # A field that nothing declares is `markup`, never `text`: `train assistant.text` must not reach it.
         kind = MESSAGE_FIELDS.get(str(path[0]), "label")
         return "markup" if kind == "label" else kind
     part = field_value(chart.messages[turn], path[:2]) if len(path) > 2 else None
     if isinstance(part, Mapping):
+        # A part of unknown type: its text is text, anything else in it is media.
         kind = part_kind(part) or ("text" if path[2] in ("text", "content") else "media")
         if kind != "text":
             return kind
@@ -194,6 +206,7 @@ def _placeholder(chart: Chart, bit: Bit, turn: int) -> str | None:
 
 
 def _content_kind(chart: Chart, bit: Bit, turn: int, path: Sequence[str | int]) -> str:
+    # Offsets in the field say what is thinking; text that the template changed has no offsets.
     if not chart.is_model(turn) or bit.offset == LOST or not chart.delimiters:
         return "text"
     whole = field_value(chart.messages[turn], path)
@@ -223,8 +236,10 @@ def _gap(chart: Chart, group: Sequence[Bit], left: Bit | None, right: Bit | None
     size = len(zone.text)
     near = right if right is not None else left
     call = near.call if near is not None else None
+    # Thinking that the template cuts and writes again is one stretch.
     if before == after == "reasoning":
         zone.label(0, size, "reasoning.text")
+    # Up to the end of the closing delimiter; what follows opens the call or the text.
     elif before == "reasoning":
         end = _reasoning_end(chart, zone.text) if after == "call" or _has_end(chart, zone.text) else size
         zone.label(0, end, "reasoning.close")
@@ -242,6 +257,7 @@ def _has_end(chart: Chart, text: str) -> bool:
 def _reasoning_end(chart: Chart, text: str) -> int:
     """The end of the closing delimiter of thinking, with the blanks after it."""
     marker = chart.profile.marker
+    # An end marker closes the thinking where a template writes it as a message of its own (gpt-oss).
     if marker is not None and marker in text:
         return text.index(marker) + len(marker)
     for _, close in chart.pairs:
@@ -258,6 +274,7 @@ def _data(chart: Chart, turn: int, bit: Bit, kind: str, body: int) -> None:
     if kind == "call":
         path = bit.origin.path if bit.origin else ()
         part = "tool_call"
+        # The names that templates of calls use: OpenAI's, Cohere's and Anthropic's.
         if "arguments" in path or "parameters" in path or "input" in path:
             part = "tool_call.arguments"
         elif path and path[-1] == "name":
@@ -284,6 +301,7 @@ def _media_part(chart: Chart, bit: Bit, turn: int) -> str:
 def _text(chart: Chart, turn: int, bit: Bit, start: int) -> None:
     """Label content; thinking in it is split off if the template knows the delimiters."""
     value = chart.text[start : bit.end]
+    # Delimiters in mid content are words about thinking; thinking comes first.
     if chart.is_model(turn) and bit.offset != LOST and _is_first(chart, bit, turn):
         for open_, close in chart.delimiters:
             at = value.find(close)
@@ -291,6 +309,7 @@ def _text(chart: Chart, turn: int, bit: Bit, start: int) -> None:
                 continue
             lead = len(value) - len(value.lstrip())
             opened = value.startswith(open_, lead)
+            # A closing delimiter without an opening one, in the text or in the prompt, is just a word.
             if not opened and not chart.text[:start].rstrip().endswith(open_):
                 break
             begin = min(after_blanks(value, lead + len(open_)), at) if opened else 0

@@ -21,6 +21,7 @@ class Bit:
     `documents` for scaffold around those, which no message owns.
     """
 
+    # Slots: a rendering has hundreds of these.
     __slots__ = (
         "adopted",
         "beside",
@@ -44,6 +45,7 @@ class Bit:
         self.origin = origin
         self.offset = offset
         self.turn = claim.turn
+        # Kept apart from `turn`, which labelling may change.
         self.written_in = claim.turn
         self.call = claim.call
         self.item = claim.item
@@ -82,12 +84,14 @@ def flatten(pieces: Sequence[tuple[str, Scaffold]]) -> list[Bit]:
                 if origin.turn not in inside:  # type: ignore[union-attr]
                     line = origin.line  # type: ignore[union-attr]
                     origin = claim_of(claim.turn, claim.call, claim.item, line, claim.branch)
+            # Data has a bit even where it is empty: it marks the place where the field would be.
             if kind is Origin:
                 bits.append(_data_bit(at, length, origin, offset, claim))  # type: ignore[arg-type]
             elif length:
                 if kind is Scaffold:
                     bits.append(Bit(at, at + length, None, LOST, origin, origin.line))  # type: ignore[arg-type,union-attr]
                 else:
+                    # Text that no loop variable claimed: its owner is found in `own_unclaimed`.
                     line = origin.line if kind is Unclaimed else None  # type: ignore[union-attr]
                     bits.append(Bit(at, at + length, None, LOST, claim, line))
             at += length
@@ -102,6 +106,7 @@ def _data_bit(at: int, length: int, origin: Origin, offset: int, claim: Scaffold
     in_call = len(path) > 1 and path[0] == "tool_calls" and isinstance(path[1], int)
     foreign = claim.turn is not None and origin.turn is not None and claim.turn != origin.turn
     if is_label(origin):
+        # A role names the message that is being written, also where it is another's.
         bit.turn = claim.turn if claim.turn is not None else origin.turn
     elif foreign and in_call and "arguments" not in path and "parameters" not in path:
         # A tool's name or a call's id printed in the turn of its result names that result.
@@ -127,6 +132,7 @@ def own_unclaimed(bits: Sequence[Bit], branch_parents: Sequence[int]) -> None:
         if bit.is_data:
             left = bit
     right: Bit | None = None
+    # From the right, so that the nearest data on both sides is known for each bit.
     for bit, before in zip(reversed(bits), reversed(lefts), strict=True):
         if bit.is_data:
             right = bit

@@ -36,9 +36,12 @@ def thinking_in_content(
             continue
         for open_, close in delimiters:
             at = content.find(close)
+            # Something is in it, and the content is one text: offsets say later whether it was written.
             if at > 0 and content[:at].replace(open_, "", 1).strip() and isinstance(message["content"], str):
                 found[turn] = at
                 break
+            # A delimiter without thinking, or in parts: the shape has to be read row by row, and nothing can be
+            # lost.
             if at >= 0 or open_ in content:
                 found[turn] = -1
     return found
@@ -61,11 +64,13 @@ def _is_within(whole: str, open_: str, close: str, begin: int, end: int) -> bool
 
     Thinking that only a closing delimiter ends began with the content: the generation prompt opened it.
     """
+    # The delimiter that closes the thinking these characters would be in.
     stop = whole.find(close, begin)
     if stop < end or not whole[begin:stop].strip():
         return False
     opened = whole.rfind(open_, 0, stop)
     closed = whole.rfind(close, 0, begin)
+    # Opened behind the last closing; or never opened, and never closed before.
     return opened < end if opened > closed else closed < 0
 
 
@@ -79,6 +84,7 @@ def reading_of(scan: Scan, messages: Sequence[Mapping[str, object]], delimiters:
     for run, origin in scan.data:
         begin = scan.begin_of(run)
         text = scan.text[begin : begin + scan.lengths[run]]
+        # The run itself holds a delimiter.
         if any(open_ in text or close in text for open_, close in delimiters):
             return None
         offset = scan.offsets[run]
@@ -94,6 +100,7 @@ def lost_thinking(thinking: Mapping[int, int], scan: Scan) -> tuple[Unrendered, 
     for turn, end in thinking.items():
         own = [run for run, origin in scan.data if origin.turn == turn and origin.path == ("content",)]
         offsets = [scan.offsets[run] for run in own if scan.lengths[run]]
+        # Every character of the content that was written comes from behind the thinking.
         if end > 0 and offsets and not any(offset == LOST or offset < end for offset in offsets):
             lost.append(Unrendered(turn=turn, path=("content",), kind="reasoning"))
     return tuple(lost)

@@ -12,13 +12,16 @@ from policy_engine.core.vocabulary import MediaKind
 
 OLDEST: Final = "5.18"
 """The first transformers whose processors write media as text, in `get_text_with_replacements`."""
+# Classes that only declare the methods: a method of theirs is not an override.
 _MIXINS: Final = ("ProcessorMixin", "OmniModalProcessorMixin")
+# In the order in which transformers takes them as arguments: images, videos, audio.
 KINDS: Final[tuple[MediaKind, ...]] = ("image", "video", "audio")
 
 
 def kinds_of(cls: type) -> tuple[MediaKind, ...]:
     """The kinds of media that a class writes replacements for."""
     found: list[MediaKind] = [kind for kind in KINDS if _overrides(cls, f"replace_{kind}_token")]
+    # Qwen2.5-Omni's way: the sound of a video is written with the video.
     if "audio" not in found and _overrides(cls, "replace_video_with_audio_token"):
         found.append("audio")
     return tuple(found)
@@ -32,12 +35,14 @@ def why_refused(cls: type) -> str | None:
     >>> why_refused(CLIPProcessor)
     'it puts no placeholders of media into text'
     """
+    # Classes say nowhere how they write media, so the source of their methods is read.
     if not hasattr(cls, "get_text_with_replacements"):
         return f"transformers {transformers().__version__} writes media after tokenizing; take {OLDEST} or later"
     call = list(_bodies(cls, "__call__"))
     if not kinds_of(cls):
         own = any("_token" in body and "replace(" in body for body in call)
         return "it expands placeholders on its own" if own else "it puts no placeholders of media into text"
+    # It has the method, and its call does not use it: ids would come from code that nothing here sees.
     if not any("get_text_with_replacements" in body for body in call):
         return "it expands placeholders on its own"
     if _overrides(cls, "apply_chat_template") and not any(
@@ -53,6 +58,7 @@ def all_classes() -> list[type]:
     mixin = package.ProcessorMixin
     found: dict[str, type] = {}
     for name in sorted(dir(package)):
+        # By name first: `getattr` of a lazy module imports the class's whole model.
         if name.endswith(("Processor", "ProcessorWithLM")):
             value = getattr(package, name, None)
             if isinstance(value, type) and issubclass(value, mixin) and value.__name__ not in _MIXINS:
@@ -70,6 +76,7 @@ def _bodies(cls: type, name: str) -> Iterator[str]:
         method: Any = base.__dict__.get(name)
         if method is None:
             continue
+        # Unwrapped, since decorators of transformers would show their own source.
         body = textwrap.dedent(inspect.getsource(inspect.unwrap(method)))
         yield body
         if f"super().{name}" not in body:

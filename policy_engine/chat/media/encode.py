@@ -57,6 +57,7 @@ class MediaEncoder:
         Raises TokenizerError for one that writes text around what a template writes, or that fails without media.
         """
         try:
+            # One letter without media: its ids are the tokenizer's, or the processor adds something of its own.
             written = self.media.write("a", {})
         except MediaError as error:
             raise TokenizerError(
@@ -74,6 +75,7 @@ class MediaEncoder:
     @functools.cached_property
     def _texts(self) -> tuple[str, str]:
         tokenizer = self.media.processor.tokenizer
+        # Special tokens are in no rendered text, so they become segments with the text that names them.
         before, behind = ("".join(map(str, tokenizer.convert_ids_to_tokens(list(ids)))) for ids in self.around)
         return before, behind
 
@@ -81,6 +83,7 @@ class MediaEncoder:
         """A chat that fails is its error, in its place."""
         ready = [self._try_ready(chat) for chat in chats]
         good = [r for r in ready if isinstance(r, _Ready)]
+        # One call for all good chats; the failed ones keep their place in the list.
         located = iter(locate([self._bare(r) for r in good]))
         return [r if isinstance(r, PolicyEngineError) else self._finish(r, next(located)) for r in ready]
 
@@ -100,10 +103,12 @@ class MediaEncoder:
                     f"{medium.place} is a medium of kind `{medium.kind}`, which {self.media.name} does not take",
                     help="use a processor that takes it, or drop the row",
                 )
+        # Before anything is opened: a placeholder in data is refused without reading a file.
         found = matched(chat, self.media.find(chat.text), media)
         special = self.media.adds_special(chat.text)
         written: Written | None = None
         sizes: list[tuple[int, int] | None] = [None] * len(media)
+        # Videos and sounds are always decoded: their length in tokens depends on what is in the file.
         if self._measured is not None and all(medium.kind == "image" for medium in media):
             sizes = [measure_image(m.source, self.media.options, m.place) for m in media]
             texts = [self._measured.text(*size) for size in sizes if size is not None]
@@ -119,6 +124,7 @@ class MediaEncoder:
                     f"{self.media.name} writes {len(written.texts)} media for {len(media)} of the row",
                     help="drop the row",
                 )
+            # The processor's texts are in order of the rendered text, `media` in order of the messages.
             order = sorted(range(len(media)), key=lambda at: found[at].start)
             texts = [text for _, text in sorted(zip(order, written.texts))]
         before, behind = self._texts if special else ("", "")
@@ -154,6 +160,7 @@ class MediaEncoder:
         chat = ready.stretched.chat
         if ready.special:
             ids, starts_T, ends_T = self._with_special(ids, starts_T, ends_T, len(chat.text))
+        # The processor's own ids are the truth; ours only know which characters they cover.
         if ready.written is not None and ready.written.ids != ids:
             raise AttributionError(
                 f"{self.media.name} gives other ids than its tokenizer does for the same text",
@@ -206,6 +213,7 @@ class MediaEncoder:
             else:
                 # A processor may leave the column out of a row without media.
                 made[name] = ready.written.columns.get(name, np.zeros(len(ids), dtype=np.int8))
+        # A token of media outside of every medium: the data spelled it, and the model would take it for a picture.
         types_T = made.get("mm_token_type_ids")
         if types_T is not None:
             own_T = np.zeros(len(ids), dtype=bool)

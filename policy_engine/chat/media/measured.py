@@ -19,6 +19,7 @@ import numpy.typing as npt
 from policy_engine.chat.media.processor import MediaProcessor, Written, noise
 from policy_engine.core.errors import MediaError, PolicyEngineError
 
+# Small, wide, tall, square and odd ones: where processors round, crop or tile in other ways.
 _SIZES: Final = ((64, 48), (224, 168), (168, 224), (640, 480), (333, 999), (1000, 400), (31, 29), (512, 512))
 """Width and height of the pictures that a processor is asked about first."""
 _MOST_KEPT: Final = 1 << 14
@@ -70,21 +71,25 @@ def measured(media: MediaProcessor) -> Measured | None:
     None where samples show that it needs the pictures themselves.
     """
     processor = media.processor
+    # A private method, and the only one that counts tokens without a picture; samples check it below.
     if "image" not in media.tokens or not hasattr(processor, "_get_num_multimodal_tokens"):
         return None
     try:
         texts = {size: _written_for(media, noise(*size)) for size in _SIZES}
         found = Measured(media=media, columns={}, repeated=_repeated(media, texts))
+        # Without a pattern each size costs a picture, so four have to do.
         for size in _SIZES if found.repeated is not None else _SIZES[:4]:
             if found.text(*size) != texts[size]:
                 return None
         return found if _learn_columns(found) else None
+    # A processor that refuses a sample is asked with the pictures themselves.
     except PolicyEngineError:
         return None
 
 
 def _count(media: MediaProcessor, width: int, height: int) -> int:
     try:
+        # Height first, as transformers has sizes.
         counts = media.processor._get_num_multimodal_tokens(image_sizes=[(height, width)])
         return int(counts["num_image_tokens"][0])
     except Exception as error:  # each class has its own checks
@@ -107,6 +112,7 @@ def _blank(width: int, height: int) -> Any:
 def _repeated(media: MediaProcessor, texts: dict[tuple[int, int], str]) -> _Repeated | None:
     """The pattern of the texts of all sizes, if only the count of tokens differs."""
     tokenizer = media.processor.tokenizer
+    # The token that is repeated is often another than the placeholder of the template.
     ids = [i for i in getattr(media.processor, "image_token_ids", []) if i is not None]
     units = dict.fromkeys([media.tokens["image"], *(str(tokenizer.convert_ids_to_tokens(i)) for i in ids)])
     for unit in units:
@@ -127,6 +133,7 @@ def _learn_columns(found: Measured) -> bool:
     """Finds how each column is made; False if one cannot be, or if ids differ."""
     media = found.media
     token = media.tokens["image"]
+    # Two of one size and one of another: a column that depends on content or number would differ.
     pictures = [noise(64, 48), noise(400, 220), noise(64, 48, seed=1)]
     samples: list[tuple[str, list[Any]]] = [
         ("a b", []),
@@ -153,6 +160,7 @@ def _learn_columns(found: Measured) -> bool:
             return False
         made.append((written, [_inside(encoded["offset_mapping"], *chars) for chars in ranges]))
     for name in media.columns:
+        # By the class's own function first; a column of zeros fits all ways, and then any is right.
         for way in (_by_id(media), _by_place, _zeros):
             if all(_agrees(way, name, written, ranges) for written, ranges in made):
                 found.columns[name] = way

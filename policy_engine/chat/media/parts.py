@@ -62,6 +62,7 @@ def has_media(messages: Sequence[Mapping[str, Any]]) -> bool:
     """
     for message in messages:
         content = message.get("content")
+        # Asked for every row of a run, so it looks at plain lists only.
         if type(content) is list and any(isinstance(p, Mapping) and _kind(p) is not None for p in content):
             return True
     return False
@@ -88,8 +89,10 @@ def _for_template(part: Mapping[str, Any]) -> Mapping[str, Any]:
     kind = _kind(part)
     if kind is None:
         return part
+    # Templates test for `image`, and OpenAI's type is another word for it.
     if part.get("type") == "image_url" and "image_url" in part:
         return {"type": "image", "url": "medium"}
+    # A text of fixed length, not None: templates test whether a key is there.
     return {key: "medium" if key in KEYS[kind] else value for key, value in part.items()}
 
 
@@ -111,6 +114,7 @@ def _source(part: Mapping[str, Any], kind: MediaKind, place: str) -> Any:
     # Arrow's Image feature has both, and a path beside bytes only names them.
     if "bytes" in found and "path" in found and len(found) == 2:
         return {"bytes": part["bytes"], "path": part["path"]}
+    # Two keys may hold two pictures; guessing would train on the wrong one.
     if len(found) > 1:
         keys = ", ".join(f"`{key}`" for key in found)
         raise MediaError(f"{place} has its {kind} under several keys: {keys}", help="keep one of them")
@@ -123,6 +127,7 @@ def _source(part: Mapping[str, Any], kind: MediaKind, place: str) -> Any:
     value = part[found[0]]
     if found[0] == "base64":
         return {"base64": value}
+    # OpenAI's form: `{"image_url": {"url": …, "detail": …}}`.
     if isinstance(value, Mapping) and "url" in value and "bytes" not in value:
         return value["url"]
     if isinstance(value, Mapping) and "data" in value:  # OpenAI's `input_audio`

@@ -20,6 +20,7 @@ from policy_engine.core.vocabulary import MediaKind
 
 TOKEN_COLUMNS: Final = ("mm_token_type_ids", "token_type_ids")
 """Columns of a processor that have one number per token, beside ids and attention."""
+# What most speech models take, for a processor that does not say.
 _RATE: Final = 16_000
 
 
@@ -52,11 +53,13 @@ class MediaProcessor:
             reason = "it has no tokenizer"
         if reason is not None:
             help = "pass processor.tokenizer, if the conversations are text"
+            # `why_refused` names the release where that is the reason.
             if "or later" in reason:
                 help = f"pip install 'transformers>={OLDEST}'"
             raise TokenizerError(f"{cls.__name__} cannot be used: {reason}", help=help)
 
     def __reduce__(self) -> tuple[Any, ...]:
+        # Without what was worked out: samples would be pickled for every worker.
         return _rebuild, (self.processor, self.options)
 
     @property
@@ -79,6 +82,7 @@ class MediaProcessor:
     @functools.cached_property
     def ids(self) -> frozenset[int]:
         """Ids of the tokens in whose place the model puts features."""
+        # Classes have a list of ids, a single id, or both.
         found = [i for kind in KINDS for i in getattr(self.processor, f"{kind}_token_ids", None) or ()]
         found += [getattr(self.processor, f"{kind}_token_id", None) for kind in KINDS]
         return frozenset(int(i) for i in found if i is not None)
@@ -88,10 +92,12 @@ class MediaProcessor:
         """Why rows of this processor cannot share a sequence, in one clause; None where they can."""
         parts = (getattr(self.processor, name, None) for name in ("image_processor", "video_processor"))
         names = {name for part in parts for name in getattr(part, "model_input_names", ())}
+        # M-RoPE, as Qwen2-VL has it: positions of time, height and width that are computed over the whole sequence.
         if any(name.endswith("grid_thw") for name in names):
             return (
                 "its model gives the tokens of a picture positions of a grid, which start again in no packed sequence"
             )
+        # PaliGemma and Gemma 3 attend both ways among such tokens.
         if "token_type_ids" in self.columns:
             return "its model lets the tokens of a picture see each other, also across packed rows"
         if self.together:
@@ -125,6 +131,7 @@ class MediaProcessor:
         by_token = {token: kind for kind, token in self.tokens.items()}
         if not by_token:
             return []
+        # In any order: no placeholder is the beginning of another.
         pattern = "|".join(re.escape(token) for token in by_token)
         return [
             Placeholder(start=match.start(), end=match.end(), kind=by_token[match.group()])
@@ -136,6 +143,7 @@ class MediaProcessor:
 
         It does unless the text begins with one.
         """
+        # As `ProcessorMixin.apply_chat_template` decides it.
         bos = self.processor.tokenizer.bos_token
         if bos is not None and text.startswith(bos):
             return False
@@ -155,6 +163,7 @@ class MediaProcessor:
         bos = self.processor.tokenizer.bos_token
         if bos is not None and text.startswith(bos):
             given["add_special_tokens"] = False
+        # A rate that is not given draws a warning, and is assumed to be right.
         if media.get("audio"):
             given |= {"audio": list(media["audio"]), "sampling_rate": self.rate}
         try:
@@ -162,6 +171,7 @@ class MediaProcessor:
                 warnings.simplefilter("ignore")
                 out = self.processor(
                     text=text,
+                    # A list in a list: one row, with several pictures.
                     images=[list(media["image"])] if media.get("image") else None,
                     videos=[list(media["video"])] if media.get("video") else None,
                     **given,
@@ -179,6 +189,7 @@ class MediaProcessor:
         columns = {
             name: np.asarray(_first(out[name]), dtype=np.int8)
             for name in TOKEN_COLUMNS
+            # Only columns that have a number for each token.
             if name in out and len(_first(out[name])) == len(ids)
         }
         return Written(ids=ids, texts=[offset["replacement"] for offset in offsets], columns=columns)
@@ -199,6 +210,7 @@ class MediaProcessor:
 
     def samples(self) -> Iterator[tuple[str, dict[MediaKind, list[Any]]]]:
         """A text without media, and one with a medium of a kind that needs no decoder."""
+        # Without media first: columns that only rows with media have are found by the second sample.
         yield "a", {}
         if "image" in self.tokens:
             yield f"a{self.tokens['image']}b", {"image": [noise(64, 48)]}
@@ -217,6 +229,7 @@ def noise(width: int, height: int, seed: int = 0) -> Any:
 def _first(value: Any) -> list[Any]:
     """The one row of a batch of one, as a list."""
     value = value.tolist() if hasattr(value, "tolist") else list(value)
+    # Classes give lists, arrays or tensors, with or without the row's own dimension.
     if value and not isinstance(value[0], int):
         value = value[0].tolist() if hasattr(value[0], "tolist") else list(value[0])
     return list(value)

@@ -15,6 +15,7 @@ from policy_engine.chat.transformers_import import transformers
 from policy_engine.core.errors import MediaError
 
 _DROP: Final = "fix the file or the row, or drop the row"
+# The largest sample by bytes of a sample; 3 bytes have no type in numpy, so another decoder reads them.
 _PEAKS: Final = {1: 1 << 7, 2: 1 << 15, 4: 1 << 31}
 
 
@@ -24,6 +25,7 @@ def open_sound(source: Any, options: MediaOptions, place: str, *, rate: int) -> 
     WAV files of that rate are read here; others by transformers, with the library that it asks for. Raises MediaError
     with its name.
     """
+    # A decoded row of `datasets`' Audio feature.
     if isinstance(source, Mapping) and source.get("array") is not None:
         given = source.get("sampling_rate", rate)
         if given != rate:
@@ -35,6 +37,7 @@ def open_sound(source: Any, options: MediaOptions, place: str, *, rate: int) -> 
     if isinstance(source, np.ndarray | list):
         return _samples(source, f"the sound of {place}")
     data, name = read_bytes(source, options, place)
+    # The usual file, read without a further library.
     if data[:4] == b"RIFF":
         found = _wav(data, name, rate)
         if found is not None:
@@ -58,6 +61,7 @@ def open_video(source: Any, options: MediaOptions, place: str) -> Any:
         return [open_image(frame, options, f"{place} frame {at}") for at, frame in enumerate(source)]
     if isinstance(source, str) and not source.startswith(("http://", "https://", "data:")):
         return str(confined(source, options, place))
+    # An array or tensor of frames goes to the processor as it is.
     if hasattr(source, "shape"):
         return source
     raise MediaError(
@@ -74,6 +78,7 @@ def _wav(data: bytes, name: str, rate: int) -> npt.NDArray[np.float32] | None:
             if file.getframerate() != rate or width not in _PEAKS:
                 return None
             frames = file.readframes(file.getnframes())
+            # `wave` reads a file that was cut without a word; its header says how long it was.
             missing = file.getnframes() * width * channels - len(frames)
     except wave.Error:
         return None
@@ -83,6 +88,7 @@ def _wav(data: bytes, name: str, rate: int) -> npt.NDArray[np.float32] | None:
         raise MediaError(f"{name} is broken: {missing:,} bytes are missing", help=_DROP)
     kind = {1: "<u1", 2: "<i2", 4: "<i4"}[width]
     values = np.frombuffer(frames, dtype=kind).astype(np.float32)
+    # 8-bit samples have no sign.
     if width == 1:
         values -= 128
     mono = values.reshape(-1, channels).mean(axis=1) / _PEAKS[width]
@@ -96,6 +102,7 @@ def _samples(values: Any, name: str) -> npt.NDArray[np.float32]:
         raise MediaError(f"{name} is not a list of samples: {error}", help=_DROP) from error
     if array.ndim != 1 or not array.size:
         raise MediaError(f"{name} has no samples of one channel", help=_DROP)
+    # One NaN makes every feature of the sound NaN, and then the loss.
     if not np.isfinite(array).all():
         raise MediaError(f"{name} has samples that are not numbers", help=_DROP)
     return array

@@ -19,6 +19,7 @@ from policy_engine.core.errors import ConfigError, MediaError
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+# At least two letters, so that a drive of Windows (`C://x`) is no URL.
 _URL: Final = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]+://")
 _TURNED: Final = frozenset({5, 6, 7, 8})
 """Values of the EXIF orientation under which width and height change places."""
@@ -70,10 +71,12 @@ def open_image(source: Any, options: MediaOptions, place: str) -> Image:
     from PIL import Image, ImageOps, UnidentifiedImageError
 
     opened, name = _opened(source, options, place)
+    # Before decoding: `Image.open` read the header alone.
     _check(opened, options, name)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
+            # As `transformers.image_utils.load_image` does, so that ids and pictures are those of training.
             upright: Image.Image = ImageOps.exif_transpose(opened)
             return upright.convert("RGB")
     except (OSError, ValueError, SyntaxError, UnidentifiedImageError, Image.DecompressionBombError) as error:
@@ -89,7 +92,9 @@ def measure_image(source: Any, options: MediaOptions, place: str) -> tuple[int, 
     _check(opened, options, name)
     width, height = opened.size
     try:
+        # The size of an upright picture, without turning it.
         turned = opened.getexif().get(_ORIENTATION, 1) in _TURNED
+        # An image that was made in memory has no format, and is whole.
         if opened.format is not None and not _is_whole(opened):
             opened.load()
     except Exception as error:  # Pillow's readers raise anything for a broken file
@@ -114,6 +119,7 @@ def read_bytes(source: Any, options: MediaOptions, place: str) -> tuple[bytes, s
 
     Raises MediaError if they cannot be read.
     """
+    # Bytes before the path: `datasets` keeps the path only as a name.
     if isinstance(source, Mapping):
         if source.get("bytes") is not None:
             name = f"the bytes of {place}" + (f" (`{source['path']}`)" if source.get("path") else "")
@@ -131,6 +137,7 @@ def read_bytes(source: Any, options: MediaOptions, place: str) -> tuple[bytes, s
         raise MediaError(
             f"{place} is a {type(source).__name__}, which is not a medium", help="give a path, bytes or a URL"
         )
+    # `data:image/png;base64,…`: everything behind the comma.
     if source.startswith("data:"):
         return _decoded(source.partition(",")[2], options, place)
     if _URL.match(source):
@@ -154,8 +161,11 @@ def confined(source: str, options: MediaOptions, place: str) -> Path:
             f"{place} names the file `{source}`, and no folder is given for files of media",
             help="give the folder that paths start from: --media-root (MediaOptions(root=…) in Python)",
         )
+    # A row is data of strangers: it may name files, and only those below the root.
     given = source.removeprefix("file://")
     root = Path(options.root).resolve()
+    # An absolute path of Windows would replace the root in the join below; POSIX ones do so too, and are found
+    # after it.
     if "\0" in given or PureWindowsPath(given).drive:
         raise MediaError(f"`{source}` of {place} is not a path below `{options.root}`", help=_DROP)
     try:
@@ -182,6 +192,7 @@ def _opened(source: Any, options: MediaOptions, place: str) -> tuple[Image, str]
         ) from error
     if isinstance(source, Image.Image):
         return source, f"the image of {place}"
+    # By the module's name, so that numpy is not imported for rows without arrays.
     if type(source).__module__.partition(".")[0] == "numpy":
         try:
             return Image.fromarray(source), f"the array of {place}"
@@ -210,6 +221,7 @@ def _check(image: Image, options: MediaOptions, name: str) -> None:
             f"{name} has {width} × {height} pixels, more than {options.max_pixels:,}",
             help="make it smaller, or raise `max_pixels` (MediaOptions)",
         )
+    # One pixel is what trackers and failed downloads leave.
     if width * height < options.min_pixels:
         raise MediaError(
             f"{name} has {width} × {height} pixels: nothing to see",
@@ -218,6 +230,7 @@ def _check(image: Image, options: MediaOptions, name: str) -> None:
     if image.mode == "CMYK":
         # Readers disagree on whether its colours are inverted, so a model would see another picture than people do.
         raise MediaError(f"{name} is in CMYK, which has no one meaning in RGB", help="save it as RGB")
+    # Formats whose frames people see: a phone's photo (MPO) has a second one that nobody looks at.
     frames = getattr(image, "n_frames", 1) if image.format in ("GIF", "PNG", "WEBP", "TIFF") else 1
     if frames > 1:
         raise MediaError(
@@ -235,8 +248,10 @@ def _is_whole(image: Image) -> bool:
         return False
     data = bytes(stream.getbuffer())
     if image.format == "JPEG":
+        # JPEG's end marker; some cameras fill the file with zeros behind it.
         return data.rstrip(b"\0")[-2:] == b"\xff\xd9"
     if image.format == "WEBP":
+        # The size in the RIFF header does not count its own 8 bytes.
         return len(data) >= int.from_bytes(data[4:8], "little") + 8
     return False
 
@@ -268,6 +283,7 @@ def _fetched(url: str, options: MediaOptions) -> bytes:
         )
     try:
         with urllib.request.urlopen(url, timeout=30) as answer:
+            # One byte more than allowed, so that a longer answer shows without being read.
             data: bytes = answer.read(options.max_bytes + 1)
     except (OSError, ValueError) as error:
         raise MediaError(f"`{url}` cannot be fetched: {error}", help=_DROP) from error

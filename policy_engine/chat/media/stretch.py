@@ -51,6 +51,7 @@ def matched(chat: RenderedChat, found: Sequence[Placeholder], media: Sequence[Me
         waiting.setdefault(medium.kind, []).append(at)
     counts = {kind: sum(p.kind == kind for p in found) for kind in ("image", "video", "audio")}
     for placeholder in found:
+        # A placeholder may go over several segments; each of them is looked at.
         at = bisect_right(starts, placeholder.start) - 1
         while at < len(starts) and starts[at] < placeholder.end:
             segment = chat.segments[at]
@@ -64,6 +65,7 @@ def matched(chat: RenderedChat, found: Sequence[Placeholder], media: Sequence[Me
                 f"{counted(len(waiting.get(kind, ())), kind)} of the conversation",
                 help="use a template that writes one placeholder for each, in the roles that the data has them in",
             )
+    # The n-th placeholder of a kind is the n-th medium of that kind, as processors have it.
     taken: dict[str, int] = {}
     for placeholder in found:
         at = waiting[placeholder.kind][taken.get(placeholder.kind, 0)]
@@ -95,6 +97,7 @@ def stretch(
     """
     if not (media or prefix or suffix):
         return Stretched(chat=chat, ranges=())
+    # In order of the text, which may mix kinds in another order than the messages.
     order = sorted(range(len(media)), key=lambda at: placeholders[at].start)
     pieces: list[str] = [prefix]
     segments: list[Segment] = []
@@ -116,6 +119,7 @@ def stretch(
     segments += _moved(chat, [placeholders[at] for at in order], [media[at] for at in order], cuts, len(prefix))
     text = "".join(pieces)
     if suffix:
+        # A further end marker of the last turn: `</s>` behind an answer.
         last = next((s.turn for s in reversed(chat.segments) if s.turn is not None), None)
         part = "eod" if last is not None else "preamble"
         segments.append(Segment(start=len(text) - len(suffix), end=len(text), part=part, turn=last))
@@ -137,6 +141,7 @@ def _moved(
 
     def now(char: int) -> int:
         done = bisect_right(ends, char)
+        # Behind a replacement, counted from its end.
         return char + shift if not done else cuts[done - 1][2] + char - ends[done - 1]
 
     at = 0
@@ -149,6 +154,8 @@ def _moved(
                     f"the placeholder of {medium.place} is written in two pieces",
                     help="use a template that writes it as one",
                 )
+            # `<|image_pad|>` that the template writes for an `image` part is labelled already; this one is in other
+            # scaffold.
             if segment.part not in MEDIA:
                 if start < placeholder.start:
                     yield replace(segment, start=now(start), end=now(placeholder.start))

@@ -24,6 +24,7 @@ Texts = Callable[[Sequence[Sequence[Mapping[str, Any]]]], Sequence["str | None"]
 """The texts of several conversations; None where the encoder raises."""
 
 _THINKING: Final = frozenset(marker for pair in REASONING for marker in pair)
+# Names of markers that end something: `<|im_end|>`, `<eos>`, `<|eot_id|>`, `<｜end▁of▁sentence｜>`.
 _ENDS: Final = re.compile(r"end|eo[stmd]\b|eot|</s>", re.IGNORECASE)
 
 
@@ -41,6 +42,7 @@ def turn_bounds(
     What an encoder writes behind a question whoever speaks next is the next answer's opening: see `openings_back`.
     """
     count = len(messages)
+    # All in one question to the process.
     heads = texts([messages[:turn] for turn in range(1, count)])
     found: list[int | None] = [0]
     for head in heads:
@@ -49,6 +51,7 @@ def turn_bounds(
         _by_tints(messages, runs, texts, way, markers, found)
     bounds: list[int] = []
     for at in found:
+        # Never backwards: a bound that was not found is that of the turn before, which leaves its text there.
         bounds.append(max(bounds[-1] if bounds else 0, at if at is not None else bounds[-1] if bounds else 0))
     return [*bounds, len(plain)]
 
@@ -67,6 +70,7 @@ def _by_tints(
     a beginning in common: that much is theirs.
     """
     missing = [turn for turn, at in enumerate(found) if at is None]
+    # One window does: what is asked is where the data ends, not what it is.
     tinting = Tinting(way=way, first=0)
     tinted = tinting.messages(messages)
     whole, *heads = texts([tinted, *(tinted[:turn] for turn in missing)])
@@ -81,6 +85,7 @@ def _by_tints(
         at = places[last[0]]
         gap = TINTED.search(whole, at)
         rest = whole[at : gap.start() if gap else len(whole)]
+        # `<|im_start|>user` and `<|im_start|>tool` share a beginning that cuts no marker.
         own = markers.back_to_boundary(rest, common_prefix(head[last.end() :], rest))
         found[turn] = _plain_place(whole, at, tinting, runs) + own
 
@@ -113,6 +118,7 @@ def openings_back(
             ends.append(at)
     made = list(bounds)
     for turn in range(1, len(messages)):
+        # Only where the model answers somebody else does anything open an answer.
         if messages[turn].get("role") not in models or messages[turn - 1].get("role") in models:
             continue
         data = max((end for end in ends if bounds[turn - 1] <= end <= bounds[turn]), default=bounds[turn - 1])
@@ -123,6 +129,7 @@ def openings_back(
         for start, end in markers.spans(tail):
             marker = tail[start:end]
             closes = is_closing_tag(marker) or marker == markers.eos or _ENDS.search(marker) is not None
+            # Words, or a delimiter of thinking, begin the answer's opening.
             if tail[kept:start].strip() or marker in _THINKING or not closes:
                 break
             kept = end

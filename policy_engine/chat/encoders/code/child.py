@@ -37,6 +37,7 @@ def shut_network() -> bool:
     import ctypes
 
     libc = ctypes.CDLL(None, use_errno=True)
+    # With a user namespace of its own first, which needs no rights; alone for a process that is root.
     return any(libc.unshare(flags) == 0 for flags in (_CLONE_NEWUSER | _CLONE_NEWNET, _CLONE_NEWNET))
 
 
@@ -49,6 +50,7 @@ def take_limits(memory: int, seconds: int) -> None:
         ("RLIMIT_NOFILE", 64),
     ):  # fmt: skip
         kind = getattr(resource, name, None)
+        # Not every system has all of them.
         if kind is not None:
             resource.setrlimit(kind, (most, most))
 
@@ -58,11 +60,13 @@ def refuse(event: str, arguments: tuple[Any, ...]) -> None:
     if event.startswith(_REFUSED) or (event == "import" and arguments[0] in _IMPORTS):
         raise PermissionError(f"an encoder may not do this: {event}")
     if event == "open":
+        # `os.open` has flags and no mode, `open` a mode.
         mode, flags = arguments[1], arguments[2] if len(arguments) > 2 else 0
         writes = isinstance(mode, str) and any(letter in mode for letter in "wax+")
         if writes or (isinstance(flags, int) and flags & (os.O_WRONLY | os.O_RDWR)):
             raise PermissionError("an encoder may not write files")
         path = os.fsdecode(arguments[0]) if isinstance(arguments[0], str | bytes) else ""
+        # By the real path, so that a link in the model's folder leads nowhere else.
         if path and not os.path.realpath(path).startswith(_readable):
             raise PermissionError("an encoder reads its own folder and Python's alone")
 
@@ -73,6 +77,7 @@ def load(path: str) -> Any:
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
+    # dataclasses look their module up while the file is being read.
     sys.modules["model_encoder"] = module
     spec.loader.exec_module(module)
     return module.encode_messages
@@ -82,6 +87,7 @@ def call(encode: Any, asked: dict[str, Any]) -> dict[str, Any]:
     """The text of one conversation, or the reason why it failed."""
     try:
         text = encode(asked["messages"], **asked["arguments"])
+    # `SystemExit` too: a file that exits has failed at this row.
     except BaseException as error:
         return {"error": f"{type(error).__name__}: {error}"[:2000]}
     if type(text) is not str:
@@ -102,6 +108,7 @@ def parameters(encode: Any) -> list[list[Any]]:
 def main(path: str, memory: int, seconds: int) -> None:
     """Answers until its input ends."""
     # The encoder's own printing goes nowhere: answers have a file of their own.
+    # Duplicated before 1 leads nowhere, as below.
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8", newline="\n")
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 1)
@@ -115,12 +122,14 @@ def main(path: str, memory: int, seconds: int) -> None:
         alone = shut_network()
     except (OSError, AttributeError, ImportError):
         alone = False
+    # Loaded above for `unshare`; the hook sees imports only where the module is not there yet.
     for name in _IMPORTS:
         sys.modules.pop(name, None)
     global _readable
     folders = {os.path.dirname(path), *(p for p in (sys.prefix, sys.base_prefix, *sys.path) if p)}
     _readable = tuple(os.path.realpath(folder) + os.sep for folder in folders)
     try:
+        # Last before the file is read: the limits hold for this program as well.
         take_limits(memory, seconds)
         sys.addaudithook(refuse)
         encode = load(path)

@@ -115,7 +115,9 @@ class PythonEncoder:
     ) -> list[str | TemplateError]:
         """The text of each conversation, or the error that the file raises for it."""
         known = self._process.parameters
+        # A row's own arguments win over the usual ones.
         given = {**{name: value for name, value in _USUAL.items() if known.get(name) is False}, **kwargs}
+        # What the function does not take is left out, as a template ignores variables that it does not read.
         arguments = {name: value for name, value in given.items() if name in known or "**" in known}
         if tools and "tools" in known:
             arguments["tools"] = list(tools)

@@ -18,7 +18,9 @@ from typing import Any, Final
 from policy_engine.core.errors import TemplateError, TemplateLimitError, TokenizerError
 
 _CHILD: Final = Path(__file__).with_name("child.py")
+# Four GiB of addresses: Python's libraries map a lot that they never touch.
 _MEMORY: Final = 4 << 30
+# One process answers for a whole run; single questions have the clock.
 _CPU_SECONDS: Final = 24 * 3600
 SECONDS: Final = 20.0
 """Seconds that one question may take, as the clock on the wall has it."""
@@ -37,6 +39,7 @@ class EncoderProcess:
         self._hello: dict[str, Any] = {}
 
     def __reduce__(self) -> tuple[Any, ...]:
+        # A pickle has no process: each worker starts its own when first asked.
         return EncoderProcess, (self.file,), {"_seconds": self._seconds}
 
     def __setstate__(self, state: Mapping[str, Any]) -> None:
@@ -86,6 +89,7 @@ class EncoderProcess:
             cwd="/",
             start_new_session=True,
         )
+        # Ends the process with the object, also where the interpreter exits.
         weakref.finalize(self, _end, process)
         try:
             self._hello = self._ask(process, None)
@@ -102,6 +106,7 @@ class EncoderProcess:
     def _ask(self, process: subprocess.Popen[bytes], question: Any) -> dict[str, Any]:
         assert process.stdin is not None
         assert process.stdout is not None
+        # Not the wall clock, which may be set while a row is waited for.
         until = time.monotonic() + self._seconds
         try:
             data = b"" if question is None else json.dumps(question).encode("ascii") + b"\n"
@@ -122,6 +127,7 @@ class _TooLong(Exception):
 
 def _exchange(into: int, out: int, data: bytes, until: float) -> bytes:
     """Writes a question and reads an answer of one line, both at once."""
+    # A question of megabytes fills the pipe while the process writes its answer: both would wait for each other.
     os.set_blocking(into, False)
     got: list[bytes] = []
     size = 0
@@ -131,6 +137,7 @@ def _exchange(into: int, out: int, data: bytes, until: float) -> bytes:
             raise _TooLong
         readable, writable, _ = select.select([out], [into] if data else [], [], left)
         if writable:
+            # As much as the pipe takes; the rest in the next turn.
             data = data[os.write(into, data[: 1 << 16]) :]
         if readable:
             piece = os.read(out, 1 << 20)

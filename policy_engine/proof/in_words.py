@@ -37,6 +37,7 @@ class _Words:
         """See `places`."""
         found: dict[tuple[str, str], list[str]] = {}
         for region, part_class, possible in zip(regions, self._world.classes, self._possible.regions, strict=True):
+            # One class of parts after another; classes of one place in words are joined below.
             if not region:
                 continue
             if not part_class.owned:
@@ -47,7 +48,9 @@ class _Words:
                 algebra = self._world.algebra
                 here, there = algebra.within(region, own), algebra.within(possible, own)
                 if here:
+                    # Compared with what is possible for the role, so that only what narrows it is named.
                     where = self._where(here, there)
+                    # Parts with the same places and conditions share a line: `assistant: header, text after user`.
                     found.setdefault((role, where + self._conditions(here, there)), []).extend(part_class.parts)
         lines = [f"{_subject(role, parts)}{rest}" for (role, rest), parts in found.items()]
         if len(lines) > MAX_PLACES:
@@ -65,6 +68,7 @@ class _Words:
         common, shared = self._common(inside, outside)
         if shared == inside:
             return f" {' and '.join(common)}"
+        # The complement may have the plainer words: all turns except the last.
         excepted, missing = self._common(outside & ~inside, outside)
         if missing == outside & ~inside:
             return f" except {' and '.join(excepted)}"
@@ -74,6 +78,7 @@ class _Words:
         """Facts that hold at all of `inside`, in words, and the points of `outside` where they hold."""
         named: list[str] = []
         left = outside
+        # Plainest first, as facts that come later are left out where they add nothing.
         for fact, truth in sorted(((f, t) for f in self._side_facts for t in (True, False)), key=_plainness):
             pattern = self._points.where(lambda letter, fact=fact: ((fact, True),))  # type: ignore[misc]
             points = pattern if truth else ~pattern
@@ -81,14 +86,17 @@ class _Words:
             if not inside & ~points and left & ~points:
                 left &= points
                 named.append(_fact(fact, truth))
+        # If facts were cut, those that are named say less than the region: it is not exact.
         return named[:_SHORT], left if len(named) <= _SHORT else 0
 
     def _conditions(self, region: Region, possible: Region) -> str:
         """The tests that come out the same all over a region, and not all over what is possible."""
+        # The same free sets at the same points: the conditions are open there.
         if region == {f: p & _points(region) for f, p in possible.items() if p & _points(region)}:
             return ""
         named = []
         for text, free in self._tests:
+            # A test that is true of all that is possible says nothing about this region.
             if self._implies(region, free) and not self._implies(possible, free):
                 named.append(text)
             elif self._excludes(region, free) and not self._excludes(possible, free):
@@ -111,6 +119,7 @@ class _Words:
         found: dict[str, int] = {}
         for _, statement in self._world.statements:
             for leaf in leaves(statement.condition) if statement.condition is not None else ():
+                # Tests on the place of a turn are named as facts, by `_where`.
                 if self._world.is_free(leaf):
                     found.setdefault(leaf.span.text or repr(leaf.field.path), conditions.holds(leaf))
         for span, variable in conditions.regexes:
@@ -137,6 +146,7 @@ def _subject(role: str, parts: Sequence[str]) -> str:
     who = "any other role" if role == OTHER else role
     if known == TURN:
         return who
+    # A policy that trains a role trains its whole body, so this is the usual case.
     if known >= BODY:
         rest = sorted(known - BODY)
         return f"{who}: body" + (f", {', '.join(rest)}" if rest else "")

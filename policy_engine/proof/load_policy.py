@@ -34,6 +34,7 @@ def policy_from_text(text: str, *, name: str = "<string>", schema: Schema | None
 
 def _finished(program: Program, prove: bool) -> Program:
     program = _proven(program) if prove else program
+    # The warning shows the line that called `load_policy` or `policy_from_text`.
     warn_of(warnings_of(program.policy), stacklevel=3)
     return program
 
@@ -52,4 +53,5 @@ def _proven(program: Program) -> Program:
         raise PolicyCheckError(diagnostics)
     if not diagnostics:
         return program
+    # Compiled again, so that whoever reads the program's policy finds these warnings too.
     return compile_policy(replace(policy, warnings=(*policy.warnings, *diagnostics)))

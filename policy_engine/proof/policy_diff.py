@@ -17,6 +17,7 @@ from policy_engine.rules.program import Program
 
 Kind = Literal["trains more", "trains less", "differs"]
 KEPT_MASKED: Final = "what `never` guards keep masked under `on straddle train`"
+# The default of `unrendered` depends on the text that is lost, so no single word of the language names it.
 _DEFAULTS: Final = {"straddle": "mask", "empty": "drop", "unrendered": "error or warn", "drift": "error"}
 
 
@@ -38,12 +39,14 @@ def compare(old: CheckedPolicy | Program, new: CheckedPolicy | Program) -> Diff:
 class _Comparison:
     def __init__(self, old: CheckedPolicy, new: CheckedPolicy) -> None:
         self.old, self.new = old, new
+        # One world for both: regions of two can only be compared over the same points and conditions.
         self.world = World([old, new])
         self.possible = Possible(self.world)
         self.outcomes = Outcomes(self.world)
 
     def diff(self) -> Diff:
         """The verdict with its changes."""
+        # One witness for each pair of weights: each is a change of its own to a reader.
         found = self._differences()
         changes: list[Change] = []
         finder, claim = Finder(self.possible), Differs(self.old, self.new)
@@ -76,6 +79,7 @@ class _Comparison:
                     if weight_a == weight_b or not (region := algebra.both(region_a, region_b)):
                         continue
                     key = (_kind(weight_a, weight_b), weight_a, weight_b)
+                    # A list with a region for each class, as `places` and `Finder` take them.
                     regions = found.setdefault(key, [{} for _ in self.world.classes])
                     regions[index] = region
         return found
@@ -83,6 +87,7 @@ class _Comparison:
     def _keeps_differ(self) -> bool:
         """True if `never` guards keep different characters masked under `on straddle train`."""
         policies = (self.old, self.new)
+        # Guards train nothing and mask nothing; only under that setting do they decide tokens.
         if not any(p.settings.get("straddle") == "train" for p in policies):
             return False
         algebra = self.world.algebra
@@ -101,6 +106,7 @@ class _Comparison:
 
 def _kind(old: Weight, new: Weight) -> Kind:
     if len(old) == 1 and len(new) == 1 and isinstance(old[0], float) and isinstance(new[0], float):
+        # 0.5 and -0.5 push as hard, in opposite directions.
         if abs(old[0]) == abs(new[0]):
             return "differs"
         return "trains more" if abs(new[0]) > abs(old[0]) else "trains less"
@@ -113,6 +119,7 @@ def _kind(old: Weight, new: Weight) -> Kind:
 def _weight(weight: Weight) -> str:
     if weight == (0.0,):
         return "masked"
+    # A factor of 1 is left out, unless it is all there is.
     return " × ".join(f"{f:g}" if isinstance(f, float) else f for f in weight if f != 1.0 or len(weight) == 1)
 
 
@@ -128,6 +135,7 @@ def _verdict(changes: list[Change], settings: tuple[SettingChange, ...]) -> Diff
     certain: set[Kind] = set()
     for setting in settings:
         if setting.name == "on straddle":
+            # Only these two directions are known; `error` fails rows instead.
             more: dict[tuple[str, str], Kind] = {("mask", "train"): "trains more", ("train", "mask"): "trains less"}
             certain.add(more.get((setting.old, setting.new), "differs"))
         elif setting.name == KEPT_MASKED:

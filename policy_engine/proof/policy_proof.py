@@ -39,6 +39,7 @@ def prove(policy: CheckedPolicy | Program, *, places: bool = True) -> ProofRepor
     try:
         return PolicyProof(checked).report(places=places)
     except TooLarge as error:
+        # Each guard is listed all the same: undecided is a verdict, and a guard that is missing would pass for proven.
         return ProofReport(policy=checked, guards=_undecided(checked), undecided=error.why)
 
 
@@ -85,6 +86,7 @@ class PolicyProof:
         return tuple(self._guard(guard) for guard in self.policy.guards)
 
     def _guard(self, guard: CheckedGuard) -> GuardFinding:
+        # One region for each class of parts, here and below.
         covered = [self._covered(guard, i) for i in range(len(self.world.classes))]
         broken = self.broken(guard, covered)
         vacuous = not any(covered)
@@ -124,6 +126,7 @@ class PolicyProof:
             if guard.kind == "never":
                 found.append(algebra.both(region, trained))
             else:
+                # `always` is broken where the weight is 0, also where no rule matches.
                 found.append(algebra.both(region, outcome.weights.get(MASKED, {})))
         return found
 
@@ -142,12 +145,15 @@ class PolicyProof:
             by = tuple(
                 other
                 for other in self.policy.rules
+                # Only a rule below can have overridden it.
                 if other.index > rule.index
                 and any(
                     algebra.both(region, outcome.decided.get(other.index, {}))
                     for region, outcome in zip(matched, self.outcomes, strict=True)
                 )
             )
+            # Rules below that decide all of it shadow a `scale` too; else it is the rules above that left nothing to
+            # scale.
             scale = rule.effect == "scale" and not self._covers(by, matched)
             yield DeadRule(rule=rule, why="nothing to scale" if scale else "shadowed", by=() if scale else by)
 
@@ -157,6 +163,7 @@ class PolicyProof:
             if rule.index in outcome.decided or rule.index in outcome.scaled:
                 return True
         return any(
+            # A rule whose weights are all overridden may still have made a turn `trained` for a rule in between.
             rule.index < stage and self.possible.acts(bit, rule.index)
             for bit, (_, stage) in enumerate(self.world.stages.bits)
         )
@@ -172,6 +179,7 @@ class PolicyProof:
 
     def order(self) -> Order:
         """Finds out if the order of the rules is free: no two that overlap disagree on the weight."""
+        # Moving a rule changes which rules are above a `trained`, so overlaps do not decide.
         if self.world.stages.bits:
             return Order(free=None)
         algebra = self.world.algebra
@@ -179,10 +187,13 @@ class PolicyProof:
         for rule in self.policy.rules:
             matched = self._matched(rule)
             own = _outcome_key(rule)
+            # By outcome, not by rule: rules of one weight may overlap as they like, and a policy of hundreds has few
+            # weights.
             for key, (other, regions) in seen.items():
                 if _agree(own, key):
                     continue
                 if any(algebra.both(a, b) for a, b in zip(matched, regions, strict=True)):
+                    # Regions were joined by outcome; now the rule itself is looked for.
                     return Order(free=False, pair=self._pair(key, rule, matched) or (other, rule))
             first, regions = seen.get(own, (rule, [{} for _ in matched]))
             seen[own] = first, [algebra.either(a, b) for a, b in zip(matched, regions, strict=True)]
@@ -208,6 +219,7 @@ class PolicyProof:
             if statement.condition is None:
                 continue
             whole = self._constant(statement, statement.condition)
+            # Its tests are not reported one by one: the whole condition is the finding.
             if whole is not None:
                 yield _fixed(statement, statement.condition, whole)
                 continue
@@ -229,6 +241,7 @@ class PolicyProof:
                 true = algebra.both(here, self.world.expression(expr, owned=part_class.owned))
                 seen |= {True} if true else set()
                 seen |= {False} if algebra.without(here, true) else set()
+            # Seen both ways, so the other classes cannot change the answer.
             if len(seen) == 2:
                 return None
         return seen.pop() if seen else None
@@ -244,6 +257,7 @@ class PolicyProof:
 
 def _outcome_key(rule: CheckedRule) -> str:
     """A key for the effect of a rule on a weight."""
+    # `+ 0.0` makes 0.0 of -0.0, which are one weight.
     weight = repr(rule.weight) if isinstance(rule.weight, Field) else repr(as_weight(rule.weight) + 0.0)
     return f"{'scale' if rule.effect == 'scale' else ''} {weight}"
 
@@ -253,6 +267,7 @@ def _agree(a: str, b: str) -> bool:
 
     Two `scale` rules do not: a product of floating point numbers depends on their order.
     """
+    # A `scale` of masked text leaves it masked, so `mask` and `scale` may change places.
     return a == b or {a[:5], b[:5]} == {"scale", " 0.0"}
 
 

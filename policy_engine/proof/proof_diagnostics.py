@@ -49,6 +49,7 @@ def guard_diagnostics(findings: Sequence[GuardFinding], *, undecided: str | None
             for rule in finding.rules
             if rule is not None
         ]
+        # No rule to point at; with others beside it, pointing at these says more.
         default = " by default, where no rule matches" if None in finding.rules and not related else ""
         yield Diagnostic(
             code=GUARD_FAILS if fails else GUARD_POSSIBLE,
@@ -75,6 +76,7 @@ def witness_text(witness: Witness) -> str:
     messages = json.dumps(list(witness.conversation.messages), ensure_ascii=False)
     sample = witness.conversation.sample
     row = f" with sample {json.dumps(dict(sample), ensure_ascii=False)}" if sample else ""
+    # Terminals and editors show this on one line.
     if len(messages) > _LONGEST:
         messages = messages[:_LONGEST] + " …"
     turn = witness.place.turn

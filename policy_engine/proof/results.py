@@ -143,6 +143,7 @@ class ProofReport:
     @property
     def exit_code(self) -> ExitCode:
         """0 if all guards hold, 1 if one fails, 3 if one is possible or undecided."""
+        # 3 says that nothing is wrong as far as is known; scripts may treat it either way.
         return 1 if self.fails else 0 if self.holds and self.undecided is None else 3
 
 

@@ -82,6 +82,8 @@ def make_space(sizes: Sequence[int]) -> Space:
 
     Raises `TooLarge` if it needs a BDD and the library `dd` is not installed.
     """
+    # A bitset has a bit for each assignment, so its size doubles with each regex; a BDD grows with the structure of the
+    # sets.
     total = prod(sizes)
     if total <= BITSET_LIMIT:
         return _Bitsets(sizes)
@@ -112,6 +114,8 @@ class _Bitsets:
     def _make_cell(self, variable: int, value: int) -> int:
         stride = self.strides[variable]
         period = stride * self.sizes[variable]
+        # The cell is a block of ones in each period. Ones divided by a period of ones have a 1 at the start of each
+        # period, and the product puts the block there.
         return (((1 << stride) - 1) << (stride * value)) * (self.full // ((1 << period) - 1))
 
     def cells(self, variable: int, values: Iterable[int]) -> int:
@@ -130,11 +134,13 @@ class _Bitsets:
         for variable in variables:
             stride, size = self.strides[variable], self.sizes[variable]
             first = self._cell(variable, 0)
+            # All values are moved onto value 0 and joined, then copied back to every value.
             found = reduce(or_, ((a >> (stride * v)) & first for v in range(size)))
             a = reduce(or_, (found << (stride * v) for v in range(size)))
         return a
 
     def pick(self, a: int) -> tuple[int, ...]:
+        # The lowest bit: low values are the plainer ones, such as a field that is missing.
         index = (a & -a).bit_length() - 1
         return tuple(index // stride % size for stride, size in zip(self.strides, self.sizes, strict=True))
 
@@ -155,6 +161,7 @@ class _Diagrams:
         self._bits = [[f"v{i}_{b}" for b in reversed(range((n - 1).bit_length()))] for i, n in enumerate(self.sizes)]
         self._names = [name for bits in self._bits for name in bits]
         self._bdd.declare(*self._names)
+        # In `dd`, 1 is true, -1 is false, and a minus sign negates a node.
         self.empty: int = self._bdd.false
         self.full: int = self._bdd.true
         self._cell = cache(self._make_cell)
@@ -189,9 +196,11 @@ class _Diagrams:
 
     def forget(self, a: int, variables: Iterable[int]) -> int:
         names = [name for variable in variables for name in self._bits[variable]]
+        # Forgetting also lets in the codes past the last value.
         return self.both(self._bdd.exist(names, a), self.full) if names else a
 
     def pick(self, a: int) -> tuple[int, ...]:
+        # Variables that the path does not ask about may have any value; the low one is as good.
         found = dict.fromkeys(self._names, False)
         while a != self._bdd.true:
             level, low, high = self._bdd.succ(a)

@@ -32,6 +32,7 @@ class Summaries:
         for fact in mine:
             if isinstance(fact, (AtLeast, CountTest)):
                 cap = fact.count if isinstance(fact, AtLeast) else fact.cap
+                # Counts stop at the largest number that some fact asks for, so states stay few.
                 caps[fact.key] = max(caps.get(fact.key, 0), cap)
         self._keys = sorted(caps, key=repr)
         self._caps = [caps[key] for key in self._keys]
@@ -43,6 +44,7 @@ class Summaries:
         self._alphabet = list(kinds.values())
         start: State = ((0,) * len(self._keys), (False,) * len(self._near))
         self._states: list[State] = [start]
+        # The way back to the empty side, for witnesses.
         self._parents: list[tuple[int, Letter] | None] = [None]
         self._index: dict[State, int] = {start: 0}
         self._explore()
@@ -51,11 +53,13 @@ class Summaries:
         if merge:
             seen: dict[tuple[bool, ...], int] = {}
             for i in self.kept:
+                # States in which all facts agree are one place to the policy; the first needs the fewest turns.
                 seen.setdefault(tuple(self.holds(fact, i) for fact in mine), i)
             self.kept = list(seen.values())
 
     def _explore(self) -> None:
         at = 0
+        # Breadth first: a state is found by the fewest turns that lead to it.
         while at < len(self._states):
             for letter in self._alphabet:
                 state = self._next(self._states[at], letter)
@@ -72,7 +76,9 @@ class Summaries:
 
     def _next(self, state: State, letter: Letter) -> State:
         counts = tuple(
-            min(cap, n + letter.is_in(key)) for n, cap, key in zip(state[0], self._caps, self._keys, strict=True)
+            # A boolean counts as 0 or 1.
+            min(cap, n + letter.is_in(key))
+            for n, cap, key in zip(state[0], self._caps, self._keys, strict=True)
         )
         return counts, tuple(letter.is_in(key) for key in self._near)
 
@@ -100,4 +106,6 @@ class Summaries:
             number, letter = parent
             found.append(letter)
             parent = self._parents[number]
+        # A prefix grows at its end, a suffix at its front. Going back, the nearest turn comes first: the last of a
+        # prefix, the first of a suffix.
         return found[::-1] if self.side == "prefix" else found

@@ -92,6 +92,7 @@ class FieldValues:
         """The cells that the field has under an assignment: one, or for `result` several."""
         if self.seen is None:
             return [assignment[self.variable]]
+        # Cell 0 is the missing field: no result has it.
         return [cell for cell, variable in enumerate(self.seen, 1) if assignment[variable]] or [0]
 
     def expected(self, assignment: Sequence[int], number: int = 0) -> list[tuple[Test, bool]]:
@@ -112,6 +113,7 @@ class FieldValues:
     def cell_at(self, assignment: Sequence[int], number: int = 0) -> int:
         """The cell of the result with this number, or of the one value that there is."""
         cells = self.cells_of(assignment)
+        # Further results may repeat the last value.
         return cells[min(number, len(cells) - 1)]
 
     def where(self, space: Space, test: Callable[[Cell], bool]) -> Free:
@@ -139,8 +141,11 @@ def values_of(name: Name, tests: Sequence[Test], *, as_weight: bool = False, par
     groups: dict[Any, int] = {}
     kept: list[int] = []
     for index, cell in enumerate(cells):
+        # A string and a list that leave the same test open need values of different kinds.
         open_kind = cell.kind if None in answers[index].values() else ""
+        # Cells on which all tests agree may still differ for a weight, for a field below, or for a text's length.
         apart = (as_weight and weight_class(cell), parents and json_kind(cell), _is_no_chars(name, cell))
+        # The first cell of a group stays, and candidates come with the plainest value first: witnesses then read well.
         if groups.setdefault((tuple(answers[index].values()), open_kind, apart, cell.blank), index) == index:
             kept.append(index)
     values = FieldValues(name=name, cells=[cells[i] for i in kept], tests=unique)
@@ -186,10 +191,13 @@ def _exists(name: Name, cell: Cell) -> bool:
     """True if the field can have the cell's values at all, by its scope."""
     value = cell.value if cell.kind == "value" else None
     if name == ("turn", ("chars",)):
+        # A number of characters.
         return isinstance(value, int) and not isinstance(value, bool) and value >= 0
     if name[0] == "segment":
+        # The text of a segment; empty segments are no case, since no character is decided there.
         return cell.kind == "string" or (cell.kind == "value" and isinstance(value, str) and value != "")
     if name[0] in MESSAGE_SCOPES and name[1][:1] == ("role",):
+        # A role is text, and nothing is below text.
         return value is MISSING or (len(name[1]) == 1 and (cell.kind == "string" or isinstance(value, str)))
     if name[0] in MESSAGE_SCOPES and name[1][:1] == ("content",):
         if len(name[1]) > 1:
@@ -205,11 +213,13 @@ def _candidates(name: Name, tests: Sequence[Test]) -> list[Cell]:
     """
     constants = [c for test in tests for c in _constants(test)]
     if name == ("result", ("role",)):
+        # A result is a turn of role `tool`, by definition.
         return [Cell(kind="value", value=MISSING), Cell(kind="value", value="tool")]
     strings = sorted({c for c in constants if isinstance(c, str)})
     numbers = _numbers(constants, whole=name == ("turn", ("chars",)))
     found = [Cell(kind="value", value=v) for v in (MISSING, *numbers, False, True, None)]
     bounds: list[tuple[str | None, str | None]] = [(None, None)]
+    # Without `<` and its like, the place of a string among others does not matter: one cell for all.
     if any(isinstance(t, Compare) and t.op in _ORDER and isinstance(t.value, str) for t in tests):
         edges = [None, *strings, None]
         bounds = [(a, b) for a, b in pairwise(edges) if _is_between(a, b)]
@@ -220,6 +230,7 @@ def _candidates(name: Name, tests: Sequence[Test]) -> list[Cell]:
     named = [Cell(kind="value", value=s) for s in strings]
     # A message without content is the exception.
     found = [*other, *named, *found] if name == ("message", ("content",)) else [*found, *named, *other]
+    # An object has no test that could tell it from another, so one stands for all.
     return [*found, Cell(kind="list"), Cell(kind="value", value={})]
 
 
@@ -235,6 +246,7 @@ _ORDER: Final = frozenset({"<", "<=", ">", ">="})
 
 
 def _constants(test: Test) -> Iterable[Any]:
+    # These look inside a value; the literal is not one of the values that they tell apart.
     if not isinstance(test, Compare) or test.op in ("matches", "contains"):
         return ()
     if isinstance(test.value, tuple):
@@ -246,6 +258,7 @@ def _numbers(constants: Iterable[Any], *, whole: bool) -> list[int | float]:
     """The numbers that comparisons name, and one in each gap; zero is among them, for weights."""
     named = sorted({0, *(c for c in constants if kind_of(c) == "number")})
     if whole:
+        # The whole numbers on either side of each bound.
         near = {int(n) + step for n in named if n >= 0 for step in (-1, 0, 1, 2)}
         return sorted((n for n in near if n >= 0), reverse=True)  # more is easier to write
     gaps = [a + (b - a) / 2 for a, b in pairwise(named)]
@@ -264,6 +277,7 @@ def _answer(name: Name, test: Test, cell: Cell) -> bool | None:
     if isinstance(test, Truth):
         return False
     if cell.kind == "list":
+        # A list equals no literal, so `!=` alone is true of it.
         return None if test.op == "contains" else test.op == "!="
     return _on_string(test, cell)
 
@@ -279,5 +293,6 @@ def _on_string(test: Compare, cell: Cell) -> bool | None:
     if test.op == "in":
         return None if isinstance(test.value, str) else False
     if test.op == "contains":
+        # Every string contains the empty one.
         return (test.value == "" or None) if isinstance(test.value, str) else False
     return None

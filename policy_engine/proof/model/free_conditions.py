@@ -46,7 +46,9 @@ class Conditions:
     def __init__(self, tests: Sequence[Test], statements: Sequence[tuple[CheckedStatement, Resolve]]) -> None:
         weights = [s.weight for s, _ in statements if isinstance(s, CheckedRule) and isinstance(s.weight, Field)]
         spans = [(span, span_key(span, s, r)) for s, r in statements for target in s.targets for span in _spans(target)]
+        # The roles of a turn and of its neighbours are decided by the place, so they are no variables.
         self.role_tests = [t for t in tests if name_of(t.field) in PLACED_ROLES]
+        # A weight's field is told apart even if no test asks for it.
         by_field: dict[Name, list[Test]] = {name_of(field): [] for field in weights}
         for test in tests:
             if name_of(test.field) not in PLACED_ROLES:
@@ -60,6 +62,7 @@ class Conditions:
                 as_weight=name in weighted,
                 parents=name in spanned or any(_is_below(other, name) for other in by_field),
             )
+            # Sorted, so that witnesses are the same in every process.
             for name, found in sorted(by_field.items(), key=repr)
         }
         self.scopes: list[str] = []
@@ -72,10 +75,12 @@ class Conditions:
             return len(sizes) - 1
 
         for name, values in self.fields.items():
+            # Several results may have different values at once, so each cell is true or false by itself.
             if name[0] == "result":
                 values.seen = [variable("result", 2) for _ in values.cells[1:]]
             else:
                 values.variable = variable(name[0], len(values.cells))
+            # A test that the cells leave open may be true or false of a value there.
             for key in values.open_tests():
                 values.free[key] = variable(name[0], 2)
         self.spans: dict[str, int] = {}
@@ -92,6 +97,7 @@ class Conditions:
         self.roles: dict[str, int] = {}
         """Variables of tests on the role that a role without a name of its own leaves open."""
         for test in self.role_tests:
+            # `message.role matches /x/` is decided for roles that the policy names, and open for all others.
             if _is_open_on_role(test) and test_key(test) not in self.roles:
                 self.roles[test_key(test)] = variable(test.field.scope, 2)
         self.space = make_space(sizes)
@@ -112,6 +118,7 @@ class Conditions:
         key = test_key(test)
         if key in self.roles:
             return self.space.cells(self.roles[key], (1,))
+        # `==`, `!=` and `in [..]`: a role that the policy does not name is equal to none of its literals.
         return self.space.full if test_of(test)(OTHER) else self.space.empty
 
     def role_variable(self, test: Test) -> int | None:
@@ -135,12 +142,15 @@ class Conditions:
                 continue
             for parent in self.fields:
                 if _is_below(name, parent):
+                    # The step below the parent says which kind the parent has to be.
                     needed = "object" if isinstance(name[1][len(parent[1])], str) else "list"
                     holds = self.fields[parent].where(space, lambda cell, n=needed: json_kind(cell) == n)  # type: ignore[misc]
                     missing = values.only(space, _is_missing)
                     free = space.both(free, space.either(holds, missing))
+        # Text in a body counts among its characters, so there is at least one.
         if in_body and CHARS in self.fields:
             free = space.both(free, self.fields[CHARS].where(space, lambda cell: cell.value != 0))
+        # Headers and ends are of no content part.
         if not in_part:
             free = space.both(free, self.all_missing("part"))
         for scope in ("result", "answer"):
@@ -150,8 +160,10 @@ class Conditions:
                 free = space.both(free, space.either(there, self.all_missing(scope)))
         for key, name in self.span_fields.items():
             if not owned:
+                # Text without an owner has no field that could list it.
                 free = space.both(free, space.cells(self.spans[key], (0,)))
             elif name in self.fields:
+                # Spans come from a list; where tests say that the field is something else, nothing is listed.
                 lists = self.fields[name].where(space, lambda cell: json_kind(cell) == "list")
                 free = space.both(free, space.either(lists, space.cells(self.spans[key], (0,))))
         return free
@@ -189,6 +201,7 @@ def span_key(span: Spans, statement: CheckedStatement, resolve: Resolve) -> str:
         verb = statement.effect if isinstance(statement, CheckedRule) else statement.kind
         return f"{span.field!r}:{_WANTS[verb]}"
     if len(span.inside) == 1 and isinstance(span.inside[0], Atom):
+        # One atom: which of its turns are meant is decided by the atom, and the run is that of its parts.
         return f"{span.pattern!r}:{span.flags}:{sorted(span.inside[0].parts)}"
     inside = [
         f"{target_key(t)}:{[resolve(turns).bit for turns in turn_sets((t,))]}"

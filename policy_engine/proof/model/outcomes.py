@@ -55,17 +55,21 @@ class Outcomes:
         scales = [rule for rule in rules if rule.effect == "scale" and rule.index in matches]
         outcome = Outcome(decided={}, scaled={}, weights={})
         undecided = possible
+        # The last match decides, so from the last rule on each takes what is left.
         for rule in reversed(rules):
             if rule.effect == "scale" or rule.index not in matches:
                 continue
             found = algebra.both(undecided, matches[rule.index])
             if not found:
                 continue
+            # A rule whose weight is no number fails the row, so the rules above do not get that text back.
             undecided = algebra.without(undecided, matches[rule.index])
             for weight, region in self._weighed(rule, found).items():
                 self._add(outcome.decided, rule.index, region)
+                # Only factors below the deciding rule: those above were overridden.
                 self._scale(weight, region, [s for s in scales if s.index > rule.index], matches, outcome)
         if undecided:
+            # No rule matches: masked by default.
             outcome.decided[None] = undecided
             self._add(outcome.weights, MASKED, undecided)
         return outcome
@@ -85,6 +89,7 @@ class Outcomes:
     def _weighed(self, rule: CheckedRule, region: Region) -> dict[Weight, Region]:
         """A region that a rule decides, by the weight the rule sets."""
         if not isinstance(rule.weight, Field):
+            # `+ 0.0` turns -0.0 into 0.0, so that both are `MASKED`.
             return {(as_weight(rule.weight) + 0.0,): region}
         return self._by_field((), rule.weight, region)
 
@@ -93,6 +98,7 @@ class Outcomes:
         algebra, conditions = self.world.algebra, self.world.conditions
         kinds = {
             kind: algebra.both(region, self.everywhere(conditions.weight(field, kind)))
+            # The fourth kind, no number, fails the row.
             for kind in ("one", "zero", "number")
         }
         found = {before or (1.0,): kinds["one"], MASKED: kinds["zero"], (*before, str(field)): kinds["number"]}
@@ -114,9 +120,11 @@ class Outcomes:
         algebra = self.world.algebra
         if not region:
             return
+        # 0 times a factor stays 0.
         if weight == MASKED or not scales:
             self._add(outcome.weights, weight, region)
             return
+        # In two: what this factor does not reach, and what it does.
         scale, below = scales[0], scales[1:]
         hit = algebra.both(region, matches[scale.index])
         self._scale(weight, algebra.without(region, hit) if hit else region, below, matches, outcome)

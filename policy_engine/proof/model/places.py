@@ -42,6 +42,7 @@ class Points:
         self.suffixes = Summaries("suffix", facts, letters, merge=merge)
         self._width = len(self.suffixes.kept)
         self._block = len(self.prefixes.kept) * self._width
+        # A set of points is an int of as many bits, and a proof keeps hundreds of such sets.
         if self._block * len(letters) > MAX_POINTS:
             raise TooLarge(f"the policy distinguishes more than {MAX_POINTS} places of a turn")
         self.full = (1 << (self._block * len(letters))) - 1
@@ -55,8 +56,10 @@ class Points:
             conjunction = condition(letter)
             if conjunction is None:
                 continue
+            # An empty conjunction holds at every point of the block.
             block = self._full_block
             for fact, wanted in conjunction:
+                # `~` has endless ones in front, which the block cuts off.
                 block &= self._pattern(fact) if wanted else ~self._pattern(fact)
             found |= block << (number * self._block)
         return found
@@ -72,6 +75,7 @@ class Points:
             else:
                 holds = [self.suffixes.holds(fact, i) for i in reversed(self.suffixes.kept)]
                 text = "".join("1" if h else "0" for h in holds) * len(self.prefixes.kept)
+            # Written as text: setting bits one by one would copy the int each time.
             known = self._patterns[fact] = int(text, 2)
         return known
 

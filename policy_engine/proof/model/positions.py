@@ -79,6 +79,7 @@ class CountTest:
         """A count from which on the test's answer no longer changes."""
         value = self.test.value if isinstance(self.test, Compare) else None
         numbers = value if isinstance(value, tuple) else (value,)
+        # `n == n` leaves out NaN. Past 1e9 no conversation counts, and infinity has no int.
         return max(0, *(int(n) + 1 for n in numbers if isinstance(n, (int, float)) and n == n and abs(n) < 1e9), 0)
 
 
@@ -109,6 +110,7 @@ def selected(turns: Turns, letter: Letter) -> Conjunction | None:
     if turns.end is None:
         return ()
     side: Side = "prefix" if turns.end == "first" else "suffix"
+    # One of the last two has at most one such turn after it.
     return ((AtLeast(side, turns.key, turns.count), False),)
 
 
@@ -121,6 +123,7 @@ def related(relation: RelationKind | None, turns: Turns, letter: Letter) -> Conj
     the prefix has any, and this turn and the suffix have fewer than N. `before first N` mirrors that.
     """
     key, n = turns.key, turns.count
+    # The turn itself may be one of those that are counted.
     own = int(letter.is_in(key))
     fewer_behind = (AtLeast("suffix", key, n - own), False)
     match relation:
@@ -135,6 +138,7 @@ def related(relation: RelationKind | None, turns: Turns, letter: Letter) -> Conj
         case "right after":
             found = ((Nearest("prefix", key), True),)
             if turns.end == "first":
+                # The turn before is in the prefix, with those that come before it.
                 return (*found, (AtLeast("prefix", key, n + 1), False))
             return (*found, fewer_behind) if turns.end == "last" else found
         case _:
@@ -153,6 +157,7 @@ def neighboured(scope: str, letter: Letter) -> Conjunction | None:
         case "next":
             return ((AtLeast("suffix", ALL, 1), True),)
         case "result":
+            # Something has to follow that can answer.
             return ((AtLeast("suffix", ("tool", None), 1), True),)
         case _:
             # Only a tool's message answers, and something has to have made the call.
@@ -164,6 +169,7 @@ def placed_role(scope: str, role: str, letter: Letter) -> Conjunction | None:
     for side, name in SIDES.items():
         if scope == name:
             return ((Nearest(side, (role, None)), True),)
+    # The scope `message` is the turn itself.
     return () if letter.role == role else None
 
 
@@ -180,6 +186,7 @@ def counted(field: CountField, test: Compare | Has | Truth, letter: Letter) -> C
         case "from_end":
             return ((CountTest("suffix", ALL, 0, test), True),)
         case "round":
+            # A round counts users up to this turn, itself included.
             return ((CountTest("prefix", ("user", None), int(letter.role == "user"), test), True),)
         case _:
             assert_never(field)

@@ -52,6 +52,7 @@ class Possible:
         self.world = world
         self.regions: list[Region] = list(world.base)
         self.paths: list[Paths] = []
+        # Without `trained` every place and every assignment exists: a conversation can be put together of any turns.
         if not world.stages.bits:
             return
         self._tool = world.points.where(lambda letter: () if letter.role == "tool" else None)
@@ -91,15 +92,18 @@ class Possible:
         outcomes = Outcomes(world)
         body = [i for i, part_class in enumerate(world.classes) if part_class.in_body]
         for policy, stage in world.stages.bits:
+            # What the first rules alone decide, on text of the body: that is what `trained` asks about.
             self._staged.append({i: outcomes.of(policy, i, world.base[i], stage=stage) for i in body})
         trained = [{i: outcomes.trained(outcome) for i, outcome in staged.items()} for staged in self._staged]
         for bit, regions in enumerate(trained):
             for i in body:
+                # Such text would give the turn a bit that its point says it does not have.
                 outside = algebra.within(regions[i], self._asked[bit] & ~self._bits[bit])
                 self.allowed[i] = algebra.without(self.allowed[i], outside)
         for bit, regions in enumerate(trained):
             self.brings.append(
                 [
+                    # Only text that no other bit forbids can bring this one.
                     algebra.within(algebra.both(self.allowed[i], regions[i]), self._bits[bit]) if i in regions else {}
                     for i in range(len(world.classes))
                 ]
@@ -121,6 +125,7 @@ class Possible:
         world = self.world
         own = world.conditions.variables("segment", "part", "span", *(("result",) if part_class.in_call else ()))
         calls = world.conditions.variables("call")
+        # Most policies ask nothing of calls.
         if not calls:
             return world.algebra.forget(region, own)
         shared = 0 if part_class.in_call else self._tool
@@ -132,6 +137,8 @@ class Possible:
         world, algebra = self.world, self.world.algebra
         turns = algebra.points(world.points.full)
         for bit, regions in enumerate(self.brings):
+            # A turn without the bit needs nothing for it; one with the bit needs some text that brings it, under data
+            # that other text of the turn can share.
             cover = algebra.points(world.points.full & ~self._bits[bit])
             for region, part_class in zip(regions, world.classes, strict=True):
                 cover = algebra.either(cover, self.forget_own(region, part_class))
@@ -143,13 +150,16 @@ class Possible:
         world, algebra = self.world, self.world.algebra
         variables = world.conditions.variables("sample")
         others = tuple(i for i in range(len(world.conditions.sizes)) if i not in set(variables))
+        # Data of a message is its own; the sample's fields are those of all turns.
         feasible = algebra.forget(self.turns, others)
+        # Then the bits of one turn ask nothing of the others, so any turns can be put together.
         if not world.counts_trained:
             return feasible
         # Samples under which turns can be at the same points have the same conversations.
         samples: dict[int, Free] = {}
         for sample in self._samples(variables):
             points = support(algebra.both(feasible, algebra.region(sample, world.points.full)))
+            # Exploring is the slow part, so it is done once for each set of points.
             samples[points] = world.space.either(samples.get(points, world.space.empty), sample)
         exists: Region = {}
         for points, sample in samples.items():
@@ -160,6 +170,7 @@ class Possible:
 
     def _samples(self, variables: tuple[int, ...]) -> Iterator[Free]:
         space, sizes = self.world.space, self.world.conditions.sizes
+        # Each case is explored by itself.
         if prod(sizes[v] for v in variables) > MAX_SAMPLES:
             raise TooLarge(f"`trained` turns are counted under more than {MAX_SAMPLES} cases of the sample's fields")
         for values in product(*(range(sizes[v]) for v in variables)):
@@ -180,13 +191,16 @@ def _explore(world: World, sample: Free, points: int) -> Paths:
     edges: list[tuple[Node, Node, int]] = []
     for point in numbers(points):
         place = world.points.place(point)
+        # From the gap before the turn, whose suffix has the turn too, to the gap behind it, whose prefix has it.
         source = (place.prefix, before_of[place.letter][place.suffix])
         target = (after_of[place.letter][place.prefix], place.suffix)
         edges.append((source, target, point))
+    # State 0 is the empty side: a conversation begins without a prefix, and ends without a suffix.
     before = _reach(edges, {s: None for s, _, _ in edges if s[0] == 0})
     behind = _reach([(t, s, p) for s, t, p in edges], {t: None for _, t, _ in edges if t[1] == 0})
     alive = 0
     for source, target, point in edges:
+        # On a path from a beginning to an end, so some conversation has this turn.
         if source in before and target in behind:
             alive |= 1 << point
     return Paths(sample=sample, alive=alive, before=before, behind=behind)
@@ -199,6 +213,7 @@ def _reach(edges: list[tuple[Node, Node, int]], starts: dict[Node, int | None]) 
         following.setdefault(source, []).append((target, point))
     found = dict(starts)
     queue = list(starts)
+    # The list grows while it is walked: breadth first, so ways are shortest.
     for node in queue:
         for target, point in following.get(node, ()):
             if target not in found:

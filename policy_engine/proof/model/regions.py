@@ -41,6 +41,7 @@ class Algebra:
         space, out = self.space, _Builder(self.space)
         for free_b, points_b in b.items():
             for free_a, points_a in a.items():
+                # Points are ints of thousands of bits, so one `&` rules out most pairs before free sets are combined.
                 if points := points_a & points_b:
                     out.add(space.both(free_a, free_b), points)
         return out.region
@@ -54,6 +55,7 @@ class Algebra:
     def either(self, a: Region, b: Region) -> Region:
         """Union."""
         if not a or not b:
+            # No copy: regions are never changed once they are made.
             return a or b
         out = _Builder(self.space)
         seen_a = support(a)
@@ -71,6 +73,7 @@ class Algebra:
                 if points := rest & points_b:
                     out.add(merge(free_a, free_b), points)
                     rest &= ~points
+                    # A point has one free set in `b` at most, so nothing is left for the others.
                     if not rest:
                         break
             if rest:
@@ -106,6 +109,7 @@ class _Builder:
     def add(self, free: Free, points: int) -> None:
         if free != self._empty:
             region = self.region
+            # Points that come to one free set are joined here: that keeps regions small.
             region[free] = region.get(free, 0) | points
             if len(region) > MAX_ENTRIES:
                 raise TooLarge(f"a region of the policy falls into more than {MAX_ENTRIES} cases")

@@ -43,6 +43,7 @@ class Stages:
         self._by_rules: dict[tuple[str, ...], int] = {}
         for index, policy in enumerate(policies):
             for statement in policy.statements:
+                # All bits are known before points are made, since each of them doubles the letters of a role.
                 for turns in turn_sets(statement.targets):
                     self.resolve(turns, index, stage_of(policy, statement))
 
@@ -55,6 +56,7 @@ class Stages:
 
     def _bit(self, policy: int, stage: int, role: str | None) -> int:
         rules = self.policies[policy].rules[:stage]
+        # Rules about headers and ends do not change what is trained of a body.
         key = tuple(_meaning(rule) for rule in rules if _touches_body(rule))
         bit = self._by_rules.setdefault(key, len(self.bits))
         if bit == len(self.bits):
@@ -68,6 +70,7 @@ class Stages:
 
         Raises `TooLarge` if they are too many.
         """
+        # A role that nobody asks about needs no letters with and without the bit.
         found = [bit for bit, roles in enumerate(self._roles) if None in roles or role in roles]
         if len(found) > MAX_BITS:
             raise TooLarge(

@@ -72,6 +72,7 @@ class World:
         self.roles = self._roles()
         letters = [Letter(role, bits) for role in self.roles for bits in self._bit_sets(role)]
         self.facts = self._side_facts(letters)
+        # True for `last trained`: whether a turn is the last one depends on the bits of others.
         self.counts_trained = any(fact.key[1] is not None for fact in self.facts)
         self.points = Points(letters, self.facts, merge=not self.counts_trained)
         self.classes = self._part_classes()
@@ -89,6 +90,7 @@ class World:
             for _, s in self.statements
             if s.condition is not None
             for leaf in leaves(s.condition)
+            # `turn.index` and its like are decided by the place.
             if count_field(leaf.field) is None
         ]
 
@@ -97,10 +99,13 @@ class World:
         named = {t.role for _, s in self.statements for t in turn_sets(s.targets) if t.role is not None}
         named |= {c for test in self.conditions.role_tests for c in _named_roles(test)}
         if any(field == "round" for field, _ in self._count_tests()):
+            # A round is a count of `user` turns.
             named.add("user")
         if self.conditions.asks_for_calls or not self.conditions.asks_for.isdisjoint(("result", "answer")):
+            # Calls are answered by `tool` turns, whether or not the policy names them.
             named.add("tool")
         named |= {c for test in self._answer_roles() for c in _named_roles(test)}
+        # So that a witness is a chat as people know it, where any role would do.
         order = ("user", "assistant", "system", "tool")
         return (*sorted(named, key=lambda r: (order.index(r) if r in order else len(order), r)), OTHER)
 
@@ -117,6 +122,7 @@ class World:
     def _bit_sets(self, role: str) -> list[int]:
         sets = [0]
         for bit in self.stages.bits_of(role):
+            # All subsets of the role's bits.
             sets += [bits | 1 << bit for bits in sets]
         return sets
 
@@ -137,11 +143,13 @@ class World:
             for field, leaf in self._count_tests():
                 found.update(fact for fact, _ in counted(field, leaf, letter))
         if self.conditions.asks_for_calls:
+            # A call that is answered was made by a turn before.
             found.add(AtLeast("prefix", ALL, 1))
         for scope in self.conditions.asks_for.intersection(NEIGHBOURS):
             found.update(fact for letter in letters for fact, _ in neighboured(scope, letter) or ())
         for side, scope in SIDES.items():
             if any(test.field.scope == scope for test in self.conditions.role_tests):
+                # `previous.role == "user"` asks which role the nearest turn has.
                 found.update(Nearest(side, (role, None)) for role in self.roles)
         if ANSWER_ROLE in self.conditions.fields:
             found.update(AtLeast("prefix", (role, None), 1) for role in self.roles)
@@ -151,6 +159,7 @@ class World:
         sets = list({a.parts for _, s in self.statements for t in s.targets for a in atoms_of(t)})
         groups: dict[tuple[object, ...], list[str]] = {}
         for part in PARTS:
+            # What the model itself tells apart, beside what the policy does.
             facts = (
                 part in UNOWNED,
                 part in BODY,
@@ -198,6 +207,7 @@ class World:
             gone = algebra.region(conditions.all_missing(scope), self.points.full & ~there)
             region = algebra.both(region, algebra.either(algebra.points(there), gone))
         if ANSWER_ROLE in conditions.fields:
+            # Another test of `answer` may be free, but its role is that of some turn before.
             region = algebra.both(region, self._answer_role())
         return region
 
@@ -210,6 +220,7 @@ class World:
             before = self.points.where(lambda letter, r=role: ((AtLeast("prefix", (r, None), 1), True),))  # type: ignore[misc]
             free = space.without(space.full, missing)
             for key, test in values.tests.items():
+                # Which of its many names an unnamed role has is open, so tests on it stay free.
                 if role != OTHER:
                     holds = values.holds(space, key)
                     free = space.both(free, holds) if test_of(test)(role) else space.without(free, holds)
@@ -224,6 +235,7 @@ class World:
             return {}  # masked for its structure, whatever the rules are
         # What a statement matches depends on the parts only through which of its targets they are in.
         parts = tuple(part_class.parts[0] in a.parts for t in statement.targets for a in atoms_of(t))
+        # Rules and guards are numbered apart, hence the type.
         key = (policy, type(statement), statement.index, parts, part_class.owned)
         region = self._matches.get(key)
         if region is None:
@@ -256,6 +268,7 @@ class World:
         if part_class.parts[0] not in atom.parts:
             return 0
         if not part_class.owned:
+            # The one point of text without an owner: it satisfies no relation.
             return int(atom.turns is None and not atom.relations)
         known = self.points.full
         if atom.turns is not None:
@@ -276,6 +289,7 @@ class World:
 
         It is over all points of owned text, or over the one point of text that no message owns.
         """
+        # By its text: Python takes `1`, `1.0` and `true` for equal, which the language does not.
         key = (repr(expr), owned)
         known = self._expressions.get(key)
         if known is None:
@@ -299,6 +313,7 @@ class World:
         return self._test(expr, owned)
 
     def _test(self, test: Test, owned: bool) -> Region:
+        # A field of a message is missing there, and every test of a missing field is false.
         if not owned and test.field.scope not in ("sample", "segment"):
             return {}
         if (field := count_field(test.field)) is not None:

@@ -44,7 +44,9 @@ def value_for(values: FieldValues, assignment: Sequence[int]) -> Any:
         return find_string(*string_wanted(values, assignment))
     value: Any = cell.value
     if cell.kind == "list":
+        # The shortest list that has what it must contain.
         value = [t.value for t, holds in expected if holds and isinstance(t, Compare) and t.op == "contains"]
+    # A cell's own value fails where open tests are to hold that its kind cannot meet.
     if all(test_of(test)(value) == holds for test, holds in expected):
         return value
     raise Unrealised
@@ -61,8 +63,10 @@ def string_wanted(values: FieldValues, assignment: Sequence[int]) -> tuple[list[
     def answer(test: Test, text: str) -> bool:
         return test_of(test)(not text.strip() if test.field.path == ("empty",) else text)
 
+    # Defaults bind test and answer: a lambda over the loop's variables would see their last values.
     wanted: list[Wanted] = [lambda s, t=test, h=holds: answer(t, s) == h for test, holds in expected]  # type: ignore[misc]
     if cell.blank is not None:
+        # Segments that a plan makes have at least one character.
         wanted.append(lambda s: s != "" and (not s.strip()) == cell.blank)
     seeds = seeds_of(expected)
     return wanted, [cell.value, *seeds] if isinstance(cell.value, str) else seeds
@@ -76,8 +80,10 @@ def seeds_of(expected: Sequence[tuple[Test, bool]]) -> list[Seed]:
             if test.op == "matches":
                 seeds.append((str(test.value), test.flags))
             elif isinstance(test.value, str):
+                # A string that is `in "text"` is a piece of it; its first letter is the likeliest.
                 seeds += [test.value] if test.op != "in" else [test.value, test.value[:1]]
                 if test.op in ("<", ">"):
+                    # Just above a bound, and just below it.
                     seeds += [test.value + "a", test.value[:-1]]
     return seeds
 
@@ -99,10 +105,12 @@ def find_string(
 
     texts = [seed for seed in seeds if isinstance(seed, str)]
     patterns = [seed for seed in seeds if not isinstance(seed, str)]
+    # Plain words first: they read well in a report, and Hypothesis is slow to start.
     for candidate in (first, *_plain(texts, patterns)):
         for text in _sized(candidate, length):
             if fits(text):
                 return text
+    # A regex is searched anywhere, so other text may be around what it matches.
     around = ("", *texts, *_WORDS)
     for pattern, flags in patterns:
         for example in examples(pattern, flags):
@@ -132,6 +140,7 @@ def _sized(text: str, length: int | None) -> Iterator[str]:
     if length is not None:
         if len(text) < length:
             yield text + "a" * (length - len(text))
+            # Blanks too, for a text that has to be blank or must not match a regex about letters.
             yield text + " " * (length - len(text))
         elif text:
             yield text[:length]
@@ -146,6 +155,7 @@ def examples(pattern: str, flags: str) -> tuple[str, ...]:
         >>> examples("yes|no", "")
         ('no', 'yes')
     """
+    # `U` (RE2's ungreedy) changes which text is matched, not if any is.
     letters = "".join(f for f in flags if f in "ims")
     try:
         compiled = re.compile(f"(?{letters}){pattern}" if letters else pattern)
@@ -154,6 +164,7 @@ def examples(pattern: str, flags: str) -> tuple[str, ...]:
     # In a thread of its own: Hypothesis refuses a test within a test, and a user's may load a policy.
     with ThreadPoolExecutor(max_workers=1) as apart:
         found = apart.submit(_generated, compiled).result()
+    # Short ones are tried first, and by text, so that every process tries the same.
     return tuple(sorted(found, key=lambda s: (len(s), s)))
 
 
@@ -168,6 +179,7 @@ def _generated(pattern: re.Pattern[str]) -> set[str]:
         @settings(
             max_examples=_EXAMPLES,
             database=None,
+            # The same strings each time: a verdict must not depend on luck.
             derandomize=True,
             deadline=None,
             phases=[Phase.generate],
@@ -201,6 +213,7 @@ def put(data: dict[str, Any], path: Sequence[str | int], value: Any) -> None:
                 if last and value is MISSING:
                     return
                 raise Unrealised
+            # A list is filled up to the index that the path asks for.
             at.extend(None for _ in range(step + 1 - len(at)))
         elif not isinstance(at, dict):
             if value is MISSING:
@@ -216,5 +229,6 @@ def put(data: dict[str, Any], path: Sequence[str | int], value: Any) -> None:
         if not isinstance(inner, (dict, list)):
             if value is MISSING:
                 return
+            # The next step says what is needed here: a number steps into a list.
             inner = at[step] = [] if isinstance(below, int) else {}
         at = inner

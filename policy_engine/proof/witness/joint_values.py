@@ -53,9 +53,12 @@ class Wish:
 def wishes_of(world: World, turn: TurnPlan) -> dict[Path, list[Wish]]:
     """The wishes of a turn and its neighbours for its message, by path, shortest first."""
     found: dict[Path, list[Wish]] = {}
+    # Shortest first: `put` makes the objects around a deeper field, which a shorter path would write over.
     for (scope, path), values in sorted(world.conditions.fields.items(), key=lambda item: len(item[0][1])):
+        # The turn's own conditions; without an assignment its data does not matter to itself.
         if scope == "message" and turn.assignment is not None:
             found.setdefault(path, []).append(Wish(values=values, assignment=turn.assignment))
+        # Conditions of other turns that look at this message, as `previous` and the like.
         for seen in turn.seen:
             if seen.scope == scope:
                 found.setdefault(path, []).append(Wish(values=values, assignment=seen.assignment, number=seen.number))
@@ -78,6 +81,7 @@ def joint_value(wishes: Sequence[Wish], first: Any = MISSING) -> Any:
     Raises `Unrealised` if no such value was found.
     """
     only = wishes[0] if len(wishes) == 1 and first is MISSING else None
+    # One wish alone, and not of a result: its cell has the value.
     if only is not None and only.values.seen is None:
         return value_for(only.values, only.assignment)
     tests = [pair for wish in wishes for pair in wish.tests]
@@ -86,6 +90,7 @@ def joint_value(wishes: Sequence[Wish], first: Any = MISSING) -> Any:
     for value in (*usual, *(wish.plain() for wish in wishes), MISSING, *_values(wishes)):
         if all(test_of(test)(value) == holds for test, holds in tests):
             return value
+    # Only a text is left that could meet all of them.
     wanted, seeds = texts_wanted(wishes)
     return find_string(wanted, seeds)
 

@@ -22,6 +22,7 @@ def lay_out(world: World, plan: Plan, *, apart: bool = False) -> tuple[Conversat
     out = _Writer(world.conditions.sampled)
     target = -1
     unowned = plan.unowned
+    # A generation prompt comes last, all other text without an owner first.
     opener = unowned is not None and unowned.part == "generation_prompt"
     if unowned is not None and not opener:
         target = out.write(SegmentText(part=unowned.part, text=make_text(world, unowned), plan=unowned), None)
@@ -29,10 +30,12 @@ def lay_out(world: World, plan: Plan, *, apart: bool = False) -> tuple[Conversat
     for index, turn in enumerate(plan.turns):
         pieces = make_turn(world, turn, messages)
         parts = {piece.part for piece in pieces}
+        # Scaffold that nobody planned, in ChatML's form.
         if "header" not in parts:
             out.write(SegmentText(part="header", text=f"<|im_start|>{messages[-1]['role']}\n"), index)
         for piece in pieces:
             number = out.write(piece, index)
+            # By identity: the pieces of a turn were sorted by part.
             if index == plan.target and piece.plan is turn.segments[0]:
                 target = number
         if "eot" not in parts:
@@ -74,6 +77,7 @@ class _Writer:
                 part=piece.part,
                 turn=turn,
                 field=piece.field,
+                # Text of a field is laid out as it is in the data, so offsets agree.
                 field_exact=piece.field is not None,
                 item=piece.item,
                 call=piece.call,

@@ -62,6 +62,7 @@ class SegmentText:
 
 def make_fields(world: World, scope: str, assignment: Assignment, data: dict[str, Any]) -> None:
     """Sets the fields of a scope that the policy tests, as assigned. Raises `Unrealised`."""
+    # Shortest paths first, so that a deeper field does not lose the object around it.
     for name, values in sorted(world.conditions.fields.items(), key=lambda item: len(item[0][1])):
         if name[0] == scope and name not in (CONTENT, PART_TEXT):
             put(data, name[1], value_for(values, assignment))
@@ -81,6 +82,7 @@ def make_text(
 
     Raises `Unrealised` if no such text was found.
     """
+    # `bool`: no segment is empty, since no character would be decided there.
     tests: list[Wanted] = [*wanted, bool]
     hints = list(seeds)
     values = world.conditions.fields.get(SEGMENT)
@@ -89,11 +91,13 @@ def make_text(
         tests += more
         hints += hinted
     for span, variable in world.conditions.regexes:
+        # Elsewhere the regex is not searched, so the text is free to match it or not.
         if not any(_could_select(atom, role, segment.part) for atom in atoms_of(span)):
             continue
         pattern, flags, matches = str(span.pattern), span.flags, segment.assignment[variable] == 1
         tests.append(lambda s, p=pattern, f=flags, m=matches: _occurs(p, f, s) == m)  # type: ignore[misc]
         if matches:
+            # A text that must not match needs no example of one that does.
             hints.append((pattern, flags))
     if length is not None:
         tests.append(lambda s: len(s) == length)
@@ -133,12 +137,15 @@ class _Turn:
     def pieces(self) -> list[SegmentText]:
         """See `make_turn`."""
         make_message_fields(self.world, self.turn, self.message)
+        # In the order in which templates write parts: thinking before text, text before calls.
         planned = sorted(self.turn.segments, key=lambda s: PARTS.index(s.part))
         # A template can write text of its own for a message without content.
         sourced = [s for s in planned if self._is_content(s) and self._has_content(s.assignment)]
+        # Several texts of one content, or data on content parts: only a list of parts can hold them.
         listed = len(sourced) > 1 or any(self._has_item(s) for s in planned)
         pieces: list[SegmentText] = []
         for segment, length in zip(planned, self._lengths(planned), strict=True):
+            # The text is the whole content, so it must also meet what conditions ask of `message.content`.
             joint = not listed and segment in sourced
             pieces.append(self._piece(segment, joint, length))
         if listed:
@@ -170,6 +177,7 @@ class _Turn:
         if CHARS not in self.fields or self.turn.assignment is None or not body:
             return lengths
         total = value_for(self.fields[CHARS], self.turn.assignment)
+        # Every planned segment needs a character of its own.
         if total < len(body):
             raise Unrealised
         for i in body:
@@ -196,6 +204,7 @@ class _Turn:
         """True if the message has content that is text, as far as the policy asks."""
         values = self.fields.get(CONTENT)
         cell = None if values is None else values.cells[assignment[values.variable]]
+        # Without a cell nothing asks for the content, so it can be text.
         return cell is None or cell.kind == "string" or isinstance(cell.value, str)
 
     # -- the message
@@ -206,6 +215,7 @@ class _Turn:
             return
         if CONTENT in self.fields and self.turn.assignment is not None:
             content = value_for(self.fields[CONTENT], self.turn.assignment)
+        # Nothing asks for this message, so it says what such a message usually says.
         elif not self.turn.exact:
             content = _SAID.get(self.message["role"], "Noted.")
         else:
@@ -214,6 +224,7 @@ class _Turn:
             own = CONTENT in self.fields and self.turn.assignment is not None
             wishes = wishes_of(self.world, self.turn)[("content",)] if own else self.seen_content
             content = joint_value(wishes, content)
+        # A message without content has no such key, as in `has message.content`.
         if content is not MISSING:
             self.message["content"] = content
         if all(p.part != "text" for p in pieces):
@@ -232,6 +243,7 @@ class _Turn:
             assert piece.plan is not None
             if not self._is_content(piece.plan) and not self._has_item(piece.plan):
                 continue
+            # Media, or a part of the body that is no text, need some part to belong to.
             item: dict[str, Any] = {"type": _TYPES.get(piece.part, "image")}
             if self._is_content(piece.plan):
                 item = {"type": "text", "text": piece.text}
@@ -246,6 +258,7 @@ class _Turn:
                 raise Unrealised
             wanted, seeds = texts_wanted(wishes)
             joined = "".join(item.get("text", "") for item in items)
+            # Conditions on `message.content` see all parts joined, so one more part can make up what is missing.
             rest = find_string([lambda s: all(test(joined + s) for test in wanted)], seeds, first="")
             if rest:
                 items.append({"type": "text", "text": rest})
@@ -256,12 +269,14 @@ class _Turn:
         if made:
             names = [p.text for p in made if p.part == "tool_call.name"]
             written = [p.text for p in made if p.part == "tool_call.arguments"]
+            # Segments under one assignment are of one call.
             assignments = {tuple(p.plan.assignment) for p in made if p.plan is not None}
             calls = [_call(self.world, a, *names[:1], *written[:1] if names else ()) for a in sorted(assignments)]
             order = sorted(assignments)
             for piece in made:
                 assert piece.plan is not None
                 piece.call = order.index(tuple(piece.plan.assignment))
+            # A condition on `message.tool_calls` may have set it, and goes first.
             self.message.setdefault("tool_calls", calls)
         if self.turn.called:
             self._make_call(made[0].call if made else None)
@@ -307,6 +322,7 @@ class _Turn:
         calls = made[0].setdefault("tool_calls", [])
         if not isinstance(calls, list):
             raise Unrealised
+        # In front: without ids the first tool turn answers the first call.
         calls.insert(0, call)
         if isinstance(call.get("id"), str):
             self.message["tool_call_id"] = call["id"]
@@ -315,9 +331,11 @@ class _Turn:
         """Fills in the fields that list spans, as the segments of the turn need them."""
         conditions = self.world.conditions
         content = self.message.get("content")
+        # Offsets count the characters of the joined content.
         size = len(content) if isinstance(content, str) else sum(len(i.get("text", "")) for i in content or ())
         for listed in dict.fromkeys(conditions.span_fields.values()):
             keys = [key for key, name in conditions.span_fields.items() if name == listed]
+            # A key ends with the effect that its entries count for (see `span_key`).
             wants = {key.rsplit(":", 1)[1]: conditions.spans[key] for key in keys}
             entries: list[Any] = []
             for piece in pieces:
@@ -364,6 +382,7 @@ def _call(world: World, assignment: Assignment, name: str = "lookup", arguments:
 def _role(world: World, turn: TurnPlan) -> str:
     if turn.role != OTHER:
         return turn.role
+    # No test leaves it open: any name that the policy does not have.
     if not any(True for _ in _role_tests(world, turn)):
         return next(r for r in ("narrator", "someone", *(f"role{i}" for i in range(1000))) if r not in world.roles)
     wanted: list[Wanted] = [lambda s: s not in world.roles]

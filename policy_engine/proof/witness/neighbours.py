@@ -24,10 +24,12 @@ def meet(world: World, plan: Plan, *, apart: bool = False) -> None:
     else as `next` and `previous`.
     """
     target = None if plan.target is None else plan.turns[plan.target]
+    # A copy, since tool turns may be added on the way.
     for turn in list(plan.turns):
         if turn.assignment is not None:
             _ask(world, plan.turns, turn, turn.assignment, apart=apart)
     if target is not None:
+        # Turns that were added in front have moved it.
         plan.target = next(at for at, turn in enumerate(plan.turns) if turn is target)
 
 
@@ -40,11 +42,13 @@ def _ask(world: World, turns: list[TurnPlan], turn: TurnPlan, assignment: Assign
         turns[at + 1].seen.append(Seen(scope="next", assignment=assignment))
     if turn.role == "tool" and turn.answers is None and is_there(world, "answer", assignment):
         turn.answers = _caller(world, turns, at, assignment, apart=apart)
+    # Text of a call has that call's results, so its assignment says what they must be.
     calls = [segment.assignment for segment in turn.segments if segment.part.startswith("tool_call")]
     of_results = calls[0] if calls else assignment
     needed = _results(world, of_results)
     if needed:
         turn.called = True
+        # Again, as `_caller` may have put a turn in front.
         at = next(i for i, other in enumerate(turns) if other is turn)
         for number, result in enumerate(_tools(turns, at + apart, needed)):
             result.answers = turn
@@ -54,6 +58,7 @@ def _ask(world: World, turns: list[TurnPlan], turn: TurnPlan, assignment: Assign
 def _caller(world: World, turns: list[TurnPlan], at: int, assignment: Assignment, *, apart: bool) -> TurnPlan | None:
     """A turn before turn `at` that can have made the call which it answers."""
     before = turns[: max(0, at - apart)]
+    # The nearest that can: calls are looked for backwards.
     found = next((turn for turn in reversed(before) if _can_answer(world, turn, assignment)), None)
     if found is None and apart and at:
         found = next((t for t in map(_turn_of, (*world.roles, "assistant")) if _can_answer(world, t, assignment)), None)
@@ -82,6 +87,7 @@ def _can_answer(world: World, turn: TurnPlan, assignment: Assignment) -> bool:
     values = world.conditions.fields.get(ANSWER_ROLE)
     if values is None:
         return True
+    # A role that the policy does not name is any string that its tests do not name.
     if turn.role == OTHER:
         return values.cells[values.cell_at(assignment)].kind == "string"
     return all(test_of(test)(turn.role) == holds for test, holds in values.expected(assignment))
@@ -90,6 +96,8 @@ def _can_answer(world: World, turn: TurnPlan, assignment: Assignment) -> bool:
 def _results(world: World, assignment: Assignment) -> int:
     """The fewest results that have all the values which an assignment asks for."""
     fields = [values for name, values in world.conditions.fields.items() if name[0] == "result"]
+    # One result can show one value of each field, so the field with the most values decides. Cell 0 is the missing
+    # field.
     return max((sum(cell > 0 for cell in values.cells_of(assignment)) for values in fields), default=0)
 
 

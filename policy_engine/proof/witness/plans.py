@@ -87,16 +87,19 @@ class Planner:
         """A conversation with text of a part at a point, its free conditions as assigned."""
         target = SegmentPlan(part=part, assignment=assignment)
         if not part_class.owned:
+            # Some message has to be there; text without an owner does not depend on which.
             return Plan(turns=[TurnPlan(role="user")], assignment=assignment, target=None, unowned=target)
         place = self.world.points.place(point)
         turn = TurnPlan(role=place.letter.role, assignment=assignment, segments=[target])
         if self.world.stages.bits:
+            # Any further text could give the turn a bit that its place does not have.
             turn.exact = True
             self._bring(turn, point, part_class)
         self._pad(turn, point, part_class)
         if self.world.counts_trained:
             before, behind = self._surroundings(point, assignment)
         else:
+            # The bits of other turns matter only where trained turns are counted.
             before = [TurnPlan(role=letter.role) for letter in self.world.points.prefixes.turns(place.prefix)]
             behind = [TurnPlan(role=letter.role) for letter in self.world.points.suffixes.turns(place.suffix)]
         return Plan(turns=[*before, turn, *behind], assignment=assignment, target=len(before))
@@ -106,11 +109,15 @@ class Planner:
         space, points = self.world.space, self.world.points
         own = self._cube(assignment, self.world.conditions.variables("sample"))
         paths = next(
-            p for p in self.possible.paths if space.both(p.sample, own) != space.empty and p.alive >> point & 1
+            # Paths were explored once for each case of the sample's fields; this is the case of the assignment.
+            p
+            for p in self.possible.paths
+            if space.both(p.sample, own) != space.empty and p.alive >> point & 1
         )
         before: list[TurnPlan] = []
         place = points.place(point)
         at = self._source(place.letter, place.prefix, place.suffix)
+        # From the turn back to the beginning, by the last turn of a shortest way to each node.
         while (earlier := paths.before[at]) is not None:
             before.insert(0, self._other(earlier, paths))
             place = points.place(earlier)
@@ -148,6 +155,7 @@ class Planner:
             for segment in turn.segments:
                 index = next(i for i, c in enumerate(world.classes) if segment.part in c.parts)
                 free = free_at(world, regions[index], point)
+                # A segment that is there anyway may bring several bits.
                 brought = brought or world.space.both(free, world.space.one(segment.assignment)) != world.space.empty
             if not brought:
                 turn.segments.append(self._joining(turn, point, regions, own))
@@ -157,7 +165,9 @@ class Planner:
         values = self.world.conditions.fields.get(CHARS)
         if values is None or turn.assignment is None or any(s.part in BODY for s in turn.segments):
             return
+        # `turn.chars` is to be more than 0, and nothing of the body is planned.
         if values.cells[turn.assignment[values.variable]].value != 0:
+            # Where `trained` is asked for, only text that brings no bit which the turn must not have.
             regions = self.possible.allowed if self.world.stages.bits else self.possible.regions
             body = [r if c.in_body else {} for r, c in zip(regions, self.world.classes, strict=True)]
             turn.segments.append(self._joining(turn, point, body, own))

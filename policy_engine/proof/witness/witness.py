@@ -46,6 +46,7 @@ class Breaks:
 
     def __init__(self, policy: CheckedPolicy, guard: CheckedGuard) -> None:
         self._guard = guard
+        # Without guards, so that the decision can be looked at; with only this one, as another may fail first.
         self._bare = compile_policy(replace(policy, guards=()))
         self._guarded = compile_policy(replace(policy, guards=(guard,)))
 
@@ -75,6 +76,7 @@ class Decides:
     def shown(self, chat: RenderedChat, segment: int) -> Piece | None:
         """See `Claim`."""
         pieces = self._program.decide(chat).pieces
+        # A segment may have several pieces, where a regex or spans decide parts of it.
         return next((p for p in pieces if p.segment == segment and p.rule == self._rule), None)
 
 
@@ -107,6 +109,7 @@ class Finder:
         self._world = possible.world
         self._planner = Planner(possible)
         asked = self._world.conditions.asks_for
+        # The message next to a turn is often its result or its caller too, and cannot always be both.
         self._may_be_apart = {"next", "result"} <= asked or {"previous", "answer"} <= asked
 
     def find(self, regions: list[Region], claim: Claim) -> Witness | None:
@@ -122,8 +125,11 @@ class Finder:
         space, classes = self._world.space, self._world.classes
         for index, (region, possible) in enumerate(zip(regions, self._possible.regions, strict=True)):
             for free, points in region.items():
+                # All that is possible at these points is in the region: no condition narrows it, so the first try
+                # usually shows it.
                 for point in islice(numbers(possible.get(free, 0) & points), 2):
                     yield classes[index].parts[0], point, index, space.pick(free)
+        # A few cases of every class of parts, so that one large region does not use up all tries.
         entries = [
             (index, points, free) for index, region in enumerate(regions) for free, points in islice(region.items(), 4)
         ]
@@ -135,6 +141,7 @@ class Finder:
                     picked = space.pick(free)
                     for point in islice(numbers(points), place, place + 1):
                         yield classes[index].parts[0], point, index, picked
+                    # Another assignment next time: what failed once fails again.
                     if (left := space.without(free, space.one(picked))) != space.empty:
                         following.append((index, points, left))
                 rest = following
@@ -145,6 +152,7 @@ class Finder:
                 plan = self._planner.plan(self._world.classes[index], part, point, assignment)
                 conversation, chat, segment = lay_out(self._world, plan, apart=apart)
                 piece = claim.shown(chat, segment)
+            # A plan that cannot be made real, or a chat that the engine refuses, shows nothing; the next one may.
             except (Unrealised, PolicyEngineError):
                 continue
             if piece is not None:
@@ -156,6 +164,7 @@ class Finder:
         try:
             rendered = builtin_template().render(conversation)
             for number, s in enumerate(rendered.segments):
+                # Preferred where it shows the same: readers know what a template writes.
                 if s.part == part and s.turn == turn and (found := claim.shown(rendered, number)) is not None:
                     chat, segment, piece, by_template = rendered, number, found, True
                     break
@@ -180,4 +189,5 @@ def builtin_template() -> ChatTemplate:
     home = Path(FOLDER)
     config = json.loads((home / "tokenizer_config.json").read_text("utf-8"))
     tokens = {key: config[key] for key in ("bos_token", "eos_token", "pad_token") if isinstance(config.get(key), str)}
+    # The template alone: a proof tokenizes nothing.
     return ChatTemplate((home / "chat_template.jinja").read_text("utf-8"), special_tokens=tokens)

@@ -64,6 +64,7 @@ class Conversation:
 
         Raises RowError for template arguments that are other arguments of `apply_chat_template`.
         """
+        # Most rows have none of them, and this runs for each row.
         if self.template_kwargs and not _NOT_THE_TEMPLATES.isdisjoint(self.template_kwargs):
             for name, value in given_flags(self.template_kwargs).items():
                 object.__setattr__(self, name, value)
@@ -77,6 +78,7 @@ class Conversation:
     def until(self, turn: int) -> Conversation:
         """The messages before a turn, none of which is open."""
         is_whole = turn >= len(self.messages)
+        # The open message is the last one, which a shorter conversation does not have.
         field = self.continue_final_message if is_whole else None
         return replace(self, messages=self.messages[:turn], continue_final_message=field)
 
@@ -93,6 +95,7 @@ def _short() -> Repr:
     short = Repr()
     short.maxstring = short.maxother = 200
     short.maxdict = short.maxtuple = short.maxlist = 30
+    # Deep enough for a content part of a message.
     short.maxlevel = 8
     return short
 
@@ -146,12 +149,14 @@ def null_key_kept(keys: Container[str]) -> str | None:
 
 def _read(row: Any, spec: Format) -> Conversation:
     if isinstance(row, list):
+        # A row of JSON Lines may be the bare list of messages.
         row = {"messages": row}
     if not isinstance(row, Mapping):
         refuse(f"the row is {a_kind(row)}, not an object", DROP)
     if spec.kind == "turns":
         messages, tokens = read_turns(row, spec)
         return Conversation(messages=tuple(messages), sample=row, given=tokens)
+    # `preference` and its like are missing there.
     reader = _READERS.get(spec.kind)
     if reader is None:
         refuse(
@@ -166,6 +171,7 @@ def conversation_of(row: Mapping[str, Any], spec: Format, messages: list[dict[st
 
     Raises RowError where a column has another shape.
     """
+    # Media are rare, and finding out that there is no column takes no look at the messages.
     if not COLUMNS.isdisjoint(row) or (spec.images, spec.videos, spec.audios) != USUAL:
         messages = with_columns(messages, row, spec)
     given = read_tokens(row, spec) if has_usual_ids(row) or _names_ids(spec) else None
@@ -175,6 +181,7 @@ def conversation_of(row: Mapping[str, Any], spec: Format, messages: list[dict[st
     if spec.content_as == "parts":
         messages = [_with_parts(message) for message in messages]
     tools = None if spec.tools is None else given_tools(column(row, spec.tools), f"column `{spec.tools}`")
+    # ShareGPT's tools are bare functions, which templates written for OpenAI's form cannot read.
     if tools is not None and spec.kind != "messages":
         tools = tuple(wrapped(tool) for tool in tools)
     documents = column(row, spec.documents) if spec.documents is not None else None
@@ -184,6 +191,7 @@ def conversation_of(row: Mapping[str, Any], spec: Format, messages: list[dict[st
         tools=tools,
         documents=given_documents(documents, f"column `{spec.documents}`"),
         sample=row,
+        # Rows without arguments of their own share one object.
         template_kwargs={**spec.template_kwargs, **kwargs} if kwargs else spec.template_kwargs,
         unused=unused,
         given=given,
@@ -211,6 +219,7 @@ def _put_system_first(messages: list[dict[str, Any]], row: Mapping[str, Any], na
     if not system:
         return ()
     if messages and messages[0]["role"] == "system":
+        # A copy of the message that is there anyway loses nothing.
         return (name,) if system.strip() and messages[0].get("content") != system else ()
     messages.insert(0, {"role": "system", "content": system})
     return ()
@@ -231,6 +240,7 @@ def _read_alpaca(row: Mapping[str, Any], spec: Format) -> list[dict[str, Any]]:
             messages += [{"role": "user", "content": pair[0]}, {"role": "assistant", "content": pair[1]}]
     instruction = _text(row, "instruction", spec.instruction)
     given = _text(row, "input", spec.input) if column(row, spec.input) is not None else ""
+    # As LLaMA-Factory joins them; an empty `input` adds no line.
     question = "\n".join(text for text in (instruction, given) if text)
     messages.append({"role": "user", "content": question})
     messages.append({"role": "assistant", "content": _text(row, "output", spec.output)})

@@ -84,6 +84,7 @@ class DatasetSpec:
 
     def to_schema(self) -> Schema:
         """The roles and fields that a policy for this data is checked against."""
+        # A call is no role of its own: it becomes part of an assistant's message.
         roles = {role for role in self.names.get("roles", {}).values() if role != CALL_ROLE}
         return Schema(roles=frozenset(roles) | self.trained_roles, trained_roles=self.trained_roles, fields=self.fields)
 
@@ -94,6 +95,7 @@ class DatasetSpec:
             ConfigError: nothing is declared and the rows have no known shape.
         """
         names = {**self.names, "template_kwargs": dict(self.template_kwargs), "carry": self.carry}
+        # Nothing is declared, so nothing can contradict what the rows show.
         if self.kind is None and not self.names:
             return replace(detect_format(rows), template_kwargs=dict(self.template_kwargs), carry=self.carry)
         sample = list(rows)
@@ -118,6 +120,7 @@ class DatasetSpec:
         return named_format("messages", template_kwargs=dict(self.template_kwargs))
 
     def _kind(self, rows: list[Any]) -> FormatKind:
+        # Named columns say which kind of rows they are of; the order matters, since preferences have a `prompt` too.
         if self.names.keys() & {"chosen", "rejected"}:
             return "preference"
         if "label" in self.names:
@@ -128,6 +131,7 @@ class DatasetSpec:
             return "alpaca"
         if self.names.keys() & {"role", "content"}:
             pair = self.names.get("role", "role"), self.names.get("content", "content")
+            # Under ShareGPT's keys its authors are mapped to roles too.
             return "sharegpt" if pair == ("from", "value") else "messages"
         if "field" in self.names:
             kinds = Counter(
@@ -141,6 +145,7 @@ class DatasetSpec:
                     f"{counted(len(rows), 'row')} looked at",
                     help="name the column of the messages under `messages: {field: …}`, and their `role` and `content`",
                 )
+            # A few broken rows must not decide.
             return kinds.most_common(1)[0][0]
         return detect_format(rows).kind
 

@@ -98,6 +98,7 @@ class _File:
             "tests": self._tests,
         }
         for key, node in self._mapping(root, "the dataset file", _KEYS).items():
+            # Each reader notes its problems and goes on, so that all are reported at once.
             readers[key](node)
 
     def _problem(self, node: yaml.Node, message: str, help: str | None = None) -> None:
@@ -123,6 +124,7 @@ class _File:
                 self._problem(key_node, f"key `{key_node.value}` of {what} is {a_kind(key)}", "put it in quotes")
             elif known is not None and key not in known:
                 self._problem(key_node, f"unknown key `{key}` in {what}", _meant(key, known))
+            # YAML would take the last silently.
             elif key in result:
                 self._problem(key_node, f"key `{key}` of {what} is written twice", "keep one of them")
             else:
@@ -140,6 +142,7 @@ class _File:
         def read(node: yaml.Node) -> None:
             text = self._text(node, f"`{key}`")
             if text is not None:
+                # A tokenizer may be a folder anywhere, as models are; policy and template belong to the data.
                 self.found[key] = text if key == "tokenizer" else self._confined(node, key, text)
                 beside = self._beside(text)
                 # A name that is no file here may be a shipped policy's or a hub's.
@@ -160,6 +163,7 @@ class _File:
     def _confined(self, node: yaml.Node, key: str, text: str) -> str:
         """The name of a file; a problem if it leads out of the folder, or is a pipe or device."""
         beside = self._beside(text)
+        # The text of a template, not the name of one.
         if "{" in text:
             return text
         if beside is None:
@@ -167,6 +171,7 @@ class _File:
             return text
         home = self.path.parent.resolve()
         try:
+            # Resolved first, so that a link cannot lead out.
             inside = beside.resolve().is_relative_to(home)
         except (OSError, RuntimeError):  # a circle of links
             inside = False
@@ -189,6 +194,7 @@ class _File:
                 names["roles"] = self._roles(value_node)
             elif key in _CHOICES:
                 names[key] = self._choice(value_node, key)
+            # `null` says that there is no such column, which is not the same as not naming it.
             elif value_of(value_node) is None and key in _OPTIONAL_COLUMNS:
                 names[key] = None
             else:
@@ -232,6 +238,7 @@ class _File:
             self._problem(node, "`carry` has to be a list of columns", "write `carry: [logprobs, advantages]`")
             return
         for name in value:
+            # It would overwrite ids or labels in the output.
             if name in OUTPUT_COLUMNS:
                 self._problem(node, f"`carry` names `{name}`, which the output has already", "rename the column")
         self.found["carry"] = tuple(dict.fromkeys(value))
@@ -273,6 +280,7 @@ class _File:
         before = len(self.problems)
         nodes = self._mapping(node, what, _TEST_KEYS)
         for key in ("messages", "expect"):
+            # A misspelled key is reported already; that another one is missing follows from it.
             if key not in nodes and len(self.problems) == before:
                 self._problem(node, f"{what} has no `{key}`")
         if len(self.problems) > before:
@@ -284,6 +292,7 @@ class _File:
         sampled = values.get("sampled")
         count = len(values["messages"]) if isinstance(values.get("messages"), list) else 0
         if sampled is not None and not (
+            # `type`, since `true` is an `int` to Python.
             isinstance(sampled, list) and all(type(n) is int and 0 <= n < count for n in sampled)
         ):
             self._problem(
@@ -298,6 +307,7 @@ class _File:
             return None
         row = {**sample, **{key: values[key] for key in _TEST_KEYS[1:5] if key in values}}
         try:
+            # Read once now, so that a broken test has its line here and not in a run.
             read_row(row, named_format("messages"))
         except RowError as error:
             self._problem(nodes["messages"], f"{what}: {error.message}", error.help)

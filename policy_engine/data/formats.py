@@ -103,6 +103,7 @@ def column(row: Mapping[str, Any], name: str) -> Any:
     >>> column({"meta": {"chat": [1]}}, "meta.chat")
     [1]
     """
+    # The whole name first: a column may have a dot in its own name.
     if name in row:
         return row[name]
     value: Any = row
@@ -133,6 +134,7 @@ def key_meant(option: str, name: str, keys: Iterable[Any]) -> str | None:
 
     `key_meant("content", "content", ["role", "contnt"])` is `contnt`.
     """
+    # JSON has no other keys, YAML and Python have.
     given = [key for key in keys if isinstance(key, str) and key != name]
     return nearest(name, given) or next((key for key in OTHER_NAMES.get(option, ()) if key in given), None)
 
@@ -169,6 +171,7 @@ def named_format(kind: FormatKind, **names: Any) -> Format:
     """
     if kind == "sharegpt":
         usual: dict[str, Any] = {"field": "conversations", "role": "from", "content": "value", "system": "system"}
+        # A dataset file adds to the usual authors, or changes what one of them means.
         names["roles"] = {**SHAREGPT_ROLES, **names.get("roles", {})}
         names = {**usual, **names}
     elif kind == "turns":

@@ -78,6 +78,7 @@ def given_flags(given: Mapping[str, Any]) -> dict[str, Any]:
         problem = flag_problem(name, given[name])
         if problem is not None:
             refuse(problem, "leave it out, or give it a value that it takes")
+        # null is False, as for transformers.
         found[name] = given[name] or False
     if "continue_final_message" in found:
         field = found["continue_final_message"]
@@ -103,6 +104,7 @@ def changes_ids(name: str, value: Any) -> bool:
     >>> changes_ids("truncation", True), changes_ids("truncation", False), changes_ids("enable_thinking", True)
     (True, False, False)
     """
+    # What asks for nothing is harmless: configurations often spell out every argument.
     return name in APPLY_ARGUMENTS and value is not None and value is not False and value != {}
 
 
@@ -115,6 +117,7 @@ def given_messages(given: Any) -> list[Any]:
     [{'role': 'user', 'content': 'Hi'}]
     """
     what = "a conversation is a list of messages, each with a `role` and a `content`"
+    # A mapping is iterable too: its keys would pass for messages.
     if isinstance(given, Mapping):
         refuse(
             f"the masker got an object with the keys {keys_of(given)}, not a list of messages",
@@ -147,6 +150,7 @@ def given_json(value: Any, name: str) -> Any:
         except ValueError:
             problem, help = text_problem(value)
             refuse(f"{name} is {problem}", help)
+    # Not an empty list: for tools it has a meaning of its own.
     return None if isinstance(value, str | dict) and not value else value
 
 
@@ -167,12 +171,14 @@ def given_tools(value: Any, name: str, *, functions: bool = False) -> tuple[Any,
         refuse(f"{name} is {a_kind(found)}, not a list of tool schemas", help)
     tools = []
     for index, tool in enumerate(found):
+        # A class is callable, and is no function that a schema could be made of.
         if functions and isinstance(tool, Callable) and not isinstance(tool, type):  # type: ignore[arg-type]
             tools.append(tool)
             continue
         tool = given_json(tool, f"{name}[{index}]")
         if not isinstance(tool, Mapping):
             refuse(f"{name}[{index}] is {a_kind(tool)}, not a tool schema", help)
+        # Loose on purpose: each template reads its own form of a schema.
         if not ({"name", "function", "type"} & tool.keys()):
             refuse(f"{name}[{index}] is no tool schema: it has no `function` and no `name`", help)
         tools.append(tool)
@@ -222,6 +228,7 @@ def with_columns(messages: list[dict[str, Any]], row: Mapping[str, Any], spec: F
     A column that is absent, null or empty changes nothing. Raises MediaError where a column has more or fewer files
     than the messages have places for them.
     """
+    # Only kinds that have files: marks of the others are text.
     given = {kind: (name, files) for kind in KINDS if (name := _name(row, spec, kind)) and (files := _files(row, name))}
     if not given:
         return messages
@@ -230,6 +237,7 @@ def with_columns(messages: list[dict[str, Any]], row: Mapping[str, Any], spec: F
 
     def take(kind: MediaKind) -> Any:
         places[kind] += 1
+        # Counting goes on past the last file, so that the error can say how many places there are.
         return next(waiting[kind], None)
 
     made = [_placed(message, take, given.keys()) for message in messages]
@@ -258,6 +266,7 @@ def _files(row: Mapping[str, Any], name: str) -> list[Any]:
     if value is None:
         return []
     if isinstance(value, list | tuple):
+        # A null is no file.
         return [item for item in value if item is not None]
     return [value] if value != "" else []
 
@@ -279,6 +288,7 @@ def _split(text: str, take: Any, kinds: Any) -> Iterator[dict[str, Any]]:
         kind = match.group(1)
         if kind not in kinds:
             continue
+        # No empty text part between two marks.
         if match.start() > read:
             yield {"type": "text", "text": text[read : match.start()]}
         yield {"type": kind, kind: take(kind)}
@@ -291,6 +301,7 @@ def _filled(part: Any, take: Any, kinds: Any) -> Any:
     if not isinstance(part, Mapping):
         return part
     kind = MEDIA_TYPES.get(str(part.get("type")))
+    # A part with its own data takes no file of the column.
     has_data = any(part.get(key) is not None for key in (*_DATA_KEYS, str(part.get("type")), kind))
     if kind is None or kind not in kinds or has_data:
         return part

@@ -24,6 +24,7 @@ class JsonReader:
     """Reads one JSON value after the other out of a text, and says what is wrong with them."""
 
     def __init__(self) -> None:
+        # The hook sees the pairs of each object before the last of equal keys wins.
         self.decoder = json.JSONDecoder(object_pairs_hook=self._object)
         self._found_twice = False
 
@@ -37,8 +38,10 @@ class JsonReader:
 
         `text[start:end]` is the text that it was read from, or more.
         """
+        # The mark is of everything read so far, so the value itself is searched.
         if self._found_twice and (key := _key_twice(value)) is not None:
             return f"has the key `{key}` twice in one object"
+        # Counting is fast, and almost no row has so many brackets; only then is the value walked.
         brackets = text.count("[", start, end) + text.count("{", start, end)
         if brackets > MAX_DEPTH and _is_deep(value):
             return f"is nested more than {MAX_DEPTH} deep"
@@ -84,6 +87,7 @@ def _level_below(values: list[Any]) -> list[Any]:
 
 def _is_deep(value: Any) -> bool:
     level = [value]
+    # Level by level, without recursion: depth is what is being measured.
     for _ in range(MAX_DEPTH + 1):
         level = _level_below(level)
         if not level:

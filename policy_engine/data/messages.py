@@ -42,6 +42,7 @@ def read_list(messages: Sequence[Any], spec: Format, name: str) -> list[dict[str
     for index, message in enumerate(messages):
         place = f"{name}[{index}]"
         made = _read_message(message, spec, place)
+        # By the data's own name: the message that was made has the role `assistant` already.
         is_call = spec.roles.get(message[spec.role], message[spec.role]) == CALL_ROLE
         if is_call and found and found[-1]["role"] == "assistant":
             found[-1] = _join(found[-1], made, place)
@@ -58,6 +59,7 @@ def _join(before: dict[str, Any], call: dict[str, Any], place: str) -> dict[str,
                 f"give both the same `{key}`, or write them as one message",
             )
     calls = [*(before.get("tool_calls") or ()), *call["tool_calls"]]
+    # The call's own text is empty, and stands in for an answer that had no text.
     content = call["content"] if before.get("content") is None else before["content"]
     return {**before, **call, "content": content, "tool_calls": calls}
 
@@ -71,6 +73,7 @@ def _message_column(row: Mapping[str, Any], name: str) -> Sequence[Any]:
             DROP if name in row else how_to_name("field", name, row, "column"),
         )
     messages = message_list(value)
+    # Text that was meant as a list: say what is wrong in it, not that it is text.
     if messages is None and isinstance(value, str) and value.lstrip().startswith("["):
         problem, help = text_problem(value)
         refuse(f"column `{name}` is {problem}", help)
@@ -106,8 +109,10 @@ def _read_message(message: Any, spec: Format, place: str) -> dict[str, Any]:
     if result.get("tool_calls") is not None:
         calls = _tool_calls(result["tool_calls"], f"{place}: `{spec.tool_calls}`")
         result["tool_calls"] = _parsed(calls, f"{place}: `{spec.tool_calls}`") if spec.parses_arguments else calls
+    # OpenAI's older form of a single call, which some data still has.
     if "function_call" in result and spec.parses_arguments and isinstance(result["function_call"], Mapping):
         result["function_call"] = _parsed([result["function_call"]], f"{place}: `function_call`")[0]
+    # An object with nothing but a role is a misspelled key, not an empty message.
     if _SPEAKING.isdisjoint(result):
         refuse(
             f"{place} has no `{spec.content}`; its keys are {keys_of(message)}",
@@ -124,6 +129,7 @@ def _renamed(message: Mapping[str, Any], spec: Format, place: str) -> dict[str, 
     result: dict[str, Any] = {"role": None}
     for key, value in message.items():
         name = names.get(key, key)
+        # Two keys for one thing: taking either would lose the other silently.
         if name != key and name in message:
             refuse(
                 f"{place} has both `{key}`, which is read as `{name}`, and a `{name}` of its own",
@@ -156,6 +162,7 @@ def _tool_calls(value: Any, place: str) -> list[Mapping[str, Any]]:
         if not isinstance(call, Mapping):
             refuse(f"{place}[{i}] is {a_kind(call)}, not an object", _CALL)
         function = call.get("function", call)
+        # Both forms: OpenAI's with `function`, and bare `{name, arguments}`.
         if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
             refuse(f"{place}[{i}] names no function; its keys are {keys_of(call)}", _CALL)
     return list(calls)
@@ -176,6 +183,7 @@ def _parsed(calls: list[Mapping[str, Any]], place: str) -> list[Mapping[str, Any
 
 def _object_in(text: str, place: str) -> Mapping[str, Any]:
     try:
+        # Some interfaces give empty text for a call without arguments.
         found = read_json(text) if text.strip() else {}
     except ValueError as error:
         refuse(f"{place} is text that is not JSON ({error}), and the dataset file says `arguments: parse`", DROP)

@@ -89,6 +89,7 @@ def _read_pair(row: Mapping[str, Any], spec: Format) -> Pair:
             "add the prompt, or write both answers as lists of messages that begin with it",
         )
     sides = [_said(chosen), _said(rejected)]
+    # Some data repeats the prompt in both answers (UltraFeedback), some has it apart.
     if prompt is None or all(_opens(side, prompt) for side in sides):
         shared = _shared(*sides)
         if not shared:
@@ -100,12 +101,15 @@ def _read_pair(row: Mapping[str, Any], spec: Format) -> Pair:
     else:
         shared = len(prompt)
         sides = [[*prompt, *side] for side in sides]
+    # A loss on their difference would be 0, or noise.
     if sides[0] == sides[1]:
         refuse(f"`{spec.chosen}` and `{spec.rejected}` are the same, so neither is preferred", "drop the row")
     for side, name in zip(sides, (spec.chosen, spec.rejected)):
         if len(side) == shared:
             refuse(f"`{name}` has no message behind the prompt", "add the answer, or drop the row")
+    # A copy of each list: a system message is put in front of it.
     made = [conversation_of(row, spec, list(side)) for side in sides]
+    # A system message from a column makes the prompt one message longer.
     return Pair(chosen=made[0], rejected=made[1], shared=shared + len(made[0].messages) - len(sides[0]))
 
 
@@ -115,6 +119,7 @@ def _sides(spec: Format) -> tuple[tuple[str, str], tuple[str, str]]:
 
 def _read_label(row: Mapping[str, Any], spec: Format) -> Judged:
     label = column(row, spec.label)
+    # CSV files and some exports write 0 and 1.
     if not isinstance(label, bool) and label not in (0, 1):
         found = a_kind(label) if spec.label in row else "missing"
         refuse(
@@ -149,11 +154,13 @@ def _messages(row: Mapping[str, Any], option: str, name: str, spec: Format, role
     if isinstance(value, Mapping):
         value = [value]
     found = message_list(value)
+    # An answer that is text may be a JSON list of numbers; only a list of objects is messages.
     if found is not None and not (isinstance(value, str) and not all(isinstance(item, Mapping) for item in found)):
         return read_list(found, spec, name)
     if not isinstance(value, str):
         reason, help = (a_kind(value), DROP) if name in row else ("missing", how_to_name(option, name, row, "column"))
         refuse(f"column `{name}` is {reason}; it has to be text of the {role}, or a list of messages", help)
+    # No answer begins so; it is a list of messages that does not parse.
     if value.lstrip().startswith('[{"'):
         problem, help = text_problem(value)
         refuse(f"column `{name}` is {problem}", help)
@@ -164,6 +171,7 @@ def _opens(messages: Messages, prompt: Messages) -> bool:
     """True if an answer's messages repeat the prompt, or do behind a system message."""
     if messages[: len(prompt)] == prompt:
         return True
+    # The system message may be in the answers alone.
     first = [message for message in messages[:2] if message.get("role") != "system"][:1]
     return len(prompt) == 1 and first == prompt
 

@@ -77,6 +77,7 @@ def are_shifted(ids: Sequence[int], labels: Sequence[int]) -> bool:
     >>> are_shifted([5, 6, 7, 8, 9, 10], [6, 7, 8, 9, 10, -100])
     True
     """
+    # Only trained tokens: -100 says nothing about a shift.
     at = [i for i, label in enumerate(labels) if label != IGNORE_INDEX]
     ahead = sum(i + 1 < len(ids) and labels[i] == ids[i + 1] for i in at)
     return len(at) > 3 and ahead > 0.9 * len(at) and sum(labels[i] == ids[i] for i in at) < 0.5 * len(at)
@@ -96,9 +97,11 @@ def spans_of(row: Mapping[str, Any], number: int, size: int) -> list[tuple[int, 
     lengths = row.get("seq_lengths")
     if lengths is not None:
         check_documents(lengths, size, f"row {number}")
+        # A document of no tokens has no range.
         ends = list(accumulate(int(n) for n in lengths if n))
         return list(zip([0, *ends[:-1]], ends, strict=True))
     positions = row.get("position_ids")
     check_lengths(row, ["position_ids"], size, f"row {number}")
+    # Cut from the front, a row may begin in the middle of a document: the first token begins one all the same.
     starts = [0] if positions is None else [i for i, p in enumerate(positions) if p == 0 or i == 0]
     return list(zip(starts, [*starts[1:], size], strict=True))

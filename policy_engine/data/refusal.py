@@ -51,6 +51,7 @@ def text_problem(text: str) -> tuple[str, str]:
         read_json(text)
     except ValueError as error:
         try:
+            # Only to find out if it is Python's notation; the value is not used.
             ast.literal_eval(text)
         except (ValueError, SyntaxError, MemoryError, RecursionError):
             return f"text that is not JSON ({error})", "write it with `json.dumps`, or as data"

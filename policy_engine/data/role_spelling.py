@@ -41,6 +41,7 @@ class Spelling:
         """The known role that a role was likely meant as; None if it is known or like no other."""
         if role in self._known:
             return None
+        # Comparing with all known names takes long, and roles come again in every row.
         if role not in self._meant:
             self._meant.keep(role, self._find(role))
         return self._meant[role]
@@ -79,6 +80,7 @@ def read_elsewhere_as(role: str) -> str | None:
     >>> read_elsewhere_as("human"), read_elsewhere_as("user")
     ('user', None)
     """
+    # `Human 1`, `human-1` and `HUMAN_1` are one name.
     plain = re.sub(r"[\W_]+", "_", role.strip().lower()).strip("_")
     bare = re.sub(r"_?\d+$", "", plain)
     for name in (plain, bare):

@@ -92,6 +92,7 @@ def token_numbers(value: Any, name: str) -> npt.NDArray[np.float32]:
     array = _numbers(value, name, "numbers")
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         refuse(f"{name} has a number that is not finite", DROP)
+    # Too large becomes infinite, which the next line refuses with a reason.
     with np.errstate(over="ignore"):
         made = array.astype(np.float32)
     if not np.isfinite(made).all() or (array.dtype.kind in "iu" and (made.astype(np.float64) != array).any()):
@@ -100,6 +101,7 @@ def token_numbers(value: Any, name: str) -> npt.NDArray[np.float32]:
 
 
 def _numbers(value: Any, name: str, what: str) -> npt.NDArray[Any]:
+    # By its method, so that torch is not imported for data without tensors.
     if hasattr(value, "detach"):  # a tensor of PyTorch
         value = value.detach().cpu().numpy()
     if not isinstance(value, list | tuple | np.ndarray):
@@ -110,6 +112,7 @@ def _numbers(value: Any, name: str, what: str) -> npt.NDArray[Any]:
         _not_numbers(name, what)
     if array.ndim != 1 or (array.size and array.dtype.kind not in "biuf"):
         _not_numbers(name, what)
+    # NumPy takes an empty list for floats, which are no ids.
     return array if array.size else array.astype(np.int64)
 
 

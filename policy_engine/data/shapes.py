@@ -62,6 +62,7 @@ def detect_format(rows: Iterable[Any]) -> Format:
     seen: list[Any] = [{"messages": row} if isinstance(row, list) else row for row in rows]
     if not seen:
         raise ConfigError("no row could be read, so the format of the data is not known", help=NEXT_STEP)
+    # A vote, so that a few broken rows among the first do not decide.
     votes: Counter[tuple[FormatKind, tuple[str, ...]]] = Counter()
     for row in seen:
         shape = shape_of(row)
@@ -84,6 +85,7 @@ def _described(
         why = f"column `{field_name}` holds lists of objects with `{fmt.role}` and `{fmt.content}`"
         roles = _authors(rows, fmt)
         notes.append("authors " + ", ".join(_author(fmt, role) for role in roles))
+        # OpenAI's keys with ShareGPT's authors: nothing would be trained.
         if kind == "messages" and "assistant" not in roles and any(SHAREGPT_ROLES.get(r) == "assistant" for r in roles):
             notes.append("no author is called `assistant`: map them with `messages: {roles: …}` in a dataset file")
     elif kind == "turns":
@@ -95,6 +97,7 @@ def _described(
         used = (*names, *(("label",) if kind == "unpaired_preference" else ()))
         why = "columns " + " and ".join(f"`{name}`" for name in used)
         if kind == "preference":
+            # Without a prompt of its own, a pair has it in what both answers begin with.
             with_prompt = any(column(row, fmt.prompt) is not None for row in rows)
             why += f" answer column `{fmt.prompt}`" if with_prompt else " begin with the same messages, the prompt"
     for name in (fmt.system, fmt.tools, fmt.documents, fmt.chat_template_kwargs):
@@ -113,6 +116,7 @@ def _of_tokens(rows: Sequence[Mapping[str, Any]], format: Format) -> Iterator[st
         return
     found = {o: next((n for n in NAMES[o] if any(is_numbers(row.get(n)) for row in rows)), None) for o in NAMES}
     pair = (found["prompt_ids"], found["completion_ids"])
+    # As `read_tokens` chooses: the two apart, if both are there.
     used = [f"`{name}`" for name in (pair if all(pair) else (found["input_ids"],)) if name is not None]
     if used:
         marks = f", `{found['sampled']}` says which were sampled" if found["sampled"] is not None else ""
@@ -138,6 +142,7 @@ def _inputs(rows: Sequence[Mapping[str, Any]], format: Format) -> Iterator[str]:
         ("system", _SYSTEMS, "puts it in front"),
     ):
         used = getattr(format, option)
+        # The usual column is there, so other names are no candidates.
         if used is not None and _filled(rows, used):
             continue
         for name in names:
@@ -150,6 +155,7 @@ def _openings(rows: Sequence[Mapping[str, Any]], format: Format) -> Iterator[str
         return
     first = [next(iter(message_list(column(row, format.field)) or [None])) for row in rows]
     answers = sum(role_of(message, format) == "assistant" for message in first)
+    # Of most rows, since single conversations open and end in many ways.
     if 2 * answers > len(rows):
         declared = f"messages: {{format: prompt_completion, completion: {format.field}}}"
         yield (
@@ -231,6 +237,7 @@ def shape_of(row: Any) -> tuple[FormatKind, tuple[str, ...]] | None:
     """
     if not isinstance(row, Mapping):
         return None
+    # The usual names first: a second list of messages beside them is something else, such as a rejected answer.
     for name in USUAL_FIELDS:
         kind = list_kind(row.get(name))
         if kind is not None:
@@ -238,6 +245,7 @@ def shape_of(row: Any) -> tuple[FormatKind, tuple[str, ...]] | None:
     if "prompt" in row:
         for answer in ("completion", "response"):
             if answer in row:
+                # A number under `label` may be a class or a score.
                 judged = isinstance(row.get("label"), bool)
                 return ("unpaired_preference" if judged else "prompt_completion"), ("prompt", answer)
     if _is_pair(row):
@@ -253,6 +261,7 @@ def _is_pair(row: Mapping[str, Any]) -> bool:
     """True if `chosen` and `rejected` are two answers: messages, or text to a prompt."""
     answers = [row.get(name) for name in ("chosen", "rejected")]
     texts = [isinstance(answer, str) and list_kind(answer) is None for answer in answers]
+    # Text answers something; two texts alone may be any data.
     if any(texts) and row.get("prompt") is None:
         return False
     return all(is_text or list_kind(answer) == "messages" for is_text, answer in zip(texts, answers))
@@ -264,6 +273,7 @@ def list_kind(value: Any) -> FormatKind | None:
     >>> list_kind([{"from": "human", "value": "Hi"}])
     'sharegpt'
     """
+    # The first message that says it: a broken one before it does not hide the kind.
     for message in message_list(value) or ():
         if isinstance(message, Mapping):
             if isinstance(message.get("ids"), list | tuple) and "role" in message:
@@ -323,6 +333,7 @@ def _one_of_several(rows: list[Any]) -> str | None:
     question = next((name for name in ("prompt", *OTHER_NAMES["prompt"]) if _holds_text(row.get(name))), None)
     answer = next((name for name in _ANSWERS if _holds_text(row.get(name))), None)
     if question is not None and answer is not None and (lists or len(row) < _MANY):
+        # The answer is the whole conversation already, question included.
         if answer in lists and _opens_whole(row[answer]):
             return f"name it in a dataset file: `messages: {{field: {answer}}}`"
         declared = f"messages: {{format: prompt_completion, prompt: {question}, completion: {answer}}}"

@@ -63,6 +63,7 @@ def read_tokens(row: Mapping[str, Any], spec: Format) -> RowTokens | None:
         return None
     sampled = _named(row, spec.sampled, "sampled")
     return join_tokens(
+        # Batches of trainers have all three; only the two apart say where the completion begins.
         input_ids=None if prompt is not None and completion is not None else whole,
         prompt_ids=prompt,
         completion_ids=completion,
@@ -84,6 +85,7 @@ def read_turns(row: Mapping[str, Any], spec: Format) -> tuple[list[dict[str, Any
     if not entries:
         refuse(f"column `{spec.field}` holds no turns; the row's columns are {keys_of(row)}", DROP)
     mark_key = spec.sampled or "sampled"
+    # Names that the row does not have are looked for in its turns.
     own = [name for name in spec.carry if column(row, name) is None]
     messages: list[dict[str, Any]] = []
     turns: list[RowTurn] = []
@@ -97,7 +99,9 @@ def read_turns(row: Mapping[str, Any], spec: Format) -> tuple[list[dict[str, Any
             refuse(f"{place} has no `{spec.ids}`", "name the key of the ids: `messages: {format: turns, ids: NAME}`")
         own_T = token_ids(entry[spec.ids], f"{place}: `{spec.ids}`")
         role, part = _author(entry, spec, place)
+        # A header opens a message, and so does an entry without a part; others go on with the one before.
         if role is not None and (part in (None, "header") or before[0] != role or before[1] is None):
+            # Further keys are the message's own, so that conditions can ask for them.
             rest = {k: v for k, v in entry.items() if k not in (spec.ids, mark_key, spec.role, "part", *own)}
             messages.append({"role": spec.roles.get(role, role), **rest})
         turns.append(RowTurn(message=None if role is None else len(messages) - 1, size=len(own_T), part=part))
@@ -186,6 +190,7 @@ def join_tokens(
         name = f"column `{sampled[0]}`"
         marks_T = _whole(sampled_marks(sampled[1], name), name, size, prompt_size)
     elif prompt_size is not None:
+        # A completion is what a model sampled, unless the row says more.
         marks_T = np.arange(size) >= prompt_size
     numbers: dict[str, npt.NDArray[np.float32]] = {}
     for name, value in carried.items():
@@ -255,6 +260,7 @@ def _unpadded(padding: Any, size: int) -> slice:
     if not len(there):
         refuse(f"column `{PADDING}` says that every token is padding", DROP)
     start, end = int(there[0]), int(there[-1]) + 1
+    # A hole may be the border of two packed sequences, whose tokens do not follow each other.
     if end - start != len(there):
         refuse(
             f"column `{PADDING}` is 0 between tokens where it is 1",

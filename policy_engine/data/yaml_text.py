@@ -33,6 +33,7 @@ def compose_yaml(text: str) -> yaml.Node | None:
     Raises yaml.YAMLError also where nodes are nested too deeply, contain themselves, or are more than `MOST`.
     """
     try:
+        # Nodes share what aliases name, so they stay small where values would not.
         root = yaml.compose(text, Loader=yaml.SafeLoader)
         if root is not None:
             _count(root, {})
@@ -57,6 +58,7 @@ def _count(node: yaml.Node, known: dict[int, int]) -> int:
         if not known[id(node)]:
             raise _refused("a value inside itself", node)
         return known[id(node)]
+    # 0 while its children are counted: meeting it again then means that it holds itself.
     known[id(node)] = 0
     total = 1
     if isinstance(node, yaml.MappingNode):

@@ -38,10 +38,13 @@ class Word:
 
 def complete(document: Document, offset: int) -> tuple[Word, ...]:
     """Words that are possible at an offset, each once; no words in a comment or a string."""
+    # What is behind the cursor is often from the statement that is being rewritten, so only what is before it counts.
     text = document.source.text[:offset]
     if any(c.span.start < offset <= c.span.end for c in document.parts.comments):
         return ()
+    # Words in closed strings and regexes are no keywords: `train "where"` is about a role.
     statement = _STRING.sub('""', _statement(text))
+    # A string that is still open: its text is the user's own.
     if statement.count('"') % 2:
         return ()
     before = _WORD.sub("", statement)
@@ -53,8 +56,10 @@ def _statement(text: str) -> str:
     """Text of the unfinished statement at the end of the text."""
     lines = re.split(r"[\n;]", text)
     found = lines.pop()
+    # As in the grammar: a comma or an open bracket carries a statement over the end of the line.
     while lines and re.search(r"[,(\[]\s*\Z", lines[-1]) and not found.strip(" \t").startswith("#"):
         found = f"{lines.pop()} {found}"
+    # A line that begins with `where` or the like goes on with the statement above.
     while lines and lines[-1].strip() and re.match(rf"\s*(?:{'|'.join(_BEHIND)}|and|or)\b", found):
         found = f"{lines.pop()} {found}"
     return found.lstrip()
@@ -71,10 +76,12 @@ def _words(document: Document, before: str, scope: str) -> Iterator[Word]:
         yield from (Word(label=value, kind="value") for value in SETTINGS.get(setting[1], ()))
     elif re.fullmatch(r"(never|always)\s+", before):
         yield from _keywords(("train",))
+    # What follows here is a name of the user's own, or the statement is complete.
     elif re.match(r"(use|on|language)\b", before) or re.fullmatch(r"let\s+\w*\s*", before):
         return
     elif _CONDITION.search(before) or _FIELD.search(before):
         yield from _fields(document, scope)
+        # Behind `weight` and its like there is a single field, and no condition.
         if not scope and not _FIELD.search(before):
             yield from _keywords((*_CONDITIONS, "where", "unless", "weight"))
     elif scope:
@@ -85,8 +92,10 @@ def _words(document: Document, before: str, scope: str) -> Iterator[Word]:
 
 def _targets(document: Document) -> Iterator[Word]:
     schema = document.schema
+    # The data's own roles first: they are the likelier ones.
     declared = sorted((schema.roles | schema.trained_roles) - set(KNOWN_ROLES)) if schema else []
     for role in (*declared, *KNOWN_ROLES):
+        # A role with a hyphen, or of a reserved name, is written in quotes.
         plain = re.fullmatch(r"[A-Za-z_]\w*", role) and role not in (*PARTS, *GROUPS, *KEYWORD_DOCS)
         yield Word(label=role if plain else f'"{role}"', kind="role", doc="role")
     for name, definition in document.file.lets.items():
@@ -101,6 +110,7 @@ def _targets(document: Document) -> Iterator[Word]:
 def _parts_below(scope: str) -> Iterator[Word]:
     """Names that can follow `assistant.`, `reasoning.` or `assistant.reasoning.`."""
     first, _, below = scope.partition(".")
+    # `assistant.reasoning.` is below a role, `reasoning.` below a part.
     prefix = below if first not in {p.split(".")[0] for p in PARTS} else scope
     if not prefix:
         yield from (Word(label=group, kind="part", doc=GROUP_DOCS[group]) for group in GROUPS)

@@ -41,6 +41,7 @@ class Document:
     @functools.cached_property
     def parts(self) -> Parts:
         """The places of the statements, and the comments; nothing of a text that is too long."""
+        # An editor may open any file; the parser would refuse this one, and says so in its findings.
         return split(self.source) if len(self.source.text) <= MAX_CHARACTERS else Parts(statements=(), comments=())
 
     @functools.cached_property
@@ -56,6 +57,7 @@ class Document:
         """
         text = self.source.text
         naming = [place for place in self.parts.statements if text.startswith(("let", "use"), place[0])]
+        # Incomplete on purpose: what is wrong in the text is for `findings`, and names should work while it is.
         return splice(self._of(naming), Findings(), complete=False)
 
     def _of(self, places: Sequence[tuple[int, int]]) -> ast.Policy:
@@ -93,6 +95,7 @@ class Document:
             return (*beside, *error.diagnostics)
         found = (*beside, *warnings_of(policy))
         quick = len(policy.rules) + len(policy.guards) <= QUICK
+        # Proofs are for an editor at rest; a caller that checks many texts does without.
         if not prove:
             return found
         return (*found, *unsuppressed(_proven(policy) if quick else (_unproven(policy),)))
@@ -113,6 +116,7 @@ def children(node: Any) -> Iterator[Any]:
     """The nodes of the syntax tree right below one."""
     for field in dataclasses.fields(node):
         value = getattr(node, field.name)
+        # Spans are left out of comparisons, and are no nodes.
         if field.compare:
             yield from (v for v in (value if isinstance(value, tuple) else (value,)) if dataclasses.is_dataclass(v))
 
@@ -132,6 +136,7 @@ def dataset_beside(policy: Path) -> Path | None:
     if not policy.parent.is_dir():
         return None
     found = []
+    # The first fifty: a folder may hold thousands of YAML files.
     for path in sorted(p for p in policy.parent.iterdir() if p.suffix in (".yaml", ".yml"))[:50]:
         try:
             uses = load_dataset_spec(path).policy

@@ -31,8 +31,10 @@ def hover(document: Document, offset: int) -> str | None:
     words = _WORD.finditer(text, line, len(text) if end < 0 else end)
     word = next((m for m in words if m.start() <= offset < m.end()), None)
     innermost = nodes[-1]
+    # Before strings: a regex is in slashes, and its words mean nothing by themselves.
     if literal := _regex_at(innermost, offset):
         return literal
+    # A quoted role and the file of a `use` have a meaning, other strings do not.
     if _is_quoted(document, offset) and not isinstance(innermost, (ast.Selector, ast.Use)):
         return None
     if isinstance(innermost, ast.Field) and len(nodes) > 1 and isinstance(nodes[-2], ast.SpansIn):
@@ -143,10 +145,12 @@ def _selector(document: Document, selector: ast.Selector, statement: Any, in_rel
         lines.append(f"**{written}**: turns of the role `{name}`")
     verb = verb_of(statement)
     target = ast.Target(primary=selector, span=selector.span)
+    # The checker's own resolution, so that a hover cannot say something else.
     found = Resolver(Findings(), document.schema).targets((target,), verb, document.file)
     parts = frozenset[str]().union(*(atom.parts for atom in found if isinstance(atom, Atom)))
     if parts:
         said = f"{verb} train" if verb in ("never", "always") else verb
+        # Only a bare role depends on the verb: `mask assistant` covers more than `train assistant`.
         role_only = len(selector.names) == 1 and (selector.quoted or parts_of(name) is None)
         by = f" (`{said}` decides what a bare role covers)" if role_only and not isinstance(statement, ast.Let) else ""
         lines += ["", f"Segments{by}:", "", *(f"- `{p}`: {PART_DOCS[p]}" for p in PARTS if p in parts)]

@@ -20,11 +20,13 @@ class Latest:
 
         While the key's work runs already, it is only noted that it has to run once more, and this returns.
         """
+        # No lock is needed: there is no `await` between the question and the note.
         if key in self._again:
             self._again[key] = True
             return
         try:
             while self._again.get(key, True):
+                # Before the work: an edit that comes during it asks for one more round.
                 self._again[key] = False
                 await work()
         finally:

@@ -16,6 +16,7 @@ from policy_engine.lsp.document import Document, walk
 
 def definition(document: Document, offset: int) -> tuple[Source, Span | None] | None:
     """File and place that define the name at an offset: a `let` name, or a policy of `use`."""
+    # The innermost first: a selector inside a `let` is the nearer meaning.
     for node in reversed(document.around(offset)):
         if isinstance(node, ast.Use):
             return _used(document, node)
@@ -42,6 +43,7 @@ def name_of(node: ast.Let | ast.Selector) -> Span:
     """The characters of a `let`'s name, or of the first name of a selector."""
     start = node.span.start
     name = node.name if isinstance(node, ast.Let) else node.names[0]
+    # A `let` may be called `let…`: the keyword is passed over first.
     behind = re.match(r"let\s+", node.span.text) if isinstance(node, ast.Let) else None
     found = re.compile(rf"\b{re.escape(name)}\b").search(node.span.text, behind.end() if behind else 0)
     at = start + (found.start() if found else 0)
@@ -65,6 +67,7 @@ def defined_at(document: Document, offset: int) -> Defined | None:
     if name is None:
         return None
     home = _home(document, name)
+    # Shipped policies are part of the package, and used by other projects.
     if home is not None and home.is_relative_to(policies_folder().resolve()):
         raise ConfigError(
             f"`{name}` is defined in the shipped policy `{home.stem}`", help="a copy of it can be changed"
@@ -75,6 +78,7 @@ def defined_at(document: Document, offset: int) -> Defined | None:
 def occurrences(document: Document, defined: Defined) -> tuple[Span, ...]:
     """Every place of a document that names a `let`; empty if the name means another there."""
     name = defined.name
+    # Another file may define the same name for itself.
     if name not in document.file.lets or _home(document, name) != defined.home:
         return ()
     spans = [name_of(s) for s in document.policy.statements if isinstance(s, ast.Let) and s.name == name]
@@ -109,5 +113,6 @@ def refuse_name(document: Document, name: str) -> None:
     if name in (*KEYWORDS, *GROUPS, *PART_NAMES):
         raise ConfigError(f"`{name}` is a word of the language", help="choose another name")
     taken = {n.names[0] for s in document.policy.statements for n in walk(s) if isinstance(n, ast.Selector)}
+    # A role of that name would turn into the `let`, since names are looked up first among these.
     if name in document.file.lets or name in taken:
         raise ConfigError(f"`{name}` already means something in this policy", help="choose another name")

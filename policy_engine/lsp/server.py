@@ -63,9 +63,11 @@ class _Open:
         self.codec: PositionCodec = self.text_document.position_codec
 
     def offset(self, position: lsp.Position) -> int:
+        # Not `splitlines`, which also breaks at form feeds and U+2028; the protocol does not.
         lines = self.document.source.text.split("\n")
         if position.line >= len(lines):
             return len(self.document.source.text)
+        # Editors count UTF-16 units unless they agree on another unit; an emoji is two of them.
         inner = self.codec.position_from_client_units([lines[position.line]], lsp.Position(0, position.character))
         return sum(len(line) + 1 for line in lines[: position.line]) + min(inner.character, len(lines[position.line]))
 
@@ -82,10 +84,12 @@ class _Open:
     def uri(self, source: Source) -> str | None:
         if source.name == self.document.source.name:
             return self.text_document.uri
+        # A shipped policy is in the package, a used one beside the document.
         path = path_of(source) or (Path(source.name) if Path(source.name).is_file() else None)
         return from_fs_path(str(path)) if path else None
 
     def diagnostic(self, found: Diagnostic) -> lsp.Diagnostic:
+        # A finding in a file that this one uses has no place here, so it is shown at the top with its own.
         elsewhere = found.span is not None and found.span.source.name != self.document.source.name
         here = found.span is not None and not elsewhere
         message = f"{found.span}: {found.message}" if elsewhere else found.message
@@ -119,6 +123,7 @@ async def _opened(params: lsp.DidOpenTextDocumentParams) -> None:
 @server.feature(lsp.TEXT_DOCUMENT_DID_CHANGE)
 async def _changed(params: lsp.DidChangeTextDocumentParams) -> None:
     version = params.text_document.version
+    # Each key stroke starts one; only the one whose version is still the newest goes on.
     await asyncio.sleep(PAUSE)
     if server.workspace.get_text_document(params.text_document.uri).version == version:
         await _publish(params.text_document.uri)
@@ -131,6 +136,7 @@ async def _saved(params: lsp.DidSaveTextDocumentParams) -> None:
 
 @server.feature(lsp.TEXT_DOCUMENT_DID_CLOSE)
 def _closed(params: lsp.DidCloseTextDocumentParams) -> None:
+    # Editors keep showing the findings of a closed file until they get new ones.
     empty = lsp.PublishDiagnosticsParams(uri=params.text_document.uri, diagnostics=[])
     server.text_document_publish_diagnostics(empty)
 
@@ -226,6 +232,7 @@ def _family(asked: _Open, found: Defined) -> list[_Open]:
     """
     if found.home is None:
         return [asked]
+    # An open document is as the client sees it, which the file on disk may not be.
     uris = {path.resolve(): uri for uri in server.workspace.text_documents if (path := _path(uri)) is not None}
     roots = [path for uri in server.workspace.folders if (path := _path(uri)) is not None]
     roots += [asked.document.path.parent] if asked.document.path else []
@@ -238,6 +245,7 @@ def _family(asked: _Open, found: Defined) -> list[_Open]:
             one = _Open(uri)
         except (OSError, ValueError):
             continue  # a file that cannot be read names nothing
+        # Reading a file is cheap, parsing it is not.
         if found.name in one.document.source.text:
             family.append(one)
     return family

@@ -22,6 +22,7 @@ def policies_around(home: Path, roots: Iterable[Path]) -> tuple[Path, ...]:
     A `use` stays at or below the folder of the file that has it, so what uses `home` is in a folder above it.
     """
     inside = [root.resolve() for root in roots if home.is_relative_to(root.resolve())]
+    # The outermost, since a policy above may use this one.
     root = min(inside, key=lambda r: len(r.parts)) if inside else home.parent
     found = [path for path, _ in zip(_policies(root), range(MAX_FILES))]
     return tuple(dict.fromkeys((home, *found)))
@@ -29,5 +30,6 @@ def policies_around(home: Path, roots: Iterable[Path]) -> tuple[Path, ...]:
 
 def _policies(root: Path) -> Iterator[Path]:
     for folder, below, files in islice(os.walk(root), MAX_FOLDERS):
+        # In place: `os.walk` goes only into the folders that are left, and in this order.
         below[:] = sorted(name for name in below if not name.startswith(".") and name not in _SKIPPED)
         yield from (Path(folder, name).resolve() for name in sorted(files) if name.endswith(".policy"))

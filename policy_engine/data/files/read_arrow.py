@@ -39,6 +39,7 @@ def parquet_groups(path: Path) -> list[tuple[int, int]]:
     Raises DataError if it is not a Parquet file.
     """
     try:
+        # The footer alone: no data is read.
         metadata = pq.read_metadata(path)
         groups = (metadata.row_group(i) for i in range(metadata.num_row_groups))
         return [(int(group.num_rows), int(group.total_byte_size)) for group in groups]
@@ -67,6 +68,7 @@ def read_arrow(path: Path) -> Iterator[Row]:
             else:
                 batches = iter(reader)
             for batch in batches:
+                # A file may be one batch of all its rows, which would become Python values at once.
                 for start in range(0, batch.num_rows, _BATCH):
                     yield from _checked(batch.slice(start, _BATCH))
     except Exception as error:
@@ -88,6 +90,7 @@ def schema_in(path: Path) -> pa.Schema:
 
 
 def _opened(source: pa.MemoryMappedFile) -> pa.ipc.RecordBatchFileReader | pa.ipc.RecordBatchStreamReader:
+    # `datasets` writes streams, other programs files, both as `.arrow`.
     if source.size() >= 6 and bytes(source.read(6)) == b"ARROW1":
         return pa.ipc.open_file(source)
     source.seek(0)
@@ -103,6 +106,7 @@ def _checked(batch: pa.RecordBatch) -> list[Row]:
     if problem is None:
         return rows_of(batch)
     if batch.num_rows > 1:
+        # Row by row, to lose only those that are broken.
         return [row for at in range(batch.num_rows) for row in _checked(batch.slice(at, 1))]
     return [RowError(f"the row is broken: {problem}", help="is the file whole? write it again, or drop the row")]
 
@@ -147,6 +151,7 @@ def _row(batch: pa.RecordBatch | pa.Table) -> Row:
 
 
 def _values(field: pa.Field, column: pa.Array) -> list[Any]:
+    # `strict`: a map with a key twice is an error, not the last of the two.
     values: list[Any] = column.to_pylist(maps_as_pydicts="strict")
     clean = _cleaner(field.type)
     return values if clean is None else [clean(value) for value in values]
@@ -155,6 +160,7 @@ def _values(field: pa.Field, column: pa.Array) -> list[Any]:
 def _cleaner(kind: pa.DataType) -> Cleaner | None:
     """A function that turns a value of an Arrow type into what it was; None if no value changes."""
     if isinstance(kind, pa.BaseExtensionType):
+        # Objects of mixed shape may be stored so, as JSON text.
         if kind.extension_name == "arrow.json":
             return lambda value: read_json(value) if isinstance(value, str) else value
         return _cleaner(kind.storage_type)
@@ -177,6 +183,7 @@ def _map_cleaner(inner: Cleaner | None) -> Cleaner | None:
     if inner is None:
         return None
     clean = inner
+    # `value and`: null and an empty map stay as they are.
     return lambda value: value and {key: clean(item) for key, item in value.items()}
 
 

@@ -58,6 +58,7 @@ def read_text(stream: io.BufferedReader, name: str, kind: TextKind) -> Iterator[
     """
     first = _check_start(stream, name)
     if first == b"[" and kind != "jsonl":
+        # A pipe has no extension: JSON Lines of message lists begin with `[` as an array does.
         line = _peek_line(stream) if kind == "auto" else None
         if line is None or not _is_message_list(line):
             yield from _array(stream, name)
@@ -73,6 +74,7 @@ def _check_start(stream: io.BufferedReader, name: str) -> bytes:
     head = stream.peek(_SNIFFED)[:_SNIFFED]
     if not head:
         raise DataError(f"`{name}` is empty", help="give a file with at least one row")
+    # UTF-32 before UTF-16: the little-endian mark of the first begins with that of the second.
     for bom, encoding in _BOMS:
         if head.startswith(bom):
             raise DataError(
@@ -80,6 +82,7 @@ def _check_start(stream: io.BufferedReader, name: str) -> bytes:
                 help=f"convert it: iconv -f {encoding} -t UTF-8 IN > OUT",
             )
     what = what_it_is(head)
+    # JSON text has no NUL; UTF-16 without a mark has one at every second byte.
     if what is not None or b"\x00" in head:
         raise DataError(
             f"`{name}` is {what or 'binary, or UTF-16 without a byte order mark'}, not JSON text",
@@ -113,6 +116,7 @@ def _is_object_line(stream: io.BufferedReader) -> bool:
     try:
         json.loads(line)
     except (ValueError, RecursionError):
+        # A broken first row: a line of its own, and the next one opens an object again.
         return line.rstrip() != b"{" and rest.lstrip(_BLANK).startswith(b"{")
     return bool(rest.strip(_BLANK))
 
@@ -122,11 +126,13 @@ def read_lines(stream: io.BufferedReader, name: str, *, before: int = 0) -> Iter
     number = before
     rows = before
     reader = JsonReader()
+    # One byte more, to tell a line of just that length from a longer one.
     while line := stream.readline(MAX_ROW + 1):
         number += 1
         if len(line) > MAX_ROW:
             rows += 1
             yield number, RowError(f"line {number} is longer than {MAX_ROW >> 20} MiB", help="is this JSON Lines?")
+            # The rest of the long line, in pieces.
             while line and not line.endswith(b"\n"):
                 line = stream.readline(MAX_ROW)
             continue
@@ -134,6 +140,7 @@ def read_lines(stream: io.BufferedReader, name: str, *, before: int = 0) -> Iter
         if not text:
             number += _skip_blank(stream)
             continue
+        # Only on the first row: later it is a broken line like any other.
         if rows == 0 and text in (b"[", b"{"):
             raise DataError(
                 f"`{name}` is one JSON document over several lines, not JSON Lines", help="rename it to .json"
@@ -170,6 +177,7 @@ def _row(text: bytes, place: str, reader: JsonReader) -> Any:
     problem = reader.problem(row, decoded)
     if problem is not None:
         return RowError(f"{place} {problem}", help=_FIX)
+    # Only escapes can make half a character, and hardly a row has one.
     return _without_surrogates(row, place) if b"\\ud" in text or b"\\uD" in text else row
 
 
@@ -208,12 +216,14 @@ def _array(stream: io.BufferedReader, name: str) -> Iterator[Numbered]:
                 item, end = reader.decoder.raw_decode(window.text, window.at)
             except json.JSONDecodeError as error:
                 # Where the window ends inside the item, more text may make it whole.
+                # An error this near to the end may be a cut word or escape: `tru`, `\u00`.
                 cut = error.pos >= len(window.text) - 16 or error.msg.startswith("Unterminated string")
                 if not (cut and window.more()):
                     raise _broken(name, number, f"{error.msg} at character {window.dropped + error.pos + 1}") from None
             except (ValueError, RecursionError) as error:
                 raise _broken(name, number, str(error)) from None
             else:
+                # A number that ends with the window may have more digits.
                 if end < len(window.text) or not window.more():
                     break
         start, window.at = window.at, end
@@ -253,6 +263,7 @@ class _Window:
 
     def more(self) -> bool:
         """Reads on; False at the end of the stream."""
+        # A missing quote would else read the whole file into memory.
         if len(self.text) - self.at > MAX_ROW:
             raise DataError(f"`{self._name}` has an item longer than {MAX_ROW >> 20} MiB", help="is a quote missing?")
         data = self._stream.read(self._size)
@@ -267,6 +278,7 @@ class _Window:
 
     def next_char(self) -> str:
         """The next character that is not blank, left in place; empty at the end."""
+        # Now and then, not for each item: cutting copies the rest.
         if self.at > _CHUNK:
             self.dropped += self.at
             self.text, self.at, self._size = self.text[self.at :], 0, _CHUNK
@@ -299,6 +311,7 @@ def _document(stream: io.BufferedReader, name: str) -> Iterator[Numbered]:
     except (ValueError, RecursionError) as error:
         raise DataError(f"`{name}` is not JSON: {error}", help="if it is JSON Lines, rename it to .jsonl") from None
     lists = {k: v for k, v in document.items() if isinstance(v, list) and v and isinstance(v[0], dict)}
+    # A list of messages is one conversation, not a list of rows.
     if not lists or any({"role", "from"} & v[0].keys() for v in lists.values()):
         yield 1, _checked(document, reader.problem(document, text), "the object")
         return

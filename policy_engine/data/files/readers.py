@@ -41,6 +41,7 @@ class Rows(Iterator[Numbered]):
         # Taken before anything is read, so that whatever changes later shows.
         self.stamps = tuple(_stamp(file) for file in files)
         self._starts: list[int] = []
+        # A pipe has no length.
         self._fraction: Callable[[], float | None] = lambda: None
         self._rows = self._read_pipe(pipe) if pipe is not None else self._read_files()
         # The first row is read at once, so that a file that cannot be read at all is said before anything is made.
@@ -73,6 +74,7 @@ class Rows(Iterator[Numbered]):
 
     def where(self, number: int) -> Place:
         """The place of a row: `chats.jsonl:7`."""
+        # Of the files begun so far, the last one that begins before this row.
         index = bisect_right(self._starts, number - 1) - 1
         if not self.files or index < 0:
             return Place(file=None, number=number)
@@ -155,6 +157,7 @@ def _stamp(file: Path) -> Stamp | None:
 
 def _text_kind(file: Path) -> TextKind | None:
     suffixes = [suffix.lower() for suffix in file.suffixes]
+    # `chats.jsonl.gz` is JSON Lines.
     if suffixes and suffixes[-1] in _COMPRESSED:
         suffixes.pop()
     return _TEXT.get(suffixes[-1]) if suffixes else None
@@ -175,6 +178,7 @@ def _check_file(file: Path) -> None:
 
 
 def _files_of(folder: Path) -> list[Path]:
+    # By name, as shards are numbered; hidden files and `_SUCCESS` are no data.
     entries = sorted(entry for entry in folder.iterdir() if not entry.name.startswith((".", "_")))
     files = [entry for entry in entries if entry.is_file() and _is_known(entry)]
     if files:
@@ -192,6 +196,7 @@ def _nearby(path: Path) -> str:
 
 def _text_rows(file: Path, kind: TextKind, report: Callable[[Callable[[], float]], None]) -> Iterator[Numbered]:
     try:
+        # Unbuffered, so that `tell` says how much of the file was read, also under compression.
         raw = file.open("rb", buffering=0)
     except OSError as error:
         raise _unreadable(file, error) from None

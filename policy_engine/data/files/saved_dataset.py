@@ -19,10 +19,12 @@ def arrow_files(folder: Path) -> list[Path] | None:
     """
     if (folder / "dataset_dict.json").is_file():
         splits = [str(split) for split in _listed(folder / "dataset_dict.json", "splits")]
+        # One split leaves nothing to choose.
         if len(splits) == 1:
             return arrow_files(folder / splits[0])
         names = ", ".join(f"`{folder / split}`" for split in splits)
         raise DataError(f"`{folder}` holds several splits", help=f"give one of {names}")
+    # Both: other programs write a `state.json` too.
     if not (folder / "state.json").is_file() or not (folder / "dataset_info.json").is_file():
         return None
     files = [folder / str(entry["filename"]) for entry in _listed(folder / "state.json", "_data_files")]

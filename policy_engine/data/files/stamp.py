@@ -36,6 +36,7 @@ class Stamp:
             now = Stamp.of(file)
         except OSError:
             raise changed(file, "it is not there any more") from None
+        # Size first: it says most to the reader.
         if now is None or now.size != self.size:
             raise changed(file, f"it had {self.size:,} bytes and has {0 if now is None else now.size:,}")
         if self.inode is not None and now.inode != self.inode:

@@ -32,7 +32,14 @@ class Bounded(dict[Key, Value]):
         self._weight = 0
 
     def keep(self, key: Key, value: Value, weight: int = 1) -> Value:
-        """Keeps a value, and returns it."""
+        """Keeps a value, and returns it.
+
+        >>> known = Bounded(2)
+        >>> known.keep("a", 1), known.keep("b", 2), known.keep("c", 3)
+        (1, 2, 3)
+        >>> known
+        {'c': 3}
+        """
         # A key that is kept again is weighed again: at worst the mapping forgets too early, which costs time and no
         # answer.
         self._weight += weight

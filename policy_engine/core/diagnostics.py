@@ -12,7 +12,13 @@ Severity = Literal["error", "warning", "info"]
 
 @dataclass(frozen=True, kw_only=True)
 class Related:
-    """A second place that a diagnostic talks about (`the guard`, `first defined here`)."""
+    """A second place that a diagnostic talks about (`the guard`, `first defined here`).
+
+    >>> from policy_engine.core.source import Source
+    >>> span = Span(source=Source(name="a.policy", text="let a = user"), start=0, end=5)
+    >>> str(Related(message="first defined here", span=span).span)
+    'a.policy:1:1'
+    """
 
     message: str
     span: Span

@@ -45,14 +45,22 @@ class PolicyEngineError(Exception):
         return f"{text}\n  help: {self.help}" if self.help else text
 
     def reworded(self: _E, message: str) -> _E:
-        """The same error with another message."""
+        """The same error with another message.
+
+        >>> RowError("no role", help="add one").reworded("message 2 has no role").help
+        'add one'
+        """
         # A copy: whoever else holds the first error keeps its message.
         error = copy.copy(self)
         error.args, error.message = (message,), message
         return error
 
     def at(self: _E, place: Place) -> _E:
-        """The same error about a row of the data: its text begins with `chats.jsonl:7: `."""
+        """The same error about a row of the data: its text begins with `chats.jsonl:7: `.
+
+        >>> str(RowError("no role").at(Place(file="chats.jsonl", number=7)))
+        'chats.jsonl:7: no role'
+        """
         error = copy.copy(self)
         error.place = place
         return error
@@ -71,7 +79,13 @@ def _rebuild(cls: type[PolicyEngineError], args: tuple[Any, ...], state: dict[st
 
 
 def add_note(error: BaseException, note: str) -> None:
-    """Adds a sentence to a foreign error; Python 3.11 and later print it below the traceback."""
+    """Adds a sentence to a foreign error; Python 3.11 and later print it below the traceback.
+
+    >>> error = ValueError("no")
+    >>> add_note(error, "row 3")
+    >>> error.__notes__
+    ['row 3']
+    """
     # Python 3.10 has no `add_note`; the attribute is the one that 3.11 uses, so `notes_of` reads both.
     if hasattr(error, "add_note"):
         error.add_note(note)
@@ -98,6 +112,9 @@ class PolicyError(PolicyEngineError, ValueError):
     """A policy cannot be used as written.
 
     `diagnostics` lists everything that is wrong, not only the first thing.
+
+    >>> PolicyError((Diagnostic(code="PE101", severity="error", message="expected a role"),)).code
+    'PE101'
     """
 
     code = "PE100"
@@ -128,6 +145,11 @@ def warn_of(diagnostics: Iterable[Diagnostic], *, stacklevel: int) -> None:
     """Warns of findings that did not stop a policy from loading.
 
     The warnings point at the code `stacklevel` frames above.
+
+    >>> with warnings.catch_warnings(record=True) as caught:
+    ...     warn_of([Diagnostic(code="PE254", severity="warning", message="trains nothing")], stacklevel=1)
+    >>> str(caught[0].message)
+    'warning[PE254]: trains nothing'
     """
     for diagnostic in diagnostics:
         # One frame more, for this function itself.
@@ -189,6 +211,9 @@ class RowError(PolicyEngineError, ValueError):
     """A dataset row cannot be used.
 
     It cannot be read as a conversation, or a value in it has the wrong type for the policy.
+
+    >>> RowError("no role").code, isinstance(RowError("no role"), ValueError)
+    ('PE501', True)
     """
 
     code = "PE501"

@@ -66,7 +66,11 @@ def _source(name: str, text: str) -> Source:
 
 @dataclass(frozen=True, kw_only=True)
 class Span:
-    """Characters `[start, end)` of a source."""
+    """Characters `[start, end)` of a source.
+
+    >>> str(Span(source=Source(name="a.policy", text="mask user"), start=5, end=9))
+    'a.policy:1:6'
+    """
 
     source: Source
     start: int
@@ -118,7 +122,11 @@ class Span:
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
-    """A row of the data, or a test in a dataset file: `chats.jsonl:7`, `row 7` of a pipe."""
+    """A row of the data, or a test in a dataset file: `chats.jsonl:7`, `row 7` of a pipe.
+
+    >>> str(Place(file="chats.jsonl", number=7)), str(Place(file=None, number=7))
+    ('chats.jsonl:7', 'row 7')
+    """
 
     file: str | None
     """None for a pipe."""
@@ -127,7 +135,11 @@ class Place:
 
     @property
     def is_line(self) -> bool:
-        """True if the number is that of a line; in Parquet, Arrow and JSON documents it counts rows."""
+        """True if the number is that of a line; in Parquet, Arrow and JSON documents it counts rows.
+
+        >>> Place(file="chats.jsonl", number=7).is_line, Place(file="chats.parquet", number=7).is_line
+        (True, False)
+        """
         return self.file is not None and PurePath(self.file).suffix.lower() in _NUMBERED
 
     @staticmethod

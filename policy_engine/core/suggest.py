@@ -35,7 +35,14 @@ def did_you_mean(word: str, candidates: Iterable[str]) -> str | None:
 
 
 def file_meant(path: Path) -> str | None:
-    """`did you mean `X`?` for a file that is missing, if its folder has one of nearly that name."""
+    """`did you mean `X`?` for a file that is missing, if its folder has one of nearly that name.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     _ = Path(folder, "chats.jsonl").write_text("")
+    ...     print(file_meant(Path(folder, "chat.jsonl")).endswith("chats.jsonl`?"))
+    True
+    """
     try:
         # The dict below keeps the last of two equal stems, so the files with the wanted suffix come last.
         beside = sorted(path.parent.iterdir(), key=lambda entry: entry.suffix != path.suffix, reverse=True)

@@ -20,7 +20,12 @@ def _span() -> Span:
 
 @dataclass(frozen=True, kw_only=True)
 class Field:
-    """A scope and a path below it: `message.train`, `sample.meta.source`, `message.labels[0]`."""
+    """A scope and a path below it: `message.train`, `sample.meta.source`, `message.labels[0]`.
+
+    >>> from policy_engine.lang.parse import parse
+    >>> parse("train user where has message.labels[0]").statements[0].conditions[0].expr.field
+    Field(scope='message', path=('labels', 0))
+    """
 
     scope: str
     path: tuple[str | int, ...]
@@ -40,6 +45,10 @@ class Compare:
     """`FIELD OP VALUE`.
 
     `value` is a scalar, or for `in` a tuple of scalars or a string to search.
+
+    >>> from policy_engine.lang.parse import parse
+    >>> parse("train user where message.n == 2").statements[0].conditions[0].expr
+    Compare(op='==', field=Field(scope='message', path=('n',)), value=2, flags='')
     """
 
     op: Literal["==", "!=", "<", "<=", ">", ">=", "in", "contains", "matches"]
@@ -52,7 +61,12 @@ class Compare:
 
 @dataclass(frozen=True, kw_only=True)
 class Has:
-    """`has FIELD`: true if the field is there, whatever its value."""
+    """`has FIELD`: true if the field is there, whatever its value.
+
+    >>> from policy_engine.lang.parse import parse
+    >>> parse("train user where has message.n").statements[0].conditions[0].expr
+    Has(field=Field(scope='message', path=('n',)))
+    """
 
     field: Field
     span: Span = _span()
@@ -60,7 +74,12 @@ class Has:
 
 @dataclass(frozen=True, kw_only=True)
 class Truth:
-    """A bare FIELD: true only if it is JSON `true`."""
+    """A bare FIELD: true only if it is JSON `true`.
+
+    >>> from policy_engine.lang.parse import parse
+    >>> parse("train user where message.train").statements[0].conditions[0].expr
+    Truth(field=Field(scope='message', path=('train',)))
+    """
 
     field: Field
     span: Span = _span()
@@ -98,6 +117,10 @@ class Which:
     """A choice of turns: `trained`, `first`, `last 2`, `trained last`.
 
     At least one of `trained` and `end` is set.
+
+    >>> from policy_engine.lang.parse import parse
+    >>> parse("train trained last 2 assistant").statements[0].targets[0].primary.which
+    Which(trained=True, end='last', count=2)
     """
 
     trained: bool = False
@@ -109,7 +132,12 @@ class Which:
 
 @dataclass(frozen=True, kw_only=True)
 class Selector:
-    """Dotted names, as written: `assistant`, `assistant.reasoning`, `eos`, `"tool_call".text`."""
+    """Dotted names, as written: `assistant`, `assistant.reasoning`, `eos`, `"tool_call".text`.
+
+    >>> from policy_engine.lang.parse import parse
+    >>> parse("train assistant.reasoning").statements[0].targets[0].primary
+    Selector(names=('assistant', 'reasoning'), quoted=False, which=None)
+    """
 
     names: tuple[str, ...]
     quoted: bool = False
@@ -135,7 +163,12 @@ class Group:
 
 @dataclass(frozen=True, kw_only=True)
 class RegexIn:
-    """`/pattern/flags in PRIMARY`."""
+    """`/pattern/flags in PRIMARY`.
+
+    >>> from policy_engine.lang.parse import parse
+    >>> parse("mask /[0-9]+/ in everything").statements[0].targets[0].primary
+    RegexIn(pattern='[0-9]+', flags='', inside=Everything())
+    """
 
     pattern: str
     flags: str
@@ -154,7 +187,12 @@ class SpansIn:
 
 @dataclass(frozen=True, kw_only=True)
 class SampledIn:
-    """`sampled in PRIMARY`."""
+    """`sampled in PRIMARY`.
+
+    >>> from policy_engine.lang.parse import parse
+    >>> parse("train sampled in everything").statements[0].targets[0].primary
+    SampledIn(inside=Everything())
+    """
 
     inside: Primary
     span: Span = _span()
@@ -165,7 +203,12 @@ Primary = Selector | Everything | Group | RegexIn | SpansIn | SampledIn
 
 @dataclass(frozen=True, kw_only=True)
 class Relation:
-    """`of ROLE`, `after last user`, `right after tool`, `before first assistant`."""
+    """`of ROLE`, `after last user`, `right after tool`, `before first assistant`.
+
+    >>> from policy_engine.lang.parse import parse
+    >>> parse("train eos after assistant").statements[0].targets[0].relations[0].kind
+    'after'
+    """
 
     kind: RelationKind | Literal["of"]
     selector: Selector
@@ -192,7 +235,13 @@ class Condition:
 
 @dataclass(frozen=True, kw_only=True)
 class Rule:
-    """`train …` or `mask …`. `weight` is None when no weight is written."""
+    """`train …` or `mask …`. `weight` is None when no weight is written.
+
+    >>> from policy_engine.lang.parse import parse
+    >>> rule = parse("train assistant weight 0.5").statements[0]
+    >>> rule.effect, rule.weight, len(rule.targets)
+    ('train', 0.5, 1)
+    """
 
     effect: Literal["train", "mask"]
     targets: tuple[Target, ...]
@@ -223,7 +272,12 @@ class Guard:
 
 @dataclass(frozen=True, kw_only=True)
 class Use:
-    """`use NAME` (the shipped library) or `use "path.policy"` (beside this file)."""
+    """`use NAME` (the shipped library) or `use "path.policy"` (beside this file).
+
+    >>> from policy_engine.lang.parse import parse
+    >>> parse("use default").statements[0]
+    Use(name='default', quoted=False)
+    """
 
     name: str
     quoted: bool
@@ -241,7 +295,12 @@ class Let:
 
 @dataclass(frozen=True, kw_only=True)
 class On:
-    """`on SETTING VALUE`."""
+    """`on SETTING VALUE`.
+
+    >>> from policy_engine.lang.parse import parse
+    >>> parse("on straddle train").statements[0]
+    On(setting='straddle', value='train')
+    """
 
     setting: str
     value: str
@@ -250,7 +309,12 @@ class On:
 
 @dataclass(frozen=True, kw_only=True)
 class Language:
-    """`language 1`."""
+    """`language 1`.
+
+    >>> from policy_engine.lang.parse import parse
+    >>> parse("language 1").statements[0]
+    Language(version=1)
+    """
 
     version: int
     span: Span = _span()
@@ -261,7 +325,12 @@ Statement = Rule | Scale | Guard | Use | Let | On | Language
 
 @dataclass(frozen=True, kw_only=True)
 class Comment:
-    """A `#` comment. `text` has no `#` and no newline; `span` covers it with its `#`."""
+    """A `#` comment. `text` has no `#` and no newline; `span` covers it with its `#`.
+
+    >>> from policy_engine.lang.parse import parse
+    >>> parse("train assistant  # answers").comments
+    (Comment(text=' answers', own_line=False),)
+    """
 
     text: str
     own_line: bool

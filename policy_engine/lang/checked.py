@@ -39,6 +39,11 @@ class Atom:
     """Segments of some turns and some parts, for whose turn all `relations` hold.
 
     `train assistant.text after user` has the turns `assistant`, the part `text` and one relation.
+
+    >>> from policy_engine.lang.check import check_text
+    >>> atom = check_text("train assistant.text after user").rules[0].targets[0]
+    >>> atom.turns.role, sorted(atom.parts), atom.relations[0].kind
+    ('assistant', ['text'], 'after')
     """
 
     turns: TurnSet | None
@@ -55,6 +60,10 @@ class Spans:
 
     A run is as many neighbouring characters of one turn as `inside` selects. Exactly one of `pattern`, `field` and
     `sampled` is set.
+
+    >>> from policy_engine.lang.check import check_text
+    >>> check_text("mask /[0-9]+/ in assistant").rules[0].targets[0].pattern
+    '[0-9]+'
     """
 
     pattern: str | None = None
@@ -76,6 +85,10 @@ class CheckedRule:
 
     `weight` is the rule's number or field: the weight for `train` (1 unless written), the factor for `scale`;
     `mask` has weight 0.
+
+    >>> from policy_engine.lang.check import check_text
+    >>> check_text("train assistant").rules[0]
+    <CheckedRule <string>:1:1 `train assistant`>
     """
 
     index: int
@@ -131,12 +144,22 @@ class CheckedPolicy:
 
     @property
     def statements(self) -> tuple[CheckedStatement, ...]:
-        """The rules, then the guards."""
+        """The rules, then the guards.
+
+        >>> from policy_engine.lang.check import check_text
+        >>> check_text("never train user; train assistant").statements
+        (<CheckedRule <string>:1:19 `train assistant`>, <CheckedGuard <string>:1:1 `never train user`>)
+        """
         return (*self.rules, *self.guards)
 
     @property
     def description(self) -> str:
-        """The policy in a few words: `my.policy: 3 rules, 1 guard`."""
+        """The policy in a few words: `my.policy: 3 rules, 1 guard`.
+
+        >>> from policy_engine.lang.check import check_text
+        >>> check_text("train assistant; never train user").description
+        '<string>: 1 rule, 1 guard'
+        """
         counts = ((len(self.rules), "rule"), (len(self.guards), "guard"))
         return f"{self.source.name}: " + ", ".join(counted(n, noun) for n, noun in counts)
 

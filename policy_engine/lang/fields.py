@@ -84,7 +84,15 @@ class FieldChecker:
         self.closed = {name.split(".")[0] for name in self.declared}
 
     def condition(self, expr: ast.Expr) -> None:
-        """Report what can never work in a condition."""
+        """Report what can never work in a condition.
+
+        >>> from policy_engine.lang.parse import parse
+        >>> findings = Findings()
+        >>> rule = parse('train user where turn.index == "x"').statements[0]
+        >>> FieldChecker(findings, None).condition(rule.conditions[0].expr)
+        >>> findings.errors[0].message
+        '`turn.index` is an integer, so it never equals `"x"`, a string'
+        """
         match expr:
             case ast.And(operands=operands) | ast.Or(operands=operands):
                 for operand in operands:
@@ -119,7 +127,16 @@ class FieldChecker:
         return kind in ("any", "list")
 
     def regex(self, pattern: str, flags: str, span: Span) -> bool:
-        """True if RE2 takes a pattern with these flags; else an error is reported."""
+        """True if RE2 takes a pattern with these flags; else an error is reported.
+
+        >>> from policy_engine.core.source import Source
+        >>> findings = Findings()
+        >>> span = Span(source=Source(name="a.policy", text="/a/ix"), start=0, end=5)
+        >>> FieldChecker(findings, None).regex("a", "ix", span)
+        False
+        >>> findings.errors[0].message
+        '`ix` are not flags of a regex'
+        """
         # A flag written twice is a slip as well: RE2 would take it.
         wrong = "".join(f for i, f in enumerate(flags) if f not in _FLAGS or f in flags[:i])
         if wrong:
@@ -268,7 +285,13 @@ class FieldChecker:
 
 
 def _prefixes(field: ast.Field) -> Iterator[tuple[str, tuple[str | int, ...]]]:
-    """The field and the fields it is below, longest first, each with the path that is left."""
+    """The field and the fields it is below, longest first, each with the path that is left.
+
+    >>> from policy_engine.lang.parse import parse
+    >>> field = parse("train user where sample.meta.tags[0]").statements[0].conditions[0].expr.field
+    >>> list(_prefixes(field))
+    [('sample.meta.tags.0', ()), ('sample.meta.tags', (0,)), ('sample.meta', ('tags', 0))]
+    """
     for length in range(len(field.path), 0, -1):
         yield ".".join((field.scope, *map(str, field.path[:length]))), field.path[length:]
 

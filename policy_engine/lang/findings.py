@@ -11,6 +11,14 @@ class Findings:
     """Diagnostics in the order found.
 
     One with the place and words of an earlier one is dropped: a `let` or a used policy is visited once per use.
+
+    >>> from policy_engine.core.source import Source
+    >>> span = Span(source=Source(name="a.policy", text="mask usr"), start=5, end=8)
+    >>> findings = Findings()
+    >>> findings.warn("PE251", "nothing declares a role `usr`", span)
+    >>> findings.warn("PE251", "nothing declares a role `usr`", span)
+    >>> len(findings.all), len(findings.errors)
+    (1, 0)
     """
 
     def __init__(self) -> None:

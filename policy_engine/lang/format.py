@@ -56,6 +56,11 @@ def format_policy(policy: Policy) -> str:
 
     It parses to an equal policy, formats to itself, and has every comment once. A comment behind a statement stays
     behind it; any other gets a line of its own before the statement that it was before or in.
+
+    >>> from policy_engine.lang.parse import parse
+    >>> print(format_policy(parse("train   assistant;mask user # why")), end="")
+    train assistant
+    mask user  # why
     """
     above, behind = _placed(policy)
     lines: list[str] = []
@@ -179,7 +184,12 @@ def _primary(primary: Primary) -> str:
 
 
 def selector(node: Selector) -> str:
-    """A selector as it is written."""
+    """A selector as it is written.
+
+    >>> from policy_engine.lang.parse import parse
+    >>> selector(parse("train last  2 assistant . text").statements[0].targets[0].primary)
+    'last 2 assistant.text'
+    """
     first, *rest = node.names
     name = ".".join([_string(first) if node.quoted else first, *rest])
     return f"{_which(node.which)} {name}" if node.which is not None else name
@@ -199,7 +209,12 @@ def _relation(relation: Relation) -> str:
 
 
 def expression(node: Expr) -> str:
-    """A condition as it is written."""
+    """A condition as it is written.
+
+    >>> from policy_engine.lang.parse import parse
+    >>> expression(parse("train user where not (message.a or message.b)").statements[0].conditions[0].expr)
+    'not (message.a or message.b)'
+    """
     # Brackets only where the tree needs them: `or` binds less than `and`, both less than `not`.
     if isinstance(node, Or):
         return " or ".join(_operand(o, (Or,)) for o in node.operands)
@@ -257,7 +272,12 @@ def _string(text: str) -> str:
 
 
 def field(node: Field) -> str:
-    """A field as it is written."""
+    """A field as it is written.
+
+    >>> from policy_engine.lang.parse import parse
+    >>> field(parse('train user where message . "my key"[0]').statements[0].conditions[0].expr.field)
+    'message."my key"[0]'
+    """
     # A key that is not a name is written in quotes: `sample."first name"`.
     steps = [f"[{s}]" if isinstance(s, int) else f".{s if _NAME.match(s) else _string(s)}" for s in node.path]
     return node.scope + "".join(steps)

@@ -69,6 +69,9 @@ def read_policy(path_or_name: str | os.PathLike[str]) -> Source:
 
     A string without a slash and without a suffix is a name; write `./default` for a file of that name.
     Raises `DataError` if there is no such policy, or if the file cannot be read as UTF-8.
+
+    >>> read_policy("default").name
+    'policies/default'
     """
     text = os.fspath(path_or_name)
     # A Path is always a file, whatever its name: it cannot be meant as a name of the library.
@@ -81,6 +84,9 @@ def path_of(source: Source) -> Path | None:
     """The resolved path of the file a policy was read from; None for a text that is in no file.
 
     Quoted paths of its `use` statements start from that file's folder.
+
+    >>> path_of(read_shipped("default")).name, path_of(Source(name="<string>", text="")) is None
+    ('default.policy', True)
     """
     name = source.name.removeprefix(_PREFIX)
     # A user's own folder may be called `policies/` too: the text decides if it is the shipped one.

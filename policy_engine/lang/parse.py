@@ -81,6 +81,10 @@ def parse_statement(source: Source, start: int, end: int) -> ast.Statement | Non
     """The statement that is the characters `[start, end)` of a text; None if they do not parse.
 
     Trees of statements are kept by their text, so that the same statement at another place is not parsed again.
+
+    >>> source = Source(name="a.policy", text="train assistant; mask user")
+    >>> parse_statement(source, 17, 26).effect, parse_statement(source, 0, 5)
+    ('mask', None)
     """
     try:
         tree = _tree(source.text[start:end])

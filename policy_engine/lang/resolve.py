@@ -52,6 +52,11 @@ class Resolver:
     """Resolves the targets of one policy, and of the policies it uses.
 
     Errors go to `findings`. A target with an error is left out, so that one mistake gives one error.
+
+    >>> from policy_engine.lang.check import check_text
+    >>> rule = check_text("let answers = assistant, tool; train answers").rules[0]
+    >>> [(target.turns.role, "text" in target.parts) for target in rule.targets]
+    [('assistant', True), ('tool', True)]
     """
 
     def __init__(self, findings: Findings, schema: Schema | None) -> None:

@@ -58,6 +58,11 @@ def splice(policy: ast.Policy, findings: Findings, *, complete: bool = True) -> 
     """Put every used policy in place.
 
     Errors of a `use`, a `let` name or a setting go to `findings`.
+
+    >>> from policy_engine.lang.parse import parse
+    >>> file = splice(parse("use default; mask tool"), Findings())
+    >>> [type(located.ruling).__name__ for located in file.rulings][-1], file.rulings[0].file.source.name
+    ('Rule', 'policies/default')
     """
     return _Splicer(findings).file(policy, path_of(policy.source), complete=complete)
 

@@ -57,7 +57,11 @@ def words_before(text: str, end: int) -> tuple[str, str, int]:
 
 
 def split(source: Source) -> Parts:
-    """Find statements and comments. Total: any text can be split."""
+    """Find statements and comments. Total: any text can be split.
+
+    >>> split(Source(name="a.policy", text="train user; mask tool  # no")).statements
+    ((0, 10), (12, 21))
+    """
     statements: list[tuple[int, int]] = []
     comments: list[Comment] = []
     start: int | None = None  # of the statement being read

@@ -79,7 +79,13 @@ _WORDS_OF_OTHERS: Final = {
 
 
 def syntax_error(error: UnexpectedInput, source: Source, start: int, end: int) -> Diagnostic:
-    """The diagnostic for a statement at `[start, end)`, whose text gave `error` by itself."""
+    """The diagnostic for a statement at `[start, end)`, whose text gave `error` by itself.
+
+    >>> from policy_engine.lang.parse import parse_lenient
+    >>> error = parse_lenient("train assistant exept user")[1][0]
+    >>> error.code, error.message
+    ('PE101', 'expected the end of the statement, but found `exept`')
+    """
     if isinstance(error, UnexpectedToken):
         return _unexpected_token(error, source, start, end)
     if isinstance(error, UnexpectedCharacters):
@@ -93,6 +99,10 @@ def keyword_as_name(word: str, span: Span, *, after_comma: bool = False) -> Diag
     """The error for a keyword where a role, a part or a `let` name is expected.
 
     `after_comma` if it starts a statement that a comma before it joins to the last one.
+
+    >>> source = Source(name="a.policy", text="train last")
+    >>> keyword_as_name("last", Span(source=source, start=6, end=10)).code
+    'PE201'
     """
     help = f'write a role or a part there, or `"{word}"` in quotes for a role of that name'
     if after_comma:
@@ -140,7 +150,13 @@ def _unexpected_token(error: UnexpectedToken, source: Source, start: int, end: i
 
 
 def _expected(accepted: Collection[str], last: str) -> str:
-    """The text that is most likely missing here, in a reader's words."""
+    """The text that is most likely missing here, in a reader's words.
+
+    >>> _expected({"COMPARISON", "IN"}, "message")
+    'a comparison, `in`, `contains` or `matches`'
+    >>> _expected({"NAME", "STRING"}, "use")
+    'the name of a shipped policy, or a path in quotes'
+    """
     if "$END" in accepted:
         return "the end of the statement"
     for terminal, name in _MARKS.items():
@@ -166,7 +182,11 @@ def _listed(names: list[str]) -> str:
 
 
 def _missing(accepted: Collection[str], last: str) -> str:
-    """Help for the end of a statement that is not complete."""
+    """Help for the end of a statement that is not complete.
+
+    >>> _missing({"EVERYTHING"}, ",")
+    'remove the comma, or go on after it'
+    """
     if last == ",":
         return "remove the comma, or go on after it"
     if last in ("and", "or"):
@@ -177,7 +197,13 @@ def _missing(accepted: Collection[str], last: str) -> str:
 
 
 def _instead(found: str, kind: str, accepted: Collection[str], last: str) -> str:
-    """Help for a token that is not allowed here."""
+    """Help for a token that is not allowed here.
+
+    >>> _instead("execpt", "NAME", {"WHERE", "UNLESS", "$END"}, "assistant")
+    'go on with `where` or `unless`; or end the statement with `;` or a new line'
+    >>> _instead("except", "NAME", {"UNLESS", "$END"}, "assistant")
+    'write `unless` with a condition, or a later `mask` rule'
+    """
     keywords = [t.lower() for t in accepted if t.lower() in KEYWORDS]
     # Two words without a blank come first: `unlessmessage` is near to no single keyword.
     if kind == "NAME" and (touching := _taken_apart(found, keywords)):

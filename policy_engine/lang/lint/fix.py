@@ -22,6 +22,12 @@ def edits(policy: ast.Policy, diagnostics: Iterable[Diagnostic]) -> tuple[Edit, 
     """Edits of a policy's own text, in order, for the diagnostics that can be fixed safely.
 
     A `let` that nothing uses is removed (`PE253`); a target whose relation is its own gets brackets (`PE252`).
+
+    >>> from policy_engine.lang.parse import parse
+    >>> policy = parse("let a = user\\ntrain assistant")
+    >>> warning = Diagnostic(code="PE253", severity="warning", message="", span=policy.statements[0].span)
+    >>> [(edit.span.text, edit.text) for edit in edits(policy, [warning])]
+    [('let a = user\\n', '')]
     """
     found: list[Edit] = []
     for diagnostic in diagnostics:

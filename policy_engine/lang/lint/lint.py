@@ -31,6 +31,10 @@ def lint(policy: CheckedPolicy) -> tuple[Diagnostic, ...]:
     """Warnings about a valid policy, from top to bottom, without those that a comment ignores.
 
     Rules that decide nothing are found by the proof, which knows which positions exist.
+
+    >>> from policy_engine.lang.check import check_text
+    >>> [(warning.code, warning.message) for warning in lint(check_text("train assistant"))]
+    [('PE604', 'the text of `assistant` is trained, and where it ends is not')]
     """
     findings = Findings()
     trains = [rule for rule in policy.rules if rule.effect == "train"]
@@ -70,7 +74,13 @@ def _role(atom: Atom) -> str | None:
 
 
 def _is_narrow(rule: CheckedRule, atom: Atom) -> bool:
-    """True if a rule selects only some turns of the atom's role."""
+    """True if a rule selects only some turns of the atom's role.
+
+    >>> from policy_engine.lang.check import check_text
+    >>> rule = check_text("train last assistant").rules[0]
+    >>> _is_narrow(rule, rule.targets[0])
+    True
+    """
     return bool(rule.condition or atom.relations or (atom.turns and atom.turns.which))
 
 
@@ -229,6 +239,9 @@ def _selects_nothing(pattern: str) -> bool:
     """True if every match is empty.
 
     RE2 cannot be asked for this; Python's parser can, for patterns that both can read.
+
+    >>> _selects_nothing("(?:)"), _selects_nothing("a*")
+    (True, False)
     """
     # The parser has no public name, and moved in 3.11.
     parser = importlib.import_module("re._parser" if sys.version_info >= (3, 11) else "sre_parse")

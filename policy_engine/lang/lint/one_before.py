@@ -18,7 +18,14 @@ _ONLY_OF: Final = {"tool_call_id": "tool", "tool_calls": "assistant", "function_
 
 
 def one_before(ruling: CheckedRule | CheckedGuard, findings: Findings) -> None:
-    """Reports the tests of `message` in a rule or guard that only the turn before can meet."""
+    """Reports the tests of `message` in a rule or guard that only the turn before can meet.
+
+    >>> from policy_engine.lang.check import check_text
+    >>> findings = Findings()
+    >>> one_before(check_text("mask assistant right after tool where has message.tool_call_id").rules[0], findings)
+    >>> findings.warnings[0].help
+    'write `previous.tool_call_id`'
+    """
     atoms = [atom for target in ruling.targets for atom in _atoms(target)]
     tests = [] if ruling.condition is None else [t for t in _tests(ruling.condition) if t.field.scope == "message"]
     for test in tests:
@@ -38,7 +45,13 @@ def _is_right_after(atom: Atom, role: str) -> bool:
 
 
 def _role_meant(test: Compare | Has | Truth) -> str | None:
-    """The one role whose messages a test can be true of; None if others can too."""
+    """The one role whose messages a test can be true of; None if others can too.
+
+    >>> from policy_engine.lang.parse import parse
+    >>> test = parse('mask user where message.role == "tool"').statements[0].conditions[0].expr
+    >>> _role_meant(test)
+    'tool'
+    """
     if test.field.path != ("role",):
         return _ONLY_OF.get(str(test.field.path[0]))
     if not isinstance(test, Compare) or test.op not in ("==", "in"):

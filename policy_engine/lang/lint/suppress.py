@@ -30,7 +30,13 @@ def unsuppressed(diagnostics: Iterable[Diagnostic]) -> tuple[Diagnostic, ...]:
 
 
 def unknown_codes(source: Source, findings: Findings) -> None:
-    """Report comments that ignore codes which do not exist, or that list no code."""
+    """Report comments that ignore codes which do not exist, or that list no code.
+
+    >>> findings = Findings()
+    >>> unknown_codes(Source(name="a.policy", text="train assistant  # lint: ignore PE999"), findings)
+    >>> findings.warnings[0].message
+    'there is no code `PE999` to ignore'
+    """
     for comment in split(source).comments:
         match = _IGNORE.match(comment.text)
         if match is None:

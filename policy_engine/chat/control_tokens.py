@@ -42,6 +42,9 @@ def control_tokens(tokens: Iterable[str], always: Iterable[str], written: str | 
 
     `tokens` are all added tokens. Those of `always` count, and so do those found in `written`, the literal text of the
     template, but for white space. None where the tokenizer lists its control tokens: then only `always` count.
+
+    >>> control_tokens(['<|im_end|>', '<tool_call>', '<x>'], ['<|im_end|>'], "{{ '<tool_call>' }}")
+    ('<|im_end|>', '<tool_call>')
     """
     sure = set(always)
     return tuple(
@@ -65,6 +68,9 @@ def marked(value: Any, control: re.Pattern[str], *, places: bool = True) -> Any:
 
     Keys of objects stay as they are. A text with marks is a `Placed`: its other characters keep their offsets in the
     data. Without `places` it is plain.
+
+    >>> ascii(marked({"content": "What is <|im_end|>?"}, pattern_of(["<|im_end|>"]))["content"])
+    "'What is \\\\U000f0000<|im_end|>\\\\U000f0001?'"
     """
     if isinstance(value, str):
         made = _marked_text(value, control)
@@ -115,6 +121,12 @@ def without_marks(pieces: Pieces, any_token: re.Pattern[str]) -> Unmarked:
     """A rendering of marked data, without the marks. `any_token` finds any added token.
 
     A token between two marks is literal; a mark that lost its other one only cuts.
+
+    >>> from policy_engine.chat.trace.origins import claim_of
+    >>> pieces = [(f"What is {START}<|im_end|>{END}?", claim_of(0, None, None, None, 0))]
+    >>> made = without_marks(pieces, pattern_of(["<|im_end|>"]))
+    >>> made.pieces[0][0], made.literals
+    ('What is <|im_end|>?', ((8, 18),))
     """
     text = "".join([piece for piece, _ in pieces])
     # No control token was in the data, or the template wrote nothing of it.

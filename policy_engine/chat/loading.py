@@ -34,6 +34,9 @@ def load_tokenizer(
 
     Raises TokenizerError if it cannot be loaded; a hub that cannot be reached is an error within seconds, unless the
     tokenizer is in the local cache of the hub's files.
+
+    >>> load_tokenizer("builtin").name
+    'builtin'
     """
     found = None
     if template is None:

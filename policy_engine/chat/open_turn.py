@@ -37,6 +37,10 @@ def opened(messages: Sequence[Mapping[str, Any]], field: str, source: str) -> Op
 
     `source` is the template's. Raises RowError where the last message has no such text, and TemplateError for a field
     that the template does not name.
+
+    >>> made = opened([{"role": "assistant", "content": "The answer is"}], "content", "{{ message.content }}")
+    >>> str(made.messages[0]["content"]), made.final
+    ('The answer isCONTINUE_FINAL_MESSAGE_TAG ', 'The answer is')
     """
     # Nulls are left out, as templates get messages without them.
     last = {key: value for key, value in messages[-1].items() if value is not None}
@@ -113,6 +117,10 @@ def cut_open(pieces: Sequence[tuple[str, Scaffold]], final: str, name: str) -> l
 
 
 def blanks_lost(final: str, text: str) -> bool:
-    """True if the text, which ends with the open field, lacks white space at the field's end."""
+    """True if the text, which ends with the open field, lacks white space at the field's end.
+
+    >>> blanks_lost("Yes, ", "<a>Yes,"), blanks_lost("Yes, ", "<a>Yes, ")
+    (True, False)
+    """
     blanks = final[len(final.rstrip()) :]
     return bool(blanks) and not text.endswith(blanks)

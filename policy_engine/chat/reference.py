@@ -10,7 +10,11 @@ from policy_engine.data.conversation import Conversation
 
 
 def without_nulls(conversation: Conversation) -> list[dict[str, Any]]:
-    """The messages as templates get them: `apply_chat_template` drops keys whose value is None."""
+    """The messages as templates get them: `apply_chat_template` drops keys whose value is None.
+
+    >>> without_nulls(Conversation(messages=({"role": "assistant", "content": None, "tool_calls": []},), sample={}))
+    [{'role': 'assistant', 'tool_calls': []}]
+    """
     return [{k: v for k, v in message.items() if v is not None} for message in conversation.messages]
 
 
@@ -24,6 +28,10 @@ def reference_text(
     """The text of `tokenizer.apply_chat_template(tokenize=False)`, without a tokenizer.
 
     Raises what transformers raises. Neither its time nor its memory is bounded: render with `ChatTemplate` first.
+
+    >>> conversation = Conversation(messages=({"role": "user", "content": "Hi"},), sample={})
+    >>> reference_text("{{ bos_token }}{{ messages[0].content }}", conversation, special_tokens={"bos_token": "<s>"})
+    '<s>Hi'
     """
     # First through our own import, so that no advice about torch is printed.
     transformers()

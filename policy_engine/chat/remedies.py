@@ -34,6 +34,13 @@ def explained(
     """The error with the field to blame, if one change of the data makes the template accept it.
 
     `render` raises TemplateError for what the template does not accept. The error as it is, if no change helps.
+
+    >>> conversation = Conversation(messages=({"role": "assistant", "content": None},), sample={})
+    >>> def render(conversation):
+    ...     if conversation.messages[0]["content"] is None:
+    ...         raise TemplateError("None has no strip")
+    >>> explained(TemplateError("None has no strip"), conversation, render).message
+    'None has no strip (`content` of message 0 is null or missing, and the template wants text)'
     """
     messages = conversation.messages
     # In their order: the first that works is the smallest change that explains the error.

@@ -40,6 +40,12 @@ class Rewording:
 
     `constants` are the strings of a template, `markers` the tokenizer's: where a text has one of them it stays as it
     is, since templates act on it. `key` decides which letter becomes which; a template cannot know it.
+
+    >>> words = Rewording(["high"], ["<tool>"], "a key")
+    >>> words.text("Call <tool> 3 times") == words.text("Call <tool> 3 times"), words.text("high")
+    (True, 'high')
+    >>> "<tool>" in words.text("Call <tool> 3 times"), "Call" in words.text("Call <tool> 3 times")
+    (True, False)
     """
 
     def __init__(self, constants: Iterable[str], markers: Iterable[str], key: str) -> None:
@@ -98,7 +104,12 @@ class _Table(dict[int, str]):
 
 
 def _exchange(chars: str, chance: random.Random) -> dict[int, str]:
-    """Each of `chars` with another one for it."""
+    """Each of `chars` with another one for it.
+
+    >>> made = _exchange("abc", random.Random(1))
+    >>> sorted(made.values()), any(chr(old) == new for old, new in made.items())
+    (['a', 'b', 'c'], False)
+    """
     order = list(chars)
     chance.shuffle(order)
     # A ring: no letter stays as it is, and no two become one.

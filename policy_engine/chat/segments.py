@@ -139,7 +139,12 @@ class RenderedChat:
         return f"<RenderedChat: {len(self.text)} characters of {len(self.messages)} messages ({roles}{more})>"
 
     def segment_text(self, segment: Segment) -> str:
-        """The characters of a segment."""
+        """The characters of a segment.
+
+        >>> chat = RenderedChat(text="Hi", segments=(), messages=(), sample={})
+        >>> chat.segment_text(Segment(start=0, end=1, part="text", turn=0))
+        'H'
+        """
         return self.text[segment.start : segment.end]
 
     def role(self, segment: Segment) -> str | None:

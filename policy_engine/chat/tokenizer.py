@@ -147,6 +147,10 @@ class ChatTokenizer:
         """The same tokenizer with another chat template, given as `from_transformers` takes it.
 
         Raises TokenizerError for an encoder that gives ids.
+
+        >>> from policy_engine.chat.loading import load_tokenizer
+        >>> load_tokenizer("builtin").with_template("{{ messages[0].content }}").templates
+        {'default': '{{ messages[0].content }}'}
         """
         if self.encoder is not None and self.encoder.gives_ids:
             raise TokenizerError(
@@ -301,6 +305,14 @@ class ChatTokenizer:
 
         Raises AttributionError if it is not known exactly which characters each token covers; BackendMismatch if a
         fast backend gives other ids than the tokenizer.
+
+        >>> from policy_engine.chat.loading import load_tokenizer
+        >>> from policy_engine.data.conversation import Conversation
+        >>> tokenizer = load_tokenizer("builtin")
+        >>> chat = tokenizer.template.render(Conversation(messages=({"role": "user", "content": "Hi"},), sample={}))
+        >>> tokens = tokenizer.encode(chat)
+        >>> chat.text, len(tokens.input_ids), tokens.ends_T.tolist()[-1] == len(chat.text)
+        ('<|im_start|>user\\nHi<|im_end|>\\n', 6, True)
         """
         found = self.encode_batch([chat])[0]
         assert isinstance(found, TokenizedChat)
@@ -341,7 +353,13 @@ class ChatTokenizer:
         return made
 
     def decode_token(self, token_id: int) -> str:
-        """The text of one token, for people: a part of a character shows as U+FFFD."""
+        """The text of one token, for people: a part of a character shows as U+FFFD.
+
+        >>> from policy_engine.chat.loading import load_tokenizer
+        >>> tokenizer = load_tokenizer("builtin")
+        >>> [tokenizer.decode_token(i) for i in tokenizer.locator.call(["Hi there<|im_end|>"])[0][0]]
+        ['Hi', ' there', '<|im_end|>']
+        """
         table = self._locator.pipeline.table if self._locator.pipeline is not None else None
         piece = table.pieces[token_id] if table is not None and 0 <= token_id < len(table.pieces) else None
         if table is not None and piece is not None:

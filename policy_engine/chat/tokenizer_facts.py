@@ -10,7 +10,12 @@ from policy_engine.core.errors import TokenizerError
 
 
 def own_templates(tokenizer: Any) -> dict[str, str]:
-    """The templates that a transformers tokenizer has, by name; empty if it has no template."""
+    """The templates that a transformers tokenizer has, by name; empty if it has no template.
+
+    >>> from types import SimpleNamespace
+    >>> own_templates(SimpleNamespace(chat_template="{{ messages }}")), own_templates(object())
+    ({'default': '{{ messages }}'}, {})
+    """
     own = getattr(tokenizer, "chat_template", None)
     # Several templates are a dict by name in transformers, one is a text.
     return dict(own) if isinstance(own, Mapping) else {} if own is None else {"default": str(own)}
@@ -39,7 +44,11 @@ def template_changed(name: str) -> TokenizerError:
 
 
 def times_opened(prefix: Sequence[int], ids: Sequence[int]) -> int:
-    """The times that ids open with a prefix: 0, 1 or 2; 0 for an empty prefix."""
+    """The times that ids open with a prefix: 0, 1 or 2; 0 for an empty prefix.
+
+    >>> times_opened([1], [1, 1, 5]), times_opened([1], [1, 5]), times_opened([], [1])
+    (2, 1, 0)
+    """
     prefix, size = list(prefix), len(prefix)
     if not size or list(ids[:size]) != prefix:
         return 0
@@ -51,6 +60,9 @@ def bos_finding(times: int, text: str, name: str) -> Diagnostic | None:
     """The finding for rows that open `times` with `text`, which the tokenizer would add again.
 
     None for 0 times.
+
+    >>> bos_finding(2, "<s>", "a tokenizer").severity, bos_finding(0, "", "a tokenizer")
+    ('warning', None)
     """
     if not times:
         return None

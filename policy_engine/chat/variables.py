@@ -16,7 +16,11 @@ from policy_engine.core.vocabulary import REASONING_ALIASES
 
 
 def schema_of(tool: Any) -> Any:
-    """A tool's schema, made from its signature and docstring if it is a Python function."""
+    """A tool's schema, made from its signature and docstring if it is a Python function.
+
+    >>> schema_of({"name": "weather"})
+    {'name': 'weather'}
+    """
     if inspect.isfunction(tool) or inspect.ismethod(tool):
         return json_schema(tool)
     return tool
@@ -29,7 +33,11 @@ def wrapped_message(message: Mapping[str, Any], turn: int) -> Any:
 
 
 def plain_message(message: Mapping[str, Any]) -> dict[str, Any]:
-    """The same message without origins."""
+    """The same message without origins.
+
+    >>> plain_message({"role": "assistant", "content": None, "reasoning": "Hm"})
+    {'thinking': 'Hm', 'role': 'assistant', 'reasoning': 'Hm', 'reasoning_content': 'Hm'}
+    """
     return _given(message)[0]
 
 

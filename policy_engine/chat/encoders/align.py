@@ -42,6 +42,15 @@ def runs_of_tinted(tinted: str, plain: str, tinting: Tinting) -> list[Run] | Non
     """The runs of `plain`.
 
     None if the tinted text, mapped back, is not the plain text character for character.
+
+    >>> from policy_engine.chat.encoders.tint import Way
+    >>> tinting = Tinting(way=Way(), first=0)
+    >>> (message,) = tinting.messages([{"role": "user", "content": "Hi"}])
+    >>> runs = runs_of_tinted("[INST]" + message["content"], "[INST]Hi", tinting)
+    >>> [(length, None if origin is None else origin.path, offset) for length, origin, offset in runs]
+    [(6, None, 0), (2, ('content',), 0)]
+    >>> runs_of_tinted(message["content"], "Ho", tinting) is None
+    True
     """
     parts = list(_parts(tinted, tinting.tints))
     found: list[Run] = []
@@ -222,6 +231,10 @@ def _starts(runs: Sequence[Run]) -> Iterator[int]:
 
 
 def _covered(runs: Sequence[Run], start: int, end: int, run: Run) -> list[Run]:
-    """The runs with characters `[start, end)` as one run."""
+    """The runs with characters `[start, end)` as one run.
+
+    >>> _covered([(8, None, 0)], 2, 5, (3, origin_at(0, ("content",)), 0))[0::2]
+    [(2, None, 0), (3, None, 5)]
+    """
     sizes = sum(length for length, _, _ in runs)
     return [*cut(tuple(runs), 0, start), run, *cut(tuple(runs), end, sizes)]

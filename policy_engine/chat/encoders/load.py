@@ -29,7 +29,11 @@ _OTHERS: Final = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinj
 
 
 def is_encoder(given: Any) -> bool:
-    """True for an object that `encoder_of` takes, without importing what it belongs to."""
+    """True for an object that `encoder_of` takes, without importing what it belongs to.
+
+    >>> is_encoder(object())
+    False
+    """
     if isinstance(given, CachedTokenizer):
         return False  # asking it for an attribute that it lacks would load the real one
     return _is_own(given) or _is_harmony(given) or _is_renderer(given) or _mistral_in(given) is not None
@@ -89,6 +93,9 @@ def encoder_at(name: str | Path) -> Encoder | None:
 
     That is `harmony`, a file of mistral-common, or a folder that has one and no other tokenizer. Raises TokenizerError
     if the file cannot be read, if the package is missing, and for a Python file, which is run only if asked to.
+
+    >>> encoder_at("builtin") is None
+    True
     """
     # A folder may be called `harmony` too, and then wins.
     path = Path(name).expanduser()

@@ -240,7 +240,11 @@ class _Noting:
 
 
 def _groups(messages: Sequence[Mapping[str, Any]]) -> list[tuple[str, int, int]]:
-    """Role, first and last message of what the encoder joins: neighbouring users or answers."""
+    """Role, first and last message of what the encoder joins: neighbouring users or answers.
+
+    >>> _groups([{"role": "user"}, {"role": "user"}, {"role": "assistant"}])
+    [('user', 0, 1), ('assistant', 2, 2)]
+    """
     made: list[tuple[str, int, int]] = []
     for turn, message in enumerate(messages):
         role = str(message.get("role")).replace("developer", "system")

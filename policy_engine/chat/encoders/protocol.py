@@ -21,6 +21,9 @@ class Chunk:
     `turn` is that message (from 0), None for text of no message; `call` its tool call, where one was written. `ids`
     are the tokens, None where a tokenizer reads the whole text afterwards. `beside` is `tools` where the text is
     that of the tools given beside the messages.
+
+    >>> Chunk(text="[INST]", turn=0, ids=(3,))
+    Chunk(text='[INST]', turn=0, ids=(3,), call=None, beside=None)
     """
 
     text: str
@@ -94,7 +97,11 @@ def refuse_media(name: str, messages: Sequence[Mapping[str, Any]]) -> None:
 
 
 def refusal(name: str, error: BaseException) -> TemplateError:
-    """The error of a conversation that an encoder refuses, with its reason in one line."""
+    """The error of a conversation that an encoder refuses, with its reason in one line.
+
+    >>> refusal("mistral-common 1.13.1", ValueError("no system prompt\\n\\nsee the docs")).message
+    'mistral-common 1.13.1 refuses this conversation: no system prompt'
+    """
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     said = lines[0] if lines else type(error).__name__
     return TemplateError(

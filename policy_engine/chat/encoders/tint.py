@@ -35,6 +35,10 @@ class Way:
 
     `parses`: content that is JSON stays JSON, with its strings tinted. `strips` takes the whitespace at the ends of
     messages of these roles off (None: of all), `blanks` says which whitespace.
+
+    >>> message = {"role": "user", "content": " Hi"}
+    >>> [len(Tinting(way=way, first=0).messages([message])[0]["content"].strip()) for way in (Way(), Way(strips=None))]
+    [3, 2]
     """
 
     parses: bool = False
@@ -63,7 +67,14 @@ class Tint:
 
 @dataclass(kw_only=True)
 class Tinting:
-    """Conversation data with the characters from `first` on tinted, as many as there are tints."""
+    """Conversation data with the characters from `first` on tinted, as many as there are tints.
+
+    >>> tinting = Tinting(way=Way(), first=0)
+    >>> ascii(tinting.messages([{"role": "user", "content": "Hi"}])[0]["content"])
+    "'\\\\U000f0000\\\\U000f0001'"
+    >>> [tint.char for tint in tinting.tints.values()]
+    ['H', 'i']
+    """
 
     way: Way
     first: int
@@ -160,7 +171,15 @@ def _is_whole(raw: str) -> bool:
 
 
 def check_untinted(messages: Sequence[Mapping[str, Any]], tools: Any) -> None:
-    """Raises AttributionError if the data itself has characters that tints are taken from."""
+    """Raises AttributionError if the data itself has characters that tints are taken from.
+
+    >>> check_untinted([{"role": "user", "content": "Hi"}], None)
+    >>> try:
+    ...     check_untinted([{"role": "user", "content": "\\U000f0000"}], None)
+    ... except AttributionError as error:
+    ...     print(error.help)
+    replace them, or drop the row
+    """
     # As text at once, which is faster than a walk; `default` since tools may be functions.
     data = json.dumps([messages, tools], ensure_ascii=False, default=str)
     if not data.isascii() and max(data) >= chr(_PLANES[0][0]):

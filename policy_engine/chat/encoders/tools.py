@@ -26,6 +26,10 @@ def with_tools(runs: Sequence[Run], plain: str, tools: Sequence[Any] | None) -> 
     """The runs, with each tool that is found in the encoder's own text as one of its own.
 
     A tool that is not written as JSON is looked for by its name and its description.
+
+    >>> runs = with_tools([(28, None, 0)], '<tools>{"name": "f"}</tools>', [{"name": "f"}])
+    >>> [(length, None if origin is None else origin.path) for length, origin, _ in runs]
+    [(7, None), (13, ('tools', 0)), (8, None)]
     """
     made = tuple(runs)
     for number, tool in enumerate(tools or ()):

@@ -11,7 +11,14 @@ _given: list[bool] = []
 
 @contextlib.contextmanager
 def trusted() -> Iterator[None]:
-    """Lets every tokenizer that is loaded inside run the Python encoder of its folder."""
+    """Lets every tokenizer that is loaded inside run the Python encoder of its folder.
+
+    >>> with trusted():
+    ...     print(is_trusted())
+    True
+    >>> is_trusted()
+    False
+    """
     _given.append(True)
     try:
         yield

@@ -21,6 +21,10 @@ class Vocabulary:
 
     `pieces` are the bytes of each id (None where an id stands for no text), `control` the texts of control tokens by
     id, `special_tokens_map` those that transformers names (`bos_token` …). `space` is how `pieces` write a space.
+
+    >>> made = Vocabulary(pieces=[b"<s>", b"Hi"], control={0: "<s>"}, special_tokens_map={}, encode=lambda text: [1])
+    >>> made("Hi")["input_ids"], made.decode([0, 1]), made.convert_ids_to_tokens([0, 5])
+    ([1], '<s>Hi', ['<s>', None])
     """
 
     # Slow, so that no offsets are asked of it: the bytes of its tokens give their places.

@@ -28,6 +28,9 @@ class Drift:
     `token` is the first token that does not continue the text (from 0); the number of the ids where they end before the
     text does. `turn` is its message (from 0, None for text that no message owns) and `part` the part of that.
     `expected` is the text from there on, and `found` what the ids spell there; both are cut.
+
+    >>> str(Drift(token=3, turn=1, role="assistant", part="text", expected="I look.", found="I  look."))
+    "from token 3 on, in `text` of message 1 (`assistant`): the text has 'I look.', and the ids spell 'I  look.'"
     """
 
     token: int
@@ -69,6 +72,12 @@ def is_closed(chat: RenderedChat, end: int) -> bool:
 
     A rollout ends where the model stopped: before the line break that a template writes after the last turn, or, if it
     was cut, before the end marker too.
+
+    >>> from policy_engine.chat.segments import RenderedChat, Segment
+    >>> segments = (Segment(start=0, end=2, part="text", turn=0), Segment(start=2, end=12, part="eot", turn=0))
+    >>> chat = RenderedChat(text="Hi<|im_end|>", segments=segments, messages=({"role": "user"},), sample={})
+    >>> is_closed(chat, 2), is_closed(chat, 1)
+    (True, False)
     """
     return all(s.part in ENDINGS for s in _after(chat.segments, end))
 
@@ -137,7 +146,12 @@ def stretches(chat: RenderedChat, ids_T: npt.NDArray[np.int32], spelling: Spelli
 
 
 def _until(spelled: Spelled, begin: int) -> tuple[int, int]:
-    """The tokens that end by a character, and where the last of them ends."""
+    """The tokens that end by a character, and where the last of them ends.
+
+    >>> places = np.array([0, 2, 5], np.int32), np.array([2, 5, 9], np.int32)
+    >>> _until(Spelled(count=3, end=9, starts_T=places[0], ends_T=places[1]), 6)
+    (2, 5)
+    """
     keep = int(np.searchsorted(spelled.ends_T, begin, side="right"))
     # A token that holds a part of a character shares its range with its neighbours: they stay together.
     while 0 < keep < spelled.count and spelled.starts_T[keep] < spelled.ends_T[keep - 1]:

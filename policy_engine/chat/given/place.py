@@ -157,6 +157,9 @@ def sampled_ranges(
     """The characters of sampled tokens, as ranges in order.
 
     A character that several tokens hold bytes of is sampled if all of them are.
+
+    >>> sampled_ranges(np.array([False, True, True]), np.array([0, 3, 5], np.int32), np.array([3, 5, 8], np.int32))
+    ((3, 8),)
     """
     # A 0 on both sides, so that each run of ones has a first and a stop.
     edges = np.flatnonzero(np.diff(np.concatenate(([0], sampled_T.astype(np.int8), [0]))))

@@ -54,7 +54,15 @@ class Spelling:
     spaced_after: bool = False
 
     def spell(self, text: str, ids_T: npt.NDArray[np.int32]) -> Spelled:
-        """The tokens that spell a text, from its start."""
+        """The tokens that spell a text, from its start.
+
+        >>> spelling = Spelling(table=ByteTable(pieces=[b"H", b"ell", b"o", b"a"], added=frozenset()))
+        >>> spelled = spelling.spell("Hello", np.array([0, 1, 2], np.int32))
+        >>> spelled.count, spelled.end, spelled.ends_T.tolist()
+        (3, 5, [1, 4, 5])
+        >>> spelling.spell("Hello", np.array([0, 3], np.int32)).count
+        1
+        """
         ids = ids_T.tolist()
         data = self.written(text)
         # The fast path, in one join: rows whose ids spell the text and nothing was inserted or taken.
@@ -100,7 +108,12 @@ class Spelling:
         return _written(text, self.table.space)
 
     def may_begin(self, data: bytes, token: int) -> bool:
-        """False if a token cannot be the first of those that spell some bytes."""
+        """False if a token cannot be the first of those that spell some bytes.
+
+        >>> spelling = Spelling(table=ByteTable(pieces=[b"He", b"a"], added=frozenset()))
+        >>> spelling.may_begin(b"Hello", 0), spelling.may_begin(b"Hello", 1)
+        (True, False)
+        """
         piece = self.table.pieces[token] if token < len(self.table.pieces) else None
         # True where unsure: a token without fixed bytes may spell anything.
         return piece is None or data.startswith(piece) or (self.spaced_first and piece.startswith(self.written(" ")))
@@ -209,7 +222,13 @@ def _past_blanks(data: bytes, at: int, space: bytes) -> int:
 
 
 def _follow(data: bytes, at: int, section: Sequence[bytes | None], skip: int) -> tuple[list[int], list[int], int]:
-    """The byte ranges of a section's tokens, as far as they spell the data from a byte on."""
+    """The byte ranges of a section's tokens, as far as they spell the data from a byte on.
+
+    >>> _follow(b"Hello", 0, [b"He", b"llo"], 0)
+    ([0, 2], [2, 5], 5)
+    >>> _follow(b"Hello", 0, [b"He", b"y"], 0)
+    ([0], [2], 2)
+    """
     starts: list[int] = []
     ends: list[int] = []
     for piece in section:

@@ -80,6 +80,13 @@ class TokenBytes:
         """The text that ids stand for, and the characters of each.
 
         Bytes that are no text become U+FFFD. Raises AttributionError where they stand for no fixed bytes.
+
+        >>> from policy_engine.chat.loading import load_tokenizer
+        >>> tokenizer = load_tokenizer("builtin")
+        >>> ids = tokenizer.locator.call(["Hi 🙂"])[0][0]
+        >>> text, starts_T, ends_T = token_bytes(tokenizer).spell_out(ids)
+        >>> text, ends_T.tolist()
+        ('Hi 🙂', [2, 4, 4])
         """
         if not self.tables:
             raise AttributionError(

@@ -155,7 +155,13 @@ def field_value(message: Mapping[str, Any], path: Sequence[str | int]) -> Any:
 
 
 def last_data(bits: Sequence[Bit]) -> int:
-    """The end of the last data in a text; 0 for a text without data."""
+    """The end of the last data in a text; 0 for a text without data.
+
+    >>> from policy_engine.chat.trace.origins import claim_of, origin_at
+    >>> claim = claim_of(0, None, None, None, 0)
+    >>> last_data([Bit(0, 4, None, 0, claim, 1), Bit(4, 6, origin_at(0, ("content",)), 0, claim, None)])
+    6
+    """
     return max((bit.end for bit in bits if bit.is_data), default=0)
 
 

@@ -264,7 +264,11 @@ def _labels(kind: str) -> frozenset[str]:
 
 
 def _name(value: Any) -> str:
-    """The name of a tool or the title of a document; empty if it has neither."""
+    """The name of a tool or the title of a document; empty if it has neither.
+
+    >>> _name({"type": "function", "function": {"name": "weather"}}), _name({"title": "Rome"})
+    ('weather', 'Rome')
+    """
     if not isinstance(value, Mapping):
         return str(getattr(value, "__name__", ""))
     # OpenAI's schema has the name one level down, others have it at the top.

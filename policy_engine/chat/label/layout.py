@@ -245,7 +245,12 @@ def _kind(piece: Labelled, run: int) -> Kind:
 
 
 def part_types(messages: Sequence[Mapping[str, Any]]) -> tuple[Any, ...]:
-    """The facts beside the text that decide parts: roles, and the types of content parts."""
+    """The facts beside the text that decide parts: roles, and the types of content parts.
+
+    >>> pictured = {"role": "user", "content": [{"type": "image"}, {"type": "text"}]}
+    >>> part_types([pictured, {"role": "assistant", "content": "A cat."}])
+    (('user', 'image', 'text'), 'assistant')
+    """
     return tuple(
         [
             message.get("role")

@@ -182,7 +182,12 @@ def _flags(
 
 
 def _leading_marker(text: str, markers: Markers) -> str:
-    """The marker that a text begins with, blanks apart; empty if it begins with something else."""
+    """The marker that a text begins with, blanks apart; empty if it begins with something else.
+
+    >>> markers = Markers.of([], bos=None, eos=None)
+    >>> _leading_marker("\\n<|user|>Hi", markers), _leading_marker("Hi<|user|>", markers)
+    ('<|user|>', '')
+    """
     spans = markers.spans(text)
     return text[slice(*spans[0])] if spans and not text[: spans[0][0]].strip() else ""
 
@@ -325,7 +330,12 @@ def _late(raw: Raw, lead: int) -> str:
 
 
 def _early(prompt: str, closing: str, opening: str, marker: str | None, markers: Markers) -> str:
-    """The beginning of the prompt, if user turns end with it and answers do not open with it."""
+    """The beginning of the prompt, if user turns end with it and answers do not open with it.
+
+    >>> markers = Markers.of([], bos=None, eos=None)
+    >>> _early("<|assistant|>", "<|end|><|assistant|>", "", "<|end|>", markers)
+    '<|assistant|>'
+    """
     head = prompt.lstrip()
     if marker is not None:
         head = head.removeprefix(marker).lstrip()  # which ended the user's turn

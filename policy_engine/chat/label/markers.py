@@ -55,7 +55,13 @@ def delimiters_in(source: str) -> tuple[tuple[str, str], ...]:
 
 @dataclass(frozen=True, kw_only=True)
 class Markers:
-    """Finds markers in scaffold: the tokenizer's special and added tokens, and their shapes."""
+    """Finds markers in scaffold: the tokenizer's special and added tokens, and their shapes.
+
+    >>> markers = Markers.of(["<|im_start|>", "<|im_end|>"], bos="<s>", eos="</s>")
+    >>> text = "<|im_start|>user ### [/INST]"
+    >>> [text[slice(*span)] for span in markers.spans(text)]
+    ['<|im_start|>', '[/INST]']
+    """
 
     pattern: re.Pattern[str]
     bos: str | None
@@ -76,14 +82,24 @@ class Markers:
         return [match.span() for match in self.pattern.finditer(text)]
 
     def back_to_boundary(self, text: str, at: int) -> int:
-        """`at`, or the start of the marker that it cuts."""
+        """`at`, or the start of the marker that it cuts.
+
+        >>> markers = Markers.of(["<|im_start|>", "<|im_end|>"], bos="<s>", eos="</s>")
+        >>> markers.back_to_boundary("<|im_start|>user", 5), markers.back_to_boundary("<|im_start|>user", 14)
+        (0, 14)
+        """
         for start, end in self.spans(text):
             if start < at < end:
                 return start
         return at
 
     def leading_bos(self, text: str) -> int:
-        """Length of the begin-of-sequence marker that `text` opens with; 0 without one."""
+        """Length of the begin-of-sequence marker that `text` opens with; 0 without one.
+
+        >>> markers = Markers.of(["<|im_start|>", "<|im_end|>"], bos="<s>", eos="</s>")
+        >>> markers.leading_bos("<s>Hi"), markers.leading_bos("<|begin_of_text|>Hi"), markers.leading_bos("Hi")
+        (3, 17, 0)
+        """
         if self.bos and text.startswith(self.bos):
             return len(self.bos)
         match = _BOS.match(text)

@@ -24,7 +24,12 @@ _FEWEST: Final = 3
 
 @dataclass(frozen=True, kw_only=True)
 class Suspect:
-    """A field that may be written letter by letter, or as a JSON string: each row is asked."""
+    """A field that may be written letter by letter, or as a JSON string: each row is asked.
+
+    >>> suspect = Suspect(turn=0, path=("tools",), runs=(1, 3, 5), is_quoted=False)
+    >>> miswritten([suspect], [{}], [1, 1, 1, 1, 1, 1], [0, 0, 0, 1, 0, 2])
+    (Miswritten(turn=0, path=('tools',), how='letters'),)
+    """
 
     turn: int
     path: tuple[str | int, ...]

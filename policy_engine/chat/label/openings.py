@@ -196,6 +196,9 @@ def _named(prompt: str, opening: str, labels: Sequence[tuple[int, int]]) -> int:
     """Length of the prompt in an opening with a name where the prompt has the role; else 0.
 
     `<|im_assistant|>bob<|im_middle|>` opens as `<|im_assistant|>assistant<|im_middle|>` does.
+
+    >>> _named("<|a|>assistant<|m|>", "<|a|>bob<|m|>", [(5, 8)])
+    13
     """
     for low, high in labels:
         role = _WORD.match(prompt, low)

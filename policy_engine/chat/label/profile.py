@@ -15,7 +15,12 @@ from policy_engine.chat.label.markers import Markers
 
 @dataclass(frozen=True, kw_only=True)
 class TemplateProfile:
-    """Learned facts. Texts are scaffold only."""
+    """Learned facts. Texts are scaffold only.
+
+    >>> profile = TemplateProfile(prompts={"user": "<|im_start|>assistant\\n"})
+    >>> profile.prompt("user") == profile.prompt("tool") == profile.prompt(None)
+    True
+    """
 
     prompts: Mapping[str, str] = field(default_factory=dict)
     """Generation prompt after a turn of a role."""
@@ -57,7 +62,11 @@ class TemplateProfile:
 
 
 def has_word(messages: Sequence[Mapping[str, Any]], words: Iterable[str]) -> bool:
-    """True if the text of a message has one of the words."""
+    """True if the text of a message has one of the words.
+
+    >>> has_word([{"role": "user", "content": "Hi /no_think"}], ["/no_think"])
+    True
+    """
     for message in messages:
         content = message.get("content")
         entries = content if isinstance(content, list) else [{"text": content}]
@@ -68,7 +77,14 @@ def has_word(messages: Sequence[Mapping[str, Any]], words: Iterable[str]) -> boo
 
 
 def added_prompt(without: str, with_prompt: str, markers: Markers) -> str:
-    """The generation prompt: the rest of a text with one, compared with the text without."""
+    """The generation prompt: the rest of a text with one, compared with the text without.
+
+    >>> markers = Markers.of([], bos=None, eos=None)
+    >>> added_prompt("<|user|>Hi", "<|user|>Hi<|assistant|>", markers)
+    '<|assistant|>'
+    >>> added_prompt("Hi<|return|>", "Hi<|end|><|assistant|>", markers)
+    '<|end|><|assistant|>'
+    """
     if with_prompt.startswith(without):
         return with_prompt[len(without) :]
     # The template ends its last turn differently once a prompt follows (`<|return|>` becomes `<|end|>`).
@@ -76,7 +92,11 @@ def added_prompt(without: str, with_prompt: str, markers: Markers) -> str:
 
 
 def common_prefix(a: str, b: str) -> int:
-    """Length of the longest common prefix of two strings."""
+    """Length of the longest common prefix of two strings.
+
+    >>> common_prefix("<|im_start|>user", "<|im_start|>tool")
+    12
+    """
     # Bisecting compares slices in C: a loop over characters is the slower one for renderings of 100,000.
     low, high = 0, min(len(a), len(b))
     if a[:high] == b[:high]:

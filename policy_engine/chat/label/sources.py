@@ -62,13 +62,26 @@ class Bit:
 
 
 def is_label(origin: Origin) -> bool:
-    """True if a field names a message (`role`, `name`, ids); its author did not write it."""
+    """True if a field names a message (`role`, `name`, ids); its author did not write it.
+
+    >>> from policy_engine.chat.trace.origins import origin_at
+    >>> is_label(origin_at(0, ("role",))), is_label(origin_at(0, ("content",)))
+    (True, False)
+    """
     path = origin.path
     return origin.turn is not None and len(path) == 1 and path[0] in LABEL_FIELDS
 
 
 def flatten(pieces: Sequence[tuple[str, Scaffold]]) -> list[Bit]:
-    """One bit per run, with owners of data and claimed text set; unclaimed text has `turn` None."""
+    """One bit per run, with owners of data and claimed text set; unclaimed text has `turn` None.
+
+    >>> from policy_engine.chat.trace.origins import origin_at
+    >>> from policy_engine.chat.trace.text import traced
+    >>> claim = claim_of(0, None, None, None, 0)
+    >>> pieces = [("<|user|>", claim), (traced("Hi", ((2, origin_at(0, ("content",)), 0),)), claim)]
+    >>> [(bit.start, bit.end, bit.is_data) for bit in flatten(pieces)]
+    [(0, 8, False), (8, 10, True)]
+    """
     bits: list[Bit] = []
     at = 0
     for piece, claim in pieces:

@@ -22,7 +22,13 @@ Delimiters = Sequence[tuple[str, str]]
 def thinking_in_content(
     messages: Sequence[Mapping[str, object]], *, delimiters: Delimiters, model_roles: frozenset[str]
 ) -> dict[int, int]:
-    """Model turns whose content has a delimiter of thinking; and the end of the thinking, or -1."""
+    """Model turns whose content has a delimiter of thinking; and the end of the thinking, or -1.
+
+    >>> delimiters = (("<think>", "</think>"),)
+    >>> messages = [{"role": "assistant", "content": "<think>Two.</think>Four."}]
+    >>> thinking_in_content(messages, delimiters=delimiters, model_roles=frozenset({"assistant"}))
+    {0: 11}
+    """
     if not delimiters:
         return {}
     found: dict[int, int] = {}
@@ -51,6 +57,11 @@ def is_thinking(whole: object, delimiters: Delimiters, begin: int, end: int) -> 
     """True if characters `[begin, end)` of content were cut out of its thinking.
 
     Where the template cuts the content at the delimiters and drops them, what was between is thinking.
+
+    >>> whole = "<think>Two.</think>Four."
+    >>> delimiters = (("<think>", "</think>"),)
+    >>> is_thinking(whole, delimiters, 7, 11), is_thinking(whole, delimiters, 19, 24)
+    (True, False)
     """
     if isinstance(whole, str):
         for open_, close in delimiters:

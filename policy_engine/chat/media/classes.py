@@ -19,7 +19,12 @@ KINDS: Final[tuple[MediaKind, ...]] = ("image", "video", "audio")
 
 
 def kinds_of(cls: type) -> tuple[MediaKind, ...]:
-    """The kinds of media that a class writes replacements for."""
+    """The kinds of media that a class writes replacements for.
+
+    >>> from transformers import Qwen2VLProcessor
+    >>> kinds_of(Qwen2VLProcessor)
+    ('image', 'video')
+    """
     found: list[MediaKind] = [kind for kind in KINDS if _overrides(cls, f"replace_{kind}_token")]
     # Qwen2.5-Omni's way: the sound of a video is written with the video.
     if "audio" not in found and _overrides(cls, "replace_video_with_audio_token"):

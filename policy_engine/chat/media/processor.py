@@ -219,7 +219,11 @@ class MediaProcessor:
 
 
 def noise(width: int, height: int, seed: int = 0) -> Any:
-    """A picture without meaning, for questions to a processor."""
+    """A picture without meaning, for questions to a processor.
+
+    >>> noise(4, 3).size
+    (4, 3)
+    """
     from PIL import Image
 
     values = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
@@ -227,7 +231,11 @@ def noise(width: int, height: int, seed: int = 0) -> Any:
 
 
 def _first(value: Any) -> list[Any]:
-    """The one row of a batch of one, as a list."""
+    """The one row of a batch of one, as a list.
+
+    >>> _first([[1, 2]]), _first([1, 2])
+    ([1, 2], [1, 2])
+    """
     value = value.tolist() if hasattr(value, "tolist") else list(value)
     # Classes give lists, arrays or tensors, with or without the row's own dimension.
     if value and not isinstance(value[0], int):

@@ -24,6 +24,10 @@ def open_sound(source: Any, options: MediaOptions, place: str, *, rate: int) -> 
 
     WAV files of that rate are read here; others by transformers, with the library that it asks for. Raises MediaError
     with its name.
+
+    >>> sound = {"array": [0.0, 0.5], "sampling_rate": 16000}
+    >>> open_sound(sound, MediaOptions(), "messages[0].content[0]", rate=16000).tolist()
+    [0.0, 0.5]
     """
     # A decoded row of `datasets`' Audio feature.
     if isinstance(source, Mapping) and source.get("array") is not None:

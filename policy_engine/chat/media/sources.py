@@ -67,6 +67,10 @@ def open_image(source: Any, options: MediaOptions, place: str) -> Image:
     """An image, decoded, upright and RGB, as transformers makes it of a file.
 
     Raises MediaError with its name.
+
+    >>> from PIL import Image
+    >>> open_image(Image.new("L", (4, 3)), MediaOptions(), "messages[0].content[0]").mode
+    'RGB'
     """
     from PIL import Image, ImageOps, UnidentifiedImageError
 
@@ -87,6 +91,10 @@ def measure_image(source: Any, options: MediaOptions, place: str) -> tuple[int, 
     """Width and height of an image as `open_image` gives it.
 
     It is decoded only where nothing else shows that the file is whole. Raises MediaError with its name.
+
+    >>> from PIL import Image
+    >>> measure_image(Image.new("RGB", (640, 480)), MediaOptions(), "messages[0].content[0]")
+    (640, 480)
     """
     opened, name = _opened(source, options, place)
     _check(opened, options, name)
@@ -118,6 +126,9 @@ def read_bytes(source: Any, options: MediaOptions, place: str) -> tuple[bytes, s
     """The bytes of a file, a URL or the row itself, and the name to report them by.
 
     Raises MediaError if they cannot be read.
+
+    >>> read_bytes({"base64": "UE5H"}, MediaOptions(), "messages[0].content[0]")
+    (b'PNG', 'the base64 text of messages[0].content[0]')
     """
     # Bytes before the path: `datasets` keeps the path only as a name.
     if isinstance(source, Mapping):
@@ -155,6 +166,12 @@ def confined(source: str, options: MediaOptions, place: str) -> Path:
     """The file that a row names, below the root.
 
     Raises MediaError for a path that leads out of it, by a link too.
+
+    >>> try:
+    ...     confined("cat.png", MediaOptions(), "messages[0].content[0]")
+    ... except MediaError as error:
+    ...     print(error.message)
+    messages[0].content[0] names the file `cat.png`, and no folder is given for files of media
     """
     if options.root is None:
         raise MediaError(

@@ -94,6 +94,13 @@ def stretch(
     """The chat with `texts` in place of the placeholders; all three are by medium.
 
     `prefix` and `suffix` are what the tokenizer adds around the text (`<s>`), as segments of their own.
+
+    >>> segments = (Segment(start=0, end=3, part="media.image", turn=0), Segment(start=3, end=5, part="text", turn=0))
+    >>> chat = RenderedChat(text="<i>Hi", segments=segments, messages=({"role": "user"},), sample={})
+    >>> medium = Medium(kind="image", turn=0, item=0, source=None)
+    >>> made = stretch(chat, [Placeholder(start=0, end=3, kind="image")], [medium], ["<i><i>"])
+    >>> made.chat.text, [(s.start, s.end) for s in made.chat.segments], made.ranges
+    ('<i><i>Hi', [(0, 6), (6, 8)], ((0, 6),))
     """
     if not (media or prefix or suffix):
         return Stretched(chat=chat, ranges=())
@@ -191,6 +198,11 @@ def tokens_of(ranges: Sequence[tuple[int, int]], starts_T: Any, ends_T: Any, med
     """The tokens `(first, count)` inside each range of characters.
 
     Raises AttributionError for a range without a token.
+
+    >>> import numpy as np
+    >>> medium = Medium(kind="image", turn=0, item=0, source=None)
+    >>> tokens_of([(2, 8)], np.array([0, 2, 5, 8]), np.array([2, 5, 8, 9]), [medium])
+    [(1, 2)]
     """
     found = []
     for (start, end), medium in zip(ranges, media):

@@ -32,6 +32,9 @@ def byte_of_char() -> dict[int, int]:
     """The alphabet of byte-level BPE: code points and their bytes, as a `str.translate` table.
 
     Printable Latin-1 stands for itself; the other 68 bytes take the code points from 256 on, in order.
+
+    >>> chr(byte_of_char()[ord("Ġ")]), chr(byte_of_char()[ord("Ċ")])
+    (' ', '\\n')
     """
     # GPT-2's alphabet, which every byte-level tokenizer has: 0x20, 0x7F to 0xA0 and 0xAD show no mark of their own.
     printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
@@ -91,6 +94,12 @@ class ByteTable:
         """The characters of each token; None without proof that the ids spell exactly this text.
 
         `ids_T` are the same ids as an array, for callers that have one.
+
+        >>> table = ByteTable(pieces=[b"Hi", b"!", b"\\xc3", b"\\xa9"], added=frozenset())
+        >>> [places.tolist() for places in table.locate("Hi!é", [0, 1, 2, 3])]
+        [[0, 2, 3, 3], [2, 3, 4, 4]]
+        >>> table.locate("Ho!", [0, 1]) is None
+        True
         """
         # The list is kept beside the array: indexing a list by it is faster for the few that are looked up one by
         # one.
@@ -157,13 +166,22 @@ class ByteTable:
 
 
 def _follows(data: bytes, at: int, joined: bytes, mark: bytes | None) -> bool:
-    """True if `joined` is at a byte, followed by the added token `mark` or the end of the text."""
+    """True if `joined` is at a byte, followed by the added token `mark` or the end of the text.
+
+    >>> _follows(b"Hi<e>", 0, b"Hi", b"<e>"), _follows(b"Hi<e>", 0, b"Hi", None)
+    (True, False)
+    """
     end = at + len(joined)
     return data.startswith(joined, at) and (end == len(data) if mark is None else data.startswith(mark, end))
 
 
 def character_ranges(text: str, data: bytes, starts_T: npt.NDArray[np.int64], ends_T: npt.NDArray[np.int64]) -> Ranges:
-    """Byte ranges as character ranges; a token that holds a part of a character gets all of it."""
+    """Byte ranges as character ranges; a token that holds a part of a character gets all of it.
+
+    >>> starts_T, ends_T = character_ranges("é!", "é!".encode(), np.array([0, 1, 2]), np.array([1, 2, 3]))
+    >>> starts_T.tolist(), ends_T.tolist()
+    ([0, 0, 1], [1, 1, 2])
+    """
     # Only ASCII has as many bytes as characters: places are the same, and most rows are English.
     if len(data) == len(text):
         return starts_T.astype(np.int32), ends_T.astype(np.int32)

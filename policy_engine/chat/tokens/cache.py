@@ -64,7 +64,12 @@ def cache_folder() -> Path | None:
 
 @contextlib.contextmanager
 def switched_off() -> Iterator[None]:
-    """Reads and keeps nothing, in this process and in those that it starts."""
+    """Reads and keeps nothing, in this process and in those that it starts.
+
+    >>> with switched_off():
+    ...     print(cache_folder())
+    None
+    """
     # By the environment, not by a flag: worker processes inherit it.
     before = os.environ.get(FOLDER_VARIABLE)
     os.environ[FOLDER_VARIABLE] = "off"

@@ -25,7 +25,11 @@ IDS = ("bos_token_id", "eos_token_id", "pad_token_id", "unk_token_id")
 
 @dataclass(frozen=True, kw_only=True)
 class CachedToken:
-    """An added token; the fields are those of `tokenizers.AddedToken`."""
+    """An added token; the fields are those of `tokenizers.AddedToken`.
+
+    >>> str(CachedToken(content="<s>", single_word=False, lstrip=False, rstrip=False, normalized=False, special=True))
+    '<s>'
+    """
 
     content: str
     single_word: bool
@@ -145,6 +149,9 @@ def in_own_thread(load: Callable[[str], Any], name: str) -> Any:
     """`load(name)` on a short-lived thread, whose memory loading leaves in pieces.
 
     A tokenizer that was loaded where it is called costs 1.2 to 1.9 times as much per call.
+
+    >>> in_own_thread(len, "abc")
+    3
     """
     with ThreadPoolExecutor(1, thread_name_prefix="load-tokenizer") as helper:
         return helper.submit(load, name).result()

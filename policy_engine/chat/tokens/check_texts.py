@@ -86,6 +86,10 @@ def full_check(tokens: Iterable[bytes | None]) -> Iterator[str]:
     """Texts of a check of every token and every assigned code point; it takes about ten seconds.
 
     `tokens` are the bytes of the tokens by id.
+
+    >>> from itertools import islice
+    >>> list(islice(full_check([b"\\xff", b"Hi", None, b"there"]), 2))
+    ['Hi', 'there']
     """
     for piece in tokens:
         try:
@@ -112,6 +116,10 @@ def stress_corpus(special: Iterable[str]) -> Iterator[str]:
     `special` are the tokenizer's added tokens.
 
     Scripts, spaces, digits, joined marks, and added tokens next to anything.
+
+    >>> texts = list(stress_corpus(["<|im_end|>"]))
+    >>> texts == list(stress_corpus(["<|im_end|>"])), "a<|im_end|>b" in texts
+    (True, True)
     """
     # Seeded: a verdict that is kept in the cache has to be the same each time it is made.
     rng = random.Random(20_240)

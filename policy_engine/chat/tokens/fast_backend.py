@@ -102,7 +102,11 @@ PACKAGES: Final[Mapping[str, type[KitokenBackend] | type[GigatokenBackend]]] = {
 
 
 def installed(name: str) -> str | None:
-    """The installed version of a backend's package, or None."""
+    """The installed version of a backend's package, or None.
+
+    >>> installed("no-such-package") is None
+    True
+    """
     try:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
@@ -124,6 +128,9 @@ def load_backend(name: str, definition: Callable[[], str]) -> TokenBackend | str
     """The backend for a tokenizer, or the reason why it cannot be loaded.
 
     `definition` gives the text of its `tokenizer.json`.
+
+    >>> load_backend("no-such-package", str)
+    "the package no-such-package is not installed: pip install 'chat-policy-engine[fast]'"
     """
     if installed(name) is None:
         return f"the package {name} is not installed: pip install 'chat-policy-engine[fast]'"
@@ -162,7 +169,11 @@ def _id(ids: Sequence[int], at: int) -> str:
 
 
 def _excerpt(text: str, about: int, most: int = 40) -> str:
-    """The characters around a place, cut to a length that holds after escaping."""
+    """The characters around a place, cut to a length that holds after escaping.
+
+    >>> _excerpt("the quick brown fox jumps over the lazy dog", 20, most=12)
+    "…'fox jumps'…"
+    """
     around, shown = 0, ""
     while around < most and len(wider := ascii(text[max(0, about - around) : about + around + 1])) <= most:
         around, shown = around + 1, wider

@@ -78,7 +78,11 @@ def keep_tokenizer(key: str, tok: Any, name: str) -> None:
 
 
 def _plain(value: Any) -> bool:
-    """True for what JSON gives back as it was."""
+    """True for what JSON gives back as it was.
+
+    >>> _plain({"bos_token": "<s>"}), _plain({"size": 1})
+    (True, False)
+    """
     if isinstance(value, dict):
         return all(type(name) is str and _plain(item) for name, item in value.items())
     if isinstance(value, list):

@@ -75,7 +75,11 @@ def _load(name_or_path: str) -> Any:
 
 
 def is_processor(tok: Any) -> bool:
-    """True for a processor: a tokenizer, and what prepares images, sounds or videos."""
+    """True for a processor: a tokenizer, and what prepares images, sounds or videos.
+
+    >>> is_processor(object())
+    False
+    """
     if isinstance(tok, CachedTokenizer):
         return False  # asking it for an attribute that it lacks would load the real one
     return hasattr(tok, "tokenizer") and hasattr(tok, "apply_chat_template") and not hasattr(tok, "get_vocab")
@@ -118,6 +122,9 @@ def read_template(template: str | Path) -> str:
     """The text of a chat template: a file of it, a `chat_template.json`, or the text itself.
 
     Raises TokenizerError if a file cannot be read, or if a text is neither a file nor a template.
+
+    >>> read_template("{{ messages[0].content }}")
+    '{{ messages[0].content }}'
     """
     # No path of a template has a brace or a line break, and every template has one.
     if isinstance(template, str) and ("{" in template or "\n" in template):

@@ -47,6 +47,12 @@ class TokenLocator:
 
     Three ways, the first that is exact for a row: the bytes that its tokens stand for, the backend's offsets, and for a
     tokenizer without a backend the texts of its tokens.
+
+    >>> from policy_engine.chat.loading import load_tokenizer
+    >>> tokens = load_tokenizer("builtin").locator
+    >>> ids, _, (starts_T, ends_T) = tokens.locate(["Hi there<|im_end|>"])[0]
+    >>> len(ids), starts_T.tolist(), ends_T.tolist()
+    (3, [0, 2, 8], [2, 8, 18])
     """
 
     tokenizer: Any

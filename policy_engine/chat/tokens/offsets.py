@@ -47,6 +47,10 @@ def check_offsets(
     """The characters of each token, from its offsets.
 
     Raises AttributionError where the offsets do not account for the text.
+
+    >>> ranges = check_offsets("Hi you", [1, 2], ["Hi", "Ġyou"], [(0, 2), (3, 6)], Pipeline())
+    >>> [places.tolist() for places in ranges]
+    [[0, 3], [2, 6]]
     """
     row = _Row(
         text=text,

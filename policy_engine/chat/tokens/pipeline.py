@@ -47,7 +47,11 @@ class Pipeline:
     affixes: tuple[str, str] = ("", "")
 
     def spells(self, token: str, text: str) -> bool:
-        """True if a token is just this text, normalized; spaces aside."""
+        """True if a token is just this text, normalized; spaces aside.
+
+        >>> Pipeline(affixes=("##", "")).spells("##ing", "ing"), Pipeline().spells("Ġthe", " the")
+        (True, True)
+        """
         normal = text if self.normalizer is None else self.normalizer.normalize_str(text)
         # WordPiece writes `##ing`, old BPE `low</w>`: marks of the place in a word, not text.
         word = token.removeprefix(self.affixes[0]).removesuffix(self.affixes[1])
@@ -90,6 +94,10 @@ def _parts(component: Any) -> Iterator[dict[str, Any]]:
     """The components in a component, sequences flattened.
 
     One written in Python has no state: its type is `Custom`.
+
+    >>> from tokenizers import normalizers
+    >>> [part["type"] for part in _parts(normalizers.Sequence([normalizers.NFC(), normalizers.Lowercase()]))]
+    ['NFC', 'Lowercase']
     """
     if component is None:
         return
@@ -156,7 +164,11 @@ def _complete(model: Any, vocabulary: dict[str, int], pre_tokenizers: list[dict[
 
 
 def _marks_spaces(component: dict[str, Any]) -> bool:
-    """True if a component writes spaces as the space mark."""
+    """True if a component writes spaces as the space mark.
+
+    >>> _marks_spaces({"type": "Metaspace", "replacement": "▁"}), _marks_spaces({"type": "NFC"})
+    (True, False)
+    """
     if component["type"] == "Metaspace":
         return bool(component.get("replacement") == SPACE_MARK)
     return bool(component["type"] == "Replace" and component.get("content") == SPACE_MARK)

@@ -140,7 +140,12 @@ def openings_back(
 
 
 def cut_chunks(chunks: Sequence[Chunk], bounds: Sequence[int], first: int) -> Iterator[Chunk]:
-    """The chunks, each the text of one message; text before `first` is of no message."""
+    """The chunks, each the text of one message; text before `first` is of no message.
+
+    >>> chunks = [Chunk(text="<s>Hi<a>Yes", turn=None)]
+    >>> [(chunk.text, chunk.turn) for chunk in cut_chunks(chunks, [0, 5, 11], 3)]
+    [('<s>', None), ('Hi', 0), ('<a>Yes', 1)]
+    """
     starts = [first, *bounds[1:-1]]
     at = 0
     for chunk in chunks:

@@ -84,7 +84,13 @@ def load(path: str) -> Any:
 
 
 def call(encode: Any, asked: dict[str, Any]) -> dict[str, Any]:
-    """The text of one conversation, or the reason why it failed."""
+    """The text of one conversation, or the reason why it failed.
+
+    >>> call(lambda messages, mode: f"{mode}: {len(messages)}", {"messages": [{}], "arguments": {"mode": "chat"}})
+    {'text': 'chat: 1'}
+    >>> call(lambda messages: 3, {"messages": [], "arguments": {}})
+    {'error': 'encode_messages gave int, not a string'}
+    """
     try:
         text = encode(asked["messages"], **asked["arguments"])
     # `SystemExit` too: a file that exits has failed at this row.
@@ -96,7 +102,11 @@ def call(encode: Any, asked: dict[str, Any]) -> dict[str, Any]:
 
 
 def parameters(encode: Any) -> list[list[Any]]:
-    """Each parameter behind the messages: its name (`**` for any), and True if it is optional."""
+    """Each parameter behind the messages: its name (`**` for any), and True if it is optional.
+
+    >>> parameters(lambda messages, mode, tools=None, **more: "")
+    [['mode', False], ['tools', True], ['**', True]]
+    """
     made: list[list[Any]] = []
     for found in list(inspect.signature(encode).parameters.values())[1:]:
         many = found.kind in (found.VAR_KEYWORD, found.VAR_POSITIONAL)

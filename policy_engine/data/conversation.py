@@ -76,7 +76,12 @@ class Conversation:
         return self.sanitize_control_tokens or self.continue_final_message is not None
 
     def until(self, turn: int) -> Conversation:
-        """The messages before a turn, none of which is open."""
+        """The messages before a turn, none of which is open.
+
+        >>> chat = Conversation(messages=({"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Yes."}))
+        >>> chat.until(1)
+        Conversation(messages=({'content': 'Hi', 'role': 'user'},))
+        """
         is_whole = turn >= len(self.messages)
         # The open message is the last one, which a shorter conversation does not have.
         field = self.continue_final_message if is_whole else None
@@ -111,6 +116,10 @@ def read_row(row: Any, spec: Format, number: int | None = None) -> Conversation:
 
     Raises:
         RowError: the row does not have the shape that `spec` says, with the place and what is there.
+
+    >>> from policy_engine.data.formats import named_format
+    >>> read_row({"prompt": "Hi", "completion": "Yes."}, named_format("prompt_completion")).messages
+    ({'role': 'user', 'content': 'Hi'}, {'role': 'assistant', 'content': 'Yes.'})
     """
     try:
         return _read(row, spec)
@@ -141,6 +150,9 @@ def null_key_kept(keys: Container[str]) -> str | None:
     """The key that keeps a null where Arrow's nulls are dropped: the content of a message.
 
     `null_key_kept(["role", "content"])` is `content`, and `null_key_kept(["from", "value"])` is `value`.
+
+    >>> null_key_kept(["role", "content"]), null_key_kept(["from", "value"]), null_key_kept(["id"])
+    ('content', 'value', None)
     """
     if "role" in keys:
         return "content"

@@ -83,7 +83,12 @@ class DatasetSpec:
     tests: tuple[PolicyTest, ...] = ()
 
     def to_schema(self) -> Schema:
-        """The roles and fields that a policy for this data is checked against."""
+        """The roles and fields that a policy for this data is checked against.
+
+        >>> schema = DatasetSpec(names={"roles": {"customer": "user", "agent": "assistant"}}).to_schema()
+        >>> sorted(schema.roles), sorted(schema.trained_roles)
+        (['assistant', 'user'], ['assistant'])
+        """
         # A call is no role of its own: it becomes part of an assistant's message.
         roles = {role for role in self.names.get("roles", {}).values() if role != CALL_ROLE}
         return Schema(roles=frozenset(roles) | self.trained_roles, trained_roles=self.trained_roles, fields=self.fields)
@@ -93,6 +98,10 @@ class DatasetSpec:
 
         Raises:
             ConfigError: nothing is declared and the rows have no known shape.
+
+        >>> spec = DatasetSpec(names={"role": "speaker", "content": "text"})
+        >>> spec.format_of([{"dialog": [{"speaker": "user", "text": "Hi"}]}]).description
+        'read as `messages`, as <dataset> declares'
         """
         names = {**self.names, "template_kwargs": dict(self.template_kwargs), "carry": self.carry}
         # Nothing is declared, so nothing can contradict what the rows show.

@@ -133,6 +133,9 @@ def key_meant(option: str, name: str, keys: Iterable[Any]) -> str | None:
     """The key that is likely meant by `name`: one like it, else a usual name for `option`.
 
     `key_meant("content", "content", ["role", "contnt"])` is `contnt`.
+
+    >>> key_meant("content", "content", ["role", "contnt"]), key_meant("role", "role", ["speaker", "text"])
+    ('contnt', 'speaker')
     """
     # JSON has no other keys, YAML and Python have.
     given = [key for key in keys if isinstance(key, str) and key != name]

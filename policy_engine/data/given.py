@@ -54,7 +54,11 @@ FLAGS: Final = ("sanitize_control_tokens", "continue_final_message")
 
 
 def flag_problem(name: str, value: Any) -> str | None:
-    """The reason why a flag cannot have this value; None if it can."""
+    """The reason why a flag cannot have this value; None if it can.
+
+    >>> flag_problem("continue_final_message", "thinking"), flag_problem("sanitize_control_tokens", 1)
+    (None, '`sanitize_control_tokens` is a number; it takes true or false')
+    """
     if value is None or isinstance(value, bool) or (name == "continue_final_message" and value and _is_text(value)):
         return None
     takes = "true, false or the name of a field" if name == "continue_final_message" else "true or false"
@@ -70,6 +74,9 @@ def given_flags(given: Mapping[str, Any]) -> dict[str, Any]:
 
     `given_flags({"continue_final_message": True})` is `{"continue_final_message": "content"}`. Raises RowError for a
     value of another type.
+
+    >>> given_flags({"continue_final_message": True, "enable_thinking": False})
+    {'continue_final_message': 'content'}
     """
     found: dict[str, Any] = {}
     for name in FLAGS:
@@ -91,6 +98,9 @@ def template_arguments(given: Mapping[str, Any]) -> dict[str, Any]:
 
     Flags, and arguments that change nothing, are left out. Raises RowError for one that would change the ids:
     `add_generation_prompt=True`, and not `=False`.
+
+    >>> template_arguments({"enable_thinking": False, "tokenize": False, "continue_final_message": True})
+    {'enable_thinking': False}
     """
     for name, help in APPLY_ARGUMENTS.items():
         if changes_ids(name, given.get(name)):
@@ -227,6 +237,10 @@ def with_columns(messages: list[dict[str, Any]], row: Mapping[str, Any], spec: F
 
     A column that is absent, null or empty changes nothing. Raises MediaError where a column has more or fewer files
     than the messages have places for them.
+
+    >>> message = {"role": "user", "content": "<image>What is it?"}
+    >>> with_columns([message], {"images": ["cat.png"]}, Format(kind="messages"))[0]["content"]
+    [{'type': 'image', 'image': 'cat.png'}, {'type': 'text', 'text': 'What is it?'}]
     """
     # Only kinds that have files: marks of the others are text.
     given = {kind: (name, files) for kind in KINDS if (name := _name(row, spec, kind)) and (files := _files(row, name))}

@@ -37,6 +37,12 @@ def read_list(messages: Sequence[Any], spec: Format, name: str) -> list[dict[str
 
     A call that data writes as a message of its own (ShareGPT's `function_call`) joins the text or the calls of the
     assistant right before it: they are one turn, which ends after the last call.
+
+    >>> from policy_engine.data.formats import named_format
+    >>> call = {"from": "function_call", "value": '{"name": "look", "arguments": {}}'}
+    >>> made = read_list([{"from": "gpt", "value": "I look."}, call], named_format("sharegpt"), "conversations")
+    >>> [(message["role"], message["content"], len(message["tool_calls"])) for message in made]
+    [('assistant', 'I look.', 1)]
     """
     found: list[dict[str, Any]] = []
     for index, message in enumerate(messages):

@@ -54,6 +54,12 @@ def read_judged(row: Any, spec: Format, number: int | None = None) -> Pair | Jud
     answers begin with are the prompt. `number` (from 1) opens the text of an error.
 
     Raises RowError where the row has another shape, both answers are the same, or they have no prompt in common.
+
+    >>> from policy_engine.data.formats import named_format
+    >>> row = {"prompt": "Hi", "chosen": "Hello", "rejected": "What?"}
+    >>> pair = read_judged(row, named_format("preference"))
+    >>> pair.shared, pair.rejected.messages[1]
+    (1, {'role': 'assistant', 'content': 'What?'})
     """
     try:
         if not isinstance(row, Mapping):
@@ -168,7 +174,12 @@ def _messages(row: Mapping[str, Any], option: str, name: str, spec: Format, role
 
 
 def _opens(messages: Messages, prompt: Messages) -> bool:
-    """True if an answer's messages repeat the prompt, or do behind a system message."""
+    """True if an answer's messages repeat the prompt, or do behind a system message.
+
+    >>> user, answer = {"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Yes."}
+    >>> _opens([{"role": "system", "content": "Be brief."}, user, answer], [user]), _opens([answer], [user])
+    (True, False)
+    """
     if messages[: len(prompt)] == prompt:
         return True
     # The system message may be in the answers alone.

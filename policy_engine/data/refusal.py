@@ -23,7 +23,11 @@ def refuse(reason: str, help: str) -> NoReturn:
 
 
 def how_to_name(option: str, name: str, keys: Mapping[Any, Any], noun: str) -> str:
-    """The help where `name` is not among the keys: a dataset file names it under `option`."""
+    """The help where `name` is not among the keys: a dataset file names it under `option`.
+
+    >>> how_to_name("field", "messages", {"id": 1}, "column")
+    'add it, or say in a dataset file which column has it: `messages: {field: NAME}`'
+    """
     meant = key_meant(option, name, keys)
     if meant is None:
         return f"add it, or say in a dataset file which {noun} has it: `messages: {{{option}: NAME}}`"
@@ -46,6 +50,9 @@ def text_problem(text: str) -> tuple[str, str]:
     """The problem with text that should be JSON, and the help.
 
     `"[{'role': 'user'}]"` is what Python prints for a list, with single quotes: `json.dumps` would have written JSON.
+
+    >>> text_problem("[{'role': 'user'}]")[0]
+    'text that is not JSON: it is what Python prints for a list or an object'
     """
     try:
         read_json(text)

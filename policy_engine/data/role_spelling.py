@@ -38,7 +38,12 @@ class Spelling:
         return Spelling({*KNOWN_ROLES, *format.roles, *format.roles.values(), *known} - {CALL_ROLE}, format.roles)
 
     def meant(self, role: str) -> str | None:
-        """The known role that a role was likely meant as; None if it is known or like no other."""
+        """The known role that a role was likely meant as; None if it is known or like no other.
+
+        >>> spelling = Spelling(["user", "assistant", "critic"])
+        >>> [spelling.meant(role) for role in ("asistant", "critique", "user", "user_a")]
+        ['assistant', None, None, None]
+        """
         if role in self._known:
             return None
         # Comparing with all known names takes long, and roles come again in every row.
@@ -92,6 +97,6 @@ def read_elsewhere_as(role: str) -> str | None:
 def what_to_do(role: str, *, meant: str, read_as: str) -> str:
     """The advice for a role that was likely meant as a known one."""
     return (
-        f"did you mean `{meant}`? Mend the data, or say in a dataset file what it is: "
+        f"did you mean `{meant}`? Fix the data, or say in a dataset file what it is: "
         f"`messages: {{roles: {{{role}: {read_as}}}}}`"
     )

@@ -58,6 +58,10 @@ def detect_format(rows: Iterable[Any]) -> Format:
 
     Raises:
         ConfigError: no row has a known shape; the message lists the columns seen and says what to do.
+
+    >>> shape = detect_format([{"chats": [{"from": "human", "value": "Hi"}]}])
+    >>> shape.kind, shape.field, shape.role, shape.content
+    ('sharegpt', 'chats', 'from', 'value')
     """
     seen: list[Any] = [{"messages": row} if isinstance(row, list) else row for row in rows]
     if not seen:

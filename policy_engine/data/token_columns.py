@@ -50,6 +50,10 @@ def read_tokens(row: Mapping[str, Any], spec: Format) -> RowTokens | None:
     """The token ids of a row with what it says of them; None where it has no ids.
 
     Raises RowError for a column that holds something else, or has another length than the ids.
+
+    >>> row = {"messages": [], "prompt_ids": [1, 2, 3], "completion_ids": [4, 5]}
+    >>> read_tokens(row, Format(kind="messages"))
+    <RowTokens: 5 ids of `prompt_ids` and `completion_ids`, 2 of them sampled>
     """
     whole = _named(row, spec.input_ids, "input_ids")
     prompt = _named(row, spec.prompt_ids, "prompt_ids")

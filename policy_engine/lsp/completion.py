@@ -37,7 +37,12 @@ class Word:
 
 
 def complete(document: Document, offset: int) -> tuple[Word, ...]:
-    """Words that are possible at an offset, each once; no words in a comment or a string."""
+    """Words that are possible at an offset, each once; no words in a comment or a string.
+
+    >>> words = complete(Document("train assistant.", None), 16)
+    >>> [word.label for word in words][:4]
+    ['body', 'eos', 'turn', 'header']
+    """
     # What is behind the cursor is often from the statement that is being rewritten, so only what is before it counts.
     text = document.source.text[:offset]
     if any(c.span.start < offset <= c.span.end for c in document.parts.comments):
@@ -53,7 +58,11 @@ def complete(document: Document, offset: int) -> tuple[Word, ...]:
 
 
 def _statement(text: str) -> str:
-    """Text of the unfinished statement at the end of the text."""
+    """Text of the unfinished statement at the end of the text.
+
+    >>> _statement("mask user; train assistant,\\n  tool where "), _statement("mask user\\ntr")
+    ('train assistant,   tool where ', 'tr')
+    """
     lines = re.split(r"[\n;]", text)
     found = lines.pop()
     # As in the grammar: a comma or an open bracket carries a statement over the end of the line.
@@ -108,7 +117,11 @@ def _targets(document: Document) -> Iterator[Word]:
 
 
 def _parts_below(scope: str) -> Iterator[Word]:
-    """Names that can follow `assistant.`, `reasoning.` or `assistant.reasoning.`."""
+    """Names that can follow `assistant.`, `reasoning.` or `assistant.reasoning.`.
+
+    >>> [word.label for word in _parts_below("assistant.reasoning")]
+    ['open', 'text', 'close']
+    """
     first, _, below = scope.partition(".")
     # `assistant.reasoning.` is below a role, `reasoning.` below a part.
     prefix = below if first not in {p.split(".")[0] for p in PARTS} else scope

@@ -83,10 +83,13 @@ class Document:
         """Schema that the dataset file declares; None without a dataset file."""
         return self._declared[0]
 
-    def findings(self, *, prove: bool = True) -> tuple[Diagnostic, ...]:
+    def findings(self) -> tuple[Diagnostic, ...]:
         """Everything that `check` finds.
 
         Policies longer than `QUICK` are not proven; a note says so.
+
+        >>> [(found.code, found.severity) for found in Document("train asistant", None).findings()]
+        [('PE251', 'warning')]
         """
         beside = (self._declared[1],) if self._declared[1] else ()
         try:
@@ -95,13 +98,15 @@ class Document:
             return (*beside, *error.diagnostics)
         found = (*beside, *warnings_of(policy))
         quick = len(policy.rules) + len(policy.guards) <= QUICK
-        # Proofs are for an editor at rest; a caller that checks many texts does without.
-        if not prove:
-            return found
         return (*found, *unsuppressed(_proven(policy) if quick else (_unproven(policy),)))
 
     def around(self, offset: int) -> tuple[Any, ...]:
-        """The nodes around a character, from its statement to the innermost."""
+        """The nodes around a character, from its statement to the innermost.
+
+        >>> document = Document("mask user; train last assistant", None)
+        >>> [type(node).__name__ for node in document.around(20)]
+        ['Rule', 'Target', 'Selector', 'Which']
+        """
         found: list[Any] = []
         # Only the statement at the offset is read: a hover must not wait for five thousand others.
         at = bisect.bisect_right(self.parts.statements, offset, key=lambda place: place[0])
@@ -122,7 +127,12 @@ def children(node: Any) -> Iterator[Any]:
 
 
 def walk(node: Any) -> Iterator[Any]:
-    """A node and all below it."""
+    """A node and all below it.
+
+    >>> (statement,) = Document("train eos after assistant", None).policy.statements
+    >>> [type(node).__name__ for node in walk(statement)]
+    ['Rule', 'Target', 'Selector', 'Relation', 'Selector']
+    """
     yield node
     for child in children(node):
         yield from walk(child)

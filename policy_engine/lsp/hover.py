@@ -21,7 +21,11 @@ _REGEX = re.compile(r"/(?:[^/\\\n]|\\.)+/[a-zA-Z]*")
 
 
 def hover(document: Document, offset: int) -> str | None:
-    """Meaning of the word at an offset; None if there is nothing to say."""
+    """Meaning of the word at an offset; None if there is nothing to say.
+
+    >>> print(hover(Document("train assistant where turn.index > 0", None), 2))
+    **train**: gives text loss; the last rule that matches a character decides it
+    """
     nodes = document.around(offset)
     if not nodes:
         return None

@@ -40,7 +40,12 @@ def _used(document: Document, use: ast.Use) -> tuple[Source, None] | None:
 
 
 def name_of(node: ast.Let | ast.Selector) -> Span:
-    """The characters of a `let`'s name, or of the first name of a selector."""
+    """The characters of a `let`'s name, or of the first name of a selector.
+
+    >>> let = Document("let answers = assistant", None).policy.statements[0]
+    >>> name_of(let).text
+    'answers'
+    """
     start = node.span.start
     name = node.name if isinstance(node, ast.Let) else node.names[0]
     # A `let` may be called `let…`: the keyword is passed over first.
@@ -76,7 +81,12 @@ def defined_at(document: Document, offset: int) -> Defined | None:
 
 
 def occurrences(document: Document, defined: Defined) -> tuple[Span, ...]:
-    """Every place of a document that names a `let`; empty if the name means another there."""
+    """Every place of a document that names a `let`; empty if the name means another there.
+
+    >>> document = Document("let answers = assistant; train answers; mask user after answers", None)
+    >>> [place.start for place in occurrences(document, Defined(name="answers", home=None))]
+    [4, 31, 56]
+    """
     name = defined.name
     # Another file may define the same name for itself.
     if name not in document.file.lets or _home(document, name) != defined.home:

@@ -47,6 +47,9 @@ def attempt(work: Callable[..., Made], *arguments: object) -> Made | PolicyEngin
     An exception that is not ours is a defect, or data beyond what Python bears. It costs that row alone, and the log
     (`policy_engine`, level debug) has its traceback. Raises what is not about the row: BackendMismatch, and warnings
     that were asked to be errors.
+
+    >>> attempt(len, [1, 2]), type(attempt(len, 3)).__name__
+    (2, 'RowError')
     """
     try:
         return work(*arguments)

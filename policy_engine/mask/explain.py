@@ -65,7 +65,18 @@ class Explanation:
         return asdict(self)
 
     def as_text(self) -> str:
-        """The same for people, over several lines."""
+        """The same for people, over several lines.
+
+        >>> from policy_engine.mask.masker import Masker
+        >>> from policy_engine.rules.compile import compile_text
+        >>> masker = Masker(compile_text("train assistant"), "builtin")
+        >>> chat = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Yes."}]
+        >>> print(masker(chat).explain(token=9).as_text())
+        token 9 (id 965) 'Yes': trained, weight 1
+          reason: rule: <string>:1:1 `train assistant` is the last rule that matches it
+          [52:56] text of message 1 (assistant), from content, from character 0: weight 1
+            decided by: <string>:1:1 `train assistant`
+        """
         return "\n".join(self.as_lines())
 
     def as_lines(self) -> list[str]:

@@ -47,7 +47,21 @@ class RowExplanation:
         return asdict(self)
 
     def as_text(self) -> str:
-        """The same as a table, one line a token."""
+        """The same as a table, one line a token.
+
+        >>> from policy_engine.mask.masker import Masker
+        >>> from policy_engine.rules.compile import compile_text
+        >>> masker = Masker(compile_text("train assistant"), "builtin")
+        >>> print(masker([{"role": "assistant", "content": "Yes."}]).explain().as_text())
+        token    id  text            turn         part       weight  decided by
+            0  4088  '<|im_start|>'  0 assistant  header     masked  (structural)
+            1   305  'assistant'     0 assistant  header     masked  (no rule)
+            2   198  '\\n'            0 assistant  header     masked  (no rule)
+            3   965  'Yes'           0 assistant  text            1  <string>:1:1 train assistant
+            4    13  '.'             0 assistant  text            1  <string>:1:1 train assistant
+            5  4089  '<|im_end|>'    0 assistant  eot        masked  (no rule)
+            6   198  '\\n'            0 assistant  separator  masked  (no rule)
+        """
         head = ("token", "id", "text", "turn", "part", "weight", "decided by")
         rows = [head, *(_cells(line) for line in self.tokens)]
         widths = [max(len(row[i]) for row in rows) for i in range(len(head))]

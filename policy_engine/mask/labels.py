@@ -16,6 +16,11 @@ def labels_of(input_ids: Sequence[int] | npt.NDArray[np.integer], mask: TokenMas
     """The id of each trained token, IGNORE_INDEX elsewhere (int32).
 
     Labels are not shifted: label i belongs to id i. Raises ValueError if there is not one decision per id.
+
+    >>> zeros = np.zeros(2, np.int16)
+    >>> mask = TokenMask(weights_T=np.float32([0, 1]), rules_T=zeros, reasons_T=zeros, segments_T=zeros)
+    >>> labels_of([5, 6], mask)
+    array([-100,    6], dtype=int32)
     """
     ids_T = np.asarray(input_ids, dtype=np.int32)
     # NumPy would broadcast one decision over all ids.

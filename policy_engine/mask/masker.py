@@ -137,6 +137,14 @@ class Masker:
         Raises RowError for what is not a list of messages, for data the policy cannot use, for an argument of
         `apply_chat_template` that would change the ids (`truncation=True`), and under `on empty error`; TemplateError,
         AttributionError, UnrenderedError and GuardError where their steps do.
+
+        >>> from policy_engine.rules.compile import compile_text
+        >>> masker = Masker(compile_text("train assistant; train eos after assistant"), "builtin")
+        >>> row = masker([{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Yes."}])
+        >>> row
+        <MaskedRow: 13 tokens, 3 trained>
+        >>> masker.tokenizer.tokenizer.decode([label for label in row.labels if label != -100])
+        'Yes.<|im_end|>'
         """
         beside = {"images": images, "videos": videos, "audios": audios}
         media = {name: files for name, files in beside.items() if files is not None}

@@ -74,6 +74,15 @@ class MaskedPair(Mapping[str, Any]):
 
     Also a mapping of the columns that TRL's DPO trainer takes, and the labels beside them: `pair["chosen_labels"]`,
     `dict(pair)`.
+
+    >>> from policy_engine.mask.masker import Masker
+    >>> from policy_engine.rules.compile import compile_text
+    >>> masker = Masker(compile_text("train assistant; train eos after assistant"), "builtin")
+    >>> pair = masker.pair(prompt="Hi", chosen="Hello", rejected="What?")
+    >>> pair
+    <MaskedPair: 9 tokens of prompt, chosen 3 tokens (2 trained), rejected 4 tokens (3 trained)>
+    >>> list(pair)
+    ['prompt_ids', 'chosen_ids', 'chosen_labels', 'rejected_ids', 'rejected_labels']
     """
 
     chosen: MaskedAnswer

@@ -114,6 +114,15 @@ def marked_row(row: MaskedRow, *, weights: bool = False) -> str:
     """The rendered text of a row, its trained tokens between ⟦ and ⟧.
 
     After each stretch comes its weight, if asked for.
+
+    >>> from policy_engine.rules.compile import compile_text
+    >>> masker = Masker(compile_text("train assistant; train eos after assistant"), "builtin")
+    >>> chat = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Yes."}]
+    >>> print(marked_row(masker(chat)).rstrip())
+    <|im_start|>user
+    Hi<|im_end|>
+    <|im_start|>assistant
+    ⟦Yes.<|im_end|>⟧
     """
     tokens = zip(row.tokenized.starts_T.tolist(), row.tokenized.ends_T.tolist(), row.mask.weights_T.tolist())
     return marked(row.chat.text, tokens, weights=weights)

@@ -54,6 +54,11 @@ def column_names(
     Samples of unrolled conversations have two more, which name them: `turn`, the last message that a sample trains
     (from 0), and `samples`, how many the conversation became. A processor adds columns of its own, such as
     `mm_token_type_ids`, and `media`. `carried` are columns of the data that go along (float32).
+
+    >>> from policy_engine.rules.compile import compile_text
+    >>> from policy_engine.chat.loading import load_tokenizer
+    >>> column_names(compile_text("train assistant weight 0.5"), load_tokenizer("builtin"), unrolled=True)
+    ['input_ids', 'labels', 'attention_mask', 'loss_weights', 'turn', 'samples']
     """
     names = ["input_ids", "labels", "attention_mask", *(["loss_weights"] if program.is_weighted else [])]
     if tokenizer.media is not None:
@@ -67,6 +72,14 @@ class MaskedRow(Mapping[str, Any]):
     """The tokens of one conversation with their decisions. All columns have one entry per token.
 
     Also a mapping of the trainer's columns: `row["labels"]`, `dict(row)`, `**row`.
+
+    >>> from policy_engine.mask.masker import Masker
+    >>> from policy_engine.rules.compile import compile_text
+    >>> masker = Masker(compile_text("train assistant; train eos after assistant"), "builtin")
+    >>> chat = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Yes."}]
+    >>> row = masker(chat)
+    >>> list(row), len(row["labels"]), sum(label != -100 for label in row["labels"])
+    (['input_ids', 'labels', 'attention_mask'], 13, 3)
     """
 
     tokenized: TokenizedChat

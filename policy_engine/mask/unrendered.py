@@ -73,7 +73,11 @@ def lost_of(chat: RenderedChat, turns: Container[int] | None = None) -> Lost:
 
 
 def lost_text(role: str, piece: str, count: int) -> str:
-    """A loss in words: `tool_calls[1] of 2 assistant messages`, `tools of 3 rows`."""
+    """A loss in words: `tool_calls[1] of 2 assistant messages`, `tools of 3 rows`.
+
+    >>> lost_text("assistant", "tool_calls[1]", 2), lost_text("user", WHOLE, 1), lost_text("", "tools", 3)
+    ('tool_calls[1] of 2 assistant messages', '1 whole user message', 'tools of 3 rows')
+    """
     if not role:
         return f"{piece} of {counted(count, 'row')}"
     if piece == WHOLE:

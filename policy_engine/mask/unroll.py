@@ -49,6 +49,13 @@ def unroll(conversation: Conversation, masker: RowMasker) -> list[UnrolledRow]:
 
     Raises RowError if a turn, even as the last one, does not continue its generation prompt; else what `RowMasker.mask`
     raises.
+
+    >>> from policy_engine.mask.masker import Masker
+    >>> from policy_engine.rules.compile import compile_text
+    >>> masker = Masker(compile_text("train assistant; train eos after assistant"), "builtin")
+    >>> chat = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Yes."}] * 2
+    >>> [sample.turns for sample in unroll(Conversation(messages=tuple(chat)), masker.row_masker)]
+    [(1, 3)]
     """
     # Given ids are of one context, so no other sample can be made of them.
     if conversation.given is not None:

@@ -27,6 +27,13 @@ def compare(old: CheckedPolicy | Program, new: CheckedPolicy | Program) -> Diff:
     The answer is a `results.Diff`.
     Weights are compared by magnitude; which rule decides does not matter. Of the settings, `on straddle` counts for the
     verdict, since it changes which tokens are trained. Raises nothing: past the limits the verdict is `undecided`.
+
+    >>> from policy_engine.lang.check import check_text
+    >>> diff = compare(check_text("train assistant"), check_text("train assistant; train eos after assistant"))
+    >>> diff.verdict
+    'trains more'
+    >>> [(change.kind, change.old, change.new, change.places) for change in diff.changes]
+    [('trains more', 'masked', '1', ('assistant: eod, eot',))]
     """
     a = old.policy if isinstance(old, Program) else old
     b = new.policy if isinstance(new, Program) else new

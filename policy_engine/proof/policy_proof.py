@@ -34,6 +34,11 @@ def prove(policy: CheckedPolicy | Program, *, places: bool = True) -> ProofRepor
     A guard `fails` with a conversation that was replayed through the engine. Conditions that always come out the same
     are found too. `places` also says in words what each rule decides, which takes longest. The answer is a
     `results.ProofReport`. Raises nothing: past the limits of the proof the report is `undecided`.
+
+    >>> from policy_engine.lang.check import check_text
+    >>> report = prove(check_text("train assistant; mask assistant; train user.text"))
+    >>> [(dead.rule.span.text, dead.why) for dead in report.dead]
+    [('train assistant', 'shadowed')]
     """
     checked = policy if isinstance(policy, CheckedPolicy) else policy.policy
     try:
@@ -178,7 +183,13 @@ class PolicyProof:
         return True
 
     def order(self) -> Order:
-        """Finds out if the order of the rules is free: no two that overlap disagree on the weight."""
+        """Finds out if the order of the rules is free: no two that overlap disagree on the weight.
+
+        >>> from policy_engine.lang.check import check_text
+        >>> order = PolicyProof(check_text("train assistant; mask last assistant")).order()
+        >>> order.free, [rule.span.text for rule in order.pair]
+        (False, ['train assistant', 'mask last assistant'])
+        """
         # Moving a rule changes which rules are above a `trained`, so overlaps do not decide.
         if self.world.stages.bits:
             return Order(free=None)
@@ -214,7 +225,13 @@ class PolicyProof:
         return None
 
     def fixed(self) -> Iterator[FixedCondition]:
-        """Conditions, and tests in them, that are always the same where their targets match."""
+        """Conditions, and tests in them, that are always the same where their targets match.
+
+        >>> from policy_engine.lang.check import check_text
+        >>> policy = check_text('train assistant where message.role == "assistant"')
+        >>> [(found.test, found.always) for found in PolicyProof(policy).fixed()]
+        [('message.role == "assistant"', True)]
+        """
         for statement in self.policy.statements:
             if statement.condition is None:
                 continue

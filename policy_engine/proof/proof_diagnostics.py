@@ -19,7 +19,14 @@ _LONGEST: Final = 600
 
 
 def guard_diagnostics(findings: Sequence[GuardFinding], *, undecided: str | None = None) -> Iterator[Diagnostic]:
-    """The problems of guards: an error for one that fails, a warning for one that is not proven."""
+    """The problems of guards: an error for one that fails, a warning for one that is not proven.
+
+    >>> from policy_engine.lang.check import check_text
+    >>> from policy_engine.proof.policy_proof import prove
+    >>> report = prove(check_text("train everything; never train user.text"))
+    >>> [found.message for found in guard_diagnostics(report.guards)]
+    ['`never train user.text` does not hold: trained in user: text']
+    """
     for finding in findings:
         text = f"`{finding.guard.span.one_line}`"
         if finding.verdict == "holds":

@@ -105,6 +105,12 @@ class ProofReport:
     """The findings about a policy that are true in all conversations.
 
     With `undecided` set (to why), nothing else is known: every guard is `undecided`.
+
+    >>> from policy_engine.lang.check import check_text
+    >>> from policy_engine.proof.policy_proof import prove
+    >>> report = prove(check_text("train assistant; never train user", name="chat.policy"))
+    >>> report, report.exit_code
+    (<ProofReport chat.policy: `never train user` holds; 0 dead rules>, 0)
     """
 
     policy: CheckedPolicy

@@ -12,7 +12,10 @@ from policy_engine.lang.checked import CheckedPolicy
 def fields_read(node: Any) -> frozenset[Field]:
     """Every field below a node of a checked policy.
 
-    `train assistant where message.quality > 3 weight sample.w` reads `message.quality` and `sample.w`.
+    >>> from policy_engine.lang.check import check_text
+    >>> policy = check_text("train assistant where message.quality > 3 weight sample.w")
+    >>> sorted(str(field) for field in fields_read(policy))
+    ['message.quality', 'sample.w']
     """
     if isinstance(node, Field):
         return frozenset({node})

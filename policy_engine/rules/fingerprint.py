@@ -16,7 +16,13 @@ _SAYS_NOTHING = frozenset({"span", "source", "warnings", "undeclared"})
 
 
 def policy_fingerprint(policy: CheckedPolicy) -> str:
-    """A SHA-256 in hex. Policies of one fingerprint decide every chat alike."""
+    """A SHA-256 in hex. Policies of one fingerprint decide every chat alike.
+
+    >>> from policy_engine.lang.check import check_text
+    >>> one, other = check_text("train assistant"), check_text("train assistant;  # answers only")
+    >>> policy_fingerprint(one) == policy_fingerprint(other)
+    True
+    """
     # A literal may hold a lone surrogate (`"\ud800"`), which UTF-8 cannot encode.
     return hashlib.sha256(repr(_plain(policy)).encode("utf-8", "backslashreplace")).hexdigest()
 

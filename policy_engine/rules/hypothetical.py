@@ -51,6 +51,14 @@ def would_train(program: Program, chat: ChatFacts, turn: int, path: Path, kind: 
 
     `path` and `kind` are those of `chat.segments.Unrendered`: `("tool_calls", 1)` and `call`. A regex or data span that
     trains counts as matching, one that masks as not.
+
+    >>> from policy_engine.rules.compile import compile_text
+    >>> from policy_engine.chat.segments import RenderedChat
+    >>> message = {"role": "assistant", "content": "Yes.", "tool_calls": [{"function": {"name": "look"}}]}
+    >>> chat = RenderedChat(text="", segments=(), messages=(message,), sample={})
+    >>> program = compile_text("train assistant; mask assistant.tool_call")
+    >>> would_train(program, chat, 0, ("content",), "text"), would_train(program, chat, 0, ("tool_calls", 0), "call")
+    (True, False)
     """
     view = _LostView(chat)
     program.decider.prepare(view)

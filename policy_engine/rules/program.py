@@ -67,6 +67,11 @@ class Program:
         """The value of the setting `straddle`, `empty`, `unrendered`, `media` or `drift`.
 
         None for `unrendered` where the policy does not set it, since its default depends on the turn.
+
+        >>> from policy_engine.rules.compile import compile_text
+        >>> program = compile_text("train assistant; on empty keep")
+        >>> program.setting("empty"), program.setting("straddle"), program.setting("unrendered")
+        ('keep', 'mask', None)
         """
         # A dropped text is an error or a warning, depending on whether the policy trains it (`mask.unrendered`).
         defaults = {"straddle": "mask", "empty": "drop", "media": "error", "drift": "error"}
@@ -77,13 +82,22 @@ class Program:
         """Fields of messages that the policy reads in a condition, weight or span.
 
         `message.quality` gives `quality`, and so does `previous.quality`.
+
+        >>> from policy_engine.rules.compile import compile_text
+        >>> sorted(compile_text("train assistant where previous.quality > 3 weight message.w").message_fields)
+        ['quality', 'w']
         """
         read = fields_read(self.policy)
         return frozenset(str(field.path[0]) for field in read if field.scope in MESSAGE_SCOPES and field.path)
 
     @functools.cached_property
     def is_weighted(self) -> bool:
-        """True if a trained token can have another weight than 1, so that labels need loss weights."""
+        """True if a trained token can have another weight than 1, so that labels need loss weights.
+
+        >>> from policy_engine.rules.compile import compile_text
+        >>> [compile_text(f"train assistant weight {weight}").is_weighted for weight in (1, 0.5)]
+        [False, True]
+        """
         return any(
             # A weight that is a field may be anything, so it counts as other than 1.
             rule.effect == "scale" or (rule.effect == "train" and (isinstance(rule.weight, Field) or rule.weight != 1))

@@ -48,7 +48,11 @@ def intersect(a: list[Range], b: list[Range]) -> list[Range]:
 def overlay(
     pieces: list[Decided], ranges: list[Range], change: Callable[[float, int], tuple[float, int]]
 ) -> list[Decided]:
-    """Contiguous pieces, with `change` applied to weight and rule where a range covers them."""
+    """Contiguous pieces, with `change` applied to weight and rule where a range covers them.
+
+    >>> overlay([(0, 9, 1.0, 0)], [(2, 4)], lambda weight, rule: (weight * 0.5, rule))
+    [(0, 2, 1.0, 0), (2, 4, 0.5, 0), (4, 9, 1.0, 0)]
+    """
     found: list[Decided] = []
     i = 0
     for start, end, weight, rule in pieces:

@@ -131,7 +131,13 @@ class TurnTests:
 
 
 def atoms_of(target: CheckedTarget) -> Iterable[Atom]:
-    """The atoms of a target, those inside spans too."""
+    """The atoms of a target, those inside spans too.
+
+    >>> from policy_engine.lang.check import check_text
+    >>> (target,) = check_text("train /x/ in (assistant, tool)").rules[0].targets
+    >>> [atom.turns.role for atom in atoms_of(target)]
+    ['assistant', 'tool']
+    """
     if isinstance(target, Atom):
         yield target
     else:

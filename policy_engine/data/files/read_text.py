@@ -102,7 +102,11 @@ def _peek_line(stream: io.BufferedReader) -> bytes:
 
 
 def _is_message_list(line: bytes) -> bool:
-    """True if a line is one row that is a list of messages, not the start of an array of rows."""
+    """True if a line is one row that is a list of messages, not the start of an array of rows.
+
+    >>> _is_message_list(b'[{"role": "user"}]'), _is_message_list(b'[{"id": 1},')
+    (True, False)
+    """
     return _MESSAGE.match(line) is not None
 
 
@@ -122,7 +126,12 @@ def _is_object_line(stream: io.BufferedReader) -> bool:
 
 
 def read_lines(stream: io.BufferedReader, name: str, *, before: int = 0) -> Iterator[Numbered]:
-    """The rows of JSON Lines, numbered by line; `before` lines of the file come before these."""
+    """The rows of JSON Lines, numbered by line; `before` lines of the file come before these.
+
+    >>> lines = io.BufferedReader(io.BytesIO(b'{"a": 1}\\n\\n[2]\\n'))
+    >>> list(read_lines(lines, "chats.jsonl"))
+    [(1, {'a': 1}), (3, [2])]
+    """
     number = before
     rows = before
     reader = JsonReader()

@@ -83,7 +83,11 @@ def _key(old: MaskedRow, new: MaskedRow, token: int) -> tuple[float, ...]:
 
 
 def _runs(tokens: Sequence[int], keys: Sequence[tuple[float, ...]]) -> list[tuple[int, int]]:
-    """Ranges of consecutive tokens with one key."""
+    """Ranges of consecutive tokens with one key.
+
+    >>> _runs([3, 4, 5, 9], [(0.0,), (0.0,), (1.0,), (1.0,)])
+    [(3, 5), (5, 6), (9, 10)]
+    """
     runs: list[tuple[int, int]] = []
     last: tuple[float, ...] | None = None
     for token, key in zip(tokens, keys, strict=True):

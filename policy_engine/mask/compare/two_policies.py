@@ -161,12 +161,22 @@ def _fate(row: MaskedRow | PolicyEngineError, program: Program) -> Fate:
 
 
 def weight_in_words(weight: float) -> str:
-    """A weight: `masked`, `trained` or `weight 0.5`."""
+    """A weight: `masked`, `trained` or `weight 0.5`.
+
+    >>> [weight_in_words(weight) for weight in (0, 1, 0.5)]
+    ['masked', 'trained', 'weight 0.5']
+    """
     return "masked" if weight == 0 else "trained" if weight == 1 else f"weight {weight:g}"
 
 
 def rule_in_words(policy: CheckedPolicy, rule: int | None, reason: Reason) -> str:
-    """The rule that decides, with file and line, or why no rule does."""
+    """The rule that decides, with file and line, or why no rule does.
+
+    >>> from policy_engine.lang.check import check_text
+    >>> policy = check_text("train assistant", name="data/chat.policy")
+    >>> rule_in_words(policy, 0, "rule"), rule_in_words(policy, None, "straddle")
+    ('chat.policy:1 train assistant', '(straddle)')
+    """
     if rule is None:
         return "(no rule)" if reason == "default" else f"({reason})"
     span = policy.rules[rule].span

@@ -176,7 +176,11 @@ def _in_the_type(program: Program, asked: Asked, values: list[str]) -> str:
 
 
 def _plain(value: str) -> str:
-    """A JSON scalar without its type: `"0"`, `0` and `false` are one."""
+    """A JSON scalar without its type: `"0"`, `0` and `false` are one.
+
+    >>> _plain("\\"0\\""), _plain("false"), _plain("0.0"), _plain("\\"web\\"")
+    ('0', '0', '0', 'web')
+    """
     plain = value.strip('"').strip().lower()
     return {"false": "0", "true": "1", "0.0": "0", "1.0": "1"}.get(plain, plain)
 

@@ -144,6 +144,10 @@ def asked_fields(program: Program) -> dict[str, Asked]:
     """The fields that a policy asks for, by name and types (`message.weight: number`).
 
     Those that every conversation has are left out.
+
+    >>> from policy_engine.rules.compile import compile_text
+    >>> list(asked_fields(compile_text("train assistant where message.quality > 3 weight sample.w")))
+    ['sample.w: number', 'message.quality: number']
     """
     found: dict[str, Asked] = {}
     for field, types in _uses(program):
@@ -174,7 +178,13 @@ def tests_of(condition: Expr) -> Iterator[tuple[Field, frozenset[str]]]:
 
 
 def types_of(leaf: Compare | Has | Truth) -> frozenset[str]:
-    """The JSON types of values that a test can be true of."""
+    """The JSON types of values that a test can be true of.
+
+    >>> from policy_engine.lang.check import check_text
+    >>> policy = check_text("train user where message.a == 1 and message.b contains 2")
+    >>> [sorted(types_of(leaf)) for leaf in leaves(policy.rules[0].condition)]
+    [['number'], ['list', 'string']]
+    """
     if isinstance(leaf, Has):
         return _ANY
     if isinstance(leaf, Truth):
@@ -252,7 +262,12 @@ def _prints_parts_whole(field: Field, row: MaskedRow) -> bool:
 
 
 def is_of_thinking(rule: CheckedRule) -> bool:
-    """True if a rule selects thinking and nothing else."""
+    """True if a rule selects thinking and nothing else.
+
+    >>> from policy_engine.lang.check import check_text
+    >>> [is_of_thinking(rule) for rule in check_text("mask assistant.reasoning; train assistant").rules]
+    [True, False]
+    """
     return all(isinstance(target, Atom) and target.parts <= _THINKING for target in rule.targets)
 
 

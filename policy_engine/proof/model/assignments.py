@@ -65,7 +65,13 @@ class Space(Protocol):
         ...
 
     def forget(self, a: Free, variables: Iterable[int]) -> Free:
-        """The assignments that are in `a` for some values of `variables`."""
+        """The assignments that are in `a` for some values of `variables`.
+
+        >>> space = make_space([2, 2])
+        >>> both = space.both(space.cells(0, [1]), space.cells(1, [1]))
+        >>> space.forget(both, [0]) == space.cells(1, [1])
+        True
+        """
         ...
 
     def pick(self, a: Free) -> tuple[int, ...]:

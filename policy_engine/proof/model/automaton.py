@@ -99,7 +99,13 @@ class Summaries:
         return count >= fact.count if isinstance(fact, AtLeast) else fact.holds(count)
 
     def turns(self, number: int) -> list[Letter]:
-        """The fewest turns that lead to a state, in the order of the conversation."""
+        """The fewest turns that lead to a state, in the order of the conversation.
+
+        >>> facts, letters = [AtLeast("suffix", ("assistant", None), 1)], [Letter("user"), Letter("assistant")]
+        >>> suffix = Summaries("suffix", facts, letters)
+        >>> suffix.kept, suffix.turns(1)
+        ([0, 1], [Letter(role='assistant', bits=0)])
+        """
         found: list[Letter] = []
         parent = self._parents[number]
         while parent is not None:

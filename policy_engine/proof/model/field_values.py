@@ -134,6 +134,11 @@ def values_of(name: Name, tests: Sequence[Test], *, as_weight: bool = False, par
 
     `as_weight` keeps zero, absent, and non-numbers apart; `parents` keeps objects and lists apart from other values,
     since a field below this one is tested too.
+
+    >>> from policy_engine.lang.check import check_text
+    >>> leaf = check_text("train assistant where message.quality > 3").rules[0].condition
+    >>> [cell.value for cell in values_of(("message", ("quality",)), [leaf]).cells]
+    [missing, 5]
     """
     cells = [cell for cell in _candidates(name, tests) if _exists(name, cell)]
     unique = {test_key(test): test for test in tests}
@@ -160,6 +165,9 @@ def weight_class(cell: Cell) -> Literal["one", "zero", "number", "bad"]:
 
     A field that is missing or null counts as one; a value that is no number fails the row. Only for fields whose
     partition was made `as_weight`.
+
+    >>> [weight_class(Cell(kind="value", value=value)) for value in (None, 0, 0.5, "much")]
+    ['one', 'zero', 'number', 'bad']
     """
     if cell.kind != "value":
         return "bad"
@@ -174,6 +182,9 @@ def json_kind(cell: Cell) -> Literal["missing", "object", "list", "string", "oth
     """The JSON kind of a cell's values, as far as fields below them ask.
 
     Only for fields whose partition was made with `parents`.
+
+    >>> [json_kind(Cell(kind="value", value=value)) for value in (MISSING, {}, 1)]
+    ['missing', 'object', 'other']
     """
     if cell.kind != "value":
         return cell.kind
@@ -238,6 +249,9 @@ def _is_between(low: str | None, high: str | None) -> bool:
     """True if some string is strictly between two bounds.
 
     The least string above `low` is `low` with a NUL behind it.
+
+    >>> _is_between("a", "b"), _is_between("a", "a\\0"), _is_between(None, "")
+    (True, False, False)
     """
     return high is None or (high > "" if low is None else high != low + "\0")
 
@@ -255,7 +269,11 @@ def _constants(test: Test) -> Iterable[Any]:
 
 
 def _numbers(constants: Iterable[Any], *, whole: bool) -> list[int | float]:
-    """The numbers that comparisons name, and one in each gap; zero is among them, for weights."""
+    """The numbers that comparisons name, and one in each gap; zero is among them, for weights.
+
+    >>> _numbers([3], whole=False), _numbers([3], whole=True)
+    ([5, 0, 3, 1.5, -2], [5, 4, 3, 2, 1, 0])
+    """
     named = sorted({0, *(c for c in constants if kind_of(c) == "number")})
     if whole:
         # The whole numbers on either side of each bound.

@@ -185,6 +185,11 @@ def name_of(field: Field) -> Name:
     """The field as a key.
 
     A segment's text and its emptiness are one field, since the second follows from the first.
+
+    >>> from policy_engine.lang.check import check_text
+    >>> leaf = check_text("train assistant where message.meta.source == 1").rules[0].condition
+    >>> name_of(leaf.field)
+    ('message', ('meta', 'source'))
     """
     return (field.scope, ()) if field.scope == "segment" else (field.scope, field.path)
 

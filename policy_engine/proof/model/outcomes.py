@@ -141,7 +141,11 @@ class Outcomes:
 
 
 def _times(weight: Weight, factor: float) -> Weight:
-    """The product, a number as long as no field is in it."""
+    """The product, a number as long as no field is in it.
+
+    >>> _times((0.5,), 4.0), _times((1.0, "message.w"), 2.0), _times((1.0, "message.w"), 0.0)
+    ((2.0,), (1.0, 'message.w', 2.0), (0.0,))
+    """
     if factor == 0:
         return MASKED
     if len(weight) == 1 and isinstance(weight[0], float):

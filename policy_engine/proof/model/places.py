@@ -87,7 +87,11 @@ class Points:
 
 
 def numbers(points: int) -> Iterator[int]:
-    """The numbers of the points in a set, lowest first."""
+    """The numbers of the points in a set, lowest first.
+
+    >>> list(numbers(0b1010))
+    [1, 3]
+    """
     # One pass over a string of bits: peeling bits off a long int copies it every time.
     bits = bin(points)[:1:-1]
     at = bits.find("1")

@@ -39,7 +39,11 @@ class Letter:
     bits: int = 0
 
     def is_in(self, key: Key) -> bool:
-        """True if the turn counts for a key."""
+        """True if the turn counts for a key.
+
+        >>> Letter("tool").is_in(("tool", None)), Letter("tool").is_in(("user", None)), Letter("tool").is_in(ALL)
+        (True, False, True)
+        """
         role, bit = key
         return (role is None or role == self.role) and (bit is None or bool(self.bits >> bit & 1))
 
@@ -76,7 +80,13 @@ class CountTest:
 
     @property
     def cap(self) -> int:
-        """A count from which on the test's answer no longer changes."""
+        """A count from which on the test's answer no longer changes.
+
+        >>> from policy_engine.lang.check import check_text
+        >>> leaf = check_text("train assistant where turn.index < 3").rules[0].condition
+        >>> CountTest("prefix", ALL, 0, leaf).cap
+        4
+        """
         value = self.test.value if isinstance(self.test, Compare) else None
         numbers = value if isinstance(value, tuple) else (value,)
         # `n == n` leaves out NaN. Past 1e9 no conversation counts, and infinity has no int.
@@ -104,7 +114,13 @@ class Turns:
 
 
 def selected(turns: Turns, letter: Letter) -> Conjunction | None:
-    """Facts under which a turn is one of `turns`."""
+    """Facts under which a turn is one of `turns`.
+
+    >>> selected(Turns("assistant", "last", 2, None), Letter("assistant"))
+    ((AtLeast(side='suffix', key=('assistant', None), count=2), False),)
+    >>> selected(Turns("assistant", "last", 2, None), Letter("user")) is None
+    True
+    """
     if not letter.is_in(turns.key):
         return None
     if turns.end is None:
@@ -121,6 +137,9 @@ def related(relation: RelationKind | None, turns: Turns, letter: Letter) -> Conj
 
     With c turns of the key in all, the earliest of the last N is the (c-N+1)th or the first: it lies in the prefix if
     the prefix has any, and this turn and the suffix have fewer than N. `before first N` mirrors that.
+
+    >>> related("after", Turns("tool", None, 0, None), Letter("user"))
+    ((AtLeast(side='prefix', key=('tool', None), count=1), True),)
     """
     key, n = turns.key, turns.count
     # The turn itself may be one of those that are counted.
@@ -165,7 +184,13 @@ def neighboured(scope: str, letter: Letter) -> Conjunction | None:
 
 
 def placed_role(scope: str, role: str, letter: Letter) -> Conjunction | None:
-    """Facts under which a turn's message, or the one before or after it, has a role."""
+    """Facts under which a turn's message, or the one before or after it, has a role.
+
+    >>> placed_role("message", "user", Letter("user")), placed_role("message", "user", Letter("tool"))
+    ((), None)
+    >>> placed_role("previous", "user", Letter("tool"))
+    ((Nearest(side='prefix', key=('user', None)), True),)
+    """
     for side, name in SIDES.items():
         if scope == name:
             return ((Nearest(side, (role, None)), True),)

@@ -207,7 +207,11 @@ def _explore(world: World, sample: Free, points: int) -> Paths:
 
 
 def _reach(edges: list[tuple[Node, Node, int]], starts: dict[Node, int | None]) -> dict[Node, int | None]:
-    """The nodes that can be reached, each with the point of the last turn on a shortest way."""
+    """The nodes that can be reached, each with the point of the last turn on a shortest way.
+
+    >>> _reach([((0, 1), (1, 0), 7), ((1, 0), (1, 1), 8)], {(0, 1): None})
+    {(0, 1): None, (1, 0): 7, (1, 1): 8}
+    """
     following: dict[Node, list[tuple[Node, int]]] = {}
     for source, target, point in edges:
         following.setdefault(source, []).append((target, point))

@@ -37,7 +37,13 @@ class Algebra:
         return {self.space.full: points} if points else {}
 
     def both(self, a: Region, b: Region) -> Region:
-        """Intersection."""
+        """Intersection.
+
+        >>> from policy_engine.proof.model.assignments import make_space
+        >>> algebra = Algebra(make_space([2]))
+        >>> algebra.both({0b10: 0b0011}, {0b11: 0b0110})
+        {2: 2}
+        """
         space, out = self.space, _Builder(self.space)
         for free_b, points_b in b.items():
             for free_a, points_a in a.items():
@@ -80,7 +86,12 @@ class Algebra:
                 out.add(free_a, rest)
 
     def within(self, a: Region, points: int) -> Region:
-        """The part of `a` that lies at `points`."""
+        """The part of `a` that lies at `points`.
+
+        >>> from policy_engine.proof.model.assignments import make_space
+        >>> Algebra(make_space([2])).within({0b10: 0b0011}, 0b0110)
+        {2: 2}
+        """
         return {free: p & points for free, p in a.items() if p & points}
 
     def forget(self, a: Region, variables: tuple[int, ...]) -> Region:
@@ -94,7 +105,11 @@ class Algebra:
 
 
 def support(a: Region) -> int:
-    """The points that are in the region under some assignment."""
+    """The points that are in the region under some assignment.
+
+    >>> bin(support({0b10: 0b0011, 0b11: 0b1000}))
+    '0b1011'
+    """
     found = 0
     for points in a.values():
         found |= points

@@ -86,7 +86,13 @@ def stage_of(policy: CheckedPolicy, statement: CheckedStatement) -> int:
 
 
 def turn_sets(targets: Sequence[CheckedTarget]) -> list[TurnSet]:
-    """Every set of turns that targets talk about."""
+    """Every set of turns that targets talk about.
+
+    >>> from policy_engine.lang.check import check_text
+    >>> sets = turn_sets(check_text("train eos after last assistant, assistant right after tool").rules[0].targets)
+    >>> [turns.role for turns in sets]
+    ['assistant', 'assistant', 'tool']
+    """
     atoms = [atom for target in targets for atom in atoms_of(target)]
     own = [atom.turns for atom in atoms if atom.turns is not None]
     return own + [relation.turns for atom in atoms for relation in atom.relations]

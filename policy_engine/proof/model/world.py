@@ -58,6 +58,13 @@ class World:
     """All cases of one policy, or of two that are compared.
 
     Raises `TooLarge` past the limits.
+
+    >>> from policy_engine.lang.check import check_text
+    >>> world = World([check_text("train assistant; mask last assistant")])
+    >>> [role for role in world.roles if role != OTHER], world.facts
+    (['assistant'], [AtLeast(side='suffix', key=('assistant', None), count=1)])
+    >>> world.classes[0].parts[:3]
+    ('text', 'reasoning.open', 'reasoning.text')
     """
 
     def __init__(self, policies: Sequence[CheckedPolicy]) -> None:

@@ -98,6 +98,11 @@ def find_string(
     """A string that passes all tests; `first` if it does.
 
     With `length`, strings are also tried filled up to it. Raises `Unrealised` if no such string was found.
+
+    >>> find_string([lambda text: len(text) > 6, lambda text: "4" in text], ["4"])
+    '4Hello.'
+    >>> find_string([lambda text: text.endswith("?")], [("[a-z]+[?]", "")])
+    'a?'
     """
 
     def fits(text: str) -> bool:

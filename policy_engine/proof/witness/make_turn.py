@@ -349,6 +349,9 @@ def _entries(wants: Mapping[str, bool], size: int) -> list[Any]:
     """Entries over a whole content that count for some effects only.
 
     `True` is the effect `train`, `False` is `mask`, and `None` is `scale`.
+
+    >>> _entries({"True": True, "False": False}, 4)
+    [{'begin_offset': 0, 'end_offset': 3, 'train': True}]
     """
     whole = {"begin_offset": 0, "end_offset": size - 1}
     for entries, counts in (

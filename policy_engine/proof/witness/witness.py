@@ -113,7 +113,16 @@ class Finder:
         self._may_be_apart = {"next", "result"} <= asked or {"previous", "answer"} <= asked
 
     def find(self, regions: list[Region], claim: Claim) -> Witness | None:
-        """A conversation from the regions, one a class of parts, that shows the claim, or None."""
+        """A conversation from the regions, one a class of parts, that shows the claim, or None.
+
+        >>> from policy_engine.lang.check import check_text
+        >>> from policy_engine.proof.model.world import World
+        >>> policy = check_text("train assistant; never train assistant.text")
+        >>> possible = Possible(World([policy]))
+        >>> found = Finder(possible).find(possible.regions, Breaks(policy, policy.guards[0]))
+        >>> found.conversation.messages, found.text
+        (({'role': 'assistant', 'content': '4.'},), '4.')
+        """
         for part, point, index, assignment in islice(self._candidates(regions), MAX_TRIES):
             witness = self._realise(part, point, index, assignment, claim)
             if witness is not None:

@@ -64,7 +64,14 @@ class ChatView:
         return self._chars.get(turn, 0)
 
     def round_of(self, turn: int) -> int:
-        """Number of `user` turns up to and including a turn."""
+        """Number of `user` turns up to and including a turn.
+
+        >>> from policy_engine.chat.segments import RenderedChat
+        >>> messages = tuple({"role": role} for role in ("user", "assistant", "user", "tool"))
+        >>> view = ChatView(RenderedChat(text="", segments=(), messages=messages, sample={}))
+        >>> [view.round_of(turn) for turn in range(4)]
+        [1, 1, 2, 2]
+        """
         if self._rounds is None:
             self._rounds = []
             users = 0
@@ -102,7 +109,14 @@ class ChatView:
         return [result for result, number in self._results.get(turn, ()) if call is None or call == number]
 
     def neighbour(self, scope: str, turn: int) -> int | None:
-        """The message that `previous`, `next` or `answer` means on a turn; None if it is missing."""
+        """The message that `previous`, `next` or `answer` means on a turn; None if it is missing.
+
+        >>> from policy_engine.chat.segments import RenderedChat
+        >>> messages = ({"role": "assistant", "tool_calls": [{"id": "a"}]}, {"role": "user"}, {"role": "tool"})
+        >>> view = ChatView(RenderedChat(text="", segments=(), messages=messages, sample={}))
+        >>> view.neighbour("previous", 2), view.neighbour("answer", 2), view.neighbour("next", 2)
+        (1, 0, None)
+        """
         if scope == "answer":
             answered = self.answered(turn)
             return None if answered is None else answered[0]

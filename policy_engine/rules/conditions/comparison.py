@@ -133,7 +133,11 @@ def part_text(part: Any) -> str:
 
 
 def number_problem(value: Any) -> str | None:
-    """Why a value is no weight, or None if it is a finite number."""
+    """Why a value is no weight, or None if it is a finite number.
+
+    >>> number_problem(2), number_problem("2"), number_problem(float("inf"))
+    (None, 'is text, not a number', 'is inf, which is not finite')
+    """
     if isinstance(value, Differing):
         return "differs from result to result"
     if kind_of(value) != "number":

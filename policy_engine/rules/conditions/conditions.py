@@ -96,7 +96,13 @@ class Condition:
 
 
 def leaves(expr: Expr) -> Iterator[Compare | Has | Truth]:
-    """The tests of an expression, in the order written."""
+    """The tests of an expression, in the order written.
+
+    >>> from policy_engine.lang.check import check_text
+    >>> condition = check_text("train assistant where message.a and not message.b > 1").rules[0].condition
+    >>> [leaf.span.text for leaf in leaves(condition)]
+    ['message.a', 'message.b > 1']
+    """
     if isinstance(expr, Not):
         yield from leaves(expr.operand)
     elif isinstance(expr, (And, Or)):
@@ -126,6 +132,11 @@ def test_of(leaf: Compare | Has | Truth) -> Test:
     """A test as a function of its field's value.
 
     Raises ConfigError for a pattern that RE2 does not take.
+
+    >>> from policy_engine.lang.check import check_text
+    >>> leaf = check_text("train assistant where message.quality > 3").rules[0].condition
+    >>> [test_of(leaf)(value) for value in (5, 3, "5", MISSING)]
+    [True, False, False, False]
     """
     if isinstance(leaf, Has):
         return lambda value: value is not MISSING

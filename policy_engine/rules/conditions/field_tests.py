@@ -106,7 +106,13 @@ class AskedField:
 
 
 def _searched(leaf: Compare | Has | Truth) -> str | None:
-    """A regex that is found wherever the test holds; None if the test looks at no text."""
+    """A regex that is found wherever the test holds; None if the test looks at no text.
+
+    >>> from policy_engine.lang.check import check_text
+    >>> leaf = check_text('train assistant where message.content contains "a.b"').rules[0].condition
+    >>> _searched(leaf)
+    'a\\\\.b'
+    """
     if not isinstance(leaf, Compare) or not isinstance(leaf.value, str):
         return None
     if leaf.op == "contains":

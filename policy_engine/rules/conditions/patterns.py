@@ -81,6 +81,9 @@ class ScanBudget:
         """All non-empty, non-overlapping matches as character ranges, leftmost first.
 
         `source` is the pattern as written, its flags in front. Raises ScanLimitError when the budget is spent.
+
+        >>> list(ScanBudget().matches(compile_pattern("[0-9]+"), "[0-9]+", "é 4, 15"))
+        [(2, 3), (5, 7)]
         """
         # As bytes: the budget counts bytes, and a lone surrogate could not be encoded by google-re2.
         data = encode(text)

@@ -183,7 +183,11 @@ class HeldConditions:
 
 
 def _union(answers: Iterable[Answer]) -> Answer:
-    """The answers of several values as one: true if one of them is."""
+    """The answers of several values as one: true if one of them is.
+
+    >>> _union([(0b01, 0, 0, 0), (0b10, 1, 0, 0)])
+    (3, 1, 0, 0)
+    """
     statements = tests = open_statements = open_tests = 0
     for answer in answers:
         statements |= answer[0]

@@ -66,6 +66,7 @@ def automodel_data(row: Row) -> list[Datum]:
 
     Raises RowError for a document of one token, and what `documents_of` does not take.
     """
+    # Imported here: torch takes seconds, and `automodel_rows` does without it.
     import torch
     from nemo_automodel.components.datasets.datum import Datum
 
@@ -99,6 +100,7 @@ def automodel_dataset(path: str | Sequence[str]) -> datasets.Dataset:
             help="name files of masked rows, `.parquet` or `.jsonl`, all of one kind",
         )
     rows = load_dataset(kind, data_files=files, split="train")
+    # Without it, lists of Python numbers become int64, and take twice the disk.
     features = Features({name: ListOf(Value("int32")) for name in _COLUMNS})
     return rows.map(_columns, batched=True, remove_columns=rows.column_names, features=features)
 

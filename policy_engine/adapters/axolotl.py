@@ -54,6 +54,7 @@ def load(tokenizer: Any, cfg: Any, ds_cfg: Mapping[str, Any] | None = None, proc
     and what loading a policy raises: one whose guard some conversation breaks does not load.
     """
     entry = dict(ds_cfg or {})
+    # `policy` itself is there where axolotl did not validate the entry.
     policy = entry.get("policy") or _carried(entry)
     if not policy:
         raise ConfigError(
@@ -115,6 +116,7 @@ def _spec(cfg: Any, entry: Mapping[str, Any]) -> DatasetSpec:
 
 
 def _carried(entry: Mapping[str, Any]) -> str | None:
+    # `policy-engine FINGERPRINT my.policy`; a `conversation` of the user's own has no such mark.
     mark, _, rest = str(entry.get(_CARRIER) or "").partition(" ")
     return rest.partition(" ")[2] if mark == _MARK else None
 
@@ -141,6 +143,7 @@ def _strategy_class() -> type[Any]:
             """The dataset with the masked columns and no others."""
             columns = list(dataset.features) if getattr(dataset, "features", None) else None
             options: dict[str, Any] = {"batched": True, "remove_columns": columns}
+            # A stream takes none of these options, and `datasets` need not be imported to see what it is.
             if type(dataset).__name__ != "IterableDataset":
                 options |= {"num_proc": process_count, "keep_in_memory": keep_in_memory, "desc": "Masking by policy"}
             return dataset.map(self.masker.batch, **options)
@@ -165,6 +168,7 @@ def _plugin_class() -> type[Any]:
                         policy = entry.pop("policy")
                         entry[_CARRIER] = f"{_MARK} {_program(policy, entry).fingerprint} {policy}"
 
+    # So it pickles by its public name, though it is made in a function.
     PolicyPlugin.__module__, PolicyPlugin.__qualname__ = __name__, "PolicyPlugin"
     return PolicyPlugin
 

@@ -44,6 +44,7 @@ class PaddingCollator:
         if "position_ids" in rows[0]:
             rows = [self._flat(rows)]
         longest = max(len(row["input_ids"]) for row in rows)
+        # What is missing to the next multiple: `-13 % 8` is 3.
         longest += -longest % self.pad_to_multiple_of
         fill = {**_FILL, **dict.fromkeys(self.extra, 0)}
         names = [name for name in ("input_ids", *fill) if name in rows[0]]
@@ -73,6 +74,7 @@ class PaddingCollator:
             for name, values in flat.items():
                 _same_length(name, row, number, size)
                 values.extend(row[name])
+        # The first token of each document has no token of its own before it.
         for at, position in enumerate(flat["position_ids"]):
             if position == 0 and "labels" in flat:
                 flat["labels"][at] = IGNORE_INDEX

@@ -94,6 +94,7 @@ def documents_of(row: Row) -> list[MaskedDocument]:
     made, start = [], 0
     for length in _lengths(columns, name, len(ids)):
         document = slice(start, start + length)
+        # Copies, made by `astype`: the row itself stays as it is.
         labels[start], weights[start] = IGNORE_INDEX, 0.0
         made.append(
             MaskedDocument(name=name, ids_T=ids[document], labels_T=labels[document], weights_T=weights[document])
@@ -104,6 +105,7 @@ def documents_of(row: Row) -> list[MaskedDocument]:
 
 def _name(columns: Mapping[str, Any]) -> str:
     number = columns.get("row")
+    # A packed row has a list of numbers.
     return "a row" if number is None or np.ndim(number) else f"row {number}"
 
 
@@ -112,6 +114,7 @@ def _column(columns: Mapping[str, Any], column: str, name: str, kinds: str) -> n
     if columns.get(column) is None:
         raise RowError(f"{name} has no `{column}`", help="rows are masked first, with `policy-engine apply`")
     values = np.asarray(columns[column])
+    # An empty list becomes an array of floats, whatever it was meant to have.
     if values.ndim != 1 or (values.size and values.dtype.kind not in kinds):
         raise RowError(
             f"`{column}` of {name} are not a list of {'whole ' if kinds == 'iu' else ''}numbers",
@@ -150,6 +153,7 @@ def _lengths(columns: Mapping[str, Any], name: str, size: int) -> list[int]:
     lengths = [size]
     positions = None if columns.get("position_ids") is None else np.asarray(columns["position_ids"])
     if columns.get("seq_lengths") is not None:
+        # A document without tokens has a length of 0, and is left out.
         lengths = [int(length) for length in columns["seq_lengths"] if length]
         check_documents(lengths, size, name)
     elif positions is not None:

@@ -59,6 +59,7 @@ class MediaCollator:
     pad_to_multiple_of: int = field(default=1, kw_only=True)
 
     def __post_init__(self) -> None:
+        # The class is frozen for its users; the checked processor is made once, not per batch.
         object.__setattr__(self, "_media", MediaProcessor(processor=self.processor, options=self.options))
 
     def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
@@ -102,6 +103,7 @@ class MediaCollator:
             source = entry["source"]
             place = f"messages[{entry['turn']}].content[{entry['item']}]"
             if source is None:
+                # Looked up once a row, and only where a medium has no path.
                 if given is None:
                     given = {(m.turn, m.item): m for m in self._originals(row, at)}
                 medium = given.get((entry["turn"], entry["item"]))
@@ -137,6 +139,7 @@ class MediaCollator:
     def _features(self, media: Sequence[Sequence[tuple[MediaKind, Any]]]) -> _Features:
         """One call of the processor for the whole batch; a row's text is its placeholders alone."""
         tokens = self._processor.tokens
+        # Some processors refuse an empty text, which a row without media would have.
         texts = ["".join(tokens[kind] for kind, _ in own) or "a" for own in media]
         by_kind = {kind: [[data for k, data in own if k == kind] for own in media] for kind in KINDS}
         if not any(any(rows) for rows in by_kind.values()):
@@ -161,6 +164,7 @@ class MediaCollator:
                 f"{type(self.processor).__name__} refuses the media of a batch: {str(error) or type(error).__name__}",
                 help="mask the rows again with this processor",
             ) from error
+        # Without padding: the tokens that the processor writes are compared with the row's.
         kept = out["attention_mask"].bool()
         ids = [row_T[kept_T].tolist() for row_T, kept_T in zip(out["input_ids"], kept)]
         return _Features(columns={k: v for k, v in out.items() if k not in _TEXT_COLUMNS}, ids=ids)
@@ -169,6 +173,7 @@ class MediaCollator:
         """Raises MediaError for a row whose tokens of media do not fit the processor's features."""
         marks = self._processor.ids
         for at, (row, ids) in enumerate(zip(rows, written)):
+            # Only placeholders are compared: the processor was given no text of the row.
             own = [i for i in _plain(row["input_ids"]) if i in marks]
             made = [i for i in ids if i in marks]
             if own != made:

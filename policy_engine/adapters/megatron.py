@@ -91,6 +91,7 @@ def write_megatron(
         raise DataError(f"there are no rows for `{path}`", help="Megatron-Bridge takes no empty file")
     content = np.empty(len(made), dtype=object)
     content[:] = made
+    # A run that is killed leaves no half file under the name that training reads.
     partial = file.with_suffix(".npy.partial")
     with partial.open("wb") as opened:
         np.save(opened, content, allow_pickle=True)

@@ -107,6 +107,7 @@ def masked(trainer: type[Any]) -> type[Any]:
     Raises ConfigError for another trainer. The trainer itself raises ConfigError for rows without its columns, and
     RowError for rows that are longer than its `max_length`.
     """
+    # By name, since TRL need not be imported for it, and subclasses count.
     names = {base.__name__ for base in trainer.__mro__}
     if "RewardTrainer" in names:
         raise ConfigError(
@@ -134,6 +135,7 @@ def masked(trainer: type[Any]) -> type[Any]:
         def _take_masks(self) -> None:
             """Replaces TRL's own collator, which knows its pad token by now."""
             own = self.data_collator
+            # A collator that the user gave stays.
             if type(own).__module__.startswith("trl."):
                 self.data_collator = PreferenceCollator(
                     pad_token_id=own.pad_token_id,
@@ -147,6 +149,7 @@ def masked(trainer: type[Any]) -> type[Any]:
 
         def _prepare_dataset(self, dataset: Any, processing_class: Any, args: Any, dataset_name: str) -> Any:
             """The dataset as it is, for it is tokenized; for KTO with other answers beside it."""
+            # Works for streams, too, which have no `column_names`.
             first = next(iter(dataset))
             missing = [name for name in columns if name not in first]
             if missing:

@@ -66,6 +66,7 @@ def register() -> None:
     With it, `is_binary_loss_scale` is false unless set, so that weights reach the loss; ms-swift's default drops them.
     """
     swift: Any = import_module("swift.template")
+    # `TemplateMeta` cannot do without a prompt; this one adds nothing of its own.
     nothing = {"prefix": [], "prompt": ["{{QUERY}}"], "chat_sep": [], "suffix": []}
     swift.register_template(swift.TemplateMeta(TEMPLATE, template_cls=template_class(), **nothing), exist_ok=True)
 

@@ -66,6 +66,7 @@ def _datum(document: MaskedDocument, reduction: Reduction) -> tinker.Datum:
                 f"{document.name} has weight {weights.min()}, and weights are divided by their sum",
                 help='take reduction="none", or leave negative weights out',
             )
+        # A conversation with nothing to train stays at 0.
         weights = weights / (weights.sum() or 1.0)
     from tinker import Datum, ModelInput
 

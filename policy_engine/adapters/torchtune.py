@@ -88,6 +88,7 @@ def policy_dataset(
             )
         spec = None if dataset is None else load_dataset_spec(dataset)
         masker = Masker(load_policy(policy), chat_tokenizer, template=template, dataset=spec)
+        # Before the rows are masked: ids of another vocabulary would train a model on noise, without any error.
         _check_vocabulary(tokenizer, masker.tokenizer.tokenizer)
         rows = rows.map(masker.batch, batched=True, remove_columns=rows.column_names)
     _check_columns(rows.column_names)
@@ -139,6 +140,7 @@ def _refuse_weights(weighted: bool, said: str) -> None:
 
 def _check_lengths(rows: Any, most: int) -> None:
     number = 0
+    # Lengths from Arrow's offsets: no list of ids is made.
     for batch in rows.with_format("arrow").iter(1000):
         for size in compute.list_value_length(batch["input_ids"]).to_pylist():
             if size > most:
@@ -170,6 +172,7 @@ def _plain(message: Any) -> dict[str, Any]:
     if isinstance(message, Mapping):
         return dict(message)
     content = message.content
+    # torchtune wraps every text in a list of parts; templates for text take strings.
     if isinstance(content, list) and all(part.get("type") == "text" for part in content):
         content = "".join(part["content"] for part in content)
     return {"role": message.role, "content": content}

@@ -61,6 +61,7 @@ class PolicySFTDataset:
         self._rows: list[Conversation | _Masked] = []
         for file in files:
             for number, row in read_rows(file):
+                # verl's -1 means all.
                 if 0 <= max_samples <= len(self._rows):
                     break
                 if isinstance(row, Exception):
@@ -93,6 +94,7 @@ class PolicySFTDataset:
                 )
             kept = slice(None, self._max_length) if self._truncation == "right" else slice(-self._max_length, None)
             ids, weights, positions = ids[kept], weights[kept], positions[kept]
+        # After the cut: what is now the first token is predicted by nothing.
         weights = [0.0 if at == 0 or positions[at] == 0 else weight for at, weight in enumerate(weights)]
         return {
             "input_ids": np.array(ids, dtype=np.int64),

@@ -17,8 +17,6 @@ from policy_engine.core.vocabulary import IGNORE_INDEX
 if TYPE_CHECKING:
     import torch
 
-"""Divisor of a weighted sum of losses: the sum of the weights, or the number of trained tokens."""
-
 _SHIFT = 20
 MAX_WEIGHTS = 1 << 11
 """Most different weights one dataset may have."""
@@ -39,6 +37,7 @@ class WeightCodes:
 
         Raises ConfigError for more than `MAX_WEIGHTS` different weights.
         """
+        # 0 needs no code, since such labels are ignored; 1 has code 0.
         different = sorted({float(w) for column in columns for w in column} - {0.0, 1.0})
         if len(different) >= MAX_WEIGHTS:
             raise ConfigError(
@@ -74,6 +73,7 @@ class WeightCodes:
         import torch
 
         ignored = labels == IGNORE_INDEX
+        # Ignored labels are negative: shifted, they would index the table from its end.
         codes = torch.where(ignored, 0, labels >> _SHIFT)
         table = torch.tensor(self.weights, dtype=torch.float32, device=labels.device)
         weights = torch.where(ignored, 0.0, table[codes])

@@ -18,6 +18,7 @@ from policy_engine.data.conversation import Conversation
 from policy_engine.mask.apply import apply_program
 from policy_engine.rules.program import Program
 
+# Words that no template writes (`QQ…`), so that each is found where the data put it and nowhere else.
 _USER: Final = {"role": "user", "content": "Is QQone there?"}
 _MORE: Final = {"role": "user", "content": "And QQtwo?"}
 _ANSWER: Final = {"role": "assistant", "content": "QQthree, it is."}
@@ -73,9 +74,11 @@ class Doubts:
             if not all(word in truth.chat.text for word in _OF_CALLS if word in repr(messages)):
                 continue  # the template has no place for calls, so no row has any
             found = recoverer.recover(truth.input_ids)
+            # A row like this one is not found at all, so nothing false is said of it.
             if found is None or not found.chat.text.startswith(truth.chat.text):
                 continue
             markers, joins = _compare(truth.chat, found.chat)
+            # Where plain questions and answers come out wrong, no row of this template can be trusted.
             self.unreliable |= messages in _PLAIN and (joins or bool(markers))
             self._probes.append(_Probe(truth=truth, found=found, markers=frozenset(markers)))
             if joins:
@@ -96,6 +99,7 @@ class Doubts:
         doubtful: set[str] = set()
         for probe in self._probes:
             truth, found = _trained(program, probe.truth), _trained(program, probe.found)
+            # A conversation that is found again may have a further end: what is decided of its start counts.
             if truth is not None and found is not None and truth != found[: len(truth)]:
                 doubtful |= probe.markers or {ANYWHERE}
         return frozenset(doubtful)
@@ -122,6 +126,7 @@ def _role(chat: RenderedChat, segment: Segment) -> str | None:
 
 def _trained(program: Program, chat: TokenizedChat) -> list[bool] | None:
     try:
+        # Without the first token, which is never trained.
         return [bool(weight) for weight in apply_program(program, chat).weights_T[1:].tolist()]
     except PolicyEngineError:
         return None

@@ -147,6 +147,7 @@ class Auditor:
     def _add(self, number: int, row: Mapping[str, Any], ids: list[int], labels: list[int], trained: list[bool]) -> None:
         """One document, without padding; `row` has the columns beside it."""
         shifted = are_shifted(ids, labels)
+        # With three trained tokens or fewer, labels may look shifted by chance.
         self._note("shifted", shifted, sum(trained) > 3)
         if shifted:
             labels, trained = [IGNORE_INDEX, *labels[:-1]], [False, *trained[:-1]]
@@ -171,6 +172,7 @@ class Auditor:
             tools = row.get("tools")
             tools = tuple(tools) if isinstance(tools, list) else None
             source = Conversation(messages=tuple(messages), tools=tools, sample=row)
+            # The data's own messages first: they are the truth, and tell what ids cannot (fields, who answers whom).
             chat = self._recoverer.exactly(source, ids)
             if chat is not None:
                 self.audit.exact += 1
@@ -202,6 +204,7 @@ class Auditor:
     def _look_at_ids(self, ids: Sequence[int], labels: Sequence[int], trained: Sequence[bool]) -> None:
         count = sum(trained)
         self._note("all-masked", count == 0)
+        # All but the first token, which carries no loss in any convention.
         self._note("all-trained", count >= len(ids) - 1 > 0)
         self._note("first-token", bool(trained[0]))
         same = sum(labels[i] == ids[i] for i, flag in enumerate(trained) if flag)
@@ -225,10 +228,13 @@ class Auditor:
         if len(written) > 1:
             self._note("last-answer-only", bool(body[written[-1]]) and not any(body[t] for t in written[:-1]))
         ends = {t: [flag for (part, flag) in by_turn[t] if part in EOS] for t in answers}
+        # An answer that is not trained has no end to miss, and one that was cut off has no end at all.
         taught = [t for t in answers if body[t] and ends[t]]
         none = not any(any(ends[t]) for t in taught)
         self._note("no-ends", none, bool(taught))
+        # A collator that masks padding by its id masks the ends, too, where both are one token.
         self._note("pad-is-end", none and markers == {self._pad}, bool(taught))
+        # A collator that shifts, or a cut, loses the last end only.
         if len(taught) > 1:
             self._note("last-end-masked", any(any(ends[t]) for t in taught[:-1]) and not any(ends[taught[-1]]))
         for role, code in (("user", "user-trained"), ("system", "system-trained"), ("tool", "tool-trained")):
@@ -285,6 +291,7 @@ class Auditor:
             if of and rows >= (1 if code in _ANY else _SHARE * of):
                 self.audit.smells.append(Smell(code=code, message=habit.message, help=habit.help, rows=rows, of=of))
         if self.audit.recovered:
+            # A preset that could not be compared with every row is left out: its share would say too much.
             shares = {name: self._agree[name] / self.audit.recovered for name in self._presets.keys() - self._unsure}
             self.audit.presets = sorted(shares.items(), key=lambda item: (-item[1], item[0]))
         return self.audit
@@ -313,6 +320,7 @@ def _mask(program: Program, chat: TokenizedChat) -> TokenMask | None:
 
 
 def _segment_at(segments: Sequence[Any], character: int) -> int:
+    # The last segment that begins at the character or before it: segments are in order and cover the text.
     low, high = 0, len(segments) - 1
     while low < high:
         middle = (low + high + 1) // 2

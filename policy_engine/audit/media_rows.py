@@ -56,6 +56,7 @@ class MediaRows:
 
     def __post_init__(self) -> None:
         assert self.tokenizer.media is not None
+        # One picture, sound or video between words of ours shows what the template writes around a medium.
         for kind in self.tokenizer.media.tokens:
             parts = [{"type": kind, kind: "QQ"}, {"type": "text", "text": "QQone"}]
             chat = self.render([{"role": "user", "content": parts}, {"role": "assistant", "content": "QQtwo"}])
@@ -69,6 +70,7 @@ class MediaRows:
         """
         given = tuple(messages)
         parts = tuple({**m, "content": self.parts(m["content"])} if _is_text(m) else m for m in given)
+        # Some templates take texts only, others lists of parts only: a conversation without media may be either.
         plain = all(_is_text(m) and not any(w in m["content"] for w in self._written.values()) for m in given)
         for form in (given, parts) if plain else (parts,):
             conversation = Conversation(messages=form)
@@ -93,6 +95,7 @@ class MediaRows:
         media = self.tokenizer.media
         assert media is not None
         of_kind = {kind: self.tokenizer.tokenizer.convert_tokens_to_ids(token) for kind, token in media.tokens.items()}
+        # The column is exact; placeholders that follow each other may be two media side by side.
         if entries:
             runs = {int(e["first"]): (int(e["count"]), of_kind[e["kind"]]) for e in entries if e["kind"] in of_kind}
         else:
@@ -110,6 +113,7 @@ class MediaRows:
             count, token = runs.get(at, (1, ids[at]))
             folded.append(token)
             counts.append(min(count, len(ids) - at))
+            # A count of 0 in a broken column would never move on.
             at += max(count, 1)
         return Folded(ids=folded, counts=counts)
 
@@ -144,4 +148,5 @@ def _split(part: dict[str, Any], kind: MediaKind, written: str) -> list[dict[str
     made: list[dict[str, Any]] = []
     for text in part["text"].split(written):
         made += [{"type": "text", "text": text}, {"type": kind, kind: "QQ"}]
+    # `split` gives one text more than there are media between them.
     return made[:-1]

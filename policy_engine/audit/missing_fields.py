@@ -28,8 +28,10 @@ class Untold:
 
         `source` is true if its messages are known as the data had them.
         """
+        # With its source a row has every message's fields; columns beside the messages are another matter.
         asked = [str(f) for f in self.fields if f.scope == "sample" or not source]
         known = {f"sample.{key}" for key in row}
+        # `sample.meta.score[0]` is there if the column `meta` is.
         return tuple(name for name in asked if ".".join(name.split(".")[:2]).partition("[")[0] not in known)
 
 

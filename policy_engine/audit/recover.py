@@ -36,6 +36,7 @@ class Recoverer:
         self.marks, self._added = _learn(tokenizer, self._media)
         self._turn = _pattern(self.marks)
         openings = [re.escape(mark.opening) for mark in self.marks if mark.opening]
+        # `(?!)` matches nothing: a template without openings has no turns to find.
         self._opening = re.compile("|".join(openings) or r"(?!)")
         named = [re.escape(str(token)) for token in tokenizer.special_tokens.values() if isinstance(token, str)]
         self._markers = re.compile("|".join(named) or r"(?!)")
@@ -79,6 +80,7 @@ class Recoverer:
         at = first.start()
         while at < len(text):
             match = self._turn.match(text, at)
+            # What is behind the last turn stays out; the comparison of ids decides if that was right.
             if match is None or match.end() == at:
                 break
             group = str(match.lastgroup)
@@ -113,6 +115,7 @@ def _if_equal(chat: TokenizedChat, input_ids: Sequence[int]) -> TokenizedChat | 
     ids = list(input_ids)
     if chat.input_ids == ids:
         return chat
+    # A truncated row: its text is the start of the conversation's.
     if ids and chat.input_ids[: len(ids)] == ids:
         return TokenizedChat(
             chat=chat.chat, input_ids=ids, starts_T=chat.starts_T[: len(ids)], ends_T=chat.ends_T[: len(ids)]
@@ -158,6 +161,7 @@ def _learn(tokenizer: ChatTokenizer, media: MediaRows | None) -> tuple[list[Turn
             if data:
                 written = "".join(chat.segment_text(s) for s in own if s.end <= data[0].start)
                 before.setdefault(message["role"], set()).add(written)
+            # The last turn may end in another way than those before it, so its ending is not learned.
             if not data or message["role"] in marks or (turn == len(messages) - 1 and len(messages) > 2):
                 continue
             marks[message["role"]] = TurnMarks(
@@ -190,6 +194,7 @@ def _pattern(marks: Sequence[TurnMarks]) -> re.Pattern[str]:
     openings = [re.escape(mark.opening) for mark in marks if mark.opening]
     until_next = f"(?=\\s?(?:{'|'.join(openings)})|\\Z)"
     turns = []
+    # Longest opening first: `<|im_start|>assistant` before a role whose opening is the start of it.
     for i in sorted(range(len(marks)), key=lambda i: -len(marks[i].opening)):
         mark = marks[i]
         if mark.opening or mark.ending:

@@ -21,9 +21,12 @@ def write_text_file(path: Path, text: str, *, overwrite: bool = False, option: s
     target = path.resolve()  # a link stays a link
     temporary = None
     try:
+        # In the same folder: only within one file system is the swap one step.
         handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+        # Lone surrogates, which JSON can bring, have no UTF-8; and the same text is the same file on Windows.
         with os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace", newline="\n") as file:
             file.write(text)
+        # `mkstemp` lets only the owner read. The file keeps the rights of the one before it, or gets the usual ones.
         os.chmod(temporary, target.stat().st_mode & 0o7777 if target.exists() else 0o666 & ~_umask())
         os.replace(temporary, target)
     except OSError as error:
@@ -42,6 +45,7 @@ def exists(path: Path, option: str = "-o") -> DataError:
 
 
 def _umask() -> int:
+    # There is no way to read the mask without setting it.
     mask = os.umask(0)
     os.umask(mask)
     return mask

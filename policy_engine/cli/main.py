@@ -62,6 +62,7 @@ def app_with(verbs: Collection[str] = tuple(VERBS)) -> typer.Typer:
         name="policy-engine",
         help="Decide which chat tokens carry loss: policies that are checked, explained and applied exactly.",
         epilog="Exit codes: 0 holds, 1 does not hold, 2 could not answer (bad input), 3 undecided.",
+        # Without a verb it is an error with an exit code (2), not a help text that reads as success.
         no_args_is_help=False,
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"]},
@@ -77,9 +78,11 @@ def app_with(verbs: Collection[str] = tuple(VERBS)) -> typer.Typer:
 
     for verb, summary in VERBS.items():
         if verb in verbs:
+            # `import` is a word of Python, so its module is `import_`.
             file = f"{verb}_" if keyword.iskeyword(verb) else verb
             importlib.import_module(f"policy_engine.cli.verbs.{file}").register(app)
         else:
+            # Only its name and summary are shown: it is not the verb that was asked for.
             app.command(name=verb, help=summary)(lambda: None)
     return app
 
@@ -96,8 +99,10 @@ def run(arguments: Sequence[str]) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a narrow locale shows less, but never ends a run
+    # One verb is imported: that is what makes `check` start fast. A shell that completes may ask about any of them.
     app = app_with(VERBS if _COMPLETION in os.environ else [verb_of(arguments)])
     try:
+        # Not standalone: typer would print usage errors itself, in no format that was asked for.
         code = app(args=list(arguments), prog_name="policy-engine", standalone_mode=False)
     except _USAGE_ERROR as error:
         outcome = failed(usage_error(error, arguments, VERBS))

@@ -46,6 +46,7 @@ def answer(work: Callable[[], Outcome]) -> Outcome:
     """
     with _policy_warnings() as found:
         outcome = _answer(work)
+    # The work may report a warning itself; then it is not said twice.
     told = {_key(d) for d in outcome.diagnostics}
     more = {_key(d): d for d in found if _key(d) not in told}  # a policy may be loaded more than once
     return replace(outcome, diagnostics=(*more.values(), *outcome.diagnostics))
@@ -56,6 +57,7 @@ def _policy_warnings() -> Iterator[list[Diagnostic]]:
     """Collects the findings of `PolicyWarning`s; other warnings go their way."""
     found: list[Diagnostic] = []
     with warnings.catch_warnings():
+        # Python shows a warning once for each place in the code; each policy is its own reason.
         warnings.simplefilter("always", PolicyWarning)
 
         def keep(message: Warning | str, *place: Any, **_: Any) -> None:
@@ -84,6 +86,7 @@ def _answer(work: Callable[[], Outcome]) -> Outcome:
         return failed(error)
     except KeyboardInterrupt as stop:
         return interrupted(stop)
+    # An OSError, but about our own output: `finish` ends quietly.
     except BrokenPipeError:
         raise
     except OSError as error:
@@ -113,6 +116,7 @@ def interrupted(stop: KeyboardInterrupt) -> Outcome:
 @contextmanager
 def terminable() -> Iterator[None]:
     """SIGTERM ends the work as Ctrl-C does, so that what is finished is kept."""
+    # Handlers can be set in the main thread alone; tests run verbs in others.
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -124,6 +128,7 @@ def terminable() -> Iterator[None]:
     try:
         yield
     finally:
+        # None: a handler that was not set from Python.
         signal.signal(signal.SIGTERM, signal.SIG_DFL if before is None else before)
 
 

@@ -21,6 +21,7 @@ def usage_error(error: Any, arguments: Sequence[str], verbs: Collection[str]) ->
     """
     verb = verb_of(arguments)
     kind = type(error).__name__
+    # Without a known verb there are no options to suggest.
     if verb not in verbs:
         listing = "`policy-engine --help` lists the verbs"
         if kind == "NoSuchOption":
@@ -41,6 +42,7 @@ def usage_error(error: Any, arguments: Sequence[str], verbs: Collection[str]) ->
         what = parameter.metavar if is_argument else " or ".join(parameter.opts)
         about = (getattr(parameter, "help", None) or "").rstrip(".")
         return ConfigError(f"`{verb}` needs {what}", help=_join(about[:1].lower() + about[1:], listing))
+    # Click's error has the bad value in an English sentence alone, so the arguments are read once more.
     given, rest = _parsed(error, list(arguments[list(arguments).index(verb) + 1 :]))
     if parameter is not None:
         name = parameter.opts[-1] if parameter.param_type_name == "option" else parameter.metavar
@@ -67,6 +69,7 @@ def _wrong_value(error: Any, given: Any) -> tuple[str, str | None]:
         value = next((v for v in values if v not in names), values[0])
         listed = ", ".join(f"`{name}`" for name in names)
         return f"there is no `{value}`", did_you_mean(value, names) or f"give one of {listed}"
+    # Neither a choice: the options that take other values are whole numbers, some with a least.
     whole = [v for v in values if v.removeprefix("-").isdecimal()]
     if len(whole) < len(values):
         return f"`{next(v for v in values if v not in whole)}` is no whole number", None

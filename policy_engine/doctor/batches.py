@@ -78,6 +78,7 @@ def stretches(batch: Mapping[str, Any], pad: int) -> list[Seen]:
 
 def match(found: Sequence[Seen], documents: Sequence[Document]) -> list[Matched]:
     """Which documents each stretch is, by their ids. Equal documents are taken in order."""
+    # A list for each text: equal documents may be there several times, and each is matched once.
     whole: dict[tuple[int, ...], list[Document]] = defaultdict(list)
     rows: dict[int, list[Document]] = defaultdict(list)
     for document in documents:
@@ -102,12 +103,14 @@ def match(found: Sequence[Seen], documents: Sequence[Document]) -> list[Matched]
 def _part(seen: Seen, documents: Sequence[Document]) -> Matched:
     size = len(seen.ids)
     for document in documents:
+        # Cut at its end or its start; a document cut in the middle is reported as changed.
         if size < len(document.ids) and seen.ids in (document.ids[:size], document.ids[-size:]):
             return Matched(seen=seen, documents=(document,), cut=True)
     return Matched(seen=seen, documents=())
 
 
 def _lists(tensor: Any) -> list[list[Any]]:
+    # A mask of four dimensions says who sees whom, and not where documents are.
     if tensor is None or getattr(tensor, "ndim", 0) != 2:
         return []
     made: list[list[Any]] = tensor.tolist()

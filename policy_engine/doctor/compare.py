@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Final
 
 from policy_engine.core.vocabulary import IGNORE_INDEX
+from policy_engine.core.wording import counted
 from policy_engine.doctor.batches import Matched
 from policy_engine.doctor.findings import Finding
 from policy_engine.doctor.samples import Document, Sample
@@ -72,29 +73,31 @@ def compare(
             Finding(
                 code="ids-changed",
                 severity="error",
-                message=f"{_count(len(strange), 'document')} of the batch are not in the data: ids were changed, cut "
+                message=f"{counted(len(strange), 'document')} of the batch are not in the data: ids were changed, cut "
                 "in the middle, or put in another order",
                 help="give data that the trainer leaves alone, and packs of `apply --pack`",
             )
         )
     cut = [m for m in matched if m.cut]
     if cut:
-        found.append(trap("cut", trainer, f"the trainer cut {_count(len(cut), 'document')}"))
+        found.append(trap("cut", trainer, f"the trainer cut {counted(len(cut), 'document')}"))
     joined = sum(len(m.documents) for m in matched if len(m.documents) > 1)
     if joined:
         found.append(trap("joined", trainer, f"{joined} documents of packed rows see each other in one sequence"))
     there = sum(len(m.documents) for m in matched)
+    # With strange documents the lost ones may be among them, changed: then nothing is known of losses.
     if there < len(documents) and not strange:
         found.append(
             Finding(
                 code="rows-lost",
                 severity="warning",
-                message=f"{_count(len(documents) - there, 'document')} of {len(documents)} did not reach the batch",
+                message=f"{counted(len(documents) - there, 'document')} of {len(documents)} did not reach the batch",
                 help="drop rows yourself (`on empty drop`), so that the count is known",
             )
         )
     found += _labels(trainer, matched, vocabulary)
     found += _weights(trainer, sample, matched)
+    # A cut document may rightly begin at another position.
     placed = [m for m in matched if m.seen.positions and not m.cut]
     wrong = [m for m in placed if m.seen.positions != list(range(len(m.seen.positions or ())))]
     if wrong:
@@ -102,7 +105,7 @@ def compare(
             Finding(
                 code="positions",
                 severity="error",
-                message=f"positions of {_count(len(wrong), 'document')} do not count from 0",
+                message=f"positions of {counted(len(wrong), 'document')} do not count from 0",
                 help="use a collator that makes them from `seq_lengths`, or keeps `position_ids`",
             )
         )
@@ -122,6 +125,7 @@ def _labels(trainer: str, matched: Sequence[Matched], vocabulary: Vocabulary) ->
         everything = everything and all(s == i or i == vocabulary.pad for i, _, s in pairs)
     if not differing:
         return []
+    # Most telling first: a collator that copies ids into labels differs in every way below, too.
     if everything and any(w == IGNORE_INDEX for _, w, _ in differing):
         return [trap("labels-ignored", trainer, "every token of the batch is trained, whatever the data says")]
     if all(i == vocabulary.pad and s == IGNORE_INDEX for i, _, s in differing):
@@ -129,8 +133,8 @@ def _labels(trainer: str, matched: Sequence[Matched], vocabulary: Vocabulary) ->
             Finding(
                 code="pad-masked",
                 severity="error",
-                message=f"{_count(len(differing), 'label')} of the padding token are masked in the batch, though it is "
-                "also an end marker that is trained",
+                message=f"{counted(len(differing), 'label')} of the padding token are masked in the batch, though it "
+                "is also an end marker that is trained",
                 help="give the tokenizer a padding token of its own, or use a collator that pads with -100",
             )
         ]
@@ -139,7 +143,7 @@ def _labels(trainer: str, matched: Sequence[Matched], vocabulary: Vocabulary) ->
         Finding(
             code="labels-changed",
             severity="error",
-            message=f"{_count(len(differing), 'label')} of the batch are not the data's: {masked} masked, "
+            message=f"{counted(len(differing), 'label')} of the batch are not the data's: {masked} masked, "
             f"{len(differing) - masked} trained or other ids",
             help="use a collator that only pads labels, with -100",
         )
@@ -152,10 +156,11 @@ def _weights(trainer: str, sample: Sample, matched: Sequence[Matched]) -> list[F
         if m.seen.weights is None or m.cut or not m.documents:
             continue
         want = [w for d in m.documents for w in (d.weights or [1.0] * len(d.ids))]
+        # Weights are float32 in a batch: 0.1 comes back as 0.10000000149.
         differing += sum(abs(w - s) > 1e-6 for w, s in list(zip(want, m.seen.weights, strict=True))[1:])
     if not differing:
         return []
-    return [trap("weights-ignored", trainer, f"{_count(differing, 'weight')} of the batch are not the data's")]
+    return [trap("weights-ignored", trainer, f"{counted(differing, 'weight')} of the batch are not the data's")]
 
 
 def explain_loss(
@@ -172,6 +177,7 @@ def explain_loss(
         Document(row=0, ids=m.seen.ids, labels=m.seen.labels, weights=m.seen.weights if weighted else None)
         for m in matched
     ]
+    # Losses that a usual mistake would give: the one that is equal names the mistake.
     tries = {
         "of every token, trained or not": [replace(d, labels=[IGNORE_INDEX, *d.ids[1:]], weights=None) for d in wanted],
         "without weights": [replace(d, weights=None) for d in wanted],
@@ -231,7 +237,3 @@ def dropped(sample: Sample, step: TakenStep) -> list[Finding]:
             help="only to be fixed if the loss needs them: `remove_unused_columns=False`, and a collator that pads",
         )
     ]
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

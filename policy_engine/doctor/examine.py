@@ -109,11 +109,13 @@ def _base(sample: Sample, trainer: str) -> dict[str, Any]:
 def _refused(sample: Sample, trainer: str, settings: Mapping[str, Any], error: Exception) -> Examination:
     kind = "" if isinstance(error, PolicyEngineError) else f"{type(error).__name__}: "
     said = " ".join((error.message if isinstance(error, PolicyEngineError) else str(error)).split())
+    # The help of `refused` is about columns that a collator does not pad; other errors say themselves what to do.
     ragged = any(text in said for text in _RAGGED)
     finding = trap("refused", trainer, f"{trainer} refuses the data or the settings: {kind}{said[:400]}")
     if not ragged or not finding.help:
         finding = replace(finding, help=getattr(error, "help", None) or "do what it says, or leave the setting out")
     found = [*sample.findings, finding]
+    # True whatever the settings are, so it is reported beside the refusal.
     if sample.weighted and trainer not in (*WEIGHTED, *OWN_WEIGHTS):
         found.append(trap("weights-ignored", trainer, "the data has `loss_weights`, and the loss does not use them"))
     flat, listed = flat_settings(settings), settings_read(trainer)
@@ -134,6 +136,7 @@ def _account(
 ) -> Examination:
     numbered = [replace(d, ids=vocabulary.encode(d.ids), labels=vocabulary.encode(d.labels)) for d in sample.documents]
     matched = match(stretches(step.batch, vocabulary.pad), numbered)
+    # Data may have weights that the step was not asked to use; then the loss by hand does without them as well.
     weighted = sample.weighted and (denominator is not None or trainer in OWN_WEIGHTS)
     there = [document for m in matched for document in m.documents]
     wanted = there if weighted else [replace(d, weights=None) for d in there]
@@ -145,6 +148,7 @@ def _account(
     findings = [*sample.findings, *compare(sample, trainer, matched, numbered, vocabulary)]
     if sample.weighted and not weighted:
         findings.append(trap("weights-ignored", trainer, "the data has `loss_weights`, and the loss does not use them"))
+    # One cause, one finding: labels that differ explain a loss that differs.
     if not math.isclose(step.loss, expected, abs_tol=CLOSE) and not any(
         f.severity == "error" and f.code in _EXPLAINS for f in findings
     ):

@@ -65,6 +65,7 @@ def compare_media(sample: Sample, tokenizer: ChatTokenizer | None) -> list[Findi
         )
     for at, (row, labels) in enumerate(zip(sample.rows, batch["labels"].tolist())):
         own = list(row["labels"])
+        # Behind the row's own labels there may only be padding.
         if labels[: len(own)] != own or any(label != IGNORE_INDEX for label in labels[len(own) :]):
             found.append(
                 Finding(

@@ -74,6 +74,7 @@ def runner_of(trainer: str) -> Runner:
     entry = _ENTRIES.get(trainer)
     if entry is None:
         raise ConfigError(f"there is no trainer `{trainer}` here", help=f"the trainers are {', '.join(TRAINERS)}")
+    # Looked for, not imported: importing torch takes seconds, and the options are checked first.
     missing = [name for name in entry.needs if find_spec(name) is None]
     if missing:
         raise not_installed(trainer, f"{' and '.join(missing)} not installed")

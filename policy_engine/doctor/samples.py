@@ -73,6 +73,7 @@ def read_sample(rows: Sequence[tuple[int, Mapping[str, Any]]], types: Mapping[st
         at = [i for i, flag in enumerate(trained) if flag]
         if not at:
             empty.append(number)
+        # Shifted labels are not the ids' either: the sharper finding is the one to report.
         if are_shifted(ids, labels):
             shifted.append(number)
         elif any(labels[i] != ids[i] for i in at):
@@ -85,6 +86,7 @@ def read_sample(rows: Sequence[tuple[int, Mapping[str, Any]]], types: Mapping[st
                 Document(
                     row=place,
                     ids=list(ids[start:end]),
+                    # Nothing predicts the first token of a document, whatever its label says.
                     labels=[IGNORE_INDEX, *labels[start + 1 : end]],
                     weights=None if weights is None else [0.0, *map(float, weights[start + 1 : end])],
                 )
@@ -98,6 +100,7 @@ def read_sample(rows: Sequence[tuple[int, Mapping[str, Any]]], types: Mapping[st
         *_found("shifted", "error", shifted),
         *_found("rewritten", "error", rewritten),
     ]
+    # Some empty rows are usual; when every row is, there is nothing to learn from.
     if empty and len(empty) == len(rows):
         help = "there is nothing to learn from: `policy-engine show` prints what a policy trains"
         message = f"{HABITS['all-masked'].message}, in {_rows(empty)}"
@@ -135,6 +138,7 @@ def _same_lengths(row: Mapping[str, Any], number: int, size: int) -> None:
 
 def _types(types: Mapping[str, pa.DataType]) -> list[Finding]:
     wrong = [f"`{n}` is {types[n]} ({t} does)" for n, t in _WANTED.items() if n in types and types[n] != t]
+    # Wider integers are wasteful; ids that became floats break a step.
     floats = [n for n in ("input_ids", "labels") if n in types and not pa.types.is_integer(types[n])]
     if not wrong:
         return []

@@ -109,6 +109,7 @@ def tiny_model(size: int, pad: int) -> Any:
             num_hidden_layers=2,
             num_attention_heads=4,
             num_key_value_heads=2,
+            # More than any row has tokens: the model refuses no row for its length.
             max_position_embeddings=1 << 20,
             initializer_range=0.1,  # large enough that a document's loss tells what it has seen
             pad_token_id=pad,
@@ -132,6 +133,7 @@ def by_hand(model: Any, documents: Sequence[Document], *, divisor: Denominator) 
 
     total, weights, tokens = 0.0, 0.0, 0
     was_training = model.training
+    # No dropout, so that both losses are of the same numbers.
     model.eval()
     with torch.no_grad():
         for document in documents:
@@ -140,6 +142,7 @@ def by_hand(model: Any, documents: Sequence[Document], *, divisor: Denominator) 
                 ones = torch.ones_like(given["input_ids"])
                 given |= {"position_ids": torch.tensor([document.positions]), "attention_mask": ones}
             labels = torch.tensor(document.labels)[1:]
+            # In float64: the sum by hand is the exact one, and `CLOSE` is the trainer's float32.
             logs = torch.log_softmax(_logits(model(**given))[0, :-1].double(), dim=-1)
             kept = labels != IGNORE_INDEX
             each = [1.0] * len(document.ids) if document.weights is None else document.weights
@@ -149,6 +152,7 @@ def by_hand(model: Any, documents: Sequence[Document], *, divisor: Denominator) 
             weights += float(factors.sum())
             tokens += int(kept.sum())
     model.train(was_training)
+    # Rows without anything to train have loss 0, and no division by zero.
     return total / ((weights if divisor == "weights" else tokens) or 1.0)
 
 

@@ -38,6 +38,7 @@ class Vocabulary:
                 specials[name] = found
         if pad is not None:
             specials["pad_token"] = pad
+        # An id that nothing else has, so that padding is not taken for data.
         specials.setdefault("pad_token", max(used | set(specials.values()), default=0) + 1)
         specials.setdefault("eos_token", specials["pad_token"])
         return cls(ids=tuple(sorted(used | set(specials.values()))), specials=specials)
@@ -61,6 +62,7 @@ class Vocabulary:
         from transformers import PreTrainedTokenizerFast
 
         names = {token: f"<{token}>" for token in self.ids}
+        # It never tokenizes text: a trainer asks it for special tokens and for padding.
         backend = Tokenizer(models.WordLevel({names[t]: place for place, t in enumerate(self.ids)}, unk_token="<0>"))
         make: Any = PreTrainedTokenizerFast
         return make(tokenizer_object=backend, **{name: names[token] for name, token in self.specials.items()})

@@ -79,6 +79,7 @@ def _entry(config: Mapping[str, Any], entry: Any, number: int, count: int, path:
     where = f"{path}: `datasets[{number}]`"
     if not isinstance(entry, dict):
         raise ConfigError(f"{where} is no mapping", help="write its `path` and `type`")
+    # axolotl lets a mapping be a type: a prompt that is written in place.
     kind = "a prompt of its own" if isinstance(entry.get("type"), dict) else entry.get("type")
     if kind != "chat_template":
         raise cannot(
@@ -103,6 +104,7 @@ def _entry(config: Mapping[str, Any], entry: Any, number: int, count: int, path:
 def _dataset(config: Mapping[str, Any], entry: Mapping[str, Any]) -> dict[str, Any]:
     mapped = entry.get("message_property_mappings") or {}
     messages: dict[str, Any] = {"field": entry.get("field_messages", "messages")}
+    # The older keys count where the newer mapping does not say it, as in axolotl.
     role = mapped.get("role", entry.get("message_field_role"))
     content = mapped.get("content", entry.get("message_field_content"))
     if role:
@@ -119,6 +121,7 @@ def _dataset(config: Mapping[str, Any], entry: Mapping[str, Any]) -> dict[str, A
     found: dict[str, Any] = {"messages": messages}
     trained = trained_roles(entry)
     if trained != ["assistant"]:
+        # The assistant's turns are what the model writes, also where another role is trained.
         found["trained_roles"] = sorted({*trained, "assistant"})
     if config.get("chat_template_kwargs"):
         found["template_kwargs"] = config["chat_template_kwargs"]
@@ -149,6 +152,7 @@ def _left_behind(config: Mapping[str, Any], entry: Mapping[str, Any]) -> list[st
     own = entry.get("chat_template_jinja") or config.get("chat_template_jinja")
     if own:
         notes.append("`chat_template_jinja`: give the same file with --template, or its text in a file.")
+    # A key without a value is axolotl's default.
     elif template is not None or "chat_template" in {**config, **entry}:
         notes.append(_of_template(str(template or "tokenizer_default")))
     if entry.get("split_thinking"):
@@ -159,6 +163,7 @@ def _left_behind(config: Mapping[str, Any], entry: Mapping[str, Any]) -> list[st
         notes.append(
             "`drop_system_message` changes the text, which a policy never does: drop the messages in the data."
         )
+    # axolotl drops rows that are too long unless this says otherwise.
     cut = "keep_start" if config.get("excess_length_strategy") == "truncate" else "drop"
     why = " (`excess_length_strategy`)" if "excess_length_strategy" in config else ""
     length = config.get("sequence_len")

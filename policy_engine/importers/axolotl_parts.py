@@ -35,6 +35,7 @@ def has_flags(entry: Mapping[str, Any], folder: Path) -> bool | None:
         path = next((p for p in (Path(str(name)), folder / str(name)) if p.exists()), None)
         if path is None:
             continue
+        # A file without such parts says "no"; without any file the answer stays open.
         found = found or False
         try:
             for _, row in islice(read_rows(str(path)), LOOKED_AT):

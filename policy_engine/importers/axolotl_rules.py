@@ -35,6 +35,7 @@ def rules_of(
     notes: list[str] = []
     flag, detail = entry.get("message_field_training"), entry.get("message_field_training_detail")
     eos = _setting(entry, "train_on_eos", "turn", where)
+    # axolotl's default: as for `train_on_eos`.
     eot = _setting(entry, "train_on_eot", eos, where)
     rules = []
     roles = trained_roles(entry)
@@ -54,6 +55,7 @@ def rules_of(
     else:
         raise cannot("roles_to_train", where, "empty, it trains nothing", "name the roles")
     if detail:
+        # An empty list of details masks a message, one with an item trains it as a turn, whose end then follows.
         rules += [f"mask body where message.{detail} != null", f"train body where has message.{detail}[0]"]
     rules += WHOLE if flagged else ()
     if flag:
@@ -67,6 +69,7 @@ def rules_of(
     rules = [*before, *rules, *ends]
     if detail:
         unless = f" unless message.{flag} in {_FALSE}" if flag else ""
+        # Below the ends: the message counted as trained for its end, and now its spans alone are.
         rules += [f"mask body where has message.{detail}[0]", f"train spans message.{detail} in text{unless}"]
         notes.append(
             f"`{detail}`: offsets count in the message as it is in the data. axolotl counts them in tokens of the "
@@ -79,6 +82,7 @@ def rules_of(
 
 def _ends(config: Mapping[str, Any], eos: str, eot: str, where: str, notes: list[str]) -> tuple[list[str], list[str]]:
     """The rules on ends: those above the others, and those below the turns that are trained."""
+    # One setting for both: the two need not be told apart.
     if eos == eot:
         return [], _end(eos, "")
     tokens = config.get("eot_tokens") or []
@@ -96,6 +100,8 @@ def _ends(config: Mapping[str, Any], eos: str, eot: str, where: str, notes: list
         return [], [rule for setting, test in ends for rule in _end(setting, test)]
     # With `all` for one of the two axolotl looks at every turn, so the other's `last` is that of any turn.
     last = [rule for setting, test in ends if setting == "last" for rule in _end(setting, test)]
+    # All is trained for a moment, so that `trained last eos` means the last turn of any role; then bodies are masked
+    # again.
     before = ["train body", "mask markup", *last, "mask body"] if last else []
     return before, [rule for setting, test in ends if setting != "last" for rule in _end(setting, test)]
 

@@ -92,6 +92,7 @@ def refuse_slips(given: Mapping[str, Any], about: Collection[str], where: str) -
 
     Passed over, the settings that were meant would be lost in silence.
     """
+    # Strict: a configuration has hundreds of keys about other things, which must not be taken for slips.
     meant = {str(key): nearest(str(key), about, cutoff=0.9) for key in sorted(set(given) - set(about), key=str)}
     slips = {key: near for key, near in meant.items() if near}
     if slips:

@@ -80,6 +80,7 @@ def from_llamafactory(path: Path) -> list[Imported]:
 
 def _dataset_info(path: Path, config: Mapping[str, Any]) -> dict[str, Any]:
     folder = Path(str(config.get("dataset_dir", path.parent)))
+    # LLaMA-Factory takes the folder from where it is run, which is seldom where the import is.
     for place in (folder, path.parent / folder, path.parent):
         if (place / "dataset_info.json").is_file():
             return read_config(place / "dataset_info.json")
@@ -99,6 +100,7 @@ def _llamafactory_dataset(info: Mapping[str, Any], name: str, path: Path) -> dic
     if entry.get("ranking"):
         raise cannot("ranking", f"dataset `{name}`", "it is preference data", "only SFT data has one mask")
     columns, tags = dict(entry.get("columns") or {}), dict(entry.get("tags") or {})
+    # LLaMA-Factory's own default.
     if entry.get("formatting", "alpaca") == "alpaca":
         ours = {
             "prompt": "instruction",
@@ -131,6 +133,7 @@ def _llamafactory_dataset(info: Mapping[str, Any], name: str, path: Path) -> dic
 
 def from_tinker(name: str) -> list[Imported]:
     """A member of tinker's `TrainOnWhat`, by name or value."""
+    # `TrainOnWhat.ALL_TOKENS` as in code, or `all_tokens`, its value.
     key = name.rsplit(".", 1)[-1].lower()
     refuse_unknown({key: None}, _TINKER, "TrainOnWhat")
     return [Imported(name=key, source=f"tinker, TrainOnWhat.{key.upper()}", rules=[f"use {_TINKER[key]}"])]
@@ -144,6 +147,7 @@ def from_openai(path: Path) -> list[Imported]:
     Every row is read. Raises DataError for one that cannot be, ConfigError for one with another key or another weight.
     """
     rows = read_rows(path)
+    # Every row: one weight of 0.5 in the last of them would otherwise be read as 1.
     for number, row in rows:
         where = str(rows.where(number))
         if isinstance(row, PolicyEngineError):

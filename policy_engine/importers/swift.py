@@ -79,8 +79,6 @@ def _of_messages(base: str, rules: Sequence[str]) -> list[str]:
     """Notes on a message's own weight.
 
     If all weights are 0 and 1, ms-swift trains by labels alone, and a message's own weight is one of the two.
-
-    A message's own weight is one of the two then.
     """
     where = "above the last two rules" if base == "last_round" else "at the end"
     weighted = any(" weight " in rule or rule.startswith("scale ") for rule in rules)
@@ -149,6 +147,7 @@ def word_rules(words: Words, where: str, base: str) -> list[str]:
     place = "body" if base == "all" else "assistant.body"
     rules = []
     for weight in dict.fromkeys(behind for _, behind in words.values()):
+        # Weight 1 is what the base gives: a rule would change nothing.
         if weight != 1:
             here = [_plain(word) for word, pair in words.items() if pair[1] == weight]
             ends = [*(_plain(word) for word, pair in words.items() if pair[1] != weight), "\\z"]
@@ -198,8 +197,10 @@ def _plain(word: str) -> str:
     >>> _plain("a.b")
     'a\\\\.b'
     """
+    # Not `re.escape`, which escapes what a policy's regex need not have escaped, such as blanks and `✿`.
     return re.sub(r"([\\.^$*+?{}\[\]|()/])", r"\\\1", word).replace("\n", "\\n")
 
 
 def _regex(pattern: str) -> str:
+    # A slash ends a regex of the policy language; escaped characters are passed over, so that `\/` stays.
     return "/" + re.sub(r"(\\.)|/", lambda m: m[1] or "\\/", pattern).replace("\n", "\\n") + "/"

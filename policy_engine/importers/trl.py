@@ -56,6 +56,7 @@ def from_trl(path: Path) -> list[Imported]:
     Raises ConfigError for keys of another trainer, and for those all but about masks.
     """
     config = read_config(path)
+    # Before slips are looked for: `loss_weights` of DPO is no misspelling.
     found = [key for key in config if key in OTHER_TRAINERS]
     if found:
         raise cannot("`, `".join(found), str(path), f"of {OTHER_TRAINERS[found[0]]} training, not of `SFTConfig`",
@@ -70,14 +71,14 @@ def _rules(config: Mapping[str, Any]) -> tuple[list[str], list[str]]:
 
     If `completion_only_loss` is not set, it holds for prompts and completions; if it is set, it does nothing to other
     data.
-
-    If it is set, it does nothing to other data.
     """
     only_answers, only_completion = config.get("assistant_only_loss"), config.get("completion_only_loss")
     rules = ["use trl_assistant_only"] if only_answers else ["train everything  # lint: ignore PE603"]
+    # Set to false, it has no effect on any data.
     if only_completion is False:
         return rules, []
     if only_answers:
+        # Both settings at once: TRL multiplies the two masks.
         rules.append(f"mask assistant where {_PAIR} and not ({_IN_COMPLETION})")
     else:
         rules += [

@@ -65,6 +65,7 @@ class Board:
     def cells(self, index: int) -> RowCells | None:
         """The cells of a row, worked out once; None for a row whose tokens are up to the policy."""
         tokenized = self.rows[index].tokenized
+        # The cells depend on the tokens alone: every edition shows them, only the colours differ.
         if tokenized is not None and index not in self._cells:
             self._cells[index] = RowCells(tokenized)
         return self._cells.get(index)
@@ -101,6 +102,7 @@ def load_board(
     rows: list[BoardRow] = []
     more = False
     for count, (number, row) in enumerate(chain(first, source)):
+        # Only a row beyond the limit says that there are more: the page says "the first" of them.
         if count == limit:
             more = True
             break
@@ -123,6 +125,7 @@ def _board_rows(number: int, place: Place, row: Any, format: Format, tokenizer: 
     told = attempt(conversations_in, row, format)
     if isinstance(told, PolicyEngineError):
         return [BoardRow(number=number, place=place, error=told)]
+    # Both answers keep what they are of: the policy decides whether a pair may have an empty answer.
     judged = read_judged(row, format) if format.kind in PAIR_KINDS else None
     made = []
     for side, conversation in told:
@@ -136,6 +139,7 @@ def _tokenized(row: BoardRow, conversation: Conversation, tokenizer: ChatTokeniz
     if isinstance(chat, PolicyEngineError):
         return replace(row, error=chat)
     row = replace(row, chat=chat, words=chat.text.lower())
+    # Given ids have no tokens of ours; where its text lies in them depends on `on drift`, so on the policy.
     if conversation.given is not None:
         return row
     made = attempt(tokenizer.encode, chat)

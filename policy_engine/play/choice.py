@@ -42,6 +42,7 @@ class Choice:
 def chosen(edition: Edition, choice: Choice) -> list[int]:
     """The indices of the rows that a choice leaves, in its order."""
     flag, words = FILTERS.get(choice.filter), choice.search.lower().strip()
+    # The whole range is no bound: rows that failed have no share, and are left out only where one is asked for.
     bounded = (choice.low, choice.high) != (0, 100)
     found = []
     for index, (facts, row) in enumerate(zip(edition.facts, edition.board.rows)):
@@ -53,6 +54,7 @@ def chosen(edition: Edition, choice: Choice) -> list[int]:
             continue
         found.append(index)
     if choice.order == "trained share":
+        # Stable, so that rows of an equal share stay in the order of the data.
         found.sort(key=lambda index: -edition.facts[index].share)
     elif choice.order == "tokens":
         found.sort(key=lambda index: -edition.facts[index].tokens)
@@ -66,6 +68,7 @@ def to_show(edition: Edition, choice: Choice) -> list[int]:
     """
     if choice.row is not None:
         picked = [index for index, row in enumerate(edition.board.rows) if row.number == choice.row]
+        # Two for a pair, of which each answer is a row of its own.
         if picked:
             return picked
     return chosen(edition, choice)[:AT_ONCE]

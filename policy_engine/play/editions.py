@@ -147,6 +147,7 @@ class Editions:
 
     def of(self, text: str) -> Edition:
         """The edition of a text. Raises PolicyError with everything that is wrong with it."""
+        # Gradio calls from several threads; the lock is held while a text is decided, so that it is decided once.
         with self._lock:
             known = self._known.get(text)
             return known if known is not None else self._known.keep(text, _decide(text, self.board))
@@ -181,10 +182,12 @@ def _decide(text: str, board: Board) -> Edition:
     program = compile_policy(policy)
     masker = _masker(program, board)
     results = _results(board.rows, masker)
+    # A row that breaks a guard has no mask. To show the broken tokens it is decided again without guards.
     broken = [index for index, result in enumerate(results) if isinstance(result, GuardError)]
     seen: dict[int, MaskedRow | PolicyEngineError] = {}
     if broken:
         numbers = {board.rows[index].number for index in broken}
+        # Both answers of a pair, though one broke the guard: they are decided together.
         places = [index for index, row in enumerate(board.rows) if row.number in numbers]
         unguarded = _masker(compile_policy(replace(policy, guards=())), board)
         seen = dict(zip(places, _results([board.rows[index] for index in places], unguarded)))
@@ -207,6 +210,7 @@ def _masker(program: Program, board: Board) -> RowMasker:
 def _results(rows: Sequence[BoardRow], masker: RowMasker) -> list[MaskedRow | PolicyEngineError]:
     """The rows decided; both answers of a pair fail if one of them does."""
     results: list[MaskedRow | PolicyEngineError] = []
+    # Neighbours: the two answers of a row come one after the other.
     for _, group in groupby(rows, key=lambda row: row.number):
         sides = list(group)
         made = [attempt(_row, row, masker) for row in sides]
@@ -227,11 +231,13 @@ def _row(row: BoardRow, masker: RowMasker) -> MaskedRow:
         masker.check_media(row.conversation)
     if row.error is not None or row.chat is None or row.conversation is None:
         raise row.error or RowError("the row has no text", help="drop it")
+    # From here on as `RowMasker.mask` does, with what was rendered and tokenized once.
     chat = masker.settled(row.chat)
     masker.check_lost(chat)
     tokenized = row.tokenized
     if tokenized is None:
         tokenized = masker.tokenize(row.conversation, chat)
+    # The policy moved a boundary between segments; the ids are as they were.
     elif chat is not row.chat:
         tokenized = replace(tokenized, chat=chat)
     # Whether an answer of a pair may be empty is for the pair to say.

@@ -27,6 +27,7 @@ def opening(board: Board, query: Mapping[str, str]) -> Opening:
     """The opening that a link's query asks for. What it names and is not there is noted."""
     notes = []
     policy, other = query.get("policy") or board.opening, query.get("other", "")
+    # A link is input from others: what it has is bounded and looked up, and never run.
     if max(len(policy), len(other)) > MOST_TEXT:
         policy, other = board.opening, ""
         notes.append("the link's policy is too long")

@@ -60,10 +60,12 @@ class _Desk:
         draft = self.editions.draft(text or "", last)
         edition = draft.edition
         shown = self.show(edition.text, *wanted)
+        # The edition's text goes back as the state `last`: a text that is no policy leaves it as it was.
         return (edition.text, findings_pane(draft), rules_pane(edition), *shown)
 
     def prove(self, text: str | None, last: str | None) -> tuple[Any, ...]:
         draft = self.editions.draft(text or "", last)
+        # The guards on the page are those of the last policy; they stay while the text is not a policy.
         guards = gr.skip() if draft.is_kept else guards_pane(draft.edition.proof)
         return findings_pane(draft, proven=True), guards, rules_pane(draft.edition, proven=True)
 
@@ -98,6 +100,7 @@ def _query(request: gr.Request) -> Mapping[str, str]:
 def _choice(filter: str, low: float | None, high: float | None, search: str, order: Any, row: Any) -> Choice:
     return Choice(
         filter=filter,
+        # Gradio gives None for a number field that was emptied.
         low=0 if low is None else low,
         high=100 if high is None else high,
         search=search or "",
@@ -107,6 +110,7 @@ def _choice(filter: str, low: float | None, high: float | None, search: str, ord
 
 
 def _picked(table: gr.SelectData) -> int:
+    # The first column of `HEADS`: the row's number, which names it in any order.
     return int(table.row_value[0])
 
 
@@ -182,11 +186,13 @@ def build(board: Board) -> gr.Blocks:
             control.change(desk.show, [last, *wanted], shown, **typed).then(*compare, **typed)
         other.change(*compare, **typed)
         table.select(_picked, None, row, **quiet)
+        # `input`, not `change`: only what a person picks may replace the text.
         preset.input(_preset, preset, text, **quiet)
         other_preset.input(_preset, other_preset, other, **quiet)
         colours.change(None, colours, None, js=_script("colour"), **quiet)
         edges.change(None, edges, None, js=_script("edges"), **quiet)
         rows.change(None, None, None, js=_script("replaced"), **quiet)
+        # The address is known in the browser alone: Python writes the query, and the script puts the address in front.
         linked = share.click(_link, [text, other, row], made, **quiet)
         linked.then(None, made, link, js=_script("link"), **quiet).then(_visible, None, link, **quiet)
         save.click(None, text, None, js=_script("savePolicy"), **quiet)
@@ -225,6 +231,7 @@ def launch_options() -> dict[str, Any]:
         "share": False,
         "quiet": True,
         "footer_links": [],
+        # Rendering on the server needs Node, which Gradio would look for.
         "ssr_mode": False,
         "enable_monitoring": False,
         "theme": theme,

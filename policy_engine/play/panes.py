@@ -119,6 +119,7 @@ def rows_pane(edition: Edition, choice: Choice) -> str:
     """The tokens of the chosen rows, coloured; one row alone is explained too."""
     indices = to_show(edition, choice)
     kinds = Kinds(rule_views(edition.program.policy))
+    # Explaining takes many times as long as showing, so many rows at once are not explained.
     show = _explained if len(indices) == 1 or choice.row is not None else Edition.shown
     articles = "".join(
         row_article(
@@ -143,6 +144,7 @@ def _explained(edition: Edition, index: int) -> ShownRow | FailedRow:
 
 
 def _more(edition: Edition, choice: Choice, shown: int) -> str:
+    # Fewer than a page's worth: there are no more, so they need not be counted.
     if choice.row is not None or shown < AT_ONCE:
         return ""
     more = len(chosen(edition, choice)) - shown
@@ -152,6 +154,7 @@ def _more(edition: Edition, choice: Choice, shown: int) -> str:
 def page_of(edition: Edition, choice: Choice) -> str:
     """The chosen rows as a page in one file, as `show --html` writes it."""
     board = edition.board
+    # Names without folders: the page is a file that is passed on.
     name, data = PurePath(board.policy_name).name, PurePath(board.data).name
     return html_page(
         [_explained(edition, index) for index in to_show(edition, choice)],

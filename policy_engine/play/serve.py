@@ -28,6 +28,7 @@ def serve(board: Board, *, host: str, port: int | None, browser: bool, say: Call
         raise ConfigError(f"{where}: {error}", help="name another with --port") from error
     try:
         say(address)
+        # The server runs in a thread of its own (`prevent_thread_lock`), so that Ctrl-C reaches this one.
         threading.Event().wait()
     except KeyboardInterrupt:
         pass  # the way to end it

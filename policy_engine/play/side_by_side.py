@@ -21,6 +21,7 @@ _CHANGES = 8
 def count_changes(old: Edition, new: Edition) -> DataDiff:
     """The differences over all rows of the board."""
     board = new.board
+    # Every row is listed, and `_pairs` shows the first of those that the choice leaves.
     found = DataDiff(old=old.program, new=new.program, most=len(board.rows), description=board.description)
     for row, before, after in zip(board.rows, old.results, new.results, strict=True):
         found.add(row.number, row.place, before, after)
@@ -64,6 +65,7 @@ def _pairs(found: DataDiff, old: Edition, new: Edition, choice: Choice) -> str:
     rows = new.board.rows
     indices = [i for i in wanted if rows[i].number in numbers and choice.row in (None, rows[i].number)]
     columns = []
+    # Other prefixes for the ids of the rows, which are in one HTML document.
     for edition, other, name, prefix in ((old, new, "compared with", "old-row"), (new, old, "policy", "new-row")):
         kinds = Kinds(rule_views(edition.program.policy))
         articles = "".join(

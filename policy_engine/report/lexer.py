@@ -49,6 +49,7 @@ class PolicyLexer(Lexer):  # type: ignore[misc]  # Pygments ships no types
         at, settings, dot, field = 0, 0, False, False
         while at < len(text):
             match = terminals.match(text, at)
+            # Text that is no policy: one character without colour, and on. A lexer must never stop.
             if match is None or match.end() == at:
                 yield at, Text, text[at]
                 at += 1
@@ -64,9 +65,11 @@ class PolicyLexer(Lexer):  # type: ignore[misc]  # Pygments ships no types
                 yield at, Whitespace, word
             else:
                 yield at, _TYPES.get(kind, Keyword.Reserved if word.isidentifier() else Punctuation), word
+            # A semicolon or line break ends `on …`, so that the next word is a keyword again.
             if kind == "_END":
                 settings, dot = 0, False
             elif not kind.startswith("_"):
+                # `on straddle mask`: two words after `on`, the setting and its value.
                 settings = 2 if kind == "ON" else max(settings - 1, 0)
                 dot = kind == "DOT"
             at = match.end()

@@ -48,6 +48,7 @@ def row_facts(row: ShownRow | FailedRow) -> RowFacts:
         return RowFacts(number=row.number, flags=frozenset({"failed"}))
     mask, chat = row.mask, row.tokenized.chat
     trained_T = mask.weights_T != 0
+    # Wider before the 1 is added, and -1 (no rule) becomes 0: `bincount` takes no negative numbers.
     rules = np.bincount(mask.rules_T.astype(np.int64) + 1)
     reasons = np.bincount(mask.reasons_T, minlength=len(REASONS))
     total_S = np.bincount(mask.segments_T, minlength=len(chat.segments)).tolist()

@@ -120,13 +120,16 @@ def token_runs(row: ShownRow) -> list[TokenRun]:
     if not len(firsts):
         return [_gap(0, len(chat.text), None)] if chat.text else []
     stops = np.append(firsts[1:], len(tokenized.starts_T))
+    # Names that end in `_C` have an item for each cell.
     leads = _leads(firsts, stops, mask)
     start_C = tokenized.starts_T[firsts].astype(np.int64)
     end_C = tokenized.ends_T[stops - 1].astype(np.int64)
     piece_start_C, piece_end_C = _pieces(row.pieces, start_C, end_C)
     changed_C = np.zeros(len(firsts), bool) if row.changed_T is None else np.logical_or.reduceat(row.changed_T, firsts)
     media = {medium.first: medium for medium in tokenized.media or ()}
+    # A medium is a run by itself: it is shown as a picture or a line, not as characters.
     alone_C = np.isin(firsts, list(media)) if media else np.zeros(len(firsts), bool)
+    # A run ends where any of these changes; the last key keeps tokens without characters from those with some.
     keys = (
         mask.weights_T[leads], mask.rules_T[leads], mask.reasons_T[leads], mask.segments_T[leads],
         mask.segments_T[firsts], piece_start_C, piece_end_C, changed_C, start_C == end_C,
@@ -141,6 +144,7 @@ def token_runs(row: ShownRow) -> list[TokenRun]:
     shown, turn = 0, None
     for head, stop in zip(heads.tolist(), [*heads[1:].tolist(), len(firsts)]):
         lead, start = int(leads[head]), int(start_C[head])
+        # Characters that no token covers belong to the turn before them.
         if start > shown:
             runs.append(_gap(shown, start, turn))
         turn = chat.segments[int(mask.segments_T[firsts[head]])].turn if chat.segments else None
@@ -177,6 +181,7 @@ def folded(run: TokenRun, tokenized: TokenizedChat, *, most: int, kept: int) -> 
         return
     first = _cut(tokenized, run, run.start + kept)
     last = _cut(tokenized, run, run.end - kept)
+    # Cells are long here (one token of many characters): no middle is left to fold.
     if not run.token_start < first < last < run.token_end:
         yield run, False
         return
@@ -191,6 +196,7 @@ def _cut(tokenized: TokenizedChat, run: TokenRun, character: int) -> int:
     """The first token from a character on with which a cell begins."""
     starts, ends = tokenized.starts_T, tokenized.ends_T
     at = run.token_start + int(np.searchsorted(starts[run.token_start : run.token_end], character))
+    # Not between two tokens of one character.
     while run.token_start < at < run.token_end and starts[at] < ends[at - 1]:
         at += 1
     return at
@@ -199,6 +205,7 @@ def _cut(tokenized: TokenizedChat, run: TokenRun, character: int) -> int:
 def _leads(firsts: Ints, stops: Ints, mask: TokenMask) -> Ints:
     """The token whose decision a cell shows: its first trained one, else its first."""
     leads = firsts.copy()
+    # Most cells are one token, which is its own lead: only the others are looked into.
     for cell in np.flatnonzero(stops - firsts > 1).tolist():
         trained = np.flatnonzero(mask.weights_T[firsts[cell] : stops[cell]])
         if len(trained):

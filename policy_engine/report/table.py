@@ -21,5 +21,6 @@ class PlainTable(Table):
 
     def add_row(self, *cells: RenderableType | None, **options: Any) -> None:
         """Adds a row; `options` are those of rich's `Table.add_row`."""
+        # As `Text`: rich would read `[bold]` in a plain string as markup, and cells hold text of data.
         lines = (Text(cell) if isinstance(cell, str) else cell for cell in cells)
         super().add_row(*(on_one_line(cell) if isinstance(cell, Text) else cell for cell in lines), **options)

@@ -64,6 +64,7 @@ class RowText:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """Header, turns, and the tokens each rule decided."""
+        # A pipe or NO_COLOR: what is trained has to be visible without colours.
         marks = self.marks or console.no_color or console.color_system is None
         row = self.row
         part = f" ({share(row.trained, row.total)})" if row.total else ""
@@ -133,6 +134,7 @@ def _lines(pieces: Iterable[Piece], console: Console, width: int) -> Iterator[Re
     for text, style in (*pieces, ("\n", "")):
         for number, part in enumerate(text.split("\n")):
             if number:
+                # A wide character takes two columns, so that only plain lines are known to fit by their length.
                 if size <= width and _NARROW.fullmatch("".join(own for own, _ in line)):
                     yield from (Segment(own, console.get_style(name) if name else None) for own, name in line)
                     yield Segment.line()
@@ -159,6 +161,7 @@ def _turn_text(turn: TurnView, color_by: ColorBy, marks: bool, ids: bool) -> lis
         if ids:
             made.append(("".join(f"‹{token.id}›" for cell in cells for token in cell.tokens), "dim"))
         made.append((end, ""))
+    # The break after the last `↵` is the one that ends the turn anyway.
     if made[-1] == ("\n", "") and made[-2][0].endswith(RETURN):
         made.pop()
     return made

@@ -225,6 +225,7 @@ def _turns(chat: RenderedChat, cells: Sequence[Cell]) -> tuple[TurnView, ...]:
             pending.clear()
 
     for cell in cells:
+        # Characters without a token stay with the turn before them.
         turn = chat.segments[cell.tokens[0].segment].turn if cell.tokens and chat.segments else owner
         if turn != owner:
             close()

@@ -50,6 +50,7 @@ def one_line(text: str, width: int | None = None) -> str:
     >>> one_line("a\\nb", 20)
     'a↵b'
     """
+    # After `visible`, each line break has its `↵` before it, which stays.
     line = visible(text).replace("\n", "").replace("\t", "→")
     return line if width is None or len(line) <= width else line[: max(0, width - 1)] + "…"
 
@@ -63,6 +64,7 @@ def on_one_line(text: Text) -> Text:
     plain = text.plain
     if plain == one_line(plain):
         return text
+    # Piece by piece: spelling out makes the text longer, and the places of its styles would be off.
     cuts = sorted({0, len(plain), *(at for span in text.spans for at in (span.start, span.end))})
     made = text.blank_copy()
     for start, end in pairwise(cuts):
@@ -81,6 +83,7 @@ def around(text: str, start: int, end: int, *, context: int, style: str) -> Text
     """
     first, last = max(0, start - context), min(len(text), end + context)
     found = text[start:end]
+    # More of the start than of the end: what a change begins with says what it is.
     cut = found if len(found) <= 4 * context else found[: 2 * context] + " … " + found[-context:]
     return Text.assemble(
         (("…" if first else "") + one_line(text[first:start]), "dim"),
@@ -102,6 +105,7 @@ def pointed(text: str, start: int, end: int, *, style: str) -> Text:
 
 def _spell(character: str) -> str:
     code = ord(character)
+    # Unicode has a picture for each control character, from U+2400 on.
     if code < 0x20:
         return chr(0x2400 + code)
     if code == 0x7F:

@@ -63,6 +63,7 @@ def apply_dataset(
         KeyboardInterrupt: as pressed; its text says what was kept.
     """
     options = options or RunOptions()
+    # All that can be refused is refused before the first row is masked: options, then names of files, then data.
     reason = masker.tokenizer.why_not_packed if options.packed else None
     if reason is not None:
         raise ConfigError(f"rows of {masker.tokenizer.name} cannot be packed: {reason}", help="leave out --pack")
@@ -85,6 +86,8 @@ def apply_dataset(
     wanted = options.backend
     if folder and options.resume and wanted == "auto" and options_of(output).get("backend") == "reference":
         wanted = "reference"  # the run there found that the fast backend does not serve
+    # The rows are read twice where a fast backend is tried: once for the check, once for the run. A pipe has one
+    # reading.
     again = str(input) != PIPE
     size = sum(path.stat().st_size for path in source.rows.files) if again else None
     choice = choose_backend(masker, format, source.again() if again else (), wanted=wanted, size=size)
@@ -97,6 +100,8 @@ def apply_dataset(
         into_folder = FolderRun(
             source=source.open, plan=plan, folder=output, schema=schema, options=options, progress=progress
         )
+    # At most two rounds: a fast backend that differs from the tokenizer in the middle of the run gives way to the
+    # tokenizer, which cannot differ from itself.
     while True:
         batches = BatchMasker(choice.masker, format, truncation=options.truncation)
         try:
@@ -119,7 +124,9 @@ def _into_file(
     rows, numbered = source.open()
     run = _Run(rows=rows, schema=schema, options=options, progress=progress)
     file = open_output(output, schema, overwrite=options.overwrite)
-    work = TableMasker(batches, schema_of(batches.masker) if options.packed else schema)
+    # With row numbers, wanted or not: a strict run keeps the rows before the one that failed, and knows them by these.
+    # Without packing, which comes after the workers, and writes `schema`.
+    work = TableMasker(batches, schema_of(batches.masker, kind=batches.format.kind))
     tasks = batched(numbered, options.batch_size)
     try:
         with file, contextlib.closing(in_order(work, tasks, workers=options.workers, describe=_in_words)) as masked:
@@ -130,6 +137,7 @@ def _into_file(
                 file.discard()
                 raise
     except KeyboardInterrupt as stop:
+        # `type(stop)`, since a command turns SIGTERM into a subclass of its own.
         raise type(stop)("stopped; " + what_is_left(file, read=run.done)) from None
     except BackendMismatch:
         raise
@@ -144,6 +152,7 @@ def _into_file(
     except Exception as error:
         add_note(error, what_is_left(file, read=run.done))
         raise
+    # Only now: where a row is, is known when its file was read.
     run.counts.name_places(rows.where)
     return summary_of(
         run.counts,
@@ -168,6 +177,8 @@ class _Source:
         assert self._first is not None
         rest = self._first
         # Not a row more than are looked at: they may come from a pipe.
+        # By `batched`, which gives the rows before a reading error: they tell the format, and the error comes again
+        # later.
         lists = batched(islice(rest, LOOKED_AT), LOOKED_AT)
         first = next(lists)
         self._first = chain(first, chain.from_iterable(lists), rest)
@@ -179,6 +190,8 @@ class _Source:
 
     def open(self) -> tuple[Rows, Iterator[tuple[int, Any]]]:
         """The rows, from the first."""
+        # The rows looked at for the format are in `_first`, so the first pass needs no second opening; a later one
+        # does.
         numbered, self._first = self._first, None
         if numbered is None:
             self.rows = read_rows(self._input)
@@ -226,8 +239,12 @@ class _Run:
 
     def _take(self, table: pa.Table, output: Output) -> None:
         if self._window is not None:
+            # Packing is of this process, in the order of the rows: workers would make other sequences for other
+            # numbers of them.
             packed = self._window.add(rows_of_columns(table))
             table = table_of(packed, self.schema)
+        else:
+            table = table.select(self.schema.names)
         self._write(table, output)
 
     def _write(self, table: pa.Table, output: Output) -> None:
@@ -242,8 +259,7 @@ class _Run:
     def _stop(self, made: TableBatch, output: Output) -> None:
         """Keeps the rows before the first one that failed, and raises its error."""
         number, error = made.errors[0]
-        if "row" in made.table.column_names:
-            self._take(made.table.slice(0, int(np.searchsorted(made.table["row"].to_numpy(), number))), output)
+        self._take(made.table.slice(0, int(np.searchsorted(made.table["row"].to_numpy(), number))), output)
         self._write_rest(output)
         self.done = number - 1
         raise error.at(self._rows.where(number)) from error

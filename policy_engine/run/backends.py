@@ -45,6 +45,7 @@ def choose_backend(
     """
     if wanted == "reference":
         return BackendChoice(masker=masker, name="reference", description="ids from the tokenizer itself")
+    # A fast backend may be caught only in the middle of the data; then the run begins again, and a pipe cannot.
     if size is None:
         if wanted != "auto":
             raise ConfigError("a pipe cannot be read again, should the backend differ", help="give a file, or leave it")
@@ -60,6 +61,7 @@ def choose_backend(
         if wanted != "auto":
             raise TokenizerError(f"{found}", help="run with --backend reference", code="PE409")
         return BackendChoice(masker=masker, name="reference", description=f"ids from the tokenizer itself: {found}")
+    # A copy: the caller's masker keeps its tokenizer, for a run that begins again without the fast backend.
     made = copy.copy(masker)
     made.tokenizer = masker.tokenizer.with_fast(found)
     return BackendChoice(

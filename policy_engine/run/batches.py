@@ -59,6 +59,7 @@ class BatchMasker:
         self.truncation = truncation
         # Without warnings of lost fields: they are counted here, and reported at the end.
         self._rows = replace(masker.row_masker, on_lost=report_nothing, on_quoted=report_nothing_quoted)
+        # Only without a processor are images left as placeholders; with one they are encoded, whatever the policy says.
         self._ignores_media = masker.tokenizer.media is None and masker.program.setting("media") == "ignore"
         self._control = ControlTokens(masker.tokenizer)
         self._spelling = Spelling.of(format, masker.known_roles)
@@ -88,14 +89,17 @@ class BatchMasker:
         if self.format.kind in PAIR_KINDS:
             self._mask_preferences(batch, made)
             return made
+        # Rows that were no JSON come as errors from the reader; they keep their place, so that numbers still fit.
         read = [row if isinstance(row, PolicyEngineError) else attempt(read_row, row, self.format) for _, row in batch]
         numbers = [number for number, _ in batch]
+        # Before masking: a row with a misspelled role often fails, and the doubtful role says why.
         for number, conversation in zip(numbers, read):
             if isinstance(conversation, Conversation):
                 made.counts.add_roles([m["role"] for m in conversation.messages], self._spelling, number)
         for number, samples in zip(numbers, mask_samples(read, self._rows, unrolled=self.masker.unrolls)):
             done = samples if isinstance(samples, PolicyEngineError) else attempt(self._finish, number, samples, made)
             error = done if isinstance(done, PolicyEngineError) else None
+            # `on drift drop`: a row whose given ids do not spell its messages is dropped as asked, and is no failure.
             if error is not None and self._rows.leaves_out(error):
                 made.counts.drifted += 1
                 made.counts.leave_out("drift", number)
@@ -128,8 +132,10 @@ class BatchMasker:
         if self.truncation is not None and longest > self.truncation.max_length:
             cut = [truncate(row, self.truncation) for row, _, _ in samples]
             whole = [row for row in cut if row is not None]
+            # One answer alone is no preference: where either side is cut away, the pair goes.
             kept = with_rows(found, whole) if len(whole) == len(cut) else None
         is_empty = kept is not None and any(answer.is_empty for answer in kept.answers)
+        # The summary tells apart what truncation emptied and what was empty before: the remedies differ.
         emptied = is_empty and not any(answer.is_empty for answer in found.answers)
         if is_empty and self.masker.program.setting("empty") != "keep":
             if self.masker.program.setting("empty") == "error":
@@ -147,6 +153,7 @@ class BatchMasker:
             counts.samples += len(rows)
             for answer in kept.answers:
                 counts.add_tokens(answer.row)
+            # After all that may raise: a row is counted and kept whole, or is an error and nothing of it is counted.
             made.rows.extend({"row": np.array([number], dtype=np.int64), **row} for row in rows)
         after = 0 if kept is None else sum(len(answer.row.input_ids) for answer in kept.answers)
         counts.tokens_cut += sum(len(row.input_ids) for row, _, _ in samples) - after if kept is not found else 0
@@ -162,9 +169,10 @@ class BatchMasker:
         miswritten = [wrong for row, _, _ in samples for wrong in row.chat.miswritten]
         counts.quoted += bool(miswritten) and any(wrong.how == "quoted" for wrong in miswritten)
         counts.control += control
+        # Samples of one row share its opening and its messages: the first one speaks for all.
         for row, _, _ in samples[:1]:
+            # Eight tokens hold the prefix that a tokenizer adds, one to three of them, twice.
             counts.bos = max(counts.bos, self.masker.tokenizer.times_bos(row.input_ids[:8]))
-            counts.media.update(medium.kind for medium in row.tokenized.media or ())
             counts.placeholders += self._ignores_media and has_media(row.chat.messages)
 
     def _finish(self, number: int, samples: list[Sample], made: MaskedBatch) -> None:
@@ -190,9 +198,11 @@ class BatchMasker:
                 row = cut
             if keeps_empty or not row.is_empty:
                 kept.append((row, _columns(row, number, names)))
+        # `too_long` first: a row that truncation drops was asked to be dropped, whatever its other samples have.
         if not kept and not too_long and self.masker.program.setting("empty") == "error":
             raise self._nothing_trained(emptied)
         counts = made.counts
+        # Below here nothing may raise: the counts of the row are half made.
         self._look(number, samples, counts)
         counts.tokens_cut += tokens_cut
         counts.truncated += truncated and bool(kept)
@@ -267,6 +277,7 @@ def batched(rows: Iterator[tuple[int, Any]], size: int) -> Iterator[list[tuple[i
             if len(batch) == size:
                 yield batch
                 batch = []
+    # A file that breaks off in row 1,000 still has 999 good rows; they are masked before the error is raised.
     except DataError:
         if batch:
             yield batch
@@ -311,12 +322,14 @@ class MaskingTransform:
         numbers = range(1, table.num_rows + 1) if self._row_column is None else table[self._row_column].to_pylist()
         made = self._batches.mask(list(zip(numbers, rows_of(table.combine_chunks()))))
         if self._errors == "raise":
+            # The first one: errors are in the order of the rows.
             for number, error in made.errors:
                 raise error.at(Place(file=None, number=number)) from error
             return table_of(made.rows, self.schema)
         good = table_of(made.rows, self.schema).append_column(ERROR_COLUMN, pa.nulls(len(made.rows), pa.string()))
         bad = table_of([_nothing(number, self.schema) for number, _ in made.errors], self.schema)
         bad = bad.append_column(ERROR_COLUMN, pa.array([str(error) for _, error in made.errors], pa.string()))
+        # Back into the order of the input, as a trainer that maps a table expects.
         return pa.concat_tables([good, bad]).sort_by("row")
 
 

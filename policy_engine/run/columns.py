@@ -55,6 +55,7 @@ def schema_of(
     fields = [pa.field(name, pa.list_(pa.type_for_alias(LIST_TYPES.get(name, "float32")))) for name in names]
     if row_numbers:
         named = {"row": pa.int64(), **(dict.fromkeys(SAMPLE_COLUMNS, pa.int32()) if masker.unrolls else {})}
+        # In front, where a person looks first; a packed row has the numbers of all its documents.
         fields[:0] = [pa.field(name, pa.list_(kind) if packed else kind) for name, kind in named.items()]
     if masker.tokenizer.media is not None:
         fields.append(pa.field(MEDIA_COLUMN, pa.list_(_MEDIA)))
@@ -62,6 +63,7 @@ def schema_of(
 
 
 def _made_with(masker: Masker) -> dict[bytes, bytes]:
+    # Fingerprints, not texts: each shard has them, and they are enough to tell files apart.
     made_with = {
         "version": __version__,
         "policy": masker.program.fingerprint,
@@ -86,6 +88,7 @@ def table_of(rows: Sequence[Mapping[str, Any]], schema: pa.Schema) -> pa.Table:
         if pa.types.is_struct(field.type.value_type):
             columns.append(pa.array([list(part) for part in parts], field.type))
             continue
+        # An Arrow list column is one flat array of values, and offsets that say where each row begins.
         offsets = np.zeros(len(parts) + 1, dtype=np.int32)
         np.cumsum([len(part) for part in parts], out=offsets[1:])
         values = _array(parts, field.type.value_type)
@@ -112,6 +115,7 @@ def rows_of_columns(table: pa.Table) -> list[dict[str, Any]]:
                     row[name] = value
                 continue
             if pa.types.is_list(chunk.type):
+                # Views of the column's memory; nothing is copied.
                 values, cuts = chunk.values.to_numpy(), chunk.offsets.to_numpy()
             else:
                 values, cuts = chunk.to_numpy(), np.arange(len(chunk) + 1)

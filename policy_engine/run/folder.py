@@ -103,6 +103,7 @@ class FolderRun:
         options: RunOptions,
         progress: Callable[[Progress], None],
     ) -> None:
+        # A pipe has no files: nothing says that what comes through it now is what came before.
         if options.resume and not plan.files:
             raise ConfigError("a run that reads a pipe cannot be resumed", help="write the input to a file first")
         self._source = source
@@ -120,6 +121,8 @@ class FolderRun:
             BackendMismatch: the fast backend differed; `go` with another masker begins again.
             DataError, PolicyEngineError, KeyboardInterrupt: as `apply_dataset` does; whole shards stay.
         """
+        # Both change what is written and are no options of the run: the policy unrolls, and the check chose the
+        # backend.
         options = {**self._options.to_json(), "unrolled": batches.masker.unrolls, "backend": backend}
         identity = identity_of(
             batches.masker, self._schema, files=self._plan.files, reading=batches.format.description, options=options
@@ -130,12 +133,16 @@ class FolderRun:
             if not journal.finished:
                 try:
                     self._make(work, journal, engine)
+                    # After the last shard and before the manifest: a file edited in place, within one tick of the
+                    # clock, keeps its stamp.
                     check_digests(self._plan.files)
                 except BackendMismatch:
+                    # Shards with ids of another backend do not belong into the same run: it begins again.
                     self._options = replace(self._options, resume=False, overwrite=True)
                     raise
                 except KeyboardInterrupt as stop:
                     raise type(stop)(f"stopped; {self._left(journal)}") from None
+                # An input that changed cannot be resumed: then no --resume is promised.
                 except PolicyEngineError as error:
                     left = self._left(journal, again=not isinstance(error, InputChanged))
                     raise error.reworded(f"{error.message}; {left}") from error
@@ -143,6 +150,8 @@ class FolderRun:
                     add_note(error, self._left(journal))
                     raise
             counts = Counts()
+            # In the order of the input, whichever shard was finished first: what a summary keeps "the first" of
+            # depends on it.
             for index in sorted(journal.shards):
                 counts.merge(journal.shards[index].counts)
             summary = summary_of(
@@ -167,6 +176,7 @@ class FolderRun:
             for result in results:
                 if not isinstance(result, Shard):
                     raise result
+                # Here, in the one process that has the journal: workers make shards and never write to it.
                 journal.record(result)
                 read += result.counts.read
                 failed += sum(result.counts.codes.values())
@@ -192,6 +202,7 @@ def check_folder(folder: Path, inputs: tuple[Path, ...]) -> None:
         raise DataError(f"`{folder}` is a file", help="give another -o")
     if not folder.parent.is_dir():
         raise DataError(f"folder `{folder.parent}` does not exist", help=f"make it: mkdir -p {folder.parent}")
+    # `--overwrite` removes shards of a folder, so that the input in it could be among what is removed.
     for file in inputs:
         if folder.exists() and file.exists() and (file.samefile(folder) or folder in file.parents):
             raise DataError(f"the input is in `{folder}`", help="write to another folder")

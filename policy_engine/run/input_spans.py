@@ -78,6 +78,7 @@ class Span:
             raise DataError(f"`{self.file}` became shorter while it was read", help="run again on a file that is whole")
         stream: Any = io.BufferedReader(io.BytesIO(data), 1 << 20)
         name = str(self.file)
+        # Only the start of a file may have a byte order mark, which `read_text` looks for.
         lines = read_text(stream, name, "jsonl") if self.start == 0 else read_lines(stream, name, before=self.before)
         for number, row in lines:
             yield self.base + number, row
@@ -120,24 +121,30 @@ def plan(rows: Rows, *, size: int = SPAN_BYTES) -> tuple[tuple[InputFile, ...], 
     base = 0
     for file, stamp in zip(rows.files, rows.stamps):
         lines = file.suffix.lower() in LINE_SUFFIXES
+        # The whole file is read for its digest anyway; its lines are counted on the way.
         identity, cuts, last, longest = _scan(file, size if lines else 0)
         identities.append(identity)
+        # One file cannot be cut, so the others are not either; the identities of the rest are still needed.
         if spans is None:
             continue
         if lines and not identity.size:
             raise DataError(f"`{file}` is empty", help="give a file with at least one row")
+        # Longer than any row may be: the reader has an error for it, which has to come in its place in the file.
         if lines and longest <= MAX_ROW:
             for start, end, before in cuts:
                 spans.append(
                     Span(index=len(spans), file=file, stamp=stamp, start=start, end=end, before=before, base=base)
                 )
+            # Blank lines at the end are no rows, so the next file is numbered from the last line that has something.
             base += last
         elif file.suffix == ".parquet":
             for groups, before in _grouped(parquet_groups(file), size):
                 spans.append(Span(index=len(spans), file=file, stamp=stamp, groups=groups, before=before, base=base))
             base += sum(rows for rows, _ in parquet_groups(file))
         else:
+            # Compressed files and JSON arrays can only be read from their start.
             spans = None
+    # What was scanned has to be what was stamped when the run began.
     rows.check_unchanged()
     return tuple(identities), spans
 
@@ -174,6 +181,7 @@ def _scan(file: Path, size: int = 0) -> tuple[InputFile, list[tuple[int, int, in
                     if stripped:
                         last = lines + stripped.count(b"\n") + 1
                     lines += chunk.count(b"\n")
+                    # A cut after a newline: a row of JSON Lines has no newline inside.
                     found = chunk.rfind(b"\n")
                     if found >= 0:
                         newline = at + found + 1

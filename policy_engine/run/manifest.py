@@ -57,6 +57,7 @@ class Shard:
         return Shard(**{**data, "counts": counts_from_json(data["counts"])})
 
 
+# The fields of Counts whose values are records; the rest are numbers, counters and plain lists.
 _RECORDS: Final[dict[str, Any]] = {"failures": Failure, "doubtful_roles": DoubtfulRole}
 
 
@@ -66,6 +67,7 @@ def counts_to_json(counts: Counts) -> dict[str, Any]:
     for field in fields(counts):
         value = getattr(counts, field.name)
         if isinstance(value, Counter):
+            # Sorted: the same run writes the same manifest, byte by byte.
             made[field.name] = [[list(k) if isinstance(k, tuple) else k, n] for k, n in sorted(value.items())]
         elif field.name in _RECORDS:
             made[field.name] = [asdict(f) for f in (value.values() if isinstance(value, dict) else value)]
@@ -98,6 +100,7 @@ def identity_of(
     """
     tokenizer = masker.tokenizer
     policy = masker.program.policy.source
+    # Without paths: a data set that was moved is the same data set.
     digest = hashlib.sha256(json.dumps([[f.size, f.sha256] for f in files]).encode()).hexdigest()
     return {
         "format": FORMAT,
@@ -105,6 +108,7 @@ def identity_of(
         "policy": {
             "name": policy.name,
             "fingerprint": masker.program.fingerprint,
+            # For people, laid out in one way; what a resumed run compares is the fingerprint.
             "text": format_policy(parse(policy.text, name=policy.name)),
         },
         "tokenizer": {
@@ -116,6 +120,7 @@ def identity_of(
         "reading": {
             "rows": reading,
             "roles": sorted(tokenizer.model_roles),
+            # Through JSON and back, so that it compares equal to what a manifest has: tuples become lists.
             "template_kwargs": json.loads(json.dumps(masker.dataset.template_kwargs, sort_keys=True, default=repr)),
         },
         "input": {"files": [asdict(file) for file in files], "digest": digest},
@@ -145,6 +150,7 @@ def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
         before, now = old["options"].get(name), new["options"].get(name)
         if before != now:
             found.append(f"the option `{name}` ({_shown(now)}, it was {_shown(before)})")
+    # Last, and alone: whatever changed above may have changed the columns too, and is the better reason.
     if not found and old["schema"] != new["schema"]:
         found.append("the columns of the output")
     return found

@@ -71,6 +71,8 @@ class RunOptions:
         """Tokens of a packed sequence; None where rows are not packed."""
         return self.truncation.max_length if self.packed and self.truncation is not None else None
 
+    # `workers`, `overwrite` and `resume` are missing on purpose: the output is the same for any of them. `backend` is
+    # added by the run, as the backend that was used and not the one that was wanted.
     def to_json(self) -> dict[str, Any]:
         """Those that decide what is written, as JSON values: a run resumes only with the same."""
         return {

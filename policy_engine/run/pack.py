@@ -31,6 +31,7 @@ def best_fit_decreasing(lengths: Sequence[int], capacity: int) -> list[list[int]
     >>> best_fit_decreasing([5, 3, 4, 2], 7)
     [[0, 3], [2, 1]]
     """
+    # By place where lengths are equal, so that the same rows give the same sequences on every machine.
     order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
     if order and lengths[order[0]] > capacity:
         raise DataError(
@@ -40,6 +41,7 @@ def best_fit_decreasing(lengths: Sequence[int], capacity: int) -> list[list[int]
     bins: list[list[int]] = []
     room: list[tuple[int, int]] = []  # room left and bin, by room
     for document in order:
+        # The sequence with the least room that is still enough; `room` is sorted by it, so the search is binary.
         at = bisect_left(room, (lengths[document], -1))
         left, chosen = room.pop(at) if at < len(room) else (capacity, len(bins))
         if chosen == len(bins):
@@ -77,6 +79,7 @@ def pack(rows: Sequence[Arrays], capacity: int) -> list[dict[str, Any]]:
                 for start, document in zip(starts, documents)
                 for medium in document[MEDIA_COLUMN]
             ]
+        # A document without tokens has no first token: its start is that of the next document, or beyond the end.
         starts = starts[lengths > 0]
         made["labels"][starts] = IGNORE_INDEX
         if "loss_weights" in made:

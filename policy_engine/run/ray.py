@@ -42,6 +42,7 @@ def ray_engine(actors: int, *, cpus_per_actor: float | None = None) -> Engine:
     def run(work: ShardMaker, spans: Iterator[Span]) -> Results:
         ray = _ray()
         share = _share(ray, actors, cpus_per_actor)
+        # Ray needs the number of blocks beforehand.
         todo = list(spans)
         if not todo:
             return
@@ -87,6 +88,7 @@ class _ShardActor:
     """
 
     def __init__(self, state: bytes) -> None:
+        # Ray counts CPUs by actor; threads of the tokenizers package beside them would take CPUs that others have.
         os.environ.setdefault("RAYON_NUM_THREADS", "1")
         self._work: ShardMaker = pickle.loads(state)
 
@@ -144,6 +146,7 @@ def _ray() -> Any:
         import ray.exceptions
     except ImportError:
         raise ConfigError("Ray is not installed", help="pip install 'chat-policy-engine[ray]'") from None
+    # A cluster that the caller is connected to is used as it is.
     if not ray.is_initialized():
         try:
             ray.init(log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False)

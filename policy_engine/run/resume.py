@@ -66,6 +66,7 @@ class Journal:
             raise DataError(f"folder `{folder}` cannot be made: {error.strerror or error}") from None
         journal = Journal(folder, identity)
         is_run = (folder / MANIFEST).exists() or (folder / JOURNAL).exists()
+        # A folder of something else is never taken over, not by --overwrite either: its files would be removed.
         others = [e for e in folder.iterdir() if not e.match(_TEMPORARY)]
         if others and not is_run:
             raise DataError(f"folder `{folder}` is not empty, and what is in it is not a run's", help="give another -o")
@@ -74,6 +75,7 @@ class Journal:
             raise DataError(
                 f"folder `{folder}` holds {what}", help="--resume goes on with it, --overwrite begins again"
             )
+        # A finished run is only read, so it takes no lock: two may do so at once.
         if is_run and resume and (folder / MANIFEST).exists():
             journal._take_finished()
         else:
@@ -96,6 +98,7 @@ class Journal:
             "summary": dict(summary),
             "shards": [self.shards[index].to_json() for index in sorted(self.shards)],
         }
+        # First the manifest whole under its name, then the journal away: a run killed in between is finished.
         temporary = self.folder / f".{MANIFEST}.tmp"
         with temporary.open("w", encoding="utf-8") as file:
             json.dump(data, file, ensure_ascii=False, indent=1)
@@ -130,6 +133,7 @@ class Journal:
             if isinstance(error, DataError):
                 raise
             raise _broken(self.folder / MANIFEST, error) from None
+        # By digest, not by name: a finished run vouches for what is in its files.
         missing = [s for s in self.shards.values() if not self._is_whole(s)]
         if missing:
             raise DataError(
@@ -139,6 +143,7 @@ class Journal:
         self.finished = True
 
     def _lock(self, *, resume: bool) -> None:
+        # "a+": the lock has to be had before anything in the file is touched.
         self._file = (self.folder / JOURNAL).open("a+b")
         if fcntl is not None:
             try:
@@ -146,8 +151,10 @@ class Journal:
             except OSError:
                 raise DataError(f"another run is writing to `{self.folder}`", help="wait for it, or stop it") from None
         self._clear_temporary()
+        # From here the folder is that of a run which is not finished.
         (self.folder / MANIFEST).unlink(missing_ok=True)
         self._file.seek(0)
+        # A whole line ends in a newline, so that `rest` is empty or was cut off by the end of the process.
         *lines, rest = self._file.read().split(b"\n")
         if not resume or not lines:
             self.restart(self.identity)
@@ -174,6 +181,7 @@ class Journal:
             )
 
     def _is_whole(self, shard: Shard) -> bool:
+        # A span of which every row was left out has no file, and is done.
         if shard.file is None:
             return True
         path = self.folder / shard.file

@@ -42,9 +42,12 @@ class ShardMaker:
         written under a temporary name and renamed when it is whole.
         """
         name = f"part-{span.index:06d}{SHARD_SUFFIX}"
+        # With the process's number: Ray may run one task in two processes.
         temporary = self._folder / f".{name}.{os.getpid()}.tmp"
         try:
             return self._make(span, name, temporary)
+        # Returned, not raised: the reason reaches the journal's process as it is, from a worker or a Ray actor, and a
+        # span that fails is no failure of its worker.
         except (OSError, pa.ArrowException) as error:
             if isinstance(error, DataError):
                 return error
@@ -58,9 +61,11 @@ class ShardMaker:
 
     def _make(self, span: Span, name: str, temporary: Path) -> Shard:
         counts = Counts()
+        # A shard may not depend on the shards that this process made before: resumed, those are not made.
         self.batches.begin()
         seen: list[int] = []
         capacity = self._options.capacity
+        # Packed within the shard, so that it can be made again by itself.
         window = None if capacity is None else PackWindow(capacity)
         output = OUTPUT_FORMATS[SHARD_SUFFIX](temporary, self._schema)
         rows = 0
@@ -75,17 +80,21 @@ class ShardMaker:
             rows += self._write([] if window is None else window.rest(), output)
             output.finish()
         finally:
+            # After `finish` this closes what is closed: no file stays open where something raised.
             output.keep()
         first, last = seen or (0, 0)
         if not rows:
             return Shard(
                 index=span.index, file=None, rows=0, first_row=first, last_row=last, bytes=0, sha256="", counts=counts
             )
+        # Out of the file, and not on the way in: what is on the disk is what the manifest vouches for.
         digest = file_digest(temporary)
         size = temporary.stat().st_size
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         temporary.replace(self._folder / name)
+        # Order: the contents, then the name, then the journal's line. Killed anywhere in between, the shard is made
+        # again.
         sync_folder(self._folder)
         return Shard(
             index=span.index,

@@ -132,6 +132,7 @@ class Counts:
 
     def add_doubtful(self, found: DoubtfulRole) -> None:
         """Counts a role that looks misspelled, in rows after those counted so far."""
+        # The first row of a role stays; only its number of messages grows.
         known = self.doubtful_roles.get(found.role)
         if known is not None:
             found = replace(known, messages=known.messages + found.messages)
@@ -167,6 +168,7 @@ class Counts:
         self.codes[error.code] += 1
         self.leave_out("failed", number)
         failure = Failure(row=number, code=error.code, reason=error.message, help=error.help)
+        # Bounded: a reason that quotes the data (a date, a name) would make a kind of every row.
         if failure.kind in self.alike or len(self.alike) < _KINDS:
             self.alike[failure.kind] += 1
         self._add_failure(failure)
@@ -176,6 +178,7 @@ class Counts:
         self.left_out.setdefault(why, []).append(number)
 
     def _add_failure(self, failure: Failure) -> None:
+        # Three of a kind, so that one mistake in every row does not hide the others.
         known = sum(1 for other in self.failures if other.kind == failure.kind)
         if known < OF_A_KIND and len(self.failures) < FIRST_FAILURES:
             self.failures.append(failure)
@@ -190,19 +193,23 @@ class Counts:
             if masked or trained:
                 self.trained[key] += trained
                 self.masked[key] += masked
+        # `bincount` takes no negative numbers: -1 (no rule) becomes 0.
         for rule, count in enumerate(np.bincount(row.mask.rules_T + 1).tolist()):
             if count and rule:
                 self.rules[rule - 1] += count
         for reason, count in enumerate(np.bincount(row.mask.reasons_T, minlength=len(REASONS)).tolist()):
             self.reasons[REASONS[reason]] += count
+        self.media.update(medium.kind for medium in row.tokenized.media or ())
         self._add_first(row.mask)
 
     def _add_first(self, mask: TokenMask) -> None:
         straddles_T = mask.reasons_T == _STRADDLE
+        # The common case, without the comparison below.
         if not straddles_T.any():
             self.first_kept += bool(mask.weights_T.any())
             return
         trained_T = mask.weights_T != 0
+        # First tokens of stretches, but for one in the row's first token: nothing is before that.
         first_T = trained_T[1:] & ~trained_T[:-1]
         lost_T = first_T & straddles_T[:-1]
         self.first_lost += int(lost_T.sum())
@@ -210,6 +217,8 @@ class Counts:
 
     def merge(self, other: Counts) -> None:
         """Adds the counts of another batch that comes after those counted so far."""
+        # Plain numbers add up; fields with a rule of their own follow. A new field has to come into one of the two: a
+        # test merges the counts of batches and compares them with those of the whole.
         for name in (
             "read", "written", "samples", "samples_dropped", "unrolled", "empty", "cut_empty", "too_long", "truncated",
             "tokens_cut", "control", "quoted", "placeholders", "drifted",
@@ -222,6 +231,7 @@ class Counts:
             getattr(self, name).update(getattr(other, name))
         for why, numbers in other.left_out.items():
             self.left_out.setdefault(why, []).extend(numbers)
+        # Through the bounds again, so that a run in batches keeps what a run at once would keep.
         for failure in other.failures:
             self._add_failure(failure)
         for found in other.doubtful_roles.values():

@@ -73,10 +73,12 @@ def _whole_media(row: MaskedRow, start: int, end: int) -> tuple[int, int]:
     ranges = []
     for medium in row.tokenized.media or ():
         first, stop = medium.first, medium.first + medium.count
+        # Outwards to the tokens around it: `<|vision_start|>` alone would promise an image that is not there.
         while first > 0 and _is_of(row, segments_T[first - 1], medium):
             first -= 1
         while stop < len(segments_T) and _is_of(row, segments_T[stop], medium):
             stop += 1
+        # Cut through by the end: the medium goes, and with it all behind it.
         if first < end < stop:
             end = first
         if first < start < stop:
@@ -101,6 +103,7 @@ def _range(row: MaskedRow, size: int, truncation: Truncation) -> tuple[int, int]
     if truncation.keep == "keep_end":
         return size - limit, size
     if truncation.keep == "drop":
+        # Only rows that are too long come here.
         return 0, 0
     starts = _turn_starts(row)
     fitting = starts[starts <= limit]
@@ -122,6 +125,7 @@ def _cut(row: MaskedRow, start: int, end: int) -> MaskedRow:
     mask = row.mask
     weights_T, rules_T = mask.weights_T[start:end], mask.rules_T[start:end]
     reasons_T = mask.reasons_T[start:end]
+    # `_cut` shares memory with the whole row, which stays as it is: copied before it is written to.
     if start > 0 and weights_T[0] != 0:
         weights_T, rules_T, reasons_T = weights_T.copy(), rules_T.copy(), reasons_T.copy()
         weights_T[0], rules_T[0], reasons_T[0] = 0.0, -1, _TRUNCATED

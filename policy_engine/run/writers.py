@@ -69,6 +69,7 @@ class ParquetOutput:
 
     def finish(self) -> None:
         """Writes the last row group and the footer."""
+        # An output without rows is a whole file too, with its columns.
         if self._held or self._groups == 0:
             self._flush()
         self._close()
@@ -76,6 +77,7 @@ class ParquetOutput:
     def keep(self) -> int:
         """Writes the rows held, if they fit, and the footer; returns the number of rows in the file."""
         if self._held:
+            # The disk is full: what was flushed before is still worth a footer.
             with contextlib.suppress(OSError):
                 self._flush()
         self._close()
@@ -83,6 +85,7 @@ class ParquetOutput:
 
     def _flush(self) -> None:
         table = pa.concat_tables(self._held) if self._held else self._schema.empty_table()
+        # Roomy: about 2 KiB for each column of each row group, and 64 KiB for the schema and its metadata.
         footer = (64 << 10) + 2048 * len(self._schema) * (self._groups + 1)
         # Encoded columns are at most their own size, and a dictionary of the same size beside it.
         self._reserve(self._sink.tell() + 2 * table.nbytes + footer)
@@ -106,6 +109,7 @@ class ParquetOutput:
         if self._sink.closed:
             return
         self._writer.close()
+        # The reserved room is longer than what was written; the file is cut to it.
         size = self._sink.tell()
         self._sink.close()
         os.truncate(self._path, size)
@@ -138,11 +142,13 @@ class JsonLinesOutput:
         lines = [json.dumps(row, separators=(",", ":")) + "\n" for row in table.to_pylist()]
         data: bytes | memoryview = "".join(lines).encode()
         if self._compression == "gz":
+            # Without the time of day, so that the same rows give the same file.
             data = gzip.compress(data, mtime=0)
         elif self._compression == "zst":
             data = pa.Codec("zstd").compress(data, asbytes=True)
         size = len(data)
         view = memoryview(data)
+        # Unbuffered, a write may take only a part of the data.
         while view:
             view = view[self._file.write(view) :]
         self._size += size
@@ -187,6 +193,7 @@ class Output:
         # Two runs of one process (in threads) may have the same output in mind.
         number = next(_NUMBERS)
         own = f"{os.getpid()}-{number}" if number else f"{os.getpid()}"
+        # Beside the output, and not in a folder for temporary files: only on one file system is a rename atomic.
         self._temporary = path.with_name(f".{path.name}.{own}.tmp")
         suffix = _suffix(path)
         self.partial = _partial(path)
@@ -221,6 +228,7 @@ class Output:
         self._writer.finish()
         with self._temporary.open("rb") as file:
             os.fsync(file.fileno())
+        # Looked at again: hours may have passed since `check_output`.
         if not self._overwrite and self.path.exists():
             raise DataError(
                 f"`{self.path}` was made by somebody else meanwhile", help="give another -o, or --overwrite"
@@ -333,6 +341,7 @@ def remedy(error: BaseException, then: str) -> str:
 @contextlib.contextmanager
 def _no_interrupt() -> Iterator[None]:
     """Holds off Ctrl-C and SIGTERM for the moment that keeping finished rows takes."""
+    # Python takes signals, and lets handlers be set, in the main thread alone.
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -341,4 +350,5 @@ def _no_interrupt() -> Iterator[None]:
         yield
     finally:
         for number, handler in before.items():
+            # None: the handler was not set from Python, so it cannot be set back.
             signal.signal(number, signal.SIG_DFL if handler is None else handler)

@@ -35,6 +35,7 @@ def same_tree(first: str, second: str, parse: Callable[[str], nodes.Template]) -
 def _body(body: Sequence[nodes.Node]) -> tuple[Any, ...]:
     found: list[Any] = []
     for part in _parts(body):
+        # Texts side by side are one, however many outputs and gaps they come from.
         if part[0] == "text" and found and found[-1][0] == "text":
             found[-1] = ("text", found[-1][1] + part[1])
         elif part != ("text", ""):
@@ -49,6 +50,7 @@ def _parts(body: Sequence[nodes.Node]) -> Iterator[tuple[Any, ...]]:
         elif isinstance(node, nodes.Output):
             for child in node.nodes:
                 yield from _operands(child)
+        # `{% if c %}{% generation %}X{% endgeneration %}{% else %}X{% endif %}` writes X, whatever `c` is.
         elif isinstance(node, nodes.If) and not node.elif_ and node.else_ and _body(node.body) == _body(node.else_):
             yield from _body(node.body)
         else:
@@ -75,6 +77,7 @@ def _operands(node: nodes.Node) -> Iterator[tuple[Any, ...]]:
         yield "text", node.data
     elif isinstance(node, nodes.Const) and isinstance(node.value, str):
         yield "text", node.value
+    # Only a sum with a text in it is known to add texts; others may add numbers or lists.
     elif isinstance(node, nodes.Add) and _has_text(node):
         yield from _operands_of_sum(node)
     elif isinstance(node, nodes.Concat):
@@ -119,6 +122,7 @@ def wrong_shape(source: str, tagged: str, shapes: Sequence[Shape], special: Mapp
         except Exception as error:
             return Wrong(f"{shape.name}: the tagged template raises in transformers: {error}")
         if text != shape.text:
+            # Not the tags' fault: the original already differs.
             if reference_text(source, shape.conversation, special_tokens=special) != shape.text:
                 return Wrong(f"{shape.name}: transformers renders the original template otherwise than this engine")
             return Wrong(f"{shape.name}: the tagged template renders another text")
@@ -163,6 +167,7 @@ def check_tokens(tokenizer: ChatTokenizer, program: Program, tagged: str, shapes
     for shape in shapes:
         chat = tokenizer.template_for(shape.conversation).render(shape.conversation, in_other_words=False)
         ours = tokenizer.encode(chat)
+        # `error` would refuse the row here; what is asked is where tokens straddle.
         mask = mask_tokens(program.table(chat), ours, straddle="mask" if straddle == "error" else straddle)
         ids, theirs = reference_mask(tokenizer.tokenizer, tagged, shape.conversation)
         if ids != ours.input_ids:

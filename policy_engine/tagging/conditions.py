@@ -40,6 +40,8 @@ class ConditionFinder:
         self._items = items
         self._watched = watched
         self._environment = environment
+        # Candidates are many, and most ask for something that some message lacks: a lenient environment says false to
+        # those.
         self._lenient = environment.overlay(undefined=jinja2.ChainableUndefined)
         self._render = render
         self._roles = tuple(roles)
@@ -162,6 +164,7 @@ class ConditionFinder:
             for tokens in (item.tokens[1:], *_parts(item.tokens[1:])):
                 text = self._items.source[tokens[0].start : tokens[-1].end] if tokens else ""
                 used = {t.text for t, before in zip(tokens, (None, *tokens)) if _is_name(t, before)}
+                # Only names that exist where the tag will be: a name of an inner loop would be empty, or another.
                 if text and len(text) < 120 and used <= known | names:
                     found.append(" ".join(text.split()))
         return found
@@ -185,6 +188,7 @@ class ConditionFinder:
         found = self._run(asked, missing, self._lenient)
         if found is None and len(missing) > 1:
             # One of them raises.
+            # One that raises spoils the whole run, so halves are tried until it is alone.
             half = len(missing) // 2
             self._evaluate(asked, missing[:half])
             self._evaluate(asked, missing[half:])
@@ -205,6 +209,7 @@ class ConditionFinder:
 
         try:
             tree = environment.parse(self._watched.split_source)
+            # From the end, so that calls put in do not shift the numbers of outputs before them.
             for site in sorted(sites, reverse=True):
                 asked = [nodes.Const(site), *map(self._expression, conditions)]
                 _insert(tree, site, nodes.Call(nodes.Name("pe_probe", "load"), asked, [], None, None))
@@ -216,6 +221,7 @@ class ConditionFinder:
                 self._render(compiled, shape)
         except Exception:
             return None
+        # A site in a macro may be written in another order, or more often, than it was watched: nothing is known then.
         if any(len(seen[site]) != len(self._watched.sites[site].written) for site in sites):
             return None
         return seen

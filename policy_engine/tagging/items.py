@@ -176,6 +176,7 @@ def operands_of(source: str, tokens: tuple[Token, ...]) -> tuple[Operand, ...]:
     if pieces is None or len(pieces) < 2:
         return whole
     joint = pieces[1][0]
+    # `~` binds tighter than `+`: mixed sums are left whole.
     if any(other != joint for other, _ in pieces[1:]):
         return whole
     found: list[Operand] = []
@@ -200,6 +201,7 @@ def string_value(literal: str) -> str:
     >>> string_value("'a'")
     'a'
     """
+    # As Jinja's lexer does.
     return str(literal[1:-1]).encode("ascii", "backslashreplace").decode("unicode-escape")
 
 
@@ -251,6 +253,7 @@ def cut_literal(literal: str, at: int) -> tuple[str, str]:
         first, second = quote + body[:place] + quote, quote + body[place:] + quote
         try:
             values = string_value(first), string_value(second)
+        # The cut would go through an escape such as `\n`.
         except UnicodeDecodeError:
             continue
         if len(values[0]) == at and "".join(values) == string_value(literal):

@@ -100,6 +100,8 @@ class Planner:
         stop = at
         while stop < len(units) and units[stop].status in ("trained", "empty") and not self._breaks(units[stop]):
             stop += 1
+        # Back from the end: a block that ends in text never written says nothing, and one that hides a name breaks
+        # what follows.
         while stop > at + 1 and (units[stop - 1].status != "trained" or self._leaks(units[at:stop])):
             stop -= 1
         return stop
@@ -120,6 +122,7 @@ class Planner:
     def _varying_run(self, units: Sequence[Unit], at: int, scope: Scope) -> int:
         stop = at + 1
         limit = stop
+        # Pieces in a row without tags between them may share a condition.
         while limit < len(units) and units[limit].node is None and units[limit].status != "masked":
             limit += 1
         self._conditions.prepare([unit.atom for unit in units[at:limit] if unit.atom is not None], scope)
@@ -156,6 +159,7 @@ class Planner:
                 Unit(status=_status(atom), start=atom.start, end=atom.end, atom=atom)
                 for atom in table.get(node.first, ())
             ]
+        # Behind the text of the gap before the node.
         start = Place(index=node.first, offset=len(self._items.gaps[node.first].text))
         return [Unit(status=self._node_status(node), start=start, end=Place(index=node.last + 1, offset=0), node=node)]
 

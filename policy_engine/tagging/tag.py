@@ -80,6 +80,7 @@ def tag_template(
     shapes, refused = _decided(template, program, conversations)
     others = _others(template, program, examples)
     known = shapes
+    # Each try adds conversations on which tags were wrong; few are needed, since one tells of a kind.
     for _ in range(_MOST_TRIES):
         tagged = _tagged(template, known)
         wrong = wrong_shapes(template.source, tagged.source, others, template.special_tokens)
@@ -124,6 +125,7 @@ def _tagged(template: ChatTemplate, shapes: tuple[Shape, ...]) -> Tagged:
         raise UntaggableError("transformers masks the tagged template otherwise", wrong.sentence)
     if GENERATION.search(tagged) is None:
         raise UntaggableError("trainers would not find the tags", "each has a `+`, to keep a line break")
+    # `normal` drops the last line break; the file keeps its own.
     ending = template.source[len(template.source.rstrip("\r\n")) :]
     return Tagged(
         source=tagged + ending if not tagged.endswith("\n") else tagged,
@@ -175,6 +177,7 @@ def _others(template: ChatTemplate, program: Program, count: int) -> tuple[Shape
 
 def _roles(template: ChatTemplate, shapes: Sequence[Shape]) -> list[str]:
     roles = {str(message["role"]) for shape in shapes for message in shape.conversation.messages}
+    # Roles of the model first: `role == 'assistant'` is the condition that most templates need.
     return sorted(roles, key=lambda role: (role not in template.model_roles, role))
 
 

@@ -67,6 +67,7 @@ def _body(items: Items, at: int, ends: tuple[str, ...]) -> tuple[list[Node], int
         else:
             node = Node(kind="statement", first=at, last=at, stored=_stored(item))
         at = node.last + 1
+        # A gap between any two, even an empty one: each is a place for a tag.
         nodes += [node, Node(kind="gap", first=at, last=at)]
     return nodes, at
 
@@ -84,9 +85,11 @@ def _block(items: Items, at: int) -> Node:
         bodies.append(body)
         if items.items[at].keyword == end:
             break
+    # Jinja compiles a recursive loop as a function, whose text is collected before it is written.
     is_recursive = keyword == "for" and any(token.text == "recursive" for token in items.items[first].tokens)
     if keyword not in ("if", "for", "with") or is_recursive:
         return Node(kind="buffered", first=first, last=at, stored=_stored(items.items[first]))
+    # A loop has a scope of its own, so its names end with it; those of a branch stay.
     stored = frozenset().union(*(n.stored for body in bodies for n in body)) if keyword == "if" else frozenset()
     kind: NodeKind = "if" if keyword == "if" else "for" if keyword == "for" else "with"
     return Node(kind=kind, first=first, last=at, bodies=bodies, stored=stored)

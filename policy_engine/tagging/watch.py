@@ -206,6 +206,7 @@ def _atoms(site: Site, number: int, shapes: Sequence[Shape], is_strict: bool) ->
         )
         return (_atom(site, number, 0, None, found, "", mixed),)
     size = len(site.literal)
+    # A literal is cut wherever some conversation changes its mind inside it.
     changes = {0, size}
     for own_C in decisions:
         changes |= set((np.flatnonzero(own_C[1:] != own_C[:-1]) + 1).tolist())
@@ -220,6 +221,7 @@ def is_hollow(shape: Shape, at: int) -> bool:
     """True if a token may reach over a place, and what is on both sides is masked."""
     if not 0 < at < len(shape.text) or shape.trained_C[at - 1] or shape.trained_C[at]:
         return False
+    # Pre-tokenizers split between letters, blanks and marks, and glue a blank to the word behind it.
     before, after = shape.text[at - 1], shape.text[at]
     return before == " " or _class(before) == _class(after)
 

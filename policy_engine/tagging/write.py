@@ -134,6 +134,7 @@ class _Writer:
         left, lost = self._left(place)
         follows = self._outside(before) if before is not None else place
         right, rest = self._right(follows)
+        # Where the source breaks lines for readers, tags get lines of their own, with the same indent.
         own_lines = bool(rest) or "\n" in lost
         if lost and left == "-" and "\n" in lost:
             self.out[-1] = self.out[-1][: len(self.out[-1]) - len(lost)] + "\n" + indent

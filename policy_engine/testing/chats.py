@@ -62,6 +62,7 @@ def sampled_ranges(choices: Choices, size: int) -> tuple[tuple[int, int], ...]:
     at = choices.integer(0, 8)
     for _ in range(choices.integer(0, 6)):
         end = min(at + choices.pick((1, 3, 10, 40)), size)
+        # Apart by at least one character: ranges that touch would be one.
         if at < end:
             found.append((at, end))
         at = end + choices.pick((1, 2, 10, 40))
@@ -81,7 +82,9 @@ def cut(choices: Choices, chat: RenderedChat) -> TokenizedChat:
     widest = choices.pick((1, 3, 8, 30))
     widths = choices.many(lambda c: c.integer(1, widest), 1, 7)
     often = choices.pick((2, 5, 9))  # how often a one-character token comes several times, or a zero-wide one follows
+    # Byte-level tokenizers give several tokens the same character, and tokens without any.
     odd = choices.chance(40)
+    # Now and then tokens stop at segments, as with templates whose markers are special tokens.
     ends = {segment.end for segment in chat.segments} if choices.chance(30) else frozenset()
     starts_T: list[int] = []
     ends_T: list[int] = []
@@ -100,6 +103,7 @@ def cut(choices: Choices, chat: RenderedChat) -> TokenizedChat:
         at = end
     return TokenizedChat(
         chat=chat,
+        # Ids mean nothing here, but repeat, as real ones do.
         input_ids=[7 * i % 10 for i in range(len(starts_T))],
         starts_T=np.array(starts_T, dtype=np.int32),
         ends_T=np.array(ends_T, dtype=np.int32),
@@ -160,6 +164,7 @@ def _turn(out: _Layout, message: Mapping[str, Any]) -> None:
     out.maybe(out.sure // 10, "markup", "<|message|>")
     for index, call in enumerate(message.get("tool_calls") or ()):
         _call(out, index, call)
+    # Seldom left out, even in orderly chats: a last turn may be open.
     out.maybe(out.sure and out.sure - 5, "eot", out.choices.pick(("<|im_end|>", "<|eom_id|>")))
     out.maybe(out.sure // 12, "eod", "<|end_of_text|>")
     out.maybe(out.sure * 3 // 4, "separator", "\n")

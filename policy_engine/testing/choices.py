@@ -89,10 +89,12 @@ class DrawChoices:
 
     def chance(self, percent: int) -> bool:
         """See `Choices`. Shrinks to False."""
+        # High numbers are True, so that a case shrinks to what is left out.
         return self._draw(_integers(0, 99)) >= 100 - percent
 
     def many(self, make: Callable[[Choices], T], low: int, high: int) -> list[T]:
         """See `Choices`."""
+        # As a Hypothesis list, whose items can be dropped one by one; a drawn length and a loop cannot.
         return self._draw(st.lists(run_on_draw(make), min_size=low, max_size=high))
 
     def characters(self, most: int) -> str:

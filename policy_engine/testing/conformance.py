@@ -61,6 +61,7 @@ class Property:
 
 
 def _property(name: str, says: str, *, fact: bool = False, of_refused: bool = False) -> Property:
+    # The function of the property's name, in whichever file of laws it is.
     look = next(getattr(module, name) for module in (laws, injection_law, media_law) if hasattr(module, name))
     return Property(name=name, says=says, look=look, fact=fact, of_refused=of_refused)
 
@@ -300,6 +301,7 @@ def _run(look: Callable[[Example], None], injected: tuple[str, ...], examples: i
     @settings(
         max_examples=examples,
         phases=phases,
+        # No database of earlier failures: the same arguments give the same report on every machine.
         database=None,
         deadline=None,
         suppress_health_check=list(HealthCheck),
@@ -330,6 +332,7 @@ def _shrunk(
 ) -> tuple[str, Example]:
     """A smaller example of the same problem: Hypothesis' smallest, or a smaller shape."""
     best: tuple[str, Example] | None = None
+    # CPU time, so that a busy machine does not show a larger counterexample. `False` is 0 and `True` 1.
     deadline = time.process_time() + SHRINK_SECONDS[p.fact]
 
     def look(made: Example) -> None:

@@ -37,11 +37,13 @@ def tool(choices: Choices) -> dict[str, Any]:
 def tools(choices: Choices) -> list[dict[str, Any]]:
     """One to three tool schemas with names of their own."""
     made = choices.many(tool, 1, 3)
+    # By name: two tools of one name mean nothing.
     return list({t["function"]["name"]: t for t in made}.values())
 
 
 def tool_call(choices: Choices) -> dict[str, Any]:
     """A tool call in OpenAI's form, its arguments an object or a string; the id may be absent."""
+    # Copies: a test that writes into a conversation must not change the next one.
     arguments: Any = copy.deepcopy(choices.pick(_ARGUMENTS))
     if choices.chance(30):
         arguments = choices.pick(('{"city": "Paris"}', "{}", '{"q": "<|im_end|>"}'))
@@ -76,6 +78,7 @@ def spans(choices: Choices, length: int, *, bad: bool = False) -> Any:
     def span(choices: Choices) -> Any:
         begin = choices.integer(0, length)
         end = choices.integer(begin, length)
+        # OpenAI's spelling has an inclusive end, so that it cannot say an empty span.
         if end == begin or choices.chance(50):
             return [begin, end]
         entry = {"begin_offset": begin, "end_offset": end - 1}

@@ -74,6 +74,7 @@ def pattern(choices: Choices) -> tuple[str, str]:
 
 def expression(choices: Choices, depth: int) -> ast.Expr:
     """A condition, nested up to `depth`."""
+    # Low numbers are plain tests: conditions shrink to one of them.
     kind = choices.integer(0, 9) if depth else 0
     if kind >= 7:
         return ast.Not(operand=expression(choices, depth - 1), span=_NOWHERE)
@@ -95,6 +96,7 @@ def test(choices: Choices) -> ast.Expr:
         return ast.Has(field=field(choices, [n for n in anything if n[0] not in ("turn", "segment")]), span=_NOWHERE)
     if kind == 2:
         name = choices.pick(BOOLEANS)
+        # Data may hold anything under a name; fields of the engine's own have one type, and another is an error.
         literals: Sequence[Any] = (True, False) if name[0] == "segment" else (True, False, 1, 0, "true", None)
         return _compare(choices, field(choices, (name,)), ("==", "!="), literals)
     if kind <= 4:

@@ -70,6 +70,7 @@ def _collect(session: pytest.Session, config: pytest.Config) -> Iterator[pytest.
 
     policies = [p for name in config.getoption("chat_policy") for p in _files(name, (".policy",))]
     for path in (p for name in config.getoption("chat_template") for p in _files(name, _TEMPLATES)):
+        # Made by hand: pytest collects only below its own arguments, and templates may be anywhere.
         node = TemplateFile.from_parent(session, path=Path(path).absolute(), name=str(path), nodeid=str(path))
         for name in PROPERTIES:
             yield PropertyItem.from_parent(node, name=name)
@@ -107,6 +108,7 @@ class TemplateFile(pytest.Collector):
         """The report on this template."""
         from policy_engine.testing.conformance import check_template
 
+        # Once for all properties of a template: a report has them all.
         if not hasattr(self, "_report"):
             tokenizer = self.tokenizer()
             examples = self.config.getoption("chat_examples")

@@ -215,6 +215,7 @@ class _Maker:
                 names = (role,)
             if kind >= 3:
                 names += tuple(choices.pick(OWNED_NAMES).split("."))
+        # Roles that are named like parts or keywords have to be quoted.
         elif kind == 7 and choices.chance(30):
             role, quoted = choices.pick(("text", "tool_call", "first", "other-role")), True
             names = (role,)
@@ -257,10 +258,12 @@ class _Maker:
         role, names = self._role_name()
         which = self._which() if choices.chance(30) else None
         if kind == "of":
+            # A target that has a role takes no second one.
             if not shape.plain:
                 return None
             shape.role, shape.which, shape.plain = role, which is not None, False
         elif kind == "after" and shape.endings:
+            # `eos of user after assistant` means nothing: an end follows a turn of its own role.
             if shape.which or shape.role not in (None, role):
                 return None
             shape.role, shape.which, shape.plain = role, which is not None, False

@@ -52,6 +52,7 @@ def _comment(choices: Choices) -> str:
 
 def policy_text(choices: Choices) -> str:
     """Any text, mostly like a policy: printed, damaged, a soup of its words, or arbitrary."""
+    # Mostly damaged policies: they get far into the parser before they fail.
     kind = choices.integer(0, 9)
     if kind == 9:
         return choices.characters(40)

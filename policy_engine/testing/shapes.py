@@ -41,6 +41,7 @@ def _call(number: int, arguments: Any) -> dict[str, Any]:
 
 
 def _result(number: int) -> dict[str, Any]:
+    # With name and id: templates read one or the other.
     return {"role": "tool", "name": "look_up", "tool_call_id": f"callid00{number}", "content": f"result {number}"}
 
 

@@ -42,7 +42,7 @@ SPECIAL_TOKENS: Final = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "
 """Named tokens for templates that print the tokenizer's."""
 
 Cells = Mapping[str, tuple[str, str]]
-"""Verdict, reason and names of the templates that are not `yes`, by property, largest first."""
+"""Verdict and reason of one template, by property."""
 
 Groups = Mapping[str, Sequence[tuple[str, str, Sequence[str]]]]
 """Verdict, reason and names of the templates that are not `yes`, by property, largest first."""
@@ -64,6 +64,7 @@ def cells_of(named: tuple[str, str]) -> tuple[str, Cells]:
         for at, (each, shape) in enumerate(SHAPES.items())
     ]
     made += [example(RandomChoices(f"table:{at}"), injected) for at in range(GENERATED)]
+    # `renders` is asked of the shapes alone, each by name: see `_raises`.
     chosen = [p for p in PROPERTIES.values() if p.name != "renders"]
     tallies = tally_of(chosen, template, made, load_tokenizer("builtin"))
     cells = {p.name: _cell(tallies[p.name]) for p in chosen}
@@ -192,6 +193,7 @@ def _found(options: argparse.Namespace) -> dict[str, Cells]:
         sources |= {f"{options.templates.name}/{file.stem}": file.read_text(encoding="utf-8") for file in files}
     named = sorted(sources.items())
     if options.limit:
+        # Spread over all, since neighbours by name are often versions of one template.
         named = named[:: max(1, len(named) // options.limit)]
     with ProcessPoolExecutor(options.jobs) as pool:
         return dict(pool.map(cells_of, named, chunksize=8))

@@ -28,6 +28,7 @@ def installed_templates() -> Mapping[str, str]:
     """
     found: dict[str, str] = {}
     for package, folder in _PLACES:
+        # Found and not imported: axolotl's import takes seconds, and pulls in torch.
         spec = find_spec(package)
         for root in (spec.submodule_search_locations or ()) if spec else ():
             for path in sorted(Path(root, folder).glob("*.jinja")):

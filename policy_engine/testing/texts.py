@@ -26,6 +26,7 @@ _KINDS: Final = (WORDS, WORDS, WORDS, SPACES, SCRIPTS, CONTROL)
 
 def text(choices: Choices, *, most: int = 4) -> str:
     """A message's text: up to `most` pieces of any kind; now and then empty, blank or arbitrary."""
+    # Templates branch on empty and blank texts, so these come on purpose and not by luck.
     if choices.chance(8):
         return choices.pick(("", " ", "\n", "\n\n  "))
     if choices.chance(8):

@@ -121,6 +121,20 @@ def test_bytes_in_json_are_base64(tmp_path: Path) -> None:
     assert [None, None] == [m["source"] for e in table["media"].to_pylist() for m in e]
 
 
+def test_the_account_counts_the_media_that_are_written(tmp_path: Path) -> None:
+    draw(tmp_path, "1.png", 70, 50)
+    picture_part = {"type": "image", "path": "1.png"}
+    rows = [
+        {"messages": chat([picture_part, {"type": "text", "text": "?"}], "A cat.")},
+        {"messages": chat([picture_part, {"type": "text", "text": "?"}])},
+        {"messages": chat("Hello.", "word " * 40, [picture_part], "A cat.")},
+    ]
+    summary, table = apply(rows, tmp_path, truncation=Truncation(max_length=40))
+    assert (2, 1) == (summary.rows_out, summary.rows_empty)
+    assert {"image": 1} == dict(summary.media)
+    assert [1, 0] == [len(media) for media in table["media"].to_pylist()]
+
+
 @pytest.mark.parametrize("name", ["qwen2_vl", "idefics3", "gemma3"])
 def test_a_cut_goes_through_no_medium(name: str) -> None:
     masker = Masker(POLICY, processor(name))

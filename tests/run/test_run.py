@@ -265,6 +265,13 @@ class TestBrokenOff:
         assert not (tmp_path / "out.parquet").exists()
         assert [1, 2, 3] == pq.read_table(tmp_path / "out.partial.parquet")["row"].to_pylist()
 
+    def test_strict_keeps_the_rows_before_where_rows_have_no_number(self, tmp_path):
+        rows = [*ROWS[:3], {"messages": [{"content": "x"}]}, *ROWS[3:]]
+        with pytest.raises(RowError, match=r"the 3 rows finished before .* read up to row 3\)"):
+            run(tmp_path, rows, strict=True, row_numbers=False)
+        kept = pq.read_table(tmp_path / "out.partial.parquet")
+        assert (3, ["input_ids", "labels", "attention_mask"]) == (kept.num_rows, kept.column_names)
+
     def test_a_guard_that_a_row_breaks(self, tmp_path):
         policy = "train everything\nnever train user"
         assert {"PE301": 10} == run(tmp_path, ROWS, policy=policy)[0].failure_codes

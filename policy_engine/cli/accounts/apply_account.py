@@ -35,6 +35,7 @@ def closing(summary: Summary, program: Program) -> tuple[RenderableType, ...]:
 def failures(summary: Summary) -> tuple[Diagnostic, ...]:
     """The rows that failed, as findings: the first of each kind, and a count of the others."""
     found: list[Diagnostic] = []
+    # Kinds in the order in which they were met, each with its rows together.
     kinds = list(dict.fromkeys(failure.kind for failure in summary.failures))
     for kind in kinds:
         shown = [failure for failure in summary.failures if failure.kind == kind]
@@ -53,6 +54,7 @@ def failures(summary: Summary) -> tuple[Diagnostic, ...]:
             fail = "fails" if more == 1 else "fail"
             message = f"{counted(more, 'more row')} {fail} like the {len(shown)} above"
             found.append(Diagnostic(code=kind[0], severity="error", message=message))
+    # Kinds of which no row was kept: the summary keeps the first failures only.
     rest = summary.rows_failed - sum(summary.failures_alike.get(kind, 0) for kind in kinds)
     if rest > 0:
         codes = ", ".join(f"{code}: {count}" for code, count in summary.failure_codes.items())
@@ -91,6 +93,7 @@ def no_rows(summary: Summary) -> tuple[Diagnostic, ...]:
     look = "`policy-engine show` prints what the policy trains of the first rows"
     cut = summary.rows_cut_empty + summary.rows_too_long
     help = look if not cut else LONGER if cut == summary.rows_in else f"{LONGER}; {look}"
+    # Where everything fails the errors say why; a look at the rows would show the same errors.
     if summary.rows_failed == summary.rows_in:
         help = "the errors above say what to do; a dataset file (--dataset) says how rows are read"
     return (
@@ -128,6 +131,7 @@ def _rows(summary: Summary) -> PlainTable:
         table.add_row("samples of all rows written", f"{summary.samples:,}")
     if summary.samples_dropped:
         table.add_row("samples dropped (too long, or nothing left to train)", f"{summary.samples_dropped:,}")
+    # Rows of the output differ from samples only where they were packed.
     if summary.sequences != summary.samples:
         table.add_row("packed sequences", f"{summary.sequences:,}")
     return table
@@ -191,6 +195,7 @@ def rules_json(program: Program, tokens: Mapping[int, int], seen: Evidence) -> l
 
 def _by_rule(summary: Summary, program: Program) -> PlainTable:
     counts: dict[int | None, int] = dict(summary.rules.items())
+    # `None` is the line for tokens that no rule decided.
     counts[None] = summary.tokens_trained + summary.tokens_masked - sum(summary.rules.values())
     return rule_table(rule_views(program.policy), counts, notes=unused_rules(program, summary.evidence))
 
@@ -199,6 +204,8 @@ UNROLL: Final = "; --unroll makes a sample of each turn, in which the template w
 
 
 def _is_thinking(field: str, summary: Summary) -> bool:
+    # Templates that drop the reasoning of earlier turns keep that of the last one, and unrolled, each turn is the
+    # last.
     return summary.rows_unrolled is None and field.startswith(("reasoning", "thinking"))
 
 
@@ -233,5 +240,6 @@ def _notes(summary: Summary, program: Program) -> list[Text]:
             "the output has `loss_weights`: a plain Trainer or SFTTrainer drops the column and weighs trained tokens "
             "alike; use `weighted_trainer`, and see with `policy-engine doctor`"
         )
+    # The line on straddles is always there, so that a zero is said too.
     style = ["" if summary.straddles else "dim", *(["yellow"] * (len(notes) - 1))]
     return [Text(note, style=s) for note, s in zip(notes, style, strict=True)]

@@ -37,6 +37,7 @@ def opening_bos(tokenizer: ChatTokenizer) -> int:
     try:
         chat = tokenizer.template.render(Conversation(messages=({"role": "user", "content": "a"},)))
         return tokenizer.times_bos(tokenizer.encode(chat).input_ids)
+    # A template that refuses this conversation says so on the rows, where it matters.
     except PolicyEngineError:
         return 0
 

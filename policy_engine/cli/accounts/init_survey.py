@@ -57,6 +57,7 @@ def survey(conversations: Iterable[Conversation], tokenizer: ChatTokenizer) -> S
                 if isinstance(part, Mapping):
                     _note(found.fields, "part", part)
             for call in message.get("tool_calls") or ():
+                # A policy may always ask about these two, whether or not this row's calls have them.
                 _note(found.fields, "call", {"name": "", "arguments": {}} | dict(call))
         _note(found.fields, "sample", conversation.sample)
         if found.rows <= _RENDERED:
@@ -75,6 +76,7 @@ def _render(found: Survey, conversation: Conversation, tokenizer: ChatTokenizer)
     found.quoted += any(wrong.how == "quoted" for wrong in chat.miswritten)
     for segment in chat.segments:
         role = chat.role(segment)
+        # An empty segment is a place where the template could have written something, and did not.
         if role is not None and segment.start < segment.end:
             found.parts.setdefault(role, Counter())[segment.part] += 1
 
@@ -91,6 +93,7 @@ def parts_in_order(parts: Iterable[str]) -> list[str]:
 def _note(fields: dict[str, FieldType], scope: str, value: Mapping[str, Any]) -> None:
     for key, item in value.items():
         seen = json_type(item)
+        # Null is "not there", and tells nothing of the type.
         if seen == "null":
             continue
         name = f"{scope}.{key}"

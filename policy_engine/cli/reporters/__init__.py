@@ -35,5 +35,6 @@ def write(verb: str, outcome: Outcome, format: Format) -> None:
     if format == "text":
         write_text(outcome)
     else:
+        # Not by `print_all`: machine formats escape what is unsafe in ways of their own.
         sys.stdout.write(_MACHINE[format](verb, outcome))
         sys.stdout.flush()

@@ -21,7 +21,9 @@ from rich.text import Text
 
 from policy_engine.report.visible import on_one_line, spelled
 
+# Wide enough for the tables of `apply`, narrow enough for a build log.
 _PIPED_WIDTH = 140
+# A colour may come before the first visible character of a line.
 _STYLE = r"(?:\x1b\[[0-9;]*m)*"
 # Build logs of GitHub read a line that begins with `::name` as a command, and `##[` anywhere; those of Azure `##vso[`.
 _COMMAND = re.compile(rf"(?m)^({_STYLE}\s*{_STYLE}):(?=:[A-Za-z])|#(?=#(?:vso|teamcity)?\[)")
@@ -67,6 +69,7 @@ def print_all(items: Iterable[RenderableType | Block], *, stderr: bool = False) 
                 console.print(on_one_line(Text(item) if isinstance(item, str) else item), soft_wrap=True)
             else:
                 console.print(item)
+    # The whole text at once: a command is recognised by the start of a line, which a single item does not know.
     console.file.write(without_commands(captured.get()))
     console.file.flush()
 

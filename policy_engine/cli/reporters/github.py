@@ -13,6 +13,7 @@ _LEVELS = {"error": "error", "warning": "warning", "info": "notice"}
 def github_commands(verb: str, outcome: Outcome) -> str:
     """One command a line. A run without findings that did not hold still says so."""
     lines = [_command(d) for d in outcome.diagnostics]
+    # A job that fails without any annotation would give no reason.
     if not lines and outcome.exit is not Exit.HOLDS:
         lines = [f"::error title=policy-engine {verb}::{VERDICTS[outcome.exit]}"]
     return "".join(line + "\n" for line in lines)
@@ -36,6 +37,7 @@ def _command(diagnostic: Diagnostic) -> str:
 
 
 def _data(text: str) -> str:
+    # GitHub's own escapes; `%` first, since the others bring one in.
     return spelled(text).replace("%", "%25").replace("\n", "%0A")
 
 

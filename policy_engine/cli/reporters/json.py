@@ -37,6 +37,7 @@ def safe_json(document: Any) -> str:
     >>> safe_json({"a": 1})
     '{\\n  "a": 1\\n}\\n'
     """
+    # NaN is no JSON; `_plain` has made text of it.
     text = json.dumps(document, indent=2, allow_nan=False)
     return _NOT_IN_LOGS.sub(lambda match: f"\\u{ord(match[0]):04x}", text) + "\n"
 
@@ -85,6 +86,7 @@ def location_of(diagnostic: Diagnostic) -> dict[str, Any] | None:
     place = diagnostic.place
     if place is None or place.file is None:
         return None
+    # In Parquet the number is a row's: a viewer would open the file at a line that means nothing.
     line = place.number if place.is_line else None
     return {"file": place.file, "line": line, "column": None, "end_line": line, "end_column": None}
 

@@ -26,6 +26,7 @@ def sarif_log(verb: str, outcome: Outcome) -> str:
                 "rules": [{"id": code} for code in codes],
             }
         },
+        # Columns count characters, as Python does; the default of SARIF are UTF-16 units.
         "columnKind": "unicodeCodePoints",
         "invocations": [
             {
@@ -65,6 +66,7 @@ def _result(diagnostic: Diagnostic, codes: list[str]) -> dict[str, Any]:
 
 def _location(place: Mapping[str, Any]) -> dict[str, Any]:
     path = Path(place["file"])
+    # A relative path stays relative: services resolve it against the repository.
     uri = path.as_uri() if path.is_absolute() else quote(path.as_posix())
     region = {
         "startLine": place["line"],

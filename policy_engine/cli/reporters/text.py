@@ -37,6 +37,7 @@ def diagnostic_text(diagnostic: Diagnostic) -> Text:
     for number, line in enumerate(format_diagnostic(_on_one_line(diagnostic)).split("\n")):
         if number:
             text.append("\n")
+        # `file:line:column: ` may come before the severity.
         if number == 0 and head in line:
             before, after = line.split(head, 1)
             text.append(before, style="bold")

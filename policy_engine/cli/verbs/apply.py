@@ -121,6 +121,7 @@ def register(app: typer.Typer) -> None:
                 workers=workers,
             )
             request = Request(data=data, out=out, options=options, unroll=unroll, ray=engine == "ray")
+            # Before the tokenizer is loaded: an output that exists is reported at once.
             request.check()
             return apply_request(
                 request,

@@ -51,6 +51,7 @@ def register(app: typer.Typer) -> None:
             from policy_engine.cli.work.audit import audit_rows
 
             media = media_options(media_root, media_urls)
+            # A policy is optional here, unlike elsewhere: without one the rows are still examined.
             if policy is None and (dataset is None or not names_policy(dataset)):
                 found = load_chat_tokenizer(tokenizer, template, dataset)
                 return audit_rows(data, found if media is None else found.with_media(media), None, limit=limit)

@@ -50,13 +50,16 @@ def register(app: typer.Typer) -> None:
 
 def _check(files: list[str], dataset: str | None, strict: bool, prove: bool, fix: bool) -> Outcome:
     schema = read_schema(dataset)
+    # First all edits, then the findings: what was fixed is not reported any more.
     if fix:
         for name in files:
             _fix(name, schema)
     results = [_check_one(name, schema, prove) for name in files]
     diagnostics = tuple(d for _, found in results for d in found)
+    # The worst decides: a file that is no policy gives no answer, whatever the others are.
     unusable = any(policy is None for policy, _ in results)
     doubtful = any(d.severity == "warning" for d in diagnostics)
+    # Errors of a policy that checks are guards that do not hold.
     broken = any(d.is_error for policy, found in results if policy is not None for d in found)
     fails = broken or (strict and doubtful)
     unproven = any(d.code in _UNPROVEN for d in diagnostics)

@@ -61,6 +61,7 @@ def register(app: typer.Typer) -> None:
     ) -> None:
         """Compare two policies over all conversations, and on given data by the tokens that change."""
         if data is None:
+            # Said, and not ignored: whoever gives them expects rows to be compared.
             given = {"-t": tokenizer, "--template": template, "--limit": limit, "--list": listed}
             named = next((name for name, value in given.items() if value is not None), None)
             finish("diff", format, lambda: _compare(old, new, dataset, unused=named))

@@ -74,6 +74,7 @@ def _fmt(files: list[str], *, write: bool, diff: bool) -> Outcome:
 
 
 def _source(name: str) -> Source:
+    # Elsewhere a shipped name goes first; here it would be a file inside the package that is changed.
     if name in shipped() and not Path(name).exists():
         raise DataError(f"`{name}` is a shipped policy, which `fmt` does not change", help="give the path of a file")
     return read_source(name) if name == STDIN else read_policy(Path(name))

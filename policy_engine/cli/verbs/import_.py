@@ -70,6 +70,7 @@ def _import(system: str, config: str, out: Path | None, overwrite: bool) -> Outc
 def _write(folder: Path, texts: Mapping[str, str], overwrite: bool) -> list[str]:
     """Writes all the files, or nothing if one of them exists; their paths."""
     paths = {folder / name: text for name, text in texts.items()}
+    # All are looked at before the first is written.
     for path in paths:
         if path.exists() and not overwrite:
             raise exists(path)

@@ -23,6 +23,7 @@ def _serve() -> Outcome:
     try:
         from policy_engine.lsp.server import server
     except ModuleNotFoundError as error:
+        # Another missing module is a defect, and not an extra that was left out.
         if (error.name or "").partition(".")[0] not in ("pygls", "lsprotocol"):
             raise
         raise ConfigError(

@@ -63,6 +63,7 @@ def _prove(files: list[str], dataset: str | None, rules: bool) -> Outcome:
         codes.add(report.exit_code)
         facts.append(report_facts(name, report))
         body += _lines(name, report, rules)
+    # Over several files the least certain answer counts, in this order.
     code = next((c for c in (Exit.NO_ANSWER, Exit.FAILS, Exit.UNDECIDED) if c in codes), Exit.HOLDS)
     return Outcome(exit=code, diagnostics=tuple(diagnostics), data={"files": facts}, body=tuple(body))
 

@@ -58,12 +58,14 @@ def _tag(name: str | None, policy: str | None, tokenizer: str | None, out: Path 
     from policy_engine.tagging.errors import UntaggableError
     from policy_engine.tagging.tag import tag_template
 
+    # Before the template is tagged, which takes seconds.
     if out is not None and out.exists() and not overwrite:
         raise exists(out)
     program = load_policy(policy or "default")
     template, loaded = _load(name, tokenizer)
     try:
         tagged = tag_template(template, program)
+        # A template file alone has no tokenizer: then only text is compared.
         tokens = None if loaded is None else check_tokens(loaded, program, tagged.source, tagged.shapes)
     except UntaggableError as error:
         found = diagnostics_of(error.reworded(f"{template.name}: {error.message}"))

@@ -72,6 +72,8 @@ def _load(name: str, tokenizer: str | None) -> tuple[ChatTemplate, ChatTokenizer
     from policy_engine.chat.tokens.load import read_template
 
     path = Path(name)
+    # By name, not by looking: a folder may be called anything, and a file that is missing has to be reported as a
+    # template.
     if path.suffix in _TEMPLATES or path.name == "chat_template.json":
         if tokenizer is None:
             return ChatTemplate(read_template(path), name=name), None

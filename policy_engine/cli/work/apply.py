@@ -60,6 +60,7 @@ def apply_request(request: Request, inputs: Inputs) -> Outcome:
     """Does the run. Rows that fail make the answer no; the others are written all the same."""
     try:
         summary = run_with_bar(request, inputs)
+    # About input, output or options: no answer (2). The first row that fails under --strict is an answer: no (1).
     except (DataError, ConfigError):
         raise
     except PolicyEngineError as error:
@@ -68,6 +69,7 @@ def apply_request(request: Request, inputs: Inputs) -> Outcome:
         return Outcome(exit=Exit.FAILS, diagnostics=diagnostics_of(error))
     program = inputs.masker.program
     return Outcome(
+        # An output without rows is no success, even where every row was left out as asked.
         exit=Exit.FAILS if summary.rows_failed or not summary.rows_out else Exit.HOLDS,
         diagnostics=(
             *doubtful_roles(summary.doubtful_roles),
@@ -106,6 +108,7 @@ def run_with_bar(request: Request, inputs: Inputs) -> Summary:
         task = bar.add_task("masking", total=None, rows=0)
 
         def progress(done: Done) -> None:
+            # A pipe has no known end: the bar only moves.
             total = None if done.fraction is None else 1.0
             bar.update(task, total=total, completed=done.fraction or 0.0, rows=done.rows)
 

@@ -26,6 +26,7 @@ from policy_engine.report.view import rule_views
 from policy_engine.rules.program import Program
 
 _SHOWN: Final = 5
+# The comment of a shipped policy has paragraphs with a head: `# Behaves like: …`, up to the next head or the policy.
 _LIKE: Final = re.compile(r"(?ms)^# Behaves like: (.*?)(?=^# [A-Z][a-z]+:|^#$|^[^#]|\Z)")
 
 
@@ -51,6 +52,7 @@ def audit_rows(data: str, tokenizer: ChatTokenizer, program: Program | None, *, 
         except PolicyEngineError as error:
             failures += diagnostics_of(error, place=rows.where(number))
     found = auditor.finish()
+    # Nothing could be audited, so there is no verdict; the first failure says why.
     if not found.rows:
         help = "audit takes a dataset that is already tokenized"
         if not failures:
@@ -58,6 +60,7 @@ def audit_rows(data: str, tokenizer: ChatTokenizer, program: Program | None, *, 
         first = replace(failures[0], help=failures[0].help or help)
         return Outcome(exit=Exit.NO_ANSWER, diagnostics=(first,))
     fails = found.smells or found.breaches or failures
+    # Rows that were not found again may hide anything: then the answer is not yes.
     unseen = found.undecided or found.recovered < found.rows
     about_rules = () if program is None else rule_findings(program, found.evidence, rows=found.compared)
     return Outcome(
@@ -121,6 +124,7 @@ def _body(data: str, found: Audit, program: Program | None) -> Iterator[Renderab
         yield Text(f"  roles and parts of these are not known: {why}")
     if program is None:
         yield Text("")
+        # The command can be pasted: where a shipped policy explains every row, it is the one to compare with.
         best = next((name for name, share in found.presets if share == 1), None)
         policy = "POLICY" if best is None else best
         yield Text(f"next: policy-engine audit {data} -p {policy} -t TOKENIZER compares every row with a policy", "dim")

@@ -41,6 +41,7 @@ def tour(folder: Path, *, overwrite: bool, machine: bool = True) -> Outcome:
     # Some rows of the sample have images, which a tokenizer alone cannot take; the rest of their text is worth a look.
     policy = policy_from_text(f"use {POLICY}\non media ignore", name=POLICY)
     inputs = replace(inputs, masker=Masker(policy, inputs.masker.tokenizer))
+    # Rows are named by id here and by number in `show_rows`, so that the sample can grow.
     ids = [row.get("id") for row in builtin.sample_rows()]
     page = folder / "masked.html"
     views = show_rows(

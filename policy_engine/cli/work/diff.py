@@ -39,6 +39,7 @@ def diff_rows(data: str, old: Masker, new: Masker, *, limit: int | None, listed:
     found = DataDiff(old=old.program, new=new.program, most=listed, description=format.description)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", LostFieldWarning)  # `apply` counts what never reached the text
+        # In batches, so that the tokenizer is called once for many rows.
         while batch := list(islice(rows, _BATCH)):
             sides = [(number, told) for number, row in batch for told in _read(row, format)]
             for (number, _), before, after in zip(sides, *_both([told for _, told in sides], old, new)):

@@ -68,6 +68,7 @@ def ask(question: Question) -> Outcome:
         sample, tokenizer, failed = _sample(question)
     except GuardError as error:  # the answer to a policy, as where its guards are proven not to hold
         return Outcome(exit=Exit.FAILS, diagnostics=diagnostics_of(error))
+    # Media are compared apart: the step itself runs on text, since features of pictures need the model.
     of_media = compare_media(sample, tokenizer) if has_media(sample) else None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a trainer's warnings are about the hardware and its own future
@@ -114,6 +115,7 @@ def _settings(question: Question) -> dict[str, Any]:
 
 def _sample(question: Question) -> tuple[Sample, ChatTokenizer | None, _Failed]:
     rows = read_rows(question.data)
+    # The first row tells which kind of data it is: preferences, masked rows, or chats.
     first = next(rows)
     if isinstance(first[1], PolicyEngineError):
         raise first[1]
@@ -125,8 +127,10 @@ def _sample(question: Question) -> tuple[Sample, ChatTokenizer | None, _Failed]:
         )
         if tokenizer is not None and question.media is not None:
             tokenizer = tokenizer.with_media(question.media)
+        # A collator makes tensors by the types of the columns; Parquet and Arrow declare them, JSON does not.
         types = _item_types(rows.files[0]) if rows.files else {}
         return read_sample(_enough(chain([first], rows), question.rows), types), tokenizer, _Failed()
+    # `load_inputs` and `masked_rows` read the data again, from the start.
     if question.data == "-":
         raise ConfigError("chats cannot be masked here from a pipe", help="write them to a file, or `apply` first")
     if question.tokenizer is None and question.dataset is None:
@@ -165,6 +169,7 @@ def _trained_rows(data: str, inputs: Inputs, failed: _Failed) -> Iterator[tuple[
             failed.empty += row.result.is_empty
         else:
             failed.count += 1
+            # A broken guard is the worse news: it stays "the first", whichever row came before.
             if failed.first is None or (
                 isinstance(row.result, GuardError) and not isinstance(failed.first[1], GuardError)
             ):
@@ -295,6 +300,8 @@ def _table(found: Examination) -> PlainTable:
             table.add_row(
                 name, f"{count:,}", Text("differ", style="bold red") if wrong else Text("equal", style="green")
             )
+    # With other labels or ids than the data's, a loss that differs is no finding of its own; it is shown in red all
+    # the same.
     equal = not bad & {"loss", "joined", "labels-ignored", "labels-changed", "pad-masked", "ids-changed", "cut"}
     difference = abs((found.loss or 0) - (found.by_hand or 0))
     table.add_row(

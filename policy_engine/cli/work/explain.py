@@ -37,6 +37,8 @@ def explain_row(
     said: list[str] = []
     numbers = () if number is None else (number,)
     rows = masked_rows(data, inputs, limit=1, numbers=numbers, say=said.append)
+    # A pair gives two rows, the chosen one first. A row that failed has no side, and is the answer whichever was asked
+    # for.
     row = next(row for row in rows if side is None or row.side in ("", side))
     if not isinstance(row.result, MaskedRow):
         return Outcome(
@@ -85,6 +87,7 @@ def _tokens_at(row: MaskedRow, text: str) -> tuple[int, ...]:
             f"the rendered row does not contain `{text}`", help="`policy-engine show` prints the text as it is rendered"
         )
     starts, ends = row.tokenized.starts_T.tolist(), row.tokenized.ends_T.tolist()
+    # Tokens that overlap the text: the first and the last one may reach beyond it.
     return tuple(i for i, (a, b) in enumerate(zip(starts, ends, strict=True)) if a < start + len(text) and start < b)
 
 

@@ -18,9 +18,10 @@ from policy_engine.cli.accounts.data_findings import data_findings, opening_bos
 from policy_engine.cli.accounts.init_survey import Survey, parts_in_order, survey
 from policy_engine.cli.files import exists, write_text_file
 from policy_engine.cli.outcome import Exit, Outcome, diagnostics_of
+from policy_engine.cli.work.inputs import STDIN
 from policy_engine.cli.work.rows import see_format
 from policy_engine.core.diagnostics import Diagnostic
-from policy_engine.core.errors import PolicyEngineError, RowError
+from policy_engine.core.errors import ConfigError, PolicyEngineError, RowError
 from policy_engine.core.vocabulary import KEYWORDS, PARTS, parts_of
 from policy_engine.core.wording import counted
 from policy_engine.data.conversation import Conversation
@@ -41,10 +42,14 @@ def write_starter(
 ) -> Outcome:
     """Looks at the first `limit` rows and writes PATH.yaml and PATH.policy.
 
-    Raises DataError if one of them exists, RowError if no row can be read, and what reading and loading raise.
+    Raises ConfigError for standard input, DataError if one of them exists, RowError if no row can be read, and what
+    reading and loading raise.
     """
+    if data == STDIN:
+        raise ConfigError("`init` reads the data more than once, which a pipe cannot give", help="write it to a file")
     base = Path(Path(data).name).with_suffix("") if out is None else out
     policy_path, dataset_path = Path(f"{base}.policy"), Path(f"{base}.yaml")
+    # Both before anything is loaded or written: no half of the pair.
     for path in (policy_path, dataset_path):
         if path.exists() and not overwrite:
             raise exists(path)
@@ -157,6 +162,7 @@ def policy_text(found: Survey, data: str, *, failed: int = 0, but: Container[str
     hints = _field_hints(found)
     if hints:
         lines += ["", "# Fields that may say what to train; uncomment what is meant:", *hints]
+    # A guard for each other role: a later edit that trains one by mistake is refused.
     others = [role for role in sorted(found.roles) if role != "assistant" and role not in but]
     if others:
         lines += ["", "# Asserted on every row.", *(f"never train {_role(role)}" for role in others)]
@@ -168,6 +174,7 @@ def dataset_text(found: Survey, data: str, policy: str, format: Format, names: d
     usual = named_format(format.kind)
     lines = [f"# How {Path(data).name} is read, and what its policy may ask about.", f"policy: {_scalar(policy)}"]
     for key, value in names.items():
+        # A dataset file may not name a template outside its folder, so the line is written as a comment.
         if value and key == "template" and Path(value).parts[:1] == ("..",):
             lines += [f"# template: {value} is not below this folder: move it here, or give it with --template"]
         elif value:
@@ -177,7 +184,9 @@ def dataset_text(found: Survey, data: str, policy: str, format: Format, names: d
     columns += [n for n in ("instruction", "output", "prompt", "completion") if getattr(format, n) != getattr(usual, n)]
     lines += [f"  {name}: {_scalar(getattr(format, name))}" for name in columns]
     lines += ["trained_roles: [assistant]"]
+    # Only names that a policy can write; the column of messages itself is no field.
     fields = {n: t for n, t in found.fields.items() if _NAME.fullmatch(n) and n != f"sample.{format.field}"}
+    # Content may be a string or a list of parts; a policy compares its text.
     fields |= {"message.content": "string"} if "message.content" in fields else {}
     lines += ["fields:", *(f"  {name}: {kind}" for name, kind in sorted(fields.items()))]
     lines += ["# template_kwargs: {enable_thinking: false}", "# tests:"]
@@ -220,6 +229,7 @@ def _field_hints(found: Survey) -> list[str]:
 
 
 def _role(name: str) -> str:
+    # A role named like a keyword or a part has to be quoted: `never train "tool_result"`.
     plain = re.fullmatch(r"[A-Za-z_]\w*", name) and name not in KEYWORDS and parts_of(name) is None
     return name if plain and name not in PARTS else json.dumps(name)
 

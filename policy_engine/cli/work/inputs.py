@@ -99,6 +99,7 @@ def load_inputs(
     spec = _spec(dataset)
     if pairs is not None:
         spec = _with_pairs(spec, pairs)
+    # The option wins over the dataset file, here and for tokenizer and template.
     policy = policy if policy is not None or spec is None else spec.policy
     if policy is None:
         raise ConfigError(

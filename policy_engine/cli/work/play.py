@@ -50,6 +50,7 @@ def play_on(
 
     Raises ConfigError if Gradio is not installed or no tokenizer is named, and what loading and reading raise.
     """
+    # Before the tokenizer is loaded, which takes seconds.
     check_installed()
     board = board_for(
         data, policy=policy, tokenizer=tokenizer, template=template, dataset=dataset, media=media, limit=limit
@@ -102,6 +103,7 @@ def board_for(
 
 
 def _is_shipped(name: str) -> bool:
+    # As `read_policy` tells them apart: a name without a dot or slash is a shipped policy's.
     return name.replace("_", "a").isalnum()
 
 

@@ -68,8 +68,10 @@ def masked_rows(
     seen = 0
     for index, (number, row) in enumerate(rows):
         seen = number
+        # Numbers skip blank lines, so that the last wanted one may never come.
         if last is not None and number > last:
             break
+        # The one more row is not masked: that it is there is all that matters.
         if last is None and index == limit:
             say(f"there are more rows than {limit}: `--limit` shows more, `--row` any one")
             break
@@ -82,6 +84,7 @@ def masked_rows(
                 yield Row(number=number, place=source.where(number), result=result, side=side)
     if wanted:
         missing = min(wanted)
+        # Rows after it were seen, so it was there and had nothing.
         if missing < seen:
             raise RowError(
                 f"there is no row {missing}: that line of `{data}` is blank",

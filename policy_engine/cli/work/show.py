@@ -64,6 +64,7 @@ def show_rows(
     controlled: list[str] = []
     program = inputs.masker.program
     watch, seen = RuleWatch(program), Evidence()
+    # A run view has stretches of tokens that were decided alike; it is enough for people, and much faster.
     view = row_view if machine or ids else run_view
     bos = 0
     for row in masked_rows(data, inputs, limit=limit, numbers=numbers, say=said.append, doubtful=counts):
@@ -181,6 +182,7 @@ def _row(row: RowView) -> dict[str, Any]:
             {
                 "index": token.index,
                 "id": token.id,
+                # Tokens that share characters (bytes of an emoji) are one cell; its text belongs to the first.
                 "text": cell.text if token is cell.tokens[0] else "",
                 "weight": token.weight,
                 "reason": token.reason,

@@ -56,6 +56,8 @@ def run_files(
         (item, result)
         for item in found
         for result in item.results
+        # With --update a text that differs is no failure: it has just been written. A test that cannot run has no
+        # text.
         if not result.passed and not (update and result.actual is not None)
     ]
     return Outcome(
@@ -119,6 +121,7 @@ def _diagnostic(path: Path, result: TestResult) -> Diagnostic:
 
 
 def _difference(result: TestResult) -> list[str]:
+    # Without the line break at the end, which YAML blocks add.
     expected, actual = result.expected.rstrip().splitlines(), (result.actual or "").rstrip().splitlines()
     return list(difflib.unified_diff(expected, actual, "expected", "masked", lineterm=""))
 

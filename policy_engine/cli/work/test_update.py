@@ -32,6 +32,7 @@ def update_expected(path: Path, actual: Mapping[int, str]) -> int:
     for number in sorted(actual, reverse=True):  # from the end, so that places before stay right
         key, value = nodes[number]
         start, end = value.start_mark.index, value.end_mark.index
+        # The end mark of a block is behind its last line break; that of any other text is at its last character.
         block = isinstance(value, yaml.ScalarNode) and value.style in ("|", ">")
         tail = "\n" if block and text[:end].endswith("\n") else ""
         written = _written(actual[number], indent=key.start_mark.column + 2, flow=_in_flow(text, key))
@@ -70,6 +71,8 @@ def _written(text: str, *, indent: int, flow: bool) -> str:
     """
     text = text.rstrip()
     lines = text.split("\n")
+    # Quoted where a block would change the text or be hard to read: characters that do not show, an indent that YAML
+    # would take for its own, tabs.
     if flow or not text or text != spelled(text) or lines[0][:1].isspace() or "\t" in text:
         return json.dumps(text, ensure_ascii=text != spelled(text))
     return "|\n" + "\n".join(" " * indent + line if line else "" for line in lines)

@@ -23,6 +23,7 @@ def watched(trainer: type[Any]) -> Iterator[list[tuple[dict[str, Any], float, An
     taken = cls.training_step
 
     def spy(self: Any, model: Any, inputs: Mapping[str, Any], *rest: Any, **more: Any) -> Any:
+        # Copied before the step, which may change its inputs (transformers pops `labels` for some losses).
         batch = {name: value.clone() if hasattr(value, "clone") else value for name, value in inputs.items()}
         loss = taken(self, model, inputs, *rest, **more)
         seen.append((batch, float(loss), self.model))
@@ -84,5 +85,6 @@ def surroundings(**variables: str) -> Iterator[StringIO]:
         with quietly(), redirect_stderr(said), redirect_stdout(said):
             yield said
     finally:
+        # Cleared first: variables that the trainer set itself go, too.
         os.environ.clear()
         os.environ.update(before)

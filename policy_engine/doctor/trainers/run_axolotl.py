@@ -78,6 +78,7 @@ def run_axolotl(task: Task) -> TakenStep:
         )
         taken = _on_a_cpu(given, parts)
         save_model(task.vocabulary, folder / "model")
+        # A file and not rows in memory: so axolotl's own loading, filters and packing are in the step.
         dataset_of(task).to_parquet(str(folder / "rows.parquet"))
         config = {
             **{name: value for name, value in taken.items() if "." not in name},
@@ -87,6 +88,7 @@ def run_axolotl(task: Task) -> TakenStep:
             "dataset_prepared_path": str(folder / "prepared"),
             "output_dir": str(folder / "out"),
         }
+        # Without packing one step has to hold all rows, so that all of them are compared.
         if not taken.get("sample_packing"):
             config["micro_batch_size"] = len(task.rows)
         file = folder / "config.yml"

@@ -41,6 +41,7 @@ def run_llamafactory(task: Task) -> TakenStep:
             template=template,
             tokenizer=tokenizer,
             model=model,
+            # As LLaMA-Factory's own workflow does for training.
             pad_to_multiple_of=8,
             label_pad_token_id=IGNORE_INDEX if data.ignore_pad_token_for_loss else tokenizer.pad_token_id,
             block_diag_attn=data.neat_packing,

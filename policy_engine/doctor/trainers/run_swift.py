@@ -73,6 +73,7 @@ def run_swift(task: Task) -> TakenStep:
                     help="set `strict: true`, and it says what is wrong with the first of them",
                 ) from error
     batch, loss, model = first_of(seen)
+    # ms-swift's name for weights; without weights in the data it is a mask of ones that says nothing new.
     scale = batch.pop("loss_scale", None)
     if scale is not None and task.sample.weighted:
         batch["loss_weights"] = scale

@@ -44,6 +44,7 @@ def run_torchtune(task: Task) -> TakenStep:
         )
         batch = parts.padded_collate_packed([packed[i] for i in range(len(packed))])
         lengths = [packed[i]["seq_lens"].tolist() for i in range(len(packed))]
+        # Documents numbered from 1, as `stretches` reads masks: torchtune itself has lengths.
         counted = [[n for n, size in enumerate(row, 1) for _ in range(size)] for row in lengths]
         seen = {"attention_mask": torch.tensor(counted), "position_ids": batch["input_pos"]}
         # True where a token may look, as torchtune's attention takes it; transformers' takes it for all heads at once.

@@ -66,6 +66,7 @@ def run_trainer(
     model = tiny_model(len(task.vocabulary), task.vocabulary.pad)
     with quietly():
         trainer = make(model, args, dataset_of(task))
+    # It prints the loss of each step to the terminal.
     trainer.remove_callback(PrinterCallback)
     with watched(type(trainer)) as seen:
         trainer.train()
@@ -90,6 +91,7 @@ def dataset_of(task: Task) -> Any:
         name: Sequence(Value(str(task.sample.types[name]))) if name in task.sample.types else feature
         for name, feature in dataset.features.items()
     }
+    # Python lists became int64 on the way; the types of the data are a part of what is examined.
     return dataset.cast(Features(features))
 
 

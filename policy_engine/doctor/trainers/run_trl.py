@@ -36,5 +36,6 @@ def run_trl(task: Task) -> TakenStep:
     rows = [{**row, "labels": codes.encode(row["labels"], row["loss_weights"])} for row in task.rows]
     rows = [{name: column for name, column in row.items() if name != "loss_weights"} for row in rows]
     step = run_trainer(replace(task, rows=rows), trl.SFTConfig, make, version=trl.__version__)
+    # Back from codes, so that batch and data are compared in one form.
     labels, weights = codes.decode(step.batch["labels"])
     return replace(step, batch={**step.batch, "labels": labels, "loss_weights": weights})

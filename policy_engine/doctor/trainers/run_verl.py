@@ -45,8 +45,11 @@ def run_verl(task: Task) -> TakenStep:
     model = tiny_model(len(task.vocabulary), task.vocabulary.pad)
     with torch.no_grad():
         logits = model(input_ids=ids[None], position_ids=positions[None], use_cache=False).logits[0]
+        # Rolled over the whole batch: the last token of a document gets the next one's first, which its mask leaves
+        # out.
         logs = parts.logprobs_from_logits(logits, torch.roll(ids, -1))
     data = import_module("tensordict").TensorDict({"loss_mask": batch["loss_mask"]}, batch_size=[len(dataset)])
+    # What verl's workers sum over all processes before the loss; here there is one.
     parts.assign_non_tensor(data, dp_size=1, batch_num_tokens=float(weights.sum()))
     nested = torch.nested.nested_tensor_from_jagged(logs, batch["input_ids"].offsets())
     loss, _ = parts.sft_loss(None, {"log_probs": nested}, data)

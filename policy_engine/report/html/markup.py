@@ -36,8 +36,10 @@ def shown_lengths(texts: list[str]) -> list[int]:
     Unsafe characters are spelled out, and breaks are marked.
     """
     whole = "".join(texts)
+    # The common case in one look: plain ASCII is as long shown as it is.
     if whole.isascii() and spelled(whole) == whole:
         return [len(text) + text.count("\n") for text in texts]
+    # A script counts UTF-16 units: an emoji is two. Each line break has its `↵` before it.
     return [len(spelled(text).encode("utf-16-le")) // 2 + text.count("\n") for text in texts]
 
 

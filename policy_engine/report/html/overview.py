@@ -19,7 +19,9 @@ def overview(rows: list[RowFacts]) -> str:
 
 def _histogram(rows: list[RowFacts], totals: Totals) -> str:
     bins = share_bins(rows)
+    # Without rows the bars have no height, and nothing is divided by zero.
     most = max(*bins, 1)
+    # The first bar is rows that train nothing; the others end at a full tenth, so that 100% has one too.
     names = ["0%", *(f"{100 * at // BINS}–{100 * (at + 1) // BINS}%" for at in range(BINS))]
     bars = "".join(
         f"<li title='{counted(count, 'row')} with {name} trained' data-low='{max(0, at - 1) / BINS:g}' "

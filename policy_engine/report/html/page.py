@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from policy_engine.core.wording import share
+from policy_engine.core.wording import counted, share
 from policy_engine.lang.checked import CheckedPolicy
 from policy_engine.report.html.markup import asset, escaped
 from policy_engine.report.html.overview import overview
@@ -50,6 +50,7 @@ def html_page(
         [
             "<!doctype html>\n<html lang='en'><head><meta charset='utf-8'>",
             "<meta name='viewport' content='width=device-width, initial-scale=1'>",
+            # The page loads nothing from anywhere: data in it cannot fetch, and the file can be passed on.
             "<meta http-equiv='Content-Security-Policy' content=\"default-src 'none'; img-src data:; ",
             "style-src 'unsafe-inline'; script-src 'unsafe-inline'\">",
             f"<title>{escaped(title)}</title><style>{asset('page.css')}{asset('tokens.css')}</style></head>\n<body>",
@@ -91,8 +92,10 @@ def _failed(rows: Sequence[ShownRow | FailedRow]) -> str:
         f"<li><a href='#row{row.number}'>row {row.number}</a> {escaped(row.code)}: {escaped(row.message)}</li>"
         for row in failed
     )
-    noun = "1 row" if len(failed) == 1 else f"{len(failed):,} rows"
-    return f"<details class='failures' open><summary>{noun} failed</summary><ul>{lines}</ul></details>"
+    return (
+        f"<details class='failures' open><summary>{counted(len(failed), 'row')} failed</summary>"
+        f"<ul>{lines}</ul></details>"
+    )
 
 
 def _finder(rows: Sequence[RowFacts], totals: Totals) -> str:

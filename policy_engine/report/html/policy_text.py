@@ -41,6 +41,7 @@ def policy_section(source: Source, rules: Sequence[RuleView]) -> str:
             by_place.setdefault((rule.span.start, rule.span.end), []).append(rule.index)
     out, at = [], 0
     for (start, end), indexes in sorted(by_place.items()):
+        # Rules do not overlap in one text; a place inside another would break the spans apart.
         if start < at:
             continue
         numbers = " ".join(str(i) for i in indexes)
@@ -61,6 +62,7 @@ def _split(markup: str) -> list[str]:
     for line in markup.split("\n"):
         text = opening + line
         last_open, last_close = line.rfind("<span"), line.rfind("</span>")
+        # The tag stays open over the line's end: each line is a list item, and a span cannot cross two.
         if last_open > last_close:
             opening = line[last_open : line.index(">", last_open) + 1]
         elif last_close >= 0:

@@ -46,6 +46,7 @@ class Kinds:
         """The number of what is said of a run."""
         chat = row.tokenized.chat
         segment = chat.segments[run.segment]
+        # Each reason once, in order: pieces of one run often have the same.
         whys = dict.fromkeys(self._why(row.pieces[at]) for at in range(*run.pieces))
         key = (
             f"trained, weight {run.weight:g}" if run.weight else "masked",
@@ -76,6 +77,8 @@ class Kinds:
             "why": [[list(line) for line in lines] for lines in self._whys],
         }
         text = json.dumps(facts, ensure_ascii=False, separators=(",", ":"))
+        # In a hidden element and not in a script: text of the data cannot end it, and a page may be made of several
+        # blocks.
         return f"<style>{self._style()}</style><div class='facts' hidden>{escape(text, quote=False)}</div>"
 
     def _style(self) -> str:
@@ -180,6 +183,7 @@ def _run(run: TokenRun, row: ShownRow, kinds: Kinds, cells: RowCells) -> Iterabl
     kind, colour, effect = kinds.of(run, row), kinds.colour(run, chat), _class(run)
     changed = " changed" if run.changed else ""
     by = "" if run.rule is None else f" r{run.rule}"
+    # Only masked text is folded: what is trained, or changed, is what one looks for.
     most = _LONG if effect == "masked" and not run.changed else len(chat.text)
     for part, is_middle in folded(run, row.tokenized, most=most, kept=_KEPT):
         if is_middle:
@@ -203,6 +207,7 @@ def _body(run: TokenRun, row: ShownRow) -> str:
         )
         return image + escaped(one_line(run.medium.in_words))
     text = row.tokenized.chat.text[run.start : run.end]
+    # Tokens without characters (some byte pieces, given ids) still have to be there to point at.
     return with_breaks(text) if text else "·" * run.tokens
 
 

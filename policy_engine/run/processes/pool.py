@@ -51,9 +51,11 @@ def in_order(
         DataError: a task ended two workers, `describe` names it; or workers do not start.
     """
     if workers == 1:
+        # No processes at all: errors have their own traceback, and a debugger steps into the work.
         for task in tasks:
             yield task, work(task)
         return
+    # Pickled once, for all workers: the work has the compiled policy and the tokenizer.
     pool: _Pool[Task] = _Pool(pickle.dumps(work, protocol=pickle.HIGHEST_PROTOCOL), workers, describe)
     try:
         yield from pool.run(tasks)
@@ -89,6 +91,7 @@ class _Pool(Generic[Task]):
         pending: deque[_Pending[Task]] = deque()
         more, broken = True, None
         while True:
+            # Bounded, so that a fast reader does not fill the memory with rows that wait.
             while more and len(pending) < AHEAD * self._size:
                 try:
                     pending.append(_Pending(next(tasks)))
@@ -102,6 +105,7 @@ class _Pool(Generic[Task]):
                 if broken is not None:
                     raise broken
                 return
+            # In order: a result that is ready early waits here until those before it are taken.
             head = pending.popleft()
             yield head.task, self._result(head)
 
@@ -119,6 +123,7 @@ class _Pool(Generic[Task]):
         with self._changed:
             self._waiting.append(pending)
             self._changed.notify_all()
+            # Workers start as tasks come: a small input does not pay for processes that would do nothing.
             if len(self._threads) < self._size and len(self._waiting) + self._busy > len(self._threads):
                 self._threads.append(threading.Thread(target=self._feed, daemon=True))
                 self._threads[-1].start()
@@ -196,6 +201,8 @@ class _Pool(Generic[Task]):
     def _give_back(self, pending: _Pending[Task], error: _NoStart) -> None:
         """After a worker did not start: its task goes to another, unless that is in vain."""
         with self._changed:
+            # A certain failure (a module that does not import) is not tried again; a worker that was killed may have
+            # met a shortage of memory that has passed.
             self._failed_starts += 1
             if error.is_certain or self._failed_starts >= _STARTS:
                 reason = DataError(
@@ -215,10 +222,12 @@ class _Pool(Generic[Task]):
         self._changed.notify_all()
 
     def _start(self) -> _Worker:
+        # The tokenizers package has threads of its own in each process: together they take the CPUs once.
         worker = _Worker(max(1, (os.cpu_count() or 1) // self._size))
         with self._changed:
             self._workers = [w for w in self._workers if not w.has_ended()]
             self._workers.append(worker)
+            # Closed while the process was starting: `kill` did not see it.
             if self._closed:
                 worker.kill()
         worker.begin(self._work)
@@ -246,10 +255,13 @@ class _Worker:
                 [sys.executable, "-c", _COMMAND, path],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
+                # The user's own setting of the variable wins.
                 env={"RAYON_NUM_THREADS": str(threads), **os.environ},
+                # On Windows Ctrl-C goes to all processes of a group.
                 creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
             )
         except (OSError, ValueError) as error:
+            # BlockingIOError is "too many processes just now"; anything else comes again.
             raise _NoStart(f"{error}", is_certain=not isinstance(error, BlockingIOError)) from None
 
     def has_ended(self) -> bool:
@@ -258,6 +270,7 @@ class _Worker:
 
     def begin(self, work: bytes) -> None:
         """Loads the work. Raises _NoStart."""
+        # The name is in a pickle only where a class or function of the user's script is.
         main = Main.here() if b"__main__" in work else None
         try:
             send(self._stdin, pickle.dumps(main))
@@ -284,6 +297,7 @@ class _Worker:
     def end(self) -> str:
         """Ends the process if it runs; says how it ended."""
         self.kill()
+        # Reaped here, so that no dead process is left behind.
         code = self._process.wait()
         for stream in (self._stdin, self._stdout):
             with contextlib.suppress(OSError):  # what was not sent cannot be any more

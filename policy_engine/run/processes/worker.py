@@ -109,6 +109,7 @@ class Main:
         """
         if self.module is None and self.path is None:
             return
+        # The script may read its arguments while it defines what the work needs.
         sys.argv[:] = self.arguments
         found = (
             runpy.run_module(self.module, run_name=_MAIN)
@@ -117,12 +118,14 @@ class Main:
         )
         made = ModuleType(_MAIN)
         made.__dict__.update(found)
+        # Under both names: pickles of the parent say `__main__`, classes made here say `__mp_main__`.
         sys.modules["__main__"] = sys.modules[_MAIN] = made
 
 
 def serve() -> None:
     """In a new process: loads the work and does tasks until its standard input ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that started this one
+    # Before any code of the user runs: a `print` there would break the protocol.
     tasks, results = _own_streams()
     try:
         main, work = pickle.loads(receive(tasks)), receive(tasks)
@@ -181,6 +184,7 @@ def _answer(results: IO[bytes], answer: Ready | Failed | Answer) -> None:
     try:
         data = pickle.dumps(answer, protocol=pickle.HIGHEST_PROTOCOL)
     except Exception as error:
+        # A result, or an error with odd arguments, that does not pickle: its words still do.
         given = answer.error if isinstance(answer, Answer) and answer.error is not None else error
         told = RuntimeError(_in_words(given))
         data = pickle.dumps(Answer(error=told, traceback=traceback.format_exc()), protocol=pickle.HIGHEST_PROTOCOL)

@@ -18,6 +18,7 @@ from policy_engine.testing.conversations import conversation as any_conversation
 from policy_engine.testing.shapes import SHAPES
 from policy_engine.testing.texts import CONTROL, text
 
+# Characters that a tracer could use as marks of its own: data may hold them, too.
 PRIVATE_USE: Final = ("\ue000\ue001", "\uf8ff", "\U000f0000\U0010fffd")
 
 
@@ -74,6 +75,7 @@ def payloads(template: ChatTemplate) -> tuple[str, ...]:
     try:
         profile = template.profile()
     except TemplateError:
+        # A template that renders no probe has no turns to imitate.
         return (*CONTROL, *PRIVATE_USE)
     end = profile.marker or ""
     for opening in (profile.user_opening, profile.prompt("user"), profile.prompt("tool")):
@@ -85,6 +87,7 @@ def payloads(template: ChatTemplate) -> tuple[str, ...]:
 
 def example(choices: Choices, injected: Sequence[str]) -> Example:
     """A conversation that a template should render; now and then one that it may refuse."""
+    # Strict templates refuse most of what is generated freely, so that nearly half of the cases are plain.
     if choices.chance(55):
         made = any_conversation(choices, most=5, marks=False)
         made = dataclasses.replace(made, sample={})
@@ -142,6 +145,7 @@ class Case:
         return self._prefix(turns, True)
 
     def _prefix(self, turns: int, prompt: bool) -> str | None:
+        # No template has a text for a conversation without messages.
         if turns == 0:
             return None
         if turns == len(self.conversation.messages):
@@ -179,9 +183,11 @@ def marked(conversation: Conversation, payload: str = "") -> Conversation:
 
     def word(value: str) -> str:
         nonlocal count
+        # Templates branch on empty and blank texts: those stay as they are.
         if not value.strip():
             return value
         count += 1
+        # The number is at both ends, so that half of a word that was cut still says which it is.
         return f"Wq{count}x{payload}y{count}qW"
 
     def within(value: Any) -> Any:

@@ -17,6 +17,7 @@ from policy_engine.testing.checks.conformance_cases import Case, Skip, alike
 
 MANY: Final = 1024
 """Turns of the long conversation that a template has to render."""
+# Twice as much, and room for what a template writes once; a quadratic template has four times as much.
 _GROWTH: Final = 2.5
 
 
@@ -126,6 +127,7 @@ def ends(case: Case) -> str | None:
         found = [s for s in own if s.part == "eot"]
         if any(_apart(chat, a, b) for a, b in pairwise(found)):
             return f"message {turn} has several end markers: {[chat.segment_text(s) for s in found]}"
+        # An empty turn may be left without an end.
         if not data:
             continue
         if found and found[-1].start < data[-1].end:
@@ -160,6 +162,7 @@ _FOLLOWING: Final[tuple[tuple[dict[str, Any], ...], ...]] = (
 
 def _end_by_what_follows(case: Case) -> str | None:
     """A turn's end that is the same text, and no end, where another kind of turn follows."""
+    # Only for the shapes: five more renderings of each turn would be slow on generated conversations.
     if case.example.shape is None:
         return None
     turns = (turn for turn in range(len(case.conversation.messages)) if case.is_model(turn))
@@ -312,6 +315,7 @@ def bounded(case: Case) -> str | None:
     """No rendering reaches the bounds; twice as many turns write about twice as much text."""
     if isinstance(case.outcome, TemplateLimitError):
         return _first_line(case.outcome)
+    # Once a template is enough: 1,024 turns take long.
     if case.example.shape != "several exchanges":
         return None
     half, whole = (_repeated_text(case, turns) for turns in (MANY // 2, MANY))
@@ -332,5 +336,6 @@ def _repeated_text(case: Case, turns: int) -> str | TemplateError:
 
 def _first_line(error: Exception) -> str:
     text = error.message if isinstance(error, TemplateError) else str(error)
+    # The template's own words: they are what is compared and counted.
     text = text.split("raises for this conversation: ", 1)[-1]
     return next((line.strip() for line in text.splitlines() if line.strip()), type(error).__name__)

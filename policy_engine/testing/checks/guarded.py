@@ -57,6 +57,7 @@ def check_policy(
 
     Raises what loading a policy raises.
     """
+    # Not proven: what the proof says is what this looks at from another side.
     program = policy if isinstance(policy, Program) else load_policy(policy, prove=False)
     masker = Masker(program, tokenizer)
     forbidden = _forbidden(program)
@@ -103,6 +104,7 @@ def _conversations(tokenizer: ChatTokenizer, examples: int) -> Iterable[Conversa
         yield marked(shape, injected[number % len(injected)])
     for number in range(examples):
         made = example(RandomChoices(f"guards:{number}"), injected)
+        # A third as it is, with texts of its own: control text, blanks and all scripts among them.
         yield made.conversation if number % 3 == 0 else marked(made.conversation, made.payload)
 
 
@@ -124,6 +126,7 @@ def _wrong(row: MaskedRow, conversation: Conversation, forbidden: list[Atom]) ->
     def overlaps(start: int, end: int) -> bool:
         return any(a < end and b > start for a, b in trained)
 
+    # First by the engine's own segments, then by words in the text, which do not depend on them.
     for segment in chat.segments:
         role = chat.role(segment)
         if any(segment.part in t.parts and _matches(t, role) for t in forbidden) and overlaps(

@@ -31,6 +31,7 @@ def injection(case: Case) -> str | None:
     restored, places = _restored(after, case.payload)
     if restored != before.text:
         raise Skip("the template acts on the injected text")  # and writes other text; its words were looked at above
+    # Templates take thinking out of contents on purpose: then the message counts, and not the part.
     coarse = _is_thinking(case.payload)
     if _owners(before, None, coarse) != _owners(after, places, coarse):
         return f"with {case.payload!r} in the data, {_difference(before, after, places, coarse)}"
@@ -100,6 +101,7 @@ def _owners(chat: RenderedChat, places: list[tuple[int, int]] | None, coarse: bo
     found: list[Owner] = []
     gone = list(places or ())
     for segment in chat.segments:
+        # Where the segment ends once the injected text is taken out, so that both texts have one scale.
         end = segment.end - sum(max(0, min(b, segment.end) - a) for a, b in gone if a < segment.end)
         key = (segment.turn, segment.field and segment.field[0], segment.call, None if coarse else segment.part)
         if found and found[-1][1] == key:

@@ -49,6 +49,7 @@ def media(case: Case) -> str | None:
 def _own_ids(processor: MediaProcessor, messages: list[Mapping[str, Any]], case: Case) -> list[int]:
     tools = case.conversation.tools
     made = processor.processor.apply_chat_template(
+        # Some processors write into the messages they are given.
         copy.deepcopy(messages),
         tools=None if tools is None else [dict(tool) for tool in tools],
         chat_template=case.template.source,

@@ -78,3 +78,10 @@ def test_nothing_to_read(tmp_path: Path) -> None:
     ran = cli("init", write_chats(tmp_path, ['{"a": 1}']), "-t", "builtin", "-o", tmp_path / "out")
     assert ran.code == 2
     assert not (tmp_path / "out.yaml").exists()
+
+
+def test_a_pipe_cannot_be_read_twice(tmp_path: Path) -> None:
+    ran = cli("init", "-", "-t", "builtin", "-o", tmp_path / "out")
+    assert 2 == ran.code
+    assert "`init` reads the data more than once, which a pipe cannot give" in ran.err
+    assert not list(tmp_path.iterdir())

@@ -7,7 +7,8 @@ reasoning, first, last and between other turns.
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from itertools import product
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -126,11 +127,43 @@ CONVERSATIONS: Final[Mapping[str, Conversation]] = MappingProxyType(
 """The 49 conversations, by what is special about them."""
 
 
+_CONTENTS: Final = {
+    "text": "It is here.",
+    "nothing": "",
+    "a hard blank": "\xa0<s> It is here.",
+    "an open thought": "It is <think>",
+    "a closed thought": "it is.</think>Here.",
+    "a thought": "<think>Let me see.</think>Here.",
+    "a thought inside": "It is <think>Let me see.</think> here.",
+}
+_REASONING: Final[Mapping[str, Mapping[str, str]]] = {
+    "no reasoning": {},
+    "empty reasoning": {"reasoning_content": ""},
+    "reasoning": {"reasoning": "Let me see."},
+    "reasoning content": {"reasoning_content": "Let me see."},
+    "thinking": {"thinking": "Let me see."},
+}
+
+
+def _answers() -> Iterator[tuple[str, Conversation]]:
+    """Answers of each content and kind of reasoning, with and without a call, last and first.
+
+    A template's condition mostly reads one of these, and conversations drawn at random meet few of their combinations.
+    """
+    for (what, content), (which, reasoning), calls in product(_CONTENTS.items(), _REASONING.items(), ((), (_ONE,))):
+        answer = {**_answer(content, *calls), **reasoning}
+        messages = [_user(), answer, *([_result(), _answer(content)] if calls else [])]
+        name = f"{what} and {which}, {'called' if calls else 'said'}"
+        yield f"{name}, last", _chat(*messages, tools=bool(calls))
+        yield f"{name}, first", _chat(*messages, _user("Why?"), answer, tools=bool(calls))
+
+
 FURTHER: Final[Mapping[str, Conversation]] = MappingProxyType(
     {
         "a role of its own, last": _chat(
             {"role": "developer", "content": "Be brief."}, _user(), _answer(), {"role": "critic", "content": "Bad."}
-        )
+        ),
+        **dict(_answers()),
     }
 )
 """Conversations that tags have to be right for, and are not made for unless they prove wrong."""

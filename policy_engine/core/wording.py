@@ -38,10 +38,17 @@ def share(part: int, whole: int) -> str:
     >>> share(1, 8), share(8, 8), share(0, 8), share(0, 0)
     ('12.5%', '100%', '0%', '–')
     """
-    if not whole:
-        return "–"
+    return percent(part / whole) if whole else "–"
+
+
+def percent(value: float) -> str:
+    """A fraction in percent, as `share` writes it.
+
+    >>> percent(0.125), percent(1.0)
+    ('12.5%', '100%')
+    """
     # `100%` without a decimal means all of them: 9,999 of 10,000 is `100.0%`.
-    return f"{part / whole:.0%}" if part in (0, whole) else f"{part / whole:.1%}"
+    return f"{value:.0%}" if value in (0, 1) else f"{value:.1%}"
 
 
 def field_path(path: Sequence[str | int]) -> str:

@@ -15,6 +15,7 @@ from policy_engine.core.vocabulary import (
     GROUPS,
     KEYWORDS,
     KNOWN_ROLES,
+    OTHER_PARTS,
     OTHER_WORDS,
     PART_NAMES,
     PARTS,
@@ -182,7 +183,8 @@ class Resolver:
             message = f"`{first}` is a group and has nothing below it"
             self.findings.error("PE202", message, selector.span, f"write `{below[0]}` without `{first}`")
         else:
-            help = did_you_mean(first, (*PART_NAMES, *GROUPS))
+            other = OTHER_PARTS.get(".".join(names))
+            help = f"did you mean `{other}`?" if other else did_you_mean(first, (*PART_NAMES, *GROUPS))
             listed = ", ".join(f"`{n}`" for n in (*PART_NAMES, *GROUPS))
             self.findings.error("PE202", f"there is no part `{first}`", selector.span, help or f"parts are {listed}")
         return None

@@ -402,13 +402,24 @@ class Masker:
 
     def _layout(self, rows: list[dict[str, Any]]) -> Format:
         # Batches of another dataset have columns or messages of another shape: each shape is looked at once.
-        seen = shape_of(without_null_fields(rows[0]))
-        if seen is None and self._detected:
-            return next(reversed(self._detected.values()))  # a broken row: reading it says what is wrong
-        shape = tuple(rows[0]), seen
-        found = self._detected.get(shape)
+        shape = tuple(rows[0]), shape_of(without_null_fields(rows[0]))
+        found = self._detected.get(shape) if shape[1] is not None else None
         if found is None:
-            found = self._detected[shape] = self.dataset.format_of([without_null_fields(row) for row in rows])
+            found = self._detect(rows, shape)
+        self._detected.pop(shape, None)
+        self._detected[shape] = found  # at the end, where `features` looks for the dataset that is at hand
+        return found
+
+    def _detect(self, rows: list[dict[str, Any]], shape: tuple[tuple[str, ...], Any]) -> Format:
+        try:
+            found = self.dataset.format_of([without_null_fields(row) for row in rows])
+        except ConfigError:
+            # No row of the batch has a shape. In a dataset that was read before, reading them says what is wrong.
+            known = [format for (columns, _), format in self._detected.items() if columns == shape[0]]
+            if shape[1] is not None or not known:
+                raise
+            return known[-1]
+        if all(found != known for known in self._detected.values()):
             _log.info("%s", found.description)
         return found
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from policy_engine.data.conversation import Conversation
 from policy_engine.data.formats import Format
-from policy_engine.data.role_spelling import Spelling, what_to_do
+from policy_engine.data.role_spelling import Spelling, read_elsewhere_as, what_to_do
 from policy_engine.mask.unrendered import Lost, lost_text
 
 
@@ -39,15 +39,20 @@ class Warner:
     _warned: set[Hashable] = field(default_factory=set)
 
     def look_at_roles(self, conversation: Conversation, layout: Format, known: frozenset[str]) -> None:
-        """Warns of roles that are much like one of the `known`, and not declared."""
+        """Warns of roles that are not `known`, and much like one that is, or another program's name for it."""
         # Spellings depend on the dataset's names for roles, and one masker may read several datasets.
         kind = tuple(layout.roles.items())
         if kind not in self._spellings:
             self._spellings[kind] = Spelling.of(layout, known)
         spelling = self._spellings[kind]
         # This runs for every row, and few roles occur.
-        for role in {message["role"] for message in conversation.messages}:
+        roles = {message["role"] for message in conversation.messages}
+        for role in sorted(roles):
             meant = spelling.meant(role)
+            if meant is None and role not in known and "assistant" not in roles:
+                # `gpt` and `human` in rows of `role` and `content`: no rule for the assistant sees such a row.
+                meant = read_elsewhere_as(role)
+                meant = meant if meant in ("assistant", "user") else None
             if meant is not None and role not in self._warned:
                 advice = what_to_do(role, meant=meant, read_as=spelling.read_as(meant))
                 text = f"nothing declares the role `{role}`, which this row has and maybe others; {advice}"

@@ -12,6 +12,7 @@ from pathlib import PurePath
 
 from rich.text import Text
 
+from policy_engine.report.styles import DOUBT
 from policy_engine.report.table import PlainTable
 from policy_engine.report.view import RuleView
 from policy_engine.report.visible import one_line
@@ -46,7 +47,7 @@ def rule_table(
             Text("–" if scales else f"{count:,}", style="" if count else "dim"),
             Text(one_line(rule.text, 100), style=style(rule.index)),
             Text(f"{PurePath(rule.source).name}:{rule.line}", style="dim"),
-            Text(note, style="yellow"),
+            Text(note, style=DOUBT),
         )
     table.add_row("", f"{tokens.get(None, 0):,}", Text("(no rule: masked)", style="dim"), "", "")
     return table

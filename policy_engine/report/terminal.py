@@ -13,29 +13,27 @@ from rich.segment import Segment
 from rich.text import Text
 
 from policy_engine.core.choices import ColorBy
+from policy_engine.core.vocabulary import Reason
 from policy_engine.core.wording import counted, share
 from policy_engine.mask.unrendered import lost_piece
 from policy_engine.report.rules import rule_table
+from policy_engine.report.styles import (
+    AGAINST,
+    DOUBT,
+    LESS,
+    MASKED,
+    MORE,
+    RULES,
+    STRADDLE,
+    STRUCTURAL,
+    TRAINED,
+    TRUNCATED,
+)
 from policy_engine.report.view import Cell, RowView, RuleView, TokenView, TurnView
 from policy_engine.report.visible import RETURN, one_line, visible
 
 K = TypeVar("K")
 
-# Backgrounds with a colour of their own for the text, so that both are legible on light and on dark terminals.
-TRAINED, LESS, MORE, AGAINST = "black on green", "black on cyan", "black on magenta", "white on red"
-MASKED, STRADDLE, STRUCTURAL, TRUNCATED = "", "black on yellow", "underline", "strike"
-_RULES = (
-    "black on green",
-    "black on cyan",
-    "black on magenta",
-    "black on yellow",
-    "white on blue",
-    "white on red",
-    "black on bright_green",
-    "black on bright_cyan",
-    "black on bright_magenta",
-    "black on bright_yellow",
-)
 _WEIGHTS = {TRAINED: "trained", LESS: "weight below 1", MORE: "weight above 1", AGAINST: "negative weight"}
 
 MARKS = {"trained": ("⟦", "⟧"), "straddle": ("⟨", "⟩")}
@@ -73,7 +71,7 @@ class RowText:
             yield from _lines(_turn_text(turn, self.color_by, marks, self.ids), console, options.max_width)
         if row.chat.unrendered:
             lost = ", ".join(map(lost_piece, row.chat.unrendered))
-            yield Text(f"never reached the text: {lost}", style="yellow")
+            yield Text(f"never reached the text: {lost}", style=DOUBT)
 
 
 class Legend:
@@ -93,31 +91,36 @@ class Legend:
         self.marks = marks
         self.notes = dict(notes or {})
         self.decided = _sum(row.by_rule for row in rows)
-        self.reasons = _sum(row.by_reason for row in rows)
-        self.styles = {
-            _weight_style(token)
-            for row in rows
-            for turn in row.turns
-            for cell in turn.cells
-            for token in cell.tokens
-            if token.weight
-        }
+        tokens = [token for row in rows for turn in row.turns for cell in turn.cells for token in cell.tokens]
+        self.styles = {_weight_style(token) for token in tokens if token.weight}
+        self.masked: Counter[Reason] = Counter()
+        for token in tokens:
+            if not token.weight:
+                self.masked[token.reason] += token.count
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """A table of rules, then one line of reasons and one of colours or marks."""
-        style = (lambda index: _RULES[index % len(_RULES)]) if self.color_by == "rule" else (lambda index: "")
+        style = (lambda index: RULES[index % len(RULES)]) if self.color_by == "rule" else (lambda index: "")
         yield rule_table(self.rules, self.decided, notes=self.notes, style=style)
-        notes = (("straddle", STRADDLE), ("structural", STRUCTURAL), ("truncated", TRUNCATED), ("drift", STRADDLE))
-        there = [Text(f"{self.reasons[r]:,} {r}", style=s) for r, s in notes if self.reasons[r]]  # type: ignore[index]
+        notes: dict[Reason, str] = {
+            "straddle": STRADDLE,
+            "structural": STRUCTURAL,
+            "truncated": TRUNCATED,
+            "drift": STRADDLE,
+        }
+        there = [
+            Text(f"{self.masked[reason]:,} {reason}", style=own) for reason, own in notes.items() if self.masked[reason]
+        ]
         if there:
             line = Text("masked for another reason than a rule: ", style="dim")
             yield line.append_text(Text(", ").join(there))
         if self.marks or console.no_color or console.color_system is None:
-            marks = [(self.styles, "⟦ ⟧ trained"), (self.reasons["straddle"], "⟨ ⟩ masked because it straddles")]
-            yield Text("   ".join([text for occurs, text in marks if occurs] + ["the rest masked"]))
+            marks = [(self.styles, "⟦ ⟧ trained"), (self.masked["straddle"], "⟨ ⟩ masked because it straddles")]
+            rest = ["the rest masked"] if self.masked else []
+            yield Text("   ".join([text for occurs, text in marks if occurs] + rest))
         elif self.color_by == "effect":
             names = [Text(f" {name} ", style=style) for style, name in _WEIGHTS.items() if style in self.styles]
-            yield Text("  ").join([*names, Text("masked")])
+            yield Text("  ").join([*names, *([Text("masked")] if self.masked else [])])
 
 
 Piece = tuple[str, str]
@@ -174,7 +177,7 @@ def _kind(cell: Cell, color_by: ColorBy) -> tuple[str, str]:
         return "none", MASKED
     if lead.weight:
         if color_by == "rule" and lead.rule is not None:
-            return "trained", f"bold {_RULES[lead.rule % len(_RULES)]}"
+            return "trained", f"bold {RULES[lead.rule % len(RULES)]}"
         return "trained", _weight_style(lead)
     if lead.reason == "straddle":
         return "straddle", STRADDLE

@@ -104,8 +104,9 @@ ITEMS = "{% for m in messages %}{{ m.content + '' }}{% for c in m.tool_calls or 
         (calling({}, content=None), "`content` of message 1 is null or missing", "write an empty text"),
         (
             calling('{"q": "tea"}', content=None),
-            "of message 1 is text, and the template wants an object; a null",
-            "parse",
+            "(`content` of message 1 is null or missing, and the template wants text; "
+            "`tool_calls[0].function.arguments` of message 1 is text, and the template wants an object)",
+            "write an empty text as `content`",
         ),
         (
             {"role": "assistant", "content": [{"type": "text", "text": "a"}]},
@@ -118,6 +119,36 @@ def test_an_error_of_the_template_names_message_field_and_remedy(message: Any, r
     with pytest.raises(TemplateError, match=re.escape(reason)) as caught:
         masker(ITEMS)([ASK, message])
     assert help in str(caught.value.help)
+
+
+PARTS = "{% for m in messages %}{% for p in m.content %}{{ p.text }}{% endfor %}{{ m.content[0].type }}{% endfor %}"
+"""Takes lists of parts only."""
+ANSWERS = (
+    "{% for m in messages %}{% if m.role == 'assistant' %}{{ m.content + '' }}{% elif m.content is string %}"
+    "{{ m.content }}{% endif %}{% endfor %}"
+)
+"""Takes any content of users, and text of the assistant."""
+
+
+def test_the_message_to_blame_is_the_one_that_is_refused() -> None:
+    null, listed = {"content": None}, {"content": [{"type": "text", "text": "a"}]}
+    user, answer = {"role": "user"}, {"role": "assistant"}
+    with pytest.raises(TemplateError, match="`content` of message 3 is null or missing, and the template wants text"):
+        masker(ANSWERS)([{**user, **null}, {**answer, "content": "a"}, {**user, **null}, {**answer, **null}])
+    with pytest.raises(TemplateError, match=r"`content` of message 1 is null .* list of parts") as bad:
+        masker(PARTS)([{**user, **listed}, {**answer, **null}])
+    assert str(bad.value.help).startswith('write [{"type": "text", "text": ""}] as `content`')
+
+
+def test_a_null_content_beside_a_list_names_both() -> None:
+    ask = {"role": "user", "content": [{"type": "text", "text": "a"}]}
+    both = (
+        r"\(`content` of message 1 is null or missing, and the template wants text; "
+        r"`content` of message 0 is a list of parts, and the template wants text\)"
+    )
+    with pytest.raises(TemplateError, match=both) as caught:
+        masker("{% for m in messages %}{{ m.content + '' }}{% endfor %}")([ask, {"role": "assistant", "content": None}])
+    assert str(caught.value.help).endswith("; and write the content as text")
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,23 @@ def codes(text: str) -> list[str]:
 
 
 @pytest.mark.parametrize(
+    ("text", "ends"),
+    [
+        ("train assistant", "after assistant"),
+        ("train last assistant", "of trained assistant"),
+        ("train assistant after last user", "of trained assistant"),
+        ("train assistant where message.good", "of trained assistant"),
+        ("train user, last critic", "after user"),
+    ],
+)
+def test_the_ends_that_are_missing_are_those_of_the_turns_that_are_trained(text: str, ends: str) -> None:
+    policy = check_text(text)
+    warning = next(warning for warning in lint(policy) if warning.code == "PE604")
+    assert f"add `train eos {ends}`: a model has to learn where to stop" == warning.help
+    assert "PE604" not in [left.code for left in lint(check_text(f"{text.split(',')[0]}; train eos {ends}"))]
+
+
+@pytest.mark.parametrize(
     ("text", "code"),
     [
         ("train assistant; train eos after assistant; mask eos of assistant", "PE604"),

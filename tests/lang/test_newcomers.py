@@ -26,6 +26,18 @@ def test_words_of_data_formats(word: str, help: str) -> None:
     assert () == lint(policy)
 
 
+@pytest.mark.parametrize(
+    ("part", "meant"),
+    [("content", "text"), ("thinking", "reasoning"), ("arguments", "tool_call.arguments"), ("tool_calls", "tool_call")],
+)
+def test_words_of_data_formats_for_a_part(part: str, meant: str) -> None:
+    with pytest.raises(PolicyError) as error:
+        check_text(f"train assistant.{part}")
+    assert ["PE202"] == [finding.code for finding in error.value.diagnostics]
+    assert f"did you mean `{meant}`?" == error.value.diagnostics[0].help
+    check_text(f"train assistant.{meant}")
+
+
 def test_a_quoted_role_is_meant() -> None:
     (warning,) = check_text('train "content"').warnings
     assert "declare it in a dataset file if the data has it" == warning.help

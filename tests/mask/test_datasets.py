@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from policy_engine import ConfigError, Masker, policy_from_text
+from policy_engine.mask.warner import DoubtfulRoleWarning
 from tests.support.policies import ASSISTANT, SYSTEM, USER
 
 datasets = pytest.importorskip("datasets")
@@ -98,6 +99,53 @@ def test_declared_types_are_those_that_come_out(policy: str, unrolls: bool) -> N
 
 def _plain(value):
     return value.tolist() if hasattr(value, "tolist") else value
+
+
+ANSWER = {"role": "assistant", "content": "Yo"}
+SHAREGPT = [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Yo"}]
+
+
+def test_one_masker_for_data_of_many_shapes():
+    masker = Masker(policy_from_text("train assistant\ntrain eos after assistant"), "builtin")
+    answered = {"messages": [[USER, ANSWER]]}
+    shapes = [
+        answered,
+        {"conversations": [SHAREGPT]},
+        {"messages": [SHAREGPT]},
+        {"prompt": ["Hi"], "completion": ["Yo"]},
+        {"prompt": [[USER]], "chosen": [[ANSWER]], "rejected": [[{**ANSWER, "content": "No"}]]},
+        answered,
+    ]
+    for columns in shapes:
+        made = datasets.Dataset.from_dict(columns).map(masker.batch, batched=True, remove_columns=list(columns))
+        assert masker.features.keys() == made.features.keys(), columns
+        labels = made["chosen_labels" if "chosen" in columns else "labels"][0]
+        assert 3 == sum(label != -100 for label in labels), columns
+
+
+def test_a_broken_first_row_is_read_as_its_own_dataset():
+    """Not as the dataset that the masker read before."""
+    masker = Masker(policy_from_text("train assistant\ntrain eos after assistant"), "builtin", on_error="drop")
+    datasets.Dataset.from_dict({"prompt": ["Hi"], "completion": ["Yo"]}).map(masker.batch, batched=True)
+    second = {"conversations": [[], SHAREGPT]}
+    made = datasets.Dataset.from_dict(second).map(masker.batch, batched=True, remove_columns=list(second))
+    assert (1, 1) == (len(made), masker.counts["failed"])
+    with pytest.raises(ConfigError, match=r"no conversation found in 1 row; their columns are `text`"):
+        datasets.Dataset.from_dict({"text": ["Hi"]}).map(masker.batch, batched=True)
+    # A batch of a dataset that is known, in which no row has a shape: its rows are broken, not the dataset.
+    again = {"conversations": [[], []]}
+    made = datasets.Dataset.from_dict(again).map(masker.batch, batched=True, remove_columns=list(again))
+    assert (0, 3) == (len(made), masker.counts["failed"])
+
+
+def test_names_of_other_programs_are_told():
+    masker = Masker(policy_from_text("train assistant\ntrain eos after assistant"), "builtin")
+    rows = {"messages": [[{"role": "human", "content": "Hi"}, {"role": "gpt", "content": "Yo"}]]}
+    with pytest.warns(DoubtfulRoleWarning) as told:
+        assert 0 == len(datasets.Dataset.from_dict(rows).map(masker.batch, batched=True))
+    assert ["did you mean `assistant`?", "did you mean `user`?"] == [
+        str(warning.message).split("; ")[1].split(" Fix")[0] for warning in told
+    ]
 
 
 def test_a_map_of_single_rows_is_refused():

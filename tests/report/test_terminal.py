@@ -2,13 +2,18 @@ from __future__ import annotations
 
 import io
 import random
+import re
+from pathlib import Path
 
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console, ConsoleOptions, RenderResult
+from rich.style import Style
 from rich.text import Text
 
 from policy_engine.core.choices import ColorBy
+from policy_engine.mask.token_mask import REASONS
+from policy_engine.report import styles
 from policy_engine.report.terminal import Legend, RowText, _lines
 from policy_engine.report.view import row_view, rule_views, run_view
 from policy_engine.report.visible import one_line, visible
@@ -43,7 +48,7 @@ def test_readable_without_colour() -> None:
 def test_colour_takes_the_place_of_marks() -> None:
     row = row_view(*masked([{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Yes"}]), name="row 7")
     text = render(RowText(row, rule_views(policy())), color=True)
-    assert "\x1b[30;42mYes\x1b[0m" in text
+    assert "\x1b[38;5;16;48;5;114mYes\x1b[0m" in text
     assert "⟦" not in text
 
 
@@ -84,6 +89,50 @@ def test_the_legend_names_only_what_occurs() -> None:
     some = render(Legend([row_view(*masked([user, answer]), name="row")], rule_views(policy())), color=True)
     assert "trained" in some
     assert "weight" not in some.splitlines()[-1]
+
+
+def test_a_trained_token_is_not_in_the_legend_of_the_masked() -> None:
+    tokenized, mask = masked([{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Yes"}])
+    mask.reasons_T[1:] = REASONS.index("straddle")
+    mask.weights_T[:] = 0.5
+    legend = render(Legend([row_view(tokenized, mask, name="row")], rule_views(policy())), color=False)
+    assert "⟦ ⟧ trained" == legend.splitlines()[-1].strip()
+    assert "straddle" not in legend
+    assert "masked for" not in legend
+
+
+def _contrast(one: tuple[int, int, int], other: tuple[int, int, int]) -> float:
+    """The contrast of two colours as WCAG defines it, from 1 to 21."""
+
+    def luminance(color: tuple[int, int, int]) -> float:
+        linear = [c / 3294.6 if c <= 10 else ((c / 255 + 0.055) / 1.055) ** 2.4 for c in color]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    low, high = sorted((luminance(one), luminance(other)))
+    return (high + 0.05) / (low + 0.05)
+
+
+def test_colours_are_legible_on_light_and_dark() -> None:
+    named = {name: Style.parse(value) for name, value in vars(styles).items() if name.isupper() and name != "RULES"}
+    named |= {f"rule {number}": Style.parse(value) for number, value in enumerate(styles.RULES)}
+    assert len(set(styles.RULES)) == len(styles.RULES) == 10
+    for name, style in named.items():
+        if style.color is None:
+            continue
+        # The 16 colours before these are what a terminal's theme says.
+        assert all(16 <= (color.number or 0) for color in (style.color, style.bgcolor) if color is not None), name
+        text = style.color.get_truecolor()
+        if style.bgcolor is not None:
+            assert 4.5 <= _contrast(text, style.bgcolor.get_truecolor()), name
+        else:
+            assert 3.9 <= min(_contrast(text, (0, 0, 0)), _contrast(text, (255, 255, 255))), name
+
+
+def test_no_colour_of_a_theme_is_named_elsewhere() -> None:
+    named = re.compile(r"\"(bold )?(bright_)?(red|green|yellow|cyan|blue|magenta|white|black)( on \w+)?\"")
+    package = Path(styles.__file__).parents[1]
+    files = [*package.glob("cli/**/*.py"), *package.glob("report/*.py")]
+    assert [] == [f"{file.name}: {found[0]}" for file in files for found in named.finditer(file.read_text("utf-8"))]
 
 
 def test_one_line() -> None:

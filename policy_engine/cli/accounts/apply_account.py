@@ -17,6 +17,7 @@ from policy_engine.mask.evidence.rule_use import Evidence
 from policy_engine.mask.evidence.segment_kinds import NO_ROLE
 from policy_engine.mask.unrendered import lost_text
 from policy_engine.report.rules import rule_table
+from policy_engine.report.styles import BAD, DOUBT, GOOD
 from policy_engine.report.table import PlainTable
 from policy_engine.report.view import rule_views
 from policy_engine.rules.program import Program
@@ -113,13 +114,13 @@ def _rows(summary: Summary) -> PlainTable:
     table.add_column()
     counts = [
         ("rows read", summary.rows_in, "", ""),
-        ("rows written", summary.rows_out, "bold green", ""),
-        ("rows failed", summary.rows_failed, "bold red", "failed"),
-        ("rows empty (nothing to train, dropped)", summary.rows_empty, "yellow", "empty"),
-        ("rows left with nothing to train by truncation (dropped)", summary.rows_cut_empty, "yellow", "cut_empty"),
-        ("rows too long (dropped)", summary.rows_too_long, "yellow", "too_long"),
-        ("rows with ids that do not spell their messages (dropped)", summary.rows_drifted, "yellow", "drift"),
-        ("rows truncated", summary.rows_truncated, "yellow", ""),
+        ("rows written", summary.rows_out, f"bold {GOOD}", ""),
+        ("rows failed", summary.rows_failed, BAD, "failed"),
+        ("rows empty (nothing to train, dropped)", summary.rows_empty, DOUBT, "empty"),
+        ("rows left with nothing to train by truncation (dropped)", summary.rows_cut_empty, DOUBT, "cut_empty"),
+        ("rows too long (dropped)", summary.rows_too_long, DOUBT, "too_long"),
+        ("rows with ids that do not spell their messages (dropped)", summary.rows_drifted, DOUBT, "drift"),
+        ("rows truncated", summary.rows_truncated, DOUBT, ""),
     ]
     always = 4  # what every run is asked; the rest only where it happened
     for index, (label, count, style, why) in enumerate(counts):
@@ -162,7 +163,7 @@ def _tokens(summary: Summary) -> PlainTable:
     for count in summary.tokens:
         role = "(no message)" if count.role == NO_ROLE else count.role
         both = count.trained + count.masked
-        style = "green" if count.trained else "dim"
+        style = GOOD if count.trained else "dim"
         table.add_row(
             Text("" if role == last else role, style="bold"),
             Text(count.part),
@@ -241,5 +242,5 @@ def _notes(summary: Summary, program: Program) -> list[Text]:
             "alike; use `weighted_trainer`, and see with `policy-engine doctor`"
         )
     # The line on straddles is always there, so that a zero is said too.
-    style = ["" if summary.straddles else "dim", *(["yellow"] * (len(notes) - 1))]
+    style = ["" if summary.straddles else "dim", *([DOUBT] * (len(notes) - 1))]
     return [Text(note, style=s) for note, s in zip(notes, style, strict=True)]

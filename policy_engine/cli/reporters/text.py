@@ -11,9 +11,10 @@ from policy_engine.cli.outcome import Outcome
 from policy_engine.cli.reporters.console import Block, print_all
 from policy_engine.core.diagnostics import Diagnostic, format_diagnostic
 from policy_engine.core.source import Span
+from policy_engine.report.styles import BAD, DOUBT, HINT
 from policy_engine.report.visible import one_line, spelled
 
-_STYLES = {"error": "bold red", "warning": "bold yellow", "info": "bold cyan"}
+_STYLES = {"error": BAD, "warning": f"bold {DOUBT}", "info": HINT}
 
 
 def write_text(outcome: Outcome) -> None:
@@ -46,7 +47,7 @@ def diagnostic_text(diagnostic: Diagnostic) -> Text:
         elif line.lstrip().startswith("| ") and line.rstrip().endswith("^"):
             text.append(line, style=_STYLES[diagnostic.severity])
         elif line.startswith("  help: "):
-            text.append("  help: ", style="bold cyan")
+            text.append("  help: ", style=HINT)
             text.append(line.removeprefix("  help: "))
         else:
             text.append(line)

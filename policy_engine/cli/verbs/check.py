@@ -23,6 +23,7 @@ from policy_engine.lang.lint.fix import apply_edits, edits
 from policy_engine.lang.lint.lint import warnings_of
 from policy_engine.lang.lint.suppress import unsuppressed
 from policy_engine.lang.parse import parse
+from policy_engine.report.styles import BAD, DOUBT, GOOD
 
 _UNPROVEN = ("PE304", "PE305")
 """Findings of the proof that leave a guard open: possible, but not realised; and undecided."""
@@ -119,10 +120,10 @@ def _facts(name: str, policy: CheckedPolicy | None, found: tuple[Diagnostic, ...
 def _line(name: str, policy: CheckedPolicy | None, found: tuple[Diagnostic, ...]) -> Text:
     if policy is None:
         errors = sum(1 for d in found if d.is_error)
-        return Text.assemble((name, "bold"), ": ", (counted(errors, "error"), "red"))
+        return Text.assemble((name, "bold"), ": ", (counted(errors, "error"), BAD))
     parts = [counted(len(policy.rules), "rule"), counted(len(policy.guards), "guard")]
     errors = sum(1 for d in found if d.is_error)
-    verdict = (f"{counted(errors, 'guard')} {'does' if errors == 1 else 'do'} not hold", "red")
-    line = Text.assemble((name, "bold"), ": ", verdict if errors else ("valid", "green"), f", {', '.join(parts)}")
+    verdict = (f"{counted(errors, 'guard')} {'does' if errors == 1 else 'do'} not hold", BAD)
+    line = Text.assemble((name, "bold"), ": ", verdict if errors else ("valid", GOOD), f", {', '.join(parts)}")
     warnings = len(found) - errors
-    return line.append(f", {counted(warnings, 'warning')}", style="yellow") if warnings else line
+    return line.append(f", {counted(warnings, 'warning')}", style=DOUBT) if warnings else line

@@ -23,13 +23,14 @@ from policy_engine.cli.run import finish
 from policy_engine.cli.verbs.prove import witness_facts, witness_lines
 from policy_engine.cli.work.inputs import load_chat_tokenizer, masker_for, read_checked, read_schema
 from policy_engine.core.errors import ConfigError
+from policy_engine.report.styles import BAD, DOUBT, GOOD
 
 if TYPE_CHECKING:
     from policy_engine.proof import Diff
 
 _LISTED = 5
 """Rows that change, of those listed unless said."""
-_STYLES = {"equal": "green", "trains more": "yellow", "trains less": "yellow", "incomparable": "red"}
+_STYLES = {"equal": GOOD, "trains more": DOUBT, "trains less": DOUBT, "incomparable": BAD}
 
 
 def register(app: typer.Typer) -> None:

@@ -18,12 +18,13 @@ from policy_engine.core.diagnostics import Diagnostic
 from policy_engine.core.errors import PolicyEngineError
 from policy_engine.core.wording import counted
 from policy_engine.lang.checked import CheckedRule, roles_of
+from policy_engine.report.styles import BAD, DOUBT, GOOD
 from policy_engine.report.visible import pointed
 
 if TYPE_CHECKING:
     from policy_engine.proof import GuardFinding, ProofReport, Witness
 
-_STYLES = {"holds": "green", "fails": "red", "possible": "yellow", "undecided": "yellow"}
+_STYLES = {"holds": GOOD, "fails": BAD, "possible": DOUBT, "undecided": DOUBT}
 
 
 def register(app: typer.Typer) -> None:
@@ -117,7 +118,7 @@ def witness_facts(witness: Witness | None) -> dict[str, Any] | None:
 def witness_lines(witness: Witness) -> Iterator[Text]:
     """The text of a witness, the characters to look at in colour and in ⟦ ⟧."""
     place = witness.place
-    for line in pointed(witness.chat.text, place.start, place.end, style="bold red").split("\n"):
+    for line in pointed(witness.chat.text, place.start, place.end, style=BAD).split("\n"):
         yield Text("      ").append_text(line)
 
 
@@ -137,7 +138,7 @@ def _lines(name: str, report: ProofReport, rules: bool) -> Iterator[RenderableTy
     for g in report.guards:
         unknown = ", ".join(f"`{role}`" for role in _undeclared(g, report))
         note = f"  (nothing declares {unknown})" if unknown else ""
-        yield Text.assemble("  ", (g.verdict, _STYLES[g.verdict]), f"  {g.guard.span.one_line}", (note, "yellow"))
+        yield Text.assemble("  ", (g.verdict, _STYLES[g.verdict]), f"  {g.guard.span.one_line}", (note, DOUBT))
         if g.witness is not None:
             yield from witness_lines(g.witness)
     if not rules:

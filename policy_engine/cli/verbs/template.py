@@ -16,13 +16,15 @@ from policy_engine.cli.outcome import Exit, Outcome
 from policy_engine.cli.run import finish
 from policy_engine.core.diagnostics import Diagnostic
 from policy_engine.core.errors import ConfigError
+from policy_engine.core.wording import counted
+from policy_engine.report.styles import BAD, DOUBT, GOOD
 
 if TYPE_CHECKING:
     from policy_engine.chat.template import ChatTemplate
     from policy_engine.chat.tokenizer import ChatTokenizer
     from policy_engine.testing.conformance import ConformanceReport, PropertyResult
 
-_STYLES = {"holds": "green", "fails": "bold red", "fact": "yellow", "does not apply": "dim"}
+_STYLES = {"holds": GOOD, "fails": BAD, "fact": DOUBT, "does not apply": "dim"}
 _TEMPLATES = (".jinja", ".j2", ".jinja2", ".txt")
 
 
@@ -100,8 +102,10 @@ def _finding(name: str, found: PropertyResult) -> Diagnostic:
 
 
 def _lines(name: str, report: ConformanceReport) -> Iterator[RenderableType]:
-    verdict = ("holds", "green") if report.holds else ("does not hold", "red")
-    yield Text.assemble((name, "bold"), ": ", verdict, f", {report.examples} conversations, {report.seconds:.1f} s")
+    verdict = ("holds", GOOD) if report.holds else ("does not hold", BAD)
+    yield Text.assemble(
+        (name, "bold"), ": ", verdict, f", {counted(report.examples, 'conversation')}, {report.seconds:.1f} s"
+    )
     for found in report.properties:
         label = "yes" if found.verdict == "fact" and found.yes else "no" if found.verdict == "fact" else found.verdict
         yield Text.assemble("  ", (f"{label:<15}", _STYLES[found.verdict]), f"{found.name}: {found.sentence}")

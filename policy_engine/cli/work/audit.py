@@ -16,11 +16,12 @@ from policy_engine.cli.accounts.apply_account import rules_json
 from policy_engine.cli.outcome import Exit, Outcome, diagnostics_of
 from policy_engine.core.diagnostics import Diagnostic
 from policy_engine.core.errors import DataError, PolicyEngineError
-from policy_engine.core.wording import counted
+from policy_engine.core.wording import counted, percent
 from policy_engine.data.files.readers import read_rows
 from policy_engine.lang.library import read_shipped
 from policy_engine.mask.evidence.rule_findings import rule_findings, unused_rules
 from policy_engine.report.rules import rule_table
+from policy_engine.report.styles import DOUBT, GOOD
 from policy_engine.report.table import PlainTable
 from policy_engine.report.view import rule_views
 from policy_engine.rules.program import Program
@@ -117,7 +118,7 @@ def _body(data: str, found: Audit, program: Program | None) -> Iterator[Renderab
     if program is not None:
         yield from _compared(found, program)
     if lost := found.rows - found.recovered:
-        yield Text(f"not found again: {counted(lost, 'row')}", style="bold yellow")
+        yield Text(f"not found again: {counted(lost, 'row')}", style=f"bold {DOUBT}")
         why = "cut, made by another template, or ambiguous in their ids alone; keep `messages` beside them"
         if not found.recovered:
             why = "is this the tokenizer and the template that made them?"
@@ -148,7 +149,7 @@ def _tokens(found: Audit) -> PlainTable:
         table.add_column(name, justify="left" if name in ("role", "part") else "right")
     for role, part in sorted(set(found.trained) | set(found.masked)):
         trained = found.trained[role, part]
-        style = "green" if trained else "dim"
+        style = GOOD if trained else "dim"
         table.add_row(role, part, Text(f"{trained:,}", style=style), f"{found.masked[role, part]:,}")
     return table
 
@@ -159,7 +160,7 @@ def _explained(found: Audit) -> Iterator[Text]:
         return
     whole = [name for name, share in found.presets if share == 1]
     if not whole:
-        best = [f"{name} ({share:.1%})" for name, share in found.presets[:3] if share]
+        best = [f"{name} ({percent(equal)})" for name, equal in found.presets[:3] if equal]
         yield Text(
             f"explained best by: {', '.join(best)} of the rows" if best else "explained by: no shipped policy", "bold"
         )
@@ -193,7 +194,7 @@ def _compared(found: Audit, program: Program) -> Iterator[RenderableType]:
         which = "the 1 row" if found.compared == 1 else f"every one of the {found.compared:,} rows"
         yield Text(f"{which} that could be compared with the policy is what it says")
     if found.undecided:
-        yield Text(f"undecided: {counted(found.undecided, 'row')}", style="bold yellow")
+        yield Text(f"undecided: {counted(found.undecided, 'row')}", style=f"bold {DOUBT}")
         if found.untold:
             asked = ", ".join(f"`{name}`" for name, _ in found.untold.most_common())
             yield Text(f"  the policy asks for {asked}, which ids do not say")

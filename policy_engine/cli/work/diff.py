@@ -21,6 +21,7 @@ from policy_engine.mask.compare.changes import ChangedTokens
 from policy_engine.mask.compare.two_policies import FATES, DataDiff, rule_in_words, weight_in_words
 from policy_engine.mask.masker import LostFieldWarning, Masker
 from policy_engine.mask.row import MaskedRow
+from policy_engine.report.styles import DOUBT, GOOD
 from policy_engine.report.table import PlainTable
 from policy_engine.report.visible import around, one_line
 
@@ -129,12 +130,12 @@ def data_lines(data: str, found: DataDiff, old: CheckedPolicy, new: CheckedPolic
     """The comparison on data for people."""
     yield Text("")
     yield Text(found.description, style="dim")
-    yield Text(f"on {data}: {found.in_words()}", style="bold" if found.rows_changed else "bold green")
+    yield Text(f"on {data}: {found.in_words()}", style="bold" if found.rows_changed else f"bold {GOOD}")
     for (before, after), count in sorted(found.fates.items()):
         if before != after:
             yield Text(f"  {counted(count, 'row')}: {FATES[before]} → {FATES[after]}")
     if found.failed:
-        yield Text(f"  {counted(found.failed, 'row')} cannot be masked by either policy", style="yellow")
+        yield Text(f"  {counted(found.failed, 'row')} cannot be masked by either policy", style=DOUBT)
     if found.places:
         yield _table(found, old, new)
     for row in found.listed:

@@ -34,6 +34,7 @@ from policy_engine.doctor.runners import check_names, runner_of
 from policy_engine.doctor.samples import Sample, read_sample
 from policy_engine.importers.imported import read_config
 from policy_engine.mask.row import MEDIA_COLUMN, MaskedRow
+from policy_engine.report.styles import BAD, GOOD
 from policy_engine.report.table import PlainTable
 from policy_engine.run.backends import backend_verdict
 from policy_engine.run.columns import schema_of
@@ -270,9 +271,9 @@ def _body(found: Examination, backend: str | None) -> tuple[RenderableType, ...]
         parts += [Text(""), _table(found)]
     parts.append(Text(""))
     parts.append(
-        Text("labels, weights and order survive", style="green")
+        Text("labels, weights and order survive", style=GOOD)
         if found.holds
-        else Text("labels, weights or order do not survive", style="bold red")
+        else Text("labels, weights or order do not survive", style=BAD)
     )
     if backend is not None:
         parts.append(Text(backend, style="dim"))
@@ -297,9 +298,7 @@ def _table(found: Examination) -> PlainTable:
         count = found.checked.get(name, 0)
         if count or codes & bad:
             wrong = bool(codes & bad)
-            table.add_row(
-                name, f"{count:,}", Text("differ", style="bold red") if wrong else Text("equal", style="green")
-            )
+            table.add_row(name, f"{count:,}", Text("differ", style=BAD) if wrong else Text("equal", style=GOOD))
     # With other labels or ids than the data's, a loss that differs is no finding of its own; it is shown in red all
     # the same.
     equal = not bad & {"loss", "joined", "labels-ignored", "labels-changed", "pad-masked", "ids-changed", "cut"}
@@ -307,6 +306,6 @@ def _table(found: Examination) -> PlainTable:
     table.add_row(
         "loss",
         f"{found.loss:.6f}",
-        Text(f"by hand {found.by_hand:.6f}, difference {difference:.0e}", style="green" if equal else "bold red"),
+        Text(f"by hand {found.by_hand:.6f}, difference {difference:.0e}", style=GOOD if equal else BAD),
     )
     return table

@@ -14,6 +14,7 @@ from policy_engine.core.errors import ConfigError
 from policy_engine.mask.explain import Explanation
 from policy_engine.mask.row import MaskedRow
 from policy_engine.mask.unrendered import lost_json, lost_piece
+from policy_engine.report.styles import DOUBT, GOOD
 
 
 def explain_row(
@@ -49,7 +50,7 @@ def explain_row(
         )
     found = _explanations(row.result, tokens, at, turn)
     pieces = ", ".join(map(lost_piece, row.result.chat.unrendered))
-    lost = [Text(f"never reached the text: {pieces}", style="yellow")] if pieces else []
+    lost = [Text(f"never reached the text: {pieces}", style=DOUBT)] if pieces else []
     head = tuple(Text(line, style="dim") for line in said)
     return Outcome(
         data={
@@ -93,7 +94,7 @@ def _tokens_at(row: MaskedRow, text: str) -> tuple[int, ...]:
 
 def _lines(explanation: Explanation) -> Iterator[Text]:
     """The plain form, its first line in the colour of the decision."""
-    style = "bold yellow" if explanation.weight is None else "bold green" if explanation.weight else "bold"
+    style = f"bold {DOUBT}" if explanation.weight is None else f"bold {GOOD}" if explanation.weight else "bold"
     for line in explanation.as_lines():
         yield Text(line, style=style)
         style = ""

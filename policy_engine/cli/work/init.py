@@ -30,6 +30,7 @@ from policy_engine.data.files.readers import read_rows
 from policy_engine.data.formats import Format, named_format
 from policy_engine.data.pairs import conversations_in
 from policy_engine.data.role_spelling import Spelling
+from policy_engine.report.styles import BAD
 from policy_engine.run.summary import Counts
 
 _SAYS_TRAIN = ("train", "training", "trainable", "loss", "learn", "trained")
@@ -123,9 +124,7 @@ def _next(found: Survey, data: str, dataset: Path, tokenizer: str) -> list[Text]
     show = f"policy-engine show {data} --dataset {dataset}"
     if refused and refused == found.rendered:
         return [
-            Text(
-                f"next: {counted(refused, 'row')} looked at, and not one renders with this template", style="bold red"
-            ),
+            Text(f"next: {counted(refused, 'row')} looked at, and not one renders with this template", style=BAD),
             Text("      change the rows as the warnings above say, or name another template: --template FILE"),
         ]
     first = (

@@ -139,7 +139,7 @@ def _ends(rules: Sequence[CheckedRule], findings: Findings, *, misspelled: Colle
         # `None` is a rule without a role (`train eos`): it trains the ends of every role.
         if role not in misspelled and role not in ends and None not in ends and not (role is None and ends):
             whose = f"`{role}`" if role else "the turns"
-            help = f"add `train eos after {role or 'assistant'}`: a model has to learn where to stop"
+            help = f"add `train eos {_whose_ends(rule, role)}`: a model has to learn where to stop"
             findings.warn("PE604", f"the text of {whose} is trained, and where it ends is not", rule.span, help)
     bodies = {
         _role(atom) for rule in trains for t in rule.targets for atom in _inner(t) if atom.parts & BODY
@@ -149,6 +149,12 @@ def _ends(rules: Sequence[CheckedRule], findings: Findings, *, misspelled: Colle
             whose = f"turns of `{role}`" if role else "turns"
             help = f"add `train {role or 'assistant'}` above, or write the role whose text is trained"
             findings.warn("PE605", f"the ends of {whose} are trained, and nothing of what they end is", rule.span, help)
+
+
+def _whose_ends(rule: CheckedRule, role: str | None) -> str:
+    """The turns whose ends a rule leaves out; where it trains some turns of a role, those that are trained."""
+    narrow = any(_is_narrow(rule, atom) for atom in _atoms(rule.targets) if _role(atom) == role)
+    return f"{'of trained' if narrow else 'after'} {role or 'assistant'}"
 
 
 def _left_by_role(rules: Sequence[CheckedRule], parts: frozenset[str]) -> dict[str | None, CheckedRule]:

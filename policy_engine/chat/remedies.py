@@ -36,7 +36,7 @@ class Remedy:
 def explained(
     error: TemplateError, conversation: Conversation, render: Callable[[Conversation], object]
 ) -> TemplateError:
-    """The error with the field to blame, if one change of the data, or two, make the template accept it.
+    """The error with the field to blame, if one or two changes make the template accept it.
 
     `render` raises TemplateError for what the template does not accept. The error as it is, if no change helps.
 
@@ -65,7 +65,7 @@ def explained(
 
 @dataclass(frozen=True, kw_only=True)
 class _Changed:
-    """A conversation with the changes of some remedies, and for each remedy the changed field by message."""
+    """A conversation with the changes of remedies; `fields` has, for each, the field by message."""
 
     conversation: Conversation
     fields: list[dict[int, str]]

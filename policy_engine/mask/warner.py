@@ -39,7 +39,7 @@ class Warner:
     _warned: set[Hashable] = field(default_factory=set)
 
     def look_at_roles(self, conversation: Conversation, layout: Format, known: frozenset[str]) -> None:
-        """Warns of roles that are not `known`, and much like one that is, or another program's name for it."""
+        """Warns of roles that are not `known`: typos, and other programs' names for one that is."""
         # Spellings depend on the dataset's names for roles, and one masker may read several datasets.
         kind = tuple(layout.roles.items())
         if kind not in self._spellings:

@@ -152,7 +152,7 @@ def _ends(rules: Sequence[CheckedRule], findings: Findings, *, misspelled: Colle
 
 
 def _whose_ends(rule: CheckedRule, role: str | None) -> str:
-    """The turns whose ends a rule leaves out; where it trains some turns of a role, those that are trained."""
+    """The turns whose ends a rule leaves out: all of a role, or those that are trained."""
     narrow = any(_is_narrow(rule, atom) for atom in _atoms(rule.targets) if _role(atom) == role)
     return f"{'of trained' if narrow else 'after'} {role or 'assistant'}"
 

@@ -42,6 +42,9 @@ def automodel_rows(row: Row) -> list[dict[str, list[int]]]:
 
     Raises RowError for weights other than 1, which have no place there, a document of one token, and what
     `documents_of` does not take.
+
+    >>> automodel_rows({"input_ids": [5, 6, 7], "labels": [-100, 6, 7]})
+    [{'input_ids': [5, 6], 'labels': [6, 7], 'attention_mask': [1, 1]}]
     """
     made = []
     for document in documents_of(row):

@@ -54,13 +54,21 @@ class MaskedDocument:
 
     @property
     def is_weighted(self) -> bool:
-        """True if a trained token has another weight than 1, which ids and labels alone do not say."""
+        """True if a trained token has another weight than 1, which ids and labels alone do not say.
+
+        >>> documents_of({"input_ids": [5, 6], "labels": [-100, 6], "loss_weights": [0.0, 0.5]})[0].is_weighted
+        True
+        """
         return bool((self.weights_T != (self.labels_T != IGNORE_INDEX)).any())
 
     def shifted(self) -> Shifted:
         """Each token but the last, beside the one that follows it.
 
         Raises RowError for a document of one token.
+
+        >>> shifted = documents_of({"input_ids": [5, 6, 7], "labels": [-100, 6, 7]})[0].shifted()
+        >>> shifted.inputs_P.tolist(), shifted.labels_P.tolist()
+        ([5, 6], [6, 7])
         """
         if len(self.ids_T) < 2:
             raise RowError(f"a document of {self.name} has one token, which nothing predicts", help="leave it out")
@@ -80,6 +88,10 @@ def documents_of(row: Row) -> list[MaskedDocument]:
 
     Raises RowError for a row without tokens or labels, with columns of different lengths, labels that are not their
     tokens' ids, weights that are not finite, padding, or lengths and positions that do not fit the tokens.
+
+    >>> row = {"input_ids": [5, 6, 7], "labels": [-100, 6, -100], "seq_lengths": [2, 1]}
+    >>> [document.labels_T.tolist() for document in documents_of(row)]
+    [[-100, 6], [-100]]
     """
     columns = dict(row)
     name = _name(columns)

@@ -104,6 +104,10 @@ def _document(document: MaskedDocument, eos: int, multiple: int) -> tuple[npt.ND
     """Ids and loss mask of a document, both as long as its ids.
 
     The mask at a token is the weight of the next one.
+
+    >>> (document,) = documents_of({"input_ids": [5, 6, 7], "labels": [-100, 6, 7]})
+    >>> _document(document, eos=0, multiple=4)
+    (array([5, 6, 7, 0, 0], dtype=int32), array([1, 1, 0, 0, 0], dtype=int32))
     """
     shifted, name = document.shifted(), document.name
     weights = shifted.weights_P

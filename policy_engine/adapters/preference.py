@@ -171,6 +171,10 @@ def masked(trainer: type[Any]) -> type[Any]:
 
 
 def _with_others(rows: Mapping[str, list[Any]]) -> dict[str, list[Any]]:
-    """The answer of the row before, for KTO's estimate of the divergence; TRL takes them so too."""
+    """The answer of the row before, for KTO's estimate of the divergence; TRL takes them so too.
+
+    >>> _with_others({"completion_ids": [[1], [2]], "completion_labels": [[1], [2]]})["KL_completion_ids"]
+    [[2], [1]]
+    """
     names = ("completion_ids", "completion_labels")
     return {f"KL_{name}": [rows[name][-1], *rows[name][:-1]] for name in names}

@@ -43,6 +43,9 @@ def swift_row(row: Row) -> dict[str, Any]:
 
     Raises RowError for weights that are negative (ms-swift masks those), rows of several documents (ms-swift packs by
     itself), and what `documents_of` does not take.
+
+    >>> swift_row({"input_ids": [5, 6], "labels": [-100, 6]})
+    {'messages': [{'role': 'assistant', 'content': {'token_ids': [5, 6], 'loss_scale': [0.0, 1.0]}}]}
     """
     documents = documents_of(row)
     if len(documents) > 1:

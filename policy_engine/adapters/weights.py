@@ -36,6 +36,9 @@ class WeightCodes:
         """The codes for `loss_weights` columns.
 
         Raises ConfigError for more than `MAX_WEIGHTS` different weights.
+
+        >>> WeightCodes.of([[0.0, 1.0, 0.5], [2.0]]).weights
+        (1.0, 0.5, 2.0)
         """
         # 0 needs no code, since such labels are ignored; 1 has code 0.
         different = sorted({float(w) for column in columns for w in column} - {0.0, 1.0})
@@ -50,6 +53,9 @@ class WeightCodes:
         """Labels with their weights on top. `IGNORE_INDEX` and weight 0 stay ignored.
 
         Raises ConfigError for a weight that has no code, and for ids from 2**20 on.
+
+        >>> WeightCodes(weights=(1.0, 0.5)).encode([-100, 7, 8], [0.0, 1.0, 0.5])
+        [-100, 7, 1048584]
         """
         codes = {weight: code for code, weight in enumerate(self.weights)}
         for label, weight in zip(labels, weights, strict=True):

@@ -27,6 +27,11 @@ class Untold:
         """Names of the fields that a row does not have.
 
         `source` is true if its messages are known as the data had them.
+
+        >>> from policy_engine.rules.compile import compile_text
+        >>> untold = Untold(compile_text("train assistant where message.train == true and sample.good == true"))
+        >>> untold.of({"input_ids": [5], "good": True}, source=False)
+        ('message.train',)
         """
         # With its source a row has every message's fields; columns beside the messages are another matter.
         asked = [str(f) for f in self.fields if f.scope == "sample" or not source]

@@ -190,6 +190,9 @@ def _pattern(marks: Sequence[TurnMarks]) -> re.Pattern[str]:
     """One turn: its opening, its content as a group named by the mark, and its ending.
 
     A turn without an ending goes on to the next opening. Blanks before an opening are a decoder's.
+
+    >>> _pattern([TurnMarks(role="user", opening="<u>", ending="</u>")]).match("<u>Hi</u>")["r0"]
+    'Hi'
     """
     openings = [re.escape(mark.opening) for mark in marks if mark.opening]
     until_next = f"(?=\\s?(?:{'|'.join(openings)})|\\Z)"

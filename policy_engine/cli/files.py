@@ -40,7 +40,11 @@ def write_text_file(path: Path, text: str, *, overwrite: bool = False, option: s
 
 
 def exists(path: Path, option: str = "-o") -> DataError:
-    """The error for an output that is there already; `option` is what names it."""
+    """The error for an output that is there already; `option` is what names it.
+
+    >>> exists(Path("chats.yaml")).message
+    '`chats.yaml` exists'
+    """
     return DataError(f"`{path}` exists", help=f"name another output with {option}, or pass --overwrite to replace it")
 
 

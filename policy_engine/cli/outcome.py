@@ -60,7 +60,11 @@ class Outcome:
 def diagnostics_of(error: PolicyEngineError, *, place: Place | None = None) -> tuple[Diagnostic, ...]:
     """The findings of an exception; if it has no list of them, one made of its message and help.
 
-    It is about the row at `place`, or at the error's own place."""
+    It is about the row at `place`, or at the error's own place.
+
+    >>> [(found.code, found.message) for found in diagnostics_of(PolicyEngineError("it is empty"))]
+    [('PE000', 'it is empty')]
+    """
     if isinstance(error, PolicyError | DatasetFileError) and error.diagnostics:
         return error.diagnostics
     return (

@@ -106,7 +106,11 @@ def _answer(work: Callable[[], Outcome]) -> Outcome:
 
 
 def interrupted(stop: KeyboardInterrupt) -> Outcome:
-    """The outcome of work that Ctrl-C or SIGTERM ended; `stop` says what is left of it."""
+    """The outcome of work that Ctrl-C or SIGTERM ended; `stop` says what is left of it.
+
+    >>> interrupted(KeyboardInterrupt()).diagnostics[0].message
+    'interrupted; nothing was written'
+    """
     by_signal = isinstance(stop, Terminated)
     what = "terminated" if by_signal else "interrupted"
     finding = Diagnostic(code="PE504", severity="error", message=f"{what}; {str(stop) or 'nothing was written'}")

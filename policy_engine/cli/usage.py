@@ -78,7 +78,11 @@ def _wrong_value(error: Any, given: Any) -> tuple[str, str | None]:
 
 
 def choices_of(declared: Any) -> list[str]:
-    """The values of a `Literal` in a declaration, `Annotated` and optional or not."""
+    """The values of a `Literal` in a declaration, `Annotated` and optional or not.
+
+    >>> choices_of(Literal["drop", "turn"] | None)
+    ['drop', 'turn']
+    """
     if get_origin(declared) is Literal:
         return [str(value) for value in get_args(declared)]
     inner = get_args(declared)[:1] if get_origin(declared) is Annotated else get_args(declared)

@@ -43,6 +43,12 @@ def stretches(batch: Mapping[str, Any], pad: int) -> list[Seen]:
 
     A mask of 0 is padding, of 1 a row; larger numbers count documents (as axolotl and LLaMA-Factory write them).
     Without such numbers, positions that begin again are a new document.
+
+    >>> import numpy as np
+    >>> labels, mask = np.array([[-100, 6, -100]]), np.array([[1, 1, 0]])
+    >>> found = stretches({"input_ids": np.array([[5, 6, 0]]), "labels": labels, "attention_mask": mask}, pad=0)
+    >>> [(seen.ids, seen.labels) for seen in found]
+    [([5, 6], [-100, 6])]
     """
     ids_BT = _lists(batch["input_ids"])
     labels_BT = _lists(batch.get("labels"))
@@ -77,7 +83,13 @@ def stretches(batch: Mapping[str, Any], pad: int) -> list[Seen]:
 
 
 def match(found: Sequence[Seen], documents: Sequence[Document]) -> list[Matched]:
-    """Which documents each stretch is, by their ids. Equal documents are taken in order."""
+    """Which documents each stretch is, by their ids. Equal documents are taken in order.
+
+    >>> document = Document(row=0, ids=[5, 6, 7], labels=[-100, 6, 7], weights=None)
+    >>> seen = Seen(row=0, ids=[5, 6], labels=[-100, 6], weights=None, positions=None)
+    >>> match([seen], [document])[0].cut
+    True
+    """
     # A list for each text: equal documents may be there several times, and each is matched once.
     whole: dict[tuple[int, ...], list[Document]] = defaultdict(list)
     rows: dict[int, list[Document]] = defaultdict(list)

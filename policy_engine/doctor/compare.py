@@ -54,7 +54,11 @@ _HELP: Final[dict[str, dict[str, str]]] = {
 
 
 def trap(code: str, trainer: str, message: str) -> Finding:
-    """An error whose help depends on the trainer."""
+    """An error whose help depends on the trainer.
+
+    >>> trap("joined", "trl", "2 documents see each other").help
+    'set `padding_free=True` and `max_length=None`'
+    """
     known = _HELP[code]
     return Finding(code=code, severity="error", message=message, help=known.get(trainer, known.get("", "")))
 

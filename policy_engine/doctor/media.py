@@ -20,7 +20,11 @@ from policy_engine.mask.row import MEDIA_COLUMN
 
 
 def has_media(sample: Sample) -> bool:
-    """True if a row of the sample has an image, a sound or a video."""
+    """True if a row of the sample has an image, a sound or a video.
+
+    >>> has_media(Sample(rows=[{"input_ids": [5]}], documents=[], mask_column="labels", findings=[], types={}))
+    False
+    """
     return any(row.get(MEDIA_COLUMN) for row in sample.rows)
 
 
@@ -79,7 +83,11 @@ def compare_media(sample: Sample, tokenizer: ChatTokenizer | None) -> list[Findi
 
 
 def _trained_placeholders(rows: Sequence[Mapping[str, Any]], marks: frozenset[int]) -> int | None:
-    """The first row of the batch (from 1) with a trained placeholder."""
+    """The first row of the batch (from 1) with a trained placeholder.
+
+    >>> _trained_placeholders([{"input_ids": [5, 9], "labels": [-100, 9]}], frozenset({9}))
+    1
+    """
     for at, row in enumerate(rows, 1):
         if any(i in marks and label != IGNORE_INDEX for i, label in zip(row["input_ids"], row["labels"])):
             return at

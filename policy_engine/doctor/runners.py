@@ -84,7 +84,11 @@ def runner_of(trainer: str) -> Runner:
 
 
 def not_installed(trainer: str, what: str) -> ConfigError:
-    """The error for a trainer that is not there, or of which a part cannot be imported."""
+    """The error for a trainer that is not there, or of which a part cannot be imported.
+
+    >>> not_installed("swift", "modelscope not installed").message
+    '`swift` cannot take a step: modelscope not installed'
+    """
     return ConfigError(
         f"`{trainer}` cannot take a step: {what}",
         help=f"beside policy-engine: pip install {_ENTRIES[trainer].install} (any build of torch does, the CPU is "
@@ -96,6 +100,9 @@ def settings_read(trainer: str) -> tuple[str, ...] | None:
     """Settings of a trainer that are read here, by their paths.
 
     None where a class of the trainer's says it.
+
+    >>> settings_read("verl")
+    ('data.max_length', 'data.truncation', 'data.pad_mode')
     """
     if _ENTRIES[trainer].config is not None:
         return None

@@ -62,6 +62,10 @@ def read_sample(rows: Sequence[tuple[int, Mapping[str, Any]]], types: Mapping[st
     """Numbered rows of a masked dataset, and the types of its list columns as far as declared.
 
     Raises RowError for a row without ids or mask, or with columns of different lengths.
+
+    >>> sample = read_sample([(1, {"input_ids": [5, 6, 7], "labels": [5, 6, -100]})], {})
+    >>> sample.documents[0].labels, [finding.code for finding in sample.findings]
+    ([-100, 6, -100], ['first-token'])
     """
     documents: list[Document] = []
     first, shifted, rewritten, empty = [], [], [], []

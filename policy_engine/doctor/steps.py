@@ -63,6 +63,9 @@ def parts_of(package: str, *paths: str) -> Any:
     """Objects of a trainer's package by dotted paths (`data.loader.get_dataset`), by last name.
 
     Raises what importing raises.
+
+    >>> parts_of("json", "decoder.JSONDecoder").JSONDecoder.__name__
+    'JSONDecoder'
     """
     found = {}
     for path in paths:
@@ -75,6 +78,9 @@ def flat_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Nested settings by their paths.
 
     `{"data": {"max_length": 9}}` and `{"data.max_length": 9}` mean the same.
+
+    >>> flat_settings({"data": {"max_length": 9}, "seed": 1})
+    {'data.max_length': 9, 'seed': 1}
     """
     found: dict[str, Any] = {}
     for key, value in settings.items():

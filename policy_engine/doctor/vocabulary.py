@@ -29,6 +29,9 @@ class Vocabulary:
         """The ids of documents and of a transformers tokenizer's special tokens.
 
         `pad` is the padding. Without it, and without a tokenizer that has padding, the padding is a token of its own.
+
+        >>> Vocabulary.of([Document(row=0, ids=[500, 7], labels=[-100, 7], weights=None)]).ids
+        (7, 500, 501)
         """
         used = {i for d in documents for i in (*d.ids, *d.labels) if i != IGNORE_INDEX}
         specials: dict[str, int] = {}
@@ -52,7 +55,11 @@ class Vocabulary:
         return self.ids.index(self.specials["pad_token"])
 
     def encode(self, ids: Iterable[int]) -> list[int]:
-        """Ids of the data as numbers of the tiny model; -100 stays."""
+        """Ids of the data as numbers of the tiny model; -100 stays.
+
+        >>> Vocabulary(ids=(7, 500), specials={}).encode([500, 7, -100])
+        [1, 0, -100]
+        """
         places = {token: place for place, token in enumerate(self.ids)}
         return [i if i == IGNORE_INDEX else places[i] for i in ids]
 

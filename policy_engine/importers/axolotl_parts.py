@@ -47,7 +47,11 @@ def has_flags(entry: Mapping[str, Any], folder: Path) -> bool | None:
 
 
 def note_of(found: bool | None) -> list[str]:
-    """A note for readers of the policy."""
+    """A note for readers of the policy.
+
+    >>> note_of(False)
+    []
+    """
     if found is False:
         return []
     if found is None:

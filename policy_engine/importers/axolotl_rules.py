@@ -31,6 +31,9 @@ def rules_of(
     With `flagged`, content parts say for themselves whether they are trained.
 
     Raises ConfigError for settings without meaning, and for those that train nothing.
+
+    >>> rules_of({}, {"roles_to_train": ["assistant"]}, "a.yaml", flagged=False)[0][:3]
+    ['train assistant', 'mask markup', 'train trained eos']
     """
     notes: list[str] = []
     flag, detail = entry.get("message_field_training"), entry.get("message_field_training_detail")
@@ -107,7 +110,11 @@ def _ends(config: Mapping[str, Any], eos: str, eot: str, where: str, notes: list
 
 
 def _end(setting: str, test: str) -> list[str]:
-    """A turn of which nothing is rendered is not found by axolotl, and no end of it is trained."""
+    """A turn of which nothing is rendered is not found by axolotl, and no end of it is trained.
+
+    >>> _end("last", ""), _end("all", "")
+    (['train trained last eos'], ['train eos where turn.chars > 0'])
+    """
     if setting == "none":
         return []
     if setting == "all":
@@ -140,7 +147,11 @@ def _refuse_misspelled(entry: Mapping[str, Any], where: str) -> None:
 
 
 def role_names(entry: Mapping[str, Any]) -> dict[str, str]:
-    """Names of authors in the data → roles."""
+    """Names of authors in the data → roles.
+
+    >>> role_names({"roles": {"assistant": ["bot", "gpt"]}})
+    {'bot': 'assistant', 'gpt': 'assistant'}
+    """
     roles = {source: target for target, sources in (entry.get("roles") or {}).items() for source in as_list(sources)}
     return roles or dict(_ROLES)
 

@@ -30,13 +30,23 @@ class Imported:
 
     @property
     def policy_text(self) -> str:
-        """The policy, opening with where it comes from and the notes."""
+        """The policy, opening with where it comes from and the notes.
+
+        >>> print(Imported(name="sft", source="TRL, sft.yaml", rules=["train assistant"]).policy_text, end="")
+        # Imported from TRL, sft.yaml.
+        train assistant
+        """
         lines = [f"# Imported from {self.source}.", *(f"# {line}" for note in self.notes for line in _wrapped(note))]
         return "\n".join([*lines, *self.rules]) + "\n"
 
     @property
     def dataset_text(self) -> str:
-        """The dataset file."""
+        """The dataset file.
+
+        >>> print(Imported(name="sft", source="TRL, sft.yaml", rules=["train assistant"]).dataset_text, end="")
+        # Imported from TRL, sft.yaml.
+        policy: sft.policy
+        """
         body = yaml.safe_dump({"policy": f"{self.name}.policy", **self.dataset}, sort_keys=False, allow_unicode=True)
         return f"# Imported from {self.source}.\n{body}"
 

@@ -132,7 +132,11 @@ def _llamafactory_dataset(info: Mapping[str, Any], name: str, path: Path) -> dic
 
 
 def from_tinker(name: str) -> list[Imported]:
-    """A member of tinker's `TrainOnWhat`, by name or value."""
+    """A member of tinker's `TrainOnWhat`, by name or value.
+
+    >>> from_tinker("TrainOnWhat.ALL_TOKENS")[0].rules
+    ['use tinker_all_tokens']
+    """
     # `TrainOnWhat.ALL_TOKENS` as in code, or `all_tokens`, its value.
     key = name.rsplit(".", 1)[-1].lower()
     refuse_unknown({key: None}, _TINKER, "TrainOnWhat")

@@ -47,6 +47,9 @@ def from_swift(argument: str) -> list[Imported]:
     """ms-swift's `--loss_scale`: names joined by `+`, or the path of a JSON of weights.
 
     Raises ConfigError for names it does not have, and for those that no policy can say.
+
+    >>> from_swift("last_round")[0].rules
+    ['use swift', 'mask assistant before last user', 'mask assistant before last tool']
     """
     if argument.endswith(".json"):
         return [_file(Path(argument))]
@@ -142,6 +145,9 @@ def word_rules(words: Words, where: str, base: str) -> list[str]:
 
     A stretch is matched together with the word that ends it, whose own weight is set after. Words of one weight are
     matched as one stretch, so that a word repeated is not lost with what was matched before it.
+
+    >>> word_rules({"Action:": (2, 2)}, "weights.json", "default")
+    ['train /Action:.*?\\\\z/s in assistant.body weight 2', 'train /Action:/ in assistant.body weight 2']
     """
     _refuse_overlaps(words, where)
     place = "body" if base == "all" else "assistant.body"
@@ -165,7 +171,11 @@ def _set(pattern: str, place: str, weight: float) -> str:
 
 
 def _regex_rules(regexes: Mapping[str, float], base: str) -> list[str]:
-    """Rules of regexes. Empty thinking that is added is part of the answer they search."""
+    """Rules of regexes. Empty thinking that is added is part of the answer they search.
+
+    >>> _regex_rules({"<tool_call>.+?</tool_call>": 2}, "default")
+    ['scale /<tool_call>.+?<\\\\/tool_call>/s in (body, empty_reasoning) of assistant by 2']
+    """
     place = "(body, empty_reasoning)" if base == "all" else _ANSWER
     return [
         f"mask {_regex(key)}s in {place}" if weight == 0 else f"scale {_regex(key)}s in {place} by {json.dumps(weight)}"

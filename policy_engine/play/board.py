@@ -75,6 +75,9 @@ def sample_policy() -> str:
     """The policy to begin with on the sample that comes with the package.
 
     It is the shipped `default`, with leave for rows with images.
+
+    >>> sample_policy().splitlines()[-1]
+    'on media ignore'
     """
     why = "# The sample has rows with images, which its tokenizer alone cannot take."
     return f"{read_shipped('default').text}{why}\non media ignore\n"

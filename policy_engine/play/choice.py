@@ -88,7 +88,12 @@ def listing(edition: Edition, choice: Choice) -> list[list[str | int | float]]:
 
 
 def _opening(conversation: object) -> str:
-    """The first words of a conversation: those of its first user, else of its first message."""
+    """The first words of a conversation: those of its first user, else of its first message.
+
+    >>> from policy_engine.data.conversation import Conversation
+    >>> _opening(Conversation(messages=({"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"})))
+    'Hi'
+    """
     messages = getattr(conversation, "messages", ())
     users = [message for message in messages if message.get("role") == "user"] or list(messages)
     content = users[0].get("content") if users else ""

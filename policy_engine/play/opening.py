@@ -41,6 +41,10 @@ def opening(board: Board, query: Mapping[str, str]) -> Opening:
 
 
 def query_of(*, policy: str, other: str = "", row: int | None = None) -> str:
-    """The query of a link that opens with a policy and a row."""
+    """The query of a link that opens with a policy and a row.
+
+    >>> query_of(policy="train assistant", row=3)
+    'policy=train+assistant&row=3'
+    """
     fields = {"policy": policy, "other": other, "row": "" if row is None else str(row)}
     return urlencode({name: value for name, value in fields.items() if value})

@@ -44,7 +44,11 @@ class PolicyLexer(Lexer):  # type: ignore[misc]  # Pygments ships no types
     mimetypes: ClassVar = ["text/x-policy"]
 
     def get_tokens_unprocessed(self, text: str) -> Iterator[tuple[int, _TokenType, str]]:
-        """Offset, type and text of each token; together they are the whole text."""
+        """Offset, type and text of each token; together they are the whole text.
+
+        >>> [(word, str(kind)) for _, kind, word in PolicyLexer().get_tokens_unprocessed("mask user")]
+        [('mask', 'Token.Keyword'), (' ', 'Token.Text.Whitespace'), ('user', 'Token.Name.Class')]
+        """
         terminals = _terminals()
         at, settings, dot, field = 0, 0, False, False
         while at < len(text):

@@ -38,12 +38,20 @@ class RowFacts:
 
     @property
     def share(self) -> float:
-        """Trained part of the tokens, 0 to 1; 0 for a row without tokens."""
+        """Trained part of the tokens, 0 to 1; 0 for a row without tokens.
+
+        >>> RowFacts(number=1, tokens=4, trained=1).share
+        0.25
+        """
         return self.trained / self.tokens if self.tokens else 0.0
 
 
 def row_facts(row: ShownRow | FailedRow) -> RowFacts:
-    """The facts of a row."""
+    """The facts of a row.
+
+    >>> row_facts(FailedRow(number=3, code="PE502", message="no `role`")).flags
+    frozenset({'failed'})
+    """
     if isinstance(row, FailedRow):
         return RowFacts(number=row.number, flags=frozenset({"failed"}))
     mask, chat = row.mask, row.tokenized.chat
@@ -94,7 +102,11 @@ class Totals:
 
     @classmethod
     def of(cls, rows: list[RowFacts]) -> Totals:
-        """The sums of rows."""
+        """The sums of rows.
+
+        >>> Totals.of([RowFacts(number=1, tokens=4, trained=1), RowFacts(number=2, tokens=2)]).tokens
+        6
+        """
         flags: Counter[Flag] = Counter()
         rules: Counter[int | None] = Counter()
         reasons: Counter[Reason] = Counter()
@@ -125,6 +137,9 @@ def share_bins(rows: list[RowFacts]) -> list[int]:
     """Masked rows by trained share.
 
     First those that train nothing, then `BINS` bins from above 0% to 100%.
+
+    >>> share_bins([RowFacts(number=1, tokens=10, trained=1), RowFacts(number=2, tokens=10)])
+    [1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0]
     """
     bins = [0] * (BINS + 1)
     for row in rows:

@@ -57,7 +57,11 @@ class FailedRow:
 
 
 def failed_row(number: int, error: PolicyEngineError, place: Place | None = None) -> FailedRow:
-    """The row of an error. `place` is its file and line."""
+    """The row of an error. `place` is its file and line.
+
+    >>> failed_row(3, PolicyEngineError("no `role`"), Place(file="chats.jsonl", number=3)).place
+    'chats.jsonl:3'
+    """
     where = place or error.place
     return FailedRow(
         number=number,

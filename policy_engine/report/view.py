@@ -125,7 +125,11 @@ def rule_views(policy: CheckedPolicy) -> tuple[RuleView, ...]:
 
 
 def source_of(segment: Segment) -> str:
-    """The source of a segment's characters: `content[0].text from 12`, `template line 30`."""
+    """The source of a segment's characters: `content[0].text from 12`, `template line 30`.
+
+    >>> source_of(Segment(start=0, end=2, part="text", turn=0, field=("content", 0, "text"), field_exact=True))
+    'content[0].text'
+    """
     if segment.field is None:
         return "template" if segment.line is None else f"template line {segment.line}"
     path = field_path(segment.field)

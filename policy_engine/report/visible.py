@@ -80,6 +80,9 @@ def around(text: str, start: int, end: int, *, context: int, style: str) -> Text
     """Characters `[start, end)` of a text in ⟦ ⟧ and a style, on one line.
 
     Up to `context` characters around are shown.
+
+    >>> around("say yes now", 4, 7, context=20, style="bold").plain
+    'say ⟦yes⟧ now'
     """
     first, last = max(0, start - context), min(len(text), end + context)
     found = text[start:end]
@@ -96,6 +99,9 @@ def pointed(text: str, start: int, end: int, *, style: str) -> Text:
     """A whole text over several lines, its characters `[start, end)` in ⟦ ⟧ and in a style.
 
     Line breaks are shown, and the closing mark is on the line it closes, after its `↵`.
+
+    >>> pointed("Hi\\nyes", 0, 3, style="bold").plain
+    '⟦Hi↵⟧\\nyes'
     """
     marked, broken = visible(text[start:end]), ""
     if marked.endswith("\n"):

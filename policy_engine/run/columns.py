@@ -78,6 +78,9 @@ def table_of(rows: Sequence[Mapping[str, Any]], schema: pa.Schema) -> pa.Table:
     """Rows of arrays as a table of `schema`.
 
     A scalar column takes the one item of each row's array.
+
+    >>> table_of([{"row": np.array([1])}, {"row": np.array([2])}], pa.schema([("row", pa.int64())])).to_pydict()
+    {'row': [1, 2]}
     """
     columns = []
     for field in schema:
@@ -106,7 +109,11 @@ def _array(parts: Sequence[npt.NDArray[Any]], kind: pa.DataType) -> pa.Array:
 
 
 def rows_of_columns(table: pa.Table) -> list[dict[str, Any]]:
-    """The rows that `table_of` made a table of."""
+    """The rows that `table_of` made a table of.
+
+    >>> rows_of_columns(pa.table({"input_ids": pa.array([[5, 6], [7]], pa.list_(pa.int32()))}))
+    [{'input_ids': array([5, 6], dtype=int32)}, {'input_ids': array([7], dtype=int32)}]
+    """
     rows: list[dict[str, Any]] = [{} for _ in range(table.num_rows)]
     for name, column in zip(table.column_names, table.combine_chunks().columns):
         for chunk in column.chunks:

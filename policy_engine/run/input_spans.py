@@ -84,7 +84,11 @@ class Span:
             yield self.base + number, row
 
     def where(self, number: int) -> Place:
-        """The place of a row: `chats.jsonl:7`."""
+        """The place of a row: `chats.jsonl:7`.
+
+        >>> str(Span(index=1, file=Path("more.jsonl"), before=3, base=10).where(14))
+        'more.jsonl:4'
+        """
         if self.file is not None:
             return Place(file=str(self.file), number=number - self.base)
         found = [(base, name) for base, name in self.places if base < number]
@@ -150,7 +154,11 @@ def plan(rows: Rows, *, size: int = SPAN_BYTES) -> tuple[tuple[InputFile, ...], 
 
 
 def _grouped(groups: list[tuple[int, int]], size: int) -> Iterator[tuple[tuple[int, ...], int]]:
-    """Row groups put together to about `size` bytes, and the rows before them."""
+    """Row groups put together to about `size` bytes, and the rows before them.
+
+    >>> list(_grouped([(100, 40), (100, 40), (50, 20)], 60))  # (rows, bytes) of each row group
+    [((0, 1), 0), ((2,), 200)]
+    """
     held: list[int] = []
     held_bytes, before, rows = 0, 0, 0
     for i, (count, count_bytes) in enumerate(groups):
@@ -224,7 +232,11 @@ def inline_spans(numbered: Iterator[Numbered], rows: Rows, *, size: int = SPAN_R
 
 
 def describe(span: Span) -> str:
-    """A span in words, for messages about it."""
+    """A span in words, for messages about it.
+
+    >>> describe(Span(index=0, file=Path("chats.jsonl"), start=0, end=900))
+    '`chats.jsonl` from line 1 (bytes 0 to 900)'
+    """
     if span.file is None:
         rows: Any = span.rows or ()
         return f"rows {rows[0][0]} to {rows[-1][0]}" if rows else "no rows"

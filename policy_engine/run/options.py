@@ -68,13 +68,21 @@ class RunOptions:
 
     @property
     def capacity(self) -> int | None:
-        """Tokens of a packed sequence; None where rows are not packed."""
+        """Tokens of a packed sequence; None where rows are not packed.
+
+        >>> RunOptions(packed=True, truncation=Truncation(max_length=4096)).capacity
+        4096
+        """
         return self.truncation.max_length if self.packed and self.truncation is not None else None
 
     # `workers`, `overwrite` and `resume` are missing on purpose: the output is the same for any of them. `backend` is
     # added by the run, as the backend that was used and not the one that was wanted.
     def to_json(self) -> dict[str, Any]:
-        """Those that decide what is written, as JSON values: a run resumes only with the same."""
+        """Those that decide what is written, as JSON values: a run resumes only with the same.
+
+        >>> RunOptions(workers=4).to_json() == RunOptions(workers=1).to_json()
+        True
+        """
         return {
             "strict": self.strict,
             "limit": self.limit,

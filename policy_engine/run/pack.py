@@ -62,6 +62,11 @@ def pack(rows: Sequence[Arrays], capacity: int) -> list[dict[str, Any]]:
 
     Raises:
         DataError: a row is longer than `capacity`.
+
+    >>> rows = [{"input_ids": np.array(ids), "labels": np.array(ids)} for ids in ([1, 2], [3])]
+    >>> (packed,) = pack(rows, 4)
+    >>> packed["labels"].tolist(), packed["position_ids"].tolist(), packed["seq_lengths"].tolist()
+    ([-100, 2, -100], [0, 1, 0], [2, 1])
     """
     packed = []
     for members in best_fit_decreasing([len(row["input_ids"]) for row in rows], capacity):
@@ -102,7 +107,11 @@ class PackWindow:
         self._tokens = 0
 
     def add(self, rows: Sequence[Arrays]) -> list[dict[str, Any]]:
-        """Takes rows; gives packed rows when a window is full, else an empty list."""
+        """Takes rows; gives packed rows when a window is full, else an empty list.
+
+        >>> PackWindow(4096).add([{"input_ids": [1, 2]}])
+        []
+        """
         self._held += rows
         self._tokens += sum(len(row["input_ids"]) for row in rows)
         return self.rest() if self._tokens >= PACK_TOKENS * self._capacity else []

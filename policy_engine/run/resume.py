@@ -207,7 +207,11 @@ class Journal:
 
 
 def options_of(folder: Path) -> Mapping[str, Any]:
-    """The options of the run in a folder; empty if they are missing or cannot be read."""
+    """The options of the run in a folder; empty if they are missing or cannot be read.
+
+    >>> options_of(Path("no-such-folder"))
+    {}
+    """
     for name in (MANIFEST, JOURNAL):
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError, StopIteration):
             with (folder / name).open(encoding="utf-8") as file:

@@ -25,7 +25,11 @@ from policy_engine.tagging.watch import Shape, is_hollow
 
 
 def same_tree(first: str, second: str, parse: Callable[[str], nodes.Template]) -> bool:
-    """True if two templates write the same text for any conversation, by their syntax trees."""
+    """True if two templates write the same text for any conversation, by their syntax trees.
+
+    >>> same_tree("{{ 'a' + b }}", "{{ 'a' }}{{ '' + b }}", jinja2.Environment().parse)
+    True
+    """
     try:
         return _body(parse(first).body) == _body(parse(second).body)
     except jinja2.TemplateSyntaxError:

@@ -9,6 +9,9 @@ class UntaggableError(TemplateError):
     """Generation tags cannot say what the policy trains in this template.
 
     `reason` is one of few sentences; `detail` names the line, the text or the rule.
+
+    >>> UntaggableError("a rule asks for fields of the data", "`train user where has message.x`").reason
+    'a rule asks for fields of the data'
     """
 
     code = "PE410"

@@ -56,7 +56,11 @@ class Item:
 
     @property
     def keyword(self) -> str:
-        """The first word of a tag: `if`, `endfor`; empty for other items."""
+        """The first word of a tag: `if`, `endfor`; empty for other items.
+
+        >>> read_items("{%- endif %}", jinja2.Environment()).items[0].keyword
+        'endif'
+        """
         return self.tokens[0].text if self.kind == "tag" and self.tokens else ""
 
 
@@ -94,7 +98,11 @@ class Items:
     gaps: tuple[Gap, ...]
 
     def line(self, place: int) -> int:
-        """The line of a place, from 1."""
+        """The line of a place, from 1.
+
+        >>> read_items("a\\nb{{ c }}", jinja2.Environment()).line(3)
+        2
+        """
         return self.source.count("\n", 0, place) + 1
 
 
@@ -112,6 +120,10 @@ def read_items(source: str, environment: jinja2.Environment) -> Items:
     """The items of a normal source.
 
     Raises TemplateError for `{% raw %}`, inside which no tag can be written.
+
+    >>> found = read_items("{% if x %}Hi {{ name }}{% endif %}", jinja2.Environment())
+    >>> [item.kind for item in found.items], [gap.text for gap in found.gaps]
+    (['tag', 'output', 'tag'], ['', 'Hi ', '', ''])
     """
     items: list[Item] = []
     gaps: list[Gap] = []
@@ -156,7 +168,11 @@ def read_items(source: str, environment: jinja2.Environment) -> Items:
 
 
 def without_tags(items: Items) -> str:
-    """A source whose own generation tags are comments, which take the same whitespace."""
+    """A source whose own generation tags are comments, which take the same whitespace.
+
+    >>> without_tags(read_items("{% generation %}Hi{% endgeneration %}", jinja2.Environment()))
+    '{# #}Hi{# #}'
+    """
     source = items.source
     for item in reversed(items.items):
         if item.keyword in ("generation", "endgeneration"):
@@ -170,6 +186,10 @@ def operands_of(source: str, tokens: tuple[Token, ...]) -> tuple[Operand, ...]:
 
     `'<' + m.role + '>'` has three. A sum counts only if a string constant is in it, or if `~` joins it: else it can
     be one of numbers.
+
+    >>> found = read_items("{{ '<' + m.role + '>' }}", jinja2.Environment())
+    >>> [operand.source for operand in operands_of(found.source, found.items[0].tokens)]
+    ["'<'", 'm.role', "'>'"]
     """
     whole = (_operand(source, tokens, ""),)
     pieces = _split(tokens)
@@ -265,6 +285,9 @@ def joined(operands: Iterable[Operand]) -> str:
     """The expression that writes operands one after another, and refuses what their sum refuses.
 
     A sum with a text raises for what is no text, so an operand that stands alone is added to an empty text.
+
+    >>> joined([Operand(source="m.content", literal=None, joint="+")])
+    "'' + m.content"
     """
     pieces = list(operands)
     joint = pieces[0].joint

@@ -47,6 +47,11 @@ def read_tree(items: Items) -> list[Node]:
     """The nodes of the outermost body; a gap before each item and one at the end.
 
     Raises TemplateError if the blocks do not nest, which Jinja refuses too.
+
+    >>> import jinja2
+    >>> from policy_engine.tagging.items import read_items
+    >>> [node.kind for node in read_tree(read_items("a{% if x %}b{% endif %}", jinja2.Environment()))]
+    ['gap', 'if', 'gap']
     """
     nodes, stop = _body(items, 0, ())
     if stop != len(items.items):
@@ -127,7 +132,13 @@ def _stored(item: Item) -> frozenset[str]:
 
 
 def loaded_names(items: Items, first: int, last: int) -> frozenset[str]:
-    """Every name that items `[first, last]` read."""
+    """Every name that items `[first, last]` read.
+
+    >>> import jinja2
+    >>> from policy_engine.tagging.items import read_items
+    >>> sorted(loaded_names(read_items("{% set a = b.c %}", jinja2.Environment()), 0, 0))
+    ['b']
+    """
     found: set[str] = set()
     for item in items.items[first : last + 1]:
         skip = 0

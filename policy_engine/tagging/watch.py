@@ -218,7 +218,13 @@ def _atoms(site: Site, number: int, shapes: Sequence[Shape], is_strict: bool) ->
 
 
 def is_hollow(shape: Shape, at: int) -> bool:
-    """True if a token may reach over a place, and what is on both sides is masked."""
+    """True if a token may reach over a place, and what is on both sides is masked.
+
+    >>> from policy_engine.testing.shapes import SHAPES
+    >>> shape = Shape(name="", conversation=SHAPES["one exchange"], text="so be it", trained_C=np.zeros(8, bool))
+    >>> is_hollow(shape, 1), is_hollow(shape, 2)
+    (True, False)
+    """
     if not 0 < at < len(shape.text) or shape.trained_C[at - 1] or shape.trained_C[at]:
         return False
     # Pre-tokenizers split between letters, blanks and marks, and glue a blank to the word behind it.

@@ -17,7 +17,15 @@ from policy_engine.tagging.watch import Place
 
 
 def tagged_source(items: Items, regions: Sequence[Region]) -> str:
-    """The source with a block around each region."""
+    """The source with a block around each region.
+
+    >>> import jinja2
+    >>> from policy_engine.tagging.items import read_items
+    >>> from policy_engine.tagging.watch import Place
+    >>> region = Region(start=Place(index=0, offset=0), end=Place(index=0, offset=2))
+    >>> tagged_source(read_items("Hi {{ name }}", jinja2.Environment()), [region])
+    '{% generation %}Hi{% endgeneration %} {{ name }}'
+    """
     writer = _Writer(items)
     at = Place(index=0, offset=0)
     for region in sorted(regions, key=lambda r: _order(r.start)):

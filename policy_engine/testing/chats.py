@@ -57,7 +57,12 @@ def lay_out(choices: Choices, made: Conversation) -> RenderedChat:
 
 
 def sampled_ranges(choices: Choices, size: int) -> tuple[tuple[int, int], ...]:
-    """Which of so many characters were sampled: some ranges of them, in order and apart."""
+    """Which of so many characters were sampled: some ranges of them, in order and apart.
+
+    >>> from policy_engine.testing.choices import RandomChoices
+    >>> sampled_ranges(RandomChoices(1), 40)
+    ((2, 3), (13, 14))
+    """
     found: list[tuple[int, int]] = []
     at = choices.integer(0, 8)
     for _ in range(choices.integer(0, 6)):

@@ -43,7 +43,11 @@ class Choices(Protocol):
 
 
 class RandomChoices:
-    """Choices from a seed: the same in every process and on every platform."""
+    """Choices from a seed: the same in every process and on every platform.
+
+    >>> RandomChoices(1).many(lambda choices: choices.pick(["user", "assistant"]), 2, 4)
+    ['user', 'assistant']
+    """
 
     def __init__(self, seed: int | str) -> None:
         self._random = random.Random(seed)
@@ -65,7 +69,11 @@ class RandomChoices:
         return [make(self) for _ in range(self._random.randint(low, high))]
 
     def characters(self, most: int) -> str:
-        """See `Choices`. Planes are mixed, so that a short text is rarely all rare characters."""
+        """See `Choices`. Planes are mixed, so that a short text is rarely all rare characters.
+
+        >>> RandomChoices(1).characters(8) == RandomChoices(1).characters(8)
+        True
+        """
         return "".join(self._character() for _ in range(self._random.randint(0, most)))
 
     def _character(self) -> str:

@@ -144,7 +144,11 @@ class ConformanceReport:
 
     @property
     def holds(self) -> bool:
-        """True if no property fails."""
+        """True if no property fails.
+
+        >>> ConformanceReport(template="a.jinja", fingerprint="", examples=0, seconds=0.0, properties=()).holds
+        True
+        """
         return not any(p.verdict == "fails" for p in self.properties)
 
     def __getitem__(self, name: str) -> PropertyResult:
@@ -351,7 +355,11 @@ def _shrunk(
 
 
 def result_of(p: Property, tally: Tally) -> PropertyResult:
-    """The verdict."""
+    """The verdict.
+
+    >>> result_of(PROPERTIES["parity"], Tally()).verdict
+    'does not apply'
+    """
     yes = None if not tally.checked else tally.problem is None
     counterexample = None
     if tally.problem is not None:

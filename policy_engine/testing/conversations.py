@@ -35,14 +35,24 @@ def tool(choices: Choices) -> dict[str, Any]:
 
 
 def tools(choices: Choices) -> list[dict[str, Any]]:
-    """One to three tool schemas with names of their own."""
+    """One to three tool schemas with names of their own.
+
+    >>> from policy_engine.testing.choices import RandomChoices
+    >>> [tool["function"]["name"] for tool in tools(RandomChoices(1))]
+    ['sum']
+    """
     made = choices.many(tool, 1, 3)
     # By name: two tools of one name mean nothing.
     return list({t["function"]["name"]: t for t in made}.values())
 
 
 def tool_call(choices: Choices) -> dict[str, Any]:
-    """A tool call in OpenAI's form, its arguments an object or a string; the id may be absent."""
+    """A tool call in OpenAI's form, its arguments an object or a string; the id may be absent.
+
+    >>> from policy_engine.testing.choices import RandomChoices
+    >>> tool_call(RandomChoices(5))
+    {'type': 'function', 'function': {'name': 'sum', 'arguments': {'city': '日本', 'n': 2}}}
+    """
     # Copies: a test that writes into a conversation must not change the next one.
     arguments: Any = copy.deepcopy(choices.pick(_ARGUMENTS))
     if choices.chance(30):
@@ -71,6 +81,10 @@ def spans(choices: Choices, length: int, *, bad: bool = False) -> Any:
     """A list of character spans of a content of that length, in both spellings.
 
     With `bad`, one may be out of place.
+
+    >>> from policy_engine.testing.choices import RandomChoices
+    >>> spans(RandomChoices(4), 10)
+    []
     """
     if choices.chance(5):
         return None
@@ -112,6 +126,10 @@ def message(
     """A message of a role (any, unless given).
 
     `marks` adds keys that policies ask for; `bad` allows values there that fail a row.
+
+    >>> from policy_engine.testing.choices import RandomChoices
+    >>> message(RandomChoices(2), "user", marks=False)
+    {'role': 'user', 'content': '\\u206a'}
     """
     role = role or choices.pick(ROLES)
     made: Message = {"role": role, "content": content(choices, parts=parts)}
@@ -136,7 +154,12 @@ def message(
 def messages(
     choices: Choices, *, most: int = 6, parts: bool = True, marks: bool = True, bad: bool = False
 ) -> list[Message]:
-    """One to about `most` messages: mostly ordinary, now and then roles in any order."""
+    """One to about `most` messages: mostly ordinary, now and then roles in any order.
+
+    >>> from policy_engine.testing.choices import RandomChoices
+    >>> [message["role"] for message in messages(RandomChoices(1))]
+    ['system']
+    """
 
     def one(role: str | None) -> Message:
         return message(choices, role, parts=parts, marks=marks, bad=bad)
@@ -166,7 +189,12 @@ def _tool_round(choices: Choices, one: Callable[[str | None], Message]) -> list[
 
 
 def sample(choices: Choices) -> dict[str, Any]:
-    """The columns beside the messages of a dataset row."""
+    """The columns beside the messages of a dataset row.
+
+    >>> from policy_engine.testing.choices import RandomChoices
+    >>> sample(RandomChoices(1))
+    {'source': 'gold', 'score': -1}
+    """
     values: dict[str, Sequence[Any]] = {
         "source": ("gold", "web", None),
         "score": (1, 0.5, 3, -1, None),

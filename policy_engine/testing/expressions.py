@@ -58,7 +58,12 @@ PATTERNS: Final = (
 
 
 def field(choices: Choices, names: Sequence[FieldName]) -> ast.Field:
-    """One of some fields; one of a message is now and then a neighbour's (`previous.train`)."""
+    """One of some fields; one of a message is now and then a neighbour's (`previous.train`).
+
+    >>> from policy_engine.testing.choices import RandomChoices
+    >>> str(field(RandomChoices(1), STRINGS))
+    'message.content'
+    """
     scope, path = choices.pick(names)
     if scope == "message" and choices.chance(30):
         scope = choices.pick(NEIGHBOURS)
@@ -66,7 +71,12 @@ def field(choices: Choices, names: Sequence[FieldName]) -> ast.Field:
 
 
 def pattern(choices: Choices) -> tuple[str, str]:
-    """A regex and its flags."""
+    """A regex and its flags.
+
+    >>> from policy_engine.testing.choices import RandomChoices
+    >>> pattern(RandomChoices(1))
+    ('Hello|yes', '')
+    """
     flags = choices.pick(("", "", "s", "m", "i"))
     # Case folding beyond ASCII differs between regex engines.
     return choices.pick([p for p in PATTERNS if "i" not in flags or p.isascii()]), flags

@@ -33,6 +33,16 @@ def policy(
 
     `uses` are names of policies it may use. `guards=False` leaves guards out, `spans=False` regexes and data spans.
     Nothing in it is an error of the language; what only a schema or a proof could object to may still be there.
+
+    >>> from policy_engine.lang.format import format_policy
+    >>> from policy_engine.testing.choices import RandomChoices
+    >>> print(format_policy(policy(RandomChoices(7), most=2)), end="")
+    on straddle train
+    on empty keep
+    let a_role = user
+    let some_text = empty_reasoning, tool_call
+    train assistant
+    mask everything
     """
     maker = _Maker(choices=choices, spans=spans)
     statements: list[ast.Statement] = []
@@ -275,7 +285,13 @@ class _Maker:
 
 
 def raw_policy(choices: Choices) -> ast.Policy:
-    """A policy that parses but may mean nothing: unknown names, settings and lets twice."""
+    """A policy that parses but may mean nothing: unknown names, settings and lets twice.
+
+    >>> from policy_engine.lang.format import format_policy
+    >>> from policy_engine.testing.choices import RandomChoices
+    >>> print(format_policy(raw_policy(RandomChoices(9))).splitlines()[0])
+    train sampled in assistant.body, last 3 user, "body" before "body" before "body"
+    """
     made = policy(choices, uses=("assistant_eos", "no_such_policy"))
     statements = [_disturbed(choices, statement) for statement in made.statements]
     if choices.chance(30):

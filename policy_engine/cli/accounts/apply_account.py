@@ -65,7 +65,12 @@ def failures(summary: Summary) -> tuple[Diagnostic, ...]:
 
 
 def doubtful_roles(found: Iterable[DoubtfulRole]) -> tuple[Diagnostic, ...]:
-    """Roles of the data that look misspelled, as findings at the first row that has them."""
+    """Roles of the data that look misspelled, as findings at the first row that has them.
+
+    >>> found = DoubtfulRole(role="asistant", meant="assistant", read_as="assistant", messages=2, row=1)
+    >>> doubtful_roles([found])[0].message
+    'nothing declares the role `asistant`, which 2 messages have, here first'
+    """
     return tuple(
         Diagnostic(
             code="PE518",

@@ -41,7 +41,11 @@ class Survey:
 
     @property
     def lost(self) -> list[tuple[str, str, int]]:
-        """`unrendered` as (role, piece, messages)."""
+        """`unrendered` as (role, piece, messages).
+
+        >>> Survey(unrendered=Counter({("user", "name"): 2})).lost
+        [('user', 'name', 2)]
+        """
         return [(role, piece, count) for (role, piece), count in self.unrendered.items()]
 
 

@@ -11,7 +11,11 @@ _LEVELS = {"error": "error", "warning": "warning", "info": "notice"}
 
 
 def github_commands(verb: str, outcome: Outcome) -> str:
-    """One command a line. A run without findings that did not hold still says so."""
+    """One command a line. A run without findings that did not hold still says so.
+
+    >>> github_commands("check", Outcome(exit=Exit.FAILS))
+    '::error title=policy-engine check::does not hold\\n'
+    """
     lines = [_command(d) for d in outcome.diagnostics]
     # A job that fails without any annotation would give no reason.
     if not lines and outcome.exit is not Exit.HOLDS:

@@ -43,7 +43,11 @@ def safe_json(document: Any) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """A value as JSON can hold it; others of a dataset (NaN, dates, bytes) become text."""
+    """A value as JSON can hold it; others of a dataset (NaN, dates, bytes) become text.
+
+    >>> _plain({"share": float("nan"), 1: b"x"})
+    {'share': 'nan', '1': "b'x'"}
+    """
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -80,6 +84,11 @@ def location_of(diagnostic: Diagnostic) -> dict[str, Any] | None:
     """The place of a finding, or None.
 
     In a policy or dataset file it has lines and columns, in data the line, if there are lines.
+
+    >>> from policy_engine.core.source import Place
+    >>> found = Diagnostic(code="PE502", severity="error", message="no `role`", place=Place(file="a.jsonl", number=3))
+    >>> location_of(found)
+    {'file': 'a.jsonl', 'line': 3, 'column': None, 'end_line': 3, 'end_column': None}
     """
     if diagnostic.span is not None:
         return location_json(diagnostic.span)
@@ -92,7 +101,12 @@ def location_of(diagnostic: Diagnostic) -> dict[str, Any] | None:
 
 
 def location_json(span: Span) -> dict[str, Any]:
-    """File, lines and columns, from 1; the end column is one past the last character."""
+    """File, lines and columns, from 1; the end column is one past the last character.
+
+    >>> from policy_engine.core.source import Source
+    >>> location_json(Span(source=Source(name="my.policy", text="train user"), start=6, end=10))
+    {'file': 'my.policy', 'line': 1, 'column': 7, 'end_line': 1, 'end_column': 11}
+    """
     end_line, end_column = span.source.position(span.end)
     return {
         "file": span.source.name,

@@ -16,7 +16,12 @@ _LEVELS = {"error": "error", "warning": "warning", "info": "note"}
 
 
 def sarif_log(verb: str, outcome: Outcome) -> str:
-    """A log with one run. Findings without a place in a file are results without a location."""
+    """A log with one run. Findings without a place in a file are results without a location.
+
+    >>> import json
+    >>> json.loads(sarif_log("check", Outcome()))["runs"][0]["invocations"]
+    [{'executionSuccessful': True, 'exitCode': 0, 'exitCodeDescription': 'holds'}]
+    """
     codes = sorted({d.code for d in outcome.diagnostics})
     run = {
         "tool": {

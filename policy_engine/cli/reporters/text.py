@@ -32,7 +32,11 @@ def write_text(outcome: Outcome) -> None:
 
 
 def diagnostic_text(diagnostic: Diagnostic) -> Text:
-    """A finding with its severity, carets and help in colour."""
+    """A finding with its severity, carets and help in colour.
+
+    >>> diagnostic_text(Diagnostic(code="PE502", severity="error", message="no `role`", help="give one")).plain
+    'error[PE502]: no `role`\\n  help: give one'
+    """
     text = Text()
     head = f"{diagnostic.severity}[{diagnostic.code}]: "
     for number, line in enumerate(format_diagnostic(_on_one_line(diagnostic)).split("\n")):

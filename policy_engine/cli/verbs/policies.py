@@ -45,7 +45,11 @@ def _one(name: str) -> Outcome:
 
 
 def _summary(source: Source) -> str:
-    """The first paragraph of the comment that opens the policy."""
+    """The first paragraph of the comment that opens the policy.
+
+    >>> _summary(Source(name="a", text="# Trains answers.\\n#\\n# Behaves like: axolotl.\\ntrain assistant"))
+    'Trains answers.'
+    """
     lines: list[str] = []
     for line in source.text.splitlines():
         words = line.removeprefix("#").strip()

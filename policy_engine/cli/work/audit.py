@@ -103,7 +103,11 @@ def _data(found: Audit, program: Program | None, failed: int) -> dict[str, Any]:
 
 
 def behaves_like(name: str) -> str | None:
-    """The systems and settings that a shipped policy equals, as its comment says."""
+    """The systems and settings that a shipped policy equals, as its comment says.
+
+    >>> behaves_like("tinker_last_turn")
+    'tinker-cookbook 0.6.1.'
+    """
     match = _LIKE.search(read_shipped(name).text)
     return None if match is None else " ".join(match[1].replace("\n#", "\n").split())
 

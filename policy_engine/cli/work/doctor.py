@@ -222,7 +222,11 @@ def _enough(rows: Iterator[tuple[int, Any]], count: int) -> list[tuple[int, Any]
 
 
 def _item_types(file: Path) -> dict[str, pa.DataType]:
-    """The types of the items of list columns, where the file declares them."""
+    """The types of the items of list columns, where the file declares them.
+
+    >>> _item_types(Path("chats.jsonl"))
+    {}
+    """
     if file.suffix not in (".parquet", ".arrow"):
         return {}
     lists = (f for f in schema_in(file) if pa.types.is_list(f.type) or pa.types.is_large_list(f.type))

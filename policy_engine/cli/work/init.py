@@ -144,6 +144,11 @@ def policy_text(found: Survey, data: str, *, failed: int = 0, but: Container[str
     """A policy that trains the assistant, with comments on what was seen.
 
     No guard names the roles `but`, which are doubtful.
+
+    >>> from collections import Counter
+    >>> found = Survey(rows=1, roles=Counter(user=1, assistant=1))
+    >>> policy_text(found, "chats.jsonl").splitlines()[-2:]
+    ['# Asserted on every row.', 'never train user']
     """
     lines = [
         f"# Starter policy for {Path(data).name}. Seen in {counted(found.rows, 'row')}"
@@ -247,5 +252,9 @@ def _scalar(value: str) -> str:
 
 
 def _beside(path: str, base: Path) -> str:
-    """A path as seen from the dataset file; a name that is no path stays as it is."""
+    """A path as seen from the dataset file; a name that is no path stays as it is.
+
+    >>> _beside("a-name-on-a-hub", Path("out/chats"))
+    'a-name-on-a-hub'
+    """
     return os.path.relpath(path, base.parent) if Path(path).exists() else path

@@ -38,7 +38,11 @@ class Row:
 
     @property
     def name(self) -> str:
-        """`row 3`, or `row 3, chosen`."""
+        """`row 3`, or `row 3, chosen`.
+
+        >>> Row(number=3, place=Place(file=None, number=3), result=RowError("it is empty"), side="chosen").name
+        'row 3, chosen'
+        """
         return f"row {self.number}{f', {self.side}' if self.side else ''}"
 
 

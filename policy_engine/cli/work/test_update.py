@@ -47,7 +47,11 @@ def update_expected(path: Path, actual: Mapping[int, str]) -> int:
 
 
 def _expected_nodes(text: str) -> list[tuple[yaml.Node, yaml.Node]]:
-    """Key and value of `expect` of each test, in order."""
+    """Key and value of `expect` of each test, in order.
+
+    >>> [value.value for _, value in _expected_nodes("tests:\\n- {name: a, expect: Hi}\\n")]
+    ['Hi']
+    """
     root: Any = yaml.compose(text, Loader=yaml.SafeLoader)
     (tests,) = [value for key, value in root.value if key.value == "tests"]
     found = []

@@ -40,6 +40,9 @@ def first_of(seen: list[tuple[dict[str, Any], float, Any]]) -> tuple[dict[str, A
     """The first step that was recorded.
 
     Raises ConfigError if there was no step.
+
+    >>> first_of([({"labels": [[-100, 7]]}, 2.5, None)])
+    ({'labels': [[-100, 7]]}, 2.5, None)
     """
     if not seen:
         raise ConfigError(

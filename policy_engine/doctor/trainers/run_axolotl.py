@@ -118,7 +118,14 @@ def run_axolotl(task: Task) -> TakenStep:
 
 
 def _on_a_cpu(given: dict[str, Any], parts: Any) -> dict[str, Any]:
-    """Settings with an attention implementation that runs here, and without its older names."""
+    """Settings with an attention implementation that runs here, and without its older names.
+
+    >>> from types import SimpleNamespace
+    >>> flags, packing = {"flash_attention": "flash_attention_2"}, {"flash_attention_2"}
+    >>> parts = SimpleNamespace(LEGACY_ATTN_FLAG_TO_IMPL=flags, ATTN_IMPLS_SUPPORTING_PACKING=packing)
+    >>> _on_a_cpu({"flash_attention": True, "sequence_len": 512}, parts)
+    {'sequence_len': 512, 'attn_implementation': 'sdpa'}
+    """
     flags = parts.LEGACY_ATTN_FLAG_TO_IMPL
     named = given.get("attn_implementation") or next((flags[name] for name in flags if given.get(name)), None)
     taken = {name: value for name, value in given.items() if name not in _FLAGS}

@@ -78,6 +78,9 @@ def _as_tokens(row: Mapping[str, Any]) -> dict[str, Any]:
     """A masked row as a model transform gives it.
 
     torchtune's mask is True where there is no loss.
+
+    >>> _as_tokens({"input_ids": [5, 6], "labels": [-100, 6]})
+    {'tokens': [5, 6], 'mask': [True, False]}
     """
     ids, _, trained, _ = mask_of(row, 1)
     return {"tokens": list(ids), "mask": [not flag for flag in trained]}

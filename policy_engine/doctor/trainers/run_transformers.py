@@ -76,7 +76,12 @@ def run_trainer(
 
 
 def settings_of(settings: Mapping[str, Any], arguments: type[Any]) -> tuple[dict[str, Any], list[str]]:
-    """Settings of a class of arguments that matter for one step, and names of the others."""
+    """Settings of a class of arguments that matter for one step, and names of the others.
+
+    >>> Arguments = dataclasses.make_dataclass("Arguments", ["packing", "learning_rate"])
+    >>> settings_of({"packing": True, "learning_rate": 1e-5}, Arguments)
+    ({'packing': True}, ['learning_rate'])
+    """
     known = {f.name for f in dataclasses.fields(arguments)}
     used = known - _NOT_HERE - set(_OURS)
     return {n: v for n, v in settings.items() if n in used}, sorted(set(settings) - used)

@@ -34,6 +34,9 @@ def shown_lengths(texts: list[str]) -> list[int]:
     """Lengths of texts as a browser shows them, in UTF-16 units.
 
     Unsafe characters are spelled out, and breaks are marked.
+
+    >>> shown_lengths(["Hi", "a\\n", "🙂"])
+    [2, 3, 2]
     """
     whole = "".join(texts)
     # The common case in one look: plain ASCII is as long shown as it is.

@@ -12,7 +12,11 @@ _MOST = 14
 
 
 def overview(rows: list[RowFacts]) -> str:
-    """A histogram of the rows' trained share, and a bar for each role and part."""
+    """A histogram of the rows' trained share, and a bar for each role and part.
+
+    >>> overview([RowFacts(number=1, tokens=4, trained=1)]).count("<li")
+    11
+    """
     totals = Totals.of(rows)
     return f"<div class='overview'>{_histogram(rows, totals)}{_places(totals)}</div>"
 

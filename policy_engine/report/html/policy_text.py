@@ -57,7 +57,11 @@ def policy_section(source: Source, rules: Sequence[RuleView]) -> str:
 
 
 def _split(markup: str) -> list[str]:
-    """Markup by lines: a rule over several lines is closed at each end and opened again."""
+    """Markup by lines: a rule over several lines is closed at each end and opened again.
+
+    >>> _split("<span class='rule'>train\\n  user</span>")
+    ["<span class='rule'>train</span>", "<span class='rule'>  user</span>"]
+    """
     lines, opening = [], ""
     for line in markup.split("\n"):
         text = opening + line

@@ -127,6 +127,9 @@ def row_article(
     """One row, with the id `prefix` and number.
 
     Its `data-` attributes are what it can be sorted and filtered by. `facts` and `cells` save working them out.
+
+    >>> row_article(FailedRow(number=3, code="PE502", message="no `role`"), Kinds(())).partition(">")[0]
+    "<article id='row3' data-row='3' data-tokens='0' data-share='0.0000' data-flags='failed'"
     """
     facts = row_facts(row) if facts is None else facts
     side = row.side if isinstance(row, ShownRow) else ""

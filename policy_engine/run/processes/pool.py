@@ -49,6 +49,9 @@ def in_order(
 
     Raises:
         DataError: a task ended two workers, `describe` names it; or workers do not start.
+
+    >>> list(in_order(len, iter(["ab", "c"])))
+    [('ab', 2), ('c', 1)]
     """
     if workers == 1:
         # No processes at all: errors have their own traceback, and a debugger steps into the work.

@@ -56,7 +56,14 @@ class Gone(Exception):
 
 
 def send(stream: IO[bytes], data: bytes) -> None:
-    """Writes one message. Raises Gone if nobody can read it."""
+    """Writes one message. Raises Gone if nobody can read it.
+
+    >>> import io
+    >>> pipe = io.BytesIO()
+    >>> send(pipe, b"task")
+    >>> pipe.getvalue()
+    b'\\x00\\x00\\x00\\x00\\x00\\x00\\x00\\x04task'
+    """
     try:
         stream.write(_SIZE.pack(len(data)))
         stream.write(data)
@@ -66,7 +73,12 @@ def send(stream: IO[bytes], data: bytes) -> None:
 
 
 def receive(stream: IO[bytes]) -> bytes:
-    """Reads one message. Raises Gone if it does not come, or not whole."""
+    """Reads one message. Raises Gone if it does not come, or not whole.
+
+    >>> import io
+    >>> receive(io.BytesIO(b"\\x00\\x00\\x00\\x00\\x00\\x00\\x00\\x04task"))
+    b'task'
+    """
     try:
         head = stream.read(_SIZE.size)
         if len(head) < _SIZE.size:

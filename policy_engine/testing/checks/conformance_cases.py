@@ -51,7 +51,12 @@ def _with_parts(message: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def alike(messages: Sequence[Mapping[str, Any]], like: Example) -> Sequence[Mapping[str, Any]]:
-    """Messages in the form that those of an example have."""
+    """Messages in the form that those of an example have.
+
+    >>> like = Example(conversation=SHAPES["one exchange"], payload="", parts=True)
+    >>> alike([{"role": "user", "content": "Hi"}], like)
+    ({'role': 'user', 'content': [{'type': 'text', 'text': 'Hi'}]},)
+    """
     return tuple(map(_with_parts, messages)) if like.parts else messages
 
 
@@ -178,6 +183,9 @@ def marked(conversation: Conversation, payload: str = "") -> Conversation:
     `payload` is in the middle of each word.
 
     What templates look at stays: which texts are empty, the kinds of parts, names, ids, and that arguments are JSON.
+
+    >>> [message["content"] for message in marked(SHAPES["one exchange"], "<think>").messages]
+    ['Wq1x<think>y1qW', 'Wq2x<think>y2qW']
     """
     count = 0
 

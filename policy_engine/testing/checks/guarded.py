@@ -147,7 +147,11 @@ def _matches(target: Atom, role: str | None) -> bool:
 
 
 def _words(conversation: Conversation) -> dict[str, Any]:
-    """Roles of the marked words, as the data has them."""
+    """Roles of the marked words, as the data has them.
+
+    >>> _words(marked(SHAPES["one exchange"]))
+    {'1': 'user', '2': 'assistant'}
+    """
     found: dict[str, Any] = {}
     for message in conversation.messages:
         for match in _WORD.finditer(repr({k: v for k, v in message.items() if k != "role"})):

@@ -37,6 +37,10 @@ class Spelling:
         """The spelling for data of a format: knows the usual roles, the format's own, and `known`."""
         return Spelling({*KNOWN_ROLES, *format.roles, *format.roles.values(), *known} - {CALL_ROLE}, format.roles)
 
+    def knows(self, roles: Iterable[str]) -> bool:
+        """True if all roles are known."""
+        return self._known.issuperset(roles)
+
     def meant(self, role: str) -> str | None:
         """The known role that a role was likely meant as; None if it is known or like no other.
 

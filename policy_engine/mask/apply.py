@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
+from itertools import accumulate, pairwise
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
 from policy_engine.chat.segments import TokenizedChat
+from policy_engine.core.bounded import Bounded
 from policy_engine.core.errors import AttributionError, RowError
 from policy_engine.core.facts import placed_of
 from policy_engine.core.vocabulary import PARTS, UNTRAINABLE
@@ -25,6 +28,8 @@ STRUCTURAL: Final = REASONS.index("structural")
 DRIFT: Final = REASONS.index("drift")
 
 _UNDECIDED: Final = (0.0, -1)
+_PAST: Final = np.iinfo(np.int32).max
+"""A character past the end of any text."""
 
 
 def apply_program(program: Program, tokenized: TokenizedChat) -> TokenMask:
@@ -39,13 +44,21 @@ def apply_program(program: Program, tokenized: TokenizedChat) -> TokenMask:
     Raises GuardError and RowError, as `Program.decide` does, RowError for a straddle under `on straddle error`, and
     AttributionError if text of unknown owner is trained.
     """
+    return mask_tokens(table_for(program, tokenized), tokenized, straddle=program.setting("straddle") or "mask")
+
+
+def table_for(program: Program, tokenized: TokenizedChat) -> PieceTable:
+    """The decision of every character of a chat.
+
+    Raises GuardError and RowError, as `Program.decide` does, and AttributionError if text of unknown owner is trained.
+    """
     table = program.table(tokenized.chat)
     segments = tokenized.chat.segments
     placed = placed_of(segments)
     # A layout knows it for all its chats, so their segments need not be made for the question.
     if placed.layout.has_unknown if placed is not None else any(segment.unknown for segment in segments):
         _refuse_unknown(program, table, tokenized)
-    return mask_tokens(table, tokenized, straddle=program.setting("straddle") or "mask")
+    return table
 
 
 def _refuse_unknown(program: Program, table: PieceTable, tokenized: TokenizedChat) -> None:
@@ -73,27 +86,80 @@ def mask_tokens(table: PieceTable, tokenized: TokenizedChat, *, straddle: str = 
 
     Raises RowError under `straddle="error"`.
     """
-    starts_T, ends_T = tokenized.starts_T, tokenized.ends_T
-    size = len(starts_T)
-    # Of the tokens' own type, or `searchsorted` would convert all of theirs.
-    ends_P = np.array(table.ends, dtype=starts_T.dtype)
-    # Starts and ends never decrease, so the pieces cut the tokens into stretches: those before `after_P[p]` start
-    # before the end of piece p, those before `within_P[p]` end by it, and those in between reach over it.
-    after_P = np.searchsorted(starts_T, ends_P, side="left")
-    within_P = np.searchsorted(ends_T, ends_P, side="right")
-    # One stretch more, for zero-wide tokens past the last character: no character decides them.
-    cuts_P = np.empty(len(after_P) + 2, dtype=after_P.dtype)
-    cuts_P[0], cuts_P[1:-1], cuts_P[-1] = 0, after_P, size
-    counts_P = cuts_P[1:] - cuts_P[:-1]  # np.diff does the same in ten times the time, for so few
-    last_segment = table.segments[-1] if table.segments else -1
-    weights_T = np.repeat(np.array([*table.weights, 0.0], dtype=np.float32), counts_P)
-    rules_T = np.repeat(np.array([*table.rules, -1], dtype=np.int16), counts_P)
-    segments_T = np.repeat(np.array([*table.segments, last_segment], dtype=np.int32), counts_P)
-    reasons_T = np.where(rules_T >= 0, np.int8(RULE), np.int8(DEFAULT))
+    found = mask_many([table], [tokenized], straddle=straddle)[0]
+    if isinstance(found, RowError):
+        raise found
+    return found
 
-    structural = [(*cut, STRUCTURAL) for cut in _structural(table, tokenized, after_P)]
-    # Behind the others, so that a first token which drifts has `drift` as its reason.
-    structural += [(*cut, DRIFT) for cut in tokenized.drifted]
+
+def mask_many(
+    tables: Sequence[PieceTable], chats: Sequence[TokenizedChat], *, straddle: str = "mask"
+) -> list[TokenMask | RowError]:
+    """`mask_tokens` for many chats: their masks are slices of the same arrays.
+
+    In place of a chat that `straddle="error"` refuses is its RowError.
+    """
+    after, within, weights, rules, segments = [], [], list[float](), list[int](), list[int]()
+    for table, tokenized in zip(tables, chats):
+        # One stretch more, for zero-wide tokens past the last character: no character decides them.
+        ends_P = np.array([*table.ends, _PAST], dtype=np.int32)
+        # Starts and ends never decrease, so the pieces cut the tokens into stretches: those before `after_P[p]` start
+        # before the end of piece p, those before `within_P[p]` end by it, and those in between reach over it.
+        after.append(tokenized.starts_T.searchsorted(ends_P))
+        within.append(tokenized.ends_T.searchsorted(ends_P, side="right"))
+        weights += table.weights
+        weights.append(0.0)
+        rules += table.rules
+        rules.append(-1)
+        segments += table.segments
+        segments.append(table.segments[-1] if table.segments else -1)
+    sizes = [len(tokenized.starts_T) for tokenized in chats]
+    bounds = [0, *accumulate(sizes)]
+    pieces = [0, *accumulate(len(after_P) for after_P in after)]
+    # The pieces of all chats one after another; the stretch past the last character ends where the next chat begins.
+    after_B = np.concatenate([[0], *after])
+    after_B[1:] += np.repeat(bounds[:-1], np.diff(pieces))
+    counts_B = after_B[1:] - after_B[:-1]
+    rules_B = np.array(rules, dtype=np.int16)
+    weights_T = np.repeat(np.array(weights, dtype=np.float32), counts_B)
+    rules_T = np.repeat(rules_B, counts_B)
+    segments_T = np.repeat(np.array(segments, dtype=np.int32), counts_B)
+    reasons_T = np.repeat(np.where(rules_B >= 0, np.int8(RULE), np.int8(DEFAULT)), counts_B)
+    firsts = [start for start, size in zip(bounds, sizes) if size]
+    # No token comes before the first one, to predict it from.
+    weights_T[firsts], rules_T[firsts], reasons_T[firsts] = 0.0, -1, STRUCTURAL
+    found: list[TokenMask | RowError] = [
+        TokenMask(
+            weights_T=weights_T[start:end],
+            rules_T=rules_T[start:end],
+            reasons_T=reasons_T[start:end],
+            segments_T=segments_T[start:end],
+        )
+        for start, end in pairwise(bounds)
+    ]
+    reach_over = np.flatnonzero(np.concatenate(within) + np.repeat(bounds[:-1], np.diff(pieces)) < after_B[1:])
+    reaching = {bisect_right(pieces, piece) - 1 for piece in reach_over.tolist()}
+    for at, (table, tokenized) in enumerate(zip(tables, chats)):
+        further = _structural(table, tokenized, after[at])
+        if at in reaching or further:
+            try:
+                _overrule(found[at], table, tokenized, (after[at], within[at]), further, straddle)  # type: ignore[arg-type]
+            except RowError as error:
+                found[at] = error
+    return found
+
+
+def _overrule(
+    mask: TokenMask,
+    table: PieceTable,
+    tokenized: TokenizedChat,
+    stretches: tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]],
+    further: list[tuple[int, int, int]],
+    straddle: str,
+) -> None:
+    """Decides in place the tokens that straddle, and those that no policy can train."""
+    after_P, within_P = stretches
+    structural = [(0, 1, STRUCTURAL), *further]
     straddles = _Straddles(table, tokenized, straddle)
     reaching = {
         token
@@ -105,22 +171,22 @@ def mask_tokens(table: PieceTable, tokenized: TokenizedChat, *, straddle: str = 
         if not any(start <= token < end for start, end, _ in structural):
             decided = straddles.decide(token)
             if decided is not None:
-                weights_T[token], rules_T[token] = decided
-                reasons_T[token] = STRADDLE
+                mask.weights_T[token], mask.rules_T[token] = decided
+                mask.reasons_T[token] = STRADDLE
     for start, end, reason in structural:
-        weights_T[start:end] = 0.0
-        rules_T[start:end] = -1
-        reasons_T[start:end] = reason
-    return TokenMask(weights_T=weights_T, rules_T=rules_T, reasons_T=reasons_T, segments_T=segments_T)
+        mask.weights_T[start:end] = 0.0
+        mask.rules_T[start:end] = -1
+        mask.reasons_T[start:end] = reason
 
 
-def _structural(table: PieceTable, tokenized: TokenizedChat, after_P: npt.NDArray[np.intp]) -> list[tuple[int, int]]:
-    """Ranges of tokens that no policy can train.
+def _structural(
+    table: PieceTable, tokenized: TokenizedChat, after_P: npt.NDArray[np.intp]
+) -> list[tuple[int, int, int]]:
+    """Ranges of further tokens that no policy can train, each with its reason.
 
-    These are the first token of the row, and the tokens that touch a generation prompt.
+    These are the tokens that touch a generation prompt, and given tokens that spell something else.
     """
-    # No token comes before the first one, to predict it from.
-    found = [(0, 1)]
+    found: list[tuple[int, int, int]] = []
     segments = tokenized.chat.segments
     placed = placed_of(segments)
     if not UNTRAINABLE.isdisjoint(placed.layout.parts if placed is not None else (s.part for s in segments)):
@@ -130,8 +196,14 @@ def _structural(table: PieceTable, tokenized: TokenizedChat, after_P: npt.NDArra
                 # later, and counts too.
                 reaching = int(np.searchsorted(tokenized.ends_T, table.starts[piece], side="right"))
                 first = min(reaching, int(after_P[piece - 1]) if piece else 0)
-                found.append((first, int(after_P[piece])))
+                found.append((first, int(after_P[piece]), STRUCTURAL))
+    # Behind the others, so that a first token which drifts has `drift` as its reason.
+    found += [(*cut, DRIFT) for cut in tokenized.drifted]
     return found
+
+
+_MIXING: Final[Bounded[tuple[object, int, int], bool]] = Bounded(1 << 14)
+"""True for segments `[first, last]` of a layout that are data of several messages: all chats of it are alike."""
 
 
 class _Straddles:
@@ -169,9 +241,17 @@ class _Straddles:
 
     def _mixes_messages(self, first: int, last: int) -> bool:
         segments = self._tokenized.chat.segments
-        touched = (segments[i] for i in self._table.segments[first : last + 1])
-        # Scaffold mixes with data all the time (`\n` before a word), and nobody's words are trained by it.
-        return len({segment.turn for segment in touched if segment.from_data and segment.turn is not None}) > 1
+        touched = self._table.segments[first : last + 1]
+        placed = placed_of(segments)
+        key = None if placed is None else (placed.layout, touched[0], touched[-1])
+        known = None if key is None else _MIXING.get(key)
+        if known is None:
+            # Scaffold mixes with data all the time (`\n` before a word), and nobody's words are trained by it.
+            found = [segments[i] for i in touched]
+            known = len({segment.turn for segment in found if segment.from_data and segment.turn is not None}) > 1
+            if key is not None:
+                _MIXING.keep(key, known)
+        return known
 
     def _is_guarded(self, token: int) -> bool:
         start, end = int(self._tokenized.starts_T[token]), int(self._tokenized.ends_T[token])

@@ -19,10 +19,13 @@ from policy_engine.chat.segments import RenderedChat, TokenizedChat
 from policy_engine.chat.tokens.fast_backend import BackendMismatch
 from policy_engine.core.errors import PolicyEngineError, RowError
 from policy_engine.data.conversation import Conversation
+from policy_engine.mask.apply import mask_many, table_for
 from policy_engine.mask.row import SAMPLE_COLUMNS, MaskedRow
 from policy_engine.mask.row_masker import RowMasker
+from policy_engine.mask.token_mask import TokenMask
 from policy_engine.mask.unrendered import Lost, lost_of
 from policy_engine.mask.unroll import lost_fields, unroll
+from policy_engine.rules.decisions import PieceTable
 
 Made = TypeVar("Made")
 
@@ -91,7 +94,28 @@ def mask_rows(
         else next(encoded)
         for conversation, chat, own in zip(read, rendered, given)
     ]
-    return [attempt(masker.decide, chat) if isinstance(chat, TokenizedChat) else chat for chat in tokenized]
+    return _decide(tokenized, masker)
+
+
+def _decide(
+    chats: Sequence[TokenizedChat | PolicyEngineError], masker: RowMasker
+) -> list[MaskedRow | PolicyEngineError]:
+    """Decides the tokens of all chats at once."""
+    tables = [c if isinstance(c, PolicyEngineError) else attempt(table_for, masker.program, c) for c in chats]
+    known = [(t, c) for t, c in zip(tables, chats) if isinstance(c, TokenizedChat) and isinstance(t, PieceTable)]
+    straddle = masker.program.setting("straddle") or "mask"
+    try:
+        masks = iter(mask_many([t for t, _ in known], [c for _, c in known], straddle=straddle) if known else [])
+    except Exception:
+        # One by one, only the row that brings it about is lost.
+        return [attempt(masker.decide, c) if isinstance(c, TokenizedChat) else c for c in chats]
+    rows: list[MaskedRow | PolicyEngineError] = []
+    for table, chat in zip(tables, chats):
+        found: Any = next(masks) if isinstance(table, PieceTable) else table
+        if isinstance(chat, TokenizedChat) and isinstance(found, TokenMask):
+            found = MaskedRow(tokenized=chat, mask=found, program=masker.program)
+        rows.append(found)
+    return rows
 
 
 def mask_samples(

@@ -23,10 +23,20 @@ def labels_of(input_ids: Sequence[int] | npt.NDArray[np.integer], mask: TokenMas
     array([-100,    6], dtype=int32)
     """
     ids_T = np.asarray(input_ids, dtype=np.int32)
+    check_sizes(ids_T, mask.weights_T)
+    return labels_where(mask.weights_T, ids_T)
+
+
+def check_sizes(ids_T: npt.NDArray[np.int32], weights_T: npt.NDArray[np.float32]) -> None:
+    """Raises ValueError if there is not one decision per id."""
     # NumPy would broadcast one decision over all ids.
-    if ids_T.shape != mask.weights_T.shape:
-        raise ValueError(f"{ids_T.size} ids, but decisions for {mask.weights_T.size} tokens")
-    return np.where(mask.weights_T != 0, ids_T, np.int32(IGNORE_INDEX))
+    if ids_T.shape != weights_T.shape:
+        raise ValueError(f"{ids_T.size} ids, but decisions for {weights_T.size} tokens")
+
+
+def labels_where(weights_T: npt.NDArray[np.float32], ids_T: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
+    """The id of each token with a weight, IGNORE_INDEX elsewhere."""
+    return np.where(weights_T != 0, ids_T, np.int32(IGNORE_INDEX))
 
 
 def loss_weights_of(program: Program, mask: TokenMask) -> npt.NDArray[np.float32] | None:

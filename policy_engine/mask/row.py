@@ -13,7 +13,7 @@ from policy_engine.chat.segments import RenderedChat, TokenizedChat
 from policy_engine.chat.tokenizer import ChatTokenizer
 from policy_engine.mask.explain import Explanation, explain_segment, explain_token
 from policy_engine.mask.explain_row import RowExplanation, explain_row
-from policy_engine.mask.labels import labels_of, loss_weights_of
+from policy_engine.mask.labels import check_sizes, labels_of, labels_where, loss_weights_of
 from policy_engine.mask.token_mask import TokenMask
 from policy_engine.rules.program import Program
 
@@ -124,19 +124,7 @@ class MaskedRow(Mapping[str, Any]):
         Ids and labels are int32, attention int8, weights (if the policy has any) float32. With a processor there are
         its columns too, and `media` as a list.
         """
-        columns: dict[str, Any] = {
-            "input_ids": self.tokenized.ids_T,
-            "labels": labels_of(self.tokenized.ids_T, self.mask),
-            "attention_mask": np.ones(len(self.tokenized.ids_T), dtype=np.int8),
-        }
-        # A policy without weights has no such column: all weights would be 0 or 1, which the labels say.
-        weights = loss_weights_of(self.program, self.mask)
-        if weights is not None:
-            columns["loss_weights"] = weights
-        columns |= self.tokenized.columns
-        if self.tokenized.media is not None:
-            columns[MEDIA_COLUMN] = self.media
-        return columns
+        return arrays_of([self])[0]
 
     @property
     def media(self) -> list[dict[str, Any]]:
@@ -195,6 +183,32 @@ class MaskedRow(Mapping[str, Any]):
             return explain_token(self.program, self.tokenized, token, mask=self.mask)
         # `or 0` is for the type checker: `segment` is a number here.
         return explain_segment(self.program, self.chat, segment or 0, media=self.tokenized.media or ())
+
+
+def arrays_of(rows: Sequence[MaskedRow]) -> list[dict[str, Any]]:
+    """`MaskedRow.arrays` of many rows of one policy; labels are slices of one array."""
+    if not rows:
+        return []
+    ids = [row.tokenized.ids_T for row in rows]
+    masks = [row.mask.weights_T for row in rows]
+    for ids_T, weights_T in zip(ids, masks):
+        check_sizes(ids_T, weights_T)
+    labels_T = labels_where(np.concatenate(masks), np.concatenate(ids))
+    attended_T = np.ones(len(labels_T), dtype=np.int8)
+    found = []
+    end = 0
+    for row, ids_T in zip(rows, ids):
+        start, end = end, end + len(ids_T)
+        columns = {"input_ids": ids_T, "labels": labels_T[start:end], "attention_mask": attended_T[start:end]}
+        # A policy without weights has no such column: all weights would be 0 or 1, which the labels say.
+        weights = loss_weights_of(row.program, row.mask)
+        if weights is not None:
+            columns["loss_weights"] = weights
+        columns |= row.tokenized.columns
+        if row.tokenized.media is not None:
+            columns[MEDIA_COLUMN] = row.media
+        found.append(columns)
+    return found
 
 
 def features_of(names: Iterable[str]) -> Any:

@@ -112,9 +112,12 @@ class RowMasker:
         Raises UnrenderedError, and TemplateError for a field that is written letter by letter.
         """
         # First: text that is spelled out letter by letter is in the text, so nothing would count as lost.
-        check_written(chat)
-        if any(wrong.how == "quoted" for wrong in chat.miswritten):
-            self.on_quoted()
+        if chat.miswritten:
+            check_written(chat)
+            if any(wrong.how == "quoted" for wrong in chat.miswritten):
+                self.on_quoted()
+        if not chat.unrendered:
+            return
         lost = check_unrendered(self.program, chat)
         if lost:
             self.on_lost(lost)

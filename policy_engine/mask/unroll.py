@@ -138,7 +138,7 @@ def _joined(found: Sequence[tuple[MaskedRow, list[int]]]) -> list[tuple[MaskedRo
 
 
 def _starts(short: TokenizedChat, long: TokenizedChat) -> bool:
-    return long.input_ids[: len(short.input_ids)] == short.input_ids
+    return list(long.input_ids[: len(short.input_ids)]) == list(short.input_ids)
 
 
 def _trained(row: MaskedRow) -> set[int]:
@@ -171,10 +171,10 @@ def _sample(conversation: Conversation, turn: int, masker: RowMasker) -> Tokeniz
             help="use a template that keeps what its generation prompt opens; thinking that it takes out has to be "
             "in the content, with its delimiters, as the model writes it",
         )
-    ids = tokenizer.encode(prompt).input_ids
+    ids = list(tokenizer.encode(prompt).input_ids)
     tokenized = tokenizer.encode(replace(masker.settled(rendered), messages=conversation.messages))
     # Checked by ids, not by text: a tokenizer may join the prompt's last character with the answer's first.
-    if tokenized.input_ids[: len(ids)] != ids:
+    if list(tokenized.input_ids[: len(ids)]) != ids:
         raise RowError(
             f"the tokens of the generation prompt before message {turn} merge with what the message begins with, so "
             "that inference would see others",

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -25,7 +26,7 @@ from policy_engine.mask.evidence.rule_use import RuleWatch
 from policy_engine.mask.evidence.segment_kinds import ControlTokens
 from policy_engine.mask.masker import Masker
 from policy_engine.mask.pairs import Preference, mask_preferences, samples_of, with_rows
-from policy_engine.mask.row import MaskedRow
+from policy_engine.mask.row import MaskedRow, arrays_of
 from policy_engine.mask.row_masker import nothing_to_train, report_nothing, report_nothing_quoted
 from policy_engine.run.columns import schema_of, table_of
 from policy_engine.run.summary import Counts
@@ -95,9 +96,19 @@ class BatchMasker:
         # Before masking: a row with a misspelled role often fails, and the doubtful role says why.
         for number, conversation in zip(numbers, read):
             if isinstance(conversation, Conversation):
-                made.counts.add_roles([m["role"] for m in conversation.messages], self._spelling, number)
-        for number, samples in zip(numbers, mask_samples(read, self._rows, unrolled=self.masker.unrolls)):
-            done = samples if isinstance(samples, PolicyEngineError) else attempt(self._finish, number, samples, made)
+                roles = [message["role"] for message in conversation.messages]
+                if not self._spelling.knows(roles):
+                    made.counts.add_roles(roles, self._spelling, number)
+        masked = mask_samples(read, self._rows, unrolled=self.masker.unrolls)
+        # What is the same work for every row is done for all of them at once, before and after this loop.
+        looked_at = [sample.row for samples in masked if isinstance(samples, list) for sample in samples]
+        control = iter(self._control.found_in(looked_at))
+        kept: list[_Kept] = []
+        for number, samples in zip(numbers, masked):
+            done: Any = samples
+            if isinstance(samples, list):
+                has_control = sum(next(control) for _ in samples) > 0
+                done = attempt(self._finish, number, samples, has_control, kept, made.counts)
             error = done if isinstance(done, PolicyEngineError) else None
             # `on drift drop`: a row whose given ids do not spell its messages is dropped as asked, and is no failure.
             if error is not None and self._rows.leaves_out(error):
@@ -106,6 +117,8 @@ class BatchMasker:
             elif error is not None:
                 made.counts.fail(number, error)
                 made.errors.append((number, error))
+        made.counts.add_tokens([row for row, _, _ in kept])
+        made.rows.extend(_columns(kept))
         return made
 
     def _mask_preferences(self, batch: Sequence[tuple[int, Any]], made: MaskedBatch) -> None:
@@ -125,6 +138,7 @@ class BatchMasker:
         Raises RowError if an answer has nothing to train and the policy refuses that.
         """
         counts, samples = made.counts, samples_of(found)
+        has_control = any(self._control.found_in([row for row, _, _ in samples]))
         roles = {message["role"] for row, _, _ in samples for message in row.chat.messages}
         counts.add_roles(roles, self._spelling, number)
         kept: Preference | None = found
@@ -151,39 +165,44 @@ class BatchMasker:
             counts.truncated += kept is not found
             counts.written += 1
             counts.samples += len(rows)
-            for answer in kept.answers:
-                counts.add_tokens(answer.row)
+            counts.add_tokens([answer.row for answer in kept.answers])
             # After all that may raise: a row is counted and kept whole, or is an error and nothing of it is counted.
             made.rows.extend({"row": np.array([number], dtype=np.int64), **row} for row in rows)
         after = 0 if kept is None else sum(len(answer.row.input_ids) for answer in kept.answers)
         counts.tokens_cut += sum(len(row.input_ids) for row, _, _ in samples) - after if kept is not found else 0
-        self._look(number, samples, counts)
+        self._look(number, samples, has_control, counts)
 
-    def _look(self, number: int, samples: list[Sample], counts: Counts) -> None:
+    def _look(self, number: int, samples: list[Sample], has_control: bool, counts: Counts) -> None:
         """Counts what a row's samples show of the policy and the data."""
-        control = False
         for row, _, lost in samples:
-            counts.add_lost(lost)
+            if lost:
+                counts.add_lost(lost)
             self._watch.look(row, counts.evidence, number=number)
-            control = control or self._control.found_in(row, row.tokenized.ids_T)
         miswritten = [wrong for row, _, _ in samples for wrong in row.chat.miswritten]
         counts.quoted += bool(miswritten) and any(wrong.how == "quoted" for wrong in miswritten)
-        counts.control += control
+        counts.control += has_control
         # Samples of one row share its opening and its messages: the first one speaks for all.
         for row, _, _ in samples[:1]:
             # Eight tokens hold the prefix that a tokenizer adds, one to three of them, twice.
-            counts.bos = max(counts.bos, self.masker.tokenizer.times_bos(row.input_ids[:8]))
+            if self._opening:
+                counts.bos = max(counts.bos, self.masker.tokenizer.times_bos(row.input_ids[:8]))
             counts.placeholders += self._ignores_media and has_media(row.chat.messages)
 
-    def _finish(self, number: int, samples: list[Sample], made: MaskedBatch) -> None:
-        """Truncates, counts and keeps a row's samples.
+    @functools.cached_property
+    def _opening(self) -> tuple[int, ...]:
+        return self.masker.tokenizer.prefix_ids
+
+    def _finish(
+        self, number: int, samples: list[Sample], has_control: bool, written: list[_Kept], counts: Counts
+    ) -> None:
+        """Truncates, counts and keeps a row's samples; their tokens are counted later.
 
         A row of which nothing is kept was too long, emptied by truncation, or empty, in this order.
 
         Raises RowError if there is nothing to train and the policy refuses that; nothing is counted then.
         """
         keeps_empty = self.masker.program.setting("empty") == "keep"
-        kept: list[tuple[MaskedRow, dict[str, npt.NDArray[Any]]]] = []
+        kept: list[_Kept] = []
         tokens_cut, too_long, truncated, emptied = 0, 0, False, False
         for row, names, _ in samples:
             ids_T = row.tokenized.ids_T
@@ -197,13 +216,12 @@ class BatchMasker:
                 emptied = emptied or (cut.is_empty and not row.is_empty)
                 row = cut
             if keeps_empty or not row.is_empty:
-                kept.append((row, _columns(row, number, names)))
+                kept.append(_Kept(row, number, names))
         # `too_long` first: a row that truncation drops was asked to be dropped, whatever its other samples have.
         if not kept and not too_long and self.masker.program.setting("empty") == "error":
             raise self._nothing_trained(emptied)
-        counts = made.counts
         # Below here nothing may raise: the counts of the row are half made.
-        self._look(number, samples, counts)
+        self._look(number, samples, has_control, counts)
         counts.tokens_cut += tokens_cut
         counts.truncated += truncated and bool(kept)
         counts.too_long += bool(too_long) and not kept
@@ -215,9 +233,7 @@ class BatchMasker:
         counts.unrolled += bool(kept) and len(samples) > 1
         counts.samples += len(kept)
         counts.samples_dropped += len(samples) - len(kept) if kept else 0
-        for row, columns in kept:
-            counts.add_tokens(row)
-            made.rows.append(columns)
+        written += kept
 
     def _nothing_trained(self, emptied: bool) -> RowError:
         if not emptied or self.truncation is None:
@@ -230,16 +246,25 @@ class BatchMasker:
         )
 
 
-def _columns(row: MaskedRow, number: int, names: dict[str, int]) -> dict[str, npt.NDArray[Any]]:
-    """The columns of a sample, and the number of its row.
+class _Kept(NamedTuple):
+    """A sample that goes on, the number of its row, and what names it among several."""
 
-    If a row has several samples, further columns name the sample.
-    """
-    return {
-        "row": np.array([number], dtype=np.int64),
-        **row.arrays(),
-        **{name: np.array([value], dtype=np.int32) for name, value in names.items()},
-    }
+    row: MaskedRow
+    number: int
+    names: dict[str, int]
+
+
+def _columns(kept: Sequence[_Kept]) -> list[dict[str, npt.NDArray[Any]]]:
+    """The columns of samples, with the numbers of their rows and what names them."""
+    numbers = np.array([number for _, number, _ in kept], dtype=np.int64)
+    return [
+        {
+            "row": numbers[at : at + 1],
+            **columns,
+            **{name: np.array([value], dtype=np.int32) for name, value in names.items()},
+        }
+        for at, (columns, (_, _, names)) in enumerate(zip(arrays_of([row for row, _, _ in kept]), kept))
+    ]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final
 
@@ -13,7 +13,7 @@ import numpy as np
 from policy_engine.core.errors import PolicyEngineError
 from policy_engine.data.role_spelling import Spelling
 from policy_engine.mask.evidence.rule_use import Evidence
-from policy_engine.mask.evidence.segment_kinds import kinds_of
+from policy_engine.mask.evidence.segment_kinds import Numbering, kinds_of
 from policy_engine.mask.row import MaskedRow
 from policy_engine.mask.token_mask import REASONS, TokenMask
 from policy_engine.mask.unrendered import Lost
@@ -208,31 +208,46 @@ class Counts:
         if known < OF_A_KIND and len(self.failures) < FIRST_FAILURES:
             self.failures.append(failure)
 
-    def add_tokens(self, row: MaskedRow) -> None:
-        """Counts the tokens of a sample that is written."""
-        keys, keys_S = kinds_of(row.chat.segments).keys(row)
+    def add_tokens(self, rows: Sequence[MaskedRow]) -> None:
+        """Counts the tokens of samples that are written."""
+        for row in rows:
+            if row.tokenized.media:
+                self.media.update(medium.kind for medium in row.tokenized.media)
+        rows = [row for row in rows if len(row.mask.weights_T)]
+        if not rows:
+            return
+        kinds = Numbering()
+        kinds_S = [kinds.of(*kinds_of(row.chat.segments).keys(row)) for row in rows]
+        begins_R = np.cumsum([0, *map(len, kinds_S)])
+        bounds = np.cumsum([0, *(len(row.mask.weights_T) for row in rows)])
+        segments_T = np.concatenate([row.mask.segments_T for row in rows])
+        segments_T += np.repeat(begins_R[:-1].astype(np.int32), np.diff(bounds))
+        trained_T = np.concatenate([row.mask.weights_T for row in rows]) != 0
         # One count of all: twice the kind of token, and one more where it is trained.
-        kinds_T = 2 * keys_S[row.mask.segments_T] + (row.mask.weights_T != 0)
-        counts_K = np.bincount(kinds_T, minlength=2 * len(keys)).tolist()
-        for key, masked, trained in zip(keys, counts_K[::2], counts_K[1::2]):
+        kinds_T = np.concatenate(kinds_S)[segments_T]
+        kinds_T += trained_T
+        counts_K = np.bincount(kinds_T, minlength=2 * len(kinds.known)).tolist()
+        for key, masked, trained in zip(kinds.known, counts_K[::2], counts_K[1::2]):
             if masked or trained:
                 self.trained[key] += trained
                 self.masked[key] += masked
         # `bincount` takes no negative numbers: -1 (no rule) becomes 0.
-        for rule, count in enumerate(np.bincount(row.mask.rules_T + 1).tolist()):
+        rules = np.bincount(np.concatenate([row.mask.rules_T for row in rows]) + 1)
+        for rule, count in enumerate(rules.tolist()):
             if count and rule:
                 self.rules[rule - 1] += count
-        for reason, count in enumerate(np.bincount(row.mask.reasons_T, minlength=len(REASONS)).tolist()):
+        reasons_T = np.concatenate([row.mask.reasons_T for row in rows])
+        for reason, count in enumerate(np.bincount(reasons_T, minlength=len(REASONS)).tolist()):
             self.reasons[REASONS[reason]] += count
-        self.media.update(medium.kind for medium in row.tokenized.media or ())
-        self._add_first(row.mask)
+        straddling = set((np.searchsorted(bounds, np.flatnonzero(reasons_T == _STRADDLE), side="right") - 1).tolist())
+        for at, is_trained in enumerate(np.logical_or.reduceat(trained_T, bounds[:-1]).tolist()):
+            if at in straddling:
+                self._add_first(rows[at].mask)
+            else:
+                self.first_kept += is_trained
 
     def _add_first(self, mask: TokenMask) -> None:
         straddles_T = mask.reasons_T == _STRADDLE
-        # The common case, without the comparison below.
-        if not straddles_T.any():
-            self.first_kept += bool(mask.weights_T.any())
-            return
         trained_T = mask.weights_T != 0
         # First tokens of stretches, but for one in the row's first token: nothing is before that.
         first_T = trained_T[1:] & ~trained_T[:-1]

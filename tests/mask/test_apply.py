@@ -2,13 +2,14 @@ from __future__ import annotations
 
 import dataclasses
 import random
+import re
 
 import numpy as np
 import pytest
 
 from policy_engine import AttributionError, RowError, policy_from_text
 from policy_engine.chat.segments import RenderedChat, Segment
-from policy_engine.mask.apply import apply_program
+from policy_engine.mask.apply import apply_program, mask_many, table_for
 from policy_engine.mask.labels import labels_of, loss_weights_of
 from policy_engine.mask.token_mask import REASONS
 from tests.support.chats import build_chat, fake_tokens, tokens_at
@@ -194,3 +195,20 @@ def test_loss_weights_only_for_policies_that_have_weights():
     assert found is not None
     assert found.dtype == np.float32
     assert set(found.tolist()) == {0.0, 0.5}
+
+
+def test_many_chats_at_once_are_decided_as_each_alone():
+    """Chats that straddle, that a setting refuses, without tokens and with zero-wide ones, side by side."""
+    program = policy_from_text("train assistant; on straddle error")
+    cuts = [CUT, [(0, 1), (1, 3), (3, 5), (5, 5)], [], CUT, [(0, 1), (1, 3), (3, 3), (3, 5)]]
+    chats = [tokens_at(pair(), bounds) for bounds in cuts]
+    found = mask_many([table_for(program, chat) for chat in chats], chats, straddle="error")
+    for chat, mask in zip(chats, found):
+        if isinstance(mask, RowError):
+            with pytest.raises(RowError, match=re.escape(mask.message)):
+                apply_program(program, chat)
+            continue
+        alone = apply_program(program, chat)
+        for name in ("weights_T", "rules_T", "reasons_T", "segments_T"):
+            assert getattr(mask, name).tolist() == getattr(alone, name).tolist()
+    assert [isinstance(mask, RowError) for mask in found] == [True, False, False, True, False]

@@ -11,6 +11,7 @@ import importlib.metadata
 import json
 import zlib
 from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 from typing import Any, Final, Protocol
 
 import numpy as np
@@ -91,7 +92,10 @@ class GigatokenBackend:
 
     def encode_batch(self, texts: Sequence[str]) -> list[Any]:
         """See TokenBackend. Its own threads stay off: a run has workers."""
-        return [np.asarray(ids).view(np.int32) for ids in self._encoder.encode_batch(list(texts), parallel=False)]
+        found = self._encoder.encode_batch(list(texts), parallel=False)
+        # The buffers of its array: to go through that row by row takes four times as long as encoding does.
+        ids, cuts = found.layout.content.data.view(np.int32), found.layout.offsets.data.tolist()
+        return [ids[start:end] for start, end in pairwise(cuts)]
 
 
 PACKAGES: Final[Mapping[str, type[KitokenBackend] | type[GigatokenBackend]]] = {

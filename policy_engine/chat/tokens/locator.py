@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from policy_engine.chat.tokens.byte_lengths import ByteTable, Ranges, tables_of_slow
+from policy_engine.chat.tokens.byte_lengths import ByteTable, Ranges, array_of, tables_of_slow
 from policy_engine.chat.tokens.cached import CachedTokenizer
 from policy_engine.chat.tokens.fast_backend import (
     SAMPLED,
@@ -167,7 +167,7 @@ class TokenLocator:
                 if isinstance(ids, AttributionError):
                     results[i] = ids
                     continue
-                ids_T = np.asarray(ids, dtype=np.int32)
+                ids_T = array_of(ids)
                 ranges = table.locate(texts[i], ids, ids_T)
                 results[i] = None if ranges is None else (ids, ids_T, ranges)
         # Rows that the bytes do not prove: few, and of any tokenizer with a lossy normalizer.
@@ -182,7 +182,7 @@ class TokenLocator:
                 try:
                     ids = e.ids
                     ranges = check_offsets(texts[i], ids, e.tokens, e.offsets, self.pipeline)
-                    results[i] = (ids, np.asarray(ids, dtype=np.int32), ranges)
+                    results[i] = (ids, array_of(ids), ranges)
                 except AttributionError as error:
                     results[i] = error
         return results
@@ -322,7 +322,7 @@ class TokenLocator:
         return [list(ids) for ids in out["input_ids"]], out["offset_mapping"] if fast else [None] * len(texts)
 
     def _rebuilt(self, text: str, ids: list[int], offsets: Any) -> Located | AttributionError:
-        ids_T = np.asarray(ids, dtype=np.int32)
+        ids_T = array_of(ids)
         # Which alphabet its tokens are written in is not declared; a wrong guess spells no text.
         for table in self.slow_tables:
             ranges = table.locate(text, ids, ids_T)

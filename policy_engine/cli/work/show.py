@@ -84,7 +84,7 @@ def show_rows(
                         pictures=_pictures(done, inputs),
                     )
                 )
-            if control.found_in(row.result, row.result.tokenized.ids_T):
+            if control.found_in([row.result])[0]:
                 controlled.append(rows[-1].name)
         else:
             failed += diagnostics_of(row.result, place=row.place)

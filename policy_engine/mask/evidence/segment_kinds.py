@@ -66,6 +66,23 @@ def kinds_of(segments: Sequence[Segment]) -> SegmentKinds:
     return found
 
 
+class Numbering:
+    """Numbers of the (role, part) pairs of several chats: twice the place of each in `known`."""
+
+    def __init__(self) -> None:
+        self.known: dict[tuple[str, str], int] = {}
+        self._arrays: dict[int, tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]] = {}
+
+    def of(self, keys: Sequence[tuple[str, str]], keys_S: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
+        """The number of each segment's pair, from what `SegmentKinds.keys` gives."""
+        found = self._arrays.get(id(keys_S))
+        if found is None:
+            numbers = [2 * self.known.setdefault(key, len(self.known)) for key in keys]
+            # With the array itself: while that is kept, no other has its identity.
+            found = self._arrays[id(keys_S)] = keys_S, np.array(numbers, dtype=np.intp)[keys_S]
+        return found[1]
+
+
 class ControlTokens:
     """Finds rows whose data has control tokens.
 
@@ -86,11 +103,21 @@ class ControlTokens:
         self._is_control = np.zeros(max(ids, default=0) + 2, dtype=np.bool_)
         self._is_control[ids] = True
 
-    def found_in(self, row: MaskedRow, ids_T: npt.NDArray[np.int32]) -> bool:
-        """True if data, not the template, brought a control token.
+    def found_in(self, rows: Sequence[MaskedRow]) -> list[bool]:
+        """True for each row to whose text data, not the template, brought a control token.
 
         Thinking that is written in content is not counted.
         """
+        found = [False] * len(rows)
+        if not rows:
+            return found
+        ids = [row.tokenized.ids_T for row in rows]
         # Ids past the end are clipped to the last entry, which is False.
-        hits_T = self._is_control.take(ids_T, mode="clip")
-        return bool(kinds_of(row.chat.segments).is_data_S[row.mask.segments_T[hits_T]].any())
+        hits = np.flatnonzero(self._is_control.take(np.concatenate(ids), mode="clip"))
+        rows_H = np.searchsorted(np.cumsum([len(ids_T) for ids_T in ids]), hits, side="right")
+        is_data = [kinds_of(row.chat.segments).is_data_S for row in rows]
+        begins_R = np.cumsum([0, *map(len, is_data)])
+        segments_H = np.concatenate([row.mask.segments_T for row in rows])[hits]
+        for at in set(rows_H[np.concatenate(is_data)[begins_R[rows_H] + segments_H]].tolist()):
+            found[at] = True
+        return found

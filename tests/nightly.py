@@ -17,6 +17,7 @@
     python -m tests.nightly tags
     python -m tests.nightly encoders
     python -m tests.nightly flags
+    python -m tests.nightly skeletons
 
 `agreement` compares the engine with the interpreter of `tests/oracle.py`; `parser` gives texts to the parser; `format`
 prints and parses policies again; `parity` renders conversations with all bundled templates, beside transformers;
@@ -32,6 +33,9 @@ all templates conversations that quote control tokens, with `sanitize_control_to
 compares ids with transformers'; `encoders` compares ids with those of each encoder that is installed, and looks for
 words of others among trained tokens and for words of answers that are not trained (`make encoders-nightly` has them
 all).
+
+`skeletons` gives all templates rows of one shape, with texts that templates act on, and compares what a skeleton
+replays with the full rendering of each row.
 
 `tags` tags the templates of 786 models, counts why some cannot be, and compares the others with the policy on
 conversations that tagging did not see.

@@ -28,6 +28,7 @@ from policy_engine.chat.media.parts import for_template
 from policy_engine.chat.remedies import explained
 from policy_engine.chat.rewording import OwnText, Rewording, own_text, reading
 from policy_engine.chat.segments import RenderedChat
+from policy_engine.chat.skeleton.skeletons import Attempt, Skeletons
 from policy_engine.chat.trace.bounds import TooMuchWork
 from policy_engine.chat.trace.environment import TracingEnvironment, run_template
 from policy_engine.chat.trace.meter import OutOfTime
@@ -101,6 +102,7 @@ class ChatTemplate:
         hides_media: bool = False,
         controls: Iterable[str] = (),
         infers_controls: bool = True,
+        skeletons: bool = True,
     ) -> None:
         self.source = source
         self._hides_media = hides_media
@@ -121,7 +123,8 @@ class ChatTemplate:
         self._seconds = seconds
         self._environment = TracingEnvironment()
         try:
-            self._template = self._environment.from_string(source)
+            code = self._environment.compile(source)
+            self._template = jinja2.Template.from_code(self._environment, code, self._environment.make_globals(None))
         except RecursionError:
             raise TemplateError(f"{name} does not compile: nested too deeply") from None
         except Exception as error:
@@ -131,6 +134,11 @@ class ChatTemplate:
                 file = name.endswith((".jinja", ".jinja2", ".j2"))
                 said = f"{name}:{error.lineno} does not compile" if file else f"{said} at line {error.lineno}"
             raise TemplateError(f"{said}: {error}", help="correct the template's Jinja syntax") from error
+        self._has_skeletons = skeletons
+        self.skeletons: Skeletons | None = None
+        """What is replayed; None where every row is rendered in full."""
+        if skeletons and not hides_media:
+            self.skeletons = Skeletons(self._environment, code, name, seconds)
         named = self.special_tokens
         self._markers = Markers.of(
             [*named.values(), *self._tokens],
@@ -147,7 +155,8 @@ class ChatTemplate:
         facts = {"special_tokens": self.special_tokens, "tokens": self._tokens, "stops": tuple(sorted(self.stops))}
         rest = {"model_roles": tuple(sorted(self.model_roles)), "name": self.name, "seconds": self._seconds}
         control = {"controls": self._flags.controls, "infers_controls": self._flags.infers}
-        return _rebuild, (self.source, {**facts, **rest, **control, "hides_media": self._hides_media})
+        how = {"hides_media": self._hides_media, "skeletons": self._has_skeletons}
+        return _rebuild, (self.source, {**facts, **rest, **control, **how})
 
     @property
     def fingerprint(self) -> str:
@@ -173,21 +182,28 @@ class ChatTemplate:
         key = self._profile_key(bool(conversation.tools), bool(conversation.documents), kwargs)
         profile = self._profiles.get(key) or self._learn(key, bool(conversation.tools), kwargs)
         now = datetime.now()
+        given = (*key[:2], *kwargs)
+        left = self._unread.get(given, _MOST_READ) if in_other_words else 0
+        attempt = None
+        if self.skeletons is not None and not (left or add_generation_prompt or conversation.has_flags):
+            attempt = self.skeletons.attempt(conversation, self._read(kwargs), now)
+            if attempt is not None and attempt.replay is not None and not attempt.is_compared:
+                chat = self._replayed(conversation, attempt, profile)
+                if chat is not None:
+                    self.skeletons.replays += 1
+                    return chat
         written = self._written_or_why(conversation, add_generation_prompt, now)
         pieces = written.pieces
-        if in_other_words:
-            given = (*key[:2], *kwargs)
-            left = self._unread.get(given, _MOST_READ)
-            if left:
-                self._unread.keep(given, left - 1)
-                self._refuse_reading(self._reading(conversation, pieces, add_generation_prompt, now))
+        if left:
+            self._unread.keep(given, left - 1)
+            self._refuse_reading(self._reading(conversation, pieces, add_generation_prompt, now))
         thinking = thinking_in_content(messages, delimiters=self._delimiters, model_roles=self.model_roles)
         scan = Scan(pieces, thinking)
         if len(scan.text) > _MOST_WRITTEN:
             self._check_written(len(scan.text), conversation)
         thoughts = reading_of(scan, messages, self._delimiters) if thinking else ()
         shape = (key, tuple(scan.key), part_types(messages), thoughts)
-        varies = profile.varies or (bool(profile.flags) and has_word(messages, profile.flags))
+        varies = self._varies(profile, messages)
         is_one_of_many = thoughts is not None and not (add_generation_prompt or varies)
         layout = self._layouts.get(shape) if is_one_of_many else None
         if layout is None:
@@ -209,18 +225,48 @@ class ChatTemplate:
             layout = lay_out(labelled, bits, scan.text)
             if is_one_of_many:
                 self._layouts.keep(shape, layout, len(layout.kinds))
+        if attempt is not None and self.skeletons is not None:
+            variables = functools.partial(self._variables, messages, conversation.tools, conversation.documents, kwargs)
+            self.skeletons.learn(attempt, variables, pieces, scan, layout if is_one_of_many else None, thoughts)
+        chat = self._placed(conversation, scan, layout, thinking, written, prompt=add_generation_prompt)
+        return self._finished(chat, pieces)
+
+    def _varies(self, profile: TemplateProfile, messages: Sequence[Mapping[str, Any]]) -> bool:
+        return profile.varies or (bool(profile.flags) and has_word(messages, profile.flags))
+
+    def _replayed(self, conversation: Conversation, attempt: Attempt, profile: TemplateProfile) -> RenderedChat | None:
+        """The chat of a skeleton; None where its layout is not known yet, or has to be found for each row."""
+        scan, messages = attempt.replay, conversation.messages
+        assert scan is not None
+        if len(scan.text) > _MOST_WRITTEN or self._varies(profile, messages):
+            return None
+        thinking = thinking_in_content(messages, delimiters=self._delimiters, model_roles=self.model_roles)
+        scan.watch(thinking)
+        thoughts = reading_of(scan, messages, self._delimiters) if thinking else ()
+        layout = scan.leaf.layouts.get((tuple(scan.key), thoughts))
+        return None if layout is None else self._placed(conversation, scan, layout, thinking, Written([]), prompt=False)
+
+    def _placed(
+        self,
+        conversation: Conversation,
+        scan: Scan,
+        layout: Layout,
+        thinking: Mapping[int, int],
+        written: Written,
+        *,
+        prompt: bool,
+    ) -> RenderedChat:
         lost = lost_thinking(thinking, scan) if thinking else ()
-        chat = RenderedChat(
+        return RenderedChat(
             text=scan.text,
             segments=place(layout, scan.lengths, scan.offsets),
-            messages=messages,
+            messages=conversation.messages,
             sample=conversation.sample,
             unrendered=(*lost, *unwritten(layout.written, conversation, scan.text, scan.lengths), *written.lost),
-            miswritten=miswritten(layout.written.suspects, messages, scan.lengths, scan.offsets),
-            generation_prompt=add_generation_prompt,
+            miswritten=miswritten(layout.written.suspects, conversation.messages, scan.lengths, scan.offsets),
+            generation_prompt=prompt,
             literals=written.literals,
         )
-        return self._finished(chat, pieces)
 
     def _finished(self, chat: RenderedChat, pieces: Sequence[tuple[str, Scaffold]]) -> RenderedChat:
         """The chat, with its ids where what wrote it gives ids: see `chat.encoders`."""
@@ -314,10 +360,13 @@ class ChatTemplate:
 
     def _profile_key(self, tools: bool, documents: bool, kwargs: Mapping[str, Any]) -> Any:
         # Arguments that the template does not read, such as the name of a row, make no difference.
-        read = {name: value for name, value in kwargs.items() if self._reads(name)} if kwargs else None
+        read = self._read(kwargs)
         if not read:
             return tools, documents
         return tools, documents, json.dumps(read, sort_keys=True, default=repr)
+
+    def _read(self, kwargs: Mapping[str, Any]) -> Mapping[str, Any]:
+        return {name: value for name, value in kwargs.items() if self._reads(name)} if kwargs else kwargs
 
     def _reads(self, name: str) -> bool:
         return name in self._names_read
@@ -370,6 +419,26 @@ class ChatTemplate:
         except TemplateError:
             return None
 
+    def _variables(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        tools: Sequence[Any] | None,
+        documents: Sequence[Any] | None,
+        kwargs: Mapping[str, Any],
+        add_generation_prompt: bool = False,
+    ) -> dict[str, Any]:
+        return {
+            **self.special_tokens,
+            **kwargs,
+            "messages": [
+                wrapped_message(for_template(message) if self._hides_media else message, turn)
+                for turn, message in enumerate(messages)
+            ],
+            "tools": None if tools is None else wrap([schema_of(tool) for tool in tools], None, ("tools",)),
+            "documents": None if documents is None else wrap(list(documents), None, ("documents",)),
+            "add_generation_prompt": add_generation_prompt,
+        }
+
     def _pieces(
         self,
         messages: Sequence[Mapping[str, Any]],
@@ -383,17 +452,7 @@ class ChatTemplate:
     ) -> list[tuple[str, Scaffold]]:
         if not messages:
             raise TemplateError("cannot render a conversation without messages", help="drop the row, or add messages")
-        variables = {
-            **self.special_tokens,
-            **kwargs,
-            "messages": [
-                wrapped_message(for_template(message) if self._hides_media else message, turn)
-                for turn, message in enumerate(messages)
-            ],
-            "tools": None if tools is None else wrap([schema_of(tool) for tool in tools], None, ("tools",)),
-            "documents": None if documents is None else wrap(list(documents), None, ("documents",)),
-            "add_generation_prompt": add_generation_prompt,
-        }
+        variables = self._variables(messages, tools, documents, kwargs, add_generation_prompt)
         try:
             return run_template(self._template, variables, self._seconds, now, lines, outputs)
         except OutputTooLarge:

@@ -66,6 +66,8 @@ class ChatTokenizer:
     """`templates` are the tokenizer's own, which may not be set to others afterwards."""
     media: MediaProcessor | None = None
     """The processor that gives the ids, if it was made from one; `tokenizer` is the processor's."""
+    skeletons: bool = True
+    """True if rows of one shape are replayed: see `with_skeletons`."""
     encoder: Encoder | None = None
     """The code that renders in place of a template, if it was made from one: see `from_encoder`."""
 
@@ -172,6 +174,13 @@ class ChatTokenizer:
         """
         return dataclasses.replace(self, fast=backend)
 
+    def with_skeletons(self, wanted: bool) -> ChatTokenizer:
+        """The same tokenizer; False renders every row in full, True replays the template's run on rows of one shape.
+
+        A replay gives what the template gives, and is compared with it now and then: SkeletonMismatch if it does not.
+        """
+        return self._changed(skeletons=wanted)
+
     def qualify_fast(
         self, texts: Sequence[str], names: Sequence[str] = ("kitoken", "gigatoken"), *, full: bool = False
     ) -> TokenBackend | str:
@@ -272,6 +281,7 @@ class ChatTokenizer:
                     self.templates[name],
                     name=self.template_file or where,
                     hides_media=self.media is not None,
+                    skeletons=self.skeletons,
                     **facts,
                 )
                 if self.encoder is None

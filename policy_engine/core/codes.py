@@ -75,6 +75,7 @@ CODES: Final[dict[str, str]] = {
     "PE410": "a chat template that generation tags cannot mark as the policy says",
     "PE411": "text of a chat template that no tried conversation reaches",
     "PE412": "tokens over the border of a generation block",
+    "PE413": "a skeleton that writes other text than its template",
     "PE501": "a row that cannot be read",
     "PE502": "data that cannot be read or written",
     "PE503": "a key or an option that has no meaning",

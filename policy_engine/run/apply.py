@@ -18,7 +18,7 @@ from policy_engine.data.files.readers import PIPE, Rows, read_rows
 from policy_engine.data.formats import Format
 from policy_engine.data.pairs import PAIR_KINDS
 from policy_engine.mask.masker import Masker
-from policy_engine.run.backends import BackendChoice, choose_backend
+from policy_engine.run.backends import BackendChoice, choose_backend, in_full
 from policy_engine.run.batches import BatchMasker, TableBatch, TableMasker, batched
 from policy_engine.run.columns import rows_of_columns, schema_of, table_of
 from policy_engine.run.folder import Engine, FolderRun, InputCut, Progress, check_folder, is_folder, processes
@@ -90,6 +90,8 @@ def apply_dataset(
     # reading.
     again = str(input) != PIPE
     size = sum(path.stat().st_size for path in source.rows.files) if again else None
+    if not again:
+        masker = in_full(masker)  # what cannot be read again is rendered in full: no replay can turn out wrong
     choice = choose_backend(masker, format, source.again() if again else (), wanted=wanted, size=size)
     if wanted != "reference":
         say(choice.description)
@@ -109,8 +111,8 @@ def apply_dataset(
                 return into_folder.go(batches, engine or processes(options.workers), backend=choice.name)
             return _into_file(source, batches, schema, output, options, progress)
         except BackendMismatch as error:
-            say(f"{error.message}; all that was written is made again by the tokenizer itself")
-            choice = BackendChoice(masker=masker, name="reference", description="")
+            say(f"{error.message}; all that was written is made again {error.again}")
+            choice = BackendChoice(masker=in_full(masker), name="reference", description="")
 
 
 def _into_file(

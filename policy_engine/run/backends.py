@@ -72,6 +72,13 @@ def choose_backend(
     )
 
 
+def in_full(masker: Masker) -> Masker:
+    """The same masker, all of whose rows are rendered in full."""
+    made = copy.copy(masker)
+    made.tokenizer = masker.tokenizer.with_skeletons(False)
+    return made
+
+
 def backend_verdict(tokenizer: ChatTokenizer, texts: Sequence[str] = ()) -> str:
     """A sentence for people: may a run with this tokenizer take its ids from a fast backend?
 

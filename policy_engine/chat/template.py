@@ -235,7 +235,7 @@ class ChatTemplate:
         return profile.varies or (bool(profile.flags) and has_word(messages, profile.flags))
 
     def _replayed(self, conversation: Conversation, attempt: Attempt, profile: TemplateProfile) -> RenderedChat | None:
-        """The chat of a skeleton; None where its layout is not known yet, or has to be found for each row."""
+        """The chat of a skeleton; None where its layout is not known."""
         scan, messages = attempt.replay, conversation.messages
         assert scan is not None
         if len(scan.text) > _MOST_WRITTEN or self._varies(profile, messages):

@@ -175,9 +175,10 @@ class ChatTokenizer:
         return dataclasses.replace(self, fast=backend)
 
     def with_skeletons(self, wanted: bool) -> ChatTokenizer:
-        """The same tokenizer; False renders every row in full, True replays the template's run on rows of one shape.
+        """The same tokenizer, whose template is replayed on rows of one shape, or not.
 
-        A replay gives what the template gives, and is compared with it now and then: SkeletonMismatch if it does not.
+        False renders every row in full. A replay gives what the template gives, and is compared with it now and then:
+        SkeletonMismatch if it does not.
         """
         return self._changed(skeletons=wanted)
 

@@ -1,7 +1,7 @@
-"""Skeletons: the run of a template on one shape of row, recorded once and replayed on the next rows.
+"""The run of a template on rows of one shape, recorded once and replayed.
 
-A template does not look at data but through operations: `'</think>' in content`, `content.strip()`. Run on a stand-in
-for each text, it shows them all:
+A template looks at data only through operations: `'</think>' in content`, `content.strip()`. Run on a probe in place
+of each text, it shows them all:
 
     {% for m in messages %}<{{ m.role }}>{{ m.content|trim if m.content else '-' }}{% endfor %}
 
@@ -13,7 +13,7 @@ A row of the same shape that gives the same answer to each test takes the same w
 the same literals, and the steps done on its own fields. Steps are done by the very functions that a rendering calls,
 on traced text, so characters keep their owners.
 
-`shape` is what has to be equal before the first test. `tape` collects steps and tests, `standin` has the values that a
+`shape` is what has to be equal before the first test. `tape` collects steps and tests, `probe` has the values that a
 recorded template works with, `environment` the operations on them, `record` runs a template on them. `tree` keeps what
 was recorded and replays it; `skeletons` decides when to record, and compares replays with renderings.
 

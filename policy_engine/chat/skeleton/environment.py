@@ -1,4 +1,4 @@
-"""The environment in which a template is recorded: operations on stand-ins become steps and tests."""
+"""The environment of a recording: operations on probes become steps and tests."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import jinja2
 import jinja2.runtime
 
 from policy_engine.chat.skeleton.filters import recorded_filter, recorded_test
-from policy_engine.chat.skeleton.standin import METHODS, List, Number, Object, Text, has_data
-from policy_engine.chat.skeleton.tape import StandIn, Tape
+from policy_engine.chat.skeleton.probe import METHODS, List, Number, Object, Text, has_data
+from policy_engine.chat.skeleton.tape import Probe, Tape
 from policy_engine.chat.trace import operators
 from policy_engine.chat.trace.claims import parts_of_sum
 from policy_engine.chat.trace.environment import TracingEnvironment
@@ -23,11 +23,11 @@ _READING: Final = frozenset({"copy", "get", "items", "keys", "values"})
 
 
 class Method:
-    """A method of a stand-in for text or an object, not called yet."""
+    """A method of a probe for text or an object, not called yet."""
 
     __slots__ = ("name", "own")
 
-    def __init__(self, own: StandIn, name: str) -> None:
+    def __init__(self, own: Probe, name: str) -> None:
         self.own = own
         self.name = name
 
@@ -66,7 +66,7 @@ class RecordingEnvironment(TracingEnvironment):
 
     def _refusing(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         def refusing(*args: Any) -> Any:
-            if any(isinstance(value, StandIn) for value in args):
+            if any(isinstance(value, Probe) for value in args):
                 raise self.tape.refuse(name)
             return function(*args)
 
@@ -74,10 +74,10 @@ class RecordingEnvironment(TracingEnvironment):
 
     def _binary(self, sign: str, function: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
         def binary(left: Any, right: Any) -> Any:
-            if not isinstance(left, StandIn) and not isinstance(right, StandIn):
+            if not isinstance(left, Probe) and not isinstance(right, Probe):
                 return function(left, right)
             for value in (left, right):
-                if isinstance(value, StandIn) and not isinstance(value, Text | Number):
+                if isinstance(value, Probe) and not isinstance(value, Text | Number):
                     raise self.tape.refuse(f"{sign} of a list or an object")
                 if isinstance(value, list | tuple | dict | jinja2.Undefined):
                     raise self.tape.refuse(f"{sign} with a {type(value).__name__}")
@@ -86,7 +86,7 @@ class RecordingEnvironment(TracingEnvironment):
         return binary
 
     def _compare(self, sign: str, comparison: Callable[[Any, Any], Any], left: Any, right: Any) -> Any:
-        if isinstance(left, StandIn) or isinstance(right, StandIn):
+        if isinstance(left, Probe) or isinstance(right, Probe):
             if sign == "in":
                 return left in right
             if sign == "notin":
@@ -116,14 +116,14 @@ class RecordingEnvironment(TracingEnvironment):
             return self.tape.step("slice", operators.cut, value, *bounds, is_cut=value.is_cut and step is None)
         if isinstance(value, List):
             return list(value)[start:stop:step]
-        if isinstance(value, StandIn) or any(isinstance(bound, StandIn) for bound in bounds):
+        if isinstance(value, Probe) or any(isinstance(bound, Probe) for bound in bounds):
             raise self.tape.refuse("a slice")
         return operators.cut(value, start, stop, step)
 
     def _str(self, value: Any) -> Any:
         if isinstance(value, Text) and type(value.value) in (str, Traced):
             return value
-        if isinstance(value, StandIn):
+        if isinstance(value, Probe):
             return self.tape.step("str", text_of, value)
         kind = type(value)
         if kind in (str, Traced, int, bool, float, type(None)) or isinstance(value, str | jinja2.Undefined):
@@ -148,7 +148,7 @@ class RecordingEnvironment(TracingEnvironment):
 
     def joined(self, pieces: list[Any]) -> Any:
         """The pieces in one text."""
-        if not any(isinstance(piece, StandIn) for piece in pieces):
+        if not any(isinstance(piece, Probe) for piece in pieces):
             return concat(pieces)
         if len(pieces) == 1 and type(pieces[0].value) in (str, Traced):
             return pieces[0]  # of one piece it is that piece, by its runs
@@ -156,7 +156,7 @@ class RecordingEnvironment(TracingEnvironment):
 
     def operands(self, operands: tuple[Any, ...]) -> tuple[Any, ...]:
         """The operands of a sum that is written."""
-        if not any(isinstance(operand, StandIn) for operand in operands):
+        if not any(isinstance(operand, Probe) for operand in operands):
             return parts_of_sum(operands)
         for operand in operands:
             kind = type(operand.value if isinstance(operand, Text) else operand)
@@ -165,11 +165,11 @@ class RecordingEnvironment(TracingEnvironment):
         return operands
 
     def getattr(self, obj: Any, attribute: str) -> Any:
-        if isinstance(obj, StandIn):
+        if isinstance(obj, Probe):
             return self._attribute(obj, attribute)
         return super().getattr(obj, attribute)
 
-    def _attribute(self, obj: StandIn, attribute: str) -> Any:
+    def _attribute(self, obj: Probe, attribute: str) -> Any:
         if isinstance(obj, Object):
             if attribute in _READING:
                 return Method(obj, attribute)
@@ -182,9 +182,9 @@ class RecordingEnvironment(TracingEnvironment):
         raise self.tape.refuse(f"`{attribute}` of a {type(obj.value).__name__}")
 
     def getitem(self, obj: Any, argument: Any) -> Any:
-        if isinstance(argument, StandIn):
+        if isinstance(argument, Probe):
             raise self.tape.refuse("a key that is data")
-        if not isinstance(obj, StandIn):
+        if not isinstance(obj, Probe):
             return super().getitem(obj, argument)
         if isinstance(obj, Object) and type(argument) is str:
             try:

@@ -1,4 +1,4 @@
-"""Filters and tests of a recorded template: with stand-ins they become steps and tests of the tape."""
+"""Filters and tests of a recorded template: on probes they become steps and tests."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Any, Final
 
 import jinja2
 
-from policy_engine.chat.skeleton.standin import List, Object, Text, has_data
-from policy_engine.chat.skeleton.tape import StandIn, Tape
+from policy_engine.chat.skeleton.probe import List, Object, Text, has_data
+from policy_engine.chat.skeleton.tape import Probe, Tape
 from policy_engine.chat.trace.environment import TracingEnvironment
 
 _MOVING: Final = frozenset(
@@ -62,12 +62,12 @@ def recorded_filter(
         value = given[0] if given else None
         if name in ("default", "d"):
             return original(*args, **kwargs)  # which asks for truth, or for nothing
-        if isinstance(value, StandIn):
+        if isinstance(value, Probe):
             if len(given) == 1 and not kwargs and name in _MOVED:
                 moved = _moved(real, name, value)
                 if moved is not None:
                     return moved
-        elif name in _MOVING and not any(isinstance(other, StandIn) for other in given[1:]):
+        elif name in _MOVING and not any(isinstance(other, Probe) for other in given[1:]):
             return original(*args, **kwargs)
         first = args[0] if skipped else real
         if name not in _OF_TEXT or kwargs.keys() - _NAMED or not isinstance(first, jinja2.Environment):
@@ -95,8 +95,8 @@ def _work(function: Callable[..., Any], before: tuple[Any, ...], names: tuple[st
     return work
 
 
-def _moved(real: TracingEnvironment, name: str, value: StandIn) -> Any:
-    """What a filter gives that only moves what is in a stand-in; None if it does more."""
+def _moved(real: TracingEnvironment, name: str, value: Probe) -> Any:
+    """The result of a filter that only moves what is in a probe; None if it does more."""
     if name == "items" and isinstance(value, Object):
         return value.pairs()
     if name == "list" and isinstance(value, List | Object):
@@ -114,7 +114,7 @@ def recorded_test(tape: Tape, name: str, original: Callable[..., Any]) -> Callab
     passes = getattr(original, "jinja_pass_arg", None)
 
     def recorded(*args: Any, **kwargs: Any) -> Any:
-        direct = any(isinstance(value, StandIn) for value in args)
+        direct = any(isinstance(value, Probe) for value in args)
         if not direct and (name in _TYPE_TESTS or not any(map(has_data, args))):
             return original(*args, **kwargs)
         if name in _TYPE_TESTS:

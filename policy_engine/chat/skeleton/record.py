@@ -1,4 +1,4 @@
-"""One recording: a template run on stand-ins for the data of one conversation."""
+"""One recording: a template run on probes for the data of one conversation."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import jinja2
 import jinja2.runtime
 
 from policy_engine.chat.skeleton.environment import RecordingEnvironment
+from policy_engine.chat.skeleton.probe import make, placed
 from policy_engine.chat.skeleton.shape import OPAQUE
-from policy_engine.chat.skeleton.standin import make, placed
 from policy_engine.chat.skeleton.state import RecordingState
-from policy_engine.chat.skeleton.tape import Refused, StandIn, Tape
+from policy_engine.chat.skeleton.tape import Probe, Refused, Tape
 from policy_engine.chat.trace.environment import TracingEnvironment
 from policy_engine.chat.trace.meter import start, stop
 from policy_engine.chat.trace.origins import Scaffold
@@ -24,7 +24,7 @@ from policy_engine.chat.trace.values import TracedDict, TracedFloat, TracedInt, 
 
 @dataclass(frozen=True, kw_only=True)
 class Recording:
-    """The operations of a run, and the pieces that it wrote: text, or a stand-in."""
+    """The operations of a run, and the pieces that it wrote: text, or a probe."""
 
     tape: Tape
     pieces: list[tuple[Any, Scaffold]]
@@ -48,7 +48,7 @@ def record(
         written: Any = template.root_render_func(context)
         for piece in written:
             for part in recording.operands(piece) if type(piece) is tuple else (piece,):
-                if not isinstance(part, str | StandIn):
+                if not isinstance(part, str | Probe):
                     raise tape.refuse(f"it writes a {type(part).__name__}")
                 pieces.append((part, state.claim))
     except Exception as error:
@@ -56,7 +56,7 @@ def record(
     finally:
         stop()
     for part, _ in pieces:
-        if isinstance(part, StandIn):
+        if isinstance(part, Probe):
             tape.register_of(part, plain=True)  # a field that nothing asked for is read at the end
     if tape.refused is not None:
         raise Refused(tape.refused)
@@ -69,12 +69,12 @@ def _message(tape: Tape, message: TracedMessage) -> TracedMessage:
     turn = message._o.turn
     assert turn is not None
     for name, value in message.items():
-        made[name] = value if name == "role" else _stood_in(tape, value, turn, name)
+        made[name] = value if name == "role" else _probed(tape, value, turn, name)
     tape.places[id(made)] = (made, turn, (), message)
     return made
 
 
-def _stood_in(tape: Tape, value: Any, turn: int, name: Any) -> Any:
+def _probed(tape: Tape, value: Any, turn: int, name: Any) -> Any:
     kind = type(value)
     if kind is Traced:
         origin: Any = value._r[0][1]
@@ -88,9 +88,9 @@ def _stood_in(tape: Tape, value: Any, turn: int, name: Any) -> Any:
         made = TracedDict()
         for key, item in value.items():
             plain = str.__str__(key)
-            made[key] = item if plain == "type" and type(item) is Traced else _stood_in(tape, item, turn, plain)
+            made[key] = item if plain == "type" and type(item) is Traced else _probed(tape, item, turn, plain)
     elif kind is TracedList:
-        made = TracedList(_stood_in(tape, item, turn, None) for item in value)
+        made = TracedList(_probed(tape, item, turn, None) for item in value)
     else:
         return value
     made._o = value._o

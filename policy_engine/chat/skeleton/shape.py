@@ -30,9 +30,9 @@ class _NoShape(Exception):
 
 
 def shape_of(conversation: Conversation, read: Mapping[str, Any]) -> Any | None:
-    """The shape of a conversation, which can be hashed; None for one with other than plain JSON data in it.
+    """The shape of a conversation, which can be hashed.
 
-    `read` are the template arguments that the template reads.
+    None for one with other than plain JSON data in it. `read` are the template arguments that the template reads.
     """
     parts: list[Any] = []
     try:

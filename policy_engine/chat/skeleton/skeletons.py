@@ -49,7 +49,10 @@ class Attempt:
 
 
 class Skeletons:
-    """The skeletons of the template that `code` was compiled from by `environment`. `name` is for errors."""
+    """The skeletons of one template.
+
+    `code` is what `environment` compiled it to; `name` is for errors.
+    """
 
     def __init__(self, environment: TracingEnvironment, code: Any, name: str, seconds: float) -> None:
         self._environment = environment

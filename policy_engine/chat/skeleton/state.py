@@ -1,4 +1,4 @@
-"""The claims of a recorded template: they follow the origins of what the stand-ins stand for."""
+"""The claims of a recorded template, which follow the origins of the data behind probes."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
-from policy_engine.chat.skeleton.standin import Number, Text, has_data
-from policy_engine.chat.skeleton.tape import StandIn
+from policy_engine.chat.skeleton.probe import Number, Text, has_data
+from policy_engine.chat.skeleton.tape import Probe
 from policy_engine.chat.trace.claims import Buffer, State
 from policy_engine.chat.trace.origins import Run, Scaffold, Unclaimed, claim_of
 from policy_engine.chat.trace.text import runs_of, traced
@@ -32,7 +32,7 @@ class RecordingState(State):
         for value in values:
             if isinstance(value, Number):
                 raise tape.refuse("a loop over numbers of the data")
-            if isinstance(value, StandIn):
+            if isinstance(value, Probe):
                 if not value.is_cut:
                     tape.test("origin", _origin_key, value)
             elif type(value) is dict and has_data(value):
@@ -77,7 +77,7 @@ class RecordingBuffer(Buffer):
     def append(self, piece: Any) -> None:
         parts = self.environment.operands(piece) if type(piece) is tuple else (piece,)
         for part in parts:
-            is_markup = isinstance(part.value if isinstance(part, StandIn) else part, Markup)
+            is_markup = isinstance(part.value if isinstance(part, Probe) else part, Markup)
             list.append(self, part if is_markup else self.state.tag(part))
 
 

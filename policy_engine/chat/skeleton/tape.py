@@ -50,7 +50,7 @@ class Entry:
     answer: Any = None
 
 
-class StandIn:
+class Probe:
     """Base of the values that stand for data: `value` in the recorded row, and its register.
 
     `is_cut` marks text that was only cut out of one field. Everything that is not written below refuses.
@@ -65,7 +65,7 @@ class StandIn:
 
 
 class Tape:
-    """A recording. `make` gives the stand-in of a value."""
+    """A recording. `make` gives the probe of a value."""
 
     def __init__(self, make: Callable[[Tape, Any, int | None, bool], Any]) -> None:
         self._make = make
@@ -82,7 +82,7 @@ class Tape:
         return Refused(reason)
 
     def step(self, name: str, function: Callable[..., Any], *args: Any, is_cut: bool = False) -> Any:
-        """The stand-in for what `function` makes of stand-ins and constants."""
+        """The probe for what `function` makes of probes and constants."""
         key, registers, call = self._lowered(name, function, args)
         found = self._known.get(key)
         if found is not None:
@@ -109,7 +109,7 @@ class Tape:
         return answer
 
     def now(self, name: str, function: Callable[[Any], Any], value: Any) -> Any:
-        """The stand-in for what is made of the time."""
+        """The probe for what is made of the time."""
         key = (name, NOW)
         found = self._known.get(key)
         return found or self._known.setdefault(key, self._added(key, function, (NOW,), value, False))
@@ -146,16 +146,16 @@ class Tape:
         self._known[key] = self._next - 1
         return self._next - 1
 
-    def register_of(self, value: StandIn, *, plain: bool = False) -> int:
-        """The register of a stand-in; a field is read when it is first asked for."""
+    def register_of(self, value: Probe, *, plain: bool = False) -> int:
+        """The register of a probe; a field is read when it is first asked for."""
         if value.place is not None:
             return self.field(*value.place, value.value, plain=plain)
         assert value.register is not None
         return value.register
 
     def concrete(self, value: Any) -> Any:
-        """A value with what its stand-ins stand for."""
-        if isinstance(value, StandIn):
+        """A value with what its probes stand for."""
+        if isinstance(value, Probe):
             return value.value
         kind = type(value)
         if kind is list or kind is tuple:
@@ -173,7 +173,7 @@ class Tape:
         """The key of an operation, the registers that it reads, and the function of their contents."""
         first, rest = args[0], args[1:]
         plain = name.startswith("?")  # tests of text read it without its origin
-        if isinstance(first, StandIn) and all(type(arg) in _CONSTANTS for arg in rest):
+        if isinstance(first, Probe) and all(type(arg) in _CONSTANTS for arg in rest):
             register = self.register_of(first, plain=plain)
             key = (name, register, *((type(arg), arg) for arg in rest))
             if not rest:
@@ -191,7 +191,7 @@ class Tape:
         self, value: Any, registers: list[int], plain: bool
     ) -> tuple[Callable[[Sequence[Any]], Any], tuple[Any, ...]]:
         kind = type(value)
-        if isinstance(value, StandIn):
+        if isinstance(value, Probe):
             return self._read(self.register_of(value, plain=plain), registers)
         if kind in _CONSTANTS or kind is bool:
             return (lambda values: value), (kind, value)
@@ -212,7 +212,7 @@ class Tape:
             return (lambda values: kind(build(values) for build in builders)), (kind, *(key for _, key in items))
         if kind is dict:
             pairs = [(key, self._operand(item, registers, plain)) for key, item in value.items()]
-            if any(isinstance(key, StandIn) for key, _ in pairs):
+            if any(isinstance(key, Probe) for key, _ in pairs):
                 raise self.refuse("a key that is data")
             return (
                 lambda values: {key: build(values) for key, (build, _) in pairs},
@@ -231,7 +231,7 @@ class Tape:
 def _holds(value: Any) -> bool:
     if isinstance(value, dict | list):
         return any(map(_holds, value.values() if isinstance(value, dict) else value))
-    return isinstance(value, StandIn)
+    return isinstance(value, Probe)
 
 
 def _with_one(function: Callable[..., Any], argument: Any) -> Callable[[Any], Any]:

@@ -1,4 +1,4 @@
-"""What was recorded for one shape: a tree of tests, with the text of a way through the template at each end.
+"""A tree of tests for one shape, with the text of a way through the template at each end.
 
                   bool(messages[1].content)
              True /                        \\ False
@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from policy_engine.chat.label.layout import Layout, Scan
 from policy_engine.chat.skeleton.record import Recording
-from policy_engine.chat.skeleton.tape import Entry, StandIn, Tape
+from policy_engine.chat.skeleton.tape import Entry, Probe, Tape
 from policy_engine.chat.trace.origins import LOST, Origin, Scaffold, Unclaimed
 from policy_engine.chat.trace.text import Traced, runs_of
 
@@ -29,7 +29,7 @@ Step = tuple[Callable[..., Any], Any]
 
 
 class Leaf:
-    """The end of a way: the pieces that it writes, by register, and the layouts that they were seen to have."""
+    """The end of a way: the pieces that it writes, and the layouts that they were seen to have."""
 
     __slots__ = ("items", "layouts", "uses")
 
@@ -59,7 +59,7 @@ class Node:
 
 
 class Replay(Scan):
-    """What a rendering would have written: its text, and the runs in it."""
+    """The text of a row as its rendering would write it, and the runs in it."""
 
     __slots__ = ("leaf",)
 
@@ -157,7 +157,7 @@ class Tree:
         return None
 
     def add(self, recording: Recording) -> str | None:
-        """Adds the way that a recording took; or the reason why it does not fit what was recorded before."""
+        """Adds the way that a recording took, or gives the reason why it does not fit the others."""
         entries = recording.tape.entries
         node = self.root
         at = 0
@@ -191,9 +191,9 @@ def _of(entry: Entry) -> int | tuple[int, ...]:
 
 
 def _items(recording: Recording) -> list[tuple[Any, int, Origin | None]]:
-    """The pieces, neighbours that no row changes put together: constants, or a register and the field that it is."""
+    """The pieces: constants, neighbours put together, or a register and the field that it is."""
     items: list[tuple[Any, int, Origin | None]] = []
-    for is_data, group in itertools.groupby(recording.pieces, lambda piece: isinstance(piece[0], StandIn)):
+    for is_data, group in itertools.groupby(recording.pieces, lambda piece: isinstance(piece[0], Probe)):
         if is_data:
             items += [_written(recording.tape, piece) for piece, _ in group]
         else:
@@ -204,7 +204,7 @@ def _items(recording: Recording) -> list[tuple[Any, int, Origin | None]]:
     return items
 
 
-def _written(tape: Tape, piece: StandIn) -> tuple[None, int, Origin | None]:
+def _written(tape: Tape, piece: Probe) -> tuple[None, int, Origin | None]:
     if piece.place is not None and type(piece.value) is Traced:
         origin: Any = piece.value._r[0][1]
         return None, tape.register_of(piece, plain=True), origin
@@ -217,7 +217,7 @@ class _Anything:
 
 
 def same_pieces(tape: Tape, made: Sequence[tuple[Any, Scaffold]], pieces: Sequence[tuple[str, Scaffold]]) -> bool:
-    """True if a recording wrote, for its own row, just what the rendering did: text, runs and claims."""
+    """True if a recording wrote for its row what the rendering did: text, runs and claims."""
     if len(made) != len(pieces):
         return False
     for (ours, own), (theirs, claim) in zip(made, pieces):

@@ -116,7 +116,7 @@ def load_inputs(
 
 
 def answered(data: str, load: Callable[[bool], Inputs], work: Callable[[Inputs], Outcome]) -> Outcome:
-    """The work done with a known fast backend and with skeletons; done again without if one of them differs.
+    """The work, done again without fast backend and skeletons if one of them differs.
 
     `load` gets True if a backend may be taken: not for a pipe, which cannot be read again.
     """

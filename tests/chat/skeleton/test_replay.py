@@ -177,9 +177,7 @@ def test_a_wrong_skeleton_is_found_and_ends_all_replays(monkeypatch: pytest.Monk
     monkeypatch.setattr(module, "COMPARED_FIRST", frozenset())
     assert template.render(told("c", "d"), in_other_words=False).text.startswith("<|IM_START|>")
     monkeypatch.setattr(module, "COMPARED", 1)
-    with pytest.raises(
-        SkeletonMismatch, match="<template> does not write what the template does"
-    ) as told_:
+    with pytest.raises(SkeletonMismatch, match="<template> does not write what the template does") as told_:
         template.render(told("c", "d"), in_other_words=False)
     assert told_.value.code == "PE413"
     assert pickle.loads(pickle.dumps(told_.value)).code == "PE413"

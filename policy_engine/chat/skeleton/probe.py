@@ -1,10 +1,10 @@
-"""Stand-ins: the values that a recorded template works with in place of data.
+"""Probes: the values that a recorded template works with in place of data.
 
     {{ 'x' in content }}       a test, answered by the text itself
-    {{ content.strip() }}      a step, whose stand-in is printed
+    {{ content.strip() }}      a step, whose probe is printed
     {{ content.encode() }}     refused
 
-A stand-in is no `str`: what is not written here fails, and cannot look at the data unseen.
+A probe is no `str`: what is not written here fails, and cannot look at the data unseen.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from types import BuiltinMethodType, MethodType
 from typing import Any, Final, NoReturn
 
-from policy_engine.chat.skeleton.tape import StandIn, Tape
+from policy_engine.chat.skeleton.tape import Probe, Tape
 from policy_engine.chat.trace.call_bounds import charged, check_call
 from policy_engine.chat.trace.computed import KEEPING_METHODS, called
 from policy_engine.chat.trace.text import Traced
@@ -35,9 +35,9 @@ _ARGUMENTS: Final = (str, int, type(None))
 
 
 def make(tape: Tape, value: Any, register: int | None, is_cut: bool) -> Any:
-    """The stand-in of a value that was made; truth values and None are themselves, behind a test."""
+    """The probe of a value that was made."""
     kind = type(value)
-    made: StandIn
+    made: Probe
     if isinstance(value, str):
         made = Text()
     elif kind is TracedInt or kind is TracedFloat or kind is int or kind is float:
@@ -53,15 +53,15 @@ def make(tape: Tape, value: Any, register: int | None, is_cut: bool) -> Any:
     return made
 
 
-def placed(tape: Tape, value: Any, turn: int, path: tuple[str | int, ...]) -> StandIn:
-    """The stand-in of a field of the messages."""
-    made: StandIn = make(tape, value, None, True)
+def placed(tape: Tape, value: Any, turn: int, path: tuple[str | int, ...]) -> Probe:
+    """The probe of a field of the messages."""
+    made: Probe = make(tape, value, None, True)
     made.place = (turn, path)
     return made
 
 
-class _Value(StandIn):
-    """What all stand-ins refuse and answer."""
+class _Value(Probe):
+    """Operations that all probes refuse or answer."""
 
     __slots__ = ()
 
@@ -183,12 +183,12 @@ class Object(_Value):
         return bool(self.tape.test("?contains", operator.contains, self, item))
 
     def names(self) -> list[Any]:
-        """Its keys, as the data has them in this row; a test asks for the same ones in the same order."""
+        """Its keys in order, which a test asks for."""
         self.tape.test("?keys", _keys, self)
         return list(self.value)
 
     def at(self, key: str) -> Any:
-        """The value of a key. Raises KeyError if there is none."""
+        """The value of a key. Raises KeyError if it is missing."""
         if key not in self:
             raise KeyError(key)
         return _item(self, key)
@@ -217,7 +217,7 @@ def _kind(value: Any, key: Any) -> Any:
 
 
 def _item(value: List | Object, key: Any) -> Any:
-    """What is at a key that is there; a test asks for its type."""
+    """The value of a key that is there; a test asks for its type."""
     tape = value.tape
     if type(value.value) is list:  # pieces of a text
         return tape.step("item", operator.getitem, value, key, is_cut=value.is_cut)
@@ -247,8 +247,8 @@ def _method(name: str) -> Callable[..., Any]:
 
 
 def has_data(value: Any, depth: int = 0) -> bool:
-    """True if there is a stand-in in a value, or may be one."""
-    if isinstance(value, StandIn):
+    """True if there is a probe in a value, or may be one."""
+    if isinstance(value, Probe):
         return True
     kind = type(value)
     if kind in (str, Traced, int, bool, float, type(None)):

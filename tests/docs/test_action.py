@@ -12,6 +12,7 @@ from xml.etree import ElementTree
 import pytest
 import yaml
 
+from scripts import run_action
 from tests.cli.support import cli, write_chats, write_policy
 
 ROOT = Path(__file__).parents[2]
@@ -76,6 +77,27 @@ def test_every_input_is_handed_on_and_read() -> None:
     assert all("shell" in step for step in (install, work))
     # Inputs are untrusted text: they reach the shell as variables only.
     assert not any("${{" in step["run"] for step in (install, work))
+
+
+def test_its_steps_run_as_a_runner_runs_them(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """The texts of `action.yml`, in an environment that has nothing else; `make wheel-test` installs for real."""
+    folder = repository(tmp_path, STUB)
+    python = tmp_path / "bin" / "python"
+    python.write_text("#!/usr/bin/env bash\nprintf 'python:'; printf ' <%s>' \"$@\"; echo\n", encoding="utf-8")
+    python.chmod(0o755)
+    (tmp_path / "runner").mkdir()
+    path = f"{tmp_path / 'bin'}{os.pathsep}/usr/bin{os.pathsep}/bin"
+    given = {"data": "pre pared", "tokenizer": "model", "limit": "9", "format": "off"}
+    assert 0 == run_action.run(folder, given, path=path, temporary=tmp_path / "runner")
+    said = capfd.readouterr().out.splitlines()
+    assert f"python: <-m> <pip> <install> <--quiet> <{ROOT}>" in said
+    assert "ran: <check> <--format> <github> <policies/good.policy>" in said
+    assert "ran: <audit> <pre pared> <--tokenizer> <model> <--limit> <9>" in said
+    assert "### Audit of pre pared" in (tmp_path / "runner" / "github_step_summary").read_text(encoding="utf-8")
+    python.write_text("#!/usr/bin/env bash\nexit 7\n", encoding="utf-8")
+    assert 7 == run_action.run(folder, {"install": "x"}, path=path, temporary=tmp_path / "runner")
+    with pytest.raises(ValueError, match="the action has no input `dota`"):
+        run_action.run(folder, {"dota": "x"}, path=path, temporary=tmp_path / "runner")
 
 
 def test_the_page_lists_every_input() -> None:

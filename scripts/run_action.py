@@ -1,5 +1,6 @@
-"""Runs the steps of `action.yml` as a runner of GitHub Actions does: python scripts/run_action.py FOLDER [NAME=VALUE …]
+"""Runs the steps of `action.yml` as a runner of GitHub Actions does.
 
+    python scripts/run_action.py FOLDER [INPUT=VALUE …]
     python scripts/run_action.py my-repository policies=policies data=prepared/ tokenizer=builtin
 
 Each step's text becomes a file for bash, in FOLDER, with an environment that has nothing but PATH, HOME, the variables
@@ -26,7 +27,9 @@ _INPUT = re.compile(r"\$\{\{ inputs\.([\w-]+) \}\}")
 
 
 def steps(action: Mapping[str, Any], given: Mapping[str, str]) -> Iterator[tuple[str, str, dict[str, str]]]:
-    """Name, text and own variables of each step, with the given inputs and the defaults of the others.
+    """Name, text and own variables of each step, for the given inputs.
+
+    Other inputs have their defaults.
 
     Raises ValueError for inputs that the action does not have, and for what only a runner can do.
     """

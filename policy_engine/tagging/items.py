@@ -192,7 +192,7 @@ def operands_of(source: str, tokens: tuple[Token, ...]) -> tuple[Operand, ...]:
     ["'<'", 'm.role', "'>'"]
     """
     whole = (_operand(source, tokens, ""),)
-    pieces = _split(tokens)
+    pieces = split_sum(tokens)
     if pieces is None or len(pieces) < 2:
         return whole
     joint = pieces[1][0]
@@ -225,8 +225,8 @@ def string_value(literal: str) -> str:
     return str(literal[1:-1]).encode("ascii", "backslashreplace").decode("unicode-escape")
 
 
-def _split(tokens: tuple[Token, ...]) -> list[tuple[str, tuple[Token, ...]]] | None:
-    """Tokens cut at the outer `+` and `~`, with the joint before each; None if it is no sum."""
+def split_sum(tokens: tuple[Token, ...]) -> list[tuple[str, tuple[Token, ...]]] | None:
+    """Tokens cut at the outer `+` and `~`, with the joint before each; None if they are no sum."""
     found: list[tuple[str, tuple[Token, ...]]] = []
     depth = begin = 0
     joint = ""

@@ -22,6 +22,7 @@ from policy_engine.tagging.errors import UntaggableError
 from policy_engine.tagging.items import Items, normal, read_items, without_tags
 from policy_engine.tagging.plan import Planner, Scope
 from policy_engine.tagging.shapes import CONVERSATIONS, FURTHER, generated
+from policy_engine.tagging.sums import printed_in_place
 from policy_engine.tagging.tree import Node, read_tree
 from policy_engine.tagging.watch import Shape, Watched, decide, split_outputs, watch
 from policy_engine.tagging.write import GENERATION, tagged_source
@@ -95,6 +96,24 @@ def _tagged(template: ChatTemplate, shapes: tuple[Shape, ...]) -> Tagged:
     environment = reference_environment()
     try:
         source = without_tags(read_items(normal(template.source), environment))
+        in_place = printed_in_place(source, environment)
+    except TemplateError as error:
+        raise UntaggableError("the template's source cannot be taken apart", error.message) from error
+    try:
+        return _tagged_source(template, source, shapes, environment)
+    except UntaggableError:
+        # Sums that are assigned before they are printed cannot be cut, unless they are printed in place.
+        if in_place is None:
+            raise
+        with contextlib.suppress(UntaggableError):
+            return _tagged_source(template, in_place, shapes, environment)
+        raise
+
+
+def _tagged_source(
+    template: ChatTemplate, source: str, shapes: tuple[Shape, ...], environment: jinja2.Environment
+) -> Tagged:
+    try:
         items = read_items(source, environment)
         tree = read_tree(items)
         compiled = ChatTemplate(split_outputs(items)[0], special_tokens=template.special_tokens, name=template.name)

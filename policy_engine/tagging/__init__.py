@@ -8,7 +8,8 @@ writes answers and questions alike, so its content is written under a condition:
 
 `items` reads the source, `tree` its blocks, and `sums` prints in place what was assigned; `watch` renders conversations
 of many `shapes` and notes what is trained of each piece; `plan` finds the regions, `conditions` where they count,
-`write` writes the tags, and `check` compares the result in transformers. Tags say trained or masked, of text that the template writes outside of macros.
+`write` writes the tags, and `check` compares the result in transformers. Tags say trained or masked, of text that the
+template writes outside of macros.
 """
 
 from policy_engine.tagging.errors import UntaggableError as UntaggableError

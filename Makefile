@@ -79,7 +79,7 @@ $(VENV)-shifted/.done: pyproject.toml tests/requirements-shifted.txt tests/requi
 	@touch $@
 
 frameworks: $(VENV)-frameworks/.done $(VENV)-swift/.done $(VENV)-axolotl/.done $(VENV)-shifted/.done  ## doctor with LLaMA-Factory, torchtune, verl, ms-swift and axolotl, steps of Automodel and unsloth_zoo's parts, data of Megatron-Bridge and Tinker
-	$(VENV)-frameworks/bin/python -m pytest -q tests/doctor/test_real_frameworks.py tests/adapters/test_torchtune.py \
+	$(VENV)-frameworks/bin/python -m pytest -q tests/doctor/test_real_frameworks.py tests/doctor/test_real_rollouts.py tests/adapters/test_torchtune.py \
 	  tests/importers/test_real_llamafactory.py \
 	  tests/adapters/test_examples.py $(ARGS)
 	$(VENV)-swift/bin/python -m pytest -q tests/doctor/test_real_swift.py tests/importers/test_real_swift_scales.py \

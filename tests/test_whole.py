@@ -73,12 +73,13 @@ def test_an_output_format(suffix: str) -> None:
 
 @pytest.mark.parametrize("trainer", TRAINERS)
 def test_a_trainer(trainer: str) -> None:
-    name = f"policy_engine.doctor.trainers.run_{trainer}"
+    module, package = trainer.replace("-", "_"), trainer.partition("-")[0]
+    name = f"policy_engine.doctor.trainers.run_{module}"
     assert find_spec(name) is not None
-    assert f"def run_{trainer}(" in read(f"{name.replace('.', '/')}.py")
+    assert f"def run_{module}(" in read(f"{name.replace('.', '/')}.py")
     assert re.search(rf"--trainer {trainer}\b|`{trainer}`", read("docs/how-to/trainers.md"))
     folders = (ROOT / "tests").glob("requirements*.txt")
-    assert any(re.search(rf"(?im)^[^#\n]*{trainer}", path.read_text(encoding="utf-8")) for path in folders)
+    assert any(re.search(rf"(?im)^[^#\n]*{package}", path.read_text(encoding="utf-8")) for path in folders)
 
 
 @pytest.mark.parametrize("system", IMPORTERS)

@@ -16,7 +16,9 @@ ColorBy = Literal["effect", "rule"]
 """Distinction that the colours of a view make."""
 Denominator = Literal["weights", "tokens"]
 """Divisor of a weighted loss: the sum of the weights, or the number of trained tokens."""
-Trainer = Literal["transformers", "trl", "llamafactory", "torchtune", "verl", "axolotl", "swift"]
+Trainer = Literal[
+    "transformers", "trl", "trl-grpo", "llamafactory", "torchtune", "verl", "verl-ppo", "axolotl", "swift"
+]
 """Trainers that `doctor` takes a step with."""
 Collator = Literal["padding", "seq2seq", "token_classification", "flattening", "language_modeling", "default"]
 """Collators for transformers.

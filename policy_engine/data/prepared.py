@@ -9,6 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import accumulate
 from typing import Any, Final
 
+import numpy as np
+
 from policy_engine.core.errors import RowError
 from policy_engine.core.vocabulary import IGNORE_INDEX
 
@@ -66,6 +68,17 @@ def mask_of(row: Mapping[str, Any], number: int) -> tuple[list[int], list[int], 
         f"row {number} says nowhere what is trained",
         help=f"one of {', '.join(f'`{m}`' for m in MASK_COLUMNS)} is needed",
     )
+
+
+def is_per_token(value: Any, size: int) -> bool:
+    """True for a list or an array of `size` numbers.
+
+    >>> is_per_token([0.5, 1], 2), is_per_token(["a", "b"], 2), is_per_token([1], 2)
+    (True, False, False)
+    """
+    if not isinstance(value, list | tuple | np.ndarray) or len(value) != size:
+        return False
+    return np.asarray(value).dtype.kind in "biuf"
 
 
 def are_shifted(ids: Sequence[int], labels: Sequence[int]) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from policy_engine.core.vocabulary import IGNORE_INDEX
@@ -15,7 +15,7 @@ from policy_engine.doctor.samples import Document
 class Seen:
     """A part of a batch that its positions or its attention mask keep apart from the rest.
 
-    `row` is the place of its row in the batch.
+    `row` is the place of its row in the batch. `carried` are columns of the data's own, as far as they are there.
     """
 
     row: int
@@ -23,6 +23,7 @@ class Seen:
     labels: list[int]
     weights: list[float] | None
     positions: list[int] | None
+    carried: Mapping[str, list[float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,11 +39,11 @@ class Matched:
     cut: bool = False
 
 
-def stretches(batch: Mapping[str, Any], pad: int) -> list[Seen]:
+def stretches(batch: Mapping[str, Any], pad: int, carried: Sequence[str] = ()) -> list[Seen]:
     """The documents of a batch.
 
     A mask of 0 is padding, of 1 a row; larger numbers count documents (as axolotl and LLaMA-Factory write them).
-    Without such numbers, positions that begin again are a new document.
+    Without such numbers, positions that begin again are a new document. `carried` names columns of the data's own.
 
     >>> import numpy as np
     >>> labels, mask = np.array([[-100, 6, -100]]), np.array([[1, 1, 0]])
@@ -55,6 +56,7 @@ def stretches(batch: Mapping[str, Any], pad: int) -> list[Seen]:
     masks_BT, positions_BT, weights_BT = (
         _lists(batch.get(name)) for name in ("attention_mask", "position_ids", "loss_weights")
     )
+    beside_BT = {name: _lists(batch[name]) for name in carried if name in batch}
     found = []
     for b, ids in enumerate(ids_BT):
         mask = masks_BT[b] if masks_BT and len(masks_BT[b]) == len(ids) else [1] * len(ids)
@@ -77,6 +79,7 @@ def stretches(batch: Mapping[str, Any], pad: int) -> list[Seen]:
                     labels=labels,
                     weights=weights_BT[b][start:end] if weights_BT else None,
                     positions=positions[start:end] if positions is not None else None,
+                    carried={name: rows[b][start:end] for name, rows in beside_BT.items() if rows},
                 )
             )
     return found

@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Final
 
+import numpy as np
+
 from policy_engine.core.vocabulary import IGNORE_INDEX
 from policy_engine.core.wording import counted
 from policy_engine.doctor.batches import Matched
@@ -101,6 +103,7 @@ def compare(
         )
     found += _labels(trainer, matched, vocabulary)
     found += _weights(trainer, sample, matched)
+    found += _carried(matched)
     # A cut document may rightly begin at another position.
     placed = [m for m in matched if m.seen.positions and not m.cut]
     wrong = [m for m in placed if m.seen.positions != list(range(len(m.seen.positions or ())))]
@@ -165,6 +168,29 @@ def _weights(trainer: str, sample: Sample, matched: Sequence[Matched]) -> list[F
     if not differing:
         return []
     return [trap("weights-ignored", trainer, f"{counted(differing, 'weight')} of the batch are not the data's")]
+
+
+def _carried(matched: Sequence[Matched]) -> list[Finding]:
+    """Compares columns of the data's own, bit for bit, wherever a token has loss."""
+    differing: dict[str, int] = {}
+    for m in matched:
+        if m.cut or len(m.documents) != 1:
+            continue
+        (document,) = m.documents
+        for name in m.seen.carried.keys() & document.carried.keys():
+            want_T, seen_T = (np.array(column, np.float32) for column in (document.carried[name], m.seen.carried[name]))
+            trained_T = np.array(document.labels) != IGNORE_INDEX
+            differing[name] = differing.get(name, 0) + int((want_T != seen_T)[trained_T].sum())
+    return [
+        Finding(
+            code="carried-changed",
+            severity="error",
+            message=f"{counted(number, 'number')} of `{name}` are not at the tokens that they belong to",
+            help="mask the rows again, with `carry` in the dataset file; something moved the column",
+        )
+        for name, number in sorted(differing.items())
+        if number
+    ]
 
 
 def explain_loss(

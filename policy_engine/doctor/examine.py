@@ -135,13 +135,16 @@ def _account(
     sample: Sample, trainer: str, step: TakenStep, vocabulary: Vocabulary, denominator: Denominator | None
 ) -> Examination:
     numbered = [replace(d, ids=vocabulary.encode(d.ids), labels=vocabulary.encode(d.labels)) for d in sample.documents]
-    matched = match(stretches(step.batch, vocabulary.pad), numbered)
+    carried = sorted({name for document in numbered for name in document.carried})
+    matched = match(stretches(step.batch, vocabulary.pad, carried), numbered)
     # Data may have weights that the step was not asked to use; then the loss by hand does without them as well.
     weighted = sample.weighted and (denominator is not None or trainer in OWN_WEIGHTS)
     there = [document for m in matched for document in m.documents]
     wanted = there if weighted else [replace(d, weights=None) for d in there]
 
     def hand(documents: Sequence[Document]) -> float:
+        if step.by_hand is not None:
+            return step.by_hand(documents)
         return by_hand(step.model, documents, divisor=denominator or OWN_WEIGHTS.get(trainer, "tokens"))
 
     expected = hand(wanted)
@@ -165,6 +168,7 @@ def _account(
             "labels": sum(len(m.seen.labels) for m in matched),
             "weights": sum(len(m.seen.weights or ()) for m in matched),
             "positions": sum(len(m.seen.positions or ()) for m in matched),
+            "carried": sum(len(column) for m in matched for column in m.seen.carried.values()),
         },
         settings=step.settings,
         left_out=step.left_out,

@@ -23,6 +23,7 @@ TRAPS: Final[dict[str, str]] = {
     "pad-masked": "labels of a token that is also the padding are masked",
     "labels-changed": "labels in the batch are not those of the data",
     "weights-ignored": "the weights do not reach the loss",
+    "carried-changed": "numbers that the data carries per token are at other tokens in the batch",
     "columns-dropped": "columns of the data that do not reach the batch",
     "loss": "the loss is not that of the data's labels",
     "media": "media and their tokens do not agree in a batch",

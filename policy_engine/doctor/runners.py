@@ -42,6 +42,9 @@ _ENTRIES: Final = {
         config=("trl", ("SFTConfig",)),
         weights="wrapped",
     ),
+    "trl-grpo": _Entry(
+        needs=("torch", "accelerate", "datasets", "trl"), install="torch trl", config=("trl", ("GRPOConfig",))
+    ),
     "llamafactory": _Entry(
         needs=("torch", "accelerate", "datasets", "llamafactory"),
         install="llamafactory",
@@ -52,11 +55,12 @@ _ENTRIES: Final = {
     ),
     "torchtune": _Entry(needs=("torch", "torchtune", "torchao"), install="torch torchao torchtune"),
     "verl": _Entry(needs=("torch", "verl", "tensordict"), install="verl", weights="weights"),
+    "verl-ppo": _Entry(needs=("torch", "verl", "tensordict", "ray"), install="verl"),
     "axolotl": _Entry(needs=("torch", "accelerate", "datasets", "axolotl"), install="axolotl"),
     "swift": _Entry(needs=("torch", "modelscope", "swift"), install="ms-swift", weights="tokens"),
 }
 TRAINERS: Final = tuple(_ENTRIES)
-"""The trainers by name; each is run by `run_NAME` in the module of that name."""
+"""The trainers by name; each is run by `run_NAME` in the module of that name, with `_` for `-`."""
 WEIGHTED: Final = tuple(name for name, entry in _ENTRIES.items() if entry.weights == "wrapped")
 """Those that `weighted_trainer` gives weights."""
 OWN_WEIGHTS: Final[dict[str, Denominator]] = {
@@ -78,9 +82,13 @@ def runner_of(trainer: str) -> Runner:
     missing = [name for name in entry.needs if find_spec(name) is None]
     if missing:
         raise not_installed(trainer, f"{' and '.join(missing)} not installed")
-    name = f"run_{trainer}"
+    name = _module(trainer)
     runner: Runner = getattr(import_module(f"policy_engine.doctor.trainers.{name}"), name)
     return runner
+
+
+def _module(trainer: str) -> str:
+    return f"run_{trainer.replace('-', '_')}"
 
 
 def not_installed(trainer: str, what: str) -> ConfigError:
@@ -106,7 +114,7 @@ def settings_read(trainer: str) -> tuple[str, ...] | None:
     """
     if _ENTRIES[trainer].config is not None:
         return None
-    names: tuple[str, ...] = import_module(f"policy_engine.doctor.trainers.run_{trainer}").SETTINGS
+    names: tuple[str, ...] = import_module(f"policy_engine.doctor.trainers.{_module(trainer)}").SETTINGS
     return names
 
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import pyarrow as pa
 
+from policy_engine.core.choices import OUTPUT_COLUMNS
 from policy_engine.core.errors import RowError
 from policy_engine.core.habits import HABITS
 from policy_engine.core.vocabulary import IGNORE_INDEX
-from policy_engine.data.prepared import CUT, MASK_COLUMNS, are_shifted, check_lengths, mask_of, spans_of
+from policy_engine.data.prepared import CUT, MASK_COLUMNS, are_shifted, check_lengths, is_per_token, mask_of, spans_of
 from policy_engine.doctor.findings import Finding, Severity
 
 _PER_TOKEN: Final = ("attention_mask", "loss_weights", "position_ids", *MASK_COLUMNS)
@@ -24,7 +25,8 @@ class Document:
 
     Per token it has its id, its label (-100: no loss; the first one always) and its weight (0 where masked; None if the
     data has no weights). `row` is the row's place in the sample. `positions` are those of several conversations that
-    see each other; None if it is alone, counted from 0.
+    see each other; None if it is alone, counted from 0. `carried` are columns of the data's own with a number per
+    token, such as log-probabilities.
     """
 
     row: int
@@ -32,6 +34,7 @@ class Document:
     labels: list[int]
     weights: list[float] | None
     positions: list[int] | None = None
+    carried: Mapping[str, list[float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +71,7 @@ def read_sample(rows: Sequence[tuple[int, Mapping[str, Any]]], types: Mapping[st
     ([-100, 6, -100], ['first-token'])
     """
     documents: list[Document] = []
+    numbers = _carried([row for _, row in rows])
     first, shifted, rewritten, empty = [], [], [], []
     columns: set[str] = set()
     for place, (number, row) in enumerate(rows):
@@ -93,6 +97,7 @@ def read_sample(rows: Sequence[tuple[int, Mapping[str, Any]]], types: Mapping[st
                     # Nothing predicts the first token of a document, whatever its label says.
                     labels=[IGNORE_INDEX, *labels[start + 1 : end]],
                     weights=None if weights is None else [0.0, *map(float, weights[start + 1 : end])],
+                    carried={name: list(map(float, row[name][start:end])) for name in numbers},
                 )
             )
     if len(columns) > 1:
@@ -119,6 +124,13 @@ def read_sample(rows: Sequence[tuple[int, Mapping[str, Any]]], types: Mapping[st
         findings=[*findings, *_types(types)],
         types=types,
     )
+
+
+def _carried(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Columns of the data's own that have a number for each token, in every row."""
+    known = OUTPUT_COLUMNS | {"attention_mask", *MASK_COLUMNS}
+    names = [name for name in (rows[0] if rows else {}) if name not in known]
+    return [n for n in names if all(is_per_token(row.get(n), len(row.get("input_ids") or ())) for row in rows)]
 
 
 def _found(code: str, severity: Severity, rows: list[int]) -> list[Finding]:

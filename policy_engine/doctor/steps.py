@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
@@ -41,7 +41,8 @@ class TakenStep:
     """The first batch as the model got it, its loss, and the model.
 
     The batch is tensors of one row per sequence, labels not shifted. `settings` are those the trainer took, `left_out`
-    those that it does not have or that are about something else.
+    those that it does not have or that are about something else. `by_hand` computes the loss from documents of the data
+    (ids of the vocabulary) where it is another one than masked cross entropy.
     """
 
     version: str
@@ -50,6 +51,7 @@ class TakenStep:
     model: Any
     settings: Mapping[str, Any] = field(default_factory=dict)
     left_out: tuple[str, ...] = ()
+    by_hand: Callable[[Sequence[Document]], float] | None = None
 
 
 class Runner(Protocol):
@@ -160,6 +162,22 @@ def by_hand(model: Any, documents: Sequence[Document], *, divisor: Denominator) 
     model.train(was_training)
     # Rows without anything to train have loss 0, and no division by zero.
     return total / ((weights if divisor == "weights" else tokens) or 1.0)
+
+
+def log_probabilities(model: Any, document: Document, *, temperature: float = 1.0) -> list[float]:
+    """The log-probability of each trained token of a document. Ids are the model's."""
+    import torch
+
+    was_training = model.training
+    model.eval()
+    with torch.no_grad():
+        logits = _logits(model(input_ids=torch.tensor([document.ids])))[0, :-1].double()
+    model.train(was_training)
+    logs = torch.log_softmax(logits / temperature, dim=-1)
+    labels = torch.tensor(document.labels)[1:]
+    kept = labels != IGNORE_INDEX
+    found: list[float] = logs[kept].gather(1, labels[kept][:, None])[:, 0].tolist()
+    return found
 
 
 def _logits(outputs: Any) -> torch.Tensor:

@@ -13,10 +13,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from policy_engine.chat.loading import load_tokenizer
 from policy_engine.core.errors import ConfigError, RowError
 from policy_engine.doctor import runners
 from policy_engine.doctor.batches import Matched, Seen, match, stretches
-from policy_engine.doctor.compare import explain_loss
+from policy_engine.doctor.compare import compare, explain_loss
 from policy_engine.doctor.examine import examine
 from policy_engine.doctor.findings import Examination
 from policy_engine.doctor.samples import Document, Sample, read_sample
@@ -150,6 +151,8 @@ def test_without_torch(tmp_path: Path, trainer: str) -> None:
     install = {
         "transformers": "torch accelerate datasets",
         "trl": "torch trl",
+        "trl-grpo": "torch trl",
+        "verl-ppo": "verl",
         "torchtune": "torch torchao torchtune",
         "swift": "ms-swift",
     }
@@ -356,6 +359,58 @@ def test_rows_that_fail_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert (1, 3, 1) == tuple(result.document[name] for name in ("rows", "rows_failed", "rows_empty"))
     text = cli("doctor", str(data), "--trainer", "trl", "-p", "default", "-t", "builtin")
     assert f"{data}:1" in text.err
+
+
+@pytest.mark.parametrize("ids", ["input_ids", "prompt_ids"])
+def test_rollouts_are_masked_and_carry_their_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ids: str) -> None:
+    """Their ids, and marks of what was sampled, do not make them rows that are masked already, or preferences."""
+    seen: list[Sample] = []
+
+    def survived(found: Sample, trainer: str, **options: Any) -> Examination:
+        seen.append(found)
+        return Examination(
+            trainer=trainer, version="1", rows=1, documents=1, tokens=1, trained=1, loss=1.0, by_hand=1.0
+        )
+
+    monkeypatch.setattr("policy_engine.cli.work.doctor.runner_of", lambda name: None)
+    monkeypatch.setattr("policy_engine.cli.work.doctor.examine", survived)
+    tokenizer = load_tokenizer("builtin").tokenizer
+    chat = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]
+    whole = tokenizer.apply_chat_template(chat, tokenize=True, return_dict=False)
+    first = len(tokenizer.apply_chat_template(chat[:1], tokenize=True, return_dict=False, add_generation_prompt=True))
+    marks = [0] * first + [1] * (len(whole) - first)
+    logs = [-0.5 * mark for mark in marks]
+    row: dict[str, Any] = {"messages": chat, "completion_mask": marks, "logprobs": logs}
+    row |= (
+        {"input_ids": whole} if ids == "input_ids" else {"prompt_ids": whole[:first], "completion_ids": whole[first:]}
+    )
+    data, policy, dataset = tmp_path / "rollouts.jsonl", tmp_path / "my.policy", tmp_path / "dataset.yaml"
+    data.write_text(json.dumps(row) + "\n")
+    policy.write_text("train sampled in assistant\n")
+    dataset.write_text("carry: [logprobs]\n")
+    result = cli(
+        "doctor", str(data), "--trainer", "trl-grpo", "-p", str(policy), "-t", "builtin", "--dataset", str(dataset)
+    )
+    assert 0 == result.code, result.err
+    (document,) = seen[0].documents
+    assert whole == document.ids
+    assert {"logprobs": logs} == document.carried
+    assert [*tokenizer("Hello", add_special_tokens=False)["input_ids"]] == [i for i in document.labels if i != -100]
+
+
+def test_carried_numbers_are_compared_where_tokens_have_loss() -> None:
+    row = {**ROW, "logprobs": [0.0, 0.0, -1.5, -2.5]}
+    (document,) = sample(row).documents
+    given = {"row": 0, "ids": document.ids, "labels": document.labels, "weights": None, "positions": None}
+
+    def found(*numbers: float) -> list[str]:
+        seen = Seen(**given, carried={"logprobs": list(numbers)})
+        matched = [Matched(seen=seen, documents=(document,))]
+        return [f.code for f in compare(sample(row), "trl-grpo", matched, [document], Vocabulary.of([document]))]
+
+    assert [] == found(9.0, 9.0, -1.5, -2.5)
+    assert ["carried-changed"] == found(0.0, -1.5, -2.5, 0.0)
+    assert {} == sample(ROW, row).documents[1].carried
 
 
 def test_a_trainer_that_takes_no_step_is_named() -> None:

@@ -120,9 +120,9 @@ def _sample(question: Question) -> tuple[Sample, ChatTokenizer | None, _Failed]:
     first = next(rows)
     if isinstance(first[1], PolicyEngineError):
         raise first[1]
-    if isinstance(first[1], Mapping) and {"chosen_ids", "completion_ids"} & first[1].keys():
+    if isinstance(first[1], Mapping) and {"chosen_ids", "completion_labels"} & first[1].keys():
         raise _preferences(question.data)
-    if isinstance(first[1], Mapping) and "input_ids" in first[1]:
+    if isinstance(first[1], Mapping) and _is_masked(first[1], question):
         tokenizer = (
             None if question.tokenizer is None else load_tokenizer(question.tokenizer, template=question.template)
         )
@@ -149,6 +149,16 @@ def _sample(question: Question) -> tuple[Sample, ChatTokenizer | None, _Failed]:
     if not taken:
         raise _nothing_to_train(question.data, failed)
     return read_sample(taken, types), inputs.masker.tokenizer, failed
+
+
+def _is_masked(row: Mapping[str, Any], question: Question) -> bool:
+    """True if a row says what is trained.
+
+    A rollout has token ids too, and what it says of them is which were sampled.
+    """
+    if "input_ids" not in row:
+        return False
+    return "labels" in row or (question.policy is None and question.dataset is None)
 
 
 def _preferences(data: str) -> ConfigError:
@@ -292,6 +302,7 @@ def _table(found: Examination) -> PlainTable:
         "labels": {"labels-ignored", "labels-changed", "pad-masked", "shifted", "rewritten"},
         "weights": {"weights-ignored"},
         "positions": {"positions"},
+        "carried": {"carried-changed"},
         "media": {"media"},
     }
     table = PlainTable()

@@ -11,16 +11,19 @@ from typing import Any
 
 from policy_engine.core.errors import ConfigError
 
+Seen = list[tuple[dict[str, Any], float, Any]]
+"""Batch, loss and model of each step."""
+
 
 @contextmanager
-def watched(trainer: type[Any]) -> Iterator[list[tuple[dict[str, Any], float, Any]]]:
+def watched(trainer: type[Any], method: str = "training_step") -> Iterator[Seen]:
     """Records batch, loss and model of each step that trainers of a class take.
 
-    The class is of transformers' kind. Recorded is what its own `training_step` is given and returns.
+    The class is of transformers' kind. Recorded is what its own `method` is given and returns.
     """
-    seen: list[tuple[dict[str, Any], float, Any]] = []
+    seen: Seen = []
     cls: Any = trainer
-    taken = cls.training_step
+    taken = getattr(cls, method)
 
     def spy(self: Any, model: Any, inputs: Mapping[str, Any], *rest: Any, **more: Any) -> Any:
         # Copied before the step, which may change its inputs (transformers pops `labels` for some losses).
@@ -29,14 +32,14 @@ def watched(trainer: type[Any]) -> Iterator[list[tuple[dict[str, Any], float, An
         seen.append((batch, float(loss), self.model))
         return loss
 
-    cls.training_step = spy
+    setattr(cls, method, spy)
     try:
         yield seen
     finally:
-        cls.training_step = taken
+        setattr(cls, method, taken)
 
 
-def first_of(seen: list[tuple[dict[str, Any], float, Any]]) -> tuple[dict[str, Any], float, Any]:
+def first_of(seen: Seen) -> tuple[dict[str, Any], float, Any]:
     """The first step that was recorded.
 
     Raises ConfigError if there was no step.

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from typing import Any, Final
 
 from policy_engine.adapters.collate import PaddingCollator
 from policy_engine.adapters.weights import weighted_trainer
 from policy_engine.doctor.steps import TakenStep, Task, tiny_model
-from policy_engine.doctor.trainers.hooks import first_of, quietly, watched
+from policy_engine.doctor.trainers.hooks import Seen, first_of, quietly, watched
 
 _OURS: Final = {
     "max_steps": 1, "learning_rate": 0.0, "report_to": [], "use_cpu": True, "save_strategy": "no",
@@ -49,11 +50,12 @@ def run_trainer(
     version: str,
     always: Mapping[str, Any] | None = None,
     elsewhere: Mapping[str, Any] | None = None,
+    watch: Callable[[type[Any]], AbstractContextManager[Seen]] = watched,
 ) -> TakenStep:
     """One step of a trainer that `make(model, args, dataset)` makes from `arguments`.
 
     What it hands to its own `training_step`, and what that returns, is what counts. `always` are arguments that a
-    framework sets itself, `elsewhere` settings that `make` has taken.
+    framework sets itself, `elsewhere` settings that `make` has taken. `watch` records the steps of another method.
     """
     from transformers.trainer_callback import PrinterCallback
 
@@ -68,7 +70,7 @@ def run_trainer(
         trainer = make(model, args, dataset_of(task))
     # It prints the loss of each step to the terminal.
     trainer.remove_callback(PrinterCallback)
-    with watched(type(trainer)) as seen:
+    with watch(type(trainer)) as seen:
         trainer.train()
     batch, loss, model = first_of(seen)
     settings = {**taken, **(elsewhere or {})}

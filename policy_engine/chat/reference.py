@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from policy_engine.chat.transformers_import import transformers
@@ -33,23 +33,7 @@ def reference_text(
     >>> reference_text("{{ bos_token }}{{ messages[0].content }}", conversation, special_tokens={"bos_token": "<s>"})
     '<s>Hi'
     """
-    # First through our own import, so that no advice about torch is printed.
-    transformers()
-    from transformers.utils.chat_template_utils import render_jinja_template
-
-    # `apply_chat_template` does so before it calls this function, which does not.
-    messages = without_nulls(conversation)
-    render: Any = render_jinja_template  # its own annotations are narrower than what it takes
-    rendered, _ = render(
-        conversations=[messages],
-        tools=None if conversation.tools is None else list(conversation.tools),
-        documents=None if conversation.documents is None else list(conversation.documents),
-        chat_template=source,
-        add_generation_prompt=add_generation_prompt,
-        # A row's arguments win over special tokens of the same name.
-        **{**special_tokens, **conversation.template_kwargs},
-    )
-    return str(rendered[0])
+    return _rendered(source, conversation, special_tokens, add_generation_prompt=add_generation_prompt)[0]
 
 
 def reference_generation(
@@ -59,20 +43,29 @@ def reference_generation(
 
     Of these `return_assistant_tokens_mask=True` makes its `assistant_masks`. Raises what transformers raises.
     """
+    text, spans = _rendered(source, conversation, special_tokens, return_assistant_tokens_mask=True)
+    return text, [(int(start), int(end)) for start, end in spans]
+
+
+def _rendered(
+    source: str, conversation: Conversation, special_tokens: Mapping[str, Any], **flags: bool
+) -> tuple[str, Sequence[tuple[int, int]]]:
+    # First through our own import, so that no advice about torch is printed.
     transformers()
     from transformers.utils.chat_template_utils import render_jinja_template
 
-    messages = without_nulls(conversation)
-    render: Any = render_jinja_template
-    rendered, spans = render(
-        conversations=[messages],
+    render: Any = render_jinja_template  # its own annotations are narrower than what it takes
+    texts, spans = render(
+        # `apply_chat_template` leaves nulls out before it calls this function, which does not.
+        conversations=[without_nulls(conversation)],
         tools=None if conversation.tools is None else list(conversation.tools),
         documents=None if conversation.documents is None else list(conversation.documents),
         chat_template=source,
-        return_assistant_tokens_mask=True,
+        **flags,
+        # A row's arguments win over special tokens of the same name.
         **{**special_tokens, **conversation.template_kwargs},
     )
-    return str(rendered[0]), [(int(start), int(end)) for start, end in spans[0]]
+    return str(texts[0]), spans[0] if spans else ()
 
 
 def reference_mask(tokenizer: Any, source: str, conversation: Conversation) -> tuple[list[int], list[int]]:

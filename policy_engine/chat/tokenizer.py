@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import hashlib
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,16 +19,20 @@ from policy_engine.chat.segments import RenderedChat, TokenizedChat
 from policy_engine.chat.template import ChatTemplate
 from policy_engine.chat.tokenizer_facts import (
     bos_finding,
+    chosen_templates,
+    digest_of,
     no_default,
     no_template,
     own_templates,
     template_changed,
     times_opened,
+    token_facts,
+    vocabulary_of,
 )
 from policy_engine.chat.tokens.cached import CachedTokenizer
 from policy_engine.chat.tokens.fast_backend import TokenBackend
 from policy_engine.chat.tokens.in_pieces import PieceLocator
-from policy_engine.chat.tokens.load import read_template, usable
+from policy_engine.chat.tokens.load import usable
 from policy_engine.chat.tokens.locator import TokenLocator
 from policy_engine.chat.tokens.qualify import is_known
 from policy_engine.chat.tokens.stops import stop_tokens
@@ -95,15 +97,7 @@ class ChatTokenizer:
         if template is None and is_encoder(tok):
             return cls.from_encoder(tok)
         tok = usable(tok)
-        templates = own_templates(tok)
-        file = None
-        if template is not None:
-            # The name of one of its templates wins over a file of that name; write `./NAME` for the file.
-            named = templates.get(template) if isinstance(template, str) else None
-            text = named if named is not None else read_template(template)
-            # Given as a text, there is no file to name in errors.
-            file = None if named is not None or text == template else str(template)
-            templates = {"default": text}
+        templates, file = chosen_templates(own_templates(tok), template)
         name = str(getattr(tok, "name_or_path", "") or "") or "<tokenizer>"
         return cls(
             tokenizer=tok,
@@ -124,14 +118,11 @@ class ChatTokenizer:
         before it tokenizes once, with the reason.
         """
         media = MediaProcessor(processor=processor, options=options or MediaOptions())
-        own = getattr(processor, "chat_template", None)
-        # The tokenizer's own template may be older than the processor's, which wins below.
+        own = own_templates(processor)
         made = cls.from_transformers(processor.tokenizer, template)
-        if template is None and own is not None:
-            templates = dict(own) if isinstance(own, Mapping) else {"default": str(own)}
-            made = dataclasses.replace(made, templates=templates, template_file=None)
-        elif isinstance(template, str) and isinstance(own, Mapping) and template in own:
-            made = dataclasses.replace(made, templates={"default": own[template]}, template_file=None)
+        # The tokenizer's own template may be older than the processor's, which wins.
+        if own and (template is None or template in own):
+            made = dataclasses.replace(made, templates=chosen_templates(own, template)[0], template_file=None)
         return dataclasses.replace(made, media=media, follows=False)  # templates are the processor's
 
     def with_media(self, options: MediaOptions) -> ChatTokenizer:
@@ -191,7 +182,7 @@ class ChatTokenizer:
 
         `names` are tried in that order. A `full` check takes ten seconds; its verdict is kept in the cache.
         """
-        return self._locator.qualify_fast(texts, names, full=full)
+        return self.locator.qualify_fast(texts, names, full=full)
 
     def known_fast(self) -> TokenBackend | None:
         """The backend that passed a full check in an earlier run, by the cache, or None.
@@ -199,7 +190,7 @@ class ChatTokenizer:
         None too for a tokenizer that was not read out of the cache: looking for its check would take longer than
         encoding some rows.
         """
-        locator = self._locator
+        locator = self.locator
         if (
             not isinstance(self.tokenizer, CachedTokenizer)
             or locator.pipeline is None
@@ -212,7 +203,7 @@ class ChatTokenizer:
     def _changed(self, **fields: Any) -> ChatTokenizer:
         made = dataclasses.replace(self, **fields)
         # A cached property lives in `__dict__`, also of a frozen dataclass.
-        made.__dict__["_locator"] = self._locator  # what it learned of the tokenizer holds for any template
+        made.__dict__["locator"] = self.locator  # what it learned of the tokenizer holds for any template
         return made
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -249,8 +240,9 @@ class ChatTokenizer:
         if self.encoder is not None:
             return "encoder"
         # One comparison of objects for each row; the dicts are compared only where it fails.
-        if self.follows and getattr(self.tokenizer, "chat_template", None) is not self.templates.get("default"):
-            self._check_followed()
+        is_same = getattr(self.tokenizer, "chat_template", None) is self.templates.get("default")
+        if self.follows and not is_same and own_templates(self.tokenizer) != self.templates:
+            raise template_changed(self.name)
         if not self.templates:
             raise no_template(self.name, what_instead(self.name))
         if has_tools and "tool_use" in self.templates and self.media is None:
@@ -259,35 +251,16 @@ class ChatTokenizer:
             return "default"
         raise no_default(self.name, self.templates)
 
-    def _check_followed(self) -> None:
-        if own_templates(self.tokenizer) != self.templates:
-            raise template_changed(self.name)
-
     def _template(self, name: str) -> ChatTemplate:
         if name not in self._compiled:
             where = f"chat template of {self.name}" if name == "default" else f"chat template `{name}` of {self.name}"
-            # All added tokens, special or not: templates print both kinds as markers.
-            added = list(self.tokenizer.added_tokens_decoder.values())
-            listed = getattr(self.tokenizer, "chat_control_tokens", None)
-            facts: dict[str, Any] = {
-                "special_tokens": self.special_tokens,
-                "tokens": map(str, added),
-                "stops": self.stops,
-                "model_roles": self.model_roles,
-                "controls": [*(str(token) for token in added if token.special), *(listed or ())],
-                "infers_controls": listed is None,
-            }
-            self._compiled[name] = (
-                ChatTemplate(
-                    self.templates[name],
-                    name=self.template_file or where,
-                    hides_media=self.media is not None,
-                    skeletons=self.skeletons,
-                    **facts,
-                )
-                if self.encoder is None
-                else EncodedTemplate(self.encoder, **facts)
-            )
+            facts = {**token_facts(self.tokenizer), "stops": self.stops, "model_roles": self.model_roles}
+            if self.encoder is not None:
+                self._compiled[name] = EncodedTemplate(self.encoder, **facts)
+            else:
+                facts |= {"name": self.template_file or where, "hides_media": self.media is not None}
+                facts["skeletons"] = self.skeletons
+                self._compiled[name] = ChatTemplate(self.templates[name], **facts)
         return self._compiled[name]
 
     @functools.cached_property
@@ -335,32 +308,31 @@ class ChatTokenizer:
         With `errors="return"` the list has the error of a chat that failed in its place: an AttributionError, or with a
         processor the RowError of a medium.
         """
+        made = self._encoded(chats)
+        failed = next((one for one in made if isinstance(one, PolicyEngineError)), None)
+        if failed is not None and errors == "raise":
+            raise failed
+        return made
+
+    def _encoded(self, chats: Sequence[RenderedChat]) -> list[Any]:
         if self._media_encoder is not None:
-            made = self._media_encoder.encode(chats, self._locator.locate)
-            # The first one in order of the chats, as without media.
-            for failed in made:
-                if errors == "raise" and isinstance(failed, PolicyEngineError):
-                    raise failed
-            return made
-        # An encoder gave the ids while it rendered.
+            return self._media_encoder.encode(chats, self.locator.locate)
+        # An encoder gave the ids of these while it rendered.
         if any(chat.tokens is not None for chat in chats):
-            return [self.encode(c) if c.tokens is None else TokenizedChat.given(c, c.tokens) for c in chats]
+            return [self._encoded([c])[0] if c.tokens is None else TokenizedChat.given(c, c.tokens) for c in chats]
         results = self._pieces.locate([chat.text for chat in chats], [chat.literals for chat in chats])
-        for result in results:
-            if errors == "raise" and isinstance(result, AttributionError):
-                raise result
         return [r if isinstance(r, AttributionError) else TokenizedChat.of(chat, *r) for chat, r in zip(chats, results)]
 
     @functools.cached_property
     def _pieces(self) -> PieceLocator:
-        return PieceLocator(tokens=self._locator)
+        return PieceLocator(tokens=self.locator)
 
     @functools.cached_property
     def _media_encoder(self) -> MediaEncoder | None:
         if self.media is None:
             return None
         made = MediaEncoder(media=self.media, around=(self.prefix_ids, self.suffix_ids))
-        made.check(self._locator.locate)
+        made.check(self.locator.locate)
         return made
 
     def decode_token(self, token_id: int) -> str:
@@ -371,12 +343,10 @@ class ChatTokenizer:
         >>> [tokenizer.decode_token(i) for i in tokenizer.locator.call(["Hi there<|im_end|>"])[0][0]]
         ['Hi', ' there', '<|im_end|>']
         """
-        table = self._locator.pipeline.table if self._locator.pipeline is not None else None
-        piece = table.pieces[token_id] if table is not None and 0 <= token_id < len(table.pieces) else None
-        if table is not None and piece is not None:
-            return piece.decode("utf-8", errors="replace").replace(table.space, " ")
+        pipeline = self.locator.pipeline
+        shown = None if pipeline is None or pipeline.table is None else pipeline.table.text_of(token_id)
         # Without bytes, the vocabulary's own writing of the token has to do.
-        token = self.tokenizer.convert_ids_to_tokens(token_id)
+        token = self.tokenizer.convert_ids_to_tokens(token_id) if shown is None else shown
         return "" if token is None else str(token)
 
     @functools.cached_property
@@ -385,33 +355,30 @@ class ChatTokenizer:
 
         Vocabulary, pipeline, special tokens, templates and roles go into it.
         """
-        if self._locator.has_backend:
-            state: Any = self._locator.backend_digest
-        else:
-            state = {"class": type(self.tokenizer).__name__, "vocabulary": self.tokenizer.get_vocab()}
+        state: Any = self.locator.backend_digest if self.locator.has_backend else vocabulary_of(self.tokenizer)
         if self.media is not None:
             state = [state, self.media.fingerprint]
         if self.encoder is not None:
             state = [state, self.encoder.name, self.encoder.facts]
         special = {name: str(token) for name, token in self.special_tokens.items()}
-        roles = sorted(self.model_roles)
         split = bool(getattr(self.tokenizer, "split_special_tokens", False))
-        # Stops are added only where there are some, so that fingerprints of earlier manifests stay the same.
-        said = [state, special, split, dict(self.templates), roles, *([sorted(self.stops)] if self.stops else [])]
+        facts: list[Any] = [state, special, split, dict(self.templates), sorted(self.model_roles)]
+        # These are added only where there are some, so that fingerprints of earlier manifests stay the same.
+        if self.stops:
+            facts.append(sorted(self.stops))
         if getattr(self.tokenizer, "chat_control_tokens", None) is not None:
-            said.append({"control": sorted(self.tokenizer.chat_control_tokens)})
-        key = json.dumps(said, sort_keys=True, default=str)
-        return hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
+            facts.append({"control": sorted(self.tokenizer.chat_control_tokens)})
+        return digest_of(facts)
 
     @property
     def prefix_ids(self) -> tuple[int, ...]:
         """Ids that the tokenizer would put in front of a text as special tokens (never done here)."""
-        return self._locator.prefix_ids
+        return self.locator.prefix_ids
 
     @property
     def suffix_ids(self) -> tuple[int, ...]:
         """Ids that the tokenizer would put behind a text as special tokens."""
-        return self._locator.suffix_ids
+        return self.locator.suffix_ids
 
     def times_bos(self, ids: Sequence[int]) -> int:
         """The times that ids open with what the tokenizer adds if asked to: 0, 1 or 2."""
@@ -428,13 +395,9 @@ class ChatTokenizer:
         text = "".join(self.decode_token(i) for i in self.prefix_ids) if times else ""
         return bos_finding(times, text, self.name)
 
-    @property
+    @functools.cached_property
     def locator(self) -> TokenLocator:
         """The tokenizer without templates: ids of texts, and the characters of each."""
-        return self._locator
-
-    @functools.cached_property
-    def _locator(self) -> TokenLocator:
         return TokenLocator(tokenizer=self.tokenizer, name=self.name, fast=self.fast)
 
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+from policy_engine.chat.tokens.load import read_template
 from policy_engine.core.diagnostics import Diagnostic
 from policy_engine.core.errors import TokenizerError
 
@@ -19,6 +23,52 @@ def own_templates(tokenizer: Any) -> dict[str, str]:
     own = getattr(tokenizer, "chat_template", None)
     # Several templates are a dict by name in transformers, one is a text.
     return dict(own) if isinstance(own, Mapping) else {} if own is None else {"default": str(own)}
+
+
+def chosen_templates(own: Mapping[str, str], template: str | Path | None) -> tuple[dict[str, str], str | None]:
+    """The templates to render with, and the file that they are from, for errors to name.
+
+    `template` is the name of one of `own`, a file or a text; None takes all of `own`.
+
+    >>> chosen_templates({"default": "{{ a }}", "rag": "{{ b }}"}, "rag")
+    ({'default': '{{ b }}'}, None)
+    """
+    if template is None:
+        return dict(own), None
+    # The name of one of its templates wins over a file of that name; write `./NAME` for the file.
+    if isinstance(template, str) and template in own:
+        return {"default": own[template]}, None
+    text = read_template(template)
+    return {"default": text}, None if text == template else str(template)
+
+
+def token_facts(tokenizer: Any) -> dict[str, Any]:
+    """The tokens of a tokenizer, as arguments of `ChatTemplate`."""
+    # All added tokens, special or not: templates print both kinds as markers.
+    added = list(tokenizer.added_tokens_decoder.values())
+    listed = getattr(tokenizer, "chat_control_tokens", None)
+    return {
+        "special_tokens": dict(tokenizer.special_tokens_map),
+        "tokens": [str(token) for token in added],
+        "controls": [*(str(token) for token in added if token.special), *(listed or ())],
+        "infers_controls": listed is None,
+    }
+
+
+def vocabulary_of(tokenizer: Any) -> dict[str, Any]:
+    """All that decides the ids of a tokenizer without a backend: its class and its vocabulary."""
+    return {"class": type(tokenizer).__name__, "vocabulary": tokenizer.get_vocab()}
+
+
+def digest_of(facts: Sequence[Any]) -> str:
+    """A hash of JSON values (hex), the same in every process.
+
+    >>> digest_of([{"a": 1, "b": 2}]) == digest_of([{"b": 2, "a": 1}])
+    True
+    """
+    key = json.dumps(facts, sort_keys=True, default=str)
+    # A vocabulary may have half a surrogate pair, which no plain UTF-8 takes.
+    return hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def no_template(name: str, instead: str | None) -> TokenizerError:

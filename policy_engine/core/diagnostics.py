@@ -59,6 +59,15 @@ class Diagnostic:
         return self.severity == "error"
 
 
+def error_at(code: str, message: str, span: Span | None, help: str) -> Diagnostic:
+    """An error at a place of a text.
+
+    >>> error_at("PE101", "expected a role", None, "write a role").severity
+    'error'
+    """
+    return Diagnostic(code=code, severity="error", message=message, span=span, help=help)
+
+
 def format_diagnostic(diagnostic: Diagnostic) -> str:
     """A finding as plain text: place, message, the quoted line with a caret, and the help.
 

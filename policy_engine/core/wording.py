@@ -51,6 +51,16 @@ def percent(value: float) -> str:
     return f"{value:.0%}" if value in (0, 1) else f"{value:.1%}"
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of another package's error, or its class: what follows is often a page of advice.
+
+    >>> first_line(ValueError("\\n no such file\\nsee the docs")), first_line(KeyError())
+    ('no such file', 'KeyError')
+    """
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__
+
+
 def field_path(path: Sequence[str | int]) -> str:
     """The path of a field as a policy writes it: `meta.labels[0]`.
 

@@ -9,7 +9,7 @@ from typing import Final, Literal
 
 from lark import Token, Tree
 
-from policy_engine.core.diagnostics import Diagnostic
+from policy_engine.core.diagnostics import Diagnostic, error_at
 from policy_engine.core.source import Source, Span
 from policy_engine.lang import ast
 from policy_engine.lang.fields import WEIGHT_HELP, weight_problem
@@ -277,7 +277,7 @@ class Builder:
         return Span(source=self.source, start=self.offset + start, end=self.offset + end)
 
     def _error(self, code: str, message: str, span: Span, help: str) -> None:
-        self.errors.append(Diagnostic(code=code, severity="error", message=message, span=span, help=help))
+        self.errors.append(error_at(code, message, span, help))
 
 
 def _trees(node: Node) -> list[Node]:

@@ -5,6 +5,7 @@ This is what compiles to a program and what the proof reasons about. Rules keep 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -162,6 +163,20 @@ class CheckedPolicy:
         """
         counts = ((len(self.rules), "rule"), (len(self.guards), "guard"))
         return f"{self.source.name}: " + ", ".join(counted(n, noun) for n, noun in counts)
+
+
+def atoms_of(target: CheckedTarget) -> Iterable[Atom]:
+    """The atoms of a target, those inside spans too.
+
+    >>> from policy_engine.lang.check import check_text
+    >>> [atom.turns.role for atom in atoms_of(check_text("mask /x/ in (assistant, tool)").rules[0].targets[0])]
+    ['assistant', 'tool']
+    """
+    if isinstance(target, Atom):
+        yield target
+    else:
+        for inner in target.inside:
+            yield from atoms_of(inner)
 
 
 def roles_of(targets: tuple[CheckedTarget, ...]) -> frozenset[str]:

@@ -13,6 +13,7 @@ from policy_engine.core.schema import FieldType, Schema, json_type
 from policy_engine.core.source import Span
 from policy_engine.core.suggest import did_you_mean
 from policy_engine.core.vocabulary import NEIGHBOURS, SCOPES
+from policy_engine.core.wording import article
 from policy_engine.lang import ast
 from policy_engine.lang.findings import Findings
 
@@ -297,7 +298,7 @@ def _prefixes(field: ast.Field) -> Iterator[tuple[str, tuple[str | int, ...]]]:
 
 
 def _a(kind: str | None) -> str:
-    return f"{'an' if str(kind)[0] in 'aeiou' else 'a'} {kind}"
+    return f"{article(str(kind))} {kind}"
 
 
 def _shown(value: Any) -> str:

@@ -9,7 +9,7 @@ from typing import Final
 from lark import Token, Tree
 from lark.exceptions import UnexpectedInput
 
-from policy_engine.core.diagnostics import Diagnostic
+from policy_engine.core.diagnostics import Diagnostic, error_at
 from policy_engine.core.errors import PolicySyntaxError
 from policy_engine.core.source import Source, Span
 from policy_engine.lang import ast
@@ -52,7 +52,7 @@ def parse_lenient(text: str, *, name: str = "<string>") -> tuple[ast.Policy, lis
         span = Span(source=source, start=MAX_CHARACTERS, end=MAX_CHARACTERS)
         help = "is this a policy file? split a long one, and splice the parts with `use`"
         message = f"this text has {len(text):,} characters, more than the {MAX_CHARACTERS:,} of a policy"
-        return ast.Policy(statements=(), source=source), [_error("PE109", message, span, help)]
+        return ast.Policy(statements=(), source=source), [error_at("PE109", message, span, help)]
     parts = split(source)
     errors = _hidden(source)
     builder = Builder(source)
@@ -73,7 +73,7 @@ def parse_lenient(text: str, *, name: str = "<string>") -> tuple[ast.Policy, lis
     if len(errors) > MAX_ERRORS:
         help = "fix these first; the rest may follow from them"
         message = f"there are {len(errors) - MAX_ERRORS + 1} more errors in this text, from here on"
-        errors[MAX_ERRORS - 1 :] = [_error("PE109", message, errors[MAX_ERRORS - 1].span, help)]
+        errors[MAX_ERRORS - 1 :] = [error_at("PE109", message, errors[MAX_ERRORS - 1].span, help)]
     return ast.Policy(statements=tuple(statements), comments=parts.comments, source=source), errors
 
 
@@ -129,7 +129,7 @@ def _build(builder: Builder, trees: Sequence[Tree[Token]], into: list[ast.Statem
             # One character: the whole of such a thing would be quoted over the screen.
             span = Span(source=builder.source, start=start, end=start + 1)
             help = "name inner targets with `let`, or split the rule"
-            builder.errors.append(_error("PE108", f"this is nested more than {MAX_NESTING} deep", span, help))
+            builder.errors.append(error_at("PE108", f"this is nested more than {MAX_NESTING} deep", span, help))
 
 
 def _hidden(source: Source) -> list[Diagnostic]:
@@ -140,9 +140,5 @@ def _hidden(source: Source) -> list[Diagnostic]:
         help = "remove it; in a string write it as an escape such as `\\u200e`"
         if match[0] == "\r":
             help = "write line ends as `\\n` or `\\r\\n`"
-        found.append(_error("PE107", message, span, help))
+        found.append(error_at("PE107", message, span, help))
     return found
-
-
-def _error(code: str, message: str, span: Span | None, help: str) -> Diagnostic:
-    return Diagnostic(code=code, severity="error", message=message, span=span, help=help)

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from lark.exceptions import UnexpectedCharacters, UnexpectedInput, UnexpectedToken
 
-from policy_engine.core.diagnostics import Diagnostic
+from policy_engine.core.diagnostics import Diagnostic, error_at
 from policy_engine.core.source import Source, Span
 from policy_engine.core.suggest import nearest
 from policy_engine.core.vocabulary import KEYWORDS, SCOPES, SETTINGS
@@ -92,7 +92,7 @@ def syntax_error(error: UnexpectedInput, source: Source, start: int, end: int) -
         position: Any = error.pos_in_stream  # an int, which Lark's annotations do not say
         return _unexpected_character(source, start + position, end)
     span = Span(source=source, start=end, end=end)  # Lark has no other error for this kind of parser
-    return _error("PE102", "this statement is not complete", span, "finish it, or remove it")
+    return error_at("PE102", "this statement is not complete", span, "finish it, or remove it")
 
 
 def keyword_as_name(word: str, span: Span, *, after_comma: bool = False) -> Diagnostic:
@@ -107,16 +107,12 @@ def keyword_as_name(word: str, span: Span, *, after_comma: bool = False) -> Diag
     help = f'write a role or a part there, or `"{word}"` in quotes for a role of that name'
     if after_comma:
         help = f"remove the comma before `{word}`; a line goes on after a comma"
-    return _error(
+    return error_at(
         "PE201",
         f"`{word}` is a keyword, so it cannot name a role, a part or a set of targets",
         span,
         help,
     )
-
-
-def _error(code: str, message: str, span: Span, help: str) -> Diagnostic:
-    return Diagnostic(code=code, severity="error", message=message, span=span, help=help)
 
 
 def _unexpected_token(error: UnexpectedToken, source: Source, start: int, end: int) -> Diagnostic:
@@ -131,22 +127,22 @@ def _unexpected_token(error: UnexpectedToken, source: Source, start: int, end: i
     if last in KEYWORDS and "DOT" in accepted and before not in (".", "let", "on"):
         span = Span(source=source, start=start + last_start, end=start + last_start + len(last))
         if before in ("spans", "has"):
-            return _error("PE101", f"expected {_FIELD}, but found `{last}`", span, _FIELD_HELP)
+            return error_at("PE101", f"expected {_FIELD}, but found `{last}`", span, _FIELD_HELP)
         return keyword_as_name(last, span, after_comma=before == "," and last in _STATEMENT_WORDS)
     if at_end:
         # Lark points at the last token; what is missing is missing after it.
         where = "the file ends" if not source.text[end:].strip(" \t\r\n;") else "the statement ends"
-        return _error("PE102", f"expected {_expected(accepted, last)}, but {where}", at, _missing(accepted, last))
+        return error_at("PE102", f"expected {_expected(accepted, last)}, but {where}", at, _missing(accepted, last))
     if not last:
         return _unknown_statement(found, at)
     if found.startswith("/*"):
-        return _error("PE103", "a comment starts with `#`", at, _BLOCK_COMMENT)
+        return error_at("PE103", "a comment starts with `#`", at, _BLOCK_COMMENT)
     # Most often the `;` is forgotten on one line; a listing of what may follow would hide that.
     if "$END" in accepted and found in _STATEMENT_WORDS:
         help = f"write `;` or a new line before `{found}`"
-        return _error("PE110", f"a statement starts at `{found}`, but the one before it has not ended", at, help)
+        return error_at("PE110", f"a statement starts at `{found}`, but the one before it has not ended", at, help)
     help = _instead(found, error.token.type, accepted, last)
-    return _error("PE101", f"expected {_expected(accepted, last)}, but found `{_short(found)}`", at, help)
+    return error_at("PE101", f"expected {_expected(accepted, last)}, but found `{_short(found)}`", at, help)
 
 
 def _expected(accepted: Collection[str], last: str) -> str:
@@ -258,14 +254,14 @@ def _taken_apart(word: str, keywords: list[str]) -> str | None:
 
 def _unknown_statement(found: str, at: Span) -> Diagnostic:
     if found.startswith("/*"):
-        return _error("PE103", "a comment starts with `#`", at, _BLOCK_COMMENT)
+        return error_at("PE103", "a comment starts with `#`", at, _BLOCK_COMMENT)
     words = list(_STATEMENT_WORDS)
     listed = ", ".join(f"`{w}`" for w in words)
     near = _taken_apart(found, words) or nearest(found, words)
     help = f"did you mean `{near}`?" if near else f"a statement starts with {listed}"
     # A known word of another language wins over a near one: `set` is not meant as `let`.
     help = _WORDS_OF_OTHERS.get(found.lower(), help)
-    return _error("PE111", f"no statement starts with `{_short(found)}`", at, help)
+    return error_at("PE111", f"no statement starts with `{_short(found)}`", at, help)
 
 
 def _unexpected_character(source: Source, at: int, end: int) -> Diagnostic:
@@ -277,11 +273,11 @@ def _unexpected_character(source: Source, at: int, end: int) -> Diagnostic:
     if character == '"':
         return _bad_string(line, source, at)
     if line.startswith("//"):
-        return _error("PE103", "a comment starts with `#`", whole, "write `#` instead of `//`")
+        return error_at("PE103", "a comment starts with `#`", whole, "write `#` instead of `//`")
     if line.startswith("--"):
-        return _error("PE103", "a comment starts with `#`", whole, "write `#` instead of `--`")
+        return error_at("PE103", "a comment starts with `#`", whole, "write `#` instead of `--`")
     if character == "/":
-        return _error(
+        return error_at(
             "PE105",
             "this regex is never closed",
             whole,
@@ -290,24 +286,24 @@ def _unexpected_character(source: Source, at: int, end: int) -> Diagnostic:
     # `01`, `2.` and `1_000` begin as numbers do, and no terminal takes them.
     if match := re.match(r"-?[0-9][\w.]*", line):
         span = Span(source=source, start=at, end=at + match.end())
-        return _error(
+        return error_at(
             "PE106", f"`{_short(match[0])}` is not a number", span, "write it as JSON does: `2`, `-0.5`, `1e-3`"
         )
     # Letters beyond ASCII: `café` would be readable, and look-alikes of other scripts would not be seen.
     if (match := re.match(r"\w+", line)) and match[0]:
         span = Span(source=source, start=at, end=at + match.end())
         help = f'write a role of that name in quotes: `"{_short(match[0])}"`'
-        return _error(
+        return error_at(
             "PE103", f"`{_short(match[0])}` is not a name: names have ASCII letters, digits and `_`", span, help
         )
-    return _error("PE103", f"{_named(character)} has no meaning here", span, _other_character(character, line))
+    return error_at("PE103", f"{_named(character)} has no meaning here", span, _other_character(character, line))
 
 
 def _bad_string(line: str, source: Source, at: int) -> Diagnostic:
     match = re.match(r'"(?:[^"\\]|\\.)*"', line)
     if match is None:
         span = Span(source=source, start=at, end=at + len(line))
-        return _error(
+        return error_at(
             "PE104",
             "this string is never closed",
             span,
@@ -318,9 +314,9 @@ def _bad_string(line: str, source: Source, at: int) -> Diagnostic:
         if bad[1] or bad[2]:
             span = Span(source=source, start=at + bad.start(), end=at + bad.end())
             help = "strings are JSON's: `\\\"`, `\\\\`, `\\n`, `\\t`, `\\u0041`; write `\\\\` for a backslash"
-            return _error("PE104", f"{_named(bad[0])} is not allowed in a string", span, help)
+            return error_at("PE104", f"{_named(bad[0])} is not allowed in a string", span, help)
     span = Span(source=source, start=at, end=at + len(match[0]))
-    return _error("PE101", "a string has no meaning here", span, "remove it")
+    return error_at("PE101", "a string has no meaning here", span, "remove it")
 
 
 def _other_character(character: str, line: str) -> str:

@@ -17,7 +17,7 @@ from typing_extensions import assert_never
 
 from policy_engine.core.bounded import Bounded
 from policy_engine.core.vocabulary import BODY, RelationKind
-from policy_engine.lang.checked import Atom, CheckedRule, CheckedTarget, TurnSet
+from policy_engine.lang.checked import Atom, CheckedRule, CheckedTarget, TurnSet, atoms_of
 from policy_engine.rules.conditions.chat_view import ChatView
 
 Trained = Callable[[ChatView, int, int], bool]
@@ -128,21 +128,6 @@ class TurnTests:
             if turns.which is not None and not signature & self._bits[self._test(None, turns, stage)]:
                 return False
         return all(signature & self._bits[self._test(r.kind, r.turns, stage)] for r in atom.relations)
-
-
-def atoms_of(target: CheckedTarget) -> Iterable[Atom]:
-    """The atoms of a target, those inside spans too.
-
-    >>> from policy_engine.lang.check import check_text
-    >>> (target,) = check_text("train /x/ in (assistant, tool)").rules[0].targets
-    >>> [atom.turns.role for atom in atoms_of(target)]
-    ['assistant', 'tool']
-    """
-    if isinstance(target, Atom):
-        yield target
-    else:
-        for inner in target.inside:
-            yield from atoms_of(inner)
 
 
 def _touches_body(rule: CheckedRule, role: str | None) -> bool:

@@ -47,7 +47,7 @@ def never(_: object) -> Any:
 def facts(tok: ChatTokenizer) -> list[Any]:
     """All that policy-engine reads of a tokenizer."""
     located = []
-    for found in tok._locator.locate(list(TEXTS)):
+    for found in tok.locator.locate(list(TEXTS)):
         if isinstance(found, Exception):
             located.append([str(found)])
         else:

@@ -124,7 +124,7 @@ def test_byte_lengths_agree_with_the_tokenizers_own_offsets(case: tuple[str, str
     name, text = case
     chat_tok = chat_tokenizer(name)
     found = chat_tok.encode(chat_of(text))
-    encoding = chat_tok._locator.untrimmed.encode(text, add_special_tokens=False)
+    encoding = chat_tok.locator.untrimmed.encode(text, add_special_tokens=False)
     assert encoding.ids == found.input_ids
     own = [(s, e) for s, e in encoding.offsets]
     ours = list(zip(found.starts_T.tolist(), found.ends_T.tolist()))

@@ -67,7 +67,7 @@ def test_slow_is_placed_as_fast(name: str) -> None:
     """Without a backend and offsets, the same ids are given the same places."""
     slow = ChatTokenizer.from_transformers(Called(name))
     fast = ChatTokenizer.from_transformers(tokenizers.load(name))
-    assert slow._locator.backend is None
+    assert slow.locator.backend is None
     compared = 0
     for i in range(0, len(HARD), 5):
         text = "<|im_end|>".join(HARD[i : i + 5])
@@ -77,7 +77,7 @@ def test_slow_is_placed_as_fast(name: str) -> None:
             continue
         expected = fast.encode(chat_of(text))
         assert expected.input_ids == found.input_ids
-        table = fast._locator.pipeline.table if fast._locator.pipeline else None
+        table = fast.locator.pipeline.table if fast.locator.pipeline else None
         if table is not None and table.locate(text, expected.input_ids) is not None:
             assert expected.starts_T.tolist() == found.starts_T.tolist()
             assert expected.ends_T.tolist() == found.ends_T.tolist()
@@ -104,7 +104,7 @@ def test_a_class_that_changes_what_its_backend_does_is_called() -> None:
 
     tok = Shouting(tokenizer_object=tokenizers.load("byte-trim").backend_tokenizer)
     chat_tok = ChatTokenizer.from_transformers(tok)
-    assert chat_tok._locator.backend is None
+    assert chat_tok.locator.backend is None
     found = chat_tok.encode(chat_of("HELLO"))
     assert tok("hello", add_special_tokens=False)["input_ids"] == found.input_ids
     assert 5 == found.ends_T[-1]

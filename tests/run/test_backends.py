@@ -199,7 +199,7 @@ def test_text_in_normal_form_is_no_risk_after_a_full_check(text, composes, other
 @pytest.mark.parametrize("name", ["kitoken", "gigatoken"])
 def test_ids_of_texts_that_are_no_risk(name):
     """Scripts whose marks compose, in normal form C, beside added tokens."""
-    locator = ChatTokenizer.from_transformers(load("qwen"))._locator
+    locator = ChatTokenizer.from_transformers(load("qwen")).locator
     rng = random.Random(5)
     scripts = ((0x900, 0x97F), (0x600, 0x6FF), (0x370, 0x3FF), (0x1E00, 0x1FFF), (0x1100, 0x11FF))
     blocks = [[c for c in map(chr, range(a, b + 1)) if unicodedata.category(c) != "Cn"] for a, b in scripts]

@@ -7,6 +7,7 @@ runs     6 of the encoder, 2 of message 0's content from offset 0 on, 7 of the e
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -190,7 +191,8 @@ def _around(runs: Sequence[Run], plain: str, origin: Origin, form: str, written:
 
     A field of numbers alone has no run: then the one place in what was written for its message, behind the call's name.
     """
-    ends = [(start, start + length, own) for start, (length, own, _) in zip(_starts(runs), runs) if own is not None]
+    starts = itertools.accumulate((length for length, _, _ in runs), initial=0)
+    ends = [(start, start + length, own) for start, (length, own, _) in zip(starts, runs) if own is not None]
     first = next((start for start, _, own in ends if own is origin), None)
     if first is not None:
         # The first run is inside of the JSON, so the JSON begins at most its own length before it.
@@ -221,13 +223,6 @@ def _found(form: str, plain: str, start: int, end: int) -> list[int]:
         found.append(at)
         at = plain.find(form, at + 1, end)
     return found
-
-
-def _starts(runs: Sequence[Run]) -> Iterator[int]:
-    at = 0
-    for length, _, _ in runs:
-        yield at
-        at += length
 
 
 def _covered(runs: Sequence[Run], start: int, end: int, run: Run) -> list[Run]:

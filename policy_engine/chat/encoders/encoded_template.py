@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import copy
 import functools
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -25,6 +24,7 @@ from policy_engine.chat.flags import Written
 from policy_engine.chat.label.markers import delimiters_in
 from policy_engine.chat.segments import RenderedChat
 from policy_engine.chat.template import ChatTemplate
+from policy_engine.chat.tokenizer_facts import digest_of
 from policy_engine.chat.trace.origins import LOST, Origin, Run, Scaffold, claim_of, cut, origin_at
 from policy_engine.chat.trace.text import traced
 from policy_engine.chat.variables import schema_of
@@ -62,8 +62,7 @@ class EncodedTemplate(ChatTemplate):
     @property
     def fingerprint(self) -> str:
         """A hash of all that decides how a conversation renders and is told apart (hex)."""
-        key = json.dumps([super().fingerprint, self.encoder.name, self.encoder.facts], sort_keys=True, default=str)
-        return hashlib.sha256(key.encode()).hexdigest()
+        return digest_of([super().fingerprint, self.encoder.name, self.encoder.facts])
 
     def _reads(self, name: str) -> bool:
         return True  # code may read any argument

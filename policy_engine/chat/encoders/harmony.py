@@ -20,6 +20,7 @@ from policy_engine.chat.encoders.protocol import Chunk, refusal, refuse_media
 from policy_engine.chat.encoders.vocabulary import Vocabulary
 from policy_engine.chat.tokens.byte_lengths import ByteTable
 from policy_engine.core.errors import AttributionError, PolicyEngineError, TemplateError, TokenizerError
+from policy_engine.core.wording import first_line
 
 _NAMED: Final = {"bos_token": "<|startoftext|>", "eos_token": "<|return|>", "pad_token": "<|endoftext|>"}
 _ARGUMENTS: Final = ("reasoning_effort", "model_identity", "conversation_start_date", "knowledge_cutoff")
@@ -194,9 +195,8 @@ def load_harmony(name: str = "HarmonyGptOss") -> HarmonyEncoder:
     try:
         return HarmonyEncoder(load_harmony_encoding(name))
     except Exception as error:  # HarmonyError
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         raise TokenizerError(
-            f"openai-harmony has no vocabulary for `{name}`: {lines[0] if lines else type(error).__name__}",
+            f"openai-harmony has no vocabulary for `{name}`: {first_line(error)}",
             help="it fetches one; without a network, set TIKTOKEN_ENCODINGS_BASE to a folder with o200k_base.tiktoken",
         ) from error
 

@@ -16,6 +16,7 @@ from policy_engine.chat.encoders.protocol import Encoder
 from policy_engine.chat.tokens.cached import CachedTokenizer
 from policy_engine.chat.tokens.load import load_transformers, usable
 from policy_engine.core.errors import TokenizerError
+from policy_engine.core.wording import first_line
 
 HARMONY: Final = "harmony"
 """The name of gpt-oss's encoding."""
@@ -142,9 +143,8 @@ def _mistral_file(path: Path) -> Encoder:
     try:
         return MistralEncoder(MistralTokenizer.from_file(str(path)))
     except Exception as error:  # files of any content
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         raise TokenizerError(
-            f"mistral-common cannot read `{path}`: {lines[0] if lines else type(error).__name__}",
+            f"mistral-common cannot read `{path}`: {first_line(error)}",
             help="pass the tekken.json or tokenizer.model.v… of a Mistral model",
         ) from error
 

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from policy_engine.chat.media.parts import has_media
 from policy_engine.chat.tokens.byte_lengths import ByteTable
 from policy_engine.core.errors import TemplateError
+from policy_engine.core.wording import first_line
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -102,9 +103,7 @@ def refusal(name: str, error: BaseException) -> TemplateError:
     >>> refusal("mistral-common 1.13.1", ValueError("no system prompt\\n\\nsee the docs")).message
     'mistral-common 1.13.1 refuses this conversation: no system prompt'
     """
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    said = lines[0] if lines else type(error).__name__
     return TemplateError(
-        f"{name} refuses this conversation: {said}",
+        f"{name} refuses this conversation: {first_line(error)}",
         help="change the conversation to what the encoder takes, or drop it",
     )

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from policy_engine.chat.given.spell import Spelling, all_known
 from policy_engine.chat.tokenizer import ChatTokenizer
-from policy_engine.chat.tokens.byte_lengths import ByteTable, character_ranges
+from policy_engine.chat.tokens.byte_lengths import ByteTable, by_byte, character_ranges
 from policy_engine.chat.tokens.locator import TokenLocator
 from policy_engine.core.errors import AttributionError, RowError
 from policy_engine.data.row_tokens import RowTokens
@@ -106,8 +106,7 @@ class TokenBytes:
         else:
             widths = [1 if "\ud800" <= char <= "\udfff" else len(char.encode()) for char in text]
             char_of_byte = np.append(np.repeat(np.arange(len(text)), widths), len(text)).astype(np.int32)
-            starts = char_of_byte[starts_T]
-            ends = np.where(ends_T > starts_T, char_of_byte[np.maximum(ends_T - 1, 0)] + 1, starts).astype(np.int32)
+            starts, ends = by_byte(char_of_byte, starts_T, ends_T)
         text = text.translate(_REPLACEMENT)
         return text.replace(table.space, " ") if table.space != " " else text, starts, ends
 

@@ -67,7 +67,7 @@ class Chart:
         """Turns whose end marker is behind a preamble that the template writes after them."""
         self.opened: set[int] = set()
         """Model turns whose opening the turn before them wrote."""
-        self.last_data = max((bit.end for bit in bits if bit.is_data), default=0)
+        self.last_data = last_data(bits)
 
     @property
     def pairs(self) -> tuple[tuple[str, str], ...]:

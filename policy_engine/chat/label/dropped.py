@@ -12,6 +12,7 @@ message is not excused by a "Yes." of another.
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -223,7 +224,7 @@ class _Search:
             return False
         if self._loose is None:
             self._loose = {}
-            ends = list(_ends(self._lengths))
+            ends = list(itertools.accumulate(self._lengths))
             for run, owner in self._written.loose:
                 piece = self._text[ends[run] - self._lengths[run] : ends[run]]
                 # In lower case, since templates change the case of names; looked for as it is, and as JSON writes
@@ -287,10 +288,3 @@ def _texts(value: Any) -> Iterator[str]:
     elif isinstance(value, list | tuple):
         for item in value:
             yield from _texts(item)
-
-
-def _ends(lengths: Sequence[int]) -> Iterator[int]:
-    at = 0
-    for length in lengths:
-        at += length
-        yield at

@@ -198,13 +198,9 @@ def lay_out(pieces: Sequence[Labelled], bits: Sequence[Bit], text: str) -> Layou
 
 def place(layout: Layout, lengths: Sequence[int], offsets: list[int]) -> PlacedSegments:
     """The layout's segments where runs have these lengths."""
-    begins = [0]
-    at = 0
-    for length in lengths:
-        at += length
-        begins.append(at)
+    begins = [0, *itertools.accumulate(lengths)]
     starts = [begins[kind.run] + kind.shift for kind in layout.kinds]
-    starts.append(at)
+    starts.append(begins[-1])
     return PlacedSegments(layout, starts, offsets)
 
 

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from policy_engine.chat.media.processor import MediaProcessor, Written, noise
+from policy_engine.core.bounded import Bounded
 from policy_engine.core.errors import MediaError, PolicyEngineError
 
 # Small, wide, tall, square and odd ones: where processors round, crop or tile in other ways.
@@ -44,7 +45,7 @@ class Measured:
     media: MediaProcessor
     columns: dict[str, Columns]
     repeated: _Repeated | None = None
-    _known: dict[tuple[int, int], str] = field(default_factory=dict)
+    _known: Bounded[tuple[int, int], str] = field(default_factory=lambda: Bounded(_MOST_KEPT))
 
     def text(self, width: int, height: int) -> str:
         """The text that is written for a picture of this size.
@@ -52,11 +53,8 @@ class Measured:
         Raises MediaError where the processor refuses the size.
         """
         size = (width, height)
-        if size not in self._known:
-            if len(self._known) >= _MOST_KEPT:
-                self._known.clear()
-            self._known[size] = self._ask(width, height)
-        return self._known[size]
+        known = self._known.get(size)
+        return self._known.keep(size, self._ask(width, height)) if known is None else known
 
     def _ask(self, width: int, height: int) -> str:
         if self.repeated is None:

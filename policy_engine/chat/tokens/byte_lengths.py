@@ -136,6 +136,16 @@ class ByteTable:
         found = self._with_prefix_spaces(data, ids)
         return None if found is None else character_ranges(text, data, *found)
 
+    def text_of(self, token: int) -> str | None:
+        """The text of one token, a part of a character as U+FFFD; None for a token without fixed text.
+
+        >>> table = ByteTable(pieces=[b"\\xe2\\x96\\x81Hi", b"\\xc3"], added=frozenset(), space=SPACE_MARK)
+        >>> table.text_of(0), table.text_of(1), table.text_of(2)
+        (' Hi', '\ufffd', None)
+        """
+        piece = self.pieces[token] if 0 <= token < len(self.pieces) else None
+        return None if piece is None else piece.decode("utf-8", errors="replace").replace(self.space, " ")
+
     def _proven(self, text: str, data: bytes, ids: Sequence[int]) -> bool:
         if self.sum_proves or (self.ascii_proves and text.isascii()) or (self.nfc_proves and is_kept(text)):
             return True
@@ -204,7 +214,19 @@ def character_ranges(text: str, data: bytes, starts_T: npt.NDArray[np.int64], en
     leads = (np.frombuffer(data, np.uint8) & 0xC0) != 0x80
     # One entry more than bytes: the position after the last byte is after the last character.
     char_of_byte = np.append(np.cumsum(leads) - 1, len(text)).astype(np.int32)
-    starts = char_of_byte[starts_T]
+    return by_byte(char_of_byte, starts_T, ends_T)
+
+
+def by_byte(
+    char_of_byte: npt.NDArray[np.int32], starts_T: npt.NDArray[np.int64], ends_T: npt.NDArray[np.int64]
+) -> Ranges:
+    """Byte ranges as character ranges, by the character of each byte and of the end.
+
+    >>> starts_T, ends_T = by_byte(np.array([0, 0, 1, 2]), np.array([0, 1, 2]), np.array([1, 2, 3]))
+    >>> starts_T.tolist(), ends_T.tolist()
+    ([0, 0, 1], [1, 1, 2])
+    """
+    starts = char_of_byte[starts_T].astype(np.int32)
     # The end is that of the character which the last byte is in; a token without bytes ends where it starts.
     ends = np.where(ends_T > starts_T, char_of_byte[np.maximum(ends_T - 1, 0)] + 1, starts)
     return starts, ends.astype(np.int32)

@@ -14,6 +14,7 @@ from policy_engine.chat.tokens.cached import CachedTokenizer, cached, in_own_thr
 from policy_engine.chat.tokens.keep import keep_tokenizer
 from policy_engine.chat.transformers_import import transformers
 from policy_engine.core.errors import TokenizerError
+from policy_engine.core.wording import first_line
 
 BUILTIN = "builtin"
 # `name` or `owner/name`; what has more slashes, or begins with a dot, is meant as a path.
@@ -165,7 +166,7 @@ def _processor(path: Path) -> Any:
         return transformers().AutoProcessor.from_pretrained(str(path), local_files_only=True)
     except Exception as error:  # transformers raises anything, from OSError to KeyError
         raise TokenizerError(
-            f"cannot load a processor from the folder `{path}`: {_reason(error)}",
+            f"cannot load a processor from the folder `{path}`: {first_line(error)}",
             help="install what it asks for (most need torch and torchvision); "
             f"for conversations of text alone pass `{path / 'tokenizer.json'}`",
         ) from error
@@ -186,7 +187,7 @@ def _tokenizer_folder(path: Path) -> Any:
         return transformers().AutoTokenizer.from_pretrained(str(path), local_files_only=True)
     except Exception as error:  # transformers raises anything, from OSError to KeyError
         raise TokenizerError(
-            f"cannot load a tokenizer from the folder `{path}`: {_reason(error)}",
+            f"cannot load a tokenizer from the folder `{path}`: {first_line(error)}",
             help="it needs tokenizer.json, and the chat template in tokenizer_config.json or chat_template.jinja",
         ) from error
 
@@ -203,7 +204,8 @@ def _file(path: Path) -> Any:
         return _from_json(path)
     except Exception as error:  # tokenizers raises plain Exception
         raise TokenizerError(
-            f"cannot read `{path}` as a tokenizer.json: {_reason(error)}", help="pass the tokenizer.json of a tokenizer"
+            f"cannot read `{path}` as a tokenizer.json: {first_line(error)}",
+            help="pass the tokenizer.json of a tokenizer",
         ) from error
 
 
@@ -228,7 +230,7 @@ def _hub(name: str) -> Any:
                 help=f"download it where there is a network and pass its folder, or {_OTHERWISE}",
             ) from error
         raise TokenizerError(
-            f"cannot load `{name}` from the Hugging Face hub: {_reason(error)}",
+            f"cannot load `{name}` from the Hugging Face hub: {first_line(error)}",
             help=f"check the name; a gated tokenizer needs `hf auth login`. Or {_OTHERWISE}",
         ) from error
 
@@ -266,16 +268,10 @@ def _hub_unreachable() -> str | None:
             get_session().head(constants.ENDPOINT, timeout=REACH_SECONDS)
             outcome.append(None)
         except Exception as error:  # whichever client is installed
-            outcome.append(_reason(error))
+            outcome.append(first_line(error))
 
     # A daemon with a join: a look-up that hangs is left behind.
     asking = threading.Thread(target=ask, daemon=True)
     asking.start()
     asking.join(REACH_SECONDS)
     return outcome[0] if outcome else f"no answer within {REACH_SECONDS:g} seconds"
-
-
-def _reason(error: BaseException) -> str:
-    # The first line: transformers' messages go on with pages of advice.
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__

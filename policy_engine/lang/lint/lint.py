@@ -19,7 +19,7 @@ from policy_engine.core.diagnostics import Diagnostic, Related
 from policy_engine.core.suggest import nearest
 from policy_engine.core.vocabulary import BODY, EOS, KNOWN_ROLES, MEDIA, OTHER_WORDS, PARTS, UNTRAINABLE
 from policy_engine.lang.ast import And, Compare, Expr, Not, Or
-from policy_engine.lang.checked import Atom, CheckedGuard, CheckedPolicy, CheckedRule, CheckedTarget, Spans
+from policy_engine.lang.checked import Atom, CheckedGuard, CheckedPolicy, CheckedRule, CheckedTarget, Spans, atoms_of
 from policy_engine.lang.findings import Findings
 from policy_engine.lang.lint.one_before import one_before
 from policy_engine.lang.lint.suppress import unknown_codes, unsuppressed
@@ -142,7 +142,7 @@ def _ends(rules: Sequence[CheckedRule], findings: Findings, *, misspelled: Colle
             help = f"add `train eos {_whose_ends(rule, role)}`: a model has to learn where to stop"
             findings.warn("PE604", f"the text of {whose} is trained, and where it ends is not", rule.span, help)
     bodies = {
-        _role(atom) for rule in trains for t in rule.targets for atom in _inner(t) if atom.parts & BODY
+        _role(atom) for rule in trains for t in rule.targets for atom in atoms_of(t) if atom.parts & BODY
     }  # fmt: skip
     for role, rule in ends.items():
         if role not in misspelled and role not in bodies and None not in bodies and not (role is None and bodies):
@@ -173,14 +173,6 @@ def _left_by_role(rules: Sequence[CheckedRule], parts: frozenset[str]) -> dict[s
             elif rule.effect == "mask" and atom.parts >= parts and not _is_narrow(rule, atom):
                 found = {} if role is None else {other: kept for other, kept in found.items() if other != role}
     return found
-
-
-def _inner(target: CheckedTarget) -> Iterator[Atom]:
-    if isinstance(target, Atom):
-        yield target
-        return
-    for inside in target.inside:
-        yield from _inner(inside)
 
 
 def _media(rule: CheckedRule, findings: Findings) -> None:

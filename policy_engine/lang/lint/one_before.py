@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from policy_engine.lang.ast import And, Compare, Expr, Has, Not, Or, Truth
-from policy_engine.lang.checked import Atom, CheckedGuard, CheckedRule, CheckedTarget
+from policy_engine.lang.checked import Atom, CheckedGuard, CheckedRule, atoms_of
 from policy_engine.lang.findings import Findings
 
 _ONLY_OF: Final = {"tool_call_id": "tool", "tool_calls": "assistant", "function_call": "assistant"}
@@ -26,7 +26,7 @@ def one_before(ruling: CheckedRule | CheckedGuard, findings: Findings) -> None:
     >>> findings.warnings[0].help
     'write `previous.tool_call_id`'
     """
-    atoms = [atom for target in ruling.targets for atom in _atoms(target)]
+    atoms = [atom for target in ruling.targets for atom in atoms_of(target)]
     tests = [] if ruling.condition is None else [t for t in _tests(ruling.condition) if t.field.scope == "message"]
     for test in tests:
         role = _role_meant(test)
@@ -59,14 +59,6 @@ def _role_meant(test: Compare | Has | Truth) -> str | None:
     # `in "assistant"`, a text, is a search for a part of it; only a list names roles.
     named = test.value if isinstance(test.value, tuple) else (test.value,) if test.op == "==" else ()
     return named[0] if len(named) == 1 and isinstance(named[0], str) else None
-
-
-def _atoms(target: CheckedTarget) -> Iterator[Atom]:
-    if isinstance(target, Atom):
-        yield target
-        return
-    for inner in target.inside:
-        yield from _atoms(inner)
 
 
 def _tests(expr: Expr) -> Iterator[Compare | Has | Truth]:

@@ -18,10 +18,10 @@ from policy_engine.lang.checked import (
     CheckedStatement,
     CheckedTarget,
     TurnSet,
+    atoms_of,
 )
 from policy_engine.proof.model.assignments import TooLarge
 from policy_engine.proof.model.positions import Turns
-from policy_engine.rules.turn_signatures import atoms_of
 
 MAX_BITS: Final = 6
 """Bits one turn may have: past them the answer is undecided."""

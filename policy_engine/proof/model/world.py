@@ -13,7 +13,7 @@ from typing import Final
 
 from policy_engine.core.vocabulary import BODY, FROM_PARTS, NEIGHBOURS, PARTS, UNOWNED, UNTRAINABLE, RelationKind
 from policy_engine.lang.ast import And, Compare, Expr, Not, Or
-from policy_engine.lang.checked import Atom, CheckedPolicy, CheckedStatement, CheckedTarget, TurnSet
+from policy_engine.lang.checked import Atom, CheckedPolicy, CheckedStatement, CheckedTarget, TurnSet, atoms_of
 from policy_engine.proof.model.field_values import Name, Test
 from policy_engine.proof.model.free_conditions import PLACED_ROLES, Conditions, name_of, span_key
 from policy_engine.proof.model.places import Points
@@ -37,7 +37,6 @@ from policy_engine.proof.model.regions import Algebra, Region
 from policy_engine.proof.model.trained_bits import Stages, stage_of, turn_sets
 from policy_engine.rules.conditions.comparison import MISSING
 from policy_engine.rules.conditions.conditions import leaves, test_of
-from policy_engine.rules.turn_signatures import atoms_of
 
 ANSWER_ROLE: Final[Name] = ("answer", ("role",))
 

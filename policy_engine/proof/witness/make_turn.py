@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from policy_engine.core.vocabulary import BODY, FROM_PARTS, PARTS
-from policy_engine.lang.checked import Atom
+from policy_engine.lang.checked import Atom, atoms_of
 from policy_engine.proof.model.field_values import FieldValues, Name, Test
 from policy_engine.proof.model.free_conditions import CHARS
 from policy_engine.proof.model.positions import OTHER
@@ -28,7 +28,6 @@ from policy_engine.proof.witness.plans import Assignment, SegmentPlan, TurnPlan
 from policy_engine.rules.conditions.comparison import MISSING
 from policy_engine.rules.conditions.conditions import test_of
 from policy_engine.rules.conditions.patterns import ScanBudget, compile_pattern
-from policy_engine.rules.turn_signatures import atoms_of
 
 CONTENT: Final[Name] = ("message", ("content",))
 SEGMENT: Final[Name] = ("segment", ())

@@ -229,6 +229,17 @@ def test_arguments_that_nobody_knows_are_named(tmp_path: Path) -> None:
         load_tokenizer(encoder_folder(tmp_path, source), trust_encoder=True)
 
 
+def test_one_that_asks_for_tools_gets_none_where_a_row_has_none(tmp_path: Path) -> None:
+    source = (
+        "def encode_messages(messages, tools):\n"
+        "    return f'{len(tools)}' + ''.join('<｜User｜>' + m['content'] for m in messages)\n"
+    )
+    made = load_tokenizer(encoder_folder(tmp_path, source), trust_encoder=True)
+    for tools, text in ((None, "0<｜User｜>Hi"), ((TOOL,), "1<｜User｜>Hi")):
+        conversation = Conversation(messages=({"role": "user", "content": "Hi"},), tools=tools)
+        assert text == made.template_for(conversation).render(conversation).text
+
+
 def test_the_reason_of_the_encoder_is_given() -> None:
     with pytest.raises(TemplateError, match="refuses this conversation: AssertionError: unknown role critic"):
         render("chat", (CHAT[1], {"role": "critic", "content": "x"}))

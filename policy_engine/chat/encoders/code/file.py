@@ -119,8 +119,9 @@ class PythonEncoder:
         given = {**{name: value for name, value in _USUAL.items() if known.get(name) is False}, **kwargs}
         # What the function does not take is left out, as a template ignores variables that it does not read.
         arguments = {name: value for name, value in given.items() if name in known or "**" in known}
-        if tools and "tools" in known:
-            arguments["tools"] = list(tools)
+        # A function that asks for tools gets an empty list where the row has no tools.
+        if "tools" in known and (tools or not known["tools"]):
+            arguments["tools"] = list(tools or ())
         calls = [
             {
                 "messages": list(messages) if not tools or "tools" in known else _with_key(messages, tools),

@@ -19,12 +19,12 @@ from policy_engine.chat.segments import RenderedChat, TokenizedChat
 from policy_engine.chat.template import ChatTemplate
 from policy_engine.chat.tokenizer_facts import (
     bos_finding,
+    check_unchanged,
     chosen_templates,
     digest_of,
-    no_default,
     no_template,
     own_templates,
-    template_changed,
+    template_name,
     times_opened,
     token_facts,
     vocabulary_of,
@@ -58,10 +58,7 @@ class ChatTokenizer:
     fast: TokenBackend | None = None
     """Backend that gives the ids in place of the tokenizer; see `with_fast`."""
     stops: frozenset[str] = frozenset()
-    """Tokens at which the model stops, from the `generation_config.json` beside the tokenizer.
-
-    Mostly empty.
-    """
+    """Tokens at which the model stops, of `generation_config.json` beside the tokenizer; mostly empty."""
     template_file: str | None = field(default=None, repr=False, compare=False)
     """The file that replaced the tokenizer's own templates, for errors to name."""
     follows: bool = field(default=False, repr=False, compare=False)
@@ -222,8 +219,6 @@ class ChatTokenizer:
             return self.media.processor.tokenizer
         return None if self.encoder is None or not self.encoder.gives_ids else self.encoder.tokenizer
 
-    # Templates.
-
     @property
     def template(self) -> ChatTemplate:
         """The chat template for conversations without tools.
@@ -239,17 +234,12 @@ class ChatTokenizer:
     def _choose(self, *, has_tools: bool) -> str:
         if self.encoder is not None:
             return "encoder"
-        # One comparison of objects for each row; the dicts are compared only where it fails.
-        is_same = getattr(self.tokenizer, "chat_template", None) is self.templates.get("default")
-        if self.follows and not is_same and own_templates(self.tokenizer) != self.templates:
-            raise template_changed(self.name)
+        if self.follows:
+            check_unchanged(self.tokenizer, self.templates, self.name)
         if not self.templates:
             raise no_template(self.name, what_instead(self.name))
-        if has_tools and "tool_use" in self.templates and self.media is None:
-            return "tool_use"  # a processor takes its default template, tools or not
-        if "default" in self.templates:
-            return "default"
-        raise no_default(self.name, self.templates)
+        # A processor takes its default template, tools or not.
+        return template_name(self.templates, self.name, has_tools=has_tools and self.media is None)
 
     def _template(self, name: str) -> ChatTemplate:
         if name not in self._compiled:
@@ -281,8 +271,6 @@ class ChatTokenizer:
     def special_tokens(self) -> dict[str, Any]:
         """The tokenizer's named special tokens (`bos_token` …), which templates may print."""
         return dict(self.tokenizer.special_tokens_map)
-
-    # Tokens.
 
     def encode(self, chat: RenderedChat) -> TokenizedChat:
         """Tokenizes the whole text once, adding no special tokens.

@@ -77,20 +77,35 @@ def no_template(name: str, instead: str | None) -> TokenizerError:
     return TokenizerError(f"{name} has no chat template", help=instead or usual)
 
 
-def no_default(name: str, names: Iterable[str]) -> TokenizerError:
-    """The error of a tokenizer with several templates, where no one is the default."""
-    shown = ", ".join(f"`{name}`" for name in sorted(names))
-    return TokenizerError(
-        f"{name} has several chat templates and none of them is the default", help=f"name one of {shown}"
+def template_name(names: Iterable[str], tokenizer: str, *, has_tools: bool) -> str:
+    """The template that transformers would choose: `tool_use` for tools, if any, or `default`.
+
+    Raises TokenizerError where several templates have other names.
+
+    >>> template_name(["default", "tool_use"], "a tokenizer", has_tools=True)
+    'tool_use'
+    """
+    known = set(names)
+    if has_tools and "tool_use" in known:
+        return "tool_use"
+    if "default" in known:
+        return "default"
+    shown = ", ".join(f"`{name}`" for name in sorted(known))
+    raise TokenizerError(
+        f"{tokenizer} has several chat templates and none of them is the default", help=f"name one of {shown}"
     )
 
 
-def template_changed(name: str) -> TokenizerError:
-    """The error of a tokenizer that was given another template after its masker was made."""
-    return TokenizerError(
-        f"the chat template of {name} was set to another after its masker was made",
-        help="make the masker after that, or give it the template: Masker(policy, tokenizer, template=…)",
-    )
+def check_unchanged(tokenizer: Any, templates: Mapping[str, str], name: str) -> None:
+    """Raises TokenizerError if a tokenizer was given another template after its masker was made."""
+    # One comparison of objects for each row; the templates are compared only where it fails.
+    if getattr(tokenizer, "chat_template", None) is templates.get("default"):
+        return
+    if own_templates(tokenizer) != templates:
+        raise TokenizerError(
+            f"the chat template of {name} was set to another after its masker was made",
+            help="make the masker after that, or give it the template: Masker(policy, tokenizer, template=…)",
+        )
 
 
 def times_opened(prefix: Sequence[int], ids: Sequence[int]) -> int:

@@ -52,7 +52,9 @@ def percent(value: float) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of another package's error, or its class: what follows is often a page of advice.
+    """The first line of another package's error, or its class.
+
+    What follows is often a page of advice.
 
     >>> first_line(ValueError("\\n no such file\\nsee the docs")), first_line(KeyError())
     ('no such file', 'KeyError')

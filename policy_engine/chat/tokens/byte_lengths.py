@@ -137,7 +137,7 @@ class ByteTable:
         return None if found is None else character_ranges(text, data, *found)
 
     def text_of(self, token: int) -> str | None:
-        """The text of one token, a part of a character as U+FFFD; None for a token without fixed text.
+        """The text of one token, a part of a character as U+FFFD; None without fixed text.
 
         >>> table = ByteTable(pieces=[b"\\xe2\\x96\\x81Hi", b"\\xc3"], added=frozenset(), space=SPACE_MARK)
         >>> table.text_of(0), table.text_of(1), table.text_of(2)

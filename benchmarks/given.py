@@ -32,7 +32,7 @@ def main() -> int:
     import numpy as np
 
     from policy_engine.chat.given.place import place_given
-    from policy_engine.chat.given.vocabulary import token_bytes
+    from policy_engine.chat.given.token_bytes import token_bytes
     from policy_engine.chat.tokenizer import ChatTokenizer
     from policy_engine.data.conversation import Conversation
     from policy_engine.data.row_tokens import RowTokens

@@ -20,7 +20,7 @@ from policy_engine._version import __version__
 # For type checkers and editors; a test compares it with the table below.
 if TYPE_CHECKING:
     from policy_engine.adapters.media import MediaCollator as MediaCollator
-    from policy_engine.chat.media.sources import MediaOptions as MediaOptions
+    from policy_engine.chat.media.open_media import MediaOptions as MediaOptions
     from policy_engine.chat.template import ChatTemplate as ChatTemplate
     from policy_engine.chat.loading import load_tokenizer as load_tokenizer
     from policy_engine.chat.tokenizer import ChatTokenizer as ChatTokenizer
@@ -62,7 +62,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "adapters.media": ("MediaCollator",),
     "data.conversation": ("Conversation",),
-    "chat.media.sources": ("MediaOptions",),
+    "chat.media.open_media": ("MediaOptions",),
     "chat.template": ("ChatTemplate",),
     "chat.loading": ("load_tokenizer",),
     "chat.tokenizer": ("ChatTokenizer",),

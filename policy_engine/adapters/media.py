@@ -15,10 +15,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from policy_engine.adapters.collate import PaddingCollator
-from policy_engine.chat.media.parts import Medium, media_of
+from policy_engine.chat.media.in_messages import Medium, media_of
+from policy_engine.chat.media.open_media import MediaOptions, open_image
 from policy_engine.chat.media.processor import TOKEN_COLUMNS, MediaProcessor
 from policy_engine.chat.media.sounds import open_sound, open_video
-from policy_engine.chat.media.sources import MediaOptions, open_image
 from policy_engine.core.errors import ConfigError, MediaError, PolicyEngineError
 from policy_engine.core.vocabulary import MediaKind
 from policy_engine.core.wording import counted

@@ -6,9 +6,9 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from policy_engine.chat.encoders.load import encoder_at, trusted_encoder
+from policy_engine.chat.encoders.find_encoder import encoder_at, trusted_encoder
 from policy_engine.chat.encoders.trust import is_trusted
-from policy_engine.chat.media.sources import MediaOptions
+from policy_engine.chat.media.open_media import MediaOptions
 from policy_engine.chat.tokenizer import ChatTokenizer
 from policy_engine.chat.tokens.load import is_processor, load_cached, load_transformers
 from policy_engine.chat.tokens.stops import stop_tokens

@@ -24,7 +24,7 @@ from policy_engine.chat.label.parts import label
 from policy_engine.chat.label.profile import TemplateProfile, added_prompt, has_word
 from policy_engine.chat.label.sources import Bit, flatten, own_unclaimed
 from policy_engine.chat.label.thinking import lost_thinking, reading_of, thinking_in_content
-from policy_engine.chat.media.parts import for_template
+from policy_engine.chat.media.in_messages import for_template
 from policy_engine.chat.remedies import explained
 from policy_engine.chat.rewording import OwnText, Rewording, own_text, reading
 from policy_engine.chat.segments import RenderedChat

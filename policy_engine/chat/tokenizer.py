@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from policy_engine.chat.encoders.encoded_template import EncodedTemplate
-from policy_engine.chat.encoders.load import encoder_of, is_encoder, what_instead
+from policy_engine.chat.encoders.find_encoder import encoder_of, is_encoder, what_instead
 from policy_engine.chat.encoders.protocol import Encoder
 from policy_engine.chat.media.encode import MediaEncoder
+from policy_engine.chat.media.open_media import MediaOptions
 from policy_engine.chat.media.processor import MediaProcessor
-from policy_engine.chat.media.sources import MediaOptions
 from policy_engine.chat.segments import RenderedChat, TokenizedChat
 from policy_engine.chat.template import ChatTemplate
 from policy_engine.chat.tokenizer_facts import (

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from policy_engine.chat.loading import chat_tokenizer_of
-from policy_engine.chat.media.sources import MediaOptions
+from policy_engine.chat.media.open_media import MediaOptions
 from policy_engine.chat.segments import TokenizedChat
 from policy_engine.core.choices import PairColumns
 from policy_engine.core.errors import ConfigError, PolicyEngineError, RowError

@@ -8,7 +8,7 @@ from typing import cast
 
 from policy_engine.chat.given.place import OnDrift, place_given
 from policy_engine.chat.given.turns import chat_of_turns
-from policy_engine.chat.media.parts import has_media
+from policy_engine.chat.media.in_messages import has_media
 from policy_engine.chat.segments import RenderedChat, TokenizedChat
 from policy_engine.chat.tokenizer import ChatTokenizer
 from policy_engine.core.errors import DriftError, MediaError, PolicyEngineError, RowError

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from policy_engine.chat.media.parts import has_media
+from policy_engine.chat.media.in_messages import has_media
 from policy_engine.core.choices import PairColumns
 from policy_engine.core.errors import ConfigError, DataError, PolicyEngineError, RowError
 from policy_engine.core.source import Place

@@ -14,7 +14,7 @@ import numpy as np
 
 from policy_engine.chat.given.drift import is_closed
 from policy_engine.chat.given.place import place_given
-from policy_engine.chat.given.vocabulary import TokenBytes, token_bytes
+from policy_engine.chat.given.token_bytes import TokenBytes, token_bytes
 from policy_engine.chat.segments import RenderedChat, TokenizedChat
 from policy_engine.chat.tokenizer import ChatTokenizer
 from policy_engine.core.errors import AttributionError, DriftError, PolicyEngineError, TemplateError

@@ -14,11 +14,11 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from policy_engine.chat.encoders.code.bounds import cut_chunks, openings_back, turn_bounds
 from policy_engine.chat.encoders.code.file import PythonEncoder
-from policy_engine.chat.encoders.places import Places
+from policy_engine.chat.encoders.code.turn_bounds import cut_chunks, openings_back, turn_bounds
 from policy_engine.chat.encoders.protocol import Chunk, Encoder
 from policy_engine.chat.encoders.provenance import Provenance
+from policy_engine.chat.encoders.token_places import Places
 from policy_engine.chat.encoders.tools import with_tools
 from policy_engine.chat.flags import Written
 from policy_engine.chat.label.markers import delimiters_in

@@ -16,8 +16,8 @@ import functools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
+from policy_engine.chat.encoders.encoder_vocabulary import Vocabulary
 from policy_engine.chat.encoders.protocol import Chunk, refusal, refuse_media
-from policy_engine.chat.encoders.vocabulary import Vocabulary
 from policy_engine.chat.tokens.byte_lengths import ByteTable
 from policy_engine.core.errors import AttributionError, PolicyEngineError, TemplateError, TokenizerError
 from policy_engine.core.wording import first_line

@@ -19,8 +19,8 @@ import functools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
+from policy_engine.chat.encoders.encoder_vocabulary import Vocabulary
 from policy_engine.chat.encoders.protocol import Chunk, refusal, refuse_media
-from policy_engine.chat.encoders.vocabulary import Vocabulary
 from policy_engine.chat.tokens.byte_lengths import SPACE_MARK, ByteTable, metaspace_bytes
 from policy_engine.core.errors import AttributionError, PolicyEngineError
 

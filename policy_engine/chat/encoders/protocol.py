@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from policy_engine.chat.media.parts import has_media
+from policy_engine.chat.media.in_messages import has_media
 from policy_engine.chat.tokens.byte_lengths import ByteTable
 from policy_engine.core.errors import TemplateError
 from policy_engine.core.wording import first_line

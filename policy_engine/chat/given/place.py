@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from policy_engine.chat.given.drift import Drift, Stretch, drift_of, is_closed, stretches
 from policy_engine.chat.given.spell import Spelled, Spelling
-from policy_engine.chat.given.vocabulary import TokenBytes, token_bytes
+from policy_engine.chat.given.token_bytes import TokenBytes, token_bytes
 from policy_engine.chat.segments import RenderedChat, Segment, TokenizedChat
 from policy_engine.chat.tokenizer import ChatTokenizer
 from policy_engine.core.errors import AttributionError, DriftError, RowError

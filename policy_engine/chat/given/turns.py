@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from policy_engine.chat.given.place import sampled_ranges
-from policy_engine.chat.given.vocabulary import token_bytes
+from policy_engine.chat.given.token_bytes import token_bytes
 from policy_engine.chat.segments import RenderedChat, Segment, TokenizedChat
 from policy_engine.chat.tokenizer import ChatTokenizer
 from policy_engine.data.conversation import Conversation

@@ -8,6 +8,6 @@ processor:  <|vision_start|><|image_pad|><|image_pad|><|image_pad|><|image_pad|>
             └──────────────────────────── media.image ────────────────────────────┘└── text ──┘
 ```
 
-`parts` finds the media of messages, `sources` opens or measures them, `processor` asks a processor what it writes for
-them, and `stretch` makes the segments of a rendered chat as long as that.
+`in_messages` finds the media of messages, `open_media` opens or measures them, `processor` asks a processor what it
+writes for them, and `stretch` makes the segments of a rendered chat as long as that.
 """

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from policy_engine.chat.media.in_messages import Medium, media_of
 from policy_engine.chat.media.measured import Measured, measured
-from policy_engine.chat.media.parts import Medium, media_of
+from policy_engine.chat.media.open_media import measure_image, name_of, open_image
 from policy_engine.chat.media.processor import MediaProcessor, Written
 from policy_engine.chat.media.sounds import open_sound, open_video
-from policy_engine.chat.media.sources import measure_image, name_of, open_image
 from policy_engine.chat.media.stretch import Stretched, matched, stretch, tokens_of, written_in
 from policy_engine.chat.segments import MediaTokens, RenderedChat, TokenizedChat
 from policy_engine.core.errors import AttributionError, MediaError, PolicyEngineError, TokenizerError

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from policy_engine.chat.media.classes import KINDS, OLDEST, kinds_of, why_refused
-from policy_engine.chat.media.sources import MediaOptions
+from policy_engine.chat.media.open_media import MediaOptions
 from policy_engine.chat.media.stretch import Placeholder
 from policy_engine.core.errors import MediaError, PolicyEngineError, TokenizerError
 from policy_engine.core.vocabulary import MediaKind

@@ -10,7 +10,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from policy_engine.chat.media.sources import MediaOptions, confined, open_image, read_bytes
+from policy_engine.chat.media.open_media import MediaOptions, confined, open_image, read_bytes
 from policy_engine.chat.transformers_import import transformers
 from policy_engine.core.errors import MediaError
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from policy_engine.chat.media.parts import Medium
+from policy_engine.chat.media.in_messages import Medium
 from policy_engine.chat.segments import RenderedChat, Segment
 from policy_engine.core.errors import AttributionError, MediaError
 from policy_engine.core.vocabulary import MEDIA, MediaKind

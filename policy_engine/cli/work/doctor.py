@@ -15,7 +15,7 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from policy_engine.chat.loading import load_tokenizer
-from policy_engine.chat.media.sources import MediaOptions
+from policy_engine.chat.media.open_media import MediaOptions
 from policy_engine.chat.tokenizer import ChatTokenizer
 from policy_engine.cli.outcome import Exit, Outcome, diagnostics_of
 from policy_engine.cli.work.inputs import Inputs, load_inputs

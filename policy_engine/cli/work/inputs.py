@@ -20,7 +20,7 @@ from policy_engine.lang.library import read_policy
 from policy_engine.lang.lint.lint import warnings_of
 
 if TYPE_CHECKING:
-    from policy_engine.chat.media.sources import MediaOptions
+    from policy_engine.chat.media.open_media import MediaOptions
     from policy_engine.chat.tokenizer import ChatTokenizer
     from policy_engine.cli.outcome import Outcome
     from policy_engine.data.dataset import DatasetSpec
@@ -137,7 +137,7 @@ def media_options(root: str | None, urls: bool) -> MediaOptions | None:
 
     Raises ConfigError for a bad root.
     """
-    from policy_engine.chat.media.sources import MediaOptions
+    from policy_engine.chat.media.open_media import MediaOptions
 
     return MediaOptions(root=root, urls=urls) if root is not None or urls else None
 

@@ -18,7 +18,7 @@ from policy_engine.play.board import NO_FILE, Board, load_board, sample_policy
 from policy_engine.play.serve import check_installed, serve
 
 if TYPE_CHECKING:
-    from policy_engine.chat.media.sources import MediaOptions
+    from policy_engine.chat.media.open_media import MediaOptions
 
 PRESET: Final = "default"
 

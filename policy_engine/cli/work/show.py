@@ -9,8 +9,8 @@ from typing import Any
 from rich.console import RenderableType
 from rich.text import Text
 
-from policy_engine.chat.media.parts import media_of
-from policy_engine.chat.media.sources import thumbnail
+from policy_engine.chat.media.in_messages import media_of
+from policy_engine.chat.media.open_media import thumbnail
 from policy_engine.chat.segments import MediaTokens
 from policy_engine.cli.accounts.apply_account import doubtful_roles, rules_json
 from policy_engine.cli.accounts.data_findings import data_findings

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from policy_engine import AttributionError, DriftError, Masker, RowError, load_tokenizer
-from policy_engine.chat.given.vocabulary import token_bytes
+from policy_engine.chat.given.token_bytes import token_bytes
 from policy_engine.rules.compile import compile_text
 from policy_engine.testing.choices import RandomChoices
 from tests.properties.given_ids import resegmented

@@ -100,7 +100,7 @@ class PythonEncoder:
         prompt: bool,
         tinted: bool,
     ) -> list[Chunk]:
-        """See `Encoder`; one chunk, whose messages `bounds` finds."""
+        """See `Encoder`; one chunk, whose messages `turn_bounds` finds."""
         refuse_media(self.name, messages)
         (text,) = self.texts([messages], tools, kwargs)
         if isinstance(text, TemplateError):

@@ -31,6 +31,7 @@ _MOST_PRINTED: Final = 1 << 18
 _MANY: Final = 1 << 12
 """Length from which a list is charged for."""
 
+# Width and precision of `%(name)-5.2d`; flags and names have no size.
 _PERCENT = re.compile(r"%(?:\([^)]*\))?[-#0 +]*(\d*)(?:\.(\d*))?")
 _FIELD = re.compile(r"\{[^{}:]*:([^}]*)")
 _DIGITS = re.compile(r"\d+")
@@ -62,6 +63,7 @@ def measure(value: Any) -> Measure:
     while todo:
         item, depth = todo.pop()
         nodes += 1
+        # Quotes, a comma, a blank: a lower bound that also counts empty values.
         chars += 2
         deepest = max(deepest, depth)
         if isinstance(item, str):
@@ -72,6 +74,7 @@ def measure(value: Any) -> Measure:
             if len(item) > _MOST_PRINTED:
                 raise OutputTooLarge
             todo += [(part, depth + 1) for part in item]
+        # What prints itself by printing others: sets, views of objects, namespaces of Jinja.
         elif not isinstance(item, int | float):
             todo += [(part, depth + 1) for part in parts_inside(item)]
         if nodes + len(todo) > _MOST_PRINTED or chars > MAX_CHARS:
@@ -84,6 +87,7 @@ def width(value: Any) -> int:
     if isinstance(value, str):
         return len(value)
     if isinstance(value, int | float) or value is None:
+        # More than any number of the data prints; huge ones are refused by `check_number`.
         return 32
     return max(32, measure(value).chars)
 
@@ -108,6 +112,7 @@ def check_sum(made: Any) -> Any:
 def check_product(left: Any, right: Any) -> None:
     """Before `left * right`."""
     for value, count in ((left, right), (right, left)):
+        # `'x' * n` and `n * 'x'` are the same.
         if isinstance(count, int):
             if isinstance(value, str):
                 check_size(len(value) * count)
@@ -157,6 +162,7 @@ def check_format(pattern: str, values: Iterable[Any]) -> None:
 
 
 def _number(digits: str) -> int:
+    # Longer ones are past every bound, and reading them would take time itself.
     return int(digits) if len(digits) < 10 else MAX_CHARS + 1
 
 
@@ -174,6 +180,7 @@ def check_comparison(left: Any, right: Any) -> None:
         return
     try:
         measure(left)
+    # A comparison ends with the smaller of the two, so one that is small is enough.
     except OutputTooLarge:
         try:
             measure(right)

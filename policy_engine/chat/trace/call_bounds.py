@@ -37,6 +37,7 @@ from policy_engine.chat.trace.meter import BIG, charge, metered
 from policy_engine.chat.trace.origins import MAX_CHARS, MAX_PIECES, OutputTooLarge, check_size
 
 _WORDS_OF_LIPSUM: Final = 1000
+# Formats of chat templates have 8 to 20 characters.
 _LONGEST_DATE_FORMAT: Final = 1024
 _MANY: Final = 1 << 12
 _BREAKS: Final = "\n\r\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029"
@@ -47,6 +48,7 @@ def check_call(function: Any, args: tuple[Any, ...]) -> None:
     """Before a template calls a function or a method."""
     owner = getattr(function, "__self__", None)
     if isinstance(owner, str):
+        # A method that is not listed makes no more than it is given, in time that grows with it.
         check = _OF_TEXT.get(function.__name__)
         if check is not None:
             check(owner, args)
@@ -131,6 +133,7 @@ def _stripped(owner: str, args: tuple[Any, ...]) -> None:
 
 def _split(owner: str, args: tuple[Any, ...]) -> None:
     sep = args[0] if args else None
+    # A text cannot have more pieces than characters.
     if len(owner) <= MAX_PIECES:
         return
     if isinstance(sep, str):
@@ -186,6 +189,7 @@ def charged(made: Any) -> Any:
     """`made`, charged for if it is large; items of a generator are when they are made."""
     kind = type(made)
     if kind is GeneratorType:
+        # A lazy filter has made nothing yet.
         return metered(made)
     if isinstance(made, str):
         if len(made) > BIG:

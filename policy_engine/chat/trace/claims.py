@@ -30,6 +30,7 @@ class State:
     def __init__(self, meter: Meter, now: datetime) -> None:
         self.now = now
         self.claim = claim_of(None, None, None, None, 0)
+        # The method itself, since it is called in every round of every loop.
         self._step = meter.step
 
     def enter_branch(self, number: int) -> None:
@@ -47,6 +48,7 @@ class State:
         if type(value) is TracedMessage:
             self.claim = claim_of(value._o.turn, None, None, None, saved.branch)
             return True
+        # `{% for i in range(messages|length) %}`: the number stands for the message at that place.
         if isinstance(value, int):
             for container in values[1:]:
                 if isinstance(container, list) and -len(container) <= value < len(container):
@@ -58,6 +60,7 @@ class State:
         if turn is not None:
             self.claim = claim_of(turn, None, None, None, saved.branch)
             return True
+        # No message: what the loop was written in, narrowed by a call or a part.
         self.claim = saved
         for value in values:
             if self._claim_by_origin(value, saved):
@@ -68,6 +71,7 @@ class State:
         origin = origin_of(value)
         if origin is None or origin.turn is None:
             return False
+        # Data of another message inside of a turn does not take that turn over.
         turn = origin.turn if saved.turn is None else saved.turn
         call, item = saved.call, saved.item
         path = origin.path
@@ -91,12 +95,14 @@ class State:
             if turn is not None:
                 self.claim = claim_of(turn, None, None, None, saved.branch)
                 return
+        # First every argument that is a message, then any data: `say(prefix, message)` writes for the message.
         for value in values:
             if self._claim_by_origin(value, saved):
                 return
 
     def claimed(self, value: Any) -> Any:
         """Assigned text, its unclaimed characters claimed by what is being written."""
+        # Outside of every message nothing claims; Markup would lose its escaping on the way.
         if self.claim.turn is None or not isinstance(value, str) or isinstance(value, Markup):
             return value
         return self.tag(value)
@@ -158,6 +164,7 @@ def parts_of_sum(operands: tuple[Any, ...]) -> tuple[str, ...]:
 def _message_turn(value: Any) -> int | None:
     if type(value) is TracedMessage:
         return value._o.turn
+    # `{% set message = {'role': …, 'content': …} %}`
     if type(value) is dict and "role" in value:
         # A message that the template rebuilt keeps the turn of its first data.
         origin = origin_of(value)

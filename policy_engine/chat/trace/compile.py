@@ -103,6 +103,7 @@ def _for(node: nodes.For, plan: Rewriting, branch: int | None) -> list[nodes.Nod
         targets += _indexed_by(node)
     bind = _mark("bind", targets, node.lineno, number=number)
     node.body = [bind, *_block(node.body, plan, branch=None, loop=number)]
+    # The `else` of a loop runs when there was no round, so nothing is bound in it.
     node.else_ = _block(node.else_, plan, branch=branch, loop=None)
     return [_mark("save", [], node.lineno, number=number), node, _mark("restore", [], node.lineno, number=number)]
 
@@ -118,6 +119,7 @@ def _indexed_by(node: nodes.For) -> list[nodes.Name]:
     """
     assert isinstance(node.target, nodes.Name)
     variable = node.target.name
+    # A list that the loop assigns may be another one in each round.
     stored = {n.name for child in node.body for n in child.find_all(nodes.Name) if n.ctx != "load"}
     found: dict[str, nodes.Name] = {}
     for child in node.body:
@@ -157,8 +159,10 @@ def _mark_output(node: nodes.Node) -> None:
     elif isinstance(node, nodes.Assign):
         children = [node.node]
     elif isinstance(node, nodes.Call):
+        # Arguments of macros, which may print them; methods of data do not print theirs.
         children = [*node.args, *(k.value for k in node.kwargs)] if isinstance(node.node, nodes.Name) else []
     elif isinstance(node, nodes.Filter):
+        # Filters whose arguments may be written; those of others only say what to do.
         printing = node.name in ("join", "default", "d", "replace", "format")
         children = [node.node, *(node.args if printing else ())]
     elif isinstance(node, nodes.Getattr):
@@ -191,6 +195,7 @@ def _written_as_is(node: nodes.Node) -> bool:
 def _sum_of_texts(node: nodes.Node) -> list[nodes.Node] | None:
     """The operands of `'<' + m.role + '>'`, a string among them; None if one does more."""
     operands: list[nodes.Node] = []
+    # `a + b + c` is `(a + b) + c`, so the operands come out from the right.
     while isinstance(node, nodes.Add):
         operands.append(node.right)
         node = node.left
@@ -207,6 +212,7 @@ def _only_reads(node: nodes.Node) -> bool:
         simple = isinstance(node, nodes.Getattr) or isinstance(node.arg, nodes.Const)
         return simple and isinstance(node.node, nodes.Name)
     if isinstance(node, nodes.Filter):
+        # Reading twice must not matter, and nothing may be called: order of evaluation stays as it was.
         return node.name == "trim" and not node.args and node.node is not None and _only_reads(node.node)
     return isinstance(node, nodes.Name)
 
@@ -239,26 +245,19 @@ class TracingGenerator(CodeGenerator):
         number = node.pe_details["number"]  # type: ignore[attr-defined]
         self.newline(node)
         if action == "save":
+            # A local variable of the compiled function, so that recursion keeps each call's own.
             self.write(f"pe_{number} = context.pe.claim; pe_{number}b = False")
         elif action == "restore":
             self.write(f"context.pe.claim = pe_{number}")
         elif action == "branch":
             self.write(f"context.pe.enter_branch({number})")
-        elif action == "bind":
-            self.write(f"pe_{number}b = context.pe.bind(pe_{number}, ")
-            self._values(node, frame)
-            self.write(")")
-        elif action == "enter":
-            self.write(f"context.pe.enter(pe_{number}, ")
-            self._values(node, frame)
-            self.write(")")
         else:
-            self.write(f"if not pe_{number}b: context.pe.assign(")
-            self._values(node, frame)
-            self.write(")")
-
-    def _values(self, node: nodes.ExprStmt, frame: Frame) -> None:
-        self.visit(node.node, frame)
+            opening = {
+                "bind": f"pe_{number}b = context.pe.bind(pe_{number}, ",
+                "enter": f"context.pe.enter(pe_{number}, ",
+                "assign": f"if not pe_{number}b: context.pe.assign(",
+            }
+            self._called(opening[action], (node.node,), frame)
 
     def visit_Const(self, node: nodes.Const, frame: Frame) -> None:
         if getattr(node, "pe_text", False):
@@ -278,6 +277,7 @@ class TracingGenerator(CodeGenerator):
         raise nodes.Impossible()
 
     def _output_child_pre(self, node: nodes.Expr, frame: Frame, finalize: Any) -> None:
+        # Unbuffered, this line yields the output; in a buffer it is collected and written later.
         if frame.buffer is None:
             self.environment.pe_outputs[self.code_lineno] = node.pe_number  # type: ignore[attr-defined]
         if not _written_as_is(node):

@@ -52,6 +52,7 @@ def computed(made: Any, *inputs: Any) -> Any:
     kind = type(made)
     if kind in _KNOWS or isinstance(made, jinja2.Undefined):
         return made
+    # It knows its owner already, character by character.
     if isinstance(made, str) and holds_data(made):
         return made
     owner = owner_in(*inputs)
@@ -84,6 +85,7 @@ def _marked(made: Any, owner: Origin) -> Any:
     kind = type(made)
     if kind in _KNOWS or isinstance(made, jinja2.Undefined):
         return made
+    # After bool, which `_KNOWS` has: a truth value says nothing in a text.
     if isinstance(made, int):
         number = TracedInt(made)
         number._o = owner
@@ -99,8 +101,10 @@ def _marked(made: Any, owner: Origin) -> Any:
     if kind is dict:
         measure(made)
         return {_marked(key, owner): _marked(value, owner) for key, value in made.items()}
+    # A range prints its bounds, and its items are what templates use; as a list they can be marked.
     if kind is range:
         return [_marked(number, owner) for number in made]
+    # Marked as it is read: reading it now would use it up.
     if isinstance(made, GeneratorType):
         return (_marked(item, owner) for item in made)
     raise SecurityError(
@@ -115,6 +119,7 @@ def called(function: Any, made: Any, args: tuple[Any, ...]) -> Any:
         return made
     if isinstance(function, MethodType | BuiltinMethodType):
         own = function.__self__
+        # Its items are the arguments themselves.
         if function.__name__ == "fromkeys":
             return made
         if type(own) is Traced:
@@ -125,10 +130,12 @@ def called(function: Any, made: Any, args: tuple[Any, ...]) -> Any:
                 return computed(made, *args)
         elif isinstance(own, dict):
             if function.__name__ in _MOVING_METHODS:
+                # A value that a key of the data chose says what that key was.
                 return computed(made, args[0]) if function.__name__ == "get" and args else made
         elif isinstance(own, _MOVING) or (isinstance(own, list) and function.__name__ == "copy"):
             return made
         return computed(made, own, *args)
+    # Macros mark what they write, and `namespace(…)` or `cycler(…)` hold values as they are.
     if isinstance(function, (*_MOVING, type)):
         return made
     if not isinstance(function, FunctionType) and type(made) is dict:

@@ -68,6 +68,7 @@ class _TemplateNamespace(jinja2.utils.Namespace):
 
     def pe_contents(self) -> list[Any]:
         """Names and values in the namespace, for `owners`."""
+        # Namespaces answer `getattr` from their own attributes, so the mangled name is asked past that.
         attributes = object.__getattribute__(self, "_Namespace__attrs")
         return [*attributes, *attributes.values()]
 
@@ -209,6 +210,7 @@ class TracingEnvironment(ImmutableSandboxedEnvironment):
     def _generate(
         self, source: jinja2.nodes.Template, name: str | None, filename: str | None, defer_init: bool = False
     ) -> str:
+        # With autoescape every output would be Markup, whose escaping moves characters.
         for node in source.find_all((jinja2.nodes.EvalContextModifier, jinja2.nodes.ScopedEvalContextModifier)):
             if any(option.key == "autoescape" for option in node.options):
                 raise jinja2.TemplateSyntaxError("autoescape hides where text comes from", node.lineno)
@@ -330,6 +332,7 @@ def _format_origins(pattern: Traced, made: str, args: Sequence[Any], fields: Any
             given = args[int(name)] if int(name) < len(args) else None
         else:
             given = fields.get(name) if isinstance(fields, Mapping) else None
+        # A width or a conversion changes the text of a value, so only its owner is kept.
         if given is None or spec or conversion:
             return lost(made, pattern, *inputs)
         pieces.append(text_of(given))
@@ -359,6 +362,7 @@ def run_template(
         if outputs is not None:
             return _collected(_with_outputs(written, template, outputs), state)
         return _collected(written if lines is None else _with_lines(written, template, lines), state)
+    # Also where the template raises: the next thing this thread makes is not the template's.
     finally:
         stop()
 

@@ -43,6 +43,7 @@ _CHEAP: Final = frozenset({"attr", "count", "d", "default", "first", "last", "le
 
 
 def _join(environment: jinja2.Environment, value: Any, d: str = "", attribute: Any = None) -> str:
+    # `join(attribute='name')`, as Jinja has it.
     if attribute is not None:
         value = map(jinja2.filters.make_attrgetter(environment, attribute), value)
     items = [text_of(item) for item in value]
@@ -57,6 +58,7 @@ def _replace(s: Any, old: Any, new: Any, count: int | None = None) -> str:
 
 
 def _format(value: Any, *args: Any, **kwargs: Any) -> Any:
+    # Jinja's own first: it decides about Markup, and raises its own errors.
     expected = jinja2.filters.do_format(value, *args, **kwargs)
     if isinstance(expected, TracedMarkup):
         return expected
@@ -70,6 +72,7 @@ def _indent(s: str, width: int | str = 4, first: bool = False, blank: bool = Fal
     if not isinstance(s, Traced):
         return lost(expected, s, width)
     padding = width if isinstance(width, str) else " " * width
+    # As Jinja's code has it, so that a last line without an end counts.
     lines = (s + "\n").splitlines()
     pieces: list[str] = [padding] if first else []
     for number, line in enumerate(lines):
@@ -84,6 +87,7 @@ def _trim(value: Any, chars: str | None = None) -> str:
     if type(value) is Traced and chars is None:
         return value.strip()
     text = text_of(value)
+    # Stripping compares each character at the ends with each of `chars`.
     if isinstance(chars, str):
         check_work(len(text) * len(chars) >> 6)
     made: str = computed(text.strip(chars), value, chars)
@@ -129,6 +133,7 @@ def install(filters: MutableMapping[str, Callable[..., Any]]) -> None:
     checks = before_filters()
     for name in set(filters) - _CHEAP:
         moves = name in _MOVING
+        # A filter that moves values prints nothing, so it needs no check unless one is listed.
         check = checks.get(name, None if moves else before_any)
         mark = None if moves else computed if name in _KEEPING else computed_by_jinja
         filters[name] = _guarded(filters[name], check, mark, reads=name in ("join", "sum"))

@@ -30,6 +30,7 @@ class TracedMarkup(Markup):
 
     def __new__(cls, base: Any = "", *args: Any, **kwargs: Any) -> TracedMarkup:
         made: TracedMarkup = super().__new__(cls, base, *args, **kwargs)
+        # Of the same length, nothing was escaped or taken from another object.
         made._r = runs_of(base) if isinstance(base, str) and len(base) == len(made) else ((len(made), UNKNOWN, LOST),)
         return made
 
@@ -78,9 +79,11 @@ def _keeping_method(name: str) -> Callable[..., Any]:
     of_markup, of_text = getattr(Markup, name), getattr(Traced, name)
 
     def method(self: TracedMarkup, *args: Any, **kwargs: Any) -> Any:
+        # Twice: the rules of Markup make the text, the same method of plain text says where it came from.
         made = of_markup(Markup(str.__str__(self)), *args, **kwargs)
         try:
             plain = of_text(traced(str.__str__(self), self._r), *args, **kwargs)
+        # Markup takes arguments that plain text refuses, such as Markup in a format.
         except (TypeError, ValueError):
             plain = None
         return _as_markup(made, plain, (self, *args, *kwargs.values()))
@@ -105,6 +108,7 @@ def safe(value: Any) -> Markup:
 def escape(value: Any) -> Markup:
     """The filters `escape` and `e`: what is escaped keeps its owner, without offsets."""
     if hasattr(value, "__html__"):
+        # What says that it is safe is not escaped again.
         return value if isinstance(value, TracedMarkup) else Markup(value.__html__())
     given = text_of(value)
     escaped = str.__str__(Markup.escape(str.__str__(given)))

@@ -23,6 +23,7 @@ MOST_MEMORY: Final = 1 << 29
 BIG: Final = 1 << 16
 """Size from which a string or list is charged for."""
 
+# 32 MiB between two looks: asking the kernel costs a microsecond, and half a GiB is noticed in time.
 _EACH: Final = 1 << 25
 _UNIT: Final = 1 if sys.platform == "darwin" else 1 << 10
 
@@ -38,6 +39,7 @@ class Meter:
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
+        # Two clocks: the cheap one says when the thread's own clock is worth asking.
         self._deadline = time.monotonic() + seconds
         self._started = time.thread_time()
         self._spent = 0
@@ -46,6 +48,7 @@ class Meter:
     def step(self) -> None:
         """Called in every round of a loop and every macro. Raises OutOfTime."""
         if time.monotonic() > self._deadline:
+            # The wall clock ran out; if the thread was waiting meanwhile, it gets what it has not used.
             left = self._seconds - (time.thread_time() - self._started)
             if left < 0:
                 raise OutOfTime
@@ -53,6 +56,7 @@ class Meter:
 
     def charge(self, size: int) -> None:
         """Something of `size` bytes or characters was made. Raises OutOfTime and MemoryError."""
+        # At the first charge, not at the start: most renderings make nothing large.
         if not self._most:
             self._most = _peak() + MOST_MEMORY
         self._spent += size

@@ -43,8 +43,10 @@ def add(left: Any, right: Any) -> Any:
     """`left + right`."""
     made = left + right
     kind = type(made)
+    # Texts and lists keep the origins of what is in them.
     if kind is Traced or kind is str or kind is list:
         return check_sum(made)
+    # Numbers of the template's own, such as `loop.index0 + 1`: not worth a look inside.
     if kind is int and type(left) is int and type(right) is int:
         return made
     return computed(check_sum(made), left, right)
@@ -102,6 +104,7 @@ def compare(signs: list[str], left: Any, *rest: Callable[[], Any]) -> Any:
     """Compare in a chain, for example `1 < n <= 9`; `rest` give the operands that are needed."""
     found: Any = True
     for sign, operand in zip(signs, rest, strict=True):
+        # Only when its turn comes, and once, as Python evaluates a chain.
         right = operand()
         found = COMPARISONS[sign](left, right)
         if not found:

@@ -87,6 +87,8 @@ class Scaffold:
         return f"Scaffold({self.turn}, call={self.call}, item={self.item}, line={self.line})"
 
 
+# Bounded: paths of the data are endless. An origin that was forgotten is made again, and its shape is learned
+# again.
 @functools.lru_cache(maxsize=1 << 16)
 def origin_at(turn: int | None, path: tuple[str | int, ...]) -> Origin:
     """Return the origin of a field: one object a field, so that shapes compare by identity.
@@ -122,6 +124,7 @@ def owner_of(runs: Iterable[Run]) -> Origin | None:
         if type(origin) is Origin:
             if found is None or found is origin:
                 found = origin
+            # Two parts of one field have an owner in common; two fields of a message do not.
             elif found.turn != origin.turn or found.path[:1] != origin.path[:1]:
                 return UNKNOWN
     return found
@@ -133,6 +136,7 @@ def cut(runs: tuple[Run, ...], begin: int, end: int) -> tuple[Run, ...]:
     >>> cut(((3, None, 0), (4, UNKNOWN, 0)), 2, 5)
     ((1, None, 2), (2, Origin(None, ('?',)), 0))
     """
+    # The usual case: a field of the data as it is.
     if len(runs) == 1:
         length, origin, start = runs[0]
         if begin == 0 and end == length:
@@ -142,11 +146,13 @@ def cut(runs: tuple[Run, ...], begin: int, end: int) -> tuple[Run, ...]:
     at = 0
     for length, origin, start in runs:
         low, high = max(begin, at), min(end, at + length)
+        # An empty run stays: it marks where empty data would be.
         if low < high or (low == high and length == 0 and begin <= at <= end and begin < end):
             kept.append((high - low, origin, start if start == LOST else start + low - at))
         at += length
     if not kept:
         at = 0
+        # Nothing was cut out: the first data that touches the place, so that an empty text knows its field.
         for length, origin, start in runs:
             if at <= begin <= at + length and origin is not None:
                 return ((0, origin, start if start == LOST else start + begin - at),)

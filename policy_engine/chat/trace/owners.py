@@ -45,14 +45,17 @@ def owner_in(*values: Any) -> Origin | None:
     while todo:
         item = todo.pop()
         kind = type(item)
+        # First, because most values are: text and numbers of the template.
         if kind in _PLAIN:
             continue
         seen += 1
         if seen + len(todo) > _MOST_LOOKED_AT:
+            # Too much to look through: refused to nobody, trained by nobody.
             return UNKNOWN
         if isinstance(item, str):
             origin = owner_of(getattr(item, "_r", ()))
         else:
+            # Data knows its own field; only what the template built is looked into.
             origin = getattr(item, "_o", None) if isinstance(item, int | float | dict | list) else None
             if origin is None:
                 if hasattr(item, "__next__"):

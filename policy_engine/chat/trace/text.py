@@ -41,6 +41,8 @@ def runs_of(value: str) -> tuple[Run, ...]:
     """The runs of any string; plain strings are template text nobody has claimed."""
     if type(value) is Traced:
         return value._r
+    # Markup with runs, or a subclass that Jinja made; asked second, since nearly every string is of the two kinds
+    # above.
     carried = getattr(value, "_r", None)
     if carried is not None:
         return carried  # type: ignore[no-any-return]
@@ -64,12 +66,14 @@ def text_of(value: Any) -> str:
         return value  # type: ignore[no-any-return]
     if kind is int or kind is bool or value is None or isinstance(value, str | int | float):
         return str(value)  # numbers of the data know their field
+    # Measured before it is printed: lists that hold each other twice print to gigabytes.
     check_size(measure(value).chars)
     text = str(value)
     if type(text) is Traced:
         return text
     owner = owner_in(value)
     if owner is None and is_opaque(value):
+        # A method or a generator prints an address, and what it holds is not seen.
         owner = UNKNOWN
     return text if owner is None else traced(str.__str__(text), ((len(text), owner, LOST),))
 
@@ -83,6 +87,7 @@ def concat(pieces: Sequence[str]) -> str:
     text = "".join(pieces)
     if len(text) > BIG:
         check_size(len(text))
+    # Checked after joining, in one pass: most renderings have a traced piece among the first.
     for piece in pieces:
         if type(piece) is not str:
             return traced(text, few(tuple(run for p in pieces for run in runs_of(p))))
@@ -104,6 +109,7 @@ class Traced(str):
     def __reduce__(self) -> tuple[Any, ...]:
         return (str, (str.__str__(self),))
 
+    # Strings do not change, so a copy may be the same object; Jinja's own code never asks for one.
     def __deepcopy__(self, memo: Any) -> Traced:
         return self
 
@@ -129,6 +135,7 @@ class Traced(str):
         return traced(text, few(runs_of(other) + self._r))
 
     def __mul__(self, count: SupportsIndex) -> str:
+        # A negative count gives the empty text, as with plain strings.
         number = max(count.__index__(), 0)
         if len(self) * number > BIG:
             check_size(len(self) * number)
@@ -150,6 +157,7 @@ class Traced(str):
             if len(text) > BIG:
                 check_size(len(text))
             begin, end, step = key.indices(len(self))
+            # Reversed or skipping, the characters are still this data's, and no longer neighbours in its field.
             if step != 1:
                 return lost(text, self)
             return traced(text, cut(self._r, begin, max(begin, end)))
@@ -159,6 +167,7 @@ class Traced(str):
 
     def __iter__(self) -> Iterator[str]:
         for at, char in enumerate(str.__iter__(self)):
+            # A loop over a text of megabytes makes an object for each character: charged for as it goes on.
             if not at % BIG:
                 charge(256 * min(BIG, len(self)))
             yield traced(char, cut(self._r, at, at + 1))
@@ -195,6 +204,7 @@ class Traced(str):
         whole = str.splitlines(self, True)
         bare = str.splitlines(self, keepends)
         found, at = [], 0
+        # Split twice: the lines with their ends say where the next one begins.
         for line, kept in zip(whole, bare, strict=True):
             found.append(self._sub(at, at + len(kept)))
             at += len(line)
@@ -214,6 +224,7 @@ class Traced(str):
                 at = str.index(self, piece, at)
                 bounds.append((at, at + len(piece)))
                 at += len(piece)
+            # An empty last piece is found anywhere; it is behind the last separator.
             if pieces and pieces[-1] == "" and len(self):
                 bounds[-1] = (len(self), len(self))
         else:
@@ -249,8 +260,11 @@ class Traced(str):
         times = str.count(self, old)
         if len(self) + times * len(new) > BIG:
             check_size(len(self) + times * len(new))
+        # A million pieces would be refused, and text of the template's own needs none of them.
         if times > MAX_PIECES and all(type(o) is not Origin for _, o, _ in (*self._r, *runs_of(new))):
             return str.replace(self, old, new, count)  # only text of the template's own, which makes no data of it
+        # What Python gives is compared with what the pieces give: if they ever differ, offsets are lost and not
+        # wrong.
         expected = str.replace(self, old, new, count)
         if not old:
             return lost(expected, self, new)
@@ -264,6 +278,7 @@ class Traced(str):
         return made if str.__eq__(made, expected) else lost(expected, self, new)
 
     def _stand_in(self, new: str) -> str:
+        # What replaces it is data itself, and belongs to its own field.
         if type(new) is not str and owner_of(runs_of(new)) is not None:
             return new
         owner = owner_of(self._r)
@@ -274,6 +289,7 @@ class Traced(str):
         size = sum(map(_length, items)) + len(self) * len(items)
         if size > BIG:
             check_size(size)
+        # Python's own join first: it refuses what is no string, in its own words.
         text = str.join(self, items)
         runs: list[Run] = []
         for number, item in enumerate(items):
@@ -289,6 +305,7 @@ class Traced(str):
         """
         if str.__eq__(text, self):
             return self
+        # `ß` in upper case is two letters, so offsets would be off from there on.
         if len(text) != len(self):
             return lost(text, self)
         return traced(text, tuple((n, o, LOST if type(o) is Origin else s) for n, o, s in self._r))
@@ -314,6 +331,7 @@ class Traced(str):
     def _padded(self, text: str, fill: str = " ") -> str:
         if type(fill) is not str and holds_data(fill):
             return lost(text, self, fill)
+        # The first place: a text of fill characters alone is the same wherever it is taken to be.
         at = str.find(text, self)
         left, right = text[:at], text[at + len(self) :]
         return traced(text, runs_of(left) + self._r + runs_of(right)) if at >= 0 else lost(text, self)
@@ -349,6 +367,7 @@ def _percent(pattern: str, values: Any) -> str:
     """`pattern % values`; exact where the pattern has only `%s`, else the owner is kept."""
     text = str.__mod__(pattern, values)
     given = values if isinstance(values, tuple) else (values,)
+    # Only where every field is a bare `%s`, one for each value, is the place of each value known.
     pieces = str.split(pattern, "%s")
     if not isinstance(values, Mapping) and len(pieces) == len(given) + 1 and not any("%" in p for p in pieces):
         parts: list[str] = []

@@ -31,6 +31,7 @@ def tojson(
         return lost(text, x, indent, separators)  # what is between two values may look like a value
     if isinstance(x, TracedDict | TracedList):
         path = x._o.path
+        # Tools, documents and arguments of calls are one piece: nothing in them has another owner.
         if x._o.turn is None or "arguments" in path:
             return traced(text, ((len(text), x._o, LOST),))
     elif type(x) not in (Traced, dict, list, tuple):
@@ -38,6 +39,7 @@ def tojson(
         return text if origin is None else traced(text, ((len(text), origin, LOST),))
     walker = _Walker(text, ensure_ascii=ensure_ascii, sort_keys=sort_keys)
     walker.value(x, None)
+    # The closing bracket belongs to the object itself.
     walker.gap(len(text), x._o if isinstance(x, TracedDict | TracedList) else None)
     runs = tuple(walker.runs)
     return traced(text, runs) if any(type(o) is Origin for _, o, _ in runs) else text
@@ -72,6 +74,7 @@ class _Walker:
                 opaque = value._o
             container = opaque or value._o
         if isinstance(value, dict):
+            # In the order in which `json.dumps` writes them.
             keys = sorted(value) if self.sort_keys else list(value)
             for key in keys:
                 self._leaf(key, container or origin_of(key), plain=True)
@@ -85,8 +88,10 @@ class _Walker:
     def _leaf(self, value: Any, container: Origin | None, *, plain: bool) -> None:
         dumped = json.dumps(value, ensure_ascii=self.ensure_ascii)
         if not isinstance(value, str) and plain and container is None:
+            # A key that is a number is written as text.
             dumped = json.dumps(str(value)) if not isinstance(value, str) else dumped
         found = self.text.find(dumped, self.at)
+        # Written in another way than expected: it goes into the gap before the next leaf.
         if found < 0:
             return
         self.gap(found, container)
@@ -98,6 +103,7 @@ class _Walker:
             return
         owner = owner_of(value._r)
         self.gap(found + 1, owner)
+        # Runs of characters that JSON writes as they are keep their offsets; escapes keep the owner.
         pattern = _ESCAPED_ASCII if self.ensure_ascii else _ESCAPED
         at = 0
         for match in pattern.finditer(value):

@@ -23,6 +23,7 @@ class TracedInt(int):
     _o: Origin
 
     def __str__(self) -> str:
+        # No offsets: a number in JSON and its text in Python may be written differently.
         text = int.__repr__(self)
         return traced(text, ((len(text), self._o, LOST),))
 
@@ -106,6 +107,7 @@ def wrap(value: Any, turn: int | None, path: tuple[str | int, ...]) -> Any:
     if kind is dict:
         made = TracedDict()
         made._o = origin_at(turn, path)
+        # One origin for all keys of an object: a key has no field of its own.
         of_key = key_at(turn, path)
         for key, item in value.items():
             name = traced(key, ((len(key), of_key, LOST),)) if type(key) is str else key
@@ -115,6 +117,7 @@ def wrap(value: Any, turn: int | None, path: tuple[str | int, ...]) -> Any:
         items = TracedList(wrap(item, turn, (*path, at)) for at, item in enumerate(value))
         items._o = origin_at(turn, path)
         return items
+    # After bool was ruled out by its type: `type(True)` is bool, not int.
     if kind is int:
         number = TracedInt(value)
         number._o = origin_at(turn, path)
@@ -143,12 +146,14 @@ def _plain(value: Any) -> Any:
         return dict(value)
     if isinstance(value, list | tuple):
         return list(value)
+    # A number of numpy or torch.
     if callable(getattr(value, "item", None)) and getattr(value, "shape", None) == ():
         return value.item()
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
     if callable(getattr(value, "model_dump", None)):
         return value.model_dump()
+    # Anything else is named, and no template gets the object itself: it could call its methods.
     return f"<{type(value).__name__}>"
 
 
@@ -160,6 +165,7 @@ def wrap_message(message: Mapping[str, Any], turn: int, aliases: Mapping[str, st
     made = TracedMessage()
     made._o = origin_at(turn, ())
     for key, item in message.items():
+        # Marks of control tokens in a role are taken out again by whoever reads the text.
         if key == "role" and type(item) is Placed:
             made[key] = str.__str__(item)
         elif type(item) is not str:
@@ -177,6 +183,7 @@ def origin_of(value: Any) -> Origin | None:
     """Return the origin of a traced value, or of the first data in an object the template built."""
     if isinstance(value, str):
         return owner_of(runs_of(value))
+    # Made of the data as a whole, so its own origin says it.
     if isinstance(value, TracedDict | TracedList | TracedInt | TracedFloat):
         return value._o
     if type(value) is dict:

@@ -17,7 +17,8 @@ from typing import Any, Final, NoReturn
 from policy_engine.chat.skeleton.tape import Probe, Tape
 from policy_engine.chat.trace.call_bounds import charged, check_call
 from policy_engine.chat.trace.computed import KEEPING_METHODS, called
-from policy_engine.chat.trace.text import Traced
+from policy_engine.chat.trace.origins import cut
+from policy_engine.chat.trace.text import Traced, traced
 from policy_engine.chat.trace.values import TracedDict, TracedFloat, TracedInt, TracedList, TracedMessage
 
 _CUTTING: Final = frozenset({"lstrip", "removeprefix", "removesuffix", "rstrip", "strip"})
@@ -44,12 +45,13 @@ def make(tape: Tape, value: Any, register: int | None, is_cut: bool) -> Any:
         made = Number()
     elif kind is list or kind is TracedList:
         made = List()
-        made.is_filled = False
+        made.is_filled, made.split = False, None
     elif kind is dict or kind is TracedDict:
         made = Object()
     else:
         raise tape.refuse(f"a {kind.__name__} made of data")
     made.tape, made.value, made.register, made.is_cut, made.place = tape, value, register, is_cut, None
+    made.later, made.weight = None, 1
     return made
 
 
@@ -139,18 +141,33 @@ class Text(_Value):
         if name in _PARTING:
             parts = self.tape.step(name, _three(name), self, *args)
             return tuple(self.tape.step("item", operator.getitem, parts, at) for at in range(3))
+        if name == "split" and self.is_cut and len(args) == 1 and _cuts_alike(args[0]):
+            return self._split(args[0])
         made = self.tape.step(name, _method(name), self, *args, is_cut=self.is_cut and name in _CUTTING)
         if name in _LISTING:
             made.is_cut = self.is_cut
             made.is_filled = name != "splitlines" and bool(args) and args[0] is not None
         return made
 
+    def _split(self, separator: str) -> List:
+        """The pieces of a text, of which the first and the last are cut out without the others."""
+        made: List = make(self.tape, self.value.split(separator), None, True)
+        made.later = lambda: self.tape.register_of(self.tape.step("split", _method("split"), self, separator))
+        made.is_filled = True
+        made.split = (self, separator)
+        made.weight = self.weight
+        return made
+
 
 class List(_Value):
-    """Stands for a list; one that `is_filled` has an item in every row."""
+    """Stands for a list; one that `is_filled` has an item in every row.
 
-    __slots__ = ("is_filled",)
+    `split` is the text and the separator that it was made of, where its ends can be cut out alone.
+    """
+
+    __slots__ = ("is_filled", "split")
     is_filled: bool
+    split: tuple[Text, str] | None
 
     def __len__(self) -> int:
         return int(self.tape.test("?len", len, self))
@@ -164,6 +181,9 @@ class List(_Value):
             size = len(self)
             if not -size <= index < size:
                 raise IndexError("list index out of range")
+        elif self.split is not None:
+            name, function = ("cut behind", _behind) if index else ("cut before", _before)
+            return self.tape.step(name, function, *self.split, is_cut=True)
         return _item(self, index)
 
     def __iter__(self) -> Iterator[Any]:
@@ -203,6 +223,31 @@ class Object(_Value):
 
 def _keys(value: dict[str, Any]) -> tuple[str, ...]:
     return tuple(map(str.__str__, value))
+
+
+def _cuts_alike(separator: Any) -> bool:
+    """True for text that cannot overlap itself: the last one that is found from either side is the same."""
+    return (
+        type(separator) is str
+        and bool(separator)
+        and not any(separator.startswith(separator[at:]) for at in range(1, len(separator)))
+    )
+
+
+def _before(text: Traced, separator: str) -> Traced:
+    """`text.split(separator)[0]` of a text of one run."""
+    at = str.find(text, separator)
+    return text if at < 0 else _cut(text, 0, at)
+
+
+def _behind(text: Traced, separator: str) -> Traced:
+    """`text.split(separator)[-1]` of a text of one run."""
+    at = str.rfind(text, separator)
+    return text if at < 0 else _cut(text, at + len(separator), len(text))
+
+
+def _cut(text: Traced, begin: int, end: int) -> Traced:
+    return traced(str.__getitem__(text, slice(begin, end)), cut(text._r, begin, end))
 
 
 def _three(name: str) -> Callable[..., Any]:

@@ -23,6 +23,16 @@ MESSAGES: Final = 0
 NOW: Final = 1
 _MOST_ENTRIES: Final = 4_000
 """Steps and tests of one recording."""
+_MOST_WEIGHT: Final = 64
+_GROWING: Final = {"filter tojson ()": 8, "str": 8, "upper": 3, "lower": 3, "filter upper ()": 3, "filter lower ()": 3}
+"""Steps that make text that is longer than what they are given, by the most times that it is longer."""
+_KEEPING: Final = frozenset(
+    {
+        "+", "char", "concat", "cut before", "cut behind", "filter length ()", "filter string ()", "filter trim ()",
+        "item", "lstrip", "rstrip", "split", "strip",
+    }
+)  # fmt: skip
+"""Steps that make nothing longer than all that they are given."""
 _CONSTANTS: Final = (str, int, float, type(None))
 _OBJECTS: Final = (TracedDict, TracedMessage, TracedList)
 
@@ -53,15 +63,18 @@ class Entry:
 class Probe:
     """Base of the values that stand for data: `value` in the recorded row, and its register.
 
-    `is_cut` marks text that was only cut out of one field. Everything that is not written below refuses.
+    `is_cut` marks text that was only cut out of one field. `later` makes the step of a value that need not be made.
+    `weight` bounds its length, in lengths of the longest field; None if nothing is known of it.
     """
 
-    __slots__ = ("is_cut", "place", "register", "tape", "value")
+    __slots__ = ("is_cut", "later", "place", "register", "tape", "value", "weight")
     tape: Tape
     value: Any
     register: int | None
     is_cut: bool
     place: tuple[int, tuple[str | int, ...]] | None
+    later: Callable[[], int] | None
+    weight: int | None
 
 
 class Tape:
@@ -75,6 +88,8 @@ class Tape:
         self.places: dict[int, tuple[Any, int, tuple[str | int, ...], Any]] = {}
         """Objects and lists that stand for data, by id: themselves, where they are, and what they stand for."""
         self.refused: str | None = None
+        self.is_bounded = True
+        """True if no step makes much more than it is given, so that a replay needs no meter."""
 
     def refuse(self, reason: str) -> Refused:
         """The exception to raise; a recording that refused stays refused, whoever catches it."""
@@ -91,7 +106,12 @@ class Tape:
             value = function(*map(self.concrete, args))
         except Exception as error:
             raise self.refuse(f"{name} fails: {error}") from error
-        return self._known.setdefault(key, self._added(key, call, registers, value, is_cut))
+        made = self._added(key, call, registers, value, is_cut)
+        made.weight = _weight(name, args)
+        if made.weight is None or made.weight > _MOST_WEIGHT:
+            made.weight = None
+            self.is_bounded = False
+        return self._known.setdefault(key, made)
 
     def test(self, name: str, function: Callable[..., Any], *args: Any) -> Any:
         """The answer of `function`, which every row has to give that is replayed this way."""
@@ -112,7 +132,9 @@ class Tape:
         """The probe for what is made of the time."""
         key = (name, NOW)
         found = self._known.get(key)
-        return found or self._known.setdefault(key, self._added(key, function, (NOW,), value, False))
+        if found is None:
+            found = self._known[key] = self._added(key, function, (NOW,), value, False)
+        return found
 
     def _added(
         self, key: tuple[Any, ...], call: Callable[..., Any], registers: tuple[int, ...], value: Any, is_cut: bool
@@ -150,7 +172,9 @@ class Tape:
         """The register of a probe; a field is read when it is first asked for."""
         if value.place is not None:
             return self.field(*value.place, value.value, plain=plain)
-        assert value.register is not None
+        if value.register is None:
+            assert value.later is not None
+            value.register = value.later()
         return value.register
 
     def concrete(self, value: Any) -> Any:
@@ -226,6 +250,27 @@ class Tape:
             registers.append(register)
         at = registers.index(register)
         return (lambda values: values[at]), ("register", register)
+
+
+def _weight(name: str, args: Any) -> int | None:
+    times = _GROWING.get(name, 1 if name in _KEEPING or name.startswith("tag ") else None)
+    if times is None:
+        return None
+    weight = 0
+    todo = list(args)
+    while todo:
+        value = todo.pop()
+        if isinstance(value, Probe):
+            if value.weight is None:
+                return None
+            weight += value.weight
+        elif isinstance(value, list | tuple):
+            todo += value
+        elif isinstance(value, dict):
+            todo += value.values()
+        else:
+            weight += isinstance(value, str)
+    return times * weight
 
 
 def _holds(value: Any) -> bool:

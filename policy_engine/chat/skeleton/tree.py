@@ -22,9 +22,6 @@ from policy_engine.chat.trace.text import Traced, runs_of
 _MOST_LAYOUTS: Final = 64
 """Layouts of one way: which of its fields are empty, and where its thinking is."""
 
-_BOUNDED: Final = frozenset({"field", "traced", "item", "lstrip", "rstrip", "split", "strip", "filter trim ()"})
-"""Steps that make nothing longer than what they are given."""
-
 Step = tuple[Callable[..., Any], Any]
 
 
@@ -170,7 +167,7 @@ class Tree:
             test = entries[at] if at < len(entries) else None
             keys = [entry.key for entry in own] + ([("test", *test.key)] if test is not None else ["end"])
             if is_new:
-                self.is_metered = self.is_metered or any(entry.key[0] not in _BOUNDED for entry in own)
+                self.is_metered = self.is_metered or not recording.tape.is_bounded
                 node.steps = [(entry.function, _of(entry)) for entry in own]
                 if test is not None:
                     node.test = (test.function, _of(test))

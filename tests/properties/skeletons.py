@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, Final
@@ -14,7 +14,9 @@ from policy_engine.chat.skeleton.mismatch import SkeletonMismatch
 from policy_engine.chat.template import ChatTemplate
 from policy_engine.core.errors import PolicyEngineError
 from policy_engine.data.conversation import Conversation
+from policy_engine.testing.choices import RandomChoices
 from policy_engine.testing.templates import installed_templates
+from tests.properties.hostile import hostile_template
 from tests.support.templates import SPECIAL_TOKENS, TIME, WEATHER
 
 SHAPES: Final = ("ua", "sua", "suaua", "ur", "sutaua", "utr", "pa", "uau", "suturua")
@@ -118,25 +120,61 @@ def facts(template: ChatTemplate, row: Conversation) -> tuple[Any, ...]:
 
 def problem_of(source: str, rng: random.Random, shape: str, rows: int = ROWS) -> tuple[int, str | None]:
     """The rows of one shape that were replayed, and what a replay gave that a rendering does not."""
-    warm = ChatTemplate(source, special_tokens=SPECIAL_TOKENS)
-    full = ChatTemplate(source, special_tokens=SPECIAL_TOKENS, skeletons=False)
+
+    def told() -> Iterator[Conversation]:
+        row = conversation(rng, shape)
+        for number in range(rows):
+            yield row
+            row = replace(row, messages=varied(rng, row.messages)) if number % 6 else conversation(rng, shape)
+
+    return compared(source, told())
+
+
+def compared(source: str, rows: Iterable[Conversation], **facts_of_template: Any) -> tuple[int, str | None]:
+    """The rows that were replayed, and what a replay gave that a rendering does not."""
+    facts_of_template = {"special_tokens": SPECIAL_TOKENS, **facts_of_template}
+    warm = ChatTemplate(source, **facts_of_template)
+    full = ChatTemplate(source, **facts_of_template, skeletons=False)
     skeletons = warm.skeletons
     assert skeletons is not None
     with never_compared():
-        row = conversation(rng, shape)
-        for number in range(rows):
-            if number % 6:
-                row = replace(row, messages=varied(rng, row.messages))
-            else:
-                row = conversation(rng, shape)
+        for row in rows:
             replayed, told = facts(warm, row), facts(full, row)
-            if replayed != told:
+            if replayed != told and told == facts(full, row):  # a template may print the address of an object
                 return skeletons.replays, f"{row.messages!r}: {replayed!r}, in full {told!r}"
     return skeletons.replays, skeletons.ended
 
 
+def hostile_row(rng: random.Random) -> Conversation:
+    """A row of `hostile.hostile_data`'s form, with texts and numbers that templates compare and cut."""
+
+    def few() -> str:
+        return rng.choice(("ab", "a", "", "xY-z", "Q", "a b a", "x-y", "9", " a\n", "aab aab", "Hi, Bob", "%s", "{}"))
+
+    message = {
+        "role": "user", "content": few() + rng.choice(("", few())), "note": few(), "n": rng.choice((0, 1, 7, 12, 97)),
+        "x": rng.choice((0.25, 1.0, 12.5)), "d": {"a": few(), "b": few()}, "l": [few(), few()],
+    }  # fmt: skip
+    return Conversation(messages=(message, {"role": "assistant", "content": few()}))
+
+
+def hostile_case(choices: RandomChoices, rng: random.Random, rows: int = 12) -> tuple[str, str | None]:
+    """A template grown from Jinja's grammar, on rows of one shape."""
+    source, _ = hostile_template(choices)
+    if "random" in source or "lipsum" in source:
+        return "chance", None
+    try:
+        replays, problem = compared(source, (hostile_row(rng) for _ in range(rows)), seconds=2.0)
+    except PolicyEngineError as error:
+        return "no template", str(error) if isinstance(error, SkeletonMismatch) else None
+    return "hostile, replayed" if replays else "hostile, in full", None if problem is None else f"{source}: {problem}"
+
+
 def skeleton_case(seed: int, number: int) -> tuple[str, str | None]:
-    """A case of the long run: a template and a shape."""
+    """A case of the long run: a template and a shape; every second one a template that nobody would write."""
+    if number % 2:
+        return hostile_case(RandomChoices(f"skeletons:{seed}:{number}"), random.Random(f"{seed}:{number}"))
+    number //= 2
     names = sorted(installed_templates())
     name = names[number // len(SHAPES) % len(names)]
     shape = SHAPES[number % len(SHAPES)]

@@ -50,6 +50,8 @@ def record(
             for part in recording.operands(piece) if type(piece) is tuple else (piece,):
                 if not isinstance(part, str | Probe):
                     raise tape.refuse(f"it writes a {type(part).__name__}")
+                if isinstance(part, str) and " at 0x" in part:
+                    raise tape.refuse("the address of an object, which is another one in each run")
                 pieces.append((part, state.claim))
     except Exception as error:
         raise tape.refuse(f"{type(error).__name__}: {error}") from error

@@ -28,10 +28,12 @@ COMPARED_FIRST: Final = frozenset({1, 2, 4, 8, 16, 64, 256})
 COMPARED: Final = 1_000
 """Replays of one way that are compared with the full rendering: these, and every thousandth."""
 _MOST_SHAPES: Final = 1 << 10
+_MOST_ENTRIES: Final = 1 << 17
+"""Steps, tests and pieces of all that is recorded; past it they are forgotten."""
 _MOST_LEAVES: Final = 128
 """Ways that are kept for one shape."""
 FREE_RECORDINGS: Final = 64
-_REPLAYS_FOR_ONE: Final = 16
+_REPLAYS_FOR_ONE: Final = 32
 """Recordings that a template may have: so many, and one more for so many replays."""
 _MOST_REFUSALS: Final = 4
 """Recordings of a shape that may be refused before it is rendered in full for good."""
@@ -61,6 +63,7 @@ class Skeletons:
         self._seconds = seconds
         self._trees: Bounded[Any, Tree | None] = Bounded(_MOST_SHAPES)
         self._lock = threading.Lock()
+        self._entries = 0
         self.recordings = 0
         self.replays = 0
         """Rows that were given out by a skeleton."""
@@ -106,6 +109,11 @@ class Skeletons:
         is_compared = leaf.uses in COMPARED_FIRST or not leaf.uses % COMPARED
         return Attempt(tree, conversation.messages, now, replay, is_compared)
 
+    @property
+    def trees(self) -> list[Tree | None]:
+        """What was recorded, one of each shape; None for a shape that was seen once."""
+        return list(self._trees.values())
+
     def learn(
         self,
         attempt: Attempt,
@@ -148,6 +156,10 @@ class Skeletons:
             wrong = tree.add(recording)
             if wrong is not None:
                 raise Refused(wrong)
+            self._entries += len(recording.tape.entries) + len(recording.pieces)
+            if self._entries > _MOST_ENTRIES:
+                self._trees.clear()
+                self._entries = 0
         except Refused as refused:
             tree.refusals += 1
             if len(self.reasons) < _MOST_SHAPES:

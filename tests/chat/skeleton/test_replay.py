@@ -11,9 +11,10 @@ from policy_engine import ChatTemplate, Conversation
 from policy_engine.chat.skeleton import skeletons as module
 from policy_engine.chat.skeleton.mismatch import SkeletonMismatch
 from policy_engine.chat.skeleton.tree import Node, Tree
+from policy_engine.testing.choices import RandomChoices
 from policy_engine.testing.templates import installed_templates
-from tests.properties.skeletons import facts, never_compared, problem_of
-from tests.support.templates import SPECIAL_TOKENS, WEATHER
+from tests.properties.skeletons import facts, hostile_case, never_compared, problem_of
+from tests.support.templates import WEATHER
 
 CHATML = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
 TEMPLATES = {
@@ -210,7 +211,7 @@ def test_recordings_are_bounded() -> None:
         shape = [f"x{number}"] * (number // 2 + 1)
         template.render(told(*shape), in_other_words=False)
     assert template.skeletons is not None
-    assert template.skeletons.recordings <= module.FREE_RECORDINGS + template.skeletons.replays // 16
+    assert template.skeletons.recordings <= module.FREE_RECORDINGS + template.skeletons.replays // 32
 
 
 def test_reasons_are_kept() -> None:
@@ -224,4 +225,28 @@ def test_pickles_without_what_was_recorded() -> None:
     again = pickle.loads(pickle.dumps(template))
     assert replays(again) == 0
     assert pickle.loads(pickle.dumps(ChatTemplate(CHATML, skeletons=False))).skeletons is None
-    assert SPECIAL_TOKENS
+
+
+def test_templates_that_nobody_would_write() -> None:
+    found = [hostile_case(RandomChoices(f"skeletons:1:{n}"), random.Random(f"1:{n}"), rows=8) for n in range(40)]
+    assert [problem for _, problem in found if problem is not None] == []
+    assert sum(outcome == "hostile, replayed" for outcome, _ in found) > 4
+
+
+def test_the_address_of_an_object_is_not_recorded() -> None:
+    template = warmed("{% for m in messages %}{{ m.content }}{{ ['a'.upper]|string }}{% endfor %}", told("a", "b"))
+    assert not replays(template)
+    assert template.skeletons is not None
+    assert "address of an object" in next(iter(template.skeletons.reasons))
+
+
+def test_what_is_recorded_is_forgotten_before_it_is_too_much(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_MOST_ENTRIES", 40)
+    template = ChatTemplate(CHATML)
+    full = ChatTemplate(CHATML, skeletons=False)
+    for number in range(40):
+        row = told(*["a"] * (1 + number // 8))
+        assert facts(template, row) == facts(full, row)
+        assert template.skeletons is not None
+        assert len(template.skeletons.trees) < 6
+    assert replays(template)

@@ -90,7 +90,7 @@ def added(rows: int, pairs: int) -> int:
 
 
 def skeletons(rows: int, rounds: int) -> int:
-    """Prints microseconds a row: rendered in full, replayed, and the stages of a replay; the least of some rounds."""
+    """Prints microseconds a row, rendered in full and replayed, and the stages of a replay."""
     from policy_engine.chat.skeleton.shape import shape_of
     from policy_engine.chat.template import ChatTemplate
     from policy_engine.data.conversation import Conversation

@@ -226,7 +226,7 @@ def _keys(value: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _cuts_alike(separator: Any) -> bool:
-    """True for text that cannot overlap itself, so that a search from either side finds the last one."""
+    """True for text that cannot overlap itself: a search from either side finds the last one."""
     return (
         type(separator) is str
         and bool(separator)

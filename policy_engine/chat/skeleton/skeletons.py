@@ -111,7 +111,7 @@ class Skeletons:
 
     @property
     def trees(self) -> list[Tree | None]:
-        """What was recorded, one of each shape; None for a shape that was seen once."""
+        """The trees that were recorded, by shape; None for a shape that was seen once."""
         return list(self._trees.values())
 
     def learn(

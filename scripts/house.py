@@ -11,7 +11,7 @@ import re
 import statistics
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -24,6 +24,44 @@ ONE_FILE_EACH: Final = {"policy_engine/cli/verbs"}
 """Folders that have one file for each thing of a kind, however many there are."""
 EXAMPLE: Final = re.compile(r">>> |→|[Ff]or example|such as `|(?:\n\n|:\n) {4,}\S")
 """An example in a docstring: a session, an indented block, or real strings in a row."""
+
+
+KEPT_TWICE: Final = {
+    "bounds": "where messages end in a text that code rendered, and what a template's operations may spend",
+    "choices": "values of options, and choices of a generator; `testing.choices` is imported by users' tests",
+    "compile": "the verb for what both do, to a template and to a policy",
+    "load": "loads what its folder is about: an encoder, or a tokenizer",
+    "places": "the characters of an encoder's tokens, and the turns that a proof speaks of",
+    "vocabulary": "words of the language, and ids of an encoder or a tokenizer",
+}
+"""Base names that two files keep although a tab does not tell them apart, and why."""
+
+
+def unclear_names(files: Iterable[str]) -> dict[str, list[str]]:
+    """Base names that several files of the package have, and that an editor's tab leaves unclear.
+
+    Editors show the folder beside a name that two open files share. That is enough where the folder is the difference:
+    for the two files of a verb and the one file of the room that it opens, for a trainer's adapter and importer, and
+    for the reporter of a format.
+
+    >>> unclear_names(["cli/verbs/apply.py", "cli/work/apply.py", "run/apply.py"])
+    {}
+    >>> unclear_names(["rules/compile.py", "chat/trace/compile.py"])
+    {'compile': ['rules/compile.py', 'chat/trace/compile.py']}
+    """
+    stems: dict[str, list[str]] = {}
+    for name in files:
+        stem = name.rpartition("/")[2].removesuffix(".py")
+        if stem not in ("__init__", "__main__") and not name.startswith("cli/reporters/"):
+            stems.setdefault(stem, []).append(name)
+    return {stem: names for stem, names in stems.items() if len(names) > 1 and not _told_apart(stem, names)}
+
+
+def _told_apart(stem: str, names: Sequence[str]) -> bool:
+    if set(names) == {f"adapters/{stem}.py", f"importers/{stem}.py"}:
+        return True
+    rooms = [name for name in names if not name.startswith(("cli/verbs/", "cli/work/"))]
+    return f"cli/verbs/{stem}.py" in names and len(rooms) <= 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,14 +96,10 @@ def figures() -> Iterator[Figure]:
         places=tuple(f"{name}: {number}" for name, number in lines.items() if number > 400),
     )  # fmt: skip
 
-    stems: dict[str, list[str]] = {}
-    for path in files:
-        if path.stem not in ("__init__", "__main__"):
-            stems.setdefault(path.stem, []).append(path.relative_to(PACKAGE).as_posix())
-    twice = {stem: names for stem, names in stems.items() if len(names) > 1}
+    unclear = unclear_names(path.relative_to(PACKAGE).as_posix() for path in files)
     yield Figure(
-        name="base names used twice", value=str(len(twice)), bar="at most 6 that an editor's tab leaves unclear",
-        places=tuple(", ".join(names) for names in twice.values()),
+        name="base names used twice that a tab leaves unclear", value=str(len(unclear)), bar="at most 6",
+        places=tuple(f"{', '.join(names)} ({KEPT_TWICE.get(stem, 'rename one')})" for stem, names in unclear.items()),
     )  # fmt: skip
 
     prose = counts(finding for path in files_below(ROOT / name for name in LOOKED_AT) for finding in findings_in(path))

@@ -63,7 +63,6 @@ def policy_dataset(
     template: str | None = None,
     dataset: str | None = None,
     packed: bool = False,
-    split: str = "train",
     **load_dataset_kwargs: Any,
 ) -> Any:
     """Rows of `tokens` and `labels` for torchtune's collators.
@@ -71,15 +70,16 @@ def policy_dataset(
     With `packed`, torchtune's `PackedDataset` of them.
 
     `tokenizer` is the recipe's, which it passes itself: of it `max_seq_len` and `pad_id` count, and whether it has the
-    vocabulary of `chat_tokenizer`. `source`, `split` and further arguments go to `datasets.load_dataset`; `template`
-    and `dataset` are a chat template's and a dataset file's path. Rows of which nothing is trained are left out.
+    vocabulary of `chat_tokenizer`. `source` and further arguments go to `datasets.load_dataset` (`split` is `train`
+    unless given); `template` and `dataset` are a chat template's and a dataset file's path. Rows of which nothing is
+    trained are left out.
 
     Raises ConfigError for a policy or data with weights, rows that are packed, another vocabulary, and rows longer
     than `max_seq_len`, which torchtune would not cut; and what `load_policy`, `Masker` and masking raise.
     """
     from datasets import load_dataset
 
-    rows: Any = load_dataset(source, split=split, **load_dataset_kwargs)
+    rows: Any = load_dataset(source, **{"split": "train", **load_dataset_kwargs})
     if "input_ids" not in rows.column_names:
         if policy is None or chat_tokenizer is None:
             raise ConfigError(

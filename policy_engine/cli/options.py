@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Annotated
 
 import typer
@@ -86,3 +87,23 @@ MediaRootOption = Annotated[
 MediaUrlsOption = Annotated[
     bool, typer.Option("--media-urls", help="Fetch media that rows name by URL; else such rows fail.")
 ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Named:
+    """The policy, tokenizer, template, dataset file and media that a command line names."""
+
+    policy: PolicyOption = None
+    tokenizer: TokenizerOption = None
+    template: TemplateOption = None
+    dataset: DatasetOption = None
+    media_root: MediaRootOption = None
+    media_urls: MediaUrlsOption = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loading:
+    """Options of loading a tokenizer. Their callbacks act on them, so that no verb reads them."""
+
+    trust_encoder: TrustEncoderOption = False
+    no_cache: NoCacheOption = False

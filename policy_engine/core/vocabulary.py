@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any, Final, Literal
 
@@ -84,6 +85,16 @@ def parts_of(selector: str) -> frozenset[str] | None:
     # With the dot, so that `tool_call` does not cover a part that only begins alike.
     found = frozenset(p for p in PARTS if p == selector or p.startswith(selector + "."))
     return found or None
+
+
+def role_in_policy(name: str) -> str:
+    """A role as a policy names it: in quotes where its bare name would be another word, or no word.
+
+    >>> role_in_policy("assistant"), role_in_policy("text"), role_in_policy("usér")
+    ('assistant', '"text"', '"usér"')
+    """
+    is_word = name.isidentifier() and name.isascii()
+    return name if is_word and name not in KEYWORDS and parts_of(name) is None else json.dumps(name, ensure_ascii=False)
 
 
 GROUPS: Final = ("body", "eos", "turn")

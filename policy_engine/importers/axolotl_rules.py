@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from policy_engine.core.errors import ConfigError
-from policy_engine.core.vocabulary import KEYWORDS, KNOWN_ROLES, parts_of
+from policy_engine.core.vocabulary import KNOWN_ROLES, role_in_policy
 from policy_engine.data.role_spelling import Spelling
 from policy_engine.importers.axolotl_parts import LEFT_OUT, WHOLE
 from policy_engine.importers.imported import cannot
@@ -52,7 +52,7 @@ def rules_of(
         rules.append("train body")
         notes.append("`train_on_inputs`: what every role wrote is trained, headers are not.")
     elif roles:
-        rules.append(f"train {', '.join(_quoted(role) for role in roles)}")
+        rules.append(f"train {', '.join(role_in_policy(role) for role in roles)}")
     elif flag or detail or flagged:
         notes.append("`roles_to_train` is empty: only messages that say so themselves are trained.")
     else:
@@ -173,8 +173,3 @@ def _setting(entry: Mapping[str, Any], key: str, default: str, where: str) -> st
     if value not in _EOS:
         raise ConfigError(f"{where}: `{key}` is `{value}`", help=f"axolotl knows {', '.join(_EOS)}")
     return value
-
-
-def _quoted(role: str) -> str:
-    plain = role.isidentifier() and role.isascii() and role not in KEYWORDS and parts_of(role) is None
-    return role if plain else json.dumps(role, ensure_ascii=False)

@@ -16,6 +16,7 @@ import pytest
 pytest.importorskip("torch")
 
 from policy_engine import Masker, MediaOptions, load_policy
+from policy_engine.cli.options import Named
 from policy_engine.cli.outcome import Exit, Outcome
 from policy_engine.cli.work.doctor import Question, ask
 from policy_engine.core.errors import ConfigError
@@ -45,12 +46,19 @@ def folder(tmp_path: Path) -> Path:
 
 
 def look(folder: Path, data: str = "masked.parquet", **changed: Any) -> Outcome:
-    given: dict[str, Any] = {
-        "data": str(folder / data), "trainer": "transformers", "policy": None, "template": None, "dataset": None,
-        "tokenizer": str(folder / "processor"), "config": None, "settings": (), "collator": "padding",
-        "denominator": None, "rows": 8, "media": MediaOptions(root=folder / "images"),
-    }  # fmt: skip
-    return ask(Question(**{**given, **changed}))
+    named: dict[str, Any] = {"tokenizer": str(folder / "processor"), "media_root": str(folder / "images")}
+    return ask(
+        Question(
+            data=str(folder / data),
+            trainer="transformers",
+            named=Named(**{**named, **changed}),
+            config=None,
+            settings=(),
+            collator="padding",
+            denominator=None,
+            rows=8,
+        )
+    )
 
 
 def test_masked_rows_and_chats_survive(folder: Path) -> None:
@@ -81,4 +89,4 @@ def test_trained_placeholders_are_named(folder: Path) -> None:
 
 def test_a_processor_has_to_be_named(folder: Path) -> None:
     with pytest.raises(ConfigError, match="no processor is given"):
-        look(folder, tokenizer=None, media=None)
+        look(folder, tokenizer=None, media_root=None)

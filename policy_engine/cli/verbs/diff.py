@@ -10,16 +10,10 @@ import typer
 from rich.console import RenderableType
 from rich.text import Text
 
-from policy_engine.cli.options import (
-    DatasetOption,
-    FormatOption,
-    NoCacheOption,
-    TemplateOption,
-    TokenizerOption,
-    TrustEncoderOption,
-)
+from policy_engine.cli.options import DatasetOption, FormatOption, Loading, Named, TemplateOption, TokenizerOption
 from policy_engine.cli.outcome import Exit, Outcome, diagnostics_of
 from policy_engine.cli.run import finish
+from policy_engine.cli.signature import spread
 from policy_engine.cli.verbs.prove import witness_facts, witness_lines
 from policy_engine.cli.work.inputs import load_chat_tokenizer, masker_for, read_checked, read_schema
 from policy_engine.core.errors import ConfigError
@@ -33,73 +27,66 @@ _LISTED = 5
 _STYLES = {"equal": GOOD, "trains more": DOUBT, "trains less": DOUBT, "incomparable": BAD}
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Rows:
+    """The rows to compare on, and what masks them."""
+
+    data: Annotated[
+        str | None,
+        typer.Option("--data", metavar="DATA", help="Mask these rows by both, and show the tokens that change."),
+    ] = None
+    tokenizer: TokenizerOption = None
+    template: TemplateOption = None
+    dataset: DatasetOption = None
+    limit: Annotated[
+        int | None, typer.Option("--limit", min=1, metavar="N", help="With --data: take the first N rows only.")
+    ] = None
+    listed: Annotated[
+        int | None,
+        typer.Option("--list", min=0, metavar="N", help="With --data: list the first N rows that change (default: 5)."),
+    ] = None
+
+    @property
+    def unused(self) -> str | None:
+        """The first option about rows, if any is given.
+
+        Without rows it is an error: whoever gives it expects rows to be compared.
+        """
+        given = {"-t": self.tokenizer, "--template": self.template, "--limit": self.limit, "--list": self.listed}
+        return next((name for name, value in given.items() if value is not None), None)
+
+
 def register(app: typer.Typer) -> None:
     """Adds the verb."""
 
     @app.command()
+    @spread
     def diff(
         old: Annotated[str, typer.Argument(metavar="OLD", help="A policy file, or a shipped policy by its name.")],
         new: Annotated[str, typer.Argument(metavar="NEW", help="The policy to compare with it.")],
-        data: Annotated[
-            str | None,
-            typer.Option("--data", metavar="DATA", help="Mask these rows by both, and show the tokens that change."),
-        ] = None,
-        tokenizer: TokenizerOption = None,
-        template: TemplateOption = None,
-        dataset: DatasetOption = None,
-        limit: Annotated[
-            int | None, typer.Option("--limit", min=1, metavar="N", help="With --data: take the first N rows only.")
-        ] = None,
-        listed: Annotated[
-            int | None,
-            typer.Option(
-                "--list", min=0, metavar="N", help="With --data: list the first N rows that change (default: 5)."
-            ),
-        ] = None,
-        trust_encoder: TrustEncoderOption = False,
-        no_cache: NoCacheOption = False,
+        rows: _Rows,
+        loading: Loading,
         format: FormatOption = "text",
     ) -> None:
         """Compare two policies over all conversations, and on given data by the tokens that change."""
-        if data is None:
-            # Said, and not ignored: whoever gives them expects rows to be compared.
-            given = {"-t": tokenizer, "--template": template, "--limit": limit, "--list": listed}
-            named = next((name for name, value in given.items() if value is not None), None)
-            finish("diff", format, lambda: _compare(old, new, dataset, unused=named))
+        if rows.data is None:
+            finish("diff", format, lambda: _compare(old, new, rows.dataset, unused=rows.unused))
         else:
-            rows = _Rows(
-                data=data,
-                tokenizer=tokenizer,
-                template=template,
-                dataset=dataset,
-                limit=limit,
-                listed=_LISTED if listed is None else listed,
-            )
             finish("diff", format, lambda: _on_data(old, new, rows))
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Rows:
-    """The rows to compare on, as the command line names them."""
-
-    data: str
-    tokenizer: str | None
-    template: str | None
-    dataset: str | None
-    limit: int | None
-    listed: int
-
-
 def _on_data(old: str, new: str, rows: _Rows) -> Outcome:
+    assert rows.data is not None
     # Imported here, so that a comparison without data loads no tokenizer.
     from policy_engine.cli.work.diff import data_facts, data_lines, diff_rows
 
     compared = _compare(old, new, rows.dataset)
     schema = read_schema(rows.dataset)
     policies = read_checked(old, schema), read_checked(new, schema)
-    loaded = load_chat_tokenizer(rows.tokenizer, rows.template, rows.dataset)
+    loaded = load_chat_tokenizer(Named(tokenizer=rows.tokenizer, template=rows.template, dataset=rows.dataset))
     before, after = (masker_for(policy, loaded, rows.dataset) for policy in policies)
-    found = diff_rows(rows.data, before, after, limit=rows.limit, listed=rows.listed)
+    listed = _LISTED if rows.listed is None else rows.listed
+    found = diff_rows(rows.data, before, after, limit=rows.limit, listed=listed)
     # What the data shows is shown, whatever the proof could not decide.
     differs = found.rows_changed or found.failed
     return replace(

@@ -2,20 +2,35 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from policy_engine.cli.options import FormatOption, NoCacheOption, TemplateOption, TrustEncoderOption
+from policy_engine.cli.options import FormatOption, Loading, TemplateOption
 from policy_engine.cli.outcome import Outcome
 from policy_engine.cli.run import finish
+from policy_engine.cli.signature import spread
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Start:
+    """The files to write, and the rows to look at for them."""
+
+    out: Annotated[
+        Path | None,
+        typer.Option("-o", "--out", metavar="PATH", help="Write PATH.yaml and PATH.policy (default: named like DATA)."),
+    ] = None
+    limit: Annotated[int, typer.Option("--limit", min=1, help="Look at this many rows.")] = 1000
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the files if they exist.")] = False
 
 
 def register(app: typer.Typer) -> None:
     """Adds the verb."""
 
     @app.command()
+    @spread
     def init(
         data: Annotated[str, typer.Argument(metavar="DATA", help="A dataset: file or folder.")],
         tokenizer: Annotated[
@@ -25,16 +40,8 @@ def register(app: typer.Typer) -> None:
             ),
         ],
         template: TemplateOption = None,
-        out: Annotated[
-            Path | None,
-            typer.Option(
-                "-o", "--out", metavar="PATH", help="Write PATH.yaml and PATH.policy (default: named like DATA)."
-            ),
-        ] = None,
-        limit: Annotated[int, typer.Option("--limit", min=1, help="Look at this many rows.")] = 1000,
-        overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the files if they exist.")] = False,
-        trust_encoder: TrustEncoderOption = False,
-        no_cache: NoCacheOption = False,
+        start: _Start = _Start(),
+        loading: Loading = Loading(),
         format: FormatOption = "text",
     ) -> None:
         """Look at data and template, and write a dataset file and a policy to start from."""
@@ -43,6 +50,6 @@ def register(app: typer.Typer) -> None:
             # Imported here, so that the verbs that need no tokenizer start without what loads one.
             from policy_engine.cli.work.init import write_starter
 
-            return write_starter(data, tokenizer, template, out=out, limit=limit, overwrite=overwrite)
+            return write_starter(data, tokenizer, template, out=start.out, limit=start.limit, overwrite=start.overwrite)
 
         finish("init", format, work)

@@ -11,9 +11,10 @@ import typer
 from rich.console import RenderableType
 from rich.text import Text
 
-from policy_engine.cli.options import FormatOption, NoCacheOption, TokenizerOption, TrustEncoderOption
+from policy_engine.cli.options import FormatOption, Loading, TokenizerOption
 from policy_engine.cli.outcome import Exit, Outcome
 from policy_engine.cli.run import finish
+from policy_engine.cli.signature import spread
 from policy_engine.core.diagnostics import Diagnostic
 from policy_engine.core.errors import ConfigError
 from policy_engine.core.wording import counted
@@ -32,6 +33,7 @@ def register(app: typer.Typer) -> None:
     """Adds the verb."""
 
     @app.command()
+    @spread
     def template(
         template: Annotated[
             str,
@@ -43,8 +45,7 @@ def register(app: typer.Typer) -> None:
         examples: Annotated[
             int, typer.Option("--examples", min=0, metavar="N", help="How many generated conversations to try.")
         ] = 200,
-        trust_encoder: TrustEncoderOption = False,
-        no_cache: NoCacheOption = False,
+        loading: Loading = Loading(),
         format: FormatOption = "text",
     ) -> None:
         """Property-test a chat template, with a smallest conversation for what does not hold."""

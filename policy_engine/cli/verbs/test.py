@@ -7,15 +7,17 @@ from typing import Annotated
 
 import typer
 
-from policy_engine.cli.options import FormatOption, NoCacheOption, TokenizerOption, TrustEncoderOption
+from policy_engine.cli.options import FormatOption, Loading, TokenizerOption
 from policy_engine.cli.outcome import Outcome
 from policy_engine.cli.run import finish
+from policy_engine.cli.signature import spread
 
 
 def register(app: typer.Typer) -> None:
     """Adds the verb."""
 
     @app.command()
+    @spread
     def test(
         files: Annotated[
             list[Path], typer.Argument(metavar="FILE...", help="Dataset files with `tests:`, or folders of them.")
@@ -33,8 +35,7 @@ def register(app: typer.Typer) -> None:
                 "--update", help="Write what the policies give into the files, where tests expect another text."
             ),
         ] = False,
-        trust_encoder: TrustEncoderOption = False,
-        no_cache: NoCacheOption = False,
+        loading: Loading = Loading(),
         format: FormatOption = "text",
     ) -> None:
         """Run the tests that dataset files bring along for their policies."""

@@ -10,10 +10,11 @@ from rich.text import Text
 
 from policy_engine import builtin
 from policy_engine.cli.accounts.apply_account import closing, failures
+from policy_engine.cli.options import Named
 from policy_engine.cli.outcome import Outcome
 from policy_engine.cli.work.apply import Request, run_with_bar
 from policy_engine.cli.work.inputs import load_inputs
-from policy_engine.cli.work.show import show_rows
+from policy_engine.cli.work.show import View, show_rows
 from policy_engine.core.errors import DataError
 from policy_engine.mask.masker import Masker
 from policy_engine.proof.load_policy import policy_from_text
@@ -37,22 +38,16 @@ def tour(folder: Path, *, overwrite: bool, machine: bool = True) -> Outcome:
         ) from error
     request = Request(data=str(builtin.SAMPLE), out=folder / "masked.parquet", options=RunOptions(overwrite=overwrite))
     request.check()
-    inputs = load_inputs(POLICY, "builtin", None, None)
+    inputs = load_inputs(Named(policy=POLICY, tokenizer="builtin"))
     # Some rows of the sample have images, which a tokenizer alone cannot take; the rest of their text is worth a look.
     policy = policy_from_text(f"use {POLICY}\non media ignore", name=POLICY)
     inputs = replace(inputs, masker=Masker(policy, inputs.masker.tokenizer))
     # Rows are named by id here and by number in `show_rows`, so that the sample can grow.
     ids = [row.get("id") for row in builtin.sample_rows()]
     page = folder / "masked.html"
-    views = show_rows(
-        request.data,
-        inputs,
-        limit=None,
-        html=page,
-        overwrite=overwrite,
-        machine=machine,
-        shown=[ids.index(name) + 1 for name in SHOWN],
-    )
+    shown = tuple(ids.index(name) + 1 for name in SHOWN)
+    view = View(limit=None, html=page, overwrite=overwrite, machine=machine, shown=shown)
+    views = show_rows(request.data, inputs, view)
     summary = run_with_bar(request, inputs)
     # One row of the sample is broken, to show what becomes of such a row: reported and counted, the others written.
     notes = tuple(replace(d, severity="info", help="this row is broken on purpose") for d in failures(summary))

@@ -15,10 +15,10 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from policy_engine.chat.loading import load_tokenizer
-from policy_engine.chat.media.open_media import MediaOptions
 from policy_engine.chat.tokenizer import ChatTokenizer
+from policy_engine.cli.options import Named
 from policy_engine.cli.outcome import Exit, Outcome, diagnostics_of
-from policy_engine.cli.work.inputs import Inputs, load_inputs
+from policy_engine.cli.work.inputs import Inputs, load_inputs, media_options
 from policy_engine.cli.work.rows import masked_rows
 from policy_engine.core.choices import Denominator
 from policy_engine.core.diagnostics import Diagnostic
@@ -49,16 +49,12 @@ class Question:
 
     data: str
     trainer: str
-    policy: str | None
-    tokenizer: str | None
-    template: str | None
-    dataset: str | None
+    named: Named
     config: Path | None
     settings: tuple[str, ...]
     collator: str
     denominator: Denominator | None
     rows: int
-    media: MediaOptions | None = None
 
 
 def ask(question: Question) -> Outcome:
@@ -123,25 +119,23 @@ def _sample(question: Question) -> tuple[Sample, ChatTokenizer | None, _Failed]:
     if isinstance(first[1], Mapping) and {"chosen_ids", "completion_labels"} & first[1].keys():
         raise _preferences(question.data)
     if isinstance(first[1], Mapping) and _is_masked(first[1], question):
-        tokenizer = (
-            None if question.tokenizer is None else load_tokenizer(question.tokenizer, template=question.template)
-        )
-        if tokenizer is not None and question.media is not None:
-            tokenizer = tokenizer.with_media(question.media)
+        named, media = question.named, media_options(question.named)
+        # Not by `load_chat_tokenizer`: masked rows need no template, and a tokenizer may be without one.
+        tokenizer = None if named.tokenizer is None else load_tokenizer(named.tokenizer, template=named.template)
+        if tokenizer is not None and media is not None:
+            tokenizer = tokenizer.with_media(media)
         # A collator makes tensors by the types of the columns; Parquet and Arrow declare them, JSON does not.
         types = _item_types(rows.files[0]) if rows.files else {}
         return read_sample(_enough(chain([first], rows), question.rows), types), tokenizer, _Failed()
     # `load_inputs` and `masked_rows` read the data again, from the start.
     if question.data == "-":
         raise ConfigError("chats cannot be masked here from a pipe", help="write them to a file, or `apply` first")
-    if question.tokenizer is None and question.dataset is None:
+    if question.named.tokenizer is None and question.named.dataset is None:
         raise ConfigError(
             f"`{question.data}` is not tokenized",
             help="give it masked (`apply … -o masked.parquet`), or name a policy and a tokenizer with -p and -t",
         )
-    inputs = load_inputs(
-        question.policy, question.tokenizer, question.template, question.dataset, prove=True, media=question.media
-    )
+    inputs = load_inputs(question.named, prove=True)
     failed = _Failed()
     schema = schema_of(inputs.masker, row_numbers=False)
     types = {f.name: f.type.value_type for f in schema if f.name != MEDIA_COLUMN}
@@ -158,7 +152,7 @@ def _is_masked(row: Mapping[str, Any], question: Question) -> bool:
     """
     if "input_ids" not in row:
         return False
-    return "labels" in row or (question.policy is None and question.dataset is None)
+    return "labels" in row or (question.named.policy is None and question.named.dataset is None)
 
 
 def _preferences(data: str) -> ConfigError:

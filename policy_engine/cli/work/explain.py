@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from rich.text import Text
 
@@ -17,30 +18,33 @@ from policy_engine.mask.unrendered import lost_json, lost_piece
 from policy_engine.report.styles import DOUBT, GOOD
 
 
-def explain_row(
-    data: str,
-    inputs: Inputs,
-    *,
-    number: int | None,
-    tokens: tuple[int, ...],
-    at: str | None,
-    turn: int | None,
-    side: Side | None = None,
-    machine: bool = True,
-) -> Outcome:
-    """The segments of a row, or those tokens of it that are asked for; the first row by default.
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """The row to explain, and what of it: tokens, a text, a turn, or all segments.
 
-    Of a pair of answers it is the `side`, by default the chosen one. Without `machine` the outcome's `data` has no
-    explanations.
+    `number` counts from 1; None is the first row. Of a pair of answers it is the `side`, by default the chosen one.
+    """
+
+    number: int | None = None
+    tokens: tuple[int, ...] = ()
+    at: str | None = None
+    turn: int | None = None
+    side: Side | None = None
+
+
+def explain_row(data: str, inputs: Inputs, asked: Asked, *, machine: bool = True) -> Outcome:
+    """The segments of a row, or what else of it is asked for.
+
+    Without `machine` the outcome's `data` has no explanations.
 
     Raises RowError if there is no such row, ConfigError for a token, text or turn that the row does not have.
     """
     said: list[str] = []
-    numbers = () if number is None else (number,)
+    numbers = () if asked.number is None else (asked.number,)
     rows = masked_rows(data, inputs, limit=1, numbers=numbers, say=said.append)
     # A pair gives two rows, the chosen one first. A row that failed has no side, and is the answer whichever was asked
     # for.
-    row = next(row for row in rows if side is None or row.side in ("", side))
+    row = next(row for row in rows if asked.side is None or row.side in ("", asked.side))
     if not isinstance(row.result, MaskedRow):
         return Outcome(
             exit=Exit.FAILS,
@@ -48,7 +52,7 @@ def explain_row(
             data={"row": row.number, "read_as": said, "explanations": []},
             head=tuple(Text(line, style="dim") for line in said),
         )
-    found = _explanations(row.result, tokens, at, turn)
+    found = _explanations(row.result, asked.tokens, asked.at, asked.turn)
     pieces = ", ".join(map(lost_piece, row.result.chat.unrendered))
     lost = [Text(f"never reached the text: {pieces}", style=DOUBT)] if pieces else []
     head = tuple(Text(line, style="dim") for line in said)

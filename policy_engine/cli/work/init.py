@@ -22,7 +22,7 @@ from policy_engine.cli.work.inputs import STDIN
 from policy_engine.cli.work.rows import see_format
 from policy_engine.core.diagnostics import Diagnostic
 from policy_engine.core.errors import ConfigError, PolicyEngineError, RowError
-from policy_engine.core.vocabulary import KEYWORDS, PARTS, parts_of
+from policy_engine.core.vocabulary import role_in_policy
 from policy_engine.core.wording import counted
 from policy_engine.data.conversation import Conversation
 from policy_engine.data.dataset import DatasetSpec
@@ -169,7 +169,7 @@ def policy_text(found: Survey, data: str, *, failed: int = 0, but: Container[str
     # A guard for each other role: a later edit that trains one by mistake is refused.
     others = [role for role in sorted(found.roles) if role != "assistant" and role not in but]
     if others:
-        lines += ["", "# Asserted on every row.", *(f"never train {_role(role)}" for role in others)]
+        lines += ["", "# Asserted on every row.", *(f"never train {role_in_policy(role)}" for role in others)]
     return "\n".join(lines) + "\n"
 
 
@@ -230,12 +230,6 @@ def _field_hints(found: Survey) -> list[str]:
         elif key == "training_detail" and kind == "list":
             hints.append(f"# mask spans {name} in assistant.text")
     return hints
-
-
-def _role(name: str) -> str:
-    # A role named like a keyword or a part has to be quoted: `never train "tool_result"`.
-    plain = re.fullmatch(r"[A-Za-z_]\w*", name) and name not in KEYWORDS and parts_of(name) is None
-    return name if plain and name not in PARTS else json.dumps(name)
 
 
 def _counts(found: Survey) -> str:

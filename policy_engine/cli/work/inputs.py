@@ -22,6 +22,7 @@ from policy_engine.lang.lint.lint import warnings_of
 if TYPE_CHECKING:
     from policy_engine.chat.media.open_media import MediaOptions
     from policy_engine.chat.tokenizer import ChatTokenizer
+    from policy_engine.cli.options import Named
     from policy_engine.cli.outcome import Outcome
     from policy_engine.data.dataset import DatasetSpec
     from policy_engine.mask.masker import Masker
@@ -75,43 +76,34 @@ class Inputs:
 
 
 def load_inputs(
-    policy: str | None,
-    tokenizer: str | None,
-    template: str | None,
-    dataset: str | None,
-    *,
-    prove: bool = False,
-    media: MediaOptions | None = None,
-    known_fast: bool = False,
-    pairs: PairColumns | None = None,
+    named: Named, *, prove: bool = False, known_fast: bool = False, pairs: PairColumns | None = None
 ) -> Inputs:
     """The masker that the options name; what is not given comes from the dataset file.
 
-    `media` says where a processor's images, sounds and videos may come from, and `pairs` the trainer that columns of
-    preferences are for, in place of what the dataset file says. With `prove`, a policy whose guards some conversation
-    breaks is refused; without, the rows that break them fail. With `known_fast`, ids come from a fast backend if the
-    cache has one that passed a full check. Raises ConfigError if neither names a policy
-    or a tokenizer, and what loading them raises.
+    `pairs` is the trainer that columns of preferences are for, in place of what the dataset file says. With `prove`, a
+    policy whose guards some conversation breaks is refused; without, the rows that break them fail. With `known_fast`,
+    ids come from a fast backend if the cache has one that passed a full check. Raises ConfigError if neither names a
+    policy or a tokenizer, and what loading them raises.
     """
     from policy_engine.mask.masker import Masker
     from policy_engine.proof.load_policy import load_policy
 
-    spec = _spec(dataset)
+    spec = _spec(named.dataset)
     if pairs is not None:
         spec = _with_pairs(spec, pairs)
     # The option wins over the dataset file, here and for tokenizer and template.
-    policy = policy if policy is not None or spec is None else spec.policy
+    policy = named.policy if named.policy is not None or spec is None else spec.policy
     if policy is None:
         raise ConfigError(
             "no policy is given",
             help="name one with -p: a file, or a shipped policy (`policy-engine policies` lists them)",
         )
-    name = _tokenizer_name(tokenizer, spec)
+    name = _tokenizer_name(named.tokenizer, spec)
     program = load_policy(policy, schema=None if spec is None else spec.to_schema(), prove=prove)
-    loaded = _load(name, template, spec)
+    loaded = _load(name, named.template, spec)
     if known_fast:
         loaded = loaded.with_fast(loaded.known_fast())
-    masker = Masker(program, loaded, dataset=spec, media=media)
+    masker = Masker(program, loaded, dataset=spec, media=media_options(named))
     return Inputs(masker=masker, policy=policy, tokenizer=name)
 
 
@@ -132,23 +124,27 @@ def answered(data: str, load: Callable[[bool], Inputs], work: Callable[[Inputs],
     return work(replace(inputs, masker=in_full(inputs.masker)))
 
 
-def media_options(root: str | None, urls: bool) -> MediaOptions | None:
+def media_options(named: Named) -> MediaOptions | None:
     """The media that `--media-root` and `--media-urls` allow; None where neither is given.
 
     Raises ConfigError for a bad root.
     """
+    if named.media_root is None and not named.media_urls:
+        return None
     from policy_engine.chat.media.open_media import MediaOptions
 
-    return MediaOptions(root=root, urls=urls) if root is not None or urls else None
+    return MediaOptions(root=named.media_root, urls=named.media_urls)
 
 
-def load_chat_tokenizer(tokenizer: str | None, template: str | None, dataset: str | None) -> ChatTokenizer:
+def load_chat_tokenizer(named: Named) -> ChatTokenizer:
     """The tokenizer that the options or the dataset file name, with its template.
 
-    Raises ConfigError if no tokenizer is named, and what loading it raises.
+    It takes media where the options allow them. Raises ConfigError if no tokenizer is named, and what loading it
+    raises.
     """
-    spec = _spec(dataset)
-    return _load(_tokenizer_name(tokenizer, spec), template, spec)
+    spec, media = _spec(named.dataset), media_options(named)
+    loaded = _load(_tokenizer_name(named.tokenizer, spec), named.template, spec)
+    return loaded if media is None else loaded.with_media(media)
 
 
 def masker_for(policy: CheckedPolicy, tokenizer: ChatTokenizer, dataset: str | None) -> Masker:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import ipaddress
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from dataclasses import dataclass, replace
+from typing import Final
 
 from rich.text import Text
 
 from policy_engine import builtin
+from policy_engine.cli.options import Named
 from policy_engine.cli.outcome import Outcome
 from policy_engine.cli.reporters.console import print_all
 from policy_engine.cli.work.inputs import STDIN, load_chat_tokenizer, read_source
@@ -16,9 +17,6 @@ from policy_engine.data.dataset import load_dataset_spec
 from policy_engine.lang.library import path_of, read_shipped
 from policy_engine.play.board import NO_FILE, Board, load_board, sample_policy
 from policy_engine.play.serve import check_installed, serve
-
-if TYPE_CHECKING:
-    from policy_engine.chat.media.open_media import MediaOptions
 
 PRESET: Final = "default"
 
@@ -35,26 +33,14 @@ class Served:
     browser: bool
 
 
-def play_on(
-    data: str | None,
-    served: Served,
-    *,
-    policy: str | None,
-    tokenizer: str | None,
-    template: str | None,
-    dataset: str | None,
-    media: MediaOptions | None,
-    limit: int,
-) -> Outcome:
+def play_on(data: str | None, named: Named, served: Served, *, limit: int) -> Outcome:
     """Serves the page until it is ended.
 
     Raises ConfigError if Gradio is not installed or no tokenizer is named, and what loading and reading raise.
     """
     # Before the tokenizer is loaded, which takes seconds.
     check_installed()
-    board = board_for(
-        data, policy=policy, tokenizer=tokenizer, template=template, dataset=dataset, media=media, limit=limit
-    )
+    board = board_for(data, named, limit=limit)
     if not _is_loopback(served.host):
         _say(
             f"warning: `{served.host}` is not this machine alone: whoever reaches it sees the first {len(board.rows)} "
@@ -64,34 +50,24 @@ def play_on(
     return Outcome()
 
 
-def board_for(
-    data: str | None,
-    *,
-    policy: str | None = None,
-    tokenizer: str | None = None,
-    template: str | None = None,
-    dataset: str | None = None,
-    media: MediaOptions | None = None,
-    limit: int,
-) -> Board:
+def board_for(data: str | None, named: Named, *, limit: int) -> Board:
     """The rows that the options name, with the policy to begin with.
 
     Without data it is the embedded sample, with its tokenizer unless one is named.
     """
-    spec = None if dataset is None else load_dataset_spec(dataset)
-    named = policy if policy is not None or spec is None else spec.policy
-    if data is None and dataset is None:
-        tokenizer = tokenizer or "builtin"
-    loaded = load_chat_tokenizer(tokenizer, template, dataset)
-    loaded = loaded if media is None else loaded.with_media(media)
-    if named is None:
+    spec = None if named.dataset is None else load_dataset_spec(named.dataset)
+    policy = named.policy if named.policy is not None or spec is None else spec.policy
+    if data is None and named.dataset is None:
+        named = replace(named, tokenizer=named.tokenizer or "builtin")
+    loaded = load_chat_tokenizer(named)
+    if policy is None:
         text = sample_policy() if data is None else read_shipped(PRESET).text
         name = NO_FILE
     else:
-        source = read_source(named)
+        source = read_source(policy)
         text = source.text
         # What is edited is no longer the shipped policy, and standard input is no file.
-        name = source.name if named != STDIN and path_of(source) is not None and not _is_shipped(named) else NO_FILE
+        name = source.name if policy != STDIN and path_of(source) is not None and not _is_shipped(policy) else NO_FILE
     return load_board(
         str(builtin.SAMPLE) if data is None else data,
         loaded,

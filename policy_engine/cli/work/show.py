@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -33,27 +34,32 @@ from policy_engine.report.view import RowView, row_view, rule_views, run_view
 from policy_engine.run.summary import Counts
 
 
-def show_rows(
-    data: str,
-    inputs: Inputs,
-    *,
-    limit: int | None,
-    numbers: Sequence[int] = (),
-    color_by: ColorBy = "effect",
-    ids: bool = False,
-    html: Path | None = None,
-    overwrite: bool = False,
-    shown: Sequence[int] | None = None,
-    machine: bool = True,
-) -> Outcome:
-    """The rows as a page if `html` names one, else for the terminal; failed rows are findings.
+@dataclass(frozen=True, kw_only=True)
+class View:
+    """The rows to show, and the form: a page if `html` names one, else text for the terminal.
 
-    `shown` has numbers of rows that the terminal shows although there is a page. Without `machine` the outcome's `data`
-    has no rows, which have an object for each token. Raises DataError if the page exists or cannot be written, and what
-    `masked_rows` raises.
+    Rows are the first `limit` (None: all), or those of `numbers`. `shown` has numbers of rows that the terminal shows
+    although there is a page. Without `machine` the outcome's `data` has no rows, which have an object for each token.
     """
+
+    limit: int | None
+    numbers: tuple[int, ...] = ()
+    color_by: ColorBy = "effect"
+    ids: bool = False
+    html: Path | None = None
+    overwrite: bool = False
+    shown: tuple[int, ...] | None = None
+    machine: bool = True
+
+
+def show_rows(data: str, inputs: Inputs, view: View) -> Outcome:
+    """The rows of a view; failed rows are findings.
+
+    Raises DataError if the page exists or cannot be written, and what `masked_rows` raises.
+    """
+    html, shown = view.html, view.shown
     option = "--html" if shown is None else "-o"
-    if html is not None and html.exists() and not overwrite:
+    if html is not None and html.exists() and not view.overwrite:
         raise exists(html, option)
     said: list[str] = []
     rows: list[RowView] = []
@@ -65,13 +71,13 @@ def show_rows(
     program = inputs.masker.program
     watch, seen = RuleWatch(program), Evidence()
     # A run view has stretches of tokens that were decided alike; it is enough for people, and much faster.
-    view = row_view if machine or ids else run_view
+    view_of = row_view if view.machine or view.ids else run_view
     bos = 0
-    for row in masked_rows(data, inputs, limit=limit, numbers=numbers, say=said.append, doubtful=counts):
+    for row in masked_rows(data, inputs, limit=view.limit, numbers=view.numbers, say=said.append, doubtful=counts):
         if isinstance(row.result, MaskedRow):
             done = row.result
             watch.look(done, seen, number=len(rows) + 1)
-            rows.append(view(done.tokenized, done.mask, name=row.name))
+            rows.append(view_of(done.tokenized, done.mask, name=row.name))
             bos = max(bos, inputs.masker.tokenizer.times_bos(done.input_ids[:8]))
             if html is not None:
                 shown_html.append(
@@ -96,10 +102,10 @@ def show_rows(
     if rows and (html is None or shown is not None):
         names = None if shown is None else {f"row {number}" for number in shown}
         shown_rows = [r for r in rows if names is None or r.name.split(",")[0] in names]
-        body += _terminal(shown_rows, inputs, color_by, unused_rules(program, seen), ids=ids)
+        body += _terminal(shown_rows, inputs, view.color_by, unused_rules(program, seen), ids=view.ids)
     if html is not None:
         write_text_file(
-            html, _page(shown_html, inputs, data, unused_rules(program, seen)), overwrite=overwrite, option=option
+            html, _page(shown_html, inputs, data, unused_rules(program, seen)), overwrite=view.overwrite, option=option
         )
         body.append(Text(f"wrote {html}"))
     tokens = {rule.index: sum(row.by_rule.get(rule.index, 0) for row in rows) for rule in program.policy.rules}
@@ -116,7 +122,7 @@ def show_rows(
             "notes": said[1:],
             "rows_with_control_tokens": len(controlled),
             "rules": rules_json(program, tokens, seen),
-            "rows": [_row(row) for row in rows] if machine else [],
+            "rows": [_row(row) for row in rows] if view.machine else [],
         },
         head=tuple(Text(line, style="dim") for line in said[:1]),
         body=tuple(body),

@@ -85,3 +85,14 @@ def test_a_pipe_cannot_be_read_twice(tmp_path: Path) -> None:
     assert 2 == ran.code
     assert "`init` reads the data more than once, which a pipe cannot give" in ran.err
     assert not list(tmp_path.iterdir())
+
+
+def test_a_role_that_is_no_word_of_policies_is_quoted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    roles = ("Zoé", "text", "assistant")
+    messages = ", ".join(f'{{"role": "{role}", "content": "Hi"}}' for role in roles)
+    ran = cli("init", write_chats(tmp_path, [f'{{"messages": [{messages}]}}']), "-t", "builtin")
+    assert ran.code == 0, ran.err
+    policy = (tmp_path / "chats.policy").read_text(encoding="utf-8")
+    assert 'never train "Zoé"\nnever train "text"\n' in policy
+    assert cli("check", "chats.policy", "--dataset", "chats.yaml", "--no-prove").code == 0

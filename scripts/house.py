@@ -38,7 +38,7 @@ KEPT_TWICE: Final = {
 
 
 def unclear_names(files: Iterable[str]) -> dict[str, list[str]]:
-    """Base names that several files of the package have, and that an editor's tab leaves unclear.
+    """Base names that several files have, and that an editor's tab leaves unclear.
 
     Editors show the folder beside a name that two open files share. That is enough where the folder is the difference:
     for the two files of a verb and the one file of the room that it opens, for a trainer's adapter and importer, and

@@ -88,7 +88,7 @@ def parts_of(selector: str) -> frozenset[str] | None:
 
 
 def role_in_policy(name: str) -> str:
-    """A role as a policy names it: in quotes where its bare name would be another word, or no word.
+    """A role as a policy names it, in quotes where the bare name is no word or another word.
 
     >>> role_in_policy("assistant"), role_in_policy("text"), role_in_policy("usér")
     ('assistant', '"text"', '"usér"')

@@ -123,14 +123,14 @@ def _doc(value: Any) -> str:
 
 
 def _markdown(text: str) -> str:
-    """A docstring as Markdown: its paragraphs on one line each, its indented examples as code."""
+    """A docstring as Markdown: a paragraph is one line, an example is a block of code."""
     # An example may have blank lines in it.
     parts = re.split(r"\n{2,}(?! )|(?<=\S)\n{2,}(?= )", text)
     return "\n\n".join(_paragraph(part) for part in parts)
 
 
 def _paragraph(text: str) -> str:
-    if text.startswith("    "):
+    if text.startswith(("    ", ">>> ")):
         code = textwrap.dedent(text)
         return f"```{'pycon' if '>>> ' in code else 'text'}\n{code}\n```"
     # What is between backticks is shown as it is; elsewhere `<` would open an element.

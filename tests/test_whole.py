@@ -16,7 +16,7 @@ from policy_engine.doctor.runners import TRAINERS
 from policy_engine.importers.registry import IMPORTERS
 from policy_engine.lang.format import format_policy
 from policy_engine.lang.library import shipped
-from policy_engine.proof.witness.make_turn import WRITTEN
+from policy_engine.proof.witness.make_text import WRITTEN
 from policy_engine.run.writers import OUTPUT_FORMATS
 from policy_engine.testing.choices import RandomChoices
 from policy_engine.testing.policies import policy

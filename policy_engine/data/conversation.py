@@ -28,7 +28,7 @@ from policy_engine.data.given import (
     with_columns,
 )
 from policy_engine.data.messages import read_list, read_messages, wrapped
-from policy_engine.data.refusal import DROP, how_to_name, refuse
+from policy_engine.data.refusal import DROP, instead_of, refuse
 from policy_engine.data.row_tokens import RowTokens
 from policy_engine.data.token_columns import has_usual_ids, read_tokens, read_turns
 
@@ -262,7 +262,7 @@ def _read_alpaca(row: Mapping[str, Any], spec: Format) -> list[dict[str, Any]]:
 def _text(row: Mapping[str, Any], option: str, name: str) -> str:
     value = column(row, name)
     if not isinstance(value, str):
-        found, help = (a_kind(value), DROP) if name in row else ("missing", how_to_name(option, name, row, "column"))
+        found, help = instead_of(value, option, name, row)
         refuse(f"column `{name}` is {found}; it has to be text", help)
     return value
 
@@ -276,9 +276,7 @@ def _read_pair(row: Mapping[str, Any], spec: Format) -> list[dict[str, Any]]:
         elif isinstance(value, str):
             messages.append({"role": role, "content": value})
         else:
-            found, help = (
-                (a_kind(value), DROP) if name in row else ("missing", how_to_name(option, name, row, "column"))
-            )
+            found, help = instead_of(value, option, name, row)
             refuse(f"column `{name}` is {found}; it has to be text or a list of messages", help)
     return messages
 

@@ -6,8 +6,9 @@ trained_roles: [assistant]
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
@@ -16,7 +17,7 @@ from policy_engine.core.choices import PairColumns
 from policy_engine.core.errors import ConfigError, DataError, PolicyEngineError
 from policy_engine.core.schema import FieldType, Schema
 from policy_engine.core.wording import counted
-from policy_engine.data.conversation import Conversation, read_row
+from policy_engine.data.conversation import Conversation, read_row, without_null_fields
 from policy_engine.data.files.read_text import Numbered
 from policy_engine.data.files.readers import Rows
 from policy_engine.data.formats import (
@@ -26,10 +27,12 @@ from policy_engine.data.formats import (
     column,
     named_format,
 )
-from policy_engine.data.shapes import detect_format, list_kind
+from policy_engine.data.given import given_documents, given_messages, given_tools
+from policy_engine.data.shapes import detect_format, list_kind, shape_of
 
 LOOKED_AT: Final = 200
 """Rows that are looked at to find the format of a dataset."""
+_log = logging.getLogger("policy_engine")
 _LIST_KINDS: Final = ("messages", "sharegpt")
 
 
@@ -51,6 +54,20 @@ class PolicyTest:
     def conversation(self, template_kwargs: Mapping[str, Any] | None = None) -> Conversation:
         """The test's conversation; its own `chat_template_kwargs` win over `template_kwargs`."""
         return read_row(self.row, named_format("messages", template_kwargs=dict(template_kwargs or {})))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Beside:
+    """All that a call gives beside its messages, as `apply_chat_template` takes it."""
+
+    tools: Sequence[Any] | None = None
+    """Schemas or Python functions, or their JSON text."""
+    documents: Sequence[Any] | None = None
+    sample: Mapping[str, Any] | None = None
+    """The row that the messages came from; None if there is no other."""
+    media: Mapping[str, Any] = field(default_factory=dict)
+    """Files by the name of their column: `images`, `videos` and `audios`."""
+    template_kwargs: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,6 +145,32 @@ class DatasetSpec:
                     return layout
         return named_format("messages", template_kwargs=dict(self.template_kwargs))
 
+    def read_given(self, messages: Any, beside: Beside) -> tuple[Conversation, Format]:
+        """The conversation of messages that are given by themselves, and their format.
+
+        Raises RowError for what is no list of messages.
+
+        >>> spec = DatasetSpec(names={"role": "speaker", "content": "text"})
+        >>> spec.read_given([{"speaker": "user", "text": "Hi"}], Beside())[0].messages
+        ({'role': 'user', 'content': 'Hi'},)
+        """
+        given = without_null_fields(given_messages(messages))
+        layout = self.format_of_messages(given)
+        row = {layout.field: given}
+        # The row is made here, so its columns have the usual names, whatever those of the dataset are called.
+        alone = replace(
+            layout, tools=None, documents=None, system=None, images="images", videos="videos", audios="audios", carry=()
+        )
+        read = read_row({**row, **beside.media}, alone)
+        made = replace(
+            read,
+            tools=given_tools(without_null_fields(beside.tools), "`tools`", functions=True),
+            documents=given_documents(without_null_fields(beside.documents), "`documents`"),
+            sample=row if beside.sample is None else beside.sample,
+            template_kwargs={**read.template_kwargs, **beside.template_kwargs},
+        )
+        return made, layout
+
     def _kind(self, rows: list[Any]) -> FormatKind:
         # Named columns say which kind of rows they are of; the order matters, since preferences have a `prompt` too.
         if self.names.keys() & {"chosen", "rejected"}:
@@ -164,6 +207,53 @@ class DatasetSpec:
         except ConfigError:
             # Renamed keys hide the messages from detection; reading each row then says what is missing.
             return named_format(kind).field
+
+
+class SeenFormats:
+    """The formats of batches of rows: each shape of a batch's first row is looked at once.
+
+    Batches of another dataset have columns or messages of another shape.
+
+    >>> seen = SeenFormats(DatasetSpec())
+    >>> seen.of([{"chats": [{"from": "human", "value": "Hi"}]}]).field, seen.kind
+    ('chats', 'sharegpt')
+    """
+
+    def __init__(self, spec: DatasetSpec) -> None:
+        self._spec = spec
+        self._found: dict[Any, Format] = {}
+
+    @property
+    def kind(self) -> FormatKind | None:
+        """The kind of the newest format; None before the first."""
+        return next((format.kind for format in reversed(self._found.values())), None)
+
+    def of(self, rows: Sequence[Mapping[str, Any]]) -> Format:
+        """The format of a batch, which has at least one row.
+
+        Raises what `DatasetSpec.format_of` raises.
+        """
+        shape = tuple(rows[0]), shape_of(without_null_fields(rows[0]))
+        found = self._found.get(shape) if shape[1] is not None else None
+        if found is None:
+            found = self._detect(rows, shape)
+        # At the end, where `kind` looks for the dataset that is at hand.
+        self._found.pop(shape, None)
+        self._found[shape] = found
+        return found
+
+    def _detect(self, rows: Sequence[Mapping[str, Any]], shape: tuple[tuple[str, ...], Any]) -> Format:
+        try:
+            found = self._spec.format_of([without_null_fields(row) for row in rows])
+        except ConfigError:
+            # No row of the batch has a shape. In a dataset that was read before, reading them says what is wrong.
+            known = [format for (columns, _), format in self._found.items() if columns == shape[0]]
+            if shape[1] is not None or not known:
+                raise
+            return known[-1]
+        if all(found != known for known in self._found.values()):
+            _log.info("%s", found.description)
+        return found
 
 
 def load_dataset_spec(path: str | Path) -> DatasetSpec:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Literal, get_args
+from typing import Any, Final, Literal, TypeGuard, get_args
 
 from policy_engine.core.suggest import nearest
 from policy_engine.data.json_text import read_json
@@ -164,6 +164,15 @@ def message_list(value: Any) -> Sequence[Any] | None:
         except ValueError:
             return None
     return value if isinstance(value, list | tuple) else None
+
+
+def is_broken_list(value: Any) -> TypeGuard[str]:
+    """True for text that begins like a JSON list and is not one.
+
+    >>> is_broken_list("[{'role': 'user'}]"), is_broken_list("[]"), is_broken_list("Hi")
+    (True, False, False)
+    """
+    return isinstance(value, str) and value.lstrip().startswith("[") and message_list(value) is None
 
 
 def named_format(kind: FormatKind, **names: Any) -> Format:

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from policy_engine.core.vocabulary import MESSAGE_FIELDS
 from policy_engine.core.wording import a_kind
-from policy_engine.data.formats import CALL_ROLE, Format, column, message_list
+from policy_engine.data.formats import CALL_ROLE, Format, column, is_broken_list, message_list
 from policy_engine.data.json_text import read_json
 from policy_engine.data.refusal import DROP, how_to_name, keys_of, refuse, text_problem
 
@@ -87,7 +87,7 @@ def _message_column(row: Mapping[str, Any], name: str) -> Sequence[Any]:
         )
     messages = message_list(value)
     # Text that was meant as a list: say what is wrong in it, not that it is text.
-    if messages is None and isinstance(value, str) and value.lstrip().startswith("["):
+    if is_broken_list(value):
         problem, help = text_problem(value)
         refuse(f"column `{name}` is {problem}", help)
     if messages is None:

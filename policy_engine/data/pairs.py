@@ -21,7 +21,7 @@ from policy_engine.core.wording import a_kind
 from policy_engine.data.conversation import Conversation, conversation_of, read_row
 from policy_engine.data.formats import Format, FormatKind, column, message_list
 from policy_engine.data.messages import read_list
-from policy_engine.data.refusal import DROP, how_to_name, refuse, text_problem
+from policy_engine.data.refusal import DROP, how_to_name, instead_of, refuse, text_problem
 
 PAIR_KINDS: Final[frozenset[FormatKind]] = frozenset({"preference", "unpaired_preference"})
 """Formats whose rows `read_judged` reads."""
@@ -127,11 +127,8 @@ def _read_label(row: Mapping[str, Any], spec: Format) -> Judged:
     label = column(row, spec.label)
     # CSV files and some exports write 0 and 1.
     if not isinstance(label, bool) and label not in (0, 1):
-        found = a_kind(label) if spec.label in row else "missing"
-        refuse(
-            f"column `{spec.label}` is {found}; it has to be true or false: is the answer wanted?",
-            DROP if spec.label in row else how_to_name("label", spec.label, row, "column"),
-        )
+        found, help = instead_of(label, "label", spec.label, row)
+        refuse(f"column `{spec.label}` is {found}; it has to be true or false: is the answer wanted?", help)
     prompt = _prompt(row, spec)
     if prompt is None:
         refuse(f"column `{spec.prompt}` is missing", how_to_name("prompt", spec.prompt, row, "column"))
@@ -164,7 +161,7 @@ def _messages(row: Mapping[str, Any], option: str, name: str, spec: Format, role
     if found is not None and not (isinstance(value, str) and not all(isinstance(item, Mapping) for item in found)):
         return read_list(found, spec, name)
     if not isinstance(value, str):
-        reason, help = (a_kind(value), DROP) if name in row else ("missing", how_to_name(option, name, row, "column"))
+        reason, help = instead_of(value, option, name, row)
         refuse(f"column `{name}` is {reason}; it has to be text of the {role}, or a list of messages", help)
     # No answer begins so; it is a list of messages that does not parse.
     if value.lstrip().startswith('[{"'):

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any, Final, NoReturn
 
 from policy_engine.core.errors import RowError
+from policy_engine.core.wording import a_kind
 from policy_engine.data.formats import key_meant
 from policy_engine.data.json_text import read_json
 
@@ -35,6 +36,17 @@ def how_to_name(option: str, name: str, keys: Mapping[Any, Any], noun: str) -> s
         f"did you mean `{name}` where it says `{meant}`? Rename it in the data, or say in a dataset file what it is "
         f"called: `messages: {{{option}: {meant}}}`"
     )
+
+
+def instead_of(value: Any, option: str, name: str, row: Mapping[Any, Any]) -> tuple[str, str]:
+    """The kind of value in place of a usable column, or `missing`, and the help.
+
+    >>> instead_of(4, "prompt", "prompt", {"prompt": 4})
+    ('a number', 'fix the row, or drop it')
+    >>> instead_of(None, "prompt", "prompt", {"promt": "Hi"})[0]
+    'missing'
+    """
+    return (a_kind(value), DROP) if name in row else ("missing", how_to_name(option, name, row, "column"))
 
 
 def keys_of(value: Mapping[Any, Any]) -> str:

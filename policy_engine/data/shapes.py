@@ -21,6 +21,7 @@ from policy_engine.data.formats import (
     Format,
     FormatKind,
     column,
+    is_broken_list,
     key_meant,
     message_list,
     named_format,
@@ -293,7 +294,7 @@ def _what_to_do(rows: list[Any]) -> str:
     first = next((row for row in rows if isinstance(row, Mapping)), {})
     for name in USUAL_FIELDS:
         value = first.get(name)
-        if isinstance(value, str) and value.lstrip().startswith("[") and message_list(value) is None:
+        if is_broken_list(value):
             return text_problem(value)[1]
     return _one_of_several(rows) or _names_seen(rows) or NEXT_STEP
 
@@ -302,7 +303,7 @@ def _nothing_fits(rows: list[Any]) -> str:
     objects = [row for row in rows if isinstance(row, Mapping)]
     for name in USUAL_FIELDS:
         value = objects[0].get(name) if objects else None
-        if isinstance(value, str) and value.lstrip().startswith("[") and message_list(value) is None:
+        if is_broken_list(value):
             return f"no conversation found in {counted(len(rows), 'row')}: column `{name}` is {text_problem(value)[0]}"
     if not objects:
         return f"no conversation found in {counted(len(rows), 'row')}: a row is {a_kind(rows[0])}, not an object"

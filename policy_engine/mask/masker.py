@@ -17,11 +17,10 @@ from policy_engine.chat.segments import TokenizedChat
 from policy_engine.core.choices import PairColumns
 from policy_engine.core.errors import ConfigError, PolicyEngineError, RowError
 from policy_engine.data.conversation import Conversation, read_row, without_null_fields
-from policy_engine.data.dataset import DatasetSpec
+from policy_engine.data.dataset import Beside, DatasetSpec, SeenFormats
 from policy_engine.data.formats import Format, FormatKind, named_format
-from policy_engine.data.given import given_documents, given_messages, given_tools
+from policy_engine.data.given import given_tools
 from policy_engine.data.pairs import PAIR_KINDS
-from policy_engine.data.shapes import shape_of
 from policy_engine.data.token_columns import join_tokens
 from policy_engine.lang.checked import CheckedPolicy
 from policy_engine.mask.batch import Sample, as_columns, attempt, mask_rows, mask_samples
@@ -86,7 +85,7 @@ class Masker:
         self.on_error = on_error
         self.unrolls = unroll
         self.counts: Counter[str] = Counter()
-        self._detected: dict[Any, Format] = {}
+        self._formats = SeenFormats(self.dataset)
         self._warner = Warner()
         register_with_datasets(type(self))
 
@@ -111,7 +110,7 @@ class Masker:
         return json.dumps(facts, sort_keys=True, default=repr)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "counts": Counter(), "_detected": {}, "_warner": Warner()}
+        return {**self.__dict__, "counts": Counter(), "_formats": SeenFormats(self.dataset), "_warner": Warner()}
 
     def __call__(
         self,
@@ -146,9 +145,10 @@ class Masker:
         >>> masker.tokenizer.tokenizer.decode([label for label in row.labels if label != -100])
         'Yes.<|im_end|>'
         """
-        beside = {"images": images, "videos": videos, "audios": audios}
-        media = {name: files for name, files in beside.items() if files is not None}
-        return self.mask(self._conversation(messages, tools, documents, sample, media, template_kwargs))
+        columns = {"images": images, "videos": videos, "audios": audios}
+        media = {name: files for name, files in columns.items() if files is not None}
+        given = Beside(tools=tools, documents=documents, sample=sample, media=media, template_kwargs=template_kwargs)
+        return self.mask(self._conversation(messages, given))
 
     def mask_given(
         self,
@@ -183,7 +183,8 @@ class Masker:
                 "no token ids are given",
                 help="give `input_ids`, or `prompt_ids` and `completion_ids`; or call the masker",
             )
-        read = self._conversation(messages, tools, documents, sample, {}, template_kwargs)
+        beside = Beside(tools=tools, documents=documents, sample=sample, template_kwargs=template_kwargs)
+        read = self._conversation(messages, beside)
         return self.mask(replace(read, given=join_tokens(**given, carried=carry or {})))
 
     def mask_turns(
@@ -199,30 +200,10 @@ class Masker:
         read = read_row({"turns": list(turns)}, named_format("turns", carry=tuple(carry)))
         return self.mask(read if sample is None else replace(read, sample=sample))
 
-    def _conversation(
-        self,
-        messages: Any,
-        tools: Sequence[Any] | None,
-        documents: Sequence[Any] | None,
-        sample: Mapping[str, Any] | None,
-        media: Mapping[str, Any],
-        template_kwargs: Mapping[str, Any],
-    ) -> Conversation:
-        given = without_null_fields(given_messages(messages))
-        layout = self.dataset.format_of_messages(given)
-        row = {layout.field: given}
-        alone = replace(
-            layout, tools=None, documents=None, system=None, images="images", videos="videos", audios="audios", carry=()
-        )
-        read = read_row({**row, **media}, alone)
+    def _conversation(self, messages: Any, beside: Beside) -> Conversation:
+        read, layout = self.dataset.read_given(messages, beside)
         self._warner.look_at_roles(read, layout, self.known_roles)
-        return replace(
-            read,
-            tools=given_tools(without_null_fields(tools), "`tools`", functions=True),
-            documents=given_documents(without_null_fields(documents), "`documents`"),
-            sample=row if sample is None else sample,
-            template_kwargs={**read.template_kwargs, **template_kwargs},
-        )
+        return read
 
     @property
     def known_roles(self) -> frozenset[str]:
@@ -339,7 +320,7 @@ class Masker:
         """
         from datasets import Features, Sequence, Value
 
-        kind = self.dataset.kind or next((format.kind for format in reversed(self._detected.values())), None)
+        kind = self.dataset.kind or self._formats.kind
         if kind in PAIR_KINDS:
             types = PAIR_TYPES[self.pair_columns(kind)].items()
             return Features({name: Value(t) if t == "bool" else Sequence(Value(t)) for name, t in types})
@@ -353,7 +334,7 @@ class Masker:
         values = [columns[name] for name in names]
         size = len(values[0]) if values else 0
         rows = [{name: column[i] for name, column in zip(names, values)} for i in range(size)]
-        layout = self._layout(rows) if rows else None
+        layout = self._formats.of(rows) if rows else None
         kept: list[int] = []
         masked: list[Mapping[str, Any]] = []
         for place, result in enumerate(self._mask_rows(rows, layout)):
@@ -399,29 +380,6 @@ class Masker:
         if not kept and setting == "error":
             return nothing_to_train()
         return [{**sample.row.arrays(), **sample.names} for sample in kept]
-
-    def _layout(self, rows: list[dict[str, Any]]) -> Format:
-        # Batches of another dataset have columns or messages of another shape: each shape is looked at once.
-        shape = tuple(rows[0]), shape_of(without_null_fields(rows[0]))
-        found = self._detected.get(shape) if shape[1] is not None else None
-        if found is None:
-            found = self._detect(rows, shape)
-        self._detected.pop(shape, None)
-        self._detected[shape] = found  # at the end, where `features` looks for the dataset that is at hand
-        return found
-
-    def _detect(self, rows: list[dict[str, Any]], shape: tuple[tuple[str, ...], Any]) -> Format:
-        try:
-            found = self.dataset.format_of([without_null_fields(row) for row in rows])
-        except ConfigError:
-            # No row of the batch has a shape. In a dataset that was read before, reading them says what is wrong.
-            known = [format for (columns, _), format in self._detected.items() if columns == shape[0]]
-            if shape[1] is not None or not known:
-                raise
-            return known[-1]
-        if all(found != known for known in self._detected.values()):
-            _log.info("%s", found.description)
-        return found
 
     def _count_failure(self, error: PolicyEngineError, place: str) -> None:
         if self.on_error == "raise":

@@ -26,7 +26,6 @@ from policy_engine.mask.batch import Sample, attempt, mask_rows
 from policy_engine.mask.labels import labels_of
 from policy_engine.mask.row import MaskedRow
 from policy_engine.mask.row_masker import RowMasker, nothing_to_train
-from policy_engine.mask.token_mask import REASONS, TokenMask
 from policy_engine.mask.unrendered import lost_of
 
 PAIR_TYPES: Final[dict[PairColumns, dict[str, str]]] = {
@@ -250,13 +249,7 @@ def _answer(row: MaskedRow, prompt: int) -> MaskedAnswer:
     mask = row.mask
     # What is masked in the prompt keeps its own reason; only what was trained becomes `structural`.
     own_T = (np.arange(len(mask.weights_T)) >= prompt) | (mask.weights_T == 0)
-    only = TokenMask(
-        weights_T=np.where(own_T, mask.weights_T, np.float32(0)),
-        rules_T=np.where(own_T, mask.rules_T, np.int16(-1)),
-        reasons_T=np.where(own_T, mask.reasons_T, np.int8(REASONS.index("structural"))),
-        segments_T=mask.segments_T,
-    )
-    return MaskedAnswer(row=replace(row, mask=only), prompt=prompt)
+    return MaskedAnswer(row=replace(row, mask=mask.only(own_T)), prompt=prompt)
 
 
 def _pair(shared: int, chosen: MaskedRow | PolicyEngineError, rejected: MaskedRow | PolicyEngineError) -> MaskedPair:

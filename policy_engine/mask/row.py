@@ -60,11 +60,16 @@ def column_names(
     >>> column_names(compile_text("train assistant weight 0.5"), load_tokenizer("builtin"), unrolled=True)
     ['input_ids', 'labels', 'attention_mask', 'loss_weights', 'turn', 'samples']
     """
-    names = ["input_ids", "labels", "attention_mask", *(["loss_weights"] if program.is_weighted else [])]
+    names = _columns_of(program)
     if tokenizer.media is not None:
         names += [*tokenizer.media.columns, MEDIA_COLUMN]
     names += carried
     return [*names, *SAMPLE_COLUMNS] if unrolled else names
+
+
+def _columns_of(program: Program) -> list[str]:
+    """The columns of every row; `loss_weights` only if the policy has weights."""
+    return ["input_ids", "labels", "attention_mask", *(["loss_weights"] if program.is_weighted else [])]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,9 +142,8 @@ class MaskedRow(Mapping[str, Any]):
 
     @property
     def _names(self) -> list[str]:
-        """Names of the columns; `loss_weights` only if the policy has weights."""
-        names = ["input_ids", "labels", "attention_mask", *(["loss_weights"] if self.program.is_weighted else [])]
-        names += self.tokenized.columns
+        """Names of the columns."""
+        names = [*_columns_of(self.program), *self.tokenized.columns]
         return names if self.tokenized.media is None else [*names, MEDIA_COLUMN]
 
     def __getitem__(self, key: str) -> Any:

@@ -23,5 +23,14 @@ class TokenMask:
     reasons_T: npt.NDArray[np.int8]
     segments_T: npt.NDArray[np.int32]
 
+    def only(self, own_T: npt.NDArray[np.bool_]) -> TokenMask:
+        """The same for some tokens; the others are masked as `structural`, without a rule."""
+        return TokenMask(
+            weights_T=np.where(own_T, self.weights_T, np.float32(0)),
+            rules_T=np.where(own_T, self.rules_T, np.int16(-1)),
+            reasons_T=np.where(own_T, self.reasons_T, np.int8(REASONS.index("structural"))),
+            segments_T=self.segments_T,
+        )
+
 
 REASONS: tuple[Reason, ...] = ("rule", "default", "straddle", "structural", "truncated", "drift")

@@ -16,7 +16,7 @@ from policy_engine.core.errors import RowError
 from policy_engine.data.conversation import Conversation
 from policy_engine.mask.row import SAMPLE_COLUMNS, MaskedRow
 from policy_engine.mask.row_masker import RowMasker
-from policy_engine.mask.token_mask import REASONS, TokenMask
+from policy_engine.mask.token_mask import TokenMask
 from policy_engine.mask.unrendered import Lost, check_unrendered, lost_of
 
 
@@ -184,13 +184,6 @@ def _sample(conversation: Conversation, turn: int, masker: RowMasker) -> Tokeniz
 
 
 def _only(row: MaskedRow, turns: Sequence[int]) -> TokenMask:
-    mask = row.mask
     # Per segment first, as there are far fewer than tokens.
     own_S = np.array([segment.turn in turns for segment in row.chat.segments], dtype=bool)
-    own_T = own_S[mask.segments_T]
-    return TokenMask(
-        weights_T=np.where(own_T, mask.weights_T, np.float32(0)),
-        rules_T=np.where(own_T, mask.rules_T, np.int16(-1)),
-        reasons_T=np.where(own_T, mask.reasons_T, np.int8(REASONS.index("structural"))),
-        segments_T=mask.segments_T,
-    )
+    return row.mask.only(own_S[row.mask.segments_T])

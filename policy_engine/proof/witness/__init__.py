@@ -4,6 +4,7 @@
 
     [{"role": "assistant", "content": "4."}]
 
-`plans` says which turns there are and what each must contain, `make_turn` and `find_values` make the data, `lay_out`
-puts it together as a rendered chat, and `witness` replays that through the engine before anything is reported.
+`plans` says which turns there are and what each must contain, `make_turn`, `make_text` and `find_values` make the data,
+`lay_out` puts it together as a rendered chat, and `witness` replays that through the engine before anything is
+reported.
 """

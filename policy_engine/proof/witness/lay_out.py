@@ -7,7 +7,8 @@ from typing import Any
 from policy_engine.chat.segments import RenderedChat, Segment
 from policy_engine.data.conversation import Conversation
 from policy_engine.proof.model.world import World
-from policy_engine.proof.witness.make_turn import SegmentText, make_fields, make_text, make_turn
+from policy_engine.proof.witness.make_text import SegmentText, make_text
+from policy_engine.proof.witness.make_turn import make_fields, make_turn
 from policy_engine.proof.witness.neighbours import meet
 from policy_engine.proof.witness.plans import Plan
 

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
 from policy_engine.core.vocabulary import BODY, FROM_PARTS, PARTS
-from policy_engine.lang.checked import Atom, atoms_of
 from policy_engine.proof.model.field_values import FieldValues, Name, Test
 from policy_engine.proof.model.free_conditions import CHARS
 from policy_engine.proof.model.positions import OTHER
@@ -23,40 +21,19 @@ from policy_engine.proof.witness.find_values import (
     value_for,
 )
 from policy_engine.proof.witness.joint_values import Wish, joint_value, make_message_fields, texts_wanted, wishes_of
+from policy_engine.proof.witness.make_text import SegmentText, make_text
 from policy_engine.proof.witness.neighbours import is_there
 from policy_engine.proof.witness.plans import Assignment, SegmentPlan, TurnPlan
 from policy_engine.rules.conditions.comparison import MISSING
 from policy_engine.rules.conditions.conditions import test_of
-from policy_engine.rules.conditions.patterns import ScanBudget, compile_pattern
 
 CONTENT: Final[Name] = ("message", ("content",))
-SEGMENT: Final[Name] = ("segment", ())
 PART_TEXT: Final[Name] = ("part", ("text",))
 _SAID: Final = {"user": "What is 2 + 2?", "assistant": "4.", "system": "Be brief.", "tool": "4"}
-WRITTEN: Final = {
-    "bos": "<s>", "preamble": "You are helpful.\n", "preamble.tools": "{}", "preamble.documents": "{}",
-    "header": "<|im_start|>", "reasoning.open": "<think>\n", "reasoning.text": "Let me see.",
-    "reasoning.close": "\n</think>\n\n", "empty_reasoning": "<think>\n\n</think>\n\n", "tool_call": "<tool_call>",
-    "tool_call.name": "lookup", "tool_call.arguments": "{}", "media": "<|file|>",
-    "media.image": "<|image|>", "media.audio": "<|audio|>", "media.video": "<|video|>", "markup": "<|message|>",
-    "eot": "<|im_end|>", "eod": "<|endoftext|>", "separator": "\n", "generation_prompt": "<|im_start|>assistant\n",
-}  # fmt: skip
 _CALL_ID: Final = "call_1"
 _NO_CALL: Final = "call_0"
 _TYPES: Final = {"media": "file", "media.audio": "audio", "media.video": "video"}
 """Types of the content parts that media belong to; images otherwise."""
-
-
-@dataclass(kw_only=True)
-class SegmentText:
-    """The text of a segment, and the source it has in the message."""
-
-    part: str
-    text: str
-    plan: SegmentPlan | None = None
-    field: tuple[str | int, ...] | None = None
-    item: int | None = None
-    call: int | None = None
 
 
 def make_fields(world: World, scope: str, assignment: Assignment, data: dict[str, Any]) -> None:
@@ -65,52 +42,6 @@ def make_fields(world: World, scope: str, assignment: Assignment, data: dict[str
     for name, values in sorted(world.conditions.fields.items(), key=lambda item: len(item[0][1])):
         if name[0] == scope and name not in (CONTENT, PART_TEXT):
             put(data, name[1], value_for(values, assignment))
-
-
-def make_text(
-    world: World,
-    segment: SegmentPlan,
-    role: str | None = None,
-    wanted: Sequence[Wanted] = (),
-    *,
-    usual: str | None = None,
-    seeds: Sequence[Seed] = (),
-    length: int | None = None,
-) -> str:
-    """A text for a segment that meets its own tests, its regexes, and what else is `wanted`.
-
-    Raises `Unrealised` if no such text was found.
-    """
-    # `bool`: no segment is empty, since no character would be decided there.
-    tests: list[Wanted] = [*wanted, bool]
-    hints = list(seeds)
-    values = world.conditions.fields.get(SEGMENT)
-    if values is not None:
-        more, hinted = string_wanted(values, segment.assignment)
-        tests += more
-        hints += hinted
-    for span, variable in world.conditions.regexes:
-        # Elsewhere the regex is not searched, so the text is free to match it or not.
-        if not any(_could_select(atom, role, segment.part) for atom in atoms_of(span)):
-            continue
-        pattern, flags, matches = str(span.pattern), span.flags, segment.assignment[variable] == 1
-        tests.append(lambda s, p=pattern, f=flags, m=matches: _occurs(p, f, s) == m)  # type: ignore[misc]
-        if matches:
-            # A text that must not match needs no example of one that does.
-            hints.append((pattern, flags))
-    if length is not None:
-        tests.append(lambda s: len(s) == length)
-    return find_string(tests, hints, first=usual or WRITTEN.get(segment.part, "Noted."), length=length)
-
-
-def _could_select(atom: Atom, role: str | None, part: str) -> bool:
-    if part not in atom.parts or (role is None and atom.turns is not None):
-        return False
-    return atom.turns is None or atom.turns.role is None or atom.turns.role == role
-
-
-def _occurs(pattern: str, flags: str, text: str) -> bool:
-    return any(True for _ in ScanBudget().matches(compile_pattern(pattern, flags), pattern, text))
 
 
 def make_turn(world: World, turn: TurnPlan, messages: list[dict[str, Any]]) -> list[SegmentText]:

@@ -186,9 +186,9 @@ class RecordingEnvironment(TracingEnvironment):
             raise self.tape.refuse("a key that is data")
         if not isinstance(obj, Probe):
             return super().getitem(obj, argument)
-        if isinstance(obj, Object) and type(argument) is str:
+        if isinstance(obj, Object) and type(argument) in (str, Traced):
             try:
-                return obj.at(argument)
+                return obj.at(str.__str__(argument))
             except KeyError:
                 return self._attribute(obj, argument)
         if isinstance(obj, List) and type(argument) is int:

@@ -32,7 +32,8 @@ METHODS: Final = _STEPS | _TESTING | _LISTING | _PARTING
 _QUICK: Final = (KEEPING_METHODS - {"join"}) | _TESTING
 _NEVER_EQUAL: Final = (type(None), bool, list, tuple, dict, TracedDict, TracedList, TracedMessage)
 _MOST_DEEP: Final = 8
-_ARGUMENTS: Final = (str, int, type(None))
+_PLAIN: Final = (str, int, type(None), tuple)
+_ARGUMENTS: Final = (str, Traced, int, type(None))
 
 
 def make(tape: Tape, value: Any, register: int | None, is_cut: bool) -> Any:
@@ -136,14 +137,15 @@ class Text(_Value):
                 continue
             if type(value) not in _ARGUMENTS and not isinstance(value, Text):
                 raise self.tape.refuse(f"{name} with a {type(value).__name__}")
+        method = _method(name, args)
         if name in _TESTING:
-            return self.tape.test(f"?{name}", _method(name), self, *args)
+            return self.tape.test(f"?{name}", method, self, *args)
         if name in _PARTING:
-            parts = self.tape.step(name, _three(name), self, *args)
+            parts = self.tape.step(name, _three(method), self, *args)
             return tuple(self.tape.step("item", operator.getitem, parts, at) for at in range(3))
         if name == "split" and self.is_cut and len(args) == 1 and _cuts_alike(args[0]):
             return self._split(args[0])
-        made = self.tape.step(name, _method(name), self, *args, is_cut=self.is_cut and name in _CUTTING)
+        made = self.tape.step(name, method, self, *args, is_cut=self.is_cut and name in _CUTTING)
         if name in _LISTING:
             made.is_cut = self.is_cut
             made.is_filled = name != "splitlines" and bool(args) and args[0] is not None
@@ -152,7 +154,8 @@ class Text(_Value):
     def _split(self, separator: str) -> List:
         """The pieces of a text, of which the first and the last are cut out without the others."""
         made: List = make(self.tape, self.value.split(separator), None, True)
-        made.later = lambda: self.tape.register_of(self.tape.step("split", _method("split"), self, separator))
+        split = _method("split", (separator,))
+        made.later = lambda: self.tape.register_of(self.tape.step("split", split, self, separator))
         made.is_filled = True
         made.split = (self, separator)
         made.weight = self.weight
@@ -250,8 +253,7 @@ def _cut(text: Traced, begin: int, end: int) -> Traced:
     return traced(str.__getitem__(text, slice(begin, end)), cut(text._r, begin, end))
 
 
-def _three(name: str) -> Callable[..., Any]:
-    method = _method(name)
+def _three(method: Callable[..., Any]) -> Callable[..., Any]:
     return lambda text, *args: list(method(text, *args))
 
 
@@ -274,9 +276,9 @@ def _item(value: List | Object, key: Any) -> Any:
     return tape.step("item", operator.getitem, value, key, is_cut=value.is_cut)
 
 
-def _method(name: str) -> Callable[..., Any]:
+def _method(name: str, args: tuple[Any, ...]) -> Callable[..., Any]:
     """A method of text as a template calls it."""
-    if name in _QUICK:
+    if name in _QUICK and all(type(value) in _PLAIN for value in args):
 
         def quick(text: str, *args: Any) -> Any:
             return getattr(text, name)(*args)

@@ -29,9 +29,10 @@ class RecordingState(State):
 
     def _seen(self, values: tuple[Any, ...]) -> tuple[Any, ...]:
         tape = self._environment.tape
+        lists = [value for value in values[1:] if isinstance(tape.concrete(value), list)]
+        if lists and isinstance(values[0], Number):
+            raise tape.refuse("a place in a list that the data says")
         for value in values:
-            if isinstance(value, Number):
-                raise tape.refuse("a loop over numbers of the data")
             if isinstance(value, Probe):
                 if not value.is_cut:
                     tape.test("origin", _origin_key, value)

@@ -71,6 +71,8 @@ CASES = {
                       "{{ w(c) }}{% endfor %}", ["ab", "c"], ["abc", "defg"], True),
     "generation": ("{% for m in messages %}{% generation %}{{ m.content }}{% endgeneration %}{% endfor %}", ["ab", "c"],
                    ["abc", "defg"], True),
+    "a constant by name": ("{% set s = '</x>' %}{% for m in messages %}{{ m.content.split(s)[-1] }}{% endfor %}",
+                           ["a</x>b", "c"], ["d</x>e</x>f", "g"], True),
     "letters": ("{% for m in messages %}{% for c in m.content %}{{ c }}.{% endfor %}{% endfor %}", ["ab", "c"],
                 ["ax", "d"], False),
     "chance": ("{% for m in messages %}{{ m.content }}{{ ['a']|random }}{% endfor %}", ["ab", "c"], ["ax", "d"], False),
@@ -250,3 +252,27 @@ def test_what_is_recorded_is_forgotten_before_it_is_too_much(monkeypatch: pytest
         assert template.skeletons is not None
         assert len(template.skeletons.trees) < 6
     assert replays(template)
+
+
+def test_arguments_of_calls_are_asked_for_one_by_one() -> None:
+    source = (
+        "{% for m in messages %}{% for c in m.tool_calls or [] %}{% for k, v in c.function.arguments|items %}"
+        "{{ k }}={{ v if v is string else v|tojson }};{% endfor %}{{ c.function.arguments['a'] }}"
+        "{% for k in c.function.arguments %}{{ c.function.arguments[k] }}{% endfor %}{% endfor %}{% endfor %}"
+    )
+
+    def row(**arguments: object) -> Conversation:
+        call = {"type": "function", "function": {"name": "f", "arguments": arguments}}
+        return Conversation(messages=({"role": "assistant", "content": "", "tool_calls": [call]},))
+
+    with never_compared():
+        template = warmed(source, row(a="x", n=1))
+        full = ChatTemplate(source, skeletons=False)
+        for other, is_replayed in (
+            (row(a="y z", n=22), True), (row(a="y", n="1"), False), (row(n=1, a="y"), False), (row(a="z", n=8), True),
+            (row(a="y", n=None), False), (row(a="y", n=True), False), (row(a="y", n=1.5), False),
+            (row(a="", n=7), False),
+        ):  # fmt: skip
+            before = replays(template)
+            assert facts(template, other) == facts(full, other)
+            assert (replays(template) > before) is is_replayed, other

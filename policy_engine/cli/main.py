@@ -89,7 +89,22 @@ def app_with(verbs: Collection[str] = tuple(VERBS)) -> typer.Typer:
 
 def main() -> None:
     """Entry point of the `policy-engine` script."""
+    _replace_closed()
     sys.exit(run(sys.argv[1:]))
+
+
+def _replace_closed() -> None:
+    """Puts the null device in the place of standard streams that are closed.
+
+    A service may start a process without them. Else the first file that is opened gets their number, and what any
+    library prints goes into it. `sys.stdin` stays None, so that reading from it is an error.
+    """
+    while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(number)
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
 
 
 def run(arguments: Sequence[str]) -> int:

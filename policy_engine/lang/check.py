@@ -5,6 +5,9 @@ Every error of all files is reported at once.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from policy_engine.core.diagnostics import Diagnostic
 from policy_engine.core.errors import PolicyCheckError, PolicySyntaxError
 from policy_engine.core.schema import Schema
 from policy_engine.core.source import Span
@@ -43,7 +46,13 @@ def check_text(text: str, *, name: str = "<string>", schema: Schema | None = Non
     >>> len(check_text("train assistant; mask user").rules)
     2
     """
-    policy, syntax_errors = parse_lenient(text, name=name)
+    return check_parsed(*parse_lenient(text, name=name), schema=schema)
+
+
+def check_parsed(
+    policy: ast.Policy, syntax_errors: Sequence[Diagnostic], *, schema: Schema | None = None
+) -> CheckedPolicy:
+    """`check_text` of a text that was parsed before, with the errors found then."""
     findings = Findings()
     # In one list with what the check finds, so that a reader gets all errors in the order of the text.
     for error in syntax_errors:

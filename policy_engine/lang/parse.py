@@ -49,10 +49,7 @@ def parse_lenient(text: str, *, name: str = "<string>") -> tuple[ast.Policy, lis
     """
     source = Source(name=name, text=text)
     if len(text) > MAX_CHARACTERS:
-        span = Span(source=source, start=MAX_CHARACTERS, end=MAX_CHARACTERS)
-        help = "is this a policy file? split a long one, and splice the parts with `use`"
-        message = f"this text has {len(text):,} characters, more than the {MAX_CHARACTERS:,} of a policy"
-        return ast.Policy(statements=(), source=source), [error_at("PE109", message, span, help)]
+        return _too_long(source)
     parts = split(source)
     errors = _hidden(source)
     builder = Builder(source)
@@ -68,13 +65,43 @@ def parse_lenient(text: str, *, name: str = "<string>") -> tuple[ast.Policy, lis
     else:
         _build(builder, [c for c in tree.children if isinstance(c, Tree)], statements)
         errors += builder.errors
+    return ast.Policy(statements=tuple(statements), comments=parts.comments, source=source), _first(errors)
+
+
+def parse_each(source: Source, parts: Parts) -> tuple[ast.Policy, list[Diagnostic]]:
+    """The result of `parse_lenient`, read statement by statement.
+
+    `parts` is the `split` of the text. Trees of statements are kept, so that a long text that is typed costs little
+    more than what was typed.
+
+    >>> source = Source(name="a.policy", text="train assistant; mask user")
+    >>> len(parse_each(source, split(source))[0].statements)
+    2
+    """
+    if len(source.text) > MAX_CHARACTERS:
+        return _too_long(source)
+    errors = _hidden(source)
+    statements: list[ast.Statement] = []
+    errors += _one_by_one(source, parts, statements, {e.span.start for e in errors if e.span})
+    return ast.Policy(statements=tuple(statements), comments=parts.comments, source=source), _first(errors)
+
+
+def _too_long(source: Source) -> tuple[ast.Policy, list[Diagnostic]]:
+    span = Span(source=source, start=MAX_CHARACTERS, end=MAX_CHARACTERS)
+    help = "is this a policy file? split a long one, and splice the parts with `use`"
+    message = f"this text has {len(source.text):,} characters, more than the {MAX_CHARACTERS:,} of a policy"
+    return ast.Policy(statements=(), source=source), [error_at("PE109", message, span, help)]
+
+
+def _first(errors: list[Diagnostic]) -> list[Diagnostic]:
+    """The first `MAX_ERRORS` errors of a text; the last then says how many more there are."""
     # From top to bottom, as a reader fixes them, whichever pass found them.
-    errors.sort(key=lambda e: e.span.start if e.span else 0)
+    errors = sorted(errors, key=lambda e: e.span.start if e.span else 0)
     if len(errors) > MAX_ERRORS:
         help = "fix these first; the rest may follow from them"
         message = f"there are {len(errors) - MAX_ERRORS + 1} more errors in this text, from here on"
         errors[MAX_ERRORS - 1 :] = [error_at("PE109", message, errors[MAX_ERRORS - 1].span, help)]
-    return ast.Policy(statements=tuple(statements), comments=parts.comments, source=source), errors
+    return errors
 
 
 def parse_statement(source: Source, start: int, end: int) -> ast.Statement | None:
@@ -109,7 +136,7 @@ def _one_by_one(source: Source, parts: Parts, into: list[ast.Statement], skip: s
             continue
         builder = Builder(source, offset=start)
         try:
-            tree = parser().parse(source.text[start:end], start="statement")
+            tree = _tree(source.text[start:end])
         except UnexpectedInput as error:
             errors.append(syntax_error(error, source, start, end))
         else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import bisect
 import dataclasses
 import functools
+import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -15,12 +16,12 @@ from policy_engine.core.schema import Schema
 from policy_engine.core.source import Source
 from policy_engine.data.dataset import load_dataset_spec
 from policy_engine.lang import ast
-from policy_engine.lang.check import check_text
+from policy_engine.lang.check import check_parsed
 from policy_engine.lang.checked import CheckedPolicy
 from policy_engine.lang.findings import Findings
 from policy_engine.lang.lint.lint import warnings_of
 from policy_engine.lang.lint.suppress import unsuppressed
-from policy_engine.lang.parse import MAX_CHARACTERS, parse_statement
+from policy_engine.lang.parse import MAX_CHARACTERS, parse_each, parse_statement
 from policy_engine.lang.splice import File, splice
 from policy_engine.lang.split import Parts, split
 
@@ -29,6 +30,22 @@ QUICK: Final = 40
 
 Longer policies are for `prove`.
 """
+
+
+_TEXTS_KEPT: Final = 8
+"""Texts whose statements are kept: several questions follow each edit, and each reads the same text."""
+_PARSING: Final = threading.Lock()
+
+
+@functools.lru_cache(maxsize=_TEXTS_KEPT)
+def _parts(source: Source) -> Parts:
+    # An editor may open any file; the parser would refuse this one, and says so in its findings.
+    return split(source) if len(source.text) <= MAX_CHARACTERS else Parts(statements=(), comments=())
+
+
+@functools.lru_cache(maxsize=_TEXTS_KEPT)
+def _parsed(source: Source) -> tuple[ast.Policy, list[Diagnostic]]:
+    return parse_each(source, _parts(source))
 
 
 class Document:
@@ -41,13 +58,18 @@ class Document:
     @functools.cached_property
     def parts(self) -> Parts:
         """The places of the statements, and the comments; nothing of a text that is too long."""
-        # An editor may open any file; the parser would refuse this one, and says so in its findings.
-        return split(self.source) if len(self.source.text) <= MAX_CHARACTERS else Parts(statements=(), comments=())
+        return _parts(self.source)
 
     @functools.cached_property
+    def parsed(self) -> tuple[ast.Policy, list[Diagnostic]]:
+        """The statements that parse, and the errors of those that do not."""
+        with _PARSING:  # an outline and a check of the same text, asked for at once, are one parse
+            return _parsed(self.source)
+
+    @property
     def policy(self) -> ast.Policy:
         """The statements that parse."""
-        return self._of(self.parts.statements)
+        return self.parsed[0]
 
     @functools.cached_property
     def file(self) -> File:
@@ -93,7 +115,7 @@ class Document:
         """
         beside = (self._declared[1],) if self._declared[1] else ()
         try:
-            policy = check_text(self.source.text, name=self.source.name, schema=self.schema)
+            policy = check_parsed(*self.parsed, schema=self.schema)
         except PolicyError as error:
             return (*beside, *error.diagnostics)
         found = (*beside, *warnings_of(policy))

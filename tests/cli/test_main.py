@@ -124,3 +124,24 @@ def test_a_narrow_locale_never_ends_a_run(tmp_path: Path) -> None:
     ran = program("fmt", "--diff", str(tmp_path / "p.policy"), env={"PYTHONIOENCODING": "ascii"})
     assert ran.returncode in {0, 1}
     assert "Traceback" not in ran.stderr
+
+
+@pytest.mark.parametrize("verb", ["check", "fmt", "prove", "apply"])
+def test_closed_standard_input_is_an_error(verb: str, tmp_path: Path) -> None:
+    more = ["-p", "default", "-t", "builtin", "-o", "out.jsonl"] if verb == "apply" else []
+    ran = program(verb, "-", *more, cwd=tmp_path, stdin=None, preexec_fn=lambda: os.close(0))
+    assert 2 == ran.returncode
+    assert "standard input is closed" in ran.stderr
+    assert "Traceback" not in ran.stderr
+
+
+def test_closed_standard_streams_get_nothing_of_the_output(tmp_path: Path) -> None:
+    """The first files that a process opens get the numbers of streams that are closed."""
+    (tmp_path / "a.jsonl").write_text(
+        '{"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]}\n'
+    )
+    arguments = ("apply", "a.jsonl", "-p", "default", "-t", "builtin", "-o", "out.jsonl")
+    ran = program(*arguments, cwd=tmp_path, preexec_fn=lambda: os.closerange(0, 3))
+    assert (0, "", "") == (ran.returncode, ran.stdout, ran.stderr)
+    (line,) = (tmp_path / "out.jsonl").read_text().splitlines()
+    assert 1 == json.loads(line)["row"]

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import random
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from policy_engine.lang import parse
+from policy_engine.core.source import Source
+from policy_engine.lang import ast, parse
+from policy_engine.lang.format import format_policy
+from policy_engine.lang.split import split
 from policy_engine.lsp.completion import complete
 from policy_engine.lsp.document import Document
 from policy_engine.lsp.hover import hover
 from policy_engine.lsp.latest import Latest
+from policy_engine.testing import strategies
+from tests.support.editing import edited
 
 LINES = [
     (
@@ -144,3 +152,17 @@ def test_a_check_that_raises_does_not_stop_the_next() -> None:
 
     asyncio.run(main())
     assert [True] == ran
+
+
+def _same(text: str) -> bool:
+    source = Source(name="<string>", text=text)
+    return parse.parse_lenient(text) == parse.parse_each(source, split(source))
+
+
+@given(strategies.raw_policies(), st.randoms(use_true_random=False))
+def test_statement_by_statement_a_text_reads_as_it_does_whole(policy: ast.Policy, chance: random.Random) -> None:
+    text = format_policy(policy)
+    assert _same(text)
+    for _ in range(3):
+        text = edited(text, chance)
+        assert _same(text), text

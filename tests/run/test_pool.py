@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import textwrap
 import time
 from pathlib import Path
 
@@ -14,9 +15,9 @@ import pytest
 
 from benchmarks.checksum import canonical_checksum
 from policy_engine.core.errors import DataError, RowError
-from policy_engine.run.processes import worker
+from policy_engine.run.processes import pool, worker
 from policy_engine.run.processes.pool import AHEAD, in_order
-from tests.run.support import apply_dataset, masker, write_lines
+from tests.run.support import apply_dataset, chat, masker, write_lines
 from tests.run.test_shards import ROWS, run
 
 ROOT = Path(__file__).parents[2]
@@ -250,3 +251,51 @@ def _alive(group):
         if int(its_group) == group and state != "Z":
             found.append(path.parent.name)
     return found
+
+
+class Sums:
+    """Sums lists of numbers; a 3 ends its worker, and so does a list of more than four numbers."""
+
+    def __call__(self, task):
+        if 3 in task or len(task) > 4:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return sum(task)
+
+    def pieces(self, task):
+        return [[number] for number in task]
+
+    def joined(self, results):
+        return sum(results)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_task_that_ends_two_workers_is_done_piece_by_piece(monkeypatch, workers):
+    monkeypatch.setattr(pool, "is_memory_bounded", lambda: True)
+    work = Sums()
+    tasks = [[1, 2], [5, 5, 5, 5, 5], [2, 3, 4], [7]]
+    results = in_order(work, iter(tasks), workers=workers, describe=str, division=work)
+    assert [3, 25] == [next(results)[1] for _ in range(2)]
+    with pytest.raises(DataError, match=r"died twice on \[3\] \(it was ended by SIGKILL\): the bound of its memory"):
+        next(results)
+
+
+def test_with_bounded_memory_a_run_of_one_process_says_which_row_ends_it(tmp_path):
+    """The allocation of a tokenizer that fails ends its process; the run goes on to say so."""
+    lines = [{"messages": chat(f"q{n}", "x" * (6_000_000 if n == 5 else 5))} for n in range(8)]
+    data = write_lines(tmp_path / "chats.jsonl", lines)
+    script = f"""
+        import resource
+        from pathlib import Path
+        from tests.run.support import apply_dataset, masker
+        bound = masker()
+        used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (used + (300 << 20), used + (300 << 20)))
+        apply_dataset({str(data)!r}, bound, {str(tmp_path / "out.jsonl")!r}, batch_size=4)
+    """
+    ran = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script)], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert 1 == ran.returncode, ran.stderr[-2000:]
+    assert "died twice on row 6 (it was ended by SIGABRT)" in ran.stderr
+    assert ["chats.jsonl", "out.partial.jsonl"] == sorted(path.name for path in tmp_path.iterdir())
+    assert 4 == len((tmp_path / "out.partial.jsonl").read_text().splitlines())

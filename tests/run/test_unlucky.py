@@ -99,3 +99,11 @@ def test_a_clock_that_jumps(tmp_path, data, monkeypatch, jump) -> None:
     assert len(shards) > 3
     for name in shards:
         assert pq.read_table(tmp_path / "usual" / name).equals(pq.read_table(tmp_path / "jumped" / name))
+
+
+def test_what_a_killed_run_left_is_removed_and_said(tmp_path, data) -> None:
+    (tmp_path / ".out.parquet.99999.tmp").write_bytes(b"half")
+    said: list[str] = []
+    apply_dataset(data, masker(), tmp_path / "out.parquet", say=said.append)
+    assert "removed `.out.parquet.99999.tmp`, the unfinished file of a run that was killed" in said
+    assert ["chats.jsonl", "out.parquet"] == sorted(path.name for path in tmp_path.iterdir())

@@ -15,6 +15,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from policy_engine.core.errors import DataError
+from policy_engine.run.output import json_lines
+from policy_engine.run.output.killed import clear_killed
 from policy_engine.run.writers import OUTPUT_FORMATS, check_output, open_output
 
 SCHEMA = pa.schema(
@@ -213,3 +215,46 @@ def test_ids_have_no_dictionary(tmp_path):
     columns = [group.column(at) for at in range(group.num_columns)]
     with_dictionary = [c.path_in_schema.split(".")[0] for c in columns if "RLE_DICTIONARY" in c.encodings]
     assert ["attention_mask"] == with_dictionary
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz", "a.jsonl.zst"])
+def test_a_huge_row_is_written_piece_by_piece(tmp_path, monkeypatch, name):
+    """The same bytes as those of one call, and many calls, between which Ctrl-C is heard."""
+    whole = pa.concat_tables([table(0, tokens=5), table(3, tokens=0), table(6, tokens=70)])
+    with open_output(tmp_path / name, SCHEMA) as output:
+        output.write(whole)
+    expected = (tmp_path / name).read_bytes()
+    assert whole.to_pylist() == rows(tmp_path / name)
+    monkeypatch.setattr(json_lines, "LARGE", 0)
+    monkeypatch.setattr(json_lines, "_VALUES", 7)
+    given = []
+    monkeypatch.setattr(json_lines, "_json", lambda value: given.append(value) or real_json(value))
+    with open_output(tmp_path / name, SCHEMA, overwrite=True) as output:
+        output.write(whole)
+    assert expected == (tmp_path / name).read_bytes()
+    assert 7 == max(len(value) for value in given if isinstance(value, list))
+
+
+def real_json(value):
+    return json.dumps(value, separators=(",", ":"))
+
+
+def test_the_file_of_a_run_that_was_killed_is_removed_and_that_of_one_under_way_is_not(tmp_path):
+    path = tmp_path / "a[1].parquet"
+    script = f"""
+        import os, pyarrow as pa
+        from pathlib import Path
+        from policy_engine.run.writers import open_output
+        with open_output(Path({str(path)!r}), pa.schema([("row", pa.int64())])):
+            os.kill(os.getpid(), 9)
+    """
+    killed = subprocess.Popen([sys.executable, "-c", textwrap.dedent(script)])
+    assert -9 == killed.wait()
+    left = f".{path.name}.{killed.pid}.tmp"
+    (tmp_path / f".{path.name}.mine.tmp").touch()
+    assert (tmp_path / left).exists()
+    with open_output(path, SCHEMA) as under_way:
+        assert [left] == clear_killed(path)
+        assert under_way._temporary.exists()
+        assert [] == clear_killed(path)
+    assert [f".{path.name}.mine.tmp", path.name] == sorted(found.name for found in tmp_path.iterdir())

@@ -67,6 +67,8 @@ class Chart:
         """Turns whose end marker is behind a preamble that the template writes after them."""
         self.opened: set[int] = set()
         """Model turns whose opening the turn before them wrote."""
+        self.quoted: set[int] = set()
+        """Model turns that the template quotes in a turn of another role."""
         self.last_data = last_data(bits)
 
     @property

@@ -18,6 +18,9 @@ def label_closing(chart: Chart, zone: Zone, begin: int, end: int, turn: int, las
 
     `last` is the turn's last data, `last_kind` its kind.
     """
+    if turn in chart.quoted:
+        zone.disown(begin, end, "preamble")  # the rest of the turn that quotes this one
+        return
     # From the end of the text inwards: what the template appends to any conversation, then what opens a system
     # turn.
     end = _without_system_opener(chart, zone, begin, _without_suffix(chart, zone, begin, end, turn), turn)
@@ -137,7 +140,9 @@ def _without_suffix(chart: Chart, zone: Zone, begin: int, end: int, turn: int) -
     start = outside
     marker = chart.profile.marker
     at = text.find(marker, begin) if marker else -1
-    if marker and at >= 0:
+    if marker and at >= 0 and _opens_another(chart, text[outside:at]):
+        at = -1  # the end of a turn that the template appends, not of this one
+    elif marker and at >= 0:
         start = max(start, at + len(marker))
     # No end marker, and no marker at all: blanks or words that end a user's turn.
     elif not chart.is_model(turn) and not chart.markers.spans(text[start:]):
@@ -157,3 +162,9 @@ def _without_suffix(chart: Chart, zone: Zone, begin: int, end: int, turn: int) -
         is_prompt = any(opener and opener in text[start:] for opener in openers)
         zone.disown(start, end, "generation_prompt" if is_prompt else "preamble")
     return start
+
+
+def _opens_another(chart: Chart, text: str) -> bool:
+    """True if text outside of loops, up to an end marker, is a turn that the template appends."""
+    spans = chart.markers.spans(text)
+    return bool(spans) and not text[: spans[0][0]].strip() and bool(text[spans[-1][1] :].strip())

@@ -13,6 +13,7 @@ from policy_engine.chat.label.board import Chart, Zone, after_blanks
 from policy_engine.chat.label.closings import label_closing
 from policy_engine.chat.label.profile import common_prefix
 from policy_engine.chat.label.sources import Bit
+from policy_engine.core.vocabulary import KNOWN_ROLES
 
 _WORD = re.compile(r"\w+")
 
@@ -26,6 +27,10 @@ def label_opening(chart: Chart, turn: int, zone: Zone, first_kind: str, previous
     begin = _before_turn(chart, turn, zone, previous)
     # Nobody generates a user's turn: all of its opening is header.
     if not chart.is_model(turn):
+        zone.label(begin, len(text), "header")
+        return first.start
+    if _is_quoted(chart, turn, text[begin:]):
+        chart.quoted.add(turn)
         zone.label(begin, len(text), "header")
         return first.start
     # The place in the text of the opening's first character that is this turn's own.
@@ -155,6 +160,10 @@ def header_length(
         # Never through a marker: `<|im_start|>` and `<|im_sep|>` share a beginning, and are not the same token.
         best = chart.markers.back_to_boundary(opening, best)
         if opening[:best].strip():
+            # A judge's prompt opens a turn of its own (`judge`): the answer that it judges opens with its role.
+            if best < len(prompt) and opening.startswith(chart.role(turn), best):
+                shared = common_prefix(opening, chart.profile.opening(before))
+                best = max(best, chart.markers.back_to_boundary(opening, shared))
             return best
     # No prompt was learned, or it supplies blanks alone.
     usual = chart.profile.opening(before)
@@ -163,6 +172,24 @@ def header_length(
     # A space that no prompt supplies is the answer's: tokenizers join it with the first word.
     length = chart.markers.back_to_boundary(opening, common_prefix(opening, usual))
     return len(opening[:length].rstrip(" "))
+
+
+def _is_quoted(chart: Chart, turn: int, opening: str) -> bool:
+    """True if a model's turn opens as another role, since the template quotes it in a turn.
+
+    A judge's template writes `<|start_of_role|>user<|end_of_role|>Is this answer harmful? …` in front of the answer.
+    """
+    prompt = chart.prompt(turn)
+    at = chart.markers.back_to_boundary(opening, common_prefix(opening, prompt))
+    return (
+        bool(opening[:at].strip())
+        and prompt.startswith(chart.role(turn), at)
+        and any(
+            (role := _WORD.match(opening, at)) is not None and role[0] == other
+            for other in KNOWN_ROLES
+            if other not in chart.models
+        )
+    )
 
 
 def _aligned(text: str, start: int, prompt: str, opening: str) -> int:

@@ -223,6 +223,11 @@ def _hub(name: str) -> Any:
             return library.AutoProcessor.from_pretrained(name, local_files_only=offline)
         return library.AutoTokenizer.from_pretrained(name, local_files_only=offline)
     except Exception as error:  # transformers raises anything, from OSError to KeyError
+        if unreachable is not None and not isinstance(error, OSError):  # the cache has it: something else is wrong
+            raise TokenizerError(
+                f"cannot load `{name}` from the local cache of the Hugging Face hub: {first_line(error)}",
+                help=f"an installed library does not fit, or a cached file is broken. Or {_OTHERWISE}",
+            ) from error
         if unreachable is not None:
             raise TokenizerError(
                 f"there is no folder `{name}`, the Hugging Face hub cannot be reached ({unreachable}), and the "

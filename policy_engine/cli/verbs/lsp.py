@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+
 import typer
 
 from policy_engine.cli.options import FormatWithoutFindingsOption
@@ -30,5 +32,8 @@ def _serve() -> Outcome:
             "the language server needs pygls, which is not installed",
             help="install the extra: pip install 'chat-policy-engine[lsp]'",
         ) from error
+    # A long policy is a hundred thousand objects at each edit, hardly one in a cycle: Python would look through all of
+    # them again and again.
+    gc.set_threshold(100_000, 50, 50)
     server.start_io()
     return Outcome()

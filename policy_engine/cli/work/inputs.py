@@ -37,6 +37,8 @@ def read_source(name: str) -> Source:
     """
     if name != STDIN:
         return read_policy(name)
+    if sys.stdin is None or sys.stdin.closed:
+        raise DataError("standard input is closed", help="pipe a policy into it, or give a file")
     try:
         return Source(name="<stdin>", text=sys.stdin.read())
     except UnicodeDecodeError as error:

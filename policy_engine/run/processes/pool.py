@@ -15,10 +15,11 @@ import subprocess
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Generator, Iterator
-from typing import IO, Any, Final, Generic, TypeVar
+from collections.abc import Callable, Generator, Iterator, Sequence
+from typing import IO, Any, Final, Generic, Protocol, TypeVar
 
 from policy_engine.core.errors import DataError
+from policy_engine.run.processes.memory import is_memory_bounded
 from policy_engine.run.processes.worker import Answer, Failed, Gone, Main, receive, send
 
 Task = TypeVar("Task")
@@ -33,33 +34,45 @@ _COMMAND: Final = (
 )  # fmt: skip
 
 
+class Division(Protocol[Task, Result]):
+    """Divides a task into smaller ones, so that one that ends its worker is found among them."""
+
+    def pieces(self, task: Task, /) -> Sequence[Task]:
+        """Tasks that together are this one; the task alone if it cannot be divided."""
+
+    def joined(self, results: Sequence[Result], /) -> Result:
+        """The result of a task, from those of all its pieces."""
+
+
 def in_order(
     work: Callable[[Task], Result],
     tasks: Iterator[Task],
     *,
     workers: int = 1,
     describe: Callable[[Task], str] = str,
+    division: Division[Task, Result] | None = None,
 ) -> Generator[tuple[Task, Result], None, None]:
-    """Each task with its result, in the order of the tasks, by so many processes (1: this one).
+    """Each task with its result, in the order of the tasks, by so many processes.
 
-    `work` pickles; a worker gets it once. Tasks are taken as results are, at most `AHEAD` per worker ahead. The task of
-    a worker that dies runs once more, while no other does; if it ends that worker too, it is reported. Where `tasks`
-    raise, the results of those before come first. If the consumer stops early, or Ctrl-C is pressed, the workers are
-    killed.
+    1 is this process, or one worker where this process's memory is bounded, so that somebody is left to report what
+    went beyond. `work` pickles; a worker gets it once. Tasks are taken as results are, at most `AHEAD` per worker
+    ahead. The task of a worker that dies runs once more, while no other does; if it ends that worker too, it runs piece
+    by piece (`division`), and the piece that ends a third one is reported. Where `tasks` raise, the results of those
+    before come first. If the consumer stops early, or Ctrl-C is pressed, the workers are killed.
 
     Raises:
-        DataError: a task ended two workers, `describe` names it; or workers do not start.
+        DataError: a task ended its workers, `describe` names it or its piece; or workers do not start.
 
     >>> list(in_order(len, iter(["ab", "c"])))
     [('ab', 2), ('c', 1)]
     """
-    if workers == 1:
+    if workers == 1 and not is_memory_bounded():
         # No processes at all: errors have their own traceback, and a debugger steps into the work.
         for task in tasks:
             yield task, work(task)
         return
     # Pickled once, for all workers: the work has the compiled policy and the tokenizer.
-    pool: _Pool[Task] = _Pool(pickle.dumps(work, protocol=pickle.HIGHEST_PROTOCOL), workers, describe)
+    pool: _Pool[Task] = _Pool(pickle.dumps(work, protocol=pickle.HIGHEST_PROTOCOL), workers, describe, division)
     try:
         yield from pool.run(tasks)
     finally:
@@ -74,10 +87,13 @@ class _Pending(Generic[Task]):
 
 
 class _Pool(Generic[Task]):
-    def __init__(self, work: bytes, workers: int, describe: Callable[[Task], str]) -> None:
+    def __init__(
+        self, work: bytes, workers: int, describe: Callable[[Task], str], division: Division[Task, Any] | None
+    ) -> None:
         self._work = work
         self._size = workers
         self._describe = describe
+        self._division = division
         self._changed = threading.Condition()
         """Held for all that follows; notified when any of it changes."""
         self._waiting: deque[_Pending[Task]] = deque()
@@ -160,7 +176,10 @@ class _Pool(Generic[Task]):
             except Gone:
                 how = worker.end()
                 worker = None
-                self._died(pending, how)
+                if pending.has_ended_a_worker:
+                    self._finish(pending, self._piece_by_piece(pending.task, how))
+                else:
+                    self._died(pending)
             except Exception as error:  # the task does not pickle
                 self._finish(pending, Answer(error=error))
             else:
@@ -186,20 +205,37 @@ class _Pool(Generic[Task]):
             pending.answer = answer
             self._let_go()
 
-    def _died(self, pending: _Pending[Task], how: str) -> None:
+    def _died(self, pending: _Pending[Task]) -> None:
+        """After a task ended its worker: it runs again, alone."""
         with self._changed:
-            if pending.has_ended_a_worker:
-                pending.answer = Answer(
-                    error=DataError(
-                        f"a worker process died twice on {self._describe(pending.task)} ({how}): killed for memory, or "
-                        "the data crash it",
-                        help="run with fewer workers, or with one, to see the crash itself",
-                    )
-                )
-            else:
-                pending.has_ended_a_worker = True
-                self._suspects.append(pending)
+            pending.has_ended_a_worker = True
+            self._suspects.append(pending)
             self._let_go()
+
+    def _piece_by_piece(self, task: Task, how: str) -> Answer:
+        """The answer to a task that ended two workers, `how` the second.
+
+        It is that of all its pieces, or the error that names the piece that ends a worker.
+        """
+        pieces = self._division.pieces(task) if self._division else (task,)
+        if self._division is None or len(pieces) == 1:
+            return Answer(error=_deadly(self._describe(task), how))
+        results = []
+        try:
+            worker = self._start()
+            for piece in pieces:
+                try:
+                    answer = worker.ask(pickle.dumps(piece, protocol=pickle.HIGHEST_PROTOCOL))
+                except Gone:
+                    return Answer(error=_deadly(self._describe(piece), worker.end()))
+                if answer.error is not None:
+                    worker.end()
+                    return answer
+                results.append(answer.result)
+            worker.end()
+            return Answer(result=self._division.joined(results))
+        except Exception as error:  # what a thread raises would be lost
+            return Answer(error=error)
 
     def _give_back(self, pending: _Pending[Task], error: _NoStart) -> None:
         """After a worker did not start: its task goes to another, unless that is in vain."""
@@ -237,6 +273,15 @@ class _Pool(Generic[Task]):
         with self._changed:
             self._failed_starts = 0
         return worker
+
+
+def _deadly(task: str, how: str) -> DataError:
+    """The error for a task that ends each worker that takes it."""
+    bound = "the bound of its memory (`ulimit -v`)" if is_memory_bounded() else "killed for memory"
+    return DataError(
+        f"a worker process died twice on {task} ({how}): {bound}, or the data crash it",
+        help="give more memory or fewer workers, or take what is so large out of the data",
+    )
 
 
 class _NoStart(Exception):

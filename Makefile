@@ -37,7 +37,7 @@ demo: $(VENV)/.base  ## mask the embedded sample dataset, show it in colour, wri
 	$(BIN)/policy-engine demo --out demo-out --overwrite
 
 test: $(VENV)/.test  ## run the whole test suite
-	$(BIN)/python -m pytest -n auto $(ARGS)
+	$(BIN)/python -m pytest -n auto --dist loadgroup $(ARGS)
 
 # Real trainers, in an environment of their own: no other target installs torch.
 $(VENV)-trainers/.done: pyproject.toml tests/requirements-trainers.txt

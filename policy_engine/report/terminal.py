@@ -45,6 +45,9 @@ _NARROW = re.compile(f"[ -~─{RETURN}{''.join(''.join(pair) for pair in MARKS.v
 class RowText:
     """A row for a rich console; without colours, or with `marks`, trained text is in ⟦ ⟧."""
 
+    is_folded = True
+    """No line of it is wider than the console."""
+
     def __init__(
         self,
         row: RowView,

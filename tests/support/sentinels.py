@@ -123,8 +123,15 @@ def compiled(name: str) -> ChatTemplate:
 
 
 def rendered(name: str, conversation: Conversation) -> RenderedChat | None:
-    """The conversation by an installed template; None where the template raises for it."""
-    try:
-        return compiled(name).render(conversation)
-    except TemplateError:
-        return None
+    """A conversation of `SENTINELS` by an installed template; None where the template raises for it."""
+    # Several tests look at the same renderings. The conversation is kept too, so that no other has its identity.
+    key = name, id(conversation)
+    if key not in _RENDERED:
+        try:
+            _RENDERED[key] = compiled(name).render(conversation), conversation
+        except TemplateError:
+            _RENDERED[key] = None, conversation
+    return _RENDERED[key][0]
+
+
+_RENDERED: dict[tuple[str, int], tuple[RenderedChat | None, Conversation]] = {}

@@ -68,7 +68,8 @@ def print_all(items: Iterable[RenderableType | Block], *, stderr: bool = False) 
             elif isinstance(item, str | Text):
                 console.print(on_one_line(Text(item) if isinstance(item, str) else item), soft_wrap=True)
             else:
-                console.print(item)
+                # Rich would measure each line of a row again to cut it, where the row has folded it to fit.
+                console.print(item, crop=not getattr(item, "is_folded", False))
     # The whole text at once: a command is recognised by the start of a line, which a single item does not know.
     console.file.write(without_commands(captured.get()))
     console.file.flush()

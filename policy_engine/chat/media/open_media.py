@@ -7,7 +7,6 @@ import binascii
 import io
 import os
 import re
-import urllib.request
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -298,6 +297,8 @@ def _fetched(url: str, options: MediaOptions) -> bytes:
             f"`{url}` is not fetched: rows may not reach the network unless asked for",
             help="download the file and name its path, or allow it: --media-urls (MediaOptions(urls=True) in Python)",
         )
+    import urllib.request  # with it come http, e-mail and TLS, which no start of the program needs
+
     try:
         with urllib.request.urlopen(url, timeout=30) as answer:
             # One byte more than allowed, so that a longer answer shows without being read.

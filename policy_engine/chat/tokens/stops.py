@@ -10,6 +10,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from policy_engine.chat.tokens.load import BUILTIN
 from policy_engine.core.errors import TokenizerError
 
 FILE = "generation_config.json"
@@ -52,7 +53,7 @@ def _file(name_or_path: str | Path) -> Path | None:
         return None
     name = str(name_or_path)
     # `builtin`, a path that is not there, a text in angle brackets: no name of the hub, so nothing is asked.
-    if name.count("/") > 1 or not name or name.startswith(("<", ".", "/")):
+    if name.count("/") > 1 or not name or name == BUILTIN or name.startswith(("<", ".", "/")):
         return None
     from huggingface_hub import try_to_load_from_cache
 

@@ -20,7 +20,8 @@ from policy_engine.core.habits import HABITS
 from policy_engine.core.vocabulary import BODY, EOS, IGNORE_INDEX
 from policy_engine.data.conversation import Conversation
 from policy_engine.data.given import COLUMNS
-from policy_engine.data.prepared import are_shifted, check_lengths, mask_of, spans_of
+from policy_engine.data.prepared import are_shifted, check_lengths, is_per_token, mask_of, spans_of
+from policy_engine.data.token_columns import NAMES
 from policy_engine.lang.library import read_shipped, shipped
 from policy_engine.mask.apply import apply_program
 from policy_engine.mask.evidence.rule_use import Evidence, RuleWatch
@@ -173,7 +174,7 @@ class Auditor:
             tools = tuple(tools) if isinstance(tools, list) else None
             source = Conversation(messages=tuple(messages), tools=tools, sample=row)
             # The data's own messages first: they are the truth, and tell what ids cannot (fields, who answers whom).
-            chat = self._recoverer.exactly(source, ids)
+            chat = self._recoverer.exactly(source, ids, _sampled(row, len(ids)))
             if chat is not None:
                 self.audit.exact += 1
                 return chat
@@ -317,6 +318,13 @@ def _mask(program: Program, chat: TokenizedChat) -> TokenMask | None:
         return apply_program(program, chat)
     except PolicyEngineError:
         return None
+
+
+def _sampled(row: Mapping[str, Any], size: int) -> Any:
+    """The row's marks of tokens that were sampled, where another column says what is trained."""
+    if row.get("labels") is None:
+        return None
+    return next((row[name] for name in NAMES["sampled"] if is_per_token(row.get(name), size)), None)
 
 
 def _segment_at(segments: Sequence[Any], character: int) -> int:

@@ -12,10 +12,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from policy_engine.audit.media_rows import MediaRows
+from policy_engine.chat.given.place import place_given
 from policy_engine.chat.segments import RenderedChat, TokenizedChat
 from policy_engine.chat.tokenizer import ChatTokenizer
 from policy_engine.core.errors import PolicyEngineError
 from policy_engine.data.conversation import Conversation
+from policy_engine.data.row_tokens import RowTokens, sampled_marks, token_ids
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,19 +59,55 @@ class Recoverer:
                 return chat if folded is None else folded.unfold(chat, input_ids)
         return None
 
-    def exactly(self, conversation: Conversation, input_ids: Sequence[int]) -> TokenizedChat | None:
-        """The tokenized source, if its ids are these, or begin with these (a truncated row)."""
+    def exactly(
+        self, conversation: Conversation, input_ids: Sequence[int], sampled: Sequence[Any] | None = None
+    ) -> TokenizedChat | None:
+        """The tokenized source, if these are its ids, or the first of them (a truncated row).
+
+        Other ids that spell the same text, as a rollout's may, are taken as well. `sampled` are the row's marks of
+        tokens that a model sampled.
+        """
+        chat = self._encoded(conversation)
+        if chat is None:
+            return None
+        if sampled is None and (found := _if_equal(chat, input_ids)) is not None:
+            return found
+        return self._spelled(chat, input_ids, sampled)
+
+    def _encoded(self, conversation: Conversation) -> TokenizedChat | None:
         try:
-            chat = self._tokenizer.encode(self._tokenizer.template_for(conversation).render(conversation))
+            return self._tokenizer.encode(self._tokenizer.template_for(conversation).render(conversation))
         except PolicyEngineError:
             return None
-        return _if_equal(chat, input_ids)
+
+    def _spelled(
+        self, chat: TokenizedChat, input_ids: Sequence[int], sampled: Sequence[Any] | None = None
+    ) -> TokenizedChat | None:
+        try:
+            given = RowTokens(
+                ids_T=token_ids(list(input_ids), "input_ids"),
+                sampled_T=None if sampled is None else sampled_marks(list(sampled), "sampled"),
+            )
+            return place_given(self._tokenizer, chat.chat, given)
+        except PolicyEngineError:
+            return None
 
     def _rendered(self, conversation: Conversation, input_ids: Sequence[int]) -> TokenizedChat | None:
         if self._media is None:
-            return self.exactly(conversation, input_ids)
+            own = self._encoded(conversation)
+            if own is None:
+                return None
+            found = _if_equal(own, input_ids) or self._spelled(own, input_ids)
+            # A marker that somebody wrote letter by letter reads like a turn that ends, and is not one.
+            same = found is not None and self._marked(found) == self._marked(own)[: len(self._marked(found))]
+            return found if same else None
         chat = self._media.render(conversation.messages)
         return None if chat is None else _if_equal(self._media.encode(chat), input_ids)
+
+    def _marked(self, chat: TokenizedChat) -> list[tuple[int, int]]:
+        """Ids of special and added tokens, each with the place where it starts."""
+        marks = self._tokenizer.tokenizer.added_tokens_decoder
+        return [(i, int(start)) for i, start in zip(chat.input_ids, chat.starts_T) if i in marks]
 
     def _readings(self, text: str) -> list[list[dict[str, Any]]]:
         """The ways to take a text apart into messages, likeliest first."""

@@ -24,7 +24,8 @@ class ExplainedPiece:
 
     `rule` decided (None: no rule matches, masked by default) and `scaled_by` multiplied its weight; `lost` matched too
     but a later rule decided; `rejected` would have matched, but their condition is false. `source` says where the
-    characters come from: a field of the message with the offset there, or a line of the template.
+    characters come from: a field of the message with the offset there, or a line of the template. `sampled` is True if
+    a model sampled them, None if the policy does not ask.
     """
 
     start: int
@@ -40,6 +41,7 @@ class ExplainedPiece:
     scaled_by: tuple[RuleTrace, ...]
     lost: tuple[RuleTrace, ...]
     rejected: tuple[RuleTrace, ...]
+    sampled: bool | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -204,9 +206,14 @@ def _explain(program: Program, chat: RenderedChat, table: PieceTable, pieces: li
                 scaled_by=tuple(r for r in rules if trained and r.holds and r.effect == "scale" and r.index > above),
                 lost=tuple(r for r in rules if r.holds and r.index < above),
                 rejected=tuple(r for r in rules if not r.holds),
+                sampled=None if program.needs_sampled is None else _is_sampled(chat, table.starts[piece]),
             )
         )
     return tuple(found)
+
+
+def _is_sampled(chat: RenderedChat, character: int) -> bool:
+    return any(start <= character < end for start, end in chat.sampled or ())
 
 
 def _source(segment: Segment) -> str:
@@ -250,6 +257,7 @@ def _lines(explanation: Explanation) -> Iterator[str]:
     for piece in explanation.pieces:
         owner = "text no message owns" if piece.turn is None else f"message {piece.turn} ({piece.role})"
         verdict = f"weight {piece.weight:g}" if piece.weight else "masked"
-        yield f"  [{piece.start}:{piece.end}] {piece.part} of {owner}, from {piece.source}: {verdict}"
+        marked = "" if piece.sampled is None else ", sampled" if piece.sampled else ", not sampled"
+        yield f"  [{piece.start}:{piece.end}] {piece.part} of {owner}, from {piece.source}{marked}: {verdict}"
         for depth, line in rule_lines(piece):
             yield f"    {'  ' * depth}{line}"

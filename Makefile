@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test trainers media media-parity frameworks importing peers peers-audit peers-speed ray scale plots lint types check figures fmt wheel-test release release-check docs docs-site site-browser play-browser play-picture vsix nightly mutation clean
+.PHONY: help demo test trainers media media-parity frameworks importing peers peers-audit peers-speed ray scale plots lint types check figures fmt wheel-test release release-check docs docs-site site-browser play-browser play-short play-picture vsix nightly mutation clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|' 2>/dev/null \
@@ -248,6 +248,14 @@ $(VENV)-play/.done: pyproject.toml tests/requirements-play.txt
 
 play-browser: $(VENV)-play/.done  ## the live page and the page of show in a real browser
 	$(VENV)-play/bin/python -m pytest -q tests/play tests/report/test_page_in_browser.py $(ARGS)
+
+# Named one by one: pytest refuses a name that is gone.
+PLAY_SHORT := $(addprefix tests/play/test_in_browser.py::,test_colours_follow_what_is_typed \
+  test_a_broken_text_keeps_the_colours_and_says_where test_a_guard_shows_its_witness \
+  test_rows_are_filtered_searched_and_picked)
+
+play-short: $(VENV)-play/.done  ## the live page in a real browser, in short: type, colours, error, guard, filter
+	$(VENV)-play/bin/python -m pytest -q $(PLAY_SHORT) $(ARGS)
 
 play-picture: $(VENV)-play/.done  ## the picture of the live page in the docs
 	$(VENV)-play/bin/python -m scripts.play_picture

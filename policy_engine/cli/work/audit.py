@@ -31,10 +31,13 @@ _SHOWN: Final = 5
 _LIKE: Final = re.compile(r"(?ms)^# Behaves like: (.*?)(?=^# [A-Z][a-z]+:|^#$|^[^#]|\Z)")
 
 
-def audit_rows(data: str, tokenizer: ChatTokenizer, program: Program | None, *, limit: int | None) -> Outcome:
+def audit_rows(
+    data: str, tokenizer: ChatTokenizer, program: Program | None, *, limit: int | None, given: str | None = None
+) -> Outcome:
     """Audits the rows of `data`.
 
-    The verdict fails on smells, and on rows that break the policy, if there is one.
+    `given` is the tokenizer as it was given, for the commands to run next. The verdict fails on smells, and on rows
+    that break the policy, if there is one.
 
     Raises DataError if there are no rows, and what reading raises.
     """
@@ -68,7 +71,7 @@ def audit_rows(data: str, tokenizer: ChatTokenizer, program: Program | None, *, 
         exit=Exit.FAILS if fails else Exit.UNDECIDED if unseen else Exit.HOLDS,
         diagnostics=(*about_rules, *failures[:_SHOWN]),
         data=_data(found, program, len(failures)),
-        body=tuple(_body(data, found, program)),
+        body=tuple(_body(data, found, program, given or "TOKENIZER")),
     )
 
 
@@ -112,7 +115,7 @@ def behaves_like(name: str) -> str | None:
     return None if match is None else " ".join(match[1].replace("\n#", "\n").split())
 
 
-def _body(data: str, found: Audit, program: Program | None) -> Iterator[RenderableType]:
+def _body(data: str, found: Audit, program: Program | None, tokenizer: str) -> Iterator[RenderableType]:
     yield from _found_again(found)
     yield Text("")
     yield _tokens(found)
@@ -132,8 +135,10 @@ def _body(data: str, found: Audit, program: Program | None) -> Iterator[Renderab
         # The command can be pasted: where a shipped policy explains every row, it is the one to compare with.
         best = next((name for name, share in found.presets if share == 1), None)
         policy = "POLICY" if best is None else best
-        yield Text(f"next: policy-engine audit {data} -p {policy} -t TOKENIZER compares every row with a policy", "dim")
-        yield Text("      policy-engine init CHATS -t TOKENIZER writes a policy to prepare the data with", "dim")
+        yield Text(
+            f"next: policy-engine audit {data} -p {policy} -t {tokenizer} compares every row with a policy", "dim"
+        )
+        yield Text(f"      policy-engine init CHATS -t {tokenizer} writes a policy to prepare the data with", "dim")
 
 
 def _found_again(found: Audit) -> Iterator[Text]:

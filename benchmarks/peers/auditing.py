@@ -1,4 +1,4 @@
-"""The step `audit`: the verb over the datasets that the systems prepared, with and without a policy."""
+"""The step `audit`: the verb over the datasets that systems prepared, without and with a policy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The step `audit`: the verb over the datasets that systems prepared, without and with a policy."""
+"""The step `audit`: the verb over prepared datasets, without and with a policy."""
 
 from __future__ import annotations
 

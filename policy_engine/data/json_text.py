@@ -88,11 +88,12 @@ def _level_below(values: list[Any]) -> list[Any]:
 def _is_deep(value: Any) -> bool:
     level = [value]
     # Level by level, without recursion: depth is what is being measured.
-    for _ in range(MAX_DEPTH + 1):
+    for _ in range(MAX_DEPTH):
         level = _level_below(level)
         if not level:
             return False
-    return True
+    # Numbers and texts may be that deep; an object or a list there is one too many, even if it is empty.
+    return any(isinstance(item, Mapping | list) for item in level)
 
 
 def _key_twice(value: Any) -> str | None:

@@ -161,7 +161,15 @@ def explain_pieces(program: Program, chat: RenderedChat) -> tuple[ExplainedPiece
 
 
 def rule_lines(piece: ExplainedPiece) -> Iterator[tuple[int, str]]:
-    """The rules that had a say about a piece, for people: (depth of indentation, line)."""
+    """The rules that had a say about a piece, for people: (depth of indentation, line).
+
+    >>> from policy_engine.mask.masker import Masker
+    >>> from policy_engine.rules.compile import compile_text
+    >>> masker = Masker(compile_text("train assistant where turn.index > 0"), "builtin")
+    >>> chat = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Yes."}]
+    >>> [line for piece in explain_pieces(masker.program, masker(chat).chat) for _, line in rule_lines(piece)][:2]
+    ['decided by: <string>:1:1 `train assistant where turn.index > 0`', '`turn.index > 0` is true: `turn.index` is 1']
+    """
     sections = (
         ("decided by", () if piece.rule is None else (piece.rule,)),
         ("scaled by", piece.scaled_by),

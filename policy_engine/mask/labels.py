@@ -35,7 +35,11 @@ def check_sizes(ids_T: npt.NDArray[np.int32], weights_T: npt.NDArray[np.float32]
 
 
 def labels_where(weights_T: npt.NDArray[np.float32], ids_T: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
-    """The id of each token with a weight, IGNORE_INDEX elsewhere."""
+    """The id of each token with a weight, IGNORE_INDEX elsewhere.
+
+    >>> labels_where(np.float32([0, 0.5, -1]), np.int32([5, 6, 7]))
+    array([-100,    6,    7], dtype=int32)
+    """
     return np.where(weights_T != 0, ids_T, np.int32(IGNORE_INDEX))
 
 

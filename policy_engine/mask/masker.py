@@ -306,6 +306,13 @@ class Masker:
         that removes rows. With `with_indices=True`, errors name the row of the dataset, else the row of the batch.
 
         Raises the error of the first row that fails, with its row number.
+
+        >>> from policy_engine.rules.compile import compile_text
+        >>> masker = Masker(compile_text("train assistant"), "builtin")
+        >>> chat = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Yes."}]
+        >>> columns = masker.batch({"messages": [chat, chat], "id": [1, 2]})
+        >>> list(columns), len(columns["labels"]), dict(masker.counts)
+        (['input_ids', 'labels', 'attention_mask'], 2, {'rows': 2, 'masked': 2})
         """
         # On access, so that it works whichever of the two was imported first.
         register_with_datasets(type(self))

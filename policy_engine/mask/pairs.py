@@ -166,6 +166,14 @@ def columns_for(kind: str, wanted: PairColumns | None, masker: RowMasker, *, unr
 
     Raises ConfigError where that trainer takes no such rows, and for what no trainer of preferences takes: weights,
     unrolled samples, and rows of a processor.
+
+    >>> from policy_engine.mask.masker import Masker
+    >>> from policy_engine.rules.compile import compile_text
+    >>> masker = Masker(compile_text("train assistant"), "builtin")
+    >>> columns_for("preference", None, masker.row_masker, unrolls=False)
+    'dpo'
+    >>> columns_for("unpaired_preference", None, masker.row_masker, unrolls=False)
+    'kto'
     """
     reason = None
     if unrolls:

@@ -69,7 +69,15 @@ class Coverage:
                     self.seen.setdefault((rule.index, value.test), set()).add(value.holds)
 
     def untried(self) -> tuple[Untried, ...]:
-        """The parts that no row has tried, in the order of the policy."""
+        """The parts that no row has tried, in the order of the policy.
+
+        >>> from policy_engine.rules.compile import compile_text
+        >>> masker = Masker(compile_text("train assistant; mask assistant where message.bad"), "builtin")
+        >>> coverage = Coverage(program=masker.program)
+        >>> coverage.add(masker([{"role": "assistant", "content": "Yes."}]))
+        >>> [(found.text, found.missing) for found in coverage.untried()]
+        [('mask assistant where message.bad', 'never decided'), ('message.bad', 'never true')]
+        """
         found: list[Untried] = []
         for rule in self.program.policy.rules:
             text = rule.span.one_line

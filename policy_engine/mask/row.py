@@ -128,6 +128,13 @@ class MaskedRow(Mapping[str, Any]):
 
         Ids and labels are int32, attention int8, weights (if the policy has any) float32. With a processor there are
         its columns too, and `media` as a list.
+
+        >>> from policy_engine.mask.masker import Masker
+        >>> from policy_engine.rules.compile import compile_text
+        >>> masker = Masker(compile_text("train assistant"), "builtin")
+        >>> chat = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Yes."}]
+        >>> {name: str(column.dtype) for name, column in masker(chat).arrays().items()}
+        {'input_ids': 'int32', 'labels': 'int32', 'attention_mask': 'int8'}
         """
         return arrays_of([self])[0]
 

@@ -86,7 +86,12 @@ def lost_text(role: str, piece: str, count: int) -> str:
 
 
 def lost_piece(lost: Unrendered) -> str:
-    """One loss in words: `tool_calls[1] of turn 3`, `all of turn 2`, `tools`."""
+    """One loss in words: `tool_calls[1] of turn 3`, `all of turn 2`, `tools`.
+
+    >>> lost = Unrendered(turn=3, path=("tool_calls", 1), kind="call")
+    >>> lost_piece(lost)
+    'tool_calls[1] of turn 3'
+    """
     if lost.turn is None:
         return lost.field
     return f"all of turn {lost.turn}" if lost.kind == "message" else f"{lost.field} of turn {lost.turn}"

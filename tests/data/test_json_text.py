@@ -26,6 +26,8 @@ def nested(depth):
         ('{"a": 1, "b": 2, "a": 1}', "has the key `a` twice"),
         ('[{"x": [{"y": {"z": 1, "z": 2}}]}]', "has the key `z` twice"),
         (nested(MAX_DEPTH + 2), "is nested more than 100 deep"),
+        ("[" * 101 + "1" + "]" * 101, "is nested more than 100 deep"),
+        ("[" * 101 + "]" * 101, "is nested more than 100 deep"),
         (nested(100_000), "is nested more than 100 deep"),
         ("{'a': 1}", "Expecting property name"),
     ],
@@ -35,7 +37,9 @@ def test_what_is_refused(text, said):
         read_json(text)
 
 
-@pytest.mark.parametrize("text", [GOOD, nested(MAX_DEPTH), json.dumps([["["] * 300, {"a": {"a": 1}}])])
+@pytest.mark.parametrize(
+    "text", [GOOD, nested(MAX_DEPTH), "[" * 100 + "]" * 100, json.dumps([["["] * 300, {"a": {"a": 1}}])]
+)
 def test_what_is_read_as_json_reads_it(text):
     assert json.loads(text) == read_json(text)
 

@@ -45,6 +45,13 @@ def changed_tokens(old: MaskedRow, new: MaskedRow) -> tuple[ChangedTokens, ...]:
 
     Which rule decides does not matter.
     Raises ValueError if the two are not maskings of the same tokens.
+
+    >>> from policy_engine.mask.masker import Masker
+    >>> from policy_engine.rules.compile import compile_text
+    >>> chat = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Yes."}]
+    >>> old, new = (Masker(compile_text(text), "builtin") for text in ("train assistant", "train everything"))
+    >>> [(c.part, c.tokens, c.old_weight, c.new_weight) for c in changed_tokens(old(chat), new(chat))][-2:]
+    [('eot', 1, 0.0, 1.0), ('separator', 1, 0.0, 1.0)]
     """
     # Places of the two could not be compared otherwise.
     if old.input_ids != new.input_ids:

@@ -136,6 +136,11 @@ class DataDiff:
         """The counts in a sentence.
 
         `3 of 50 rows change; 12 of 4,000 tokens change: 12 trained more`
+
+        >>> from policy_engine.rules.compile import compile_text
+        >>> old, new = compile_text("train assistant"), compile_text("train everything")
+        >>> DataDiff(old=old, new=new, most=1, rows=50, rows_changed=3, tokens=4000, tokens_more=12).in_words()
+        '3 of 50 rows change; 12 of 4,000 tokens change: 12 trained more'
         """
         if not self.rows_changed:
             return f"none of {counted(self.rows - self.failed, 'row')} changes"

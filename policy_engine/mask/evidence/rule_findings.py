@@ -46,7 +46,14 @@ def rule_findings(program: Program, seen: Evidence, *, rows: int) -> tuple[Diagn
 
 
 def why_unused(program: Program, seen: Evidence, index: int) -> str | None:
-    """Why a rule decided no token, in a few words; None if it did decide some."""
+    """Why a rule decided no token, in a few words; None if it did decide some.
+
+    >>> from policy_engine.rules.compile import compile_text
+    >>> program = compile_text("train assistant; mask tool")
+    >>> seen = Evidence({("decided", "0"): 4, ("selected", "1"): 4})
+    >>> why_unused(program, seen, 0), why_unused(program, seen, 1)
+    (None, 'its condition never held')
+    """
     # A factor never decides a token, so it has done its work where its condition held.
     if seen["decided", str(index)] or (program.policy.rules[index].effect == "scale" and seen["held", str(index)]):
         return None

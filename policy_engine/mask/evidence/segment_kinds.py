@@ -74,7 +74,14 @@ class Numbering:
         self._arrays: dict[int, tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]] = {}
 
     def of(self, keys: Sequence[tuple[str, str]], keys_S: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
-        """The number of each segment's pair, from what `SegmentKinds.keys` gives."""
+        """The number of each segment's pair, from what `SegmentKinds.keys` gives.
+
+        >>> numbering = Numbering()
+        >>> numbering.of([("user", "text"), ("user", "eot")], np.array([0, 1, 0]))
+        array([0, 2, 0])
+        >>> numbering.of([("tool", "text"), ("user", "text")], np.array([1, 0]))
+        array([0, 4])
+        """
         found = self._arrays.get(id(keys_S))
         if found is None:
             numbers = [2 * self.known.setdefault(key, len(self.known)) for key in keys]

@@ -18,8 +18,8 @@ import tempfile
 from pathlib import Path
 
 from policy_engine.chat.loading import load_tokenizer
-from policy_engine.play.board import load_board
-from policy_engine.play.page import build, launch_options
+from policy_engine.play.gradio_page import build, launch_options
+from policy_engine.play.loaded_rows import load_board
 from tests.site.browser import browser
 
 TEXT = "the model answers with a list of items and explains why each one matters to the reader in rows of words"

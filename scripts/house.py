@@ -27,12 +27,11 @@ EXAMPLE: Final = re.compile(r">>> |→|[Ff]or example|such as `|(?:\n\n|:\n) {4,
 
 
 KEPT_TWICE: Final = {
-    "bounds": "where messages end in a text that code rendered, and what a template's operations may spend",
     "choices": "values of options, and choices of a generator; `testing.choices` is imported by users' tests",
     "compile": "the verb for what both do, to a template and to a policy",
-    "load": "loads what its folder is about: an encoder, or a tokenizer",
-    "places": "the characters of an encoder's tokens, and the turns that a proof speaks of",
-    "vocabulary": "words of the language, and ids of an encoder or a tokenizer",
+    "environment": "Jinja's, for tracing a template and for its skeleton",
+    "filters": "Jinja's, for tracing a template and for its skeleton",
+    "shapes": "layouts of rows, and conversations of every shape; `testing.shapes` is imported by users' tests",
 }
 """Base names that two files keep although a tab does not tell them apart, and why."""
 

@@ -13,8 +13,8 @@ from PIL import Image
 
 from policy_engine import builtin
 from policy_engine.chat.loading import load_tokenizer
-from policy_engine.play.board import load_board
-from policy_engine.play.page import build, launch_options
+from policy_engine.play.gradio_page import build, launch_options
+from policy_engine.play.loaded_rows import load_board
 from tests.site.browser import browser
 
 PATH = Path(__file__).parents[1] / "docs" / "assets" / "play.png"

@@ -135,8 +135,8 @@ def main(argument: str) -> None:
     from policy_engine.mask.masker import Masker
     from policy_engine.rules.compile import compile_text
     from policy_engine.run.apply import apply_dataset
-    from policy_engine.run.options import RunOptions
     from policy_engine.run.ray import ray_engine
+    from policy_engine.run.run_options import RunOptions
     from tests.support.tokenizers import load
 
     run = Run(**json.loads(argument))

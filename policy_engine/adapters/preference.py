@@ -18,7 +18,7 @@ from policy_engine.core.errors import ConfigError, RowError
 from policy_engine.core.vocabulary import IGNORE_INDEX
 from policy_engine.core.wording import counted
 from policy_engine.data.prepared import check_lengths
-from policy_engine.mask.pairs import PAIR_TYPES
+from policy_engine.mask.preferences import PAIR_TYPES
 
 if TYPE_CHECKING:
     import torch

@@ -15,7 +15,7 @@ from policy_engine.chat.segments import RenderedChat, Segment, TokenizedChat
 from policy_engine.chat.tokenizer import ChatTokenizer
 from policy_engine.core.errors import PolicyEngineError
 from policy_engine.data.conversation import Conversation
-from policy_engine.mask.apply import apply_program
+from policy_engine.mask.apply_program import apply_program
 from policy_engine.rules.program import Program
 
 # Words that no template writes (`QQ…`), so that each is found where the data put it and nowhere else.

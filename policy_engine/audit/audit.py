@@ -23,7 +23,7 @@ from policy_engine.data.given import COLUMNS
 from policy_engine.data.prepared import are_shifted, check_lengths, is_per_token, mask_of, spans_of
 from policy_engine.data.token_columns import NAMES
 from policy_engine.lang.library import read_shipped, shipped
-from policy_engine.mask.apply import apply_program
+from policy_engine.mask.apply_program import apply_program
 from policy_engine.mask.evidence.rule_use import Evidence, RuleWatch
 from policy_engine.mask.row import MaskedRow
 from policy_engine.mask.token_mask import TokenMask

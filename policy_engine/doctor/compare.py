@@ -11,11 +11,11 @@ import numpy as np
 
 from policy_engine.core.vocabulary import IGNORE_INDEX
 from policy_engine.core.wording import counted
-from policy_engine.doctor.batches import Matched
-from policy_engine.doctor.findings import Finding
+from policy_engine.doctor.examination import Finding
 from policy_engine.doctor.samples import Document, Sample
+from policy_engine.doctor.seen_documents import Matched
 from policy_engine.doctor.steps import CLOSE, TakenStep
-from policy_engine.doctor.vocabulary import Vocabulary
+from policy_engine.doctor.tiny_vocabulary import Vocabulary
 
 _HELP: Final[dict[str, dict[str, str]]] = {
     "joined": {

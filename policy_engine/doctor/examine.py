@@ -13,9 +13,8 @@ from typing import Any, Final
 from policy_engine.core.choices import Denominator
 from policy_engine.core.errors import ConfigError, PolicyEngineError
 from policy_engine.core.vocabulary import IGNORE_INDEX
-from policy_engine.doctor.batches import match, stretches
 from policy_engine.doctor.compare import compare, dropped, explain_loss, trap
-from policy_engine.doctor.findings import Examination
+from policy_engine.doctor.examination import Examination
 from policy_engine.doctor.runners import (
     COLLATORS,
     OWN_WEIGHTS,
@@ -25,8 +24,9 @@ from policy_engine.doctor.runners import (
     settings_read,
 )
 from policy_engine.doctor.samples import Document, Sample
+from policy_engine.doctor.seen_documents import match, stretches
 from policy_engine.doctor.steps import CLOSE, TakenStep, Task, by_hand, flat_settings
-from policy_engine.doctor.vocabulary import Vocabulary
+from policy_engine.doctor.tiny_vocabulary import Vocabulary
 
 
 def examine(

@@ -13,7 +13,7 @@ from policy_engine.core.errors import RowError
 from policy_engine.core.habits import HABITS
 from policy_engine.core.vocabulary import IGNORE_INDEX
 from policy_engine.data.prepared import CUT, MASK_COLUMNS, are_shifted, check_lengths, is_per_token, mask_of, spans_of
-from policy_engine.doctor.findings import Finding, Severity
+from policy_engine.doctor.examination import Finding, Severity
 
 _PER_TOKEN: Final = ("attention_mask", "loss_weights", "position_ids", *MASK_COLUMNS)
 _WANTED: Final = {"input_ids": pa.int32(), "labels": pa.int32(), "loss_weights": pa.float32()}

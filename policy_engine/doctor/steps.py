@@ -13,7 +13,7 @@ from policy_engine.core.choices import Denominator
 from policy_engine.core.errors import ConfigError
 from policy_engine.core.vocabulary import IGNORE_INDEX
 from policy_engine.doctor.samples import Document, Sample
-from policy_engine.doctor.vocabulary import Vocabulary
+from policy_engine.doctor.tiny_vocabulary import Vocabulary
 
 if TYPE_CHECKING:
     import torch

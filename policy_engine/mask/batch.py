@@ -19,7 +19,7 @@ from policy_engine.chat.segments import RenderedChat, TokenizedChat
 from policy_engine.chat.tokens.fast_backend import BackendMismatch
 from policy_engine.core.errors import PolicyEngineError, RowError
 from policy_engine.data.conversation import Conversation
-from policy_engine.mask.apply import mask_many, table_for
+from policy_engine.mask.apply_program import mask_many, table_for
 from policy_engine.mask.row import SAMPLE_COLUMNS, MaskedRow
 from policy_engine.mask.row_masker import RowMasker
 from policy_engine.mask.token_mask import TokenMask

@@ -9,7 +9,7 @@ from typing import Any
 from policy_engine.chat.segments import MediaTokens, RenderedChat, Segment, TokenizedChat
 from policy_engine.core.vocabulary import MEDIA
 from policy_engine.core.wording import field_path
-from policy_engine.mask.apply import DRIFT, STRADDLE, STRUCTURAL, apply_program
+from policy_engine.mask.apply_program import DRIFT, STRADDLE, STRUCTURAL, apply_program
 from policy_engine.mask.token_mask import REASONS, TokenMask
 from policy_engine.rules.conditions.comparison import excerpt, shown
 from policy_engine.rules.conditions.conditions import ConditionValue

@@ -25,7 +25,7 @@ from policy_engine.data.token_columns import join_tokens
 from policy_engine.lang.checked import CheckedPolicy
 from policy_engine.mask.batch import Sample, as_columns, attempt, mask_rows, mask_samples
 from policy_engine.mask.hashing import fingerprint_of, register_with_datasets
-from policy_engine.mask.pairs import PAIR_TYPES, MaskedPair, columns_for, mask_pair, preference_rows
+from policy_engine.mask.preferences import PAIR_TYPES, MaskedPair, columns_for, mask_pair, preference_rows
 from policy_engine.mask.row import MaskedRow, column_names, features_of
 from policy_engine.mask.row_masker import RowMasker, nothing_to_train
 from policy_engine.mask.unroll import UnrolledRow, unroll

@@ -13,7 +13,7 @@ from policy_engine.chat.segments import RenderedChat, TokenizedChat
 from policy_engine.chat.tokenizer import ChatTokenizer
 from policy_engine.core.errors import DriftError, MediaError, PolicyEngineError, RowError
 from policy_engine.data.conversation import Conversation
-from policy_engine.mask.apply import apply_program
+from policy_engine.mask.apply_program import apply_program
 from policy_engine.mask.row import MaskedRow
 from policy_engine.mask.unrendered import Lost, check_unrendered, check_written, without_read
 from policy_engine.rules.program import Program

@@ -27,10 +27,10 @@ from policy_engine.mask.compare.changes import changed_tokens
 from policy_engine.mask.evidence.rule_findings import rule_findings, unused_rules
 from policy_engine.mask.evidence.rule_use import Evidence, RuleWatch
 from policy_engine.mask.masker import Masker
-from policy_engine.mask.pairs import join_answers
+from policy_engine.mask.preferences import join_answers
 from policy_engine.mask.row import MaskedRow
 from policy_engine.mask.row_masker import RowMasker, report_nothing, report_nothing_quoted
-from policy_engine.play.board import Board, BoardRow
+from policy_engine.play.loaded_rows import Board, BoardRow
 from policy_engine.proof import ProofReport, prove
 from policy_engine.report.row_facts import RowFacts, Totals, row_facts
 from policy_engine.report.runs import FailedRow, ShownRow, failed_row

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import urlencode
 
-from policy_engine.play.board import Board
 from policy_engine.play.editions import MOST_TEXT
+from policy_engine.play.loaded_rows import Board
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,6 +1,6 @@
 """Parts of the live page as HTML: findings, guards, rules, overview and rows.
 
-What comes from data and policies goes through `report.html.markup.escaped`.
+What comes from data and policies goes through `report.html.escape.escaped`.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from policy_engine.play.choice import AT_ONCE, Choice, chosen, to_show
 from policy_engine.play.editions import Draft, Edition
 from policy_engine.proof import GuardFinding, ProofReport, Witness
 from policy_engine.proof.proof_diagnostics import guard_diagnostics, rule_diagnostics
-from policy_engine.report.html.markup import escaped, with_breaks
+from policy_engine.report.html.escape import escaped, with_breaks
 from policy_engine.report.html.overview import overview
 from policy_engine.report.html.page import html_page
 from policy_engine.report.html.policy_text import rule_section
-from policy_engine.report.html.rows import Kinds, row_article
+from policy_engine.report.html.row_articles import Kinds, row_article
 from policy_engine.report.row_facts import Flag
 from policy_engine.report.runs import FailedRow, ShownRow
 from policy_engine.report.view import rule_views

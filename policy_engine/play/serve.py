@@ -7,7 +7,7 @@ from collections.abc import Callable
 from importlib.util import find_spec
 
 from policy_engine.core.errors import ConfigError
-from policy_engine.play.board import Board
+from policy_engine.play.loaded_rows import Board
 
 
 def serve(board: Board, *, host: str, port: int | None, browser: bool, say: Callable[[str], None]) -> None:
@@ -16,7 +16,7 @@ def serve(board: Board, *, host: str, port: int | None, browser: bool, say: Call
     Raises ConfigError if the port is taken.
     """
     # Imported here: the tests of all else need no Gradio.
-    from policy_engine.play.page import build, launch_options
+    from policy_engine.play.gradio_page import build, launch_options
 
     page, options = build(board), launch_options()
     try:

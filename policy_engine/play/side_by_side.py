@@ -7,8 +7,8 @@ from policy_engine.play.choice import Choice, chosen
 from policy_engine.play.editions import Edition
 from policy_engine.play.panes import witness_block
 from policy_engine.proof import Change, compare
-from policy_engine.report.html.markup import escaped
-from policy_engine.report.html.rows import Kinds, row_article
+from policy_engine.report.html.escape import escaped
+from policy_engine.report.html.row_articles import Kinds, row_article
 from policy_engine.report.view import rule_views
 from policy_engine.report.visible import one_line
 

@@ -12,8 +12,8 @@ from pathlib import PurePath
 
 from rich.text import Text
 
+from policy_engine.report.plain_table import PlainTable
 from policy_engine.report.styles import DOUBT
-from policy_engine.report.table import PlainTable
 from policy_engine.report.view import RuleView
 from policy_engine.report.visible import one_line
 

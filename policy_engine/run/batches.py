@@ -25,7 +25,7 @@ from policy_engine.mask.batch import Sample, attempt, mask_samples
 from policy_engine.mask.evidence.rule_use import RuleWatch
 from policy_engine.mask.evidence.segment_kinds import ControlTokens
 from policy_engine.mask.masker import Masker
-from policy_engine.mask.pairs import Preference, mask_preferences, samples_of, with_rows
+from policy_engine.mask.preferences import Preference, mask_preferences, samples_of, with_rows
 from policy_engine.mask.row import MaskedRow, arrays_of
 from policy_engine.mask.row_masker import nothing_to_train, report_nothing, report_nothing_quoted
 from policy_engine.run.columns import schema_of, table_of

@@ -18,7 +18,7 @@ from policy_engine._version import __version__
 from policy_engine.data.formats import FormatKind
 from policy_engine.data.pairs import PAIR_KINDS
 from policy_engine.mask.masker import Masker
-from policy_engine.mask.pairs import PAIR_TYPES
+from policy_engine.mask.preferences import PAIR_TYPES
 from policy_engine.mask.row import LIST_TYPES, MEDIA_COLUMN, MEDIA_TYPES, SAMPLE_COLUMNS
 
 METADATA_KEY: Final = b"policy_engine"
@@ -41,7 +41,7 @@ def schema_of(
     `row_numbers` nothing names them. A processor adds its columns (int8), and `media`, a list of objects. Columns
     that the dataset file carries along are float32.
 
-    Rows of a `kind` of preferences have the columns of their trainer in place of these (`mask.pairs.PAIR_TYPES`).
+    Rows of a `kind` of preferences have the columns of their trainer in place of these (`mask.preferences.PAIR_TYPES`).
     """
     if kind in PAIR_KINDS:
         types = PAIR_TYPES[masker.pair_columns(kind)].items()

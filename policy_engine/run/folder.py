@@ -21,9 +21,9 @@ from policy_engine.data.files.stamp import InputChanged
 from policy_engine.run.batches import BatchMasker
 from policy_engine.run.input_spans import InputFile, Span, check_digests, describe, inline_spans, plan
 from policy_engine.run.manifest import Shard, identity_of
-from policy_engine.run.options import RunOptions
 from policy_engine.run.processes.pool import in_order
 from policy_engine.run.resume import Journal
+from policy_engine.run.run_options import RunOptions
 from policy_engine.run.shards import ShardMaker
 from policy_engine.run.summary import Counts, Summary, summary_of
 

@@ -16,9 +16,9 @@ from policy_engine.run.batches import BatchMasker, batched
 from policy_engine.run.columns import table_of
 from policy_engine.run.input_spans import Span
 from policy_engine.run.manifest import Shard
-from policy_engine.run.options import RunOptions
 from policy_engine.run.pack import PackWindow
 from policy_engine.run.resume import file_digest, sync_folder
+from policy_engine.run.run_options import RunOptions
 from policy_engine.run.summary import Counts
 from policy_engine.run.writers import OUTPUT_FORMATS, SHARD_SUFFIX, Writer, reason_of, remedy
 

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from policy_engine.tagging.errors import UntaggableError
+from policy_engine.tagging.blocks import Node, leaves_loop, loaded_names
 from policy_engine.tagging.items import Items
-from policy_engine.tagging.tree import Node, leaves_loop, loaded_names
+from policy_engine.tagging.untaggable import UntaggableError
 from policy_engine.tagging.watch import Atom, Place, Watched
 
 Status = Literal["trained", "masked", "varies", "empty", "inner"]

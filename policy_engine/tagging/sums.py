@@ -15,8 +15,8 @@ from dataclasses import dataclass
 
 import jinja2
 
+from policy_engine.tagging.blocks import Node, loaded_names, read_tree
 from policy_engine.tagging.items import Items, Token, operands_of, read_items, split_sum
-from policy_engine.tagging.tree import Node, loaded_names, read_tree
 
 _CHANGES = frozenset({"append", "extend", "insert", "pop", "remove", "clear", "update", "setdefault", "popitem"})
 """Methods that change what they are called on."""

@@ -16,14 +16,14 @@ from policy_engine.core.errors import AttributionError, PolicyEngineError, Templ
 from policy_engine.core.wording import counted
 from policy_engine.data.conversation import Conversation
 from policy_engine.rules.program import Program
-from policy_engine.tagging.check import Wrong, same_tree, wrong_shape, wrong_shapes
-from policy_engine.tagging.conditions import ConditionFinder
-from policy_engine.tagging.errors import UntaggableError
+from policy_engine.tagging.blocks import Node, read_tree
+from policy_engine.tagging.compare_tagged import Wrong, same_tree, wrong_shape, wrong_shapes
+from policy_engine.tagging.find_condition import ConditionFinder
 from policy_engine.tagging.items import Items, normal, read_items, without_tags
 from policy_engine.tagging.plan import Planner, Scope
-from policy_engine.tagging.shapes import CONVERSATIONS, FURTHER, generated
 from policy_engine.tagging.sums import printed_in_place
-from policy_engine.tagging.tree import Node, read_tree
+from policy_engine.tagging.tried_shapes import CONVERSATIONS, FURTHER, generated
+from policy_engine.tagging.untaggable import UntaggableError
 from policy_engine.tagging.watch import Shape, Watched, decide, split_outputs, watch
 from policy_engine.tagging.write import GENERATION, tagged_source
 

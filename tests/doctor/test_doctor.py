@@ -16,14 +16,14 @@ import pytest
 from policy_engine.chat.loading import load_tokenizer
 from policy_engine.core.errors import ConfigError, RowError
 from policy_engine.doctor import runners
-from policy_engine.doctor.batches import Matched, Seen, match, stretches
 from policy_engine.doctor.compare import compare, explain_loss
+from policy_engine.doctor.examination import Examination
 from policy_engine.doctor.examine import examine
-from policy_engine.doctor.findings import Examination
 from policy_engine.doctor.samples import Document, Sample, read_sample
+from policy_engine.doctor.seen_documents import Matched, Seen, match, stretches
 from policy_engine.doctor.steps import flat_settings
+from policy_engine.doctor.tiny_vocabulary import Vocabulary
 from policy_engine.doctor.trainers.hooks import first_of, surroundings
-from policy_engine.doctor.vocabulary import Vocabulary
 from tests.cli.support import CHATS, cli
 
 ROW = {"input_ids": [5, 6, 7, 8], "labels": [-100, -100, 7, 8]}

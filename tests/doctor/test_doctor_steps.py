@@ -17,8 +17,8 @@ pytest.importorskip("trl")
 
 from policy_engine.builtin import sample_rows
 from policy_engine.chat.loading import load_tokenizer
+from policy_engine.doctor.examination import Examination
 from policy_engine.doctor.examine import examine
-from policy_engine.doctor.findings import Examination
 from policy_engine.doctor.samples import read_sample
 from policy_engine.mask.masker import Masker
 from policy_engine.rules.compile import compile_text

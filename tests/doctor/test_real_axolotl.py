@@ -22,8 +22,8 @@ pytest.importorskip("bitsandbytes")
 from policy_engine.builtin import sample_rows
 from policy_engine.chat.loading import load_tokenizer
 from policy_engine.core.errors import ConfigError
+from policy_engine.doctor.examination import Examination, Finding
 from policy_engine.doctor.examine import examine
-from policy_engine.doctor.findings import Examination, Finding
 from policy_engine.doctor.runners import check_names
 from policy_engine.doctor.samples import read_sample
 from policy_engine.mask.masker import Masker

@@ -19,8 +19,8 @@ from policy_engine.adapters.torchtune import PolicyTransform  # noqa: E402
 from policy_engine.builtin import sample_rows  # noqa: E402
 from policy_engine.chat.loading import load_tokenizer  # noqa: E402
 from policy_engine.core.errors import ConfigError  # noqa: E402
+from policy_engine.doctor.examination import Examination  # noqa: E402
 from policy_engine.doctor.examine import examine  # noqa: E402
-from policy_engine.doctor.findings import Examination  # noqa: E402
 from policy_engine.doctor.runners import check_names  # noqa: E402
 from policy_engine.doctor.samples import read_sample  # noqa: E402
 from policy_engine.mask.masker import Masker  # noqa: E402

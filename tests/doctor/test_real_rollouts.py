@@ -20,8 +20,8 @@ torch = pytest.importorskip("torch")
 from policy_engine.adapters.rollouts import rollout_of, trl_rollouts, verl_outputs  # noqa: E402
 from policy_engine.chat.loading import load_tokenizer  # noqa: E402
 from policy_engine.data.files.readers import read_rows  # noqa: E402
+from policy_engine.doctor.examination import Examination  # noqa: E402
 from policy_engine.doctor.examine import examine  # noqa: E402
-from policy_engine.doctor.findings import Examination  # noqa: E402
 from policy_engine.doctor.samples import read_sample  # noqa: E402
 from tests.cli.support import cli  # noqa: E402
 

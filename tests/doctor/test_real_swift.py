@@ -24,8 +24,8 @@ from policy_engine.builtin import sample_rows  # noqa: E402
 from policy_engine.chat.loading import load_tokenizer  # noqa: E402
 from policy_engine.core.errors import ConfigError, RowError  # noqa: E402
 from policy_engine.core.vocabulary import IGNORE_INDEX  # noqa: E402
+from policy_engine.doctor.examination import Examination, Finding  # noqa: E402
 from policy_engine.doctor.examine import examine  # noqa: E402
-from policy_engine.doctor.findings import Examination, Finding  # noqa: E402
 from policy_engine.doctor.runners import check_names  # noqa: E402
 from policy_engine.doctor.samples import read_sample  # noqa: E402
 from policy_engine.mask.masker import Masker  # noqa: E402

@@ -9,7 +9,7 @@ import pytest
 
 from policy_engine import AttributionError, RowError, policy_from_text
 from policy_engine.chat.segments import RenderedChat, Segment
-from policy_engine.mask.apply import apply_program, mask_many, table_for
+from policy_engine.mask.apply_program import apply_program, mask_many, table_for
 from policy_engine.mask.labels import labels_of, loss_weights_of
 from policy_engine.mask.token_mask import REASONS
 from tests.support.chats import build_chat, fake_tokens, tokens_at

@@ -10,7 +10,7 @@ from typing import Any
 
 from policy_engine.chat.loading import load_tokenizer
 from policy_engine.chat.tokenizer import ChatTokenizer
-from policy_engine.play.board import NO_FILE, Board, load_board
+from policy_engine.play.loaded_rows import NO_FILE, Board, load_board
 
 CHATS: tuple[Any, ...] = (
     {"messages": [{"role": "user", "content": "Hi there"}, {"role": "assistant", "content": "Hello, friend."}]},

@@ -46,7 +46,7 @@ def opened() -> Iterator[Browser]:
 
 @pytest.fixture(scope="module")
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    from policy_engine.play.page import build, launch_options
+    from policy_engine.play.gradio_page import build, launch_options
 
     folder = tmp_path_factory.mktemp("play")
     (folder / "own.policy").write_text(POLICY)

@@ -13,9 +13,9 @@ import pytest
 from policy_engine import Masker, policy_from_text
 from policy_engine.core.errors import PolicyCheckError
 from policy_engine.mask.row import MaskedRow
-from policy_engine.play.board import Board
 from policy_engine.play.choice import Choice, chosen, listing, to_show
 from policy_engine.play.editions import MOST_TEXT, Edition, Editions
+from policy_engine.play.loaded_rows import Board
 from policy_engine.play.opening import opening, query_of
 from policy_engine.play.panes import findings_pane, guards_pane, overview_pane, page_of, rows_pane, rules_pane, status
 from policy_engine.play.side_by_side import changes_pane, count_changes, proof_pane

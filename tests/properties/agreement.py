@@ -14,7 +14,7 @@ from policy_engine.lang import ast
 from policy_engine.lang.format import format_policy
 from policy_engine.lang.library import read_policy
 from policy_engine.lang.parse import parse
-from policy_engine.mask.apply import apply_program
+from policy_engine.mask.apply_program import apply_program
 from policy_engine.mask.token_mask import REASONS
 from policy_engine.rules.compile import compile_text
 from tests.oracle import Invalid, Oracle, RowFails

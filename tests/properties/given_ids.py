@@ -20,7 +20,7 @@ from policy_engine.chat.tokenizer import ChatTokenizer
 from policy_engine.core.errors import AttributionError, DriftError, PolicyEngineError, TemplateError
 from policy_engine.data.conversation import Conversation
 from policy_engine.data.row_tokens import RowTokens
-from policy_engine.mask.apply import apply_program
+from policy_engine.mask.apply_program import apply_program
 from policy_engine.rules.compile import compile_text
 from policy_engine.testing.choices import Choices
 

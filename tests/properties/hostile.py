@@ -17,7 +17,7 @@ from policy_engine.chat.template import ChatTemplate
 from policy_engine.chat.tokenizer import ChatTokenizer
 from policy_engine.core.errors import AttributionError, PolicyEngineError, TemplateError
 from policy_engine.data.conversation import Conversation
-from policy_engine.mask.apply import apply_program
+from policy_engine.mask.apply_program import apply_program
 from policy_engine.rules.compile import compile_text
 from policy_engine.testing.checks.conformance_laws import badly_attributed
 from policy_engine.testing.choices import Choices

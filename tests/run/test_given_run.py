@@ -13,7 +13,7 @@ from policy_engine import ConfigError, Masker, RowError, load_tokenizer
 from policy_engine.data.dataset import DatasetSpec, load_dataset_spec
 from policy_engine.rules.compile import compile_text
 from policy_engine.run.apply import apply_dataset
-from policy_engine.run.options import RunOptions
+from policy_engine.run.run_options import RunOptions
 from policy_engine.run.truncate import Truncation
 
 POLICY = "train sampled in everything; never train user, system, tool"

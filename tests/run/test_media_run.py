@@ -14,7 +14,7 @@ import pytest
 
 from policy_engine import ConfigError, Masker, MediaOptions, policy_from_text
 from policy_engine.run.apply import apply_dataset
-from policy_engine.run.options import RunOptions
+from policy_engine.run.run_options import RunOptions
 from policy_engine.run.truncate import KEEPS, Truncation, truncate
 from tests.support.media_chats import media_chat, words
 from tests.support.pictures import draw, picture, png, processor

@@ -9,7 +9,7 @@ import pytest
 
 from policy_engine.core.errors import ConfigError, notes_of
 from policy_engine.run.batches import BatchMasker
-from policy_engine.run.options import RunOptions
+from policy_engine.run.run_options import RunOptions
 from policy_engine.run.truncate import Truncation
 from tests.run.support import apply_dataset, chat, masker, write_lines
 

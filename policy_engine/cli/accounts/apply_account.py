@@ -16,9 +16,9 @@ from policy_engine.mask.evidence.rule_findings import unused_rules, why_unused
 from policy_engine.mask.evidence.rule_use import Evidence
 from policy_engine.mask.evidence.segment_kinds import NO_ROLE
 from policy_engine.mask.unrendered import lost_text
+from policy_engine.report.plain_table import PlainTable
 from policy_engine.report.rules import rule_table
 from policy_engine.report.styles import BAD, DOUBT, GOOD
-from policy_engine.report.table import PlainTable
 from policy_engine.report.view import rule_views
 from policy_engine.rules.program import Program
 from policy_engine.run.summary import DoubtfulRole, Summary

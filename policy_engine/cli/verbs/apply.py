@@ -14,7 +14,7 @@ from policy_engine.cli.signature import spread
 from policy_engine.core.choices import Backend, Engine, Keep, PairColumns
 
 if TYPE_CHECKING:
-    from policy_engine.run.options import RunOptions
+    from policy_engine.run.run_options import RunOptions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +73,7 @@ class _How:
     def options(self) -> RunOptions:
         """They as options of a run, of which some have no place on the command line."""
         from policy_engine.cli.work.apply import truncation_of
-        from policy_engine.run.options import RunOptions
+        from policy_engine.run.run_options import RunOptions
 
         return RunOptions(
             strict=self.strict,

@@ -10,7 +10,7 @@ from rich.text import Text
 from policy_engine.cli.options import FormatWithoutFindingsOption
 from policy_engine.cli.outcome import Outcome
 from policy_engine.cli.run import finish
-from policy_engine.report.table import PlainTable
+from policy_engine.report.plain_table import PlainTable
 
 
 def register(app: typer.Typer) -> None:

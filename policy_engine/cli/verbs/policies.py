@@ -12,7 +12,7 @@ from policy_engine.cli.outcome import Outcome
 from policy_engine.cli.run import finish
 from policy_engine.core.source import Source
 from policy_engine.lang.library import read_shipped, shipped
-from policy_engine.report.table import PlainTable
+from policy_engine.report.plain_table import PlainTable
 
 
 def register(app: typer.Typer) -> None:

@@ -21,7 +21,7 @@ from policy_engine.core.wording import counted
 if TYPE_CHECKING:
     from policy_engine.chat.template import ChatTemplate
     from policy_engine.chat.tokenizer import ChatTokenizer
-    from policy_engine.tagging.check import TokenCheck
+    from policy_engine.tagging.compare_tagged import TokenCheck
     from policy_engine.tagging.tag import Tagged
 
 
@@ -54,9 +54,9 @@ def _tag(name: str | None, policy: str | None, tokenizer: str | None, out: Path 
     """Tags a template. One in which tags cannot say what the policy trains is an answer: no."""
     # Imported here: it brings transformers.
     from policy_engine.proof.load_policy import load_policy
-    from policy_engine.tagging.check import check_tokens
-    from policy_engine.tagging.errors import UntaggableError
+    from policy_engine.tagging.compare_tagged import check_tokens
     from policy_engine.tagging.tag import tag_template
+    from policy_engine.tagging.untaggable import UntaggableError
 
     # Before the template is tagged, which takes seconds.
     if out is not None and out.exists() and not overwrite:

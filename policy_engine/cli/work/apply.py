@@ -23,8 +23,8 @@ from policy_engine.mask.masker import LostFieldWarning
 from policy_engine.run.apply import apply_dataset
 from policy_engine.run.folder import Progress as Done
 from policy_engine.run.folder import check_folder, is_folder
-from policy_engine.run.options import RunOptions
 from policy_engine.run.ray import ray_engine
+from policy_engine.run.run_options import RunOptions
 from policy_engine.run.summary import Summary
 from policy_engine.run.truncate import Truncation
 from policy_engine.run.writers import check_output

@@ -20,9 +20,9 @@ from policy_engine.core.wording import counted, percent
 from policy_engine.data.files.readers import read_rows
 from policy_engine.lang.library import read_shipped
 from policy_engine.mask.evidence.rule_findings import rule_findings, unused_rules
+from policy_engine.report.plain_table import PlainTable
 from policy_engine.report.rules import rule_table
 from policy_engine.report.styles import DOUBT, GOOD
-from policy_engine.report.table import PlainTable
 from policy_engine.report.view import rule_views
 from policy_engine.rules.program import Program
 

@@ -18,7 +18,7 @@ from policy_engine.cli.work.show import View, show_rows
 from policy_engine.core.errors import DataError
 from policy_engine.mask.masker import Masker
 from policy_engine.proof.load_policy import policy_from_text
-from policy_engine.run.options import RunOptions
+from policy_engine.run.run_options import RunOptions
 
 POLICY = "default"
 SHOWN = ("system-1", "reasoning-1", "tools-1", "emoji", "fake-turn")

@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import RenderableType
 from rich.text import Text
 
-from policy_engine.cli.work.rows import see_format
+from policy_engine.cli.work.masked_rows import see_format
 from policy_engine.core.errors import PolicyEngineError
 from policy_engine.core.wording import counted
 from policy_engine.data.conversation import Conversation
@@ -21,8 +21,8 @@ from policy_engine.mask.compare.changes import ChangedTokens
 from policy_engine.mask.compare.two_policies import FATES, DataDiff, rule_in_words, weight_in_words
 from policy_engine.mask.masker import LostFieldWarning, Masker
 from policy_engine.mask.row import MaskedRow
+from policy_engine.report.plain_table import PlainTable
 from policy_engine.report.styles import DOUBT, GOOD
-from policy_engine.report.table import PlainTable
 from policy_engine.report.visible import around, one_line
 
 _BATCH = 64

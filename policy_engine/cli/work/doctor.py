@@ -19,7 +19,7 @@ from policy_engine.chat.tokenizer import ChatTokenizer
 from policy_engine.cli.options import Named
 from policy_engine.cli.outcome import Exit, Outcome, diagnostics_of
 from policy_engine.cli.work.inputs import Inputs, load_inputs, media_options
-from policy_engine.cli.work.rows import masked_rows
+from policy_engine.cli.work.masked_rows import masked_rows
 from policy_engine.core.choices import Denominator
 from policy_engine.core.diagnostics import Diagnostic
 from policy_engine.core.errors import ConfigError, DataError, GuardError, PolicyEngineError
@@ -27,15 +27,15 @@ from policy_engine.core.source import Place
 from policy_engine.core.wording import counted
 from policy_engine.data.files.read_arrow import schema_in
 from policy_engine.data.files.readers import read_rows
+from policy_engine.doctor.examination import Examination
 from policy_engine.doctor.examine import examine
-from policy_engine.doctor.findings import Examination
-from policy_engine.doctor.media import compare_media, has_media, without_media
+from policy_engine.doctor.media_batch import compare_media, has_media, without_media
 from policy_engine.doctor.runners import check_names, runner_of
 from policy_engine.doctor.samples import Sample, read_sample
 from policy_engine.importers.imported import read_config
 from policy_engine.mask.row import MEDIA_COLUMN, MaskedRow
+from policy_engine.report.plain_table import PlainTable
 from policy_engine.report.styles import BAD, GOOD
-from policy_engine.report.table import PlainTable
 from policy_engine.run.backends import backend_verdict
 from policy_engine.run.columns import schema_of
 

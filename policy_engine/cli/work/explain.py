@@ -9,7 +9,7 @@ from rich.text import Text
 
 from policy_engine.cli.outcome import Exit, Outcome, diagnostics_of
 from policy_engine.cli.work.inputs import Inputs
-from policy_engine.cli.work.rows import masked_rows
+from policy_engine.cli.work.masked_rows import masked_rows
 from policy_engine.core.choices import Side
 from policy_engine.core.errors import ConfigError
 from policy_engine.mask.explain import Explanation

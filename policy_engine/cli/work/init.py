@@ -19,7 +19,7 @@ from policy_engine.cli.accounts.init_survey import Survey, parts_in_order, surve
 from policy_engine.cli.files import exists, write_text_file
 from policy_engine.cli.outcome import Exit, Outcome, diagnostics_of
 from policy_engine.cli.work.inputs import STDIN
-from policy_engine.cli.work.rows import see_format
+from policy_engine.cli.work.masked_rows import see_format
 from policy_engine.core.diagnostics import Diagnostic
 from policy_engine.core.errors import ConfigError, PolicyEngineError, RowError
 from policy_engine.core.vocabulary import role_in_policy

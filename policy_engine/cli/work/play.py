@@ -15,7 +15,7 @@ from policy_engine.cli.reporters.console import print_all
 from policy_engine.cli.work.inputs import STDIN, load_chat_tokenizer, read_source
 from policy_engine.data.dataset import load_dataset_spec
 from policy_engine.lang.library import path_of, read_shipped
-from policy_engine.play.board import NO_FILE, Board, load_board, sample_policy
+from policy_engine.play.loaded_rows import NO_FILE, Board, load_board, sample_policy
 from policy_engine.play.serve import check_installed, serve
 
 PRESET: Final = "default"

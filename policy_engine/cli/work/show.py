@@ -18,7 +18,7 @@ from policy_engine.cli.accounts.data_findings import data_findings
 from policy_engine.cli.files import exists, write_text_file
 from policy_engine.cli.outcome import Exit, Outcome, diagnostics_of
 from policy_engine.cli.work.inputs import Inputs
-from policy_engine.cli.work.rows import masked_rows
+from policy_engine.cli.work.masked_rows import masked_rows
 from policy_engine.core.choices import ColorBy
 from policy_engine.core.diagnostics import Diagnostic
 from policy_engine.core.wording import counted

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from policy_engine.core.wording import counted, share
-from policy_engine.report.html.markup import escaped
+from policy_engine.report.html.escape import escaped
 from policy_engine.report.row_facts import BINS, RowFacts, Totals, share_bins
 from policy_engine.report.visible import one_line
 

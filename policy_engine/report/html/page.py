@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 
 from policy_engine.core.wording import counted, share
 from policy_engine.lang.checked import CheckedPolicy
-from policy_engine.report.html.markup import asset, escaped
+from policy_engine.report.html.escape import asset, escaped
 from policy_engine.report.html.overview import overview
 from policy_engine.report.html.policy_text import policy_section, rule_section, sources_of
-from policy_engine.report.html.rows import Kinds, row_article
+from policy_engine.report.html.row_articles import Kinds, row_article
 from policy_engine.report.row_facts import Flag, RowFacts, Totals, row_facts
 from policy_engine.report.runs import FailedRow, ShownRow
 from policy_engine.report.view import rule_views

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from policy_engine.core.source import Source
 from policy_engine.lang.checked import CheckedPolicy
-from policy_engine.report.html.markup import escaped, hue
+from policy_engine.report.html.escape import escaped, hue
 from policy_engine.report.row_facts import Totals
 from policy_engine.report.view import RuleView
 from policy_engine.report.visible import one_line

@@ -10,7 +10,7 @@ import pytest
 
 from policy_engine.cli.work import play
 from policy_engine.play import serve
-from policy_engine.play.board import NO_FILE, Board
+from policy_engine.play.loaded_rows import NO_FILE, Board
 from tests.cli.support import cli, write_chats, write_policy
 
 Boards = list[tuple[Board, dict[str, Any]]]

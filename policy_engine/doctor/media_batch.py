@@ -14,7 +14,7 @@ from policy_engine.chat.media.processor import TOKEN_COLUMNS
 from policy_engine.chat.tokenizer import ChatTokenizer
 from policy_engine.core.errors import ConfigError, PolicyEngineError
 from policy_engine.core.vocabulary import IGNORE_INDEX
-from policy_engine.doctor.findings import Finding
+from policy_engine.doctor.examination import Finding
 from policy_engine.doctor.samples import Sample
 from policy_engine.mask.row import MEDIA_COLUMN
 

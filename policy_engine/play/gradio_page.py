@@ -19,9 +19,9 @@ os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 import gradio as gr
 
 from policy_engine.lang.library import read_shipped, shipped
-from policy_engine.play.board import Board
 from policy_engine.play.choice import FILTERS, HEADS, ORDERS, Choice, listing
 from policy_engine.play.editions import Edition, Editions
+from policy_engine.play.loaded_rows import Board
 from policy_engine.play.opening import opening, query_of
 from policy_engine.play.panes import (
     findings_pane,
@@ -33,7 +33,7 @@ from policy_engine.play.panes import (
     status,
 )
 from policy_engine.play.side_by_side import changes_pane, proof_pane
-from policy_engine.report.html.markup import asset
+from policy_engine.report.html.escape import asset
 from policy_engine.report.visible import one_line
 
 _ALL = "all"

@@ -22,7 +22,7 @@ from policy_engine.core.wording import counted
 from policy_engine.mask.explain import ExplainedPiece, rule_lines
 from policy_engine.mask.token_mask import REASONS
 from policy_engine.mask.unrendered import lost_piece
-from policy_engine.report.html.markup import escaped, hue, shown_lengths, with_breaks
+from policy_engine.report.html.escape import escaped, hue, shown_lengths, with_breaks
 from policy_engine.report.row_facts import RowFacts, row_facts
 from policy_engine.report.runs import FailedRow, ShownRow, TokenRun, cell_starts, folded, token_runs
 from policy_engine.report.view import RuleView, source_of

@@ -17,10 +17,10 @@ from jinja2 import nodes
 
 from policy_engine.chat.reference import reference_generation, reference_mask, reference_text
 from policy_engine.chat.tokenizer import ChatTokenizer
-from policy_engine.mask.apply import mask_tokens
+from policy_engine.mask.apply_program import mask_tokens
 from policy_engine.mask.token_mask import REASONS
 from policy_engine.rules.program import Program
-from policy_engine.tagging.errors import UntaggableError
+from policy_engine.tagging.untaggable import UntaggableError
 from policy_engine.tagging.watch import Shape, is_hollow
 
 

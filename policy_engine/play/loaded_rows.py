@@ -17,7 +17,7 @@ from policy_engine.data.formats import Format
 from policy_engine.data.pairs import PAIR_KINDS, Judged, Pair, conversations_in, read_judged
 from policy_engine.lang.library import read_shipped
 from policy_engine.mask.batch import attempt
-from policy_engine.report.html.rows import RowCells
+from policy_engine.report.html.row_articles import RowCells
 
 NO_FILE: Final = "<play>"
 """Name of a policy text that is in no file: its `use` reaches shipped policies only."""

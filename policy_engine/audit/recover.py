@@ -42,6 +42,10 @@ class Recoverer:
         self._opening = re.compile("|".join(openings) or r"(?!)")
         named = [re.escape(str(token)) for token in tokenizer.special_tokens.values() if isinstance(token, str)]
         self._markers = re.compile("|".join(named) or r"(?!)")
+        added = sorted(
+            {str(token) for token in tokenizer.tokenizer.added_tokens_decoder.values()}, key=len, reverse=True
+        )
+        self._blank_behind = re.compile(f"({'|'.join(map(re.escape, added)) or '(?!)'}) ")
 
     def recover(
         self, input_ids: Sequence[int], media: Sequence[Mapping[str, Any]] | None = None
@@ -52,8 +56,10 @@ class Recoverer:
         """
         folded = None if self._media is None else self._media.fold(input_ids, media)
         ids = list(input_ids) if folded is None else folded.ids
-        text = self._tokenizer.tokenizer.decode(ids, skip_special_tokens=False)
-        for messages in self._readings(text):
+        decoded = self._tokenizer.tokenizer.decode(ids, skip_special_tokens=False)
+        # Vocabularies of SentencePiece put a blank in front of text behind a control token, and decode it too.
+        texts = dict.fromkeys((decoded, self._blank_behind.sub(r"\1", decoded)))
+        for messages in (reading for text in texts for reading in self._readings(text)):
             chat = self._rendered(Conversation(messages=tuple(messages)), ids)
             if chat is not None:
                 return chat if folded is None else folded.unfold(chat, input_ids)

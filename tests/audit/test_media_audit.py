@@ -33,7 +33,7 @@ def smells(*rows: dict[str, Any]) -> set[str]:
     return {smell.code for smell in auditor.finish().smells}
 
 
-@pytest.mark.parametrize(("name", "fewest"), [("qwen2_vl", 8), ("aya_vision", 8), ("gemma3", 7)])
+@pytest.mark.parametrize(("name", "fewest"), [("qwen2_vl", 8), ("aya_vision", 8), ("gemma3", 7), ("llava_next", 6)])
 def test_conversations_with_media_are_found_again(name: str, fewest: int) -> None:
     masker = Masker(POLICY, processor(name))
     auditor = Auditor(ChatTokenizer.from_processor(processor(name)), masker.program, presets=())

@@ -3,6 +3,7 @@
     python -m benchmarks.columns bars        # long, short, reasoning, tools: each backend beside its baseline
     python -m benchmarks.columns bars --pool # the same, the tokenizer in a pool of one thread, not the calling one
     python -m benchmarks.columns bars --only real  # the cases whose name has that
+    python -m benchmarks.columns skeletons   # rows replayed, and rendered in full, beside the baseline
     python -m benchmarks.columns turns       # by number of turns, 4 to 1,024
     python -m benchmarks.columns policies    # by number of rules, 1 to 200
 
@@ -39,7 +40,7 @@ RULES_BAR = 1.10
 class Bench:
     """One template and one set of rows, in the Qwen vocabulary, with what is compared on them."""
 
-    def __init__(self, template: str, rows: list[dict[str, Any]]) -> None:
+    def __init__(self, template: str, rows: list[dict[str, Any]], *, fast: bool = True) -> None:
         from policy_engine.chat.tokenizer import ChatTokenizer
         from policy_engine.data.conversation import Conversation
         from tests.support.tokenizers import load
@@ -48,10 +49,13 @@ class Bench:
         self.source = template
         self.rows = rows
         self.texts = [self.tokenizer.template.render_plain(Conversation(messages=tuple(r["messages"]))) for r in rows]
-        fast = self.tokenizer.qualify_fast(self.texts)
-        if isinstance(fast, str):
-            raise SystemExit(fast)
-        self.backends = {"reference": self.tokenizer, "kitoken": self.tokenizer.with_fast(fast)}
+        self.backends = {"reference": self.tokenizer}
+        if not fast:
+            return
+        found = self.tokenizer.qualify_fast(self.texts)
+        if isinstance(found, str):
+            raise SystemExit(found)
+        self.backends["kitoken"] = self.tokenizer.with_fast(found)
         gigatoken = self.tokenizer.qualify_fast(self.texts, ("gigatoken",), full=True)
         if not isinstance(gigatoken, str):
             self.backends["gigatoken"] = self.tokenizer.with_fast(gigatoken)
@@ -210,6 +214,30 @@ def policy_of(rules: int, kind: str) -> str:
     return "\n".join(lines)
 
 
+def skeletons(rows: int, pairs: int) -> dict[str, Any]:
+    """Rows replayed, and rendered in full, by the tokenizer itself, beside encoding alone."""
+    cases = {
+        "ChatML, 1,600 tokens": (CHATML, conversations(rows, turns=5, words=85)),
+        "Qwen3, tools": (qwen3_template(), conversations(rows, turns=5, words=75, kind="tools")),
+        "Qwen3, thinking in content": (qwen3_template(), real_conversations(rows, thinking=True)),
+    }
+    found: dict[str, Any] = {"rows": rows, "pairs": pairs, "ratios": {}}
+    for name, (template, made) in cases.items():
+        bench = Bench(template, made, fast=False)
+        bench.backends["in full"] = bench.tokenizer.with_skeletons(False)
+        works = {work: bench.masking(backend) for work, backend in (("replayed", "reference"), ("in full", "in full"))}
+        for work in (*works.values(), *works.values()):
+            work()  # the first 16 rows are rendered in other words too, and a shape is recorded at its second row
+        found["ratios"][name] = {work: vars(ratio) for work, ratio in compare(bench.encode, works, pairs=pairs).items()}
+    return found
+
+
+def show_skeletons(found: dict[str, Any]) -> str:
+    """The table."""
+    rows = [[name, *(Ratio(**ratio) for ratio in ratios.values())] for name, ratios in found["ratios"].items()]
+    return results.table(("conversations", "control", "replayed", "in full"), rows)
+
+
 def policies(rows: int, pairs: int) -> dict[str, Any]:
     """Policies of more rules over one of three, whole pipeline."""
     bench = Bench(CHATML, conversations(rows, turns=5, words=85))
@@ -235,7 +263,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.columns", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("step", choices=["bars", "turns", "policies"])
+    parser.add_argument("step", choices=["bars", "skeletons", "turns", "policies"])
     parser.add_argument("--rows", type=int, default=60)
     parser.add_argument("--pairs", type=int, default=20)
     parser.add_argument("--only", default="", help="bars: the cases whose name has this text")
@@ -246,6 +274,9 @@ def main() -> None:
     if options.step == "bars":
         found = bars(options.rows, options.pairs, options.only)
         text = show_bars(found)
+    elif options.step == "skeletons":
+        found = skeletons(options.rows, options.pairs)
+        text = show_skeletons(found)
     elif options.step == "turns":
         found = turns(max(5, options.pairs // 2))
         text = show_turns(found)

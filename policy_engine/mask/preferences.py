@@ -235,11 +235,17 @@ def samples_of(made: Preference) -> list[Sample]:
     return [Sample(answer.row, {}, lost_of(answer.row.chat)) for answer in made.answers]
 
 
-def with_rows(made: Preference, rows: Sequence[MaskedRow]) -> Preference | None:
-    """The same with other rows, such as truncated ones; None if an answer has no token left."""
-    answers = [replace(answer, row=row) for answer, row in zip(made.answers, rows, strict=True)]
-    # A trainer of preferences adds up an answer's log-probabilities, and an answer without tokens has no sum.
-    if any(len(answer.ids) == 0 for answer in answers):
+def with_rows(made: Preference, rows: Sequence[MaskedRow], *, start: int = 0) -> Preference | None:
+    """The same with truncated rows; None if an answer or the prompt has no token left.
+
+    `start` is how many tokens were cut off the prompt.
+    """
+    answers = [
+        replace(answer, row=row, prompt=answer.prompt - start) for answer, row in zip(made.answers, rows, strict=True)
+    ]
+    # A trainer of preferences adds up an answer's log-probabilities, and an answer without tokens has no sum. Nothing
+    # predicts an answer's first token where no prompt is before it.
+    if any((start and answer.prompt < 1) or len(answer.ids) == 0 for answer in answers):
         return None
     if isinstance(made, MaskedPair):
         return replace(made, chosen=answers[0], rejected=answers[1])

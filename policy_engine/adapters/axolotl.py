@@ -61,6 +61,7 @@ def load(tokenizer: Any, cfg: Any, ds_cfg: Mapping[str, Any] | None = None, proc
             "this dataset entry names no policy, or axolotl dropped it",
             help=f"add `policy: my.policy` beside its `type`, and `plugins: [{__name__}.PolicyPlugin]`",
         )
+    # Refused here too, and not in the plugin alone: whoever calls `load` without the plugin gets the same errors.
     program = _program(policy, entry)
     if cfg.get("train_on_inputs"):
         raise ConfigError(

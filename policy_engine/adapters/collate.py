@@ -56,6 +56,7 @@ class PaddingCollator:
             for name in made:
                 if name in row:
                     _same_length(name, row, number, size)
+                # Only the attention mask may be missing; of a row without padding it is all ones.
                 values = [1] * size if name not in row else list(row[name])
                 if name == "labels" and values:
                     values[0] = IGNORE_INDEX

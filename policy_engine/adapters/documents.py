@@ -101,6 +101,7 @@ def documents_of(row: Row) -> list[MaskedDocument]:
     check_lengths(columns, _PER_TOKEN, len(ids), name)
     labels = _labels(columns, name, ids)
     weights = _weights(columns, name, labels)
+    # A padded token would be exported as one of the document's.
     if columns.get("attention_mask") is not None and not np.asarray(columns["attention_mask"]).all():
         raise RowError(f"{name} is padded", help="leave padding to the trainer")
     made, start = [], 0

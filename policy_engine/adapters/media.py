@@ -142,6 +142,7 @@ class MediaCollator:
         # Some processors refuse an empty text, which a row without media would have.
         texts = ["".join(tokens[kind] for kind, _ in own) or "a" for own in media]
         by_kind = {kind: [[data for k, data in own if k == kind] for own in media] for kind in KINDS}
+        # A batch of texts alone needs no call of the processor.
         if not any(any(rows) for rows in by_kind.values()):
             return _Features(columns={}, ids=[[] for _ in media])
         given: dict[str, Any] = {"text_kwargs": {"padding": True}, "return_tensors": "pt"}

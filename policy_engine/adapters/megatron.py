@@ -76,6 +76,7 @@ def write_megatron(
                     f"{sum(predictions)} predictions do not fit `packed_sequence_size`, {packed_sequence_size}",
                     help="cut with `apply --max-length`, or raise `packed_sequence_size` here and in Megatron-Bridge",
                 )
+        # The row's place among those given; a number of its own is in the message.
         except RowError as error:
             raise error.at(Place(file=None, number=number)) from None
         lengths.append(predictions)

@@ -56,6 +56,7 @@ def tinker_data(row: Row, *, reduction: Reduction) -> list[tinker.Datum]:
 
 
 def _datum(document: MaskedDocument, reduction: Reduction) -> tinker.Datum:
+    # Checked at run time: a wrong one would train with other weights, without any error.
     if reduction not in ("none", "mean"):
         raise ConfigError(f"`reduction` is {reduction!r}", help='take "none" or "mean"')
     shifted = document.shifted()

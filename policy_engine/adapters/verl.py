@@ -92,6 +92,7 @@ class PolicySFTDataset:
                     f"row {index} has {len(ids)} tokens and `max_length` is {self._max_length}",
                     help="raise `data.max_length`, or set `data.truncation: right`",
                 )
+            # verl names the side that is cut off: `right` keeps the start.
             kept = slice(None, self._max_length) if self._truncation == "right" else slice(-self._max_length, None)
             ids, weights, positions = ids[kept], weights[kept], positions[kept]
         # After the cut: what is now the first token is predicted by nothing.

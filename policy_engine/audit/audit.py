@@ -128,6 +128,7 @@ class Auditor:
         row is not a prepared row.
         """
         ids, labels, trained, column = mask_of(row, number)
+        # Rows without a mask are not padded.
         attention = row.get("attention_mask") or [1] * len(ids)
         check_lengths({"attention_mask": attention}, ["attention_mask"], len(ids), f"row {number}")
         spans = spans_of(row, number, len(ids))

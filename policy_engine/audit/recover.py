@@ -22,7 +22,12 @@ from policy_engine.data.row_tokens import RowTokens, sampled_marks, token_ids
 
 @dataclass(frozen=True, kw_only=True)
 class TurnMarks:
-    """Opening and ending of a role's turns in a template; either may be empty."""
+    """Opening and ending of a role's turns in a template; either may be empty.
+
+    >>> from policy_engine.chat.loading import load_tokenizer
+    >>> [mark.opening for mark in Recoverer(load_tokenizer("builtin")).marks if mark.role == "user"]
+    ['<|im_start|>user\\n']
+    """
 
     role: str
     opening: str
@@ -53,6 +58,12 @@ class Recoverer:
         """The tokenized chat whose ids these are; None if no rendering gives the same ids.
 
         `media` is the row's column of that name, if it has one.
+
+        >>> from policy_engine.chat.loading import load_tokenizer
+        >>> tokenizer = load_tokenizer("builtin")
+        >>> chat = tokenizer.template.render(Conversation(messages=({"role": "user", "content": "Hi"},)))
+        >>> Recoverer(tokenizer).recover(tokenizer.encode(chat).input_ids).chat.messages
+        ({'role': 'user', 'content': 'Hi'},)
         """
         folded = None if self._media is None else self._media.fold(input_ids, media)
         ids = list(input_ids) if folded is None else folded.ids

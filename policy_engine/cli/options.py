@@ -36,6 +36,7 @@ TemplateOption = Annotated[
 ]
 
 
+# Options that act by themselves: the context ends what they opened when the verb ends, however it ends.
 def _switch_off(context: typer.Context, value: bool) -> bool:
     if value:
         from policy_engine.chat.tokens.cache import switched_off

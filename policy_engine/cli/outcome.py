@@ -83,5 +83,6 @@ def failed(error: PolicyEngineError) -> Outcome:
     A policy that is refused because a guard does not hold is an answer, the same one from every verb.
     """
     diagnostics = diagnostics_of(error)
+    # Only where every error is a guard: with another error beside it the policy means nothing, and proves nothing.
     refused = {d.code for d in diagnostics if d.is_error} == {_GUARD_FAILS}
     return Outcome(exit=Exit.FAILS if refused else Exit.NO_ANSWER, diagnostics=diagnostics)

@@ -59,6 +59,7 @@ def examine(
     given = dict(settings or {})
     vocabulary = Vocabulary.of(sample.documents, tokenizer, pad=_pad_of(given, tokenizer))
     rows = [_renumbered(row, vocabulary) for row in sample.rows]
+    # Trainers write configurations, caches and checkpoints: all of it goes with the folder.
     with tempfile.TemporaryDirectory() as folder:
         task = Task(
             sample=sample,

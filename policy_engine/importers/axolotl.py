@@ -91,6 +91,7 @@ def _entry(config: Mapping[str, Any], entry: Any, number: int, count: int, path:
     flagged = has_flags(entry, path.parent)
     rules, notes = rules_of(config, entry, where, flagged=bool(flagged))
     notes += note_of(flagged)
+    # One policy for each entry: entries may differ in everything that is imported.
     stem = path.stem if count == 1 else f"{path.stem}-{number}"
     return Imported(
         name=stem,

@@ -47,6 +47,7 @@ class Imported:
         # Imported from TRL, sft.yaml.
         policy: sft.policy
         """
+        # In the order in which an importer built it, as a person would write it.
         body = yaml.safe_dump({"policy": f"{self.name}.policy", **self.dataset}, sort_keys=False, allow_unicode=True)
         return f"# Imported from {self.source}.\n{body}"
 

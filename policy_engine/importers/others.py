@@ -34,6 +34,7 @@ def from_llamafactory(path: Path) -> list[Imported]:
     config = read_config(path)
     refuse_slips(config, _LLAMAFACTORY, str(path))
     on_prompt, history = config.get("train_on_prompt"), config.get("mask_history")
+    # As LLaMA-Factory itself refuses it.
     if on_prompt and history:
         raise ConfigError(f"{path}: `train_on_prompt` and `mask_history` exclude each other", help="keep one of them")
     stage = config.get("stage", "sft")
@@ -93,6 +94,7 @@ def _llamafactory_dataset(info: Mapping[str, Any], name: str, path: Path) -> dic
             f"{path}: `dataset_info.json` has no dataset `{name}`", help=f"it has {', '.join(sorted(info))}"
         )
     entry = info[name]
+    # Keys of an entry of `dataset_info.json`: a misspelled one is refused, and not passed over.
     known = {"file_name", "hf_hub_url", "ms_hub_url", "om_hub_url", "script_url", "cloud_file_name", "formatting",
              "ranking",
              "subset", "split", "folder", "num_samples", "columns", "tags"}  # fmt: skip

@@ -29,6 +29,9 @@ class Choice:
     """Filter, bounds, search words and order.
 
     `low` and `high` bound the trained share (percent, both included); `row` is the number of one row to show alone.
+
+    >>> Choice(search="paris", low=10).order
+    'number'
     """
 
     filter: str = "all rows"
@@ -66,6 +69,7 @@ def to_show(edition: Edition, choice: Choice) -> list[int]:
 
     That is the picked row, or the first `AT_ONCE` of the chosen ones.
     """
+    # A picked row is shown whatever the filters say: the link or the table named it.
     if choice.row is not None:
         picked = [index for index, row in enumerate(edition.board.rows) if row.number == choice.row]
         # Two for a pair, of which each answer is a row of its own.

@@ -168,6 +168,7 @@ class Editions:
 
 
 def _decide(text: str, board: Board) -> Edition:
+    # A page may be open to others: a text of megabytes would keep the parser, and everybody else, busy.
     if len(text) > MOST_TEXT:
         source = Source(name=board.policy_name, text=text[:MOST_TEXT])
         finding = Diagnostic(

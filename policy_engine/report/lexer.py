@@ -91,6 +91,7 @@ def _name(word: str, *, dot: bool, field: bool, setting: int) -> _TokenType:
 def _terminals() -> re.Pattern[str]:
     """One regex for all terminals of the grammar, those of high priority first."""
     found = []
+    # Lark's priorities decide between a keyword and a name, so they decide here.
     for name, priority, regex, mark in _TERMINAL.findall(grammar_text()):
         if name not in _LINE_JOINING:
             found.append((-int(priority or 0), name, regex or re.escape(mark)))

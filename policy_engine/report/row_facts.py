@@ -62,6 +62,7 @@ def row_facts(row: ShownRow | FailedRow) -> RowFacts:
     total_S = np.bincount(mask.segments_T, minlength=len(chat.segments)).tolist()
     trained_S = np.bincount(mask.segments_T[trained_T], minlength=len(chat.segments)).tolist()
     places: dict[Where, tuple[int, int]] = {}
+    # Per segment, and then by role and part: a row has few segments and many tokens.
     for segment, total, trained in zip(chat.segments, total_S, trained_S):
         if total:
             where = chat.role(segment) or "", segment.part

@@ -153,6 +153,7 @@ def token_runs(row: ShownRow) -> list[TokenRun]:
             runs.append(_gap(shown, start, turn))
         turn = chat.segments[int(mask.segments_T[firsts[head]])].turn if chat.segments else None
         rule = int(mask.rules_T[lead])
+        # Tokens may overlap: a later one may end before an earlier one did.
         shown = max(shown, int(end_C[stop - 1]))
         runs.append(
             TokenRun(

@@ -155,6 +155,7 @@ def _lines(pieces: Iterable[Piece], console: Console, width: int) -> Iterator[Re
 def _turn_text(turn: TurnView, color_by: ColorBy, marks: bool, ids: bool) -> list[Piece]:
     who = "no message" if turn.turn is None else f"{turn.turn} {turn.role}"
     made: list[Piece] = [(f"── {one_line(who)} ", "bold"), (f"{turn.trained:,}/{turn.total:,}\n", "dim")]
+    # Neighbours of one kind together: a mark or colour around every token could not be read.
     pieces = [(kind, list(cells)) for kind, cells in groupby(turn.cells, key=lambda cell: _kind(cell, color_by))]
     if ids:
         pieces = [(kind, [cell]) for kind, cells in pieces for cell in cells]

@@ -92,6 +92,7 @@ def _block(items: Items, at: int) -> Node:
             break
     # Jinja compiles a recursive loop as a function, whose text is collected before it is written.
     is_recursive = keyword == "for" and any(token.text == "recursive" for token in items.items[first].tokens)
+    # Text of these is collected before it is written: a tag inside would count characters of another text.
     if keyword not in ("if", "for", "with") or is_recursive:
         return Node(kind="buffered", first=first, last=at, stored=_stored(items.items[first]))
     # A loop has a scope of its own, so its names end with it; those of a branch stay.

@@ -171,6 +171,7 @@ class ConditionFinder:
 
     # Values.
 
+    # A rendering of all conversations answers for many conditions and sites at once, so they are asked together.
     def prepare(self, atoms: Sequence[Atom], scope: Scope) -> None:
         """Asks for the roles at all these atoms in one go."""
         self._evaluate([atom.site for atom in atoms], self._candidates(scope)[: len(self._roles)])
@@ -213,6 +214,7 @@ class ConditionFinder:
             for site in sorted(sites, reverse=True):
                 asked = [nodes.Const(site), *map(self._expression, conditions)]
                 _insert(tree, site, nodes.Call(nodes.Name("pe_probe", "load"), asked, [], None, None))
+            # Nodes that were put in by hand have no environment of their own.
             tree.set_environment(environment)
             compiled = jinja2.Template.from_code(
                 environment, environment.compile(tree), {**environment.globals, "pe_probe": probe}
@@ -227,6 +229,7 @@ class ConditionFinder:
         return seen
 
     def _expression(self, condition: str) -> nodes.Expr:
+        # Parsed alone: a condition that is no expression by itself fails here, and not in the middle of the template.
         output = self._environment.parse("{{ " + condition + " }}").body[0]
         assert isinstance(output, nodes.Output)
         return output.nodes[0]

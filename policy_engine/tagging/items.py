@@ -139,6 +139,7 @@ def read_items(source: str, environment: jinja2.Environment) -> Items:
         if source[at:start].strip():
             raise TemplateError(f"line {lineno} of the template cannot be placed")
         at = start + len(value)
+        # Line statements are off in transformers' environment; they are refused and not guessed at.
         if kind.startswith(("raw", "linestatement", "linecomment")):
             raise TemplateError("the template uses `{% raw %}`, inside which no tag can be written")
         if kind == "data":

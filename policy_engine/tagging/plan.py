@@ -171,6 +171,7 @@ class Planner:
         if node.kind == "statement":
             return "empty"
         units = [unit for body in node.bodies for inner in body for unit in self._units(inner)]
+        # What writes nothing goes with whatever is around it.
         kinds = {unit.status for unit in units} - {"empty"}
         if any(unit.atom is not None and unit.atom.mixed is not None for unit in units):
             return "inner"

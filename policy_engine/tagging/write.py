@@ -66,6 +66,7 @@ class _Writer:
 
     def _outside(self, place: Place) -> Place:
         """The same place in the gap, if it is at an end of an output."""
+        # At the edge of an output a tag goes outside of it: an output need not be cut there.
         if place.in_output and place.operand == 0 and place.offset == 0:
             return Place(index=place.index, offset=len(self._items.gaps[place.index].text))
         if place.in_output and place.operand == len(self._own(place.index)):

@@ -42,6 +42,7 @@ def lay_out(choices: Choices, made: Conversation) -> RenderedChat:
         out.turn = turn
         out.sure = sure
         _turn(out, made.messages[turn])
+    # What comes now belongs to no message.
     out.turn = None
     opened = choices.chance(15)
     if opened:

@@ -136,10 +136,12 @@ def message(
     if role == "assistant":
         if choices.chance(25):
             made[choices.pick(REASONING_FIELDS)] = text(choices)
+        # Thinking inside the content, which many templates take apart by themselves.
         elif choices.chance(15) and isinstance(made["content"], str):
             made["content"] = f"<think>{text(choices)}</think>{made['content']}"
         if choices.chance(20):
             made["tool_calls"] = choices.many(tool_call, 1, 2)
+            # Beside calls, content is mostly empty or missing in real data.
             made["content"] = choices.pick(("", None, made["content"]))
     if role == "tool":
         if choices.chance(60):

@@ -46,6 +46,7 @@ def pytest_configure(config: pytest.Config) -> None:
     for name in (*given, *config.getoption("chat_policy")):
         if not Path(name).exists() and (name in given or not _is_shipped(name)):
             raise pytest.UsageError(f"policy-engine: there is no file or folder {name}")
+    # Without this the policies would be tested on nothing, and the run would be green.
     if config.getoption("chat_policy") and not given:
         raise pytest.UsageError("policy-engine: --chat-policy needs templates to test on: add --chat-template PATH")
     if config.getoption("chat_examples") < 0:

@@ -48,6 +48,7 @@ def policy(
     statements: list[ast.Statement] = []
     if choices.chance(5):
         statements.append(ast.Language(version=1, span=NOWHERE))
+    # Each setting once: twice is an error of the language.
     settings = list(SETTINGS)
     for _ in range(choices.integer(0, 2) if choices.chance(45) else 0):
         setting = choices.pick(("straddle", *settings) if "straddle" in settings else settings)
@@ -142,6 +143,7 @@ class _Maker:
     def guard(self, rules: Sequence[ast.Rule]) -> ast.Guard:
         """A guard: mostly one that says what some rule does, which is likelier to hold."""
         kind: Literal["never", "always"] = self.choices.pick(("never", "always"))
+        # `never` goes with what is masked, `always` with what is trained.
         alike = [rule for rule in rules if (rule.effect == "mask") == (kind == "never")]
         if alike and self.choices.chance(70):
             rule = alike[-1] if self.choices.chance(70) else self.choices.pick(alike)
@@ -261,6 +263,7 @@ class _Maker:
     def relation(self, shape: Shape) -> ast.Relation | None:
         """A relation that the language allows on a primary of that shape; the shape is updated."""
         choices = self.choices
+        # Text of no message has no turn that could be before or after another.
         if shape.unowned:
             return None
         kind: Literal["of", "after", "right after", "before"]

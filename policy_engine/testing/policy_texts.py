@@ -24,6 +24,7 @@ def commented_policy_text(choices: Choices) -> str:
     """A policy that parses, with comments on own lines, after statements and in the middle."""
     lines = []
     for line in format_policy(raw_policy(choices)).split("\n"):
+        # `range(True)` is one round: a comment or no comment.
         for _ in range(choices.chance(20)):
             lines.append(choices.pick(("", "  ")) + _comment(choices))
         if choices.chance(30):

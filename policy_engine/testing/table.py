@@ -199,6 +199,7 @@ def _found(options: argparse.Namespace) -> dict[str, Cells]:
     if options.limit:
         # Spread over all, since neighbours by name are often versions of one template.
         named = named[:: max(1, len(named) // options.limit)]
+    # In chunks: a process loads its modules once and tests several templates.
     with ProcessPoolExecutor(options.jobs) as pool:
         return dict(pool.map(cells_of, named, chunksize=8))
 

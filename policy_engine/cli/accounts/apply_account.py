@@ -50,6 +50,7 @@ def failures(summary: Summary) -> tuple[Diagnostic, ...]:
             )
             for f in shown
         ]
+        # The summary keeps a few rows of each kind, and counts all.
         more = summary.failures_alike.get(kind, 0) - len(shown)
         if more > 0:
             fail = "fails" if more == 1 else "fail"

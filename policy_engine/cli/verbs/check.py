@@ -91,6 +91,7 @@ def _fix(name: str, schema: Schema | None) -> None:
         policy = check_text(source.text, name=source.name, schema=schema)
     except PolicyEngineError:
         return
+    # Only a policy that checks is edited: what a fix keeps is known of meanings, not of texts.
     made = edits(parse(source.text, name=source.name), warnings_of(policy))
     if made:
         write_text_file(path, apply_edits(source.text, made), overwrite=True)

@@ -55,6 +55,7 @@ def _fmt(files: list[str], *, write: bool, diff: bool) -> Outcome:
             continue
         changed += differs
         facts.append({"file": name, "valid": True, "changed": differs})
+        # Standard input has no place to write to: the text goes to standard output.
         if write and name == STDIN:
             raw += text
         elif differs:

@@ -130,6 +130,10 @@ def media_options(named: Named) -> MediaOptions | None:
     """The media that `--media-root` and `--media-urls` allow; None where neither is given.
 
     Raises ConfigError for a bad root.
+
+    >>> from policy_engine.cli.options import Named
+    >>> media_options(Named(media_urls=True)).urls
+    True
     """
     if named.media_root is None and not named.media_urls:
         return None

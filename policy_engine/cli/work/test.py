@@ -47,8 +47,10 @@ def run_files(
         if (spec := load_dataset_spec(path)).tests
     ]
     results = [result for item in found for result in item.results]
+    # No test at all is no success: a wrong folder would always pass.
     if not results:
         raise ConfigError("no test ran", help="write `tests:` in a dataset file, each with `messages` and `expect`")
+    # Before texts are updated: the file says what the tests found.
     if junit is not None:
         _write_junit(junit, found)
     updated = _update(found) if update else []

@@ -221,6 +221,7 @@ def prefix_stability(case: Case) -> str | None:
     text, checked = case.chat.text, False
     for turns in range(1, len(case.conversation.messages)):
         prefix = case.prefix_text(turns)
+        # Some templates refuse a conversation that ends with a user's turn, or with a call.
         if prefix is None:
             continue
         checked = True

@@ -53,6 +53,7 @@ def _homes(
     """
     homes: dict[str, set[tuple[int | None, Any]]] = {}
     for match in pattern.finditer(chat.text):
+        # Cut or rewritten on the way: the halves are looked at by `_HALF`.
         if payload is not None and match[2] != payload:
             continue
         for segment in _covering(chat, *match.span()):

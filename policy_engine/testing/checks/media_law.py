@@ -63,6 +63,7 @@ def _with_media(message: Mapping[str, Any], processor: MediaProcessor, at: int) 
     """A message whose content is a list of parts, with a medium in front if a user wrote it."""
     content = message.get("content")
     parts = [{"type": "text", "text": content}] if isinstance(content, str) else list(content or ())
+    # Media of the shape itself have no data; real ones take their place.
     parts = [part for part in parts if part.get("type") == "text"]
     if message.get("role") != "user":
         return {**message, "content": parts} if isinstance(content, list) else message

@@ -48,7 +48,7 @@ def name_of(node: ast.Let | ast.Selector) -> Span:
     """
     start = node.span.start
     name = node.name if isinstance(node, ast.Let) else node.names[0]
-    # A `let` may be called `let…`: the keyword is passed over first.
+    # Behind the keyword: `let let = user` is wrong, and its name is still the second word.
     behind = re.match(r"let\s+", node.span.text) if isinstance(node, ast.Let) else None
     found = re.compile(rf"\b{re.escape(name)}\b").search(node.span.text, behind.end() if behind else 0)
     at = start + (found.start() if found else 0)

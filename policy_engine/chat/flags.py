@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from policy_engine.chat.control_tokens import control_tokens, marked, pattern_of, without_marks
 from policy_engine.chat.open_turn import blanks_lost, cut_open, opened
 from policy_engine.chat.segments import Unrendered
 from policy_engine.chat.trace.origins import Scaffold
+from policy_engine.chat.variables import Inputs
 from policy_engine.core.errors import ConfigError, TemplateError
 from policy_engine.data.conversation import Conversation
 
@@ -56,18 +57,15 @@ class Flags:
     def _any_token(self) -> re.Pattern[str]:
         return pattern_of(self.tokens)
 
-    def written(self, conversation: Conversation, render: Callable[..., Pieces], *, prompt: bool) -> Written:
-        """The conversation's rendering.
+    def written(self, conversation: Conversation, inputs: Inputs, render: Callable[[Inputs], Pieces]) -> Written:
+        """The rendering of a conversation's inputs.
 
-        `render` takes messages, tools, documents and template arguments. Raises what `render` raises, RowError and
-        TemplateError where the last message cannot stay open, and ConfigError where it should and a generation prompt
-        is asked for.
+        Raises what `render` raises, RowError and TemplateError where the last message cannot stay open, and ConfigError
+        where it should and a generation prompt is asked for.
         """
-        messages: Sequence[Mapping[str, Any]] = conversation.messages
-        tools, documents, kwargs = conversation.tools, conversation.documents, conversation.template_kwargs
         field = conversation.continue_final_message
         # transformers refuses the two together as well.
-        if field is not None and prompt:
+        if field is not None and inputs.prompt:
             raise ConfigError(
                 "a conversation with an open last message takes no generation prompt",
                 help="leave out `continue_final_message` or the prompt",
@@ -79,12 +77,18 @@ class Flags:
                     help="leave it out, or pass processor.tokenizer, if the conversations are text",
                 )
             # Marked before the tag of `opened` is put in, so that the tag is behind a mark and not inside one.
-            messages, tools, documents = (marked(value, self._control) for value in (messages, tools, documents))
-            kwargs = marked(kwargs, self._control, places=False)
+            inputs = replace(
+                inputs,
+                messages=marked(inputs.messages, self._control),
+                tools=marked(inputs.tools, self._control),
+                documents=marked(inputs.documents, self._control),
+                kwargs=marked(inputs.kwargs, self._control, places=False),
+            )
         final = None
-        if field is not None and messages:
-            messages, final = opened(messages, field, self.source)
-        pieces = render(messages, tools, documents, kwargs)
+        if field is not None and inputs.messages:
+            messages, final = opened(inputs.messages, field, self.source)
+            inputs = replace(inputs, messages=messages)
+        pieces = render(inputs)
         if final is not None:
             pieces = cut_open(pieces, final, self.name)
         literals: tuple[tuple[int, int], ...] = ()
@@ -94,5 +98,5 @@ class Flags:
         lost: tuple[Unrendered, ...] = ()
         if final is not None and blanks_lost(final, "".join([piece for piece, _ in pieces])):
             # Blanks that the model would go on from are not in the text: a loss, and the row says so.
-            lost = (Unrendered(turn=len(messages) - 1, path=(str(field),), kind="blanks"),)
+            lost = (Unrendered(turn=len(inputs.messages) - 1, path=(str(field),), kind="blanks"),)
         return Written(pieces, literals, lost)

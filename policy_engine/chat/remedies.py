@@ -13,7 +13,10 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any, Final
 
-from policy_engine.core.errors import TemplateError
+from policy_engine.chat.trace.bounds import TooMuchWork
+from policy_engine.chat.trace.meter import OutOfTime
+from policy_engine.chat.trace.origins import OutputTooLarge
+from policy_engine.core.errors import TemplateError, TemplateLimitError
 from policy_engine.data.conversation import Conversation
 
 Change = Callable[[Mapping[str, Any]], "tuple[Mapping[str, Any], str] | None"]
@@ -104,6 +107,61 @@ def _renders(conversation: Conversation, render: Callable[[Conversation], object
     except TemplateError:
         return False
     return True
+
+
+def not_compiled(error: Exception, name: str, line: int | None) -> TemplateError:
+    """The error of a template that does not compile; `line` is where, if it is known.
+
+    >>> not_compiled(ValueError("unexpected '}'"), "chat.jinja", 3).message
+    "chat.jinja:3 does not compile: unexpected '}'"
+    """
+    if isinstance(error, RecursionError):
+        return TemplateError(f"{name} does not compile: nested too deeply")
+    place = name
+    if line is not None:
+        # A name that is a Jinja file is given as a place in it.
+        place = f"{name}:{line}" if name.endswith((".jinja", ".jinja2", ".j2")) else name
+    at_line = f" at line {line}" if line is not None and place == name else ""
+    return TemplateError(f"{place} does not compile{at_line}: {error}", help="correct the template's Jinja syntax")
+
+
+def too_much(name: str) -> TemplateLimitError:
+    """The error of a template that writes too much text."""
+    return TemplateLimitError(f"{name} writes more text than a template may", help="check its loops")
+
+
+def not_rendered(error: Exception, name: str, seconds: float) -> TemplateError:
+    """The error of a template that did not render a conversation, by what stopped it.
+
+    >>> not_rendered(OutOfTime(), "chat.jinja", 10.0).message
+    'chat.jinja ran longer than 10 s'
+    """
+    match error:
+        case OutputTooLarge():
+            return too_much(name)
+        case TooMuchWork():
+            message, help = "compares or searches more than a template may", "check what it compares"
+        case OutOfTime():
+            message, help = f"ran longer than {seconds:g} s", "check its loops, or raise `seconds`"
+        case RecursionError():
+            message, help = "recurses without end", "check its macros"
+        case MemoryError():
+            message, help = "needs more memory than a template may", "check its loops"
+        case _:
+            return TemplateError(
+                f"{name} raises for this conversation: {error}",
+                help="change the conversation to what the template accepts, or use another template",
+            )
+    return TemplateLimitError(f"{name} {message}", help=help)
+
+
+def reads_words(name: str, found: str) -> TemplateError:
+    """The error of a template that writes text because of a message's words: `found` says where."""
+    return TemplateError(
+        f"{name} {found}",
+        help="use a template that prints messages as they are: whose text this is, nobody can say",
+        code="PE405",
+    )
 
 
 def _with_text(message: Mapping[str, Any]) -> tuple[Mapping[str, Any], str] | None:

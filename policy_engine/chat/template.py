@@ -6,6 +6,7 @@ import functools
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -14,60 +15,37 @@ import jinja2.meta
 import jinja2.nodes
 
 from policy_engine.chat.flags import Flags, Written
-from policy_engine.chat.label.board import Chart, last_data, with_prompt
+from policy_engine.chat.label.board import Chart, Signs, last_data, with_prompt
 from policy_engine.chat.label.dropped import unwritten
 from policy_engine.chat.label.layout import Layout, Scan, lay_out, part_types, place
-from policy_engine.chat.label.learn import Raw, learn
+from policy_engine.chat.label.learn import TOOL, Raw, learn
 from policy_engine.chat.label.markers import Markers, delimiters_in
 from policy_engine.chat.label.miswritten import miswritten
 from policy_engine.chat.label.parts import label
 from policy_engine.chat.label.profile import TemplateProfile, added_prompt, has_word
 from policy_engine.chat.label.sources import Bit, flatten, own_unclaimed
 from policy_engine.chat.label.thinking import lost_thinking, reading_of, thinking_in_content
-from policy_engine.chat.media.in_messages import for_template
-from policy_engine.chat.remedies import explained
+from policy_engine.chat.remedies import explained, not_compiled, not_rendered, reads_words, too_much
 from policy_engine.chat.rewording import OwnText, Rewording, own_text, reading
 from policy_engine.chat.segments import RenderedChat
 from policy_engine.chat.skeleton.skeletons import Attempt, Skeletons
-from policy_engine.chat.trace.bounds import TooMuchWork
 from policy_engine.chat.trace.environment import TracingEnvironment, run_template
-from policy_engine.chat.trace.meter import OutOfTime
-from policy_engine.chat.trace.origins import OutputTooLarge, Scaffold
+from policy_engine.chat.trace.origins import Scaffold
 from policy_engine.chat.trace.text import runs_of
-from policy_engine.chat.trace.values import wrap
-from policy_engine.chat.variables import schema_of, wrapped_message
+from policy_engine.chat.variables import Inputs, variables_of
 from policy_engine.core.bounded import Bounded
 from policy_engine.core.errors import TemplateError, TemplateLimitError
 from policy_engine.data.conversation import Conversation
 
 _MOST_READ = 16
 """Conversations, of each set of arguments, that are rendered in other words too."""
-
 _MOST_LEARNED = 1 << 16
 """Most pieces of text that a template may make of a synthetic conversation; usual are dozens."""
-
 _MOST_WRITTEN = 1 << 22
 _MOST_FOR_EACH = 64
 """Most characters that a template may write: so many, and so many for each that it is given."""
-
-_TOOL = {
-    "type": "function",
-    "function": {
-        "name": "lookup",
-        "description": "d",
-        "parameters": {
-            "type": "object",
-            "properties": {"key": {"type": "string", "description": "k"}},
-            "required": ["key"],
-        },
-    },
-}
-"""The tool that a template is profiled with."""
-
-
 _MOST_PROFILES = 256
 """Profiles kept at once, one for each set of arguments; past it they are learned again."""
-
 _MOST_KEPT = 1 << 18
 """Segments of all layouts kept at once; past it they are forgotten and learned again."""
 
@@ -125,15 +103,9 @@ class ChatTemplate:
         try:
             code = self._environment.compile(source)
             self._template = jinja2.Template.from_code(self._environment, code, self._environment.make_globals(None))
-        except RecursionError:
-            raise TemplateError(f"{name} does not compile: nested too deeply") from None
         except Exception as error:
-            said = f"{name} does not compile"
-            if isinstance(error, jinja2.TemplateSyntaxError):
-                # A name that is a Jinja file is given as a place in it.
-                file = name.endswith((".jinja", ".jinja2", ".j2"))
-                said = f"{name}:{error.lineno} does not compile" if file else f"{said} at line {error.lineno}"
-            raise TemplateError(f"{said}: {error}", help="correct the template's Jinja syntax") from error
+            line = error.lineno if isinstance(error, jinja2.TemplateSyntaxError) else None
+            raise not_compiled(error, name, line) from (None if isinstance(error, RecursionError) else error)
         self._has_skeletons = skeletons
         self.skeletons: Skeletons | None = None
         """What is replayed; None where every row is rendered in full."""
@@ -141,10 +113,7 @@ class ChatTemplate:
             self.skeletons = Skeletons(self._environment, code, name, seconds)
         named = self.special_tokens
         self._markers = Markers.of(
-            [*named.values(), *self._tokens],
-            bos=named.get("bos_token"),
-            eos=named.get("eos_token"),
-            stops=self.stops,
+            [*named.values(), *self._tokens], bos=named.get("bos_token"), eos=named.get("eos_token"), stops=self.stops
         )
         self._delimiters = delimiters_in(source)
         self._profiles: Bounded[Any, TemplateProfile] = Bounded(_MOST_PROFILES)
@@ -196,7 +165,9 @@ class ChatTemplate:
         pieces = written.pieces
         if left:
             self._unread.keep(given, left - 1)
-            self._refuse_reading(self._reading(conversation, pieces, add_generation_prompt, now))
+            found = self._reading(conversation, pieces, add_generation_prompt, now)
+            if found is not None:
+                raise reads_words(self.name, found)
         thinking = thinking_in_content(messages, delimiters=self._delimiters, model_roles=self.model_roles)
         scan = Scan(pieces, thinking)
         if len(scan.text) > _MOST_WRITTEN:
@@ -214,9 +185,7 @@ class ChatTemplate:
                     bits=bits,
                     messages=messages,
                     profile=profile,
-                    markers=self._markers,
-                    delimiters=self._delimiters,
-                    models=self.model_roles,
+                    signs=Signs(markers=self._markers, delimiters=self._delimiters, models=self.model_roles),
                     ask=functools.partial(self._prompt_before, conversation) if varies else None,
                 )
             )
@@ -226,7 +195,7 @@ class ChatTemplate:
             if is_one_of_many:
                 self._layouts.keep(shape, layout, len(layout.kinds))
         if attempt is not None and self.skeletons is not None:
-            variables = functools.partial(self._variables, messages, conversation.tools, conversation.documents, kwargs)
+            variables = functools.partial(self._variables, Inputs.of(conversation))
             self.skeletons.learn(attempt, variables, pieces, scan, layout if is_one_of_many else None, thoughts)
         chat = self._placed(conversation, scan, layout, thinking, written, prompt=add_generation_prompt)
         return self._finished(chat, pieces)
@@ -283,11 +252,10 @@ class ChatTemplate:
 
     def _written(self, conversation: Conversation, prompt: bool, now: datetime | None = None) -> Written:
         """The pieces of a conversation, under its flags."""
+        inputs = Inputs.of(conversation, prompt=prompt)
         if conversation.has_flags:
-            render = functools.partial(self._pieces, add_generation_prompt=prompt, now=now)
-            return self._flags.written(conversation, render, prompt=prompt)
-        given = conversation.tools, conversation.documents, conversation.template_kwargs
-        return Written(self._pieces(conversation.messages, *given, prompt, now))
+            return self._flags.written(conversation, inputs, functools.partial(self._pieces, now=now))
+        return Written(self._pieces(inputs, now))
 
     def _literal_text(self) -> str:
         """Text that the template writes or compares with."""
@@ -308,37 +276,29 @@ class ChatTemplate:
     def _reading(
         self, conversation: Conversation, pieces: Sequence[tuple[str, Scaffold]], prompt: bool, now: datetime
     ) -> str | None:
+        inputs = Inputs.of(conversation, prompt=prompt)
         markers = (*self.special_tokens.values(), *self._tokens)
         words = Rewording(self._environment.words, markers, f"{self.fingerprint}{conversation.messages!r}")
 
         def render(messages: Sequence[Mapping[str, Any]], documents: Sequence[Any] | None) -> OwnText | str:
+            lines: list[int] = []
             try:
-                kwargs, lines = conversation.template_kwargs, list[int]()
-                pieces = self._pieces(messages, conversation.tools, documents, kwargs, prompt, now, lines)
-                return own_text(pieces, lines)
+                return own_text(
+                    self._pieces(replace(inputs, messages=messages, documents=documents), now, lines), lines
+                )
             except TemplateError as error:
                 return error.message
 
         if conversation.has_flags:  # the template is asked, and not the flags
             try:
-                given = conversation.tools, conversation.documents, conversation.template_kwargs
-                pieces = self._pieces(conversation.messages, *given, prompt, now)
+                pieces = self._pieces(inputs, now)
             except TemplateError:
                 return None
         return reading(words, conversation, own_text(pieces), render)
 
-    def _refuse_reading(self, found: str | None) -> None:
-        if found is not None:
-            raise TemplateError(
-                f"{self.name} {found}",
-                help="use a template that prints messages as they are: whose text this is, nobody can say",
-                code="PE405",
-            )
-
     def render_plain(self, conversation: Conversation, *, add_generation_prompt: bool = False) -> str:
         """The text alone; equals `tokenizer.apply_chat_template(..., tokenize=False)`."""
-        pieces = self._written(conversation, add_generation_prompt).pieces
-        return "".join([piece for piece, _ in pieces])
+        return "".join([piece for piece, _ in self._written(conversation, add_generation_prompt).pieces])
 
     def pieces_by_output(self, conversation: Conversation) -> list[tuple[int | None, str]]:
         """Every piece that the template writes, with the number of the output that writes it.
@@ -347,8 +307,7 @@ class ChatTemplate:
         as `call` collect before it is written. Raises TemplateError where `render` does.
         """
         outputs: list[int | None] = []
-        given = conversation.tools, conversation.documents, conversation.template_kwargs
-        pieces = self._pieces(conversation.messages, *given, False, outputs=outputs)
+        pieces = self._pieces(Inputs.of(conversation), outputs=outputs)
         return [(number, str(piece)) for number, (piece, _) in zip(outputs, pieces, strict=True)]
 
     def profile(
@@ -378,14 +337,15 @@ class ChatTemplate:
     def _learn(self, key: Any, tools: bool, kwargs: Mapping[str, Any]) -> TemplateProfile:
         def render(messages: Sequence[Mapping[str, Any]], with_tools: bool, prompt: bool) -> Raw | None:
             try:
-                pieces = self._pieces(messages, [_TOOL] if with_tools else None, None, kwargs, prompt)
+                tools = [TOOL] if with_tools else None
+                pieces = self._pieces(Inputs(messages=messages, tools=tools, kwargs=kwargs, prompt=prompt))
             except TemplateLimitError:
                 raise  # else each of the synthetic conversations would take as long
             except TemplateError:
                 return None
             text = "".join([piece for piece, _ in pieces])
             if len(text) > _MOST_WRITTEN or sum(len(runs_of(piece)) for piece, _ in pieces) > _MOST_LEARNED:
-                raise self._too_much()
+                raise too_much(self.name)
             return Raw(text=text, bits=self._owned(pieces))
 
         model = min(self.model_roles) if "assistant" not in self.model_roles else "assistant"
@@ -396,10 +356,7 @@ class ChatTemplate:
         # Rendering such a text is quick, labelling and tokenizing it are not, and nothing there can be interrupted.
         given = [*conversation.messages, *(conversation.tools or ()), *(conversation.documents or ())]
         if size > _MOST_WRITTEN + _MOST_FOR_EACH * sum(len(str(value)) for value in given):
-            raise self._too_much()
-
-    def _too_much(self) -> TemplateLimitError:
-        return TemplateLimitError(f"{self.name} writes more text than a template may", help="check its loops")
+            raise too_much(self.name)
 
     def _owned(self, pieces: Sequence[tuple[str, Scaffold]]) -> list[Bit]:
         bits = flatten(pieces)
@@ -419,63 +376,23 @@ class ChatTemplate:
         except TemplateError:
             return None
 
-    def _variables(
-        self,
-        messages: Sequence[Mapping[str, Any]],
-        tools: Sequence[Any] | None,
-        documents: Sequence[Any] | None,
-        kwargs: Mapping[str, Any],
-        add_generation_prompt: bool = False,
-    ) -> dict[str, Any]:
-        return {
-            **self.special_tokens,
-            **kwargs,
-            "messages": [
-                wrapped_message(for_template(message) if self._hides_media else message, turn)
-                for turn, message in enumerate(messages)
-            ],
-            "tools": None if tools is None else wrap([schema_of(tool) for tool in tools], None, ("tools",)),
-            "documents": None if documents is None else wrap(list(documents), None, ("documents",)),
-            "add_generation_prompt": add_generation_prompt,
-        }
+    def _variables(self, inputs: Inputs) -> dict[str, Any]:
+        return variables_of(inputs, self.special_tokens, hides_media=self._hides_media)
 
     def _pieces(
         self,
-        messages: Sequence[Mapping[str, Any]],
-        tools: Sequence[Any] | None,
-        documents: Sequence[Any] | None,
-        kwargs: Mapping[str, Any],
-        add_generation_prompt: bool,
+        inputs: Inputs,
         now: datetime | None = None,
         lines: list[int] | None = None,
         outputs: list[int | None] | None = None,
     ) -> list[tuple[str, Scaffold]]:
-        if not messages:
+        if not inputs.messages:
             raise TemplateError("cannot render a conversation without messages", help="drop the row, or add messages")
-        variables = self._variables(messages, tools, documents, kwargs, add_generation_prompt)
         try:
-            return run_template(self._template, variables, self._seconds, now, lines, outputs)
-        except OutputTooLarge:
-            raise self._too_much() from None
-        except TooMuchWork:
-            raise TemplateLimitError(
-                f"{self.name} compares or searches more than a template may", help="check what it compares"
-            ) from None
-        except OutOfTime:
-            raise TemplateLimitError(
-                f"{self.name} ran longer than {self._seconds:g} s", help="check its loops, or raise `seconds`"
-            ) from None
-        except RecursionError:
-            raise TemplateLimitError(f"{self.name} recurses without end", help="check its macros") from None
-        except MemoryError:
-            raise TemplateLimitError(
-                f"{self.name} needs more memory than a template may", help="check its loops"
-            ) from None
+            return run_template(self._template, self._variables(inputs), self._seconds, now, lines, outputs)
         except Exception as error:
-            raise TemplateError(
-                f"{self.name} raises for this conversation: {error}",
-                help="change the conversation to what the template accepts, or use another template",
-            ) from error
+            made = not_rendered(error, self.name, self._seconds)
+            raise made from (None if isinstance(made, TemplateLimitError) else error)
 
 
 def _rebuild(source: str, facts: dict[str, Any]) -> ChatTemplate:

@@ -7,12 +7,58 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
-from policy_engine.chat.trace.values import wrap_message
+from policy_engine.chat.media.in_messages import for_template
+from policy_engine.chat.trace.values import wrap, wrap_message
 from policy_engine.chat.transformers_import import json_schema, reasoning_has_aliases
 from policy_engine.core.vocabulary import REASONING_ALIASES
+from policy_engine.data.conversation import Conversation
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inputs:
+    """A template's inputs: messages, and what is given beside them.
+
+    `prompt` asks for a generation prompt.
+
+    >>> Inputs(messages=({"role": "user", "content": "Hi"},), prompt=True).tools is None
+    True
+    """
+
+    messages: Sequence[Mapping[str, Any]]
+    tools: Sequence[Any] | None = None
+    documents: Sequence[Any] | None = None
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+    prompt: bool = False
+
+    @classmethod
+    def of(cls, conversation: Conversation, *, prompt: bool = False) -> Inputs:
+        """The inputs of a conversation as it is, without its flags."""
+        return cls(
+            messages=conversation.messages,
+            tools=conversation.tools,
+            documents=conversation.documents,
+            kwargs=conversation.template_kwargs,
+            prompt=prompt,
+        )
+
+
+def variables_of(inputs: Inputs, special_tokens: Mapping[str, Any], *, hides_media: bool) -> dict[str, Any]:
+    """The variables of a template, with origins at every value of the data."""
+    tools, documents = inputs.tools, inputs.documents
+    messages = (for_template(message) if hides_media else message for message in inputs.messages)
+    return {
+        # A row's arguments win over special tokens, and neither over the data: as transformers has it.
+        **special_tokens,
+        **inputs.kwargs,
+        "messages": [wrapped_message(message, turn) for turn, message in enumerate(messages)],
+        "tools": None if tools is None else wrap([schema_of(tool) for tool in tools], None, ("tools",)),
+        "documents": None if documents is None else wrap(list(documents), None, ("documents",)),
+        "add_generation_prompt": inputs.prompt,
+    }
 
 
 def schema_of(tool: Any) -> Any:

@@ -27,7 +27,7 @@ from policy_engine.chat.template import ChatTemplate
 from policy_engine.chat.tokenizer_facts import digest_of
 from policy_engine.chat.trace.origins import LOST, Origin, Run, Scaffold, claim_of, cut, origin_at
 from policy_engine.chat.trace.text import traced
-from policy_engine.chat.variables import schema_of
+from policy_engine.chat.variables import Inputs, schema_of
 from policy_engine.core.errors import TemplateError
 from policy_engine.data.conversation import Conversation
 
@@ -79,8 +79,7 @@ class EncodedTemplate(ChatTemplate):
                 help="leave it out, or drop rows with control tokens in their data",
             )
         # Where chunks are encoded one by one, control tokens in data are text already.
-        given = conversation.tools, conversation.documents, conversation.template_kwargs
-        return Written(self._pieces(conversation.messages, *given, prompt, now))
+        return Written(self._pieces(Inputs.of(conversation, prompt=prompt), now))
 
     def _reading(
         self, conversation: Conversation, pieces: Sequence[tuple[str, Scaffold]], prompt: bool, now: datetime
@@ -90,24 +89,21 @@ class EncodedTemplate(ChatTemplate):
 
     def _pieces(
         self,
-        messages: Sequence[Mapping[str, Any]],
-        tools: Sequence[Any] | None,
-        documents: Sequence[Any] | None,
-        kwargs: Mapping[str, Any],
-        add_generation_prompt: bool,
+        inputs: Inputs,
         now: datetime | None = None,
         lines: list[int] | None = None,
         outputs: list[int | None] | None = None,
     ) -> list[tuple[str, Scaffold]]:
+        messages, kwargs = inputs.messages, inputs.kwargs
         if not messages:
             raise TemplateError("cannot render a conversation without messages", help="drop the row, or add messages")
-        if documents:
+        if inputs.documents:
             raise TemplateError(
                 f"{self.name} takes no documents", help="put them into a message, or take the column out"
             )
         # A copy, since code may change what it is given; functions become their schemas first.
-        given = None if tools is None else copy.deepcopy([schema_of(tool) for tool in tools])
-        asked = add_generation_prompt and self.encoder.has_prompt
+        given = None if inputs.tools is None else copy.deepcopy([schema_of(tool) for tool in inputs.tools])
+        asked = inputs.prompt and self.encoder.has_prompt
         # Encoders take OpenAI's messages; what that changed has no places of characters (`changed`).
         plain = [openai_message(message) for message in messages]
         changed = _changed(plain, messages)

@@ -7,6 +7,7 @@ copied one from the data (`Hi`). Labelled, they are pieces: `header` (three of t
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from policy_engine.chat.label.markers import REASONING, Markers
@@ -30,10 +31,20 @@ class Labelled:
         self.item = bit.item
 
 
+@dataclass(frozen=True, kw_only=True)
+class Signs:
+    """Facts about a template beside its profile.
+
+    `delimiters` are the pairs around thinking that the template itself knows, `models` the roles that the model writes.
+    """
+
+    markers: Markers
+    delimiters: Sequence[tuple[str, str]]
+    models: frozenset[str]
+
+
 class Chart:
     """One rendering while it is labelled.
-
-    `delimiters` are the pairs around thinking that the template itself knows.
 
     `ask` renders the generation prompt before a turn; needed where the profile's does not hold for all turns.
     """
@@ -45,18 +56,16 @@ class Chart:
         bits: Sequence[Bit],
         messages: Sequence[Mapping[str, Any]],
         profile: TemplateProfile,
-        markers: Markers,
-        delimiters: Sequence[tuple[str, str]],
-        models: frozenset[str],
+        signs: Signs,
         ask: Callable[[int], str | None] | None = None,
     ) -> None:
         self.text = text
         self.bits = bits
         self.messages = messages
         self.profile = profile
-        self.markers = markers
-        self.delimiters = delimiters
-        self.models = models
+        self.markers = signs.markers
+        self.delimiters = signs.delimiters
+        self.models = signs.models
         self._ask = ask
         self.out: list[Labelled] = []
         self.ended: set[int] = set()

@@ -33,6 +33,19 @@ Renderer = Callable[[Sequence[Mapping[str, Any]], bool, bool], "Raw | None"]
 # Short texts, one for each turn: no template has such words of its own, so each is found again.
 _SYSTEM = {"role": "system", "content": "ss"}
 _DELIMITERS = frozenset(delimiter for pair in REASONING for delimiter in pair)
+TOOL = {
+    "type": "function",
+    "function": {
+        "name": "lookup",
+        "description": "d",
+        "parameters": {
+            "type": "object",
+            "properties": {"key": {"type": "string", "description": "k"}},
+            "required": ["key"],
+        },
+    },
+}
+"""The tool that a template is profiled with."""
 _MOST_WORDS = 8
 """Most words of a template that its prompt is asked for with."""
 

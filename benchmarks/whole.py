@@ -98,7 +98,7 @@ def verbs(files: Files, pairs: int) -> dict[str, Any]:
 
 
 FULL_CHECK = (
-    "from policy_engine.chat.tokenizer import load_tokenizer; "
+    "from policy_engine.chat.loading import load_tokenizer; "
     "print(load_tokenizer('tokenizer', cache=True).qualify_fast((), ('kitoken',), full=True))"
 )
 

@@ -31,6 +31,8 @@ class _Written:
     source: str
     is_text: bool
     """True if it is text or raises: a sum with a string constant."""
+    is_sum: bool = False
+    """True if it is a sum by `+`: in one with a text, its operands are all texts, or raise."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -216,7 +218,9 @@ def _set(source: str, assigned: tuple[Token, ...], name: str, value: _Value | No
 def _written(source: str, tokens: tuple[Token, ...]) -> _Written:
     operands = operands_of(source, tokens)
     is_text = operands[0].joint == "~" or any(operand.literal is not None for operand in operands)
-    return _Written(source=_one_line(source, tokens), is_text=is_text)
+    pieces = split_sum(tokens) or []
+    is_sum = len(pieces) > 1 and all(joint == "+" for joint, _ in pieces[1:])
+    return _Written(source=_one_line(source, tokens), is_text=is_text, is_sum=is_sum)
 
 
 def _has_text(value: _Value) -> bool:
@@ -233,7 +237,7 @@ def _as_text(value: _Value) -> _Value:
         if isinstance(part, _Choice)
         else part
         if part.is_text
-        else _Written(source=f"'' + ({part.source})", is_text=True)
+        else _Written(source=f"'' + {part.source}" if part.is_sum else f"'' + ({part.source})", is_text=True)
         for part in value
     )
 

@@ -105,9 +105,7 @@ def _tagged(template: ChatTemplate, shapes: tuple[Shape, ...]) -> Tagged:
         # Sums that are assigned before they are printed cannot be cut, unless they are printed in place.
         if in_place is None:
             raise
-        with contextlib.suppress(UntaggableError):
-            return _tagged_source(template, in_place, shapes, environment)
-        raise
+        return _tagged_source(template, in_place, shapes, environment)
 
 
 def _tagged_source(

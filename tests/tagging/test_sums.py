@@ -28,6 +28,7 @@ BODIES = (
     "{% set c = m.content %}{% if loop.first %}{% set c = c ~ x %}{% else %}{% set c = c %}{% endif %}{{ c }}",
     "{% if loop.first %}{% set c = '<' + x %}{% elif loop.last %}{% set c = '[' + m.content %}{% endif %}{{ c }}",
     "{% set c = 'a\nb' + m.content %}{{ c }}{% set d = 'c' %}{% set d = d + m.content %}{{ d }}",
+    "{% set c = x + m.content %}{% if loop.first %}{% set c = c + '!' %}{% endif %}{{ c }}",
     "{% set c = m.content %}{% if loop.first %}{% set c = '!' + c %}{% endif %}{% set c = x + c %}{{ c }}",
     "{% set c = m.content %}{% set c = '<' + c | upper + '>' %}{% set c = c + '>' %}{{ c }}{{ m.role }}",
     "{% set c = '<' + m.content if m.role == 'user' else m.content %}{% set c = c + '>' %}{{ c }}",

@@ -140,7 +140,7 @@ def compared(source: str, rows: Iterable[Conversation], **facts_of_template: Any
     with never_compared():
         for row in rows:
             replayed, told = facts(warm, row), facts(full, row)
-            if replayed != told and told == facts(full, row):  # a template may print the address of an object
+            if replayed != told and " at 0x" not in str(told[0]):  # the address of an object differs by itself
                 return skeletons.replays, f"{row.messages!r}: {replayed!r}, in full {told!r}"
     return skeletons.replays, skeletons.ended
 

@@ -131,15 +131,7 @@ class Counts:
     doubtful_roles: dict[str, DoubtfulRole] = field(default_factory=dict)
 
     def add_doubtful(self, found: DoubtfulRole) -> None:
-        """Counts a role that looks misspelled, in rows after those counted so far.
-
-        >>> counts = Counts()
-        >>> found = DoubtfulRole(role="asistant", meant="assistant", read_as="assistant", messages=1, row=4)
-        >>> counts.add_doubtful(found)
-        >>> counts.add_doubtful(found)
-        >>> counts.doubtful_roles["asistant"].messages
-        2
-        """
+        """Counts a role that looks misspelled, in rows after those counted so far."""
         # The first row of a role stays; only its number of messages grows.
         known = self.doubtful_roles.get(found.role)
         if known is not None:
@@ -161,11 +153,6 @@ class Counts:
         """Counts pieces that never reached the text.
 
         Past `MOST_LOST` of them, more are counted by field alone.
-
-        >>> counts = Counts()
-        >>> counts.add_lost(Counter({("user", "name"): 2}))
-        >>> counts.unrendered
-        Counter({('user', 'name'): 2})
         """
         for (role, piece), count in lost.items():
             known = (role, piece) in self.unrendered or len(self.unrendered) < MOST_LOST
@@ -177,13 +164,7 @@ class Counts:
         self.doubtful_roles = {n: replace(d, place=str(where(d.row))) for n, d in self.doubtful_roles.items()}
 
     def fail(self, number: int, error: PolicyEngineError) -> None:
-        """Counts a row that failed.
-
-        >>> counts = Counts()
-        >>> counts.fail(7, PolicyEngineError("messages[3] has no `role`"))
-        >>> counts.left_out, [failure.kind[1] for failure in counts.failures]
-        ({'failed': [7]}, ['messages[N] has no `role`'])
-        """
+        """Counts a row that failed."""
         self.codes[error.code] += 1
         self.leave_out("failed", number)
         failure = Failure(row=number, code=error.code, reason=error.message, help=error.help)
@@ -193,13 +174,7 @@ class Counts:
         self._add_failure(failure)
 
     def leave_out(self, why: str, number: int) -> None:
-        """Notes a row that is not in the output.
-
-        >>> counts = Counts()
-        >>> counts.leave_out("empty", 3)
-        >>> counts.left_out
-        {'empty': [3]}
-        """
+        """Notes a row that is not in the output."""
         self.left_out.setdefault(why, []).append(number)
 
     def _add_failure(self, failure: Failure) -> None:
@@ -256,13 +231,7 @@ class Counts:
         self.first_kept += bool(first_T.sum() > lost_T.sum())
 
     def merge(self, other: Counts) -> None:
-        """Adds the counts of another batch that comes after those counted so far.
-
-        >>> counts = Counts(read=2, bos=1)
-        >>> counts.merge(Counts(read=3))
-        >>> counts.read, counts.bos
-        (5, 1)
-        """
+        """Adds the counts of another batch that comes after those counted so far."""
         # Plain numbers add up; fields with a rule of their own follow. A new field has to come into one of the two: a
         # test merges the counts of batches and compares them with those of the whole.
         for name in (

@@ -105,6 +105,8 @@ def _described(
             # Without a prompt of its own, a pair has it in what both answers begin with.
             with_prompt = any(column(row, fmt.prompt) is not None for row in rows)
             why += f" answer column `{fmt.prompt}`" if with_prompt else " begin with the same messages, the prompt"
+            alone = "format: prompt_completion, completion: chosen" if with_prompt else "field: chosen"
+            notes.append(f"`messages: {{{alone}}}` in a dataset file reads the preferred answer alone")
     for name in (fmt.system, fmt.tools, fmt.documents, fmt.chat_template_kwargs):
         if name is not None and any(column(row, name) for row in rows):
             notes.append(f"{_USE.get(name, name)} from column `{name}`{_but(rows, fmt, name)}")

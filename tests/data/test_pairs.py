@@ -165,6 +165,14 @@ def test_shared_conversations_of_other_formats() -> None:
     [
         ({"prompt": "q", "chosen": "a", "rejected": "b"}, "`chosen` and `rejected` answer column `prompt`"),
         ({"chosen": [user("q"), bot("a")], "rejected": [user("q"), bot("b")]}, "begin with the same messages"),
+        (
+            {"prompt": "q", "chosen": "a", "rejected": "b"},
+            "`messages: {format: prompt_completion, completion: chosen}` in a dataset file reads the preferred answer",
+        ),
+        (
+            {"chosen": [user("q"), bot("a")], "rejected": [user("q"), bot("b")]},
+            "`messages: {field: chosen}` in a dataset file reads the preferred answer alone",
+        ),
         ({"prompt": "q", "completion": "a", "label": True}, "columns `prompt` and `completion` and `label`"),
         (
             {"messages": [user("q")], "chosen": [bot("a")], "rejected": [bot("b")]},

@@ -55,6 +55,7 @@ CODES: Final[dict[str, str]] = {
     "PE252": "a relation that narrows only the last of several targets",
     "PE253": "a name that is never used",
     "PE254": "a policy that trains nothing",
+    "PE255": "a role behind `PART of ROLE` and a comma",
     "PE301": "a row breaks a guard",
     "PE302": "a question past the limits of the proof",
     "PE303": "a guard that does not hold",
@@ -106,6 +107,7 @@ CODES: Final[dict[str, str]] = {
     "PE608": "a comment that ignores a code which does not exist",
     "PE609": "placeholders of media are trained",
     "PE610": "a condition that only the message before can meet",
+    "PE611": "a weight from the data that leaves out the ends",
     "PE701": "a policy's own test that fails",
     "PE702": "a trainer that does not train what the labels say",
 }

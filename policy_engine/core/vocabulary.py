@@ -190,8 +190,9 @@ OTHER_WORDS: Final[dict[str, str]] = {
     "response": "did you mean `assistant`?",
     "completion": "did you mean `assistant`?",
     "prompt": "did you mean `user`?",
+    "all": "did you mean `everything`?",
 }
-"""Words of data formats that are written for a role or part, with what to write instead."""
+"""Words of data formats and of other languages that are written for a role or part, with what to write instead."""
 
 OTHER_PARTS: Final[dict[str, str]] = {
     "content": "text", "thinking": "reasoning", "thought": "reasoning", "thoughts": "reasoning", "think": "reasoning",

@@ -6,12 +6,13 @@ Every error of all files is reported at once.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 from policy_engine.core.diagnostics import Diagnostic
 from policy_engine.core.errors import PolicyCheckError, PolicySyntaxError
 from policy_engine.core.schema import Schema
 from policy_engine.core.source import Span
-from policy_engine.core.vocabulary import ENDINGS
+from policy_engine.core.vocabulary import ENDINGS, GROUPS, KEYWORDS, PART_NAMES
 from policy_engine.lang import ast
 from policy_engine.lang.checked import CheckedGuard, CheckedPolicy, CheckedRule
 from policy_engine.lang.findings import Findings
@@ -19,6 +20,9 @@ from policy_engine.lang.lint.suppress import unsuppressed
 from policy_engine.lang.parse import parse_lenient
 from policy_engine.lang.resolve import Resolver, Verb
 from policy_engine.lang.splice import File, Located, splice
+
+_DOES: Final = {"train": "its text is trained", "mask": "its turns are masked"}
+"""What a rule does to a role that is written alone."""
 
 
 def check(policy: ast.Policy, *, schema: Schema | None = None) -> CheckedPolicy:
@@ -105,6 +109,9 @@ def _rule(located: Located, rule: ast.Rule | ast.Scale, index: int, resolver: Re
     weight = written if written is not None else 1
     resolver.fields.amount(weight, rule.span)
     _warn_binding(rule, resolver.findings)
+    # A name may be of a `let` that did not parse.
+    if located.file.complete:
+        _warn_bare_roles(rule, located.file, resolver.findings)
     return CheckedRule(
         index=index,
         effect=effect,  # type: ignore[arg-type]  # a rule's effect is none of the guards'
@@ -149,6 +156,47 @@ def _warn_binding(ruling: ast.Rule | ast.Scale | ast.Guard, findings: Findings) 
     message = f"`{own}` narrows `{end}` only, not the targets before it"
     help = f"write `({first}, …) {own}` for all of them, or `({last.span.text})` to say that it is meant"
     findings.warn("PE252", message, relation.span, help)
+
+
+def _warn_bare_roles(rule: ast.Rule | ast.Scale, file: File, findings: Findings) -> None:
+    """Warns of `eos of a, b`: the comma ends the `of`, and `b` is a target of its own."""
+    does = "its text is scaled" if isinstance(rule, ast.Scale) else _DOES[rule.effect]
+    owned: tuple[ast.Primary, ast.Relation] | None = None
+    for target in rule.targets:
+        role = _role_alone(target, file)
+        if role is None:
+            owned = _owned_parts(target, file)
+        # `eos of assistant, assistant` lists ends and text of one role: nobody reads the `of` on to the second.
+        elif owned is not None and role.names != owned[1].selector.names:
+            part, relation = owned[0].span.text, owned[1]
+            both = f"`{part} {relation.span.text}, {part} {relation.kind} {target.span.text}`"
+            whose = "the ends of both" if _is_ending(owned[0]) else "both"
+            help = f"write {both} for {whose}, or put `{target.span.text}` first"
+            findings.warn("PE255", f"`{target.span.text}` is a target of its own: {does}", target.span, help)
+
+
+def _owned_parts(target: ast.Target, file: File) -> tuple[ast.Primary, ast.Relation] | None:
+    """The parts and the relation of `PART of ROLE` or `(PART, PART) after ROLE`; else None."""
+    if not target.relations or target.relations[-1].kind not in ("of", "after"):
+        return None
+    primary = target.primary
+    inner = primary.targets if isinstance(primary, ast.Group) else (ast.Target(primary=primary, span=target.span),)
+    parts = all(isinstance(t.primary, ast.Selector) and _is_part(t.primary, file) for t in inner)
+    return (primary, target.relations[-1]) if parts else None
+
+
+def _role_alone(target: ast.Target, file: File) -> ast.Selector | None:
+    """The role of a target that is nothing but a role, maybe with `first`, `last` or `trained`."""
+    role = target.primary
+    if target.relations or not isinstance(role, ast.Selector) or len(role.names) > 1:
+        return None
+    known = not role.quoted and (role.names[0] in file.lets or role.names[0] in KEYWORDS)
+    return None if known or _is_part(role, file) else role
+
+
+def _is_part(selector: ast.Selector, file: File) -> bool:
+    first = selector.names[0]
+    return not selector.quoted and first not in file.lets and first in (*PART_NAMES, *GROUPS)
 
 
 def _is_ending(primary: ast.Primary) -> bool:

@@ -197,7 +197,7 @@ class Resolver:
             return
         self._undeclared.add((file.source.name, role))
         # Never a part: a role that the data has is near to one as easily as a slip is (`narrator`, `separator`).
-        candidates = self.declared if selector.quoted else (*self.declared, *file.lets)
+        candidates = self.declared if selector.quoted else (*self.declared, *file.lets, "everything")
         help = (None if selector.quoted else OTHER_WORDS.get(role)) or did_you_mean(role, candidates)
         declare = "declare it in a dataset file if the data has it"
         help = f"{help}{'' if help.endswith('?') else ','} else {declare}" if help else declare

@@ -74,8 +74,17 @@ _WORDS_OF_OTHERS: Final = {
     "import": "write `use`", "set": "write `on` for a setting, `let` for a name", "define": "write `let`",
     "learn": "write `train`", "unmask": "write `train`", "is": "write `==`", "to": "write `by`", "from": "write `of`",
     "multiply": "write `scale … by`", "require": "write `always train`", "forbid": "write `never train`",
+    "only": "remove it: a rule is about what it names, and nothing else",
 }  # fmt: skip
 """What people write who know other languages, and what to write here."""
+
+_ALONE: Final = "{does} nothing else"
+_ALL: Final = "{does} all of them"
+_FILLERS: Final = {"only": _ALONE, "just": _ALONE, "all": _ALL, "every": _ALL, "each": _ALL}
+"""Words of English before a target, and what a statement says without them."""
+_STARTS_A_TARGET: Final = (
+    "NAME", "STRING", "FIRST", "LAST", "TRAINED", "EVERYTHING", "LPAR", "REGEX", "SPANS", "SAMPLED",
+)  # fmt: skip
 
 
 def syntax_error(error: UnexpectedInput, source: Source, start: int, end: int) -> Diagnostic:
@@ -137,6 +146,14 @@ def _unexpected_token(error: UnexpectedToken, source: Source, start: int, end: i
         return _unknown_statement(found, at)
     if found.startswith("/*"):
         return error_at("PE103", "a comment starts with `#`", at, _BLOCK_COMMENT)
+    # `train only assistant`: `only` was read as a role, and is what should not be there.
+    if last in _FILLERS and before in ("train", "mask", "scale") and error.token.type in _STARTS_A_TARGET:
+        span = Span(source=source, start=start + last_start, end=start + last_start + len(last))
+        without = _short(source.text[start : span.start] + source.text[offset:end])
+        # By the first word: `never train` is a guard, which trains nothing.
+        does = {"train": "trains", "mask": "masks"}.get(without.split()[0], "is about")
+        help = f"`{without}` {_FILLERS[last].format(does=does)}"
+        return error_at("PE101", f"there is no `{last}`", span, help)
     # Most often the `;` is forgotten on one line; a listing of what may follow would hide that.
     if "$END" in accepted and found in _STATEMENT_WORDS:
         help = f"write `;` or a new line before `{found}`"
@@ -212,6 +229,9 @@ def _instead(found: str, kind: str, accepted: Collection[str], last: str) -> str
         return f"did you mean `{near}`?"
     if found == "=" and "COMPARISON" in accepted:
         return "a comparison is written `==`"
+    if found == "(" and last in ("of", "after", "before"):
+        part = "eos" if last == "of" else "text"
+        return f"a relation has one role; repeat it for each: `{part} {last} assistant, {part} {last} tool`"
     if kind == "STRING" and "NUMBER" in accepted:
         return "write the number without quotes"
     if kind == "STRING" and accepted == {"NAME"}:

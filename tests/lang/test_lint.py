@@ -20,6 +20,78 @@ def codes(text: str) -> list[str]:
 
 
 @pytest.mark.parametrize(
+    ("text", "does", "help"),
+    [
+        (
+            "train eos of assistant, tool",
+            "`tool` is a target of its own: its text is trained",
+            "write `eos of assistant, eos of tool` for the ends of both, or put `tool` first",
+        ),
+        (
+            "train eot after user, last tool",
+            "`last tool` is a target of its own: its text is trained",
+            "write `eot after user, eot after last tool` for the ends of both, or put `last tool` first",
+        ),
+        (
+            "train text of user, eos, reasoning of user, assistant",
+            "`assistant` is a target of its own: its text is trained",
+            "write `reasoning of user, reasoning of assistant` for both, or put `assistant` first",
+        ),
+        (
+            'mask (header, eos) of user, "eos"',
+            '`"eos"` is a target of its own: its turns are masked',
+            'write `(header, eos) of user, (header, eos) of "eos"` for both, or put `"eos"` first',
+        ),
+        (
+            "scale text after user, tool by 2",
+            "`tool` is a target of its own: its text is scaled",
+            "write `text after user, text after tool` for both, or put `tool` first",
+        ),
+    ],
+)
+def test_a_role_behind_the_part_of_another_is_its_own(text: str, does: str, help: str) -> None:
+    policy = check_text(f"train assistant, tool, user; {text}")
+    (warning,) = [warning for warning in policy.warnings if warning.code == "PE255"]
+    assert (does, help) == (warning.message, warning.help)
+    assert warning.span is not None
+    assert does.split("`")[1] == warning.span.text
+
+
+def test_each_role_behind_the_part_of_another_is_reported_and_its_ends_are_not_asked_for() -> None:
+    policy = check_text("train assistant; train eos of assistant, tool, user")
+    assert ["tool", "user"] == [warning.span.text for warning in policy.warnings if warning.span]
+    assert () == lint(policy)
+    meant = check_text("train assistant; train eos of assistant, tool  # lint: ignore PE255")
+    assert () == meant.warnings
+    assert ["PE604"] == [warning.code for warning in lint(meant)]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "train tool, eos of assistant",
+        "train eos of assistant, assistant",
+        "train eos of assistant, eos of tool",
+        "train eos of assistant, tool.text",
+        "train eos of assistant, text",
+        "train eos of assistant; train tool",
+        "train assistant right after tool, user",
+        "train assistant after tool, user",
+        "let others = tool, user; train eos of assistant, others",
+        "train user; never train eos of assistant, tool",
+    ],
+)
+def test_a_list_that_says_what_it_means_has_no_warning_of_its_roles(text: str) -> None:
+    assert () == check_text(text).warnings
+
+
+@pytest.mark.parametrize("name", shipped())
+def test_the_check_has_no_warning_of_shipped_policies(name: str) -> None:
+    source = read_shipped(name)
+    assert () == check_text(source.text, name=source.name).warnings
+
+
+@pytest.mark.parametrize(
     ("text", "ends"),
     [
         ("train assistant", "after assistant"),
@@ -74,6 +146,9 @@ def test_the_ends_that_are_missing_are_those_of_the_turns_that_are_trained(text:
         (f'train assistant; mask assistant right after tool unless message.role == "tool"{TRAINED_EOS}', "PE610"),
         (f"train assistant; mask user right after assistant where not has message.tool_calls[0].id{EOS}", "PE610"),
         (f'train assistant; always train assistant right after tool where message.role in ["tool"]{EOS}', "PE610"),
+        ("train assistant weight message.w; train eos of assistant", "PE611"),
+        ("train assistant weight sample.w; train eot after assistant", "PE611"),
+        ("train text weight message.w; train eos", "PE611"),
     ],
 )
 def test_warns(text: str, code: str) -> None:
@@ -102,6 +177,11 @@ def test_warns(text: str, code: str) -> None:
         f"train assistant; mask /(?i)\\pL+x?/ in assistant.text{EOS}",
         f"train assistant where message.a matches /^x*$/{EOS}",
         f"train assistant weight 0.1{EOS}",
+        "train assistant weight message.w; train eos of trained assistant",
+        "train assistant, eos of assistant weight message.w",
+        "train assistant weight message.w; train eos of assistant weight message.w",
+        "train assistant weight message.w; train eos of assistant weight 2",
+        "train assistant weight message.w; train eos of assistant where message.w > 0",
         "mask user",
     ],
 )
@@ -115,6 +195,15 @@ def test_says_where_and_what_to_write() -> None:
     assert (3, 1) == (warning.span.line, warning.span.column)
     assert "`eos after trained assistant`" in str(warning.help)
     assert ["mask last assistant"] == [r.span.text for r in warning.related]
+
+
+def test_a_weight_that_leaves_out_the_ends_names_its_field() -> None:
+    (warning,) = lint(check_text("train assistant weight message.w\ntrain eos of assistant"))
+    assert "where `message.w` is 0, the text is masked, and these ends are trained" == warning.message
+    assert (
+        "write `eos of trained assistant` below that rule, or give this one the weight `message.w` too" == warning.help
+    )
+    assert ["train assistant weight message.w"] == [related.span.text for related in warning.related]
 
 
 @pytest.mark.parametrize(

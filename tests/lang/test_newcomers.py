@@ -16,6 +16,8 @@ from policy_engine.lang.lint.lint import lint
         ("thinking", "did you mean the part `reasoning`?"),
         ("gpt", "ShareGPT's `gpt` is read as `assistant`: write `assistant`,"),
         ("human", "ShareGPT's `human` is read as `user`: write `user`,"),
+        ("all", "did you mean `everything`?"),
+        ("everythin", "did you mean `everything`?"),
         ("observation", "ShareGPT's `observation` is read as `tool`: write `tool`,"),
     ],
 )
@@ -46,6 +48,12 @@ def test_a_quoted_role_is_meant() -> None:
 @pytest.mark.parametrize(
     ("text", "help"),
     [
+        (
+            "train eos of (assistant, tool)",
+            "a relation has one role; repeat it for each: `eos of assistant, eos of tool`",
+        ),
+        ("train text after (user, tool)", "a relation has one role; repeat it for each: `text after assistant, text "),
+        ("train assistant only", "remove it: a rule is about what it names, and nothing else"),
         ("train assistant and user", "targets are listed with commas: `train assistant, user`; "),
         ("train assistant or user", "targets are listed with commas: `train assistant, user`; "),
         ("train assistant where turn.tokens > 5", "did you mean `turn.chars`? It counts the characters"),
@@ -57,3 +65,21 @@ def test_words_of_other_languages(text: str, help: str) -> None:
         check_text(text)
     (finding,) = error.value.diagnostics
     assert str(finding.help).startswith(help)
+
+
+@pytest.mark.parametrize(
+    ("text", "word", "help"),
+    [
+        ("train only assistant", "only", "`train assistant` trains nothing else"),
+        ("mask just last user; train tool", "just", "`mask last user` masks nothing else"),
+        ("train all assistant.text", "all", "`train assistant.text` trains all of them"),
+        ("never train only user", "only", "`never train user` is about nothing else"),
+    ],
+)
+def test_words_of_english_before_a_target(text: str, word: str, help: str) -> None:
+    with pytest.raises(PolicyError) as error:
+        check_text(text)
+    (finding,) = error.value.diagnostics
+    assert ("PE101", f"there is no `{word}`", help) == (finding.code, finding.message, finding.help)
+    assert finding.span is not None
+    assert word == finding.span.text

@@ -17,8 +17,8 @@ import re2
 
 from policy_engine.core.diagnostics import Diagnostic, Related
 from policy_engine.core.suggest import nearest
-from policy_engine.core.vocabulary import BODY, EOS, KNOWN_ROLES, MEDIA, OTHER_WORDS, PARTS, UNTRAINABLE
-from policy_engine.lang.ast import And, Compare, Expr, Not, Or
+from policy_engine.core.vocabulary import BODY, ENDINGS, EOS, KNOWN_ROLES, MEDIA, OTHER_WORDS, PARTS, UNTRAINABLE
+from policy_engine.lang.ast import And, Compare, Expr, Field, Not, Or
 from policy_engine.lang.checked import Atom, CheckedGuard, CheckedPolicy, CheckedRule, CheckedTarget, Spans, atoms_of
 from policy_engine.lang.findings import Findings
 from policy_engine.lang.lint.one_before import one_before
@@ -41,8 +41,12 @@ def lint(policy: CheckedPolicy) -> tuple[Diagnostic, ...]:
     _ends_of_masked_turns(policy.rules, findings)
     _unguarded(policy, trains, findings)
     # `train asistant` has no end rule under the right name because the name is wrong: one finding is enough.
-    misspelled = {r for r in policy.undeclared if nearest(r, KNOWN_ROLES) or r in OTHER_WORDS}
-    _ends(policy.rules, findings, misspelled=misspelled)
+    misspelled = {r for r in policy.undeclared if nearest(r, (*KNOWN_ROLES, "everything")) or r in OTHER_WORDS}
+    # The role of `eos of assistant, tool` was not meant to have its text trained.
+    misread = {warning.span for warning in policy.warnings if warning.code == "PE255"}
+    misplaced = {_role(atom) for rule in trains for atom in _atoms(rule.targets) if atom.span in misread}
+    _ends(policy.rules, findings, reported=misspelled | misplaced)
+    _weighed_text(policy.rules, findings)
     for rule in policy.rules:
         _weight(rule, findings)
     for rule in trains:
@@ -127,17 +131,17 @@ def _unguarded(policy: CheckedPolicy, trains: Sequence[CheckedRule], findings: F
             findings.warn("PE603", "this trains all text, and no guard says what must stay masked", rule.span, help)
 
 
-def _ends(rules: Sequence[CheckedRule], findings: Findings, *, misspelled: Collection[str]) -> None:
+def _ends(rules: Sequence[CheckedRule], findings: Findings, *, reported: Collection[str | None]) -> None:
     """Roles whose text is trained in the end and whose ends are not, or the other way round.
 
-    A role that looks misspelled is left out: the check reported it, and its rules are missing under the right name.
+    A role that the check reported is left out: if it is misspelled, its rules are missing under the right name.
     """
     trains = [rule for rule in rules if rule.effect == "train"]
     text = _left_by_role(rules, frozenset({"text"}))
     ends = _left_by_role(rules, EOS)
     for role, rule in text.items():
         # `None` is a rule without a role (`train eos`): it trains the ends of every role.
-        if role not in misspelled and role not in ends and None not in ends and not (role is None and ends):
+        if role not in reported and role not in ends and None not in ends and not (role is None and ends):
             whose = f"`{role}`" if role else "the turns"
             help = f"add `train eos {_whose_ends(rule, role)}`: a model has to learn where to stop"
             findings.warn("PE604", f"the text of {whose} is trained, and where it ends is not", rule.span, help)
@@ -145,10 +149,25 @@ def _ends(rules: Sequence[CheckedRule], findings: Findings, *, misspelled: Colle
         _role(atom) for rule in trains for t in rule.targets for atom in atoms_of(t) if atom.parts & BODY
     }  # fmt: skip
     for role, rule in ends.items():
-        if role not in misspelled and role not in bodies and None not in bodies and not (role is None and bodies):
+        if role not in reported and role not in bodies and None not in bodies and not (role is None and bodies):
             whose = f"turns of `{role}`" if role else "turns"
             help = f"add `train {role or 'assistant'}` above, or write the role whose text is trained"
             findings.warn("PE605", f"the ends of {whose} are trained, and nothing of what they end is", rule.span, help)
+
+
+def _weighed_text(rules: Sequence[CheckedRule], findings: Findings) -> None:
+    """A field weighs text, and the ends of the same turns are trained without it."""
+    text = _left_by_role(rules, frozenset({"text"}))
+    for role, rule in _left_by_role(rules, EOS).items():
+        weighed = text.get(role)
+        # A number is a weight that somebody chose, and so is a choice of turns.
+        bare = all(atom.parts <= ENDINGS and not _is_narrow(rule, atom) for atom in _atoms(rule.targets))
+        if weighed is not None and isinstance(weighed.weight, Field) and rule.weight == 1 and bare:
+            whose = f"trained {role}" if role else "trained assistant"
+            help = f"write `eos of {whose}` below that rule, or give this one the weight `{weighed.weight}` too"
+            related = Related(message="this rule weighs the text", span=weighed.span)
+            message = f"where `{weighed.weight}` is 0, the text is masked, and these ends are trained"
+            findings.warn("PE611", message, rule.span, help, related)
 
 
 def _whose_ends(rule: CheckedRule, role: str | None) -> str:

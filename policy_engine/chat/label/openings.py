@@ -183,6 +183,8 @@ def _is_quoted(chart: Chart, turn: int, opening: str) -> bool:
     at = chart.markers.back_to_boundary(opening, common_prefix(opening, prompt))
     return (
         bool(opening[:at].strip())
+        # An earlier turn without text of its own is in this opening too: then the model's own opening follows it.
+        and prompt.strip() not in opening
         and prompt.startswith(chart.role(turn), at)
         and any(
             (role := _WORD.match(opening, at)) is not None and role[0] == other

@@ -29,8 +29,6 @@ EXAMPLE: Final = re.compile(r">>> |→|[Ff]or example|such as `|(?:\n\n|:\n) {4,
 KEPT_TWICE: Final = {
     "choices": "values of options, and choices of a generator; `testing.choices` is imported by users' tests",
     "compile": "the verb for what both do, to a template and to a policy",
-    "environment": "Jinja's, for tracing a template and for its skeleton",
-    "filters": "Jinja's, for tracing a template and for its skeleton",
     "shapes": "layouts of rows, and conversations of every shape; `testing.shapes` is imported by users' tests",
 }
 """Base names that two files keep although a tab does not tell them apart, and why."""

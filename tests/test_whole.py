@@ -11,7 +11,8 @@ import pytest
 
 from policy_engine import ChatTemplate, Conversation
 from policy_engine.cli.main import VERBS
-from policy_engine.core.vocabulary import KEYWORDS, MESSAGE_FIELDS, PART_DOCS, RelationKind
+from policy_engine.core.choices import Trainer
+from policy_engine.core.vocabulary import CONTINUATIONS, KEYWORDS, MESSAGE_FIELDS, PART_DOCS, RelationKind
 from policy_engine.doctor.runners import TRAINERS
 from policy_engine.importers.registry import IMPORTERS
 from policy_engine.lang.format import format_policy
@@ -73,6 +74,7 @@ def test_an_output_format(suffix: str) -> None:
 
 @pytest.mark.parametrize("trainer", TRAINERS)
 def test_a_trainer(trainer: str) -> None:
+    assert trainer in get_args(Trainer), "`Trainer` in policy_engine/core/choices.py names what --trainer takes"
     module, package = trainer.replace("-", "_"), trainer.partition("-")[0]
     name = f"policy_engine.doctor.trainers.run_{module}"
     assert find_spec(name) is not None
@@ -80,6 +82,8 @@ def test_a_trainer(trainer: str) -> None:
     assert re.search(rf"--trainer {trainer}\b|`{trainer}`", read("docs/how-to/trainers.md"))
     folders = (ROOT / "tests").glob("requirements*.txt")
     assert any(re.search(rf"(?im)^[^#\n]*{package}", path.read_text(encoding="utf-8")) for path in folders)
+    steps = (ROOT / "tests/doctor").glob("test_*.py")
+    assert any(f'"{trainer}"' in path.read_text(encoding="utf-8") for path in steps), "no test takes its step"
 
 
 @pytest.mark.parametrize("system", IMPORTERS)
@@ -103,3 +107,11 @@ def test_a_keyword_or_relation() -> None:
     words = set(re.findall(r"[a-z]+", re.sub(r'"(?:[^"\\]|\\.)*"', "", "\n".join(texts))))
     assert set() == set(KEYWORDS) - words
     assert all(any(f" {relation} " in text for text in texts) for relation in get_args(RelationKind))
+
+
+def test_a_relation_goes_on_with_a_statement() -> None:
+    (listed,) = re.findall(r"^_MORE.*?\(\?:where(.*?)\)", read("grammars/policy.lark"), re.MULTILINE)
+    assert {*CONTINUATIONS, "and", "or"} == {"where", *listed.strip("|").split("|")}
+    assert {*CONTINUATIONS} >= {relation.split()[0] for relation in get_args(RelationKind)}
+    (told,) = re.findall(r"one of the words `(.*?)`", read("docs/reference/grammar.md"))
+    assert {*CONTINUATIONS, "and", "or"} == set(told.split())

@@ -26,7 +26,7 @@ from policy_engine.data.conversation import Conversation
 _SHORTEST_WORD: Final = 4
 """Letters of a word that a template may look for. Shorter ones would spell out any text."""
 _MOST_WORDS: Final = 1000
-"""Words that a template may look for; one that knows more reads, and is not helped."""
+"""A template that looks for more words than this reads the text: then none of its words is kept."""
 _CONTROL: Final = r"<[^<>\s]{1,64}>|\[/?[A-Z_]{2,32}\]|\\(?:u[0-9a-fA-F]{4}|.)"
 """Markers as templates put them together, and what JSON escapes."""
 _SHOWN: Final = 16

@@ -103,6 +103,8 @@ KEYWORDS: Final = (
     "first", "last", "trained", "of", "right", "after", "before", "where", "unless", "weight", "and", "or", "not",
     "has", "contains", "matches", "true", "false", "null", "language",
 )  # fmt: skip
+CONTINUATIONS: Final = ("of", "after", "right", "before", "where", "unless", "weight", "by")
+"""Words that go on with a statement, so that a newline before one of them does not end it (and before `and`, `or`)."""
 PART_NAMES: Final = tuple(dict.fromkeys(name for p in PARTS for name in (p.split(".")[0],)))
 """First names of parts.
 
@@ -129,12 +131,11 @@ MESSAGE_FIELDS: Final[dict[str, FieldKind]] = {
 """The fields of messages that are known, with what each holds.
 
 `text` is the message itself, `reasoning` its thinking, `call` its tool calls, `media` images, sound and video. A
-`label` names a message or says how to train on it: where a template prints one, it is scaffold, and where a template
-does not, nothing is lost. A field that is not listed becomes `markup` where a template prints it; where none of its
-words is printed, it is reported as lost.
+`label` names a message or says how to train on it: where no template prints it, nothing is lost. A field that is not
+listed is reported as lost there. Where a message's own turn prints one of the two, it is `markup`, which `train ROLE`
+trains; `mask ROLE.markup` takes it out.
 """
 
-REASONING_FIELDS: Final = frozenset(name for name, kind in MESSAGE_FIELDS.items() if kind == "reasoning")
 CALL_FIELDS: Final = frozenset(name for name, kind in MESSAGE_FIELDS.items() if kind == "call")
 # Derived, so that a field is declared in one place only.
 LABEL_FIELDS: Final = frozenset(name for name, kind in MESSAGE_FIELDS.items() if kind == "label")

@@ -11,6 +11,7 @@ import re
 from dataclasses import dataclass
 
 from policy_engine.core.source import Source, Span
+from policy_engine.core.vocabulary import CONTINUATIONS
 from policy_engine.lang.ast import Comment
 
 # A comment could hide a rule behind them, a string be read as another one.
@@ -28,9 +29,7 @@ _TOKEN = re.compile(
       | (?P<other>.)""",
     re.VERBOSE | re.DOTALL,
 )
-_CONTINUES = frozenset(
-    {"where", "unless", "weight", "by", "of", "after", "before", "right", "and", "or", ")", "]"}
-)  # fmt: skip
+_CONTINUES = frozenset({*CONTINUATIONS, "and", "or", ")", "]"})
 """A newline before one of these does not end a statement."""
 
 

@@ -7,7 +7,17 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from policy_engine.core.vocabulary import GROUPS, KNOWN_ROLES, NEIGHBOURS, PART_DOCS, PARTS, SCOPES, SETTINGS, TURN
+from policy_engine.core.vocabulary import (
+    CONTINUATIONS,
+    GROUPS,
+    KNOWN_ROLES,
+    NEIGHBOURS,
+    PART_DOCS,
+    PARTS,
+    SCOPES,
+    SETTINGS,
+    TURN,
+)
 from policy_engine.lang.library import read_shipped, shipped
 from policy_engine.lsp.document import Document
 from policy_engine.lsp.words import GROUP_DOCS, KEYWORD_DOCS, SCOPE_DOCS, SETTING_DOCS
@@ -15,7 +25,7 @@ from policy_engine.lsp.words import GROUP_DOCS, KEYWORD_DOCS, SCOPE_DOCS, SETTIN
 Kind = Literal["keyword", "role", "part", "let", "field", "setting", "value", "policy"]
 _STARTS: Final = ("train", "mask", "scale", "never", "always", "use", "let", "on", "language")
 _TARGETS: Final = ("first", "last", "trained", "everything", "spans", "sampled")
-_BEHIND: Final = ("of", "after", "right", "before", "where", "unless", "weight", "by", "in")
+_BEHIND: Final = (*CONTINUATIONS, "in")
 _CONDITIONS: Final = ("not", "has", "and", "or", "in", "contains", "matches", "true", "false", "null")
 _WORD: Final = re.compile(r"[\w.]*\Z")
 _STRING: Final = re.compile(r'"(?:[^"\\]|\\.)*"|/(?:[^/\\\n]|\\.)+/')

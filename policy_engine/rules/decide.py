@@ -130,7 +130,7 @@ def _kind_rules(steps: list[Step]) -> KindRules:
         steps=tuple(steps),
         last_first=last_first,
         bits=sum(step.statement.bit for step in steps),
-        # Spans that a regex is searched in may list bad entries, which fail the row though the condition is false.
+        # These spans come from the data. A bad entry fails the row even where the condition of the rule is false.
         reading=sum(step.statement.bit for step in steps if step.spans),
         # A rule's stage is its index and the place of its bit, so the highest bit leads to its step.
         by_rule={step.statement.stage: step for step in steps},

@@ -105,7 +105,7 @@ class PropertyResult:
 
     `verdict`: `holds`; `fails`, with a `counterexample`; `does not apply`, with the reason; or `fact`, for what is
     neither right nor wrong. `yes` is whether the property is true of every conversation it was `checked` on (None if
-    no conversation was). `reasons` counts, for conversations by themselves, why it is not or does not apply.
+    no conversation was). `reasons` has each reason why it is false or does not apply, with its number of conversations.
     """
 
     name: str

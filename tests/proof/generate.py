@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 from policy_engine.core.source import Source, Span
-from policy_engine.core.vocabulary import BODY, EOS, PARTS, TURN
+from policy_engine.core.vocabulary import BODY, EOS, PARTS, TURN, RelationKind
 from policy_engine.lang.ast import Expr, Field, Which
 from policy_engine.lang.checked import (
     Atom,
@@ -21,6 +23,7 @@ from policy_engine.testing.expressions import NUMBERS, SPAN_FIELDS, WEIGHT_FIELD
 SOURCE = Source(name="<generated>", text="")
 HERE = Span(source=SOURCE, start=0, end=0)
 ROLES = ("assistant", "assistant", "user", "user", "tool", "system")
+RELATIONS = tuple(sorted(get_args(RelationKind)))
 PART_SETS = (
     BODY, BODY, TURN, TURN, EOS, frozenset({"text"}), frozenset({"text"}), frozenset({"eot"}), frozenset({"header"}),
     frozenset({"tool_call", "tool_call.name", "tool_call.arguments"}), frozenset({"reasoning.text"}), frozenset(PARTS),
@@ -97,7 +100,7 @@ class _Maker:
     def atom(self) -> Atom:
         choices = self.choices
         relations = tuple(
-            TurnRelation(kind=choices.pick(("after", "before", "right after")), turns=self.turns())
+            TurnRelation(kind=choices.pick(RELATIONS), turns=self.turns())
             for _ in range(choices.pick((0, 0, 0, 1) if self.small else (0, 0, 0, 0, 1, 1, 2)))
         )
         parts = choices.pick(PART_SETS[:5] if self.small else PART_SETS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from typing import get_args
 
 import pytest
 
@@ -20,7 +21,7 @@ ROLES = ("user", "assistant", "\0other")
 LETTERS = [Letter(role) for role in ROLES]
 SETS = [Turns(role, end, n, None) for role in ("user", None) for end, n in ((None, 0), *itertools.product(("first", "last"), (1, 2)))]  # fmt: skip  # noqa: E501
 SETS += [Turns(role, end, 3, None) for role in ("user", None) for end in ("first", "last")]
-KINDS: tuple[RelationKind | None, ...] = (None, "after", "before", "right after")
+KINDS: tuple[RelationKind | None, ...] = (None, *get_args(RelationKind))
 
 
 def definition(kind: RelationKind | None, turns: Turns, roles: Sequence[str], at: int) -> bool:

@@ -171,7 +171,6 @@ def _kind(chart: Chart, bit: Bit, turn: int) -> str | None:
     origin = bit.origin
     if origin is None or origin is UNKNOWN:
         return _placeholder(chart, bit, turn)
-    # A name or id of another message, printed to label this one, is scaffold.
     # Data of another message that this one prints (a name, an id) labels it.
     if not bit.is_data or origin.turn != turn:
         return None

@@ -10,8 +10,8 @@ from typing import Any
 import jinja2
 import jinja2.runtime
 
-from policy_engine.chat.skeleton.environment import RecordingEnvironment
 from policy_engine.chat.skeleton.probe import make, placed
+from policy_engine.chat.skeleton.recording_environment import RecordingEnvironment
 from policy_engine.chat.skeleton.shape import OPAQUE
 from policy_engine.chat.skeleton.state import RecordingState
 from policy_engine.chat.skeleton.tape import Probe, Refused, Tape

@@ -15,7 +15,7 @@ from policy_engine.chat.trace.text import runs_of, traced
 from policy_engine.chat.trace.values import origin_of
 
 if TYPE_CHECKING:
-    from policy_engine.chat.skeleton.environment import RecordingEnvironment
+    from policy_engine.chat.skeleton.recording_environment import RecordingEnvironment
 
 
 class RecordingState(State):

@@ -11,7 +11,7 @@ from policy_engine.data.prepared import mask_of
 from policy_engine.doctor.steps import TakenStep, Task, flat_settings, parts_of, tiny_model
 
 SETTINGS: Final = ("dataset.packed", "dataset.split_across_pack", "tokenizer.max_seq_len", "loss.num_output_chunks")
-"""Keys of its configuration that matter to a batch and its loss, with their parents."""
+"""Settings of torchtune that change the batch or its loss, as dotted paths."""
 
 
 def run_torchtune(task: Task) -> TakenStep:

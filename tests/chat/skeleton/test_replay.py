@@ -8,9 +8,11 @@ import random
 import pytest
 
 from policy_engine import ChatTemplate, Conversation
+from policy_engine.chat.skeleton import recorded_filters as skeleton_filters
 from policy_engine.chat.skeleton import skeletons as module
 from policy_engine.chat.skeleton.mismatch import SkeletonMismatch
 from policy_engine.chat.skeleton.tree import Node, Tree
+from policy_engine.chat.trace import filters as trace_filters
 from policy_engine.testing.choices import RandomChoices
 from policy_engine.testing.templates import installed_templates
 from tests.properties.skeletons import facts, hostile_case, never_compared, problem_of
@@ -276,3 +278,8 @@ def test_arguments_of_calls_are_asked_for_one_by_one() -> None:
             before = replays(template)
             assert facts(template, other) == facts(full, other)
             assert (replays(template) > before) is is_replayed, other
+
+
+def test_filters_that_are_rendered_in_full_are_few_and_known() -> None:
+    """A filter that keeps owners should be replayed too. Templates rarely call these."""
+    assert {"e", "escape", "forceescape", "format"} == trace_filters._KEEPING - skeleton_filters._OF_TEXT

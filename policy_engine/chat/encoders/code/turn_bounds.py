@@ -39,7 +39,8 @@ def turn_bounds(
 ) -> list[int]:
     """The place where each message begins in `plain`, and its length behind them.
 
-    What an encoder writes behind a question whoever speaks next is the next answer's opening: see `openings_back`.
+    Some text is written behind a question no matter who speaks next. It belongs to the opening of the next answer: see
+    `openings_back`.
     """
     count = len(messages)
     # All in one question to the process.

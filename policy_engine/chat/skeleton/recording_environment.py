@@ -9,8 +9,8 @@ from typing import Any, Final, cast
 import jinja2
 import jinja2.runtime
 
-from policy_engine.chat.skeleton.filters import recorded_filter, recorded_test
 from policy_engine.chat.skeleton.probe import METHODS, List, Number, Object, Text, has_data
+from policy_engine.chat.skeleton.recorded_filters import recorded_filter, recorded_test
 from policy_engine.chat.skeleton.tape import Probe, Tape
 from policy_engine.chat.trace import operators
 from policy_engine.chat.trace.claims import parts_of_sum

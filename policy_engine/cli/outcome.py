@@ -53,6 +53,8 @@ class Outcome:
     data: Mapping[str, Any] = field(default_factory=dict)
     head: tuple[RenderableType, ...] = ()
     """Lines before the findings for people: how the rows were read, which findings are about."""
+    notes: tuple[str, ...] = ()
+    """Sentences on how the work was done, for standard error; `data` has them for machines."""
     body: tuple[RenderableType, ...] = ()
     raw: str | None = None
 

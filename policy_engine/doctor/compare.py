@@ -16,6 +16,7 @@ from policy_engine.doctor.samples import Document, Sample
 from policy_engine.doctor.seen_documents import Matched
 from policy_engine.doctor.steps import CLOSE, TakenStep
 from policy_engine.doctor.tiny_vocabulary import Vocabulary
+from policy_engine.mask.row import SAMPLE_COLUMNS
 
 _HELP: Final[dict[str, dict[str, str]]] = {
     "joined": {
@@ -252,11 +253,13 @@ def _read_as_one(documents: Sequence[Document], positions: list[int] | None = No
 def dropped(sample: Sample, step: TakenStep) -> list[Finding]:
     """Columns of the data that are missing in the batch.
 
-    Those whose absence means nothing, or is reported elsewhere, are left out.
+    Those whose absence means nothing, or is reported elsewhere, are left out; so are the numbers of rows and samples
+    that `apply` writes for people, which no loss needs.
     """
     given = {name for row in sample.rows for name in row}
     missing = sorted(given - set(step.batch) - {"input_ids", "labels", "attention_mask", "seq_lengths", "position_ids"})
-    missing = [name for name in missing if name != "loss_weights" and name != sample.mask_column]
+    known = {"loss_weights", "row", *SAMPLE_COLUMNS, sample.mask_column}
+    missing = [name for name in missing if name not in known]
     if not missing:
         return []
     return [

@@ -110,7 +110,7 @@ def apply_dataset(
         try:
             if into_folder is not None:
                 return into_folder.go(batches, engine or processes(options.workers), backend=choice.name)
-            return _into_file(source, batches, schema, output, options, progress, say)
+            return _into_file(source, batches, schema, output, options, progress, say, backend=choice.name)
         except BackendMismatch as error:
             say(f"{error.message}; all that was written is made again {error.again}")
             choice = BackendChoice(masker=in_full(masker), name="reference", description="")
@@ -124,6 +124,8 @@ def _into_file(
     options: RunOptions,
     progress: Callable[[Progress], None],
     say: Callable[[str], None],
+    *,
+    backend: str,
 ) -> Summary:
     for name in clear_killed(output):
         say(f"removed `{name}`, the unfinished file of a run that was killed")
@@ -165,6 +167,7 @@ def _into_file(
         run.counts,
         description=batches.format.description,
         output=str(output),
+        backend=backend,
         sequences=run.sequences,
         unrolled=batches.masker.unrolls,
     )

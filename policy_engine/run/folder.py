@@ -158,6 +158,7 @@ class FolderRun:
                 counts,
                 description=batches.format.description,
                 output=str(self._folder),
+                backend=backend,
                 sequences=sum(shard.rows for shard in journal.shards.values()),
                 unrolled=batches.masker.unrolls,
             )

@@ -236,8 +236,7 @@ class Counts:
         # test merges the counts of batches and compares them with those of the whole.
         for name in (
             "read", "written", "samples", "samples_dropped", "unrolled", "empty", "cut_empty", "too_long", "truncated",
-            "tokens_cut", "control", "quoted", "placeholders", "drifted",
-            "first_lost", "first_kept",
+            "tokens_cut", "control", "quoted", "placeholders", "drifted", "first_lost", "first_kept",
         ):  # fmt: skip
             setattr(self, name, getattr(self, name) + getattr(other, name))
         self.bos = max(self.bos, other.bos)
@@ -274,6 +273,8 @@ class Summary:
     description: str
     """How the rows were read."""
     output: str
+    backend: str
+    """What gave the ids: `reference` (the tokenizer itself), or the name of a fast backend."""
     rows_in: int
     rows_out: int
     samples: int
@@ -335,9 +336,8 @@ class Summary:
 
     def to_json(self) -> dict[str, Any]:
         """The account as JSON values."""
-        told = {name: value for name, value in asdict(self).items() if name not in _NOT_TOLD}
         return {
-            **told,
+            **{name: value for name, value in asdict(self).items() if name not in _NOT_TOLD},
             "unrendered": [{"role": r, "field": f, "messages": n} for r, f, n in self.unrendered],
             "tokens": [asdict(count) for count in self.tokens],
             "failures": [asdict(failure) for failure in self.failures],
@@ -348,19 +348,22 @@ class Summary:
         }
 
 
-def summary_of(counts: Counts, *, description: str, output: str, sequences: int, unrolled: bool) -> Summary:
+def summary_of(
+    counts: Counts, *, description: str, output: str, backend: str, sequences: int, unrolled: bool
+) -> Summary:
     """Counts as the closing account.
 
     `unrolled` says whether rows were to become a sample per turn.
 
     >>> counts = Counts(read=2, written=1, empty=1)
-    >>> summary_of(counts, description="", output="out.parquet", sequences=1, unrolled=False).rows_empty
+    >>> summary_of(counts, description="", output="", backend="reference", sequences=1, unrolled=False).rows_empty
     1
     """
     keys = sorted(counts.trained.keys() | counts.masked.keys())
     return Summary(
         description=description,
         output=output,
+        backend=backend,
         rows_in=counts.read,
         rows_out=counts.written,
         samples=counts.samples,

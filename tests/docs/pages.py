@@ -32,6 +32,7 @@ from tests.cli.support import cli
 DOCS = Path(__file__).parents[2] / "docs"
 PAGES = (
     "index.md", "tutorial/index.md", "tutorial/tool-calls.md", "tutorial/trl.md", "tutorial/axolotl.md", "how-to/ci.md",
+    "how-to/large-data.md",
 )  # fmt: skip
 NEEDS = {"tutorial/trl.md": ("torch", "trl"), "tutorial/axolotl.md": ("torch", "axolotl")}
 """Packages that a page needs beside ours; it is run where they are."""

@@ -16,12 +16,12 @@ import pytest
 from policy_engine.chat.loading import load_tokenizer
 from policy_engine.core.errors import ConfigError, RowError
 from policy_engine.doctor import runners
-from policy_engine.doctor.compare import compare, explain_loss
+from policy_engine.doctor.compare import compare, dropped, explain_loss
 from policy_engine.doctor.examination import Examination
 from policy_engine.doctor.examine import examine
 from policy_engine.doctor.samples import Document, Sample, read_sample
 from policy_engine.doctor.seen_documents import Matched, Seen, match, stretches
-from policy_engine.doctor.steps import flat_settings
+from policy_engine.doctor.steps import TakenStep, flat_settings
 from policy_engine.doctor.tiny_vocabulary import Vocabulary
 from policy_engine.doctor.trainers.hooks import first_of, surroundings
 from tests.cli.support import CHATS, cli
@@ -417,3 +417,10 @@ def test_a_trainer_that_takes_no_step_is_named() -> None:
     with pytest.raises(ConfigError, match="took no step"):
         first_of([])
     assert first_of([({}, 1.0, "model"), ({}, 2.0, "other")]) == ({}, 1.0, "model")
+
+
+def test_numbers_of_rows_that_apply_writes_are_not_missed_in_a_batch() -> None:
+    row = {**ROW, "row": 1, "turn": 1, "samples": 1, "score": 0.5}
+    step = TakenStep(version="1", batch={"input_ids": [], "labels": []}, loss=0.0, model=None)
+    (found,) = dropped(sample(row), step)
+    assert ("columns-dropped", "not in the batch: `score`") == (found.code, found.message)

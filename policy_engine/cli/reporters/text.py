@@ -18,9 +18,11 @@ _STYLES = {"error": BAD, "warning": f"bold {DOUBT}", "info": HINT}
 
 
 def write_text(outcome: Outcome) -> None:
-    """Prints head, findings and result, so that findings are above the result on a terminal."""
+    """Prints head, notes, findings and result: findings are above the result on a terminal."""
     if outcome.head:
         print_all(outcome.head)
+    if outcome.notes:
+        print_all(outcome.notes, stderr=True)
     if outcome.diagnostics:
         print_all((Block(diagnostic_text(d)) for d in outcome.diagnostics), stderr=True)
     if outcome.raw is not None:

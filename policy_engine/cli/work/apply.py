@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
@@ -58,8 +59,9 @@ class Request:
 
 def apply_request(request: Request, inputs: Inputs) -> Outcome:
     """Does the run. Rows that fail make the answer no; the others are written all the same."""
+    said: list[str] = []
     try:
-        summary = run_with_bar(request, inputs)
+        summary = run_with_bar(request, inputs, say=said.append)
     # About input, output or options: no answer (2). The first row that fails under --strict is an answer: no (1).
     except (DataError, ConfigError):
         raise
@@ -68,6 +70,8 @@ def apply_request(request: Request, inputs: Inputs) -> Outcome:
             raise
         return Outcome(exit=Exit.FAILS, diagnostics=diagnostics_of(error))
     program = inputs.masker.program
+    # How the rows were read is the head of the output, and a field of the summary.
+    notes = tuple(text for text in said if text != summary.description)
     return Outcome(
         # An output without rows is no success, even where every row was left out as asked.
         exit=Exit.FAILS if summary.rows_failed or not summary.rows_out else Exit.HOLDS,
@@ -83,14 +87,22 @@ def apply_request(request: Request, inputs: Inputs) -> Outcome:
             *failures(summary),
             *no_rows(summary),
         ),
-        data={"summary": summary.to_json(), "rules": rules_json(program, summary.rules, summary.evidence)},
+        data={
+            "summary": summary.to_json(),
+            "notes": notes,
+            "rules": rules_json(program, summary.rules, summary.evidence),
+        },
         head=(Text(summary.description, style="dim"),),
+        notes=notes,
         body=(*closing(summary, program), f"wrote {summary.output}{'' if summary.rows_out else ', which has no rows'}"),
     )
 
 
-def run_with_bar(request: Request, inputs: Inputs) -> Summary:
-    """The run, with a progress bar on standard error where that is a terminal."""
+def run_with_bar(request: Request, inputs: Inputs, *, say: Callable[[str], None] = lambda text: None) -> Summary:
+    """The run, with a progress bar on standard error where that is a terminal.
+
+    `say` gets sentences on the run: how the rows are read, which backend gives the ids and why.
+    """
     bar = Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -118,6 +130,7 @@ def run_with_bar(request: Request, inputs: Inputs) -> Summary:
             request.out,
             request.options,
             engine=ray_engine(request.options.workers) if request.ray else None,
+            say=say,
             progress=progress,
         )
 

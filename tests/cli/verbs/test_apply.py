@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import policy_engine
+from policy_engine.chat.tokenizer import ChatTokenizer
 from policy_engine.run import writers
 from tests.cli.support import CHATS, GOOD, cli, write_chats, write_policy
 
@@ -237,3 +238,32 @@ def test_a_defect_says_what_it_left(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     (found,) = [d for d in ran.document["diagnostics"] if d["code"] == "PE000"]
     assert f"`{out}` was not written, and no row was finished" in found["message"]
     assert 2 == ran.code
+
+
+@pytest.mark.parametrize("backend", ["auto", "kitoken"])
+def test_a_backend_that_was_asked_for_is_named(args: list[str | Path], tmp_path: Path, backend: str) -> None:
+    pytest.importorskip("kitoken")
+    ran = cli("apply", *args, "-o", tmp_path / "out.parquet", "--backend", backend)
+    (line,) = ran.err.splitlines()
+    assert (0, True) == (
+        ran.code,
+        line.startswith("ids from kitoken, which gave the tokenizer's on the texts of a check"),
+    )
+    document = cli("apply", *args, "-o", f"{tmp_path}/out/", "--backend", backend, "--format", "json").document
+    assert ([line], "kitoken") == (document["notes"], document["summary"]["backend"])
+    manifest = json.loads((tmp_path / "out" / "_manifest.json").read_text(encoding="utf-8"))
+    assert ("kitoken", "kitoken") == (manifest["options"]["backend"], manifest["summary"]["backend"])
+
+
+def test_the_tokenizer_itself_needs_no_note(args: list[str | Path], tmp_path: Path) -> None:
+    assert "" == cli("apply", *args, "-o", tmp_path / "out.parquet").err
+    document = cli("apply", *args, "-o", tmp_path / "b.parquet", "--format", "json").document
+    assert ([], "reference") == (document["notes"], document["summary"]["backend"])
+
+
+def test_auto_says_why_no_fast_backend_serves(
+    args: list[str | Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ChatTokenizer, "qualify_fast", lambda *_, **__: "the package x is not installed")
+    ran = cli("apply", *args, "-o", tmp_path / "out.parquet", "--backend", "auto")
+    assert "ids from the tokenizer itself: the package x is not installed\n" == ran.err

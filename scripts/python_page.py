@@ -62,7 +62,10 @@ def _entry(name: str, value: Any) -> Iterator[str]:
     if inspect.isclass(value) and issubclass(value, (Exception, Warning)):
         bases = ", ".join(f"`{base.__name__}`" for base in value.__bases__)
         code = f", code `{value.code}`" if "code" in vars(value) else ""
-        yield from (f"#### `{name}`", "", f"{_doc(value)} A {bases}{code}.", "")
+        said = _doc(value)
+        # Nothing may follow the end of a fence on its line: it would not end.
+        gap = "\n\n" if said.endswith("```") else " "
+        yield from (f"#### `{name}`", "", f"{said}{gap}A {bases}{code}.", "")
         return
     yield from (f"#### `{name}{_signature(value)}`", "", _doc(value), "")
     if inspect.isclass(value):

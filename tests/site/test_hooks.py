@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import runpy
 from pathlib import Path
 from typing import ClassVar
@@ -79,3 +80,11 @@ def test_long_names_in_tables_may_break() -> None:
     built = "<p><code>a.b_c</code></p><table><td><code>a.b_c=d &lt;e&gt;</code> f.g</td></table>"
     broken = "<code>a.<wbr>b_<wbr>c=<wbr>d &lt;e&gt;</code> f.g"
     assert f"<p><code>a.b_c</code></p><table><td>{broken}</td></table>" == HOOKS["on_post_page"](built)
+
+
+def test_fences_of_all_pages_are_closed() -> None:
+    """Words behind the end of a fence leave it open, and the rest of a page would be code."""
+    for page in sorted((ROOT / "docs").rglob("*.md")):
+        text = page.read_text(encoding="utf-8")
+        assert (page, []) == (page, re.findall(r"^```+ .*", text, re.MULTILINE))
+        HOOKS["plain_fences"](text)

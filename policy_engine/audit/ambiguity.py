@@ -2,12 +2,13 @@
 
 Some of our own are rendered, found again from their ids alone, and compared. Text that the template wrote and that was
 taken for the data's is a marker; rows with that marker are not checked against a policy that would treat it
-differently.
+differently. Where only blanks before a marker are in doubt, both readings are compared with the policy.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import itertools
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from policy_engine.audit.recover import Recoverer
@@ -41,6 +42,13 @@ _OTHERS: Final[tuple[tuple[dict[str, Any], ...], ...]] = (
     (_USER, {**_ANSWER, "tool_calls": [_CALL]}, _RESULT, _LAST, _MORE, _ANSWER),
     (_USER, {"role": "assistant", "content": "", "tool_calls": [_CALL]}),
 )
+_CLOSE: Final = "</think>"
+_INSIDE: Final = {"role": "assistant", "content": f"<think>QQfive comes to mind.{_CLOSE}"}
+# Thinking inside a content, with a call and nothing else.
+_THINKING: Final[tuple[tuple[dict[str, Any], ...], ...]] = (
+    (_USER, {**_INSIDE, "tool_calls": [_CALL]}),
+    (_USER, {**_INSIDE, "tool_calls": [_CALL]}, _RESULT, _LAST),
+)
 
 
 _OF_CALLS: Final = ("QQsix", "QQseven")
@@ -57,6 +65,14 @@ class _Probe:
     markers: frozenset[str]
 
 
+@dataclass(frozen=True, kw_only=True)
+class OtherReading:
+    """A conversation as its ids can be read too, and the markers that tell of it."""
+
+    chat: TokenizedChat
+    markers: frozenset[str]
+
+
 class Doubts:
     """Mistakes of finding again with one tokenizer and template."""
 
@@ -65,7 +81,7 @@ class Doubts:
         self._joins: set[str] = set()
         self.unreliable = False
         """Whether even plain questions and answers are not found as they are."""
-        for messages in (*_PLAIN, *_OTHERS):
+        for messages in (*_PLAIN, *_OTHERS, *_THINKING):
             try:
                 conversation = Conversation(messages=messages)
                 truth = tokenizer.encode(tokenizer.template_for(conversation).render(conversation))
@@ -80,15 +96,49 @@ class Doubts:
             markers, joins = _compare(truth.chat, found.chat)
             # Where plain questions and answers come out wrong, no row of this template can be trusted.
             self.unreliable |= messages in _PLAIN and (joins or bool(markers))
+            # Rows with such thinking are known by their text, so that there is no doubt of others.
+            if messages in _THINKING and not markers:
+                markers = [_CLOSE]
             self._probes.append(_Probe(truth=truth, found=found, markers=frozenset(markers)))
             if joins:
                 self._joins.update(markers)
 
     def markers(self, chat: RenderedChat) -> frozenset[str]:
         """The markers in text that was taken for the data's, and `ANYWHERE`."""
-        known = {marker for probe in self._probes for marker in probe.markers}
+        known = self._known()
         data = [chat.segment_text(s) for s in chat.segments if s.field is not None] if known else []
         return frozenset({ANYWHERE, *(marker for marker in known if any(marker in text for text in data))})
+
+    def _known(self) -> frozenset[str]:
+        return frozenset(marker for probe in self._probes for marker in probe.markers)
+
+    def other_reading(self, chat: TokenizedChat) -> OtherReading | None:
+        """The chat with blanks between thinking and a marker as the marker's, if it has any.
+
+        Blanks behind thinking in a content end the thinking, as in `</think>⏎Four.`; but those before a call may be
+        the template's, which writes them with the call, and the ids are the same.
+        """
+        known = tuple(sorted(self._known()))
+        segments = list(chat.chat.segments)
+        found: set[str] = set()
+        for at, (close, text) in enumerate(itertools.pairwise(segments)):
+            if close.part != "reasoning.close" or text.part != "text" or close.turn != text.turn:
+                continue
+            written = chat.chat.segment_text(close)
+            blanks = len(written) - len(written.rstrip())
+            behind = chat.chat.segment_text(text).lstrip()
+            marker = next((marker for marker in known if behind.startswith(marker)), None)
+            # Without a field the template wrote the end of the thinking, and knows where it is.
+            if not blanks or marker is None or close.field is None or close.field != text.field:
+                continue
+            segments[at] = replace(close, end=close.end - blanks)
+            segments[at + 1] = replace(text, start=text.start - blanks, field_start=text.field_start - blanks)
+            found.add(marker)
+        if not found:
+            return None
+        return OtherReading(
+            chat=replace(chat, chat=replace(chat.chat, segments=tuple(segments))), markers=frozenset(found)
+        )
 
     def joins(self, markers: frozenset[str]) -> bool:
         """True if a row with these markers may have more turns than were found."""
@@ -99,8 +149,13 @@ class Doubts:
         doubtful: set[str] = set()
         for probe in self._probes:
             truth, found = _trained(program, probe.truth), _trained(program, probe.found)
-            # A conversation that is found again may have a further end: what is decided of its start counts.
-            if truth is not None and found is not None and truth != found[: len(truth)]:
+            if truth is None or found is None:
+                continue
+            other = self.other_reading(probe.found)
+            read = found if other is None else _trained(program, other.chat) or found
+            # A conversation that is found again may have a further end: what is decided of its start counts. Rows are
+            # compared by the other reading too, so what that says right is in no doubt here.
+            if any(t not in pair for t, *pair in zip(truth, found, read, strict=False)):
                 doubtful |= probe.markers or {ANYWHERE}
         return frozenset(doubtful)
 

@@ -74,6 +74,9 @@ class Audit:
     presets: list[tuple[str, float]] = field(default_factory=list)
     """Shipped policies by the share of recovered rows whose labels they give exactly, best first. Those that
     ask for what some row does not tell are left out."""
+    perhaps: list[str] = field(default_factory=list)
+    """Shipped policies that give the labels of every recovered row exactly, if blanks before calls are the template's
+    in rows whose ids do not tell it. `presets` is without them."""
     columns: Counter[str] = field(default_factory=Counter)
     untold: Counter[str] = field(default_factory=Counter)
     """What the policy asks for and rows do not tell (`message.training`), by how many rows do not."""
@@ -116,6 +119,7 @@ class Auditor:
         self._preset_doubtful = {name: self._doubts.of(preset) for name, preset in self._presets.items()}
         self._agree: Counter[str] = Counter()
         self._unsure: set[str] = set()
+        self._perhaps: Counter[str] = Counter()
         self._show: Counter[str] = Counter()
         self._could: Counter[str] = Counter()
         self._noted: dict[str, bool] = {}
@@ -251,14 +255,19 @@ class Auditor:
     ) -> None:
         """Compares a row with every shipped policy, and with the policy that was given."""
         markers = frozenset() if source else self._doubts.markers(chat.chat)
+        other = None if source else self._doubts.other_reading(chat)
         for name, program in self._presets.items():
             if self._preset_untold[name].of(row, source=source) or self._preset_doubtful[name] & markers:
                 self._unsure.add(name)
                 continue
             mask = _mask(program, chat)
-            self._agree[name] += mask is not None and all(
-                (w != 0) == t for w, t in zip(mask.weights_T[1:].tolist(), trained[1:], strict=True)
-            )
+            if mask is None:
+                continue
+            # The first token is never trained.
+            differing = [at for at in _differing(mask, trained) if at]
+            self._agree[name] += not differing
+            if differing and other is not None and not _certain(program, other.chat, trained, differing):
+                self._perhaps[name] += 1
         if self._program is None or self._untold is None or self._watch is None:
             return
         untold, doubtful = self._untold.of(row, source=source), self._doubtful & markers
@@ -273,12 +282,17 @@ class Auditor:
             self.audit.undecided += 1
             self.audit.refused += 1
             return
+        differing = _differing(mask, trained)
+        if differing and other is not None:
+            differing = _certain(self._program, other.chat, trained, differing)
+            if not differing:
+                self.audit.undecided += 1
+                self.audit.markers.update(other.markers)
+                return
         masked = MaskedRow(tokenized=chat, mask=mask, program=self._program)
         self._watch.look(masked, self.audit.evidence, number=number, source=source)
         self.audit.compared += 1
         self.audit.rules.update(mask.rules_T.tolist())
-        weights = mask.weights_T.tolist()
-        differing = [at for at, (w, t) in enumerate(zip(weights, trained, strict=True)) if (w != 0) != t]
         if differing:
             tokens = tuple(
                 (at, chat.chat.text[chat.starts_T[at] : chat.ends_T[at]], "trained" if trained[at] else "masked")
@@ -294,7 +308,13 @@ class Auditor:
                 self.audit.smells.append(Smell(code=code, message=habit.message, help=habit.help, rows=rows, of=of))
         if self.audit.recovered:
             # A preset that could not be compared with every row is left out: its share would say too much.
-            shares = {name: self._agree[name] / self.audit.recovered for name in self._presets.keys() - self._unsure}
+            sure = self._presets.keys() - self._unsure
+            shares = {name: self._agree[name] / self.audit.recovered for name in sure - self._perhaps.keys()}
+            self.audit.perhaps = sorted(
+                name
+                for name in sure & self._perhaps.keys()
+                if self._agree[name] + self._perhaps[name] == self.audit.recovered
+            )
             self.audit.presets = sorted(shares.items(), key=lambda item: (-item[1], item[0]))
         return self.audit
 
@@ -319,6 +339,17 @@ def _mask(program: Program, chat: TokenizedChat) -> TokenMask | None:
         return apply_program(program, chat)
     except PolicyEngineError:
         return None
+
+
+def _differing(mask: TokenMask, trained: Sequence[bool]) -> list[int]:
+    """The tokens that the labels train and the mask does not, and the other way around."""
+    return [at for at, (w, t) in enumerate(zip(mask.weights_T.tolist(), trained, strict=True)) if (w != 0) != t]
+
+
+def _certain(program: Program, other: TokenizedChat, trained: Sequence[bool], differing: list[int]) -> list[int]:
+    """The differing tokens that differ by the other reading too."""
+    mask = _mask(program, other)
+    return differing if mask is None else sorted(set(differing) & set(_differing(mask, trained)))
 
 
 def _sampled(row: Mapping[str, Any], size: int) -> Any:

@@ -18,6 +18,8 @@ MASK_COLUMNS: Final = ("labels", "assistant_masks", "completion_mask", "loss_mas
 """Columns that say what is trained, in the order they are looked for."""
 
 
+NOT_TOKENIZED: Final = "audit takes a dataset that is already tokenized; for chats: `init` or `show`"
+
 CUT: Final = "something cut one column and not the other"
 
 
@@ -54,7 +56,7 @@ def mask_of(row: Mapping[str, Any], number: int) -> tuple[list[int], list[int], 
     """
     ids = row.get("input_ids")
     if not isinstance(ids, list) or not ids:
-        raise RowError(f"row {number} has no `input_ids`", help="audit takes a dataset that is already tokenized")
+        raise RowError(f"row {number} has no `input_ids`", help=NOT_TOKENIZED)
     for name in MASK_COLUMNS:
         found = row.get(name)
         if found is None:

@@ -172,13 +172,17 @@ def _decided(
     try:
         shapes, refused = decide(template, program, conversations)
     except AttributionError as error:
-        raise UntaggableError("the policy trains text of unknown author", error.message) from error
+        raise UntaggableError("the policy trains text of unknown author", error.message, help=error.help) from error
     except PolicyEngineError as error:
-        raise UntaggableError("the policy refuses a conversation", error.message) from error
+        # `apply` refuses it too.
+        help = error.help or "see with `policy-engine show` what the policy says of it"
+        raise UntaggableError("the policy refuses a conversation", error.message, help=help) from error
     if not shapes:
-        raise UntaggableError("the template renders no conversation", next(iter(refused.values())))
+        help = "see with `policy-engine template` which conversations it takes"
+        raise UntaggableError("the template renders no conversation", next(iter(refused.values())), help=help)
     if not any(shape.trained_C.any() for shape in shapes):
-        raise UntaggableError("nothing is trained", f"in {counted(len(shapes), 'conversation')}")
+        help = "see with `policy-engine show` what the policy trains"
+        raise UntaggableError("nothing is trained", f"in {counted(len(shapes), 'conversation')}", help=help)
     return shapes, refused
 
 

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from policy_engine.core.errors import TemplateError
+
+_HELP: Final = "use `apply` or `Masker`, which have no such limit"
 
 
 class UntaggableError(TemplateError):
     """Generation tags cannot say what the policy trains in this template.
 
-    `reason` is one of few sentences; `detail` names the line, the text or the rule.
+    `reason` is one of few sentences; `detail` names the line, the text or the rule. Without a `help` of its own the
+    error says what has no such limit.
 
     >>> UntaggableError("a rule asks for fields of the data", "`train user where has message.x`").reason
     'a rule asks for fields of the data'
@@ -17,6 +22,6 @@ class UntaggableError(TemplateError):
     code = "PE410"
 
     def __init__(self, reason: str, detail: str = "", *, help: str | None = None) -> None:
-        super().__init__(f"{reason}: {detail}" if detail else reason, help=help)
+        super().__init__(f"{reason}: {detail}" if detail else reason, help=help or _HELP)
         self.reason = reason
         self.detail = detail

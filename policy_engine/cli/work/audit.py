@@ -171,8 +171,8 @@ def _explained(found: Audit) -> Iterator[Text]:
         return
     whole = [name for name, share in found.presets if share == 1]
     if not whole and found.perhaps:
-        names = ", ".join(found.perhaps[:4]) + (" …" if len(found.perhaps) > 4 else "")
-        yield Text(f"explained by: {names}, in every row, if blanks before calls are the template's", "bold")
+        some = ", ".join(found.perhaps[:4]) + (" …" if len(found.perhaps) > 4 else "")
+        yield Text(f"explained by: {some}, in every row, if blanks before calls are the template's", "bold")
         return
     if not whole:
         best = [f"{name} ({percent(equal)})" for name, equal in found.presets[:3] if equal]

@@ -10,6 +10,7 @@ from policy_engine.chat.tokens.locator import TokenLocator
 from policy_engine.data.formats import named_format
 from policy_engine.run.batches import BatchMasker
 from policy_engine.run.columns import schema_of, table_of
+from tests.properties.skeletons import never_compared
 from tests.run.support import chat, masker
 
 ROWS = 50
@@ -79,14 +80,16 @@ def test_one_render_a_row_and_one_tokenizer_call_a_batch(monkeypatch):
 
 def test_nothing_is_called_per_token():
     mask(rows(5))
-    short, long = calls(rows(5)), calls(rows(200))
+    with never_compared():  # which replays are compared with a rendering depends on how many there were
+        short, long = calls(rows(5)), calls(rows(200))
     assert sum(short.values()) == sum(long.values()), (long - short).most_common(5)
 
 
 def test_no_loop_runs_over_tokens():
     """Not even one that calls nothing: rows forty times as long take the same instructions."""
     mask(rows(5))
-    short, long = instructions(rows(5)), instructions(rows(200))
+    with never_compared():
+        short, long = instructions(rows(5)), instructions(rows(200))
     assert sum(short.values()) > 50 * ROWS
     assert sum(short.values()) == sum(long.values()), (long - short).most_common(5)
 

@@ -4,9 +4,9 @@
     python -m scripts.prose FOLDER-or-FILE…  every finding below these, with its line
     python -m scripts.prose --lower          writes the counts into prose_left.txt where they went down
 
-It finds first lines of docstrings that are longer than 90 characters or that open with What, Whether, Where or How, and
-the words of `WORDS` in docstrings, comments, messages and pages of docs. It exits with 1 if a folder has more findings
-than `prose_left.txt` allows it.
+It finds first lines of docstrings that are longer than 90 characters, first lines, also of strings below an attribute,
+that open with What, Whether, Where or How, and the words of `WORDS` in docstrings, comments, messages and pages.
+It exits with 1 if a folder has more findings than `prose_left.txt` allows it.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def findings_in(path: Path) -> Iterator[Finding]:
                 yield Finding(
                     path=path, line=prose.line, kind="long", text=f"first line of {len(first)} characters: {first}"
                 )
-            if prose.kind == "docstring" and OPENERS.match(first):
+            if prose.kind in ("docstring", "note") and OPENERS.match(first):
                 yield Finding(path=path, line=prose.line, kind="opener", text=f"opens with a question word: {first}")
             yield from _words(path, prose.line, prose.text)
     elif path.suffix == ".md":

@@ -34,6 +34,7 @@ def test_openers_and_words_are_found_at_their_lines(file: Path) -> None:
     found = [(f.line, f.kind, f.text.split(" in ")[0]) for f in prose.findings_in(file)]
     assert found == [
         (1, "opener", "opens with a question word: Whether a row is good."),
+        (4, "opener", "opens with a question word: What stands between backticks, `none` too, is code."),
         (4, "word", "`stands`"),
         (9, "word", "`held against`"),
         (10, "word", "`none`"),

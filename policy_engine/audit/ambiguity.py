@@ -80,7 +80,7 @@ class Doubts:
         self._probes: list[_Probe] = []
         self._joins: set[str] = set()
         self.unreliable = False
-        """Whether even plain questions and answers are not found as they are."""
+        """True if even plain questions and answers are not found as they are."""
         for messages in (*_PLAIN, *_OTHERS, *_THINKING):
             try:
                 conversation = Conversation(messages=messages)

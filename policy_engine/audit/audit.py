@@ -79,7 +79,7 @@ class Audit:
     in rows whose ids do not tell it. `presets` is without them."""
     columns: Counter[str] = field(default_factory=Counter)
     untold: Counter[str] = field(default_factory=Counter)
-    """What the policy asks for and rows do not tell (`message.training`), by how many rows do not."""
+    """Fields that the policy asks for and rows do not have (`message.training`), with the number of such rows."""
     markers: Counter[str] = field(default_factory=Counter)
     """Text that the policy decides otherwise if the template wrote it and not the data, by how many rows have it and
     do not tell which."""

@@ -108,7 +108,7 @@ class ChatTemplate:
             raise not_compiled(error, name, line) from (None if isinstance(error, RecursionError) else error)
         self._has_skeletons = skeletons
         self.skeletons: Skeletons | None = None
-        """What is replayed; None where every row is rendered in full."""
+        """The template's skeletons; None where every row is rendered in full."""
         if skeletons and not hides_media:
             self.skeletons = Skeletons(self._environment, code, name, seconds)
         named = self.special_tokens

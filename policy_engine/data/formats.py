@@ -51,7 +51,7 @@ class Format:
     reasoning: str | None = None
     """Key of a message that holds its reasoning, if it is none of `reasoning_content`, `reasoning` and `thinking`."""
     roles: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    """What the data calls an author, to the role the template knows; authors that are not listed keep their name."""
+    """Roles that the template knows, by the data's name for the author; authors that are not listed keep their name."""
     system: str | None = None
     """Column whose text opens the conversation as a system message."""
     instruction: str = "instruction"
@@ -126,7 +126,7 @@ OTHER_NAMES: Final[dict[str, tuple[str, ...]]] = {
     "rejected": ("rejected", "dispreferred", "lose"),
     "label": ("label", "kto_tag", "desirable", "wanted"),
 }
-"""What data calls a column or a key, by the attribute of `Format` that names it."""
+"""The data's name of a column or a key, by the attribute of `Format` that names it."""
 
 
 def key_meant(option: str, name: str, keys: Iterable[Any]) -> str | None:

@@ -22,7 +22,7 @@ from policy_engine.lang.resolve import Resolver, Verb
 from policy_engine.lang.splice import File, Located, splice
 
 _DOES: Final = {"train": "its text is trained", "mask": "its turns are masked"}
-"""What a rule does to a role that is written alone."""
+"""The effect of a rule on a role that is written alone, by verb."""
 
 
 def check(policy: ast.Policy, *, schema: Schema | None = None) -> CheckedPolicy:

@@ -33,7 +33,7 @@ from policy_engine.lang.syntax_errors import keyword_as_name
 Verb = Literal["train", "mask", "scale", "never", "always"]
 
 _BARE: Final[dict[Verb, str]] = {"train": "body", "mask": "turn", "scale": "body", "never": "turn", "always": "body"}
-"""What a bare role means, by the verb that uses it."""
+"""The parts that a bare role means, by the verb that uses it."""
 MAX_TARGETS: Final = 10_000
 """Targets of one rule after `let` names are expanded: lists of lists of lists grow without bound."""
 MAX_LET_DEPTH: Final = 64

@@ -37,7 +37,7 @@ _MARKS: Final = {
     "BY": "`by` and a factor",
     "IN": "`in` and where to look",
 }
-"""What is expected, by a terminal that only this can start with."""
+"""Names of what is expected, by a terminal that only this can start with."""
 _EXAMPLES: Final = {
     "EVERYTHING": "name what the rule is about, for example `assistant`, `assistant.reasoning`, `eos after assistant`",
     "NOT": "a condition is `FIELD OPERATOR VALUE`, `has FIELD`, or a field alone that has to be `true`",
@@ -76,7 +76,7 @@ _WORDS_OF_OTHERS: Final = {
     "multiply": "write `scale … by`", "require": "write `always train`", "forbid": "write `never train`",
     "only": "remove it: a rule is about what it names, and nothing else",
 }  # fmt: skip
-"""What people write who know other languages, and what to write here."""
+"""Words of other languages, and the words to write here."""
 
 _ALONE: Final = "{does} nothing else"
 _ALL: Final = "{does} all of them"

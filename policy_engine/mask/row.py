@@ -43,7 +43,7 @@ MEDIA_TYPES: Final = {
 }
 """Fields of an entry of `media`; see `chat.segments.MediaTokens`."""
 SAMPLE_COLUMNS: Final = ("turn", "samples")
-"""What names a sample of an unrolled conversation, beside the number of its row; int32, one of each per sample."""
+"""The name of a sample of an unrolled conversation, beside the number of its row; int32, one of each per sample."""
 
 
 def column_names(

@@ -20,8 +20,10 @@ from policy_engine.rules.hypothetical import would_train
 from policy_engine.rules.program import Program
 
 Lost = Counter[tuple[str, str]]
-"""How many messages lost a piece, by (role, piece): `("assistant", "tool_calls[1]")`. The role is empty for tools and
-documents, and the piece is `message` for a whole message."""
+"""Number of messages that lost a piece, by (role, piece): `("assistant", "tool_calls[1]")`.
+
+The role is empty for tools and documents, and the piece is `message` for a whole message.
+"""
 
 _REFUSED = ("text", "call", "message")
 """Kinds of pieces whose loss is an error where the policy trains them and does not say `on unrendered`."""

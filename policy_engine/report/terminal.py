@@ -37,7 +37,7 @@ K = TypeVar("K")
 _WEIGHTS = {TRAINED: "trained", LESS: "weight below 1", MORE: "weight above 1", AGAINST: "negative weight"}
 
 MARKS = {"trained": ("⟦", "⟧"), "straddle": ("⟨", "⟩")}
-"""What encloses text where there is no colour: trained tokens, and tokens masked because they straddle."""
+"""Marks around text where there is no colour: trained tokens, and tokens masked because they straddle."""
 _NARROW = re.compile(f"[ -~─{RETURN}{''.join(''.join(pair) for pair in MARKS.values())}]*")
 """Text whose characters take one column each."""
 

@@ -41,7 +41,7 @@ class RunOptions:
     span_bytes: int = SPAN_BYTES
     """Bytes of input, about, of one shard of a folder."""
     backend: Backend = "reference"
-    """Where ids come from: the tokenizer (`reference`), kitoken where it gives the same (`auto`), or kitoken or an
+    """The source of ids: the tokenizer (`reference`), kitoken where it gives the same (`auto`), or kitoken or an
     error (`kitoken`)."""
 
     overwrite: bool = False

@@ -111,7 +111,7 @@ class Counts:
     placeholders: int = 0
     """Rows with media, under `on media ignore`, whose ids have placeholders only."""
     bos: int = 0
-    """How often a row opens with what the tokenizer would add in front: the most of all rows, up to 2."""
+    """Times that a row opens with what the tokenizer would add in front: the most of all rows, up to 2."""
     first_lost: int = 0
     """Stretches of trained tokens whose first word is masked before them, in a token that straddles."""
     first_kept: int = 0
@@ -271,10 +271,10 @@ class Summary:
     """
 
     description: str
-    """How the rows were read."""
+    """The reading of the rows, in a sentence."""
     output: str
     backend: str
-    """What gave the ids: `reference` (the tokenizer itself), or the name of a fast backend."""
+    """The source of the ids: `reference` (the tokenizer itself), or the name of a fast backend."""
     rows_in: int
     rows_out: int
     samples: int
@@ -303,7 +303,7 @@ class Summary:
     rows_with_placeholders: int
     """Rows with media, under `on media ignore`, whose ids have placeholders only."""
     times_bos: int
-    """How often a row opens with what the tokenizer would add in front: the most of all rows, up to 2."""
+    """Times that a row opens with what the tokenizer would add in front: the most of all rows, up to 2."""
     media: Mapping[str, int]
     """Media of what is written, by kind: `image`, `audio`, `video`."""
     rows_with_control_tokens: int

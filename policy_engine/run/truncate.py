@@ -24,7 +24,7 @@ _TRUNCATED: Final = REASONS.index("truncated")
 
 
 LONGER: Final = "give a larger --max-length, or another --truncate"
-"""What to do where truncation leaves too little."""
+"""The help where truncation leaves too little."""
 
 
 @dataclass(frozen=True, kw_only=True)

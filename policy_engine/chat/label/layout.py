@@ -127,17 +127,17 @@ class PlacedSegments(Sequence[Segment]):
 class Scan:
     """The runs of one rendering: a key of its shape, and the runs' lengths and offsets.
 
-    `data` has the runs of data of the turns that are `watched`, each with its origin.
+    `data` has the runs of data of the turns that are `watched`, each with its origin; of all turns if it is None.
     """
 
     __slots__ = ("_begins", "data", "key", "lengths", "offsets", "text")
 
-    def __init__(self, pieces: Sequence[tuple[str, Scaffold]], watched: Container[int | None] = ()) -> None:
+    def __init__(self, pieces: Sequence[tuple[str, Scaffold]], watched: Container[int | None] | None = ()) -> None:
         self.data: list[tuple[int, Origin]] = []
         self._begins: list[int] | None = None
         key: list[Any] = []
-        lengths: list[int] = []
-        offsets: list[int] = []
+        self.lengths = lengths = list[int]()
+        self.offsets = offsets = list[int]()
         for piece, claim in pieces:
             # A literal of the template: most pieces are.
             if type(piece) is str:
@@ -147,32 +147,37 @@ class Scan:
                     offsets.append(0)
                 continue
             key.append(claim)
-            at = 0
-            for length, origin, offset in runs_of(piece):
-                kind = type(origin)
-                if kind is Origin:
-                    # Whether data is there and whether it is copied as it is in its field are part of the shape.
-                    key.append(origin)
-                    if origin.turn in watched:  # type: ignore[union-attr]
-                        self.data.append((len(lengths), origin))  # type: ignore[arg-type]
-                    if not length or offset == LOST:
-                        key.append(-1 if length else -2)
-                elif not length:
-                    continue
-                elif kind is Unclaimed:
-                    # Each constant of the template has an `Unclaimed` of its own, so its words need not be
-                    # compared.
-                    key += (origin, length)
-                else:
-                    # Assigned or buffered text: its words, since it may be any slice of what the template holds.
-                    key += (origin, piece[at : at + length])
-                lengths.append(length)
-                offsets.append(offset)
-                at += length
+            self.add_runs(piece, key, watched)
         self.key = key
-        self.lengths = lengths
-        self.offsets = offsets
         self.text = "".join([piece for piece, _ in pieces])
+
+    def add_runs(self, piece: str, key: list[Any], watched: Container[int | None] | None) -> None:
+        """Adds the runs of a traced piece, and to `key` what makes its shape.
+
+        `watched` are the turns whose data is kept in `data`; None for all.
+        """
+        lengths, offsets = self.lengths, self.offsets
+        at = 0
+        for length, origin, offset in runs_of(piece):
+            kind = type(origin)
+            if kind is Origin:
+                # Whether data is there and whether it is copied as it is in its field are part of the shape.
+                key.append(origin)
+                if watched is None or origin.turn in watched:  # type: ignore[union-attr]
+                    self.data.append((len(lengths), origin))  # type: ignore[arg-type]
+                if not length or offset == LOST:
+                    key.append(-1 if length else -2)
+            elif not length:
+                continue
+            elif kind is Unclaimed:
+                # Each constant of the template has an `Unclaimed` of its own, so its words need not be compared.
+                key += (origin, length)
+            else:
+                # Assigned or buffered text: its words, since it may be any slice of what the template holds.
+                key += (origin, piece[at : at + length])
+            lengths.append(length)
+            offsets.append(offset)
+            at += length
 
     def begin_of(self, run: int) -> int:
         """The place in the text where a run begins."""

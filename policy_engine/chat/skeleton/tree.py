@@ -16,7 +16,7 @@ from typing import Any, Final
 from policy_engine.chat.label.layout import Layout, Scan
 from policy_engine.chat.skeleton.record import Recording
 from policy_engine.chat.skeleton.tape import Entry, Probe, Tape
-from policy_engine.chat.trace.origins import LOST, Origin, Scaffold, Unclaimed
+from policy_engine.chat.trace.origins import Origin, Scaffold
 from policy_engine.chat.trace.text import Traced, runs_of
 
 _MOST_LAYOUTS: Final = 64
@@ -93,30 +93,12 @@ class Replay(Scan):
     def _add(self, piece: str) -> None:
         """A piece that was made, read as `Scan` reads it."""
         key: list[Any] = []
-        at = 0
-        if type(piece) is str:
-            if piece:
-                key.append(piece)
-                self.lengths.append(len(piece))
-                self.offsets.append(0)
-            self.key.append(tuple(key))
-            return
-        for length, origin, offset in runs_of(piece):
-            kind = type(origin)
-            if kind is Origin:
-                key.append(origin)
-                self.data.append((len(self.lengths), origin))  # type: ignore[arg-type]
-                if not length or offset == LOST:
-                    key.append(-1 if length else -2)
-            elif not length:
-                continue
-            elif kind is Unclaimed:
-                key += (origin, length)
-            else:
-                key += (origin, piece[at : at + length])
-            self.lengths.append(length)
-            self.offsets.append(offset)
-            at += length
+        if type(piece) is not str:
+            self.add_runs(piece, key, None)
+        elif piece:
+            key.append(piece)
+            self.lengths.append(len(piece))
+            self.offsets.append(0)
         self.key.append(tuple(key))
 
     def watch(self, turns: Container[int | None]) -> None:
@@ -195,7 +177,7 @@ def _items(recording: Recording) -> list[tuple[Any, int, Origin | None]]:
             items += [_written(recording.tape, piece) for piece, _ in group]
         else:
             pieces = list(group)
-            scan = Scan(pieces, _Anything())
+            scan = Scan(pieces, None)
             data = tuple(scan.data)
             items.append(((scan.text, tuple(scan.lengths), tuple(scan.offsets), data), 0, None))
     return items
@@ -206,11 +188,6 @@ def _written(tape: Tape, piece: Probe) -> tuple[None, int, Origin | None]:
         origin: Any = piece.value._r[0][1]
         return None, tape.register_of(piece, plain=True), origin
     return None, tape.register_of(piece), None
-
-
-class _Anything:
-    def __contains__(self, value: object) -> bool:
-        return True
 
 
 def same_pieces(tape: Tape, made: Sequence[tuple[Any, Scaffold]], pieces: Sequence[tuple[str, Scaffold]]) -> bool:

@@ -41,7 +41,7 @@ class BackendMismatch(TokenizerError):
 
     code = "PE409"
     again = "by the tokenizer itself"
-    """How a run makes again what it wrote before."""
+    """The way in which a run makes again what it wrote before."""
 
 
 class KitokenBackend:

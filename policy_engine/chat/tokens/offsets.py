@@ -27,7 +27,7 @@ from policy_engine.core.errors import AttributionError
 # The space of SentencePiece and of byte-level BPE, and the space itself.
 _MARKS = SPACE_MARK + "Ġ "
 _JOINS = re.compile("[\u1160-\u11ff\uff9e\uff9f]")
-"""What joins the character before it without being a mark: vowels and finals of Hangul, half-width voicing marks."""
+"""Characters that join the one before them and are no marks: vowels and finals of Hangul, half-width voicing marks."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -49,7 +49,7 @@ class PartClass:
     owned: bool
     in_body: bool
     in_part: bool
-    """Whether text of these parts can belong to a content part: the body, and media."""
+    """True if text of these parts can belong to a content part: the body, and media."""
     in_call: bool
 
 

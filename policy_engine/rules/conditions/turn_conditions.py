@@ -86,7 +86,7 @@ class HeldConditions:
                 field.add(condition, statement=bit)
 
         self.ask = any(condition is not None for condition in conditions)
-        """Whether there is a condition at all."""
+        """True if there is a condition at all."""
         self._around = tuple(scope for scope in NEIGHBOURS if self._fields[scope])
         """The neighbours that some condition asks for."""
 

@@ -1,7 +1,7 @@
 """The cost of knowing where text comes from, and the time of a conformance run.
 
     python -m benchmarks.tracing added         # as a share of `encode_batch` of the same texts
-    python -m benchmarks.tracing skeletons     # milliseconds a row in full, and replayed, by stage
+    python -m benchmarks.tracing skeletons     # microseconds a row, rendered in full and replayed, by stage
     python -m benchmarks.tracing turns         # milliseconds a row by number of turns, 4 to 1,024
     python -m benchmarks.tracing conformance   # 200 generated examples, for a few templates
 

@@ -16,18 +16,16 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any, Final
 
+from policy_engine.adapters.documents import documents_of
 from policy_engine.core.errors import RowError
 from policy_engine.core.vocabulary import IGNORE_INDEX
-from policy_engine.data.prepared import check_lengths, is_per_token
-from policy_engine.data.token_columns import NAMES
+from policy_engine.data.prepared import check_lengths, own_columns
+from policy_engine.data.token_columns import NAMES, marks_of
 
 LOGPROBS: Final = (
     "logprobs", "rollout_log_probs", "response_logprobs", "completion_logprobs", "sampling_per_token_logps",
 )  # fmt: skip
 """Names of a column with the log-probabilities of the sampled tokens; the first that a row has is taken."""
-_NOT_NUMBERS: Final = frozenset(
-    {"input_ids", "labels", "attention_mask", "loss_weights", "position_ids", "seq_lengths", *NAMES["sampled"]}
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,79 +42,81 @@ class Rollout:
     columns: Mapping[str, list[float]] = field(default_factory=dict)
 
     @property
+    def logprobs_name(self) -> str | None:
+        """The column of `LOGPROBS` that the row has; None without one."""
+        return next((name for name in LOGPROBS if name in self.columns), None)
+
+    @property
     def logprobs(self) -> list[float] | None:
-        """The completion's log-probabilities, from a column of `LOGPROBS`; None without one."""
-        return next((self.columns[name] for name in LOGPROBS if name in self.columns), None)
+        """The completion's log-probabilities; None without them."""
+        name = self.logprobs_name
+        return None if name is None else self.columns[name]
 
 
-def rollout_of(row: Mapping[str, Any], *, number: int | None = None) -> Rollout:
+def rollout_of(row: Mapping[str, Any]) -> Rollout:
     """A masked row of one conversation as prompt, completion and loss mask.
 
     The completion begins with the first token that was sampled, if the row carries the marks (`carry:
     [completion_mask]` in the dataset file); else with the first that is trained. Of a row that trains nothing it is the
-    last token. Either way the same tokens have loss. `number` names the row in errors.
+    last token. Either way the same tokens have loss. Errors name the row by its column `row`.
 
-    Raises RowError for a row that is not masked, is packed, has weights (neither trainer takes them), or is one token.
+    Raises RowError as `documents_of`, and for a row that is packed, has weights (neither trainer takes them), is one
+    token, or has log-probabilities for another number of tokens.
 
     >>> rollout_of({"input_ids": [1, 2, 3, 4], "labels": [-100, -100, 3, -100]}).loss_mask
     [1, 0]
     """
-    place = "the row" if number is None else f"row {number}"
-    ids, labels = _list(row.get("input_ids")), _list(row.get("labels"))
-    if not ids or row.get("labels") is None:
-        raise RowError(f"{place} has no `input_ids` or no `labels`", help="give rows that a policy masked")
-    check_lengths({"labels": labels}, ["labels"], len(ids), place)
-    if len(_list(row.get("seq_lengths"))) > 1 or _list(row.get("position_ids")).count(0) > 1:
-        raise RowError(f"{place} is packed, and a rollout is one conversation", help="mask without `--pack`")
-    if any(label not in (IGNORE_INDEX, i) for label, i in zip(labels, ids, strict=True)):
-        raise RowError(f"a label of {place} is not the id of its token", help="give labels that are not shifted")
-    weights = row.get("loss_weights")
-    if weights is not None and any(w not in (0, 1) for w in _list(weights)):
+    document, *others = documents_of(row)
+    if others:
+        raise RowError(f"{document.name} is packed, and a rollout is one conversation", help="mask without `--pack`")
+    if document.is_weighted:
         raise RowError(
-            f"{place} has weights, and the loss of a rollout has no place for them",
+            f"{document.name} has weights, and the loss of a rollout has no place for them",
             help="leave weights out of the policy, or multiply the advantages by them yourself",
         )
+    ids = document.ids_T.tolist()
     if len(ids) < 2:
-        raise RowError(f"{place} has {len(ids)} token, and a rollout has a prompt and a completion", help="drop it")
-    start = _start(row, labels)
-    columns = {
-        name: [float(v) for v in _list(value)][start:]
-        for name, value in row.items()
-        if name not in _NOT_NUMBERS and is_per_token(value, len(ids))
-    }
+        raise RowError(
+            f"{document.name} has {len(ids)} token, and a rollout has a prompt and a completion", help="leave it out"
+        )
+    check_lengths(row, LOGPROBS, len(ids), document.name)
+    trained = (document.labels_T != IGNORE_INDEX).tolist()
+    start = _start(trained, marks_of(row, len(ids)))
+    names = [name for name in own_columns(row, len(ids)) if name not in NAMES["sampled"]]
     return Rollout(
         prompt_ids=ids[:start],
         completion_ids=ids[start:],
-        loss_mask=[int(label != IGNORE_INDEX) for label in labels[start:]],
-        columns=columns,
+        loss_mask=[int(flag) for flag in trained[start:]],
+        columns={name: [float(value) for value in row[name]][start:] for name in names},
     )
 
 
 def trl_rollouts(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """The columns that a `rollout_func` of TRL's GRPO trainer returns.
 
-    `prompt_ids`, `completion_ids`, `logprobs` (None where a row lacks them), and the loss mask as `env_mask`; further
-    columns keep their names and reach the reward functions. Raises RowError as `rollout_of`.
+    `prompt_ids`, `completion_ids`, `logprobs` (None if no row has them), and the loss mask as `env_mask`; further
+    columns keep their names and reach the reward functions. Errors count rows from 1.
+
+    Raises RowError as `rollout_of`, and for a column that some rows have and others lack.
     """
-    made = [rollout_of(row, number=at) for at, row in enumerate(rows)]
+    made = _rollouts(rows)
     logs = [rollout.logprobs for rollout in made]
-    names = set.intersection(*(set(rollout.columns) for rollout in made)) - set(LOGPROBS) if made else set()
+    names = made[0].columns.keys() if made else ()
     return {
         "prompt_ids": [rollout.prompt_ids for rollout in made],
         "completion_ids": [rollout.completion_ids for rollout in made],
-        "logprobs": None if None in logs else logs,
+        "logprobs": logs if made and made[0].logprobs is not None else None,
         "env_mask": [rollout.loss_mask for rollout in made],
-        **{name: [list(rollout.columns[name]) for rollout in made] for name in sorted(names)},
+        **{name: [list(rollout.columns[name]) for rollout in made] for name in sorted(set(names) - set(LOGPROBS))},
     }
 
 
 def verl_outputs(rows: Sequence[Mapping[str, Any]]) -> list[Any]:
     """The rows as `AgentLoopOutput` of verl, which an agent loop returns.
 
-    The loss mask is their `response_mask`. Raises RowError as `rollout_of`, and ImportError without verl.
+    The loss mask is their `response_mask`. Raises RowError as `trl_rollouts`, and ImportError without verl.
     """
     loop = import_module("verl.experimental.agent_loop.agent_loop")
-    made = [rollout_of(row, number=at) for at, row in enumerate(rows)]
     return [
         loop.AgentLoopOutput(
             prompt_ids=rollout.prompt_ids,
@@ -125,22 +125,29 @@ def verl_outputs(rows: Sequence[Mapping[str, Any]]) -> list[Any]:
             response_logprobs=rollout.logprobs,
             metrics=loop.AgentLoopMetrics(),
         )
-        for rollout in made
+        for rollout in _rollouts(rows)
     ]
 
 
-def _start(row: Mapping[str, Any], labels: Sequence[int]) -> int:
+def _rollouts(rows: Sequence[Mapping[str, Any]]) -> list[Rollout]:
+    """The rows as rollouts, all with the same columns."""
+    made = [rollout_of({"row": at, **row}) for at, row in enumerate(rows, 1)]
+    for at, rollout in enumerate(made, 1):
+        odd = made[0].columns.keys() ^ rollout.columns.keys()
+        if odd:
+            has, lacks = (1, at) if min(odd) in made[0].columns else (at, 1)
+            raise RowError(
+                f"row {has} has `{min(odd)}` for each token, and row {lacks} has not",
+                help="give the column in every row, or take it out of all",
+            )
+    return made
+
+
+def _start(trained: Sequence[bool], marks: Any) -> int:
     """The place of the completion's first token.
 
     It is at least 1, since nothing predicts the first token.
     """
-    marks = next((row[name] for name in NAMES["sampled"] if is_per_token(row.get(name), len(labels))), None)
-    flags = [label != IGNORE_INDEX for label in labels]
-    if marks is not None:
-        flags = [bool(mark) or flag for mark, flag in zip(_list(marks), flags, strict=True)]
-    first = next((at for at, flag in enumerate(flags) if flag), len(labels) - 1)
+    flags = trained if marks is None else [bool(mark) or flag for mark, flag in zip(marks, trained, strict=True)]
+    first = next((at for at, flag in enumerate(flags) if flag), len(trained) - 1)
     return max(1, first)
-
-
-def _list(value: Any) -> list[Any]:
-    return [] if value is None else value.tolist() if hasattr(value, "tolist") else list(value)

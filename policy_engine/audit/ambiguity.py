@@ -102,15 +102,12 @@ class Doubts:
             self._probes.append(_Probe(truth=truth, found=found, markers=frozenset(markers)))
             if joins:
                 self._joins.update(markers)
+        self._known = tuple(sorted({marker for probe in self._probes for marker in probe.markers}))
 
     def markers(self, chat: RenderedChat) -> frozenset[str]:
         """The markers in text that was taken for the data's, and `ANYWHERE`."""
-        known = self._known()
-        data = [chat.segment_text(s) for s in chat.segments if s.field is not None] if known else []
-        return frozenset({ANYWHERE, *(marker for marker in known if any(marker in text for text in data))})
-
-    def _known(self) -> frozenset[str]:
-        return frozenset(marker for probe in self._probes for marker in probe.markers)
+        data = [chat.segment_text(s) for s in chat.segments if s.field is not None] if self._known else []
+        return frozenset({ANYWHERE, *(marker for marker in self._known if any(marker in text for text in data))})
 
     def other_reading(self, chat: TokenizedChat) -> OtherReading | None:
         """The chat with blanks between thinking and a marker as the marker's, if it has any.
@@ -118,7 +115,6 @@ class Doubts:
         Blanks behind thinking in a content end the thinking, as in `</think>⏎Four.`; but those before a call may be
         the template's, which writes them with the call, and the ids are the same.
         """
-        known = tuple(sorted(self._known()))
         segments = list(chat.chat.segments)
         found: set[str] = set()
         for at, (close, text) in enumerate(itertools.pairwise(segments)):
@@ -127,7 +123,7 @@ class Doubts:
             written = chat.chat.segment_text(close)
             blanks = len(written) - len(written.rstrip())
             behind = chat.chat.segment_text(text).lstrip()
-            marker = next((marker for marker in known if behind.startswith(marker)), None)
+            marker = next((marker for marker in self._known if behind.startswith(marker)), None)
             # Without a field the template wrote the end of the thinking, and knows where it is.
             if not blanks or marker is None or close.field is None or close.field != text.field:
                 continue

@@ -20,8 +20,8 @@ from policy_engine.core.habits import HABITS
 from policy_engine.core.vocabulary import BODY, EOS, IGNORE_INDEX
 from policy_engine.data.conversation import Conversation
 from policy_engine.data.given import COLUMNS
-from policy_engine.data.prepared import are_shifted, check_lengths, is_per_token, mask_of, spans_of
-from policy_engine.data.token_columns import NAMES
+from policy_engine.data.prepared import are_shifted, check_lengths, mask_of, spans_of
+from policy_engine.data.token_columns import marks_of
 from policy_engine.lang.library import read_shipped, shipped
 from policy_engine.mask.apply_program import apply_program
 from policy_engine.mask.evidence.rule_use import Evidence, RuleWatch
@@ -354,9 +354,7 @@ def _certain(program: Program, other: TokenizedChat, trained: Sequence[bool], di
 
 def _sampled(row: Mapping[str, Any], size: int) -> Any:
     """The row's marks of tokens that were sampled, where another column says what is trained."""
-    if row.get("labels") is None:
-        return None
-    return next((row[name] for name in NAMES["sampled"] if is_per_token(row.get(name), size)), None)
+    return None if row.get("labels") is None else marks_of(row, size)
 
 
 def _segment_at(segments: Sequence[Any], character: int) -> int:

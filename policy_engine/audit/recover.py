@@ -114,10 +114,14 @@ class Recoverer:
             own = self._encoded(conversation)
             if own is None:
                 return None
-            found = _if_equal(own, input_ids) or self._spelled(own, input_ids)
+            if (equal := _if_equal(own, input_ids)) is not None:
+                return equal
+            found = self._spelled(own, input_ids)
+            if found is None:
+                return None
             # A marker that somebody wrote letter by letter reads like a turn that ends, and is not one.
-            same = found is not None and self._marked(found) == self._marked(own)[: len(self._marked(found))]
-            return found if same else None
+            marks = self._marked(found)
+            return found if self._marked(own)[: len(marks)] == marks else None
         chat = self._media.render(conversation.messages)
         return None if chat is None else _if_equal(self._media.encode(chat), input_ids)
 

@@ -153,11 +153,13 @@ class ChatTemplate:
         now = datetime.now()
         given = (*key[:2], *kwargs)
         left = self._unread.get(given, _MOST_READ) if in_other_words else 0
+        # Another row of the same pieces may have another layout, so nothing is kept of these.
+        varies = profile.varies or (bool(profile.flags) and has_word(messages, profile.flags))
         attempt = None
-        if self.skeletons is not None and not (left or add_generation_prompt or conversation.has_flags):
+        if self.skeletons is not None and not (left or add_generation_prompt or varies or conversation.has_flags):
             attempt = self.skeletons.attempt(conversation, self._read(kwargs), now)
             if attempt is not None and attempt.replay is not None and not attempt.is_compared:
-                chat = self._replayed(conversation, attempt, profile)
+                chat = self._replayed(conversation, attempt)
                 if chat is not None:
                     self.skeletons.replays += 1
                     return chat
@@ -174,7 +176,6 @@ class ChatTemplate:
             self._check_written(len(scan.text), conversation)
         thoughts = reading_of(scan, messages, self._delimiters) if thinking else ()
         shape = (key, tuple(scan.key), part_types(messages), thoughts)
-        varies = self._varies(profile, messages)
         is_one_of_many = thoughts is not None and not (add_generation_prompt or varies)
         layout = self._layouts.get(shape) if is_one_of_many else None
         if layout is None:
@@ -200,14 +201,11 @@ class ChatTemplate:
         chat = self._placed(conversation, scan, layout, thinking, written, prompt=add_generation_prompt)
         return self._finished(chat, pieces)
 
-    def _varies(self, profile: TemplateProfile, messages: Sequence[Mapping[str, Any]]) -> bool:
-        return profile.varies or (bool(profile.flags) and has_word(messages, profile.flags))
-
-    def _replayed(self, conversation: Conversation, attempt: Attempt, profile: TemplateProfile) -> RenderedChat | None:
+    def _replayed(self, conversation: Conversation, attempt: Attempt) -> RenderedChat | None:
         """The chat of a skeleton; None where its layout is not known."""
         scan, messages = attempt.replay, conversation.messages
         assert scan is not None
-        if len(scan.text) > _MOST_WRITTEN or self._varies(profile, messages):
+        if len(scan.text) > _MOST_WRITTEN:
             return None
         thinking = thinking_in_content(messages, delimiters=self._delimiters, model_roles=self.model_roles)
         scan.watch(thinking)

@@ -20,10 +20,6 @@ class Bounded(dict[Key, Value]):
     Forgetting everything at once costs nothing per look-up, and what is in use is soon known again. Read as a
     dictionary; write with `keep` alone.
 
-    >>> found = Bounded(2)
-    >>> found["a"], found["b"], found["c"] = 1, 2, 3
-    >>> list(found)
-    ['a', 'b', 'c']
     """
 
     def __init__(self, most: int) -> None:
@@ -49,6 +45,11 @@ class Bounded(dict[Key, Value]):
             self._weight = weight
         self[key] = value
         return value
+
+    def clear(self) -> None:
+        """Forgets all entries, and what they weigh."""
+        super().clear()
+        self._weight = 0
 
     def __reduce__(self) -> tuple[type[Bounded[Key, Value]], tuple[int]]:
         """Pickles empty: another process works things out for itself."""

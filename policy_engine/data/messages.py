@@ -87,7 +87,7 @@ def _message_column(row: Mapping[str, Any], name: str) -> Sequence[Any]:
         )
     messages = message_list(value)
     # Text that was meant as a list: say what is wrong in it, not that it is text.
-    if is_broken_list(value):
+    if messages is None and is_broken_list(value):
         problem, help = text_problem(value)
         refuse(f"column `{name}` is {problem}", help)
     if messages is None:

@@ -11,14 +11,12 @@ from typing import Any, Final
 
 import numpy as np
 
+from policy_engine.core.choices import OUTPUT_COLUMNS
 from policy_engine.core.errors import RowError
 from policy_engine.core.vocabulary import IGNORE_INDEX
 
 MASK_COLUMNS: Final = ("labels", "assistant_masks", "completion_mask", "loss_mask")
 """Columns that say what is trained, in the order they are looked for."""
-
-
-NOT_TOKENIZED: Final = "audit takes a dataset that is already tokenized; for chats: `init` or `show`"
 
 CUT: Final = "something cut one column and not the other"
 
@@ -56,7 +54,7 @@ def mask_of(row: Mapping[str, Any], number: int) -> tuple[list[int], list[int], 
     """
     ids = row.get("input_ids")
     if not isinstance(ids, list) or not ids:
-        raise RowError(f"row {number} has no `input_ids`", help=NOT_TOKENIZED)
+        raise RowError(f"row {number} has no `input_ids`", help="rows are masked first, with `policy-engine apply`")
     for name in MASK_COLUMNS:
         found = row.get(name)
         if found is None:
@@ -81,6 +79,16 @@ def is_per_token(value: Any, size: int) -> bool:
     if not isinstance(value, list | tuple | np.ndarray) or len(value) != size:
         return False
     return np.asarray(value).dtype.kind in "biuf"
+
+
+def own_columns(row: Mapping[str, Any], size: int) -> list[str]:
+    """Columns of the data's own that have a number for each of a row's `size` tokens.
+
+    >>> own_columns({"input_ids": [1, 2], "labels": [1, 2], "advantages": [0.5, 1.0], "score": 3}, 2)
+    ['advantages']
+    """
+    known = OUTPUT_COLUMNS | {"attention_mask", *MASK_COLUMNS}
+    return [name for name, value in row.items() if name not in known and is_per_token(value, size)]
 
 
 def are_shifted(ids: Sequence[int], labels: Sequence[int]) -> bool:

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from policy_engine.core.vocabulary import PARTS
 from policy_engine.core.wording import a_kind, counted
 from policy_engine.data.formats import Format, column, message_list
+from policy_engine.data.prepared import is_per_token
 from policy_engine.data.refusal import DROP, keys_of, refuse
 from policy_engine.data.row_tokens import RowTokens, RowTurn, sampled_marks, token_ids, token_numbers
 
@@ -35,6 +36,15 @@ TRL's rollouts have `prompt_ids`, `completion_ids` and `env_mask` (`tool_mask` i
 PADDING: Final = "attention_mask"
 """A column of the batches of trainers: tokens at the ends where it is 0 are padding, and are left out."""
 _OF_IDS: Final = frozenset(name for key in ("input_ids", "prompt_ids", "completion_ids") for name in NAMES[key])
+
+
+def marks_of(row: Mapping[str, Any], size: int) -> Any:
+    """The marks of a row's `size` tokens that were sampled, under a name that is known; None without them.
+
+    >>> marks_of({"completion_mask": [0, 1, 1]}, 3), marks_of({"completion_mask": [1, 1]}, 3)
+    ([0, 1, 1], None)
+    """
+    return next((row[name] for name in NAMES["sampled"] if is_per_token(row.get(name), size)), None)
 
 
 def has_usual_ids(row: Mapping[str, Any]) -> bool:

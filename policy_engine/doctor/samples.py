@@ -8,11 +8,10 @@ from typing import Any, Final
 
 import pyarrow as pa
 
-from policy_engine.core.choices import OUTPUT_COLUMNS
 from policy_engine.core.errors import RowError
 from policy_engine.core.habits import HABITS
 from policy_engine.core.vocabulary import IGNORE_INDEX
-from policy_engine.data.prepared import CUT, MASK_COLUMNS, are_shifted, check_lengths, is_per_token, mask_of, spans_of
+from policy_engine.data.prepared import CUT, MASK_COLUMNS, are_shifted, check_lengths, mask_of, own_columns, spans_of
 from policy_engine.doctor.examination import Finding, Severity
 
 _PER_TOKEN: Final = ("attention_mask", "loss_weights", "position_ids", *MASK_COLUMNS)
@@ -128,9 +127,8 @@ def read_sample(rows: Sequence[tuple[int, Mapping[str, Any]]], types: Mapping[st
 
 def _carried(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """Columns of the data's own that have a number for each token, in every row."""
-    known = OUTPUT_COLUMNS | {"attention_mask", *MASK_COLUMNS}
-    names = [name for name in (rows[0] if rows else {}) if name not in known]
-    return [n for n in names if all(is_per_token(row.get(n), len(row.get("input_ids") or ())) for row in rows)]
+    each = [own_columns(row, len(row.get("input_ids") or ())) for row in rows]
+    return [name for name in (each[0] if each else []) if all(name in others for others in each)]
 
 
 def _found(code: str, severity: Severity, rows: list[int]) -> list[Finding]:

@@ -137,41 +137,32 @@ def by_hand(model: Any, documents: Sequence[Document], *, divisor: Denominator) 
     Weight times negative log likelihood is summed over all documents and divided by the sum of the weights or the
     number of trained tokens. Ids are the model's.
     """
-    import torch
-
     total, weights, tokens = 0.0, 0.0, 0
-    was_training = model.training
-    # No dropout, so that both losses are of the same numbers.
-    model.eval()
-    with torch.no_grad():
-        for document in documents:
-            given = {"input_ids": torch.tensor([document.ids])}
-            if document.positions is not None:  # the mask says that they see each other wherever positions begin again
-                ones = torch.ones_like(given["input_ids"])
-                given |= {"position_ids": torch.tensor([document.positions]), "attention_mask": ones}
-            labels = torch.tensor(document.labels)[1:]
-            # In float64: the sum by hand is the exact one, and `CLOSE` is the trainer's float32.
-            logs = torch.log_softmax(_logits(model(**given))[0, :-1].double(), dim=-1)
-            kept = labels != IGNORE_INDEX
-            each = [1.0] * len(document.ids) if document.weights is None else document.weights
-            factors = torch.tensor(each[1:], dtype=torch.float64)[kept]
-            nll = -logs[kept].gather(1, labels[kept][:, None])[:, 0]
-            total += float((nll * factors).sum())
-            weights += float(factors.sum())
-            tokens += int(kept.sum())
-    model.train(was_training)
+    for document in documents:
+        logs = log_probabilities(model, document)
+        each = [1.0] * len(document.ids) if document.weights is None else document.weights
+        factors = [each[at] for at, label in enumerate(document.labels) if at and label != IGNORE_INDEX]
+        total -= sum(log * factor for log, factor in zip(logs, factors, strict=True))
+        weights += sum(factors)
+        tokens += len(factors)
     # Rows without anything to train have loss 0, and no division by zero.
     return total / ((weights if divisor == "weights" else tokens) or 1.0)
 
 
 def log_probabilities(model: Any, document: Document, *, temperature: float = 1.0) -> list[float]:
-    """The log-probability of each trained token of a document. Ids are the model's."""
+    """The log-probability of each trained token of a document but the first. Ids are the model's."""
     import torch
 
+    given = {"input_ids": torch.tensor([document.ids])}
+    if document.positions is not None:  # the mask says that they see each other wherever positions begin again
+        ones = torch.ones_like(given["input_ids"])
+        given |= {"position_ids": torch.tensor([document.positions]), "attention_mask": ones}
     was_training = model.training
+    # No dropout, so that the loss by hand and the trainer's are of the same numbers.
     model.eval()
     with torch.no_grad():
-        logits = _logits(model(input_ids=torch.tensor([document.ids])))[0, :-1].double()
+        # In float64: the sum by hand is the exact one, and `CLOSE` is the trainer's float32.
+        logits = _logits(model(**given))[0, :-1].double()
     model.train(was_training)
     logs = torch.log_softmax(logits / temperature, dim=-1)
     labels = torch.tensor(document.labels)[1:]

@@ -46,7 +46,7 @@ class Tagged:
     refused: Mapping[str, str]
     """Conversations that the template itself refuses, by name, with its reasons."""
     examples: int
-    """The number of generated conversations on which it was compared too."""
+    """The number of conversations of `FURTHER` and generated ones on which it was compared too."""
     blocks: int
     """The number of `{% generation %}` tags."""
     unseen: tuple[int, ...]
@@ -63,8 +63,8 @@ def tag_template(
     """Writes a template again, with generation blocks around what a program trains.
 
     Tags that the template has already are replaced. The result is compared with the original by its syntax tree, and
-    transformers' mask with the program's decisions, character by character, on each conversation and on `examples`
-    generated ones. Raises UntaggableError, with the reason, where tags cannot say it.
+    transformers' mask with the program's decisions, character by character, on each conversation, on those of
+    `FURTHER`, and on `examples` generated ones. Raises UntaggableError, with the reason, where tags cannot say it.
 
     ```python
     from policy_engine import load_policy, load_tokenizer

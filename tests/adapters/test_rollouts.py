@@ -33,25 +33,33 @@ def test_columns_go_along() -> None:
     assert {
         "prompt_ids": [[1, 2, 3], [1, 2, 3]],
         "completion_ids": [[4, 5, 6], [4, 5, 6]],
-        "logprobs": None,
+        "logprobs": [[-0.5, 0, -0.25]] * 2,
         "env_mask": [[1, 0, 1], [1, 0, 1]],
-    } == trl_rollouts([row, ROW])
+        "advantages": [[1, 1, 1]] * 2,
+    } == trl_rollouts([row, row])
     assert rollout_of(ROW).logprobs is None
+    assert trl_rollouts([ROW])["logprobs"] is None
+    with pytest.raises(RowError, match="row 2 has `advantages` for each token, and row 1 has not"):
+        trl_rollouts([ROW, row])
 
 
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        ({"labels": None}, "row 3 has no `input_ids` or no `labels`"),
+        ({"labels": None}, "row 3 has no `labels`"),
         ({"labels": [-100, 2]}, "6 `input_ids` and 2 `labels`"),
-        ({"labels": [-100, 3, 4, 5, 6, -100]}, "is not the id of its token"),
+        ({"labels": [-100, 3, 4, 5, 6, -100]}, "token 1 of row 3 is 2 and its label 3"),
         ({"seq_lengths": [3, 3]}, "row 3 is packed"),
         ({"position_ids": [0, 1, 2, 0, 1, 2]}, "row 3 is packed"),
         ({"loss_weights": [0, 0, 0, 0.5, 0, 1]}, "no place for them"),
+        ({"loss_weights": [0, 0, 0, 0, 0, 1]}, "no place for them"),
+        ({"loss_weights": [0, 1]}, "6 `input_ids` and 2 `loss_weights`"),
+        ({"attention_mask": [1, 1, 1, 1, 1, 0]}, "row 3 is padded"),
+        ({"logprobs": [-0.5, -0.25]}, "6 `input_ids` and 2 `logprobs`"),
         ({"input_ids": [1], "labels": [1]}, "has 1 token"),
     ],
 )
 def test_what_is_refused(more: dict[str, Any], message: str) -> None:
     with pytest.raises(RowError, match=message):
-        rollout_of({**ROW, **more}, number=3)
+        rollout_of({"row": 3, **ROW, **more})
     assert [1, 0, 1] == rollout_of({**ROW, "loss_weights": [0, 0, 0, 1, 0, 1], "seq_lengths": [6]}).loss_mask

@@ -17,8 +17,7 @@ from typing import Any, Final, NoReturn
 from policy_engine.chat.skeleton.tape import Probe, Tape
 from policy_engine.chat.trace.call_bounds import charged, check_call
 from policy_engine.chat.trace.computed import KEEPING_METHODS, called
-from policy_engine.chat.trace.origins import cut
-from policy_engine.chat.trace.text import Traced, traced
+from policy_engine.chat.trace.text import Traced
 from policy_engine.chat.trace.values import TracedDict, TracedFloat, TracedInt, TracedList, TracedMessage
 
 _CUTTING: Final = frozenset({"lstrip", "removeprefix", "removesuffix", "rstrip", "strip"})
@@ -237,20 +236,16 @@ def _cuts_alike(separator: Any) -> bool:
     )
 
 
-def _before(text: Traced, separator: str) -> Traced:
+def _before(text: Traced, separator: str) -> str:
     """`text.split(separator)[0]` of a text of one run."""
     at = str.find(text, separator)
-    return text if at < 0 else _cut(text, 0, at)
+    return text if at < 0 else text[:at]
 
 
-def _behind(text: Traced, separator: str) -> Traced:
+def _behind(text: Traced, separator: str) -> str:
     """`text.split(separator)[-1]` of a text of one run."""
     at = str.rfind(text, separator)
-    return text if at < 0 else _cut(text, at + len(separator), len(text))
-
-
-def _cut(text: Traced, begin: int, end: int) -> Traced:
-    return traced(str.__getitem__(text, slice(begin, end)), cut(text._r, begin, end))
+    return text if at < 0 else text[at + len(separator) :]
 
 
 def _three(method: Callable[..., Any]) -> Callable[..., Any]:

@@ -13,7 +13,7 @@ from policy_engine.chat.trace.environment import TracingEnvironment
 
 _MOVING: Final = frozenset(
     {
-        "batch", "count", "d", "default", "first", "items", "last", "length", "list", "map", "reject", "rejectattr",
+        "batch", "count", "first", "items", "last", "length", "list", "map", "reject", "rejectattr",
         "reverse", "select", "selectattr", "slice",
     }
 )  # fmt: skip

@@ -58,7 +58,7 @@ class RecordingEnvironment(TracingEnvironment):
             "pe_sign": self._refusing("a sign", operators.signed),
             "pe_key": self._refusing("a key that is data", operators.key),
             "pe_slice": self._slice,
-            "pe_compare": self._chain,
+            "pe_compare": functools.partial(operators.compare_by, self._compared),
             "pe_str": self._str,
         }
         for operation, function in own.items():
@@ -93,15 +93,8 @@ class RecordingEnvironment(TracingEnvironment):
                 return left not in right
         return comparison(left, right)
 
-    def _chain(self, signs: list[str], left: Any, *rest: Callable[[], Any]) -> Any:
-        found: Any = True
-        for sign, operand in zip(signs, rest, strict=True):
-            right = operand()
-            found = self._compare(sign, operators.COMPARISONS[sign], left, right)
-            if not found:
-                break
-            left = right
-        return found
+    def _compared(self, sign: str, left: Any, right: Any) -> Any:
+        return self._compare(sign, operators.COMPARISONS[sign], left, right)
 
     def call_binop(self, context: Any, operator_name: str, left: Any, right: Any) -> Any:
         if has_data(left) or has_data(right):

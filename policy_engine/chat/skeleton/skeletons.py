@@ -7,6 +7,7 @@ differs is a defect: the template is rendered in full from then on, and what was
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,6 +25,8 @@ from policy_engine.chat.trace.origins import Scaffold
 from policy_engine.core.bounded import Bounded
 from policy_engine.data.conversation import Conversation
 
+_log = logging.getLogger("policy_engine")
+
 COMPARED_FIRST: Final = frozenset({1, 2, 4, 8, 16, 64, 256})
 COMPARED: Final = 1_000
 """Replays of one way that are compared with the full rendering: these, and every thousandth."""
@@ -36,13 +39,14 @@ FREE_RECORDINGS: Final = 64
 _REPLAYS_FOR_ONE: Final = 32
 """Recordings that a template may have: so many, and one more for so many replays."""
 _MOST_REFUSALS: Final = 4
-"""Recordings of a shape that may be refused before it is rendered in full for good."""
+"""Refused recordings, beyond one for each way that was kept, after which a shape is recorded no more."""
 
 
 @dataclass(slots=True, eq=False)
 class Attempt:
     """One row of a known shape; `replay` is what a skeleton makes of it, if one does."""
 
+    shape: Any
     tree: Tree
     messages: Sequence[Mapping[str, Any]]
     now: datetime
@@ -61,9 +65,8 @@ class Skeletons:
         self._code = code
         self._name = name
         self._seconds = seconds
-        self._trees: Bounded[Any, Tree | None] = Bounded(_MOST_SHAPES)
+        self._trees: Bounded[Any, Tree | None] = Bounded(_MOST_ENTRIES)
         self._lock = threading.Lock()
-        self._entries = 0
         self.recordings = 0
         self.replays = 0
         """Rows that were given out by a skeleton."""
@@ -85,11 +88,11 @@ class Skeletons:
         tree = self._trees.get(shape)
         if tree is None:
             if shape not in self._trees:
-                self._trees.keep(shape, None)  # a shape that is seen once is not recorded
+                # A shape that is seen once is not recorded.
+                self._trees.keep(shape, None, _MOST_ENTRIES // _MOST_SHAPES)
                 return None
-            tree = self._trees[shape] = Tree()
-        if tree.refusals > _MOST_REFUSALS + tree.leaves:
-            return None
+            tree = Tree()
+            self._trees.keep(shape, tree)
         if tree.is_metered:
             start(self._seconds)
         try:
@@ -101,13 +104,14 @@ class Skeletons:
                 stop()
         if replay is None:
             credit = FREE_RECORDINGS + self.replays // _REPLAYS_FOR_ONE
-            if self.recordings >= credit or tree.leaves >= _MOST_LEAVES:
+            is_full = tree.leaves >= _MOST_LEAVES or tree.refusals > _MOST_REFUSALS + tree.leaves
+            if is_full or self.recordings >= credit:
                 return None
-            return Attempt(tree, conversation.messages, now, None, False)
+            return Attempt(shape, tree, conversation.messages, now, None, False)
         leaf = replay.leaf
         leaf.uses += 1
         is_compared = leaf.uses in COMPARED_FIRST or not leaf.uses % COMPARED
-        return Attempt(tree, conversation.messages, now, replay, is_compared)
+        return Attempt(shape, tree, conversation.messages, now, replay, is_compared)
 
     @property
     def trees(self) -> list[Tree | None]:
@@ -156,10 +160,7 @@ class Skeletons:
             wrong = tree.add(recording)
             if wrong is not None:
                 raise Refused(wrong)
-            self._entries += len(recording.tape.entries) + len(recording.pieces)
-            if self._entries > _MOST_ENTRIES:
-                self._trees.clear()
-                self._entries = 0
+            self._trees.keep(attempt.shape, tree, len(recording.tape.entries) + len(recording.pieces))
         except Refused as refused:
             tree.refusals += 1
             if len(self.reasons) < _MOST_SHAPES:
@@ -171,6 +172,7 @@ class Skeletons:
         at = next((i for i, (a, b) in enumerate(zip(ours, theirs)) if a != b), min(len(ours), len(theirs)))
         self.ended = f"{what} differ near {theirs[max(0, at - 20) : at + 20]!r}"
         self._trees.clear()
+        _log.warning("the skeletons of %s are not used any more: %s", self._name, self.ended)
         if self.replays:
             # Here, since rendering alone needs no tokenizer.
             from policy_engine.chat.skeleton.mismatch import SkeletonMismatch

@@ -9,9 +9,8 @@ from markupsafe import Markup
 
 from policy_engine.chat.skeleton.probe import Number, Text, has_data
 from policy_engine.chat.skeleton.tape import Probe
-from policy_engine.chat.trace.claims import Buffer, State
-from policy_engine.chat.trace.origins import Run, Scaffold, Unclaimed, claim_of
-from policy_engine.chat.trace.text import runs_of, traced
+from policy_engine.chat.trace.claims import Buffer, State, tagged
+from policy_engine.chat.trace.origins import Scaffold
 from policy_engine.chat.trace.values import origin_of
 
 if TYPE_CHECKING:
@@ -61,7 +60,7 @@ class RecordingState(State):
             return value  # all of it is data
         claim = self.claim
         key = f"tag {claim.turn} {claim.call} {claim.item} {claim.branch}"
-        return self._environment.tape.step(key, functools.partial(_tagged, claim), value)
+        return self._environment.tape.step(key, functools.partial(tagged, claim), value)
 
     def buffer(self) -> Buffer:
         made = RecordingBuffer()
@@ -85,19 +84,3 @@ class RecordingBuffer(Buffer):
 def _origin_key(value: Any) -> Any:
     found = origin_of(value)
     return None if found is None else (found.turn, found.path)
-
-
-def _tagged(claim: Scaffold, value: str) -> str:
-    """`State.tag` under a claim."""
-    runs = runs_of(value)
-    if all(origin is not None and type(origin) is not Unclaimed for _, origin, _ in runs):
-        return value
-    made: list[Run] = []
-    for length, origin, start in runs:
-        if origin is None:
-            made.append((length, claim, start))
-        elif type(origin) is Unclaimed:
-            made.append((length, claim_of(claim.turn, claim.call, claim.item, origin.line, claim.branch), start))
-        else:
-            made.append((length, origin, start))
-    return traced(str.__str__(value), tuple(made))

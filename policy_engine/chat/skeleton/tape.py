@@ -1,10 +1,10 @@
 """The operations that one run of a template does on data, in order.
 
-step   ("method", "strip")     on register 2     gives register 3
-test   ("contains", "<think>") on register 3     gave False
+step   ("strip", 2)                            gives register 3
+test   ("?contains", 3, (str, "<think>"))      gave False
 
 Register 0 holds the messages of a row, register 1 the time; every step fills the next one. Constants are part of an
-operation.
+operation, and `?` in front of a name reads text without its origin.
 """
 
 from __future__ import annotations

@@ -22,6 +22,26 @@ from policy_engine.chat.trace.text import Traced, runs_of, traced
 from policy_engine.chat.trace.values import TracedMessage, origin_of
 
 
+def tagged(claim: Scaffold, value: str) -> str:
+    """`value` with its unclaimed characters claimed."""
+    runs = runs_of(value)
+    for _, origin, _ in runs:
+        if origin is None or type(origin) is Unclaimed:
+            break
+    else:
+        return value
+    return traced(str.__str__(value), tuple(_claimed_run(claim, run) for run in runs))
+
+
+def _claimed_run(claim: Scaffold, run: Run) -> Run:
+    length, origin, start = run
+    if origin is None:
+        return (length, claim, start)
+    if type(origin) is Unclaimed:
+        return (length, claim_of(claim.turn, claim.call, claim.item, origin.line, claim.branch), start)
+    return run
+
+
 class State:
     """The current claim on template text in one rendering, and its meter."""
 
@@ -109,22 +129,7 @@ class State:
 
     def tag(self, value: str) -> str:
         """`value` with its unclaimed characters claimed."""
-        runs = runs_of(value)
-        for _, origin, _ in runs:
-            if origin is None or type(origin) is Unclaimed:
-                break
-        else:
-            return value
-        return traced(str.__str__(value), tuple(self._tagged(run) for run in runs))
-
-    def _tagged(self, run: Run) -> Run:
-        length, origin, start = run
-        claim = self.claim
-        if origin is None:
-            return (length, claim, start)
-        if type(origin) is Unclaimed:
-            return (length, claim_of(claim.turn, claim.call, claim.item, origin.line, claim.branch), start)
-        return run
+        return tagged(self.claim, value)
 
     def buffer(self) -> Buffer:
         """A list that claims what is appended to it."""

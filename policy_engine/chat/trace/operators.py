@@ -102,11 +102,18 @@ COMPARISONS: Final = {sign: _comparison(sign) for sign in _COMPARISONS}
 
 def compare(signs: list[str], left: Any, *rest: Callable[[], Any]) -> Any:
     """Compare in a chain, for example `1 < n <= 9`; `rest` give the operands that are needed."""
+    return compare_by(lambda sign, one, other: COMPARISONS[sign](one, other), signs, left, *rest)
+
+
+def compare_by(
+    comparison: Callable[[str, Any, Any], Any], signs: list[str], left: Any, *rest: Callable[[], Any]
+) -> Any:
+    """Compare in a chain by a function of a sign and two operands."""
     found: Any = True
     for sign, operand in zip(signs, rest, strict=True):
         # Only when its turn comes, and once, as Python evaluates a chain.
         right = operand()
-        found = COMPARISONS[sign](left, right)
+        found = comparison(sign, left, right)
         if not found:
             break
         left = right

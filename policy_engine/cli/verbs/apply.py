@@ -71,7 +71,7 @@ class _How:
     ] = "local"
 
     def options(self) -> RunOptions:
-        """They as options of a run, of which some have no place on the command line."""
+        """The `RunOptions` among these; the verb itself uses the others."""
         from policy_engine.cli.work.apply import truncation_of
         from policy_engine.run.run_options import RunOptions
 

@@ -38,7 +38,7 @@ def register(app: typer.Typer) -> None:
 
             # A policy is optional here, unlike elsewhere: without one the rows are still examined.
             if named.policy is None and (named.dataset is None or not names_policy(named.dataset)):
-                return audit_rows(data, load_chat_tokenizer(named), None, limit=limit, given=named.tokenizer)
+                return audit_rows(data, load_chat_tokenizer(named), None, limit=limit, named=named)
             masker = load_inputs(named).masker
             return audit_rows(data, masker.tokenizer, masker.program, limit=limit)
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from typing import Any, Final
 
 from rich.console import RenderableType
@@ -13,12 +13,12 @@ from rich.text import Text
 from policy_engine.audit.audit import Audit, Auditor
 from policy_engine.chat.tokenizer import ChatTokenizer
 from policy_engine.cli.accounts.apply_account import rules_json
+from policy_engine.cli.options import Named
 from policy_engine.cli.outcome import Exit, Outcome, diagnostics_of
 from policy_engine.core.diagnostics import Diagnostic
-from policy_engine.core.errors import DataError, PolicyEngineError
+from policy_engine.core.errors import DataError, PolicyEngineError, RowError
 from policy_engine.core.wording import counted, percent
 from policy_engine.data.files.readers import read_rows
-from policy_engine.data.prepared import NOT_TOKENIZED
 from policy_engine.lang.library import read_shipped
 from policy_engine.mask.evidence.rule_findings import rule_findings, unused_rules
 from policy_engine.report.plain_table import PlainTable
@@ -28,17 +28,18 @@ from policy_engine.report.view import rule_views
 from policy_engine.rules.program import Program
 
 _SHOWN: Final = 5
+_HELP: Final = "audit takes a dataset that is already tokenized; for chats: `init` or `show`"
 # The comment of a shipped policy has paragraphs with a head: `# Behaves like: …`, up to the next head or the policy.
 _LIKE: Final = re.compile(r"(?ms)^# Behaves like: (.*?)(?=^# [A-Z][a-z]+:|^#$|^[^#]|\Z)")
 
 
 def audit_rows(
-    data: str, tokenizer: ChatTokenizer, program: Program | None, *, limit: int | None, given: str | None = None
+    data: str, tokenizer: ChatTokenizer, program: Program | None, *, limit: int | None, named: Named = Named()
 ) -> Outcome:
     """Audits the rows of `data`.
 
-    `given` is the tokenizer as it was given, for the commands to run next. The verdict fails on smells, and on rows
-    that break the policy, if there is one.
+    `named` is for the commands to run next. The verdict fails on smells, and on rows that break the policy, if there is
+    one.
 
     Raises DataError if there are no rows, and what reading raises.
     """
@@ -53,17 +54,17 @@ def audit_rows(
                 raise row
             if not isinstance(row, Mapping):
                 raise DataError("the row is not an object", help="every row has to be an object with `input_ids`")
+            if not row.get("input_ids"):
+                raise RowError(f"row {number} has no `input_ids`", help=_HELP)
             auditor.add(number, row)
         except PolicyEngineError as error:
             failures += diagnostics_of(error, place=rows.where(number))
     found = auditor.finish()
     # Nothing could be audited, so there is no verdict; the first failure says why.
     if not found.rows:
-        help = NOT_TOKENIZED
         if not failures:
-            raise DataError(f"`{data}` has no rows", help=help)
-        first = replace(failures[0], help=failures[0].help or help)
-        return Outcome(exit=Exit.NO_ANSWER, diagnostics=(first,))
+            raise DataError(f"`{data}` has no rows", help=_HELP)
+        return Outcome(exit=Exit.NO_ANSWER, diagnostics=(failures[0],))
     fails = found.smells or found.breaches or failures
     # Rows that were not found again may hide anything: then the answer is not yes.
     unseen = found.undecided or found.recovered < found.rows
@@ -72,7 +73,7 @@ def audit_rows(
         exit=Exit.FAILS if fails else Exit.UNDECIDED if unseen else Exit.HOLDS,
         diagnostics=(*about_rules, *failures[:_SHOWN]),
         data=_data(found, program, len(failures)),
-        body=tuple(_body(data, found, program, given or "TOKENIZER")),
+        body=tuple(_body(data, found, program, named)),
     )
 
 
@@ -117,7 +118,7 @@ def behaves_like(name: str) -> str | None:
     return None if match is None else " ".join(match[1].replace("\n#", "\n").split())
 
 
-def _body(data: str, found: Audit, program: Program | None, tokenizer: str) -> Iterator[RenderableType]:
+def _body(data: str, found: Audit, program: Program | None, named: Named) -> Iterator[RenderableType]:
     yield from _found_again(found)
     yield Text("")
     yield _tokens(found)
@@ -135,12 +136,18 @@ def _body(data: str, found: Audit, program: Program | None, tokenizer: str) -> I
     if program is None:
         yield Text("")
         # The command can be pasted: where a shipped policy explains every row, it is the one to compare with.
-        best = next((name for name, share in found.presets if share == 1), None)
-        policy = "POLICY" if best is None else best
+        best = next((name for name, share in found.presets if share == 1), next(iter(found.perhaps), "POLICY"))
+        chats = _options({"-t": named.tokenizer or "TOKENIZER", "--template": named.template})
+        dataset = _options({"--dataset": named.dataset})
         yield Text(
-            f"next: policy-engine audit {data} -p {policy} -t {tokenizer} compares every row with a policy", "dim"
+            f"next: policy-engine audit {data} -p {best}{chats}{dataset} compares every row with a policy", "dim"
         )
-        yield Text(f"      policy-engine init CHATS -t {tokenizer} writes a policy to prepare the data with", "dim")
+        yield Text(f"      policy-engine init CHATS{chats} writes a policy to prepare the data with", "dim")
+
+
+def _options(given: Mapping[str, Any]) -> str:
+    """Options as a command line has them, each behind a blank."""
+    return "".join(f" {option} {shlex.quote(str(value))}" for option, value in given.items() if value is not None)
 
 
 def _found_again(found: Audit) -> Iterator[Text]:

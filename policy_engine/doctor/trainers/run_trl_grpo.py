@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import Any, Final
 from zlib import crc32
 
-from policy_engine.adapters.rollouts import LOGPROBS, trl_rollouts
+from policy_engine.adapters.rollouts import rollout_of, trl_rollouts
 from policy_engine.core.errors import ConfigError
 from policy_engine.core.vocabulary import IGNORE_INDEX
 from policy_engine.doctor.samples import Document
@@ -68,7 +68,7 @@ def run_trl_grpo(task: Task) -> TakenStep:
         always={"num_generations": len(task.rows), "steps_per_generation": 1},
         watch=partial(watched, method="_compute_loss"),
     )
-    batch = _whole(step.batch, next((name for name in LOGPROBS if name in task.rows[0]), None))
+    batch = _whole(step.batch, rollout_of(task.rows[0]).logprobs_name)
     advantages = _advantages(step.batch)
     return replace(
         step,

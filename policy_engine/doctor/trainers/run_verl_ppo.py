@@ -9,7 +9,7 @@ from importlib.metadata import version
 from types import SimpleNamespace
 from typing import Any, Final
 
-from policy_engine.adapters.rollouts import LOGPROBS, Rollout, rollout_of, verl_outputs
+from policy_engine.adapters.rollouts import Rollout, rollout_of, verl_outputs
 from policy_engine.core.vocabulary import IGNORE_INDEX
 from policy_engine.doctor.samples import Document
 from policy_engine.doctor.steps import TakenStep, Task, flat_settings, log_probabilities, parts_of, tiny_model
@@ -44,7 +44,8 @@ def run_verl_ppo(task: Task) -> TakenStep:
     )
     given = flat_settings(task.settings)
     taken = {name: given[name] for name in SETTINGS if name in given}
-    rollouts = [rollout_of(row, number=at) for at, row in enumerate(task.rows, 1)]
+    rollouts = [rollout_of({"row": at, **row}) for at, row in enumerate(task.rows, 1)]
+    advantages = [_advantages(rollout, at) for at, rollout in enumerate(rollouts)]
     limits = {
         "prompt_length": taken.get(f"{_ROLLOUT}prompt_length", max(len(r.prompt_ids) for r in rollouts)),
         "response_length": taken.get(f"{_ROLLOUT}response_length", max(len(r.completion_ids) for r in rollouts)),
@@ -63,11 +64,11 @@ def run_verl_ppo(task: Task) -> TakenStep:
         logs = parts.logprobs_from_logits(logits, torch.roll(ids, -1))
     nested = torch.nested.nested_tensor_from_jagged(logs, data["input_ids"].offsets())
     data["old_log_probs"] = padded.get("rollout_log_probs", parts.no_padding_2_padding(nested, data))
-    data["advantages"] = _columns([_advantages(r, at) for at, r in enumerate(rollouts)], padded["response_mask"])
+    data["advantages"] = _columns(advantages, padded["response_mask"])
     seen = _seen(padded, data["advantages"], rollouts[0])
     parts.assign_non_tensor(data, dp_size=1, batch_num_tokens=None, global_batch_size=None)
     loss, _ = parts.ppo_loss(config, {"log_probs": nested}, data)
-    sampled = {tuple(r.prompt_ids + r.completion_ids): (r, _advantages(r, at)) for at, r in enumerate(rollouts)}
+    sampled = {tuple(r.prompt_ids + r.completion_ids): (r, own) for r, own in zip(rollouts, advantages, strict=True)}
     return TakenStep(
         version=version("verl"),
         batch=seen,
@@ -124,7 +125,7 @@ def _seen(padded: Mapping[str, Any], advantages_BT: Any, first: Rollout) -> dict
         "attention_mask": padded["attention_mask"],
         "labels": behind(labels, IGNORE_INDEX),
     }
-    logprobs = next((name for name in LOGPROBS if name in first.columns), None)
+    logprobs = first.logprobs_name
     if logprobs is not None and "rollout_log_probs" in padded:
         made[logprobs] = behind(padded["rollout_log_probs"], 0.0)
     if "advantages" in first.columns:

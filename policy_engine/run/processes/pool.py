@@ -234,6 +234,8 @@ class _Pool(Generic[Task]):
                 results.append(answer.result)
             worker.end()
             return Answer(result=self._division.joined(results))
+        except _NoStart as error:
+            return _not_started(error)
         except Exception as error:  # what a thread raises would be lost
             return Answer(error=error)
 
@@ -244,11 +246,7 @@ class _Pool(Generic[Task]):
             # met a shortage of memory that has passed.
             self._failed_starts += 1
             if error.is_certain or self._failed_starts >= _STARTS:
-                reason = DataError(
-                    f"a worker process does not start: {error}",
-                    help="run with one worker; the traceback of the worker, if it left one, is above",
-                )
-                pending.answer = Answer(error=reason, traceback=error.traceback)
+                pending.answer = _not_started(error)
             elif pending.has_ended_a_worker:
                 self._suspects.appendleft(pending)
             else:
@@ -282,6 +280,14 @@ def _deadly(task: str, how: str) -> DataError:
         f"a worker process died twice on {task} ({how}): {bound}, or the data crash it",
         help="give more memory or fewer workers, or take what is so large out of the data",
     )
+
+
+def _not_started(error: _NoStart) -> Answer:
+    reason = DataError(
+        f"a worker process does not start: {error}",
+        help="run with one worker, or with more memory; the traceback of the worker, if it left one, is above",
+    )
+    return Answer(error=reason, traceback=error.traceback)
 
 
 class _NoStart(Exception):

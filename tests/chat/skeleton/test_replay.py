@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pickle
 import random
+from datetime import datetime
+from types import SimpleNamespace
 
 import pytest
 
@@ -142,11 +144,44 @@ def test_long_texts_and_loops_have_their_bounds() -> None:
         assert "more text than a template may" in str(facts(template, row)[1])
 
 
-def test_the_time_is_that_of_the_row() -> None:
+def test_the_time_is_that_of_the_row(monkeypatch: pytest.MonkeyPatch) -> None:
     source = "{{ strftime_now('%Y-%m-%d') }}" + CHATML
-    template = warmed(source, told("a", "b"))
-    assert replays(template)
-    assert facts(template, told("c", "d")) == facts(ChatTemplate(source, skeletons=False), told("c", "d"))
+    template, full = warmed(source, told("a", "b")), ChatTemplate(source, skeletons=False)
+    later = SimpleNamespace(now=lambda: datetime(2031, 5, 4))
+    monkeypatch.setattr("policy_engine.chat.template.datetime", later)
+    with never_compared():
+        facts(template, told("c", "d"))  # the layout of another date is not known yet
+        before = replays(template)
+        found = facts(template, told("e", "f"))
+    assert found[0].startswith("2031-05-04")
+    assert found == facts(full, told("e", "f"))
+    assert before + 1 == replays(template)
+
+
+def test_refused_ways_leave_the_others_as_they_are() -> None:
+    refused = "{% if 'bad' in m.content %}{{ m.content|sort|first }}{% endif %}"
+    source = "{% for m in messages %}" + refused + "{{ m.content }}{% endfor %}"
+    with never_compared():
+        template = warmed(source, told("a", "b"))
+        for number in range(20):
+            template.render(told(f"bad {number}", "b"), in_other_words=False)
+        before = replays(template)
+        template.render(told("c", "d"), in_other_words=False)
+    assert before + 1 == replays(template)
+
+
+def test_rows_that_vary_are_not_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A word in a message that changes the answer's opening: every such row is labelled by itself."""
+    source = CHATML.replace("<|im_end|>", "{{ '<think></think>' if '/no_think' in messages[0].content }}<|im_end|>")
+    opening = "<|im_start|>assistant\n{{ '<think>' if '/no_think' in messages[0].content }}"
+    prompt = "{% if add_generation_prompt %}" + opening + "{% endif %}"
+    template = warmed(source + prompt, told("a", "b"))
+    tried = []
+    monkeypatch.setattr(module.Skeletons, "attempt", lambda self, row, *rest: tried.append(row))
+    template.render(told("a /no_think", "b"), in_other_words=False)
+    assert [] == tried
+    template.render(told("c", "d"), in_other_words=False)
+    assert 1 == len(tried)
 
 
 def test_a_prompt_is_rendered_in_full() -> None:

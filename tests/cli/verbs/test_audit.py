@@ -168,6 +168,10 @@ def test_without_a_policy(tmp_path: Path) -> None:
     assert "no smells" in lines
     (following,) = [line for line in lines if line.startswith("next: policy-engine audit")]
     assert following.endswith(" -t builtin compares every row with a policy")
+    template = tmp_path / "own.jinja"
+    template.write_text(load_tokenizer("builtin").template.source, encoding="utf-8")
+    named = f"-t builtin --template {template}"
+    assert f" {named} compares every row" in _audit(data, "--template", str(template)).out.replace("\n", " ")
 
 
 def test_without_a_policy_each_fault_has_what_to_do(tmp_path: Path) -> None:

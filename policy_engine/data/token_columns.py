@@ -39,7 +39,7 @@ _OF_IDS: Final = frozenset(name for key in ("input_ids", "prompt_ids", "completi
 
 
 def marks_of(row: Mapping[str, Any], size: int) -> Any:
-    """The marks of a row's `size` tokens that were sampled, under a name that is known; None without them.
+    """The marks of a row's sampled tokens, under any known name; None without such a column.
 
     >>> marks_of({"completion_mask": [0, 1, 1]}, 3), marks_of({"completion_mask": [1, 1]}, 3)
     ([0, 1, 1], None)

@@ -150,7 +150,7 @@ def by_hand(model: Any, documents: Sequence[Document], *, divisor: Denominator) 
 
 
 def log_probabilities(model: Any, document: Document, *, temperature: float = 1.0) -> list[float]:
-    """The log-probability of each trained token of a document but the first. Ids are the model's."""
+    """Log-probabilities of the trained tokens of a document, but the first. Ids are the model's."""
     import torch
 
     given = {"input_ids": torch.tensor([document.ids])}

@@ -44,7 +44,12 @@ def apply_program(program: Program, tokenized: TokenizedChat) -> TokenMask:
     Raises GuardError and RowError, as `Program.decide` does, RowError for a straddle under `on straddle error`, and
     AttributionError if text of unknown owner is trained.
     """
-    return mask_tokens(table_for(program, tokenized), tokenized, straddle=program.setting("straddle") or "mask")
+    return mask_tokens(table_for(program, tokenized), tokenized, straddle=straddle_of(program))
+
+
+def straddle_of(program: Program) -> str:
+    """The setting for tokens over two decisions: `mask`, `train` or `error`."""
+    return program.setting("straddle") or "mask"
 
 
 def table_for(program: Program, tokenized: TokenizedChat) -> PieceTable:

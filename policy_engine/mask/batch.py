@@ -19,7 +19,7 @@ from policy_engine.chat.segments import RenderedChat, TokenizedChat
 from policy_engine.chat.tokens.fast_backend import BackendMismatch
 from policy_engine.core.errors import PolicyEngineError, RowError
 from policy_engine.data.conversation import Conversation
-from policy_engine.mask.apply_program import mask_many, table_for
+from policy_engine.mask.apply_program import mask_many, straddle_of, table_for
 from policy_engine.mask.row import SAMPLE_COLUMNS, MaskedRow
 from policy_engine.mask.row_masker import RowMasker
 from policy_engine.mask.token_mask import TokenMask
@@ -103,7 +103,7 @@ def _decide(
     """Decides the tokens of all chats at once."""
     tables = [c if isinstance(c, PolicyEngineError) else attempt(table_for, masker.program, c) for c in chats]
     known = [(t, c) for t, c in zip(tables, chats) if isinstance(c, TokenizedChat) and isinstance(t, PieceTable)]
-    straddle = masker.program.setting("straddle") or "mask"
+    straddle = straddle_of(masker.program)
     try:
         masks = iter(mask_many([t for t, _ in known], [c for _, c in known], straddle=straddle) if known else [])
     except Exception:

@@ -192,7 +192,7 @@ class Counts:
         if not rows:
             return
         kinds = Numbering()
-        kinds_S = [kinds.of(*kinds_of(row.chat.segments).keys(row)) for row in rows]
+        kinds_S = [kinds.of(found.keys, found.keys_S) for found in (kinds_of(row.chat) for row in rows)]
         begins_R = np.cumsum([0, *map(len, kinds_S)])
         bounds = np.cumsum([0, *(len(row.mask.weights_T) for row in rows)])
         segments_T = np.concatenate([row.mask.segments_T for row in rows])

@@ -17,7 +17,7 @@ from jinja2 import nodes
 
 from policy_engine.chat.reference import reference_generation, reference_mask, reference_text
 from policy_engine.chat.tokenizer import ChatTokenizer
-from policy_engine.mask.apply_program import mask_tokens
+from policy_engine.mask.apply_program import mask_tokens, straddle_of
 from policy_engine.mask.token_mask import REASONS
 from policy_engine.rules.program import Program
 from policy_engine.tagging.untaggable import UntaggableError
@@ -167,7 +167,7 @@ def check_tokens(tokenizer: ChatTokenizer, program: Program, tagged: str, shapes
     """
     tokens = 0
     straddling: dict[str, tuple[str, ...]] = {}
-    straddle = program.setting("straddle") or "mask"
+    straddle = straddle_of(program)
     for shape in shapes:
         chat = tokenizer.template_for(shape.conversation).render(shape.conversation, in_other_words=False)
         ours = tokenizer.encode(chat)

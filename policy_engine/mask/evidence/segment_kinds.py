@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
-from policy_engine.chat.segments import Segment
+from policy_engine.chat.segments import RenderedChat
 from policy_engine.chat.tokenizer import ChatTokenizer
 from policy_engine.core.bounded import Bounded
 from policy_engine.core.facts import placed_of
@@ -21,45 +21,32 @@ NO_ROLE: Final = ""
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SegmentKinds:
-    """The segments of chats of one shape: one entry per segment."""
+    """The segments of chats of one shape: one entry per segment in `_S`."""
 
-    parts: tuple[str, ...]
-    turns: tuple[int | None, ...]
+    keys: tuple[tuple[str, str], ...]
+    """The (role, part) pairs that tokens are counted under."""
+    keys_S: npt.NDArray[np.intp]
+    """The place of each segment's pair in `keys`."""
     is_data_S: npt.NDArray[np.bool_]
     """True where the segment is data other than thinking: in thinking a template's own delimiters are expected."""
-    known: dict[tuple[str, ...], tuple[list[tuple[str, str]], npt.NDArray[np.intp]]] = field(default_factory=dict)
-    """Results of `keys`, by the roles of the messages."""
-
-    def keys(self, row: MaskedRow) -> tuple[list[tuple[str, str]], npt.NDArray[np.intp]]:
-        """The (role, part) pairs that tokens are counted under.
-
-        Also gives for each segment which of the pairs is its own.
-        """
-        # Chats of one shape may have other roles: a layout knows which turn a segment is of, not who speaks.
-        roles = tuple([str(message["role"]) for message in row.chat.messages])
-        found = self.known.get(roles)
-        if found is None:
-            keys_S = [(NO_ROLE if turn is None else roles[turn], part) for part, turn in zip(self.parts, self.turns)]
-            keys = list(dict.fromkeys(keys_S))
-            at = {key: i for i, key in enumerate(keys)}
-            found = keys, np.array([at[key] for key in keys_S], dtype=np.intp)
-            self.known[roles] = found
-        return found
 
 
 _KNOWN: Bounded[object, SegmentKinds] = Bounded(1024)
 
 
-def kinds_of(segments: Sequence[Segment]) -> SegmentKinds:
+def kinds_of(chat: RenderedChat) -> SegmentKinds:
     """The kinds of a chat's segments."""
-    # Chats of one shape share a layout, so that its segments need not be made into objects for each row.
-    placed = placed_of(segments)
+    # Chats that share a layout have the same roles, so that its segments need not be made into objects for each row.
+    placed = placed_of(chat.segments)
     found = None if placed is None else _KNOWN.get(placed.layout)
     if found is None:
+        keys_S = [(NO_ROLE if s.turn is None else str(chat.messages[s.turn]["role"]), s.part) for s in chat.segments]
+        at = {key: place for place, key in enumerate(dict.fromkeys(keys_S))}
+        is_data = [s.from_data and not s.part.startswith("reasoning") for s in chat.segments]
         found = SegmentKinds(
-            parts=tuple(segment.part for segment in segments),
-            turns=tuple(segment.turn for segment in segments),
-            is_data_S=np.array([s.from_data and not s.part.startswith("reasoning") for s in segments], dtype=np.bool_),
+            keys=tuple(at),
+            keys_S=np.array([at[key] for key in keys_S], dtype=np.intp),
+            is_data_S=np.array(is_data, dtype=np.bool_),
         )
         if placed is not None:
             _KNOWN.keep(placed.layout, found)
@@ -74,7 +61,7 @@ class Numbering:
         self._arrays: dict[int, tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]] = {}
 
     def of(self, keys: Sequence[tuple[str, str]], keys_S: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
-        """The number of each segment's pair, from what `SegmentKinds.keys` gives.
+        """The number of each segment's pair, from what `SegmentKinds` has.
 
         >>> numbering = Numbering()
         >>> numbering.of([("user", "text"), ("user", "eot")], np.array([0, 1, 0]))
@@ -122,7 +109,7 @@ class ControlTokens:
         # Ids past the end are clipped to the last entry, which is False.
         hits = np.flatnonzero(self._is_control.take(np.concatenate(ids), mode="clip"))
         rows_H = np.searchsorted(np.cumsum([len(ids_T) for ids_T in ids]), hits, side="right")
-        is_data = [kinds_of(row.chat.segments).is_data_S for row in rows]
+        is_data = [kinds_of(row.chat).is_data_S for row in rows]
         begins_R = np.cumsum([0, *map(len, is_data)])
         segments_H = np.concatenate([row.mask.segments_T for row in rows])[hits]
         for at in set(rows_H[np.concatenate(is_data)[begins_R[rows_H] + segments_H]].tolist()):

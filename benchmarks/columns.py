@@ -146,28 +146,23 @@ def bars(rows: int, pairs: int, only: str = "") -> dict[str, Any]:
 
 def show_bars(found: dict[str, Any]) -> str:
     """The table."""
+    # Results that are older than a backend have no column of it.
+    kept = {name for case in found["cases"].values() for name in case["ratios"]}
+    backends = [name for name in ("reference", "kitoken", "gigatoken") if name in kept]
     rows = []
     for name, case in found["cases"].items():
         ratios = {work: Ratio(**ratio) for work, ratio in case["ratios"].items()}
         cells = [name, case["baseline"], ratios["control"]]
-        for backend in ("reference", "kitoken", "gigatoken"):
+        for backend in backends:
             if backend not in ratios:
                 cells.append("")
                 continue
             limit = case["bars"].get(backend)
-            kept = "" if limit is None else f", bar {limit}" if _holds(ratios, backend, limit) else f", OVER {limit}"
-            cells.append(f"{ratios[backend]}{kept}")
+            verdict = "" if limit is None else f", bar {limit}" if _holds(ratios, backend, limit) else f", OVER {limit}"
+            cells.append(f"{ratios[backend]}{verdict}")
         rows.append([*cells, ratios["encode, no offsets"], ratios.get("render + encode", "the baseline")])
-    head = (
-        "conversations",
-        "baseline",
-        "control",
-        "`reference`",
-        "`kitoken`",
-        "`gigatoken`",
-        "encode without offsets",
-        "render + encode",
-    )
+    shown = (f"`{name}`" for name in backends)
+    head = ("conversations", "baseline", "control", *shown, "encode without offsets", "render + encode")
     return results.table(head, rows)
 
 

@@ -25,6 +25,7 @@ SHOWN: Final[dict[str, Callable[[dict[str, Any]], str]]] = {
     "columns-bars-pool": columns.show_bars,
     "columns-bars-pool-real": columns.show_bars,
     "columns-bars-pool-in-content": columns.show_bars,
+    "columns-skeletons-pool": columns.show_skeletons,
     "columns-turns": columns.show_turns,
     "columns-policies": columns.show_policies,
     "workers": workers.show,
@@ -36,8 +37,8 @@ SHOWN: Final[dict[str, Callable[[dict[str, Any]], str]]] = {
 _BLOCK: Final = re.compile(r"(<!-- table: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
-def write_tables(folder: Path) -> None:
-    """Puts every table that was measured into the page."""
+def with_tables(page: str, folder: Path) -> str:
+    """The page with every table that was measured, as `folder` keeps it."""
 
     def made(match: re.Match[str]) -> str:
         found = results.load(folder, match[2])
@@ -47,7 +48,12 @@ def write_tables(folder: Path) -> None:
             f"{match[1]}`{found['command']}`\n\n{SHOWN[match[2]](found)}\n\n*{results.description(found)}*\n{match[3]}"
         )
 
-    PAGE.write_text(_BLOCK.sub(made, PAGE.read_text(encoding="utf-8")), encoding="utf-8")
+    return _BLOCK.sub(made, page)
+
+
+def write_tables(folder: Path) -> None:
+    """Puts every table that was measured into the page."""
+    PAGE.write_text(with_tables(PAGE.read_text(encoding="utf-8"), folder), encoding="utf-8")
 
 
 def draw(folder: Path) -> None:

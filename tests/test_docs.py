@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import plots, results
 from benchmarks.peers.__main__ import RESULTS
 from benchmarks.peers.page import write_pages
 from policy_engine import Masker, load_policy, load_tokenizer
@@ -46,6 +47,11 @@ def test_tables_beside_other_systems_are_those_of_the_results(tmp_path: Path) ->
         (tmp_path / name).write_text(text)
     write_pages(RESULTS, tmp_path)
     assert pages == {name: (tmp_path / name).read_text() for name in pages}
+
+
+def test_tables_of_performance_are_those_of_the_results() -> None:
+    page = plots.PAGE.read_text(encoding="utf-8")
+    assert plots.with_tables(page, results.RESULTS) == page, "run `python -m benchmarks.plots`"
 
 
 def test_make_targets_that_pages_name_exist() -> None:

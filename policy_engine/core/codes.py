@@ -107,7 +107,7 @@ CODES: Final[dict[str, str]] = {
     "PE608": "a comment that ignores a code which does not exist",
     "PE609": "placeholders of media are trained",
     "PE610": "a condition that only the message before can meet",
-    "PE611": "a weight from the data that leaves out the ends",
+    "PE611": "ends that are trained where the data's weight masks the text",
     "PE701": "a policy's own test that fails",
     "PE702": "a trainer that does not train what the labels say",
 }

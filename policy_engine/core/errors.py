@@ -144,14 +144,14 @@ class PolicyWarning(UserWarning):
 def warn_of(diagnostics: Iterable[Diagnostic], *, stacklevel: int) -> None:
     """Warns of findings that did not stop a policy from loading.
 
-    The warnings point at the code `stacklevel` frames above.
+    The warnings point at the code `stacklevel` frames above. Findings that are no slip (`info`) are for `check` alone.
 
     >>> with warnings.catch_warnings(record=True) as caught:
     ...     warn_of([Diagnostic(code="PE254", severity="warning", message="trains nothing")], stacklevel=1)
     >>> str(caught[0].message)
     'warning[PE254]: trains nothing'
     """
-    for diagnostic in diagnostics:
+    for diagnostic in (found for found in diagnostics if found.severity != "info"):
         # One frame more, for this function itself.
         warnings.warn(PolicyWarning(format_diagnostic(diagnostic), diagnostic), stacklevel=stacklevel + 1)
 

@@ -25,10 +25,11 @@ from policy_engine.data.formats import (
     Format,
     FormatKind,
     column,
+    list_kind,
     named_format,
 )
 from policy_engine.data.given import given_documents, given_messages, given_tools
-from policy_engine.data.shapes import detect_format, list_kind, shape_of
+from policy_engine.data.shapes import detect_format, shape_of
 
 LOOKED_AT: Final = 200
 """Rows that are looked at to find the format of a dataset."""

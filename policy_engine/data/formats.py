@@ -117,9 +117,9 @@ def column(row: Mapping[str, Any], name: str) -> Any:
 OTHER_NAMES: Final[dict[str, tuple[str, ...]]] = {
     "field": USUAL_FIELDS,
     "role": ("role", "from", "speaker", "author", "sender"),
-    "content": ("content", "value", "text", "message", "body"),
-    "prompt": ("prompt", "instruction", "question", "input", "query"),
-    "completion": ("completion", "response", "output", "answer"),
+    "content": ("content", "value", "text", "message", "body", "parts"),
+    "prompt": ("prompt", "instruction", "question", "input", "query", "problem", "user", "human"),
+    "completion": ("completion", "response", "output", "answer", "reply", "solution", "assistant"),
     "instruction": ("instruction", "prompt", "question", "query"),
     "output": ("output", "response", "completion", "answer"),
     "chosen": ("chosen", "preferred", "accepted", "win"),
@@ -164,6 +164,24 @@ def message_list(value: Any) -> Sequence[Any] | None:
         except ValueError:
             return None
     return value if isinstance(value, list | tuple) else None
+
+
+def list_kind(value: Any) -> FormatKind | None:
+    """The kind of messages that a column's value is a list of; None if it is not such a list.
+
+    >>> list_kind([{"from": "human", "value": "Hi"}])
+    'sharegpt'
+    """
+    # The first message that says it: a broken one before it does not hide the kind.
+    for message in message_list(value) or ():
+        if isinstance(message, Mapping):
+            if isinstance(message.get("ids"), list | tuple) and "role" in message:
+                return "turns"
+            if isinstance(message.get("role"), str):
+                return "messages"
+            if isinstance(message.get("from"), str) and "value" in message:
+                return "sharegpt"
+    return None
 
 
 def is_broken_list(value: Any) -> TypeGuard[str]:

@@ -133,6 +133,9 @@ def given_messages(given: Any) -> list[Any]:
             f"the masker got an object with the keys {keys_of(given)}, not a list of messages",
             f"{what}: give it the row's column of messages; for a dataset say `map(masker.batch, batched=True)`",
         )
+    # A `Dataset` is iterable too, by rows.
+    if hasattr(given, "column_names"):
+        refuse("the masker got a dataset, not a list of messages", "say `dataset.map(masker.batch, batched=True)`")
     if isinstance(given, str):
         found = message_list(given)
         if found is None:

@@ -16,12 +16,14 @@ from policy_engine.data.json_text import read_json
 from policy_engine.data.refusal import DROP, how_to_name, keys_of, refuse, text_problem
 
 _CALL: Final = 'write calls as {"type": "function", "function": {"name": …, "arguments": …}}'
-
-
-_SPEAKING: Final = frozenset(
-    {"content", "refusal", *(name for name, kind in MESSAGE_FIELDS.items() if kind in ("call", "reasoning", "media"))}
+_SHAREGPT: Final = (
+    "these are ShareGPT's keys: `messages: {format: sharegpt}` in a dataset file reads them; without one, "
+    "`masker.batch` and the commands find that by themselves"
 )
-"""Fields that make a message of an object: its text, calls, reasoning or media."""
+
+# `text` in place of `content` is a misspelled key more often than a template's own field.
+_SPEAKING: Final = frozenset(name for name, kind in MESSAGE_FIELDS.items() if kind != "label" and name != "text")
+"""Fields that make a message of an object: its text, calls, results, reasoning or media."""
 
 
 def read_messages(row: Mapping[str, Any], spec: Format) -> list[dict[str, Any]]:
@@ -117,7 +119,7 @@ def _read_message(message: Any, spec: Format, place: str) -> dict[str, Any]:
         if spec.role not in message:
             refuse(
                 f"{place} has no `{spec.role}`; its keys are {keys_of(message)}",
-                how_to_name("role", spec.role, message, "key"),
+                _SHAREGPT if {"from", "value"} <= set(message) else how_to_name("role", spec.role, message, "key"),
             )
         refuse(
             f"{place}: `{spec.role}` is {'empty' if role == '' else a_kind(role)}; it has to name the author",

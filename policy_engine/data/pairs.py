@@ -19,7 +19,7 @@ from policy_engine.core.errors import RowError
 from policy_engine.core.source import Place
 from policy_engine.core.wording import a_kind
 from policy_engine.data.conversation import Conversation, conversation_of, read_row
-from policy_engine.data.formats import Format, FormatKind, column, message_list
+from policy_engine.data.formats import Format, FormatKind, column, key_meant, message_list
 from policy_engine.data.messages import read_list
 from policy_engine.data.refusal import DROP, how_to_name, instead_of, refuse, text_problem
 
@@ -90,9 +90,13 @@ def _read_pair(row: Mapping[str, Any], spec: Format) -> Pair:
     prompt = _prompt(row, spec)
     if prompt is None and (isinstance(chosen, str) or isinstance(rejected, str)):
         name = spec.chosen if isinstance(chosen, str) else spec.rejected
+        meant = key_meant("prompt", spec.prompt, row)
         refuse(
             f"`{name}` is text, and no column `{spec.prompt}` says what it answers",
-            "add the prompt, or write both answers as lists of messages that begin with it",
+            f"rename `{meant}` to `{spec.prompt}` in the data, or name it in a dataset file: `messages: {{format: "
+            f"preference, prompt: {meant}}}`"
+            if meant is not None
+            else "add the prompt, or write both answers as lists of messages that begin with it",
         )
     sides = [_said(chosen), _said(rejected)]
     # Some data repeats the prompt in both answers (UltraFeedback), some has it apart.

@@ -1,21 +1,40 @@
-"""Refusing a row: the error says what is wrong, where in the row, and what to do.
+"""Refusing a row, or data of no known shape: what is wrong, where, and what to do.
 
 messages[2] has no `role`; its keys are `from`, `value`
   help: did you mean `role` where it says `from`? …
+no conversation found in 2 rows; their columns are `q` (text), `a` (text) …
+  help: say in a dataset file what is the question and what the answer: `messages: {format: prompt_completion, …}`
 """
 
 from __future__ import annotations
 
 import ast
-from collections.abc import Mapping
+import re
+from collections.abc import Container, Iterable, Mapping
 from typing import Any, Final, NoReturn
 
 from policy_engine.core.errors import RowError
-from policy_engine.core.wording import a_kind
-from policy_engine.data.formats import key_meant
+from policy_engine.core.wording import a_kind, counted
+from policy_engine.data.formats import OTHER_NAMES, USUAL_FIELDS, is_broken_list, key_meant, list_kind, message_list
 from policy_engine.data.json_text import read_json
 
 DROP: Final = "fix the row, or drop it"
+NEXT_STEP: Final = (
+    "name the columns in a dataset file, for example `messages: {field: dialogue, role: speaker, content: text, "
+    "roles: {customer: user, agent: assistant}}`"
+)
+ANSWERS: Final = (
+    "completion", "response", "output", "solution", "answer", "reply", "assistant", "chosen", "target",
+    "expected_output",
+)  # fmt: skip
+"""Names of columns that hold an answer, the usual ones first."""
+_CHOSEN: Final = frozenset({"chosen", "preferred", "accepted", "win", "winner", "better", "best", "good", "positive"})
+_REJECTED: Final = frozenset(
+    {"rejected", "reject", "dispreferred", "lose", "loser", "worse", "worst", "bad", "negative"}
+)
+"""Words in names of columns that hold the two answers of a preference."""
+_MANY: Final = 8
+"""Columns from which on two names that look like question and answer say little."""
 
 
 def refuse(reason: str, help: str) -> NoReturn:
@@ -79,3 +98,149 @@ def text_problem(text: str) -> tuple[str, str]:
             "write it with `json.dumps`, not with `str` or `repr`; `ast.literal_eval` reads what is there",
         )
     return "text", DROP
+
+
+def nothing_fits(rows: list[Any]) -> str:
+    """The error where no row has a known shape: the columns that were seen, and the shapes.
+
+    >>> nothing_fits(["Hi"])
+    'no conversation found in 1 row: a row is text, not an object'
+    """
+    objects = [row for row in rows if isinstance(row, Mapping)]
+    for name in USUAL_FIELDS:
+        value = objects[0].get(name) if objects else None
+        if is_broken_list(value):
+            return f"no conversation found in {counted(len(rows), 'row')}: column `{name}` is {text_problem(value)[0]}"
+    if not objects:
+        return f"no conversation found in {counted(len(rows), 'row')}: a row is {a_kind(rows[0])}, not an object"
+    columns: dict[str, Any] = {}
+    for row in objects:
+        for name, value in row.items():
+            columns.setdefault(str(name), value)
+    lists = _lists_of(objects[0])
+    if len(lists) > 1:
+        named = " and ".join(f"`{name}`" for name in lists)
+        return f"columns {named} all hold messages, and nothing says which to train on"
+    shown = ", ".join(
+        f"`{name}` ({'an empty list' if value == [] else a_kind(value)})" for name, value in list(columns.items())[:12]
+    )
+    return (
+        f"no conversation found in {counted(len(rows), 'row')}; their columns are {shown or 'none'}. Known shapes: "
+        "a list of messages with `role` and `content`, or with `from` and `value`; `instruction` and `output`; "
+        "`prompt` and `completion`; `chosen` and `rejected`"
+    )
+
+
+def what_to_do(rows: list[Any]) -> str:
+    """The help where no row has a known shape.
+
+    >>> what_to_do([{"question": "Hi?", "good": "Yes.", "bad": "No."}])[51:]
+    '`messages: {format: preference, prompt: question, chosen: good, rejected: bad}`'
+    """
+    row = next((row for row in rows if isinstance(row, Mapping)), {})
+    for name in USUAL_FIELDS:
+        value = row.get(name)
+        if is_broken_list(value):
+            return text_problem(value)[1]
+    texts = [name for name in row if isinstance(name, str) and _holds_text(row[name])]
+    lists = _lists_of(row)
+    return (
+        _as_pair(row, texts)
+        or _as_answer(row, texts, lists)
+        or (f"name one in a dataset file: `messages: {{field: {lists[0]}}}`" if len(lists) > 1 else None)
+        or _names_seen(rows)
+        or _as_objects(row)
+        or _as_text(row, texts)
+        or NEXT_STEP
+    )
+
+
+def _lists_of(row: Mapping[Any, Any]) -> list[str]:
+    return [name for name in row if list_kind(row[name]) is not None]
+
+
+def _holds_text(value: Any) -> bool:
+    return list_kind(value) == "messages" or (isinstance(value, str) and bool(value.strip()))
+
+
+def _known(names: Iterable[str], texts: Iterable[str]) -> str | None:
+    """The column that has the first of some names, in upper or lower case."""
+    by_lower = {name.lower(): name for name in texts}
+    return next((by_lower[name] for name in names if name in by_lower), None)
+
+
+def _with_word(words: Container[str], texts: Iterable[str]) -> str | None:
+    """The shortest column with one of some words in its name: `response_chosen`, `chosenText`."""
+    spaced = {name: re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).lower() for name in texts}
+    found = [name for name, words_in in spaced.items() if any(w in words for w in re.split(r"[^a-z]+", words_in))]
+    return min(found, key=len, default=None)
+
+
+def _as_pair(row: Mapping[str, Any], texts: list[str]) -> str | None:
+    """The help where two columns look like the better and the worse answer."""
+    chosen, rejected = _with_word(_CHOSEN, texts), _with_word(_REJECTED, texts)
+    if chosen is None or rejected is None or list_kind(row[chosen]) != list_kind(row[rejected]):
+        return None
+    others = [name for name in texts if name not in (chosen, rejected)]
+    prompt = _known(OTHER_NAMES["prompt"], others) or (others[0] if len(others) == 1 else None)
+    named = {"chosen": chosen, "rejected": rejected}
+    if prompt is not None or not _opens_whole(row[chosen]):
+        named = {"prompt": prompt or "NAME", **named}
+    pairs = ", ".join(f"{option}: {name}" for option, name in named.items() if option != name)
+    return f"say in a dataset file which answer is preferred: `messages: {{format: preference, {pairs}}}`"
+
+
+def _as_answer(row: Mapping[str, Any], texts: list[str], lists: list[str]) -> str | None:
+    """The help where columns hold a question and its answer."""
+    if not lists and len(row) >= _MANY:
+        return None
+    question, answer = _known(OTHER_NAMES["prompt"], texts), _known(ANSWERS, texts)
+    # Of two columns whose names say nothing, the question is usually first.
+    if len(texts) == 2 and len(lists) < 2:
+        question = question or next(name for name in texts if name != answer)
+        answer = answer or next(name for name in texts if name != question)
+    if question is None or (answer is None and lists):
+        return None
+    # The answer is the whole conversation already, question included.
+    if answer is not None and answer in lists and _opens_whole(row[answer]):
+        return f"name it in a dataset file: `messages: {{field: {answer}}}`"
+    declared = f"messages: {{format: prompt_completion, prompt: {question}, completion: {answer or 'NAME'}}}"
+    as_text = "" if answer is not None else "; the answer has to be text, or a list of messages"
+    return f"say in a dataset file what is the question and what the answer: `{declared}`{as_text}"
+
+
+def _opens_whole(value: Any) -> bool:
+    """True if a list of messages is a whole conversation, not only its answer."""
+    first = next(iter(message_list(value) or ()), None)
+    return isinstance(first, Mapping) and first.get("role") in ("system", "user")
+
+
+def _names_seen(rows: list[Any]) -> str | None:
+    """The help where a column of the rows is a list of objects that look like messages."""
+    for row in (row for row in rows if isinstance(row, Mapping)):
+        for name, value in row.items():
+            message = next((m for m in message_list(value) or () if isinstance(m, Mapping)), None)
+            if message is None or list_kind(value) is not None:
+                continue
+            role, content = (key if key in message else key_meant(key, key, message) for key in ("role", "content"))
+            if role is not None and content is not None and role != content:
+                declared = f"messages: {{field: {name}, role: {role}, content: {content}}}"
+                return f"rename the keys in the data, or write a dataset file that names them: `{declared}`"
+    return None
+
+
+def _as_objects(row: Mapping[str, Any]) -> str | None:
+    """The help where a column that usually holds messages holds a list of other things."""
+    name = next((name for name in USUAL_FIELDS if message_list(row.get(name))), None)
+    shape = '{"role": "user", "content": …}'
+    return None if name is None else f"write each message in `{name}` as an object, such as `{shape}`"
+
+
+def _as_text(row: Mapping[str, Any], texts: list[str]) -> str | None:
+    """The help where all that a row has is one text."""
+    if len(texts) != 1 or len(row) > 2:
+        return None
+    return (
+        f"`{texts[0]}` does not say who wrote which part of it: give the messages that it was made of, or the question "
+        "and the answer in columns of their own"
+    )

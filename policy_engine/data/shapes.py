@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from policy_engine.core.errors import ConfigError
-from policy_engine.core.wording import a_kind, counted
+from policy_engine.core.wording import counted
 from policy_engine.data.formats import (
     CALL_ROLE,
     OTHER_NAMES,
@@ -21,13 +21,12 @@ from policy_engine.data.formats import (
     Format,
     FormatKind,
     column,
-    is_broken_list,
-    key_meant,
+    list_kind,
     message_list,
     named_format,
     role_of,
 )
-from policy_engine.data.refusal import text_problem
+from policy_engine.data.refusal import ANSWERS, NEXT_STEP, nothing_fits, what_to_do
 from policy_engine.data.token_columns import NAMES, is_numbers
 
 _TITLES: Final[dict[FormatKind, str]] = {
@@ -39,19 +38,11 @@ _TITLES: Final[dict[FormatKind, str]] = {
     "unpaired_preference": "answers that are wanted or not",
     "turns": "turns of token ids",
 }
-NEXT_STEP: Final = (
-    "name the columns in a dataset file, for example `messages: {field: dialogue, role: speaker, content: text, "
-    "roles: {customer: user, agent: assistant}}`"
-)
 _TOOLS: Final = (
     "tools", "tool_defs", "tool_definitions", "tool_schemas", "tools_json", "available_tools", "functions",
     "function_definitions", "function_descriptions", "apis",
 )  # fmt: skip
 _SYSTEMS: Final = ("system", "system_prompt", "system_message", "sys_prompt", "instructions")
-_ANSWERS: Final = ("completion", "response", "output", "answer", "chosen", "target", "expected_output")
-"""Names of columns that hold an answer, the usual ones first."""
-_MANY: Final = 8
-"""Columns from which on two names that look like question and answer say little."""
 
 
 def detect_format(rows: Iterable[Any]) -> Format:
@@ -74,7 +65,7 @@ def detect_format(rows: Iterable[Any]) -> Format:
         if shape is not None:
             votes[shape] += 1
     if not votes:
-        raise ConfigError(_nothing_fits(seen), help=_what_to_do(seen))
+        raise ConfigError(nothing_fits(seen), help=what_to_do(seen))
     (kind, names), count = votes.most_common(1)[0]
     fitting = [row for row in seen if shape_of(row) == (kind, names)]
     return _described(kind, names, fitting, looked_at=len(seen), count=count)
@@ -87,7 +78,8 @@ def _described(
     if kind in ("messages", "sharegpt"):
         (field_name,) = names
         fmt = named_format(kind, field=field_name)
-        why = f"column `{field_name}` holds lists of objects with `{fmt.role}` and `{fmt.content}`"
+        why = f"column `{field_name}` holds lists of objects with `{fmt.role}`"
+        why += f" and `{fmt.content}`" if _has_key(rows, fmt, fmt.content) else ""
         roles = _authors(rows, fmt)
         notes.append("authors " + ", ".join(_author(fmt, role) for role in roles))
         # OpenAI's keys with ShareGPT's authors: nothing would be trained.
@@ -158,15 +150,21 @@ def _inputs(rows: Sequence[Mapping[str, Any]], format: Format) -> Iterator[str]:
 
 
 def _openings(rows: Sequence[Mapping[str, Any]], format: Format) -> Iterator[str]:
-    if format.kind != "messages" or format.field == "prompt" or not _filled(rows, "prompt"):
+    if format.kind != "messages":
         return
     first = [next(iter(message_list(column(row, format.field)) or [None])) for row in rows]
     answers = sum(role_of(message, format) == "assistant" for message in first)
     # Of most rows, since single conversations open and end in many ways.
-    if 2 * answers > len(rows):
-        declared = f"messages: {{format: prompt_completion, completion: {format.field}}}"
+    if 2 * answers <= len(rows):
+        return
+    lists = (name for row in rows for name in row if list_kind(row[name]) == "messages")
+    names = (name for name in (*OTHER_NAMES["prompt"], *dict.fromkeys(lists)) if name != format.field)
+    name = next((name for name in names if _filled(rows, name)), None)
+    if name is not None:
+        prompt = "" if name == "prompt" else f"prompt: {name}, "
+        declared = f"messages: {{format: prompt_completion, {prompt}completion: {format.field}}}"
         yield (
-            f"the conversations open with an answer, and column `prompt` is not used: `{declared}` in a dataset file "
+            f"the conversations open with an answer, and column `{name}` is not used: `{declared}` in a dataset file "
             "puts it in front"
         )
 
@@ -180,7 +178,7 @@ def _answers(rows: Sequence[Mapping[str, Any]], format: Format) -> Iterator[str]
             f"them as a pair of answers, and `prompt: {format.field}` beside it that column as their prompt"
         )
         return
-    name = next((name for name in _ANSWERS if name != format.field and _filled(rows, name)), None)
+    name = next((name for name in ANSWERS if name != format.field and _filled(rows, name)), None)
     if name is None:
         return
     last = [list(message_list(column(row, format.field)) or [None])[-1] for row in rows]
@@ -225,6 +223,12 @@ def _author(fmt: Format, name: str) -> str:
     role = fmt.roles.get(name, name)
     meaning = "assistant tool call" if role == CALL_ROLE else role
     return f"`{name}`" if meaning == name else f"`{name}` as {meaning}"
+
+
+def _has_key(rows: list[Mapping[str, Any]], fmt: Format, key: str) -> bool:
+    """True if a message of the rows has a key."""
+    messages = (message for row in rows for message in message_list(column(row, fmt.field)) or ())
+    return any(isinstance(message, Mapping) and key in message for message in messages)
 
 
 def _authors(rows: list[Mapping[str, Any]], fmt: Format) -> list[str]:
@@ -272,101 +276,3 @@ def _is_pair(row: Mapping[str, Any]) -> bool:
     if any(texts) and row.get("prompt") is None:
         return False
     return all(is_text or list_kind(answer) == "messages" for is_text, answer in zip(texts, answers))
-
-
-def list_kind(value: Any) -> FormatKind | None:
-    """The kind of messages that a column's value is a list of; None if it is not such a list.
-
-    >>> list_kind([{"from": "human", "value": "Hi"}])
-    'sharegpt'
-    """
-    # The first message that says it: a broken one before it does not hide the kind.
-    for message in message_list(value) or ():
-        if isinstance(message, Mapping):
-            if isinstance(message.get("ids"), list | tuple) and "role" in message:
-                return "turns"
-            if isinstance(message.get("role"), str):
-                return "messages"
-            if isinstance(message.get("from"), str) and "value" in message:
-                return "sharegpt"
-    return None
-
-
-def _what_to_do(rows: list[Any]) -> str:
-    first = next((row for row in rows if isinstance(row, Mapping)), {})
-    for name in USUAL_FIELDS:
-        value = first.get(name)
-        if is_broken_list(value):
-            return text_problem(value)[1]
-    return _one_of_several(rows) or _names_seen(rows) or NEXT_STEP
-
-
-def _nothing_fits(rows: list[Any]) -> str:
-    objects = [row for row in rows if isinstance(row, Mapping)]
-    for name in USUAL_FIELDS:
-        value = objects[0].get(name) if objects else None
-        if is_broken_list(value):
-            return f"no conversation found in {counted(len(rows), 'row')}: column `{name}` is {text_problem(value)[0]}"
-    if not objects:
-        return f"no conversation found in {counted(len(rows), 'row')}: a row is {a_kind(rows[0])}, not an object"
-    columns: dict[str, Any] = {}
-    for row in objects:
-        for name, value in row.items():
-            columns.setdefault(str(name), value)
-    lists = _lists_of(objects)
-    if len(lists) > 1:
-        named = " and ".join(f"`{name}`" for name in lists)
-        return f"columns {named} all hold messages, and nothing says which to train on"
-    shown = ", ".join(
-        f"`{name}` ({'an empty list' if value == [] else a_kind(value)})" for name, value in list(columns.items())[:12]
-    )
-    return (
-        f"no conversation found in {counted(len(rows), 'row')}; their columns are {shown or 'none'}. Known shapes: "
-        "a list of messages with `role` and `content`, or with `from` and `value`; `instruction` and `output`; "
-        "`prompt` and `completion`; `chosen` and `rejected`"
-    )
-
-
-def _lists_of(objects: list[Any]) -> list[str]:
-    return [name for row in objects[:1] for name in row if list_kind(row[name]) is not None]
-
-
-def _one_of_several(rows: list[Any]) -> str | None:
-    """The help where several columns hold messages, or a question and its answer."""
-    objects = [row for row in rows if isinstance(row, Mapping)]
-    if not objects:
-        return None
-    row, lists = objects[0], _lists_of(objects)
-    question = next((name for name in ("prompt", *OTHER_NAMES["prompt"]) if _holds_text(row.get(name))), None)
-    answer = next((name for name in _ANSWERS if _holds_text(row.get(name))), None)
-    if question is not None and answer is not None and (lists or len(row) < _MANY):
-        # The answer is the whole conversation already, question included.
-        if answer in lists and _opens_whole(row[answer]):
-            return f"name it in a dataset file: `messages: {{field: {answer}}}`"
-        declared = f"messages: {{format: prompt_completion, prompt: {question}, completion: {answer}}}"
-        return f"say in a dataset file what is the question and what the answer: `{declared}`"
-    return f"name one in a dataset file: `messages: {{field: {lists[0]}}}`" if len(lists) > 1 else None
-
-
-def _holds_text(value: Any) -> bool:
-    return list_kind(value) == "messages" or (isinstance(value, str) and bool(value.strip()))
-
-
-def _opens_whole(value: Any) -> bool:
-    """True if a list of messages is a whole conversation, not only its answer."""
-    first = next(iter(message_list(value) or ()), None)
-    return isinstance(first, Mapping) and first.get("role") in ("system", "user")
-
-
-def _names_seen(rows: list[Any]) -> str | None:
-    """The help where a column of the rows is a list of objects that look like messages."""
-    for row in (row for row in rows if isinstance(row, Mapping)):
-        for name, value in row.items():
-            message = next((m for m in message_list(value) or () if isinstance(m, Mapping)), None)
-            if message is None or list_kind(value) is not None:
-                continue
-            role, content = (key if key in message else key_meant(key, key, message) for key in ("role", "content"))
-            if role is not None and content is not None and role != content:
-                declared = f"messages: {{field: {name}, role: {role}, content: {content}}}"
-                return f"rename the keys in the data, or write a dataset file that names them: `{declared}`"
-    return None

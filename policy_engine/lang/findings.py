@@ -33,6 +33,10 @@ class Findings:
         """Something a reader should know and the policy can live with."""
         self._add("warning", code, message, span, help, related)
 
+    def note(self, code: str, message: str, span: Span, help: str | None = None) -> None:
+        """Something worth a line that is no slip: it does not fail `--strict`."""
+        self._add("info", code, message, span, help, ())
+
     def add(self, diagnostic: Diagnostic) -> None:
         """A diagnostic made elsewhere."""
         span = diagnostic.span

@@ -149,10 +149,36 @@ def test_the_ends_that_are_missing_are_those_of_the_turns_that_are_trained(text:
         ("train assistant weight message.w; train eos of assistant", "PE611"),
         ("train assistant weight sample.w; train eot after assistant", "PE611"),
         ("train text weight message.w; train eos", "PE611"),
+        ("train assistant weight message.w; train eos", "PE611"),
+        ("train assistant, eos of assistant; train assistant weight message.w", "PE611"),
+        ("train assistant, eos of assistant; scale assistant by message.w", "PE611"),
+        ("train assistant, eos of assistant; scale last assistant.text by sample.w", "PE611"),
+        ("train assistant; train eos; scale text by message.w", "PE611"),
+        ("train assistant weight message.w; train eos of assistant; mask eos of trained assistant", "PE611"),
     ],
 )
 def test_warns(text: str, code: str) -> None:
     assert [code] == codes(text)
+
+
+@pytest.mark.parametrize("text", ["train last assistant", "train first assistant", "train last 2 assistant.text"])
+def test_turns_picked_by_number_without_their_ends_are_noted_and_no_warning(text: str) -> None:
+    (found,) = lint(check_text(text))
+    assert ("PE604", "info") == (found.code, found.severity)
+
+
+def test_turns_picked_beside_all_turns_of_another_role_are_noted_alone() -> None:
+    found = lint(check_text("train last assistant, user"))
+    assert [("assistant", "info"), ("user", "warning")] == [(f.message.split("`")[1], f.severity) for f in found]
+
+
+def test_ends_that_are_weighed_too_are_not_reported() -> None:
+    text = "train assistant, eos of assistant; scale assistant by message.w"
+    assert "`scale …, eos of assistant by message.w`" in str(lint(check_text(text))[0].help)
+    assert [] == codes("train assistant, eos of assistant; scale assistant, eos of assistant by message.w")
+    assert [] == codes("train assistant weight message.w; train eos of assistant; scale eos of assistant by message.w")
+    assert [] == codes("train assistant weight message.w; train eos of assistant; mask turn where message.w == 0")
+    assert [] == codes("train assistant; scale assistant by message.w; train eos of trained assistant")
 
 
 @pytest.mark.parametrize(
@@ -200,8 +226,10 @@ def test_says_where_and_what_to_write() -> None:
 def test_a_weight_that_leaves_out_the_ends_names_its_field() -> None:
     (warning,) = lint(check_text("train assistant weight message.w\ntrain eos of assistant"))
     assert "where `message.w` is 0, the text is masked, and these ends are trained" == warning.message
+    weighed = "`train …, eos of assistant weight message.w`"
     assert (
-        "write `eos of trained assistant` below that rule, or give this one the weight `message.w` too" == warning.help
+        f"train `eos of trained assistant` below that rule in place of these, or weigh them too: {weighed}"
+        == warning.help
     )
     assert ["train assistant weight message.w"] == [related.span.text for related in warning.related]
 

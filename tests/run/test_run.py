@@ -233,7 +233,7 @@ class TestRefused:
     def test_a_dataset_without_messages(self, tmp_path):
         with pytest.raises(ConfigError, match="no conversation found") as caught:
             run(tmp_path, [{"text": "a"}])
-        assert "dataset file" in str(caught.value.help)
+        assert "does not say who wrote which part of it" in str(caught.value.help)
         assert not (tmp_path / "out.parquet").exists()
 
     def test_an_output_that_exists(self, tmp_path):

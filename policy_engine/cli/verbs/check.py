@@ -126,5 +126,5 @@ def _line(name: str, policy: CheckedPolicy | None, found: tuple[Diagnostic, ...]
     errors = sum(1 for d in found if d.is_error)
     verdict = (f"{counted(errors, 'guard')} {'does' if errors == 1 else 'do'} not hold", BAD)
     line = Text.assemble((name, "bold"), ": ", verdict if errors else ("valid", GOOD), f", {', '.join(parts)}")
-    warnings = len(found) - errors
+    warnings = sum(d.severity == "warning" for d in found)
     return line.append(f", {counted(warnings, 'warning')}", style=DOUBT) if warnings else line

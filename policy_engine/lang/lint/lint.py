@@ -10,19 +10,21 @@ import importlib
 import re
 import sys
 import warnings
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from typing import Final
 
 import re2
 
 from policy_engine.core.diagnostics import Diagnostic, Related
 from policy_engine.core.suggest import nearest
-from policy_engine.core.vocabulary import BODY, ENDINGS, EOS, KNOWN_ROLES, MEDIA, OTHER_WORDS, PARTS, UNTRAINABLE
-from policy_engine.lang.ast import And, Compare, Expr, Field, Not, Or
-from policy_engine.lang.checked import Atom, CheckedGuard, CheckedPolicy, CheckedRule, CheckedTarget, Spans, atoms_of
+from policy_engine.core.vocabulary import BODY, EOS, KNOWN_ROLES, MEDIA, OTHER_WORDS, PARTS, UNTRAINABLE
+from policy_engine.lang.ast import And, Compare, Expr, Not, Or
+from policy_engine.lang.checked import CheckedGuard, CheckedPolicy, CheckedRule, CheckedTarget, Spans, atoms_of
 from policy_engine.lang.findings import Findings
 from policy_engine.lang.lint.one_before import one_before
+from policy_engine.lang.lint.selection import is_narrow, role_of, whole_atoms
 from policy_engine.lang.lint.suppress import unknown_codes, unsuppressed
+from policy_engine.lang.lint.weighed import weighed_text
 
 _EVERYTHING: Final = frozenset(PARTS) - UNTRAINABLE
 
@@ -44,9 +46,9 @@ def lint(policy: CheckedPolicy) -> tuple[Diagnostic, ...]:
     misspelled = {r for r in policy.undeclared if nearest(r, (*KNOWN_ROLES, "everything")) or r in OTHER_WORDS}
     # The role of `eos of assistant, tool` was not meant to have its text trained.
     misread = {warning.span for warning in policy.warnings if warning.code == "PE255"}
-    misplaced = {_role(atom) for rule in trains for atom in _atoms(rule.targets) if atom.span in misread}
+    misplaced = {role_of(atom) for rule in trains for atom in whole_atoms(rule.targets) if atom.span in misread}
     _ends(policy.rules, findings, reported=misspelled | misplaced)
-    _weighed_text(policy.rules, findings)
+    weighed_text(policy.rules, findings)
     for rule in policy.rules:
         _weight(rule, findings)
     for rule in trains:
@@ -68,38 +70,18 @@ def warnings_of(policy: CheckedPolicy) -> tuple[Diagnostic, ...]:
     return (*policy.warnings, *lint(policy))
 
 
-def _atoms(targets: Sequence[CheckedTarget]) -> Iterator[Atom]:
-    """Targets that select whole segments."""
-    return (t for t in targets if isinstance(t, Atom))
-
-
-def _role(atom: Atom) -> str | None:
-    return atom.turns.role if atom.turns else None
-
-
-def _is_narrow(rule: CheckedRule, atom: Atom) -> bool:
-    """True if a rule selects only some turns of the atom's role.
-
-    >>> from policy_engine.lang.check import check_text
-    >>> rule = check_text("train last assistant").rules[0]
-    >>> _is_narrow(rule, rule.targets[0])
-    True
-    """
-    return bool(rule.condition or atom.relations or (atom.turns and atom.turns.which))
-
-
 def _ends_of_masked_turns(rules: Sequence[CheckedRule], findings: Findings) -> None:
     """The end of a masked turn is trained: `train a; mask last a; train eos after a`."""
     for at, rule in enumerate(rules):
         if rule.effect != "train":
             continue
-        for atom in _atoms(rule.targets):
+        for atom in whole_atoms(rule.targets):
             # A rule that trains bodies too unmasks whole turns on purpose; only bare ends are a slip.
-            if atom.parts & BODY or not atom.parts & EOS or _is_narrow(rule, atom):
+            if atom.parts & BODY or not atom.parts & EOS or is_narrow(rule, atom):
                 continue
-            masked = _masked_before(rules[:at], _role(atom))
+            masked = _masked_before(rules[:at], role_of(atom))
             if masked is not None:
-                role = _role(atom)
+                role = role_of(atom)
                 help = f"write `eos {f'after trained {role}' if role else 'where …'}`, or put this rule above the mask"
                 related = Related(message="this rule masks them", span=masked.span)
                 message = "this trains the ends of turns that a rule above masks"
@@ -110,13 +92,13 @@ def _masked_before(rules: Sequence[CheckedRule], role: str | None) -> CheckedRul
     """The last rule that masks some whole turns of a role which nothing trains again after it."""
     # From the last on: the first rule found that covers whole turns is the one whose decision is left.
     for rule in reversed(rules):
-        for atom in _atoms(rule.targets):
+        for atom in whole_atoms(rule.targets):
             # Turns of another role, or parts of turns, leave the question open.
-            if not atom.parts >= BODY or (role and _role(atom) not in (None, role)):
+            if not atom.parts >= BODY or (role and role_of(atom) not in (None, role)):
                 continue
-            if rule.effect == "mask" and atom.parts & EOS and _is_narrow(rule, atom):
+            if rule.effect == "mask" and atom.parts & EOS and is_narrow(rule, atom):
                 return rule
-            if rule.effect == "train" and not _is_narrow(rule, atom):
+            if rule.effect == "train" and not is_narrow(rule, atom):
                 return None
     return None
 
@@ -126,7 +108,8 @@ def _unguarded(policy: CheckedPolicy, trains: Sequence[CheckedRule], findings: F
         return
     for rule in trains:
         # With a condition the author chose what is trained, so a missing guard is no oversight.
-        if rule.condition is None and any(a.turns is None and a.parts >= _EVERYTHING for a in _atoms(rule.targets)):
+        atoms = whole_atoms(rule.targets)
+        if rule.condition is None and any(a.turns is None and a.parts >= _EVERYTHING for a in atoms):
             help = "write `never train …` for what must stay masked, or ignore this by a comment if nothing must"
             findings.warn("PE603", "this trains all text, and no guard says what must stay masked", rule.span, help)
 
@@ -144,9 +127,12 @@ def _ends(rules: Sequence[CheckedRule], findings: Findings, *, reported: Collect
         if role not in reported and role not in ends and None not in ends and not (role is None and ends):
             whose = f"`{role}`" if role else "the turns"
             help = f"add `train eos {_whose_ends(rule, role)}`: a model has to learn where to stop"
-            findings.warn("PE604", f"the text of {whose} is trained, and where it ends is not", rule.span, help)
+            message = f"the text of {whose} is trained, and where it ends is not"
+            # Whoever picks one turn of a conversation picks what is trained of it; all turns without ends are a slip.
+            report = findings.note if _is_picked(rule, role) else findings.warn
+            report("PE604", message, rule.span, help)
     bodies = {
-        _role(atom) for rule in trains for t in rule.targets for atom in atoms_of(t) if atom.parts & BODY
+        role_of(atom) for rule in trains for t in rule.targets for atom in atoms_of(t) if atom.parts & BODY
     }  # fmt: skip
     for role, rule in ends.items():
         if role not in reported and role not in bodies and None not in bodies and not (role is None and bodies):
@@ -155,25 +141,15 @@ def _ends(rules: Sequence[CheckedRule], findings: Findings, *, reported: Collect
             findings.warn("PE605", f"the ends of {whose} are trained, and nothing of what they end is", rule.span, help)
 
 
-def _weighed_text(rules: Sequence[CheckedRule], findings: Findings) -> None:
-    """A field weighs text, and the ends of the same turns are trained without it."""
-    text = _left_by_role(rules, frozenset({"text"}))
-    for role, rule in _left_by_role(rules, EOS).items():
-        weighed = text.get(role)
-        # A number is a weight that somebody chose, and so is a choice of turns.
-        bare = all(atom.parts <= ENDINGS and not _is_narrow(rule, atom) for atom in _atoms(rule.targets))
-        if weighed is not None and isinstance(weighed.weight, Field) and rule.weight == 1 and bare:
-            whose = f"trained {role}" if role else "trained assistant"
-            help = f"write `eos of {whose}` below that rule, or give this one the weight `{weighed.weight}` too"
-            related = Related(message="this rule weighs the text", span=weighed.span)
-            message = f"where `{weighed.weight}` is 0, the text is masked, and these ends are trained"
-            findings.warn("PE611", message, rule.span, help, related)
-
-
 def _whose_ends(rule: CheckedRule, role: str | None) -> str:
     """The turns whose ends a rule leaves out: all of a role, or those that are trained."""
-    narrow = any(_is_narrow(rule, atom) for atom in _atoms(rule.targets) if _role(atom) == role)
+    narrow = any(is_narrow(rule, atom) for atom in whole_atoms(rule.targets) if role_of(atom) == role)
     return f"{'of trained' if narrow else 'after'} {role or 'assistant'}"
+
+
+def _is_picked(rule: CheckedRule, role: str | None) -> bool:
+    """True if a rule picks turns of a role by their number, as `last assistant` does."""
+    return all(atom.turns and atom.turns.which for atom in whole_atoms(rule.targets) if role_of(atom) == role)
 
 
 def _left_by_role(rules: Sequence[CheckedRule], parts: frozenset[str]) -> dict[str | None, CheckedRule]:
@@ -183,13 +159,13 @@ def _left_by_role(rules: Sequence[CheckedRule], parts: frozenset[str]) -> dict[s
     """
     found: dict[str | None, CheckedRule] = {}
     for rule in rules:
-        for atom in _atoms(rule.targets):
-            role = _role(atom)
+        for atom in whole_atoms(rule.targets):
+            role = role_of(atom)
             if rule.effect == "train" and atom.parts & parts:
                 found.setdefault(role, rule)
             # A mask of all turns undoes every role, a mask of one role that one; a narrow mask leaves some text
             # trained.
-            elif rule.effect == "mask" and atom.parts >= parts and not _is_narrow(rule, atom):
+            elif rule.effect == "mask" and atom.parts >= parts and not is_narrow(rule, atom):
                 found = {} if role is None else {other: kept for other, kept in found.items() if other != role}
     return found
 
@@ -197,7 +173,7 @@ def _left_by_role(rules: Sequence[CheckedRule], parts: frozenset[str]) -> dict[s
 def _media(rule: CheckedRule, findings: Findings) -> None:
     """Placeholders of media are named: models that read pictures write no token of one."""
     # Only where nothing but media is named: `train everything` has a finding of its own.
-    if any(atom.parts and atom.parts <= MEDIA for atom in _atoms(rule.targets)):
+    if any(atom.parts and atom.parts <= MEDIA for atom in whole_atoms(rule.targets)):
         help = "leave them out, or ignore this by a comment if the model writes media as tokens"
         findings.warn("PE609", "this trains the placeholders of images, sounds or videos", rule.span, help)
 

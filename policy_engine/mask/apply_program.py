@@ -28,8 +28,6 @@ STRUCTURAL: Final = REASONS.index("structural")
 DRIFT: Final = REASONS.index("drift")
 
 _UNDECIDED: Final = (0.0, -1)
-_PAST: Final = np.iinfo(np.int32).max
-"""A character past the end of any text."""
 
 
 def apply_program(program: Program, tokenized: TokenizedChat) -> TokenMask:
@@ -104,27 +102,32 @@ def mask_many(
 
     In place of a chat that `straddle="error"` refuses is its RowError.
     """
-    after, within, weights, rules, segments = [], [], list[float](), list[int](), list[int]()
+    ends, weights, rules, segments = list[int](), list[float](), list[int](), list[int]()
+    pieces, begins = [0], [0]
     for table, tokenized in zip(tables, chats):
         # One stretch more, for zero-wide tokens past the last character: no character decides them.
-        ends_P = np.array([*table.ends, _PAST], dtype=np.int32)
-        # Starts and ends never decrease, so the pieces cut the tokens into stretches: those before `after_P[p]` start
-        # before the end of piece p, those before `within_P[p]` end by it, and those in between reach over it.
-        after.append(tokenized.starts_T.searchsorted(ends_P))
-        within.append(tokenized.ends_T.searchsorted(ends_P, side="right"))
+        begin = begins[-1]
+        ends += [begin + end for end in table.ends]
+        # Characters of all chats one after another, two apart: that stretch ends between a chat and the next.
+        begins.append(begin + len(tokenized.chat.text) + 2)
+        ends.append(begins[-1] - 1)
         weights += table.weights
         weights.append(0.0)
         rules += table.rules
         rules.append(-1)
         segments += table.segments
         segments.append(table.segments[-1] if table.segments else -1)
+        pieces.append(len(ends))
     sizes = [len(tokenized.starts_T) for tokenized in chats]
     bounds = [0, *accumulate(sizes)]
-    pieces = [0, *accumulate(len(after_P) for after_P in after)]
-    # The pieces of all chats one after another; the stretch past the last character ends where the next chat begins.
-    after_B = np.concatenate([[0], *after])
-    after_B[1:] += np.repeat(bounds[:-1], np.diff(pieces))
-    counts_B = after_B[1:] - after_B[:-1]
+    begins_T = np.repeat(np.array(begins[:-1], dtype=np.int64), sizes)
+    ends_B = np.array(ends, dtype=np.int64)
+    # Starts and ends never decrease, so the pieces cut the tokens into stretches: those before `after_B[p + 1]` start
+    # before the end of piece p, those before `within_B[p]` end by it, and those in between reach over it.
+    after_B = np.zeros(len(ends) + 1, dtype=np.int64)
+    after_B[1:] = (np.concatenate([t.starts_T for t in chats]) + begins_T).searchsorted(ends_B)
+    within_B = (np.concatenate([t.ends_T for t in chats]) + begins_T).searchsorted(ends_B, side="right")
+    counts_B = np.diff(after_B)
     rules_B = np.array(rules, dtype=np.int16)
     weights_T = np.repeat(np.array(weights, dtype=np.float32), counts_B)
     rules_T = np.repeat(rules_B, counts_B)
@@ -142,13 +145,14 @@ def mask_many(
         )
         for start, end in pairwise(bounds)
     ]
-    reach_over = np.flatnonzero(np.concatenate(within) + np.repeat(bounds[:-1], np.diff(pieces)) < after_B[1:])
-    reaching = {bisect_right(pieces, piece) - 1 for piece in reach_over.tolist()}
+    reaching = {bisect_right(pieces, piece) - 1 for piece in np.flatnonzero(within_B < after_B[1:]).tolist()}
     for at, (table, tokenized) in enumerate(zip(tables, chats)):
-        further = _structural(table, tokenized, after[at])
+        first, last = pieces[at], pieces[at + 1]
+        further = _structural(table, tokenized, after_B[first + 1 : last + 1] - bounds[at])
         if at in reaching or further:
+            stretches = after_B[first + 1 : last + 1] - bounds[at], within_B[first:last] - bounds[at]
             try:
-                _overrule(found[at], table, tokenized, (after[at], within[at]), further, straddle)  # type: ignore[arg-type]
+                _overrule(found[at], table, tokenized, stretches, further, straddle)  # type: ignore[arg-type]
             except RowError as error:
                 found[at] = error
     return found

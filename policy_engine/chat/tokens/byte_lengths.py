@@ -12,6 +12,7 @@ import re
 import struct
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 from typing import Any
 
 import numpy as np
@@ -105,10 +106,13 @@ class ByteTable:
         """Bytes by id, -1 where unknown."""
         return np.fromiter((-1 if p is None else len(p) for p in self.pieces), np.int64, len(self.pieces))
 
-    def locate(self, text: str, ids: Sequence[int], ids_T: npt.NDArray[np.integer] | None = None) -> Ranges | None:
-        """The characters of each token; None without proof that the ids spell exactly this text.
+    @functools.cached_property
+    def _lengths(self) -> npt.NDArray[np.int32]:
+        """The same, and -1 once more for all ids past the last one."""
+        return np.append(self.lengths, -1).astype(np.int32)
 
-        `ids_T` are the same ids as an array, for callers that have one.
+    def locate(self, text: str, ids: Sequence[int]) -> Ranges | None:
+        """The characters of each token; None without proof that the ids spell exactly this text.
 
         >>> table = ByteTable(pieces=[b"Hi", b"!", b"\\xc3", b"\\xa9"], added=frozenset())
         >>> [places.tolist() for places in table.locate("Hi!é", [0, 1, 2, 3])]
@@ -116,25 +120,45 @@ class ByteTable:
         >>> table.locate("Ho!", [0, 1]) is None
         True
         """
-        # The list is kept beside the array: indexing a list by it is faster for the few that are looked up one by
-        # one.
-        ids_T = np.asarray(ids, dtype=np.int64) if ids_T is None else ids_T
-        # A class of transformers may add ids that its backend does not have.
-        if ids_T.size and int(ids_T.max()) >= len(self.pieces):
-            return None
-        lengths_T = self.lengths[ids_T]
+        return self.locate_many([text], [ids], [array_of(ids)])[0]
+
+    def locate_many(
+        self, texts: Sequence[str], ids: Sequence[Sequence[int]], arrays: Sequence[npt.NDArray[np.int32]]
+    ) -> list[Ranges | None]:
+        """`locate` for many texts, whose ranges are slices of the same arrays; `arrays` are the ids once more."""
+        bounds = [0, *accumulate(map(len, arrays))]
+        # Clipped, since a class of transformers may add ids that its backend does not have.
+        lengths_B = self._lengths.take(np.concatenate(arrays), mode="clip") if arrays else self._lengths[:0]
+        places_B = np.zeros(bounds[-1] + 1, dtype=np.int64)
+        np.cumsum(lengths_B, out=places_B[1:])
+        bases = places_B[bounds]
+        totals = np.diff(bases).tolist()
         # -1 marks an id without fixed text: its row is left to the offsets.
-        if ids_T.size and int(lengths_T.min()) < 0:
-            return None
+        unfixed = np.flatnonzero(lengths_B < 0)
+        lost = set((np.searchsorted(bounds, unfixed, side="right") - 1).tolist())
+        # Places within each row, which are small.
+        ends_B = (places_B[1:] - np.repeat(bases[:-1], np.diff(bounds))).astype(np.int32)
+        starts_B = ends_B - lengths_B
+        found: list[Ranges | None] = []
+        for at, (text, total, (first, last)) in enumerate(zip(texts, totals, pairwise(bounds))):
+            places = starts_B[first:last], ends_B[first:last]
+            if at in lost:
+                found.append(None)
+            elif total == len(text) and self.space == " " and text.isascii() and self._sums_prove(text):
+                # The usual row, which needs no bytes: most are English.
+                found.append(places)
+            else:
+                found.append(self._located(text, ids[at], places, total))
+        return found
+
+    def _located(self, text: str, ids: Sequence[int], places: Ranges, total: int) -> Ranges | None:
         data = (text if self.space == " " else text.replace(" ", self.space)).encode()
-        ends_T = np.cumsum(lengths_T)
-        total = int(ends_T[-1]) if ids_T.size else 0
         if total == len(data) and self._proven(text, data, ids):
-            return character_ranges(text, data, ends_T - lengths_T, ends_T)
-        # The usual case is over by now; what is left are tokenizers that insert spaces, and rows that no table
+            return character_ranges(text, data, *places)
+        # The usual cases are over by now; what is left are tokenizers that insert spaces, and rows that no table
         # spells.
-        found = self._with_prefix_spaces(data, ids)
-        return None if found is None else character_ranges(text, data, *found)
+        ranges = self._with_prefix_spaces(data, ids)
+        return None if ranges is None else character_ranges(text, data, *ranges)
 
     def text_of(self, token: int) -> str | None:
         """The text of one token, a part of a character as U+FFFD; None without fixed text.
@@ -146,8 +170,11 @@ class ByteTable:
         piece = self.pieces[token] if 0 <= token < len(self.pieces) else None
         return None if piece is None else piece.decode("utf-8", errors="replace").replace(self.space, " ")
 
+    def _sums_prove(self, text: str) -> bool:
+        return self.sum_proves or (self.ascii_proves and text.isascii()) or (self.nfc_proves and is_kept(text))
+
     def _proven(self, text: str, data: bytes, ids: Sequence[int]) -> bool:
-        if self.sum_proves or (self.ascii_proves and text.isascii()) or (self.nfc_proves and is_kept(text)):
+        if self._sums_prove(text):
             return True
         # The dearest proof, and one for any tokenizer: the tokens spell the text.
         return b"".join([self.pieces[i] or b"" for i in ids]) == data
@@ -200,25 +227,28 @@ def _follows(data: bytes, at: int, joined: bytes, mark: bytes | None) -> bool:
     return data.startswith(joined, at) and (end == len(data) if mark is None else data.startswith(mark, end))
 
 
-def character_ranges(text: str, data: bytes, starts_T: npt.NDArray[np.int64], ends_T: npt.NDArray[np.int64]) -> Ranges:
+def character_ranges(text: str, data: bytes, starts_T: npt.NDArray[Any], ends_T: npt.NDArray[Any]) -> Ranges:
     """Byte ranges as character ranges; a token that holds a part of a character gets all of it.
 
     >>> starts_T, ends_T = character_ranges("é!", "é!".encode(), np.array([0, 1, 2]), np.array([1, 2, 3]))
     >>> starts_T.tolist(), ends_T.tolist()
     ([0, 0, 1], [1, 1, 2])
     """
-    # Only ASCII has as many bytes as characters: places are the same, and most rows are English.
+    # Only ASCII has as many bytes as characters: places are the same.
     if len(data) == len(text):
         return starts_T.astype(np.int32), ends_T.astype(np.int32)
     # A byte of UTF-8 that is not `10xxxxxx` begins a character.
     leads = (np.frombuffer(data, np.uint8) & 0xC0) != 0x80
     # One entry more than bytes: the position after the last byte is after the last character.
-    char_of_byte = np.append(np.cumsum(leads) - 1, len(text)).astype(np.int32)
+    char_of_byte = np.empty(len(data) + 1, dtype=np.int32)
+    np.cumsum(leads, dtype=np.int32, out=char_of_byte[:-1])
+    char_of_byte -= 1
+    char_of_byte[-1] = len(text)
     return by_byte(char_of_byte, starts_T, ends_T)
 
 
 def by_byte(
-    char_of_byte: npt.NDArray[np.int32], starts_T: npt.NDArray[np.int64], ends_T: npt.NDArray[np.int64]
+    char_of_byte: npt.NDArray[np.int32], starts_T: npt.NDArray[Any], ends_T: npt.NDArray[Any]
 ) -> Ranges:
     """Byte ranges as character ranges, by the character of each byte and of the end.
 
@@ -226,10 +256,11 @@ def by_byte(
     >>> starts_T.tolist(), ends_T.tolist()
     ([0, 0, 1], [1, 1, 2])
     """
-    starts = char_of_byte[starts_T].astype(np.int32)
+    starts = char_of_byte.take(starts_T)
     # The end is that of the character which the last byte is in; a token without bytes ends where it starts.
-    ends = np.where(ends_T > starts_T, char_of_byte[np.maximum(ends_T - 1, 0)] + 1, starts)
-    return starts, ends.astype(np.int32)
+    ends = char_of_byte.take(ends_T - 1, mode="clip")
+    ends += 1
+    return starts, np.where(ends_T > starts_T, ends, starts)
 
 
 def tables_of_slow(

@@ -14,6 +14,7 @@ import pyarrow as pa
 from policy_engine.chat.tokens.fast_backend import BackendMismatch
 from policy_engine.core.errors import ConfigError, DataError, PolicyEngineError, add_note
 from policy_engine.data.dataset import LOOKED_AT, DatasetSpec, format_seen
+from policy_engine.data.files.read_text import read_unread
 from policy_engine.data.files.readers import PIPE, Rows, read_rows
 from policy_engine.data.formats import Format
 from policy_engine.data.pairs import PAIR_KINDS
@@ -174,12 +175,15 @@ def _into_file(
 
 
 class _Source:
-    """An input that was opened to see its format, and can be opened again unless it is a pipe."""
+    """An input that was opened to see its format, and can be opened again unless it is a pipe.
+
+    Rows of JSON Lines are left unread: whoever masks them reads them, so that workers share that work.
+    """
 
     def __init__(self, input: str | Path, limit: int | None) -> None:
         self._input = input
         self._limit = limit
-        self.rows = read_rows(input)
+        self.rows = read_rows(input, unread=True)
         self._first: Iterator[tuple[int, Any]] | None = islice(self.rows, limit)
 
     def format(self, spec: DatasetSpec) -> Format:
@@ -192,10 +196,10 @@ class _Source:
         lists = batched(islice(rest, LOOKED_AT), LOOKED_AT)
         first = next(lists)
         self._first = chain(first, chain.from_iterable(lists), rest)
-        return format_seen(first, self.rows, spec)
+        return format_seen(read_unread(first), self.rows, spec)
 
     def again(self) -> Iterator[tuple[int, Any]]:
-        """All rows, once more."""
+        """All rows, once more, read."""
         return islice(read_rows(self._input), self._limit)
 
     def open(self) -> tuple[Rows, Iterator[tuple[int, Any]]]:
@@ -204,7 +208,7 @@ class _Source:
         # does.
         numbered, self._first = self._first, None
         if numbered is None:
-            self.rows = read_rows(self._input)
+            self.rows = read_rows(self._input, unread=True)
             numbered = islice(self.rows, self._limit)
         return self.rows, numbered
 

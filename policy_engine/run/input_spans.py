@@ -15,7 +15,7 @@ from typing import Any, Final
 from policy_engine.core.errors import DataError
 from policy_engine.core.source import LINE_SUFFIXES, Place
 from policy_engine.data.files.read_arrow import parquet_groups, read_parquet
-from policy_engine.data.files.read_text import MAX_ROW, Numbered, read_lines, read_text
+from policy_engine.data.files.read_text import MAX_ROW, Numbered, read_lines, read_text, read_unread
 from policy_engine.data.files.readers import Rows
 from policy_engine.data.files.stamp import Stamp, changed
 
@@ -53,7 +53,7 @@ class Span:
         Raises DataError where reading cannot go on, and if the file is not as it was when the run began.
         """
         if self.rows is not None:
-            yield from self.rows
+            yield from read_unread(self.rows)
             return
         self._check()
         yield from self._read()

@@ -239,13 +239,13 @@ def _cuts_alike(separator: Any) -> bool:
 def _before(text: Traced, separator: str) -> str:
     """`text.split(separator)[0]` of a text of one run."""
     at = str.find(text, separator)
-    return text if at < 0 else text[:at]
+    return text if at < 0 else text._sub(0, at)
 
 
 def _behind(text: Traced, separator: str) -> str:
     """`text.split(separator)[-1]` of a text of one run."""
     at = str.rfind(text, separator)
-    return text if at < 0 else text[at + len(separator) :]
+    return text if at < 0 else text._sub(at + len(separator), len(text))
 
 
 def _three(method: Callable[..., Any]) -> Callable[..., Any]:
@@ -273,6 +273,8 @@ def _item(value: List | Object, key: Any) -> Any:
 
 def _method(name: str, args: tuple[Any, ...]) -> Callable[..., Any]:
     """A method of text as a template calls it."""
+    if name in _QUICK and not args:
+        return operator.methodcaller(name)
     if name in _QUICK and all(type(value) in _PLAIN for value in args):
 
         def quick(text: str, *args: Any) -> Any:

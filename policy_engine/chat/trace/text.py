@@ -173,6 +173,8 @@ class Traced(str):
             yield traced(char, cut(self._r, at, at + 1))
 
     def _sub(self, begin: int, end: int) -> str:
+        if begin == 0 and end == len(self) > 0:
+            return self  # most texts have nothing to strip
         if end - begin > BIG:
             check_size(end - begin)
         return traced(str.__getitem__(self, slice(begin, end)), cut(self._r, begin, end))

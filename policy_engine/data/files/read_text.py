@@ -10,8 +10,8 @@ import codecs
 import io
 import json
 import re
-from collections.abc import Iterator
-from typing import Any, Final, Literal
+from collections.abc import Iterable, Iterator
+from typing import Any, Final, Literal, NamedTuple
 
 from policy_engine.core.errors import DataError, RowError
 from policy_engine.data.json_text import JsonReader
@@ -19,6 +19,14 @@ from policy_engine.data.json_text import JsonReader
 TextKind = Literal["jsonl", "json", "auto"]
 Numbered = tuple[int, Any]
 """A row's number, from 1, and the row or the RowError in its place."""
+
+
+class Line(NamedTuple):
+    """A row of JSON Lines that is not read yet: the number of its line in the file, and its bytes."""
+
+    number: int
+    text: bytes
+
 
 MAX_ROW: Final = 64 << 20
 """Bytes of one row; a longer line is refused, so that a file without newlines cannot fill the memory."""
@@ -49,10 +57,11 @@ def what_it_is(head: bytes) -> str | None:
     return next((name for magic, name in _MAGIC.items() if head.startswith(magic)), None)
 
 
-def read_text(stream: io.BufferedReader, name: str, kind: TextKind) -> Iterator[Numbered]:
+def read_text(stream: io.BufferedReader, name: str, kind: TextKind, *, unread: bool = False) -> Iterator[Numbered]:
     """The rows of a stream, numbered by line, blank lines included; items of an array by item.
 
-    `json` and `auto` (a pipe) tell an array, an object that holds a list of rows, and JSON Lines apart.
+    `json` and `auto` (a pipe) tell an array, an object that holds a list of rows, and JSON Lines apart. With `unread`
+    rows of JSON Lines are left as `Line`, for `read_unread`.
 
     Raises DataError for data that is no text, is empty, or breaks off where reading cannot go on.
     """
@@ -66,7 +75,7 @@ def read_text(stream: io.BufferedReader, name: str, kind: TextKind) -> Iterator[
     if first == b"{" and kind == "json" and not _is_object_line(stream):
         yield from _document(stream, name)
         return
-    yield from read_lines(stream, name)
+    yield from (unread_lines if unread else read_lines)(stream, name)
 
 
 def _check_start(stream: io.BufferedReader, name: str) -> bytes:
@@ -132,9 +141,24 @@ def read_lines(stream: io.BufferedReader, name: str, *, before: int = 0) -> Iter
     >>> list(read_lines(lines, "chats.jsonl"))
     [(1, {'a': 1}), (3, [2])]
     """
+    return read_unread(unread_lines(stream, name, before=before))
+
+
+def read_unread(rows: Iterable[Numbered]) -> Iterator[Numbered]:
+    """The same rows, those that are a `Line` read.
+
+    >>> list(read_unread([(7, Line(7, b'{"a": 1}')), (8, [2])]))
+    [(7, {'a': 1}), (8, [2])]
+    """
+    reader = JsonReader()
+    for number, row in rows:
+        yield number, _row(row.text, f"line {row.number}", reader) if type(row) is Line else row
+
+
+def unread_lines(stream: io.BufferedReader, name: str, *, before: int = 0) -> Iterator[Numbered]:
+    """The lines of JSON Lines that are not blank, as `Line`; too long ones as RowError."""
     number = before
     rows = before
-    reader = JsonReader()
     # One byte more, to tell a line of just that length from a longer one.
     while line := stream.readline(MAX_ROW + 1):
         number += 1
@@ -155,7 +179,7 @@ def read_lines(stream: io.BufferedReader, name: str, *, before: int = 0) -> Iter
                 f"`{name}` is one JSON document over several lines, not JSON Lines", help="rename it to .json"
             )
         rows += 1
-        yield number, _row(text, f"line {number}", reader)
+        yield number, Line(number, text)
 
 
 def _skip_blank(stream: io.BufferedReader) -> int:

@@ -33,11 +33,13 @@ class Rows(Iterator[Numbered]):
     """Rows of a dataset, each with its number, read as they are asked for.
 
     Iterating gives `(number, row)`, numbers from 1: the line of a JSON Lines file, else the position. A row that cannot
-    be read is a RowError in its place. Iterating raises DataError where reading cannot go on.
+    be read is a RowError in its place. Iterating raises DataError where reading cannot go on. With `unread` rows of
+    JSON Lines are `Line`, which `read_unread` reads.
     """
 
-    def __init__(self, files: list[Path], *, pipe: io.BufferedReader | None = None) -> None:
+    def __init__(self, files: list[Path], *, pipe: io.BufferedReader | None = None, unread: bool = False) -> None:
         self.files = tuple(files)
+        self._unread = unread
         # Taken before anything is read, so that whatever changes later shows.
         self.stamps = tuple(_stamp(file) for file in files)
         self._starts: list[int] = []
@@ -81,7 +83,7 @@ class Rows(Iterator[Numbered]):
         return Place(file=str(self.files[index]), number=number - self._starts[index])
 
     def _read_pipe(self, pipe: io.BufferedReader) -> Iterator[Numbered]:
-        yield from read_text(pipe, "<stdin>", "auto")
+        yield from read_text(pipe, "<stdin>", "auto", unread=self._unread)
 
     def _read_files(self) -> Iterator[Numbered]:
         start = 0
@@ -101,7 +103,7 @@ class Rows(Iterator[Numbered]):
 
         kind = _text_kind(file)
         if kind is not None:
-            yield from _text_rows(file, kind, report)
+            yield from _text_rows(file, kind, report, unread=self._unread)
             return
         # Imported here: text is read without pyarrow, which takes longer to import than 1,000 rows to read.
         from policy_engine.data.files.read_arrow import parquet_rows, read_arrow, read_parquet
@@ -118,8 +120,8 @@ class Rows(Iterator[Numbered]):
             report(lambda: 1.0)
 
 
-def read_rows(path: str | Path) -> Rows:
-    """The rows of a file, a folder or (`-`) standard input, as they stream.
+def read_rows(path: str | Path, *, unread: bool = False) -> Rows:
+    """The rows of a file, a folder or (`-`) standard input, as they stream; `unread` as for `Rows`.
 
     Raises:
         DataError: there is no such file, it cannot be read, is empty, or is not what its extension says.
@@ -129,15 +131,15 @@ def read_rows(path: str | Path) -> Rows:
             descriptor = sys.stdin.fileno()
         except (AttributeError, ValueError, OSError):  # it was closed, or is none of the system
             raise DataError("standard input is closed", help="pipe rows into it, or give a file") from None
-        return Rows([], pipe=io.BufferedReader(io.FileIO(descriptor, closefd=False), 1 << 20))
+        return Rows([], pipe=io.BufferedReader(io.FileIO(descriptor, closefd=False), 1 << 20), unread=unread)
     path = Path(path)
     try:
         if path.is_dir():
-            return Rows(arrow_files(path) or _files_of(path))
+            return Rows(arrow_files(path) or _files_of(path), unread=unread)
         if not path.exists():
             raise DataError(f"`{path}` does not exist", help=_nearby(path))
         _check_file(path)
-        return Rows([path])
+        return Rows([path], unread=unread)
     except DataError:
         raise
     except OSError as error:
@@ -194,7 +196,9 @@ def _nearby(path: Path) -> str:
     return file_meant(path) or there
 
 
-def _text_rows(file: Path, kind: TextKind, report: Callable[[Callable[[], float]], None]) -> Iterator[Numbered]:
+def _text_rows(
+    file: Path, kind: TextKind, report: Callable[[Callable[[], float]], None], *, unread: bool
+) -> Iterator[Numbered]:
     try:
         # Unbuffered, so that `tell` says how much of the file was read, also under compression.
         raw = file.open("rb", buffering=0)
@@ -206,7 +210,7 @@ def _text_rows(file: Path, kind: TextKind, report: Callable[[Callable[[], float]
         stream, errors = _decompressed(raw, file)
         with stream:
             try:
-                yield from read_text(stream, str(file), kind)
+                yield from read_text(stream, str(file), kind, unread=unread)
             except errors as error:
                 if isinstance(error, DataError):
                     raise

@@ -281,7 +281,7 @@ def _sent(table: pa.Buffer, counts: Counts, errors: list[tuple[int, PolicyEngine
 
 
 class TableMasker:
-    """Numbered rows, lines that are not read yet among them, to a `TableBatch`. Pickles, for worker processes."""
+    """Numbered rows, read or not, to a `TableBatch`. Pickles, for worker processes."""
 
     def __init__(self, batches: BatchMasker, schema: pa.Schema) -> None:
         self.batches = batches

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from policy_engine.chat.segments import RenderedChat, Segment, TokenizedChat
 from policy_engine.chat.tokenizer import ChatTokenizer
+from policy_engine.chat.tokens.byte_lengths import ByteTable
 from policy_engine.core.errors import AttributionError
 from tests.support import tokenizers
 
@@ -55,6 +56,35 @@ def hard_text(name: str) -> st.SearchStrategy[str]:
 
 def names_and_texts(names: tuple[str, ...]) -> st.SearchStrategy[tuple[str, str]]:
     return st.sampled_from(names).flatmap(lambda name: st.tuples(st.just(name), hard_text(name)))
+
+
+def test_many_texts_at_once_are_placed_as_each_alone():
+    """ASCII and other text, text that its ids do not spell, ids without fixed text and past the last one."""
+    pieces = [b"Hi", b"!", b"\xc3", b"\xa9", None, " 中".encode(), b""]
+    table = ByteTable(pieces=pieces, added=frozenset(), ascii_proves=True)
+    rows = [
+        ("Hi!", [0, 1]),
+        ("", []),
+        ("Hié 中!", [0, 2, 3, 5, 1]),
+        ("Hi", [0, 4]),
+        ("Hi", [0, 99]),
+        ("Ho é", [0, 2, 3]),
+        ("é", [6, 2, 6, 3, 6]),
+        ("Hi!", [6, 0, 6, 1, 6]),
+        ("!", [0]),
+    ]
+    texts, ids = [text for text, _ in rows], [ids for _, ids in rows]
+    found = [r and [p.tolist() for p in r] for r in table.locate_many(texts, ids, [np.int32(i) for i in ids])]
+    assert found == [r and [p.tolist() for p in r] for r in map(table.locate, texts, ids)]
+    assert found[2:] == [
+        [[0, 2, 2, 3, 5], [2, 3, 3, 5, 6]],
+        None,
+        None,
+        None,
+        [[0, 0, 0, 0, 1], [0, 1, 0, 1, 1]],
+        [[0, 0, 2, 2, 3], [0, 2, 2, 3, 3]],
+        None,
+    ]
 
 
 def covered(tokenized: TokenizedChat) -> np.ndarray:

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from policy_engine.core.errors import DataError, RowError
 from policy_engine.core.source import Place
 from policy_engine.data.files.read_arrow import rows_of
+from policy_engine.data.files.read_text import Line, read_unread
 from policy_engine.data.files.readers import read_rows
 
 ROWS = [{"messages": [{"role": "user", "content": text}], "n": n} for n, text in enumerate(["a", "ü\n", "你好 \u2028"])]
@@ -75,6 +76,15 @@ def test_blank_lines_are_passed_over_but_counted(tmp_path):
     assert [2, 5, 8] == [number for number, _ in rows]
     assert Place(file=str(path), number=5) == rows.where(5)
     assert f"{path}:5" == str(rows.where(5))
+
+
+@pytest.mark.parametrize("name", TEXT_FILES)
+def test_rows_may_be_left_unread(tmp_path, name):
+    path = put(tmp_path, name, TEXT_FILES[name])
+    unread = list(read_rows(path, unread=True))
+    assert list(read_rows(path)) == list(read_unread(unread))
+    is_lines = ".jsonl" in name or ".ndjson" in name or name == "lines.json"
+    assert {is_lines} == {type(row) is Line for _, row in unread}
 
 
 def test_one_conversation_in_a_json_file(tmp_path):

@@ -201,6 +201,7 @@ def test_many_chats_at_once_are_decided_as_each_alone():
     """Chats that straddle, that a setting refuses, without tokens and with zero-wide ones, side by side."""
     program = policy_from_text("train assistant; on straddle error")
     cuts = [CUT, [(0, 1), (1, 3), (3, 5), (5, 5)], [], CUT, [(0, 1), (1, 3), (3, 3), (3, 5)]]
+    cuts += [[(0, 0), (0, 1), (1, 5)], [(0, 0), (0, 1), (1, 3), (3, 5), (5, 5), (5, 5)], [(0, 5)]]
     chats = [tokens_at(pair(), bounds) for bounds in cuts]
     found = mask_many([table_for(program, chat) for chat in chats], chats, straddle="error")
     for chat, mask in zip(chats, found):
@@ -211,4 +212,4 @@ def test_many_chats_at_once_are_decided_as_each_alone():
         alone = apply_program(program, chat)
         for name in ("weights_T", "rules_T", "reasons_T", "segments_T"):
             assert getattr(mask, name).tolist() == getattr(alone, name).tolist()
-    assert [isinstance(mask, RowError) for mask in found] == [True, False, False, True, False]
+    assert [isinstance(mask, RowError) for mask in found] == [True, False, False, True, False, True, False, False]

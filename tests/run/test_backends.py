@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import random
+import re
 import unicodedata
 
 import pyarrow.parquet as pq
@@ -194,6 +195,20 @@ def test_text_in_normal_form_is_no_risk_after_a_full_check(text, composes, other
     facts = {"tokens": ("<think>",), "normalizes": True}
     risks = [Risk(**facts, whole=True, only_nfc=True), Risk(**facts, whole=True), Risk(**facts, whole=False)]
     assert [composes, other, quick] == [risk.of(text) for risk in risks]
+
+
+@pytest.mark.parametrize("tokens", [("<think>", "[INST]", "|"), ("<|x|>", "#"), ("｜a｜", "<b>")])
+def test_marks_beside_added_tokens_are_a_risk(tokens):
+    """Found by their bytes, as a search for each token finds them."""
+    rng = random.Random(7)
+    risk = Risk(tokens=tokens, normalizes=False, whole=True)
+    other = "[^\x00-\x7f]"
+    edges = [f"{re.escape(token)}{other}|{other}{re.escape(token)}" for token in tokens]
+    parts = (*tokens, "é", "中", "🙂", "<", ">", "|", "#", "]", "a", " ")
+    texts = ["".join(rng.choices(parts, k=5)) for _ in range(2_000)]
+    found = [risk.of(text) for text in texts]
+    assert [any(re.search(edge, text) for edge in edges) for text in texts] == found
+    assert {True, False} == set(found)
 
 
 @pytest.mark.parametrize("name", ["kitoken", "gigatoken"])

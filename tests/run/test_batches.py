@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 
 import pyarrow as pa
 import pytest
 
 from policy_engine.core.errors import RowError
+from policy_engine.data.files.read_text import Line
 from policy_engine.data.formats import named_format
-from policy_engine.run.batches import BatchMasker, MaskingTransform
+from policy_engine.run.batches import BatchMasker, MaskingTransform, TableMasker
+from policy_engine.run.columns import schema_of
 from policy_engine.run.summary import OF_A_KIND, Counts
 from tests.run.support import chat, masked, masker
 
@@ -77,3 +80,19 @@ def test_counts_of_batches_merge_to_those_of_the_whole():
     assert whole == merged
     assert len(whole.failures) == 2 * OF_A_KIND
     assert [6, 6] == list(whole.alike.values())
+
+
+def test_a_batch_of_lines_comes_back_from_a_worker_as_it_was_made():
+    """Lines are read where rows are masked, and a broken one has the number of its line in the file."""
+    rows = [{"messages": chat("q", "a")}, {"messages": chat("é", "ü")}]
+    lines = [(4, Line(4, json.dumps(rows[0]).encode())), (105, Line(5, b"{")), (106, rows[1])]
+    work = TableMasker(BatchMasker(masker(), FORMAT), schema_of(masker()))
+    made = work(lines)
+    assert [4, 106] == made.table["row"].to_pylist()
+    assert [masked("q", "a").labels, masked("é", "ü").labels] == made.table["labels"].to_pylist()
+    assert [(105, "line 5 is not JSON")] == [(number, error.message.partition(":")[0]) for number, error in made.errors]
+    again = pickle.loads(pickle.dumps(made))
+    assert made.table.equals(again.table, check_metadata=True)
+    assert (made.counts, len(made.errors)) == (again.counts, len(again.errors))
+    nothing = pickle.loads(pickle.dumps(work([])))
+    assert (0, made.table.schema) == (nothing.table.num_rows, nothing.table.schema)

@@ -125,7 +125,10 @@ class ByteTable:
     def locate_many(
         self, texts: Sequence[str], ids: Sequence[Sequence[int]], arrays: Sequence[npt.NDArray[np.int32]]
     ) -> list[Ranges | None]:
-        """`locate` for many texts, whose ranges are slices of the same arrays; `arrays` are the ids once more."""
+        """`locate` for many texts.
+
+        The ranges are slices of the same arrays. `arrays` are the ids once more.
+        """
         bounds = [0, *accumulate(map(len, arrays))]
         # Clipped, since a class of transformers may add ids that its backend does not have.
         lengths_B = self._lengths.take(np.concatenate(arrays), mode="clip") if arrays else self._lengths[:0]
@@ -247,9 +250,7 @@ def character_ranges(text: str, data: bytes, starts_T: npt.NDArray[Any], ends_T:
     return by_byte(char_of_byte, starts_T, ends_T)
 
 
-def by_byte(
-    char_of_byte: npt.NDArray[np.int32], starts_T: npt.NDArray[Any], ends_T: npt.NDArray[Any]
-) -> Ranges:
+def by_byte(char_of_byte: npt.NDArray[np.int32], starts_T: npt.NDArray[Any], ends_T: npt.NDArray[Any]) -> Ranges:
     """Byte ranges as character ranges, by the character of each byte and of the end.
 
     >>> starts_T, ends_T = by_byte(np.array([0, 0, 1, 2]), np.array([0, 1, 2]), np.array([1, 2, 3]))

@@ -50,7 +50,7 @@ class Risk:
 
     @functools.cached_property
     def _near(self) -> bytes | None:
-        """The kind of each byte: `>` ends an added token, `<` begins one, `*` does both, `x` is not ASCII.
+        """The kind of each byte: `>` ends an added token, `<` begins one, `*` both, `x` not ASCII.
 
         None where an added token begins or ends with other than ASCII.
         """

@@ -22,7 +22,7 @@ Numbered = tuple[int, Any]
 
 
 class Line(NamedTuple):
-    """A row of JSON Lines that is not read yet: the number of its line in the file, and its bytes."""
+    """A row of JSON Lines that is not read yet: its line's number in the file, and its bytes."""
 
     number: int
     text: bytes

@@ -121,7 +121,9 @@ class Rows(Iterator[Numbered]):
 
 
 def read_rows(path: str | Path, *, unread: bool = False) -> Rows:
-    """The rows of a file, a folder or (`-`) standard input, as they stream; `unread` as for `Rows`.
+    """The rows of a file, a folder or (`-`) standard input, as they stream.
+
+    `unread` is as for `Rows`.
 
     Raises:
         DataError: there is no such file, it cannot be read, is empty, or is not what its extension says.

@@ -83,7 +83,7 @@ TESTS = {
         *("tests/test_reprs.py", "tests/properties/test_labels.py", _HOUSE, *_AGREEMENT),
     ),
     "proof": (
-        *(f"tests/proof/test_{name}.py" for name in ("findings", "field_values", "assignments", "assumptions")),
+        *(f"tests/proof/test_{name}.py" for name in ("policy_proof", "field_values", "assignments", "assumptions")),
         *("tests/proof/test_positions.py", "tests/cli/verbs/test_prove.py", "tests/proof/test_soundness.py", _HOUSE),
     ),
 }  # fmt: skip

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from importlib.util import find_spec
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 
@@ -17,6 +18,7 @@ from policy_engine.doctor.runners import TRAINERS
 from policy_engine.importers.registry import IMPORTERS
 from policy_engine.lang.format import format_policy
 from policy_engine.lang.library import shipped
+from policy_engine.lang.parse import parse_lenient
 from policy_engine.proof.witness.make_text import WRITTEN
 from policy_engine.run.writers import OUTPUT_FORMATS
 from policy_engine.testing.choices import RandomChoices
@@ -115,3 +117,27 @@ def test_a_relation_goes_on_with_a_statement() -> None:
     assert {*CONTINUATIONS} >= {relation.split()[0] for relation in get_args(RelationKind)}
     (told,) = re.findall(r"one of the words `(.*?)`", read("docs/reference/grammar.md"))
     assert {*CONTINUATIONS, "and", "or"} == set(told.split())
+
+
+@pytest.mark.parametrize("relation", get_args(RelationKind))
+def test_a_relation_that_is_not_complete(relation: str) -> None:
+    """Behind each of its words the help says how to go on, at the end of the text and before a wrong word."""
+    words = relation.split()
+    for count in range(1, len(words) + 1):
+        for wrong in ("", "=", "7"):
+            _, (error,) = parse_lenient(f"train eos {' '.join(words[:count])} {wrong}")
+            is_whole = " ".join(words[:count]) in get_args(RelationKind)
+            assert ("write a role: `assistant`" if is_whole else f"write `{relation} ROLE`") == error.help
+    _, (error,) = parse_lenient("train eos 7")
+    assert f"`{relation}`" in (error.help or "")
+
+
+def test_the_mutants_name_tests_that_exist() -> None:
+    """`make mutation` ends at once if a file of its lists is gone; it imports what only its own environment has."""
+    lists: dict[str, Any] = {}
+    for node in ast.parse(read("tests/mutation.py")).body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) in ("_HOUSE", "_AGREEMENT", "TESTS"):
+            exec(ast.unparse(node), lists)
+    named = {re.sub("^--[a-z]+=|::.*", "", name) for names in lists["TESTS"].values() for name in names}
+    assert len(named) > 30
+    assert [] == [name for name in named if not (ROOT / name).exists()]

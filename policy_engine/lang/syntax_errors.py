@@ -5,17 +5,19 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Collection
-from typing import Any, Final
+from itertools import pairwise
+from typing import Any, Final, get_args
 
 from lark.exceptions import UnexpectedCharacters, UnexpectedInput, UnexpectedToken
 
 from policy_engine.core.diagnostics import Diagnostic, error_at
 from policy_engine.core.source import Source, Span
 from policy_engine.core.suggest import nearest
-from policy_engine.core.vocabulary import KEYWORDS, SCOPES, SETTINGS
+from policy_engine.core.vocabulary import CONTINUATIONS, KEYWORDS, SCOPES, SETTINGS, RelationKind
 from policy_engine.lang.split import words_before
 
 _STATEMENT_WORDS: Final = ("train", "mask", "scale", "never", "always", "use", "let", "on", "language")
+_RELATIONS: Final = ("of", *get_args(RelationKind))
 _SYMBOLS: Final = {
     "COMMA": "`,`", "DOT": "`.`", "LPAR": "`(`", "RPAR": "`)`", "LSQB": "`[`", "RSQB": "`]`", "EQUALS": "`=`",
     "COMPARISON": "a comparison (`==`, `!=`, `<`, `<=`, `>`, `>=`)", "STRING": "a string in quotes",
@@ -49,7 +51,6 @@ _EXAMPLES: Final = {
     "REGEX": "write `matches /pattern/`",
     "EQUALS": "write `let NAME = TARGETS`",
     "TRAIN": "a guard is written `never train user` or `always train eos of assistant`",
-    "AFTER": "write `right after ROLE`",
 }
 _NAME_AFTER: Final = {
     "let": "a name to define",
@@ -229,7 +230,7 @@ def _instead(found: str, kind: str, accepted: Collection[str], last: str) -> str
         return f"did you mean `{near}`?"
     if found == "=" and "COMPARISON" in accepted:
         return "a comparison is written `==`"
-    if found == "(" and last in ("of", "after", "before"):
+    if found == "(" and last in {relation.split()[-1] for relation in _RELATIONS}:
         part = "eos" if last == "of" else "text"
         return f"a relation has one role; repeat it for each: `{part} {last} assistant, {part} {last} tool`"
     if kind == "STRING" and "NUMBER" in accepted:
@@ -244,14 +245,23 @@ def _instead(found: str, kind: str, accepted: Collection[str], last: str) -> str
         return f'write a string in quotes: `"{_short(found)}"`; a field is on the left only'
     if "$END" in accepted:
         ways = [w for t, w in (("COMMA", "`,` and a further target"), ("DOT", "`.` and a part")) if t in accepted]
-        ways += [f"`{w}`" for w in ("of", "after", "where", "unless", "weight", "and", "or") if w in keywords]
+        ways += [f"`{w}`" for w in (*_continuations(), "and", "or") if w.split()[0] in keywords]
         ending = "end the statement with `;` or a new line"
         return f"go on with {_listed(ways)}; or {ending}" if ways else ending
     return _write(accepted, last)
 
 
 def _write(accepted: Collection[str], last: str) -> str:
-    """An example of text that is allowed here."""
+    """An example of text that is allowed here.
+
+    >>> _write({"AFTER"}, "right")
+    'write `right after ROLE`'
+    """
+    for relation in _RELATIONS:
+        for word, after in pairwise(relation.split()):
+            # Where a role may follow too, the relation is complete already.
+            if last == word and after.upper() in accepted and "NAME" not in accepted:
+                return f"write `{relation} ROLE`"
     for terminal, help in _EXAMPLES.items():
         if terminal in accepted:
             return help
@@ -261,7 +271,17 @@ def _write(accepted: Collection[str], last: str) -> str:
         return _NAME_HELP.get(last, "write `on straddle mask`" if accepted == {"NAME"} else "write a role: `assistant`")
     if "RPAR" in accepted or "RSQB" in accepted:
         return "close the bracket, or separate the items with `,`"
-    return "write `language 1`"
+    return "write `language 1`" if last == "language" else f"write {_expected(accepted, last)}"
+
+
+def _continuations() -> list[str]:
+    """The words that go on with a statement, relations in full.
+
+    >>> _continuations()
+    ['of', 'after', 'right after', 'before', 'where', 'unless', 'weight', 'by']
+    """
+    begins = {relation.split()[0] for relation in _RELATIONS}
+    return [*_RELATIONS, *(word for word in CONTINUATIONS if word not in begins)]
 
 
 def _taken_apart(word: str, keywords: list[str]) -> str | None:

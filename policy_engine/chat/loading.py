@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from policy_engine.chat.encoders.find_encoder import encoder_at, trusted_encoder
 from policy_engine.chat.encoders.trust import is_trusted
-from policy_engine.chat.media.open_media import MediaOptions
 from policy_engine.chat.tokenizer import ChatTokenizer
 from policy_engine.chat.tokens.load import is_processor, load_cached, load_transformers
 from policy_engine.chat.tokens.stops import stop_tokens
+
+if TYPE_CHECKING:
+    from policy_engine.chat.media.open_media import MediaOptions
 
 
 def load_tokenizer(

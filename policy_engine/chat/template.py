@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jinja2
 import jinja2.meta
@@ -28,7 +28,6 @@ from policy_engine.chat.label.thinking import lost_thinking, reading_of, thinkin
 from policy_engine.chat.remedies import explained, not_compiled, not_rendered, reads_words, too_much
 from policy_engine.chat.rewording import OwnText, Rewording, own_text, reading
 from policy_engine.chat.segments import RenderedChat
-from policy_engine.chat.skeleton.skeletons import Attempt, Skeletons
 from policy_engine.chat.trace.environment import TracingEnvironment, run_template
 from policy_engine.chat.trace.origins import Scaffold
 from policy_engine.chat.trace.text import runs_of
@@ -36,6 +35,9 @@ from policy_engine.chat.variables import Inputs, variables_of
 from policy_engine.core.bounded import Bounded
 from policy_engine.core.errors import TemplateError, TemplateLimitError
 from policy_engine.data.conversation import Conversation
+
+if TYPE_CHECKING:
+    from policy_engine.chat.skeleton.skeletons import Attempt, Skeletons
 
 _MOST_READ = 16
 """Conversations, of each set of arguments, that are rendered in other words too."""
@@ -110,6 +112,9 @@ class ChatTemplate:
         self.skeletons: Skeletons | None = None
         """The template's skeletons; None where every row is rendered in full."""
         if skeletons and not hides_media:
+            # Imported here: `show` and `explain` have too few rows for it to pay.
+            from policy_engine.chat.skeleton.skeletons import Skeletons
+
             self.skeletons = Skeletons(self._environment, code, name, seconds)
         named = self.special_tokens
         self._markers = Markers.of(

@@ -7,14 +7,9 @@ import functools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from policy_engine.chat.encoders.encoded_template import EncodedTemplate
 from policy_engine.chat.encoders.find_encoder import encoder_of, is_encoder, what_instead
-from policy_engine.chat.encoders.protocol import Encoder
-from policy_engine.chat.media.encode import MediaEncoder
-from policy_engine.chat.media.open_media import MediaOptions
-from policy_engine.chat.media.processor import MediaProcessor
 from policy_engine.chat.segments import RenderedChat, TokenizedChat
 from policy_engine.chat.template import ChatTemplate
 from policy_engine.chat.tokenizer_facts import (
@@ -39,6 +34,13 @@ from policy_engine.chat.tokens.stops import stop_tokens
 from policy_engine.core.diagnostics import Diagnostic
 from policy_engine.core.errors import AttributionError, ConfigError, PolicyEngineError, TokenizerError
 from policy_engine.data.conversation import Conversation
+
+# Encoders and media are imported where there are some: most tokenizers have neither.
+if TYPE_CHECKING:
+    from policy_engine.chat.encoders.protocol import Encoder
+    from policy_engine.chat.media.encode import MediaEncoder
+    from policy_engine.chat.media.open_media import MediaOptions
+    from policy_engine.chat.media.processor import MediaProcessor
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -114,6 +116,9 @@ class ChatTokenizer:
         `options` say where media may come from. Raises TokenizerError for a class that does not write media as text
         before it tokenizes once, with the reason.
         """
+        from policy_engine.chat.media.open_media import MediaOptions
+        from policy_engine.chat.media.processor import MediaProcessor
+
         media = MediaProcessor(processor=processor, options=options or MediaOptions())
         own = own_templates(processor)
         made = cls.from_transformers(processor.tokenizer, template)
@@ -246,6 +251,8 @@ class ChatTokenizer:
             where = f"chat template of {self.name}" if name == "default" else f"chat template `{name}` of {self.name}"
             facts = {**token_facts(self.tokenizer), "stops": self.stops, "model_roles": self.model_roles}
             if self.encoder is not None:
+                from policy_engine.chat.encoders.encoded_template import EncodedTemplate
+
                 self._compiled[name] = EncodedTemplate(self.encoder, **facts)
             else:
                 facts |= {"name": self.template_file or where, "hides_media": self.media is not None}
@@ -319,6 +326,8 @@ class ChatTokenizer:
     def _media_encoder(self) -> MediaEncoder | None:
         if self.media is None:
             return None
+        from policy_engine.chat.media.encode import MediaEncoder
+
         made = MediaEncoder(media=self.media, around=(self.prefix_ids, self.suffix_ids))
         made.check(self.locator.locate)
         return made

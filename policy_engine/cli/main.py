@@ -48,6 +48,8 @@ VERBS: Final = {
 
 They are here so that `--help` imports no verb, and a verb imports no other.
 """
+_COMPUTING: Final = frozenset({"doctor", "play"})
+"""Verbs that run code of others, which may multiply matrices with numpy."""
 _COMPLETION: Final = "_POLICY_ENGINE_COMPLETE"
 """Environment variable by which a shell asks for completions."""
 
@@ -116,6 +118,9 @@ def _replace_closed() -> None:
 
 def run(arguments: Sequence[str]) -> int:
     """Runs one command and returns its exit code."""
+    if verb_of(arguments) not in _COMPUTING:
+        # numpy starts a thread for each core as it is imported, for products of matrices, which no mask needs.
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     # transformers says on import that it found no torch, which nothing here needs.
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     for stream in (sys.stdout, sys.stderr):

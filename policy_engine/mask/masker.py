@@ -9,10 +9,9 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from policy_engine.chat.loading import chat_tokenizer_of
-from policy_engine.chat.media.open_media import MediaOptions
 from policy_engine.chat.segments import TokenizedChat
 from policy_engine.core.choices import PairColumns
 from policy_engine.core.errors import ConfigError, PolicyEngineError, RowError
@@ -32,6 +31,9 @@ from policy_engine.mask.unroll import UnrolledRow, unroll
 from policy_engine.mask.warner import DoubtfulRoleWarning, LostFieldWarning, QuotedArgumentsWarning, Warner
 from policy_engine.rules.compile import compile_policy
 from policy_engine.rules.program import Program
+
+if TYPE_CHECKING:
+    from policy_engine.chat.media.open_media import MediaOptions
 
 __all__ = ["DoubtfulRoleWarning", "LostFieldWarning", "MaskedRow", "Masker", "OnError", "QuotedArgumentsWarning"]
 

@@ -137,19 +137,31 @@ def _lines(pieces: Iterable[Piece], console: Console, width: int) -> Iterator[Re
     """
     line: list[Piece] = []
     size = 0
+    # Without colours a style changes nothing, so lines that fit go to rich as one text.
+    is_plain = console.color_system is None
+    plain: list[str] = []
     for text, style in (*pieces, ("\n", "")):
         for number, part in enumerate(text.split("\n")):
             if number:
+                whole = "".join(own for own, _ in line)
                 # A wide character takes two columns, so that only plain lines are known to fit by their length.
-                if size <= width and _NARROW.fullmatch("".join(own for own, _ in line)):
+                fits = size <= width and _NARROW.fullmatch(whole)
+                if fits and is_plain:
+                    plain += (whole, "\n")
+                elif fits:
                     yield from (Segment(own, console.get_style(name) if name else None) for own, name in line)
                     yield Segment.line()
                 else:
+                    if plain:
+                        yield Segment("".join(plain))
+                        plain = []
                     yield Text.assemble(*line, overflow="fold", no_wrap=False)
                 line, size = [], 0
             if part:
                 line.append((part, style))
                 size += len(part)
+    if plain:
+        yield Segment("".join(plain))
 
 
 def _turn_text(turn: TurnView, color_by: ColorBy, marks: bool, ids: bool) -> list[Piece]:

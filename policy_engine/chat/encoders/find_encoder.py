@@ -1,4 +1,7 @@
-"""Encoders out of objects of other packages, and out of files."""
+"""Encoders out of objects of other packages, and out of files.
+
+Each kind is imported where one was found: most tokenizers have a chat template and need none of them.
+"""
 
 from __future__ import annotations
 
@@ -6,17 +9,15 @@ import re
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from policy_engine.chat.encoders.code.file import PythonEncoder
-from policy_engine.chat.encoders.harmony import HarmonyEncoder, load_harmony
-from policy_engine.chat.encoders.mistral import MistralEncoder
-from policy_engine.chat.encoders.prime import RendererEncoder
-from policy_engine.chat.encoders.protocol import Encoder
 from policy_engine.chat.tokens.cached import CachedTokenizer
 from policy_engine.chat.tokens.load import load_transformers, usable
 from policy_engine.core.errors import TokenizerError
 from policy_engine.core.wording import first_line
+
+if TYPE_CHECKING:
+    from policy_engine.chat.encoders.protocol import Encoder
 
 HARMONY: Final = "harmony"
 """The name of gpt-oss's encoding."""
@@ -50,10 +51,16 @@ def encoder_of(given: Any) -> Encoder:
         return own
     mistral = _mistral_in(given)
     if mistral is not None:
+        from policy_engine.chat.encoders.mistral import MistralEncoder
+
         return MistralEncoder(mistral)
     if _is_harmony(given):
+        from policy_engine.chat.encoders.harmony import HarmonyEncoder
+
         return HarmonyEncoder(given)
     if _is_renderer(given):
+        from policy_engine.chat.encoders.prime import RendererEncoder
+
         # Some renderers keep it under a private name.
         tokenizer = getattr(given, "tokenizer", None) or getattr(given, "_tokenizer", None)
         return RendererEncoder(given, usable(tokenizer))
@@ -84,6 +91,8 @@ def trusted_encoder(name: str | Path) -> Encoder:
             f"there is no tokenizer.json beside `{files[0]}` or in the folder above",
             help="put the encoder into the folder of the model's tokenizer",
         )
+    from policy_engine.chat.encoders.code.file import PythonEncoder
+
     made = PythonEncoder(files[0], usable(load_transformers(folder)))
     made.start()
     return made
@@ -101,6 +110,8 @@ def encoder_at(name: str | Path) -> Encoder | None:
     # A folder may be called `harmony` too, and then wins.
     path = Path(name).expanduser()
     if str(name) == HARMONY and not path.exists():
+        from policy_engine.chat.encoders.harmony import load_harmony
+
         return load_harmony()
     if path.suffix == ".py" and path.is_file():
         raise TokenizerError(f"`{path}` is code, which is not run unasked", help=_TRUST)
@@ -139,6 +150,8 @@ def _mistral_file(path: Path) -> Encoder:
             help='`pip install "chat-policy-engine[mistral]"`, or pass a tokenizer with its chat template',
         )
     from mistral_common.tokens.tokenizers.mistral import MistralTokenizer
+
+    from policy_engine.chat.encoders.mistral import MistralEncoder
 
     try:
         return MistralEncoder(MistralTokenizer.from_file(str(path)))

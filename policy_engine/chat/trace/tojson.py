@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 from typing import Any
@@ -14,8 +15,10 @@ from policy_engine.chat.trace.origins import LOST, Origin, Run, Scaffold, Unclai
 from policy_engine.chat.trace.text import Traced, lost, traced
 from policy_engine.chat.trace.values import TracedDict, TracedList, origin_of
 
-_ESCAPED = re.compile(r'["\\\x00-\x1f]')
-_ESCAPED_ASCII = re.compile(r'["\\\x00-\x1f\x7f-\U0010ffff]')
+
+@functools.cache  # not when it is imported: it takes milliseconds, and few templates print JSON
+def _escaped(ensure_ascii: bool) -> re.Pattern[str]:
+    return re.compile(r'["\\\x00-\x1f\x7f-\U0010ffff]' if ensure_ascii else r'["\\\x00-\x1f]')
 
 
 def tojson(
@@ -104,9 +107,8 @@ class _Walker:
         owner = owner_of(value._r)
         self.gap(found + 1, owner)
         # Runs of characters that JSON writes as they are keep their offsets; escapes keep the owner.
-        pattern = _ESCAPED_ASCII if self.ensure_ascii else _ESCAPED
         at = 0
-        for match in pattern.finditer(value):
+        for match in _escaped(self.ensure_ascii).finditer(value):
             self._verbatim(value, at, match.start())
             self.gap(self.at + len(json.dumps(match.group(), ensure_ascii=self.ensure_ascii)) - 2, owner)
             at = match.end()

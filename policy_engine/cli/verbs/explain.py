@@ -57,7 +57,7 @@ def register(app: typer.Typer) -> None:
             )
 
             def load(known_fast: bool) -> Inputs:
-                return load_inputs(named, known_fast=known_fast)
+                return load_inputs(named, few_rows=True, known_fast=known_fast)
 
             return answered(data, load, lambda inputs: explain_row(data, inputs, asked, machine=format != "text"))
 

@@ -78,14 +78,20 @@ class Inputs:
 
 
 def load_inputs(
-    named: Named, *, prove: bool = False, known_fast: bool = False, pairs: PairColumns | None = None
+    named: Named,
+    *,
+    prove: bool = False,
+    few_rows: bool = False,
+    known_fast: bool = False,
+    pairs: PairColumns | None = None,
 ) -> Inputs:
     """The masker that the options name; what is not given comes from the dataset file.
 
     `pairs` is the trainer that columns of preferences are for, in place of what the dataset file says. With `prove`, a
-    policy whose guards some conversation breaks is refused; without, the rows that break them fail. With `known_fast`,
-    ids come from a fast backend if the cache has one that passed a full check. Raises ConfigError if neither names a
-    policy or a tokenizer, and what loading them raises.
+    policy whose guards some conversation breaks is refused; without, the rows that break them fail. With `few_rows`,
+    each row is rendered in full: what would replay one on the next takes longer to import. With `known_fast`, ids come
+    from a fast backend if the cache has one that passed a full check. Raises ConfigError if neither names a policy or a
+    tokenizer, and what loading them raises.
     """
     from policy_engine.mask.masker import Masker
     from policy_engine.proof.load_policy import load_policy
@@ -102,7 +108,7 @@ def load_inputs(
         )
     name = _tokenizer_name(named.tokenizer, spec)
     program = load_policy(policy, schema=None if spec is None else spec.to_schema(), prove=prove)
-    loaded = _load(name, named.template, spec)
+    loaded = _load(name, named.template, spec, skeletons=not few_rows)
     if known_fast:
         loaded = loaded.with_fast(loaded.known_fast())
     masker = Masker(program, loaded, dataset=spec, media=media_options(named))
@@ -115,13 +121,14 @@ def answered(data: str, load: Callable[[bool], Inputs], work: Callable[[Inputs],
     `load` gets True if a backend may be taken: not for a pipe, which cannot be read again.
     """
     from policy_engine.chat.tokens.fast_backend import BackendMismatch
-    from policy_engine.run.backends import in_full
 
     if data != STDIN:
         try:
             return work(load(True))
         except BackendMismatch:
             pass  # begun again below
+    from policy_engine.run.backends import in_full
+
     inputs = load(False)
     return work(replace(inputs, masker=in_full(inputs.masker)))
 
@@ -181,10 +188,12 @@ def _tokenizer_name(tokenizer: str | None, spec: DatasetSpec | None) -> str:
     return name
 
 
-def _load(name: str, template: str | None, spec: DatasetSpec | None) -> ChatTokenizer:
+def _load(name: str, template: str | None, spec: DatasetSpec | None, *, skeletons: bool = True) -> ChatTokenizer:
     from policy_engine.chat.loading import load_tokenizer
 
     template = template if template is not None or spec is None else spec.template
     loaded = load_tokenizer(name, template=template, cache=True)
+    if not skeletons:
+        loaded = loaded.with_skeletons(False)
     _ = loaded.template  # a missing or broken template is reported at once, not once per row
     return loaded

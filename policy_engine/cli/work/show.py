@@ -10,8 +10,6 @@ from typing import Any
 from rich.console import RenderableType
 from rich.text import Text
 
-from policy_engine.chat.media.in_messages import media_of
-from policy_engine.chat.media.open_media import thumbnail
 from policy_engine.chat.segments import MediaTokens
 from policy_engine.cli.accounts.apply_account import doubtful_roles, rules_json
 from policy_engine.cli.accounts.data_findings import data_findings
@@ -134,6 +132,9 @@ def _pictures(row: MaskedRow, inputs: Inputs) -> dict[MediaTokens, bytes]:
     processor = inputs.masker.tokenizer.media
     if processor is None:
         return {}
+    from policy_engine.chat.media.in_messages import media_of
+    from policy_engine.chat.media.open_media import thumbnail
+
     sources = {(medium.turn, medium.item): medium for medium in media_of(row.chat.messages)}
     made = {}
     for medium in row.tokenized.media or ():

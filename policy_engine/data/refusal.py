@@ -134,7 +134,7 @@ def nothing_fits(rows: list[Any]) -> str:
 def what_to_do(rows: list[Any]) -> str:
     """The help where no row has a known shape.
 
-    >>> what_to_do([{"question": "Hi?", "good": "Yes.", "bad": "No."}])[51:]
+    >>> what_to_do([{"question": "Hi?", "good": "Yes.", "bad": "No."}])[49:]
     '`messages: {format: preference, prompt: question, chosen: good, rejected: bad}`'
     """
     row = next((row for row in rows if isinstance(row, Mapping)), {})

@@ -27,7 +27,8 @@ from policy_engine.mask.hashing import fingerprint_of, register_with_datasets
 from policy_engine.mask.preferences import PAIR_TYPES, MaskedPair, columns_for, mask_pair, preference_rows
 from policy_engine.mask.row import MaskedRow, column_names, features_of
 from policy_engine.mask.row_masker import RowMasker, nothing_to_train
-from policy_engine.mask.unroll import UnrolledRow, unroll
+from policy_engine.mask.unrendered import Lost
+from policy_engine.mask.unroll import UnrolledRow, unroll, unrolling_writes
 from policy_engine.mask.warner import DoubtfulRoleWarning, LostFieldWarning, QuotedArgumentsWarning, Warner
 from policy_engine.rules.compile import compile_policy
 from policy_engine.rules.program import Program
@@ -233,10 +234,20 @@ class Masker:
         return RowMasker(
             program=self.program,
             tokenizer=self.tokenizer,
-            on_lost=self._warner.lost,
+            on_lost=self._warn_of_lost,
             on_quoted=self._warner.quoted,
             fields=frozenset(declared),
         )
+
+    def _warn_of_lost(self, lost: Lost) -> None:
+        self._warner.lost(lost, unrolling_writes=self.unrolling_writes)
+
+    def unrolling_writes(self, piece: str) -> bool:
+        """True if `unroll` keeps a piece that never reached the text, such as `reasoning_content`.
+
+        Templates drop the thinking of earlier turns; some never write it.
+        """
+        return not self.unrolls and unrolling_writes(piece, self.tokenizer, self.dataset.template_kwargs)
 
     def unrolled(self) -> Masker:
         """A masker that is this one with `unroll`."""

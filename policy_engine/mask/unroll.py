@@ -5,14 +5,18 @@ Each answer is in the context that inference gives it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
 from policy_engine.chat.continuation import after_prompt
 from policy_engine.chat.segments import RenderedChat, TokenizedChat
-from policy_engine.core.errors import RowError
+from policy_engine.chat.tokenizer import ChatTokenizer
+from policy_engine.core.errors import PolicyEngineError, RowError
+from policy_engine.core.vocabulary import MESSAGE_FIELDS
 from policy_engine.data.conversation import Conversation
 from policy_engine.mask.row import SAMPLE_COLUMNS, MaskedRow
 from policy_engine.mask.row_masker import RowMasker
@@ -114,6 +118,29 @@ def _of_given(conversation: Conversation, masker: RowMasker) -> list[UnrolledRow
 def _of_nothing(conversation: Conversation, masker: RowMasker) -> list[UnrolledRow]:
     row = masker.mask(conversation)  # raises under `on empty error`
     return [UnrolledRow(row=row, turns=(), of=1)] if masker.program.setting("empty") == "keep" else []
+
+
+def unrolling_writes(piece: str, tokenizer: ChatTokenizer, template_kwargs: Mapping[str, Any]) -> bool:
+    """True if a template writes the last answer's thinking, so that unrolled rows keep it.
+
+    `piece` is a lost piece of a message in words (`reasoning_content`, `thinking_blocks[0].text`), and False is the
+    answer for one that is no thinking. A short conversation is rendered to find out.
+
+    >>> from policy_engine.chat.loading import load_tokenizer
+    >>> unrolling_writes("tool_calls[1]", load_tokenizer("builtin"), {})
+    False
+    """
+    name = re.split(r"[.\[]", piece)[0]
+    if MESSAGE_FIELDS.get(name) != "reasoning":
+        return False
+    role = min(tokenizer.model_roles, default="assistant")
+    messages = ({"role": "user", "content": "Two and two?"}, {"role": role, "content": "Four.", name: "Easy."})
+    probe = Conversation(messages=messages, template_kwargs=dict(template_kwargs))
+    try:
+        lost = tokenizer.template_for(probe).render(probe).unrendered
+    except PolicyEngineError:
+        return False
+    return not any(piece.turn == 1 and piece.path[:1] == (name,) for piece in lost)
 
 
 def lost_fields(sample: UnrolledRow) -> Lost:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 
 from policy_engine.data.conversation import Conversation
@@ -58,12 +58,16 @@ class Warner:
                 text = f"nothing declares the role `{role}`, which this row has and maybe others; {advice}"
                 self._warn(role, text, DoubtfulRoleWarning)
 
-    def lost(self, lost: Lost) -> None:
-        """Warns of pieces that never reached the text."""
+    def lost(self, lost: Lost, *, unrolling_writes: Callable[[str], bool]) -> None:
+        """Warns of pieces that never reached the text; `unrolling_writes` as `Masker` has it."""
         for kind, count in lost.items():
+            if kind in self._warned:
+                continue
+            unroll = "`Masker(…, unroll=True)` makes a sample of each turn, in which the template writes it; "
             self._warn(
                 kind,
                 f"{lost_text(*kind, count)} never reached the text, in this row and maybe in others; "
+                f"{unroll if unrolling_writes(kind[1]) else ''}"
                 "`on unrendered error` refuses such rows, `on unrendered ignore` reports no more of it",
                 LostFieldWarning,
             )

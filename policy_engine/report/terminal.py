@@ -36,8 +36,14 @@ K = TypeVar("K")
 
 _WEIGHTS = {TRAINED: "trained", LESS: "weight below 1", MORE: "weight above 1", AGAINST: "negative weight"}
 
-MARKS = {"trained": ("⟦", "⟧"), "straddle": ("⟨", "⟩")}
-"""Marks around text where there is no colour: trained tokens, and tokens masked because they straddle."""
+MARKS = {
+    "trained": ("⟦", "⟧"),
+    "weight below 1": ("⟦<1 ", "⟧"),
+    "weight above 1": ("⟦>1 ", "⟧"),
+    "negative weight": ("⟦<0 ", "⟧"),
+    "straddle": ("⟨", "⟩"),
+}
+"""Marks around text where there is no colour: tokens by their weight, and tokens masked because they straddle."""
 _NARROW = re.compile(f"[ -~─{RETURN}{''.join(''.join(pair) for pair in MARKS.values())}]*")
 """Text whose characters take one column each."""
 
@@ -118,7 +124,10 @@ class Legend:
             line = Text("masked for another reason than a rule: ", style="dim")
             yield line.append_text(Text(", ").join(there))
         if self.marks or console.no_color or console.color_system is None:
-            marks = [(self.styles, "⟦ ⟧ trained"), (self.masked["straddle"], "⟨ ⟩ masked because it straddles")]
+            marks = [
+                *((style in self.styles, f"{MARKS[name][0].strip()} ⟧ {name}") for style, name in _WEIGHTS.items()),
+                (self.masked["straddle"], "⟨ ⟩ masked because it straddles"),
+            ]
             rest = ["the rest masked"] if self.masked else []
             yield Text("   ".join([text for occurs, text in marks if occurs] + rest))
         elif self.color_by == "effect":
@@ -192,9 +201,10 @@ def _kind(cell: Cell, color_by: ColorBy) -> tuple[str, str]:
     if lead is None:
         return "none", MASKED
     if lead.weight:
+        style = _weight_style(lead)
         if color_by == "rule" and lead.rule is not None:
-            return "trained", f"bold {RULES[lead.rule % len(RULES)]}"
-        return "trained", _weight_style(lead)
+            return _WEIGHTS[style], f"bold {RULES[lead.rule % len(RULES)]}"
+        return _WEIGHTS[style], style
     if lead.reason == "straddle":
         return "straddle", STRADDLE
     if lead.reason == "structural":

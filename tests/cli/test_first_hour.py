@@ -63,6 +63,19 @@ def test_thinking_that_is_lost_names_unroll(tmp_path: Path) -> None:
         "apply", data, "-p", write_policy(tmp_path), "-t", "builtin", "--template", template, "-o", tmp_path / "o.jsonl"
     )
     assert "never reached the text; --unroll makes a sample of each turn" in ran.out
+    shown = cli("show", data, "-p", write_policy(tmp_path), "-t", "builtin", "--template", template)
+    assert "`apply --unroll` makes a sample of each turn, in which the template writes it" in shown.out
+
+
+def test_thinking_that_no_turn_keeps_does_not_name_unroll(tmp_path: Path) -> None:
+    template = tmp_path / "t.jinja"
+    template.write_text("{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}")
+    answer = {"role": "assistant", "content": "a", "thinking": "Hm."}
+    arguments = [write_chats(tmp_path, [[{"role": "user", "content": "q"}, answer]]), "-p", write_policy(tmp_path)]
+    arguments += ["-t", "builtin", "--template", template]
+    ran = cli("apply", *arguments, "-o", tmp_path / "o.jsonl")
+    assert "thinking of 1 assistant message never reached the text\n" in ran.out
+    assert "unroll" not in ran.out + cli("show", *arguments).out
 
 
 def test_init_on_rows_that_do_not_render(tmp_path: Path) -> None:

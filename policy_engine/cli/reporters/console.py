@@ -17,8 +17,10 @@ from dataclasses import dataclass
 
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
+from rich.style import Style
 from rich.text import Text
 
+from policy_engine.report.styles import in_few_colours
 from policy_engine.report.visible import on_one_line, spelled
 
 # Wide enough for the tables of `apply`, narrow enough for a build log.
@@ -47,6 +49,12 @@ class SafeConsole(Console):
         # A pipe has no width of its own, and 80 columns would cut tables that nobody needs cut.
         width = None if stream.isatty() or "COLUMNS" in os.environ else _PIPED_WIDTH
         super().__init__(file=stream, highlight=False, emoji=False, markup=False, width=width)
+
+    def get_style(self, name: str | Style, *, default: Style | str | None = None) -> Style:
+        """The style of a name, in colours that the terminal has."""
+        if isinstance(name, str) and self.color_system == "standard":
+            name = in_few_colours(name)
+        return super().get_style(name, default=default)
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         """The segments of a renderable, their text spelled out."""

@@ -94,7 +94,10 @@ def apply_request(request: Request, inputs: Inputs) -> Outcome:
         },
         head=(Text(summary.description, style="dim"),),
         notes=notes,
-        body=(*closing(summary, program), f"wrote {summary.output}{'' if summary.rows_out else ', which has no rows'}"),
+        body=(
+            *closing(summary, inputs.masker),
+            f"wrote {summary.output}{'' if summary.rows_out else ', which has no rows'}",
+        ),
     )
 
 

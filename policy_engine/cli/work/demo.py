@@ -58,7 +58,7 @@ def tour(folder: Path, *, overwrite: bool, machine: bool = True) -> Outcome:
         body=(
             *views.body[:-1],  # without what was written, which the account below says
             Text(""),
-            *closing(summary, inputs.masker.program),
+            *closing(summary, inputs.masker),
             Text(""),
             Text.assemble(("wrote ", ""), (str(request.out), "bold"), " and ", (str(page), "bold")),
             *_next(),

@@ -11,7 +11,7 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from policy_engine.chat.segments import MediaTokens
-from policy_engine.cli.accounts.apply_account import doubtful_roles, rules_json
+from policy_engine.cli.accounts.apply_account import UNROLL, doubtful_roles, rules_json
 from policy_engine.cli.accounts.data_findings import data_findings
 from policy_engine.cli.files import exists, write_text_file
 from policy_engine.cli.outcome import Exit, Outcome, diagnostics_of
@@ -27,6 +27,7 @@ from policy_engine.mask.explain import explain_pieces
 from policy_engine.mask.row import MaskedRow
 from policy_engine.mask.unrendered import Lost, lost_json, lost_of
 from policy_engine.report.runs import FailedRow, ShownRow, failed_row
+from policy_engine.report.styles import DOUBT
 from policy_engine.report.terminal import Legend, RowText
 from policy_engine.report.view import RowView, row_view, rule_views, run_view
 from policy_engine.run.summary import Counts
@@ -163,7 +164,9 @@ def _terminal(
 ) -> list[RenderableType]:
     rules = rule_views(inputs.masker.program.policy)
     texts = [part for row in rows for part in (RowText(row, rules, color_by=color_by, ids=ids), Text(""))]
-    return [*texts, Legend(rows, rules, color_by=color_by, notes=notes)]
+    lost = dict.fromkeys(piece.field for row in rows for piece in row.chat.unrendered if piece.turn is not None)
+    unroll = [Text(f"`apply --unroll` {UNROLL}", style=DOUBT)] if any(map(inputs.masker.unrolling_writes, lost)) else []
+    return [*texts, *unroll, Legend(rows, rules, color_by=color_by, notes=notes)]
 
 
 def _page(rows: Sequence[ShownRow | FailedRow], inputs: Inputs, data: str, notes: Mapping[int, str]) -> str:

@@ -38,7 +38,7 @@ HABITS: Final[dict[str, Habit]] = {
     ),
     "no-ends": Habit(
         message="answers are trained and their end markers are not: the model does not learn to stop",
-        help="train the end of each trained answer: `train eos after assistant`",
+        help="train the end of each trained answer: `train eos of trained assistant`",
     ),
     "pad-is-end": Habit(
         message="no end marker is trained, and it is the pad token: something masked padding by its id",

@@ -188,9 +188,26 @@ OTHER_WORDS: Final[dict[str, str]] = {
     "human": "ShareGPT's `human` is read as `user`: write `user`",
     "function_call": "ShareGPT's `function_call` is read as a call of the assistant: write `assistant.tool_call`",
     "observation": "ShareGPT's `observation` is read as `tool`: write `tool`",
-    "response": "did you mean `assistant`?",
-    "completion": "did you mean `assistant`?",
-    "prompt": "did you mean `user`?",
+    **dict.fromkeys(
+        (
+            "response",
+            "responses",
+            "completion",
+            "completions",
+            "output",
+            "answer",
+            "answers",
+            "reply",
+            "model",
+            "bot",
+            "ai",
+        ),
+        "did you mean `assistant`?",
+    ),
+    **dict.fromkeys(("prompt", "prompts", "question", "input", "instruction"), "did you mean `user`?"),
+    **dict.fromkeys(("tool_calls", "tool_use", "calls"), "did you mean the part `tool_call`?"),
+    "reasoning_content": "did you mean the part `reasoning`?",
+    "arguments": "did you mean the part `tool_call.arguments`?",
     "all": "did you mean `everything`?",
 }
 """Words of data formats and of other languages that are written for a role or part, with what to write instead."""
@@ -202,6 +219,14 @@ OTHER_PARTS: Final[dict[str, str]] = {
     "images": "media.image", "audio": "media.audio", "video": "media.video", "end": "eos", "eom": "eot",
 }  # fmt: skip
 """Words of data formats that are written for a part of a turn, with the part that is meant."""
+
+OTHER_FUNCTIONS: Final[dict[str, str]] = {
+    **dict.fromkeys(("len", "length", "size", "count"), "`turn.chars` is the number of characters of a turn's text"),
+    **dict.fromkeys(("lower", "upper", "casefold"), "`FIELD matches /word/i` ignores case"),
+    **dict.fromkeys(("startswith", "endswith", "match", "search"), "`FIELD matches /^word/` looks for a pattern"),
+    **dict.fromkeys(("exists", "defined", "isset"), "`has FIELD` asks if a field is there"),
+}  # fmt: skip
+"""Functions of other languages, and what to write here."""
 
 SETTINGS: Final[dict[str, tuple[str, ...]]] = {
     "straddle": ("mask", "train", "error"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 from pathlib import Path
 
 from policy_engine.core.errors import DataError
@@ -13,6 +14,9 @@ from policy_engine.core.suggest import did_you_mean, file_meant
 _PACKAGE = Path(__file__).resolve().parents[1]
 _PREFIX = "policies/"
 """Names of shipped sources start with it: `policies/default`."""
+_ONLY_TEXT = "this is a policy's text: write it into a file and name that, or give it to `policy_from_text` in Python"
+_STATEMENT = re.compile(r"(train|mask|scale|never|always|use|let|on)\s+[\w/(\"]")
+"""The start of a policy's text, given where a path belongs."""
 # Well above the bytes of `parse.MAX_CHARACTERS`, so that a policy that is only too long gets the parser's message.
 _MAX_BYTES = 4_000_000
 
@@ -115,7 +119,9 @@ def _read(path: Path) -> str:
     except FileNotFoundError as error:
         raise DataError(
             f"there is no file `{path}`",
-            help=file_meant(path) or "check the path; a shipped policy is named without a suffix",
+            help=_ONLY_TEXT
+            if _STATEMENT.match(str(path))
+            else file_meant(path) or "check the path; a shipped policy is named without a suffix",
         ) from error
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error

@@ -96,6 +96,8 @@ class Resolver:
                 self.findings.error("PE204", message, target.span, help)
 
     def _target(self, target: ast.Target, verb: Verb, file: File) -> _Targets:
+        if self._is_no_part(target, file):
+            return ()
         found = self._primary(target.primary, verb, file)
         for relation in target.relations:
             turns = self._turns(relation.selector, file, relation.kind)
@@ -104,6 +106,20 @@ class Resolver:
             # Each relation narrows what the ones before left; a group's targets are narrowed one by one.
             found = tuple(t for f in found if (t := self._related(f, relation, turns)) is not None)
         return found
+
+    def _is_no_part(self, target: ast.Target, file: File) -> bool:
+        """Reports the name before `of` that is no part, as in `content of assistant`."""
+        primary = target.primary
+        if not isinstance(primary, ast.Selector) or primary.quoted or primary.which is not None:
+            return False
+        if not any(relation.kind == "of" for relation in target.relations) or len(primary.names) > 1:
+            return False
+        known = primary.names[0] in (*file.lets, *KEYWORDS, *PART_NAMES, *GROUPS, *self.declared)
+        # In a file with syntax errors, the name may be of a `let` that did not parse.
+        if known or not file.complete:
+            return False
+        self._parts(primary.names, primary)
+        return True
 
     def _primary(self, primary: ast.Primary, verb: Verb, file: File) -> _Targets:
         match primary:

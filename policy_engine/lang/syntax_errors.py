@@ -13,7 +13,7 @@ from lark.exceptions import UnexpectedCharacters, UnexpectedInput, UnexpectedTok
 from policy_engine.core.diagnostics import Diagnostic, error_at
 from policy_engine.core.source import Source, Span
 from policy_engine.core.suggest import nearest
-from policy_engine.core.vocabulary import CONTINUATIONS, KEYWORDS, SCOPES, SETTINGS, RelationKind
+from policy_engine.core.vocabulary import CONTINUATIONS, KEYWORDS, OTHER_FUNCTIONS, SCOPES, SETTINGS, RelationKind
 from policy_engine.lang.split import words_before
 
 _STATEMENT_WORDS: Final = ("train", "mask", "scale", "never", "always", "use", "let", "on", "language")
@@ -81,7 +81,9 @@ _WORDS_OF_OTHERS: Final = {
 
 _ALONE: Final = "{does} nothing else"
 _ALL: Final = "{does} all of them"
-_FILLERS: Final = {"only": _ALONE, "just": _ALONE, "all": _ALL, "every": _ALL, "each": _ALL}
+_FILLERS: Final = {
+    "only": _ALONE, "just": _ALONE, "the": "{does} the same", "all": _ALL, "every": _ALL, "each": _ALL,
+}  # fmt: skip
 """Words of English before a target, and what a statement says without them."""
 _STARTS_A_TARGET: Final = (
     "NAME", "STRING", "FIRST", "LAST", "TRAINED", "EVERYTHING", "LPAR", "REGEX", "SPANS", "SAMPLED",
@@ -233,6 +235,8 @@ def _instead(found: str, kind: str, accepted: Collection[str], last: str) -> str
     if found == "(" and last in {relation.split()[-1] for relation in _RELATIONS}:
         part = "eos" if last == "of" else "text"
         return f"a relation has one role; repeat it for each: `{part} {last} assistant, {part} {last} tool`"
+    if found == "(" and last in OTHER_FUNCTIONS:
+        return f"there are no functions; {OTHER_FUNCTIONS[last]}"
     if kind == "STRING" and "NUMBER" in accepted:
         return "write the number without quotes"
     if kind == "STRING" and accepted == {"NAME"}:

@@ -85,6 +85,8 @@ def test_init_on_rows_that_do_not_render(tmp_path: Path) -> None:
     arguments = ["-t", "builtin", "--template", template, "-o"]
     ran = cli("init", write_chats(tmp_path, [system, system]), *arguments, tmp_path / "none")
     assert 1 == ran.code
+    assert "2 rows do not render" in ran.err
+    assert "help: change the conversation to what the template accepts" in ran.err
     assert "next: 2 rows looked at, and not one renders with this template" in ran.out
     assert "policy-engine show" not in ran.out
     some = cli("init", write_chats(tmp_path, [system, CHATS[0]]), *arguments, tmp_path / "some")

@@ -57,6 +57,12 @@ def test_a_quoted_role_is_meant() -> None:
         ("train assistant and user", "targets are listed with commas: `train assistant, user`; "),
         ("train assistant or user", "targets are listed with commas: `train assistant, user`; "),
         ("train assistant where turn.tokens > 5", "did you mean `turn.chars`? It counts the characters"),
+        ("train assistant where len(message.content) > 5", "there are no functions; `turn.chars` is the number of"),
+        ("train assistant where exists(message.train)", "there are no functions; `has FIELD` asks if a field is there"),
+        ("train content of assistant", "did you mean `text`?"),
+        ("train thinking of last assistant", "did you mean `reasoning`?"),
+        ("train tool_calls of assistant", "did you mean `tool_call`?"),
+        ("train flavour of assistant", "parts are `"),
         ("train assistant where turn.length > 5", "did you mean `turn.chars`? It counts the characters"),
     ],
 )
@@ -72,6 +78,7 @@ def test_words_of_other_languages(text: str, help: str) -> None:
     [
         ("train only assistant", "only", "`train assistant` trains nothing else"),
         ("mask just last user; train tool", "just", "`mask last user` masks nothing else"),
+        ("train the last assistant", "the", "`train last assistant` trains the same"),
         ("train all assistant.text", "all", "`train assistant.text` trains all of them"),
         ("never train only user", "only", "`never train user` is about nothing else"),
     ],

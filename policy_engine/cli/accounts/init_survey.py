@@ -32,7 +32,7 @@ class Survey:
     """Parts of the turns of each role, by how many segments had them."""
     rendered: int = 0
     """Rows that were given to the template."""
-    refused: Counter[str] = field(default_factory=Counter)
+    refused: Counter[tuple[str, str, str | None]] = field(default_factory=Counter)
     """Reasons why rows could not be rendered."""
     unrendered: Lost = field(default_factory=Counter)
     """Pieces of the rendered rows that never reached the text."""
@@ -74,7 +74,7 @@ def _render(found: Survey, conversation: Conversation, tokenizer: ChatTokenizer)
     try:
         chat = tokenizer.template_for(conversation).render(conversation)
     except PolicyEngineError as error:
-        found.refused[error.message] += 1
+        found.refused[error.code, error.message, error.help] += 1
         return
     found.unrendered.update(lost_of(chat))
     found.quoted += any(wrong.how == "quoted" for wrong in chat.miswritten)

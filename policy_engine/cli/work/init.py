@@ -81,11 +81,12 @@ def write_starter(
     ]
     warnings += [
         Diagnostic(
-            code="PE401",
+            code=code,
             severity="warning",
             message=f"{counted(count, 'row')} {'does' if count == 1 else 'do'} not render: {reason}",
+            help=help,
         )
-        for reason, count in found.refused.most_common(5)
+        for (code, reason, help), count in found.refused.most_common(5)
     ]
     return Outcome(
         exit=Exit.FAILS if found.refused and sum(found.refused.values()) == found.rendered else Exit.HOLDS,

@@ -62,7 +62,8 @@ class Unrendered:
     `path` leads to the highest value of which nothing was written: `("tool_calls", 1)` is the second of two calls,
     `("content", 0, "text")` a text part, `()` a whole message (kind `message`). `turn` is None for what is given beside
     the messages (kind `input`): `("tools", 0)`. The kind `other` is a field that `core.vocabulary.MESSAGE_FIELDS` does
-    not list. The kind `blanks` is white space at the end of a field that stays open (`continue_final_message`).
+    not list. The kind `blanks` is white space at the end of a field that stays open (`continue_final_message`). With
+    `cut`, other characters of the text at `path` were written.
 
     >>> Unrendered(turn=1, path=("tool_calls", 1), kind="call").field
     'tool_calls[1]'
@@ -71,16 +72,18 @@ class Unrendered:
     turn: int | None
     path: tuple[str | int, ...]
     kind: LostKind
+    cut: tuple[int, int] | None = None
+    """The first characters `[start, end)` of the text that are not there; None where none of it is."""
 
     @property
     def field(self) -> str:
-        """The piece in words: `tool_calls[1]`, `content[0].text`, `message`, `reasoning`."""
+        """The piece in words: `tool_calls[1]`, `content[0].text`, `part of content`, `message`, `reasoning`."""
         # Thinking inside of a content has no field of its own to be named by.
         if self.kind == "reasoning" and self.path[:1] == ("content",) and len(self.path) != 2:
             return "reasoning"
         if self.kind == "blanks":
             return f"white space at the end of {field_path(self.path)}"
-        return field_path(self.path) or WHOLE
+        return f"{'' if self.cut is None else 'part of '}{field_path(self.path) or WHOLE}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

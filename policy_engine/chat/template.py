@@ -16,7 +16,8 @@ import jinja2.nodes
 
 from policy_engine.chat.flags import Flags, Written
 from policy_engine.chat.label.board import Chart, Signs, last_data, with_prompt
-from policy_engine.chat.label.dropped import unwritten
+from policy_engine.chat.label.cut import Cutter
+from policy_engine.chat.label.dropped import Rendering, unwritten
 from policy_engine.chat.label.layout import Layout, Scan, lay_out, part_types, place
 from policy_engine.chat.label.learn import TOOL, Raw, learn
 from policy_engine.chat.label.markers import Markers, delimiters_in
@@ -24,7 +25,7 @@ from policy_engine.chat.label.miswritten import miswritten
 from policy_engine.chat.label.parts import label
 from policy_engine.chat.label.profile import TemplateProfile, added_prompt, has_word
 from policy_engine.chat.label.sources import Bit, flatten, own_unclaimed
-from policy_engine.chat.label.thinking import lost_thinking, reading_of, thinking_in_content
+from policy_engine.chat.label.thinking import reading_of, thinking_in_content
 from policy_engine.chat.remedies import explained, not_compiled, not_rendered, reads_words, too_much
 from policy_engine.chat.rewording import OwnText, Rewording, own_text, reading
 from policy_engine.chat.segments import RenderedChat
@@ -203,7 +204,7 @@ class ChatTemplate:
         if attempt is not None and self.skeletons is not None:
             variables = functools.partial(self._variables, Inputs.of(conversation))
             self.skeletons.learn(attempt, variables, pieces, scan, layout if is_one_of_many else None, thoughts)
-        chat = self._placed(conversation, scan, layout, thinking, written, prompt=add_generation_prompt)
+        chat = self._placed(conversation, scan, layout, written, prompt=add_generation_prompt)
         return self._finished(chat, pieces)
 
     def _replayed(self, conversation: Conversation, attempt: Attempt) -> RenderedChat | None:
@@ -216,29 +217,38 @@ class ChatTemplate:
         scan.watch(thinking)
         thoughts = reading_of(scan, messages, self._delimiters) if thinking else ()
         layout = scan.leaf.layouts.get((tuple(scan.key), thoughts))
-        return None if layout is None else self._placed(conversation, scan, layout, thinking, Written([]), prompt=False)
+        return None if layout is None else self._placed(conversation, scan, layout, Written([]), prompt=False)
 
     def _placed(
         self,
         conversation: Conversation,
         scan: Scan,
         layout: Layout,
-        thinking: Mapping[int, int],
         written: Written,
         *,
         prompt: bool,
     ) -> RenderedChat:
-        lost = lost_thinking(thinking, scan) if thinking else ()
+        rendering = Rendering(
+            text=scan.text,
+            lengths=scan.lengths,
+            offsets=scan.offsets,
+            cutter=self._cutter,
+            models=self.model_roles,
+        )
         return RenderedChat(
             text=scan.text,
             segments=place(layout, scan.lengths, scan.offsets),
             messages=conversation.messages,
             sample=conversation.sample,
-            unrendered=(*lost, *unwritten(layout.written, conversation, scan.text, scan.lengths), *written.lost),
+            unrendered=(*unwritten(layout.written, conversation, rendering), *written.lost),
             miswritten=miswritten(layout.written.suspects, conversation.messages, scan.lengths, scan.offsets),
             generation_prompt=prompt,
             literals=written.literals,
         )
+
+    @functools.cached_property
+    def _cutter(self) -> Cutter:
+        return Cutter(words=self._environment.words, delimiters=self._delimiters)
 
     def _finished(self, chat: RenderedChat, pieces: Sequence[tuple[str, Scaffold]]) -> RenderedChat:
         """The chat, with its ids where what wrote it gives ids: see `chat.encoders`."""

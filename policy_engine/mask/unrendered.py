@@ -13,6 +13,7 @@ from collections.abc import Container
 from dataclasses import replace
 from typing import Any
 
+from policy_engine.chat.label.board import field_value
 from policy_engine.chat.segments import WHOLE, RenderedChat, Unrendered
 from policy_engine.core.errors import TemplateError, UnrenderedError
 from policy_engine.core.wording import counted, field_path
@@ -25,6 +26,8 @@ Lost = Counter[tuple[str, str]]
 The role is empty for tools and documents, and the piece is `message` for a whole message.
 """
 
+_SHOWN = 32
+"""Characters of a lost text that are shown in an error."""
 _REFUSED = ("text", "call", "message")
 """Kinds of pieces whose loss is an error where the policy trains them and does not say `on unrendered`."""
 
@@ -120,13 +123,19 @@ def _is_trained(program: Program, chat: RenderedChat, lost: Unrendered) -> bool:
 
 def _error(chat: RenderedChat, lost: Unrendered, *, trained: bool) -> UnrenderedError:
     why = "which the policy trains, " if trained else ""
+    reason = "the template does not write it"
     if lost.turn is None:
         what = f"`{lost.field}`, given beside the messages, "
     elif lost.kind == "message":
         what = f"message {lost.turn} (`{chat.messages[lost.turn]['role']}`), {why}"
-    else:
+    elif lost.cut is None:
         what = f"`{lost.field}` of message {lost.turn} (`{chat.messages[lost.turn]['role']}`), {why}"
+    else:
+        message = chat.messages[lost.turn]
+        text = str(field_value(message, lost.path))[slice(*lost.cut)]
+        what = f"part of `{field_path(lost.path)}` of message {lost.turn} (`{message['role']}`), {why}"
+        reason = f"the template leaves out {text if len(text) <= _SHOWN else f'{text[:_SHOWN]}…'!r}"
     return UnrenderedError(
-        f"{what}never reached the text: the template does not write it",
+        f"{what}never reached the text: {reason}",
         help="use a template that writes it, move it to a field that the template reads, or say `on unrendered warn`",
     )

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from policy_engine.chat.label.board import field_value
 from policy_engine.chat.segments import RenderedChat
 from policy_engine.chat.template import ChatTemplate
 from policy_engine.core.errors import TemplateError
@@ -185,10 +186,9 @@ def problems(conversation: Conversation, chat: RenderedChat) -> list[str]:
     found = []
     for word, turn, path in words_of(conversation):
         over = [u for u in chat.unrendered if u.turn == turn and path[: len(u.path)] == u.path]
-        if path == ("content",) and any(u.kind == "reasoning" and u.path == path for u in over):
-            # Thinking inside content is lost by itself: the text beside it is not reported with it.
-            text = str(conversation.messages[turn or 0]["content"])
-            over = over if text.find(word) < text.find("</think>") else []
+        # Of a text that is written in part, the other part is reported: its first piece of each kind.
+        whole = str(field_value(conversation.messages[turn], path)) if turn is not None else ""
+        over = [u for u in over if u.cut is None or word not in chat.text or word in whole[slice(*u.cut)]]
         reported = [u.field for u in over]
         where = f"{'.'.join(map(str, path))} of {turn}"
         if word in chat.text and reported:

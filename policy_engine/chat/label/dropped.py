@@ -14,19 +14,16 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
 from policy_engine.chat.label.board import field_value
-from policy_engine.chat.label.miswritten import Suspect, suspects_in
-from policy_engine.chat.label.sources import Bit
+from policy_engine.chat.label.cut import CutOut, Cutter
+from policy_engine.chat.label.written import CHANGED, Path, Written
 from policy_engine.chat.segments import LostKind, Unrendered
-from policy_engine.chat.trace.origins import LOST, UNKNOWN
 from policy_engine.core.vocabulary import LABEL_FIELDS, MESSAGE_FIELDS, part_kind
 from policy_engine.data.conversation import Conversation
-
-Path = tuple[str | int, ...]
 
 _CALL_LABELS: Final = LABEL_FIELDS - {"name"}
 """Keys of a call that label it; the name of a tool is what the model has to write."""
@@ -35,65 +32,26 @@ _ARGUMENTS: Final = frozenset({"arguments", "parameters", "input"})
 
 
 @dataclass(frozen=True, kw_only=True)
-class Written:
-    """The data that renderings of one shape have in their text, empty and blank text aside."""
+class Rendering:
+    """One text, with the lengths of the runs that it is made of and their offsets in the data.
 
-    fields: frozenset[tuple[int | None, str | int]]
-    """(turn, name) of fields that are printed as they are, or changed as a whole."""
-    paths: frozenset[tuple[int | None, Path]]
-    """(turn, path) of everything printed."""
-    items: frozenset[tuple[int | None, int]]
-    """(turn, index) of content parts for which the template wrote something, a placeholder perhaps."""
-    turns: frozenset[int | None]
-    """Messages for which anything but blanks was written."""
-    loose: tuple[tuple[int, int | None], ...]
-    """Runs of text that was computed from data, each with its turn; None where that is not known."""
-    suspects: tuple[Suspect, ...] = ()
-    """Fields that are perhaps written letter by letter, or as a JSON string: see `chat.label.miswritten`."""
-
-
-def written_in(bits: Sequence[Bit], text: str) -> Written:
-    """The data in a text, by the bits it is made of."""
-    paths: set[tuple[int | None, Path]] = set()
-    items: set[tuple[int | None, int]] = set()
-    turns: set[int | None] = set()
-    loose: list[tuple[int, int | None]] = []
-    for run, bit in enumerate(bits):
-        # Empty data was written too, and says nothing.
-        if bit.end <= bit.start:
-            continue
-        origin = bit.origin
-        if origin is not None:
-            if origin is UNKNOWN:
-                loose.append((run, None))
-            # A key that was printed does not mean that its value was.
-            elif not origin.is_key:
-                paths.add((origin.turn, origin.path))
-                turns.add(origin.turn)
-                if bit.offset == LOST:
-                    loose.append((run, origin.turn))
-        if text[bit.start : bit.end].isspace():
-            continue
-        turns.add(bit.turn)
-        if bit.item is not None:
-            items.add((bit.turn, bit.item))
-    return Written(
-        fields=frozenset((turn, path[0]) for turn, path in paths if len(path) == 1),
-        paths=frozenset(paths),
-        items=frozenset(items),
-        turns=frozenset(turns),
-        loose=tuple(loose),
-        suspects=suspects_in(bits, text),
-    )
-
-
-def unwritten(
-    written: Written, conversation: Conversation, text: str, lengths: Sequence[int]
-) -> tuple[Unrendered, ...]:
-    """The pieces, with something in them, of which no character reached the text.
-
-    `lengths` are those of the runs that the text is made of.
+    `cutter` is the template's, `models` the roles whose thinking may be in their content.
     """
+
+    text: str
+    lengths: Sequence[int]
+    offsets: Sequence[int]
+    cutter: Cutter
+    models: frozenset[str]
+
+    def ranges(self, runs: Iterable[int]) -> list[tuple[int, int]]:
+        """The characters of a field that its runs have."""
+        return [(self.offsets[run], self.offsets[run] + self.lengths[run]) for run in runs]
+
+
+def unwritten(written: Written, conversation: Conversation, rendering: Rendering) -> tuple[Unrendered, ...]:
+    """The pieces, with something in them, of which no character reached the text, and what is cut out of others."""
+    lengths, runs = rendering.lengths, written.runs
     search: _Search | None = None
     found: list[Unrendered] = []
     fields = written.fields
@@ -103,19 +61,25 @@ def unwritten(
         for name, value in message.items():
             kind = type(value)
             if kind is str:
-                if (turn, name) in fields or not value or name in LABEL_FIELDS or value.isspace():
+                run = fields.get((turn, name))
+                if run is None:
+                    if not value or name in LABEL_FIELDS or value.isspace():
+                        continue
+                elif run == CHANGED or (run >= 0 and lengths[run] == len(value)):
                     continue
+                elif rendering.cutter.is_whole(value, rendering.ranges(runs[turn, (name,)])):
+                    continue  # trimmed, or thinking that is cut out and written in its own place
             elif value is None or kind is bool or kind is int or kind is float or name in LABEL_FIELDS:
                 continue
             doubtful = True
             break
         if doubtful:
             # Made when first needed: it is for rows that may have lost something.
-            search = search or _Search(written, text, lengths)
+            search = search or _Search(written, rendering)
             found += search.message(turn, message)
     for name, given in (("tools", conversation.tools), ("documents", conversation.documents)):
         if given and (None, name) not in fields:
-            search = search or _Search(written, text, lengths)
+            search = search or _Search(written, rendering)
             found += search.inputs(name, given)
     found += [Unrendered(turn=None, path=(name,), kind="input") for name in conversation.unused]
     return tuple(found)
@@ -124,18 +88,22 @@ def unwritten(
 class _Search:
     """Looks for the pieces of one conversation in its text."""
 
-    def __init__(self, written: Written, text: str, lengths: Sequence[int]) -> None:
+    def __init__(self, written: Written, rendering: Rendering) -> None:
         self._written = written
+        self._rendering = rendering
         self._paths = written.paths
-        self._text = text
-        self._lengths = lengths
+        self._text = rendering.text
+        self._lengths = rendering.lengths
+        self._cuts: list[tuple[Path, CutOut]] = []
         self._loose: dict[int | None, str] | None = None
+        self._roles: dict[int, Any] = {}
 
     def message(self, turn: int, message: Mapping[str, Any]) -> list[Unrendered]:
         """The lost pieces of a message; the message itself where nothing at all was written for it."""
         # The template printed the message as a whole (`message | tojson`).
         if (turn, ()) in self._paths:
             return []
+        self._roles[turn] = message.get("role")
         found: list[Unrendered] = []
         for name, value in message.items():
             if name not in LABEL_FIELDS:
@@ -151,7 +119,8 @@ class _Search:
         # written.
         if name == "documents":
             _, gone = self._walk(None, list(values), (name,), LABEL_FIELDS)
-            return [Unrendered(turn=None, path=path, kind="input") for path in gone]
+            lost_here = [Unrendered(turn=None, path=path, kind="input") for path in gone]
+            return [*lost_here, *self._cut_out(None, "input")]
         reached = {path[1] for turn, path in self._paths if turn is None and path[0] == name and len(path) > 1}
         lost = [i for i, value in enumerate(values) if i not in reached and not self._is_loose(None, _name(value))]
         if len(lost) == len(values):
@@ -175,6 +144,7 @@ class _Search:
             pieces += there
             whole = whole and (not there or lost == [("content", index)])
             found += [Unrendered(turn=turn, path=path, kind=kind) for path in lost]
+            found += self._cut_out(turn, kind)
         # All parts lost for one reason: one finding for the content.
         if pieces > 1 and whole and len({lost.kind for lost in found}) == 1:
             return [Unrendered(turn=turn, path=("content",), kind=found[0].kind)]
@@ -183,22 +153,23 @@ class _Search:
     def _field(self, turn: int, name: str, value: Any) -> list[Unrendered]:
         kind = cast(LostKind, MESSAGE_FIELDS.get(name, "other"))
         _, lost = self._walk(turn, value, (name,), _labels(kind))
-        return [Unrendered(turn=turn, path=path, kind=kind) for path in lost]
+        return [*(Unrendered(turn=turn, path=path, kind=kind) for path in lost), *self._cut_out(turn, kind)]
 
     def _walk(self, turn: int | None, value: Any, path: Path, labels: frozenset[str]) -> tuple[bool, list[Path]]:
         """True if there is anything in a value; and the paths of the highest lost values in it."""
         if isinstance(value, str):
             if not value or value.isspace():
                 return False, []
-            is_lost = (turn, path) not in self._paths and not self._is_loose(turn, value)
-            return True, [path] if is_lost else []
-        if value is None or isinstance(value, bool):
+            if (turn, path) in self._paths:
+                self._look_for_cuts(turn, path, value)
+                return True, []
+            return True, [] if self._is_loose(turn, value) else [path]
+        if value is None:
             return False, []
         if isinstance(value, int | float):
-            if labels:  # a number is content among the arguments of a call, and elsewhere a flag
+            if labels:  # numbers and truth values are content among the arguments of a call, and elsewhere flags
                 return False, []
-            # A number may be formatted into text that keeps no origin; its digits are looked for then.
-            return True, [path] if (turn, path) not in self._paths and str(value) not in self._text else []
+            return True, [] if (turn, path) in self._paths or self._is_printed(turn, value) else [path]
         if (turn, path) in self._paths:
             return True, []
         if isinstance(value, Mapping):
@@ -217,6 +188,35 @@ class _Search:
             all_lost = all_lost and (not there or gone == [below])
             lost += gone
         return any_there, [path] if any_there and all_lost else lost
+
+    def _look_for_cuts(self, turn: int | None, path: Path, value: str) -> None:
+        """Keeps what the template leaves out of a text that it writes."""
+        runs = self._written.runs.get((turn, path))
+        if runs is None:
+            return
+        of, ranges = self._rendering, self._rendering.ranges(runs)
+        if of.cutter.is_whole(value, ranges):
+            return
+        thinks = path[0] == "content" and turn is not None and self._roles.get(turn) in of.models
+        self._cuts += [(path, cut) for cut in of.cutter.cuts(value, ranges, thinks=thinks)]
+
+    def _cut_out(self, turn: int | None, kind: LostKind) -> Iterator[Unrendered]:
+        """The kept cuts, the first of each text and kind."""
+        seen: set[tuple[Path, LostKind]] = set()
+        for path, cut in self._cuts:
+            own: LostKind = "reasoning" if cut.is_thinking else kind
+            if (path, own) not in seen:
+                seen.add((path, own))
+                yield Unrendered(turn=turn, path=path, kind=own, cut=(cut.start, cut.end))
+        self._cuts = []
+
+    def _is_printed(self, turn: int | None, value: float) -> bool:
+        """True if a number or a truth value is in what the template wrote for its message.
+
+        It may be formatted into text that keeps no origin.
+        """
+        near = self._written.values.get(turn, "") + self._written.values.get(None, "")
+        return any(shown in near or self._is_loose(turn, shown) for shown in {str(value), json.dumps(value)})
 
     def _is_loose(self, turn: int | None, value: str) -> bool:
         """True if a text is found in what the template computed from several pieces of data."""
@@ -240,10 +240,23 @@ class _Search:
         id = field_value(message, (*at, "id"))
         return isinstance(id, str) and (lost.turn, (*at, "id")) in self._paths and field_value(message, lost.path) in id
 
+    def _is_thought_elsewhere(self, lost: Unrendered, message: Mapping[str, Any]) -> bool:
+        """True if the thinking that is cut out of the content is that of a field of the message, which was written."""
+        whole = field_value(message, lost.path)
+        thought = whole[slice(*lost.cut)] if lost.cut is not None and isinstance(whole, str) else ""
+        return any(
+            thought in text and (lost.turn, (name,)) in self._paths
+            for name, value in message.items()
+            if MESSAGE_FIELDS.get(name) == "reasoning"
+            for text in _texts(value)
+        )
+
     def _has_twin(self, lost: Unrendered, message: Mapping[str, Any], found: Sequence[Unrendered]) -> bool:
         """True if the message has the same under another name, and that was written."""
         if lost.path[-1:] == ("name",) and self._is_in_id(lost, message):
             return True
+        if lost.cut is not None:
+            return lost.kind == "reasoning" and self._is_thought_elsewhere(lost, message)
         name = lost.path[0]
         kind = MESSAGE_FIELDS.get(str(name))
         # Only these have several names in public data (`reasoning`, `reasoning_content`).

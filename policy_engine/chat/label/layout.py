@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import Any, overload
 
 from policy_engine.chat.label.board import Labelled
-from policy_engine.chat.label.dropped import Written, written_in
 from policy_engine.chat.label.sources import Bit
+from policy_engine.chat.label.written import Written, written_in
 from policy_engine.chat.segments import Segment
 from policy_engine.chat.trace.origins import LOST, UNKNOWN, Origin, Scaffold, Unclaimed
 from policy_engine.chat.trace.text import runs_of

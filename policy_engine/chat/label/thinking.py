@@ -9,48 +9,39 @@ Which cuts of the content are thinking is not seen in the text, so it is read fr
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Final
 
 from policy_engine.chat.label.board import field_value
 from policy_engine.chat.label.layout import Scan
-from policy_engine.chat.segments import Unrendered
 from policy_engine.chat.trace.origins import LOST
 
 Delimiters = Sequence[tuple[str, str]]
 """Pairs around thinking: `("<think>", "</think>")`."""
+_NO_TURNS: Final[frozenset[int]] = frozenset()
 
 
 def thinking_in_content(
     messages: Sequence[Mapping[str, object]], *, delimiters: Delimiters, model_roles: frozenset[str]
-) -> dict[int, int]:
-    """Model turns whose content has a delimiter of thinking; and the end of the thinking, or -1.
+) -> frozenset[int]:
+    """Model turns whose content has a delimiter of thinking: their shape is read row by row.
 
     >>> delimiters = (("<think>", "</think>"),)
     >>> messages = [{"role": "assistant", "content": "<think>Two.</think>Four."}]
     >>> thinking_in_content(messages, delimiters=delimiters, model_roles=frozenset({"assistant"}))
-    {0: 11}
+    frozenset({0})
     """
     if not delimiters:
-        return {}
-    found: dict[int, int] = {}
+        return _NO_TURNS
+    found: list[int] = []
     for turn, message in enumerate(messages):
         if message.get("role") not in model_roles:
             continue
         content = message.get("content")
         if isinstance(content, list):
             content = "".join([str(p.get("text", "")) for p in content if isinstance(p, Mapping)])
-        if not isinstance(content, str):
-            continue
-        for open_, close in delimiters:
-            at = content.find(close)
-            # Something is in it, and the content is one text: offsets say later whether it was written.
-            if at > 0 and content[:at].replace(open_, "", 1).strip() and isinstance(message["content"], str):
-                found[turn] = at
-                break
-            # A delimiter without thinking, or in parts: the shape has to be read row by row, and nothing can be
-            # lost.
-            if at >= 0 or open_ in content:
-                found[turn] = -1
-    return found
+        if isinstance(content, str) and any(open_ in content or close in content for open_, close in delimiters):
+            found.append(turn)
+    return frozenset(found) if found else _NO_TURNS
 
 
 def is_thinking(whole: object, delimiters: Delimiters, begin: int, end: int) -> bool:
@@ -103,15 +94,3 @@ def reading_of(scan: Scan, messages: Sequence[Mapping[str, object]], delimiters:
         whole = field_value(messages[origin.turn], origin.path) if is_content and origin.turn is not None else None
         made.append(is_thinking(whole, delimiters, offset, offset + scan.lengths[run]))
     return tuple(made)
-
-
-def lost_thinking(thinking: Mapping[int, int], scan: Scan) -> tuple[Unrendered, ...]:
-    """Thinking inside content that the template left out, though it wrote other content."""
-    lost = []
-    for turn, end in thinking.items():
-        own = [run for run, origin in scan.data if origin.turn == turn and origin.path == ("content",)]
-        offsets = [scan.offsets[run] for run in own if scan.lengths[run]]
-        # Every character of the content that was written comes from behind the thinking.
-        if end > 0 and offsets and not any(offset == LOST or offset < end for offset in offsets):
-            lost.append(Unrendered(turn=turn, path=("content",), kind="reasoning"))
-    return tuple(lost)

@@ -28,7 +28,10 @@ GROUPS = {
     ),
     "Masking": ("Masker", "MaskedRow", "MediaOptions", "MediaCollator", "TokenMask", "Conversation", "IGNORE_INDEX"),
     "Tokenizers and templates": ("load_tokenizer", "ChatTokenizer", "ChatTemplate"),
-    "Warnings": ("PolicyWarning", "DoubtfulRoleWarning", "LostFieldWarning", "QuotedArgumentsWarning"),
+    "Warnings": (
+        "PolicyWarning", "DataWarning", "DoubtfulRoleWarning", "LostFieldWarning", "PrintedDataWarning",
+        "QuotedArgumentsWarning",
+    ),
     "Errors": (
         "PolicyEngineError", "PolicyError", "PolicySyntaxError", "PolicyCheckError", "GuardError", "TemplateError",
         "AttributionError", "UnrenderedError", "TokenizerError", "RowError", "MediaError", "DriftError", "DataError",

@@ -77,7 +77,7 @@ class Unrendered:
 
     @property
     def field(self) -> str:
-        """The piece in words: `tool_calls[1]`, `content[0].text`, `part of content`, `message`, `reasoning`."""
+        """The piece in words: `tool_calls[1]`, `part of content`, `message`, `reasoning`."""
         # Thinking inside of a content has no field of its own to be named by.
         if self.kind == "reasoning" and self.path[:1] == ("content",) and len(self.path) != 2:
             return "reasoning"
@@ -92,11 +92,17 @@ class Miswritten:
 
     `letters`: it wants a list or an object, got text, and wrote that letter by letter. `quoted`: the arguments of a
     call are JSON text, and the template wrote that as a JSON string: `"{\\"q\\": 1}"` where `{"q": 1}` is meant.
+    `printed`: a list or an object is written as Python prints it: `[{'type': 'text', …}]`.
     """
 
     turn: int
     path: tuple[str | int, ...]
-    how: Literal["letters", "quoted"]
+    how: Literal["letters", "quoted", "printed"]
+
+    @property
+    def name(self) -> str:
+        """The field for people who read of many rows: `content`, `arguments`."""
+        return "arguments" if self.path[-1:] == ("arguments",) else str(self.path[0])
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)

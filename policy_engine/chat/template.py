@@ -17,7 +17,7 @@ import jinja2.nodes
 from policy_engine.chat.flags import Flags, Written
 from policy_engine.chat.label.board import Chart, Signs, last_data, with_prompt
 from policy_engine.chat.label.cut import Cutter
-from policy_engine.chat.label.dropped import Rendering, unwritten
+from policy_engine.chat.label.dropped import unwritten
 from policy_engine.chat.label.layout import Layout, Scan, lay_out, part_types, place
 from policy_engine.chat.label.learn import TOOL, Raw, learn
 from policy_engine.chat.label.markers import Markers, delimiters_in
@@ -204,7 +204,7 @@ class ChatTemplate:
         if attempt is not None and self.skeletons is not None:
             variables = functools.partial(self._variables, Inputs.of(conversation))
             self.skeletons.learn(attempt, variables, pieces, scan, layout if is_one_of_many else None, thoughts)
-        chat = self._placed(conversation, scan, layout, written, prompt=add_generation_prompt)
+        chat = self._placed(conversation, scan, layout, written, add_generation_prompt)
         return self._finished(chat, pieces)
 
     def _replayed(self, conversation: Conversation, attempt: Attempt) -> RenderedChat | None:
@@ -217,7 +217,7 @@ class ChatTemplate:
         scan.watch(thinking)
         thoughts = reading_of(scan, messages, self._delimiters) if thinking else ()
         layout = scan.leaf.layouts.get((tuple(scan.key), thoughts))
-        return None if layout is None else self._placed(conversation, scan, layout, Written([]), prompt=False)
+        return None if layout is None else self._placed(conversation, scan, layout, Written([]), False)
 
     def _placed(
         self,
@@ -225,30 +225,23 @@ class ChatTemplate:
         scan: Scan,
         layout: Layout,
         written: Written,
-        *,
         prompt: bool,
     ) -> RenderedChat:
-        rendering = Rendering(
-            text=scan.text,
-            lengths=scan.lengths,
-            offsets=scan.offsets,
-            cutter=self._cutter,
-            models=self.model_roles,
-        )
+        suspects, messages = layout.written.suspects, conversation.messages
         return RenderedChat(
             text=scan.text,
             segments=place(layout, scan.lengths, scan.offsets),
-            messages=conversation.messages,
+            messages=messages,
             sample=conversation.sample,
-            unrendered=(*unwritten(layout.written, conversation, rendering), *written.lost),
-            miswritten=miswritten(layout.written.suspects, conversation.messages, scan.lengths, scan.offsets),
+            unrendered=(*unwritten(layout.written, conversation, scan, self._cutter), *written.lost),
+            miswritten=miswritten(suspects, messages, scan.text, scan.lengths, scan.offsets),
             generation_prompt=prompt,
             literals=written.literals,
         )
 
     @functools.cached_property
     def _cutter(self) -> Cutter:
-        return Cutter(words=self._environment.words, delimiters=self._delimiters)
+        return Cutter(words=self._environment.words, delimiters=self._delimiters, models=self.model_roles)
 
     def _finished(self, chat: RenderedChat, pieces: Sequence[tuple[str, Scaffold]]) -> RenderedChat:
         """The chat, with its ids where what wrote it gives ids: see `chat.encoders`."""

@@ -235,7 +235,7 @@ class Masker:
             program=self.program,
             tokenizer=self.tokenizer,
             on_lost=self._warn_of_lost,
-            on_quoted=self._warner.quoted,
+            on_miswritten=self._warner.miswritten,
             fields=frozenset(declared),
         )
 

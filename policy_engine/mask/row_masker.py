@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import cast
 
 from policy_engine.chat.given.place import OnDrift, place_given
 from policy_engine.chat.given.turns import chat_of_turns
 from policy_engine.chat.media.in_messages import has_media
-from policy_engine.chat.segments import RenderedChat, TokenizedChat
+from policy_engine.chat.segments import Miswritten, RenderedChat, TokenizedChat
 from policy_engine.chat.tokenizer import ChatTokenizer
 from policy_engine.core.errors import DriftError, MediaError, PolicyEngineError, RowError
 from policy_engine.data.conversation import Conversation
@@ -23,16 +23,16 @@ def report_nothing(lost: Lost) -> None:
     """Leaves lost pieces to somebody else, who counts them."""
 
 
-def report_nothing_quoted() -> None:
-    """Leaves quoted arguments to somebody else, who counts them."""
+def report_nothing_miswritten(found: Sequence[Miswritten]) -> None:
+    """Leaves fields that are written otherwise than meant to somebody else, who counts them."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RowMasker:
     """A program and a tokenizer put together, for one conversation at a time.
 
-    `on_lost` gets the pieces of each rendering that never reached the text, where that is not an error; `on_quoted` is
-    called for one whose template quotes arguments of calls, JSON text, once more. `fields` are
+    `on_lost` gets the pieces of each rendering that never reached the text, where that is not an error; `on_miswritten`
+    gets the fields that the template writes otherwise than they are meant, where that is not an error. `fields` are
     further message fields that the dataset file declares: they are there for conditions, so a template need not write
     them. Those that the policy reads are known without.
     """
@@ -40,7 +40,7 @@ class RowMasker:
     program: Program
     tokenizer: ChatTokenizer
     on_lost: Callable[[Lost], None] = report_nothing
-    on_quoted: Callable[[], None] = report_nothing_quoted
+    on_miswritten: Callable[[Sequence[Miswritten]], None] = report_nothing_miswritten
     fields: frozenset[str] = frozenset()
 
     def mask(self, conversation: Conversation) -> MaskedRow:
@@ -114,8 +114,7 @@ class RowMasker:
         # First: text that is spelled out letter by letter is in the text, so nothing would count as lost.
         if chat.miswritten:
             check_written(chat)
-            if any(wrong.how == "quoted" for wrong in chat.miswritten):
-                self.on_quoted()
+            self.on_miswritten(chat.miswritten)
         if not chat.unrendered:
             return
         lost = check_unrendered(self.program, chat)

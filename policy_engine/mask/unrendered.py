@@ -65,6 +65,28 @@ def check_written(chat: RenderedChat) -> None:
             )
 
 
+def printed_text(name: str, rows: str) -> str:
+    """The finding of a field that is written as Python prints it, in words.
+
+    >>> printed_text("content", "3 rows")
+    'the template writes `content` as Python prints a list or an object (`[{…}]` with single quotes), in 3 rows'
+    """
+    return (
+        f"the template writes `{name}` as Python prints a list or an object (`[{{…}}]` with single quotes), in {rows}"
+    )
+
+
+def printed_help(name: str) -> str:
+    """The advice for a field that is written as Python prints it."""
+    if name == "arguments":
+        return "write the arguments as JSON text, or use a template that writes objects as JSON"
+    return (
+        f"write `{name}` as text, or use a template that takes a list of parts"
+        if name == "content"
+        else (f"write `{name}` as JSON text, or use a template that reads it")
+    )
+
+
 def lost_of(chat: RenderedChat, turns: Container[int] | None = None) -> Lost:
     """Pieces of all messages, or of some, that never reached the text."""
     lost: Lost = Lost()

@@ -4,27 +4,39 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 
+from policy_engine.chat.segments import Miswritten
 from policy_engine.data.conversation import Conversation
 from policy_engine.data.formats import Format
 from policy_engine.data.role_spelling import Spelling, read_elsewhere_as, what_to_do
-from policy_engine.mask.unrendered import Lost, lost_text
+from policy_engine.mask.unrendered import Lost, lost_text, printed_help, printed_text
 
 
-class LostFieldWarning(UserWarning):
+class DataWarning(UserWarning):
+    """Warnings of a masker about its data. The command line gives findings in their place."""
+
+
+class LostFieldWarning(DataWarning):
     """A piece of a message never reached the text, and the policy does not refuse that.
 
     The warning is given once per kind.
     """
 
 
-class QuotedArgumentsWarning(UserWarning):
+class QuotedArgumentsWarning(DataWarning):
     """Arguments of calls are JSON text, and the template quotes it once more. Given once."""
 
 
-class DoubtfulRoleWarning(UserWarning):
+class PrintedDataWarning(DataWarning):
+    """A list or an object of a message is written as Python prints it.
+
+    The warning is given once per field.
+    """
+
+
+class DoubtfulRoleWarning(DataWarning):
     """A role of the data looks misspelled.
 
     Nothing declares it, and it is much like a role that is declared. The warning is given once per role.
@@ -72,14 +84,22 @@ class Warner:
                 LostFieldWarning,
             )
 
-    def quoted(self) -> None:
-        """Warns of arguments that are quoted twice."""
-        self._warn(
-            QuotedArgumentsWarning,
-            "arguments of calls are JSON text in this row and maybe in others, and the template quotes it once "
-            "more; say `messages: {arguments: parse}` in a dataset file, or write them as objects",
-            QuotedArgumentsWarning,
-        )
+    def miswritten(self, found: Sequence[Miswritten]) -> None:
+        """Warns of arguments that are quoted twice, and of data that is written as Python prints it."""
+        for wrong in found:
+            if wrong.how == "quoted":
+                self._warn(
+                    QuotedArgumentsWarning,
+                    "arguments of calls are JSON text in this row and maybe in others, and the template quotes it "
+                    "once more; say `messages: {arguments: parse}` in a dataset file, or write them as objects",
+                    QuotedArgumentsWarning,
+                )
+            elif wrong.how == "printed":
+                self._warn(
+                    ("printed", wrong.name),
+                    f"{printed_text(wrong.name, 'this row and maybe others')}; {printed_help(wrong.name)}",
+                    PrintedDataWarning,
+                )
 
     def _warn(self, kind: Hashable, text: str, category: type[UserWarning]) -> None:
         """Gives a warning, unless one of its kind was given."""

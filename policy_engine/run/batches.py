@@ -28,7 +28,7 @@ from policy_engine.mask.evidence.segment_kinds import ControlTokens
 from policy_engine.mask.masker import Masker
 from policy_engine.mask.preferences import Preference, mask_preferences, samples_of, with_rows
 from policy_engine.mask.row import MaskedRow, arrays_of
-from policy_engine.mask.row_masker import nothing_to_train, report_nothing, report_nothing_quoted
+from policy_engine.mask.row_masker import nothing_to_train, report_nothing, report_nothing_miswritten
 from policy_engine.run.columns import schema_of, table_of
 from policy_engine.run.summary import Counts
 from policy_engine.run.truncate import LONGER, Truncation, truncate, without_start
@@ -60,7 +60,7 @@ class BatchMasker:
         self.format = format
         self.truncation = truncation
         # Without warnings of lost fields: they are counted here, and reported at the end.
-        self._rows = replace(masker.row_masker, on_lost=report_nothing, on_quoted=report_nothing_quoted)
+        self._rows = replace(masker.row_masker, on_lost=report_nothing, on_miswritten=report_nothing_miswritten)
         # Only without a processor are images left as placeholders; with one they are encoded, whatever the policy says.
         self._ignores_media = masker.tokenizer.media is None and masker.program.setting("media") == "ignore"
         self._control = ControlTokens(masker.tokenizer)
@@ -172,7 +172,9 @@ class BatchMasker:
                 counts.add_lost(lost)
             self._watch.look(row, counts.evidence, number=number)
         miswritten = [wrong for row, _, _ in samples for wrong in row.chat.miswritten]
-        counts.quoted += bool(miswritten) and any(wrong.how == "quoted" for wrong in miswritten)
+        if miswritten:
+            counts.quoted += any(wrong.how == "quoted" for wrong in miswritten)
+            counts.printed.update({wrong.name for wrong in miswritten if wrong.how == "printed"})
         counts.control += has_control
         # Samples of one row share its opening and its messages: the first one speaks for all.
         for row, _, _ in samples[:1]:

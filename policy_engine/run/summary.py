@@ -107,11 +107,9 @@ class Counts:
     media: Counter[str] = field(default_factory=Counter)
     """Media of what is written, by kind."""
     quoted: int = 0
-    """Rows with arguments of calls, JSON text, that the template quotes once more."""
+    printed: Counter[str] = field(default_factory=Counter)
     placeholders: int = 0
-    """Rows with media, under `on media ignore`, whose ids have placeholders only."""
     bos: int = 0
-    """Times that a row opens with what the tokenizer would add in front: the most of all rows, up to 2."""
     first_lost: int = 0
     """Stretches of trained tokens whose first word is masked before them, in a token that straddles."""
     first_kept: int = 0
@@ -241,7 +239,7 @@ class Counts:
             setattr(self, name, getattr(self, name) + getattr(other, name))
         self.bos = max(self.bos, other.bos)
         self.add_lost(other.unrendered)
-        for name in ("reasons", "trained", "masked", "codes", "rules", "evidence", "alike", "media"):
+        for name in ("reasons", "trained", "masked", "codes", "rules", "evidence", "alike", "media", "printed"):
             getattr(self, name).update(getattr(other, name))
         for why, numbers in other.left_out.items():
             self.left_out.setdefault(why, []).extend(numbers)
@@ -300,6 +298,8 @@ class Summary:
     """Message fields that never reached the text: (role, field, messages)."""
     rows_with_quoted_arguments: int
     """Rows with arguments of calls, JSON text, that the template quotes once more."""
+    rows_printed_as_python: Mapping[str, int]
+    """Rows of which a field is written as Python prints a list or an object, by the field's name."""
     rows_with_placeholders: int
     """Rows with media, under `on media ignore`, whose ids have placeholders only."""
     times_bos: int
@@ -385,6 +385,7 @@ def summary_of(
         answers_clipped=0 if counts.first_kept else counts.first_lost,
         unrendered=tuple((role, name, count) for (role, name), count in sorted(counts.unrendered.items())),
         rows_with_quoted_arguments=counts.quoted,
+        rows_printed_as_python=dict(sorted(counts.printed.items())),
         rows_with_placeholders=counts.placeholders,
         times_bos=counts.bos,
         rows_with_control_tokens=counts.control,

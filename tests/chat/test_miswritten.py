@@ -14,6 +14,7 @@ from policy_engine.core.errors import TemplateError
 from policy_engine.data.conversation import Conversation
 from policy_engine.data.dataset import DatasetSpec
 from policy_engine.mask.masker import Masker, QuotedArgumentsWarning
+from policy_engine.mask.warner import PrintedDataWarning
 from policy_engine.rules.compile import compile_text
 from policy_engine.testing.templates import installed_templates
 
@@ -45,6 +46,9 @@ def miswritten(source: str, *messages: dict[str, Any]) -> list[tuple[int, str]]:
         (QWEN, {"q": "tea"}, []),
         (QWEN, "tea", []),
         (QWEN, '["tea"]', []),
+        (QWEN, "", [(1, "quoted")]),
+        (QWEN, json.dumps('{"q": "tea"}'), [(1, "quoted")]),
+        (QWEN, json.dumps("tea"), []),
         (PYTHONIC, '{"q": "tea"}', [(1, "letters")]),
         (PYTHONIC, "{}", [(1, "letters")]),
         (PYTHONIC, {"q": "tea"}, []),
@@ -69,6 +73,39 @@ def test_what_depends_on_the_row_is_asked_of_each() -> None:
     assert [(0, "letters")] == miswritten(spelled, {"role": "user", "content": "abcd"})
     cut = "{% for m in messages %}{{ m.content[0] | upper }}-{{ m.content[1:] }}{% endfor %}"
     assert [] == miswritten(cut, {"role": "user", "content": "ab"})
+
+
+PLAIN = (
+    "{% for m in messages %}{{ m.content }}"
+    "{% if m.tool_calls %}{{ m.tool_calls[0].function.arguments }}{% endif %}{% endfor %}"
+)
+
+
+@pytest.mark.parametrize(
+    ("source", "message", "found"),
+    [
+        (PLAIN, {"role": "user", "content": [{"type": "text", "text": "Tea?"}]}, [(0, "printed")]),
+        (PLAIN, {"role": "user", "content": "[{'type': 'text'}]"}, []),
+        (PLAIN, calling({"q": "tea", "now": True}), [(0, "printed")]),
+        (PLAIN, calling({}), []),
+        (PLAIN, calling('{"q": "tea"}'), []),
+        (QWEN, calling({"q": ["tea", {"now": True}]}), []),
+    ],
+)
+def test_data_that_is_written_as_python_prints_it(
+    source: str, message: dict[str, Any], found: list[tuple[int, str]]
+) -> None:
+    assert found == miswritten(source, message)
+
+
+def test_printed_data_is_reported_once_for_each_field() -> None:
+    chats = [[ASK, {"role": "assistant", "content": [{"type": "text", "text": text}]}] for text in ("a", "b")]
+    own = masker(PLAIN)
+    with pytest.warns(PrintedDataWarning, match="writes `content` as Python prints"):
+        own(chats[0])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", PrintedDataWarning)
+        own(chats[1])
 
 
 def test_letter_by_letter_is_refused() -> None:

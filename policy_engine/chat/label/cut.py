@@ -32,18 +32,19 @@ class CutOut(NamedTuple):
 class Cutter:
     """Finds what a template leaves out of texts.
 
-    `words` are the strings that the template has, `delimiters` the pairs around thinking that it knows.
+    `words` are the strings that the template has, `delimiters` the pairs around thinking that it knows, and `models`
+    the roles whose content may have thinking.
 
-    >>> cutter = Cutter(words=frozenset({"</think>"}), delimiters=(("<think>", "</think>"),))
+    >>> delimiters = (("<think>", "</think>"),)
+    >>> cutter = Cutter(words=frozenset({"</think>"}), delimiters=delimiters, models=frozenset({"assistant"}))
     >>> whole = "Plan.</think>I look.</think>It is 4."
     >>> [whole[cut.start : cut.end] for cut in cutter.cuts(whole, [(0, 5), (28, 36)], thinks=True)]
     ['I look.']
-    >>> cutter.is_whole(whole, [(0, 5), (13, 20), (28, 36)])
-    True
     """
 
     words: frozenset[str]
     delimiters: Delimiters
+    models: frozenset[str]
 
     @cached_property
     def _markers(self) -> frozenset[str]:
@@ -52,37 +53,76 @@ class Cutter:
 
     @cached_property
     def _removed(self) -> re.Pattern[str]:
-        """The markers, longest first: words alone, such as `user`, may be any text."""
-        marked = (marker for marker in self._markers if not marker.isalnum() and marker)
-        return re.compile("|".join(map(re.escape, sorted(marked, key=len, reverse=True))) or r"(?!)")
-
-    def is_whole(self, value: str, ranges: Iterable[tuple[int, int]]) -> bool:
-        """True if nothing but blanks and single markers of the template is outside of the ranges."""
-        markers = self._markers
-        return all(value[start:end].strip() in markers for start, end in _outside(value, ranges))
+        """The markers: words alone, such as `user`, may be any text."""
+        return _any_of(marker for marker in self._markers if marker and not marker.isalnum())
 
     def cuts(self, value: str, ranges: Sequence[tuple[int, int]], *, thinks: bool) -> Iterator[CutOut]:
-        """The pieces with words in them that are outside of the ranges; `thinks` for text of the model."""
+        """The pieces outside of the ranges that have words in them; `thinks` for text of the model."""
+        if thinks and len(ranges) == 1:
+            # The usual case: thinking in front is left out, and all the rest is written.
+            found = self._front_thinking(value, *ranges[0])
+            if found is not None:
+                yield found
+                return
         for start, end in _outside(value, ranges):
+            # The usual case: blanks, and a delimiter that the template wrote itself.
+            if value[start:end].strip() in self._markers:
+                continue
             for low, high in self._pieces(start, end, value) if thinks else ((start, end),):
-                text = value[low:high]
-                low, high = low + len(text) - len(text.lstrip()), low + len(text.rstrip())
-                if low < high and self._says_something(value[low:high]):
-                    yield CutOut(low, high, thinks and is_thinking(value, self.delimiters, low, high))
+                text = value[low:high].strip()
+                if text and self._says_something(text):
+                    low = value.index(text, low)
+                    yield CutOut(
+                        low, low + len(text), thinks and is_thinking(value, self.delimiters, low, low + len(text))
+                    )
+
+    def _front_thinking(self, value: str, start: int, end: int) -> CutOut | None:
+        """The one block of thinking that opens a text whose rest is `[start, end)`, or None."""
+        for open_, close in self.delimiters:
+            at = value.find(close)
+            if at < 0:
+                continue
+            low = len(open_) if value.startswith(open_) else 0
+            rest = at + len(close)
+            if at > start or value.find(close, rest) >= 0 or value.find(open_, low) >= 0 or value[end:].strip():
+                return None
+            text = value[low:at].strip()
+            if not text or value[rest:start].strip():
+                return None
+            low = value.index(text, low)
+            return CutOut(low, low + len(text), True)
+        return None
 
     def _says_something(self, text: str) -> bool:
-        return text not in self._markers and any(map(str.isalnum, self._removed.sub("", text)))
+        if text in self._markers:
+            return False
+        # Words first, as most texts have, and no search for markers.
+        if text[0].isalnum() and not self._removed.match(text):
+            return True
+        return any(map(str.isalnum, self._removed.sub("", text)))
 
     def _pieces(self, start: int, end: int, value: str) -> Iterator[tuple[int, int]]:
         """The characters between delimiters of thinking."""
-        ends = "|".join(re.escape(marker) for pair in self.delimiters for marker in pair)
-        for match in re.finditer(ends, value) if ends else ():
-            if start < match.end() and match.start() < end:
-                if start < match.start():
-                    yield start, match.start()
-                start = match.end()
+        for low, high in sorted(self._delimiters(start, end, value)):
+            if start < low:
+                yield start, low
+            start = max(start, high)
         if start < end:
             yield start, end
+
+    def _delimiters(self, start: int, end: int, value: str) -> Iterator[tuple[int, int]]:
+        for pair in self.delimiters:
+            for marker in pair:
+                # Also one that is cut in its middle.
+                at = value.find(marker, max(0, start - len(marker) + 1), end + len(marker) - 1)
+                while at >= 0:
+                    yield at, min(end, at + len(marker))
+                    at = value.find(marker, at + len(marker), end + len(marker) - 1)
+
+
+def _any_of(markers: Iterable[str]) -> re.Pattern[str]:
+    # Longest first; without any, nothing matches.
+    return re.compile("|".join(map(re.escape, sorted(markers, key=len, reverse=True))) or r"(?!)")
 
 
 def _outside(value: str, ranges: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:

@@ -12,14 +12,13 @@ message is not excused by a "Yes." of another.
 
 from __future__ import annotations
 
-import itertools
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, cast
 
 from policy_engine.chat.label.board import field_value
-from policy_engine.chat.label.cut import CutOut, Cutter
+from policy_engine.chat.label.cut import Cutter
+from policy_engine.chat.label.layout import Scan
 from policy_engine.chat.label.written import CHANGED, Path, Written
 from policy_engine.chat.segments import LostKind, Unrendered
 from policy_engine.core.vocabulary import LABEL_FIELDS, MESSAGE_FIELDS, part_kind
@@ -31,32 +30,18 @@ _CALL_LABELS: Final = LABEL_FIELDS - {"name"}
 _ARGUMENTS: Final = frozenset({"arguments", "parameters", "input"})
 
 
-@dataclass(frozen=True, kw_only=True)
-class Rendering:
-    """One text, with the lengths of the runs that it is made of and their offsets in the data.
+def unwritten(written: Written, conversation: Conversation, scan: Scan, cutter: Cutter) -> tuple[Unrendered, ...]:
+    """The pieces with something in them that did not reach the text, as a whole or in part.
 
-    `cutter` is the template's, `models` the roles whose thinking may be in their content.
+    `scan` has the text, and the lengths and offsets of the runs that it is made of.
     """
-
-    text: str
-    lengths: Sequence[int]
-    offsets: Sequence[int]
-    cutter: Cutter
-    models: frozenset[str]
-
-    def ranges(self, runs: Iterable[int]) -> list[tuple[int, int]]:
-        """The characters of a field that its runs have."""
-        return [(self.offsets[run], self.offsets[run] + self.lengths[run]) for run in runs]
-
-
-def unwritten(written: Written, conversation: Conversation, rendering: Rendering) -> tuple[Unrendered, ...]:
-    """The pieces, with something in them, of which no character reached the text, and what is cut out of others."""
-    lengths, runs = rendering.lengths, written.runs
+    lengths = scan.lengths
     search: _Search | None = None
     found: list[Unrendered] = []
     fields = written.fields
     for turn, message in enumerate(conversation.messages):
         doubtful = False
+        cuts: list[Unrendered] = []
         # The fast path: nearly every row has its texts printed as they are, and needs no search.
         for name, value in message.items():
             kind = type(value)
@@ -65,45 +50,83 @@ def unwritten(written: Written, conversation: Conversation, rendering: Rendering
                 if run is None:
                     if not value or name in LABEL_FIELDS or value.isspace():
                         continue
-                elif run == CHANGED or (run >= 0 and lengths[run] == len(value)):
+                elif (run >= 0 and lengths[run] == len(value)) or run == CHANGED or name in LABEL_FIELDS:
                     continue
-                elif rendering.cutter.is_whole(value, rendering.ranges(runs[turn, (name,)])):
-                    continue  # trimmed, or thinking that is cut out and written in its own place
+                elif run >= 0 and lengths[run] == len(value.strip()):
+                    continue  # many templates trim what they write
+                else:
+                    own = cut_out(
+                        written, turn, (name,), value, scan, cutter, kind=_kind_of(name), role=message.get("role")
+                    )
+                    cuts += own
+                    # Another field may hold the same thinking.
+                    if not own or len(message) == len(("role", "content")):
+                        continue
             elif value is None or kind is bool or kind is int or kind is float or name in LABEL_FIELDS:
                 continue
             doubtful = True
             break
         if doubtful:
             # Made when first needed: it is for rows that may have lost something.
-            search = search or _Search(written, rendering)
+            search = search or _Search(written, scan, cutter)
             found += search.message(turn, message)
+        else:
+            found += cuts
     for name, given in (("tools", conversation.tools), ("documents", conversation.documents)):
         if given and (None, name) not in fields:
-            search = search or _Search(written, rendering)
+            search = search or _Search(written, scan, cutter)
             found += search.inputs(name, given)
     found += [Unrendered(turn=None, path=(name,), kind="input") for name in conversation.unused]
     return tuple(found)
 
 
+def cut_out(
+    written: Written,
+    turn: int | None,
+    path: Path,
+    value: str,
+    scan: Scan,
+    cutter: Cutter,
+    *,
+    kind: LostKind,
+    role: Any,
+) -> list[Unrendered]:
+    """The first text, and the first thinking, left out of a text that is written in part.
+
+    `kind` is that of the field, and `role` of the message.
+    """
+    runs = written.runs.get((turn, path))
+    # Changed characters do not say which are missing.
+    if runs is None:
+        return []
+    thinks = path[0] == "content" and role in cutter.models
+    ranges = [(scan.offsets[run], scan.offsets[run] + scan.lengths[run]) for run in runs]
+    found: dict[LostKind, Unrendered] = {}
+    for cut in cutter.cuts(value, ranges, thinks=thinks):
+        own: LostKind = "reasoning" if cut.is_thinking else kind
+        found.setdefault(own, Unrendered(turn=turn, path=path, kind=own, cut=(cut.start, cut.end)))
+    return list(found.values())
+
+
 class _Search:
     """Looks for the pieces of one conversation in its text."""
 
-    def __init__(self, written: Written, rendering: Rendering) -> None:
+    def __init__(self, written: Written, scan: Scan, cutter: Cutter) -> None:
         self._written = written
-        self._rendering = rendering
+        self._scan = scan
+        self._cutter = cutter
         self._paths = written.paths
-        self._text = rendering.text
-        self._lengths = rendering.lengths
-        self._cuts: list[tuple[Path, CutOut]] = []
+        self._cuts: list[Unrendered] = []
+        self._kind: LostKind = "other"
+        self._role: Any = None
         self._loose: dict[int | None, str] | None = None
-        self._roles: dict[int, Any] = {}
 
     def message(self, turn: int, message: Mapping[str, Any]) -> list[Unrendered]:
         """The lost pieces of a message; the message itself where nothing at all was written for it."""
         # The template printed the message as a whole (`message | tojson`).
         if (turn, ()) in self._paths:
             return []
-        self._roles[turn] = message.get("role")
+        self._role = message.get("role")
         found: list[Unrendered] = []
         for name, value in message.items():
             if name not in LABEL_FIELDS:
@@ -118,9 +141,10 @@ class _Search:
         # Documents are data: each of their fields counts. Of a tool, one word is enough to show that it was
         # written.
         if name == "documents":
+            self._kind = "input"
             _, gone = self._walk(None, list(values), (name,), LABEL_FIELDS)
             lost_here = [Unrendered(turn=None, path=path, kind="input") for path in gone]
-            return [*lost_here, *self._cut_out(None, "input")]
+            return [*lost_here, *self._take_cuts()]
         reached = {path[1] for turn, path in self._paths if turn is None and path[0] == name and len(path) > 1}
         lost = [i for i, value in enumerate(values) if i not in reached and not self._is_loose(None, _name(value))]
         if len(lost) == len(values):
@@ -140,20 +164,21 @@ class _Search:
             if kind in ("media", "other") and (turn, index) in self._written.items:
                 whole = False
                 continue
+            self._kind = kind
             there, lost = self._walk(turn, part, ("content", index), _labels(kind))
             pieces += there
             whole = whole and (not there or lost == [("content", index)])
             found += [Unrendered(turn=turn, path=path, kind=kind) for path in lost]
-            found += self._cut_out(turn, kind)
+            found += self._take_cuts()
         # All parts lost for one reason: one finding for the content.
         if pieces > 1 and whole and len({lost.kind for lost in found}) == 1:
             return [Unrendered(turn=turn, path=("content",), kind=found[0].kind)]
         return found
 
     def _field(self, turn: int, name: str, value: Any) -> list[Unrendered]:
-        kind = cast(LostKind, MESSAGE_FIELDS.get(name, "other"))
+        kind = self._kind = _kind_of(name)
         _, lost = self._walk(turn, value, (name,), _labels(kind))
-        return [*(Unrendered(turn=turn, path=path, kind=kind) for path in lost), *self._cut_out(turn, kind)]
+        return [*(Unrendered(turn=turn, path=path, kind=kind) for path in lost), *self._take_cuts()]
 
     def _walk(self, turn: int | None, value: Any, path: Path, labels: frozenset[str]) -> tuple[bool, list[Path]]:
         """True if there is anything in a value; and the paths of the highest lost values in it."""
@@ -161,7 +186,9 @@ class _Search:
             if not value or value.isspace():
                 return False, []
             if (turn, path) in self._paths:
-                self._look_for_cuts(turn, path, value)
+                self._cuts += cut_out(
+                    self._written, turn, path, value, self._scan, self._cutter, kind=self._kind, role=self._role
+                )
                 return True, []
             return True, [] if self._is_loose(turn, value) else [path]
         if value is None:
@@ -189,26 +216,10 @@ class _Search:
             lost += gone
         return any_there, [path] if any_there and all_lost else lost
 
-    def _look_for_cuts(self, turn: int | None, path: Path, value: str) -> None:
-        """Keeps what the template leaves out of a text that it writes."""
-        runs = self._written.runs.get((turn, path))
-        if runs is None:
-            return
-        of, ranges = self._rendering, self._rendering.ranges(runs)
-        if of.cutter.is_whole(value, ranges):
-            return
-        thinks = path[0] == "content" and turn is not None and self._roles.get(turn) in of.models
-        self._cuts += [(path, cut) for cut in of.cutter.cuts(value, ranges, thinks=thinks)]
-
-    def _cut_out(self, turn: int | None, kind: LostKind) -> Iterator[Unrendered]:
-        """The kept cuts, the first of each text and kind."""
-        seen: set[tuple[Path, LostKind]] = set()
-        for path, cut in self._cuts:
-            own: LostKind = "reasoning" if cut.is_thinking else kind
-            if (path, own) not in seen:
-                seen.add((path, own))
-                yield Unrendered(turn=turn, path=path, kind=own, cut=(cut.start, cut.end))
-        self._cuts = []
+    def _take_cuts(self) -> list[Unrendered]:
+        """The cuts in the texts that were walked since this was last asked."""
+        cuts, self._cuts = self._cuts, []
+        return cuts
 
     def _is_printed(self, turn: int | None, value: float) -> bool:
         """True if a number or a truth value is in what the template wrote for its message.
@@ -224,9 +235,9 @@ class _Search:
             return False
         if self._loose is None:
             self._loose = {}
-            ends = list(itertools.accumulate(self._lengths))
             for run, owner in self._written.loose:
-                piece = self._text[ends[run] - self._lengths[run] : ends[run]]
+                begin = self._scan.begin_of(run)
+                piece = self._scan.text[begin : begin + self._scan.lengths[run]]
                 # In lower case, since templates change the case of names; looked for as it is, and as JSON writes
                 # it.
                 self._loose[owner] = f"{self._loose.get(owner, '')}\n{piece.casefold()}"
@@ -241,7 +252,7 @@ class _Search:
         return isinstance(id, str) and (lost.turn, (*at, "id")) in self._paths and field_value(message, lost.path) in id
 
     def _is_thought_elsewhere(self, lost: Unrendered, message: Mapping[str, Any]) -> bool:
-        """True if the thinking that is cut out of the content is that of a field of the message, which was written."""
+        """True if thinking that is cut out of the content was written as a field of the message."""
         whole = field_value(message, lost.path)
         thought = whole[slice(*lost.cut)] if lost.cut is not None and isinstance(whole, str) else ""
         return any(
@@ -271,6 +282,10 @@ class _Search:
         }
         own = set(_texts(field_value(message, lost.path)))
         return bool(own) and written >= own
+
+
+def _kind_of(name: str) -> LostKind:
+    return cast(LostKind, MESSAGE_FIELDS.get(name, "other"))
 
 
 def _labels(kind: str) -> frozenset[str]:

@@ -3,6 +3,11 @@
 arguments             "{\\"q\\": \\"tea\\"}"          text, as OpenAI's interface gives it
 `| tojson` writes     "{\\"q\\": \\"tea\\"}"          a JSON string, quoted once more: the model learns quoted arguments
 `for a in` writes     find("{", "q", ":", "t", …)   letter by letter
+
+And lists and objects where a template wants text:
+
+content               [{"type": "text", "text": "Tea?"}]
+`{{ content }}`       [{'type': 'text', 'text': 'Tea?'}]    as Python prints it
 """
 
 from __future__ import annotations
@@ -24,10 +29,10 @@ _FEWEST: Final = 3
 
 @dataclass(frozen=True, kw_only=True)
 class Suspect:
-    """A field that may be written letter by letter, or as a JSON string: each row is asked.
+    """A field that may be written otherwise than it is meant: each row is asked.
 
-    >>> suspect = Suspect(turn=0, path=("tools",), runs=(1, 3, 5), is_quoted=False)
-    >>> miswritten([suspect], [{}], [1, 1, 1, 1, 1, 1], [0, 0, 0, 1, 0, 2])
+    >>> suspect = Suspect(turn=0, path=("tools",), runs=(1, 3, 5))
+    >>> miswritten([suspect], [{}], "<a<b<c", [1, 1, 1, 1, 1, 1], [0, 0, 0, 1, 0, 2])
     (Miswritten(turn=0, path=('tools',), how='letters'),)
     """
 
@@ -35,14 +40,17 @@ class Suspect:
     path: tuple[str | int, ...]
     runs: tuple[int, ...]
     """Runs that are in the text as they are in the field; other text is between them."""
-    is_quoted: bool
+    is_quoted: bool = False
     """True if the field's first character in the text is a quote that `tojson` wrote."""
+    is_printed: bool = False
+    """True if a run of the field is in brackets, as Python prints a list or an object."""
 
 
 def suspects_in(bits: Sequence[Bit], text: str) -> tuple[Suspect, ...]:
     """The fields of one rendering that every row of its shape has to be asked about."""
     runs: dict[Origin, list[int]] = {}
     first: dict[Origin, str] = {}
+    found: list[Suspect] = []
     for run, bit in enumerate(bits):
         origin = bit.origin
         if origin is None or origin is UNKNOWN or origin.turn is None or bit.end <= bit.start:
@@ -51,25 +59,37 @@ def suspects_in(bits: Sequence[Bit], text: str) -> tuple[Suspect, ...]:
         first.setdefault(origin, text[bit.start : bit.end] if bit.offset == LOST else "")
         if bit.offset != LOST:
             runs.setdefault(origin, []).append(run)
-    found = []
-    for origin, own in runs.items():
+        elif text[bit.start] + text[bit.end - 1] in ("[]", "{}") and bit.end - bit.start > len("[]"):
+            found.append(Suspect(turn=origin.turn, path=origin.path, runs=(run,), is_printed=True))
+    for origin, opening in first.items():
+        own = runs.get(origin, [])
         # Runs with other text between them; what is cut once may be so for a reason, so each row is asked.
         apart = len(own) > 1 and own[-1] - own[0] >= len(own)
-        is_quoted = first[origin] == '"' and origin.path[-1:] == ("arguments",)
+        is_quoted = opening == '"' and origin.path[-1:] == ("arguments",)
         if origin.turn is not None and (apart or is_quoted):
             found.append(Suspect(turn=origin.turn, path=origin.path, runs=tuple(own), is_quoted=is_quoted))
     return tuple(found)
 
 
 def miswritten(
-    suspects: Sequence[Suspect], messages: Sequence[Mapping[str, Any]], lengths: Sequence[int], offsets: Sequence[int]
+    suspects: Sequence[Suspect],
+    messages: Sequence[Mapping[str, Any]],
+    text: str,
+    lengths: Sequence[int],
+    offsets: Sequence[int],
 ) -> tuple[Miswritten, ...]:
-    """The suspects that are written so in this row, by the lengths and offsets of its runs."""
+    """The suspects that are written so in a row: its text, and its runs by length and offset."""
     found = []
     for suspect in suspects:
-        if _is_spelled(suspect, lengths, offsets):
+        if suspect.is_printed:
+            (run,) = suspect.runs
+            start = sum(lengths[:run])
+            whole = field_value(messages[suspect.turn], suspect.path)
+            if isinstance(whole, list | tuple | Mapping) and not _is_json(text[start : start + lengths[run]]):
+                found.append(Miswritten(turn=suspect.turn, path=suspect.path, how="printed"))
+        elif _is_spelled(suspect, lengths, offsets):
             found.append(Miswritten(turn=suspect.turn, path=suspect.path, how="letters"))
-        elif suspect.is_quoted and _is_object(field_value(messages[suspect.turn], suspect.path)):
+        elif suspect.is_quoted and _is_arguments(field_value(messages[suspect.turn], suspect.path)):
             found.append(Miswritten(turn=suspect.turn, path=suspect.path, how="quoted"))
     return tuple(found)
 
@@ -85,10 +105,28 @@ def _is_spelled(suspect: Suspect, lengths: Sequence[int], offsets: Sequence[int]
     return any(offsets[after] == offsets[before] + 1 and after > before + 1 for before, after in pairs)
 
 
-def _is_object(value: Any) -> bool:
-    if not isinstance(value, str) or not value.lstrip().startswith("{"):
+def _is_arguments(value: Any) -> bool:
+    """True for JSON text of an object of arguments, dumped once or twice, and for empty text.
+
+    >>> _is_arguments('{"q": 1}'), _is_arguments('"{}"'), _is_arguments(""), _is_arguments("[1]")
+    (True, True, True, False)
+    """
+    if not isinstance(value, str):
+        return False
+    if not value.strip():
+        return True
+    if value.lstrip()[0] not in '{"':
         return False
     try:
-        return isinstance(json.loads(value), dict)
+        found = json.loads(value)
     except (ValueError, RecursionError):
         return False
+    return isinstance(found, dict) or (isinstance(found, str) and found.startswith("{") and _is_arguments(found))
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return True

@@ -1,4 +1,4 @@
-"""The data that a rendering has in its text, told by the origins of its characters.
+"""The data that a rendering has in its text, known by the origins of its characters.
 
 `<|im_start|>assistant⏎Yes.<|im_end|>` has `content` of message 1, as it is and in one run.
 """

@@ -6,7 +6,8 @@ warning[PE521]: nothing of 12 messages of role `tool_call` reached the text: the
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 
 from policy_engine.chat.segments import WHOLE
 from policy_engine.chat.tokenizer import ChatTokenizer
@@ -15,19 +16,35 @@ from policy_engine.core.errors import PolicyEngineError
 from policy_engine.core.wording import counted
 from policy_engine.data.conversation import Conversation
 from policy_engine.data.role_spelling import read_elsewhere_as
+from policy_engine.mask.unrendered import printed_help, printed_text
 
 
 def data_findings(
-    lost: Iterable[tuple[str, str, int]], *, quoted: int, bos: int, tokenizer: ChatTokenizer
+    lost: Iterable[tuple[str, str, int]],
+    *,
+    quoted: int,
+    bos: int,
+    tokenizer: ChatTokenizer,
+    printed: Mapping[str, int] = MappingProxyType({}),
 ) -> tuple[Diagnostic, ...]:
     """The findings of a run.
 
-    `lost` are (role, piece, messages), `quoted` rows with arguments that are quoted twice, `bos` how often a row opens
+    `lost` are (role, piece, messages), `quoted` rows with arguments that are quoted twice, `printed` rows by the
+    field that is written as Python prints it, `bos` how often a row opens
     with what the tokenizer would add in front.
     """
     found = [_dropped(role, count) for role, piece, count in lost if piece == WHOLE]
     if quoted:
         found.append(_quoted(quoted))
+    found += [
+        Diagnostic(
+            code="PE523",
+            severity="warning",
+            message=printed_text(name, counted(rows, "row")),
+            help=printed_help(name),
+        )
+        for name, rows in printed.items()
+    ]
     doubled = tokenizer.double_bos(bos)
     return (*found, *(() if doubled is None else (doubled,)))
 

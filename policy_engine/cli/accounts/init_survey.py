@@ -38,6 +38,8 @@ class Survey:
     """Pieces of the rendered rows that never reached the text."""
     quoted: int = 0
     """Rendered rows with arguments of calls that the template quotes twice."""
+    printed: Counter[str] = field(default_factory=Counter)
+    """Rendered rows of which a field is written as Python prints it, by the field's name."""
 
     @property
     def lost(self) -> list[tuple[str, str, int]]:
@@ -78,6 +80,7 @@ def _render(found: Survey, conversation: Conversation, tokenizer: ChatTokenizer)
         return
     found.unrendered.update(lost_of(chat))
     found.quoted += any(wrong.how == "quoted" for wrong in chat.miswritten)
+    found.printed.update({wrong.name for wrong in chat.miswritten if wrong.how == "printed"})
     for segment in chat.segments:
         role = chat.role(segment)
         # An empty segment is a place where the template could have written something, and did not.

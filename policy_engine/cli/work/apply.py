@@ -20,7 +20,7 @@ from policy_engine.cli.work.inputs import Inputs
 from policy_engine.core.choices import Keep
 from policy_engine.core.errors import ConfigError, DataError, PolicyEngineError
 from policy_engine.mask.evidence.rule_findings import rule_findings
-from policy_engine.mask.masker import LostFieldWarning
+from policy_engine.mask.warner import DataWarning
 from policy_engine.run.apply import apply_dataset
 from policy_engine.run.folder import Progress as Done
 from policy_engine.run.folder import check_folder, is_folder
@@ -80,6 +80,7 @@ def apply_request(request: Request, inputs: Inputs) -> Outcome:
             *data_findings(
                 summary.unrendered,
                 quoted=summary.rows_with_quoted_arguments,
+                printed=summary.rows_printed_as_python,
                 bos=summary.times_bos,
                 tokenizer=inputs.masker.tokenizer,
             ),
@@ -119,7 +120,7 @@ def run_with_bar(request: Request, inputs: Inputs, *, say: Callable[[str], None]
     )
     with bar, warnings.catch_warnings():
         # The summary counts what never reached the text.
-        warnings.simplefilter("ignore", LostFieldWarning)
+        warnings.simplefilter("ignore", DataWarning)
         task = bar.add_task("masking", total=None, rows=0)
 
         def progress(done: Done) -> None:

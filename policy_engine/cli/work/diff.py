@@ -19,8 +19,9 @@ from policy_engine.data.pairs import conversations_in
 from policy_engine.lang.checked import CheckedPolicy
 from policy_engine.mask.compare.changes import ChangedTokens
 from policy_engine.mask.compare.two_policies import FATES, DataDiff, rule_in_words, weight_in_words
-from policy_engine.mask.masker import LostFieldWarning, Masker
+from policy_engine.mask.masker import Masker
 from policy_engine.mask.row import MaskedRow
+from policy_engine.mask.warner import DataWarning
 from policy_engine.report.plain_table import PlainTable
 from policy_engine.report.styles import DOUBT, GOOD
 from policy_engine.report.visible import around, one_line
@@ -39,7 +40,7 @@ def diff_rows(data: str, old: Masker, new: Masker, *, limit: int | None, listed:
     format, rows = see_format(source, limit, old.dataset)
     found = DataDiff(old=old.program, new=new.program, most=listed, description=format.description)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", LostFieldWarning)  # `apply` counts what never reached the text
+        warnings.simplefilter("ignore", DataWarning)  # `apply` counts what never reached the text
         # In batches, so that the tokenizer is called once for many rows.
         while batch := list(islice(rows, _BATCH)):
             sides = [(number, told) for number, row in batch for told in _read(row, format)]

@@ -73,7 +73,9 @@ def write_starter(
     names = {"tokenizer": _beside(tokenizer, base), "template": template and _beside(template, base)}
     write_text_file(dataset_path, dataset_text(found, data, policy_path.name, format, names), overwrite=overwrite)
     warnings = [*doubtful_roles(counts.doubtful_roles.values())]
-    warnings += data_findings(found.lost, quoted=found.quoted, bos=opening_bos(tok), tokenizer=tok)
+    warnings += data_findings(
+        found.lost, quoted=found.quoted, printed=found.printed, bos=opening_bos(tok), tokenizer=tok
+    )
     warnings += [
         replace(diagnostic, severity="warning")
         for number, error in failed[:5]

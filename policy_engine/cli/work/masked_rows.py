@@ -17,9 +17,10 @@ from policy_engine.data.files.readers import Rows, read_rows
 from policy_engine.data.formats import Format
 from policy_engine.data.pairs import PAIR_KINDS, conversations_in, read_judged
 from policy_engine.data.role_spelling import Spelling
-from policy_engine.mask.masker import LostFieldWarning, Masker
+from policy_engine.mask.masker import Masker
 from policy_engine.mask.preferences import mask_preferences
 from policy_engine.mask.row import MaskedRow
+from policy_engine.mask.warner import DataWarning
 from policy_engine.run.summary import Counts
 
 
@@ -120,7 +121,7 @@ def _mask(row: Any, format: Format, masker: Masker) -> tuple[_Sides, list[str]]:
         roles = [message["role"] for _, conversation in told for message in conversation.messages]
         with warnings.catch_warnings():
             # The views say per row what never reached the text.
-            warnings.simplefilter("ignore", LostFieldWarning)
+            warnings.simplefilter("ignore", DataWarning)
             if format.kind not in PAIR_KINDS:
                 return [("", masker.mask(told[0][1]))], roles
             made = mask_preferences([read_judged(row, format)], masker.row_masker)[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -154,6 +155,7 @@ def _data_findings(rows: Sequence[RowView], inputs: Inputs, bos: int) -> tuple[D
     return data_findings(
         [(role, piece, count) for (role, piece), count in lost.items()],
         quoted=sum(any(wrong.how == "quoted" for wrong in row.chat.miswritten) for row in rows),
+        printed=Counter(name for row in rows for name in {w.name for w in row.chat.miswritten if w.how == "printed"}),
         bos=bos,
         tokenizer=tokenizer,
     )

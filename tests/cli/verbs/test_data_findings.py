@@ -52,6 +52,23 @@ def test_dropped_messages_and_quoted_arguments(verb: str, files: dict[str, str])
     assert "warning[PE522]: arguments of calls are JSON text in 1 row" in text
 
 
+@pytest.mark.parametrize("verb", ["show", "apply", "init"])
+def test_data_printed_as_python_is_reported_once(verb: str, files: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / "t.jinja").write_text(
+        "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+    )
+    parts = [{"role": "user", "content": "Tea?"}, {"role": "assistant", "content": [{"type": "text", "text": "Yes."}]}]
+    (tmp_path / "d.jsonl").write_text(f"{json.dumps({'messages': parts})}\n" * 2)
+    command: list[Any] = [verb, files["data"], "-t", "builtin", "--template", files["template"]]
+    command += [] if verb == "init" else ["-p", files["policy"]]
+    command += ["-o", files["out"]] if verb == "apply" else ["-o", files["out"] + "x"] if verb == "init" else []
+    result = cli(*command)
+    text = " ".join((result.out + result.err).split())
+    assert 1 == text.count("as Python prints a list or an object")
+    assert "warning[PE523]: the template writes `content`" in text
+    assert "in 2 rows" in text
+
+
 @pytest.mark.parametrize(
     ("role", "read"),
     [

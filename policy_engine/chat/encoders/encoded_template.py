@@ -94,34 +94,33 @@ class EncodedTemplate(ChatTemplate):
         lines: list[int] | None = None,
         outputs: list[int | None] | None = None,
     ) -> list[tuple[str, Scaffold]]:
-        messages, kwargs = inputs.messages, inputs.kwargs
-        if not messages:
+        if not inputs.messages:
             raise TemplateError("cannot render a conversation without messages", help="drop the row, or add messages")
         if inputs.documents:
             raise TemplateError(
                 f"{self.name} takes no documents", help="put them into a message, or take the column out"
             )
-        # A copy, since code may change what it is given; functions become their schemas first.
-        given = None if inputs.tools is None else copy.deepcopy([schema_of(tool) for tool in inputs.tools])
-        asked = inputs.prompt and self.encoder.has_prompt
         # Encoders take OpenAI's messages; what that changed has no places of characters (`changed`).
-        plain = [openai_message(message) for message in messages]
-        changed = _changed(plain, messages)
+        plain = [openai_message(message) for message in inputs.messages]
+        changed = _changed(plain, inputs.messages)
+        # A copy, since code may change what it is given; functions become their schemas first.
+        tools = None if inputs.tools is None else copy.deepcopy([schema_of(tool) for tool in inputs.tools])
+        given = replace(inputs, messages=plain, tools=tools, prompt=inputs.prompt and self.encoder.has_prompt)
 
         def tinted(messages: Sequence[Mapping[str, Any]]) -> str:
-            made = self.encoder.chunks(messages, given, kwargs, prompt=asked, tinted=True)
+            made = self.encoder.chunks(replace(given, messages=messages), tinted=True)
             return "".join([chunk.text for chunk in made])
 
-        chunks = self.encoder.chunks(plain, given, kwargs, prompt=asked, tinted=False)
+        chunks = self.encoder.chunks(given, tinted=False)
         runs = tuple(
             (length, origin, LOST if origin in changed else offset)
-            for length, origin, offset in self._provenance.runs(plain, given, chunks, tinted)
+            for length, origin, offset in self._provenance.runs(plain, tools, chunks, tinted)
         )
         # Mistral's and Harmony's chunks say themselves where the tools are.
         if not any(chunk.beside for chunk in chunks):
-            runs = with_tools(runs, "".join([chunk.text for chunk in chunks]), given)
+            runs = with_tools(runs, "".join([chunk.text for chunk in chunks]), tools)
         if not self.encoder.gives_ids:
-            chunks = self._owned_by_turns(plain, given, kwargs, chunks, runs)
+            chunks = self._owned_by_turns(given, chunks, runs)
         pieces = EncodedPieces()
         pieces.chunks = chunks
         at = 0
@@ -131,25 +130,18 @@ class EncodedTemplate(ChatTemplate):
             at += len(chunk.text)
         return pieces
 
-    def _owned_by_turns(
-        self,
-        messages: Sequence[Mapping[str, Any]],
-        tools: Sequence[Any] | None,
-        kwargs: Mapping[str, Any],
-        chunks: Sequence[Chunk],
-        runs: Sequence[Run],
-    ) -> list[Chunk]:
+    def _owned_by_turns(self, inputs: Inputs, chunks: Sequence[Chunk], runs: Sequence[Run]) -> list[Chunk]:
         """The chunks, cut where messages begin, each with its message."""
         encoder = self.encoder
         assert isinstance(encoder, PythonEncoder)
 
         def texts(conversations: Sequence[Sequence[Mapping[str, Any]]]) -> list[str | None]:
-            found = encoder.texts(conversations, tools, kwargs)
+            found = encoder.texts(conversations, inputs.tools, inputs.kwargs)
             return [text if isinstance(text, str) else None for text in found]
 
         plain = "".join([chunk.text for chunk in chunks])
-        bounds = turn_bounds(messages, plain, runs, texts, way=self._provenance.way, markers=self._markers)
-        bounds = openings_back(bounds, plain, runs, messages, self._markers, self.model_roles)
+        bounds = turn_bounds(inputs.messages, plain, runs, texts, way=self._provenance.way, markers=self._markers)
+        bounds = openings_back(bounds, plain, runs, inputs.messages, self._markers, self.model_roles)
         return list(cut_chunks(chunks, bounds, self._markers.leading_bos(plain)))
 
     def _finished(self, chat: RenderedChat, pieces: Sequence[tuple[str, Scaffold]]) -> RenderedChat:

@@ -19,6 +19,7 @@ from typing import Any, Final
 from policy_engine.chat.encoders.encoder_vocabulary import Vocabulary
 from policy_engine.chat.encoders.protocol import Chunk, refusal, refuse_media
 from policy_engine.chat.tokens.byte_lengths import ByteTable
+from policy_engine.chat.variables import Inputs
 from policy_engine.core.errors import AttributionError, PolicyEngineError, TemplateError, TokenizerError
 from policy_engine.core.wording import first_line
 
@@ -84,45 +85,30 @@ class HarmonyEncoder:
         """The bytes of each id."""
         return self.tokenizer.byte_table
 
-    def chunks(
-        self,
-        messages: Sequence[Mapping[str, Any]],
-        tools: Sequence[Any] | None,
-        kwargs: Mapping[str, Any],
-        *,
-        prompt: bool,
-        tinted: bool,
-    ) -> list[Chunk]:
+    def chunks(self, inputs: Inputs, *, tinted: bool) -> list[Chunk]:
         """See `Encoder`; a chunk for each message of Harmony."""
-        refuse_media(self.name, messages)
-        unknown = [name for name in kwargs if name not in (*_ARGUMENTS, _DROPS)]
+        refuse_media(self.name, inputs.messages)
+        unknown = [name for name in inputs.kwargs if name not in (*_ARGUMENTS, _DROPS)]
         if unknown:
             raise TemplateError(
                 f"{self.name} has no argument `{unknown[0]}`", help=f"it takes {', '.join((*_ARGUMENTS, _DROPS))}"
             )
         try:
-            return list(self._chunks(messages, tools, kwargs, prompt=prompt))
+            return list(self._chunks(inputs))
         except PolicyEngineError:
             raise
         except Exception as error:  # pydantic's, and HarmonyError
             raise refusal(self.name, error) from error
 
-    def _chunks(
-        self,
-        messages: Sequence[Mapping[str, Any]],
-        tools: Sequence[Any] | None,
-        kwargs: Mapping[str, Any],
-        *,
-        prompt: bool,
-    ) -> Iterator[Chunk]:
+    def _chunks(self, inputs: Inputs) -> Iterator[Chunk]:
         import openai_harmony as harmony
 
-        said = list(_harmony_messages(messages, tools, kwargs))
+        said = list(_harmony_messages(inputs.messages, inputs.tools, inputs.kwargs))
         # With function tools the system message has a sentence more, on the channel of their calls.
-        options = harmony.RenderOptions(conversation_has_function_tools=bool(tools))
-        config = harmony.RenderConversationConfig(auto_drop_analysis=bool(kwargs.get(_DROPS, True)))
+        options = harmony.RenderOptions(conversation_has_function_tools=bool(inputs.tools))
+        config = harmony.RenderConversationConfig(auto_drop_analysis=bool(inputs.kwargs.get(_DROPS, True)))
         conversation = harmony.Conversation.from_messages([message for message, _, _ in said])
-        if prompt:
+        if inputs.prompt:
             whole = self._encoding.render_conversation_for_completion(conversation, harmony.Role.ASSISTANT, config)
         else:
             whole = self._encoding.render_conversation_for_training(conversation, config)
@@ -138,10 +124,10 @@ class HarmonyEncoder:
                     continue  # Harmony leaves thinking out once an answer follows
                 else:
                     raise self._differs()
-            yield from self._pieces(ids, turn, call, tools if _lists_tools(message) else None)
+            yield from self._pieces(ids, turn, call, inputs.tools if _lists_tools(message) else None)
             at += len(ids)
         rest = list(whole[at:])
-        if rest and not prompt:
+        if rest and not inputs.prompt:
             raise self._differs()
         if rest:
             yield Chunk(text=self._encoding.decode_utf8(rest), turn=None, ids=tuple(rest))

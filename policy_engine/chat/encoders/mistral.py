@@ -22,6 +22,7 @@ from typing import Any, Final
 from policy_engine.chat.encoders.encoder_vocabulary import Vocabulary
 from policy_engine.chat.encoders.protocol import Chunk, refusal, refuse_media
 from policy_engine.chat.tokens.byte_lengths import SPACE_MARK, ByteTable, metaspace_bytes
+from policy_engine.chat.variables import Inputs
 from policy_engine.core.errors import AttributionError, PolicyEngineError
 
 _METHODS: Final = {
@@ -102,42 +103,34 @@ class MistralEncoder:
         """The bytes of each id."""
         return self.tokenizer.byte_table
 
-    def chunks(
-        self,
-        messages: Sequence[Mapping[str, Any]],
-        tools: Sequence[Any] | None,
-        kwargs: Mapping[str, Any],
-        *,
-        prompt: bool,
-        tinted: bool,
-    ) -> list[Chunk]:
+    def chunks(self, inputs: Inputs, *, tinted: bool) -> list[Chunk]:
         """See `Encoder`; each message's control ids and texts."""
-        refuse_media(self.name, messages)
+        refuse_media(self.name, inputs.messages)
         try:
             # Tinted names and ids are not what the validator takes; the plain conversation has passed it.
-            request = self._request(messages, tools, kwargs, validated=not tinted)
+            request = self._request(inputs, validated=not tinted)
             written = _Written(self._instruct)
             written.encode(request)
         except PolicyEngineError:
             raise
         except Exception as error:  # pydantic's, the validator's, and assertions of the encoder
             raise refusal(self.name, error) from error
-        made = list(self._chunks(written, messages, encoded=not tinted))
+        made = list(self._chunks(written, inputs.messages, encoded=not tinted))
         # Tinted texts have no ids worth comparing.
         if not tinted:
             self._check(request, made)
         return made
 
-    def _request(
-        self, messages: Sequence[Mapping[str, Any]], tools: Sequence[Any] | None, kwargs: Any, *, validated: bool
-    ) -> Any:
+    def _request(self, inputs: Inputs, *, validated: bool) -> Any:
         from mistral_common.protocol.instruct.normalize import get_normalizer
         from mistral_common.protocol.instruct.request import ChatCompletionRequest
         from mistral_common.protocol.instruct.validator import ValidationMode, get_validator
 
         version = self._own.version
-        given: Any = list(messages)
-        request = ChatCompletionRequest.from_openai(given, list(tools) if tools else None, **kwargs)
+        messages: Any = list(inputs.messages)
+        tools: Any = list(inputs.tools) if inputs.tools else None
+        kwargs: Any = inputs.kwargs
+        request = ChatCompletionRequest.from_openai(messages, tools, **kwargs)
         if validated:
             ends_answered = messages[-1].get("role") == "assistant"
             # The mode `test` refuses a conversation that ends with an answer, `finetuning` one that does not.

@@ -12,12 +12,13 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from policy_engine.chat.encoders.protocol import Chunk, refusal, refuse_media
 from policy_engine.chat.tokens.byte_lengths import ByteTable
 from policy_engine.chat.tokens.pipeline import read_pipeline
+from policy_engine.chat.variables import Inputs
 from policy_engine.core.errors import AttributionError, TemplateError, TokenizerError
 
 
@@ -73,27 +74,20 @@ class RendererEncoder:
             )
         return table
 
-    def chunks(
-        self,
-        messages: Sequence[Mapping[str, Any]],
-        tools: Sequence[Any] | None,
-        kwargs: Mapping[str, Any],
-        *,
-        prompt: bool,
-        tinted: bool,
-    ) -> list[Chunk]:
+    def chunks(self, inputs: Inputs, *, tinted: bool) -> list[Chunk]:
         """See `Encoder`; a chunk for each stretch of tokens of one message."""
-        refuse_media(self.name, messages)
-        if kwargs:
+        refuse_media(self.name, inputs.messages)
+        if inputs.kwargs:
             raise TemplateError(
-                f"{self.name} takes no argument `{next(iter(kwargs))}` for a row",
+                f"{self.name} takes no argument `{next(iter(inputs.kwargs))}` for a row",
                 help="make the renderer with it: Qwen3RendererConfig(enable_thinking=False)",
             )
-        given: dict[str, Any] = {"tools": list(tools) if tools else None, "add_generation_prompt": prompt}
+        tools = list(inputs.tools) if inputs.tools else None
+        given: dict[str, Any] = {"tools": tools, "add_generation_prompt": inputs.prompt}
         try:
-            found = self._renderer.render(list(messages), **given)
+            found = self._renderer.render(list(inputs.messages), **given)
             # What a trainer gets; the ids with owners have to be the same.
-            own = None if tinted else self._renderer.render_ids(list(messages), **given)
+            own = None if tinted else self._renderer.render_ids(list(inputs.messages), **given)
         except Exception as error:  # each renderer's own
             raise refusal(self.name, error) from error
         if own is not None and list(own) != list(found.token_ids):

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from policy_engine.chat.media.in_messages import has_media
 from policy_engine.chat.tokens.byte_lengths import ByteTable
+from policy_engine.chat.variables import Inputs
 from policy_engine.core.errors import TemplateError
 from policy_engine.core.wording import first_line
 
@@ -69,18 +70,10 @@ class Encoder(Protocol):
     def has_prompt(self) -> bool:
         """True if it can write a generation prompt; else the text of the messages is the prompt."""
 
-    def chunks(
-        self,
-        messages: Sequence[Mapping[str, Any]],
-        tools: Sequence[Any] | None,
-        kwargs: Mapping[str, Any],
-        *,
-        prompt: bool,
-        tinted: bool,
-    ) -> list[Chunk]:
+    def chunks(self, inputs: Inputs, *, tinted: bool) -> list[Chunk]:
         """The conversation in chunks. Their ids together are those that the encoder itself gives.
 
-        With `prompt` there is a generation prompt behind it. `tinted` data is read for its text alone: no ids are
+        `tinted` data is read for its text alone: no ids are
         needed, and what the encoder refuses for its wording may pass.
 
         Raises TemplateError with the encoder's own reason where it refuses the conversation, AttributionError where

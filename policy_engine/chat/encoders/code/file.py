@@ -19,6 +19,7 @@ from typing import Any, Final
 from policy_engine.chat.encoders.code.process import EncoderProcess
 from policy_engine.chat.encoders.protocol import Chunk, refusal, refuse_media
 from policy_engine.chat.tokens.byte_lengths import ByteTable
+from policy_engine.chat.variables import Inputs
 from policy_engine.core.errors import TemplateError, TokenizerError
 
 _USUAL: Final = {"thinking_mode": "chat"}
@@ -91,18 +92,10 @@ class PythonEncoder:
                 help="an encoder takes the messages, and further arguments with defaults",
             )
 
-    def chunks(
-        self,
-        messages: Sequence[Mapping[str, Any]],
-        tools: Sequence[Any] | None,
-        kwargs: Mapping[str, Any],
-        *,
-        prompt: bool,
-        tinted: bool,
-    ) -> list[Chunk]:
+    def chunks(self, inputs: Inputs, *, tinted: bool) -> list[Chunk]:
         """See `Encoder`; one chunk, whose messages `turn_bounds` finds."""
-        refuse_media(self.name, messages)
-        (text,) = self.texts([messages], tools, kwargs)
+        refuse_media(self.name, inputs.messages)
+        (text,) = self.texts([inputs.messages], inputs.tools, inputs.kwargs)
         if isinstance(text, TemplateError):
             raise refusal(self.name, text)
         return [Chunk(text=text, turn=None)]

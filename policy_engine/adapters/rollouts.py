@@ -95,11 +95,9 @@ def trl_rollouts(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """The columns that a `rollout_func` of TRL's GRPO trainer returns.
 
     `prompt_ids`, `completion_ids`, `logprobs` (None if no row has them), and the loss mask as `env_mask`; further
-    columns keep their names and reach the reward functions. Errors count rows from 1.
-
-    Raises RowError as `rollout_of`, and for a column that some rows have and others lack.
+    columns keep their names and reach the reward functions. Raises RowError as `rollouts_of`.
     """
-    made = _rollouts(rows)
+    made = rollouts_of(rows)
     logs = [rollout.logprobs for rollout in made]
     names = made[0].columns.keys() if made else ()
     return {
@@ -114,7 +112,7 @@ def trl_rollouts(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 def verl_outputs(rows: Sequence[Mapping[str, Any]]) -> list[Any]:
     """The rows as `AgentLoopOutput` of verl, which an agent loop returns.
 
-    The loss mask is their `response_mask`. Raises RowError as `trl_rollouts`, and ImportError without verl.
+    The loss mask is their `response_mask`. Raises RowError as `rollouts_of`, and ImportError without verl.
     """
     loop = import_module("verl.experimental.agent_loop.agent_loop")
     return [
@@ -125,12 +123,15 @@ def verl_outputs(rows: Sequence[Mapping[str, Any]]) -> list[Any]:
             response_logprobs=rollout.logprobs,
             metrics=loop.AgentLoopMetrics(),
         )
-        for rollout in _rollouts(rows)
+        for rollout in rollouts_of(rows)
     ]
 
 
-def _rollouts(rows: Sequence[Mapping[str, Any]]) -> list[Rollout]:
-    """The rows as rollouts, all with the same columns."""
+def rollouts_of(rows: Sequence[Mapping[str, Any]]) -> list[Rollout]:
+    """The rows as rollouts, all with the same columns.
+
+    Errors count rows from 1. Raises RowError as `rollout_of`, and for a column that some rows have and others lack.
+    """
     made = [rollout_of({"row": at, **row}) for at, row in enumerate(rows, 1)]
     for at, rollout in enumerate(made, 1):
         odd = made[0].columns.keys() ^ rollout.columns.keys()

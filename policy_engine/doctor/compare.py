@@ -11,7 +11,7 @@ import numpy as np
 
 from policy_engine.core.vocabulary import IGNORE_INDEX
 from policy_engine.core.wording import counted
-from policy_engine.doctor.examination import Finding
+from policy_engine.doctor.examination import Finding, Severity
 from policy_engine.doctor.samples import Document, Sample
 from policy_engine.doctor.seen_documents import Matched
 from policy_engine.doctor.steps import CLOSE, TakenStep
@@ -45,6 +45,16 @@ _HELP: Final[dict[str, dict[str, str]]] = {
         "swift": "leave `is_binary_loss_scale` and `label_smoothing_factor` out: with either it drops weights",
         "": "this trainer has no per-token weights: leave them out of the policy",
     },
+    "ids-changed": {"": "give data that the trainer leaves alone, and packs of `apply --pack`"},
+    "rows-lost": {"": "drop rows yourself (`on empty drop`), so that the count is known"},
+    "positions": {"": "use a collator that makes them from `seq_lengths`, or keeps `position_ids`"},
+    "pad-masked": {"": "give the tokenizer a padding token of its own, or use a collator that pads with -100"},
+    "labels-changed": {"": "use a collator that only pads labels, with -100"},
+    "carried-changed": {"": "mask the rows again, with `carry` in the dataset file; something moved the column"},
+    "columns-dropped": {
+        "": "only to be fixed if the loss needs them: `remove_unused_columns=False`, and a collator that pads"
+    },
+    "loss": {"": "look at the trainer's loss settings (smoothing, another loss, another denominator)"},
     "refused": {
         "transformers": "this collator does not pad labels: use `PaddingCollator` or `DataCollatorForSeq2Seq`",
         "trl": "this collator does not pad labels: use `PaddingCollator` or `DataCollatorForSeq2Seq`",
@@ -56,14 +66,18 @@ _HELP: Final[dict[str, dict[str, str]]] = {
 }
 
 
+_WARNINGS: Final = frozenset({"rows-lost", "columns-dropped"})
+
+
 def trap(code: str, trainer: str, message: str) -> Finding:
-    """An error whose help depends on the trainer.
+    """A finding about a batch, with the trainer's own help where it has one.
 
     >>> trap("joined", "trl", "2 documents see each other").help
     'set `padding_free=True` and `max_length=None`'
     """
     known = _HELP[code]
-    return Finding(code=code, severity="error", message=message, help=known.get(trainer, known.get("", "")))
+    severity: Severity = "warning" if code in _WARNINGS else "error"
+    return Finding(code=code, severity=severity, message=message, help=known.get(trainer, known.get("", "")))
 
 
 def compare(
@@ -76,15 +90,8 @@ def compare(
     found: list[Finding] = []
     strange = [m for m in matched if not m.documents]
     if strange:
-        found.append(
-            Finding(
-                code="ids-changed",
-                severity="error",
-                message=f"{counted(len(strange), 'document')} of the batch are not in the data: ids were changed, cut "
-                "in the middle, or put in another order",
-                help="give data that the trainer leaves alone, and packs of `apply --pack`",
-            )
-        )
+        what = "are not in the data: ids were changed, cut in the middle, or put in another order"
+        found.append(trap("ids-changed", trainer, f"{counted(len(strange), 'document')} of the batch {what}"))
     cut = [m for m in matched if m.cut]
     if cut:
         found.append(trap("cut", trainer, f"the trainer cut {counted(len(cut), 'document')}"))
@@ -94,29 +101,16 @@ def compare(
     there = sum(len(m.documents) for m in matched)
     # With strange documents the lost ones may be among them, changed: then nothing is known of losses.
     if there < len(documents) and not strange:
-        found.append(
-            Finding(
-                code="rows-lost",
-                severity="warning",
-                message=f"{counted(len(documents) - there, 'document')} of {len(documents)} did not reach the batch",
-                help="drop rows yourself (`on empty drop`), so that the count is known",
-            )
-        )
+        lost = f"{counted(len(documents) - there, 'document')} of {len(documents)} did not reach the batch"
+        found.append(trap("rows-lost", trainer, lost))
     found += _labels(trainer, matched, vocabulary)
     found += _weights(trainer, sample, matched)
-    found += _carried(matched)
+    found += _carried(trainer, matched)
     # A cut document may rightly begin at another position.
     placed = [m for m in matched if m.seen.positions and not m.cut]
     wrong = [m for m in placed if m.seen.positions != list(range(len(m.seen.positions or ())))]
     if wrong:
-        found.append(
-            Finding(
-                code="positions",
-                severity="error",
-                message=f"positions of {counted(len(wrong), 'document')} do not count from 0",
-                help="use a collator that makes them from `seq_lengths`, or keeps `position_ids`",
-            )
-        )
+        found.append(trap("positions", trainer, f"positions of {counted(len(wrong), 'document')} do not count from 0"))
     return found
 
 
@@ -137,25 +131,11 @@ def _labels(trainer: str, matched: Sequence[Matched], vocabulary: Vocabulary) ->
     if everything and any(w == IGNORE_INDEX for _, w, _ in differing):
         return [trap("labels-ignored", trainer, "every token of the batch is trained, whatever the data says")]
     if all(i == vocabulary.pad and s == IGNORE_INDEX for i, _, s in differing):
-        return [
-            Finding(
-                code="pad-masked",
-                severity="error",
-                message=f"{counted(len(differing), 'label')} of the padding token are masked in the batch, though it "
-                "is also an end marker that is trained",
-                help="give the tokenizer a padding token of its own, or use a collator that pads with -100",
-            )
-        ]
+        what = "of the padding token are masked in the batch, though it is also an end marker that is trained"
+        return [trap("pad-masked", trainer, f"{counted(len(differing), 'label')} {what}")]
     masked = sum(s == IGNORE_INDEX for _, _, s in differing)
-    return [
-        Finding(
-            code="labels-changed",
-            severity="error",
-            message=f"{counted(len(differing), 'label')} of the batch are not the data's: {masked} masked, "
-            f"{len(differing) - masked} trained or other ids",
-            help="use a collator that only pads labels, with -100",
-        )
-    ]
+    what = f"are not the data's: {masked} masked, {len(differing) - masked} trained or other ids"
+    return [trap("labels-changed", trainer, f"{counted(len(differing), 'label')} of the batch {what}")]
 
 
 def _weights(trainer: str, sample: Sample, matched: Sequence[Matched]) -> list[Finding]:
@@ -171,7 +151,7 @@ def _weights(trainer: str, sample: Sample, matched: Sequence[Matched]) -> list[F
     return [trap("weights-ignored", trainer, f"{counted(differing, 'weight')} of the batch are not the data's")]
 
 
-def _carried(matched: Sequence[Matched]) -> list[Finding]:
+def _carried(trainer: str, matched: Sequence[Matched]) -> list[Finding]:
     """Compares columns of the data's own, bit for bit, wherever a token has loss."""
     differing: dict[str, int] = {}
     for m in matched:
@@ -182,13 +162,9 @@ def _carried(matched: Sequence[Matched]) -> list[Finding]:
             want_T, seen_T = (np.array(column, np.float32) for column in (document.carried[name], m.seen.carried[name]))
             trained_T = np.array(document.labels) != IGNORE_INDEX
             differing[name] = differing.get(name, 0) + int((want_T != seen_T)[trained_T].sum())
+    what = "are not at the tokens that they belong to"
     return [
-        Finding(
-            code="carried-changed",
-            severity="error",
-            message=f"{counted(number, 'number')} of `{name}` are not at the tokens that they belong to",
-            help="mask the rows again, with `carry` in the dataset file; something moved the column",
-        )
+        trap("carried-changed", trainer, f"{counted(number, 'number')} of `{name}` {what}")
         for name, number in sorted(differing.items())
         if number
     ]
@@ -232,12 +208,7 @@ def explain_loss(
     message += f"; it is the loss {what}" if what else ""
     if what is not None and "read as one" in what:
         return trap("joined", trainer, message)
-    return Finding(
-        code="loss",
-        severity="error",
-        message=message,
-        help="look at the trainer's loss settings (smoothing, another loss, another denominator)",
-    )
+    return trap("loss", trainer, message)
 
 
 def _read_as_one(documents: Sequence[Document], positions: list[int] | None = None) -> Document:
@@ -262,11 +233,4 @@ def dropped(sample: Sample, step: TakenStep) -> list[Finding]:
     missing = [name for name in missing if name not in known]
     if not missing:
         return []
-    return [
-        Finding(
-            code="columns-dropped",
-            severity="warning",
-            message=f"not in the batch: {', '.join(f'`{name}`' for name in missing)}",
-            help="only to be fixed if the loss needs them: `remove_unused_columns=False`, and a collator that pads",
-        )
-    ]
+    return [trap("columns-dropped", "", f"not in the batch: {', '.join(f'`{name}`' for name in missing)}")]

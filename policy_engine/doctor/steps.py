@@ -171,6 +171,13 @@ def log_probabilities(model: Any, document: Document, *, temperature: float = 1.
     return found
 
 
+def behind(prompts_BP: torch.Tensor, values_BC: torch.Tensor, fill: float) -> torch.Tensor:
+    """Values of completions as values of whole sequences: `fill` for each token of the prompts before them."""
+    import torch
+
+    return torch.cat([torch.full(prompts_BP.shape, fill, dtype=values_BC.dtype), values_BC], dim=1)
+
+
 def _logits(outputs: Any) -> torch.Tensor:
     logits: torch.Tensor = outputs if not hasattr(outputs, "logits") else outputs.logits
     return logits

@@ -19,12 +19,13 @@ def register(app: typer.Typer) -> None:
     @app.command()
     @spread
     def audit(
+        *,
         data: Annotated[
             str, typer.Argument(metavar="DATA", help="A prepared dataset: `input_ids` with `labels` or a mask.")
         ],
         named: Named,
         limit: Annotated[int | None, typer.Option("--limit", min=1, help="Look at the first rows, this many.")] = None,
-        loading: Loading = Loading(),
+        loading: Loading,
         format: FormatOption = "text",
     ) -> None:
         """Say what prepared labels train, what is odd, and which system made them so.

@@ -32,6 +32,7 @@ def register(app: typer.Typer) -> None:
     @app.command()
     @spread
     def init(
+        *,
         data: Annotated[str, typer.Argument(metavar="DATA", help="A dataset: file or folder.")],
         tokenizer: Annotated[
             str,
@@ -40,8 +41,8 @@ def register(app: typer.Typer) -> None:
             ),
         ],
         template: TemplateOption = None,
-        start: _Start = _Start(),
-        loading: Loading = Loading(),
+        start: _Start,
+        loading: Loading,
         format: FormatOption = "text",
     ) -> None:
         """Look at data and template, and write a dataset file and a policy to start from."""

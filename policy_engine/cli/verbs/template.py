@@ -35,6 +35,7 @@ def register(app: typer.Typer) -> None:
     @app.command()
     @spread
     def template(
+        *,
         template: Annotated[
             str,
             typer.Argument(
@@ -45,7 +46,7 @@ def register(app: typer.Typer) -> None:
         examples: Annotated[
             int, typer.Option("--examples", min=0, metavar="N", help="How many generated conversations to try.")
         ] = 200,
-        loading: Loading = Loading(),
+        loading: Loading,
         format: FormatOption = "text",
     ) -> None:
         """Property-test a chat template, with a smallest conversation for what does not hold."""

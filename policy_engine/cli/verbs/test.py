@@ -19,6 +19,7 @@ def register(app: typer.Typer) -> None:
     @app.command()
     @spread
     def test(
+        *,
         files: Annotated[
             list[Path], typer.Argument(metavar="FILE...", help="Dataset files with `tests:`, or folders of them.")
         ],
@@ -35,7 +36,7 @@ def register(app: typer.Typer) -> None:
                 "--update", help="Write what the policies give into the files, where tests expect another text."
             ),
         ] = False,
-        loading: Loading = Loading(),
+        loading: Loading,
         format: FormatOption = "text",
     ) -> None:
         """Run the tests that dataset files bring along for their policies."""

@@ -12,9 +12,10 @@ from policy_engine import builtin
 from policy_engine.cli.accounts.apply_account import closing, failures
 from policy_engine.cli.options import Named
 from policy_engine.cli.outcome import Outcome
+from policy_engine.cli.records import Which
 from policy_engine.cli.work.apply import Request, run_with_bar
 from policy_engine.cli.work.inputs import load_inputs
-from policy_engine.cli.work.show import View, show_rows
+from policy_engine.cli.work.show import show_rows
 from policy_engine.core.errors import DataError
 from policy_engine.mask.masker import Masker
 from policy_engine.proof.load_policy import policy_from_text
@@ -46,8 +47,8 @@ def tour(folder: Path, *, overwrite: bool, machine: bool = True) -> Outcome:
     ids = [row.get("id") for row in builtin.sample_rows()]
     page = folder / "masked.html"
     shown = tuple(ids.index(name) + 1 for name in SHOWN)
-    view = View(limit=None, html=page, overwrite=overwrite, machine=machine, shown=shown)
-    views = show_rows(request.data, inputs, view)
+    which = Which(limit=None, html=page, overwrite=overwrite)
+    views = show_rows(request.data, inputs, which, machine=machine, shown=shown)
     summary = run_with_bar(request, inputs)
     # One row of the sample is broken, to show what becomes of such a row: reported and counted, the others written.
     notes = tuple(replace(d, severity="info", help="this row is broken on purpose") for d in failures(summary))

@@ -18,9 +18,9 @@ from policy_engine.chat.loading import load_tokenizer
 from policy_engine.chat.tokenizer import ChatTokenizer
 from policy_engine.cli.options import Named
 from policy_engine.cli.outcome import Exit, Outcome, diagnostics_of
+from policy_engine.cli.records import Step
 from policy_engine.cli.work.inputs import Inputs, load_inputs, media_options
 from policy_engine.cli.work.masked_rows import masked_rows
-from policy_engine.core.choices import Denominator
 from policy_engine.core.diagnostics import Diagnostic
 from policy_engine.core.errors import ConfigError, DataError, GuardError, PolicyEngineError
 from policy_engine.core.source import Place
@@ -43,26 +43,12 @@ MOST_TOKENS: Final = 16_384
 """Rows are taken until there are so many tokens, so that long rows need no large machine; one row always."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Question:
-    """The options of the verb."""
-
-    data: str
-    trainer: str
-    named: Named
-    config: Path | None
-    settings: tuple[str, ...]
-    collator: str
-    denominator: Denominator | None
-    rows: int
-
-
-def ask(question: Question) -> Outcome:
+def ask(data: str, named: Named, step: Step) -> Outcome:
     """Takes the step. The answer is no if labels, weights or order do not survive."""
-    runner_of(question.trainer)  # what is not installed is said before anything is loaded
-    settings = _settings(question)
+    runner_of(step.trainer)  # what is not installed is said before anything is loaded
+    settings = _settings(step)
     try:
-        sample, tokenizer, failed = _sample(question)
+        sample, tokenizer, failed = _sample(data, named, step.rows)
     except GuardError as error:  # the answer to a policy, as where its guards are proven not to hold
         return Outcome(exit=Exit.FAILS, diagnostics=diagnostics_of(error))
     # Media are compared apart: the step itself runs on text, since features of pictures need the model.
@@ -71,10 +57,10 @@ def ask(question: Question) -> Outcome:
         warnings.simplefilter("ignore")  # a trainer's warnings are about the hardware and its own future
         found = examine(
             without_media(sample),
-            question.trainer,
+            step.trainer,
             settings=settings,
-            collator=question.collator,
-            denominator=question.denominator,
+            collator=step.collator,
+            denominator=step.denominator,
             tokenizer=None if tokenizer is None else tokenizer.tokenizer,
         )
     if of_media is not None:
@@ -93,66 +79,66 @@ def ask(question: Question) -> Outcome:
     )
 
 
-def _settings(question: Question) -> dict[str, Any]:
-    settings = {} if question.config is None else read_config(question.config)
-    named: list[str] = []
-    for given in question.settings:
+def _settings(step: Step) -> dict[str, Any]:
+    settings = {} if step.config is None else read_config(step.config)
+    keys: list[str] = []
+    for given in step.set_ or ():
         key, equals, value = given.partition("=")
         if not equals or not key:
             raise ConfigError(f"`--set {given}` has no value", help="write --set KEY=VALUE")
-        named.append(key)
+        keys.append(key)
         try:
             settings[key] = yaml.safe_load(value)
         except yaml.YAMLError:
             raise ConfigError(f"the value of `--set {given}` is no YAML", help="quote it") from None
     # A configuration file may also hold what a training script reads for itself; what is given here is the trainer's.
-    check_names(question.trainer, named)
+    check_names(step.trainer, keys)
     return settings
 
 
-def _sample(question: Question) -> tuple[Sample, ChatTokenizer | None, _Failed]:
-    rows = read_rows(question.data)
+def _sample(data: str, named: Named, count: int) -> tuple[Sample, ChatTokenizer | None, _Failed]:
+    rows = read_rows(data)
     # The first row tells which kind of data it is: preferences, masked rows, or chats.
     first = next(rows)
     if isinstance(first[1], PolicyEngineError):
         raise first[1]
     if isinstance(first[1], Mapping) and {"chosen_ids", "completion_labels"} & first[1].keys():
-        raise _preferences(question.data)
-    if isinstance(first[1], Mapping) and _is_masked(first[1], question):
-        named, media = question.named, media_options(question.named)
+        raise _preferences(data)
+    if isinstance(first[1], Mapping) and _is_masked(first[1], named):
+        media = media_options(named)
         # Not by `load_chat_tokenizer`: masked rows need no template, and a tokenizer may be without one.
         tokenizer = None if named.tokenizer is None else load_tokenizer(named.tokenizer, template=named.template)
         if tokenizer is not None and media is not None:
             tokenizer = tokenizer.with_media(media)
         # A collator makes tensors by the types of the columns; Parquet and Arrow declare them, JSON does not.
         types = _item_types(rows.files[0]) if rows.files else {}
-        return read_sample(_enough(chain([first], rows), question.rows), types), tokenizer, _Failed()
+        return read_sample(_enough(chain([first], rows), count), types), tokenizer, _Failed()
     # `load_inputs` and `masked_rows` read the data again, from the start.
-    if question.data == "-":
+    if data == "-":
         raise ConfigError("chats cannot be masked here from a pipe", help="write them to a file, or `apply` first")
-    if question.named.tokenizer is None and question.named.dataset is None:
+    if named.tokenizer is None and named.dataset is None:
         raise ConfigError(
-            f"`{question.data}` is not tokenized",
+            f"`{data}` is not tokenized",
             help="give it masked (`apply … -o masked.parquet`), or name a policy and a tokenizer with -p and -t",
         )
-    inputs = load_inputs(question.named, prove=True)
+    inputs = load_inputs(named, prove=True)
     failed = _Failed()
     schema = schema_of(inputs.masker, row_numbers=False)
     types = {f.name: f.type.value_type for f in schema if f.name != MEDIA_COLUMN}
-    taken = _enough(_trained_rows(question.data, inputs, failed), question.rows)
+    taken = _enough(_trained_rows(data, inputs, failed), count)
     if not taken:
-        raise _nothing_to_train(question.data, failed)
+        raise _nothing_to_train(data, failed)
     return read_sample(taken, types), inputs.masker.tokenizer, failed
 
 
-def _is_masked(row: Mapping[str, Any], question: Question) -> bool:
+def _is_masked(row: Mapping[str, Any], named: Named) -> bool:
     """True if a row says what is trained.
 
     A rollout has token ids too, and what it says of them is which were sampled.
     """
     if "input_ids" not in row:
         return False
-    return "labels" in row or (question.named.policy is None and question.named.dataset is None)
+    return "labels" in row or (named.policy is None and named.dataset is None)
 
 
 def _preferences(data: str) -> ConfigError:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from rich.text import Text
 
 from policy_engine.cli.outcome import Exit, Outcome, diagnostics_of
+from policy_engine.cli.records import About
 from policy_engine.cli.work.inputs import Inputs
 from policy_engine.cli.work.masked_rows import masked_rows
-from policy_engine.core.choices import Side
 from policy_engine.core.errors import ConfigError
 from policy_engine.mask.explain import Explanation
 from policy_engine.mask.row import MaskedRow
@@ -18,21 +17,7 @@ from policy_engine.mask.unrendered import lost_json, lost_piece
 from policy_engine.report.styles import DOUBT, GOOD
 
 
-@dataclass(frozen=True, kw_only=True)
-class Asked:
-    """The row to explain, and what of it: tokens, a text, a turn, or all segments.
-
-    `number` counts from 1; None is the first row. Of a pair of answers it is the `side`, by default the chosen one.
-    """
-
-    number: int | None = None
-    tokens: tuple[int, ...] = ()
-    at: str | None = None
-    turn: int | None = None
-    side: Side | None = None
-
-
-def explain_row(data: str, inputs: Inputs, asked: Asked, *, machine: bool = True) -> Outcome:
+def explain_row(data: str, inputs: Inputs, about: About, *, machine: bool = True) -> Outcome:
     """The segments of a row, or what else of it is asked for.
 
     Without `machine` the outcome's `data` has no explanations.
@@ -40,11 +25,11 @@ def explain_row(data: str, inputs: Inputs, asked: Asked, *, machine: bool = True
     Raises RowError if there is no such row, ConfigError for a token, text or turn that the row does not have.
     """
     said: list[str] = []
-    numbers = () if asked.number is None else (asked.number,)
+    numbers = () if about.row is None else (about.row,)
     rows = masked_rows(data, inputs, limit=1, numbers=numbers, say=said.append)
     # A pair gives two rows, the chosen one first. A row that failed has no side, and is the answer whichever was asked
     # for.
-    row = next(row for row in rows if asked.side is None or row.side in ("", asked.side))
+    row = next(row for row in rows if about.side is None or row.side in ("", about.side))
     if not isinstance(row.result, MaskedRow):
         return Outcome(
             exit=Exit.FAILS,
@@ -52,7 +37,7 @@ def explain_row(data: str, inputs: Inputs, asked: Asked, *, machine: bool = True
             data={"row": row.number, "read_as": said, "explanations": []},
             head=tuple(Text(line, style="dim") for line in said),
         )
-    found = _explanations(row.result, asked.tokens, asked.at, asked.turn)
+    found = _explanations(row.result, tuple(about.token or ()), about.at, about.turn)
     pieces = ", ".join(map(lost_piece, row.result.chat.unrendered))
     lost = [Text(f"never reached the text: {pieces}", style=DOUBT)] if pieces else []
     head = tuple(Text(line, style="dim") for line in said)

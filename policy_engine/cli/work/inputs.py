@@ -115,21 +115,21 @@ def load_inputs(
     return Inputs(masker=masker, policy=policy, tokenizer=name)
 
 
-def answered(data: str, load: Callable[[bool], Inputs], work: Callable[[Inputs], Outcome]) -> Outcome:
+def answered(data: str, named: Named, work: Callable[[Inputs], Outcome]) -> Outcome:
     """The work, done again without fast backend and skeletons if one of them differs.
 
-    `load` gets True if a backend may be taken: not for a pipe, which cannot be read again.
+    Without them at once for a pipe, which cannot be read again.
     """
     from policy_engine.chat.tokens.fast_backend import BackendMismatch
 
     if data != STDIN:
         try:
-            return work(load(True))
+            return work(load_inputs(named, few_rows=True, known_fast=True))
         except BackendMismatch:
             pass  # begun again below
     from policy_engine.run.backends import in_full
 
-    inputs = load(False)
+    inputs = load_inputs(named, few_rows=True)
     return work(replace(inputs, masker=in_full(inputs.masker)))
 
 

@@ -1,9 +1,9 @@
-"""Data, tokenizer and policy of the live page loaded, and the page served."""
+"""Data, tokenizer and policy of the live page loaded, and the page where."""
 
 from __future__ import annotations
 
 import ipaddress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final
 
 from rich.text import Text
@@ -11,6 +11,7 @@ from rich.text import Text
 from policy_engine import builtin
 from policy_engine.cli.options import Named
 from policy_engine.cli.outcome import Outcome
+from policy_engine.cli.records import Where
 from policy_engine.cli.reporters.console import print_all
 from policy_engine.cli.work.inputs import STDIN, load_chat_tokenizer, read_source
 from policy_engine.data.dataset import load_dataset_spec
@@ -21,19 +22,7 @@ from policy_engine.play.serve import check_installed, serve
 PRESET: Final = "default"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Served:
-    """The address of the page, and if a browser opens it.
-
-    `port` None takes a free one.
-    """
-
-    host: str
-    port: int | None
-    browser: bool
-
-
-def play_on(data: str | None, named: Named, served: Served, *, limit: int) -> Outcome:
+def play_on(data: str | None, named: Named, where: Where, *, limit: int) -> Outcome:
     """Serves the page until it is ended.
 
     Raises ConfigError if Gradio is not installed or no tokenizer is named, and what loading and reading raise.
@@ -41,12 +30,12 @@ def play_on(data: str | None, named: Named, served: Served, *, limit: int) -> Ou
     # Before the tokenizer is loaded, which takes seconds.
     check_installed()
     board = board_for(data, named, limit=limit)
-    if not _is_loopback(served.host):
+    if not _is_loopback(where.host):
         _say(
-            f"warning: `{served.host}` is not this machine alone: whoever reaches it sees the first {len(board.rows)} "
+            f"warning: `{where.host}` is not this machine alone: whoever reaches it sees the first {len(board.rows)} "
             "rows of the data, and may use every policy in the policy's folder"
         )
-    serve(board, host=served.host, port=served.port, browser=served.browser, say=_say_address)
+    serve(board, host=where.host, port=where.port, browser=where.browser, say=_say_address)
     return Outcome()
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from policy_engine.cli.accounts.apply_account import UNROLL, doubtful_roles, rul
 from policy_engine.cli.accounts.data_findings import data_findings
 from policy_engine.cli.files import exists, write_text_file
 from policy_engine.cli.outcome import Exit, Outcome, diagnostics_of
+from policy_engine.cli.records import Which
 from policy_engine.cli.work.inputs import Inputs
 from policy_engine.cli.work.masked_rows import masked_rows
 from policy_engine.core.choices import ColorBy
@@ -34,32 +34,19 @@ from policy_engine.report.view import RowView, row_view, rule_views, run_view
 from policy_engine.run.summary import Counts
 
 
-@dataclass(frozen=True, kw_only=True)
-class View:
-    """The rows to show, and the form: a page if `html` names one, else text for the terminal.
+def show_rows(
+    data: str, inputs: Inputs, which: Which, *, machine: bool = True, shown: Sequence[int] | None = None
+) -> Outcome:
+    """The first rows (a `limit` of None: all) or the named ones; failed rows are findings.
 
-    Rows are the first `limit` (None: all), or those of `numbers`. `shown` has numbers of rows that the terminal shows
-    although there is a page. Without `machine` the outcome's `data` has no rows, which have an object for each token.
-    """
-
-    limit: int | None
-    numbers: tuple[int, ...] = ()
-    color_by: ColorBy = "effect"
-    ids: bool = False
-    html: Path | None = None
-    overwrite: bool = False
-    shown: tuple[int, ...] | None = None
-    machine: bool = True
-
-
-def show_rows(data: str, inputs: Inputs, view: View) -> Outcome:
-    """The rows of a view; failed rows are findings.
+    `shown` has numbers of rows that the terminal shows although there is a page. Without `machine` the outcome's `data`
+    has no rows, which have an object for each token.
 
     Raises DataError if the page exists or cannot be written, and what `masked_rows` raises.
     """
-    html, shown = view.html, view.shown
+    html = which.html
     option = "--html" if shown is None else "-o"
-    if html is not None and html.exists() and not view.overwrite:
+    if html is not None and html.exists() and not which.overwrite:
         raise exists(html, option)
     said: list[str] = []
     rows: list[RowView] = []
@@ -71,9 +58,9 @@ def show_rows(data: str, inputs: Inputs, view: View) -> Outcome:
     program = inputs.masker.program
     watch, seen = RuleWatch(program), Evidence()
     # A run view has stretches of tokens that were decided alike; it is enough for people, and much faster.
-    view_of = row_view if view.machine or view.ids else run_view
+    view_of = row_view if machine or which.ids else run_view
     bos = 0
-    for row in masked_rows(data, inputs, limit=view.limit, numbers=view.numbers, say=said.append, doubtful=counts):
+    for row in masked_rows(data, inputs, limit=which.limit, numbers=which.row or (), say=said.append, doubtful=counts):
         if isinstance(row.result, MaskedRow):
             done = row.result
             watch.look(done, seen, number=len(rows) + 1)
@@ -102,10 +89,10 @@ def show_rows(data: str, inputs: Inputs, view: View) -> Outcome:
     if rows and (html is None or shown is not None):
         names = None if shown is None else {f"row {number}" for number in shown}
         shown_rows = [r for r in rows if names is None or r.name.split(",")[0] in names]
-        body += _terminal(shown_rows, inputs, view.color_by, unused_rules(program, seen), ids=view.ids)
+        body += _terminal(shown_rows, inputs, which.color_by, unused_rules(program, seen), ids=which.ids)
     if html is not None:
         write_text_file(
-            html, _page(shown_html, inputs, data, unused_rules(program, seen)), overwrite=view.overwrite, option=option
+            html, _page(shown_html, inputs, data, unused_rules(program, seen)), overwrite=which.overwrite, option=option
         )
         body.append(Text(f"wrote {html}"))
     tokens = {rule.index: sum(row.by_rule.get(rule.index, 0) for row in rows) for rule in program.policy.rules}
@@ -122,7 +109,7 @@ def show_rows(data: str, inputs: Inputs, view: View) -> Outcome:
             "notes": said[1:],
             "rows_with_control_tokens": len(controlled),
             "rules": rules_json(program, tokens, seen),
-            "rows": [_row(row) for row in rows] if view.machine else [],
+            "rows": [_row(row) for row in rows] if machine else [],
         },
         head=tuple(Text(line, style="dim") for line in said[:1]),
         body=tuple(body),

@@ -14,7 +14,7 @@ from policy_engine.adapters.rollouts import rollout_of, trl_rollouts
 from policy_engine.core.errors import ConfigError
 from policy_engine.core.vocabulary import IGNORE_INDEX
 from policy_engine.doctor.samples import Document
-from policy_engine.doctor.steps import TakenStep, Task, log_probabilities
+from policy_engine.doctor.steps import TakenStep, Task, behind, log_probabilities
 from policy_engine.doctor.trainers.hooks import watched
 from policy_engine.doctor.trainers.run_transformers import run_trainer
 
@@ -93,13 +93,10 @@ def _whole(batch: Mapping[str, Any], logprobs: str | None) -> dict[str, Any]:
     whole = {
         "input_ids": torch.cat([prompts, completions], dim=1),
         "attention_mask": torch.cat([batch["prompt_mask"], batch["completion_mask"]], dim=1),
-        "labels": torch.cat(
-            [torch.full_like(prompts, IGNORE_INDEX), torch.where(mask != 0, completions, IGNORE_INDEX)], dim=1
-        ),
+        "labels": behind(prompts, torch.where(mask != 0, completions, IGNORE_INDEX), IGNORE_INDEX),
     }
     if logprobs is not None and "sampling_per_token_logps" in batch:
-        before = torch.zeros(prompts.shape, dtype=torch.float32)
-        whole[logprobs] = torch.cat([before, batch["sampling_per_token_logps"]], dim=1)
+        whole[logprobs] = behind(prompts, batch["sampling_per_token_logps"], 0.0)
     return whole
 
 

@@ -9,10 +9,10 @@ from importlib.metadata import version
 from types import SimpleNamespace
 from typing import Any, Final
 
-from policy_engine.adapters.rollouts import Rollout, rollout_of, verl_outputs
+from policy_engine.adapters.rollouts import Rollout, rollouts_of, verl_outputs
 from policy_engine.core.vocabulary import IGNORE_INDEX
 from policy_engine.doctor.samples import Document
-from policy_engine.doctor.steps import TakenStep, Task, flat_settings, log_probabilities, parts_of, tiny_model
+from policy_engine.doctor.steps import TakenStep, Task, behind, flat_settings, log_probabilities, parts_of, tiny_model
 
 _ROLLOUT: Final = "actor_rollout_ref.rollout."
 _ACTOR: Final = "actor_rollout_ref.actor."
@@ -44,7 +44,7 @@ def run_verl_ppo(task: Task) -> TakenStep:
     )
     given = flat_settings(task.settings)
     taken = {name: given[name] for name in SETTINGS if name in given}
-    rollouts = [rollout_of({"row": at, **row}) for at, row in enumerate(task.rows, 1)]
+    rollouts = rollouts_of(task.rows)
     advantages = [_advantages(rollout, at) for at, rollout in enumerate(rollouts)]
     limits = {
         "prompt_length": taken.get(f"{_ROLLOUT}prompt_length", max(len(r.prompt_ids) for r in rollouts)),
@@ -115,21 +115,17 @@ def _seen(padded: Mapping[str, Any], advantages_BT: Any, first: Rollout) -> dict
     import torch
 
     prompts = padded["prompts"]
-
-    def behind(values_BT: Any, fill: float) -> Any:
-        return torch.cat([torch.full(prompts.shape, fill, dtype=values_BT.dtype), values_BT], dim=1)
-
     labels = torch.where(padded["response_mask"] != 0, padded["responses"], IGNORE_INDEX)
     made = {
         "input_ids": padded["input_ids"],
         "attention_mask": padded["attention_mask"],
-        "labels": behind(labels, IGNORE_INDEX),
+        "labels": behind(prompts, labels, IGNORE_INDEX),
     }
     logprobs = first.logprobs_name
     if logprobs is not None and "rollout_log_probs" in padded:
-        made[logprobs] = behind(padded["rollout_log_probs"], 0.0)
+        made[logprobs] = behind(prompts, padded["rollout_log_probs"], 0.0)
     if "advantages" in first.columns:
-        made["advantages"] = behind(advantages_BT, 0.0)
+        made["advantages"] = behind(prompts, advantages_BT, 0.0)
     return made
 
 

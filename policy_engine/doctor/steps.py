@@ -172,7 +172,7 @@ def log_probabilities(model: Any, document: Document, *, temperature: float = 1.
 
 
 def behind(prompts_BP: torch.Tensor, values_BC: torch.Tensor, fill: float) -> torch.Tensor:
-    """Values of completions as values of whole sequences: `fill` for each token of the prompts before them."""
+    """Values of completions behind their prompts, whose tokens each get `fill`."""
     import torch
 
     return torch.cat([torch.full(prompts_BP.shape, fill, dtype=values_BC.dtype), values_BC], dim=1)

@@ -88,6 +88,10 @@ class CachedTokenizer:
             return self.backend_tokenizer.id_to_token(ids)
         return [self.backend_tokenizer.id_to_token(int(i)) for i in ids]
 
+    def take(self, real: Any) -> None:
+        """Takes the transformers tokenizer that the entry was made of, so that nothing is loaded twice."""
+        self.__dict__.update(real=real, backend_tokenizer=real.backend_tokenizer)
+
     @functools.cached_property
     def real(self) -> Any:
         """The transformers tokenizer."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import io
 import json
 from typing import Any
@@ -30,6 +31,8 @@ def keep_tokenizer(key: str, tok: Any, name: str) -> None:
     if locator.backend is None or locator.pipeline is None or not all(map(_plain, (special, template, control))):
         return
     pipeline = locator.pipeline
+    # As transformers made it, not the folder's own file: its class may have changed the pipeline.
+    definition = locator.definition()
     added = [
         {"id": int(i), **{f.name: getattr(token, f.name) for f in dataclasses.fields(CachedToken)}}
         for i, token in tok.added_tokens_decoder.items()
@@ -46,7 +49,8 @@ def keep_tokenizer(key: str, tok: Any, name: str) -> None:
             "added": added,
             "ids": {name: getattr(tok, name, None) for name in IDS},
             "prefix_ids": list(locator.prefix_ids),
-            "backend_digest": locator.backend_digest,
+            # As `TokenLocator.backend_digest`, which would write the definition once more.
+            "backend_digest": hashlib.sha256(definition).hexdigest(),
         },
         "pipeline": {
             "normalizes": pipeline.normalizer is not None,
@@ -66,8 +70,7 @@ def keep_tokenizer(key: str, tok: Any, name: str) -> None:
             },
         },
     }
-    # As transformers made it, not the folder's own file: its class may have changed the pipeline.
-    files = {BACKEND: locator.backend.to_str().encode()}
+    files = {BACKEND: definition}
     if pipeline.table is not None:
         lengths = io.BytesIO()
         np.save(lengths, pipeline.table.lengths.astype(np.int32), allow_pickle=False)

@@ -55,7 +55,12 @@ def load_cached(name_or_path: str | Path) -> Any:
         return found
     tok = load_transformers(name)
     keep_tokenizer(key, tok, name)
-    return tok
+    # What was read of it for the entry is not read again.
+    found = cached(key, name, load_transformers)
+    if found is None:
+        return tok
+    found.take(tok)
+    return found
 
 
 def _load(name_or_path: str) -> Any:

@@ -100,8 +100,12 @@ class TokenLocator:
         """Checksum of all that decides the backend's ids (hex)."""
         if isinstance(self.tokenizer, CachedTokenizer):
             return self.tokenizer.backend_digest
+        return hashlib.sha256(self.definition()).hexdigest()
+
+    def definition(self) -> bytes:
+        """The backend's `tokenizer.json`, in the state that it is called in."""
         self._as_called()
-        return hashlib.sha256(self.backend.to_str().encode()).hexdigest()
+        return bytes(self.backend.to_str().encode())
 
     @functools.cached_property
     def prefix_ids(self) -> tuple[int, ...]:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from policy_engine.chat.tokens.byte_lengths import (
     SPACE_MARK,
     ByteTable,
-    byte_level_bytes,
+    byte_level_pieces,
     byte_of_char,
     metaspace_bytes,
 )
@@ -137,7 +137,7 @@ def _table(
         plain = unknown is None and not byte_level.get("add_prefix_space", False)
         plain = plain and not any(p["type"] in ("Custom", "Metaspace") for p in pre_tokenizers)
         return ByteTable(
-            pieces=_pieces(vocabulary, byte_level_bytes, added, " ", unknown),
+            pieces=_pieces(vocabulary, byte_level_pieces, added, " ", unknown),
             added=frozenset(added),
             sum_proves=plain and not normalizers,
             # The normal forms leave ASCII as it is.
@@ -145,7 +145,7 @@ def _table(
             ascii_proves=plain and all(n["type"] in ("NFC", "NFD", "NFKC", "NFKD") for n in normalizers),
         )
     if any(_marks_spaces(c) for c in (*normalizers, *pre_tokenizers)):
-        pieces = _pieces(vocabulary, metaspace_bytes, added, SPACE_MARK, unknown)
+        pieces = _pieces(vocabulary, lambda tokens: list(map(metaspace_bytes, tokens)), added, SPACE_MARK, unknown)
         return ByteTable(pieces=pieces, added=frozenset(added), space=SPACE_MARK)
     return None
 
@@ -175,12 +175,18 @@ def _marks_spaces(component: dict[str, Any]) -> bool:
 
 
 def _pieces(
-    vocabulary: dict[str, int], read: Any, added: dict[int, Any], space: str, unknown: int | None
+    vocabulary: dict[str, int],
+    read: Callable[[list[str]], Sequence[bytes | None]],
+    added: dict[int, Any],
+    space: str,
+    unknown: int | None,
 ) -> list[bytes | None]:
-    """Bytes by token id."""
+    """Bytes by token id; `read` gives those of many tokens at once."""
     pieces: list[bytes | None] = [None] * (max(vocabulary.values(), default=-1) + 1)
-    for token, i in vocabulary.items():
-        pieces[i] = read(token)
+    # An added token is its own text, in any alphabet.
+    own = [(token, i) for token, i in vocabulary.items() if i not in added]
+    for (_, i), piece in zip(own, read([token for token, _ in own]), strict=True):
+        pieces[i] = piece
     for i, token in added.items():
         # With the whitespace beside it, such a token's text differs from row to row.
         pieces[i] = None if token.lstrip or token.rstrip else token.content.replace(" ", space).encode()

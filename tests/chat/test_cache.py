@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 import shutil
 from collections.abc import Callable
@@ -14,7 +15,7 @@ from policy_engine import Masker, policy_from_text
 from policy_engine.chat.loading import load_tokenizer
 from policy_engine.chat.tokenizer import ChatTokenizer
 from policy_engine.chat.tokens import cache, load
-from policy_engine.chat.tokens.cached import CachedTokenizer
+from policy_engine.chat.tokens.cached import COMPACT, CachedTokenizer, cached, load_compact
 from tests.support import tokenizers as support
 
 CARD = "train assistant; mask system, user; train eos after assistant"
@@ -85,12 +86,49 @@ def test_rows_are_masked_alike(saved: Callable[[str], str]) -> None:
     assert rows[0].labels == rows[1].labels
 
 
-@pytest.mark.parametrize("file", ["meta.json", "tokenizer.json", "lengths.npy", "pieces.bin"])
+@pytest.mark.parametrize("name", ["llama3", "byte-roberta"])
+def test_vocabulary_and_merges_make_the_same_backend(name: str, saved: Callable[[str], str], folder: Path) -> None:
+    path = saved(name)
+    real = load_tokenizer(path, cache=True).tokenizer.real
+    (entry,) = folder.iterdir()
+    assert {"meta.json", "lengths.npy", "pieces.bin", *COMPACT} == {file.name for file in entry.iterdir()}
+    kept = load_tokenizer(path, cache=True).tokenizer
+    assert real.backend_tokenizer.to_str() == kept.backend_tokenizer.to_str()
+
+
+def test_added_tokens_with_other_ids_are_not_read(saved: Callable[[str], str], folder: Path) -> None:
+    load_tokenizer(saved("byte-roberta"), cache=True)
+    (entry,) = folder.iterdir()
+    kept = cached(entry.name, "", never)
+    assert kept is not None
+    added = kept.added_tokens_decoder
+    assert load_compact(entry, added.items()) is not None
+    assert load_compact(entry, [(i + 1, token) for i, token in added.items()]) is None
+
+
+def test_special_tokens_that_are_split_stay_so(folder: Path, saved: Callable[[str], str]) -> None:
+    path = Path(saved("byte-roberta"))
+    config = path / "tokenizer_config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"split_special_tokens": True}))
+    first, second = (load_tokenizer(path, cache=True) for _ in range(2))
+    text = "".join(map(str, first.tokenizer.added_tokens_decoder.values()))
+    assert len(first.tokenizer.added_tokens_decoder) < len(first.locator.locate([text])[0][0])
+    assert first.locator.locate([text])[0][0] == second.locator.locate([text])[0][0]
+
+
+@pytest.mark.parametrize(
+    ("file", "name"),
+    [
+        ("meta.json", "wordpiece-lower"),
+        *((file, "metaspace-gemma") for file in ("tokenizer.json", "lengths.npy", "pieces.bin")),
+        *((file, "byte-trim") for file in COMPACT),
+    ],
+)
 @pytest.mark.parametrize("damage", [b"", b"{}", None])
 def test_a_damaged_entry_is_not_believed(
-    file: str, damage: bytes | None, folder: Path, saved: Callable[[str], str]
+    file: str, name: str, damage: bytes | None, folder: Path, saved: Callable[[str], str]
 ) -> None:
-    path = saved("wordpiece-lower" if file == "meta.json" else "metaspace-gemma")
+    path = saved(name)
     expected = facts(load_tokenizer(path, cache=True))
     (entry,) = folder.iterdir()
     if damage is None:

@@ -58,7 +58,7 @@ def byte_level_bytes(token: str) -> bytes | None:
 
 
 def byte_level_pieces(tokens: Sequence[str]) -> list[bytes | None]:
-    """`byte_level_bytes` of many tokens, in a tenth of the time where all their characters are of the alphabet.
+    """`byte_level_bytes` of many tokens, fast where all their characters are of the alphabet.
 
     >>> byte_level_pieces(["ĠHi", "Ã©"]), byte_level_pieces(["ĠHi", "｜"])
     ([b' Hi', b'\\xc3\\xa9'], [b' Hi', None])

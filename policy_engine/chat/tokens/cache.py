@@ -6,7 +6,8 @@ gave is kept: never guessed from the files, only what transformers made of them.
 
     ~/.cache/policy-engine/tokenizers/5f0c…/
         meta.json        special tokens, added tokens, templates, what the pipeline does; a checksum of each other file
-        tokenizer.json   the backend, as transformers made it
+        vocab.json …     the backend, as transformers made it: see `chat.tokens.cached`
+        tokenizer.json   the same in one file, for models that have no such form
         lengths.npy      bytes of each token, -1 where unknown (int32, by id)
         pieces.bin       those bytes, one token after the other
 
@@ -36,10 +37,10 @@ FOLDER_VARIABLE: Final = "POLICY_ENGINE_CACHE"
 MOST_ENTRIES: Final = 12
 """Entries kept; the one that was used longest ago goes first.
 
-An entry of a large vocabulary takes 25 MB.
+An entry of a large vocabulary takes 8 MB.
 """
 # Another layout of an entry gets another number, and entries of the old one are not read.
-_FORMAT: Final = "1"
+_FORMAT: Final = "2"
 _META: Final = "meta.json"
 # One of the largest, that of Gemma 3, has 33 MB.
 _LARGEST: Final = 64 << 20

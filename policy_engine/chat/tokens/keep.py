@@ -6,13 +6,24 @@ import dataclasses
 import hashlib
 import io
 import json
-from typing import Any
+import re
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Final
 
 import numpy as np
 
 from policy_engine.chat.tokens.cache import keep
-from policy_engine.chat.tokens.cached import BACKEND, IDS, LENGTHS, PIECES, CachedToken
+from policy_engine.chat.tokens.cached import BACKEND, IDS, LENGTHS, MERGES, PIECES, REST, VOCABULARY, CachedToken
 from policy_engine.chat.tokens.locator import TokenLocator
+
+_OPTIONS: Final = (
+    "unk_token", "continuing_subword_prefix", "end_of_word_suffix", "fuse_unk", "byte_fallback", "ignore_merges",
+)  # fmt: skip
+_COMPONENTS: Final = ("normalizer", "pre_tokenizer", "post_processor", "decoder")
+_HEADER: Final = "#version"
+"""Lines of `merges.txt` that begin so are passed over."""
 
 
 def keep_tokenizer(key: str, tok: Any, name: str) -> None:
@@ -70,7 +81,7 @@ def keep_tokenizer(key: str, tok: Any, name: str) -> None:
             },
         },
     }
-    files = {BACKEND: definition}
+    files = compact_form(locator.backend) or {BACKEND: definition}
     if pipeline.table is not None:
         lengths = io.BytesIO()
         np.save(lengths, pipeline.table.lengths.astype(np.int32), allow_pickle=False)
@@ -78,6 +89,42 @@ def keep_tokenizer(key: str, tok: Any, name: str) -> None:
         files[PIECES] = b"".join(piece or b"" for piece in pipeline.table.pieces)
     # Through JSON once, so that what cannot be kept fails here, and tuples are lists as they will be when read.
     keep(key, json.loads(json.dumps(meta)), files)
+
+
+def compact_form(backend: Any) -> dict[str, bytes] | None:
+    """The files that `load_compact` reads.
+
+    None for another model than BPE, and for one that they would not give back.
+    """
+    from tokenizers import Tokenizer, models
+
+    model = backend.model
+    if type(model).__name__ != "BPE" or model.dropout is not None:
+        return None
+    with tempfile.TemporaryDirectory(prefix="policy-engine-") as folder:
+        model.save(folder)
+        vocabulary, merges = (Path(folder, name).read_bytes() for name in (VOCABULARY, MERGES))
+    if not fits_lines(json.loads(vocabulary)):
+        return None
+    bare = Tokenizer(models.BPE())
+    for name in _COMPONENTS:
+        component = getattr(backend, name)
+        if component is not None:
+            setattr(bare, name, component)
+    # `BPE.from_file` takes no None for those that are not set.
+    options = {name: value for name in _OPTIONS if (value := getattr(model, name)) is not None}
+    rest = json.dumps({"options": options, "tokenizer": bare.to_str()})
+    return {VOCABULARY: vocabulary, MERGES: merges, REST: rest.encode()}
+
+
+def fits_lines(tokens: Iterable[str]) -> bool:
+    """True if merges of these tokens can be written one a line, with a space between the two.
+
+    >>> fits_lines(["Ġthe", "ÄŃ"]), fits_lines(["a", "\\n\\n"]), fits_lines(["#version1"])
+    (True, False, False)
+    """
+    tokens = list(tokens)
+    return re.search("[ \r\n]", "".join(tokens)) is None and not any(token.startswith(_HEADER) for token in tokens)
 
 
 def _plain(value: Any) -> bool:

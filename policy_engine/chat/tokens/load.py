@@ -29,7 +29,7 @@ def load_transformers(name_or_path: str | Path) -> Any:
 
     Raises TokenizerError, with a next step, if there is no tokenizer by that name.
     """
-    return in_own_thread(_load, str(name_or_path))
+    return in_own_thread(lambda: _load(str(name_or_path)))
 
 
 def load_cached(name_or_path: str | Path) -> Any:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any
 
 from rich.console import RenderableType
 
-from policy_engine.core.diagnostics import Diagnostic
+from policy_engine.core.diagnostics import Diagnostic, Severity
 from policy_engine.core.errors import DatasetFileError, PolicyEngineError, PolicyError
 from policy_engine.core.source import Place
+from policy_engine.core.wording import counted
 
 
 class Exit(IntEnum):
@@ -76,6 +78,35 @@ def diagnostics_of(error: PolicyEngineError, *, place: Place | None = None) -> t
     )
 
 
+def grouped(rows: Iterable[Diagnostic]) -> tuple[Diagnostic, ...]:
+    """Findings about rows, three of each kind and a count of the rest.
+
+    Findings are of a kind if they differ in numbers only.
+
+    >>> rows = [Diagnostic(code="PE501", severity="error", message=f"row {n} has no `input_ids`") for n in range(9)]
+    >>> [found.message for found in grouped(rows)][2:]
+    ['row 2 has no `input_ids`', '6 more rows fail like the 3 above']
+    """
+    kinds: dict[tuple[str, str], list[Diagnostic]] = {}
+    for found in rows:
+        kinds.setdefault((found.code, re.sub(r"\d+", "N", found.message)), []).append(found)
+    shown: list[Diagnostic] = []
+    for alike in kinds.values():
+        shown += alike[:_ALIKE]
+        shown += more_alike(alike[0].code, len(alike) - _ALIKE, _ALIKE, alike[0].severity)
+    return tuple(shown)
+
+
+def more_alike(code: str, more: int, shown: int, severity: Severity = "error") -> list[Diagnostic]:
+    """The finding that counts rows that fail like those shown; empty for no more rows."""
+    if more <= 0:
+        return []
+    message = f"{counted(more, 'more row')} {'fails' if more == 1 else 'fail'} like the {shown} above"
+    return [Diagnostic(code=code, severity=severity, message=message)]
+
+
+_ALIKE = 3
+"""Findings of a kind that are shown in full."""
 _GUARD_FAILS = "PE303"
 
 

@@ -83,7 +83,7 @@ HABITS: Final[dict[str, Habit]] = {
     ),
     "rewritten": Habit(
         message="labels of trained tokens are other ids than the tokens'",
-        help="give the token's own id as its label",
+        help="give the token's own id as its label, and -100 to a token that is masked",
     ),
     "first-token": Habit(
         message="the first token of the row is a target",

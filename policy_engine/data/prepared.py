@@ -14,6 +14,7 @@ import numpy as np
 from policy_engine.core.choices import OUTPUT_COLUMNS
 from policy_engine.core.errors import RowError
 from policy_engine.core.vocabulary import IGNORE_INDEX
+from policy_engine.core.wording import a_kind
 
 MASK_COLUMNS: Final = ("labels", "assistant_masks", "completion_mask", "loss_mask")
 """Columns that say what is trained, in the order they are looked for."""
@@ -53,6 +54,10 @@ def mask_of(row: Mapping[str, Any], number: int) -> tuple[list[int], list[int], 
     ([5, 6], [-100, 6], [False, True], 'labels')
     """
     ids = row.get("input_ids")
+    if isinstance(ids, str | Mapping | int):
+        raise RowError(
+            f"row {number}: `input_ids` is {a_kind(ids)}, not a list of numbers", help="write the ids of the tokens"
+        )
     if not isinstance(ids, list) or not ids:
         raise RowError(f"row {number} has no `input_ids`", help="rows are masked first, with `policy-engine apply`")
     for name in MASK_COLUMNS:

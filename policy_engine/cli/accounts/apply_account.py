@@ -8,6 +8,7 @@ from typing import Any, Final
 from rich.console import RenderableType
 from rich.text import Text
 
+from policy_engine.cli.outcome import more_alike
 from policy_engine.core.diagnostics import Diagnostic
 from policy_engine.core.source import Place
 from policy_engine.core.wording import counted, share
@@ -52,11 +53,7 @@ def failures(summary: Summary) -> tuple[Diagnostic, ...]:
             for f in shown
         ]
         # The summary keeps a few rows of each kind, and counts all.
-        more = summary.failures_alike.get(kind, 0) - len(shown)
-        if more > 0:
-            fail = "fails" if more == 1 else "fail"
-            message = f"{counted(more, 'more row')} {fail} like the {len(shown)} above"
-            found.append(Diagnostic(code=kind[0], severity="error", message=message))
+        found += more_alike(kind[0], summary.failures_alike.get(kind, 0) - len(shown), len(shown))
     # Kinds of which no row was kept: the summary keeps the first failures only.
     rest = summary.rows_failed - sum(summary.failures_alike.get(kind, 0) for kind in kinds)
     if rest > 0:

@@ -14,11 +14,12 @@ from policy_engine.audit.audit import Audit, Auditor
 from policy_engine.chat.tokenizer import ChatTokenizer
 from policy_engine.cli.accounts.apply_account import rules_json
 from policy_engine.cli.options import Named
-from policy_engine.cli.outcome import Exit, Outcome, diagnostics_of
+from policy_engine.cli.outcome import Exit, Outcome, diagnostics_of, grouped
 from policy_engine.core.diagnostics import Diagnostic
 from policy_engine.core.errors import DataError, PolicyEngineError, RowError
 from policy_engine.core.wording import counted, percent
 from policy_engine.data.files.readers import read_rows
+from policy_engine.data.prepared import is_per_token
 from policy_engine.lang.library import read_shipped
 from policy_engine.mask.evidence.rule_findings import rule_findings, unused_rules
 from policy_engine.report.plain_table import PlainTable
@@ -31,6 +32,20 @@ _SHOWN: Final = 5
 _HELP: Final = "audit takes a dataset that is already tokenized; for chats: `init` or `show`"
 # The comment of a shipped policy has paragraphs with a head: `# Behaves like: …`, up to the next head or the policy.
 _LIKE: Final = re.compile(r"(?ms)^# Behaves like: (.*?)(?=^# [A-Z][a-z]+:|^#$|^[^#]|\Z)")
+
+
+def _what_is_there(row: Mapping[str, Any]) -> str:
+    """The help for a row without `input_ids`: other columns may hold them.
+
+    >>> _what_is_there({"tokens": [1, 2], "targets": [-100, 2]})
+    'call the column of ids `input_ids`, and that of labels `labels`: `tokens`, `targets` hold numbers'
+    """
+    names = [name for name, value in row.items() if isinstance(value, list) and is_per_token(value, len(value))]
+    listed = ", ".join(f"`{name}`" for name in names)
+    holds = "hold" if len(names) > 1 else "holds"
+    return (
+        f"call the column of ids `input_ids`, and that of labels `labels`: {listed} {holds} numbers" if names else _HELP
+    )
 
 
 def audit_rows(
@@ -55,7 +70,7 @@ def audit_rows(
             if not isinstance(row, Mapping):
                 raise DataError("the row is not an object", help="every row has to be an object with `input_ids`")
             if not row.get("input_ids"):
-                raise RowError(f"row {number} has no `input_ids`", help=_HELP)
+                raise RowError(f"row {number} has no `input_ids`", help=_what_is_there(row))
             auditor.add(number, row)
         except PolicyEngineError as error:
             failures += diagnostics_of(error, place=rows.where(number))
@@ -71,7 +86,7 @@ def audit_rows(
     about_rules = () if program is None else rule_findings(program, found.evidence, rows=found.compared)
     return Outcome(
         exit=Exit.FAILS if fails else Exit.UNDECIDED if unseen else Exit.HOLDS,
-        diagnostics=(*about_rules, *failures[:_SHOWN]),
+        diagnostics=(*about_rules, *grouped(failures)),
         data=_data(found, program, len(failures)),
         body=tuple(_body(data, found, program, named)),
     )

@@ -17,7 +17,7 @@ from policy_engine.cli.accounts.apply_account import doubtful_roles
 from policy_engine.cli.accounts.data_findings import data_findings, opening_bos
 from policy_engine.cli.accounts.init_survey import Survey, parts_in_order, survey
 from policy_engine.cli.files import exists, write_text_file
-from policy_engine.cli.outcome import Exit, Outcome, diagnostics_of
+from policy_engine.cli.outcome import Exit, Outcome, diagnostics_of, grouped
 from policy_engine.cli.work.inputs import STDIN
 from policy_engine.cli.work.masked_rows import see_format
 from policy_engine.core.diagnostics import Diagnostic
@@ -76,11 +76,11 @@ def write_starter(
     warnings += data_findings(
         found.lost, quoted=found.quoted, printed=found.printed, bos=opening_bos(tok), tokenizer=tok
     )
-    warnings += [
+    warnings += grouped(
         replace(diagnostic, severity="warning")
-        for number, error in failed[:5]
+        for number, error in failed
         for diagnostic in diagnostics_of(error, place=source.where(number))
-    ]
+    )
     warnings += [
         Diagnostic(
             code=code,

@@ -14,7 +14,7 @@ from policy_engine.chat.segments import MediaTokens
 from policy_engine.cli.accounts.apply_account import UNROLL, doubtful_roles, rules_json
 from policy_engine.cli.accounts.data_findings import data_findings
 from policy_engine.cli.files import exists, write_text_file
-from policy_engine.cli.outcome import Exit, Outcome, diagnostics_of
+from policy_engine.cli.outcome import Exit, Outcome, diagnostics_of, grouped
 from policy_engine.cli.records import Which
 from policy_engine.cli.work.inputs import Inputs
 from policy_engine.cli.work.masked_rows import masked_rows
@@ -102,7 +102,7 @@ def show_rows(
             *doubtful_roles(counts.doubtful_roles.values()),
             *_data_findings(rows, inputs, bos),
             *rule_findings(program, seen, rows=len(rows)),
-            *failed,
+            *(failed if view.machine else grouped(failed)),
         ),
         data={
             "read_as": said[:1],

@@ -56,6 +56,28 @@ def test_data_that_is_not_prepared(tmp_path: Path, capsys: pytest.CaptureFixture
     assert "already tokenized; for chats: `init` or `show`" in capsys.readouterr().err
 
 
+def test_columns_that_hold_the_ids_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "prepared.jsonl"
+    path.write_text(json.dumps({"tokens": [1, 2], "targets": [-100, 2], "source": "x"}) + "\n")
+    assert run(["audit", str(path), "-t", "builtin"]) == 2
+    assert "`labels`: `tokens`, `targets` hold numbers" in capsys.readouterr().err
+    path.write_text(json.dumps({"input_ids": "1 2", "labels": [1, 2]}) + "\n")
+    assert run(["audit", str(path), "-t", "builtin"]) == 2
+    assert "row 1: `input_ids` is text, not a list of numbers" in capsys.readouterr().err
+
+
+def test_rows_that_fail_alike_are_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "prepared.jsonl"
+    good = dict(Masker(compile_text("use default"), "builtin")(MESSAGES))
+    rows = [*({"input_ids": [1] * n, "labels": [1] * (n + 1)} for n in range(2, 9)), {"text": "x"}, good]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert run(["audit", str(path), "-t", "builtin"]) == 1
+    told = capsys.readouterr().err
+    assert 3 == told.count("`input_ids` and")
+    assert "error[PE501]: 4 more rows fail like the 3 above" in told
+    assert "row 8 has no `input_ids`" in told
+
+
 def test_rows_that_are_not_found_again_are_undecided(tmp_path: Path) -> None:
     row = Masker(compile_text("use default"), "builtin")(MESSAGES)
     path = tmp_path / "prepared.jsonl"

@@ -42,6 +42,7 @@ _OPTIONAL_COLUMNS: Final = (
 _SCOPES: Final = ("message", "part", "call", "sample")
 _TYPES: Final[tuple[str, ...]] = get_args(FieldType)
 _FIX: Final = "fix the line; nothing was read from the file"
+_UPDATE: Final = 'write `expect: ""`, and `policy-engine test FILE --update` fills it in'
 _TEST_KEYS: Final = ("name", "messages", "tools", "documents", "chat_template_kwargs", "sample", "sampled", "expect")
 
 
@@ -282,7 +283,7 @@ class _File:
         for key in ("messages", "expect"):
             # A misspelled key is reported already; that another one is missing follows from it.
             if key not in nodes and len(self.problems) == before:
-                self._problem(node, f"{what} has no `{key}`")
+                self._problem(node, f"{what} has no `{key}`", _UPDATE if key == "expect" else None)
         if len(self.problems) > before:
             return None
         values = {key: value_of(value) for key, value in nodes.items()}
@@ -302,7 +303,9 @@ class _File:
             )
         for key in ("name", "expect"):
             if key in values and not isinstance(values[key], str):
-                self._problem(nodes[key], f"`{key}` of {what} has to be text, found {a_kind(values[key])}")
+                empty = key == "expect" and values[key] is None
+                message = f"`{key}` of {what} has to be text, found {a_kind(values[key])}"
+                self._problem(nodes[key], message, _UPDATE if empty else None)
         if len(self.problems) > before:
             return None
         row = {**sample, **{key: values[key] for key in _TEST_KEYS[1:5] if key in values}}

@@ -241,3 +241,12 @@ def test_a_pipe_is_no_policy(tmp_path):
 def test_a_template_in_the_file_is_its_text(tmp_path):
     text = "{% for m in messages %}{{ m.content }}{% endfor %}" * 200
     assert text == load(tmp_path, f"template: {json.dumps(text)}\n").template
+
+
+@pytest.mark.parametrize("expect", ["", "\n    expect:"])
+def test_a_test_without_its_text_names_the_command_that_writes_it(tmp_path, expect):
+    (tmp_path / "d.yaml").write_text(f"tests:\n  - messages: [{{role: user, content: Hi}}]{expect}\n")
+    with pytest.raises(DatasetFileError) as caught:
+        load_dataset_spec(tmp_path / "d.yaml")
+    (finding,) = caught.value.diagnostics
+    assert 'write `expect: ""`, and `policy-engine test FILE --update` fills it in' == finding.help

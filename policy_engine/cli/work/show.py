@@ -102,7 +102,7 @@ def show_rows(
             *doubtful_roles(counts.doubtful_roles.values()),
             *_data_findings(rows, inputs, bos),
             *rule_findings(program, seen, rows=len(rows)),
-            *(failed if view.machine else grouped(failed)),
+            *(failed if machine else grouped(failed)),
         ),
         data={
             "read_as": said[:1],

@@ -64,7 +64,8 @@ _AGREEMENT = (
 )
 TESTS = {
     "lang": (
-        *(f"tests/lang/test_{n}.py" for n in ("lint", "format", "shipped", "library", "errors", "edges")),
+        *(f"tests/lang/test_{name}.py" for name in ("lint", "format", "shipped", "library", "errors", "edges")),
+        *("tests/lang/test_newcomers.py", "tests/lang/test_tables.py"),
         "tests/core/test_codes.py",
         *("tests/rules", "tests/lang/test_language_doc.py", "tests/properties/test_language.py"),
         *("tests/lang/test_grammar.py", "tests/cli/verbs/test_check.py", "tests/cli/verbs/test_fmt.py", _HOUSE),
@@ -79,6 +80,8 @@ TESTS = {
     "mask": (
         *("tests/mask", "--ignore=tests/mask/test_end_to_end.py"),
         "--deselect=tests/mask/test_datasets.py::test_the_hash_is_the_same_in_every_process",
+        # Preferences that are cut, and rows whose data has control tokens, come about in runs alone.
+        "tests/run/test_preferences.py",
         *(f"tests/cli/verbs/test_{name}.py" for name in ("test", "explain_fixtures", "diff_data")),
         *("tests/test_reprs.py", "tests/properties/test_labels.py", _HOUSE, *_AGREEMENT),
     ),

@@ -10,6 +10,7 @@ import pytest
 
 from policy_engine.core.codes import CODES
 from policy_engine.core.errors import PolicyCheckError, PolicyError, PolicySyntaxError
+from policy_engine.core.schema import Schema
 from policy_engine.lang.check import check, check_text
 from policy_engine.lang.parse import MAX_CHARACTERS, MAX_ERRORS, parse, parse_lenient
 from tests.lang.fixtures import FOLDER, Case, found, read
@@ -72,6 +73,39 @@ def test_too_many_errors_are_cut_off_and_said_so() -> None:
     _, errors = parse_lenient("trian x\n" * 500)
     assert len(errors) == MAX_ERRORS
     assert "401 more errors" in errors[-1].message
+    # It is where the errors begin that are not listed.
+    assert errors[-1].span is not None
+    assert MAX_ERRORS == errors[-1].span.line
+
+
+def test_what_is_nested_too_deep_is_marked_by_one_character() -> None:
+    text = "mask user; train " + "(" * 40 + "assistant" + ")" * 40
+    _, (error,) = parse_lenient(text)
+    assert ("PE108", "(") == (error.code, error.span and error.span.text)
+
+
+def test_a_relation_with_several_roles_is_repeated() -> None:
+    for relation, part in (("of", "eos"), ("after", "text"), ("right after", "text"), ("before", "text")):
+        _, (error,) = parse_lenient(f"train text {relation} (assistant, tool)")
+        last = relation.split()[-1]
+        assert (
+            f"a relation has one role; repeat it for each: `{part} {last} assistant, {part} {last} tool`" == error.help
+        )
+
+
+@pytest.mark.parametrize(("size", "shown"), [(38, '"' + 38 * "x" + '"'), (39, '"' + 38 * "x" + "…")])
+def test_long_values_are_cut(size: int, shown: str) -> None:
+    schema = Schema(fields={"message.train": "boolean"})
+    with pytest.raises(PolicyError) as raised:
+        check_text(f'train assistant where message.train == "{size * "x"}"', schema=schema)
+    assert f"so it never equals `{shown}`, a string" in raised.value.diagnostics[0].message
+
+
+def test_a_broken_regex_is_reported_once(capfd: pytest.CaptureFixture[str]) -> None:
+    """RE2 would write its own line to standard error, beside the diagnostic."""
+    with pytest.raises(PolicyError):
+        check_text("train assistant where message.name matches /(/")
+    assert ("", "") == tuple(capfd.readouterr())
 
 
 @pytest.mark.parametrize(

@@ -54,7 +54,11 @@ if TYPE_CHECKING:
         QuotedArgumentsWarning as QuotedArgumentsWarning,
     )
     from policy_engine.mask.token_mask import TokenMask as TokenMask
-    from policy_engine.mask.warner import DataWarning as DataWarning, PrintedDataWarning as PrintedDataWarning
+    from policy_engine.mask.warner import (
+        DataWarning as DataWarning,
+        PrintedDataWarning as PrintedDataWarning,
+        UnusedColumnWarning as UnusedColumnWarning,
+    )
     from policy_engine.proof.policy_diff import compare as compare
     from policy_engine.proof.policy_proof import prove as prove
     from policy_engine.proof.load_policy import load_policy as load_policy, policy_from_text as policy_from_text
@@ -90,7 +94,7 @@ _HOMES = {
     "lang.parse": ("parse",),
     "mask.masker": ("DoubtfulRoleWarning", "LostFieldWarning", "MaskedRow", "Masker", "QuotedArgumentsWarning"),
     "mask.token_mask": ("TokenMask",),
-    "mask.warner": ("DataWarning", "PrintedDataWarning"),
+    "mask.warner": ("DataWarning", "PrintedDataWarning", "UnusedColumnWarning"),
     "proof.policy_diff": ("compare",),
     "proof.policy_proof": ("prove",),
     "proof.load_policy": ("load_policy", "policy_from_text"),

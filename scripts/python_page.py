@@ -30,7 +30,7 @@ GROUPS = {
     "Tokenizers and templates": ("load_tokenizer", "ChatTokenizer", "ChatTemplate"),
     "Warnings": (
         "PolicyWarning", "DataWarning", "DoubtfulRoleWarning", "LostFieldWarning", "PrintedDataWarning",
-        "QuotedArgumentsWarning",
+        "QuotedArgumentsWarning", "UnusedColumnWarning",
     ),
     "Errors": (
         "PolicyEngineError", "PolicyError", "PolicySyntaxError", "PolicyCheckError", "GuardError", "TemplateError",

@@ -29,7 +29,7 @@ from policy_engine.data.formats import (
     named_format,
 )
 from policy_engine.data.given import given_documents, given_messages, given_tools
-from policy_engine.data.shapes import detect_format, shape_of
+from policy_engine.data.shapes import detect_format, noted, shape_of
 
 LOOKED_AT: Final = 200
 """Rows that are looked at to find the format of a dataset."""
@@ -129,7 +129,8 @@ class DatasetSpec:
         kind = self.kind or self._kind(sample)
         if kind in ("messages", "sharegpt") and "field" not in names:
             names["field"] = self._list_column(sample, kind)
-        return named_format(kind, description=f"read as `{kind}`, as {self.name} declares", **names)
+        made = named_format(kind, description=f"read as `{kind}`, as {self.name} declares", **names)
+        return noted(made, sample, declared=self.names)
 
     def format_of_messages(self, messages: list[Any]) -> Format:
         """The format of a list of messages that is given by itself.

@@ -43,6 +43,8 @@ class Format:
     kind: FormatKind
     description: str = ""
     """One sentence that says what was detected or declared, and why, for the user to read."""
+    unused: tuple[str, ...] = ()
+    """Sentences on columns that look like tools, a system prompt or answers, and that nothing reads."""
     field: str = "messages"
     """Column of the message list (kinds `messages` and `sharegpt`)."""
     role: str = "role"

@@ -28,6 +28,8 @@ ANSWERS: Final = (
     "expected_output",
 )  # fmt: skip
 """Names of columns that hold an answer, the usual ones first."""
+_CONTEXTS: Final = ("context", "input", "passage")
+"""Names of columns that belong to a question."""
 _CHOSEN: Final = frozenset({"chosen", "preferred", "accepted", "win", "winner", "better", "best", "good", "positive"})
 _REJECTED: Final = frozenset(
     {"rejected", "reject", "dispreferred", "lose", "loser", "worse", "worst", "bad", "negative"}
@@ -142,7 +144,8 @@ def what_to_do(rows: list[Any]) -> str:
         value = row.get(name)
         if is_broken_list(value):
             return text_problem(value)[1]
-    texts = [name for name in row if isinstance(name, str) and _holds_text(row[name])]
+    # A system prompt is neither question nor answer.
+    texts = [name for name in row if isinstance(name, str) and "system" not in name.lower() and _holds_text(row[name])]
     lists = _lists_of(row)
     return (
         _as_pair(row, texts)
@@ -205,6 +208,11 @@ def _as_answer(row: Mapping[str, Any], texts: list[str], lists: list[str]) -> st
     if answer is not None and answer in lists and _opens_whole(row[answer]):
         return f"name it in a dataset file: `messages: {{field: {answer}}}`"
     declared = f"messages: {{format: prompt_completion, prompt: {question}, completion: {answer or 'NAME'}}}"
+    context = _known(_CONTEXTS, [name for name in texts if name not in (question, answer)])
+    if answer is not None and context is not None and not lists:
+        names = {"instruction": question, "input": context, "output": answer}
+        given = "".join(f", {option}: {name}" for option, name in names.items() if option != name)
+        return f"say in a dataset file what they are: `messages: {{format: alpaca{given}}}`"
     as_text = "" if answer is not None else "; the answer has to be text, or a list of messages"
     return f"say in a dataset file what is the question and what the answer: `{declared}`{as_text}"
 

@@ -7,8 +7,10 @@ looked at); authors `human` as user; column `tool_defs` is not used: `messages: 
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 from policy_engine.core.errors import ConfigError
@@ -26,6 +28,7 @@ from policy_engine.data.formats import (
     named_format,
     role_of,
 )
+from policy_engine.data.json_text import read_json
 from policy_engine.data.refusal import ANSWERS, NEXT_STEP, nothing_fits, what_to_do
 from policy_engine.data.token_columns import NAMES, is_numbers
 
@@ -42,7 +45,16 @@ _TOOLS: Final = (
     "tools", "tool_defs", "tool_definitions", "tool_schemas", "tools_json", "available_tools", "functions",
     "function_definitions", "function_descriptions", "apis",
 )  # fmt: skip
-_SYSTEMS: Final = ("system", "system_prompt", "system_message", "sys_prompt", "instructions")
+_SYSTEMS: Final = ("system", "system_prompt", "system_message", "sys_prompt", "instructions", "preprompt")
+_OF_SYSTEMS: Final = frozenset(
+    {"system", "sys", "prompt", "message", "msg", "instruction", "instructions", "text", "content", "default", "custom"}
+)
+"""Words that the name of a column of system prompts may have beside `system`."""
+_CONTEXTS: Final = ("context", "passage")
+_OF_ANSWERS: Final = frozenset(
+    {"answer", "answers", "response", "responses", "output", "outputs", "completion", "completions", "reply", "gold",
+     "target", "solution", "reference", "generation", "generations", "assistant", "truth", "chosen", "result"}
+)  # fmt: skip
 
 
 def detect_format(rows: Iterable[Any]) -> Format:
@@ -103,10 +115,9 @@ def _described(
         if name is not None and any(column(row, name) for row in rows):
             notes.append(f"{_USE.get(name, name)} from column `{name}`{_but(rows, fmt, name)}")
     notes += _of_tokens(rows, fmt)
-    notes += _columns_not_used(rows, fmt)
     rest = "" if count == looked_at else f"; {looked_at - count} with another shape"
     text = f"read as {_TITLES[kind]}: {why} ({count} of {counted(looked_at, 'row')} looked at{rest})"
-    return named_format(kind, **{**_names(fmt), "description": "; ".join([text, *notes])})
+    return noted(named_format(kind, **{**_names(fmt), "description": "; ".join([text, *notes])}), rows)
 
 
 def _of_tokens(rows: Sequence[Mapping[str, Any]], format: Format) -> Iterator[str]:
@@ -126,27 +137,95 @@ def _of_tokens(rows: Sequence[Mapping[str, Any]], format: Format) -> Iterator[st
         )
 
 
-def _columns_not_used(rows: Sequence[Mapping[str, Any]], format: Format) -> list[str]:
-    """A sentence for each column that is left over.
+def noted(format: Format, rows: Iterable[Any], declared: Container[str] = ()) -> Format:
+    """The format, with a sentence in `unused` for each column that is left over.
 
-    Tools where the format finds no tools, a system prompt, the messages before conversations that open with an answer,
-    and the answer to conversations that end with the user.
+    These are tools where the format finds no tools, a system prompt, the messages before conversations that open with
+    an answer, and the answer to conversations that end with the user. `declared` are options that a dataset file sets,
+    and which therefore say nothing.
+
+    >>> row = {"messages": [{"role": "user", "content": "Hi"}], "answer": "Yes."}
+    >>> noted(named_format("messages"), [row]).unused[0].partition(":")[0]
+    'the conversations end with the user, and column `answer` is not used'
     """
-    return [*_inputs(rows, format), *_openings(rows, format), *_answers(rows, format)]
+    fitting = [row for row in rows if isinstance(row, Mapping)]
+    found = (*_inputs(fitting, format, declared), *_openings(fitting, format), *_answers(fitting, format))
+    description = "; ".join([format.description, *found])
+    return replace(format, unused=found, description=description) if found else format
 
 
-def _inputs(rows: Sequence[Mapping[str, Any]], format: Format) -> Iterator[str]:
-    for option, names, does in (
-        ("tools", _TOOLS, "gives it to the template"),
-        ("system", _SYSTEMS, "puts it in front"),
+def _inputs(rows: Sequence[Mapping[str, Any]], format: Format, declared: Container[str]) -> Iterator[str]:
+    for option, names, is_one, does in (
+        ("tools", _TOOLS, _holds_tools, "gives it to the template"),
+        ("system", _SYSTEMS, _is_system, "puts it in front"),
+        ("input", _CONTEXTS if format.kind == "alpaca" else (), None, "puts it behind the instruction"),
     ):
         used = getattr(format, option)
         # The usual column is there, so other names are no candidates.
-        if used is not None and _filled(rows, used):
+        if option in declared or (used is not None and _filled(rows, used)):
             continue
-        for name in names:
-            if name != used and _filled(rows, name):
+        others = [name for name in _columns(rows) if name not in names and is_one is not None and is_one(rows, name)]
+        for name in (*names, *others):
+            if name != used and _filled(rows, name) and not _is_copied(rows, name, format):
                 yield f"column `{name}` is not used: `messages: {{{option}: {name}}}` in a dataset file {does}"
+
+
+def _columns(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    return list(dict.fromkeys(name for row in rows for name in row))
+
+
+def _words(name: str) -> set[str]:
+    """The words of a column's name, in lower case.
+
+    >>> sorted(_words("systemPrompt_v2"))
+    ['prompt', 'system', 'v']
+    """
+    return {word.lower() for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+", name)}
+
+
+def _is_system(rows: Sequence[Mapping[str, Any]], name: str) -> bool:
+    words = _words(name)
+    return (
+        bool(words & {"system", "sys"})
+        and words <= _OF_SYSTEMS
+        and all(isinstance(row.get(name), str | None) for row in rows)
+    )
+
+
+def _holds_tools(rows: Sequence[Mapping[str, Any]], name: str) -> bool:
+    """True for lists of tool schemas, as data or JSON text, whatever the column is called."""
+    value = next((row[name] for row in rows if row.get(name)), None)
+    tools = message_list(value) or ()
+    first = next(iter(tools), None)
+    if isinstance(first, str) and first.lstrip().startswith("{"):
+        try:
+            first = read_json(first)
+        except ValueError:
+            return False
+    if not isinstance(first, Mapping):
+        return False
+    function = first.get("function", first)
+    # A call has a name too, and its arguments.
+    return (
+        isinstance(function, Mapping)
+        and isinstance(function.get("name"), str)
+        and not {"parameters", "input_schema", "description"}.isdisjoint(function)
+        and "arguments" not in function
+    )
+
+
+def _is_copied(rows: Sequence[Mapping[str, Any]], name: str, format: Format) -> bool:
+    """True if each text of a column is that of a message in its row."""
+    if format.kind not in ("messages", "sharegpt"):
+        return False
+    texts = [(row, text) for row in rows if isinstance(text := column(row, name), str) and text.strip()]
+    return bool(texts) and all(
+        any(
+            isinstance(message, Mapping) and message.get(format.content) == text
+            for message in message_list(column(row, format.field)) or ()
+        )
+        for row, text in texts
+    )
 
 
 def _openings(rows: Sequence[Mapping[str, Any]], format: Format) -> Iterator[str]:
@@ -170,25 +249,33 @@ def _openings(rows: Sequence[Mapping[str, Any]], format: Format) -> Iterator[str
 
 
 def _answers(rows: Sequence[Mapping[str, Any]], format: Format) -> Iterator[str]:
-    if format.kind != "messages":
+    if format.kind not in ("messages", "sharegpt"):
         return
-    if _filled(rows, "chosen") and _filled(rows, "rejected"):
+    if format.kind == "messages" and _filled(rows, "chosen") and _filled(rows, "rejected"):
         yield (
             "columns `chosen` and `rejected` are not used: `messages: {format: preference}` in a dataset file reads "
             f"them as a pair of answers, and `prompt: {format.field}` beside it that column as their prompt"
         )
         return
-    name = next((name for name in ANSWERS if name != format.field and _filled(rows, name)), None)
+    last = [list(message_list(column(row, format.field)) or [None])[-1] for row in rows]
+    if 2 * sum(role_of(message, format) == "user" for message in last) <= len(rows):
+        return
+    named = [name for name in _columns(rows) if _words(name) & _OF_ANSWERS]
+    name = next((name for name in (*ANSWERS, *named) if name != format.field and _holds_answers(rows, name)), None)
     if name is None:
         return
-    last = [list(message_list(column(row, format.field)) or [None])[-1] for row in rows]
-    open_ = sum(role_of(message, format) == "user" for message in last)
-    if 2 * open_ > len(rows):
-        declared = f"messages: {{format: prompt_completion, prompt: {format.field}, completion: {name}}}"
-        yield (
-            f"the conversations end with the user, and column `{name}` is not used: `{declared}` in a dataset file "
-            "reads it as the answer"
-        )
+    keys = "" if format.kind == "messages" else ", role: from, content: value, roles: {human: user, gpt: assistant}"
+    declared = f"messages: {{format: prompt_completion, prompt: {format.field}, completion: {name}{keys}}}"
+    yield (
+        f"the conversations end with the user, and column `{name}` is not used: `{declared}` in a dataset file "
+        "reads it as the answer"
+    )
+
+
+def _holds_answers(rows: Sequence[Mapping[str, Any]], name: str) -> bool:
+    values = [value for row in rows if (value := column(row, name)) is not None]
+    is_text = any(isinstance(value, str) and value.strip() and message_list(value) is None for value in values)
+    return is_text or any(list_kind(value) is not None for value in values)
 
 
 def _filled(rows: Sequence[Mapping[str, Any]], name: str) -> bool:
@@ -209,7 +296,8 @@ def _but(rows: list[Mapping[str, Any]], fmt: Format, name: str) -> str:
         return ""
     first = (next(iter(message_list(column(row, fmt.field)) or ()), None) for row in rows if column(row, name))
     both = sum(role_of(message, fmt) == "system" for message in first)
-    return f", not used in {counted(both, 'row')} that opens with a system message of its own" if both else ""
+    opens = f"{counted(both, 'row')} that {'opens' if both == 1 else 'open'}"
+    return f", not used in {opens} with a system message of its own" if both else ""
 
 
 _USE: Final = {"system": "system message", "chat_template_kwargs": "template arguments"}

@@ -382,6 +382,7 @@ class Masker:
         """
         if layout is None:
             return []
+        self._warner.look_at_columns(layout)
         if layout.kind in PAIR_KINDS:
             read_rows = [without_null_fields(row) for row in rows]
             return list(preference_rows(read_rows, layout, self.row_masker, self.pair_columns(layout.kind)))

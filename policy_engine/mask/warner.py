@@ -29,6 +29,13 @@ class QuotedArgumentsWarning(DataWarning):
     """Arguments of calls are JSON text, and the template quotes it once more. Given once."""
 
 
+class UnusedColumnWarning(DataWarning):
+    """A column looks like tools, a system prompt or answers, and is not read.
+
+    The warning is given once per column.
+    """
+
+
 class PrintedDataWarning(DataWarning):
     """A list or an object of a message is written as Python prints it.
 
@@ -69,6 +76,11 @@ class Warner:
                 advice = what_to_do(role, meant=meant, read_as=spelling.read_as(meant))
                 text = f"nothing declares the role `{role}`, which this row has and maybe others; {advice}"
                 self._warn(role, text, DoubtfulRoleWarning)
+
+    def look_at_columns(self, layout: Format) -> None:
+        """Warns of columns that are left over."""
+        for text in layout.unused:
+            self._warn(text, text, UnusedColumnWarning)
 
     def lost(self, lost: Lost, *, unrolling_writes: Callable[[str], bool]) -> None:
         """Warns of pieces that never reached the text; `unrolling_writes` as `Masker` has it."""

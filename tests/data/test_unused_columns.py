@@ -1,0 +1,82 @@
+"""Columns beside the conversation that look like a part of it, and that nothing reads."""
+
+from __future__ import annotations
+
+import json
+import warnings
+
+import pytest
+
+from policy_engine.data.conversation import read_row
+from policy_engine.data.dataset import DatasetSpec, load_dataset_spec
+from policy_engine.data.shapes import detect_format
+from policy_engine.mask.masker import Masker
+from policy_engine.mask.warner import UnusedColumnWarning
+from policy_engine.rules.compile import compile_text
+
+USER = {"role": "user", "content": "q"}
+SCHEMA = {"type": "function", "function": {"name": "f", "parameters": {}}}
+TALK = [USER, {"role": "assistant", "content": "a"}]
+GPT = {"from": "gpt", "value": "a"}
+HUMAN = {"from": "human", "value": "q"}
+
+
+@pytest.mark.parametrize(
+    ("row", "remedy", "text"),
+    [
+        ({"messages": TALK, "mcp_specs": [SCHEMA]}, "messages: {tools: mcp_specs}", None),
+        ({"messages": TALK, "api": json.dumps([json.dumps(SCHEMA)])}, "messages: {tools: api}", None),
+        ({"messages": TALK, "systemPrompt": "S."}, "messages: {system: systemPrompt}", "S."),
+        ({"instruction": "q", "context": "C.", "output": "a"}, "messages: {input: context}", "q\nC."),
+        (
+            {"messages": [USER], "final_answer": "A."},
+            "messages: {format: prompt_completion, prompt: messages, completion: final_answer}",
+            "A.",
+        ),
+        (
+            {"conversations": [HUMAN], "gold": "A."},
+            "messages: {format: prompt_completion, prompt: conversations, completion: gold, role: from, "
+            "content: value, roles: {human: user, gpt: assistant}}",
+            "A.",
+        ),
+    ],
+)
+def test_columns_are_known_by_what_they_hold_and_the_remedy_reads_them(row, remedy, text, tmp_path):
+    (said,) = detect_format([row]).unused
+    assert f"`{remedy}`" in said
+    (tmp_path / "d.yaml").write_text(f"{remedy}\n")
+    layout = load_dataset_spec(tmp_path / "d.yaml").format_of([row])
+    read = read_row(row, layout)
+    assert () == layout.unused
+    assert read.tools if text is None else text in [message["content"] for message in read.messages]
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"messages": TALK, "tool_calls": [{"name": "f", "arguments": {}, "description": "d"}]},
+        {"messages": TALK, "operating_system": "linux", "system_id": "3", "answer": "a"},
+        {"messages": [{"role": "system", "content": "S."}, *TALK], "system_prompt": "S."},
+        {"messages": TALK, "prompt": "q", "source": "s", "tags": ["x"]},
+        {"conversations": [HUMAN, GPT], "system_prompt": None, "title": "t", "answers": ["a"]},
+    ],
+)
+def test_other_columns_are_not_named(row):
+    assert () == detect_format([row]).unused
+
+
+def test_a_dataset_file_that_leaves_columns_over_says_so_too():
+    row = {"dialogue": TALK, "tool_defs": [SCHEMA], "system_prompt": "S."}
+    spec = DatasetSpec(names={"field": "dialogue", "role": "role", "content": "content"})
+    assert 2 == len(spec.format_of([row]).unused)
+    switched_off = DatasetSpec(names={**spec.names, "tools": None, "system": None})
+    assert () == switched_off.format_of([row]).unused
+
+
+def test_maskers_warn_of_columns_that_are_left_over():
+    masker = Masker(compile_text("train assistant"), "builtin")
+    with pytest.warns(UnusedColumnWarning, match="`system_prompt` is not used"):
+        masker.batch({"messages": [TALK], "system_prompt": ["S."]})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        masker.batch({"messages": [TALK], "system_prompt": ["S."]})

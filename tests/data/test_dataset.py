@@ -146,7 +146,10 @@ def test_a_declared_column_without_messages_is_an_error():
         ("template_kwargs: 3\n", ["1: `template_kwargs` has to be a mapping, found a number"]),
         ("tests: {}\n", ["1: `tests` has to be a list of tests"]),
         ("tests:\n  - expect: x\n", ["2: test 1 has no `messages`"]),
-        ("tests:\n  - messages: []\n", ["2: test 1 has no `expect`"]),
+        (
+            "tests:\n  - messages: []\n",
+            ['2: test 1 has no `expect`; write `expect: ""`, and `policy-engine test FILE --update` fills it in'],
+        ),
         ("tests:\n  - expekt: x\n", ["2: unknown key `expekt` in test 1; did you mean `expect`?"]),
         (
             "tests:\n  - expect: x\n    messages: [{content: a}]\n",

@@ -18,6 +18,7 @@
     python -m tests.nightly encoders
     python -m tests.nightly flags
     python -m tests.nightly skeletons
+    python -m tests.nightly identity
 
 `agreement` compares the engine with the interpreter of `tests/oracle.py`; `parser` gives texts to the parser; `format`
 prints and parses policies again; `parity` renders conversations with all bundled templates, beside transformers;
@@ -36,6 +37,10 @@ all).
 
 `skeletons` gives all templates rows of one shape, with texts that templates act on, and compares what a skeleton
 replays with the full rendering of each row.
+
+`identity` gives twenty rows a case to every way that a run may take (a batch at once, replayed, each fast backend, a
+tokenizer out of the cache, two workers over a file) and compares ids, places, labels, weights, rules and reasons with
+the plain way: row by row, in full, by the tokenizer itself, over eleven vocabularies.
 
 `tags` tags the templates of 786 models, counts why some cannot be, and compares the others with the policy on
 conversations that tagging did not see.

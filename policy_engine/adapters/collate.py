@@ -22,8 +22,9 @@ class PaddingCollator:
     The first label of every row is made -100, whatever the side of the padding: a first token is never a target, and
     behind left padding a trainer would shift it into one.
 
-    Packed rows (with `position_ids`) are laid end to end in one sequence, without an attention mask, which would say
-    that their documents see each other: attention keeps to positions that begin again (transformers, without a cache).
+    Packed rows (with `position_ids`) are laid end to end in one sequence. It has no attention mask, which would say
+    that their documents see each other: without one (and without a cache) transformers' attention parts documents where
+    positions begin again.
 
     Raises RowError for a row whose columns differ in length.
     """

@@ -29,8 +29,8 @@ _PER_TOKEN: Final = ("labels", "attention_mask", "loss_weights", "position_ids")
 class Shifted:
     """A document of T tokens as the T - 1 predictions that can be made in it.
 
-    `inputs_P` are the ids but the last, `targets_P` the ids but the first, `labels_P` the targets with -100 where there
-    is no loss (all int64), `weights_P` the weight of each target's loss (float64, 0 where there is no loss).
+    `inputs_P` are all ids but the last, `targets_P` all ids but the first, and `labels_P` the targets with -100 where
+    there is no loss (int64 each). `weights_P` has the weight of each target's loss (float64, 0 where there is no loss).
     """
 
     inputs_P: npt.NDArray[np.int64]

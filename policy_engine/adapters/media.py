@@ -44,10 +44,11 @@ class _Features:
 class MediaCollator:
     """Pads masked rows and adds the features of their media: `pixel_values`, `image_grid_thw`, …
 
-    `processor` is the one the rows were masked with. `options` say where files are, as for the `Masker`. A medium that
-    has no path or URL (bytes, objects) is taken from the columns of its row that the masker read (`messages`,
-    `images`), which `map` keeps; or from `rows`, the rows before they were masked, by the number in the column `row`
-    (from 1). `side` is where padding goes. The model has to be asked for these columns: `remove_unused_columns=False`.
+    `processor` is the one the rows were masked with. `options` say where files are, as for the `Masker`. A medium
+    without a path or URL (bytes, objects) is taken from the columns that the masker read (`messages`, `images`), if the
+    row still has them, as after `map`. Else it is taken from `rows`, the rows before they were masked; the column `row`
+    numbers them from 1. `side` is where padding goes. The trainer has to keep these columns:
+    `remove_unused_columns=False`.
 
     Raises TokenizerError for a processor that no `Masker` takes.
     """
@@ -65,8 +66,8 @@ class MediaCollator:
     def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
         """Tensors of shape (rows, longest row), and the features of the rows' media, in order.
 
-        Raises MediaError for a medium that cannot be opened or whose tokens in the row are not those that its features
-        need, RowError for a row whose columns differ in length.
+        Raises MediaError for a medium that cannot be opened, or that has other tokens in the row than its features
+        need. Raises RowError for a row whose columns differ in length.
         """
         import torch
 

@@ -47,13 +47,13 @@ def write_megatron(
     document) and `seq_start_id` (where documents begin). With `pad_to_multiple_of`, each document is filled up with end
     markers so that it predicts a multiple of that, as context parallelism wants it (twice its size; `pad_seq_to_mult`).
 
-    `eos_token_id` has to be that of the tokenizer that Megatron-Bridge is given: it masks whatever follows that token,
-    for which it has no setting. The marker itself stays trained.
+    `eos_token_id` has to be that of the tokenizer that Megatron-Bridge is given. Megatron-Bridge masks whatever follows
+    that token, and no setting turns that off. The marker itself stays trained.
 
     Raises ConfigError for another kind of file, without an end marker or for a multiple below 1; DataError for no rows;
-    RowError for what Megatron-Bridge would change (weights that are not whole, of which it cuts the fraction, or that
-    are negative, and trained tokens behind an end marker), for sequences with more than `packed_sequence_size`
-    predictions, documents of one token, and what `documents_of` does not take. Nothing is written then.
+    RowError for rows that Megatron-Bridge would change: it cuts weights to whole numbers, takes no negative ones, and
+    masks tokens behind an end marker. RowError too for sequences with more than `packed_sequence_size` predictions, for
+    documents of one token, and as `documents_of`. Nothing is written then.
     """
     file = Path(path)
     if file.suffix != ".npy":

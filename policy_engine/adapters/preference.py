@@ -1,7 +1,7 @@
 """Masked preferences through TRL's DPO and KTO trainers: loss where the policy says.
 
-TRL tokenizes preferences itself, and counts every token of a completion. `masked(DPOTrainer)` is the same trainer,
-which takes rows that are masked already, and whose batches have the policy's decisions as `completion_mask`.
+TRL tokenizes preferences itself, and counts every token of a completion. `masked(DPOTrainer)` is the same trainer for
+rows that are masked already: its batches have the policy's decisions as `completion_mask`.
 
     trainer = masked(DPOTrainer)(model=model, args=DPOConfig(…), train_dataset=masked_rows, processing_class=tokenizer)
 

@@ -57,8 +57,8 @@ def rollout_of(row: Mapping[str, Any]) -> Rollout:
     """A masked row of one conversation as prompt, completion and loss mask.
 
     The completion begins with the first token that was sampled, if the row carries the marks (`carry:
-    [completion_mask]` in the dataset file); else with the first that is trained. Of a row that trains nothing it is the
-    last token. Either way the same tokens have loss. Errors name the row by its column `row`.
+    [completion_mask]` in the dataset file); else with the first trained token. If nothing is trained, the completion is
+    the last token. The same tokens have loss in each case. Errors name the row by its column `row`.
 
     Raises RowError as `documents_of`, and for a row that is packed, has weights (neither trainer takes them), is one
     token, or has log-probabilities for another number of tokens.

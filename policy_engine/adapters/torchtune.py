@@ -69,13 +69,13 @@ def policy_dataset(
 
     With `packed`, torchtune's `PackedDataset` of them.
 
-    `tokenizer` is the recipe's, which it passes itself: of it `max_seq_len` and `pad_id` count, and whether it has the
-    vocabulary of `chat_tokenizer`. `source` and further arguments go to `datasets.load_dataset` (`split` is `train`
-    unless given); `template` and `dataset` are a chat template's and a dataset file's path. Rows of which nothing is
-    trained are left out.
+    The recipe passes its own `tokenizer`. Its `max_seq_len` and `pad_id` are used, and it has to have the vocabulary of
+    `chat_tokenizer`. `source` and further arguments go to `datasets.load_dataset` (`split` is `train` unless given).
+    `template` is the path of a chat template, `dataset` that of a dataset file. Rows without trained tokens are left
+    out.
 
-    Raises ConfigError for a policy or data with weights, rows that are packed, another vocabulary, and rows longer
-    than `max_seq_len`, which torchtune would not cut; and what `load_policy`, `Masker` and masking raise.
+    Raises ConfigError for weights in policy or data, for packed rows, for another vocabulary, and for rows longer than
+    `max_seq_len`, which torchtune would not cut. Raises what `load_policy`, `Masker` and masking raise.
     """
     from datasets import load_dataset
 

@@ -39,8 +39,9 @@ class PolicySFTDataset:
 
     The constructor's arguments are verl's. `config` needs `policy`, unless all rows are masked already; `max_length`
     and `truncation` (`error`, `left`, `right`) are read as verl reads them. A document's first token has no loss.
-    Raises ConfigError for rows that are not masked without a policy, RowError for what is not a row and for labels that
-    are shifted or padded, and what loading a policy raises: one whose guard some conversation breaks does not load.
+    Raises ConfigError if rows are not masked and no policy is given. Raises RowError for values that are no rows, and
+    for labels that are shifted or padded. Raises what loading a policy raises; a policy with a guard that some
+    conversation breaks does not load.
     """
 
     def __init__(

@@ -91,9 +91,9 @@ def weighted_loss_func(codes: WeightCodes, *, denominator: Denominator) -> Calla
 
     The loss is the sum of weight times negative log likelihood, over `denominator`: `tokens` is the number of trained
     tokens of the whole step, as the trainer counts it; `weights` is the sum of the weights. A loss function knows the
-    weights of its own micro-batch only: where a step has several (gradient accumulation, several processes), each is
-    divided by its own weights and counts by its share of the step's trained tokens. Use `weighted_trainer` to divide by
-    the weights of the whole step.
+    weights of its own micro-batch only. Where a step has several (gradient accumulation, several processes), the loss
+    of each is divided by its own weights, then multiplied by its share of the step's trained tokens. Use
+    `weighted_trainer` to divide by the weights of the whole step.
     """
 
     def compute_loss(outputs: Any, labels: torch.Tensor, num_items_in_batch: Any = None) -> torch.Tensor:

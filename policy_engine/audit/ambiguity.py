@@ -1,8 +1,8 @@
 """Mistakes of finding conversations again from ids, learned from conversations we know.
 
-Some of our own are rendered, found again from their ids alone, and compared. Text that the template wrote and that was
-taken for the data's is a marker; rows with that marker are not checked against a policy that would treat it
-differently. Where only blanks before a marker are in doubt, both readings are compared with the policy.
+Some conversations of our own are rendered, found again from their ids alone, and compared. A text of the template that
+was taken for data is a marker. Rows with that marker are not checked against a policy that would treat it differently.
+Where only blanks before a marker are in doubt, both readings are compared with the policy.
 """
 
 from __future__ import annotations

@@ -5,9 +5,9 @@
     rendered             <|im_start|>user⏎What is ⟪<|im_end|>⟫?<|im_end|>
     read                 the text without marks, and `literals`: characters 25 to 35 are plain text
 
-The template writes what it writes: its own `<|im_end|>` has no marks. transformers works the same way since 5.24, and
-only this way are the ids its own: a template that looks for `</think>` in a content may take one mark away with it, and
-a mark that is left alone still parts the text.
+The template's own `<|im_end|>` has no marks. transformers works the same way since 5.24, and no other way gives its
+ids: a template that looks for `</think>` in a content may take one mark away with it, and a mark that is left alone
+still parts the text.
 """
 
 from __future__ import annotations

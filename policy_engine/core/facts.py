@@ -37,8 +37,8 @@ class SegmentFacts(Protocol):
     def field(self) -> tuple[str | int, ...] | None:
         """Path of the field the characters were copied from; None for text that the template wrote.
 
-        The path of a message's data begins below the message (`("content",)`, `("content", 0, "text")`), that of other
-        data below the inputs of the rendering (`("tools", 0)`).
+        The path of a message's data begins below the message: `("content",)`, `("content", 0, "text")`. The path of
+        other data begins below the inputs of the rendering: `("tools", 0)`.
         """
 
     @property

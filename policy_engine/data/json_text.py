@@ -1,4 +1,4 @@
-"""JSON text as values; text that programs read differently, or that breaks them, is refused.
+"""JSON text as values; text that programs read differently, or cannot read, is refused.
 
 {"role": "user", "role": "tool"}     refused: most programs take the last, some the first, and no one says so
 [[[[ … 400 deep … ]]]]               refused: no data is like that, and programs that walk it end in an error

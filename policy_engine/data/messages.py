@@ -37,8 +37,8 @@ def read_messages(row: Mapping[str, Any], spec: Format) -> list[dict[str, Any]]:
 def read_list(messages: Sequence[Any], spec: Format, name: str) -> list[dict[str, Any]]:
     """The messages of a list, which the row has under `name`.
 
-    A call that data writes as a message of its own (ShareGPT's `function_call`) joins the text or the calls of the
-    assistant right before it: they are one turn, which ends after the last call.
+    Some data writes a call as a message of its own (ShareGPT's `function_call`). It joins the assistant's message right
+    before it: text and calls are one turn, which ends after the last call.
 
     >>> from policy_engine.data.formats import named_format
     >>> call = {"from": "function_call", "value": '{"name": "look", "arguments": {}}'}

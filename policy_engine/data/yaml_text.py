@@ -1,4 +1,4 @@
-"""YAML that a stranger wrote: read without what a few lines of it can make of a program.
+"""YAML of a stranger, read with bounds: a few lines of it can fill a machine's memory.
 
 a: &a [x, x, x]
 b: &b [*a, *a, *a]      # nine values, and so on: thirty such lines are more than a machine holds

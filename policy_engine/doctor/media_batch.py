@@ -1,7 +1,7 @@
 """Rows with media: the batch that `MediaCollator` makes of them, before the trainer's step.
 
-The step itself is one of a small text model over the ids of the rows, placeholders of media among them: what it says of
-labels, weights and order holds for the model that sees the media, too.
+The step itself is that of a small text model over the rows' ids, which have placeholders of the media. Its findings on
+labels, weights and order hold for a model that sees the media, too.
 """
 
 from __future__ import annotations

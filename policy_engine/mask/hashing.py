@@ -27,10 +27,10 @@ def fingerprint_of(*facts: str) -> str:
 def register_with_datasets(cls: type) -> None:
     """Makes `datasets` hash an object of the class by its `fingerprint`.
 
-    Does nothing if `datasets` is not in use. `datasets` hashes a function by pickling it, and a masker pickles with the
-    text of its policy (for error messages) and its whole tokenizer: a changed comment would miss the cache, and hashing
-    would take long. Without the hook, which `datasets` does not document, the cache is missed more often than need be,
-    never hit wrongly.
+    Does nothing if `datasets` is not in use. `datasets` hashes a function by pickling it. A masker pickles with its
+    whole tokenizer and, for error messages, the text of its policy: hashing would take long, and a changed comment
+    would miss the cache. `datasets` does not document the hook. Without it the cache is missed more often than
+    necessary, and never hit wrongly.
     """
     # Importing it is slow, and a process that has not done so does not map.
     if "datasets" not in sys.modules:

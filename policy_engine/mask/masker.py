@@ -281,8 +281,8 @@ class Masker:
 
             masker.pair(prompt="Hi", chosen="Hello", rejected="What?")["chosen_labels"]
 
-        Raises RowError for answers without a prompt in common, or with one whose ids differ, ConfigError for a policy
-        with weights, and what calling the masker raises.
+        Raises RowError if the answers have no prompt in common or its ids differ, ConfigError for a policy with
+        weights, and what calling the masker raises.
         """
         self.pair_columns("preference")
         given = without_null_fields({"prompt": prompt, "chosen": chosen, "rejected": rejected})
@@ -302,7 +302,7 @@ class Masker:
     def mask_batch(self, conversations: Iterable[Conversation]) -> list[MaskedRow | PolicyEngineError]:
         """Masks many conversations with one tokenizer call.
 
-        In place of a row that fails is its error.
+        A row that fails becomes its error.
         """
         return mask_rows(conversations, self.row_masker)
 
@@ -314,9 +314,10 @@ class Masker:
         one array per row. With `unroll` there are `turn` and `samples` too, and the columns it was given are repeated
         for each sample of a row, in place.
 
-        Under `on empty drop` (the default) rows with nothing to train are left out, under `on_error="drop"` those that
-        fail; then the columns it was given are cut to the rows that are left, in place, as `map` asks of a function
-        that removes rows. With `with_indices=True`, errors name the row of the dataset, else the row of the batch.
+        Under `on empty drop` (the default) rows with nothing to train are left out; under `on_error="drop"` rows that
+        fail are, too. Then the columns that were given are cut to the rows that are left, in place, as `map` asks of a
+        function that removes rows. With `with_indices=True`, errors name the row of the dataset, else the row of the
+        batch.
 
         Raises the error of the first row that fails, with its row number.
 

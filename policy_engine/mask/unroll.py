@@ -28,8 +28,8 @@ from policy_engine.mask.unrendered import Lost, check_unrendered, lost_of
 class UnrolledRow:
     """One sample of a conversation.
 
-    `turns` are the messages it trains (from 0), the last of which names it; `of` is the number of samples that the
-    conversation became, by which weights can be divided so that it counts once.
+    `turns` are the messages it trains (from 0); the last one names it. `of` is the number of samples that the
+    conversation became: divide weights by it, and the conversation counts once.
     """
 
     row: MaskedRow

@@ -123,8 +123,8 @@ class Edition:
 class Draft:
     """A text as it is being typed.
 
-    `edition` is that of the text, or of the last text that was a policy; before there was one, that of the empty text,
-    which trains nothing. `findings` are the text's own.
+    `edition` is the edition of the text if it is a policy, else of the last text that was one. Before there was one, it
+    is the edition of the empty text, which trains nothing. `findings` are always those of the text.
     """
 
     text: str

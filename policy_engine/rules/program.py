@@ -120,9 +120,9 @@ class Program:
     def decide(self, chat: ChatFacts) -> Decisions:
         """Weight and deciding rule of every character.
 
-        Raises GuardError if the chat breaks a guard. Raises RowError if the policy asks which tokens were sampled and
-        the row does not say it, if a weight in the data is no number, a span is no
-        span, or a regex reads past the bound on the bytes scanned per row.
+        Raises GuardError if the chat breaks a guard. Raises RowError if the row does not say which tokens were sampled
+        and the policy asks for it, if a weight in the data is no number or a span no span, and if regexes scan more
+        bytes of the row than the bound.
         """
         return self.table(chat).decisions()
 

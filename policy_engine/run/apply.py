@@ -51,12 +51,12 @@ def apply_dataset(
 
         apply_dataset("chats.jsonl", masker, "masked.parquet", RunOptions(workers=4))
 
-    Rows are read as the masker's dataset file says, or as is detected from the first ones; `say` gets a sentence on
-    it. A masker with `unroll` makes samples of one turn each; the columns `row`, `turn` and `samples` name them. A
-    folder is written a shard per span of the input, by `engine` if one is given.
+    The masker's dataset file says how rows are read; what it leaves open is detected from the first rows, and `say`
+    gets a sentence on it. A masker with `unroll` makes samples of one turn each; the columns `row`, `turn` and
+    `samples` name them. Into a folder, each span of the input becomes a shard, made by `engine` if one is given.
 
-    If a run into a file breaks off, by an error, a full disk or Ctrl-C, there is nothing under the final name, and the
-    rows finished until then are in a whole file beside it, named NAME.partial.SUFFIX. In a folder whole shards stay.
+    A run into a file may break off by an error, a full disk or Ctrl-C. Then there is nothing under the final name; the
+    rows that were finished are in a whole file beside it, NAME.partial.SUFFIX. In a folder, whole shards stay.
 
     Raises:
         DataError: the input cannot be read (on), or the output not be made or written, or not resumed.

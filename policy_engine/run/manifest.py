@@ -30,9 +30,9 @@ FORMAT: Final = 1
 class Shard:
     """One output file and the stretch of input rows it was made from.
 
-    `file` is its name in the folder, None where no row of the stretch is written. `rows` are the rows in the file,
-    `first_row` and `last_row` the numbers of the first and last input row read (0 if no row was read), `bytes` and
-    `sha256` those of the file.
+    `file` is its name in the folder; None where no row of the stretch is written. `rows` is the number of rows in the
+    file. `first_row` and `last_row` are the numbers of the first and last input row that was read (0 without rows).
+    `bytes` and `sha256` are the size and hash of the file.
     """
 
     index: int

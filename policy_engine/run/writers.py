@@ -186,9 +186,9 @@ SHARD_SUFFIX: Final = ".parquet"
 class Output:
     """A file that gets its final name when it is whole.
 
-    Else what was finished stays under `partial`. Used as a context: leaving it normally finishes the file; leaving it
-    by an error or Ctrl-C makes what was finished a whole file of the name NAME.partial.SUFFIX, and `kept` the number of
-    its rows (None if there is no such file).
+    It is used as a context. Left normally, the file is finished. Left by an error or Ctrl-C, the rows that were
+    finished become a whole file, NAME.partial.SUFFIX (`partial`), and `kept` is the number of its rows; None if there
+    is no such file.
     """
 
     def __init__(self, path: Path, schema: pa.Schema, *, overwrite: bool) -> None:

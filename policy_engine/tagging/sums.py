@@ -1,11 +1,12 @@
-"""Writes sums that are assigned before they are printed where they are printed.
+"""Moves sums from where a template assigns them to where it prints them.
 
     {% set c = '<|user|>' + m.content %}{% if loop.first %}{% set c = bos + c %}{% endif %}{{ c }}      becomes
     {# set … #}{% if loop.first %}{# set … #}{% endif %}
     {% if loop.first %}{{ '' + bos }}{{ '<|user|>' + m.content }}{% else %}{{ '<|user|>' + m.content }}{% endif %}
 
-A tag can be put between the operands of the second, not of the first. Text and errors stay the same, since nothing but
-the name is assigned between, the name is read nowhere later in its loop, and what is added to it is added to text.
+A tag can be put between the operands of the second form, not of the first. Text and errors stay the same under three
+conditions: nothing but the name is assigned in between, the name is not read later in its loop, and what is added to it
+is added to text.
 """
 
 from __future__ import annotations

@@ -62,9 +62,10 @@ def tag_template(
 ) -> Tagged:
     """Writes a template again, with generation blocks around what a program trains.
 
-    Tags that the template has already are replaced. The result is compared with the original by its syntax tree, and
-    transformers' mask with the program's decisions, character by character, on each conversation, on those of
-    `FURTHER`, and on `examples` generated ones. Raises UntaggableError, with the reason, where tags cannot say it.
+    Tags that the template has already are replaced. Then two things are compared: the syntax trees of both templates,
+    and transformers' mask with the program's decisions, character by character. The latter is done on `conversations`,
+    on those of `FURTHER`, and on `examples` generated ones. Raises UntaggableError, with the reason, where tags cannot
+    say what is trained.
 
     ```python
     from policy_engine import load_policy, load_tokenizer

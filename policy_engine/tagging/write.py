@@ -3,7 +3,7 @@
     {{ '<|im_start|>assistant⏎' + m.content }}
     {{ '<|im_start|>assistant⏎' }}{% generation %}{{ '' + m.content }}{% endgeneration %}
 
-Where a tag is beside whitespace that the template renders, or drops, its signs (`{%-`, `+%}`) keep it so.
+A tag may be beside whitespace that the template renders or drops. Its signs (`{%-`, `+%}`) keep that as it was.
 """
 
 from __future__ import annotations

@@ -26,10 +26,10 @@ from policy_engine.data.row_tokens import RowTurn
 def chat_of_turns(tokenizer: ChatTokenizer, conversation: Conversation) -> TokenizedChat:
     """The chat of a row of turns: its text is what the ids spell, its owners are the turns'.
 
-    A turn whose part is not given is `text` but for these: tokens before the first sampled one are its `header`; at its
-    end, a token at which the model stops (`eos_token`, `generation_config.json`) is `eot`, a further one `eod`, and
-    blanks around them that were not sampled are `separator`. Text that no message owns is `bos` if it is the
-    begin-of-sequence token, else `preamble`. A message has the text as its `content`.
+    Where a turn's part is not given, tokens before the first sampled one are its `header`. At its end, a token at which
+    the model stops (`eos_token`, `generation_config.json`) is `eot`, and a second one `eod`; blanks around them are
+    `separator` if they were not sampled. All else is `text`, and the message has it as its `content`. Text of no
+    message is `bos` if it is the begin-of-sequence token, else `preamble`.
 
     Raises AttributionError where ids stand for no fixed bytes, and RowError for an id outside of the vocabulary.
     """

@@ -6,8 +6,8 @@ gpt-oss writes the first call of a message only:
     text      <|start|>assistant to=functions.first<|channel|>commentary json<|message|>{…}<|call|>
     lost      tool_calls[1]
 
-A piece is found by the origins of the characters that were written, not by its words: "Yes." that is lost in one
-message is not excused by a "Yes." of another.
+A piece is looked for by the origins of the characters that were written, not by its words: if one message loses its
+"Yes.", a "Yes." of another message does not hide that.
 """
 
 from __future__ import annotations

@@ -2,9 +2,9 @@
 
 The text that a processor writes for one is known from its width and height.
 
-Only for processors that count tokens from sizes themselves (`_get_num_multimodal_tokens`), and only where samples show
-that nothing else decides: pictures of noise and of one color give one text, alone and together, and ids and columns
-that are put together here equal those of the processor's own call.
+This is done for processors that count tokens from sizes themselves (`_get_num_multimodal_tokens`), where samples show
+that nothing else decides. Pictures of noise and of one color have to give the same text, alone and together. Ids and
+columns that are put together here have to equal those of the processor's own call.
 """
 
 from __future__ import annotations

@@ -101,11 +101,11 @@ def array_of(ids: Any) -> npt.NDArray[np.int32]:
 class ByteTable:
     """The bytes that each token id stands for.
 
-    `pieces` has them by id, None where an id stands for no fixed text (an unknown token, an added token that takes the
-    whitespace beside it); `added` the ids of added tokens, between which a tokenizer may insert a prefix space; `space`
-    is how a space is written in `pieces`. With `sum_proves`, equal lengths prove a row (nothing can be both inserted
-    and lost); with `ascii_proves` they do for ASCII text, with `nfc_proves` for text in normal form C; else the bytes
-    themselves are compared.
+    `pieces` has them by id; None where an id stands for no fixed text (an unknown token, an added token that takes the
+    whitespace beside it). `added` has the ids of added tokens: a tokenizer may insert a prefix space between them.
+    `space` is how a space is written in `pieces`. With `sum_proves`, equal lengths prove a row, since nothing can be
+    both inserted and lost; with `ascii_proves` they prove ASCII text, with `nfc_proves` text in normal form C. Else the
+    bytes themselves are compared.
     """
 
     pieces: Sequence[bytes | None]

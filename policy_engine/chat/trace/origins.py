@@ -6,8 +6,7 @@ has three runs: 3 characters of message 0's content, from offset 4 on; 1 that th
 
 A *run* is `(length, origin, start)`. The origin is an `Origin` (data: which message, which field), a `Scaffold`
 (template text, and what was being written when it was collected), or a `Unclaimed` or None (template text nobody has
-claimed yet). `start` is the offset in the origin's field of the run's first character, or `LOST` where the owner is
-known and the offsets are not.
+claimed yet). `start` is the offset of the run's first character in its field, or `LOST` where only the owner is known.
 """
 
 from __future__ import annotations

@@ -31,11 +31,11 @@ from policy_engine.rules.traces import trace_rules
 Evidence: TypeAlias = Counter[tuple[str, ...]]
 """Facts seen in rows, each with how often. Sums of two are the evidence of all the rows together.
 
-`("decided", RULE)`, `("selected", RULE)`, `("held", RULE)`: rows in which a rule decided, its targets were there, and
-its condition held there too, while it had decided nothing yet. `("there", FIELD)`: the field of a test has a value of a
-type that the test can be true of. `("type", FIELD, TYPE)`, `("value", FIELD, JSON)`: it has others. `("whole", FIELD)`:
-content parts have it, and the template prints their list as one. `("key", SCOPE, NAME)`: names that data has where a
-field is not found. `("thinking", MARKER)`: rows that hold thinking as text.
+`("decided", RULE)` counts rows in which a rule decided a token. Until it has, `("selected", RULE)` counts rows with its
+targets, and `("held", RULE)` those in which its condition holds there. `("there", FIELD)`: the field of a test has a
+value of a type that the test can be true of. `("type", FIELD, TYPE)`, `("value", FIELD, JSON)`: it has others.
+`("whole", FIELD)`: content parts have it, and the template prints their list as one. `("key", SCOPE, NAME)`: names that
+data has where a field is not found. `("thinking", MARKER)`: rows with thinking as text.
 """
 
 _TRACED: Final = 50

@@ -135,8 +135,8 @@ def related(relation: RelationKind | None, turns: Turns, letter: Letter) -> Conj
 
     It is `after` the earliest of them, `before` the latest, or `right after` one.
 
-    With c turns of the key in all, the earliest of the last N is the (c-N+1)th or the first: it lies in the prefix if
-    the prefix has any, and this turn and the suffix have fewer than N. `before first N` mirrors that.
+    The earliest of the last N turns of the key is before this turn if two things hold: the prefix has such a turn, and
+    this turn and the suffix have fewer than N. `before first N` mirrors that.
 
     >>> related("after", Turns("tool", None, 0, None), Letter("user"))
     ((AtLeast(side='prefix', key=('tool', None), count=1), True),)

@@ -4,8 +4,9 @@ In the policy
 
     mask assistant where result.content contains "Error"
 
-an assistant's turn that the rule is to match must make a call, and a tool's turn behind it must answer that call with a
-text that has the word. `meet` writes down which turn must meet what; `make_turn` then writes messages that do.
+the rule matches a turn of the assistant only if that turn makes a call, and a turn of the tool behind it answers the
+call with a text that has the word. `meet` writes down which turn must meet what; `make_turn` then writes messages that
+do.
 """
 
 from __future__ import annotations

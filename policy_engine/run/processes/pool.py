@@ -54,11 +54,11 @@ def in_order(
 ) -> Generator[tuple[Task, Result], None, None]:
     """Each task with its result, in the order of the tasks, by so many processes.
 
-    1 is this process, or one worker where this process's memory is bounded, so that somebody is left to report what
-    went beyond. `work` pickles; a worker gets it once. Tasks are taken as results are, at most `AHEAD` per worker
-    ahead. The task of a worker that dies runs once more, while no other does; if it ends that worker too, it runs piece
-    by piece (`division`), and the piece that ends a third one is reported. Where `tasks` raise, the results of those
-    before come first. If the consumer stops early, or Ctrl-C is pressed, the workers are killed.
+    1 is this process. Where its memory is bounded it is one worker, so that this process can report a task that went
+    beyond. `work` pickles; a worker gets it once. Tasks are taken as results are, at most `AHEAD` per worker ahead. The
+    task of a worker that dies runs once more, alone. If it ends that worker too, it runs piece by piece (`division`),
+    and the piece that ends a third worker is reported. If `tasks` raises, the results of the tasks before come first.
+    If the consumer stops early, or Ctrl-C is pressed, the workers are killed.
 
     Raises:
         DataError: a task ended its workers, `describe` names it or its piece; or workers do not start.

@@ -3,9 +3,9 @@
     {"calls": [{"messages": […], "arguments": {"thinking_mode": "chat"}}]}
     {"results": [{"text": "<｜begin▁of▁sentence｜><｜User｜>Hi"}]}
 
-It is started by its path with `python -I`, and imports the standard library alone. Before the file is read, it goes
-into a network namespace without devices where the kernel lets it, takes limits on memory, processor time, files and
-processes, and refuses what would open a connection, write a file, start a program or call into C.
+It is started by its path with `python -I`, and imports the standard library alone. Before it reads the file, it shuts
+itself in: a network namespace without devices where the kernel allows it, and limits on memory, processor time, files
+and processes. It refuses to open a connection, write a file, start a program or call into C.
 """
 
 from __future__ import annotations

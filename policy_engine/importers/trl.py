@@ -89,9 +89,9 @@ def _rules(config: Mapping[str, Any]) -> tuple[list[str], list[str]]:
         ]
     said = "is not set" if only_completion is None else "is set"
     return rules, [
-        f"`completion_only_loss` {said}: of rows with `prompt` and `completion` the completion is trained, in rows of "
-        "other data all that is trained without it. A completion is told apart from its prompt by its last "
-        f"{_MOST} messages: what is before them in a longer one is masked here. Where prompt and completion are texts "
+        f"`completion_only_loss` {said}: in rows with `prompt` and `completion` only the completion is trained; other "
+        f"rows are trained as without the setting. Of a completion with more than {_MOST} messages, only the last "
+        f"{_MOST} are trained here: the policy counts messages from the end. Where prompt and completion are texts, "
         "TRL uses no chat template, and its ids are others."
     ]
 

@@ -56,8 +56,8 @@ SCOPE_DOCS: Final[dict[str, str]] = {
     "message": "any key of the message; `message.content` is the joined text, `message.role` the role",
     "previous": "any key of the message before this one; missing on the first",
     "next": "any key of the message behind this one; missing on the last",
-    "result": "any key of the tool message that answers this turn's call, or of text of a call that call; of several "
-    "results one has to meet the test",
+    "result": "any key of the tool message that answers a call of this turn; on text of a call, of the one that answers "
+    "that call. Of several results, one has to meet the test",
     "answer": "in a tool's turn any key of the message whose call it answers",
     "part": "the content part that the text belongs to",
     "call": "the tool call, or in a tool's turn the call it answers",

@@ -67,8 +67,8 @@ def choose_backend(
     return BackendChoice(
         masker=made,
         name=found.name,
-        description=f"ids from {found.name}, which gave the tokenizer's on the texts of a check; unusual texts are "
-        "read by the tokenizer itself, and some of the others by both",
+        description=f"ids from {found.name}, which gave the tokenizer's on the texts of a check; the tokenizer itself "
+        "reads unusual texts, and some of the others to compare",
     )
 
 

@@ -194,7 +194,7 @@ async def test_hover_of_every_kind(client: pytest_lsp.LanguageClient, tmp_path: 
     assert "the turns that the relation counts from" in await said(5, "assistant")
     assert "" == await said(5, "# train")
     result = await said(6, "result")
-    assert result.startswith("**result.score**: any key of the tool message that answers this turn's call")
+    assert result.startswith("**result.score**: any key of the tool message that answers a call of this turn")
     assert result.endswith("number, as the dataset file declares for `message`")
     assert "**previous.tool_call_id**: any key of the message before" in await said(6, "previous")
 

@@ -54,8 +54,8 @@ class Provenance:
         raise AttributionError(
             f"{self.name} writes this conversation in a way that does not show whose each character is"
             + (f" ({reason})" if reason else ""),
-            help="drop the row; it changes, compares or reads the words of a message, beyond parsing JSON and "
-            "stripping blanks",
+            help="drop the row: the encoder changes, compares or reads the words of a message, and does more than parse "
+            "JSON and strip blanks",
         )
 
     def _in_way(

@@ -14,12 +14,14 @@ from policy_engine import ChatTemplate, Conversation
 from policy_engine.cli.main import VERBS
 from policy_engine.core.choices import Trainer
 from policy_engine.core.vocabulary import CONTINUATIONS, KEYWORDS, MESSAGE_FIELDS, PART_DOCS, RelationKind
-from policy_engine.doctor.runners import TRAINERS
+from policy_engine.doctor.runners import TRAINERS, not_installed
 from policy_engine.importers.registry import IMPORTERS
 from policy_engine.lang.format import format_policy
 from policy_engine.lang.library import shipped
 from policy_engine.lang.parse import parse_lenient
+from policy_engine.lsp.words import KEYWORD_DOCS
 from policy_engine.proof.witness.make_text import WRITTEN
+from policy_engine.run.apply import apply_dataset
 from policy_engine.run.writers import OUTPUT_FORMATS
 from policy_engine.testing.choices import RandomChoices
 from policy_engine.testing.policies import policy
@@ -34,6 +36,11 @@ PART_OF = {"text": "text", "reasoning": "reasoning.text", "call": "tool_call", "
 
 def read(name: str) -> str:
     return (ROOT / name).read_text(encoding="utf-8")
+
+
+def required(path: Path) -> list[str]:
+    """The packages of a file of requirements."""
+    return re.findall(r"(?m)^([A-Za-z0-9][\w.-]*)", path.read_text(encoding="utf-8"))
 
 
 def section(name: str) -> str:
@@ -72,18 +79,20 @@ def test_an_output_format(suffix: str) -> None:
     assert f"`{suffix}`" in read("docs/reference/data.md")
     (row,) = re.findall(r"\| `-o`, `--out` `OUT` \| Output file \((.*?)\)", read("docs/reference/cli.md"))
     assert suffix in row.split(", ")
+    assert suffix in (apply_dataset.__doc__ or "")
 
 
 @pytest.mark.parametrize("trainer", TRAINERS)
 def test_a_trainer(trainer: str) -> None:
     assert trainer in get_args(Trainer), "`Trainer` in policy_engine/core/choices.py names what --trainer takes"
-    module, package = trainer.replace("-", "_"), trainer.partition("-")[0]
+    module = trainer.replace("-", "_")
     name = f"policy_engine.doctor.trainers.run_{module}"
     assert find_spec(name) is not None
     assert f"def run_{module}(" in read(f"{name.replace('.', '/')}.py")
     assert re.search(rf"--trainer {trainer}\b|`{trainer}`", read("docs/how-to/trainers.md"))
-    folders = (ROOT / "tests").glob("requirements*.txt")
-    assert any(re.search(rf"(?im)^[^#\n]*{package}", path.read_text(encoding="utf-8")) for path in folders)
+    (packages,) = re.findall(r"pip install (.*?) \(", not_installed(trainer, "").help or "")
+    listed = {name for path in (ROOT / "tests").glob("requirements*.txt") for name in required(path)}
+    assert set() == set(packages.split()) - listed, "no environment of the tests has it"
     steps = (ROOT / "tests/doctor").glob("test_*.py")
     assert any(f'"{trainer}"' in path.read_text(encoding="utf-8") for path in steps), "no test takes its step"
 
@@ -120,14 +129,24 @@ def test_a_relation_goes_on_with_a_statement() -> None:
 
 
 @pytest.mark.parametrize("relation", get_args(RelationKind))
+def test_a_relation_in_words(relation: str) -> None:
+    assert f"`{relation} R`" in read("docs/reference/language.md"), "what it means for a user"
+    assert re.search(rf"`{relation} (?:\[which\] R)?`|`{relation}`", read("docs/explanation/language-decisions.md"))
+    assert f"`{relation} R`" in KEYWORD_DOCS[relation.split()[0]], "what an editor says of its first word"
+
+
+@pytest.mark.parametrize("relation", get_args(RelationKind))
 def test_a_relation_that_is_not_complete(relation: str) -> None:
     """Behind each of its words the help says how to go on, at the end of the text and before a wrong word."""
     words = relation.split()
     for count in range(1, len(words) + 1):
+        begun = " ".join(words[:count])
+        # Two relations may begin with the same words: then the help has both.
+        meant = " or ".join(f"`{r} ROLE`" for r in get_args(RelationKind) if f"{r} ".startswith(f"{begun} "))
+        help = "write a role: `assistant`" if begun in get_args(RelationKind) else f"write {meant}"
         for wrong in ("", "=", "7"):
-            _, (error,) = parse_lenient(f"train eos {' '.join(words[:count])} {wrong}")
-            is_whole = " ".join(words[:count]) in get_args(RelationKind)
-            assert ("write a role: `assistant`" if is_whole else f"write `{relation} ROLE`") == error.help
+            _, (error,) = parse_lenient(f"train eos {begun} {wrong}")
+            assert help == error.help
     _, (error,) = parse_lenient("train eos 7")
     assert f"`{relation}`" in (error.help or "")
 

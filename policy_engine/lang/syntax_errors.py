@@ -261,11 +261,9 @@ def _write(accepted: Collection[str], last: str) -> str:
     >>> _write({"AFTER"}, "right")
     'write `right after ROLE`'
     """
-    for relation in _RELATIONS:
-        for word, after in pairwise(relation.split()):
-            # Where a role may follow too, the relation is complete already.
-            if last == word and after.upper() in accepted and "NAME" not in accepted:
-                return f"write `{relation} ROLE`"
+    # Where a role may follow too, the relation is complete already.
+    if "NAME" not in accepted and (begun := [f"`{r} ROLE`" for r in _RELATIONS if _goes_on(r, last, accepted)]):
+        return f"write {_listed(begun)}"
     for terminal, help in _EXAMPLES.items():
         if terminal in accepted:
             return help
@@ -276,6 +274,11 @@ def _write(accepted: Collection[str], last: str) -> str:
     if "RPAR" in accepted or "RSQB" in accepted:
         return "close the bracket, or separate the items with `,`"
     return "write `language 1`" if last == "language" else f"write {_expected(accepted, last)}"
+
+
+def _goes_on(relation: str, last: str, accepted: Collection[str]) -> bool:
+    """True if a relation has `last` before one of the accepted words."""
+    return any(word == last and after.upper() in accepted for word, after in pairwise(relation.split()))
 
 
 def _continuations() -> list[str]:

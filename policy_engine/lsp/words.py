@@ -23,8 +23,8 @@ KEYWORD_DOCS: Final[dict[str, str]] = {
     "trained": "turns of which the rules above leave some of the body trained",
     "of": "`PART of ROLE` is that part of the role's turns",
     "right": "`right after R`: the turn just before is R's",
-    "after": "in a turn later than the earliest of these; on ends of turns the same as `of`",
-    "before": "in a turn earlier than the latest of these",
+    "after": "`after R`: in a turn later than the earliest of R's; on ends of turns the same as `of`",
+    "before": "`before R`: in a turn earlier than the latest of R's",
     "where": "only where the condition holds; narrows the whole rule",
     "unless": "only where the condition does not hold; narrows the whole rule",
     "weight": "the loss weight of what the rule trains: a number or a field",
@@ -56,8 +56,8 @@ SCOPE_DOCS: Final[dict[str, str]] = {
     "message": "any key of the message; `message.content` is the joined text, `message.role` the role",
     "previous": "any key of the message before this one; missing on the first",
     "next": "any key of the message behind this one; missing on the last",
-    "result": "any key of the tool message that answers a call of this turn; on text of a call, of the one that answers "
-    "that call. Of several results, one has to meet the test",
+    "result": "any key of the tool message that answers a call of this turn; on text of a call, of the one that "
+    "answers that call. Of several results, one has to meet the test",
     "answer": "in a tool's turn any key of the message whose call it answers",
     "part": "the content part that the text belongs to",
     "call": "the tool call, or in a tool's turn the call it answers",

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from policy_engine.core.errors import DataError
+from policy_engine.data.files.readers import read_rows
 from policy_engine.run.output import json_lines
 from policy_engine.run.output.killed import clear_killed
 from policy_engine.run.writers import OUTPUT_FORMATS, check_output, open_output
@@ -53,6 +54,16 @@ def write_and_break(output, error):
     with output:
         output.write(table(0))
         raise error
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_is_written_is_data_again(tmp_path, name):
+    """Masked rows are audited, and go through `doctor`: whatever `apply` writes, the readers read."""
+    with open_output(tmp_path / name, SCHEMA) as output:
+        output.write(table(0))
+        output.write(table(3))
+    read = [dict(row) for _, row in read_rows(tmp_path / name)]
+    assert [*table(0).to_pylist(), *table(3).to_pylist()] == read
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -54,7 +54,7 @@ class Provenance:
         raise AttributionError(
             f"{self.name} writes this conversation in a way that does not show whose each character is"
             + (f" ({reason})" if reason else ""),
-            help="drop the row: the encoder changes, compares or reads the words of a message, and does more than parse "
+            help="drop the row: the encoder changes, compares or reads words of a message, and does more than parse "
             "JSON and strip blanks",
         )
 

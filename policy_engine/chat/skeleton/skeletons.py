@@ -179,6 +179,6 @@ class Skeletons:
 
             raise SkeletonMismatch(
                 f"a skeleton of {self._name} does not write what the template does: {self.ended}",
-                help="mask again: from now on the template is rendered in full. This is a defect: report it, if you can "
-                "with the row. `with_skeletons(False)` of the ChatTokenizer switches skeletons off",
+                help="mask again: from now on the template is rendered in full. This is a defect: report it, if you "
+                "can with the row. `with_skeletons(False)` of the ChatTokenizer switches skeletons off",
             )

@@ -6,7 +6,9 @@ What comes from data and policies goes through `report.html.escape.escaped`.
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
+from itertools import groupby
 from pathlib import PurePath
 
 from policy_engine.core.diagnostics import Diagnostic, format_diagnostic
@@ -27,6 +29,8 @@ from policy_engine.report.runs import FailedRow, ShownRow
 from policy_engine.report.view import rule_views
 from policy_engine.report.visible import one_line
 
+_QUOTED = re.compile(r" +\d* \| ")
+"""The start of a line of a policy, and of the line of its carets, as `format_diagnostic` quotes them."""
 _ODD: dict[Flag, str] = {
     "failed": "failed",
     "empty": "train nothing",
@@ -61,8 +65,16 @@ def findings_pane(draft: Draft, *, proven: bool = False) -> str:
 
 
 def _finding(finding: Diagnostic) -> str:
-    # An error of a policy that is used quotes that policy; all of it is text of policies.
-    return f"<pre class='finding {finding.severity}'>{escaped(format_diagnostic(finding))}</pre>"
+    # An error of a policy that is used quotes that policy; all of it is text of policies. Sentences are wrapped, and
+    # quoted lines are not, since a caret points at what is above it.
+    parts = ""
+    for is_quoted, lines in groupby(
+        format_diagnostic(finding).splitlines(), key=lambda line: bool(_QUOTED.match(line))
+    ):
+        tag = "pre" if is_quoted else "p"
+        text = "\n".join(lines)
+        parts += f"<{tag}>{escaped(text)}</{tag}>"
+    return f"<div class='finding {finding.severity}'>{parts}</div>"
 
 
 def guards_pane(report: ProofReport) -> str:

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from policy_engine.core.vocabulary import Reason
 from policy_engine.mask.token_mask import REASONS
@@ -20,13 +21,19 @@ Flag = Literal["failed", "empty", "straddle", "drift", "lost", "changed"]
 `drift`: given ids do not spell the messages. `lost`: a field of the data never reached the text. `changed`: another
 policy decides some token differently."""
 
+OtherWeight = Literal["less", "more", "neg"]
+"""A weight of a trained token that is not 1: below 1, above it, negative."""
+
 Where = tuple[str, str]
 """Role (empty for text of no message) and part."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RowFacts:
-    """One row in numbers. `places` has the trained and all tokens of each role and part."""
+    """One row in numbers.
+
+    `places` has the trained and all tokens of each role and part, `weights` the tokens of weights that are not 1.
+    """
 
     number: int
     tokens: int = 0
@@ -34,6 +41,7 @@ class RowFacts:
     flags: frozenset[Flag] = frozenset()
     rules: Counter[int | None] = field(default_factory=Counter)
     reasons: Counter[Reason] = field(default_factory=Counter)
+    weights: Counter[OtherWeight] = field(default_factory=Counter)
     places: dict[Where, tuple[int, int]] = field(default_factory=dict)
 
     @property
@@ -85,8 +93,23 @@ def row_facts(row: ShownRow | FailedRow) -> RowFacts:
         flags=frozenset(flag for flag, holds in flags.items() if holds),
         rules=Counter({index - 1 if index else None: int(count) for index, count in enumerate(rules) if count}),
         reasons=Counter({reason: int(count) for reason, count in zip(REASONS, reasons) if count}),
+        weights=_other_weights(mask.weights_T),
         places=places,
     )
+
+
+def _other_weights(weights_T: npt.NDArray[np.floating[Any]]) -> Counter[OtherWeight]:
+    """The tokens of each kind of weight that is neither 0 nor 1.
+
+    >>> sorted(_other_weights(np.array([0, 1, 0.5, 0.1, -1])).items())
+    [('less', 2), ('neg', 1)]
+    """
+    kinds: dict[OtherWeight, npt.NDArray[np.bool_]] = {
+        "less": (weights_T > 0) & (weights_T < 1),
+        "more": weights_T > 1,
+        "neg": weights_T < 0,
+    }
+    return Counter({kind: int(flags_T.sum()) for kind, flags_T in kinds.items() if flags_T.any()})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -99,6 +122,7 @@ class Totals:
     flags: Counter[Flag]
     rules: Counter[int | None]
     reasons: Counter[Reason]
+    weights: Counter[OtherWeight]
     places: dict[Where, tuple[int, int]]
 
     @classmethod
@@ -111,11 +135,13 @@ class Totals:
         flags: Counter[Flag] = Counter()
         rules: Counter[int | None] = Counter()
         reasons: Counter[Reason] = Counter()
+        weights: Counter[OtherWeight] = Counter()
         places: dict[Where, tuple[int, int]] = {}
         for row in rows:
             flags.update(row.flags)
             rules.update(row.rules)
             reasons.update(row.reasons)
+            weights.update(row.weights)
             for where, (trained, total) in row.places.items():
                 known = places.get(where, (0, 0))
                 places[where] = known[0] + trained, known[1] + total
@@ -126,6 +152,7 @@ class Totals:
             flags=flags,
             rules=rules,
             reasons=reasons,
+            weights=weights,
             places=dict(sorted(places.items(), key=lambda item: (-item[1][1], item[0]))),
         )
 

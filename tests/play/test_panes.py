@@ -113,6 +113,13 @@ def test_a_broken_text_keeps_the_last_colours(loaded: Board) -> None:
         assert 5 == len(first.edition.results)
 
 
+def test_quoted_lines_of_a_finding_are_apart_from_its_sentences(loaded: Board) -> None:
+    pane = findings_pane(Editions(loaded).draft("train last assistant", None))
+    assert "<p>&lt;play&gt;:1:1: info[PE604]: the text of" in pane
+    assert "<pre>     1 | train last assistant\n       | ^^^^^^^^^^^^^^^^^^^^</pre>" in pane
+    assert "<p>  help: add `train eos of trained assistant`" in pane
+
+
 def test_warnings_and_proofs_are_findings(loaded: Board) -> None:
     editions = Editions(loaded)
     assert "PE604" in findings_pane(editions.draft("train assistant", None))
@@ -123,6 +130,14 @@ def test_warnings_and_proofs_are_findings(loaded: Board) -> None:
     missing = editions.draft(f"{POLICY}; mask assistant where message.traning == 0", None)
     assert "has `traning`, which the policy asks for" in findings_pane(missing, proven=True)
     assert "what it selects does not occur" in rules_pane(editions.of(f"{POLICY}; mask critic"), proven=True)
+
+
+def test_the_legend_names_weights_that_occur(loaded: Board) -> None:
+    editions = Editions(loaded)
+    weighed = rules_pane(editions.of("train assistant weight 0.5; train eos of assistant"))
+    assert "<b class='t trained less'>weight below 1</b> · " in weighed
+    assert "weight above 1" not in weighed
+    assert "weight below 1" not in rules_pane(editions.of(POLICY))
 
 
 def test_guards_show_a_witness(loaded: Board) -> None:

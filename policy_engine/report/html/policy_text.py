@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from policy_engine.core.source import Source
 from policy_engine.lang.checked import CheckedPolicy
 from policy_engine.report.html.escape import escaped, hue
-from policy_engine.report.row_facts import Totals
+from policy_engine.report.row_facts import OtherWeight, Totals
 from policy_engine.report.view import RuleView
 from policy_engine.report.visible import one_line
 
@@ -20,6 +20,7 @@ _NOTES = (
     ("drift", "drift", "given ids that do not spell the messages"),
 )
 _ALWAYS = ("trained", "masked")
+_WEIGHTS: dict[OtherWeight, str] = {"less": "weight below 1", "more": "weight above 1", "neg": "negative weight"}
 
 
 def sources_of(policy: CheckedPolicy) -> list[Source]:
@@ -98,8 +99,13 @@ def rule_section(
         for name, label, text in _NOTES
         if name in _ALWAYS or totals.reasons[name]  # type: ignore[index]
     )
+    keys_of_weights = "".join(
+        f"<li><b class='t trained {name}'>{label}</b> · {totals.weights[name]:,}</li>"
+        for name, label in _WEIGHTS.items()
+        if totals.weights[name]
+    )
     return (
         "<section class='legend'><h2>Rules and the tokens they decided</h2>"
         f"<table><thead><tr><th>rule</th><th>tokens</th><th>text</th></tr></thead><tbody>{rows}</tbody></table>"
-        f"<ul>{keys_of_effects}</ul>{keys}</section>"
+        f"<ul>{keys_of_effects}{keys_of_weights}</ul>{keys}</section>"
     )

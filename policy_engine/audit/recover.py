@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from policy_engine.audit.media_rows import MediaRows
+from policy_engine.audit.media_rows import Folded, MediaRows
 from policy_engine.chat.given.place import place_given
 from policy_engine.chat.segments import RenderedChat, TokenizedChat
 from policy_engine.chat.tokenizer import ChatTokenizer
@@ -65,15 +65,14 @@ class Recoverer:
         >>> Recoverer(tokenizer).recover(tokenizer.encode(chat).input_ids).chat.messages
         ({'role': 'user', 'content': 'Hi'},)
         """
-        folded = None if self._media is None else self._media.fold(input_ids, media)
-        ids = list(input_ids) if folded is None else folded.ids
-        decoded = self._tokenizer.tokenizer.decode(ids, skip_special_tokens=False)
+        decoded = self._tokenizer.tokenizer.decode(list(input_ids), skip_special_tokens=False)
         # Vocabularies of SentencePiece put a blank in front of text behind a control token, and decode it too.
-        texts = dict.fromkeys((decoded, self._blank_behind.sub(r"\1", decoded)))
-        for messages in (reading for text in texts for reading in self._readings(text)):
-            chat = self._rendered(Conversation(messages=tuple(messages)), ids)
-            if chat is not None:
-                return chat if folded is None else folded.unfold(chat, input_ids)
+        for text in dict.fromkeys((decoded, self._blank_behind.sub(r"\1", decoded))):
+            folded = None if self._media is None else self._media.fold(text, input_ids, media)
+            for messages in self._readings(text if folded is None else folded.text):
+                chat = self._rendered(Conversation(messages=tuple(messages)), input_ids, folded)
+                if chat is not None:
+                    return chat
         return None
 
     def exactly(
@@ -109,8 +108,10 @@ class Recoverer:
         except PolicyEngineError:
             return None
 
-    def _rendered(self, conversation: Conversation, input_ids: Sequence[int]) -> TokenizedChat | None:
-        if self._media is None:
+    def _rendered(
+        self, conversation: Conversation, input_ids: Sequence[int], folded: Folded | None
+    ) -> TokenizedChat | None:
+        if self._media is None or folded is None:
             own = self._encoded(conversation)
             if own is None:
                 return None
@@ -123,7 +124,8 @@ class Recoverer:
             marks = self._marked(found)
             return found if self._marked(own)[: len(marks)] == marks else None
         chat = self._media.render(conversation.messages)
-        return None if chat is None else _if_equal(self._media.encode(chat), input_ids)
+        made = None if chat is None else self._media.encode(chat, folded.written)
+        return None if made is None else _if_equal(made, input_ids)
 
     def _marked(self, chat: TokenizedChat) -> list[tuple[int, int]]:
         """Ids of special and added tokens, each with the place where it starts."""
@@ -234,7 +236,14 @@ def _learn(tokenizer: ChatTokenizer, media: MediaRows | None) -> tuple[list[Turn
         )
         for role, mark in marks.items()
     }
-    return list(marks.values()), {role: [text for text in texts if text] for role, texts in added.items()}
+    # A turn that begins with a medium may open in another way: `User:<image>` and `User: Hello`.
+    other = [
+        replace(mark, opening=opening)
+        for role, mark in (marks if media is not None else {}).items()
+        for opening in (() if media is None else dict.fromkeys(media.openings(role)))
+        if opening and opening != mark.opening
+    ]
+    return [*marks.values(), *other], {role: [text for text in texts if text] for role, texts in added.items()}
 
 
 def _render(messages: Sequence[Mapping[str, Any]], tokenizer: ChatTokenizer) -> RenderedChat | None:

@@ -309,6 +309,15 @@ class ChatTokenizer:
             raise failed
         return made
 
+    def encode_written(self, chat: RenderedChat, written: Sequence[str]) -> TokenizedChat:
+        """Tokenizes a chat of a processor, with `written` in place of its placeholders, in order.
+
+        No medium is opened. Raises MediaError where there are more or fewer of them, ConfigError for a tokenizer.
+        """
+        if self._media_encoder is None:
+            raise ConfigError(f"{self.name} is a tokenizer, which writes no media", help="give the model's processor")
+        return self._media_encoder.encode_written(chat, written, self.locator.locate)
+
     def _encoded(self, chats: Sequence[RenderedChat]) -> list[Any]:
         if self._media_encoder is not None:
             return self._media_encoder.encode(chats, self.locator.locate)

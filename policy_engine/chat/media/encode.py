@@ -15,7 +15,7 @@ from policy_engine.chat.media.measured import Measured, measured
 from policy_engine.chat.media.open_media import measure_image, name_of, open_image
 from policy_engine.chat.media.processor import MediaProcessor, Written
 from policy_engine.chat.media.sounds import open_sound, open_video
-from policy_engine.chat.media.stretch import Stretched, matched, stretch, tokens_of, written_in
+from policy_engine.chat.media.stretch import Placeholder, Stretched, matched, stretch, tokens_of, written_in
 from policy_engine.chat.segments import MediaTokens, RenderedChat, TokenizedChat
 from policy_engine.core.errors import AttributionError, MediaError, PolicyEngineError, TokenizerError
 from policy_engine.core.vocabulary import MediaKind
@@ -87,6 +87,34 @@ class MediaEncoder:
         located = iter(locate([self._bare(r) for r in good]))
         return [r if isinstance(r, PolicyEngineError) else self._finish(r, next(located)) for r in ready]
 
+    def encode_written(self, chat: RenderedChat, written: Sequence[str], locate: Locate) -> TokenizedChat:
+        """The tokens of a chat with `written` in place of its placeholders, in order.
+
+        Nothing is opened. Raises MediaError where there are more or fewer of them, and AttributionError as the tokenizer
+        does.
+        """
+        media = media_of(chat.messages)
+        found = matched(chat, self.media.find(chat.text), media)
+        if len(written) != len(media):
+            raise MediaError(
+                f"{len(written)} texts are given for {len(media)} media", help="give one for each placeholder"
+            )
+        special = self.media.adds_special(chat.text)
+        before, behind = self._texts if special else ("", "")
+        texts = _by_medium(found, written)
+        ready = _Ready(
+            stretched=stretch(chat, found, media, texts, prefix=before, suffix=behind),
+            media=media,
+            sizes=[None] * len(media),
+            special=special,
+            written=None,
+        )
+        located = locate([self._bare(ready)])[0]
+        if isinstance(located, PolicyEngineError):
+            raise located
+        ids, starts_T, ends_T = self._around(ready, located)
+        return TokenizedChat(chat=ready.stretched.chat, input_ids=ids, starts_T=starts_T, ends_T=ends_T)
+
     def _try_ready(self, chat: RenderedChat) -> _Ready | PolicyEngineError:
         try:
             return self._ready(chat)
@@ -124,9 +152,7 @@ class MediaEncoder:
                     f"{self.media.name} writes {len(written.texts)} media for {len(media)} of the row",
                     help="drop the row",
                 )
-            # The processor's texts are in order of the rendered text, `media` in order of the messages.
-            order = sorted(range(len(media)), key=lambda at: found[at].start)
-            texts = [text for _, text in sorted(zip(order, written.texts))]
+            texts = _by_medium(found, written.texts)
         before, behind = self._texts if special else ("", "")
         stretched = stretch(chat, found, media, texts, prefix=before, suffix=behind)
         return _Ready(stretched=stretched, media=media, sizes=sizes, special=special, written=written)
@@ -156,10 +182,8 @@ class MediaEncoder:
             return error
 
     def _tokenized(self, ready: _Ready, located: Located) -> TokenizedChat:
-        ids, _, (starts_T, ends_T) = located
         chat = ready.stretched.chat
-        if ready.special:
-            ids, starts_T, ends_T = self._with_special(ids, starts_T, ends_T, len(chat.text))
+        ids, starts_T, ends_T = self._around(ready, located)
         # The processor's own ids are the truth; ours only know which characters they cover.
         if ready.written is not None and ready.written.ids != ids:
             raise AttributionError(
@@ -189,9 +213,14 @@ class MediaEncoder:
             ),
         )
 
-    def _with_special(
-        self, ids: list[int], starts_T: npt.NDArray[np.int32], ends_T: npt.NDArray[np.int32], size: int
+    def _around(
+        self, ready: _Ready, located: Located
     ) -> tuple[list[int], npt.NDArray[np.int32], npt.NDArray[np.int32]]:
+        """The located tokens, with those that the tokenizer adds in front and behind."""
+        ids, _, (starts_T, ends_T) = located
+        if not ready.special:
+            return ids, starts_T, ends_T
+        size = len(ready.stretched.chat.text)
         (first, last), (before, behind) = self.around, self._texts
         shift = len(before)
         low = _cover(self.media.processor.tokenizer, first, 0)
@@ -225,6 +254,12 @@ class MediaEncoder:
                 written = str(self.media.processor.tokenizer.convert_ids_to_tokens(ids[at]))
                 raise written_in(ready.stretched.chat, int(starts_T[at]), written)
         return made
+
+
+def _by_medium(found: Sequence[Placeholder], written: Sequence[str]) -> list[str]:
+    """Texts of media in order of the messages; a processor gives them in order of the text."""
+    order = sorted(range(len(found)), key=lambda at: found[at].start)
+    return [text for _, text in sorted(zip(order, written))]
 
 
 def _cover(tokenizer: Any, ids: Sequence[int], at: int) -> tuple[list[int], list[int]]:

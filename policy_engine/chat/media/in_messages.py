@@ -16,6 +16,12 @@ KEYS: Final[dict[MediaKind, tuple[str, ...]]] = {
 }
 """Keys of a content part under which the data of a medium can be, in the order they are looked for."""
 
+_INNER: Final = ("bytes", "array", "base64", "data", "url", "path")
+"""Keys of an object with the data of a medium."""
+_WRITE: Final = (
+    'write where it is, as in {{"type": "{kind}", "path": …}}, or list the files of the row in a column `{kind}s`'
+)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Medium:
@@ -110,7 +116,7 @@ def _kind(part: Mapping[str, Any]) -> MediaKind | None:
 
 
 def _source(part: Mapping[str, Any], kind: MediaKind, place: str) -> Any:
-    found = [key for key in KEYS[kind] if part.get(key) is not None]
+    found = [key for key in KEYS[kind] if _is_given(part.get(key))]
     # Arrow's Image feature has both, and a path beside bytes only names them.
     if "bytes" in found and "path" in found and len(found) == 2:
         return {"bytes": part["bytes"], "path": part["path"]}
@@ -121,15 +127,52 @@ def _source(part: Mapping[str, Any], kind: MediaKind, place: str) -> Any:
     if not found:
         raise MediaError(
             f"{place} is of type `{part.get('type')}` and has no data",
-            help=f'write where it is, as in {{"type": "{kind}", "path": …}}, or list the files of the row in a '
-            f"column `{kind}s`",
+            help=_WRITE.format(kind=kind),
         )
     value = part[found[0]]
     if found[0] == "base64":
         return {"base64": value}
-    # OpenAI's form: `{"image_url": {"url": …, "detail": …}}`.
-    if isinstance(value, Mapping) and "url" in value and "bytes" not in value:
-        return value["url"]
-    if isinstance(value, Mapping) and "data" in value:  # OpenAI's `input_audio`
-        return {"base64": value["data"]}
-    return value
+    return _inner(value, kind, place) if isinstance(value, Mapping) else value
+
+
+def _inner(value: Mapping[str, Any], kind: MediaKind, place: str) -> Any:
+    """The data inside of an object: OpenAI's `{"url": …, "detail": …}`, Arrow's `{"bytes": …}`."""
+    found = [key for key in _INNER if _is_given(value.get(key))]
+    # A path beside bytes only names them.
+    if found == ["bytes", "path"] or found in (["array"], ["array", "path"]):
+        return value
+    if len(found) > 1:
+        keys = ", ".join(f"`{key}`" for key in found)
+        raise MediaError(f"{place} has its {kind} under several keys: {keys}", help="keep one of them")
+    if not found:
+        raise MediaError(f"{place} has no data: {_named(value)}", help=_WRITE.format(kind=kind))
+    (key,) = found
+    # OpenAI's `input_audio` has its base64 under `data`.
+    return {"base64": value[key]} if key in ("base64", "data") else value[key] if key == "url" else {key: value[key]}
+
+
+def _is_given(value: Any) -> bool:
+    # By type first: an array compared with a text is an array.
+    return value is not None and not (isinstance(value, str) and not value)
+
+
+def _named(value: Mapping[str, Any]) -> str:
+    return f"{', '.join(f'`{key}`' for key in list(value)[:6])} hold nothing" if value else "it is an empty object"
+
+
+def without_type(messages: Sequence[Mapping[str, Any]]) -> str | None:
+    """The first part that has media and is of another type, in a clause; None if all are right.
+
+    >>> without_type([{"role": "user", "content": [{"image": "a.png"}]}])
+    'messages[0].content[0] has `image`, and its type is missing'
+    """
+    for turn, message in enumerate(messages):
+        content = message.get("content")
+        for item, part in enumerate(content if isinstance(content, list | tuple) else ()):
+            if not isinstance(part, Mapping) or _kind(part) is not None:
+                continue
+            named = next((key for key in MEDIA_TYPES if part.get(key) is not None), None)
+            if named is not None:
+                what = f"its type is `{part['type']}`" if part.get("type") is not None else "its type is missing"
+                return f"messages[{turn}].content[{item}] has `{named}`, and {what}"
+    return None

@@ -14,12 +14,19 @@ from pathlib import Path, PureWindowsPath
 from typing import TYPE_CHECKING, Any, Final
 
 from policy_engine.core.errors import ConfigError, MediaError
+from policy_engine.core.wording import a_kind, first_line
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 # At least two letters, so that a drive of Windows (`C://x`) is no URL.
-_URL: Final = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]+://")
+_URL: Final = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
+_FILE: Final = "file://"
+_DATA: Final = re.compile(r"data:", re.IGNORECASE)
+_LONGEST: Final = 200
+"""Characters of a name that an error shows; a name may be a whole file as base64."""
+# What RGB has no room for: 16 bits, 32 bits, floats. Pillow makes 255 of all that is larger.
+_DEEP: Final = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")
 _TURNED: Final = frozenset({5, 6, 7, 8})
 """Values of the EXIF orientation under which width and height change places."""
 _ORIENTATION: Final = 0x0112
@@ -59,7 +66,7 @@ def name_of(source: Any) -> str | None:
         return path if isinstance(path, str) and source.get("bytes") is None else None
     if isinstance(source, os.PathLike):
         source = os.fspath(source)
-    return source if isinstance(source, str) and not source.startswith("data:") else None
+    return source if isinstance(source, str) and not _DATA.match(source) else None
 
 
 def open_image(source: Any, options: MediaOptions, place: str) -> Image:
@@ -79,9 +86,12 @@ def open_image(source: Any, options: MediaOptions, place: str) -> Image:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            # As `transformers.image_utils.load_image` does, so that ids and pictures are those of training.
-            upright: Image.Image = ImageOps.exif_transpose(opened)
-            return upright.convert("RGB")
+            # As `transformers.image_utils.load_image` does, so that ids and pictures are those of training; it copies
+            # the picture twice where nothing is to be done. Decoding comes first, since it turns TIFF upright.
+            opened.load()
+            if opened.getexif().get(_ORIENTATION, 1) != 1:
+                opened = ImageOps.exif_transpose(opened)
+            return opened if opened.mode == "RGB" else opened.convert("RGB")
     except (OSError, ValueError, SyntaxError, UnidentifiedImageError, Image.DecompressionBombError) as error:
         raise _broken(name, error) from error
 
@@ -97,13 +107,13 @@ def measure_image(source: Any, options: MediaOptions, place: str) -> tuple[int, 
     """
     opened, name = _opened(source, options, place)
     _check(opened, options, name)
-    width, height = opened.size
     try:
-        # The size of an upright picture, without turning it.
-        turned = opened.getexif().get(_ORIENTATION, 1) in _TURNED
         # An image that was made in memory has no format, and is whole.
         if opened.format is not None and not _is_whole(opened):
             opened.load()
+        # The size of an upright picture, without turning it. Decoding has turned TIFF already, so it comes first.
+        turned = opened.getexif().get(_ORIENTATION, 1) in _TURNED
+        width, height = opened.size
     except Exception as error:  # Pillow's readers raise anything for a broken file
         raise _broken(name, error) from error
     return (height, width) if turned else (width, height)
@@ -132,7 +142,7 @@ def read_bytes(source: Any, options: MediaOptions, place: str) -> tuple[bytes, s
     # Bytes before the path: `datasets` keeps the path only as a name.
     if isinstance(source, Mapping):
         if source.get("bytes") is not None:
-            name = f"the bytes of {place}" + (f" (`{source['path']}`)" if source.get("path") else "")
+            name = f"the bytes of {place}" + (f" ({_shown(source['path'])})" if source.get("path") else "")
             return _bounded(source["bytes"], options, name), name
         if source.get("base64") is not None:
             return _decoded(source["base64"], options, place)
@@ -144,21 +154,29 @@ def read_bytes(source: Any, options: MediaOptions, place: str) -> tuple[bytes, s
     if isinstance(source, os.PathLike):
         source = os.fspath(source)
     if not isinstance(source, str):
-        raise MediaError(
-            f"{place} is a {type(source).__name__}, which is not a medium", help="give a path, bytes or a URL"
-        )
-    # `data:image/png;base64,…`: everything behind the comma.
-    if source.startswith("data:"):
-        return _decoded(source.partition(",")[2], options, place)
-    if _URL.match(source):
-        return _fetched(source, options), f"`{source}`"
+        raise MediaError(f"{place} is {a_kind(source)}, which is not a medium", help="give a path, bytes or a URL")
+    if _DATA.match(source):
+        return _decoded(source, options, place)
+    if not is_path(source):
+        return _fetched(source, options), _shown(source)
     path = confined(source, options, place)
     try:
         if path.stat().st_size > options.max_bytes:
-            raise _too_large(f"`{source}`", path.stat().st_size, options)
-        return path.read_bytes(), f"`{source}`"
+            raise _too_large(_shown(source), path.stat().st_size, options)
+        return path.read_bytes(), _shown(source)
     except OSError as error:
-        raise MediaError(f"`{source}` of {place} cannot be read: {error.strerror or error}", help=_DROP) from error
+        raise MediaError(
+            f"{_shown(source)} of {place} cannot be read: {error.strerror or error}", help=_DROP
+        ) from error
+
+
+def is_path(source: str) -> bool:
+    """True for the path of a file or its `file://` URL; False for other URLs, and data itself.
+
+    >>> is_path("a.png"), is_path("file:///a.png"), is_path("https://example.org/a.png"), is_path("data:,a")
+    (True, True, False, False)
+    """
+    return source.startswith(_FILE) or not (_DATA.match(source) or _URL.match(source))
 
 
 def confined(source: str, options: MediaOptions, place: str) -> Path:
@@ -174,28 +192,39 @@ def confined(source: str, options: MediaOptions, place: str) -> Path:
     """
     if options.root is None:
         raise MediaError(
-            f"{place} names the file `{source}`, and no folder is given for files of media",
+            f"{place} names the file {_shown(source)}, and no folder is given for files of media",
             help="give the folder that paths start from: --media-root (MediaOptions(root=…) in Python)",
         )
     # A row is data of strangers: it may name files, and only those below the root.
-    given = source.removeprefix("file://")
+    given = source
+    if source.startswith(_FILE):
+        from urllib.parse import unquote
+
+        # `file:///a%20b.png`: a URL writes a blank in another way.
+        given = unquote(source.removeprefix(_FILE))
     root = Path(options.root).resolve()
     # An absolute path of Windows would replace the root in the join below; POSIX ones do so too, and are found
     # after it.
     if "\0" in given or PureWindowsPath(given).drive:
-        raise MediaError(f"`{source}` of {place} is not a path below `{options.root}`", help=_DROP)
+        raise MediaError(f"{_shown(source)} of {place} is not a path below `{options.root}`", help=_DROP)
     try:
         path = (root / given).resolve()
-    except (OSError, RuntimeError) as error:
-        raise MediaError(f"`{source}` of {place} cannot be read: {error}", help=_DROP) from error
+        there, is_folder = path.is_file(), path.is_dir()
+    except (OSError, RuntimeError, ValueError) as error:
+        # A whole file as base64, written where a path belongs, is too long for a name.
+        why = first_line(error) if not isinstance(error, OSError) else error.strerror or "the name cannot be used"
+        raise MediaError(
+            f"{_shown(source)} of {place} cannot be read: {why}",
+            help="write base64 under `base64`, or as `data:image/png;base64,…`; else fix or drop the row",
+        ) from error
     if not path.is_relative_to(root):
         raise MediaError(
-            f"`{source}` of {place} leads out of the media root `{options.root}`",
+            f"{_shown(source)} of {place} leads out of the media root `{options.root}`",
             help="write paths that stay below it, or give a folder further up",
         )
-    if not path.is_file():
-        what = "is a folder" if path.is_dir() else "does not exist"
-        raise MediaError(f"`{source}` of {place} {what} below `{options.root}`", help=_DROP)
+    if not there:
+        what = "is a folder" if is_folder else "does not exist" if not path.exists() else "is not a file"
+        raise MediaError(f"{_shown(source)} of {place} {what} below `{options.root}`", help=_DROP)
     return path
 
 
@@ -246,8 +275,13 @@ def _check(image: Image, options: MediaOptions, name: str) -> None:
     if image.mode == "CMYK":
         # Readers disagree on whether its colours are inverted, so a model would see another picture than people do.
         raise MediaError(f"{name} is in CMYK, which has no one meaning in RGB", help="save it as RGB")
+    if image.mode in _DEEP:
+        raise MediaError(
+            f"{name} has more than 8 bits a channel ({image.mode}), and RGB cuts them off: nearly all of it gets white",
+            help="save it with 8 bits a channel",
+        )
     # Formats whose frames people see: a phone's photo (MPO) has a second one that nobody looks at.
-    frames = getattr(image, "n_frames", 1) if image.format in ("GIF", "PNG", "WEBP", "TIFF") else 1
+    frames = getattr(image, "n_frames", 1) if image.format in ("GIF", "PNG", "WEBP", "TIFF", "AVIF") else 1
     if frames > 1:
         raise MediaError(
             f"{name} has {frames} frames: an image is one picture", help="save the frame that is meant, or use a video"
@@ -262,14 +296,17 @@ def _is_whole(image: Image) -> bool:
     stream: Any = getattr(image, "fp", None)
     if stream is None or not hasattr(stream, "getbuffer"):
         return False
-    data = bytes(stream.getbuffer())
-    if image.format == "JPEG":
-        # JPEG's end marker; some cameras fill the file with zeros behind it.
-        return data.rstrip(b"\0")[-2:] == b"\xff\xd9"
-    if image.format == "WEBP":
-        # The size in the RIFF header does not count its own 8 bytes.
-        return len(data) >= int.from_bytes(data[4:8], "little") + 8
-    return False
+    with stream.getbuffer() as data:
+        if image.format == "JPEG":
+            # JPEG's end marker; some cameras fill the file with zeros behind it.
+            end = len(data)
+            while end > 2 and data[end - 1] == 0:
+                end -= 1
+            return bytes(data[end - 2 : end]) == b"\xff\xd9"
+        if image.format == "WEBP":
+            # The size in the RIFF header does not count its own 8 bytes.
+            return len(data) >= int.from_bytes(data[4:8], "little") + 8
+        return False
 
 
 def _bounded(data: bytes, options: MediaOptions, name: str) -> bytes:
@@ -282,19 +319,27 @@ def _bounded(data: bytes, options: MediaOptions, name: str) -> bytes:
 
 def _decoded(text: Any, options: MediaOptions, place: str) -> tuple[bytes, str]:
     name = f"the base64 text of {place}"
+    if not isinstance(text, str):
+        raise MediaError(f"{name} is {a_kind(text)}, not text", help=_DROP)
+    if _DATA.match(text):
+        # `data:image/png;base64,…`: everything behind the comma.
+        head, _, text = text.partition(",")
+        if not head.lower().endswith(";base64"):
+            raise MediaError(f"the data URL of {place} is not base64: it begins with {_shown(head)}", help=_DROP)
     try:
-        data = base64.b64decode(text.partition(",")[2] if text.startswith("data:") else text, validate=True)
-    except (binascii.Error, ValueError, AttributeError, TypeError) as error:
+        # Line breaks, as e-mail and `base64.encodebytes` write them, are no part of the data.
+        data = base64.b64decode("".join(text.split()), validate=True)
+    except (binascii.Error, ValueError) as error:
         raise MediaError(f"{name} is not base64: {error}", help=_DROP) from error
     return _bounded(data, options, name), name
 
 
 def _fetched(url: str, options: MediaOptions) -> bytes:
-    if not url.startswith(("http://", "https://")):
-        raise MediaError(f"`{url}` is not fetched: only http and https are", help=_DROP)
+    if not url.lower().startswith(("http://", "https://")):
+        raise MediaError(f"{_shown(url)} is not fetched: only http and https are", help=_DROP)
     if not options.urls:
         raise MediaError(
-            f"`{url}` is not fetched: rows may not reach the network unless asked for",
+            f"{_shown(url)} is not fetched: rows may not reach the network unless asked for",
             help="download the file and name its path, or allow it: --media-urls (MediaOptions(urls=True) in Python)",
         )
     import urllib.request  # with it come http, e-mail and TLS, which no start of the program needs
@@ -304,8 +349,18 @@ def _fetched(url: str, options: MediaOptions) -> bytes:
             # One byte more than allowed, so that a longer answer shows without being read.
             data: bytes = answer.read(options.max_bytes + 1)
     except (OSError, ValueError) as error:
-        raise MediaError(f"`{url}` cannot be fetched: {error}", help=_DROP) from error
-    return _bounded(data, options, f"`{url}`")
+        raise MediaError(f"{_shown(url)} cannot be fetched: {error}", help=_DROP) from error
+    return _bounded(data, options, _shown(url))
+
+
+def _shown(name: Any) -> str:
+    """A name for errors, on one line and not too long.
+
+    >>> _shown("a/1.png"), _shown("a\\nb.png")
+    ('`a/1.png`', '`a\\\\nb.png`')
+    """
+    text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(name)[: _LONGEST + 1])
+    return f"`{text}`" if len(str(name)) <= _LONGEST else f"`{text[:_LONGEST]}…`"
 
 
 def _too_large(name: str, size: int, options: MediaOptions) -> MediaError:

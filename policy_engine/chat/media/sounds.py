@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import wave
 from collections.abc import Mapping
 from typing import Any, Final
@@ -10,7 +11,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from policy_engine.chat.media.open_media import MediaOptions, confined, open_image, read_bytes
+from policy_engine.chat.media.open_media import MediaOptions, confined, is_path, open_image, read_bytes
 from policy_engine.chat.transformers_import import transformers
 from policy_engine.core.errors import MediaError
 
@@ -63,14 +64,18 @@ def open_video(source: Any, options: MediaOptions, place: str) -> Any:
     """
     if isinstance(source, list | tuple):
         return [open_image(frame, options, f"{place} frame {at}") for at, frame in enumerate(source)]
-    if isinstance(source, str) and not source.startswith(("http://", "https://", "data:")):
+    if isinstance(source, Mapping) and source.get("bytes") is None and source.get("path") is not None:
+        source = source["path"]
+    if isinstance(source, os.PathLike):
+        source = os.fspath(source)
+    if isinstance(source, str) and is_path(source):
         return str(confined(source, options, place))
     # An array or tensor of frames goes to the processor as it is.
     if hasattr(source, "shape"):
         return source
     raise MediaError(
         f"the video of {place} is neither a file below the media root nor a list of frames",
-        help="download it and name its path",
+        help="write it to a file and name its path: videos are not read from URLs, bytes or base64",
     )
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from policy_engine.chat.media.in_messages import Medium
+from policy_engine.chat.media.in_messages import Medium, without_type
 from policy_engine.chat.segments import RenderedChat, Segment
 from policy_engine.core.errors import AttributionError, MediaError
 from policy_engine.core.vocabulary import MEDIA, MediaKind
@@ -60,6 +60,8 @@ def matched(chat: RenderedChat, found: Sequence[Placeholder], media: Sequence[Me
             at += 1
     for kind, count in counts.items():
         if count != len(waiting.get(kind, ())):
+            if (other := without_type(chat.messages)) is not None:
+                raise MediaError(other, help=f'write its type, as in {{"type": "{kind}", …}}')
             raise MediaError(
                 f"the template writes {counted(count, f'{kind} placeholder')} for "
                 f"{counted(len(waiting.get(kind, ())), kind)} of the conversation",

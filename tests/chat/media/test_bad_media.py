@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import base64
 import functools
+import io
+import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
+from transformers.image_utils import load_image
 
 from policy_engine import Masker, MediaError, MediaOptions, policy_from_text
+from policy_engine.chat.media.open_media import open_image
 from tests.support.pictures import draw, picture, png, processor, tone, wav
 
 POLICY = policy_from_text("train assistant; train eos after assistant; never train user")
@@ -42,6 +47,10 @@ def folder() -> Path:
     Image.new("CMYK", (32, 32)).save(inside / "print.jpg")
     draw(inside, "thin.png", 3000, 4)
     (inside / "big.png").write_bytes(png(picture(900, 900)))
+    Image.fromarray(np.full((8, 8), 40_000, dtype=np.uint16)).save(inside / "deep.png")
+    Image.fromarray(np.zeros((8, 8), dtype=np.float32)).save(inside / "float.tiff")
+    os.mkfifo(inside / "pipe.png")
+    (inside / "loop.png").symlink_to("loop.png")
     return inside
 
 
@@ -77,7 +86,20 @@ BAD: dict[str, tuple[Any, str]] = {
     ),
     "text for bytes": ({"bytes": "text"}, "are a str, not bytes"),
     "broken base64": ("data:image/png;base64,@@@", "the base64 text of .* is not base64"),
-    "a number": (7, "is a int, which is not a medium"),
+    "base64 without its padding": ({"base64": "UE5HMg"}, "the base64 text of .* is not base64: Incorrect padding"),
+    "base64 that is bytes": ({"base64": b"UE5H"}, "the base64 text of .* is a bytes, not text"),
+    "a data URL that is text": ("data:image/png,abcd", "the data URL of .* is not base64: it begins with `data:image/"),
+    "base64 in place of a path": (base64.b64encode(bytes(4000)).decode(), "`A{200}…` of .* cannot be read: File name"),
+    "a name that is too long": ("a/" * 5000, "cannot be read: File name too long"),
+    "a name with a line break": ("a\nb.png", r"`a\\nb.png` of .* does not exist"),
+    "a pipe": ("pipe.png", "`pipe.png` of .* is not a file"),
+    "a link to itself": ("loop.png", "`loop.png` of .* cannot be read: Symlink loop"),
+    "16 bits a channel": ("deep.png", "`deep.png` has more than 8 bits a channel"),
+    "floats": ("float.tiff", "`float.tiff` has more than 8 bits a channel"),
+    "an object with two sources": ({"path": "good.png", "url": "https://a"}, "under several keys: `url`, `path`"),
+    "an object without a source": ({"detail": "low"}, r"messages\[0\].content\[0\] has no data"),
+    "no name": ("", "is of type `image` and has no data"),
+    "a number": (7, "is a number, which is not a medium"),
     "an array of no picture": (np.zeros((2, 3, 4, 5)), "is not an image"),
 }
 
@@ -123,6 +145,8 @@ def test_bad_pictures_fail_a_processor_that_decodes_too() -> None:
         ({"type": "image"}, r"messages\[0\].content\[0\] is of type `image` and has no data"),
         ({"type": "image", "image": "good.png", "url": "good.png"}, "has its image under several keys: `image`, `url`"),
         ({"type": "audio", "audio": tone()}, "of kind `audio`, which Qwen2VLProcessor does not take"),
+        ({"image": "good.png"}, r"messages\[0\].content\[0\] has `image`, and its type is missing"),
+        ({"type": "Image", "image": "good.png"}, "has `image`, and its type is `Image`"),
     ],
 )
 def test_a_bad_part_is_an_error_of_its_row(part: dict[str, Any], expected: str) -> None:
@@ -141,14 +165,35 @@ def test_files_need_a_root() -> None:
         )
 
 
-def test_a_picture_that_is_turned_by_its_exif_is_measured_upright() -> None:
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
+def test_a_picture_that_is_turned_by_its_exif_is_measured_upright(kind: str) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
-    data = png(picture(112, 56), "JPEG", exif=exif.tobytes())
+    data = png(picture(112, 56), kind, exif=exif.tobytes())
     row = masker()(
         [{"role": "user", "content": [{"type": "image", "bytes": data}]}, {"role": "assistant", "content": "Yes."}]
     )
     assert (row["media"][0]["width"], row["media"][0]["height"]) == (56, 112)
+    opened = open_image(data, MediaOptions(), "it")
+    assert (opened.size, opened.mode) == ((56, 112), "RGB")
+    assert opened.tobytes() == load_image(Image.open(io.BytesIO(data))).tobytes()
+
+
+def test_names_of_files_are_read_in_any_usual_spelling() -> None:
+    whole = png(picture(112, 56))
+    text = base64.b64encode(whole).decode()
+    sources: list[Any] = [
+        "good.png",
+        f"file://{folder()}/good.png",
+        "file://go%6fd.png",
+        f"DATA:image/png;base64,{text}",
+        {"base64": base64.encodebytes(whole).decode()},
+        {"url": "good.png", "path": ""},
+    ]
+    for source in sources:
+        parts = [{"type": "image", "image": source}]
+        row = masker()([{"role": "user", "content": parts}, {"role": "assistant", "content": "Yes."}])
+        assert row["media"][0]["count"] > 0
 
 
 @pytest.mark.parametrize(

@@ -238,7 +238,7 @@ _DATA_KEYS: Final = frozenset({"url", "path", "bytes", "base64"})
 def with_columns(messages: list[dict[str, Any]], row: Mapping[str, Any], spec: Format) -> list[dict[str, Any]]:
     """The messages with the media of the row's columns in their content parts.
 
-    A column that is absent, null or empty changes nothing. Raises MediaError where a column has more or fewer files
+    A column that is absent or null changes nothing. Raises MediaError where a column has more or fewer files
     than the messages have places for them.
 
     >>> message = {"role": "user", "content": "<image>What is it?"}
@@ -246,7 +246,12 @@ def with_columns(messages: list[dict[str, Any]], row: Mapping[str, Any], spec: F
     [{'type': 'image', 'image': 'cat.png'}, {'type': 'text', 'text': 'What is it?'}]
     """
     # Only kinds that have files: marks of the others are text.
-    given = {kind: (name, files) for kind in KINDS if (name := _name(row, spec, kind)) and (files := _files(row, name))}
+    # An empty list says that there are none: a mark in the text then misses its file.
+    given = {
+        kind: (name, files)
+        for kind in KINDS
+        if (name := _name(row, spec, kind)) and ((files := _files(row, name)) or isinstance(column(row, name), list))
+    }
     if not given:
         return messages
     places = dict.fromkeys(given, 0)

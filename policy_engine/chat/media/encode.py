@@ -90,8 +90,8 @@ class MediaEncoder:
     def encode_written(self, chat: RenderedChat, written: Sequence[str], locate: Locate) -> TokenizedChat:
         """The tokens of a chat with `written` in place of its placeholders, in order.
 
-        Nothing is opened. Raises MediaError where there are more or fewer of them, and AttributionError as the tokenizer
-        does.
+        Nothing is opened. Raises MediaError where there are more or fewer of them, and AttributionError as
+        `encode` has it.
         """
         media = media_of(chat.messages)
         found = matched(chat, self.media.find(chat.text), media)

@@ -77,7 +77,7 @@ def has_media(messages: Sequence[Mapping[str, Any]]) -> bool:
 def for_template(message: Mapping[str, Any]) -> Mapping[str, Any]:
     """A message as a processor gives it to a template, without the data of media.
 
-    Parts of type `image_url` become `image`, as transformers makes them.
+    Parts of type `image_url` become `image`, as transformers makes them, and `input_audio` becomes `audio`.
 
     A template is a program that came with a model: it sees that a part has an `image`, and neither the object nor its
     methods.
@@ -95,9 +95,9 @@ def _for_template(part: Mapping[str, Any]) -> Mapping[str, Any]:
     kind = _kind(part)
     if kind is None:
         return part
-    # Templates test for `image`, and OpenAI's type is another word for it.
-    if part.get("type") == "image_url" and "image_url" in part:
-        return {"type": "image", "url": "medium"}
+    # Templates test for `image`, and OpenAI's types are other words for it: `image_url`, `input_audio`.
+    if part.get("type") != kind:
+        return {"type": kind, "url": "medium"}
     # A text of fixed length, not None: templates test whether a key is there.
     return {key: "medium" if key in KEYS[kind] else value for key, value in part.items()}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import os
 import wave
@@ -14,6 +15,7 @@ import numpy.typing as npt
 from policy_engine.chat.media.open_media import MediaOptions, confined, is_path, open_image, read_bytes
 from policy_engine.chat.transformers_import import transformers
 from policy_engine.core.errors import MediaError
+from policy_engine.core.wording import first_line
 
 _DROP: Final = "fix the file or the row, or drop the row"
 # The largest sample by bytes of a sample; 3 bytes have no type in numpy, so another decoder reads them.
@@ -49,11 +51,21 @@ def open_sound(source: Any, options: MediaOptions, place: str, *, rate: int) -> 
             return found
     try:
         load_audio: Any = transformers().audio_utils.load_audio
-        return _samples(load_audio(io.BytesIO(data), sampling_rate=rate), name)
+        # It takes names and base64, no bytes; a type is left out, so that it looks at the data.
+        text = "data:;base64," + base64.b64encode(data).decode()
+        return _samples(load_audio(text, sampling_rate=rate), name)
+    except MediaError:
+        raise
+    except ImportError as error:
+        what = "has another rate than" if data[:4] == b"RIFF" else "is no WAV file of"
+        raise MediaError(
+            f"{name} {what} {rate:,} samples a second, and nothing is installed that reads it",
+            help="pip install soundfile soxr, or write it as WAV of that rate",
+        ) from error
     except Exception as error:  # each decoder raises its own
         raise MediaError(
-            f"{name} cannot be read as sound: {str(error) or type(error).__name__}",
-            help=f"write it as WAV with {rate} samples a second, or install what transformers asks for",
+            f"{name} cannot be read as sound: {first_line(error)}",
+            help=f"write it as WAV with {rate:,} samples a second, or drop the row",
         ) from error
 
 

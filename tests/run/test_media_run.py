@@ -73,16 +73,20 @@ def test_bad_rows_fail_alone_and_by_name(tmp_path: Path) -> None:
         {"messages": chat("no mark", "Cat."), "images": ["1.png"]},
         {"messages": chat("<image> <|image_pad|>?", "Cat."), "images": ["1.png"]},
         {"messages": chat("text <image> alone", "Cat.")},
+        {"messages": chat("no file <image>?", "Cat."), "images": []},
+        {"messages": chat("no image", "Cat."), "images": []},
     ]
     summary, table = apply(rows, tmp_path)
-    assert [1, 6] == table["row"].to_pylist()
+    assert [1, 6, 8] == table["row"].to_pylist()
+    assert 5 == summary.rows_failed
     reasons = {failure.row: failure.reason for failure in summary.failures}
     assert "`2.png`" in reasons[2]
     assert "column `images` has 1 image, and the messages have 2 places" in reasons[3]
     assert "has 1 image, and the messages have 0 places" in reasons[4]
     assert "messages[0]" in reasons[5]
     assert "<|image_pad|>" in reasons[5]
-    assert {"PE531": 4} == summary.failure_codes
+    assert {"PE531": 5} == summary.failure_codes
+    assert "column `images` has 0 images, and the messages have 1 place" in reasons[7]
 
 
 def test_parquet_with_image_features(tmp_path: Path) -> None:
@@ -105,6 +109,23 @@ def test_parquet_with_image_features(tmp_path: Path) -> None:
     assert table["input_ids"].to_pylist() == mapped["input_ids"][:]
     assert table["media"].to_pylist() == mapped["media"][:]
     assert set(masker.features) == set(mapped.column_names)
+
+
+def test_types_of_openai_are_those_of_the_template(tmp_path: Path) -> None:
+    """Its template knows the type `image` alone."""
+    draw(tmp_path, "1.png", 70, 50)
+    said = [{"type": "text", "text": "?"}]
+    rows = [
+        {"messages": chat([part, *said], [{"type": "text", "text": "Cat."}])}
+        for part in (
+            {"type": "image", "path": "1.png"},
+            {"type": "input_image", "image_url": "1.png"},
+            {"type": "image_url", "image_url": {"url": "1.png", "detail": "low"}},
+        )
+    ]
+    summary, table = apply(rows, tmp_path, "llava_next")
+    assert (3, 0) == (summary.rows_out, summary.rows_failed), summary.failures
+    assert 1 == len({tuple(ids) for ids in table["input_ids"].to_pylist()})
 
 
 def test_bytes_in_json_are_base64(tmp_path: Path) -> None:

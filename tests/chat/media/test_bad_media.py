@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import functools
+import importlib.util
 import io
 import os
 from pathlib import Path
@@ -12,10 +13,10 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from transformers.image_utils import load_image
 
 from policy_engine import Masker, MediaError, MediaOptions, policy_from_text
 from policy_engine.chat.media.open_media import open_image
+from policy_engine.chat.media.sounds import open_sound
 from tests.support.pictures import draw, picture, png, processor, tone, wav
 
 POLICY = policy_from_text("train assistant; train eos after assistant; never train user")
@@ -167,6 +168,9 @@ def test_files_need_a_root() -> None:
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
 def test_a_picture_that_is_turned_by_its_exif_is_measured_upright(kind: str) -> None:
+    # Here, since `tests.support.pictures` has to make torchvision importable first.
+    from transformers.image_utils import load_image
+
     exif = Image.Exif()
     exif[0x0112] = 6
     data = png(picture(112, 56), kind, exif=exif.tobytes())
@@ -201,7 +205,8 @@ def test_names_of_files_are_read_in_any_usual_spelling() -> None:
     [
         ({"array": tone(rate=8000), "sampling_rate": 8000}, "has 8000 samples a second, and the processor takes 16000"),
         ({"bytes": wav(tone())[:200]}, "is broken"),
-        ({"bytes": b"RIFF....WAVEjunk"}, "cannot be read as sound"),
+        ({"bytes": b"RIFF....WAVEjunk"}, "cannot be read as sound|nothing is installed that reads it"),
+        ({"bytes": b"ID3 no sound"}, "cannot be read as sound|is no WAV file .*, and nothing is installed"),
         (np.array([], dtype=np.float32), "has no samples"),
         (np.array([np.nan], dtype=np.float32), "samples that are not numbers"),
         (np.zeros((2, 100), dtype=np.float32), "has no samples of one channel"),
@@ -231,3 +236,24 @@ def test_a_sound_is_read_from_a_wav_file_and_from_samples() -> None:
     ]
     assert rows[0].input_ids == rows[1].input_ids == rows[2].input_ids
     assert rows[0]["media"][0]["count"] > 5
+
+
+def test_a_sound_of_another_rate_is_read_or_the_library_is_named() -> None:
+    data = {"bytes": wav(tone(0.7, rate=22_050), 22_050)}
+    if importlib.util.find_spec("soundfile") is None or importlib.util.find_spec("soxr") is None:
+        with pytest.raises(MediaError, match="has another rate than 16,000 samples a second") as caught:
+            open_sound(data, MediaOptions(), "it", rate=16_000)
+        assert "soundfile soxr" in str(caught.value.help)
+        return
+    made = open_sound(data, MediaOptions(), "it", rate=16_000)
+    assert abs(len(made) - 0.7 * 16_000) < 2
+    assert 0.9 < float(np.abs(made).max()) < 1.1
+
+
+def test_openai_gives_sounds_as_base64() -> None:
+    made = Masker(POLICY, processor("qwen2_audio"))
+    text = base64.b64encode(wav(tone(0.7))).decode()
+    part = {"type": "input_audio", "input_audio": {"data": text, "format": "wav"}}
+    row = made([{"role": "user", "content": [part]}, {"role": "assistant", "content": "Yes."}])
+    assert [("audio", None)] == [(m["kind"], m["source"]) for m in row["media"]]
+    assert row["media"][0]["count"] > 5

@@ -337,7 +337,8 @@ class ChatTokenizer:
             return None
         from policy_engine.chat.media.encode import MediaEncoder
 
-        made = MediaEncoder(media=self.media, around=(self.prefix_ids, self.suffix_ids))
+        table = None if self.locator.pipeline is None else self.locator.pipeline.table
+        made = MediaEncoder(media=self.media, around=(self.prefix_ids, self.suffix_ids), table=table)
         made.check(self.locator.locate)
         return made
 

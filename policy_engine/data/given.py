@@ -246,7 +246,7 @@ def with_columns(messages: list[dict[str, Any]], row: Mapping[str, Any], spec: F
     [{'type': 'image', 'image': 'cat.png'}, {'type': 'text', 'text': 'What is it?'}]
     """
     # Only kinds that have files: marks of the others are text.
-    # An empty list says that there are none: a mark in the text then misses its file.
+    # An empty list says that the row has no files: a mark in the text then misses its own.
     given = {
         kind: (name, files)
         for kind in KINDS

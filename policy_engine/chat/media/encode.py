@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -17,11 +18,13 @@ from policy_engine.chat.media.processor import MediaProcessor, Written
 from policy_engine.chat.media.sounds import open_sound, open_video
 from policy_engine.chat.media.stretch import Placeholder, Stretched, matched, stretch, tokens_of, written_in
 from policy_engine.chat.segments import MediaTokens, RenderedChat, TokenizedChat
+from policy_engine.chat.tokens.byte_lengths import ByteTable, array_of
 from policy_engine.core.errors import AttributionError, MediaError, PolicyEngineError, TokenizerError
 from policy_engine.core.vocabulary import MediaKind
 
 Located = tuple[list[int], "npt.NDArray[np.int32]", tuple["npt.NDArray[np.int32]", "npt.NDArray[np.int32]"]]
 """Ids as a list and as an array, and the characters each covers: what `TokenLocator.locate` gives."""
+_SURROGATE: Final = re.compile("[\ud800-\udfff]")
 Locate = Callable[[Sequence[str]], Sequence[Any]]
 
 
@@ -46,6 +49,8 @@ class MediaEncoder:
 
     media: MediaProcessor
     around: tuple[tuple[int, ...], tuple[int, ...]] = field(default=((), ()))
+    table: ByteTable | None = None
+    """The bytes of its tokens, if known: ids of the processor's own call are then not made twice."""
 
     @functools.cached_property
     def _measured(self) -> Measured | None:
@@ -83,9 +88,27 @@ class MediaEncoder:
         """A chat that fails is its error, in its place."""
         ready = [self._try_ready(chat) for chat in chats]
         good = [r for r in ready if isinstance(r, _Ready)]
-        # One call for all good chats; the failed ones keep their place in the list.
-        located = iter(locate([self._bare(r) for r in good]))
+        own = [self._spelled(r) for r in good]
+        # One call for all other chats; the failed ones keep their place in the list.
+        others = iter(locate([self._bare(r) for r, found in zip(good, own) if found is None]))
+        located = iter([next(others) if found is None else found for found in own])
         return [r if isinstance(r, PolicyEngineError) else self._finish(r, next(located)) for r in ready]
+
+    def _spelled(self, ready: _Ready) -> Located | None:
+        """The ids of the processor's own call, where their bytes say which characters each covers; else None."""
+        if ready.written is None or self.table is None:
+            return None
+        ids = ready.written.ids
+        if ready.special:
+            first, last = map(list, self.around)
+            stop = len(ids) - len(last)
+            if ids[: len(first)] != first or ids[stop:] != last:
+                return None
+            ids = ids[len(first) : stop]
+        text = self._bare(ready)
+        # A lone surrogate has no bytes; the tokenizer refuses it with its place.
+        ranges = None if _SURROGATE.search(text) else self.table.spelled(text, ids)
+        return None if ranges is None else (ids, array_of(ids), ranges)
 
     def encode_written(self, chat: RenderedChat, written: Sequence[str], locate: Locate) -> TokenizedChat:
         """The tokens of a chat with `written` in place of its placeholders, in order.

@@ -177,6 +177,19 @@ class ByteTable:
         ranges = self._with_prefix_spaces(data, ids)
         return None if ranges is None else character_ranges(text, data, *ranges)
 
+    def spelled(self, text: str, ids: Sequence[int]) -> Ranges | None:
+        """`locate` for ids that something else gives: their bytes are always compared.
+
+        >>> table = ByteTable(pieces=[b"Hi", b"Ho"], added=frozenset())
+        >>> table.spelled("Ho", [0]) is None, [places.tolist() for places in table.spelled("Ho", [1])]
+        (True, [[0], [2]])
+        """
+        data = (text if self.space == " " else text.replace(" ", self.space)).encode()
+        size = len(self.pieces)
+        if b"".join([(self.pieces[i] if 0 <= i < size else None) or b"" for i in ids]) != data:
+            return None
+        return self.locate(text, ids)
+
     def text_of(self, token: int) -> str | None:
         """The text of one token, a part of a character as U+FFFD; None without fixed text.
 

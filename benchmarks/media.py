@@ -14,7 +14,6 @@ import argparse
 import copy
 import json
 import random
-import statistics
 import sys
 import time
 import warnings
@@ -33,6 +32,8 @@ from policy_engine.run.truncate import KEEPS, Truncation, truncate
 ROOT = Path(__file__).parents[1]
 RESULT = ROOT / "benchmarks" / "results" / "media-classes.json"
 PAGE = ROOT / "docs" / "explanation" / "processors.md"
+_ROUNDS = 5
+"""Times that `speed` takes each row; the fastest of them counts."""
 POLICY = "train assistant; train eos after assistant; never train user; never train media"
 
 
@@ -94,7 +95,10 @@ def _trained(row: Any) -> list[int]:
 
 
 def speed(names: list[str], count: int, size: tuple[int, int]) -> int:
-    """Rows with pictures of about `size` in files: masked, and by the processor's own call."""
+    """Rows with pictures of about `size` in files: masked, and by the processor's own call.
+
+    `ratio` is that of the sums of each row's fastest time.
+    """
     from tests.support.media_chats import words
     from tests.support.pictures import draw, processor
 
@@ -123,23 +127,33 @@ def speed(names: list[str], count: int, size: tuple[int, int]) -> int:
             encoder = made.tokenizer._media_encoder
             assert encoder is not None
             way = "measured" if encoder._measured is not None else "decoded"
-            ratios = []
+            their = processor(name)
             made(rows[0])
-            processor(name).apply_chat_template(absolute[0], tokenize=True, return_dict=True)
-            for ours_first in (True, False, True):
-                times = {}
-                for which in ("ours", "theirs") if ours_first else ("theirs", "ours"):
-                    if encoder._measured is not None:
-                        encoder._measured._known.clear()
-                    start = time.process_time()
-                    for messages, given in zip(rows, absolute):
+            their.apply_chat_template(absolute[0], tokenize=True, return_dict=True)
+            # Row by row and in both orders: a machine's speed drifts, and two neighbours see the same of it.
+            times: dict[str, list[list[float]]] = {"ours": [[] for _ in rows], "theirs": [[] for _ in rows]}
+            for turn in range(_ROUNDS):
+                if encoder._measured is not None:
+                    encoder._measured._known.clear()
+                for at, (messages, given) in enumerate(zip(rows, absolute)):
+                    for which in ("ours", "theirs") if (turn + at) % 2 else ("theirs", "ours"):
+                        start = time.process_time()
                         if which == "ours":
                             made(messages)
                         else:
-                            processor(name).apply_chat_template(given, tokenize=True, return_dict=True)
-                    times[which] = time.process_time() - start
-                ratios.append(times["ours"] / times["theirs"])
-            print(json.dumps({"processor": name, "way": way, "ratio": round(statistics.median(ratios), 3)}), flush=True)
+                            their.apply_chat_template(given, tokenize=True, return_dict=True)
+                        times[which][at].append(time.process_time() - start)
+            sums = {which: sum(map(min, of_rows)) for which, of_rows in times.items()}
+            rounds = [
+                sum(row[turn] for row in times["ours"]) / sum(row[turn] for row in times["theirs"])
+                for turn in range(_ROUNDS)
+            ]
+            found = {
+                "ratio": round(sums["ours"] / sums["theirs"], 3),
+                "rounds": [round(ratio, 3) for ratio in sorted(rounds)],
+                "ours, ms a row": round(1000 * sums["ours"] / count, 2),
+            }
+            print(json.dumps({"processor": name, "way": way, **found}), flush=True)
     return 0
 
 

@@ -95,7 +95,7 @@ class MediaEncoder:
         return [r if isinstance(r, PolicyEngineError) else self._finish(r, next(located)) for r in ready]
 
     def _spelled(self, ready: _Ready) -> Located | None:
-        """The ids of the processor's own call, where their bytes say which characters each covers; else None."""
+        """The ids of the processor's own call, placed by their bytes; None where that is no proof."""
         if ready.written is None or self.table is None:
             return None
         ids = ready.written.ids

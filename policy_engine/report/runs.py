@@ -144,31 +144,39 @@ def token_runs(row: ShownRow) -> list[TokenRun]:
         opens[1:] |= key[1:] != key[:-1]
     opens[1:] |= alone_C[1:] | alone_C[:-1] | (start_C[1:] > end_C[:-1])
     heads = np.flatnonzero(opens)
+    tails = np.append(heads[1:], len(firsts)) - 1
+    lead_R = leads[heads]
+    # As lists: numpy takes long to hand out single numbers.
+    columns = (
+        firsts[heads], stops[tails], start_C[heads], end_C[tails], mask.weights_T[lead_R], mask.rules_T[lead_R],
+        mask.reasons_T[lead_R], mask.segments_T[lead_R], mask.segments_T[firsts[heads]], piece_start_C[heads],
+        piece_end_C[heads], changed_C[heads],
+    )  # fmt: skip
     runs: list[TokenRun] = []
     shown, turn = 0, None
-    for head, stop in zip(heads.tolist(), [*heads[1:].tolist(), len(firsts)]):
-        lead, start = int(leads[head]), int(start_C[head])
+    for first, last, start, end, weight, rule, reason, segment, owner, *pieces, changed in zip(
+        *(column.tolist() for column in columns)
+    ):
         # Characters that no token covers belong to the turn before them.
         if start > shown:
             runs.append(_gap(shown, start, turn))
-        turn = chat.segments[int(mask.segments_T[firsts[head]])].turn if chat.segments else None
-        rule = int(mask.rules_T[lead])
+        turn = chat.segments[owner].turn if chat.segments else None
         # Tokens may overlap: a later one may end before an earlier one did.
-        shown = max(shown, int(end_C[stop - 1]))
+        shown = max(shown, end)
         runs.append(
             TokenRun(
-                token_start=int(firsts[head]),
-                token_end=int(stops[stop - 1]),
+                token_start=first,
+                token_end=last,
                 start=start,
-                end=int(end_C[stop - 1]),
-                weight=float(mask.weights_T[lead]),
+                end=end,
+                weight=weight,
                 rule=None if rule < 0 else rule,
-                reason=REASONS[int(mask.reasons_T[lead])],
-                segment=int(mask.segments_T[lead]),
+                reason=REASONS[reason],
+                segment=segment,
                 turn=turn,
-                pieces=(int(piece_start_C[head]), int(piece_end_C[head])),
-                changed=bool(changed_C[head]),
-                medium=media.get(int(firsts[head])),
+                pieces=(pieces[0], pieces[1]),
+                changed=changed,
+                medium=media.get(first),
             )
         )
     if shown < len(chat.text):

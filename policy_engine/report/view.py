@@ -6,6 +6,7 @@ Text is taken from the rendered chat, never decoded token by token, so that a ch
 from __future__ import annotations
 
 import itertools
+from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -154,12 +155,13 @@ def run_view(tokenized: TokenizedChat, mask: TokenMask, *, name: str) -> RowView
     changes = np.zeros(len(ids), bool)
     for column in columns:
         changes[1:] |= column[1:] != column[:-1]
+    changed_at = np.flatnonzero(changes).tolist()
     cells: list[Cell] = []
     tokens: list[TokenView] = []
     for run in token_runs(ShownRow(number=0, tokenized=tokenized, mask=mask)):
         # Tokens of one character may be decided differently, and each is counted where it belongs.
-        inside = np.flatnonzero(changes[run.token_start + 1 : run.token_end]) + run.token_start + 1
-        cuts = [run.token_start, *inside.tolist(), run.token_end] if run.tokens else []
+        inside = changed_at[bisect_right(changed_at, run.token_start) : bisect_left(changed_at, run.token_end)]
+        cuts = [run.token_start, *inside, run.token_end] if run.tokens else []
         own = [
             TokenView(
                 index=a,

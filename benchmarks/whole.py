@@ -1,11 +1,12 @@
 """Whole processes, as a user waits for them:
 
     python -m benchmarks.whole verbs     # --help, check, fmt, show, explain; beside `python -c pass`
-    python -m benchmarks.whole script    # apply of 50 and 300 rows, over the script that people write instead
+    python -m benchmarks.whole script    # apply of 300 and 1,500 rows, over the script that people write instead
 
-CPU time of a process and its children, in interleaved pairs: median [quartiles]. Rows are real text (descriptions of
-installed packages and the standard library), 11 messages each; the vocabulary is Qwen's, 150,000 tokens. Packages are
-compiled before, as an installation compiles them.
+CPU time of a process and its children, in interleaved pairs: median [quartiles], and the peak memory of the largest
+process. Rows are real text (descriptions of installed packages and the standard library), 11 messages each; the
+vocabulary is Qwen's, 150,000 tokens. Packages are compiled before and the parser's tables saved, as an installation
+does. `verbs --before TREE` measures `show` of another tree of this project beside it.
 """
 
 from __future__ import annotations
@@ -13,13 +14,13 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
 import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,16 +28,28 @@ from benchmarks import results
 from benchmarks.corpus import CHATML, POLICY, real_conversations
 from benchmarks.pairs import Ratio
 
-ROWS = (50, 300)
+ROWS = (50, 300, 1_500)
+TREE = Path(__file__).parents[1]
 START = "from policy_engine.cli.main import main; main()"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spent:
+    """The CPU seconds of a process, and the peak of its memory in MB."""
+
+    seconds: float
+    megabytes: float
 
 
 class Files:
     """A folder with data, a policy and a tokenizer, and the caches of what runs there."""
 
     def __init__(self, folder: Path) -> None:
+        from policy_engine.lang.library import tables_path
+        from policy_engine.lang.tables import save_tables
         from tests.support.tokenizers import load
 
+        save_tables(tables_path())
         self.folder = folder
         tokenizer = load("qwen")
         tokenizer.chat_template = CHATML
@@ -47,54 +60,78 @@ class Files:
         (folder / "my.policy").write_text(POLICY.replace("; ", "\n").replace(",", ", ") + "\n", encoding="utf-8")
         self.environment = {
             **{name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"},
-            "PYTHONPATH": str(Path(__file__).parents[1]),
             "PYTHONPYCACHEPREFIX": str(folder / "compiled"),
             "POLICY_ENGINE_CACHE": str(folder / "kept"),
             "HF_HOME": str(folder / "hf"),
             "RAYON_NUM_THREADS": "1",
         }
 
-    def seconds(self, command: list[str]) -> float:
-        """CPU time of a command. Raises CalledProcessError if it fails."""
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        subprocess.run(command, cwd=self.folder, env=self.environment, check=True, capture_output=True)
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    def measure(self, command: list[str], tree: Path = TREE) -> Spent:
+        """The costs of a command with the package of a tree. Raises CalledProcessError if it fails."""
+        environment = {**self.environment, "PYTHONPATH": str(tree)}
+        with tempfile.TemporaryFile() as out:
+            process = subprocess.Popen(command, cwd=self.folder, env=environment, stdout=out, stderr=out)
+            # Of this process and those that it waited for, and of no other.
+            _, status, usage = os.wait4(process.pid, 0)
+            process.returncode = os.waitstatus_to_exitcode(status)
+            if process.returncode:
+                out.seek(0)
+                raise subprocess.CalledProcessError(process.returncode, command, out.read())
+        return Spent(seconds=usage.ru_utime + usage.ru_stime, megabytes=usage.ru_maxrss / 1024)
 
-    def ours(self, arguments: str) -> float:
-        """CPU time of a command of policy-engine."""
-        return self.seconds([sys.executable, "-c", START, *arguments.split()])
+    def ours(self, arguments: str, tree: Path = TREE) -> Spent:
+        """The costs of a command of policy-engine."""
+        return self.measure([sys.executable, "-c", START, *arguments.split()], tree)
 
-    def forget(self) -> None:
-        """Removes the cache of tokenizers."""
-        shutil.rmtree(self.folder / "kept", ignore_errors=True)
+    def unknown(self, arguments: str) -> Spent:
+        """The same with a tokenizer that is not in the cache yet."""
+        self.environment["POLICY_ENGINE_CACHE"] = str(self.folder / "empty")
+        try:
+            return self.ours(arguments)
+        finally:
+            self.environment["POLICY_ENGINE_CACHE"] = str(self.folder / "kept")
+            shutil.rmtree(self.folder / "empty", ignore_errors=True)
 
 
-def verbs(files: Files, pairs: int) -> dict[str, Any]:
-    """Seconds of each verb, and of Python alone."""
-    rows = "50.jsonl -p my.policy -t tokenizer"
-    works: dict[str, Callable[[], float]] = {
-        "`python -c pass`": lambda: files.seconds([sys.executable, "-c", "pass"]),
+SHOW = "show 50.jsonl -p my.policy -t tokenizer --limit 50"
+
+
+def verbs(files: Files, pairs: int, before: Path | None) -> dict[str, Any]:
+    """The costs of each verb, and of Python alone."""
+    works: dict[str, Callable[[], Spent]] = {
+        "`python -c pass`": lambda: files.measure([sys.executable, "-c", "pass"]),
         "`--help`": lambda: files.ours("--help"),
         "`check`": lambda: files.ours("check my.policy"),
         "`fmt --check`": lambda: files.ours("fmt my.policy --check"),
-        "`explain --row 3`": lambda: files.ours(f"explain {rows} --row 3"),
-        "`show --limit 50`": lambda: files.ours(f"show {rows} --limit 50"),
-        "`show --limit 50 --no-cache`": lambda: files.ours(f"show {rows} --limit 50 --no-cache"),
+        "`explain --row 3`": lambda: files.ours("explain 50.jsonl -p my.policy -t tokenizer --row 3"),
+        "`show --limit 50`, unknown tokenizer": lambda: files.unknown(SHOW),
+        "`show --limit 50`": lambda: files.ours(SHOW),
+        "`show --limit 50`, backend checked before": lambda: files.ours(SHOW),
     }
-    found: dict[str, list[float]] = {name: [] for name in works}
-    for at in range(pairs + 1):
-        for name, work in works.items():
-            seconds = work()
-            if at:  # the first round compiles, and fills the cache
-                found[name].append(seconds)
-        if not at:
-            # A full check of a backend, as `apply` of much data makes it: `show` takes its ids from then on.
-            files.seconds([sys.executable, "-c", FULL_CHECK])
-            works["`show --limit 50`, backend checked before"] = works["`show --limit 50`"]
-            found["`show --limit 50`, backend checked before"] = []
-            del works["`show --limit 50`"], found["`show --limit 50`"]
-    return {"pairs": pairs, "seconds": {name: _quartiles(values) for name, values in found.items()}}
+    found: dict[str, list[Spent]] = {name: [] for name in works}
+    over: dict[str, list[float]] = {name: [] for name in ("control", *list(works)[-3:])}
+    rounds = [list(works)[:-1], list(works)[-1:]]
+    for names in rounds:
+        # Whatever was loaded before is compiled, and in the cache.
+        works[names[-1]]()
+        for _ in range(pairs):
+            for name in names:
+                if name in over and before is not None:
+                    base = files.ours(SHOW, before).seconds
+                    spent = works[name]()
+                    over[name].append(spent.seconds / base)
+                    over["control"].append(files.ours(SHOW, before).seconds / base)
+                else:
+                    spent = works[name]()
+                found[name].append(spent)
+        # A full check of a backend, as `apply` of much data makes it: `show` takes its ids from then on.
+        files.measure([sys.executable, "-c", FULL_CHECK])
+    return {
+        "pairs": pairs,
+        "seconds": {name: _quartiles([spent.seconds for spent in values]) for name, values in found.items()},
+        "megabytes": {name: max(spent.megabytes for spent in values) for name, values in found.items()},
+        "over": {name: _quartiles(values) for name, values in over.items() if values},
+    }
 
 
 FULL_CHECK = (
@@ -104,35 +141,41 @@ FULL_CHECK = (
 
 
 def script(files: Files, pairs: int) -> dict[str, Any]:
-    """`apply` over the script, by rows and backend."""
+    """`apply` over the script, by rows and backend, and by further row."""
     path = str(Path(__file__).with_name("script_hf.py"))
-    found: dict[str, Any] = {"pairs": pairs, "cases": {}}
+    files.measure([sys.executable, "-c", FULL_CHECK])
 
-    def base(count: int) -> float:
+    def base(count: int) -> Spent:
         shutil.rmtree(files.folder / "script.parquet.cache", ignore_errors=True)
-        return files.seconds([sys.executable, path, f"{count}.jsonl", "tokenizer", "script.parquet"])
+        return files.measure([sys.executable, path, f"{count}.jsonl", "tokenizer", "script.parquet"])
 
-    for count in ROWS:
-        options = f"apply {count}.jsonl -p my.policy -t tokenizer -o ours.parquet --overwrite"
-        works: dict[str, Callable[[], float]] = {
-            "control": lambda count=count: base(count),  # type: ignore[misc]
-            "reference": lambda options=options: files.ours(options),  # type: ignore[misc]
-            "reference, no cache": lambda options=options: files.ours(f"{options} --no-cache"),  # type: ignore[misc]
-            "auto": lambda options=options: files.ours(f"{options} --backend auto"),  # type: ignore[misc]
-        }
-        for work in works.values():
-            work()
-        ratios: dict[str, list[float]] = {name: [] for name in works}
-        seconds: list[float] = []
-        for _ in range(pairs):
-            for name, work in works.items():
-                seconds.append(base(count))
-                ratios[name].append(work() / seconds[-1])
-        found["cases"][str(count)] = {
-            "script": statistics.median(seconds),
-            "ratios": {name: _quartiles(values) for name, values in ratios.items()},
-        }
-    return found
+    def apply(count: int, more: str = "") -> Spent:
+        return files.ours(f"apply {count}.jsonl -p my.policy -t tokenizer -o ours.parquet --overwrite {more}")
+
+    works: dict[str, Callable[[int], Spent]] = {
+        "control": base,
+        "reference": apply,
+        "reference, no cache": lambda count: apply(count, "--no-cache"),
+        "kitoken, checked before": lambda count: apply(count, "--backend kitoken"),
+    }
+    few, many = ROWS[1:]
+    ratios: dict[str, dict[str, list[float]]] = {name: {"few": [], "further": []} for name in works}
+    megabytes = dict.fromkeys(works, 0.0)
+    scripts: list[float] = []
+    for _ in range(pairs):
+        for name, work in works.items():
+            ours, theirs, more, theirs_more = work(few), base(few), work(many), base(many)
+            scripts.append(theirs.seconds)
+            ratios[name]["few"].append(ours.seconds / theirs.seconds)
+            ratios[name]["further"].append((more.seconds - ours.seconds) / (theirs_more.seconds - theirs.seconds))
+            megabytes[name] = max(megabytes[name], ours.megabytes, more.megabytes)
+    return {
+        "pairs": pairs,
+        "rows": [few, many],
+        "script": statistics.median(scripts),
+        "ratios": {name: {k: _quartiles(v) for k, v in own.items()} for name, own in ratios.items()},
+        "megabytes": megabytes,
+    }
 
 
 def _quartiles(values: list[float]) -> dict[str, float]:
@@ -142,18 +185,26 @@ def _quartiles(values: list[float]) -> dict[str, float]:
 
 def show_verbs(found: dict[str, Any]) -> str:
     """The table of verbs."""
-    rows = [[name, Ratio(**seconds)] for name, seconds in found["seconds"].items()]
-    return results.table(("command", "CPU seconds"), rows)
+    over = {name: Ratio(**ratio) for name, ratio in found["over"].items()}
+    rows = [
+        [name, Ratio(**seconds), f"{found['megabytes'][name]:.0f}", *([over.get(name, "")] if over else [])]
+        for name, seconds in found["seconds"].items()
+    ]
+    if over:
+        rows.append(["the tree before, over itself (control)", "", "", over["control"]])
+    head = ("command", "CPU seconds", "peak, MB", *(["over `show` of the tree before"] if over else []))
+    return results.table(head, rows)
 
 
 def show_script(found: dict[str, Any]) -> str:
     """The table of `apply` and the script."""
-    names = list(next(iter(found["cases"].values()))["ratios"])
+    few, many = found["rows"]
     rows = [
-        [count, f"{case['script']:.2f}", *(Ratio(**case["ratios"][name]) for name in names)]
-        for count, case in found["cases"].items()
+        [name, Ratio(**own["few"]), Ratio(**own["further"]), f"{found['megabytes'][name]:.0f}"]
+        for name, own in found["ratios"].items()
     ]
-    return results.table(("rows", "script, CPU seconds", *names), rows)
+    head = ("", f"{few} rows", f"each further row, up to {many:,}", "peak, MB")
+    return f"The script takes {found['script']:.2f} CPU seconds for {few} rows.\n\n{results.table(head, rows)}"
 
 
 def main() -> None:
@@ -163,12 +214,14 @@ def main() -> None:
     )
     parser.add_argument("step", choices=["verbs", "script"])
     parser.add_argument("--pairs", type=int, default=10)
+    parser.add_argument("--before", type=Path, metavar="TREE", help="another tree, for `verbs`")
     parser.add_argument("--results", type=Path, default=results.RESULTS)
     options = parser.parse_args()
     opening = results.start()
     with tempfile.TemporaryDirectory() as folder:
         files = Files(Path(folder))
-        found = {**opening, **(verbs if options.step == "verbs" else script)(files, options.pairs)}
+        made = verbs(files, options.pairs, options.before) if options.step == "verbs" else script(files, options.pairs)
+        found = {**opening, **made}
     results.save(options.results, f"whole-{options.step}", found)
     print(f"\n{(show_verbs if options.step == 'verbs' else show_script)(found)}\n\n{results.description(found)}")
 

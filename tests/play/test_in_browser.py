@@ -138,7 +138,7 @@ def test_a_broken_text_keeps_the_colours_and_says_where(visit: Visit) -> None:
     visit.type("train user.text; train asistant wher")
     said = visit.waits_for("#play-findings .error", "PE101")
     assert "| train user.text; train asistant wher" in said
-    line, caret = said.splitlines()[1:3]
+    line, caret = visit.page.locator("#play-findings .error pre").inner_text().splitlines()
     assert line.index("wher") == caret.index("^")
     assert "keep the colours" in visit.page.locator("#play-findings").inner_text()
     assert "Hi there" == visit.trained(1)

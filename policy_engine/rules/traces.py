@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from policy_engine.core.facts import ChatFacts
 from policy_engine.rules.conditions.chat_view import ChatView
 from policy_engine.rules.conditions.conditions import ConditionValue
 from policy_engine.rules.program import Program
+from policy_engine.rules.statements import Step
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +39,42 @@ def trace_rules(program: Program, chat: ChatFacts, places: Sequence[tuple[int, i
     view = ChatView(chat)
     program.decider.prepare(view)
     return [_trace(program, view, segment, position) for segment, position in places]
+
+
+def selected_rules(program: Program, chat: ChatFacts, wanted: Collection[int]) -> tuple[set[int], set[int]]:
+    """The rules of `wanted` that select text of a chat, and those whose condition holds there.
+
+    Asked of the first character of each segment. Says the same as `trace_rules`, and costs little for hundreds of rules
+    whose conditions are false.
+
+    Raises RowError, as `Program.decide` does.
+    """
+    view = ChatView(chat)
+    program.decider.prepare(view)
+    selected: set[int] = set()
+    held: set[int] = set()
+    kinds: dict[tuple[str | None, str, int], list[tuple[int, Step]]] = {}
+    for index, segment in enumerate(chat.segments):
+        if segment.start >= segment.end:
+            continue
+        turn = segment.turn
+        kind = (None, segment.part, 0) if turn is None else (view.roles[turn], segment.part, view.signatures[turn])
+        if kind not in kinds:
+            steps = ((rule, program.decider.rules[rule].step_for(*kind)) for rule in wanted)
+            kinds[kind] = [(rule, step) for rule, step in steps if step is not None]
+        # The bits of the rules whose conditions may hold: of the others nothing is evaluated.
+        may = view.held[-1 if turn is None else turn][0]
+        for rule, step in kinds[kind]:
+            if rule in held:
+                continue
+            holds = bool(may >> rule & 1) and step.holds(view, index)
+            # As in `_trace`.
+            if not step.whole and holds and not any(a <= segment.start < b for a, b in step.ranges(view, index)):
+                continue
+            selected.add(rule)
+            if holds:
+                held.add(rule)
+    return selected, held
 
 
 def _trace(program: Program, view: ChatView, index: int, position: int) -> tuple[RuleTrace, ...]:

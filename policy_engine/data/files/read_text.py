@@ -210,8 +210,9 @@ def _row(text: bytes, place: str, reader: JsonReader) -> Any:
     problem = reader.problem(row, decoded)
     if problem is not None:
         return RowError(f"{place} {problem}", help=_FIX)
-    # Only escapes can make half a character, and hardly a row has one.
-    return _without_surrogates(row, place) if b"\\ud" in text or b"\\uD" in text else row
+    # Only escapes can make half a character. One search first, since most rows have no escape of the kind.
+    escaped = b"\\u" in text and (b"\\ud" in text or b"\\uD" in text)
+    return _without_surrogates(row, place) if escaped else row
 
 
 def _hint(text: bytes) -> str:

@@ -26,7 +26,7 @@ from policy_engine.rules.conditions.chat_view import ChatView
 from policy_engine.rules.conditions.comparison import MISSING, kind_of, step_into
 from policy_engine.rules.conditions.conditions import leaves
 from policy_engine.rules.program import Program
-from policy_engine.rules.traces import trace_rules
+from policy_engine.rules.traces import selected_rules
 
 Evidence: TypeAlias = Counter[tuple[str, ...]]
 """Facts seen in rows, each with how often. Sums of two are the evidence of all the rows together.
@@ -108,15 +108,14 @@ class RuleWatch:
                 seen["thinking", marker] += 1
 
     def _trace(self, row: MaskedRow, seen: Evidence) -> None:
-        places = [(i, s.start) for i, s in enumerate(row.chat.segments) if s.start < s.end]
         try:
-            traces = [trace for found in trace_rules(self._program, row.chat, places) for trace in found]
+            selected, held = selected_rules(self._program, row.chat, self._rules)
         # Evidence comes beside the run: a row that was masked does not fail for it.
         except PolicyEngineError:
             return
-        for index in {trace.index for trace in traces} & self._rules:
+        for index in selected:
             seen["selected", str(index)] += 1
-        for index in {trace.index for trace in traces if trace.holds} & self._rules:
+        for index in held:
             seen["held", str(index)] += 1
 
     def _look_at_fields(self, row: MaskedRow, seen: Evidence, number: int) -> None:

@@ -103,6 +103,8 @@ KEYWORDS: Final = (
     "first", "last", "trained", "of", "right", "after", "before", "where", "unless", "weight", "and", "or", "not",
     "has", "contains", "matches", "true", "false", "null", "language",
 )  # fmt: skip
+STATEMENTS: Final = ("train", "mask", "scale", "never", "always", "use", "let", "on", "language")
+"""Words that a statement begins with."""
 CONTINUATIONS: Final = ("of", "after", "right", "before", "where", "unless", "weight", "by")
 """Words that go on with a statement, so that a newline before one of them does not end it (and before `and`, `or`)."""
 PART_NAMES: Final = tuple(dict.fromkeys(name for p in PARTS for name in (p.split(".")[0],)))

@@ -13,10 +13,17 @@ from lark.exceptions import UnexpectedCharacters, UnexpectedInput, UnexpectedTok
 from policy_engine.core.diagnostics import Diagnostic, error_at
 from policy_engine.core.source import Source, Span
 from policy_engine.core.suggest import nearest
-from policy_engine.core.vocabulary import CONTINUATIONS, KEYWORDS, OTHER_FUNCTIONS, SCOPES, SETTINGS, RelationKind
+from policy_engine.core.vocabulary import (
+    CONTINUATIONS,
+    KEYWORDS,
+    OTHER_FUNCTIONS,
+    SCOPES,
+    SETTINGS,
+    STATEMENTS,
+    RelationKind,
+)
 from policy_engine.lang.split import words_before
 
-_STATEMENT_WORDS: Final = ("train", "mask", "scale", "never", "always", "use", "let", "on", "language")
 _RELATIONS: Final = ("of", *get_args(RelationKind))
 _SYMBOLS: Final = {
     "COMMA": "`,`", "DOT": "`.`", "LPAR": "`(`", "RPAR": "`)`", "LSQB": "`[`", "RSQB": "`]`", "EQUALS": "`=`",
@@ -140,7 +147,7 @@ def _unexpected_token(error: UnexpectedToken, source: Source, start: int, end: i
         span = Span(source=source, start=start + last_start, end=start + last_start + len(last))
         if before in ("spans", "has"):
             return error_at("PE101", f"expected {_FIELD}, but found `{last}`", span, _FIELD_HELP)
-        return keyword_as_name(last, span, after_comma=before == "," and last in _STATEMENT_WORDS)
+        return keyword_as_name(last, span, after_comma=before == "," and last in STATEMENTS)
     if at_end:
         # Lark points at the last token; what is missing is missing after it.
         where = "the file ends" if not source.text[end:].strip(" \t\r\n;") else "the statement ends"
@@ -158,7 +165,7 @@ def _unexpected_token(error: UnexpectedToken, source: Source, start: int, end: i
         help = f"`{without}` {_FILLERS[last].format(does=does)}"
         return error_at("PE101", f"there is no `{last}`", span, help)
     # Most often the `;` is forgotten on one line; a listing of what may follow would hide that.
-    if "$END" in accepted and found in _STATEMENT_WORDS:
+    if "$END" in accepted and found in STATEMENTS:
         help = f"write `;` or a new line before `{found}`"
         return error_at("PE110", f"a statement starts at `{found}`, but the one before it has not ended", at, help)
     help = _instead(found, error.token.type, accepted, last)
@@ -302,7 +309,7 @@ def _taken_apart(word: str, keywords: list[str]) -> str | None:
 def _unknown_statement(found: str, at: Span) -> Diagnostic:
     if found.startswith("/*"):
         return error_at("PE103", "a comment starts with `#`", at, _BLOCK_COMMENT)
-    words = list(_STATEMENT_WORDS)
+    words = list(STATEMENTS)
     listed = ", ".join(f"`{w}`" for w in words)
     near = _taken_apart(found, words) or nearest(found, words)
     help = f"did you mean `{near}`?" if near else f"a statement starts with {listed}"

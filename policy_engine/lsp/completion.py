@@ -16,6 +16,7 @@ from policy_engine.core.vocabulary import (
     PARTS,
     SCOPES,
     SETTINGS,
+    STATEMENTS,
     TURN,
 )
 from policy_engine.lang.library import read_shipped, shipped
@@ -23,7 +24,6 @@ from policy_engine.lsp.document import Document
 from policy_engine.lsp.words import GROUP_DOCS, KEYWORD_DOCS, SCOPE_DOCS, SETTING_DOCS
 
 Kind = Literal["keyword", "role", "part", "let", "field", "setting", "value", "policy"]
-_STARTS: Final = ("train", "mask", "scale", "never", "always", "use", "let", "on", "language")
 _TARGETS: Final = ("first", "last", "trained", "everything", "spans", "sampled")
 _BEHIND: Final = (*CONTINUATIONS, "in")
 _CONDITIONS: Final = ("not", "has", "and", "or", "in", "contains", "matches", "true", "false", "null")
@@ -86,7 +86,7 @@ def _statement(text: str) -> str:
 
 def _words(document: Document, before: str, scope: str) -> Iterator[Word]:
     if not before:
-        yield from _keywords(_STARTS)
+        yield from _keywords(STATEMENTS)
     elif re.fullmatch(r"use\s+", before):
         yield from (Word(label=name, kind="policy", doc=_first_line(name)) for name in shipped())
     elif re.fullmatch(r"on\s+", before):

@@ -194,7 +194,6 @@ def _unproven(policy: CheckedPolicy) -> Diagnostic:
 def _proven(policy: CheckedPolicy) -> tuple[Diagnostic, ...]:
     # Imported here: the first proof brings chat templates, which a server that only completes words does without.
     from policy_engine.proof.policy_proof import prove
-    from policy_engine.proof.proof_diagnostics import guard_diagnostics, rule_diagnostics
+    from policy_engine.proof.proof_diagnostics import report_diagnostics
 
-    report = prove(policy, places=False)
-    return (*guard_diagnostics(report.guards, undecided=report.undecided), *rule_diagnostics(report))
+    return report_diagnostics(prove(policy, places=False))

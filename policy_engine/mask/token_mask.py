@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -39,4 +40,4 @@ class TokenMask:
         )
 
 
-REASONS: tuple[Reason, ...] = ("rule", "default", "straddle", "structural", "truncated", "drift")
+REASONS: Final[tuple[Reason, ...]] = get_args(Reason)

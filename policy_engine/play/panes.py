@@ -18,7 +18,7 @@ from policy_engine.mask.row import MaskedRow
 from policy_engine.play.choice import AT_ONCE, Choice, chosen, to_show
 from policy_engine.play.editions import Draft, Edition
 from policy_engine.proof import GuardFinding, ProofReport, Witness
-from policy_engine.proof.proof_diagnostics import guard_diagnostics, rule_diagnostics
+from policy_engine.proof.proof_diagnostics import report_diagnostics
 from policy_engine.report.html.escape import escaped, with_breaks
 from policy_engine.report.html.overview import overview
 from policy_engine.report.html.page import html_page
@@ -51,7 +51,7 @@ def findings_pane(draft: Draft, *, proven: bool = False) -> str:
     edition = draft.edition
     if proven and not draft.is_kept:
         report = edition.proof
-        more = [*guard_diagnostics(report.guards, undecided=report.undecided), *rule_diagnostics(report)]
+        more = report_diagnostics(report)
         found += [finding for finding in (*more, *edition.row_findings) if finding.code not in _GUARDS]
     kept = ""
     if draft.is_kept:

@@ -18,6 +18,11 @@ CONDITION_FIXED: Final = "PE312"
 _LONGEST: Final = 600
 
 
+def report_diagnostics(report: ProofReport) -> tuple[Diagnostic, ...]:
+    """All problems of a report: those of its guards, then those of its rules and conditions."""
+    return (*guard_diagnostics(report.guards, undecided=report.undecided), *rule_diagnostics(report))
+
+
 def guard_diagnostics(findings: Sequence[GuardFinding], *, undecided: str | None = None) -> Iterator[Diagnostic]:
     """The problems of guards: an error for one that fails, a warning for one that is not proven.
 

@@ -15,112 +15,91 @@ from typing import Any, Final
 from policy_engine.data.conversation import Conversation
 from policy_engine.testing.choices import RandomChoices
 from policy_engine.testing.conversations import conversation as any_conversation
-from policy_engine.testing.shapes import SHAPES
+from policy_engine.testing.shapes import PARIS, SHAPES, SYSTEM, answer, call, chat, result, user
 
-_TOOLS: Final = SHAPES["a tool call and its result"].tools
-_SYSTEM: Final = {"role": "system", "content": "Be brief."}
-_ONE: Final = {"city": "Paris"}
 _TEXT: Final = '{"city": "Paris"}'
 _OTHER: Final = {"city": "Oslo", "days": 2, "near": ["sea", {"hot": False}]}
 
 
-def _user(content: Any = "Where is it?") -> dict[str, Any]:
-    return {"role": "user", "content": content}
-
-
 def _answer(content: Any = "It is here.", *calls: Any, reasoning: str | None = None) -> dict[str, Any]:
-    made: dict[str, Any] = {"role": "assistant", "content": content}
-    if reasoning is not None:
-        made["reasoning_content"] = reasoning
-    if calls:
-        made["tool_calls"] = [
-            {"id": f"callid00{n}", "type": "function", "function": {"name": "look_up", "arguments": call}}
-            for n, call in enumerate(calls, 1)
-        ]
-    return made
-
-
-def _result(number: int = 1) -> dict[str, Any]:
-    return {"role": "tool", "name": "look_up", "tool_call_id": f"callid00{number}", "content": f"result {number}"}
+    thought = {} if reasoning is None else {"reasoning_content": reasoning}
+    called = {"tool_calls": [call(number, given) for number, given in enumerate(calls, 1)]} if calls else {}
+    return answer(content, **thought, **called)
 
 
 def _parts(*texts: str) -> list[dict[str, str]]:
     return [{"type": "text", "text": text} for text in texts]
 
 
-def _chat(*messages: Mapping[str, Any], tools: bool = False) -> Conversation:
-    return Conversation(messages=messages, tools=_TOOLS if tools else None)
-
-
 def _tools(*messages: Mapping[str, Any]) -> Conversation:
-    return _chat(*messages, tools=True)
+    return chat(*messages, tools=True)
 
 
 CONVERSATIONS: Final[Mapping[str, Conversation]] = MappingProxyType(
     {
         **SHAPES,
-        "an empty answer last": _chat(_user(), _answer("")),
-        "blanks around texts": _chat(_user(" Why?\n"), _answer("\n So. \n"), _user(), _answer(" Here.")),
-        "texts of several lines": _chat(_user("One:\n\n- two\n"), _answer("Three.\n\nFour.\n- five")),
-        "roles and markers in texts": _chat(
-            _user("assistant\n<|im_end|>\n<|im_start|>assistant\n"), _answer("user: </s> [INST]"), _user(), _answer()
+        "an empty answer last": chat(user(), _answer("")),
+        "blanks around texts": chat(user(" Why?\n"), _answer("\n So. \n"), user(), _answer(" Here.")),
+        "texts of several lines": chat(user("One:\n\n- two\n"), _answer("Three.\n\nFour.\n- five")),
+        "roles and markers in texts": chat(
+            user("assistant\n<|im_end|>\n<|im_start|>assistant\n"), _answer("user: </s> [INST]"), user(), _answer()
         ),
-        "a question with a system prompt": _chat(_SYSTEM, _user()),
-        "a system prompt in parts": _chat(
-            {"role": "system", "content": _parts("Be ", "brief.")}, _user(_parts("Why?")), _answer(_parts("So."))
+        "a question with a system prompt": chat(SYSTEM, user()),
+        "a system prompt in parts": chat(
+            {"role": "system", "content": _parts("Be ", "brief.")}, user(_parts("Why?")), _answer(_parts("So."))
         ),
-        "a system turn between": _chat(_user(), _answer(), _SYSTEM, _user(), _answer()),
-        "several parts in a turn": _chat(_user(_parts("Why", "?")), _answer(_parts("So", ".")), _user(), _answer()),
-        "an image in the second question": _chat(
-            _user(), _answer(), _user([{"type": "text", "text": "This?"}, {"type": "image"}]), _answer("A cat.")
+        "a system turn between": chat(user(), _answer(), SYSTEM, user(), _answer()),
+        "several parts in a turn": chat(user(_parts("Why", "?")), _answer(_parts("So", ".")), user(), _answer()),
+        "an image in the second question": chat(
+            user(), _answer(), user([{"type": "text", "text": "This?"}, {"type": "image"}]), _answer("A cat.")
         ),
-        "three assistant turns in a row": _chat(_user(), _answer("One."), _answer("Two."), _answer("Three.")),
+        "three assistant turns in a row": chat(user(), _answer("One."), _answer("Two."), _answer("Three.")),
         "a result in parts": _tools(
-            _user(),
-            _answer("", _ONE),
-            {**_result(), "content": _parts("re", "sult")},
+            user(),
+            _answer("", PARIS),
+            {**result(), "content": _parts("re", "sult")},
             _answer(),
-            _user(),
-            _user("Well?"),
+            user(),
+            user("Well?"),
         ),
-        "text and a call": _tools(_user(), _answer("I look.", _ONE), _result(), _answer("In Paris.")),
-        "two calls without text": _tools(_user(), _answer("", _ONE, _OTHER), _result(), _result(2), _answer()),
-        "two calls, and no content": _tools(_user(), _answer(None, _TEXT, _TEXT), _result(), _result(2), _answer()),
-        "a call last": _tools(_user(), _answer("", _ONE)),
-        "text and two calls last": _tools(_SYSTEM, _user(), _answer("I look.", _ONE, _OTHER)),
-        "a result last": _tools(_user(), _answer("", _ONE), _result()),
+        "text and a call": _tools(user(), _answer("I look.", PARIS), result(), _answer("In Paris.")),
+        "two calls without text": _tools(user(), _answer("", PARIS, _OTHER), result(), result(2), _answer()),
+        "two calls, and no content": _tools(user(), _answer(None, _TEXT, _TEXT), result(), result(2), _answer()),
+        "a call last": _tools(user(), _answer("", PARIS)),
+        "text and two calls last": _tools(SYSTEM, user(), _answer("I look.", PARIS, _OTHER)),
+        "a result last": _tools(user(), _answer("", PARIS), result()),
         "two rounds of calls": _tools(
-            _SYSTEM, _user(), _answer("", _TEXT), _result(), _answer("And.", _TEXT), _result(), _answer("Both.")
+            SYSTEM, user(), _answer("", _TEXT), result(), _answer("And.", _TEXT), result(), _answer("Both.")
         ),
         "a call in a later turn": _tools(
-            _user(), _answer(), _user("And?"), _answer("", _ONE), _result(), _answer(), _user("Ah."), _answer("Yes.")
+            user(), _answer(), user("And?"), _answer("", PARIS), result(), _answer(), user("Ah."), _answer("Yes.")
         ),
-        "a call and no tools": _chat(_user(), _answer("I look.", _TEXT), _result(), _answer("In Paris.")),
-        "a call without arguments": _tools(_user(), _answer("", {}), _result(), _answer("Nowhere.")),
-        "a call without a result": _tools(_user(), _answer("I look.", _TEXT, _TEXT), _user("Well?"), _answer()),
-        "reasoning, one exchange": _chat(_SYSTEM, _user(), _answer("Here.", reasoning="Let me see.")),
-        "reasoning in the first answer": _chat(
-            _user(), _answer("Here.", reasoning="Let me\n\nsee."), _user("Why?"), _answer("So.")
+        "a call and no tools": chat(user(), _answer("I look.", _TEXT), result(), _answer("In Paris.")),
+        "a call without arguments": _tools(user(), _answer("", {}), result(), _answer("Nowhere.")),
+        "a call without a result": _tools(user(), _answer("I look.", _TEXT, _TEXT), user("Well?"), _answer()),
+        "reasoning, one exchange": chat(SYSTEM, user(), _answer("Here.", reasoning="Let me see.")),
+        "reasoning in the first answer": chat(
+            user(), _answer("Here.", reasoning="Let me\n\nsee."), user("Why?"), _answer("So.")
         ),
-        "reasoning in the last answer": _chat(_user(), _answer(), _user("Why?"), _answer("So.", reasoning="Hm.")),
+        "reasoning in the last answer": chat(user(), _answer(), user("Why?"), _answer("So.", reasoning="Hm.")),
         "reasoning and a call": _tools(
-            _user(), _answer("", _ONE, reasoning="I must look."), _result(), _answer("In Paris.", reasoning="I see.")
+            user(), _answer("", PARIS, reasoning="I must look."), result(), _answer("In Paris.", reasoning="I see.")
         ),
         "reasoning, text and two calls": _tools(
-            _user(),
-            _answer("I look.", _ONE, _OTHER, reasoning="I must look."),
-            _result(),
-            _result(2),
+            user(),
+            _answer("I look.", PARIS, _OTHER, reasoning="I must look."),
+            result(),
+            result(2),
             _answer("In Paris.", reasoning="I see."),
-            _user("Sure?"),
+            user("Sure?"),
             _answer("Yes.", reasoning="It said so."),
         ),
-        "reasoning and a call last": _tools(_user(), _answer("", _ONE, reasoning="I must look.")),
+        "reasoning and a call last": _tools(user(), _answer("", PARIS, reasoning="I must look.")),
         "reasoning inside content and a call": _tools(
-            _user(), _answer("<think>\nI must look.\n</think>\n\nI look.", _ONE), _result(), _answer("In Paris.")
+            user(), _answer("<think>\nI must look.\n</think>\n\nI look.", PARIS), result(), _answer("In Paris.")
         ),
-        "empty reasoning inside content": _chat(
-            _user(), _answer("<think>\n\n</think>\n\nHere."), _user("Why?"), _answer("<think>\n\n</think>\n\nSo.")
+        "empty reasoning inside content": chat(
+            user(), _answer("<think>\n\n</think>\n\nHere."), user("Why?"), _answer("<think>\n\n</think>\n\nSo.")
         ),
     }
 )
@@ -150,18 +129,18 @@ def _answers() -> Iterator[tuple[str, Conversation]]:
 
     A template's condition mostly reads one of these, and conversations drawn at random meet few of their combinations.
     """
-    for (what, content), (which, reasoning), calls in product(_CONTENTS.items(), _REASONING.items(), ((), (_ONE,))):
-        answer = {**_answer(content, *calls), **reasoning}
-        messages = [_user(), answer, *([_result(), _answer(content)] if calls else [])]
+    for (what, content), (which, reasoning), calls in product(_CONTENTS.items(), _REASONING.items(), ((), (PARIS,))):
+        made = {**_answer(content, *calls), **reasoning}
+        messages = [user(), made, *([result(), _answer(content)] if calls else [])]
         name = f"{what} and {which}, {'called' if calls else 'said'}"
-        yield f"{name}, last", _chat(*messages, tools=bool(calls))
-        yield f"{name}, first", _chat(*messages, _user("Why?"), answer, tools=bool(calls))
+        yield f"{name}, last", chat(*messages, tools=bool(calls))
+        yield f"{name}, first", chat(*messages, user("Why?"), made, tools=bool(calls))
 
 
 FURTHER: Final[Mapping[str, Conversation]] = MappingProxyType(
     {
-        "a role of its own, last": _chat(
-            {"role": "developer", "content": "Be brief."}, _user(), _answer(), {"role": "critic", "content": "Bad."}
+        "a role of its own, last": chat(
+            {"role": "developer", "content": "Be brief."}, user(), _answer(), {"role": "critic", "content": "Bad."}
         ),
         **dict(_answers()),
     }

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from policy_engine.data.conversation import Conversation
 
-_TOOL: Final[dict[str, Any]] = {
+TOOL: Final[dict[str, Any]] = {
     "type": "function",
     "function": {
         "name": "look_up",
@@ -20,18 +20,21 @@ _TOOL: Final[dict[str, Any]] = {
         },
     },
 }
-_SYSTEM: Final = {"role": "system", "content": "Be brief."}
+SYSTEM: Final = {"role": "system", "content": "Be brief."}
 
 
-def _user(content: Any = "Where is it?") -> dict[str, Any]:
+def user(content: Any = "Where is it?") -> dict[str, Any]:
+    """A question."""
     return {"role": "user", "content": content}
 
 
-def _answer(content: Any = "It is here.", **fields: Any) -> dict[str, Any]:
+def answer(content: Any = "It is here.", **fields: Any) -> dict[str, Any]:
+    """An answer, with further fields of its message."""
     return {"role": "assistant", "content": content, **fields}
 
 
-def _call(number: int, arguments: Any) -> dict[str, Any]:
+def call(number: int, arguments: Any) -> dict[str, Any]:
+    """A tool call, by its number in its message."""
     # Nine letters and digits, which is the only id that Mistral's templates take.
     return {
         "id": f"callid00{number}",
@@ -40,63 +43,63 @@ def _call(number: int, arguments: Any) -> dict[str, Any]:
     }
 
 
-def _result(number: int) -> dict[str, Any]:
+def result(number: int = 1) -> dict[str, Any]:
+    """The result of the call of that number."""
     # With name and id: templates read one or the other.
     return {"role": "tool", "name": "look_up", "tool_call_id": f"callid00{number}", "content": f"result {number}"}
 
 
-def _chat(*messages: Mapping[str, Any], tools: bool = False) -> Conversation:
-    return Conversation(messages=tuple(messages), tools=(_TOOL,) if tools else None)
+def chat(*messages: Mapping[str, Any], tools: bool = False) -> Conversation:
+    """The messages as a conversation, with the schema of the tool if it is asked for."""
+    return Conversation(messages=tuple(messages), tools=(TOOL,) if tools else None)
 
 
-_PARIS: Final = {"city": "Paris"}
+PARIS: Final = {"city": "Paris"}
 
 SHAPES: Final[Mapping[str, Conversation]] = MappingProxyType(
     {
-        "one exchange": _chat(_user(), _answer()),
-        "several exchanges": _chat(
-            _user(), _answer(), _user("Sure?"), _answer("Quite sure."), _user("Why?"), _answer("So.")
+        "one exchange": chat(user(), answer()),
+        "several exchanges": chat(user(), answer(), user("Sure?"), answer("Quite sure."), user("Why?"), answer("So.")),
+        "a system prompt": chat(SYSTEM, user(), answer(), user("Sure?"), answer("Quite sure.")),
+        "a user turn last": chat(user(), answer(), user("Sure?")),
+        "a user turn only": chat(user()),
+        "an assistant turn first": chat(answer("Welcome."), user(), answer()),
+        "two user turns in a row": chat(user(), user("And there?"), answer()),
+        "two assistant turns in a row": chat(user(), answer(), answer("And there."), user("Why?"), answer("So.")),
+        "empty texts": chat(user(""), answer(""), user("Why?"), answer("So.")),
+        "lists of content parts": chat(
+            user([{"type": "text", "text": "Where is it?"}]), answer([{"type": "text", "text": "It is here."}])
         ),
-        "a system prompt": _chat(_SYSTEM, _user(), _answer(), _user("Sure?"), _answer("Quite sure.")),
-        "a user turn last": _chat(_user(), _answer(), _user("Sure?")),
-        "a user turn only": _chat(_user()),
-        "an assistant turn first": _chat(_answer("Welcome."), _user(), _answer()),
-        "two user turns in a row": _chat(_user(), _user("And there?"), _answer()),
-        "two assistant turns in a row": _chat(_user(), _answer(), _answer("And there."), _user("Why?"), _answer("So.")),
-        "empty texts": _chat(_user(""), _answer(""), _user("Why?"), _answer("So.")),
-        "lists of content parts": _chat(
-            _user([{"type": "text", "text": "Where is it?"}]), _answer([{"type": "text", "text": "It is here."}])
+        "an image": chat(user([{"type": "image"}, {"type": "text", "text": "What is it?"}]), answer("A cat.")),
+        "tool schemas without calls": chat(user(), answer(), tools=True),
+        "a tool call and its result": chat(
+            user(), answer("", tool_calls=[call(1, PARIS)]), result(1), answer("In Paris."), tools=True
         ),
-        "an image": _chat(_user([{"type": "image"}, {"type": "text", "text": "What is it?"}]), _answer("A cat.")),
-        "tool schemas without calls": _chat(_user(), _answer(), tools=True),
-        "a tool call and its result": _chat(
-            _user(), _answer("", tool_calls=[_call(1, _PARIS)]), _result(1), _answer("In Paris."), tools=True
-        ),
-        "a tool call whose arguments are a string": _chat(
-            _user(),
-            _answer("", tool_calls=[_call(1, '{"city": "Paris"}')]),
-            _result(1),
-            _answer("In Paris."),
+        "a tool call whose arguments are a string": chat(
+            user(),
+            answer("", tool_calls=[call(1, '{"city": "Paris"}')]),
+            result(1),
+            answer("In Paris."),
             tools=True,
         ),
-        "two tool calls at once": _chat(
-            _user(),
-            _answer("I look.", tool_calls=[_call(1, _PARIS), _call(2, {"city": "Oslo"})]),
-            _result(1),
-            _result(2),
-            _answer("In Paris."),
+        "two tool calls at once": chat(
+            user(),
+            answer("I look.", tool_calls=[call(1, PARIS), call(2, {"city": "Oslo"})]),
+            result(1),
+            result(2),
+            answer("In Paris."),
             tools=True,
         ),
-        "a tool call without text": _chat(
-            _user(), _answer(None, tool_calls=[_call(1, _PARIS)]), _result(1), _answer("In Paris."), tools=True
+        "a tool call without text": chat(
+            user(), answer(None, tool_calls=[call(1, PARIS)]), result(1), answer("In Paris."), tools=True
         ),
-        "reasoning in a field": _chat(
-            _user(), _answer(reasoning_content="Let me see."), _user("Why?"), _answer("So.", reasoning_content="Hm.")
+        "reasoning in a field": chat(
+            user(), answer(reasoning_content="Let me see."), user("Why?"), answer("So.", reasoning_content="Hm.")
         ),
-        "reasoning inside content": _chat(
-            _user(), _answer("<think>\nLet me see.\n</think>\n\nHere."), _user("Why?"), _answer("<think>Hm.</think>So.")
+        "reasoning inside content": chat(
+            user(), answer("<think>\nLet me see.\n</think>\n\nHere."), user("Why?"), answer("<think>Hm.</think>So.")
         ),
-        "a developer turn": _chat({"role": "developer", "content": "Be brief."}, _user(), _answer()),
+        "a developer turn": chat({"role": "developer", "content": "Be brief."}, user(), answer()),
     }
 )
 """Conversations by their special feature.

@@ -100,10 +100,9 @@ def _fix(name: str, schema: Schema | None) -> None:
 def _proven(policy: CheckedPolicy) -> tuple[Diagnostic, ...]:
     # Imported here: proofs bring chat templates, which most verbs do without.
     from policy_engine.proof.policy_proof import prove
-    from policy_engine.proof.proof_diagnostics import guard_diagnostics, rule_diagnostics
+    from policy_engine.proof.proof_diagnostics import report_diagnostics
 
-    report = prove(policy, places=False)
-    return (*guard_diagnostics(report.guards, undecided=report.undecided), *rule_diagnostics(report))
+    return report_diagnostics(prove(policy, places=False))
 
 
 def _facts(name: str, policy: CheckedPolicy | None, found: tuple[Diagnostic, ...]) -> dict[str, Any]:

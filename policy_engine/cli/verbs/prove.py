@@ -44,7 +44,7 @@ def register(app: typer.Typer) -> None:
 def _prove(files: list[str], dataset: str | None, rules: bool) -> Outcome:
     # Imported here: proofs bring chat templates, which most verbs do without.
     from policy_engine.proof import prove
-    from policy_engine.proof.proof_diagnostics import guard_diagnostics, rule_diagnostics
+    from policy_engine.proof.proof_diagnostics import report_diagnostics
 
     schema = read_schema(dataset)
     diagnostics: list[Diagnostic] = []
@@ -59,7 +59,7 @@ def _prove(files: list[str], dataset: str | None, rules: bool) -> Outcome:
             facts.append({"file": name, "valid": False})
             codes.add(Exit.NO_ANSWER)
             continue
-        found = [*guard_diagnostics(report.guards, undecided=report.undecided), *rule_diagnostics(report)]
+        found = report_diagnostics(report)
         diagnostics += found
         codes.add(report.exit_code)
         facts.append(report_facts(name, report))

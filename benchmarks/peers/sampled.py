@@ -4,7 +4,8 @@
 
 It runs in the environment of `make peers PEERS=renderers`. A renderer is given its model's own chat template (from the
 packages that bundle templates) and a vocabulary that has the template's control tokens; rows are compared where the ids
-of both are equal. The table of docs/explanation/peers.md is made of what this prints.
+of both are equal. The table of docs/explanation/peers.md is made of what this prints. gpt-oss's vocabulary comes from
+the network, or from the folder that `TIKTOKEN_ENCODINGS_BASE` names (`make encoders` puts it into one).
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import argparse
 import copy
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from benchmarks import results
@@ -21,6 +22,7 @@ from benchmarks.peers.chats import Row, rows_of
 from policy_engine import Masker, load_policy
 from policy_engine.core.errors import PolicyEngineError
 from policy_engine.testing.templates import installed_templates
+from tests.support.renderer_tokenizers import gpt_oss_tokenizer
 from tests.support.tokenizers import load
 
 _KINDS: Final = ("plain", "system", "reasoning", "think", "tools")
@@ -28,6 +30,14 @@ _CONTROL: Final = re.compile(
     r"<\|[^\s<>|'\"{}]+\|>|<｜[^<>｜'\"{}]+｜>|<\|[a-z_]+>|<[a-z_]+\|>|</?[a-z_]+(?::[a-z_]+)?>|\[gMASK\]|\]~!?b\[|\[e~\["
 )
 """Control tokens, as templates and renderers spell them."""
+_BOS: Final = {"gemma4": "<bos>"}
+"""Begin-of-sequence tokens that renderers write, and that the vocabularies used here do not have."""
+_ARGUMENTS: Final[Mapping[str, Mapping[str, Any]]] = {
+    # The renderer writes the day of the model's release, the template the present one.
+    "llama-3": {"date_string": "26 Jul 2024"},
+    "laguna-s-2.1": {"enable_thinking": True},
+}
+"""Arguments with which a template writes what the renderer writes without any."""
 
 
 def models() -> dict[str, list[str]]:
@@ -52,7 +62,7 @@ def compare(renderer: str, template: str, count: int) -> dict[str, Any]:
     rows: Counter[str] = Counter()
     differences: Counter[tuple[str, str, str]] = Counter()
     for row in rows_of(count, _KINDS):
-        outcome, found = _row(masker, theirs, row)
+        outcome, found = _row(masker, theirs, row, _ARGUMENTS.get(renderer, {}))
         rows[outcome] += 1
         differences.update(found)
     return {
@@ -66,10 +76,12 @@ def compare(renderer: str, template: str, count: int) -> dict[str, Any]:
 def _renderer(renderer: str, template: str) -> tuple[Any, Any]:
     import renderers
 
-    tok = copy.deepcopy(load({"deepseek-v3": "deepseek", "deepseek-r1": "deepseek", "llama-3": "llama3"}.get(
-        renderer, "qwen")))  # fmt: skip
+    usual = {"deepseek-v3": "deepseek", "deepseek-r1": "deepseek", "llama-3": "llama3"}.get(renderer, "qwen")
+    tok = copy.deepcopy(gpt_oss_tokenizer() if renderer == "gpt-oss" else load(usual))
     tok.chat_template = template
     _add(tok, _CONTROL.findall(template))
+    if renderer in _BOS:
+        tok.add_special_tokens({"bos_token": _BOS[renderer]})
     classes = [getattr(renderers, name) for name in dir(renderers) if name.endswith("RendererConfig")]
     config = next(c for c in classes if getattr(c, "model_fields", {}).get("name") is not None and _name(c) == renderer)
     while True:
@@ -92,7 +104,9 @@ def _add(tok: Any, texts: Sequence[str]) -> None:
     tok.add_tokens(sorted({text for text in texts if text not in known}), special_tokens=True)
 
 
-def _row(masker: Masker, renderer: Any, row: Row) -> tuple[str, set[tuple[str, str, str]]]:
+def _row(
+    masker: Masker, renderer: Any, row: Row, arguments: Mapping[str, Any]
+) -> tuple[str, set[tuple[str, str, str]]]:
     from renderers import build_training_sample
 
     try:
@@ -100,7 +114,7 @@ def _row(masker: Masker, renderer: Any, row: Row) -> tuple[str, set[tuple[str, s
     except Exception:  # their errors are of many kinds
         return "they refuse", set()
     try:
-        ours = masker(row["messages"], tools=row.get("tools"))
+        ours = masker(row["messages"], tools=row.get("tools"), **arguments)
     except PolicyEngineError:
         return "we refuse", set()
     if list(sample.token_ids) != list(ours.input_ids):

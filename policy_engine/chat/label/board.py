@@ -74,8 +74,8 @@ class Chart:
         """Turns with tool calls."""
         self.ended_late: set[int] = set()
         """Turns whose end marker is behind a preamble that the template writes after them."""
-        self.opened: set[int] = set()
-        """Model turns whose opening the turn before them wrote."""
+        self.opened: dict[int, str] = {}
+        """Turns whose opening the turn before them wrote, or began; with the rest of the prompt."""
         self.quoted: set[int] = set()
         """Model turns that the template quotes in a turn of another role."""
         self.last_data = last_data(bits)

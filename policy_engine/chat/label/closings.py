@@ -5,6 +5,8 @@ Behind the data of a call, Qwen3 writes `}⏎</tool_call><|im_end|>⏎`: that is
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from policy_engine.chat.label.board import Chart, Zone, after_blanks
 from policy_engine.chat.label.markers import ends_document, is_closing_tag
 from policy_engine.chat.label.sources import Bit
@@ -43,27 +45,39 @@ def label_closing(chart: Chart, zone: Zone, begin: int, end: int, turn: int, las
     zone.label(low, high, "eot", turn)
     # Behind the end marker: each further marker ends the document, unless it opens the next turn.
     at = high
-    for start, stop in chart.markers.spans(zone.text[high:end]):
+    spans = chart.markers.spans(zone.text[high:end])
+    for (start, stop), (following, _) in pairwise([*spans, (end - high, end - high)]):
+        if zone.text[at : high + start].strip():
+            break  # words that open a turn of nobody's
         zone.label(at, high + start, "separator", turn)
         opener = zone.text[high + start : high + stop]
-        if opener in chart.profile.openers and _is_opening(chart, turn + 1, zone.text[high + start : end]):
-            # The opening of the next turn, written here.
+        if opener in chart.profile.openers and _is_opening(chart, turn + 1, opener, zone.text[high + start : end]):
+            # The opening of the next turn, written here, or the beginning of it.
             zone.label(high + start, end, "header", turn + 1)
-            chart.opened.add(turn + 1)
+            prompt, written = chart.prompt(turn + 1), zone.text[high + start : end].strip()
+            if written in prompt or not prompt.strip():
+                chart.opened[turn + 1] = prompt.partition(written)[2]
             return
+        if zone.text[high + stop : high + following].strip() and not ends_document(opener, chart.markers.eos):
+            break  # a marker in front of words opens them
         zone.label(high + start, high + stop, "eod", turn)
         at = high + stop
-    zone.label(at, end, "separator", turn)
+    begin = after_blanks(zone.text, at)
+    zone.label(at, min(begin, end), "separator", turn)
+    zone.disown(min(begin, end), end, "preamble")
 
 
-def _is_opening(chart: Chart, turn: int, text: str) -> bool:
+def _is_opening(chart: Chart, turn: int, marker: str, text: str) -> bool:
     """True if `text`, written before the turn, opens it.
 
-    Then the turn has no other opening, or the text is that opening.
+    It begins with `marker`, one that turns open with. A marker that ends turns, too, opens this one where it has no
+    other opening, or where the text is that opening.
     """
     if turn >= len(chart.messages):
         return False
     profile = chart.profile
+    if marker != profile.marker and not ends_document(marker, chart.markers.eos):
+        return True
     opening = profile.opening(chart.role(turn - 1)) if chart.is_model(turn) else profile.user_opening
     return opening.strip() in ("", text.strip())
 
@@ -81,16 +95,35 @@ def _end_marker(chart: Chart, text: str, last_kind: str, is_model: bool) -> tupl
         at = text.rfind(marker) if last_kind == "call" else text.find(marker)
         if at >= 0:
             return at, at + len(marker)
-    # A user's turn may end right before what opens the answer, which is not its end.
-    openers = () if is_model else chart.profile.openers
+    # A user's turn may end right before what opens the answer, which is not its end; no answer ends with what opens it.
+    openers = chart.profile.prompt(None) if is_model else chart.profile.openers
     spans = [span for span in chart.markers.spans(text) if text[slice(*span)] not in openers]
     if not spans:
         return None
-    # Without a known marker: the last marker of the closing, unless it closes a block.
-    low, high = spans[-1]
+    # Without a known marker: the last marker of the closing, unless it closes a block or is in front of words.
+    found = _before_words(chart, text)
+    low, high = found or spans[-1]
+    if (low, high) not in spans or (found is None and chart.markers.pattern.sub("", text[high:]).strip()):
+        return None
     if is_closing_tag(text[low:high]) and (last_kind in ("call", "reasoning") or text[low] == "<"):
         return None
     return low, high
+
+
+def _before_words(chart: Chart, text: str) -> tuple[int, int] | None:
+    """The end in front of a marker that opens words of nobody's.
+
+    `<|system_end|>` in `<|system_end|><|developer_start|>Deliberation: disabled`.
+    """
+    spans = chart.markers.spans(text)
+    if len(spans) < 2 or text[: spans[0][0]].strip():
+        return None
+    for end, opener, following in zip(spans, spans[1:], [*spans[2:], (len(text), 0)], strict=False):
+        if text[end[1] : opener[0]].strip():
+            return None
+        if text[opener[1] : following[0]].strip():
+            return end
+    return None
 
 
 def _without_system_opener(chart: Chart, zone: Zone, begin: int, end: int, turn: int) -> int:

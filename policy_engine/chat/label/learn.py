@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from policy_engine.chat.label.markers import REASONING, Markers, is_closing_tag
-from policy_engine.chat.label.profile import TemplateProfile, added_prompt, common_prefix
+from policy_engine.chat.label.profile import TemplateProfile, added_prompt, common_prefix, shared_end
 from policy_engine.chat.label.sources import Bit
 
 
@@ -88,7 +88,7 @@ def learn(render: Renderer, markers: Markers, *, model: str, tools: bool, words:
     others: list[str | None] = []
     if appended:
         prompts["user"] = appended + asked
-    elif asked:
+    else:
         # After the first and the last user turn, and with a system prompt: some templates write another one there.
         others = [_prompt(render, messages[: lead + at], tools, markers) for at in (1, 5)]
         if not lead:
@@ -96,9 +96,10 @@ def learn(render: Renderer, markers: Markers, *, model: str, tools: bool, words:
     after_answer = _prompt(render, messages[: lead + 4], tools, markers)
     if after_answer is not None and not appended:
         prompts[model] = after_answer
-    # What opens an answer is no end of the turn before it.
-    opens_answers = prompts["user"] + openings["user"]
-    late = _late(raw, lead) or _diffed(raw, lead + 5, raw, lead + 3, opens_answers, markers)
+    # What opens a turn is no end of the turn before it.
+    first = shared_end(_opening(raw, lead), _after(raw, lead + 1), markers)
+    opens = (prompts["user"] or openings["user"]) + "".join(markers.texts(first)[-1:])
+    late = _late(raw, lead, markers) or _diffed(raw, lead + 5, raw, lead + 3, opens, markers)
     late_call = tool_opening = ""
     # Of the first two answers: the last one may end in another way.
     closings = [_closing(raw, lead + at) + late for at in (1, 3)]
@@ -112,10 +113,10 @@ def learn(render: Renderer, markers: Markers, *, model: str, tools: bool, words:
         tool_opening = _opening(calling[1], 2)
         last = render(calling[0][:2], True, False)
         if last is not None:
-            late_call = _diffed(last, 1, calling[1], 1, opens_answers, markers)
+            late_call = _diffed(last, 1, calling[1], 1, opens, markers)
     suffix = _suffix(render(messages[: lead + 5], tools, False), raw, lead + 4, markers)
     opener = _opening(raw, lead + 2)
-    if not opener.strip():
+    if not opener.strip() or (_marker(closings, markers) or "\0") in opens:
         # The answers write the next turn's opening too; their end is what the last one has as well.
         ends = [c[: markers.back_to_boundary(c, common_prefix(c, _after(raw, lead + 5)))] for c in closings]
         closings = ends if all(map(markers.spans, ends)) else closings
@@ -129,11 +130,15 @@ def learn(render: Renderer, markers: Markers, *, model: str, tools: bool, words:
     if not prompts["user"] and not openings["user"].strip():
         prompts["user"] = appended = _written_before(raw, lead + 2, marker)
     supplied = prompts["user"] or openings["user"]
+    begins = first.rpartition(marker)[2] if marker else first
     opener_ends: set[str] = set()
     if marker is None and not any(c.strip() for c in closings):
         # Only a marker that the model's own opening does not share (`<|im_start|>`) says that a turn ended.
         own = _leading_marker(supplied, markers)
         opener_ends = {_leading_marker(text, markers) for text in (opener, tool_opening)} - {own, ""} if own else set()
+        # An answer that has an end when it is the last has no other in mid conversation.
+        last_ends = set(markers.texts(_after(raw, lead + 5)))
+        opener_ends = opener_ends & last_ends if last_ends else opener_ends
     return TemplateProfile(
         prompts=prompts,
         openings=openings,
@@ -144,9 +149,9 @@ def learn(render: Renderer, markers: Markers, *, model: str, tools: bool, words:
         late_call=late_call,
         early=_early(prompts["user"], _closing(raw, lead + 2), openings["user"], marker, markers),
         openers=frozenset(
-            text[slice(*span)]
-            for text in (*prompts.values(), *openings.values(), opener, tool_opening)
-            for span in markers.spans(text)
+            found
+            for text in (*prompts.values(), *openings.values(), opener, tool_opening, begins)
+            for found in markers.texts(text)
         ),
         appended=appended,
         suffix=suffix,
@@ -336,10 +341,13 @@ def _diffed(last: Raw, at: int, whole: Raw, turn: int, opener: str, markers: Mar
     return "" if markers.pattern.sub("", extra).strip() else extra
 
 
-def _late(raw: Raw, lead: int) -> str:
+def _late(raw: Raw, lead: int, markers: Markers) -> str:
     """Text that the user turn after an answer opens with and the first user turn does not."""
     first, later = _opening(raw, lead), _opening(raw, lead + 2)
-    return later.removesuffix(first) if later != first and first.strip() and later.endswith(first) else ""
+    found = later.removesuffix(first) if later != first and first.strip() and later.endswith(first) else ""
+    # A marker that a last answer lacks, behind an end that all answers have, opens a round.
+    opens = found.strip() not in _after(raw, lead + 5) and markers.spans(_closing(raw, lead + 1))
+    return "" if opens and markers.spans(found) else found
 
 
 def _early(prompt: str, closing: str, opening: str, marker: str | None, markers: Markers) -> str:

@@ -81,6 +81,14 @@ class Markers:
         """`[start, end)` of each marker, in order."""
         return [match.span() for match in self.pattern.finditer(text)]
 
+    def texts(self, text: str) -> list[str]:
+        """The markers of a text, in order.
+
+        >>> Markers.of(["<|im_start|>"], bos=None, eos=None).texts("<|im_start|>user [/INST]")
+        ['<|im_start|>', '[/INST]']
+        """
+        return [text[slice(*span)] for span in self.spans(text)]
+
     def back_to_boundary(self, text: str, at: int) -> int:
         """`at`, or the start of the marker that it cuts.
 

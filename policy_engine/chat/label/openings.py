@@ -62,10 +62,10 @@ def label_early(chart: Chart, turn: int, zone: Zone, begin: int) -> int:
     at = zone.text.find(early, begin)
     if at < 0:
         return end
-    # Its own opening then has no header: `header_length` gives 0.
-    chart.opened.add(following)
-    text = zone.text[at:]
-    header = at + chart.markers.back_to_boundary(text, common_prefix(text, _own_prompt(chart, turn)))
+    text, prompt = zone.text[at:], _own_prompt(chart, turn)
+    header = at + chart.markers.back_to_boundary(text, common_prefix(text, prompt))
+    # Its own opening has the rest of the prompt, if that goes on there.
+    chart.opened[following] = prompt[header - at :] if header == end else ""
     zone.label(at, header, "header", following)
     stop = _empty_reasoning(chart, zone, header, following)
     if any(bit.turn == following for bit in chart.bits):
@@ -147,7 +147,7 @@ def header_length(
     # The message before, whether or not the template writes anything for it: the prompt depends on it.
     before = chart.role(turn - 1) if turn else None
     if turn in chart.opened:
-        return 0
+        return chart.markers.back_to_boundary(opening, common_prefix(opening, chart.opened[turn]))
     prompt = chart.prompt(turn)
     if prompt.strip():
         # The prompt as it is, or with the message's name in the place of the role: whichever supplies more.

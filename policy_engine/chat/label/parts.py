@@ -54,6 +54,7 @@ def _settle(chart: Chart) -> None:
     # Data that is there wins over empty data, and both over scaffold: the dict keeps the last.
     ends.update({bit.turn: bit.end for bit in data})
     ends.update({bit.turn: bit.end for bit in data if bit.end > bit.start})
+    spoken = frozenset(bit.turn for bit in data)
     left: Bit | None = None
     gap: list[Bit] = []
     for bit in chart.bits:
@@ -63,17 +64,29 @@ def _settle(chart: Chart) -> None:
         if bit.start == bit.end and _is_behind(bit, left, ends):
             bit.turn = left.turn if left is not None else None  # nothing, written behind another turn's data
             continue
-        _settle_gap(chart, gap, left, bit, ends)
+        _settle_gap(chart, gap, left, bit, ends, spoken)
         left, gap = bit, []
-    _settle_gap(chart, gap, left, None, ends)
+    _settle_gap(chart, gap, left, None, ends, spoken)
 
 
 def _settle_gap(
-    chart: Chart, gap: Sequence[Bit], left: Bit | None, right: Bit | None, ends: Mapping[int | None, int]
+    chart: Chart,
+    gap: Sequence[Bit],
+    left: Bit | None,
+    right: Bit | None,
+    ends: Mapping[int | None, int],
+    spoken: frozenset[int | None],
 ) -> None:
     """`_settle` between two neighbours of data; `ends` has the end of each turn's data."""
     opened = False
+    bare: int | None = None
     for bit in gap:
+        # What is written outside loops closes the turn that was written last, also where that has no data.
+        if bare is not None and bit.adopted and (bit.turn is None or bit.turn < bare):
+            bit.turn = bare
+            continue
+        if left is not None and left.turn is not None and bit.turn is not None and bit.turn > left.turn:
+            bare = bit.turn if bit.turn not in spoken else None
         if right is not None and right.turn is not None:
             if bit.turn == right.turn:
                 opened = True

@@ -108,3 +108,14 @@ def common_prefix(a: str, b: str) -> int:
         else:
             high = middle - 1
     return low
+
+
+def shared_end(first: str, later: str, markers: Markers) -> str:
+    """The end that two openings share; no marker is cut.
+
+    >>> markers = Markers.of([], bos=None, eos=None)
+    >>> shared_end("<s>Be kind.<|user|>\\n", "<|end|><|user|>\\n", markers)
+    '<|user|>\\n'
+    """
+    start = len(first) - common_prefix(first[::-1], later[::-1])
+    return first[next((end for begin, end in markers.spans(first) if begin < start < end), start) :]

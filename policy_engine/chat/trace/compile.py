@@ -21,6 +21,8 @@ from typing import Any
 from jinja2 import nodes
 from jinja2.compiler import CodeGenerator, Frame
 
+from policy_engine.chat.trace.operators import is_constant, is_scalar, lists_in, sum_of_texts
+
 _LISTS = ("body", "else_", "elif_")
 
 
@@ -192,48 +194,6 @@ def _written_as_is(node: nodes.Node) -> bool:
     return isinstance(node, nodes.Const) and isinstance(node.value, str)
 
 
-def _sum_of_texts(node: nodes.Node) -> list[nodes.Node] | None:
-    """The operands of `'<' + m.role + '>'`, a string among them; None if one does more."""
-    operands: list[nodes.Node] = []
-    # `a + b + c` is `(a + b) + c`, so the operands come out from the right.
-    while isinstance(node, nodes.Add):
-        operands.append(node.right)
-        node = node.left
-    operands.append(node)
-    if len(operands) < 2 or not any(getattr(o, "pe_text", False) for o in operands):
-        return None
-    return operands[::-1] if all(_only_reads(o) for o in operands) else None
-
-
-def _only_reads(node: nodes.Node) -> bool:
-    if isinstance(node, nodes.Const):
-        return isinstance(node.value, str)
-    if isinstance(node, nodes.Getattr | nodes.Getitem):
-        simple = isinstance(node, nodes.Getattr) or isinstance(node.arg, nodes.Const)
-        return simple and isinstance(node.node, nodes.Name)
-    if isinstance(node, nodes.Filter):
-        # Reading twice must not matter, and nothing may be called: order of evaluation stays as it was.
-        return node.name == "trim" and not node.args and node.node is not None and _only_reads(node.node)
-    return isinstance(node, nodes.Name)
-
-
-def _is_constant(node: nodes.Node) -> bool:
-    """Tell if a node is a constant, or a list of constants; a negative number is one."""
-    if isinstance(node, nodes.List | nodes.Tuple):
-        return all(map(_is_constant, node.items))
-    return isinstance(node, nodes.Const) or (isinstance(node, nodes.Neg) and isinstance(node.node, nodes.Const))
-
-
-def _is_scalar(node: nodes.Node) -> bool:
-    """Tell if a node's value is text or a number, whatever the data.
-
-    Comparing with one ends quickly. For example, `messages|length - 1`.
-    """
-    if isinstance(node, nodes.Filter):
-        return node.name in ("count", "float", "int", "length", "lower", "string", "trim", "upper")
-    return _is_constant(node) or isinstance(node, nodes.Concat | nodes.Not | nodes.Sub | nodes.Test)
-
-
 class TracingGenerator(CodeGenerator):
     """Jinja's code generator, with binding statements, traced constants and tagging buffers."""
 
@@ -289,7 +249,7 @@ class TracingGenerator(CodeGenerator):
 
     def visit_Output(self, node: nodes.Output, frame: Frame) -> None:
         for child in node.nodes:
-            operands = _sum_of_texts(child)
+            operands = sum_of_texts(child)
             if operands is not None:
                 # Written as a tuple, which the collector takes apart: adding traced strings costs more.
                 child.pe_sum = operands  # type: ignore[attr-defined]
@@ -324,7 +284,7 @@ class TracingGenerator(CodeGenerator):
 
     def visit_Compare(self, node: nodes.Compare, frame: Frame) -> None:
         operands = [node.expr, *(op.expr for op in node.ops)]
-        if all(_is_scalar(left) or _is_scalar(right) for left, right in pairwise(operands)):
+        if all(is_scalar(left) or is_scalar(right) for left, right in pairwise(operands)):
             super().visit_Compare(node, frame)
             return
         # Two lists that a template made can be endless to compare. In a chain the operands are evaluated one by one, as
@@ -342,7 +302,7 @@ class TracingGenerator(CodeGenerator):
     def visit_Dict(self, node: nodes.Dict, frame: Frame) -> None:
         self.write("{")
         for item in node.items:
-            if _is_constant(item.key):
+            if is_constant(item.key):
                 self.visit(item.key, frame)
             else:
                 self._called("environment.pe_key(", (item.key,), frame)
@@ -377,6 +337,11 @@ class TracingGenerator(CodeGenerator):
         value: Any = node.node
         # A macro's result was claimed in its buffer.
         value.pe_claim = not isinstance(value, nodes.Call) or isinstance(value.node, nodes.Getattr)
+        # `ns.out + ['<|user|>', m.content]`: a list is no text, so each of its items is claimed.
+        for listed in lists_in(value):
+            for item in listed.items:
+                is_text = getattr(item, "pe_text", False) or isinstance(item, nodes.Add | nodes.Concat)
+                item.pe_claim = is_text  # type: ignore[attr-defined]
         super().visit_Assign(node, frame)
 
     def visit(self, node: nodes.Node, *args: Any, **kwargs: Any) -> Any:

@@ -4,6 +4,8 @@
 {{ u * 2 }}                   ->  ‹Hi, BobHi, Bob›
 {{ 'abcdefghijklmnop'[n:] }}  ->  ‹mnop›
 {{ (u ~ v)[:9] }}             ->  ‹Hi, Bob›«Ye»
+
+And facts about expressions that the compiler reads off their syntax.
 """
 
 from __future__ import annotations
@@ -11,6 +13,8 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable
 from typing import Any, Final
+
+from jinja2 import nodes
 
 from policy_engine.chat.trace.bounds import (
     check_comparison,
@@ -134,3 +138,52 @@ def cut(value: Any, start: Any, stop: Any, step: Any) -> Any:
     if type(start) is TracedInt or type(stop) is TracedInt or type(step) is TracedInt:
         return computed(made, start, stop, step)
     return made
+
+
+def sum_of_texts(node: nodes.Node) -> list[nodes.Node] | None:
+    """The operands of `'<' + m.role + '>'`, a string among them; None if one does more."""
+    operands: list[nodes.Node] = []
+    # `a + b + c` is `(a + b) + c`, so the operands come out from the right.
+    while isinstance(node, nodes.Add):
+        operands.append(node.right)
+        node = node.left
+    operands.append(node)
+    if len(operands) < 2 or not any(getattr(o, "pe_text", False) for o in operands):
+        return None
+    return operands[::-1] if all(_only_reads(o) for o in operands) else None
+
+
+def _only_reads(node: nodes.Node) -> bool:
+    if isinstance(node, nodes.Const):
+        return isinstance(node.value, str)
+    if isinstance(node, nodes.Getattr | nodes.Getitem):
+        simple = isinstance(node, nodes.Getattr) or isinstance(node.arg, nodes.Const)
+        return simple and isinstance(node.node, nodes.Name)
+    if isinstance(node, nodes.Filter):
+        # Reading twice must not matter, and nothing may be called: order of evaluation stays as it was.
+        return node.name == "trim" and not node.args and node.node is not None and _only_reads(node.node)
+    return isinstance(node, nodes.Name)
+
+
+def lists_in(node: nodes.Node) -> list[nodes.List | nodes.Tuple]:
+    """The lists that an assigned value is, or is a sum of."""
+    if isinstance(node, nodes.Add):
+        return [*lists_in(node.left), *lists_in(node.right)]
+    return [node] if isinstance(node, nodes.List | nodes.Tuple) else []
+
+
+def is_constant(node: nodes.Node) -> bool:
+    """Tell if a node is a constant, or a list of constants; a negative number is one."""
+    if isinstance(node, nodes.List | nodes.Tuple):
+        return all(map(is_constant, node.items))
+    return isinstance(node, nodes.Const) or (isinstance(node, nodes.Neg) and isinstance(node.node, nodes.Const))
+
+
+def is_scalar(node: nodes.Node) -> bool:
+    """Tell if a node's value is text or a number, whatever the data.
+
+    Comparing with one ends quickly. For example, `messages|length - 1`.
+    """
+    if isinstance(node, nodes.Filter):
+        return node.name in ("count", "float", "int", "length", "lower", "string", "trim", "upper")
+    return is_constant(node) or isinstance(node, nodes.Concat | nodes.Not | nodes.Sub | nodes.Test)

@@ -9,6 +9,7 @@ from typing import Any
 
 from benchmarks import results
 from benchmarks.peers.known import KNOWN, Known, key_of
+from benchmarks.peers.sampled_reasons import tables
 from benchmarks.peers.systems import SYSTEMS
 
 DOCS = Path(__file__).parents[2] / "docs" / "explanation"
@@ -25,6 +26,9 @@ TITLES = {
 def write_pages(folder: Path, docs: Path = DOCS) -> int:
     """Writes what is between the markers of each page again."""
     _between(docs / "peers.md", "masks", "\n\n".join(_masks(folder)))
+    sampled = results.load(folder, "sampled-renderers")
+    if sampled is not None:
+        _between(docs / "peers.md", "sampled", tables(sampled))
     _between(docs / "peers.md", "audit", _audit(folder))
     _between(docs / "performance.md", "peers", _speed(folder))
     return 0

@@ -4,8 +4,9 @@
 
 It runs in the environment of `make peers PEERS=renderers`. A renderer is given its model's own chat template (from the
 packages that bundle templates) and a vocabulary that has the template's control tokens; rows are compared where the ids
-of both are equal. The table of docs/explanation/peers.md is made of what this prints. gpt-oss's vocabulary comes from
-the network, or from the folder that `TIKTOKEN_ENCODINGS_BASE` names (`make encoders` puts it into one).
+of both are equal. gpt-oss's vocabulary comes from the network, or from the folder that `TIKTOKEN_ENCODINGS_BASE` names
+(`make encoders` puts it into one). `python -m benchmarks.peers page` makes the tables of docs/explanation/peers.md of
+the results.
 """
 
 from __future__ import annotations
@@ -13,12 +14,14 @@ from __future__ import annotations
 import argparse
 import copy
 import re
+import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from benchmarks import results
 from benchmarks.peers.chats import Row, rows_of
+from benchmarks.peers.sampled_reasons import letters
 from policy_engine import Masker, load_policy
 from policy_engine.core.errors import PolicyEngineError
 from policy_engine.testing.templates import installed_templates
@@ -131,8 +134,8 @@ def _differences(ours: Any, theirs: list[bool]) -> Iterator[tuple[str, str, str]
             yield part, "theirs" if sampled else "ours", ours.chat.text[start:end]
 
 
-def main() -> None:
-    """The command line."""
+def main() -> int:
+    """The command line; 1 if a difference has no reason in `sampled_reasons`."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.peers.sampled", description=__doc__)
     parser.add_argument("--count", type=int, default=50, help="conversations for each template")
     parser.add_argument("--renderer", action="append", help="only these")
@@ -148,7 +151,11 @@ def main() -> None:
                 continue
             print(f"{renderer}, {template}: {found[-1]['rows']} {found[-1]['differences'][:6]}", flush=True)
     results.save(results.RESULTS / "peers", "sampled-renderers", {**opening, "templates": found})
+    unexplained = [entry["template"] for entry in found if "?" in letters(entry)]
+    if unexplained:
+        print(f"no reason is known for differences of {', '.join(unexplained)}")
+    return int(bool(unexplained))
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -18,6 +18,8 @@ from policy_engine.chat.trace.meter import OutOfTime
 from policy_engine.chat.trace.origins import OutputTooLarge
 from policy_engine.core.errors import TemplateError, TemplateLimitError
 from policy_engine.data.conversation import Conversation
+from policy_engine.data.formats import CALL_ROLE
+from policy_engine.data.role_spelling import read_elsewhere_as
 
 Change = Callable[[Mapping[str, Any]], "tuple[Mapping[str, Any], str] | None"]
 """A message with one change, and the changed field; None if there is nothing to change."""
@@ -220,6 +222,18 @@ def _parsed(arguments: Any) -> Any:
     return found if isinstance(found, dict) else None
 
 
+def _emptied(arguments: Any) -> Any:
+    return None if isinstance(arguments, Mapping) else {}
+
+
+def _elsewhere(message: Mapping[str, Any]) -> tuple[Mapping[str, Any], str] | None:
+    """The message with the role that is meant by a name of other programs."""
+    known = read_elsewhere_as(str(message.get("role")))
+    if known is None:
+        return None
+    return {**message, "role": "assistant" if known == CALL_ROLE else known}, "role"
+
+
 def _dumped(arguments: Any) -> Any:
     return json.dumps(arguments, ensure_ascii=False) if isinstance(arguments, Mapping) else None
 
@@ -242,9 +256,21 @@ _REMEDIES = (
         help=_PARSE,
     ),
     Remedy(
+        change=lambda message: _with_arguments(message, _emptied),
+        reason="is missing, null, a list or text that is not JSON, and the template wants an object",
+        help="write an object, and `{}` for a call without arguments, as `messages: {arguments: parse}` in a dataset "
+        "file does for null and empty text",
+    ),
+    Remedy(
         change=lambda message: _with_arguments(message, _dumped),
         reason="is an object, and the template wants text",
         help="write the arguments as JSON text",
+    ),
+    Remedy(
+        change=_elsewhere,
+        reason="is one that the template does not take",
+        help="say in a dataset file what it is read as: `messages: {roles: {ROLE: …}}`, with `function_call` for a "
+        "message that is the JSON text of a call",
     ),
     Remedy(
         change=_joined,

@@ -52,7 +52,7 @@ class Segment:
 WHOLE: Final = "message"
 """The name of a piece that is a whole message."""
 
-LostKind = Literal["text", "call", "reasoning", "media", "message", "input", "other", "blanks"]
+LostKind = Literal["text", "call", "reasoning", "media", "message", "input", "argument", "other", "blanks"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -61,9 +61,9 @@ class Unrendered:
 
     `path` leads to the highest value of which nothing was written: `("tool_calls", 1)` is the second of two calls,
     `("content", 0, "text")` a text part, `()` a whole message (kind `message`). `turn` is None for what is given beside
-    the messages (kind `input`): `("tools", 0)`. The kind `other` is a field that `core.vocabulary.MESSAGE_FIELDS` does
-    not list. The kind `blanks` is white space at the end of a field that stays open (`continue_final_message`). With
-    `cut`, other characters of the text at `path` were written.
+    the messages (kind `input`): `("tools", 0)`. The kind `argument` is a template argument that the template does not
+    read, `other` a field that `core.vocabulary.MESSAGE_FIELDS` does not list, `blanks` white space at the end of a
+    field that stays open (`continue_final_message`). With `cut`, other characters of the text at `path` were written.
 
     >>> Unrendered(turn=1, path=("tool_calls", 1), kind="call").field
     'tool_calls[1]'
@@ -81,6 +81,8 @@ class Unrendered:
         # Thinking inside of a content has no field of its own to be named by.
         if self.kind == "reasoning" and self.path[:1] == ("content",) and len(self.path) != 2:
             return "reasoning"
+        if self.kind == "argument":
+            return f"template argument {self.path[0]}"
         if self.kind == "blanks":
             return f"white space at the end of {field_path(self.path)}"
         return f"{'' if self.cut is None else 'part of '}{field_path(self.path) or WHOLE}"

@@ -32,7 +32,7 @@ from policy_engine.chat.segments import RenderedChat
 from policy_engine.chat.trace.environment import TracingEnvironment, run_template
 from policy_engine.chat.trace.origins import Scaffold
 from policy_engine.chat.trace.text import runs_of
-from policy_engine.chat.variables import Inputs, variables_of
+from policy_engine.chat.variables import Arguments, Inputs, variables_of
 from policy_engine.core.bounded import Bounded
 from policy_engine.core.errors import TemplateError, TemplateLimitError
 from policy_engine.data.conversation import Conversation
@@ -163,7 +163,7 @@ class ChatTemplate:
         varies = profile.varies or (bool(profile.flags) and has_word(messages, profile.flags))
         attempt = None
         if self.skeletons is not None and not (left or add_generation_prompt or varies or conversation.has_flags):
-            attempt = self.skeletons.attempt(conversation, self._read(kwargs), now)
+            attempt = self.skeletons.attempt(conversation, self._arguments.read(kwargs), now)
             if attempt is not None and attempt.replay is not None and not attempt.is_compared:
                 chat = self._replayed(conversation, attempt)
                 if chat is not None:
@@ -228,12 +228,13 @@ class ChatTemplate:
         prompt: bool,
     ) -> RenderedChat:
         suspects, messages = layout.written.suspects, conversation.messages
+        unread = self._arguments.unread(conversation.template_kwargs) if conversation.template_kwargs else ()
         return RenderedChat(
             text=scan.text,
             segments=place(layout, scan.lengths, scan.offsets),
             messages=messages,
             sample=conversation.sample,
-            unrendered=(*unwritten(layout.written, conversation, scan, self._cutter), *written.lost),
+            unrendered=(*unwritten(layout.written, conversation, scan, self._cutter), *unread, *written.lost),
             miswritten=miswritten(suspects, messages, scan.text, scan.lengths, scan.offsets),
             generation_prompt=prompt,
             literals=written.literals,
@@ -325,20 +326,14 @@ class ChatTemplate:
 
     def _profile_key(self, tools: bool, documents: bool, kwargs: Mapping[str, Any]) -> Any:
         # Arguments that the template does not read, such as the name of a row, make no difference.
-        read = self._read(kwargs)
+        read = self._arguments.read(kwargs)
         if not read:
             return tools, documents
         return tools, documents, json.dumps(read, sort_keys=True, default=repr)
 
-    def _read(self, kwargs: Mapping[str, Any]) -> Mapping[str, Any]:
-        return {name: value for name, value in kwargs.items() if self._reads(name)} if kwargs else kwargs
-
-    def _reads(self, name: str) -> bool:
-        return name in self._names_read
-
     @functools.cached_property
-    def _names_read(self) -> frozenset[str]:
-        return frozenset(jinja2.meta.find_undeclared_variables(self._environment.parse(self.source)))
+    def _arguments(self) -> Arguments:
+        return Arguments(frozenset(jinja2.meta.find_undeclared_variables(self._environment.parse(self.source))))
 
     def _learn(self, key: Any, tools: bool, kwargs: Mapping[str, Any]) -> TemplateProfile:
         def render(messages: Sequence[Mapping[str, Any]], with_tools: bool, prompt: bool) -> Raw | None:

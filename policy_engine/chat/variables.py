@@ -9,13 +9,17 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from policy_engine.chat.media.in_messages import for_template
+from policy_engine.chat.segments import Unrendered
 from policy_engine.chat.trace.values import wrap, wrap_message
 from policy_engine.chat.transformers_import import json_schema, reasoning_has_aliases
+from policy_engine.core.suggest import nearest
 from policy_engine.core.vocabulary import REASONING_ALIASES
 from policy_engine.data.conversation import Conversation
+
+_MOST_NAMES: Final = 1024
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +48,42 @@ class Inputs:
             kwargs=conversation.template_kwargs,
             prompt=prompt,
         )
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """The names of the arguments that a template reads; None where it may read any.
+
+    >>> arguments = Arguments(frozenset({"messages", "enable_thinking"}))
+    >>> [lost.field for lost in arguments.unread({"enable_thinkng": False, "enable_thinking": True, "title": ""})]
+    ['template argument enable_thinkng']
+    """
+
+    names: frozenset[str] | None
+    _near: dict[str, bool] = field(default_factory=dict, compare=False, repr=False)
+
+    def read(self, kwargs: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The arguments that the template reads."""
+        if not kwargs:
+            return kwargs
+        return {name: value for name, value in kwargs.items() if self.names is None or name in self.names}
+
+    def unread(self, kwargs: Mapping[str, Any]) -> tuple[Unrendered, ...]:
+        """The arguments that ask for something, and that the template does not read."""
+        if self.names is None:
+            return ()
+        return tuple(
+            Unrendered(turn=None, path=(name,), kind="argument")
+            for name, value in kwargs.items()
+            # `python_tools: []` and `thinking: false` ask for nothing, but for a name that is misspelled.
+            if name not in self.names and (value or (value is not None and self._is_near(name)))
+        )
+
+    def _is_near(self, name: str) -> bool:
+        # Few names occur, and each in every row.
+        if name not in self._near and len(self._near) < _MOST_NAMES:
+            self._near[name] = nearest(name, self.names or (), cutoff=0.85) is not None
+        return self._near.get(name, False)
 
 
 def variables_of(inputs: Inputs, special_tokens: Mapping[str, Any], *, hides_media: bool) -> dict[str, Any]:

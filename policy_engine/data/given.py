@@ -142,7 +142,9 @@ def given_messages(given: Any) -> list[Any]:
             problem, help = text_problem(given)
             refuse(f"the masker got {problem}, not a list of messages", f"{help}; {what}")
         given = found
-    if given is None or not isinstance(given, Iterable):
+    if isinstance(given, bytes | bytearray):
+        refuse("the masker got bytes, not a list of messages", f"decode them first; {what}")
+    if not isinstance(given, Iterable):
         refuse(f"the masker got {a_kind(given)}, not a list of messages", what)
     return list(given)
 
@@ -180,6 +182,9 @@ def given_tools(value: Any, name: str, *, functions: bool = False) -> tuple[Any,
     if found is None:
         return None
     help = 'write a list of schemas: [{"type": "function", "function": {"name": …, "parameters": …}}]'
+    if isinstance(found, str):
+        problem, help = text_problem(value)
+        refuse(f"{name} is {problem}, not a list of tool schemas", help)
     if not isinstance(found, Sequence) or isinstance(found, str):
         refuse(f"{name} is {a_kind(found)}, not a list of tool schemas", help)
     tools = []
@@ -188,7 +193,7 @@ def given_tools(value: Any, name: str, *, functions: bool = False) -> tuple[Any,
         if functions and isinstance(tool, Callable) and not isinstance(tool, type):  # type: ignore[arg-type]
             tools.append(tool)
             continue
-        tool = given_json(tool, f"{name}[{index}]")
+        tool = tool if isinstance(tool, Mapping) else given_json(tool, f"{name}[{index}]")
         if not isinstance(tool, Mapping):
             refuse(f"{name}[{index}] is {a_kind(tool)}, not a tool schema", help)
         # Loose on purpose: each template reads its own form of a schema.

@@ -200,8 +200,9 @@ def _parsed(calls: list[Mapping[str, Any]], place: str) -> list[Mapping[str, Any
     for i, call in enumerate(calls):
         function = call.get("function", call)
         arguments = function.get("arguments")
-        if isinstance(arguments, str):
-            arguments = _object_in(arguments, f"{place}[{i}]: `arguments`")
+        # A call without arguments may have null there, which Arrow leaves out.
+        if isinstance(arguments, str) or (arguments is None and "parameters" not in function):
+            arguments = _object_in(arguments or "", f"{place}[{i}]: `arguments`")
             function = {**function, "arguments": arguments}
         made.append({**call, "function": function} if "function" in call else function)
     return made
@@ -213,6 +214,8 @@ def _object_in(text: str, place: str) -> Mapping[str, Any]:
         found = read_json(text) if text.strip() else {}
     except ValueError as error:
         refuse(f"{place} is text that is not JSON ({error}), and the dataset file says `arguments: parse`", DROP)
+    if isinstance(found, str):
+        refuse(f"{place} is JSON text in JSON text: it was dumped twice", "dump it once, or give it as an object")
     if not isinstance(found, Mapping):
         refuse(f"{place} is the JSON text of {a_kind(found)}; arguments have to be an object", DROP)
     return found

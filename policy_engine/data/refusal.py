@@ -88,7 +88,7 @@ def text_problem(text: str) -> tuple[str, str]:
     'text that is not JSON: it is what Python prints for a list or an object'
     """
     try:
-        read_json(text)
+        found = read_json(text)
     except ValueError as error:
         try:
             # Only to find out if it is Python's notation; the value is not used.
@@ -99,6 +99,9 @@ def text_problem(text: str) -> tuple[str, str]:
             "text that is not JSON: it is what Python prints for a list or an object",
             "write it with `json.dumps`, not with `str` or `repr`; `ast.literal_eval` reads what is there",
         )
+    # JSON, and not what is wanted: often text that was dumped once more.
+    if isinstance(found, str):
+        return "JSON text in JSON text: it was dumped twice", "dump it once, or give it as data"
     return "text", DROP
 
 

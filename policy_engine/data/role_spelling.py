@@ -6,6 +6,7 @@ critique     a role of its own: not like enough to `critic`
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Mapping
 from typing import Final
@@ -15,6 +16,7 @@ from policy_engine.core.suggest import nearest
 from policy_engine.core.vocabulary import KNOWN_ROLES
 from policy_engine.data.formats import CALL_ROLE, Format
 
+_OTHER_IN_YAML: Final = frozenset({"null", "true", "false", "yes", "no", "on", "off", "y", "n"})
 _ALIKE: Final = 0.75
 """Similarity above which an unknown role counts as a typo; high enough that `critique` is not read as `critic`."""
 _WORDS: Final = re.compile(r"[^\W\d_]+")
@@ -45,14 +47,16 @@ class Spelling:
         """The known role that a role was likely meant as; None if it is known or like no other.
 
         >>> spelling = Spelling(["user", "assistant", "critic"])
-        >>> [spelling.meant(role) for role in ("asistant", "critique", "user", "user_a")]
-        ['assistant', None, None, None]
+        >>> [spelling.meant(role) for role in ("asistant", "critique", "user", "user_a", "tool_call")]
+        ['assistant', None, None, None, 'function_call']
         """
         if role in self._known:
             return None
         # Comparing with all known names takes long, and roles come again in every row.
         if role not in self._meant:
-            self._meant.keep(role, self._find(role))
+            # A call that has a role of its own is no turn of the model, so nothing would train it.
+            call = CALL_ROLE if read_elsewhere_as(role) == CALL_ROLE else None
+            self._meant.keep(role, call or self._find(role))
         return self._meant[role]
 
     def read_as(self, role: str) -> str:
@@ -72,8 +76,10 @@ class Spelling:
 _ELSEWHERE: Final = {
     "tool_call": CALL_ROLE, "tool_calls": CALL_ROLE, "function_call": CALL_ROLE, "action": CALL_ROLE,
     "tool_response": "tool", "tool_result": "tool", "function_response": "tool", "function_result": "tool",
-    "observation": "tool", "tool_output": "tool",
+    "observation": "tool", "tool_output": "tool", "tool_outputs": "tool", "tool_results": "tool",
+    "function": "tool", "ipython": "tool", "environment": "tool",
     "human": "user", "customer": "user", "prompter": "user",
+    "assistant_tool_call": CALL_ROLE, "tool_use": CALL_ROLE,
     "gpt": "assistant", "chatgpt": "assistant", "model": "assistant", "bot": "assistant", "ai": "assistant",
     "agent": "assistant",
     "developer": "system",
@@ -100,7 +106,18 @@ def read_elsewhere_as(role: str) -> str | None:
 
 def what_to_do(role: str, *, meant: str, read_as: str) -> str:
     """The advice for a role that was likely meant as a known one."""
-    return (
-        f"did you mean `{meant}`? Fix the data, or say in a dataset file what it is: "
-        f"`messages: {{roles: {{{role}: {read_as}}}}}`"
-    )
+    if meant == CALL_ROLE:
+        declared = as_declared(role, CALL_ROLE)
+        return f"if its messages are calls of the assistant as JSON text, say so in a dataset file: {declared}"
+    return f"did you mean `{meant}`? Fix the data, or say in a dataset file what it is: {as_declared(role, read_as)}"
+
+
+def as_declared(role: str, read_as: str) -> str:
+    """The line of a dataset file that has a role read as another, in code marks.
+
+    >>> as_declared("tool_call", "function_call"), as_declared("user ", "user")
+    ('`messages: {roles: {tool_call: function_call}}`', '`messages: {roles: {"user ": user}}`')
+    """
+    # YAML takes blanks around a bare word away, and reads `no`, `1` and `a: b` as something else than a text.
+    bare = re.fullmatch(r"[A-Za-z_][\w-]*", role, re.ASCII) and role.lower() not in _OTHER_IN_YAML
+    return f"`messages: {{roles: {{{role if bare else json.dumps(role, ensure_ascii=False)}: {read_as}}}}}`"

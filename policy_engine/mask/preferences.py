@@ -9,6 +9,7 @@ An answer of several turns carries loss where the policy says: results of tools 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -231,8 +232,19 @@ def join_answers(made: Pair | Judged, rows: Sequence[MaskedRow | PolicyEngineErr
 
 
 def samples_of(made: Preference) -> list[Sample]:
-    """The masked conversations of a preference."""
-    return [Sample(answer.row, {}, lost_of(answer.row.chat)) for answer in made.answers]
+    """The masked conversations of a preference; what the prompt of both lost is with the first."""
+    first, *others = made.answers
+    samples = [Sample(first.row, {}, lost_of(first.row.chat))]
+    for answer in others:
+        lost, messages = lost_of(answer.row.chat), answer.row.chat.messages
+        if lost:
+            pairs = zip(first.row.chat.messages, messages)
+            shared = next((turn for turn, (a, b) in enumerate(pairs) if a != b), 0)
+            lost = lost_of(answer.row.chat, range(shared, len(messages)))
+            # Tools and columns are those of the row.
+            lost = Counter({key: count for key, count in lost.items() if key[0]})
+        samples.append(Sample(answer.row, {}, lost))
+    return samples
 
 
 def with_rows(made: Preference, rows: Sequence[MaskedRow], *, start: int = 0) -> Preference | None:

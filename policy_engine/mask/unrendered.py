@@ -146,7 +146,9 @@ def _is_trained(program: Program, chat: RenderedChat, lost: Unrendered) -> bool:
 def _error(chat: RenderedChat, lost: Unrendered, *, trained: bool) -> UnrenderedError:
     why = "which the policy trains, " if trained else ""
     reason = "the template does not write it"
-    if lost.turn is None:
+    if lost.kind == "argument":
+        what, reason = f"template argument `{lost.path[0]}` ", "the template does not read it"
+    elif lost.turn is None:
         what = f"`{lost.field}`, given beside the messages, "
     elif lost.kind == "message":
         what = f"message {lost.turn} (`{chat.messages[lost.turn]['role']}`), {why}"

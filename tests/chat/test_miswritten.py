@@ -150,12 +150,36 @@ ITEMS = "{% for m in messages %}{{ m.content + '' }}{% for c in m.tool_calls or 
             "`content` of message 1 is a list",
             "as text",
         ),
+        (
+            calling("{q: tea}"),
+            "`tool_calls[0].function.arguments` of message 1 is missing, null, a list or",
+            "`{}` for",
+        ),
+        (calling(["tea"]), "`tool_calls[0].function.arguments` of message 1 is missing, null, a list or", "`{}` for"),
+        (calling(None), "`tool_calls[0].function.arguments` of message 1 is missing, null, a list or", "`{}` for"),
     ],
 )
 def test_an_error_of_the_template_names_message_field_and_remedy(message: Any, reason: str, help: str) -> None:
     with pytest.raises(TemplateError, match=re.escape(reason)) as caught:
         masker(ITEMS)([ASK, message])
     assert help in str(caught.value.help)
+
+
+ROLES = (
+    "{% for m in messages %}{% if m.role not in ['user', 'assistant'] %}{{ raise_exception('Roles!') }}{% endif %}"
+    "{{ m.content }}{% endfor %}"
+)
+
+
+@pytest.mark.parametrize("role", ["tool_call", "human", "Assistant"])
+def test_an_error_over_a_role_of_other_programs_names_it(role: str) -> None:
+    with pytest.raises(
+        TemplateError, match=r"\(`role` of message 1 is one that the template does not take\)"
+    ) as caught:
+        masker(ROLES)([ASK, {"role": role, "content": "a"}, {"role": "assistant", "content": "b"}])
+    assert "`messages: {roles: {ROLE: …}}`" in str(caught.value.help)
+    with pytest.raises(TemplateError, match="Roles!\n"):
+        masker(ROLES)([ASK, {"role": "narrator", "content": "a"}])
 
 
 PARTS = "{% for m in messages %}{% for p in m.content %}{{ p.text }}{% endfor %}{{ m.content[0].type }}{% endfor %}"

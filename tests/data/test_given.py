@@ -151,3 +151,22 @@ def test_one_masker_for_several_shapes_of_data(masker) -> None:
         warnings.simplefilter("error")
         found = [list(own.batch(dict(shape))["input_ids"][0]) for shape in (*shapes, *shapes[::-1])]
     assert all(ids == found[0] for ids in found)
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        (b"[]", "the masker got bytes, not a list of messages"),
+        (json.dumps(json.dumps([{"role": "user", "content": "a"}])), "it was dumped twice, not a list of messages"),
+    ],
+)
+def test_messages_in_another_wrapping(value: object, reason: str) -> None:
+    with pytest.raises(RowError, match=reason):
+        given_messages(value)
+
+
+def test_tools_in_another_wrapping() -> None:
+    with pytest.raises(RowError, match="`tools` is JSON text in JSON text: it was dumped twice"):
+        given_tools(json.dumps(json.dumps([{"name": "f"}])), "`tools`")
+    with pytest.raises(RowError, match=r"`tools`\[0\] is no tool schema"):
+        given_tools([{}], "`tools`")

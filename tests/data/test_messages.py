@@ -68,7 +68,9 @@ def with_arguments(arguments: Any, key: str = "tool_calls") -> dict[str, Any]:
     return {"messages": [{"role": "user", "content": "Tea?"}, {"role": "assistant", "content": None, key: value}]}
 
 
-@pytest.mark.parametrize(("given", "read"), [('{"q": "tea"}', {"q": "tea"}), ({"q": 1}, {"q": 1}), ("", {})])
+@pytest.mark.parametrize(
+    ("given", "read"), [('{"q": "tea"}', {"q": "tea"}), ({"q": 1}, {"q": 1}), ("", {}), (None, {})]
+)
 def test_arguments_are_parsed(given: Any, read: Any) -> None:
     row = with_arguments(given)
     assert read == read_row(row, PARSED).messages[1]["tool_calls"][0]["function"]["arguments"]
@@ -76,7 +78,9 @@ def test_arguments_are_parsed(given: Any, read: Any) -> None:
     assert read == read_row(with_arguments(given, "function_call"), PARSED).messages[1]["function_call"]["arguments"]
 
 
-@pytest.mark.parametrize(("given", "reason"), [("{q: tea}", "not JSON"), ("[1]", "JSON text of a list")])
+@pytest.mark.parametrize(
+    ("given", "reason"), [("{q: tea}", "not JSON"), ("[1]", "JSON text of a list"), ('"{}"', "dumped twice")]
+)
 def test_arguments_that_cannot_be_parsed_are_refused(given: str, reason: str) -> None:
     with pytest.raises(RowError, match=rf"tool_calls`\[0\]: `arguments`.*{reason}"):
         read_row(with_arguments(given), PARSED)

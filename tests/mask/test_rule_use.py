@@ -59,6 +59,14 @@ def test_a_role_that_does_not_occur_is_counted_and_not_warned_of() -> None:
     assert {2: "what it selects does not occur"} == unused_rules(program, seen)
 
 
+def test_a_regex_that_matches_nothing_is_named() -> None:
+    rows = [[USER, answer()]] * 30
+    program, seen = looked("mask /zebra/ in assistant; mask /zebra/ in assistant, tool", *rows)
+    (finding,) = rule_findings(program, seen, rows=30)
+    assert "`mask /zebra/ in assistant` decides no token of 30 rows: its regex matches nothing there" == finding.message
+    assert ("PE519", "warning") == (finding.code, finding.severity)
+
+
 @pytest.mark.parametrize(
     ("test", "keys", "help"),
     [
@@ -70,8 +78,11 @@ def test_a_role_that_does_not_occur_is_counted_and_not_warned_of() -> None:
         ("message.training == 1", {"training": "1"}, 'write `message.training == "1"`'),
         ("message.training", {"training": 1}, "write `message.training == 1`: a field alone is true only where it is "
          "JSON `true`"),
-        ('message.tags == "a"', {"tags": ["a"]}, 'compare with a value such as `["a"]`'),
-        ("message.score > 1", {"score": "2"}, 'compare with a value such as `"2"`'),
+        ('message.tags == "a"', {"tags": ["a"]}, 'write `message.tags contains "a"`: the data has lists there'),
+        ('message.meta.source == "x"', {"meta": {"src": "x"}}, "did you mean `message.meta.src`?"),
+        ("has message.meta.lang.cod", {"meta": {"lang": {"code": 1}}}, "did you mean `message.meta.lang.code`?"),
+        ("message.score > 1", {"score": "2"}, "write numbers in the data: texts are compared letter by "
+         "letter, `10` before `9`"),
     ],
 )  # fmt: skip
 def test_a_field_of_another_name_or_type(test: str, keys: dict[str, Any], help: str) -> None:

@@ -27,7 +27,7 @@ from policy_engine.chat.template import ChatTemplate
 from policy_engine.chat.tokenizer_facts import digest_of
 from policy_engine.chat.trace.origins import LOST, Origin, Run, Scaffold, claim_of, cut, origin_at
 from policy_engine.chat.trace.text import traced
-from policy_engine.chat.variables import Inputs, schema_of
+from policy_engine.chat.variables import Arguments, Inputs, schema_of
 from policy_engine.core.errors import TemplateError
 from policy_engine.data.conversation import Conversation
 
@@ -64,8 +64,9 @@ class EncodedTemplate(ChatTemplate):
         """A hash of all that decides how a conversation renders and is told apart (hex)."""
         return digest_of([super().fingerprint, self.encoder.name, self.encoder.facts])
 
-    def _reads(self, name: str) -> bool:
-        return True  # code may read any argument
+    @functools.cached_property
+    def _arguments(self) -> Arguments:
+        return Arguments(None)  # code may read any argument
 
     def _written(self, conversation: Conversation, prompt: bool, now: datetime | None = None) -> Written:
         if conversation.continue_final_message is not None:

@@ -6,22 +6,25 @@ warning[PE521]: nothing of 12 messages of role `tool_call` reached the text: the
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 
 from policy_engine.chat.segments import WHOLE
 from policy_engine.chat.tokenizer import ChatTokenizer
+from policy_engine.cli.accounts.apply_account import doubtful_roles
 from policy_engine.core.diagnostics import Diagnostic
 from policy_engine.core.errors import PolicyEngineError
 from policy_engine.core.wording import counted
 from policy_engine.data.conversation import Conversation
-from policy_engine.data.role_spelling import read_elsewhere_as
+from policy_engine.data.role_spelling import as_declared, read_elsewhere_as
 from policy_engine.mask.unrendered import printed_help, printed_text
+from policy_engine.run.summary import DoubtfulRole
 
 
 def data_findings(
     lost: Iterable[tuple[str, str, int]],
     *,
+    doubtful: Sequence[DoubtfulRole] = (),
     quoted: int,
     bos: int,
     tokenizer: ChatTokenizer,
@@ -29,11 +32,15 @@ def data_findings(
 ) -> tuple[Diagnostic, ...]:
     """The findings of a run.
 
-    `lost` are (role, piece, messages), `quoted` rows with arguments that are quoted twice, `printed` rows by the
-    field that is written as Python prints it, `bos` how often a row opens
-    with what the tokenizer would add in front.
+    `lost` are (role, piece, messages), `doubtful` roles that look misspelled, `quoted` rows with arguments that are
+    quoted twice, `printed` rows by the field that is written as Python prints it, `bos` how often a row opens with what
+    the tokenizer would add in front.
     """
-    found = [_dropped(role, count) for role, piece, count in lost if piece == WHOLE]
+    dropped = {role: count for role, piece, count in lost if piece == WHOLE}
+    # One finding for a role: that it is misspelled, or that the template drops what other programs call so.
+    misspelled = [d for d in doubtful if d.role not in dropped or read_elsewhere_as(d.role) is None]
+    found = [*doubtful_roles(misspelled)]
+    found += [_dropped(role, count) for role, count in dropped.items() if role not in {d.role for d in misspelled}]
     if quoted:
         found.append(_quoted(quoted))
     found += [
@@ -61,15 +68,15 @@ def opening_bos(tokenizer: ChatTokenizer) -> int:
 
 def _dropped(role: str, count: int) -> Diagnostic:
     known = read_elsewhere_as(role)
-    declared = f"messages: {{roles: {{{role}: {known or 'ROLE'}}}}}"
+    declared = as_declared(role, known or "ROLE")
     return Diagnostic(
         code="PE521",
         severity="warning",
         message=f"nothing of {counted(count, 'message')} of role `{role}` reached the text: the template does not "
         "write that role",
-        help=f"say in a dataset file what it is read as: `{declared}`"
+        help=f"say in a dataset file what it is read as: {declared}"
         if known is not None
-        else f"use a template that writes it, drop such messages, or have them read as another role: `{declared}`",
+        else f"use a template that writes it, drop such messages, or have them read as another role: {declared}",
     )
 
 

@@ -12,7 +12,7 @@ from typing import cast
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.text import Text
 
-from policy_engine.cli.accounts.apply_account import closing, doubtful_roles, failures, no_rows, rules_json
+from policy_engine.cli.accounts.apply_account import closing, failures, no_rows, rules_json
 from policy_engine.cli.accounts.data_findings import data_findings
 from policy_engine.cli.outcome import Exit, Outcome, diagnostics_of
 from policy_engine.cli.reporters.console import SafeConsole
@@ -76,9 +76,9 @@ def apply_request(request: Request, inputs: Inputs) -> Outcome:
         # An output without rows is no success, even where every row was left out as asked.
         exit=Exit.FAILS if summary.rows_failed or not summary.rows_out else Exit.HOLDS,
         diagnostics=(
-            *doubtful_roles(summary.doubtful_roles),
             *data_findings(
                 summary.unrendered,
+                doubtful=summary.doubtful_roles,
                 quoted=summary.rows_with_quoted_arguments,
                 printed=summary.rows_printed_as_python,
                 bos=summary.times_bos,

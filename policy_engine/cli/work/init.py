@@ -13,7 +13,6 @@ from typing import Any
 from rich.text import Text
 
 from policy_engine.chat.loading import load_tokenizer
-from policy_engine.cli.accounts.apply_account import doubtful_roles
 from policy_engine.cli.accounts.data_findings import data_findings, opening_bos
 from policy_engine.cli.accounts.init_survey import Survey, parts_in_order, survey
 from policy_engine.cli.files import exists, write_text_file
@@ -72,10 +71,16 @@ def write_starter(
     write_text_file(policy_path, policy, overwrite=overwrite)
     names = {"tokenizer": _beside(tokenizer, base), "template": template and _beside(template, base)}
     write_text_file(dataset_path, dataset_text(found, data, policy_path.name, format, names), overwrite=overwrite)
-    warnings = [*doubtful_roles(counts.doubtful_roles.values())]
-    warnings += data_findings(
-        found.lost, quoted=found.quoted, printed=found.printed, bos=opening_bos(tok), tokenizer=tok
-    )
+    warnings = [
+        *data_findings(
+            found.lost,
+            doubtful=tuple(counts.doubtful_roles.values()),
+            quoted=found.quoted,
+            printed=found.printed,
+            bos=opening_bos(tok),
+            tokenizer=tok,
+        )
+    ]
     warnings += grouped(
         replace(diagnostic, severity="warning")
         for number, error in failed

@@ -11,7 +11,7 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from policy_engine.chat.segments import MediaTokens
-from policy_engine.cli.accounts.apply_account import UNROLL, doubtful_roles, rules_json
+from policy_engine.cli.accounts.apply_account import UNROLL, rules_json
 from policy_engine.cli.accounts.data_findings import data_findings
 from policy_engine.cli.files import exists, write_text_file
 from policy_engine.cli.outcome import Exit, Outcome, diagnostics_of, grouped
@@ -31,7 +31,7 @@ from policy_engine.report.runs import FailedRow, ShownRow, failed_row
 from policy_engine.report.styles import DOUBT
 from policy_engine.report.terminal import Legend, RowText
 from policy_engine.report.view import RowView, row_view, rule_views, run_view
-from policy_engine.run.summary import Counts
+from policy_engine.run.summary import Counts, DoubtfulRole
 
 
 def show_rows(
@@ -99,8 +99,7 @@ def show_rows(
     return Outcome(
         exit=Exit.FAILS if failed else Exit.HOLDS,
         diagnostics=(
-            *doubtful_roles(counts.doubtful_roles.values()),
-            *_data_findings(rows, inputs, bos),
+            *_data_findings(rows, inputs, bos, tuple(counts.doubtful_roles.values())),
             *rule_findings(program, seen, rows=len(rows)),
             *(failed if machine else grouped(failed)),
         ),
@@ -134,13 +133,16 @@ def _pictures(row: MaskedRow, inputs: Inputs) -> dict[MediaTokens, bytes]:
     return made
 
 
-def _data_findings(rows: Sequence[RowView], inputs: Inputs, bos: int) -> tuple[Diagnostic, ...]:
+def _data_findings(
+    rows: Sequence[RowView], inputs: Inputs, bos: int, doubtful: Sequence[DoubtfulRole]
+) -> tuple[Diagnostic, ...]:
     tokenizer = inputs.masker.tokenizer
     lost: Lost = Lost()
     for row in rows:
         lost.update(lost_of(row.chat))
     return data_findings(
         [(role, piece, count) for (role, piece), count in lost.items()],
+        doubtful=doubtful,
         quoted=sum(any(wrong.how == "quoted" for wrong in row.chat.miswritten) for row in rows),
         printed=Counter(name for row in rows for name in {w.name for w in row.chat.miswritten if w.how == "printed"}),
         bos=bos,

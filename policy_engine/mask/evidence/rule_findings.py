@@ -8,7 +8,7 @@ warning[PE520]: no message has `traning`, which the policy asks for
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 from policy_engine.core.diagnostics import Diagnostic
@@ -17,7 +17,7 @@ from policy_engine.core.suggest import nearest
 from policy_engine.core.vocabulary import NEIGHBOURS
 from policy_engine.core.wording import counted
 from policy_engine.lang.ast import Compare, Expr, Has, Truth
-from policy_engine.lang.checked import CheckedRule
+from policy_engine.lang.checked import CheckedRule, Spans
 from policy_engine.lang.lint.suppress import unsuppressed
 from policy_engine.mask.evidence.rule_use import Asked, Evidence, asked_fields, is_of_thinking, types_of
 from policy_engine.rules.conditions.conditions import leaves
@@ -26,6 +26,7 @@ from policy_engine.rules.program import Program
 ENOUGH: Final = 20
 """Rows from which on it is worth a warning that something never occurred in them; before, it is a remark."""
 NEVER_HELD: Final = "its condition never held"
+NOT_THERE: Final = "what it selects does not occur"
 _OWNERS: Final = {
     "message": "message", "sample": "row", "part": "content part", "call": "tool call",
     "previous": "message before another", "next": "message behind another",
@@ -61,7 +62,7 @@ def why_unused(program: Program, seen: Evidence, index: int) -> str | None:
         return "later rules decide all that it selects"
     if seen["selected", str(index)]:
         return NEVER_HELD
-    return "what it selects does not occur"
+    return NOT_THERE
 
 
 def unused_rules(program: Program, seen: Evidence) -> dict[int, str]:
@@ -96,6 +97,15 @@ def _of_rules(program: Program, seen: Evidence, rows: int) -> Iterator[Diagnosti
                 severity="warning" if rows >= ENOUGH else "info",
                 message=f"{nothing}: {NEVER_HELD}",
                 help="`policy-engine explain` shows what the condition sees",
+                span=rule.span,
+            )
+
+        elif why == NOT_THERE and all(isinstance(t, Spans) and t.pattern is not None for t in rule.targets):
+            yield Diagnostic(
+                code="PE519",
+                severity="warning" if rows >= ENOUGH else "info",
+                message=f"{nothing}: its regex matches nothing there",
+                help="`policy-engine show` prints the text as the regex sees it",
                 span=rule.span,
             )
 
@@ -174,6 +184,11 @@ def _in_the_type(program: Program, asked: Asked, values: list[str]) -> str:
             return (
                 f"write `{asked.name} == {(truths or values)[0]}`: a field alone is true only where it is JSON `true`"
             )
+        if isinstance(leaf, Compare) and leaf.op in ("==", "in") and all(value.startswith("[") for value in values):
+            wanted = leaf.value[0] if isinstance(leaf.value, tuple) else leaf.value
+            return f"write `{asked.name} contains {json.dumps(wanted, ensure_ascii=False)}`: the data has lists there"
+        if isinstance(leaf, Compare) and leaf.op in ("<", "<=", ">", ">=") and asked.types == {"number"}:
+            return "write numbers in the data: texts are compared letter by letter, `10` before `9`"
         if isinstance(leaf, Compare) and not isinstance(leaf.value, tuple):
             for value in values:
                 # `== "0"` on numbers means `== 0`: the data's own spelling is the fix.
@@ -204,12 +219,22 @@ def _meant(asked: Asked, seen: Evidence) -> str | None:
     elsewhere = next((other for other in keys if other != scope and name in keys[other]), None)
     if elsewhere is not None:
         return f"{elsewhere}.{asked.name.partition('.')[2]}"
-    # The first name is there, so it is a deeper step that is missing, and names of these were not collected.
+    # The first name is there, so it is a deeper step that is missing.
     if name in keys.get(scope, ()):
-        return None
+        return _meant_below(asked, keys)
     found = nearest(str(name), keys.get(scope, ()))
     rest = asked.name.partition(".")[2][len(str(name)) :]
     return None if found is None else f"{own}.{found}{rest}"
+
+
+def _meant_below(asked: Asked, keys: Mapping[str, Sequence[str]]) -> str | None:
+    """The field that is likely meant where a step below its first name is missing."""
+    path = list(map(str, asked.field.path))
+    for depth in range(1, len(path)):
+        found = nearest(path[depth], keys.get(".".join([asked.field.scope, *path[:depth]]), ()), cutoff=0.6)
+        if found is not None:
+            return ".".join([asked.field.scope, *path[:depth], found, *path[depth + 1 :]])
+    return None
 
 
 def _span_of(program: Program, asked: Asked) -> Span | None:

@@ -35,7 +35,8 @@ Evidence: TypeAlias = Counter[tuple[str, ...]]
 targets, and `("held", RULE)` those in which its condition holds there. `("there", FIELD)`: the field of a test has a
 value of a type that the test can be true of. `("type", FIELD, TYPE)`, `("value", FIELD, JSON)`: it has others.
 `("whole", FIELD)`: content parts have it, and the template prints their list as one. `("key", SCOPE, NAME)`: names that
-data has where a field is not found. `("thinking", MARKER)`: rows with thinking as text.
+data has where a field is not found, SCOPE being `message.meta` below a field that is there. `("thinking", MARKER)`:
+rows with thinking as text.
 """
 
 _TRACED: Final = 50
@@ -137,6 +138,8 @@ class RuleWatch:
             for scope in ("message", "sample", "part", "call"):
                 for item in _items(scope, row):
                     seen.update(("key", scope, str(key)) for key in item)
+            for asked in self._fields.values():
+                _look_below(asked.field, row, seen)
 
 
 def asked_fields(program: Program) -> dict[str, Asked]:
@@ -218,6 +221,19 @@ def values_of(field: Field, row: MaskedRow) -> Iterator[Any]:
             yield from _found(step_into(item, ("function", *path)))
         else:
             yield from _found(step_into(item, path))
+
+
+def _look_below(field: Field, row: MaskedRow, seen: Evidence) -> None:
+    """Adds the names beside a missing step of a field, where the steps before it are there."""
+    for item in _items(field.scope, row) if len(field.path) > 1 else ():
+        value: Any = item
+        for depth, step in enumerate(field.path):
+            if not isinstance(value, Mapping) or step not in value:
+                break
+            value = value[step]
+            if depth + 1 < len(field.path) and isinstance(value, Mapping) and field.path[depth + 1] not in value:
+                below = ".".join([field.scope, *map(str, field.path[: depth + 1])])
+                seen.update(("key", below, str(key)) for key in value)
 
 
 def _found(value: Any) -> Iterator[Any]:

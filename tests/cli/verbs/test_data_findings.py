@@ -74,7 +74,7 @@ def test_data_printed_as_python_is_reported_once(verb: str, files: dict[str, str
     [
         ("tool_call", "function_call"), ("function-call", "function_call"), ("tool_response", "tool"),
         ("human_1", "user"), ("Human 2", "user"), ("assistant_3", "assistant"), ("gpt", "assistant"),
-        ("narrator", None), ("user", None),
+        ("narrator", None), ("user", None), ("function", "tool"), ("ipython", "tool"), ("environment", "tool"),
     ],
 )  # fmt: skip
 def test_roles_of_other_programs(role: str, read: str | None) -> None:
@@ -148,3 +148,38 @@ def test_a_row_that_unrolls_to_nothing_is_counted(tmp_path: Path) -> None:
     ran = cli("apply", data, "-t", "builtin", "-p", policy, "-o", tmp_path / "out.jsonl", "--unroll")
     assert 0 == ran.code
     assert "rows empty (nothing to train, dropped)" in ran.out
+
+
+def test_a_role_is_named_once_and_the_remedy_is_yaml(files: dict[str, str], tmp_path: Path) -> None:
+    ask, say = {"role": "user", "content": "Tea?"}, {"role": "assistant", "content": "Yes."}
+    roles = ["user ", "no", "asistant", "tool_call"]
+    rows = [[ask, {"role": role, "content": "{}"}, say] for role in roles]
+    (tmp_path / "d.jsonl").write_text("".join(json.dumps({"messages": row}) + "\n" for row in rows))
+    command = ["apply", files["data"], "-t", "builtin", "--template", files["template"], "-p", files["policy"]]
+    result = cli(*command, "-o", files["out"])
+    text = " ".join((result.out + result.err).split())
+    assert [1, 1, 1, 1] == [
+        text.count(f"of role `{role}` reached") + text.count(f"the role `{role}`") for role in roles
+    ]
+    assert '`messages: {roles: {"user ": user}}`' in text
+    assert '`messages: {roles: {"no": ROLE}}`' in text
+    assert "did you mean `assistant`?" in text
+
+
+def test_calls_with_a_role_of_their_own_are_named_where_the_template_writes_them(
+    files: dict[str, str], tmp_path: Path
+) -> None:
+    (tmp_path / "d.jsonl").write_text(json.dumps({"messages": SWIFT}) + "\n")
+    result = cli("apply", files["data"], "-t", "builtin", "-p", files["policy"], "-o", files["out"])
+    text = " ".join((result.out + result.err).split())
+    assert "nothing declares the role `tool_call`" in text
+    assert "say so in a dataset file: `messages: {roles: {tool_call: function_call}}`" in text
+
+
+def test_pieces_of_a_prompt_are_counted_once_for_both_answers(files: dict[str, str], tmp_path: Path) -> None:
+    ask = [{"role": "system", "content": "Short."}, {"role": "user", "content": "Tea?", "note": "n"}]
+    row = {"system": "Dutch.", "prompt": ask, "chosen": "Yes.", "rejected": "No."}
+    (tmp_path / "d.jsonl").write_text(json.dumps(row) + "\n")
+    result = cli("apply", files["data"], "-t", "builtin", "-p", files["policy"], "-o", files["out"])
+    assert "system of 1 row never reached the text" in result.out
+    assert "note of 1 user message never reached the text" in result.out

@@ -96,7 +96,7 @@ class Doubts:
             markers, joins = _compare(truth.chat, found.chat)
             # Where plain questions and answers come out wrong, no row of this template can be trusted.
             self.unreliable |= messages in _PLAIN and (joins or bool(markers))
-            # Rows with such thinking are known by their text, so that there is no doubt of others.
+            # The text shows which rows have such thinking, so the others stay certain.
             if messages in _THINKING and not markers:
                 markers = [_CLOSE]
             self._probes.append(_Probe(truth=truth, found=found, markers=frozenset(markers)))

@@ -230,7 +230,7 @@ class TokenizedChat:
     ) -> TokenizedChat:
         """From ids that are known as an array too, so that the list is turned into one once."""
         made = cls(chat=chat, input_ids=input_ids, starts_T=ranges[0], ends_T=ranges[1], **more)
-        # The dataclass is frozen, and the array is no argument of its own: it is the list once more.
+        # The dataclass is frozen. The array is not an argument: it has the same ids as the list.
         object.__setattr__(made, "_ids_T", ids_T)
         return made
 

@@ -135,7 +135,7 @@ class Place:
 
     @property
     def is_line(self) -> bool:
-        """True if the number is that of a line; in Parquet, Arrow and JSON documents it counts rows.
+        """True if the number counts lines; in Parquet, Arrow and JSON documents it counts rows.
 
         >>> Place(file="chats.jsonl", number=7).is_line, Place(file="chats.parquet", number=7).is_line
         (True, False)

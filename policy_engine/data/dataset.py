@@ -107,7 +107,7 @@ class DatasetSpec:
         >>> sorted(schema.roles), sorted(schema.trained_roles)
         (['assistant', 'user'], ['assistant'])
         """
-        # A call is no role of its own: it becomes part of an assistant's message.
+        # A call has no role: it becomes part of an assistant's message.
         roles = {role for role in self.names.get("roles", {}).values() if role != CALL_ROLE}
         return Schema(roles=frozenset(roles) | self.trained_roles, trained_roles=self.trained_roles, fields=self.fields)
 
@@ -150,7 +150,7 @@ class DatasetSpec:
     def read_given(self, messages: Any, beside: Beside) -> tuple[Conversation, Format]:
         """The conversation of messages that are given by themselves, and their format.
 
-        Raises RowError for what is no list of messages.
+        Raises RowError for anything but a list of messages.
 
         >>> spec = DatasetSpec(names={"role": "speaker", "content": "text"})
         >>> spec.read_given([{"speaker": "user", "text": "Hi"}], Beside())[0].messages

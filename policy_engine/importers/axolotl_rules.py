@@ -1,7 +1,7 @@
 """The rules of an entry of axolotl's `datasets`, in the order in which axolotl decides.
 
 First the turns that are trained, as a whole: by role, by what their messages say. Then the ends, which follow from
-those. Then what is left out within trained turns, which no end depends on.
+those. Then the text that is left out within trained turns; no end depends on it.
 """
 
 from __future__ import annotations

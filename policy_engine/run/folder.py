@@ -121,8 +121,8 @@ class FolderRun:
             BackendMismatch: the fast backend differed; `go` with another masker begins again.
             DataError, PolicyEngineError, KeyboardInterrupt: as `apply_dataset` does; whole shards stay.
         """
-        # Both change what is written and are no options of the run: the policy unrolls, and the check chose the
-        # backend.
+        # Both decide what is written, and are not among the options: the policy says whether to unroll, and a check
+        # chose the backend.
         options = {**self._options.to_json(), "unrolled": batches.masker.unrolls, "backend": backend}
         identity = identity_of(
             batches.masker, self._schema, files=self._plan.files, reading=batches.format.description, options=options

@@ -151,7 +151,7 @@ class Journal:
             except OSError:
                 raise DataError(f"another run is writing to `{self.folder}`", help="wait for it, or stop it") from None
         self._clear_temporary()
-        # From here the folder is that of a run which is not finished.
+        # From here on the folder belongs to an unfinished run.
         (self.folder / MANIFEST).unlink(missing_ok=True)
         self._file.seek(0)
         # A whole line ends in a newline, so that `rest` is empty or was cut off by the end of the process.

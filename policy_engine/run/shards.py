@@ -47,7 +47,7 @@ class ShardMaker:
         try:
             return self._make(span, name, temporary)
         # Returned, not raised: the reason reaches the journal's process as it is, from a worker or a Ray actor, and a
-        # span that fails is no failure of its worker.
+        # span that fails does not mean that its worker failed.
         except (OSError, pa.ArrowException) as error:
             if isinstance(error, DataError):
                 return error

@@ -166,7 +166,7 @@ class Counts:
         self.codes[error.code] += 1
         self.leave_out("failed", number)
         failure = Failure(row=number, code=error.code, reason=error.message, help=error.help)
-        # Bounded: a reason that quotes the data (a date, a name) would make a kind of every row.
+        # Bounded: with reasons that quote the data (a date, a name), every row would be a kind of its own.
         if failure.kind in self.alike or len(self.alike) < _KINDS:
             self.alike[failure.kind] += 1
         self._add_failure(failure)
@@ -258,34 +258,33 @@ _NOT_TOLD: Final = ("rules", "evidence", "rows_masked", "failures_alike")
 class Summary:
     """The closing account of a run.
 
-    Every row read is in exactly one of `rows_out`, `rows_failed`, `rows_empty`, `rows_cut_empty`, `rows_too_long` and
-    `rows_drifted`.
-
-    `rows_empty` had nothing to train and were dropped, as were `rows_cut_empty`, of which truncation left nothing to
-    train; `rows_too_long` were dropped by `truncation` before that, and `rows_drifted` by `on drift drop`. `samples`
-    are what the `rows_out` became: one each, more when unrolled; `rows_unrolled` are those of them that became several,
-    None where that was not asked for; `samples_dropped` are those of the same rows that were too long or left with
-    nothing to train. `sequences` are the rows of the output, fewer than samples when packed.
+    Every row read is in exactly one of `rows_out`, `rows_failed`, `rows_empty`, `rows_cut_empty`, `rows_too_long`
+    (dropped by `truncation`) and `rows_drifted` (dropped by `on drift drop`).
     """
 
     description: str
     """The reading of the rows, in a sentence."""
     output: str
     backend: str
-    """The source of the ids: `reference` (the tokenizer itself), or the name of a fast backend."""
+    """The source of the ids: `reference` (the tokenizer itself), or a fast backend by name."""
     rows_in: int
     rows_out: int
     samples: int
+    """Samples of the rows that are written: one each, more where rows were unrolled."""
     samples_dropped: int
+    """Samples of these rows that are not written: too long, or left with nothing to train."""
     rows_unrolled: int | None
+    """Rows that became several samples; None where rows were not to be unrolled."""
     rows_failed: int
     rows_empty: int
     rows_cut_empty: int
+    """Dropped: truncation left nothing to train of them, as of `rows_empty` the policy did."""
     rows_too_long: int
     rows_drifted: int
     rows_truncated: int
     """Written, but cut."""
     sequences: int
+    """Rows of the output, fewer than samples where these are packed."""
     tokens: tuple[TokenCount, ...]
     tokens_cut: int
     straddles: int

@@ -58,7 +58,7 @@ def lay_out(choices: Choices, made: Conversation) -> RenderedChat:
 
 
 def sampled_ranges(choices: Choices, size: int) -> tuple[tuple[int, int], ...]:
-    """Which of so many characters were sampled: some ranges of them, in order and apart.
+    """Ranges of sampled characters in a text of `size` characters, in order and apart.
 
     >>> from policy_engine.testing.choices import RandomChoices
     >>> sampled_ranges(RandomChoices(1), 40)

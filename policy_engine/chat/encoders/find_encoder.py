@@ -26,7 +26,7 @@ _MISTRAL: Final = re.compile(r"tekken.*\.json|.*\.model\.v[0-9]+(m[0-9]+)?")
 _TRUST: Final = (
     "read the file, and if you trust it, run it with --trust-encoder (load_tokenizer(…, trust_encoder=True) in Python)"
 )
-# With one of these the folder has a transformers tokenizer, which is what a user means by it.
+# With one of these the folder has a transformers tokenizer, and a user who names the folder means that.
 _OTHERS: Final = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
 
 

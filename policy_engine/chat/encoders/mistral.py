@@ -174,7 +174,7 @@ class MistralEncoder:
 
     def _check(self, request: Any, made: Sequence[Chunk]) -> None:
         try:
-            # Once more by the untouched encoder: its ids are what a row gets, or the row is refused.
+            # Once more by the untouched encoder: a row gets its ids, or is refused.
             own = self._instruct.encode_instruct(request).tokens
         except Exception as error:
             raise refusal(self.name, error) from error

@@ -41,7 +41,7 @@ class TemplateProfile:
     openers: frozenset[str] = frozenset()
     """Markers in what opens turns."""
     appended: str = ""
-    """Beginning of the prompt that ends every conversation, asked for or not."""
+    """Beginning of a generation prompt that every conversation ends with, even if it was not asked for."""
     suffix: str = ""
     """Words that end every conversation, whoever spoke last (a judge's instructions)."""
     system: str = ""

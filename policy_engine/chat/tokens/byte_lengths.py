@@ -285,7 +285,7 @@ def by_byte(char_of_byte: npt.NDArray[np.int32], starts_T: npt.NDArray[Any], end
     ([0, 0, 1], [1, 1, 2])
     """
     starts = char_of_byte.take(starts_T)
-    # The end is that of the character which the last byte is in; a token without bytes ends where it starts.
+    # A token ends with the character that has its last byte; a token without bytes ends where it starts.
     ends = char_of_byte.take(ends_T - 1, mode="clip")
     ends += 1
     return starts, np.where(ends_T > starts_T, ends, starts)

@@ -101,7 +101,7 @@ def _marked(made: Any, owner: Origin) -> Any:
     if kind is dict:
         measure(made)
         return {_marked(key, owner): _marked(value, owner) for key, value in made.items()}
-    # A range prints its bounds, and its items are what templates use; as a list they can be marked.
+    # A range prints its bounds, but templates use its items: as a list they can be marked.
     if kind is range:
         return [_marked(number, owner) for number in made]
     # Marked as it is read: reading it now would use it up.

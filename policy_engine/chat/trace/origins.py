@@ -169,7 +169,7 @@ def few(runs: tuple[Run, ...]) -> tuple[Run, ...]:
 
 
 def check_size(size: int) -> None:
-    """Charge for a string of so many characters; raises OutputTooLarge. Called from `BIG` on."""
+    """Charges for a string of `size` characters, `BIG` or more. Raises OutputTooLarge."""
     if size > MAX_CHARS:
         raise OutputTooLarge
     charge(size)

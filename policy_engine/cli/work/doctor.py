@@ -294,8 +294,8 @@ def _table(found: Examination) -> PlainTable:
         if count or codes & bad:
             wrong = bool(codes & bad)
             table.add_row(name, f"{count:,}", Text("differ", style=BAD) if wrong else Text("equal", style=GOOD))
-    # With other labels or ids than the data's, a loss that differs is no finding of its own; it is shown in red all
-    # the same.
+    # If labels or ids differ from the data's, a loss that differs is not reported as well; it is still shown in
+    # red.
     equal = not bad & {"loss", "joined", "labels-ignored", "labels-changed", "pad-masked", "ids-changed", "cut"}
     difference = abs((found.loss or 0) - (found.by_hand or 0))
     table.add_row(

@@ -195,7 +195,7 @@ def types_of(leaf: Compare | Has | Truth) -> frozenset[str]:
         return frozenset({"list", "string"})
     if leaf.op == "matches":
         return frozenset({"string"})
-    # `!=` too: it holds of every value of another type, which is what nobody means.
+    # `!=` too: it is true of every value of another type, and nobody means that.
     values = leaf.value if isinstance(leaf.value, tuple) else (leaf.value,)
     return frozenset({kind_of(value) for value in values})
 

@@ -55,7 +55,7 @@ class Outcomes:
         scales = [rule for rule in rules if rule.effect == "scale" and rule.index in matches]
         outcome = Outcome(decided={}, scaled={}, weights={})
         undecided = possible
-        # The last match decides, so from the last rule on each takes what is left.
+        # The last match decides: so rules are taken from the last to the first, and each gets what is left.
         for rule in reversed(rules):
             if rule.effect == "scale" or rule.index not in matches:
                 continue

@@ -43,7 +43,7 @@ class Kinds:
         self._colours: dict[tuple[int | None, str, str, str], int] = {}
 
     def of(self, run: TokenRun, row: ShownRow) -> int:
-        """The number of what is said of a run."""
+        """The number of a run's explanation, in the table that `block` writes."""
         chat = row.tokenized.chat
         segment = chat.segments[run.segment]
         # Each reason once, in order: pieces of one run often have the same.

@@ -52,7 +52,7 @@ def in_order(
     describe: Callable[[Task], str] = str,
     division: Division[Task, Result] | None = None,
 ) -> Generator[tuple[Task, Result], None, None]:
-    """Each task with its result, in the order of the tasks, by so many processes.
+    """Each task with its result, in the order of the tasks, done by `workers` processes.
 
     1 is this process. Where its memory is bounded it is one worker, so that this process can report a task that went
     beyond. `work` pickles; a worker gets it once. Tasks are taken as results are, at most `AHEAD` per worker ahead. The

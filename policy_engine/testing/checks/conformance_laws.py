@@ -337,6 +337,6 @@ def _repeated_text(case: Case, turns: int) -> str | TemplateError:
 
 def _first_line(error: Exception) -> str:
     text = error.message if isinstance(error, TemplateError) else str(error)
-    # The template's own words: they are what is compared and counted.
+    # Only the template's own words are compared and counted.
     text = text.split("raises for this conversation: ", 1)[-1]
     return next((line.strip() for line in text.splitlines() if line.strip()), type(error).__name__)

@@ -52,7 +52,7 @@ def turn_bounds(
         _by_tints(messages, runs, texts, way, markers, found)
     bounds: list[int] = []
     for at in found:
-        # Never backwards: a bound that was not found is that of the turn before, which leaves its text there.
+        # Never backwards: a bound that was not found is the bound before it, so the text stays with the turn before.
         bounds.append(max(bounds[-1] if bounds else 0, at if at is not None else bounds[-1] if bounds else 0))
     return [*bounds, len(plain)]
 
@@ -71,7 +71,7 @@ def _by_tints(
     a beginning in common: that much is theirs.
     """
     missing = [turn for turn, at in enumerate(found) if at is None]
-    # One window does: what is asked is where the data ends, not what it is.
+    # One window is enough: only the end of the data is looked for.
     tinting = Tinting(way=way, first=0)
     tinted = tinting.messages(messages)
     whole, *heads = texts([tinted, *(tinted[:turn] for turn in missing)])

@@ -8,12 +8,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final
 
-import numpy as np
-
 from policy_engine.core.errors import PolicyEngineError
 from policy_engine.data.role_spelling import Spelling
 from policy_engine.mask.evidence.rule_use import Evidence
-from policy_engine.mask.evidence.segment_kinds import Numbering, kinds_of
+from policy_engine.mask.evidence.token_sums import token_sums
 from policy_engine.mask.row import MaskedRow
 from policy_engine.mask.token_mask import REASONS, TokenMask
 from policy_engine.mask.unrendered import Lost
@@ -189,32 +187,15 @@ class Counts:
         rows = [row for row in rows if len(row.mask.weights_T)]
         if not rows:
             return
-        kinds = Numbering()
-        kinds_S = [kinds.of(found.keys, found.keys_S) for found in (kinds_of(row.chat) for row in rows)]
-        begins_R = np.cumsum([0, *map(len, kinds_S)])
-        bounds = np.cumsum([0, *(len(row.mask.weights_T) for row in rows)])
-        segments_T = np.concatenate([row.mask.segments_T for row in rows])
-        segments_T += np.repeat(begins_R[:-1].astype(np.int32), np.diff(bounds))
-        trained_T = np.concatenate([row.mask.weights_T for row in rows]) != 0
-        # One count of all: twice the kind of token, and one more where it is trained.
-        kinds_T = np.concatenate(kinds_S)[segments_T]
-        kinds_T += trained_T
-        counts_K = np.bincount(kinds_T, minlength=2 * len(kinds.known)).tolist()
-        for key, masked, trained in zip(kinds.known, counts_K[::2], counts_K[1::2]):
-            if masked or trained:
-                self.trained[key] += trained
-                self.masked[key] += masked
-        # `bincount` takes no negative numbers: -1 (no rule) becomes 0.
-        rules = np.bincount(np.concatenate([row.mask.rules_T for row in rows]) + 1)
-        for rule, count in enumerate(rules.tolist()):
-            if count and rule:
-                self.rules[rule - 1] += count
-        reasons_T = np.concatenate([row.mask.reasons_T for row in rows])
-        for reason, count in enumerate(np.bincount(reasons_T, minlength=len(REASONS)).tolist()):
-            self.reasons[REASONS[reason]] += count
-        straddling = set((np.searchsorted(bounds, np.flatnonzero(reasons_T == _STRADDLE), side="right") - 1).tolist())
-        for at, is_trained in enumerate(np.logical_or.reduceat(trained_T, bounds[:-1]).tolist()):
-            if at in straddling:
+        sums = token_sums(rows)
+        for key, (masked, trained) in sums.kinds.items():
+            self.trained[key] += trained
+            self.masked[key] += masked
+        self.rules.update(sums.rules)
+        for reason, count in zip(REASONS, sums.reasons):
+            self.reasons[reason] += count
+        for at, is_trained in enumerate(sums.has_trained):
+            if at in sums.straddling:
                 self._add_first(rows[at].mask)
             else:
                 self.first_kept += is_trained

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from policy_engine.audit.ambiguity import Doubts
 from policy_engine.audit.missing_fields import Untold
+from policy_engine.audit.parted_rows import PreparedRow, prepared_rows
 from policy_engine.audit.recover import Recoverer, source_of
 from policy_engine.chat.segments import TokenizedChat
 from policy_engine.chat.tokenizer import ChatTokenizer
@@ -20,7 +21,7 @@ from policy_engine.core.habits import HABITS
 from policy_engine.core.vocabulary import BODY, EOS, IGNORE_INDEX
 from policy_engine.data.conversation import Conversation
 from policy_engine.data.given import COLUMNS
-from policy_engine.data.prepared import are_shifted, check_lengths, mask_of, spans_of
+from policy_engine.data.prepared import are_shifted, check_lengths, spans_of
 from policy_engine.data.token_columns import marks_of
 from policy_engine.lang.library import read_shipped, shipped
 from policy_engine.mask.apply_program import apply_program
@@ -131,7 +132,11 @@ class Auditor:
         Labels that are shifted are put back first: all else is reported of the tokens they mean. Raises RowError if the
         row is not a prepared row.
         """
-        ids, labels, trained, column = mask_of(row, number)
+        for made in prepared_rows(row, number):
+            self._add_documents(number, made)
+
+    def _add_documents(self, number: int, made: PreparedRow) -> None:
+        row, ids, labels, trained = made.beside, made.ids, made.labels, made.trained
         # Rows without a mask are not padded.
         attention = row.get("attention_mask") or [1] * len(ids)
         check_lengths({"attention_mask": attention}, ["attention_mask"], len(ids), f"row {number}")
@@ -140,12 +145,12 @@ class Auditor:
             kept = [at for at in range(start, end) if attention[at]]
             if kept:
                 self.audit.rows += 1
-                self.audit.columns[column] += 1
+                self.audit.columns[made.column] += 1
                 self._noted = {}
                 padding = [trained[at] for at in range(start, end) if not attention[at]]
                 self._note("pad-trained", any(padding), bool(padding))
                 # What a row says beside its ids is said of one conversation.
-                beside = row if len(spans) == 1 else {}
+                beside = {**row, "sampled": _of(marks_of(row, len(ids)), kept)} if len(spans) == 1 else {}
                 self._add(
                     number, beside, [ids[at] for at in kept], [labels[at] for at in kept], [trained[at] for at in kept]
                 )
@@ -355,6 +360,11 @@ def _certain(program: Program, other: TokenizedChat, trained: Sequence[bool], di
 def _sampled(row: Mapping[str, Any], size: int) -> Any:
     """The row's marks of tokens that were sampled, where another column says what is trained."""
     return None if row.get("labels") is None else marks_of(row, size)
+
+
+def _of(marks: Any, kept: Sequence[int]) -> list[Any] | None:
+    """The marks of the tokens that are no padding."""
+    return None if marks is None else [marks[at] for at in kept]
 
 
 def _segment_at(segments: Sequence[Any], character: int) -> int:

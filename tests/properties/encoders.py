@@ -71,6 +71,19 @@ class Telling:
                 made.append(self._choices.pick(_LETTERS))
         return " ".join(made)
 
+    def wider(self, content: str, turn: int, role: str) -> Any:
+        """The content with blanks around it, thinking in front of it, or as a list of parts."""
+        if role == "assistant" and self._choices.chance(30):
+            blank = self._choices.pick(["", "\n", "\n\n", " "])
+            content = f"{blank}<think>{blank}{self.words(turn)}{blank}</think>{blank}{content}"
+        if self._choices.chance(30):
+            content = (
+                self._choices.pick([" ", "\n", "\t", "\n\n"]) + content + self._choices.pick(["", " ", "\n", "\n \n"])
+            )
+        if self._choices.chance(15):
+            return [{"type": "text", "text": content}]
+        return content
+
     def arguments(self, turn: int) -> Any:
         made: dict[str, Any] = {"city": self.words(turn, most=2)}
         if self._choices.chance(50):
@@ -84,14 +97,25 @@ class Telling:
 
 
 def told(
-    choices: Choices, *, calls: bool = True, system: bool = True, reasoning: bool = False, thinks: bool = True
+    choices: Choices,
+    *,
+    calls: bool = True,
+    system: bool = True,
+    reasoning: bool = False,
+    kimi: bool = False,
+    wide: bool = False,
 ) -> Conversation:
-    """A conversation of up to four questions, with tools where `calls`."""
-    # Renderers of some families take delimiters of thinking in an answer for thinking: such rows are refused.
-    write = Telling(choices, [token for token in _CONTROL if thinks or "think" not in token])
+    """A conversation of up to four questions, with tools where `calls`; ids of calls as Kimi has them with `kimi`.
+
+    With `wide`, contents may be lists of parts, have blanks around them and thinking in them, and arguments are JSON
+    text that somebody else wrote.
+    """
+    write = Telling(choices, _CONTROL)
     messages: list[dict[str, Any]] = []
 
     def say(role: str, **fields: Any) -> None:
+        if wide and "content" in fields:
+            fields["content"] = write.wider(fields["content"], len(messages), role)
         messages.append({"role": role, **fields})
 
     if system and choices.chance(50):
@@ -103,12 +127,20 @@ def told(
             turn = len(messages)
             ids = [f"id{turn:03d}{n:04d}" for n in range(choices.integer(1, 2 if calls else 1))]
             named = [f"f_Qu{turn}w{choices.integer(100, 999)}z" for _ in ids]
+            if kimi:
+                ids = [f"functions.{name}:{n}" for n, name in enumerate(named)]
             made = [
                 {"id": i, "type": "function", "function": {"name": name, "arguments": write.arguments(turn)}}
                 for i, name in zip(ids, named)
             ]
+            if wide and choices.chance(50):
+                for call in made:
+                    call["function"]["arguments"] = json.dumps(
+                        call["function"]["arguments"], indent=choices.pick([None, 1])
+                    )
             thought = {"reasoning_content": write.words(turn)} if reasoning and choices.chance(60) else {}
-            say("assistant", tool_calls=made, **thought)
+            beside = {"content": write.words(turn)} if wide and choices.chance(30) else {}
+            say("assistant", tool_calls=made, **thought, **beside)
             for i, name in zip(ids, named):
                 say("tool", tool_call_id=i, name=name, content=write.result(len(messages)))
         turn = len(messages)
@@ -244,7 +276,6 @@ FAMILIES: Final = (
 )  # fmt: skip
 """The families of renderers that can be made without a network."""
 
-_RENDERED: Final = {"reasoning": True, "thinks": False}
 
 ENCODERS: Final[Mapping[str, tuple[Callable[[], tuple[ChatTokenizer, OwnIds]], dict[str, bool]]]] = {
     "mistral-v1": (functools.partial(_mistral, "v1"), {"calls": False}),
@@ -256,7 +287,13 @@ ENCODERS: Final[Mapping[str, tuple[Callable[[], tuple[ChatTokenizer, OwnIds]], d
     "code-thinking": (functools.partial(_code, "thinking"), {"reasoning": True}),
     "harmony-keeps": (functools.partial(_harmony, True), {"reasoning": True}),
     "harmony-drops": (functools.partial(_harmony, False), {"reasoning": True}),
-    **{f"renderers-{family}": (functools.partial(_renderer, family), _RENDERED) for family in FAMILIES},
+    **{
+        f"renderers-{family}": (
+            functools.partial(_renderer, family),
+            {"reasoning": True, "wide": True, "kimi": family.startswith("kimi")},
+        )
+        for family in FAMILIES
+    },
 }
 """Encoders by name: how each is made, and which conversations it takes."""
 

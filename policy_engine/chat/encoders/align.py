@@ -14,9 +14,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final
 
 from policy_engine.chat.encoders.tint import Tint, Tinting
-from policy_engine.chat.trace.origins import LOST, Origin, Run, cut, origin_at
+from policy_engine.chat.tokens.nfc import is_normal
+from policy_engine.chat.trace.origins import LOST, Run
 
 _Writes = Callable[[Tint], str]
+Normal = Callable[[str], str]
+"""The text that a tokenizer reads of a text: most leave it as it is, some compose accents (normal form C)."""
 
 # As the field has it comes first: only then do offsets lead back to its characters, see `_options`.
 _WRITTEN: Final[tuple[_Writes, ...]] = (
@@ -39,10 +42,11 @@ _MOST_TRIED: Final = 4096
 """Ways of writing that are tried for one text before it is given up."""
 
 
-def runs_of_tinted(tinted: str, plain: str, tinting: Tinting) -> list[Run] | None:
+def runs_of_tinted(tinted: str, plain: str, tinting: Tinting, normal: Normal | None = None) -> list[Run] | None:
     """The runs of `plain`.
 
-    None if the tinted text, mapped back, is not the plain text character for character.
+    None if the tinted text, mapped back, is not the plain text character for character. With `normal` the plain text
+    may have the data as a tokenizer normalizes it.
 
     >>> from policy_engine.chat.encoders.tint import Way
     >>> tinting = Tinting(way=Way(), first=0)
@@ -54,13 +58,15 @@ def runs_of_tinted(tinted: str, plain: str, tinting: Tinting) -> list[Run] | Non
     True
     """
     parts = list(_parts(tinted, tinting.tints))
+    if normal is not None:
+        parts = [piece for part in parts for piece in _apart(part, normal)]
     found: list[Run] = []
     # Which way of writing a stretch has is seen from the text; where several fit, the first that lets the rest fit.
     waiting: list[Iterator[Run]] = []
     at = tried = 0
     # Depth first with the choices so far on a stack; a loop, since a row has thousands of parts.
     while len(found) < len(parts) or at != len(plain):
-        waiting.append(_options(parts[len(found)], plain, at) if len(found) < len(parts) else iter(()))
+        waiting.append(_options(parts[len(found)], plain, at, normal) if len(found) < len(parts) else iter(()))
         while (run := next(waiting[-1], None)) is None:
             waiting.pop()
             if not found:
@@ -109,19 +115,54 @@ def _follows(before: Tint, tint: Tint) -> bool:
     return before.origin is tint.origin and before.offset + len(before.raw) == tint.offset
 
 
-def _options(part: _Part, plain: str, at: int) -> Iterator[Run]:
+def _apart(part: _Part, normal: Normal) -> Iterator[_Part]:
+    """A stretch in pieces: characters that may be normalized are apart.
+
+    The others keep their places.
+    """
+    text = "" if isinstance(part, str) else "".join([tint.raw for tint in part])
+    if isinstance(part, str) or normal(text) == text:
+        yield part
+        return
+    kept = [is_normal(tint.raw) for tint in part]
+    # A mark changes the letter before it.
+    alone = [own and after for own, after in zip(kept, [*kept[1:], True])]
+    pieces = [[tint for _, tint in group] for _, group in itertools.groupby(zip(alone, part), lambda pair: pair[0])]
+    same = "".join([normal("".join([tint.raw for tint in piece])) for piece in pieces]) == normal(text)
+    yield from pieces if same else [part]
+
+
+def _options(part: _Part, plain: str, at: int, normal: Normal | None = None) -> Iterator[Run]:
     """The runs that a part can be at a place of the plain text."""
     if isinstance(part, str):
         if plain.startswith(part, at):
             yield len(part), None, 0
         return
     seen: set[str] = set()
-    for number, write in enumerate(_WRITTEN):
-        text = "".join(map(write, part))
-        if text not in seen and plain.startswith(text, at):
-            # In any other writing offsets of the field do not hold, and the place inside it is lost.
-            yield len(text), part[0].origin, part[0].offset if number == 0 else LOST
-        seen.add(text)
+    for kept in _stripped(part):
+        written = ["".join(map(write, kept)) for write in _WRITTEN]
+        for number, text in enumerate(written if normal is None else [*written, *map(normal, written)]):
+            if text not in seen and plain.startswith(text, at):
+                # In any other writing offsets of the field do not hold, and the place inside it is lost.
+                yield len(text), part[0].origin, (kept or part)[0].offset if number == 0 else LOST
+            seen.add(text)
+
+
+def _stripped(part: list[Tint]) -> Iterator[list[Tint]]:
+    """A stretch as it is, and without blanks at its ends.
+
+    An encoder that strips does not see tinted blanks as such.
+    """
+    yield part
+    chars = "".join([tint.char[:1] for tint in part])
+    # Only some blanks, as `strip("\n")` does it, before all of them.
+    begins, ends = (
+        sorted({len(chars) - len(cut(blanks)) for blanks in ("", " ", "\n", None)})
+        for cut in (chars.lstrip, chars.rstrip)
+    )
+    for begin, end in itertools.product(begins, ends):
+        if begin or end:
+            yield part[begin : max(begin, len(part) - end)]
 
 
 def merged(windows: Sequence[Sequence[Run]], size: int) -> list[Run]:
@@ -151,85 +192,3 @@ def merged(windows: Sequence[Sequence[Run]], size: int) -> list[Run]:
     if at < size:
         made.append((size - at, None, 0))
     return made
-
-
-Written = Sequence[tuple[int, int, "int | None"]]
-"""Characters `[start, end)` with the message that was being written."""
-
-
-def with_json(runs: list[Run], plain: str, tinting: Tinting, written: Written) -> list[Run]:
-    """The runs, with JSON of the data as one run each, where it is written as a whole.
-
-    Of `{"n": 3, "city": "Rome"}` only names and strings were tinted; braces and numbers are the data's too.
-    """
-    for (turn, path), value in tinting.parsed.items():
-        origin = origin_at(turn, path)
-        for form in _forms(value):
-            place = _around(runs, plain, origin, form, written)
-            if place is not None:
-                runs = _covered(runs, place, place + len(form), (len(form), origin, 0 if form == value else LOST))
-                break
-    return runs
-
-
-def _forms(value: str) -> list[str]:
-    parsed = json.loads(value)
-    forms = [value, value.strip()]
-    for ascii_only in (False, True):
-        forms += [
-            json.dumps(parsed, ensure_ascii=ascii_only),
-            json.dumps(parsed, ensure_ascii=ascii_only, separators=(",", ":")),
-            json.dumps(parsed, ensure_ascii=ascii_only, sort_keys=True),
-        ]
-    # Written inside a JSON string.
-    forms += [json.dumps(form, ensure_ascii=False)[1:-1] for form in forms[:3]]
-    return list(dict.fromkeys(filter(None, forms)))
-
-
-def _around(runs: Sequence[Run], plain: str, origin: Origin, form: str, written: Written) -> int | None:
-    """The place of `form` around the first run of a field, with no other field's data in it.
-
-    A field of numbers alone has no run: then the one place in what was written for its message, behind the call's name.
-    """
-    starts = itertools.accumulate((length for length, _, _ in runs), initial=0)
-    ends = [(start, start + length, own) for start, (length, own, _) in zip(starts, runs) if own is not None]
-    first = next((start for start, _, own in ends if own is origin), None)
-    if first is not None:
-        # The first run is inside of the JSON, so the JSON begins at most its own length before it.
-        places = _found(form, plain, max(0, first - len(form) + 1), first + len(form))
-    else:
-        name = origin_at(origin.turn, (*origin.path[:-1], "name"))
-        after = max((end for _, end, own in ends if own is name), default=0)
-        until = min((start for start, _, own in ends if start >= after > 0 and own is not name), default=len(plain))
-        places = [
-            place
-            for start, end, turn in written
-            if turn == origin.turn
-            for place in _found(form, plain, max(start, after), min(end, until))
-        ]
-    free = [
-        place
-        for place in places
-        if all(end <= place or start >= place + len(form) or own is origin for start, end, own in ends)
-    ]
-    # Without a run to hold on to, two equal places are no place.
-    return free[0] if len(free) == 1 or (free and first is not None) else None
-
-
-def _found(form: str, plain: str, start: int, end: int) -> list[int]:
-    found = []
-    at = plain.find(form, start, end)
-    while at >= 0:
-        found.append(at)
-        at = plain.find(form, at + 1, end)
-    return found
-
-
-def _covered(runs: Sequence[Run], start: int, end: int, run: Run) -> list[Run]:
-    """The runs with characters `[start, end)` as one run.
-
-    >>> _covered([(8, None, 0)], 2, 5, (3, origin_at(0, ("content",)), 0))[0::2]
-    [(2, None, 0), (3, None, 5)]
-    """
-    sizes = sum(length for length, _, _ in runs)
-    return [*cut(tuple(runs), 0, start), run, *cut(tuple(runs), end, sizes)]

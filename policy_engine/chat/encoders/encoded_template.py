@@ -18,6 +18,7 @@ from policy_engine.chat.encoders.code.file import PythonEncoder
 from policy_engine.chat.encoders.code.turn_bounds import cut_chunks, openings_back, turn_bounds
 from policy_engine.chat.encoders.protocol import Chunk, Encoder
 from policy_engine.chat.encoders.provenance import Provenance
+from policy_engine.chat.encoders.tint import splitters_of
 from policy_engine.chat.encoders.token_places import Places
 from policy_engine.chat.encoders.tools import with_tools
 from policy_engine.chat.flags import Written
@@ -48,7 +49,13 @@ class EncodedTemplate(ChatTemplate):
         self._delimiters = delimiters_in(encoder.source)
         # Words that the code may look for in messages; of a Jinja template they are its constants.
         self._environment.words = encoder.words
-        self._provenance = Provenance(name=encoder.name)
+        self._provenance = Provenance(
+            name=encoder.name,
+            splitters=splitters_of(self._delimiters),
+            # Not every class of a user has it.
+            normal=getattr(encoder, "normal", None),
+            ids=encoder.gives_ids,
+        )
         self._places = Places(encoder)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -141,7 +148,9 @@ class EncodedTemplate(ChatTemplate):
             return [text if isinstance(text, str) else None for text in found]
 
         plain = "".join([chunk.text for chunk in chunks])
-        bounds = turn_bounds(inputs.messages, plain, runs, texts, way=self._provenance.way, markers=self._markers)
+        bounds = turn_bounds(
+            inputs.messages, plain, runs, texts, tinting=self._provenance.tinting(), markers=self._markers
+        )
         bounds = openings_back(bounds, plain, runs, inputs.messages, self._markers, self.model_roles)
         return list(cut_chunks(chunks, bounds, self._markers.leading_bos(plain)))
 

@@ -36,6 +36,7 @@ class HarmonyEncoder:
 
     gives_ids = True
     has_prompt = True
+    normal = None
     words: frozenset[str] = frozenset()
 
     def __init__(self, encoding: Any) -> None:

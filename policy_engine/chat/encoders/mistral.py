@@ -43,6 +43,7 @@ class MistralEncoder:
 
     gives_ids = True
     has_prompt = False  # an answer begins where the user's turn ends
+    normal = None
     words: frozenset[str] = frozenset()
 
     def __init__(self, mistral: Any) -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from policy_engine.chat.encoders.protocol import Chunk, refusal, refuse_media
@@ -52,6 +52,13 @@ class RendererEncoder:
     def tokenizer(self) -> Any:
         """The renderer's tokenizer."""
         return self._tokenizer
+
+    @property
+    def normal(self) -> Callable[[str], str] | None:
+        """The tokenizer's normalizer: Qwen's composes accents, for example."""
+        backend = getattr(self._tokenizer, "backend_tokenizer", None)
+        normalizer = getattr(backend, "normalizer", None)
+        return None if normalizer is None else normalizer.normalize_str
 
     @property
     def facts(self) -> Any:

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -65,6 +65,13 @@ class Encoder(Protocol):
     @property
     def gives_ids(self) -> bool:
         """True if chunks have ids; else the text is tokenized by a tokenizer of its own."""
+
+    @property
+    def normal(self) -> Callable[[str], str] | None:
+        """The tokenizer's normalizer (normal form C, say), where chunks are spelled from ids.
+
+        None if it reads a text as it is.
+        """
 
     @property
     def has_prompt(self) -> bool:

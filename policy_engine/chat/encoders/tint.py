@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, Literal, get_args
 
 from policy_engine.chat.trace.origins import Origin, origin_at
 from policy_engine.core.errors import AttributionError
@@ -27,6 +27,12 @@ MOST: Final = sum(map(len, _PLANES))
 # One character of a JSON string as it is written: an escape counts as one.
 _UNIT: Final = re.compile(r"\\u[0-9a-fA-F]{4}|\\.|[^\\]", re.DOTALL)
 _LITERAL: Final = re.compile(r'"((?:[^"\\]|\\.)*)"', re.DOTALL)
+_IDS: Final = ("id", "tool_call_id")
+"""Labels that some encoders write: Kimi's calls have their id where others have the tool's name."""
+
+
+Splits = Literal["no", "words", "blanks"]
+SPLITS: Final[tuple[Splits, ...]] = get_args(Splits)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +40,9 @@ class Way:
     """A way to tint.
 
     `parses`: content that is JSON stays JSON, with its strings tinted. `strips` takes the whitespace at the ends of
-    messages of these roles off (None: of all), `blanks` says which whitespace.
+    messages of these roles off (None: of all), `at_ends` says which whitespace. `ids`: the ids of calls are tinted,
+    one id alike wherever it is. `splits`: delimiters of thinking inside an answer stay, with the blanks around them if
+    that is `blanks`.
 
     >>> message = {"role": "user", "content": " Hi"}
     >>> [len(Tinting(way=way, first=0).messages([message])[0]["content"].strip()) for way in (Way(), Way(strips=None))]
@@ -44,15 +52,34 @@ class Way:
     parses: bool = False
     strips: tuple[str, ...] | None = ()
     at_ends: str = "both"
+    ids: bool = False
+    splits: Splits = "no"
 
 
 WAYS: Final = tuple(
-    Way(parses=parses, strips=strips, at_ends=at_ends)
+    Way(parses=parses, strips=strips, at_ends=at_ends, splits=splits)
+    # Last of all, since an encoder that does not look for thinking shows more without.
+    for splits in SPLITS
     # The least change first: a way that strips more explains more encoders, and loses more of the data's blanks.
     for strips, at_ends in (((), "both"), (("assistant",), "spaces behind"), (("assistant",), "both"), (None, "both"))
     for parses in (False, True)
 )
-"""In the order in which they are tried."""
+"""In the order in which they are tried. Ids are tinted where one may be all that is written of a tool's name."""
+
+
+def splitters_of(delimiters: Iterable[tuple[str, str]]) -> Mapping[Splits, re.Pattern[str]]:
+    """Delimiters of thinking at which an encoder may split an answer.
+
+    `blanks` has them with the blanks around.
+
+    >>> found = splitters_of([("<think>", "</think>")])
+    >>> found["words"].split("<think>a</think> b"), found["blanks"].split("<think>a</think> b")
+    (['', '<think>', 'a', '</think>', ' b'], ['', '<think>', 'a', '</think> ', 'b'])
+    >>> splitters_of([])
+    {}
+    """
+    words = "|".join([re.escape(word) for pair in delimiters for word in pair])
+    return {"words": re.compile(f"({words})"), "blanks": re.compile(rf"(\s*(?:{words})\s*)")} if words else {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,11 +105,17 @@ class Tinting:
 
     way: Way
     first: int
+    splitters: re.Pattern[str] | None = None
+    """The delimiters that stay in answers."""
     tints: dict[str, Tint] = field(default_factory=dict)
     seen: int = 0
     """Characters that could be tinted, all windows together."""
     parsed: dict[tuple[int, tuple[str | int, ...]], str] = field(default_factory=dict)
     """The fields, by message and path, that were tinted as JSON, with their text."""
+    ids: dict[str, str] = field(default_factory=dict)
+    """Tinted ids of calls by what they are in the data."""
+    ids_first: dict[str, Origin] = field(default_factory=dict)
+    """The field whose tints an id has, by what it is in the data."""
 
     @property
     def is_last(self) -> bool:
@@ -95,13 +128,45 @@ class Tinting:
 
     def _message(self, message: Mapping[str, Any], turn: int) -> dict[str, Any]:
         strips = self.way.strips is None or message.get("role") in self.way.strips
+        # Only what a model writes: in anybody else's text, the encoder's own would not be known.
+        splits = self.splitters is not None and message.get("role") == "assistant"
         return {
-            name: value if name in LABEL_FIELDS else self._value(value, turn, (name,), strips=strips)
+            name: self._label(name, value, turn, (name,))
+            if name in LABEL_FIELDS
+            else self._value(value, turn, (name,), strips=strips, splits=splits and name == "content")
             for name, value in message.items()
         }
 
-    def _value(self, value: Any, turn: int, path: tuple[str | int, ...], *, strips: bool = False) -> Any:
+    def _label(self, name: str, value: Any, turn: int, path: tuple[str | int, ...]) -> Any:
+        """A label as it is; the id of a call tinted, if the way asks it.
+
+        It is tinted alike in the call and in its result, which encoders match.
+        """
+        if not self.way.ids or name not in _IDS or not isinstance(value, str):
+            return value
+        if value not in self.ids:
+            self.ids_first[value] = origin_at(turn, path)
+            self.ids[value] = self._text(value, turn, path, strips=False)
+        return self.ids[value]
+
+    def _split(
+        self, value: str, splitters: re.Pattern[str], turn: int, path: tuple[str | int, ...], *, strips: bool
+    ) -> str:
+        """Text tinted but for delimiters of thinking."""
+        begin, end = self._kept(value, strips=strips)
+        made = []
+        at = begin
+        for number, piece in enumerate(splitters.split(value[begin:end])):
+            made.append(piece if number % 2 else self._text_at(piece, turn, path, at))
+            at += len(piece)
+        return "".join(made)
+
+    def _value(
+        self, value: Any, turn: int, path: tuple[str | int, ...], *, strips: bool = False, splits: bool = False
+    ) -> Any:
         if isinstance(value, str):
+            if splits and self.splitters is not None and self.splitters.search(value):
+                return self._split(value, self.splitters, turn, path, strips=strips)
             # Arguments are parsed by every encoder, so they stay JSON in every way.
             if path[0] in CALL_FIELDS and path[-1] != "name":
                 return self._json(value, turn, path, always=True)
@@ -112,24 +177,32 @@ class Tinting:
             )
         if isinstance(value, Mapping):
             return {
-                key: item
+                key: self._label(key, item, turn, (*path, key))
                 # The name of a tool is text that the model writes, though `name` labels a message elsewhere.
                 if key in LABEL_FIELDS and not (key == "name" and path[0] in CALL_FIELDS)
-                else self._value(item, turn, (*path, key))
+                else self._value(item, turn, (*path, key), splits=splits)
                 for key, item in value.items()
             }
         if isinstance(value, list | tuple):
-            return [self._value(item, turn, (*path, at)) for at, item in enumerate(value)]
+            return [self._value(item, turn, (*path, at), splits=splits) for at, item in enumerate(value)]
         return value
 
     def _text(self, value: str, turn: int, path: tuple[str | int, ...], *, strips: bool) -> str:
+        begin, end = self._kept(value, strips=strips)
+        return self._text_at(value[begin:end], turn, path, begin)
+
+    def _text_at(self, value: str, turn: int, path: tuple[str | int, ...], start: int) -> str:
+        origin = origin_at(turn, path)
+        return "".join([self._tint(Tint(origin, start + at, char, char)) for at, char in enumerate(value)])
+
+    def _kept(self, value: str, *, strips: bool) -> tuple[int, int]:
+        """The characters `[begin, end)` of a text that are not stripped off."""
         begin, end = 0, len(value)
         if strips and self.way.at_ends == "spaces behind":
             end = len(value.rstrip(" "))
         elif strips:
             begin, end = len(value) - len(value.lstrip()), len(value.rstrip())
-        origin = origin_at(turn, path)
-        return "".join([self._tint(Tint(origin, at, value[at], value[at])) for at in range(begin, max(begin, end))])
+        return begin, max(begin, end)
 
     def _json(
         self, value: str, turn: int, path: tuple[str | int, ...], *, always: bool = False, strips: bool = False

@@ -11,6 +11,7 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from policy_engine.audit.audit import Audit, Auditor
+from policy_engine.audit.parted_rows import has_ids
 from policy_engine.chat.tokenizer import ChatTokenizer
 from policy_engine.cli.accounts.apply_account import rules_json
 from policy_engine.cli.options import Named
@@ -69,8 +70,8 @@ def audit_rows(
                 raise row
             if not isinstance(row, Mapping):
                 raise DataError("the row is not an object", help="every row has to be an object with `input_ids`")
-            if not row.get("input_ids"):
-                raise RowError(f"row {number} has no `input_ids`", help=_what_is_there(row))
+            if not has_ids(row):
+                raise RowError(f"row {number} has no `input_ids`, and no `completion_ids`", help=_what_is_there(row))
             auditor.add(number, row)
         except PolicyEngineError as error:
             failures += diagnostics_of(error, place=rows.where(number))

@@ -35,6 +35,7 @@ class PythonEncoder:
 
     gives_ids = False
     has_prompt = False  # what is written behind a question opens the answer, asked for or not
+    normal = None
 
     def __init__(self, file: Path, tokenizer: Any, process: EncoderProcess | None = None) -> None:
         self._file = file

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from policy_engine.chat.encoders.align import TINTED
 from policy_engine.chat.encoders.protocol import Chunk
-from policy_engine.chat.encoders.tint import Tinting, Way
+from policy_engine.chat.encoders.tint import Tinting
 from policy_engine.chat.label.markers import REASONING, Markers, is_closing_tag
 from policy_engine.chat.label.profile import common_prefix
 from policy_engine.chat.trace.origins import Run
@@ -34,7 +34,7 @@ def turn_bounds(
     runs: Sequence[Run],
     texts: Texts,
     *,
-    way: Way,
+    tinting: Tinting,
     markers: Markers,
 ) -> list[int]:
     """The place where each message begins in `plain`, and its length behind them.
@@ -49,7 +49,7 @@ def turn_bounds(
     for head in heads:
         found.append(len(head) if head is not None and plain.startswith(head) else None)
     if None in found:
-        _by_tints(messages, runs, texts, way, markers, found)
+        _by_tints(messages, runs, texts, tinting, markers, found)
     bounds: list[int] = []
     for at in found:
         # Never backwards: a bound that was not found is the bound before it, so the text stays with the turn before.
@@ -61,7 +61,7 @@ def _by_tints(
     messages: Sequence[Mapping[str, Any]],
     runs: Sequence[Run],
     texts: Texts,
-    way: Way,
+    tinting: Tinting,
     markers: Markers,
     found: list[int | None],
 ) -> None:
@@ -72,7 +72,6 @@ def _by_tints(
     """
     missing = [turn for turn, at in enumerate(found) if at is None]
     # One window is enough: only the end of the data is looked for.
-    tinting = Tinting(way=way, first=0)
     tinted = tinting.messages(messages)
     whole, *heads = texts([tinted, *(tinted[:turn] for turn in missing)])
     if whole is None:

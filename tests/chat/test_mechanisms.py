@@ -6,6 +6,7 @@ import dataclasses
 from pathlib import Path
 
 import pytest
+from jinja2.filters import FILTERS
 
 from policy_engine.chat.label.profile import common_prefix
 from policy_engine.chat.loading import load_tokenizer
@@ -148,6 +149,18 @@ def test_no_operation_takes_data_for_the_template_s_text(name: str) -> None:
     rest = "".join(chat.segment_text(s) for s in chat.segments if s.field is None and not s.unknown)
     assert "Q" not in rest
     assert "Z" not in rest
+
+
+@pytest.mark.parametrize("value", ["messages[0].content", "[messages[0].content]", "messages[0]"])
+@pytest.mark.parametrize("name", sorted(FILTERS))
+def test_no_filter_takes_data_for_the_template_s_text(name: str, value: str) -> None:
+    """All of Jinja's filters, those that are written here again among them: a filter that is added is tried, too."""
+    try:
+        chat = ChatTemplate(f"{{{{ {value}|{name} }}}}").render(Conversation(messages=(USER,)))
+    except TemplateError:
+        return  # it wants arguments, or another value
+    rest = "".join(chat.segment_text(s) for s in chat.segments if s.field is None and not s.unknown)
+    assert set() == {"Q", "Z"} & set(rest)
 
 
 def test_autoescape_is_refused() -> None:

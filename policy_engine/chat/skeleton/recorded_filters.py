@@ -11,7 +11,7 @@ from policy_engine.chat.skeleton.probe import List, Object, Text, has_data
 from policy_engine.chat.skeleton.tape import Probe, Tape
 from policy_engine.chat.trace.environment import TracingEnvironment
 
-_MOVING: Final = frozenset(
+_OF_LISTS: Final = frozenset(
     {
         "batch", "count", "first", "items", "last", "length", "list", "map", "reject", "rejectattr",
         "reverse", "select", "selectattr", "slice",
@@ -67,7 +67,7 @@ def recorded_filter(
                 moved = _moved(real, name, value)
                 if moved is not None:
                     return moved
-        elif name in _MOVING and not any(isinstance(other, Probe) for other in given[1:]):
+        elif name in _OF_LISTS and not any(isinstance(other, Probe) for other in given[1:]):
             return original(*args, **kwargs)
         first = args[0] if skipped else real
         if name not in _OF_TEXT or kwargs.keys() - _NAMED or not isinstance(first, jinja2.Environment):

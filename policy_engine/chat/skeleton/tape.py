@@ -26,7 +26,7 @@ _MOST_ENTRIES: Final = 4_000
 _MOST_WEIGHT: Final = 64
 _GROWING: Final = {"filter tojson ()": 8, "str": 8, "upper": 3, "lower": 3, "filter upper ()": 3, "filter lower ()": 3}
 """Steps that make text that is longer than what they are given, by the most times that it is longer."""
-_KEEPING: Final = frozenset(
+_NOT_LONGER: Final = frozenset(
     {
         "+", "char", "concat", "cut before", "cut behind", "filter length ()", "filter string ()", "filter trim ()",
         "item", "lstrip", "rstrip", "split", "strip",
@@ -253,7 +253,7 @@ class Tape:
 
 
 def _weight(name: str, args: Any) -> int | None:
-    times = _GROWING.get(name, 1 if name in _KEEPING or name.startswith("tag ") else None)
+    times = _GROWING.get(name, 1 if name in _NOT_LONGER or name.startswith("tag ") else None)
     if times is None:
         return None
     weight = 0

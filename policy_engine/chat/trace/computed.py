@@ -39,7 +39,7 @@ KEEPING_METHODS: Final = frozenset(
 """Methods of traced text that keep the origins of its characters."""
 
 _MOVING_METHODS: Final = frozenset({"items", "keys", "values", "copy", "get"})
-_MOVING: Final = (jinja2.runtime.Macro, jinja2.runtime.LoopContext, jinja2.runtime.BlockReference, jinja2.utils.Cycler,
+_CALLED_WITHIN: Final = (jinja2.runtime.Macro, jinja2.runtime.LoopContext, jinja2.runtime.BlockReference, jinja2.utils.Cycler,
                   jinja2.utils.Joiner)  # fmt: skip
 """Methods that a template calls to have values given back as they are."""
 
@@ -132,11 +132,11 @@ def called(function: Any, made: Any, args: tuple[Any, ...]) -> Any:
             if function.__name__ in _MOVING_METHODS:
                 # A value that a key of the data chose says what that key was.
                 return computed(made, args[0]) if function.__name__ == "get" and args else made
-        elif isinstance(own, _MOVING) or (isinstance(own, list) and function.__name__ == "copy"):
+        elif isinstance(own, _CALLED_WITHIN) or (isinstance(own, list) and function.__name__ == "copy"):
             return made
         return computed(made, own, *args)
     # Macros mark what they write, and `namespace(…)` or `cycler(…)` hold values as they are.
-    if isinstance(function, (*_MOVING, type)):
+    if isinstance(function, (*_CALLED_WITHIN, type)):
         return made
     if not isinstance(function, FunctionType) and type(made) is dict:
         return made  # `dict(…)`

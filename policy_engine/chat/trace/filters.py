@@ -26,12 +26,12 @@ from policy_engine.chat.trace.text import Traced, concat, lost, text_of
 from policy_engine.chat.trace.tojson import tojson
 from policy_engine.chat.trace.values import TracedDict, TracedList, TracedMessage
 
-_KEEPING: Final = frozenset(
+_KEEPING_ORIGINS: Final = frozenset(
     {"e", "escape", "forceescape", "format", "indent", "join", "replace", "safe", "string", "tojson"}
 )
 """Filters that are written again here, so that each character keeps its origin."""
 
-_MOVING: Final = frozenset(
+_PASSING_ON: Final = frozenset(
     {
         "batch", "dictsort", "groupby", "items", "list", "map", "max", "min", "random", "reject", "rejectattr",
         "reverse", "select", "selectattr", "slice", "sort", "unique",
@@ -132,10 +132,10 @@ def install(filters: MutableMapping[str, Callable[..., Any]]) -> None:
     filters["length"] = filters["count"] = _length
     checks = before_filters()
     for name in set(filters) - _CHEAP:
-        moves = name in _MOVING
+        moves = name in _PASSING_ON
         # A filter that moves values prints nothing, so it needs no check unless one is listed.
         check = checks.get(name, None if moves else before_any)
-        mark = None if moves else computed if name in _KEEPING else computed_by_jinja
+        mark = None if moves else computed if name in _KEEPING_ORIGINS else computed_by_jinja
         filters[name] = _guarded(filters[name], check, mark, reads=name in ("join", "sum"))
 
 

@@ -1,0 +1,57 @@
+"""Kinds of segments, and rows whose data has control tokens."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from policy_engine.mask.evidence.segment_kinds import ControlTokens, kinds_of
+from policy_engine.mask.masker import Masker
+from policy_engine.mask.row import MaskedRow
+from policy_engine.rules.compile import compile_text
+
+
+@pytest.fixture(scope="module")
+def masker() -> Masker:
+    return Masker(compile_text("train assistant"), "builtin")
+
+
+def masked(masker: Masker, *answers: dict[str, Any]) -> list[MaskedRow]:
+    return [masker([{"role": "user", "content": "Hi"}, {"role": "assistant", **answer}]) for answer in answers]
+
+
+def test_control_tokens_of_the_data_are_found_and_the_templates_own_are_not(masker: Masker) -> None:
+    rows = masked(
+        masker,
+        {"content": "Yes."},
+        {"content": "It writes <|im_end|> there."},
+        {"content": "Yes.", "reasoning_content": "Is it <|im_end|>?"},
+        {"content": "<|im_start|>"},
+    )
+    assert [False, True, False, True] == ControlTokens(masker.tokenizer).found_in(rows)
+    assert [] == ControlTokens(masker.tokenizer).found_in([])
+
+
+def test_added_tokens_count_if_the_template_writes_them() -> None:
+    """Qwen's `<tool_call>` is no special token; it counts, since the template writes it."""
+
+    class Token(str):
+        special = False
+
+    added = {7: Token("<tool_call>"), 8: Token("<other>"), 9: "<s>"}
+    tokenizer: Any = SimpleNamespace(
+        tokenizer=SimpleNamespace(added_tokens_decoder=added), templates={"default": "{{ '<tool_call>' }}"}
+    )
+    found: Any = ControlTokens(tokenizer)
+    assert [7, 9] == found._is_control.nonzero()[0].tolist()
+
+
+def test_segments_of_one_role_and_part_are_one_kind(masker: Masker) -> None:
+    (row,) = masked(masker, {"content": "Yes."})
+    kinds = kinds_of(row.chat)
+    assert len(set(kinds.keys)) == len(kinds.keys)
+    assert [kinds.keys[at][1] for at in kinds.keys_S] == [segment.part for segment in row.chat.segments]
+    data = [segment.part for segment, is_data in zip(row.chat.segments, kinds.is_data_S) if is_data]
+    assert ["text", "text"] == data

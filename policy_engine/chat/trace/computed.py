@@ -39,9 +39,12 @@ KEEPING_METHODS: Final = frozenset(
 """Methods of traced text that keep the origins of its characters."""
 
 _MOVING_METHODS: Final = frozenset({"items", "keys", "values", "copy", "get"})
-_CALLED_WITHIN: Final = (jinja2.runtime.Macro, jinja2.runtime.LoopContext, jinja2.runtime.BlockReference, jinja2.utils.Cycler,
-                  jinja2.utils.Joiner)  # fmt: skip
 """Methods that a template calls to have values given back as they are."""
+_CALLED_WITHIN: Final = (
+    jinja2.runtime.Macro, jinja2.runtime.LoopContext, jinja2.runtime.BlockReference, jinja2.utils.Cycler,
+    jinja2.utils.Joiner,
+)  # fmt: skip
+"""Callables of Jinja that give back text of the template, or what they are given, with its origins."""
 
 
 def computed(made: Any, *inputs: Any) -> Any:

@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tokenizers import Tokenizer, models
 
 from policy_engine import Masker, policy_from_text
 from policy_engine.chat.loading import load_tokenizer
 from policy_engine.chat.tokenizer import ChatTokenizer
 from policy_engine.chat.tokens import cache, load
 from policy_engine.chat.tokens.cached import COMPACT, CachedTokenizer, cached, load_compact
+from policy_engine.chat.tokens.keep import compact_form
 from tests.support import tokenizers as support
 
 CARD = "train assistant; mask system, user; train eos after assistant"
@@ -94,6 +96,37 @@ def test_vocabulary_and_merges_make_the_same_backend(name: str, saved: Callable[
     assert {"meta.json", "lengths.npy", "pieces.bin", *COMPACT} == {file.name for file in entry.iterdir()}
     kept = load_tokenizer(path, cache=True).tokenizer
     assert real.backend_tokenizer.to_str() == kept.backend_tokenizer.to_str()
+
+
+def bpe(*merges: tuple[str, str]) -> Tokenizer:
+    tokens = dict.fromkeys(token for a, b in merges for token in (*a, *b, a, b, a + b))
+    return Tokenizer(models.BPE({token: i for i, token in enumerate(tokens)}, list(merges)))
+
+
+@pytest.mark.parametrize(
+    "merges",
+    [
+        [('"', "]"), ("]", ","), ("],", "["), (",", "["), ('"]', ",["), (",", '"'), ('"', ',"'), ("[", '",')],
+        [("\\", '"'), ('\\"', ","), ("\\", "n"), ("\\n", "\\"), ("ï", "\u2028")],
+        [("a", ","), (",", "a"), (",", ","), ("]", ","), ("],", "[")],
+        [],
+    ],
+)
+def test_merges_of_punctuation(merges: list[tuple[str, str]], tmp_path: Path) -> None:
+    backend = bpe(*merges)
+    files = compact_form(backend, backend.to_str().encode())
+    assert files is not None
+    for name, content in files.items():
+        (tmp_path / name).write_bytes(content)
+    made = load_compact(tmp_path, [])
+    assert made is not None
+    assert backend.to_str() == made.to_str()
+
+
+@pytest.mark.parametrize("pair", [("a", " "), ("\n", "b"), ("a", "\r"), ("\x01", "a"), ("#version", "s")])
+def test_merges_that_fit_no_lines(pair: tuple[str, str]) -> None:
+    backend = Tokenizer(models.BPE({pair[0]: 0, pair[1]: 1, "".join(pair): 2}, [pair]))
+    assert compact_form(backend, backend.to_str().encode()) is None
 
 
 def test_added_tokens_with_other_ids_are_not_read(saved: Callable[[str], str], folder: Path) -> None:

@@ -112,10 +112,10 @@ def compact_form(backend: Any, definition: bytes) -> dict[str, bytes] | None:
 
 
 def vocabulary_and_merges(definition: bytes) -> tuple[bytes, bytes] | None:
-    """The vocabulary of a `tokenizer.json` as JSON, and its merges one a line; None if they do not fit lines.
+    """The vocabulary of a `tokenizer.json` as JSON, and its merges one a line.
 
-    The text is cut and replaced, not parsed, which takes a tenth of the time. It is what `tokenizers` writes: without
-    spaces, the model last, vocabulary and merges last in it.
+    None if they do not fit lines. The text is cut and replaced, not parsed, which takes a fraction of the time. It is
+    what `tokenizers` writes: without spaces, the model last, vocabulary and merges last in it.
 
     >>> vocabulary_and_merges(b'{"model":{"type":"BPE","vocab":{"a":0,"\\\\"":1},"merges":[["a","\\\\""],["a","a"]]}}')
     (b'{"a":0,"\\\\"":1}', b'#version: 0.2\\na "\\na a\\n')

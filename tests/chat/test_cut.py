@@ -96,6 +96,15 @@ def test_the_error_names_the_text() -> None:
         )
 
 
+@pytest.mark.parametrize("arguments", [{}, {"q": "tea"}])
+def test_the_name_of_a_call_is_not_excused_by_the_schema_of_its_tool(arguments: dict[str, str]) -> None:
+    source = "{% if tools %}{{ tools | tojson }}{% endif %}" + written("m.content")
+    tool = {"type": "function", "function": {"name": "find", "description": "Finds.", "parameters": {}}}
+    call = {"type": "function", "function": {"name": "find", "arguments": arguments}}
+    chat = ChatTemplate(source).render(Conversation(messages=(ASK, answer("", tool_calls=[call])), tools=(tool,)))
+    assert ["tool_calls"] == [lost.field for lost in chat.unrendered]
+
+
 @pytest.mark.parametrize(
     ("arguments", "asked", "found"),
     [

@@ -133,6 +133,14 @@ def _thinking_in_content(w: Words) -> Conversation:
     return Conversation(messages=(_user(w()), answer(), _user(w()), answer()))
 
 
+def _interleaved(w: Words) -> Conversation:
+    def answer() -> dict[str, Any]:
+        return _answer(f"{w()}<think>{w()}</think>{w()}<think>{w()}</think>{w()}")
+
+    part = {"type": "text", "text": f"<think>\n{w()}\n</think>\n\n{w()}"}
+    return Conversation(messages=(_user(w()), answer(), _user(w()), answer(), _user(w()), _answer([part])))
+
+
 def _other_fields(w: Words) -> Conversation:
     heard = {"id": "audio_1", "transcript": w(), "expires_at": 17}
     return Conversation(
@@ -154,6 +162,7 @@ SHAPES: Final = {
     "plain": _plain, "parts": _parts, "two_calls": _two_calls, "text_and_call": _text_and_call,
     "text_arguments": _text_arguments, "reasoning": _reasoning, "other_reasoning": _other_reasoning,
     "thinking_parts": _thinking_parts, "anthropic": _anthropic, "thinking_in_content": _thinking_in_content,
+    "interleaved": _interleaved,
     "other_fields": _other_fields, "other_roles": _other_roles,
 }  # fmt: skip
 

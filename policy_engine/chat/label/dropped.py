@@ -19,7 +19,7 @@ from typing import Any, Final, cast
 from policy_engine.chat.label.board import field_value
 from policy_engine.chat.label.cut import Cutter
 from policy_engine.chat.label.layout import Scan
-from policy_engine.chat.label.written import CHANGED, Path, Written
+from policy_engine.chat.label.written import CHANGED, INPUTS, Path, Written
 from policy_engine.chat.segments import LostKind, Unrendered
 from policy_engine.core.vocabulary import LABEL_FIELDS, MESSAGE_FIELDS, part_kind
 from policy_engine.data.conversation import Conversation
@@ -226,7 +226,7 @@ class _Search:
 
         It may be formatted into text that keeps no origin.
         """
-        near = self._written.values.get(turn, "") + self._written.values.get(None, "")
+        near = self._written.values.get(turn, "")
         return any(shown in near or self._is_loose(turn, shown) for shown in {str(value), json.dumps(value)})
 
     def _is_loose(self, turn: int | None, value: str) -> bool:
@@ -241,7 +241,7 @@ class _Search:
                 # In lower case, since templates change the case of names; looked for as it is, and as JSON writes
                 # it.
                 self._loose[owner] = f"{self._loose.get(owner, '')}\n{piece.casefold()}"
-        near = self._loose.get(turn, "") + self._loose.get(None, "")
+        near = self._loose.get(INPUTS if turn is None else turn, "") + self._loose.get(None, "")
         shown = value.strip().casefold()
         return shown in near or json.dumps(shown)[1:-1] in near or json.dumps(shown, ensure_ascii=False)[1:-1] in near
 

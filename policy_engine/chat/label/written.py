@@ -16,6 +16,8 @@ from policy_engine.chat.trace.origins import LOST, UNKNOWN
 
 Path = tuple[str | int, ...]
 
+INPUTS: Final = -1
+"""In place of a turn: text that was computed from tools or documents."""
 SEVERAL: Final = -1
 """In place of a run: the field is printed in several."""
 CHANGED: Final = -2
@@ -69,7 +71,8 @@ def written_in(bits: Sequence[Bit], text: str) -> Written:
                 paths.add((origin.turn, origin.path))
                 turns.add(origin.turn)
                 if bit.offset == LOST:
-                    loose.append((run, origin.turn))
+                    # Words of a tool's schema are no call of the tool.
+                    loose.append((run, INPUTS if origin.turn is None else origin.turn))
                     changed.add((origin.turn, origin.path))
                 else:
                     key = origin.turn, origin.path

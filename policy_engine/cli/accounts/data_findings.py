@@ -1,6 +1,6 @@
 """Findings about data that a template drops or quotes twice, and about a second `<s>`.
 
-warning[PE521]: nothing of 12 messages of role `tool_call` reached the text: the template does not write that role
+warning[PE521]: nothing of 12 messages of role `tool_call` reached the text: the template leaves them out
   help: say in a dataset file what it is read as: `messages: {roles: {tool_call: function_call}}`
 """
 
@@ -67,17 +67,24 @@ def opening_bos(tokenizer: ChatTokenizer) -> int:
 
 
 def _dropped(role: str, count: int) -> Diagnostic:
+    if role == "tool":
+        help = "write the calls before them as `tool_calls`: some templates write the results of these only"
+        return Diagnostic(code="PE521", severity="warning", message=_left_out(role, count), help=help)
     known = read_elsewhere_as(role)
     declared = as_declared(role, known or "ROLE")
     return Diagnostic(
         code="PE521",
         severity="warning",
-        message=f"nothing of {counted(count, 'message')} of role `{role}` reached the text: the template does not "
-        "write that role",
+        message=_left_out(role, count),
         help=f"say in a dataset file what it is read as: {declared}"
         if known is not None
         else f"use a template that writes it, drop such messages, or have them read as another role: {declared}",
     )
+
+
+def _left_out(role: str, count: int) -> str:
+    them = "it" if count == 1 else "them"
+    return f"nothing of {counted(count, 'message')} of role `{role}` reached the text: the template leaves {them} out"
 
 
 def _quoted(rows: int) -> Diagnostic:

@@ -195,13 +195,19 @@ def _quartiles(values: list[float]) -> dict[str, float]:
 def show_verbs(found: dict[str, Any]) -> str:
     """The table of verbs."""
     over = {name: Ratio(**ratio) for name, ratio in found["over"].items()}
+    peaks = found.get("megabytes", {})
+    head = ["command", "CPU seconds", *(["peak, MB"] if peaks else []), *(["over `show` of TREE"] if over else [])]
     rows = [
-        [name, Ratio(**seconds), f"{found['megabytes'][name]:.0f}", *([over.get(name, "")] if over else [])]
+        [
+            name,
+            Ratio(**seconds),
+            *([f"{peaks[name]:.0f}"] if peaks else []),
+            *([over.get(name, "")] if over else []),
+        ]
         for name, seconds in found["seconds"].items()
     ]
     if over:
-        rows.append(["the tree before, over itself (control)", "", "", over["control"]])
-    head = ("command", "CPU seconds", "peak, MB", *(["over `show` of the tree before"] if over else []))
+        rows.append(["TREE over itself (control)", *[""] * (len(head) - 2), over["control"]])
     return results.table(head, rows)
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-import unicodedata
 from collections.abc import Collection
 from itertools import pairwise
 from typing import Any, Final, get_args
@@ -22,6 +20,7 @@ from policy_engine.core.vocabulary import (
     STATEMENTS,
     RelationKind,
 )
+from policy_engine.lang.bad_characters import short, unexpected_character
 from policy_engine.lang.split import words_before
 
 _RELATIONS: Final = ("of", *get_args(RelationKind))
@@ -109,7 +108,7 @@ def syntax_error(error: UnexpectedInput, source: Source, start: int, end: int) -
         return _unexpected_token(error, source, start, end)
     if isinstance(error, UnexpectedCharacters):
         position: Any = error.pos_in_stream  # an int, which Lark's annotations do not say
-        return _unexpected_character(source, start + position, end)
+        return unexpected_character(source, start + position, end)
     span = Span(source=source, start=end, end=end)  # Lark has no other error for this kind of parser
     return error_at("PE102", "this statement is not complete", span, "finish it, or remove it")
 
@@ -159,7 +158,7 @@ def _unexpected_token(error: UnexpectedToken, source: Source, start: int, end: i
     # `train only assistant`: `only` was read as a role, and is what should not be there.
     if last in _FILLERS and before in ("train", "mask", "scale") and error.token.type in _STARTS_A_TARGET:
         span = Span(source=source, start=start + last_start, end=start + last_start + len(last))
-        without = _short(source.text[start : span.start] + source.text[offset:end])
+        without = short(source.text[start : span.start] + source.text[offset:end])
         # By the first word: `never train` is a guard, which trains nothing.
         does = {"train": "trains", "mask": "masks"}.get(without.split()[0], "is about")
         help = f"`{without}` {_FILLERS[last].format(does=does)}"
@@ -169,7 +168,7 @@ def _unexpected_token(error: UnexpectedToken, source: Source, start: int, end: i
         help = f"write `;` or a new line before `{found}`"
         return error_at("PE110", f"a statement starts at `{found}`, but the one before it has not ended", at, help)
     help = _instead(found, error.token.type, accepted, last)
-    return error_at("PE101", f"expected {_expected(accepted, last)}, but found `{_short(found)}`", at, help)
+    return error_at("PE101", f"expected {_expected(accepted, last)}, but found `{short(found)}`", at, help)
 
 
 def _expected(accepted: Collection[str], last: str) -> str:
@@ -253,7 +252,7 @@ def _instead(found: str, kind: str, accepted: Collection[str], last: str) -> str
     if found == "[" and "NULL" in accepted:
         return "a list goes with `in`: `FIELD in [1, 2]`"
     if kind == "NAME" and "NULL" in accepted:
-        return f'write a string in quotes: `"{_short(found)}"`; a field is on the left only'
+        return f'write a string in quotes: `"{short(found)}"`; a field is on the left only'
     if "$END" in accepted:
         ways = [w for t, w in (("COMMA", "`,` and a further target"), ("DOT", "`.` and a part")) if t in accepted]
         ways += [f"`{w}`" for w in (*_continuations(), "and", "or") if w.split()[0] in keywords]
@@ -315,93 +314,4 @@ def _unknown_statement(found: str, at: Span) -> Diagnostic:
     help = f"did you mean `{near}`?" if near else f"a statement starts with {listed}"
     # A known word of another language wins over a near one: `set` is not meant as `let`.
     help = _WORDS_OF_OTHERS.get(found.lower(), help)
-    return error_at("PE111", f"no statement starts with `{_short(found)}`", at, help)
-
-
-def _unexpected_character(source: Source, at: int, end: int) -> Diagnostic:
-    rest = source.text[at:end]
-    line = rest.split("\n", 1)[0]
-    character = rest[:1]
-    span = Span(source=source, start=at, end=min(at + 1, end))
-    whole = Span(source=source, start=at, end=at + len(line))
-    if character == '"':
-        return _bad_string(line, source, at)
-    if line.startswith("//"):
-        return error_at("PE103", "a comment starts with `#`", whole, "write `#` instead of `//`")
-    if line.startswith("--"):
-        return error_at("PE103", "a comment starts with `#`", whole, "write `#` instead of `--`")
-    if character == "/":
-        return error_at(
-            "PE105",
-            "this regex is never closed",
-            whole,
-            "end it with `/` on the same line; write `\\/` for a slash in it",
-        )
-    # `01`, `2.` and `1_000` begin as numbers do, and no terminal takes them.
-    if match := re.match(r"-?[0-9][\w.]*", line):
-        span = Span(source=source, start=at, end=at + match.end())
-        return error_at(
-            "PE106", f"`{_short(match[0])}` is not a number", span, "write it as JSON does: `2`, `-0.5`, `1e-3`"
-        )
-    # Letters beyond ASCII: `café` would be readable, and look-alikes of other scripts would not be seen.
-    if (match := re.match(r"\w+", line)) and match[0]:
-        span = Span(source=source, start=at, end=at + match.end())
-        help = f'write a role of that name in quotes: `"{_short(match[0])}"`'
-        return error_at(
-            "PE103", f"`{_short(match[0])}` is not a name: names have ASCII letters, digits and `_`", span, help
-        )
-    return error_at("PE103", f"{_named(character)} has no meaning here", span, _other_character(character, line))
-
-
-def _bad_string(line: str, source: Source, at: int) -> Diagnostic:
-    match = re.match(r'"(?:[^"\\]|\\.)*"', line)
-    if match is None:
-        span = Span(source=source, start=at, end=at + len(line))
-        return error_at(
-            "PE104",
-            "this string is never closed",
-            span,
-            'end it with `"` on the same line; write `\\n` for a line break',
-        )
-    # The first alternative eats valid escapes, so that what the groups find is invalid.
-    for bad in re.finditer(r'\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4})|(\\u?.?)|([\x00-\x08\x0a-\x1f])', match[0]):
-        if bad[1] or bad[2]:
-            span = Span(source=source, start=at + bad.start(), end=at + bad.end())
-            help = "strings are JSON's: `\\\"`, `\\\\`, `\\n`, `\\t`, `\\u0041`; write `\\\\` for a backslash"
-            return error_at("PE104", f"{_named(bad[0])} is not allowed in a string", span, help)
-    span = Span(source=source, start=at, end=at + len(match[0]))
-    return error_at("PE101", "a string has no meaning here", span, "remove it")
-
-
-def _other_character(character: str, line: str) -> str:
-    if character in "'‘’`´“”„«»":
-        return 'quotes are written `"`'
-    if character in "&|!":
-        return "write `and`, `or`, `not`"
-    if character in "{}":
-        return "a list is written `[…]`, and targets are grouped by `(…)`"
-    if character == "-":
-        return 'a role with a hyphen is written in quotes: `"my-role"`'
-    if character == "*":
-        return "write `everything` for all text"
-    if character == ":":
-        return "a policy has no `:`; write `let NAME = TARGETS`, `where FIELD == VALUE`"
-    if character.isspace():
-        return "write a plain space"
-    if character in "，、；":
-        return "write `,` or `;`"
-    return "remove it, or put it in quotes if it belongs to a name"
-
-
-def _named(text: str) -> str:
-    # A character that cannot be seen, or may be mistaken, is named by its number.
-    if len(text) == 1 and not (text.isprintable() and text.isascii()):
-        name = unicodedata.name(text, "control character")
-        shown = f"`{text}` " if text.isprintable() and not unicodedata.combining(text) else ""
-        return f"{shown}(U+{ord(text):04X}, {name.lower()})"
-    return f"`{_short(text)}`"
-
-
-def _short(text: str) -> str:
-    text = text if len(text) <= 40 else text[:39] + "…"
-    return text.replace("\n", "\\n")
+    return error_at("PE111", f"no statement starts with `{short(found)}`", at, help)

@@ -17,11 +17,11 @@ import numpy as np
 
 from policy_engine.chat.segments import RenderedChat, TokenizedChat
 from policy_engine.chat.tokens.fast_backend import BackendMismatch
-from policy_engine.core.errors import PolicyEngineError, RowError
+from policy_engine.core.errors import ConfigError, PolicyEngineError, RowError
 from policy_engine.data.conversation import Conversation
 from policy_engine.mask.apply_program import mask_many, straddle_of, table_for
 from policy_engine.mask.row import SAMPLE_COLUMNS, MaskedRow
-from policy_engine.mask.row_masker import RowMasker
+from policy_engine.mask.row_masker import RowMasker, nothing_to_train
 from policy_engine.mask.token_mask import TokenMask
 from policy_engine.mask.unrendered import Lost, lost_of
 from policy_engine.mask.unroll import lost_fields, unroll
@@ -169,3 +169,26 @@ def as_columns(
     for name, column in made.items():
         columns[name] = column
     return columns
+
+
+def rows_of_columns(columns: Any) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """A batch of columns, as `map(batched=True)` of `datasets` gives it, by name; and its rows.
+
+    Raises ConfigError for a single row.
+
+    >>> rows_of_columns({"id": [1, 2]})[1]
+    [{'id': 1}, {'id': 2}]
+    """
+    if type(columns).__name__ == "LazyRow":
+        raise ConfigError("`map` gave a single row", help="say `map(masker.batch, batched=True)`")
+    given = {name: columns[name] for name in columns.keys()}  # noqa: SIM118 - a batch of `datasets` is no dict
+    size = len(next(iter(given.values()))) if given else 0
+    return given, [{name: column[at] for name, column in given.items()} for at in range(size)]
+
+
+def columns_of(samples: Sequence[Sample], empty: str | None) -> list[Mapping[str, Any]] | PolicyEngineError:
+    """The columns of a row's samples under a setting of `empty`: an error if it says so."""
+    kept = [sample for sample in samples if empty == "keep" or not sample.row.is_empty]
+    if not kept and empty == "error":
+        return nothing_to_train()
+    return [{**sample.row.arrays(), **sample.names} for sample in kept]

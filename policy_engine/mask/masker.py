@@ -22,11 +22,11 @@ from policy_engine.data.given import given_tools
 from policy_engine.data.pairs import PAIR_KINDS
 from policy_engine.data.token_columns import join_tokens
 from policy_engine.lang.checked import CheckedPolicy
-from policy_engine.mask.batch import Sample, as_columns, attempt, mask_rows, mask_samples
+from policy_engine.mask.batch import as_columns, attempt, columns_of, mask_rows, mask_samples, rows_of_columns
 from policy_engine.mask.hashing import fingerprint_of, register_with_datasets
 from policy_engine.mask.preferences import PAIR_TYPES, MaskedPair, columns_for, mask_pair, preference_rows
 from policy_engine.mask.row import MaskedRow, column_names, features_of
-from policy_engine.mask.row_masker import RowMasker, nothing_to_train
+from policy_engine.mask.row_masker import RowMasker
 from policy_engine.mask.unrendered import Lost
 from policy_engine.mask.unroll import UnrolledRow, unroll, unrolling_writes
 from policy_engine.mask.warner import DoubtfulRoleWarning, LostFieldWarning, QuotedArgumentsWarning, Warner
@@ -349,12 +349,7 @@ class Masker:
         return features_of(names)
 
     def _map_batch(self, columns: Any, indices: Sequence[int] | None = None) -> Any:
-        names = list(columns.keys())
-        if type(columns).__name__ == "LazyRow":
-            raise ConfigError("`map` gave a single row", help="say `map(masker.batch, batched=True)`")
-        values = [columns[name] for name in names]
-        size = len(values[0]) if values else 0
-        rows = [{name: column[i] for name, column in zip(names, values)} for i in range(size)]
+        given, rows = rows_of_columns(columns)
         layout = self._formats.of(rows) if rows else None
         kept: list[int] = []
         masked: list[Mapping[str, Any]] = []
@@ -372,7 +367,7 @@ class Masker:
         names_made = column_names(self.program, self.tokenizer, unrolled=self.unrolls, carried=self.dataset.carry)
         if layout is not None and layout.kind in PAIR_KINDS:
             names_made = list(PAIR_TYPES[self.pair_columns(layout.kind)])
-        return as_columns(columns, dict(zip(names, values)), kept, masked, names_made)
+        return as_columns(columns, given, kept, masked, names_made)
 
     def _mask_rows(
         self, rows: list[dict[str, Any]], layout: Format | None
@@ -389,19 +384,13 @@ class Masker:
             return list(preference_rows(read_rows, layout, self.row_masker, self.pair_columns(layout.kind)))
         read = [attempt(self._read, row, layout) for row in rows]
         made = mask_samples(read, self.row_masker, unrolled=self.unrolls)
-        return [r if isinstance(r, PolicyEngineError) else self._columns(r) for r in made]
+        empty = self.program.setting("empty")
+        return [r if isinstance(r, PolicyEngineError) else columns_of(r, empty) for r in made]
 
     def _read(self, row: dict[str, Any], layout: Format) -> Conversation:
         conversation = read_row(without_null_fields(row), layout)
         self._warner.look_at_roles(conversation, layout, self.known_roles)
         return conversation
-
-    def _columns(self, samples: list[Sample]) -> list[Mapping[str, Any]] | PolicyEngineError:
-        setting = self.program.setting("empty")
-        kept = [sample for sample in samples if setting == "keep" or not sample.row.is_empty]
-        if not kept and setting == "error":
-            return nothing_to_train()
-        return [{**sample.row.arrays(), **sample.names} for sample in kept]
 
     def _count_failure(self, error: PolicyEngineError, place: str) -> None:
         if self.on_error == "raise":

@@ -1,7 +1,7 @@
 """Processors: ids beside their own call, time beside it, and which of all classes are taken.
 
     python -m benchmarks.media parity --count 500 qwen2_vl llava      ids, columns, labels; one line a processor
-    python -m benchmarks.media speed --count 60 qwen2_vl llava        our time over the processor's own
+    python -m benchmarks.media speed --count 60 qwen2_vl llava+       our time over the processor's own; + for full size
     python -m benchmarks.media cuts qwen2_vl llava                    200 cuts and 50 packs: tokens beside features
     python -m benchmarks.media classes                                the table of all classes, as JSON and as a page
 
@@ -123,11 +123,11 @@ def speed(names: list[str], count: int, size: tuple[int, int]) -> int:
             part = messages[0]["content"][0]
             part["path"] = str(Path(folder) / part["path"])
         for name in names:
-            made = Masker(policy_from_text(POLICY), processor(name), media=MediaOptions(root=folder))
+            their = _in_full(name) if name.endswith("+") else processor(name)
+            made = Masker(policy_from_text(POLICY), their, media=MediaOptions(root=folder))
             encoder = made.tokenizer._media_encoder
             assert encoder is not None
             way = "measured" if encoder._measured is not None else "decoded"
-            their = processor(name)
             made(rows[0])
             their.apply_chat_template(absolute[0], tokenize=True, return_dict=True)
             # Row by row and in both orders: a machine's speed drifts, and two neighbours see the same of it.
@@ -155,6 +155,18 @@ def speed(names: list[str], count: int, size: tuple[int, int]) -> int:
             }
             print(json.dumps({"processor": name, "way": way, **found}), flush=True)
     return 0
+
+
+def _in_full(name: str) -> Any:
+    """A processor with pictures of the size that its class takes; those of tests are small."""
+    from tests.support.pictures import processor
+
+    made = copy.copy(processor(name.removesuffix("+")))
+    made.image_processor = type(made.image_processor)()
+    # 384 × 384 pixels in patches of 14.
+    if hasattr(made, "num_image_tokens"):
+        made.num_image_tokens = 27 * 27
+    return made
 
 
 def cuts(names: list[str], seed: int, most: int = 200, packs: int = 50) -> int:

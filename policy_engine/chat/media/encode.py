@@ -169,7 +169,7 @@ class MediaEncoder:
             by_kind: dict[MediaKind, list[Any]] = {}
             for medium, data in zip(media, opened):
                 by_kind.setdefault(medium.kind, []).append(data)
-            written = self.media.write(chat.text, by_kind)
+            written = self.media.write_unscaled(chat.text, by_kind)
             if len(written.texts) != len(media):
                 raise AttributionError(
                     f"{self.media.name} writes {len(written.texts)} media for {len(media)} of the row",

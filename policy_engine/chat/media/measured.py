@@ -58,7 +58,7 @@ class Measured:
 
     def _ask(self, width: int, height: int) -> str:
         if self.repeated is None:
-            return _written_for(self.media, _blank(width, height))
+            return self.media.write_unscaled(self.media.tokens["image"], {"image": [_blank(width, height)]}).texts[0]
         shape = self.repeated
         return shape.before + shape.unit * _count(self.media, width, height) + shape.after
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import base64
 import binascii
+import functools
 import io
 import os
 import re
+import stat
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -47,6 +49,11 @@ class MediaOptions:
     min_pixels: int = 2
     max_pixels: int = 1 << 26
     max_bytes: int = 1 << 28
+
+    @functools.cached_property
+    def real_root(self) -> str:
+        """The root without links; empty if there is no root."""
+        return "" if self.root is None else os.path.realpath(self.root)
 
     def __post_init__(self) -> None:
         if self.root is not None and not Path(self.root).is_dir():
@@ -195,37 +202,42 @@ def confined(source: str, options: MediaOptions, place: str) -> Path:
             f"{place} names the file {_shown(source)}, and no folder is given for files of media",
             help="give the folder that paths start from: --media-root (MediaOptions(root=…) in Python)",
         )
-    # A row is data of strangers: it may name files, and only those below the root.
     given = source
     if source.startswith(_FILE):
         from urllib.parse import unquote
 
         # `file:///a%20b.png`: a URL writes a blank in another way.
         given = unquote(source.removeprefix(_FILE))
-    root = Path(options.root).resolve()
     # An absolute path of Windows would replace the root in the join below; POSIX ones do so too, and are found
     # after it.
     if "\0" in given or PureWindowsPath(given).drive:
         raise MediaError(f"{_shown(source)} of {place} is not a path below `{options.root}`", help=_DROP)
     try:
-        path = (root / given).resolve()
-        there, is_folder = path.is_file(), path.is_dir()
-    except (OSError, RuntimeError, ValueError) as error:
+        # A row is data of strangers: it may name files, and only those below the root. Links are followed first.
+        path = os.path.realpath(os.path.join(options.real_root, given))
+        mode = os.stat(path).st_mode if _is_below(path, options.real_root) else None
+    except FileNotFoundError:
+        raise MediaError(f"{_shown(source)} of {place} does not exist below `{options.root}`", help=_DROP) from None
+    except (OSError, ValueError) as error:
         # A whole file as base64, written where a path belongs, is too long for a name.
         why = first_line(error) if not isinstance(error, OSError) else error.strerror or "the name cannot be used"
         raise MediaError(
             f"{_shown(source)} of {place} cannot be read: {why}",
             help="write base64 under `base64`, or as `data:image/png;base64,…`; else fix or drop the row",
         ) from error
-    if not path.is_relative_to(root):
+    if mode is None:
         raise MediaError(
             f"{_shown(source)} of {place} leads out of the media root `{options.root}`",
             help="write paths that stay below it, or give a folder further up",
         )
-    if not there:
-        what = "is a folder" if is_folder else "does not exist" if not path.exists() else "is not a file"
+    if not stat.S_ISREG(mode):
+        what = "is a folder" if stat.S_ISDIR(mode) else "is not a file"
         raise MediaError(f"{_shown(source)} of {place} {what} below `{options.root}`", help=_DROP)
-    return path
+    return Path(path)
+
+
+def _is_below(path: str, root: str) -> bool:
+    return path == root or path.startswith(root if root.endswith(os.sep) else root + os.sep)
 
 
 def _opened(source: Any, options: MediaOptions, place: str) -> tuple[Image, str]:

@@ -7,6 +7,7 @@ import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, Final
 
 import numpy as np
@@ -34,6 +35,12 @@ class Written:
     ids: list[int]
     texts: list[str]
     columns: dict[str, npt.NDArray[np.int8]] = field(default_factory=dict)
+
+    def equals(self, other: Written) -> bool:
+        """True if ids, texts and columns are the same."""
+        mine, theirs = self.columns, other.columns
+        same = mine.keys() == theirs.keys() and all(np.array_equal(mine[name], theirs[name]) for name in mine)
+        return same and self.ids == other.ids and self.texts == other.texts
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -154,12 +161,47 @@ class MediaProcessor:
         merged = self.processor._merge_kwargs(tokenizer_init_kwargs=self.processor.tokenizer.init_kwargs)
         return dict(merged.get("text_kwargs", {}))
 
-    def write(self, text: str, media: Mapping[MediaKind, Sequence[Any]]) -> Written:
+    def write_unscaled(self, text: str, media: Mapping[MediaKind, Sequence[Any]]) -> Written:
+        """`write`, without making floats of pixels where samples show that these decide nothing.
+
+        Pixels are not kept, and their scaling is a good part of a processor's time.
+        """
+        if not self._unscaled or not media.get("image"):
+            return self.write(text, media)
+        try:
+            return self.write(text, media, self._unscaled)
+        except MediaError:
+            return self.write(text, media)  # its own words, or nothing to complain of
+
+    @functools.cached_property
+    def _unscaled(self) -> dict[str, Any]:
+        """Arguments of a call that leaves pixels as they are; empty if they change what it writes."""
+        asked = {"images_kwargs": {"do_rescale": False, "do_normalize": False}}
+        token = self.tokens.get("image")
+        if token is None:
+            return {}
+        pictures = [noise(64, 48), noise(400, 220), noise(30, 90, seed=1)]
+        try:
+            for count in (1, 3):
+                text = f"a {token}" * count + " b"
+                media: dict[MediaKind, Sequence[Any]] = {"image": pictures[-count:]}
+                if not self.write(text, media).equals(self.write(text, media, asked)):
+                    return {}
+        except MediaError:
+            return {}  # one that takes a picture a row, or no such arguments
+        return asked
+
+    def write(
+        self,
+        text: str,
+        media: Mapping[MediaKind, Sequence[Any]],
+        further: Mapping[str, Any] = MappingProxyType({}),
+    ) -> Written:
         """Calls the processor as its `apply_chat_template` does. `media` are decoded, by kind.
 
-        Raises MediaError with what the processor says where it refuses them.
+        `further` are arguments of the call. Raises MediaError with what the processor says where it refuses them.
         """
-        given: dict[str, Any] = {"return_text_replacement_offsets": True}
+        given: dict[str, Any] = {"return_text_replacement_offsets": True, **further}
         bos = self.processor.tokenizer.bos_token
         if bos is not None and text.startswith(bos):
             given["add_special_tokens"] = False

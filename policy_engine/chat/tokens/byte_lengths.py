@@ -188,7 +188,13 @@ class ByteTable:
         size = len(self.pieces)
         if b"".join([(self.pieces[i] if 0 <= i < size else None) or b"" for i in ids]) != data:
             return None
-        return self.locate(text, ids)
+        arrays = array_of(ids)
+        lengths_B = self._lengths[arrays]
+        if (lengths_B < 0).any():
+            return None
+        ends_B = np.cumsum(lengths_B, dtype=np.int32)
+        # Proven above, so the bytes are not put together again.
+        return character_ranges(text, data, ends_B - lengths_B, ends_B)
 
     def text_of(self, token: int) -> str | None:
         """The text of one token, a part of a character as U+FFFD; None without fixed text.

@@ -94,7 +94,7 @@ BAD: dict[str, tuple[Any, str]] = {
     "a name that is too long": ("a/" * 5000, "cannot be read: File name too long"),
     "a name with a line break": ("a\nb.png", r"`a\\nb.png` of .* does not exist"),
     "a pipe": ("pipe.png", "`pipe.png` of .* is not a file"),
-    "a link to itself": ("loop.png", "`loop.png` of .* cannot be read: Symlink loop"),
+    "a link to itself": ("loop.png", "`loop.png` of .* cannot be read: Too many levels of symbolic links"),
     "16 bits a channel": ("deep.png", "`deep.png` has more than 8 bits a channel"),
     "floats": ("float.tiff", "`float.tiff` has more than 8 bits a channel"),
     "an object with two sources": ({"path": "good.png", "url": "https://a"}, "under several keys: `url`, `path`"),

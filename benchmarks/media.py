@@ -135,6 +135,7 @@ def speed(names: list[str], count: int, size: tuple[int, int]) -> int:
             for turn in range(_ROUNDS):
                 if encoder._measured is not None:
                     encoder._measured._known.clear()
+                    encoder._measured._sets.clear()
                 for at, (messages, given) in enumerate(zip(rows, absolute)):
                     for which in ("ours", "theirs") if (turn + at) % 2 else ("theirs", "ours"):
                         start = time.process_time()

@@ -162,7 +162,7 @@ class MediaEncoder:
         # Videos and sounds are always decoded: their length in tokens depends on what is in the file.
         if self._measured is not None and all(medium.kind == "image" for medium in media):
             sizes = [measure_image(m.source, self.media.options, m.place) for m in media]
-            texts = [self._measured.text(*size) for size in sizes if size is not None]
+            texts = self._measured.texts([size for size in sizes if size is not None])
         else:
             opened = [self._open(medium) for medium in media]
             sizes = [getattr(o, "size", None) if m.kind == "image" else None for o, m in zip(opened, media)]

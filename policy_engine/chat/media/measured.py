@@ -40,11 +40,12 @@ class _Repeated:
 
 @dataclass(kw_only=True, eq=False)
 class Measured:
-    """The text of a processor for a picture of a size, and the columns beside the ids."""
+    """The texts of a processor for pictures of given sizes, and the columns beside the ids."""
 
     media: MediaProcessor
     columns: dict[str, Columns]
     repeated: _Repeated | None = None
+    _sets: Bounded[tuple[tuple[int, int], ...], list[str]] = field(default_factory=lambda: Bounded(_MOST_KEPT))
     _known: Bounded[tuple[int, int], str] = field(default_factory=lambda: Bounded(_MOST_KEPT))
 
     def text(self, width: int, height: int) -> str:
@@ -55,6 +56,20 @@ class Measured:
         size = (width, height)
         known = self._known.get(size)
         return self._known.keep(size, self._ask(width, height)) if known is None else known
+
+    def texts(self, sizes: Sequence[tuple[int, int]]) -> list[str]:
+        """The texts that are written for the pictures of a row.
+
+        Raises MediaError as `text` does.
+        """
+        if len(sizes) < 2 or not self.media.together:
+            return [self.text(*size) for size in sizes]
+        # LLaVA-OneVision writes a picture with fewer tokens where its row has more of them.
+        known = self._sets.get(tuple(sizes))
+        if known is None:
+            blanks = [_blank(*size) for size in sizes]
+            known = self.media.write_unscaled(self.media.tokens["image"] * len(sizes), {"image": blanks}).texts
+        return self._sets.keep(tuple(sizes), known)
 
     def _ask(self, width: int, height: int) -> str:
         if self.repeated is None:
@@ -142,7 +157,7 @@ def _learn_columns(found: Measured) -> bool:
     made: list[tuple[Written, list[tuple[int, int]]]] = []
     for text, given in samples:
         written = media.write(text, {"image": given} if given else {})
-        texts = [found.text(*picture.size) for picture in given]
+        texts = found.texts([picture.size for picture in given])
         if texts != written.texts:
             return False
         rest, whole, ranges = text.split(token), "", []

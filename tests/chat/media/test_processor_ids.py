@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from policy_engine import Masker, policy_from_text
+from policy_engine.chat.media.processor import MediaProcessor
 from policy_engine.chat.tokenizer import ChatTokenizer
 from policy_engine.core.errors import MediaError, TokenizerError
 from policy_engine.core.vocabulary import MEDIA
@@ -142,10 +143,6 @@ def test_measured_and_decoded_pictures_give_the_same() -> None:
             assert made._measured.text(*size) == made.media.write(token, {"image": [picture(*size)]}).texts[0]
 
 
-def test_a_processor_whose_pictures_depend_on_each_other_is_asked_itself() -> None:
-    assert masker("llava_onevision").tokenizer._media_encoder._measured is None
-
-
 def test_refused_classes_are_named_with_the_reason() -> None:
     from transformers import CLIPProcessor, Idefics2Processor
 
@@ -211,3 +208,44 @@ def test_what_a_template_sees_of_a_medium_is_no_object() -> None:
 
     chat = Conversation(messages=({"role": "user", "content": [{"type": "image", "image": picture()}]},))
     assert tokenizer.template_for(chat).render(chat).text == "medium|"
+
+
+@pytest.mark.parametrize("name", ["qwen2_vl", "llava_onevision", "idefics3"])
+def test_pictures_that_are_measured_give_the_row_of_pictures_that_are_decoded(name: str) -> None:
+    measuring, decoding = Masker(POLICY, processor(name)), Masker(POLICY, processor(name))
+    encoders = measuring.tokenizer._media_encoder, decoding.tokenizer._media_encoder
+    assert encoders[0] is not None
+    assert encoders[1] is not None
+    assert encoders[0]._measured is not None
+    encoders[1].__dict__["_measured"] = None
+    parts = [{"type": "image", "image": picture(*size)} for size in ((200, 60), (48, 64), (200, 60))]
+    for count in (1, 2, 3):
+        content = [*parts[:count], {"type": "text", "text": "What is \u00e9?"}]
+        messages = [
+            {"role": "user", "content": content},
+            {"role": "assistant", "content": [{"type": "text", "text": "A."}]},
+        ]
+        first, second = measuring(messages), decoding(messages)
+        assert dict(first) == dict(second)
+        assert first.tokenized.starts_T.tolist() == second.tokenized.starts_T.tolist()
+        assert first.tokenized.ends_T.tolist() == second.tokenized.ends_T.tolist()
+
+
+def test_pixels_are_scaled_where_text_depends_on_it() -> None:
+    """A processor that writes another text for floats than for bytes is called as it is."""
+    made = copy.copy(processor("qwen2_vl"))
+    plain = MediaProcessor(processor=made)
+    assert plain._unscaled
+    called = type(made).__call__
+
+    class Strange(type(made)):  # type: ignore[misc]
+        def __call__(self, *args: Any, **kwargs: Any) -> Any:
+            scaled = kwargs.get("images_kwargs", {}).get("do_rescale", True)
+            found = called(self, *args, **kwargs)  # get_text_with_replacements is what it goes through
+            return found if scaled else {**found, "input_ids": [[*found["input_ids"][0], 1]]}
+
+    made.__class__ = Strange
+    strange = MediaProcessor(processor=made)
+    assert not strange._unscaled
+    text = f"a {made.image_token}"
+    assert strange.write_unscaled(text, {"image": [picture()]}).equals(plain.write(text, {"image": [picture()]}))

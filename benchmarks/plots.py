@@ -23,11 +23,10 @@ SHOWN: Final[dict[str, Callable[[dict[str, Any]], str]]] = {
     "whole-script": whole.show_script,
     "columns-bars": columns.show_bars,
     "columns-bars-pool": columns.show_bars,
-    "columns-bars-pool-real": columns.show_bars,
-    "columns-bars-pool-in-content": columns.show_bars,
+    "columns-least-pool": columns.show_least,
     "columns-skeletons-pool": columns.show_skeletons,
-    "columns-turns": columns.show_turns,
-    "columns-policies": columns.show_policies,
+    "columns-turns-pool": columns.show_turns,
+    "columns-policies-pool": columns.show_policies,
     "workers": workers.show,
     "memory": memory.show,
     "kills": kills.show,
@@ -85,7 +84,7 @@ def draw(folder: Path) -> None:
         axes.legend(loc="upper right", ncols=3)
         axes.set_ylim(0, 1.45)
         keep(figure, "columns")
-    if (found := results.load(folder, "columns-turns")) is not None:
+    if (found := results.load(folder, "columns-turns-pool")) is not None:
         figure, axes = pyplot.subplots(figsize=(5, 3.2))
         for name, by_turns in found["ms"].items():
             axes.loglog([int(turns) for turns in by_turns], list(by_turns.values()), marker="o", label=name)

@@ -93,7 +93,7 @@ class Bench:
 
 
 Case = tuple[Callable[[], Bench], str, dict[str, float]]
-"""What makes the bench, the name of its baseline, and bars by backend."""
+"""A maker of the bench, the name of its baseline, and bars by backend."""
 
 
 def cases_of(rows: int) -> dict[str, Case]:
@@ -148,7 +148,7 @@ def bars(rows: int, pairs: int, only: str = "") -> dict[str, Any]:
 
 
 def least(rows: int, pairs: int, only: str = "") -> dict[str, Any]:
-    """The least time of several runs of each backend, one after the other, over the baseline's least.
+    """The least time of several runs of each backend over the baseline's least.
 
     On a machine with other work it says more than pairs do of the machine alone: other programs push what a run needs
     out of the caches between the two halves of a pair.

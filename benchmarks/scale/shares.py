@@ -1,4 +1,4 @@
-"""CPU time a row of each step of a run with workers, in one process: `python -m benchmarks.scale.shares`.
+"""CPU time of each step of a run with workers: `python -m benchmarks.scale.shares`.
 
 The main process of a run into one file cuts lines, sends them, takes Arrow streams back and writes Parquet; workers
 read and mask the rows. The least of several rounds, so that other work on the machine counts little.

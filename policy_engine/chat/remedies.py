@@ -180,7 +180,10 @@ def _joined(message: Mapping[str, Any]) -> tuple[Mapping[str, Any], str] | None:
     if not isinstance(content, list | tuple):
         return None
     texts = [part.get("text") for part in content if isinstance(part, Mapping)]
-    return {**message, "content": "".join(text for text in texts if isinstance(text, str))}, "content"
+    # A file or a picture is not written as text.
+    if not all(isinstance(text, str) for text in texts):
+        return None
+    return {**message, "content": "".join(str(text) for text in texts)}, "content"
 
 
 def _as_part(message: Mapping[str, Any]) -> tuple[Mapping[str, Any], str] | None:

@@ -228,6 +228,14 @@ def test_the_other_way_round(source: str, message: Any, reason: str) -> None:
         masker(source)([message])
 
 
+def test_a_part_that_is_no_text_is_not_to_be_written_as_text() -> None:
+    parts = [{"type": "text", "text": "a"}, {"type": "file", "file": {"file_id": "x"}}]
+    source = "{% for m in messages %}{{ m.content + '' }}{% endfor %}"
+    with pytest.raises(TemplateError, match="can only concatenate") as caught:
+        masker(source)([{"role": "user", "content": parts}])
+    assert "as text" not in str(caught.value.help)
+
+
 def test_an_error_that_no_change_helps_stays_as_it_is() -> None:
     with pytest.raises(TemplateError, match=r"raises for this conversation: no tools here\n"):
         masker("{{ raise_exception('no tools here') }}")([ASK, calling('{"q": 1}', content=None)])

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from policy_engine.core.errors import ConfigError, RowError
+from policy_engine.core.errors import ConfigError, MediaError, RowError
 from policy_engine.data.conversation import Conversation, read_row
 from policy_engine.data.dataset import DatasetSpec, load_dataset_spec
 from policy_engine.data.formats import named_format
@@ -170,3 +170,23 @@ def test_tools_in_another_wrapping() -> None:
         given_tools(json.dumps(json.dumps([{"name": "f"}])), "`tools`")
     with pytest.raises(RowError, match=r"`tools`\[0\] is no tool schema"):
         given_tools([{}], "`tools`")
+
+
+@pytest.mark.parametrize(
+    ("part", "is_medium"),
+    [
+        ({"image": "a.png"}, True),
+        ({"image_url": {"url": "a.png"}}, True),
+        ({"type": "text", "text": "a", "image": "a.png"}, False),
+        ({"text": "a", "image": None}, False),
+    ],
+)
+def test_a_part_without_a_type_is_a_medium_by_its_key(part: dict[str, Any], is_medium: bool) -> None:
+    source = "{% for m in messages %}{{ m.content if m.content is string else '<image>' }}{% endfor %}"
+    own = Masker(compile_text("train assistant; on unrendered ignore"), "builtin", template=source)
+    chat = [{"role": "user", "content": [part]}, CHAT[1]]
+    if is_medium:
+        with pytest.raises(MediaError, match="the row has images, sounds or videos"):
+            own(chat)
+    else:
+        own(chat)

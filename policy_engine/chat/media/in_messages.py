@@ -61,7 +61,7 @@ def media_of(messages: Sequence[Mapping[str, Any]]) -> list[Medium]:
 
 
 def has_media(messages: Sequence[Mapping[str, Any]]) -> bool:
-    """True if a content part of the messages is of a media type.
+    """True if a content part of the messages is a medium, by its type or, without one, its keys.
 
     >>> has_media([{"role": "user", "content": [{"type": "image", "path": "a.png"}]}])
     True
@@ -69,7 +69,7 @@ def has_media(messages: Sequence[Mapping[str, Any]]) -> bool:
     for message in messages:
         content = message.get("content")
         # Asked for every row of a run, so it looks at plain lists only.
-        if type(content) is list and any(isinstance(p, Mapping) and _kind(p) is not None for p in content):
+        if type(content) is list and any(map(_is_medium, content)):
             return True
     return False
 
@@ -113,6 +113,15 @@ def _parts(messages: Sequence[Mapping[str, Any]]) -> Iterator[tuple[int, int, Me
 
 def _kind(part: Mapping[str, Any]) -> MediaKind | None:
     return MEDIA_TYPES.get(str(part.get("type")))
+
+
+def _is_medium(part: Any) -> bool:
+    if not isinstance(part, Mapping):
+        return False
+    if part.get("type") is not None:
+        return _kind(part) is not None
+    # Qwen's data has `{"image": …}` without a type, and its templates write a placeholder for it.
+    return any(part.get(key) is not None for key in MEDIA_TYPES)
 
 
 def _source(part: Mapping[str, Any], kind: MediaKind, place: str) -> Any:

@@ -16,13 +16,12 @@ from policy_engine.chat.tokenizer_facts import (
     bos_finding,
     check_unchanged,
     chosen_templates,
-    digest_of,
+    identity_of,
     no_template,
     own_templates,
     template_name,
     times_opened,
     token_facts,
-    vocabulary_of,
 )
 from policy_engine.chat.tokens.cached import CachedTokenizer
 from policy_engine.chat.tokens.fast_backend import TokenBackend
@@ -337,10 +336,7 @@ class ChatTokenizer:
             return None
         from policy_engine.chat.media.encode import MediaEncoder
 
-        table = None if self.locator.pipeline is None else self.locator.pipeline.table
-        made = MediaEncoder(media=self.media, around=(self.prefix_ids, self.suffix_ids), table=table)
-        made.check(self.locator.locate)
-        return made
+        return MediaEncoder.of(self.media, self.locator)
 
     def decode_token(self, token_id: int) -> str:
         """The text of one token, for people: a part of a character shows as U+FFFD.
@@ -362,20 +358,7 @@ class ChatTokenizer:
 
         Vocabulary, pipeline, special tokens, templates and roles go into it.
         """
-        state: Any = self.locator.backend_digest if self.locator.has_backend else vocabulary_of(self.tokenizer)
-        if self.media is not None:
-            state = [state, self.media.fingerprint]
-        if self.encoder is not None:
-            state = [state, self.encoder.name, self.encoder.facts]
-        special = {name: str(token) for name, token in self.special_tokens.items()}
-        split = bool(getattr(self.tokenizer, "split_special_tokens", False))
-        facts: list[Any] = [state, special, split, dict(self.templates), sorted(self.model_roles)]
-        # These are added only where there are some, so that fingerprints of earlier manifests stay the same.
-        if self.stops:
-            facts.append(sorted(self.stops))
-        if getattr(self.tokenizer, "chat_control_tokens", None) is not None:
-            facts.append({"control": sorted(self.tokenizer.chat_control_tokens)})
-        return digest_of(facts)
+        return identity_of(self)
 
     @property
     def prefix_ids(self) -> tuple[int, ...]:

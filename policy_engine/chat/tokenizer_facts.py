@@ -144,3 +144,28 @@ def bos_finding(times: int, text: str, name: str) -> Diagnostic | None:
         message=f"the chat template writes `{text}`, and {name} would add it again",
         help="train on these ids; whatever tokenizes the rendered text again has to pass add_special_tokens=False",
     )
+
+
+def identity_of(chats: Any) -> str:
+    """A hash of all that decides the ids and text of a `ChatTokenizer`.
+
+    >>> from policy_engine.chat.loading import load_tokenizer
+    >>> tokenizer = load_tokenizer("builtin")
+    >>> identity_of(tokenizer) == tokenizer.fingerprint
+    True
+    """
+    tokenizer = chats.tokenizer
+    state: Any = chats.locator.backend_digest if chats.locator.has_backend else vocabulary_of(tokenizer)
+    if chats.media is not None:
+        state = [state, chats.media.fingerprint]
+    if chats.encoder is not None:
+        state = [state, chats.encoder.name, chats.encoder.facts]
+    special = {name: str(token) for name, token in chats.special_tokens.items()}
+    split = bool(getattr(tokenizer, "split_special_tokens", False))
+    facts: list[Any] = [state, special, split, dict(chats.templates), sorted(chats.model_roles)]
+    # These are added only where there are some, so that fingerprints of earlier manifests stay the same.
+    if chats.stops:
+        facts.append(sorted(chats.stops))
+    if getattr(tokenizer, "chat_control_tokens", None) is not None:
+        facts.append({"control": sorted(tokenizer.chat_control_tokens)})
+    return digest_of(facts)

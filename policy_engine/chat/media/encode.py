@@ -19,6 +19,7 @@ from policy_engine.chat.media.sounds import open_sound, open_video
 from policy_engine.chat.media.stretch import Placeholder, Stretched, matched, stretch, tokens_of, written_in
 from policy_engine.chat.segments import MediaTokens, RenderedChat, TokenizedChat
 from policy_engine.chat.tokens.byte_lengths import ByteTable, array_of
+from policy_engine.chat.tokens.locator import TokenLocator
 from policy_engine.core.errors import AttributionError, MediaError, PolicyEngineError, TokenizerError
 from policy_engine.core.vocabulary import MediaKind
 
@@ -51,6 +52,14 @@ class MediaEncoder:
     around: tuple[tuple[int, ...], tuple[int, ...]] = field(default=((), ()))
     table: ByteTable | None = None
     """The bytes of its tokens, if known: ids of the processor's own call are then not made twice."""
+
+    @classmethod
+    def of(cls, media: MediaProcessor, locator: TokenLocator) -> MediaEncoder:
+        """The encoder of a processor with the locator of its tokenizer. Raises what `check` raises."""
+        table = None if locator.pipeline is None else locator.pipeline.table
+        made = cls(media=media, around=(locator.prefix_ids, locator.suffix_ids), table=table)
+        made.check(locator.locate)
+        return made
 
     @functools.cached_property
     def _measured(self) -> Measured | None:

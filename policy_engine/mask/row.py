@@ -26,9 +26,10 @@ LIST_TYPES: Final = {
     "seq_lengths": "int32",
     "mm_token_type_ids": "int8",
     "token_type_ids": "int8",
+    "moe_mm_token_type_ids": "int8",
 }
 """Columns that are a list per row, with the type of their numbers. `position_ids` and `seq_lengths` are those of packed
-rows, the last two those that a processor makes."""
+rows, the last three those that a processor makes."""
 MEDIA_COLUMN: Final = "media"
 """The media of a row that a processor made, in order: a list of objects with the fields `MEDIA_TYPES`."""
 MEDIA_TYPES: Final = {

@@ -86,6 +86,13 @@ class MediaEncoder:
                 help="pass processor.tokenizer, if the conversations are text",
             )
 
+        if others := self.media.unknown_columns:
+            raise TokenizerError(
+                f"{self.media.name} cannot be used: it makes columns of a number for each token that are not known "
+                f"here, and rows would lose them: {', '.join(f'`{name}`' for name in sorted(others))}",
+                help="pass processor.tokenizer, if the conversations are text",
+            )
+
     @functools.cached_property
     def _texts(self) -> tuple[str, str]:
         tokenizer = self.media.processor.tokenizer

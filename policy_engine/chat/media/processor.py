@@ -19,8 +19,9 @@ from policy_engine.chat.media.stretch import Placeholder
 from policy_engine.core.errors import MediaError, PolicyEngineError, TokenizerError
 from policy_engine.core.vocabulary import MediaKind
 
-TOKEN_COLUMNS: Final = ("mm_token_type_ids", "token_type_ids")
+TOKEN_COLUMNS: Final = ("mm_token_type_ids", "token_type_ids", "moe_mm_token_type_ids")
 """Columns of a processor that have one number per token, beside ids and attention."""
+_KNOWN: Final = frozenset({*TOKEN_COLUMNS, "input_ids", "attention_mask", "text_replacement_offsets"})
 # What most speech models take, for a processor that does not say.
 _RATE: Final = 16_000
 
@@ -35,6 +36,8 @@ class Written:
     ids: list[int]
     texts: list[str]
     columns: dict[str, npt.NDArray[np.int8]] = field(default_factory=dict)
+    others: frozenset[str] = frozenset()
+    """Names of further outputs that are as long as the row: by chance, or one number a token."""
 
     def equals(self, other: Written) -> bool:
         """True if ids, texts and columns are the same."""
@@ -234,7 +237,22 @@ class MediaProcessor:
             # Only columns that have a number for each token.
             if name in out and len(_first(out[name])) == len(ids)
         }
-        return Written(ids=ids, texts=[offset["replacement"] for offset in offsets], columns=columns)
+        others = frozenset(name for name in out if name not in _KNOWN and _is_per_token(out[name], len(ids)))
+        texts = [offset["replacement"] for offset in offsets]
+        return Written(ids=ids, texts=texts, columns=columns, others=others)
+
+    @functools.cached_property
+    def unknown_columns(self) -> frozenset[str]:
+        """Outputs with a number for each token that are not in `TOKEN_COLUMNS`."""
+        token = self.tokens.get("image")
+        media: dict[MediaKind, Sequence[Any]] = {} if token is None else {"image": [noise(64, 48)]}
+        try:
+            # Of two lengths: one alone may be that of something else.
+            return frozenset.intersection(
+                *(self.write(f"{words}{token or ''} a", media).others for words in ("a " * 5, "a " * 12))
+            )
+        except MediaError:
+            return frozenset()  # such as one that wants another text; its rows say so themselves
 
     @functools.cached_property
     def columns(self) -> tuple[str, ...]:
@@ -270,6 +288,19 @@ def noise(width: int, height: int, seed: int = 0) -> Any:
 
     values = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
     return Image.fromarray(values)
+
+
+def _is_per_token(value: Any, size: int) -> bool:
+    """True for one row, or a batch of one, of `size` numbers.
+
+    >>> _is_per_token([[0, 1]], 2), _is_per_token([0, 1], 2), _is_per_token([[[0.5], [1.0]]], 2), _is_per_token("ab", 2)
+    (True, False, False, False)
+    """
+    if hasattr(value, "shape"):
+        return tuple(value.shape) == (1, size)
+    if not isinstance(value, list) or len(value) != 1 or not isinstance(value[0], list) or len(value[0]) != size:
+        return False
+    return all(isinstance(number, int | float) for number in value[0])
 
 
 def _first(value: Any) -> list[Any]:

@@ -249,3 +249,30 @@ def test_pixels_are_scaled_where_text_depends_on_it() -> None:
     assert not strange._unscaled
     text = f"a {made.image_token}"
     assert strange.write_unscaled(text, {"image": [picture()]}).equals(plain.write(text, {"image": [picture()]}))
+
+
+def _with_column(name: str) -> Any:
+    """Qwen2-VL's processor with a further column of a number for each token, as ERNIE 4.5 VL's has."""
+    made = copy.copy(processor("qwen2_vl"))
+    called = type(made).__call__
+
+    class Further(type(made)):  # type: ignore[misc]
+        def __call__(self, *args: Any, **kwargs: Any) -> Any:
+            found = called(self, *args, **kwargs)  # goes through get_text_with_replacements
+            found[name] = [[7] * len(found["input_ids"][0])]
+            return found
+
+    made.__class__ = Further
+    return made
+
+
+def test_a_further_column_of_tokens_is_kept_or_refused() -> None:
+    kept = MediaProcessor(processor=_with_column("moe_mm_token_type_ids"))
+    assert set(kept.columns) == {"mm_token_type_ids", "moe_mm_token_type_ids"}
+    assert not kept.unknown_columns
+    assert MediaProcessor(processor=_with_column("other_ids")).unknown_columns == {"other_ids"}
+    messages = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Ho"}]
+    with pytest.raises(TokenizerError, match="and rows would lose them: `other_ids`"):
+        Masker(POLICY, _with_column("other_ids"))(messages)
+    row = Masker(POLICY, _with_column("moe_mm_token_type_ids"))(messages)
+    assert row["moe_mm_token_type_ids"] == [7] * len(row.input_ids)

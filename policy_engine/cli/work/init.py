@@ -13,6 +13,7 @@ from typing import Any
 from rich.text import Text
 
 from policy_engine.chat.loading import load_tokenizer
+from policy_engine.chat.segments import WHOLE
 from policy_engine.cli.accounts.data_findings import data_findings, opening_bos
 from policy_engine.cli.accounts.init_survey import Survey, parts_in_order, survey
 from policy_engine.cli.files import exists, write_text_file
@@ -29,7 +30,8 @@ from policy_engine.data.files.readers import read_rows
 from policy_engine.data.formats import Format, named_format
 from policy_engine.data.pairs import conversations_in
 from policy_engine.data.role_spelling import Spelling
-from policy_engine.report.styles import BAD
+from policy_engine.mask.unrendered import lost_text
+from policy_engine.report.styles import BAD, DOUBT
 from policy_engine.run.summary import Counts
 
 _SAYS_TRAIN = ("train", "training", "trainable", "loss", "learn", "trained")
@@ -105,11 +107,18 @@ def write_starter(
             "roles": dict(found.roles),
             "fields": dict(sorted(found.fields.items())),
             "parts": {role: parts_in_order(parts) for role, parts in found.parts.items()},
+            "unrendered": [{"role": role, "field": piece, "messages": count} for role, piece, count in found.lost],
             "wrote": [str(dataset_path), str(policy_path)],
         },
         head=(Text(format.description, style="dim"),),
         body=(
             Text(f"looked at {counted(found.rows, 'row')}: {_counts(found)}"),
+            # Whole messages are warnings above.
+            *(
+                Text(f"{lost_text(*lost)} never reached the text", style=DOUBT)
+                for lost in found.lost
+                if lost[1] != WHOLE
+            ),
             Text(f"wrote {dataset_path} and {policy_path}"),
             *_next(found, data, dataset_path, tokenizer),
         ),

@@ -183,3 +183,10 @@ def test_pieces_of_a_prompt_are_counted_once_for_both_answers(files: dict[str, s
     result = cli("apply", files["data"], "-t", "builtin", "-p", files["policy"], "-o", files["out"])
     assert "system of 1 row never reached the text" in result.out
     assert "note of 1 user message never reached the text" in result.out
+
+
+def test_init_names_pieces_that_are_lost(files: dict[str, str], tmp_path: Path) -> None:
+    row = [{"role": "user", "content": "Tea?"}, {"role": "assistant", "content": "Yes.", "note": "n"}]
+    (tmp_path / "d.jsonl").write_text(json.dumps({"messages": row}) + "\n")
+    result = cli("init", files["data"], "-t", "builtin", "--template", files["template"], "-o", files["out"] + "x")
+    assert "note of 1 assistant message never reached the text" in result.out

@@ -11,7 +11,6 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import jinja2
-import jinja2.meta
 import jinja2.nodes
 
 from policy_engine.chat.flags import Flags, Written
@@ -30,6 +29,7 @@ from policy_engine.chat.remedies import explained, not_compiled, not_rendered, r
 from policy_engine.chat.rewording import OwnText, Rewording, own_text, reading
 from policy_engine.chat.segments import RenderedChat
 from policy_engine.chat.trace.environment import TracingEnvironment, run_template
+from policy_engine.chat.trace.operators import names_read
 from policy_engine.chat.trace.origins import Scaffold
 from policy_engine.chat.trace.text import runs_of
 from policy_engine.chat.variables import Arguments, Inputs, variables_of
@@ -333,7 +333,7 @@ class ChatTemplate:
 
     @functools.cached_property
     def _arguments(self) -> Arguments:
-        return Arguments(frozenset(jinja2.meta.find_undeclared_variables(self._environment.parse(self.source))))
+        return Arguments(names_read(self._environment, self.source))
 
     def _learn(self, key: Any, tools: bool, kwargs: Mapping[str, Any]) -> TemplateProfile:
         def render(messages: Sequence[Mapping[str, Any]], with_tools: bool, prompt: bool) -> Raw | None:

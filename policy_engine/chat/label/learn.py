@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from policy_engine.chat.label.markers import REASONING, Markers, is_closing_tag
+from policy_engine.chat.label.markers import REASONING, Markers, closing_tag, is_closing_tag
 from policy_engine.chat.label.profile import TemplateProfile, added_prompt, common_prefix, shared_end
 from policy_engine.chat.label.sources import Bit
 
@@ -100,6 +100,8 @@ def learn(render: Renderer, markers: Markers, *, model: str, tools: bool, words:
     first = shared_end(_opening(raw, lead), _after(raw, lead + 1), markers)
     opens = (prompts["user"] or openings["user"]) + "".join(markers.texts(first)[-1:])
     late = _late(raw, lead, markers) or _diffed(raw, lead + 5, raw, lead + 3, opens, markers)
+    asking = render(messages[: lead + 3], tools, False)
+    late_user = "" if asking is None else _diffed(asking, lead + 2, raw, lead + 2, opens, markers)
     late_call = tool_opening = ""
     # Of the first two answers: the last one may end in another way.
     closings = [_closing(raw, lead + at) + late for at in (1, 3)]
@@ -147,6 +149,9 @@ def learn(render: Renderer, markers: Markers, *, model: str, tools: bool, words:
         opener_ends=frozenset(opener_ends),
         late=late,
         late_call=late_call,
+        late_user=late_user,
+        closers=frozenset(closing_tag(_leading_marker(text, markers)) for text in (opener, tool_opening, system))
+        - {""},
         early=_early(prompts["user"], _closing(raw, lead + 2), openings["user"], marker, markers),
         openers=frozenset(
             found

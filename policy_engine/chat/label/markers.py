@@ -137,3 +137,12 @@ def is_closing_tag(marker: str) -> bool:
     """
     # `</s>` looks like a closing tag, and ends Llama 2's and Mistral's turns.
     return (marker.startswith("</") and marker != "</s>") or marker.startswith("[/")
+
+
+def closing_tag(marker: str) -> str:
+    """The tag that closes a tag of words; nothing for other markers.
+
+    >>> closing_tag("<user>"), closing_tag("<|user|>"), closing_tag("</user>")
+    ('</user>', '', '')
+    """
+    return f"</{marker[1:]}" if re.fullmatch(r"<[A-Za-z_][\w:.\-]*>", marker) else ""

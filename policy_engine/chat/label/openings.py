@@ -116,8 +116,18 @@ def _before_turn(chart: Chart, turn: int, zone: Zone, previous: int | None) -> i
         if at > begin:
             zone.disown(begin, at, "preamble")
             begin = at
-    if previous is None or not chart.is_model(previous):
+    if previous is None:
         return begin
+    if not chart.is_model(previous):
+        late = chart.profile.late_user
+        if not late or previous in chart.ended or not zone.text.startswith(late, begin):
+            return begin
+        stop = begin + len(late)
+        # Blanks behind it separate, unless the prompt supplies them.
+        if not (chart.is_model(turn) and chart.prompt(turn)[:1].isspace()):
+            stop = after_blanks(zone.text, stop)
+        label_closing(chart, zone, begin, stop, previous, "text", None)
+        return stop
     # After a call first: its text is the more special one, and the plain one may begin alike.
     for late, kind in ((chart.profile.late_call, "call"), (chart.profile.late, "text")):
         if late and zone.text.startswith(late, begin) and (kind == "text" or previous in chart.called):

@@ -36,6 +36,10 @@ class TemplateProfile:
     """Text of a model turn that the turn after it opens with."""
     late_call: str = ""
     """The same after a turn with a call (Gemma 4: `<|tool_response>`)."""
+    late_user: str = ""
+    """The same after a user's turn."""
+    closers: frozenset[str] = frozenset()
+    """Closing tags of tags that open turns (`</user>`)."""
     early: str = ""
     """Beginning of a model turn's opening that the turn before it writes; empty where model turns write their own."""
     openers: frozenset[str] = frozenset()

@@ -14,7 +14,7 @@ import operator
 from collections.abc import Callable
 from typing import Any, Final
 
-from jinja2 import nodes
+from jinja2 import Environment, meta, nodes
 
 from policy_engine.chat.trace.bounds import (
     check_comparison,
@@ -187,3 +187,15 @@ def is_scalar(node: nodes.Node) -> bool:
     if isinstance(node, nodes.Filter):
         return node.name in ("count", "float", "int", "length", "lower", "string", "trim", "upper")
     return is_constant(node) or isinstance(node, nodes.Concat | nodes.Not | nodes.Sub | nodes.Test)
+
+
+def names_read(environment: Environment, source: str) -> frozenset[str]:
+    """The names that a template reads and does not set itself.
+
+    >>> sorted(names_read(Environment(), "{% set a = b %}{{ a ~ range(3) }}"))
+    ['b', 'range']
+    """
+    tree = environment.parse(source)
+    # Jinja leaves out its globals, and an argument (`strftime_now`) can take the place of one.
+    used = {node.name for node in tree.find_all(nodes.Name)} & environment.globals.keys()
+    return frozenset(meta.find_undeclared_variables(tree) | used)

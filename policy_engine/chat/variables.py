@@ -75,8 +75,9 @@ class Arguments:
         return tuple(
             Unrendered(turn=None, path=(name,), kind="argument")
             for name, value in kwargs.items()
-            # `python_tools: []` and `thinking: false` ask for nothing, but for a name that is misspelled.
-            if name not in self.names and (value or (value is not None and self._is_near(name)))
+            # `python_tools: []` and `thinking: false` ask for nothing, but for a name that is misspelled. A function
+            # replaces one that templates have, such as `strftime_now`.
+            if name not in self.names and not callable(value) and (value or (value is not None and self._is_near(name)))
         )
 
     def _is_near(self, name: str) -> bool:

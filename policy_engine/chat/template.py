@@ -98,7 +98,6 @@ class ChatTemplate:
             tokens=self._tokens,
             controls=tuple(sorted(set(controls))),
             infers=infers_controls,
-            hides_media=hides_media,
             literal_text=self._literal_text,
         )
         self._seconds = seconds

@@ -315,11 +315,11 @@ class ChatTokenizer:
         """
         if self._media_encoder is None:
             raise ConfigError(f"{self.name} is a tokenizer, which writes no media", help="give the model's processor")
-        return self._media_encoder.encode_written(chat, written, self.locator.locate)
+        return self._media_encoder.encode_written(chat, written, self._pieces.locate)
 
     def _encoded(self, chats: Sequence[RenderedChat]) -> list[Any]:
         if self._media_encoder is not None:
-            return self._media_encoder.encode(chats, self.locator.locate)
+            return self._media_encoder.encode(chats, self._pieces.locate)
         # An encoder gave the ids of these while it rendered.
         if any(chat.tokens is not None for chat in chats):
             return [self._encoded([c])[0] if c.tokens is None else TokenizedChat.given(c, c.tokens) for c in chats]
@@ -336,7 +336,7 @@ class ChatTokenizer:
             return None
         from policy_engine.chat.media.encode import MediaEncoder
 
-        return MediaEncoder.of(self.media, self.locator)
+        return MediaEncoder.of(self.media, self.locator, self._pieces.locate)
 
     def decode_token(self, token_id: int) -> str:
         """The text of one token, for people: a part of a character shows as U+FFFD.

@@ -232,14 +232,6 @@ def test_a_template_keeps_what_it_knows_of_control_tokens_in_a_pickle(qwen: Chat
     assert pickle.loads(pickle.dumps(template)).render(told).literals == template.render(told).literals
 
 
-def test_a_processor_is_refused_by_name(qwen: ChatTokenizer) -> None:
-    from policy_engine.chat.template import ChatTemplate
-
-    template = ChatTemplate(CHATML, hides_media=True)
-    with pytest.raises(TemplateError, match="`sanitize_control_tokens` is not supported there"):
-        template.render(Conversation(messages=tuple(CHAT), template_kwargs=SANITIZED))
-
-
 def test_pieces() -> None:
     assert pieces_of(9, [(2, 5), (7, 7)]) == [(0, 2, False), (2, 5, True), (5, 7, False), (7, 9, False)]
     assert pieces_of(4, [(0, 4)]) == [(0, 4, True)]

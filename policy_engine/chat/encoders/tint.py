@@ -25,7 +25,9 @@ MOST: Final = sum(map(len, _PLANES))
 """Characters that one tinting can tell apart."""
 
 # One character of a JSON string as it is written: an escape counts as one.
-_UNIT: Final = re.compile(r"\\u[0-9a-fA-F]{4}|\\.|[^\\]", re.DOTALL)
+_UNIT: Final = re.compile(
+    r"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|\\u[0-9a-fA-F]{4}|\\.|[^\\]", re.DOTALL
+)
 _LITERAL: Final = re.compile(r'"((?:[^"\\]|\\.)*)"', re.DOTALL)
 _IDS: Final = ("id", "tool_call_id")
 """Labels that some encoders write: Kimi's calls have their id where others have the tool's name."""
@@ -217,7 +219,10 @@ class Tinting:
             return self._text(value, turn, path, strips=strips)
         self.parsed[turn, path] = value
         # Strings only: a tinted number would be no JSON, so numbers and braces are found by `align.with_json`.
-        return _LITERAL.sub(lambda match: f'"{"".join(self._units(match, turn, path))}"', value)
+        found = list(_LITERAL.finditer(value))
+        # Tints in the order of the strings, so that an encoder that sorts keys sorts the tinted ones alike.
+        made = {match.start(): "".join(self._units(match, turn, path)) for match in sorted(found, key=lambda m: m[1])}
+        return _LITERAL.sub(lambda match: f'"{made[match.start()]}"', value)
 
     def _units(self, match: re.Match[str], turn: int, path: tuple[str | int, ...]) -> Iterator[str]:
         origin = origin_at(turn, path)
@@ -240,7 +245,8 @@ class Tinting:
 
 
 def _is_whole(raw: str) -> bool:
-    return raw[1] != "u" or not 0xD800 <= int(raw[2:], 16) < 0xE000
+    # Two halves of a surrogate pair are one character.
+    return raw[1] != "u" or len(raw) > len("\\uffff") or not 0xD800 <= int(raw[2:], 16) < 0xE000
 
 
 def check_untinted(messages: Sequence[Mapping[str, Any]], tools: Any) -> None:

@@ -13,6 +13,7 @@ A piece is looked for by the origins of the characters that were written, not by
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, cast
 
@@ -24,6 +25,8 @@ from policy_engine.chat.segments import LostKind, Unrendered
 from policy_engine.core.vocabulary import LABEL_FIELDS, MESSAGE_FIELDS, part_kind
 from policy_engine.data.conversation import Conversation
 
+_JSON: Final = re.compile(r'(?:[\s{}\[\]:,"]|-?\d[\d.eE+-]*|true|false|null)*')
+"""Text of JSON without any string: no word of it can be lost."""
 _CALL_LABELS: Final = LABEL_FIELDS - {"name"}
 """Keys of a call that label it; the name of a tool is what the model has to write."""
 # Below these keys nothing is a label: `id` or `name` of an argument is content.
@@ -102,7 +105,11 @@ def cut_out(
     thinks = path[0] == "content" and role in cutter.models
     ranges = [(scan.offsets[run], scan.offsets[run] + scan.lengths[run]) for run in runs]
     found: dict[LostKind, Unrendered] = {}
+    # Arguments given as JSON text, of which an encoder writes the values: their quotes and numbers are its own text.
+    parsed = kind == "call" and path[-1:] == ("arguments",)
     for cut in cutter.cuts(value, ranges, thinks=thinks):
+        if parsed and _JSON.fullmatch(value, cut.start, cut.end):
+            continue
         own: LostKind = "reasoning" if cut.is_thinking else kind
         found.setdefault(own, Unrendered(turn=turn, path=path, kind=own, cut=(cut.start, cut.end)))
     return list(found.values())

@@ -11,6 +11,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from policy_engine.chat.control_tokens import with_marks
 from policy_engine.chat.media.in_messages import Medium, media_of
 from policy_engine.chat.media.measured import Measured, measured
 from policy_engine.chat.media.open_media import measure_image, name_of, open_image
@@ -26,7 +27,10 @@ from policy_engine.core.vocabulary import MediaKind
 Located = tuple[list[int], "npt.NDArray[np.int32]", tuple["npt.NDArray[np.int32]", "npt.NDArray[np.int32]"]]
 """Ids as a list and as an array, and the characters each covers: what `TokenLocator.locate` gives."""
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
-Locate = Callable[[Sequence[str]], Sequence[Any]]
+_SANITIZED: Final = {"sanitize_control_tokens": True}
+Literals = Sequence[tuple[int, int]]
+Locate = Callable[[Sequence[str], Sequence[Literals]], Sequence[Any]]
+"""Ids of texts, each with its characters that are plain text though a control token has their spelling."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,11 +58,14 @@ class MediaEncoder:
     """The bytes of its tokens, if known: ids of the processor's own call are then not made twice."""
 
     @classmethod
-    def of(cls, media: MediaProcessor, locator: TokenLocator) -> MediaEncoder:
-        """The encoder of a processor with the locator of its tokenizer. Raises what `check` raises."""
+    def of(cls, media: MediaProcessor, locator: TokenLocator, locate: Locate) -> MediaEncoder:
+        """The encoder of a processor with the locator of its tokenizer.
+
+        Raises what `check` raises.
+        """
         table = None if locator.pipeline is None else locator.pipeline.table
         made = cls(media=media, around=(locator.prefix_ids, locator.suffix_ids), table=table)
-        made.check(locator.locate)
+        made.check(locate)
         return made
 
     @functools.cached_property
@@ -78,7 +85,7 @@ class MediaEncoder:
                 f"{self.media.name} cannot be used: it takes no text without media",
                 help="pass processor.tokenizer, if the conversations are text",
             ) from error
-        ids, _, _ = locate(["a"])[0]
+        ids, _, _ = locate(["a"], [()])[0]
         special = self.media.adds_special("a")
         if written.ids != ([*self.around[0], *ids, *self.around[1]] if special else ids):
             raise TokenizerError(
@@ -106,7 +113,8 @@ class MediaEncoder:
         good = [r for r in ready if isinstance(r, _Ready)]
         own = [self._spelled(r) for r in good]
         # One call for all other chats; the failed ones keep their place in the list.
-        others = iter(locate([self._bare(r) for r, found in zip(good, own) if found is None]))
+        rest = [r for r, found in zip(good, own) if found is None]
+        others = iter(locate([self._bare(r) for r in rest], [self._literals(r) for r in rest]))
         located = iter([next(others) if found is None else found for found in own])
         return [r if isinstance(r, PolicyEngineError) else self._finish(r, next(located)) for r in ready]
 
@@ -133,7 +141,7 @@ class MediaEncoder:
         `encode` has it.
         """
         media = media_of(chat.messages)
-        found = matched(chat, self.media.find(chat.text), media)
+        found = matched(chat, self._placeholders(chat), media)
         if len(written) != len(media):
             raise MediaError(
                 f"{len(written)} texts are given for {len(media)} media", help="give one for each placeholder"
@@ -148,7 +156,7 @@ class MediaEncoder:
             special=special,
             written=None,
         )
-        located = locate([self._bare(ready)])[0]
+        located = locate([self._bare(ready)], [self._literals(ready)])[0]
         if isinstance(located, PolicyEngineError):
             raise located
         ids, starts_T, ends_T = self._around(ready, located)
@@ -171,8 +179,10 @@ class MediaEncoder:
                     help="use a processor that takes it, or drop the row",
                 )
         # Before anything is opened: a placeholder in data is refused without reading a file.
-        found = matched(chat, self.media.find(chat.text), media)
+        found = matched(chat, self._placeholders(chat), media)
         special = self.media.adds_special(chat.text)
+        if chat.literals:
+            self._check_sanitized(special and any(self.around))
         written: Written | None = None
         sizes: list[tuple[int, int] | None] = [None] * len(media)
         # Videos and sounds are always decoded: their length in tokens depends on what is in the file.
@@ -185,7 +195,10 @@ class MediaEncoder:
             by_kind: dict[MediaKind, list[Any]] = {}
             for medium, data in zip(media, opened):
                 by_kind.setdefault(medium.kind, []).append(data)
-            written = self.media.write_unscaled(chat.text, by_kind)
+            if chat.literals:
+                written = self.media.write(with_marks(chat.text, chat.literals), by_kind, _SANITIZED)
+            else:
+                written = self.media.write_unscaled(chat.text, by_kind)
             if len(written.texts) != len(media):
                 raise AttributionError(
                     f"{self.media.name} writes {len(written.texts)} media for {len(media)} of the row",
@@ -203,6 +216,42 @@ class MediaEncoder:
         if medium.kind == "audio":
             return open_sound(medium.source, options, medium.place, rate=self.media.rate)
         return open_video(medium.source, options, medium.place)
+
+    @functools.cached_property
+    def _sanitizes(self) -> bool:
+        """True if the processor takes a placeholder between marks for text.
+
+        Some classes count them all.
+        """
+        token = next(iter(self.media.tokens.values()), "")
+        quoted = with_marks(f"a{token}", [(1, 1 + len(token))])
+        try:
+            return self.media.ids.isdisjoint(self.media.write(quoted, {}, _SANITIZED).ids)
+        except MediaError:
+            return False
+
+    def _check_sanitized(self, special: bool) -> None:
+        """Raises MediaError where transformers itself gives no ids under `sanitize_control_tokens`."""
+        reason = None
+        if special:
+            reason = "its template writes no special tokens, so that the tokenizer adds them"
+        elif not self._sanitizes:
+            reason = "it takes a placeholder that the data quotes for a medium"
+        if reason is not None:
+            raise MediaError(
+                f"{self.media.name} takes no `sanitize_control_tokens` in transformers: {reason}",
+                help="leave it out, or drop rows that have control tokens in their data",
+            )
+
+    def _placeholders(self, chat: RenderedChat) -> list[Placeholder]:
+        """The placeholders of a chat, but for those in data that is plain text."""
+        found = self.media.find(chat.text)
+        return [p for p in found if not any(start <= p.start < end for start, end in chat.literals)]
+
+    def _literals(self, ready: _Ready) -> Literals:
+        """The literals of a chat, counted as `_bare` does."""
+        shift = len(self._texts[0]) if ready.special else 0
+        return [(start - shift, end - shift) for start, end in ready.stretched.chat.literals]
 
     def _bare(self, ready: _Ready) -> str:
         """The text without what the tokenizer adds around it."""

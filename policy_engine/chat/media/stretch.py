@@ -7,7 +7,7 @@ comes behind moves. A placeholder in data is refused: it would take an image tha
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -132,7 +132,20 @@ def stretch(
         last = next((s.turn for s in reversed(chat.segments) if s.turn is not None), None)
         part = "eod" if last is not None else "preamble"
         segments.append(Segment(start=len(text) - len(suffix), end=len(text), part=part, turn=last))
-    return Stretched(chat=replace(chat, text=text, segments=tuple(segments)), ranges=tuple(ranges))
+    now = _places([placeholders[at].end for at in order], cuts, len(prefix))
+    literals = tuple([(now(start), now(end)) for start, end in chat.literals])
+    return Stretched(chat=replace(chat, text=text, segments=tuple(segments), literals=literals), ranges=tuple(ranges))
+
+
+def _places(ends: Sequence[int], cuts: Sequence[tuple[int, int, int]], shift: int) -> Callable[[int], int]:
+    """The new place of a character, by the old ends of replacements and where these are now."""
+
+    def now(char: int) -> int:
+        done = bisect_right(ends, char)
+        # Behind a replacement, counted from its end.
+        return char + shift if not done else cuts[done - 1][2] + char - ends[done - 1]
+
+    return now
 
 
 def _moved(
@@ -146,13 +159,7 @@ def _moved(
 
     A placeholder in scaffold of another part becomes a segment of its own.
     """
-    ends = [placeholder.end for placeholder in placeholders]
-
-    def now(char: int) -> int:
-        done = bisect_right(ends, char)
-        # Behind a replacement, counted from its end.
-        return char + shift if not done else cuts[done - 1][2] + char - ends[done - 1]
-
+    now = _places([placeholder.end for placeholder in placeholders], cuts, shift)
     at = 0
     for segment in chat.segments:
         start = segment.start

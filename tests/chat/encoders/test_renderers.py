@@ -86,6 +86,18 @@ def labels(chat: RenderedChat) -> list[tuple[str, int | None, str]]:
     return [(*key, unicodedata.normalize("NFC", "".join(map(chat.segment_text, group)))) for key, group in found]
 
 
+@pytest.mark.parametrize("family", ["glm-4.5", "gemma4", "qwen3.5", "deepseek-v4"])
+def test_arguments_in_json_text_are_written_value_by_value(family: str) -> None:
+    arguments = '{"a": "x\\ud83d\\ude42", "n": [70, -1.5e3, true, null], "deep": {"b": "y"}}'
+    call = {"id": "a", "type": "function", "function": {"name": "find", "arguments": arguments}}
+    conversation = Conversation(
+        messages=({"role": "user", "content": "a"}, {"role": "assistant", "content": "", "tool_calls": [call]})
+    )
+    chat = ChatTokenizer.from_encoder(renderer(family)).template_for(conversation).render(conversation)
+    # Numbers and brackets are the renderer's own text there, and nothing is lost.
+    assert () == chat.unrendered
+
+
 def test_kimi_writes_the_id_in_place_of_the_name() -> None:
     call = {"id": "functions.find:0", "type": "function", "function": {"name": "find", "arguments": '{"a": 1}'}}
     result = {"role": "tool", "tool_call_id": "functions.find:0", "content": "17"}

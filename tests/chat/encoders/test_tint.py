@@ -193,6 +193,24 @@ def test_an_id_with_the_tools_name_is_that_of_the_message_it_is_written_in() -> 
     assert [("functions.find:0", (1, "tool_call_id"), 0)] == made
 
 
+def test_a_letter_that_json_escapes_in_two_halves_is_one() -> None:
+    def write(m: Messages) -> str:
+        return str(json.loads(m[0]["tool_calls"][0]["function"]["arguments"]).popitem()[1])
+
+    field = (0, "tool_calls", 0, "function", "arguments")
+    assert [("x🙂y", field, -1)] == runs(write, called('{"a": "x\\ud83d\\ude42y"}'))
+
+
+def test_an_encoder_that_sorts_keys() -> None:
+    def write(m: Messages) -> str:
+        given = json.loads(m[0]["tool_calls"][0]["function"]["arguments"])
+        return ";".join(f"{key}={given[key]}" for key in sorted(given))
+
+    field = (0, "tool_calls", 0, "function", "arguments")
+    made = runs(write, called('{"to": "b", "at": "a"}'))
+    assert [("at", 13), ("a", 19), ("to", 2), ("b", 8)] == [(text, at) for text, own, at in made if own == field]
+
+
 def test_the_way_that_fits_is_tried_first_for_the_next_row() -> None:
     asked: list[str] = []
 

@@ -127,7 +127,8 @@ def nothing_fits(rows: list[Any]) -> str:
         named = " and ".join(f"`{name}`" for name in lists)
         return f"columns {named} all hold messages, and nothing says which to train on"
     shown = ", ".join(
-        f"`{name}` ({'an empty list' if value == [] else a_kind(value)})" for name, value in list(columns.items())[:12]
+        f"`{name}` ({'an empty list' if isinstance(value, list) and not value else a_kind(value)})"
+        for name, value in list(columns.items())[:12]
     )
     return (
         f"no conversation found in {counted(len(rows), 'row')}; their columns are {shown or 'none'}. Known shapes: "
@@ -147,6 +148,8 @@ def what_to_do(rows: list[Any]) -> str:
         value = row.get(name)
         if is_broken_list(value):
             return text_problem(value)[1]
+        if hasattr(value, "dtype"):
+            return "the dataset gives arrays; say `dataset.with_format(None)`, and `map` that"
     # A system prompt is neither question nor answer.
     texts = [name for name in row if isinstance(name, str) and "system" not in name.lower() and _holds_text(row[name])]
     lists = _lists_of(row)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import replace
 from typing import Any, Final
 
@@ -112,7 +112,7 @@ def _described(
             alone = "format: prompt_completion, completion: chosen" if with_prompt else "field: chosen"
             notes.append(f"`messages: {{{alone}}}` in a dataset file reads the preferred answer alone")
     for name in (fmt.system, fmt.tools, fmt.documents, fmt.chat_template_kwargs):
-        if name is not None and any(column(row, name) for row in rows):
+        if name is not None and any(_is_there(column(row, name)) for row in rows):
             notes.append(f"{_USE.get(name, name)} from column `{name}`{_but(rows, fmt, name)}")
     notes += _of_tokens(rows, fmt)
     rest = "" if count == looked_at else f"; {looked_at - count} with another shape"
@@ -171,7 +171,7 @@ def _inputs(rows: Sequence[Mapping[str, Any]], format: Format, declared: Contain
 
 
 def _columns(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    return list(dict.fromkeys(name for row in rows for name in row))
+    return list(dict.fromkeys(name for row in rows for name in row if isinstance(name, str)))
 
 
 def _words(name: str) -> set[str]:
@@ -194,7 +194,9 @@ def _is_system(rows: Sequence[Mapping[str, Any]], name: str) -> bool:
 
 def _holds_tools(rows: Sequence[Mapping[str, Any]], name: str) -> bool:
     """True for lists of tool schemas, as data or JSON text, whatever the column is called."""
-    value = next((row[name] for row in rows if row.get(name)), None)
+    # By type first: arrays, which rows in Python may hold, are neither true nor false.
+    values = (row.get(name) for row in rows)
+    value = next((value for value in values if isinstance(value, str | list | tuple) and len(value) > 0), None)
     tools = message_list(value) or ()
     first = next(iter(tools), None)
     if isinstance(first, str) and first.lstrip().startswith("{"):
@@ -276,6 +278,11 @@ def _holds_answers(rows: Sequence[Mapping[str, Any]], name: str) -> bool:
     values = [value for row in rows if (value := column(row, name)) is not None]
     is_text = any(isinstance(value, str) and value.strip() and message_list(value) is None for value in values)
     return is_text or any(list_kind(value) is not None for value in values)
+
+
+def _is_there(value: Any) -> bool:
+    # Arrays are neither true nor false.
+    return len(value) > 0 if isinstance(value, Sized) else bool(value)
 
 
 def _filled(rows: Sequence[Mapping[str, Any]], name: str) -> bool:

@@ -174,13 +174,19 @@ def as_columns(
 def rows_of_columns(columns: Any) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """A batch of columns, as `map(batched=True)` of `datasets` gives it, by name; and its rows.
 
-    Raises ConfigError for a single row.
+    Raises ConfigError for a single row, and for a table of Arrow.
 
     >>> rows_of_columns({"id": [1, 2]})[1]
     [{'id': 1}, {'id': 2}]
     """
     if type(columns).__name__ == "LazyRow":
         raise ConfigError("`map` gave a single row", help="say `map(masker.batch, batched=True)`")
+    if not hasattr(columns, "keys"):
+        kind = f"{type(columns).__module__.partition('.')[0]}.{type(columns).__name__}"
+        raise ConfigError(
+            f"`masker.batch` got `{kind}`, not columns by name",
+            help="give it lists by name; for a dataset say `dataset.with_format(None).map(masker.batch, batched=True)`",
+        )
     given = {name: columns[name] for name in columns.keys()}  # noqa: SIM118 - a batch of `datasets` is no dict
     size = len(next(iter(given.values()))) if given else 0
     return given, [{name: column[at] for name, column in given.items()} for at in range(size)]

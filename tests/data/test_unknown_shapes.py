@@ -6,6 +6,8 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
 import pytest
 
 from policy_engine.core.errors import ConfigError, RowError
@@ -14,6 +16,7 @@ from policy_engine.data.formats import named_format
 from policy_engine.data.messages import read_list
 from policy_engine.data.pairs import conversations_in
 from policy_engine.data.shapes import detect_format
+from policy_engine.mask.batch import rows_of_columns
 
 HI, YO = {"role": "user", "content": "hi"}, {"role": "assistant", "content": "yo"}
 
@@ -112,3 +115,12 @@ def test_a_message_of_any_field_but_labels_is_a_message(field: str) -> None:
 def test_a_message_of_labels_alone_is_refused(field: str) -> None:
     with pytest.raises(RowError, match=r"messages\[0\] has no `content`; its keys are `role`"):
         read_list([{"role": "tool", field: "yo"}], named_format("messages"), "messages")
+
+
+def test_datasets_in_the_format_of_numpy_or_arrow_are_named() -> None:
+    with pytest.raises(ConfigError, match=r"their columns are `messages` \(a ndarray\)") as caught:
+        detect_format([{"messages": np.array([HI, YO], dtype=object)}])
+    assert "say `dataset.with_format(None)`, and `map` that" in str(caught.value.help)
+    with pytest.raises(ConfigError, match=r"`masker.batch` got `pyarrow\.Table`, not columns by name") as caught:
+        rows_of_columns(pa.table({"messages": [[HI, YO]]}))
+    assert "dataset.with_format(None).map(masker.batch, batched=True)" in str(caught.value.help)

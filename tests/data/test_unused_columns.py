@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import warnings
 
+import numpy as np
 import pytest
 
 from policy_engine.data.conversation import read_row
@@ -59,6 +60,7 @@ def test_columns_are_known_by_what_they_hold_and_the_remedy_reads_them(row, reme
         {"messages": [{"role": "system", "content": "S."}, *TALK], "system_prompt": "S."},
         {"messages": TALK, "prompt": "q", "source": "s", "tags": ["x"]},
         {"conversations": [HUMAN, GPT], "system_prompt": None, "title": "t", "answers": ["a"]},
+        {"messages": TALK, "embedding": np.zeros(3), "tools": np.zeros(3), 3: "x"},
     ],
 )
 def test_other_columns_are_not_named(row):

@@ -1,4 +1,4 @@
-"""Data, tokenizer and policy of the live page loaded, and the page where."""
+"""Data, tokenizer and policy of the live page loaded, and the page served."""
 
 from __future__ import annotations
 

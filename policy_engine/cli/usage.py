@@ -6,7 +6,9 @@ show x --limit                      →   `--limit` needs a value
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Sequence
+from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 from policy_engine.cli.reporters import FORMATS, Format
@@ -69,12 +71,18 @@ def _wrong_value(error: Any, given: Any) -> tuple[str, str | None]:
         value = next((v for v in values if v not in names), values[0])
         listed = ", ".join(f"`{name}`" for name in names)
         return f"there is no `{value}`", did_you_mean(value, names) or f"give one of {listed}"
-    # Neither a choice: the options that take other values are whole numbers, some with a least.
+    # Of a path, typer asks only that it can be read.
+    if Path in (kind := get_args(declared)[0], *get_args(kind)):
+        return f"`{next((v for v in values if not os.access(v, os.R_OK)), values[0])}` cannot be read", None
+    # Neither: the options that take other values are whole numbers, some with a least and a most.
     whole = [v for v in values if v.removeprefix("-").isdecimal()]
     if len(whole) < len(values):
         return f"`{next(v for v in values if v not in whole)}` is no whole number", None
-    least = _least(declared)
-    return f"{min(whole, key=int)} is too small: the least is {least}", None
+    low, high = min(whole, key=int), max(whole, key=int)
+    least, most = _bound(declared, "min"), _bound(declared, "max")
+    if least is None or int(low) >= least:
+        return f"{high} is too large: the most is {most}", None
+    return f"{low} is too small: the least is {least}", None
 
 
 def choices_of(declared: Any) -> list[str]:
@@ -89,8 +97,9 @@ def choices_of(declared: Any) -> list[str]:
     return next((names for part in inner if (names := choices_of(part))), [])
 
 
-def _least(declared: Any) -> Any:
-    return next(info.min for info in get_args(declared)[1:] if getattr(info, "min", None) is not None)
+def _bound(declared: Any, name: str) -> Any:
+    bounds = (getattr(info, name, None) for info in get_args(declared)[1:])
+    return next((bound for bound in bounds if bound is not None), None)
 
 
 def verb_of(arguments: Sequence[str]) -> str:

@@ -171,7 +171,8 @@ def _inputs(rows: Sequence[Mapping[str, Any]], format: Format, declared: Contain
 
 
 def _columns(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    return list(dict.fromkeys(name for row in rows for name in row if isinstance(name, str)))
+    # Rows in Python may have numbers for names; these tell nothing.
+    return list(dict.fromkeys(str(name) for row in rows for name in row))
 
 
 def _words(name: str) -> set[str]:

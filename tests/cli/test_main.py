@@ -47,6 +47,7 @@ def test_usage_errors_are_2(arguments: list[str]) -> None:
     [
         ("apply x -o y --workers 0", "--workers: 0 is too small: the least is 1", ""),
         ("explain x --token -1", "--token: -1 is too small: the least is 0", ""),
+        ("play --port 65536", "--port: 65536 is too large: the most is 65535", ""),
         ("apply x -o y --max-length two", "--max-length: `two` is no whole number", ""),
         ("apply x -o y --truncate keepstart", "--truncate: there is no `keepstart`", "did you mean `keep_start`? "),
         ("show x --color-by e", "--color-by: there is no `e`", "give one of `effect`, `rule`; "),
@@ -59,6 +60,14 @@ def test_values_that_do_not_fit_are_told_in_our_words(arguments: str, says: str,
     ran = cli(*arguments.split())
     expected = f"error[PE503]: {says}\n  help: {help}`policy-engine {verb} --help` lists the options\n"
     assert (2, expected) == (ran.code, ran.err)
+
+
+@pytest.mark.parametrize("arguments", ["test {}", "demo -o {}"])
+def test_paths_that_cannot_be_read_are_named(arguments: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.access", lambda *_: False)  # as root, who runs tests in containers, all can be read
+    ran = cli(*arguments.format(tmp_path).split())
+    assert 2 == ran.code
+    assert f"`{tmp_path}` cannot be read\n  help: " in ran.err
 
 
 @pytest.mark.parametrize("verb", VERBS)

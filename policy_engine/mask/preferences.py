@@ -239,7 +239,8 @@ def samples_of(made: Preference) -> list[Sample]:
         lost, messages = lost_of(answer.row.chat), answer.row.chat.messages
         if lost:
             pairs = zip(first.row.chat.messages, messages)
-            shared = next((turn for turn, (a, b) in enumerate(pairs) if a != b), 0)
+            # One answer may be the beginning of the other.
+            shared = next((turn for turn, (a, b) in enumerate(pairs) if a != b), len(first.row.chat.messages))
             lost = lost_of(answer.row.chat, range(shared, len(messages)))
             # Tools and columns are those of the row.
             lost = Counter({key: count for key, count in lost.items() if key[0]})

@@ -176,9 +176,16 @@ def test_calls_with_a_role_of_their_own_are_named_where_the_template_writes_them
     assert "say so in a dataset file: `messages: {roles: {tool_call: function_call}}`" in text
 
 
-def test_pieces_of_a_prompt_are_counted_once_for_both_answers(files: dict[str, str], tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "longer", [[], [{"role": "user", "content": "Sure?"}, {"role": "assistant", "content": "No."}]]
+)
+def test_pieces_of_a_prompt_are_counted_once_for_both_answers(
+    longer: list[Any], files: dict[str, str], tmp_path: Path
+) -> None:
     ask = [{"role": "system", "content": "Short."}, {"role": "user", "content": "Tea?", "note": "n"}]
-    row = {"system": "Dutch.", "prompt": ask, "chosen": "Yes.", "rejected": "No."}
+    said = [{"role": "assistant", "content": "Yes."}]
+    row = {"system": "Dutch.", "prompt": ask, "chosen": said, "rejected": [*said, *longer] if longer else "No."}
+    row = row if longer else {**row, "chosen": "Yes."}
     (tmp_path / "d.jsonl").write_text(json.dumps(row) + "\n")
     result = cli("apply", files["data"], "-t", "builtin", "-p", files["policy"], "-o", files["out"])
     assert "system of 1 row never reached the text" in result.out

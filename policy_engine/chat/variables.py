@@ -81,10 +81,13 @@ class Arguments:
         )
 
     def _is_near(self, name: str) -> bool:
-        # Few names occur, and each in every row.
-        if name not in self._near and len(self._near) < _MOST_NAMES:
-            self._near[name] = nearest(name, self.names or (), cutoff=0.85) is not None
-        return self._near.get(name, False)
+        found = self._near.get(name)
+        if found is None:
+            found = nearest(name, self.names or (), cutoff=0.85) is not None
+            # Few names occur, and each in every row; data that makes up names must not fill the memory.
+            if len(self._near) < _MOST_NAMES:
+                self._near[name] = found
+        return found
 
 
 def variables_of(inputs: Inputs, special_tokens: Mapping[str, Any], *, hides_media: bool) -> dict[str, Any]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import pytest
 
+from policy_engine.chat.label.cut import Cutter
 from policy_engine.chat.template import ChatTemplate
+from policy_engine.chat.variables import Arguments
 from policy_engine.core.errors import UnrenderedError
 from policy_engine.data.conversation import Conversation
 from policy_engine.mask.masker import Masker
@@ -124,3 +127,25 @@ def test_numbers_and_truth_values_of_calls(arguments: Any, asked: str, found: li
     assert [] == [
         u for u in ChatTemplate(whole).render(Conversation(messages=messages)).unrendered if "arguments" in u.path
     ]
+
+
+def test_thinking_in_front_is_what_all_cuts_of_it_are() -> None:
+    delimiters = (("<think>", "</think>"),)
+    cutter = Cutter(words=frozenset({"</think>"}), delimiters=delimiters, models=frozenset())
+    found = 0
+    for pieces in itertools.product(["<think>", "</think>", "Plan. ", "\n", "Here."], repeat=5):
+        whole = "".join(pieces)
+        for start in itertools.accumulate(map(len, pieces[:-1])):
+            front = cutter.front_thinking(whole, start, len(whole))
+            if front is not None:
+                found += 1
+                assert [(*front, True)] == list(cutter.cuts(whole, [(start, len(whole))], thinks=True))
+    assert found > 100
+
+
+def test_many_names_of_arguments_that_are_not_read() -> None:
+    # More than are remembered: what is found of a row depends on no other row.
+    arguments = Arguments(frozenset({"messages", "enable_thinking"}))
+    for number in range(1100):
+        assert () == arguments.unread({f"{number}": False})
+    assert ["template argument enable_thinkng"] == [u.field for u in arguments.unread({"enable_thinkng": False})]

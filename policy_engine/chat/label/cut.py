@@ -58,12 +58,6 @@ class Cutter:
 
     def cuts(self, value: str, ranges: Sequence[tuple[int, int]], *, thinks: bool) -> Iterator[CutOut]:
         """The pieces outside of the ranges that have words in them; `thinks` for text of the model."""
-        if thinks and len(ranges) == 1:
-            # The usual case: thinking in front is left out, and all the rest is written.
-            found = self._front_thinking(value, *ranges[0])
-            if found is not None:
-                yield found
-                return
         for start, end in _outside(value, ranges):
             # The usual case: blanks, and a delimiter that the template wrote itself.
             if value[start:end].strip() in self._markers:
@@ -76,8 +70,15 @@ class Cutter:
                         low, low + len(text), thinks and is_thinking(value, self.delimiters, low, low + len(text))
                     )
 
-    def _front_thinking(self, value: str, start: int, end: int) -> CutOut | None:
-        """The one block of thinking that opens a text whose rest is `[start, end)`, or None."""
+    def front_thinking(self, value: str, start: int, end: int) -> tuple[int, int] | None:
+        """The words of the one block of thinking that opens a text whose rest is `[start, end)`.
+
+        None for another text. `cuts` has the same for the block, and looks at each delimiter and gap.
+
+        >>> cutter = Cutter(words=frozenset(), delimiters=(("<think>", "</think>"),), models=frozenset())
+        >>> cutter.front_thinking("<think> Two. </think>Four.", 21, 26)
+        (8, 12)
+        """
         for open_, close in self.delimiters:
             at = value.find(close)
             if at < 0:
@@ -90,7 +91,7 @@ class Cutter:
             if not text or value[rest:start].strip():
                 return None
             low = value.index(text, low)
-            return CutOut(low, low + len(text), True)
+            return low, low + len(text)
         return None
 
     def _says_something(self, text: str) -> bool:

@@ -15,9 +15,9 @@ from tokenizers import Tokenizer, models
 from policy_engine import Masker, policy_from_text
 from policy_engine.chat.loading import load_tokenizer
 from policy_engine.chat.tokenizer import ChatTokenizer
-from policy_engine.chat.tokens import cache, load
+from policy_engine.chat.tokens import cache, keep, load
 from policy_engine.chat.tokens.cached import COMPACT, CachedTokenizer, cached, load_compact
-from policy_engine.chat.tokens.keep import compact_form
+from policy_engine.chat.tokens.keep import compact_form, proven_files
 from tests.support import tokenizers as support
 
 CARD = "train assistant; mask system, user; train eos after assistant"
@@ -127,6 +127,51 @@ def test_merges_of_punctuation(merges: list[tuple[str, str]], tmp_path: Path) ->
 def test_merges_that_fit_no_lines(pair: tuple[str, str]) -> None:
     backend = Tokenizer(models.BPE({pair[0]: 0, pair[1]: 1, "".join(pair): 2}, [pair]))
     assert compact_form(backend, backend.to_str().encode()) is None
+
+
+def test_files_that_make_another_backend_are_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    backend = bpe(("a", "b"), ("b", "a"))
+    definition = backend.to_str().encode()
+    assert {*COMPACT} == (proven_files(backend, definition) or {}).keys()
+    cut = keep.vocabulary_and_merges
+
+    def without_a_merge(text: bytes) -> tuple[bytes, bytes]:
+        vocabulary, merges = cut(text) or (b"", b"")
+        return vocabulary, merges.replace(b"b a\n", b"")
+
+    monkeypatch.setattr(keep, "vocabulary_and_merges", without_a_merge)
+    assert {"tokenizer.json": definition} == proven_files(backend, definition)
+    # Two tokens share an id: no file has both, and that of the merge is the one that is missing.
+    shared = Tokenizer(models.BPE({"a": 0, "b": 1, "ab": 1}, [("a", "b")]))
+    monkeypatch.undo()
+    assert proven_files(shared, shared.to_str().encode()) is None
+
+
+@pytest.mark.parametrize("damaged", [False, True])
+def test_rows_are_never_truncated(damaged: bool, folder: Path, saved: Callable[[str], str]) -> None:
+    path = Path(saved("byte-roberta"))
+    definition = json.loads((path / "tokenizer.json").read_text())
+    definition["truncation"] = {"max_length": 3, "strategy": "LongestFirst", "stride": 0, "direction": "Right"}
+    (path / "tokenizer.json").write_text(json.dumps(definition))
+    tok = load_tokenizer(path, cache=True)
+    expected = facts(tok)
+    if damaged:
+        (entry,) = folder.iterdir()
+        (entry / COMPACT[0]).unlink()
+        tok = load_tokenizer(path, cache=True)
+    else:
+        assert tok.tokenizer(TEXTS[0], truncation=True, max_length=2)["input_ids"]
+    assert expected == facts(tok)
+
+
+def test_pieces_outlast_their_entry(folder: Path, saved: Callable[[str], str]) -> None:
+    path = saved("byte-trim")
+    expected = facts(load_tokenizer(path, cache=True))
+    kept = load_tokenizer(path, cache=True)
+    pipeline, _ = kept.tokenizer.pipeline, kept.tokenizer.backend_tokenizer
+    shutil.rmtree(folder)
+    assert pipeline is not None
+    assert expected == facts(kept)
 
 
 def test_added_tokens_with_other_ids_are_not_read(saved: Callable[[str], str], folder: Path) -> None:

@@ -11,6 +11,8 @@ gave is kept: never guessed from the files, only what transformers made of them.
         lengths.npy      bytes of each token, -1 where unknown (int32, by id)
         pieces.bin       those bytes, one token after the other
 
+What is kept of a backend has to make the same backend again before an entry is written (`chat.tokens.keep`).
+
 An entry is written whole or not at all, is readable by its owner only, and holds no pickles. One that is damaged, or
 that somebody else could have written, is not read.
 """
@@ -116,10 +118,15 @@ class Entry:
 
     def is_whole(self, name: str) -> bool:
         """True if that file is what was written, by its checksum."""
+        return self.read(name) is not None
+
+    def read(self, name: str) -> bytes | None:
+        """The content of that file; None if it is not what was written, by its checksum."""
         try:
-            return bool(_digest(self.path(name)) == self.meta["files"].get(name))
+            content = self.path(name).read_bytes()
         except OSError:
-            return False
+            return None
+        return content if hashlib.sha256(content).hexdigest() == self.meta["files"].get(name) else None
 
 
 def key_of(files: Iterable[Path]) -> str:

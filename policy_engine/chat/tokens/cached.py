@@ -6,6 +6,7 @@ What it does not know itself it asks the real tokenizer, which is loaded then.
 from __future__ import annotations
 
 import functools
+import io
 import itertools
 import json
 from collections.abc import Callable, Iterable, Sequence
@@ -109,19 +110,17 @@ class CachedTokenizer:
     def backend_tokenizer(self) -> Any:
         """The `tokenizers.Tokenizer` of the cache, or of the real tokenizer if the file is damaged."""
         # Checksums are asked once, when the files are first needed.
-        if all(map(self._entry.is_whole, COMPACT)):
-            found = in_own_thread(lambda: load_compact(self._entry.folder, self.added_tokens_decoder.items()))
-        elif self._entry.is_whole(BACKEND):
-            from tokenizers import Tokenizer
+        names = (BACKEND,) if BACKEND in self._entry.meta["files"] else COMPACT
+        is_whole = all(map(self._entry.is_whole, names))
+        added = self.added_tokens_decoder.items()
+        found = in_own_thread(lambda: load_backend(self._entry.folder, added)) if is_whole else None
+        # Of the real one, truncation and padding may be on, as its file has them.
+        return as_called(self.real.backend_tokenizer if found is None else found, self)
 
-            found = in_own_thread(lambda: Tokenizer.from_file(str(self._entry.path(BACKEND))))
-        else:
-            found = None
-        if found is None:
-            return self.real.backend_tokenizer
-        # No file has it: transformers sets it on each call.
-        found.encode_special_tokens = self.split_special_tokens
-        return found
+    @property
+    def has_loaded(self) -> bool:
+        """True if `backend_tokenizer` is loaded, so that calls may have changed its state."""
+        return "backend_tokenizer" in vars(self)
 
     @property
     def backend_digest(self) -> str:
@@ -139,10 +138,12 @@ class CachedTokenizer:
         found = self._entry.meta["pipeline"]
         table = found["table"]
         if table is not None:
-            if not (self._entry.is_whole(LENGTHS) and self._entry.is_whole(PIECES)):
+            # Both are read now: the entry may be gone by the time that a piece is asked for.
+            data, bytes_of_pieces = self._entry.read(LENGTHS), self._entry.read(PIECES)
+            if data is None or bytes_of_pieces is None:
                 return None
-            lengths = np.load(self._entry.path(LENGTHS), allow_pickle=False)
-            pieces = _Pieces(lengths, self._entry.path(PIECES))
+            lengths = np.load(io.BytesIO(data), allow_pickle=False)
+            pieces = _Pieces(lengths, bytes_of_pieces)
             table = ByteTable(
                 pieces=pieces,
                 added=frozenset(table["added"]),
@@ -163,6 +164,35 @@ class CachedTokenizer:
             drops=found["drops"],
             affixes=tuple(found["affixes"]),
         )
+
+
+def as_called(backend: Any, tokenizer: Any) -> Any:
+    """The backend, in the state that calling its tokenizer without options puts it in."""
+    if backend.truncation is not None:
+        backend.no_truncation()
+    if backend.padding is not None:
+        backend.no_padding()
+    # No file has it: transformers sets it on each call, from the tokenizer's own attribute.
+    split = bool(getattr(tokenizer, "split_special_tokens", False))
+    if getattr(backend, "encode_special_tokens", split) != split:
+        backend.encode_special_tokens = split
+    return backend
+
+
+def load_backend(folder: Path, added: Iterable[tuple[int, CachedToken]]) -> Any | None:
+    """The backend of the files in a folder, in either form.
+
+    None if they cannot be read, or if its added tokens would get other ids; `added` as for `load_compact`.
+    """
+    from tokenizers import Tokenizer
+
+    try:
+        if (folder / BACKEND).exists():
+            return Tokenizer.from_file(str(folder / BACKEND))
+        return load_compact(folder, added)
+    # tokenizers raises plain Exception, also where another process removed the files meanwhile.
+    except Exception:
+        return None
 
 
 def load_compact(folder: Path, added: Iterable[tuple[int, CachedToken]]) -> Any | None:
@@ -218,18 +248,17 @@ def _again(key: str, name: str, load: Callable[[str], Any]) -> Any:
 
 
 class _Pieces(Sequence["bytes | None"]):
-    """The bytes of each token, read from the file when the first one is asked for."""
+    """The bytes of each token, cut apart when the first one is asked for."""
 
-    def __init__(self, lengths: npt.NDArray[np.int32], path: Path) -> None:
+    def __init__(self, lengths: npt.NDArray[np.int32], data: bytes) -> None:
         self._lengths = lengths
-        self._path = path
+        self._data = data
 
     @functools.cached_property
     def _all(self) -> list[bytes | None]:
-        data = self._path.read_bytes()
         # -1 marks a token without fixed bytes, of which the file has nothing.
         ends = np.cumsum(np.maximum(self._lengths, 0)).tolist()
-        return [None if n < 0 else data[end - n : end] for n, end in zip(self._lengths.tolist(), ends)]
+        return [None if n < 0 else self._data[end - n : end] for n, end in zip(self._lengths.tolist(), ends)]
 
     def __len__(self) -> int:
         return len(self._lengths)

@@ -2,16 +2,31 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import functools
 import hashlib
 import io
 import json
+import tempfile
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
 from policy_engine.chat.tokens.cache import keep
-from policy_engine.chat.tokens.cached import BACKEND, IDS, LENGTHS, MERGES, PIECES, REST, VOCABULARY, CachedToken
+from policy_engine.chat.tokens.cached import (
+    BACKEND,
+    IDS,
+    LENGTHS,
+    MERGES,
+    PIECES,
+    REST,
+    VOCABULARY,
+    CachedToken,
+    in_own_thread,
+    load_backend,
+)
 from policy_engine.chat.tokens.locator import TokenLocator
 
 _OPTIONS: Final = (
@@ -77,7 +92,9 @@ def keep_tokenizer(key: str, tok: Any, name: str) -> None:
             },
         },
     }
-    files = compact_form(locator.backend, definition) or {BACKEND: definition}
+    files = proven_files(locator.backend, definition)
+    if files is None:
+        return
     if pipeline.table is not None:
         lengths = io.BytesIO()
         np.save(lengths, pipeline.table.lengths.astype(np.int32), allow_pickle=False)
@@ -85,6 +102,34 @@ def keep_tokenizer(key: str, tok: Any, name: str) -> None:
         files[PIECES] = b"".join(piece or b"" for piece in pipeline.table.pieces)
     # Through JSON once, so that what cannot be kept fails here, and tuples are lists as they will be when read.
     keep(key, json.loads(json.dumps(meta)), files)
+
+
+def proven_files(backend: Any, definition: bytes) -> dict[str, bytes] | None:
+    """The files to keep of a backend and its `tokenizer.json`; they made it again.
+
+    None if no files do. Later runs believe them, and a backend that differs would give other ids in silence.
+    """
+    ids = backend.get_vocab(with_added_tokens=False).values()
+    # Of two tokens with one id a `tokenizer.json` has one, and `tokenizers` panics where a merge needs the other.
+    if len(set(ids)) != len(ids):
+        return None
+    added = backend.get_added_tokens_decoder()
+
+    def is_given_back(files: dict[str, bytes]) -> bool:
+        # tokenizers reads files only.
+        with tempfile.TemporaryDirectory(prefix="policy-engine-") as folder:
+            for name, content in files.items():
+                Path(folder, name).write_bytes(content)
+            made = load_backend(Path(folder), added.items())
+        # A `tokenizer.json` is read as transformers reads it; the cut form is ours to prove.
+        return made is not None and (BACKEND in files or bool(made.to_str().encode() == definition))
+
+    # Where these files cannot be written, the tokenizer is not kept either: the cache only saves time.
+    with contextlib.suppress(OSError):
+        for files in (compact_form(backend, definition), {BACKEND: definition}):
+            if files is not None and in_own_thread(functools.partial(is_given_back, files)):
+                return files
+    return None
 
 
 def compact_form(backend: Any, definition: bytes) -> dict[str, bytes] | None:

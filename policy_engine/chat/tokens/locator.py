@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from policy_engine.chat.tokens.byte_lengths import ByteTable, Ranges, array_of, tables_of_slow
-from policy_engine.chat.tokens.cached import CachedTokenizer
+from policy_engine.chat.tokens.cached import CachedTokenizer, as_called
 from policy_engine.chat.tokens.fast_backend import (
     SAMPLED,
     SAMPLED_FIRST,
@@ -299,17 +299,9 @@ class TokenLocator:
 
     def _as_called(self) -> None:
         """Puts the backend in the state that calling the tokenizer without options puts it in."""
-        if isinstance(self.tokenizer, CachedTokenizer):
-            return  # it was kept in that state
-        backend = self.backend
-        if backend.truncation is not None:
-            backend.no_truncation()
-        if backend.padding is not None:
-            backend.no_padding()
-        # transformers sets this on each call from the tokenizer's own attribute.
-        split = bool(getattr(self.tokenizer, "split_special_tokens", False))
-        if getattr(backend, "encode_special_tokens", split) != split:
-            backend.encode_special_tokens = split
+        # One in the cache is loaded when it is asked for ids, in that state.
+        if not isinstance(self.tokenizer, CachedTokenizer) or self.tokenizer.has_loaded:
+            as_called(self.backend, self.tokenizer)
 
     def _slow(self, texts: list[str]) -> list[Any]:
         """Ids by calling the tokenizer; places from its tokens' texts, if they spell the text."""

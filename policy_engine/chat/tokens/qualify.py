@@ -127,10 +127,11 @@ def _known(entry: Entry, name: str) -> TokenBackend | str | None:
     None if the entry is damaged.
     """
     wrong = entry.meta.get("difference")
-    if wrong is not None or not entry.is_whole(_FORM):
+    form = None if wrong is not None else entry.read(_FORM)
+    if form is None:
         return wrong
     try:
-        return PACKAGES[name](entry.path(_FORM).read_bytes())
+        return PACKAGES[name](form)
     except Exception:  # a form of another build of the package
         return None
 

@@ -8,13 +8,13 @@ Rollouts of TRL, verl, prime-rl and ms-swift have such columns, and preferences 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass
 from typing import Any, Final
 
 from policy_engine.core.errors import RowError
 from policy_engine.core.vocabulary import IGNORE_INDEX
-from policy_engine.data.prepared import mask_of
+from policy_engine.data.prepared import mask_of, number_list
 from policy_engine.data.row_tokens import sampled_marks, token_ids
 from policy_engine.data.token_columns import NAMES, is_numbers
 
@@ -68,6 +68,8 @@ def prepared_rows(row: Mapping[str, Any], number: int) -> Iterator[PreparedRow]:
     # Batches of trainers have the whole and the parts; only the parts say where the answer begins.
     if not answers or (prompt is None and is_numbers(row.get("input_ids"))):
         ids, labels, trained, column = mask_of(row, number)
+        # Numbers that no vocabulary has: a tokenizer does not bear them.
+        token_ids(ids, f"row {number}: `input_ids`")
         yield PreparedRow(ids=ids, labels=labels, trained=trained, column=column, beside=row)
         return
     if prompt is None:
@@ -96,7 +98,8 @@ def _joined(row: Mapping[str, Any], number: int, prompt: str, side: str, name: s
     beside["sampled"] = trained
     labels = [i if flag else IGNORE_INDEX for i, flag in zip(ids, trained)]
     if labelled is not None:
-        labels = _whole(list(row[labelled]), labelled, at, len(own), number, IGNORE_INDEX)
+        given = number_list(row[labelled], f"row {number}: `{labelled}`")
+        labels = _whole(given, labelled, at, len(own), number, IGNORE_INDEX)
         trained = [label != IGNORE_INDEX for label in labels]
     beside["labels"] = labels
     if row.get("attention_mask") is None:
@@ -111,7 +114,8 @@ def _joined(row: Mapping[str, Any], number: int, prompt: str, side: str, name: s
 
 def _first(row: Mapping[str, Any], names: Sequence[str]) -> str | None:
     """The first of the columns that holds numbers."""
-    return next((name for name in names if is_numbers(row.get(name)) and len(row[name])), None)
+    lists = (name for name in names if is_numbers(row.get(name)) and isinstance(row[name], Sized))
+    return next((name for name in lists if len(row[name])), None)
 
 
 def _whole(values: list[Any], key: str, at: int, size: int, number: int, fill: Any) -> list[Any]:

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Sized
 from itertools import accumulate
 from typing import Any, Final
 
@@ -20,6 +20,7 @@ MASK_COLUMNS: Final = ("labels", "assistant_masks", "completion_mask", "loss_mas
 """Columns that say what is trained, in the order they are looked for."""
 
 CUT: Final = "something cut one column and not the other"
+_EACH: Final = "write one number for each token"
 
 
 def check_lengths(row: Mapping[str, Any], columns: Iterable[str], size: int, name: str, *, help: str = CUT) -> None:
@@ -29,6 +30,8 @@ def check_lengths(row: Mapping[str, Any], columns: Iterable[str], size: int, nam
     """
     for column in columns:
         given = row.get(column)
+        if given is not None and not isinstance(given, Sized):
+            raise RowError(f"{name}: `{column}` is {a_kind(given)}, not a list of numbers", help=_EACH)
         if given is not None and len(given) != size:
             raise RowError(f"{name} has {size} `input_ids` and {len(given)} `{column}`", help=help)
 
@@ -54,25 +57,43 @@ def mask_of(row: Mapping[str, Any], number: int) -> tuple[list[int], list[int], 
     ([5, 6], [-100, 6], [False, True], 'labels')
     """
     ids = row.get("input_ids")
-    if isinstance(ids, str | Mapping | int):
-        raise RowError(
-            f"row {number}: `input_ids` is {a_kind(ids)}, not a list of numbers", help="write the ids of the tokens"
-        )
-    if not isinstance(ids, list) or not ids:
+    if ids is None or (isinstance(ids, list) and not ids):
         raise RowError(f"row {number} has no `input_ids`", help="rows are masked first, with `policy-engine apply`")
+    ids = number_list(ids, f"row {number}: `input_ids`", whole=True)
     for name in MASK_COLUMNS:
         found = row.get(name)
         if found is None:
             continue
         check_lengths(row, [name], len(ids), f"row {number}")
         if name == "labels":
-            return ids, list(found), [label != IGNORE_INDEX for label in found], name
+            labels = number_list(found, f"row {number}: `labels`")
+            return ids, labels, [label != IGNORE_INDEX for label in labels], name
         trained = [bool(flag) for flag in found]
         return ids, [i if t else IGNORE_INDEX for i, t in zip(ids, trained, strict=True)], trained, name
     raise RowError(
         f"row {number} says nowhere what is trained",
         help=f"one of {', '.join(f'`{m}`' for m in MASK_COLUMNS)} is needed",
     )
+
+
+def number_list(values: Any, name: str, *, whole: bool = False) -> list[Any]:
+    """A column's numbers, one for each token.
+
+    Raises RowError for anything but a list of numbers (of whole ones with `whole`).
+
+    >>> number_list([5, 6], "row 1: `input_ids`", whole=True)
+    [5, 6]
+    """
+    if isinstance(values, str | Mapping) or not isinstance(values, Iterable):
+        raise RowError(f"{name} is {a_kind(values)}, not a list of numbers", help=_EACH)
+    made = list(values)
+    # By type: a row has thousands of values, and mostly of one type.
+    bad = {kind for kind in set(map(type, made)) if not hasattr(kind, "__index__" if whole else "__float__")}
+    if bad:
+        at = next(at for at, value in enumerate(made) if type(value) in bad)
+        kind = "a fraction" if isinstance(made[at], float) else a_kind(made[at])
+        raise RowError(f"{name}[{at}] is {kind}, not a {'whole ' if whole else ''}number", help=_EACH)
+    return made
 
 
 def is_per_token(value: Any, size: int) -> bool:
@@ -124,6 +145,7 @@ def spans_of(row: Mapping[str, Any], number: int, size: int) -> list[tuple[int, 
     """
     lengths = row.get("seq_lengths")
     if lengths is not None:
+        lengths = number_list(lengths, f"row {number}: `seq_lengths`", whole=True)
         check_documents(lengths, size, f"row {number}")
         # A document of no tokens has no range.
         ends = list(accumulate(int(n) for n in lengths if n))

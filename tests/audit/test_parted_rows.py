@@ -132,6 +132,28 @@ def test_columns_of_other_lengths_and_ids_that_are_none(builtin: ChatTokenizer, 
         audited(builtin, {**rollout, "completion_ids": [-100, *rollout["completion_ids"][1:]]})
 
 
+@pytest.mark.parametrize(
+    ("broken", "reason"),
+    [
+        ({"labels": 5}, "`labels` is a number, not a list of numbers"),
+        ({"labels": ["a", "b"]}, r"`labels`\[0\] is text, not a number"),
+        ({"input_ids": [5, 6.5]}, r"`input_ids`\[1\] is a fraction, not a whole number"),
+        ({"input_ids": [[5, 6]]}, r"`input_ids`\[0\] is a list, not a whole number"),
+        ({"input_ids": [-200, 6]}, "`input_ids` is a list of negative numbers, not of token ids"),
+        ({"attention_mask": 1}, "`attention_mask` is a number, not a list of numbers"),
+        ({"seq_lengths": 2}, "`seq_lengths` is a number, not a list of numbers"),
+        (
+            {"input_ids": None, "prompt_ids": [5], "completion_ids": [6], "labels": 5},
+            "`labels` is a number, not a list",
+        ),
+        ({"input_ids": None, "prompt_ids": 5, "completion_ids": [6]}, "and no `prompt_ids` beside it"),
+    ],
+)
+def test_columns_that_are_no_numbers(builtin: ChatTokenizer, broken: dict[str, Any], reason: str) -> None:
+    with pytest.raises(RowError, match=f"^row 1:? .*{reason}"):
+        audited(builtin, {"input_ids": [5, 6], "labels": [-100, 6], **broken})
+
+
 def test_the_command_reads_them(tmp_path: Path, rollout: dict[str, Any]) -> None:
     data = tmp_path / "rollouts.jsonl"
     data.write_text(json.dumps({**rollout, "messages": MESSAGES}) + "\n" + json.dumps({"completion_mask": [1]}) + "\n")

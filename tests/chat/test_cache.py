@@ -145,6 +145,8 @@ def test_files_that_make_another_backend_are_not_kept(monkeypatch: pytest.Monkey
     shared = Tokenizer(models.BPE({"a": 0, "b": 1, "ab": 1}, [("a", "b")]))
     monkeypatch.undo()
     assert proven_files(shared, shared.to_str().encode()) is None
+    unmerged = Tokenizer(models.BPE({"a": 0, "b": 1, "c": 1}, []))
+    assert proven_files(unmerged, unmerged.to_str().encode()) is None
 
 
 @pytest.mark.parametrize("damaged", [False, True])

@@ -146,8 +146,8 @@ def without_marks(pieces: Pieces, any_token: re.Pattern[str]) -> Unmarked:
 def with_marks(text: str, literals: Iterable[tuple[int, int]]) -> str:
     """A text without marks, with its marks: what a processor is given.
 
-    >>> ascii(with_marks("What is <|im_end|>?", [(8, 18)]))
-    "'What is \\U000f0000<|im_end|>\\U000f0001?'"
+    >>> print(ascii(with_marks("What is <|im_end|>?", [(8, 18)])))
+    'What is \\U000f0000<|im_end|>\\U000f0001?'
     """
     made: list[str] = []
     at = 0

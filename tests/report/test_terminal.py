@@ -149,10 +149,8 @@ def test_sixteen_colours_are_enough_to_tell_backgrounds_apart() -> None:
 
 
 def test_a_terminal_of_sixteen_colours_gets_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TERM", "xterm")
-    monkeypatch.setenv("FORCE_COLOR", "1")
-    for name in ("NO_COLOR", "COLORTERM"):
-        monkeypatch.delenv(name, raising=False)
+    # Rich looks at the environment that it was imported in, which other tests may have replaced.
+    monkeypatch.setattr(Console, "_environ", {"TERM": "xterm", "FORCE_COLOR": "1"})
     console = SafeConsole()
     with console.capture() as captured:
         console.print(Text("a", style=styles.TRAINED))

@@ -11,7 +11,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
-from policy_engine.core.diagnostics import Diagnostic
+from policy_engine.core.diagnostics import Diagnostic, Severity
 from policy_engine.core.source import Span
 from policy_engine.core.suggest import nearest
 from policy_engine.core.vocabulary import NEIGHBOURS
@@ -79,35 +79,25 @@ def _of_rules(program: Program, seen: Evidence, rows: int) -> Iterator[Diagnosti
         why = why_unused(program, seen, rule.index)
         if why is None:
             continue
-        nothing = f"`{rule.span.one_line}` decides no token of {counted(rows, 'row')}"
+        severity: Severity = "warning" if rows >= ENOUGH else "info"
         if thinking and is_of_thinking(rule):
+            severity = "warning"
             # The marker of most rows, if a dataset mixes several.
             marker = max(thinking, key=lambda name: thinking[name])
-            yield Diagnostic(
-                code="PE519",
-                severity="warning",
-                message=f"{nothing}: `{marker}` is text of the content in {counted(thinking[marker], 'row')}, "
-                "and this template takes no thinking out of it",
-                help=f"select it by what it looks like: `{_by_text(rule, marker)}`",
-                span=rule.span,
+            why = (
+                f"`{marker}` is text of the content in {counted(thinking[marker], 'row')}, "
+                "and this template takes no thinking out of it"
             )
+            help = f"select it by what it looks like: `{_by_text(rule, marker)}`"
         elif why == NEVER_HELD and rule.condition is not None and missing.isdisjoint(_names(rule.condition)):
-            yield Diagnostic(
-                code="PE519",
-                severity="warning" if rows >= ENOUGH else "info",
-                message=f"{nothing}: {NEVER_HELD}",
-                help="`policy-engine explain` shows what the condition sees",
-                span=rule.span,
-            )
-
+            help = "`policy-engine explain` shows what the condition sees"
         elif why == NOT_THERE and all(isinstance(t, Spans) and t.pattern is not None for t in rule.targets):
-            yield Diagnostic(
-                code="PE519",
-                severity="warning" if rows >= ENOUGH else "info",
-                message=f"{nothing}: its regex matches nothing there",
-                help="`policy-engine show` prints the text as the regex sees it",
-                span=rule.span,
-            )
+            why = "its regex matches nothing there"
+            help = "`policy-engine show` prints the text as the regex sees it"
+        else:
+            continue
+        message = f"`{rule.span.one_line}` decides no token of {counted(rows, 'row')}: {why}"
+        yield Diagnostic(code="PE519", severity=severity, message=message, help=help, span=rule.span)
 
 
 def _by_text(rule: CheckedRule, marker: str) -> str:

@@ -143,6 +143,14 @@ def test_thinking_in_front_is_what_all_cuts_of_it_are() -> None:
     assert found > 100
 
 
+def test_thinking_of_dots_alone_is_no_loss() -> None:
+    cutter = Cutter(words=frozenset(), delimiters=(("<think>", "</think>"),), models=frozenset())
+    whole = "<think>...</think>Four."
+    start = whole.index("Four")
+    assert cutter.front_thinking(whole, start, len(whole)) is None
+    assert [] == list(cutter.cuts(whole, [(start, len(whole))], thinks=True))
+
+
 def test_many_names_of_arguments_that_are_not_read() -> None:
     # More than are remembered: what is found of a row depends on no other row.
     arguments = Arguments(frozenset({"messages", "enable_thinking"}))

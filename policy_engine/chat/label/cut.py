@@ -88,7 +88,7 @@ class Cutter:
             if at > start or value.find(close, rest) >= 0 or value.find(open_, low) >= 0 or value[end:].strip():
                 return None
             text = value[low:at].strip()
-            if not text or value[rest:start].strip():
+            if not text or not self._says_something(text) or value[rest:start].strip():
                 return None
             low = value.index(text, low)
             return low, low + len(text)

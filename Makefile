@@ -219,7 +219,7 @@ docs: $(VENV)/.test  ## write what code knows into the docs: options, reference,
 	$(BIN)/python scripts/picture.py
 	$(BIN)/python -m scripts.models
 	$(BIN)/python -m tests.docs.pages
-	$(BIN)/python -m policy_engine.testing.table docs/explanation/conformance.md --again
+	$(BIN)/python -m scripts.conformance_table docs/explanation/conformance.md --again
 
 $(VENV)/.docs: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[docs]'

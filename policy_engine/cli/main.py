@@ -17,6 +17,8 @@ from policy_engine._version import __version__
 from policy_engine.cli.outcome import Exit, failed
 from policy_engine.cli.plain_values import take_plain_values
 from policy_engine.cli.reporters import write
+from policy_engine.cli.run import command_of
+from policy_engine.cli.signature import spread
 from policy_engine.cli.usage import format_of, usage_error, verb_of
 
 # Typer carries a click of its own in some releases and uses the installed one in others; this names the base class of
@@ -84,7 +86,8 @@ def app_with(verbs: Collection[str] = tuple(VERBS)) -> typer.Typer:
         if verb in verbs:
             # `import` is a word of Python, so its module is `import_`.
             file = f"{verb}_" if keyword.iskeyword(verb) else verb
-            importlib.import_module(f"policy_engine.cli.verbs.{file}").register(app)
+            work = getattr(importlib.import_module(f"policy_engine.cli.verbs.{file}"), file)
+            app.command(name=verb)(command_of(verb, spread(work)))
         else:
             # Only its name and summary are shown: it is not the verb that was asked for.
             app.command(name=verb, help=summary)(lambda: None)

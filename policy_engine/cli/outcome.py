@@ -71,11 +71,7 @@ def diagnostics_of(error: PolicyEngineError, *, place: Place | None = None) -> t
     """
     if isinstance(error, PolicyError | DatasetFileError) and error.diagnostics:
         return error.diagnostics
-    return (
-        Diagnostic(
-            code=error.code, severity="error", message=error.message, help=error.help, place=place or error.place
-        ),
-    )
+    return (Diagnostic(code=error.code, message=error.message, help=error.help, place=place or error.place),)
 
 
 def grouped(rows: Iterable[Diagnostic]) -> tuple[Diagnostic, ...]:

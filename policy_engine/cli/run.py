@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
 import sys
@@ -17,7 +18,7 @@ import typer
 from rich.text import Text
 
 from policy_engine.cli.outcome import Exit, Outcome, failed
-from policy_engine.cli.reporters import Format, write
+from policy_engine.cli.reporters import write
 from policy_engine.cli.reporters.console import Block, print_all
 from policy_engine.core.diagnostics import Diagnostic
 from policy_engine.core.errors import DataError, PolicyEngineError, PolicyWarning, Terminated, notes_of
@@ -26,17 +27,27 @@ CLOSED_PIPE = 141
 """As shells report a process that SIGPIPE ended."""
 
 
-def finish(verb: str, format: Format, work: Callable[[], Outcome]) -> None:
-    """Does the work, tells the outcome, and raises `typer.Exit` with its code."""
-    try:
-        with terminable():
-            outcome = answer(work)
-        write(verb, outcome, format)
-    except BrokenPipeError:
-        # Whoever read our output has what it wanted (`| head`). Python would complain once more while it exits.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise typer.Exit(CLOSED_PIPE) from None
-    raise typer.Exit(int(outcome.exit))
+def command_of(verb: str, work: Callable[..., Outcome]) -> Callable[..., None]:
+    """A verb as typer calls it: its work is done and reported.
+
+    Raises `typer.Exit` with the exit code.
+    """
+
+    @functools.wraps(work)
+    def run(**given: Any) -> None:
+        try:
+            with terminable():
+                outcome = answer(lambda: work(**given))
+            write(verb, outcome, given["format"])
+        except BrokenPipeError:
+            # Whoever read our output has what it wanted (`| head`). Python would complain once more while it exits.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise typer.Exit(CLOSED_PIPE) from None
+        raise typer.Exit(int(outcome.exit))
+
+    # Python 3.14 copies what makes annotations, and `spread` has replaced them.
+    run.__annotations__ = work.__annotations__
+    return run
 
 
 def answer(work: Callable[[], Outcome]) -> Outcome:
@@ -86,7 +97,7 @@ def _answer(work: Callable[[], Outcome]) -> Outcome:
         return failed(error)
     except KeyboardInterrupt as stop:
         return interrupted(stop)
-    # An OSError, but about our own output: `finish` ends quietly.
+    # An OSError, but about our own output: `command_of` ends quietly.
     except BrokenPipeError:
         raise
     except OSError as error:
@@ -96,7 +107,6 @@ def _answer(work: Callable[[], Outcome]) -> Outcome:
         print_all([Block(Text(traceback.format_exc().rstrip("\n")))], stderr=True)
         finding = Diagnostic(
             code="PE000",
-            severity="error",
             message="; ".join(
                 ["policy-engine failed on this input; that is a defect of policy-engine", *notes_of(error)]
             ),
@@ -113,7 +123,7 @@ def interrupted(stop: KeyboardInterrupt) -> Outcome:
     """
     by_signal = isinstance(stop, Terminated)
     what = "terminated" if by_signal else "interrupted"
-    finding = Diagnostic(code="PE504", severity="error", message=f"{what}; {str(stop) or 'nothing was written'}")
+    finding = Diagnostic(code="PE504", message=f"{what}; {str(stop) or 'nothing was written'}")
     return Outcome(exit=Exit.TERMINATED if by_signal else Exit.INTERRUPTED, diagnostics=(finding,))
 
 

@@ -5,10 +5,9 @@ class Loading:
     trust_encoder: TrustEncoderOption = False
     no_cache: NoCacheOption = False
 
-@app.command()
-@spread
 def check(data: DataArgument, loading: Loading, format: FormatOption = "text"): ...
 
+app.command()(spread(check))
 policy-engine check chats.jsonl --no-cache    →    check("chats.jsonl", Loading(no_cache=True), "text")
 """
 
@@ -18,10 +17,12 @@ import dataclasses
 import functools
 import inspect
 from collections.abc import Callable
-from typing import Any, get_type_hints
+from typing import Any, TypeVar, get_type_hints
+
+Result = TypeVar("Result")
 
 
-def spread(verb: Callable[..., None]) -> Callable[..., None]:
+def spread(verb: Callable[..., Result]) -> Callable[..., Result]:
     """The verb with each field of its records as a parameter of its own, in the record's place.
 
     >>> import dataclasses
@@ -47,12 +48,12 @@ def spread(verb: Callable[..., None]) -> Callable[..., None]:
             parameters.append(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY, annotation=kind))
 
     @functools.wraps(verb)
-    def run(**given: Any) -> None:
+    def run(**given: Any) -> Result:
         made = {
             name: record(**{field.name: given.pop(field.name) for field in dataclasses.fields(record)})
             for name, record in records.items()
         }
-        verb(**given, **made)
+        return verb(**given, **made)
 
     # Both are read: typer and the table of options in the docs ask for the signature, `get_type_hints` for the other.
     run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]

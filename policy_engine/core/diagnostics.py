@@ -38,7 +38,7 @@ class Diagnostic:
 
     code: str
     """Stable, and a page in the docs: `PE101`."""
-    severity: Severity
+    severity: Severity = "error"
     message: str
     """One sentence without capital or period; what the user wrote is in backticks."""
     span: Span | None = None
@@ -65,7 +65,7 @@ def error_at(code: str, message: str, span: Span | None, help: str) -> Diagnosti
     >>> error_at("PE101", "expected a role", None, "write a role").severity
     'error'
     """
-    return Diagnostic(code=code, severity="error", message=message, span=span, help=help)
+    return Diagnostic(code=code, message=message, span=span, help=help)
 
 
 def format_diagnostic(diagnostic: Diagnostic) -> str:

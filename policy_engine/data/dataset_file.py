@@ -110,7 +110,7 @@ class _File:
 
     def _add(self, start: int, message: str, help: str, end: int | None = None) -> None:
         span = Span(source=self.source, start=start, end=start if end is None else end)
-        found = Diagnostic(code=DatasetFileError.code, severity="error", message=message, span=span, help=help)
+        found = Diagnostic(code=DatasetFileError.code, message=message, span=span, help=help)
         self.problems.append((start, found))
 
     def _mapping(self, node: yaml.Node, what: str, known: Iterable[str] | None) -> dict[str, yaml.Node]:

@@ -173,7 +173,6 @@ def _decide(text: str, board: Board) -> Edition:
         source = Source(name=board.policy_name, text=text[:MOST_TEXT])
         finding = Diagnostic(
             code="PE213",
-            severity="error",
             message=f"the policy has {len(text):,} characters, and this page takes {MOST_TEXT:,}",
             span=Span(source=source, start=0, end=0),
             help="check it on the command line: `policy-engine check FILE`",

@@ -116,8 +116,11 @@ def cell_starts(tokenized: TokenizedChat) -> Ints:
     return np.flatnonzero(is_first)
 
 
-def token_runs(row: ShownRow) -> list[TokenRun]:
-    """The runs of a row in order, the characters without tokens between them."""
+def token_runs(row: ShownRow, *, single: bool = False) -> list[TokenRun]:
+    """The runs of a row in order, the characters without tokens between them.
+
+    With `single` each cell is a run of its own.
+    """
     tokenized, mask = row.tokenized, row.mask
     chat = tokenized.chat
     firsts = cell_starts(tokenized)
@@ -127,7 +130,8 @@ def token_runs(row: ShownRow) -> list[TokenRun]:
     # Names that end in `_C` have an item for each cell.
     leads = _leads(firsts, stops, mask)
     start_C = tokenized.starts_T[firsts].astype(np.int64)
-    end_C = tokenized.ends_T[stops - 1].astype(np.int64)
+    # Tokens may overlap: a later one may end before an earlier one did.
+    end_C = np.maximum.reduceat(tokenized.ends_T, firsts).astype(np.int64)
     piece_start_C, piece_end_C = _pieces(row.pieces, start_C, end_C)
     changed_C = np.zeros(len(firsts), bool) if row.changed_T is None else np.logical_or.reduceat(row.changed_T, firsts)
     media = {medium.first: medium for medium in tokenized.media or ()}
@@ -138,7 +142,7 @@ def token_runs(row: ShownRow) -> list[TokenRun]:
         mask.weights_T[leads], mask.rules_T[leads], mask.reasons_T[leads], mask.segments_T[leads],
         mask.segments_T[firsts], piece_start_C, piece_end_C, changed_C, start_C == end_C,
     )  # fmt: skip
-    opens = np.zeros(len(firsts), bool)
+    opens = np.full(len(firsts), single)
     opens[0] = True
     for key in keys:
         opens[1:] |= key[1:] != key[:-1]
@@ -161,7 +165,6 @@ def token_runs(row: ShownRow) -> list[TokenRun]:
         if start > shown:
             runs.append(_gap(shown, start, turn))
         turn = chat.segments[owner].turn if chat.segments else None
-        # Tokens may overlap: a later one may end before an earlier one did.
         shown = max(shown, end)
         runs.append(
             TokenRun(

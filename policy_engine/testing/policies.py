@@ -23,7 +23,6 @@ _TRAINABLE: Final = tuple(part for part in PARTS if part not in UNTRAINABLE)
 PART_NAMES: Final = ("text", "reasoning", "tool_call", "header", "eos", "body", "eot", "turn", "separator", *_TRAINABLE)
 OWNED_NAMES: Final = tuple(name for name in PART_NAMES if name not in UNOWNED)
 """Parts a role can have."""
-ENDING_NAMES: Final = ("eot", "eos", "eod", "separator")
 
 
 def policy(

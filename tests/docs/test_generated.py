@@ -11,7 +11,7 @@ import yaml
 
 from policy_engine.core.vocabulary import GROUPS, KEYWORDS, PART_NAMES
 from policy_engine.lang.library import grammar_text
-from policy_engine.testing.table import written
+from scripts.conformance_table import written
 
 ROOT = Path(__file__).parents[2]
 
@@ -43,7 +43,7 @@ def test_pictures_of_a_rendering_are_what_the_code_draws() -> None:
 def test_conformance_page_is_that_of_its_data() -> None:
     page, data = (ROOT / "docs" / "explanation" / f"conformance.{ending}" for ending in ("md", "json"))
     text = page.read_text(encoding="utf-8")
-    again = f"run python -m policy_engine.testing.table {page.relative_to(ROOT)} --again"
+    again = f"run python -m scripts.conformance_table {page.relative_to(ROOT)} --again"
     assert text == written(text, data.read_text(encoding="utf-8"), name=data.name), again
 
 

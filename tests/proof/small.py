@@ -12,7 +12,9 @@ from policy_engine.core.vocabulary import PARTS, UNOWNED
 from policy_engine.lang.checked import CheckedPolicy
 from policy_engine.proof.model.assignments import TooLarge
 from policy_engine.proof.policy_proof import PolicyProof
-from policy_engine.proof.witness.witness import Decides, Finder
+from policy_engine.proof.witness.witness import Finder
+from policy_engine.rules.compile import compile_policy
+from policy_engine.rules.decisions import Piece
 from policy_engine.testing.choices import RandomChoices
 from tests.proof.claims import bare, chars, without_rule
 from tests.proof.generate import policy
@@ -25,6 +27,20 @@ ROLES = {"structure": ("user", "assistant", "tool", "narrator"), "trained": ("us
 """No policy names the narrator."""
 MOST_TURNS = {"structure": 5, "trained": 4}
 """Turns of the longest conversations; where `trained` occurs each turn comes with a body and without."""
+
+
+class Decides:
+    """A rule (None: the default) decides at the segment."""
+
+    def __init__(self, policy: CheckedPolicy, rule: int | None) -> None:
+        self._rule = rule
+        self._program = compile_policy(replace(policy, guards=()))
+
+    def shown(self, chat: RenderedChat, segment: int) -> Piece | None:
+        """See `Claim`."""
+        pieces = self._program.decide(chat).pieces
+        # A segment may have several pieces, where a regex or spans decide parts of it.
+        return next((p for p in pieces if p.segment == segment and p.rule == self._rule), None)
 
 
 @functools.cache

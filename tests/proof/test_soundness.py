@@ -16,14 +16,14 @@ from policy_engine.lang.parse import parse
 from policy_engine.proof import compare, prove
 from policy_engine.proof.model.assignments import TooLarge
 from policy_engine.proof.policy_proof import PolicyProof
-from policy_engine.proof.witness.witness import Decides, Finder
+from policy_engine.proof.witness.witness import Finder
 from policy_engine.testing import policies
 from policy_engine.testing.chats import rendered_chat
 from policy_engine.testing.choices import RandomChoices
 from tests.proof.cases import CHATS, KINDS, changed
 from tests.proof.claims import Held, diff_problems
 from tests.proof.generate import policy
-from tests.proof.small import dead_case
+from tests.proof.small import Decides, dead_case
 from tests.properties import neighbours
 
 HUNDREDS = int(os.environ.get("PROOF_CASES", "1"))

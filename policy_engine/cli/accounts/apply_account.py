@@ -45,7 +45,6 @@ def failures(summary: Summary) -> tuple[Diagnostic, ...]:
         found += [
             Diagnostic(
                 code=f.code,
-                severity="error",
                 message=f.reason,
                 help=f.help,
                 place=Place.parse(f.place or f"row {f.row}"),
@@ -59,7 +58,7 @@ def failures(summary: Summary) -> tuple[Diagnostic, ...]:
     if rest > 0:
         codes = ", ".join(f"{code}: {count}" for code, count in summary.failure_codes.items())
         message = f"{counted(rest, 'more row')} failed for other reasons ({codes} in all)"
-        found.append(Diagnostic(code=summary.failures[-1].code, severity="error", message=message))
+        found.append(Diagnostic(code=summary.failures[-1].code, message=message))
     return tuple(found)
 
 
@@ -104,7 +103,6 @@ def no_rows(summary: Summary) -> tuple[Diagnostic, ...]:
     return (
         Diagnostic(
             code="PE517",
-            severity="error",
             message=f"none of {counted(summary.rows_in, 'row')} is left to write: {why}",
             help=help,
         ),

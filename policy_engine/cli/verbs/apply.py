@@ -9,8 +9,6 @@ import typer
 
 from policy_engine.cli.options import DataArgument, FormatOption, Loading, Named
 from policy_engine.cli.outcome import Outcome
-from policy_engine.cli.run import finish
-from policy_engine.cli.signature import spread
 from policy_engine.core.choices import Backend, Engine, Keep, PairColumns
 
 if TYPE_CHECKING:
@@ -88,37 +86,28 @@ class _How:
         )
 
 
-def register(app: typer.Typer) -> None:
-    """Adds the verb."""
+def apply(
+    data: DataArgument,
+    out: Annotated[
+        str,
+        typer.Option(
+            "-o",
+            "--out",
+            metavar="OUT",
+            help="Output file (.parquet, .jsonl, .jsonl.gz, .jsonl.zst), or a folder of Parquet shards: NAME/.",
+        ),
+    ],
+    named: Named,
+    how: _How,
+    loading: Loading,
+    format: FormatOption = "text",
+) -> Outcome:
+    """Mask a dataset into Parquet or JSONL, and account for every row and token."""
+    # Imported here, so that the verbs that need no tokenizer start without what loads one.
+    from policy_engine.cli.work.apply import Request, apply_request
+    from policy_engine.cli.work.inputs import load_inputs
 
-    @app.command()
-    @spread
-    def apply(
-        data: DataArgument,
-        out: Annotated[
-            str,
-            typer.Option(
-                "-o",
-                "--out",
-                metavar="OUT",
-                help="Output file (.parquet, .jsonl, .jsonl.gz, .jsonl.zst), or a folder of Parquet shards: NAME/.",
-            ),
-        ],
-        named: Named,
-        how: _How,
-        loading: Loading,
-        format: FormatOption = "text",
-    ) -> None:
-        """Mask a dataset into Parquet or JSONL, and account for every row and token."""
-
-        def work() -> Outcome:
-            # Imported here, so that the verbs that need no tokenizer start without what loads one.
-            from policy_engine.cli.work.apply import Request, apply_request
-            from policy_engine.cli.work.inputs import load_inputs
-
-            request = Request(data=data, out=out, options=how.options(), unroll=how.unroll, ray=how.engine == "ray")
-            # Before the tokenizer is loaded: an output that exists is reported at once.
-            request.check()
-            return apply_request(request, load_inputs(named, prove=not how.no_prove, pairs=how.pairs))
-
-        finish("apply", format, work)
+    request = Request(data=data, out=out, options=how.options(), unroll=how.unroll, ray=how.engine == "ray")
+    # Before the tokenizer is loaded: an output that exists is reported at once.
+    request.check()
+    return apply_request(request, load_inputs(named, prove=not how.no_prove, pairs=how.pairs))

@@ -9,20 +9,15 @@ from rich.text import Text
 
 from policy_engine.cli.options import FormatWithoutFindingsOption
 from policy_engine.cli.outcome import Outcome
-from policy_engine.cli.run import finish
 from policy_engine.report.plain_table import PlainTable
 
 
-def register(app: typer.Typer) -> None:
-    """Adds the verb."""
-
-    @app.command()
-    def cache(
-        clear: Annotated[bool, typer.Option("--clear", help="Remove all entries.")] = False,
-        format: FormatWithoutFindingsOption = "text",
-    ) -> None:
-        """Show the cache of loaded tokenizers: its folder, size and entries; or clear it."""
-        finish("cache", format, _clear if clear else _list)
+def cache(
+    clear: Annotated[bool, typer.Option("--clear", help="Remove all entries.")] = False,
+    format: FormatWithoutFindingsOption = "text",
+) -> Outcome:
+    """Show the cache of loaded tokenizers: its folder, size and entries; or clear it."""
+    return _clear() if clear else _list()
 
 
 def _list() -> Outcome:

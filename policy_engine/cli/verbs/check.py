@@ -11,7 +11,6 @@ from rich.text import Text
 from policy_engine.cli.files import write_text_file
 from policy_engine.cli.options import DatasetOption, FormatOption, PolicyFilesArgument
 from policy_engine.cli.outcome import Exit, Outcome, diagnostics_of
-from policy_engine.cli.run import finish
 from policy_engine.cli.work.inputs import read_schema, read_source
 from policy_engine.core.diagnostics import Diagnostic
 from policy_engine.core.errors import PolicyEngineError
@@ -29,27 +28,19 @@ _UNPROVEN = ("PE304", "PE305")
 """Findings of the proof that leave a guard open: possible, but not realised; and undecided."""
 
 
-def register(app: typer.Typer) -> None:
-    """Adds the verb."""
-
-    @app.command()
-    def check(
-        files: PolicyFilesArgument,
-        dataset: DatasetOption = None,
-        strict: Annotated[bool, typer.Option("--strict", help="Warnings make the answer no.")] = False,
-        prove: Annotated[
-            bool, typer.Option("--prove/--no-prove", help="Prove guards and find rules without effect.")
-        ] = True,
-        fix: Annotated[
-            bool, typer.Option("--fix", help="Settle in the files what can be settled without changing a decision.")
-        ] = False,
-        format: FormatOption = "text",
-    ) -> None:
-        """Parse and check policies; every finding of every file at once."""
-        finish("check", format, lambda: _check(files, dataset, strict, prove, fix))
-
-
-def _check(files: list[str], dataset: str | None, strict: bool, prove: bool, fix: bool) -> Outcome:
+def check(
+    files: PolicyFilesArgument,
+    dataset: DatasetOption = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Warnings make the answer no.")] = False,
+    prove: Annotated[
+        bool, typer.Option("--prove/--no-prove", help="Prove guards and find rules without effect.")
+    ] = True,
+    fix: Annotated[
+        bool, typer.Option("--fix", help="Settle in the files what can be settled without changing a decision.")
+    ] = False,
+    format: FormatOption = "text",
+) -> Outcome:
+    """Parse and check policies; every finding of every file at once."""
     schema = read_schema(dataset)
     # First all edits, then the findings: what was fixed is not reported any more.
     if fix:

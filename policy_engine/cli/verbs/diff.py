@@ -12,8 +12,6 @@ from rich.text import Text
 
 from policy_engine.cli.options import DatasetOption, FormatOption, Loading, Named, TemplateOption, TokenizerOption
 from policy_engine.cli.outcome import Exit, Outcome, diagnostics_of
-from policy_engine.cli.run import finish
-from policy_engine.cli.signature import spread
 from policy_engine.cli.verbs.prove import witness_facts, witness_lines
 from policy_engine.cli.work.inputs import load_chat_tokenizer, masker_for, read_checked, read_schema
 from policy_engine.core.errors import ConfigError
@@ -56,23 +54,17 @@ class _Rows:
         return next((name for name, value in given.items() if value is not None), None)
 
 
-def register(app: typer.Typer) -> None:
-    """Adds the verb."""
-
-    @app.command()
-    @spread
-    def diff(
-        old: Annotated[str, typer.Argument(metavar="OLD", help="A policy file, or a shipped policy by its name.")],
-        new: Annotated[str, typer.Argument(metavar="NEW", help="The policy to compare with it.")],
-        rows: _Rows,
-        loading: Loading,
-        format: FormatOption = "text",
-    ) -> None:
-        """Compare two policies over all conversations, and on given data by the tokens that change."""
-        if rows.data is None:
-            finish("diff", format, lambda: _compare(old, new, rows.dataset, unused=rows.unused))
-        else:
-            finish("diff", format, lambda: _on_data(old, new, rows))
+def diff(
+    old: Annotated[str, typer.Argument(metavar="OLD", help="A policy file, or a shipped policy by its name.")],
+    new: Annotated[str, typer.Argument(metavar="NEW", help="The policy to compare with it.")],
+    rows: _Rows,
+    loading: Loading,
+    format: FormatOption = "text",
+) -> Outcome:
+    """Compare two policies over all conversations, and on given data by the tokens that change."""
+    if rows.data is None:
+        return _compare(old, new, rows.dataset, unused=rows.unused)
+    return _on_data(old, new, rows)
 
 
 def _on_data(old: str, new: str, rows: _Rows) -> Outcome:

@@ -9,30 +9,19 @@ import typer
 from policy_engine.cli.options import FormatOption, Named, TrustEncoderOption
 from policy_engine.cli.outcome import Outcome
 from policy_engine.cli.records import Step
-from policy_engine.cli.run import finish
-from policy_engine.cli.signature import spread
 
 
-def register(app: typer.Typer) -> None:
-    """Adds the verb."""
+def doctor(
+    data: Annotated[
+        str, typer.Argument(metavar="DATA", help="A masked dataset (`input_ids` and `labels`), or chats to mask.")
+    ],
+    step: Step,
+    named: Named,
+    trust_encoder: TrustEncoderOption = False,
+    format: FormatOption = "text",
+) -> Outcome:
+    """Take one batch through a trainer's own collator and loss; show if the labels survive."""
+    # Imported here: no other verb looks at trainers.
+    from policy_engine.cli.work.doctor import ask
 
-    @app.command()
-    @spread
-    def doctor(
-        data: Annotated[
-            str, typer.Argument(metavar="DATA", help="A masked dataset (`input_ids` and `labels`), or chats to mask.")
-        ],
-        step: Step,
-        named: Named,
-        trust_encoder: TrustEncoderOption = False,
-        format: FormatOption = "text",
-    ) -> None:
-        """Take one batch through a trainer's own collator and loss; show if the labels survive."""
-
-        def work() -> Outcome:
-            # Imported here: no other verb looks at trainers.
-            from policy_engine.cli.work.doctor import ask
-
-            return ask(data, named, step)
-
-        finish("doctor", format, work)
+    return ask(data, named, step)

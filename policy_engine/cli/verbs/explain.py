@@ -2,34 +2,21 @@
 
 from __future__ import annotations
 
-import typer
-
 from policy_engine.cli.options import DataArgument, FormatOption, Loading, Named
 from policy_engine.cli.outcome import Outcome
 from policy_engine.cli.records import About
-from policy_engine.cli.run import finish
-from policy_engine.cli.signature import spread
 
 
-def register(app: typer.Typer) -> None:
-    """Adds the verb."""
+def explain(
+    data: DataArgument,
+    named: Named,
+    about: About,
+    loading: Loading,
+    format: FormatOption = "text",
+) -> Outcome:
+    """Explain one row: the rule for each segment or token, its conditions, the rules that lost."""
+    # Imported here, so that the verbs that need no tokenizer start without what loads one.
+    from policy_engine.cli.work.explain import explain_row
+    from policy_engine.cli.work.inputs import answered
 
-    @app.command()
-    @spread
-    def explain(
-        data: DataArgument,
-        named: Named,
-        about: About,
-        loading: Loading,
-        format: FormatOption = "text",
-    ) -> None:
-        """Explain one row: the rule for each segment or token, its conditions, the rules that lost."""
-
-        def work() -> Outcome:
-            # Imported here, so that the verbs that need no tokenizer start without what loads one.
-            from policy_engine.cli.work.explain import explain_row
-            from policy_engine.cli.work.inputs import answered
-
-            return answered(data, named, lambda inputs: explain_row(data, inputs, about, machine=format != "text"))
-
-        finish("explain", format, work)
+    return answered(data, named, lambda inputs: explain_row(data, inputs, about, machine=format != "text"))

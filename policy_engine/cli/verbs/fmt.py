@@ -12,7 +12,6 @@ from rich.text import Text
 from policy_engine.cli.files import write_text_file
 from policy_engine.cli.options import FormatOption
 from policy_engine.cli.outcome import Exit, Outcome, diagnostics_of
-from policy_engine.cli.run import finish
 from policy_engine.cli.work.inputs import STDIN, read_source
 from policy_engine.core.diagnostics import Diagnostic
 from policy_engine.core.errors import DataError, PolicyEngineError
@@ -22,23 +21,14 @@ from policy_engine.lang.library import read_policy, shipped
 from policy_engine.lang.parse import parse
 
 
-def register(app: typer.Typer) -> None:
-    """Adds the verb."""
-
-    @app.command()
-    def fmt(
-        files: Annotated[list[str], typer.Argument(metavar="FILE...", help="Policy files, or - for standard input.")],
-        check: Annotated[bool, typer.Option("--check", help="Write nothing; exit 1 if a file would change.")] = False,
-        diff: Annotated[
-            bool, typer.Option("--diff", help="Write nothing; print what would change, and exit 1.")
-        ] = False,
-        format: FormatOption = "text",
-    ) -> None:
-        """Lay policies out in the canonical form, in place. Comments are kept, and the meaning is."""
-        finish("fmt", format, lambda: _fmt(files, write=not (check or diff), diff=diff))
-
-
-def _fmt(files: list[str], *, write: bool, diff: bool) -> Outcome:
+def fmt(
+    files: Annotated[list[str], typer.Argument(metavar="FILE...", help="Policy files, or - for standard input.")],
+    check: Annotated[bool, typer.Option("--check", help="Write nothing; exit 1 if a file would change.")] = False,
+    diff: Annotated[bool, typer.Option("--diff", help="Write nothing; print what would change, and exit 1.")] = False,
+    format: FormatOption = "text",
+) -> Outcome:
+    """Lay policies out in the canonical form, in place. Comments are kept, and the meaning is."""
+    write = not (check or diff)
     diagnostics: list[Diagnostic] = []
     facts, body, raw = [], [], ""
     changed = 0

@@ -12,35 +12,26 @@ from rich.text import Text
 from policy_engine.cli.files import exists, write_text_file
 from policy_engine.cli.options import FormatWithoutFindingsOption
 from policy_engine.cli.outcome import Outcome
-from policy_engine.cli.run import finish
 from policy_engine.core.errors import ConfigError, DataError
 from policy_engine.core.suggest import did_you_mean
 
 
-def register(app: typer.Typer) -> None:
-    """Adds the verb."""
-
-    @app.command(name="import")
-    def import_(
-        system: Annotated[
-            str, typer.Argument(metavar="SYSTEM", help="axolotl, trl, llamafactory, swift, tinker or openai.")
-        ],
-        config: Annotated[
-            str,
-            typer.Argument(metavar="CONFIG", help="Its configuration file; for swift and tinker the setting itself."),
-        ],
-        out: Annotated[
-            Path | None,
-            typer.Option("-o", "--out", metavar="FOLDER", help="Write the files there (default: print them)."),
-        ] = None,
-        overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that exist.")] = False,
-        format: FormatWithoutFindingsOption = "text",
-    ) -> None:
-        """Turn another system's configuration into a policy and a dataset file."""
-        finish("import", format, lambda: _import(system, config, out, overwrite))
-
-
-def _import(system: str, config: str, out: Path | None, overwrite: bool) -> Outcome:
+def import_(
+    system: Annotated[
+        str, typer.Argument(metavar="SYSTEM", help="axolotl, trl, llamafactory, swift, tinker or openai.")
+    ],
+    config: Annotated[
+        str,
+        typer.Argument(metavar="CONFIG", help="Its configuration file; for swift and tinker the setting itself."),
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option("-o", "--out", metavar="FOLDER", help="Write the files there (default: print them)."),
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that exist.")] = False,
+    format: FormatWithoutFindingsOption = "text",
+) -> Outcome:
+    """Turn another system's configuration into a policy and a dataset file."""
     # Imported here: the other verbs need none of it.
     from policy_engine.importers.registry import IMPORTERS
     from policy_engine.lang.check import check_text

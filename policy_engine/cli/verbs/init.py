@@ -10,8 +10,6 @@ import typer
 
 from policy_engine.cli.options import FormatOption, Loading, TemplateOption
 from policy_engine.cli.outcome import Outcome
-from policy_engine.cli.run import finish
-from policy_engine.cli.signature import spread
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,31 +24,22 @@ class _Start:
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the files if they exist.")] = False
 
 
-def register(app: typer.Typer) -> None:
-    """Adds the verb."""
+def init(
+    *,
+    data: Annotated[str, typer.Argument(metavar="DATA", help="A dataset: file or folder.")],
+    tokenizer: Annotated[
+        str,
+        typer.Option(
+            "-t", "--tokenizer", metavar="TOKENIZER", help="A folder or tokenizer.json, `builtin`, or a hub name."
+        ),
+    ],
+    template: TemplateOption = None,
+    start: _Start,
+    loading: Loading,
+    format: FormatOption = "text",
+) -> Outcome:
+    """Look at data and template, and write a dataset file and a policy to start from."""
+    # Imported here, so that the verbs that need no tokenizer start without what loads one.
+    from policy_engine.cli.work.init import write_starter
 
-    @app.command()
-    @spread
-    def init(
-        *,
-        data: Annotated[str, typer.Argument(metavar="DATA", help="A dataset: file or folder.")],
-        tokenizer: Annotated[
-            str,
-            typer.Option(
-                "-t", "--tokenizer", metavar="TOKENIZER", help="A folder or tokenizer.json, `builtin`, or a hub name."
-            ),
-        ],
-        template: TemplateOption = None,
-        start: _Start,
-        loading: Loading,
-        format: FormatOption = "text",
-    ) -> None:
-        """Look at data and template, and write a dataset file and a policy to start from."""
-
-        def work() -> Outcome:
-            # Imported here, so that the verbs that need no tokenizer start without what loads one.
-            from policy_engine.cli.work.init import write_starter
-
-            return write_starter(data, tokenizer, template, out=start.out, limit=start.limit, overwrite=start.overwrite)
-
-        finish("init", format, work)
+    return write_starter(data, tokenizer, template, out=start.out, limit=start.limit, overwrite=start.overwrite)

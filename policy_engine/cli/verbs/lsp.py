@@ -4,24 +4,13 @@ from __future__ import annotations
 
 import gc
 
-import typer
-
 from policy_engine.cli.options import FormatWithoutFindingsOption
 from policy_engine.cli.outcome import Outcome
-from policy_engine.cli.run import finish
 from policy_engine.core.errors import ConfigError
 
 
-def register(app: typer.Typer) -> None:
-    """Adds the verb."""
-
-    @app.command()
-    def lsp(format: FormatWithoutFindingsOption = "text") -> None:
-        """Serve editors over standard input and output (needs the `lsp` extra)."""
-        finish("lsp", format, _serve)
-
-
-def _serve() -> Outcome:
+def lsp(format: FormatWithoutFindingsOption = "text") -> Outcome:
+    """Serve editors over standard input and output (needs the `lsp` extra)."""
     try:
         from policy_engine.lsp.server import server
     except ModuleNotFoundError as error:

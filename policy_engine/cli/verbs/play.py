@@ -9,32 +9,21 @@ import typer
 from policy_engine.cli.options import FormatWithoutFindingsOption, Named, NoCacheOption
 from policy_engine.cli.outcome import Outcome
 from policy_engine.cli.records import Where
-from policy_engine.cli.run import finish
-from policy_engine.cli.signature import spread
 
 
-def register(app: typer.Typer) -> None:
-    """Adds the verb."""
+def play(
+    *,
+    data: Annotated[
+        str | None, typer.Argument(metavar="DATA", help="A dataset; without one, the embedded sample.")
+    ] = None,
+    named: Named,
+    limit: Annotated[int, typer.Option("--limit", min=1, help="Load the first rows, this many.")] = 200,
+    where: Where,
+    no_cache: NoCacheOption = False,
+    format: FormatWithoutFindingsOption = "text",
+) -> Outcome:
+    """Edit a policy on a page of this machine while the tokens follow (needs the `play` extra)."""
+    # Imported here, so that the verbs that need no tokenizer start without what loads one.
+    from policy_engine.cli.work.play import play_on
 
-    @app.command()
-    @spread
-    def play(
-        *,
-        data: Annotated[
-            str | None, typer.Argument(metavar="DATA", help="A dataset; without one, the embedded sample.")
-        ] = None,
-        named: Named,
-        limit: Annotated[int, typer.Option("--limit", min=1, help="Load the first rows, this many.")] = 200,
-        where: Where,
-        no_cache: NoCacheOption = False,
-        format: FormatWithoutFindingsOption = "text",
-    ) -> None:
-        """Edit a policy on a page of this machine while the tokens follow (needs the `play` extra)."""
-
-        def work() -> Outcome:
-            # Imported here, so that the verbs that need no tokenizer start without what loads one.
-            from policy_engine.cli.work.play import play_on
-
-            return play_on(data, named, where, limit=limit)
-
-        finish("play", format, work)
+    return play_on(data, named, where, limit=limit)

@@ -9,22 +9,17 @@ from rich.text import Text
 
 from policy_engine.cli.options import FormatWithoutFindingsOption
 from policy_engine.cli.outcome import Outcome
-from policy_engine.cli.run import finish
 from policy_engine.core.source import Source
 from policy_engine.lang.library import read_shipped, shipped
 from policy_engine.report.plain_table import PlainTable
 
 
-def register(app: typer.Typer) -> None:
-    """Adds the verb."""
-
-    @app.command()
-    def policies(
-        name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Print this policy.")] = None,
-        format: FormatWithoutFindingsOption = "text",
-    ) -> None:
-        """List the shipped policies, or print one."""
-        finish("policies", format, lambda: _list() if name is None else _one(name))
+def policies(
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Print this policy.")] = None,
+    format: FormatWithoutFindingsOption = "text",
+) -> Outcome:
+    """List the shipped policies, or print one."""
+    return _list() if name is None else _one(name)
 
 
 def _list() -> Outcome:

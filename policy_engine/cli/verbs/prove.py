@@ -12,7 +12,6 @@ from rich.text import Text
 from policy_engine.cli.options import DatasetOption, FormatOption, PolicyFilesArgument
 from policy_engine.cli.outcome import Exit, Outcome, diagnostics_of
 from policy_engine.cli.reporters.json import location_json
-from policy_engine.cli.run import finish
 from policy_engine.cli.work.inputs import read_checked, read_schema
 from policy_engine.core.diagnostics import Diagnostic
 from policy_engine.core.errors import PolicyEngineError
@@ -27,23 +26,15 @@ if TYPE_CHECKING:
 _STYLES = {"holds": GOOD, "fails": BAD, "possible": DOUBT, "undecided": DOUBT}
 
 
-def register(app: typer.Typer) -> None:
-    """Adds the verb."""
-
-    @app.command()
-    def prove(
-        files: PolicyFilesArgument,
-        dataset: DatasetOption = None,
-        rules: Annotated[bool, typer.Option("--rules", help="Also say in words what each rule decides.")] = False,
-        format: FormatOption = "text",
-    ) -> None:
-        """Decide for all conversations which guards hold and which rules do nothing."""
-        finish("prove", format, lambda: _prove(files, dataset, rules))
-
-
-def _prove(files: list[str], dataset: str | None, rules: bool) -> Outcome:
+def prove(
+    files: PolicyFilesArgument,
+    dataset: DatasetOption = None,
+    rules: Annotated[bool, typer.Option("--rules", help="Also say in words what each rule decides.")] = False,
+    format: FormatOption = "text",
+) -> Outcome:
+    """Decide for all conversations which guards hold and which rules do nothing."""
     # Imported here: proofs bring chat templates, which most verbs do without.
-    from policy_engine.proof import prove
+    from policy_engine.proof import prove as proved
     from policy_engine.proof.proof_diagnostics import report_diagnostics
 
     schema = read_schema(dataset)
@@ -53,7 +44,7 @@ def _prove(files: list[str], dataset: str | None, rules: bool) -> Outcome:
     codes: set[int] = set()
     for name in files:
         try:
-            report = prove(read_checked(name, schema))
+            report = proved(read_checked(name, schema))
         except PolicyEngineError as error:
             diagnostics += diagnostics_of(error)
             facts.append({"file": name, "valid": False})

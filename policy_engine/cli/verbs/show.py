@@ -2,34 +2,21 @@
 
 from __future__ import annotations
 
-import typer
-
 from policy_engine.cli.options import DataArgument, FormatOption, Loading, Named
 from policy_engine.cli.outcome import Outcome
 from policy_engine.cli.records import Which
-from policy_engine.cli.run import finish
-from policy_engine.cli.signature import spread
 
 
-def register(app: typer.Typer) -> None:
-    """Adds the verb."""
+def show(
+    data: DataArgument,
+    named: Named,
+    which: Which,
+    loading: Loading,
+    format: FormatOption = "text",
+) -> Outcome:
+    """Show which tokens of a few rows are trained, and by which rule."""
+    # Imported here, so that the verbs that need no tokenizer start without what loads one.
+    from policy_engine.cli.work.inputs import answered
+    from policy_engine.cli.work.show import show_rows
 
-    @app.command()
-    @spread
-    def show(
-        data: DataArgument,
-        named: Named,
-        which: Which,
-        loading: Loading,
-        format: FormatOption = "text",
-    ) -> None:
-        """Show which tokens of a few rows are trained, and by which rule."""
-
-        def work() -> Outcome:
-            # Imported here, so that the verbs that need no tokenizer start without what loads one.
-            from policy_engine.cli.work.inputs import answered
-            from policy_engine.cli.work.show import show_rows
-
-            return answered(data, named, lambda inputs: show_rows(data, inputs, which, machine=format != "text"))
-
-        finish("show", format, work)
+    return answered(data, named, lambda inputs: show_rows(data, inputs, which, machine=format != "text"))

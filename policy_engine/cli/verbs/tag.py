@@ -13,7 +13,6 @@ from rich.text import Text
 from policy_engine.cli.files import exists, write_text_file
 from policy_engine.cli.options import FormatOption, PolicyOption, TokenizerOption
 from policy_engine.cli.outcome import Exit, Outcome, diagnostics_of
-from policy_engine.cli.run import finish
 from policy_engine.core.diagnostics import Diagnostic
 from policy_engine.core.errors import ConfigError
 from policy_engine.core.wording import counted
@@ -25,29 +24,25 @@ if TYPE_CHECKING:
     from policy_engine.tagging.tag import Tagged
 
 
-def register(app: typer.Typer) -> None:
-    """Adds the verb."""
-
-    @app.command()
-    def tag(
-        template: Annotated[
-            str | None,
-            typer.Argument(
-                metavar="[TEMPLATE]",
-                help="A chat template file (.jinja), or the name of one of the tokenizer's. Default: the tokenizer's.",
-            ),
-        ] = None,
-        policy: PolicyOption = "default",
-        tokenizer: TokenizerOption = None,
-        out: Annotated[
-            Path | None,
-            typer.Option("-o", "--out", metavar="FILE", help="Write the tagged template there (default: print it)."),
-        ] = None,
-        overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file that exists.")] = False,
-        format: FormatOption = "text",
-    ) -> None:
-        """Write a chat template again, with `{% generation %}` around what a policy trains."""
-        finish("tag", format, lambda: _tag(template, policy, tokenizer, out, overwrite))
+def tag(
+    template: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[TEMPLATE]",
+            help="A chat template file (.jinja), or the name of one of the tokenizer's. Default: the tokenizer's.",
+        ),
+    ] = None,
+    policy: PolicyOption = "default",
+    tokenizer: TokenizerOption = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("-o", "--out", metavar="FILE", help="Write the tagged template there (default: print it)."),
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file that exists.")] = False,
+    format: FormatOption = "text",
+) -> Outcome:
+    """Write a chat template again, with `{% generation %}` around what a policy trains."""
+    return _tag(template, policy, tokenizer, out, overwrite)
 
 
 def _tag(name: str | None, policy: str | None, tokenizer: str | None, out: Path | None, overwrite: bool) -> Outcome:

@@ -13,8 +13,6 @@ from rich.text import Text
 
 from policy_engine.cli.options import FormatOption, Loading, TokenizerOption
 from policy_engine.cli.outcome import Exit, Outcome
-from policy_engine.cli.run import finish
-from policy_engine.cli.signature import spread
 from policy_engine.core.diagnostics import Diagnostic
 from policy_engine.core.errors import ConfigError
 from policy_engine.core.wording import counted
@@ -29,43 +27,34 @@ _STYLES = {"holds": GOOD, "fails": BAD, "fact": DOUBT, "does not apply": "dim"}
 _TEMPLATES = (".jinja", ".j2", ".jinja2", ".txt")
 
 
-def register(app: typer.Typer) -> None:
-    """Adds the verb."""
-
-    @app.command()
-    @spread
-    def template(
-        *,
-        template: Annotated[
-            str,
-            typer.Argument(
-                metavar="TEMPLATE", help="A chat template file (.jinja), or a tokenizer that has one: folder or name."
-            ),
-        ],
-        tokenizer: TokenizerOption = None,
-        examples: Annotated[
-            int, typer.Option("--examples", min=0, metavar="N", help="How many generated conversations to try.")
-        ] = 200,
-        loading: Loading,
-        format: FormatOption = "text",
-    ) -> None:
-        """Property-test a chat template, with a smallest conversation for what does not hold."""
-        finish("template", format, lambda: _check(template, tokenizer, examples))
-
-
-def _check(name: str, tokenizer: str | None, examples: int) -> Outcome:
+def template(
+    *,
+    template: Annotated[
+        str,
+        typer.Argument(
+            metavar="TEMPLATE", help="A chat template file (.jinja), or a tokenizer that has one: folder or name."
+        ),
+    ],
+    tokenizer: TokenizerOption = None,
+    examples: Annotated[
+        int, typer.Option("--examples", min=0, metavar="N", help="How many generated conversations to try.")
+    ] = 200,
+    loading: Loading,
+    format: FormatOption = "text",
+) -> Outcome:
+    """Property-test a chat template, with a smallest conversation for what does not hold."""
     # Imported here: it brings transformers and Hypothesis.
     from policy_engine.run.backends import backend_verdict
     from policy_engine.testing.conformance import check_template
 
-    compiled, tokens = _load(name, tokenizer)
+    compiled, tokens = _load(template, tokenizer)
     report = check_template(compiled, tokenizer=tokens, examples=examples)
     backend = None if tokens is None else backend_verdict(tokens)
     return Outcome(
         exit=Exit.HOLDS if report.holds else Exit.FAILS,
-        diagnostics=tuple(_finding(name, p) for p in report.properties if p.verdict == "fails"),
-        data=report.to_json() | {"template": name, "backend": backend},
-        body=(*_lines(name, report), *(() if backend is None else (Text(f"  {backend}"),))),
+        diagnostics=tuple(_finding(template, p) for p in report.properties if p.verdict == "fails"),
+        data=report.to_json() | {"template": template, "backend": backend},
+        body=(*_lines(template, report), *(() if backend is None else (Text(f"  {backend}"),))),
     )
 
 
@@ -97,7 +86,6 @@ def _finding(name: str, found: PropertyResult) -> Diagnostic:
     messages = "" if shown is None else json.dumps([dict(m) for m in shown.messages], ensure_ascii=False, default=str)
     return Diagnostic(
         code="PE407",
-        severity="error",
         message=f"{name}: {found.name} does not hold: {found.sentence}",
         help=f"a conversation that shows it: {messages}",
     )

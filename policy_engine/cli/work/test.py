@@ -110,12 +110,9 @@ def _diagnostic(path: Path, result: TestResult) -> Diagnostic:
     place = Place(file=str(path), number=result.line)
     if result.error is not None:
         message = f"test `{result.name}` could not run: {result.error.message}"
-        return Diagnostic(
-            code=result.error.code, severity="error", message=message, help=result.error.help, place=place
-        )
+        return Diagnostic(code=result.error.code, message=message, help=result.error.help, place=place)
     return Diagnostic(
         code="PE701",
-        severity="error",
         message=f"test `{result.name}` fails",
         help="\n".join(_difference(result)) or "compare the two texts",
         place=place,

@@ -66,20 +66,6 @@ class Breaks:
         return None
 
 
-class Decides:
-    """A rule (None: the default) decides at the segment."""
-
-    def __init__(self, policy: CheckedPolicy, rule: int | None) -> None:
-        self._rule = rule
-        self._program = compile_policy(replace(policy, guards=()))
-
-    def shown(self, chat: RenderedChat, segment: int) -> Piece | None:
-        """See `Claim`."""
-        pieces = self._program.decide(chat).pieces
-        # A segment may have several pieces, where a regex or spans decide parts of it.
-        return next((p for p in pieces if p.segment == segment and p.rule == self._rule), None)
-
-
 class Differs:
     """Two policies give different weights at the segment.
 

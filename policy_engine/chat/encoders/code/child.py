@@ -10,6 +10,7 @@ and processes. It refuses to open a connection, write a file, start a program or
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import inspect
 import json
@@ -32,13 +33,18 @@ _readable: tuple[str, ...] = ()
 """Beginnings of paths that may be read, set before the file is."""
 
 
-def shut_network() -> bool:
-    """Leaves the network; True if the kernel let it."""
+def shut_network() -> None:
+    """Leaves the network, if the kernel lets it.
+
+    Where the kernel does not, `refuse` alone keeps the code off it.
+    """
     import ctypes
 
     libc = ctypes.CDLL(None, use_errno=True)
     # With a user namespace of its own first, which needs no rights; alone for a process that is root.
-    return any(libc.unshare(flags) == 0 for flags in (_CLONE_NEWUSER | _CLONE_NEWNET, _CLONE_NEWNET))
+    for flags in (_CLONE_NEWUSER | _CLONE_NEWNET, _CLONE_NEWNET):
+        if libc.unshare(flags) == 0:
+            return
 
 
 def take_limits(memory: int, seconds: int) -> None:
@@ -128,10 +134,8 @@ def main(path: str, memory: int, seconds: int) -> None:
         answers.write(json.dumps(value, ensure_ascii=True) + "\n")
         answers.flush()
 
-    try:
-        alone = shut_network()
-    except (OSError, AttributeError, ImportError):
-        alone = False
+    with contextlib.suppress(OSError, AttributeError, ImportError):
+        shut_network()
     # Loaded above for `unshare`; the hook sees imports only where the module is not there yet.
     for name in _IMPORTS:
         sys.modules.pop(name, None)
@@ -143,7 +147,7 @@ def main(path: str, memory: int, seconds: int) -> None:
         take_limits(memory, seconds)
         sys.addaudithook(refuse)
         encode = load(path)
-        answer({"parameters": parameters(encode), "network": not alone})
+        answer({"parameters": parameters(encode)})
     except BaseException as error:
         answer({"error": f"{type(error).__name__}: {error}"[:2000]})
         return

@@ -55,13 +55,6 @@ class EncoderProcess:
             self._started()
         return {str(name): bool(optional) for name, optional in self._hello["parameters"]}
 
-    @property
-    def is_cut_off(self) -> bool:
-        """True if the kernel let the process leave the network; else Python alone refuses it."""
-        with self._lock:
-            self._started()
-        return not self._hello["network"]
-
     def texts(self, calls: Sequence[Mapping[str, Any]]) -> list[str | TemplateError]:
         """The text of each conversation, or the error that its code raised.
 

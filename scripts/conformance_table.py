@@ -1,7 +1,7 @@
 """Writes the tables of the conformance page: every installed template and every property.
 
-    python -m policy_engine.testing.table docs/explanation/conformance.md [--templates FOLDER] [--jobs N] [--limit N]
-    python -m policy_engine.testing.table docs/explanation/conformance.md --again
+    python -m scripts.conformance_table docs/explanation/conformance.md [--templates FOLDER] [--jobs N] [--limit N]
+    python -m scripts.conformance_table docs/explanation/conformance.md --again
 
 The names of all templates go into the `.json` beside the page. In the page, the lines between `<!-- tables -->` and
 `<!-- end -->` are replaced; the rest is written by hand. `--again` writes them from the data that is there.

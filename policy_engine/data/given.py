@@ -244,7 +244,7 @@ def with_columns(messages: list[dict[str, Any]], row: Mapping[str, Any], spec: F
     """The messages with the media of the row's columns in their content parts.
 
     A column that is absent or null changes nothing. Raises MediaError where a column has more or fewer files
-    than the messages have places for them.
+    than the messages have places for them, and where both `images` and `image` have files.
 
     >>> message = {"role": "user", "content": "<image>What is it?"}
     >>> with_columns([message], {"images": ["cat.png"]}, Format(kind="messages"))[0]["content"]
@@ -270,6 +270,13 @@ def with_columns(messages: list[dict[str, Any]], row: Mapping[str, Any], spec: F
     made = [_placed(message, take, given.keys()) for message in messages]
     for kind, (name, files) in given.items():
         if places[kind] != len(files):
+            where = _mark_elsewhere(messages, f"<{kind}>") if places[kind] < len(files) else None
+            if where is not None:
+                raise MediaError(
+                    f"column `{name}` has {counted(len(files), kind)}, and {where} has the mark `<{kind}>`, which is "
+                    f"read only where the whole content of a message is text",
+                    help=f'write a part of its own in its place: {{"type": "{kind}"}}, and the text in parts beside it',
+                )
             raise MediaError(
                 f"column `{name}` has {counted(len(files), kind)}, and the messages have "
                 f"{counted(places[kind], 'place')} for them: `<{kind}>` in a text, "
@@ -283,9 +290,46 @@ def with_columns(messages: list[dict[str, Any]], row: Mapping[str, Any], spec: F
 def _name(row: Mapping[str, Any], spec: Format, kind: MediaKind) -> str | None:
     """The column of a kind: as the format names it, or `image` where there is no `images`."""
     name: str | None = getattr(spec, f"{kind}s")
-    if name is None or column(row, name) is not None or name != f"{kind}s":
+    if name is None or name != f"{kind}s":
         return name
-    return kind if kind in row else None
+    if kind not in row:
+        return None if column(row, name) is None else name
+    if not _files(row, name):
+        # An empty list says that there are no files, where nothing else names some.
+        return kind if _files(row, kind) or column(row, name) is None else name
+    if _files(row, kind):
+        raise MediaError(
+            f"the row has files in column `{name}` and in column `{kind}`",
+            help=f"remove or rename one of them, or say in a dataset file that `{kind}` is meant: "
+            f"`messages: {{{name}: {kind}}}`",
+        )
+    return name
+
+
+def _mark_elsewhere(messages: Iterable[Mapping[str, Any]], mark: str) -> str | None:
+    """The first place that has a mark, but for contents that are text; None without one.
+
+    >>> _mark_elsewhere([{"role": "user", "content": [{"type": "text", "text": "<image>What?"}]}], "<image>")
+    'messages[0].content[0].text'
+    """
+    for turn, message in enumerate(messages):
+        for field, value in message.items():
+            if not isinstance(value, str) or field != "content":
+                found = _path_of(value, mark, f"messages[{turn}].{field}")
+                if found is not None:
+                    return found
+    return None
+
+
+def _path_of(value: Any, mark: str, path: str) -> str | None:
+    if isinstance(value, str):
+        return path if mark in value else None
+    inner: Iterable[tuple[str, Any]] = ()
+    if isinstance(value, Mapping):
+        inner = ((f"{path}.{key}", item) for key, item in value.items())
+    elif isinstance(value, list | tuple):
+        inner = ((f"{path}[{at}]", item) for at, item in enumerate(value))
+    return next((found for place, item in inner if (found := _path_of(item, mark, place)) is not None), None)
 
 
 def _files(row: Mapping[str, Any], name: str) -> list[Any]:

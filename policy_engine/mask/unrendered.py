@@ -159,7 +159,9 @@ def _error(chat: RenderedChat, lost: Unrendered, *, trained: bool) -> Unrendered
         text = str(field_value(message, lost.path))[slice(*lost.cut)]
         what = f"part of `{field_path(lost.path)}` of message {lost.turn} (`{message['role']}`), {why}"
         reason = f"the template leaves out {text if len(text) <= _SHOWN else f'{text[:_SHOWN]}…'!r}"
-    return UnrenderedError(
-        f"{what}never reached the text: {reason}",
-        help="use a template that writes it, move it to a field that the template reads, or say `on unrendered warn`",
-    )
+    help = "use a template that writes it, move it to a field that the template reads, or say `on unrendered warn`"
+    # Templates of Idefics3 and SmolVLM leave out a content that is text without an error.
+    if lost.turn is not None and lost.path == ("content",) and isinstance(chat.messages[lost.turn]["content"], str):
+        parts = "if the template reads lists of parts only, say `messages: {content_as: parts}` in a dataset file"
+        help = f"{parts}; else {help}"
+    return UnrenderedError(f"{what}never reached the text: {reason}", help=help)

@@ -57,6 +57,14 @@ def why_refused(cls: type) -> str | None:
     return None
 
 
+def names_replacements(cls: type) -> bool:
+    """True if the call of a class gives what it writes in place of placeholders.
+
+    That of NemotronH Omni does not.
+    """
+    return any("return_text_replacement_offsets" in body for body in _bodies(cls, "__call__"))
+
+
 def all_classes() -> list[type]:
     """Every processor class that the installed transformers has, by name."""
     package = transformers()

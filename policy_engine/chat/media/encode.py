@@ -186,9 +186,10 @@ class MediaEncoder:
         written: Written | None = None
         sizes: list[tuple[int, int] | None] = [None] * len(media)
         # Videos and sounds are always decoded: their length in tokens depends on what is in the file.
-        if self._measured is not None and all(medium.kind == "image" for medium in media):
+        known = self._measured if all(medium.kind == "image" for medium in media) else None
+        if known is not None and not (media and known.to_compare > 0):
             sizes = [measure_image(m.source, self.media.options, m.place) for m in media]
-            texts = self._measured.texts([size for size in sizes if size is not None])
+            texts = known.texts([size for size in sizes if size is not None])
         else:
             opened = [self._open(medium) for medium in media]
             sizes = [getattr(o, "size", None) if m.kind == "image" else None for o, m in zip(opened, media)]
@@ -205,6 +206,9 @@ class MediaEncoder:
                     help="drop the row",
                 )
             texts = _by_medium(found, written.texts)
+            if known is not None and not known.agrees([size for size in sizes if size is not None], texts):
+                # Nothing was given out by sizes yet, and nothing will be.
+                self.__dict__["_measured"] = None
         before, behind = self._texts if special else ("", "")
         stretched = stretch(chat, found, media, texts, prefix=before, suffix=behind)
         return _Ready(stretched=stretched, media=media, sizes=sizes, special=special, written=written)

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from policy_engine.chat.media.misplaced import misplaced
 from policy_engine.core.errors import MediaError
 from policy_engine.core.vocabulary import MEDIA_TYPES, MediaKind
 
@@ -49,11 +50,15 @@ class Medium:
 def media_of(messages: Sequence[Mapping[str, Any]]) -> list[Medium]:
     """The media of messages, in order.
 
-    Raises MediaError for a content part of a media type that has no data, or several.
+    Raises MediaError for a content part of a media type that has no data, or several, and for media that are no
+    content parts of a message.
 
     >>> media_of([{"role": "user", "content": [{"type": "image", "path": "cat.png"}, {"type": "text", "text": "?"}]}])
     [Medium(kind='image', turn=0, item=0)]
     """
+    wrong = misplaced(messages)
+    if wrong is not None:
+        raise MediaError(wrong[0], help=wrong[1])
     return [
         Medium(kind=kind, turn=turn, item=item, source=_source(part, kind, f"messages[{turn}].content[{item}]"))
         for turn, item, kind, part in _parts(messages)
@@ -167,21 +172,3 @@ def _is_given(value: Any) -> bool:
 
 def _named(value: Mapping[str, Any]) -> str:
     return f"{', '.join(f'`{key}`' for key in list(value)[:6])} hold nothing" if value else "it is an empty object"
-
-
-def without_type(messages: Sequence[Mapping[str, Any]]) -> str | None:
-    """The first part that has media and is of another type, in a clause; None if all are right.
-
-    >>> without_type([{"role": "user", "content": [{"image": "a.png"}]}])
-    'messages[0].content[0] has `image`, and its type is missing'
-    """
-    for turn, message in enumerate(messages):
-        content = message.get("content")
-        for item, part in enumerate(content if isinstance(content, list | tuple) else ()):
-            if not isinstance(part, Mapping) or _kind(part) is not None:
-                continue
-            named = next((key for key in MEDIA_TYPES if part.get(key) is not None), None)
-            if named is not None:
-                what = f"its type is `{part['type']}`" if part.get("type") is not None else "its type is missing"
-                return f"messages[{turn}].content[{item}] has `{named}`, and {what}"
-    return None

@@ -2,9 +2,9 @@
 
 The text that a processor writes for one is known from its width and height.
 
-This is done for processors that count tokens from sizes themselves (`_get_num_multimodal_tokens`), where samples show
-that nothing else decides. Pictures of noise and of one color have to give the same text, alone and together. Ids and
-columns that are put together here have to equal those of the processor's own call.
+This is done where samples show that nothing else decides. Pictures of noise and of one color have to give the same
+text, alone and together. Ids and columns that are put together here have to equal those of the processor's own call.
+Texts that follow from no count of tokens are given only after the first pictures of the data agree, too.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from policy_engine.chat.media.blank import BlankPictures
 from policy_engine.chat.media.processor import MediaProcessor, Written, noise
 from policy_engine.core.bounded import Bounded
 from policy_engine.core.errors import MediaError, PolicyEngineError
@@ -24,6 +25,8 @@ from policy_engine.core.errors import MediaError, PolicyEngineError
 _SIZES: Final = ((64, 48), (224, 168), (168, 224), (640, 480), (333, 999), (1000, 400), (31, 29), (512, 512))
 """Width and height of the pictures that a processor is asked about first."""
 _MOST_KEPT: Final = 1 << 14
+_COMPARED: Final = 3
+"""Rows with pictures that are decoded and compared, before texts without a count of tokens are trusted."""
 
 Columns = Callable[[Sequence[int], Sequence[tuple[int, int]]], "npt.NDArray[np.int8]"]
 """Ids and the tokens `(first, count)` of each medium to a column."""
@@ -45,8 +48,21 @@ class Measured:
     media: MediaProcessor
     columns: dict[str, Columns]
     repeated: _Repeated | None = None
+    to_compare: int = 0
+    """Rows with pictures that are still to be decoded, and given to `agrees`."""
     _sets: Bounded[tuple[tuple[int, int], ...], list[str]] = field(default_factory=lambda: Bounded(_MOST_KEPT))
     _known: Bounded[tuple[int, int], str] = field(default_factory=lambda: Bounded(_MOST_KEPT))
+
+    def __post_init__(self) -> None:
+        self.blank = BlankPictures(media=self.media)
+
+    def agrees(self, sizes: Sequence[tuple[int, int]], texts: Sequence[str]) -> bool:
+        """True if the texts of decoded pictures are those written here for their sizes."""
+        self.to_compare -= 1
+        try:
+            return self.texts(sizes) == list(texts)
+        except MediaError:
+            return False
 
     def text(self, width: int, height: int) -> str:
         """The text that is written for a picture of this size.
@@ -67,13 +83,12 @@ class Measured:
         # LLaVA-OneVision writes a picture with fewer tokens where its row has more of them.
         known = self._sets.get(tuple(sizes))
         if known is None:
-            blanks = [_blank(*size) for size in sizes]
-            known = self.media.write_unscaled(self.media.tokens["image"] * len(sizes), {"image": blanks}).texts
+            known = self.blank.write(sizes)
         return self._sets.keep(tuple(sizes), known)
 
     def _ask(self, width: int, height: int) -> str:
         if self.repeated is None:
-            return self.media.write_unscaled(self.media.tokens["image"], {"image": [_blank(width, height)]}).texts[0]
+            return self.blank.write([(width, height)])[0]
         shape = self.repeated
         return shape.before + shape.unit * _count(self.media, width, height) + shape.after
 
@@ -83,17 +98,16 @@ def measured(media: MediaProcessor) -> Measured | None:
 
     None where samples show that it needs the pictures themselves.
     """
-    processor = media.processor
-    # A private method, and the only one that counts tokens without a picture; samples check it below.
-    if "image" not in media.tokens or not hasattr(processor, "_get_num_multimodal_tokens"):
+    if "image" not in media.tokens:
         return None
     try:
         texts = {size: _written_for(media, noise(*size)) for size in _SIZES}
-        found = Measured(media=media, columns={}, repeated=_repeated(media, texts))
-        # Without a pattern each size costs a picture, so four have to do.
-        for size in _SIZES if found.repeated is not None else _SIZES[:4]:
-            if found.text(*size) != texts[size]:
-                return None
+        # A private method, and the only one that counts tokens without a picture; samples check it.
+        counts = hasattr(media.processor, "_get_num_multimodal_tokens")
+        found = Measured(media=media, columns={}, repeated=_repeated(media, texts) if counts else None)
+        if any(found.text(*size) != texts[size] for size in _SIZES):
+            return None
+        found.to_compare = 0 if found.repeated is not None else _COMPARED
         return found if _learn_columns(found) else None
     # A processor that refuses a sample is asked with the pictures themselves.
     except PolicyEngineError:
@@ -114,12 +128,6 @@ def _count(media: MediaProcessor, width: int, height: int) -> int:
 
 def _written_for(media: MediaProcessor, picture: Any) -> str:
     return media.write(media.tokens["image"], {"image": [picture]}).texts[0]
-
-
-def _blank(width: int, height: int) -> Any:
-    from PIL import Image
-
-    return Image.new("RGB", (width, height))
 
 
 def _repeated(media: MediaProcessor, texts: dict[tuple[int, int], str]) -> _Repeated | None:

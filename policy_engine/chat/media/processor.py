@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import re
 import warnings
@@ -13,7 +14,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from policy_engine.chat.media.classes import KINDS, OLDEST, kinds_of, why_refused
+from policy_engine.chat.media.classes import KINDS, OLDEST, kinds_of, names_replacements, why_refused
 from policy_engine.chat.media.open_media import MediaOptions
 from policy_engine.chat.media.stretch import Placeholder
 from policy_engine.core.errors import MediaError, PolicyEngineError, TokenizerError
@@ -211,10 +212,11 @@ class MediaProcessor:
         # A rate that is not given draws a warning, and is assumed to be right.
         if media.get("audio"):
             given |= {"audio": list(media["audio"]), "sampling_rate": self.rate}
+        processor, recorded = (self.processor, []) if self._names_replacements else _recording(self.processor)
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                out = self.processor(
+                out = processor(
                     text=text,
                     # A list in a list: one row, with several pictures.
                     images=[list(media["image"])] if media.get("image") else None,
@@ -229,7 +231,7 @@ class MediaProcessor:
                 help="fix or drop the row, or configure the processor for it",
             ) from error
         ids = _first(out["input_ids"])
-        found = out.get("text_replacement_offsets")
+        found = out.get("text_replacement_offsets", recorded)
         offsets = found[0] if found is not None and len(found) else []
         columns = {
             name: np.asarray(_first(out[name]), dtype=np.int8)
@@ -240,6 +242,10 @@ class MediaProcessor:
         others = frozenset(name for name in out if name not in _KNOWN and _is_per_token(out[name], len(ids)))
         texts = [offset["replacement"] for offset in offsets]
         return Written(ids=ids, texts=texts, columns=columns, others=others)
+
+    @functools.cached_property
+    def _names_replacements(self) -> bool:
+        return names_replacements(type(self.processor))
 
     @functools.cached_property
     def unknown_columns(self) -> frozenset[str]:
@@ -288,6 +294,19 @@ def noise(width: int, height: int, seed: int = 0) -> Any:
 
     values = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
     return Image.fromarray(values)
+
+
+def _recording(processor: Any) -> tuple[Any, list[Any]]:
+    """A copy of a processor, and a list to which its next call adds what it writes for media."""
+    made, recorded = copy.copy(processor), []
+
+    def record(*arguments: Any, **named: Any) -> Any:
+        texts, offsets = processor.get_text_with_replacements(*arguments, **named)
+        recorded.extend(offsets)
+        return texts, offsets
+
+    made.get_text_with_replacements = record
+    return made, recorded
 
 
 def _is_per_token(value: Any, size: int) -> bool:

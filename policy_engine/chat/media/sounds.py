@@ -15,9 +15,10 @@ import numpy.typing as npt
 from policy_engine.chat.media.open_media import MediaOptions, confined, is_path, open_image, read_bytes
 from policy_engine.chat.transformers_import import transformers
 from policy_engine.core.errors import MediaError
-from policy_engine.core.wording import first_line
+from policy_engine.core.wording import a_kind, first_line
 
 _DROP: Final = "fix the file or the row, or drop the row"
+_LOUDEST: Final = 4.0
 # The largest sample by bytes of a sample; 3 bytes have no type in numpy, so another decoder reads them.
 _PEAKS: Final = {1: 1 << 7, 2: 1 << 15, 4: 1 << 31}
 
@@ -35,6 +36,11 @@ def open_sound(source: Any, options: MediaOptions, place: str, *, rate: int) -> 
     # A decoded row of `datasets`' Audio feature.
     if isinstance(source, Mapping) and source.get("array") is not None:
         given = source.get("sampling_rate", rate)
+        if isinstance(given, bool) or not isinstance(given, int | float):
+            raise MediaError(
+                f"`sampling_rate` of the sound of {place} is {a_kind(given)}, not a number of samples a second",
+                help=_DROP,
+            )
         if given != rate:
             raise MediaError(
                 f"the sound of {place} has {given} samples a second, and the processor takes {rate}",
@@ -120,10 +126,24 @@ def _samples(values: Any, name: str) -> npt.NDArray[np.float32]:
     try:
         array = np.asarray(values, dtype=np.float32)
     except (TypeError, ValueError) as error:
-        raise MediaError(f"{name} is not a list of samples: {error}", help=_DROP) from error
-    if array.ndim != 1 or not array.size:
-        raise MediaError(f"{name} has no samples of one channel", help=_DROP)
+        raise MediaError(f"{name} is not a list of samples: {first_line(error)}", help=_DROP) from error
+    if not array.size:
+        raise MediaError(f"{name} has no samples", help=_DROP)
+    if array.ndim != 1:
+        shape = " × ".join(map(str, array.shape))
+        raise MediaError(
+            f"{name} has {shape} samples, not those of one channel",
+            help="take the mean of its channels, or one of them",
+        )
     # One NaN makes every feature of the sound NaN, and then the loss.
     if not np.isfinite(array).all():
         raise MediaError(f"{name} has samples that are not numbers", help=_DROP)
+    # Samples go a little over 1 where they were made from others.
+    most = float(np.abs(array).max())
+    if most > _LOUDEST:
+        scale = "divide 16-bit samples by 32,768" if most > 100 else "scale them"
+        raise MediaError(
+            f"{name} has samples up to {most:,.0f}, and a processor takes them from -1 to 1",
+            help=f"{scale}, or drop the row",
+        )
     return array

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from policy_engine.chat.media.in_messages import Medium, without_type
+from policy_engine.chat.media.in_messages import Medium
 from policy_engine.chat.segments import RenderedChat, Segment
 from policy_engine.core.errors import AttributionError, MediaError
 from policy_engine.core.vocabulary import MEDIA, MediaKind
@@ -60,8 +60,6 @@ def matched(chat: RenderedChat, found: Sequence[Placeholder], media: Sequence[Me
             at += 1
     for kind, count in counts.items():
         if count != len(waiting.get(kind, ())):
-            if (other := without_type(chat.messages)) is not None:
-                raise MediaError(other, help=f'write its type, as in {{"type": "{kind}", …}}')
             raise MediaError(
                 f"the template writes {counted(count, f'{kind} placeholder')} for "
                 f"{counted(len(waiting.get(kind, ())), kind)} of the conversation",
@@ -206,7 +204,7 @@ def written_in(chat: RenderedChat, char: int, written: str) -> MediaError:
 def tokens_of(ranges: Sequence[tuple[int, int]], starts_T: Any, ends_T: Any, media: Sequence[Medium]) -> list[Any]:
     """The tokens `(first, count)` inside each range of characters.
 
-    Raises AttributionError for a range without a token.
+    Raises MediaError for a range without characters, and AttributionError for one without a token.
 
     >>> import numpy as np
     >>> medium = Medium(kind="image", turn=0, item=0, source=None)
@@ -215,6 +213,11 @@ def tokens_of(ranges: Sequence[tuple[int, int]], starts_T: Any, ends_T: Any, med
     """
     found = []
     for (start, end), medium in zip(ranges, media):
+        if start == end:
+            raise MediaError(
+                f"the processor writes no token for {medium.place}: it is too short or too small",
+                help="drop the row, or take a longer one",
+            )
         # Tokens of no width at either edge are the neighbours'.
         first = max(int(starts_T.searchsorted(start)), int(ends_T.searchsorted(start, side="right")))
         stop = min(int(ends_T.searchsorted(end, side="right")), int(starts_T.searchsorted(end)))

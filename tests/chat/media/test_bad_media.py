@@ -17,6 +17,8 @@ from PIL import Image
 from policy_engine import Masker, MediaError, MediaOptions, policy_from_text
 from policy_engine.chat.media.open_media import open_image
 from policy_engine.chat.media.sounds import open_sound
+from policy_engine.data.conversation import read_row
+from policy_engine.data.formats import Format
 from tests.support.pictures import draw, picture, png, processor, tone, wav
 
 POLICY = policy_from_text("train assistant; train eos after assistant; never train user")
@@ -36,6 +38,11 @@ def folder() -> Path:
     (inside / "empty.png").write_bytes(b"")
     (inside / "text.png").write_text("no picture")
     whole = {kind: png(picture(200, 150), kind) for kind in ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")}
+    frames = [picture(32, 32, seed) for seed in range(3)]
+    for kind in ("webp", "avif"):
+        frames[0].save(inside / f"moving.{kind}", save_all=True, append_images=frames[1:])
+    (inside / "photo.heic").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(100))
+    (inside / "lines.svg").write_text("<svg xmlns='http://www.w3.org/2000/svg'/>")
     for kind, data in whole.items():
         (inside / f"cut.{kind.lower()}").write_bytes(data[: len(data) * 2 // 3])
     flipped = bytearray(whole["PNG"])
@@ -43,7 +50,6 @@ def folder() -> Path:
     (inside / "flipped.png").write_bytes(bytes(flipped))
     Image.new("L", (1, 1)).save(inside / "pixel.png")
     Image.new("1", (20_000, 20_000)).save(inside / "huge.png")
-    frames = [picture(32, 32, seed) for seed in range(3)]
     frames[0].save(inside / "moving.gif", save_all=True, append_images=frames[1:])
     Image.new("CMYK", (32, 32)).save(inside / "print.jpg")
     draw(inside, "thin.png", 3000, 4)
@@ -70,6 +76,14 @@ BAD: dict[str, tuple[Any, str]] = {
     "20,000 × 20,000": ("huge.png", "`huge.png` (has 20000 × 20000 pixels, more than|is too large)"),
     "more bytes than may be": ("big.png", "`big.png` has .* bytes, more than 1,000,000"),
     "animated": ("moving.gif", "`moving.gif` has 3 frames"),
+    "animated WebP": ("moving.webp", "`moving.webp` has 3 frames"),
+    "animated AVIF": ("moving.avif", "`moving.avif` has 3 frames"),
+    "HEIC": ("photo.heic", "`photo.heic` is not an image that Pillow reads"),
+    "SVG": ("lines.svg", "`lines.svg` is not an image that Pillow reads"),
+    "no width": (Image.new("RGB", (0, 5)), "the image of .* has 0 × 5 pixels: nothing to see"),
+    "an array of floats": (np.zeros((8, 8, 3)), "the array of .* is not an image"),
+    "an array with its channels first": (np.zeros((3, 8, 8), dtype=np.uint8), "the array of .* is not an image"),
+    "an object in an object": ({"path": {"a": 1}}, "has neither a path nor bytes"),
     "CMYK": ("print.jpg", "`print.jpg` is in CMYK"),
     "a shape the processor refuses": ("thin.png", "refuses a picture of 3000 × 4 pixels"),
     "a URL": (
@@ -149,11 +163,48 @@ def test_bad_pictures_fail_a_processor_that_decodes_too() -> None:
         ({"type": "audio", "audio": tone()}, "of kind `audio`, which Qwen2VLProcessor does not take"),
         ({"image": "good.png"}, r"messages\[0\].content\[0\] has `image`, and its type is missing"),
         ({"type": "Image", "image": "good.png"}, "has `image`, and its type is `Image`"),
+        ({"type": "text", "text": "Hi", "image": "good.png"}, "has `image`, and its type is `text`"),
+        ({"type": "images", "images": ["good.png"]}, "is of type `images`, which no processor reads"),
+        ({"type": "image", "image": "good.png", "images": ["good.png"]}, "has its media under `images`"),
+        (
+            {"type": "tool_result", "content": [{"type": "image", "path": "good.png"}]},
+            r"content\[0\] holds a part of type `image` under `content\[0\]`, which no processor reads",
+        ),
+        ({"type": "image", "base64": " \n"}, "the base64 text of .* is empty"),
+        ({"type": "image", "image": "data:image/png;base64,"}, "the base64 text of .* is empty"),
+        ({"type": "image", "image": ["good.png"]}, "is a list, which is not a medium"),
+        ({"type": "image", "image": True}, "is a boolean, which is not a medium"),
     ],
 )
 def test_a_bad_part_is_an_error_of_its_row(part: dict[str, Any], expected: str) -> None:
     with pytest.raises(MediaError, match=expected):
         masker()([{"role": "user", "content": [part]}, {"role": "assistant", "content": "Yes."}])
+
+
+@pytest.mark.parametrize("field", ["image", "images", "video", "audios"])
+def test_media_beside_the_content_of_a_message_are_an_error_of_its_row(field: str) -> None:
+    answer = {"role": "assistant", "content": "Yes."}
+    user = {"role": "user", "content": "What is it?", field: ["good.png"]}
+    with pytest.raises(MediaError, match=rf"messages\[0\] has `{field}` beside its content, which no processor reads"):
+        masker()([user, answer])
+    assert masker()([{**user, field: []}, answer]).labels == masker()([{**user, field: None}, answer]).labels
+
+
+@pytest.mark.parametrize("role", ["system", "assistant", "tool"])
+def test_media_of_other_roles_are_found_or_refused(role: str) -> None:
+    part = {"type": "image", "image": "good.png"}
+    messages = [
+        {"role": "user", "content": "Hi"},
+        {"role": role, "content": [part]},
+        {"role": "assistant", "content": "Y"},
+    ]
+    if role == "system":
+        messages = [messages[1], messages[0], messages[2]]
+    row = masker()(messages)
+    assert [(m["turn"], m["count"]) for m in row["media"]] == [(0 if role == "system" else 1, 4)]
+    part["image"] = "none.png"
+    with pytest.raises(MediaError, match=r"`none.png` of messages\[\d\].content\[0\] does not exist"):
+        masker()(messages)
 
 
 def test_files_need_a_root() -> None:
@@ -210,7 +261,14 @@ def test_names_of_files_are_read_in_any_usual_spelling() -> None:
         ({"bytes": b"ID3 no sound"}, "cannot be read as sound|is no WAV file .*, and nothing is installed"),
         (np.array([], dtype=np.float32), "has no samples"),
         (np.array([np.nan], dtype=np.float32), "samples that are not numbers"),
-        (np.zeros((2, 100), dtype=np.float32), "has no samples of one channel"),
+        (np.zeros((2, 100), dtype=np.float32), "has 2 × 100 samples, not those of one channel"),
+        ({"bytes": wav(np.zeros(0, dtype=np.float32))}, "the bytes of .* has no samples"),
+        (np.zeros(1, dtype=np.float32), "the processor writes no token for .*: it is too short"),
+        ((tone() * 32767).astype(np.int16), "has samples up to 32,767, and a processor takes them from -1 to 1"),
+        ({"array": [0.0] * 9, "sampling_rate": "16000"}, "`sampling_rate` of the sound of .* is text, not a number"),
+        ({"array": ["a"], "sampling_rate": 16_000}, "is not a list of samples: could not convert"),
+        ({"array": [0.0] * 9, "sampling_rate": 0}, "has 0 samples a second, and the processor takes 16000"),
+        (True, "is a boolean, which is not a medium"),
     ],
 )
 def test_a_bad_sound_is_an_error_of_its_row(source: Any, expected: str) -> None:
@@ -258,3 +316,71 @@ def test_openai_gives_sounds_as_base64() -> None:
     row = made([{"role": "user", "content": [part]}, {"role": "assistant", "content": "Yes."}])
     assert [("audio", None)] == [(m["kind"], m["source"]) for m in row["media"]]
     assert row["media"][0]["count"] > 5
+
+
+def _of_columns(content: Any, **columns: Any) -> Any:
+    messages = [{"role": "user", "content": content}, {"role": "assistant", "content": "Yes."}]
+    return masker().mask(read_row({"messages": messages, **columns}, Format(kind="messages")))
+
+
+@pytest.mark.parametrize(
+    ("content", "columns", "expected", "help"),
+    [
+        (
+            [{"type": "text", "text": "<image>What?"}],
+            {"images": ["good.png"]},
+            r"column `images` has 1 image, and messages\[0\].content\[0\].text has the mark `<image>`",
+            'a part of its own in its place: {"type": "image"}',
+        ),
+        ("<image><image>?", {"images": ["good.png"]}, "has 1 image, and the messages have 2 places", "drop the row"),
+        ("<image>?", {"images": ["good.png"] * 2}, "has 2 images, and the messages have 1 place", "drop the row"),
+        (
+            "<image>?",
+            {"images": ["good.png"], "image": "other.png"},
+            "the row has files in column `images` and in column `image`",
+            "`messages: {images: image}`",
+        ),
+        ("<image>?", {"images": ["good.png"], "audio": ["a.wav"]}, "column `audio` has 1 audio", "{audios: null}"),
+    ],
+)
+def test_files_and_places_that_differ_are_an_error_of_the_row(
+    content: Any, columns: dict[str, Any], expected: str, help: str
+) -> None:
+    with pytest.raises(MediaError, match=expected) as caught:
+        _of_columns(content, **columns)
+    assert help in str(caught.value.help)
+
+
+def test_the_column_that_has_files_is_taken() -> None:
+    for columns in (
+        {"image": "good.png"},
+        {"images": [], "image": "good.png"},
+        {"images": ["good.png"], "image": None},
+    ):
+        assert [m["source"] for m in _of_columns("<image>?", **columns)["media"]] == ["good.png"]
+
+
+@pytest.mark.parametrize(
+    ("message", "place"),
+    [
+        (
+            {"tool_calls": [{"function": {"name": "f", "arguments": {"x": "<image>"}}}]},
+            "tool_calls[0].function.arguments.x",
+        ),
+        ({"reasoning_content": "See <image>."}, "reasoning_content"),
+    ],
+)
+def test_a_mark_outside_of_content_is_named(message: dict[str, Any], place: str) -> None:
+    messages = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "A.", **message}]
+    with pytest.raises(MediaError) as caught:
+        read_row({"messages": messages, "images": ["good.png"]}, Format(kind="messages"))
+    assert f"messages[1].{place} has the mark `<image>`" in caught.value.message
+
+
+def test_a_mark_in_any_role_takes_its_file() -> None:
+    for role in ("system", "assistant", "tool"):
+        turns = [{"role": "user", "content": "Hi"}, {"role": role, "content": "<image>A."}]
+        turns = turns[::-1] if role == "system" else turns
+        row = {"messages": [*turns, {"role": "assistant", "content": "Yes."}], "images": ["good.png"]}
+        made = masker().mask(read_row(row, Format(kind="messages")))
+        assert [m["source"] for m in made["media"]] == ["good.png"]

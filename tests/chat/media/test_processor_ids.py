@@ -210,13 +210,17 @@ def test_what_a_template_sees_of_a_medium_is_no_object() -> None:
     assert tokenizer.template_for(chat).render(chat).text == "medium|"
 
 
-@pytest.mark.parametrize("name", ["qwen2_vl", "llava_onevision", "idefics3"])
+@pytest.mark.parametrize("name", ["qwen2_vl", "llava_onevision", "idefics3", "aya_vision"])
 def test_pictures_that_are_measured_give_the_row_of_pictures_that_are_decoded(name: str) -> None:
     measuring, decoding = Masker(POLICY, processor(name)), Masker(POLICY, processor(name))
     encoders = measuring.tokenizer._media_encoder, decoding.tokenizer._media_encoder
     assert encoders[0] is not None
     assert encoders[1] is not None
     assert encoders[0]._measured is not None
+    # Texts that follow from no count of tokens are trusted after three rows.
+    assert encoders[0]._measured.to_compare == (0 if name in ("qwen2_vl", "llava_onevision") else 3)
+    encoders[0]._measured.to_compare = 0
+    assert encoders[0]._measured.blank._quick is not None
     encoders[1].__dict__["_measured"] = None
     parts = [{"type": "image", "image": picture(*size)} for size in ((200, 60), (48, 64), (200, 60))]
     for count in (1, 2, 3):
@@ -229,6 +233,43 @@ def test_pictures_that_are_measured_give_the_row_of_pictures_that_are_decoded(na
         assert dict(first) == dict(second)
         assert first.tokenized.starts_T.tolist() == second.tokenized.starts_T.tolist()
         assert first.tokenized.ends_T.tolist() == second.tokenized.ends_T.tolist()
+
+
+def test_texts_by_size_are_given_after_pictures_of_the_data_agree() -> None:
+    """The first rows with pictures are decoded; one that differs from a blank picture ends measuring."""
+    made = Masker(POLICY, processor("aya_vision"))
+    encoder = made.tokenizer._media_encoder
+    assert encoder is not None
+    assert encoder._measured is not None
+    asked: list[Any] = []
+
+    def chat(seed: int) -> list[dict[str, Any]]:
+        part = {"type": "image", "image": picture(60, 40 + seed, seed)}
+        return [{"role": "user", "content": [part]}, {"role": "assistant", "content": "A."}]
+
+    for seed in range(4):
+        assert encoder._measured.to_compare == 3 - min(seed, 3)
+        beside(made, chat(seed))
+    encoder._measured.to_compare = 1
+    encoder._measured.text = lambda width, height: asked.append((width, height)) or "another"  # type: ignore[method-assign]
+    assert made(chat(5)).input_ids == beside(made, chat(5)).input_ids
+    assert (asked, encoder._measured) == ([(60, 45)], None)
+
+
+def test_replacements_are_taken_from_a_class_that_does_not_give_them() -> None:
+    """NemotronH Omni's call keeps to itself what it writes for placeholders."""
+    made = copy.copy(processor("qwen2_vl"))
+    called = type(made).__call__
+
+    class Silent(type(made)):  # type: ignore[misc]
+        def __call__(self, *args: Any, **kwargs: Any) -> Any:
+            found = called(self, *args, **kwargs)  # goes through get_text_with_replacements
+            found.pop("text_replacement_offsets", None)
+            return found
+
+    made.__class__ = Silent
+    written = MediaProcessor(processor=made).write(f"a{made.image_token}b", {"image": [picture()]})
+    assert written.texts == [made.image_token * 4]
 
 
 def test_pixels_are_scaled_where_text_depends_on_it() -> None:

@@ -25,6 +25,8 @@ Change = Callable[[Mapping[str, Any]], "tuple[Mapping[str, Any], str] | None"]
 """A message with one change, and the changed field; None if there is nothing to change."""
 
 
+_RAISES: Final = "raises for this conversation"
+_USUAL_ROLES: Final = frozenset({"system", "user", "assistant", "tool"})
 _TRIED: Final = 8
 """Messages that are tried one by one for the one to blame."""
 
@@ -41,9 +43,9 @@ class Remedy:
 def explained(
     error: TemplateError, conversation: Conversation, render: Callable[[Conversation], object]
 ) -> TemplateError:
-    """The error with the field to blame, if one or two changes make the template accept it.
+    """The error with the field to blame, if one or two changes make the template accept it; else with the message.
 
-    `render` raises TemplateError for what the template does not accept. The error as it is, if no change helps.
+    `render` raises TemplateError for what the template does not accept.
 
     >>> conversation = Conversation(messages=({"role": "assistant", "content": None},), sample={})
     >>> def render(conversation):
@@ -65,7 +67,33 @@ def explained(
         better = error.reworded(f"{error.message} ({'; '.join(reasons)})")
         better.help = "; and ".join(remedy.help for remedy in remedies)
         return better
-    return error
+    turn = _blamed(error, conversation, render)
+    return error if turn is None else _at_message(error, conversation, turn)
+
+
+def _blamed(error: TemplateError, conversation: Conversation, render: Callable[[Conversation], object]) -> int | None:
+    """The message that the template was writing as it raised; else the last or first, if it does not raise without."""
+    messages = conversation.messages
+    if error.turn is not None or error.raised is None or len(messages) < 2:
+        return error.turn
+    for turn, rest in ((len(messages) - 1, messages[:-1]), (0, messages[1:])):
+        try:
+            render(replace(conversation, messages=rest))
+        except TemplateError as other:
+            if other.raised == error.raised:
+                continue
+        return turn
+    return None
+
+
+def _at_message(error: TemplateError, conversation: Conversation, turn: int) -> TemplateError:
+    roles = [str(message.get("role")) for message in conversation.messages[: turn + 1]]
+    where = f"at message {turn} (`{roles[-1]}`" + (f" after `{roles[-2]}`)" if turn else ")")
+    better = error.reworded(error.message.replace(_RAISES, f"{_RAISES}, {where}", 1))
+    read_as = f"say in a dataset file what it is read as: `messages: {{roles: {{{roles[-1]}: …}}}}`"
+    change = "change it to what the template accepts" if roles[-1] in _USUAL_ROLES else read_as
+    better.help = f"{change}, drop the row, or use another template"
+    return better
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,10 +178,12 @@ def not_rendered(error: Exception, name: str, seconds: float) -> TemplateError:
         case MemoryError():
             message, help = "needs more memory than a template may", "check its loops"
         case _:
-            return TemplateError(
-                f"{name} raises for this conversation: {error}",
+            made = TemplateError(
+                f"{name} {_RAISES}: {error}",
                 help="change the conversation to what the template accepts, or use another template",
             )
+            made.raised, made.turn = str(error), getattr(error, "pe_turn", None)
+            return made
     return TemplateLimitError(f"{name} {message}", help=help)
 
 

@@ -67,7 +67,7 @@ class Rendering:
         try:
             return self._template.render(_conversation(messages, self.source), add_generation_prompt=prompt)
         except TemplateError as error:
-            return str(error.message).split("raises for this conversation: ", 1)[-1]
+            return error.raised or error.message
 
     def text(self, messages: Sequence[Message], *, prompt: bool = False) -> str | None:
         """The text alone; None where the template raises."""

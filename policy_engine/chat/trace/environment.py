@@ -113,14 +113,12 @@ _PIECE = 64
 
 _LOOP = frozenset({"first", "index", "index0", "last", "length", "nextitem", "previtem", "revindex", "revindex0"})
 
-
 _JINJAS_OWN = frozenset({"_loop_vars", "_block_vars"})
 """Arguments that Jinja adds to calls inside loops and blocks; no function is given them."""
 
-
+_SHORT = 64
 _QUICK = KEEPING_METHODS - {"join"} | {"endswith", "isdigit", "isspace", "startswith"}
 """Methods of text that cost no more than reading it, and whose result knows its owner or is a truth value."""
-_SHORT = 64
 
 
 def _is_quick(method: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
@@ -167,8 +165,7 @@ class TracingEnvironment(ImmutableSandboxedEnvironment):
 
     code_generator_class = TracingGenerator
     context_class = _Context
-    # `'a' * 10**9` must not be folded while compiling, nor run unbounded.
-    intercepted_binops = frozenset({"*", "**", "%"})
+    intercepted_binops = frozenset({"*", "**", "%"})  # not to be folded while compiling, nor to run unbounded
 
     def __init__(self) -> None:
         super().__init__(trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, jinja2.ext.loopcontrols])
@@ -352,7 +349,8 @@ def run_template(
 
     `now` is the time that the template is given, the present by default. `lines` is filled with the line of the
     template that wrote each piece, which takes longer. `outputs` is filled with the number of the output that wrote it
-    (texts and `{{ }}` counted as Jinja's parser finds them), None for what a block collected first.
+    (texts and `{{ }}` in the source's order), None for what a block collected first. An error that the template raises
+    gets `pe_turn`: the message that it was writing.
     """
     context = template.new_context(variables)
     assert isinstance(context, _Context)
@@ -362,6 +360,9 @@ def run_template(
         if outputs is not None:
             return _collected(_with_outputs(written, template, outputs), state)
         return _collected(written if lines is None else _with_lines(written, template, lines), state)
+    except Exception as error:
+        error.pe_turn = state.claim.turn  # type: ignore[attr-defined]
+        raise
     # Also where the template raises: the next thing this thread makes is not the template's.
     finally:
         stop()

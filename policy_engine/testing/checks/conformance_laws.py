@@ -336,7 +336,6 @@ def _repeated_text(case: Case, turns: int) -> str | TemplateError:
 
 
 def _first_line(error: Exception) -> str:
-    text = error.message if isinstance(error, TemplateError) else str(error)
     # Only the template's own words are compared and counted.
-    text = text.split("raises for this conversation: ", 1)[-1]
+    text = error.raised or error.message if isinstance(error, TemplateError) else str(error)
     return next((line.strip() for line in text.splitlines() if line.strip()), type(error).__name__)

@@ -22,6 +22,8 @@ from typing import Any
 _OPENING = re.compile(r"^(?P<indent> *)(?P<fence>`{3,}|~{3,})(?P<info>[^`\n]*)$")
 _TABLE = re.compile(r"<table>.*?</table>", re.DOTALL)
 _CODE = re.compile(r"<code>([^<]*)</code>")
+_WHOLE = r'<span class="option">\g<0></span>'
+_OPTION = re.compile(r"(?<![\w-])--?[a-z][\w-]*")
 _TITLES = {"conversation": "conversation: {}", "file": "{}"}
 FOLDERS = re.compile(r"^(?P<folder>[\w-]+)/\*$")
 """Navigation: `models/*` is the pages of that folder, named by the beginning of their headings."""
@@ -43,8 +45,13 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
 
 
 def on_post_page(output: str, **_: Any) -> str:
-    """The built page, with places in the code of its tables where a long name may break."""
-    return _TABLE.sub(lambda table: _CODE.sub(_breakable, table[0]), output)
+    """The built page: long names in the code of tables may break, and options may not."""
+    return _CODE.sub(_whole_options, _TABLE.sub(lambda table: _CODE.sub(_breakable, table[0]), output))
+
+
+def _whole_options(code: re.Match[str]) -> str:
+    # A browser may break a line behind any hyphen: `-` at the end of one, and `-dataset` on the next.
+    return f"<code>{_OPTION.sub(_WHOLE, code[1])}</code>"
 
 
 def _breakable(code: re.Match[str]) -> str:

@@ -110,6 +110,6 @@ def test_rows_that_fail_are_named_by_file_and_line(tmp_path: Path, verb: str) ->
     options = ["-o", tmp_path / "start"] if verb == "init" else ["-p", "default", "--row", "2"]
     ran = cli(verb, chats, "-t", "builtin", *options)
     severity = "warning" if verb == "init" else "error"
-    assert f"chats.jsonl:2: {severity}[PE501]: line 2 is not JSON" in ran.err
+    assert f"chats.jsonl:2: {severity}[PE501]: the line is not JSON" in ran.err
     assert "single quotes" in ran.err
     assert "help: fix or remove the line" in ran.err

@@ -43,7 +43,9 @@ class Remedy:
 def explained(
     error: TemplateError, conversation: Conversation, render: Callable[[Conversation], object]
 ) -> TemplateError:
-    """The error with the field to blame, if one or two changes make the template accept it; else with the message.
+    """The error with the field to blame, or else with the message.
+
+    A field is to blame if one or two changes make the template accept the conversation.
 
     `render` raises TemplateError for what the template does not accept.
 
@@ -72,7 +74,7 @@ def explained(
 
 
 def _blamed(error: TemplateError, conversation: Conversation, render: Callable[[Conversation], object]) -> int | None:
-    """The message that the template was writing as it raised; else the last or first, if it does not raise without."""
+    """The message that the template was writing as it raised, or without which it does not."""
     messages = conversation.messages
     if error.turn is not None or error.raised is None or len(messages) < 2:
         return error.turn
@@ -91,7 +93,7 @@ def _at_message(error: TemplateError, conversation: Conversation, turn: int) -> 
     where = f"at message {turn} (`{roles[-1]}`" + (f" after `{roles[-2]}`)" if turn else ")")
     better = error.reworded(error.message.replace(_RAISES, f"{_RAISES}, {where}", 1))
     read_as = f"say in a dataset file what it is read as: `messages: {{roles: {{{roles[-1]}: …}}}}`"
-    change = "change it to what the template accepts" if roles[-1] in _USUAL_ROLES else read_as
+    change = "change that message to what the template accepts" if roles[-1] in _USUAL_ROLES else read_as
     better.help = f"{change}, drop the row, or use another template"
     return better
 

@@ -14,6 +14,7 @@ from typing import Annotated, Final
 import typer
 
 from policy_engine._version import __version__
+from policy_engine.cli.garbage import collect_rarely
 from policy_engine.cli.outcome import Exit, failed
 from policy_engine.cli.plain_values import take_plain_values
 from policy_engine.cli.reporters import write
@@ -96,8 +97,7 @@ def app_with(verbs: Collection[str] = tuple(VERBS)) -> typer.Typer:
 
 def main() -> None:
     """Entry point of the `policy-engine` script."""
-    # Hardly anything that starting makes is garbage, but by default it is looked through every 700 objects.
-    gc.set_threshold(50_000, 20, 20)
+    collect_rarely()
     _replace_closed()
     code = run(sys.argv[1:])
     # What is left is given back with the process: looking through it for garbage takes a tenth of a second.

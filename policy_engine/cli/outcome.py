@@ -71,7 +71,9 @@ def diagnostics_of(error: PolicyEngineError, *, place: Place | None = None) -> t
     """
     if isinstance(error, PolicyError | DatasetFileError) and error.diagnostics:
         return error.diagnostics
-    return (Diagnostic(code=error.code, message=error.message, help=error.help, place=place or error.place),)
+    place = place or error.place
+    message = error.message if place is None else place.beside(error.message)
+    return (Diagnostic(code=error.code, message=message, help=error.help, place=place),)
 
 
 def grouped(rows: Iterable[Diagnostic]) -> tuple[Diagnostic, ...]:

@@ -180,7 +180,7 @@ class TemplateError(PolicyEngineError, ValueError):
     """A chat template cannot be used.
 
     It does not compile, raises an error for this data, or exceeds its limits. `raised` is what it raised, in its own
-    words, and `turn` the index of the message that it was writing then; None if it did not raise, or was writing none.
+    words, and `turn` the index of the message that it was writing then; None outside of messages.
     """
 
     code = "PE401"

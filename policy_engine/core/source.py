@@ -153,5 +153,17 @@ class Place:
         file, colon, number = text.rpartition(":")
         return Place(file=file if colon else None, number=int(number.removeprefix("row ")))
 
+    def beside(self, message: str) -> str:
+        """A message to write behind this place, without the number that the place has.
+
+        >>> place = Place(file="chats.jsonl", number=7)
+        >>> place.beside("line 7 is not JSON"), place.beside("row 7: `labels` is text")
+        ('the line is not JSON', '`labels` is text')
+        """
+        opening = re.match(rf"(row|line) {self.number}(:? )", message)
+        if opening is None:
+            return message
+        return ("" if opening[2] == ": " else f"the {opening[1]} ") + message[opening.end() :]
+
     def __str__(self) -> str:
         return f"row {self.number}" if self.file is None else f"{self.file}:{self.number}"

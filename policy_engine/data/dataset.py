@@ -180,7 +180,7 @@ class DatasetSpec:
         if "label" in self.names:
             return "unpaired_preference"
         if self.names.keys() & {"prompt", "completion"}:
-            return "prompt_completion"
+            return self._kind_of_answers(rows)
         if self.names.keys() & {"instruction", "input", "output", "history"}:
             return "alpaca"
         if self.names.keys() & {"role", "content"}:
@@ -202,6 +202,23 @@ class DatasetSpec:
             # A few broken rows must not decide.
             return kinds.most_common(1)[0][0]
         return detect_format(rows).kind
+
+    def _kind_of_answers(self, rows: list[Any]) -> FormatKind:
+        # The file names the prompt or its answer. Whether there are two answers, or one and a judgement, the other
+        # columns show, as they do where nothing is named: else answers that are not wanted would be trained.
+        layout = named_format("prompt_completion", **self.names)
+        kinds: Counter[FormatKind] = Counter()
+        for row in rows:
+            if not isinstance(row, Mapping):
+                continue
+            has_answer = column(row, layout.completion) is not None
+            if has_answer and isinstance(row.get("label"), bool):
+                kinds["unpaired_preference"] += 1
+            elif not has_answer and row.get("chosen") is not None and row.get("rejected") is not None:
+                kinds["preference"] += 1
+            else:
+                kinds["prompt_completion"] += 1
+        return kinds.most_common(1)[0][0] if kinds else "prompt_completion"
 
     def _list_column(self, rows: list[Any], kind: FormatKind) -> str:
         try:

@@ -127,7 +127,9 @@ def given_messages(given: Any) -> list[Any]:
     [{'role': 'user', 'content': 'Hi'}]
     """
     what = "a conversation is a list of messages, each with a `role` and a `content`"
-    # A mapping is iterable too: its keys would pass for messages.
+    # A mapping is iterable too: its keys would pass for messages, and the values of a row of pandas.
+    if hasattr(given, "iloc") and all(isinstance(name, str) for name in given.keys()):  # noqa: SIM118
+        given = given.to_dict()
     if isinstance(given, Mapping):
         refuse(
             f"the masker got an object with the keys {keys_of(given)}, not a list of messages",

@@ -13,7 +13,7 @@ from policy_engine.core.vocabulary import MESSAGE_FIELDS
 from policy_engine.core.wording import a_kind
 from policy_engine.data.formats import CALL_ROLE, Format, column, is_broken_list, message_list
 from policy_engine.data.json_text import read_json
-from policy_engine.data.refusal import DROP, how_to_name, keys_of, refuse, text_problem
+from policy_engine.data.refusal import ARRAYS, DROP, how_to_name, keys_of, refuse, text_problem
 
 _CALL: Final = 'write calls as {"type": "function", "function": {"name": …, "arguments": …}}'
 _SHAREGPT: Final = (
@@ -95,7 +95,10 @@ def _message_column(row: Mapping[str, Any], name: str) -> Sequence[Any]:
     if messages is None:
         refuse(
             f"column `{name}` is {a_kind(value)}, not a list of messages",
-            "write a list of objects with a role and a content, or that as JSON text",
+            # Only a list is a list: numpy and pandas make arrays of them.
+            ARRAYS
+            if hasattr(value, "dtype")
+            else "write a list of objects with a role and a content, or that as JSON text",
         )
     return messages
 

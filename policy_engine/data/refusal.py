@@ -19,6 +19,7 @@ from policy_engine.data.formats import OTHER_NAMES, USUAL_FIELDS, is_broken_list
 from policy_engine.data.json_text import read_json
 
 DROP: Final = "fix the row, or drop it"
+ARRAYS: Final = "the dataset gives arrays; say `dataset.with_format(None)`, and `map` that"
 NEXT_STEP: Final = (
     "name the columns in a dataset file, for example `messages: {field: dialogue, role: speaker, content: text, "
     "roles: {customer: user, agent: assistant}}`"
@@ -149,7 +150,7 @@ def what_to_do(rows: list[Any]) -> str:
         if is_broken_list(value):
             return text_problem(value)[1]
         if hasattr(value, "dtype"):
-            return "the dataset gives arrays; say `dataset.with_format(None)`, and `map` that"
+            return ARRAYS
     # A system prompt is neither question nor answer.
     texts = [name for name in row if isinstance(name, str) and "system" not in name.lower() and _holds_text(row[name])]
     lists = _lists_of(row)

@@ -162,6 +162,8 @@ def as_columns(
     # Every row became one sample, so the given columns fit as they are.
     if kept == list(range(size)):
         return made
+    if hasattr(columns, "iloc"):  # a table of pandas, whose columns keep their length
+        columns = {}
     # `map` merges what a function returns into the columns it gave, which still have every row. Only the object that it
     # gave, changed in place, also respects `remove_columns`.
     for name, column in given.items():
@@ -188,6 +190,8 @@ def rows_of_columns(columns: Any) -> tuple[dict[str, Any], list[dict[str, Any]]]
             help="give it lists by name; for a dataset say `dataset.with_format(None).map(masker.batch, batched=True)`",
         )
     given = {name: columns[name] for name in columns.keys()}  # noqa: SIM118 - a batch of `datasets` is no dict
+    # A column of pandas is read by its labels, which need not be the numbers of its rows.
+    given = {name: column.tolist() if hasattr(column, "tolist") else column for name, column in given.items()}
     size = len(next(iter(given.values()))) if given else 0
     return given, [{name: column[at] for name, column in given.items()} for at in range(size)]
 

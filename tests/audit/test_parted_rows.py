@@ -163,4 +163,4 @@ def test_the_command_reads_them(tmp_path: Path, rollout: dict[str, Any]) -> None
     assert {"rows": 1, "exact": 1, "failed": 1, "columns": {"completion_mask": 1}, "breaches": []} == {
         key: found[key] for key in ("rows", "exact", "failed", "columns", "breaches")
     }
-    assert "row 2 has no `input_ids`, and no `completion_ids`" in found["diagnostics"][-1]["message"]
+    assert "the row has no `input_ids`, and no `completion_ids`" in found["diagnostics"][-1]["message"]

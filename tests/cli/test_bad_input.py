@@ -86,7 +86,7 @@ CASES: list[Callable[[Path], dict[str, object]]] = [
 ]  # fmt: skip
 SAYS = {
     "no_data": "none.jsonl", "unreadable_data": "chats.parquet", "empty_data": "empty", "no_messages": "`question`",
-    "no_line_of_json": "chats.jsonl:1: error[PE502]: line 1 is not JSON",
+    "no_line_of_json": "chats.jsonl:1: error[PE502]: the line is not JSON",
     "three_errors": "b.policy:3:", "no_policy": "none.policy", "binary_policy": "UTF-8", "no_tokenizer": "none",
     "no_template": "template", "broken_template": "does not compile", "no_dataset_file": "none.yaml",
     "wrong_dataset_file": "`tokeniser`",

@@ -83,10 +83,12 @@ def test_init_on_rows_that_do_not_render(tmp_path: Path) -> None:
     template.write_text(RAISES)
     system = [{"role": "system", "content": "s"}, *CHATS[0]]
     arguments = ["-t", "builtin", "--template", template, "-o"]
-    ran = cli("init", write_chats(tmp_path, [system, system]), *arguments, tmp_path / "none")
+    late = [[*CHATS[0] * times, *system] for times in (1, 2)]
+    ran = cli("init", write_chats(tmp_path, late), *arguments, tmp_path / "none")
     assert 1 == ran.code
-    assert "2 rows do not render" in ran.err
-    assert "help: change the conversation to what the template accepts" in ran.err
+    assert "2 rows do not render; the first: " in ran.err
+    assert "at message 2 (`system` after `assistant`): no system" in ran.err
+    assert "help: change that message to what the template accepts" in ran.err
     assert "next: 2 rows looked at, and not one renders with this template" in ran.out
     assert "policy-engine show" not in ran.out
     some = cli("init", write_chats(tmp_path, [system, CHATS[0]]), *arguments, tmp_path / "some")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -182,3 +183,25 @@ def test_shared_conversations_of_other_formats() -> None:
 )
 def test_what_is_read_is_said(row: Any, said: str) -> None:
     assert said in detect_format([row]).description
+
+
+@pytest.mark.parametrize(
+    ("row", "kind"),
+    [
+        ({"question": "Hi?", "chosen": "Yes.", "rejected": "No."}, "preference"),
+        ({"question": "Hi?", "completion": "No.", "label": False}, "unpaired_preference"),
+        ({"question": "Hi?", "completion": "No.", "label": 3}, "prompt_completion"),
+        ({"question": "Hi?", "completion": "Yes.", "chosen": "Yes.", "rejected": "No."}, "prompt_completion"),
+    ],
+)
+def test_a_named_prompt_leaves_the_kind_to_the_other_columns(row: dict[str, Any], kind: str, tmp_path: Path) -> None:
+    file = tmp_path / "data.yaml"
+    file.write_text("messages: {prompt: question}\n")
+    assert load_dataset_spec(file).format_of([row, row, "broken"]).kind == kind
+
+
+def test_a_named_answer_is_one_answer(tmp_path: Path) -> None:
+    file = tmp_path / "data.yaml"
+    file.write_text("messages: {prompt: question, completion: chosen}\n")
+    row = {"question": "Hi?", "chosen": "Yes.", "rejected": "No."}
+    assert load_dataset_spec(file).format_of([row]).kind == "prompt_completion"

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from policy_engine import ConfigError, Masker, policy_from_text
+from policy_engine import ConfigError, Masker, RowError, policy_from_text
 from policy_engine.mask.warner import DoubtfulRoleWarning
 from tests.support.policies import ASSISTANT, SYSTEM, USER
 
@@ -242,3 +242,27 @@ def test_in_coroutines():
         return [row.labels for row in (*rows, masker(CHATS[0]))]
 
     assert [masker(chat).labels for chat in [*CHATS * 10, CHATS[0]]] == asyncio.run(several())
+
+
+def test_columns_of_pandas_are_read_by_their_place():
+    pandas = pytest.importorskip("pandas")
+    masker = Masker(policy_from_text(STANDING), "builtin")
+    table = pandas.DataFrame({"messages": [[], *CHATS], "id": range(5)}).iloc[1:]
+    found = masker.batch(table)
+    assert [row.tolist() for row in found["labels"]] == expected(masker)
+    assert found["id"] == [1, 3, 4]
+    assert list(table["id"]) == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("name", ["numpy", "pandas"])
+def test_arrays_of_messages_are_refused_with_what_to_say(name: str):
+    rows = dataset().with_format(name)[:]
+    with pytest.raises((RowError, ConfigError), match=r"(?s)a ndarray.*with_format\(None\)"):
+        Masker(policy_from_text(STANDING), "builtin").batch({"messages": rows["messages"]})
+
+
+def test_a_row_of_pandas_is_no_conversation():
+    pandas = pytest.importorskip("pandas")
+    row = pandas.DataFrame({"messages": CHATS, "id": range(4)}).iloc[0]
+    with pytest.raises(RowError, match="an object with the keys `messages`, `id`, not a list of messages"):
+        Masker(policy_from_text(STANDING), "builtin")(row)

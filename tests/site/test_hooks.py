@@ -88,3 +88,13 @@ def test_fences_of_all_pages_are_closed() -> None:
         text = page.read_text(encoding="utf-8")
         assert (page, []) == (page, re.findall(r"^```+ .*", text, re.MULTILINE))
         HOOKS["plain_fences"](text)
+
+
+def test_options_stay_on_one_line() -> None:
+    built = (
+        "<p><code>apply --max-length 9 -o x</code> <code>a-b</code></p><table><td><code>--dry-run</code></td></table>"
+    )
+    option = '<span class="option">{}</span>'
+    assert HOOKS["on_post_page"](built) == built.replace("--max-length", option.format("--max-length")).replace(
+        "-o x", option.format("-o") + " x"
+    ).replace("--dry-run", option.format("--dry-run"))

@@ -42,15 +42,10 @@ def failures(summary: Summary) -> tuple[Diagnostic, ...]:
     kinds = list(dict.fromkeys(failure.kind for failure in summary.failures))
     for kind in kinds:
         shown = [failure for failure in summary.failures if failure.kind == kind]
-        found += [
-            Diagnostic(
-                code=f.code,
-                message=f.reason,
-                help=f.help,
-                place=Place.parse(f.place or f"row {f.row}"),
-            )
-            for f in shown
-        ]
+        for f in shown:
+            place = Place.parse(f.place or f"row {f.row}")
+            message = place.beside(f.reason)
+            found.append(Diagnostic(code=f.code, message=message, help=f.help, place=place))
         # The summary keeps a few rows of each kind, and counts all.
         found += more_alike(kind[0], summary.failures_alike.get(kind, 0) - len(shown), len(shown))
     # Kinds of which no row was kept: the summary keeps the first failures only.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -32,8 +33,10 @@ class Survey:
     """Parts of the turns of each role, by how many segments had them."""
     rendered: int = 0
     """Rows that were given to the template."""
-    refused: Counter[tuple[str, str, str | None]] = field(default_factory=Counter)
-    """Reasons why rows could not be rendered."""
+    refused: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """Rows that could not be rendered, by code and reason without its numbers (`at message N`)."""
+    first_refused: dict[tuple[str, str], PolicyEngineError] = field(default_factory=dict)
+    """The error of the first row of each kind of `refused`."""
     unrendered: Lost = field(default_factory=Counter)
     """Pieces of the rendered rows that never reached the text."""
     quoted: int = 0
@@ -76,7 +79,9 @@ def _render(found: Survey, conversation: Conversation, tokenizer: ChatTokenizer)
     try:
         chat = tokenizer.template_for(conversation).render(conversation)
     except PolicyEngineError as error:
-        found.refused[error.code, error.message, error.help] += 1
+        kind = error.code, re.sub(r"\d+", "N", error.message)
+        found.refused[kind] += 1
+        found.first_refused.setdefault(kind, error)
         return
     found.unrendered.update(lost_of(chat))
     found.quoted += any(wrong.how == "quoted" for wrong in chat.miswritten)

@@ -90,12 +90,14 @@ def write_starter(
     )
     warnings += [
         Diagnostic(
-            code=code,
+            code=first.code,
             severity="warning",
-            message=f"{counted(count, 'row')} {'does' if count == 1 else 'do'} not render: {reason}",
-            help=help,
+            message=f"{counted(count, 'row')} {'does not render' if count == 1 else 'do not render; the first'}: "
+            f"{first.message}",
+            help=first.help,
         )
-        for (code, reason, help), count in found.refused.most_common(5)
+        for kind, count in found.refused.most_common(5)
+        for first in [found.first_refused[kind]]
     ]
     return Outcome(
         exit=Exit.FAILS if found.refused and sum(found.refused.values()) == found.rendered else Exit.HOLDS,

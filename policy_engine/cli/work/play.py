@@ -9,6 +9,7 @@ from typing import Final
 from rich.text import Text
 
 from policy_engine import builtin
+from policy_engine.cli.garbage import collect_as_usual
 from policy_engine.cli.options import Named
 from policy_engine.cli.outcome import Outcome
 from policy_engine.cli.records import Where
@@ -35,7 +36,7 @@ def play_on(data: str | None, named: Named, where: Where, *, limit: int) -> Outc
             f"warning: `{where.host}` is not this machine alone: whoever reaches it sees the first {len(board.rows)} "
             "rows of the data, and may use every policy in the policy's folder"
         )
-    serve(board, host=where.host, port=where.port, browser=where.browser, say=_say_address)
+    serve(board, host=where.host, port=where.port, browser=where.browser, say=_opened)
     return Outcome()
 
 
@@ -85,5 +86,7 @@ def _say(line: str) -> None:
     print_all([Text(line)], stderr=True)
 
 
-def _say_address(address: str) -> None:
+def _opened(address: str) -> None:
+    # The page may be open for days.
+    collect_as_usual()
     _say(f"serving {address} – Ctrl-C ends it")

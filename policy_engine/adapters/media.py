@@ -24,12 +24,13 @@ from policy_engine.core.vocabulary import MediaKind
 from policy_engine.core.wording import counted
 from policy_engine.data.conversation import without_null_fields
 from policy_engine.data.given import KINDS, USUAL
+from policy_engine.mask.preferences.columns import PAIR_NAMES
 
 if TYPE_CHECKING:
     import torch
 
 _TEXT_COLUMNS: Final = frozenset({"input_ids", "attention_mask", "text_replacement_offsets", *TOKEN_COLUMNS})
-_LISTS: Final = ("messages", "conversations", "conversation")
+_LISTS: Final = ("messages", "conversations", "conversation", "prompt", "chosen")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,12 +67,8 @@ class MediaCollator:
     def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
         """Tensors of shape (rows, longest row), and the features of the rows' media, in order.
 
-        Raises MediaError for a medium that cannot be opened, or that has other tokens in the row than its features
-        need. Raises RowError for a row whose columns differ in length.
+        Raises RowError for a row whose columns differ in length, else as `features` does.
         """
-        import torch
-
-        media = [self._media_of(row, at) for at, row in enumerate(rows)]
         names = [name for name in TOKEN_COLUMNS if name in rows[0]]
         pad = self.processor.tokenizer.pad_token_id
         if pad is None:
@@ -80,10 +77,19 @@ class MediaCollator:
             pad_token_id=pad, side=self.side, pad_to_multiple_of=self.pad_to_multiple_of, extra=tuple(names)
         )
         made = collate([{k: v for k, v in row.items() if k != "media"} for row in rows])
-        features = self._features(media)
-        self._compare(rows, features.ids)
-        tensors = {name: value for name, value in features.columns.items() if isinstance(value, torch.Tensor)}
-        return {**made, **tensors}
+        return {**made, **self.features(rows, [row["input_ids"] for row in rows])}
+
+    def features(self, rows: Sequence[Mapping[str, Any]], ids: Sequence[Any]) -> dict[str, torch.Tensor]:
+        """The features of the rows' media, in order.
+
+        They are compared with their tokens in `ids`, the token ids of each row. Raises MediaError for a medium that
+        cannot be opened, or that has other tokens than its features need.
+        """
+        import torch
+
+        found = self._features([self._media_of(row, at) for at, row in enumerate(rows)])
+        self._compare(ids, found.ids)
+        return {name: value for name, value in found.columns.items() if isinstance(value, torch.Tensor)}
 
     @property
     def _processor(self) -> MediaProcessor:
@@ -126,7 +132,7 @@ class MediaCollator:
 
     def _originals(self, row: Mapping[str, Any], at: int) -> list[Medium]:
         """The media of a row as it was before it was masked."""
-        from policy_engine.data.conversation import read_row
+        from policy_engine.data.pairs import conversations_in
         from policy_engine.data.shapes import detect_format
 
         original: Any = row
@@ -134,8 +140,11 @@ class MediaCollator:
             original = self.rows[int(row["row"]) - 1]
         elif not any(name in row for name in (*_LISTS, *USUAL)):
             return []
-        original = without_null_fields(original)
-        return media_of(read_row(original, detect_format([original])).messages)
+        # Ids that the masker made of a preference would be taken for ids that the row brought along.
+        original = without_null_fields({k: v for k, v in original.items() if k not in PAIR_NAMES})
+        # The media of a preference are in its prompt, which is the same for both answers.
+        _, conversation = conversations_in(original, detect_format([original]))[0]
+        return media_of(conversation.messages)
 
     def _features(self, media: Sequence[Sequence[tuple[MediaKind, Any]]]) -> _Features:
         """One call of the processor for the whole batch; a row's text is its placeholders alone."""
@@ -171,12 +180,12 @@ class MediaCollator:
         ids = [row_T[kept_T].tolist() for row_T, kept_T in zip(out["input_ids"], kept)]
         return _Features(columns={k: v for k, v in out.items() if k not in _TEXT_COLUMNS}, ids=ids)
 
-    def _compare(self, rows: Sequence[Mapping[str, Any]], written: Sequence[Sequence[int]]) -> None:
+    def _compare(self, rows: Sequence[Any], written: Sequence[Sequence[int]]) -> None:
         """Raises MediaError for a row whose tokens of media do not fit the processor's features."""
         marks = self._processor.ids
         for at, (row, ids) in enumerate(zip(rows, written)):
             # Only placeholders are compared: the processor was given no text of the row.
-            own = [i for i in _plain(row["input_ids"]) if i in marks]
+            own = [i for i in _plain(row) if i in marks]
             made = [i for i in ids if i in marks]
             if own != made:
                 raise MediaError(

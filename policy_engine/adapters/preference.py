@@ -5,6 +5,11 @@ rows that are masked already: its batches have the policy's decisions as `comple
 
     trainer = masked(DPOTrainer)(model=model, args=DPOConfig(…), train_dataset=masked_rows, processing_class=tokenizer)
 
+Rows of a processor keep no pixels; the collator lets the processor make the features of each batch again, once for both
+answers. Pictures that are not files below the current folder need a collator with its own `MediaCollator`:
+
+    collator = PreferenceCollator(pad_token_id=…, media=MediaCollator(processor, options=MediaOptions(root="images/")))
+
 `RewardTrainer` needs nothing of this: it takes the columns of `--pairs reward`, and has no loss per token.
 """
 
@@ -14,17 +19,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from policy_engine.adapters.media import MediaCollator
+from policy_engine.chat.media.processor import TOKEN_COLUMNS
 from policy_engine.core.errors import ConfigError, RowError
 from policy_engine.core.vocabulary import IGNORE_INDEX
 from policy_engine.core.wording import counted
+from policy_engine.data.given import KINDS, USUAL
 from policy_engine.data.prepared import check_lengths
-from policy_engine.mask.preferences import PAIR_TYPES
+from policy_engine.mask.preferences.columns import PAIR_TYPES
 
 if TYPE_CHECKING:
     import torch
 
 _DPO: Final = ("chosen", "rejected")
 _KTO: Final = ("completion", "KL_completion")
+_GIVEN: Final = ("row", "prompt", "chosen", "rejected", "completion", *USUAL, *KINDS)
 _NUMBERS: Final = ("ref_chosen_logps", "ref_rejected_logps", "ref_logps", "ref_KL_logps")
 """Columns with a number per row, which TRL adds: log-probabilities of the reference model."""
 
@@ -34,27 +43,31 @@ class PreferenceCollator:
     """Batches of masked preferences, as TRL's collators make them, but for `completion_mask`.
 
     It is 1 where a label is an id, 0 elsewhere: in the prompt, in padding, and wherever the policy masks. `max_length`
-    is TRL's: a longer row raises RowError, since to cut it here would cut a pair in two ways.
+    is TRL's: a longer row raises RowError, since to cut it here would cut a pair in two ways. `media` makes the
+    features of rows that a processor masked.
     """
 
     pad_token_id: int
     max_length: int | None = None
     pad_to_multiple_of: int | None = None
+    media: MediaCollator | None = None
 
     def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
         """Tensors of shape (sequences, longest).
 
-        Of pairs, all chosen answers come first, then all rejected ones. Raises RowError for a row whose labels are not
-        those of its ids.
+        Of pairs, all chosen answers come first, then all rejected ones; so do the features of their media. Raises
+        RowError for a row whose labels are not those of its ids, and what `MediaCollator.features` raises.
         """
         import torch
 
         first = rows[0]
+        made: dict[str, torch.Tensor]
         if "chosen_ids" in first:
-            both = [self._sequence(row, side, at) for side in _DPO for at, row in enumerate(rows)]
-            made = self._padded(both, "")
+            made = self._padded([self._sequence(row, side, at) for side in _DPO for at, row in enumerate(rows)], "")
+            # By row or by piece of a picture, features are laid end to end.
+            made |= {name: torch.cat((value, value)) for name, value in self._features(rows).items()}
         else:
-            made = {}
+            made = self._features(rows)
             for name in _KTO:
                 if f"{name}_ids" in first:
                     prefix = name.removesuffix("completion")
@@ -62,8 +75,18 @@ class PreferenceCollator:
             made["label"] = torch.tensor([bool(row["label"]) for row in rows])
         return made | {name: torch.tensor([row[name] for row in rows]) for name in _NUMBERS if name in first}
 
-    def _sequence(self, row: Mapping[str, Any], side: str, at: int) -> tuple[list[int], list[int]]:
-        """Ids of prompt and answer, and the mask of the answer's loss."""
+    def _features(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
+        if self.media is not None:
+            return self.media.features(rows, [row["prompt_ids"] for row in rows])
+        if any(row.get("media") for row in rows):
+            raise ConfigError(
+                "the rows have media, and nothing makes their features",
+                help="give the trainer the processor (`processing_class=processor`), or the collator a MediaCollator",
+            )
+        return {}
+
+    def _sequence(self, row: Mapping[str, Any], side: str, at: int) -> dict[str, list[int]]:
+        """Ids of prompt and answer, the mask of the loss, and a processor's numbers per token."""
         place = f"row {at} of the batch"
         prompt, ids, labels = (list(row[name]) for name in ("prompt_ids", f"{side}_ids", f"{side}_labels"))
         check_lengths({f"{side}_labels": labels}, [f"{side}_labels"], len(ids), place)
@@ -80,22 +103,25 @@ class PreferenceCollator:
                 help="cut or drop such rows when they are masked (`apply --max-length`), or set `max_length=None`",
             )
         mask[:1] = [0]  # nothing predicts a first token
-        return whole, mask
+        sequence = {"input_ids": whole, "attention_mask": [1] * len(whole), "completion_mask": mask}
+        for name in TOKEN_COLUMNS:
+            if f"prompt_{name}" in row:
+                # All media are in the prompt, so the answer is text.
+                sequence[name] = [*row[f"prompt_{name}"], *[0] * len(ids)]
+        return sequence
 
-    def _padded(self, sequences: Sequence[tuple[list[int], list[int]]], prefix: str) -> dict[str, torch.Tensor]:
+    def _padded(self, sequences: Sequence[Mapping[str, list[int]]], prefix: str) -> dict[str, torch.Tensor]:
         import torch
 
-        longest = max(len(ids) for ids, _ in sequences)
+        longest = max(len(sequence["input_ids"]) for sequence in sequences)
         longest += -longest % (self.pad_to_multiple_of or 1)
 
-        def tensor(values: Sequence[list[int]], fill: int) -> torch.Tensor:
-            return torch.tensor([[*row, *[fill] * (longest - len(row))] for row in values], dtype=torch.int64)
+        def tensor(name: str, fill: int) -> torch.Tensor:
+            padded = [[*own[name], *[fill] * (longest - len(own[name]))] for own in sequences]
+            return torch.tensor(padded, dtype=torch.int64)
 
-        return {
-            f"{prefix}input_ids": tensor([ids for ids, _ in sequences], self.pad_token_id),
-            f"{prefix}attention_mask": tensor([[1] * len(ids) for ids, _ in sequences], 0),
-            f"{prefix}completion_mask": tensor([mask for _, mask in sequences], 0),
-        }
+        fills = {name: self.pad_token_id if name == "input_ids" else 0 for name in sequences[0]}
+        return {f"{prefix}{name}": tensor(name, fill) for name, fill in fills.items()}
 
 
 def masked(trainer: type[Any]) -> type[Any]:
@@ -137,13 +163,30 @@ def masked(trainer: type[Any]) -> type[Any]:
             own = self.data_collator
             # A collator that the user gave stays.
             if type(own).__module__.startswith("trl."):
+                media = None if not self._is_vlm else MediaCollator(self.processing_class)
                 self.data_collator = PreferenceCollator(
                     pad_token_id=own.pad_token_id,
                     max_length=self.args.max_length,
                     pad_to_multiple_of=self.args.pad_to_multiple_of,
+                    media=media,
                 )
 
+        # TRL makes batches of messages and pictures itself where the rows have a column of pictures. Masked rows may
+        # still have theirs, and their ids are made.
+        @property
+        def _is_vision_dataset(self) -> bool:
+            return False
+
+        @_is_vision_dataset.setter
+        def _is_vision_dataset(self, seen: bool) -> None:
+            pass
+
         def _precompute_ref_logps(self, *args: Any, **settings: Any) -> Any:
+            if kind == "KTOTrainer" and "media" in args[0].column_names:
+                raise ConfigError(
+                    "TRL's KTO trainer precomputes log-probabilities without the features of pictures",
+                    help="set `precompute_ref_log_probs=False`",
+                )
             self._take_masks()  # it runs before the trainer is made
             return super()._precompute_ref_logps(*args, **settings)
 
@@ -164,6 +207,8 @@ def masked(trainer: type[Any]) -> type[Any]:
         def _set_signature_columns_if_needed(self) -> None:
             super()._set_signature_columns_if_needed()
             further = [*columns, *(f"{name}_labels" for name in (_KTO if kind == "KTOTrainer" else _DPO))]
+            # Media, and the columns where those are that are no files.
+            further += ["media", *(f"prompt_{name}" for name in TOKEN_COLUMNS), *_GIVEN]
             self._signature_columns = list(dict.fromkeys([*self._signature_columns, *further]))
 
     MaskedTrainer.__name__ = f"Masked{trainer.__name__}"

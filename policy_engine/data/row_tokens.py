@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 import numpy as np
 import numpy.typing as npt
 
+from policy_engine.core.vocabulary import IGNORE_INDEX
 from policy_engine.core.wording import a_kind, counted
 from policy_engine.data.refusal import DROP, refuse
 
@@ -62,6 +63,11 @@ def token_ids(value: Any, name: str) -> npt.NDArray[np.int32]:
     array([5, 6], dtype=int32)
     """
     array = _numbers(value, name, "token ids")
+    if array.size and array.dtype.kind == "i" and (array == IGNORE_INDEX).any():
+        refuse(
+            f"{name} has {IGNORE_INDEX}, which no token has: it looks like a column of labels",
+            "name the column of the ids in a dataset file, `messages: {input_ids: NAME}`; labels are made here",
+        )
     if array.size and (array.dtype.kind not in "iu" or int(array.min()) < 0 or int(array.max()) > LARGEST_ID):
         refuse(f"{name} is a list of {_worst(array)}, not of token ids", DROP)
     return array.astype(np.int32)

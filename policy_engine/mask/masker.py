@@ -24,8 +24,10 @@ from policy_engine.data.token_columns import join_tokens
 from policy_engine.lang.checked import CheckedPolicy
 from policy_engine.mask.batch import as_columns, attempt, columns_of, mask_rows, mask_samples, rows_of_columns
 from policy_engine.mask.hashing import fingerprint_of, register_with_datasets
-from policy_engine.mask.preferences import PAIR_TYPES, MaskedPair, columns_for, mask_pair, preference_rows
-from policy_engine.mask.row import MaskedRow, column_names, features_of
+from policy_engine.mask.preferences.answers import MaskedPair
+from policy_engine.mask.preferences.batch import mask_pair, preference_rows
+from policy_engine.mask.preferences.columns import columns_for, pair_types
+from policy_engine.mask.row import LIST_TYPES, MaskedRow, column_names, features_of
 from policy_engine.mask.row_masker import RowMasker
 from policy_engine.mask.unrendered import Lost
 from policy_engine.mask.unroll import UnrolledRow, unroll, unrolling_writes
@@ -271,21 +273,22 @@ class Masker:
         prompt: Any = None,
         tools: Sequence[Any] | None = None,
         sample: Mapping[str, Any] | None = None,
+        *,
+        images: Sequence[Any] | None = None,
         **template_kwargs: Any,
     ) -> MaskedPair:
         """Masks two answers to one prompt, of which the first is preferred.
 
         Each is a list of messages, or text that the model writes; `prompt` is a list of messages, or text of the user.
-        Without it, the messages that both answers begin with are the prompt. `tools`, `sample` and further arguments
-        are as in calling the masker.
+        Without it, the messages that both answers begin with are the prompt. Other arguments are the masker's own.
 
             masker.pair(prompt="Hi", chosen="Hello", rejected="What?")["chosen_labels"]
 
-        Raises RowError if the answers have no prompt in common or its ids differ, ConfigError for a policy with
-        weights, and what calling the masker raises.
+        Raises RowError if the answers have no prompt in common or its ids differ, MediaError for media in an answer,
+        ConfigError for a policy with weights, else as the masker does.
         """
         self.pair_columns("preference")
-        given = without_null_fields({"prompt": prompt, "chosen": chosen, "rejected": rejected})
+        given = without_null_fields({"prompt": prompt, "chosen": chosen, "rejected": rejected, "images": images})
         kwargs = {**self.dataset.template_kwargs, **template_kwargs}
         made = given_tools(without_null_fields(tools), "`tools`", functions=True)
         beside = {"tools": made, "sample": given if sample is None else sample}
@@ -300,10 +303,7 @@ class Masker:
         return columns_for(kind, self.dataset.pairs, self.row_masker, unrolls=self.unrolls)
 
     def mask_batch(self, conversations: Iterable[Conversation]) -> list[MaskedRow | PolicyEngineError]:
-        """Masks many conversations with one tokenizer call.
-
-        A row that fails becomes its error.
-        """
+        """Masks many conversations with one tokenizer call. A row that fails becomes its error."""
         return mask_rows(conversations, self.row_masker)
 
     @property
@@ -339,14 +339,14 @@ class Masker:
         Give them to `map(features=…)` where no other column is kept. Without them a stream (`IterableDataset`) does not
         know its types.
         """
-        from datasets import Features, Sequence, Value
+        return features_of(self._types(self.dataset.kind or self._formats.kind))
 
-        kind = self.dataset.kind or self._formats.kind
+    def _types(self, kind: FormatKind | None) -> dict[str, str]:
+        """The columns that `batch` makes of rows of a kind, with the types of their numbers."""
         if kind in PAIR_KINDS:
-            types = PAIR_TYPES[self.pair_columns(kind)].items()
-            return Features({name: Value(t) if t == "bool" else Sequence(Value(t)) for name, t in types})
+            return pair_types(self.pair_columns(kind), self.tokenizer, unrolled=self.unrolls)
         names = column_names(self.program, self.tokenizer, unrolled=self.unrolls, carried=self.dataset.carry)
-        return features_of(names)
+        return {name: LIST_TYPES.get(name, "float32") for name in names}
 
     def _map_batch(self, columns: Any, indices: Sequence[int] | None = None) -> Any:
         given, rows = rows_of_columns(columns)
@@ -364,10 +364,8 @@ class Masker:
             self.counts["masked" if result else "empty"] += 1
             kept += [place] * len(result)
             masked += result
-        names_made = column_names(self.program, self.tokenizer, unrolled=self.unrolls, carried=self.dataset.carry)
-        if layout is not None and layout.kind in PAIR_KINDS:
-            names_made = list(PAIR_TYPES[self.pair_columns(layout.kind)])
-        return as_columns(columns, given, kept, masked, names_made)
+        names = list(self._types(None if layout is None else layout.kind))
+        return as_columns(columns, given, kept, masked, names)
 
     def _mask_rows(
         self, rows: list[dict[str, Any]], layout: Format | None
@@ -381,7 +379,8 @@ class Masker:
         self._warner.look_at_columns(layout)
         if layout.kind in PAIR_KINDS:
             read_rows = [without_null_fields(row) for row in rows]
-            return list(preference_rows(read_rows, layout, self.row_masker, self.pair_columns(layout.kind)))
+            wanted = self.pair_columns(layout.kind)
+            return list(preference_rows(read_rows, layout, self.row_masker, wanted, unrolled=self.unrolls))
         read = [attempt(self._read, row, layout) for row in rows]
         made = mask_samples(read, self.row_masker, unrolled=self.unrolls)
         empty = self.program.setting("empty")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, overload
 
@@ -223,19 +223,19 @@ def arrays_of(rows: Sequence[MaskedRow]) -> list[dict[str, Any]]:
     return found
 
 
-def features_of(names: Iterable[str]) -> Any:
-    """The types of columns, as `datasets.Features`."""
+def features_of(types: Mapping[str, str]) -> Any:
+    """The types of columns, as `datasets.Features`; `types` has those of a list's numbers."""
     from datasets import Features, List, Sequence, Value
 
     entry = {name: Value(kind) for name, kind in MEDIA_TYPES.items()}
     return Features(
         {
-            n: Value("int32")
-            if n in SAMPLE_COLUMNS
+            name: Value(kind)
+            if name in SAMPLE_COLUMNS or kind == "bool"
             # `Sequence` of a dictionary would be a dictionary of lists.
             else List(entry)
-            if n == MEDIA_COLUMN
-            else Sequence(Value(LIST_TYPES.get(n, "float32")))
-            for n in names
+            if name == MEDIA_COLUMN
+            else Sequence(Value(kind))
+            for name, kind in types.items()
         }
     )

@@ -42,14 +42,14 @@ class UnrolledRow:
         return dict(zip(SAMPLE_COLUMNS, (self.turns[-1] if self.turns else -1, self.of)))
 
 
-def unroll(conversation: Conversation, masker: RowMasker) -> list[UnrolledRow]:
+def unroll(conversation: Conversation, masker: RowMasker, *, first: int = 0) -> list[UnrolledRow]:
     """The samples of a conversation, in order.
 
     Together they train every turn that the policy trains, each once. Every sample of an answer starts with exactly the
     ids of the messages before it with `add_generation_prompt=True`; the policy decides on the whole conversation. A
     sample whose ids are the start of another's is not made: the other trains its turns too. So a template that leaves
     history as it was gives one sample, the whole conversation. Where nothing is trained there is no sample; under
-    `on empty keep`, one that trains no turn.
+    `on empty keep`, one that trains no turn. Turns before `first` get no sample: they are the prompt of a preference.
 
     Raises RowError if a turn, even as the last one, does not continue its generation prompt; else what `RowMasker.mask`
     raises.
@@ -67,13 +67,13 @@ def unroll(conversation: Conversation, masker: RowMasker) -> list[UnrolledRow]:
     tokenizer = masker.tokenizer
     whole = tokenizer.encode(masker.settled(tokenizer.template_for(conversation).render(conversation)))
     # Turns of other roles may be trained too (`train user`).
-    everywhere = _trained(masker.decide(whole))
+    everywhere = {turn for turn in _trained(masker.decide(whole)) if turn >= first}
     asked = [
         turn
         for turn, message in enumerate(conversation.messages)
         # An answer is asked about even if the whole conversation trains nothing of it: the template may drop it there,
         # and writes it as the last turn.
-        if turn in everywhere or message["role"] in tokenizer.model_roles
+        if turn in everywhere or (turn >= first and message["role"] in tokenizer.model_roles)
     ]
     found: list[tuple[MaskedRow, list[int]]] = []
     for turn in asked:

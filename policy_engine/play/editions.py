@@ -27,7 +27,7 @@ from policy_engine.mask.compare.changes import changed_tokens
 from policy_engine.mask.evidence.rule_findings import rule_findings, unused_rules
 from policy_engine.mask.evidence.rule_use import Evidence, RuleWatch
 from policy_engine.mask.masker import Masker
-from policy_engine.mask.preferences import join_answers
+from policy_engine.mask.preferences.join import join_answers
 from policy_engine.mask.row import MaskedRow
 from policy_engine.mask.row_masker import RowMasker, report_nothing, report_nothing_miswritten
 from policy_engine.play.loaded_rows import Board, BoardRow

@@ -26,12 +26,13 @@ from policy_engine.mask.batch import Sample, attempt, mask_samples
 from policy_engine.mask.evidence.rule_use import RuleWatch
 from policy_engine.mask.evidence.segment_kinds import ControlTokens
 from policy_engine.mask.masker import Masker
-from policy_engine.mask.preferences import Preference, mask_preferences, samples_of, with_rows
+from policy_engine.mask.preferences.answers import Preference, samples_of
+from policy_engine.mask.preferences.join import mask_all_preferences
 from policy_engine.mask.row import MaskedRow, arrays_of
 from policy_engine.mask.row_masker import nothing_to_train, report_nothing, report_nothing_miswritten
 from policy_engine.run.columns import schema_of, table_of
 from policy_engine.run.summary import Counts
-from policy_engine.run.truncate import LONGER, Truncation, truncate, without_start
+from policy_engine.run.truncate import LONGER, Truncation, cut_preference, truncate
 
 ERROR_COLUMN = "error"
 
@@ -121,48 +122,47 @@ class BatchMasker:
         columns = self.masker.pair_columns(self.format.kind)
         given = [row for _, row in batch]
         read = [row if isinstance(row, PolicyEngineError) else attempt(read_judged, row, self.format) for row in given]
-        numbers = [number for number, _ in batch]
-        for number, found in zip(numbers, mask_preferences(read, self._rows)):
+        masked = mask_all_preferences(read, self._rows, unrolled=self.masker.unrolls)
+        for (number, _), found in zip(batch, masked):
             done = found if isinstance(found, PolicyEngineError) else attempt(self._join, number, found, columns, made)
             if isinstance(done, PolicyEngineError):
                 made.counts.fail(number, done)
                 made.errors.append((number, done))
 
-    def _join(self, number: int, found: Preference, columns: PairColumns, made: MaskedBatch) -> None:
-        """Truncates, counts and keeps a preference, whole or not at all.
+    def _join(self, number: int, found: Sequence[Preference], columns: PairColumns, made: MaskedBatch) -> None:
+        """Truncates, counts and keeps a row's preferences, each whole or not at all.
 
         Raises RowError if an answer has nothing to train and the policy refuses that.
         """
-        counts, samples = made.counts, samples_of(found)
+        setting, counts = self.masker.program.setting("empty"), made.counts
+        samples = [sample for one in found for sample in samples_of(one)]
         has_control = any(self._control.found_in([row for row, _, _ in samples]))
         roles = {message["role"] for row, _, _ in samples for message in row.chat.messages}
         counts.add_roles(roles, self._spelling, number)
-        kept: Preference | None = found
-        longest = max(len(row.input_ids) for row, _, _ in samples)
-        if self.truncation is not None and longest > self.truncation.max_length:
-            kept = _cut(found, [row for row, _, _ in samples], self.truncation)
-        is_empty = kept is not None and any(answer.is_empty for answer in kept.answers)
-        # The summary tells apart what truncation emptied and what was empty before: the remedies differ.
-        emptied = is_empty and not any(answer.is_empty for answer in found.answers)
-        if is_empty and self.masker.program.setting("empty") != "keep":
-            if self.masker.program.setting("empty") == "error":
-                raise self._nothing_trained(emptied)
-            counts.cut_empty += emptied
-            counts.empty += not emptied
-            counts.leave_out("cut_empty" if emptied else "empty", number)
-        elif kept is None:
-            counts.too_long += 1
-            counts.leave_out("too_long", number)
-        else:
-            rows = kept.columns(columns)
-            counts.truncated += kept is not found
-            counts.written += 1
-            counts.samples += len(rows)
-            counts.add_tokens([answer.row for answer in kept.answers])
-            # After all that may raise: a row is counted and kept whole, or is an error and nothing of it is counted.
-            made.rows.extend({"row": np.array([number], dtype=np.int64), **row} for row in rows)
-        after = 0 if kept is None else sum(len(answer.row.input_ids) for answer in kept.answers)
-        counts.tokens_cut += sum(len(row.input_ids) for row, _, _ in samples) - after if kept is not found else 0
+        kept: list[Preference] = []
+        tokens_cut, too_long, truncated, emptied = 0, 0, False, False
+        for whole in found:
+            one = whole if self.truncation is None else cut_preference(whole, self.truncation)
+            tokens_cut += _size(whole) - (0 if one is None else _size(one))
+            if one is None:
+                too_long += 1
+                continue
+            truncated = truncated or one is not whole
+            is_empty = any(answer.is_empty for answer in one.answers)
+            # The summary tells apart what truncation emptied and what was empty before: the remedies differ.
+            emptied = emptied or (is_empty and not any(answer.is_empty for answer in whole.answers))
+            if setting == "keep" or not is_empty:
+                kept.append(one)
+        if not kept and not too_long and setting == "error":
+            raise self._nothing_trained(emptied)
+        rows = [row for one in kept for row in one.columns(columns)]
+        counts.tokens_cut += tokens_cut
+        counts.truncated += truncated and bool(kept)
+        self._count_left(number, found, kept, too_long=too_long, emptied=emptied, counts=counts)
+        counts.samples += len(rows)
+        counts.add_tokens([answer.row for one in kept for answer in one.answers])
+        # After all that may raise: a row is counted and kept whole, or is an error and nothing of it is counted.
+        made.rows.extend({"row": np.array([number], dtype=np.int64), **row} for row in rows)
         self._look(number, samples, has_control, counts)
 
     def _look(self, number: int, samples: list[Sample], has_control: bool, counts: Counts) -> None:
@@ -219,16 +219,22 @@ class BatchMasker:
         self._look(number, samples, has_control, counts)
         counts.tokens_cut += tokens_cut
         counts.truncated += truncated and bool(kept)
-        counts.too_long += bool(too_long) and not kept
-        counts.cut_empty += not kept and not too_long and emptied
-        counts.empty += not kept and not too_long and not emptied
-        if not kept:
-            counts.leave_out("too_long" if too_long else "cut_empty" if emptied else "empty", number)
-        counts.written += bool(kept)
-        counts.unrolled += bool(kept) and len(samples) > 1
+        self._count_left(number, samples, kept, too_long=too_long, emptied=emptied, counts=counts)
         counts.samples += len(kept)
-        counts.samples_dropped += len(samples) - len(kept) if kept else 0
         written += kept
+
+    def _count_left(
+        self, number: int, found: Sequence[Any], kept: Sequence[Any], *, too_long: int, emptied: bool, counts: Counts
+    ) -> None:
+        """Counts a row by what is kept of it: written, too long, emptied by truncation, or empty."""
+        if kept:
+            counts.written += 1
+            counts.unrolled += self.masker.unrolls and len(found) > 1
+            counts.samples_dropped += len(found) - len(kept)
+            return
+        why: Any = "too_long" if too_long else "cut_empty" if emptied else "empty"
+        setattr(counts, why, getattr(counts, why) + 1)
+        counts.leave_out(why, number)
 
     def _nothing_trained(self, emptied: bool) -> RowError:
         if not emptied or self.truncation is None:
@@ -388,13 +394,5 @@ def _nothing(number: int, schema: pa.Schema) -> dict[str, npt.NDArray[Any]]:
     }
 
 
-def _cut(found: Preference, rows: Sequence[MaskedRow], truncation: Truncation) -> Preference | None:
-    """A preference of rows no longer than the length; None where either side is cut away."""
-    if truncation.keep == "keep_end":
-        # The longer side says how much of the prompt goes: both sides keep the same prompt.
-        start = max(len(row.input_ids) for row in rows) - truncation.max_length
-        return with_rows(found, [without_start(row, start) for row in rows], start=start)
-    cut = [truncate(row, truncation) for row in rows]
-    # One answer alone is no preference: where either side is cut away, the pair goes.
-    whole = [row for row in cut if row is not None]
-    return with_rows(found, whole) if len(whole) == len(cut) else None
+def _size(one: Preference) -> int:
+    return sum(len(answer.row.input_ids) for answer in one.answers)

@@ -18,7 +18,7 @@ from policy_engine._version import __version__
 from policy_engine.data.formats import FormatKind
 from policy_engine.data.pairs import PAIR_KINDS
 from policy_engine.mask.masker import Masker
-from policy_engine.mask.preferences import PAIR_TYPES
+from policy_engine.mask.preferences.columns import pair_types
 from policy_engine.mask.row import LIST_TYPES, MEDIA_COLUMN, MEDIA_TYPES, SAMPLE_COLUMNS
 
 METADATA_KEY: Final = b"policy_engine"
@@ -41,13 +41,12 @@ def schema_of(
     `row_numbers` nothing names them. A processor adds its columns (int8), and `media`, a list of objects. Columns
     that the dataset file carries along are float32.
 
-    Rows of a `kind` of preferences have the columns of their trainer in place of these (`mask.preferences.PAIR_TYPES`).
+    Rows of a `kind` of preferences have the columns of their trainer in place of these (`pair_types`).
     """
     if kind in PAIR_KINDS:
-        types = PAIR_TYPES[masker.pair_columns(kind)].items()
+        types = pair_types(masker.pair_columns(kind), masker.tokenizer, unrolled=masker.unrolls)
         made = [pa.field("row", pa.int64())] if row_numbers else []
-        made += [pa.field(n, pa.bool_() if t == "bool" else pa.list_(pa.type_for_alias(t))) for n, t in types]
-        return pa.schema(made, metadata=_made_with(masker))
+        return pa.schema([*made, *map(_field, types, types.values())], metadata=_made_with(masker))
     names = ["input_ids", "labels", *(["position_ids", "seq_lengths"] if packed else ["attention_mask"])]
     names += ["loss_weights"] if masker.program.is_weighted else []
     names += [] if masker.tokenizer.media is None else masker.tokenizer.media.columns
@@ -60,6 +59,14 @@ def schema_of(
     if masker.tokenizer.media is not None:
         fields.append(pa.field(MEDIA_COLUMN, pa.list_(_MEDIA)))
     return pa.schema(fields, metadata=_made_with(masker))
+
+
+def _field(name: str, kind: str) -> pa.Field:
+    """A column of preferences. `kind` is the type of its numbers."""
+    if name == MEDIA_COLUMN:
+        return pa.field(name, pa.list_(_MEDIA))
+    made = pa.type_for_alias(kind)
+    return pa.field(name, made if kind == "bool" or name in SAMPLE_COLUMNS else pa.list_(made))
 
 
 def _made_with(masker: Masker) -> dict[bytes, bytes]:

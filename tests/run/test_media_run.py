@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from policy_engine import ConfigError, Masker, MediaOptions, policy_from_text
+from policy_engine.data.dataset import DatasetSpec
 from policy_engine.run.apply import apply_dataset
 from policy_engine.run.run_options import RunOptions
 from policy_engine.run.truncate import KEEPS, Truncation, truncate
@@ -250,3 +251,54 @@ def test_samples_of_turns_and_a_fast_backend() -> None:
     fast = masker.tokenizer.qualify_fast((), ["kitoken"])
     assert not isinstance(fast, str), fast
     assert dict(whole) == dict(Masker(POLICY, masker.tokenizer.with_fast(fast))(messages))
+
+
+def test_pairs_with_pictures(tmp_path: Path) -> None:
+    """Pictures are in the prompt of both answers, and go from both when it is cut."""
+    for at in (1, 2):
+        draw(tmp_path, f"{at}.png", 56 * at, 56, seed=at)
+    question = {"role": "user", "content": "<image>and<image>?"}
+
+    def shown(text: str) -> list[dict[str, Any]]:
+        return [{"role": "assistant", "content": text}, {"role": "user", "content": "<image>"}]
+
+    rows = [
+        {"prompt": [question], "chosen": "A cat.", "rejected": "A dog of some kind.", "images": ["1.png", "2.png"]},
+        {"prompt": "Hi", "chosen": shown("Hm."), "rejected": shown("See?"), "images": ["1.png"]},
+        {"prompt": "Hi", "chosen": "Hello.", "rejected": "What?"},
+    ]
+    summary, table = apply(rows, tmp_path)
+    assert ["PE531"] == [failure.code for failure in summary.failures]
+    assert "the [image 1.png, 56 × 56: 4 tokens] of message 2 is in the answer" in summary.failures[0].reason
+    first, third = table.to_pylist()
+    assert ([1, 3], []) == ([first["row"], third["row"]], third["media"])
+    assert len(first["prompt_ids"]) == len(first["prompt_mm_token_type_ids"])
+    assert [("1.png", 4), ("2.png", 8)] == [(m["source"], m["count"]) for m in first["media"]]
+    at = [place for place, kind in enumerate(first["prompt_mm_token_type_ids"]) if kind]
+    assert at == [m["first"] + i for m in first["media"] for i in range(m["count"])]
+
+    # One token less than all from the first picture on: it goes, with the tokens around it.
+    size = len(first["prompt_ids"]) + len(first["rejected_ids"])
+    keep = Truncation(max_length=size - first["media"][0]["first"] - 1, keep="keep_end")
+    cut = apply(rows, tmp_path, truncation=keep)[1].to_pylist()[0]
+    gone = first["media"][0]["first"] + first["media"][0]["count"] + 1
+    assert first["prompt_ids"][gone:] == cut["prompt_ids"]
+    assert [("2.png", first["media"][1]["first"] - gone)] == [(m["source"], m["first"]) for m in cut["media"]]
+    assert [first[f"{side}_labels"] for side in ("chosen", "rejected")] == [
+        cut["chosen_labels"],
+        cut["rejected_labels"],
+    ]
+    # Within the second picture from the start: no answer is left.
+    short = Truncation(max_length=first["media"][1]["first"] + 2)
+    assert [3] == apply(rows, tmp_path, truncation=short)[1]["row"].to_pylist()
+
+
+def test_a_pair_with_a_picture_and_what_trainers_of_pairs_do_not_take() -> None:
+    own = Masker(POLICY, processor("qwen2_vl"))
+    pair = own.pair(prompt="<image>?", chosen="A cat.", rejected="No.", images=[picture(56, 56)])
+    assert ["image"] == [medium["kind"] for medium in pair["media"]]
+    assert list(pair)[-2:] == ["prompt_mm_token_type_ids", "media"]
+    reward = Masker(POLICY, processor("qwen2_vl"), dataset=DatasetSpec(pairs="reward"))
+    with pytest.raises(ConfigError) as caught:
+        reward.pair(prompt="Hi", chosen="A", rejected="B")
+    assert "TRL's reward trainer takes no pictures" in str(caught.value.help)

@@ -14,7 +14,7 @@ from policy_engine.core.errors import ConfigError
 from policy_engine.data.dataset import DatasetSpec
 from policy_engine.data.formats import named_format
 from policy_engine.mask.masker import Masker
-from policy_engine.mask.preferences import PAIR_TYPES
+from policy_engine.mask.preferences.columns import PAIR_TYPES
 from policy_engine.run.batches import MaskingTransform
 from policy_engine.run.truncate import Truncation
 from tests.cli.support import cli
@@ -108,7 +108,35 @@ def test_options_that_preferences_do_not_take(data: Path, tmp_path: Path, option
         apply_dataset(data, masker(), tmp_path / "out.parquet", **options)
     with pytest.raises(ConfigError) as caught:
         apply_dataset(data, masker().unrolled(), tmp_path / "out.parquet")
-    assert "leave out --unroll" in str(caught.value.help)
+    assert "(--pairs kto)" in str(caught.value.help)
+
+
+def test_samples_of_turns_are_counted_and_cut_one_by_one(tmp_path: Path) -> None:
+    source = (
+        "{% for m in messages %}<|im_start|>{{ m.role }}\n"
+        "{% if m.reasoning_content and loop.last %}({{ m.reasoning_content }})"
+        "{% endif %}{{ m.content }}<|im_end|>{% endfor %}"
+        "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    )
+    chat = [
+        {"role": "assistant", "content": "b", "reasoning_content": "w"}, {"role": "user", "content": "c"},
+        {"role": "assistant", "content": "d " * 20, "reasoning_content": "w"},
+    ]  # fmt: skip
+    file = tmp_path / "kto.jsonl"
+    rows = [{"prompt": "q", "completion": chat, "label": True}, {"prompt": "r", "completion": "b", "label": False}]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    own = Masker(masker("train assistant; train assistant.reasoning").program, "builtin", template=source, unroll=True)
+    for name in ("out.parquet", "out/"):
+        summary = apply_dataset(file, own, f"{tmp_path}/{name}", workers=1)
+        found = pq.read_table(tmp_path / name / "part-000000.parquet" if name == "out/" else tmp_path / name)
+        assert found.column_names == ["row", *PAIR_TYPES["kto"], "turn", "samples"]
+        named = [found[column].to_pylist() for column in ("row", "turn", "samples", "label")]
+        assert named == [[1, 1, 2], [1, 3, 1], [2, 2, 1], [True, True, False]]
+        assert (summary.rows_out, summary.samples, summary.rows_unrolled) == (2, 3, 1)
+    cut = apply_dataset(file, own, tmp_path / "cut.jsonl", truncation=Truncation(max_length=16, keep="drop"))
+    kept = [json.loads(line) for line in (tmp_path / "cut.jsonl").read_text().splitlines()]
+    assert [(row["row"], row["turn"]) for row in kept] == [(1, 1), (2, 1)]
+    assert (cut.rows_out, cut.rows_too_long) == (2, 0)
 
 
 def test_counts_are_of_both_sides_and_of_what_carries_loss(data: Path, tmp_path: Path) -> None:

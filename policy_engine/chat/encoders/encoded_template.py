@@ -108,9 +108,9 @@ class EncodedTemplate(ChatTemplate):
             raise TemplateError(
                 f"{self.name} takes no documents", help="put them into a message, or take the column out"
             )
-        # Encoders take OpenAI's messages; what that changed has no places of characters (`changed`).
+        # Encoders take OpenAI's messages; arguments that were no text have no places of characters (`changed`).
         plain = [openai_message(message) for message in inputs.messages]
-        changed = _changed(plain, inputs.messages)
+        changed = _with_objects(inputs.messages)
         # A copy, since code may change what it is given; functions become their schemas first.
         tools = None if inputs.tools is None else copy.deepcopy([schema_of(tool) for tool in inputs.tools])
         given = replace(inputs, messages=plain, tools=tools, prompt=inputs.prompt and self.encoder.has_prompt)
@@ -209,30 +209,43 @@ def _next_opening(text: str, opening: str) -> int:
 def openai_message(message: Mapping[str, Any]) -> dict[str, Any]:
     """A message as OpenAI's interface has it: arguments of calls as JSON text, and no nulls.
 
+    All objects and lists in it are copies, since an encoder is code of others that may change what it is given.
+
     >>> openai_message({"role": "user", "content": "Hi", "name": None})
     {'role': 'user', 'content': 'Hi'}
     """
-    given = {key: value for key, value in message.items() if value is not None}
-    calls = given.get("tool_calls")
-    if isinstance(calls, list | tuple):
-        given["tool_calls"] = [_with_text_arguments(call) for call in calls]
+    given = {key: _copied(value) for key, value in message.items() if value is not None}
+    for call in _calls(given):
+        if _has_object(call):
+            call["function"]["arguments"] = json.dumps(call["function"]["arguments"], ensure_ascii=False)
     return given
 
 
-def _with_text_arguments(call: Any) -> Any:
+def _copied(value: Any) -> Any:
+    """A copy of all objects and lists in a value; what is neither, such as a picture, is shared."""
+    if isinstance(value, Mapping):
+        return {key: _copied(item) for key, item in value.items()}
+    return [_copied(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def _calls(message: Mapping[str, Any]) -> Sequence[Any]:
+    calls = message.get("tool_calls")
+    return calls if isinstance(calls, list | tuple) else ()
+
+
+def _has_object(call: Any) -> bool:
+    """True if the arguments of a call are no text."""
     function = call.get("function") if isinstance(call, Mapping) else None
-    if not isinstance(function, Mapping) or isinstance(function.get("arguments", ""), str):
-        return call
-    return {**call, "function": {**function, "arguments": json.dumps(function["arguments"], ensure_ascii=False)}}
+    return isinstance(function, Mapping) and not isinstance(function.get("arguments", ""), str)
 
 
-def _changed(plain: Sequence[Mapping[str, Any]], messages: Sequence[Mapping[str, Any]]) -> set[Any]:
+def _with_objects(messages: Sequence[Mapping[str, Any]]) -> set[Any]:
     """The arguments that the data has as objects, which have no places of characters."""
     return {
         origin_at(turn, ("tool_calls", at, "function", "arguments"))
-        for turn, (given, message) in enumerate(zip(plain, messages))
-        for at, call in enumerate(given.get("tool_calls") or ())
-        if call is not message["tool_calls"][at]
+        for turn, message in enumerate(messages)
+        for at, call in enumerate(_calls(message))
+        if _has_object(call)
     }
 
 

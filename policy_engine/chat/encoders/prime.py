@@ -10,6 +10,7 @@ A renderer gives ids and the message of each (`message_indices`):
 
 from __future__ import annotations
 
+import copy
 import functools
 import itertools
 from collections.abc import Callable, Sequence
@@ -90,11 +91,16 @@ class RendererEncoder:
                 help="make the renderer with it: Qwen3RendererConfig(enable_thinking=False)",
             )
         tools = list(inputs.tools) if inputs.tools else None
-        given: dict[str, Any] = {"tools": tools, "add_generation_prompt": inputs.prompt}
+
+        def made_by(call: Callable[..., Any]) -> Any:
+            # A copy for each call: a renderer may change what it is given, and then the second call would differ.
+            messages, own_tools = copy.deepcopy((list(inputs.messages), tools))
+            return call(messages, tools=own_tools, add_generation_prompt=inputs.prompt)
+
         try:
-            found = self._renderer.render(list(inputs.messages), **given)
+            found = made_by(self._renderer.render)
             # What a trainer gets; the ids with owners have to be the same.
-            own = None if tinted else self._renderer.render_ids(list(inputs.messages), **given)
+            own = None if tinted else made_by(self._renderer.render_ids)
         except Exception as error:  # each renderer's own
             raise refusal(self.name, error) from error
         if own is not None and list(own) != list(found.token_ids):

@@ -18,7 +18,7 @@ from policy_engine.data.formats import Format
 from policy_engine.data.pairs import PAIR_KINDS, conversations_in, read_judged
 from policy_engine.data.role_spelling import Spelling
 from policy_engine.mask.masker import Masker
-from policy_engine.mask.preferences import mask_preferences
+from policy_engine.mask.preferences.join import mask_preferences
 from policy_engine.mask.row import MaskedRow
 from policy_engine.mask.warner import DataWarning
 from policy_engine.run.summary import Counts

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import pickle
 import unicodedata
+from typing import Any
 
 import pytest
 
@@ -115,3 +117,30 @@ def test_what_is_refused() -> None:
     asked = Conversation(messages=({"role": "user", "content": "a"},), template_kwargs={"enable_thinking": False})
     with pytest.raises(TemplateError, match="takes no argument `enable_thinking` for a row"):
         made.template_for(asked).render(asked)
+
+
+def test_a_renderer_that_changes_what_it_is_given_changes_no_data(monkeypatch: pytest.MonkeyPatch) -> None:
+    call = {"id": "a", "type": "function", "function": {"name": "find", "arguments": {"q": "rain"}}}
+    messages = (
+        {"role": "user", "content": [{"type": "text", "text": "Rain?"}]},
+        {"role": "assistant", "content": "", "tool_calls": [call]},
+    )
+    before = copy.deepcopy(messages)
+    made = renderer("qwen3")
+    expected = ChatTokenizer.from_encoder(made).template_for(Conversation(messages=messages))
+    text = expected.render(Conversation(messages=messages)).text
+
+    def changing(own: Any) -> Any:
+        def render(given: Any, **more: Any) -> Any:
+            found = own(copy.deepcopy(given), **more)
+            given[0]["content"][0]["text"] = "changed"
+            given[1]["tool_calls"][0]["function"]["name"] = "changed"
+            return found
+
+        return render
+
+    for name in ("render", "render_ids"):
+        monkeypatch.setattr(made, name, changing(getattr(made, name)))
+    template = ChatTokenizer.from_encoder(made).template_for(Conversation(messages=messages))
+    assert text == template.render(Conversation(messages=messages)).text
+    assert before == messages

@@ -212,6 +212,7 @@ class TestArguments:
             ({"input_ids": [1, 2], "sampled": [1, 2]}, "numbers other than 0 and 1"),
             ({"input_ids": [1, -2]}, "negative numbers"),
             ({"input_ids": [1.5]}, "fractions"),
+            ({"input_ids": [-100, 5, -100]}, "has -100, which no token has: it looks like a column of labels"),
             ({"input_ids": [[1]]}, "a flat list of token ids"),
             ({"input_ids": "12"}, "is text"),
             ({"input_ids": []}, "no token ids in"),

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import pickle
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from policy_engine import load_tokenizer
-from policy_engine.chat.encoders.code.process import EncoderProcess
+from policy_engine.chat.encoders.code.process import _CHILD, EncoderProcess
 from policy_engine.chat.encoders.trust import trusted
 from policy_engine.chat.segments import RenderedChat
 from policy_engine.core.errors import AttributionError, TemplateError, TemplateLimitError, TokenizerError
@@ -152,6 +154,22 @@ ACTS = {
     "fork": ("import os\n    os.fork()", "os.fork"),
     "native": ("import ctypes", "import"),
     "remove": ("import os\n    os.remove('/nowhere')", "os.remove"),
+    "list": ("import os\n    os.listdir('/')", "reads its own folder"),
+    "times": ("import os\n    os.utime('/etc/hostname')", "os.utime"),
+    "find": ("import gc\n    gc.get_objects()", "gc.get_objects"),
+    # Names that the hook might read: of its module, of built-in functions, of the standard library.
+    "rewrite lists": (
+        "import __main__, subprocess\n    __main__._REFUSED = __main__._IMPORTS = ()\n    subprocess.run(['true'])",
+        "subprocess",
+    ),
+    "rewrite built-ins": (
+        "import builtins\n    builtins.isinstance = builtins.any = lambda *given: False\n    open('/etc/hostname')",
+        "reads its own folder",
+    ),
+    "rewrite paths": (
+        "import os\n    os.path.realpath = lambda path: __file__\n    open('/etc/hostname')",
+        "reads its own folder",
+    ),
 }
 
 
@@ -164,6 +182,30 @@ def test_what_an_encoder_may_not_do(act: str, tmp_path: Path) -> None:
     assert isinstance(found, TemplateError)
     assert "PermissionError" in found.message
     assert said in found.message
+
+
+def test_the_kernel_keeps_files_without_the_hook(tmp_path: Path) -> None:
+    """Python's hook is no wall against code that works around Python; Landlock is, where the kernel has it."""
+    (tmp_path / "own.txt").write_text("own")
+    (tmp_path / "secret").mkdir()
+    code = f"""if True:
+        import runpy, sys
+        child = runpy.run_path({str(_CHILD)!r}, run_name="child")
+        fenced = child["shut_files"](({str(tmp_path / "own.txt")!r},))
+        print("fenced" if fenced else "no Landlock", open({str(tmp_path / "own.txt")!r}).read())
+        for act in ("open('/etc/passwd')", "open({str(tmp_path / "own.txt")!r}, 'a')", "__import__('os').listdir('/')",
+                    "__import__('os').mkfifo({str(tmp_path / "pipe")!r})",
+                    "__import__('os').execv('/bin/true', ['true'])"):
+            try:
+                eval(act)
+                print("done")
+            except PermissionError:
+                print("refused")
+    """
+    lines = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.splitlines()
+    if lines[0] == "no Landlock own":
+        pytest.skip("this kernel has no Landlock")
+    assert ["fenced own", *["refused"] * 5] == lines
 
 
 def test_it_has_nothing_of_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,8 +4,9 @@
     {"results": [{"text": "<｜begin▁of▁sentence｜><｜User｜>Hi"}]}
 
 It is started by its path with `python -I`, and imports the standard library alone. Before it reads the file, it shuts
-itself in: a network namespace without devices where the kernel allows it, and limits on memory, processor time, files
-and processes. It refuses to open a connection, write a file, start a program or call into C.
+itself in. The kernel takes the network away (a namespace without devices), all files but those to read (Landlock), and
+limits memory, processor time, files and processes. Python's own hook refuses connections, writing, programs, and calls
+into C with an error that says so; it is what is left where a kernel has no namespaces or no Landlock.
 """
 
 from __future__ import annotations
@@ -23,20 +24,25 @@ _REFUSED = (
     "socket.", "subprocess.", "os.exec", "os.fork", "os.posix_spawn", "os.spawn", "os.system", "os.startfile", "pty.",
     "ctypes.", "os.remove", "os.rename", "os.rmdir", "os.mkdir", "os.link", "os.symlink", "os.truncate", "os.chmod",
     "os.chown", "os.kill", "os.putenv", "os.unsetenv", "shutil.", "tempfile.", "ftplib.", "http.", "smtplib.",
-    "urllib.", "webbrowser.", "signal.pthread_kill", "sqlite3.", "syslog.",
+    "urllib.", "webbrowser.", "signal.pthread_kill", "sqlite3.", "syslog.", "os.utime", "os.setxattr", "os.removexattr",
+    "gc.get_", "mmap.", "resource.", "fcntl.", "cpython.run_", "sys.addaudithook", "code.__new__",
 )  # fmt: skip
 """Beginnings of audit events that end in an error."""
 _IMPORTS = frozenset({"ctypes", "_ctypes", "cffi", "_cffi_backend"})
 
 
-_readable: tuple[str, ...] = ()
-"""Beginnings of paths that may be read, set before the file is."""
+_LANDLOCK_CREATE, _LANDLOCK_ADD, _LANDLOCK_RESTRICT = 444, 445, 446
+_NO_NEW_PRIVILEGES = 38
+_READ = 1 << 2 | 1 << 3
+"""Landlock's rights to read a file and to list a folder."""
+_LIBRARIES = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib", "/etc/ld.so.cache", "/dev/null")
+"""Paths that the loader of the standard library's own C modules reads."""
 
 
 def shut_network() -> None:
     """Leaves the network, if the kernel lets it.
 
-    Where the kernel does not, `refuse` alone keeps the code off it.
+    Where the kernel does not, the audit hook alone keeps the code off it.
     """
     import ctypes
 
@@ -61,20 +67,85 @@ def take_limits(memory: int, seconds: int) -> None:
             resource.setrlimit(kind, (most, most))
 
 
-def refuse(event: str, arguments: tuple[Any, ...]) -> None:
-    """The audit hook, which cannot be taken off."""
-    if event.startswith(_REFUSED) or (event == "import" and arguments[0] in _IMPORTS):
-        raise PermissionError(f"an encoder may not do this: {event}")
-    if event == "open":
-        # `os.open` has flags and no mode, `open` a mode.
-        mode, flags = arguments[1], arguments[2] if len(arguments) > 2 else 0
-        writes = isinstance(mode, str) and any(letter in mode for letter in "wax+")
-        if writes or (isinstance(flags, int) and flags & (os.O_WRONLY | os.O_RDWR)):
-            raise PermissionError("an encoder may not write files")
-        path = os.fsdecode(arguments[0]) if isinstance(arguments[0], str | bytes) else ""
+def shut_files(readable: tuple[str, ...]) -> bool:
+    """Leaves nothing of the file system but what may be read; True if the kernel has Landlock.
+
+    It also takes connections over TCP and signals to other processes away, where the kernel knows how.
+    """
+    import ctypes
+
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.syscall.restype = ctypes.c_long
+    version = libc.syscall(_LANDLOCK_CREATE, None, ctypes.c_size_t(0), ctypes.c_uint32(1))
+    if version < 1:
+        return False
+    # All rights that this version knows are taken; each version has the rights of those before.
+    files = (1 << (13 if version < 2 else 14 if version < 3 else 15 if version < 5 else 16)) - 1
+    facts = (files, *((3,) if version >= 4 else ()), *((3,) if version >= 6 else ()))
+    attributes = (ctypes.c_uint64 * len(facts))(*facts)
+    size = ctypes.c_size_t(ctypes.sizeof(attributes))
+    rules = libc.syscall(_LANDLOCK_CREATE, ctypes.byref(attributes), size, ctypes.c_uint32(0))
+    if rules < 0:
+        return False
+
+    class Beneath(ctypes.Structure):
+        _pack_ = 1
+        _fields_ = (("allowed", ctypes.c_uint64), ("parent", ctypes.c_int32))
+
+    for path in dict.fromkeys((*readable, *_LIBRARIES, *_loaded_from())):
+        try:
+            parent = os.open(path, os.O_PATH | os.O_CLOEXEC)
+        except OSError:
+            continue
+        # A file has no right to be listed.
+        beneath = Beneath(_READ if os.path.isdir(path) else _READ & ~(1 << 3), parent)
+        libc.syscall(_LANDLOCK_ADD, ctypes.c_int(rules), ctypes.c_int(1), ctypes.byref(beneath), ctypes.c_uint32(0))
+        os.close(parent)
+    libc.prctl(_NO_NEW_PRIVILEGES, 1, 0, 0, 0)
+    alone = bool(libc.syscall(_LANDLOCK_RESTRICT, ctypes.c_int(rules), ctypes.c_uint32(0)) == 0)
+    os.close(rules)
+    return alone
+
+
+def _loaded_from() -> set[str]:
+    """The folders of the libraries that this process has loaded."""
+    try:
+        with open("/proc/self/maps", encoding="utf-8", errors="replace") as maps:
+            paths = (line.split(maxsplit=5)[-1].strip() for line in maps)
+            return {os.path.dirname(path) for path in paths if path.startswith("/") and ".so" in path}
+    except OSError:
+        return set()
+
+
+def hook_of(readable: tuple[str, ...]) -> Any:
+    """The audit hook, which cannot be taken off.
+
+    `readable` are beginnings of real paths. The hook reads no global name and no built-in one when it runs: the file
+    could set these to what it likes.
+    """
+    refused, imports, writing = _REFUSED, _IMPORTS, os.O_WRONLY | os.O_RDWR
+    kind, text, raw, number, real, denied, count = type, str, bytes, int, os.path.realpath, PermissionError, len
+    listing = ("os.listdir", "os.scandir", "os.chdir")
+
+    def refuse(event: str, arguments: tuple[Any, ...]) -> None:
+        if event.startswith(refused) or (event == "import" and arguments[0] in imports):
+            raise denied(f"an encoder may not do this: {event}")
+        opens = event == "open"
+        if not opens and event not in listing:
+            return
+        if opens:
+            # `os.open` has flags and no mode, `open` a mode.
+            mode, flags = arguments[1], arguments[2] if count(arguments) > 2 else 0
+            writes = kind(mode) is text and ("w" in mode or "a" in mode or "x" in mode or "+" in mode)
+            if writes or (kind(flags) is number and flags & writing):
+                raise denied("an encoder may not write files")
+        path = arguments[0]
+        path = path.decode("utf-8", "surrogateescape") if kind(path) is raw else path
         # By the real path, so that a link in the model's folder leads nowhere else.
-        if path and not os.path.realpath(path).startswith(_readable):
-            raise PermissionError("an encoder reads its own folder and Python's alone")
+        if kind(path) is text and not (real(path) + "/").startswith(readable):
+            raise denied("an encoder reads its own folder and Python's alone")
+
+    return refuse
 
 
 def load(path: str) -> Any:
@@ -134,18 +205,21 @@ def main(path: str, memory: int, seconds: int) -> None:
         answers.write(json.dumps(value, ensure_ascii=True) + "\n")
         answers.flush()
 
+    folders = {os.path.dirname(path), *(p for p in (sys.prefix, sys.base_prefix, *sys.path) if p)}
+    readable = tuple(os.path.realpath(folder) + os.sep for folder in folders)
+    # Not every system has these.
     with contextlib.suppress(OSError, AttributeError, ImportError):
         shut_network()
-    # Loaded above for `unshare`; the hook sees imports only where the module is not there yet.
+    with contextlib.suppress(OSError, AttributeError, ImportError):
+        shut_files(readable)
+    # Loaded above for calls of the kernel; the hook sees imports only where the module is not there yet.
     for name in _IMPORTS:
         sys.modules.pop(name, None)
-    global _readable
-    folders = {os.path.dirname(path), *(p for p in (sys.prefix, sys.base_prefix, *sys.path) if p)}
-    _readable = tuple(os.path.realpath(folder) + os.sep for folder in folders)
     try:
         # Last before the file is read: the limits hold for this program as well.
         take_limits(memory, seconds)
-        sys.addaudithook(refuse)
+        # Kept by the interpreter alone: no name leads to it.
+        sys.addaudithook(hook_of(readable))
         encode = load(path)
         answer({"parameters": parameters(encode)})
     except BaseException as error:

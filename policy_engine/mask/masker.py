@@ -297,10 +297,10 @@ class Masker:
     def pair_columns(self, kind: FormatKind) -> PairColumns:
         """The trainer that rows of preferences make columns for.
 
-        That is the dataset file's `pairs`, or the one that fits `kind`. Raises ConfigError where it takes no such rows,
-        and for policies and maskers that it cannot be given.
+        That is the dataset file's `pairs`, or the one that fits `kind`. Raises ConfigError where it takes no such rows.
         """
-        return columns_for(kind, self.dataset.pairs, self.row_masker, unrolls=self.unrolls)
+        spec = self.dataset
+        return columns_for(kind, spec.pairs, self.row_masker, unrolls=self.unrolls, carry=spec.carry)
 
     def mask_batch(self, conversations: Iterable[Conversation]) -> list[MaskedRow | PolicyEngineError]:
         """Masks many conversations with one tokenizer call. A row that fails becomes its error."""

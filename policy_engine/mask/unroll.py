@@ -63,7 +63,7 @@ def unroll(conversation: Conversation, masker: RowMasker, *, first: int = 0) -> 
     """
     # Given ids are of one context, so no other sample can be made of them.
     if conversation.given is not None:
-        return _of_given(conversation, masker)
+        return _of_given(conversation, masker, first)
     tokenizer = masker.tokenizer
     whole = tokenizer.encode(masker.settled(tokenizer.template_for(conversation).render(conversation)))
     # Turns of other roles may be trained too (`train user`).
@@ -94,10 +94,10 @@ def unroll(conversation: Conversation, masker: RowMasker, *, first: int = 0) -> 
     ]
 
 
-def _of_given(conversation: Conversation, masker: RowMasker) -> list[UnrolledRow]:
+def _of_given(conversation: Conversation, masker: RowMasker, first: int) -> list[UnrolledRow]:
     """The one sample of a row with given ids, whose context has to be that of each turn."""
     row = masker.mask(conversation)
-    turns = tuple(sorted(_trained(row)))
+    turns = tuple(sorted(turn for turn in _trained(row) if turn >= first))
     if not turns:
         return [UnrolledRow(row=row, turns=(), of=1)] if masker.program.setting("empty") == "keep" else []
     assert conversation.given is not None

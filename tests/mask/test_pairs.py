@@ -166,6 +166,7 @@ REWARD = {"dataset": DatasetSpec(kind="preference", pairs="reward")}
         (CARD, {"unroll": True, **REWARD}, "scores a conversation as a whole: leave out --unroll"),
         (CARD, {"unroll": True, "dataset": DatasetSpec(kind="preference")}, "a pair needs two behind the same prompt"),
         (CARD, {"dataset": DatasetSpec(kind="unpaired_preference", pairs="dpo")}, "make no columns for `dpo`"),
+        (CARD, {"dataset": DatasetSpec(kind="unpaired_preference", carry=("adv",))}, "take `carry: [adv]` out"),
     ],
 )
 def test_what_preferences_do_not_take(policy: str, settings: dict[str, Any], reason: str) -> None:
@@ -221,6 +222,19 @@ def test_pairs_are_unrolled_for_kto(qwen3: ChatTokenizer) -> None:
     )
     assert sure.batch({name: list(column) for name, column in given.items()})["label"] == []
     assert sure.counts == {"rows": 1, "empty": 1}
+
+
+def test_given_ids_of_an_answer_with_a_label(masker: Masker) -> None:
+    """They are taken as they are, unrolled or not; what the prompt trains is no turn of the answer."""
+    chat = [user("a"), bot("b"), user("c"), bot("d")]
+    given = {"prompt": [chat[:3]], "completion": [[chat[3]]], "label": [True], "input_ids": [masker(chat).input_ids]}
+    made = [Masker(masker.program, "builtin", unroll=unroll).batch(dict(given)) for unroll in (False, True)]
+    for columns in made:
+        assert texts(masker, columns["completion_ids"][0], columns["completion_labels"][0]) == (
+            "d<|im_end|>\n",
+            "d<|im_end|>",
+        )
+    assert [list(made[1][name]) for name in ("turn", "samples")] == [[3], [1]]
 
 
 def test_history_that_stays_needs_one_sample_of_an_answer(masker: Masker) -> None:

@@ -7,6 +7,7 @@ reward   chosen_ids, rejected_ids
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from policy_engine.chat.tokenizer import ChatTokenizer
@@ -43,11 +44,13 @@ def pair_types(trainer: PairColumns, tokenizer: ChatTokenizer, *, unrolled: bool
     return types | dict.fromkeys(SAMPLE_COLUMNS, "int32") if unrolled else types
 
 
-def columns_for(kind: str, wanted: PairColumns | None, masker: RowMasker, *, unrolls: bool) -> PairColumns:
+def columns_for(
+    kind: str, wanted: PairColumns | None, masker: RowMasker, *, unrolls: bool, carry: Sequence[str] = ()
+) -> PairColumns:
     """The trainer that rows of a format make columns for.
 
     Raises ConfigError where that trainer takes no such rows, and for what it cannot take: weights, unrolled samples,
-    rows of a processor.
+    rows of a processor, numbers per token that `carry` names.
 
     >>> from policy_engine.mask.masker import Masker
     >>> from policy_engine.rules.compile import compile_text
@@ -64,6 +67,8 @@ def columns_for(kind: str, wanted: PairColumns | None, masker: RowMasker, *, unr
         )
     trainer: PairColumns = wanted or ("kto" if kind == "unpaired_preference" else "dpo")
     reason = _refused(trainer, masker, unrolls=unrolls)
+    if carry:
+        reason = f"their trainers take no numbers per token: take `carry: [{', '.join(carry)}]` out of the dataset file"
     if reason is not None:
         raise ConfigError("the rows are preferences", help=reason)
     return trainer

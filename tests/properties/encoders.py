@@ -27,6 +27,7 @@ from policy_engine.mask.masker import Masker
 from policy_engine.proof.load_policy import policy_from_text
 from policy_engine.testing.choices import Choices
 from tests.support.encoder_files import encoder_folder
+from tests.support.mistral_files import tekken_of
 from tests.support.renderer_tokenizers import renderer
 
 POLICY: Final = "train turn of assistant\ntrain eos after assistant\nnever train user\nnever train tool\n"
@@ -173,6 +174,7 @@ def _mistral(version: str) -> tuple[ChatTokenizer, OwnIds]:
         "v3": MistralTokenizer.v3,
         "tekken": functools.partial(MistralTokenizer.v3, is_tekken=True),
         "v7": MistralTokenizer.v7,
+        **{name: functools.partial(_later, name) for name in ("v11", "v13", "v15")},
     }[version]()
     own = MistralTokenizer.from_file(made.instruct_tokenizer.tokenizer.file_path, mode=ValidationMode.finetuning)
 
@@ -182,6 +184,12 @@ def _mistral(version: str) -> tuple[ChatTokenizer, OwnIds]:
         return list(own.encode_chat_completion(ChatCompletionRequest.from_openai(messages, tools)).tokens)
 
     return ChatTokenizer.from_encoder(made), ids
+
+
+def _later(version: str) -> Any:
+    from mistral_common.tokens.tokenizers.mistral import MistralTokenizer
+
+    return MistralTokenizer.from_file(str(tekken_of(version)))
 
 
 @functools.cache
@@ -283,6 +291,7 @@ ENCODERS: Final[Mapping[str, tuple[Callable[[], tuple[ChatTokenizer, OwnIds]], d
     "mistral-v3": (functools.partial(_mistral, "v3"), {}),
     "mistral-tekken": (functools.partial(_mistral, "tekken"), {}),
     "mistral-v7": (functools.partial(_mistral, "v7"), {}),
+    **{f"mistral-{name}": (functools.partial(_mistral, name), {}) for name in ("v11", "v13", "v15")},
     "code-chat": (functools.partial(_code, "chat"), {}),
     "code-thinking": (functools.partial(_code, "thinking"), {"reasoning": True}),
     "harmony-keeps": (functools.partial(_harmony, True), {"reasoning": True}),

@@ -49,12 +49,14 @@ class EncodedTemplate(ChatTemplate):
         self._delimiters = delimiters_in(encoder.source)
         # Words that the code may look for in messages; of a Jinja template they are its constants.
         self._environment.words = encoder.words
+        self._labels: frozenset[str] = getattr(encoder, "labels", frozenset())
         self._provenance = Provenance(
             name=encoder.name,
             splitters=splitters_of(self._delimiters),
             # Not every class of a user has it.
             normal=getattr(encoder, "normal", None),
             ids=encoder.gives_ids,
+            labels=self._labels,
         )
         self._places = Places(encoder)
 
@@ -155,6 +157,9 @@ class EncodedTemplate(ChatTemplate):
         return list(cut_chunks(chunks, bounds, self._markers.leading_bos(plain)))
 
     def _finished(self, chat: RenderedChat, pieces: Sequence[tuple[str, Scaffold]]) -> RenderedChat:
+        # Labels have no places of characters; the encoder reads them.
+        lost = tuple(piece for piece in chat.unrendered if not piece.path or piece.path[0] not in self._labels)
+        chat = replace(chat, unrendered=lost)
         chunks = getattr(pieces, "chunks", [])
         if any(chunk.ids is None for chunk in chunks):
             return chat  # a tokenizer reads the text

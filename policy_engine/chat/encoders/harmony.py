@@ -25,6 +25,8 @@ from policy_engine.core.wording import first_line
 
 _NAMED: Final = {"bos_token": "<|startoftext|>", "eos_token": "<|return|>", "pad_token": "<|endoftext|>"}
 _ARGUMENTS: Final = ("reasoning_effort", "model_identity", "conversation_start_date", "knowledge_cutoff")
+_TOOLS: Final = "builtin_tools"
+_BUILTIN: Final = {"browser": "with_browser_tool", "python": "with_python_tool"}
 _DROPS: Final = "auto_drop_analysis"
 
 _Said = tuple[Any, "int | None", "int | None"]
@@ -38,6 +40,7 @@ class HarmonyEncoder:
     has_prompt = True
     normal = None
     words: frozenset[str] = frozenset()
+    labels = frozenset({"channel", "content_type"})  # by which it chooses ends, and leaves thinking out
 
     def __init__(self, encoding: Any) -> None:
         self._encoding = encoding
@@ -89,11 +92,10 @@ class HarmonyEncoder:
     def chunks(self, inputs: Inputs, *, tinted: bool) -> list[Chunk]:
         """See `Encoder`; a chunk for each message of Harmony."""
         refuse_media(self.name, inputs.messages)
-        unknown = [name for name in inputs.kwargs if name not in (*_ARGUMENTS, _DROPS)]
+        known = (*_ARGUMENTS, _TOOLS, _DROPS)
+        unknown = [name for name in inputs.kwargs if name not in known]
         if unknown:
-            raise TemplateError(
-                f"{self.name} has no argument `{unknown[0]}`", help=f"it takes {', '.join((*_ARGUMENTS, _DROPS))}"
-            )
+            raise TemplateError(f"{self.name} has no argument `{unknown[0]}`", help=f"it takes {', '.join(known)}")
         try:
             return list(self._chunks(inputs))
         except PolicyEngineError:
@@ -204,7 +206,12 @@ def _harmony_messages(
         given["reasoning_effort"] = harmony.ReasoningEffort(str(given["reasoning_effort"]).capitalize())
     # Harmony's system message is of the model's maker; what users call system is its developer message.
     instructed = bool(messages) and messages[0].get("role") in ("system", "developer")
-    yield new(role.SYSTEM, harmony.SystemContent(**given)), 0 if instructed else None, None
+    system = harmony.SystemContent(**given)
+    for tool in kwargs.get(_TOOLS) or ():
+        if tool not in _BUILTIN:
+            raise ValueError(f"there is no built-in tool `{tool}`; known are {', '.join(_BUILTIN)}")
+        system = getattr(system, _BUILTIN[tool])()
+    yield new(role.SYSTEM, system), 0 if instructed else None, None
     described = [_described(tool) for tool in tools or ()]
     if described and not instructed:
         yield new(role.DEVELOPER, harmony.DeveloperContent.new().with_function_tools(described)), None, None

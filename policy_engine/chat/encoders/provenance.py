@@ -15,6 +15,7 @@ from policy_engine.chat.encoders.untinted import Written, names_in_ids, with_ids
 from policy_engine.chat.label.profile import common_prefix
 from policy_engine.chat.trace.origins import Run
 from policy_engine.core.errors import AttributionError, TemplateError
+from policy_engine.core.vocabulary import LABEL_FIELDS
 from policy_engine.core.wording import field_path
 
 Tinted = Callable[[Sequence[Mapping[str, Any]]], str]
@@ -27,13 +28,15 @@ class Provenance:
     """Finds the runs of texts of one encoder, and remembers which way of tinting it takes.
 
     `splitters` are the delimiters at which the encoder may split an answer, and `normal` is what its tokenizer makes of
-    a text. With `ids`, chunks say which message they are of, so that the owner of an id is known.
+    a text. With `ids`, chunks say which message they are of, so that the owner of an id is known. `labels` are further
+    fields of messages that the encoder decides by.
     """
 
     name: str
     splitters: Mapping[Splits, re.Pattern[str]] = field(default_factory=dict)
     normal: Normal | None = None
     ids: bool = False
+    labels: frozenset[str] = frozenset()
     _ways: list[Way] = field(default_factory=lambda: list(WAYS))
     _fitted: Way = WAYS[0]
 
@@ -42,7 +45,8 @@ class Provenance:
         return self._tinting(self._fitted, first)
 
     def _tinting(self, way: Way, first: int) -> Tinting:
-        return Tinting(way=way, first=first, splitters=self.splitters.get(way.splits))
+        splitters = self.splitters.get(way.splits)
+        return Tinting(way=way, first=first, splitters=splitters, labels=LABEL_FIELDS | self.labels)
 
     def runs(
         self, messages: Sequence[Mapping[str, Any]], tools: Any, chunks: Sequence[Chunk], tinted: Tinted

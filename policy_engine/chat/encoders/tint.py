@@ -109,6 +109,8 @@ class Tinting:
     first: int
     splitters: re.Pattern[str] | None = None
     """The delimiters that stay in answers."""
+    labels: frozenset[str] = LABEL_FIELDS
+    """Fields of messages that stay as they are."""
     tints: dict[str, Tint] = field(default_factory=dict)
     seen: int = 0
     """Characters that could be tinted, all windows together."""
@@ -134,7 +136,7 @@ class Tinting:
         splits = self.splitters is not None and message.get("role") == "assistant"
         return {
             name: self._label(name, value, turn, (name,))
-            if name in LABEL_FIELDS
+            if name in self.labels
             else self._value(value, turn, (name,), strips=strips, splits=splits and name == "content")
             for name, value in message.items()
         }

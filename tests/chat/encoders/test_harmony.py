@@ -132,6 +132,35 @@ def test_data_that_names_channels_itself() -> None:
     assert chat.text.endswith("<|start|>assistant to=browser.open<|channel|>commentary<|message|>{}<|call|>")
 
 
+def test_a_named_channel_decides_how_a_message_ends() -> None:
+    """The end, and thinking that is left out, depend on the channel; `content_type` begins with a control token."""
+    searched = {"role": "assistant", "channel": "commentary", "recipient": "browser.search", "content": "{}"}
+    own = (
+        CHAT[1],
+        {"role": "assistant", "channel": "analysis", "content": "hm"},
+        {**searched, "content_type": "<|constrain|>json"},
+        {"role": "tool", "name": "browser.search", "channel": "commentary", "recipient": "assistant", "content": "sun"},
+        {"role": "assistant", "channel": "final", "content": "Sunny."},
+    )
+    chat = render(own, None, auto_drop_analysis=False)
+    assert chat.text.endswith("<|start|>assistant<|channel|>final<|message|>Sunny.<|return|>")
+    assert "to=browser.search<|channel|>commentary <|constrain|>json<|message|>{}<|call|>" in chat.text
+    owned = {(s.turn, chat.segment_text(s)) for s in chat.segments}
+    assert {(1, "hm"), (2, "{}"), (3, "sun"), (4, "Sunny.")} <= owned
+    assert not chat.unrendered
+    dropped = render(own, None)
+    assert [1] == [lost.turn for lost in dropped.unrendered]
+
+
+def test_built_in_tools() -> None:
+    chat = render((CHAT[1], {"role": "assistant", "content": "Yes."}), None, builtin_tools=["browser", "python"])
+    system = chat.text[: chat.text.index("<|end|>")]
+    assert "# Tools\n\n## browser" in system
+    assert "## python" in system
+    with pytest.raises(TemplateError, match="there is no built-in tool `shell`; known are browser, python"):
+        render((CHAT[1],), None, builtin_tools=["shell"])
+
+
 def test_what_it_refuses() -> None:
     with pytest.raises(TemplateError, match="Harmony has no role `critic`"):
         render((CHAT[1], {"role": "critic", "content": "x"}))

@@ -23,7 +23,8 @@ from policy_engine.testing.choices import RandomChoices
 from tests.properties.encoders import ENCODERS, encoder_case
 from tests.support.tokenizers import package
 
-MISTRAL = [name for name in ENCODERS if name.startswith("mistral")]
+# Each of the later versions is a file of 15 MB that is made first; the nightly run has all of them.
+MISTRAL = [name for name in ENCODERS if name.startswith("mistral") and name not in ("mistral-v11", "mistral-v13")]
 TEKKEN = package("mistral_common") / "data" / "tekken_240718.json"
 TOOL = {"type": "function", "function": {"name": "weather", "description": "d", "parameters": {}}}
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal
@@ -78,14 +79,19 @@ class Unrendered:
     @property
     def field(self) -> str:
         """The piece in words: `tool_calls[1]`, `part of content`, `message`, `reasoning`."""
-        # Thinking inside of a content has no field of its own to be named by.
-        if self.kind == "reasoning" and self.path[:1] == ("content",) and len(self.path) != 2:
-            return "reasoning"
-        if self.kind == "argument":
-            return f"template argument {self.path[0]}"
-        if self.kind == "blanks":
-            return f"white space at the end of {field_path(self.path)}"
-        return f"{'' if self.cut is None else 'part of '}{field_path(self.path) or WHOLE}"
+        return _field_of(self.kind, self.path, self.cut is not None)
+
+
+@functools.lru_cache(maxsize=1 << 12)  # thousands of rows lose the same field
+def _field_of(kind: LostKind, path: tuple[str | int, ...], is_cut: bool) -> str:
+    # Thinking inside of a content has no field of its own to be named by.
+    if kind == "reasoning" and path[:1] == ("content",) and len(path) != 2:
+        return "reasoning"
+    if kind == "argument":
+        return f"template argument {path[0]}"
+    if kind == "blanks":
+        return f"white space at the end of {field_path(path)}"
+    return f"{'part of ' if is_cut else ''}{field_path(path) or WHOLE}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

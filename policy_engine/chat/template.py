@@ -27,7 +27,7 @@ from policy_engine.chat.label.sources import Bit, flatten, own_unclaimed
 from policy_engine.chat.label.thinking import reading_of, thinking_in_content
 from policy_engine.chat.remedies import explained, not_compiled, not_rendered, reads_words, too_much
 from policy_engine.chat.rewording import OwnText, Rewording, own_text, reading
-from policy_engine.chat.segments import RenderedChat
+from policy_engine.chat.segments import RenderedChat, Unrendered
 from policy_engine.chat.trace.environment import TracingEnvironment, run_template
 from policy_engine.chat.trace.operators import names_read
 from policy_engine.chat.trace.origins import Scaffold
@@ -47,6 +47,7 @@ _MOST_LEARNED = 1 << 16
 _MOST_WRITTEN = 1 << 22
 _MOST_FOR_EACH = 64
 """Most characters that a template may write: so many, and so many for each that it is given."""
+_NOTHING = Written([])
 _MOST_PROFILES = 256
 """Profiles kept at once, one for each set of arguments; past it they are learned again."""
 _MOST_KEPT = 1 << 18
@@ -203,7 +204,8 @@ class ChatTemplate:
         if attempt is not None and self.skeletons is not None:
             variables = functools.partial(self._variables, Inputs.of(conversation))
             self.skeletons.learn(attempt, variables, pieces, scan, layout if is_one_of_many else None, thoughts)
-        chat = self._placed(conversation, scan, layout, written, add_generation_prompt)
+        lost = unwritten(layout.written, conversation, scan, self._cutter)
+        chat = self._placed(conversation, scan, layout, lost, written, add_generation_prompt)
         return self._finished(chat, pieces)
 
     def _replayed(self, conversation: Conversation, attempt: Attempt) -> RenderedChat | None:
@@ -216,16 +218,15 @@ class ChatTemplate:
         scan.watch(thinking)
         thoughts = reading_of(scan, messages, self._delimiters) if thinking else ()
         layout = scan.leaf.layouts.get((tuple(scan.key), thoughts))
-        return None if layout is None else self._placed(conversation, scan, layout, Written([]), False)
+        if layout is None:
+            return None
+        lost = scan.leaf.lost(layout, conversation, scan, self._cutter)
+        return self._placed(conversation, scan, layout, lost, _NOTHING, False)
 
     def _placed(
-        self,
-        conversation: Conversation,
-        scan: Scan,
-        layout: Layout,
-        written: Written,
+        self, conversation: Conversation, scan: Scan, layout: Layout, lost: Sequence[Unrendered], written: Written,
         prompt: bool,
-    ) -> RenderedChat:
+    ) -> RenderedChat:  # fmt: skip
         suspects, messages = layout.written.suspects, conversation.messages
         unread = self._arguments.unread(conversation.template_kwargs) if conversation.template_kwargs else ()
         return RenderedChat(
@@ -233,8 +234,8 @@ class ChatTemplate:
             segments=place(layout, scan.lengths, scan.offsets),
             messages=messages,
             sample=conversation.sample,
-            unrendered=(*unwritten(layout.written, conversation, scan, self._cutter), *unread, *written.lost),
-            miswritten=miswritten(suspects, messages, scan.text, scan.lengths, scan.offsets),
+            unrendered=(*lost, *unread, *written.lost),
+            miswritten=miswritten(suspects, messages, scan.text, scan.lengths, scan.offsets) if suspects else (),
             generation_prompt=prompt,
             literals=written.literals,
         )

@@ -102,7 +102,7 @@ def mask_many(
 
     In place of a chat that `straddle="error"` refuses is its RowError.
     """
-    ends, weights, rules, segments = list[int](), list[float](), list[int](), list[int]()
+    ends, weights, rules, segments, owners = list[int](), list[float](), list[int](), list[int](), list[int]()
     pieces, begins = [0], [0]
     for table, tokenized in zip(tables, chats):
         # One stretch more, for zero-wide tokens past the last character: no character decides them.
@@ -115,6 +115,8 @@ def mask_many(
         weights.append(0.0)
         rules += table.rules
         rules.append(-1)
+        owners += _owners_of(table, tokenized)
+        owners.append(_NOBODY)
         segments += table.segments
         segments.append(table.segments[-1] if table.segments else -1)
         pieces.append(len(ends))
@@ -145,7 +147,11 @@ def mask_many(
         )
         for start, end in pairwise(bounds)
     ]
-    reaching = {bisect_right(pieces, piece) - 1 for piece in np.flatnonzero(within_B < after_B[1:]).tolist()}
+    # Between two pieces of one weight and owner a token may reach over: it is decided as they are.
+    weights_B, owners_B = np.array(weights), np.array(owners, dtype=np.int64)
+    differs_B = within_B < after_B[1:]
+    differs_B[:-1] &= (weights_B[1:] != weights_B[:-1]) | (owners_B[1:] != owners_B[:-1])
+    reaching = {bisect_right(pieces, piece) - 1 for piece in np.flatnonzero(differs_B).tolist()}
     for at, (table, tokenized) in enumerate(zip(tables, chats)):
         first, last = pieces[at], pieces[at + 1]
         further = _structural(table, tokenized, after_B[first + 1 : last + 1] - bounds[at])
@@ -155,6 +161,28 @@ def mask_many(
                 _overrule(found[at], table, tokenized, stretches, further, straddle)  # type: ignore[arg-type]
             except RowError as error:
                 found[at] = error
+    return found
+
+
+_NOBODY: Final = -2
+_OWNERS: Final[Bounded[object, list[int]]] = Bounded(1 << 14)
+"""The message whose data each piece of a layout is, or the last one before it was."""
+
+
+def _owners_of(table: PieceTable, tokenized: TokenizedChat) -> list[int]:
+    """A number for each piece; neighbours with different ones may be data of two messages."""
+    segments = tokenized.chat.segments
+    placed = placed_of(segments)
+    if placed is None or len(table.segments) != len(segments):
+        return list(range(len(table.segments)))  # nothing is known of them
+    found = _OWNERS.get(placed.layout)
+    if found is None:
+        last = -1
+        found = []
+        for segment in segments:
+            last = segment.turn if segment.from_data and segment.turn is not None else last
+            found.append(last)
+        _OWNERS.keep(placed.layout, found, len(found))
     return found
 
 

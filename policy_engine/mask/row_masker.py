@@ -15,7 +15,7 @@ from policy_engine.core.errors import DriftError, MediaError, PolicyEngineError,
 from policy_engine.data.conversation import Conversation
 from policy_engine.mask.apply_program import apply_program
 from policy_engine.mask.row import MaskedRow
-from policy_engine.mask.unrendered import Lost, check_unrendered, check_written, without_read
+from policy_engine.mask.unrendered import Lost, check_written, lost_of, refuse_unrendered, without_read
 from policy_engine.rules.program import Program
 
 
@@ -115,9 +115,9 @@ class RowMasker:
         if chat.miswritten:
             check_written(chat)
             self.on_miswritten(chat.miswritten)
-        if not chat.unrendered:
+        if not chat.unrendered or not refuse_unrendered(self.program, chat) or self.on_lost is report_nothing:
             return
-        lost = check_unrendered(self.program, chat)
+        lost = lost_of(chat)
         if lost:
             self.on_lost(lost)
 

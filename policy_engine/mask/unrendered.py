@@ -40,14 +40,22 @@ def check_unrendered(program: Program, chat: RenderedChat) -> Lost:
 
     Raises UnrenderedError for the first piece that must not be lost.
     """
+    return lost_of(chat) if refuse_unrendered(program, chat) else Lost()
+
+
+def refuse_unrendered(program: Program, chat: RenderedChat) -> bool:
+    """True if losses are to be reported.
+
+    Raises UnrenderedError for the first piece that must not be lost.
+    """
     setting = program.setting("unrendered")
     if setting == "ignore":
-        return Lost()
+        return False
     for unrendered in chat.unrendered:
         # Asking what a policy would have done costs an evaluation, so only where the answer matters.
         if setting == "error" or (setting is None and _is_trained(program, chat, unrendered)):
             raise _error(chat, unrendered, trained=setting is None)
-    return lost_of(chat)
+    return True
 
 
 def check_written(chat: RenderedChat) -> None:
@@ -93,9 +101,12 @@ def lost_of(chat: RenderedChat, turns: Container[int] | None = None) -> Lost:
     for unrendered in chat.unrendered:
         if unrendered.turn is None:
             # Tools and documents belong to no message, so to no role.
-            lost["", unrendered.field] += 1
+            piece = "", unrendered.field
         elif turns is None or unrendered.turn in turns:
-            lost[str(chat.messages[unrendered.turn]["role"]), unrendered.field] += 1
+            piece = str(chat.messages[unrendered.turn]["role"]), unrendered.field
+        else:
+            continue
+        lost[piece] = lost.get(piece, 0) + 1  # a Counter asks its own code for what is missing
     return lost
 
 

@@ -7,8 +7,9 @@ import re
 import numpy as np
 import pytest
 
-from policy_engine import AttributionError, RowError, policy_from_text
+from policy_engine import AttributionError, ChatTemplate, Conversation, RowError, policy_from_text
 from policy_engine.chat.segments import RenderedChat, Segment
+from policy_engine.core.facts import placed_of
 from policy_engine.mask.apply_program import apply_program, mask_many, table_for
 from policy_engine.mask.labels import labels_of, loss_weights_of
 from policy_engine.mask.token_mask import REASONS
@@ -213,3 +214,25 @@ def test_many_chats_at_once_are_decided_as_each_alone():
         for name in ("weights_T", "rules_T", "reasons_T", "segments_T"):
             assert getattr(mask, name).tolist() == getattr(alone, name).tolist()
     assert [isinstance(mask, RowError) for mask in found] == [True, False, False, True, False, True, False, False]
+
+
+@pytest.mark.parametrize("policy", ["train everything", "train assistant", "train assistant; train user weight 2"])
+@pytest.mark.parametrize("straddle", ["mask", "train", "error"])
+def test_pieces_of_a_layout_are_decided_as_segments_alone_are(policy: str, straddle: str):
+    template = ChatTemplate("{{ bos_token }}{% for m in messages %}{{ m.content }}{{ m.name }}{% endfor %}.")
+    messages = [{"role": role, "content": "abcd", "name": "ef"} for role in ("user", "assistant", "user")]
+    placed = template.render(Conversation(messages=tuple(messages)))
+    assert placed_of(placed.segments) is not None
+    alone = dataclasses.replace(placed, segments=tuple(placed.segments))
+    program = policy_from_text(f"{policy}; on straddle {straddle}")
+    size = len(placed.text)
+    for first in range(1, 6):
+        bounds = [(0, first), *((at, min(at + 4, size)) for at in range(first, size, 4))]
+        both = [tokens_at(chat, bounds) for chat in (placed, alone)]
+        found, expected = (mask_many([table_for(program, t)], [t], straddle=straddle)[0] for t in both)
+        if isinstance(expected, RowError):
+            assert str(found) == str(expected)
+            continue
+        assert not isinstance(found, RowError)
+        for name in ("weights_T", "rules_T", "reasons_T", "segments_T"):
+            assert getattr(found, name).tolist() == getattr(expected, name).tolist()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from policy_engine.lang.check import check
 from policy_engine.lang.format import format_policy
 from policy_engine.lang.parse import parse
 from policy_engine.rules.compile import compile_policy
+from policy_engine.rules.conditions import turn_conditions
 from policy_engine.rules.conditions.chat_view import ChatView
 from policy_engine.rules.conditions.conditions import Condition
 from policy_engine.rules.program import Program
@@ -138,3 +140,26 @@ def test_searches_that_are_too_large_for_one_are_asked_one_by_one() -> None:
     found = held_alike(program, build_chat([{"role": "assistant", "content": "Yo.", "why": f"z77 {LONG}"}]))
     assert (True, True) in found
     assert (False, True) in found
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [
+        'train assistant where message.content contains "gold"; mask assistant where turn.index > 2',
+        'train assistant where message.tag == "x" or message.content contains "old"; mask assistant where sample.bad',
+        'train assistant where message.role == "assistant" and turn.from_end < 2 and not message.content contains "a"',
+        "train assistant where message.content matches /^old/; mask assistant where turn.index > 2",
+        'train assistant where message.content == "gold" or turn.round == 1',
+    ],
+)
+def test_messages_of_a_role_and_a_text_hold_what_they_hold_one_by_one(policy: str) -> None:
+    program = policy_from_text(policy)
+    contents = [["gold", "old"], ["x", "y", "z", "w"], ["x", "y", LONG, f"{LONG} gold"], ["", "old gold"]]
+    for row in [*contents, *contents]:
+        messages = [{"role": ("user", "assistant")[n % 2], "content": text} for n, text in enumerate(row)]
+        for chat in (build_chat(messages), build_chat([{**messages[0], "tag": "x"}, *messages[1:]])):
+            held_alike(program, chat)
+            conditions = program.decider.conditions
+            view = ChatView(dataclasses.replace(chat, sample={"bad": len(row) > 2}))
+            slow = conditions._read(view, turn_conditions._asked(view.chat.sample, conditions._fields["sample"]))
+            assert conditions.read(view) == slow

@@ -39,7 +39,7 @@ def unwritten(written: Written, conversation: Conversation, scan: Scan, cutter: 
     `scan` has the text, and the lengths and offsets of the runs that it is made of.
     """
     lengths = scan.lengths
-    search: _Search | None = None
+    search: Search | None = None
     found: list[Unrendered] = []
     fields = written.fields
     for turn, message in enumerate(conversation.messages):
@@ -59,7 +59,7 @@ def unwritten(written: Written, conversation: Conversation, scan: Scan, cutter: 
                     continue  # many templates trim what they write
                 else:
                     own = cut_out(
-                        written, turn, (name,), value, scan, cutter, kind=_kind_of(name), role=message.get("role")
+                        written, turn, (name,), value, scan, cutter, kind=kind_of(name), role=message.get("role")
                     )
                     cuts += own
                     # Another field may hold the same thinking.
@@ -71,13 +71,13 @@ def unwritten(written: Written, conversation: Conversation, scan: Scan, cutter: 
             break
         if doubtful:
             # Made when first needed: it is for rows that may have lost something.
-            search = search or _Search(written, scan, cutter)
+            search = search or Search(written, scan, cutter)
             found += search.message(turn, message)
         else:
             found += cuts
     for name, given in (("tools", conversation.tools), ("documents", conversation.documents)):
         if given and (None, name) not in fields:
-            search = search or _Search(written, scan, cutter)
+            search = search or Search(written, scan, cutter)
             found += search.inputs(name, given)
     found += [Unrendered(turn=None, path=(name,), kind="input") for name in conversation.unused]
     return tuple(found)
@@ -121,7 +121,7 @@ def cut_out(
     return list(found.values())
 
 
-class _Search:
+class Search:
     """Looks for the pieces of one conversation in its text."""
 
     def __init__(self, written: Written, scan: Scan, cutter: Cutter) -> None:
@@ -189,7 +189,7 @@ class _Search:
         return found
 
     def _field(self, turn: int, name: str, value: Any) -> list[Unrendered]:
-        kind = self._kind = _kind_of(name)
+        kind = self._kind = kind_of(name)
         _, lost = self._walk(turn, value, (name,), _labels(kind))
         return [*(Unrendered(turn=turn, path=path, kind=kind) for path in lost), *self._take_cuts()]
 
@@ -199,6 +199,10 @@ class _Search:
             if not value or value.isspace():
                 return False, []
             if (turn, path) in self._paths:
+                runs = self._written.runs.get((turn, path), ())
+                # The usual case: all of it is written, in one run.
+                if len(runs) == 1 and self._scan.lengths[runs[0]] == len(value):
+                    return True, []
                 self._cuts += cut_out(
                     self._written, turn, path, value, self._scan, self._cutter, kind=self._kind, role=self._role
                 )
@@ -297,7 +301,8 @@ class _Search:
         return bool(own) and written >= own
 
 
-def _kind_of(name: str) -> LostKind:
+def kind_of(name: str) -> LostKind:
+    """The kind of a piece that is a field of a message."""
     return cast(LostKind, MESSAGE_FIELDS.get(name, "other"))
 
 

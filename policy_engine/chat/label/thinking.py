@@ -39,8 +39,11 @@ def thinking_in_content(
         content = message.get("content")
         if isinstance(content, list):
             content = "".join([str(p.get("text", "")) for p in content if isinstance(p, Mapping)])
-        if isinstance(content, str) and any(open_ in content or close in content for open_, close in delimiters):
-            found.append(turn)
+        if isinstance(content, str):
+            for open_, close in delimiters:  # no generator: this runs for each message
+                if open_ in content or close in content:
+                    found.append(turn)
+                    break
     return frozenset(found) if found else _NO_TURNS
 
 
@@ -83,14 +86,16 @@ def reading_of(scan: Scan, messages: Sequence[Mapping[str, object]], delimiters:
     where the delimiter is, and no two rows are split alike.
     """
     made = []
+    text, lengths, offsets = scan.text, scan.lengths, scan.offsets
     for run, origin in scan.data:
-        begin = scan.begin_of(run)
-        text = scan.text[begin : begin + scan.lengths[run]]
+        begin, size, offset = scan.begin_of(run), lengths[run], offsets[run]
         # The run itself holds a delimiter.
-        if any(open_ in text or close in text for open_, close in delimiters):
-            return None
-        offset = scan.offsets[run]
-        is_content = origin.path[:1] == ("content",) and offset != LOST and origin.turn is not None
-        whole = field_value(messages[origin.turn], origin.path) if is_content and origin.turn is not None else None
-        made.append(is_thinking(whole, delimiters, offset, offset + scan.lengths[run]))
+        for pair in delimiters:
+            for marker in pair:
+                if text.find(marker, begin, begin + size) >= 0:
+                    return None
+        whole = None
+        if origin.path[:1] == ("content",) and offset != LOST and origin.turn is not None:
+            whole = field_value(messages[origin.turn], origin.path)
+        made.append(is_thinking(whole, delimiters, offset, offset + size))
     return tuple(made)

@@ -15,8 +15,8 @@ on traced text, so characters keep their owners.
 
 `shape` is what has to be equal before the first test. `tape` collects steps and tests, `probe` has the values that a
 recorded template works with, `recording_environment` and `recorded_filters` the operations on them. `record` runs a
-template on them. `tree` keeps what was recorded and replays it; `skeletons` decides when to record, and compares
-replays with renderings.
+template on them. `tree` keeps what was recorded and replays it, up to a `leaf` with the text; `skeletons` decides when
+to record, and compares replays with renderings.
 
 An operation that is not known here ends the recording, and rows of that shape are rendered as ever.
 """

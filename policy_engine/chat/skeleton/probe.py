@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from types import BuiltinMethodType, MethodType
 from typing import Any, Final, NoReturn
 
-from policy_engine.chat.skeleton.tape import Probe, Tape
+from policy_engine.chat.skeleton.tape import Probe, Quick, Tape
 from policy_engine.chat.trace.call_bounds import charged, check_call
 from policy_engine.chat.trace.computed import KEEPING_METHODS, called
 from policy_engine.chat.trace.text import Traced
@@ -276,11 +276,7 @@ def _method(name: str, args: tuple[Any, ...]) -> Callable[..., Any]:
     if name in _QUICK and not args:
         return operator.methodcaller(name)
     if name in _QUICK and all(type(value) in _PLAIN for value in args):
-
-        def quick(text: str, *args: Any) -> Any:
-            return getattr(text, name)(*args)
-
-        return quick
+        return Quick(name)
 
     def checked(text: str, *args: Any) -> Any:
         method = getattr(text, name)

@@ -15,10 +15,11 @@ from datetime import datetime
 from typing import Any, Final
 
 from policy_engine.chat.label.layout import Layout, Scan
+from policy_engine.chat.skeleton.leaf import Replay
 from policy_engine.chat.skeleton.record import record
 from policy_engine.chat.skeleton.shape import shape_of
 from policy_engine.chat.skeleton.tape import Refused
-from policy_engine.chat.skeleton.tree import Replay, Tree, same_pieces
+from policy_engine.chat.skeleton.tree import Tree, same_pieces
 from policy_engine.chat.trace.environment import TracingEnvironment
 from policy_engine.chat.trace.meter import start, stop
 from policy_engine.chat.trace.origins import Scaffold

@@ -9,6 +9,8 @@ operation, and `?` in front of a name reads text without its origin.
 
 from __future__ import annotations
 
+import functools
+import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -33,6 +35,8 @@ _NOT_LONGER: Final = frozenset(
     }
 )  # fmt: skip
 """Steps that make nothing longer than all that they are given."""
+_CUTTING: Final = frozenset({"cut before", "cut behind", "lstrip", "rstrip", "strip"})
+"""Steps that cut a text out of one field, which cannot fail."""
 _CONSTANTS: Final = (str, int, float, type(None))
 _OBJECTS: Final = (TracedDict, TracedMessage, TracedList)
 
@@ -58,6 +62,18 @@ class Entry:
     registers: tuple[int, ...]
     is_test: bool
     answer: Any = None
+    can_wait: bool = False
+    """True for a step that cannot fail, and so may be left out where nothing reads what it makes."""
+
+
+@dataclass(frozen=True)
+class Quick:
+    """A method of text that needs no checks, by its name."""
+
+    name: str
+
+    def __call__(self, text: str, *args: Any) -> Any:
+        return getattr(text, self.name)(*args)
 
 
 class Probe:
@@ -87,6 +103,10 @@ class Tape:
         self._next = NOW + 1
         self.places: dict[int, tuple[Any, int, tuple[str | int, ...], Any]] = {}
         """Objects and lists that stand for data, by id: themselves, where they are, and what they stand for."""
+        self.sums: dict[int, tuple[Any, Any]] = {}
+        """The two parts of each sum of texts, by its register: registers, and texts of the template."""
+        self.fields: dict[int, tuple[int, Origin]] = {}
+        """The register of its plain text, and its origin, of each field of text that was read with its origin."""
         self.refused: str | None = None
         self.is_bounded = True
         """True if no step makes much more than it is given, so that a replay needs no meter."""
@@ -107,11 +127,17 @@ class Tape:
         except Exception as error:
             raise self.refuse(f"{name} fails: {error}") from error
         made = self._added(key, call, registers, value, is_cut)
+        if name == "+" and type(value) is Traced:
+            self.sums[made.register] = self._part(args[0]), self._part(args[1])
+            self.entries[-1].can_wait = True  # of texts, whose whole is measured when it is put together
         made.weight = _weight(name, args)
         if made.weight is None or made.weight > _MOST_WEIGHT:
             made.weight = None
             self.is_bounded = False
         return self._known.setdefault(key, made)
+
+    def _part(self, value: Any) -> Any:
+        return self.register_of(value) if isinstance(value, Probe) else value
 
     def test(self, name: str, function: Callable[..., Any], *args: Any) -> Any:
         """The answer of `function`, which every row has to give that is replayed this way."""
@@ -141,7 +167,8 @@ class Tape:
     ) -> Any:
         if not registers:
             raise self.refuse(f"{key[0]} of no data")
-        self._append(Entry(key, call, registers, False))
+        # A text is no longer than the field that it is cut out of, which was measured when it was read.
+        self._append(Entry(key, call, registers, False, can_wait=is_cut and key[0] in _CUTTING))
         self._next += 1
         return self._make(self, value, self._next - 1, is_cut)
 
@@ -163,7 +190,9 @@ class Tape:
             self._append(Entry(key, _text(turn, path), (MESSAGES,), False))
         else:
             origin = value._r[0][1]
-            self._append(Entry(key, _with_origin(origin), (self.field(turn, path, value, plain=True),), False))
+            read = (self.field(turn, path, value, plain=True),)
+            self._append(Entry(key, _with_origin(origin), read, False, can_wait=True))
+            self.fields[self._next] = read[0], origin
         self._next += 1
         self._known[key] = self._next - 1
         return self._next - 1
@@ -209,6 +238,14 @@ class Tape:
         made = [self._operand(arg, registers, plain) for arg in args]
         key = (name, *(part for _, part in made))
         builders = tuple(build for build, _ in made)
+        # Of two texts one is mostly the template's, and the other is read without ceremony.
+        kinds = ["probe" if isinstance(arg, Probe) else "text" if type(arg) in (str, Traced) else "" for arg in args]
+        if kinds == ["probe", "probe"] and len(registers) == len(args):
+            return key, tuple(registers), function
+        if kinds == ["probe", "text"]:
+            return key, tuple(registers), _with_one(function, args[1])
+        if kinds == ["text", "probe"]:
+            return key, tuple(registers), functools.partial(function, first)
         return key, tuple(registers), lambda *values: function(*[build(values) for build in builders])
 
     def _operand(
@@ -280,6 +317,8 @@ def _holds(value: Any) -> bool:
 
 
 def _with_one(function: Callable[..., Any], argument: Any) -> Callable[[Any], Any]:
+    if isinstance(function, Quick):
+        return operator.methodcaller(function.name, argument)
     return lambda value: function(value, argument)
 
 

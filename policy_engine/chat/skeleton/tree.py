@@ -8,42 +8,24 @@ v = strip(messages[1].content)             "…-<|im_end|>"
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Any, Final
+from typing import Any
 
-from policy_engine.chat.label.layout import Layout, Scan
+from policy_engine.chat.skeleton.leaf import Leaf, Replay, items_of
 from policy_engine.chat.skeleton.record import Recording
-from policy_engine.chat.skeleton.tape import Entry, Probe, Tape
-from policy_engine.chat.trace.origins import Origin, Scaffold
-from policy_engine.chat.trace.text import Traced, runs_of
+from policy_engine.chat.skeleton.tape import MESSAGES, NOW, Entry, Tape
+from policy_engine.chat.trace.origins import Scaffold
+from policy_engine.chat.trace.text import runs_of
 
-_MOST_LAYOUTS: Final = 64
-"""Layouts of one way: which of its fields are empty, and where its thinking is."""
-
-Step = tuple[Callable[..., Any], Any]
-
-
-class Leaf:
-    """The end of a way: the pieces that it writes, and the layouts that they were seen to have."""
-
-    __slots__ = ("items", "layouts", "uses")
-
-    def __init__(self, recording: Recording) -> None:
-        self.items = _items(recording)
-        self.layouts: dict[Any, Layout] = {}
-        self.uses = 0
-
-    def keep(self, key: Any, layout: Layout) -> None:
-        """Keeps the layout of a replay."""
-        if len(self.layouts) >= _MOST_LAYOUTS:
-            self.layouts.clear()
-        self.layouts[key] = layout
+Step = tuple[int, Callable[..., Any], Any]
 
 
 class Node:
-    """Steps, and behind them a test with a way for each answer, or the end."""
+    """Steps, and behind them a test with a way for each answer, or the end.
+
+    A step is the register that it fills, its function, and the registers that this reads.
+    """
 
     __slots__ = ("branches", "keys", "leaf", "steps", "test")
 
@@ -55,63 +37,13 @@ class Node:
         self.leaf: Leaf | None = None
 
 
-class Replay(Scan):
-    """The text of a row as its rendering would write it, and the runs in it."""
-
-    __slots__ = ("leaf",)
-
-    def __init__(self, leaf: Leaf, registers: Sequence[Any]) -> None:
-        self.leaf = leaf
-        self._begins = None
-        self.data: list[tuple[int, Origin]] = []
-        self.key: list[Any] = []
-        self.lengths: list[int] = []
-        self.offsets: list[int] = []
-        texts: list[str] = []
-        for constant, register, origin in leaf.items:
-            if constant is not None:
-                text, lengths, offsets, data = constant
-                if data:
-                    before = len(self.lengths)
-                    self.data += [(before + run, of) for run, of in data]
-                texts.append(text)
-                self.lengths += lengths
-                self.offsets += offsets
-                continue
-            piece = registers[register]
-            texts.append(piece)
-            if origin is None:
-                self._add(piece)
-            else:
-                # A field as it is: one run, empty or not.
-                self.data.append((len(self.lengths), origin))
-                self.key.append(not piece)
-                self.lengths.append(len(piece))
-                self.offsets.append(0)
-        self.text = "".join(texts)
-
-    def _add(self, piece: str) -> None:
-        """A piece that was made, read as `Scan` reads it."""
-        key: list[Any] = []
-        if type(piece) is not str:
-            self.add_runs(piece, key, None)
-        elif piece:
-            key.append(piece)
-            self.lengths.append(len(piece))
-            self.offsets.append(0)
-        self.key.append(tuple(key))
-
-    def watch(self, turns: Container[int | None]) -> None:
-        """Keeps of `data` the runs of these turns."""
-        self.data = [(run, origin) for run, origin in self.data if origin.turn in turns]
-
-
 class Tree:
     """All ways that were recorded for one shape."""
 
     def __init__(self) -> None:
         self.root = Node()
         self.leaves = 0
+        self._size = NOW + 1
         self.is_metered = False
         """True if a step may make more than it is given, so that a replay is bounded as a rendering is."""
         self.refusals = 0
@@ -121,16 +53,17 @@ class Tree:
 
         Raises what a step raises.
         """
-        registers: list[Any] = [messages, now]
+        registers: list[Any] = [None] * self._size
+        registers[MESSAGES], registers[NOW] = messages, now
         node: Node | None = self.root
         while node is not None:
-            for function, of in node.steps:
-                registers.append(function(registers[of]) if type(of) is int else function(*[registers[i] for i in of]))
+            for at, function, of in node.steps:
+                registers[at] = function(registers[of]) if type(of) is int else function(*[registers[i] for i in of])
             if node.leaf is not None:
                 return Replay(node.leaf, registers)
             if node.test is None:
                 return None
-            function, of = node.test
+            _, function, of = node.test
             answer = function(registers[of]) if type(of) is int else function(*[registers[i] for i in of])
             node = node.branches.get(answer)
         return None
@@ -140,6 +73,9 @@ class Tree:
         entries = recording.tape.entries
         node = self.root
         at = 0
+        waiting = _Waiting()
+        items = items_of(recording)
+        printed = [register for constant, register, _ in items if constant is None]
         while True:
             is_new = not node.keys and node.leaf is None
             own: list[Entry] = []
@@ -148,13 +84,15 @@ class Tree:
                 at += 1
             test = entries[at] if at < len(entries) else None
             keys = [entry.key for entry in own] + ([("test", *test.key)] if test is not None else ["end"])
+            steps = waiting.steps_of(own, printed if test is None else test.registers)
             if is_new:
                 self.is_metered = self.is_metered or not recording.tape.is_bounded
-                node.steps = [(entry.function, _of(entry)) for entry in own]
+                node.steps = steps
+                self._size = max(self._size, waiting.size)
                 if test is not None:
-                    node.test = (test.function, _of(test))
+                    node.test = (-1, test.function, _of(test))
                 else:
-                    node.leaf = Leaf(recording)
+                    node.leaf = Leaf(items)
                     self.leaves += 1
                 node.keys = keys
             elif node.keys != keys:
@@ -165,29 +103,39 @@ class Tree:
             node = node.branches.setdefault(test.answer, Node())
 
 
+class _Waiting:
+    """The steps of one way, each put off until what it makes is asked for.
+
+    Templates cut thinking out of every answer, and write that of the last one. Only steps that cannot fail wait.
+    """
+
+    def __init__(self) -> None:
+        self.size = NOW + 1
+        self._entries: dict[int, Entry] = {}
+
+    def steps_of(self, entries: Sequence[Entry], asked: Iterable[int]) -> list[Step]:
+        """The steps to do at a node: those that cannot wait, and all that is `asked` for."""
+        steps: list[Step] = []
+        for entry in entries:
+            self._entries[self.size] = entry
+            self.size += 1
+            if not entry.can_wait:
+                self._do(self.size - 1, steps)
+        for register in asked:
+            self._do(register, steps)
+        return steps
+
+    def _do(self, register: int, steps: list[Step]) -> None:
+        entry = self._entries.pop(register, None)
+        if entry is None:
+            return  # done already, or given
+        for before in entry.registers:
+            self._do(before, steps)
+        steps.append((register, entry.function, _of(entry)))
+
+
 def _of(entry: Entry) -> int | tuple[int, ...]:
     return entry.registers[0] if len(entry.registers) == 1 else entry.registers
-
-
-def _items(recording: Recording) -> list[tuple[Any, int, Origin | None]]:
-    """The pieces: constants, neighbours put together, or a register and the field that it is."""
-    items: list[tuple[Any, int, Origin | None]] = []
-    for is_data, group in itertools.groupby(recording.pieces, lambda piece: isinstance(piece[0], Probe)):
-        if is_data:
-            items += [_written(recording.tape, piece) for piece, _ in group]
-        else:
-            pieces = list(group)
-            scan = Scan(pieces, None)
-            data = tuple(scan.data)
-            items.append(((scan.text, tuple(scan.lengths), tuple(scan.offsets), data), 0, None))
-    return items
-
-
-def _written(tape: Tape, piece: Probe) -> tuple[None, int, Origin | None]:
-    if piece.place is not None and type(piece.value) is Traced:
-        origin: Any = piece.value._r[0][1]
-        return None, tape.register_of(piece, plain=True), origin
-    return None, tape.register_of(piece), None
 
 
 def same_pieces(tape: Tape, made: Sequence[tuple[Any, Scaffold]], pieces: Sequence[tuple[str, Scaffold]]) -> bool:

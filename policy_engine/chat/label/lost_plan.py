@@ -1,0 +1,137 @@
+"""Lost pieces of replayed rows: all rows of a layout have the same texts to compare.
+
+message 1     content                    run 7 has all of it, or thinking was cut out in front
+message 2     content                    run 12 has all of it
+              reasoning_content          is not written: lost where a row has any
+message 4     content, tool_calls        looked through as a whole
+
+`plan_of` makes such a list of one rendering; `dropped.unwritten` has the rules, and gives the same for each row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from policy_engine.chat.label.cut import Cutter
+from policy_engine.chat.label.dropped import Search, cut_out, kind_of, unwritten
+from policy_engine.chat.label.layout import Scan
+from policy_engine.chat.label.written import CHANGED, Written
+from policy_engine.chat.segments import LostKind, Unrendered
+from policy_engine.core.vocabulary import LABEL_FIELDS, MESSAGE_FIELDS
+from policy_engine.data.conversation import Conversation
+
+_SCALARS: Final = (type(None), bool, int, float)
+
+Printed = tuple[str, int, LostKind, bool]
+"""A field that is printed: its name, its run, its kind, and True if it may have thinking in front."""
+
+
+class LostPlan:
+    """The steps for rows of one layout.
+
+    Their messages have the same keys, roles and types of values.
+    """
+
+    __slots__ = ("_beside", "_cutter", "_steps", "_written")
+
+    def __init__(self, written: Written, cutter: Cutter, steps: Sequence[Any], beside: Sequence[Unrendered]) -> None:
+        self._written = written
+        self._cutter = cutter
+        self._steps = steps
+        self._beside = beside
+
+    def lost(self, conversation: Conversation, scan: Scan) -> tuple[Unrendered, ...]:
+        """The pieces that `unwritten` finds in a row."""
+        written, cutter, lengths = self._written, self._cutter, scan.lengths
+        messages = conversation.messages
+        found: list[Unrendered] = []
+        search: Search | None = None
+        for turn, printed, absent, is_searched in self._steps:
+            message = messages[turn]
+            missing = False
+            for name, gone in absent:
+                value = message[name]
+                if value and not value.isspace():
+                    missing = True
+                    found.append(gone)
+            if is_searched:
+                search = search or Search(written, scan, cutter)
+                found += search.message(turn, message)
+                continue
+            for name, run, kind, thinks in printed:
+                value = message[name]
+                size = lengths[run] if run >= 0 else -1
+                if size == len(value) or (not missing and size == len(value.strip())):
+                    continue
+                # Another field may hold the same text: that is for the long way to find out.
+                if missing or len(message) != len(("role", "content")):
+                    return unwritten(written, conversation, scan, cutter)
+                front = None
+                if thinks:
+                    start = scan.offsets[run]
+                    front = cutter.front_thinking(value, start, start + lengths[run])
+                if front is not None:
+                    found.append(Unrendered(turn=turn, path=(name,), kind="reasoning", cut=front))
+                else:
+                    found += cut_out(written, turn, (name,), value, scan, cutter, kind=kind, role=message.get("role"))
+        found += self._beside
+        found += [Unrendered(turn=None, path=(name,), kind="input") for name in conversation.unused]
+        return tuple(found)
+
+
+def plan_of(written: Written, conversation: Conversation, scan: Scan, cutter: Cutter) -> LostPlan | None:
+    """The plan for rows of a conversation's shape; None where each row has to go the long way."""
+    beside: list[Unrendered] = []
+    if conversation.tools and (None, "tools") not in written.fields:
+        if written.loose:
+            return None
+        # The tools are part of the shape, and so is what is written of them.
+        beside = Search(written, scan, cutter).inputs("tools", conversation.tools)
+    if conversation.documents and (None, "documents") not in written.fields:
+        return None
+    steps = []
+    for turn, message in enumerate(conversation.messages):
+        step = _step(written, turn, message, cutter)
+        if step is None:
+            return None
+        if any(step):
+            steps.append((turn, *step))
+    return LostPlan(written, cutter, steps, beside)
+
+
+def _step(
+    written: Written, turn: int, message: Mapping[str, Any], cutter: Cutter
+) -> tuple[list[Printed], list[tuple[str, Unrendered]], bool] | None:
+    """The fields of a message to compare, those that are lost if filled; True to search it.
+
+    None where its rows are not alike.
+    """
+    printed: list[Printed] = []
+    absent: list[tuple[str, Unrendered]] = []
+    fields = {name: value for name, value in message.items() if name not in LABEL_FIELDS}
+    if any(not isinstance(value, (str, *_SCALARS)) for value in fields.values()):
+        return [], [], True
+    for name, value in fields.items():
+        if not isinstance(value, str):
+            continue
+        run = written.fields.get((turn, name))
+        kind = kind_of(name)
+        if run is None:
+            if not _is_surely_lost(written, turn, name, fields):
+                return None
+            absent.append((name, Unrendered(turn=turn, path=(name,), kind=kind)))
+        elif run != CHANGED:
+            runs = written.runs.get((turn, (name,)), ())
+            thinks = name == "content" and message.get("role") in cutter.models and runs == (run,)
+            printed.append((name, run, kind, thinks))
+    return printed, absent, False
+
+
+def _is_surely_lost(written: Written, turn: int, name: str, fields: Mapping[str, Any]) -> bool:
+    """True if any words of a field that is not written are lost: no other text can have them."""
+    kind = MESSAGE_FIELDS.get(name)
+    twins = [other for other in fields if other != name and MESSAGE_FIELDS.get(other) == kind]
+    if kind in ("reasoning", "call") and twins:
+        return False
+    return not written.loose and turn in written.turns and (turn, ()) not in written.paths

@@ -1,0 +1,207 @@
+"""The end of a way through a template: the text of a row.
+
+<|im_start|>user⏎   field 3   <|im_end|>⏎<|im_start|>assistant⏎   register 12   <|im_end|>⏎
+
+Each field is one run of characters, and mostly each register too: then only lengths and offsets change from row to row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Sequence
+from typing import Any, Final
+
+from policy_engine.chat.label.cut import Cutter
+from policy_engine.chat.label.dropped import unwritten
+from policy_engine.chat.label.layout import Layout, Scan
+from policy_engine.chat.label.lost_plan import LostPlan, plan_of
+from policy_engine.chat.segments import Unrendered
+from policy_engine.chat.skeleton.record import Recording
+from policy_engine.chat.skeleton.tape import Probe, Tape
+from policy_engine.chat.trace.origins import LOST, Origin, Scaffold
+from policy_engine.chat.trace.text import Traced, runs_of, traced
+from policy_engine.data.conversation import Conversation
+
+_MOST_LAYOUTS: Final = 64
+"""Layouts of one way: which of its fields are empty, and where its thinking is."""
+
+_UNCLAIMED: Final = Scaffold(None)
+Constant = tuple[str, tuple[int, ...], tuple[int, ...], tuple[tuple[int, Origin], ...]]
+"""Text that is the same in every row: its runs by length and offset, and those of them that are data."""
+Item = tuple[Constant | None, int, Origin | None]
+"""A piece of a text: a constant, or a register and the field that it is."""
+
+
+class Leaf:
+    """The end of a way: the pieces that it writes, and the layouts that they were seen to have."""
+
+    __slots__ = ("_plans", "data", "items", "layouts", "lengths", "offsets", "slots", "texts", "uses")
+
+    def __init__(self, items: list[Item]) -> None:
+        self.items = items
+        # The same once more for rows whose registers are one run each: where in these lists they go.
+        self.texts: list[str] = []
+        self.lengths: list[int] = []
+        self.offsets: list[int] = []
+        self.data: list[tuple[int, Any]] = []
+        self.slots: list[tuple[int, int, int, int, Origin | None]] = []
+        for constant, register, origin in items:
+            text, lengths, offsets, data = constant or ("", (0,), (0,), ((0, origin),))
+            if constant is None:
+                self.slots.append((len(self.texts), len(self.lengths), len(self.data), register, origin))
+            self.data += [(len(self.lengths) + run, of) for run, of in data]
+            self.texts.append(text)
+            self.lengths += lengths
+            self.offsets += offsets
+        self.layouts: dict[Any, Layout] = {}
+        self.uses = 0
+        self._plans: dict[Layout, LostPlan | None] = {}
+
+    def keep(self, key: Any, layout: Layout) -> None:
+        """Keeps the layout of a replay."""
+        if len(self.layouts) >= _MOST_LAYOUTS:
+            self.layouts.clear()
+            self._plans.clear()
+        self.layouts[key] = layout
+
+    def lost(
+        self, layout: Layout, conversation: Conversation, replay: Replay, cutter: Cutter
+    ) -> tuple[Unrendered, ...]:
+        """The pieces of a row that did not reach the text, as `unwritten` finds them."""
+        if layout not in self._plans:
+            self._plans[layout] = plan_of(layout.written, conversation, replay, cutter)
+        plan = self._plans[layout]
+        if plan is None:
+            return unwritten(layout.written, conversation, replay, cutter)
+        return plan.lost(conversation, replay)
+
+
+class Replay(Scan):
+    """The text of a row as its rendering would write it, and the runs in it."""
+
+    __slots__ = ("leaf",)
+
+    def __init__(self, leaf: Leaf, registers: Sequence[Any]) -> None:
+        self.leaf = leaf
+        self._begins = None
+        if not self._is_filled(registers):
+            self._put_together(registers)
+
+    def _is_filled(self, registers: Sequence[Any]) -> bool:
+        """True if each register is one run, so that it has a place."""
+        leaf = self.leaf
+        texts: list[str] = leaf.texts.copy()
+        self.key = key = list[Any]()
+        self.lengths = lengths = leaf.lengths.copy()
+        self.offsets = offsets = leaf.offsets.copy()
+        self.data = data = leaf.data.copy()
+        for text, run, at, register, field in leaf.slots:
+            piece = texts[text] = registers[register]
+            if field is not None:
+                lengths[run] = len(piece)
+                key.append(not piece)
+                continue
+            if type(piece) is not Traced or len(piece._r) != 1:
+                return False
+            size, origin, offset = piece._r[0]
+            if not isinstance(origin, Origin):
+                return False
+            lengths[run], offsets[run], data[at] = size, offset, (run, origin)
+            key.append(origin if size and offset != LOST else (origin, size > 0))
+        self.text = "".join(texts)
+        return True
+
+    def _put_together(self, registers: Sequence[Any]) -> None:
+        """Makes the runs piece by piece."""
+        leaf = self.leaf
+        self.data, self.key, self.lengths, self.offsets = [], [], [], []
+        texts: list[str] = []
+        for constant, register, origin in leaf.items:
+            if constant is not None:
+                text, lengths, offsets, data = constant
+                if data:
+                    before = len(self.lengths)
+                    self.data += [(before + run, of) for run, of in data]
+                texts.append(text)
+                self.lengths += lengths
+                self.offsets += offsets
+                continue
+            piece = registers[register]
+            texts.append(piece)
+            if origin is None:
+                self._add(piece)
+            else:
+                # A field as it is: one run, empty or not.
+                self.data.append((len(self.lengths), origin))
+                self.key.append(not piece)
+                self.lengths.append(len(piece))
+                self.offsets.append(0)
+        self.text = "".join(texts)
+
+    def _add(self, piece: str) -> None:
+        """A piece that was made, read as `Scan` reads it."""
+        key: list[Any] = []
+        length, origin, offset = runs_of(piece)[0] if len(runs_of(piece)) == 1 else (0, None, 0)
+        if isinstance(origin, Origin):  # the usual one: characters of one field
+            self.data.append((len(self.lengths), origin))
+            self.lengths.append(length)
+            self.offsets.append(offset)
+            self.key.append(origin if length and offset != LOST else (origin, length > 0))
+            return
+        if type(piece) is not str:
+            self.add_runs(piece, key, None)
+        elif piece:
+            key.append(piece)
+            self.lengths.append(len(piece))
+            self.offsets.append(0)
+        self.key.append(tuple(key))
+
+    def watch(self, turns: Container[int | None]) -> None:
+        """Keeps of `data` the runs of these turns."""
+        self.data = [(run, origin) for run, origin in self.data if origin.turn in turns]
+
+
+def items_of(recording: Recording) -> list[Item]:
+    """The pieces that a recording wrote, sums taken apart, neighbouring constants joined."""
+    tape = recording.tape
+    items: list[Item] = []
+    for piece, claim in recording.pieces:
+        if not isinstance(piece, Probe):
+            items.append((_constant(Scan([(piece, claim)], None)), 0, None))
+        elif piece.place is not None and type(piece.value) is Traced:
+            field: Any = piece.value._r[0][1]
+            items.append((None, tape.register_of(piece, plain=True), field))
+        else:
+            items += _apart(tape, tape.register_of(piece))
+    joined: list[Item] = []
+    for item in items:
+        if item[0] is not None and joined and joined[-1][0] is not None:
+            joined[-1] = (_joined(joined[-1][0], item[0]), 0, None)
+        else:
+            joined.append(item)
+    return joined
+
+
+def _constant(scan: Scan) -> Constant:
+    return scan.text, tuple(scan.lengths), tuple(scan.offsets), tuple(scan.data)
+
+
+def _joined(first: Constant, second: Constant) -> Constant:
+    data = tuple((len(first[1]) + run, origin) for run, origin in second[3])
+    return first[0] + second[0], first[1] + second[1], first[2] + second[2], first[3] + data
+
+
+def _apart(tape: Tape, register: int) -> list[Item]:
+    """The pieces of what a register has: those that were added up, or itself."""
+    found = tape.sums.get(register)
+    if found is not None:
+        return [item for part in found for item in _part(tape, part)]
+    field = tape.fields.get(register)
+    # A field in a sum has its origin; in the text it is read as it is.
+    return [(None, register, None) if field is None else (None, field[0], field[1])]
+
+
+def _part(tape: Tape, part: Any) -> list[Item]:
+    if type(part) is int:
+        return _apart(tape, part)
+    # The runs of a text of the template are claimed, but for their lengths.
+    return [(_constant(Scan([(traced(str.__str__(part), runs_of(part)), _UNCLAIMED)], None)), 0, None)]

@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test trainers media media-parity frameworks importing peers peers-audit peers-speed ray scale plots lint types check figures fmt wheel-test release release-check docs docs-site site-browser play-browser play-short play-picture vsix nightly mutation clean
+.PHONY: help demo test trainers media media-parity frameworks importing peers peers-audit peers-speed ray scale plots lint types check figures verdicts fmt wheel-test release release-check docs docs-site site-browser play-browser play-short play-picture vsix nightly mutation clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|' 2>/dev/null \
@@ -192,6 +192,10 @@ types: $(VENV)/.dev $(VENV)/.test  ## mypy, strict
 
 figures: $(VENV)/.dev  ## sizes of files, docstrings, comments and code, measured
 	$(BIN)/python -m scripts.house --list
+
+# After a new release of kitoken, gigatoken or tokenizers, or a change of chat/tokens/check_texts.py; some minutes.
+verdicts: $(VENV)/.test  ## full checks of fast backends, for the verdicts that come with the package
+	$(BIN)/python -m scripts.verdicts $(ARGS)
 
 fmt: $(VENV)/.dev  ## format, sort imports and apply safe fixes
 	$(BIN)/ruff check --fix .

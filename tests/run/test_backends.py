@@ -44,6 +44,7 @@ def planted(monkeypatch):
     backend = Planted(masker().tokenizer.tokenizer, PLANTED)
     monkeypatch.setattr(qualify, "load_backend", lambda name, definition: backend)
     monkeypatch.setattr(qualify, "quick_check", lambda added: ["Hello"])
+    monkeypatch.setattr(qualify, "_shipped", lambda *given: None)
     monkeypatch.setattr(locator, "is_sampled", lambda text, one_in=1: True)
     monkeypatch.setenv(cache.FOLDER_VARIABLE, "off")
     monkeypatch.setattr("policy_engine.run.backends.CHECKED_ROWS", 10)

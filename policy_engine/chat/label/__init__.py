@@ -38,6 +38,6 @@ No.                                text                 3 assistant
 `sources` flattens what the template wrote to runs with one source each. `profile` knows the template (its generation
 prompt, its end marker), which `learn` finds. `parts` tells the parts, with `openings` for what is before a turn's data
 and `closings` for what is behind it, all on one `board`. `layout` keeps the result for rows of the same shape,
-`dropped` finds what was not written (`lost_plan` in replayed rows), and `markers` recognises special tokens. `python scripts/label_picture.py` draws
-the picture.
+`dropped` finds what was not written (`lost_plan` in replayed rows), and `markers` recognises special tokens.
+`python scripts/label_picture.py` draws the picture.
 """

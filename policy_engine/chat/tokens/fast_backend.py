@@ -159,14 +159,24 @@ def plain_definition(definition: str) -> str:
     >>> plain_definition('{"post_processor":{"type":"ByteLevel"},"model":{"type":"BPE"}}')
     '{"post_processor": null, "truncation": null, "padding": null,"model":{"type":"BPE"}}'
     """
-    none = {"post_processor": None, "truncation": None, "padding": None}
+    head, model = head_and_model(definition)
+    return json.dumps(head | {"post_processor": None, "truncation": None, "padding": None})[:-1] + model
+
+
+def head_and_model(definition: str) -> tuple[dict[str, Any], str]:
+    """A `tokenizer.json` without its model, read; and the model's text, to go behind it.
+
+    >>> head_and_model('{"version":"1.0","model":{"type":"BPE"}}')
+    ({'version': '1.0'}, ',"model":{"type":"BPE"}}')
+    """
     # The model comes last and is nearly all of it: reading it in Python would take half a second and 150 MB.
     head, found, model = definition.partition(_MODEL)
     try:
         # It is no JSON if the first `,"model":` was inside of something.
-        return json.dumps(json.loads(head + "}") | none)[:-1] + found + model
+        return json.loads(head + "}"), found + model
     except ValueError:
-        return json.dumps(json.loads(definition) | none)
+        whole = json.loads(definition)
+        return whole, _MODEL + json.dumps(whole.pop("model", None)) + "}"
 
 
 def difference(texts: Sequence[str], expected: Sequence[Any], found: Sequence[Any]) -> str | None:

@@ -4,21 +4,34 @@ They are checked once for each pair of versions, and remembered in the cache.
 
 quick check    about 1 s, in the first run    then texts with rare characters are read by the tokenizer itself
 full check     about 10 s, for much data      then only texts that the normalizer may change are
+
+For vocabularies whose full check came with the package (`builtin.verdicts`), the quick one is enough.
 """
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import importlib.metadata
 import json
+import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
+from pathlib import Path
 from typing import Any, Final
 
+from policy_engine.builtin.verdicts import Verdict, shipped_verdict
+from policy_engine.chat.tokens import check_texts
 from policy_engine.chat.tokens.cache import Entry, find, keep, own_code
 from policy_engine.chat.tokens.check_texts import Risk, full_check, quick_check
-from policy_engine.chat.tokens.fast_backend import PACKAGES, TokenBackend, installed, load_backend
+from policy_engine.chat.tokens.fast_backend import (
+    PACKAGES,
+    TokenBackend,
+    head_and_model,
+    installed,
+    load_backend,
+)
 
 _FORM: Final = "form.bin"
 _CHUNK: Final = 20_000
@@ -77,13 +90,26 @@ def qualify(subject: Subject, name: str, texts: Sequence[str], *, full: bool) ->
     if isinstance(found, str):
         return f"{name} differs from {subject.name}: {found}"
     whole = found is not None and known is not None and known.meta["whole"] is True
-    backend = found if found is not None else load_backend(name, subject.definition)
-    if isinstance(backend, str):
-        return backend
+    shipped = None
+    backend = found
+    if backend is None:
+        definition = subject.definition()
+        shipped = _shipped(definition, name, version)
+        if shipped is not None and shipped.difference is not None:
+            return f"{name} differs from {subject.name}: {shipped.difference}"
+        loaded = load_backend(name, lambda: definition)
+        if isinstance(loaded, str):
+            return loaded
+        backend = loaded
     quick, wide = _risk(subject, whole=False), _risk(subject, whole=True)
-    # A backend out of the cache passed the quick check; the full one is made on top of it.
-    checks = [] if found is not None else [(quick, quick_check(subject.added))]
-    checks += [(wide, full_check(subject.pieces))] if full and not whole else []
+    checks: list[tuple[Risk, Iterable[str]]] = []
+    if shipped is not None:
+        # Made of the vocabulary alone: its added tokens are still to be compared.
+        checks.append((wide, chain(map(str, subject.added), quick_check(subject.added))))
+    else:
+        # A backend out of the cache passed the quick check; the full one is made on top of it.
+        checks += [] if found is not None else [(quick, quick_check(subject.added))]
+        checks += [(wide, full_check(subject.pieces))] if full and not whole else []
     for risk, corpus in checks:
         wrong = _compared(subject, backend, corpus, risk)
         # Kept after each check, so that a run that is interrupted in the full one keeps the quick one's verdict.
@@ -102,6 +128,35 @@ def qualify(subject: Subject, name: str, texts: Sequence[str], *, full: bool) ->
     return CheckedBackend(backend=backend, risk=wide if whole else quick)
 
 
+def vocabulary_of(definition: str) -> str:
+    """Checksum (hex) of what decides ids in a `tokenizer.json`, its added tokens aside.
+
+    >>> first, second = (f'{{"added_tokens":{a},"normalizer":null,"model":{{"type":"BPE"}}}}' for a in ([], [1]))
+    >>> vocabulary_of(first) == vocabulary_of(second)
+    True
+    """
+    head, model = head_and_model(definition)
+    rest = json.dumps([head.get("normalizer"), head.get("pre_tokenizer")], sort_keys=True)
+    return hashlib.sha256(f"{rest}\n{model}".encode("utf-8", "surrogatepass")).hexdigest()
+
+
+@functools.cache
+def check_code() -> str:
+    """Checksum (hex) of the code that makes the texts of a check."""
+    return hashlib.sha256(Path(check_texts.__file__).read_bytes()).hexdigest()
+
+
+def _shipped(definition: str, name: str, version: str) -> Verdict | None:
+    return shipped_verdict(
+        vocabulary_of(definition),
+        backend=name,
+        version=version,
+        tokenizers=importlib.metadata.version("tokenizers"),
+        unicode=unicodedata.unidata_version,
+        checks=check_code(),
+    )
+
+
 def _risk(subject: Subject, *, whole: bool) -> Risk:
     # `normalized=False` tokens are found in the raw text, where no mark has merged with them.
     edges = tuple(str(token) for token in subject.added if getattr(token, "normalized", True))
@@ -118,6 +173,8 @@ def is_known(subject: Subject, name: str) -> bool:
 def _key(subject: Subject, name: str, version: str) -> str:
     # Another version of either side, or of our own checks, makes another verdict.
     made_of = ["backend", subject.digest, name, version, importlib.metadata.version("tokenizers"), own_code()]
+    # A newer Unicode knows characters that no check with an older one has compared.
+    made_of.append(unicodedata.unidata_version)
     return hashlib.sha256(json.dumps(made_of).encode()).hexdigest()
 
 

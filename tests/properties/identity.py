@@ -36,7 +36,7 @@ from policy_engine.run.run_options import RunOptions
 from policy_engine.testing.choices import RandomChoices
 from tests.properties import skeletons
 from tests.properties.injection import hostile_conversation
-from tests.support.tokenizers import REAL, load
+from tests.support.tokenizers import REAL, chat_tokenizer, load
 
 NAMES: Final = ("builtin", *REAL)
 ROWS: Final = 20
@@ -60,7 +60,7 @@ def tokenizers(name: str) -> dict[str, ChatTokenizer]:
         own = load_tokenizer("builtin")
         found = {"plain": own.with_skeletons(False), "batch": own}
     else:
-        own = ChatTokenizer.from_transformers(load(name))
+        own = chat_tokenizer(name)
         found = {"plain": own.with_skeletons(False), "batch": own}
         folder = tempfile.TemporaryDirectory()
         _FOLDERS.append(folder)

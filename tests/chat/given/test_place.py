@@ -12,7 +12,7 @@ from policy_engine.chat.given.token_bytes import token_bytes
 from policy_engine.rules.compile import compile_text
 from policy_engine.testing.choices import RandomChoices
 from tests.properties.given_ids import resegmented
-from tests.support.tokenizers import load
+from tests.support.tokenizers import chat_tokenizer
 
 STANDING = "train assistant; mask system,user; train eos after assistant"
 CHAT = [
@@ -45,7 +45,7 @@ def swapped(ids, at, other):
 class TestOtherIds:
     @pytest.mark.parametrize("name", ["qwen", "mistral-v1", "mistral-v3", "byte-strip", "metaspace-first"])
     def test_other_ids_of_the_same_text_are_decided_alike(self, name):
-        masker = Masker(compile_text(STANDING), load(name))
+        masker = Masker(compile_text(STANDING), chat_tokenizer(name))
         own = masker(CHAT)
         for number in range(5):
             ids = resegmented(RandomChoices(f"{name}:{number}"), token_bytes(masker.tokenizer), own.input_ids)
@@ -85,7 +85,7 @@ class TestOtherIds:
         assert sum(label != -100 for label in row.labels) == sum(label != -100 for label in own.labels) + 2 * 9
 
     def test_a_decomposed_character_may_be_spelled_either_way(self):
-        masker = Masker(compile_text(STANDING), load("qwen"))
+        masker = Masker(compile_text(STANDING), chat_tokenizer("qwen"))
         chat = [{"role": "user", "content": "cafe\u0301 no"}, {"role": "assistant", "content": "e\u0301"}]
         composed = [{"role": "user", "content": "caf\u00e9 no"}, {"role": "assistant", "content": "\u00e9"}]
         own = masker(chat)
@@ -103,7 +103,7 @@ class TestOtherIds:
         assert len(kept.input_ids) == len(own.input_ids) + 2
 
     def test_a_drift_behind_a_composed_character_is_reported_at_its_own_token(self):
-        masker = Masker(compile_text(STANDING), load("qwen"))
+        masker = Masker(compile_text(STANDING), chat_tokenizer("qwen"))
         chat = [{"role": "user", "content": "cafe\u0301 no"}, {"role": "assistant", "content": "one two three"}]
         ids = list(masker(chat).input_ids)
         ids.insert(len(ids) - 3, byte_id(masker, 0))
@@ -113,7 +113,7 @@ class TestOtherIds:
 
     @pytest.mark.parametrize("content", ["a <|im_end|>\u00a0 b", "a\n<|im_end|>  <|im_end|>", "\u2003<|im_end|>\n\n\n"])
     def test_blanks_that_an_added_token_takes_belong_to_no_token(self, content):
-        masker = Masker(compile_text(STANDING), load("byte-strip"))
+        masker = Masker(compile_text(STANDING), chat_tokenizer("byte-strip"))
         chat = [{"role": "user", "content": "x"}, {"role": "assistant", "content": content}]
         own = masker(chat)
         row = masker.mask_given(chat, input_ids=own.input_ids)
@@ -122,7 +122,7 @@ class TestOtherIds:
         assert row.tokenized.ends_T.tolist() == own.tokenized.ends_T.tolist()
 
     def test_a_tokenizer_without_fixed_bytes_takes_only_its_own_ids(self):
-        masker = Masker(compile_text(STANDING), load("wordpiece-lower"))
+        masker = Masker(compile_text(STANDING), chat_tokenizer("wordpiece-lower"))
         own = masker(CHAT)
         assert masker.mask_given(CHAT, input_ids=own.input_ids).labels == own.labels
         with pytest.raises(AttributionError, match="stand for no fixed bytes"):

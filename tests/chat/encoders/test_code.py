@@ -265,6 +265,38 @@ def test_an_encoder_that_reads_words_is_refused(tmp_path: Path) -> None:
         made.template_for(conversation).render(conversation)
 
 
+TURNS = "''.join(f'<{m[\"role\"]}>{m[\"content\"]}</s>' for m in messages)"
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        f"import random\ndef encode_messages(messages):\n    return {TURNS} + str(random.random())\n",
+        f"seen = []\ndef encode_messages(messages):\n    seen.append(1)\n    return str(len(seen)) + {TURNS}\n",
+        f"def encode_messages(messages):\n    text = {TURNS}\n"
+        "    return text if max(map(ord, text)) > 0xF0000 else text + messages[0]['content']\n",
+    ],
+    ids=["at random", "by count", "by the tints"],
+)
+def test_one_that_writes_the_same_data_otherwise_is_refused(code: str, tmp_path: Path) -> None:
+    made = load_tokenizer(encoder_folder(tmp_path, code), trust_encoder=True)
+    conversation = Conversation(messages=CHAT[1:3])
+    with pytest.raises(AttributionError, match="does not show whose each character is"):
+        made.template_for(conversation).render(conversation)
+
+
+def test_one_that_prints_and_changes_what_it_is_given(tmp_path: Path) -> None:
+    code = (
+        f"import sys\ndef encode_messages(messages):\n    text = {TURNS}\n    print('x' * 99_999)\n"
+        "    sys.stderr.write('y' * 99_999)\n    messages.clear()\n    return text\n"
+    )
+    made = load_tokenizer(encoder_folder(tmp_path, code), trust_encoder=True)
+    conversation = Conversation(messages=CHAT[1:3])
+    chat = made.template_for(conversation).render(conversation)
+    assert chat.text == "".join(f"<{m['role']}>{m['content']}</s>" for m in CHAT[1:3])
+    assert 2 == len(conversation.messages)
+
+
 def test_arguments_that_nobody_knows_are_named(tmp_path: Path) -> None:
     source = "def encode_messages(messages, secret):\n    return ''\n"
     with pytest.raises(TokenizerError, match="needs arguments that nobody knows: secret"):

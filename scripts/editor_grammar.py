@@ -28,8 +28,11 @@ def grammar() -> str:
             "2": {"name": "support.type.property-name.policy"},
             "3": {"name": "constant.language.policy"},
         }},
-        # The scope of a field, before the part of the same name (`message.…`, `turn.index`).
-        {"name": "variable.language.policy", "match": rf"\b(?:{'|'.join(SCOPES)})(?=\.)"},
+        # The scope of a field and its path, before words of the same names (`message.train`, `turn.index`).
+        {"match": rf"\b({'|'.join(SCOPES)})((?:\.[A-Za-z_][A-Za-z0-9_]*|\[[0-9]+\])+)", "captures": {
+            "1": {"name": "variable.language.policy"},
+            "2": {"name": "variable.other.property.policy"},
+        }},
         {"name": "keyword.control.policy", "match": _any(_VERBS)},
         {"name": "keyword.operator.word.policy", "match": _any(_OPERATORS)},
         {"name": "constant.language.policy", "match": _any(_CONSTANTS)},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import runpy
 from pathlib import Path
@@ -59,6 +60,14 @@ def test_editor_colours_every_word() -> None:
     text = (ROOT / "editors/vscode/syntaxes/policy.tmLanguage.json").read_text(encoding="utf-8")
     for word in (*KEYWORDS, *PART_NAMES, *GROUPS):
         assert re.search(rf"[(:|]{word}[|)]", text), word
+
+
+def test_editor_colours_a_path_as_one_field() -> None:
+    patterns = json.loads((ROOT / "editors/vscode/syntaxes/policy.tmLanguage.json").read_text())["patterns"]
+    (path,) = [p for p in patterns if "variable.language.policy" in str(p)]
+    found = re.match(path["match"], "message.train[0].content ==")
+    assert found is not None
+    assert ("message", ".train[0].content") == found.groups()
 
 
 def test_hooks_run_verbs_that_exist() -> None:

@@ -100,6 +100,13 @@ def _prefilled(template: Rendering) -> str | None:
     return f"The generation prompt is {code(prompt)}: it {what}."
 
 
+def _before_text(opening: str, content: str) -> str:
+    """The opening of an answer without the beginning of its text, where that is in it."""
+    starts = (at for at in range(len(opening) - 1) if content.startswith(opening[at:]))
+    at = next(starts, None)
+    return opening if at is None else f"{opening[:at]}…"
+
+
 def _prompt_differs(template: Rendering) -> str | None:
     prompt = template.generation_prompt
     if not prompt:
@@ -110,7 +117,8 @@ def _prompt_differs(template: Rendering) -> str | None:
         if whole is None or asked is None:
             continue
         if not whole.startswith(asked + prompt):
-            told.append((name, whole[len(asked) : len(asked) + len(prompt)] if whole.startswith(asked) else ""))
+            opening = whole[len(asked) : len(asked) + len(prompt)] if whole.startswith(asked) else ""
+            told.append((name, _before_text(opening, str(answer["content"]))))
     if not told:
         return None
     cases = "; ".join(f"an answer {name} opens with {code(text)}" for name, text in told if text)

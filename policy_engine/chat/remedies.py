@@ -218,6 +218,15 @@ def _joined(message: Mapping[str, Any]) -> tuple[Mapping[str, Any], str] | None:
     return {**message, "content": "".join(str(text) for text in texts)}, "content"
 
 
+def _without_parts(message: Mapping[str, Any]) -> tuple[Mapping[str, Any], str] | None:
+    """The message with only the texts of a list that has other parts, such as calls."""
+    content = message.get("content")
+    if not isinstance(content, list | tuple) or _joined(message) is not None:
+        return None
+    texts = [part.get("text") for part in content if isinstance(part, Mapping)]
+    return {**message, "content": "".join(text for text in texts if isinstance(text, str))}, "content"
+
+
 def _as_part(message: Mapping[str, Any]) -> tuple[Mapping[str, Any], str] | None:
     content = message.get("content")
     return (
@@ -311,6 +320,12 @@ _REMEDIES = (
         change=_joined,
         reason="is a list of parts, and the template wants text",
         help="write the content as text",
+    ),
+    Remedy(
+        change=_without_parts,
+        reason="is a list of parts that are not all text, and the template wants text",
+        help="write its text as `content`, a `tool_use` as `tool_calls` and a `tool_result` as a message of role "
+        "`tool`, or use a template that takes such parts",
     ),
     Remedy(
         change=_as_part,

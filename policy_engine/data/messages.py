@@ -13,7 +13,15 @@ from policy_engine.core.vocabulary import MESSAGE_FIELDS
 from policy_engine.core.wording import a_kind
 from policy_engine.data.formats import CALL_ROLE, Format, column, is_broken_list, message_list
 from policy_engine.data.json_text import read_json
-from policy_engine.data.refusal import ARRAYS, DROP, how_to_name, keys_of, refuse, text_problem
+from policy_engine.data.refusal import (
+    ARRAYS,
+    DROP,
+    how_to_name,
+    keys_of,
+    of_other_interfaces,
+    refuse,
+    text_problem,
+)
 
 _CALL: Final = 'write calls as {"type": "function", "function": {"name": …, "arguments": …}}'
 _SHAREGPT: Final = (
@@ -122,7 +130,9 @@ def _read_message(message: Any, spec: Format, place: str) -> dict[str, Any]:
         if spec.role not in message:
             refuse(
                 f"{place} has no `{spec.role}`; its keys are {keys_of(message)}",
-                _SHAREGPT if {"from", "value"} <= set(message) else how_to_name("role", spec.role, message, "key"),
+                _SHAREGPT
+                if {"from", "value"} <= set(message)
+                else of_other_interfaces(message) or how_to_name("role", spec.role, message, "key"),
             )
         refuse(
             f"{place}: `{spec.role}` is {'empty' if role == '' else a_kind(role)}; it has to name the author",
@@ -145,7 +155,7 @@ def _read_message(message: Any, spec: Format, place: str) -> dict[str, Any]:
     if _SPEAKING.isdisjoint(result):
         refuse(
             f"{place} has no `{spec.content}`; its keys are {keys_of(message)}",
-            how_to_name("content", spec.content, message, "key"),
+            of_other_interfaces(message) or how_to_name("content", spec.content, message, "key"),
         )
     return result
 

@@ -36,6 +36,24 @@ _REJECTED: Final = frozenset(
     {"rejected", "reject", "dispreferred", "lose", "loser", "worse", "worst", "bad", "negative"}
 )
 """Words in names of columns that hold the two answers of a preference."""
+_GEMINI: Final = frozenset(
+    {"text", "functionCall", "function_call", "functionResponse", "function_response", "inlineData", "inline_data"}
+)
+"""Keys of a part in a message of Gemini's."""
+_FROM_GEMINI: Final = (
+    "this is a message of Gemini's: write the texts of its `parts` as `content`, the role `model` as `assistant`, a "
+    "`functionCall` as `tool_calls`, a `functionResponse` as a message of role `tool`, and `systemInstruction` as one "
+    "of role `system`"
+)
+_ITEMS: Final = frozenset(
+    {"function_call", "function_call_output", "reasoning", "custom_tool_call", "input_text", "output_text"}
+)
+"""Types of items of OpenAI's Responses, and of the parts in them."""
+_FROM_RESPONSES: Final = (
+    "this is an item of OpenAI's Responses: write a `function_call` as `tool_calls` of the assistant's message before "
+    "it, a `function_call_output` as a message of role `tool` with `tool_call_id`, `reasoning` as `reasoning_content` "
+    "of the message behind it, and parts `input_text` and `output_text` as text, all in one list `messages`"
+)
 _MANY: Final = 8
 """Columns from which on two names that look like question and answer say little."""
 
@@ -58,6 +76,24 @@ def how_to_name(option: str, name: str, keys: Mapping[Any, Any], noun: str) -> s
         f"did you mean `{name}` where it says `{meant}`? Rename it in the data, or say in a dataset file what it is "
         f"called: `messages: {{{option}: {meant}}}`"
     )
+
+
+def of_other_interfaces(message: Mapping[Any, Any]) -> str | None:
+    """The help for a message of Gemini's or an item of OpenAI's Responses; None for any other.
+
+    Gemini's have `parts`, OpenAI's Responses are items of several types.
+
+    >>> of_other_interfaces({"type": "function_call", "name": "f", "arguments": "{}"})[:50]
+    "this is an item of OpenAI's Responses: write a `fu"
+    """
+    if any(isinstance(part, Mapping) and not _GEMINI.isdisjoint(part) for part in _list(message.get("parts"))):
+        return _FROM_GEMINI
+    types = {part.get("type") for part in _list(message.get("content")) if isinstance(part, Mapping)}
+    return _FROM_RESPONSES if not _ITEMS.isdisjoint({str(message.get("type")), *map(str, types)}) else None
+
+
+def _list(value: Any) -> Iterable[Any]:
+    return value if isinstance(value, list | tuple) else ()
 
 
 def instead_of(value: Any, option: str, name: str, row: Mapping[Any, Any]) -> tuple[str, str]:
@@ -145,6 +181,10 @@ def what_to_do(rows: list[Any]) -> str:
     '`messages: {format: preference, prompt: question, chosen: good, rejected: bad}`'
     """
     row = next((row for row in rows if isinstance(row, Mapping)), {})
+    for value in row.values():
+        for message in message_list(value) or ():
+            if isinstance(message, Mapping) and (foreign := of_other_interfaces(message)) is not None:
+                return foreign
     for name in USUAL_FIELDS:
         value = row.get(name)
         if is_broken_list(value):

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from policy_engine.chat.continuation import after_prompt
+from policy_engine.chat.label.markers import delimiters_in
 from policy_engine.chat.segments import RenderedChat, TokenizedChat
 from policy_engine.chat.tokenizer import ChatTokenizer
 from policy_engine.core.errors import PolicyEngineError, RowError
@@ -121,10 +122,11 @@ def _of_nothing(conversation: Conversation, masker: RowMasker) -> list[UnrolledR
 
 
 def unrolling_writes(piece: str, tokenizer: ChatTokenizer, template_kwargs: Mapping[str, Any]) -> bool:
-    """True if a template writes the last answer's thinking, so that unrolled rows keep it.
+    """True if unrolled rows have thinking that the template does not write in every turn.
 
-    `piece` is a lost piece of a message in words (`reasoning_content`, `thinking_blocks[0].text`), and False is the
-    answer for one that is no thinking. A short conversation is rendered to find out.
+    `piece` is a lost piece of a message in words (`reasoning_content`, `thinking_blocks[0].text`; `reasoning` for
+    thinking in the content, too), and False is the answer for one that is no thinking. A short conversation is rendered
+    to find out.
 
     >>> from policy_engine.chat.loading import load_tokenizer
     >>> unrolling_writes("tool_calls[1]", load_tokenizer("builtin"), {})
@@ -133,14 +135,24 @@ def unrolling_writes(piece: str, tokenizer: ChatTokenizer, template_kwargs: Mapp
     name = re.split(r"[.\[]", piece)[0]
     if MESSAGE_FIELDS.get(name) != "reasoning":
         return False
+    answers: list[dict[str, Any]] = [{"content": "Four.", name: "Easy."}]
+    if piece == "reasoning":
+        pairs = delimiters_in(tokenizer.template.source)
+        answers += [{"content": f"{open_}\nEasy.\n{close}\n\nFour."} for open_, close in pairs]
+    return any(_is_unrolled(answer, tokenizer, template_kwargs) for answer in answers)
+
+
+def _is_unrolled(answer: Mapping[str, Any], tokenizer: ChatTokenizer, template_kwargs: Mapping[str, Any]) -> bool:
+    """True if an answer, behind its generation prompt, has all its thinking."""
     role = min(tokenizer.model_roles, default="assistant")
-    messages = ({"role": "user", "content": "Two and two?"}, {"role": role, "content": "Four.", name: "Easy."})
+    messages = ({"role": "user", "content": "Two and two?"}, {"role": role, **answer})
     probe = Conversation(messages=messages, template_kwargs=dict(template_kwargs))
     try:
-        lost = tokenizer.template_for(probe).render(probe).unrendered
+        template = tokenizer.template_for(probe)
+        chat = after_prompt(template, probe, template.render(probe.until(1), add_generation_prompt=True))
     except PolicyEngineError:
         return False
-    return not any(piece.turn == 1 and piece.path[:1] == (name,) for piece in lost)
+    return chat is not None and not any(lost.turn == 1 and lost.kind == "reasoning" for lost in chat.unrendered)
 
 
 def lost_fields(sample: UnrolledRow) -> Lost:

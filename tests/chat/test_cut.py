@@ -62,6 +62,12 @@ def answer(content: Any, **more: Any) -> dict[str, Any]:
         (written("m.content | replace('/no_think', '')"), "Here. /no_think There.", []),
         (written("m.content | replace(' ', '')"), "It is here.", []),
         (written("m.content | upper"), "It is here.", []),
+        (written("m.content | replace('<image>', '[img]')"), "<image>", []),
+        (
+            written("m.content | replace('<image>', '[img]') | truncate(9, true, '', 0)"),
+            "<image> It is here.",
+            [("text", "is here.")],
+        ),
         (written("m.content.split('Where')[-1]"), "Here.", []),
     ],
 )
@@ -87,6 +93,15 @@ def test_rows_of_one_shape_are_asked_one_by_one() -> None:
     template = ChatTemplate(written("m.content.split('|')[0]"))
     rows = [Conversation(messages=(ASK, answer(text))) for text in ("One.", "One.|Two.", "One.|", "One.|Three.")]
     assert [0, 1, 0, 1] * 5 == [len(template.render(row).unrendered) for row in rows * 5]
+
+
+def test_changed_text_is_asked_for_in_each_replayed_row() -> None:
+    template = ChatTemplate(written("(m.content | upper)[:9]"))
+    rows = [Conversation(messages=(ASK, answer(text))) for text in ("One two.", "One two three.", "ONE.")]
+    found = [[lost.cut for lost in template.render(row).unrendered] for row in rows * 40]
+    assert [[], [(8, 13)], []] * 40 == found
+    assert template.skeletons is not None
+    assert template.skeletons.replays
 
 
 def test_the_error_names_the_text() -> None:

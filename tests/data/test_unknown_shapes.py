@@ -124,3 +124,29 @@ def test_datasets_in_the_format_of_numpy_or_arrow_are_named() -> None:
     with pytest.raises(ConfigError, match=r"`masker.batch` got `pyarrow\.Table`, not columns by name") as caught:
         rows_of_columns(pa.table({"messages": [[HI, YO]]}))
     assert "dataset.with_format(None).map(masker.batch, batched=True)" in str(caught.value.help)
+
+
+@pytest.mark.parametrize(
+    ("message", "said"),
+    [
+        ({"role": "model", "parts": [{"text": "Yes."}]}, "the role `model` as `assistant`"),
+        ({"role": "model", "parts": [{"functionCall": {"name": "f", "args": {}}}]}, "a `functionCall` as `tool_calls`"),
+        (
+            {"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}"},
+            "a `function_call` as `tool_calls`",
+        ),
+        ({"type": "function_call_output", "call_id": "c", "output": "x"}, "a message of role `tool`"),
+        ({"type": "reasoning", "summary": []}, "`reasoning` as `reasoning_content`"),
+    ],
+)
+def test_messages_of_other_interfaces_are_named(message: dict[str, Any], said: str) -> None:
+    with pytest.raises(RowError, match=r"messages\[1\] has no `(role|content)`") as caught:
+        read_list([HI, message], named_format("messages"), "messages")
+    assert said in str(caught.value.help)
+
+
+def test_columns_of_openais_responses_are_named() -> None:
+    asked = [{"type": "message", "role": "user", "content": [{"type": "input_text", "text": "Hi"}]}]
+    with pytest.raises(ConfigError) as caught:
+        detect_format([{"input": asked, "output": [{"type": "function_call", "name": "f"}, {**asked[0], **YO}]}])
+    assert "this is an item of OpenAI's Responses" in str(caught.value.help)

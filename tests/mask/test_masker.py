@@ -23,6 +23,7 @@ from policy_engine import (
 from policy_engine.data.dataset import DatasetSpec
 from policy_engine.mask.masker import DoubtfulRoleWarning, LostFieldWarning
 from policy_engine.rules.compile import compile_text  # compiled without proving guards
+from policy_engine.testing.templates import installed_templates
 from tests.support.policies import ASSISTANT, SYSTEM, USER
 
 STANDING = "train assistant; mask system,user; train eos after assistant"
@@ -151,6 +152,18 @@ def test_thinking_that_unrolled_rows_keep_is_said():
     with pytest.warns(LostFieldWarning) as caught:
         Masker(policy, "builtin", template=never)(chat)
     assert "unroll" not in str(caught[0].message)
+
+
+def test_thinking_in_content_that_unrolled_rows_keep_is_said():
+    """DeepSeek V3 takes thinking out of each answer, and an unrolled one is as the model wrote it."""
+    source = installed_templates()["trl/deepseekv3"]
+    answer = {"role": "assistant", "content": "<think>Hm.</think>a"}
+    masker = Masker(compile_text("train assistant\ntrain eos after assistant"), "builtin", template=source)
+    with pytest.warns(
+        LostFieldWarning, match=r"^reasoning of .* `Masker\(…, unroll=True\)` makes a sample of each turn"
+    ):
+        masker([{"role": "user", "content": "q"}, answer] * 2)
+    assert [False, False] == [masker.unrolling_writes(field) for field in ("reasoning_content", "tool_calls[1]")]
 
 
 def test_lost_fields(tokenizer):

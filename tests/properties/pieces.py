@@ -141,6 +141,26 @@ def _interleaved(w: Words) -> Conversation:
     return Conversation(messages=(_user(w()), answer(), _user(w()), answer(), _user(w()), _answer([part])))
 
 
+def _split_parts(w: Words) -> Conversation:
+    """Parts with what templates split a text at, and with quotes that Python and JSON write in ways of their own."""
+
+    def answer(before: str) -> dict[str, Any]:
+        first = {"type": "text", "text": f'{before}It\'s {w()}\n"</think>" {w()}'}
+        return _answer([first, {"type": "thinking", "thinking": f"</think>{w()}'"}, *_text(w)], reasoning_content=w())
+
+    asked = _user([{"type": "text", "text": f"</think>{w()}<think>{w()}"}, *_text(w, 1)])
+    call = _answer(_text(w), tool_calls=[_call(w, "abcdefgh1", {"x": f"</think>{w()}"})])
+    result = _result([{"type": "text", "text": f"<think>{w()}</think>{w()}"}], "abcdefgh1")
+    return Conversation(messages=(asked, answer(""), _user(w()), call, result, answer("<think>")))
+
+
+def _strings(w: Words) -> Conversation:
+    def answer() -> dict[str, Any]:
+        return _answer([w(), f"<think>{w()}</think>{w()}"])
+
+    return Conversation(messages=(_user([w(), f"</think>{w()}"]), answer(), _user([w()]), answer()))
+
+
 def _other_fields(w: Words) -> Conversation:
     heard = {"id": "audio_1", "transcript": w(), "expires_at": 17}
     return Conversation(
@@ -162,7 +182,7 @@ SHAPES: Final = {
     "plain": _plain, "parts": _parts, "two_calls": _two_calls, "text_and_call": _text_and_call,
     "text_arguments": _text_arguments, "reasoning": _reasoning, "other_reasoning": _other_reasoning,
     "thinking_parts": _thinking_parts, "anthropic": _anthropic, "thinking_in_content": _thinking_in_content,
-    "interleaved": _interleaved,
+    "interleaved": _interleaved, "split_parts": _split_parts, "strings": _strings,
     "other_fields": _other_fields, "other_roles": _other_roles,
 }  # fmt: skip
 

@@ -11,13 +11,18 @@ Blanks around a text are nobody's loss, nor is what the template looks for, such
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from policy_engine.chat.label.thinking import Delimiters, is_thinking
+
+_WORD: Final = re.compile(r"\w+")
+_MOST_WORDS: Final = 10_000
+"""Words of a changed text that are looked for: what templates shorten is short."""
 
 
 class CutOut(NamedTuple):
@@ -93,6 +98,27 @@ class Cutter:
             low = value.index(text, low)
             return low, low + len(text)
         return None
+
+    def missing(self, value: str, shown: str) -> tuple[int, int] | None:
+        """The first words of a text that are not in what was made of it; None if all are.
+
+        Upper and lower case count as the same.
+
+        >>> cutter = Cutter(words=frozenset(), delimiters=(), models=frozenset())
+        >>> cutter.missing("One two three", "ONE TW…")
+        (4, 13)
+        """
+        value = self._removed.sub(lambda marker: " " * len(marker.group()), value)
+        near = shown.casefold()
+        words = frozenset(_WORD.findall(near))
+        found: tuple[int, int] | None = None
+        for word in itertools.islice(_WORD.finditer(value), _MOST_WORDS):
+            there = word.group().casefold() in words or word.group() in self._markers
+            if not there and word.group().casefold() not in near:
+                found = (word.start() if found is None else found[0], word.end())
+            elif found is not None:
+                break
+        return found
 
     def _says_something(self, text: str) -> bool:
         if text in self._markers:

@@ -53,8 +53,11 @@ def unwritten(written: Written, conversation: Conversation, scan: Scan, cutter: 
                 if run is None:
                     if not value or name in LABEL_FIELDS or value.isspace():
                         continue
-                elif (run >= 0 and lengths[run] == len(value)) or run == CHANGED or name in LABEL_FIELDS:
+                elif (run >= 0 and lengths[run] == len(value)) or name in LABEL_FIELDS:
                     continue
+                elif run == CHANGED:
+                    if not is_shorter(written, turn, (name,), value, lengths):
+                        continue
                 elif run >= 0 and lengths[run] == len(value.strip()):
                     continue  # many templates trim what they write
                 else:
@@ -83,6 +86,11 @@ def unwritten(written: Written, conversation: Conversation, scan: Scan, cutter: 
     return tuple(found)
 
 
+def is_shorter(written: Written, turn: int | None, path: Path, value: str, lengths: Sequence[int]) -> bool:
+    """True if less is written of a changed text than it has."""
+    return sum([lengths[run] for run in written.changed.get((turn, path), ())]) < len(value.strip())
+
+
 def cut_out(
     written: Written,
     turn: int | None,
@@ -99,9 +107,12 @@ def cut_out(
     `kind` is that of the field, and `role` of the message.
     """
     runs = written.runs.get((turn, path))
-    # Changed characters do not say which are missing.
     if runs is None:
-        return []
+        # Changed characters do not say which are missing: words do, where fewer are written than there are.
+        if not is_shorter(written, turn, path, value, scan.lengths):
+            return []
+        gone = cutter.missing(value, "\n".join(map(scan.run_text, written.changed.get((turn, path), ()))))
+        return [] if gone is None else [Unrendered(turn=turn, path=path, kind=kind, cut=gone)]
     thinks = path[0] == "content" and role in cutter.models
     if thinks and len(runs) == 1:
         # The usual case, in a fraction of the time: thinking in front is left out, and all the rest is written.
@@ -133,6 +144,8 @@ class Search:
         self._kind: LostKind = "other"
         self._role: Any = None
         self._loose: dict[int | None, str] | None = None
+        # True while in an object of which a template printed a stretch, and nobody knows which.
+        self._in_stretch = False
 
     def message(self, turn: int, message: Mapping[str, Any]) -> list[Unrendered]:
         """The lost pieces of a message; the message itself where nothing at all was written for it."""
@@ -154,7 +167,7 @@ class Search:
         # Documents are data: each of their fields counts. Of a tool, one word is enough to show that it was
         # written.
         if name == "documents":
-            self._kind = "input"
+            self._kind, self._in_stretch = "input", False
             _, gone = self._walk(None, list(values), (name,), LABEL_FIELDS)
             lost_here = [Unrendered(turn=None, path=path, kind="input") for path in gone]
             return [*lost_here, *self._take_cuts()]
@@ -167,8 +180,11 @@ class Search:
     def _content(self, turn: int, content: Any) -> list[Unrendered]:
         if not isinstance(content, list | tuple):
             return self._field(turn, "content", content)
+        self._in_stretch = False
         if (turn, ("content",)) in self._paths:
-            return []
+            if self._is_whole(turn, ("content",)):
+                return []
+            self._in_stretch = True
         found: list[Unrendered] = []
         whole, pieces = True, 0
         for index, part in enumerate(content):
@@ -190,6 +206,7 @@ class Search:
 
     def _field(self, turn: int, name: str, value: Any) -> list[Unrendered]:
         kind = self._kind = kind_of(name)
+        self._in_stretch = False
         _, lost = self._walk(turn, value, (name,), _labels(kind))
         return [*(Unrendered(turn=turn, path=path, kind=kind) for path in lost), *self._take_cuts()]
 
@@ -207,7 +224,7 @@ class Search:
                     self._written, turn, path, value, self._scan, self._cutter, kind=self._kind, role=self._role
                 )
                 return True, []
-            return True, [] if self._is_loose(turn, value) else [path]
+            return True, [] if self._is_loose(turn, value) else self._behind_stretch(turn, path, value)
         if value is None:
             return False, []
         if isinstance(value, int | float):
@@ -215,7 +232,9 @@ class Search:
                 return False, []
             return True, [] if (turn, path) in self._paths or self._is_printed(turn, value) else [path]
         if (turn, path) in self._paths:
-            return True, []
+            if self._is_whole(turn, path):
+                return True, []
+            self._in_stretch = True
         if isinstance(value, Mapping):
             steps: Iterator[tuple[Any, Any]] = ((k, v) for k, v in value.items() if k not in labels)
         elif isinstance(value, list | tuple):
@@ -232,6 +251,27 @@ class Search:
             all_lost = all_lost and (not there or gone == [below])
             lost += gone
         return any_there, [path] if any_there and all_lost else lost
+
+    def _behind_stretch(self, turn: int | None, path: Path, value: str) -> list[Path]:
+        """The path of a text that is lost.
+
+        Of a text that is written in part, in a stretch of what was printed, the rest is kept as a cut.
+        """
+        cut = self._cutter.missing(value, self._near(turn)) if self._in_stretch else None
+        if cut is None or cut == self._cutter.missing(value, ""):
+            return [path]
+        self._cuts.append(Unrendered(turn=turn, path=path, kind=self._kind, cut=cut))
+        return []
+
+    def _is_whole(self, turn: int | None, path: Path) -> bool:
+        """True if a list or an object was printed from its first bracket to its last."""
+        runs = self._written.changed.get((turn, path))
+        if not runs:
+            return True
+        text = "".join(map(self._scan.run_text, runs))
+        if text[:1] + text[-1:] not in ("[]", "{}"):
+            return False
+        return text.count("[") == text.count("]") and text.count("{") == text.count("}")
 
     def _take_cuts(self) -> list[Unrendered]:
         """The cuts in the texts that were walked since this was last asked."""
@@ -250,17 +290,24 @@ class Search:
         """True if a text is found in what the template computed from several pieces of data."""
         if not value or not self._written.loose:
             return False
+        near = self._near(turn)
+        shown = value.strip().casefold()
+        # As it is, as JSON writes it, and as Python does.
+        return (
+            shown in near
+            or json.dumps(shown)[1:-1] in near
+            or json.dumps(shown, ensure_ascii=False)[1:-1] in near
+            or repr(shown)[1:-1] in near
+        )
+
+    def _near(self, turn: int | None) -> str:
+        """The text that the template computed from data of a turn, in lower case."""
         if self._loose is None:
             self._loose = {}
             for run, owner in self._written.loose:
-                begin = self._scan.begin_of(run)
-                piece = self._scan.text[begin : begin + self._scan.lengths[run]]
-                # In lower case, since templates change the case of names; looked for as it is, and as JSON writes
-                # it.
-                self._loose[owner] = f"{self._loose.get(owner, '')}\n{piece.casefold()}"
-        near = self._loose.get(INPUTS if turn is None else turn, "") + self._loose.get(None, "")
-        shown = value.strip().casefold()
-        return shown in near or json.dumps(shown)[1:-1] in near or json.dumps(shown, ensure_ascii=False)[1:-1] in near
+                # Templates change the case of names.
+                self._loose[owner] = f"{self._loose.get(owner, '')}\n{self._scan.run_text(run).casefold()}"
+        return self._loose.get(INPUTS if turn is None else turn, "") + self._loose.get(None, "")
 
     def _is_in_id(self, lost: Unrendered, message: Mapping[str, Any]) -> bool:
         """True if a tool's name was written in the call's id, as Kimi has it: `functions.search:0`."""

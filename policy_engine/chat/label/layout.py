@@ -179,6 +179,11 @@ class Scan:
             offsets.append(offset)
             at += length
 
+    def run_text(self, run: int) -> str:
+        """The text of a run."""
+        begin = self.begin_of(run)
+        return self.text[begin : begin + self.lengths[run]]
+
     def begin_of(self, run: int) -> int:
         """The place in the text where a run begins."""
         if self._begins is None:

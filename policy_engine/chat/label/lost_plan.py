@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from policy_engine.chat.label.cut import Cutter
-from policy_engine.chat.label.dropped import Search, cut_out, kind_of, unwritten
+from policy_engine.chat.label.dropped import Search, cut_out, is_shorter, kind_of, unwritten
 from policy_engine.chat.label.layout import Scan
 from policy_engine.chat.label.written import CHANGED, Written
 from policy_engine.chat.segments import LostKind, Unrendered
@@ -61,6 +61,8 @@ class LostPlan:
                 continue
             for name, run, kind, thinks in printed:
                 value = message[name]
+                if run == CHANGED and not is_shorter(written, turn, (name,), value, lengths):
+                    continue
                 size = lengths[run] if run >= 0 else -1
                 if size == len(value) or (not missing and size == len(value.strip())):
                     continue
@@ -121,7 +123,7 @@ def _step(
             if not _is_surely_lost(written, turn, name, fields):
                 return None
             absent.append((name, Unrendered(turn=turn, path=(name,), kind=kind)))
-        elif run != CHANGED:
+        else:
             runs = written.runs.get((turn, (name,)), ())
             thinks = name == "content" and message.get("role") in cutter.models and runs == (run,)
             printed.append((name, run, kind, thinks))

@@ -43,7 +43,25 @@ class Suspect:
     is_quoted: bool = False
     """True if the field's first character in the text is a quote that `tojson` wrote."""
     is_printed: bool = False
-    """True if a run of the field is in brackets, as Python prints a list or an object."""
+    """True if Python printed the field, a list or an object: `runs` are the first and the last of it."""
+
+
+class _Print:
+    """A list or an object that Python printed: its first and last run."""
+
+    def __init__(self, origin: Origin, run: int) -> None:
+        assert origin.turn is not None
+        self.turn = origin.turn
+        self.path = origin.path
+        self.first = self.last = run
+
+    def has(self, origin: Origin, run: int) -> bool:
+        """True if the run is of this object, of one in it or of one around it; then this ends there."""
+        short, long = sorted((self.path, origin.path), key=len)
+        if origin.turn != self.turn or long[: len(short)] != short:
+            return False
+        self.path, self.last = short, run
+        return True
 
 
 def suspects_in(bits: Sequence[Bit], text: str) -> tuple[Suspect, ...]:
@@ -51,16 +69,18 @@ def suspects_in(bits: Sequence[Bit], text: str) -> tuple[Suspect, ...]:
     runs: dict[Origin, list[int]] = {}
     first: dict[Origin, str] = {}
     found: list[Suspect] = []
+    printed: list[_Print] = []
     for run, bit in enumerate(bits):
         origin = bit.origin
         if origin is None or origin is UNKNOWN or origin.turn is None or bit.end <= bit.start:
             continue
+        if origin.is_printed and not any(own.has(origin, run) for own in printed):
+            printed.append(_Print(origin, run))
         # Only the first run: a quote in front of the whole field is what `tojson` writes.
         first.setdefault(origin, text[bit.start : bit.end] if bit.offset == LOST else "")
         if bit.offset != LOST:
             runs.setdefault(origin, []).append(run)
-        elif text[bit.start] + text[bit.end - 1] in ("[]", "{}") and bit.end - bit.start > len("[]"):
-            found.append(Suspect(turn=origin.turn, path=origin.path, runs=(run,), is_printed=True))
+    found += [Suspect(turn=own.turn, path=own.path, runs=(own.first, own.last), is_printed=True) for own in printed]
     for origin, opening in first.items():
         own = runs.get(origin, [])
         # Runs with other text between them; what is cut once may be so for a reason, so each row is asked.
@@ -82,10 +102,10 @@ def miswritten(
     found = []
     for suspect in suspects:
         if suspect.is_printed:
-            (run,) = suspect.runs
-            start = sum(lengths[:run])
-            whole = field_value(messages[suspect.turn], suspect.path)
-            if isinstance(whole, list | tuple | Mapping) and not _is_json(text[start : start + lengths[run]]):
+            first, last = suspect.runs
+            start = sum(lengths[:first])
+            # Of numbers and empty lists JSON has the same text; some templates make JSON of what was printed.
+            if not _is_json(text[start : start + sum(lengths[first : last + 1])]):
                 found.append(Miswritten(turn=suspect.turn, path=suspect.path, how="printed"))
         elif _is_spelled(suspect, lengths, offsets):
             found.append(Miswritten(turn=suspect.turn, path=suspect.path, how="letters"))

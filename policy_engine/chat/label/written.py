@@ -43,6 +43,8 @@ class Written:
     """Messages for which anything but blanks was written."""
     values: Mapping[int | None, str]
     """Text of the template itself with digits, or `true` or `false` in it, by the turn that it was written for."""
+    changed: Mapping[tuple[int | None, Path], tuple[int, ...]]
+    """The runs of each value (turn, path) of which characters were changed."""
     loose: tuple[tuple[int, int | None], ...]
     """Runs of text that was computed from data, each with its turn; None where that is not known."""
     suspects: tuple[Suspect, ...] = ()
@@ -57,6 +59,7 @@ def written_in(bits: Sequence[Bit], text: str) -> Written:
     loose: list[tuple[int, int | None]] = []
     runs: dict[tuple[int | None, Path], tuple[int, ...]] = {}
     changed: set[tuple[int | None, Path]] = set()
+    all_runs: dict[tuple[int | None, Path], list[int]] = {}
     values: dict[int | None, str] = {}
     for run, bit in enumerate(bits):
         # Empty data was written too, and says nothing.
@@ -70,6 +73,7 @@ def written_in(bits: Sequence[Bit], text: str) -> Written:
             elif not origin.is_key:
                 paths.add((origin.turn, origin.path))
                 turns.add(origin.turn)
+                all_runs.setdefault((origin.turn, origin.path), []).append(run)
                 if bit.offset == LOST:
                     # Words of a tool's schema are no call of the tool.
                     loose.append((run, INPUTS if origin.turn is None else origin.turn))
@@ -98,6 +102,7 @@ def written_in(bits: Sequence[Bit], text: str) -> Written:
         items=frozenset(items),
         turns=frozenset(turns),
         values=values,
+        changed={key: tuple(all_runs[key]) for key in changed},
         loose=tuple(loose),
         suspects=suspects_in(bits, text),
     )

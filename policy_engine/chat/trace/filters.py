@@ -22,7 +22,8 @@ from policy_engine.chat.trace.bounds import check_work
 from policy_engine.chat.trace.call_bounds import before_any, before_filters, charged, checked
 from policy_engine.chat.trace.computed import computed, computed_by_jinja, listed
 from policy_engine.chat.trace.markup import TracedMarkup, escape, safe
-from policy_engine.chat.trace.text import Traced, concat, lost, text_of
+from policy_engine.chat.trace.origins import LOST, printed_at
+from policy_engine.chat.trace.text import Traced, concat, lost, stand_in, text_of, traced
 from policy_engine.chat.trace.tojson import tojson
 from policy_engine.chat.trace.values import TracedDict, TracedList, TracedMessage
 
@@ -94,6 +95,32 @@ def _trim(value: Any, chars: str | None = None) -> str:
     return made
 
 
+def _truncate(
+    environment: jinja2.Environment,
+    s: str,
+    length: int = 255,
+    killwords: bool = False,
+    end: str = "...",
+    leeway: int | None = None,
+) -> str:
+    expected = jinja2.filters.do_truncate(environment, s, length, killwords, end, leeway)
+    if type(s) is not Traced or str.__eq__(s, expected):
+        return expected
+    # What is left keeps its places in the field, so that the rest is known to be lost.
+    made = s[: len(expected) - len(end)] + stand_in(s, end)
+    return made if str.__eq__(made, expected) else lost(expected, s, length, end, leeway)
+
+
+_truncate.jinja_pass_arg = jinja2.utils._PassArg.environment  # type: ignore[attr-defined]
+
+
+def _pprint(value: Any) -> str:
+    text = jinja2.filters.do_pprint(value)
+    if not isinstance(value, TracedDict | TracedList):
+        return lost(text, value)
+    return traced(text, ((len(text), printed_at(value._o.turn, value._o.path, whole=True), LOST),))
+
+
 def _string(value: Any) -> str:
     return value if isinstance(value, str) else text_of(value)
 
@@ -129,6 +156,8 @@ def install(filters: MutableMapping[str, Callable[..., Any]]) -> None:
     filters["string"] = _string
     filters["trim"] = _trim
     filters["attr"] = _attr
+    filters["truncate"] = _truncate
+    filters["pprint"] = _pprint
     filters["length"] = filters["count"] = _length
     checks = before_filters()
     for name in set(filters) - _CHEAP:

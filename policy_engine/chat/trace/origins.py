@@ -35,15 +35,21 @@ class Origin:
 
     `path` is the field below the message, for example `("tool_calls", 0, "function", "name")`.
 
-    `is_key` marks the name of a key of the object at `path`: a template that prints it need not print the value.
+    `is_key` marks text of the owner that is no text of the value at `path`: the name of a key, what a template writes
+    in place of words, what Python prints around values. A template that prints it need not print the value.
+    `is_printed` marks what Python prints of the list or object at `path`, as a whole or (`is_key` too) around its
+    values.
     """
 
-    __slots__ = ("is_key", "path", "turn")
+    __slots__ = ("is_key", "is_printed", "path", "turn")
 
-    def __init__(self, turn: int | None, path: tuple[str | int, ...], *, is_key: bool = False) -> None:
+    def __init__(
+        self, turn: int | None, path: tuple[str | int, ...], *, is_key: bool = False, is_printed: bool = False
+    ) -> None:
         self.turn = turn
         self.path = path
         self.is_key = is_key
+        self.is_printed = is_printed
 
     def __repr__(self) -> str:
         return f"Origin({self.turn}, {self.path})"
@@ -105,6 +111,15 @@ def key_at(turn: int | None, path: tuple[str | int, ...]) -> Origin:
 
 
 @functools.lru_cache(maxsize=1 << 16)
+def printed_at(turn: int | None, path: tuple[str | int, ...], *, whole: bool) -> Origin:
+    """The origin of what Python prints of a list or an object.
+
+    That is all of it, or what is around its values.
+    """
+    return Origin(turn, path, is_key=not whole, is_printed=True)
+
+
+@functools.lru_cache(maxsize=1 << 16)
 def claim_of(turn: int | None, call: int | None, item: int | None, line: int | None, branch: int) -> Scaffold:
     """The claim of what is being written; one object per claim, as for origins."""
     return Scaffold(turn, call, item, line, branch)
@@ -126,7 +141,25 @@ def owner_of(runs: Iterable[Run]) -> Origin | None:
             # Two parts of one field have an owner in common; two fields of a message do not.
             elif found.turn != origin.turn or found.path[:1] != origin.path[:1]:
                 return UNKNOWN
-    return found
+            elif found.is_key or origin.is_printed:
+                found = _joined(found, origin)
+    # What is made of a print is of the object, not of what is around its values.
+    return printed_at(found.turn, found.path, whole=True) if found is not None and found.is_printed else found
+
+
+def _joined(one: Origin, other: Origin) -> Origin:
+    """The origin of text of two values of one field.
+
+    The first of them is a key, or the second is printed.
+    """
+    if not (one.is_printed or other.is_printed):
+        return other
+    path: tuple[str | int, ...] = ()
+    for step, same in zip(one.path, other.path, strict=False):
+        if step != same:
+            break
+        path = (*path, step)
+    return printed_at(one.turn, path, whole=True)
 
 
 def cut(runs: tuple[Run, ...], begin: int, end: int) -> tuple[Run, ...]:

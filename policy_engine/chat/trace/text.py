@@ -25,6 +25,7 @@ from policy_engine.chat.trace.origins import (
     cut,
     cut_all,
     few,
+    key_at,
     owner_of,
 )
 from policy_engine.chat.trace.owners import holds_data, is_opaque, owner_in
@@ -92,6 +93,19 @@ def concat(pieces: Sequence[str]) -> str:
         if type(piece) is not str:
             return traced(text, few(tuple(run for p in pieces for run in runs_of(p))))
     return text
+
+
+def stand_in(text: Traced, new: str) -> str:
+    """Give `new`, which a template writes in place of words of `text`, the owner of `text`."""
+    # What replaces it is data itself, and belongs to its own field.
+    if type(new) is not str and owner_of(runs_of(new)) is not None:
+        return new
+    owner = owner_of(text._r)
+    if owner is None:
+        return new
+    # Nobody's key: of the owner, and not of the field, so that what is left of the field keeps its places.
+    own = owner if owner is UNKNOWN else key_at(owner.turn, owner.path)
+    return traced(str.__str__(new), ((len(new), own, LOST),))
 
 
 class Traced(str):
@@ -275,18 +289,13 @@ class Traced(str):
         pieces = self.split(old, count)
         parts: list[str] = [pieces[0]]
         # Text written in place of data stands for that data, so it keeps the owner.
-        stand_in = self._stand_in(new)
+        instead = stand_in(self, new)
+        if not any(pieces) and type(new) is str:
+            instead = lost(new, self)  # in place of the whole text, which is not lost for that
         for piece in pieces[1:]:
-            parts += [stand_in, piece]
+            parts += [instead, piece]
         made = concat(parts)
         return made if str.__eq__(made, expected) else lost(expected, self, new)
-
-    def _stand_in(self, new: str) -> str:
-        # What replaces it is data itself, and belongs to its own field.
-        if type(new) is not str and owner_of(runs_of(new)) is not None:
-            return new
-        owner = owner_of(self._r)
-        return new if owner is None else traced(str.__str__(new), ((len(new), owner, LOST),))
 
     def join(self, pieces: Iterable[str]) -> str:
         items = list(pieces)
@@ -351,7 +360,7 @@ class Traced(str):
 
     def zfill(self, width: SupportsIndex) -> str:
         text = str.zfill(self, width)
-        return self if len(text) == len(self) else lost(text, self)
+        return self if len(text) == len(self) else self._padded(text, "0")
 
     def expandtabs(self, tabsize: SupportsIndex = 8) -> str:
         text = str.expandtabs(self, tabsize)

@@ -13,7 +13,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from policy_engine.chat.trace.origins import LOST, Origin, key_at, origin_at, owner_of
+from policy_engine.chat.trace.origins import LOST, Origin, Run, cut, key_at, origin_at, owner_of, printed_at
 from policy_engine.chat.trace.text import Traced, runs_of, traced
 
 
@@ -56,8 +56,7 @@ class TracedDict(dict[Any, Any]):
         return dict.fromkeys(*args)
 
     def __str__(self) -> str:
-        text = dict.__repr__(self)
-        return traced(text, ((len(text), self._o, LOST),))
+        return _printed(self, dict.__repr__(self))
 
 
 class TracedMessage(TracedDict):
@@ -73,8 +72,75 @@ class TracedList(list[Any]):
     _o: Origin
 
     def __str__(self) -> str:
-        text = list.__repr__(self)
-        return traced(text, ((len(text), self._o, LOST),))
+        return _printed(self, list.__repr__(self))
+
+
+def _printed(value: TracedDict | TracedList, whole: str) -> str:
+    """Give `whole`, what Python prints of a value, the origins of the values in it.
+
+    {{ t }} {{ (t|string)[:5] }}    ->  ‹['x', 'y']› ‹['x',›
+    """
+    printer = _Printer()
+    printer.value(value)
+    runs = tuple(printer.runs)
+    # A value that prints itself in another way: its owner is known, and nothing more.
+    if sum(length for length, _, _ in runs) != len(whole):
+        runs = ((len(whole), printed_at(value._o.turn, value._o.path, whole=True), LOST),)
+    return traced(whole, runs)
+
+
+class _Printer:
+    """The runs of what Python prints of a value.
+
+    Brackets, keys and quotes are of the object that they are in.
+    """
+
+    def __init__(self) -> None:
+        self.runs: list[Run] = []
+
+    def value(self, value: TracedDict | TracedList) -> None:
+        origin = value._o
+        # Tools, documents and arguments of calls are one piece, as in JSON.
+        if origin.turn is None or "arguments" in origin.path:
+            self._around(len(repr(value)), printed_at(origin.turn, origin.path, whole=True))
+            return
+        frame = printed_at(origin.turn, origin.path, whole=False)
+        self._around(1, frame)
+        items: Any = value.items() if isinstance(value, dict) else ((None, item) for item in value)
+        for number, (key, item) in enumerate(items):
+            named = len(repr(key)) + 2 if isinstance(value, dict) else 0
+            self._around((2 if number else 0) + named, frame)
+            if isinstance(item, TracedDict | TracedList):
+                self.value(item)
+            elif type(item) is Traced:
+                self._text(item, frame)
+            else:
+                own = item._o if isinstance(item, TracedInt | TracedFloat) else frame
+                self._around(len(repr(item)), own)
+        self._around(1, frame)
+
+    def _around(self, length: int, origin: Origin) -> None:
+        if self.runs and self.runs[-1][1] is origin and self.runs[-1][2] == LOST:
+            length += self.runs.pop()[0]
+        if length:
+            self.runs.append((length, origin, LOST))
+
+    def _text(self, text: Traced, frame: Origin) -> None:
+        shown = repr(text)
+        self._around(1, frame)
+        if len(shown) == len(text) + 2:
+            self.runs += text._r if text else ()
+        else:
+            # Characters that Python writes as they are keep their places in the field.
+            at = 0
+            for place, char in enumerate(str.__iter__(text)):
+                size = 2 if char == shown[0] else 1 if char in "\"'" else len(repr(char)) - 2
+                if size > 1:
+                    self.runs += cut(text._r, at, place) if at < place else ()
+                    self._around(size, frame)
+                    at = place + 1
+            self.runs += cut(text._r, at, len(text)) if at < len(text) else ()
+        self._around(1, frame)
 
 
 class Placed(str):

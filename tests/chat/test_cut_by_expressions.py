@@ -79,6 +79,7 @@ def test_what_a_printed_list_loses_is_named_by_its_part() -> None:
     [
         ("u", True), ("(u|string)[3:]", True), ("(u|string).split('text')[0]", True), ("u|string|truncate(30)", True),
         ("u|string|upper", True), ("u|pprint", True), ("u|join", True), ("u|tojson", False), ("u[0].text", False),
+        ("u|list", True), ("[u[0]]", True), ("[u[0].text]", False), ("u|map(attribute='text')|list", False),
     ],
 )  # fmt: skip
 def test_a_print_is_reported_however_it_is_cut(expression: str, found: bool) -> None:
@@ -106,3 +107,5 @@ def test_texts_of_a_printed_list_are_the_parts_that_they_are() -> None:
     chat = rendered("u", PARTS)
     exact = [(s.field, s.item, chat.segment_text(s)) for s in chat.segments if s.turn == 0 and s.field_exact]
     assert (("content", 1, "text"), 1, "Qz002w") in exact
+    around = [(s.part, chat.segment_text(s)) for s in chat.segments if s.item == 1 and not s.field_exact]
+    assert [("text", "{'type': 'text', 'text': '"), ("text", "'}")] == around

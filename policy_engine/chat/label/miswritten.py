@@ -103,6 +103,9 @@ def miswritten(
     for suspect in suspects:
         if suspect.is_printed:
             first, last = suspect.runs
+            # A list that the template made of texts is none of the data's.
+            if not isinstance(field_value(messages[suspect.turn], suspect.path), list | tuple | Mapping):
+                continue
             start = sum(lengths[:first])
             # Of numbers and empty lists JSON has the same text; some templates make JSON of what was printed.
             if not _is_json(text[start : start + sum(lengths[first : last + 1])]):

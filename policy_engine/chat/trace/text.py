@@ -27,6 +27,7 @@ from policy_engine.chat.trace.origins import (
     few,
     key_at,
     owner_of,
+    printed_at,
 )
 from policy_engine.chat.trace.owners import holds_data, is_opaque, owner_in
 
@@ -76,7 +77,11 @@ def text_of(value: Any) -> str:
     if owner is None and is_opaque(value):
         # A method or a generator prints an address, and what it holds is not seen.
         owner = UNKNOWN
-    return text if owner is None else traced(str.__str__(text), ((len(text), owner, LOST),))
+    if owner is None:
+        return text
+    if owner is not UNKNOWN:
+        owner = printed_at(owner.turn, owner.path, whole=not owner.is_key)
+    return traced(str.__str__(text), ((len(text), owner, LOST),))
 
 
 def _length(item: Any) -> int:

@@ -112,7 +112,8 @@ class _Printer:
             self._around((2 if number else 0) + named, frame)
             if isinstance(item, TracedDict | TracedList):
                 self.value(item)
-            elif type(item) is Traced:
+            # The type of a part says what the others are, and is no text of it.
+            elif type(item) is Traced and key != "type":
                 self._text(item, frame)
             else:
                 own = item._o if isinstance(item, TracedInt | TracedFloat) else frame

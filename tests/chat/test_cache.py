@@ -17,7 +17,7 @@ from policy_engine.chat.loading import load_tokenizer
 from policy_engine.chat.tokenizer import ChatTokenizer
 from policy_engine.chat.tokens import cache, keep, load
 from policy_engine.chat.tokens.cached import COMPACT, CachedTokenizer, cached, load_compact
-from policy_engine.chat.tokens.keep import compact_form, proven_files
+from policy_engine.chat.tokens.keep import compact_form, kept_files
 from tests.support import tokenizers as support
 
 CARD = "train assistant; mask system, user; train eos after assistant"
@@ -129,24 +129,51 @@ def test_merges_that_fit_no_lines(pair: tuple[str, str]) -> None:
     assert compact_form(backend, backend.to_str().encode()) is None
 
 
-def test_files_that_make_another_backend_are_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    backend = bpe(("a", "b"), ("b", "a"))
-    definition = backend.to_str().encode()
-    assert {*COMPACT} == (proven_files(backend, definition) or {}).keys()
+def test_files_that_make_another_backend_give_no_ids(
+    saved: Callable[[str], str], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run that first reads vocabulary and merges compares, and keeps the whole file where they differ."""
+    path = saved("byte-roberta")
+    expected = facts(load_tokenizer(path))
     cut = keep.vocabulary_and_merges
 
     def without_a_merge(text: bytes) -> tuple[bytes, bytes]:
         vocabulary, merges = cut(text) or (b"", b"")
-        return vocabulary, merges.replace(b"b a\n", b"")
+        return vocabulary, merges[: merges.rindex(b"\n", 0, -1) + 1]
 
     monkeypatch.setattr(keep, "vocabulary_and_merges", without_a_merge)
-    assert {"tokenizer.json": definition} == proven_files(backend, definition)
-    # Two tokens share an id: no file has both, and that of the merge is the one that is missing.
+    for files in (COMPACT, COMPACT, ("tokenizer.json",), ("tokenizer.json",)):
+        tok = load_tokenizer(path, cache=True)
+        (entry,) = folder.iterdir()
+        assert {*files} == {file.name for file in entry.iterdir()} & {*COMPACT, "tokenizer.json", "proven"}
+        if tok.tokenizer.has_loaded:
+            continue  # the first run, which has the tokenizer of transformers
+        assert expected == facts(tok)
+
+
+def test_files_are_proven_once(
+    saved: Callable[[str], str], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = saved("byte-roberta")
+    expected = facts(load_tokenizer(path, cache=True))
+    (entry,) = folder.iterdir()
+    assert not (entry / "proven").exists()
+    assert expected == facts(load_tokenizer(path, cache=True))
+    assert (entry / "proven").exists()
+    monkeypatch.setattr(CachedTokenizer, "backend_digest", property(never))
+    kept = cached(entry.name, path, never)
+    assert kept is not None
+    assert kept.backend_tokenizer.encode(TEXTS[0]).ids == load_tokenizer(path).tokenizer.encode(TEXTS[0])
+
+
+def test_tokens_that_share_an_id_are_not_kept() -> None:
+    """No file has both, and that of a merge may be the one that is missing."""
+    backend = bpe(("a", "b"), ("b", "a"))
+    assert {*COMPACT} == (kept_files(backend, backend.to_str().encode()) or {}).keys()
     shared = Tokenizer(models.BPE({"a": 0, "b": 1, "ab": 1}, [("a", "b")]))
-    monkeypatch.undo()
-    assert proven_files(shared, shared.to_str().encode()) is None
+    assert kept_files(shared, shared.to_str().encode()) is None
     unmerged = Tokenizer(models.BPE({"a": 0, "b": 1, "c": 1}, []))
-    assert proven_files(unmerged, unmerged.to_str().encode()) is None
+    assert kept_files(unmerged, unmerged.to_str().encode()) is None
 
 
 @pytest.mark.parametrize("damaged", [False, True])

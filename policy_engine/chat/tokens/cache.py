@@ -10,8 +10,9 @@ gave is kept: never guessed from the files, only what transformers made of them.
         tokenizer.json   the same in one file, for models that have no such form
         lengths.npy      bytes of each token, -1 where unknown (int32, by id)
         pieces.bin       those bytes, one token after the other
+        proven           empty; there once a run found that the files make the same backend again
 
-What is kept of a backend has to make the same backend again before an entry is written (`chat.tokens.keep`).
+What is kept of a backend has to make the same backend again before ids come from it (`chat.tokens.cached`).
 
 An entry is written whole or not at all, is readable by its owner only, and holds no pickles. One that is damaged, or
 that somebody else could have written, is not read.
@@ -44,6 +45,7 @@ An entry of a large vocabulary takes 8 MB.
 # Another layout of an entry gets another number, and entries of the old one are not read.
 _FORMAT: Final = "2"
 _META: Final = "meta.json"
+_PROVEN: Final = "proven"
 # One of the largest, that of Gemma 3, has 33 MB.
 _LARGEST: Final = 64 << 20
 """Files of a tokenizer's folder that are larger, in bytes, are a model's weights."""
@@ -115,6 +117,16 @@ class Entry:
     def size(self) -> int:
         """Bytes of its files."""
         return sum(path.stat().st_size for path in self.folder.iterdir())
+
+    @property
+    def is_proven(self) -> bool:
+        """True if a run found that the files of the backend make it again."""
+        return self.path(_PROVEN).exists()
+
+    def set_proven(self) -> None:
+        """Says so to later runs; passed over where the folder cannot be written."""
+        with contextlib.suppress(OSError):
+            self.path(_PROVEN).touch()
 
     def is_whole(self, name: str) -> bool:
         """True if that file is what was written, by its checksum."""

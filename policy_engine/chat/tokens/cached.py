@@ -6,6 +6,7 @@ What it does not know itself it asks the real tokenizer, which is loaded then.
 from __future__ import annotations
 
 import functools
+import hashlib
 import io
 import itertools
 import json
@@ -19,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from policy_engine.chat.tokens.byte_lengths import ByteTable
-from policy_engine.chat.tokens.cache import Entry, find
+from policy_engine.chat.tokens.cache import Entry, find, keep
 from policy_engine.chat.tokens.pipeline import Pipeline
 
 BACKEND, LENGTHS, PIECES = "tokenizer.json", "lengths.npy", "pieces.bin"
@@ -112,10 +113,29 @@ class CachedTokenizer:
         # Checksums are asked once, when the files are first needed.
         names = (BACKEND,) if BACKEND in self._entry.meta["files"] else COMPACT
         is_whole = all(map(self._entry.is_whole, names))
-        added = self.added_tokens_decoder.items()
-        found = in_own_thread(lambda: load_backend(self._entry.folder, added)) if is_whole else None
+        found = in_own_thread(self._proven) if is_whole else None
         # Of the real one, truncation and padding may be on, as its file has them.
         return as_called(self.real.backend_tokenizer if found is None else found, self)
+
+    def _proven(self) -> Any | None:
+        """The backend of the files; None if they make another one than they were made of.
+
+        Where `COMPACT` is read for the first time, what it makes is compared with the backend's `tokenizer.json`.
+        """
+        made = load_backend(self._entry.folder, self.added_tokens_decoder.items())
+        if BACKEND in self._entry.meta["files"] or self._entry.is_proven:
+            return made
+        if made is not None and hashlib.sha256(made.to_str().encode()).hexdigest() == self.backend_digest:
+            self._entry.set_proven()
+            return made
+        self._keep_plainly()
+        return None
+
+    def _keep_plainly(self) -> None:
+        """Puts the backend's `tokenizer.json` in the place of files that make another backend."""
+        files = {name: self._entry.read(name) for name in (LENGTHS, PIECES) if name in self._entry.meta["files"]}
+        files[BACKEND] = as_called(self.real.backend_tokenizer, self).to_str().encode()
+        keep(self._entry.folder.name, self._entry.meta, {n: data for n, data in files.items() if data is not None})
 
     @property
     def has_loaded(self) -> bool:
@@ -190,8 +210,11 @@ def load_backend(folder: Path, added: Iterable[tuple[int, CachedToken]]) -> Any 
         if (folder / BACKEND).exists():
             return Tokenizer.from_file(str(folder / BACKEND))
         return load_compact(folder, added)
-    # tokenizers raises plain Exception, also where another process removed the files meanwhile.
-    except Exception:
+    # tokenizers raises plain Exception, also where another process removed the files meanwhile, and where Rust panics
+    # something that is only a BaseException.
+    except BaseException as error:
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
         return None
 
 

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import functools
 import hashlib
 import io
 import json
-import tempfile
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -24,8 +20,6 @@ from policy_engine.chat.tokens.cached import (
     REST,
     VOCABULARY,
     CachedToken,
-    in_own_thread,
-    load_backend,
 )
 from policy_engine.chat.tokens.locator import TokenLocator
 
@@ -92,7 +86,7 @@ def keep_tokenizer(key: str, tok: Any, name: str) -> None:
             },
         },
     }
-    files = proven_files(locator.backend, definition)
+    files = kept_files(locator.backend, definition)
     if files is None:
         return
     if pipeline.table is not None:
@@ -104,32 +98,17 @@ def keep_tokenizer(key: str, tok: Any, name: str) -> None:
     keep(key, json.loads(json.dumps(meta)), files)
 
 
-def proven_files(backend: Any, definition: bytes) -> dict[str, bytes] | None:
-    """The files to keep of a backend and its `tokenizer.json`; they made it again.
+def kept_files(backend: Any, definition: bytes) -> dict[str, bytes] | None:
+    """The files to keep of a backend and its `tokenizer.json`; None if no files have all of it.
 
-    None if no files do. Later runs believe them, and a backend that differs would give other ids in silence.
+    The form `COMPACT` is proven by the run that first reads it (`CachedTokenizer`): it takes as long as reading does.
     """
+    files = compact_form(backend, definition)
+    if files is not None:
+        return files
     ids = backend.get_vocab(with_added_tokens=False).values()
-    # Of two tokens with one id a `tokenizer.json` has one, and `tokenizers` panics where a merge needs the other.
-    if len(set(ids)) != len(ids):
-        return None
-    added = backend.get_added_tokens_decoder()
-
-    def is_given_back(files: dict[str, bytes]) -> bool:
-        # tokenizers reads files only.
-        with tempfile.TemporaryDirectory(prefix="policy-engine-") as folder:
-            for name, content in files.items():
-                Path(folder, name).write_bytes(content)
-            made = load_backend(Path(folder), added.items())
-        # A `tokenizer.json` is read as transformers reads it; the cut form is ours to prove.
-        return made is not None and (BACKEND in files or bool(made.to_str().encode() == definition))
-
-    # Where these files cannot be written, the tokenizer is not kept either: the cache only saves time.
-    with contextlib.suppress(OSError):
-        for files in (compact_form(backend, definition), {BACKEND: definition}):
-            if files is not None and in_own_thread(functools.partial(is_given_back, files)):
-                return files
-    return None
+    # Of two tokens with one id a `tokenizer.json` has one.
+    return {BACKEND: definition} if len(set(ids)) == len(ids) else None
 
 
 def compact_form(backend: Any, definition: bytes) -> dict[str, bytes] | None:
@@ -143,7 +122,8 @@ def compact_form(backend: Any, definition: bytes) -> dict[str, bytes] | None:
     if type(model).__name__ != "BPE" or model.dropout is not None:
         return None
     files = vocabulary_and_merges(definition)
-    if files is None:
+    # Of two tokens with one id the text has one, and `tokenizers` panics where a merge needs the other.
+    if files is None or _tokens_in(files[0]) != backend.get_vocab_size(with_added_tokens=False):
         return None
     bare = Tokenizer(models.BPE())
     for name in _COMPONENTS:
@@ -181,6 +161,16 @@ def vocabulary_and_merges(definition: bytes) -> tuple[bytes, bytes] | None:
         return None  # of a release that writes merges in another way
     lines = [_HEADER + b": 0.2", *map(b" ".join, zip(parts[1::4], parts[3::4]))]
     return vocabulary, b"\n".join([*lines, b""]).replace(b"\x00", b"\\").replace(b"\x01", b'"')
+
+
+def _tokens_in(vocabulary: bytes) -> int:
+    """The number of tokens of a vocabulary in JSON.
+
+    >>> _tokens_in(b'{"a":0,"\\\\":1,"\\"":2}')
+    3
+    """
+    # Quotes inside of a token are escaped: each quote that is left is an edge.
+    return vocabulary.replace(rb"\\", b"").replace(rb"\"", b"").count(b'"') // 2
 
 
 def _plain(value: Any) -> bool:

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
-from policy_engine.cli.main import app_with
+from policy_engine.cli.app import app_with
 from policy_engine.cli.usage import choices_of
 
 PAGE = Path(__file__).parents[1] / "docs" / "reference" / "cli.md"

@@ -11,7 +11,7 @@ from typing import Any, get_args
 import pytest
 
 from policy_engine import ChatTemplate, Conversation
-from policy_engine.cli.main import VERBS
+from policy_engine.cli.app import VERBS
 from policy_engine.core.choices import Trainer
 from policy_engine.core.vocabulary import CONTINUATIONS, KEYWORDS, MESSAGE_FIELDS, PART_DOCS, RelationKind
 from policy_engine.doctor.runners import TRAINERS, not_installed

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import results
-from policy_engine.cli.main import run
+from policy_engine.cli.app import run
 
 
 def run_audit(folder: Path, into: Path) -> int:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import functools
-import importlib.metadata
 import os
 import sys
 from collections.abc import Callable
 from typing import Any, Final
+
+from policy_engine.core.versions import version_of
 
 _NO_ADVICE: Final = "TRANSFORMERS_NO_ADVISORY_WARNINGS"
 
@@ -45,6 +46,6 @@ def reasoning_has_aliases() -> bool:
     It does so from 5.21 on (`transformers/utils/chat_template_utils.py`); before that, a template sees the names of the
     data.
     """
-    # From the metadata: importing the package for its version takes a second.
-    major, minor, *_ = importlib.metadata.version("transformers").split(".")
+    # Importing the package for its version takes a second.
+    major, minor, *_ = (version_of("transformers") or "0.0").split(".")
     return (int(major), int(minor)) >= (5, 21)

@@ -9,16 +9,21 @@ has the signatures 0b00, 0b10, 0b10, 0b11: bit 0 is `last assistant`, bit 1 is `
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal
-
-from typing_extensions import assert_never
 
 from policy_engine.core.bounded import Bounded
 from policy_engine.core.vocabulary import BODY, RelationKind
 from policy_engine.lang.checked import Atom, CheckedRule, CheckedTarget, TurnSet, atoms_of
 from policy_engine.rules.conditions.chat_view import ChatView
+
+# The other package takes longer to import than all of this folder.
+if sys.version_info >= (3, 11):
+    from typing import assert_never
+else:
+    from typing_extensions import assert_never
 
 Trained = Callable[[ChatView, int, int], bool]
 """True if the first N rules leave something of turn T's body trained, by (view, N, T)."""

@@ -151,9 +151,7 @@ def test_files_that_make_another_backend_give_no_ids(
         assert expected == facts(tok)
 
 
-def test_files_are_proven_once(
-    saved: Callable[[str], str], folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_files_are_proven_once(saved: Callable[[str], str], folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = saved("byte-roberta")
     expected = facts(load_tokenizer(path, cache=True))
     (entry,) = folder.iterdir()

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from policy_engine.cli.main import run
+from policy_engine.cli.app import run
 
 GOOD = "train assistant\ntrain eos after assistant\nnever train user\n"
 CHATS = [

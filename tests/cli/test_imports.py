@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from policy_engine.cli.main import VERBS, app_with
+from policy_engine.cli.app import VERBS, app_with
 from tests.cli.support import write_chats, write_policy
 
 TOKENIZING = frozenset({"transformers", "tokenizers", "kitoken", "gigatoken", "pyarrow"})
@@ -24,7 +24,7 @@ NOTHING = POLICIES | {"lark", "re2", "policy_engine.lang.check", "policy_engine.
 
 SCRIPT = """
 import json, sys
-from policy_engine.cli.main import run
+from policy_engine.cli.app import run
 code = run(json.loads(sys.argv[1]))
 print(json.dumps([code, sorted(sys.modules)]), file=sys.stderr)
 """
@@ -102,3 +102,21 @@ def test_shells_complete_verbs_and_options(tmp_path: Path, words: str, completed
     command = [sys.executable, "-c", "from policy_engine.cli.main import main; main()"]
     done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert completed == set(done.stdout.split())
+
+
+def test_the_command_line_imports_nothing_for_what_it_does_not_use(files: Path) -> None:
+    """Lark takes `regex` and `interegular` where they are installed; others may import them afterwards."""
+    script = (
+        "import sys\n"
+        "from policy_engine.cli.main import main\n"
+        "try: main()\n"
+        "except SystemExit as end: assert end.code == 0, end.code\n"
+        "print(sorted(sys.modules.keys() & {'lark', 'regex', 'interegular', 'importlib.metadata'}))\n"
+        "import regex\n"
+    )
+    arguments = ("show", "chats.jsonl", "-p", "my.policy", "-t", "builtin")
+    command = [sys.executable, "-c", script, *arguments]
+    for _ in range(2):  # the first run loads the tokenizer
+        done = subprocess.run(command, cwd=files, capture_output=True, text=True, timeout=120)
+    assert "['lark']" == done.stdout.splitlines()[-1], done.stderr
+    assert done.returncode == 0

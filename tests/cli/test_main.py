@@ -10,7 +10,7 @@ import pytest
 
 import policy_engine
 from policy_engine.cli import run
-from policy_engine.cli.main import VERBS
+from policy_engine.cli.app import VERBS
 from policy_engine.cli.verbs import policies
 from tests.cli.support import cli
 

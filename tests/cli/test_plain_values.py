@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import typer
 
-from policy_engine.cli.main import app_with
+from policy_engine.cli.app import app_with
 from policy_engine.cli.plain_values import _HARD, plain, take_plain_values
 
 VALUES = ["text", "", "0", "1", "007", "-1", "65536", "1e3", "¹", "json", "JSON", "drop", ".", "no/such", "-", None]

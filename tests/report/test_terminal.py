@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import random
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ from policy_engine.mask.token_mask import REASONS
 from policy_engine.report import styles
 from policy_engine.report.terminal import Legend, RowText, _lines
 from policy_engine.report.view import row_view, rule_views, run_view
-from policy_engine.report.visible import one_line, visible
+from policy_engine.report.visible import _UNSAFE, one_line, spelled, visible
 from tests.report.samples import masked, policy
 from tests.support.chats import fake_tokens
 
@@ -201,3 +202,10 @@ def test_lines_are_folded_as_rich_folds_them(pieces: list[tuple[str, str]]) -> N
     for color in (False, True):
         whole = Text.assemble(*pieces, overflow="fold", no_wrap=False)
         assert render(whole, color=color, width=12) == render(Lines(), color=color, width=12)
+
+
+def test_printable_text_has_nothing_to_spell_out() -> None:
+    unsafe = _UNSAFE.findall("".join(map(chr, range(sys.maxunicode + 1))))
+    assert len(unsafe) > 2_000
+    assert not any(map(str.isprintable, unsafe))
+    assert ["a␛b\n", "<U+202E>", "a\tb", "é 漢\n"] == list(map(spelled, ["a\x1bb\n", "\u202e", "a\tb", "é 漢\n"]))

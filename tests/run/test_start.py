@@ -11,7 +11,7 @@ HEAVY = ("pandas", "torch", "datasets", "hypothesis")
 
 SCRIPT = """
 import json, sys
-from policy_engine.cli.main import run
+from policy_engine.cli.app import run
 code = run(["apply", "rows.jsonl", "-p", "default", "-t", "builtin", "-o", "masked.parquet"])
 print(json.dumps([code, sorted(set(sys.modules) & set(json.loads(sys.argv[1])))]), file=sys.stderr)
 """

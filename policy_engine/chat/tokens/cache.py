@@ -23,7 +23,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
-import importlib.metadata
 import json
 import os
 import shutil
@@ -34,6 +33,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
+
+from policy_engine.core.versions import version_of
 
 FOLDER_VARIABLE: Final = "POLICY_ENGINE_CACHE"
 """Environment variable with the cache's folder; `off` switches the cache off."""
@@ -149,7 +150,7 @@ def key_of(files: Iterable[Path]) -> str:
     Raises OSError if a file cannot be read.
     """
     # What transformers makes of the same files has changed between its releases, so an entry belongs to one.
-    versions = [importlib.metadata.version(name) for name in ("transformers", "tokenizers")]
+    versions = [version_of(name) for name in ("transformers", "tokenizers")]
     found = hashlib.sha256(json.dumps([_FORMAT, *versions, own_code()]).encode())
     # Sorted: a folder lists its files in any order.
     for path in sorted(files):

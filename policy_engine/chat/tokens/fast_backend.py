@@ -7,7 +7,6 @@ finds a backend that differs on a kind of text that is common; it does not prove
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 import zlib
 from collections.abc import Callable, Mapping, Sequence
@@ -17,6 +16,8 @@ from typing import Any, Final, Protocol
 import numpy as np
 
 from policy_engine.core.errors import TokenizerError
+from policy_engine.core.memory import give_back
+from policy_engine.core.versions import version_of
 
 SAMPLED: Final = 1_000
 """One text in so many is read twice as a run goes on."""
@@ -54,6 +55,7 @@ class KitokenBackend:
 
         self.form = form
         self._encoder = kitoken.Kitoken(form)
+        give_back()
 
     @classmethod
     def of(cls, definition: str) -> KitokenBackend:
@@ -83,6 +85,7 @@ class GigatokenBackend:
 
         self.form = form
         self._encoder = gigatoken_rs.load_hf_json(form)
+        give_back()
 
     @classmethod
     def of(cls, definition: str) -> GigatokenBackend:
@@ -107,18 +110,6 @@ PACKAGES: Final[Mapping[str, type[KitokenBackend] | type[GigatokenBackend]]] = {
 """Backends by the name of the package; all come with the extra `fast`."""
 
 
-def installed(name: str) -> str | None:
-    """The installed version of a backend's package, or None.
-
-    >>> installed("no-such-package") is None
-    True
-    """
-    try:
-        return importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        return None
-
-
 def is_sampled(text: str, one_in: int = SAMPLED) -> bool:
     """True for texts that are read twice: the same ones in every run, on any machine.
 
@@ -138,7 +129,7 @@ def load_backend(name: str, definition: Callable[[], str]) -> TokenBackend | str
     >>> load_backend("no-such-package", str)
     "the package no-such-package is not installed: pip install 'chat-policy-engine[fast]'"
     """
-    if installed(name) is None:
+    if version_of(name) is None:
         return f"the package {name} is not installed: pip install 'chat-policy-engine[fast]'"
     try:
         return PACKAGES[name].of(plain_definition(definition()))

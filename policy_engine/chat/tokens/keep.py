@@ -22,6 +22,7 @@ from policy_engine.chat.tokens.cached import (
     CachedToken,
 )
 from policy_engine.chat.tokens.locator import TokenLocator
+from policy_engine.core.memory import give_back
 
 _OPTIONS: Final = (
     "unk_token", "continuing_subword_prefix", "end_of_word_suffix", "fuse_unk", "byte_fallback", "ignore_merges",
@@ -96,6 +97,8 @@ def keep_tokenizer(key: str, tok: Any, name: str) -> None:
         files[PIECES] = b"".join(piece or b"" for piece in pipeline.table.pieces)
     # Through JSON once, so that what cannot be kept fails here, and tuples are lists as they will be when read.
     keep(key, json.loads(json.dumps(meta)), files)
+    del files, definition
+    give_back()
 
 
 def kept_files(backend: Any, definition: bytes) -> dict[str, bytes] | None:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import importlib.metadata
 import json
 import unicodedata
 from collections.abc import Callable, Iterable, Sequence
@@ -29,13 +28,13 @@ from policy_engine.chat.tokens.fast_backend import (
     PACKAGES,
     TokenBackend,
     head_and_model,
-    installed,
     load_backend,
 )
+from policy_engine.core.versions import version_of
 
 _FORM: Final = "form.bin"
-_CHUNK: Final = 20_000
-"""Texts that are compared at a time."""
+_CHUNK: Final = 2_000
+"""Texts that are compared at a time: what the tokenizer gives for one takes several KB."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -80,7 +79,7 @@ def qualify(subject: Subject, name: str, texts: Sequence[str], *, full: bool) ->
     `texts` are rows of the data; they are compared unless the backend passed a full check. With `full`, that check is
     made if it was not made before.
     """
-    version = installed(name)
+    version = version_of(name)
     # `load_backend` says how to install it.
     if version is None:
         return str(load_backend(name, subject.definition))
@@ -165,14 +164,14 @@ def _risk(subject: Subject, *, whole: bool) -> Risk:
 
 def is_known(subject: Subject, name: str) -> bool:
     """True if the cache says that this backend passed a full check."""
-    version = installed(name)
+    version = version_of(name)
     entry = None if version is None else find(_key(subject, name, version))
     return entry is not None and entry.meta["whole"] is True and entry.meta["difference"] is None
 
 
 def _key(subject: Subject, name: str, version: str) -> str:
     # Another version of either side, or of our own checks, makes another verdict.
-    made_of = ["backend", subject.digest, name, version, importlib.metadata.version("tokenizers"), own_code()]
+    made_of = ["backend", subject.digest, name, version, version_of("tokenizers"), own_code()]
     # A newer Unicode knows characters that no check with an older one has compared.
     made_of.append(unicodedata.unidata_version)
     return hashlib.sha256(json.dumps(made_of).encode()).hexdigest()

@@ -11,14 +11,19 @@ A key is a role (None for any) and, where `trained` is asked for, the bit that s
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from typing import Final, Literal
-
-from typing_extensions import assert_never
 
 from policy_engine.core.vocabulary import RelationKind
 from policy_engine.lang.ast import Compare, Field, Has, Truth
 from policy_engine.rules.conditions.conditions import test_of
+
+# The other package takes longer to import than all of this folder.
+if sys.version_info >= (3, 11):
+    from typing import assert_never
+else:
+    from typing_extensions import assert_never
 
 Side = Literal["prefix", "suffix"]
 CountField = Literal["index", "from_end", "round"]

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from policy_engine.chat.loading import load_tokenizer
-from policy_engine.cli.main import run
+from policy_engine.cli.app import run
 from policy_engine.mask.masker import Masker
 from policy_engine.rules.compile import compile_text
 from tests.cli.support import cli

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from policy_engine.cli.main import run
+from policy_engine.cli.app import run
 
 
 def test_prints_policy_and_dataset(capsys: pytest.CaptureFixture[str]) -> None:

@@ -21,6 +21,7 @@ PLOTS: Final = PAGE.parent / "plots"
 SHOWN: Final[dict[str, Callable[[dict[str, Any]], str]]] = {
     "whole-verbs": whole.show_verbs,
     "whole-script": whole.show_script,
+    "whole-memory": whole.show_memory,
     "columns-bars": columns.show_bars,
     "columns-bars-pool": columns.show_bars,
     "columns-least-pool": columns.show_least,

@@ -2,6 +2,7 @@
 
     python -m benchmarks.whole verbs     # --help, check, fmt, show, explain; beside `python -c pass`
     python -m benchmarks.whole script    # apply of 300 and 900 rows, over the script that people write instead
+    python -m benchmarks.whole memory    # the peaks of apply by backend, of first runs, and of transformers alone
 
 CPU time of a process and its children, in interleaved pairs: median [quartiles], and the peak memory of the largest
 process. Rows are real text (descriptions of installed packages and the standard library), 11 messages each; the
@@ -12,6 +13,7 @@ does. `verbs --before TREE` measures `show` of another tree of this project besi
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import os
 import shutil
@@ -31,6 +33,8 @@ from benchmarks.corpus import CHATML, POLICY, real_conversations
 from benchmarks.pairs import Ratio
 
 ROWS = (50, 300, 900)
+MEMORY_BAR = 300
+"""MB that one process may take."""
 TREE = Path(__file__).parents[1]
 START = "from policy_engine.cli.main import main; main()"
 
@@ -187,6 +191,62 @@ def script(files: Files, pairs: int) -> dict[str, Any]:
     }
 
 
+ALONE = "from transformers import AutoTokenizer; AutoTokenizer.from_pretrained('tokenizer')"
+IMPORTS = (
+    "import os; os.environ['OPENBLAS_NUM_THREADS'] = '1'; "
+    "import typer, rich.console, jinja2.sandbox, lark, numpy, pyarrow.parquet"
+)
+
+
+def memory(files: Files, pairs: int) -> dict[str, Any]:
+    """Peaks and CPU seconds: `apply` by backend, first runs, and what others take alone."""
+    few, many = ROWS[1:]
+
+    def apply(backend: str, count: int = few) -> str:
+        return f"apply {count}.jsonl -p my.policy -t tokenizer -o ours.parquet --overwrite --backend {backend}"
+
+    def fully(name: str) -> Spent:
+        return files.measure([sys.executable, "-c", FULL_CHECK.replace("kitoken", name)])
+
+    works: dict[str, Callable[[], Spent]] = {
+        "packages that `apply` imports, alone": lambda: files.measure([sys.executable, "-c", IMPORTS]),
+        "transformers' `AutoTokenizer`, alone": lambda: files.measure([sys.executable, "-c", ALONE]),
+        "`show`, unknown tokenizer": lambda: files.unknown(SHOW),
+        "`apply`, unknown tokenizer": lambda: files.unknown(apply("reference")),
+        "`apply`, tokenizer read for the first time": lambda: files.ours(apply("reference")),
+        "`apply`, tokenizer's own ids": lambda: files.ours(apply("reference")),
+        f"the same, {many} rows": lambda: files.ours(apply("reference", many)),
+    }
+    for name in ("kitoken", "gigatoken"):
+        works[f"`apply`, {name}, never checked"] = functools.partial(files.ours, apply(name))
+        works[f"a full check of {name}"] = functools.partial(fully, name)
+        works[f"`apply`, {name}, checked before"] = functools.partial(files.ours, apply(name))
+        works[f"the same with {name}, {many} rows"] = functools.partial(files.ours, apply(name, many))
+    found: dict[str, list[Spent]] = {name: [] for name in works}
+    for _ in range(pairs):
+        # All of them begin again with what nobody loaded or checked before.
+        shutil.rmtree(files.folder / "kept", ignore_errors=True)
+        for name, work in works.items():
+            if name == "`apply`, tokenizer read for the first time":
+                files.ours(SHOW)  # the run that puts it into the cache
+            found[name].append(work())
+    return {
+        "pairs": pairs,
+        "rows": [few, many],
+        "megabytes": {name: max(spent.megabytes for spent in values) for name, values in found.items()},
+        "seconds": {name: statistics.median(spent.seconds for spent in values) for name, values in found.items()},
+    }
+
+
+def show_memory(found: dict[str, Any]) -> str:
+    """The table of peaks."""
+    rows = [
+        [name, f"{peak:.0f}{'' if peak <= MEMORY_BAR else f', OVER {MEMORY_BAR}'}", f"{found['seconds'][name]:.2f}"]
+        for name, peak in found["megabytes"].items()
+    ]
+    return results.table([f"process, {found['rows'][0]} rows", "peak, MB", "CPU seconds"], rows)
+
+
 def _quartiles(values: list[float]) -> dict[str, float]:
     low, median, high = statistics.quantiles(values, n=4) if len(values) > 1 else values * 3
     return {"median": median, "low": low, "high": high}
@@ -227,7 +287,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.whole", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("step", choices=["verbs", "script"])
+    parser.add_argument("step", choices=["verbs", "script", "memory"])
     parser.add_argument("--pairs", type=int, default=10)
     parser.add_argument("--before", type=Path, metavar="TREE", help="another tree, for `verbs`")
     parser.add_argument("--results", type=Path, default=results.RESULTS)
@@ -235,10 +295,12 @@ def main() -> None:
     opening = results.start()
     with tempfile.TemporaryDirectory() as folder:
         files = Files(Path(folder))
-        made = verbs(files, options.pairs, options.before) if options.step == "verbs" else script(files, options.pairs)
-        found = {**opening, **made}
+        steps = {"verbs": lambda: verbs(files, options.pairs, options.before)}
+        steps |= {"script": lambda: script(files, options.pairs), "memory": lambda: memory(files, options.pairs)}
+        found = {**opening, **steps[options.step]()}
     results.save(options.results, f"whole-{options.step}", found)
-    print(f"\n{(show_verbs if options.step == 'verbs' else show_script)(found)}\n\n{results.description(found)}")
+    shown = {"verbs": show_verbs, "script": show_script, "memory": show_memory}[options.step](found)
+    print(f"\n{shown}\n\n{results.description(found)}")
 
 
 if __name__ == "__main__":

@@ -18,7 +18,8 @@ from policy_engine.builtin.verdicts import Verdict, shipped_verdicts, write_verd
 from policy_engine.chat.loading import load_tokenizer
 from policy_engine.chat.tokenizer import ChatTokenizer
 from policy_engine.chat.tokens import qualify
-from policy_engine.chat.tokens.fast_backend import PACKAGES, installed
+from policy_engine.chat.tokens.fast_backend import PACKAGES
+from policy_engine.core.versions import version_of
 from tests.support.tokenizers import REAL, load
 
 
@@ -28,7 +29,7 @@ def made(name: str) -> list[Verdict]:
     subject = own.locator.subject
     found = []
     for backend in PACKAGES:
-        version = installed(backend)
+        version = version_of(backend)
         if version is None:
             continue
         # Neither what is shipped nor what the cache has: the check itself.

@@ -1,4 +1,7 @@
-"""Entry point of the `policy-engine` script, which begins before anything of the command line is imported."""
+"""Entry point of the `policy-engine` script.
+
+It sets up the process before anything of the command line is imported.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ def main() -> None:
     collect_rarely()
     _replace_closed()
     # In this process alone, which is the command line's: elsewhere other code may use Lark with them.
-    sys.meta_path.insert(0, _WithoutUnused())  # type: ignore[arg-type]
+    sys.meta_path.insert(0, _WithoutUnused())
     from policy_engine.cli.app import run
 
     code = run(sys.argv[1:])
@@ -28,7 +31,7 @@ def main() -> None:
 
 
 class _WithoutUnused:
-    """Says that packages of `_UNUSED` are not there, while Lark is imported; others import them as always."""
+    """Hides packages of `_UNUSED` while Lark is imported; others import them as always."""
 
     def find_spec(self, name: str, path: object = None, target: object = None) -> None:
         """See `importlib.abc.MetaPathFinder`."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Literal
+
+from policy_engine.core.classes import dataclass
 
 FieldType = Literal["string", "number", "integer", "boolean", "list", "object", "any"]
 JsonType = Literal["null", "boolean", "integer", "number", "string", "list", "object", "other"]

@@ -5,9 +5,10 @@ Nodes compare by meaning: spans and comments are left out of equality, so `parse
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Literal
 
+from policy_engine.core.classes import dataclass
 from policy_engine.core.source import Source, Span
 from policy_engine.core.vocabulary import RelationKind
 from policy_engine.core.wording import field_path

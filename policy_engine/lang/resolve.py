@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final, Literal
 
+from policy_engine.core.classes import dataclass
 from policy_engine.core.diagnostics import Related
 from policy_engine.core.schema import Schema
 from policy_engine.core.source import Span

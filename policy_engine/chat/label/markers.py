@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+
+from policy_engine.core.classes import dataclass
 
 _SHAPES = (
     r"<\|[^\s<>|]+\|>|<｜[^<>｜]+｜>|<\|[^\s<>|]+>|<[^\s<>|/]+\|>"

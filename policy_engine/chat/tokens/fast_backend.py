@@ -55,7 +55,6 @@ class KitokenBackend:
 
         self.form = form
         self._encoder = kitoken.Kitoken(form)
-        give_back()
 
     @classmethod
     def of(cls, definition: str) -> KitokenBackend:

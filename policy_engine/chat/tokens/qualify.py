@@ -15,7 +15,6 @@ import hashlib
 import json
 import unicodedata
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Final
@@ -30,6 +29,7 @@ from policy_engine.chat.tokens.fast_backend import (
     head_and_model,
     load_backend,
 )
+from policy_engine.core.classes import dataclass
 from policy_engine.core.versions import version_of
 
 _FORM: Final = "form.bin"
@@ -150,7 +150,7 @@ def _shipped(definition: str, name: str, version: str) -> Verdict | None:
         vocabulary_of(definition),
         backend=name,
         version=version,
-        tokenizers=importlib.metadata.version("tokenizers"),
+        tokenizers=str(version_of("tokenizers")),
         unicode=unicodedata.unidata_version,
         checks=check_code(),
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -10,6 +9,7 @@ import typer
 from policy_engine.cli.options import DataArgument, FormatOption, Loading, Named
 from policy_engine.cli.outcome import Outcome
 from policy_engine.core.choices import Backend, Engine, Keep, PairColumns
+from policy_engine.core.classes import dataclass
 
 if TYPE_CHECKING:
     from policy_engine.run.run_options import RunOptions

@@ -44,6 +44,8 @@ WORDS: Final = {
     r"\banew\b": "say `again`",
     r"\b(?:held|holds?|holding)\b(?: \S+){0,5}? against\b": "say `compared with` or `checked against`",
     r"\bmend(?:s|ed|ing)?\b": "say `fix`",
+    r"\bunless said\b": "say `by default`",
+    r"\b(?:is|are) said\b(?! to\b)": "say `described`, `reported` or `set`",
 }
 """Words that a plainer one replaces, and what to write instead.
 

@@ -13,7 +13,9 @@ import pytest
 from policy_engine import ChatTemplate, Conversation
 from policy_engine.cli.app import VERBS
 from policy_engine.core.choices import Trainer
+from policy_engine.core.errors import DataError
 from policy_engine.core.vocabulary import CONTINUATIONS, KEYWORDS, MESSAGE_FIELDS, PART_DOCS, RelationKind
+from policy_engine.data.files.readers import SUFFIXES, read_rows
 from policy_engine.doctor.runners import TRAINERS, not_installed
 from policy_engine.importers.registry import IMPORTERS
 from policy_engine.lang.format import format_policy
@@ -82,14 +84,27 @@ def test_an_output_format(suffix: str) -> None:
     assert suffix in (apply_dataset.__doc__ or "")
 
 
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_an_input_format(suffix: str) -> None:
+    (table,) = re.findall(r"## Inputs\n(.*?)\n\nEverything", read("docs/reference/data.md"), re.DOTALL)
+    assert f"`{suffix}`" in table
+    with pytest.raises(DataError) as error:
+        read_rows(ROOT / "Makefile")
+    assert suffix in (error.value.help or "")
+
+
+def test_the_trainers() -> None:
+    assert get_args(Trainer) == TRAINERS, "`Trainer` in policy_engine/core/choices.py names what --trainer takes"
+
+
 @pytest.mark.parametrize("trainer", TRAINERS)
 def test_a_trainer(trainer: str) -> None:
-    assert trainer in get_args(Trainer), "`Trainer` in policy_engine/core/choices.py names what --trainer takes"
     module = trainer.replace("-", "_")
     name = f"policy_engine.doctor.trainers.run_{module}"
     assert find_spec(name) is not None
     assert f"def run_{module}(" in read(f"{name.replace('.', '/')}.py")
     assert re.search(rf"--trainer {trainer}\b|`{trainer}`", read("docs/how-to/trainers.md"))
+    assert trainer.partition("-")[0] in read("examples/README.md").lower(), "no example leads a policy into it"
     (packages,) = re.findall(r"pip install (.*?) \(", not_installed(trainer, "").help or "")
     listed = {name for path in (ROOT / "tests").glob("requirements*.txt") for name in required(path)}
     assert set() == set(packages.split()) - listed, "no environment of the tests has it"

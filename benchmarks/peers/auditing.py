@@ -23,7 +23,7 @@ def run_audit(folder: Path, into: Path) -> int:
     wrong = 0
     for case in cases:
         facts = json.loads(case.read_text(encoding="utf-8"))
-        # What is odd is said without a policy; only the rows that break one are said with it.
+        # What is odd is found without a policy; only the rows that break one need it.
         alone, told = audit(case.parent, None), audit(case.parent, facts["policy"])
         smells = [smell["code"] for smell in alone["smells"]]
         good = facts["fault"] in smells if facts["fault"] else not smells and not told["breaches"]

@@ -6,7 +6,7 @@
     training_client.forward_backward(data, loss_fn="cross_entropy")
 
 Tinker adds up weight times negative log likelihood over all tokens of all data of a call, and divides by nothing. So
-what a conversation counts for is said with its weights:
+what a conversation counts for is set by its weights:
 
 * `reduction="none"`: weights as the policy says, a token 1 without; long conversations count for more;
 * `reduction="mean"`: each conversation's weights are divided by their sum, so that all conversations count the same.

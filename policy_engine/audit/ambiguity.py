@@ -90,7 +90,7 @@ class Doubts:
             if not all(word in truth.chat.text for word in _OF_CALLS if word in repr(messages)):
                 continue  # the template has no place for calls, so no row has any
             found = recoverer.recover(truth.input_ids)
-            # A row like this one is not found at all, so nothing false is said of it.
+            # A row like this one is not found at all, so no finding about it is false.
             if found is None or not found.chat.text.startswith(truth.chat.text):
                 continue
             markers, joins = _compare(truth.chat, found.chat)

@@ -149,7 +149,7 @@ class Auditor:
                 self._noted = {}
                 padding = [trained[at] for at in range(start, end) if not attention[at]]
                 self._note("pad-trained", any(padding), bool(padding))
-                # What a row says beside its ids is said of one conversation.
+                # What a row says beside its ids is about one conversation.
                 beside = {**row, "sampled": _of(marks_of(row, len(ids)), kept)} if len(spans) == 1 else {}
                 self._add(
                     number, beside, [ids[at] for at in kept], [labels[at] for at in kept], [trained[at] for at in kept]

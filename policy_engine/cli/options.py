@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from policy_engine.cli.reporters import Format, FormatWithoutFindings
+from policy_engine.cli.reporters import ReportFormat, ReportFormatWithoutFindings
 from policy_engine.core.classes import dataclass
 
 DataArgument = Annotated[str, typer.Argument(metavar="DATA", help="A dataset: file, folder, or - for standard input.")]
@@ -14,8 +14,8 @@ PolicyFilesArgument = Annotated[
     list[str], typer.Argument(metavar="FILE...", help="Policy files, shipped names, or - for standard input.")
 ]
 _FORMAT = typer.Option("--format", help="Form of the outcome: text for people, the others for machines.")
-FormatOption = Annotated[Format, _FORMAT]
-FormatWithoutFindingsOption = Annotated[FormatWithoutFindings, _FORMAT]
+FormatOption = Annotated[ReportFormat, _FORMAT]
+FormatWithoutFindingsOption = Annotated[ReportFormatWithoutFindings, _FORMAT]
 PolicyOption = Annotated[
     str | None,
     typer.Option("-p", "--policy", metavar="POLICY", help="A policy file, or a shipped policy by its name."),

@@ -1,6 +1,6 @@
 """Options of one verb that its work takes as they are, declared for both.
 
-explain chats.jsonl --row 3 --at Paris   →   About(row=3, at="Paris")
+explain chats.jsonl --row 3 --at Paris   →   ExplainOptions(row=3, at="Paris")
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ LOOPBACK = "127.0.0.1"
 
 
 @dataclass(frozen=True, kw_only=True)
-class About:
+class ExplainOptions:
     """The row, and what of it."""
 
     row: Annotated[int | None, typer.Option("--row", min=1, help="Which row, from 1 (default: the first).")] = None
@@ -36,7 +36,7 @@ class About:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Which:
+class ShowOptions:
     """The rows to show, and the form: a page if `html` names one, else text for the terminal."""
 
     row: Annotated[list[int] | None, typer.Option("--row", min=1, help="Show this row (from 1); may be repeated.")] = (
@@ -52,7 +52,7 @@ class Which:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Step:
+class DoctorOptions:
     """The trainer, its settings, and the batch."""
 
     trainer: Annotated[Trainer, typer.Option("--trainer", help="Whose collator and loss.")]
@@ -76,7 +76,7 @@ class Step:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Where:
+class PlayOptions:
     """The address of the page."""
 
     host: Annotated[

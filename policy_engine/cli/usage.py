@@ -11,7 +11,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
-from policy_engine.cli.reporters import FORMATS, Format
+from policy_engine.cli.reporters import FORMATS, ReportFormat
 from policy_engine.core.errors import ConfigError
 from policy_engine.core.suggest import did_you_mean
 
@@ -111,7 +111,7 @@ def verb_of(arguments: Sequence[str]) -> str:
     return next((a for a in arguments if not a.startswith("-")), "")
 
 
-def format_of(arguments: Sequence[str]) -> Format:
+def format_of(arguments: Sequence[str]) -> ReportFormat:
     """The format that a command line asks for; text if it names no known one.
 
     >>> format_of(["check", "--format", "json"])

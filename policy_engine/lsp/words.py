@@ -40,12 +40,12 @@ KEYWORD_DOCS: Final[dict[str, str]] = {
     "language": "the version of the language that the file is written in",
 }
 SETTING_DOCS: Final[dict[str, str]] = {
-    "straddle": "a token whose characters got different decisions; `mask` unless said",
-    "empty": "a row with nothing to train; `drop` unless said, and counted",
-    "unrendered": "a field of a message that never reached the text; unless said, an error where a trained turn lost "
+    "straddle": "a token whose characters got different decisions; `mask` by default",
+    "empty": "a row with nothing to train; by default dropped and counted",
+    "unrendered": "a field of a message that never reached the text; by default an error where a trained turn lost "
     "its text or tool calls, else a warning",
-    "media": "a row with images, sounds or videos where a tokenizer is given and no processor; `error` unless said",
-    "drift": "a row whose given token ids spell something else than its messages; `error` unless said",
+    "media": "a row with images, sounds or videos where a tokenizer is given and no processor; `error` by default",
+    "drift": "a row whose given token ids spell something else than its messages; `error` by default",
 }
 GROUP_DOCS: Final[dict[str, str]] = {
     "body": "what the author of a turn writes: reasoning, text, tool calls, markup",

@@ -135,16 +135,16 @@ class Legend:
             yield Text("  ").join([*names, *([Text("masked")] if self.masked else [])])
 
 
-Piece = tuple[str, str]
+Styled = tuple[str, str]
 """Text, and the name of its style."""
 
 
-def _lines(pieces: Iterable[Piece], console: Console, width: int) -> Iterator[RenderableType | Segment]:
+def _lines(pieces: Iterable[Styled], console: Console, width: int) -> Iterator[RenderableType | Segment]:
     """The lines of some text, folded at the width.
 
     Rich looks for words in each line that it is given, so a line that fits is given to it in its last form.
     """
-    line: list[Piece] = []
+    line: list[Styled] = []
     size = 0
     # Without colours a style changes nothing, so lines that fit go to rich as one text.
     is_plain = console.color_system is None
@@ -173,9 +173,9 @@ def _lines(pieces: Iterable[Piece], console: Console, width: int) -> Iterator[Re
         yield Segment("".join(plain))
 
 
-def _turn_text(turn: TurnView, color_by: ColorBy, marks: bool, ids: bool) -> list[Piece]:
+def _turn_text(turn: TurnView, color_by: ColorBy, marks: bool, ids: bool) -> list[Styled]:
     who = "no message" if turn.turn is None else f"{turn.turn} {turn.role}"
-    made: list[Piece] = [(f"── {one_line(who)} ", "bold"), (f"{turn.trained:,}/{turn.total:,}\n", "dim")]
+    made: list[Styled] = [(f"── {one_line(who)} ", "bold"), (f"{turn.trained:,}/{turn.total:,}\n", "dim")]
     # Neighbours of one kind together: a mark or colour around every token could not be read.
     pieces = [(kind, list(cells)) for kind, cells in groupby(turn.cells, key=lambda cell: _kind(cell, color_by))]
     if ids:

@@ -152,7 +152,7 @@ def _into_file(
     except BackendMismatch:
         raise
     except PolicyEngineError as error:
-        # The kind of the error says what to fix; what is left of the run is said beside it.
+        # The kind of the error says what to fix; what is left of the run is named beside it.
         raise error.reworded(f"{error.message}; {what_is_left(file, read=run.done)}") from error
     except (OSError, pa.ArrowException) as error:
         raise DataError(

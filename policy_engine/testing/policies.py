@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from policy_engine.core.source import Source, Span
-from policy_engine.core.vocabulary import ENDINGS, GROUPS, PARTS, SETTINGS, UNOWNED, UNTRAINABLE, parts_of
+from policy_engine.core.vocabulary import ENDINGS, GROUPS, PARTS, SETTINGS, UNOWNED, UNTRAINABLE, RelationKind, parts_of
 from policy_engine.lang import ast
 from policy_engine.testing.choices import Choices
 from policy_engine.testing.expressions import NUMBERS, SPAN_FIELDS, WEIGHT_FIELDS, expression, field, pattern
@@ -265,7 +265,7 @@ class _Maker:
         # Text of no message has no turn that could be before or after another.
         if shape.unowned:
             return None
-        kind: Literal["of", "after", "right after", "before"]
+        kind: RelationKind | Literal["of"]
         kind = choices.pick(("after", "before", "right after", "of"))
         role, names = self._role_name()
         which = self._which() if choices.chance(30) else None

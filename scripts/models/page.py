@@ -24,7 +24,7 @@ _INDEX = (
 )
 _KNOWN = (
     "Each column is a [shipped policy](../reference/presets.md). How they are compared with the systems themselves "
-    "is said [there](../how-to/import.md), the results are [here](../explanation/peers.md)."
+    "is described [there](../how-to/import.md), the results are [here](../explanation/peers.md)."
 )
 _KEY = (
     "✓ is trained, – is masked. A * is what the system itself did when it was run on this conversation, where that is "

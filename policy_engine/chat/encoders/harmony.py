@@ -21,6 +21,7 @@ from policy_engine.chat.encoders.protocol import Chunk, refusal, refuse_media
 from policy_engine.chat.tokens.byte_lengths import ByteTable
 from policy_engine.chat.variables import Inputs
 from policy_engine.core.errors import AttributionError, PolicyEngineError, TemplateError, TokenizerError
+from policy_engine.core.vocabulary import REASONING_ALIASES
 from policy_engine.core.wording import first_line
 
 _NAMED: Final = {"bos_token": "<|startoftext|>", "eos_token": "<|return|>", "pad_token": "<|endoftext|>"}
@@ -246,7 +247,7 @@ def _answer(message: Mapping[str, Any], text: str, turn: int, names: dict[str, s
     def new(text: str, channel: str) -> Any:
         return harmony.Message.from_role_and_content(harmony.Role.ASSISTANT, text).with_channel(channel)
 
-    thought = next((message[key] for key in ("reasoning_content", "thinking", "reasoning") if message.get(key)), None)
+    thought = next((message[key] for key in REASONING_ALIASES if message.get(key)), None)
     if thought:
         yield new(str(thought), "analysis"), turn, None
     calls = message.get("tool_calls") or ()

@@ -54,13 +54,14 @@ def _quoted(text: str) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Stretch:
-    """Tokens `[first, stop)` that spell the characters `[start, end)`, or drift from them.
+    """Tokens that spell some characters, or drift from them.
 
-    `turn` is the message where a drift begins.
+    The tokens are `[token_start, token_end)`, the characters `[start, end)`. `turn` is the message where a drift
+    begins.
     """
 
-    first: int
-    stop: int
+    token_start: int
+    token_end: int
     start: int
     end: int
     drifts: bool = False
@@ -127,10 +128,12 @@ def stretches(chat: RenderedChat, ids_T: npt.NDArray[np.int32], spelling: Spelli
         count, end = spelled.count, start + spelled.end
         # All ids agree, up to the end or to an ending that a sampled row need not have.
         if token + count == total and is_closed(chat, end):
-            return [*found, Stretch(first=token, stop=total, start=start, end=end)]
+            return [*found, Stretch(token_start=token, token_end=total, start=start, end=end)]
         if token + count < total and end == len(chat.text):
-            agreed = Stretch(first=token, stop=token + count, start=start, end=end)
-            rest = Stretch(first=token + count, stop=total, start=end, end=end, drifts=True, turn=_turn_at(turns, end))
+            agreed = Stretch(token_start=token, token_end=token + count, start=start, end=end)
+            rest = Stretch(
+                token_start=token + count, token_end=total, start=end, end=end, drifts=True, turn=_turn_at(turns, end)
+            )
             return [*found, agreed, rest]
         # The whole turn drifts, not only the rest of it: its start is what the model read before it went another
         # way.
@@ -138,9 +141,11 @@ def stretches(chat: RenderedChat, ids_T: npt.NDArray[np.int32], spelling: Spelli
         keep, begin = _until(spelled, begin - start)
         keep, begin = token + keep, begin + start
         if keep > token:
-            found.append(Stretch(first=token, stop=keep, start=start, end=begin))
+            found.append(Stretch(token_start=token, token_end=keep, start=start, end=begin))
         after, resumed = _agreement(chat, ids_T, spelling, turns, keep, end)
-        found.append(Stretch(first=keep, stop=after, start=begin, end=resumed, drifts=True, turn=_turn_at(turns, end)))
+        found.append(
+            Stretch(token_start=keep, token_end=after, start=begin, end=resumed, drifts=True, turn=_turn_at(turns, end))
+        )
         token, start = after, resumed
     return found
 

@@ -113,7 +113,7 @@ def _drifting(known: TokenBytes, chat: RenderedChat, given: RowTokens, found: Se
     ends: list[npt.NDArray[np.int64]] = []
     at = 0
     for stretch in found:
-        ids = given.ids_T[stretch.first : stretch.stop].tolist()
+        ids = given.ids_T[stretch.token_start : stretch.token_end].tolist()
         if stretch.drifts:
             text, starts_T, ends_T = known.spell_out(ids)
             if text:
@@ -123,7 +123,7 @@ def _drifting(known: TokenBytes, chat: RenderedChat, given: RowTokens, found: Se
         else:
             text = chat.text[stretch.start : stretch.end]
             # Spelled again, because the places are those in this stretch alone.
-            spelled = _spelled_by(known, text, given.ids_T[stretch.first : stretch.stop])
+            spelled = _spelled_by(known, text, given.ids_T[stretch.token_start : stretch.token_end])
             starts_T, ends_T = spelled.starts_T, spelled.ends_T
             segments += _moved(chat.segments, stretch.start, stretch.end, at - stretch.start)
         texts.append(text)
@@ -132,7 +132,7 @@ def _drifting(known: TokenBytes, chat: RenderedChat, given: RowTokens, found: Se
         at += len(text)
     made = replace(chat, text="".join(texts), segments=segments)
     places = [np.concatenate(places).astype(np.int32) if places else np.zeros(0, np.int32) for places in (starts, ends)]
-    drifted = tuple((s.first, s.stop) for s in found if s.drifts and s.stop > s.first)
+    drifted = tuple((s.token_start, s.token_end) for s in found if s.drifts and s.token_end > s.token_start)
     return _tokenized(made, given, places[0], places[1], drifted)
 
 

@@ -22,11 +22,11 @@ from policy_engine.core.classes import dataclass
 from policy_engine.core.errors import AttributionError, TokenizerError
 
 _BREAK: Final = "\n"
-Piece = tuple[int, int, bool]
+Encoded = tuple[int, int, bool]
 """Characters `[start, end)` of a text, and True if they are encoded as plain text."""
 
 
-def pieces_of(size: int, literals: Sequence[tuple[int, int]]) -> list[Piece]:
+def pieces_of(size: int, literals: Sequence[tuple[int, int]]) -> list[Encoded]:
     """The pieces of a text of `size` characters, in order; no piece is empty.
 
     `pieces_of(9, [(2, 5), (7, 7)])` is `[(0, 2, False), (2, 5, True), (5, 7, False), (7, 9, False)]`.
@@ -34,7 +34,7 @@ def pieces_of(size: int, literals: Sequence[tuple[int, int]]) -> list[Piece]:
     >>> pieces_of(9, [(3, 5)])
     [(0, 3, False), (3, 5, True), (5, 9, False)]
     """
-    found: list[Piece] = []
+    found: list[Encoded] = []
     at = 0
     for start, end in literals:
         found += ((at, start, False), (start, end, True))
@@ -90,7 +90,7 @@ class PieceLocator:
     def _located(self, texts: Sequence[str]) -> dict[str, Any]:
         return dict(zip(texts, self.tokens.locate(texts))) if texts else {}
 
-    def _joined(self, text: str, pieces: Sequence[Piece], known: dict[str, Any], line: Located) -> Any:
+    def _joined(self, text: str, pieces: Sequence[Encoded], known: dict[str, Any], line: Located) -> Any:
         ids: list[int] = []
         starts: list[npt.NDArray[np.int32]] = []
         ends: list[npt.NDArray[np.int32]] = []

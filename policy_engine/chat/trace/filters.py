@@ -27,11 +27,6 @@ from policy_engine.chat.trace.text import Traced, concat, lost, stand_in, text_o
 from policy_engine.chat.trace.tojson import tojson
 from policy_engine.chat.trace.values import TracedDict, TracedList, TracedMessage
 
-_KEEPING_ORIGINS: Final = frozenset(
-    {"e", "escape", "forceescape", "format", "indent", "join", "replace", "safe", "string", "tojson"}
-)
-"""Filters that are written again here, so that each character keeps its origin."""
-
 _PASSING_ON: Final = frozenset(
     {
         "batch", "dictsort", "groupby", "items", "list", "map", "max", "min", "random", "reject", "rejectattr",
@@ -144,27 +139,25 @@ def _length(value: Any) -> int:
     return size
 
 
+_OWN: Final[dict[str, Callable[..., Any]]] = {
+    "attr": _attr, "count": _length, "e": escape, "escape": escape, "forceescape": escape, "format": _format,
+    "indent": _indent, "join": _join, "length": _length, "replace": _replace, "safe": safe, "string": _string,
+    "tojson": tojson, "trim": _trim,
+}  # fmt: skip
+"""Filters that are written again here, so that each character keeps its origin."""
+
+
 def install(filters: MutableMapping[str, Callable[..., Any]]) -> None:
     """Replace filters by those that keep origins, with checks and marks around the others."""
-    filters["tojson"] = tojson
-    filters["safe"] = safe
-    filters["e"] = filters["escape"] = filters["forceescape"] = escape
-    filters["join"] = _join
-    filters["replace"] = _replace
-    filters["indent"] = _indent
-    filters["format"] = _format
-    filters["string"] = _string
-    filters["trim"] = _trim
-    filters["attr"] = _attr
-    filters["truncate"] = _truncate
-    filters["pprint"] = _pprint
-    filters["length"] = filters["count"] = _length
+    filters.update(_OWN)
+    # Marked as Jinja's own are: where a part of what they make has no origin, all of it is of one owner.
+    filters["truncate"], filters["pprint"] = _truncate, _pprint
     checks = before_filters()
     for name in set(filters) - _CHEAP:
         moves = name in _PASSING_ON
         # A filter that moves values prints nothing, so it needs no check unless one is listed.
         check = checks.get(name, None if moves else before_any)
-        mark = None if moves else computed if name in _KEEPING_ORIGINS else computed_by_jinja
+        mark = None if moves else computed if name in _OWN else computed_by_jinja
         filters[name] = _guarded(filters[name], check, mark, reads=name in ("join", "sum"))
 
 

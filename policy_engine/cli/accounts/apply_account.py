@@ -234,6 +234,6 @@ def _notes(summary: Summary, masker: Masker) -> list[Text]:
             "the output has `loss_weights`: a plain Trainer or SFTTrainer drops the column and weighs trained tokens "
             "alike; use `weighted_trainer`, and see with `policy-engine doctor`"
         )
-    # The line on straddles is always there, so that a zero is said too.
+    # The line on straddles is always there, so that a zero is shown too.
     style = ["" if summary.straddles else "dim", *([DOUBT] * (len(notes) - 1))]
     return [Text(note, style=s) for note, s in zip(notes, style, strict=True)]

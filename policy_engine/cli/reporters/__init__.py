@@ -15,19 +15,19 @@ from policy_engine.cli.reporters.json import json_document
 from policy_engine.cli.reporters.sarif import sarif_log
 from policy_engine.cli.reporters.text import write_text
 
-Format = Literal["text", "json", "sarif", "github"]
-FormatWithoutFindings = Literal["text", "json", "github"]
+ReportFormat = Literal["text", "json", "sarif", "github"]
+ReportFormatWithoutFindings = Literal["text", "json", "github"]
 """Formats of verbs that examine nothing, so that a code scanning service has nothing to take from them."""
-FORMATS: Final[tuple[Format, ...]] = get_args(Format)
+FORMATS: Final[tuple[ReportFormat, ...]] = get_args(ReportFormat)
 
-_MACHINE: dict[Format, Callable[[str, Outcome], str]] = {
+_MACHINE: dict[ReportFormat, Callable[[str, Outcome], str]] = {
     "json": json_document,
     "sarif": sarif_log,
     "github": github_commands,
 }
 
 
-def write(verb: str, outcome: Outcome, format: Format) -> None:
+def write(verb: str, outcome: Outcome, format: ReportFormat) -> None:
     """Prints an outcome.
 
     Machine formats go to standard output whole; text puts findings on standard error.

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from policy_engine.proof import Diff
 
 _LISTED = 5
-"""Rows that change, of those listed unless said."""
+"""Rows that are listed by default, of those that change."""
 _STYLES = {"equal": GOOD, "trains more": DOUBT, "trains less": DOUBT, "incomparable": BAD}
 
 

@@ -8,14 +8,14 @@ import typer
 
 from policy_engine.cli.options import FormatOption, Named, TrustEncoderOption
 from policy_engine.cli.outcome import Outcome
-from policy_engine.cli.records import Step
+from policy_engine.cli.records import DoctorOptions
 
 
 def doctor(
     data: Annotated[
         str, typer.Argument(metavar="DATA", help="A masked dataset (`input_ids` and `labels`), or chats to mask.")
     ],
-    step: Step,
+    step: DoctorOptions,
     named: Named,
     trust_encoder: TrustEncoderOption = False,
     format: FormatOption = "text",

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from policy_engine.cli.options import DataArgument, FormatOption, Loading, Named
 from policy_engine.cli.outcome import Outcome
-from policy_engine.cli.records import About
+from policy_engine.cli.records import ExplainOptions
 
 
 def explain(
     data: DataArgument,
     named: Named,
-    about: About,
+    about: ExplainOptions,
     loading: Loading,
     format: FormatOption = "text",
 ) -> Outcome:

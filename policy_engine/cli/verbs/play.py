@@ -8,7 +8,7 @@ import typer
 
 from policy_engine.cli.options import FormatWithoutFindingsOption, Named, NoCacheOption
 from policy_engine.cli.outcome import Outcome
-from policy_engine.cli.records import Where
+from policy_engine.cli.records import PlayOptions
 
 
 def play(
@@ -18,7 +18,7 @@ def play(
     ] = None,
     named: Named,
     limit: Annotated[int, typer.Option("--limit", min=1, help="Load the first rows, this many.")] = 200,
-    where: Where,
+    where: PlayOptions,
     no_cache: NoCacheOption = False,
     format: FormatWithoutFindingsOption = "text",
 ) -> Outcome:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from policy_engine.cli.options import DataArgument, FormatOption, Loading, Named
 from policy_engine.cli.outcome import Outcome
-from policy_engine.cli.records import Which
+from policy_engine.cli.records import ShowOptions
 
 
 def show(
     data: DataArgument,
     named: Named,
-    which: Which,
+    which: ShowOptions,
     loading: Loading,
     format: FormatOption = "text",
 ) -> Outcome:

@@ -12,7 +12,7 @@ from policy_engine import builtin
 from policy_engine.cli.accounts.apply_account import closing, failures
 from policy_engine.cli.options import Named
 from policy_engine.cli.outcome import Outcome
-from policy_engine.cli.records import Which
+from policy_engine.cli.records import ShowOptions
 from policy_engine.cli.work.apply import Request, run_with_bar
 from policy_engine.cli.work.inputs import load_inputs
 from policy_engine.cli.work.show import show_rows
@@ -47,7 +47,7 @@ def tour(folder: Path, *, overwrite: bool, machine: bool = True) -> Outcome:
     ids = [row.get("id") for row in builtin.sample_rows()]
     page = folder / "masked.html"
     shown = tuple(ids.index(name) + 1 for name in SHOWN)
-    which = Which(limit=None, html=page, overwrite=overwrite)
+    which = ShowOptions(limit=None, html=page, overwrite=overwrite)
     views = show_rows(request.data, inputs, which, machine=machine, shown=shown)
     summary = run_with_bar(request, inputs)
     # One row of the sample is broken, to show what becomes of such a row: reported and counted, the others written.

@@ -18,7 +18,7 @@ from policy_engine.chat.loading import load_tokenizer
 from policy_engine.chat.tokenizer import ChatTokenizer
 from policy_engine.cli.options import Named
 from policy_engine.cli.outcome import Exit, Outcome, diagnostics_of
-from policy_engine.cli.records import Step
+from policy_engine.cli.records import DoctorOptions
 from policy_engine.cli.work.inputs import Inputs, load_inputs, media_options
 from policy_engine.cli.work.masked_rows import masked_rows
 from policy_engine.core.diagnostics import Diagnostic
@@ -43,9 +43,9 @@ MOST_TOKENS: Final = 16_384
 """Rows are taken until there are so many tokens, so that long rows need no large machine; one row always."""
 
 
-def ask(data: str, named: Named, step: Step) -> Outcome:
+def ask(data: str, named: Named, step: DoctorOptions) -> Outcome:
     """Takes the step. The answer is no if labels, weights or order do not survive."""
-    runner_of(step.trainer)  # what is not installed is said before anything is loaded
+    runner_of(step.trainer)  # what is not installed is reported before anything is loaded
     settings = _settings(step)
     try:
         sample, tokenizer, failed = _sample(data, named, step.rows)
@@ -79,7 +79,7 @@ def ask(data: str, named: Named, step: Step) -> Outcome:
     )
 
 
-def _settings(step: Step) -> dict[str, Any]:
+def _settings(step: DoctorOptions) -> dict[str, Any]:
     settings = {} if step.config is None else read_config(step.config)
     keys: list[str] = []
     for given in step.set_ or ():

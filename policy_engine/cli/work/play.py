@@ -12,7 +12,7 @@ from policy_engine import builtin
 from policy_engine.cli.garbage import collect_as_usual
 from policy_engine.cli.options import Named
 from policy_engine.cli.outcome import Outcome
-from policy_engine.cli.records import Where
+from policy_engine.cli.records import PlayOptions
 from policy_engine.cli.reporters.console import print_all
 from policy_engine.cli.work.inputs import STDIN, load_chat_tokenizer, read_source
 from policy_engine.data.dataset import load_dataset_spec
@@ -23,7 +23,7 @@ from policy_engine.play.serve import check_installed, serve
 PRESET: Final = "default"
 
 
-def play_on(data: str | None, named: Named, where: Where, *, limit: int) -> Outcome:
+def play_on(data: str | None, named: Named, where: PlayOptions, *, limit: int) -> Outcome:
     """Serves the page until it is ended.
 
     Raises ConfigError if Gradio is not installed or no tokenizer is named, and what loading and reading raise.

@@ -15,7 +15,7 @@ from policy_engine.cli.accounts.apply_account import UNROLL, rules_json
 from policy_engine.cli.accounts.data_findings import data_findings
 from policy_engine.cli.files import exists, write_text_file
 from policy_engine.cli.outcome import Exit, Outcome, diagnostics_of, grouped
-from policy_engine.cli.records import Which
+from policy_engine.cli.records import ShowOptions
 from policy_engine.cli.work.inputs import Inputs
 from policy_engine.cli.work.masked_rows import masked_rows
 from policy_engine.core.choices import ColorBy
@@ -35,7 +35,7 @@ from policy_engine.run.summary import Counts, DoubtfulRole
 
 
 def show_rows(
-    data: str, inputs: Inputs, which: Which, *, machine: bool = True, shown: Sequence[int] | None = None
+    data: str, inputs: Inputs, which: ShowOptions, *, machine: bool = True, shown: Sequence[int] | None = None
 ) -> Outcome:
     """The first rows (a `limit` of None: all) or the named ones; failed rows are findings.
 

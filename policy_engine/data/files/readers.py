@@ -23,10 +23,30 @@ from policy_engine.data.files.stamp import Stamp
 
 PIPE: Final = "-"
 _TEXT: Final[dict[str, TextKind]] = {".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "json"}
-_COMPRESSED: Final = (".gz", ".zst")
 _ARROW: Final = (".parquet", ".arrow")
-_KNOWN: Final = ".jsonl, .ndjson, .json (each also with .gz or .zst), .parquet, .arrow, a folder of these, or a folder "
-_KNOWN_HELP: Final = f"known are {_KNOWN}that `datasets.save_to_disk` wrote; - reads JSON Lines from a pipe"
+_Stream = tuple[Any, tuple[type[Exception], ...]]
+"""The text of a compressed file as a stream, and the errors that reading it may raise."""
+
+
+def _gunzip(raw: io.FileIO) -> _Stream:
+    return gzip.GzipFile(fileobj=raw), (OSError, EOFError, zlib.error)
+
+
+def _unzstd(raw: io.FileIO) -> _Stream:
+    import pyarrow as pa
+
+    # Arrow brings zstd along, and reads a file of several frames as one.
+    return pa.CompressedInputStream(pa.PythonFile(raw, "r"), "zstd"), (OSError, EOFError, pa.ArrowException)
+
+
+_COMPRESSED: Final[dict[str, Callable[[io.FileIO], _Stream]]] = {".gz": _gunzip, ".zst": _unzstd}
+"""Compressions of text files by the last suffix."""
+SUFFIXES: Final = (*_TEXT, *_COMPRESSED, *_ARROW)
+"""Endings of the names of data files."""
+_KNOWN_HELP: Final = (
+    f"known are {', '.join(_TEXT)} (each also with {' or '.join(_COMPRESSED)}), {', '.join(_ARROW)}, a folder of "
+    "these, or a folder that `datasets.save_to_disk` wrote; - reads JSON Lines from a pipe"
+)
 
 
 class Rows(Iterator[Numbered]):
@@ -46,7 +66,7 @@ class Rows(Iterator[Numbered]):
         # A pipe has no length.
         self._fraction: Callable[[], float | None] = lambda: None
         self._rows = self._read_pipe(pipe) if pipe is not None else self._read_files()
-        # The first row is read at once, so that a file that cannot be read at all is said before anything is made.
+        # The first row is read at once, so that a file that cannot be read at all is reported before anything is made.
         self._first: list[Numbered] = [row for row in [next(self._rows, None)] if row is not None]
         if not self._first:
             name = "the pipe" if pipe is not None else ", ".join(f"`{file}`" for file in files[:3])
@@ -223,13 +243,6 @@ def _text_rows(
 
 def _decompressed(raw: io.FileIO, file: Path) -> tuple[io.BufferedReader, tuple[type[Exception], ...]]:
     """The stream of a file's text, and the errors that reading it may raise."""
-    if file.suffix.lower() == ".gz":
-        made: Any = gzip.GzipFile(fileobj=raw)
-        return io.BufferedReader(made, 1 << 20), (OSError, EOFError, zlib.error)
-    if file.suffix.lower() == ".zst":
-        import pyarrow as pa
-
-        # Arrow brings zstd along, and reads a file of several frames as one.
-        made = pa.CompressedInputStream(pa.PythonFile(raw, "r"), "zstd")
-        return io.BufferedReader(made, 1 << 20), (OSError, EOFError, pa.ArrowException)
-    return io.BufferedReader(raw, 1 << 20), (OSError, EOFError)
+    opened = _COMPRESSED.get(file.suffix.lower())
+    stream, errors = (raw, (OSError, EOFError)) if opened is None else opened(raw)
+    return io.BufferedReader(stream, 1 << 20), errors

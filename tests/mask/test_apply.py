@@ -236,3 +236,12 @@ def test_pieces_of_a_layout_are_decided_as_segments_alone_are(policy: str, strad
         assert not isinstance(found, RowError)
         for name in ("weights_T", "rules_T", "reasons_T", "segments_T"):
             assert getattr(found, name).tolist() == getattr(expected, name).tolist()
+
+
+def test_tokens_of_a_chat_without_text_are_of_no_segment():
+    chat = RenderedChat(text="", segments=(), messages=({"role": "user", "content": ""},), sample={})
+    mask = apply_program(policy_from_text("train everything"), tokens_at(chat, [(0, 0), (0, 0)]))
+    assert [-1, -1] == mask.segments_T.tolist()
+    assert [(0.0, "structural"), (0.0, "default")] == [
+        (weight, REASONS[reason]) for weight, reason in zip(mask.weights_T.tolist(), mask.reasons_T.tolist())
+    ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from types import SimpleNamespace
 from typing import Any
 
@@ -55,3 +56,13 @@ def test_segments_of_one_role_and_part_are_one_kind(masker: Masker) -> None:
     assert [kinds.keys[at][1] for at in kinds.keys_S] == [segment.part for segment in row.chat.segments]
     data = [segment.part for segment, is_data in zip(row.chat.segments, kinds.is_data_S) if is_data]
     assert ["text", "text"] == data
+
+
+def test_kinds_are_worked_out_once_for_chats_of_one_layout(masker: Masker) -> None:
+    one, other = masked(masker, {"content": "Yes."}, {"content": "Maybe so."})
+    assert kinds_of(one.chat) is kinds_of(other.chat)
+    # Segments that no template placed have no layout to keep the kinds by.
+    loose = dataclasses.replace(one.chat, segments=tuple(one.chat.segments))
+    assert (kinds_of(one.chat).keys, kinds_of(one.chat).keys_S.tolist()) == (
+        kinds_of(loose).keys, kinds_of(loose).keys_S.tolist(),
+    )  # fmt: skip

@@ -3,6 +3,10 @@
 A byte-level token stands for a fixed run of bytes, so a cumulative sum of lengths gives every token's place; that the
 sum over a row equals the text's bytes proves it. The same holds for SentencePiece BPE with byte fallback, once spaces
 are written as it writes them. Rows where the proof fails are left to the tokenizer's offsets.
+
+    text          é!                     3 bytes: c3 a9 21
+    tokens        Ã©     !               2 bytes and 1, so they end behind bytes 2 and 3
+    characters    0:1    1:2
 """
 
 from __future__ import annotations

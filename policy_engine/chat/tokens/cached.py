@@ -1,6 +1,9 @@
 """A tokenizer out of the cache, which stands for a transformers tokenizer.
 
 What it does not know itself it asks the real tokenizer, which is loaded then.
+
+    len(tok), tok.convert_ids_to_tokens([198])     from the cache
+    tok("Hi")                                      from the real tokenizer
 """
 
 from __future__ import annotations

@@ -3,6 +3,9 @@
 A backend has to give the tokenizer's ids on the texts of a check (`check_texts`); the verdict is kept in the cache.
 Texts that stay a risk are read by the tokenizer itself, and some of the others are read twice as a run goes on. That
 finds a backend that differs on a kind of text that is common; it does not prove every id of every row.
+
+    "Hi 世界!"    tokenizer 1513 220 494 244 …    backend 1513 220 494 244 …    taken
+    "Hi 世界!"    tokenizer 1513 220 494 244 …    backend 1513 220 494 …        not taken, and the text is named
 """
 
 from __future__ import annotations

@@ -1,4 +1,9 @@
-"""Puts a loaded tokenizer into the cache."""
+"""Puts a loaded tokenizer into the cache.
+
+    "vocab":{"a":0,"b":1},"merges":[["a","b"]]    ->    {"a":0,"b":1}    and, one a line,    a b
+
+The next start reads these files in place of the tokenizer's own, if a tokenizer made of them is the same.
+"""
 
 from __future__ import annotations
 

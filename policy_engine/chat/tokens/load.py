@@ -1,4 +1,10 @@
-"""Loads tokenizers and chat templates: from folders, files, the package, the hub."""
+"""Loads tokenizers and chat templates: from folders, files, the package, the hub.
+
+load_transformers("builtin")            the package's own
+load_transformers("models/qwen3")       a folder of transformers
+load_transformers("tokenizer.json")     one file
+load_transformers("Qwen/Qwen3-8B")      a name on the hub
+"""
 
 from __future__ import annotations
 

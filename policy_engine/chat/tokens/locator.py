@@ -1,4 +1,12 @@
-"""Ids of texts, and the characters of each token, by a way that is exact for the tokenizer."""
+"""Ids of texts, and the characters of each token, by a way that is exact for the tokenizer.
+
+    text          Hi 世界!
+    tokens        Hi     ·      ä¸     ĸ      ç      ķ      Į      !
+    ids           1513   220    494    244    163    243    234    0
+    characters    0:2    2:3    3:4    3:4    4:5    4:5    4:5    5:6
+
+The bytes of `世` are in two tokens, so both have its place.
+"""
 
 from __future__ import annotations
 

@@ -8,6 +8,8 @@ Offsets are characters of the text before normalization. What is known to be wro
 * a normal form that composes or reorders marks gives one mark's place to another, or drops it;
 * whitespace that several tokens' worth of spaces became covers only the last of them;
 * a token of some text is given no width, at position 0 or in place (then the text it stands for is not known).
+
+    " <mask>"    one added token with `lstrip`, offsets 0:7    ->  1:7, and the space is a gap that is explained
 """
 
 from __future__ import annotations

@@ -1,4 +1,9 @@
-"""The work of a fast tokenizer's pipeline on text, read from its components."""
+"""The work of a fast tokenizer's pipeline on text, read from its components.
+
+"normalizer": {"type": "NFC"}           ->  forms: `e` and a combining accent become one character
+"pre_tokenizer": {"type": "ByteLevel"}  ->  table: `Ġthe` is the four bytes of ` the`
+"trim_offsets": true                    ->  trims: offsets of ` the` leave its space out
+"""
 
 from __future__ import annotations
 

@@ -104,6 +104,9 @@ def apply_dataset(
         into_folder = FolderRun(
             source=source.open, plan=plan, folder=output, schema=schema, options=options, progress=progress
         )
+    else:
+        for name in clear_killed(output):
+            say(f"removed `{name}`, the unfinished file of a run that was killed")
     # At most two rounds: a fast backend that differs from the tokenizer in the middle of the run gives way to the
     # tokenizer, which cannot differ from itself.
     while True:
@@ -111,7 +114,7 @@ def apply_dataset(
         try:
             if into_folder is not None:
                 return into_folder.go(batches, engine or processes(options.workers), backend=choice.name)
-            return _into_file(source, batches, schema, output, options, progress, say, backend=choice.name)
+            return _into_file(source, batches, schema, output, options, progress, backend=choice.name)
         except BackendMismatch as error:
             say(f"{error.message}; all that was written is made again {error.again}")
             choice = BackendChoice(masker=in_full(masker), name="reference", description="")
@@ -124,12 +127,9 @@ def _into_file(
     output: Path,
     options: RunOptions,
     progress: Callable[[Progress], None],
-    say: Callable[[str], None],
     *,
     backend: str,
 ) -> Summary:
-    for name in clear_killed(output):
-        say(f"removed `{name}`, the unfinished file of a run that was killed")
     rows, numbered = source.open()
     run = _Run(rows=rows, schema=schema, options=options, progress=progress)
     file = open_output(output, schema, overwrite=options.overwrite)

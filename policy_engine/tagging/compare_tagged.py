@@ -21,7 +21,7 @@ from policy_engine.mask.apply_program import mask_tokens, straddle_of
 from policy_engine.mask.token_mask import REASONS
 from policy_engine.rules.program import Program
 from policy_engine.tagging.untaggable import UntaggableError
-from policy_engine.tagging.watch import Shape, is_hollow
+from policy_engine.tagging.watch import TriedShape, is_hollow
 
 
 def same_tree(first: str, second: str, parse: Callable[[str], nodes.Template]) -> bool:
@@ -112,13 +112,13 @@ class Wrong(NamedTuple):
     is_hollow: bool = False
 
 
-def wrong_shapes(source: str, tagged: str, shapes: Sequence[Shape], special: Mapping[str, Any]) -> dict[str, str]:
+def wrong_shapes(source: str, tagged: str, shapes: Sequence[TriedShape], special: Mapping[str, Any]) -> dict[str, str]:
     """The conversations that transformers renders or masks otherwise, each with the difference."""
     found = ((shape.name, wrong_shape(source, tagged, [shape], special)) for shape in shapes)
     return {name: wrong.sentence for name, wrong in found if wrong is not None}
 
 
-def wrong_shape(source: str, tagged: str, shapes: Sequence[Shape], special: Mapping[str, Any]) -> Wrong | None:
+def wrong_shape(source: str, tagged: str, shapes: Sequence[TriedShape], special: Mapping[str, Any]) -> Wrong | None:
     """The first conversation that transformers renders or masks otherwise, or None."""
     for shape in shapes:
         try:
@@ -159,7 +159,7 @@ class TokenCheck:
     straddling: Mapping[str, tuple[str, ...]]
 
 
-def check_tokens(tokenizer: ChatTokenizer, program: Program, tagged: str, shapes: Sequence[Shape]) -> TokenCheck:
+def check_tokens(tokenizer: ChatTokenizer, program: Program, tagged: str, shapes: Sequence[TriedShape]) -> TokenCheck:
     """Compares the tagged template's mask in transformers with the program's, token by token.
 
     The first token of a row is left out: no loss is ever counted there. Raises UntaggableError for another difference

@@ -19,7 +19,7 @@ from jinja2 import nodes
 
 from policy_engine.tagging.items import Item, Items, Token
 from policy_engine.tagging.plan import Scope
-from policy_engine.tagging.watch import Atom, Watched
+from policy_engine.tagging.watch import Watched, WatchedPiece
 
 Render = Callable[[Any, int], None]
 """Renders a shape, by number, with a compiled template."""
@@ -47,7 +47,7 @@ class ConditionFinder:
         self._roles = tuple(roles)
         self._values: dict[tuple[int, str], tuple[bool, ...] | None] = {}
 
-    def __call__(self, atoms: Sequence[Atom], scope: Scope) -> str | None:
+    def __call__(self, atoms: Sequence[WatchedPiece], scope: Scope) -> str | None:
         """The first condition that is true exactly where all atoms are trained; None without one."""
         candidates = self._candidates(scope)[:_MOST]
         # Roles first: they explain most templates, and each condition that raises costs time.
@@ -64,11 +64,11 @@ class ConditionFinder:
                 return condition
         return None
 
-    def _never_raises(self, condition: str, atoms: Sequence[Atom]) -> bool:
+    def _never_raises(self, condition: str, atoms: Sequence[WatchedPiece]) -> bool:
         """True if a condition can be asked where what is missing raises, as in transformers."""
         return self._run(sorted({atom.site for atom in atoms}), [condition], self._environment) is not None
 
-    def _joined(self, singles: Sequence[str], atoms: Sequence[Atom]) -> Iterator[tuple[str, list[str]]]:
+    def _joined(self, singles: Sequence[str], atoms: Sequence[WatchedPiece]) -> Iterator[tuple[str, list[str]]]:
         """Few conditions, joined by `and` or `or`, true exactly where all atoms are trained."""
         values = {c: np.concatenate([self._known(atom, c) for atom in atoms]) for c in singles}
         wanted = [decision for atom in atoms for decision in atom.decisions if decision is not None]
@@ -88,7 +88,7 @@ class ConditionFinder:
             if chosen and not rest_W.any():
                 yield joint, sorted(chosen, key=list(among).index)
 
-    def _known(self, atom: Atom, condition: str) -> npt.NDArray[np.bool_]:
+    def _known(self, atom: WatchedPiece, condition: str) -> npt.NDArray[np.bool_]:
         """The values of a condition, where something was written."""
         values = self._values[atom.site, condition]
         assert values is not None
@@ -172,11 +172,11 @@ class ConditionFinder:
     # Values.
 
     # A rendering of all conversations answers for many conditions and sites at once, so they are asked together.
-    def prepare(self, atoms: Sequence[Atom], scope: Scope) -> None:
+    def prepare(self, atoms: Sequence[WatchedPiece], scope: Scope) -> None:
         """Asks for the roles at all these atoms in one go."""
         self._evaluate([atom.site for atom in atoms], self._candidates(scope)[: len(self._roles)])
 
-    def holds(self, condition: str, atom: Atom) -> bool:
+    def holds(self, condition: str, atom: WatchedPiece) -> bool:
         """True if a condition is true exactly where an atom is trained."""
         self._evaluate([atom.site], [condition])
         return _says(self._values[atom.site, condition], atom)
@@ -246,7 +246,7 @@ def _insert(tree: nodes.Template, site: int, call: nodes.Expr) -> None:
     raise AssertionError(f"there is no output {site}")
 
 
-def _says(values: tuple[bool, ...] | None, atom: Atom) -> bool:
+def _says(values: tuple[bool, ...] | None, atom: WatchedPiece) -> bool:
     return values is not None and all(
         decision is None or decision == value for decision, value in zip(atom.decisions, values)
     )

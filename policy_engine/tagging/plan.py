@@ -13,7 +13,7 @@ from typing import Literal, Protocol
 from policy_engine.tagging.blocks import Node, leaves_loop, loaded_names
 from policy_engine.tagging.items import Items
 from policy_engine.tagging.untaggable import UntaggableError
-from policy_engine.tagging.watch import Atom, Place, Watched
+from policy_engine.tagging.watch import CutPlace, Watched, WatchedPiece
 
 Status = Literal["trained", "masked", "varies", "empty", "inner"]
 
@@ -22,8 +22,8 @@ Status = Literal["trained", "masked", "varies", "empty", "inner"]
 class Region:
     """The source between two places is trained: always, or where `condition` is true."""
 
-    start: Place
-    end: Place
+    start: CutPlace
+    end: CutPlace
     condition: str | None = None
 
 
@@ -40,22 +40,22 @@ class Unit:
     """A piece of a body: an atom, or a whole node."""
 
     status: Status
-    start: Place
-    end: Place
-    atom: Atom | None = None
+    start: CutPlace
+    end: CutPlace
+    atom: WatchedPiece | None = None
     node: Node | None = None
 
 
 class Conditions(Protocol):
     """Finds conditions that are true exactly where atoms are trained."""
 
-    def __call__(self, atoms: Sequence[Atom], scope: Scope) -> str | None:
+    def __call__(self, atoms: Sequence[WatchedPiece], scope: Scope) -> str | None:
         """A condition for all the atoms, or None."""
 
-    def prepare(self, atoms: Sequence[Atom], scope: Scope) -> None:
+    def prepare(self, atoms: Sequence[WatchedPiece], scope: Scope) -> None:
         """Called before with atoms that may be asked for."""
 
-    def holds(self, condition: str, atom: Atom) -> bool:
+    def holds(self, condition: str, atom: WatchedPiece) -> bool:
         """True if a condition is right for an atom."""
 
 
@@ -160,8 +160,10 @@ class Planner:
                 for atom in table.get(node.first, ())
             ]
         # Behind the text of the gap before the node.
-        start = Place(index=node.first, offset=len(self._items.gaps[node.first].text))
-        return [Unit(status=self._node_status(node), start=start, end=Place(index=node.last + 1, offset=0), node=node)]
+        start = CutPlace(index=node.first, offset=len(self._items.gaps[node.first].text))
+        return [
+            Unit(status=self._node_status(node), start=start, end=CutPlace(index=node.last + 1, offset=0), node=node)
+        ]
 
     def _node_status(self, node: Node) -> Status:
         if node.kind == "buffered":
@@ -185,10 +187,10 @@ class Planner:
         return "trained" if whole else "inner"
 
     def _leaks_alone(self, node: Node) -> bool:
-        place = Place(index=node.first, offset=0)
+        place = CutPlace(index=node.first, offset=0)
         return self._leaks([Unit(status="trained", start=place, end=place, node=node)])
 
-    def _line(self, place: Place) -> int:
+    def _line(self, place: CutPlace) -> int:
         items = self._items
         return items.line(items.items[place.index].start if place.in_output else items.gaps[place.index].start)
 
@@ -200,7 +202,7 @@ class Planner:
         return _short(self._items.source[tokens[0].start : tokens[-1].end], quoted=False)
 
 
-def _status(atom: Atom) -> Status:
+def _status(atom: WatchedPiece) -> Status:
     seen = {decision for decision in atom.decisions if decision is not None}
     if atom.mixed is not None:
         return "inner"

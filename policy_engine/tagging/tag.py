@@ -24,7 +24,7 @@ from policy_engine.tagging.plan import Planner, Scope
 from policy_engine.tagging.sums import printed_in_place
 from policy_engine.tagging.tried_shapes import CONVERSATIONS, FURTHER, generated
 from policy_engine.tagging.untaggable import UntaggableError
-from policy_engine.tagging.watch import Shape, Watched, decide, split_outputs, watch
+from policy_engine.tagging.watch import TriedShape, Watched, decide, split_outputs, watch
 from policy_engine.tagging.write import GENERATION, tagged_source
 
 _MOST_TRIES = 5
@@ -42,7 +42,7 @@ class Tagged:
     """
 
     source: str
-    shapes: tuple[Shape, ...]
+    shapes: tuple[TriedShape, ...]
     refused: Mapping[str, str]
     """Conversations that the template itself refuses, by name, with its reasons."""
     examples: int
@@ -93,7 +93,7 @@ def tag_template(
     raise UntaggableError("tags are wrong for some conversations", next(iter(wrong.values())))
 
 
-def _tagged(template: ChatTemplate, shapes: tuple[Shape, ...]) -> Tagged:
+def _tagged(template: ChatTemplate, shapes: tuple[TriedShape, ...]) -> Tagged:
     environment = reference_environment()
     try:
         source = without_tags(read_items(normal(template.source), environment))
@@ -110,7 +110,7 @@ def _tagged(template: ChatTemplate, shapes: tuple[Shape, ...]) -> Tagged:
 
 
 def _tagged_source(
-    template: ChatTemplate, source: str, shapes: tuple[Shape, ...], environment: jinja2.Environment
+    template: ChatTemplate, source: str, shapes: tuple[TriedShape, ...], environment: jinja2.Environment
 ) -> Tagged:
     try:
         items = read_items(source, environment)
@@ -169,7 +169,7 @@ def _check_policy(program: Program) -> None:
 
 def _decided(
     template: ChatTemplate, program: Program, conversations: Mapping[str, Conversation]
-) -> tuple[tuple[Shape, ...], dict[str, str]]:
+) -> tuple[tuple[TriedShape, ...], dict[str, str]]:
     try:
         shapes, refused = decide(template, program, conversations)
     except AttributionError as error:
@@ -187,9 +187,9 @@ def _decided(
     return shapes, refused
 
 
-def _others(template: ChatTemplate, program: Program, count: int) -> tuple[Shape, ...]:
+def _others(template: ChatTemplate, program: Program, count: int) -> tuple[TriedShape, ...]:
     """Generated conversations that template and policy take, and what is trained of them."""
-    found: list[Shape] = []
+    found: list[TriedShape] = []
     for name, conversation in {**FURTHER, **generated(count)}.items():
         # What the policy itself refuses is no row to train on.
         with contextlib.suppress(PolicyEngineError):
@@ -197,13 +197,13 @@ def _others(template: ChatTemplate, program: Program, count: int) -> tuple[Shape
     return tuple(found)
 
 
-def _roles(template: ChatTemplate, shapes: Sequence[Shape]) -> list[str]:
+def _roles(template: ChatTemplate, shapes: Sequence[TriedShape]) -> list[str]:
     roles = {str(message["role"]) for shape in shapes for message in shape.conversation.messages}
     # Roles of the model first: `role == 'assistant'` is the condition that most templates need.
     return sorted(roles, key=lambda role: (role not in template.model_roles, role))
 
 
-def _render(template: ChatTemplate, shapes: Sequence[Shape]) -> Any:
+def _render(template: ChatTemplate, shapes: Sequence[TriedShape]) -> Any:
     def render(compiled: jinja2.Template, number: int) -> None:
         conversation = shapes[number].conversation
         compiled.render(
@@ -218,7 +218,7 @@ def _render(template: ChatTemplate, shapes: Sequence[Shape]) -> Any:
 
 
 def _wrong(
-    template: ChatTemplate, source: str, tagged: str, shapes: Sequence[Shape], environment: jinja2.Environment
+    template: ChatTemplate, source: str, tagged: str, shapes: Sequence[TriedShape], environment: jinja2.Environment
 ) -> Wrong | None:
     if not same_tree(source, tagged, environment.parse):
         raise UntaggableError("tags would change the text")

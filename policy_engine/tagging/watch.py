@@ -21,7 +21,7 @@ from policy_engine.tagging.items import Items, Operand, operands_of
 
 
 @dataclass(frozen=True, kw_only=True)
-class Shape:
+class TriedShape:
     """One conversation: its text, and the characters that the policy trains."""
 
     name: str
@@ -31,7 +31,7 @@ class Shape:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Place:
+class CutPlace:
     """A place where the source can be cut.
 
     Inside an output (`in_output`), `index` is its item and the place is `offset` characters into operand `operand`;
@@ -45,15 +45,15 @@ class Place:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Atom:
+class WatchedPiece:
     """A piece of the source that is trained or masked as a whole each time it is written.
 
     `decisions` has one entry for each time: None where nothing was written. `mixed` is a text that was trained in
     part, and cannot be cut in the source.
     """
 
-    start: Place
-    end: Place
+    start: CutPlace
+    end: CutPlace
     site: int
     text: str
     decisions: tuple[bool | None, ...]
@@ -75,10 +75,10 @@ class Site:
 class Watched:
     """All that was seen: `gaps` and `outputs` have the atoms by gap and by item."""
 
-    shapes: tuple[Shape, ...]
+    shapes: tuple[TriedShape, ...]
     sites: tuple[Site, ...]
-    gaps: Mapping[int, tuple[Atom, ...]]
-    outputs: Mapping[int, tuple[Atom, ...]]
+    gaps: Mapping[int, tuple[WatchedPiece, ...]]
+    outputs: Mapping[int, tuple[WatchedPiece, ...]]
     buffered: str | None
     """Trained text that a `call`, `filter` or `block` block or a recursive loop wrote."""
     split_source: str
@@ -88,12 +88,12 @@ class Watched:
 
 def decide(
     template: ChatTemplate, program: Program, conversations: Mapping[str, Conversation]
-) -> tuple[tuple[Shape, ...], dict[str, str]]:
+) -> tuple[tuple[TriedShape, ...], dict[str, str]]:
     """The shapes that the template renders, and why it does not render the others.
 
     Raises AttributionError where the policy trains text whose author is unknown.
     """
-    shapes: list[Shape] = []
+    shapes: list[TriedShape] = []
     refused: dict[str, str] = {}
     for name, conversation in conversations.items():
         try:
@@ -109,7 +109,7 @@ def decide(
                     f"the policy trains text that the template computed from the data, as in {chat.text[start:end]!r}"
                 )
             trained_C[start:end] = bool(weight)
-        shapes.append(Shape(name=name, conversation=conversation, text=chat.text, trained_C=trained_C))
+        shapes.append(TriedShape(name=name, conversation=conversation, text=chat.text, trained_C=trained_C))
     return tuple(shapes), refused
 
 
@@ -142,7 +142,7 @@ def split_outputs(items: Items) -> tuple[str, tuple[Site, ...], dict[int, tuple[
     return "".join(source), tuple(sites), operands
 
 
-def watch(items: Items, template: ChatTemplate, shapes: Sequence[Shape], name: str, *, strict: int = 0) -> Watched:
+def watch(items: Items, template: ChatTemplate, shapes: Sequence[TriedShape], name: str, *, strict: int = 0) -> Watched:
     """Renders the shapes once more, and collects the decisions about each piece of the source.
 
     With `strict`, nothing that is written between masked texts counts as masked, for transformers trains a token
@@ -166,8 +166,8 @@ def watch(items: Items, template: ChatTemplate, shapes: Sequence[Shape], name: s
             at = end
         if at != len(shape.text):
             raise TemplateError(f"{name} writes another text if its sums are taken apart")
-    gaps: dict[int, tuple[Atom, ...]] = {}
-    outputs: dict[int, tuple[Atom, ...]] = {}
+    gaps: dict[int, tuple[WatchedPiece, ...]] = {}
+    outputs: dict[int, tuple[WatchedPiece, ...]] = {}
     for number, site in enumerate(sites):
         atoms = _atoms(site, number, shapes, strict > 0)
         if site.in_output:
@@ -185,7 +185,7 @@ def watch(items: Items, template: ChatTemplate, shapes: Sequence[Shape], name: s
     )
 
 
-def _atoms(site: Site, number: int, shapes: Sequence[Shape], is_strict: bool) -> tuple[Atom, ...]:
+def _atoms(site: Site, number: int, shapes: Sequence[TriedShape], is_strict: bool) -> tuple[WatchedPiece, ...]:
     decisions = [shapes[shape].trained_C[start:end] for shape, start, end in site.written]
     if site.literal is None:
         mixed = next(
@@ -217,11 +217,11 @@ def _atoms(site: Site, number: int, shapes: Sequence[Shape], is_strict: bool) ->
     )
 
 
-def is_hollow(shape: Shape, at: int) -> bool:
+def is_hollow(shape: TriedShape, at: int) -> bool:
     """True if a token may reach over a place, and what is on both sides is masked.
 
     >>> from policy_engine.testing.shapes import SHAPES
-    >>> shape = Shape(name="", conversation=SHAPES["one exchange"], text="so be it", trained_C=np.zeros(8, bool))
+    >>> shape = TriedShape(name="", conversation=SHAPES["one exchange"], text="so be it", trained_C=np.zeros(8, bool))
     >>> is_hollow(shape, 1), is_hollow(shape, 2)
     (True, False)
     """
@@ -244,11 +244,11 @@ def _atom(
     decisions: tuple[bool | None, ...],
     text: str,
     mixed: str | None,
-) -> Atom:
-    def place(operand: int, offset: int) -> Place:
-        return Place(index=site.index, operand=operand, offset=offset, in_output=site.in_output)
+) -> WatchedPiece:
+    def place(operand: int, offset: int) -> CutPlace:
+        return CutPlace(index=site.index, operand=operand, offset=offset, in_output=site.in_output)
 
     is_whole = site.in_output and (high is None or high == len(site.literal or ""))
     end = place(site.operand + 1, 0) if is_whole else place(site.operand, high or 0)
     start = place(site.operand, low)
-    return Atom(start=start, end=end, site=number, text=text, decisions=decisions, mixed=mixed)
+    return WatchedPiece(start=start, end=end, site=number, text=text, decisions=decisions, mixed=mixed)

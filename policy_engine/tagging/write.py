@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 from policy_engine.tagging.items import Gap, Items, Operand, cut_literal, joined, operands_of
 from policy_engine.tagging.plan import Region
-from policy_engine.tagging.watch import Place
+from policy_engine.tagging.watch import CutPlace
 
 
 def tagged_source(items: Items, regions: Sequence[Region]) -> str:
@@ -21,13 +21,13 @@ def tagged_source(items: Items, regions: Sequence[Region]) -> str:
 
     >>> import jinja2
     >>> from policy_engine.tagging.items import read_items
-    >>> from policy_engine.tagging.watch import Place
-    >>> region = Region(start=Place(index=0, offset=0), end=Place(index=0, offset=2))
+    >>> from policy_engine.tagging.watch import CutPlace
+    >>> region = Region(start=CutPlace(index=0, offset=0), end=CutPlace(index=0, offset=2))
     >>> tagged_source(read_items("Hi {{ name }}", jinja2.Environment()), [region])
     '{% generation %}Hi{% endgeneration %} {{ name }}'
     """
     writer = _Writer(items)
-    at = Place(index=0, offset=0)
+    at = CutPlace(index=0, offset=0)
     for region in sorted(regions, key=lambda r: _order(r.start)):
         writer.copy(at, region.start)
         indent = writer.indent(region.start)
@@ -41,11 +41,11 @@ def tagged_source(items: Items, regions: Sequence[Region]) -> str:
             writer.copy(region.start, region.end)
             writer.tags(region.end, ["endif"], indent)
         at = region.end
-    writer.copy(at, Place(index=len(items.items), offset=len(items.gaps[-1].text)))
+    writer.copy(at, CutPlace(index=len(items.items), offset=len(items.gaps[-1].text)))
     return "".join(writer.out)
 
 
-def _order(place: Place) -> tuple[int, int, int, int]:
+def _order(place: CutPlace) -> tuple[int, int, int, int]:
     # Gap `i` is before item `i`.
     return (place.index, int(place.in_output), place.operand, place.offset)
 
@@ -64,13 +64,13 @@ class _Writer:
             self._operands[index] = operands_of(self._items.source, self._items.items[index].tokens)
         return self._operands[index]
 
-    def _outside(self, place: Place) -> Place:
+    def _outside(self, place: CutPlace) -> CutPlace:
         """The same place in the gap, if it is at an end of an output."""
         # At the edge of an output a tag goes outside of it: an output need not be cut there.
         if place.in_output and place.operand == 0 and place.offset == 0:
-            return Place(index=place.index, offset=len(self._items.gaps[place.index].text))
+            return CutPlace(index=place.index, offset=len(self._items.gaps[place.index].text))
         if place.in_output and place.operand == len(self._own(place.index)):
-            return Place(index=place.index + 1, offset=0)
+            return CutPlace(index=place.index + 1, offset=0)
         return place
 
     def _at(self, gap: Gap, offset: int) -> int:
@@ -79,7 +79,7 @@ class _Writer:
 
     # Copies.
 
-    def copy(self, start: Place, end: Place) -> None:
+    def copy(self, start: CutPlace, end: CutPlace) -> None:
         """Writes the source between two places."""
         start, end = self._outside(start), self._outside(end)
         if start == end:
@@ -89,7 +89,7 @@ class _Writer:
             return
         if start.in_output:
             closing = self._items.items[start.index].closing
-            stop = Place(index=start.index, operand=len(self._own(start.index)), offset=0, in_output=True)
+            stop = CutPlace(index=start.index, operand=len(self._own(start.index)), offset=0, in_output=True)
             self.out.append("{{ " + self._expression(start, stop) + f" {closing}")
             begin = self._items.gaps[start.index + 1].start
         else:
@@ -102,11 +102,11 @@ class _Writer:
             self.out.append(self._items.source[begin : self._at(self._items.gaps[end.index], end.offset)])
             return
         item = self._items.items[end.index]
-        first = Place(index=end.index, operand=0, offset=0, in_output=True)
+        first = CutPlace(index=end.index, operand=0, offset=0, in_output=True)
         self.out.append(self._items.source[begin : item.start])
         self.out.append(f"{item.opening} " + self._expression(first, end) + " }}")
 
-    def _expression(self, start: Place, end: Place) -> str:
+    def _expression(self, start: CutPlace, end: CutPlace) -> str:
         own = self._own(start.index)
         pieces: list[Operand] = []
         for number in range(start.operand, min(end.operand + 1, len(own))):
@@ -123,7 +123,7 @@ class _Writer:
 
     # Tags.
 
-    def indent(self, place: Place) -> str:
+    def indent(self, place: CutPlace) -> str:
         """The blanks before the item at a place, if it begins its line."""
         items = self._items
         gap = items.gaps[place.index]
@@ -134,7 +134,7 @@ class _Writer:
         line = items.source[:start].rpartition("\n")[2]
         return line if not line.strip() else ""
 
-    def tags(self, place: Place, tags: Sequence[str], indent: str, *, before: Place | None = None) -> None:
+    def tags(self, place: CutPlace, tags: Sequence[str], indent: str, *, before: CutPlace | None = None) -> None:
         """Writes tags at a place.
 
         `before` is the place whose source is copied next, if that is not the one that follows.
@@ -162,7 +162,7 @@ class _Writer:
             texts.append(f"{{%{opening} {tag} {closing}%}}")
         self.out.append(between.join(texts) + rest)
 
-    def _left(self, place: Place) -> tuple[str, str]:
+    def _left(self, place: CutPlace) -> tuple[str, str]:
         """The sign on a tag's left side, and the whitespace before it that is not rendered."""
         if place.in_output:
             return "", ""
@@ -175,7 +175,7 @@ class _Writer:
         at_line_start = "\n" in written or self._items.source[: gap.start].endswith("\n") or not gap.start
         return ("+" if tail and not tail.strip() and at_line_start else ""), ""
 
-    def _right(self, place: Place) -> tuple[str, str]:
+    def _right(self, place: CutPlace) -> tuple[str, str]:
         """The sign on a tag's right side, and blanks behind it that are not rendered."""
         if place.in_output:
             return "", ""

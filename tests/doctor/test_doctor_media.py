@@ -18,7 +18,7 @@ pytest.importorskip("torch")
 from policy_engine import Masker, MediaOptions, load_policy
 from policy_engine.cli.options import Named
 from policy_engine.cli.outcome import Exit, Outcome
-from policy_engine.cli.records import Step
+from policy_engine.cli.records import DoctorOptions
 from policy_engine.cli.work.doctor import ask
 from policy_engine.core.errors import ConfigError
 from policy_engine.run.apply import apply_dataset
@@ -48,7 +48,7 @@ def folder(tmp_path: Path) -> Path:
 
 def look(folder: Path, data: str = "masked.parquet", **changed: Any) -> Outcome:
     named: dict[str, Any] = {"tokenizer": str(folder / "processor"), "media_root": str(folder / "images")}
-    return ask(str(folder / data), Named(**{**named, **changed}), Step(trainer="transformers"))
+    return ask(str(folder / data), Named(**{**named, **changed}), DoctorOptions(trainer="transformers"))
 
 
 def test_masked_rows_and_chats_survive(folder: Path) -> None:

@@ -33,3 +33,5 @@ def test_a_row_that_fails_under_both_policies_is_listed_once() -> None:
     row = Masker(program, "builtin")([{"role": "assistant", "content": "Yes."}])
     diff.add(4, place, row, error)
     assert "no role (under the new policy only)" == diff.failures[1][1].message
+    # No token has two weights, and yet the row changes: one policy writes it and the other does not.
+    assert (1, [(4, "masked", "failed")]) == (diff.rows_changed, [(r.number, r.old, r.new) for r in diff.listed])

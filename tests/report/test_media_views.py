@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from policy_engine import Masker, MediaOptions, policy_from_text
-from policy_engine.cli.records import Which
+from policy_engine.cli.records import ShowOptions
 from policy_engine.cli.work.inputs import Inputs
 from policy_engine.cli.work.show import show_rows
 from tests.support.pictures import draw, processor
@@ -34,7 +34,7 @@ def data(root: Path, name: str) -> str:
 def test_a_medium_is_one_cell_of_the_terminal(tmp_path: Path) -> None:
     from rich.console import Console
 
-    shown = show_rows(data(tmp_path, "cat.png"), inputs(tmp_path), Which(limit=5))
+    shown = show_rows(data(tmp_path, "cat.png"), inputs(tmp_path), ShowOptions(limit=5))
     console = Console(record=True, width=200)
     for line in shown.body:
         console.print(line)
@@ -45,7 +45,7 @@ def test_a_medium_is_one_cell_of_the_terminal(tmp_path: Path) -> None:
 
 def test_the_page_has_a_small_picture_of_its_own_making(tmp_path: Path) -> None:
     page = tmp_path / "page.html"
-    show_rows(data(tmp_path, "cat.png"), inputs(tmp_path), Which(limit=5, html=page))
+    show_rows(data(tmp_path, "cat.png"), inputs(tmp_path), ShowOptions(limit=5, html=page))
     text = page.read_text()
     assert "img-src data:;" in text
     assert 1 == text.count("<img class='medium' alt='' src='data:image/png;base64,")
@@ -57,6 +57,6 @@ def test_names_of_files_are_escaped(tmp_path: Path) -> None:
     name = "a'><script>x<b>.png"
     draw(tmp_path, "plain.png", 112, 56)
     (tmp_path / "plain.png").rename(tmp_path / name)
-    show_rows(data(tmp_path, name), inputs(tmp_path), Which(limit=5, html=page))
+    show_rows(data(tmp_path, name), inputs(tmp_path), ShowOptions(limit=5, html=page))
     assert "<script>x" not in page.read_text()
     assert "&lt;script&gt;x" in page.read_text()

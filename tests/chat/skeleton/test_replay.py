@@ -318,7 +318,7 @@ def test_arguments_of_calls_are_asked_for_one_by_one() -> None:
 
 def test_filters_that_are_rendered_in_full_are_few_and_known() -> None:
     """A filter that keeps owners should be replayed too. Templates rarely call these."""
-    assert {"e", "escape", "forceescape", "format"} == trace_filters._KEEPING_ORIGINS - skeleton_filters._OF_TEXT
+    assert {"attr", "e", "escape", "forceescape", "format"} == set(trace_filters._OWN) - skeleton_filters._OF_TEXT
 
 
 THINKING = (

@@ -7,6 +7,7 @@ Every attribute of every type is reached by every way that a template has; the r
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable, Mapping
 from types import BuiltinMethodType, MethodType
 from typing import Any
@@ -90,11 +91,17 @@ def reference() -> ImmutableSandboxedEnvironment:
     )
 
 
+@functools.cache
+def compiled(environment: jinja2.Environment, source: str) -> jinja2.Template:
+    """A template of an environment, which compiles it once."""
+    return environment.from_string(source)
+
+
 def reach(environment: jinja2.Environment, way: str, name: str, value: Any) -> list[Any]:
     """What a template reaches: values, or the class of the error that ended it."""
     seen = Seen()
     try:
-        template = environment.from_string(WAYS[way].replace("ATTR", name))
+        template = compiled(environment, WAYS[way].replace("ATTR", name))
         variables = {"x": value, "see": seen, "name": name}
         if isinstance(environment, TracingEnvironment):
             run_template(template, variables, 5.0)
@@ -119,7 +126,7 @@ ALLOWED = {"refused": {"refused"}, "method": {"refused", "method"}, "value": {"r
 
 def outcome(environment: jinja2.Environment, function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
     """`refused` if the call ends in the sandbox's error, else what it gives as text."""
-    template = environment.from_string("{{ f(*args, **kwargs) }}")
+    template = compiled(environment, "{{ f(*args, **kwargs) }}")
     variables = {"f": function, "args": args, "kwargs": kwargs}
     try:
         if isinstance(environment, TracingEnvironment):

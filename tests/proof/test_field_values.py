@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 from hypothesis import given, settings
@@ -145,3 +146,13 @@ def test_examples_of_a_regex_are_the_same_every_time() -> None:
     finally:
         settings.load_profile(before)
     assert found[0] == found[1] != ()
+
+
+def test_examples_are_made_in_one_thread() -> None:
+    """Hypothesis collects garbage in each new one, which takes long in a large process."""
+    threads = []
+    for pattern in ("one thread", "the same thread"):
+        examples(pattern, "")
+        threads.append({t.ident for t in threading.enumerate() if t.name.startswith("policy-engine-examples")})
+    assert threads[0] == threads[1]
+    assert len(threads[0]) == 1

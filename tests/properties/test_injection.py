@@ -8,12 +8,12 @@ import pytest
 
 from tests.properties.cases import explain, run_case
 
-CHUNKS, CHUNK = 8, 250
+CHUNKS, CHUNK = 4, 250
 
 
 @pytest.mark.parametrize("chunk", range(CHUNKS))
 def test_hostile_data_is_nobody_elses(chunk: int) -> None:
-    """2,000 generated conversations on real templates and tokenizers; `python -m tests.nightly injection` has more."""
+    """1,000 generated conversations on real templates and tokenizers; `python -m tests.nightly injection` has more."""
     outcomes: Counter[str] = Counter()
     for number in range(chunk * CHUNK, (chunk + 1) * CHUNK):
         outcome, problem = run_case("injection", 0, number)

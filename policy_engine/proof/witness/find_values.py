@@ -6,6 +6,7 @@ comparison before it is used.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -167,10 +168,17 @@ def examples(pattern: str, flags: str) -> tuple[str, ...]:
     except (re.error, OverflowError):
         return ()
     # In a thread of its own: Hypothesis refuses a test within a test, and a user's may load a policy.
-    with ThreadPoolExecutor(max_workers=1) as apart:
-        found = apart.submit(_generated, compiled).result()
+    found = _apart(os.getpid()).submit(_generated, compiled).result()
     # Short ones are tried first, and by text, so that every process tries the same.
     return tuple(sorted(found, key=lambda s: (len(s), s)))
+
+
+@lru_cache(maxsize=1)
+def _apart(process: int) -> ThreadPoolExecutor:
+    """The thread of a process in which examples are found."""
+    # By process: a forked one has none of its parent's threads. One for all regexes:
+    # Hypothesis collects garbage in each thread that is new to it, which takes seconds where a program holds much.
+    return ThreadPoolExecutor(max_workers=1, thread_name_prefix="policy-engine-examples")
 
 
 def _generated(pattern: re.Pattern[str]) -> set[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 
 import pytest
@@ -35,9 +36,15 @@ def test_keywords_are_those_of_the_vocabulary() -> None:
     assert set(KEYWORDS) == words
 
 
+@functools.cache
+def basic() -> Lark:
+    """The grammar with the lexer that takes any terminal anywhere."""
+    return Lark(grammar_text(), parser="lalr", lexer="basic", start="policy")
+
+
 @pytest.mark.parametrize("keyword", KEYWORDS)
 def test_every_keyword_beats_name(keyword: str) -> None:
-    parser = Lark(grammar_text(), parser="lalr", lexer="basic", start="policy")
+    parser = basic()
     (token,) = parser.lex(keyword)
     assert keyword.upper() == token.type
     assert ["NAME"] == [t.type for t in parser.lex(keyword + "s")]

@@ -95,7 +95,7 @@ def _raises(template: ChatTemplate) -> tuple[str, str]:
         try:
             template.render_plain(shape)
         except TemplateError as error:
-            refused[_short(error.raised or error.message)].append(name)
+            refused[_short(error.own_words)].append(name)
     told = "; ".join(f"{reason} ({', '.join(shapes)})" for reason, shapes in sorted(refused.items()))
     return ("no", told) if refused else ("yes", "")
 

@@ -187,6 +187,17 @@ class TemplateError(PolicyEngineError, ValueError):
     raised: str | None = None
     turn: int | None = None
 
+    @property
+    def own_words(self) -> str:
+        """The template's own words, and the field to blame if it is known; else the message.
+
+        >>> error = TemplateError("t.jinja raises for this conversation, at message 1 (`user`): no (`content` is null)")
+        >>> error.raised = "no"
+        >>> error.own_words
+        'no (`content` is null)'
+        """
+        return self.message if self.raised is None else self.message[self.message.index(f": {self.raised}") + 2 :]
+
 
 class TemplateLimitError(TemplateError):
     """A chat template exceeded a limit: of time, output, depth or memory."""

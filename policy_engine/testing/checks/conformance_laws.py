@@ -337,5 +337,5 @@ def _repeated_text(case: Case, turns: int) -> str | TemplateError:
 
 def _first_line(error: Exception) -> str:
     # Only the template's own words are compared and counted.
-    text = error.raised or error.message if isinstance(error, TemplateError) else str(error)
+    text = error.own_words if isinstance(error, TemplateError) else str(error)
     return next((line.strip() for line in text.splitlines() if line.strip()), type(error).__name__)

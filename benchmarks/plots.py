@@ -22,8 +22,6 @@ SHOWN: Final[dict[str, Callable[[dict[str, Any]], str]]] = {
     "whole-verbs": whole.show_verbs,
     "whole-script": whole.show_script,
     "whole-memory": whole.show_memory,
-    "columns-bars": columns.show_bars,
-    "columns-bars-pool": columns.show_bars,
     "columns-least-pool": columns.show_least,
     "columns-skeletons-pool": columns.show_skeletons,
     "columns-turns-pool": columns.show_turns,
@@ -71,19 +69,17 @@ def draw(folder: Path) -> None:
         figure.savefig(PLOTS / f"{name}.svg", metadata={"Date": None, "Creator": None})
         pyplot.close(figure)
 
-    if (found := results.load(folder, "columns-bars")) is not None:
-        figure, axes = pyplot.subplots(figsize=(7, 3.2))
+    if (found := results.load(folder, "columns-least-pool")) is not None:
+        figure, axes = pyplot.subplots(figsize=(8, 3.2))
         names = list(found["cases"])
-        for shift, backend in enumerate(("control", "reference", "kitoken")):
-            ratios = [found["cases"][name]["ratios"][backend] for name in names]
-            medians = [ratio["median"] for ratio in ratios]
-            spread = [[r["median"] - r["low"] for r in ratios], [r["high"] - r["median"] for r in ratios]]
+        for shift, backend in enumerate(("reference", "kitoken", "gigatoken")):
+            shares = [found["cases"][name]["least"][backend] for name in names]
             places = [at + 0.27 * (shift - 1) for at in range(len(names))]
-            axes.bar(places, medians, 0.25, yerr=spread, capsize=2, label=backend)
-        axes.set_xticks(range(len(names)), [name.replace(", ", "\n") for name in names])
+            axes.bar(places, shares, 0.25, label=backend)
+        axes.set_xticks(range(len(names)), [re.sub(r",? (?=\d|real|reason|tools|think)", "\n", name) for name in names])
         axes.set_ylabel("CPU time over the baseline's")
         axes.legend(loc="upper right", ncols=3)
-        axes.set_ylim(0, 1.45)
+        axes.set_ylim(0, 1.2)
         keep(figure, "columns")
     if (found := results.load(folder, "columns-turns-pool")) is not None:
         figure, axes = pyplot.subplots(figsize=(5, 3.2))

@@ -216,16 +216,18 @@ def test_the_rows_of_a_run_that_broke_off_are_not_replaced(tmp_path):
     check_output(tmp_path / "out.jsonl", overwrite=False)
 
 
-def test_ids_have_no_dictionary(tmp_path):
+def test_ids_have_no_dictionary_and_no_statistics(tmp_path):
     names = {"row": pa.int64(), "input_ids": pa.list_(pa.int32()), "labels": pa.list_(pa.int32()),
-             "attention_mask": pa.list_(pa.int8())}  # fmt: skip
-    rows = {"row": [1], "input_ids": [[5, 5]], "labels": [[-100, 5]], "attention_mask": [[1, 1]]}
+             "attention_mask": pa.list_(pa.int8()), "loss_weights": pa.list_(pa.float32())}  # fmt: skip
+    rows = {"row": [1], "input_ids": [[5, 5]], "labels": [[-100, 5]], "attention_mask": [[1, 1]],
+            "loss_weights": [[0, 1]]}  # fmt: skip
     with open_output(tmp_path / "a.parquet", pa.schema(names)) as output:
         output.write(pa.table(rows, schema=pa.schema(names)))
     group = pq.ParquetFile(tmp_path / "a.parquet").metadata.row_group(0)
     columns = [group.column(at) for at in range(group.num_columns)]
     with_dictionary = [c.path_in_schema.split(".")[0] for c in columns if "RLE_DICTIONARY" in c.encodings]
-    assert ["attention_mask"] == with_dictionary
+    assert ["loss_weights"] == with_dictionary
+    assert [c.is_stats_set for c in columns] == [True, False, False, False, False]
 
 
 @pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz", "a.jsonl.zst"])

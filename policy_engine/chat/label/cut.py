@@ -23,6 +23,9 @@ from policy_engine.core.classes import dataclass
 _WORD: Final = re.compile(r"\w+")
 _MOST_WORDS: Final = 10_000
 """Words of a changed text that are looked for: what templates shorten is short."""
+_LETTER: Final = re.compile(r"[^\W_]")
+"""A letter or a digit, as `str.isalnum` has them."""
+_NEAR: Final = 8
 
 
 class CutOut(NamedTuple):
@@ -123,8 +126,12 @@ class Cutter:
     def _says_something(self, text: str) -> bool:
         if text in self._markers:
             return False
-        # Words first, as most texts have, and no search for markers.
-        if text[0].isalnum() and not self._removed.match(text):
+        word = _LETTER.search(text)
+        if word is None:
+            return False
+        # Words first, as most texts have, and no search for markers: no marker begins before this letter.
+        at = word.start()
+        if at < _NEAR and not any(self._removed.match(text, start) for start in range(at + 1)):
             return True
         return any(map(str.isalnum, self._removed.sub("", text)))
 

@@ -122,6 +122,10 @@ class RuleWatch:
     def _look_at_fields(self, row: MaskedRow, seen: Evidence, number: int) -> None:
         # A copy, since fields that are found are deleted on the way.
         for name, asked in list(self._fields.items()):
+            # A field that no message of the data has is asked for in every row of a run.
+            key = asked.field.path[0] if asked.field.scope == "message" else None
+            if key is not None and not any(key in message for message in row.chat.messages):
+                continue
             for value in values_of(asked.field, row):
                 kind = kind_of(value)
                 if kind in asked.types:

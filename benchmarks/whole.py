@@ -192,10 +192,14 @@ def script(files: Files, pairs: int) -> dict[str, Any]:
 
 
 ALONE = "from transformers import AutoTokenizer; AutoTokenizer.from_pretrained('tokenizer')"
-IMPORTS = (
-    "import os; os.environ['OPENBLAS_NUM_THREADS'] = '1'; "
-    "import typer, rich.console, jinja2.sandbox, lark, numpy, pyarrow.parquet"
+PACKAGES = (
+    "import os; os.environ['OPENBLAS_NUM_THREADS'] = '1'; import typer, rich.console, jinja2.sandbox, lark, numpy"
 )
+MERGES = (
+    "; import glob; from tokenizers import models; at = glob.glob('kept/tokenizers/*/merges.txt')[0]; "
+    "models.BPE.from_file(at.replace('merges.txt', 'vocab.json'), at)"
+)
+WHOLE_FILE = "; from tokenizers import Tokenizer; Tokenizer.from_file('tokenizer/tokenizer.json')"
 
 
 def memory(files: Files, pairs: int) -> dict[str, Any]:
@@ -209,7 +213,6 @@ def memory(files: Files, pairs: int) -> dict[str, Any]:
         return files.measure([sys.executable, "-c", FULL_CHECK.replace("kitoken", name)])
 
     works: dict[str, Callable[[], Spent]] = {
-        "packages that `apply` imports, alone": lambda: files.measure([sys.executable, "-c", IMPORTS]),
         "transformers' `AutoTokenizer`, alone": lambda: files.measure([sys.executable, "-c", ALONE]),
         "`show`, unknown tokenizer": lambda: files.unknown(SHOW),
         "`apply`, unknown tokenizer": lambda: files.unknown(apply("reference")),
@@ -217,12 +220,21 @@ def memory(files: Files, pairs: int) -> dict[str, Any]:
         "`apply`, tokenizer's own ids": lambda: files.ours(apply("reference")),
         f"the same, {many} rows": lambda: files.ours(apply("reference", many)),
     }
+    for name, more in (
+        ("packages that `show` imports, alone", ""),
+        ("the same, and pyarrow", ", pyarrow.parquet"),
+        ("the same, and `Tokenizer.from_file`", WHOLE_FILE),
+        ("the same, and `BPE.from_file` of vocabulary and merges", MERGES),
+    ):
+        works[name] = functools.partial(files.measure, [sys.executable, "-c", PACKAGES + more])
     for name in ("kitoken", "gigatoken"):
         works[f"`apply`, {name}, never checked"] = functools.partial(files.ours, apply(name))
         works[f"a full check of {name}"] = functools.partial(fully, name)
         works[f"`apply`, {name}, checked before"] = functools.partial(files.ours, apply(name))
         works[f"the same with {name}, {many} rows"] = functools.partial(files.ours, apply(name, many))
     found: dict[str, list[Spent]] = {name: [] for name in works}
+    for first in ("transformers' `AutoTokenizer`, alone", "`apply`, unknown tokenizer"):
+        works[first]()  # whatever they import is compiled
     for _ in range(pairs):
         # All of them begin again with what nobody loaded or checked before.
         shutil.rmtree(files.folder / "kept", ignore_errors=True)

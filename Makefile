@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test trainers media media-parity frameworks importing peers peers-audit peers-speed ray scale plots lint types check figures verdicts fmt wheel-test release release-check docs docs-site site-browser play-browser play-short play-picture vsix nightly mutation clean
+.PHONY: help demo test trainers media media-parity media-classes frameworks importing peers peers-audit peers-speed ray scale plots lint types check figures verdicts fmt wheel-test release release-check docs docs-site site-browser play-browser play-short play-picture vsix nightly mutation clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|' 2>/dev/null \
@@ -121,6 +121,9 @@ encoders-nightly: $(VENV)-encoders/.done  ## ids and owners of 10,000 conversati
 
 media-parity: $(VENV)-media/.done  ## ids of 500 conversations with media a processor, beside the processor's own
 	$(VENV)-media/bin/python -m benchmarks.media parity $(ARGS)
+
+media-classes: $(VENV)-media/.done  ## every processor class beside its own call again, against the table of the docs
+	$(VENV)-media/bin/python -m benchmarks.media_classes --check $(ARGS)
 
 trainers: $(VENV)-trainers/.done  ## a training step of transformers' and TRL's trainers against one computed by hand
 	$(VENV)-trainers/bin/python -m pytest -q tests/adapters tests/doctor tests/importers tests/docs/test_pages.py $(ARGS)

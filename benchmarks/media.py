@@ -1,11 +1,11 @@
-"""Processors: ids beside their own call, time beside it, and which of all classes are taken.
+"""Processors: ids beside their own call, and time beside it.
 
     python -m benchmarks.media parity --count 500 qwen2_vl llava      ids, columns, labels; one line a processor
     python -m benchmarks.media speed --count 60 qwen2_vl llava+       our time over the processor's own; + for full size
     python -m benchmarks.media cuts qwen2_vl llava                    200 cuts and 50 packs: tokens beside features
-    python -m benchmarks.media classes                                the table of all classes, as JSON and as a page
 
-`parity`, `cuts` and `classes` want the environment of `make media`, for the processors that need torch.
+`benchmarks.media_classes` has the table of all classes. `parity` and `cuts` want the environment of `make media`, for
+the processors that need torch.
 """
 
 from __future__ import annotations
@@ -18,20 +18,16 @@ import sys
 import time
 import warnings
 from collections import Counter
-from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 from policy_engine import Masker, MediaCollator, MediaError, MediaOptions, policy_from_text
-from policy_engine.chat.media.classes import all_classes, kinds_of, why_refused
 from policy_engine.core.vocabulary import MEDIA
 from policy_engine.run.pack import pack
 from policy_engine.run.truncate import KEEPS, Truncation, truncate
 
 ROOT = Path(__file__).parents[1]
-RESULT = ROOT / "benchmarks" / "results" / "media-classes.json"
-PAGE = ROOT / "docs" / "explanation" / "processors.md"
 _ROUNDS = 5
 """Times that `speed` takes each row; the fastest of them counts."""
 POLICY = "train assistant; train eos after assistant; never train user; never train media"
@@ -229,71 +225,16 @@ def _try(found: Counter[str], collate: Any, rows: list[dict[str, Any]], firsts: 
     found[what if all(label == -100 for label in starts) else "bad: a document trains its first token"] += 1
 
 
-def classes() -> int:
-    """Every processor class of the installed transformers: taken, or refused with the reason."""
-    from tests.support import pictures  # noqa: F401  # lets torchvision be imported beside a torch for CPUs
-
-    transformers: Any = import_module("transformers")
-    rows = []
-    for cls in all_classes():
-        reason = why_refused(cls)
-        rows.append({"class": cls.__name__, "kinds": list(kinds_of(cls)), "refused": reason})
-    shown = {row["class"] for row in rows}
-    for name in sorted(dir(transformers)):
-        value = getattr(transformers, name, None)
-        others = ("ImageProcessor", "VideoProcessor", "LogitsProcessor")
-        if (
-            name.endswith("Processor")
-            and not name.endswith(others)
-            and name not in shown
-            and hasattr(value, "_backends")
-        ):
-            needs = f"not looked at: it needs {', '.join(value._backends)}"
-            rows.append({"class": name, "kinds": [], "refused": needs})
-    result = {"transformers": transformers.__version__, "classes": rows}
-    RESULT.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    PAGE.write_text(page(result), encoding="utf-8")
-    print(f"{sum(r['refused'] is None for r in rows)} of {len(rows)} classes are taken")
-    return 0
-
-
-def page(result: dict[str, Any]) -> str:
-    """The page with the table, from the results."""
-    rows = result["classes"]
-    taken = [row for row in rows if row["refused"] is None]
-    reasons = Counter(row["refused"] for row in rows if row["refused"] is not None)
-    lines = [
-        "# Processors",
-        "",
-        f"transformers {result['transformers']} has {len(rows)} processor classes. {len(taken)} write media as text",
-        "and tokenize once, so that every token has an author; they are taken, if their own parts can be loaded. The",
-        "others are refused by name, with the reason. A class that is taken is still compared with its own call when",
-        "it is first used, and row by row where pictures are decoded: a row whose ids differ fails.",
-        "`python -m benchmarks.media classes` writes this page.",
-        "",
-        "| reason | classes |",
-        "|---|---|",
-        *(f"| {reason} | {count} |" for reason, count in reasons.most_common()),
-        "",
-        "| class | media | |",
-        "|---|---|---|",
-    ]
-    lines += [f"| `{row['class']}` | {', '.join(row['kinds']) or '–'} | {row['refused'] or 'taken'} |" for row in rows]
-    return "\n".join(lines) + "\n"
-
-
 def main() -> int:
     """Runs what the command line asks for."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.media")
-    parser.add_argument("what", choices=("parity", "speed", "cuts", "classes"))
+    parser.add_argument("what", choices=("parity", "speed", "cuts"))
     parser.add_argument("names", nargs="*")
     parser.add_argument("--count", type=int, default=500)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--size", type=int, nargs=2, default=(640, 480))
     given = parser.parse_intermixed_args()
     warnings.simplefilter("ignore")
-    if given.what == "classes":
-        return classes()
     from tests.support.pictures import PROCESSORS
 
     names = given.names or [name for name in PROCESSORS if name != "paligemma"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from benchmarks.media import PAGE, RESULT, page
+from benchmarks.media_classes import PAGE, RESULT, page
 
 
 def test_the_page_is_that_of_the_results() -> None:

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from policy_engine.chat.control_tokens import with_marks
 from policy_engine.chat.media.in_messages import Medium, media_of
 from policy_engine.chat.media.measured import Measured, measured
-from policy_engine.chat.media.open_media import measure_image, name_of, open_image
+from policy_engine.chat.media.open_media import measure_image, name_of, open_image, shown
 from policy_engine.chat.media.processor import MediaProcessor, Written
 from policy_engine.chat.media.sounds import open_sound, open_video
 from policy_engine.chat.media.stretch import Placeholder, Stretched, matched, stretch, tokens_of, written_in
@@ -27,6 +27,8 @@ from policy_engine.core.vocabulary import MediaKind
 Located = tuple[list[int], "npt.NDArray[np.int32]", tuple["npt.NDArray[np.int32]", "npt.NDArray[np.int32]"]]
 """Ids as a list and as an array, and the characters each covers: what `TokenLocator.locate` gives."""
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
+_NAMED: Final = 4
+"""Media that an error of a row names."""
 _SANITIZED: Final = {"sanitize_control_tokens": True}
 Literals = Sequence[tuple[int, int]]
 Locate = Callable[[Sequence[str], Sequence[Literals]], Sequence[Any]]
@@ -197,9 +199,9 @@ class MediaEncoder:
             for medium, data in zip(media, opened):
                 by_kind.setdefault(medium.kind, []).append(data)
             if chat.literals:
-                written = self.media.write(with_marks(chat.text, chat.literals), by_kind, _SANITIZED)
+                written = self.media.write(with_marks(chat.text, chat.literals), by_kind, _SANITIZED, _named(media))
             else:
-                written = self.media.write_unscaled(chat.text, by_kind)
+                written = self.media.write_unscaled(chat.text, by_kind, _named(media))
             if len(written.texts) != len(media):
                 raise AttributionError(
                     f"{self.media.name} writes {len(written.texts)} media for {len(media)} of the row",
@@ -346,6 +348,13 @@ class MediaEncoder:
                 written = str(self.media.processor.tokenizer.convert_ids_to_tokens(ids[at]))
                 raise written_in(ready.stretched.chat, int(starts_T[at]), written)
         return made
+
+
+def _named(media: Sequence[Medium]) -> str:
+    """The media of a row with the names of their files, for an error of the processor."""
+    names = [f"{shown(name)} of {m.place}" if (name := name_of(m.source)) is not None else m.place for m in media]
+    rest = "" if len(names) <= _NAMED else f" and {len(names) - _NAMED} more"
+    return f"the media of the row ({', '.join(names[:_NAMED])}{rest})"
 
 
 def _by_medium(found: Sequence[Placeholder], written: Sequence[str]) -> list[str]:

@@ -149,7 +149,7 @@ def read_bytes(source: Any, options: MediaOptions, place: str) -> tuple[bytes, s
     # Bytes before the path: `datasets` keeps the path only as a name.
     if isinstance(source, Mapping):
         if source.get("bytes") is not None:
-            name = f"the bytes of {place}" + (f" ({_shown(source['path'])})" if source.get("path") else "")
+            name = f"the bytes of {place}" + (f" ({shown(source['path'])})" if source.get("path") else "")
             return _bounded(source["bytes"], options, name), name
         if source.get("base64") is not None:
             return _decoded(source["base64"], options, place)
@@ -165,16 +165,14 @@ def read_bytes(source: Any, options: MediaOptions, place: str) -> tuple[bytes, s
     if _DATA.match(source):
         return _decoded(source, options, place)
     if not is_path(source):
-        return _fetched(source, options), _shown(source)
+        return _fetched(source, options), shown(source)
     path = confined(source, options, place)
     try:
         if path.stat().st_size > options.max_bytes:
-            raise _too_large(_shown(source), path.stat().st_size, options)
-        return path.read_bytes(), _shown(source)
+            raise _too_large(shown(source), path.stat().st_size, options)
+        return path.read_bytes(), shown(source)
     except OSError as error:
-        raise MediaError(
-            f"{_shown(source)} of {place} cannot be read: {error.strerror or error}", help=_DROP
-        ) from error
+        raise MediaError(f"{shown(source)} of {place} cannot be read: {error.strerror or error}", help=_DROP) from error
 
 
 def is_path(source: str) -> bool:
@@ -199,7 +197,7 @@ def confined(source: str, options: MediaOptions, place: str) -> Path:
     """
     if options.root is None:
         raise MediaError(
-            f"{place} names the file {_shown(source)}, and no folder is given for files of media",
+            f"{place} names the file {shown(source)}, and no folder is given for files of media",
             help="give the folder that paths start from: --media-root (MediaOptions(root=…) in Python)",
         )
     given = source
@@ -211,28 +209,28 @@ def confined(source: str, options: MediaOptions, place: str) -> Path:
     # An absolute path of Windows would replace the root in the join below; POSIX ones do so too, and are found
     # after it.
     if "\0" in given or PureWindowsPath(given).drive:
-        raise MediaError(f"{_shown(source)} of {place} is not a path below `{options.root}`", help=_DROP)
+        raise MediaError(f"{shown(source)} of {place} is not a path below `{options.root}`", help=_DROP)
     try:
         # A row is data of strangers: it may name files, and only those below the root. Links are followed first.
         path = os.path.realpath(os.path.join(options.real_root, given))
         mode = os.stat(path).st_mode if _is_below(path, options.real_root) else None
     except FileNotFoundError:
-        raise MediaError(f"{_shown(source)} of {place} does not exist below `{options.root}`", help=_DROP) from None
+        raise MediaError(f"{shown(source)} of {place} does not exist below `{options.root}`", help=_DROP) from None
     except (OSError, ValueError) as error:
         # A whole file as base64, written where a path belongs, is too long for a name.
         why = first_line(error) if not isinstance(error, OSError) else error.strerror or "the name cannot be used"
         raise MediaError(
-            f"{_shown(source)} of {place} cannot be read: {why}",
+            f"{shown(source)} of {place} cannot be read: {why}",
             help="write base64 under `base64`, or as `data:image/png;base64,…`; else fix or drop the row",
         ) from error
     if mode is None:
         raise MediaError(
-            f"{_shown(source)} of {place} leads out of the media root `{options.root}`",
+            f"{shown(source)} of {place} leads out of the media root `{options.root}`",
             help="write paths that stay below it, or give a folder further up",
         )
     if not stat.S_ISREG(mode):
         what = "is a folder" if stat.S_ISDIR(mode) else "is not a file"
-        raise MediaError(f"{_shown(source)} of {place} {what} below `{options.root}`", help=_DROP)
+        raise MediaError(f"{shown(source)} of {place} {what} below `{options.root}`", help=_DROP)
     return Path(path)
 
 
@@ -337,7 +335,7 @@ def _decoded(text: Any, options: MediaOptions, place: str) -> tuple[bytes, str]:
         # `data:image/png;base64,…`: everything behind the comma.
         head, _, text = text.partition(",")
         if not head.lower().endswith(";base64"):
-            raise MediaError(f"the data URL of {place} is not base64: it begins with {_shown(head)}", help=_DROP)
+            raise MediaError(f"the data URL of {place} is not base64: it begins with {shown(head)}", help=_DROP)
     try:
         # Line breaks, as e-mail and `base64.encodebytes` write them, are no part of the data.
         data = base64.b64decode("".join(text.split()), validate=True)
@@ -348,10 +346,10 @@ def _decoded(text: Any, options: MediaOptions, place: str) -> tuple[bytes, str]:
 
 def _fetched(url: str, options: MediaOptions) -> bytes:
     if not url.lower().startswith(("http://", "https://")):
-        raise MediaError(f"{_shown(url)} is not fetched: only http and https are", help=_DROP)
+        raise MediaError(f"{shown(url)} is not fetched: only http and https are", help=_DROP)
     if not options.urls:
         raise MediaError(
-            f"{_shown(url)} is not fetched: rows may not reach the network unless asked for",
+            f"{shown(url)} is not fetched: rows may not reach the network unless asked for",
             help="download the file and name its path, or allow it: --media-urls (MediaOptions(urls=True) in Python)",
         )
     import urllib.request  # with it come http, e-mail and TLS, which no start of the program needs
@@ -361,14 +359,14 @@ def _fetched(url: str, options: MediaOptions) -> bytes:
             # One byte more than allowed, so that a longer answer shows without being read.
             data: bytes = answer.read(options.max_bytes + 1)
     except (OSError, ValueError) as error:
-        raise MediaError(f"{_shown(url)} cannot be fetched: {error}", help=_DROP) from error
-    return _bounded(data, options, _shown(url))
+        raise MediaError(f"{shown(url)} cannot be fetched: {error}", help=_DROP) from error
+    return _bounded(data, options, shown(url))
 
 
-def _shown(name: Any) -> str:
+def shown(name: Any) -> str:
     """A name for errors, on one line and not too long.
 
-    >>> _shown("a/1.png"), _shown("a\\nb.png")
+    >>> shown("a/1.png"), shown("a\\nb.png")
     ('`a/1.png`', '`a\\\\nb.png`')
     """
     text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(name)[: _LONGEST + 1])

@@ -165,17 +165,19 @@ class MediaProcessor:
         merged = self.processor._merge_kwargs(tokenizer_init_kwargs=self.processor.tokenizer.init_kwargs)
         return dict(merged.get("text_kwargs", {}))
 
-    def write_unscaled(self, text: str, media: Mapping[MediaKind, Sequence[Any]]) -> Written:
+    def write_unscaled(
+        self, text: str, media: Mapping[MediaKind, Sequence[Any]], what: str = "the media of the row"
+    ) -> Written:
         """`write`, without making floats of pixels where samples show that these decide nothing.
 
         Pixels are not kept, and their scaling is a good part of a processor's time.
         """
         if not self._unscaled or not media.get("image"):
-            return self.write(text, media)
+            return self.write(text, media, what=what)
         try:
             return self.write(text, media, self._unscaled)
         except MediaError:
-            return self.write(text, media)  # its own words, or nothing to complain of
+            return self.write(text, media, what=what)  # its own words, or nothing to complain of
 
     @functools.cached_property
     def _unscaled(self) -> dict[str, Any]:
@@ -200,10 +202,11 @@ class MediaProcessor:
         text: str,
         media: Mapping[MediaKind, Sequence[Any]],
         further: Mapping[str, Any] = MappingProxyType({}),
+        what: str = "the media of the row",
     ) -> Written:
         """Calls the processor as its `apply_chat_template` does. `media` are decoded, by kind.
 
-        `further` are arguments of the call. Raises MediaError with what the processor says where it refuses them.
+        `further` are arguments of the call. Raises MediaError with what the processor says where it refuses `what`.
         """
         given: dict[str, Any] = {"return_text_replacement_offsets": True, **further}
         bos = self.processor.tokenizer.bos_token
@@ -227,8 +230,10 @@ class MediaProcessor:
             raise
         except Exception as error:  # each class has its own checks
             raise MediaError(
-                f"{self.name} refuses the media of the row: {str(error) or type(error).__name__}",
-                help="fix or drop the row, or configure the processor for it",
+                f"{self.name} refuses {what}: {str(error) or type(error).__name__}",
+                help="install what it names"
+                if isinstance(error, ImportError)
+                else "fix or drop the row, or configure the processor for it",
             ) from error
         ids = _first(out["input_ids"])
         found = out.get("text_replacement_offsets", recorded)

@@ -81,7 +81,7 @@ def open_video(source: Any, options: MediaOptions, place: str) -> Any:
     Raises MediaError with its name.
     """
     if isinstance(source, list | tuple):
-        return [open_image(frame, options, f"{place} frame {at}") for at, frame in enumerate(source)]
+        return _same_size([open_image(frame, options, f"{place} frame {at}") for at, frame in enumerate(source)], place)
     if isinstance(source, Mapping) and source.get("bytes") is None and source.get("path") is not None:
         source = source["path"]
     if isinstance(source, os.PathLike):
@@ -90,11 +90,30 @@ def open_video(source: Any, options: MediaOptions, place: str) -> Any:
         return str(confined(source, options, place))
     # An array or tensor of frames goes to the processor as it is.
     if hasattr(source, "shape"):
+        shape = tuple(source.shape)
+        if len(shape) != 4 or 0 in shape:
+            raise MediaError(
+                f"the video of {place} is an array of {' × '.join(map(str, shape))} numbers, not of frames",
+                help="give frames × height × width × 3 numbers",
+            )
         return source
     raise MediaError(
         f"the video of {place} is neither a file below the media root nor a list of frames",
         help="write it to a file and name its path: videos are not read from URLs, bytes or base64",
     )
+
+
+def _same_size(frames: list[Any], place: str) -> list[Any]:
+    if not frames:
+        raise MediaError(f"the video of {place} has no frames", help=_DROP)
+    for at, frame in enumerate(frames):
+        if frame.size != frames[0].size:
+            sizes = [" × ".join(map(str, each.size)) for each in (frame, frames[0])]
+            raise MediaError(
+                f"frame {at} of the video of {place} has {sizes[0]} pixels, and the first frame {sizes[1]}",
+                help="make all frames as large as the first, or drop the row",
+            )
+    return frames
 
 
 def _wav(data: bytes, name: str, rate: int) -> npt.NDArray[np.float32] | None:

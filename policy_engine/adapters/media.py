@@ -24,7 +24,7 @@ from policy_engine.core.vocabulary import MediaKind
 from policy_engine.core.wording import counted
 from policy_engine.data.conversation import without_null_fields
 from policy_engine.data.given import KINDS, USUAL
-from policy_engine.mask.preferences.columns import PAIR_NAMES
+from policy_engine.mask.preferences.pair_columns import PAIR_NAMES
 
 if TYPE_CHECKING:
     import torch

@@ -26,7 +26,7 @@ from policy_engine.core.vocabulary import IGNORE_INDEX
 from policy_engine.core.wording import counted
 from policy_engine.data.given import KINDS, USUAL
 from policy_engine.data.prepared import check_lengths
-from policy_engine.mask.preferences.columns import PAIR_TYPES
+from policy_engine.mask.preferences.pair_columns import PAIR_TYPES
 
 if TYPE_CHECKING:
     import torch

@@ -98,14 +98,8 @@ class ChatTokenizer:
         tok = usable(tok)
         templates, file = chosen_templates(own_templates(tok), template)
         name = str(getattr(tok, "name_or_path", "") or "") or "<tokenizer>"
-        return cls(
-            tokenizer=tok,
-            templates=templates,
-            name=name,
-            stops=stop_tokens(name, tok),
-            template_file=file,
-            follows=template is None,
-        )
+        stops, follows = stop_tokens(name, tok), template is None
+        return cls(tokenizer=tok, templates=templates, name=name, stops=stops, template_file=file, follows=follows)
 
     @classmethod
     def from_processor(

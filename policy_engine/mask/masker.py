@@ -25,8 +25,8 @@ from policy_engine.lang.checked import CheckedPolicy
 from policy_engine.mask.batch import as_columns, attempt, columns_of, mask_rows, mask_samples, rows_of_columns
 from policy_engine.mask.hashing import fingerprint_of, register_with_datasets
 from policy_engine.mask.preferences.answers import MaskedPair
-from policy_engine.mask.preferences.batch import mask_pair, preference_rows
-from policy_engine.mask.preferences.columns import columns_for, pair_types
+from policy_engine.mask.preferences.pair_batch import mask_pair, preference_rows
+from policy_engine.mask.preferences.pair_columns import columns_for, pair_types
 from policy_engine.mask.row import LIST_TYPES, MaskedRow, column_names, features_of
 from policy_engine.mask.row_masker import RowMasker
 from policy_engine.mask.unrendered import Lost

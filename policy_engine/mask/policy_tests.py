@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from policy_engine.core.errors import PolicyEngineError
-from policy_engine.core.marks import marked
 from policy_engine.core.vocabulary import BODY, EOS
 from policy_engine.data.dataset import DatasetSpec, PolicyTest
+from policy_engine.mask.marks import marked
 from policy_engine.mask.masker import Masker
 from policy_engine.mask.row import MaskedRow
 from policy_engine.rules.program import Program

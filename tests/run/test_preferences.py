@@ -14,7 +14,7 @@ from policy_engine.core.errors import ConfigError
 from policy_engine.data.dataset import DatasetSpec
 from policy_engine.data.formats import named_format
 from policy_engine.mask.masker import Masker
-from policy_engine.mask.preferences.columns import PAIR_TYPES
+from policy_engine.mask.preferences.pair_columns import PAIR_TYPES
 from policy_engine.run.batches import MaskingTransform
 from policy_engine.run.truncate import Truncation
 from tests.cli.support import cli

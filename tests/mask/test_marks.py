@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from policy_engine.core.marks import marked
+from policy_engine.mask.marks import marked
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from policy_engine.core import marks
 from policy_engine.lang.parse import parse
+from policy_engine.mask import marks
 from tests.oracle import RowFails, Verdict, interpret
 from tests.support.chats import build_chat, tokens_at
 

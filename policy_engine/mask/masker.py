@@ -27,7 +27,7 @@ from policy_engine.mask.hashing import fingerprint_of, register_with_datasets
 from policy_engine.mask.preferences.answers import MaskedPair
 from policy_engine.mask.preferences.pair_batch import mask_pair, preference_rows
 from policy_engine.mask.preferences.pair_columns import columns_for, pair_types
-from policy_engine.mask.row import LIST_TYPES, MaskedRow, column_names, features_of
+from policy_engine.mask.row import LIST_TYPES, SAMPLE_COLUMNS, MaskedRow, column_names, features_of
 from policy_engine.mask.row_masker import RowMasker
 from policy_engine.mask.unrendered import Lost
 from policy_engine.mask.unroll import UnrolledRow, unroll, unrolling_writes
@@ -346,7 +346,8 @@ class Masker:
         if kind in PAIR_KINDS:
             return pair_types(self.pair_columns(kind), self.tokenizer, unrolled=self.unrolls)
         names = column_names(self.program, self.tokenizer, unrolled=self.unrolls, carried=self.dataset.carry)
-        return {name: LIST_TYPES.get(name, "float32") for name in names}
+        known = LIST_TYPES | dict.fromkeys(SAMPLE_COLUMNS, "int32")
+        return {name: known.get(name, "float32") for name in names}
 
     def _map_batch(self, columns: Any, indices: Sequence[int] | None = None) -> Any:
         given, rows = rows_of_columns(columns)

@@ -142,12 +142,15 @@ def test_thinking_that_is_text() -> None:
     assert {} == unused_rules(program, seen)
 
 
-def test_parts_that_the_template_prints_whole() -> None:
+def test_fields_of_parts() -> None:
     parts = [{"type": "text", "text": "Two.", "train": False}, {"type": "text", "text": "Four."}]
     row = [USER, {"role": "assistant", "content": parts}]
     policy = "mask assistant where part.train == false"
-    assert [] == told(policy, row, template=PRINTS_PARTS)
-    (finding,) = found(policy, row, template=PRINTS_LISTS)
+    for template in (PRINTS_PARTS, PRINTS_LISTS):
+        assert [] == told(policy, row, template=template)
+    # No character of the parts is in the text.
+    counts = PRINTS_LISTS.replace("m.content", "m.content|length")
+    (finding,) = found(f"{policy}\non unrendered ignore", row, template=counts)
     assert "prints their list as one text" in finding.message
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from policy_engine.chat.segments import RenderedChat
-from policy_engine.core import marks
+from policy_engine.mask import marks
 from policy_engine.rules.compile import compile_text
 from tests.support.chats import build_chat
 

@@ -74,7 +74,7 @@ def test_readme_commands_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     rows = [json.dumps({"messages": chat}) + "\n" for chat in CHATS]
     (tmp_path / "chats.jsonl").write_text("".join(rows), encoding="utf-8")
     commands = re.findall(r"^policy-engine (.*)$", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
-    assert 5 == len(commands)
+    assert 6 == len(commands)
     assert 0 == cli("apply", "chats.jsonl", "-p", "default", "-t", "builtin", "-o", "prepared/").code
     for command in commands:
         arguments = ["builtin" if a == "path/to/tokenizer" else a for a in shlex.split(command, comments=True)]

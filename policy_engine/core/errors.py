@@ -180,7 +180,8 @@ class TemplateError(PolicyEngineError, ValueError):
     """A chat template cannot be used.
 
     It does not compile, raises an error for this data, or exceeds its limits. `raised` is what it raised, in its own
-    words, and `turn` the index of the message that it was writing then; None outside of messages.
+    words; `own_words` has the field to blame behind them. `turn` is the index of the message that it was writing then;
+    None outside of messages.
     """
 
     code = "PE401"

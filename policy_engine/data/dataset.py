@@ -120,7 +120,7 @@ class DatasetSpec:
 
         >>> spec = DatasetSpec(names={"role": "speaker", "content": "text"})
         >>> spec.format_of([{"dialog": [{"speaker": "user", "text": "Hi"}]}]).description
-        'read as `messages`, as <dataset> declares'
+        'read as `messages`, with what <dataset> declares'
         """
         names = {**self.names, "template_kwargs": dict(self.template_kwargs), "carry": self.carry}
         # Nothing is declared, so nothing can contradict what the rows show.
@@ -130,7 +130,9 @@ class DatasetSpec:
         kind = self.kind or self._kind(sample)
         if kind in ("messages", "sharegpt") and "field" not in names:
             names["field"] = self._list_column(sample, kind)
-        made = named_format(kind, description=f"read as `{kind}`, as {self.name} declares", **names)
+        # Names of columns and keys alone leave the format to the rows.
+        how = "as" if self.kind else "with what"
+        made = named_format(kind, description=f"read as `{kind}`, {how} {self.name} declares", **names)
         return noted(made, sample, declared=self.names)
 
     def format_of_messages(self, messages: list[Any]) -> Format:

@@ -80,6 +80,12 @@ def test_everything_a_file_can_say(tmp_path):
     assert {"enable_thinking": True} == conversation.template_kwargs
 
 
+def test_a_file_of_names_alone_is_not_said_to_declare_the_format(tmp_path):
+    spec = load(tmp_path, "messages: {prompt: question, completion: answer}\n")
+    found = spec.format_of([{"question": "Hi", "answer": "Bad", "label": False}]).description
+    assert f"read as `unpaired_preference`, with what {tmp_path / 'data.yaml'} declares" == found
+
+
 def test_the_declared_names_read_the_rows(tmp_path):
     spec = load(tmp_path, FULL)
     row = {
@@ -88,7 +94,7 @@ def test_the_declared_names_read_the_rows(tmp_path):
         "system": "S",
     }
     fmt = spec.format_of([row])
-    assert f"read as `messages`, as {tmp_path / 'data.yaml'} declares" == fmt.description
+    assert f"read as `messages`, with what {tmp_path / 'data.yaml'} declares" == fmt.description
     conversation = read_row(row, fmt)
     assert [{"role": "assistant", "content": "a", "reasoning_content": "b"}] == [dict(m) for m in conversation.messages]
     assert [{"name": "g"}] == list(conversation.tools)

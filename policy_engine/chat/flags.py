@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from policy_engine.chat.control_tokens import control_tokens, marked, pattern_of, without_marks
@@ -17,7 +17,6 @@ from policy_engine.chat.open_turn import blanks_lost, cut_open, opened
 from policy_engine.chat.segments import Unrendered
 from policy_engine.chat.trace.origins import Scaffold
 from policy_engine.chat.variables import Inputs
-from policy_engine.core.classes import dataclass
 from policy_engine.core.errors import ConfigError
 from policy_engine.data.conversation import Conversation
 

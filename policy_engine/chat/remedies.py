@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any, Final
 
 from policy_engine.chat.trace.bounds import TooMuchWork
 from policy_engine.chat.trace.meter import OutOfTime
 from policy_engine.chat.trace.origins import OutputTooLarge
-from policy_engine.core.classes import dataclass
 from policy_engine.core.errors import TemplateError, TemplateLimitError
 from policy_engine.data.conversation import Conversation
 from policy_engine.data.formats import CALL_ROLE

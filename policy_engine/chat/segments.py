@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping, Sequence
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from policy_engine.core.classes import dataclass
 from policy_engine.core.vocabulary import MediaKind
 from policy_engine.core.wording import counted, field_path
 

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from policy_engine.chat.media.in_messages import for_template
 from policy_engine.chat.segments import Unrendered
 from policy_engine.chat.trace.values import wrap, wrap_message
 from policy_engine.chat.transformers_import import json_schema, reasoning_has_aliases
-from policy_engine.core.classes import dataclass
 from policy_engine.core.suggest import nearest
 from policy_engine.core.vocabulary import REASONING_ALIASES
 from policy_engine.data.conversation import Conversation

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Annotated
 
 import typer
 
 from policy_engine.cli.reporters import ReportFormat, ReportFormatWithoutFindings
-from policy_engine.core.classes import dataclass
 
 DataArgument = Annotated[str, typer.Argument(metavar="DATA", help="A dataset: file, folder, or - for standard input.")]
 PolicyFilesArgument = Annotated[

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any
 
 from rich.console import RenderableType
 
-from policy_engine.core.classes import dataclass
 from policy_engine.core.diagnostics import Diagnostic, Severity
 from policy_engine.core.errors import DatasetFileError, PolicyEngineError, PolicyError
 from policy_engine.core.source import Place

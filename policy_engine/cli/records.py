@@ -5,13 +5,13 @@ explain chats.jsonl --row 3 --at Paris   →   ExplainOptions(row=3, at="Paris")
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from policy_engine.core.choices import Collator, ColorBy, Denominator, Side, Trainer
-from policy_engine.core.classes import dataclass
 
 LOOPBACK = "127.0.0.1"
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Literal
 
-from policy_engine.core.classes import dataclass
 from policy_engine.core.source import Place, Span
 
 Severity = Literal["error", "warning", "info"]

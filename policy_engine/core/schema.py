@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import Any, Literal
-
-from policy_engine.core.classes import dataclass
 
 FieldType = Literal["string", "number", "integer", "boolean", "list", "object", "any"]
 JsonType = Literal["null", "boolean", "integer", "number", "string", "list", "object", "other"]

@@ -5,11 +5,9 @@ from __future__ import annotations
 import bisect
 import functools
 import re
-from dataclasses import field
+from dataclasses import dataclass, field
 from pathlib import PurePath
 from typing import Any, Final
-
-from policy_engine.core.classes import dataclass
 
 LINE_SUFFIXES: Final = (".jsonl", ".ndjson")
 """Extensions of files that have a row in each line."""

@@ -7,11 +7,10 @@ Conversation(messages=({"role": "user", "content": "Hi"}, {"role": "assistant", 
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Mapping
-from dataclasses import field, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from reprlib import Repr
 from typing import Any, Final
 
-from policy_engine.core.classes import dataclass
 from policy_engine.core.errors import RowError
 from policy_engine.core.source import Place
 from policy_engine.core.wording import a_kind

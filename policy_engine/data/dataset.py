@@ -9,12 +9,11 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
 from policy_engine.core.choices import PairColumns
-from policy_engine.core.classes import dataclass
 from policy_engine.core.errors import ConfigError, DataError, PolicyEngineError
 from policy_engine.core.schema import FieldType, Schema
 from policy_engine.core.wording import counted

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeGuard, get_args
 
-from policy_engine.core.classes import dataclass
 from policy_engine.core.suggest import nearest
 from policy_engine.data.json_text import read_json
 

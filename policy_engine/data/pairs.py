@@ -12,9 +12,9 @@ The columns are those of TRL's datasets for its DPO, reward and KTO trainers.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 
-from policy_engine.core.classes import dataclass
 from policy_engine.core.errors import RowError
 from policy_engine.core.source import Place
 from policy_engine.core.wording import a_kind

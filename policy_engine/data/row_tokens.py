@@ -9,13 +9,12 @@ A rollout's ids were sampled, so its text must not be tokenized again: other ids
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 import numpy as np
 import numpy.typing as npt
 
-from policy_engine.core.classes import dataclass
 from policy_engine.core.vocabulary import IGNORE_INDEX
 from policy_engine.core.wording import a_kind, counted
 from policy_engine.data.refusal import DROP, refuse

@@ -5,10 +5,9 @@ Nodes compare by meaning: spans and comments are left out of equality, so `parse
 
 from __future__ import annotations
 
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import Literal
 
-from policy_engine.core.classes import dataclass
 from policy_engine.core.source import Source, Span
 from policy_engine.core.vocabulary import RelationKind
 from policy_engine.core.wording import field_path

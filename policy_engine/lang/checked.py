@@ -6,9 +6,9 @@ This is what compiles to a program and what the proof reasons about. Rules keep 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Literal
 
-from policy_engine.core.classes import dataclass
 from policy_engine.core.diagnostics import Diagnostic
 from policy_engine.core.source import Source, Span
 from policy_engine.core.vocabulary import RelationKind

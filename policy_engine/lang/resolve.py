@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Final, Literal
 
-from policy_engine.core.classes import dataclass
 from policy_engine.core.diagnostics import Related
 from policy_engine.core.schema import Schema
 from policy_engine.core.source import Span

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from policy_engine.core.classes import dataclass
 from policy_engine.core.diagnostics import Related
 from policy_engine.core.errors import DataError
 from policy_engine.core.source import Source, Span

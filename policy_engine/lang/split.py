@@ -8,8 +8,8 @@ is reported at once. Both agree on where a statement ends because this scanner f
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 
-from policy_engine.core.classes import dataclass
 from policy_engine.core.source import Source, Span
 from policy_engine.core.vocabulary import CONTINUATIONS
 from policy_engine.lang.ast import Comment

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from policy_engine.chat.segments import MediaTokens, RenderedChat, Segment, TokenizedChat
-from policy_engine.core.classes import dataclass
 from policy_engine.core.vocabulary import MEDIA
 from policy_engine.core.wording import field_path
 from policy_engine.mask.apply_program import DRIFT, STRADDLE, STRUCTURAL, apply_program

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from policy_engine.chat.segments import TokenizedChat
-from policy_engine.core.classes import dataclass
 from policy_engine.core.vocabulary import Reason
 from policy_engine.mask.token_mask import REASONS, TokenMask
 from policy_engine.rules.conditions.comparison import excerpt

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final, overload
 
 import numpy as np
 
 from policy_engine.chat.segments import RenderedChat, TokenizedChat
 from policy_engine.chat.tokenizer import ChatTokenizer
-from policy_engine.core.classes import dataclass
 from policy_engine.mask.explain import Explanation, explain_segment, explain_token
 from policy_engine.mask.explain_row import RowExplanation, explain_row
 from policy_engine.mask.labels import check_sizes, labels_of, labels_where, loss_weights_of

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import cast
 
 from policy_engine.chat.given.place import OnDrift, place_given
@@ -10,7 +11,6 @@ from policy_engine.chat.given.turns import chat_of_turns
 from policy_engine.chat.media.in_messages import has_media
 from policy_engine.chat.segments import Miswritten, RenderedChat, TokenizedChat
 from policy_engine.chat.tokenizer import ChatTokenizer
-from policy_engine.core.classes import dataclass
 from policy_engine.core.errors import DriftError, MediaError, PolicyEngineError, RowError
 from policy_engine.data.conversation import Conversation
 from policy_engine.mask.apply_program import apply_program

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Final, get_args
 
 import numpy as np
 import numpy.typing as npt
 
-from policy_engine.core.classes import dataclass
 from policy_engine.core.vocabulary import Reason
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,6 @@ from policy_engine.chat.continuation import after_prompt
 from policy_engine.chat.label.markers import delimiters_in
 from policy_engine.chat.segments import RenderedChat, TokenizedChat
 from policy_engine.chat.tokenizer import ChatTokenizer
-from policy_engine.core.classes import dataclass
 from policy_engine.core.errors import PolicyEngineError, RowError
 from policy_engine.core.vocabulary import MESSAGE_FIELDS
 from policy_engine.data.conversation import Conversation

@@ -5,10 +5,9 @@ from __future__ import annotations
 import sys
 import warnings
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import field
+from dataclasses import dataclass, field
 
 from policy_engine.chat.segments import Miswritten
-from policy_engine.core.classes import dataclass
 from policy_engine.data.conversation import Conversation
 from policy_engine.data.formats import Format
 from policy_engine.data.role_spelling import Spelling, read_elsewhere_as, what_to_do

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from policy_engine.core.classes import dataclass
 from policy_engine.core.source import Span
 from policy_engine.lang.checked import CheckedGuard, CheckedPolicy, CheckedRule
 

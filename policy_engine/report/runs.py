@@ -8,13 +8,12 @@ A run's characters are taken from the rendered chat, so that a character of seve
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from policy_engine.chat.segments import MediaTokens, TokenizedChat
-from policy_engine.core.classes import dataclass
 from policy_engine.core.errors import PolicyEngineError
 from policy_engine.core.source import Place
 from policy_engine.core.vocabulary import Reason

@@ -9,11 +9,11 @@ import itertools
 from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from policy_engine.chat.segments import RenderedChat, Segment, TokenizedChat
-from policy_engine.core.classes import dataclass
 from policy_engine.core.source import Span
 from policy_engine.core.vocabulary import Reason
 from policy_engine.core.wording import field_path

@@ -11,9 +11,9 @@ weight 0 by rule 1. So a segment is decided without a look at its text.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from policy_engine.core.bounded import Bounded
-from policy_engine.core.classes import dataclass
 from policy_engine.core.vocabulary import BODY, UNTRAINABLE
 from policy_engine.lang.checked import CheckedPolicy
 from policy_engine.rules.conditions.chat_view import ChatView

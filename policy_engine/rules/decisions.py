@@ -6,7 +6,7 @@ header) with weight 0 by default, 22 to 24 (`Hi`) with weight 1 by rule 0, and t
 
 from __future__ import annotations
 
-from policy_engine.core.classes import dataclass
+from dataclasses import dataclass
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

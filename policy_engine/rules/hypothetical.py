@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
-from policy_engine.core.classes import dataclass
 from policy_engine.core.facts import ChatFacts, SegmentFacts
 from policy_engine.rules.conditions.chat_view import ChatView
 from policy_engine.rules.conditions.comparison import content_text, part_text

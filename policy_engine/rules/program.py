@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import functools
 import math
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import Any
 
 from policy_engine.core.bounded import Bounded
-from policy_engine.core.classes import dataclass
 from policy_engine.core.errors import RowError
 from policy_engine.core.facts import ChatFacts, Placed, placed_of
 from policy_engine.core.source import Span

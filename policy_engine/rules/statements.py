@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final
 
-from policy_engine.core.classes import dataclass
 from policy_engine.core.errors import RowError
 from policy_engine.core.facts import SegmentFacts
 from policy_engine.lang.ast import Field

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 
-from policy_engine.core.classes import dataclass
 from policy_engine.core.facts import ChatFacts
 from policy_engine.rules.conditions.chat_view import ChatView
 from policy_engine.rules.conditions.conditions import ConditionValue

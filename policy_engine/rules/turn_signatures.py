@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Literal
 
 from policy_engine.core.bounded import Bounded
-from policy_engine.core.classes import dataclass
 from policy_engine.core.vocabulary import BODY, RelationKind
 from policy_engine.lang.checked import Atom, CheckedRule, CheckedTarget, TurnSet, atoms_of
 from policy_engine.rules.conditions.chat_view import ChatView

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any, Final, get_args
 
 from policy_engine.chat.tokenizer import ChatTokenizer
 from policy_engine.core.choices import Backend
-from policy_engine.core.classes import dataclass
 from policy_engine.core.errors import ConfigError, PolicyEngineError, TokenizerError
 from policy_engine.data.formats import Format
 from policy_engine.data.pairs import conversations_in

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator, Sequence
-from dataclasses import field, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,7 +13,6 @@ import pyarrow as pa
 
 from policy_engine.chat.media.in_messages import has_media
 from policy_engine.core.choices import PairColumns
-from policy_engine.core.classes import dataclass
 from policy_engine.core.errors import DataError, PolicyEngineError, RowError
 from policy_engine.core.source import Place
 from policy_engine.core.wording import counted

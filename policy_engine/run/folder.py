@@ -8,14 +8,13 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Generator, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
 import pyarrow as pa
 
 from policy_engine.chat.tokens.fast_backend import BackendMismatch
-from policy_engine.core.classes import dataclass
 from policy_engine.core.errors import ConfigError, DataError, PolicyEngineError, add_note
 from policy_engine.data.files.readers import Rows
 from policy_engine.data.files.stamp import InputChanged

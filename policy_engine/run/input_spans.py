@@ -8,10 +8,10 @@ from __future__ import annotations
 import hashlib
 import io
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from policy_engine.core.classes import dataclass
 from policy_engine.core.errors import DataError
 from policy_engine.core.source import LINE_SUFFIXES, Place
 from policy_engine.data.files.read_arrow import parquet_groups, read_parquet

@@ -10,13 +10,12 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict, dataclass, fields
 from typing import Any, Final
 
 import pyarrow as pa
 
 from policy_engine._version import __version__
-from policy_engine.core.classes import dataclass
 from policy_engine.lang.format import format_policy
 from policy_engine.lang.parse import parse
 from policy_engine.mask.masker import Masker

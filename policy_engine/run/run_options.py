@@ -5,10 +5,10 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from policy_engine.core.choices import Backend
-from policy_engine.core.classes import dataclass
 from policy_engine.core.errors import ConfigError
 from policy_engine.run.backends import BACKENDS
 from policy_engine.run.input_spans import SPAN_BYTES

@@ -5,10 +5,9 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final
 
-from policy_engine.core.classes import dataclass
 from policy_engine.core.errors import PolicyEngineError
 from policy_engine.data.role_spelling import Spelling
 from policy_engine.mask.evidence.rule_use import Evidence

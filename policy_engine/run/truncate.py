@@ -6,7 +6,7 @@ Decisions of the tokens that stay never change.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Final, get_args
 
 import numpy as np
@@ -14,7 +14,6 @@ import numpy.typing as npt
 
 from policy_engine.chat.segments import MediaTokens
 from policy_engine.core.choices import Keep
-from policy_engine.core.classes import dataclass
 from policy_engine.core.errors import ConfigError
 from policy_engine.core.vocabulary import MEDIA
 from policy_engine.mask.preferences.answers import Preference, with_rows

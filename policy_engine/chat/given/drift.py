@@ -8,13 +8,13 @@ ids         … assistant⏎I  look.<|im_end|>⏎<|im_start|>tool⏎42<|im_end|>
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from policy_engine.chat.given.spell import Spelled, Spelling
 from policy_engine.chat.segments import RenderedChat, Segment
-from policy_engine.core.classes import dataclass
 from policy_engine.core.vocabulary import ENDINGS
 
 _SHOWN = 40

@@ -10,13 +10,12 @@ import functools
 import itertools
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import field, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from policy_engine.chat.tokens.byte_lengths import ByteTable, character_ranges
-from policy_engine.core.classes import dataclass
 
 _BLANKS = tuple(
     chr(code).encode()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -14,7 +15,6 @@ from policy_engine.chat.given.spell import Spelling, all_known
 from policy_engine.chat.tokenizer import ChatTokenizer
 from policy_engine.chat.tokens.byte_lengths import ByteTable, by_byte, character_ranges
 from policy_engine.chat.tokens.locator import TokenLocator
-from policy_engine.core.classes import dataclass
 from policy_engine.core.errors import AttributionError, RowError
 from policy_engine.data.row_tokens import RowTokens
 

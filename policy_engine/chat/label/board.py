@@ -7,12 +7,12 @@ copied one from the data (`Hi`). Labelled, they are pieces: `header` (three of t
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from policy_engine.chat.label.markers import REASONING, Markers
 from policy_engine.chat.label.profile import TemplateProfile
 from policy_engine.chat.label.sources import Bit
-from policy_engine.core.classes import dataclass
 
 
 class Labelled:

@@ -14,11 +14,11 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Final, NamedTuple
 
 from policy_engine.chat.label.thinking import Delimiters, is_thinking
-from policy_engine.core.classes import dataclass
 
 _WORD: Final = re.compile(r"\w+")
 _MOST_WORDS: Final = 10_000

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Container, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, overload
 
 from policy_engine.chat.label.board import Labelled
@@ -17,7 +18,6 @@ from policy_engine.chat.label.written import Written, written_in
 from policy_engine.chat.segments import Segment
 from policy_engine.chat.trace.origins import LOST, UNKNOWN, Origin, Scaffold, Unclaimed
 from policy_engine.chat.trace.text import runs_of
-from policy_engine.core.classes import dataclass
 from policy_engine.core.vocabulary import FROM_PARTS
 
 

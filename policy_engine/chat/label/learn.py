@@ -10,12 +10,12 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from policy_engine.chat.label.markers import REASONING, Markers, closing_tag, is_closing_tag
 from policy_engine.chat.label.profile import TemplateProfile, added_prompt, common_prefix, shared_end
 from policy_engine.chat.label.sources import Bit
-from policy_engine.core.classes import dataclass
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-
-from policy_engine.core.classes import dataclass
+from dataclasses import dataclass
 
 _SHAPES = (
     r"<\|[^\s<>|]+\|>|<｜[^<>｜]+｜>|<\|[^\s<>|]+>|<[^\s<>|/]+\|>"

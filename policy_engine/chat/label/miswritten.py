@@ -15,13 +15,13 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 from policy_engine.chat.label.board import field_value
 from policy_engine.chat.label.sources import Bit
 from policy_engine.chat.segments import Miswritten
 from policy_engine.chat.trace.origins import LOST, UNKNOWN, Origin
-from policy_engine.core.classes import dataclass
 
 _FEWEST: Final = 3
 """Letters from which on a field counts as written letter by letter: a template may cut the first one off a text."""

@@ -7,11 +7,10 @@ marker, but the openers `<|user|>` and `<|observation|>` end answers. `learn` fi
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import Any
 
 from policy_engine.chat.label.markers import Markers
-from policy_engine.core.classes import dataclass
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from policy_engine.chat.label.miswritten import Suspect, suspects_in
 from policy_engine.chat.label.sources import Bit
 from policy_engine.chat.trace.origins import LOST, UNKNOWN
-from policy_engine.core.classes import dataclass
 
 Path = tuple[str | int, ...]
 

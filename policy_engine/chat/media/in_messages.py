@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from policy_engine.chat.media.misplaced import misplaced
-from policy_engine.core.classes import dataclass
 from policy_engine.core.errors import MediaError
 from policy_engine.core.vocabulary import MEDIA_TYPES, MediaKind
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -19,7 +20,6 @@ from policy_engine.chat.trace.meter import start, stop
 from policy_engine.chat.trace.origins import Scaffold
 from policy_engine.chat.trace.text import Traced
 from policy_engine.chat.trace.values import TracedDict, TracedFloat, TracedInt, TracedList, TracedMessage
-from policy_engine.core.classes import dataclass
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
@@ -23,7 +24,6 @@ from policy_engine.chat.trace.environment import TracingEnvironment
 from policy_engine.chat.trace.meter import start, stop
 from policy_engine.chat.trace.origins import Scaffold
 from policy_engine.core.bounded import Bounded
-from policy_engine.core.classes import dataclass
 from policy_engine.data.conversation import Conversation
 
 _log = logging.getLogger("policy_engine")

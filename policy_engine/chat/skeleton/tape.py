@@ -12,6 +12,7 @@ from __future__ import annotations
 import functools
 import operator
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 from policy_engine.chat.skeleton.shape import value_at
@@ -19,7 +20,6 @@ from policy_engine.chat.trace.meter import BIG
 from policy_engine.chat.trace.origins import Origin
 from policy_engine.chat.trace.text import Traced, traced
 from policy_engine.chat.trace.values import TracedDict, TracedFloat, TracedInt, TracedList, TracedMessage, wrap
-from policy_engine.core.classes import dataclass
 
 MESSAGES: Final = 0
 NOW: Final = 1

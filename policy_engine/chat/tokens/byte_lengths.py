@@ -15,6 +15,7 @@ import functools
 import re
 import struct
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from typing import Any
 
@@ -22,7 +23,6 @@ import numpy as np
 import numpy.typing as npt
 
 from policy_engine.chat.tokens.nfc import is_kept
-from policy_engine.core.classes import dataclass
 
 SPACE_MARK = "▁"
 """SentencePiece's mark for a space (U+2581)."""

@@ -29,11 +29,11 @@ import shutil
 import stat
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
-from policy_engine.core.classes import dataclass
 from policy_engine.core.versions import version_of
 
 FOLDER_VARIABLE: Final = "POLICY_ENGINE_CACHE"

@@ -15,6 +15,7 @@ import itertools
 import json
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, overload
 
@@ -24,7 +25,6 @@ import numpy.typing as npt
 from policy_engine.chat.tokens.byte_lengths import ByteTable
 from policy_engine.chat.tokens.cache import Entry, find, keep
 from policy_engine.chat.tokens.pipeline import Pipeline
-from policy_engine.core.classes import dataclass
 from policy_engine.core.memory import give_back
 
 BACKEND, LENGTHS, PIECES = "tokenizer.json", "lengths.npy", "pieces.bin"

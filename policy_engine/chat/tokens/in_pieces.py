@@ -11,14 +11,13 @@ before it else. That is transformers' way (`encode_marked_chat`), and the ids ar
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
 from policy_engine.chat.tokens.locator import Located, TokenLocator
-from policy_engine.core.classes import dataclass
 from policy_engine.core.errors import AttributionError, TokenizerError
 
 _BREAK: Final = "\n"

@@ -15,6 +15,7 @@ import hashlib
 import json
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -35,7 +36,6 @@ from policy_engine.chat.tokens.nfc import is_normal, without_normalizer
 from policy_engine.chat.tokens.offsets import check_offsets
 from policy_engine.chat.tokens.pipeline import Pipeline, read_pipeline
 from policy_engine.chat.tokens.qualify import CheckedBackend, Subject, qualify
-from policy_engine.core.classes import dataclass
 from policy_engine.core.errors import AttributionError, TokenizerError
 
 Located = tuple[list[int], npt.NDArray[np.int32], Ranges]

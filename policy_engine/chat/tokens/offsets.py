@@ -17,13 +17,13 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from policy_engine.chat.tokens.byte_lengths import SPACE_MARK, Ranges
 from policy_engine.chat.tokens.pipeline import Pipeline
-from policy_engine.core.classes import dataclass
 from policy_engine.core.errors import AttributionError
 
 # The space of SentencePiece and of byte-level BPE, and the space itself.

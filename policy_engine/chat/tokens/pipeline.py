@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from policy_engine.chat.tokens.byte_lengths import (
@@ -19,7 +19,6 @@ from policy_engine.chat.tokens.byte_lengths import (
     byte_of_char,
     metaspace_bytes,
 )
-from policy_engine.core.classes import dataclass
 
 Form = Literal["NFC", "NFD", "NFKC", "NFKD"]
 _FORMS: dict[str, Form] = {

@@ -15,6 +15,7 @@ import hashlib
 import json
 import unicodedata
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Final
@@ -29,7 +30,6 @@ from policy_engine.chat.tokens.fast_backend import (
     head_and_model,
     load_backend,
 )
-from policy_engine.core.classes import dataclass
 from policy_engine.core.versions import version_of
 
 _FORM: Final = "form.bin"

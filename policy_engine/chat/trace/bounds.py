@@ -13,12 +13,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 
 from policy_engine.chat.trace.meter import BIG, charge
 from policy_engine.chat.trace.origins import MAX_CHARS, OutputTooLarge, check_size
 from policy_engine.chat.trace.owners import parts_inside
-from policy_engine.core.classes import dataclass
 
 MAX_ITEMS: Final = 1 << 22
 """Longest list a template may build."""

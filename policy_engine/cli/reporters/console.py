@@ -13,13 +13,13 @@ import os
 import re
 import sys
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 from rich.style import Style
 from rich.text import Text
 
-from policy_engine.core.classes import dataclass
 from policy_engine.report.styles import in_few_colours
 from policy_engine.report.visible import on_one_line, spelled
 

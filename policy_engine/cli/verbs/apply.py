@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -9,7 +10,6 @@ import typer
 from policy_engine.cli.options import DataArgument, FormatOption, Loading, Named
 from policy_engine.cli.outcome import Outcome
 from policy_engine.core.choices import Backend, Engine, Keep, PairColumns
-from policy_engine.core.classes import dataclass
 
 if TYPE_CHECKING:
     from policy_engine.run.run_options import RunOptions

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import warnings
 from collections.abc import Callable
-from dataclasses import field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
 
@@ -18,7 +18,6 @@ from policy_engine.cli.outcome import Exit, Outcome, diagnostics_of
 from policy_engine.cli.reporters.console import SafeConsole
 from policy_engine.cli.work.inputs import Inputs
 from policy_engine.core.choices import Keep
-from policy_engine.core.classes import dataclass
 from policy_engine.core.errors import ConfigError, DataError, PolicyEngineError
 from policy_engine.mask.evidence.rule_findings import rule_findings
 from policy_engine.mask.warner import DataWarning

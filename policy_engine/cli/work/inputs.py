@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from policy_engine.core.choices import PairColumns
-from policy_engine.core.classes import dataclass
 from policy_engine.core.errors import ConfigError, DataError, warn_of
 from policy_engine.core.schema import Schema
 from policy_engine.core.source import Source

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import chain, islice
 from typing import Any
 
 from policy_engine.chat.tokens.fast_backend import BackendMismatch
 from policy_engine.cli.work.inputs import Inputs
-from policy_engine.core.classes import dataclass
 from policy_engine.core.errors import PolicyEngineError, RowError
 from policy_engine.core.source import Place
 from policy_engine.data.dataset import LOOKED_AT, DatasetSpec, format_seen

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import stat
+from dataclasses import dataclass
 from pathlib import Path
 
-from policy_engine.core.classes import dataclass
 from policy_engine.core.errors import DataError
 
 

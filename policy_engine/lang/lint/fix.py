@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
-from policy_engine.core.classes import dataclass
 from policy_engine.core.diagnostics import Diagnostic
 from policy_engine.core.source import Span
 from policy_engine.lang import ast

@@ -11,12 +11,12 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
 import numpy as np
 
 from policy_engine.chat.label.markers import REASONING
-from policy_engine.core.classes import dataclass
 from policy_engine.core.errors import PolicyEngineError
 from policy_engine.core.vocabulary import NEIGHBOURS
 from policy_engine.lang.ast import Compare, Expr, Field, Has, Truth

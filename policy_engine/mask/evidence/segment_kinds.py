@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -11,7 +12,6 @@ import numpy.typing as npt
 from policy_engine.chat.segments import RenderedChat
 from policy_engine.chat.tokenizer import ChatTokenizer
 from policy_engine.core.bounded import Bounded
-from policy_engine.core.classes import dataclass
 from policy_engine.core.facts import placed_of
 from policy_engine.mask.row import MaskedRow
 

@@ -7,12 +7,12 @@ stretches   header 3, text 1, eot 1, separator 1, header 3, text 2 (trained), eo
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
-from policy_engine.core.classes import dataclass
 from policy_engine.mask.evidence.segment_kinds import Numbering, kinds_of
 from policy_engine.mask.row import MaskedRow
 from policy_engine.mask.token_mask import REASONS

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from policy_engine.core.choices import PairColumns
-from policy_engine.core.classes import dataclass
 from policy_engine.mask.batch import Sample
 from policy_engine.mask.labels import labels_of
 from policy_engine.mask.row import MEDIA_COLUMN, SAMPLE_COLUMNS, MaskedRow

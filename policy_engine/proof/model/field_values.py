@@ -8,11 +8,10 @@ cell, on which regexes and substring tests stay *free*: each gets a variable of 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import field
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any, Final, Literal
 
-from policy_engine.core.classes import dataclass
 from policy_engine.core.vocabulary import MESSAGE_SCOPES
 from policy_engine.lang.ast import Compare, Has, Truth
 from policy_engine.proof.model.assignments import Free, Space

@@ -6,9 +6,9 @@ In the policy of `model`, rule 1 decides `{any: 0b0001}`, rule 0 decides `{above
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Final, TypeVar
 
-from policy_engine.core.classes import dataclass
 from policy_engine.lang.ast import Field
 from policy_engine.lang.checked import CheckedRule
 from policy_engine.proof.model.regions import Region

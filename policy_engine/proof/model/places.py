@@ -14,9 +14,9 @@ The last assistant is the set 0b0001.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Final
 
-from policy_engine.core.classes import dataclass
 from policy_engine.proof.model.assignments import TooLarge
 from policy_engine.proof.model.automaton import Summaries
 from policy_engine.proof.model.positions import Conjunction, Letter, SideFact

@@ -12,9 +12,9 @@ A key is a role (None for any) and, where `trained` is asked for, the bit that s
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass
 from typing import Final, Literal
 
-from policy_engine.core.classes import dataclass
 from policy_engine.core.vocabulary import RelationKind
 from policy_engine.lang.ast import Compare, Field, Has, Truth
 from policy_engine.rules.conditions.conditions import test_of

@@ -15,11 +15,11 @@ in a graph: a node is a pair of prefix and suffix states, an edge is a turn that
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import product
 from math import prod
 from typing import Final
 
-from policy_engine.core.classes import dataclass
 from policy_engine.proof.model.assignments import Free, TooLarge
 from policy_engine.proof.model.outcomes import Outcome, Outcomes
 from policy_engine.proof.model.places import numbers

@@ -8,9 +8,9 @@ generation prompts), four points and two assignments. Assumptions about chats ar
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Final
 
-from policy_engine.core.classes import dataclass
 from policy_engine.core.vocabulary import BODY, FROM_PARTS, NEIGHBOURS, PARTS, UNOWNED, UNTRAINABLE, RelationKind
 from policy_engine.lang.ast import And, Compare, Expr, Not, Or
 from policy_engine.lang.checked import Atom, CheckedPolicy, CheckedStatement, CheckedTarget, TurnSet, atoms_of

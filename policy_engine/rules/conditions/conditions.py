@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
-from policy_engine.core.classes import dataclass
 from policy_engine.core.facts import SegmentFacts
 from policy_engine.lang.ast import And, Compare, Expr, Has, Not, Or, Truth
 from policy_engine.rules.conditions import patterns

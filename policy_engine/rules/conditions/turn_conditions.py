@@ -14,11 +14,10 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import Any
 
 from policy_engine.core.bounded import Bounded
-from policy_engine.core.classes import dataclass
 from policy_engine.core.vocabulary import MESSAGE_SCOPES, NEIGHBOURS
 from policy_engine.lang.ast import And, Expr, Not, Or
 from policy_engine.rules.conditions.chat_view import ChatView

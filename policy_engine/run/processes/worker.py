@@ -20,10 +20,9 @@ import struct
 import sys
 import threading
 import traceback
+from dataclasses import dataclass
 from types import ModuleType
 from typing import IO, Any, Final
-
-from policy_engine.core.classes import dataclass
 
 _SIZE: Final = struct.Struct(">Q")
 _MAIN: Final = "__mp_main__"

@@ -24,7 +24,6 @@ from policy_engine.data.role_spelling import read_elsewhere_as
 Change = Callable[[Mapping[str, Any]], "tuple[Mapping[str, Any], str] | None"]
 """A message with one change, and the changed field; None if there is nothing to change."""
 
-
 _RAISES: Final = "raises for this conversation"
 _USUAL_ROLES: Final = frozenset({"system", "user", "assistant", "tool"})
 _TRIED: Final = 8
@@ -74,18 +73,13 @@ def explained(
 
 
 def _blamed(error: TemplateError, conversation: Conversation, render: Callable[[Conversation], object]) -> int | None:
-    """The message that the template was writing as it raised, or without which it does not."""
+    """The message that the template was writing as it raised, or without which it renders."""
     messages = conversation.messages
     if error.turn is not None or error.raised is None or len(messages) < 2:
         return error.turn
-    for turn, rest in ((len(messages) - 1, messages[:-1]), (0, messages[1:])):
-        try:
-            render(replace(conversation, messages=rest))
-        except TemplateError as other:
-            if other.raised == error.raised:
-                continue
-        return turn
-    return None
+    # Without a message that is not to blame, the template may raise something else.
+    left_out = ((len(messages) - 1, messages[:-1]), (0, messages[1:]))
+    return next((turn for turn, rest in left_out if _renders(replace(conversation, messages=rest), render)), None)
 
 
 def _at_message(error: TemplateError, conversation: Conversation, turn: int) -> TemplateError:

@@ -88,8 +88,8 @@ def of_other_interfaces(message: Mapping[Any, Any]) -> str | None:
     """
     if any(isinstance(part, Mapping) and not _GEMINI.isdisjoint(part) for part in _list(message.get("parts"))):
         return _FROM_GEMINI
-    types = {part.get("type") for part in _list(message.get("content")) if isinstance(part, Mapping)}
-    return _FROM_RESPONSES if not _ITEMS.isdisjoint({str(message.get("type")), *map(str, types)}) else None
+    types = {str(part.get("type")) for part in _list(message.get("content")) if isinstance(part, Mapping)}
+    return _FROM_RESPONSES if not _ITEMS.isdisjoint({str(message.get("type")), *types}) else None
 
 
 def _list(value: Any) -> Iterable[Any]:

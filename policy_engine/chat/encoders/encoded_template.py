@@ -122,15 +122,14 @@ class EncodedTemplate(ChatTemplate):
             return "".join([chunk.text for chunk in made])
 
         chunks = self.encoder.chunks(given, tinted=False)
-        runs = tuple(
-            (length, origin, LOST if origin in changed else offset)
-            for length, origin, offset in self._provenance.runs(plain, tools, chunks, tinted)
-        )
+        runs: Sequence[Run] = self._provenance.runs(plain, tools, chunks, tinted)
         # Mistral's and Harmony's chunks say themselves where the tools are.
         if not any(chunk.beside for chunk in chunks):
             runs = with_tools(runs, "".join([chunk.text for chunk in chunks]), tools)
         if not self.encoder.gives_ids:
             chunks = self._owned_by_turns(given, chunks, runs)
+        # Last: a message is found by the place of its last character, also in the arguments of a call.
+        runs = tuple((length, origin, LOST if origin in changed else offset) for length, origin, offset in runs)
         pieces = EncodedPieces()
         pieces.chunks = chunks
         at = 0

@@ -261,7 +261,13 @@ def part_types(messages: Sequence[Mapping[str, Any]]) -> tuple[Any, ...]:
         [
             message.get("role")
             if not isinstance(content := message.get("content"), list)
-            else (message.get("role"), *(p.get("type") if isinstance(p, Mapping) else None for p in content))
+            else (message.get("role"), *map(_type_of, content))
             for message in messages
         ]
     )
+
+
+def _type_of(part: Any) -> str | None:
+    """The type of a content part; None for a type that is not text: no part is known by it."""
+    found = part.get("type") if isinstance(part, Mapping) else None
+    return found if isinstance(found, str) else None

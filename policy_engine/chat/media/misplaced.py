@@ -37,7 +37,7 @@ def misplaced(messages: Sequence[Mapping[str, Any]]) -> tuple[str, str] | None:
 
 def _in_part(part: Mapping[str, Any]) -> tuple[str, str] | None:
     kind = part.get("type")
-    if kind in _LISTS:
+    if str(kind) in _LISTS:
         return f"is of type `{kind}`, which no processor reads", _write(str(kind))
     # Nearly every part is a text, or a medium with its data.
     for name in _FIELDS.intersection(part):

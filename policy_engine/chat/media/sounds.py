@@ -7,6 +7,7 @@ import io
 import os
 import wave
 from collections.abc import Mapping
+from numbers import Real
 from typing import Any, Final
 
 import numpy as np
@@ -36,7 +37,7 @@ def open_sound(source: Any, options: MediaOptions, place: str, *, rate: int) -> 
     # A decoded row of `datasets`' Audio feature.
     if isinstance(source, Mapping) and source.get("array") is not None:
         given = source.get("sampling_rate", rate)
-        if isinstance(given, bool) or not isinstance(given, int | float):
+        if isinstance(given, bool) or not isinstance(given, Real):  # numpy's numbers, too
             raise MediaError(
                 f"`sampling_rate` of the sound of {place} is {a_kind(given)}, not a number of samples a second",
                 help=_DROP,

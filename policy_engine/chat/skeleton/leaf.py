@@ -67,9 +67,10 @@ class Leaf:
         self, layout: Layout, conversation: Conversation, replay: Replay, cutter: Cutter
     ) -> tuple[Unrendered, ...]:
         """The pieces of a row that did not reach the text, as `unwritten` finds them."""
-        if layout not in self._plans:
-            self._plans[layout] = plan_of(layout.written, conversation, replay, cutter)
-        plan = self._plans[layout]
+        if layout in self._plans:
+            plan = self._plans.get(layout)  # another thread may just have forgotten all: None is the long way
+        else:
+            plan = self._plans[layout] = plan_of(layout.written, conversation, replay, cutter)
         if plan is None:
             return unwritten(layout.written, conversation, replay, cutter)
         return plan.lost(conversation, replay)

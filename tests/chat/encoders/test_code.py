@@ -56,6 +56,25 @@ def test_ids_are_those_of_the_encoders_text_and_words_are_whose_they_are(name: s
         assert encoder_case(name, RandomChoices(f"test:{name}:{number}")) == (name, None)
 
 
+def test_a_call_whose_thinking_is_dropped_from_history_ends_with_its_own_marker() -> None:
+    """Rendered as the last answer it has thinking, so its end is found by the last character of its arguments."""
+    given = call("weather", {"city": "Rome", "n": 3, "of": {"day": "today"}})
+    chat = render(
+        "thinking",
+        (
+            CHAT[1],
+            {"role": "assistant", "reasoning_content": "look", "tool_calls": [given]},
+            *CHAT[5:],
+            {"role": "user", "content": "Sure?"},
+            {"role": "assistant", "content": "Yes.", "reasoning_content": "hm"},
+        ),
+    )
+    own = [(s.part, chat.segment_text(s)) for s in chat.segments if s.turn == 1]
+    assert own[-2:] == [("tool_call", '"}</parameter>\n</invoke>\n</calls>'), ("eot", "<｜end▁of▁sentence｜>")]
+    assert ("tool_call", '" string="false">3</parameter>\n<parameter name="') in own
+    assert [("reasoning_content",)] == [lost.path for lost in chat.unrendered if lost.turn == 1]
+
+
 def test_a_conversation_in_parts() -> None:
     chat = render("thinking")
     assert [
@@ -99,7 +118,8 @@ def test_a_conversation_in_parts() -> None:
         ("separator", 5, "\n"),
         ("header", 6, "<result>"),
         ("text", 6, "dry"),
-        ("markup", 6, "</result>\n</results>"),
+        ("markup", 6, "</result>\n"),
+        ("eot", 6, "</results>"),
         ("separator", 6, "\n\n"),
         ("reasoning.open", 7, "<think>"),
         ("reasoning.text", 7, "ok"),
@@ -155,6 +175,11 @@ ACTS = {
     "native": ("import ctypes", "import"),
     "remove": ("import os\n    os.remove('/nowhere')", "os.remove"),
     "list": ("import os\n    os.listdir('/')", "reads its own folder"),
+    "list here": ("import os\n    os.listdir()", "reads its own folder"),
+    "class of text": ("class Text(str): pass\n    open(Text('/etc/hostname'))", "reads its own folder"),
+    "class of bytes": ("class Raw(bytes): pass\n    open(Raw(b'/etc/hostname'))", "reads its own folder"),
+    "class of paths": ("import io, pathlib\n    io.FileIO(pathlib.Path('/etc/hostname'))", "reads its own folder"),
+    "create": ("import os\n    os.open(__file__ + 'x', os.O_CREAT)", "write files"),
     "times": ("import os\n    os.utime('/etc/hostname')", "os.utime"),
     "find": ("import gc\n    gc.get_objects()", "gc.get_objects"),
     # Names that the hook might read: of its module, of built-in functions, of the standard library.

@@ -163,6 +163,7 @@ def test_bad_pictures_fail_a_processor_that_decodes_too() -> None:
         ({"type": "audio", "audio": tone()}, "of kind `audio`, which Qwen2VLProcessor does not take"),
         ({"image": "good.png"}, r"messages\[0\].content\[0\] has `image`, and its type is missing"),
         ({"type": "Image", "image": "good.png"}, "has `image`, and its type is `Image`"),
+        ({"type": ["image"], "image": "good.png"}, r"has `image`, and its type is `\['image'\]`"),
         ({"type": "text", "text": "Hi", "image": "good.png"}, "has `image`, and its type is `text`"),
         ({"type": "images", "images": ["good.png"]}, "is of type `images`, which no processor reads"),
         ({"type": "image", "image": "good.png", "images": ["good.png"]}, "has its media under `images`"),
@@ -307,6 +308,12 @@ def test_a_sound_of_another_rate_is_read_or_the_library_is_named() -> None:
     made = open_sound(data, MediaOptions(), "it", rate=16_000)
     assert abs(len(made) - 0.7 * 16_000) < 2
     assert 0.9 < float(np.abs(made).max()) < 1.1
+
+
+def test_a_rate_may_be_a_number_of_numpy() -> None:
+    for rate in (np.int64(16_000), np.float32(16_000)):
+        source = {"array": [0.5] * 9, "sampling_rate": rate}
+        assert open_sound(source, MediaOptions(), "a row", rate=16_000).tolist() == [0.5] * 9
 
 
 def test_openai_gives_sounds_as_base64() -> None:

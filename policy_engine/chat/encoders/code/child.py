@@ -120,10 +120,10 @@ def _loaded_from() -> set[str]:
 def hook_of(readable: tuple[str, ...]) -> Any:
     """The audit hook, which cannot be taken off.
 
-    `readable` are beginnings of real paths. The hook reads no global name and no built-in one when it runs: the file
-    could set these to what it likes.
+    `readable` are beginnings of real paths. The hook itself reads no global name and no built-in one when it runs: the
+    file could set these to what it likes. (`realpath` does, so Landlock is what keeps files from such code.)
     """
-    refused, imports, writing = _REFUSED, _IMPORTS, os.O_WRONLY | os.O_RDWR
+    refused, imports, writing = _REFUSED, _IMPORTS, os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
     kind, text, raw, number, real, denied, count = type, str, bytes, int, os.path.realpath, PermissionError, len
     listing = ("os.listdir", "os.scandir", "os.chdir")
 
@@ -140,9 +140,12 @@ def hook_of(readable: tuple[str, ...]) -> Any:
             if writes or (kind(flags) is number and flags & writing):
                 raise denied("an encoder may not write files")
         path = arguments[0]
-        path = path.decode("utf-8", "surrogateescape") if kind(path) is raw else path
-        # By the real path, so that a link in the model's folder leads nowhere else.
-        if kind(path) is text and not (real(path) + "/").startswith(readable):
+        if kind(path) is number:
+            return  # a file that is open already
+        path = path.decode("utf-8", "surrogateescape") if kind(path) is raw else "." if path is None else path
+        # By the real path, so that a link in the model's folder leads nowhere else. A class of the file's own, made of
+        # `str` or with `__fspath__`, may say one path here and another one later.
+        if kind(path) is not text or not (real(path) + "/").startswith(readable):
             raise denied("an encoder reads its own folder and Python's alone")
 
     return refuse

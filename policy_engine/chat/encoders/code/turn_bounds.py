@@ -94,11 +94,15 @@ def _plain_place(whole: str, at: int, tinting: Tinting, runs: Sequence[Run]) -> 
     """The place in the plain text of the end of a tinted character."""
     tint = tinting.tints.get(whole[at - 1])
     place = 0
+    found: int | None = None
     for length, origin, offset in runs:
-        if tint is not None and origin is tint.origin and (offset < 0 or offset <= tint.offset < offset + length):
-            return place + (length if offset < 0 else tint.offset - offset + len(tint.raw))
+        if tint is not None and origin is tint.origin:
+            if offset <= tint.offset < offset + length and offset >= 0:
+                return place + tint.offset - offset + len(tint.raw)
+            # Of a text whose places are not known, the last piece: the end of a message is looked for.
+            found = place + length if offset < 0 else found
         place += length
-    return place
+    return place if found is None else found
 
 
 def openings_back(

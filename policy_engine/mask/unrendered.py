@@ -32,19 +32,11 @@ _REFUSED = ("text", "call", "message")
 """Kinds of pieces whose loss is an error where the policy trains them and does not say `on unrendered`."""
 
 
-def check_unrendered(program: Program, chat: RenderedChat) -> Lost:
-    """Applies `on unrendered` to what a template dropped; returns what to warn about.
-
-    Unset, text or calls of a message that the policy would train are an error, and anything else is returned. `error`
-    refuses every loss, `warn` returns all, `ignore` says nothing.
-
-    Raises UnrenderedError for the first piece that must not be lost.
-    """
-    return lost_of(chat) if refuse_unrendered(program, chat) else Lost()
-
-
 def refuse_unrendered(program: Program, chat: RenderedChat) -> bool:
-    """True if losses are to be reported.
+    """Applies `on unrendered` to what a template dropped; True if the rest is to be reported.
+
+    Unset, text or calls of a message that the policy would train are an error, and anything else is reported. `error`
+    refuses every loss, `warn` reports all, `ignore` says nothing.
 
     Raises UnrenderedError for the first piece that must not be lost.
     """

@@ -22,7 +22,7 @@ from policy_engine.data.conversation import Conversation
 from policy_engine.mask.row import SAMPLE_COLUMNS, MaskedRow
 from policy_engine.mask.row_masker import RowMasker
 from policy_engine.mask.token_mask import TokenMask
-from policy_engine.mask.unrendered import Lost, check_unrendered, lost_of
+from policy_engine.mask.unrendered import Lost, lost_of, refuse_unrendered
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -189,7 +189,7 @@ def _trained(row: MaskedRow) -> set[int]:
 
 def _check_lost(masker: RowMasker, chat: RenderedChat, turn: int) -> None:
     own = tuple(unrendered for unrendered in chat.unrendered if unrendered.turn == turn)
-    check_unrendered(masker.program, replace(chat, unrendered=own))
+    refuse_unrendered(masker.program, replace(chat, unrendered=own))
 
 
 def _sample(conversation: Conversation, turn: int, masker: RowMasker) -> TokenizedChat:

@@ -6,7 +6,7 @@ import pytest
 
 from policy_engine import UnrenderedError
 from policy_engine.chat.segments import RenderedChat, Unrendered
-from policy_engine.mask.unrendered import check_unrendered, lost_text, without_read
+from policy_engine.mask.unrendered import lost_of, lost_text, refuse_unrendered, without_read
 from policy_engine.rules.compile import compile_text
 from tests.support.chats import build_chat
 
@@ -64,23 +64,21 @@ def test_what_is_refused(policy: str, lost: tuple[int, str], refused: bool):
     program = compile_text(policy)
     if refused:
         with pytest.raises(UnrenderedError, match=f"`{lost[1]}` of message {lost[0]}"):
-            check_unrendered(program, chat(lost))
+            refuse_unrendered(program, chat(lost))
     else:
-        counted = check_unrendered(program, chat(lost))
-        assert sum(counted.values()) == ("ignore" not in policy)
+        assert refuse_unrendered(program, chat(lost)) == ("ignore" not in policy)
 
 
 def test_the_policy_is_named_where_it_is_why_a_loss_is_refused():
     trained = r"^`content` of message 1 \(`assistant`\), which the policy trains, never reached the text"
     with pytest.raises(UnrenderedError, match=trained):
-        check_unrendered(compile_text("train assistant"), chat((1, "content")))
+        refuse_unrendered(compile_text("train assistant"), chat((1, "content")))
     with pytest.raises(UnrenderedError, match=r"^`content` of message 0 \(`user`\), never reached the text"):
-        check_unrendered(compile_text("on unrendered error\ntrain assistant"), chat((0, "content")))
+        refuse_unrendered(compile_text("on unrendered error\ntrain assistant"), chat((0, "content")))
 
 
 def test_losses_are_counted_by_role_and_field():
-    program = compile_text("train eos")
-    assert check_unrendered(program, chat((0, "content"), (1, "reasoning"), (1, "content"))) == {
+    assert lost_of(chat((0, "content"), (1, "reasoning"), (1, "content"))) == {
         ("user", "content"): 1,
         ("assistant", "reasoning"): 1,
         ("assistant", "content"): 1,
@@ -88,7 +86,8 @@ def test_losses_are_counted_by_role_and_field():
 
 
 def test_nothing_lost():
-    assert not check_unrendered(compile_text("train assistant"), chat())
+    assert refuse_unrendered(compile_text("on unrendered error\ntrain assistant"), chat())
+    assert not lost_of(chat())
 
 
 @pytest.mark.parametrize(
@@ -109,9 +108,9 @@ def test_the_loss_of_a_piece_is_refused_where_that_piece_is_trained(policy: str,
     told = dataclasses.replace(chat(), unrendered=(Unrendered(turn=1, path=path, kind=kind),))
     if refused:
         with pytest.raises(UnrenderedError, match="which the policy trains"):
-            check_unrendered(compile_text(policy), told)
+            refuse_unrendered(compile_text(policy), told)
     else:
-        assert 1 == sum(check_unrendered(compile_text(policy), told).values())
+        assert refuse_unrendered(compile_text(policy), told)
 
 
 @pytest.mark.parametrize(
@@ -126,7 +125,7 @@ def test_the_loss_of_a_piece_is_refused_where_that_piece_is_trained(policy: str,
 def test_a_field_that_the_policy_reads_is_not_lost(policy: str, counted: dict):
     program = compile_text(policy)
     told = without_read(chat((1, "note")), program.message_fields)
-    assert counted == check_unrendered(program, told)
+    assert counted == lost_of(told)
 
 
 @pytest.mark.parametrize(

@@ -157,8 +157,9 @@ class EncodedTemplate(ChatTemplate):
 
     def _finished(self, chat: RenderedChat, pieces: Sequence[tuple[str, Scaffold]]) -> RenderedChat:
         # Labels have no places of characters; the encoder reads them.
-        lost = tuple(piece for piece in chat.unrendered if not piece.path or piece.path[0] not in self._labels)
-        chat = replace(chat, unrendered=lost)
+        if self._labels and chat.unrendered:
+            lost = tuple(piece for piece in chat.unrendered if not piece.path or piece.path[0] not in self._labels)
+            chat = replace(chat, unrendered=lost)
         chunks = getattr(pieces, "chunks", [])
         if any(chunk.ids is None for chunk in chunks):
             return chat  # a tokenizer reads the text

@@ -208,7 +208,8 @@ def _harmony_messages(
     # Harmony's system message is of the model's maker; what users call system is its developer message.
     instructed = bool(messages) and messages[0].get("role") in ("system", "developer")
     system = harmony.SystemContent(**given)
-    for tool in kwargs.get(_TOOLS) or ():
+    builtin = kwargs.get(_TOOLS) or ()
+    for tool in (builtin,) if isinstance(builtin, str) else builtin:
         if tool not in _BUILTIN:
             raise ValueError(f"there is no built-in tool `{tool}`; known are {', '.join(_BUILTIN)}")
         system = getattr(system, _BUILTIN[tool])()

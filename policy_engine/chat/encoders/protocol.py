@@ -36,7 +36,11 @@ class Chunk:
 
 
 class Encoder(Protocol):
-    """Renders conversations by code. Pickles, for worker processes."""
+    """Renders conversations by code. Pickles, for worker processes.
+
+    One may also have `labels`: names of further fields of messages by which it decides, and which are no text of the
+    author.
+    """
 
     @property
     def name(self) -> str:

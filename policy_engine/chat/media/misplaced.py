@@ -25,7 +25,7 @@ def misplaced(messages: Sequence[Mapping[str, Any]]) -> tuple[str, str] | None:
     """
     for turn, message in enumerate(messages):
         # Asked for every row of a run; they rarely have such a field.
-        for name in _FIELDS.intersection(message):
+        for name in sorted(_FIELDS.intersection(message)):
             if _is_given(message[name]):
                 return f"messages[{turn}] has `{name}` beside its content, which no processor reads", _write(name)
         content = message.get("content")
@@ -40,7 +40,7 @@ def _in_part(part: Mapping[str, Any]) -> tuple[str, str] | None:
     if str(kind) in _LISTS:
         return f"is of type `{kind}`, which no processor reads", _write(str(kind))
     # Nearly every part is a text, or a medium with its data.
-    for name in _FIELDS.intersection(part):
+    for name in sorted(_FIELDS.intersection(part)):
         if not _is_given(part[name]):
             continue
         if name in _LISTS:

@@ -157,8 +157,9 @@ def test_built_in_tools() -> None:
     system = chat.text[: chat.text.index("<|end|>")]
     assert "# Tools\n\n## browser" in system
     assert "## python" in system
-    with pytest.raises(TemplateError, match="there is no built-in tool `shell`; known are browser, python"):
-        render((CHAT[1],), None, builtin_tools=["shell"])
+    for wrong in (["shell"], "shell"):
+        with pytest.raises(TemplateError, match="there is no built-in tool `shell`; known are browser, python"):
+            render((CHAT[1],), None, builtin_tools=wrong)
 
 
 def test_what_it_refuses() -> None:

@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 from policy_engine import Masker, MediaError, MediaOptions, policy_from_text
+from policy_engine.chat.media.misplaced import misplaced
 from policy_engine.chat.media.open_media import open_image
 from policy_engine.chat.media.sounds import open_sound
 from policy_engine.data.conversation import read_row
@@ -189,6 +190,13 @@ def test_media_beside_the_content_of_a_message_are_an_error_of_its_row(field: st
     with pytest.raises(MediaError, match=rf"messages\[0\] has `{field}` beside its content, which no processor reads"):
         masker()([user, answer])
     assert masker()([{**user, field: []}, answer]).labels == masker()([{**user, field: None}, answer]).labels
+
+
+def test_of_several_fields_the_same_one_is_named_in_each_process() -> None:
+    message = {"role": "user", "content": "Hi", "videos": ["v"], "image": "a", "images": ["b"], "audios": ["c"]}
+    found = misplaced([message])
+    assert found is not None
+    assert found[0].startswith("messages[0] has `audios`")
 
 
 @pytest.mark.parametrize("role", ["system", "assistant", "tool"])

@@ -14,7 +14,7 @@ from policy_engine.chat.loading import load_tokenizer
 from policy_engine.chat.tokens import cache, qualify
 from policy_engine.chat.tokens.check_texts import full_check
 from policy_engine.chat.tokens.fast_backend import load_backend
-from scripts.verdicts import made
+from scripts.verdicts import made, merged
 
 CURRENT = {"version": importlib.metadata.version("kitoken"), "tokenizers": importlib.metadata.version("tokenizers")}
 
@@ -54,6 +54,19 @@ def test_a_verdict_is_made_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("scripts.verdicts.PACKAGES", {"kitoken": None})
     found = made("builtin")
     assert [(v.vocabulary, v.checks, v.difference) for v in found] == [(own().vocabulary, own().checks, None)]
+
+
+def test_a_backend_that_cannot_be_loaded_has_no_verdict(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("scripts.verdicts.PACKAGES", {"kitoken": None})
+    monkeypatch.setattr(qualify, "load_backend", lambda *given: "kitoken cannot read this tokenizer: no model")
+    assert made("builtin") == []
+
+
+def test_verdicts_of_other_versions_stay_and_those_of_other_texts_go() -> None:
+    first = vars(own())
+    new, older, stale = (Verdict(**{**first, **c}) for c in ({"difference": "x"}, {"version": "0"}, {"checks": "0"}))
+    other = Verdict(**{**first, "of": "other", "checks": "0"})
+    assert merged([new], [own(), older, stale, other]) == [older, new]
 
 
 def test_a_known_vocabulary_needs_no_full_check(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -69,7 +69,8 @@ def explained(
         better.help = "; and ".join(remedy.help for remedy in remedies)
         return better
     turn = _blamed(error, conversation, render)
-    return error if turn is None else _at_message(error, conversation, turn)
+    # A copy in any case: it is raised from the error, and an error is not its own cause.
+    return error.reworded(error.message) if turn is None else _at_message(error, conversation, turn)
 
 
 def _blamed(error: TemplateError, conversation: Conversation, render: Callable[[Conversation], object]) -> int | None:
@@ -153,11 +154,13 @@ def not_compiled(error: Exception, name: str, line: int | None) -> TemplateError
 
 def too_much(name: str) -> TemplateLimitError:
     """The error of a template that writes too much text."""
-    return TemplateLimitError(f"{name} writes more text than a template may", help="check its loops")
+    return _limit(name, "writes more text than a template may", "check its loops")
 
 
 def not_rendered(error: Exception, name: str, seconds: float) -> TemplateError:
     """The error of a template that did not render a conversation, by what stopped it.
+
+    What the template itself raised is its cause; a limit has no other.
 
     >>> not_rendered(OutOfTime(), "chat.jinja", 10.0).message
     'chat.jinja ran longer than 10 s'
@@ -179,8 +182,15 @@ def not_rendered(error: Exception, name: str, seconds: float) -> TemplateError:
                 help="change the conversation to what the template accepts, or use another template",
             )
             made.raised, made.turn = str(error), getattr(error, "pe_turn", None)
+            made.__cause__ = error
             return made
-    return TemplateLimitError(f"{name} {message}", help=help)
+    return _limit(name, message, help)
+
+
+def _limit(name: str, message: str, help: str) -> TemplateLimitError:
+    error = TemplateLimitError(f"{name} {message}", help=help)
+    error.__cause__ = None  # nor is a context shown: where the template was says nothing
+    return error
 
 
 def reads_words(name: str, found: str) -> TemplateError:

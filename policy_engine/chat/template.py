@@ -392,8 +392,8 @@ class ChatTemplate:
         try:
             return run_template(self._template, self._variables(inputs), self._seconds, now, lines, outputs)
         except Exception as error:
-            made = not_rendered(error, self.name, self._seconds)
-            raise made from (None if isinstance(made, TemplateLimitError) else error)
+            # It gets no name here: its traceback has this frame, so they would stay for the garbage collector.
+            raise not_rendered(error, self.name, self._seconds)  # noqa: B904  # it has its cause
 
 
 def _rebuild(source: str, facts: dict[str, Any]) -> ChatTemplate:

@@ -59,6 +59,7 @@ def attempt(work: Callable[..., Made], *arguments: object) -> Made | PolicyEngin
     except (BackendMismatch, Warning):
         raise
     except PolicyEngineError as error:
+        _forget_frames(error)
         return error
     except RecursionError:
         return RowError("the row is nested too deeply", help="flatten what is in it, or drop the row")
@@ -71,6 +72,20 @@ def attempt(work: Callable[..., Made], *arguments: object) -> Made | PolicyEngin
             help="report it, if you can with the row; the row is left out",
             code="PE000",
         )
+
+
+def _forget_frames(error: BaseException) -> None:
+    """Removes the tracebacks of an error that is kept, and of its causes.
+
+    Their frames hold the row, and those that called them the batch with the error in it: a cycle of much text for each
+    row that fails, which the garbage collector would find late.
+    """
+    pending: list[BaseException | None] = [error]
+    while pending:
+        link = pending.pop()
+        if link is not None and link.__traceback__ is not None:
+            link.__traceback__ = None
+            pending += (link.__cause__, link.__context__)
 
 
 def mask_rows(

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+
 import pytest
 
+from policy_engine.chat.loading import load_tokenizer
 from policy_engine.chat.template import ChatTemplate
 from policy_engine.chat.tokenizer import ChatTokenizer
 from policy_engine.chat.tokens.fast_backend import BackendMismatch
 from policy_engine.core.errors import RowError
 from policy_engine.mask.batch import attempt, mask_rows, mask_samples
-from tests.run.support import chat, conversation, masked, masker
+from policy_engine.mask.masker import Masker
+from policy_engine.rules.compile import compile_text
+from tests.run.support import CARD, chat, conversation, masked, masker
 
 BAD = "this one"
 
@@ -46,6 +52,28 @@ def test_any_exception_of_a_row_is_its_error(monkeypatch, error, code, said, unr
     made = mask_samples(rows_with_a_bad_one(), masker().row_masker, unrolled=unrolled)
     assert (code, said) == (made[1].code, made[1].message)
     assert [masked("one", "yes").labels, masked("two", "yes").labels] == [made[i][0].row.labels for i in (0, 2)]
+
+
+def test_a_row_that_fails_leaves_no_garbage():
+    """Its text would stay until the garbage collector comes by: in a long run that of thousands of rows."""
+    source = "{% for m in messages %}{{ m.content }}{% endfor %}{{ raise_exception('no') }}"
+    bound = Masker(compile_text(CARD), load_tokenizer("builtin", template=source))
+    mask_rows(rows_with_a_bad_one(), bound.row_masker)
+    gc.disable()
+    try:
+        rows = rows_with_a_bad_one()
+        seen = [weakref.ref(row) for row in rows]
+        (error, *_) = mask_rows(rows, bound.row_masker)
+        del rows
+        assert [None] * 3 == [row() for row in seen]
+    finally:
+        gc.enable()
+    assert error.message.endswith(": no")
+    causes = [error]
+    while causes[-1].__cause__ is not None:
+        causes.append(causes[-1].__cause__)
+    assert "no" == str(causes[-1])
+    assert {None} == {link.__traceback__ for link in causes}
 
 
 def test_a_batch_that_the_tokenizer_refuses_is_encoded_row_by_row(monkeypatch):

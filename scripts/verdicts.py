@@ -61,7 +61,7 @@ def made(name: str) -> list[Verdict]:
 
 
 def merged(new: Sequence[Verdict], old: Iterable[Verdict]) -> list[Verdict]:
-    """The verdicts of the file: new ones, and old ones of other vocabularies or versions that still hold."""
+    """The verdicts of the file: the new ones, and others that still hold."""
     again = {(verdict.of, verdict.backend, verdict.version, verdict.tokenizers) for verdict in new}
     kept = [v for v in old if (v.of, v.backend, v.version, v.tokenizers) not in again]
     return [*(v for v in kept if v.checks == qualify.check_code()), *new]

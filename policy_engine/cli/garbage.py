@@ -10,8 +10,8 @@ _USUAL: Final = gc.get_threshold()
 
 
 def collect_rarely() -> None:
-    """Looks for garbage seldom."""
-    # Hardly anything that starting makes is garbage, but by default it is looked through every 700 objects: `show`
+    """Looks for garbage less often than Python does by itself."""
+    # Hardly anything that starting makes is garbage, but by default Python looks through it every 700 objects: `show`
     # makes some 100,000 that stay.
     gc.set_threshold(200_000, 20, 20)
 

@@ -47,7 +47,9 @@ class SafeConsole(Console):
     def __init__(self, *, stderr: bool = False) -> None:
         stream = sys.stderr if stderr else sys.stdout
         # A pipe has no width of its own, and 80 columns would cut tables that nobody needs cut.
-        width = None if stream.isatty() or "COLUMNS" in os.environ else _PIPED_WIDTH
+        # Rich reads `COLUMNS` of the environment that it was imported in.
+        columns = os.environ.get("COLUMNS", "")
+        width = int(columns) if columns.isdigit() else None if stream.isatty() else _PIPED_WIDTH
         super().__init__(file=stream, highlight=False, emoji=False, markup=False, width=width)
 
     def get_style(self, name: str | Style, *, default: Style | str | None = None) -> Style:

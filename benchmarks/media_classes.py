@@ -148,8 +148,8 @@ def _cell(row: dict[str, Any]) -> str:
 
 
 def _escaped(text: str) -> str:
-    # Tokens in messages are no HTML, and a bar would end the cell.
-    return text.replace("|", "\\|").replace("<", "&lt;").replace(">", "&gt;")
+    # Tokens in messages are no HTML, a bar would end the cell, and messages that are cut leave quotes open.
+    return text.replace("`", "'").replace("|", "\\|").replace("<", "&lt;").replace(">", "&gt;")
 
 
 def main() -> int:

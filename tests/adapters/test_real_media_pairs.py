@@ -5,7 +5,6 @@ Needs torch and trl: `make media` runs this in an environment of its own.
 
 from __future__ import annotations
 
-import copy
 import functools
 import math
 from pathlib import Path
@@ -21,7 +20,7 @@ from policy_engine import ConfigError, Masker, MediaCollator, MediaError, MediaO
 from policy_engine.adapters.preference import PreferenceCollator, masked  # noqa: E402
 from policy_engine.core.vocabulary import IGNORE_INDEX  # noqa: E402
 from policy_engine.data.dataset import DatasetSpec  # noqa: E402
-from tests.adapters.test_real_media import _MODELS, CLOSE, POLICY, arguments, first_loss  # noqa: E402
+from tests.adapters.test_real_media import _MODELS, CLOSE, POLICY, arguments, first_loss, own_inputs  # noqa: E402
 from tests.support.pictures import draw, picture, processor  # noqa: E402
 
 BETA = 0.7
@@ -79,12 +78,7 @@ def rows(name: str, root: Path, pairs: Any) -> Any:
 
 def ratio(name: str, root: Path, messages: list[Any], ids: list[int], labels: list[int]) -> float:
     """The log-probability of the labels under one model less that under the other, by the processor's own call."""
-    given = copy.deepcopy(messages)
-    for message in given:
-        for part in message["content"]:
-            if "path" in part:
-                part["path"] = str(root / part["path"])
-    inputs = processor(name).apply_chat_template(given, tokenize=True, return_dict=True, return_tensors="pt")
+    inputs = own_inputs(name, root, messages)
     assert inputs["input_ids"][0].tolist() == ids
     found = 0.0
     for sign, seed in ((1, 0), (-1, 1)):

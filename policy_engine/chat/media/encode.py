@@ -208,12 +208,23 @@ class MediaEncoder:
                     help="drop the row",
                 )
             texts = _by_medium(found, written.texts)
+            self._check_sounds(media, opened, texts)
             if known is not None and not known.agrees([size for size in sizes if size is not None], texts):
                 # Nothing was given out by sizes yet, and nothing will be.
                 self.__dict__["_measured"] = None
         before, behind = self._texts if special else ("", "")
         stretched = stretch(chat, found, media, texts, prefix=before, suffix=behind)
         return _Ready(stretched=stretched, media=media, sizes=sizes, special=special, written=written)
+
+    def _check_sounds(self, media: Sequence[Medium], opened: Sequence[Any], texts: Sequence[str]) -> None:
+        for medium, sound, text in zip(media, opened, texts):
+            kept = self.media.seconds_kept(sound, text) if medium.kind == "audio" else None
+            if kept is not None:
+                raise MediaError(
+                    f"{medium.place} is a sound of {len(sound) / self.media.rate:.1f} s, of which {self.media.name} "
+                    f"reads the first {kept:g} s alone",
+                    help="split the sound into several, or drop the row",
+                )
 
     def _open(self, medium: Medium) -> Any:
         options = self.media.options

@@ -134,8 +134,24 @@ class MediaProcessor:
     @property
     def rate(self) -> int:
         """Samples of sound a second that the processor takes."""
-        extractor = getattr(self.processor, "audio_processor", getattr(self.processor, "feature_extractor", None))
-        return int(getattr(extractor, "sampling_rate", _RATE))
+        return int(getattr(self._extractor, "sampling_rate", _RATE))
+
+    @property
+    def _extractor(self) -> Any:
+        return getattr(self.processor, "audio_processor", getattr(self.processor, "feature_extractor", None))
+
+    def seconds_kept(self, sound: Any, text: str) -> float | None:
+        """Seconds of a sound, which became `text`, that the processor reads; None if it reads all.
+
+        Whisper's extractor leaves out what is behind its window (`n_samples`), without a word. Processors that cut a
+        sound into windows write more for the whole than for its first window.
+        """
+        window = getattr(self._extractor, "n_samples", None)
+        # Less than a tenth of a second may make no token more.
+        if not isinstance(window, int) or len(sound) <= window + self.rate // 10:
+            return None
+        alone = self.write(self.tokens["audio"], {"audio": [sound[:window]]}).texts
+        return window / self.rate if alone == [text] else None
 
     def find(self, text: str) -> list[Placeholder]:
         """The placeholders of a text, in order."""

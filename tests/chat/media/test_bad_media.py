@@ -274,6 +274,10 @@ def test_names_of_files_are_read_in_any_usual_spelling() -> None:
         ({"bytes": wav(np.zeros(0, dtype=np.float32))}, "the bytes of .* has no samples"),
         (np.zeros(1, dtype=np.float32), "the processor writes no token for .*: it is too short"),
         ((tone() * 32767).astype(np.int16), "has samples up to 32,767, and a processor takes them from -1 to 1"),
+        (
+            {"array": [0.1] * 40_000, "sampling_rate": 16000},
+            "2.5 s, of which Qwen2Audio.* the first 2 s alone",
+        ),
         ({"array": [0.0] * 9, "sampling_rate": "16000"}, "`sampling_rate` of the sound of .* is text, not a number"),
         ({"array": ["a"], "sampling_rate": 16_000}, "is not a list of samples: could not convert"),
         ({"array": [0.0] * 9, "sampling_rate": 0}, "has 0 samples a second, and the processor takes 16000"),

@@ -13,8 +13,9 @@ from policy_engine.builtin.verdicts import Verdict, shipped_verdict, shipped_ver
 from policy_engine.chat.loading import load_tokenizer
 from policy_engine.chat.tokens import cache, qualify
 from policy_engine.chat.tokens.check_texts import full_check
-from policy_engine.chat.tokens.fast_backend import load_backend
+from policy_engine.chat.tokens.fast_backend import PACKAGES, load_backend
 from scripts.verdicts import made, merged
+from tests.support.tokenizers import REAL
 
 CURRENT = {"version": importlib.metadata.version("kitoken"), "tokenizers": importlib.metadata.version("tokenizers")}
 
@@ -44,7 +45,21 @@ def test_a_newer_unicode_has_characters_that_were_not_compared() -> None:
 def test_the_checks_are_those_of_today() -> None:
     # After a change of `check_texts`: `make verdicts`.
     assert {verdict.checks for verdict in shipped_verdicts()} == {qualify.check_code()}
-    assert {verdict.of for verdict in shipped_verdicts()} >= {"builtin"}
+    assert {verdict.of for verdict in shipped_verdicts()} == {"builtin", *REAL}
+
+
+def test_a_shipped_difference_names_the_text() -> None:
+    known = {(v.of, v.backend): v.difference for v in shipped_verdicts()}
+    wrong = "token 1 of a text, near '<unk><unk>', is 0, and none from the fast backend"
+    # It fuses unknown tokens that are written out.
+    assert {named for named, difference in known.items() if difference == wrong} == {
+        (f"mistral-v{n}", "kitoken") for n in (1, 2, 3)
+    }
+    assert set(known.values()) == {None, wrong}
+    # gigatoken cannot read this one's normalizer.
+    assert {(of, backend) for of in ("builtin", *REAL) for backend in PACKAGES} - known.keys() == {
+        ("claude", "gigatoken")
+    }
 
 
 def test_a_verdict_is_made_again(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,11 +25,12 @@ NAME = "chat-policy-engine"
 _VERSION = re.compile(r'^__version__ = "([^"]*)"$', re.MULTILINE)
 _SECTION = re.compile(r"^## \[([^\]]+)\](?: - (\S+))?$", re.MULTILINE)
 _LINK = re.compile(r"\]\((?!https?://|#)([^)]*)\)")
-WHEEL_HAS = (
-    "policy_engine/py.typed", "policy_engine/_grammars/policy.lark", "policy_engine/_policies/default.policy",
-    "policy_engine/builtin/tokenizer.json", "policy_engine/report/page.css",
-)  # fmt: skip
-"""Files beside the Python code, one of each kind that the package reads."""
+_IN_WHEEL = {
+    "policy_engine": "policy_engine",
+    "grammars": "policy_engine/_grammars",
+    "policies": "policy_engine/_policies",
+}
+"""Folders of the checkout, and where a wheel has them."""
 
 
 class NotReady(Exception):
@@ -96,7 +97,7 @@ def built(folder: Path, version: str) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
         metadata = email.message_from_bytes(archive.read(f"{stem}.dist-info/METADATA"))
-    if missing := sorted(set(WHEEL_HAS) - names):
+    if missing := sorted(set(wheel_files(ROOT)) - names):
         raise NotReady(f"the wheel has no {', '.join(missing)}")
     if others := sorted({name.split("/")[0] for name in names} - {"policy_engine", f"{stem}.dist-info"}):
         raise NotReady(f"the wheel installs more than the package: {', '.join(others)}")
@@ -108,6 +109,16 @@ def built(folder: Path, version: str) -> None:
         inside = {name.partition("/")[2] for name in source.getnames()}
     if missing := sorted({"README.md", "CHANGELOG.md", "LICENSE", "Makefile", "tests/conftest.py"} - inside):
         raise NotReady(f"the sdist has no {', '.join(missing)}")
+
+
+def wheel_files(root: Path) -> list[str]:
+    """Every file of the package in a checkout, by the name that it has in a wheel."""
+    return [
+        f"{inside}/{path.relative_to(root / folder).as_posix()}"
+        for folder, inside in _IN_WHEEL.items()
+        for path in sorted((root / folder).rglob("*"))
+        if path.is_file() and "__pycache__" not in path.parts
+    ]
 
 
 def current(root: Path) -> str:

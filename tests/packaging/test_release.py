@@ -65,6 +65,7 @@ def test_a_changelog_that_is_not_a_releases(root: Path, log: str, said: str) -> 
         RELEASE["verify"](root)
 
 
+WHEEL_FILES = tuple(RELEASE["wheel_files"](ROOT))
 STEM = "chat_policy_engine-0.1.0"
 SOURCES = ("README.md", "CHANGELOG.md", "LICENSE", "Makefile", "tests/conftest.py")
 
@@ -78,13 +79,19 @@ def dist(folder: Path, *, files: tuple[str, ...] = (), sources: tuple[str, ...] 
     }
     text = f"Metadata-Version: 2.4\nName: {said['name']}\nVersion: {said['version']}\n\n{said['description']}\n"
     with zipfile.ZipFile(folder / f"{STEM}-py3-none-any.whl", "w") as wheel:
-        for name in files or RELEASE["WHEEL_HAS"]:
+        for name in files or WHEEL_FILES:
             wheel.writestr(name, "")
         wheel.writestr(f"{STEM}.dist-info/METADATA", text)
     with tarfile.open(folder / f"{STEM}.tar.gz", "w:gz") as sdist:
         for name in sources:
             sdist.addfile(tarfile.TarInfo(f"{STEM}/{name}"), io.BytesIO())
     return folder
+
+
+def test_a_wheel_has_files_of_every_kind_that_the_package_reads() -> None:
+    wanted = {".py", ".css", ".js", ".json", ".jsonl", ".jinja", ".lark", ".policy", ".typed"}
+    assert wanted <= {"." + name.rsplit(".", 1)[-1] for name in WHEEL_FILES}
+    assert {"policy_engine/_grammars/policy.lark", "policy_engine/_policies/default.policy"} <= set(WHEEL_FILES)
 
 
 def test_whole_files_pass(tmp_path: Path) -> None:
@@ -94,8 +101,8 @@ def test_whole_files_pass(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"files": ("policy_engine/py.typed",)}, "the wheel has no .*policy.lark"),
-        ({"files": (*RELEASE["WHEEL_HAS"], "tests/conftest.py")}, "more than the package: tests"),
+        ({"files": ("policy_engine/py.typed",)}, r"the wheel has no .*policy\.lark.*page\.css"),
+        ({"files": (*WHEEL_FILES, "tests/conftest.py")}, "more than the package: tests"),
         ({"name": "policy-engine"}, "says that it is policy-engine"),
         ({"description": "[docs](docs/reference/cli.md)"}, "lead nowhere: docs/reference/cli.md"),
         ({"sources": ("README.md",)}, "the sdist has no CHANGELOG.md"),

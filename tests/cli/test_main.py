@@ -16,8 +16,8 @@ from tests.cli.support import cli
 
 
 def program(*arguments: str, **kwargs: object) -> subprocess.CompletedProcess[str]:
-    """The installed command, in a process of its own."""
-    command = [sys.executable, "-c", "from policy_engine.cli.main import main; main()", *arguments]
+    """The command, in a process of its own."""
+    command = [sys.executable, "-m", "policy_engine", *arguments]
     environment = {**os.environ, "PYTHONPATH": str(Path(policy_engine.__file__).parents[1]), **kwargs.pop("env", {})}  # type: ignore[dict-item]
     return subprocess.run(command, capture_output=True, encoding="utf-8", env=environment, timeout=120, **kwargs)  # type: ignore[call-overload, no-any-return]
 

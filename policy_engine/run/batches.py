@@ -387,7 +387,7 @@ class MaskingTransform:
 
 def _nothing(number: int, schema: pa.Schema) -> dict[str, npt.NDArray[Any]]:
     return {
-        field.name: np.empty(0, dtype=field.type.value_type.to_pandas_dtype())
+        field.name: np.empty(0)  # of any type: `table_of` gives it the column's
         if pa.types.is_list(field.type)
         else np.array([number if field.name == "row" else 0 if pa.types.is_boolean(field.type) else -1])
         for field in schema

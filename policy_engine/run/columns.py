@@ -111,8 +111,14 @@ def _array(parts: Sequence[npt.NDArray[Any]], kind: pa.DataType) -> pa.Array:
     numbers = np.concatenate(parts) if parts else np.zeros(0)
     if pa.types.is_boolean(kind):  # bits, and not bytes
         return pa.array(numbers.astype(bool).tolist(), kind)
-    numbers = np.ascontiguousarray(numbers, dtype=kind.to_pandas_dtype())
+    numbers = np.ascontiguousarray(numbers, dtype=_numpy_type(kind))
     return pa.Array.from_buffers(kind, len(numbers), [None, pa.py_buffer(numbers)])
+
+
+def _numpy_type(kind: pa.DataType) -> np.dtype[Any]:
+    # pyarrow's own answer, `to_pandas_dtype`, needs pandas before release 26.
+    letter = "f" if pa.types.is_floating(kind) else "i" if pa.types.is_signed_integer(kind) else "u"
+    return np.dtype(f"{letter}{kind.bit_width // 8}")
 
 
 def rows_of_columns(table: pa.Table) -> list[dict[str, Any]]:

@@ -34,6 +34,12 @@ pytest_plugins = ["pytester"]
 gc.set_threshold(10_000, 20, 20)
 
 
+def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
+    """Declares what `pyproject.toml` sets for pytest-asyncio where it is not installed: unknown settings are errors."""
+    if not pluginmanager.hasplugin("asyncio"):
+        parser.addini("asyncio_default_fixture_loop_scope", "a setting of pytest-asyncio, without effect")
+
+
 def pytest_collection_finish() -> None:
     """What is imported by now stays to the end, so the garbage collector need not look at it again."""
     gc.freeze()

@@ -225,6 +225,7 @@ docs: $(VENV)/.test  ## write what code knows into the docs: options, reference,
 	$(BIN)/python scripts/presets_page.py
 	$(BIN)/python scripts/editor_grammar.py
 	$(BIN)/python scripts/picture.py
+	$(BIN)/python scripts/label_picture.py
 	$(BIN)/python -m scripts.models
 	$(BIN)/python -m tests.docs.pages
 	$(BIN)/python -m scripts.conformance_table docs/explanation/conformance.md --again

@@ -21,7 +21,7 @@ ROOT: Final = Path(__file__).parents[1]
 PACKAGE: Final = ROOT / "policy_engine" / "chat" / "label" / "__init__.py"
 PAGE: Final = ROOT / "docs" / "explanation" / "how-it-works.md"
 
-POLICY: Final = ("train assistant", "mask assistant.reasoning", "train eos after assistant")
+POLICY: Final = ("train assistant", "mask assistant.reasoning", "train eos of assistant")
 
 _CALL: Final = {"type": "function", "function": {"name": "weather", "arguments": {"city": "Rome"}}}
 MESSAGES: Final[Sequence[dict[str, Any]]] = (

@@ -30,7 +30,7 @@ HABITS: Final[dict[str, Habit]] = {
     ),
     "all-trained": Habit(
         message="everything in the row is trained, prompts too",
-        help="mask all but the answers: `train assistant` and `train eos after assistant`",
+        help="mask all but the answers: `train assistant` and `train eos of assistant`",
     ),
     "last-answer-only": Habit(
         message="of several answers only the last one is trained",

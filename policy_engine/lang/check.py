@@ -149,7 +149,7 @@ def _warn_binding(ruling: ast.Rule | ast.Scale | ast.Guard, findings: Findings) 
         return
     relation = last.relations[0]
     of = relation.kind == "of" or (relation.kind == "after" and _is_ending(last.primary))
-    # `train assistant, eos after assistant`: what cannot be `of` a role was not meant to be.
+    # `train assistant, eos of assistant`: what cannot be `of` a role was not meant to be.
     if of and not all(_is_ending(t.primary) for t in before):
         return
     first, end, own = before[0].span.text, last.primary.span.text, relation.span.text

@@ -47,7 +47,7 @@ _MARKS: Final = {
 }
 """Names of what is expected, by a terminal that only this can start with."""
 _EXAMPLES: Final = {
-    "EVERYTHING": "name what the rule is about, for example `assistant`, `assistant.reasoning`, `eos after assistant`",
+    "EVERYTHING": "name what the rule is about, for example `assistant`, `assistant.reasoning`, `eos of assistant`",
     "NOT": "a condition is `FIELD OPERATOR VALUE`, `has FIELD`, or a field alone that has to be `true`",
     "COMPARISON": "a condition is `FIELD OPERATOR VALUE`, `has FIELD`, or a field alone that has to be `true`",
     "NULL": 'write a value such as `"x"`, `2` or `true`',

@@ -151,7 +151,7 @@ def children(node: Any) -> Iterator[Any]:
 def walk(node: Any) -> Iterator[Any]:
     """A node and all below it.
 
-    >>> (statement,) = Document("train eos after assistant", None).policy.statements
+    >>> (statement,) = Document("train eos of assistant", None).policy.statements
     >>> [type(node).__name__ for node in walk(statement)]
     ['Rule', 'Target', 'Selector', 'Relation', 'Selector']
     """

@@ -143,7 +143,7 @@ class Masker:
         AttributionError, UnrenderedError and GuardError where their steps do.
 
         >>> from policy_engine.rules.compile import compile_text
-        >>> masker = Masker(compile_text("train assistant; train eos after assistant"), "builtin")
+        >>> masker = Masker(compile_text("train assistant; train eos of assistant"), "builtin")
         >>> row = masker([{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Yes."}])
         >>> row
         <MaskedRow: 13 tokens, 3 trained>

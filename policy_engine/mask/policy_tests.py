@@ -124,7 +124,7 @@ def marked_row(row: MaskedRow, *, weights: bool = False) -> str:
     After each stretch comes its weight, if asked for.
 
     >>> from policy_engine.rules.compile import compile_text
-    >>> masker = Masker(compile_text("train assistant; train eos after assistant"), "builtin")
+    >>> masker = Masker(compile_text("train assistant; train eos of assistant"), "builtin")
     >>> chat = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Yes."}]
     >>> print(marked_row(masker(chat)).rstrip())
     <|im_start|>user

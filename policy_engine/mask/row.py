@@ -81,7 +81,7 @@ class MaskedRow(Mapping[str, Any]):
 
     >>> from policy_engine.mask.masker import Masker
     >>> from policy_engine.rules.compile import compile_text
-    >>> masker = Masker(compile_text("train assistant; train eos after assistant"), "builtin")
+    >>> masker = Masker(compile_text("train assistant; train eos of assistant"), "builtin")
     >>> chat = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Yes."}]
     >>> row = masker(chat)
     >>> list(row), len(row["labels"]), sum(label != -100 for label in row["labels"])

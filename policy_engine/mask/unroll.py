@@ -57,7 +57,7 @@ def unroll(conversation: Conversation, masker: RowMasker, *, first: int = 0) -> 
 
     >>> from policy_engine.mask.masker import Masker
     >>> from policy_engine.rules.compile import compile_text
-    >>> masker = Masker(compile_text("train assistant; train eos after assistant"), "builtin")
+    >>> masker = Masker(compile_text("train assistant; train eos of assistant"), "builtin")
     >>> chat = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Yes."}] * 2
     >>> [sample.turns for sample in unroll(Conversation(messages=tuple(chat)), masker.row_masker)]
     [(1, 3)]

@@ -24,7 +24,7 @@ def places(possible: Possible, regions: Sequence[Region]) -> tuple[str, ...]:
     """The regions (one a class of parts) in words, one line a role and kind of place.
 
     >>> from policy_engine.lang.check import check_text
-    >>> possible = Possible(World([check_text("train eos after last assistant")]))
+    >>> possible = Possible(World([check_text("train eos of last assistant")]))
     >>> (rule,) = (statement for _, statement in possible.world.statements)
     >>> places(possible, [possible.world.matches(0, rule, part_class) for part_class in possible.world.classes])
     ('assistant: eod, eot with no assistant after it',)

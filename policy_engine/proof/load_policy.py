@@ -29,7 +29,7 @@ def policy_from_text(text: str, *, name: str = "<string>", schema: Schema | None
     `name` is the text's name in errors, and the place where relative `use` paths start.
     Raises PolicySyntaxError or PolicyCheckError with everything that is wrong. Warnings and `prove`: see `load_policy`.
 
-    >>> policy_from_text("train assistant; train eos after assistant; never train user")
+    >>> policy_from_text("train assistant; train eos of assistant; never train user")
     <Program <string>: 2 rules, 1 guard>
     """
     return _finished(compile_text(text, name=name, schema=schema), prove)

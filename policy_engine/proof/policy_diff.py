@@ -29,7 +29,7 @@ def compare(old: CheckedPolicy | Program, new: CheckedPolicy | Program) -> Diff:
     verdict, since it changes which tokens are trained. Raises nothing: past the limits the verdict is `undecided`.
 
     >>> from policy_engine.lang.check import check_text
-    >>> diff = compare(check_text("train assistant"), check_text("train assistant; train eos after assistant"))
+    >>> diff = compare(check_text("train assistant"), check_text("train assistant; train eos of assistant"))
     >>> diff.verdict
     'trains more'
     >>> [(change.kind, change.old, change.new, change.places) for change in diff.changes]

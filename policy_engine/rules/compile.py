@@ -48,7 +48,7 @@ def compile_text(text: str, *, name: str = "<string>", schema: Schema | None = N
     `name` is the text's name in errors, and the place where relative `use` paths start. Raises PolicySyntaxError or
     PolicyCheckError with everything that is wrong.
 
-        >>> program = compile_text("train assistant; train eos after assistant")
+        >>> program = compile_text("train assistant; train eos of assistant")
         >>> [rule.effect for rule in program.policy.rules]
         ['train', 'train']
     """

@@ -94,11 +94,11 @@ def test_the_check_has_no_warning_of_shipped_policies(name: str) -> None:
 @pytest.mark.parametrize(
     ("text", "ends"),
     [
-        ("train assistant", "after assistant"),
+        ("train assistant", "of assistant"),
         ("train last assistant", "of trained assistant"),
         ("train assistant after last user", "of trained assistant"),
         ("train assistant where message.good", "of trained assistant"),
-        ("train user, last critic", "after user"),
+        ("train user, last critic", "of user"),
     ],
 )
 def test_the_ends_that_are_missing_are_those_of_the_turns_that_are_trained(text: str, ends: str) -> None:
@@ -219,7 +219,7 @@ def test_says_where_and_what_to_write() -> None:
     (warning,) = lint(check_text("train assistant\nmask last assistant\ntrain eos after assistant"))
     assert warning.span is not None
     assert (3, 1) == (warning.span.line, warning.span.column)
-    assert "`eos after trained assistant`" in str(warning.help)
+    assert "`eos of trained assistant`" in str(warning.help)
     assert ["mask last assistant"] == [r.span.text for r in warning.related]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 import pytest
@@ -30,6 +31,11 @@ def test_own_tests(name: str, spec: DatasetSpec, test: PolicyTest) -> None:
     program = compile_text(source.text, name=source.name, schema=spec.to_schema())
     masker = Masker(program, load_tokenizer("builtin"))
     assert test.expect.rstrip("\n") == marked_row(masker.mask(test.conversation(spec.template_kwargs))).rstrip("\n")
+
+
+def test_the_ends_of_turns_are_spelled_in_one_way() -> None:
+    assert [] == [name for name in shipped() if re.search(r"\b(eos|eot|eod) after\b", read_shipped(name).text)]
+    assert "train eos of assistant" in read_shipped("default").text
 
 
 @pytest.mark.parametrize("name", shipped())

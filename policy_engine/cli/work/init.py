@@ -177,7 +177,7 @@ def policy_text(found: Survey, data: str, *, failed: int = 0, but: Container[str
         "",
         "# What the assistant writes: reasoning, text and tool calls, and the marker that ends its turn.",
         "train assistant",
-        "train eos after assistant",
+        "train eos of assistant",
     ]
     if "reasoning.text" in found.parts.get("assistant", ()):
         lines += ["", "# Uncomment to keep only the last turn's thinking:"]

@@ -82,7 +82,7 @@ def _ends_of_masked_turns(rules: Sequence[CheckedRule], findings: Findings) -> N
             masked = _masked_before(rules[:at], role_of(atom))
             if masked is not None:
                 role = role_of(atom)
-                help = f"write `eos {f'after trained {role}' if role else 'where …'}`, or put this rule above the mask"
+                help = f"write `eos {f'of trained {role}' if role else 'where …'}`, or put this rule above the mask"
                 related = Related(message="this rule masks them", span=masked.span)
                 message = "this trains the ends of turns that a rule above masks"
                 findings.warn("PE602", message, rule.span, help, related)
@@ -144,7 +144,7 @@ def _ends(rules: Sequence[CheckedRule], findings: Findings, *, reported: Collect
 def _whose_ends(rule: CheckedRule, role: str | None) -> str:
     """The turns whose ends a rule leaves out: all of a role, or those that are trained."""
     narrow = any(is_narrow(rule, atom) for atom in whole_atoms(rule.targets) if role_of(atom) == role)
-    return f"{'of trained' if narrow else 'after'} {role or 'assistant'}"
+    return f"of {'trained ' if narrow else ''}{role or 'assistant'}"
 
 
 def _is_picked(rule: CheckedRule, role: str | None) -> bool:

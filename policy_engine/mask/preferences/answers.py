@@ -73,7 +73,7 @@ class MaskedPair(Mapping[str, Any]):
 
     >>> from policy_engine.mask.masker import Masker
     >>> from policy_engine.rules.compile import compile_text
-    >>> masker = Masker(compile_text("train assistant; train eos after assistant"), "builtin")
+    >>> masker = Masker(compile_text("train assistant; train eos of assistant"), "builtin")
     >>> pair = masker.pair(prompt="Hi", chosen="Hello", rejected="What?")
     >>> pair
     <MaskedPair: 9 tokens of prompt, chosen 3 tokens (2 trained), rejected 4 tokens (3 trained)>

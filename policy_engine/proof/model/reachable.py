@@ -3,7 +3,7 @@
 A turn has a bit exactly if some character of its body is trained by the rules of the bit. In the policy
 
     train assistant where message.quality > 3
-    train eos after trained last assistant
+    train eos of trained last assistant
 
 an assistant turn has the bit only if its quality is above 3, so `trained last assistant` with a lower quality does not
 exist. A set of bits is possible if characters of one body can bring all of them, under the same data of the message.

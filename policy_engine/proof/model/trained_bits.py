@@ -2,7 +2,7 @@
 
 train assistant
 mask trained last assistant       # bit 0: rule 0 trains something of the turn
-train eos after trained user      # bit 1: rules 0 and 1 do
+train eos of trained user      # bit 1: rules 0 and 1 do
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ def turn_sets(targets: Sequence[CheckedTarget]) -> list[TurnSet]:
     """Every set of turns that targets talk about.
 
     >>> from policy_engine.lang.check import check_text
-    >>> sets = turn_sets(check_text("train eos after last assistant, assistant right after tool").rules[0].targets)
+    >>> sets = turn_sets(check_text("train eos of last assistant, assistant right after tool").rules[0].targets)
     >>> [turns.role for turns in sets]
     ['assistant', 'assistant', 'tool']
     """

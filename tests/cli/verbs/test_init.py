@@ -16,7 +16,7 @@ def test_writes_what_it_saw_and_it_works(tmp_path: Path, monkeypatch: pytest.Mon
     ran = cli("init", chats, "-t", "builtin")
     assert ran.code == 0
     policy = (tmp_path / "chats.policy").read_text()
-    assert "train eos after assistant" in policy
+    assert "train eos of assistant" in policy
     assert "never train system\nnever train user\n" in policy
     assert "# mask assistant where message.training == false" in policy
     assert "assistant (4)" in policy

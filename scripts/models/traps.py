@@ -125,6 +125,14 @@ def _prompt_differs(template: Rendering) -> str | None:
     return f"The generation prompt is {code(prompt)}. In the training text {cases}." if cases else None
 
 
+def _first_token(template: Rendering) -> str | None:
+    prompt = template.generation_prompt
+    chat = _chat(template, *template.asked, bare(ANSWER))
+    header = text_of(parts_of(chat), len(template.asked), "header") if chat else ""
+    # Line breaks are tokens of their own more often than not; a blank seldom is.
+    return f"The generation prompt is {code(prompt)}." if prompt.endswith(" ") and header.endswith(" ") else None
+
+
 def _thinking_lost(template: Rendering) -> str | None:
     chat = _chat(template, ASK, ANSWER, THANKS, BYE)
     lost = {lost.turn for lost in chat.unrendered if lost.kind == "reasoning"} if chat else set()
@@ -271,6 +279,7 @@ _LOOKS: Final[Mapping[str, Look]] = {
     "empty thinking": _empty_thinking,
     "opened thinking": _prefilled,
     "another prompt": _prompt_differs,
+    "first token": _first_token,
     "lost thinking": _thinking_lost,
     "dropped thinking": _thinking_dropped,
     "cut tags": _tags_dropped,

@@ -10,7 +10,6 @@ finds a backend that differs on a kind of text that is common; it does not prove
 
 from __future__ import annotations
 
-import json
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
@@ -18,6 +17,7 @@ from typing import Any, Final, Protocol
 
 import numpy as np
 
+from policy_engine.chat.tokens.definition import plain_definition, short_merges
 from policy_engine.core.errors import TokenizerError
 from policy_engine.core.memory import give_back
 from policy_engine.core.versions import version_of
@@ -60,12 +60,16 @@ class KitokenBackend:
         self._encoder = kitoken.Kitoken(form)
 
     @classmethod
-    def of(cls, definition: str) -> KitokenBackend:
+    def of(cls, definition: bytes) -> KitokenBackend:
         """From a `tokenizer.json`. Raises what the package raises if it cannot read it."""
         import kitoken
 
         # Converting takes most of the time, so the converted form is what is kept and sent to workers.
-        return cls(kitoken.Kitoken.from_tokenizers(definition.encode()).to_bytes())
+        text = short_merges(definition) or definition
+        give_back()
+        form = kitoken.Kitoken.from_tokenizers(text).to_bytes()
+        give_back()
+        return cls(form)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.form,)
@@ -90,9 +94,9 @@ class GigatokenBackend:
         give_back()
 
     @classmethod
-    def of(cls, definition: str) -> GigatokenBackend:
+    def of(cls, definition: bytes) -> GigatokenBackend:
         """From a `tokenizer.json`. Raises what the package raises if it cannot read it."""
-        return cls(definition.encode())
+        return cls(definition)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.form,)
@@ -123,12 +127,12 @@ def is_sampled(text: str, one_in: int = SAMPLED) -> bool:
     return zlib.crc32(text.encode("utf-8", "surrogatepass")) % one_in == 0
 
 
-def load_backend(name: str, definition: Callable[[], str]) -> TokenBackend | str:
+def load_backend(name: str, definition: Callable[[], bytes]) -> TokenBackend | str:
     """The backend for a tokenizer, or the reason why it cannot be loaded.
 
     `definition` gives the text of its `tokenizer.json`.
 
-    >>> load_backend("no-such-package", str)
+    >>> load_backend("no-such-package", bytes)
     "the package no-such-package is not installed: pip install 'chat-policy-engine[fast]'"
     """
     if version_of(name) is None:
@@ -139,37 +143,6 @@ def load_backend(name: str, definition: Callable[[], str]) -> TokenBackend | str
         if isinstance(error, KeyboardInterrupt | SystemExit):
             raise
         return f"{name} cannot read this tokenizer: {error}"
-
-
-_MODEL: Final = ',"model":'
-
-
-def plain_definition(definition: str) -> str:
-    """A `tokenizer.json` without post-processor, truncation and padding.
-
-    A post-processor only adds special tokens, which are never asked for.
-
-    >>> plain_definition('{"post_processor":{"type":"ByteLevel"},"model":{"type":"BPE"}}')
-    '{"post_processor": null, "truncation": null, "padding": null,"model":{"type":"BPE"}}'
-    """
-    head, model = head_and_model(definition)
-    return json.dumps(head | {"post_processor": None, "truncation": None, "padding": None})[:-1] + model
-
-
-def head_and_model(definition: str) -> tuple[dict[str, Any], str]:
-    """A `tokenizer.json` without its model, read; and the model's text, to go behind it.
-
-    >>> head_and_model('{"version":"1.0","model":{"type":"BPE"}}')
-    ({'version': '1.0'}, ',"model":{"type":"BPE"}}')
-    """
-    # The model comes last and is nearly all of it: reading it in Python would take half a second and 150 MB.
-    head, found, model = definition.partition(_MODEL)
-    try:
-        # It is no JSON if the first `,"model":` was inside of something.
-        return json.loads(head + "}"), found + model
-    except ValueError:
-        whole = json.loads(definition)
-        return whole, _MODEL + json.dumps(whole.pop("model", None)) + "}"
 
 
 def difference(texts: Sequence[str], expected: Sequence[Any], found: Sequence[Any]) -> str | None:

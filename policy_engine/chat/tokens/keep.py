@@ -26,6 +26,7 @@ from policy_engine.chat.tokens.cached import (
     VOCABULARY,
     CachedToken,
 )
+from policy_engine.chat.tokens.definition import tokens_in, vocabulary_and_merges
 from policy_engine.chat.tokens.locator import TokenLocator
 from policy_engine.core.memory import give_back
 
@@ -33,8 +34,6 @@ _OPTIONS: Final = (
     "unk_token", "continuing_subword_prefix", "end_of_word_suffix", "fuse_unk", "byte_fallback", "ignore_merges",
 )  # fmt: skip
 _COMPONENTS: Final = ("normalizer", "pre_tokenizer", "post_processor", "decoder")
-_HEADER: Final = b"#version"
-"""Lines of `merges.txt` that begin so are passed over."""
 
 
 def keep_tokenizer(key: str, tok: Any, name: str) -> None:
@@ -131,7 +130,7 @@ def compact_form(backend: Any, definition: bytes) -> dict[str, bytes] | None:
         return None
     files = vocabulary_and_merges(definition)
     # Of two tokens with one id the text has one, and `tokenizers` panics where a merge needs the other.
-    if files is None or _tokens_in(files[0]) != backend.get_vocab_size(with_added_tokens=False):
+    if files is None or tokens_in(files[0]) != backend.get_vocab_size(with_added_tokens=False):
         return None
     bare = Tokenizer(models.BPE())
     for name in _COMPONENTS:
@@ -142,43 +141,6 @@ def compact_form(backend: Any, definition: bytes) -> dict[str, bytes] | None:
     options = {name: value for name in _OPTIONS if (value := getattr(model, name)) is not None}
     rest = json.dumps({"options": options, "tokenizer": bare.to_str()})
     return {VOCABULARY: files[0], MERGES: files[1], REST: rest.encode()}
-
-
-def vocabulary_and_merges(definition: bytes) -> tuple[bytes, bytes] | None:
-    """The vocabulary of a `tokenizer.json` as JSON, and its merges one a line.
-
-    None if they do not fit lines. The text is cut and replaced, not parsed, which takes a fraction of the time. It is
-    what `tokenizers` writes: without spaces, the model last, vocabulary and merges last in it.
-
-    >>> vocabulary_and_merges(b'{"model":{"type":"BPE","vocab":{"a":0,"\\\\"":1},"merges":[["a","\\\\""],["a","a"]]}}')
-    (b'{"a":0,"\\\\"":1}', b'#version: 0.2\\na "\\na a\\n')
-    """
-    # Quotes inside of a token are escaped, so that none of these is found in one.
-    _, found, rest = definition.partition(b'"vocab":')
-    vocabulary, merged, merges = rest.partition(b',"merges":[')
-    if not (found and merged and merges.endswith(b"]}}")):
-        return None
-    # Each quote that is left then is the edge of a token; no JSON has the two control characters.
-    plain, merges = (text.replace(rb"\\", b"\x00").replace(rb"\"", b"\x01") for text in (vocabulary, merges[:-3]))
-    # A space, escaped line breaks, a token that begins as lines that are passed over; in merges anything escaped.
-    if any(text in plain for text in (b" ", rb"\n", rb"\r", b'"' + _HEADER)) or b"\\" in merges:
-        return None
-    # ["a","b"],["c","d"]    →    [  a  ,  b  ],[  c  ,  d  ]
-    parts = merges.split(b'"')
-    if merges and (set(parts[2::4]), set(parts[4:-1:4]) - {b"],["}, parts[0], parts[-1]) != ({b","}, set(), b"[", b"]"):
-        return None  # of a release that writes merges in another way
-    lines = [_HEADER + b": 0.2", *map(b" ".join, zip(parts[1::4], parts[3::4]))]
-    return vocabulary, b"\n".join([*lines, b""]).replace(b"\x00", b"\\").replace(b"\x01", b'"')
-
-
-def _tokens_in(vocabulary: bytes) -> int:
-    """The number of tokens of a vocabulary in JSON.
-
-    >>> _tokens_in(b'{"a":0,"\\\\":1,"\\"":2}')
-    3
-    """
-    # Quotes inside of a token are escaped: each quote that is left is an edge.
-    return vocabulary.replace(rb"\\", b"").replace(rb"\"", b"").count(b'"') // 2
 
 
 def _plain(value: Any) -> bool:

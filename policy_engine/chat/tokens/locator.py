@@ -31,12 +31,12 @@ from policy_engine.chat.tokens.fast_backend import (
     difference,
     is_sampled,
 )
-from policy_engine.chat.tokens.interrupt import interruptible
 from policy_engine.chat.tokens.nfc import is_normal, without_normalizer
 from policy_engine.chat.tokens.offsets import check_offsets
 from policy_engine.chat.tokens.pipeline import Pipeline, read_pipeline
 from policy_engine.chat.tokens.qualify import CheckedBackend, Subject, qualify
 from policy_engine.core.errors import AttributionError, TokenizerError
+from policy_engine.core.interrupt import interruptible
 
 Located = tuple[list[int], npt.NDArray[np.int32], Ranges]
 """Ids, the same as an array, and the characters `[start, end)` of each."""
@@ -292,7 +292,7 @@ class TokenLocator:
         return Subject(
             name=self.name,
             digest=self.backend_digest,
-            definition=lambda: str(self.backend.to_str()),
+            definition=self.definition,
             compare=self._compare,
             added=list(self.tokenizer.added_tokens_decoder.values()),
             pieces=self.pipeline.table.pieces,

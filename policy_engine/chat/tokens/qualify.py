@@ -24,12 +24,8 @@ from policy_engine.builtin.verdicts import Verdict, shipped_verdict
 from policy_engine.chat.tokens import check_texts
 from policy_engine.chat.tokens.cache import Entry, find, keep, own_code
 from policy_engine.chat.tokens.check_texts import Risk, full_check, quick_check
-from policy_engine.chat.tokens.fast_backend import (
-    PACKAGES,
-    TokenBackend,
-    head_and_model,
-    load_backend,
-)
+from policy_engine.chat.tokens.definition import head_and_model
+from policy_engine.chat.tokens.fast_backend import PACKAGES, TokenBackend, load_backend
 from policy_engine.core.versions import version_of
 
 _FORM: Final = "form.bin"
@@ -64,7 +60,7 @@ class Subject:
 
     name: str
     digest: str
-    definition: Callable[[], str]
+    definition: Callable[[], bytes]
     compare: Callable[[TokenBackend, list[str]], str | None]
     added: Sequence[Any]
     pieces: Sequence[bytes | None]
@@ -127,16 +123,16 @@ def qualify(subject: Subject, name: str, texts: Sequence[str], *, full: bool) ->
     return CheckedBackend(backend=backend, risk=wide if whole else quick)
 
 
-def vocabulary_of(definition: str) -> str:
+def vocabulary_of(definition: bytes) -> str:
     """Checksum (hex) of what decides ids in a `tokenizer.json`, its added tokens aside.
 
-    >>> first, second = (f'{{"added_tokens":{a},"normalizer":null,"model":{{"type":"BPE"}}}}' for a in ([], [1]))
+    >>> first, second = (b'{"added_tokens":[%d],"model":{"type":"BPE"}}' % n for n in (1, 2))
     >>> vocabulary_of(first) == vocabulary_of(second)
     True
     """
     head, model = head_and_model(definition)
     rest = json.dumps([head.get("normalizer"), head.get("pre_tokenizer")], sort_keys=True)
-    return hashlib.sha256(f"{rest}\n{model}".encode("utf-8", "surrogatepass")).hexdigest()
+    return hashlib.sha256(rest.encode() + b"\n" + model).hexdigest()
 
 
 @functools.cache
@@ -145,7 +141,7 @@ def check_code() -> str:
     return hashlib.sha256(Path(check_texts.__file__).read_bytes()).hexdigest()
 
 
-def _shipped(definition: str, name: str, version: str) -> Verdict | None:
+def _shipped(definition: bytes, name: str, version: str) -> Verdict | None:
     return shipped_verdict(
         vocabulary_of(definition),
         backend=name,

@@ -9,8 +9,8 @@ import threading
 
 import pytest
 
-from policy_engine.chat.tokens.interrupt import LONG, interruptible
 from policy_engine.chat.tokens.locator import _encodings
+from policy_engine.core.interrupt import LONG, interruptible
 
 HUGE = ["x" * LONG]
 

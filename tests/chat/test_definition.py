@@ -1,0 +1,110 @@
+"""A `tokenizer.json` whose merges are written shorter is the same tokenizer, and takes less memory to read."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tokenizers import Tokenizer, models
+from transformers import AutoTokenizer
+
+from policy_engine.chat.tokens import fast_backend, load
+from policy_engine.chat.tokens.definition import short_merges
+from policy_engine.chat.tokens.fast_backend import KitokenBackend
+from policy_engine.chat.tokens.load import load_transformers
+from tests.support.tokenizers import load as load_by_name
+
+
+def bpe(*merges: tuple[str, str], more: tuple[str, ...] = ()) -> Tokenizer:
+    tokens = dict.fromkeys(token for a, b in merges for token in (*a, *b, a, b, a + b))
+    return Tokenizer(models.BPE({token: i for i, token in enumerate([*more, *tokens])}, list(merges)))
+
+
+@pytest.mark.parametrize("pretty", [False, True])
+@pytest.mark.parametrize(
+    "merges",
+    [
+        [('"', "]"), ("]", ","), ("],", "["), (",", "["), ('"]', ",["), (",", '"'), ('"', ',"'), ("[", '",')],
+        [("\\", '"'), ('\\"', ","), ("\\", "n"), ("\\n", "\\"), ("\\", "u"), ("ï", "\u2028")],
+        [("a", ","), (",", "a"), (",", ","), ("]", ","), ("],", "["), ("\n", "\t")],
+        [("mer", "ges")],
+    ],
+)
+def test_short_merges_are_the_same_tokenizer(merges: list[tuple[str, str]], pretty: bool) -> None:
+    own = bpe(*merges, more=("merges", "vocab"))
+    text = own.to_str(pretty=pretty)
+    short = short_merges(text.encode())
+    assert short is not None
+    assert len(short) < len(text.encode())
+    assert [*map(" ".join, merges)] == json.loads(short)["model"]["merges"]
+    assert own.to_str() == Tokenizer.from_str(short.decode()).to_str()
+
+
+@pytest.mark.parametrize("pair", [("a", " "), ("\x01", "a"), ("#version", "s")])
+def test_merges_that_fit_no_short_form(pair: tuple[str, str]) -> None:
+    own = Tokenizer(models.BPE({pair[0]: 0, pair[1]: 1, "".join(pair): 2}, [pair]))
+    assert short_merges(own.to_str().encode()) is None
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        {"vocab": {"a": 0}, "merges": []},
+        {"vocab": {"a": 0, "aa": 1}, "merges": ["a a"]},
+        {"merges": [["a", "a"]], "vocab": {"a": 0, "aa": 1}},
+        {"vocab": {"a": 0, "aa": 1}, "merges": [["a", "a"], "a a"]},
+        {"vocab": {"a": 0, "aa": 1}, "merges": [["a", "a", "a"]]},
+        {"vocab": {"merges": 0}},
+    ],
+)
+def test_other_forms_are_left_as_they_are(model: dict[str, Any]) -> None:
+    assert short_merges(json.dumps({"model": {"type": "BPE", **model}}).encode()) is None
+
+
+def test_kitoken_makes_the_same_of_both(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = load_by_name("byte-roberta").backend_tokenizer.to_str().encode()
+    of_short = KitokenBackend.of(text).form
+    given: list[bytes] = []
+    monkeypatch.setattr(fast_backend, "short_merges", given.append)
+    assert of_short == KitokenBackend.of(text).form
+    assert given == [text]
+
+
+@pytest.fixture
+def given(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """The options of each call of transformers, which loads as it does."""
+    calls: list[dict[str, Any]] = []
+    real = AutoTokenizer.from_pretrained
+
+    def spied(name: str, **options: Any) -> Any:
+        calls.append({key: Path(value).read_bytes() for key, value in options.items() if key == "tokenizer_file"})
+        return real(name, **options)
+
+    monkeypatch.setattr(AutoTokenizer, "from_pretrained", spied)
+    return calls
+
+
+def test_transformers_reads_the_shorter_file(tmp_path: Path, given: list[dict[str, Any]]) -> None:
+    load_by_name("metaspace-first").save_pretrained(tmp_path)
+    found = load_transformers(tmp_path)
+    assert given == [{"tokenizer_file": short_merges((tmp_path / "tokenizer.json").read_bytes())}]
+    plain = AutoTokenizer.from_pretrained(str(tmp_path), local_files_only=True)
+    assert found.backend_tokenizer.to_str() == plain.backend_tokenizer.to_str()
+    assert found.name_or_path == str(tmp_path)
+
+
+@pytest.mark.parametrize("names_files", [False, True])
+def test_a_folder_is_read_plainly_where_the_shorter_file_does_not_serve(
+    names_files: bool, tmp_path: Path, given: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load_by_name("metaspace-first").save_pretrained(tmp_path)
+    config = tmp_path / "tokenizer_config.json"
+    if names_files:
+        config.write_text(json.dumps({**json.loads(config.read_text()), "fast_tokenizer_files": ["tokenizer.json"]}))
+    else:
+        monkeypatch.setattr(load, "short_merges", lambda text: b"{}")
+    found = load_transformers(tmp_path)
+    assert given == ([{}] if names_files else [{"tokenizer_file": b"{}"}, {}])
+    assert found.encode("Hi") == load_by_name("metaspace-first").encode("Hi")

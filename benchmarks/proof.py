@@ -22,7 +22,8 @@ from typing import Any
 from policy_engine.lang.check import check
 from policy_engine.lang.checked import CheckedPolicy
 from policy_engine.lang.parse import parse
-from policy_engine.proof import compare, prove
+from policy_engine.proof.policy_diff import compare
+from policy_engine.proof.policy_proof import prove
 from policy_engine.rules.compile import compile_policy
 
 RULES = (1, 5, 10, 20, 30, 50, 100, 200)

@@ -45,21 +45,21 @@ def _put_behind(rendered: RenderedChat, prompt: RenderedChat) -> RenderedChat | 
     turn = len(rendered.messages) - 1
     # Where the generation prompt begins in one text, and the last message in the other: from there on both open it.
     asked = min((s.start for s in prompt.segments if s.part == "generation_prompt"), default=None)
-    begin = min((s.start for s in rendered.segments if s.turn == turn), default=None)
-    if asked is None or begin is None or not rendered.text.startswith(prompt.text[asked:], begin):
+    opened = min((s.start for s in rendered.segments if s.turn == turn), default=None)
+    if asked is None or opened is None or not rendered.text.startswith(prompt.text[asked:], opened):
         return None
-    behind = [s for s in rendered.segments if s.start >= begin]
+    behind = [s for s in rendered.segments if s.start >= opened]
     # Something of another message comes behind: then the two cannot be put together.
     if any(s.turn not in (turn, None) for s in behind):
         return None
-    moved = (replace(s, start=s.start + asked - begin, end=s.end + asked - begin) for s in behind)
+    moved = (replace(s, start=s.start + asked - opened, end=s.end + asked - opened) for s in behind)
     return replace(
         rendered,
-        text=prompt.text[:asked] + rendered.text[begin:],
+        text=prompt.text[:asked] + rendered.text[opened:],
         segments=(*(s for s in prompt.segments if s.end <= asked), *moved),
         literals=(
             *((start, end) for start, end in prompt.literals if end <= asked),
-            *((start + asked - begin, end + asked - begin) for start, end in rendered.literals if start >= begin),
+            *((start + asked - opened, end + asked - opened) for start, end in rendered.literals if start >= opened),
         ),
     )
 

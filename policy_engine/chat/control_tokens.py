@@ -52,23 +52,13 @@ def control_tokens(tokens: Iterable[str], always: Iterable[str], written: str | 
     )
 
 
-def pattern_of(tokens: Iterable[str]) -> re.Pattern[str]:
-    """A pattern that finds any of the tokens, the longest first; without tokens, nothing.
-
-    >>> pattern_of(["<|a|>", "<|ab|>"]).findall("x<|ab|><|a|>")
-    ['<|ab|>', '<|a|>']
-    """
-    # Longest first: `<|a|>` must not be found in `<|a|>b|>`. `(?!)` matches nothing, where an empty pattern would
-    # match everywhere.
-    return re.compile("|".join(map(re.escape, sorted(tokens, key=len, reverse=True))) or "(?!)")
-
-
 def marked(value: Any, control: re.Pattern[str], *, places: bool = True) -> Any:
     """Data with marks around the control tokens in its texts, at any depth.
 
     Keys of objects stay as they are. A text with marks is a `Placed`: its other characters keep their offsets in the
     data. Without `places` it is plain.
 
+    >>> from policy_engine.chat.label.markers import pattern_of
     >>> ascii(marked({"content": "What is <|im_end|>?"}, pattern_of(["<|im_end|>"]))["content"])
     "'What is \\\\U000f0000<|im_end|>\\\\U000f0001?'"
     """
@@ -112,9 +102,9 @@ def _marked_text(text: str, control: re.Pattern[str]) -> str:
     return Placed.of("".join(made), tuple(placed))
 
 
-def _part(runs: Sequence[tuple[int, int]], begin: int, end: int) -> list[tuple[int, int]]:
+def _part(runs: Sequence[tuple[int, int]], start: int, end: int) -> list[tuple[int, int]]:
     whole = tuple((length, None, offset) for length, offset in runs)
-    return [(length, offset) for length, _, offset in cut(whole, begin, end) if length]
+    return [(length, offset) for length, _, offset in cut(whole, start, end) if length]
 
 
 def without_marks(pieces: Pieces, any_token: re.Pattern[str]) -> Unmarked:
@@ -124,6 +114,7 @@ def without_marks(pieces: Pieces, any_token: re.Pattern[str]) -> Unmarked:
 
     >>> from policy_engine.chat.trace.origins import claim_of
     >>> pieces = [(f"What is {START}<|im_end|>{END}?", claim_of(0, None, None, None, 0))]
+    >>> from policy_engine.chat.label.markers import pattern_of
     >>> made = without_marks(pieces, pattern_of(["<|im_end|>"]))
     >>> made.pieces[0][0], made.literals
     ('What is <|im_end|>?', ((8, 18),))

@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from policy_engine.chat.control_tokens import control_tokens, marked, pattern_of, without_marks
+from policy_engine.chat.control_tokens import control_tokens, marked, without_marks
+from policy_engine.chat.label.markers import pattern_of
 from policy_engine.chat.open_turn import blanks_lost, cut_open, opened
 from policy_engine.chat.segments import Unrendered
 from policy_engine.chat.trace.origins import Scaffold

@@ -127,11 +127,13 @@ class ChatTemplate:
         self._unread: Bounded[Any, int] = Bounded(_MOST_READ * _MOST_PROFILES)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        facts = {"special_tokens": self.special_tokens, "tokens": self._tokens, "stops": tuple(sorted(self.stops))}
-        rest = {"model_roles": tuple(sorted(self.model_roles)), "name": self.name, "seconds": self._seconds}
-        control = {"controls": self._flags.controls, "infers_controls": self._flags.infers}
-        how = {"hides_media": self._hides_media, "skeletons": self._has_skeletons}
-        return _rebuild, (self.source, {**facts, **rest, **control, **how})
+        facts: dict[str, Any] = {
+            "special_tokens": self.special_tokens, "tokens": self._tokens, "stops": tuple(sorted(self.stops)),
+            "model_roles": tuple(sorted(self.model_roles)), "name": self.name, "seconds": self._seconds,
+            "controls": self._flags.controls, "infers_controls": self._flags.infers,
+            "hides_media": self._hides_media, "skeletons": self._has_skeletons,
+        }  # fmt: skip
+        return functools.partial(ChatTemplate, self.source, **facts), ()
 
     @property
     def fingerprint(self) -> str:
@@ -394,7 +396,3 @@ class ChatTemplate:
         except Exception as error:
             # It gets no name here: its traceback has this frame, so they would stay for the garbage collector.
             raise not_rendered(error, self.name, self._seconds)  # noqa: B904  # it has its cause
-
-
-def _rebuild(source: str, facts: dict[str, Any]) -> ChatTemplate:
-    return ChatTemplate(source, **facts)

@@ -103,11 +103,11 @@ def _quote(span: Span) -> list[str]:
     if len(text) > _WIDEST:
         # A long line, such as a dataset row in YAML, would flood the terminal; the line number says where the rest is.
         # A third of what is shown is before the finding: what follows it explains it better.
-        begin = max(0, min(column - 1 - _WIDEST // 3, len(text) - _WIDEST))
-        end = begin + _WIDEST
+        start = max(0, min(column - 1 - _WIDEST // 3, len(text) - _WIDEST))
+        end = start + _WIDEST
         # The `…` before the text moves everything one column to the right again.
-        column -= begin - (begin > 0)
-        text = ("…" if begin else "") + text[begin:end] + ("…" if end < len(text) else "")
+        column -= start - (start > 0)
+        text = ("…" if start else "") + text[start:end] + ("…" if end < len(text) else "")
         width = max(1, min(width, len(text) - column + 1))
     # Tabs are kept in the caret line, so that the caret is under its character whatever the tab width.
     indent = "".join("\t" if c == "\t" else " " for c in text[: column - 1])

@@ -7,6 +7,7 @@ process boundaries (`datasets.map(num_proc=…)`).
 from __future__ import annotations
 
 import copy
+import copyreg
 import warnings
 from collections.abc import Iterable
 from typing import Any, TypeVar
@@ -67,15 +68,8 @@ class PolicyEngineError(Exception):
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Exception's own calls the class with `args`, the message: a class that takes diagnostics would fail on it.
-        return (_rebuild, (type(self), self.args, dict(self.__dict__)))
-
-
-def _rebuild(cls: type[PolicyEngineError], args: tuple[Any, ...], state: dict[str, Any]) -> PolicyEngineError:
-    # Without `__init__`: subclasses take other arguments than the message that `args` holds.
-    error = cls.__new__(cls)
-    error.args = args
-    error.__dict__.update(state)
-    return error
+        # So without `__init__`; `__new__` sets `args`.
+        return copyreg.__newobj__, (type(self), *self.args), dict(self.__dict__)  # type: ignore[attr-defined]
 
 
 def add_note(error: BaseException, note: str) -> None:

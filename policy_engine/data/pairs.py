@@ -15,8 +15,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from policy_engine.core.errors import RowError
-from policy_engine.core.source import Place
 from policy_engine.core.wording import a_kind
 from policy_engine.data.conversation import Conversation, conversation_of, read_row
 from policy_engine.data.formats import Format, FormatKind, column, key_meant, message_list
@@ -47,11 +45,11 @@ class Judged:
     label: bool
 
 
-def read_judged(row: Any, spec: Format, number: int | None = None) -> Pair | Judged:
+def read_judged(row: Any, spec: Format) -> Pair | Judged:
     """The pair, or the judged answer, of one dataset row.
 
     Text is a user's message in the prompt, and the model's in an answer. Without a prompt, the messages that both
-    answers begin with are the prompt. `number` (from 1) opens the text of an error.
+    answers begin with are the prompt.
 
     Raises RowError where the row has another shape, both answers are the same, or they have no prompt in common.
 
@@ -61,14 +59,9 @@ def read_judged(row: Any, spec: Format, number: int | None = None) -> Pair | Jud
     >>> pair.shared, pair.rejected.messages[1]
     (1, {'role': 'assistant', 'content': 'What?'})
     """
-    try:
-        if not isinstance(row, Mapping):
-            refuse(f"the row is {a_kind(row)}, not an object", DROP)
-        return _read_pair(row, spec) if spec.kind == "preference" else _read_label(row, spec)
-    except RowError as error:
-        if number is None:
-            raise
-        raise error.at(Place(file=None, number=number)) from None
+    if not isinstance(row, Mapping):
+        refuse(f"the row is {a_kind(row)}, not an object", DROP)
+    return _read_pair(row, spec) if spec.kind == "preference" else _read_label(row, spec)
 
 
 def conversations_in(row: Any, spec: Format) -> tuple[tuple[str, Conversation], ...]:
@@ -85,7 +78,8 @@ def conversations_in(row: Any, spec: Format) -> tuple[tuple[str, Conversation], 
 
 
 def _read_pair(row: Mapping[str, Any], spec: Format) -> Pair:
-    answers = {name: _messages(row, option, name, spec, "assistant") for option, name in _sides(spec)}
+    columns = (("chosen", spec.chosen), ("rejected", spec.rejected))
+    answers = {name: _messages(row, option, name, spec, "assistant") for option, name in columns}
     chosen, rejected = answers[spec.chosen], answers[spec.rejected]
     prompt = _prompt(row, spec)
     if prompt is None and (isinstance(chosen, str) or isinstance(rejected, str)):
@@ -121,10 +115,6 @@ def _read_pair(row: Mapping[str, Any], spec: Format) -> Pair:
     made = [conversation_of(row, spec, list(side)) for side in sides]
     # A system message from a column makes the prompt one message longer.
     return Pair(chosen=made[0], rejected=made[1], shared=shared + len(made[0].messages) - len(sides[0]))
-
-
-def _sides(spec: Format) -> tuple[tuple[str, str], tuple[str, str]]:
-    return ("chosen", spec.chosen), ("rejected", spec.rejected)
 
 
 def _read_label(row: Mapping[str, Any], spec: Format) -> Judged:

@@ -104,7 +104,7 @@ def compare(
         lost = f"{counted(len(documents) - there, 'document')} of {len(documents)} did not reach the batch"
         found.append(trap("rows-lost", trainer, lost))
     found += _labels(trainer, matched, vocabulary)
-    found += _weights(trainer, sample, matched)
+    found += _weights(trainer, matched)
     found += _carried(trainer, matched)
     # A cut document may rightly begin at another position.
     placed = [m for m in matched if m.seen.positions and not m.cut]
@@ -138,7 +138,7 @@ def _labels(trainer: str, matched: Sequence[Matched], vocabulary: Vocabulary) ->
     return [trap("labels-changed", trainer, f"{counted(len(differing), 'label')} of the batch {what}")]
 
 
-def _weights(trainer: str, sample: Sample, matched: Sequence[Matched]) -> list[Finding]:
+def _weights(trainer: str, matched: Sequence[Matched]) -> list[Finding]:
     differing = 0
     for m in matched:
         if m.seen.weights is None or m.cut or not m.documents:

@@ -13,13 +13,15 @@ from policy_engine.core.vocabulary import RelationKind
 from policy_engine.core.wording import field_path
 
 
-# A default that is no default: dataclasses take a `field(…)` as one, and all fields here are given by name.
-def _span() -> Span:
-    return field(compare=False, repr=False)  # type: ignore[no-any-return]
+@dataclass(frozen=True, kw_only=True)
+class Spanned:
+    """A node, and the text that it was read from."""
+
+    span: Span = field(compare=False, repr=False)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Field:
+class Field(Spanned):
     """A scope and a path below it: `message.train`, `sample.meta.source`, `message.labels[0]`.
 
     >>> from policy_engine.lang.parse import parse
@@ -29,7 +31,6 @@ class Field:
 
     scope: str
     path: tuple[str | int, ...]
-    span: Span = _span()
 
     def __str__(self) -> str:
         return field_path((self.scope, *self.path))
@@ -41,7 +42,7 @@ Scalar = str | int | float | bool | None
 
 
 @dataclass(frozen=True, kw_only=True)
-class Compare:
+class Compare(Spanned):
     """`FIELD OP VALUE`.
 
     `value` is a scalar, or for `in` a tuple of scalars or a string to search.
@@ -56,11 +57,10 @@ class Compare:
     value: Scalar | tuple[Scalar, ...]
     flags: str = ""
     """RE2 flags of a `matches` pattern written `/…/i`."""
-    span: Span = _span()
 
 
 @dataclass(frozen=True, kw_only=True)
-class Has:
+class Has(Spanned):
     """`has FIELD`: true if the field is there, whatever its value.
 
     >>> from policy_engine.lang.parse import parse
@@ -69,11 +69,10 @@ class Has:
     """
 
     field: Field
-    span: Span = _span()
 
 
 @dataclass(frozen=True, kw_only=True)
-class Truth:
+class Truth(Spanned):
     """A bare FIELD: true only if it is JSON `true`.
 
     >>> from policy_engine.lang.parse import parse
@@ -82,38 +81,34 @@ class Truth:
     """
 
     field: Field
-    span: Span = _span()
 
 
 @dataclass(frozen=True, kw_only=True)
-class Not:
+class Not(Spanned):
     """`not EXPR`."""
 
     operand: Expr
-    span: Span = _span()
 
 
 @dataclass(frozen=True, kw_only=True)
-class And:
+class And(Spanned):
     """`EXPR and EXPR …`, two or more operands."""
 
     operands: tuple[Expr, ...]
-    span: Span = _span()
 
 
 @dataclass(frozen=True, kw_only=True)
-class Or:
+class Or(Spanned):
     """`EXPR or EXPR …`, two or more operands."""
 
     operands: tuple[Expr, ...]
-    span: Span = _span()
 
 
 Expr = Compare | Has | Truth | Not | And | Or
 
 
 @dataclass(frozen=True, kw_only=True)
-class Which:
+class Which(Spanned):
     """A choice of turns: `trained`, `first`, `last 2`, `trained last`.
 
     At least one of `trained` and `end` is set.
@@ -127,11 +122,10 @@ class Which:
     end: Literal["first", "last"] | None = None
     count: int = 1
     """Number of turns from that end; 1 when no number is written. It means nothing without `end`."""
-    span: Span = _span()
 
 
 @dataclass(frozen=True, kw_only=True)
-class Selector:
+class Selector(Spanned):
     """Dotted names, as written: `assistant`, `assistant.reasoning`, `eos`, `"tool_call".text`.
 
     >>> from policy_engine.lang.parse import parse
@@ -143,26 +137,22 @@ class Selector:
     quoted: bool = False
     """True if the first name is in quotes, which makes it a role whatever its name is."""
     which: Which | None = None
-    span: Span = _span()
 
 
 @dataclass(frozen=True, kw_only=True)
-class Everything:
+class Everything(Spanned):
     """`everything`: all text, preambles and scaffold too."""
 
-    span: Span = _span()
-
 
 @dataclass(frozen=True, kw_only=True)
-class Group:
+class Group(Spanned):
     """`( target, target )`."""
 
     targets: tuple[Target, ...]
-    span: Span = _span()
 
 
 @dataclass(frozen=True, kw_only=True)
-class RegexIn:
+class RegexIn(Spanned):
     """`/pattern/flags in PRIMARY`.
 
     >>> from policy_engine.lang.parse import parse
@@ -173,20 +163,18 @@ class RegexIn:
     pattern: str
     flags: str
     inside: Primary
-    span: Span = _span()
 
 
 @dataclass(frozen=True, kw_only=True)
-class SpansIn:
+class SpansIn(Spanned):
     """`spans FIELD in PRIMARY`."""
 
     field: Field
     inside: Primary
-    span: Span = _span()
 
 
 @dataclass(frozen=True, kw_only=True)
-class SampledIn:
+class SampledIn(Spanned):
     """`sampled in PRIMARY`.
 
     >>> from policy_engine.lang.parse import parse
@@ -195,14 +183,13 @@ class SampledIn:
     """
 
     inside: Primary
-    span: Span = _span()
 
 
 Primary = Selector | Everything | Group | RegexIn | SpansIn | SampledIn
 
 
 @dataclass(frozen=True, kw_only=True)
-class Relation:
+class Relation(Spanned):
     """`of ROLE`, `after last user`, `right after tool`, `before first assistant`.
 
     >>> from policy_engine.lang.parse import parse
@@ -212,29 +199,26 @@ class Relation:
 
     kind: RelationKind | Literal["of"]
     selector: Selector
-    span: Span = _span()
 
 
 @dataclass(frozen=True, kw_only=True)
-class Target:
+class Target(Spanned):
     """A primary and the relations that narrow it."""
 
     primary: Primary
     relations: tuple[Relation, ...] = ()
-    span: Span = _span()
 
 
 @dataclass(frozen=True, kw_only=True)
-class Condition:
+class Condition(Spanned):
     """`where EXPR` or `unless EXPR`."""
 
     negated: bool
     expr: Expr
-    span: Span = _span()
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rule:
+class Rule(Spanned):
     """`train …` or `mask …`. `weight` is None when no weight is written.
 
     >>> from policy_engine.lang.parse import parse
@@ -247,31 +231,28 @@ class Rule:
     targets: tuple[Target, ...]
     conditions: tuple[Condition, ...] = ()
     weight: int | float | Field | None = None
-    span: Span = _span()
 
 
 @dataclass(frozen=True, kw_only=True)
-class Scale:
+class Scale(Spanned):
     """`scale TARGETS by FACTOR`."""
 
     targets: tuple[Target, ...]
     factor: int | float | Field
     conditions: tuple[Condition, ...] = ()
-    span: Span = _span()
 
 
 @dataclass(frozen=True, kw_only=True)
-class Guard:
+class Guard(Spanned):
     """`never train …` or `always train …`."""
 
     kind: Literal["never", "always"]
     targets: tuple[Target, ...]
     conditions: tuple[Condition, ...] = ()
-    span: Span = _span()
 
 
 @dataclass(frozen=True, kw_only=True)
-class Use:
+class Use(Spanned):
     """`use NAME` (the shipped library) or `use "path.policy"` (beside this file).
 
     >>> from policy_engine.lang.parse import parse
@@ -281,20 +262,18 @@ class Use:
 
     name: str
     quoted: bool
-    span: Span = _span()
 
 
 @dataclass(frozen=True, kw_only=True)
-class Let:
+class Let(Spanned):
     """`let NAME = TARGETS`."""
 
     name: str
     targets: tuple[Target, ...]
-    span: Span = _span()
 
 
 @dataclass(frozen=True, kw_only=True)
-class On:
+class On(Spanned):
     """`on SETTING VALUE`.
 
     >>> from policy_engine.lang.parse import parse
@@ -304,11 +283,10 @@ class On:
 
     setting: str
     value: str
-    span: Span = _span()
 
 
 @dataclass(frozen=True, kw_only=True)
-class Language:
+class Language(Spanned):
     """`language 1`.
 
     >>> from policy_engine.lang.parse import parse
@@ -317,14 +295,13 @@ class Language:
     """
 
     version: int
-    span: Span = _span()
 
 
 Statement = Rule | Scale | Guard | Use | Let | On | Language
 
 
 @dataclass(frozen=True, kw_only=True)
-class Comment:
+class Comment(Spanned):
     """A `#` comment. `text` has no `#` and no newline; `span` covers it with its `#`.
 
     >>> from policy_engine.lang.parse import parse
@@ -335,7 +312,6 @@ class Comment:
     text: str
     own_line: bool
     """True if only blanks are before it on its line."""
-    span: Span = _span()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -293,8 +293,8 @@ def _continuations() -> list[str]:
     >>> _continuations()
     ['of', 'after', 'right after', 'before', 'where', 'unless', 'weight', 'by']
     """
-    begins = {relation.split()[0] for relation in _RELATIONS}
-    return [*_RELATIONS, *(word for word in CONTINUATIONS if word not in begins)]
+    starts = {relation.split()[0] for relation in _RELATIONS}
+    return [*_RELATIONS, *(word for word in CONTINUATIONS if word not in starts)]
 
 
 def _taken_apart(word: str, keywords: list[str]) -> str | None:

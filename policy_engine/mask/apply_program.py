@@ -103,14 +103,14 @@ def mask_many(
     In place of a chat that `straddle="error"` refuses is its RowError.
     """
     ends, weights, rules, segments, owners = list[int](), list[float](), list[int](), list[int](), list[int]()
-    pieces, begins = [0], [0]
+    pieces, starts = [0], [0]
     for table, tokenized in zip(tables, chats):
         # One stretch more, for zero-wide tokens past the last character: no character decides them.
-        begin = begins[-1]
-        ends += [begin + end for end in table.ends]
+        start = starts[-1]
+        ends += [start + end for end in table.ends]
         # Characters of all chats one after another, two apart: that stretch ends between a chat and the next.
-        begins.append(begin + len(tokenized.chat.text) + 2)
-        ends.append(begins[-1] - 1)
+        starts.append(start + len(tokenized.chat.text) + 2)
+        ends.append(starts[-1] - 1)
         weights += table.weights
         weights.append(0.0)
         rules += table.rules
@@ -122,13 +122,13 @@ def mask_many(
         pieces.append(len(ends))
     sizes = [len(tokenized.starts_T) for tokenized in chats]
     bounds = [0, *accumulate(sizes)]
-    begins_T = np.repeat(np.array(begins[:-1], dtype=np.int64), sizes)
+    chat_starts_T = np.repeat(np.array(starts[:-1], dtype=np.int64), sizes)
     ends_B = np.array(ends, dtype=np.int64)
     # Starts and ends never decrease, so the pieces cut the tokens into stretches: those before `after_B[p + 1]` start
     # before the end of piece p, those before `within_B[p]` end by it, and those in between reach over it.
     after_B = np.zeros(len(ends) + 1, dtype=np.int64)
-    after_B[1:] = (np.concatenate([t.starts_T for t in chats]) + begins_T).searchsorted(ends_B)
-    within_B = (np.concatenate([t.ends_T for t in chats]) + begins_T).searchsorted(ends_B, side="right")
+    after_B[1:] = (np.concatenate([t.starts_T for t in chats]) + chat_starts_T).searchsorted(ends_B)
+    within_B = (np.concatenate([t.ends_T for t in chats]) + chat_starts_T).searchsorted(ends_B, side="right")
     counts_B = np.diff(after_B)
     rules_B = np.array(rules, dtype=np.int16)
     weights_T = np.repeat(np.array(weights, dtype=np.float32), counts_B)

@@ -31,7 +31,8 @@ from policy_engine.mask.preferences.join import join_answers
 from policy_engine.mask.row import MaskedRow
 from policy_engine.mask.row_masker import RowMasker, report_nothing, report_nothing_miswritten
 from policy_engine.play.loaded_rows import Board, BoardRow
-from policy_engine.proof import ProofReport, prove
+from policy_engine.proof.policy_proof import prove
+from policy_engine.proof.results import ProofReport
 from policy_engine.report.row_facts import RowFacts, Totals, row_facts
 from policy_engine.report.runs import FailedRow, ShownRow, failed_row
 from policy_engine.rules.compile import compile_policy

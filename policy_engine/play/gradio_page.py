@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import PurePath
 from typing import Any
@@ -84,17 +83,13 @@ class _Desk:
 
     def open(self, request: gr.Request) -> tuple[Any, ...]:
         """The texts and the row of the link that the page was opened with."""
-        found = opening(self.board, _query(request))
+        found = opening(self.board, dict(request.query_params or {}))
         if found.note:
             gr.Warning(one_line(found.note))
         return found.policy, found.other, _ALL if found.row is None else found.row
 
     def page(self, last: str | None, *wanted: Any) -> str:
         return page_of(self.edition(last), _choice(*wanted))
-
-
-def _query(request: gr.Request) -> Mapping[str, str]:
-    return dict(request.query_params or {})
 
 
 def _choice(filter: str, low: float | None, high: float | None, search: str, order: Any, row: Any) -> Choice:
@@ -194,7 +189,8 @@ def build(board: Board) -> gr.Blocks:
         rows.change(None, None, None, js=_script("replaced"), **quiet)
         # The address is known in the browser alone: Python writes the query, and the script puts the address in front.
         linked = share.click(_link, [text, other, row], made, **quiet)
-        linked.then(None, made, link, js=_script("link"), **quiet).then(_visible, None, link, **quiet)
+        linked = linked.then(None, made, link, js=_script("link"), **quiet)
+        linked.then(lambda: gr.update(visible=True), None, link, **quiet)
         save.click(None, text, None, js=_script("savePolicy"), **quiet)
         written = save_page.click(desk.page, [last, *wanted], made, **quiet)
         written.then(None, made, None, js=_script("savePage"), **quiet)
@@ -206,10 +202,6 @@ def build(board: Board) -> gr.Blocks:
 def _numbers(board: Board) -> list[tuple[str, str | int]]:
     numbers = dict.fromkeys(row.number for row in board.rows)
     return [("all", _ALL), *((f"row {number}", number) for number in numbers)]
-
-
-def _visible() -> Any:
-    return gr.update(visible=True)
 
 
 def _link(text: str | None, other: str | None, row: Any) -> str:

@@ -17,8 +17,8 @@ from policy_engine.mask.explain import explain_pieces
 from policy_engine.mask.row import MaskedRow
 from policy_engine.play.choice import AT_ONCE, Choice, chosen, to_show
 from policy_engine.play.editions import Draft, Edition
-from policy_engine.proof import GuardFinding, ProofReport, Witness
 from policy_engine.proof.proof_diagnostics import report_diagnostics
+from policy_engine.proof.results import GuardFinding, ProofReport, Witness
 from policy_engine.report.html.escape import escaped, with_breaks
 from policy_engine.report.html.overview import overview
 from policy_engine.report.html.page import html_page

@@ -6,7 +6,8 @@ from policy_engine.mask.compare.two_policies import FATES, DataDiff, rule_in_wor
 from policy_engine.play.choice import Choice, chosen
 from policy_engine.play.editions import Edition
 from policy_engine.play.panes import witness_block
-from policy_engine.proof import Change, compare
+from policy_engine.proof.policy_diff import compare
+from policy_engine.proof.results import Change
 from policy_engine.report.html.escape import escaped
 from policy_engine.report.html.row_articles import Kinds, row_article
 from policy_engine.report.view import rule_views

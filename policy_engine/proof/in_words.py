@@ -11,7 +11,7 @@ from policy_engine.proof.model.assignments import Free
 from policy_engine.proof.model.places import Points
 from policy_engine.proof.model.positions import ALL, OTHER, CountTest, Nearest, SideFact
 from policy_engine.proof.model.reachable import Possible
-from policy_engine.proof.model.regions import Region
+from policy_engine.proof.model.regions import Region, support
 from policy_engine.proof.model.world import World
 from policy_engine.rules.conditions.conditions import leaves
 
@@ -69,7 +69,7 @@ class _Words:
 
         Exact where it says so: all of a conjunction, or all but one; else what the points have in common.
         """
-        inside, outside = _points(region), _points(possible)
+        inside, outside = support(region), support(possible)
         if inside == outside:
             return ""
         common, shared = self._common(inside, outside)
@@ -99,7 +99,7 @@ class _Words:
     def _conditions(self, region: Region, possible: Region) -> str:
         """The tests that come out the same all over a region, and not all over what is possible."""
         # The same free sets at the same points: the conditions are open there.
-        if region == {f: p & _points(region) for f, p in possible.items() if p & _points(region)}:
+        if region == {f: p & support(region) for f, p in possible.items() if p & support(region)}:
             return ""
         named = []
         for text, free in self._tests:
@@ -137,13 +137,6 @@ class _Words:
             field = ".".join((name[0], *map(str, name[1])))
             found.setdefault(f"{field} lists the text", self._world.space.cells(conditions.spans[key], (1,)))
         return list(found.items())
-
-
-def _points(region: Region) -> int:
-    found = 0
-    for points in region.values():
-        found |= points
-    return found
 
 
 def _subject(role: str, parts: Sequence[str]) -> str:

@@ -49,7 +49,7 @@ _NARROW = re.compile(f"[ -~─{RETURN}{''.join(''.join(pair) for pair in MARKS.v
 
 
 class RowText:
-    """A row for a rich console; without colours, or with `marks`, trained text is in ⟦ ⟧."""
+    """A row for a rich console; without colours, trained text is in ⟦ ⟧."""
 
     is_folded = True
     """No line of it is wider than the console."""
@@ -60,19 +60,17 @@ class RowText:
         rules: Sequence[RuleView],
         *,
         color_by: ColorBy = "effect",
-        marks: bool = False,
         ids: bool = False,
     ) -> None:
         self.row = row
         self.ids = ids
         self.rules = tuple(rules)
         self.color_by: ColorBy = color_by
-        self.marks = marks
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """Header, turns, and the tokens each rule decided."""
         # A pipe or NO_COLOR: what is trained has to be visible without colours.
-        marks = self.marks or console.no_color or console.color_system is None
+        marks = console.no_color or console.color_system is None
         row = self.row
         part = f" ({share(row.trained, row.total)})" if row.total else ""
         yield Text.assemble((row.name, "bold"), f" · {counted(row.total, 'token')}, {row.trained:,} trained{part}")
@@ -92,12 +90,10 @@ class Legend:
         rules: Sequence[RuleView],
         *,
         color_by: ColorBy = "effect",
-        marks: bool = False,
         notes: Mapping[int, str] | None = None,
     ) -> None:
         self.rules = tuple(rules)
         self.color_by: ColorBy = color_by
-        self.marks = marks
         self.notes = dict(notes or {})
         self.decided = _sum(row.by_rule for row in rows)
         tokens = [token for row in rows for turn in row.turns for cell in turn.cells for token in cell.tokens]
@@ -123,7 +119,7 @@ class Legend:
         if there:
             line = Text("masked for another reason than a rule: ", style="dim")
             yield line.append_text(Text(", ").join(there))
-        if self.marks or console.no_color or console.color_system is None:
+        if console.no_color or console.color_system is None:
             marks = [
                 *((style in self.styles, f"{MARKS[name][0].strip()} ⟧ {name}") for style, name in _WEIGHTS.items()),
                 (self.masked["straddle"], "⟨ ⟩ masked because it straddles"),

@@ -263,13 +263,13 @@ def _is_name(token: Token, before: Token | None) -> bool:
 def _parts(tokens: Sequence[Token]) -> list[tuple[Token, ...]]:
     """The parts of a condition between its outer `and` and `or`."""
     found: list[tuple[Token, ...]] = []
-    depth = begin = 0
+    depth = start = 0
     for index, token in enumerate(tokens):
         if token.kind == "operator":
             depth += (token.text in "([{") - (token.text in ")]}")
         if not depth and token.kind == "name" and token.text in ("and", "or"):
-            found.append(tuple(tokens[begin:index]))
-            begin = index + 1
-    if not begin:
+            found.append(tuple(tokens[start:index]))
+            start = index + 1
+    if not start:
         return []
-    return [part for part in (*found, tuple(tokens[begin:])) if part]
+    return [part for part in (*found, tuple(tokens[start:])) if part]

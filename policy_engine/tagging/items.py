@@ -229,7 +229,7 @@ def string_value(literal: str) -> str:
 def split_sum(tokens: tuple[Token, ...]) -> list[tuple[str, tuple[Token, ...]]] | None:
     """Tokens cut at the outer `+` and `~`, with the joint before each; None if they are no sum."""
     found: list[tuple[str, tuple[Token, ...]]] = []
-    depth = begin = 0
+    depth = start = 0
     joint = ""
     for index, token in enumerate(tokens):
         if token.kind == "operator" and token.text in _PAIRS:
@@ -242,13 +242,13 @@ def split_sum(tokens: tuple[Token, ...]) -> list[tuple[str, tuple[Token, ...]]] 
             if token.kind == "operator" and token.text in _OTHER_OPERATORS:
                 return None
             if token.kind == "operator" and token.text in ("+", "~"):
-                if begin == index:
+                if start == index:
                     return None
-                found.append((joint, tokens[begin:index]))
-                joint, begin = token.text, index + 1
-    if begin >= len(tokens):
+                found.append((joint, tokens[start:index]))
+                joint, start = token.text, index + 1
+    if start >= len(tokens):
         return None
-    return [*found, (joint, tokens[begin:])]
+    return [*found, (joint, tokens[start:])]
 
 
 def _without_brackets(tokens: tuple[Token, ...]) -> tuple[Token, ...] | None:

@@ -91,19 +91,19 @@ class _Writer:
             closing = self._items.items[start.index].closing
             stop = CutPlace(index=start.index, operand=len(self._own(start.index)), offset=0, in_output=True)
             self.out.append("{{ " + self._expression(start, stop) + f" {closing}")
-            begin = self._items.gaps[start.index + 1].start
+            copied_from = self._items.gaps[start.index + 1].start
         else:
             gap = self._items.gaps[start.index]
-            begin = self._at(gap, start.offset) + self._skipped
-            if self._skipped and begin == gap.start + len(gap.text):
-                begin = gap.end  # blanks that the next item drops only at the start of a line
+            copied_from = self._at(gap, start.offset) + self._skipped
+            if self._skipped and copied_from == gap.start + len(gap.text):
+                copied_from = gap.end  # blanks that the next item drops only at the start of a line
             self._skipped = 0
         if not end.in_output:
-            self.out.append(self._items.source[begin : self._at(self._items.gaps[end.index], end.offset)])
+            self.out.append(self._items.source[copied_from : self._at(self._items.gaps[end.index], end.offset)])
             return
         item = self._items.items[end.index]
         first = CutPlace(index=end.index, operand=0, offset=0, in_output=True)
-        self.out.append(self._items.source[begin : item.start])
+        self.out.append(self._items.source[copied_from : item.start])
         self.out.append(f"{item.opening} " + self._expression(first, end) + " }}")
 
     def _expression(self, start: CutPlace, end: CutPlace) -> str:

@@ -90,12 +90,12 @@ def spans(choices: Choices, length: int, *, bad: bool = False) -> Any:
         return None
 
     def span(choices: Choices) -> Any:
-        begin = choices.integer(0, length)
-        end = choices.integer(begin, length)
+        start = choices.integer(0, length)
+        end = choices.integer(start, length)
         # OpenAI's spelling has an inclusive end, so that it cannot say an empty span.
-        if end == begin or choices.chance(50):
-            return [begin, end]
-        entry = {"begin_offset": begin, "end_offset": end - 1}
+        if end == start or choices.chance(50):
+            return [start, end]
+        entry = {"begin_offset": start, "end_offset": end - 1}
         return {**entry, "train": choices.chance(50)} if choices.chance(60) else entry
 
     made = choices.many(span, 0, 3)

@@ -9,7 +9,7 @@ import pytest
 
 from policy_engine.lang.check import check_text
 from policy_engine.lang.library import shipped
-from policy_engine.proof import prove
+from policy_engine.proof.policy_proof import prove
 
 PAGE = (Path(__file__).parents[2] / "docs" / "how-to" / "features.md").read_text(encoding="utf-8")
 _POLICY = re.compile(r"`((?:train|use|mask|scale) [^`]*)`")

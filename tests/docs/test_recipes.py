@@ -8,7 +8,7 @@ import pytest
 
 from policy_engine.lang.check import check_text
 from policy_engine.lang.lint.lint import lint
-from policy_engine.proof import prove
+from policy_engine.proof.policy_proof import prove
 from tests.lang import language_doc
 
 PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "recipes.md"

@@ -9,7 +9,8 @@ from policy_engine.lang.check import check
 from policy_engine.lang.checked import CheckedPolicy
 from policy_engine.lang.format import format_policy
 from policy_engine.lang.parse import parse
-from policy_engine.proof import compare, prove
+from policy_engine.proof.policy_diff import compare
+from policy_engine.proof.policy_proof import prove
 from policy_engine.testing import policies
 from policy_engine.testing.chats import rendered_chat
 from policy_engine.testing.choices import RandomChoices

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from policy_engine.lang.check import check_text
-from policy_engine.proof import GuardFinding, compare, prove
-from policy_engine.proof.results import Witness
+from policy_engine.proof.policy_diff import compare
+from policy_engine.proof.policy_proof import prove
+from policy_engine.proof.results import GuardFinding, Witness
 
 CALLED = 'train assistant\nmask assistant where result.content contains "Error"\n'
 

@@ -10,9 +10,11 @@ from policy_engine.core.errors import PolicyCheckError
 from policy_engine.lang.check import check
 from policy_engine.lang.checked import CheckedPolicy
 from policy_engine.lang.parse import parse
-from policy_engine.proof import ProofReport, compare, prove
 from policy_engine.proof.load_policy import load_policy, policy_from_text
+from policy_engine.proof.policy_diff import compare
+from policy_engine.proof.policy_proof import prove
 from policy_engine.proof.proof_diagnostics import guard_diagnostics, rule_diagnostics
+from policy_engine.proof.results import ProofReport
 from policy_engine.rules.compile import compile_text as unproven
 
 

@@ -13,9 +13,9 @@ from policy_engine.core.errors import PolicyCheckError
 from policy_engine.lang.check import check
 from policy_engine.lang.format import format_policy
 from policy_engine.lang.parse import parse
-from policy_engine.proof import compare, prove
 from policy_engine.proof.model.assignments import TooLarge
-from policy_engine.proof.policy_proof import PolicyProof
+from policy_engine.proof.policy_diff import compare
+from policy_engine.proof.policy_proof import PolicyProof, prove
 from policy_engine.proof.witness.witness import Finder
 from policy_engine.testing import policies
 from policy_engine.testing.chats import rendered_chat

@@ -13,7 +13,8 @@ from policy_engine.core.vocabulary import NEIGHBOURS
 from policy_engine.data.conversation import Conversation
 from policy_engine.lang import ast
 from policy_engine.lang.checked import CheckedPolicy
-from policy_engine.proof import compare, prove
+from policy_engine.proof.policy_diff import compare
+from policy_engine.proof.policy_proof import prove
 from policy_engine.testing.chats import cut, lay_out
 from policy_engine.testing.choices import Choices, RandomChoices
 from policy_engine.testing.conversations import conversation

@@ -9,8 +9,8 @@ import pytest
 from policy_engine import Masker, RowError, load_tokenizer
 from policy_engine.lang.format import format_policy
 from policy_engine.lang.parse import parse
-from policy_engine.proof import prove
 from policy_engine.proof.load_policy import policy_from_text
+from policy_engine.proof.policy_proof import prove
 from policy_engine.rules.compile import compile_text
 from tests.support.chats import build_chat
 

@@ -156,13 +156,13 @@ def _stripped(part: list[Tint]) -> Iterator[list[Tint]]:
     yield part
     chars = "".join([tint.char[:1] for tint in part])
     # Only some blanks, as `strip("\n")` does it, before all of them.
-    begins, ends = (
+    starts, ends = (
         sorted({len(chars) - len(cut(blanks)) for blanks in ("", " ", "\n", None)})
         for cut in (chars.lstrip, chars.rstrip)
     )
-    for begin, end in itertools.product(begins, ends):
-        if begin or end:
-            yield part[begin : max(begin, len(part) - end)]
+    for start, end in itertools.product(starts, ends):
+        if start or end:
+            yield part[start : max(start, len(part) - end)]
 
 
 def merged(windows: Sequence[Sequence[Run]], size: int) -> list[Run]:

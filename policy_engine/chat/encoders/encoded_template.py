@@ -207,8 +207,8 @@ def _next_opening(text: str, opening: str) -> int:
     while same < min(len(text), len(opening)) and text[-1 - same] == opening[-1 - same]:
         same += 1
     # An opening begins with a line break, a marker or a bracket; anything before it closes the call before.
-    begins = [at for sign in "\n<{[" if (at := text.find(sign, len(text) - same)) >= 0]
-    return min(begins, default=len(text))
+    starts = [at for sign in "\n<{[" if (at := text.find(sign, len(text) - same)) >= 0]
+    return min(starts, default=len(text))
 
 
 def openai_message(message: Mapping[str, Any]) -> dict[str, Any]:

@@ -40,9 +40,9 @@ class Provenance:
     _ways: list[Way] = field(default_factory=lambda: list(WAYS))
     _fitted: Way = WAYS[0]
 
-    def tinting(self, first: int = 0) -> Tinting:
+    def tinting(self) -> Tinting:
         """A tinting in the way that fitted last."""
-        return self._tinting(self._fitted, first)
+        return self._tinting(self._fitted, 0)
 
     def _tinting(self, way: Way, first: int) -> Tinting:
         splitters = self.splitters.get(way.splits)

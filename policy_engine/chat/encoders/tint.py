@@ -157,10 +157,10 @@ class Tinting:
         self, value: str, splitters: re.Pattern[str], turn: int, path: tuple[str | int, ...], *, strips: bool
     ) -> str:
         """Text tinted but for delimiters of thinking."""
-        begin, end = self._kept(value, strips=strips)
+        start, end = self._kept(value, strips=strips)
         made = []
-        at = begin
-        for number, piece in enumerate(splitters.split(value[begin:end])):
+        at = start
+        for number, piece in enumerate(splitters.split(value[start:end])):
             made.append(piece if number % 2 else self._text_at(piece, turn, path, at))
             at += len(piece)
         return "".join(made)
@@ -192,21 +192,21 @@ class Tinting:
         return value
 
     def _text(self, value: str, turn: int, path: tuple[str | int, ...], *, strips: bool) -> str:
-        begin, end = self._kept(value, strips=strips)
-        return self._text_at(value[begin:end], turn, path, begin)
+        start, end = self._kept(value, strips=strips)
+        return self._text_at(value[start:end], turn, path, start)
 
     def _text_at(self, value: str, turn: int, path: tuple[str | int, ...], start: int) -> str:
         origin = origin_at(turn, path)
         return "".join([self._tint(Tint(origin, start + at, char, char)) for at, char in enumerate(value)])
 
     def _kept(self, value: str, *, strips: bool) -> tuple[int, int]:
-        """The characters `[begin, end)` of a text that are not stripped off."""
-        begin, end = 0, len(value)
+        """The characters `[start, end)` of a text that are not stripped off."""
+        start, end = 0, len(value)
         if strips and self.way.at_ends == "spaces behind":
             end = len(value.rstrip(" "))
         elif strips:
-            begin, end = len(value) - len(value.lstrip()), len(value.rstrip())
-        return begin, max(begin, end)
+            start, end = len(value) - len(value.lstrip()), len(value.rstrip())
+        return start, max(start, end)
 
     def _json(
         self, value: str, turn: int, path: tuple[str | int, ...], *, always: bool = False, strips: bool = False

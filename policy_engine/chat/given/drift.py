@@ -137,27 +137,29 @@ def stretches(chat: RenderedChat, ids_T: npt.NDArray[np.int32], spelling: Spelli
             return [*found, agreed, rest]
         # The whole turn drifts, not only the rest of it: its start is what the model read before it went another
         # way.
-        begin = max((at for at, _ in turns if at <= end), default=0)
-        keep, begin = _until(spelled, begin - start)
-        keep, begin = token + keep, begin + start
+        turn_start = max((at for at, _ in turns if at <= end), default=0)
+        keep, turn_start = _until(spelled, turn_start - start)
+        keep, turn_start = token + keep, turn_start + start
         if keep > token:
-            found.append(Stretch(token_start=token, token_end=keep, start=start, end=begin))
+            found.append(Stretch(token_start=token, token_end=keep, start=start, end=turn_start))
         after, resumed = _agreement(chat, ids_T, spelling, turns, keep, end)
         found.append(
-            Stretch(token_start=keep, token_end=after, start=begin, end=resumed, drifts=True, turn=_turn_at(turns, end))
+            Stretch(
+                token_start=keep, token_end=after, start=turn_start, end=resumed, drifts=True, turn=_turn_at(turns, end)
+            )
         )
         token, start = after, resumed
     return found
 
 
-def _until(spelled: Spelled, begin: int) -> tuple[int, int]:
+def _until(spelled: Spelled, start: int) -> tuple[int, int]:
     """The tokens that end by a character, and where the last of them ends.
 
     >>> places = np.array([0, 2, 5], np.int32), np.array([2, 5, 9], np.int32)
     >>> _until(Spelled(count=3, end=9, starts_T=places[0], ends_T=places[1]), 6)
     (2, 5)
     """
-    keep = int(np.searchsorted(spelled.ends_T, begin, side="right"))
+    keep = int(np.searchsorted(spelled.ends_T, start, side="right"))
     # A token that holds a part of a character shares its range with its neighbours: they stay together.
     while 0 < keep < spelled.count and spelled.starts_T[keep] < spelled.ends_T[keep - 1]:
         keep -= 1
@@ -195,7 +197,7 @@ def _agreement(
     for at in range(token, len(ids_T)):
         for start, stop, data in later:
             # One comparison of bytes, which rules out nearly all tokens before `spell` is called.
-            if not spelling.may_begin(data, int(ids_T[at])):
+            if not spelling.may_start(data, int(ids_T[at])):
                 continue
             spelled = spelling.spell(chat.text[start:], ids_T[at:])
             agreed = start + spelled.end

@@ -107,7 +107,7 @@ class Spelling:
         """The bytes of a text, spaces written as the table has them."""
         return _written(text, self.table.space)
 
-    def may_begin(self, data: bytes, token: int) -> bool:
+    def may_start(self, data: bytes, token: int) -> bool:
         """False if a token cannot be the first of those that spell some bytes.
 
         >>> spelling = Spelling(table=ByteTable(pieces=[b"He", b"a"], added=frozenset()))
@@ -150,8 +150,8 @@ def _in_sections(data: bytes, ids: Sequence[int], spelling: Spelling) -> tuple[l
     before: int | None = None
     for section, mark in _sections(ids, spelling):
         best: tuple[list[int], list[int], int] | None = None
-        for begin, skip in _ways(data, at, section, spelling, before):
-            found = _follow(data, begin, section, skip)
+        for start, skip in _ways(data, at, section, spelling, before):
+            found = _follow(data, start, section, skip)
             # The way that gets furthest, so that the report names the right token.
             if best is None or len(found[0]) > len(best[0]):
                 best = found
@@ -201,16 +201,16 @@ def _ways(
     """
     space = spelling.table.space.encode()
     spaced = spelling.spaced_first if before is None else spelling.spaced_after
-    begins = [at]
+    starts = [at]
     if before in spelling.stripping:
         after = _past_blanks(data, at, space)
-        begins += [after] if after != at else []
-    for begin in begins:
-        yield begin, 0
+        starts += [after] if after != at else []
+    for start in starts:
+        yield start, 0
         # The space may be several tokens, one for each of its bytes.
         # As many tokens as the space has bytes: by byte fallback it may be three.
         if spaced and b"".join(piece or b"" for piece in section[: len(space)]).startswith(space):
-            yield begin, len(space)
+            yield start, len(space)
 
 
 def _past_blanks(data: bytes, at: int, space: bytes) -> int:

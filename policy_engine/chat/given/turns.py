@@ -119,11 +119,11 @@ def _parts(
     end = size
     while end > first:
         # From the token before: a token that shares its character begins inside it.
-        begin = int(ends_T[end - 2]) if end > 1 else 0
+        start = int(ends_T[end - 2]) if end > 1 else 0
         if ids[end - 1] in stops:
             tail.append(("eot", end - 1, end))
         # A blank that was sampled is the model's own text, wherever it is.
-        elif end - 1 > last and not text[begin : int(ends_T[end - 1])].strip():
+        elif end - 1 > last and not text[start : int(ends_T[end - 1])].strip():
             tail.append(("separator", end - 1, end))
         else:
             break
@@ -134,7 +134,7 @@ def _parts(
         found.append(("text", first, end))
     is_first = True
     # The tail was read from its end; the first end marker in reading order is the turn's.
-    for part, begin, stop in reversed(tail):
-        found.append((part if part == "separator" or is_first else "eod", begin, stop))
+    for part, start, stop in reversed(tail):
+        found.append((part if part == "separator" or is_first else "eod", start, stop))
         is_first = is_first and part == "separator"
     return found

@@ -114,25 +114,25 @@ class Zone:
         self.bits = [b for b in bits if b.end > b.start]
         self.text = "".join(chart.text[b.start : b.end] for b in self.bits)
 
-    def label(self, begin: int, end: int, part: str, turn: int | None = None, call: int | None = None) -> None:
-        """Label characters `[begin, end)` of the zone; `turn` is the bits' own unless given."""
-        for bit, low, high in self.slices(begin, end):
+    def label(self, start: int, end: int, part: str, turn: int | None = None, call: int | None = None) -> None:
+        """Label characters `[start, end)` of the zone; `turn` is the bits' own unless given."""
+        for bit, low, high in self.slices(start, end):
             self.chart.add(bit, low, high, part, bit.turn if turn is None else turn, call)
 
-    def disown(self, begin: int, end: int, part: str) -> None:
-        """Label characters `[begin, end)` as text that no message owns."""
-        for bit, low, high in self.slices(begin, end):
+    def disown(self, start: int, end: int, part: str) -> None:
+        """Label characters `[start, end)` as text that no message owns."""
+        for bit, low, high in self.slices(start, end):
             piece = Labelled(bit, low, high, part, None, None)
             # A bit of a loop over calls or parts would bring them along, and nobody owns this text.
             piece.call = piece.item = None
             self.chart.out.append(piece)
 
-    def slices(self, begin: int, end: int) -> list[tuple[Bit, int, int]]:
-        """The bits of characters `[begin, end)` of the zone, each with its range in the text."""
+    def slices(self, start: int, end: int) -> list[tuple[Bit, int, int]]:
+        """The bits of characters `[start, end)` of the zone, each with its range in the text."""
         found, at = [], 0
         for bit in self.bits:
             size = bit.end - bit.start
-            low, high = max(begin, at), min(end, at + size)
+            low, high = max(start, at), min(end, at + size)
             if low < high:
                 found.append((bit, bit.start + low - at, bit.start + high - at))
             at += size

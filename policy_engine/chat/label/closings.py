@@ -15,18 +15,18 @@ _INNER = {"call": "tool_call", "reasoning": "reasoning.close"}
 """Part of scaffold between the last data of a turn, by kind, and its end marker; `markup` for the others."""
 
 
-def label_closing(chart: Chart, zone: Zone, begin: int, end: int, turn: int, last_kind: str, last: Bit | None) -> None:
-    """Label `[begin, end)` of a zone as the end of `turn`.
+def label_closing(chart: Chart, zone: Zone, start: int, end: int, turn: int, last_kind: str, last: Bit | None) -> None:
+    """Label `[start, end)` of a zone as the end of `turn`.
 
     `last` is the turn's last data, `last_kind` its kind.
     """
     if turn in chart.quoted:
-        zone.disown(begin, end, "preamble")  # the rest of the turn that quotes this one
+        zone.disown(start, end, "preamble")  # the rest of the turn that quotes this one
         return
     # From the end of the text inwards: what the template appends to any conversation, then what opens a system
     # turn.
-    end = _without_system_opener(chart, zone, begin, _without_suffix(chart, zone, begin, end, turn), turn)
-    text = zone.text[begin:end]
+    end = _without_system_opener(chart, zone, start, _without_suffix(chart, zone, start, end, turn), turn)
+    text = zone.text[start:end]
     if not text:
         return
     inner = _INNER.get(last_kind, "markup")
@@ -35,36 +35,36 @@ def label_closing(chart: Chart, zone: Zone, begin: int, end: int, turn: int, las
     found = None if turn in chart.ended_late else _end_marker(chart, text, last_kind, chart.is_model(turn))
     if found is None:
         # Blanks around turns without an end marker separate; anything else is the author's scaffold.
-        stop = begin + len(text.rstrip())
-        zone.label(begin, stop, inner, turn, call)
-        zone.label(stop, end, "separator", turn)
+        text_end = start + len(text.rstrip())
+        zone.label(start, text_end, inner, turn, call)
+        zone.label(text_end, end, "separator", turn)
         return
     chart.ended.add(turn)
-    low, high = begin + found[0], begin + found[1]
-    zone.label(begin, low, inner, turn, call)
+    low, high = start + found[0], start + found[1]
+    zone.label(start, low, inner, turn, call)
     zone.label(low, high, "eot", turn)
     # Behind the end marker: each further marker ends the document, unless it opens the next turn.
     at = high
     spans = chart.markers.spans(zone.text[high:end])
-    for (start, stop), (following, _) in pairwise([*spans, (end - high, end - high)]):
-        if zone.text[at : high + start].strip():
+    for (opens, closes), (following, _) in pairwise([*spans, (end - high, end - high)]):
+        if zone.text[at : high + opens].strip():
             break  # words that open a turn of nobody's
-        zone.label(at, high + start, "separator", turn)
-        opener = zone.text[high + start : high + stop]
-        if opener in chart.profile.openers and _is_opening(chart, turn + 1, opener, zone.text[high + start : end]):
+        zone.label(at, high + opens, "separator", turn)
+        opener = zone.text[high + opens : high + closes]
+        if opener in chart.profile.openers and _is_opening(chart, turn + 1, opener, zone.text[high + opens : end]):
             # The opening of the next turn, written here, or the beginning of it.
-            zone.label(high + start, end, "header", turn + 1)
-            prompt, written = chart.prompt(turn + 1), zone.text[high + start : end].strip()
+            zone.label(high + opens, end, "header", turn + 1)
+            prompt, written = chart.prompt(turn + 1), zone.text[high + opens : end].strip()
             if written in prompt or not prompt.strip():
                 chart.opened[turn + 1] = prompt.partition(written)[2]
             return
-        if zone.text[high + stop : high + following].strip() and not ends_document(opener, chart.markers.eos):
+        if zone.text[high + closes : high + following].strip() and not ends_document(opener, chart.markers.eos):
             break  # a marker in front of words opens them
-        zone.label(high + start, high + stop, "eod", turn)
-        at = high + stop
-    begin = after_blanks(zone.text, at)
-    zone.label(at, min(begin, end), "separator", turn)
-    zone.disown(min(begin, end), end, "preamble")
+        zone.label(high + opens, high + closes, "eod", turn)
+        at = high + closes
+    rest = min(after_blanks(zone.text, at), end)
+    zone.label(at, rest, "separator", turn)
+    zone.disown(rest, end, "preamble")
 
 
 def _is_opening(chart: Chart, turn: int, marker: str, text: str) -> bool:
@@ -128,7 +128,7 @@ def _before_words(chart: Chart, text: str) -> tuple[int, int] | None:
     return None
 
 
-def _without_system_opener(chart: Chart, zone: Zone, begin: int, end: int, turn: int) -> int:
+def _without_system_opener(chart: Chart, zone: Zone, start: int, end: int, turn: int) -> int:
     """Label the opener of a system turn at the end of an answer; returns where it begins.
 
     No model stops at it: it is the header of the turn that it opens.
@@ -139,14 +139,14 @@ def _without_system_opener(chart: Chart, zone: Zone, begin: int, end: int, turn:
         return end
     if chart.is_model(following) or chart.role(following) not in ("system", "developer"):
         return end
-    at = zone.text.rfind(opener, begin, end)
+    at = zone.text.rfind(opener, start, end)
     if at < 0 or zone.text[at + len(opener) : end].strip():
         return end
     zone.label(at, end, "header", following)
     return at
 
 
-def _without_suffix(chart: Chart, zone: Zone, begin: int, end: int, turn: int) -> int:
+def _without_suffix(chart: Chart, zone: Zone, start: int, end: int, turn: int) -> int:
     """Label text that the template appends whoever spoke last; returns where it begins.
 
     Only text written outside loops counts: a judge's instructions, an opener that ignores `add_generation_prompt`. What
@@ -156,47 +156,47 @@ def _without_suffix(chart: Chart, zone: Zone, begin: int, end: int, turn: int) -
     prompt = chart.profile.appended if is_last else ""
     # With its blanks if they are there; a template may trim them at the end of the text.
     for opener in (prompt, prompt.strip()) if prompt.strip() else ():
-        at = zone.text.rfind(opener, begin, end)
+        at = zone.text.rfind(opener, start, end)
         if at >= 0 and not zone.text[at + len(opener) : end].strip():
             zone.disown(at, end, "generation_prompt")
             return at
     outside = 0
     if chart.profile.suffix and is_last and zone.text.endswith(chart.profile.suffix):
-        outside = begin
+        outside = start
     else:
         # The text outside of loops begins behind the last scaffold that was written for a turn.
         for bit in zone.bits:
-            if outside >= begin and bit.adopted and bit.end > chart.last_data:
+            if outside >= start and bit.adopted and bit.end > chart.last_data:
                 break
             outside += bit.end - bit.start
     if outside >= end:
         return end
     text = zone.text[:end]
-    start = outside
+    rest = outside
     marker = chart.profile.marker
-    at = text.find(marker, begin) if marker else -1
+    at = text.find(marker, start) if marker else -1
     if marker and at >= 0 and _opens_another(chart, text[outside:at]):
         at = -1  # the end of a turn that the template appends, not of this one
     elif marker and at >= 0:
-        start = max(start, at + len(marker))
+        rest = max(rest, at + len(marker))
     # No end marker, and no marker at all: blanks or words that end a user's turn.
-    elif not chart.is_model(turn) and not chart.markers.spans(text[start:]):
+    elif not chart.is_model(turn) and not chart.markers.spans(text[rest:]):
         return end
-    spans = [(start + low, start + high) for low, high in chart.markers.spans(text[start:])]
+    spans = [(rest + low, rest + high) for low, high in chart.markers.spans(text[rest:])]
     # One marker alone, without words: that is the end of the turn, written outside of the loop.
-    if at < 0 and len(spans) == 1 and not (text[start : spans[0][0]] + text[spans[0][1] :]).strip():
+    if at < 0 and len(spans) == 1 and not (text[rest : spans[0][0]] + text[spans[0][1] :]).strip():
         return end
     for low, high in spans:
         # `<|endoftext|>` behind the last turn is its `eod`; words or an opener are not.
-        if text[start:low].strip() or not ends_document(text[low:high], chart.markers.eos):
+        if text[rest:low].strip() or not ends_document(text[low:high], chart.markers.eos):
             break
-        start = high
-    start = after_blanks(text, start)
-    if start < end:
+        rest = high
+    rest = after_blanks(text, rest)
+    if rest < end:
         openers = (chart.profile.opening(None).strip(), chart.profile.prompt(None).strip())
-        is_prompt = any(opener and opener in text[start:] for opener in openers)
-        zone.disown(start, end, "generation_prompt" if is_prompt else "preamble")
-    return start
+        is_prompt = any(opener and opener in text[rest:] for opener in openers)
+        zone.disown(rest, end, "generation_prompt" if is_prompt else "preamble")
+    return rest
 
 
 def _opens_another(chart: Chart, text: str) -> bool:

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Final, NamedTuple
 
+from policy_engine.chat.label.markers import pattern_of
 from policy_engine.chat.label.thinking import Delimiters, is_thinking
 
 _WORD: Final = re.compile(r"\w+")
@@ -65,7 +66,7 @@ class Cutter:
     @cached_property
     def _removed(self) -> re.Pattern[str]:
         """The markers: words alone, such as `user`, may be any text."""
-        return _any_of(marker for marker in self._markers if marker and not marker.isalnum())
+        return pattern_of(marker for marker in self._markers if marker and not marker.isalnum())
 
     def cuts(self, value: str, ranges: Sequence[tuple[int, int]], *, thinks: bool) -> Iterator[CutOut]:
         """The pieces outside of the ranges that have words in them; `thinks` for text of the model."""
@@ -155,11 +156,6 @@ class Cutter:
                 while at >= 0:
                     yield at, min(end, at + len(marker))
                     at = value.find(marker, at + len(marker), end + len(marker) - 1)
-
-
-def _any_of(markers: Iterable[str]) -> re.Pattern[str]:
-    # Longest first; without any, nothing matches.
-    return re.compile("|".join(map(re.escape, sorted(markers, key=len, reverse=True))) or r"(?!)")
 
 
 def _outside(value: str, ranges: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:

@@ -130,11 +130,11 @@ class Scan:
     `data` has the runs of data of the turns that are `watched`, each with its origin; of all turns if it is None.
     """
 
-    __slots__ = ("_begins", "data", "key", "lengths", "offsets", "text")
+    __slots__ = ("_starts", "data", "key", "lengths", "offsets", "text")
 
     def __init__(self, pieces: Sequence[tuple[str, Scaffold]], watched: Container[int | None] | None = ()) -> None:
         self.data: list[tuple[int, Origin]] = []
-        self._begins: list[int] | None = None
+        self._starts: list[int] | None = None
         key: list[Any] = []
         self.lengths = lengths = list[int]()
         self.offsets = offsets = list[int]()
@@ -181,14 +181,14 @@ class Scan:
 
     def run_text(self, run: int) -> str:
         """The text of a run."""
-        begin = self.begin_of(run)
-        return self.text[begin : begin + self.lengths[run]]
+        start = self.start_of(run)
+        return self.text[start : start + self.lengths[run]]
 
-    def begin_of(self, run: int) -> int:
+    def start_of(self, run: int) -> int:
         """The place in the text where a run begins."""
-        if self._begins is None:
-            self._begins = [0, *itertools.accumulate(self.lengths)]
-        return self._begins[run]
+        if self._starts is None:
+            self._starts = [0, *itertools.accumulate(self.lengths)]
+        return self._starts[run]
 
 
 def lay_out(pieces: Sequence[Labelled], bits: Sequence[Bit], text: str) -> Layout:
@@ -208,9 +208,9 @@ def lay_out(pieces: Sequence[Labelled], bits: Sequence[Bit], text: str) -> Layou
 
 def place(layout: Layout, lengths: Sequence[int], offsets: list[int]) -> PlacedSegments:
     """The layout's segments where runs have these lengths."""
-    begins = [0, *itertools.accumulate(lengths)]
-    starts = [begins[kind.run] + kind.shift for kind in layout.kinds]
-    starts.append(begins[-1])
+    run_starts = [0, *itertools.accumulate(lengths)]
+    starts = [run_starts[kind.run] + kind.shift for kind in layout.kinds]
+    starts.append(run_starts[-1])
     return PlacedSegments(layout, starts, offsets)
 
 

@@ -132,7 +132,7 @@ def learn(render: Renderer, markers: Markers, *, model: str, tools: bool, words:
     if not prompts["user"] and not openings["user"].strip():
         prompts["user"] = appended = _written_before(raw, lead + 2, marker)
     supplied = prompts["user"] or openings["user"]
-    begins = first.rpartition(marker)[2] if marker else first
+    start = first.rpartition(marker)[2] if marker else first
     opener_ends: set[str] = set()
     if marker is None and not any(c.strip() for c in closings):
         # Only a marker that the model's own opening does not share (`<|im_start|>`) says that a turn ended.
@@ -155,7 +155,7 @@ def learn(render: Renderer, markers: Markers, *, model: str, tools: bool, words:
         early=_early(prompts["user"], _closing(raw, lead + 2), openings["user"], marker, markers),
         openers=frozenset(
             found
-            for text in (*prompts.values(), *openings.values(), opener, tool_opening, begins)
+            for text in (*prompts.values(), *openings.values(), opener, tool_opening, start)
             for found in markers.texts(text)
         ),
         appended=appended,

@@ -139,6 +139,17 @@ def is_closing_tag(marker: str) -> bool:
     return (marker.startswith("</") and marker != "</s>") or marker.startswith("[/")
 
 
+def pattern_of(tokens: Iterable[str]) -> re.Pattern[str]:
+    """A pattern that finds any of the tokens, the longest first; without tokens, nothing.
+
+    >>> pattern_of(["<|a|>", "<|ab|>"]).findall("x<|ab|><|a|>")
+    ['<|ab|>', '<|a|>']
+    """
+    # Longest first: `<|a|>` must not be found in `<|a|>b|>`. `(?!)` matches nothing, where an empty pattern would
+    # match everywhere.
+    return re.compile("|".join(map(re.escape, sorted(tokens, key=len, reverse=True))) or "(?!)")
+
+
 def closing_tag(marker: str) -> str:
     """The tag that closes a tag of words; nothing for other markers.
 

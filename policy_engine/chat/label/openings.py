@@ -24,21 +24,21 @@ def label_opening(chart: Chart, turn: int, zone: Zone, first_kind: str, previous
     That may be inside the data, where the generation prompt prefills what the data repeats.
     """
     text = zone.text
-    begin = _before_turn(chart, turn, zone, previous)
+    start = _before_turn(chart, turn, zone, previous)
     # Nobody generates a user's turn: all of its opening is header.
     if not chart.is_model(turn):
-        zone.label(begin, len(text), "header")
+        zone.label(start, len(text), "header")
         return first.start
-    if _is_quoted(chart, turn, text[begin:]):
+    if _is_quoted(chart, turn, text[start:]):
         chart.quoted.add(turn)
-        zone.label(begin, len(text), "header")
+        zone.label(start, len(text), "header")
         return first.start
     # The place in the text of the opening's first character that is this turn's own.
-    start = first.start - len(text) + begin
-    length = begin + header_length(chart, turn, start, text[begin:], first, _labels(zone, begin))
+    place = first.start - len(text) + start
+    length = start + header_length(chart, turn, place, text[start:], first, _labels(zone, start))
     # The prompt may go on into the data; that part is labelled with the data.
-    header = max(begin, min(length, len(text)))
-    zone.label(begin, header, "header")
+    header = max(start, min(length, len(text)))
+    zone.label(start, header, "header")
     if header < len(text):
         at = _empty_reasoning(chart, zone, header)
         # Behind the header the model writes: what opens its thinking or its call is its own.
@@ -47,7 +47,7 @@ def label_opening(chart: Chart, turn: int, zone: Zone, first_kind: str, previous
     return first.start + max(0, length - len(text))
 
 
-def label_early(chart: Chart, turn: int, zone: Zone, begin: int) -> int:
+def label_early(chart: Chart, turn: int, zone: Zone, start: int) -> int:
     """Label the next turn's opening in a turn's closing; returns its start, or the zone's end.
 
     Some templates write the opening of a model's turn at the end of the turn before.
@@ -59,7 +59,7 @@ def label_early(chart: Chart, turn: int, zone: Zone, begin: int) -> int:
     end = len(zone.text)
     if not early or following == len(chart.messages) or chart.is_model(turn) or not chart.is_model(following):
         return end
-    at = zone.text.find(early, begin)
+    at = zone.text.find(early, start)
     if at < 0:
         return end
     text, prompt = zone.text[at:], _own_prompt(chart, turn)
@@ -86,17 +86,17 @@ def label_bare(chart: Chart, turn: int, zone: Zone, previous: int | None) -> Non
     """Label a turn without data: its opening is what turns of its kind open with."""
     if not zone.bits:
         return
-    begin = _before_turn(chart, turn, zone, previous)
+    start = _before_turn(chart, turn, zone, previous)
     text = zone.text
     if chart.is_model(turn):
-        start = zone.bits[0].start + begin
-        header = begin + header_length(chart, turn, start, text[begin:], None, _labels(zone, begin))
+        place = zone.bits[0].start + start
+        header = start + header_length(chart, turn, place, text[start:], None, _labels(zone, start))
     else:
         marker = chart.profile.marker
         # All of it is header but for its end, since no data says where its body would be.
         at = text.rfind(marker) if marker else -1
-        header = at if at > begin else len(text)
-    zone.label(begin, header, "header")
+        header = at if at > start else len(text)
+    zone.label(start, header, "header")
     if chart.is_model(turn):
         header = _empty_reasoning(chart, zone, header)
     label_closing(chart, zone, header, label_early(chart, turn, zone, header), turn, "text", None)
@@ -104,46 +104,46 @@ def label_bare(chart: Chart, turn: int, zone: Zone, previous: int | None) -> Non
 
 def _before_turn(chart: Chart, turn: int, zone: Zone, previous: int | None) -> int:
     """Label text of others in the opening: `bos`, a preamble, and the end of the turn before."""
-    begin = 0
+    start = 0
     # Only the first turn's scaffold can hold the begin-of-sequence token.
     if zone.bits and zone.bits[0].start == 0:
-        begin = min(chart.markers.leading_bos(chart.text), len(zone.text))
-        zone.disown(0, begin, "bos")
+        start = min(chart.markers.leading_bos(chart.text), len(zone.text))
+        zone.disown(0, start, "bos")
     if previous is None:
         # A default system prompt that the template writes while it writes the first turn is no one's.
         usual = chart.profile.opening(None) if chart.is_model(turn) else chart.profile.user_opening
-        at = zone.text.rfind(usual, begin) if usual.strip() and chart.role(turn) != "system" else -1
-        if at > begin:
-            zone.disown(begin, at, "preamble")
-            begin = at
+        at = zone.text.rfind(usual, start) if usual.strip() and chart.role(turn) != "system" else -1
+        if at > start:
+            zone.disown(start, at, "preamble")
+            start = at
     if previous is None:
-        return begin
+        return start
     if not chart.is_model(previous):
         late = chart.profile.late_user
-        if not late or previous in chart.ended or not zone.text.startswith(late, begin):
-            return begin
-        stop = begin + len(late)
+        if not late or previous in chart.ended or not zone.text.startswith(late, start):
+            return start
+        stop = start + len(late)
         # Blanks behind it separate, unless the prompt supplies them.
         if not (chart.is_model(turn) and chart.prompt(turn)[:1].isspace()):
             stop = after_blanks(zone.text, stop)
-        label_closing(chart, zone, begin, stop, previous, "text", None)
+        label_closing(chart, zone, start, stop, previous, "text", None)
         return stop
     # After a call first: its text is the more special one, and the plain one may begin alike.
     for late, kind in ((chart.profile.late_call, "call"), (chart.profile.late, "text")):
-        if late and zone.text.startswith(late, begin) and (kind == "text" or previous in chart.called):
-            label_closing(chart, zone, begin, begin + len(late), previous, kind, None)
-            return begin + len(late)
+        if late and zone.text.startswith(late, start) and (kind == "text" or previous in chart.called):
+            label_closing(chart, zone, start, start + len(late), previous, kind, None)
+            return start + len(late)
     # GLM has no end marker: its model stops at what opens the next turn, so that is the answer's `eot`.
     stops = chart.profile.opener_ends | chart.markers.stops
     if stops and previous not in chart.ended and not chart.is_model(turn):
-        spans = chart.markers.spans(zone.text[begin:])
-        low, high = (begin + spans[0][0], begin + spans[0][1]) if spans else (0, 0)
-        if zone.text[low:high] in stops and not zone.text[begin:low].strip():
-            zone.label(begin, low, "separator", previous)
+        spans = chart.markers.spans(zone.text[start:])
+        low, high = (start + spans[0][0], start + spans[0][1]) if spans else (0, 0)
+        if zone.text[low:high] in stops and not zone.text[start:low].strip():
+            zone.label(start, low, "separator", previous)
             zone.label(low, high, "eot", previous)
             chart.ended.add(previous)
             return high
-    return begin
+    return start
 
 
 def header_length(
@@ -220,9 +220,9 @@ def _aligned(text: str, start: int, prompt: str, opening: str) -> int:
     return max(best, lead + shifted) if shifted and lead else best
 
 
-def _labels(zone: Zone, begin: int) -> list[tuple[int, int]]:
+def _labels(zone: Zone, start: int) -> list[tuple[int, int]]:
     """Ranges of fields that name the turn (`name`), counted from `begin`."""
-    found, at = [], -begin
+    found, at = [], -start
     for bit in zone.bits:
         size = bit.end - bit.start
         if bit.origin is not None and at >= 0:
@@ -251,9 +251,9 @@ def _prefilled(chart: Chart, first: Bit, end: int) -> bool:
     return first.end >= end and any(written == open_ for open_, _ in chart.delimiters)
 
 
-def _empty_reasoning(chart: Chart, zone: Zone, begin: int, turn: int | None = None) -> int:
+def _empty_reasoning(chart: Chart, zone: Zone, start: int, turn: int | None = None) -> int:
     """Label an empty pair of thinking delimiters; returns its end, or `begin` without one."""
-    rest = zone.text[begin:]
+    rest = zone.text[start:]
     # The template's own pair comes first, so that its delimiter is not mistaken for a part of another.
     for open_, close in chart.pairs:
         at = rest.find(close)
@@ -263,9 +263,9 @@ def _empty_reasoning(chart: Chart, zone: Zone, begin: int, turn: int | None = No
         # Without an opening delimiter, the prompt wrote it, or the template closes thinking that never opened.
         between = rest[opened + len(open_) : at] if opened >= 0 else rest[:at]
         if not between.strip():
-            low = begin + max(opened, 0)
-            stop = after_blanks(zone.text, begin + at + len(close))
-            zone.label(begin, low, "markup", turn)
+            low = start + max(opened, 0)
+            stop = after_blanks(zone.text, start + at + len(close))
+            zone.label(start, low, "markup", turn)
             zone.label(low, stop, "empty_reasoning", turn)
             return stop
-    return begin
+    return start

@@ -136,9 +136,9 @@ def _preamble(chart: Chart, bits: Sequence[Bit], before: int | None, turns: Mapp
     for bit, low, high in zone.slices(0, stop):
         # The very first character of the text.
         if low == 0:
-            begin = min(chart.markers.leading_bos(chart.text), high)
-            chart.add(bit, 0, begin, "bos", None)
-            low = begin
+            start = min(chart.markers.leading_bos(chart.text), high)
+            chart.add(bit, 0, start, "bos", None)
+            low = start
         chart.add(bit, low, high, _preamble_part(bit.beside), None)
     if is_end and before is not None:
         label_closing(chart, zone, stop, len(zone.text), before, "text", None)
@@ -324,12 +324,12 @@ def _text(chart: Chart, turn: int, bit: Bit, start: int) -> None:
             # A closing delimiter without an opening one, in the text or in the prompt, is just a word.
             if not opened and not chart.text[:start].rstrip().endswith(open_):
                 break
-            begin = min(after_blanks(value, lead + len(open_)), at) if opened else 0
-            stop = begin + len(value[begin:at].rstrip())
+            inner = min(after_blanks(value, lead + len(open_)), at) if opened else 0
+            inner_end = inner + len(value[inner:at].rstrip())
             end = after_blanks(value, at + len(close))
-            chart.add(bit, start, start + begin, "reasoning.open", turn)
-            chart.add(bit, start + begin, start + stop, "reasoning.text", turn)
-            chart.add(bit, start + stop, start + end, "reasoning.close", turn)
+            chart.add(bit, start, start + inner, "reasoning.open", turn)
+            chart.add(bit, start + inner, start + inner_end, "reasoning.text", turn)
+            chart.add(bit, start + inner_end, start + end, "reasoning.close", turn)
             start += end
             break
     chart.add(bit, start, bit.end, "text", turn)

@@ -122,4 +122,4 @@ def shared_end(first: str, later: str, markers: Markers) -> str:
     '<|user|>\\n'
     """
     start = len(first) - common_prefix(first[::-1], later[::-1])
-    return first[next((end for begin, end in markers.spans(first) if begin < start < end), start) :]
+    return first[next((high for low, high in markers.spans(first) if low < start < high), start) :]

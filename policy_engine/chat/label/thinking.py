@@ -47,8 +47,8 @@ def thinking_in_content(
     return frozenset(found) if found else _NO_TURNS
 
 
-def is_thinking(whole: object, delimiters: Delimiters, begin: int, end: int) -> bool:
-    """True if characters `[begin, end)` of content were cut out of its thinking.
+def is_thinking(whole: object, delimiters: Delimiters, start: int, end: int) -> bool:
+    """True if characters `[start, end)` of content were cut out of its thinking.
 
     Where the template cuts the content at the delimiters and drops them, what was between is thinking.
 
@@ -60,21 +60,21 @@ def is_thinking(whole: object, delimiters: Delimiters, begin: int, end: int) -> 
     if isinstance(whole, str):
         for open_, close in delimiters:
             if close in whole:
-                return end > begin and _is_within(whole, open_, close, begin, end)
+                return end > start and _is_within(whole, open_, close, start, end)
     return False
 
 
-def _is_within(whole: str, open_: str, close: str, begin: int, end: int) -> bool:
-    """True if characters `[begin, end)` of content are between delimiters of thinking.
+def _is_within(whole: str, open_: str, close: str, start: int, end: int) -> bool:
+    """True if characters `[start, end)` of content are between delimiters of thinking.
 
     Thinking that only a closing delimiter ends began with the content: the generation prompt opened it.
     """
     # The delimiter that closes the thinking these characters would be in.
-    stop = whole.find(close, begin)
-    if stop < end or not whole[begin:stop].strip():
+    stop = whole.find(close, start)
+    if stop < end or not whole[start:stop].strip():
         return False
     opened = whole.rfind(open_, 0, stop)
-    closed = whole.rfind(close, 0, begin)
+    closed = whole.rfind(close, 0, start)
     # Opened behind the last closing; or never opened, and never closed before.
     return opened < end if opened > closed else closed < 0
 
@@ -88,11 +88,11 @@ def reading_of(scan: Scan, messages: Sequence[Mapping[str, object]], delimiters:
     made = []
     text, lengths, offsets = scan.text, scan.lengths, scan.offsets
     for run, origin in scan.data:
-        begin, size, offset = scan.begin_of(run), lengths[run], offsets[run]
+        start, size, offset = scan.start_of(run), lengths[run], offsets[run]
         # The run itself holds a delimiter.
         for pair in delimiters:
             for marker in pair:
-                if text.find(marker, begin, begin + size) >= 0:
+                if text.find(marker, start, start + size) >= 0:
                     return None
         whole = None
         if origin.path[:1] == ("content",) and offset != LOST and origin.turn is not None:

@@ -101,7 +101,7 @@ def measured(media: MediaProcessor) -> Measured | None:
     if "image" not in media.tokens:
         return None
     try:
-        texts = {size: _written_for(media, noise(*size)) for size in _SIZES}
+        texts = {size: media.write(media.tokens["image"], {"image": [noise(*size)]}).texts[0] for size in _SIZES}
         # A private method, and the only one that counts tokens without a picture; samples check it.
         counts = hasattr(media.processor, "_get_num_multimodal_tokens")
         found = Measured(media=media, columns={}, repeated=_repeated(media, texts) if counts else None)
@@ -124,10 +124,6 @@ def _count(media: MediaProcessor, width: int, height: int) -> int:
             f"{media.name} refuses a picture of {width} × {height} pixels: {str(error) or type(error).__name__}",
             help="fix or drop the row, or configure the processor for it",
         ) from error
-
-
-def _written_for(media: MediaProcessor, picture: Any) -> str:
-    return media.write(media.tokens["image"], {"image": [picture]}).texts[0]
 
 
 def _repeated(media: MediaProcessor, texts: dict[tuple[int, int], str]) -> _Repeated | None:

@@ -126,13 +126,13 @@ def measure_image(source: Any, options: MediaOptions, place: str) -> tuple[int, 
     return (height, width) if turned else (width, height)
 
 
-def thumbnail(source: Any, options: MediaOptions, place: str, *, size: int = 96) -> bytes | None:
+def thumbnail(source: Any, options: MediaOptions, place: str) -> bytes | None:
     """A small PNG of an image, made from its pixels; None where the image cannot be opened."""
     try:
         picture = open_image(source, options, place)
     except MediaError:
         return None
-    picture.thumbnail((size, size))
+    picture.thumbnail((96, 96))
     stream = io.BytesIO()
     picture.save(stream, "PNG")
     return stream.getvalue()

@@ -71,7 +71,7 @@ class MediaProcessor:
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Without what was worked out: samples would be pickled for every worker.
-        return _rebuild, (self.processor, self.options)
+        return functools.partial(MediaProcessor, processor=self.processor, options=self.options), ()
 
     @property
     def name(self) -> str:
@@ -354,7 +354,3 @@ def _first(value: Any) -> list[Any]:
     if value and not isinstance(value[0], int):
         value = value[0].tolist() if hasattr(value[0], "tolist") else list(value[0])
     return list(value)
-
-
-def _rebuild(processor: Any, options: MediaOptions) -> MediaProcessor:
-    return MediaProcessor(processor=processor, options=options)

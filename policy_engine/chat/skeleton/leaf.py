@@ -83,7 +83,7 @@ class Replay(Scan):
 
     def __init__(self, leaf: Leaf, registers: Sequence[Any]) -> None:
         self.leaf = leaf
-        self._begins = None
+        self._starts = None
         if not self._is_filled(registers):
             self._put_together(registers)
 

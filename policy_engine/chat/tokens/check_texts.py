@@ -54,12 +54,12 @@ class Risk:
 
         None where an added token begins or ends with other than ASCII.
         """
-        begins, ends = {token[0] for token in self.tokens}, {token[-1] for token in self.tokens}
-        if not all(char.isascii() for char in begins | ends):
+        starts, ends = {token[0] for token in self.tokens}, {token[-1] for token in self.tokens}
+        if not all(char.isascii() for char in starts | ends):
             return None
         kinds = bytearray(b" " * 128 + b"x" * 128)
-        for char in begins | ends:
-            kinds[ord(char)] = ord("*" if char in begins & ends else "<" if char in begins else ">")
+        for char in starts | ends:
+            kinds[ord(char)] = ord("*" if char in starts & ends else "<" if char in starts else ">")
         return bytes(kinds)
 
     def _is_near(self, text: str) -> bool:

@@ -162,32 +162,32 @@ def _joined(one: Origin, other: Origin) -> Origin:
     return printed_at(one.turn, path, whole=True)
 
 
-def cut(runs: tuple[Run, ...], begin: int, end: int) -> tuple[Run, ...]:
-    """Return the runs of characters `[begin, end)`; an empty cut keeps the origin at its place.
+def cut(runs: tuple[Run, ...], start: int, end: int) -> tuple[Run, ...]:
+    """Return the runs of characters `[start, end)`; an empty cut keeps the origin at its place.
 
     >>> cut(((3, None, 0), (4, UNKNOWN, 0)), 2, 5)
     ((1, None, 2), (2, Origin(None, ('?',)), 0))
     """
     # The usual case: a field of the data as it is.
     if len(runs) == 1:
-        length, origin, start = runs[0]
-        if begin == 0 and end == length:
+        length, origin, offset = runs[0]
+        if start == 0 and end == length:
             return runs
-        return ((max(0, end - begin), origin, start if start == LOST else start + begin),)
+        return ((max(0, end - start), origin, offset if offset == LOST else offset + start),)
     kept: list[Run] = []
     at = 0
-    for length, origin, start in runs:
-        low, high = max(begin, at), min(end, at + length)
+    for length, origin, offset in runs:
+        low, high = max(start, at), min(end, at + length)
         # An empty run stays: it marks where empty data would be.
-        if low < high or (low == high and length == 0 and begin <= at <= end and begin < end):
-            kept.append((high - low, origin, start if start == LOST else start + low - at))
+        if low < high or (low == high and length == 0 and start <= at <= end and start < end):
+            kept.append((high - low, origin, offset if offset == LOST else offset + low - at))
         at += length
     if not kept:
         at = 0
         # Nothing was cut out: the first data that touches the place, so that an empty text knows its field.
-        for length, origin, start in runs:
-            if at <= begin <= at + length and origin is not None:
-                return ((0, origin, start if start == LOST else start + begin - at),)
+        for length, origin, offset in runs:
+            if at <= start <= at + length and origin is not None:
+                return ((0, origin, offset if offset == LOST else offset + start - at),)
             at += length
     return tuple(kept)
 
@@ -211,12 +211,12 @@ def check_size(size: int) -> None:
 def cut_all(runs: tuple[Run, ...], bounds: Iterable[tuple[int, int]]) -> Iterator[tuple[Run, ...]]:
     """`cut` for many stretches in order, in one pass over the runs."""
     first = at = 0
-    for begin, end in bounds:
-        while first < len(runs) - 1 and at + runs[first][0] < begin:
+    for start, end in bounds:
+        while first < len(runs) - 1 and at + runs[first][0] < start:
             at += runs[first][0]
             first += 1
         last, stop = first, at
         while last < len(runs) and stop <= end:
             stop += runs[last][0]
             last += 1
-        yield cut(runs[first:last], begin - at, end - at)
+        yield cut(runs[first:last], start - at, end - at)

@@ -175,14 +175,14 @@ class Traced(str):
         if isinstance(key, slice):
             if len(text) > BIG:
                 check_size(len(text))
-            begin, end, step = key.indices(len(self))
+            start, end, step = key.indices(len(self))
             # Reversed or skipping, the characters are still this data's, and no longer neighbours in its field.
             if step != 1:
                 return lost(text, self)
-            return traced(text, cut(self._r, begin, max(begin, end)))
-        begin = key.__index__()
-        begin = begin + len(self) if begin < 0 else begin
-        return traced(text, cut(self._r, begin, begin + 1))
+            return traced(text, cut(self._r, start, max(start, end)))
+        start = key.__index__()
+        start = start + len(self) if start < 0 else start
+        return traced(text, cut(self._r, start, start + 1))
 
     def __iter__(self) -> Iterator[str]:
         for at, char in enumerate(str.__iter__(self)):
@@ -191,19 +191,19 @@ class Traced(str):
                 charge(256 * min(BIG, len(self)))
             yield traced(char, cut(self._r, at, at + 1))
 
-    def _sub(self, begin: int, end: int) -> str:
-        if begin == 0 and end == len(self) > 0:
+    def _sub(self, start: int, end: int) -> str:
+        if start == 0 and end == len(self) > 0:
             return self  # most texts have nothing to strip
-        if end - begin > BIG:
-            check_size(end - begin)
-        made = str.__new__(Traced, str.__getitem__(self, slice(begin, end)))
-        made._r = cut(self._r, begin, end)
+        if end - start > BIG:
+            check_size(end - start)
+        made = str.__new__(Traced, str.__getitem__(self, slice(start, end)))
+        made._r = cut(self._r, start, end)
         return made
 
     def strip(self, chars: str | None = None) -> str:
         left = str.lstrip(self, chars)
-        begin = len(self) - len(left)
-        return self._sub(begin, begin + len(str.rstrip(left, chars)))
+        start = len(self) - len(left)
+        return self._sub(start, start + len(str.rstrip(left, chars)))
 
     def lstrip(self, chars: str | None = None) -> str:
         return self._sub(len(self) - len(str.lstrip(self, chars)), len(self))
@@ -261,8 +261,8 @@ class Traced(str):
                 at -= len(piece)
             bounds.reverse()
         return [
-            traced(str.__getitem__(self, slice(begin, end)), runs)
-            for (begin, end), runs in zip(bounds, cut_all(self._r, bounds))
+            traced(str.__getitem__(self, slice(start, end)), runs)
+            for (start, end), runs in zip(bounds, cut_all(self._r, bounds))
         ]
 
     def partition(self, sep: str) -> tuple[str, str, str]:

@@ -123,7 +123,7 @@ class _Walker:
         self._verbatim(value, at, len(value))
         self.gap(self.at + 1, owner)
 
-    def _verbatim(self, value: Traced, begin: int, end: int) -> None:
-        if begin < end:
-            self.runs += cut(value._r, begin, end)
-            self.at += end - begin
+    def _verbatim(self, value: Traced, start: int, end: int) -> None:
+        if start < end:
+            self.runs += cut(value._r, start, end)
+            self.at += end - start

@@ -18,7 +18,7 @@ from policy_engine.core.errors import ConfigError
 from policy_engine.report.styles import BAD, DOUBT, GOOD
 
 if TYPE_CHECKING:
-    from policy_engine.proof import Diff
+    from policy_engine.proof.results import Diff
 
 _LISTED = 5
 """Rows that are listed by default, of those that change."""
@@ -92,7 +92,7 @@ def _on_data(old: str, new: str, rows: _Rows) -> Outcome:
 
 def _compare(old: str, new: str, dataset: str | None, *, unused: str | None = None) -> Outcome:
     # Imported here: proofs bring chat templates, which most verbs do without.
-    from policy_engine.proof import compare
+    from policy_engine.proof.policy_diff import compare
 
     if unused is not None:
         raise ConfigError(f"{unused} means nothing without data", help="name the rows to compare on with --data")

@@ -21,7 +21,7 @@ from policy_engine.report.styles import BAD, DOUBT, GOOD
 from policy_engine.report.visible import pointed
 
 if TYPE_CHECKING:
-    from policy_engine.proof import GuardFinding, ProofReport, Witness
+    from policy_engine.proof.results import GuardFinding, ProofReport, Witness
 
 _STYLES = {"holds": GOOD, "fails": BAD, "possible": DOUBT, "undecided": DOUBT}
 
@@ -34,7 +34,7 @@ def prove(
 ) -> Outcome:
     """Decide for all conversations which guards hold and which rules do nothing."""
     # Imported here: proofs bring chat templates, which most verbs do without.
-    from policy_engine.proof import prove as proved
+    from policy_engine.proof.policy_proof import prove as proved
     from policy_engine.proof.proof_diagnostics import report_diagnostics
 
     schema = read_schema(dataset)

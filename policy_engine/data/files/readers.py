@@ -65,7 +65,7 @@ class Rows(Iterator[Numbered]):
         self._starts: list[int] = []
         # A pipe has no length.
         self._fraction: Callable[[], float | None] = lambda: None
-        self._rows = self._read_pipe(pipe) if pipe is not None else self._read_files()
+        self._rows = self._read_files() if pipe is None else read_text(pipe, "<stdin>", "auto", unread=unread)
         # The first row is read at once, so that a file that cannot be read at all is reported before anything is made.
         self._first: list[Numbered] = [row for row in [next(self._rows, None)] if row is not None]
         if not self._first:
@@ -101,9 +101,6 @@ class Rows(Iterator[Numbered]):
         if not self.files or index < 0:
             return Place(file=None, number=number)
         return Place(file=str(self.files[index]), number=number - self._starts[index])
-
-    def _read_pipe(self, pipe: io.BufferedReader) -> Iterator[Numbered]:
-        yield from read_text(pipe, "<stdin>", "auto", unread=self._unread)
 
     def _read_files(self) -> Iterator[Numbered]:
         start = 0

@@ -110,8 +110,8 @@ class ControlTokens:
         hits = np.flatnonzero(self._is_control.take(np.concatenate(ids), mode="clip"))
         rows_H = np.searchsorted(np.cumsum([len(ids_T) for ids_T in ids]), hits, side="right")
         is_data = [kinds_of(row.chat).is_data_S for row in rows]
-        begins_R = np.cumsum([0, *map(len, is_data)])
+        starts_R = np.cumsum([0, *map(len, is_data)])
         segments_H = np.concatenate([row.mask.segments_T for row in rows])[hits]
-        for at in set(rows_H[np.concatenate(is_data)[begins_R[rows_H] + segments_H]].tolist()):
+        for at in set(rows_H[np.concatenate(is_data)[starts_R[rows_H] + segments_H]].tolist()):
             found[at] = True
         return found

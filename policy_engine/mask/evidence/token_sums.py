@@ -41,7 +41,7 @@ def token_sums(rows: Sequence[MaskedRow]) -> TokenSums:
     """The sums over rows, each of which has tokens; there is one at least."""
     kinds = Numbering()
     kinds_S = [kinds.of(found.keys, found.keys_S) for found in (kinds_of(row.chat) for row in rows)]
-    begins_R = np.cumsum([0, *map(len, kinds_S)])
+    starts_R = np.cumsum([0, *map(len, kinds_S)])
     bounds = np.cumsum([0, *(len(row.mask.weights_T) for row in rows)])
     columns = [np.concatenate([getattr(row.mask, name) for row in rows]) for name in _COLUMNS]
     # Stretches are counted, and not tokens: there are fifty times as many of those.
@@ -55,7 +55,7 @@ def token_sums(rows: Sequence[MaskedRow]) -> TokenSums:
     rows_N = np.searchsorted(bounds, firsts_N, side="right") - 1
     trained_N = weights_N != 0
     # One count of all: twice the kind of token, and one more where it is trained.
-    kinds_N = np.concatenate(kinds_S)[begins_R[rows_N] + segments_N] + trained_N
+    kinds_N = np.concatenate(kinds_S)[starts_R[rows_N] + segments_N] + trained_N
     counts_K = _summed(kinds_N, sizes_N, 2 * len(kinds.known))
     # `bincount` takes no negative numbers: -1 (no rule) becomes 0.
     by_rule = _summed(rules_N + 1, sizes_N)

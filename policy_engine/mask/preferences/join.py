@@ -163,11 +163,11 @@ class _Prompt:
         self.chat = chat
         self.end = min((s.start for s in answer), default=len(chat.text))
         # The header of the answer is prompt at inference too: the generation prompt supplies it.
-        begin = min((s.start for s in answer if s.part != "header"), default=len(chat.text))
+        start = min((s.start for s in answer if s.part != "header"), default=len(chat.text))
         ends_T = row.tokenized.ends_T
         # Ends never decrease, so this counts the tokens that end by that character.
         self.least = int(np.searchsorted(ends_T, self.end, side="right"))
-        self.most = int(np.searchsorted(ends_T, begin, side="right"))
+        self.most = int(np.searchsorted(ends_T, start, side="right"))
 
     @property
     def text(self) -> str:

@@ -20,7 +20,7 @@ from policy_engine.proof.witness.find_values import (
     string_wanted,
     value_for,
 )
-from policy_engine.proof.witness.joint_values import Wish, joint_value, make_message_fields, texts_wanted, wishes_of
+from policy_engine.proof.witness.joint_values import joint_value, make_message_fields, texts_wanted, wishes_of
 from policy_engine.proof.witness.make_text import SegmentText, make_text
 from policy_engine.proof.witness.neighbours import is_there
 from policy_engine.proof.witness.plans import Assignment, SegmentPlan, TurnPlan
@@ -59,7 +59,8 @@ class _Turn:
         self.turn = turn
         self.message: dict[str, Any] = {"role": _role(world, turn)}
         self.messages = messages
-        self.seen_content = [wish for wish in wishes_of(world, turn).get(("content",), ()) if _is_seen(wish)]
+        wishes = wishes_of(world, turn).get(("content",), ())
+        self.seen_content = [wish for wish in wishes if wish.values.name[0] != "message"]
         """Tests of other turns on the message's content."""
         messages.append(self.message)
         turn.message = self.message
@@ -84,7 +85,7 @@ class _Turn:
             self._text_content(pieces, bool(sourced))
         self._calls(pieces)
         if self.turn.assignment is not None:
-            self._spans(pieces, self.turn.assignment)
+            self._spans(pieces)
         return sorted(pieces, key=lambda p: PARTS.index(p.part))
 
     # -- texts
@@ -257,7 +258,7 @@ class _Turn:
         if isinstance(call.get("id"), str):
             self.message["tool_call_id"] = call["id"]
 
-    def _spans(self, pieces: Sequence[SegmentText], assignment: Assignment) -> None:
+    def _spans(self, pieces: Sequence[SegmentText]) -> None:
         """Fills in the fields that list spans, as the segments of the turn need them."""
         conditions = self.world.conditions
         content = self.message.get("content")
@@ -336,7 +337,3 @@ def _role_tests(world: World, turn: TurnPlan) -> Iterator[tuple[Test, bool]]:
                 yield test, assignment[variable] == 1
         if scope == "answer" and ANSWER_ROLE in world.conditions.fields:
             yield from world.conditions.fields[ANSWER_ROLE].expected(assignment)
-
-
-def _is_seen(wish: Wish) -> bool:
-    return wish.values.name[0] != "message"

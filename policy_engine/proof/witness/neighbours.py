@@ -62,16 +62,13 @@ def _caller(world: World, turns: list[TurnPlan], at: int, assignment: Assignment
     # The nearest that can: calls are looked for backwards.
     found = next((turn for turn in reversed(before) if _can_answer(world, turn, assignment)), None)
     if found is None and apart and at:
-        found = next((t for t in map(_turn_of, (*world.roles, "assistant")) if _can_answer(world, t, assignment)), None)
+        callers = (TurnPlan(role=role) for role in (*world.roles, "assistant"))
+        found = next((turn for turn in callers if _can_answer(world, turn, assignment)), None)
         if found is not None:
             turns.insert(at - 1, found)
     if found is not None:
         found.seen.append(Seen(scope="answer", assignment=assignment))
     return found
-
-
-def _turn_of(role: str) -> TurnPlan:
-    return TurnPlan(role=role)
 
 
 def is_there(world: World, scope: str, assignment: Assignment) -> bool:

@@ -46,13 +46,13 @@ def shown_lengths(texts: list[str]) -> list[int]:
     return [len(spelled(text).encode("utf-16-le")) // 2 + text.count("\n") for text in texts]
 
 
-def hue(index: int, first: float = 140) -> str:
+def hue(index: int) -> str:
     """The hue of something by its number, in degrees.
 
     >>> hue(0), hue(1)
     ('140', '278')
     """
-    return f"{(first + index * GOLDEN_ANGLE) % 360:.0f}"
+    return f"{(140 + index * GOLDEN_ANGLE) % 360:.0f}"
 
 
 @functools.cache

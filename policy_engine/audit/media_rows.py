@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from policy_engine.audit.media_text import Shape, any_number, find_media, shape_of
+from policy_engine.audit.media_text import MediaShape, any_number, find_media, shape_of
 from policy_engine.chat.segments import RenderedChat, TokenizedChat
 from policy_engine.chat.tokenizer import ChatTokenizer
 from policy_engine.core.errors import PolicyEngineError
@@ -34,7 +34,7 @@ class MediaRows:
     tokenizer: ChatTokenizer
     _written: dict[MediaKind, re.Pattern[str]] = field(default_factory=dict, init=False)
     """Text that the template writes for a medium, with its placeholder and what is around it; any number in it."""
-    _shapes: list[Shape] = field(default_factory=list, init=False)
+    _shapes: list[MediaShape] = field(default_factory=list, init=False)
 
     def __post_init__(self) -> None:
         media = self.tokenizer.media

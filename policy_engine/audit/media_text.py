@@ -39,7 +39,7 @@ class Found:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Shape:
+class MediaShape:
     """The pieces that a processor writes for a medium of one kind, and their order.
 
     `follows` has, for each piece, those that come behind it. Numbers in pieces are written as 0. `units` are the pieces
@@ -58,7 +58,7 @@ class Shape:
         One that the end of the text cuts off is a medium, too.
 
         >>> one = frozenset({"<i>"})
-        >>> shape = Shape(kind="image", units=one, firsts=one, lasts=one, follows={"<i>": one})
+        >>> shape = MediaShape(kind="image", units=one, firsts=one, lasts=one, follows={"<i>": one})
         >>> shape.match("a<i><i>b", 1)
         Found(kind='image', start=1, end=7, units=2)
         """
@@ -102,7 +102,7 @@ def _patterns(pieces: frozenset[str], runs: frozenset[str]) -> tuple[tuple[str, 
     return tuple(made)
 
 
-def shape_of(media: MediaProcessor, kind: MediaKind) -> Shape:
+def shape_of(media: MediaProcessor, kind: MediaKind) -> MediaShape:
     """The shape of a processor's media of a kind, learned from samples of several sizes."""
     tokenizer = media.processor.tokenizer
     units = {media.tokens[kind], *(str(tokenizer.convert_ids_to_tokens(i)) for i in media.ids)}
@@ -121,7 +121,7 @@ def shape_of(media: MediaProcessor, kind: MediaKind) -> Shape:
     if not firsts:
         unit = media.tokens[kind]
         firsts, lasts, follows = {unit}, {unit}, {unit: {unit}}
-    return Shape(
+    return MediaShape(
         kind=kind,
         units=frozenset(units),
         firsts=frozenset(firsts),
@@ -147,14 +147,14 @@ def _samples(media: MediaProcessor, kind: MediaKind) -> Iterator[str]:
             continue  # it takes other sizes, or one at a time
 
 
-def find_media(text: str, shapes: Sequence[Shape], counts: Sequence[int] = ()) -> list[Found]:
+def find_media(text: str, shapes: Sequence[MediaShape], counts: Sequence[int] = ()) -> list[Found]:
     """The media of a text, in order.
 
     `counts` are the placeholders of each, where the row says so: two media of placeholders alone that follow each other
     are told apart by it.
 
     >>> one = frozenset({"<i>"})
-    >>> shape = Shape(kind="image", units=one, firsts=one, lasts=one, follows={"<i>": one})
+    >>> shape = MediaShape(kind="image", units=one, firsts=one, lasts=one, follows={"<i>": one})
     >>> [(m.start, m.end) for m in find_media("a<i><i><i>b", [shape], [1, 2])]
     [(1, 4), (4, 10)]
     """

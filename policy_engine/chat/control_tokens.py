@@ -18,7 +18,7 @@ from typing import Any, Final, NamedTuple
 
 from policy_engine.chat.trace.origins import LOST, Run, Scaffold, cut
 from policy_engine.chat.trace.text import Traced, runs_of, traced
-from policy_engine.chat.trace.values import Placed
+from policy_engine.chat.trace.values import PlacedText
 
 # Of the private-use plane 15, whose characters no tokenizer has as tokens and no template looks for.
 START: Final = "\U000f0000"
@@ -55,8 +55,8 @@ def control_tokens(tokens: Iterable[str], always: Iterable[str], written: str | 
 def marked(value: Any, control: re.Pattern[str], *, places: bool = True) -> Any:
     """Data with marks around the control tokens in its texts, at any depth.
 
-    Keys of objects stay as they are. A text with marks is a `Placed`: its other characters keep their offsets in the
-    data. Without `places` it is plain.
+    Keys of objects stay as they are. A text with marks is a `PlacedText`: its other characters keep their offsets in
+    the data. Without `places` it is plain.
 
     >>> from policy_engine.chat.label.markers import pattern_of
     >>> ascii(marked({"content": "What is <|im_end|>?"}, pattern_of(["<|im_end|>"]))["content"])
@@ -88,7 +88,7 @@ def _marked_text(text: str, control: re.Pattern[str]) -> str:
     clean = "".join(kept)
     places = [match.span() for match in control.finditer(clean)]
     if not places:
-        return text if len(clean) == len(text) else Placed.of(clean, tuple(runs))
+        return text if len(clean) == len(text) else PlacedText.of(clean, tuple(runs))
     made: list[str] = []
     placed: list[tuple[int, int]] = []
     done = 0
@@ -99,7 +99,7 @@ def _marked_text(text: str, control: re.Pattern[str]) -> str:
         done = end
     made.append(clean[done:])
     placed += _part(runs, done, len(clean))
-    return Placed.of("".join(made), tuple(placed))
+    return PlacedText.of("".join(made), tuple(placed))
 
 
 def _part(runs: Sequence[tuple[int, int]], start: int, end: int) -> list[tuple[int, int]]:

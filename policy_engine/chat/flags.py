@@ -25,7 +25,7 @@ from policy_engine.data.conversation import Conversation
 Pieces = list[tuple[str, Scaffold]]
 
 
-class Written(NamedTuple):
+class WrittenPieces(NamedTuple):
     """The pieces of a rendering, the `literals` of `RenderedChat`, and losses that a flag makes."""
 
     pieces: Pieces
@@ -57,7 +57,7 @@ class Flags:
     def _any_token(self) -> re.Pattern[str]:
         return pattern_of(self.tokens)
 
-    def written(self, conversation: Conversation, inputs: Inputs, render: Callable[[Inputs], Pieces]) -> Written:
+    def written(self, conversation: Conversation, inputs: Inputs, render: Callable[[Inputs], Pieces]) -> WrittenPieces:
         """The rendering of a conversation's inputs.
 
         Raises what `render` raises, RowError and TemplateError where the last message cannot stay open, and ConfigError
@@ -94,4 +94,4 @@ class Flags:
         if final is not None and blanks_lost(final, "".join([piece for piece, _ in pieces])):
             # Blanks that the model would go on from are not in the text: a loss, and the row says so.
             lost = (Unrendered(turn=len(inputs.messages) - 1, path=(str(field),), kind="blanks"),)
-        return Written(pieces, literals, lost)
+        return WrittenPieces(pieces, literals, lost)

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from policy_engine.chat.trace.origins import LOST, Scaffold
-from policy_engine.chat.trace.values import Placed
+from policy_engine.chat.trace.values import PlacedText
 from policy_engine.chat.transformers_import import reasoning_has_aliases
 from policy_engine.core.errors import RowError, TemplateError
 from policy_engine.core.vocabulary import REASONING_ALIASES
@@ -83,10 +83,10 @@ def _opened_blocks(blocks: Sequence[Any], field: str) -> tuple[list[Any], str]:
     raise RowError(f"`{field}` of the last message has no text that could be continued", help=_HELP)
 
 
-def _tagged(text: str) -> Placed:
+def _tagged(text: str) -> PlacedText:
     # Marks of control tokens are in it already, if they were asked for.
-    runs = text.runs if isinstance(text, Placed) else ((len(text), 0),)
-    return Placed.of(f"{text}{_TAG}", (*runs, (len(_TAG), LOST)))
+    runs = text.runs if isinstance(text, PlacedText) else ((len(text), 0),)
+    return PlacedText.of(f"{text}{_TAG}", (*runs, (len(_TAG), LOST)))
 
 
 def cut_open(pieces: Sequence[tuple[str, Scaffold]], final: str, name: str) -> list[tuple[str, Scaffold]]:

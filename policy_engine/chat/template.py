@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import jinja2
 import jinja2.nodes
 
-from policy_engine.chat.flags import Flags, Written
+from policy_engine.chat.flags import Flags, WrittenPieces
 from policy_engine.chat.label.board import Chart, Signs, last_data, with_prompt
 from policy_engine.chat.label.cut import Cutter
 from policy_engine.chat.label.dropped import unwritten
@@ -47,7 +47,7 @@ _MOST_LEARNED = 1 << 16
 _MOST_WRITTEN = 1 << 22
 _MOST_FOR_EACH = 64
 """Most characters that a template may write: so many, and so many for each that it is given."""
-_NOTHING = Written([])
+_NOTHING = WrittenPieces([])
 _MOST_PROFILES = 256
 """Profiles kept at once, one for each set of arguments; past it they are learned again."""
 _MOST_KEPT = 1 << 18
@@ -71,6 +71,8 @@ class ChatTemplate:
     def __repr__(self) -> str:
         return f"<ChatTemplate {self.name}>"
 
+    # A parameter for each fact of a tokenizer that decides a rendering. Users make templates, so they come one by one,
+    # by name; a record of them would be one more class to import.
     def __init__(
         self,
         source: str,
@@ -226,8 +228,8 @@ class ChatTemplate:
         return self._placed(conversation, scan, layout, lost, _NOTHING, False)
 
     def _placed(
-        self, conversation: Conversation, scan: Scan, layout: Layout, lost: Sequence[Unrendered], written: Written,
-        prompt: bool,
+        self, conversation: Conversation, scan: Scan, layout: Layout, lost: Sequence[Unrendered],
+        written: WrittenPieces, prompt: bool,
     ) -> RenderedChat:  # fmt: skip
         suspects, messages = layout.written.suspects, conversation.messages
         unread = self._arguments.unread(conversation.template_kwargs) if conversation.template_kwargs else ()
@@ -250,7 +252,7 @@ class ChatTemplate:
         """The chat, with its ids where what wrote it gives ids: see `chat.encoders`."""
         return chat
 
-    def _written_or_why(self, conversation: Conversation, add_generation_prompt: bool, now: datetime) -> Written:
+    def _written_or_why(self, conversation: Conversation, add_generation_prompt: bool, now: datetime) -> WrittenPieces:
         """The pieces; where the template raises, the error names the field that it cannot take."""
         try:
             return self._written(conversation, add_generation_prompt, now)
@@ -259,12 +261,12 @@ class ChatTemplate:
         except TemplateError as error:
             raise explained(error, conversation, self.render_plain) from error
 
-    def _written(self, conversation: Conversation, prompt: bool, now: datetime | None = None) -> Written:
+    def _written(self, conversation: Conversation, prompt: bool, now: datetime | None = None) -> WrittenPieces:
         """The pieces of a conversation, under its flags."""
         inputs = Inputs.of(conversation, prompt=prompt)
         if conversation.has_flags:
             return self._flags.written(conversation, inputs, functools.partial(self._pieces, now=now))
-        return Written(self._pieces(inputs, now))
+        return WrittenPieces(self._pieces(inputs, now))
 
     def _literal_text(self) -> str:
         """Text that the template writes or compares with."""

@@ -22,7 +22,7 @@ _ALIKE: Final = 0.75
 _WORDS: Final = re.compile(r"[^\W\d_]+")
 
 
-class Spelling:
+class RoleSpelling:
     """Finds roles that look misspelled: not one of the `known`, and much like one.
 
     `read_as` maps the data's names of authors to the roles they are read as.
@@ -35,9 +35,9 @@ class Spelling:
         self._meant: Bounded[str, str | None] = Bounded(1024)
 
     @staticmethod
-    def of(format: Format, known: Iterable[str] = ()) -> Spelling:
+    def of(format: Format, known: Iterable[str] = ()) -> RoleSpelling:
         """The spelling for data of a format: knows the usual roles, the format's own, and `known`."""
-        return Spelling({*KNOWN_ROLES, *format.roles, *format.roles.values(), *known} - {CALL_ROLE}, format.roles)
+        return RoleSpelling({*KNOWN_ROLES, *format.roles, *format.roles.values(), *known} - {CALL_ROLE}, format.roles)
 
     def knows(self, roles: Iterable[str]) -> bool:
         """True if all roles are known."""
@@ -46,7 +46,7 @@ class Spelling:
     def meant(self, role: str) -> str | None:
         """The known role that a role was likely meant as; None if it is known or like no other.
 
-        >>> spelling = Spelling(["user", "assistant", "critic"])
+        >>> spelling = RoleSpelling(["user", "assistant", "critic"])
         >>> [spelling.meant(role) for role in ("asistant", "critique", "user", "user_a", "tool_call")]
         ['assistant', None, None, None, 'function_call']
         """

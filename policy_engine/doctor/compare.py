@@ -15,7 +15,7 @@ from policy_engine.doctor.examination import Finding, Severity
 from policy_engine.doctor.samples import Document, Sample
 from policy_engine.doctor.seen_documents import Matched
 from policy_engine.doctor.steps import CLOSE, TakenStep
-from policy_engine.doctor.tiny_vocabulary import Vocabulary
+from policy_engine.doctor.tiny_vocabulary import TinyVocabulary
 from policy_engine.mask.row import SAMPLE_COLUMNS
 
 _HELP: Final[dict[str, dict[str, str]]] = {
@@ -81,7 +81,11 @@ def trap(code: str, trainer: str, message: str) -> Finding:
 
 
 def compare(
-    sample: Sample, trainer: str, matched: Sequence[Matched], documents: Sequence[Document], vocabulary: Vocabulary
+    sample: Sample,
+    trainer: str,
+    matched: Sequence[Matched],
+    documents: Sequence[Document],
+    vocabulary: TinyVocabulary,
 ) -> list[Finding]:
     """Compares documents, labels, weights and positions of a batch with the data's.
 
@@ -114,7 +118,7 @@ def compare(
     return found
 
 
-def _labels(trainer: str, matched: Sequence[Matched], vocabulary: Vocabulary) -> list[Finding]:
+def _labels(trainer: str, matched: Sequence[Matched], vocabulary: TinyVocabulary) -> list[Finding]:
     differing: list[tuple[int, int, int]] = []  # id, label in the data, label in the batch
     everything = True
     for m in matched:

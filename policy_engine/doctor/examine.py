@@ -26,7 +26,7 @@ from policy_engine.doctor.runners import (
 from policy_engine.doctor.samples import Document, Sample
 from policy_engine.doctor.seen_documents import match, stretches
 from policy_engine.doctor.steps import CLOSE, TakenStep, Task, by_hand, flat_settings
-from policy_engine.doctor.tiny_vocabulary import Vocabulary
+from policy_engine.doctor.tiny_vocabulary import TinyVocabulary
 
 
 def examine(
@@ -57,7 +57,7 @@ def examine(
     if denominator is not None and trainer not in WEIGHTED:
         raise ConfigError(f"`{trainer}` has no per-token weights", help=f"those that have: {', '.join(WEIGHTED)}")
     given = dict(settings or {})
-    vocabulary = Vocabulary.of(sample.documents, tokenizer, pad=_pad_of(given, tokenizer))
+    vocabulary = TinyVocabulary.of(sample.documents, tokenizer, pad=_pad_of(given, tokenizer))
     rows = [_renumbered(row, vocabulary) for row in sample.rows]
     # Trainers write configurations, caches and checkpoints: all of it goes with the folder.
     with tempfile.TemporaryDirectory() as folder:
@@ -89,7 +89,7 @@ def _pad_of(settings: Mapping[str, Any], tokenizer: Any) -> int | None:
     return found if isinstance(found, int) else None
 
 
-def _renumbered(row: Mapping[str, Any], vocabulary: Vocabulary) -> dict[str, Any]:
+def _renumbered(row: Mapping[str, Any], vocabulary: TinyVocabulary) -> dict[str, Any]:
     made = dict(row)
     for name in ("input_ids", "labels"):
         if made.get(name) is not None:
@@ -133,7 +133,7 @@ def _refused(sample: Sample, trainer: str, settings: Mapping[str, Any], error: E
 
 
 def _account(
-    sample: Sample, trainer: str, step: TakenStep, vocabulary: Vocabulary, denominator: Denominator | None
+    sample: Sample, trainer: str, step: TakenStep, vocabulary: TinyVocabulary, denominator: Denominator | None
 ) -> Examination:
     numbered = [replace(d, ids=vocabulary.encode(d.ids), labels=vocabulary.encode(d.labels)) for d in sample.documents]
     carried = sorted({name for document in numbered for name in document.carried})

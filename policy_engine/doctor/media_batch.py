@@ -54,32 +54,22 @@ def compare_media(sample: Sample, tokenizer: ChatTokenizer | None) -> list[Findi
     except ImportError as error:
         raise ConfigError(f"features of media cannot be made: {error}", help="install what it names") from None
     except PolicyEngineError as error:
-        return [
-            Finding(code="media", severity="error", message=error.message, help=error.help or "mask the rows again")
-        ]
+        return [_fault(error.message, error.help or "mask the rows again")]
     found = []
     if missing := _trained_placeholders(sample.rows, tokenizer.media_ids):
-        found.append(
-            Finding(
-                code="media",
-                severity="error",
-                message=f"row {missing} trains tokens in whose place the model puts what it sees",
-                help="mask the rows with a policy that says `never train media`",
-            )
-        )
+        what = f"row {missing} trains tokens in whose place the model puts what it sees"
+        found.append(_fault(what, "mask the rows with a policy that says `never train media`"))
     for at, (row, labels) in enumerate(zip(sample.rows, batch["labels"].tolist())):
         own = list(row["labels"])
         # Behind the row's own labels there may only be padding.
         if labels[: len(own)] != own or any(label != IGNORE_INDEX for label in labels[len(own) :]):
-            found.append(
-                Finding(
-                    code="media",
-                    severity="error",
-                    message=f"labels of row {at + 1} of the batch are not those of the data",
-                    help="give rows as `apply` writes them",
-                )
-            )
+            what = f"labels of row {at + 1} of the batch are not those of the data"
+            found.append(_fault(what, "give rows as `apply` writes them"))
     return found
+
+
+def _fault(message: str, help: str) -> Finding:
+    return Finding(code="media", severity="error", message=message, help=help)
 
 
 def _trained_placeholders(rows: Sequence[Mapping[str, Any]], marks: frozenset[int]) -> int | None:

@@ -12,7 +12,7 @@ from policy_engine.doctor.samples import Document
 
 
 @dataclass(frozen=True, kw_only=True)
-class Seen:
+class SeenDocument:
     """A part of a batch that its positions or its attention mask keep apart from the rest.
 
     `row` is the place of its row in the batch. `carried` are columns of the data's own, as far as they are there.
@@ -34,12 +34,12 @@ class Matched:
     document is there.
     """
 
-    seen: Seen
+    seen: SeenDocument
     documents: tuple[Document, ...]
     cut: bool = False
 
 
-def stretches(batch: Mapping[str, Any], pad: int, carried: Sequence[str] = ()) -> list[Seen]:
+def stretches(batch: Mapping[str, Any], pad: int, carried: Sequence[str] = ()) -> list[SeenDocument]:
     """The documents of a batch.
 
     A mask of 0 is padding, of 1 a row; larger numbers count documents (as axolotl and LLaMA-Factory write them).
@@ -73,7 +73,7 @@ def stretches(batch: Mapping[str, Any], pad: int, carried: Sequence[str] = ()) -
             if all(i == pad for i in ids[start:end]) and all(label == IGNORE_INDEX for label in labels):
                 continue  # padding that no mask tells
             found.append(
-                Seen(
+                SeenDocument(
                     row=b,
                     ids=ids[start:end],
                     labels=labels,
@@ -85,11 +85,11 @@ def stretches(batch: Mapping[str, Any], pad: int, carried: Sequence[str] = ()) -
     return found
 
 
-def match(found: Sequence[Seen], documents: Sequence[Document]) -> list[Matched]:
+def match(found: Sequence[SeenDocument], documents: Sequence[Document]) -> list[Matched]:
     """Which documents each stretch is, by their ids. Equal documents are taken in order.
 
     >>> document = Document(row=0, ids=[5, 6, 7], labels=[-100, 6, 7], weights=None)
-    >>> seen = Seen(row=0, ids=[5, 6], labels=[-100, 6], weights=None, positions=None)
+    >>> seen = SeenDocument(row=0, ids=[5, 6], labels=[-100, 6], weights=None, positions=None)
     >>> match([seen], [document])[0].cut
     True
     """
@@ -115,7 +115,7 @@ def match(found: Sequence[Seen], documents: Sequence[Document]) -> list[Matched]
     return made
 
 
-def _part(seen: Seen, documents: Sequence[Document]) -> Matched:
+def _part(seen: SeenDocument, documents: Sequence[Document]) -> Matched:
     size = len(seen.ids)
     for document in documents:
         # Cut at its end or its start; a document cut in the middle is reported as changed.

@@ -13,7 +13,7 @@ from policy_engine.core.choices import Denominator
 from policy_engine.core.errors import ConfigError
 from policy_engine.core.vocabulary import IGNORE_INDEX
 from policy_engine.doctor.samples import Document, Sample
-from policy_engine.doctor.tiny_vocabulary import Vocabulary
+from policy_engine.doctor.tiny_vocabulary import TinyVocabulary
 
 if TYPE_CHECKING:
     import torch
@@ -27,7 +27,7 @@ class Task:
     """Input of a trainer: rows with ids of the vocabulary, settings, and the use of weights."""
 
     sample: Sample
-    vocabulary: Vocabulary
+    vocabulary: TinyVocabulary
     rows: list[dict[str, Any]]
     settings: Mapping[str, Any]
     collator: str
@@ -125,7 +125,7 @@ def tiny_model(size: int, pad: int) -> Any:
     )
 
 
-def save_model(vocabulary: Vocabulary, folder: Path) -> None:
+def save_model(vocabulary: TinyVocabulary, folder: Path) -> None:
     """Writes the tiny model and its tokenizer, for a trainer that loads both by a path."""
     tiny_model(len(vocabulary), vocabulary.pad).save_pretrained(str(folder))
     vocabulary.tokenizer().save_pretrained(str(folder))

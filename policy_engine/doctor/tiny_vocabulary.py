@@ -11,7 +11,7 @@ from policy_engine.doctor.samples import Document
 
 
 @dataclass(frozen=True, kw_only=True)
-class Vocabulary:
+class TinyVocabulary:
     """Ids of the data by their number in the tiny model.
 
     Special tokens keep their roles: where the padding is also the end of a sequence, it is so here.
@@ -25,12 +25,12 @@ class Vocabulary:
     """
 
     @classmethod
-    def of(cls, documents: Sequence[Document], tokenizer: Any = None, *, pad: int | None = None) -> Vocabulary:
+    def of(cls, documents: Sequence[Document], tokenizer: Any = None, *, pad: int | None = None) -> TinyVocabulary:
         """The ids of documents and of a transformers tokenizer's special tokens.
 
         `pad` is the padding. Without it, and without a tokenizer that has padding, the padding is a token of its own.
 
-        >>> Vocabulary.of([Document(row=0, ids=[500, 7], labels=[-100, 7], weights=None)]).ids
+        >>> TinyVocabulary.of([Document(row=0, ids=[500, 7], labels=[-100, 7], weights=None)]).ids
         (7, 500, 501)
         """
         used = {i for d in documents for i in (*d.ids, *d.labels) if i != IGNORE_INDEX}
@@ -57,7 +57,7 @@ class Vocabulary:
     def encode(self, ids: Iterable[int]) -> list[int]:
         """Ids of the data as numbers of the tiny model; -100 stays.
 
-        >>> Vocabulary(ids=(7, 500), specials={}).encode([500, 7, -100])
+        >>> TinyVocabulary(ids=(7, 500), specials={}).encode([500, 7, -100])
         [1, 0, -100]
         """
         places = {token: place for place, token in enumerate(self.ids)}

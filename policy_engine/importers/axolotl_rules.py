@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from policy_engine.core.errors import ConfigError
 from policy_engine.core.vocabulary import KNOWN_ROLES, role_in_policy
-from policy_engine.data.role_spelling import Spelling
+from policy_engine.data.role_spelling import RoleSpelling
 from policy_engine.importers.axolotl_parts import LEFT_OUT, WHOLE
 from policy_engine.importers.imported import cannot
 
@@ -138,7 +138,7 @@ def _refuse_misspelled(entry: Mapping[str, Any], where: str) -> None:
     axolotl trains nothing of it.
     """
     names = role_names(entry)
-    spelling = Spelling({*KNOWN_ROLES, *names, *names.values()})
+    spelling = RoleSpelling({*KNOWN_ROLES, *names, *names.values()})
     meant = {str(role): spelling.meant(str(role)) for role in as_list(entry.get("roles_to_train"))}
     slips = [f"`{near}` for `{role}`" for role, near in meant.items() if near]
     if slips:

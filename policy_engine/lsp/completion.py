@@ -20,7 +20,7 @@ from policy_engine.core.vocabulary import (
     TURN,
 )
 from policy_engine.lang.library import read_shipped, shipped
-from policy_engine.lsp.document import Document
+from policy_engine.lsp.document import PolicyDocument
 from policy_engine.lsp.words import GROUP_DOCS, KEYWORD_DOCS, SCOPE_DOCS, SETTING_DOCS
 
 Kind = Literal["keyword", "role", "part", "let", "field", "setting", "value", "policy"]
@@ -46,10 +46,10 @@ class Word:
     doc: str = ""
 
 
-def complete(document: Document, offset: int) -> tuple[Word, ...]:
+def complete(document: PolicyDocument, offset: int) -> tuple[Word, ...]:
     """Words that are possible at an offset, each once; no words in a comment or a string.
 
-    >>> words = complete(Document("train assistant.", None), 16)
+    >>> words = complete(PolicyDocument("train assistant.", None), 16)
     >>> [word.label for word in words][:4]
     ['body', 'eos', 'turn', 'header']
     """
@@ -84,7 +84,7 @@ def _statement(text: str) -> str:
     return found.lstrip()
 
 
-def _words(document: Document, before: str, scope: str) -> Iterator[Word]:
+def _words(document: PolicyDocument, before: str, scope: str) -> Iterator[Word]:
     if not before:
         yield from _keywords(STATEMENTS)
     elif re.fullmatch(r"use\s+", before):
@@ -109,7 +109,7 @@ def _words(document: Document, before: str, scope: str) -> Iterator[Word]:
         yield from _targets(document)
 
 
-def _targets(document: Document) -> Iterator[Word]:
+def _targets(document: PolicyDocument) -> Iterator[Word]:
     schema = document.schema
     # The data's own roles first: they are the likelier ones.
     declared = sorted((schema.roles | schema.trained_roles) - set(KNOWN_ROLES)) if schema else []
@@ -145,7 +145,7 @@ def _parts_below(scope: str) -> Iterator[Word]:
             yield Word(label=part[len(prefix) + 1 :], kind="part", doc=PART_DOCS[part])
 
 
-def _fields(document: Document, scope: str) -> Iterator[Word]:
+def _fields(document: PolicyDocument, scope: str) -> Iterator[Word]:
     declared = (document.schema.fields if document.schema else None) or {}
     if not scope:
         yield from (Word(label=name, kind="field", doc=SCOPE_DOCS[name]) for name in SCOPES)

@@ -48,7 +48,7 @@ def _parsed(source: Source) -> tuple[ast.Policy, list[Diagnostic]]:
     return parse_each(source, _parts(source))
 
 
-class Document:
+class PolicyDocument:
     """One version of a policy's text. `path` is its file, None for a text without a file."""
 
     def __init__(self, text: str, path: Path | None) -> None:
@@ -110,7 +110,7 @@ class Document:
 
         Policies longer than `QUICK` are not proven; a note says so.
 
-        >>> [(found.code, found.severity) for found in Document("train asistant", None).findings()]
+        >>> [(found.code, found.severity) for found in PolicyDocument("train asistant", None).findings()]
         [('PE251', 'warning')]
         """
         beside = (self._declared[1],) if self._declared[1] else ()
@@ -125,7 +125,7 @@ class Document:
     def around(self, offset: int) -> tuple[Any, ...]:
         """The nodes around a character, from its statement to the innermost.
 
-        >>> document = Document("mask user; train last assistant", None)
+        >>> document = PolicyDocument("mask user; train last assistant", None)
         >>> [type(node).__name__ for node in document.around(20)]
         ['Rule', 'Target', 'Selector', 'Which']
         """
@@ -151,7 +151,7 @@ def children(node: Any) -> Iterator[Any]:
 def walk(node: Any) -> Iterator[Any]:
     """A node and all below it.
 
-    >>> (statement,) = Document("train eos of assistant", None).policy.statements
+    >>> (statement,) = PolicyDocument("train eos of assistant", None).policy.statements
     >>> [type(node).__name__ for node in walk(statement)]
     ['Rule', 'Target', 'Selector', 'Relation', 'Selector']
     """

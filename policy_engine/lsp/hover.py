@@ -12,7 +12,7 @@ from policy_engine.lang.checked import Atom
 from policy_engine.lang.findings import Findings
 from policy_engine.lang.library import read_shipped
 from policy_engine.lang.resolve import Resolver, Verb
-from policy_engine.lsp.document import Document
+from policy_engine.lsp.document import PolicyDocument
 from policy_engine.lsp.words import KEYWORD_DOCS, SCOPE_DOCS, SETTING_DOCS
 
 _WORD = re.compile(r"[A-Za-z_]\w*")
@@ -20,10 +20,10 @@ _QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"|#.*')
 _REGEX = re.compile(r"/(?:[^/\\\n]|\\.)+/[a-zA-Z]*")
 
 
-def hover(document: Document, offset: int) -> str | None:
+def hover(document: PolicyDocument, offset: int) -> str | None:
     """Meaning of the word at an offset; None if there is nothing to say.
 
-    >>> print(hover(Document("train assistant where turn.index > 0", None), 2))
+    >>> print(hover(PolicyDocument("train assistant where turn.index > 0", None), 2))
     **train**: gives text loss; the last rule that matches a character decides it
     """
     nodes = document.around(offset)
@@ -86,7 +86,7 @@ def _regex_at(node: Any, offset: int) -> str | None:
     return f"**{found[0]}**: an RE2 regex, {where}{said}"
 
 
-def _is_quoted(document: Document, offset: int) -> bool:
+def _is_quoted(document: PolicyDocument, offset: int) -> bool:
     """True if an offset is inside a string or a comment, whose words mean nothing."""
     text = document.source.text
     start = text.rfind("\n", 0, offset) + 1
@@ -99,7 +99,7 @@ def _keyword(word: str) -> str | None:
     return f"**{word}**: {KEYWORD_DOCS[word]}" if word in KEYWORD_DOCS else None
 
 
-def _field(document: Document, field: ast.Field) -> str:
+def _field(document: PolicyDocument, field: ast.Field) -> str:
     name = ".".join((field.scope, *map(str, field.path)))
     fields = document.schema.fields if document.schema else None
     if field.scope in NEIGHBOURS:
@@ -132,7 +132,7 @@ def verb_of(statement: Any) -> Verb:
     return "mask"
 
 
-def _selector(document: Document, selector: ast.Selector, statement: Any, in_relation: bool) -> str | None:
+def _selector(document: PolicyDocument, selector: ast.Selector, statement: Any, in_relation: bool) -> str | None:
     name = selector.names[0]
     lines = []
     definition = None if selector.quoted else document.file.lets.get(name)

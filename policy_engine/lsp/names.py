@@ -11,10 +11,10 @@ from policy_engine.core.source import Source, Span
 from policy_engine.core.vocabulary import GROUPS, KEYWORDS, PART_NAMES
 from policy_engine.lang import ast
 from policy_engine.lang.library import path_of, policies_folder, read_shipped
-from policy_engine.lsp.document import Document, walk
+from policy_engine.lsp.document import PolicyDocument, walk
 
 
-def definition(document: Document, offset: int) -> tuple[Source, Span | None] | None:
+def definition(document: PolicyDocument, offset: int) -> tuple[Source, Span | None] | None:
     """File and place that define the name at an offset: a `let` name, or a policy of `use`."""
     # The innermost first: a selector inside a `let` is the nearer meaning.
     for node in reversed(document.around(offset)):
@@ -26,7 +26,7 @@ def definition(document: Document, offset: int) -> tuple[Source, Span | None] | 
     return None
 
 
-def _used(document: Document, use: ast.Use) -> tuple[Source, None] | None:
+def _used(document: PolicyDocument, use: ast.Use) -> tuple[Source, None] | None:
     try:
         if not use.quoted:
             path = policies_folder().resolve() / f"{use.name}.policy"
@@ -42,7 +42,7 @@ def _used(document: Document, use: ast.Use) -> tuple[Source, None] | None:
 def name_of(node: ast.Let | ast.Selector) -> Span:
     """The characters of a `let`'s name, or of the first name of a selector.
 
-    >>> let = Document("let answers = assistant", None).policy.statements[0]
+    >>> let = PolicyDocument("let answers = assistant", None).policy.statements[0]
     >>> name_of(let).text
     'answers'
     """
@@ -63,7 +63,7 @@ class Defined:
     home: Path | None
 
 
-def defined_at(document: Document, offset: int) -> Defined | None:
+def defined_at(document: PolicyDocument, offset: int) -> Defined | None:
     """The `let` name at an offset, or None.
 
     Raises `ConfigError` for a name of a shipped policy.
@@ -80,10 +80,10 @@ def defined_at(document: Document, offset: int) -> Defined | None:
     return Defined(name=name, home=home)
 
 
-def occurrences(document: Document, defined: Defined) -> tuple[Span, ...]:
+def occurrences(document: PolicyDocument, defined: Defined) -> tuple[Span, ...]:
     """Every place of a document that names a `let`; empty if the name means another there.
 
-    >>> document = Document("let answers = assistant; train answers; mask user after answers", None)
+    >>> document = PolicyDocument("let answers = assistant; train answers; mask user after answers", None)
     >>> [place.start for place in occurrences(document, Defined(name="answers", home=None))]
     [4, 31, 56]
     """
@@ -99,14 +99,14 @@ def occurrences(document: Document, defined: Defined) -> tuple[Span, ...]:
     return tuple(sorted(spans, key=lambda s: s.start))
 
 
-def _home(document: Document, name: str) -> Path | None:
+def _home(document: PolicyDocument, name: str) -> Path | None:
     source = document.file.lets[name].let.span.source
     if source.name == document.source.name:
         return None if document.path is None else document.path.resolve()
     return path_of(source)
 
 
-def _let_at(document: Document, offset: int) -> str | None:
+def _let_at(document: PolicyDocument, offset: int) -> str | None:
     for node in reversed(document.around(offset)):
         if isinstance(node, (ast.Let, ast.Selector)):
             span = name_of(node)
@@ -116,7 +116,7 @@ def _let_at(document: Document, offset: int) -> str | None:
     return None
 
 
-def refuse_name(document: Document, name: str) -> None:
+def refuse_name(document: PolicyDocument, name: str) -> None:
     """Raises `ConfigError` for a name that a `let` of this document cannot get."""
     if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
         raise ConfigError(f"`{name}` is no name", help="letters, digits and `_`, not starting with a digit")

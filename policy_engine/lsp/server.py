@@ -20,7 +20,7 @@ from policy_engine.lang import ast
 from policy_engine.lang.format import format_policy
 from policy_engine.lang.library import path_of
 from policy_engine.lsp.completion import Kind, complete
-from policy_engine.lsp.document import Document
+from policy_engine.lsp.document import PolicyDocument
 from policy_engine.lsp.hover import hover
 from policy_engine.lsp.latest import Latest
 from policy_engine.lsp.names import Defined, defined_at, definition, name_of, occurrences, refuse_name
@@ -60,7 +60,7 @@ class _Open:
 
     def __init__(self, uri: str) -> None:
         self.text_document: TextDocument = server.workspace.get_text_document(uri)
-        self.document = Document(self.text_document.source, _path(uri))
+        self.document = PolicyDocument(self.text_document.source, _path(uri))
         self.codec: PositionCodec = self.text_document.position_codec
 
     def offset(self, position: lsp.Position) -> int:

@@ -32,7 +32,7 @@ Made = TypeVar("Made")
 _log = logging.getLogger("policy_engine")
 
 
-class Sample(NamedTuple):
+class RowSample(NamedTuple):
     """One sample of a row, which becomes one sample or several.
 
     It has the masked tokens, the values of `SAMPLE_COLUMNS` if the row was unrolled, and the fields of its messages
@@ -135,7 +135,7 @@ def _decide(
 
 def mask_samples(
     conversations: Sequence[Conversation | PolicyEngineError], masker: RowMasker, *, unrolled: bool
-) -> list[list[Sample] | PolicyEngineError]:
+) -> list[list[RowSample] | PolicyEngineError]:
     """The samples that each conversation becomes: one, or if unrolled those of `unroll`.
 
     Raises BackendMismatch.
@@ -143,10 +143,10 @@ def mask_samples(
     # One tokenizer call for all; unrolled samples need a rendering and a call each.
     if not unrolled:
         rows = mask_rows(conversations, masker)
-        return [row if isinstance(row, PolicyEngineError) else [Sample(row, {}, lost_of(row.chat))] for row in rows]
+        return [row if isinstance(row, PolicyEngineError) else [RowSample(row, {}, lost_of(row.chat))] for row in rows]
 
-    def samples(conversation: Conversation) -> list[Sample]:
-        return [Sample(made.row, made.names, lost_fields(made)) for made in unroll(conversation, masker)]
+    def samples(conversation: Conversation) -> list[RowSample]:
+        return [RowSample(made.row, made.names, lost_fields(made)) for made in unroll(conversation, masker)]
 
     return [c if isinstance(c, PolicyEngineError) else attempt(samples, c) for c in conversations]
 
@@ -211,7 +211,7 @@ def rows_of_columns(columns: Any) -> tuple[dict[str, Any], list[dict[str, Any]]]
     return given, [{name: column[at] for name, column in given.items()} for at in range(size)]
 
 
-def columns_of(samples: Sequence[Sample], empty: str | None) -> list[Mapping[str, Any]] | PolicyEngineError:
+def columns_of(samples: Sequence[RowSample], empty: str | None) -> list[Mapping[str, Any]] | PolicyEngineError:
     """The columns of a row's samples under a setting of `empty`: an error if it says so."""
     kept = [sample for sample in samples if empty == "keep" or not sample.row.is_empty]
     if not kept and empty == "error":

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from policy_engine.chat.segments import Miswritten
 from policy_engine.data.conversation import Conversation
 from policy_engine.data.formats import Format
-from policy_engine.data.role_spelling import Spelling, read_elsewhere_as, what_to_do
+from policy_engine.data.role_spelling import RoleSpelling, read_elsewhere_as, what_to_do
 from policy_engine.mask.unrendered import Lost, lost_text, printed_help, printed_text
 
 
@@ -54,7 +54,7 @@ class DoubtfulRoleWarning(DataWarning):
 class Warner:
     """Warnings of one masker; each kind is given once."""
 
-    _spellings: dict[tuple[tuple[str, str], ...], Spelling] = field(default_factory=dict)
+    _spellings: dict[tuple[tuple[str, str], ...], RoleSpelling] = field(default_factory=dict)
     _warned: set[Hashable] = field(default_factory=set)
 
     def look_at_roles(self, conversation: Conversation, layout: Format, known: frozenset[str]) -> None:
@@ -62,7 +62,7 @@ class Warner:
         # Spellings depend on the dataset's names for roles, and one masker may read several datasets.
         kind = tuple(layout.roles.items())
         if kind not in self._spellings:
-            self._spellings[kind] = Spelling.of(layout, known)
+            self._spellings[kind] = RoleSpelling.of(layout, known)
         spelling = self._spellings[kind]
         # This runs for every row, and few roles occur.
         roles = {message["role"] for message in conversation.messages}

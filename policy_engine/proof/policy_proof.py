@@ -9,7 +9,7 @@ from policy_engine.lang.ast import Expr, Field
 from policy_engine.lang.checked import CheckedGuard, CheckedPolicy, CheckedRule, CheckedStatement
 from policy_engine.proof.in_words import places as in_words
 from policy_engine.proof.model.assignments import TooLarge
-from policy_engine.proof.model.outcomes import MASKED, Outcome, Outcomes
+from policy_engine.proof.model.outcomes import MASKED, ClassOutcome, Outcomes
 from policy_engine.proof.model.reachable import Possible
 from policy_engine.proof.model.regions import Region
 from policy_engine.proof.model.world import World
@@ -70,7 +70,7 @@ class PolicyProof:
         self.possible = Possible(self.world)
         outcomes = Outcomes(self.world)
         classes = range(len(self.world.classes))
-        self.outcomes: list[Outcome] = [outcomes.of(0, i, self.possible.regions[i]) for i in classes]
+        self.outcomes: list[ClassOutcome] = [outcomes.of(0, i, self.possible.regions[i]) for i in classes]
         self.trained = [outcomes.trained(outcome) for outcome in self.outcomes]
 
     def report(self, *, places: bool = True) -> ProofReport:

@@ -33,42 +33,32 @@ def guard_diagnostics(findings: Sequence[GuardFinding], *, undecided: str | None
     ['`never train user.text` does not hold: trained in user: text']
     """
     for finding in findings:
-        text = f"`{finding.guard.span.one_line}`"
+        text, fails = f"`{finding.guard.span.one_line}`", finding.verdict == "fails"
+        related: list[Related] = []
         if finding.verdict == "holds":
-            if finding.vacuous:
-                yield Diagnostic(
-                    code=GUARD_VACUOUS,
-                    severity="warning",
-                    message=f"{text} holds because nothing can ever match it",
-                    span=finding.guard.span,
-                    help="check its role, parts and conditions, or remove it",
-                )
-            continue
-        if finding.verdict == "undecided":
-            yield Diagnostic(
-                code=GUARD_UNDECIDED,
-                severity="warning",
-                message=f"whether {text} holds is undecided: {undecided or 'it is past the limits of the proof'}",
-                span=finding.guard.span,
-                help="it is still asserted on every row",
-            )
-            continue
-        fails = finding.verdict == "fails"
-        what = "trained" if finding.guard.kind == "never" else "masked"
-        where = "; ".join(finding.places)
-        related = [
-            Related(message="this rule decides there" if fails else "this rule would decide there", span=rule.span)
-            for rule in finding.rules
-            if rule is not None
-        ]
-        # No rule to point at; with others beside it, pointing at these says more.
-        default = " by default, where no rule matches" if None in finding.rules and not related else ""
+            if not finding.vacuous:
+                continue
+            code, message = GUARD_VACUOUS, f"{text} holds because nothing can ever match it"
+            help = "check its role, parts and conditions, or remove it"
+        elif finding.verdict == "undecided":
+            why = undecided or "it is past the limits of the proof"
+            code, message = GUARD_UNDECIDED, f"whether {text} holds is undecided: {why}"
+            help = "it is still asserted on every row"
+        else:
+            what = "trained" if finding.guard.kind == "never" else "masked"
+            decides = "this rule decides there" if fails else "this rule would decide there"
+            related = [Related(message=decides, span=rule.span) for rule in finding.rules if rule is not None]
+            # No rule to point at; with others beside it, pointing at these says more.
+            default = " by default, where no rule matches" if None in finding.rules and not related else ""
+            code, does = (GUARD_FAILS, "does not") if fails else (GUARD_POSSIBLE, "may not")
+            message = f"{text} {does} hold: {what}{default} in {'; '.join(finding.places)}"
+            help = _guard_help(finding)
         yield Diagnostic(
-            code=GUARD_FAILS if fails else GUARD_POSSIBLE,
+            code=code,
             severity="error" if fails else "warning",
-            message=f"{text} {'does not' if fails else 'may not'} hold: {what}{default} in {where}",
+            message=message,
             span=finding.guard.span,
-            help=_guard_help(finding),
+            help=help,
             related=tuple(related),
         )
 

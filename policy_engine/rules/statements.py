@@ -12,7 +12,7 @@ from policy_engine.lang.ast import Field
 from policy_engine.lang.checked import Atom, CheckedGuard, CheckedRule
 from policy_engine.rules.conditions.chat_view import ChatView
 from policy_engine.rules.conditions.comparison import MISSING, Differing, number_problem, shown
-from policy_engine.rules.conditions.conditions import Condition
+from policy_engine.rules.conditions.conditions import CompiledCondition
 from policy_engine.rules.ranges import Range, union
 from policy_engine.rules.spans import SpanFinder, as_finder
 from policy_engine.rules.turn_signatures import TurnTests
@@ -34,7 +34,7 @@ class CompiledStatement:
         """Its bit in `ChatView.held`."""
         self.verb = checked.effect if isinstance(checked, CheckedRule) else checked.kind
         self.place = f"{checked.span} (`{checked.span.one_line}`)"
-        self.condition = None if checked.condition is None else Condition(checked.condition)
+        self.condition = None if checked.condition is None else CompiledCondition(checked.condition)
         self.weight: float = 0.0
         self.weight_field: Field | None = None
         # A guard has no weight.

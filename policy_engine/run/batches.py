@@ -21,8 +21,8 @@ from policy_engine.data.files.read_arrow import rows_of
 from policy_engine.data.files.read_text import read_unread
 from policy_engine.data.formats import Format
 from policy_engine.data.pairs import PAIR_KINDS, read_judged
-from policy_engine.data.role_spelling import Spelling
-from policy_engine.mask.batch import Sample, attempt, mask_samples
+from policy_engine.data.role_spelling import RoleSpelling
+from policy_engine.mask.batch import RowSample, attempt, mask_samples
 from policy_engine.mask.evidence.rule_use import RuleWatch
 from policy_engine.mask.evidence.segment_kinds import ControlTokens
 from policy_engine.mask.masker import Masker
@@ -65,7 +65,7 @@ class BatchMasker:
         # Only without a processor are images left as placeholders; with one they are encoded, whatever the policy says.
         self._ignores_media = masker.tokenizer.media is None and masker.program.setting("media") == "ignore"
         self._control = ControlTokens(masker.tokenizer)
-        self._spelling = Spelling.of(format, masker.known_roles)
+        self._spelling = RoleSpelling.of(format, masker.known_roles)
         self._watch = RuleWatch(masker.program)
 
     def check(self) -> None:
@@ -165,7 +165,7 @@ class BatchMasker:
         made.rows.extend({"row": np.array([number], dtype=np.int64), **row} for row in rows)
         self._look(number, samples, has_control, counts)
 
-    def _look(self, number: int, samples: list[Sample], has_control: bool, counts: Counts) -> None:
+    def _look(self, number: int, samples: list[RowSample], has_control: bool, counts: Counts) -> None:
         """Counts what a row's samples show of the policy and the data."""
         for row, _, lost in samples:
             if lost:
@@ -188,7 +188,7 @@ class BatchMasker:
         return self.masker.tokenizer.prefix_ids
 
     def _finish(
-        self, number: int, samples: list[Sample], has_control: bool, written: list[_Kept], counts: Counts
+        self, number: int, samples: list[RowSample], has_control: bool, written: list[_Kept], counts: Counts
     ) -> None:
         """Truncates, counts and keeps a row's samples; their tokens are counted later.
 

@@ -19,7 +19,7 @@ from policy_engine.core.errors import ConfigError, DataError, PolicyEngineError,
 from policy_engine.data.files.readers import Rows
 from policy_engine.data.files.stamp import InputChanged
 from policy_engine.run.batches import BatchMasker
-from policy_engine.run.input_spans import InputFile, Span, check_digests, describe, inline_spans, plan
+from policy_engine.run.input_spans import InputFile, InputSpan, check_digests, describe, inline_spans, plan
 from policy_engine.run.manifest import Shard, identity_of
 from policy_engine.run.processes.pool import in_order
 from policy_engine.run.resume import Journal
@@ -46,14 +46,14 @@ Results: TypeAlias = "Generator[Shard | PolicyEngineError, None, None]"
 class Engine(Protocol):
     """Runs a ShardMaker over spans; results may come in any order."""
 
-    def __call__(self, work: ShardMaker, spans: Iterator[Span]) -> Results:
+    def __call__(self, work: ShardMaker, spans: Iterator[InputSpan]) -> Results:
         """The shard of each span, or the reason why it has no shard."""
 
 
 def processes(workers: int) -> Engine:
     """The engine of this machine: so many processes, 1 being this one."""
 
-    def run(work: ShardMaker, spans: Iterator[Span]) -> Results:
+    def run(work: ShardMaker, spans: Iterator[InputSpan]) -> Results:
         with contextlib.closing(in_order(work, spans, workers=workers, describe=describe)) as results:
             for _, result in results:
                 yield result
@@ -78,7 +78,7 @@ class InputCut:
     """
 
     files: tuple[InputFile, ...]
-    spans: list[Span] | None
+    spans: list[InputSpan] | None
 
     @staticmethod
     def of(rows: Rows, *, limit: int | None, span_bytes: int) -> InputCut:
@@ -184,7 +184,7 @@ class FolderRun:
                 fraction = self._fraction() if total is None else len(journal.shards) / max(1, total)
                 self._progress(Progress(rows=read, failed=failed, fraction=fraction))
 
-    def _spans(self) -> Iterator[Span]:
+    def _spans(self) -> Iterator[InputSpan]:
         if self._plan.spans is not None:
             return iter(self._plan.spans)
         rows, numbered = self._source()

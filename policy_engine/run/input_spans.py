@@ -27,7 +27,7 @@ _CHUNK: Final = 1 << 20
 
 
 @dataclass(frozen=True, kw_only=True)
-class Span:
+class InputSpan:
     """A stretch of the input.
 
     It is either a place in `file` (bytes `[start, end)` of JSON Lines, or row groups of Parquet), or `rows` themselves.
@@ -86,7 +86,7 @@ class Span:
     def where(self, number: int) -> Place:
         """The place of a row: `chats.jsonl:7`.
 
-        >>> str(Span(index=1, file=Path("more.jsonl"), before=3, base=10).where(14))
+        >>> str(InputSpan(index=1, file=Path("more.jsonl"), before=3, base=10).where(14))
         'more.jsonl:4'
         """
         if self.file is not None:
@@ -115,13 +115,13 @@ def check_digests(files: Iterable[InputFile]) -> None:
             raise changed(Path(file.path), "its contents are others")
 
 
-def plan(rows: Rows, *, size: int = SPAN_BYTES) -> tuple[tuple[InputFile, ...], list[Span] | None]:
+def plan(rows: Rows, *, size: int = SPAN_BYTES) -> tuple[tuple[InputFile, ...], list[InputSpan] | None]:
     """Identity of the files of an input, and their spans.
 
     The spans are None if a file can only be read from its start. Reads every file once.
     """
     identities: list[InputFile] = []
-    spans: list[Span] | None = []
+    spans: list[InputSpan] | None = []
     base = 0
     for file, stamp in zip(rows.files, rows.stamps):
         lines = file.suffix.lower() in LINE_SUFFIXES
@@ -137,13 +137,15 @@ def plan(rows: Rows, *, size: int = SPAN_BYTES) -> tuple[tuple[InputFile, ...], 
         if lines and longest <= MAX_ROW:
             for start, end, before in cuts:
                 spans.append(
-                    Span(index=len(spans), file=file, stamp=stamp, start=start, end=end, before=before, base=base)
+                    InputSpan(index=len(spans), file=file, stamp=stamp, start=start, end=end, before=before, base=base)
                 )
             # Blank lines at the end are no rows, so the next file is numbered from the last line that has something.
             base += last
         elif file.suffix == ".parquet":
             for groups, before in _grouped(parquet_groups(file), size):
-                spans.append(Span(index=len(spans), file=file, stamp=stamp, groups=groups, before=before, base=base))
+                spans.append(
+                    InputSpan(index=len(spans), file=file, stamp=stamp, groups=groups, before=before, base=base)
+                )
             base += sum(rows for rows, _ in parquet_groups(file))
         else:
             # Compressed files and JSON arrays can only be read from their start.
@@ -205,7 +207,7 @@ def _scan(file: Path, size: int = 0) -> tuple[InputFile, list[tuple[int, int, in
     return InputFile(path=str(file), size=at, sha256=digest.hexdigest()), cuts, last, longest
 
 
-def inline_spans(numbered: Iterator[Numbered], rows: Rows, *, size: int = SPAN_ROWS) -> Iterator[Span]:
+def inline_spans(numbered: Iterator[Numbered], rows: Rows, *, size: int = SPAN_ROWS) -> Iterator[InputSpan]:
     """Spans that carry their rows, of an input that can only be read from its start.
 
     Where reading breaks off, the rows before that come first.
@@ -213,8 +215,8 @@ def inline_spans(numbered: Iterator[Numbered], rows: Rows, *, size: int = SPAN_R
     index = 0
     held: list[Numbered] = []
 
-    def span() -> Span:
-        return Span(index=index, rows=tuple(held), places=rows.places)
+    def span() -> InputSpan:
+        return InputSpan(index=index, rows=tuple(held), places=rows.places)
 
     try:
         for row in numbered:
@@ -231,10 +233,10 @@ def inline_spans(numbered: Iterator[Numbered], rows: Rows, *, size: int = SPAN_R
         yield span()
 
 
-def describe(span: Span) -> str:
+def describe(span: InputSpan) -> str:
     """A span in words, for messages about it.
 
-    >>> describe(Span(index=0, file=Path("chats.jsonl"), start=0, end=900))
+    >>> describe(InputSpan(index=0, file=Path("chats.jsonl"), start=0, end=900))
     '`chats.jsonl` from line 1 (bytes 0 to 900)'
     """
     if span.file is None:

@@ -22,7 +22,7 @@ import pyarrow as pa
 from policy_engine.core.errors import ConfigError, DataError
 from policy_engine.run.batches import MaskingTransform
 from policy_engine.run.folder import Engine, Results
-from policy_engine.run.input_spans import Span
+from policy_engine.run.input_spans import InputSpan
 from policy_engine.run.shards import ShardMaker
 
 RETRIES = 2
@@ -39,7 +39,7 @@ def ray_engine(actors: int, *, cpus_per_actor: float | None = None) -> Engine:
         DataError: an actor died more than `RETRIES` times.
     """
 
-    def run(work: ShardMaker, spans: Iterator[Span]) -> Results:
+    def run(work: ShardMaker, spans: Iterator[InputSpan]) -> Results:
         ray = _ray()
         share = _share(ray, actors, cpus_per_actor)
         # Ray needs the number of blocks beforehand.
@@ -73,7 +73,7 @@ def ray_engine(actors: int, *, cpus_per_actor: float | None = None) -> Engine:
     return run
 
 
-def _as_others_see_it(span: Span) -> Span:
+def _as_others_see_it(span: InputSpan) -> InputSpan:
     """A span for another machine.
 
     There the same file of a shared storage may have another inode.

@@ -14,7 +14,7 @@ import pyarrow as pa
 from policy_engine.core.errors import DataError, PolicyEngineError
 from policy_engine.run.batches import BatchMasker, batched
 from policy_engine.run.columns import table_of
-from policy_engine.run.input_spans import Span
+from policy_engine.run.input_spans import InputSpan
 from policy_engine.run.manifest import Shard
 from policy_engine.run.pack import PackWindow
 from policy_engine.run.resume import file_digest, sync_folder
@@ -35,7 +35,7 @@ class ShardMaker:
         self._folder = folder
         self._options = options
 
-    def __call__(self, span: Span) -> Shard | PolicyEngineError:
+    def __call__(self, span: InputSpan) -> Shard | PolicyEngineError:
         """Makes a shard, or gives the reason why it could not be made.
 
         Reasons are the first row that fails with `strict`, input that breaks off, and a disk that is full. The shard is
@@ -59,7 +59,7 @@ class ShardMaker:
         finally:
             temporary.unlink(missing_ok=True)
 
-    def _make(self, span: Span, name: str, temporary: Path) -> Shard:
+    def _make(self, span: InputSpan, name: str, temporary: Path) -> Shard:
         counts = Counts()
         # A shard may not depend on the shards that this process made before: resumed, those are not made.
         self.batches.begin()
@@ -107,7 +107,7 @@ class ShardMaker:
             counts=counts,
         )
 
-    def _check(self, errors: list[tuple[int, PolicyEngineError]], span: Span) -> None:
+    def _check(self, errors: list[tuple[int, PolicyEngineError]], span: InputSpan) -> None:
         if self._options.strict:
             for number, error in errors:
                 raise error.at(span.where(number)) from error

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final
 
 from policy_engine.core.errors import PolicyEngineError
-from policy_engine.data.role_spelling import Spelling
+from policy_engine.data.role_spelling import RoleSpelling
 from policy_engine.mask.evidence.rule_use import Evidence
 from policy_engine.mask.evidence.token_sums import token_sums
 from policy_engine.mask.row import MaskedRow
@@ -135,7 +135,7 @@ class Counts:
         if known is not None or len(self.doubtful_roles) < FIRST_FAILURES:
             self.doubtful_roles[found.role] = found
 
-    def add_roles(self, roles: Iterable[str], spelling: Spelling, row: int, *, place: str = "") -> None:
+    def add_roles(self, roles: Iterable[str], spelling: RoleSpelling, row: int, *, place: str = "") -> None:
         """Counts those of a row's roles that look misspelled."""
         for role in roles:
             meant = spelling.meant(role)

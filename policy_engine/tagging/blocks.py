@@ -28,7 +28,7 @@ NodeKind = Literal["gap", "output", "if", "for", "with", "buffered", "statement"
 
 
 @dataclass(kw_only=True, eq=False)
-class Node:
+class BlockNode:
     """A piece of a body.
 
     `first` and `last` are the items it begins and ends with (a gap: the item behind it, twice). A `buffered` node is
@@ -38,12 +38,12 @@ class Node:
     kind: NodeKind
     first: int
     last: int
-    bodies: list[list[Node]] = field(default_factory=list)
+    bodies: list[list[BlockNode]] = field(default_factory=list)
     stored: frozenset[str] = frozenset()
     """Names that it assigns for what follows it."""
 
 
-def read_tree(items: Items) -> list[Node]:
+def read_tree(items: Items) -> list[BlockNode]:
     """The nodes of the outermost body; a gap before each item and one at the end.
 
     Raises TemplateError if the blocks do not nest, which Jinja refuses too.
@@ -59,29 +59,29 @@ def read_tree(items: Items) -> list[Node]:
     return nodes
 
 
-def _body(items: Items, at: int, ends: tuple[str, ...]) -> tuple[list[Node], int]:
-    nodes = [Node(kind="gap", first=at, last=at)]
+def _body(items: Items, at: int, ends: tuple[str, ...]) -> tuple[list[BlockNode], int]:
+    nodes = [BlockNode(kind="gap", first=at, last=at)]
     while at < len(items.items):
         item = items.items[at]
         if item.kind == "tag" and item.keyword in ends:
             return nodes, at
         if item.kind == "output":
-            node = Node(kind="output", first=at, last=at)
+            node = BlockNode(kind="output", first=at, last=at)
         elif item.kind == "tag" and item.keyword in _ENDS and not _is_inline_set(item):
             node = _block(items, at)
         else:
-            node = Node(kind="statement", first=at, last=at, stored=_stored(item))
+            node = BlockNode(kind="statement", first=at, last=at, stored=_stored(item))
         at = node.last + 1
         # A gap between any two, even an empty one: each is a place for a tag.
-        nodes += [node, Node(kind="gap", first=at, last=at)]
+        nodes += [node, BlockNode(kind="gap", first=at, last=at)]
     return nodes, at
 
 
-def _block(items: Items, at: int) -> Node:
+def _block(items: Items, at: int) -> BlockNode:
     keyword = items.items[at].keyword
     end = _ENDS[keyword]
     between = {"if": ("elif", "else"), "for": ("else",)}.get(keyword, ())
-    bodies: list[list[Node]] = []
+    bodies: list[list[BlockNode]] = []
     first = at
     while True:
         body, at = _body(items, at + 1, (*between, end))
@@ -94,11 +94,11 @@ def _block(items: Items, at: int) -> Node:
     is_recursive = keyword == "for" and any(token.text == "recursive" for token in items.items[first].tokens)
     # Text of these is collected before it is written: a tag inside would count characters of another text.
     if keyword not in ("if", "for", "with") or is_recursive:
-        return Node(kind="buffered", first=first, last=at, stored=_stored(items.items[first]))
+        return BlockNode(kind="buffered", first=first, last=at, stored=_stored(items.items[first]))
     # A loop has a scope of its own, so its names end with it; those of a branch stay.
     stored = frozenset().union(*(n.stored for body in bodies for n in body)) if keyword == "if" else frozenset()
     kind: NodeKind = "if" if keyword == "if" else "for" if keyword == "for" else "with"
-    return Node(kind=kind, first=first, last=at, bodies=bodies, stored=stored)
+    return BlockNode(kind=kind, first=first, last=at, bodies=bodies, stored=stored)
 
 
 def _is_inline_set(item: Item) -> bool:
@@ -153,7 +153,7 @@ def loaded_names(items: Items, first: int, last: int) -> frozenset[str]:
     return frozenset(found)
 
 
-def leaves_loop(items: Items, node: Node) -> bool:
+def leaves_loop(items: Items, node: BlockNode) -> bool:
     """True if a node leaves a loop around it, which no generation block can do."""
     if node.kind == "statement":
         return items.items[node.first].keyword in ("break", "continue")

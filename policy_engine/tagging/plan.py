@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from policy_engine.tagging.blocks import Node, leaves_loop, loaded_names
+from policy_engine.tagging.blocks import BlockNode, leaves_loop, loaded_names
 from policy_engine.tagging.items import Items
 from policy_engine.tagging.untaggable import UntaggableError
 from policy_engine.tagging.watch import CutPlace, Watched, WatchedPiece
@@ -43,10 +43,10 @@ class Unit:
     start: CutPlace
     end: CutPlace
     atom: WatchedPiece | None = None
-    node: Node | None = None
+    node: BlockNode | None = None
 
 
-class Conditions(Protocol):
+class FindsConditions(Protocol):
     """Finds conditions that are true exactly where atoms are trained."""
 
     def __call__(self, atoms: Sequence[WatchedPiece], scope: Scope) -> str | None:
@@ -59,16 +59,16 @@ class Conditions(Protocol):
         """True if a condition is right for an atom."""
 
 
-class Planner:
+class RegionPlanner:
     """Plans the regions of one template."""
 
-    def __init__(self, items: Items, watched: Watched, conditions: Conditions) -> None:
+    def __init__(self, items: Items, watched: Watched, conditions: FindsConditions) -> None:
         self._items = items
         self._watched = watched
         self._conditions = conditions
         self.regions: list[Region] = []
 
-    def body(self, nodes: Sequence[Node], scope: Scope) -> None:
+    def body(self, nodes: Sequence[BlockNode], scope: Scope) -> None:
         """Plans a body and those inside it. Raises UntaggableError."""
         units = [unit for node in nodes for unit in self._units(node)]
         at = 0
@@ -90,7 +90,7 @@ class Planner:
                     self._inner(unit.node, scope)
                 at += 1
 
-    def _inner(self, node: Node, scope: Scope) -> None:
+    def _inner(self, node: BlockNode, scope: Scope) -> None:
         loops = (*scope.loops, node.first) if node.kind == "for" else scope.loops
         for body in node.bodies:
             self.body(body, Scope(loops=loops))
@@ -152,7 +152,7 @@ class Planner:
     def _condition(self, units: Sequence[Unit], scope: Scope) -> str | None:
         return self._conditions([unit.atom for unit in units if unit.atom is not None], scope)
 
-    def _units(self, node: Node) -> list[Unit]:
+    def _units(self, node: BlockNode) -> list[Unit]:
         if node.kind in ("gap", "output"):
             table = self._watched.gaps if node.kind == "gap" else self._watched.outputs
             return [
@@ -165,7 +165,7 @@ class Planner:
             Unit(status=self._node_status(node), start=start, end=CutPlace(index=node.last + 1, offset=0), node=node)
         ]
 
-    def _node_status(self, node: Node) -> Status:
+    def _node_status(self, node: BlockNode) -> Status:
         if node.kind == "buffered":
             # Macros and `set` blocks write nothing themselves; what others write is not looked into.
             silent = self._items.items[node.first].keyword in ("macro", "set")
@@ -186,7 +186,7 @@ class Planner:
         whole = whole and not leaves_loop(self._items, node) and not self._leaks_alone(node)
         return "trained" if whole else "inner"
 
-    def _leaks_alone(self, node: Node) -> bool:
+    def _leaks_alone(self, node: BlockNode) -> bool:
         place = CutPlace(index=node.first, offset=0)
         return self._leaks([Unit(status="trained", start=place, end=place, node=node)])
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import jinja2
 
-from policy_engine.tagging.blocks import Node, loaded_names, read_tree
+from policy_engine.tagging.blocks import BlockNode, loaded_names, read_tree
 from policy_engine.tagging.items import Items, Token, operands_of, read_items, split_sum
 
 _CHANGES = frozenset({"append", "extend", "insert", "pop", "remove", "clear", "update", "setdefault", "popitem"})
@@ -71,7 +71,9 @@ def printed_in_place(source: str, environment: jinja2.Environment) -> str | None
 _Edit = tuple[int, int, str]
 
 
-def _edits(items: Items, body: Sequence[Node], later: tuple[Node, ...], *, loops: int = 0) -> Iterator[list[_Edit]]:
+def _edits(
+    items: Items, body: Sequence[BlockNode], later: tuple[BlockNode, ...], *, loops: int = 0
+) -> Iterator[list[_Edit]]:
     """The edits for each output of a name; `later` is what follows the body in its loop."""
     for at, node in enumerate(body):
         rest = (*body[at + 1 :], *later)
@@ -94,9 +96,9 @@ def _edits(items: Items, body: Sequence[Node], later: tuple[Node, ...], *, loops
             break
 
 
-def _run(items: Items, before: Sequence[Node], name: str) -> list[Node]:
+def _run(items: Items, before: Sequence[BlockNode], name: str) -> list[BlockNode]:
     """The nodes right before an output that do nothing but assign its name."""
-    run: list[Node] = []
+    run: list[BlockNode] = []
     for node in reversed(before):
         if not _only_assigns(items, node, name):
             break
@@ -106,7 +108,7 @@ def _run(items: Items, before: Sequence[Node], name: str) -> list[Node]:
     return run
 
 
-def _edits_of(items: Items, run: Sequence[Node], output: Node, name: str) -> list[_Edit]:
+def _edits_of(items: Items, run: Sequence[BlockNode], output: BlockNode, name: str) -> list[_Edit]:
     sets = [place for node in run for place in _sets(items, node, name)]
     if not sets:
         return []
@@ -128,16 +130,16 @@ def _edits_of(items: Items, run: Sequence[Node], output: Node, name: str) -> lis
     return edits
 
 
-def _printed_name(items: Items, node: Node) -> str | None:
+def _printed_name(items: Items, node: BlockNode) -> str | None:
     tokens = items.items[node.first].tokens if node.kind == "output" else ()
     return tokens[0].text if len(tokens) == 1 and tokens[0].kind == "name" else None
 
 
-def _loads(items: Items, node: Node) -> frozenset[str]:
+def _loads(items: Items, node: BlockNode) -> frozenset[str]:
     return frozenset() if node.kind == "gap" else loaded_names(items, node.first, node.last)
 
 
-def _assigned(items: Items, node: Node, name: str) -> tuple[Token, ...] | None:
+def _assigned(items: Items, node: BlockNode, name: str) -> tuple[Token, ...] | None:
     """The value that a node assigns to a name, if that is all it does."""
     if node.kind != "statement":
         return None
@@ -146,7 +148,7 @@ def _assigned(items: Items, node: Node, name: str) -> tuple[Token, ...] | None:
     return tokens[3:] if texts == ["set", name, "="] and len(tokens) > 3 else None
 
 
-def _only_assigns(items: Items, node: Node, name: str) -> bool:
+def _only_assigns(items: Items, node: BlockNode, name: str) -> bool:
     if node.kind == "gap" or items.items[node.first].kind == "comment":
         return True
     if node.kind == "if":
@@ -158,7 +160,7 @@ def _only_assigns(items: Items, node: Node, name: str) -> bool:
     return value is not None and not _is_impure(value)
 
 
-def _sets(items: Items, node: Node, name: str) -> Iterator[int]:
+def _sets(items: Items, node: BlockNode, name: str) -> Iterator[int]:
     if _assigned(items, node, name) is not None:
         yield node.first
     for body in node.bodies:
@@ -166,13 +168,13 @@ def _sets(items: Items, node: Node, name: str) -> Iterator[int]:
             yield from _sets(items, inner, name)
 
 
-def _heads(items: Items, node: Node) -> list[int]:
+def _heads(items: Items, node: BlockNode) -> list[int]:
     """The tags that open the branches of an `if`."""
     # Each is right before the gap that its body begins with.
     return [body[0].first - 1 for body in node.bodies]
 
 
-def _applied(items: Items, nodes: Sequence[Node], name: str, value: _Value | None) -> _Value | None:
+def _applied(items: Items, nodes: Sequence[BlockNode], name: str, value: _Value | None) -> _Value | None:
     """The value of a name after some nodes; None is the value that it had before all of them."""
     for node in nodes:
         assigned = _assigned(items, node, name)

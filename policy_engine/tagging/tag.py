@@ -16,11 +16,11 @@ from policy_engine.core.errors import AttributionError, PolicyEngineError, Templ
 from policy_engine.core.wording import counted
 from policy_engine.data.conversation import Conversation
 from policy_engine.rules.program import Program
-from policy_engine.tagging.blocks import Node, read_tree
+from policy_engine.tagging.blocks import BlockNode, read_tree
 from policy_engine.tagging.compare_tagged import Wrong, same_tree, wrong_shape, wrong_shapes
 from policy_engine.tagging.find_condition import ConditionFinder
 from policy_engine.tagging.items import Items, normal, read_items, without_tags
-from policy_engine.tagging.plan import Planner, Scope
+from policy_engine.tagging.plan import RegionPlanner, Scope
 from policy_engine.tagging.sums import printed_in_place
 from policy_engine.tagging.tried_shapes import CONVERSATIONS, FURTHER, generated
 from policy_engine.tagging.untaggable import UntaggableError
@@ -128,7 +128,7 @@ def _tagged_source(
 
     def write(watched: Watched) -> str:
         finder = ConditionFinder(items, watched, environment, _render(template, shapes), _roles(template, shapes))
-        planner = Planner(items, watched, finder)
+        planner = RegionPlanner(items, watched, finder)
         planner.body(tree, Scope())
         return tagged_source(items, planner.regions)
 
@@ -225,7 +225,7 @@ def _wrong(
     return wrong_shape(template.source, tagged, shapes, template.special_tokens)
 
 
-def _unseen(items: Items, tree: Sequence[Node], watched: Watched) -> tuple[int, ...]:
+def _unseen(items: Items, tree: Sequence[BlockNode], watched: Watched) -> tuple[int, ...]:
     """Lines that were never written, but for macros and the generation prompt."""
     written = set(_writing(items, tree))
     lines = set()
@@ -240,7 +240,7 @@ def _unseen(items: Items, tree: Sequence[Node], watched: Watched) -> tuple[int, 
     return tuple(sorted(lines))
 
 
-def _writing(items: Items, nodes: Sequence[Node]) -> Iterator[tuple[bool, int]]:
+def _writing(items: Items, nodes: Sequence[BlockNode]) -> Iterator[tuple[bool, int]]:
     """Outputs and gaps that write to the text, not into a macro or a `set` block."""
     for node in nodes:
         if node.kind in ("gap", "output"):

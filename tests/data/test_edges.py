@@ -12,7 +12,7 @@ from policy_engine.data.conversation import read_row
 from policy_engine.data.dataset import Beside, DatasetSpec, SeenFormats, load_dataset_spec
 from policy_engine.data.files.read_text import read_text
 from policy_engine.data.formats import named_format
-from policy_engine.data.role_spelling import Spelling
+from policy_engine.data.role_spelling import RoleSpelling
 from policy_engine.data.shapes import detect_format
 
 USER = {"role": "user", "content": "Hi"}
@@ -39,7 +39,7 @@ def test_a_copy_of_the_system_message_loses_nothing(column: str, unused: tuple[s
 
 
 def test_another_spelling_of_a_role_is_no_name_made_from_it() -> None:
-    spelling = Spelling(["user", "assistant"])
+    spelling = RoleSpelling(["user", "assistant"])
     assert ["user", None, None] == [spelling.meant(role) for role in ("User", "user_a", "assistant 2")]
 
 

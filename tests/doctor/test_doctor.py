@@ -20,9 +20,9 @@ from policy_engine.doctor.compare import compare, dropped, explain_loss
 from policy_engine.doctor.examination import Examination
 from policy_engine.doctor.examine import examine
 from policy_engine.doctor.samples import Document, Sample, read_sample
-from policy_engine.doctor.seen_documents import Matched, Seen, match, stretches
+from policy_engine.doctor.seen_documents import Matched, SeenDocument, match, stretches
 from policy_engine.doctor.steps import TakenStep, flat_settings
-from policy_engine.doctor.tiny_vocabulary import Vocabulary
+from policy_engine.doctor.tiny_vocabulary import TinyVocabulary
 from policy_engine.doctor.trainers.hooks import first_of, surroundings
 from tests.cli.support import CHATS, cli
 
@@ -127,10 +127,10 @@ def test_the_small_vocabulary_keeps_the_roles_of_special_tokens() -> None:
         pad_token_id = 151643
         eos_token_id = 151643
 
-    found = Vocabulary.of(sample({"input_ids": [9, 151643], "labels": [-100, 151643]}).documents, Tokens())
+    found = TinyVocabulary.of(sample({"input_ids": [9, 151643], "labels": [-100, 151643]}).documents, Tokens())
     assert (2, 1) == (len(found), found.pad)
     assert [0, 1, -100] == found.encode([9, 151643, -100])
-    apart = Vocabulary.of(sample(ROW).documents)
+    apart = TinyVocabulary.of(sample(ROW).documents)
     assert apart.pad not in apart.encode([5, 6, 7, 8])
 
 
@@ -219,7 +219,7 @@ def test_a_refusal_names_the_settings_that_are_read(monkeypatch: pytest.MonkeyPa
 def test_what_a_loss_is_the_loss_of(loss: float, code: str, said: str) -> None:
     documents = [Document(row=row, ids=[5, 6, 7], labels=[-100, -100, 7], weights=[0.0, 0.0, 2.0]) for row in range(2)]
     matched = [
-        Matched(seen=Seen(row=0, ids=d.ids, labels=d.labels, weights=None, positions=[0, 1, 2]), documents=(d,))
+        Matched(seen=SeenDocument(row=0, ids=d.ids, labels=d.labels, weights=None, positions=[0, 1, 2]), documents=(d,))
         for d in documents
     ]
 
@@ -404,9 +404,9 @@ def test_carried_numbers_are_compared_where_tokens_have_loss() -> None:
     given = {"row": 0, "ids": document.ids, "labels": document.labels, "weights": None, "positions": None}
 
     def found(*numbers: float) -> list[str]:
-        seen = Seen(**given, carried={"logprobs": list(numbers)})
+        seen = SeenDocument(**given, carried={"logprobs": list(numbers)})
         matched = [Matched(seen=seen, documents=(document,))]
-        return [f.code for f in compare(sample(row), "trl-grpo", matched, [document], Vocabulary.of([document]))]
+        return [f.code for f in compare(sample(row), "trl-grpo", matched, [document], TinyVocabulary.of([document]))]
 
     assert [] == found(9.0, 9.0, -1.5, -2.5)
     assert ["carried-changed"] == found(0.0, -1.5, -2.5, 0.0)

@@ -14,7 +14,7 @@ from policy_engine.lang import ast, parse
 from policy_engine.lang.format import format_policy
 from policy_engine.lang.split import split
 from policy_engine.lsp.completion import complete
-from policy_engine.lsp.document import Document
+from policy_engine.lsp.document import PolicyDocument
 from policy_engine.lsp.hover import hover
 from policy_engine.lsp.latest import Latest
 from policy_engine.testing import strategies
@@ -50,7 +50,7 @@ def parsed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 def test_an_edit_of_a_long_policy_parses_the_edited_statement_and_no_other(parsed: list[str]) -> None:
     lines = list(LINES)
-    Document("\n".join(lines), None).file  # noqa: B018
+    PolicyDocument("\n".join(lines), None).file  # noqa: B018
     assert 1_000 == len(parsed)  # the names that it defines, and nothing else
     parsed.clear()
     for edit in range(20):
@@ -58,12 +58,12 @@ def test_an_edit_of_a_long_policy_parses_the_edited_statement_and_no_other(parse
         lines[at] = f"train user.text where message.n{edit} == {edit}"
         text = "\n".join(lines)
         offset = text.index("user.text", len("\n".join(lines[:at])))
-        said = hover(Document(text, None), offset)
+        said = hover(PolicyDocument(text, None), offset)
         assert said is not None
         assert said.startswith("**user.text**: `text` of turns of the role `user`")
         # A statement that is being typed parses not, and costs one parse too.
         lines[at] += " and"
-        broken = Document("\n".join(lines), None)
+        broken = PolicyDocument("\n".join(lines), None)
         assert any("message" == word.label for word in complete(broken, offset + len(lines[at]) - 6))
         assert hover(broken, offset) is None
     assert len(parsed) <= 2 * 20
@@ -72,7 +72,7 @@ def test_an_edit_of_a_long_policy_parses_the_edited_statement_and_no_other(parse
 
 def test_names_of_a_long_policy_are_found_where_they_are_used(parsed: list[str]) -> None:
     text = "\n".join(LINES)
-    said = hover(Document(text, None), text.index("name_4002 ") + 1)
+    said = hover(PolicyDocument(text, None), text.index("name_4002 ") + 1)
     assert said is not None
     assert "`let name_4002 = assistant, user`" in said
     assert 1_001 == len(parsed)
@@ -80,7 +80,7 @@ def test_names_of_a_long_policy_are_found_where_they_are_used(parsed: list[str])
 
 def test_statements_on_one_line_are_told_apart() -> None:
     text = "mask user;train assistant ; let a = user;  mask a"
-    document = Document(text, None)
+    document = PolicyDocument(text, None)
     for word, said in (
         ("mask", "**mask**"),
         ("train", "**train**"),
@@ -97,7 +97,7 @@ def test_statements_on_one_line_are_told_apart() -> None:
 
 
 def test_a_text_that_is_too_long_for_a_policy_is_not_read(parsed: list[str]) -> None:
-    document = Document("train assistant\n" * 20_000, None)
+    document = PolicyDocument("train assistant\n" * 20_000, None)
     assert hover(document, 3) is None
     assert () == document.policy.statements
     assert [] == parsed

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from policy_engine.lang.ast import Compare, Field, Has, Truth
 from policy_engine.proof.model import field_values
 from policy_engine.proof.model.assignments import make_space
-from policy_engine.proof.model.field_values import Cell, FieldValues, Test, values_of, weight_class
+from policy_engine.proof.model.field_values import FieldValues, Test, ValueCell, values_of, weight_class
 from policy_engine.proof.witness.find_values import Unrealised, examples, put, value_for
 from policy_engine.rules.conditions import conditions
 from policy_engine.rules.conditions.comparison import MISSING
@@ -100,7 +100,7 @@ def test_cells_without_open_tests_have_a_value() -> None:
 def test_weights_are_told_apart() -> None:
     values = values_of(("message", ("x",)), [], as_weight=True)
     assert {weight_class(cell) for cell in values.cells} == {"one", "zero", "number", "bad"}
-    assert weight_class(Cell(kind="list")) == "bad"
+    assert weight_class(ValueCell(kind="list")) == "bad"
 
 
 def test_scopes_narrow_what_there_is() -> None:

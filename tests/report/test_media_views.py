@@ -7,16 +7,16 @@ from pathlib import Path
 
 from policy_engine import Masker, MediaOptions, policy_from_text
 from policy_engine.cli.records import ShowOptions
-from policy_engine.cli.work.inputs import Inputs
+from policy_engine.cli.work.inputs import MaskerInputs
 from policy_engine.cli.work.show import show_rows
 from tests.support.pictures import draw, processor
 
 POLICY = policy_from_text("train assistant; train eos after assistant; never train user")
 
 
-def inputs(root: Path) -> Inputs:
+def inputs(root: Path) -> MaskerInputs:
     masker = Masker(POLICY, processor("qwen2_vl"), media=MediaOptions(root=root))
-    return Inputs(masker=masker, policy="p", tokenizer="t")
+    return MaskerInputs(masker=masker, policy="p", tokenizer="t")
 
 
 def data(root: Path, name: str) -> str:

@@ -18,7 +18,7 @@ from policy_engine.lang.parse import parse
 from policy_engine.rules.compile import compile_policy
 from policy_engine.rules.conditions import turn_conditions
 from policy_engine.rules.conditions.chat_view import ChatView
-from policy_engine.rules.conditions.conditions import Condition
+from policy_engine.rules.conditions.conditions import CompiledCondition
 from policy_engine.rules.program import Program
 from policy_engine.testing import strategies
 from tests.support.chats import build_chat
@@ -36,7 +36,7 @@ def held_alike(program: Program, chat: RenderedChat) -> list[tuple[bool, bool]]:
         held, still = view.held[-1 if segment.turn is None else segment.turn]
         assert still & held == still
         for number, statement in enumerate(statements):
-            expected = statement.condition is None or Condition(statement.condition).holds(view, segment)
+            expected = statement.condition is None or CompiledCondition(statement.condition).holds(view, segment)
             told, asked = bool(held >> number & 1), bool(still >> number & 1)
             assert told >= expected if asked else told == expected, (statement.condition, segment)
             found.append((expected, asked))

@@ -11,7 +11,7 @@ from policy_engine.chat.loading import load_tokenizer
 from policy_engine.core.vocabulary import KNOWN_ROLES
 from policy_engine.data.dataset import load_dataset_spec
 from policy_engine.data.formats import named_format
-from policy_engine.data.role_spelling import Spelling
+from policy_engine.data.role_spelling import RoleSpelling
 from policy_engine.mask.masker import Masker
 from policy_engine.rules.compile import compile_text
 from policy_engine.run.manifest import counts_from_json, counts_to_json
@@ -31,7 +31,7 @@ CHATS = [RIGHT, SLIP, [*SLIP, *SLIP], [{"role": "User", "content": "a"}, *RIGHT]
     ],
 )  # fmt: skip
 def test_slips(role: str, meant: str) -> None:
-    assert meant == Spelling(KNOWN_ROLES).meant(role)
+    assert meant == RoleSpelling(KNOWN_ROLES).meant(role)
 
 
 @pytest.mark.parametrize(
@@ -42,22 +42,22 @@ def test_slips(role: str, meant: str) -> None:
     ],
 )  # fmt: skip
 def test_no_slips(role: str) -> None:
-    assert Spelling(KNOWN_ROLES).meant(role) is None
+    assert RoleSpelling(KNOWN_ROLES).meant(role) is None
 
 
 def test_what_policy_dataset_file_and_format_have_is_known(tmp_path: Path) -> None:
     fmt = named_format("sharegpt", roles={"humen": "user"})
     assert {"humen": None, "gpt": None, "humman": "human", "gtp": "gpt"} == {
-        role: Spelling.of(fmt).meant(role) for role in ("humen", "gpt", "humman", "gtp")
+        role: RoleSpelling.of(fmt).meant(role) for role in ("humen", "gpt", "humman", "gtp")
     }
-    assert "assistant" == Spelling.of(fmt).read_as("gpt")
+    assert "assistant" == RoleSpelling.of(fmt).read_as("gpt")
     (tmp_path / "d.yaml").write_text("messages: {roles: {speaker: sistem}}\ntrained_roles: [asistant]\n")
     declared = Masker(
         compile_text("train assistant; never train usr"),
         load_tokenizer("builtin"),
         dataset=load_dataset_spec(tmp_path / "d.yaml"),
     )
-    spelling = Spelling.of(named_format("messages"), declared.known_roles)
+    spelling = RoleSpelling.of(named_format("messages"), declared.known_roles)
     assert [None, None, None, "tool"] == [spelling.meant(role) for role in ("sistem", "asistant", "usr", "tol")]
 
 

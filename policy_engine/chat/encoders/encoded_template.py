@@ -21,7 +21,7 @@ from policy_engine.chat.encoders.provenance import Provenance
 from policy_engine.chat.encoders.tint import splitters_of
 from policy_engine.chat.encoders.token_places import Places
 from policy_engine.chat.encoders.tools import with_tools
-from policy_engine.chat.flags import Written
+from policy_engine.chat.flags import WrittenPieces
 from policy_engine.chat.label.markers import delimiters_in
 from policy_engine.chat.segments import RenderedChat
 from policy_engine.chat.template import ChatTemplate
@@ -77,7 +77,7 @@ class EncodedTemplate(ChatTemplate):
     def _arguments(self) -> Arguments:
         return Arguments(None)  # code may read any argument
 
-    def _written(self, conversation: Conversation, prompt: bool, now: datetime | None = None) -> Written:
+    def _written(self, conversation: Conversation, prompt: bool, now: datetime | None = None) -> WrittenPieces:
         if conversation.continue_final_message is not None:
             raise TemplateError(
                 f"{self.name} ends every message, and takes no `continue_final_message`",
@@ -89,7 +89,7 @@ class EncodedTemplate(ChatTemplate):
                 help="leave it out, or drop rows with control tokens in their data",
             )
         # Where chunks are encoded one by one, control tokens in data are text already.
-        return Written(self._pieces(Inputs.of(conversation, prompt=prompt), now))
+        return WrittenPieces(self._pieces(Inputs.of(conversation, prompt=prompt), now))
 
     def _reading(
         self, conversation: Conversation, pieces: Sequence[tuple[str, Scaffold]], prompt: bool, now: datetime

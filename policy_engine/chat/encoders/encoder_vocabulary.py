@@ -16,13 +16,14 @@ class ControlToken(str):
     special = True
 
 
-class Vocabulary:
+class EncoderVocabulary:
     """Bytes by id, the control tokens among them, and a way to encode plain text.
 
     `pieces` are the bytes of each id (None where an id stands for no text), `control` the texts of control tokens by
     id, `special_tokens_map` those that transformers names (`bos_token` …). `space` is how `pieces` write a space.
 
-    >>> made = Vocabulary(pieces=[b"<s>", b"Hi"], control={0: "<s>"}, special_tokens_map={}, encode=lambda text: [1])
+    >>> given = {"pieces": [b"<s>", b"Hi"], "control": {0: "<s>"}, "special_tokens_map": {}}
+    >>> made = EncoderVocabulary(**given, encode=lambda text: [1])
     >>> made("Hi")["input_ids"], made.decode([0, 1]), made.convert_ids_to_tokens([0, 5])
     ([1], '<s>Hi', ['<s>', None])
     """

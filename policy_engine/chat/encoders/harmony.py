@@ -16,7 +16,7 @@ import functools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
-from policy_engine.chat.encoders.encoder_vocabulary import Vocabulary
+from policy_engine.chat.encoders.encoder_vocabulary import EncoderVocabulary
 from policy_engine.chat.encoders.protocol import Chunk, refusal, refuse_media
 from policy_engine.chat.tokens.byte_lengths import ByteTable
 from policy_engine.chat.variables import Inputs
@@ -67,7 +67,7 @@ class HarmonyEncoder:
         return self.name
 
     @functools.cached_property
-    def tokenizer(self) -> Vocabulary:
+    def tokenizer(self) -> EncoderVocabulary:
         """The vocabulary: 200,000 pieces of text and a thousand control tokens."""
         inner = self._encoding._inner
         # The package lists its control tokens as texts only.
@@ -75,7 +75,7 @@ class HarmonyEncoder:
         # Control tokens have the highest ids of the vocabulary.
         size = max(control) + 1
         known = set(control.values())
-        return Vocabulary(
+        return EncoderVocabulary(
             pieces=[bytes(inner.decode_bytes([i])) for i in range(size)],
             control=control,
             special_tokens_map={name: text for name, text in _NAMED.items() if text in known},

@@ -19,7 +19,7 @@ import functools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
-from policy_engine.chat.encoders.encoder_vocabulary import Vocabulary
+from policy_engine.chat.encoders.encoder_vocabulary import EncoderVocabulary
 from policy_engine.chat.encoders.protocol import Chunk, refusal, refuse_media
 from policy_engine.chat.tokens.byte_lengths import SPACE_MARK, ByteTable, metaspace_bytes
 from policy_engine.chat.variables import Inputs
@@ -72,13 +72,13 @@ class MistralEncoder:
         return [self.name, type(self._instruct).__name__]
 
     @functools.cached_property
-    def tokenizer(self) -> Vocabulary:
+    def tokenizer(self) -> EncoderVocabulary:
         """The vocabulary of the tokenizer's file."""
         own = self._own
         # Sorted, so that the vocabulary's fingerprint is the same in every process.
         control = {i: str(own.id_to_piece(i)) for i in sorted(own.special_ids)}
         named = {"bos_token": own.bos_id, "eos_token": own.eos_id}
-        return Vocabulary(
+        return EncoderVocabulary(
             pieces=[self._piece(i, control) for i in range(own.n_words)],
             control=control,
             special_tokens_map={name: control.get(i, "") for name, i in named.items()},

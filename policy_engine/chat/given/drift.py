@@ -192,7 +192,7 @@ def _agreement(
     It is the first token that begins a whole later turn.
     """
     ends = [start for start, _ in turns[1:]] + [len(chat.text)]
-    # The bytes of each later turn once: `may_begin` is asked for every token and turn.
+    # The bytes of each later turn once: `may_start` is asked for every token and turn.
     later = [(start, stop, spelling.written(chat.text[start:])) for (start, _), stop in zip(turns, ends) if start > end]
     for at in range(token, len(ids_T)):
         for start, stop, data in later:

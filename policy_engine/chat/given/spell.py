@@ -111,7 +111,7 @@ class Spelling:
         """False if a token cannot be the first of those that spell some bytes.
 
         >>> spelling = Spelling(table=ByteTable(pieces=[b"He", b"a"], added=frozenset()))
-        >>> spelling.may_begin(b"Hello", 0), spelling.may_begin(b"Hello", 1)
+        >>> spelling.may_start(b"Hello", 0), spelling.may_start(b"Hello", 1)
         (True, False)
         """
         piece = self.table.pieces[token] if token < len(self.table.pieces) else None

@@ -62,7 +62,7 @@ def unwritten(written: Written, conversation: Conversation, scan: Scan, cutter: 
                     continue  # many templates trim what they write
                 else:
                     own = cut_out(
-                        written, turn, (name,), value, scan, cutter, kind=kind_of(name), role=message.get("role")
+                        written, (turn, (name,)), value, scan, cutter, kind=kind_of(name), role=message.get("role")
                     )
                     cuts += own
                     # Another field may hold the same thinking.
@@ -93,8 +93,7 @@ def is_shorter(written: Written, turn: int | None, path: Path, value: str, lengt
 
 def cut_out(
     written: Written,
-    turn: int | None,
-    path: Path,
+    place: tuple[int | None, Path],
     value: str,
     scan: Scan,
     cutter: Cutter,
@@ -104,14 +103,15 @@ def cut_out(
 ) -> list[Unrendered]:
     """The first text, and the first thinking, left out of a text that is written in part.
 
-    `kind` is that of the field, and `role` of the message.
+    `place` is the text's turn and path, `kind` that of the field, and `role` of the message.
     """
-    runs = written.runs.get((turn, path))
+    turn, path = place
+    runs = written.runs.get(place)
     if runs is None:
         # Changed characters do not say which are missing: words do, where fewer are written than there are.
         if not is_shorter(written, turn, path, value, scan.lengths):
             return []
-        shown = "\n".join(map(scan.run_text, written.changed.get((turn, path), ())))
+        shown = "\n".join(map(scan.run_text, written.changed.get(place, ())))
         gone = cutter.missing(value, shown)
         # The values of arguments given as JSON text may be written, without its escapes.
         if gone is not None and path[-1:] == ("arguments",):
@@ -225,7 +225,7 @@ class Search:
                 if len(runs) == 1 and self._scan.lengths[runs[0]] == len(value):
                     return True, []
                 self._cuts += cut_out(
-                    self._written, turn, path, value, self._scan, self._cutter, kind=self._kind, role=self._role
+                    self._written, (turn, path), value, self._scan, self._cutter, kind=self._kind, role=self._role
                 )
                 return True, []
             return True, [] if self._is_loose(turn, value) else self._behind_stretch(turn, path, value)

@@ -23,8 +23,8 @@ from policy_engine.data.conversation import Conversation
 
 _SCALARS: Final = (type(None), bool, int, float)
 
-Printed = tuple[str, int, LostKind, bool]
-"""A field that is printed: its name, its run, its kind, and True if it may have thinking in front."""
+Printed = tuple[str, int, LostKind]
+"""A field that is printed: its name, its run and its kind."""
 
 
 class LostPlan:
@@ -59,7 +59,7 @@ class LostPlan:
                 search = search or Search(written, scan, cutter)
                 found += search.message(turn, message)
                 continue
-            for name, run, kind, thinks in printed:
+            for name, run, kind in printed:
                 value = message[name]
                 if run == CHANGED and not is_shorter(written, turn, (name,), value, lengths):
                     continue
@@ -69,14 +69,7 @@ class LostPlan:
                 # Another field may hold the same text: that is for the long way to find out.
                 if missing or len(message) != len(("role", "content")):
                     return unwritten(written, conversation, scan, cutter)
-                front = None
-                if thinks:
-                    start = scan.offsets[run]
-                    front = cutter.front_thinking(value, start, start + lengths[run])
-                if front is not None:
-                    found.append(Unrendered(turn=turn, path=(name,), kind="reasoning", cut=front))
-                else:
-                    found += cut_out(written, turn, (name,), value, scan, cutter, kind=kind, role=message.get("role"))
+                found += cut_out(written, (turn, (name,)), value, scan, cutter, kind=kind, role=message.get("role"))
         found += self._beside
         found += [Unrendered(turn=None, path=(name,), kind="input") for name in conversation.unused]
         return tuple(found)
@@ -94,7 +87,7 @@ def plan_of(written: Written, conversation: Conversation, scan: Scan, cutter: Cu
         return None
     steps = []
     for turn, message in enumerate(conversation.messages):
-        step = _step(written, turn, message, cutter)
+        step = _step(written, turn, message)
         if step is None:
             return None
         if any(step):
@@ -103,7 +96,7 @@ def plan_of(written: Written, conversation: Conversation, scan: Scan, cutter: Cu
 
 
 def _step(
-    written: Written, turn: int, message: Mapping[str, Any], cutter: Cutter
+    written: Written, turn: int, message: Mapping[str, Any]
 ) -> tuple[list[Printed], list[tuple[str, Unrendered]], bool] | None:
     """The fields of a message to compare, those that are lost if filled; True to search it.
 
@@ -124,9 +117,7 @@ def _step(
                 return None
             absent.append((name, Unrendered(turn=turn, path=(name,), kind=kind)))
         else:
-            runs = written.runs.get((turn, (name,)), ())
-            thinks = name == "content" and message.get("role") in cutter.models and runs == (run,)
-            printed.append((name, run, kind, thinks))
+            printed.append((name, run, kind))
     return printed, absent, False
 
 

@@ -15,7 +15,7 @@ from policy_engine.chat.control_tokens import with_marks
 from policy_engine.chat.media.in_messages import Medium, media_of
 from policy_engine.chat.media.measured import Measured, measured
 from policy_engine.chat.media.open_media import measure_image, name_of, open_image, shown
-from policy_engine.chat.media.processor import MediaProcessor, Written
+from policy_engine.chat.media.processor import MediaProcessor, WrittenMedia
 from policy_engine.chat.media.sounds import open_sound, open_video
 from policy_engine.chat.media.stretch import Placeholder, Stretched, matched, stretch, tokens_of, written_in
 from policy_engine.chat.segments import MediaTokens, RenderedChat, TokenizedChat
@@ -43,7 +43,7 @@ class _Ready:
     media: list[Medium]
     sizes: list[tuple[int, int] | None]
     special: bool
-    written: Written | None
+    written: WrittenMedia | None
     """Output of the processor itself; None where pictures were only measured."""
 
 
@@ -185,7 +185,7 @@ class MediaEncoder:
         special = self.media.adds_special(chat.text)
         if chat.literals:
             self._check_sanitized(special and any(self.around))
-        written: Written | None = None
+        written: WrittenMedia | None = None
         sizes: list[tuple[int, int] | None] = [None] * len(media)
         # Videos and sounds are always decoded: their length in tokens depends on what is in the file.
         known = self._measured if all(medium.kind == "image" for medium in media) else None

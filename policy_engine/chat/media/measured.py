@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from policy_engine.chat.media.blank import BlankPictures
-from policy_engine.chat.media.processor import MediaProcessor, Written, noise
+from policy_engine.chat.media.processor import MediaProcessor, WrittenMedia, noise
 from policy_engine.core.bounded import Bounded
 from policy_engine.core.errors import MediaError, PolicyEngineError
 
@@ -158,7 +158,7 @@ def _learn_columns(found: Measured) -> bool:
         (f"{token}\n{token} b", pictures[:2]),
         (f"a {token}b{token}{token}", pictures),
     ]
-    made: list[tuple[Written, list[tuple[int, int]]]] = []
+    made: list[tuple[WrittenMedia, list[tuple[int, int]]]] = []
     for text, given in samples:
         written = media.write(text, {"image": given} if given else {})
         texts = found.texts([picture.size for picture in given])
@@ -187,7 +187,7 @@ def _learn_columns(found: Measured) -> bool:
     return True
 
 
-def _agrees(way: Columns, name: str, written: Written, ranges: Sequence[tuple[int, int]]) -> bool:
+def _agrees(way: Columns, name: str, written: WrittenMedia, ranges: Sequence[tuple[int, int]]) -> bool:
     expected = written.columns.get(name)
     # A processor may leave the column out of a row without media.
     expected = np.zeros(len(written.ids), dtype=np.int8) if expected is None else expected

@@ -28,7 +28,7 @@ _RATE: Final = 16_000
 
 
 @dataclass(frozen=True, kw_only=True)
-class Written:
+class WrittenMedia:
     """The output of a processor's own call for a text and its media.
 
     `texts` take the place of the placeholders, in their order; `columns` are per token.
@@ -40,7 +40,7 @@ class Written:
     others: frozenset[str] = frozenset()
     """Names of further outputs that are as long as the row: by chance, or one number a token."""
 
-    def equals(self, other: Written) -> bool:
+    def equals(self, other: WrittenMedia) -> bool:
         """True if ids, texts and columns are the same."""
         mine, theirs = self.columns, other.columns
         same = mine.keys() == theirs.keys() and all(np.array_equal(mine[name], theirs[name]) for name in mine)
@@ -183,7 +183,7 @@ class MediaProcessor:
 
     def write_unscaled(
         self, text: str, media: Mapping[MediaKind, Sequence[Any]], what: str = "the media of the row"
-    ) -> Written:
+    ) -> WrittenMedia:
         """`write`, without making floats of pixels where samples show that these decide nothing.
 
         Pixels are not kept, and their scaling is a good part of a processor's time.
@@ -219,7 +219,7 @@ class MediaProcessor:
         media: Mapping[MediaKind, Sequence[Any]],
         further: Mapping[str, Any] = MappingProxyType({}),
         what: str = "the media of the row",
-    ) -> Written:
+    ) -> WrittenMedia:
         """Calls the processor as its `apply_chat_template` does. `media` are decoded, by kind.
 
         `further` are arguments of the call. Raises MediaError with what the processor says where it refuses `what`.
@@ -262,7 +262,7 @@ class MediaProcessor:
         }
         others = frozenset(name for name in out if name not in _KNOWN and _is_per_token(out[name], len(ids)))
         texts = [offset["replacement"] for offset in offsets]
-        return Written(ids=ids, texts=texts, columns=columns, others=others)
+        return WrittenMedia(ids=ids, texts=texts, columns=columns, others=others)
 
     @functools.cached_property
     def _names_replacements(self) -> bool:

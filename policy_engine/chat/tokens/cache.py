@@ -89,7 +89,7 @@ def switched_off() -> Iterator[None]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Entry:
+class CacheEntry:
     """One tokenizer in the cache. `meta` is the content of its `meta.json`."""
 
     folder: Path
@@ -172,7 +172,7 @@ def tokenizer_files(folder: Path) -> list[Path]:
     return [p for p in found if p.is_file() and p.suffix not in _WEIGHTS and p.stat().st_size <= _LARGEST]
 
 
-def find(key: str) -> Entry | None:
+def find(key: str) -> CacheEntry | None:
     """The entry of that name, if there is one that only this user could have written."""
     root = cache_folder()
     found = None if root is None else _read(root / key)
@@ -182,7 +182,7 @@ def find(key: str) -> Entry | None:
     return found
 
 
-def _read(folder: Path) -> Entry | None:
+def _read(folder: Path) -> CacheEntry | None:
     try:
         # The folder above too: who may write there can put a folder of any content in place of this one.
         if not (_is_own(folder.parent) and _is_own(folder)):
@@ -193,7 +193,7 @@ def _read(folder: Path) -> Entry | None:
     # A damaged entry is as good as no entry: the tokenizer is loaded, and the entry written again.
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    return Entry(folder=folder, meta=meta)
+    return CacheEntry(folder=folder, meta=meta)
 
 
 def keep(key: str, meta: Mapping[str, Any], files: Mapping[str, bytes]) -> None:
@@ -224,7 +224,7 @@ def keep(key: str, meta: Mapping[str, Any], files: Mapping[str, bytes]) -> None:
         _make_room(root)
 
 
-def entries() -> list[Entry]:
+def entries() -> list[CacheEntry]:
     """All entries that can be read, the one that was used last first."""
     root = cache_folder()
     return [] if root is None else [entry for path in _by_use(root) if (entry := _read(path)) is not None]

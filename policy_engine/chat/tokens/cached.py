@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from policy_engine.chat.tokens.byte_lengths import ByteTable
-from policy_engine.chat.tokens.cache import Entry, find, keep
+from policy_engine.chat.tokens.cache import CacheEntry, find, keep
 from policy_engine.chat.tokens.pipeline import Pipeline
 from policy_engine.core.memory import give_back
 
@@ -64,7 +64,7 @@ class CachedTokenizer:
 
     is_fast = True
 
-    def __init__(self, entry: Entry, name: str, load: Callable[[str], Any]) -> None:
+    def __init__(self, entry: CacheEntry, name: str, load: Callable[[str], Any]) -> None:
         meta = entry.meta["tokenizer"]
         self._entry = entry
         self._load = load

@@ -22,7 +22,7 @@ from typing import Any, Final
 
 from policy_engine.builtin.verdicts import Verdict, shipped_verdict
 from policy_engine.chat.tokens import check_texts
-from policy_engine.chat.tokens.cache import Entry, find, keep, own_code
+from policy_engine.chat.tokens.cache import CacheEntry, find, keep, own_code
 from policy_engine.chat.tokens.check_texts import Risk, full_check, quick_check
 from policy_engine.chat.tokens.definition import head_and_model
 from policy_engine.chat.tokens.fast_backend import PACKAGES, TokenBackend, load_backend
@@ -173,7 +173,7 @@ def _key(subject: Subject, name: str, version: str) -> str:
     return hashlib.sha256(json.dumps(made_of).encode()).hexdigest()
 
 
-def _known(entry: Entry, name: str) -> TokenBackend | str | None:
+def _known(entry: CacheEntry, name: str) -> TokenBackend | str | None:
     """The content of an entry: a backend, or what was wrong with it.
 
     None if the entry is damaged.

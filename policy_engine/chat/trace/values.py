@@ -144,7 +144,7 @@ class _Printer:
         self._around(1, frame)
 
 
-class Placed(str):
+class PlacedText(str):
     """Text of the data with characters put in or left out.
 
     The others keep their offsets in the data: `runs` are (length, offset of the first character in the field or LOST),
@@ -155,7 +155,7 @@ class Placed(str):
     runs: tuple[tuple[int, int], ...]
 
     @classmethod
-    def of(cls, text: str, runs: tuple[tuple[int, int], ...]) -> Placed:
+    def of(cls, text: str, runs: tuple[tuple[int, int], ...]) -> PlacedText:
         """From the text and its runs, whose lengths add up to its length."""
         made = cls(text)
         made.runs = runs
@@ -195,7 +195,7 @@ def wrap(value: Any, turn: int | None, path: tuple[str | int, ...]) -> Any:
         return real
     if value is None or kind is bool:
         return value
-    if kind is Placed:
+    if kind is PlacedText:
         origin = origin_at(turn, path)
         return traced(str.__str__(value), tuple((length, origin, offset) for length, offset in value.runs))
     return wrap(_plain(value), turn, path)
@@ -233,7 +233,7 @@ def wrap_message(message: Mapping[str, Any], turn: int, aliases: Mapping[str, st
     made._o = origin_at(turn, ())
     for key, item in message.items():
         # Marks of control tokens in a role are taken out again by whoever reads the text.
-        if key == "role" and type(item) is Placed:
+        if key == "role" and type(item) is PlacedText:
             made[key] = str.__str__(item)
         elif type(item) is not str:
             made[key] = wrap(item, turn, (aliases.get(key, key),))

@@ -16,7 +16,7 @@ from policy_engine.cli.accounts.apply_account import closing, failures, no_rows,
 from policy_engine.cli.accounts.data_findings import data_findings
 from policy_engine.cli.outcome import Exit, Outcome, diagnostics_of
 from policy_engine.cli.reporters.console import SafeConsole
-from policy_engine.cli.work.inputs import Inputs
+from policy_engine.cli.work.inputs import MaskerInputs
 from policy_engine.core.choices import Keep
 from policy_engine.core.errors import ConfigError, DataError, PolicyEngineError
 from policy_engine.mask.evidence.rule_findings import rule_findings
@@ -57,7 +57,7 @@ class Request:
         check_output(Path(self.out), overwrite=self.options.overwrite, inputs=inputs)
 
 
-def apply_request(request: Request, inputs: Inputs) -> Outcome:
+def apply_request(request: Request, inputs: MaskerInputs) -> Outcome:
     """Does the run. Rows that fail make the answer no; the others are written all the same."""
     said: list[str] = []
     try:
@@ -102,7 +102,7 @@ def apply_request(request: Request, inputs: Inputs) -> Outcome:
     )
 
 
-def run_with_bar(request: Request, inputs: Inputs, *, say: Callable[[str], None] = lambda text: None) -> Summary:
+def run_with_bar(request: Request, inputs: MaskerInputs, *, say: Callable[[str], None] = lambda text: None) -> Summary:
     """The run, with a progress bar on standard error where that is a terminal.
 
     `say` gets sentences on the run: how the rows are read, which backend gives the ids and why.

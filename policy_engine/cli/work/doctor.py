@@ -19,7 +19,7 @@ from policy_engine.chat.tokenizer import ChatTokenizer
 from policy_engine.cli.options import Named
 from policy_engine.cli.outcome import Exit, Outcome, diagnostics_of
 from policy_engine.cli.records import DoctorOptions
-from policy_engine.cli.work.inputs import Inputs, load_inputs, media_options
+from policy_engine.cli.work.inputs import MaskerInputs, load_inputs, media_options
 from policy_engine.cli.work.masked_rows import masked_rows
 from policy_engine.core.diagnostics import Diagnostic
 from policy_engine.core.errors import ConfigError, DataError, GuardError, PolicyEngineError
@@ -148,7 +148,7 @@ def _preferences(data: str) -> ConfigError:
     )
 
 
-def _trained_rows(data: str, inputs: Inputs, failed: _Failed) -> Iterator[tuple[int, dict[str, Any]]]:
+def _trained_rows(data: str, inputs: MaskerInputs, failed: _Failed) -> Iterator[tuple[int, dict[str, Any]]]:
     """Rows with something to train, by number; `failed` takes account of the others."""
     for row in masked_rows(data, inputs, limit=None, numbers=(), say=lambda text: None):
         if row.side:

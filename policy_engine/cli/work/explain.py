@@ -8,7 +8,7 @@ from rich.text import Text
 
 from policy_engine.cli.outcome import Exit, Outcome, diagnostics_of
 from policy_engine.cli.records import ExplainOptions
-from policy_engine.cli.work.inputs import Inputs
+from policy_engine.cli.work.inputs import MaskerInputs
 from policy_engine.cli.work.masked_rows import masked_rows
 from policy_engine.core.errors import ConfigError
 from policy_engine.mask.explain import Explanation
@@ -17,7 +17,7 @@ from policy_engine.mask.unrendered import lost_json, lost_piece
 from policy_engine.report.styles import DOUBT, GOOD
 
 
-def explain_row(data: str, inputs: Inputs, about: ExplainOptions, *, machine: bool = True) -> Outcome:
+def explain_row(data: str, inputs: MaskerInputs, about: ExplainOptions, *, machine: bool = True) -> Outcome:
     """The segments of a row, or what else of it is asked for.
 
     Without `machine` the outcome's `data` has no explanations.

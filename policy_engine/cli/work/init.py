@@ -29,7 +29,7 @@ from policy_engine.data.dataset import DatasetSpec
 from policy_engine.data.files.readers import read_rows
 from policy_engine.data.formats import Format, named_format
 from policy_engine.data.pairs import conversations_in
-from policy_engine.data.role_spelling import Spelling
+from policy_engine.data.role_spelling import RoleSpelling
 from policy_engine.mask.unrendered import lost_text
 from policy_engine.report.styles import BAD, DOUBT
 from policy_engine.run.summary import Counts
@@ -224,7 +224,7 @@ def dataset_text(found: Survey, data: str, policy: str, format: Format, names: d
 def _conversations(
     rows: Iterator[tuple[int, Any]], format: Format, failed: list[tuple[int, PolicyEngineError]], counts: Counts
 ) -> Iterator[Conversation]:
-    spelling = Spelling.of(format)
+    spelling = RoleSpelling.of(format)
     for number, row in rows:
         try:
             if isinstance(row, PolicyEngineError):

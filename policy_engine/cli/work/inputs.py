@@ -69,7 +69,7 @@ def names_policy(dataset: str) -> bool:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Inputs:
+class MaskerInputs:
     """A masker, and the names of its policy and tokenizer as the command line has them."""
 
     masker: Masker
@@ -84,7 +84,7 @@ def load_inputs(
     few_rows: bool = False,
     known_fast: bool = False,
     pairs: PairColumns | None = None,
-) -> Inputs:
+) -> MaskerInputs:
     """The masker that the options name; what is not given comes from the dataset file.
 
     `pairs` is the trainer that columns of preferences are for, in place of what the dataset file says. With `prove`, a
@@ -112,10 +112,10 @@ def load_inputs(
     if known_fast:
         loaded = loaded.with_fast(loaded.known_fast())
     masker = Masker(program, loaded, dataset=spec, media=media_options(named))
-    return Inputs(masker=masker, policy=policy, tokenizer=name)
+    return MaskerInputs(masker=masker, policy=policy, tokenizer=name)
 
 
-def answered(data: str, named: Named, work: Callable[[Inputs], Outcome]) -> Outcome:
+def answered(data: str, named: Named, work: Callable[[MaskerInputs], Outcome]) -> Outcome:
     """The work, done again without fast backend and skeletons if one of them differs.
 
     Without them at once for a pipe, which cannot be read again.

@@ -9,14 +9,14 @@ from itertools import chain, islice
 from typing import Any
 
 from policy_engine.chat.tokens.fast_backend import BackendMismatch
-from policy_engine.cli.work.inputs import Inputs
+from policy_engine.cli.work.inputs import MaskerInputs
 from policy_engine.core.errors import PolicyEngineError, RowError
 from policy_engine.core.source import Place
 from policy_engine.data.dataset import LOOKED_AT, DatasetSpec, format_seen
 from policy_engine.data.files.readers import Rows, read_rows
 from policy_engine.data.formats import Format
 from policy_engine.data.pairs import PAIR_KINDS, conversations_in, read_judged
-from policy_engine.data.role_spelling import Spelling
+from policy_engine.data.role_spelling import RoleSpelling
 from policy_engine.mask.masker import Masker
 from policy_engine.mask.preferences.join import mask_preferences
 from policy_engine.mask.row import MaskedRow
@@ -49,7 +49,7 @@ class Row:
 
 def masked_rows(
     data: str,
-    inputs: Inputs,
+    inputs: MaskerInputs,
     *,
     limit: int | None,
     numbers: Sequence[int],
@@ -69,7 +69,7 @@ def masked_rows(
     # One more than is shown, to tell whether there are more.
     format, rows = see_format(source, None if most is None else most + 1, inputs.masker.dataset)
     say(format.description)
-    spelling = Spelling.of(format, inputs.masker.known_roles)
+    spelling = RoleSpelling.of(format, inputs.masker.known_roles)
     seen = 0
     for index, (number, row) in enumerate(rows):
         seen = number

@@ -16,7 +16,7 @@ from policy_engine.cli.accounts.data_findings import data_findings
 from policy_engine.cli.files import exists, write_text_file
 from policy_engine.cli.outcome import Exit, Outcome, diagnostics_of, grouped
 from policy_engine.cli.records import ShowOptions
-from policy_engine.cli.work.inputs import Inputs
+from policy_engine.cli.work.inputs import MaskerInputs
 from policy_engine.cli.work.masked_rows import masked_rows
 from policy_engine.core.choices import ColorBy
 from policy_engine.core.diagnostics import Diagnostic
@@ -35,7 +35,7 @@ from policy_engine.run.summary import Counts, DoubtfulRole
 
 
 def show_rows(
-    data: str, inputs: Inputs, which: ShowOptions, *, machine: bool = True, shown: Sequence[int] | None = None
+    data: str, inputs: MaskerInputs, which: ShowOptions, *, machine: bool = True, shown: Sequence[int] | None = None
 ) -> Outcome:
     """The first rows (a `limit` of None: all) or the named ones; failed rows are findings.
 
@@ -115,7 +115,7 @@ def show_rows(
     )
 
 
-def _pictures(row: MaskedRow, inputs: Inputs) -> dict[MediaTokens, bytes]:
+def _pictures(row: MaskedRow, inputs: MaskerInputs) -> dict[MediaTokens, bytes]:
     """Small pictures of a row's images, for the page."""
     processor = inputs.masker.tokenizer.media
     if processor is None:
@@ -134,7 +134,7 @@ def _pictures(row: MaskedRow, inputs: Inputs) -> dict[MediaTokens, bytes]:
 
 
 def _data_findings(
-    rows: Sequence[RowView], inputs: Inputs, bos: int, doubtful: Sequence[DoubtfulRole]
+    rows: Sequence[RowView], inputs: MaskerInputs, bos: int, doubtful: Sequence[DoubtfulRole]
 ) -> tuple[Diagnostic, ...]:
     tokenizer = inputs.masker.tokenizer
     lost: Lost = Lost()
@@ -151,7 +151,7 @@ def _data_findings(
 
 
 def _terminal(
-    rows: Sequence[RowView], inputs: Inputs, color_by: ColorBy, notes: Mapping[int, str], *, ids: bool
+    rows: Sequence[RowView], inputs: MaskerInputs, color_by: ColorBy, notes: Mapping[int, str], *, ids: bool
 ) -> list[RenderableType]:
     rules = rule_views(inputs.masker.program.policy)
     texts = [part for row in rows for part in (RowText(row, rules, color_by=color_by, ids=ids), Text(""))]
@@ -160,7 +160,7 @@ def _terminal(
     return [*texts, *unroll, Legend(rows, rules, color_by=color_by, notes=notes)]
 
 
-def _page(rows: Sequence[ShownRow | FailedRow], inputs: Inputs, data: str, notes: Mapping[int, str]) -> str:
+def _page(rows: Sequence[ShownRow | FailedRow], inputs: MaskerInputs, data: str, notes: Mapping[int, str]) -> str:
     from policy_engine.report.html.page import html_page
 
     failed = sum(isinstance(row, FailedRow) for row in rows)

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from policy_engine.core.choices import PairColumns
-from policy_engine.mask.batch import Sample
+from policy_engine.mask.batch import RowSample
 from policy_engine.mask.labels import labels_of
 from policy_engine.mask.row import MEDIA_COLUMN, SAMPLE_COLUMNS, MaskedRow
 from policy_engine.mask.unrendered import lost_of
@@ -163,14 +163,14 @@ class MaskedJudgement:
 Preference = MaskedPair | MaskedJudgement
 
 
-def samples_of(made: Preference) -> list[Sample]:
+def samples_of(made: Preference) -> list[RowSample]:
     """The masked conversations of a preference; what the prompt of both lost is with the first."""
     if isinstance(made, MaskedJudgement) and made.turns is not None:
         row = made.answer.row
         # What a template drops of the turns before them is what it drops at inference.
-        return [Sample(row, {}, lost_of(row.chat, made.turns))]
+        return [RowSample(row, {}, lost_of(row.chat, made.turns))]
     first, *others = made.answers
-    samples = [Sample(first.row, {}, lost_of(first.row.chat))]
+    samples = [RowSample(first.row, {}, lost_of(first.row.chat))]
     for answer in others:
         lost, messages = lost_of(answer.row.chat), answer.row.chat.messages
         if lost:
@@ -180,7 +180,7 @@ def samples_of(made: Preference) -> list[Sample]:
             lost = lost_of(answer.row.chat, range(shared, len(messages)))
             # Tools and columns are those of the row.
             lost = Counter({key: count for key, count in lost.items() if key[0]})
-        samples.append(Sample(answer.row, {}, lost))
+        samples.append(RowSample(answer.row, {}, lost))
     return samples
 
 

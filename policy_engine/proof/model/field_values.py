@@ -24,7 +24,7 @@ Name = tuple[str, tuple[str | int, ...]]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cell:
+class ValueCell:
     """Values that no test of the policy tells apart."""
 
     kind: Literal["value", "string", "list"]
@@ -43,7 +43,7 @@ class FieldValues:
     """The partition of one field (for `segment`, of text and emptiness together)."""
 
     name: Name
-    cells: list[Cell]
+    cells: list[ValueCell]
     variable: int = -1
     """Variable of the space whose value is the index of a cell."""
     seen: list[int] | None = None
@@ -83,7 +83,7 @@ class FieldValues:
             free = space.both(free, space.cells(variable, (0,)))
         return free
 
-    def only(self, space: Space, test: Callable[[Cell], bool]) -> Free:
+    def only(self, space: Space, test: Callable[[ValueCell], bool]) -> Free:
         """The assignments that have cells which pass `test`, and no other."""
         found = self.where(space, test)
         return space.without(found, self.where(space, lambda cell: not test(cell))) if self.seen else found
@@ -116,7 +116,7 @@ class FieldValues:
         # Further results may repeat the last value.
         return cells[min(number, len(cells) - 1)]
 
-    def where(self, space: Space, test: Callable[[Cell], bool]) -> Free:
+    def where(self, space: Space, test: Callable[[ValueCell], bool]) -> Free:
         """The assignments whose cell passes `test`; for `result`, some cell of theirs."""
         return self._in(space, (i for i, cell in enumerate(self.cells) if test(cell)))
 
@@ -160,13 +160,13 @@ def values_of(name: Name, tests: Sequence[Test], *, as_weight: bool = False, par
     return values
 
 
-def weight_class(cell: Cell) -> Literal["one", "zero", "number", "bad"]:
+def weight_class(cell: ValueCell) -> Literal["one", "zero", "number", "bad"]:
     """The values of a cell as a weight: one, zero, another number, or no number.
 
     A field that is missing or null counts as one; a value that is no number fails the row. Only for fields whose
     partition was made `as_weight`.
 
-    >>> [weight_class(Cell(kind="value", value=value)) for value in (None, 0, 0.5, "much")]
+    >>> [weight_class(ValueCell(kind="value", value=value)) for value in (None, 0, 0.5, "much")]
     ['one', 'zero', 'number', 'bad']
     """
     if cell.kind != "value":
@@ -178,12 +178,12 @@ def weight_class(cell: Cell) -> Literal["one", "zero", "number", "bad"]:
     return "number" if cell.value else "zero"
 
 
-def json_kind(cell: Cell) -> Literal["missing", "object", "list", "string", "other"]:
+def json_kind(cell: ValueCell) -> Literal["missing", "object", "list", "string", "other"]:
     """The JSON kind of a cell's values, as far as fields below them ask.
 
     Only for fields whose partition was made with `parents`.
 
-    >>> [json_kind(Cell(kind="value", value=value)) for value in (MISSING, {}, 1)]
+    >>> [json_kind(ValueCell(kind="value", value=value)) for value in (MISSING, {}, 1)]
     ['missing', 'object', 'other']
     """
     if cell.kind != "value":
@@ -193,12 +193,12 @@ def json_kind(cell: Cell) -> Literal["missing", "object", "list", "string", "oth
     return "object" if kind_of(cell.value) == "object" else "other"
 
 
-def _is_no_chars(name: Name, cell: Cell) -> bool:
+def _is_no_chars(name: Name, cell: ValueCell) -> bool:
     # Kept apart, since a turn with text in its body has at least one character there.
     return name == ("turn", ("chars",)) and cell.value == 0
 
 
-def _exists(name: Name, cell: Cell) -> bool:
+def _exists(name: Name, cell: ValueCell) -> bool:
     """True if the field can have the cell's values at all, by its scope."""
     value = cell.value if cell.kind == "value" else None
     if name == ("turn", ("chars",)):
@@ -217,7 +217,7 @@ def _exists(name: Name, cell: Cell) -> bool:
     return True
 
 
-def _candidates(name: Name, tests: Sequence[Test]) -> list[Cell]:
+def _candidates(name: Name, tests: Sequence[Test]) -> list[ValueCell]:
     """One cell for each value that a test could tell apart, the plainest first.
 
     Some may be values that the field cannot have.
@@ -225,24 +225,24 @@ def _candidates(name: Name, tests: Sequence[Test]) -> list[Cell]:
     constants = [c for test in tests for c in _constants(test)]
     if name == ("result", ("role",)):
         # A result is a turn of role `tool`, by definition.
-        return [Cell(kind="value", value=MISSING), Cell(kind="value", value="tool")]
+        return [ValueCell(kind="value", value=MISSING), ValueCell(kind="value", value="tool")]
     strings = sorted({c for c in constants if isinstance(c, str)})
     numbers = _numbers(constants, whole=name == ("turn", ("chars",)))
-    found = [Cell(kind="value", value=v) for v in (MISSING, *numbers, False, True, None)]
+    found = [ValueCell(kind="value", value=v) for v in (MISSING, *numbers, False, True, None)]
     bounds: list[tuple[str | None, str | None]] = [(None, None)]
     # Without `<` and its like, the place of a string among others does not matter: one cell for all.
     if any(isinstance(t, Compare) and t.op in _ORDER and isinstance(t.value, str) for t in tests):
         edges = [None, *strings, None]
         bounds = [(a, b) for a, b in pairwise(edges) if _is_between(a, b)]
     if name[0] == "segment":
-        other = [Cell(kind="string", low=a, high=b, blank=blank) for blank in (False, True) for a, b in bounds]
-        return [*other, *(Cell(kind="value", value=s, blank=not s.strip()) for s in strings)]
-    other = [Cell(kind="string", low=a, high=b) for a, b in bounds]
-    named = [Cell(kind="value", value=s) for s in strings]
+        other = [ValueCell(kind="string", low=a, high=b, blank=blank) for blank in (False, True) for a, b in bounds]
+        return [*other, *(ValueCell(kind="value", value=s, blank=not s.strip()) for s in strings)]
+    other = [ValueCell(kind="string", low=a, high=b) for a, b in bounds]
+    named = [ValueCell(kind="value", value=s) for s in strings]
     # A message without content is the exception.
     found = [*other, *named, *found] if name == ("message", ("content",)) else [*found, *named, *other]
     # An object has no test that could tell it from another, so one stands for all.
-    return [*found, Cell(kind="list"), Cell(kind="value", value={})]
+    return [*found, ValueCell(kind="list"), ValueCell(kind="value", value={})]
 
 
 def _is_between(low: str | None, high: str | None) -> bool:
@@ -284,7 +284,7 @@ def _numbers(constants: Iterable[Any], *, whole: bool) -> list[int | float]:
     return [named[-1] + 2, *named, *gaps, named[0] - 2]
 
 
-def _answer(name: Name, test: Test, cell: Cell) -> bool | None:
+def _answer(name: Name, test: Test, cell: ValueCell) -> bool | None:
     """The answer of a test on a cell; None if the cell leaves it open."""
     if name[0] == "segment" and test.field.path == ("empty",):
         return test_of(test)(cell.blank)
@@ -300,7 +300,7 @@ def _answer(name: Name, test: Test, cell: Cell) -> bool | None:
     return _on_string(test, cell)
 
 
-def _on_string(test: Compare, cell: Cell) -> bool | None:
+def _on_string(test: Compare, cell: ValueCell) -> bool | None:
     """A comparison on the strings of a cell, none of which is named by a test."""
     if test.op in ("==", "!="):
         return test.op == "!="

@@ -13,9 +13,9 @@ from policy_engine.lang.ast import Compare, Field, Has, Truth
 from policy_engine.lang.checked import Atom, CheckedRule, CheckedStatement, CheckedTarget, Spans, TurnSet
 from policy_engine.proof.model.assignments import Free, make_space
 from policy_engine.proof.model.field_values import (
-    Cell,
     Name,
     Test,
+    ValueCell,
     json_kind,
     test_key,
     values_of,
@@ -233,7 +233,7 @@ def _is_below(name: Name, other: Name) -> bool:
     )
 
 
-def _is_missing(cell: Cell) -> bool:
+def _is_missing(cell: ValueCell) -> bool:
     return cell.kind == "value" and cell.value is MISSING
 
 

@@ -22,7 +22,7 @@ MASKED: Final[Weight] = (0.0,)
 
 
 @dataclass(kw_only=True)
-class Outcome:
+class ClassOutcome:
     """The decisions about the characters of one class of parts.
 
     Rows that fail for a weight that is no number are left out.
@@ -42,7 +42,7 @@ class Outcomes:
     def __init__(self, world: World) -> None:
         self.world = world
 
-    def of(self, policy: int, part_class: int, possible: Region, *, stage: int | None = None) -> Outcome:
+    def of(self, policy: int, part_class: int, possible: Region, *, stage: int | None = None) -> ClassOutcome:
         """The decisions of the first `stage` rules (None for all) within `possible`.
 
         Raises `TooLarge` past the limits.
@@ -53,7 +53,7 @@ class Outcomes:
             rule.index: found for rule in rules if (found := world.matches(policy, rule, world.classes[part_class]))
         }
         scales = [rule for rule in rules if rule.effect == "scale" and rule.index in matches]
-        outcome = Outcome(decided={}, scaled={}, weights={})
+        outcome = ClassOutcome(decided={}, scaled={}, weights={})
         undecided = possible
         # The last match decides: so rules are taken from the last to the first, and each gets what is left.
         for rule in reversed(rules):
@@ -74,7 +74,7 @@ class Outcomes:
             self._add(outcome.weights, MASKED, undecided)
         return outcome
 
-    def trained(self, outcome: Outcome) -> Region:
+    def trained(self, outcome: ClassOutcome) -> Region:
         """The region in which the weight is not 0."""
         found: Region = {}
         for weight, region in outcome.weights.items():
@@ -114,7 +114,7 @@ class Outcomes:
         region: Region,
         scales: list[CheckedRule],
         matches: dict[int, Region],
-        outcome: Outcome,
+        outcome: ClassOutcome,
     ) -> None:
         """Applies the `scale` rules below the rule that decided, and adds the region by its weight."""
         algebra = self.world.algebra

@@ -25,7 +25,7 @@ MAX_POINTS: Final = 4_000_000
 
 
 @dataclass(frozen=True, kw_only=True)
-class Place:
+class TurnPlace:
     """A point in full: the turn, and the numbers of the states around it."""
 
     letter: Letter
@@ -79,11 +79,13 @@ class Points:
             known = self._patterns[fact] = int(text, 2)
         return known
 
-    def place(self, point: int) -> Place:
+    def place(self, point: int) -> TurnPlace:
         """The turn and surroundings of the point with this number."""
         block, rest = divmod(point, self._block)
         prefix, suffix = divmod(rest, self._width)
-        return Place(letter=self.letters[block], prefix=self.prefixes.kept[prefix], suffix=self.suffixes.kept[suffix])
+        return TurnPlace(
+            letter=self.letters[block], prefix=self.prefixes.kept[prefix], suffix=self.suffixes.kept[suffix]
+        )
 
 
 def numbers(points: int) -> Iterator[int]:

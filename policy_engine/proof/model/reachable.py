@@ -21,7 +21,7 @@ from math import prod
 from typing import Final
 
 from policy_engine.proof.model.assignments import Free, TooLarge
-from policy_engine.proof.model.outcomes import Outcome, Outcomes
+from policy_engine.proof.model.outcomes import ClassOutcome, Outcomes
 from policy_engine.proof.model.places import numbers
 from policy_engine.proof.model.regions import Region, support
 from policy_engine.proof.model.world import PartClass, World
@@ -67,7 +67,7 @@ class Possible:
         ]
         self.allowed = [dict(region) for region in world.base]
         """For classes of the body, the text that a turn may have without a bit that its point does not have."""
-        self._staged: list[dict[int, Outcome]] = []
+        self._staged: list[dict[int, ClassOutcome]] = []
         self.brings: list[list[Region]] = []
         """For each bit and class, the part of that text which gives the turn the bit."""
         self._work_out()

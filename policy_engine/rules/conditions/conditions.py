@@ -48,7 +48,7 @@ class ConditionValue:
     """True if `value` is a list of values, those of several results."""
 
 
-class Condition:
+class CompiledCondition:
     """A compiled `where` expression.
 
     Two expressions with the same `key` give the same answer everywhere.

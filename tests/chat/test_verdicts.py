@@ -73,7 +73,7 @@ def test_a_verdict_is_made_again(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_backend_that_cannot_be_loaded_has_no_verdict(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("scripts.verdicts.PACKAGES", {"kitoken": None})
-    monkeypatch.setattr(qualify, "load_backend", lambda *given: "kitoken cannot read this tokenizer: no model")
+    monkeypatch.setattr(qualify, "load_backend", lambda *given, **how: "kitoken cannot read this tokenizer: no model")
     assert made("builtin") == []
 
 
@@ -97,7 +97,7 @@ def test_a_known_vocabulary_needs_no_full_check(monkeypatch: pytest.MonkeyPatch)
 def test_a_backend_that_is_known_to_differ_is_not_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
     wrong = Verdict(**{**vars(own()), "difference": "token 1 of a text"})
     monkeypatch.setattr(qualify, "_shipped", lambda *given: wrong)
-    monkeypatch.setattr(qualify, "load_backend", lambda *given: pytest.fail("loaded"))
+    monkeypatch.setattr(qualify, "load_backend", lambda *given, **how: pytest.fail("loaded"))
     monkeypatch.setenv(cache.FOLDER_VARIABLE, "off")
     found = load_tokenizer("builtin").locator.qualify_fast([], ("kitoken",))
     assert isinstance(found, str)
@@ -117,7 +117,7 @@ def test_added_tokens_of_a_known_vocabulary_are_compared(monkeypatch: pytest.Mon
             return [[*ids, 1] if "<|im_end|>" in text else ids for text, ids in zip(texts, found)]
 
     monkeypatch.setenv(cache.FOLDER_VARIABLE, "off")
-    monkeypatch.setattr(qualify, "load_backend", lambda name, definition: Wrong(definition()))
+    monkeypatch.setattr(qualify, "load_backend", lambda name, definition, normalizes: Wrong(definition()))
     found = load_tokenizer("builtin").locator.qualify_fast([], ("kitoken",), full=True)
     assert isinstance(found, str)
     assert "kitoken differs" in found

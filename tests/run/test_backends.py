@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import pickle
 import random
 import re
@@ -42,7 +43,7 @@ class Planted:
 def planted(monkeypatch):
     """Every text is sampled; the backend is wrong in one row, which is past those that it has to qualify on."""
     backend = Planted(masker().tokenizer.tokenizer, PLANTED)
-    monkeypatch.setattr(qualify, "load_backend", lambda name, definition: backend)
+    monkeypatch.setattr(qualify, "load_backend", lambda name, definition, normalizes: backend)
     monkeypatch.setattr(qualify, "quick_check", lambda added: ["Hello"])
     monkeypatch.setattr(qualify, "_shipped", lambda *given: None)
     monkeypatch.setattr(locator, "is_sampled", lambda text, one_in=1: True)
@@ -152,7 +153,7 @@ def test_a_verdict_is_kept(tmp_path, monkeypatch, wrong):
     """A second process neither checks again what passed, nor tries again what failed."""
     backend = Counted(masker().tokenizer.tokenizer, wrong)
     monkeypatch.setenv(cache.FOLDER_VARIABLE, str(tmp_path))
-    monkeypatch.setattr(qualify, "load_backend", lambda name, definition: backend)
+    monkeypatch.setattr(qualify, "load_backend", lambda name, definition, normalizes: backend)
     monkeypatch.setattr(qualify, "PACKAGES", {"kitoken": lambda form: backend})
     monkeypatch.setattr(qualify, "full_check", lambda pieces: ["every", "token"])
     tokenizer = masker().tokenizer
@@ -225,3 +226,20 @@ def test_ids_of_texts_that_are_no_risk(name):
     assert len(texts) > 500
     backend = load_backend(name, locator.subject.definition)
     assert locator._difference(texts, backend.encode_batch(texts)) is None
+
+
+@pytest.mark.parametrize(("added", "normalizes"), [("<x>", False), ("<e\u0301>", True)])
+def test_a_backend_goes_without_a_normalizer_that_changes_none_of_its_texts(monkeypatch, added, normalizes):
+    """One that makes normal form C, of an added token too, is needed for finding that token."""
+    pytest.importorskip("kitoken")
+    monkeypatch.setenv(cache.FOLDER_VARIABLE, "off")
+    tokenizer = copy.deepcopy(load("qwen"))
+    tokenizer.add_tokens([added])
+    locator = ChatTokenizer.from_transformers(tokenizer).locator
+    found = qualify.qualify(locator.subject, "kitoken", ["Grüße 世界 नमस्ते"], full=False)
+    assert not isinstance(found, str), found
+    assert bool(found.backend._encoder.config()["normalization"]) == normalizes
+    texts = ["Grüße, 世界", "don't", f"a {added} b"]
+    assert [text for text in texts if found.risk.of(text)] == texts[2:] * normalizes
+    texts = texts[: 2 if normalizes else 3]
+    assert locator._difference(texts, found.encode_batch(texts)) is None

@@ -18,17 +18,18 @@ _HEADER: Final = b"#version"
 _SPACES: Final = b" \n\r\t"
 
 
-def plain_definition(definition: bytes) -> bytes:
+def plain_definition(definition: bytes, *, normalizes: bool = True) -> bytes:
     """A `tokenizer.json` without post-processor, truncation and padding.
 
-    A post-processor only adds special tokens, which are never asked for.
+    Its normalizer is left out too unless it `normalizes`. A post-processor only adds special tokens, which are never
+    asked for.
 
     >>> plain_definition(b'{"post_processor":{"type":"ByteLevel"},"model":{"type":"BPE"}}')
     b'{"post_processor": null, "truncation": null, "padding": null,"model":{"type":"BPE"}}'
     """
     head, model = head_and_model(definition)
-    plain = json.dumps(head | {"post_processor": None, "truncation": None, "padding": None})
-    return plain[:-1].encode() + model
+    gone = ["post_processor", "truncation", "padding", *(() if normalizes else ("normalizer",))]
+    return json.dumps(head | dict.fromkeys(gone))[:-1].encode() + model
 
 
 def head_and_model(definition: bytes) -> tuple[dict[str, Any], bytes]:

@@ -127,10 +127,10 @@ def is_sampled(text: str, one_in: int = SAMPLED) -> bool:
     return zlib.crc32(text.encode("utf-8", "surrogatepass")) % one_in == 0
 
 
-def load_backend(name: str, definition: Callable[[], bytes]) -> TokenBackend | str:
+def load_backend(name: str, definition: Callable[[], bytes], *, normalizes: bool = True) -> TokenBackend | str:
     """The backend for a tokenizer, or the reason why it cannot be loaded.
 
-    `definition` gives the text of its `tokenizer.json`.
+    `definition` gives the text of its `tokenizer.json`; without `normalizes` its normalizer is left out.
 
     >>> load_backend("no-such-package", bytes)
     "the package no-such-package is not installed: pip install 'chat-policy-engine[fast]'"
@@ -138,7 +138,7 @@ def load_backend(name: str, definition: Callable[[], bytes]) -> TokenBackend | s
     if version_of(name) is None:
         return f"the package {name} is not installed: pip install 'chat-policy-engine[fast]'"
     try:
-        return PACKAGES[name].of(plain_definition(definition()))
+        return PACKAGES[name].of(plain_definition(definition(), normalizes=normalizes))
     except BaseException as error:  # what a package of another language raises; a panic of Rust is no Exception
         if isinstance(error, KeyboardInterrupt | SystemExit):
             raise

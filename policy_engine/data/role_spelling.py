@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import Final
 
 from policy_engine.core.bounded import Bounded
@@ -20,6 +21,8 @@ _OTHER_IN_YAML: Final = frozenset({"null", "true", "false", "yes", "no", "on", "
 _ALIKE: Final = 0.75
 """Similarity above which an unknown role counts as a typo; high enough that `critique` is not read as `critic`."""
 _WORDS: Final = re.compile(r"[^\W\d_]+")
+_MOST: Final = 20
+"""Doubtful roles that are reported singly."""
 
 
 class RoleSpelling:
@@ -71,6 +74,54 @@ class RoleSpelling:
         letters = sorted(plain[:60])
         turned = (name for name in known if sorted(name.lower()) == letters)  # `gtp`: short, so like nothing
         return next(turned, None) or nearest(plain, known, cutoff=_ALIKE)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DoubtfulRole:
+    """A role of the data that looks misspelled.
+
+    `meant` is the likely spelling, `read_as` the role that this is read as (`human` as `user`), `messages` how many
+    messages have the role. `row` is the number of the first row that does, `place` its file and line, empty where not
+    known.
+    """
+
+    role: str
+    meant: str
+    read_as: str
+    messages: int
+    row: int
+    place: str = ""
+
+
+class DoubtfulRoles(dict[str, DoubtfulRole]):
+    """Roles of some data that look misspelled, by name; the first 20 that were met."""
+
+    def add(self, found: DoubtfulRole) -> None:
+        """Counts a role, in rows after those counted so far."""
+        # The first row of a role stays; only its number of messages grows.
+        known = self.get(found.role)
+        if known is not None:
+            found = replace(known, messages=known.messages + found.messages)
+        if known is not None or len(self) < _MOST:
+            self[found.role] = found
+
+    def add_roles(self, roles: Iterable[str], spelling: RoleSpelling, row: int, *, place: str = "") -> None:
+        """Counts those of a row's roles that look misspelled.
+
+        >>> found = DoubtfulRoles()
+        >>> found.add_roles(["user", "asistant"], RoleSpelling(["user", "assistant"]), 3)
+        >>> [(role.role, role.meant, role.row) for role in found.values()]
+        [('asistant', 'assistant', 3)]
+        """
+        for role in roles:
+            meant = spelling.meant(role)
+            if meant is not None:
+                read_as = spelling.read_as(meant)
+                self.add(DoubtfulRole(role=role, meant=meant, read_as=read_as, messages=1, row=row, place=place))
+
+    def name_places(self, where: Callable[[int], object]) -> None:
+        """Gives each role the place of its row."""
+        self.update({name: replace(found, place=str(where(found.row))) for name, found in self.items()})
 
 
 _ELSEWHERE: Final = {

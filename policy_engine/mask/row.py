@@ -5,17 +5,20 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, overload
+from typing import TYPE_CHECKING, Any, Final, overload
 
 import numpy as np
 
 from policy_engine.chat.segments import RenderedChat, TokenizedChat
 from policy_engine.chat.tokenizer import ChatTokenizer
-from policy_engine.mask.explain import Explanation, explain_segment, explain_token
-from policy_engine.mask.explain_row import RowExplanation, explain_row
 from policy_engine.mask.labels import check_sizes, labels_of, labels_where, loss_weights_of
 from policy_engine.mask.token_mask import TokenMask
 from policy_engine.rules.program import Program
+
+# Imported where a row is explained: most are not.
+if TYPE_CHECKING:
+    from policy_engine.mask.explain import Explanation
+    from policy_engine.mask.explain_row import RowExplanation
 
 LIST_TYPES: Final = {
     "input_ids": "int32",
@@ -187,6 +190,9 @@ class MaskedRow(Mapping[str, Any]):
 
         Raises IndexError for a token or segment that is not there, and TypeError if both are given.
         """
+        from policy_engine.mask.explain import explain_segment, explain_token
+        from policy_engine.mask.explain_row import explain_row
+
         if token is None and segment is None:
             return explain_row(self.program, self.tokenized, self.mask)
         if token is not None and segment is not None:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
-from policy_engine.chat.given.place import OnDrift, place_given
-from policy_engine.chat.given.turns import chat_of_turns
 from policy_engine.chat.media.in_messages import has_media
 from policy_engine.chat.segments import Miswritten, RenderedChat, TokenizedChat
 from policy_engine.chat.tokenizer import ChatTokenizer
@@ -17,6 +15,10 @@ from policy_engine.mask.apply_program import apply_program
 from policy_engine.mask.row import MaskedRow
 from policy_engine.mask.unrendered import Lost, check_written, lost_of, refuse_unrendered, without_read
 from policy_engine.rules.program import Program
+
+# What puts given ids on text is imported for rows that give some.
+if TYPE_CHECKING:
+    from policy_engine.chat.given.place import OnDrift
 
 
 def report_nothing(lost: Lost) -> None:
@@ -59,10 +61,13 @@ class RowMasker:
         """
         if conversation.given is None:
             return self.tokenizer.encode(chat)
+        from policy_engine.chat.given.place import place_given
+        from policy_engine.chat.given.turns import chat_of_turns
+
         if conversation.given.turns is not None:
             return chat_of_turns(self.tokenizer, conversation)
         # `drop` is an error here like `error`; `leaves_out` tells the two apart.
-        on_drift = cast(OnDrift, self.program.setting("drift"))
+        on_drift = cast("OnDrift", self.program.setting("drift"))
         return place_given(self.tokenizer, chat, conversation.given, on_drift=on_drift)
 
     def leaves_out(self, error: PolicyEngineError) -> bool:
@@ -76,6 +81,8 @@ class RowMasker:
         TemplateError.
         """
         if conversation.given is not None and conversation.given.turns is not None:
+            from policy_engine.chat.given.turns import chat_of_turns
+
             return chat_of_turns(self.tokenizer, conversation).chat  # nothing is rendered, so nothing is lost
         for message in conversation.messages:
             if type(message.get("content")) is not str:  # most are, and need no further look

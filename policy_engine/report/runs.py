@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -17,8 +18,10 @@ from policy_engine.chat.segments import MediaTokens, TokenizedChat
 from policy_engine.core.errors import PolicyEngineError
 from policy_engine.core.source import Place
 from policy_engine.core.vocabulary import Reason
-from policy_engine.mask.explain import ExplainedPiece
 from policy_engine.mask.token_mask import REASONS, TokenMask
+
+if TYPE_CHECKING:
+    from policy_engine.mask.explain import ExplainedPiece
 
 Ints = npt.NDArray[np.int64]
 

@@ -95,7 +95,7 @@ class BatchMasker:
             if isinstance(conversation, Conversation):
                 roles = [message["role"] for message in conversation.messages]
                 if not self._spelling.knows(roles):
-                    made.counts.add_roles(roles, self._spelling, number)
+                    made.counts.doubtful_roles.add_roles(roles, self._spelling, number)
         masked = mask_samples(read, self._rows, unrolled=self.masker.unrolls)
         # What is the same work for every row is done for all of them at once, before and after this loop.
         looked_at = [sample.row for samples in masked if isinstance(samples, list) for sample in samples]
@@ -138,7 +138,7 @@ class BatchMasker:
         samples = [sample for one in found for sample in samples_of(one)]
         has_control = any(self._control.found_in([row for row, _, _ in samples]))
         roles = {message["role"] for row, _, _ in samples for message in row.chat.messages}
-        counts.add_roles(roles, self._spelling, number)
+        counts.doubtful_roles.add_roles(roles, self._spelling, number)
         kept: list[Preference] = []
         tokens_cut, too_long, truncated, emptied = 0, 0, False, False
         for whole in found:

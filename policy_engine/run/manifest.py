@@ -16,11 +16,12 @@ from typing import Any, Final
 import pyarrow as pa
 
 from policy_engine._version import __version__
+from policy_engine.data.role_spelling import DoubtfulRole, DoubtfulRoles
 from policy_engine.lang.format import format_policy
 from policy_engine.lang.parse import parse
 from policy_engine.mask.masker import Masker
 from policy_engine.run.input_spans import InputFile
-from policy_engine.run.summary import Counts, DoubtfulRole, Failure
+from policy_engine.run.summary import Counts, Failure
 
 FORMAT: Final = 1
 """Version of the layout of manifests."""
@@ -91,7 +92,8 @@ def counts_from_json(data: Mapping[str, Any]) -> Counts:
         value = data[field.name]
         if field.name in _RECORDS:
             records = [_RECORDS[field.name](**record) for record in value]
-            made[field.name] = {r.role: r for r in records} if field.name == "doubtful_roles" else records
+            is_by_role = field.name == "doubtful_roles"
+            made[field.name] = DoubtfulRoles({r.role: r for r in records}) if is_by_role else records
         elif isinstance(value, list):
             made[field.name] = Counter({tuple(k) if isinstance(k, list) else k: n for k, n in value})
         else:

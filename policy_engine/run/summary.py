@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final
 
 from policy_engine.core.errors import PolicyEngineError
-from policy_engine.data.role_spelling import RoleSpelling
+from policy_engine.data.role_spelling import DoubtfulRole, DoubtfulRoles
 from policy_engine.mask.evidence.rule_use import Evidence
 from policy_engine.mask.evidence.token_sums import token_sums
 from policy_engine.mask.row import MaskedRow
@@ -51,22 +51,6 @@ class Failure:
         ('PE502', 'messages[N] has no `role`')
         """
         return self.code, re.sub(r"\d+", "N", self.reason)
-
-
-@dataclass(frozen=True, kw_only=True)
-class DoubtfulRole:
-    """A role of the data that looks misspelled.
-
-    `meant` is the likely spelling, `read_as` the role that this is read as (`human` as `user`), `messages` how many
-    messages have the role. `row` and `place` are those of the first row that does, as in `Failure`.
-    """
-
-    role: str
-    meant: str
-    read_as: str
-    messages: int
-    row: int
-    place: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,26 +108,7 @@ class Counts:
     left_out: dict[str, list[int]] = field(default_factory=dict)
     """Numbers of the rows that are not in the output, by why: `failed`, `empty`, `cut_empty`, `too_long`, `drift`."""
     failures: list[Failure] = field(default_factory=list)
-    doubtful_roles: dict[str, DoubtfulRole] = field(default_factory=dict)
-
-    def add_doubtful(self, found: DoubtfulRole) -> None:
-        """Counts a role that looks misspelled, in rows after those counted so far."""
-        # The first row of a role stays; only its number of messages grows.
-        known = self.doubtful_roles.get(found.role)
-        if known is not None:
-            found = replace(known, messages=known.messages + found.messages)
-        if known is not None or len(self.doubtful_roles) < FIRST_FAILURES:
-            self.doubtful_roles[found.role] = found
-
-    def add_roles(self, roles: Iterable[str], spelling: RoleSpelling, row: int, *, place: str = "") -> None:
-        """Counts those of a row's roles that look misspelled."""
-        for role in roles:
-            meant = spelling.meant(role)
-            if meant is not None:
-                read_as = spelling.read_as(meant)
-                self.add_doubtful(
-                    DoubtfulRole(role=role, meant=meant, read_as=read_as, messages=1, row=row, place=place)
-                )
+    doubtful_roles: DoubtfulRoles = field(default_factory=DoubtfulRoles)
 
     def add_lost(self, lost: Lost) -> None:
         """Counts pieces that never reached the text.
@@ -157,7 +122,7 @@ class Counts:
     def name_places(self, where: Callable[[int], object]) -> None:
         """Gives their places to rows that are reported singly."""
         self.failures = [replace(f, place=str(where(f.row))) for f in self.failures]
-        self.doubtful_roles = {n: replace(d, place=str(where(d.row))) for n, d in self.doubtful_roles.items()}
+        self.doubtful_roles.name_places(where)
 
     def fail(self, number: int, error: PolicyEngineError) -> None:
         """Counts a row that failed."""
@@ -228,7 +193,7 @@ class Counts:
         for failure in other.failures:
             self._add_failure(failure)
         for found in other.doubtful_roles.values():
-            self.add_doubtful(found)
+            self.doubtful_roles.add(found)
 
 
 _NOT_TOLD: Final = ("rules", "evidence", "rows_masked", "failures_alike")

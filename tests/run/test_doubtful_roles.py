@@ -11,11 +11,11 @@ from policy_engine.chat.loading import load_tokenizer
 from policy_engine.core.vocabulary import KNOWN_ROLES
 from policy_engine.data.dataset import load_dataset_spec
 from policy_engine.data.formats import named_format
-from policy_engine.data.role_spelling import RoleSpelling
+from policy_engine.data.role_spelling import DoubtfulRole, RoleSpelling
 from policy_engine.mask.masker import Masker
 from policy_engine.rules.compile import compile_text
 from policy_engine.run.manifest import counts_from_json, counts_to_json
-from policy_engine.run.summary import Counts, DoubtfulRole
+from policy_engine.run.summary import Counts
 from tests.cli.support import GOOD, cli, write_chats, write_policy
 
 SLIP = [{"role": "user", "content": "a"}, {"role": "asistant", "content": "b"}]
@@ -100,8 +100,8 @@ def test_a_starter_policy_does_not_name_them(tmp_path: Path) -> None:
 def test_counts_of_batches_add_up() -> None:
     first, second = Counts(), Counts()
     for counts, row in ((first, 3), (first, 4), (second, 9)):
-        counts.add_doubtful(DoubtfulRole(role="usr", meant="user", read_as="user", messages=1, row=row))
-    second.add_doubtful(DoubtfulRole(role="tol", meant="tool", read_as="tool", messages=1, row=9))
+        counts.doubtful_roles.add(DoubtfulRole(role="usr", meant="user", read_as="user", messages=1, row=row))
+    second.doubtful_roles.add(DoubtfulRole(role="tol", meant="tool", read_as="tool", messages=1, row=9))
     first.merge(counts_from_json(json.loads(json.dumps(counts_to_json(second)))))
     first.name_places(lambda row: f"a:{row}")
     assert [("usr", 3, 3, "a:3"), ("tol", 1, 9, "a:9")] == [

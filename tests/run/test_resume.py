@@ -15,11 +15,12 @@ import pytest
 
 from benchmarks.checksum import canonical_checksum
 from policy_engine.core.errors import ConfigError, DataError
+from policy_engine.data.role_spelling import DoubtfulRole
 from policy_engine.mask.masker import Masker
 from policy_engine.rules.compile import compile_text
 from policy_engine.run.manifest import counts_from_json, counts_to_json
 from policy_engine.run.resume import Journal
-from policy_engine.run.summary import Counts, DoubtfulRole, Failure
+from policy_engine.run.summary import Counts, Failure
 from policy_engine.run.truncate import Truncation
 from tests.run.support import CARD, apply_dataset, chat, masker, write_lines
 from tests.run.test_shards import ROWS, rows_in, run
@@ -192,7 +193,7 @@ def test_counts_survive_json():
     counts.trained["assistant", "text"] = 4
     counts.reasons["rule"] = 2
     counts.failures = [Failure(row=1, code="PE501", reason="x", place="a:1", help="mend it")]
-    counts.add_doubtful(DoubtfulRole(role="usr", meant="user", read_as="user", messages=2, row=1, place="a:1"))
+    counts.doubtful_roles.add(DoubtfulRole(role="usr", meant="user", read_as="user", messages=2, row=1, place="a:1"))
     assert counts == counts_from_json(json.loads(json.dumps(counts_to_json(counts))))
 
 

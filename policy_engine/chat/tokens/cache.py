@@ -50,6 +50,8 @@ _PROVEN: Final = "proven"
 # One of the largest, that of Gemma 3, has 33 MB.
 _LARGEST: Final = 64 << 20
 """Files of a tokenizer's folder that are larger, in bytes, are a model's weights."""
+_PART: Final = 1 << 16
+"""Bytes of a file that are read at a time for its checksum."""
 _WEIGHTS: Final = frozenset({".safetensors", ".bin", ".pt", ".pth", ".gguf", ".onnx", ".h5", ".msgpack"})
 
 
@@ -263,4 +265,10 @@ def _is_own(path: Path) -> bool:
 
 
 def _digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    # A part at a time: the memory of a whole file takes as long to get as its checksum does.
+    found = hashlib.sha256()
+    part = memoryview(bytearray(_PART))
+    with path.open("rb", buffering=0) as file:
+        while size := file.readinto(part):
+            found.update(part[:size])
+    return found.hexdigest()

@@ -18,9 +18,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from policy_engine.builtin.verdicts import Verdict, shipped_verdict
 from policy_engine.chat.tokens import check_texts
 from policy_engine.chat.tokens.cache import CacheEntry, find, keep, own_code
 from policy_engine.chat.tokens.check_texts import Risk, full_check, quick_check
@@ -28,6 +27,10 @@ from policy_engine.chat.tokens.definition import head_and_model
 from policy_engine.chat.tokens.fast_backend import PACKAGES, TokenBackend, load_backend
 from policy_engine.chat.tokens.nfc import is_kept
 from policy_engine.core.versions import version_of
+
+# Imported for a vocabulary of which the cache has no verdict.
+if TYPE_CHECKING:
+    from policy_engine.builtin.verdicts import Verdict
 
 _FORM: Final = "form.bin"
 _CHUNK: Final = 2_000
@@ -143,6 +146,8 @@ def check_code() -> str:
 
 
 def _shipped(definition: bytes, name: str, version: str) -> Verdict | None:
+    from policy_engine.builtin.verdicts import shipped_verdict
+
     return shipped_verdict(
         vocabulary_of(definition),
         backend=name,

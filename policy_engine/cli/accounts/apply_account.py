@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from rich.console import RenderableType
 from rich.text import Text
@@ -12,7 +12,7 @@ from policy_engine.cli.outcome import more_alike
 from policy_engine.core.diagnostics import Diagnostic
 from policy_engine.core.source import Place
 from policy_engine.core.wording import counted, share
-from policy_engine.data.role_spelling import what_to_do
+from policy_engine.data.role_spelling import DoubtfulRole, what_to_do
 from policy_engine.mask.evidence.rule_findings import unused_rules, why_unused
 from policy_engine.mask.evidence.rule_use import Evidence
 from policy_engine.mask.evidence.segment_kinds import NO_ROLE
@@ -23,8 +23,9 @@ from policy_engine.report.rules import rule_table
 from policy_engine.report.styles import BAD, DOUBT, GOOD
 from policy_engine.report.view import rule_views
 from policy_engine.rules.program import Program
-from policy_engine.run.summary import DoubtfulRole, Summary
-from policy_engine.run.truncate import LONGER
+
+if TYPE_CHECKING:
+    from policy_engine.run.summary import Summary
 
 _NUMBERS: Final = 8
 
@@ -81,6 +82,8 @@ def no_rows(summary: Summary) -> tuple[Diagnostic, ...]:
     """The finding of a run that leaves nothing to train on."""
     if summary.rows_out:
         return ()
+    from policy_engine.run.truncate import LONGER
+
     counts = (
         (summary.rows_failed, "failed"),
         (summary.rows_empty, "had nothing to train"),

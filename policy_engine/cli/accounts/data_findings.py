@@ -16,9 +16,8 @@ from policy_engine.core.diagnostics import Diagnostic
 from policy_engine.core.errors import PolicyEngineError
 from policy_engine.core.wording import counted
 from policy_engine.data.conversation import Conversation
-from policy_engine.data.role_spelling import as_declared, read_elsewhere_as
+from policy_engine.data.role_spelling import DoubtfulRole, as_declared, read_elsewhere_as
 from policy_engine.mask.unrendered import printed_help, printed_text
-from policy_engine.run.summary import DoubtfulRole
 
 
 def data_findings(

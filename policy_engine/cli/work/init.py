@@ -29,10 +29,9 @@ from policy_engine.data.dataset import DatasetSpec
 from policy_engine.data.files.readers import read_rows
 from policy_engine.data.formats import Format, named_format
 from policy_engine.data.pairs import conversations_in
-from policy_engine.data.role_spelling import RoleSpelling
+from policy_engine.data.role_spelling import DoubtfulRoles, RoleSpelling
 from policy_engine.mask.unrendered import lost_text
 from policy_engine.report.styles import BAD, DOUBT
-from policy_engine.run.summary import Counts
 
 _SAYS_TRAIN = ("train", "training", "trainable", "loss", "learn", "trained")
 _SAYS_WEIGHT = ("weight", "loss_weight", "loss_scale")
@@ -61,22 +60,22 @@ def write_starter(
     source = read_rows(data)
     format, rows = see_format(source, limit, DatasetSpec())
     failed: list[tuple[int, PolicyEngineError]] = []
-    counts = Counts()
-    found = survey(_conversations(rows, format, failed, counts), tok)
-    counts.name_places(source.where)
+    doubtful = DoubtfulRoles()
+    found = survey(_conversations(rows, format, failed, doubtful), tok)
+    doubtful.name_places(source.where)
     if not found.rows:
         first, error = failed[0]
         raise RowError(
             f"{error.message}; none of the {counted(len(failed), 'row')} of `{data}` can be read", help=error.help
         ).at(source.where(first))
-    policy = policy_text(found, data, failed=len(failed), but=counts.doubtful_roles)
+    policy = policy_text(found, data, failed=len(failed), but=doubtful)
     write_text_file(policy_path, policy, overwrite=overwrite)
     names = {"tokenizer": _beside(tokenizer, base), "template": template and _beside(template, base)}
     write_text_file(dataset_path, dataset_text(found, data, policy_path.name, format, names), overwrite=overwrite)
     warnings = [
         *data_findings(
             found.lost,
-            doubtful=tuple(counts.doubtful_roles.values()),
+            doubtful=tuple(doubtful.values()),
             quoted=found.quoted,
             printed=found.printed,
             bos=opening_bos(tok),
@@ -222,7 +221,7 @@ def dataset_text(found: Survey, data: str, policy: str, format: Format, names: d
 
 
 def _conversations(
-    rows: Iterator[tuple[int, Any]], format: Format, failed: list[tuple[int, PolicyEngineError]], counts: Counts
+    rows: Iterator[tuple[int, Any]], format: Format, failed: list[tuple[int, PolicyEngineError]], roles: DoubtfulRoles
 ) -> Iterator[Conversation]:
     spelling = RoleSpelling.of(format)
     for number, row in rows:
@@ -230,7 +229,7 @@ def _conversations(
             if isinstance(row, PolicyEngineError):
                 raise row
             for _, conversation in conversations_in(row, format):
-                counts.add_roles((m["role"] for m in conversation.messages), spelling, number)
+                roles.add_roles((m["role"] for m in conversation.messages), spelling, number)
                 yield conversation
         except PolicyEngineError as error:
             failed.append((number, error))

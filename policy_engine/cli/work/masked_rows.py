@@ -16,12 +16,11 @@ from policy_engine.data.dataset import LOOKED_AT, DatasetSpec, format_seen
 from policy_engine.data.files.readers import Rows, read_rows
 from policy_engine.data.formats import Format
 from policy_engine.data.pairs import PAIR_KINDS, conversations_in, read_judged
-from policy_engine.data.role_spelling import RoleSpelling
+from policy_engine.data.role_spelling import DoubtfulRoles, RoleSpelling
 from policy_engine.mask.masker import Masker
 from policy_engine.mask.preferences.join import mask_preferences
 from policy_engine.mask.row import MaskedRow
 from policy_engine.mask.warner import DataWarning
-from policy_engine.run.summary import Counts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +53,7 @@ def masked_rows(
     limit: int | None,
     numbers: Sequence[int],
     say: Callable[[str], None],
-    doubtful: Counts | None = None,
+    doubtful: DoubtfulRoles | None = None,
 ) -> Iterator[Row]:
     """The first `limit` rows, or those of the given numbers (from 1), masked one by one.
 

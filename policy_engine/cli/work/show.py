@@ -21,17 +21,16 @@ from policy_engine.cli.work.masked_rows import masked_rows
 from policy_engine.core.choices import ColorBy
 from policy_engine.core.diagnostics import Diagnostic
 from policy_engine.core.wording import counted
+from policy_engine.data.role_spelling import DoubtfulRole, DoubtfulRoles
 from policy_engine.mask.evidence.rule_findings import rule_findings, unused_rules
 from policy_engine.mask.evidence.rule_use import Evidence, RuleWatch
 from policy_engine.mask.evidence.segment_kinds import ControlTokens
-from policy_engine.mask.explain import explain_pieces
 from policy_engine.mask.row import MaskedRow
 from policy_engine.mask.unrendered import Lost, lost_json, lost_of
 from policy_engine.report.runs import FailedRow, ShownRow, failed_row
 from policy_engine.report.styles import DOUBT
 from policy_engine.report.terminal import Legend, RowText
 from policy_engine.report.view import RowView, row_view, rule_views, run_view
-from policy_engine.run.summary import Counts, DoubtfulRole
 
 
 def show_rows(
@@ -52,7 +51,7 @@ def show_rows(
     rows: list[RowView] = []
     shown_html: list[ShownRow | FailedRow] = []
     failed: list[Diagnostic] = []
-    counts = Counts()
+    roles = DoubtfulRoles()
     control = ControlTokens(inputs.masker.tokenizer)
     controlled: list[str] = []
     program = inputs.masker.program
@@ -60,13 +59,16 @@ def show_rows(
     # A run view has stretches of tokens that were decided alike; it is enough for people, and much faster.
     view_of = row_view if machine or which.ids else run_view
     bos = 0
-    for row in masked_rows(data, inputs, limit=which.limit, numbers=which.row or (), say=said.append, doubtful=counts):
+    for row in masked_rows(data, inputs, limit=which.limit, numbers=which.row or (), say=said.append, doubtful=roles):
         if isinstance(row.result, MaskedRow):
             done = row.result
             watch.look(done, seen, number=len(rows) + 1)
             rows.append(view_of(done.tokenized, done.mask, name=row.name))
             bos = max(bos, inputs.masker.tokenizer.times_bos(done.input_ids[:8]))
             if html is not None:
+                # The page alone says why each piece is decided as it is.
+                from policy_engine.mask.explain import explain_pieces
+
                 shown_html.append(
                     ShownRow(
                         number=row.number,
@@ -99,7 +101,7 @@ def show_rows(
     return Outcome(
         exit=Exit.FAILS if failed else Exit.HOLDS,
         diagnostics=(
-            *_data_findings(rows, inputs, bos, tuple(counts.doubtful_roles.values())),
+            *_data_findings(rows, inputs, bos, tuple(roles.values())),
             *rule_findings(program, seen, rows=len(rows)),
             *(failed if machine else grouped(failed)),
         ),

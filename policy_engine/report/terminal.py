@@ -142,7 +142,7 @@ def _lines(pieces: Iterable[Styled], console: Console, width: int) -> Iterator[R
     """
     line: list[Styled] = []
     size = 0
-    # Without colours a style changes nothing, so lines that fit go to rich as one text.
+    # Without colours a style changes nothing, so all lines go to rich as one text.
     is_plain = console.color_system is None
     plain: list[str] = []
     for text, style in (*pieces, ("\n", "")):
@@ -151,22 +151,22 @@ def _lines(pieces: Iterable[Styled], console: Console, width: int) -> Iterator[R
                 whole = "".join(own for own, _ in line)
                 # A wide character takes two columns, so that only plain lines are known to fit by their length.
                 fits = size <= width and _NARROW.fullmatch(whole)
-                if fits and is_plain:
-                    plain += (whole, "\n")
+                if is_plain:
+                    folded = (
+                        [whole] if fits else [own.plain for own in Text(whole).wrap(console, width, overflow="fold")]
+                    )
+                    plain += folded
                 elif fits:
                     yield from (Segment(own, console.get_style(name) if name else None) for own, name in line)
                     yield Segment.line()
                 else:
-                    if plain:
-                        yield Segment("".join(plain))
-                        plain = []
                     yield Text.assemble(*line, overflow="fold", no_wrap=False)
                 line, size = [], 0
             if part:
                 line.append((part, style))
                 size += len(part)
     if plain:
-        yield Segment("".join(plain))
+        yield Segment("\n".join([*plain, ""]))
 
 
 def _turn_text(turn: TurnView, color_by: ColorBy, marks: bool, ids: bool) -> list[Styled]:

@@ -53,8 +53,15 @@ def _put_behind(rendered: RenderedChat, prompt: RenderedChat) -> RenderedChat | 
     if any(s.turn not in (turn, None) for s in behind):
         return None
     moved = (replace(s, start=s.start + asked - opened, end=s.end + asked - opened) for s in behind)
+    # Of the messages before, the text has what the prompt wrote: thinking that the whole rendering dropped is in it.
+    before = tuple(u for u in prompt.unrendered if u.turn != turn)
     return replace(
         rendered,
+        unrendered=(*before, *(u for u in rendered.unrendered if u.turn == turn)),
+        miswritten=(
+            *(m for m in prompt.miswritten if m.turn != turn),
+            *(m for m in rendered.miswritten if m.turn == turn),
+        ),
         text=prompt.text[:asked] + rendered.text[opened:],
         segments=(*(s for s in prompt.segments if s.end <= asked), *moved),
         literals=(

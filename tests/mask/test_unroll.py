@@ -11,7 +11,7 @@ from policy_engine.core.errors import PolicyEngineError, RowError
 from policy_engine.data.conversation import Conversation
 from policy_engine.mask.masker import Masker
 from policy_engine.mask.unrendered import lost_of
-from policy_engine.mask.unroll import UnrolledRow
+from policy_engine.mask.unroll import UnrolledRow, lost_fields
 from policy_engine.rules.compile import compile_text
 from policy_engine.testing import conversations
 from policy_engine.testing.choices import RandomChoices
@@ -160,7 +160,12 @@ def test_thinking_before_a_call_stays_where_the_template_drops_it_later() -> Non
     (sample,) = _masker("gptoss").unroll(Conversation(messages=messages))
     assert (1, 3) == sample.turns
     assert "I call." in _trained_text(sample)
-    assert "I call." not in _masker("gptoss").mask(Conversation(messages=messages)).chat.text
+    whole = _masker("gptoss").mask(Conversation(messages=messages)).chat
+    assert "I call." not in whole.text
+    # What a sample has is not counted as lost.
+    assert {("assistant", "thinking"): 1} == lost_of(whole)
+    assert {} == lost_fields(sample)
+    assert () == sample.row.chat.unrendered
 
 
 def _trained_text(sample: UnrolledRow) -> str:

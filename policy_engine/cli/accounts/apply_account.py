@@ -230,7 +230,8 @@ def _notes(summary: Summary, masker: Masker) -> list[Text]:
         notes.append(f"{counted(summary.rows_with_control_tokens, 'row')} with control tokens in the data")
     if summary.rows_unrolled == 0 and summary.rows_out:
         notes.append(
-            "nothing was unrolled: in every row, what is trained is in the context that inference gives it as it is"
+            "no row became several samples: one sample of each has all that is trained, in the context that inference "
+            "gives it"
         )
     if masker.program.is_weighted and summary.rows_out:
         notes.append(

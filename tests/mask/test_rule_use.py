@@ -89,6 +89,24 @@ def test_a_field_of_another_name_or_type(test: str, keys: dict[str, Any], help: 
     assert [("PE520", "warning", help)] == told(f"mask assistant where {test}", [USER, answer(**keys)])
 
 
+@pytest.mark.parametrize(
+    "test",
+    ["message.train != null", "not (message.train == null)", 'message.train in [null, "yes"]', "message.train == null"],
+)
+@pytest.mark.parametrize("value", [True, 0, "yes", []])
+def test_a_test_of_null_asks_for_no_type(test: str, value: object) -> None:
+    rows = [[USER, answer(train=value)]] * 30
+    assert "PE520" not in {code for code, _, _ in told(f"train assistant where {test}", *rows)}
+    # A field that no message has is still reported.
+    assert "PE520" in {code for code, _, _ in told(f"train assistant where {test}", *[[USER, answer()]] * 30)}
+
+
+@pytest.mark.parametrize(("op", "truth"), [("==", "never"), ("!=", "always")])
+def test_a_comparison_of_two_types_is_said_to_be_what_it_is(op: str, truth: str) -> None:
+    (message,) = [d.message for d in found(f"train assistant where message.train {op} 0", [USER, answer(train="0")])]
+    assert message.endswith(f"the comparison is type-strict and {truth} true")
+
+
 def test_each_test_of_a_field_has_its_own_type() -> None:
     policy = 'mask assistant where message.training == 0\nmask assistant where message.training == "0"'
     assert ["write `message.training == 0`"] == [d.help for d in found(policy, [USER, answer(training=0)])]

@@ -152,12 +152,14 @@ _MISSING: Final = "a test of a field that is not there is false, and a weight th
 def _mistyped(program: Program, asked: Asked, types: list[str], values: list[str], span: Span | None) -> Diagnostic:
     wanted = " or ".join(f"a {kind}" for kind in sorted(asked.types))
     shown = ", ".join(f"`{value}`" for value in values)
+    asking = next((leaf for leaf in _leaves(program) if _asks(leaf, asked)), None)
+    is_unequal = isinstance(asking, Compare) and asking.op == "!="
     return Diagnostic(
         code="PE520",
         severity="warning",
         message=f"`{asked.name}` is compared with {wanted}, and the data has only "
         f"{' and '.join(f'{kind}s' if kind != 'null' else kind for kind in types)} there ({shown}): "
-        "the comparison is type-strict and never true",
+        f"the comparison is type-strict and {'always' if is_unequal else 'never'} true",
         help=_in_the_type(program, asked, values),
         span=span,
     )

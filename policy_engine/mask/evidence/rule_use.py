@@ -33,7 +33,7 @@ Evidence: TypeAlias = Counter[tuple[str, ...]]
 
 `("decided", RULE)` counts rows in which a rule decided a token. Until it has, `("selected", RULE)` counts rows with its
 targets, and `("held", RULE)` those in which its condition holds there. `("there", FIELD)`: the field of a test has a
-value of a type that the test can be true of. `("type", FIELD, TYPE)`, `("value", FIELD, JSON)`: it has others.
+value of a type that the test is meant for. `("type", FIELD, TYPE)`, `("value", FIELD, JSON)`: it has others.
 `("whole", FIELD)`: content parts have it, and the template prints their list as one. `("key", SCOPE, NAME)`: names that
 data has where a field is not found, SCOPE being `message.meta` below a field that is there. `("thinking", MARKER)`:
 rows with thinking as text.
@@ -56,7 +56,7 @@ _THINKING: Final = frozenset({"reasoning.open", "reasoning.text", "reasoning.clo
 
 @dataclass(frozen=True, kw_only=True)
 class Asked:
-    """A field that some tests of a policy ask for, with the JSON types that they can be true of."""
+    """A field that some tests of a policy ask for, with the JSON types that they are meant for."""
 
     field: Field
     types: frozenset[str]
@@ -178,13 +178,13 @@ def _uses(program: Program) -> Iterator[tuple[Field, frozenset[str]]]:
 
 
 def tests_of(condition: Expr) -> Iterator[tuple[Field, frozenset[str]]]:
-    """The field of each test of a condition, with the JSON types of which the test can be true."""
+    """The field of each test of a condition, with the JSON types that the test is meant for."""
     for leaf in leaves(condition):
         yield leaf.field, types_of(leaf)
 
 
 def types_of(leaf: Compare | Has | Truth) -> frozenset[str]:
-    """The JSON types of values that a test can be true of.
+    """The JSON types of values that a test is meant for.
 
     >>> from policy_engine.lang.check import check_text
     >>> policy = check_text("train user where message.a == 1 and message.b contains 2")
@@ -201,6 +201,9 @@ def types_of(leaf: Compare | Has | Truth) -> frozenset[str]:
         return frozenset({"string"})
     # `!=` too: it is true of every value of another type, and nobody means that.
     values = leaf.value if isinstance(leaf.value, tuple) else (leaf.value,)
+    # A test of null asks for a value, of any type: `!= null` is true of all the others, and `== null` of their lack.
+    if None in values:
+        return _ANY
     return frozenset({kind_of(value) for value in values})
 
 

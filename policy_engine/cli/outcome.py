@@ -52,6 +52,8 @@ class Outcome:
 
     exit: Exit = Exit.HOLDS
     diagnostics: tuple[Diagnostic, ...] = ()
+    findings: tuple[Diagnostic, ...] = ()
+    """Findings that `body` has in words of its own; formats for machines have them behind `diagnostics`."""
     data: Mapping[str, Any] = field(default_factory=dict)
     head: tuple[RenderableType, ...] = ()
     """Lines before the findings for people: how the rows were read, which findings are about."""

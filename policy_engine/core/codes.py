@@ -111,4 +111,8 @@ CODES: Final[dict[str, str]] = {
     "PE611": "ends that are trained where the data's weight masks the text",
     "PE701": "a policy's own test that fails",
     "PE702": "a trainer that does not train what the labels say",
+    "PE703": "labels with a habit that is seldom meant",
+    "PE704": "labels that are not what the policy says",
+    "PE705": "prepared rows that an audit cannot judge",
+    "PE706": "two policies or masks that differ",
 }

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Final, Literal, get_args
 
 from policy_engine.cli.outcome import Outcome
@@ -36,5 +37,6 @@ def write(verb: str, outcome: Outcome, format: ReportFormat) -> None:
         write_text(outcome)
     else:
         # Not by `print_all`: machine formats escape what is unsafe in ways of their own.
+        outcome = replace(outcome, diagnostics=(*outcome.diagnostics, *outcome.findings))
         sys.stdout.write(_MACHINE[format](verb, outcome))
         sys.stdout.flush()

@@ -14,6 +14,7 @@ from policy_engine.cli.options import DatasetOption, FormatOption, Loading, Name
 from policy_engine.cli.outcome import Exit, Outcome, diagnostics_of
 from policy_engine.cli.verbs.prove import witness_facts, witness_lines
 from policy_engine.cli.work.inputs import load_chat_tokenizer, masker_for, read_checked, read_schema
+from policy_engine.core.diagnostics import Diagnostic
 from policy_engine.core.errors import ConfigError
 from policy_engine.report.styles import BAD, DOUBT, GOOD
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 _LISTED = 5
 """Rows that are listed by default, of those that change."""
+_PLACES = 3
+"""Places of a change that a finding names."""
 _STYLES = {"equal": GOOD, "trains more": DOUBT, "trains less": DOUBT, "incomparable": BAD}
 
 
@@ -70,7 +73,7 @@ def diff(
 def _on_data(old: str, new: str, rows: _Rows) -> Outcome:
     assert rows.data is not None
     # Imported here, so that a comparison without data loads no tokenizer.
-    from policy_engine.cli.work.diff import data_facts, data_lines, diff_rows
+    from policy_engine.cli.work.diff import data_facts, data_findings, data_lines, diff_rows
 
     compared = _compare(old, new, rows.dataset)
     schema = read_schema(rows.dataset)
@@ -85,6 +88,7 @@ def _on_data(old: str, new: str, rows: _Rows) -> Outcome:
         compared,
         exit=Exit.FAILS if differs else compared.exit,
         diagnostics=tuple(d for place, error in found.failures for d in diagnostics_of(error, place=place)),
+        findings=(*compared.findings, *data_findings(found)),
         data={**compared.data, "data": data_facts(rows.data, found, *policies)},
         body=(*compared.body, *data_lines(rows.data, found, *policies)),
     )
@@ -117,8 +121,21 @@ def _compare(old: str, new: str, dataset: str | None, *, unused: str | None = No
             ],
             "settings": [{"name": s.name, "old": s.old, "new": s.new} for s in found.settings],
         },
+        findings=tuple(_findings(old, new, found)),
         body=tuple(_lines(old, new, found)),
     )
+
+
+def _findings(old: str, new: str, found: Diff) -> Iterator[Diagnostic]:
+    for change in found.changes:
+        where = "; ".join(change.places[:_PLACES]) + ("; …" if len(change.places) > _PLACES else "")
+        message = f"{new} against {old}: {change.kind}, {change.old} → {change.new}: {where}"
+        yield Diagnostic(code="PE706", message=message, help="`policy-engine diff` prints a conversation that shows it")
+    for setting in found.settings:
+        change_of = f"{setting.old} → {setting.new}" if setting.old else "differ"
+        yield Diagnostic(code="PE706", message=f"{new} against {old}: {setting.name}: {change_of}")
+    if found.undecided is not None:
+        yield Diagnostic(code="PE706", severity="warning", message=f"{new} against {old}: {found.undecided}")
 
 
 def _lines(old: str, new: str, found: Diff) -> Iterator[RenderableType]:

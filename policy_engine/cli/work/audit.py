@@ -14,6 +14,7 @@ from policy_engine.audit.audit import Audit, Auditor
 from policy_engine.audit.parted_rows import has_ids
 from policy_engine.chat.tokenizer import ChatTokenizer
 from policy_engine.cli.accounts.apply_account import rules_json
+from policy_engine.cli.accounts.audit_findings import BREACHES, audit_findings, tokens_of, why_not_found
 from policy_engine.cli.options import Named
 from policy_engine.cli.outcome import Exit, Outcome, diagnostics_of, grouped
 from policy_engine.core.diagnostics import Diagnostic
@@ -29,7 +30,6 @@ from policy_engine.report.styles import DOUBT, GOOD
 from policy_engine.report.view import rule_views
 from policy_engine.rules.program import Program
 
-_SHOWN: Final = 5
 _HELP: Final = "audit takes a dataset that is already tokenized; for chats: `init` or `show`"
 # The comment of a shipped policy has paragraphs with a head: `# Behaves like: …`, up to the next head or the policy.
 _LIKE: Final = re.compile(r"(?ms)^# Behaves like: (.*?)(?=^# [A-Z][a-z]+:|^#$|^[^#]|\Z)")
@@ -88,6 +88,7 @@ def audit_rows(
     return Outcome(
         exit=Exit.FAILS if fails else Exit.UNDECIDED if unseen else Exit.HOLDS,
         diagnostics=(*about_rules, *grouped(failures)),
+        findings=audit_findings(data, found, rows.where),
         data=_data(found, program, len(failures)),
         body=tuple(_body(data, found, program, named)),
     )
@@ -145,10 +146,7 @@ def _body(data: str, found: Audit, program: Program | None, named: Named) -> Ite
         yield from _compared(found, program)
     if lost := found.rows - found.recovered:
         yield Text(f"not found again: {counted(lost, 'row')}", style=f"bold {DOUBT}")
-        why = "cut, made by another template, or ambiguous in their ids alone; keep `messages` beside them"
-        if not found.recovered:
-            why = "is this the tokenizer and the template that made them?"
-        yield Text(f"  roles and parts of these are not known: {why}")
+        yield Text(f"  roles and parts of these are not known: {why_not_found(found)}")
     if program is None:
         yield Text("")
         # The command can be pasted: where a shipped policy explains every row, it is the one to compare with.
@@ -225,9 +223,8 @@ def _compared(found: Audit, program: Program) -> Iterator[RenderableType]:
     if found.breaches:
         breaks = "row breaks" if len(found.breaches) == 1 else "rows break"
         yield Text(f"{len(found.breaches):,} {breaks} the policy", style="bold")
-        for breach in found.breaches[:_SHOWN]:
-            tokens = ", ".join(f"{text!r} is {effect} (token {at})" for at, text, effect in breach.tokens)
-            yield Text(f"  row {breach.row}, {counted(breach.differing, 'token')}: {tokens}")
+        for breach in found.breaches[:BREACHES]:
+            yield Text(f"  row {breach.row}, {counted(breach.differing, 'token')}: {tokens_of(breach)}")
     if found.compared and not found.breaches:
         which = "the 1 row" if found.compared == 1 else f"every one of the {found.compared:,} rows"
         yield Text(f"{which} that could be compared with the policy is what it says")
@@ -237,7 +234,7 @@ def _compared(found: Audit, program: Program) -> Iterator[RenderableType]:
             asked = ", ".join(f"`{name}`" for name, _ in found.untold.most_common())
             yield Text(f"  the policy asks for {asked}, which ids do not say")
         if found.markers:
-            markers = ", ".join(repr(text) for text, _ in found.markers.most_common(_SHOWN))
+            markers = ", ".join(repr(text) for text, _ in found.markers.most_common(BREACHES))
             yield Text(f"  ids do not say whether template or data wrote {markers}, which the policy asks")
         if found.untold or found.markers:
             yield Text("  keep `messages` (and `tools`) beside the ids")

@@ -11,6 +11,7 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from policy_engine.cli.work.masked_rows import see_format
+from policy_engine.core.diagnostics import Diagnostic
 from policy_engine.core.errors import PolicyEngineError
 from policy_engine.core.wording import counted
 from policy_engine.data.conversation import Conversation
@@ -28,6 +29,7 @@ from policy_engine.report.visible import around, one_line
 
 _BATCH = 64
 _CONTEXT = 24
+_CHANGES = 3
 
 
 def diff_rows(data: str, old: Masker, new: Masker, *, limit: int | None, listed: int) -> DataDiff:
@@ -125,6 +127,26 @@ def data_facts(data: str, found: DataDiff, old: CheckedPolicy, new: CheckedPolic
             for row in found.listed
         ],
     }
+
+
+def data_findings(found: DataDiff) -> Iterator[Diagnostic]:
+    """The listed rows that change, as findings at their places, and a count of the others."""
+    for row in found.listed:
+        fate = "" if row.old == row.new else f"; {FATES[row.old]} → {FATES[row.new]}"
+        what = "; ".join(
+            f"{_tokens(s)}, {s.part}: {weight_in_words(s.old_weight)} → {weight_in_words(s.new_weight)}"
+            for s in row.changed[:_CHANGES]
+        )
+        message = f"{counted(row.tokens, 'token')} {'changes' if row.tokens == 1 else 'change'}{fate}: {what}"
+        yield Diagnostic(
+            code="PE706", message=message.removesuffix(": "), help="`policy-engine diff` prints them", place=row.place
+        )
+    more = found.rows_changed - len(found.listed)
+    if more > 0:
+        # `--list 0` lists no row, so that the count is all there is.
+        which = f"{counted(more, 'more row')}" if found.listed else counted(more, "row")
+        help = "`--list N` lists them"
+        yield Diagnostic(code="PE706", message=f"{which} {'changes' if more == 1 else 'change'}", help=help)
 
 
 def data_lines(data: str, found: DataDiff, old: CheckedPolicy, new: CheckedPolicy) -> Iterator[RenderableType]:

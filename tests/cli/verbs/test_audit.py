@@ -226,3 +226,30 @@ def test_tokens_of_each_rule_and_what_never_was(tmp_path: Path) -> None:
     document = cli("audit", data, "-p", policy, "-t", "builtin", "--format", "json").document
     assert [True, True, False] == [bool(rule["tokens"]) for rule in document["rules"]]
     assert "what it selects does not occur" == document["rules"][2]["unused"]
+
+
+def test_machines_get_each_finding(tmp_path: Path) -> None:
+    data = _prepared(tmp_path, "train assistant; train eos after assistant; train user.text")
+    with Path(data).open("a") as rows:
+        rows.write(json.dumps({"input_ids": [5, 6], "labels": [-100, 6]}) + "\n")
+    lines = _audit(data, "-p", "default", "--format", "github").out.splitlines()
+    smell, *broken, unseen = lines
+    assert smell.startswith(f"::error title=policy-engine PE703::{data}: words of users are trained [user-trained]: 3 ")
+    assert "help: mask them, unless the model is to write users' turns" in smell
+    assert [f"file={data},line={n}::" in line for n, line in enumerate(broken, 1)] == [True] * 3
+    assert all("PE704" in line and "'Two' is trained (token 3)" in line for line in broken)
+    assert unseen.startswith(f"::warning title=policy-engine PE705::{data}: 1 of 4 rows was not found again%0Ahelp: ")
+    (run,) = _audit(data, "-p", "default", "--format", "sarif").document["runs"]
+    assert ["PE703", "PE704", "PE704", "PE704", "PE705"] == [result["ruleId"] for result in run["results"]]
+    found = _audit(data, "-p", "default", "--format", "json").document["diagnostics"]
+    assert [result["message"]["text"].split("\n")[0] for result in run["results"]] == [d["message"] for d in found]
+    # People read them in the account, once.
+    assert "PE70" not in _audit(data, "-p", "default").err
+
+
+def test_machines_get_the_number_of_rows_that_break_the_policy(tmp_path: Path) -> None:
+    data = _prepared(tmp_path, "train assistant")
+    Path(data).write_text(Path(data).read_text() * 3)
+    found = _audit(data, "-p", "default", "--format", "json").document["diagnostics"]
+    assert ["PE703", *["PE704"] * 6] == [d["code"] for d in found]
+    assert "4 more rows fail like the 5 above" == found[-1]["message"]

@@ -106,3 +106,18 @@ def test_other_tokens_are_no_comparison() -> None:
     one, other = (masker(messages) for messages in CHATS[:2])
     with pytest.raises(ValueError, match="same tokens"):
         changed_tokens(one, other)
+
+
+def test_machines_get_each_change(tmp_path: Path) -> None:
+    old, new = write_policy(tmp_path), write_policy(tmp_path, WITHOUT, name="new.policy")
+    policies, *_ = changes = cli("diff", old, new, "--format", "github").out.splitlines()
+    assert policies.startswith(f"::error title=policy-engine PE706::{new} against {old}: ")
+    chats = write_chats(tmp_path)
+    arguments = ["diff", old, new, "--data", chats, "-t", "builtin", "--format", "github"]
+    *same, row = cli(*arguments).out.splitlines()
+    assert changes == same
+    assert f"PE706,file={chats},line=2::3 tokens change: " in row
+    assert "trained → masked" in row
+    last = cli(*arguments, "--list", "0").out.splitlines()[-1]
+    assert last.endswith("PE706::1 row changes%0Ahelp: `--list N` lists them")
+    assert "" == cli("diff", old, old, "--format", "github").out

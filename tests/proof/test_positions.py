@@ -105,5 +105,11 @@ def test_counts_of_turns() -> None:
 def test_large_numbers_are_past_the_limit() -> None:
     with pytest.raises(TooLarge, match="cases"):
         Summaries("prefix", [AtLeast("prefix", ALL, 30_000)], LETTERS)
-    with pytest.raises(TooLarge, match="places"):
-        Points(LETTERS, [AtLeast("prefix", ALL, n) for n in range(3000)] + [AtLeast("suffix", ALL, n) for n in range(3000)], merge=True)  # fmt: skip  # noqa: E501
+
+    def sides(most: int) -> list[AtLeast]:
+        return [AtLeast("prefix", ALL, most), AtLeast("suffix", ALL, most)]
+
+    # Three letters between 1,154 states on each side are just below four million places.
+    assert 3 * 1154**2 == Points(LETTERS, sides(1153), merge=False).full.bit_length()
+    with pytest.raises(TooLarge, match="more than 4000000 places"):
+        Points(LETTERS, sides(1154), merge=False)

@@ -13,8 +13,8 @@ CHAT = build_chat([USER, ASSISTANT])
 
 
 def test_guards_that_hold():
-    program = compile_text("train assistant; never train user; always train assistant")
-    assert program.decide(CHAT) == program.decide(CHAT)
+    guarded = compile_text("train assistant; never train user; always train assistant").decide(CHAT)
+    assert compile_text("train assistant").decide(CHAT).pieces == guarded.pieces
 
 
 def test_never_names_guard_rule_turn_role_part_and_text():

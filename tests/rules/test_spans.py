@@ -91,8 +91,10 @@ def test_spans_with_a_train_flag_count_for_rules_of_that_effect():
     chat = [says("abcdef", s=spans)]
     assert trained("train assistant; mask spans message.s in assistant", chat) == ["abcde"]
     assert trained("train assistant; scale spans message.s in assistant by 0", chat) == ["bcde"]
-    compile_text("train assistant; mask spans message.s in assistant; never train spans message.s in assistant")
-    compile_text("train text; always train spans message.s in assistant").decide(build_chat(chat))
+    never = "train assistant; mask spans message.s in assistant; never train spans message.s in assistant"
+    always = "mask assistant; train spans message.s in assistant; always train spans message.s in assistant"
+    for policy, expected in ((never, "abcde"), (always, "a")):
+        assert trained(policy, chat) == [expected]
 
 
 def test_spans_stay_right_when_the_template_trims():

@@ -172,6 +172,13 @@ def test_turns_picked_beside_all_turns_of_another_role_are_noted_alone() -> None
     assert [("assistant", "info"), ("user", "warning")] == [(f.message.split("`")[1], f.severity) for f in found]
 
 
+def test_a_weight_of_0_is_written_as_mask() -> None:
+    found = lint(check_text(f"train user weight 0; scale user by 0; train assistant{EOS}"))
+    assert ["write `mask`", "write `mask`, which says so, instead of `scale … by 0`"] == [
+        f.help for f in found if f.code == "PE607"
+    ]
+
+
 def test_ends_that_are_weighed_too_are_not_reported() -> None:
     text = "train assistant, eos of assistant; scale assistant by message.w"
     assert "`scale …, eos of assistant by message.w`" in str(lint(check_text(text))[0].help)

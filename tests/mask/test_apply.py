@@ -245,3 +245,12 @@ def test_tokens_of_a_chat_without_text_are_of_no_segment():
     assert [(0.0, "structural"), (0.0, "default")] == [
         (weight, REASONS[reason]) for weight, reason in zip(mask.weights_T.tolist(), mask.reasons_T.tolist())
     ]
+
+
+def test_one_token_over_the_end_of_what_is_trained_straddles_on_a_layout_too():
+    template = ChatTemplate("{% for m in messages %}{{ m.role }}:{{ m.content }}!{% endfor %}")
+    chat = template.render(Conversation(messages=(ASSISTANT,)))
+    assert "assistant:Yo.!" == chat.text
+    bounds = [(0, 10), (10, 12), (12, 14)]
+    assert [(1.0, 0, "rule"), (0.0, -1, "straddle")] == decided("train assistant", chat, bounds)[1:]
+    assert (2.0, 0, "straddle") == decided("train assistant weight 2; on straddle train", chat, bounds)[2]

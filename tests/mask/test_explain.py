@@ -5,6 +5,7 @@ import json
 import pytest
 
 from policy_engine import policy_from_text
+from policy_engine.chat.segments import MediaTokens
 from policy_engine.mask.explain import explain_segment, explain_token
 from tests.support.chats import build_chat, fake_tokens, tokens_at
 from tests.support.policies import USER
@@ -108,6 +109,19 @@ def test_bad_spans_under_a_false_condition_do_not_stop_an_explanation():
     chat = build_chat([{"role": "assistant", "content": "a", "s": "bad"}])
     program = policy_from_text("train assistant; mask spans message.s in assistant where message.ok")
     assert explain_segment(program, chat, 1).weight == 1.0
+
+
+def test_a_segment_of_an_image_names_it():
+    image = {"type": "image"}
+    chat = build_chat([{"role": "user", "content": [{"type": "text", "text": "See:"}, image, image]}])
+    media = [MediaTokens(kind="image", turn=0, item=i, first=9 * i, count=8, source=f"{i}.png") for i in (1, 2)]
+    places = [
+        (s.part, explain_segment(policy_from_text(""), chat, i, media=media)) for i, s in enumerate(chat.segments)
+    ]
+    assert [
+        ("header", None), ("text", None), ("media.image", "[image 1.png: 8 tokens]"),
+        ("media.image", "[image 2.png: 8 tokens]"), ("eot", None), ("separator", None),
+    ] == [(part, found.medium) for part, found in places]  # fmt: skip
 
 
 def test_no_such_place():

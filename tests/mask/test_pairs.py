@@ -10,6 +10,7 @@ from policy_engine.chat.tokenizer import ChatTokenizer
 from policy_engine.core.errors import AttributionError, ConfigError, RowError, TemplateError
 from policy_engine.data.dataset import DatasetSpec
 from policy_engine.mask.masker import Masker
+from policy_engine.mask.preferences.answers import samples_of
 from policy_engine.mask.preferences.pair_columns import PAIR_TYPES
 from policy_engine.rules.compile import compile_text
 from policy_engine.testing.templates import installed_templates
@@ -268,3 +269,13 @@ def test_flags_hold_for_both_sides(masker: Masker) -> None:
     assert [pair[f"{side}_ids"].count(end) for side in ("chosen", "rejected")] == [1, 1]
     opened = masker.pair(prompt="Hi", chosen="One", rejected="Two", continue_final_message=True)
     assert opened["chosen_ids"] == opened["chosen_labels"]
+
+
+def test_what_the_prompt_of_a_pair_lost_is_counted_once() -> None:
+    source = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+    own = Masker(compile_text("train assistant; on unrendered ignore"), "builtin", template=source)
+    prompt = [user("a"), bot("b", reasoning_content="hm"), user("c")]
+    rejected = [bot("e"), user("f"), bot("g", reasoning_content="ah")]
+    pair = own.pair(prompt=prompt, chosen=[bot("d", reasoning_content="oh")], rejected=rejected)
+    lost = ("assistant", "reasoning_content")
+    assert [{lost: 2}, {lost: 1}] == [sample.lost for sample in samples_of(pair)]

@@ -79,7 +79,9 @@ def test_a_regex_that_matches_nothing_is_named() -> None:
         ("message.training", {"training": 1}, "write `message.training == 1`: a field alone is true only where it is "
          "JSON `true`"),
         ('message.tags == "a"', {"tags": ["a"]}, 'write `message.tags contains "a"`: the data has lists there'),
+        ('message.tags in ["a"]', {"tags": ["a"]}, 'write `message.tags contains "a"`: the data has lists there'),
         ('message.meta.source == "x"', {"meta": {"src": "x"}}, "did you mean `message.meta.src`?"),
+        ('message.meta.n == "1"', {"meta": {"n": 1}}, "write `message.meta.n == 1`"),
         ("has message.meta.lang.cod", {"meta": {"lang": {"code": 1}}}, "did you mean `message.meta.lang.code`?"),
         ("message.score > 1", {"score": "2"}, "write numbers in the data: texts are compared letter by "
          "letter, `10` before `9`"),
@@ -110,6 +112,18 @@ def test_a_comparison_of_two_types_is_said_to_be_what_it_is(op: str, truth: str)
 def test_each_test_of_a_field_has_its_own_type() -> None:
     policy = 'mask assistant where message.training == 0\nmask assistant where message.training == "0"'
     assert ["write `message.training == 0`"] == [d.help for d in found(policy, [USER, answer(training=0)])]
+
+
+def test_values_of_several_types_where_a_list_is_asked_for() -> None:
+    rows = [[USER, answer(tags=["a"])], [USER, answer(tags=5)]]
+    (finding,) = found('mask assistant where message.tags in ["a"]', *rows)
+    assert 'compare with a value such as `["a"]`' == finding.help
+
+
+def test_a_field_that_is_not_there_hides_no_other() -> None:
+    policy = 'mask assistant where message.absent == 1\nmask assistant where message.training == "0"'
+    helps = [d.help for d in found(policy, [USER, answer(training=0)])]
+    assert "write `message.training == 0`" == helps[1]
 
 
 def test_a_field_of_another_scope() -> None:
@@ -158,6 +172,17 @@ def test_thinking_that_is_text() -> None:
     better = finding.help.split("`", 1)[1].removesuffix("`")
     program, seen = looked(better, row, template=template)
     assert {} == unused_rules(program, seen)
+
+
+def test_thinking_that_is_text_is_searched_in_the_first_rows_and_where_a_rule_asks_for_thinking() -> None:
+    chat = [USER, {"role": "assistant", "content": "<think>\nTwo.\n</think>\n\nFour."}]
+    for policy, counts in (("mask assistant.reasoning", [1, 0]), ("mask assistant.tool_call", [0, 0])):
+        program = policy_from_text(BASE + policy, prove=False)
+        watch, row = RuleWatch(program), Masker(program, "builtin", template=PRINTS_LISTS)(chat)
+        seen = [Evidence(), Evidence()]
+        for evidence, number in zip(seen, (2000, 2001), strict=True):
+            watch.look(row, evidence, number=number)
+        assert counts == [evidence["thinking", "<think>"] for evidence in seen]
 
 
 def test_fields_of_parts() -> None:

@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
-from policy_engine.mask.evidence.segment_kinds import ControlTokens, kinds_of
+from policy_engine.mask.evidence.segment_kinds import NO_ROLE, ControlTokens, kinds_of
 from policy_engine.mask.masker import Masker
 from policy_engine.mask.row import MaskedRow
 from policy_engine.rules.compile import compile_text
+from tests.support.chats import build_chat
 
 
 @pytest.fixture(scope="module")
@@ -53,9 +54,15 @@ def test_segments_of_one_role_and_part_are_one_kind(masker: Masker) -> None:
     (row,) = masked(masker, {"content": "Yes."})
     kinds = kinds_of(row.chat)
     assert len(set(kinds.keys)) == len(kinds.keys)
-    assert [kinds.keys[at][1] for at in kinds.keys_S] == [segment.part for segment in row.chat.segments]
-    data = [segment.part for segment, is_data in zip(row.chat.segments, kinds.is_data_S) if is_data]
-    assert ["text", "text"] == data
+    turn = ("header", "text", "eot", "separator")
+    expected = [(role, part) for role in ("user", "assistant") for part in turn]
+    assert expected == [kinds.keys[at] for at in kinds.keys_S]
+    assert [part == "text" for _, part in expected] == list(kinds.is_data_S)
+
+
+def test_text_that_no_message_owns_is_a_kind_without_a_role() -> None:
+    kinds = kinds_of(build_chat([{"role": "user", "content": "Hi"}], bos="<s>"))
+    assert [(NO_ROLE, "bos"), ("user", "header"), ("user", "text")] == [kinds.keys[at] for at in kinds.keys_S[:3]]
 
 
 def test_kinds_are_worked_out_once_for_chats_of_one_layout(masker: Masker) -> None:

@@ -90,6 +90,7 @@ def test_what_a_conversation_has_is_shown_by_one(test: str, part: str) -> None:
         'answer.role == "critic" and previous.role == "user"',
         'answer.role matches /^c/ and answer.content == "x" and call.name == "f"',
         "has answer.role and not has answer.content",
+        "previous.score == 1 and answer.score == 2",
         "previous.score == 1 and answer.score == 2 and call.id == \"c7\"",
     ],
 )  # fmt: skip

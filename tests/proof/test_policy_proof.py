@@ -13,7 +13,7 @@ from policy_engine.lang.parse import parse
 from policy_engine.proof.load_policy import load_policy, policy_from_text
 from policy_engine.proof.policy_diff import compare
 from policy_engine.proof.policy_proof import prove
-from policy_engine.proof.proof_diagnostics import guard_diagnostics, rule_diagnostics
+from policy_engine.proof.proof_diagnostics import guard_diagnostics, rule_diagnostics, witness_text
 from policy_engine.proof.results import ProofReport
 from policy_engine.rules.compile import compile_text as unproven
 
@@ -103,6 +103,15 @@ EXAMPLE = "train assistant; mask system, user; train eos after assistant\n"
         ("train user where message.content < \"b\" and message.content > \"a\"\nnever train user", "fails"),
         ("train user where message.content in \"abc\" and not (message.content == \"\")\nnever train user", "fails"),
         ("train user where segment.empty\nnever train user.text", "fails"),
+        ("train user where message.name in \"xyz\" and message.name > \"\" and not (message.name contains \"y\")\n"
+         "never train user", "fails"),
+        ("train assistant.tool_call where call.meta.source == \"x\" and has call.meta\nnever train assistant", "fails"),
+        # Spans are lists of the data: a field with another value lists no text, and one without it neither.
+        ("train spans message.s in assistant where message.s == 1\nnever train assistant", "holds"),
+        ("train assistant where has message.s\nmask spans message.s in assistant\nnever train assistant", "fails"),
+        ("train assistant where not has message.s\nmask spans message.s in assistant\nnever train assistant", "fails"),
+        ("train user\nmask spans message.s in user\ntrain spans message.s in user.text\nalways train user.text",
+         "fails"),
     ],
 )  # fmt: skip
 def test_guards(text: str, verdict: str) -> None:
@@ -145,6 +154,14 @@ def test_a_witness_is_a_conversation_the_engine_decides_so() -> None:
     assert guard.witness.weight == 1.0
     assert guard.rules == (found.policy.rules[0],)
     assert found.exit_code == 1
+
+
+def test_thinking_that_no_template_writes_is_laid_out_as_text_of_its_field() -> None:
+    (guard,) = report("train user.reasoning.text\nnever train user").fails
+    assert guard.witness is not None
+    assert not guard.witness.by_template
+    assert ("reasoning_content",) == guard.witness.place.field
+    assert guard.witness.text == guard.witness.conversation.messages[0]["reasoning_content"]
 
 
 def test_where_conditions_do_not_matter_is_tried_before_what_no_data_makes_true() -> None:
@@ -244,6 +261,11 @@ def test_places_in_words() -> None:
     assert "user except with a tool before it and with no tool after it" not in words[None]
 
 
+def test_of_many_places_twelve_are_named() -> None:
+    (places, _) = (own.places for own in report("train " + ", ".join(f"r{n}" for n in range(15))).decided)
+    assert ["r0: body", "and 3 more"] == [places[0], *places[12:]]
+
+
 def test_of_many_conditions_three_are_named() -> None:
     found = report("train assistant where message.a and message.b and message.c and message.d and message.e")
     assert found.decided[0].places == ("assistant: body where message.a and message.b and message.c and 2 more",)
@@ -293,17 +315,18 @@ def test_always_guards_keep_nothing_masked_where_straddling_tokens_are_trained()
     assert compare(checked(f"{plain}; always train assistant"), checked(plain)).verdict == "equal"
 
 
-def test_diff_of_what_may_not_exist() -> None:
-    new = "train assistant\ntrain user.text where message.content matches /a/ and not (message.content matches /a|b/)"
+@pytest.mark.parametrize(("change", "exit_code"), [("train user.text", 3), ("train tool\nmask assistant", 1)])
+def test_diff_of_what_may_not_exist(change: str, exit_code: int) -> None:
+    new = f"train assistant\n{change} where message.content matches /a/ and not (message.content matches /a|b/)"
     found = compare(checked("train assistant"), checked(new))
-    assert (found.verdict, found.exit_code) == ("possibly different", 3)
+    assert (found.verdict, found.exit_code) == ("possibly different", exit_code)
 
 
 def test_past_the_limits_nothing_is_guessed(monkeypatch: pytest.MonkeyPatch) -> None:
     deep = "train last 30000 assistant\nnever train user"
     found = report(deep)
     assert found.undecided is not None
-    assert [g.verdict for g in found.guards] == ["undecided"]
+    assert [(g.verdict, g.vacuous) for g in found.guards] == [("undecided", False)]
     assert found.exit_code == 3
     assert compare(checked(deep), checked("mask user")).verdict == "undecided"
     assert compare(checked(deep), checked("mask user")).exit_code == 3
@@ -341,6 +364,19 @@ def test_loading_by_name_and_path(tmp_path) -> None:  # type: ignore[no-untyped-
     with pytest.raises(PolicyCheckError, match=r"mine\.policy:2:1"):
         load_policy(path)
     assert load_policy(path, prove=False).policy.guards
+
+
+def test_a_witness_on_one_line() -> None:
+    texts = []
+    for text in ("train bos where sample.x == 1\nnever train bos", "train user\nnever train user"):
+        (guard,) = report(text).fails
+        assert guard.witness is not None
+        texts.append(witness_text(guard.witness))
+    message = '[{"role": "user", "content": "What is 2 + 2?"}]'
+    assert texts == [
+        f"{message} with sample {{\"x\": 1}}: text no message owns, bos '<s>'",
+        f"{message}: message 0, text 'What is 2 + 2?'",
+    ]
 
 
 def test_a_program_can_be_proven() -> None:

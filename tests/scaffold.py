@@ -29,10 +29,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from policy_engine.chat.label.profile import common_prefix
 from policy_engine.chat.segments import RenderedChat, Segment
 from policy_engine.chat.template import ChatTemplate
 from policy_engine.core.errors import TemplateError
+from policy_engine.core.source import common_prefix
 from policy_engine.core.vocabulary import BODY
 from policy_engine.data.conversation import Conversation
 from policy_engine.testing.templates import installed_templates

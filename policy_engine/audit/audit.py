@@ -5,6 +5,7 @@ Rows are compared with the shipped policies, and with a policy if one is given.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -226,7 +227,8 @@ class Auditor:
         by_turn: dict[int, Counter[tuple[str, bool]]] = {}
         markers: set[int] = set()
         for at, flag in enumerate(trained):
-            segment = segments[_segment_at(segments, int(chat.starts_T[at]))]
+            # Segments are in order and cover the text.
+            segment = segments[bisect_right(segments, int(chat.starts_T[at]), key=lambda s: s.start) - 1]
             role = "–" if segment.turn is None else str(chat.chat.messages[segment.turn]["role"])
             (self.audit.trained if flag else self.audit.masked)[role, segment.part] += 1
             if segment.turn is not None:
@@ -365,15 +367,3 @@ def _sampled(row: Mapping[str, Any], size: int) -> Any:
 def _of(marks: Any, kept: Sequence[int]) -> list[Any] | None:
     """The marks of the tokens that are no padding."""
     return None if marks is None else [marks[at] for at in kept]
-
-
-def _segment_at(segments: Sequence[Any], character: int) -> int:
-    # The last segment that begins at the character or before it: segments are in order and cover the text.
-    low, high = 0, len(segments) - 1
-    while low < high:
-        middle = (low + high + 1) // 2
-        if segments[middle].start <= character:
-            low = middle
-        else:
-            high = middle - 1
-    return low

@@ -20,6 +20,7 @@ from typing import Any, Final
 
 from policy_engine.chat.trace.origins import Origin, Scaffold, Unclaimed
 from policy_engine.chat.trace.text import runs_of
+from policy_engine.core.source import common_prefix
 from policy_engine.core.vocabulary import LABEL_FIELDS
 from policy_engine.data.conversation import Conversation
 
@@ -183,7 +184,7 @@ def _difference(one: OwnText, other: OwnText) -> str | None:
     a, b = "".join([text for text, _ in one]), "".join([text for text, _ in other])
     if a == b:
         return None
-    at = next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
+    at = common_prefix(a, b)
     line = _line_at(one, at) if at < len(a) else _line_at(other, at)
     where = "" if line is None else f" in line {line}"
     return f"writes {a[at : at + _SHOWN]!r} by itself{where}, and {b[at : at + _SHOWN]!r} where the words are others"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import bisect
 import functools
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePath
 from typing import Any, Final
@@ -167,3 +168,16 @@ class Place:
 
     def __str__(self) -> str:
         return f"row {self.number}" if self.file is None else f"{self.file}:{self.number}"
+
+
+def common_prefix(a: Sequence[Any], b: Sequence[Any]) -> int:
+    """Length of the longest common prefix: the place where two texts or lists first differ.
+
+    >>> common_prefix("<|im_start|>user", "<|im_start|>tool"), common_prefix([1, 2], [1, 2, 3])
+    (12, 2)
+    """
+    size = min(len(a), len(b))
+    if a[:size] == b[:size]:
+        return size
+    # Bisecting compares slices in C: a loop over characters is the slower one for renderings of 100,000.
+    return bisect.bisect_left(range(1, size + 1), True, key=lambda end: a[:end] != b[:end])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import groupby
 from typing import TypeVar
 
@@ -48,24 +49,17 @@ _NARROW = re.compile(f"[ -~─{RETURN}{''.join(''.join(pair) for pair in MARKS.v
 """Text whose characters take one column each."""
 
 
+@dataclass(frozen=True, eq=False)
 class RowText:
     """A row for a rich console; without colours, trained text is in ⟦ ⟧."""
 
     is_folded = True
     """No line of it is wider than the console."""
 
-    def __init__(
-        self,
-        row: RowView,
-        rules: Sequence[RuleView],
-        *,
-        color_by: ColorBy = "effect",
-        ids: bool = False,
-    ) -> None:
-        self.row = row
-        self.ids = ids
-        self.rules = tuple(rules)
-        self.color_by: ColorBy = color_by
+    row: RowView
+    rules: Sequence[RuleView]
+    color_by: ColorBy = field(default="effect", kw_only=True)
+    ids: bool = field(default=False, kw_only=True)
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """Header, turns, and the tokens each rule decided."""

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from jinja2 import nodes
 
-from policy_engine.tagging.items import Item, Items, Token
+from policy_engine.tagging.items import Item, Items, Token, depths
 from policy_engine.tagging.plan import Scope
 from policy_engine.tagging.watch import Watched, WatchedPiece
 
@@ -263,10 +263,8 @@ def _is_name(token: Token, before: Token | None) -> bool:
 def _parts(tokens: Sequence[Token]) -> list[tuple[Token, ...]]:
     """The parts of a condition between its outer `and` and `or`."""
     found: list[tuple[Token, ...]] = []
-    depth = start = 0
-    for index, token in enumerate(tokens):
-        if token.kind == "operator":
-            depth += (token.text in "([{") - (token.text in ")]}")
+    start = 0
+    for index, (token, depth) in enumerate(zip(tokens, depths(tokens))):
         if not depth and token.kind == "name" and token.text in ("and", "or"):
             found.append(tuple(tokens[start:index]))
             start = index + 1

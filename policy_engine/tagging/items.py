@@ -6,8 +6,9 @@ own lexer finds them; between two items there is always a gap, which is text or 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Literal
 
 import jinja2
@@ -226,26 +227,28 @@ def string_value(literal: str) -> str:
     return str(literal[1:-1]).encode("ascii", "backslashreplace").decode("unicode-escape")
 
 
+def depths(tokens: Sequence[Token]) -> list[int]:
+    """The number of brackets that are open behind each token."""
+    brackets = (token.text if token.kind == "operator" else "" for token in tokens)
+    return list(accumulate((text in _PAIRS) - (text in _PAIRS.values()) for text in brackets))
+
+
 def split_sum(tokens: tuple[Token, ...]) -> list[tuple[str, tuple[Token, ...]]] | None:
     """Tokens cut at the outer `+` and `~`, with the joint before each; None if they are no sum."""
     found: list[tuple[str, tuple[Token, ...]]] = []
-    depth = start = 0
-    joint = ""
-    for index, token in enumerate(tokens):
-        if token.kind == "operator" and token.text in _PAIRS:
-            depth += 1
-        elif token.kind == "operator" and token.text in _PAIRS.values():
-            depth -= 1
-        elif not depth:
-            if token.kind == "name" and token.text in _NOT_A_SUM:
+    start, joint = 0, ""
+    for index, (token, depth) in enumerate(zip(tokens, depths(tokens))):
+        if depth:
+            continue
+        if token.kind == "name" and token.text in _NOT_A_SUM:
+            return None
+        if token.kind == "operator" and token.text in _OTHER_OPERATORS:
+            return None
+        if token.kind == "operator" and token.text in ("+", "~"):
+            if start == index:
                 return None
-            if token.kind == "operator" and token.text in _OTHER_OPERATORS:
-                return None
-            if token.kind == "operator" and token.text in ("+", "~"):
-                if start == index:
-                    return None
-                found.append((joint, tokens[start:index]))
-                joint, start = token.text, index + 1
+            found.append((joint, tokens[start:index]))
+            joint, start = token.text, index + 1
     if start >= len(tokens):
         return None
     return [*found, (joint, tokens[start:])]
@@ -255,11 +258,8 @@ def _without_brackets(tokens: tuple[Token, ...]) -> tuple[Token, ...] | None:
     """Tokens without the brackets around them; None without brackets."""
     if len(tokens) < 3 or tokens[0].text != "(" or tokens[-1].text != ")":
         return None
-    depth = 0
-    for index, token in enumerate(tokens):
-        depth += (token.text in _PAIRS) - (token.text in _PAIRS.values()) if token.kind == "operator" else 0
-        if not depth and index < len(tokens) - 1:
-            return None
+    if not all(depths(tokens)[:-1]):
+        return None
     return tokens[1:-1]
 
 

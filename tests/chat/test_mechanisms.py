@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from jinja2.filters import FILTERS
 
-from policy_engine.chat.label.profile import common_prefix
 from policy_engine.chat.loading import load_tokenizer
 from policy_engine.chat.segments import Unrendered
 from policy_engine.chat.template import ChatTemplate
 from policy_engine.core.errors import TemplateError
+from policy_engine.core.source import common_prefix
 from policy_engine.data.conversation import Conversation
 from policy_engine.testing.choices import RandomChoices
 from policy_engine.testing.conformance import check_template

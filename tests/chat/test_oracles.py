@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from policy_engine.chat.label.profile import common_prefix
 from policy_engine.core.errors import TemplateError
+from policy_engine.core.source import common_prefix
 from policy_engine.core.vocabulary import BODY, EOS
 from policy_engine.data.conversation import Conversation
 from policy_engine.testing.templates import installed_templates

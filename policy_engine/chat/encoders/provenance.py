@@ -12,9 +12,9 @@ from policy_engine.chat.encoders.align import Normal, merged, runs_of_tinted
 from policy_engine.chat.encoders.protocol import Chunk
 from policy_engine.chat.encoders.tint import SPLITS, WAYS, Splits, Tinting, Way, check_untinted
 from policy_engine.chat.encoders.untinted import Written, names_in_ids, with_ids, with_json
-from policy_engine.chat.label.profile import common_prefix
 from policy_engine.chat.trace.origins import Run
 from policy_engine.core.errors import AttributionError, TemplateError
+from policy_engine.core.source import common_prefix
 from policy_engine.core.vocabulary import LABEL_FIELDS
 from policy_engine.core.wording import field_path
 

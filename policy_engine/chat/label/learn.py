@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from policy_engine.chat.label.markers import REASONING, Markers, closing_tag, is_closing_tag
-from policy_engine.chat.label.profile import TemplateProfile, added_prompt, common_prefix, shared_end
+from policy_engine.chat.label.profile import TemplateProfile, added_prompt, shared_end
 from policy_engine.chat.label.sources import Bit
+from policy_engine.core.source import common_prefix
 
 
 @dataclass(frozen=True, kw_only=True)

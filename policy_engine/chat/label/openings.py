@@ -11,8 +11,8 @@ from collections.abc import Sequence
 
 from policy_engine.chat.label.board import Chart, Zone, after_blanks
 from policy_engine.chat.label.closings import label_closing
-from policy_engine.chat.label.profile import common_prefix
 from policy_engine.chat.label.sources import Bit
+from policy_engine.core.source import common_prefix
 from policy_engine.core.vocabulary import KNOWN_ROLES
 
 _WORD = re.compile(r"\w+")

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from policy_engine.chat.label.markers import Markers
+from policy_engine.core.source import common_prefix
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,25 +94,6 @@ def added_prompt(without: str, with_prompt: str, markers: Markers) -> str:
         return with_prompt[len(without) :]
     # The template ends its last turn differently once a prompt follows (`<|return|>` becomes `<|end|>`).
     return with_prompt[markers.back_to_boundary(with_prompt, common_prefix(with_prompt, without)) :]
-
-
-def common_prefix(a: str, b: str) -> int:
-    """Length of the longest common prefix of two strings.
-
-    >>> common_prefix("<|im_start|>user", "<|im_start|>tool")
-    12
-    """
-    # Bisecting compares slices in C: a loop over characters is the slower one for renderings of 100,000.
-    low, high = 0, min(len(a), len(b))
-    if a[:high] == b[:high]:
-        return high
-    while low < high:
-        middle = (low + high + 1) // 2
-        if a[:middle] == b[:middle]:
-            low = middle
-        else:
-            high = middle - 1
-    return low
 
 
 def shared_end(first: str, later: str, markers: Markers) -> str:

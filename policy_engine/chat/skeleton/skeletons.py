@@ -24,6 +24,7 @@ from policy_engine.chat.trace.environment import TracingEnvironment
 from policy_engine.chat.trace.meter import start, stop
 from policy_engine.chat.trace.origins import Scaffold
 from policy_engine.core.bounded import Bounded
+from policy_engine.core.source import common_prefix
 from policy_engine.data.conversation import Conversation
 
 _log = logging.getLogger("policy_engine")
@@ -170,7 +171,7 @@ class Skeletons:
         return tree.replay(attempt.messages, attempt.now)
 
     def _end(self, what: str, ours: str, theirs: str) -> None:
-        at = next((i for i, (a, b) in enumerate(zip(ours, theirs)) if a != b), min(len(ours), len(theirs)))
+        at = common_prefix(ours, theirs)
         self.ended = f"{what} differ near {theirs[max(0, at - 20) : at + 20]!r}"
         self._trees.clear()
         _log.warning("the skeletons of %s are not used any more: %s", self._name, self.ended)

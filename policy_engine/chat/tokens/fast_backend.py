@@ -20,6 +20,7 @@ import numpy as np
 from policy_engine.chat.tokens.definition import plain_definition, short_merges
 from policy_engine.core.errors import TokenizerError
 from policy_engine.core.memory import give_back
+from policy_engine.core.source import common_prefix
 from policy_engine.core.versions import version_of
 
 SAMPLED: Final = 1_000
@@ -156,7 +157,7 @@ def difference(texts: Sequence[str], expected: Sequence[Any], found: Sequence[An
         theirs, ours = list(theirs), list(ours)
         if theirs == ours:
             continue
-        at = next((i for i, (a, b) in enumerate(zip(theirs, ours)) if a != b), min(len(theirs), len(ours)))
+        at = common_prefix(theirs, ours)
         # Tokens before it are about as long as those after it, so the share of tokens is nearly the share of
         # characters.
         excerpt = _excerpt(text, len(text) * at // max(len(theirs), 1))

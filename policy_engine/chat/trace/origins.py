@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
 from policy_engine.chat.trace.meter import BIG, charge
 
@@ -30,6 +31,7 @@ class OutputTooLarge(Exception):
     """A template built a string longer than `MAX_CHARS`."""
 
 
+@dataclass(slots=True, eq=False, repr=False)
 class Origin:
     """A field of the data: `turn` is the message's index, None for tools and documents.
 
@@ -41,29 +43,23 @@ class Origin:
     values.
     """
 
-    __slots__ = ("is_key", "is_printed", "path", "turn")
-
-    def __init__(
-        self, turn: int | None, path: tuple[str | int, ...], *, is_key: bool = False, is_printed: bool = False
-    ) -> None:
-        self.turn = turn
-        self.path = path
-        self.is_key = is_key
-        self.is_printed = is_printed
+    turn: int | None
+    path: tuple[str | int, ...]
+    is_key: bool = False
+    is_printed: bool = False
 
     def __repr__(self) -> str:
         return f"Origin({self.turn}, {self.path})"
 
 
+@dataclass(slots=True, eq=False)
 class Unclaimed:
     """Template text nobody has claimed yet, and its line in the template."""
 
-    __slots__ = ("line",)
-
-    def __init__(self, line: int) -> None:
-        self.line = line
+    line: int
 
 
+@dataclass(slots=True, eq=False, repr=False)
 class Scaffold:
     """Claimed template text: `turn`, `call` and `item` are what the template was writing.
 
@@ -72,21 +68,11 @@ class Scaffold:
     `branch` is the `if` branch the text was written in, for text outside any loop (see `compile`).
     """
 
-    __slots__ = ("branch", "call", "item", "line", "turn")
-
-    def __init__(
-        self,
-        turn: int | None,
-        call: int | None = None,
-        item: int | None = None,
-        line: int | None = None,
-        branch: int = 0,
-    ) -> None:
-        self.turn = turn
-        self.call = call
-        self.item = item
-        self.line = line
-        self.branch = branch
+    turn: int | None
+    call: int | None = None
+    item: int | None = None
+    line: int | None = None
+    branch: int = 0
 
     def __repr__(self) -> str:
         return f"Scaffold({self.turn}, call={self.call}, item={self.item}, line={self.line})"

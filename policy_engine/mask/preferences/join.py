@@ -10,6 +10,7 @@ import numpy as np
 
 from policy_engine.chat.segments import RenderedChat
 from policy_engine.core.errors import MediaError, PolicyEngineError, RowError
+from policy_engine.core.source import common_prefix
 from policy_engine.data.conversation import Conversation
 from policy_engine.data.pairs import Judged, Pair
 from policy_engine.mask.batch import attempt, mask_rows
@@ -176,8 +177,7 @@ class _Prompt:
 
 def _check_texts(first: _Prompt, second: _Prompt) -> None:
     if first.text != second.text:
-        pairs = enumerate(zip(first.text, second.text))
-        raise _parted(first, second, next((i for i, (a, b) in pairs if a != b), min(first.end, second.end)))
+        raise _parted(first, second, common_prefix(first.text, second.text))
 
 
 def _parted(first: _Prompt, second: _Prompt, at: int, token: int | None = None) -> RowError:

@@ -10,6 +10,7 @@ from typing import Any, Final
 from policy_engine.chat.reference import reference_text
 from policy_engine.chat.segments import RenderedChat, Segment
 from policy_engine.core.errors import AttributionError, MediaError, TemplateError, TemplateLimitError
+from policy_engine.core.source import common_prefix
 from policy_engine.core.vocabulary import BODY, EOS
 from policy_engine.core.wording import article
 from policy_engine.data.conversation import Conversation
@@ -226,7 +227,7 @@ def prefix_stability(case: Case) -> str | None:
             continue
         checked = True
         if not text.startswith(prefix):
-            at = next((i for i, (a, b) in enumerate(zip(text, prefix)) if a != b), min(len(text), len(prefix)))
+            at = common_prefix(text, prefix)
             rest = prefix[at : at + 24]
             return f"the text of the first {turns} messages has {rest!r} where that of all has {text[at : at + 24]!r}"
     if not checked:

@@ -8,6 +8,7 @@ from typing import Any
 
 from policy_engine.chat.segments import RenderedChat, Segment
 from policy_engine.core.errors import TemplateError
+from policy_engine.core.source import common_prefix
 from policy_engine.testing.checks.conformance_cases import Case, Skip, marked
 
 _WORD = re.compile(r"Wq(\d+)x(.*?)y\1qW", re.DOTALL)
@@ -114,7 +115,7 @@ def _owners(chat: RenderedChat, places: list[tuple[int, int]] | None, coarse: bo
 
 def _difference(before: RenderedChat, after: RenderedChat, places: list[tuple[int, int]], coarse: bool) -> str:
     one, other = _owners(before, None, coarse), _owners(after, places, coarse)
-    at = next((i for i, (a, b) in enumerate(zip(one, other)) if a != b), min(len(one), len(other)))
+    at = common_prefix(one, other)
     start = one[at - 1][0] if at else 0
     shown = before.text[start : min(start + 20, one[at][0] if at < len(one) else start)]
     was = one[at][1] if at < len(one) else None

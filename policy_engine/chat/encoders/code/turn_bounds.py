@@ -17,8 +17,8 @@ from policy_engine.chat.encoders.align import TINTED
 from policy_engine.chat.encoders.protocol import Chunk
 from policy_engine.chat.encoders.tint import Tinting
 from policy_engine.chat.label.markers import REASONING, Markers, is_closing_tag
-from policy_engine.chat.label.profile import common_prefix
 from policy_engine.chat.trace.origins import Run
+from policy_engine.core.source import common_prefix
 
 Texts = Callable[[Sequence[Sequence[Mapping[str, Any]]]], Sequence["str | None"]]
 """The texts of several conversations; None where the encoder raises."""

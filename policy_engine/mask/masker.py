@@ -155,8 +155,7 @@ class Masker:
         given = Beside(tools=tools, documents=documents, sample=sample, media=media, template_kwargs=template_kwargs)
         return self.mask(self._conversation(messages, given))
 
-    # A parameter for each column of a rollout, by the name that it has in data, as in `__call__`.
-    def mask_given(
+    def mask_given(  # a parameter for each column of a rollout, by the name that it has in data
         self,
         messages: Sequence[Mapping[str, Any]],
         *,

@@ -19,7 +19,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import IO, Any, Final, Generic, Protocol, TypeVar
 
 from policy_engine.core.errors import DataError
-from policy_engine.run.processes.memory import is_memory_bounded
+from policy_engine.core.memory import is_memory_bounded
 from policy_engine.run.processes.worker import Answer, Failed, Gone, Main, receive, send
 
 Task = TypeVar("Task")

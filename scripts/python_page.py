@@ -89,8 +89,11 @@ def _members(cls: type) -> Iterator[str]:
         elif inspect.isfunction(member):
             shown = f"({cls.__name__.lower()})" if name == "__call__" else f".{name}"
             rows.append(f"* `{shown}{_signature(member)}`: {_inner(member)}")
+    for row, following in pairwise((*rows, "")):
+        # Behind an item of several paragraphs, a line right below is read as more of its last one.
+        yield row if "\n\n" not in row or not following else f"{row}\n"
     if rows:
-        yield from (*rows, "")
+        yield ""
 
 
 def _inner(value: Any) -> str:

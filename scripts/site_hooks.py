@@ -19,6 +19,8 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from pygments.lexers import get_all_lexers
+
 _OPENING = re.compile(r"^(?P<indent> *)(?P<fence>`{3,}|~{3,})(?P<info>[^`\n]*)$")
 _TABLE = re.compile(r"<table>.*?</table>", re.DOTALL)
 _CODE = re.compile(r"<code>([^<]*)</code>")
@@ -30,7 +32,12 @@ FOLDERS = re.compile(r"^(?P<folder>[\w-]+)/\*$")
 
 
 def on_config(config: Any, **_: Any) -> Any:
-    """Writes out the navigation, and says how ```masked is drawn."""
+    """Writes out the navigation, and says how ```masked is drawn.
+
+    Raises LookupError where Pygments does not know policies: they would lose their colours without a word.
+    """
+    if "policy" not in {alias for _, aliases, *_ in get_all_lexers() for alias in aliases}:
+        raise LookupError("this environment has no lexer of policies: install the checkout, pip install -e '.[docs]'")
     config.nav = list(_navigation(config.nav, Path(config.docs_dir)))
     fences = config.mdx_configs.setdefault("pymdownx.superfences", {}).setdefault("custom_fences", [])
     fences.append({"name": "masked", "class": "masked", "format": masked})

@@ -16,6 +16,8 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 _OPENING = re.compile(r"^ *(`{3,}|~{3,})")
+_BULLET = re.compile(r"^ *[*-] *$", re.MULTILINE)
+"""A line of text with nothing but a bullet, behind which comes code: Python-Markdown did not begin an item there."""
 _HEADINGS = ("h1", "h2", "h3", "h4", "h5", "h6")
 _LOADED = {"script": "src", "img": "src", "link": "href", "source": "src"}
 _EMPTY = ("area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "track", "wbr")
@@ -139,6 +141,8 @@ def _problems(path: Path, page: Page, site: Path, pages: dict[Path, Page]) -> It
     for text in page.text:
         if "`" in text:
             yield f"a backtick in the text: {text.strip()[:80]!r}"
+        if _BULLET.search(text):
+            yield f"a bullet that is text: {text.strip()[:80]!r}"
     yield from (f"the code `{text}` in a table shows the backslash of its \\|" for text in page.escaped)
     for address in page.loads:
         if urlsplit(address).netloc:

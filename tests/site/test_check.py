@@ -42,6 +42,7 @@ def test_a_whole_site_has_no_problem(tmp_path: Path) -> None:
     [
         ('<h2 id="more">More</h2>', "<p>## More</p>", "headings that are not in the page: ['More']"),
         ("a link</a>.", "a link</a>. ```policy", "a backtick in the text"),
+        ("a link</a>.", "a link</a>.\n* <code>.name</code>: it", "a bullet that is text"),
         ("../other/#there", "../others/", "leads nowhere"),
         ("../other/#there", "../other/#gone", "a place that is not in its page"),
         ("../other/#there", "../../../etc/passwd", "leads nowhere"),

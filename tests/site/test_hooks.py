@@ -34,6 +34,13 @@ def test_attributes_are_taken_off(fence: str, expected: str) -> None:
     assert page.replace(fence, expected) == plain_fences(page)
 
 
+def test_a_site_without_colours_of_policies_is_not_built(monkeypatch: pytest.MonkeyPatch) -> None:
+    on_config = HOOKS["on_config"]
+    monkeypatch.setitem(on_config.__globals__, "get_all_lexers", lambda: [("Python", ("python",), (), ())])
+    with pytest.raises(LookupError, match="install the checkout"):
+        on_config(None)
+
+
 def test_a_masked_conversation_is_drawn() -> None:
     page = "```text\n<a>⟦x⟧\n```\n\n```text\nplain\n```\n"
     assert page.replace("```text\n<a>", "```masked\n<a>") == plain_fences(page)

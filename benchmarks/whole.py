@@ -148,7 +148,9 @@ def verbs(files: Files, pairs: int, before: Path | None) -> dict[str, Any]:
 
 
 FULL_CHECK = (
-    "from policy_engine.chat.loading import load_tokenizer; "
+    "from policy_engine.chat.loading import load_tokenizer; from policy_engine.chat.tokens import qualify; "
+    # A verdict that comes with the package, or is in the cache, would take the place of the check.
+    "qualify._shipped = qualify.find = lambda *given, **named: None; "
     "print(load_tokenizer('tokenizer', cache=True).qualify_fast((), ('kitoken',), full=True))"
 )
 

@@ -12,6 +12,8 @@ import json
 import re
 from typing import Any, Final
 
+import numpy as np
+
 _MODEL: Final = b',"model":'
 _HEADER: Final = b"#version"
 """Lines of `merges.txt` that begin so are passed over."""
@@ -58,13 +60,16 @@ def vocabulary_and_merges(definition: bytes) -> tuple[bytes, bytes] | None:
     # Quotes inside of a token are escaped, so that none of these is found in one.
     _, found, rest = definition.partition(b'"vocab":')
     vocabulary, merged, merges = rest.partition(b',"merges":')
-    lines = _lines(merges) if found and merged else None
+    short = None
+    if found and merged:
+        short = b"" if merges == b"[]}}" else _shortened(merges)
     plain = _masked(vocabulary)
     # A space, escaped line breaks, a token that begins as lines that are passed over; in merges anything escaped.
-    if lines is None or any(text in plain for text in (b" ", rb"\n", rb"\r", b'"' + _HEADER)):
+    if short is None or b"\\" in short or any(text in plain for text in (b" ", rb"\n", rb"\r", b'"' + _HEADER)):
         return None
-    text = b"\n".join([_HEADER + b": 0.2", *lines, b""])
-    return None if b"\\" in text else (vocabulary, text.replace(b"\x00", b"\\").replace(b"\x01", b'"'))
+    # No text is a comma alone: each has a space.
+    lines = short[1:-1].replace(b'","', b"\n") + b"\n" if short else b""
+    return vocabulary, _HEADER + b": 0.2\n" + lines.replace(b"\x00", b"\\").replace(b"\x01", b'"')
 
 
 def short_merges(definition: bytes) -> bytes | None:
@@ -79,14 +84,11 @@ def short_merges(definition: bytes) -> bytes | None:
     """
     # The last one: a token of this name may be in the vocabulary, before a number.
     at = max((found.end() for found in re.finditer(rb'"merges"[ \n\r\t]*:', definition)), default=None)
-    lines = None if at is None else _lines(definition[at:])
-    if not lines:
-        return None
-    text = b'"' + b'","'.join(lines) + b'"'
+    short = None if at is None else _shortened(definition[at:])
     # A token that begins as a line of a file that is passed over; what is escaped may be a space.
-    if b'"' + _HEADER in text or rb"\u" in text:
+    if short is None or b'"' + _HEADER in short or rb"\u" in short:
         return None
-    return definition[:at] + b"[" + text.replace(b"\x01", rb"\"").replace(b"\x00", rb"\\") + b"]}}"
+    return definition[:at] + b"[" + short.replace(b"\x01", rb"\"").replace(b"\x00", rb"\\") + b"]}}"
 
 
 def tokens_in(vocabulary: bytes) -> int:
@@ -107,21 +109,31 @@ def _masked(text: bytes) -> bytes:
     return text.replace(rb"\\", b"\x00").replace(rb"\"", b"\x01")
 
 
-def _lines(merges: bytes) -> list[bytes] | None:
-    """Pairs of a list as `a b`, masked; `merges` is all that follows the list's name.
+def _shortened(merges: bytes) -> bytes | None:
+    """The texts of the older form, masked; `merges` is all that follows the list's name.
 
     None for another form, or a release that writes merges in another way; for tokens with spaces too.
 
-    >>> _lines(b'[["a","b"],["c","d"]]}}')
-    [b'a b', b'c d']
+    >>> _shortened(b'[["a","b"],["c","d"]]}}')
+    b'"a b","c d"'
     """
-    # ["a","b"],["c","d"]    →    [[  a  ,  b  ],[  c  ,  d  ]]}}
-    parts = _masked(merges).split(b'"')
-    between = [{part.translate(None, _SPACES) for part in set(some)} for some in (parts[2::4], parts[4:-1:4])]
-    edges = [part.translate(None, _SPACES) for part in (parts[0], parts[-1])]
-    if edges == [b"[]}}"] * 2:
-        return []
-    if edges != [b"[[", b"]]}}"] or between[0] != {b","} or between[1] - {b"],["} or len(parts) % 4 != 1:
+    # Indented, as `tokenizers` writes it too, it is twice as long; no text of JSON has a line break.
+    for indent in (b"\n" + b" " * 8, b"\n" + b" " * 6):
+        merges = merges.replace(indent, b"")
+    text = np.frombuffer(_masked(merges), np.uint8).copy()
+    is_quote = text == ord('"')
+    # True from the quote that opens a text to the character before the one that closes it.
+    is_inside = np.logical_xor.accumulate(is_quote)
+    between = text[~is_inside & ~is_quote].tobytes().translate(None, _SPACES)
+    quotes = np.flatnonzero(is_quote)
+    pairs = len(quotes) // 4
+    if not pairs or between != b"[[" + b"],[".join([b","] * pairs) + b"]]}}":
         return None
-    lines = [*map(b" ".join, zip(parts[1::4], parts[3::4]))]
-    return lines if sum(line.count(b" ") for line in lines) == len(lines) else None
+    # ["a","b"],["c","d"]    →    "a b","c d"
+    keep = is_inside | is_quote
+    keep[quotes[2::4]] = False
+    text[quotes[1::4]] = ord(" ")
+    edges = quotes[3:-1:4] + 1
+    keep[edges], text[edges] = True, ord(",")
+    short = text[keep].tobytes()
+    return short if short.count(b" ") == pairs else None

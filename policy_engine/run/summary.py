@@ -176,17 +176,15 @@ class Counts:
 
     def merge(self, other: Counts) -> None:
         """Adds the counts of another batch that comes after those counted so far."""
-        # Plain numbers add up; fields with a rule of their own follow. A new field has to come into one of the two: a
-        # test merges the counts of batches and compares them with those of the whole.
-        for name in (
-            "read", "written", "samples", "samples_dropped", "unrolled", "empty", "cut_empty", "too_long", "truncated",
-            "tokens_cut", "control", "quoted", "placeholders", "drifted", "first_lost", "first_kept",
-        ):  # fmt: skip
-            setattr(self, name, getattr(self, name) + getattr(other, name))
+        # Numbers and counters add up; fields with a rule of their own follow. A test merges the counts of batches and
+        # compares them with those of the whole.
+        for name, value in vars(other).items():
+            if isinstance(value, Counter) and name != "unrendered":
+                getattr(self, name).update(value)
+            elif isinstance(value, int) and name != "bos":
+                setattr(self, name, getattr(self, name) + value)
         self.bos = max(self.bos, other.bos)
         self.add_lost(other.unrendered)
-        for name in ("reasons", "trained", "masked", "codes", "rules", "evidence", "alike", "media", "printed"):
-            getattr(self, name).update(getattr(other, name))
         for why, numbers in other.left_out.items():
             self.left_out.setdefault(why, []).extend(numbers)
         # Through the bounds again, so that a run in batches keeps what a run at once would keep.

@@ -32,6 +32,7 @@ def holds(condition: str, message: dict[str, object], **chat: object) -> bool:
         ("message.s", False),
         ('message.s == "true"', True),
         ('message.s < "u"', True),
+        ("message.s > 2", False),
         ("message.none == null", True),
         ("message.none != null", False),
         ("message.none == 0", False),
@@ -145,6 +146,7 @@ def test_turn_fields():
     assert trained("train assistant where turn.from_end == 0", chat) == ["longer"]
     assert trained("train assistant where turn.round > 1", chat) == ["longer"]
     assert trained("train assistant where turn.chars > 3", chat) == ["longer"]
+    assert trained("train eot where turn.chars == 0", [USER, {"role": "assistant", "content": None}]) == ["<|im_end|>"]
 
 
 def test_segment_fields():

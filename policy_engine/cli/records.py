@@ -25,11 +25,18 @@ class ExplainOptions:
         list[int] | None, typer.Option("--token", min=0, help="Explain this token (from 0); may be repeated.")
     ] = None
     at: Annotated[
-        str | None, typer.Option("--at", metavar="TEXT", help="Explain the tokens where this text first occurs.")
+        str | None,
+        typer.Option(
+            "--at",
+            metavar="TEXT",
+            help="Explain the tokens where this text first occurs, be it in the system prompt or in tool schemas; with "
+            "--turn, in that message.",
+        ),
     ] = None
-    turn: Annotated[int | None, typer.Option("--turn", min=0, help="Only the segments of this message (from 0).")] = (
-        None
-    )
+    turn: Annotated[
+        int | None,
+        typer.Option("--turn", min=0, help="Only the segments of this message (from 0); with --at, its tokens there."),
+    ] = None
     side: Annotated[
         Side | None, typer.Option("--side", help="Which of a pair of answers (default: the chosen one).")
     ] = None

@@ -54,27 +54,35 @@ def explain_row(data: str, inputs: MaskerInputs, about: ExplainOptions, *, machi
 
 
 def _explanations(row: MaskedRow, tokens: tuple[int, ...], at: str | None, turn: int | None) -> list[Explanation]:
-    total = len(row.input_ids)
+    total, messages = len(row.input_ids), len(row.chat.messages)
+    if turn is not None and tokens:
+        raise ConfigError(
+            "a number of --token is that of a token in the row, so --turn means nothing beside it",
+            help="leave out --turn, or name the tokens of the message by their text: --at TEXT --turn N",
+        )
+    if turn is not None and turn >= messages:
+        raise ConfigError(f"there is no message {turn}: the row has {messages}", help="messages count from 0")
     for token in tokens:
         if token >= total:
             raise ConfigError(f"there is no token {token}: the row has {total}", help="tokens count from 0")
     if at is not None:
-        tokens += _tokens_at(row, at)
+        tokens += _tokens_at(row, at, turn)
     if tokens:
         return [row.explain(token=token) for token in tokens]
     segments = row.chat.segments
-    if turn is not None and turn >= len(row.chat.messages):
-        raise ConfigError(
-            f"there is no message {turn}: the row has {len(row.chat.messages)}", help="messages count from 0"
-        )
     return [row.explain(segment=i) for i, s in enumerate(segments) if s.start < s.end and turn in (None, s.turn)]
 
 
-def _tokens_at(row: MaskedRow, text: str) -> tuple[int, ...]:
-    start = row.chat.text.find(text) if text else -1
+def _tokens_at(row: MaskedRow, text: str, turn: int | None) -> tuple[int, ...]:
+    """The tokens where a text first occurs: in the row, or in one of its messages."""
+    own = [s for s in row.chat.segments if turn in (None, s.turn)]
+    # A message of which the template writes nothing has no segments.
+    first, stop = min((s.start for s in own), default=0), max((s.end for s in own), default=0)
+    start = row.chat.text.find(text, first, stop) if text else -1
     if start < 0:
+        where = "the rendered row" if turn is None else f"message {turn}, as it is rendered,"
         raise ConfigError(
-            f"the rendered row does not contain `{text}`", help="`policy-engine show` prints the text as it is rendered"
+            f"{where} does not contain `{text}`", help="`policy-engine show` prints the text as it is rendered"
         )
     starts, ends = row.tokenized.starts_T.tolist(), row.tokenized.ends_T.tolist()
     # Tokens that overlap the text: the first and the last one may reach beyond it.

@@ -39,6 +39,24 @@ def test_tokens_by_number_and_by_text(args: list[str | Path]) -> None:
     assert by_text[:1] == cli("explain", *args, "--token", number, "--format", "json").document["explanations"]
 
 
+def test_text_in_one_message(args: list[str | Path]) -> None:
+    def turns(*options: str) -> set[int]:
+        found = cli("explain", *args, "--row", "2", "--at", "<|im_end|>", *options, "--format", "json")
+        return {piece["turn"] for e in found.document["explanations"] for piece in e["pieces"]}
+
+    assert {0} == turns()
+    assert {3} == turns("--turn", "3")
+    ran = cli("explain", *args, "--row", "2", "--at", "nowhere", "--turn", "3")
+    assert (2, True) == (ran.code, "message 3, as it is rendered, does not contain `nowhere`" in ran.err)
+    # A text of another message is none of this one.
+    assert 2 == cli("explain", *args, "--row", "2", "--at", "system", "--turn", "3").code
+
+
+def test_a_token_by_number_has_no_turn(args: list[str | Path]) -> None:
+    ran = cli("explain", *args, "--row", "2", "--token", "1", "--turn", "3")
+    assert (2, True) == (ran.code, "--turn means nothing beside it" in ran.err)
+
+
 @pytest.mark.parametrize("option", [["--token", "9999"], ["--at", "nowhere"], ["--turn", "9"], ["--row", "99"]])
 def test_what_the_row_does_not_have(args: list[str | Path], option: list[str]) -> None:
     ran = cli("explain", *args, *option)

@@ -24,7 +24,6 @@ import pyarrow.compute as compute
 from policy_engine.adapters.documents import documents_of
 from policy_engine.core.errors import ConfigError, DataError
 from policy_engine.core.vocabulary import IGNORE_INDEX
-from policy_engine.data.dataset import load_dataset_spec
 from policy_engine.mask.masker import Masker
 from policy_engine.proof.load_policy import load_policy
 
@@ -86,8 +85,7 @@ def policy_dataset(
                 "the dataset is not masked, and its configuration names no `policy` or no `chat_tokenizer`",
                 help="add both, or give a file that `policy-engine apply` wrote",
             )
-        spec = None if dataset is None else load_dataset_spec(dataset)
-        masker = Masker(load_policy(policy), chat_tokenizer, template=template, dataset=spec)
+        masker = Masker(load_policy(policy), chat_tokenizer, template=template, dataset=dataset)
         # Before the rows are masked: ids of another vocabulary would train a model on noise, without any error.
         _check_vocabulary(tokenizer, masker.tokenizer.tokenizer)
         rows = rows.map(masker.batch, batched=True, remove_columns=rows.column_names)

@@ -292,6 +292,26 @@ def load_dataset_spec(path: str | Path) -> DatasetSpec:
     return DatasetSpec(name=str(path), tests=tests, **found)
 
 
+def dataset_spec_of(dataset: DatasetSpec | str | Path | None) -> DatasetSpec:
+    """A dataset file given by its path, or read already; without one, nothing is declared.
+
+    Raises ConfigError for anything else, and what `load_dataset_spec` raises.
+
+    >>> dataset_spec_of(None) == DatasetSpec()
+    True
+    """
+    if dataset is None:
+        return DatasetSpec()
+    if isinstance(dataset, str | Path):
+        return load_dataset_spec(dataset)
+    if isinstance(dataset, DatasetSpec):
+        return dataset
+    raise ConfigError(
+        f"a Masker takes the path of a dataset file as `dataset`, not {type(dataset).__name__}",
+        help='say dataset="chats.yaml"; rows go into `masker.batch`',
+    )
+
+
 def format_seen(first: Iterable[Numbered], source: Rows, spec: DatasetSpec) -> Format:
     """The format that a dataset file declares, or that the first rows show.
 

@@ -16,7 +16,7 @@ from policy_engine.chat.segments import TokenizedChat
 from policy_engine.core.choices import PairColumns
 from policy_engine.core.errors import ConfigError, PolicyEngineError, RowError
 from policy_engine.data.conversation import Conversation, read_row, without_null_fields
-from policy_engine.data.dataset import Beside, DatasetSpec, SeenFormats
+from policy_engine.data.dataset import Beside, DatasetSpec, SeenFormats, dataset_spec_of
 from policy_engine.data.formats import Format, FormatKind, named_format
 from policy_engine.data.given import given_tools
 from policy_engine.data.pairs import PAIR_KINDS
@@ -52,10 +52,10 @@ class Masker:
 
     `policy` is a compiled program or a checked policy; `tokenizer` a transformers fast tokenizer or processor, an
     encoder that `ChatTokenizer.from_encoder` takes, a ChatTokenizer, or what `load_tokenizer` takes; `template` (text
-    or path) replaces the tokenizer's own. `dataset` says how rows are read and which roles the model writes; what it
-    leaves open is detected from the first batch and logged. `on_error="drop"` leaves out rows of
-    `batch` that fail, and counts them. With `unroll`, `batch` makes samples of one turn each, for templates that
-    rewrite history. `media` says where a processor's images, sounds and videos may come from.
+    or path) replaces the tokenizer's own. `dataset`, the path of a dataset file, says how rows are read and which
+    roles the model writes; what it leaves open is detected from the first batch and logged. `on_error="drop"` leaves
+    out rows of `batch` that fail, and counts them. With `unroll`, `batch` makes samples of one turn each, for
+    templates that rewrite history. `media` says where a processor's images, sounds and videos may come from.
 
     Pickles, for worker processes. `counts` says what became of the rows of `batch` in this process: `rows`, `masked`,
     `empty`, `drift`, `failed`, and `failed: CODE` for each kind of failure.
@@ -69,7 +69,7 @@ class Masker:
         tokenizer: Any,
         *,
         template: str | Path | None = None,
-        dataset: DatasetSpec | None = None,
+        dataset: DatasetSpec | str | Path | None = None,
         on_error: OnError = "raise",
         unroll: bool = False,
         media: MediaOptions | None = None,
@@ -84,8 +84,8 @@ class Masker:
         if on_error not in get_args(OnError):
             raise ConfigError(f"on_error={on_error!r} means nothing", help='say on_error="raise" or on_error="drop"')
         self.program = policy
-        self.dataset = DatasetSpec() if dataset is None else dataset
-        roles = None if dataset is None else dataset.trained_roles
+        self.dataset = dataset_spec_of(dataset)
+        roles = None if dataset is None else self.dataset.trained_roles
         self.tokenizer = chat_tokenizer_of(tokenizer, template, roles, media)
         self.on_error = on_error
         self.unrolls = unroll

@@ -5,6 +5,7 @@ import dataclasses
 import pickle
 import warnings
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ from policy_engine import (
     UnrenderedError,
     load_tokenizer,
 )
-from policy_engine.data.dataset import DatasetSpec
+from policy_engine.data.dataset import DatasetSpec, load_dataset_spec
 from policy_engine.mask.masker import DoubtfulRoleWarning, LostFieldWarning
 from policy_engine.rules.compile import compile_text  # compiled without proving guards
 from policy_engine.testing.templates import installed_templates
@@ -358,3 +359,16 @@ def test_arguments_that_a_template_reads_are_kept_for_some_only(monkeypatch) -> 
     masker = Masker(compile_text(STANDING), load_tokenizer("builtin", template=source))
     assert all(f"user {n}\n" in masker(CHAT[1:], day=n).chat.text for n in range(10))
     assert len(masker.tokenizer.template._profiles) <= 3
+
+
+def test_a_dataset_file_by_its_path(tmp_path: Path) -> None:
+    file = tmp_path / "chats.yaml"
+    file.write_text("messages: {field: talk, role: who, content: text, roles: {me: user, it: assistant}}\n")
+    rows = {"talk": [[{"who": "me", "text": "Hi"}, {"who": "it", "text": "Yes."}]]}
+    made = [
+        dict(Masker(compile_text("use default"), "builtin", dataset=given).batch(dict(rows)))["input_ids"][0]
+        for given in (str(file), file, load_dataset_spec(file))
+    ]
+    assert list(made[0]) == list(made[1]) == list(made[2])
+    with pytest.raises(ConfigError, match="takes the path of a dataset file as `dataset`, not dict"):
+        Masker(compile_text("use default"), "builtin", dataset=rows)  # type: ignore[arg-type]

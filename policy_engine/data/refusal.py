@@ -181,6 +181,11 @@ def what_to_do(rows: list[Any]) -> str:
     '`messages: {format: preference, prompt: question, chosen: good, rejected: bad}`'
     """
     row = next((row for row in rows if isinstance(row, Mapping)), {})
+    if isinstance(row.get("input_ids"), list | tuple):
+        return (
+            "these rows are tokenized already: `audit` reads them as they are; to mask them, give their `messages` "
+            "beside `input_ids`, or `turns`"
+        )
     for value in row.values():
         for message in message_list(value) or ():
             if isinstance(message, Mapping) and (foreign := of_other_interfaces(message)) is not None:

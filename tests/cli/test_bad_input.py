@@ -194,3 +194,11 @@ def test_a_file_of_nearly_that_name_is_named(tmp_path: Path, wrong: list[str], m
     ran = cli("show", *[a if a.startswith("-") else tmp_path / a for a in wrong], "-t", "builtin")
     assert ran.code == 2
     assert f"help: did you mean `{tmp_path / meant}`?" in ran.err
+
+
+def test_rows_that_are_tokenized_already_are_said_to_be(tmp_path: Path) -> None:
+    data = tmp_path / "ids.jsonl"
+    data.write_text(json.dumps({"input_ids": [1, 2], "labels": [-100, 2]}) + "\n")
+    ran = cli("show", data, "-p", "default", "-t", "builtin")
+    assert 2 == ran.code
+    assert "these rows are tokenized already: `audit` reads them as they are" in ran.err.replace("\n", " ")

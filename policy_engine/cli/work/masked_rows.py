@@ -63,10 +63,9 @@ def masked_rows(
     """
     wanted = set(numbers)
     last = max(wanted) if wanted else None
-    most = limit if last is None else last
     source = read_rows(data)
-    # One more than is shown, to tell whether there are more.
-    format, rows = see_format(source, None if most is None else most + 1, inputs.masker.dataset)
+    # Seen in as many rows as `apply` looks at, however few are shown, so that both read them alike.
+    format, rows = see_format(source, None, inputs.masker.dataset)
     say(format.description)
     spelling = RoleSpelling.of(format, inputs.masker.known_roles)
     seen = 0

@@ -155,3 +155,9 @@ def test_a_pipe_takes_no_known_backend(args: list[str | Path], monkeypatch: pyte
     monkeypatch.setattr(ChatTokenizer, "known_fast", lambda self: Wrong())
     ran = cli("show", "-", *args[1:], stdin=Path(args[0]).read_text(encoding="utf-8"))
     assert (0, cli("show", *args).out) == (ran.code, ran.out)
+
+
+def test_the_format_is_seen_in_as_many_rows_as_apply_looks_at(tmp_path: Path) -> None:
+    chats = write_chats(tmp_path, [CHATS[0]] * 30)
+    ran = cli("show", chats, "-p", write_policy(tmp_path), "-t", "builtin", "--row", "1")
+    assert "(30 of 30 rows looked at)" in ran.out.splitlines()[0]

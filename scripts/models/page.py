@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
+from typing import Final
 
 from scripts.models import real, trained
 from scripts.models.facts import LONGEST, facts, listed, text_of, unique
@@ -222,12 +224,29 @@ def _policy(family: Family, templates: Sequence[Rendering], traps: Sequence[Mapp
     yield from ("```", "")
     if unroll:
         yield from ("`--unroll` makes a row of each answer in the context that inference gives it.", "")
+    if any(_answers_have_scaffold_behind_thinking(t) for t in templates):
+        yield from (_SCAFFOLD, "")
     if any(key in found for found in traps for key in LOST):
         yield from ("Rows in which a trained turn loses its text or its calls are refused, and named.", "")
     yield from ("What it trains of the conversation above, between ⟦ and ⟧:", "")
     blocks = [["```text", *trained.marked(t.shown[1], policy(traps)).splitlines(), "```"] for t in templates]
     yield from _tabs(family, blocks)
     yield _NEXT
+
+
+_SCAFFOLD: Final = (
+    "`mask assistant.reasoning` leaves the thinking out, and still trains what the template writes between thinking "
+    "and answer (`markup`): a model that thinks writes it. `mask assistant.markup` behind it leaves that out too. For "
+    "the text of answers alone, say `train assistant.text` and `train eos of assistant`; the second line also trains "
+    "the ends of calls."
+)
+
+
+def _answers_have_scaffold_behind_thinking(template: Rendering) -> bool:
+    """True if the template writes between thinking and answer, as `<|channel|>final`."""
+    segments = template.shown[1].segments
+    pairs = pairwise(segments)
+    return any(a.part == "reasoning.close" and b.part == "markup" and a.turn == b.turn for a, b in pairs)
 
 
 def policy(traps: Sequence[Mapping[str, str]]) -> str:

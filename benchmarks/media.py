@@ -93,7 +93,7 @@ def _trained(row: Any) -> list[int]:
 def speed(names: list[str], count: int, size: tuple[int, int]) -> int:
     """Rows with pictures of about `size`, or sounds: masked, and by the processor's call.
 
-    Pictures are measured, where that is possible, and then decoded. `ratio` is that of the sums of each row's fastest
+    They are measured, where that is possible, and then decoded. `ratio` is that of the sums of each row's fastest
     time.
     """
     from tests.support.pictures import processor
@@ -108,8 +108,8 @@ def speed(names: list[str], count: int, size: tuple[int, int]) -> int:
             rows = [_of_files(Path(folder), kind, at, size) for at in range(count)]
             for way in ("measured", "decoded"):
                 if way == "decoded":
-                    encoder.__dict__["_measured"] = None
-                elif kind == "audio" or encoder._measured is None:
+                    encoder.texts.measures = False
+                elif encoder.texts.measured([kind]) is None:
                     continue
                 print(
                     json.dumps({"processor": name, "way": way, **_timed(made, their, rows, Path(folder))}), flush=True
@@ -145,9 +145,9 @@ def _timed(made: Masker, their: Any, rows: list[Any], folder: Path) -> dict[str,
     # Row by row and in both orders: a machine's speed drifts, and two neighbours see the same of it.
     times: dict[str, list[list[float]]] = {"ours": [[] for _ in rows], "theirs": [[] for _ in rows]}
     for turn in range(_ROUNDS):
-        if encoder._measured is not None:
-            encoder._measured._known.clear()
-            encoder._measured._sets.clear()
+        known = encoder.texts.measured(["image"])
+        if known is not None and known.pictures is not None:
+            known.pictures.forget()
         for at, (messages, given) in enumerate(zip(rows, absolute)):
             for which in ("ours", "theirs") if (turn + at) % 2 else ("theirs", "ours"):
                 start = time.process_time()

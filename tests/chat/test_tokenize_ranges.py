@@ -263,6 +263,22 @@ def test_a_prefix_space_that_is_not_in_the_text_has_no_width(name: str) -> None:
     assert holders, "the space that is in the text is in a token"
 
 
+@pytest.mark.parametrize("name", ["mistral-v1", "mistral-v3"])
+def test_ids_that_something_else_gives_are_placed_as_the_tokenizers_own(name: str) -> None:
+    tok = chat_tokenizer(name)
+    assert tok.locator.pipeline is not None
+    table = tok.locator.pipeline.table
+    assert table is not None
+    eos = str(tok.tokenizer.eos_token)
+    text = f"Hi{eos}{eos}语 é {eos} two  blanks"
+    found = encode(name, text)
+    places = table.spelled(text, found.input_ids)
+    assert places is not None
+    assert [each.tolist() for each in places] == [found.starts_T.tolist(), found.ends_T.tolist()]
+    assert table.spelled(text + "!", found.input_ids) is None
+    assert table.spelled(text, [*found.input_ids, len(table.pieces)]) is None
+
+
 def test_several_pieces_of_one_character_have_its_range() -> None:
     found = encode("byte-trim", "🙂")
     assert len(found.input_ids) > 1

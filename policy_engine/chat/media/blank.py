@@ -11,13 +11,10 @@ import functools
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
-from policy_engine.chat.media.processor import MediaProcessor, noise
+from policy_engine.chat.media.processor import QUICK, MediaProcessor, noise
 from policy_engine.core.vocabulary import MediaKind
-
-_QUICK: Final = {"do_rescale": False, "do_normalize": False, "resample": 0}
-"""Pixels as they are, the nearest ones (`PIL.Image.Resampling.NEAREST`)."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -40,7 +37,7 @@ class BlankPictures:
             except Exception:  # the whole call refuses the same in words of its own
                 pass
         media: dict[MediaKind, Sequence[Any]] = {"image": pictures}
-        return self.media.write_unscaled(self.media.tokens["image"] * len(sizes), media).texts
+        return self.media.write_quickly(self.media.tokens["image"] * len(sizes), media).texts
 
     @functools.cached_property
     def _quick(self) -> dict[str, Any] | None:
@@ -48,7 +45,7 @@ class BlankPictures:
         processor, token = self.media.processor, self.media.tokens["image"]
         try:
             merged = processor._merge_kwargs(
-                tokenizer_init_kwargs=processor.tokenizer.init_kwargs, images_kwargs=dict(_QUICK)
+                tokenizer_init_kwargs=processor.tokenizer.init_kwargs, images_kwargs=dict(QUICK[0])
             )
             asked: dict[str, Any] = dict(merged["images_kwargs"])
             for pictures in ([noise(30, 90, seed=1)], [noise(64, 48), noise(400, 220), noise(30, 90, seed=1)]):

@@ -1,177 +1,162 @@
-"""Pictures that are measured, not decoded.
+"""Pictures and sounds that are measured, not decoded.
 
-The text that a processor writes for one is known from its width and height.
+The text that a processor writes for one is known from its width and height, or from its number of samples.
 
-This is done where samples show that nothing else decides. Pictures of noise and of one color have to give the same
-text, alone and together. Ids and columns that are put together here have to equal those of the processor's own call.
-Texts that follow from no count of tokens are given only after the first pictures of the data agree, too.
+This is done where samples show that nothing else decides: noise, silence and one color have to give the same text,
+alone and together. Ids and columns that are put together here have to equal those of the processor's own call. Texts
+that follow from no count of tokens are given only after the first media of the data agree, too; and of all rows, a
+sample is decoded and compared.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
-from policy_engine.chat.media.blank import BlankPictures
+from policy_engine.chat.media.by_length import ByLength, by_length, hiss
+from policy_engine.chat.media.by_size import BySize, by_size
+from policy_engine.chat.media.in_messages import Medium
 from policy_engine.chat.media.processor import MediaProcessor, WrittenMedia, noise
-from policy_engine.core.bounded import Bounded
+from policy_engine.chat.tokens.fast_backend import is_sampled
 from policy_engine.core.errors import MediaError, PolicyEngineError
+from policy_engine.core.vocabulary import MediaKind
 
-# Small, wide, tall, square and odd ones: where processors round, crop or tile in other ways.
-_SIZES: Final = ((64, 48), (224, 168), (168, 224), (640, 480), (333, 999), (1000, 400), (31, 29), (512, 512))
-"""Width and height of the pictures that a processor is asked about first."""
-_MOST_KEPT: Final = 1 << 14
-_COMPARED: Final = 3
-"""Rows with pictures that are decoded and compared, before texts without a count of tokens are trusted."""
-
+ONE_IN: Final = 64
+"""One row with media of so many is decoded and compared."""
 Columns = Callable[[Sequence[int], Sequence[tuple[int, int]]], "npt.NDArray[np.int8]"]
 """Ids and the tokens `(first, count)` of each medium to a column."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Repeated:
-    """A text that is one token, repeated, between two texts that do not change."""
-
-    before: str
-    unit: str
-    after: str
+Size = tuple[int, int] | int
+"""Width and height of a picture, or the samples of a sound."""
 
 
 @dataclass(kw_only=True, eq=False)
 class Measured:
-    """The texts of a processor for pictures of given sizes, and the columns beside the ids."""
+    """The texts of a processor for media of given sizes, and the columns beside the ids."""
 
     media: MediaProcessor
     columns: dict[str, Columns]
-    repeated: _Repeated | None = None
-    to_compare: int = 0
-    """Rows with pictures that are still to be decoded, and given to `agrees`."""
-    _sets: Bounded[tuple[tuple[int, int], ...], list[str]] = field(default_factory=lambda: Bounded(_MOST_KEPT))
-    _known: Bounded[tuple[int, int], str] = field(default_factory=lambda: Bounded(_MOST_KEPT))
+    pictures: BySize | None = None
+    sounds: ByLength | None = None
+    given: bool = False
+    """True as soon as a row was given whose media were only measured."""
 
-    def __post_init__(self) -> None:
-        self.blank = BlankPictures(media=self.media)
+    def takes(self, media: Sequence[Medium]) -> bool:
+        """True if the media of a row are of kinds that are measured, and not too many."""
+        sounds = sum(medium.kind == "audio" for medium in media)
+        if sounds and (self.sounds is None or (self.sounds.alone and sounds > 1)):
+            return False
+        return all(medium.kind != "video" and (medium.kind != "image" or self.pictures) for medium in media)
 
-    def agrees(self, sizes: Sequence[tuple[int, int]], texts: Sequence[str]) -> bool:
-        """True if the texts of decoded pictures are those written here for their sizes."""
-        self.to_compare -= 1
+    def is_compared(self, text: str, media: Sequence[Medium]) -> bool:
+        """True for rows that go through the processor's own call: the first ones, and a sample."""
+        if not media:
+            return False
+        return any(way.to_compare > 0 for way in self._ways(media)) or is_sampled(text, ONE_IN)
+
+    def texts(self, media: Sequence[Medium], sizes: Sequence[Size]) -> list[str] | None:
+        """The texts that are written for the media of a row that it takes.
+
+        None where the text of a sound is not known.
+
+        Raises MediaError where the processor refuses a size.
+        """
+        sizes_of_pictures = [size for size in sizes if isinstance(size, tuple)]
+        pictures = iter(() if self.pictures is None else self.pictures.texts(sizes_of_pictures))
+        made: list[str] = []
+        for size in sizes:
+            sound = None if isinstance(size, tuple) or self.sounds is None else self.sounds.text(size)
+            text = next(pictures) if isinstance(size, tuple) else sound
+            if text is None:
+                return None
+            made.append(text)
+        return made
+
+    def agrees(self, media: Sequence[Medium], sizes: Sequence[Size], texts: Sequence[str]) -> bool:
+        """True if the texts of decoded media are those written here for their sizes."""
         try:
-            return self.texts(sizes) == list(texts)
+            made = self.texts(media, sizes)
         except MediaError:
             return False
+        # A sound of unknown text shows nothing.
+        if made is None:
+            return True
+        for way in self._ways(media):
+            way.to_compare -= 1
+        return made == list(texts)
 
-    def text(self, width: int, height: int) -> str:
-        """The text that is written for a picture of this size.
-
-        Raises MediaError where the processor refuses the size.
-        """
-        size = (width, height)
-        known = self._known.get(size)
-        return self._known.keep(size, self._ask(width, height)) if known is None else known
-
-    def texts(self, sizes: Sequence[tuple[int, int]]) -> list[str]:
-        """The texts that are written for the pictures of a row.
-
-        Raises MediaError as `text` does.
-        """
-        if len(sizes) < 2 or not self.media.together:
-            return [self.text(*size) for size in sizes]
-        # LLaVA-OneVision writes a picture with fewer tokens where its row has more of them.
-        known = self._sets.get(tuple(sizes))
-        if known is None:
-            known = self.blank.write(sizes)
-        return self._sets.keep(tuple(sizes), known)
-
-    def _ask(self, width: int, height: int) -> str:
-        if self.repeated is None:
-            return self.blank.write([(width, height)])[0]
-        shape = self.repeated
-        return shape.before + shape.unit * _count(self.media, width, height) + shape.after
+    def _ways(self, media: Sequence[Medium]) -> list[BySize | ByLength]:
+        kinds = {medium.kind for medium in media}
+        ways = {"image": self.pictures, "audio": self.sounds}
+        return [way for kind, way in ways.items() if kind in kinds and way is not None]
 
 
-def measured(media: MediaProcessor) -> Measured | None:
-    """A way to measure pictures for a processor.
+def measured(media: MediaProcessor, kinds: Collection[MediaKind]) -> Measured | None:
+    """A way to measure media of the kinds, which rows have together, for a processor.
 
-    None where samples show that it needs the pictures themselves.
+    None where samples show that it needs the media themselves.
     """
-    if "image" not in media.tokens:
+    found = Measured(
+        media=media,
+        columns={},
+        pictures=by_size(media) if "image" in kinds else None,
+        sounds=by_length(media) if "audio" in kinds else None,
+    )
+    if found.pictures is None and found.sounds is None:
         return None
     try:
-        texts = {size: media.write(media.tokens["image"], {"image": [noise(*size)]}).texts[0] for size in _SIZES}
-        # A private method, and the only one that counts tokens without a picture; samples check it.
-        counts = hasattr(media.processor, "_get_num_multimodal_tokens")
-        found = Measured(media=media, columns={}, repeated=_repeated(media, texts) if counts else None)
-        if any(found.text(*size) != texts[size] for size in _SIZES):
-            return None
-        found.to_compare = 0 if found.repeated is not None else _COMPARED
         return found if _learn_columns(found) else None
-    # A processor that refuses a sample is asked with the pictures themselves.
+    # A processor that refuses a sample is asked with the media themselves.
     except PolicyEngineError:
         return None
 
 
-def _count(media: MediaProcessor, width: int, height: int) -> int:
-    try:
-        # Height first, as transformers has sizes.
-        counts = media.processor._get_num_multimodal_tokens(image_sizes=[(height, width)])
-        return int(counts["num_image_tokens"][0])
-    except Exception as error:  # each class has its own checks
-        raise MediaError(
-            f"{media.name} refuses a picture of {width} × {height} pixels: {str(error) or type(error).__name__}",
-            help="fix or drop the row, or configure the processor for it",
-        ) from error
-
-
-def _repeated(media: MediaProcessor, texts: dict[tuple[int, int], str]) -> _Repeated | None:
-    """The pattern of the texts of all sizes, if only the count of tokens differs."""
-    tokenizer = media.processor.tokenizer
-    # The token that is repeated is often another than the placeholder of the template.
-    ids = [i for i in getattr(media.processor, "image_token_ids", []) if i is not None]
-    units = dict.fromkeys([media.tokens["image"], *(str(tokenizer.convert_ids_to_tokens(i)) for i in ids)])
-    for unit in units:
-        shapes = set()
-        for size, text in texts.items():
-            first, last = text.find(unit), text.rfind(unit) + len(unit)
-            if first < 0 or text[first:last] != unit * _count(media, *size):
-                break
-            shapes.add((text[:first], text[last:]))
-        else:
-            if len(shapes) == 1:
-                before, after = shapes.pop()
-                return _Repeated(before=before, unit=unit, after=after)
-    return None
+def _samples(found: Measured) -> list[tuple[str, dict[MediaKind, list[Any]]]]:
+    """Texts with up to three media of each kind, and with one of each kind."""
+    media = found.media
+    # Two of one size and one of another: a column that depends on content or number would differ.
+    given: dict[MediaKind, list[Any]] = {}
+    if found.pictures is not None:
+        given["image"] = [noise(64, 48), noise(400, 220), noise(64, 48, seed=1)]
+    if found.sounds is not None:
+        sizes = found.sounds.longest // 4, found.sounds.longest // 3
+        given["audio"] = [hiss(sizes[0]), hiss(sizes[1]), hiss(sizes[0], seed=1)]
+    samples: list[tuple[str, dict[MediaKind, list[Any]]]] = [("a b", {})]
+    for kind, each in given.items():
+        token = media.tokens[kind]
+        samples.append((f"a{token}b", {kind: each[:1]}))
+        if kind == "image" or not (found.sounds and found.sounds.alone):
+            samples.append((f"{token}\n{token} b", {kind: each[:2]}))
+            samples.append((f"a {token}b{token}{token}", {kind: each}))
+    if len(given) > 1:
+        samples.append(
+            (f"a{media.tokens['audio']}b{media.tokens['image']}", {kind: each[:1] for kind, each in given.items()})
+        )
+    return samples
 
 
 def _learn_columns(found: Measured) -> bool:
     """Finds how each column is made; False if one cannot be, or if ids differ."""
     media = found.media
-    token = media.tokens["image"]
-    # Two of one size and one of another: a column that depends on content or number would differ.
-    pictures = [noise(64, 48), noise(400, 220), noise(64, 48, seed=1)]
-    samples: list[tuple[str, list[Any]]] = [
-        ("a b", []),
-        (f"a{token}b", pictures[:1]),
-        (f"{token}\n{token} b", pictures[:2]),
-        (f"a {token}b{token}{token}", pictures),
-    ]
     made: list[tuple[WrittenMedia, list[tuple[int, int]]]] = []
-    for text, given in samples:
-        written = media.write(text, {"image": given} if given else {})
-        texts = found.texts([picture.size for picture in given])
-        if texts != written.texts:
+    for text, given in _samples(found):
+        written = media.write(text, given)
+        places = media.find(text)
+        waiting = {kind: iter(each) for kind, each in given.items()}
+        row = [Medium(kind=p.kind, turn=0, item=at, source=next(waiting[p.kind])) for at, p in enumerate(places)]
+        if found.texts(row, [size_of(m.kind, m.source) for m in row]) != written.texts:
             return False
-        rest, whole, ranges = text.split(token), "", []
-        for at, part in enumerate(rest):
-            whole += part
-            if at < len(texts):
-                ranges.append((len(whole), len(whole) + len(texts[at])))
-                whole += texts[at]
+        whole, ranges, read = "", [], 0
+        for place, own in zip(places, written.texts):
+            whole += text[read : place.start]
+            ranges.append((len(whole), len(whole) + len(own)))
+            whole += own
+            read = place.end
         encoded = media.processor.tokenizer(
-            whole, add_special_tokens=media.adds_special(text), return_offsets_mapping=True
+            whole + text[read:], add_special_tokens=media.adds_special(text), return_offsets_mapping=True
         )
         if list(encoded["input_ids"]) != written.ids:
             return False
@@ -185,6 +170,18 @@ def _learn_columns(found: Measured) -> bool:
         else:
             return False
     return True
+
+
+def size_of(kind: MediaKind, opened: Any) -> Size:
+    """Width and height of a picture, or the samples of a sound, both decoded.
+
+    >>> size_of("audio", [0.0, 0.5])
+    2
+    """
+    if kind == "audio":
+        return len(opened)
+    width, height = opened.size
+    return width, height
 
 
 def _agrees(way: Columns, name: str, written: WrittenMedia, ranges: Sequence[tuple[int, int]]) -> bool:

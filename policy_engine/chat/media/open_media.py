@@ -41,7 +41,8 @@ class MediaOptions:
 
     Without a `root`, rows that name files are refused; with one, only files below it are opened. `urls` lets media be
     fetched from the network. `min_pixels` and `max_pixels` bound width × height of an image (one pixel is a download
-    that failed), `max_bytes` the size of a file. Raises ConfigError for a root that is not a folder.
+    that failed), `max_bytes` the size of a file. Without `measure`, every medium is decoded and given to the processor,
+    also where its size alone decides its tokens. Raises ConfigError for a root that is not a folder.
     """
 
     root: str | Path | None = None
@@ -49,6 +50,7 @@ class MediaOptions:
     min_pixels: int = 2
     max_pixels: int = 1 << 26
     max_bytes: int = 1 << 28
+    measure: bool = True
 
     @functools.cached_property
     def real_root(self) -> str:

@@ -23,6 +23,9 @@ from policy_engine.core.vocabulary import MediaKind
 TOKEN_COLUMNS: Final = ("mm_token_type_ids", "token_type_ids", "moe_mm_token_type_ids")
 """Columns of a processor that have one number per token, beside ids and attention."""
 _KNOWN: Final = frozenset({*TOKEN_COLUMNS, "input_ids", "attention_mask", "text_replacement_offsets"})
+_UNSCALED: Final = {"do_rescale": False, "do_normalize": False}
+QUICK: Final[tuple[Mapping[str, Any], ...]] = ({**_UNSCALED, "resample": 0}, _UNSCALED)
+"""Arguments of an image processor that save time: pixels as they are, the nearest ones or resized as usual."""
 # What most speech models take, for a processor that does not say.
 _RATE: Final = 16_000
 
@@ -140,15 +143,30 @@ class MediaProcessor:
     def _extractor(self) -> Any:
         return getattr(self.processor, "audio_processor", getattr(self.processor, "feature_extractor", None))
 
+    @property
+    def window(self) -> int | None:
+        """Samples of sound that its extractor reads at once; None if it has no window."""
+        window = getattr(self._extractor, "n_samples", None)
+        return window if isinstance(window, int) else None
+
+    def units(self, kind: MediaKind) -> list[str]:
+        """Tokens that it may repeat in place of a medium.
+
+        It is often another than the placeholder of the template.
+        """
+        ids = [i for i in getattr(self.processor, f"{kind}_token_ids", None) or () if i is not None]
+        tokens = self.processor.tokenizer.convert_ids_to_tokens
+        return list(dict.fromkeys([self.tokens[kind], *(str(tokens(i)) for i in ids)]))
+
     def seconds_kept(self, sound: Any, text: str) -> float | None:
         """Seconds of a sound, which became `text`, that the processor reads; None if it reads all.
 
-        Whisper's extractor leaves out what is behind its window (`n_samples`), without a word. Processors that cut a
-        sound into windows write more for the whole than for its first window.
+        Whisper's extractor leaves out what is behind its window, without a word. Processors that cut a sound into
+        windows write more for the whole than for its first window.
         """
-        window = getattr(self._extractor, "n_samples", None)
+        window = self.window
         # Less than a tenth of a second may make no token more.
-        if not isinstance(window, int) or len(sound) <= window + self.rate // 10:
+        if window is None or len(sound) <= window + self.rate // 10:
             return None
         alone = self.write(self.tokens["audio"], {"audio": [sound[:window]]}).texts
         return window / self.rate if alone == [text] else None
@@ -181,37 +199,50 @@ class MediaProcessor:
         merged = self.processor._merge_kwargs(tokenizer_init_kwargs=self.processor.tokenizer.init_kwargs)
         return dict(merged.get("text_kwargs", {}))
 
-    def write_unscaled(
+    def write_quickly(
         self, text: str, media: Mapping[MediaKind, Sequence[Any]], what: str = "the media of the row"
     ) -> WrittenMedia:
-        """`write`, without making floats of pixels where samples show that these decide nothing.
+        """`write`, without the pixels of pictures where samples show that these decide nothing.
 
-        Pixels are not kept, and their scaling is a good part of a processor's time.
+        Features are not kept, and resizing and scaling pictures is most of a processor's time.
         """
-        if not self._unscaled or not media.get("image"):
+        if not self.is_quick(media):
             return self.write(text, media, what=what)
         try:
-            return self.write(text, media, self._unscaled)
+            return self.write(text, media, {"images_kwargs": dict(self._quick)})
         except MediaError:
             return self.write(text, media, what=what)  # its own words, or nothing to complain of
 
+    def is_quick(self, media: Mapping[MediaKind, Sequence[Any]]) -> bool:
+        """True for media that `write_quickly` gives to the processor in another way than `write`."""
+        return bool(media.get("image") and self._quick)
+
     @functools.cached_property
-    def _unscaled(self) -> dict[str, Any]:
-        """Arguments of a call that leaves pixels as they are; empty if they change what it writes."""
-        asked = {"images_kwargs": {"do_rescale": False, "do_normalize": False}}
+    def _quick(self) -> Mapping[str, Any]:
+        """Arguments of the image half that save time; empty if they change what is written."""
         token = self.tokens.get("image")
         if token is None:
             return {}
         pictures = [noise(64, 48), noise(400, 220), noise(30, 90, seed=1)]
+        rows: list[tuple[str, dict[MediaKind, Sequence[Any]]]] = [
+            (f"a {token}" * count + " b", {"image": pictures[-count:]}) for count in (1, 3)
+        ]
         try:
-            for count in (1, 3):
-                text = f"a {token}" * count + " b"
-                media: dict[MediaKind, Sequence[Any]] = {"image": pictures[-count:]}
-                if not self.write(text, media).equals(self.write(text, media, asked)):
-                    return {}
+            whole = [self.write(text, given) for text, given in rows]
         except MediaError:
-            return {}  # one that takes a picture a row, or no such arguments
-        return asked
+            return {}  # one that takes a picture a row
+        for asked in QUICK:
+            further = {"images_kwargs": dict(asked)}
+            try:
+                if all(self.write(text, given, further).equals(own) for (text, given), own in zip(rows, whole)):
+                    return asked
+            except MediaError:
+                continue  # it takes no such arguments
+        return {}
+
+    def stop_quick(self) -> None:
+        """Makes `write_quickly` the same as `write`."""
+        self.__dict__["_quick"] = {}
 
     def write(
         self,

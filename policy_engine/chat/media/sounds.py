@@ -7,6 +7,7 @@ import io
 import os
 import wave
 from collections.abc import Mapping
+from dataclasses import dataclass
 from numbers import Real
 from typing import Any, Final
 
@@ -34,7 +35,33 @@ def open_sound(source: Any, options: MediaOptions, place: str, *, rate: int) -> 
     >>> open_sound(sound, MediaOptions(), "messages[0].content[0]", rate=16000).tolist()
     [0.0, 0.5]
     """
-    # A decoded row of `datasets`' Audio feature.
+    source = _array_of(source, place, rate)
+    if isinstance(source, np.ndarray | list):
+        return _samples(source, f"the sound of {place}")
+    data, name = read_bytes(source, options, place)
+    # The usual file, read without a further library.
+    found = _wav(data, name, rate)
+    return _decoded(data, name, rate) if found is None else found.samples(name)
+
+
+def measure_sound(source: Any, options: MediaOptions, place: str, *, rate: int) -> int:
+    """The number of samples of a sound as `open_sound` gives it.
+
+    WAV files of that rate are not decoded. Raises MediaError with its name.
+
+    >>> measure_sound([0.0, 0.5], MediaOptions(), "messages[0].content[0]", rate=16000)
+    2
+    """
+    source = _array_of(source, place, rate)
+    if isinstance(source, np.ndarray | list):
+        return len(_samples(source, f"the sound of {place}"))
+    data, name = read_bytes(source, options, place)
+    found = _wav(data, name, rate)
+    return len(_decoded(data, name, rate)) if found is None else found.size
+
+
+def _array_of(source: Any, place: str, rate: int) -> Any:
+    """The array of a decoded row of `datasets`' Audio feature; any other source as it is."""
     if isinstance(source, Mapping) and source.get("array") is not None:
         given = source.get("sampling_rate", rate)
         if isinstance(given, bool) or not isinstance(given, Real):  # numpy's numbers, too
@@ -47,15 +74,12 @@ def open_sound(source: Any, options: MediaOptions, place: str, *, rate: int) -> 
                 f"the sound of {place} has {given} samples a second, and the processor takes {rate}",
                 help=f"resample the column: `dataset.cast_column(…, Audio(sampling_rate={rate}))`",
             )
-        source = source["array"]
-    if isinstance(source, np.ndarray | list):
-        return _samples(source, f"the sound of {place}")
-    data, name = read_bytes(source, options, place)
-    # The usual file, read without a further library.
-    if data[:4] == b"RIFF":
-        found = _wav(data, name, rate)
-        if found is not None:
-            return found
+        return source["array"]
+    return source
+
+
+def _decoded(data: bytes, name: str, rate: int) -> npt.NDArray[np.float32]:
+    """The samples of a file, by transformers and the library that it asks for."""
     try:
         load_audio: Any = transformers().audio_utils.load_audio
         # It takes names and base64, no bytes; a type is left out, so that it looks at the data.
@@ -117,8 +141,33 @@ def _same_size(frames: list[Any], place: str) -> list[Any]:
     return frames
 
 
-def _wav(data: bytes, name: str, rate: int) -> npt.NDArray[np.float32] | None:
-    """The samples of a WAV file; None where it needs another decoder or another rate."""
+@dataclass(frozen=True, kw_only=True)
+class _Wav:
+    """The frames of a WAV file, of `channels` samples of `width` bytes."""
+
+    frames: bytes
+    width: int
+    channels: int
+
+    @property
+    def size(self) -> int:
+        return len(self.frames) // (self.width * self.channels)
+
+    def samples(self, name: str) -> npt.NDArray[np.float32]:
+        kind = {1: "<u1", 2: "<i2", 4: "<i4"}[self.width]
+        values = np.frombuffer(self.frames, dtype=kind).astype(np.float32)
+        # 8-bit samples have no sign.
+        if self.width == 1:
+            values -= 128
+        # The mean of one channel is the channel, and takes long.
+        mono = values if self.channels == 1 else values.reshape(-1, self.channels).mean(axis=1)
+        return _samples(mono / _PEAKS[self.width], name)
+
+
+def _wav(data: bytes, name: str, rate: int) -> _Wav | None:
+    """The frames of a WAV file; None where it needs another decoder or another rate."""
+    if data[:4] != b"RIFF":
+        return None
     try:
         with wave.open(io.BytesIO(data)) as file:
             width, channels = file.getsampwidth(), file.getnchannels()
@@ -133,13 +182,9 @@ def _wav(data: bytes, name: str, rate: int) -> npt.NDArray[np.float32] | None:
         raise MediaError(f"{name} is broken: it ends too early", help=_DROP) from error
     if missing > 0:
         raise MediaError(f"{name} is broken: {missing:,} bytes are missing", help=_DROP)
-    kind = {1: "<u1", 2: "<i2", 4: "<i4"}[width]
-    values = np.frombuffer(frames, dtype=kind).astype(np.float32)
-    # 8-bit samples have no sign.
-    if width == 1:
-        values -= 128
-    mono = values.reshape(-1, channels).mean(axis=1) / _PEAKS[width]
-    return _samples(mono, name)
+    if not frames:
+        raise MediaError(f"{name} has no samples", help=_DROP)
+    return _Wav(frames=frames, width=width, channels=channels)
 
 
 def _samples(values: Any, name: str) -> npt.NDArray[np.float32]:

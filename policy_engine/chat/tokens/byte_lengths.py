@@ -14,7 +14,7 @@ from __future__ import annotations
 import functools
 import re
 import struct
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from typing import Any
@@ -189,13 +189,16 @@ class ByteTable:
         (True, [[0], [2]])
         """
         data = (text if self.space == " " else text.replace(" ", self.space)).encode()
-        size = len(self.pieces)
-        if b"".join([(self.pieces[i] if 0 <= i < size else None) or b"" for i in ids]) != data:
-            return None
         arrays = array_of(ids)
+        # A class of transformers may add ids that its backend does not have.
+        if len(arrays) and not 0 <= int(arrays.min()) <= int(arrays.max()) < len(self.pieces):
+            return None
         lengths_B = self._lengths[arrays]
         if (lengths_B < 0).any():
             return None
+        if b"".join([self.pieces[i] or b"" for i in ids]) != data:
+            found = self._with_prefix_spaces(data, ids)
+            return None if found is None else character_ranges(text, data, *found)
         ends_B = np.cumsum(lengths_B, dtype=np.int32)
         # Proven above, so the bytes are not put together again.
         return character_ranges(text, data, ends_B - lengths_B, ends_B)
@@ -227,34 +230,26 @@ class ByteTable:
         Each section's tokens must spell the section, or the section after one more space; both at once is refused.
         """
         space = self.space.encode()
-        starts, ends = [], []
-        at = 0
-        for section, mark in self._sections(ids):
-            joined = b"".join(section)
+        # A token that holds an inserted space has that many bytes fewer; one that is only that space is empty.
+        lengths_B = self._lengths.take(array_of(ids), mode="clip").astype(np.int64)
+        at = first = 0
+        marks = [place for place, i in enumerate(ids) if i in self.added]
+        for stop in (*marks, len(ids)):
+            mark = (self.pieces[ids[stop]] or b"") if stop < len(ids) else None
+            joined = b"".join([self.pieces[i] or b"" for i in ids[first:stop]]) if first < stop else b""
             exact = _follows(data, at, joined, mark)
             inserted = joined.startswith(space) and _follows(data, at, joined[len(space) :], mark)
             # Both at once happens where a text begins with two spaces: then nobody can say which one was inserted.
             if exact == inserted:
                 return None
-            skip = len(space) if inserted else 0
-            for piece in [*section, *([mark] if mark is not None else [])]:
-                starts.append(at)
-                # The inserted space stands for nothing; a token that is only that space is empty.
-                at += len(piece) - skip
-                ends.append(at)
-                skip = 0
-        return (np.asarray(starts, np.int64), np.asarray(ends, np.int64)) if at == len(data) else None
-
-    def _sections(self, ids: Sequence[int]) -> Iterable[tuple[list[bytes], bytes | None]]:
-        section: list[bytes] = []
-        for i in ids:
-            piece = self.pieces[i] or b""
-            if i in self.added:
-                yield section, piece
-                section = []
-            else:
-                section.append(piece)
-        yield section, None
+            if inserted:
+                lengths_B[first] -= len(space)
+            at += len(joined) - (len(space) if inserted else 0) + len(mark or b"")
+            first = stop + 1
+        if at != len(data):
+            return None
+        ends_B = np.cumsum(lengths_B)
+        return ends_B - lengths_B, ends_B
 
 
 def _follows(data: bytes, at: int, joined: bytes, mark: bytes | None) -> bool:

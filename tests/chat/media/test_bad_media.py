@@ -144,7 +144,7 @@ def test_a_bad_picture_is_an_error_of_its_row(kind: str) -> None:
 
 def test_bad_pictures_fail_a_processor_that_decodes_too() -> None:
     made = Masker(POLICY, processor("llava_onevision"), media=MediaOptions(root=folder(), max_bytes=1_000_000))
-    made.tokenizer._media_encoder.__dict__["_measured"] = None  # type: ignore[union-attr]  # as without sizes alone
+    made.tokenizer._media_encoder.texts.measures = False  # type: ignore[union-attr]  # as without sizes alone
     for kind in ("cut PNG", "cut JPEG", "one pixel", "CMYK", "a path outside", "a URL"):
         source, expected = BAD[kind]
         with pytest.raises(MediaError, match=expected):

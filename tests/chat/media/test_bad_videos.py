@@ -43,7 +43,7 @@ def test_what_a_processor_refuses_is_named_by_its_files(tmp_path: Any) -> None:
     draw(tmp_path, "thin.png", 3000, 4)
     made = Masker(policy_from_text("train assistant"), processor("qwen2_vl"), media=MediaOptions(root=tmp_path))
     assert made.tokenizer._media_encoder is not None
-    made.tokenizer._media_encoder.__dict__["_measured"] = None
+    made.tokenizer._media_encoder.texts.measures = False
     parts = [{"type": "image", "image": source} for source in (picture(), "thin.png", picture(), picture(), picture())]
     with pytest.raises(MediaError) as caught:
         made([{"role": "user", "content": parts}, {"role": "assistant", "content": "Yes."}])

@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 
 from policy_engine import Masker, policy_from_text
+from policy_engine.chat.media.by_size import BySize
+from policy_engine.chat.media.encode import MediaEncoder
 from policy_engine.chat.media.processor import MediaProcessor
 from policy_engine.chat.tokenizer import ChatTokenizer
 from policy_engine.core.errors import MediaError, TokenizerError
@@ -19,6 +21,13 @@ from tests.support.media_chats import beside, media_chat
 from tests.support.pictures import WITHOUT_TORCH, picture, processor, tone
 
 POLICY = policy_from_text("train assistant; train eos after assistant; never train user; never train media")
+
+
+def _pictures(encoder: MediaEncoder) -> BySize:
+    measured = encoder.texts.measured(["image"])
+    assert measured is not None
+    assert measured.pictures is not None
+    return measured.pictures
 
 
 @functools.cache
@@ -135,12 +144,13 @@ def test_measured_and_decoded_pictures_give_the_same() -> None:
     """Where a processor counts tokens itself, pictures are measured; what it is asked then is held to its own call."""
     for name in ("qwen2_vl", "idefics3", "gemma3", "llava_next"):
         made = masker(name).tokenizer._media_encoder
-        assert made._measured is not None, name
-        repeated = made._measured.repeated
+        assert made is not None
+        pictures = _pictures(made)
+        repeated = pictures.repeated
         assert (repeated is not None) == (name != "idefics3")
         for size in ((70, 50), (51, 300), (640, 111)):
             token = made.media.tokens["image"]
-            assert made._measured.text(*size) == made.media.write(token, {"image": [picture(*size)]}).texts[0]
+            assert pictures.text(*size) == made.media.write(token, {"image": [picture(*size)]}).texts[0]
 
 
 def test_refused_classes_are_named_with_the_reason() -> None:
@@ -216,12 +226,12 @@ def test_pictures_that_are_measured_give_the_row_of_pictures_that_are_decoded(na
     encoders = measuring.tokenizer._media_encoder, decoding.tokenizer._media_encoder
     assert encoders[0] is not None
     assert encoders[1] is not None
-    assert encoders[0]._measured is not None
+    pictures = _pictures(encoders[0])
     # Texts that follow from no count of tokens are trusted after three rows.
-    assert encoders[0]._measured.to_compare == (0 if name in ("qwen2_vl", "llava_onevision") else 3)
-    encoders[0]._measured.to_compare = 0
-    assert encoders[0]._measured.blank._quick is not None
-    encoders[1].__dict__["_measured"] = None
+    assert pictures.to_compare == (0 if name in ("qwen2_vl", "llava_onevision") else 3)
+    pictures.to_compare = 0
+    assert pictures.blank._quick is not None
+    encoders[1].texts.measures = False
     parts = [{"type": "image", "image": picture(*size)} for size in ((200, 60), (48, 64), (200, 60))]
     for count in (1, 2, 3):
         content = [*parts[:count], {"type": "text", "text": "What is \u00e9?"}]
@@ -240,7 +250,7 @@ def test_texts_by_size_are_given_after_pictures_of_the_data_agree() -> None:
     made = Masker(POLICY, processor("aya_vision"))
     encoder = made.tokenizer._media_encoder
     assert encoder is not None
-    assert encoder._measured is not None
+    pictures = _pictures(encoder)
     asked: list[Any] = []
 
     def chat(seed: int) -> list[dict[str, Any]]:
@@ -248,12 +258,13 @@ def test_texts_by_size_are_given_after_pictures_of_the_data_agree() -> None:
         return [{"role": "user", "content": [part]}, {"role": "assistant", "content": "A."}]
 
     for seed in range(4):
-        assert encoder._measured.to_compare == 3 - min(seed, 3)
+        assert pictures.to_compare == 3 - min(seed, 3)
         beside(made, chat(seed))
-    encoder._measured.to_compare = 1
-    encoder._measured.text = lambda width, height: asked.append((width, height)) or "another"  # type: ignore[method-assign]
+    pictures.to_compare = 1
+    encoder.texts.measured(["image"]).given = False  # type: ignore[union-attr]
+    pictures.text = lambda width, height: asked.append((width, height)) or "another"  # type: ignore[method-assign]
     assert made(chat(5)).input_ids == beside(made, chat(5)).input_ids
-    assert (asked, encoder._measured) == ([(60, 45)], None)
+    assert (asked, encoder.texts.measures) == ([(60, 45)], False)
 
 
 def test_replacements_are_taken_from_a_class_that_does_not_give_them() -> None:
@@ -276,7 +287,7 @@ def test_pixels_are_scaled_where_text_depends_on_it() -> None:
     """A processor that writes another text for floats than for bytes is called as it is."""
     made = copy.copy(processor("qwen2_vl"))
     plain = MediaProcessor(processor=made)
-    assert plain._unscaled
+    assert plain._quick
     called = type(made).__call__
 
     class Strange(type(made)):  # type: ignore[misc]
@@ -287,9 +298,9 @@ def test_pixels_are_scaled_where_text_depends_on_it() -> None:
 
     made.__class__ = Strange
     strange = MediaProcessor(processor=made)
-    assert not strange._unscaled
+    assert not strange._quick
     text = f"a {made.image_token}"
-    assert strange.write_unscaled(text, {"image": [picture()]}).equals(plain.write(text, {"image": [picture()]}))
+    assert strange.write_quickly(text, {"image": [picture()]}).equals(plain.write(text, {"image": [picture()]}))
 
 
 def _with_column(name: str) -> Any:

@@ -19,7 +19,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from policy_engine.chat.tokens.nfc import beyond_ascii, is_kept, is_normal
+from policy_engine.chat.tokens.nfc import has_unassigned, rare_in
 
 _STRESS_TEXTS: Final = 1_500
 
@@ -74,24 +74,16 @@ class Risk:
         # No Unicode table and no normal form has an opinion on ASCII.
         if text.isascii():
             return False
-        if not is_normal(text) and (not self.whole or _has_unassigned(text) or self._may_change(text)):
+        # A look at the characters takes as long as all the rest, so there is one.
+        rare = rare_in(text)
+        if rare and (not self.whole or has_unassigned(rare) or self._may_change(text)):
             return True
         # The bytes beside each other first: to look for forty tokens everywhere takes ten times as long.
         return self._edges is not None and self._is_near(text) and self._edges.search(text) is not None
 
     def _may_change(self, text: str) -> bool:
-        return self.normalizes and not (self.only_nfc and is_kept(text))
-
-
-def _has_unassigned(text: str) -> bool:
-    """True if this Python's Unicode does not know a character.
-
-    A later Unicode may make it a letter or a digit.
-
-    >>> _has_unassigned("abc"), _has_unassigned("\\u0378")
-    (False, True)
-    """
-    return any(unicodedata.category(char) == "Cn" for char in set(beyond_ascii(text)))
+        """True if the normalizer may change a text of characters that this Python's Unicode knows."""
+        return self.normalizes and not (self.only_nfc and unicodedata.is_normalized("NFC", text))
 
 
 def quick_check(added: Sequence[Any]) -> Iterator[str]:

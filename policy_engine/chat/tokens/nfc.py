@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Iterable
 from typing import Any, Final
 
 _ASCII: Final = bytes(range(128))
@@ -33,6 +34,15 @@ def beyond_ascii(text: str) -> str:
     return data.decode("utf-8", "surrogatepass")
 
 
+def rare_in(text: str) -> set[str]:
+    """The characters that normal form C may change, or a neighbour of; a text without any is in that form.
+
+    >>> rare_in("Grüße"), rare_in("u\\u0308") == {"\\u0308"}
+    (set(), True)
+    """
+    return set() if text.isascii() else set(_OTHER.findall(beyond_ascii(text)))
+
+
 def is_normal(text: str) -> bool:
     """True if a text is certainly in normal form C; False says nothing.
 
@@ -51,11 +61,20 @@ def is_kept(text: str) -> bool:
     >>> is_kept("abc"), is_kept("e\\u0301")
     (True, False)
     """
-    # A regex over ranges first: it takes most texts, and is much faster than normalizing.
-    if is_normal(text):
-        return True
-    rare = set(_OTHER.findall(beyond_ascii(text)))
-    return all(unicodedata.category(char) != "Cn" for char in rare) and unicodedata.is_normalized("NFC", text)
+    # Ranges first: they take most texts, and are much faster than normalizing.
+    rare = rare_in(text)
+    return not rare or (not has_unassigned(rare) and unicodedata.is_normalized("NFC", text))
+
+
+def has_unassigned(chars: Iterable[str]) -> bool:
+    """True if this Python's Unicode does not know a character.
+
+    A later Unicode may make it a letter, a digit or a mark.
+
+    >>> has_unassigned("abc"), has_unassigned("\\u0378")
+    (False, True)
+    """
+    return any(unicodedata.category(char) == "Cn" for char in chars)
 
 
 def without_normalizer(backend: Any) -> Any | None:

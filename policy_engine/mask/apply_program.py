@@ -5,15 +5,15 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from itertools import accumulate, pairwise
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from policy_engine.chat.segments import TokenizedChat
+from policy_engine.chat.segments import Segment, TokenizedChat
 from policy_engine.core.bounded import Bounded
 from policy_engine.core.errors import AttributionError, RowError
-from policy_engine.core.facts import placed_of
+from policy_engine.core.facts import Placed, placed_of
 from policy_engine.core.vocabulary import PARTS, UNTRAINABLE
 from policy_engine.lang.checked import Atom
 from policy_engine.mask.token_mask import REASONS, TokenMask
@@ -102,38 +102,34 @@ def mask_many(
 
     In place of a chat that `straddle="error"` refuses is its RowError.
     """
-    ends, weights, rules, segments, owners = list[int](), list[float](), list[int](), list[int](), list[int]()
-    pieces, starts = [0], [0]
+    ends = list[int]()
+    decided, pieces, starts = list[_Pieces](), [0], [0]
+    known: dict[tuple[int, int, int], _Pieces] = {}
     for table, tokenized in zip(tables, chats):
-        # One stretch more, for zero-wide tokens past the last character: no character decides them.
-        start = starts[-1]
-        ends += [start + end for end in table.ends]
-        # Characters of all chats one after another, two apart: that stretch ends between a chat and the next.
-        starts.append(start + len(tokenized.chat.text) + 2)
-        ends.append(starts[-1] - 1)
-        weights += table.weights
-        weights.append(0.0)
-        rules += table.rules
-        rules.append(-1)
-        owners += _owners_of(table, tokenized)
-        owners.append(_NOBODY)
-        segments += table.segments
-        segments.append(table.segments[-1] if table.segments else -1)
+        ends += table.ends
+        # One stretch more, for zero-wide tokens past the last character: no character decides them. Characters of all
+        # chats are one after another, two apart: that stretch ends between a chat and the next.
+        ends.append(len(tokenized.chat.text) + 1)
+        starts.append(starts[-1] + len(tokenized.chat.text) + 2)
+        decided.append(_pieces_of(table, tokenized, known))
         pieces.append(len(ends))
     sizes = [len(tokenized.starts_T) for tokenized in chats]
     bounds = [0, *accumulate(sizes)]
-    chat_starts_T = np.repeat(np.array(starts[:-1], dtype=np.int64), sizes)
-    ends_B = np.array(ends, dtype=np.int64)
+    # Half as wide where the characters allow it: a batch's tokens are gone through many times.
+    place = np.int32 if starts[-1] < _MOST_PLACES else np.int64
+    chat_starts_C = np.array(starts[:-1], dtype=place)
+    chat_starts_T = np.repeat(chat_starts_C, sizes)
+    ends_B = np.array(ends, dtype=place) + np.repeat(chat_starts_C, np.diff(pieces))
     # Starts and ends never decrease, so the pieces cut the tokens into stretches: those before `after_B[p + 1]` start
     # before the end of piece p, those before `within_B[p]` end by it, and those in between reach over it.
     after_B = np.zeros(len(ends) + 1, dtype=np.int64)
     after_B[1:] = (np.concatenate([t.starts_T for t in chats]) + chat_starts_T).searchsorted(ends_B)
     within_B = (np.concatenate([t.ends_T for t in chats]) + chat_starts_T).searchsorted(ends_B, side="right")
     counts_B = np.diff(after_B)
-    rules_B = np.array(rules, dtype=np.int16)
-    weights_T = np.repeat(np.array(weights, dtype=np.float32), counts_B)
+    weights_B, rules_B, segments_B, owners_B = map(np.concatenate, zip(*decided))
+    weights_T = np.repeat(weights_B.astype(np.float32), counts_B)
     rules_T = np.repeat(rules_B, counts_B)
-    segments_T = np.repeat(np.array(segments, dtype=np.int32), counts_B)
+    segments_T = np.repeat(segments_B, counts_B)
     reasons_T = np.repeat(np.where(rules_B >= 0, np.int8(RULE), np.int8(DEFAULT)), counts_B)
     firsts = [start for start, size in zip(bounds, sizes) if size]
     # No token comes before the first one, to predict it from.
@@ -148,7 +144,6 @@ def mask_many(
         for start, end in pairwise(bounds)
     ]
     # Between two pieces of one weight and owner a token may reach over: it is decided as they are.
-    weights_B, owners_B = np.array(weights), np.array(owners, dtype=np.int64)
     differs_B = within_B < after_B[1:]
     differs_B[:-1] &= (weights_B[1:] != weights_B[:-1]) | (owners_B[1:] != owners_B[:-1])
     reaching = {bisect_right(pieces, piece) - 1 for piece in np.flatnonzero(differs_B).tolist()}
@@ -165,16 +160,47 @@ def mask_many(
 
 
 _NOBODY: Final = -2
+_MOST_PLACES: Final = 1 << 31
 _OWNERS: Final[Bounded[object, list[int]]] = Bounded(1 << 14)
-"""The message whose data each piece of a layout is, or the last one before it was."""
+"""`_owners_of` by layout."""
 
 
-def _owners_of(table: PieceTable, tokenized: TokenizedChat) -> list[int]:
+class _Pieces(NamedTuple):
+    """The decisions of a chat's pieces, and of one stretch behind them."""
+
+    weights_P: npt.NDArray[np.float64]
+    rules_P: npt.NDArray[np.int16]
+    segments_P: npt.NDArray[np.int32]
+    owners_P: npt.NDArray[np.int64]
     """A number for each piece; neighbours with different ones may be data of two messages."""
-    segments = tokenized.chat.segments
-    placed = placed_of(segments)
-    if placed is None or len(table.segments) != len(segments):
-        return list(range(len(table.segments)))  # nothing is known of them
+
+
+def _pieces_of(table: PieceTable, tokenized: TokenizedChat, known: dict[tuple[int, int, int], _Pieces]) -> _Pieces:
+    """The pieces of a chat; `known` are those of chats of the same batch, which keeps its lists alive."""
+    placed = placed_of(tokenized.chat.segments)
+    if placed is None or len(table.segments) != len(tokenized.chat.segments):
+        # Nothing is known of their owners.
+        return _arrays_of(table, range(len(table.segments)))
+    # One piece for each segment: chats of one layout, decided alike, share their lists, and differ in places alone.
+    key = id(placed.layout), id(table.weights), id(table.rules)
+    found = known.get(key)
+    if found is None:
+        found = known[key] = _arrays_of(table, _owners_of(placed, tokenized.chat.segments))
+    return found
+
+
+def _arrays_of(table: PieceTable, owners: Sequence[int]) -> _Pieces:
+    last = table.segments[-1] if table.segments else -1
+    return _Pieces(
+        np.array([*table.weights, 0.0], dtype=np.float64),
+        np.array([*table.rules, -1], dtype=np.int16),
+        np.array([*table.segments, last], dtype=np.int32),
+        np.array([*owners, _NOBODY], dtype=np.int64),
+    )
+
+
+def _owners_of(placed: Placed, segments: Sequence[Segment]) -> list[int]:
+    """The message whose data each segment is, or the last one before it was."""
     found = _OWNERS.get(placed.layout)
     if found is None:
         last = -1

@@ -216,6 +216,32 @@ def test_many_chats_at_once_are_decided_as_each_alone():
     assert [isinstance(mask, RowError) for mask in found] == [True, False, False, True, False, True, False, False]
 
 
+def test_chats_of_one_layout_are_decided_as_each_alone():
+    """Side by side: conditions that hold in some of them, spans in others, another order of messages."""
+    template = ChatTemplate("{{ bos_token }}{% for m in messages %}{{ m.role }}: {{ m.content }}{% endfor %}.")
+    program = policy_from_text(
+        'train assistant; mask assistant where message.content contains "x"; '
+        'train spans message.spans in user weight 0.25 where message.content contains "q"'
+    )
+    rows = [("abcd", "efgh"), ("abcd", "xfgh"), ("qbqq", "efgh"), ("ab", "efx"), ("abcd", "efgh"), ("", "efgh")]
+    chats = []
+    for at, texts in enumerate(rows * 2):
+        roles = ("user", "assistant")[:: -1 if at > 8 else 1]
+        spans = [[0, 1], [2, 4]] if "q" in texts[0] else []
+        messages = tuple({"role": role, "content": text, "spans": spans} for role, text in zip(roles, texts))
+        chat = template.render(Conversation(messages=messages))
+        size = len(chat.text)
+        chats.append(tokens_at(chat, [(place, min(place + 3, size)) for place in range(0, size, 3)]))
+    found = mask_many([table_for(program, chat) for chat in chats], chats)
+    assert len({tuple(mask.weights_T.tolist()) for mask in found if not isinstance(mask, RowError)}) > 4
+    for chat, mask in zip(chats, found):
+        assert not isinstance(mask, RowError)
+        alone = dataclasses.replace(chat, chat=dataclasses.replace(chat.chat, segments=tuple(chat.chat.segments)))
+        expected = apply_program(program, alone)
+        for name in ("weights_T", "rules_T", "reasons_T", "segments_T"):
+            assert getattr(mask, name).tolist() == getattr(expected, name).tolist()
+
+
 @pytest.mark.parametrize("policy", ["train everything", "train assistant", "train assistant; train user weight 2"])
 @pytest.mark.parametrize("straddle", ["mask", "train", "error"])
 def test_pieces_of_a_layout_are_decided_as_segments_alone_are(policy: str, straddle: str):

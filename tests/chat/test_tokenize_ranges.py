@@ -53,6 +53,19 @@ def names_and_texts(names: tuple[str, ...]) -> st.SearchStrategy[tuple[str, str]
     return st.sampled_from(names).flatmap(lambda name: st.tuples(st.just(name), hard_text(name)))
 
 
+def test_places_within_a_text_are_right_however_much_is_before_it():
+    """Behind ids of 3 GiB that spell other texts; one piece is only said to be so long."""
+    table = ByteTable(pieces=[b"Hi", b"!", b"\xc3", b"\xa9", b"long"], added=frozenset(), ascii_proves=True)
+    table.__dict__["_lengths"] = np.int32([2, 1, 1, 1, 1 << 30, -1])
+    texts, ids = ["lang"] * 3 + ["Hi!", "é!"], [[4], [4], [4], [0, 1], [2, 3, 1]]
+    found = table.locate_many(texts, ids, [np.int32(i) for i in ids])
+    assert found[:3] == [None] * 3
+    assert [[places.tolist() for places in ranges] for ranges in found[3:] if ranges] == [
+        [[0, 2], [2, 3]],
+        [[0, 0, 1], [1, 1, 2]],
+    ]
+
+
 def test_many_texts_at_once_are_placed_as_each_alone():
     """ASCII and other text, text that its ids do not spell, ids without fixed text and past the last one."""
     pieces = [b"Hi", b"!", b"\xc3", b"\xa9", None, " 中".encode(), b""]

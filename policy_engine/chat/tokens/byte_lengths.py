@@ -150,15 +150,15 @@ class ByteTable:
         bounds = [0, *accumulate(map(len, arrays))]
         # Clipped, since a class of transformers may add ids that its backend does not have.
         lengths_B = self._lengths.take(np.concatenate(arrays), mode="clip") if arrays else self._lengths[:0]
-        places_B = np.zeros(bounds[-1] + 1, dtype=np.int64)
-        np.cumsum(lengths_B, out=places_B[1:])
+        # Places of a batch may go past 31 bits and begin again; those within a row, which are differences, stay right.
+        places_B = np.zeros(bounds[-1] + 1, dtype=np.int32)
+        np.cumsum(lengths_B, dtype=np.int32, out=places_B[1:])
         bases = places_B[bounds]
         totals = np.diff(bases).tolist()
         # -1 marks an id without fixed text: its row is left to the offsets.
         unfixed = np.flatnonzero(lengths_B < 0)
         lost = set((np.searchsorted(bounds, unfixed, side="right") - 1).tolist())
-        # Places within each row, which are small.
-        ends_B = (places_B[1:] - np.repeat(bases[:-1], np.diff(bounds))).astype(np.int32)
+        ends_B = places_B[1:] - np.repeat(bases[:-1], np.diff(bounds))
         starts_B = ends_B - lengths_B
         found: list[Ranges | None] = []
         for at, (text, total, (first, last)) in enumerate(zip(texts, totals, pairwise(bounds))):

@@ -176,7 +176,7 @@ class _Pieces(NamedTuple):
 
 
 def _pieces_of(table: PieceTable, tokenized: TokenizedChat, known: dict[tuple[int, int, int], _Pieces]) -> _Pieces:
-    """The pieces of a chat; `known` are those of chats of the same batch, which keeps its lists alive."""
+    """The pieces of a chat; `known` are those of the same batch, whose lists stay alive."""
     placed = placed_of(tokenized.chat.segments)
     if placed is None or len(table.segments) != len(tokenized.chat.segments):
         # Nothing is known of their owners.

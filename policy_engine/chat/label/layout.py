@@ -61,7 +61,7 @@ class Layout:
         self._shifts = [(at, kind.shift) for at, kind in enumerate(kinds) if kind.shift]
 
     def starts_of(self, run_starts: Sequence[int]) -> list[int]:
-        """The place where each segment starts, and the end of the text; `run_starts` are those of runs."""
+        """The place where each segment starts, by those of runs; the end of the text is last."""
         starts = list(self._read(run_starts))
         for at, shift in self._shifts:
             starts[at] += shift

@@ -35,7 +35,9 @@ def beyond_ascii(text: str) -> str:
 
 
 def rare_in(text: str) -> set[str]:
-    """The characters that normal form C may change, or a neighbour of; a text without any is in that form.
+    """The characters of a text that normal form C may change, or change a neighbour of.
+
+    A text without any is in that form.
 
     >>> rare_in("Grüße"), rare_in("u\\u0308") == {"\\u0308"}
     (set(), True)

@@ -12,7 +12,6 @@ import pytest
 
 from policy_engine import (
     ConfigError,
-    Conversation,
     GuardError,
     MaskedRow,
     Masker,
@@ -308,21 +307,6 @@ def test_a_batch_counts_rows_with_nothing_to_train_as_the_policy_says(tokenizer)
         assert dict(masker.counts) == counts
     with pytest.raises(RowError, match="on empty error"):
         Masker(compile_text(f"{STANDING}; on empty error"), tokenizer).batch(rows())
-
-
-def test_pickles_made_before_modules_moved_are_read(tokenizer):
-    conversation = Conversation(messages=(USER, ASSISTANT))
-    made = pickle.dumps((Masker(compile_text(STANDING), tokenizer), conversation), protocol=2)
-    for new, old in (
-        (b"policy_engine.chat.tokenizer", b"policy_engine.chat.tokenize"),
-        (b"policy_engine.data.dataset", b"policy_engine.chat.dataset"),
-        (b"policy_engine.data.conversation", b"policy_engine.chat.conversation"),
-    ):
-        assert b"c" + new + b"\n" in made
-        made = made.replace(b"c" + new + b"\n", b"c" + old + b"\n")
-    masker, again = pickle.loads(made)
-    assert conversation == again
-    assert ["Yo.<|im_end|>", "No, thanks.<|im_end|>"] == spans(masker(CHAT))
 
 
 def test_a_template_that_the_tokenizer_gets_afterwards_is_refused() -> None:

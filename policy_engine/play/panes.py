@@ -26,7 +26,6 @@ from policy_engine.report.html.policy_text import rule_section
 from policy_engine.report.html.row_articles import Kinds, row_article
 from policy_engine.report.row_facts import Flag
 from policy_engine.report.runs import FailedRow, ShownRow
-from policy_engine.report.view import rule_views
 from policy_engine.report.visible import one_line
 
 _QUOTED = re.compile(r" +\d* \| ")
@@ -117,9 +116,8 @@ def rules_pane(edition: Edition, *, proven: bool = False) -> str:
 
     With `proven`, rules that decide nothing say why.
     """
-    rules = rule_views(edition.program.policy)
     notes = edition.unused if proven else None
-    return f"<div class='pe'>{rule_section(rules, edition.totals, notes=notes)}</div>"
+    return f"<div class='pe'>{rule_section(edition.program.policy.rules, edition.totals, notes=notes)}</div>"
 
 
 def overview_pane(edition: Edition) -> str:
@@ -130,7 +128,7 @@ def overview_pane(edition: Edition) -> str:
 def rows_pane(edition: Edition, choice: Choice) -> str:
     """The tokens of the chosen rows, coloured; one row alone is explained too."""
     indices = to_show(edition, choice)
-    kinds = Kinds(rule_views(edition.program.policy))
+    kinds = Kinds(edition.program.policy.rules)
     # Explaining takes many times as long as showing, so many rows at once are not explained.
     show = _explained if len(indices) == 1 or choice.row is not None else Edition.shown
     articles = "".join(

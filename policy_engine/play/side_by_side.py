@@ -10,7 +10,6 @@ from policy_engine.proof.policy_diff import compare
 from policy_engine.proof.results import Change
 from policy_engine.report.html.escape import escaped
 from policy_engine.report.html.row_articles import Kinds, row_article
-from policy_engine.report.view import rule_views
 from policy_engine.report.visible import one_line
 
 _AT_ONCE = 10
@@ -68,7 +67,7 @@ def _pairs(found: DataDiff, old: Edition, new: Edition, choice: Choice) -> str:
     columns = []
     # Other prefixes for the ids of the rows, which are in one HTML document.
     for edition, other, name, prefix in ((old, new, "compared with", "old-row"), (new, old, "policy", "new-row")):
-        kinds = Kinds(rule_views(edition.program.policy))
+        kinds = Kinds(edition.program.policy.rules)
         articles = "".join(
             row_article(
                 edition.changed_from(other, index),

@@ -12,14 +12,14 @@ from pathlib import PurePath
 
 from rich.text import Text
 
+from policy_engine.lang.checked import CheckedRule
 from policy_engine.report.plain_table import PlainTable
 from policy_engine.report.styles import DOUBT
-from policy_engine.report.view import RuleView
 from policy_engine.report.visible import one_line
 
 
 def rule_table(
-    rules: Sequence[RuleView],
+    rules: Sequence[CheckedRule],
     tokens: Mapping[int | None, int],
     *,
     notes: Mapping[int, str] | None = None,
@@ -45,8 +45,8 @@ def rule_table(
         table.add_row(
             Text(f"{rule.index + 1}", style=style(rule.index)),
             Text("–" if scales else f"{count:,}", style="" if count else "dim"),
-            Text(one_line(rule.text, 100), style=style(rule.index)),
-            Text(f"{PurePath(rule.source).name}:{rule.line}", style="dim"),
+            Text(one_line(rule.span.one_line, 100), style=style(rule.index)),
+            Text(f"{PurePath(rule.span.source.name).name}:{rule.span.line}", style="dim"),
             Text(note, style=DOUBT),
         )
     table.add_row("", f"{tokens.get(None, 0):,}", Text("(no rule: masked)", style="dim"), "", "")

@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
-from typing import TypeVar
 
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.segment import Segment
@@ -16,6 +15,7 @@ from rich.text import Text
 from policy_engine.core.choices import ColorBy
 from policy_engine.core.vocabulary import Reason
 from policy_engine.core.wording import counted, share
+from policy_engine.lang.checked import CheckedRule
 from policy_engine.mask.unrendered import lost_piece
 from policy_engine.report.rules import rule_table
 from policy_engine.report.styles import (
@@ -30,12 +30,14 @@ from policy_engine.report.styles import (
     TRAINED,
     TRUNCATED,
 )
-from policy_engine.report.view import Cell, RowView, RuleView, TokenView, TurnView
+from policy_engine.report.view import Cell, RowView, TokenView, TurnView
 from policy_engine.report.visible import RETURN, one_line, visible
 
-K = TypeVar("K")
-
 _WEIGHTS = {TRAINED: "trained", LESS: "weight below 1", MORE: "weight above 1", AGAINST: "negative weight"}
+_REASONS: dict[Reason, str] = {
+    "straddle": STRADDLE, "structural": STRUCTURAL, "truncated": TRUNCATED, "drift": STRADDLE,
+}  # fmt: skip
+"""Other reasons than a rule for which tokens are masked."""
 
 MARKS = {
     "trained": ("⟦", "⟧"),
@@ -57,7 +59,6 @@ class RowText:
     """No line of it is wider than the console."""
 
     row: RowView
-    rules: Sequence[RuleView]
     color_by: ColorBy = field(default="effect", kw_only=True)
     ids: bool = field(default=False, kw_only=True)
 
@@ -81,7 +82,7 @@ class Legend:
     def __init__(
         self,
         rows: Sequence[RowView],
-        rules: Sequence[RuleView],
+        rules: Sequence[CheckedRule],
         *,
         color_by: ColorBy = "effect",
         notes: Mapping[int, str] | None = None,
@@ -89,7 +90,9 @@ class Legend:
         self.rules = tuple(rules)
         self.color_by: ColorBy = color_by
         self.notes = dict(notes or {})
-        self.decided = _sum(row.by_rule for row in rows)
+        self.decided: Counter[int | None] = Counter()
+        for row in rows:
+            self.decided.update(row.by_rule)
         tokens = [token for row in rows for turn in row.turns for cell in turn.cells for token in cell.tokens]
         self.styles = {_weight_style(token) for token in tokens if token.weight}
         self.masked: Counter[Reason] = Counter()
@@ -101,14 +104,10 @@ class Legend:
         """A table of rules, then one line of reasons and one of colours or marks."""
         style = (lambda index: RULES[index % len(RULES)]) if self.color_by == "rule" else (lambda index: "")
         yield rule_table(self.rules, self.decided, notes=self.notes, style=style)
-        notes: dict[Reason, str] = {
-            "straddle": STRADDLE,
-            "structural": STRUCTURAL,
-            "truncated": TRUNCATED,
-            "drift": STRADDLE,
-        }
         there = [
-            Text(f"{self.masked[reason]:,} {reason}", style=own) for reason, own in notes.items() if self.masked[reason]
+            Text(f"{self.masked[reason]:,} {reason}", style=own)
+            for reason, own in _REASONS.items()
+            if self.masked[reason]
         ]
         if there:
             line = Text("masked for another reason than a rule: ", style="dim")
@@ -195,25 +194,10 @@ def _kind(cell: Cell, color_by: ColorBy) -> tuple[str, str]:
         if color_by == "rule" and lead.rule is not None:
             return _WEIGHTS[style], f"bold {RULES[lead.rule % len(RULES)]}"
         return _WEIGHTS[style], style
-    if lead.reason == "straddle":
-        return "straddle", STRADDLE
-    if lead.reason == "structural":
-        return "structural", STRUCTURAL
-    if lead.reason == "truncated":
-        return "truncated", TRUNCATED
-    if lead.reason == "drift":
-        return "drift", STRADDLE
-    return "masked", MASKED
+    return (lead.reason, _REASONS[lead.reason]) if lead.reason in _REASONS else ("masked", MASKED)
 
 
 def _weight_style(token: TokenView) -> str:
     if token.weight < 0:
         return AGAINST
     return TRAINED if token.weight == 1 else (MORE if token.weight > 1 else LESS)
-
-
-def _sum(counts: Iterable[Mapping[K, int]]) -> Counter[K]:
-    total: Counter[K] = Counter()
-    for one in counts:
-        total.update(one)
-    return total

@@ -14,10 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from policy_engine.chat.segments import RenderedChat, Segment, TokenizedChat
-from policy_engine.core.source import Span
 from policy_engine.core.vocabulary import Reason
 from policy_engine.core.wording import field_path
-from policy_engine.lang.checked import CheckedPolicy
 from policy_engine.mask.token_mask import REASONS, TokenMask
 from policy_engine.report.runs import ShownRow, token_runs
 
@@ -94,35 +92,6 @@ class RowView:
     trained: int
     by_rule: dict[int | None, int]
     by_reason: dict[Reason, int]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class RuleView:
-    """A rule as the legend shows it; `span` is its place, in the policy or in one it uses."""
-
-    index: int
-    effect: str
-    span: Span
-
-    @property
-    def source(self) -> str:
-        """Name of the policy that has the rule."""
-        return self.span.source.name
-
-    @property
-    def line(self) -> int:
-        """The rule's line there, from 1."""
-        return self.span.line
-
-    @property
-    def text(self) -> str:
-        """The rule on one line."""
-        return self.span.one_line
-
-
-def rule_views(policy: CheckedPolicy) -> tuple[RuleView, ...]:
-    """The rules of a policy in the order in which they decide."""
-    return tuple(RuleView(index=rule.index, effect=rule.effect, span=rule.span) for rule in policy.rules)
 
 
 def source_of(segment: Segment) -> str:

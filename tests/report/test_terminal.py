@@ -18,7 +18,7 @@ from policy_engine.core.choices import ColorBy
 from policy_engine.mask.token_mask import REASONS
 from policy_engine.report import styles
 from policy_engine.report.terminal import Legend, RowText, _lines
-from policy_engine.report.view import row_view, rule_views, run_view
+from policy_engine.report.view import row_view, run_view
 from policy_engine.report.visible import _UNSAFE, one_line, spelled, visible
 from tests.report.samples import masked, policy
 from tests.support.chats import fake_tokens
@@ -42,7 +42,7 @@ def test_readable_without_colour() -> None:
     row = row_view(
         *masked([{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Yes,\nplease"}]), name="row 7"
     )
-    text = render(RowText(row, rule_views(policy())), color=False)
+    text = render(RowText(row), color=False)
     assert "row 7 · 74 tokens, 11 trained (14.9%)" in text
     assert "⟦Yes,↵\nplease⟧<|im_end|>↵" in text
     assert "\x1b" not in text
@@ -53,30 +53,30 @@ def test_weights_are_told_apart_without_colour() -> None:
     trained = mask.weights_T == 1
     for weight, marks in ((0.5, "⟦<1 Yes⟧"), (2.0, "⟦>1 Yes⟧"), (-1.0, "⟦<0 Yes⟧"), (1.0, "⟦Yes⟧")):
         mask.weights_T[trained] = weight
-        assert marks in render(RowText(row_view(tokenized, mask, name="row"), rule_views(policy())), color=False)
+        assert marks in render(RowText(row_view(tokenized, mask, name="row")), color=False)
 
 
 def test_colour_takes_the_place_of_marks() -> None:
     row = row_view(*masked([{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Yes"}]), name="row 7")
-    text = render(RowText(row, rule_views(policy())), color=True)
+    text = render(RowText(row), color=True)
     assert "\x1b[38;5;16;48;5;114mYes\x1b[0m" in text
     assert "⟦" not in text
 
 
 def test_trained_line_break_at_the_end_is_closed_on_its_line() -> None:
     row = row_view(*masked([{"role": "user", "content": "a"}, {"role": "assistant", "content": "b\n"}]), name="row")
-    assert "⟦b↵⟧\n<|im_end|>" in render(RowText(row, rule_views(policy())), color=False)
+    assert "⟦b↵⟧\n<|im_end|>" in render(RowText(row), color=False)
 
 
 def test_data_cannot_steer_the_terminal() -> None:
     row = row_view(*masked([{"role": "user", "content": "\x1b[2Jgone [red]x[/red] \u202e\x07\ud800"}]), name="row")
-    text = render(RowText(row, rule_views(policy())), color=False)
+    text = render(RowText(row), color=False)
     assert "␛[2Jgone [red]x[/red] <U+202E>␇<U+D800>" in text
 
 
 def test_legend_counts_each_rule_and_the_rest() -> None:
     row = row_view(*masked([{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Yes"}]), name="row")
-    lines = [line.split() for line in render(Legend([row], rule_views(policy())), color=False).splitlines()]
+    lines = [line.split() for line in render(Legend([row], policy().rules), color=False).splitlines()]
     assert ["1", "3", "train", "assistant", "my.policy:2"] in lines
     assert ["2", "0", "mask", "system,", "user", "my.policy:2"] in lines
     assert any(line[1:] == ["(no", "rule:", "masked)"] and int(line[0]) == row.total - 3 for line in lines)
@@ -85,19 +85,19 @@ def test_legend_counts_each_rule_and_the_rest() -> None:
 def test_ids_on_request() -> None:
     tokenized, mask = masked([{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Yes"}])
     row = row_view(tokenized, mask, name="row")
-    text = render(RowText(row, rule_views(policy()), ids=True), color=False)
+    text = render(RowText(row, ids=True), color=False)
     assert len(tokenized.input_ids) == text.count("‹")
     assert "⟦Yes⟧‹" in text or "⟦Y⟧‹" in text
-    assert "‹" not in render(RowText(row, rule_views(policy())), color=False)
+    assert "‹" not in render(RowText(row), color=False)
 
 
 def test_the_legend_names_only_what_occurs() -> None:
     user, answer = {"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Yes"}
-    nothing = render(Legend([row_view(*masked([user]), name="row")], rule_views(policy())), color=False)
+    nothing = render(Legend([row_view(*masked([user]), name="row")], policy().rules), color=False)
     assert "⟦ ⟧" not in nothing
     assert "⟨ ⟩" not in nothing
     assert "truncated" not in nothing
-    some = render(Legend([row_view(*masked([user, answer]), name="row")], rule_views(policy())), color=True)
+    some = render(Legend([row_view(*masked([user, answer]), name="row")], policy().rules), color=True)
     assert "trained" in some
     assert "weight" not in some.splitlines()[-1]
 
@@ -106,7 +106,7 @@ def test_a_trained_token_is_not_in_the_legend_of_the_masked() -> None:
     tokenized, mask = masked([{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Yes"}])
     mask.reasons_T[1:] = REASONS.index("straddle")
     mask.weights_T[:] = 0.5
-    legend = render(Legend([row_view(tokenized, mask, name="row")], rule_views(policy())), color=False)
+    legend = render(Legend([row_view(tokenized, mask, name="row")], policy().rules), color=False)
     assert "⟦<1 ⟧ weight below 1" == legend.splitlines()[-1].strip()
     assert "straddle" not in legend
     assert "masked for" not in legend
@@ -187,8 +187,7 @@ def test_runs_of_tokens_are_shown_as_their_tokens_are(seed: int, color_by: Color
         runs.total, runs.trained, list(runs.by_rule.items()), list(runs.by_reason.items()),
     )  # fmt: skip
     shown = [
-        render(RowText(row, rule_views(policy()), color_by=color_by), Legend([row], rule_views(policy())), color=color)
-        for row in (whole, runs)
+        render(RowText(row, color_by=color_by), Legend([row], policy().rules), color=color) for row in (whole, runs)
     ]
     assert shown[0] == shown[1]
 

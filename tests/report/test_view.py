@@ -5,8 +5,8 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from policy_engine.report.view import row_view, rule_views, source_of
-from tests.report.samples import masked, policy
+from policy_engine.report.view import row_view, source_of
+from tests.report.samples import masked
 from tests.support.chats import fake_tokens
 
 MESSAGES = [{"role": "user", "content": "Hi 世界"}, {"role": "assistant", "content": "Grüße 👩‍👩‍👧!"}]
@@ -44,10 +44,6 @@ def test_uncovered_characters_are_shown_without_tokens() -> None:
     row = row_view(*masked(MESSAGES, bounds=lambda text: [(5, 9)]), name="row")
     assert row.chat.text == "".join(cell.text for turn in row.turns for cell in turn.cells)
     assert row.total == 1
-
-
-def test_rules_know_their_place() -> None:
-    assert [(2, "train assistant"), (2, "mask system, user")] == [(r.line, r.text) for r in rule_views(policy())]
 
 
 def test_sources_in_words() -> None:

@@ -21,7 +21,6 @@ from policy_engine.mask.unrendered import lost_text
 from policy_engine.report.plain_table import PlainTable
 from policy_engine.report.rules import rule_table
 from policy_engine.report.styles import BAD, DOUBT, GOOD
-from policy_engine.report.view import rule_views
 from policy_engine.rules.program import Program
 
 if TYPE_CHECKING:
@@ -184,13 +183,13 @@ def rules_json(program: Program, tokens: Mapping[int, int], seen: Evidence) -> l
         {
             "index": rule.index,
             "effect": rule.effect,
-            "file": rule.source,
-            "line": rule.line,
-            "text": rule.text,
+            "file": rule.span.source.name,
+            "line": rule.span.line,
+            "text": rule.span.one_line,
             "tokens": None if rule.effect == "scale" else tokens.get(rule.index, 0),
             "unused": why_unused(program, seen, rule.index),
         }
-        for rule in rule_views(program.policy)
+        for rule in program.policy.rules
     ]
 
 
@@ -198,7 +197,7 @@ def _by_rule(summary: Summary, program: Program) -> PlainTable:
     counts: dict[int | None, int] = dict(summary.rules.items())
     # `None` is the line for tokens that no rule decided.
     counts[None] = summary.tokens_trained + summary.tokens_masked - sum(summary.rules.values())
-    return rule_table(rule_views(program.policy), counts, notes=unused_rules(program, summary.evidence))
+    return rule_table(program.policy.rules, counts, notes=unused_rules(program, summary.evidence))
 
 
 UNROLL: Final = "makes a sample of each turn, in which the template writes it"

@@ -27,7 +27,6 @@ from policy_engine.mask.evidence.rule_findings import rule_findings, unused_rule
 from policy_engine.report.plain_table import PlainTable
 from policy_engine.report.rules import rule_table
 from policy_engine.report.styles import DOUBT, GOOD
-from policy_engine.report.view import rule_views
 from policy_engine.rules.program import Program
 
 _HELP: Final = "audit takes a dataset that is already tokenized; for chats: `init` or `show`"
@@ -243,4 +242,4 @@ def _compared(found: Audit, program: Program) -> Iterator[RenderableType]:
     if found.compared:
         yield Text("")
         counts: dict[int | None, int] = {rule if rule >= 0 else None: n for rule, n in found.rules.items()}
-        yield rule_table(rule_views(program.policy), counts, notes=unused_rules(program, found.evidence))
+        yield rule_table(program.policy.rules, counts, notes=unused_rules(program, found.evidence))

@@ -30,7 +30,7 @@ from policy_engine.mask.unrendered import Lost, lost_json, lost_of
 from policy_engine.report.runs import FailedRow, ShownRow, failed_row
 from policy_engine.report.styles import DOUBT
 from policy_engine.report.terminal import Legend, RowText
-from policy_engine.report.view import RowView, row_view, rule_views, run_view
+from policy_engine.report.view import RowView, row_view, run_view
 
 
 def show_rows(
@@ -155,11 +155,10 @@ def _data_findings(
 def _terminal(
     rows: Sequence[RowView], inputs: MaskerInputs, color_by: ColorBy, notes: Mapping[int, str], *, ids: bool
 ) -> list[RenderableType]:
-    rules = rule_views(inputs.masker.program.policy)
-    texts = [part for row in rows for part in (RowText(row, rules, color_by=color_by, ids=ids), Text(""))]
+    texts = [part for row in rows for part in (RowText(row, color_by=color_by, ids=ids), Text(""))]
     lost = dict.fromkeys(piece.field for row in rows for piece in row.chat.unrendered if piece.turn is not None)
     unroll = [Text(f"`apply --unroll` {UNROLL}", style=DOUBT)] if any(map(inputs.masker.unrolling_writes, lost)) else []
-    return [*texts, *unroll, Legend(rows, rules, color_by=color_by, notes=notes)]
+    return [*texts, *unroll, Legend(rows, inputs.masker.program.policy.rules, color_by=color_by, notes=notes)]
 
 
 def _page(rows: Sequence[ShownRow | FailedRow], inputs: MaskerInputs, data: str, notes: Mapping[int, str]) -> str:

@@ -12,7 +12,6 @@ from policy_engine.report.html.policy_text import policy_section, rule_section, 
 from policy_engine.report.html.row_articles import Kinds, row_article
 from policy_engine.report.row_facts import Flag, RowFacts, Totals, row_facts
 from policy_engine.report.runs import FailedRow, ShownRow
-from policy_engine.report.view import rule_views
 
 _FLAGS: Mapping[Flag, str] = {
     "failed": "failed",
@@ -36,7 +35,7 @@ def html_page(
     `facts` (tokenizer, dataset, …) are listed under the title; `notes` says of rules why they decided nothing. A link
     `#row3` leads to row 3.
     """
-    rules = rule_views(policy)
+    rules = policy.rules
     numbers = [row_facts(row) for row in rows]
     totals = Totals.of(numbers)
     kinds = Kinds(rules)

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from policy_engine.core.source import Source
-from policy_engine.lang.checked import CheckedPolicy
+from policy_engine.lang.checked import CheckedPolicy, CheckedRule
 from policy_engine.report.html.escape import escaped, hue
 from policy_engine.report.row_facts import OtherWeight, Totals
-from policy_engine.report.view import RuleView
 from policy_engine.report.visible import one_line
 
 _NOTES = (
@@ -31,14 +30,14 @@ def sources_of(policy: CheckedPolicy) -> list[Source]:
     return list(found.values())
 
 
-def policy_section(source: Source, rules: Sequence[RuleView]) -> str:
+def policy_section(source: Source, rules: Sequence[CheckedRule]) -> str:
     """A policy's text, each rule in a span of its own.
 
     A rule that is used twice is there once and has both numbers.
     """
     by_place: dict[tuple[int, int], list[int]] = {}
     for rule in rules:
-        if rule.source == source.name:
+        if rule.span.source.name == source.name:
             by_place.setdefault((rule.span.start, rule.span.end), []).append(rule.index)
     out, at = [], 0
     for (start, end), indexes in sorted(by_place.items()):
@@ -77,7 +76,7 @@ def _split(markup: str) -> list[str]:
 
 
 def rule_section(
-    rules: Sequence[RuleView], totals: Totals, *, keys: str = "", notes: Mapping[int, str] | None = None
+    rules: Sequence[CheckedRule], totals: Totals, *, keys: str = "", notes: Mapping[int, str] | None = None
 ) -> str:
     """The table of rules with the tokens each decided, and what the colours mean.
 
@@ -88,7 +87,7 @@ def rule_section(
         f"<tr class='pick' style='--hue:{hue(r.index)}' data-rules='{r.index}' tabindex='0'>"
         f"<td><i></i>{r.index + 1}</td>"
         f"<td>{'–' if r.effect == 'scale' else f'{totals.rules[r.index]:,}'}</td>"
-        f"<td><code>{escaped(one_line(r.text, 120))}</code>"
+        f"<td><code>{escaped(one_line(r.span.one_line, 120))}</code>"
         f"{f'<small>{escaped(notes[r.index])}</small>' if r.index in notes else ''}</td></tr>"
         for r in rules
     )

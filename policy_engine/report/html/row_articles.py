@@ -19,13 +19,14 @@ from itertools import groupby
 from policy_engine.chat.segments import RenderedChat, TokenizedChat
 from policy_engine.core.vocabulary import PART_DOCS
 from policy_engine.core.wording import counted
+from policy_engine.lang.checked import CheckedRule
 from policy_engine.mask.explain import ExplainedPiece, rule_lines
 from policy_engine.mask.token_mask import REASONS
 from policy_engine.mask.unrendered import lost_piece
 from policy_engine.report.html.escape import escaped, hue, shown_lengths, with_breaks
 from policy_engine.report.row_facts import RowFacts, row_facts
 from policy_engine.report.runs import FailedRow, ShownRow, TokenRun, cell_starts, folded, token_runs
-from policy_engine.report.view import RuleView, source_of
+from policy_engine.report.view import source_of
 from policy_engine.report.visible import one_line
 
 _ODD = {"empty", "straddle", "drift", "lost"}
@@ -36,7 +37,7 @@ _LONG, _KEPT = 900, 240
 class Kinds:
     """Descriptions of runs and their colours, each once in a page, however many runs share it."""
 
-    def __init__(self, rules: Sequence[RuleView]) -> None:
+    def __init__(self, rules: Sequence[CheckedRule]) -> None:
         self.rules = tuple(rules)
         self._kinds: dict[tuple[object, ...], int] = {}
         self._whys: dict[tuple[tuple[int, str], ...], int] = {}
@@ -70,8 +71,9 @@ class Kinds:
 
     def block(self) -> str:
         """All of it, as a style sheet and as JSON."""
+        spans = [rule.span for rule in self.rules]
         facts = {
-            "rules": [[one_line(rule.text, 160), f"{one_line(rule.source)}:{rule.line}"] for rule in self.rules],
+            "rules": [[one_line(s.one_line, 160), f"{one_line(s.source.name)}:{s.line}"] for s in spans],
             "parts": PART_DOCS,
             "kinds": [list(kind) for kind in self._kinds],
             "why": [[list(line) for line in lines] for lines in self._whys],

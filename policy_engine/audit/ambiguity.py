@@ -11,10 +11,10 @@ import itertools
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from policy_engine.audit.recover import Recoverer
+from policy_engine.audit.recover import Recoverer, encoded
 from policy_engine.chat.segments import RenderedChat, Segment, TokenizedChat
 from policy_engine.chat.tokenizer import ChatTokenizer
-from policy_engine.core.errors import PolicyEngineError
+from policy_engine.core.errors import or_none
 from policy_engine.data.conversation import Conversation
 from policy_engine.mask.apply_program import apply_program
 from policy_engine.rules.program import Program
@@ -82,10 +82,8 @@ class Doubts:
         self.unreliable = False
         """True if even plain questions and answers are not found as they are."""
         for messages in (*_PLAIN, *_OTHERS, *_THINKING):
-            try:
-                conversation = Conversation(messages=messages)
-                truth = tokenizer.encode(tokenizer.template_for(conversation).render(conversation))
-            except PolicyEngineError:
+            truth = encoded(tokenizer, Conversation(messages=messages))
+            if truth is None:
                 continue
             if not all(word in truth.chat.text for word in _OF_CALLS if word in repr(messages)):
                 continue  # the template has no place for calls, so no row has any
@@ -176,8 +174,6 @@ def _role(chat: RenderedChat, segment: Segment) -> str | None:
 
 
 def _trained(program: Program, chat: TokenizedChat) -> list[bool] | None:
-    try:
-        # Without the first token, which is never trained.
-        return [bool(weight) for weight in apply_program(program, chat).weights_T[1:].tolist()]
-    except PolicyEngineError:
-        return None
+    mask = or_none(apply_program, program, chat)
+    # Without the first token, which is never trained.
+    return None if mask is None else [bool(weight) for weight in mask.weights_T[1:].tolist()]

@@ -17,7 +17,7 @@ from policy_engine.audit.parted_rows import PreparedRow, prepared_rows
 from policy_engine.audit.recover import Recoverer, source_of
 from policy_engine.chat.segments import TokenizedChat
 from policy_engine.chat.tokenizer import ChatTokenizer
-from policy_engine.core.errors import PolicyEngineError
+from policy_engine.core.errors import or_none
 from policy_engine.core.habits import HABITS
 from policy_engine.core.vocabulary import BODY, EOS, IGNORE_INDEX
 from policy_engine.data.conversation import Conversation
@@ -267,7 +267,7 @@ class Auditor:
             if self._preset_untold[name].of(row, source=source) or self._preset_doubtful[name] & markers:
                 self._unsure.add(name)
                 continue
-            mask = _mask(program, chat)
+            mask = or_none(apply_program, program, chat)
             if mask is None:
                 continue
             # The first token is never trained.
@@ -283,7 +283,7 @@ class Auditor:
             self.audit.untold.update(untold)
             self.audit.markers.update(doubtful)
             return
-        mask = _mask(self._program, chat)
+        mask = or_none(apply_program, self._program, chat)
         if mask is None:
             # The policy refuses the row (`on straddle error`, a guard), so it says nothing of its labels.
             self.audit.undecided += 1
@@ -340,14 +340,6 @@ _FOLLOWS: Final = {
 """Smell → the one that explains it in a row that has both, and is named alone."""
 
 
-def _mask(program: Program, chat: TokenizedChat) -> TokenMask | None:
-    """The decisions of a policy on a row; None if it refuses the row."""
-    try:
-        return apply_program(program, chat)
-    except PolicyEngineError:
-        return None
-
-
 def _differing(mask: TokenMask, trained: Sequence[bool]) -> list[int]:
     """The tokens that the labels train and the mask does not, and the other way around."""
     return [at for at, (w, t) in enumerate(zip(mask.weights_T.tolist(), trained, strict=True)) if (w != 0) != t]
@@ -355,7 +347,7 @@ def _differing(mask: TokenMask, trained: Sequence[bool]) -> list[int]:
 
 def _certain(program: Program, other: TokenizedChat, trained: Sequence[bool], differing: list[int]) -> list[int]:
     """The differing tokens that differ by the other reading too."""
-    mask = _mask(program, other)
+    mask = or_none(apply_program, program, other)
     return differing if mask is None else sorted(set(differing) & set(_differing(mask, trained)))
 
 

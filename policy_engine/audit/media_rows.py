@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from policy_engine.audit.media_text import MediaShape, any_number, find_media, shape_of
-from policy_engine.chat.segments import RenderedChat, TokenizedChat
+from policy_engine.chat.segments import RenderedChat
 from policy_engine.chat.tokenizer import ChatTokenizer
-from policy_engine.core.errors import PolicyEngineError
+from policy_engine.core.errors import or_none
 from policy_engine.core.vocabulary import MEDIA, MediaKind
 from policy_engine.data.conversation import Conversation
 
@@ -60,12 +60,8 @@ class MediaRows:
         plain = all(_is_text(m) and not any(w.search(m["content"]) for w in self._written.values()) for m in given)
         lossy: RenderedChat | None = None
         for form in (given, parts) if plain else (parts,):
-            conversation = Conversation(messages=form)
-            try:
-                chat = self.tokenizer.template_for(conversation).render(conversation)
-            except PolicyEngineError:
-                continue
-            if not chat.unrendered:
+            chat = or_none(self.tokenizer.render, Conversation(messages=form))
+            if chat is not None and not chat.unrendered:
                 return chat
             # A template that takes lists alone may leave a text out without a word (Idefics3's does).
             lossy = lossy or chat
@@ -111,16 +107,6 @@ class MediaRows:
             made += text[at : medium.start] + media.tokens[medium.kind]
             at = medium.end
         return Folded(text=made + text[at:], written=[text[medium.start : medium.end] for medium in found])
-
-    def encode(self, chat: RenderedChat, written: Sequence[str]) -> TokenizedChat | None:
-        """The tokens of a chat with `written` in place of its placeholders.
-
-        None where it has more or fewer of them.
-        """
-        try:
-            return self.tokenizer.encode_written(chat, written)
-        except PolicyEngineError:
-            return None
 
 
 def _is_text(message: Mapping[str, Any]) -> bool:

@@ -13,9 +13,9 @@ from typing import Any
 
 from policy_engine.audit.media_rows import Folded, MediaRows
 from policy_engine.chat.given.place import place_given
-from policy_engine.chat.segments import RenderedChat, TokenizedChat
+from policy_engine.chat.segments import TokenizedChat
 from policy_engine.chat.tokenizer import ChatTokenizer
-from policy_engine.core.errors import PolicyEngineError
+from policy_engine.core.errors import PolicyEngineError, or_none
 from policy_engine.data.conversation import Conversation
 from policy_engine.data.row_tokens import RowTokens, sampled_marks, token_ids
 
@@ -83,18 +83,12 @@ class Recoverer:
         Other ids that spell the same text, as a rollout's may, are taken as well. `sampled` are the row's marks of
         tokens that a model sampled.
         """
-        chat = self._encoded(conversation)
+        chat = encoded(self._tokenizer, conversation)
         if chat is None:
             return None
         if sampled is None and (found := _if_equal(chat, input_ids)) is not None:
             return found
         return self._spelled(chat, input_ids, sampled)
-
-    def _encoded(self, conversation: Conversation) -> TokenizedChat | None:
-        try:
-            return self._tokenizer.encode(self._tokenizer.template_for(conversation).render(conversation))
-        except PolicyEngineError:
-            return None
 
     def _spelled(
         self, chat: TokenizedChat, input_ids: Sequence[int], sampled: Sequence[Any] | None = None
@@ -112,7 +106,7 @@ class Recoverer:
         self, conversation: Conversation, input_ids: Sequence[int], folded: Folded | None
     ) -> TokenizedChat | None:
         if self._media is None or folded is None:
-            own = self._encoded(conversation)
+            own = encoded(self._tokenizer, conversation)
             if own is None:
                 return None
             if (equal := _if_equal(own, input_ids)) is not None:
@@ -124,7 +118,7 @@ class Recoverer:
             marks = self._marked(found)
             return found if self._marked(own)[: len(marks)] == marks else None
         chat = self._media.render(conversation.messages)
-        made = None if chat is None else self._media.encode(chat, folded.written)
+        made = None if chat is None else or_none(self._tokenizer.encode_written, chat, folded.written)
         return None if made is None else _if_equal(made, input_ids)
 
     def _marked(self, chat: TokenizedChat) -> list[tuple[int, int]]:
@@ -172,6 +166,11 @@ class Recoverer:
         return [made] if made != messages else []
 
 
+def encoded(tokenizer: ChatTokenizer, conversation: Conversation) -> TokenizedChat | None:
+    """A conversation's tokens; None if the template or the tokenizer refuses it."""
+    return or_none(lambda: tokenizer.encode(tokenizer.render(conversation)))
+
+
 def _if_equal(chat: TokenizedChat, input_ids: Sequence[int]) -> TokenizedChat | None:
     ids = list(input_ids)
     if chat.input_ids == ids:
@@ -213,7 +212,8 @@ def _learn(tokenizer: ChatTokenizer, media: MediaRows | None) -> tuple[list[Turn
         tools,
     ]
     for messages in tries:
-        chat = _render(messages, tokenizer) if media is None else media.render(messages)
+        plainly = Conversation(messages=tuple(messages))
+        chat = or_none(tokenizer.render, plainly) if media is None else media.render(messages)
         if chat is None:
             continue
         for turn, message in enumerate(messages):
@@ -244,14 +244,6 @@ def _learn(tokenizer: ChatTokenizer, media: MediaRows | None) -> tuple[list[Turn
         if opening and opening != mark.opening
     ]
     return [*marks.values(), *other], {role: [text for text in texts if text] for role, texts in added.items()}
-
-
-def _render(messages: Sequence[Mapping[str, Any]], tokenizer: ChatTokenizer) -> RenderedChat | None:
-    conversation = Conversation(messages=tuple(messages))
-    try:
-        return tokenizer.template_for(conversation).render(conversation)
-    except PolicyEngineError:
-        return None
 
 
 def _pattern(marks: Sequence[TurnMarks]) -> re.Pattern[str]:

@@ -225,6 +225,10 @@ class ChatTokenizer:
         """
         return self._template(self._choose(has_tools=False))
 
+    def render(self, conversation: Conversation) -> RenderedChat:
+        """A conversation rendered with the template that `template_for` gives."""
+        return self.template_for(conversation).render(conversation)
+
     def template_for(self, conversation: Conversation) -> ChatTemplate:
         """The template that transformers would choose: `tool_use` for tools, if any, or `default`."""
         return self._template(self._choose(has_tools=conversation.tools is not None))

@@ -9,13 +9,14 @@ from __future__ import annotations
 import copy
 import copyreg
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 from policy_engine.core.diagnostics import Diagnostic, format_diagnostic
 from policy_engine.core.source import Place
 
 _E = TypeVar("_E", bound="PolicyEngineError")
+Made = TypeVar("Made")
 
 
 class PolicyEngineError(Exception):
@@ -96,6 +97,22 @@ def notes_of(error: BaseException) -> list[str]:
     ['row 3']
     """
     return list(getattr(error, "__notes__", ()))
+
+
+def or_none(work: Callable[..., Made], *arguments: Any) -> Made | None:
+    """The result of `work`; None if it raises an error of policy-engine.
+
+    >>> def halved(number: int) -> int:
+    ...     if number % 2:
+    ...         raise ConfigError("odd")
+    ...     return number // 2
+    >>> or_none(halved, 4), or_none(halved, 3)
+    (2, None)
+    """
+    try:
+        return work(*arguments)
+    except PolicyEngineError:
+        return None
 
 
 class Terminated(KeyboardInterrupt):

@@ -90,7 +90,7 @@ class RowMasker:
                 self.check_media(conversation)
                 break
         # Before the check, so that a field which is there for a condition is not reported as lost.
-        chat = self.settled(self.tokenizer.template_for(conversation).render(conversation))
+        chat = self.settled(self.tokenizer.render(conversation))
         self.check_lost(chat)
         return chat
 

@@ -66,7 +66,7 @@ def unroll(conversation: Conversation, masker: RowMasker, *, first: int = 0) -> 
     if conversation.given is not None:
         return _of_given(conversation, masker, first)
     tokenizer = masker.tokenizer
-    whole = tokenizer.encode(masker.settled(tokenizer.template_for(conversation).render(conversation)))
+    whole = tokenizer.encode(masker.settled(tokenizer.render(conversation)))
     # Turns of other roles may be trained too (`train user`).
     everywhere = {turn for turn in _trained(masker.decide(whole)) if turn >= first}
     asked = [

@@ -138,7 +138,7 @@ def _board_rows(number: int, place: Place, row: Any, format: Format, tokenizer: 
 
 
 def _tokenized(row: BoardRow, conversation: Conversation, tokenizer: ChatTokenizer) -> BoardRow:
-    chat = attempt(tokenizer.template_for(conversation).render, conversation)
+    chat = attempt(tokenizer.render, conversation)
     if isinstance(chat, PolicyEngineError):
         return replace(row, error=chat)
     row = replace(row, chat=chat, words=chat.text.lower())

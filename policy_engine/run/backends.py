@@ -100,7 +100,7 @@ def _texts(masker: Masker, format: Format, rows: Iterable[tuple[int, Any]]) -> l
             continue
         try:
             for _, told in conversations_in(row, format):
-                texts.append(masker.tokenizer.template_for(told).render(told).text)
+                texts.append(masker.tokenizer.render(told).text)
         except PolicyEngineError:
             continue  # the run says what is wrong with it
     return texts

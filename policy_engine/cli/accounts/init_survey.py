@@ -77,7 +77,7 @@ def survey(conversations: Iterable[Conversation], tokenizer: ChatTokenizer) -> S
 def _render(found: Survey, conversation: Conversation, tokenizer: ChatTokenizer) -> None:
     found.rendered += 1
     try:
-        chat = tokenizer.template_for(conversation).render(conversation)
+        chat = tokenizer.render(conversation)
     except PolicyEngineError as error:
         kind = error.code, re.sub(r"\d+", "N", error.message)
         found.refused[kind] += 1

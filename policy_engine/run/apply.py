@@ -20,9 +20,10 @@ from policy_engine.data.formats import Format
 from policy_engine.data.pairs import PAIR_KINDS
 from policy_engine.mask.masker import Masker
 from policy_engine.run.backends import BackendChoice, choose_backend, in_full
-from policy_engine.run.batches import BatchMasker, TableBatch, TableMasker, batched
+from policy_engine.run.batches import BatchMasker, TableBatch, TableMasker
 from policy_engine.run.columns import rows_of_columns, schema_of, table_of
 from policy_engine.run.folder import Engine, FolderRun, InputCut, Progress, check_folder, is_folder, processes
+from policy_engine.run.input_spans import batched
 from policy_engine.run.output.killed import clear_killed
 from policy_engine.run.pack import PackWindow
 from policy_engine.run.processes.pool import in_order

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from policy_engine.chat.media.in_messages import has_media
 from policy_engine.core.choices import PairColumns
-from policy_engine.core.errors import DataError, PolicyEngineError, RowError
+from policy_engine.core.errors import PolicyEngineError, RowError
 from policy_engine.core.source import Place
 from policy_engine.core.wording import counted
 from policy_engine.data.conversation import Conversation, read_row
@@ -33,6 +33,8 @@ from policy_engine.mask.row_masker import nothing_to_train, report_nothing, repo
 from policy_engine.run.columns import schema_of, table_of
 from policy_engine.run.summary import Counts
 from policy_engine.run.truncate import LONGER, Truncation, cut_preference, truncate
+
+One = TypeVar("One")
 
 ERROR_COLUMN = "error"
 
@@ -134,33 +136,16 @@ class BatchMasker:
 
         Raises RowError if an answer has nothing to train and the policy refuses that.
         """
-        setting, counts = self.masker.program.setting("empty"), made.counts
+        counts = made.counts
         samples = [sample for one in found for sample in samples_of(one)]
         has_control = any(self._control.found_in([row for row, _, _ in samples]))
         roles = {message["role"] for row, _, _ in samples for message in row.chat.messages}
         counts.doubtful_roles.add_roles(roles, self._spelling, number)
-        kept: list[Preference] = []
-        tokens_cut, too_long, truncated, emptied = 0, 0, False, False
-        for whole in found:
-            one = whole if self.truncation is None else cut_preference(whole, self.truncation)
-            tokens_cut += _size(whole) - (0 if one is None else _size(one))
-            if one is None:
-                too_long += 1
-                continue
-            truncated = truncated or one is not whole
-            is_empty = any(answer.is_empty for answer in one.answers)
-            # The summary tells apart what truncation emptied and what was empty before: the remedies differ.
-            emptied = emptied or (is_empty and not any(answer.is_empty for answer in whole.answers))
-            if setting == "keep" or not is_empty:
-                kept.append(one)
-        if not kept and not too_long and setting == "error":
-            raise self._nothing_trained(emptied)
-        rows = [row for one in kept for row in one.columns(columns)]
-        counts.tokens_cut += tokens_cut
-        counts.truncated += truncated and bool(kept)
-        self._count_left(number, found, kept, too_long=too_long, emptied=emptied, counts=counts)
+        left = self._shorten(found, cut_preference, _size, lambda one: any(answer.is_empty for answer in one.answers))
+        rows = [row for one in left.kept for row in one.columns(columns)]
+        self._count_left(number, len(found), left, counts)
         counts.samples += len(rows)
-        counts.add_tokens([answer.row for one in kept for answer in one.answers])
+        counts.add_tokens([answer.row for one in left.kept for answer in one.answers])
         # After all that may raise: a row is counted and kept whole, or is an error and nothing of it is counted.
         made.rows.extend({"row": np.array([number], dtype=np.int64), **row} for row in rows)
         self._look(number, samples, has_control, counts)
@@ -196,43 +181,55 @@ class BatchMasker:
 
         Raises RowError if there is nothing to train and the policy refuses that; nothing is counted then.
         """
-        keeps_empty = self.masker.program.setting("empty") == "keep"
-        kept: list[_Kept] = []
-        tokens_cut, too_long, truncated, emptied = 0, 0, False, False
-        for row, names, _ in samples:
-            ids_T = row.tokenized.ids_T
-            if self.truncation is not None and len(ids_T) > self.truncation.max_length:
-                cut = truncate(row, self.truncation)
-                tokens_cut += len(ids_T) - (0 if cut is None else len(cut.input_ids))
-                if cut is None:
-                    too_long += 1
-                    continue
-                truncated = True
-                emptied = emptied or (cut.is_empty and not row.is_empty)
-                row = cut
-            if keeps_empty or not row.is_empty:
-                kept.append(_Kept(row, number, names))
-        # `too_long` first: a row that truncation drops was asked to be dropped, whatever its other samples have.
-        if not kept and not too_long and self.masker.program.setting("empty") == "error":
-            raise self._nothing_trained(emptied)
+        left = self._shorten(samples, _cut_sample, lambda sample: len(sample.row.input_ids), lambda s: s.row.is_empty)
         # Below here nothing may raise: the counts of the row are half made.
         self._look(number, samples, has_control, counts)
-        counts.tokens_cut += tokens_cut
-        counts.truncated += truncated and bool(kept)
-        self._count_left(number, samples, kept, too_long=too_long, emptied=emptied, counts=counts)
-        counts.samples += len(kept)
-        written += kept
+        self._count_left(number, len(samples), left, counts)
+        counts.samples += len(left.kept)
+        written += [_Kept(row, number, names) for row, names, _ in left.kept]
 
-    def _count_left(
-        self, number: int, found: Sequence[Any], kept: Sequence[Any], *, too_long: int, emptied: bool, counts: Counts
-    ) -> None:
+    def _shorten(
+        self,
+        wholes: Sequence[One],
+        cut: Callable[[One, Truncation], One | None],
+        size: Callable[[One], int],
+        is_empty: Callable[[One], bool],
+    ) -> _Left[One]:
+        """The samples or preferences of a row that truncation and `on empty` leave.
+
+        Raises RowError if there is nothing to train and the policy refuses that.
+        """
+        setting = self.masker.program.setting("empty")
+        left: _Left[One] = _Left()
+        for whole in wholes:
+            one = whole if self.truncation is None else cut(whole, self.truncation)
+            if one is None:
+                left.tokens_cut += size(whole)
+                left.too_long += 1
+                continue
+            empty = is_empty(one)
+            if one is not whole:
+                left.tokens_cut += size(whole) - size(one)
+                left.truncated = True
+                # The summary tells apart what truncation emptied and what was empty before: the remedies differ.
+                left.emptied |= empty and not is_empty(whole)
+            if setting == "keep" or not empty:
+                left.kept.append(one)
+        # `too_long` first: a row that truncation drops was asked to be dropped, whatever its other samples have.
+        if not left.kept and not left.too_long and setting == "error":
+            raise self._nothing_trained(left.emptied)
+        return left
+
+    def _count_left(self, number: int, found: int, left: _Left[Any], counts: Counts) -> None:
         """Counts a row by what is kept of it: written, too long, emptied by truncation, or empty."""
-        if kept:
+        counts.tokens_cut += left.tokens_cut
+        if left.kept:
             counts.written += 1
-            counts.unrolled += self.masker.unrolls and len(found) > 1
-            counts.samples_dropped += len(found) - len(kept)
+            counts.truncated += left.truncated
+            counts.unrolled += self.masker.unrolls and found > 1
+            counts.samples_dropped += found - len(left.kept)
             return
-        why: Any = "too_long" if too_long else "cut_empty" if emptied else "empty"
+        why: Any = "too_long" if left.too_long else "cut_empty" if left.emptied else "empty"
         setattr(counts, why, getattr(counts, why) + 1)
         counts.leave_out(why, number)
 
@@ -247,12 +244,28 @@ class BatchMasker:
         )
 
 
+@dataclass(kw_only=True)
+class _Left(Generic[One]):
+    """The samples or preferences of a row that are kept, and what became of the others."""
+
+    kept: list[One] = field(default_factory=list)
+    tokens_cut: int = 0
+    too_long: int = 0
+    truncated: bool = False
+    emptied: bool = False
+
+
 class _Kept(NamedTuple):
     """A sample that goes on, the number of its row, and what names it among several."""
 
     row: MaskedRow
     number: int
     names: dict[str, int]
+
+
+def _cut_sample(sample: RowSample, truncation: Truncation) -> RowSample | None:
+    cut = truncate(sample.row, truncation)
+    return None if cut is None else sample if cut is sample.row else sample._replace(row=cut)
 
 
 def _columns(kept: Sequence[_Kept]) -> list[dict[str, npt.NDArray[Any]]]:
@@ -314,28 +327,6 @@ class TableMasker:
             counts=counts,
             errors=[error for one in made for error in one.errors],
         )
-
-
-def batched(rows: Iterator[tuple[int, Any]], size: int) -> Iterator[list[tuple[int, Any]]]:
-    """Lists of `size` rows. Where reading breaks off, the rows before that come first.
-
-    >>> list(batched(iter([(1, "a"), (2, "b"), (3, "c")]), 2))
-    [[(1, 'a'), (2, 'b')], [(3, 'c')]]
-    """
-    batch: list[tuple[int, Any]] = []
-    try:
-        for row in rows:
-            batch.append(row)
-            if len(batch) == size:
-                yield batch
-                batch = []
-    # A file that breaks off in row 1,000 still has 999 good rows; they are masked before the error is raised.
-    except DataError:
-        if batch:
-            yield batch
-        raise
-    if batch:
-        yield batch
 
 
 class MaskingTransform:

@@ -207,30 +207,35 @@ def _scan(file: Path, size: int = 0) -> tuple[InputFile, list[tuple[int, int, in
     return InputFile(path=str(file), size=at, sha256=digest.hexdigest()), cuts, last, longest
 
 
+def batched(rows: Iterator[Numbered], size: int) -> Iterator[list[Numbered]]:
+    """Lists of `size` rows. Where reading breaks off, the rows before that come first.
+
+    >>> list(batched(iter([(1, "a"), (2, "b"), (3, "c")]), 2))
+    [[(1, 'a'), (2, 'b')], [(3, 'c')]]
+    """
+    batch: list[Numbered] = []
+    try:
+        for row in rows:
+            batch.append(row)
+            if len(batch) == size:
+                yield batch
+                batch = []
+    # A file that breaks off in row 1,000 still has 999 good rows; they are masked before the error is raised.
+    except DataError:
+        if batch:
+            yield batch
+        raise
+    if batch:
+        yield batch
+
+
 def inline_spans(numbered: Iterator[Numbered], rows: Rows, *, size: int = SPAN_ROWS) -> Iterator[InputSpan]:
     """Spans that carry their rows, of an input that can only be read from its start.
 
     Where reading breaks off, the rows before that come first.
     """
-    index = 0
-    held: list[Numbered] = []
-
-    def span() -> InputSpan:
-        return InputSpan(index=index, rows=tuple(held), places=rows.places)
-
-    try:
-        for row in numbered:
-            held.append(row)
-            if len(held) == size:
-                yield span()
-                held = []
-                index += 1
-    except DataError:
-        if held:
-            yield span()
-        raise
-    if held:
-        yield span()
+    for index, held in enumerate(batched(numbered, size)):
+        yield InputSpan(index=index, rows=tuple(held), places=rows.places)
 
 
 def describe(span: InputSpan) -> str:

@@ -9,7 +9,7 @@ import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -116,7 +116,7 @@ class Journal:
         self._file.seek(0)
         self._file.truncate()
         self._write_line(self.identity)
-        self._remove_shards()
+        self._remove_strays()
 
     def _remove_strays(self) -> None:
         kept = {shard.file for shard in self.shards.values()}
@@ -125,14 +125,10 @@ class Journal:
                 path.unlink()
 
     def _take_finished(self) -> None:
-        try:
-            data = json.loads((self.folder / MANIFEST).read_text(encoding="utf-8"))
+        with _reading(self.folder / MANIFEST) as path:
+            data = json.loads(path.read_text(encoding="utf-8"))
             self._compare(data)
             self.shards = {shard["index"]: Shard.from_json(shard) for shard in data["shards"]}
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            if isinstance(error, DataError):
-                raise
-            raise _broken(self.folder / MANIFEST, error) from None
         # By digest, not by name: a finished run vouches for what is in its files.
         missing = [s for s in self.shards.values() if not self._is_whole(s)]
         if missing:
@@ -159,13 +155,9 @@ class Journal:
         if not resume or not lines:
             self.restart(self.identity)
             return
-        try:
+        with _reading(self.folder / JOURNAL):
             self._compare(json.loads(lines[0]))
             shards = [Shard.from_json(json.loads(line)) for line in lines[1:]]
-        except (ValueError, KeyError, TypeError) as error:
-            if isinstance(error, DataError):
-                raise
-            raise _broken(self.folder / JOURNAL, error) from None
         # A line that was cut off is of a shard that is made again.
         self._file.truncate(self._file.tell() - len(rest))
         # So is a shard whose file was removed or changed.
@@ -194,10 +186,6 @@ class Journal:
         self._file.write(json.dumps(data, ensure_ascii=False, separators=(",", ":")).encode() + b"\n")
         self._file.flush()
         os.fsync(self._file.fileno())
-
-    def _remove_shards(self) -> None:
-        for path in self.folder.glob(SHARD_PATTERN):
-            path.unlink()
 
     def _clear_temporary(self) -> None:
         if self._file is not None:
@@ -239,5 +227,13 @@ def sync_folder(folder: Path) -> None:
             os.close(handle)
 
 
-def _broken(path: Path, error: Exception) -> DataError:
-    return DataError(f"`{path}` cannot be read: {error!r}", help="begin again with --overwrite, or in another folder")
+@contextlib.contextmanager
+def _reading(path: Path) -> Iterator[Path]:
+    """Raises DataError for a file that is no manifest or journal."""
+    try:
+        yield path
+    except DataError:
+        raise
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        help = "begin again with --overwrite, or in another folder"
+        raise DataError(f"`{path}` cannot be read: {error!r}", help=help) from None

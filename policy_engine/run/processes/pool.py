@@ -20,7 +20,7 @@ from typing import IO, Any, Final, Generic, Protocol, TypeVar
 
 from policy_engine.core.errors import DataError
 from policy_engine.core.memory import is_memory_bounded
-from policy_engine.run.processes.worker import Answer, Failed, Gone, Main, receive, send
+from policy_engine.run.processes.worker import Answer, Gone, Main, receive, send
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -328,16 +328,15 @@ class _Worker:
         main = Main.here() if b"__main__" in work else None
         try:
             send(self._stdin, pickle.dumps(main))
-            send(self._stdin, work)
-            found = pickle.loads(receive(self._stdout))
+            loaded = self.ask(work)
         except Gone:
             raise _NoStart(self.end(), is_certain=False) from None
-        if isinstance(found, Failed):
+        if loaded.error is not None:
             self.end()
-            raise _NoStart(found.reason, is_certain=True, traceback=found.traceback)
+            raise _NoStart(str(loaded.error), is_certain=True, traceback=loaded.traceback)
 
     def ask(self, task: bytes) -> Answer:
-        """The answer to a task. Raises Gone if the worker dies before."""
+        """The answer to the pickled work or a task. Raises Gone if the worker dies before."""
         send(self._stdin, task)
         answer = pickle.loads(receive(self._stdout))
         assert isinstance(answer, Answer)

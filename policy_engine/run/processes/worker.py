@@ -3,7 +3,7 @@
 Tasks come on its standard input, results go to its standard output.
 
     parent → worker    Main or None, then the work (both pickled), then one task after the other
-    parent ← worker    Ready or Failed once, then an Answer for each task
+    parent ← worker    an Answer once the work is loaded, then one for each task
 
 It is a plain Python process that runs nothing of the script that started it, so that a script needs no guard around its
 own start. Only where the work pickles as a class of `__main__`, that script is run once more, as `__mp_main__`.
@@ -30,21 +30,11 @@ _MAIN: Final = "__mp_main__"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ready:
-    """The work is loaded; tasks may come."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Failed:
-    """The work cannot be loaded; the process ends."""
-
-    reason: str
-    traceback: str
-
-
-@dataclass(frozen=True, kw_only=True)
 class Answer:
-    """The result of a task, or the error that it raised, with its traceback in words."""
+    """The result of a task, or the error that it raised, with its traceback in words.
+
+    The first answer is about loading the work: it has no result, and after an error the process ends.
+    """
 
     result: Any = None
     error: Exception | None = None
@@ -148,9 +138,9 @@ def serve() -> None:
             main.run()
         do = pickle.loads(work)
     except BaseException as error:  # SystemExit too: the script of the user may raise anything
-        _answer(results, Failed(reason=_in_words(error), traceback=traceback.format_exc()))
+        _answer(results, Answer(error=RuntimeError(_in_words(error)), traceback=traceback.format_exc()))
         os._exit(1)
-    _answer(results, Ready())
+    _answer(results, Answer())
     for task in _listen(tasks):
         try:
             answer = Answer(result=do(pickle.loads(task)))
@@ -192,12 +182,12 @@ def _listen(tasks: IO[bytes]) -> Any:
     return iter(inbox.get, None)
 
 
-def _answer(results: IO[bytes], answer: Ready | Failed | Answer) -> None:
+def _answer(results: IO[bytes], answer: Answer) -> None:
     try:
         data = pickle.dumps(answer, protocol=pickle.HIGHEST_PROTOCOL)
     except Exception as error:
         # A result, or an error with odd arguments, that does not pickle: its words still do.
-        given = answer.error if isinstance(answer, Answer) and answer.error is not None else error
+        given = error if answer.error is None else answer.error
         told = RuntimeError(_in_words(given))
         data = pickle.dumps(Answer(error=told, traceback=traceback.format_exc()), protocol=pickle.HIGHEST_PROTOCOL)
     try:

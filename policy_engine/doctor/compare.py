@@ -184,10 +184,7 @@ def explain_loss(
     weighted: bool,
 ) -> Finding:
     """The reason why a loss differs, if it can be found."""
-    seen = [
-        Document(row=0, ids=m.seen.ids, labels=m.seen.labels, weights=m.seen.weights if weighted else None)
-        for m in matched
-    ]
+    seen = [replace(m.seen, weights=m.seen.weights if weighted else None, positions=None) for m in matched]
     # Losses that a usual mistake would give: the one that is equal names the mistake.
     tries = {
         "of every token, trained or not": [replace(d, labels=[IGNORE_INDEX, *d.ids[1:]], weights=None) for d in wanted],

@@ -20,7 +20,7 @@ _WANTED: Final = {"input_ids": pa.int32(), "labels": pa.int32(), "loss_weights":
 
 @dataclass(frozen=True, kw_only=True)
 class Document:
-    """One conversation as the data has it.
+    """One conversation, as the data has it or as a batch does.
 
     Per token it has its id, its label (-100: no loss; the first one always) and its weight (0 where masked; None if the
     data has no weights). `row` is the row's place in the sample. `positions` are those of several conversations that

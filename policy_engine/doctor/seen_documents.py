@@ -4,26 +4,11 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from policy_engine.core.vocabulary import IGNORE_INDEX
 from policy_engine.doctor.samples import Document
-
-
-@dataclass(frozen=True, kw_only=True)
-class SeenDocument:
-    """A part of a batch that its positions or its attention mask keep apart from the rest.
-
-    `row` is the place of its row in the batch. `carried` are columns of the data's own, as far as they are there.
-    """
-
-    row: int
-    ids: list[int]
-    labels: list[int]
-    weights: list[float] | None
-    positions: list[int] | None
-    carried: Mapping[str, list[float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,13 +19,15 @@ class Matched:
     document is there.
     """
 
-    seen: SeenDocument
+    seen: Document
     documents: tuple[Document, ...]
     cut: bool = False
 
 
-def stretches(batch: Mapping[str, Any], pad: int, carried: Sequence[str] = ()) -> list[SeenDocument]:
-    """The documents of a batch.
+def stretches(batch: Mapping[str, Any], pad: int, carried: Sequence[str] = ()) -> list[Document]:
+    """The documents of a batch: what positions or the attention mask keep apart.
+
+    Their `row` is its place in the batch.
 
     A mask of 0 is padding, of 1 a row; larger numbers count documents (as axolotl and LLaMA-Factory write them).
     Without such numbers, positions that begin again are a new document. `carried` names columns of the data's own.
@@ -73,7 +60,7 @@ def stretches(batch: Mapping[str, Any], pad: int, carried: Sequence[str] = ()) -
             if all(i == pad for i in ids[start:end]) and all(label == IGNORE_INDEX for label in labels):
                 continue  # padding that no mask tells
             found.append(
-                SeenDocument(
+                Document(
                     row=b,
                     ids=ids[start:end],
                     labels=labels,
@@ -85,11 +72,11 @@ def stretches(batch: Mapping[str, Any], pad: int, carried: Sequence[str] = ()) -
     return found
 
 
-def match(found: Sequence[SeenDocument], documents: Sequence[Document]) -> list[Matched]:
+def match(found: Sequence[Document], documents: Sequence[Document]) -> list[Matched]:
     """Which documents each stretch is, by their ids. Equal documents are taken in order.
 
     >>> document = Document(row=0, ids=[5, 6, 7], labels=[-100, 6, 7], weights=None)
-    >>> seen = SeenDocument(row=0, ids=[5, 6], labels=[-100, 6], weights=None, positions=None)
+    >>> seen = Document(row=0, ids=[5, 6], labels=[-100, 6], weights=None)
     >>> match([seen], [document])[0].cut
     True
     """
@@ -115,7 +102,7 @@ def match(found: Sequence[SeenDocument], documents: Sequence[Document]) -> list[
     return made
 
 
-def _part(seen: SeenDocument, documents: Sequence[Document]) -> Matched:
+def _part(seen: Document, documents: Sequence[Document]) -> Matched:
     size = len(seen.ids)
     for document in documents:
         # Cut at its end or its start; a document cut in the middle is reported as changed.

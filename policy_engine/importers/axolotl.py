@@ -10,7 +10,7 @@ from policy_engine.core.errors import ConfigError
 from policy_engine.core.suggest import nearest
 from policy_engine.importers.axolotl_parts import has_flags, note_of
 from policy_engine.importers.axolotl_rules import role_names, rules_of, trained_roles
-from policy_engine.importers.imported import Imported, cannot, read_config, refuse_slips, refuse_unknown
+from policy_engine.importers.imported import Imported, cannot, note_of_others, read_config, refuse_slips, refuse_unknown
 
 _ENTRY: Final = {
     "path", "name", "type", "split", "shards", "shards_idx", "preprocess_shards", "data_files", "ds_type", "revision",
@@ -106,18 +106,14 @@ def _dataset(config: Mapping[str, Any], entry: Mapping[str, Any]) -> dict[str, A
     mapped = entry.get("message_property_mappings") or {}
     messages: dict[str, Any] = {"field": entry.get("field_messages", "messages")}
     # The older keys count where the newer mapping does not say it, as in axolotl.
-    role = mapped.get("role", entry.get("message_field_role"))
-    content = mapped.get("content", entry.get("message_field_content"))
-    if role:
-        messages["role"] = role
-    if content:
-        messages["content"] = content
-    if entry.get("field_tools"):
-        messages["tools"] = entry["field_tools"]
-    if entry.get("field_system"):
-        messages["system"] = entry["field_system"]
-    if entry.get("field_thinking"):
-        messages["reasoning"] = entry["field_thinking"]
+    named = {
+        "role": mapped.get("role", entry.get("message_field_role")),
+        "content": mapped.get("content", entry.get("message_field_content")),
+        "tools": entry.get("field_tools"),
+        "system": entry.get("field_system"),
+        "reasoning": entry.get("field_thinking"),
+    }
+    messages |= {name: given for name, given in named.items() if given}
     messages["roles"] = {s: t for s, t in role_names(entry).items() if s != t}
     found: dict[str, Any] = {"messages": messages}
     trained = trained_roles(entry)
@@ -183,10 +179,5 @@ def _left_behind(config: Mapping[str, Any], entry: Mapping[str, Any]) -> list[st
             "`template_thinking_key` is not needed: thinking is given to the template by the names that templates read."
         )
     told = CARRIED | {"chat_template", "chat_template_jinja", "sequence_len", "excess_length_strategy"}
-    of_data = sorted(set(entry) - told - {"split_thinking", "drop_system_message", "template_thinking_key"})
-    if of_data:
-        notes.append(f"About where the data is, and left behind: {', '.join(of_data)}.")
-    others = sorted(set(config) - told)
-    if others:
-        notes.append(f"Not about masks, and left behind: {', '.join(others)}.")
-    return notes
+    of_entry = told | {"split_thinking", "drop_system_message", "template_thinking_key"}
+    return [*notes, *note_of_others(entry, of_entry, "About where the data is"), *note_of_others(config, told)]

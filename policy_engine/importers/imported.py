@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from textwrap import TextWrapper
 from typing import Any
 
 import yaml
@@ -36,7 +37,9 @@ class Imported:
         # Imported from TRL, sft.yaml.
         train assistant
         """
-        lines = [f"# Imported from {self.source}.", *(f"# {line}" for note in self.notes for line in _wrapped(note))]
+        listed = TextWrapper(110, "- ", "  ", break_long_words=False, break_on_hyphens=False)
+        notes = [line for note in self.notes for line in listed.wrap(" ".join(note.split()))]
+        lines = [f"# Imported from {self.source}.", *(f"# {line}" for line in notes)]
         return "\n".join([*lines, *self.rules]) + "\n"
 
     @property
@@ -50,17 +53,6 @@ class Imported:
         # In the order in which an importer built it, as a person would write it.
         body = yaml.safe_dump({"policy": f"{self.name}.policy", **self.dataset}, sort_keys=False, allow_unicode=True)
         return f"# Imported from {self.source}.\n{body}"
-
-
-def _wrapped(note: str, width: int = 110) -> list[str]:
-    lines, line = [], ""
-    for word in note.split():
-        if line and len(line) + len(word) >= width:
-            lines.append(line)
-            line = "  " + word
-        else:
-            line = f"{line} {word}" if line else f"- {word}"
-    return [*lines, line]
 
 
 def read_config(path: Path) -> dict[str, Any]:
@@ -110,6 +102,16 @@ def refuse_slips(given: Mapping[str, Any], about: Collection[str], where: str) -
         said = ", ".join(f"`{near}` for `{key}`" if len(slips) > 1 else f"`{near}`" for key, near in slips.items())
         raise cannot("`, `".join(slips), where, f"nobody knows {_it(slips)}; did you mean {said}?",
                      f"spell {_it(slips)} so, or remove {_it(slips)}")  # fmt: skip
+
+
+def note_of_others(given: Mapping[str, Any], about: Collection[str], what: str = "Not about masks") -> list[str]:
+    """A note of the keys that are not carried over, if there are any.
+
+    >>> note_of_others({"optim": "adamw", "packing": True}, {"packing"})
+    ['Not about masks, and left behind: optim.']
+    """
+    others = sorted(set(given) - set(about))
+    return [f"{what}, and left behind: {', '.join(others)}."] if others else []
 
 
 def _it(several: Collection[str]) -> str:

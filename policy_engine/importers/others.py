@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from policy_engine.core.errors import ConfigError, DataError, PolicyEngineError
 from policy_engine.data.files.readers import read_rows
-from policy_engine.importers.imported import Imported, cannot, read_config, refuse_slips, refuse_unknown
+from policy_engine.importers.imported import Imported, cannot, note_of_others, read_config, refuse_slips, refuse_unknown
 
 _LLAMAFACTORY: Final = {
     "train_on_prompt", "mask_history", "enable_thinking", "template", "cutoff_len", "dataset", "dataset_dir",
@@ -61,9 +61,7 @@ def from_llamafactory(path: Path) -> list[Imported]:
         )
     if config.get("cutoff_len"):
         notes.append(f"`cutoff_len`: apply with --max-length {config['cutoff_len']} --truncate keep_start.")
-    others = sorted(set(config) - _LLAMAFACTORY)
-    if others:
-        notes.append(f"Not about masks, and left behind: {', '.join(others)}.")
+    notes += note_of_others(config, _LLAMAFACTORY)
     wanted = config.get("dataset")
     names = (
         wanted if isinstance(wanted, list) else [part.strip() for part in str(wanted or "").split(",") if part.strip()]

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from policy_engine.importers.imported import Imported, cannot, read_config, refuse_slips
+from policy_engine.importers.imported import Imported, cannot, note_of_others, read_config, refuse_slips
 
 _MASKS: Final = {
     "assistant_only_loss", "completion_only_loss", "max_length", "truncation_mode", "packing", "dataset_kwargs",
@@ -111,7 +111,4 @@ def _left_behind(config: Mapping[str, Any]) -> list[str]:
             f"`dataset_kwargs: {said}`: left to TRL. With `skip_prepare_dataset` it takes the data's own columns, and "
             "masks nothing itself."
         )
-    others = sorted(set(config) - _MASKS)
-    if others:
-        notes.append(f"Not about masks, and left behind: {', '.join(others)}.")
-    return notes
+    return [*notes, *note_of_others(config, _MASKS)]

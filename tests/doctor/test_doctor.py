@@ -20,7 +20,7 @@ from policy_engine.doctor.compare import compare, dropped, explain_loss
 from policy_engine.doctor.examination import Examination
 from policy_engine.doctor.examine import examine
 from policy_engine.doctor.samples import Document, Sample, read_sample
-from policy_engine.doctor.seen_documents import Matched, SeenDocument, match, stretches
+from policy_engine.doctor.seen_documents import Matched, match, stretches
 from policy_engine.doctor.steps import TakenStep, flat_settings
 from policy_engine.doctor.tiny_vocabulary import TinyVocabulary
 from policy_engine.doctor.trainers.hooks import first_of, surroundings
@@ -219,7 +219,7 @@ def test_a_refusal_names_the_settings_that_are_read(monkeypatch: pytest.MonkeyPa
 def test_what_a_loss_is_the_loss_of(loss: float, code: str, said: str) -> None:
     documents = [Document(row=row, ids=[5, 6, 7], labels=[-100, -100, 7], weights=[0.0, 0.0, 2.0]) for row in range(2)]
     matched = [
-        Matched(seen=SeenDocument(row=0, ids=d.ids, labels=d.labels, weights=None, positions=[0, 1, 2]), documents=(d,))
+        Matched(seen=Document(row=0, ids=d.ids, labels=d.labels, weights=None, positions=[0, 1, 2]), documents=(d,))
         for d in documents
     ]
 
@@ -404,7 +404,7 @@ def test_carried_numbers_are_compared_where_tokens_have_loss() -> None:
     given = {"row": 0, "ids": document.ids, "labels": document.labels, "weights": None, "positions": None}
 
     def found(*numbers: float) -> list[str]:
-        seen = SeenDocument(**given, carried={"logprobs": list(numbers)})
+        seen = Document(**given, carried={"logprobs": list(numbers)})
         matched = [Matched(seen=seen, documents=(document,))]
         return [f.code for f in compare(sample(row), "trl-grpo", matched, [document], TinyVocabulary.of([document]))]
 

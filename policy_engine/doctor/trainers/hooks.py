@@ -8,6 +8,7 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from importlib import import_module
 from io import StringIO
 from typing import Any
+from unittest.mock import patch
 
 from policy_engine.core.errors import ConfigError
 
@@ -32,11 +33,8 @@ def watched(trainer: type[Any], method: str = "training_step") -> Iterator[Seen]
         seen.append((batch, float(loss), self.model))
         return loss
 
-    setattr(cls, method, spy)
-    try:
+    with patch.object(cls, method, spy):
         yield seen
-    finally:
-        setattr(cls, method, taken)
 
 
 def first_of(seen: Seen) -> tuple[dict[str, Any], float, Any]:
@@ -84,13 +82,7 @@ def surroundings(**variables: str) -> Iterator[StringIO]:
 
     What the step writes to the terminal goes to the text that is given.
     """
-    before = dict(os.environ)
-    os.environ.update(variables)
     said = StringIO()
-    try:
-        with quietly(), redirect_stderr(said), redirect_stdout(said):
-            yield said
-    finally:
-        # Cleared first: variables that the trainer set itself go, too.
-        os.environ.clear()
-        os.environ.update(before)
+    # Variables that the trainer sets itself go afterwards, too.
+    with patch.dict(os.environ, variables), quietly(), redirect_stderr(said), redirect_stdout(said):
+        yield said

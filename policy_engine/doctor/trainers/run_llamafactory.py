@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,6 +17,8 @@ _OF_LOSS: Final = ("use_dft_loss", "use_eaft_loss", "eaft_alpha", "disable_shuff
 
 def run_llamafactory(task: Task) -> TakenStep:
     """A step of `CustomSeq2SeqTrainer` over a `tokenized_path`, with its loader and collator."""
+    from datasets import DatasetDict
+
     parts = parts_of(
         "llamafactory",
         "hparams.DataArguments",
@@ -28,7 +31,7 @@ def run_llamafactory(task: Task) -> TakenStep:
     )
     tokenizer = task.vocabulary.tokenizer()
     folder = Path(task.folder) / "tokenized"
-    _save(task, folder)
+    DatasetDict({"train": dataset_of(task)}).save_to_disk(str(folder))
     of_data = {name: task.settings[name] for name in _OF_DATA if name in task.settings}
     of_loss = {name: task.settings[name] for name in _OF_LOSS if name in task.settings}
     data = parts.DataArguments(**of_data, tokenized_path=str(folder))
@@ -63,19 +66,7 @@ def run_llamafactory(task: Task) -> TakenStep:
         task,
         parts.TrainingArguments,
         make,
-        version=_version(),
+        version=version("llamafactory"),
         always={"remove_unused_columns": False},
         elsewhere={**of_data, **of_loss},
     )
-
-
-def _save(task: Task, folder: Path) -> None:
-    from datasets import DatasetDict
-
-    DatasetDict({"train": dataset_of(task)}).save_to_disk(str(folder))
-
-
-def _version() -> str:
-    from importlib.metadata import version
-
-    return version("llamafactory")

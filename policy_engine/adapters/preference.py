@@ -19,6 +19,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from policy_engine.adapters.collate import PaddingCollator
 from policy_engine.adapters.media import MediaCollator
 from policy_engine.chat.media.processor import TOKEN_COLUMNS
 from policy_engine.core.errors import ConfigError, RowError
@@ -111,17 +112,12 @@ class PreferenceCollator:
         return sequence
 
     def _padded(self, sequences: Sequence[Mapping[str, list[int]]], prefix: str) -> dict[str, torch.Tensor]:
-        import torch
-
-        longest = max(len(sequence["input_ids"]) for sequence in sequences)
-        longest += -longest % (self.pad_to_multiple_of or 1)
-
-        def tensor(name: str, fill: int) -> torch.Tensor:
-            padded = [[*own[name], *[fill] * (longest - len(own[name]))] for own in sequences]
-            return torch.tensor(padded, dtype=torch.int64)
-
-        fills = {name: self.pad_token_id if name == "input_ids" else 0 for name in sequences[0]}
-        return {f"{prefix}{name}": tensor(name, fill) for name, fill in fills.items()}
+        collate = PaddingCollator(
+            pad_token_id=self.pad_token_id,
+            pad_to_multiple_of=self.pad_to_multiple_of or 1,
+            extra=("completion_mask", *TOKEN_COLUMNS),
+        )
+        return {f"{prefix}{name}": tensor for name, tensor in collate(sequences).items()}
 
 
 def masked(trainer: type[Any]) -> type[Any]:

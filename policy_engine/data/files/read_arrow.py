@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,13 +25,10 @@ def read_parquet(path: Path, row_groups: Sequence[int] | None = None) -> Iterato
 
     Raises DataError if it is not a Parquet file, or breaks off.
     """
-    try:
-        # Without pre-buffering a row group is decoded page by page, whatever its size.
-        with pq.ParquetFile(path, pre_buffer=False) as file:
-            for batch in file.iter_batches(batch_size=_BATCH, row_groups=row_groups):
-                yield from rows_of(batch)
-    except Exception as error:  # names that are not UTF-8 raise other kinds than Arrow's own
-        raise _unreadable(path, "a Parquet file", error) from None
+    # Without pre-buffering a row group is decoded page by page, whatever its size.
+    with _reading(path), pq.ParquetFile(path, pre_buffer=False) as file:
+        for batch in file.iter_batches(batch_size=_BATCH, row_groups=row_groups):
+            yield from rows_of(batch)
 
 
 def parquet_groups(path: Path) -> list[tuple[int, int]]:
@@ -38,21 +36,17 @@ def parquet_groups(path: Path) -> list[tuple[int, int]]:
 
     Raises DataError if it is not a Parquet file.
     """
-    try:
+    with _reading(path):
         # The footer alone: no data is read.
         metadata = pq.read_metadata(path)
         groups = (metadata.row_group(i) for i in range(metadata.num_row_groups))
         return [(int(group.num_rows), int(group.total_byte_size)) for group in groups]
-    except Exception as error:
-        raise _unreadable(path, "a Parquet file", error) from None
 
 
 def parquet_rows(path: Path) -> int:
     """The number of rows of a Parquet file. Raises DataError if it is not one."""
-    try:
+    with _reading(path):
         return int(pq.read_metadata(path).num_rows)
-    except Exception as error:
-        raise _unreadable(path, "a Parquet file", error) from None
 
 
 def read_arrow(path: Path) -> Iterator[Row]:
@@ -60,33 +54,35 @@ def read_arrow(path: Path) -> Iterator[Row]:
 
     Raises DataError if it is neither, or breaks off.
     """
-    try:
-        with pa.memory_map(str(path)) as source:
-            reader = _opened(source)
-            if isinstance(reader, pa.ipc.RecordBatchFileReader):
-                batches: Iterator[pa.RecordBatch] = (reader.get_batch(i) for i in range(reader.num_record_batches))
-            else:
-                batches = iter(reader)
-            for batch in batches:
-                # A file may be one batch of all its rows, which would become Python values at once.
-                for start in range(0, batch.num_rows, _BATCH):
-                    yield from _checked(batch.slice(start, _BATCH))
-    except Exception as error:
-        raise _unreadable(path, "an Arrow file", error) from None
+    with _reading(path), pa.memory_map(str(path)) as source:
+        reader = _opened(source)
+        if isinstance(reader, pa.ipc.RecordBatchFileReader):
+            batches: Iterator[pa.RecordBatch] = (reader.get_batch(i) for i in range(reader.num_record_batches))
+        else:
+            batches = iter(reader)
+        for batch in batches:
+            # A file may be one batch of all its rows, which would become Python values at once.
+            for start in range(0, batch.num_rows, _BATCH):
+                yield from _checked(batch.slice(start, _BATCH))
 
 
 def schema_in(path: Path) -> pa.Schema:
     """The columns of a Parquet or Arrow file. Raises DataError if it is neither."""
-    if path.suffix == ".parquet":
-        try:
+    with _reading(path):
+        if path.suffix == ".parquet":
             return pq.read_schema(path)
-        except Exception as error:
-            raise _unreadable(path, "a Parquet file", error) from None
-    try:
         with pa.memory_map(str(path)) as source:
             return _opened(source).schema
-    except Exception as error:
-        raise _unreadable(path, "an Arrow file", error) from None
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # names that are not UTF-8 raise other kinds than Arrow's own
+        what = "a Parquet file" if path.suffix == ".parquet" else "an Arrow file"
+        help = "is it whole, and has it the right extension?"
+        raise DataError(f"`{path}` cannot be read as {what}: {error}", help=help) from None
 
 
 def _opened(source: pa.MemoryMappedFile) -> pa.ipc.RecordBatchFileReader | pa.ipc.RecordBatchStreamReader:
@@ -118,10 +114,6 @@ def _problem(column: pa.Array) -> str | None:
         # Text that is not UTF-8 costs its own row, when it becomes a Python value.
         return None if "UTF8" in str(error) else str(error)
     return None
-
-
-def _unreadable(path: Path, what: str, error: Exception) -> DataError:
-    return DataError(f"`{path}` cannot be read as {what}: {error}", help="is it whole, and has it the right extension?")
 
 
 def rows_of(batch: pa.RecordBatch | pa.Table) -> list[Row]:

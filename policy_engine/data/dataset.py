@@ -319,13 +319,8 @@ def format_seen(first: Iterable[Numbered], source: Rows, spec: DatasetSpec) -> F
     Both have the place of the first row.
     """
     first = list(first)
-    bad: list[tuple[int, PolicyEngineError]] = []
-    rows = []
-    for number, row in first:
-        if isinstance(row, PolicyEngineError):
-            bad.append((number, row))
-        else:
-            rows.append(row)
+    bad = [(number, row) for number, row in first if isinstance(row, PolicyEngineError)]
+    rows = [row for _, row in first if not isinstance(row, PolicyEngineError)]
     if bad and not rows:
         number, error = bad[0]
         more = "" if len(bad) == 1 else f"; the {len(bad) - 1} after it could not be read either"

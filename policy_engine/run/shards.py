@@ -6,6 +6,7 @@ It is the unit that workers do, and that a resumed run skips.
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -83,10 +84,11 @@ class ShardMaker:
             # After `finish` this closes what is closed: no file stays open where something raised.
             output.keep()
         first, last = seen or (0, 0)
+        shard = Shard(
+            index=span.index, file=None, rows=0, first_row=first, last_row=last, bytes=0, sha256="", counts=counts
+        )
         if not rows:
-            return Shard(
-                index=span.index, file=None, rows=0, first_row=first, last_row=last, bytes=0, sha256="", counts=counts
-            )
+            return shard
         # Out of the file, and not on the way in: what is on the disk is what the manifest vouches for.
         digest = file_digest(temporary)
         size = temporary.stat().st_size
@@ -96,16 +98,7 @@ class ShardMaker:
         # Order: the contents, then the name, then the journal's line. Killed anywhere in between, the shard is made
         # again.
         sync_folder(self._folder)
-        return Shard(
-            index=span.index,
-            file=name,
-            rows=rows,
-            first_row=first,
-            last_row=last,
-            bytes=size,
-            sha256=digest,
-            counts=counts,
-        )
+        return replace(shard, file=name, rows=rows, bytes=size, sha256=digest)
 
     def _check(self, errors: list[tuple[int, PolicyEngineError]], span: InputSpan) -> None:
         if self._options.strict:

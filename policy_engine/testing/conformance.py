@@ -110,23 +110,16 @@ class PropertyResult:
 
     name: str
     verdict: Verdict
-    sentence: str
     yes: bool | None
+    sentence: str
     checked: int
     reasons: Mapping[str, int] = field(default_factory=dict)
     counterexample: Conversation | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The result as JSON data."""
-        return {
-            "name": self.name,
-            "verdict": self.verdict,
-            "yes": self.yes,
-            "sentence": self.sentence,
-            "checked": self.checked,
-            "reasons": dict(self.reasons),
-            "counterexample": None if self.counterexample is None else _plain(self.counterexample),
-        }
+        shown = None if self.counterexample is None else _plain(self.counterexample)
+        return {**vars(self), "reasons": dict(self.reasons), "counterexample": shown}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from typing import Any, Final
 
 from rich.console import RenderableType
@@ -104,13 +105,8 @@ def _data(found: Audit, program: Program | None, failed: int) -> dict[str, Any]:
         "tokens": [
             {"role": r, "part": p, "trained": found.trained[r, p], "masked": found.masked[r, p]} for r, p in keys
         ],
-        "smells": [
-            {"code": s.code, "message": s.message, "help": s.help, "rows": s.rows, "of": s.of} for s in found.smells
-        ],
-        "breaches": [
-            {"row": b.row, "differing": b.differing, "tokens": [list(token) for token in b.tokens]}
-            for b in found.breaches
-        ],
+        "smells": [asdict(smell) for smell in found.smells],
+        "breaches": [asdict(breach) for breach in found.breaches],
         "compared": found.compared,
         "rules": None if program is None else rules_json(program, found.rules, found.evidence),
         "undecided": found.undecided,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Final
@@ -241,9 +241,7 @@ def _data(found: Examination, backend: str | None) -> dict[str, Any]:
         "checked": dict(found.checked),
         "settings": {key: repr(value) for key, value in found.settings.items()},
         "settings_left_out": list(found.left_out),
-        "traps": [
-            {"code": f.code, "severity": f.severity, "message": f.message, "help": f.help} for f in found.findings
-        ],
+        "traps": [asdict(finding) for finding in found.findings],
         "backend": backend,
     }
 

@@ -108,3 +108,12 @@ def test_a_folder_is_read_plainly_where_the_shorter_file_does_not_serve(
     found = load_transformers(tmp_path)
     assert given == ([{}] if names_files else [{"tokenizer_file": b"{}"}, {}])
     assert found.encode("Hi") == load_by_name("metaspace-first").encode("Hi")
+
+
+def test_a_tokenizer_is_read_where_its_shorter_copy_cannot_be_written(
+    tmp_path: Path, given: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load_by_name("metaspace-first").save_pretrained(tmp_path)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "no folder"))
+    assert load_transformers(tmp_path).encode("Hi") == load_by_name("metaspace-first").encode("Hi")
+    assert given == [{}]

@@ -221,7 +221,7 @@ def _aligned(text: str, start: int, prompt: str, opening: str) -> int:
 
 
 def _labels(zone: Zone, start: int) -> list[tuple[int, int]]:
-    """Ranges of fields that name the turn (`name`), counted from `begin`."""
+    """Ranges of fields that name the turn (`name`), counted from `start`."""
     found, at = [], -start
     for bit in zone.bits:
         size = bit.end - bit.start
@@ -252,7 +252,7 @@ def _prefilled(chart: Chart, first: Bit, end: int) -> bool:
 
 
 def _empty_reasoning(chart: Chart, zone: Zone, start: int, turn: int | None = None) -> int:
-    """Label an empty pair of thinking delimiters; returns its end, or `begin` without one."""
+    """Label an empty pair of thinking delimiters; returns its end, or `start` without one."""
     rest = zone.text[start:]
     # The template's own pair comes first, so that its delimiter is not mistaken for a part of another.
     for open_, close in chart.pairs:

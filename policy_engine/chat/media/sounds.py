@@ -88,9 +88,9 @@ def _decoded(data: bytes, name: str, rate: int) -> npt.NDArray[np.float32]:
     except MediaError:
         raise
     except ImportError as error:
-        what = "has another rate than" if data[:4] == b"RIFF" else "is no WAV file of"
         raise MediaError(
-            f"{name} {what} {rate:,} samples a second, and nothing is installed that reads it",
+            f"{name} is no WAV file of integers (8, 16 or 32 bits) with {rate:,} samples a second, and nothing is "
+            "installed that reads it",
             help="pip install soundfile soxr, or write it as WAV of that rate",
         ) from error
     except Exception as error:  # each decoder raises its own
@@ -178,7 +178,7 @@ def _wav(data: bytes, name: str, rate: int) -> _Wav | None:
             missing = file.getnframes() * width * channels - len(frames)
     except wave.Error:
         return None
-    except EOFError as error:
+    except (EOFError, RuntimeError) as error:  # the latter for a part that says it is longer than the file
         raise MediaError(f"{name} is broken: it ends too early", help=_DROP) from error
     if missing > 0:
         raise MediaError(f"{name} is broken: {missing:,} bytes are missing", help=_DROP)

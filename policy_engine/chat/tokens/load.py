@@ -198,10 +198,10 @@ def _tokenizer_folder(path: Path) -> Any:
             if template.exists():
                 tok.chat_template = template.read_text(encoding="utf-8")
             return tok
-        with _shorter(file) as shorter:
+        # No room for the copy is no reason to fail; whatever else is wrong, loading it plainly says it.
+        with contextlib.suppress(Exception), _shorter(file) as shorter:
             if shorter is not None:
-                with contextlib.suppress(Exception):  # loading it plainly says what is wrong
-                    return _auto(path, tokenizer_file=str(shorter))
+                return _auto(path, tokenizer_file=str(shorter))
         return _auto(path)
     except Exception as error:  # transformers raises anything, from OSError to KeyError
         raise TokenizerError(

@@ -313,7 +313,7 @@ def test_a_sound_is_read_from_a_wav_file_and_from_samples() -> None:
 def test_a_sound_of_another_rate_is_read_or_the_library_is_named() -> None:
     data = {"bytes": wav(tone(0.7, rate=22_050), 22_050)}
     if importlib.util.find_spec("soundfile") is None or importlib.util.find_spec("soxr") is None:
-        with pytest.raises(MediaError, match="has another rate than 16,000 samples a second") as caught:
+        with pytest.raises(MediaError, match=r"is no WAV file of integers .* with 16,000 samples a second") as caught:
             open_sound(data, MediaOptions(), "it", rate=16_000)
         assert "soundfile soxr" in str(caught.value.help)
         return

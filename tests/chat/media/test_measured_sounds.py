@@ -160,8 +160,11 @@ def test_bad_sounds_fail_when_they_are_measured() -> None:
     for source, expected in (
         (wav(tone(0.5))[:-100], "is broken: 100 bytes are missing"),
         (wav(tone(0.5)[:0]), "has no samples"),
+        # A part in front of the samples that says it goes on behind the file.
+        (wav(tone(0.5))[:12] + b"LIST\xff\xff\xff\x7f" + wav(tone(0.5))[12:], "is broken: it ends too early"),
         ([0.0, float("nan")], "has samples that are not numbers"),
         ({"array": [0.0], "sampling_rate": 8_000}, "has 8000 samples a second"),
     ):
-        with pytest.raises(MediaError, match=expected):
-            measure_sound(source, MediaOptions(), "messages[0].content[0]", rate=16_000)
+        for read in (measure_sound, open_sound):
+            with pytest.raises(MediaError, match=expected):
+                read(source, MediaOptions(), "messages[0].content[0]", rate=16_000)

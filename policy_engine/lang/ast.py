@@ -5,6 +5,7 @@ Nodes compare by meaning: spans and comments are left out of equality, so `parse
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -105,6 +106,23 @@ class Or(Spanned):
 
 
 Expr = Compare | Has | Truth | Not | And | Or
+
+
+def leaves(expr: Expr) -> Iterator[Compare | Has | Truth]:
+    """The tests of an expression, in the order written.
+
+    >>> from policy_engine.lang.check import check_text
+    >>> condition = check_text("train assistant where message.a and not message.b > 1").rules[0].condition
+    >>> [leaf.span.text for leaf in leaves(condition)]
+    ['message.a', 'message.b > 1']
+    """
+    if isinstance(expr, Not):
+        yield from leaves(expr.operand)
+    elif isinstance(expr, (And, Or)):
+        for operand in expr.operands:
+            yield from leaves(operand)
+    else:
+        yield expr
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,9 +4,22 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from typing import Final
 
 from policy_engine.core.diagnostics import Diagnostic, error_at
 from policy_engine.core.source import Source, Span
+
+_OTHER_CHARACTERS: Final = (
+    ("'‘’`´“”„«»", 'quotes are written `"`'),
+    ("&|!", "write `and`, `or`, `not`"),
+    ("{}", "a list is written `[…]`, and targets are grouped by `(…)`"),
+    ("-", 'a role with a hyphen is written in quotes: `"my-role"`'),
+    ("*", "write `everything` for all text"),
+    (":", "a policy has no `:`; write `let NAME = TARGETS`, `where FIELD == VALUE`"),
+    ("，、；", "write `,` or `;`"),
+)
+"""Characters that mean something elsewhere, and what to write here."""
+_REMOVE: Final = "remove it, or put it in quotes if it belongs to a name"
 
 
 def unexpected_character(source: Source, at: int, end: int) -> Diagnostic:
@@ -23,10 +36,8 @@ def unexpected_character(source: Source, at: int, end: int) -> Diagnostic:
     whole = Span(source=source, start=at, end=at + len(line))
     if character == '"':
         return _bad_string(line, source, at)
-    if line.startswith("//"):
-        return error_at("PE103", "a comment starts with `#`", whole, "write `#` instead of `//`")
-    if line.startswith("--"):
-        return error_at("PE103", "a comment starts with `#`", whole, "write `#` instead of `--`")
+    if line.startswith(("//", "--")):
+        return error_at("PE103", "a comment starts with `#`", whole, f"write `#` instead of `{line[:2]}`")
     if character == "/":
         return error_at(
             "PE105",
@@ -47,7 +58,7 @@ def unexpected_character(source: Source, at: int, end: int) -> Diagnostic:
         return error_at(
             "PE103", f"`{short(match[0])}` is not a name: names have ASCII letters, digits and `_`", span, help
         )
-    return error_at("PE103", f"{_named(character)} has no meaning here", span, _other_character(character, line))
+    return error_at("PE103", f"{_named(character)} has no meaning here", span, _other_character(character))
 
 
 def _bad_string(line: str, source: Source, at: int) -> Diagnostic:
@@ -70,24 +81,9 @@ def _bad_string(line: str, source: Source, at: int) -> Diagnostic:
     return error_at("PE101", "a string has no meaning here", span, "remove it")
 
 
-def _other_character(character: str, line: str) -> str:
-    if character in "'‘’`´“”„«»":
-        return 'quotes are written `"`'
-    if character in "&|!":
-        return "write `and`, `or`, `not`"
-    if character in "{}":
-        return "a list is written `[…]`, and targets are grouped by `(…)`"
-    if character == "-":
-        return 'a role with a hyphen is written in quotes: `"my-role"`'
-    if character == "*":
-        return "write `everything` for all text"
-    if character == ":":
-        return "a policy has no `:`; write `let NAME = TARGETS`, `where FIELD == VALUE`"
-    if character.isspace():
-        return "write a plain space"
-    if character in "，、；":
-        return "write `,` or `;`"
-    return "remove it, or put it in quotes if it belongs to a name"
+def _other_character(character: str) -> str:
+    found = (help for characters, help in _OTHER_CHARACTERS if character in characters)
+    return next(found, "write a plain space" if character.isspace() else _REMOVE)
 
 
 def _named(text: str) -> str:

@@ -94,18 +94,14 @@ class FieldChecker:
         >>> findings.errors[0].message
         '`turn.index` is an integer, so it never equals `"x"`, a string'
         """
-        match expr:
-            case ast.And(operands=operands) | ast.Or(operands=operands):
-                for operand in operands:
-                    self.condition(operand)
-            case ast.Not(operand=operand):
-                self.condition(operand)
-            case ast.Has(field=field):
-                self._type(field)
-            case ast.Truth(field=field):
-                self._truth(field)
-            case _:
-                self._compare(expr)
+        for test in ast.leaves(expr):
+            match test:
+                case ast.Has(field=field):
+                    self._type(field)
+                case ast.Truth(field=field):
+                    self._truth(field)
+                case _:
+                    self._compare(test)
 
     def amount(self, amount: int | float | ast.Field, span: Span) -> None:
         """Report a weight that is no finite 32-bit number, or a field that cannot be one."""
@@ -205,13 +201,7 @@ class FieldChecker:
         if kind == has or (kind in _NUMBERS and has in _NUMBERS):
             return
         name = str(compare.field)
-        does = (
-            "contains"
-            if compare.op == "contains"
-            else "equals"
-            if compare.op in ("==", "!=", "in")
-            else "compares with"
-        )
+        does = {"contains": "contains", "==": "equals", "!=": "equals", "in": "equals"}.get(compare.op, "compares with")
         message = f"`{name}` is {_a(kind)}, so it never {does} {_shown(value)}, {_a(has)}"
         help = {
             "string": f'write a string: `"{str(value).lower()}"`',

@@ -124,7 +124,7 @@ def _statement(statement: Statement) -> str:
         head = f"{statement.kind} train {_targets(statement.targets)}"
         return _with_clauses(head, _conditions(statement.conditions))
     if isinstance(statement, Use):
-        return f"use {_string(statement.name) if statement.quoted else statement.name}"
+        return f"use {_literal(statement.name) if statement.quoted else statement.name}"
     if isinstance(statement, Let):
         return f"let {statement.name} = {_targets(statement.targets)}"
     if isinstance(statement, On):
@@ -146,12 +146,7 @@ def _conditions(conditions: Sequence[Condition]) -> list[str]:
 
 
 def _amount(amount: int | float | Field) -> str:
-    return field(amount) if isinstance(amount, Field) else _number(amount)
-
-
-def _number(value: int | float) -> str:
-    # Numbers are JSON's, so the shortest text that reads back to the same float.
-    return json.dumps(value)
+    return field(amount) if isinstance(amount, Field) else _literal(amount)
 
 
 def _targets(targets: Sequence[Target]) -> str:
@@ -191,7 +186,7 @@ def selector(node: Selector) -> str:
     'last 2 assistant.text'
     """
     first, *rest = node.names
-    name = ".".join([_string(first) if node.quoted else first, *rest])
+    name = ".".join([_literal(first) if node.quoted else first, *rest])
     return f"{_which(node.which)} {name}" if node.which is not None else name
 
 
@@ -246,11 +241,8 @@ def _is_regex(pattern: str) -> bool:
     # A pattern that cannot be between slashes is written as a string.
     hidden = "\n" in pattern or HIDDEN.search(pattern)
     # An empty pattern would be `//`, and a backslash at the end would escape the closing slash.
-    return bool(pattern) and not hidden and not _trailing_backslash(pattern)
-
-
-def _trailing_backslash(pattern: str) -> bool:
-    return (len(pattern) - len(pattern.rstrip("\\"))) % 2 == 1
+    trailing = len(pattern) - len(pattern.rstrip("\\"))
+    return bool(pattern) and not hidden and trailing % 2 == 0
 
 
 def _regex(pattern: str, flags: str) -> str:
@@ -259,16 +251,9 @@ def _regex(pattern: str, flags: str) -> str:
 
 
 def _literal(value: Scalar) -> str:
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return _string(value) if isinstance(value, str) else _number(value)
-
-
-def _string(text: str) -> str:
-    # A character that is not allowed in a policy can be in a string as an escape.
-    return HIDDEN.sub(lambda match: f"\\u{ord(match[0]):04x}", json.dumps(text, ensure_ascii=False))
+    # As JSON writes it: a number as the shortest text that reads back to the same one. A character that is not allowed
+    # in a policy can be in a string as an escape.
+    return HIDDEN.sub(lambda match: f"\\u{ord(match[0]):04x}", json.dumps(value, ensure_ascii=False))
 
 
 def field(node: Field) -> str:
@@ -279,5 +264,5 @@ def field(node: Field) -> str:
     'message."my key"[0]'
     """
     # A key that is not a name is written in quotes: `sample."first name"`.
-    steps = [f"[{s}]" if isinstance(s, int) else f".{s if _NAME.match(s) else _string(s)}" for s in node.path]
+    steps = [f"[{s}]" if isinstance(s, int) else f".{s if _NAME.match(s) else _literal(s)}" for s in node.path]
     return node.scope + "".join(steps)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final, Literal
 
 from policy_engine.core.diagnostics import Related
@@ -39,14 +39,6 @@ MAX_TARGETS: Final = 10_000
 MAX_LET_DEPTH: Final = 64
 
 _Targets = tuple[CheckedTarget, ...]
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Turns:
-    """Turns of one role, with the which that is written at them."""
-
-    role: str
-    which: ast.Which | None
 
 
 class Resolver:
@@ -165,11 +157,11 @@ class Resolver:
                 return (Atom(turns=None, parts=parts, span=selector.span),)
             return self._atom(TurnSet(role=None, which=which), parts, selector)
         self._role(first, selector, file)
-        return self._of_role(_Turns(role=first, which=which), below, verb, selector)
+        return self._of_role(TurnSet(role=first, which=which), below, verb, selector)
 
-    def _of_role(self, turns: _Turns, below: list[str], verb: Verb, selector: ast.Selector) -> _Targets:
+    def _of_role(self, turns: TurnSet, below: list[str], verb: Verb, selector: ast.Selector) -> _Targets:
         parts = self._parts(tuple(below) or (_BARE[verb],), selector)
-        return () if parts is None else self._atom(TurnSet(role=turns.role, which=turns.which), parts, selector)
+        return () if parts is None else self._atom(turns, parts, selector)
 
     def _atom(self, turns: TurnSet, parts: frozenset[str], selector: ast.Selector) -> _Targets:
         # Only parts that belong to a turn are left: `last bos` leaves nothing, which is an error.
@@ -261,12 +253,12 @@ class Resolver:
 
     def _turns_of_let(
         self, definition: Definition, selector: ast.Selector, which: ast.Which | None
-    ) -> _Turns | None:  # fmt: skip
+    ) -> TurnSet | None:  # fmt: skip
         """The turns of a `let` that stands for a role, where only a role is allowed."""
         self.used_lets.add(id(definition))
         if not self._enter(definition, selector.span):
             return None
-        turns: _Turns | None = None
+        turns: TurnSet | None = None
         match definition.let.targets:
             # Exactly one target, which is one name, without relations: anything else is no role.
             case (ast.Target(primary=ast.Selector(names=(first,)) as inner, relations=()),):
@@ -275,7 +267,7 @@ class Resolver:
                     turns = self._turns_of_let(lets[first], inner, inner.which)
                 elif inner.quoted or first not in (*KEYWORDS, *PART_NAMES, *GROUPS):
                     self._role(first, inner, definition.file)
-                    turns = _Turns(role=first, which=self._which(inner.which))
+                    turns = TurnSet(role=first, which=self._which(inner.which))
         self._open.pop()
         # The circle is the error; that the name is no role follows from it.
         if turns is None and id(definition) in self._circular:
@@ -290,11 +282,11 @@ class Resolver:
         if turns.which is not None and which is not None:
             self._two_whiches(which.span)
             return None
-        return _Turns(role=turns.role, which=which or turns.which)
+        return TurnSet(role=turns.role, which=which or turns.which)
 
     # Relations
 
-    def _turns(self, selector: ast.Selector, file: File, kind: str) -> _Turns | None:
+    def _turns(self, selector: ast.Selector, file: File, kind: str) -> TurnSet | None:
         """The turns that a relation names."""
         first, *below = selector.names
         which = self._which(selector.which)
@@ -312,9 +304,9 @@ class Resolver:
             self.findings.error("PE207", f"`{kind}` needs a role, and `{first}` is a part", selector.span, help)
             return None
         self._role(first, selector, file)
-        return _Turns(role=first, which=which)
+        return TurnSet(role=first, which=which)
 
-    def _related(self, target: CheckedTarget, relation: ast.Relation, turns: _Turns) -> CheckedTarget | None:
+    def _related(self, target: CheckedTarget, relation: ast.Relation, turns: TurnSet) -> CheckedTarget | None:
         if isinstance(target, Spans):
             # A run lies in one turn, so a relation of the found text is one of the text it is searched in.
             inside = tuple(t for i in target.inside if (t := self._related(i, relation, turns)) is not None)
@@ -327,18 +319,18 @@ class Resolver:
         if not target.parts & TURN:
             self._unowned(target.span, target.span.text)
             return None
-        related = TurnRelation(kind=relation.kind, turns=TurnSet(role=turns.role, which=turns.which))
+        related = TurnRelation(kind=relation.kind, turns=turns)
         # Text that no message owns has no turn before or after it, so a relation leaves it out.
         return replace(target, parts=target.parts & TURN, relations=(*target.relations, related))
 
-    def _owned(self, atom: Atom, relation: ast.Relation, turns: _Turns) -> Atom | None:
+    def _owned(self, atom: Atom, relation: ast.Relation, turns: TurnSet) -> Atom | None:
         """`PART of ROLE`, and `after ROLE` on the ends of turns, which means the same."""
         if atom.turns is None:
             parts = atom.parts & TURN
             if not parts:
                 self._unowned(atom.span, atom.span.text)
                 return None
-            return replace(atom, parts=parts, turns=TurnSet(role=turns.role, which=turns.which))
+            return replace(atom, parts=parts, turns=turns)
         own = atom.turns
         if relation.kind == "of" or own.role is None:
             message = f"`{relation.kind}` follows a part without a role and without `first`, `last` or `trained`"

@@ -25,13 +25,11 @@ from policy_engine.lang.split import words_before
 
 _RELATIONS: Final = ("of", *get_args(RelationKind))
 _SYMBOLS: Final = {
-    "COMMA": "`,`", "DOT": "`.`", "LPAR": "`(`", "RPAR": "`)`", "LSQB": "`[`", "RSQB": "`]`", "EQUALS": "`=`",
-    "COMPARISON": "a comparison (`==`, `!=`, `<`, `<=`, `>`, `>=`)", "STRING": "a string in quotes",
-    "NUMBER": "a number", "REGEX": "a regex (`/…/`)", "NAME": "a name",
+    "NAME": "a name", "STRING": "a string in quotes", "NUMBER": "a number", "REGEX": "a regex (`/…/`)",
+    "COMPARISON": "a comparison (`==`, `!=`, `<`, `<=`, `>`, `>=`)", "EQUALS": "`=`", "COMMA": "`,`", "DOT": "`.`",
+    "LPAR": "`(`", "RPAR": "`)`", "LSQB": "`[`", "RSQB": "`]`",
 }  # fmt: skip
-_ORDER: Final = (
-    "NAME", "STRING", "NUMBER", "REGEX", "COMPARISON", "EQUALS", "COMMA", "DOT", "LPAR", "RPAR", "LSQB", "RSQB",
-)  # fmt: skip
+"""Names of terminals, in the order in which messages list them."""
 _FIELD: Final = "a field such as `message.name`"
 _FIELD_HELP: Final = f"write a scope and a name; scopes are {', '.join(f'`{s}`' for s in SCOPES)}"
 _BLOCK_COMMENT: Final = "write `#` at the start of each line of the comment"
@@ -58,22 +56,15 @@ _EXAMPLES: Final = {
     "EQUALS": "write `let NAME = TARGETS`",
     "TRAIN": "a guard is written `never train user` or `always train eos of assistant`",
 }
-_NAME_AFTER: Final = {
-    "let": "a name to define",
-    "on": f"a setting ({', '.join(f'`{s}`' for s in SETTINGS)})",
-    "use": "the name of a shipped policy, or a path in quotes",
-    ".": "a name",
-    "has": _FIELD,
-    "spans": _FIELD,
+_AFTER: Final = {
+    "let": ("a name to define", "write `let NAME = TARGETS`"),
+    "on": (f"a setting ({', '.join(f'`{s}`' for s in SETTINGS)})", "write `on straddle mask`"),
+    "use": ("the name of a shipped policy, or a path in quotes", 'write `use default`, or `use "other.policy"`'),
+    ".": ("a name", "write a part of a turn (`assistant.text`) or a key of the data (`message.name`)"),
+    "has": (_FIELD, _FIELD_HELP),
+    "spans": (_FIELD, _FIELD_HELP),
 }
-_NAME_HELP: Final = {
-    "let": "write `let NAME = TARGETS`",
-    "on": "write `on straddle mask`",
-    "use": 'write `use default`, or `use "other.policy"`',
-    ".": "write a part of a turn (`assistant.text`) or a key of the data (`message.name`)",
-    "has": _FIELD_HELP,
-    "spans": _FIELD_HELP,
-}
+"""Words that a name follows: the name in words, and help to write it."""
 _WORDS_OF_OTHERS: Final = {
     "all": "write `everything` for all text", "except": "write `unless` with a condition, or a later `mask` rule",
     "if": "write `where`", "when": "write `where`", "with": "write `where`, or `weight` with a number",
@@ -187,14 +178,14 @@ def _expected(accepted: Collection[str], last: str) -> str:
     # Only an amount (`weight`, `by`) takes a number or a name, and no string.
     if "NAME" in accepted and "NUMBER" in accepted and "STRING" not in accepted:
         return "a number, or a field such as `message.weight`"
-    if "NAME" in accepted and last in _NAME_AFTER:
-        return _NAME_AFTER[last]
+    if "NAME" in accepted and last in _AFTER:
+        return _AFTER[last][0]
     # Only `on SETTING` leaves nothing but a name open.
     if accepted == {"NAME"}:
         return "the value of the setting"
     if "NAME" in accepted:
         return "a role"
-    names = [_SYMBOLS[t] for t in _ORDER if t in accepted]
+    names = [name for terminal, name in _SYMBOLS.items() if terminal in accepted]
     names += sorted(f"`{t.lower()}`" for t in accepted if t.lower() in KEYWORDS)
     return _listed(names or ["something else"])
 
@@ -276,7 +267,9 @@ def _write(accepted: Collection[str], last: str) -> str:
     if "NAME" in accepted and "NUMBER" in accepted and "STRING" not in accepted:
         return "write `2`, `0.5` or `message.weight`"
     if "NAME" in accepted:
-        return _NAME_HELP.get(last, "write `on straddle mask`" if accepted == {"NAME"} else "write a role: `assistant`")
+        # Only `on SETTING` leaves nothing but a name open.
+        other = _AFTER["on"][1] if accepted == {"NAME"} else "write a role: `assistant`"
+        return _AFTER[last][1] if last in _AFTER else other
     if "RPAR" in accepted or "RSQB" in accepted:
         return "close the bracket, or separate the items with `,`"
     return "write `language 1`" if last == "language" else f"write {_expected(accepted, last)}"

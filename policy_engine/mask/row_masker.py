@@ -21,12 +21,8 @@ if TYPE_CHECKING:
     from policy_engine.chat.given.place import OnDrift
 
 
-def report_nothing(lost: Lost) -> None:
-    """Leaves lost pieces to somebody else, who counts them."""
-
-
-def report_nothing_miswritten(found: Sequence[Miswritten]) -> None:
-    """Leaves fields that are written otherwise than meant to somebody else, who counts them."""
+def report_nothing(found: object) -> None:
+    """Leaves what is lost, or written otherwise than meant, to somebody else, who counts it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +38,7 @@ class RowMasker:
     program: Program
     tokenizer: ChatTokenizer
     on_lost: Callable[[Lost], None] = report_nothing
-    on_miswritten: Callable[[Sequence[Miswritten]], None] = report_nothing_miswritten
+    on_miswritten: Callable[[Sequence[Miswritten]], None] = report_nothing
     fields: frozenset[str] = frozenset()
 
     def mask(self, conversation: Conversation) -> MaskedRow:

@@ -78,13 +78,11 @@ def printed_text(name: str, rows: str) -> str:
 
 def printed_help(name: str) -> str:
     """The advice for a field that is written as Python prints it."""
-    if name == "arguments":
-        return "write the arguments as JSON text, or use a template that writes objects as JSON"
-    return (
-        f"write `{name}` as text, or use a template that takes a list of parts"
-        if name == "content"
-        else (f"write `{name}` as JSON text, or use a template that reads it")
-    )
+    known = {
+        "arguments": "write the arguments as JSON text, or use a template that writes objects as JSON",
+        "content": "write `content` as text, or use a template that takes a list of parts",
+    }
+    return known.get(name, f"write `{name}` as JSON text, or use a template that reads it")
 
 
 def lost_of(chat: RenderedChat, turns: Container[int] | None = None) -> Lost:

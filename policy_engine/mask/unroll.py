@@ -84,7 +84,7 @@ def unroll(conversation: Conversation, masker: RowMasker, *, first: int = 0) -> 
             _check_lost(masker, row.chat, turn)
             found.append((row, [turn]))
     if not found:
-        return _of_nothing(conversation, masker)
+        return _of_nothing(masker.mask(conversation))  # raises under `on empty error`
     samples = _joined(found)
     if len(samples) == 1 and _starts(samples[0][0].tokenized, whole):
         # The whole conversation has the turns behind the last trained one too, as without unrolling.
@@ -100,7 +100,7 @@ def _of_given(conversation: Conversation, masker: RowMasker, first: int) -> list
     row = masker.mask(conversation)
     turns = tuple(sorted(turn for turn in _trained(row) if turn >= first))
     if not turns:
-        return [UnrolledRow(row=row, turns=(), of=1)] if masker.program.setting("empty") == "keep" else []
+        return _of_nothing(row)
     assert conversation.given is not None
     # Turns that are given as ids are not rendered, so no template rewrites what is before them.
     for turn in turns if conversation.given.turns is None else ():
@@ -116,9 +116,8 @@ def _of_given(conversation: Conversation, masker: RowMasker, first: int) -> list
     return [UnrolledRow(row=row, turns=turns, of=1)]
 
 
-def _of_nothing(conversation: Conversation, masker: RowMasker) -> list[UnrolledRow]:
-    row = masker.mask(conversation)  # raises under `on empty error`
-    return [UnrolledRow(row=row, turns=(), of=1)] if masker.program.setting("empty") == "keep" else []
+def _of_nothing(row: MaskedRow) -> list[UnrolledRow]:
+    return [UnrolledRow(row=row, turns=(), of=1)] if row.program.setting("empty") == "keep" else []
 
 
 def unrolling_writes(piece: str, tokenizer: ChatTokenizer, template_kwargs: Mapping[str, Any]) -> bool:

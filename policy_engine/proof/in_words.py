@@ -7,13 +7,13 @@ from typing import Final
 
 from policy_engine.core.vocabulary import BODY, TURN
 from policy_engine.core.wording import article
+from policy_engine.lang.ast import leaves
 from policy_engine.proof.model.assignments import Free
 from policy_engine.proof.model.places import Points
 from policy_engine.proof.model.positions import ALL, OTHER, CountTest, Nearest, SideFact
 from policy_engine.proof.model.reachable import Possible
 from policy_engine.proof.model.regions import Region, support
 from policy_engine.proof.model.world import World
-from policy_engine.rules.conditions.conditions import leaves
 
 MAX_PLACES: Final = 12
 """Places named before the rest is counted."""

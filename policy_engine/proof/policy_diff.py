@@ -99,14 +99,12 @@ class _Comparison:
             return False
         algebra = self.world.algebra
         for possible, part_class in zip(self.possible.regions, self.world.classes, strict=True):
-            covered: list[Region] = []
-            for index, policy in enumerate(policies):
-                region: Region = {}
-                for guard in policy.guards:
-                    if guard.kind == "never":
-                        region = algebra.either(region, self.world.matches(index, guard, part_class))
-                covered.append(algebra.both(region, possible))
-            if algebra.without(covered[0], covered[1]) or algebra.without(covered[1], covered[0]):
+            old, new = (
+                algebra.union(self.world.matches(i, g, part_class) for g in policy.guards if g.kind == "never")
+                for i, policy in enumerate(policies)
+            )
+            old, new = algebra.both(old, possible), algebra.both(new, possible)
+            if algebra.without(old, new) or algebra.without(new, old):
                 return True
         return False
 

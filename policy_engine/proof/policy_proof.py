@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from policy_engine.lang.ast import Expr, Field
+from policy_engine.lang.ast import Expr, Field, leaves
 from policy_engine.lang.checked import CheckedGuard, CheckedPolicy, CheckedRule, CheckedStatement
 from policy_engine.proof.in_words import places as in_words
 from policy_engine.proof.model.assignments import TooLarge
@@ -21,7 +21,6 @@ from policy_engine.proof.results import (
     ProofReport,
     RulePlaces,
 )
-from policy_engine.rules.conditions.conditions import leaves
 from policy_engine.rules.statements import as_weight
 
 if TYPE_CHECKING:

@@ -13,9 +13,7 @@ from policy_engine.rules.program import Program
 
 Path = tuple[str | int, ...]
 
-CONTENT_PARTS = ("text",)
 CALL_PARTS = ("tool_call", "tool_call.name", "tool_call.arguments")
-REASONING_PARTS = ("reasoning.text",)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -89,11 +87,9 @@ def _segments(message: Any, turn: int, path: Path, kind: str) -> Iterator[_Lost]
         items: Iterable[tuple[int | None, str]] = [(None, content_text(message) or "")]
         if isinstance(content, (list, tuple)):
             items = ((i, part_text(part)) for i, part in enumerate(content) if path[1:2] in ((), (i,)))
-        yield from (_Lost(part=part, turn=turn, item=item, text=text) for item, text in items for part in CONTENT_PARTS)
-    elif kind == "text":
-        yield from (_Lost(part=part, turn=turn, text="…") for part in CONTENT_PARTS)
+        yield from (_Lost(part="text", turn=turn, item=item, text=text) for item, text in items)
     else:
-        yield from (_Lost(part=part, turn=turn, text="…") for part in REASONING_PARTS)
+        yield _Lost(part="text" if kind == "text" else "reasoning.text", turn=turn, text="…")
 
 
 def _trains(program: Program, view: ChatView, segment: _Lost) -> bool:

@@ -39,8 +39,7 @@ class SpanFinder:
         self._wants = wants
         self._place = place
         self._inside: tuple[Atom | SpanFinder, ...] = tuple(
-            inner if isinstance(inner, Atom) else SpanFinder(inner, tests=tests, stage=stage, wants=wants, place=place)
-            for inner in spans.inside
+            as_finder(inner, tests=tests, stage=stage, wants=wants, place=place) for inner in spans.inside
         )
         self._pattern = None if spans.pattern is None else compile_pattern(spans.pattern, spans.flags)
         self._nested = any(isinstance(inner, SpanFinder) and inner.reads_data for inner in self._inside)

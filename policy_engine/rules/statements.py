@@ -56,12 +56,7 @@ class CompiledStatement:
     @property
     def is_whole(self) -> bool:
         """True if the statement treats all of a segment alike, by its kind and the condition."""
-        return self.weight_field is None and not self.has_spans
-
-    @property
-    def has_spans(self) -> bool:
-        """True if a target selects characters within segments."""
-        return any(isinstance(t, SpanFinder) for t in self._targets)
+        return self.weight_field is None and all(isinstance(target, Atom) for target in self._targets)
 
     def asked(self, view: ChatView, segment: SegmentFacts) -> bool:
         """True if the condition is true on a segment, worked out for this segment."""

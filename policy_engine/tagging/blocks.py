@@ -6,24 +6,15 @@ A tag can only be written between two pieces of one body, so bodies are what is 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
 from policy_engine.core.errors import TemplateError
-from policy_engine.tagging.items import Item, Items
+from policy_engine.tagging.items import Item, Items, Token, depths
 
-_ENDS = {
-    "if": "endif",
-    "for": "endfor",
-    "macro": "endmacro",
-    "call": "endcall",
-    "filter": "endfilter",
-    "set": "endset",
-    "block": "endblock",
-    "with": "endwith",
-    "generation": "endgeneration",
-    "autoescape": "endautoescape",
-}
+_BLOCKS = frozenset({"if", "for", "macro", "call", "filter", "set", "block", "with", "generation", "autoescape"})
+"""Tags that another tag ends: `if` and `endif`."""
 NodeKind = Literal["gap", "output", "if", "for", "with", "buffered", "statement"]
 
 
@@ -67,7 +58,7 @@ def _body(items: Items, at: int, ends: tuple[str, ...]) -> tuple[list[BlockNode]
             return nodes, at
         if item.kind == "output":
             node = BlockNode(kind="output", first=at, last=at)
-        elif item.kind == "tag" and item.keyword in _ENDS and not _is_inline_set(item):
+        elif item.kind == "tag" and item.keyword in _BLOCKS and not _is_inline_set(item):
             node = _block(items, at)
         else:
             node = BlockNode(kind="statement", first=at, last=at, stored=_stored(item))
@@ -79,7 +70,7 @@ def _body(items: Items, at: int, ends: tuple[str, ...]) -> tuple[list[BlockNode]
 
 def _block(items: Items, at: int) -> BlockNode:
     keyword = items.items[at].keyword
-    end = _ENDS[keyword]
+    end = f"end{keyword}"
     between = {"if": ("elif", "else"), "for": ("else",)}.get(keyword, ())
     bodies: list[list[BlockNode]] = []
     first = at
@@ -102,14 +93,8 @@ def _block(items: Items, at: int) -> BlockNode:
 
 
 def _is_inline_set(item: Item) -> bool:
-    if item.keyword != "set":
-        return False
-    depth = 0
-    for token in item.tokens:
-        depth += (token.text in "([{") - (token.text in ")]}") if token.kind == "operator" else 0
-        if not depth and token.kind == "operator" and token.text == "=":
-            return True
-    return False
+    outer = (token for token, depth in zip(item.tokens, depths(item.tokens)) if not depth)
+    return item.keyword == "set" and any(token.kind == "operator" and token.text == "=" for token in outer)
 
 
 def _stored(item: Item) -> frozenset[str]:
@@ -145,12 +130,14 @@ def loaded_names(items: Items, first: int, last: int) -> frozenset[str]:
         skip = 0
         if item.keyword == "set":
             skip = next((i for i, token in enumerate(item.tokens) if token.text in ("=", "|")), len(item.tokens))
-        before = ""
-        for token in item.tokens[skip:]:
-            if token.kind == "name" and before != ".":
-                found.add(token.text)
-            before = token.text
+        found |= names_in(item.tokens[skip:])
     return frozenset(found)
+
+
+def names_in(tokens: Sequence[Token]) -> set[str]:
+    """The names in tokens, without those of attributes."""
+    before = ("", *(token.text for token in tokens))
+    return {token.text for token, last in zip(tokens, before) if token.kind == "name" and last != "."}
 
 
 def leaves_loop(items: Items, node: BlockNode) -> bool:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import jinja2
 
-from policy_engine.tagging.blocks import BlockNode, loaded_names, read_tree
+from policy_engine.tagging.blocks import BlockNode, loaded_names, names_in, read_tree
 from policy_engine.tagging.items import Items, Token, operands_of, read_items, split_sum
 
 _CHANGES = frozenset({"append", "extend", "insert", "pop", "remove", "clear", "update", "setdefault", "popitem"})
@@ -153,7 +153,7 @@ def _only_assigns(items: Items, node: BlockNode, name: str) -> bool:
         return True
     if node.kind == "if":
         heads = (items.items[place] for place in _heads(items, node))
-        if any(_is_impure(head.tokens) or _reads(head.tokens, name) for head in heads):
+        if any(_is_impure(head.tokens) or name in names_in(head.tokens) for head in heads):
             return False
         return all(_only_assigns(items, inner, name) for body in node.bodies for inner in body)
     value = _assigned(items, node, name)
@@ -199,14 +199,14 @@ def _set(source: str, assigned: tuple[Token, ...], name: str, value: _Value | No
     if value is None:
         return (_written(source, assigned),)
     # What was assigned before is no longer evaluated, so it would not raise.
-    if not _reads(assigned, name):
+    if name not in names_in(assigned):
         raise _Other
     pieces = split_sum(assigned)
     if pieces is None or len({joint for joint, _ in pieces[1:]}) != 1:
         raise _Other
     adds = pieces[1][0] == "+"
     names = [len(piece) == 1 and piece[0].text == name and piece[0].kind == "name" for _, piece in pieces]
-    if sum(names) != 1 or any(_reads(piece, name) for (_, piece), own in zip(pieces, names) if not own):
+    if sum(names) != 1 or any(name in names_in(piece) for (_, piece), own in zip(pieces, names) if not own):
         raise _Other
     if adds and not (_has_text(value) or any(_written(source, piece).is_text for _, piece in pieces)):
         raise _Other  # a sum of numbers, or of lists
@@ -263,15 +263,6 @@ def _one_line(source: str, tokens: Sequence[Token]) -> str:
         made += token.text.replace("\n", "\\n") if token.kind == "string" else token.text
         at = token.end
     return made
-
-
-def _reads(tokens: Sequence[Token], name: str) -> bool:
-    before = ""
-    for token in tokens:
-        if token.kind == "name" and token.text == name and before != ".":
-            return True
-        before = token.text
-    return False
 
 
 def _is_impure(tokens: Sequence[Token]) -> bool:

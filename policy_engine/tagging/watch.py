@@ -17,7 +17,7 @@ from policy_engine.chat.template import ChatTemplate
 from policy_engine.core.errors import AttributionError, TemplateError
 from policy_engine.data.conversation import Conversation
 from policy_engine.rules.program import Program
-from policy_engine.tagging.items import Items, Operand, operands_of
+from policy_engine.tagging.items import Items, operands_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,11 +113,10 @@ def decide(
     return tuple(shapes), refused
 
 
-def split_outputs(items: Items) -> tuple[str, tuple[Site, ...], dict[int, tuple[Operand, ...]]]:
-    """The source with each operand in an output of its own, its sites, and operands by item."""
+def split_outputs(items: Items) -> tuple[str, tuple[Site, ...]]:
+    """The source with each operand in an output of its own, and its sites."""
     source: list[str] = []
     sites: list[Site] = []
-    operands: dict[int, tuple[Operand, ...]] = {}
     for index, item in enumerate(items.items):
         gap = items.gaps[index]
         source.append(items.source[gap.start : gap.end])
@@ -126,7 +125,7 @@ def split_outputs(items: Items) -> tuple[str, tuple[Site, ...], dict[int, tuple[
         if item.kind != "output":
             source.append(items.source[item.start : item.end])
             continue
-        own = operands[index] = operands_of(items.source, item.tokens)
+        own = operands_of(items.source, item.tokens)
         if len(own) == 1:
             source.append(items.source[item.start : item.end])
         else:
@@ -139,7 +138,7 @@ def split_outputs(items: Items) -> tuple[str, tuple[Site, ...], dict[int, tuple[
     source.append(items.source[last.start : last.end])
     if last.text:
         sites.append(Site(index=len(items.items), operand=0, literal=last.text, in_output=False))
-    return "".join(source), tuple(sites), operands
+    return "".join(source), tuple(sites)
 
 
 def watch(items: Items, template: ChatTemplate, shapes: Sequence[TriedShape], name: str, *, strict: int = 0) -> Watched:
@@ -150,7 +149,7 @@ def watch(items: Items, template: ChatTemplate, shapes: Sequence[TriedShape], na
     `template` is the source of `split_outputs`, compiled. Raises TemplateError, which calls it `name`, if it does not
     write the same text.
     """
-    source, sites, _ = split_outputs(items)
+    source, sites = split_outputs(items)
     buffered = None
     for number, shape in enumerate(shapes):
         at = 0

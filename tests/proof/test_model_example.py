@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from policy_engine.lang.ast import leaves
 from policy_engine.proof.model.positions import ALL, OTHER, AtLeast, CountTest, Turns, counted, selected
 from policy_engine.proof.model.positions import Letter as Turn
 from policy_engine.proof.policy_proof import PolicyProof
 from policy_engine.rules.compile import compile_text
 from policy_engine.rules.conditions.comparison import MISSING
-from policy_engine.rules.conditions.conditions import leaves
 
 ANY, MISSING_ONLY, ABOVE = 0b11, 0b01, 0b10
 

@@ -18,7 +18,7 @@ import re2
 from policy_engine.core.diagnostics import Diagnostic, Related
 from policy_engine.core.suggest import nearest
 from policy_engine.core.vocabulary import BODY, EOS, KNOWN_ROLES, MEDIA, OTHER_WORDS, PARTS, UNTRAINABLE
-from policy_engine.lang.ast import And, Compare, Expr, Not, Or
+from policy_engine.lang.ast import Compare, Expr, leaves
 from policy_engine.lang.checked import CheckedGuard, CheckedPolicy, CheckedRule, CheckedTarget, Spans, atoms_of
 from policy_engine.lang.findings import Findings
 from policy_engine.lang.lint.one_before import one_before
@@ -200,15 +200,10 @@ def _patterns(targets: Sequence[CheckedTarget], findings: Findings) -> None:
 
 
 def _conditions(expr: Expr | None, findings: Findings) -> None:
-    match expr:
-        case And(operands=operands) | Or(operands=operands):
-            for operand in operands:
-                _conditions(operand, findings)
-        case Not(operand=operand):
-            _conditions(operand, findings)
-        case Compare(op="matches", value=str(pattern), flags=flags, span=span) if _finds_always(pattern, flags):
+    for test in () if expr is None else leaves(expr):
+        if isinstance(test, Compare) and test.op == "matches" and _finds_always(str(test.value), test.flags):
             help = "write `has FIELD` to ask whether it is there; `^` and `$` hold a regex to the whole text"
-            findings.warn("PE606", "this regex is found in any text", span, help)
+            findings.warn("PE606", "this regex is found in any text", test.span, help)
 
 
 _PROBES: Final = (

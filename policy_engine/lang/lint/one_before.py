@@ -6,10 +6,9 @@ field; the tool's has, and is `previous`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Final
 
-from policy_engine.lang.ast import And, Compare, Expr, Has, Not, Or, Truth
+from policy_engine.lang.ast import Compare, Has, Truth, leaves
 from policy_engine.lang.checked import Atom, CheckedGuard, CheckedRule, atoms_of
 from policy_engine.lang.findings import Findings
 
@@ -27,7 +26,7 @@ def one_before(ruling: CheckedRule | CheckedGuard, findings: Findings) -> None:
     'write `previous.tool_call_id`'
     """
     atoms = [atom for target in ruling.targets for atom in atoms_of(target)]
-    tests = [] if ruling.condition is None else [t for t in _tests(ruling.condition) if t.field.scope == "message"]
+    tests = [] if ruling.condition is None else [t for t in leaves(ruling.condition) if t.field.scope == "message"]
     for test in tests:
         role = _role_meant(test)
         # All targets: through one that is not right after such a turn, the test can be true of the message itself.
@@ -59,14 +58,3 @@ def _role_meant(test: Compare | Has | Truth) -> str | None:
     # `in "assistant"`, a text, is a search for a part of it; only a list names roles.
     named = test.value if isinstance(test.value, tuple) else (test.value,) if test.op == "==" else ()
     return named[0] if len(named) == 1 and isinstance(named[0], str) else None
-
-
-def _tests(expr: Expr) -> Iterator[Compare | Has | Truth]:
-    match expr:
-        case And(operands=operands) | Or(operands=operands):
-            for operand in operands:
-                yield from _tests(operand)
-        case Not(operand=operand):
-            yield from _tests(operand)
-        case _:
-            yield expr

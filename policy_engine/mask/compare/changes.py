@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 import numpy as np
 
@@ -95,16 +96,11 @@ def _runs(tokens: Sequence[int], keys: Sequence[tuple[float, ...]]) -> list[tupl
     >>> _runs([3, 4, 5, 9], [(0.0,), (0.0,), (1.0,), (1.0,)])
     [(3, 5), (5, 6), (9, 10)]
     """
-    runs: list[tuple[int, int]] = []
-    last: tuple[float, ...] | None = None
-    for token, key in zip(tokens, keys, strict=True):
-        # A gap or another key begins a new run.
-        if runs and runs[-1][1] == token and key == last:
-            runs[-1] = (runs[-1][0], token + 1)
-        else:
-            runs.append((token, token + 1))
-        last = key
-    return runs
+    # A gap or another key begins a new run: within one, a token and its place in the list rise alike.
+    places = enumerate(zip(tokens, keys, strict=True))
+    runs = groupby(places, lambda place: (place[1][0] - place[0], place[1][1]))
+    found = [[token for _, (token, _) in run] for _, run in runs]
+    return [(run[0], run[-1] + 1) for run in found]
 
 
 def _rule(index: int) -> int | None:

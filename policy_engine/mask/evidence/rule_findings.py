@@ -16,11 +16,10 @@ from policy_engine.core.source import Span
 from policy_engine.core.suggest import nearest
 from policy_engine.core.vocabulary import NEIGHBOURS
 from policy_engine.core.wording import counted
-from policy_engine.lang.ast import Compare, Expr, Has, Truth
+from policy_engine.lang.ast import Compare, Expr, Has, Truth, leaves
 from policy_engine.lang.checked import CheckedRule, Spans
 from policy_engine.lang.lint.suppress import unsuppressed
 from policy_engine.mask.evidence.rule_use import Asked, Evidence, asked_fields, is_of_thinking, types_of
-from policy_engine.rules.conditions.conditions import leaves
 from policy_engine.rules.program import Program
 
 ENOUGH: Final = 20

@@ -19,12 +19,11 @@ import numpy as np
 from policy_engine.chat.label.markers import REASONING
 from policy_engine.core.errors import PolicyEngineError
 from policy_engine.core.vocabulary import NEIGHBOURS
-from policy_engine.lang.ast import Compare, Expr, Field, Has, Truth
+from policy_engine.lang.ast import Compare, Field, Has, Truth, leaves
 from policy_engine.lang.checked import Atom, CheckedGuard, CheckedRule, CheckedTarget, Spans
 from policy_engine.mask.row import MaskedRow
 from policy_engine.rules.conditions.chat_view import ChatView
 from policy_engine.rules.conditions.comparison import MISSING, kind_of, step_into
-from policy_engine.rules.conditions.conditions import leaves
 from policy_engine.rules.program import Program
 from policy_engine.rules.traces import selected_rules
 
@@ -174,13 +173,7 @@ def _uses(program: Program) -> Iterator[tuple[Field, frozenset[str]]]:
         for field in _span_fields(statement.targets):
             yield field, frozenset({"list"})
         if statement.condition is not None:
-            yield from tests_of(statement.condition)
-
-
-def tests_of(condition: Expr) -> Iterator[tuple[Field, frozenset[str]]]:
-    """The field of each test of a condition, with the JSON types that the test is meant for."""
-    for leaf in leaves(condition):
-        yield leaf.field, types_of(leaf)
+            yield from ((leaf.field, types_of(leaf)) for leaf in leaves(statement.condition))
 
 
 def types_of(leaf: Compare | Has | Truth) -> frozenset[str]:

@@ -12,7 +12,7 @@ set* is a set of assignments of all variables, kept as an int; two ints are equa
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache, reduce
 from math import prod
 from operator import or_
@@ -50,19 +50,15 @@ class Space(Protocol):
 
     def cells(self, variable: int, values: Iterable[int]) -> Free:
         """The assignments that give `variable` one of `values`."""
-        ...
 
     def both(self, a: Free, b: Free) -> Free:
         """Intersection."""
-        ...
 
     def either(self, a: Free, b: Free) -> Free:
         """Union."""
-        ...
 
     def without(self, a: Free, b: Free) -> Free:
         """Difference."""
-        ...
 
     def forget(self, a: Free, variables: Iterable[int]) -> Free:
         """The assignments that are in `a` for some values of `variables`.
@@ -72,15 +68,12 @@ class Space(Protocol):
         >>> space.forget(both, [0]) == space.cells(1, [1])
         True
         """
-        ...
 
     def pick(self, a: Free) -> tuple[int, ...]:
         """An assignment of a non-empty set, as one value a variable, low values preferred."""
-        ...
 
     def one(self, assignment: Sequence[int]) -> Free:
         """The set of one assignment."""
-        ...
 
 
 def make_space(sizes: Sequence[int]) -> Space:
@@ -222,3 +215,13 @@ class _Diagrams:
             bits |= {name: bool(value >> (len(names) - 1 - i) & 1) for i, name in enumerate(names)}
         node: int = self._bdd.cube(bits)
         return node
+
+
+def all_of(space: Space, sets: Iterable[Free]) -> Free:
+    """Intersection of any number of free sets."""
+    return reduce(space.both, sets, space.full)
+
+
+def cube(space: Space, assignment: Mapping[int, int]) -> Free:
+    """The assignments that give some variables these values."""
+    return all_of(space, (space.cells(variable, (value,)) for variable, value in assignment.items()))

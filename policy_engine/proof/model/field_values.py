@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import reduce
 from itertools import pairwise
 from typing import Any, Final, Literal
 
 from policy_engine.core.vocabulary import MESSAGE_SCOPES
 from policy_engine.lang.ast import Compare, Has, Truth
-from policy_engine.proof.model.assignments import Free, Space
+from policy_engine.proof.model.assignments import Free, Space, cube
 from policy_engine.rules.conditions.comparison import MISSING, kind_of
 from policy_engine.rules.conditions.conditions import test_of
 
@@ -71,17 +72,13 @@ class FieldValues:
         """The assignments that have one of some cells."""
         if self.seen is None:
             return space.cells(self.variable, cells)
-        found = space.empty
-        for cell in cells:
-            found = space.either(found, space.cells(self.seen[cell - 1], (1,)) if cell else self._none(space))
-        return found
+        seen = self.seen
+        found = (space.cells(seen[cell - 1], (1,)) if cell else self._none(space) for cell in cells)
+        return reduce(space.either, found, space.empty)
 
     def _none(self, space: Space) -> Free:
         """The assignments in which no result has the field."""
-        free = space.full
-        for variable in self.seen or ():
-            free = space.both(free, space.cells(variable, (0,)))
-        return free
+        return cube(space, dict.fromkeys(self.seen or (), 0))
 
     def only(self, space: Space, test: Callable[[ValueCell], bool]) -> Free:
         """The assignments that have cells which pass `test`, and no other."""

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from policy_engine.core.vocabulary import MESSAGE_SCOPES
 from policy_engine.lang.ast import Compare, Field, Has, Truth
 from policy_engine.lang.checked import Atom, CheckedRule, CheckedStatement, CheckedTarget, Spans, TurnSet
-from policy_engine.proof.model.assignments import Free, make_space
+from policy_engine.proof.model.assignments import Free, all_of, make_space
 from policy_engine.proof.model.field_values import (
     Name,
     Test,
@@ -170,11 +170,8 @@ class Conditions:
 
     def all_missing(self, scope: str) -> Free:
         """The assignments in which every field of a scope is absent."""
-        free = self.space.full
-        for name, values in self.fields.items():
-            if name[0] == scope:
-                free = self.space.both(free, values.only(self.space, _is_missing))
-        return free
+        fields = (values for name, values in self.fields.items() if name[0] == scope)
+        return all_of(self.space, (values.only(self.space, _is_missing) for values in fields))
 
     def variables(self, *scopes: str) -> tuple[int, ...]:
         """The variables of some scopes."""

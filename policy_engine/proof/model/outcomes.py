@@ -76,11 +76,7 @@ class Outcomes:
 
     def trained(self, outcome: ClassOutcome) -> Region:
         """The region in which the weight is not 0."""
-        found: Region = {}
-        for weight, region in outcome.weights.items():
-            if weight != MASKED:
-                found = self.world.algebra.either(found, region)
-        return found
+        return self.world.algebra.union(region for weight, region in outcome.weights.items() if weight != MASKED)
 
     def _add(self, regions: dict[K, Region], key: K, region: Region) -> None:
         if region:

@@ -20,7 +20,7 @@ from itertools import product
 from math import prod
 from typing import Final
 
-from policy_engine.proof.model.assignments import Free, TooLarge
+from policy_engine.proof.model.assignments import Free, TooLarge, cube
 from policy_engine.proof.model.outcomes import ClassOutcome, Outcomes
 from policy_engine.proof.model.places import numbers
 from policy_engine.proof.model.regions import Region, support
@@ -174,10 +174,7 @@ class Possible:
         if prod(sizes[v] for v in variables) > MAX_SAMPLES:
             raise TooLarge(f"`trained` turns are counted under more than {MAX_SAMPLES} cases of the sample's fields")
         for values in product(*(range(sizes[v]) for v in variables)):
-            free = space.full
-            for variable, value in zip(variables, values, strict=True):
-                free = space.both(free, space.cells(variable, (value,)))
-            if free != space.empty:
+            if (free := cube(space, dict(zip(variables, values, strict=True)))) != space.empty:
                 yield free
 
 

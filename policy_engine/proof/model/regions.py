@@ -11,7 +11,8 @@ most, and no point is under the empty set. Many points share few free sets, so r
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from functools import reduce
 from typing import Final
 
 from policy_engine.proof.model.assignments import Free, Space, TooLarge
@@ -70,6 +71,10 @@ class Algebra:
                 out.add(free_b, points)
         self._merge(a, b, self.space.either, out)
         return out.region
+
+    def union(self, regions: Iterable[Region]) -> Region:
+        """Union of any number of regions."""
+        return reduce(self.either, regions, {})
 
     def _merge(self, a: Region, b: Region, merge: Callable[[Free, Free], Free], out: _Builder) -> None:
         """Every point of `a`: with both free sets merged where `b` has it too, else as it is."""

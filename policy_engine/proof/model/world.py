@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from typing import Final
 
 from policy_engine.core.vocabulary import BODY, FROM_PARTS, NEIGHBOURS, PARTS, UNOWNED, UNTRAINABLE, RelationKind
-from policy_engine.lang.ast import And, Compare, Expr, Not, Or
+from policy_engine.lang.ast import And, Compare, Expr, Not, Or, leaves
 from policy_engine.lang.checked import Atom, CheckedPolicy, CheckedStatement, CheckedTarget, TurnSet, atoms_of
 from policy_engine.proof.model.field_values import Name, Test
 from policy_engine.proof.model.free_conditions import PLACED_ROLES, Conditions, name_of, span_key
@@ -36,7 +37,7 @@ from policy_engine.proof.model.positions import (
 from policy_engine.proof.model.regions import Algebra, Region
 from policy_engine.proof.model.trained_bits import Stages, stage_of, turn_sets
 from policy_engine.rules.conditions.comparison import MISSING
-from policy_engine.rules.conditions.conditions import leaves, test_of
+from policy_engine.rules.conditions.conditions import test_of
 
 ANSWER_ROLE: Final[Name] = ("answer", ("role",))
 
@@ -253,18 +254,13 @@ class World:
 
     def targets(self, policy: int, statement: CheckedStatement, part_class: PartClass) -> Region:
         """The region in which a statement's targets match, its condition apart."""
-        region: Region = {}
-        for target in statement.targets:
-            region = self.algebra.either(region, self._target(target, policy, statement, part_class))
-        return region
+        return self.algebra.union(self._target(t, policy, statement, part_class) for t in statement.targets)
 
     def _target(self, target: CheckedTarget, policy: int, statement: CheckedStatement, part_class: PartClass) -> Region:
         resolve = self._resolver(policy, statement)
         if isinstance(target, Atom):
             return self.algebra.points(self._atom(target, resolve, part_class))
-        region: Region = {}
-        for inner in target.inside:
-            region = self.algebra.either(region, self._target(inner, policy, statement, part_class))
+        region = self.algebra.union(self._target(inner, policy, statement, part_class) for inner in target.inside)
         if not region:
             return region
         matched = self.conditions.span(span_key(target, statement, resolve))
@@ -307,15 +303,10 @@ class World:
         if isinstance(expr, Not):
             return self.algebra.without(self.algebra.points(full), self.expression(expr.operand, owned=owned))
         if isinstance(expr, And):
-            region = self.algebra.points(full)
-            for operand in expr.operands:
-                region = self.algebra.both(region, self.expression(operand, owned=owned))
-            return region
+            operands = (self.expression(operand, owned=owned) for operand in expr.operands)
+            return reduce(self.algebra.both, operands, self.algebra.points(full))
         if isinstance(expr, Or):
-            region = {}
-            for operand in expr.operands:
-                region = self.algebra.either(region, self.expression(operand, owned=owned))
-            return region
+            return self.algebra.union(self.expression(operand, owned=owned) for operand in expr.operands)
         return self._test(expr, owned)
 
     def _test(self, test: Test, owned: bool) -> Region:
@@ -337,12 +328,11 @@ class World:
         return count_field(test.field) is None and name_of(test.field) not in PLACED_ROLES
 
     def _role_test(self, test: Test) -> Region:
-        region: Region = {}
-        scope = test.field.scope
-        for role in self.roles:
-            points = self.points.where(lambda letter, r=role: placed_role(scope, r, letter))  # type: ignore[misc]
-            region = self.algebra.either(region, self.algebra.region(self.conditions.on_role(test, role), points))
-        return region
+        def of(role: str) -> Region:
+            points = self.points.where(lambda letter: placed_role(test.field.scope, role, letter))
+            return self.algebra.region(self.conditions.on_role(test, role), points)
+
+        return self.algebra.union(map(of, self.roles))
 
 
 def _named_roles(test: Test) -> Iterable[str]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from policy_engine.core.vocabulary import BODY
-from policy_engine.proof.model.assignments import Free
+from policy_engine.proof.model.assignments import Free, cube
 from policy_engine.proof.model.free_conditions import CHARS
 from policy_engine.proof.model.positions import Letter
 from policy_engine.proof.model.reachable import Paths, Possible
@@ -193,7 +193,4 @@ class Planner:
         raise Unrealised
 
     def _cube(self, assignment: Assignment, variables: Sequence[int]) -> Free:
-        free = self.world.space.full
-        for variable in variables:
-            free = self.world.space.both(free, self.world.space.cells(variable, (assignment[variable],)))
-        return free
+        return cube(self.world.space, {variable: assignment[variable] for variable in variables})

@@ -38,7 +38,6 @@ class Claim(Protocol):
 
     def shown(self, chat: RenderedChat, segment: int) -> Piece | None:
         """The decision at a segment that shows it, or None. Raises what deciding the chat raises."""
-        ...
 
 
 class Breaks:

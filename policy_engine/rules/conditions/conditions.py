@@ -7,12 +7,12 @@ answers. The tests also say which values they saw, for `explain`.
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from policy_engine.core.facts import SegmentFacts
-from policy_engine.lang.ast import And, Compare, Expr, Has, Not, Or, Truth
+from policy_engine.lang.ast import And, Compare, Expr, Has, Not, Or, Truth, leaves
 from policy_engine.rules.conditions import patterns
 from policy_engine.rules.conditions.chat_view import ChatView
 from policy_engine.rules.conditions.comparison import MISSING, equal, is_ordered, kind_of
@@ -93,23 +93,6 @@ class CompiledCondition:
                 )
             )
         return tuple(found)
-
-
-def leaves(expr: Expr) -> Iterator[Compare | Has | Truth]:
-    """The tests of an expression, in the order written.
-
-    >>> from policy_engine.lang.check import check_text
-    >>> condition = check_text("train assistant where message.a and not message.b > 1").rules[0].condition
-    >>> [leaf.span.text for leaf in leaves(condition)]
-    ['message.a', 'message.b > 1']
-    """
-    if isinstance(expr, Not):
-        yield from leaves(expr.operand)
-    elif isinstance(expr, (And, Or)):
-        for operand in expr.operands:
-            yield from leaves(operand)
-    else:
-        yield expr
 
 
 def _compile(expr: Expr) -> Callable[[ChatView, SegmentFacts], bool]:

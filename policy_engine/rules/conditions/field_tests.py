@@ -90,11 +90,9 @@ class AskedField:
         if kind in _SCALARS:
             # Prose: each value is new, so nothing is kept, and searches are put off until a rule needs one.
             if kind is str and len(value) > _LONGEST:
-                if not self._searches:
-                    return self._look(value, searching=False)
-                if self._any is not None and not search(self._any, value):
-                    return self._look(value, searching=False)
-                return (*self._look(value, searching=False)[:2], *self._unasked)
+                found = self._look(value, searching=False)
+                may_be_found = self._searches and self.may_be_found(value)
+                return (*found[:2], *self._unasked) if may_be_found else found
             # Python takes 1, 1.0 and True for one key.
             key: Any = (kind, value)
         # Lists of labels (`["clean", "short"]`) come again. A list is no key, so a tuple is made of it.

@@ -19,10 +19,10 @@ from typing import Any
 
 from policy_engine.core.bounded import Bounded
 from policy_engine.core.vocabulary import MESSAGE_SCOPES, NEIGHBOURS
-from policy_engine.lang.ast import And, Expr, Not, Or
+from policy_engine.lang.ast import And, Expr, Not, Or, leaves
 from policy_engine.rules.conditions.chat_view import ChatView
 from policy_engine.rules.conditions.comparison import MISSING, content_text, step_into
-from policy_engine.rules.conditions.conditions import CALL_SCOPES, leaves
+from policy_engine.rules.conditions.conditions import CALL_SCOPES
 from policy_engine.rules.conditions.field_tests import Answer, AskedField
 
 Held = tuple[int, int]
